@@ -1,0 +1,169 @@
+import { DEFAULT_TABLE_BYTES } from './dynamic-table.ts';
+import type { HeaderList } from './header-list.ts';
+import { IndexedTable } from './indexed-table.ts';
+import { isIndexable, isSecret, RecentPairs } from './indexing-policy.ts';
+import { NEVER_INDEXED, WITHOUT_INDEXING, writeLiteralField } from './literal.ts';
+import { MAX_INTEGER_BYTES, writeInteger } from './primitives.ts';
+import { staticByName } from './static-table.ts';
+
+export { literalSize, writeLiteral } from './literal.ts';
+
+/** Blocks kept ready, in encoded form; a relay's connection repeats a few. */
+const MAX_CACHED_BLOCKS = 256;
+/** A block above this is not kept, which bounds the cache in bytes. */
+const MAX_CACHED_BLOCK_BYTES = 1024;
+/** A scratch buffer that had to become larger than this is let go with the next block. */
+const MAX_KEPT_SCRATCH_BYTES = 16 * 1024;
+/**
+ * An insertion that evicts makes every cached block stale, so it has to be earned: it costs what this many
+ * blocks bring in. A working set larger than the table then costs literals and not a table in uproar.
+ */
+const BLOCKS_PER_EVICTION = 32;
+/** Evictions that can be saved up. */
+const MAX_SAVED_EVICTIONS = 8;
+
+const INDEXED = 0x80;
+const WITH_INDEXING = 0x40;
+const SIZE_UPDATE = 0x20;
+
+/** Encodes the header blocks of one connection's direction (RFC 7541). */
+export class HpackEncoder {
+  /** After encode: the block is block[0, blockEnd), until the next encode. Not to be written to. */
+  block: Buffer = Buffer.alloc(0);
+  blockEnd = 0;
+  readonly #maxTableBytes: number;
+  readonly #table = new IndexedTable();
+  readonly #recent = new RecentPairs();
+  readonly #cache = new Map<HeaderList, Buffer>();
+  #cacheGeneration = 0;
+  #scratch: Buffer = Buffer.allocUnsafeSlow(512);
+  /** The smallest table size since the last block, and the one to have now; -1 when there is nothing to say. */
+  #smallestTableBytes = -1;
+  #nextTableBytes = DEFAULT_TABLE_BYTES;
+  #evictionCredit = MAX_SAVED_EVICTIONS * BLOCKS_PER_EVICTION;
+  /** Whether the list being encoded holds a pair that may be indexed a next time: its block is not final. */
+  #unsettled = false;
+
+  /** @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default */
+  constructor(options?: { maxTableBytes?: number }) {
+    this.#maxTableBytes = options?.maxTableBytes ?? DEFAULT_TABLE_BYTES;
+    this.setPeerTableBytes(DEFAULT_TABLE_BYTES);
+  }
+
+  /** Bytes the dynamic table holds now. */
+  get tableBytes(): number {
+    return this.#table.bytes;
+  }
+
+  /**
+   * Takes the peer's SETTINGS_HEADER_TABLE_SIZE. The next block begins with the size updates that follow from
+   * all that was set since the last one: the smallest size if the table has to shrink on the way, and the final one
+   * (§4.2).
+   */
+  setPeerTableBytes(bytes: number): void {
+    const next = Math.min(bytes, this.#maxTableBytes);
+    this.#nextTableBytes = next;
+    if (this.#smallestTableBytes >= 0) this.#smallestTableBytes = Math.min(this.#smallestTableBytes, next);
+    else if (next !== this.#table.maxBytes) this.#smallestTableBytes = next;
+  }
+
+  /** Encodes; the block is then this.block[0, this.blockEnd). */
+  encode(list: HeaderList): void {
+    if (this.#evictionCredit < MAX_SAVED_EVICTIONS * BLOCKS_PER_EVICTION) this.#evictionCredit++;
+    if (!list.shared || this.#smallestTableBytes >= 0) {
+      this.#encodeList(list);
+      return;
+    }
+    if (this.#cacheGeneration !== this.#table.generation) {
+      this.#cacheGeneration = this.#table.generation;
+      this.#cache.clear();
+    }
+    const known = this.#cache.get(list);
+    if (known !== undefined) {
+      this.block = known;
+      this.blockEnd = known.length;
+      return;
+    }
+    this.#encodeList(list);
+    if (this.#unsettled || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
+    // Full means that lists come and go: those in use are soon back.
+    if (this.#cache.size >= MAX_CACHED_BLOCKS) this.#cache.clear();
+    this.#cache.set(list, Buffer.from(this.block.subarray(0, this.blockEnd)));
+  }
+
+  #encodeList(list: HeaderList): void {
+    const { fields, neverIndexed } = list;
+    const out = this.#room(fields);
+    let at = this.#smallestTableBytes >= 0 ? this.#writeSizeUpdates(out) : 0;
+    let nextNever = 0;
+    this.#unsettled = false;
+    for (let i = 0; i < fields.length; i += 2) {
+      let never = false;
+      if (neverIndexed !== undefined && neverIndexed[nextNever] === i >> 1) {
+        never = true;
+        nextNever++;
+      }
+      at = this.#writeField(out, at, fields[i]!, fields[i + 1]!, never, list.shared);
+    }
+    this.block = out;
+    this.blockEnd = at;
+  }
+
+  #writeField(out: Buffer, at: number, name: string, value: string, never: boolean, shared: boolean): number {
+    const table = this.#table;
+    const known = staticByName.get(name);
+    if (never || isSecret(name)) {
+      const index = known === undefined ? table.indexOfName(name) : known.index;
+      return writeLiteralField(out, at, NEVER_INDEXED, 0x0f, index, name, value);
+    }
+    const index = known?.values.get(value) ?? table.indexOf(name, value);
+    if (index !== 0) return writeInteger(out, at, INDEXED, 0x7f, index);
+    const nameIndex = known === undefined ? table.indexOfName(name) : known.index;
+    if (!this.#admits(name, value, shared)) {
+      return writeLiteralField(out, at, WITHOUT_INDEXING, 0x0f, nameIndex, name, value);
+    }
+    table.insert(name, value);
+    return writeLiteralField(out, at, WITH_INDEXING, 0x3f, nameIndex, name, value);
+  }
+
+  /**
+   * Whether the pair enters the table now: when it is seen again. A shared list's pairs have all been seen before.
+   */
+  #admits(name: string, value: string, shared: boolean): boolean {
+    const table = this.#table;
+    if (!isIndexable(name, value, table.maxBytes)) return false;
+    this.#unsettled = true;
+    if (!shared && !this.#recent.seen(name, value)) return false;
+    if (table.fits(name, value)) return true;
+    if (this.#evictionCredit < BLOCKS_PER_EVICTION) return false;
+    this.#evictionCredit -= BLOCKS_PER_EVICTION;
+    return true;
+  }
+
+  #writeSizeUpdates(out: Buffer): number {
+    const smallest = this.#smallestTableBytes;
+    const next = this.#nextTableBytes;
+    let at = 0;
+    if (smallest < next && smallest < this.#table.maxBytes) {
+      at = writeInteger(out, at, SIZE_UPDATE, 0x1f, smallest);
+      this.#table.resize(smallest);
+    }
+    if (next !== this.#table.maxBytes) {
+      at = writeInteger(out, at, SIZE_UPDATE, 0x1f, next);
+      this.#table.resize(next);
+    }
+    this.#smallestTableBytes = -1;
+    return at;
+  }
+
+  /** A buffer that any encoding of the fields fits: three integers a field, and two for size updates. */
+  #room(fields: readonly string[]): Buffer {
+    let bytes = 2 * MAX_INTEGER_BYTES + (fields.length >> 1) * 3 * MAX_INTEGER_BYTES;
+    for (let i = 0; i < fields.length; i++) bytes += fields[i]!.length;
+    const scratch = this.#scratch;
+    if (bytes <= scratch.length) return scratch;
+    const larger = Buffer.allocUnsafeSlow(Math.max(bytes, scratch.length * 2));
+    if (larger.length <= MAX_KEPT_SCRATCH_BYTES) this.#scratch = larger;
+    return larger;
+  }
+}

@@ -1,0 +1,61 @@
+/** Writing RFC 7541's primitive types (§5). */
+
+/** From here on a call into the runtime beats a loop over the characters. */
+const LONG_STRING = 24;
+
+/** Most bytes an integer takes here: its prefix and five more (values below 2^35). */
+export const MAX_INTEGER_BYTES = 6;
+
+/**
+ * Writes an integer (§5.1) with `flags` in the bits before its prefix; `prefix` is the prefix with all bits
+ * set. Returns the new offset.
+ */
+export function writeInteger(
+  out: Uint8Array,
+  offset: number,
+  flags: number,
+  prefix: number,
+  value: number,
+): number {
+  if (value < prefix) {
+    out[offset] = flags | value;
+    return offset + 1;
+  }
+  out[offset++] = flags | prefix;
+  let rest = value - prefix;
+  while (rest >= 0x80) {
+    out[offset++] = (rest & 0x7f) | 0x80;
+    rest = Math.floor(rest / 128);
+  }
+  out[offset++] = rest;
+  return offset;
+}
+
+/** Bytes that writeInteger takes. */
+export function integerSize(prefix: number, value: number): number {
+  let bytes = 1;
+  if (value < prefix) return bytes;
+  for (let rest = value - prefix; rest >= 0x80; rest = Math.floor(rest / 128)) bytes++;
+  return bytes + 1;
+}
+
+/**
+ * Writes a string literal (§5.2), one byte a char and not Huffman-coded: the peers of a relay are a hop away,
+ * and what coding would save on the few literals left beside the tables is worth less than the time it takes.
+ * Returns the new offset.
+ */
+export function writeString(out: Buffer, offset: number, value: string): number {
+  const length = value.length;
+  let at = writeInteger(out, offset, 0, 0x7f, length);
+  if (length < LONG_STRING) {
+    for (let i = 0; i < length; i++) out[at++] = value.charCodeAt(i);
+    return at;
+  }
+  out.write(value, at, length, 'latin1');
+  return at + length;
+}
+
+/** Bytes that writeString takes. */
+export function stringSize(value: string): number {
+  return integerSize(0x7f, value.length) + value.length;
+}
