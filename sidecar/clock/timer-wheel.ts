@@ -1,0 +1,218 @@
+/**
+ * One wheel for every deadline of the data path: calls, attempts, keepalive, idle streams.
+ *
+ * A sidecar arms and cancels several timers a call and almost none of them ever fires, so arming and cancelling
+ * are what must be cheap: both are O(1), and neither allocates. The timers are their own list nodes.
+ *
+ *     level 3   64 slots of 262,144 ticks   ── reached every 262,144 ticks: its slot's timers are dealt out below
+ *     level 2   64 slots of   4,096 ticks   ──┐
+ *     level 1   64 slots of      64 ticks   ──┤ cascade
+ *     level 0   64 slots of       1 tick    ◀─┘ fires
+ *
+ * With ticks of 10 ms the four levels span 46 hours. A timer further away waits in the last slot it could reach
+ * and is placed again from there.
+ */
+
+export { WheelDriver } from './wheel-driver.ts';
+
+const LEVELS = 4;
+const SLOTS = 64;
+const SLOT_MASK = SLOTS - 1;
+const LEVEL_SPANS: readonly number[] = [1, SLOTS, SLOTS ** 2, SLOTS ** 3];
+const WHEEL_SPAN = SLOTS ** LEVELS;
+const NOT_ARMED = -1;
+
+/**
+ * Something that can be armed on a {@link TimerWheel}. Extend it, or hold one per deadline.
+ *
+ * The `timer…` fields belong to the wheel; nobody else writes them. A timer is on one wheel at a time.
+ */
+export abstract class Timer {
+  timerNext: Timer | undefined = undefined;
+  timerPrevious: Timer | undefined = undefined;
+  timerTick = 0;
+  timerLevel = NOT_ARMED;
+
+  /** Called once when the time has come; the timer is no longer armed then, and may be armed again. */
+  abstract onTimeout(nowMs: number): void;
+
+  get armed(): boolean {
+    return this.timerLevel !== NOT_ARMED;
+  }
+}
+
+/** The fixed end of a slot's circular list, so that linking and unlinking need no special cases. */
+class SlotEnd extends Timer {
+  constructor() {
+    super();
+    this.timerNext = this;
+    this.timerPrevious = this;
+  }
+
+  override onTimeout(): void {}
+}
+
+/** Told that a timer was armed for a time before the one the driver sleeps until. */
+export type Waker = (atMs: number) => void;
+
+export class TimerWheel {
+  readonly #tickMs: number;
+  readonly #slots: readonly SlotEnd[];
+  readonly #levelSizes = [0, 0, 0, 0];
+  #size = 0;
+  /** Every timer due at or before this tick has fired. */
+  #tick = 0;
+  /** While `advance` runs, the tick it runs to: what a callback arms comes after it. */
+  #targetTick = 0;
+  #advancing = false;
+  #wakeTick = Number.NEGATIVE_INFINITY;
+  #waker: Waker | undefined;
+
+  constructor(options: { tickMs?: number } = {}) {
+    this.#tickMs = options.tickMs ?? 10;
+    if (!Number.isInteger(this.#tickMs) || this.#tickMs < 1) {
+      throw new RangeError(`tickMs is ${this.#tickMs}; give a whole number of milliseconds, 1 or more`);
+    }
+    this.#slots = Array.from({ length: LEVELS * SLOTS }, () => new SlotEnd());
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get tickMs(): number {
+    return this.#tickMs;
+  }
+
+  /**
+   * Fires `timer` at the first `advance` at or after `atMs`, at most one tick later than a steady caller's. A time
+   * that has passed fires at the next tick. Arming an armed timer moves it.
+   */
+  arm(timer: Timer, atMs: number): void {
+    if (Number.isNaN(atMs)) throw new RangeError('a timer was armed for NaN; give a time in milliseconds');
+    if (timer.timerLevel !== NOT_ARMED) this.#unlink(timer);
+    const tick = Math.ceil(atMs / this.#tickMs);
+    // A callback that arms itself for "now" must not keep `advance` from ending.
+    timer.timerTick = tick > this.#targetTick ? tick : this.#targetTick + 1;
+    this.#place(timer);
+    if (timer.timerTick < this.#wakeTick) this.#waker?.(timer.timerTick * this.#tickMs);
+  }
+
+  /** Does nothing when the timer is not armed. */
+  cancel(timer: Timer): void {
+    if (timer.timerLevel !== NOT_ARMED) this.#unlink(timer);
+  }
+
+  /**
+   * Fires everything due at `nowMs`. A callback that throws doesn't keep the others from firing: the error (an
+   * AggregateError for several) is thrown once all have. A time before the last one does nothing.
+   */
+  advance(nowMs: number): void {
+    const target = Math.floor(nowMs / this.#tickMs);
+    if (this.#advancing || !(target > this.#tick)) return;
+    this.#advancing = true;
+    this.#targetTick = target;
+    let errors: unknown[] | undefined;
+    while (this.#tick < target) {
+      this.#tick = this.#nextBusyTick(target);
+      if ((this.#tick & SLOT_MASK) === 0) this.#cascade();
+      const end = this.#slots[this.#tick & SLOT_MASK]!;
+      for (let timer = end.timerNext!; timer !== end; timer = end.timerNext!) {
+        this.#unlink(timer);
+        try {
+          timer.onTimeout(nowMs);
+        } catch (error) {
+          errors ??= [];
+          errors.push(error);
+        }
+      }
+    }
+    this.#advancing = false;
+    if (errors !== undefined) {
+      throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'several timers failed');
+    }
+  }
+
+  /**
+   * When `advance` has something to do next: a time no later than the first timer's, and that timer's own tick
+   * when it is less than 64 ticks away. Undefined when nothing is armed. Looks at up to 256 slots.
+   */
+  nextAtMs(): number | undefined {
+    if (this.#size === 0) return undefined;
+    let next = Number.POSITIVE_INFINITY;
+    for (let level = 0; level < LEVELS; level++) {
+      if (this.#levelSizes[level] === 0) continue;
+      const span = LEVEL_SPANS[level]!;
+      const current = Math.floor(this.#tick / span);
+      for (let ahead = 1; ahead <= SLOTS; ahead++) {
+        const end = this.#slots[level * SLOTS + ((current + ahead) & SLOT_MASK)]!;
+        if (end.timerNext === end) continue;
+        next = Math.min(next, (current + ahead) * span);
+        break;
+      }
+    }
+    return next * this.#tickMs;
+  }
+
+  /** For the driver: from now on `waker` hears of a timer armed for before `atMs`. */
+  wakeBefore(atMs: number, waker: Waker | undefined): void {
+    this.#wakeTick = waker === undefined ? Number.NEGATIVE_INFINITY : Math.floor(atMs / this.#tickMs);
+    this.#waker = waker;
+  }
+
+  /** The next tick at which there can be something to fire or to cascade; stretches without are jumped over. */
+  #nextBusyTick(target: number): number {
+    if (this.#size === 0) return target;
+    let next = this.#tick + 1;
+    for (let level = 0; level < LEVELS - 1 && this.#levelSizes[level] === 0; level++) {
+      const span = LEVEL_SPANS[level + 1]!;
+      next = (Math.floor(this.#tick / span) + 1) * span;
+    }
+    return Math.min(next, target);
+  }
+
+  #place(timer: Timer): void {
+    const ahead = timer.timerTick - this.#tick;
+    let level = 0;
+    while (level < LEVELS - 1 && ahead >= LEVEL_SPANS[level + 1]!) level++;
+    const reachable = ahead < WHEEL_SPAN ? timer.timerTick : this.#tick + WHEEL_SPAN - 1;
+    const end = this.#slots[level * SLOTS + ((reachable / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
+    const last = end.timerPrevious!;
+    timer.timerPrevious = last;
+    timer.timerNext = end;
+    last.timerNext = timer;
+    end.timerPrevious = timer;
+    timer.timerLevel = level;
+    this.#levelSizes[level]!++;
+    this.#size++;
+  }
+
+  #unlink(timer: Timer): void {
+    const previous = timer.timerPrevious!;
+    const next = timer.timerNext!;
+    previous.timerNext = next;
+    next.timerPrevious = previous;
+    // A finished call that still pointed at its neighbours would keep them from being collected.
+    timer.timerNext = undefined;
+    timer.timerPrevious = undefined;
+    this.#levelSizes[timer.timerLevel]!--;
+    timer.timerLevel = NOT_ARMED;
+    this.#size--;
+  }
+
+  /** At the start of a level's slot, deals its timers out to the levels below; the highest level first. */
+  #cascade(): void {
+    let top = 1;
+    while (top < LEVELS - 1 && this.#tick % LEVEL_SPANS[top + 1]! === 0) top++;
+    for (let level = top; level > 0; level--) {
+      if (this.#levelSizes[level] === 0) continue;
+      const end = this.#slots[level * SLOTS + ((this.#tick / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
+      // Ends: nothing can be placed in the slot that begins now. Its timers are due within its span, which is
+      // below; and what is parked further away than the wheel reaches goes to the slot that has just ended.
+      for (let timer = end.timerNext!; timer !== end; timer = end.timerNext!) {
+        this.#unlink(timer);
+        this.#place(timer);
+      }
+    }
+  }
+}

@@ -1,0 +1,12 @@
+/**
+ * Power of two choices on calls in flight alone: for endpoints that are alike, and calls whose latency says
+ * little about the endpoint (it is the model's, or grows with the input).
+ */
+import type { BalancerEndpoint } from './balancer.ts';
+import { PowerOfTwoBalancer } from './power-of-two.ts';
+
+export class LeastRequestBalancer extends PowerOfTwoBalancer {
+  protected override cost(endpoint: BalancerEndpoint): number {
+    return (endpoint.activeCalls + 1) / endpoint.weight;
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Power of two choices on peak EWMA latency times calls in flight.
+ *
+ *     cost = decayed rtt × (active calls + 1) / weight
+ *
+ * Latency rises at once to a slower answer and falls slowly to faster ones, so an endpoint that begins to stall
+ * loses traffic with its first slow answer (the idea is Finagle's). Without answers the estimate decays, so that
+ * an endpoint which was slow once is tried again.
+ *
+ * A stream counts as active until it ends. Linkerd stops counting at the first frame of the answer; an agent that
+ * streams tokens is busy for minutes after it, and twenty such streams would look like an idle endpoint.
+ */
+import type { BalancerEndpoint } from './balancer.ts';
+import { PowerOfTwoBalancer } from './power-of-two.ts';
+
+/** Time in which an estimate loses 63 % of its weight. */
+const DECAY_MS = 10_000;
+/** What an endpoint costs between its first call and that call's answer. */
+const DEFAULT_RTT_MS = 30;
+const MIN_RTT_MS = 0.01;
+/** A refusal takes no time at all: counted as it is, the broken endpoint would draw all the traffic. */
+const FAILURE_RTT_MS = 1000;
+
+/** The estimate's part of an endpoint. Start it with {@link UNSEEN}. */
+export interface RttState {
+  /** Peak EWMA at `rttAtMs`; 0 as long as nothing has been observed. */
+  rttMs: number;
+  /** When the last answer was observed. */
+  rttAtMs: number;
+  /** When a call was last sent there on the strength of a stale estimate. */
+  rttProbedAtMs: number;
+}
+
+export const UNSEEN: Readonly<RttState> = {
+  rttMs: 0,
+  rttAtMs: Number.NEGATIVE_INFINITY,
+  rttProbedAtMs: Number.NEGATIVE_INFINITY,
+};
+
+export class PeakEwmaBalancer extends PowerOfTwoBalancer {
+  protected override cost(endpoint: BalancerEndpoint, nowMs: number): number {
+    return (decayedRtt(endpoint, nowMs) * (endpoint.activeCalls + 1)) / endpoint.weight;
+  }
+
+  /**
+   * A stale estimate has decayed to almost nothing, which is meant to draw one call and not all of them: from that
+   * call on it counts in full again, and decays anew if no answer comes.
+   */
+  protected override chosen(endpoint: BalancerEndpoint, nowMs: number): void {
+    if (ageMs(endpoint, nowMs) > DECAY_MS) endpoint.rttProbedAtMs = nowMs;
+  }
+}
+
+/**
+ * Counts an answer: the time from the attempt's start to its first response frame, in milliseconds.
+ *
+ * For answers of the endpoint only, whatever their status says of the request; see {@link observeFailure}.
+ */
+export function observeLatency(endpoint: RttState, latencyMs: number, nowMs: number): void {
+  const latency = Math.max(latencyMs, MIN_RTT_MS);
+  if (endpoint.rttMs === 0 || latency >= endpoint.rttMs) {
+    endpoint.rttMs = latency;
+  } else {
+    const kept = Math.exp(-Math.max(nowMs - endpoint.rttAtMs, 0) / DECAY_MS);
+    endpoint.rttMs = endpoint.rttMs * kept + latency * (1 - kept);
+  }
+  endpoint.rttAtMs = nowMs;
+}
+
+/** Counts an attempt whose verdict was failure after `elapsedMs`: as a slow answer, however fast it failed. */
+export function observeFailure(endpoint: RttState, elapsedMs: number, nowMs: number): void {
+  observeLatency(endpoint, Math.max(elapsedMs, FAILURE_RTT_MS), nowMs);
+}
+
+/** The estimate as it counts at `nowMs`, in milliseconds; 0 for an endpoint that nothing was ever sent to. */
+export function decayedRtt(endpoint: RttState, nowMs: number): number {
+  const rttMs = endpoint.rttMs === 0 ? DEFAULT_RTT_MS : endpoint.rttMs;
+  const age = ageMs(endpoint, nowMs);
+  return age > 0 ? rttMs * Math.exp(-age / DECAY_MS) : rttMs;
+}
+
+function ageMs(endpoint: RttState, nowMs: number): number {
+  return nowMs - Math.max(endpoint.rttAtMs, endpoint.rttProbedAtMs);
+}

@@ -1,0 +1,62 @@
+/**
+ * The power of two choices: draw two endpoints, take the one with the lower cost.
+ *
+ * Always taking the cheapest of all would need a look at every endpoint, and would send every sidecar of a fleet
+ * to the same one at once; two random draws come close to the best balance without either (Mitzenmacher 2001).
+ */
+import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
+
+/** With half of the endpoints ejected, 8 draws miss once in 256; then a scan answers for certain. */
+const MAX_DRAWS = 8;
+
+export abstract class PowerOfTwoBalancer implements Balancer {
+  /** What one more call would cost there; the lower is taken. */
+  protected abstract cost(endpoint: BalancerEndpoint, nowMs: number): number;
+
+  /** Told of the choice when there was one. */
+  protected chosen(_endpoint: BalancerEndpoint, _nowMs: number): void {}
+
+  pick(
+    endpoints: readonly BalancerEndpoint[],
+    call: CallKey,
+    random: () => number,
+    nowMs: number,
+  ): BalancerEndpoint | undefined {
+    if (endpoints.length === 1) return endpoints[0]!.usable ? endpoints[0] : undefined;
+    const first = drawUsable(endpoints, call.avoid, -1, random);
+    // Better the endpoint that failed the last attempt than none, if it is still in the set.
+    if (first < 0) return call.avoid?.usable && endpoints.includes(call.avoid) ? call.avoid : undefined;
+    const second = drawUsable(endpoints, call.avoid, first, random);
+    const one = endpoints[first]!;
+    const other = second < 0 ? one : endpoints[second]!;
+    const endpoint = this.cost(other, nowMs) < this.cost(one, nowMs) ? other : one;
+    this.chosen(endpoint, nowMs);
+    return endpoint;
+  }
+}
+
+/** The index of a usable endpoint that is neither `avoid` nor at `taken`; -1 when there is none. */
+function drawUsable(
+  endpoints: readonly BalancerEndpoint[],
+  avoid: BalancerEndpoint | undefined,
+  taken: number,
+  random: () => number,
+): number {
+  const count = endpoints.length;
+  // The other one of two needs no luck.
+  const draws = taken >= 0 && count === 2 ? 0 : MAX_DRAWS;
+  let index = 0;
+  for (let draw = 0; draw < draws; draw++) {
+    index = Math.floor(random() * count);
+    if (index !== taken && isCandidate(endpoints[index]!, avoid)) return index;
+  }
+  for (let step = 0; step < count; step++) {
+    index = index + 1 < count ? index + 1 : 0;
+    if (index !== taken && isCandidate(endpoints[index]!, avoid)) return index;
+  }
+  return -1;
+}
+
+function isCandidate(endpoint: BalancerEndpoint, avoid: BalancerEndpoint | undefined): boolean {
+  return endpoint.usable && endpoint !== avoid;
+}

@@ -1,0 +1,95 @@
+/**
+ * gRPC status codes, and how failures of the layers below translate into them.
+ *
+ * Sources: gRPC core concepts "Status codes"; gRPC over HTTP/2, "HTTP2 Transport Mapping" and "Errors"; the gRPC
+ * document "HTTP to gRPC Status Code Mapping".
+ */
+
+export const Status = {
+  OK: 0,
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
+} as const;
+
+export type StatusName = keyof typeof Status;
+export type StatusCode = (typeof Status)[StatusName];
+
+/** Every name, at the index of its code. */
+export const STATUS_NAMES = Object.keys(Status) as readonly StatusName[];
+
+/** The code's name; a code that gRPC doesn't define is UNKNOWN, so that labels made of it stay few. */
+export function statusName(code: number): StatusName {
+  return STATUS_NAMES[code] ?? 'UNKNOWN';
+}
+
+export function statusFromName(name: string): StatusCode | undefined {
+  return Object.hasOwn(Status, name) ? Status[name as StatusName] : undefined;
+}
+
+/** Reads a `grpc-status` value; what is no code of gRPC's is UNKNOWN. */
+export function parseStatus(value: string): StatusCode {
+  if (value.length === 0 || value.length > 2) return Status.UNKNOWN;
+  let code = 0;
+  for (let i = 0; i < value.length; i++) {
+    const digit = value.charCodeAt(i) - 0x30;
+    if (digit < 0 || digit > 9) return Status.UNKNOWN;
+    code = code * 10 + digit;
+  }
+  return code < STATUS_NAMES.length ? (code as StatusCode) : Status.UNKNOWN;
+}
+
+/**
+ * The status of a stream that ended in RST_STREAM or GOAWAY with this HTTP/2 error code, and no `grpc-status`.
+ *
+ * NO_ERROR is INTERNAL: the peer ended a stream politely and forgot the answer.
+ */
+export function statusFromHttp2Error(errorCode: number): StatusCode {
+  switch (errorCode) {
+    case 0x7: // REFUSED_STREAM
+      return Status.UNAVAILABLE;
+    case 0x8: // CANCEL
+      return Status.CANCELLED;
+    case 0xb: // ENHANCE_YOUR_CALM
+      return Status.RESOURCE_EXHAUSTED;
+    case 0xc: // INADEQUATE_SECURITY
+      return Status.PERMISSION_DENIED;
+    default:
+      return Status.INTERNAL;
+  }
+}
+
+/** The status of an answer without `grpc-status`, as a proxy or a web server in the way gives. */
+export function statusFromHttp(httpStatus: number): StatusCode {
+  switch (httpStatus) {
+    case 400:
+    case 431: // header fields too large; gRPC lists only 400, and the cause is the same
+      return Status.INTERNAL;
+    case 401:
+      return Status.UNAUTHENTICATED;
+    case 403:
+      return Status.PERMISSION_DENIED;
+    case 404:
+      return Status.UNIMPLEMENTED;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return Status.UNAVAILABLE;
+    default:
+      return Status.UNKNOWN;
+  }
+}
