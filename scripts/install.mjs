@@ -1,0 +1,56 @@
+// Puts in place what the npm scripts need, and does nothing when it is there already.
+//
+//   node scripts/install.mjs            node_modules (npm start)
+//   node scripts/install.mjs --tests    and the peers and tools that `npm test` drives
+//   node scripts/install.mjs --bench    and the peers that `npm run bench` measures
+//
+// It runs on the Node of the host (20 or newer) before any dependency exists, so it is plain
+// JavaScript on Node's own modules.
+import { installDebian } from './tools/debian.mjs';
+import { installGoTools } from './tools/go.mjs';
+import { withInstallLock } from './tools/lock.mjs';
+import { checkNode, installNodeModules, nodeModulesAreCurrent } from './tools/node-modules.mjs';
+import { installPython } from './tools/python.mjs';
+import { Record, recordIsCurrent } from './tools/record.mjs';
+
+const wants = {
+  tests: process.argv.includes('--tests'),
+  bench: process.argv.includes('--bench'),
+};
+
+try {
+  await main();
+} catch (error) {
+  console.error(`outrigger: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
+
+async function main() {
+  const needsPeers = wants.tests || wants.bench;
+  const ready = () => nodeModulesAreCurrent() && (!needsPeers || recordIsCurrent(wants));
+  if (!ready()) {
+    await withInstallLock(async () => {
+      // Another install may have finished while this one waited for the lock.
+      if (ready()) return;
+      const modules = nodeModulesAreCurrent() ? Promise.resolve() : installNodeModules();
+      const peers = needsPeers ? installPeers() : Promise.resolve();
+      // Settled, not all: a failing half must not end the other one in the middle of a write.
+      const [first, second] = await Promise.allSettled([modules, peers]);
+      if (first.status === 'rejected') throw first.reason;
+      if (second.status === 'rejected') throw second.reason;
+    });
+  }
+  checkNode();
+}
+
+/** Tools and peers never fail the install: what can't be had is recorded, and its tests are skipped by name. */
+async function installPeers() {
+  const record = new Record(wants);
+  // Debian first where it brings Python itself; the rest side by side.
+  await installDebian(record, wants);
+  await Promise.all([installGoTools(record, wants), installPython(record, wants)]);
+  record.write();
+  for (const [name, reason] of Object.entries(record.missing)) {
+    console.error(`outrigger: without ${name}: ${reason}`);
+  }
+}

@@ -1,0 +1,61 @@
+// Reads the runner's TAP as it comes and keeps what a reader of a log wants: a line for each file,
+// everything about a file that failed, each skipped test by name, and the counts.
+
+export interface TestCounts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** The counts in tap's closing line, `# { total: 5, pass: 3, fail: 1, skip: 1 }`; all 0 without one. */
+export function closingCounts(tap: string): TestCounts {
+  // The last one at the margin: files print closing lines of their own, indented.
+  const line = [...tap.matchAll(/^# \{ (total: .*) \}$/gm)].at(-1)?.[1] ?? '';
+  const count = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(line)?.[1] ?? 0);
+  return { passed: count('pass'), failed: count('fail'), skipped: count('skip') + count('todo') };
+}
+
+export class TapDigest {
+  readonly #print: (line: string) => void;
+  #rest = '';
+  #file: string[] = [];
+  #closing = '';
+
+  constructor(print: (line: string) => void) {
+    this.#print = print;
+  }
+
+  get counts(): TestCounts {
+    return closingCounts(this.#closing);
+  }
+
+  write(chunk: string): void {
+    const lines = (this.#rest + chunk).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) this.#line(line);
+  }
+
+  end(): void {
+    if (this.#rest !== '') this.#line(this.#rest);
+    // What is left belongs to a file that never came to its result.
+    for (const line of this.#file) this.#print(line);
+  }
+
+  #line(line: string): void {
+    if (/^# \{ total: /.test(line)) {
+      this.#closing = line;
+    } else if (/^ok \d+/.test(line)) {
+      for (const inner of this.#file) if (/^\s+ok \d+ .*# (SKIP|TODO)/.test(inner)) this.#print(inner);
+      this.#print(line);
+      this.#file = [];
+    } else if (/^not ok \d+/.test(line)) {
+      for (const inner of this.#file) this.#print(inner);
+      this.#print(line);
+      this.#file = [];
+    } else if (/^\s/.test(line)) {
+      this.#file.push(line);
+    } else if (line !== '' && !/^(TAP version|\d+\.\.\d+|# (Subtest|No coverage|time=))/.test(line)) {
+      this.#print(line);
+    }
+  }
+}

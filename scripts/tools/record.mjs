@@ -1,0 +1,83 @@
+// What the install found and what it could not get: .cache/tools/found.json {name: path} and
+// .cache/tools/missing.json {name: reason}. Tests read them (test/support/tool.ts).
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { goModule, root, toolsDir } from './paths.mjs';
+
+const foundFile = join(toolsDir, 'found.json');
+const missingFile = join(toolsDir, 'missing.json');
+const stampFile = join(toolsDir, 'stamp.json');
+
+/** A part that can't be had is tried again after this long, so that each `npm test` does not wait for it. */
+const retryMs = 60 * 60_000;
+
+export class Record {
+  found = {};
+  missing = {};
+  #wants;
+
+  constructor(wants) {
+    const earlier = readJson(stampFile);
+    this.#wants = {
+      tests: wants.tests || (earlier?.tests ?? false),
+      bench: wants.bench || (earlier?.bench ?? false),
+    };
+    this.found = readJson(foundFile) ?? {};
+    this.missing = readJson(missingFile) ?? {};
+  }
+
+  has(name, path) {
+    this.found[name] = path;
+    delete this.missing[name];
+  }
+
+  lacks(name, reason) {
+    this.missing[name] = reason;
+    delete this.found[name];
+  }
+
+  write() {
+    writeJson(foundFile, this.found);
+    writeJson(missingFile, this.missing);
+    writeJson(stampFile, { ...this.#wants, recipe: recipe(), missingSinceMs: Date.now() });
+  }
+}
+
+/** True when an earlier install with this recipe covers what is wanted and what it found still exists. */
+export function recordIsCurrent(wants) {
+  const stamp = readJson(stampFile);
+  const found = readJson(foundFile);
+  const missing = readJson(missingFile);
+  if (stamp === undefined || found === undefined || missing === undefined) return false;
+  if (stamp.recipe !== recipe()) return false;
+  if ((wants.tests && !stamp.tests) || (wants.bench && !stamp.bench)) return false;
+  if (!Object.values(found).every((path) => existsSync(path))) return false;
+  return Object.keys(missing).length === 0 || Date.now() - stamp.missingSinceMs < retryMs;
+}
+
+/** A digest of these scripts and of the pinned versions: a change of either installs anew. */
+function recipe() {
+  const hash = createHash('sha256');
+  const here = join(root, 'scripts', 'tools');
+  for (const name of readdirSync(here).sort()) {
+    if (name.endsWith('.mjs')) hash.update(readFileSync(join(here, name)));
+  }
+  hash.update(readFileSync(join(goModule, 'go.mod')));
+  return hash.digest('hex');
+}
+
+function readJson(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+function writeJson(file, value) {
+  mkdirSync(toolsDir, { recursive: true });
+  // Renamed into place: a test that reads it meanwhile sees the old one or the new one.
+  writeFileSync(`${file}.new`, `${JSON.stringify(value, null, 2)}\n`);
+  renameSync(`${file}.new`, file);
+}

@@ -1,0 +1,192 @@
+// Holds the shape of the source: imports go only downwards, no file imports itself in a circle, files
+// stay readable, and nothing in the tree depends on the machine it was written on.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import t from 'tap';
+import { findCycle, importsOf, valueImportsOf } from './support/imports.ts';
+
+const root = join(import.meta.dirname, '..');
+
+/** Layer (a folder of sidecar/, or main.ts) → the layers it may import besides itself. */
+const allowed: Record<string, readonly string[]> = {
+  clock: [],
+  http2: ['clock'],
+  grpc: ['http2', 'clock'],
+  task: ['grpc', 'http2', 'clock'],
+  telemetry: ['task', 'grpc', 'http2', 'clock'],
+  policy: ['task', 'grpc', 'clock'],
+  cluster: ['task', 'grpc', 'http2', 'clock'],
+  proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'clock'],
+  listeners: ['proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  inject: ['config', 'clock'],
+  main: [
+    'config',
+    'listeners',
+    'inject',
+    'proxy',
+    'policy',
+    'cluster',
+    'telemetry',
+    'task',
+    'grpc',
+    'http2',
+    'clock',
+  ],
+};
+
+/** Files that may have more than 400 lines, each with its reason. */
+const longFiles: Record<string, string> = {};
+
+const tracked = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+  maxBuffer: 16 << 20,
+})
+  .split('\0')
+  .filter((path) => path !== '' && existsSync(join(root, path)));
+
+const sourceFiles = tracked.filter((path) => /\.(ts|mjs|py)$/.test(path));
+const sidecarFiles = tracked.filter((path) => path.startsWith('sidecar/') && path.endsWith('.ts'));
+const isTest = (path: string): boolean => path.endsWith('.test.ts') || path.includes('/test-support/');
+const textOf = (path: string): string => readFileSync(join(root, path), 'utf8');
+
+/** `sidecar/http2/hpack/decoder.ts` → `http2`; `sidecar/main.ts` → `main`. */
+function layerOf(path: string): string {
+  const [, first = ''] = path.split('/');
+  return first.replace(/\.ts$/, '');
+}
+
+/** The tracked files that a file imports by relative paths. */
+function neighbours(path: string, imports = importsOf): string[] {
+  return imports(textOf(path))
+    .filter((name) => name.startsWith('.'))
+    .map((name) => relative(root, join(root, dirname(path), name)));
+}
+
+t.test('the scanner finds every form of import, and only imports', async (t) => {
+  const source = [
+    "import a, { b } from './a.ts';",
+    "import type { C } from './c.ts';",
+    "import {\n  d,\n  e,\n} from './d.ts';",
+    "import './side-effect.ts';",
+    "export { f } from './f.ts';",
+    "export * from './g.ts';",
+    "const later = await import('./h.ts');",
+    "// import z from './comment.ts';",
+    "const text = `from './text.ts'`;",
+    'export const value = 1;',
+  ].join('\n');
+  const names = ['a', 'c', 'd', 'side-effect', 'f', 'g', 'h'].map((name) => `./${name}.ts`);
+  t.strictSame(importsOf(source).sort(), names.sort());
+  t.notOk(valueImportsOf(source).includes('./c.ts'), 'a type import is none at run time');
+  t.strictSame(
+    findCycle(
+      new Map([
+        ['a', ['b']],
+        ['b', ['c', 'd']],
+        ['c', []],
+        ['d', ['b']],
+      ]),
+    ),
+    ['b', 'd', 'b'],
+  );
+  t.equal(
+    findCycle(
+      new Map([
+        ['a', ['b', 'c']],
+        ['b', ['c']],
+        ['c', []],
+      ]),
+    ),
+    undefined,
+  );
+});
+
+t.test('imports in sidecar/ go only downwards', async (t) => {
+  t.ok(sidecarFiles.length > 10, `${sidecarFiles.length} files of the sidecar were found`);
+  for (const path of sidecarFiles.filter((path) => !isTest(path))) {
+    const layer = layerOf(path);
+    const below = allowed[layer];
+    if (below === undefined) {
+      t.fail(`${path}: the layer ${layer} is not in the table of this test; add it with what it may import`);
+      continue;
+    }
+    for (const target of neighbours(path)) {
+      if (!target.startsWith('sidecar/')) {
+        t.fail(`${path} imports ${target}: the sidecar stands on nothing else of this repository`);
+        continue;
+      }
+      const targetLayer = layerOf(target);
+      if (targetLayer !== layer && !below.includes(targetLayer)) {
+        t.fail(`${path} imports ${target}: ${layer} may import ${below.join(', ') || 'no other layer'}`);
+      }
+      if (isTest(target)) t.fail(`${path} imports the test file ${target}`);
+    }
+  }
+});
+
+t.test('the table of layers has no circle and names only layers', async (t) => {
+  t.equal(findCycle(new Map(Object.entries(allowed))), undefined);
+  for (const layer of Object.values(allowed).flat()) t.ok(layer in allowed, layer);
+});
+
+t.test('no file of the source imports itself in a circle when it runs', async (t) => {
+  const files = sourceFiles.filter((path) => path.endsWith('.ts'));
+  const cycle = findCycle(new Map(files.map((path) => [path, neighbours(path, valueImportsOf)])));
+  t.equal(cycle?.join(' → '), undefined);
+});
+
+t.test('every relative import names a file that is there', async (t) => {
+  for (const path of sourceFiles.filter((path) => path.endsWith('.ts'))) {
+    for (const target of neighbours(path)) {
+      if (!existsSync(join(root, target))) t.fail(`${path} imports ${target}, which does not exist`);
+    }
+  }
+});
+
+t.test('policies are pure: no clock, no randomness, no input or output of their own', async (t) => {
+  const impure =
+    /\b(Date\.now|new Date|performance\.now|process\.hrtime|Math\.random|setTimeout|setInterval|setImmediate)\b/;
+  for (const path of sidecarFiles.filter((path) => layerOf(path) === 'policy' && !isTest(path))) {
+    const code = textOf(path).replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
+    const found = impure.exec(code)?.[0];
+    if (found !== undefined) t.fail(`${path} uses ${found}: let it come in as an argument`);
+    const outside = importsOf(code).find((name) => name.startsWith('node:'));
+    if (outside !== undefined) t.fail(`${path} imports ${outside}: let what it does come in as an argument`);
+  }
+});
+
+t.test('no source file has more than 400 lines', async (t) => {
+  for (const path of sourceFiles) {
+    const lines = textOf(path).split('\n').length - 1;
+    if (lines > 400 && !(path in longFiles))
+      t.fail(`${path} has ${lines} lines: split it, or give the reason here`);
+  }
+  for (const path of Object.keys(longFiles)) {
+    t.ok(
+      sourceFiles.includes(path) && textOf(path).split('\n').length > 401,
+      `${path} still needs its exception`,
+    );
+  }
+});
+
+t.test('the lock names versions and digests, not the addresses of a registry', async (t) => {
+  const lock = JSON.parse(textOf('package-lock.json')) as { packages: Record<string, { resolved?: string }> };
+  const withAddress = Object.entries(lock.packages).filter(([, entry]) => entry.resolved !== undefined);
+  t.strictSame(
+    withAddress.map(([path]) => path),
+    [],
+  );
+});
+
+t.test("no file names a path of somebody's machine", async (t) => {
+  // Assembled, so that this file does not find itself.
+  const home = new RegExp(['/home/[a-z]', '/Users/[A-Za-z]', `/${'root'}/`, `/${'work'}/`].join('|'));
+  for (const path of tracked) {
+    if (/\.(png|ico|gz|bin|woff2?)$/.test(path)) continue;
+    const found = home.exec(textOf(path));
+    if (found !== null) t.fail(`${path} contains ${found[0]}…: use a path relative to the checkout`);
+  }
+});
