@@ -1,0 +1,28 @@
+import { fileURLToPath } from 'node:url';
+import type { ServiceDefinition } from '@grpc/grpc-js';
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+
+const protoFolder = fileURLToPath(new URL('../../proto/', import.meta.url));
+
+/** Every message and service of proto/, as proto-loader gives them. */
+export const packageDefinition: PackageDefinition = loadSync(
+  ['agent_service.proto', 'health.proto', 'reflection.proto'],
+  { includeDirs: [protoFolder], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true },
+);
+
+function service(name: string): ServiceDefinition {
+  return packageDefinition[name] as ServiceDefinition;
+}
+
+export const agentService = service('agent.AgentService');
+export const healthService = service('grpc.health.v1.Health');
+export const reflectionService = service('grpc.reflection.v1.ServerReflection');
+
+/** The longest message an agent or its caller sends or takes (contract: max_message_bytes). */
+export const maxMessageBytes = 10 * 1024 * 1024;
+
+/** Channel and server options that both ends share. */
+export const messageLimits = {
+  'grpc.max_receive_message_length': maxMessageBytes,
+  'grpc.max_send_message_length': maxMessageBytes,
+};

@@ -1,0 +1,69 @@
+import type { Answer } from './answer.ts';
+import type { TextRequest } from './requests.ts';
+import type { StreamEvent } from './send.ts';
+
+/** The shapes of POST /v1/chat/completions. */
+
+export interface AnswerIdentity {
+  /** Unique for the answer; each shape puts its own prefix before it. */
+  id: string;
+  /** Seconds since the epoch. */
+  created: number;
+}
+
+export function chatCompletion(request: TextRequest, given: Answer, { id, created }: AnswerIdentity): object {
+  return {
+    id: `chatcmpl-${id}`,
+    object: 'chat.completion',
+    created,
+    model: request.model,
+    choices: [
+      {
+        index: 0,
+        message: { role: 'assistant', content: given.tokens.join(''), refusal: null, annotations: [] },
+        logprobs: null,
+        finish_reason: given.finishReason,
+      },
+    ],
+    usage: usageOf(given),
+    system_fingerprint: null,
+  };
+}
+
+/** The same as a stream: the role, a chunk for each token, the reason of the end, the usage if asked for. */
+export function* chatCompletionEvents(
+  request: TextRequest,
+  given: Answer,
+  { id, created }: AnswerIdentity,
+): Generator<StreamEvent> {
+  const chunk = (choices: object[], usage: object | null): string =>
+    JSON.stringify({
+      id: `chatcmpl-${id}`,
+      object: 'chat.completion.chunk',
+      created,
+      model: request.model,
+      system_fingerprint: null,
+      choices,
+      ...(request.includeUsage ? { usage } : {}),
+    });
+  const choice = (delta: object, finishReason: string | null) => [
+    { index: 0, delta, logprobs: null, finish_reason: finishReason },
+  ];
+  yield { data: chunk(choice({ role: 'assistant', content: '', refusal: null }, null), null) };
+  for (const token of given.tokens) {
+    yield { data: chunk(choice({ content: token }, null), null), isToken: true };
+  }
+  yield { data: chunk(choice({}, given.finishReason), null) };
+  if (request.includeUsage) yield { data: chunk([], usageOf(given)) };
+  yield { data: '[DONE]' };
+}
+
+function usageOf({ tokens, inputTokens }: Answer) {
+  return {
+    prompt_tokens: inputTokens,
+    completion_tokens: tokens.length,
+    total_tokens: inputTokens + tokens.length,
+    prompt_tokens_details: { cached_tokens: 0, audio_tokens: 0 },
+    completion_tokens_details: { reasoning_tokens: 0, audio_tokens: 0 },
+  };
+}

@@ -1,0 +1,45 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Faults, parseRule } from './faults.ts';
+import { readJson } from './read-json.ts';
+import { RequestError } from './requests.ts';
+import type { StatsCounter } from './stats.ts';
+
+/**
+ * How tests and demonstrations steer the provider:
+ *
+ *   POST /control/behaviour  adds a rule (see faults.ts)
+ *   GET  /control/behaviour  the rules in force
+ *   GET  /control/stats      what was asked so far
+ *   POST /control/reset      forgets the rules and the counts
+ */
+export async function control(
+  { request, response }: { request: IncomingMessage; response: ServerResponse },
+  path: string,
+  faults: Faults,
+  stats: StatsCounter,
+): Promise<void> {
+  const send = (status: number, body: object) => {
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(body));
+  };
+  try {
+    switch (`${request.method} ${path}`) {
+      case 'POST /control/behaviour':
+        faults.add(parseRule(await readJson(request)));
+        return send(200, { rules: faults.list() });
+      case 'GET /control/behaviour':
+        return send(200, { rules: faults.list() });
+      case 'GET /control/stats':
+        return send(200, stats.read());
+      case 'POST /control/reset':
+        faults.clear();
+        stats.reset();
+        return send(200, {});
+      default:
+        return send(404, { error: { message: `no ${request.method} ${path} here` } });
+    }
+  } catch (error) {
+    const status = error instanceof RequestError ? error.status : 400;
+    send(status, { error: { message: error instanceof Error ? error.message : 'bad request' } });
+  }
+}

@@ -1,0 +1,206 @@
+import { once } from 'node:events';
+import OpenAI from 'openai';
+import t, { type Test } from 'tap';
+import { type Provider, startProvider } from './server.ts';
+
+const question = 'Why do circuit breakers matter for circuit safety?';
+const messages = [
+  { role: 'system' as const, content: 'You are a research agent.' },
+  { role: 'user' as const, content: question },
+];
+
+async function provider(test: Test): Promise<{ provider: Provider; openai: OpenAI }> {
+  const started = await startProvider('127.0.0.1', 0);
+  test.teardown(() => started.close());
+  return {
+    provider: started,
+    openai: new OpenAI({ baseURL: started.baseUrl, apiKey: 'none', maxRetries: 0 }),
+  };
+}
+
+/** What a promise that must fail failed with. */
+async function failure(failing: Promise<unknown>): Promise<unknown> {
+  return failing.then(
+    () => new Error('it did not fail'),
+    (error: unknown) => error,
+  );
+}
+
+async function postControl(base: string, path: string, body: unknown): Promise<Response> {
+  const url = new URL(path, base);
+  return fetch(url, { method: 'POST', body: JSON.stringify(body) });
+}
+
+t.test('chat completions, whole and streamed, give the same text and usage', async (t) => {
+  const { openai } = await provider(t);
+  const whole = await openai.chat.completions.create({ model: 'm', messages });
+  const text = whole.choices[0]!.message.content!;
+  t.match(text, /Finding: .*Why do circuit breakers matter/);
+  t.equal(whole.choices[0]!.finish_reason, 'stop');
+  t.equal(whole.usage!.total_tokens, whole.usage!.prompt_tokens + whole.usage!.completion_tokens);
+  t.ok(whole.usage!.prompt_tokens > 5);
+
+  const stream = await openai.chat.completions.create({
+    model: 'm',
+    messages,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  let streamed = '';
+  let finish: string | null = null;
+  let usage: object | null | undefined;
+  for await (const chunk of stream) {
+    streamed += chunk.choices[0]?.delta.content ?? '';
+    finish = chunk.choices[0]?.finish_reason ?? finish;
+    usage = chunk.usage ?? usage;
+  }
+  t.equal(streamed, text);
+  t.equal(finish, 'stop');
+  t.same(usage, whole.usage);
+
+  const helper = openai.chat.completions.stream({ model: 'm', messages });
+  t.equal((await helper.finalChatCompletion()).choices[0]!.message.content, text);
+
+  const other = await openai.chat.completions.create({
+    model: 'm',
+    messages: [{ role: 'system', content: 'You are a code agent.' }, messages[1]!],
+  });
+  t.match(other.choices[0]!.message.content, /```ts/, 'other instructions, another kind of answer');
+});
+
+t.test('responses, whole and streamed, are what the client expects', async (t) => {
+  const { openai } = await provider(t);
+  const asked = { model: 'm', instructions: 'You are a writing agent.', input: question };
+  const whole = await openai.responses.create(asked);
+  t.equal(whole.status, 'completed');
+  t.match(whole.output_text, /^# /);
+  t.ok(whole.usage!.output_tokens > 0);
+
+  const types: string[] = [];
+  const numbers: number[] = [];
+  let streamed = '';
+  for await (const event of await openai.responses.create({ ...asked, stream: true })) {
+    types.push(event.type);
+    numbers.push(event.sequence_number);
+    if (event.type === 'response.output_text.delta') streamed += event.delta;
+    if (event.type === 'response.completed') {
+      t.equal(event.response.usage!.total_tokens, whole.usage!.total_tokens);
+    }
+  }
+  t.equal(streamed, whole.output_text);
+  t.same([types[0], types.at(-1)], ['response.created', 'response.completed']);
+  t.same(
+    numbers,
+    numbers.map((_, index) => index),
+  );
+
+  const final = await openai.responses.stream(asked).finalResponse();
+  t.equal(final.output_text, whole.output_text, "the client's own accumulator agrees");
+
+  const cut = await openai.responses.create({ ...asked, max_output_tokens: 16 });
+  t.equal(cut.status, 'incomplete');
+  t.equal(cut.usage!.output_tokens, 16);
+});
+
+t.test('limits, models and embeddings', async (t) => {
+  const { openai } = await provider(t);
+  const cut = await openai.chat.completions.create({ model: 'm', messages, max_tokens: 5 });
+  t.equal(cut.choices[0]!.finish_reason, 'length');
+  t.equal(cut.usage!.completion_tokens, 5);
+
+  const listed = await openai.models.list();
+  t.ok(listed.data.some(({ id }) => id === 'gpt-4o-mini'));
+
+  const { data } = await openai.embeddings.create({
+    model: 'e',
+    input: ['a red boat', 'a red boat', 'tax law'],
+    dimensions: 64,
+  });
+  const [one, same, other] = data.map(({ embedding }) => embedding) as [number[], number[], number[]];
+  const dot = (a: number[], b: number[]) => a.reduce((sum, value, index) => sum + value * b[index]!, 0);
+  t.equal(one.length, 64);
+  t.same(one, same);
+  t.ok(Math.abs(dot(one, one) - 1) < 1e-5, 'length 1');
+  t.ok(dot(one, other) < 0.9);
+});
+
+t.test('bad requests are refused as the API does it', async (t) => {
+  const { openai, provider: running } = await provider(t);
+  const { completions } = openai.chat;
+  t.match(await failure(completions.create({ model: 'm', messages: [] })), {
+    status: 400,
+    param: 'messages',
+  });
+  t.match(await failure(completions.create({ model: 'm', messages, temperature: 3 })), { status: 400 });
+  t.match(await failure(openai.responses.create({ model: '', input: 'x' })), { status: 400, param: 'model' });
+  t.equal((await postControl(running.baseUrl, '/v1/nothing', {})).status, 404);
+  const broken = await fetch(`${running.baseUrl}/chat/completions`, { method: 'POST', body: '{' });
+  t.equal(broken.status, 400);
+  const control = await postControl(running.baseUrl, '/control/behaviour', { behaviour: { fial: 1 } });
+  t.equal(control.status, 400);
+  t.match(await control.text(), /no key \\"fial\\"/);
+});
+
+t.test('it throttles, fails, cuts, stalls and garbles on demand, and counts', async (t) => {
+  const { openai, provider: running } = await provider(t);
+  const ask = (model: string) => openai.chat.completions.create({ model, messages });
+  const rule = async (body: object) => {
+    const answered = await postControl(running.baseUrl, '/control/behaviour', body);
+    t.equal(answered.status, 200);
+  };
+  const read = async (model: string) => {
+    let text = '';
+    const stream = await openai.chat.completions.create({ model, messages, stream: true });
+    for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? '';
+    return text;
+  };
+
+  await rule({ times: 1, scope: { model: 'busy' }, behaviour: { throttle: { retry_after: 7 } } });
+  const throttled = (await failure(ask('busy-1'))) as InstanceType<typeof OpenAI.APIError>;
+  t.equal(throttled.status, 429);
+  t.equal(throttled.headers?.get('retry-after'), '7');
+  t.ok(await ask('busy-1'), 'once means once');
+
+  await rule({ scope: { input: 'breakers' }, times: 1, behaviour: { fail: { status: 503 } } });
+  t.match(await failure(ask('m')), { status: 503 });
+
+  await rule({ scope: { model: 'cut' }, behaviour: { cut_after_chunks: 3 } });
+  await t.rejects(read('cut'), /terminated/);
+  await t.rejects(ask('cut'));
+
+  await rule({ scope: { model: 'neat' }, behaviour: { end_after_chunks: 3 } });
+  t.equal((await read('neat')).trim().split(/\s+/).length <= 3, true, 'ends without an error');
+
+  await rule({ scope: { model: 'garbled' }, behaviour: { malformed: true } });
+  await t.rejects(read('garbled'), /malformed/);
+
+  await rule({ scope: { model: 'long' }, behaviour: { output_tokens: 5000 } });
+  t.equal((await ask('long')).usage!.completion_tokens, 5000);
+
+  const stats = await (await fetch(new URL('/control/stats', running.baseUrl))).json();
+  t.match(stats, {
+    requests: 8,
+    aborted: 2,
+    by_model: { 'busy-1': 2, cut: 2 },
+    by_status: { 429: 1, 503: 1 },
+  });
+});
+
+t.test('a stalled stream ends when its caller leaves, and that is counted', async (t) => {
+  const { openai, provider: running } = await provider(t);
+  running.faults.add({ behaviour: { stall_after_chunks: 2 } });
+  const leave = new AbortController();
+  const options = { signal: leave.signal, headers: { 'x-task-id': 'task-7' } };
+  const stream = await openai.chat.completions.create({ model: 'm', messages, stream: true }, options);
+  const chunks = stream[Symbol.asyncIterator]();
+  await chunks.next();
+  await chunks.next();
+  t.match(running.stats.read(), { active: 1, aborted: 0, by_task: { 'task-7': 1 } });
+  leave.abort();
+  while (running.stats.read().active > 0) await once(AbortSignal.timeout(5), 'abort');
+  t.equal(running.stats.read().aborted, 1);
+
+  await postControl(running.baseUrl, '/control/reset', {});
+  t.match(running.stats.read(), { requests: 0, aborted: 0, by_task: {} });
+  t.ok(await openai.chat.completions.create({ model: 'm', messages }), 'and the rules are gone');
+});

@@ -1,0 +1,102 @@
+import type { Answer } from './answer.ts';
+import type { AnswerIdentity } from './chat.ts';
+import type { TextRequest } from './requests.ts';
+import type { StreamEvent } from './send.ts';
+
+/** The shapes of POST /v1/responses. */
+
+type State = 'in_progress' | 'completed' | 'incomplete';
+
+export function response(request: TextRequest, given: Answer, identity: AnswerIdentity): object {
+  const state = endState(given);
+  return responseObject(request, identity, state, [message(identity, state, given.tokens.join(''))], given);
+}
+
+/** The same as a stream of typed, numbered events. It has no end marker but its last event. */
+export function* responseEvents(
+  request: TextRequest,
+  given: Answer,
+  identity: AnswerIdentity,
+): Generator<StreamEvent> {
+  let sequenceNumber = 0;
+  const event = (type: string, fields: object, isToken = false): StreamEvent => ({
+    event: type,
+    data: JSON.stringify({ type, sequence_number: sequenceNumber++, ...fields }),
+    isToken,
+  });
+  const text = given.tokens.join('');
+  const state = endState(given);
+  const place = { item_id: `msg_${identity.id}`, output_index: 0, content_index: 0 };
+  const begun = responseObject(request, identity, 'in_progress', []);
+
+  yield event('response.created', { response: begun });
+  yield event('response.in_progress', { response: begun });
+  yield event('response.output_item.added', { output_index: 0, item: message(identity, 'in_progress') });
+  yield event('response.content_part.added', { ...place, part: textPart('') });
+  for (const token of given.tokens) {
+    yield event('response.output_text.delta', { ...place, delta: token, logprobs: [] }, true);
+  }
+  yield event('response.output_text.done', { ...place, text, logprobs: [] });
+  yield event('response.content_part.done', { ...place, part: textPart(text) });
+  const item = message(identity, state, text);
+  yield event('response.output_item.done', { output_index: 0, item });
+  yield event(`response.${state}`, { response: responseObject(request, identity, state, [item], given) });
+}
+
+function endState({ finishReason }: Answer): State {
+  return finishReason === 'length' ? 'incomplete' : 'completed';
+}
+
+function responseObject(
+  request: TextRequest,
+  { id, created }: AnswerIdentity,
+  status: State,
+  output: object[],
+  given?: Answer,
+): object {
+  return {
+    id: `resp_${id}`,
+    object: 'response',
+    created_at: created,
+    status,
+    background: false,
+    error: null,
+    incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+    instructions: request.prompt.instructions || null,
+    max_output_tokens: request.maxTokens || null,
+    metadata: {},
+    model: request.model,
+    output,
+    parallel_tool_calls: true,
+    previous_response_id: null,
+    reasoning: { effort: null, summary: null },
+    store: false,
+    temperature: request.temperature ?? 1,
+    text: { format: { type: 'text' } },
+    tool_choice: 'auto',
+    tools: [],
+    top_p: 1,
+    truncation: 'disabled',
+    usage: given === undefined ? null : usageOf(given),
+    user: request.user ?? null,
+  };
+}
+
+function message({ id }: AnswerIdentity, status: State, text?: string): object {
+  const content = text === undefined ? [] : [textPart(text)];
+  return { id: `msg_${id}`, type: 'message', status, role: 'assistant', content };
+}
+
+function textPart(text: string): object {
+  return { type: 'output_text', text, annotations: [], logprobs: [] };
+}
+
+function usageOf({ tokens, inputTokens }: Answer) {
+  return {
+    input_tokens: inputTokens,
+    input_tokens_details: { cached_tokens: 0 },
+    output_tokens: tokens.length,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: inputTokens + tokens.length,
+  };
+}

@@ -1,0 +1,145 @@
+import { randomBytes } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { answer } from './answer.ts';
+import { type AnswerIdentity, chatCompletion, chatCompletionEvents } from './chat.ts';
+import { control } from './control.ts';
+import { embeddings } from './embeddings.ts';
+import { type Behaviour, Faults } from './faults.ts';
+import { readJson } from './read-json.ts';
+import { RequestError, readChatRequest, readResponsesRequest, type TextRequest } from './requests.ts';
+import { responseEvents, response as responseShape } from './responses.ts';
+import { sendEvents, sendJson } from './send.ts';
+import { StatsCounter } from './stats.ts';
+
+/** The models /v1/models lists. Any other name is answered too. */
+const models = ['gpt-4o-mini', 'gpt-4o', 'text-embedding-3-small'];
+
+export interface Provider {
+  /** The base URL for an OpenAI client: `http://host:port/v1`. */
+  readonly baseUrl: string;
+  readonly faults: Faults;
+  readonly stats: StatsCounter;
+  close(): Promise<void>;
+}
+
+/** A request on its way: its signal fires when the caller leaves. */
+interface Exchange {
+  request: IncomingMessage;
+  response: ServerResponse;
+  signal: AbortSignal;
+}
+
+/** What a text endpoint needs: how to read its request and how to shape its answer. */
+const textEndpoints = {
+  '/v1/chat/completions': { read: readChatRequest, whole: chatCompletion, events: chatCompletionEvents },
+  '/v1/responses': { read: readResponsesRequest, whole: responseShape, events: responseEvents },
+} as const;
+
+/**
+ * Starts an OpenAI-compatible server that needs no model and no network.
+ *
+ * @param port 0 for any free one
+ */
+export async function startProvider(host: string, port: number): Promise<Provider> {
+  const faults = new Faults();
+  const stats = new StatsCounter();
+  const server = createServer((request, response) => {
+    const gone = new AbortController();
+    response.once('close', () => {
+      if (!response.writableFinished) gone.abort(new Error('the caller left'));
+    });
+    void serve({ request, response, signal: gone.signal }, faults, stats);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
+  const { port: bound } = server.address() as AddressInfo;
+  return {
+    baseUrl: `http://${host}:${bound}/v1`,
+    faults,
+    stats,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+async function serve(exchange: Exchange, faults: Faults, stats: StatsCounter): Promise<void> {
+  const { request, response } = exchange;
+  const path = new URL(request.url ?? '/', 'http://provider').pathname;
+  if (path.startsWith('/control/')) return control(exchange, path, faults, stats);
+  stats.begin(path);
+  response.once('close', () => stats.end(response.statusCode, !response.writableFinished));
+  try {
+    await route(exchange, path, faults, stats);
+  } catch (error) {
+    if (response.destroyed || exchange.signal.aborted) return;
+    if (response.headersSent) response.destroy();
+    else if (error instanceof RequestError) sendError(response, error.status, error.message, error.param);
+    else sendError(response, 500, 'the offline provider failed');
+  }
+}
+
+async function route(exchange: Exchange, path: string, faults: Faults, stats: StatsCounter): Promise<void> {
+  const { request, response, signal } = exchange;
+  if (request.method === 'GET' && path === '/v1/models') {
+    const data = models.map((id) => ({ id, object: 'model', created: 0, owned_by: 'offline' }));
+    return sendJson(response, { object: 'list', data }, {}, signal);
+  }
+  if (request.method !== 'POST') throw new RequestError(404, `no ${request.method} ${path} here`);
+  const body = await readJson(request);
+  if (path === '/v1/embeddings') return sendJson(response, embeddings(body), {}, signal);
+  if (!(path in textEndpoints)) throw new RequestError(404, `no POST ${path} here`);
+
+  const { read, whole, events } = textEndpoints[path as keyof typeof textEndpoints];
+  const asked = read(body);
+  stats.asked(asked.model, firstOf(request.headers['x-task-id']) ?? asked.user);
+  const facts = { model: asked.model, question: asked.prompt.question, headers: request.headers };
+  const behaviour = faults.take(facts);
+  if (behaviour.latency_ms) await sleep(behaviour.latency_ms, undefined, { signal });
+  if (refuse(response, behaviour)) return;
+
+  const given = answer(asked.prompt, asked.maxTokens, behaviour.output_tokens);
+  const identity = newIdentity();
+  stats.answering(given.inputTokens);
+  if (asked.stream) {
+    await sendEvents(response, events(asked, given, identity), behaviour, signal, () => stats.sent(1));
+  } else {
+    await sendJson(response, whole(asked satisfies TextRequest, given, identity), behaviour, signal);
+    stats.sent(given.tokens.length);
+  }
+}
+
+/** True if the behaviour wants no answer but an error. */
+function refuse(response: ServerResponse, { fail, throttle }: Behaviour): boolean {
+  if (throttle) {
+    if (throttle.retry_after !== undefined) response.setHeader('retry-after', throttle.retry_after);
+    sendError(response, 429, 'Rate limit reached.');
+  } else if (fail) sendError(response, fail.status, `The provider was told to answer ${fail.status}.`);
+  return throttle !== undefined || fail !== undefined;
+}
+
+function sendError(
+  response: ServerResponse,
+  status: number,
+  message: string,
+  param: string | null = null,
+): void {
+  const type = status === 429 ? 'rate_limit_error' : status < 500 ? 'invalid_request_error' : 'server_error';
+  const code = status === 429 ? 'rate_limit_exceeded' : null;
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify({ error: { message, type, param, code } }));
+}
+
+function newIdentity(): AnswerIdentity {
+  return { id: randomBytes(12).toString('hex'), created: Math.floor(Date.now() / 1000) };
+}
+
+function firstOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value;
+}

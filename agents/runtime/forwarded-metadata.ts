@@ -1,0 +1,32 @@
+import { Metadata } from '@grpc/grpc-js';
+import type { TaskRequest } from '../protocol/messages.ts';
+
+/**
+ * What a task's call carries that its own calls must carry too: the trace context (W3C Trace Context and
+ * Baggage, gRPC's binary form) and the ids a log or a de-duplicating peer ties calls together with.
+ */
+const forwardedNames = ['traceparent', 'tracestate', 'baggage', 'grpc-trace-bin', 'x-request-id'] as const;
+
+/** The metadata for calls to other agents. */
+export function forwardedMetadata(incoming: Metadata): Metadata {
+  const forwarded = new Metadata();
+  for (const name of forwardedNames) for (const value of incoming.get(name)) forwarded.add(name, value);
+  return forwarded;
+}
+
+/** The same as HTTP headers, for calls to the model provider. */
+export function forwardedHeaders(incoming: Metadata, task: TaskRequest): Record<string, string> {
+  const headers: Record<string, string> = {};
+  for (const name of forwardedNames) {
+    const value = incoming.get(name)[0];
+    if (typeof value === 'string') headers[name] = value;
+  }
+  if (isHeaderValue(task.task_id)) headers['x-task-id'] = task.task_id;
+  if (isHeaderValue(task.correlation_id)) headers['x-correlation-id'] = task.correlation_id;
+  return headers;
+}
+
+/** Ids come from the caller: what cannot stand in a header (RFC 9110, 5.5) or is too long stays out of it. */
+function isHeaderValue(text: string): boolean {
+  return /^[\x21-\x7e]{1,256}$/.test(text);
+}

@@ -1,0 +1,84 @@
+import {
+  type handleUnaryCall,
+  Metadata,
+  type ServerWritableStream,
+  type ServiceError,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import type { HealthResponse, ServingStatus } from '../protocol/messages.ts';
+import type { Agent } from './agent.ts';
+
+interface HealthCheckRequest {
+  service: string;
+}
+
+type Watcher = ServerWritableStream<HealthCheckRequest, { status: ServingStatus }>;
+
+/** The names grpc.health.v1 answers for: the server as a whole, and its one service. */
+const knownServices: ReadonlySet<string> = new Set(['', 'agent.AgentService']);
+
+/** How many Watch streams are held open at most; a sidecar needs one. */
+const maxWatchers = 100;
+
+/**
+ * Whether the agent takes tasks: from the start until it is told to stop. It knows nothing else of itself;
+ * what callers should make of an agent that errs is the sidecar's to judge.
+ */
+export class Health {
+  readonly #agent: Agent;
+  readonly #watchers = new Set<Watcher>();
+  #serving = true;
+
+  constructor(agent: Agent) {
+    this.#agent = agent;
+  }
+
+  /** Says NOT_SERVING from now on and ends the watches, which would otherwise keep the server from closing. */
+  stop(): void {
+    this.#serving = false;
+    for (const watcher of this.#watchers) {
+      watcher.write({ status: this.#statusOf(watcher.request.service) });
+      watcher.end();
+    }
+    this.#watchers.clear();
+  }
+
+  /** agent.AgentService/HealthCheck */
+  readonly agentCheck: handleUnaryCall<object, HealthResponse> = (_call, answer) => {
+    const { name, version } = this.#agent;
+    const checks = { runtime: this.#serving ? 'serving' : 'stopping' };
+    answer(null, { healthy: this.#serving, agent_name: name, version, checks });
+  };
+
+  /** grpc.health.v1.Health */
+  readonly service: UntypedServiceImplementation = {
+    Check: ((call, answer) => {
+      const { service } = call.request;
+      if (knownServices.has(service)) answer(null, { status: this.#statusOf(service) });
+      else answer({ code: status.NOT_FOUND, details: 'unknown service', metadata: new Metadata() });
+    }) as handleUnaryCall<HealthCheckRequest, { status: ServingStatus }>,
+    Watch: (call: Watcher) => {
+      if (this.#watchers.size >= maxWatchers) {
+        const refused: Partial<ServiceError> = {
+          code: status.RESOURCE_EXHAUSTED,
+          details: `at most ${maxWatchers} watches at a time`,
+        };
+        call.emit('error', refused);
+        return;
+      }
+      call.write({ status: this.#statusOf(call.request.service) });
+      if (!this.#serving) {
+        call.end();
+        return;
+      }
+      this.#watchers.add(call);
+      call.on('cancelled', () => this.#watchers.delete(call));
+    },
+  };
+
+  #statusOf(service: string): ServingStatus {
+    if (!knownServices.has(service)) return 'SERVICE_UNKNOWN';
+    return this.#serving ? 'SERVING' : 'NOT_SERVING';
+  }
+}

@@ -1,0 +1,67 @@
+import OpenAI from 'openai';
+import type { TaskRequest } from '../protocol/messages.ts';
+import { AgentError } from './errors.ts';
+import type { ModelSettings } from './settings.ts';
+
+/**
+ * An openai client that belongs to one task: every request it makes ends with the task, whether or not the
+ * agent remembers to hand over the signal. A model that goes on for a caller who has left still costs.
+ */
+export class TaskModel extends OpenAI {
+  readonly #taskSignal: AbortSignal;
+
+  constructor(settings: ModelSettings, signal: AbortSignal, headers: Record<string, string>) {
+    super({
+      baseURL: settings.baseUrl,
+      apiKey: settings.apiKey,
+      maxRetries: settings.maxRetries,
+      defaultHeaders: headers,
+    });
+    this.#taskSignal = signal;
+  }
+
+  protected override async prepareOptions(options: {
+    signal?: AbortSignal | null | undefined;
+  }): Promise<void> {
+    const { signal } = options;
+    options.signal = signal ? AbortSignal.any([this.#taskSignal, signal]) : this.#taskSignal;
+  }
+}
+
+/** The request fields that come from the task and the settings rather than from the agent. */
+export interface ModelOptions {
+  model: string;
+  max_tokens?: number;
+  temperature?: number;
+}
+
+/** proto3 cannot tell 0 from "not set", so 0 means that the provider decides. */
+export function modelOptions(settings: ModelSettings, task: TaskRequest): ModelOptions {
+  return {
+    model: settings.name,
+    ...(task.max_tokens > 0 ? { max_tokens: task.max_tokens } : {}),
+    // A float32 on the wire: 0.7 arrives as 0.699999988.
+    ...(task.temperature > 0 ? { temperature: Math.round(task.temperature * 1e6) / 1e6 } : {}),
+  };
+}
+
+/** The parts of a streamed chat completion that matter here. */
+interface CompletionChunk {
+  choices: { delta: { content?: string | null }; finish_reason: string | null }[];
+}
+
+/**
+ * The text of a streamed chat completion.
+ *
+ * @throws AgentError UNAVAILABLE if it ends without a finish_reason: a provider or a proxy that was cut off
+ * can close the connection neatly, and half an answer must not pass for a whole one
+ */
+export async function* answerText(chunks: AsyncIterable<CompletionChunk>): AsyncGenerator<string> {
+  let finished = false;
+  for await (const { choices } of chunks) {
+    const choice = choices[0];
+    if (choice?.delta.content) yield choice.delta.content;
+    if (choice?.finish_reason) finished = true;
+  }
+  if (!finished) throw new AgentError('UNAVAILABLE', "the model's answer was cut off before its end");
+}

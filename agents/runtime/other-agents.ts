@@ -1,0 +1,100 @@
+import type { Metadata } from '@grpc/grpc-js';
+import { v7 as uuidv7 } from 'uuid';
+import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
+import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
+
+/** What an agent asks of another one. The ids, the trace and the deadline come from its own task. */
+export interface Subtask {
+  input: string;
+  metadata?: Record<string, string>;
+  max_tokens?: number;
+  temperature?: number;
+}
+
+/** Calls to other agents, by name, on behalf of one task. They end when the task ends. */
+export interface OtherAgents {
+  /** @throws the call's ServiceError; uncaught, the runtime passes its meaning on to the caller */
+  process(agentName: string, subtask: Subtask): Promise<TaskResponse>;
+  stream(agentName: string, subtask: Subtask): AsyncIterable<TaskChunk>;
+}
+
+/** One channel for each agent that is called, all through the sidecar, which routes by authority. */
+export class AgentChannels {
+  readonly #outbound: string;
+  readonly #clients = new Map<string, AgentClient>();
+
+  constructor(outbound: string) {
+    this.#outbound = outbound;
+  }
+
+  to(agentName: string): AgentClient {
+    let client = this.#clients.get(agentName);
+    if (client === undefined) {
+      client = connectAgent(this.#outbound, agentName);
+      this.#clients.set(agentName, client);
+    }
+    return client;
+  }
+
+  close(): void {
+    for (const client of this.#clients.values()) client.close();
+    this.#clients.clear();
+  }
+}
+
+export interface CallingTask {
+  task: TaskRequest;
+  signal: AbortSignal;
+  /** Milliseconds since the epoch; Infinity without a deadline. */
+  deadlineMs: number;
+  forwarded: Metadata;
+}
+
+export function otherAgents(channels: AgentChannels, calling: CallingTask): OtherAgents {
+  const { signal, deadlineMs, forwarded } = calling;
+  const options = Number.isFinite(deadlineMs) ? { deadline: deadlineMs } : {};
+  return {
+    process: (agentName, subtask) =>
+      new Promise((resolve, reject) => {
+        signal.throwIfAborted();
+        const cancel = () => call.cancel();
+        const request = subtaskRequest(calling.task, subtask);
+        const call = channels
+          .to(agentName)
+          .ProcessTask(request, forwarded.clone(), options, (error, answer) => {
+            signal.removeEventListener('abort', cancel);
+            if (error) reject(error);
+            else resolve(answer!);
+          });
+        signal.addEventListener('abort', cancel, { once: true });
+      }),
+    async *stream(agentName, subtask) {
+      signal.throwIfAborted();
+      const request = subtaskRequest(calling.task, subtask);
+      const call = channels.to(agentName).StreamProcess(request, forwarded.clone(), options);
+      const cancel = () => call.cancel();
+      signal.addEventListener('abort', cancel, { once: true });
+      try {
+        yield* call as AsyncIterable<TaskChunk>;
+      } finally {
+        signal.removeEventListener('abort', cancel);
+        call.cancel();
+      }
+    },
+  };
+}
+
+/**
+ * A subtask has an id of its own, for a task id names one piece of work and answers may be replayed by it;
+ * the correlation id ties the two together.
+ */
+function subtaskRequest(task: TaskRequest, subtask: Subtask): Partial<TaskRequest> {
+  return {
+    max_tokens: 0,
+    temperature: 0,
+    ...subtask,
+    task_id: uuidv7(),
+    correlation_id: task.correlation_id,
+    metadata: { ...subtask.metadata, parent_task_id: task.task_id },
+  };
+}

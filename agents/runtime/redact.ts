@@ -1,0 +1,33 @@
+/** What the log may know of an error: never a key, wherever in its text a library put it. */
+export interface LoggedError {
+  type: string;
+  message: string;
+  code?: string | number;
+  stack?: string;
+  cause?: LoggedError;
+}
+
+const bearer = /\b(Bearer\s+)[\w.~+/=-]+/gi;
+const providerKey = /\bsk-[\w*-]{4,}/g;
+
+/** Replaces everything that is or looks like a key. */
+export function redact(text: string, secrets: readonly string[]): string {
+  let clean = text.replaceAll(bearer, '$1[secret]').replaceAll(providerKey, '[secret]');
+  for (const secret of secrets) if (secret.length >= 4) clean = clean.replaceAll(secret, '[secret]');
+  return clean;
+}
+
+/**
+ * An error with its causes, safe to log.
+ *
+ * @param depth how many causes to follow
+ */
+export function loggedError(error: unknown, secrets: readonly string[], depth = 4): LoggedError {
+  if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error), secrets) };
+  const { code } = error as { code?: unknown };
+  const described: LoggedError = { type: error.name, message: redact(error.message, secrets) };
+  if (typeof code === 'string' || typeof code === 'number') described.code = code;
+  if (error.stack !== undefined) described.stack = redact(error.stack, secrets);
+  if (error.cause !== undefined && depth > 0) described.cause = loggedError(error.cause, secrets, depth - 1);
+  return described;
+}

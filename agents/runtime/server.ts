@@ -1,0 +1,91 @@
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import {
+  agentService,
+  healthService,
+  messageLimits,
+  packageDefinition,
+  reflectionService,
+} from '../protocol/definitions.ts';
+import type { Agent } from './agent.ts';
+import { Health } from './health.ts';
+import { AgentChannels } from './other-agents.ts';
+import { reflection } from './reflection.ts';
+import type { RuntimeSettings } from './settings.ts';
+import { streamHandler, unaryHandler } from './task-service.ts';
+import { removeStaleSocket } from './unix-socket.ts';
+
+export interface AgentServer {
+  /** Where it listens: `host:port` with the real port, or `unix:/path`. */
+  readonly address: string;
+  /**
+   * Takes no new tasks and waits for the running ones; those that outlast the limit are told to end, with
+   * UNAVAILABLE for their callers. True if every task came to its own end.
+   */
+  stop(limitMs: number): Promise<boolean>;
+}
+
+/** How long tasks that were told to end have for sending their last status. */
+const farewellMs = 500;
+
+/** @throws Error if the address cannot be bound */
+export async function startAgentServer(
+  agent: Agent,
+  settings: RuntimeSettings,
+  log: Logger,
+): Promise<AgentServer> {
+  const channels = new AgentChannels(settings.outbound);
+  const stopping = new AbortController();
+  const health = new Health(agent);
+  const service = { agent, log, model: settings.model, channels, stopping: stopping.signal };
+
+  const server = new Server(messageLimits);
+  server.addService(agentService, {
+    ProcessTask: unaryHandler(service),
+    StreamProcess: streamHandler(service),
+    HealthCheck: health.agentCheck,
+  });
+  server.addService(healthService, health.service);
+  server.addService(reflectionService, reflection(packageDefinition));
+
+  await removeStaleSocket(settings.listen);
+  const port = await bind(server, settings.listen);
+  const address = settings.listen.startsWith('unix:')
+    ? settings.listen
+    : settings.listen.replace(/:\d+$/, `:${port}`);
+
+  const stop = async (limitMs: number): Promise<boolean> => {
+    health.stop();
+    const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    let inTime = await within(closed, limitMs);
+    if (!inTime) {
+      stopping.abort();
+      await within(closed, farewellMs);
+      inTime = false;
+    }
+    server.forceShutdown();
+    channels.close();
+    return inTime;
+  };
+  return { address, stop };
+}
+
+function bind(server: Server, listen: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(listen, ServerCredentials.createInsecure(), (error, port) => {
+      if (error) reject(error);
+      else resolve(port);
+    });
+  });
+}
+
+/** True if it happened within the limit. */
+async function within(happening: Promise<void>, limitMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(resolve, limitMs, false);
+  });
+  const inTime = await Promise.race([happening.then(() => true as const), late]);
+  clearTimeout(timer);
+  return inTime;
+}

@@ -1,0 +1,41 @@
+import { address, durationMs, type Environment, wholeNumber } from '../environment.ts';
+
+/** How an agent's process is set up. */
+export interface RuntimeSettings {
+  /** AGENT_LISTEN: `host:port` or `unix:/path`. */
+  listen: string;
+  /** AGENT_OUTBOUND: the sidecar's outbound listener, for calls to other agents. */
+  outbound: string;
+  /** AGENT_DRAIN_TIMEOUT: how long tasks may go on after SIGTERM. */
+  drainTimeoutMs: number;
+  model: ModelSettings;
+}
+
+export interface ModelSettings {
+  /** OPENAI_BASE_URL. By default the sidecar's LLM port. */
+  baseUrl: string;
+  /** OPENAI_API_KEY. The sidecar holds the real one; beside it the agent needs none. */
+  apiKey: string;
+  /** OPENAI_MODEL. */
+  name: string;
+  /**
+   * OPENAI_MAX_RETRIES: retries by the openai client itself. 2 is the client's own default. It must become 0
+   * the day the sidecar's LLM port owns the retries, or they multiply.
+   */
+  maxRetries: number;
+}
+
+/** @throws SettingError naming the variable at fault */
+export function readSettings(environment: Environment): RuntimeSettings {
+  return {
+    listen: address(environment, 'AGENT_LISTEN', '127.0.0.1:50051'),
+    outbound: address(environment, 'AGENT_OUTBOUND', '127.0.0.1:15001'),
+    drainTimeoutMs: durationMs(environment, 'AGENT_DRAIN_TIMEOUT', 25_000),
+    model: {
+      baseUrl: environment['OPENAI_BASE_URL'] || 'http://127.0.0.1:15002/v1',
+      apiKey: environment['OPENAI_API_KEY'] || 'none',
+      name: environment['OPENAI_MODEL'] || 'gpt-4o-mini',
+      maxRetries: wholeNumber(environment, 'OPENAI_MAX_RETRIES', 2, [0, 10]),
+    },
+  };
+}

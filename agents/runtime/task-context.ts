@@ -1,0 +1,96 @@
+import type { Metadata } from '@grpc/grpc-js';
+import type OpenAI from 'openai';
+import type { TaskRequest } from '../protocol/messages.ts';
+import { AgentError } from './errors.ts';
+import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
+import { answerText, type ModelOptions, modelOptions, TaskModel } from './model.ts';
+import { type AgentChannels, type OtherAgents, otherAgents } from './other-agents.ts';
+import type { ModelSettings } from './settings.ts';
+
+/** What an agent has at hand while it does one task. */
+export interface TaskContext {
+  /** Fires when the caller cancels or leaves, at the deadline, and when the agent is stopped. */
+  readonly signal: AbortSignal;
+  /** When the caller stops waiting, in milliseconds since the epoch; Infinity if it named no deadline. */
+  readonly deadlineMs: number;
+  /** Milliseconds left to the deadline, never below 0; Infinity without one. */
+  timeLeftMs(): number;
+  /** The call's metadata as it came. */
+  readonly metadata: Metadata;
+  /** A model client whose requests end with this task and carry its ids. Made when first used. */
+  readonly openai: OpenAI;
+  /** `model`, and `max_tokens` and `temperature` where the task sets them: spread it into a request. */
+  readonly modelOptions: ModelOptions;
+  /** The text of a streamed chat completion; throws if the stream was cut off. */
+  answerText: typeof answerText;
+  /** Calls to other agents through the sidecar, with this task's deadline, cancellation and trace. */
+  readonly agents: OtherAgents;
+}
+
+/** The parts of a grpc-js server call that a context is made from. */
+export interface IncomingCall {
+  readonly request: TaskRequest;
+  readonly metadata: Metadata;
+  getDeadline(): Date | number;
+  on(event: 'cancelled', listener: () => void): unknown;
+}
+
+export interface ContextSettings {
+  model: ModelSettings;
+  channels: AgentChannels;
+  /** Fires when tasks that are still running have to end. */
+  stopping: AbortSignal;
+}
+
+export interface RunningTask {
+  context: TaskContext;
+  /** To be called when the call is over, however it ended. */
+  release(): void;
+}
+
+/** The longest a Node timer can wait; a later deadline needs none. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** Makes the context of a call. The signal's reason is the AgentError the caller would be told. */
+export function startTask(call: IncomingCall, settings: ContextSettings): RunningTask {
+  const task = call.request;
+  const deadlineMs = Number(call.getDeadline());
+  const timeLeftMs = () => Math.max(0, deadlineMs - Date.now());
+  const controller = new AbortController();
+  const { signal } = controller;
+
+  const expire = () => controller.abort(new AgentError('DEADLINE_EXCEEDED', 'the deadline has passed'));
+  const timer = timeLeftMs() <= longestTimerMs ? setTimeout(expire, timeLeftMs()) : undefined;
+  call.on('cancelled', () => {
+    if (timeLeftMs() === 0) expire();
+    else controller.abort(new AgentError('CANCELLED', 'the caller cancelled the task'));
+  });
+  const stop = () => controller.abort(new AgentError('UNAVAILABLE', 'the agent is stopping'));
+  settings.stopping.addEventListener('abort', stop, { once: true });
+  if (settings.stopping.aborted) stop();
+
+  let openai: OpenAI | undefined;
+  const context: TaskContext = {
+    signal,
+    deadlineMs,
+    timeLeftMs,
+    metadata: call.metadata,
+    get openai() {
+      openai ??= new TaskModel(settings.model, signal, forwardedHeaders(call.metadata, task));
+      return openai;
+    },
+    modelOptions: modelOptions(settings.model, task),
+    answerText,
+    agents: otherAgents(settings.channels, {
+      task,
+      signal,
+      deadlineMs,
+      forwarded: forwardedMetadata(call.metadata),
+    }),
+  };
+  const release = () => {
+    clearTimeout(timer);
+    settings.stopping.removeEventListener('abort', stop);
+  };
+  return { context, release };
+}
