@@ -59,4 +59,4 @@ export function createBalancer(kind: BalancerKind): Balancer {
 }
 
 export { observeFailure, observeLatency } from './peak-ewma.ts';
-export { hashKey } from './ring-hash.ts';
+export { hashKey } from './ring.ts';

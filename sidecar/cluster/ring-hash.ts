@@ -13,9 +13,10 @@
  * Bounded Loads", 2016). The overflow of a key goes to the same neighbours each time, so it still meets few.
  */
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
+import { mix, Ring } from './ring.ts';
 
 const PLACES_PER_WEIGHT = 100;
-/** Of the whole ring: 3 MB. With more endpoints than fit at 100 each, each has fewer. */
+/** Of the whole ring: 4 MB. With more endpoints than fit at 100 each, each has fewer. */
 const MAX_PLACES = 262_144;
 const LOAD_FACTOR = 1.25;
 /** So few calls at once melt nobody; without it an idle cluster would spread two calls of one task. */
@@ -23,20 +24,17 @@ const MIN_BOUND = 4;
 /** A walk past so many full places means that the sum is stale; the least loaded one seen takes the call. */
 const MAX_FULL_PLACES = 512;
 const SUM_LIFETIME_MS = 10;
-const MAX_KEY_CHARACTERS = 256;
 
 export class RingHashBalancer implements Balancer {
   #endpoints: readonly BalancerEndpoint[] = [];
   #count = 0;
-  /** Hashes in ascending order, and at the same index whose they are. */
-  #places = new Uint32Array(0);
-  #owners = new Uint32Array(0);
+  #ring = new Ring([]);
   /** How many calls in flight one unit of weight may carry now. */
   #bound = MIN_BOUND;
   #sumAtMs = Number.NEGATIVE_INFINITY;
   #picksUntilSum = 0;
 
-  /** Draws the ring anew: about 8 ms for 1,000 endpoints. */
+  /** Draws the ring anew; milliseconds for 1,000 endpoints. */
   update(endpoints: readonly BalancerEndpoint[]): void {
     this.#endpoints = endpoints;
     this.#count = endpoints.length;
@@ -44,18 +42,7 @@ export class RingHashBalancer implements Balancer {
     let wanted = 0;
     for (const { weight } of endpoints) wanted += placesOf(weight, 1);
     const scale = Math.min(1, MAX_PLACES / wanted);
-    const counts = endpoints.map(({ weight }) => placesOf(weight, scale));
-    const total = counts.reduce((sum, count) => sum + count, 0);
-    // Hash and owner in one double, which sorts natively: 32 bits above 20.
-    const packed = new Float64Array(total);
-    let next = 0;
-    for (let owner = 0; owner < counts.length; owner++) {
-      const { address } = endpoints[owner]!;
-      for (let i = 0; i < counts[owner]!; i++) packed[next++] = placeOf(address, i) * OWNERS + owner;
-    }
-    packed.sort();
-    this.#places = Uint32Array.from(packed, (place) => Math.floor(place / OWNERS));
-    this.#owners = Uint32Array.from(packed, (place) => place % OWNERS);
+    this.#ring = new Ring(endpoints.map(({ address, weight }) => [address, placesOf(weight, scale)]));
   }
 
   pick(
@@ -68,12 +55,13 @@ export class RingHashBalancer implements Balancer {
     if (this.#count === 0) return undefined;
     if (this.#picksUntilSum-- <= 0 || nowMs - this.#sumAtMs >= SUM_LIFETIME_MS) this.#sum(nowMs);
     // A key's hash is mixed once more: it may come from a function that leaves its high bits alone.
-    let place = this.#placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
+    const { owners } = this.#ring;
+    let place = this.#ring.placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
     let leastLoaded: BalancerEndpoint | undefined;
     let avoidIsUsable = false;
-    for (let step = 0, full = 0; step < this.#places.length && full < MAX_FULL_PLACES; step++) {
-      const endpoint = endpoints[this.#owners[place]!]!;
-      place = place + 1 < this.#places.length ? place + 1 : 0;
+    for (let step = 0, full = 0; step < owners.length && full < MAX_FULL_PLACES; step++) {
+      const endpoint = endpoints[owners[place]!]!;
+      place = place + 1 < owners.length ? place + 1 : 0;
       if (!endpoint.usable) continue;
       if (endpoint === call.avoid) {
         avoidIsUsable = true;
@@ -102,47 +90,8 @@ export class RingHashBalancer implements Balancer {
     this.#sumAtMs = nowMs;
     this.#picksUntilSum = this.#count >> 4;
   }
-
-  /** Index of the first place at or after `hash`, around the end of the ring to the first. */
-  #placeAfter(hash: number): number {
-    let low = 0;
-    let high = this.#places.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#places[middle]! < hash) low = middle + 1;
-      else high = middle;
-    }
-    return low < this.#places.length ? low : 0;
-  }
 }
-
-const OWNERS = 2 ** 20;
 
 function placesOf(weight: number, scale: number): number {
   return Math.max(1, Math.round(PLACES_PER_WEIGHT * weight * scale));
-}
-
-function placeOf(address: string, index: number): number {
-  return mix(fnv1a(address, mix(index + 1)));
-}
-
-/** What ring_hash sticks to: a 32-bit hash of `key`, never 0. Only the first 256 characters count. */
-export function hashKey(key: string): number {
-  return mix(fnv1a(key, 0x811c9dc5)) || 1;
-}
-
-/** FNV-1a by UTF-16 code units. */
-function fnv1a(text: string, seed: number): number {
-  let hash = seed | 0;
-  const length = Math.min(text.length, MAX_KEY_CHARACTERS);
-  for (let i = 0; i < length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash;
-}
-
-/** Spreads every bit of `value` over all 32 (the finalizer of MurmurHash3). */
-function mix(value: number): number {
-  let hash = value;
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
 }

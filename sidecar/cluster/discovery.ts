@@ -1,0 +1,19 @@
+/** Where a cluster's endpoints come from. */
+
+export interface Discovery {
+  /**
+   * Begins. `onEndpoints` hears the whole set, canonical (`host:port`, `unix:path`), sorted and without repeats,
+   * first when it is known and then whenever it has changed. `onError` hears of a failure once per streak of them;
+   * the set stays as it was.
+   */
+  start(onEndpoints: (addresses: readonly string[]) => void, onError: (error: Error) => void): void;
+  /** Ends for good: neither callback is called any more. */
+  stop(): void;
+  /** Asks for a look before its time, because connections fail. Cheap to call for each failure. */
+  refresh(): void;
+}
+
+/** The set could not be found out; the message says of what and why. */
+export class DiscoveryError extends Error {
+  override readonly name = 'DiscoveryError';
+}
