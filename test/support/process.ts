@@ -1,0 +1,97 @@
+// Child processes that never outlive the test that started them.
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Test } from 'tap';
+
+export interface TestProcess {
+  readonly pid: number;
+  /** Everything printed so far, standard output and error together. */
+  logs(): string;
+  /** Resolves with the exit code, or the signal's name, once the process has ended. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+  kill(signal: NodeJS.Signals): void;
+  /** SIGTERM, and SIGKILL when it is still there after `limitMs`. */
+  stop(limitMs?: number): Promise<number | NodeJS.Signals>;
+  readonly child: ChildProcess;
+}
+
+export interface ProcessOptions {
+  env?: Record<string, string>;
+  cwd?: string;
+}
+
+type Teardown = Pick<Test, 'teardown'>;
+
+const running = new Set<ChildProcess>();
+
+function killAll(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+process.on('exit', killAll);
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+  // The runner ends a file that takes too long by a signal, which skips 'exit' and every teardown.
+  process.once(signal, () => {
+    killAll();
+    setImmediate(() => process.exit(1));
+  });
+}
+
+/** Starts a program; it is killed when the test `t` ends, however it ends. */
+export function startProcess(
+  t: Teardown,
+  program: string,
+  args: readonly string[],
+  { env = {}, cwd }: ProcessOptions = {},
+): TestProcess {
+  const child = spawn(program, args, {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(cwd === undefined ? {} : { cwd }),
+  });
+  running.add(child);
+  let output = '';
+  const keep = (chunk: string): void => {
+    // The end is what explains a failure.
+    output = (output + chunk).slice(-1_000_000);
+  };
+  child.stdout.setEncoding('utf8').on('data', keep);
+  child.stderr.setEncoding('utf8').on('data', keep);
+  const ended = new Promise<number | NodeJS.Signals>((resolve) => {
+    child.once('error', (error) => {
+      running.delete(child);
+      keep(`${program} can't be started: ${error.message}\n`);
+      resolve(127);
+    });
+    child.once('close', (code, signal) => {
+      running.delete(child);
+      resolve(code ?? signal ?? 1);
+    });
+  });
+  const kill = (signal: NodeJS.Signals): void => void child.kill(signal);
+  const stop = async (limitMs = 5_000): Promise<number | NodeJS.Signals> => {
+    kill('SIGTERM');
+    const timer = setTimeout(() => kill('SIGKILL'), limitMs);
+    const result = await ended;
+    clearTimeout(timer);
+    return result;
+  };
+  t.teardown(async () => {
+    kill('SIGKILL');
+    await ended;
+  });
+  return { pid: child.pid ?? -1, logs: () => output, ended, kill, stop, child };
+}
+
+/** Runs a program to its end. After `limitMs` it is killed, and its code is then 'SIGKILL'. */
+export async function runProcess(
+  t: Teardown,
+  program: string,
+  args: readonly string[],
+  { limitMs = 60_000, ...options }: ProcessOptions & { limitMs?: number } = {},
+): Promise<{ code: number | NodeJS.Signals; output: string }> {
+  const started = startProcess(t, program, args, options);
+  const timer = setTimeout(() => started.kill('SIGKILL'), limitMs);
+  const code = await started.ended;
+  clearTimeout(timer);
+  return { code, output: started.logs() };
+}

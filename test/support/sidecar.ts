@@ -1,0 +1,99 @@
+// A real sidecar process with ports of its own.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { parse } from 'yaml';
+import { freePort } from './free-port.ts';
+import { startProcess, type TestProcess } from './process.ts';
+import { waitUntil } from './wait-until.ts';
+
+export interface Sidecar extends TestProcess {
+  readonly inboundPort: number;
+  readonly outboundPort: number;
+  readonly llmPort: number;
+  readonly adminPort: number;
+  readonly metricsPort: number;
+  readonly healthPort: number;
+  /** The configuration file, to be changed by tests of reloading. */
+  readonly configFile: string;
+}
+
+export interface SidecarOptions {
+  env?: Record<string, string>;
+  /** 'ready' (the default) waits for /healthz/ready, which also needs the app; 'live' for /healthz/live. */
+  until?: 'ready' | 'live';
+  limitMs?: number;
+}
+
+type Section = Record<string, unknown>;
+
+const root = join(import.meta.dirname, '..', '..');
+/** Another build of the sidecar can be put to the same tests, say a bundle. */
+const program = process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'main.ts');
+const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] as const;
+
+/** Starts `outrigger run` with this configuration (an object or YAML); free ports are added to it. */
+export async function startSidecar(
+  t: Pick<Test, 'teardown'>,
+  config: Section | string = {},
+  { env = {}, until = 'ready', limitMs = 10_000 }: SidecarOptions = {},
+): Promise<Sidecar> {
+  const given: Section = typeof config === 'string' ? (parse(config) ?? {}) : config;
+  const complete: Section = { ...given };
+  const ports = {} as Record<(typeof listeners)[number], number>;
+  for (const name of listeners) {
+    const section = (given[name] ?? {}) as Section;
+    const listen = (section['listen'] as string | undefined) ?? `127.0.0.1:${await freePort()}`;
+    ports[name] = Number(listen.slice(listen.lastIndexOf(':') + 1));
+    complete[name] = { ...section, listen };
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const configFile = join(folder, 'outrigger.yaml');
+  // JSON is YAML.
+  writeFileSync(configFile, JSON.stringify(complete, null, 2));
+
+  const started = startProcess(t, process.execPath, [program, 'run', '--config', configFile], {
+    cwd: root,
+    env: { NODE_ENV: 'test', ...env },
+  });
+  let exit: number | NodeJS.Signals | undefined;
+  void started.ended.then((code) => {
+    exit = code;
+  });
+  const url = `http://127.0.0.1:${ports.health}/healthz/${until}`;
+  try {
+    await waitUntil(
+      `the sidecar was ${until}`,
+      async () => exit !== undefined || (await fetch(url, { signal: AbortSignal.timeout(1_000) })).ok,
+      { limitMs },
+    );
+    if (exit !== undefined) throw new Error(`the sidecar ended with ${exit} while it started`);
+  } catch (error) {
+    started.kill('SIGKILL');
+    throw new Error(`${(error as Error).message}; it said:\n${started.logs().slice(-4_000)}`, {
+      cause: error,
+    });
+  }
+  return {
+    ...started,
+    configFile,
+    inboundPort: ports.inbound,
+    outboundPort: ports.outbound,
+    llmPort: ports.llm,
+    adminPort: ports.admin,
+    metricsPort: ports.metrics,
+    healthPort: ports.health,
+  };
+}
+
+/** The configuration of a sidecar whose outbound listener sends every call to these endpoints. */
+export function outboundTo(...endpoints: string[]): Section {
+  return {
+    outbound: {
+      routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+      clusters: { upstream: { endpoints } },
+    },
+  };
+}

@@ -1,0 +1,51 @@
+// The tools and peers that `npm test` installs (scripts/install.mjs --tests).
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type ToolName =
+  | 'h2spec'
+  | 'h2load'
+  | 'nghttpd'
+  | 'grpc-go-client'
+  | 'grpc-go-server'
+  | 'python'
+  | 'envoy'
+  | 'haproxy'
+  | 'nginx'
+  | 'taskset';
+
+const folder = join(import.meta.dirname, '..', '..', '.cache', 'tools');
+
+/** The program's path, or undefined where it could not be had. */
+export function tool(name: ToolName): string | undefined {
+  const path = read('found.json')[name];
+  return path !== undefined && existsSync(path) ? path : undefined;
+}
+
+/**
+ * What `t.test`'s options take as `skip`: false when all tools are there, otherwise which one is
+ * missing and why, which the report then shows beside the test's name.
+ */
+export function skipWithout(...names: ToolName[]): string | false {
+  for (const name of names) {
+    if (tool(name) === undefined) {
+      return `without ${name}: ${read('missing.json')[name] ?? 'run node scripts/install.mjs --tests'}`;
+    }
+  }
+  return false;
+}
+
+/** The path of a tool that `skipWithout` has found. */
+export function requireTool(name: ToolName): string {
+  const path = tool(name);
+  if (path === undefined) throw new Error(`${name} is not installed: run node scripts/install.mjs --tests`);
+  return path;
+}
+
+function read(file: string): Record<string, string> {
+  try {
+    return JSON.parse(readFileSync(join(folder, file), 'utf8'));
+  } catch {
+    return {};
+  }
+}
