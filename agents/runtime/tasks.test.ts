@@ -1,0 +1,240 @@
+import { Metadata, status } from '@grpc/grpc-js';
+import t from 'tap';
+import { maxMessageBytes } from '../protocol/definitions.ts';
+import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
+import type { Agent } from './agent.ts';
+import { AgentError } from './errors.ts';
+
+/** An agent that does with the model what the real ones do. */
+const modelAgent: Partial<Agent> = {
+  async processTask(task, { openai, modelOptions }) {
+    const messages = [{ role: 'user' as const, content: task.input }];
+    const { choices, usage } = await openai.chat.completions.create({ ...modelOptions, messages });
+    return { output: choices[0]!.message.content!, tokens_used: usage!.total_tokens };
+  },
+  async *streamProcess(task, { openai, modelOptions, answerText }) {
+    const messages = [{ role: 'user' as const, content: task.input }];
+    yield* answerText(await openai.chat.completions.create({ ...modelOptions, messages, stream: true }));
+  },
+};
+
+t.test('a task is answered whole and as a stream, and its ids reach the provider', async (t) => {
+  const provider = await testProvider(t);
+  const { client } = await testAgent(t, modelAgent, { baseUrl: provider.baseUrl });
+  const task = { task_id: 'task-1', correlation_id: 'c', input: 'What is a canoe?', temperature: 0.7 };
+
+  const answer = await processTask(client, task);
+  t.match(answer, { task_id: 'task-1', status: 'SUCCESS', tool_calls: [] });
+  t.match(answer.output, /canoe/);
+  t.ok(answer.tokens_used > 0);
+  t.ok(answer.latency_ms >= 0);
+
+  const chunks = await streamProcess(client, task);
+  t.equal(chunks.map(({ chunk }) => chunk).join(''), answer.output);
+  t.ok(chunks.length > 5, 'in pieces');
+  t.same(
+    chunks.map(({ is_final }) => is_final),
+    chunks.map((_, index) => index === chunks.length - 1),
+    'only the last one is final',
+  );
+  t.match(provider.stats.read(), { requests: 2, by_task: { 'task-1': 2 }, by_model: { 'test-model': 2 } });
+
+  const short = await processTask(client, { ...task, max_tokens: 3 });
+  t.ok(short.tokens_used < answer.tokens_used, 'max_tokens reaches the model');
+});
+
+t.test('cancelling a call ends its model call', async (t) => {
+  const provider = await testProvider(t);
+  provider.faults.add({ behaviour: { stall_after_chunks: 2 } });
+  const { client } = await testAgent(t, modelAgent, { baseUrl: provider.baseUrl });
+
+  const unary = client.ProcessTask({ input: 'x' }, new Metadata(), {}, () => {});
+  await until(() => provider.stats.read().active === 1);
+  unary.cancel();
+  await until(() => provider.stats.read().aborted === 1);
+
+  const stream = client.StreamProcess({ input: 'x' }, new Metadata(), {});
+  const ended = failureOf(stream.forEach(() => void stream.cancel()));
+  t.equal((await ended).code, status.CANCELLED);
+  await until(() => provider.stats.read().aborted === 2);
+  t.match(provider.stats.read(), { requests: 2, active: 0, aborted: 2 });
+});
+
+t.test('a deadline ends the model call and the task', async (t) => {
+  const provider = await testProvider(t);
+  provider.faults.add({ behaviour: { latency_ms: 600_000 } });
+  const left: number[] = [];
+  const reasons: unknown[] = [];
+  const { client } = await testAgent(
+    t,
+    {
+      ...modelAgent,
+      async processTask(task, context) {
+        left.push(context.timeLeftMs());
+        context.signal.addEventListener('abort', () => reasons.push(context.signal.reason));
+        return modelAgent.processTask!(task, context);
+      },
+    },
+    { baseUrl: provider.baseUrl },
+  );
+  const unary = await failureOf(processTask(client, { input: 'x' }, { deadline: Date.now() + 200 }));
+  t.equal(unary.code, status.DEADLINE_EXCEEDED);
+  const stream = await failureOf(streamProcess(client, { input: 'x' }, { deadline: Date.now() + 200 }));
+  t.equal(stream.code, status.DEADLINE_EXCEEDED);
+  await until(() => provider.stats.read().aborted === 2);
+  t.ok(left[0]! > 0 && left[0]! <= 200);
+  t.match(reasons, [{ code: 'DEADLINE_EXCEEDED' }]);
+});
+
+t.test('an agent that does not look at its signal does not keep the call', async (t) => {
+  let deaf = 0;
+  const { client } = await testAgent(t, {
+    processTask: () => {
+      deaf += 1;
+      return new Promise(() => {});
+    },
+    streamProcess: () => ({
+      [Symbol.asyncIterator]: () => ({
+        next: () => new Promise(() => {}),
+        return: () => new Promise(() => {}),
+      }),
+    }),
+  });
+  const deadline = () => ({ deadline: Date.now() + 100 });
+  t.equal((await failureOf(processTask(client, { input: 'x' }, deadline()))).code, status.DEADLINE_EXCEEDED);
+  t.equal(
+    (await failureOf(streamProcess(client, { input: 'x' }, deadline()))).code,
+    status.DEADLINE_EXCEEDED,
+  );
+  t.equal(deaf, 1);
+});
+
+t.test("the provider's failures become statuses", async (t) => {
+  const provider = await testProvider(t);
+  const { client, log } = await testAgent(t, modelAgent, { baseUrl: provider.baseUrl });
+  const cases = [
+    [{ throttle: { retry_after: 7 } }, 'RESOURCE_EXHAUSTED'],
+    [{ fail: { status: 500 } }, 'UNAVAILABLE'],
+    [{ fail: { status: 503 } }, 'UNAVAILABLE'],
+    [{ fail: { status: 408 } }, 'UNAVAILABLE'],
+    [{ fail: { status: 400 } }, 'INVALID_ARGUMENT'],
+    [{ fail: { status: 401 } }, 'INTERNAL'],
+    [{ fail: { status: 404 } }, 'INTERNAL'],
+    [{ cut_after_chunks: 3 }, 'UNAVAILABLE'],
+  ] as const;
+  for (const [behaviour, expected] of cases) {
+    provider.faults.clear();
+    provider.faults.add({ behaviour });
+    const unary = await failureOf(processTask(client, { input: 'x' }));
+    t.equal(status[unary.code], expected, `${JSON.stringify(behaviour)}, unary: ${unary.details}`);
+    const stream = await failureOf(streamProcess(client, { input: 'x' }));
+    t.equal(status[stream.code], expected, `${JSON.stringify(behaviour)}, streaming`);
+    if ('throttle' in behaviour) t.same(unary.metadata.get('grpc-retry-pushback-ms'), ['7000']);
+  }
+  provider.faults.clear();
+  provider.faults.add({ behaviour: { end_after_chunks: 3 } });
+  const neat = await failureOf(streamProcess(client, { input: 'x' }));
+  t.equal(neat.code, status.UNAVAILABLE, 'a stream without its end marker is no answer');
+
+  await provider.close();
+  t.equal((await failureOf(processTask(client, { input: 'x' }))).code, status.UNAVAILABLE, 'nobody there');
+  t.notMatch(log.join(''), /test-key-0123/);
+});
+
+t.test('what the agent throws reaches the caller only if it is meant to', async (t) => {
+  const thrown: unknown[] = [
+    new AgentError('FAILED_PRECONDITION', 'no index yet', { retryAfterMs: 1500 }),
+    new AgentError('INVALID_ARGUMENT', 'needs a language', { field: 'input' }),
+    new TypeError('cannot read Bearer abc.def of sk-live-12345678 test-key-0123'),
+    'a text',
+    undefined,
+  ];
+  const { client, log } = await testAgent(t, {
+    processTask: async ({ input }) => {
+      throw thrown[Number(input)];
+    },
+  });
+  const failures = [];
+  for (const index of thrown.keys())
+    failures.push(await failureOf(processTask(client, { input: `${index}` })));
+  const [meant, field, ...others] = failures;
+  t.match(meant, { code: status.FAILED_PRECONDITION, details: 'no index yet' });
+  t.same(meant!.metadata.get('grpc-retry-pushback-ms'), ['1500']);
+  t.match(field, { code: status.INVALID_ARGUMENT, details: 'needs a language' });
+  t.same(field!.metadata.get('agent-error-field'), ['input']);
+  for (const other of others) t.match(other, { code: status.INTERNAL, details: 'the agent failed' });
+  t.match(log.join(''), /cannot read Bearer \[secret\] of \[secret\] \[secret\]/, 'logged without keys');
+  t.notMatch(log.join(''), /sk-live|test-key-0123|abc\.def/);
+});
+
+t.test('tasks nobody can work on are refused before the agent runs', async (t) => {
+  let runs = 0;
+  const { client } = await testAgent(t, {
+    processTask: async () => {
+      runs += 1;
+      return { output: '' };
+    },
+  });
+  const bad = [
+    [{ input: ' \n' }, 'input'],
+    [{ input: 'x', max_tokens: -1 }, 'max_tokens'],
+    [{ input: 'x', temperature: 2.5 }, 'temperature'],
+    [{ input: 'x', temperature: Number.NaN }, 'temperature'],
+  ] as const;
+  for (const [task, field] of bad) {
+    const failure = await failureOf(processTask(client, task));
+    t.equal(failure.code, status.INVALID_ARGUMENT);
+    t.same(failure.metadata.get('agent-error-field'), [field]);
+  }
+  t.equal(runs, 0);
+});
+
+t.test('messages may have 10 MiB, and no more', async (t) => {
+  const { client } = await testAgent(t, {});
+  const input = 'x'.repeat(maxMessageBytes - 100);
+  t.equal((await processTask(client, { input })).output.length, input.length);
+  const [first] = await streamProcess(client, { input });
+  t.equal(first!.chunk.length, input.length);
+
+  const generous = await testAgent(t, {
+    processTask: async () => ({ output: 'x'.repeat(maxMessageBytes + 1) }),
+  });
+  t.equal((await failureOf(processTask(generous.client, { input: 'x' }))).code, status.RESOURCE_EXHAUSTED);
+});
+
+t.test('a stream is produced no faster than it is read, and stops when its reader leaves', async (t) => {
+  let produced = 0;
+  let closed = 0;
+  const total = 400;
+  const { client } = await testAgent(t, {
+    async *streamProcess() {
+      try {
+        for (let index = 0; index < total; index += 1) {
+          produced += 1;
+          yield 'x'.repeat(64 * 1024);
+        }
+      } finally {
+        closed += 1;
+      }
+    },
+  });
+  const call = client.StreamProcess({ input: 'x' }, new Metadata(), {});
+  const reader = call[Symbol.asyncIterator]();
+  await reader.next();
+  let before = -1;
+  // The agent has come to rest once nothing is produced for a while.
+  while (before !== produced) {
+    before = produced;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  t.ok(produced < total / 2, `${produced} of ${total} chunks produced for a reader that took one`);
+  let read = 1;
+  while (!(await reader.next()).done) read += 1;
+  t.equal(read, total + 1, 'all of them and the final one');
+
+  const left = client.StreamProcess({ input: 'x' }, new Metadata(), {});
+  left.on('error', () => {});
+  left.once('data', () => left.cancel());
+  await until(() => closed === 2);
+  t.ok(produced < 2 * total);
+});
