@@ -1,10 +1,10 @@
 import { DEFAULT_TABLE_BYTES } from './dynamic-table.ts';
+import { isWorthAnEntry } from './field-treatment.ts';
 import type { HeaderList } from './header-list.ts';
 import { IndexedTable } from './indexed-table.ts';
-import { isIndexable, isSecret, RecentPairs } from './indexing-policy.ts';
 import { NEVER_INDEXED, WITHOUT_INDEXING, writeLiteralField } from './literal.ts';
 import { MAX_INTEGER_BYTES, writeInteger } from './primitives.ts';
-import { staticByName } from './static-table.ts';
+import { RecentPairs } from './recent-pairs.ts';
 
 export { literalSize, writeLiteral } from './literal.ts';
 
@@ -16,11 +16,11 @@ const MAX_CACHED_BLOCK_BYTES = 1024;
 const MAX_KEPT_SCRATCH_BYTES = 16 * 1024;
 /**
  * An insertion that evicts makes every cached block stale, so it has to be earned: it costs what this many
- * blocks bring in. A working set larger than the table then costs literals and not a table in uproar.
+ * blocks bring in. A working set larger than the table then costs a few literals, not the cache.
  */
-const BLOCKS_PER_EVICTION = 32;
-/** Evictions that can be saved up. */
-const MAX_SAVED_EVICTIONS = 8;
+const BLOCKS_PER_EVICTION = 256;
+/** Credit that can be saved up: enough for a new caller's few pairs at once. */
+const MAX_EVICTION_CREDIT = 8 * BLOCKS_PER_EVICTION;
 
 const INDEXED = 0x80;
 const WITH_INDEXING = 0x40;
@@ -40,9 +40,11 @@ export class HpackEncoder {
   /** The smallest table size since the last block, and the one to have now; -1 when there is nothing to say. */
   #smallestTableBytes = -1;
   #nextTableBytes = DEFAULT_TABLE_BYTES;
-  #evictionCredit = MAX_SAVED_EVICTIONS * BLOCKS_PER_EVICTION;
-  /** Whether the list being encoded holds a pair that may be indexed a next time: its block is not final. */
-  #unsettled = false;
+  #evictionCredit = MAX_EVICTION_CREDIT;
+  /** Whether the cache may hold blocks with a pair that had to wait for credit. */
+  #refused = false;
+  /** Whether the list being encoded changed the table: its block says so and can't be sent twice. */
+  #inserted = false;
 
   /** @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default */
   constructor(options?: { maxTableBytes?: number }) {
@@ -69,13 +71,17 @@ export class HpackEncoder {
 
   /** Encodes; the block is then this.block[0, this.blockEnd). */
   encode(list: HeaderList): void {
-    if (this.#evictionCredit < MAX_SAVED_EVICTIONS * BLOCKS_PER_EVICTION) this.#evictionCredit++;
+    if (this.#evictionCredit < MAX_EVICTION_CREDIT) this.#evictionCredit++;
     if (!list.shared || this.#smallestTableBytes >= 0) {
       this.#encodeList(list);
       return;
     }
-    if (this.#cacheGeneration !== this.#table.generation) {
+    if (
+      this.#cacheGeneration !== this.#table.generation ||
+      (this.#refused && this.#evictionCredit >= BLOCKS_PER_EVICTION)
+    ) {
       this.#cacheGeneration = this.#table.generation;
+      this.#refused = false;
       this.#cache.clear();
     }
     const known = this.#cache.get(list);
@@ -85,7 +91,7 @@ export class HpackEncoder {
       return;
     }
     this.#encodeList(list);
-    if (this.#unsettled || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
+    if (this.#inserted || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
     // Full means that lists come and go: those in use are soon back.
     if (this.#cache.size >= MAX_CACHED_BLOCKS) this.#cache.clear();
     this.#cache.set(list, Buffer.from(this.block.subarray(0, this.blockEnd)));
@@ -96,7 +102,7 @@ export class HpackEncoder {
     const out = this.#room(fields);
     let at = this.#smallestTableBytes >= 0 ? this.#writeSizeUpdates(out) : 0;
     let nextNever = 0;
-    this.#unsettled = false;
+    this.#inserted = false;
     for (let i = 0; i < fields.length; i += 2) {
       let never = false;
       if (neverIndexed !== undefined && neverIndexed[nextNever] === i >> 1) {
@@ -111,14 +117,19 @@ export class HpackEncoder {
 
   #writeField(out: Buffer, at: number, name: string, value: string, never: boolean, shared: boolean): number {
     const table = this.#table;
-    const known = staticByName.get(name);
-    if (never || isSecret(name)) {
-      const index = known === undefined ? table.indexOfName(name) : known.index;
-      return writeLiteralField(out, at, NEVER_INDEXED, 0x0f, index, name, value);
+    const known = table.find(name);
+    const treatment = known === undefined ? 'repeats' : known.treatment;
+    if (never || treatment !== 'repeats') {
+      const nameIndex = known === undefined ? 0 : table.indexOfName(known);
+      const flags = never || treatment === 'secret' ? NEVER_INDEXED : WITHOUT_INDEXING;
+      return writeLiteralField(out, at, flags, 0x0f, nameIndex, name, value);
     }
-    const index = known?.values.get(value) ?? table.indexOf(name, value);
-    if (index !== 0) return writeInteger(out, at, INDEXED, 0x7f, index);
-    const nameIndex = known === undefined ? table.indexOfName(name) : known.index;
+    let nameIndex = 0;
+    if (known !== undefined) {
+      const index = table.indexOfPair(known, value);
+      if (index !== 0) return writeInteger(out, at, INDEXED, 0x7f, index);
+      nameIndex = table.indexOfName(known);
+    }
     if (!this.#admits(name, value, shared)) {
       return writeLiteralField(out, at, WITHOUT_INDEXING, 0x0f, nameIndex, name, value);
     }
@@ -131,12 +142,16 @@ export class HpackEncoder {
    */
   #admits(name: string, value: string, shared: boolean): boolean {
     const table = this.#table;
-    if (!isIndexable(name, value, table.maxBytes)) return false;
-    this.#unsettled = true;
+    if (!isWorthAnEntry(name, value, table.maxBytes)) return false;
     if (!shared && !this.#recent.seen(name, value)) return false;
-    if (table.fits(name, value)) return true;
-    if (this.#evictionCredit < BLOCKS_PER_EVICTION) return false;
-    this.#evictionCredit -= BLOCKS_PER_EVICTION;
+    if (!table.fits(name, value)) {
+      if (this.#evictionCredit < BLOCKS_PER_EVICTION) {
+        this.#refused = true;
+        return false;
+      }
+      this.#evictionCredit -= BLOCKS_PER_EVICTION;
+    }
+    this.#inserted = true;
     return true;
   }
 

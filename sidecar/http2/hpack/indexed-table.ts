@@ -1,47 +1,84 @@
 import { DynamicTable } from './dynamic-table.ts';
+import { type KnownName, knownNames, type Treatment } from './field-treatment.ts';
 import { STATIC_ENTRIES } from './static-table.ts';
 
-interface NameEntries {
-  /** Serial number of the newest entry with the name. */
+/** No entry: serial numbers count from 0. */
+const NONE = -1;
+
+/** All that both tables hold of a name, so that a field costs one look-up by its name. */
+export interface NameEntries {
+  readonly treatment: Treatment;
+  /** Index of the name in the static table, or 0. */
+  readonly staticIndex: number;
+  /** Static indexes by value; undefined when the static table has the name with '' alone, or not at all. */
+  readonly staticValues: ReadonlyMap<string, number> | undefined;
+  /** Serial number of the dynamic table's newest entry with the name, or NONE. */
   newest: number;
-  /** Serial number of the newest entry with the name and each value. */
+  /** Serial numbers of the newest entries with the name and each value. */
   readonly byValue: Map<string, number>;
 }
 
-/** The encoder's side of the dynamic table: it can be searched by name, and by name and value. */
+/** The encoder's side of the dynamic table, which can be searched; it answers for the static table too. */
 export class IndexedTable extends DynamicTable {
+  /** Names in the dynamic table, and those of knownNames that were asked for: both are few. */
   readonly #byName = new Map<string, NameEntries>();
 
-  /** The wire's index of an entry that has the name, or 0. */
-  indexOfName(name: string): number {
+  /** What the tables know of a name; undefined when they don't. */
+  find(name: string): NameEntries | undefined {
     const entries = this.#byName.get(name);
-    return entries === undefined ? 0 : this.#index(entries.newest);
+    if (entries !== undefined) return entries;
+    const known = knownNames.get(name);
+    return known && this.#add(name, known);
   }
 
-  /** The wire's index of the entry that is the pair, or 0. */
-  indexOf(name: string, value: string): number {
-    const serial = this.#byName.get(name)?.byValue.get(value);
+  /** The wire's index of the pair, or 0. */
+  indexOfPair(entries: NameEntries, value: string): number {
+    if (entries.staticValues !== undefined) {
+      const index = entries.staticValues.get(value);
+      if (index !== undefined) return index;
+    } else if (value === '' && entries.staticIndex !== 0) {
+      return entries.staticIndex;
+    }
+    if (entries.newest === NONE) return 0;
+    const serial = entries.byValue.get(value);
     return serial === undefined ? 0 : this.#index(serial);
+  }
+
+  /** The wire's index of the name, or 0. Static indexes are shorter and don't move. */
+  indexOfName(entries: NameEntries): number {
+    if (entries.staticIndex !== 0) return entries.staticIndex;
+    return entries.newest === NONE ? 0 : this.#index(entries.newest);
   }
 
   override insert(name: string, value: string): boolean {
     if (!super.insert(name, value)) return false;
     const serial = this.nextSerial - 1;
-    const entries = this.#byName.get(name);
-    if (entries === undefined) {
-      this.#byName.set(name, { newest: serial, byValue: new Map([[value, serial]]) });
-    } else {
-      entries.newest = serial;
-      entries.byValue.set(value, serial);
-    }
+    const entries = this.find(name) ?? this.#add(name, undefined);
+    entries.newest = serial;
+    entries.byValue.set(value, serial);
     return true;
   }
 
   protected override evicted(serial: number, name: string, value: string): void {
     const entries = this.#byName.get(name)!;
+    if (entries.byValue.get(value) === serial) entries.byValue.delete(value);
     // The oldest leaves first: when it is also the name's newest, it was the name's last.
-    if (entries.newest === serial) this.#byName.delete(name);
-    else if (entries.byValue.get(value) === serial) entries.byValue.delete(value);
+    if (entries.newest !== serial) return;
+    entries.newest = NONE;
+    if (!knownNames.has(name)) this.#byName.delete(name);
+  }
+
+  #add(name: string, known: KnownName | undefined): NameEntries {
+    const values = known?.static?.values;
+    const entries = {
+      treatment: known?.treatment ?? 'repeats',
+      staticIndex: known?.static?.index ?? 0,
+      staticValues: values === undefined || (values.size === 1 && values.has('')) ? undefined : values,
+      newest: NONE,
+      byValue: new Map<string, number>(),
+    };
+    this.#byName.set(name, entries);
+    return entries;
   }
 
   #index(serial: number): number {

@@ -1,6 +1,5 @@
-import { isSecret } from './indexing-policy.ts';
+import { knownNames } from './field-treatment.ts';
 import { integerSize, stringSize, writeInteger, writeString } from './primitives.ts';
-import { staticByName } from './static-table.ts';
 
 /** First bits of a literal that no table takes in (RFC 7541 §6.2.2), and of one that no hop may index (§6.2.3). */
 export const WITHOUT_INDEXING = 0x00;
@@ -10,8 +9,8 @@ const NAME_PREFIX = 0x0f;
 
 /** Bytes that writeLiteral takes for the field. */
 export function literalSize(name: string, value: string): number {
-  const known = staticByName.get(name);
-  const nameBytes = known === undefined ? 1 + stringSize(name) : integerSize(NAME_PREFIX, known.index);
+  const index = knownNames.get(name)?.static?.index;
+  const nameBytes = index === undefined ? 1 + stringSize(name) : integerSize(NAME_PREFIX, index);
   return nameBytes + stringSize(value);
 }
 
@@ -20,17 +19,9 @@ export function literalSize(name: string, value: string): number {
  * any encoded block. Names are lower-case. A secret's goes as never indexed. Returns the new offset.
  */
 export function writeLiteral(out: Buffer, offset: number, name: string, value: string): number {
-  const flags = isSecret(name) ? NEVER_INDEXED : WITHOUT_INDEXING;
-  const known = staticByName.get(name);
-  return writeLiteralField(
-    out,
-    offset,
-    flags,
-    NAME_PREFIX,
-    known === undefined ? 0 : known.index,
-    name,
-    value,
-  );
+  const known = knownNames.get(name);
+  const flags = known?.treatment === 'secret' ? NEVER_INDEXED : WITHOUT_INDEXING;
+  return writeLiteralField(out, offset, flags, NAME_PREFIX, known?.static?.index ?? 0, name, value);
 }
 
 /** Writes a literal field (§6.2) of any kind; nameIndex 0 spells the name out. Returns the new offset. */
