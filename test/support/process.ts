@@ -28,7 +28,7 @@ function killAll(): void {
 }
 
 process.on('exit', killAll);
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) {
   // The runner ends a file that takes too long by a signal, which skips 'exit' and every teardown.
   process.once(signal, () => {
     killAll();

@@ -1,0 +1,14 @@
+// Small questions to sockets.
+import { connect } from 'node:net';
+
+/** True when something accepts TCP connections on this port of 127.0.0.1. */
+export function canConnect(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1' });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
