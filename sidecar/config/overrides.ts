@@ -1,0 +1,178 @@
+/**
+ * Environment variables and flags that override the file: `OUTRIGGER_INBOUND_APP`, `--inbound.app`
+ * and `--inbound-app` all set `inbound.app`. The value replaces what was there, sections, lists and
+ * maps whole (written as YAML in one line). Settings of a cluster can be given too, by its name:
+ * `OUTRIGGER_OUTBOUND_CLUSTERS_WRITING_TIMEOUT`, `--outbound.clusters.writing.timeout`.
+ */
+import { formatPath, nearest, type Path, type Problem } from './problems.ts';
+import { isSection, valueAt, withValue } from './raw-values.ts';
+import { schema } from './schema.ts';
+import { placeAt, settablePaths } from './schema-paths.ts';
+import { parseYaml, type Yaml } from './yaml-file.ts';
+
+/** One setting from outside the file; `source` is the variable's or flag's name as written. */
+export interface Override {
+  readonly source: string;
+  /** Without prefix, in lower case, `_` between the words: `inbound_app`. */
+  readonly name: string;
+  /** The segments of a dotted flag; they can name a cluster that does not exist yet. */
+  readonly segments: readonly string[] | undefined;
+  /** `undefined` for a flag without a value. */
+  readonly text: string | undefined;
+}
+
+export interface Overridden {
+  readonly value: unknown;
+  /** Which override set what; later ones win. */
+  readonly origins: readonly { readonly path: Path; readonly source: string }[];
+  readonly problems: readonly Problem[];
+}
+
+const PREFIX = 'OUTRIGGER_';
+/** The path of the file, the same as --config. */
+export const CONFIG_VARIABLE = 'OUTRIGGER_CONFIG';
+/**
+ * Kubernetes sets such variables for every service of the namespace; a service called "outrigger"
+ * or "outrigger-webhook" makes ones with our prefix, and they are not meant for us.
+ */
+const SERVICE_LINK =
+  /^OUTRIGGER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$/;
+
+/** The overrides in the environment, sections before what is in them. */
+export function overridesFromEnv(env: NodeJS.ProcessEnv): Override[] {
+  return Object.keys(env)
+    .filter((name) => name.startsWith(PREFIX) && name !== CONFIG_VARIABLE)
+    .sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
+    .map((source) => {
+      const name = source.slice(PREFIX.length).toLowerCase();
+      return { source, name, segments: undefined, text: env[source]! };
+    });
+}
+
+/**
+ * The overrides among command line arguments, and what is no flag. `--flag=value`, `--flag value`,
+ * and `--flag` alone for what is true or false.
+ */
+export function overridesFromFlags(args: readonly string[]): { overrides: Override[]; rest: string[] } {
+  const overrides: Override[] = [];
+  const rest: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index]!;
+    if (!arg.startsWith('--') || arg === '--') {
+      rest.push(arg);
+      continue;
+    }
+    const equals = arg.indexOf('=');
+    const source = equals < 0 ? arg : arg.slice(0, equals);
+    const written = source.slice('--'.length);
+    const name = written.toLowerCase().replaceAll(/[.-]/g, '_');
+    const segments = written.includes('.') ? written.split('.') : undefined;
+    let text = equals < 0 ? undefined : arg.slice(equals + 1);
+    const next = args[index + 1];
+    if (text === undefined && next !== undefined && takesNext(name, next)) {
+      text = next;
+      index++;
+    }
+    overrides.push({ source, name, segments, text });
+  }
+  return { overrides, rest };
+}
+
+function takesNext(name: string, next: string): boolean {
+  const path = resolve({}, name, undefined);
+  const isFlag = path !== undefined && placeAt(schema, path)?.kind === 'boolean';
+  return isFlag ? /^(?:true|false)$/.test(next) : !next.startsWith('--');
+}
+
+/** `raw` with the overrides on top, in their order. */
+export function applyOverrides(
+  raw: unknown,
+  overrides: readonly Override[],
+  yaml: Yaml | undefined,
+): Overridden {
+  let value = raw;
+  const origins: { path: Path; source: string }[] = [];
+  const problems: Problem[] = [];
+  for (const override of overrides) {
+    const { source, name, segments, text } = override;
+    const path = resolve(value, name, segments);
+    if (path === undefined) {
+      if (!SERVICE_LINK.test(source)) problems.push(unknown(value, override));
+      continue;
+    }
+    const parsed = parseValue(path, text, yaml);
+    if ('remedy' in parsed) {
+      problems.push(problem(formatPath(path), source, parsed.message, parsed.remedy));
+      continue;
+    }
+    value = withValue(value, path, parsed.value);
+    origins.push({ path, source });
+  }
+  return { value, origins, problems };
+}
+
+/** The path that a name means: exact keys first, then the same words with `_` between all of them. */
+function resolve(value: unknown, name: string, segments: readonly string[] | undefined): Path | undefined {
+  if (segments !== undefined) {
+    const exact = segments.map((segment, index) => {
+      const isKey = placeAt(schema, segments.slice(0, index))?.kind === 'section';
+      return isKey ? segment.replaceAll('-', '_') : segment;
+    });
+    const kinds = exact.map((_, index) => placeAt(schema, exact.slice(0, index))?.kind);
+    if (placeAt(schema, exact) !== undefined && !kinds.includes('list')) return exact;
+  }
+  for (const path of settablePaths(schema, (map) => namesAt(value, map))) {
+    if (words(path) === name) return path;
+  }
+  return undefined;
+}
+
+function namesAt(value: unknown, path: Path): readonly string[] {
+  const map = valueAt(value, path);
+  return isSection(map) ? Object.keys(map) : [];
+}
+
+function words(path: Path): string {
+  return path
+    .join('_')
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]/g, '_');
+}
+
+type Parsed = { readonly value: unknown } | { readonly message: string; readonly remedy: string };
+
+/** Reads a text as the kind of value that belongs at `path`; its form is judged later. */
+function parseValue(path: Path, text: string | undefined, yaml: Yaml | undefined): Parsed {
+  const place = placeAt(schema, path)!;
+  if (text === undefined) {
+    if (place.kind === 'boolean') return { value: true };
+    const form = 'form' in place ? place.form : 'YAML in one line';
+    return { message: 'has no value', remedy: `give ${form} after it` };
+  }
+  if (place.kind === 'text') return { value: text };
+  if (place.kind === 'boolean') return { value: text === 'true' ? true : text === 'false' ? false : text };
+  if (place.kind === 'number') return { value: /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : text };
+  const parsed = parseYaml(yaml!, text, '');
+  if ('value' in parsed) return { value: parsed.value };
+  const example = place.kind === 'list' ? '[a, b]' : '{key: value}';
+  return { message: parsed.problems[0]!.message, remedy: `write YAML in one line: ${example}` };
+}
+
+function unknown(value: unknown, { source, name }: Override): Problem {
+  const paths = [...settablePaths(schema, (map) => namesAt(value, map))];
+  const close = nearest(name, paths.map(words));
+  const path = paths.find((candidate) => words(candidate) === close);
+  const isFlag = source.startsWith('--');
+  if (path === undefined) {
+    const remedy = isFlag
+      ? 'outrigger --help names the flags'
+      : 'remove it; a variable is named after its setting';
+    return problem('', source, 'is not a known setting', remedy);
+  }
+  const meant = isFlag ? `--${formatPath(path)}` : PREFIX + words(path).toUpperCase();
+  return problem('', source, 'is not a known setting', `did you mean ${meant}?`);
+}
+
+function problem(path: string, source: string, message: string, remedy: string): Problem {
+  return { path, source, line: undefined, column: undefined, message, remedy };
+}

@@ -1,0 +1,21 @@
+/**
+ * The configuration for eyes. Keys never are in it (only the names of the variables that hold
+ * them), but a URL can carry a password or a token, and those are masked.
+ */
+import type { FileConfig } from './schema.ts';
+
+const MASK = '***';
+
+/** A copy without secrets. */
+export function redact(file: FileConfig): Record<string, unknown> {
+  const upstreams = file.llm.upstreams.map((upstream) => ({ ...upstream, url: redactUrl(upstream.url) }));
+  return { ...file, llm: { ...file.llm, upstreams } };
+}
+
+/** The URL with its user, password and query masked. */
+export function redactUrl(text: string): string {
+  if (!URL.canParse(text)) return MASK;
+  const { protocol, username, password, host, pathname, search } = new URL(text);
+  const user = username === '' && password === '' ? '' : `${MASK}@`;
+  return `${protocol}//${user}${host}${pathname}${search === '' ? '' : `?${MASK}`}`;
+}

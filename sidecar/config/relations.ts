@@ -1,0 +1,119 @@
+/** What no single value can say: settings that contradict each other, and files that are not there. */
+import { accessSync, constants, statSync } from 'node:fs';
+import { overlaps, parseAddress, reaches } from './address.ts';
+import { parseDurationMs } from './duration.ts';
+import { nearest, type Path } from './problems.ts';
+import type { FileCluster, FileConfig } from './schema.ts';
+import type { Finding } from './validate.ts';
+
+/** Every contradiction in a configuration whose values are right one by one. */
+export function findContradictions(file: FileConfig): readonly Finding[] {
+  return [
+    ...checkListeners(file),
+    ...checkRoutes(file),
+    ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
+    ...checkUpstreams(file),
+    ...checkFiles(['inbound', 'tls'], file.inbound.tls ?? {}, ['cert', 'key', 'client_ca']),
+  ];
+}
+
+const LISTENERS = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] as const;
+
+function checkListeners(file: FileConfig): Finding[] {
+  const findings: Finding[] = [];
+  for (const [index, name] of LISTENERS.entries()) {
+    const taken = LISTENERS.slice(0, index).find((other) => {
+      return overlaps(parseAddress(file[other].listen)!, parseAddress(file[name].listen)!);
+    });
+    if (taken === undefined) continue;
+    const remedy = 'give each listener a port of its own';
+    findings.push(finding([name, 'listen'], `is also the address of ${taken}.listen`, remedy));
+  }
+  if (reaches(parseAddress(file.inbound.app)!, parseAddress(file.inbound.listen)!)) {
+    const remedy = 'write where the agent itself listens, such as 127.0.0.1:50051';
+    findings.push(
+      finding(['inbound', 'app'], 'is our own inbound.listen: calls would go in circles', remedy),
+    );
+  }
+  return findings;
+}
+
+function checkRoutes(file: FileConfig): Finding[] {
+  const names = Object.keys(file.outbound.clusters);
+  return file.outbound.routes.flatMap((route, index) => {
+    if (Object.hasOwn(file.outbound.clusters, route.cluster)) return [];
+    const close = nearest(route.cluster, names);
+    const known = names.length === 0 ? 'there are none yet' : `there are ${names.slice(0, 20).join(', ')}`;
+    const remedy = close === undefined ? `add it to outbound.clusters; ${known}` : `did you mean ${close}?`;
+    const path = ['outbound', 'routes', index, 'cluster'];
+    return [finding(path, `there is no cluster ${JSON.stringify(route.cluster)}`, remedy)];
+  });
+}
+
+function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Finding[] {
+  const path = ['outbound', 'clusters', name];
+  const findings: Finding[] = [];
+  const say = (key: Path, message: string, remedy: string) =>
+    findings.push(finding([...path, ...key], message, remedy));
+  const { endpoints, dns, retry, outlier_detection: outlier } = cluster;
+  if (endpoints === undefined && dns === undefined) {
+    say([], 'has no endpoints', 'give it endpoints: [host:port, …] or dns: name:port');
+  }
+  if (endpoints !== undefined && dns !== undefined) {
+    say(['dns'], 'can not stand beside endpoints', 'keep one of the two');
+  }
+  for (const [index, endpoint] of (endpoints ?? []).entries()) {
+    if (endpoints!.indexOf(endpoint) !== index) {
+      say(['endpoints', index], `is there twice: ${endpoint}`, 'keep one of the two');
+    }
+    if (reaches(parseAddress(endpoint)!, parseAddress(file.outbound.listen)!)) {
+      const remedy = "write the address of the other side's inbound listener";
+      say(['endpoints', index], 'is our own outbound.listen: calls would go in circles', remedy);
+    }
+  }
+  if (parseDurationMs(retry.backoff.base)! > parseDurationMs(retry.backoff.max)!) {
+    say(['retry', 'backoff', 'base'], 'is longer than max', 'raise max or lower base');
+  }
+  if (parseDurationMs(outlier.base_ejection_time)! > parseDurationMs(outlier.max_ejection_time)!) {
+    const remedy = 'raise max_ejection_time or lower base_ejection_time';
+    say(['outlier_detection', 'base_ejection_time'], 'is longer than max_ejection_time', remedy);
+  }
+  const { cert, key } = cluster.tls ?? {};
+  if ((cert === undefined) !== (key === undefined)) {
+    say(['tls'], `has a ${cert === undefined ? 'key' : 'cert'} alone`, 'give cert and key, or neither');
+  }
+  findings.push(...checkFiles([...path, 'tls'], cluster.tls ?? {}, ['ca', 'cert', 'key']));
+  return findings;
+}
+
+function checkUpstreams(file: FileConfig): Finding[] {
+  const names = file.llm.upstreams.map(({ name }) => name);
+  return names.flatMap((name, index) => {
+    if (names.indexOf(name) === index) return [];
+    const path = ['llm', 'upstreams', index, 'name'];
+    return [finding(path, `is there twice: ${name}`, 'give each upstream a name of its own')];
+  });
+}
+
+function checkFiles(
+  path: Path,
+  section: Readonly<Record<string, string | undefined>>,
+  keys: string[],
+): Finding[] {
+  return keys.flatMap((key) => {
+    const file = section[key];
+    if (file === undefined) return [];
+    try {
+      accessSync(file, constants.R_OK);
+      if (statSync(file).isFile()) return [];
+    } catch {
+      // Not there or not ours to read: the same remedy.
+    }
+    // The name stays out of the message: people put the key itself here.
+    return [finding([...path, key], 'names no file that can be read', 'give the path of a PEM file')];
+  });
+}
+
+function finding(path: Path, message: string, remedy: string): Finding {
+  return { path, part: 'value', message, remedy };
+}

@@ -1,0 +1,137 @@
+/**
+ * The kinds of value a setting can have. Each says in `forms` what it looks like, for the messages
+ * that refuse a wrong one; the checks here give the message when only the form is right.
+ */
+import * as z from 'zod';
+import { isListenable, parseAddress } from './address.ts';
+import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
+
+/** What a right value looks like, in words: "a duration such as 30s". */
+export const forms = z.registry<{ form: string }>();
+
+/** The longest text any setting takes. */
+const MAX_TEXT_LENGTH = 4096;
+
+/** A complaint about a value, and what to do. */
+interface Complaint {
+  readonly message: string;
+  readonly remedy: string;
+}
+
+function checked(schema: z.ZodString, form: string, complain: (value: string) => Complaint | undefined) {
+  return schema
+    .max(MAX_TEXT_LENGTH, { abort: true })
+    .check((context) => {
+      const complaint = complain(context.value);
+      if (complaint === undefined) return;
+      const { message, remedy } = complaint;
+      context.issues.push({ code: 'custom', input: context.value, message, params: { remedy } });
+    })
+    .register(forms, { form });
+}
+
+/** Text that is not empty and has no control characters. */
+export function text(form: string, pattern?: RegExp) {
+  const base = z.string().regex(pattern ?? /^[^\p{Cc}]+$/u, { abort: true });
+  return base.max(MAX_TEXT_LENGTH).register(forms, { form });
+}
+
+/** A duration; `zero` says whether `0s` is a meaning (mostly "off"). */
+export function duration(zero: 'zero' | 'positive') {
+  const base = z.string().regex(DURATION_PATTERN, { abort: true });
+  return checked(base, 'a duration such as 30s, 250ms or 1h30m', (value) => {
+    const ms = parseDurationMs(value);
+    if (ms === undefined || ms > MAX_DURATION_MS) {
+      return { message: 'is too long a duration', remedy: 'use at most 24 days: 576h' };
+    }
+    if (ms === 0 && zero === 'positive') {
+      return { message: 'can not be zero', remedy: 'write how long it may take, such as 5s' };
+    }
+    return undefined;
+  });
+}
+
+/** An address to connect to. */
+export function target() {
+  return checked(z.string(), 'an address such as 10.0.0.7:50051 or unix:/run/agent.sock', (value) => {
+    const address = parseAddress(value);
+    if (address === undefined) {
+      return {
+        message: 'is not an address',
+        remedy: 'write host:port, [IPv6]:port or unix:/path, with a port from 1 to 65535',
+      };
+    }
+    if ('port' in address && address.port === 0) {
+      return { message: 'has port 0', remedy: 'write the port that the other side listens on' };
+    }
+    return undefined;
+  });
+}
+
+/** A DNS name with a port. */
+export function dnsTarget() {
+  return checked(z.string(), 'a name with a port such as writing-agent-headless:50051', (value) => {
+    const address = parseAddress(value);
+    if (address === undefined || 'path' in address || address.port === 0) {
+      return { message: 'is not a name with a port', remedy: 'write name:port, such as writing-agent:50051' };
+    }
+    return undefined;
+  });
+}
+
+/** An address to listen on; port 0 takes a free one. */
+export function listen() {
+  return checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
+    const address = parseAddress(value);
+    if (address === undefined) {
+      return {
+        message: 'is not an address to listen on',
+        remedy: 'write IP:port, [IPv6]:port or unix:/path; 0.0.0.0:PORT or [::]:PORT for every interface',
+      };
+    }
+    if (!isListenable(address)) {
+      return { message: 'names a host', remedy: 'write an IP address of this machine, or localhost' };
+    }
+    return undefined;
+  });
+}
+
+/** A whole number. */
+export function integer(min: number, max: number) {
+  return z
+    .int()
+    .min(min)
+    .max(max)
+    .register(forms, { form: `a whole number from ${min} to ${max}` });
+}
+
+export function percent() {
+  return z.number().min(0).max(100).register(forms, { form: 'a number from 0 to 100' });
+}
+
+export function flag() {
+  return z.boolean().register(forms, { form: 'true or false' });
+}
+
+/** The path of a file. */
+export function file() {
+  return text('the path of a file');
+}
+
+/** An HTTP or HTTPS URL without a fragment. */
+export function url() {
+  return checked(z.string(), 'a URL such as https://api.openai.com/v1', (value) => {
+    const parsed = URL.canParse(value) ? new URL(value) : undefined;
+    if (parsed === undefined || !/^https?:$/.test(parsed.protocol) || parsed.hash !== '') {
+      return {
+        message: 'is not an http or https URL',
+        remedy: 'write one such as https://api.openai.com/v1',
+      };
+    }
+    return undefined;
+  });
+}
+
+export function oneOf<const T extends readonly string[]>(values: T) {
+  return z.enum(values).register(forms, { form: `one of ${values.join(', ')}` });
+}

@@ -1,0 +1,179 @@
+/**
+ * The configuration file: every key, its form, its default and what it does. `schema.json`, the
+ * environment variables, the flags and `outrigger check` all come from here.
+ */
+import * as z from 'zod';
+import { cluster } from './schema-cluster.ts';
+import { duration, file, flag, integer, listen, oneOf, target, text, url } from './schema-values.ts';
+
+const MANY = 1_000_000;
+
+const listenerLimits = z.strictObject({
+  max_connections: integer(1, 65_535)
+    .default(1024)
+    .describe('Connections at a time; more are closed at once'),
+  max_concurrent_streams: integer(1, 1_000_000)
+    .default(1024)
+    .describe('Streams at a time on one connection; more are refused'),
+  max_header_bytes: integer(1024, 1_048_576)
+    .default(65_536)
+    .describe('Size of a header list as RFC 9113 section 6.5.2 counts it'),
+});
+
+const inbound = z.strictObject({
+  listen: listen().default('0.0.0.0:15006').describe('Where other agents reach this one'),
+  app: target().default('127.0.0.1:50051').describe('The local agent: host:port or unix:/path'),
+  max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
+  adaptive_concurrency: flag().default(false).describe('Lower the limit while the agent gets slower'),
+  max_message_bytes: integer(1, 2_147_483_647).default(10_485_760).describe('The largest gRPC message'),
+  timeout: duration('zero').default('60s').describe("The most a call may take; a caller's shorter one holds"),
+  keepalive: z
+    .strictObject({
+      time: duration('zero')
+        .default('30s')
+        .describe('Silence after which a PING asks if the peer lives; 0s is off'),
+      timeout: duration('positive').default('10s').describe('How long the answer to a PING may take'),
+      max_connection_age: duration('zero')
+        .default('30m')
+        .describe('Age at which a connection is asked to go, so that load spreads; 0s is off'),
+      min_time: duration('zero')
+        .default('10s')
+        .describe('Downstreams that send PINGs more often are sent away with too_many_pings'),
+    })
+    .prefault({}),
+  limits: listenerLimits.prefault({}),
+  health: z
+    .strictObject({
+      interval: duration('zero')
+        .default('5s')
+        .describe("How often the agent's own grpc.health.v1 service is asked, if it has one; 0s is off"),
+      timeout: duration('positive').default('2s').describe('How long its answer may take'),
+    })
+    .prefault({}),
+  tls: z
+    .strictObject({
+      cert: file().describe('PEM file of our certificate, with its chain'),
+      key: file().describe('PEM file of its key'),
+      client_ca: file().optional().describe('PEM file; when given, callers must show a certificate by it'),
+    })
+    .optional()
+    .describe('TLS for callers; cleartext when absent'),
+});
+
+const clusterName = text('a name such as writing-agent', /^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$/);
+
+const route = z.strictObject({
+  match: z
+    .strictObject({
+      authority: text('an authority such as writing-agent', /^[\x21-\x7e]+$/)
+        .optional()
+        .describe('The whole :authority, in any case'),
+      path_prefix: text('a path such as /agent.AgentService/', /^\/[\x21-\x7e]*$/)
+        .optional()
+        .describe('How the path begins'),
+      headers: z
+        .record(text('a header name', /^[A-Za-z0-9_.-]+$/), text('the value of the header', /^[\x20-\x7e]*$/))
+        .optional()
+        .describe('Headers with the exact values they must have'),
+      agent_type: text('an agent type such as code').optional().describe('TaskRequest.agent_type'),
+    })
+    .prefault({})
+    .describe('Everything given must hold; nothing given takes every call'),
+  cluster: clusterName.describe('A key of outbound.clusters'),
+});
+
+const outbound = z.strictObject({
+  listen: listen().default('127.0.0.1:15001').describe('Where the local agent sends its calls'),
+  limits: listenerLimits.prefault({}),
+  routes: z
+    .array(route)
+    .max(1024)
+    .default([])
+    .describe('The first match wins; when there is none the authority names the cluster'),
+  clusters: z
+    .record(clusterName, cluster)
+    .default({})
+    .describe('Sets of endpoints that serve the same, by name'),
+});
+
+const llm = z.strictObject({
+  listen: listen().default('127.0.0.1:15002').describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
+  upstreams: z
+    .array(
+      z.strictObject({
+        name: clusterName.describe('The name in metrics and logs'),
+        url: url().describe('The base URL of its API'),
+        api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
+          .nullable()
+          .default(null)
+          .describe('The environment variable that holds the key; null passes on what the caller sends'),
+        model: text('the name of a model')
+          .nullable()
+          .default(null)
+          .describe('Replaces the model of the request; null leaves it'),
+      }),
+    )
+    .min(1)
+    .max(64)
+    .default([
+      { name: 'openai', url: 'https://api.openai.com/v1', api_key_env: 'OPENAI_API_KEY', model: null },
+    ])
+    .describe('Providers in order of preference'),
+  first_byte_timeout: duration('zero').default('30s').describe('To the first byte of an answer; 0s is off'),
+  idle_timeout: duration('zero').default('30s').describe('Between bytes of an answer; 0s is off'),
+  timeout: duration('zero').default('10m').describe('The most a request may take; 0s is off'),
+  retry: z
+    .strictObject({
+      max_attempts: integer(1, 10).default(3).describe('Attempts, the first one included; 1 is no retry'),
+      max_retry_after: duration('zero').default('60s').describe('The longest Retry-After that is waited for'),
+    })
+    .prefault({}),
+  circuit_breaker: z
+    .strictObject({
+      failure_percent: integer(0, 100).default(50).describe('Share of failures that opens it; 0 is off'),
+      min_calls: integer(1, MANY).default(5).describe('Requests in the window before the share counts'),
+      window: duration('positive').default('10s').describe('The window the share is taken over'),
+      recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
+      tokens_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
+    })
+    .prefault({}),
+});
+
+const listener = (address: string, description: string) =>
+  z.strictObject({ listen: listen().default(address).describe(description) }).prefault({});
+
+/** The whole file. */
+export const schema = z.strictObject({
+  name: text('a name such as research-agent').default('agent').describe('Service name in traces and metrics'),
+  version: text('a version such as "1.0.0"').default('0.0.0').describe('Version that HealthCheck answers'),
+  inbound: inbound.prefault({}).describe('Calls from other agents to the local one'),
+  outbound: outbound.prefault({}).describe('Calls from the local agent to others'),
+  llm: llm.prefault({}).describe('Requests from the local agent to its LLM provider'),
+  admin: listener('127.0.0.1:15000', 'Dashboard and JSON; it asks for no password, so keep it local'),
+  metrics: listener('0.0.0.0:15020', 'Prometheus: /metrics'),
+  health: listener('0.0.0.0:15021', 'Kubernetes probes: /healthz/live and /healthz/ready'),
+  drain: z
+    .strictObject({
+      delay: duration('zero').default('0s').describe('From "not ready" to the first GOAWAY'),
+      timeout: duration('zero').default('30s').describe('For calls in flight to finish; then they are ended'),
+    })
+    .prefault({})
+    .describe('What SIGTERM starts'),
+  log: z
+    .strictObject({
+      level: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+        .default('info')
+        .describe('The least important line that is written'),
+      access: flag().default(false).describe('One line a call'),
+    })
+    .prefault({}),
+});
+
+/** What a valid file says, with the defaults filled in and nothing converted. */
+export type FileConfig = z.output<typeof schema>;
+export type FileCluster = FileConfig['outbound']['clusters'][string];

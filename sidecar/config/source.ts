@@ -1,0 +1,76 @@
+/** Where the running sidecar gets its configuration from, again and again. */
+import type { Config } from './config.ts';
+import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
+import { CONFIG_VARIABLE, type Override, overridesFromEnv } from './overrides.ts';
+import type { Problem } from './problems.ts';
+import { type StopWatching, watchFile } from './watch.ts';
+
+export interface ConfigSource {
+  /** The newest that was right. */
+  readonly current: Config;
+  /** `current` in the file's form with every default, for eyes: without secrets. */
+  readonly effective: Readonly<Record<string, unknown>>;
+  /** The file; `undefined` when there is none and nothing can change. */
+  readonly path: string | undefined;
+  /** Reads everything again. A right configuration becomes `current`; with problems the old stays. */
+  load(): LoadResult;
+  /** Loads whenever the file changes, and tells the outcome. */
+  watch(onConfig: (config: Config) => void, onProblems: (problems: readonly Problem[]) => void): StopWatching;
+}
+
+export interface SourceOptions {
+  /** From --config; `OUTRIGGER_CONFIG` when absent. */
+  readonly path: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  /** What the flags set; on top of the environment. */
+  readonly flags: readonly Override[];
+  /** How often the file is looked at; for tests. */
+  readonly watchIntervalMs?: number;
+}
+
+/** Loads for the first time: a source, or every problem. */
+export async function openConfigSource(
+  options: SourceOptions,
+): Promise<{ source: ConfigSource } | { problems: readonly Problem[] }> {
+  const path = options.path ?? (options.env[CONFIG_VARIABLE] || undefined);
+  const overrides = [...overridesFromEnv(options.env), ...options.flags];
+  // The parser takes longer to load than to run: a sidecar without a file starts without it.
+  const yaml = path === undefined && overrides.length === 0 ? undefined : await import('yaml');
+  const load = () => loadConfig({ path, overrides, yaml });
+  const first = load();
+  if ('problems' in first) return first;
+  return { source: createSource(path, first, load, options.watchIntervalMs) };
+}
+
+function createSource(
+  path: string | undefined,
+  first: LoadedConfig,
+  reload: () => LoadResult,
+  watchIntervalMs: number | undefined,
+): ConfigSource {
+  let newest = first;
+  const load = () => {
+    const result = reload();
+    if ('config' in result) newest = result;
+    return result;
+  };
+  return {
+    path,
+    load,
+    get current() {
+      return newest.config;
+    },
+    get effective() {
+      return newest.effective;
+    },
+    watch(onConfig, onProblems) {
+      if (path === undefined) return () => {};
+      const onChange = () => {
+        const result = load();
+        if ('config' in result) onConfig(result.config);
+        else onProblems(result.problems);
+      };
+      return watchFile(path, onChange, watchIntervalMs);
+    },
+  };
+}
