@@ -6,6 +6,8 @@ const MAX_BLOCK_BYTES = 128;
 const MAX_PARTS = 64;
 /** Slots, a power of two. A connection's calls repeat a few blocks; two that share a slot merely take turns. */
 const SLOTS = 256;
+/** What of a 32-bit hash is not the slot. */
+const SLOT_SHIFT = 32 - Math.log2(SLOTS);
 
 interface Entry {
   readonly bytes: Uint8Array;
@@ -23,19 +25,20 @@ interface Entry {
  */
 export class BlockMemo {
   #generation = -1;
+  /** Hash of the block that `find` looked for last, if it came to that. */
   #hash = 0;
-  #entries: (Entry | undefined)[] = [];
+  readonly #entries: (Entry | undefined)[] = [];
+  /** The hash of the block that came last to each slot. */
   #hashes: Int32Array | undefined;
   /** Slots in use, so that forgetting costs what was kept. */
-  #used: number[] = [];
+  readonly #used: number[] = [];
 
   /** The list that bytes[start,end) stand for in this generation of the table. */
   find(bytes: Uint8Array, start: number, end: number, generation: number): HeaderList | undefined {
     const length = end - start;
-    if (length > MAX_BLOCK_BYTES) return undefined;
-    const hash = (this.#hash = hashOf(bytes, start, end));
-    if (generation !== this.#generation) return undefined;
-    const entry = this.#entries[hash & (SLOTS - 1)];
+    if (generation !== this.#generation || length > MAX_BLOCK_BYTES) return undefined;
+    this.#hash = hashOf(bytes, start, end);
+    const entry = this.#entries[this.#hash >>> SLOT_SHIFT];
     if (entry === undefined) return undefined;
     const kept = entry.bytes;
     if (kept.length !== length) return undefined;
@@ -45,39 +48,41 @@ export class BlockMemo {
     return list;
   }
 
-  /** Tells what the block that `find` has just not found decoded to. */
+  /** Tells what a block that `find` did not find was decoded to. */
   decoded(bytes: Uint8Array, start: number, end: number, generation: number, list: HeaderList): void {
     if (end - start > MAX_BLOCK_BYTES || list.fields.length > MAX_PARTS || list.oversize) return;
-    const hash = this.#hash;
-    const slot = hash & (SLOTS - 1);
+    const hash = generation === this.#generation ? this.#hash : hashOf(bytes, start, end);
+    const slot = hash >>> SLOT_SHIFT;
     this.#hashes ??= new Int32Array(SLOTS);
     if (this.#hashes[slot] !== hash) {
       this.#hashes[slot] = hash;
       return;
     }
     if (generation !== this.#generation) this.#forget(generation);
-    this.#entries[slot] ?? this.#used.push(slot);
+    if (this.#entries[slot] === undefined) this.#used.push(slot);
     this.#entries[slot] = { bytes: new Uint8Array(bytes.subarray(start, end)), list };
   }
 
   /** Old entries would keep strings alive that the table has let go. */
   #forget(generation: number): void {
-    if (this.#entries.length === 0) this.#entries = new Array<Entry | undefined>(SLOTS).fill(undefined);
+    while (this.#entries.length < SLOTS) this.#entries.push(undefined);
     for (const slot of this.#used) this.#entries[slot] = undefined;
     this.#used.length = 0;
     this.#generation = generation;
   }
 }
 
-/** FNV-1a's mixing, four bytes a round. */
+/**
+ * Multiplies in a word of four bytes a round. A product's high bits depend on all that went in, so they choose
+ * the slot. Whoever makes blocks collide makes their own connection decode them again, and nothing else.
+ */
 function hashOf(bytes: Uint8Array, start: number, end: number): number {
   let hash = end - start;
   let i = start;
   for (const last = end - 3; i < last; i += 4) {
     const word = bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
-    hash = Math.imul(hash ^ word, 0x01000193);
-    hash ^= hash >>> 15;
+    hash = Math.imul(hash ^ word, 0x9e3779b1);
   }
-  for (; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
-  return hash ^ (hash >>> 13);
+  for (; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x9e3779b1);
+  return hash;
 }

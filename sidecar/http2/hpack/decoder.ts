@@ -2,7 +2,7 @@ import { BlockMemo } from './block-memo.ts';
 import { DynamicTable } from './dynamic-table.ts';
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './header-list.ts';
 import { huffmanDecode, huffmanDecodedMax } from './huffman.ts';
-import { latin1 } from './latin1.ts';
+import { latin1, latin1Name } from './latin1.ts';
 import { STATIC_ENTRIES, staticNames, staticValues } from './static-table.ts';
 
 /** Larger than any length, index or table size that can be meant; 32 bits stay exact in what follows. */
@@ -70,15 +70,21 @@ export class HpackDecoder {
     let neverIndexed: number[] | undefined;
     let listBytes = 0;
     if (!this.#readSizeUpdates()) return undefined;
-    while (this.#position < end) {
-      const first = input[this.#position++]!;
+    let at = this.#position;
+    while (at < end) {
+      const first = input[at++]!;
       let name: string;
       let value: string;
       let secret = false;
       if (first >= 0x80) {
         // Indexed field (§6.1)
-        const index = first === 0xff ? this.#readInteger(0x7f) : first & 0x7f;
-        if (index < 0) return undefined;
+        let index = first & 0x7f;
+        if (index === 0x7f) {
+          this.#position = at;
+          index = this.#readInteger(0x7f);
+          if (index < 0) return undefined;
+          at = this.#position;
+        }
         if (index <= STATIC_ENTRIES) {
           if (index === 0) return this.#refuse('index 0 names no field');
           name = staticNames[index]!;
@@ -92,15 +98,14 @@ export class HpackDecoder {
       } else {
         // Literals: with incremental indexing (§6.2.1), without indexing (§6.2.2), never indexed (§6.2.3)
         if ((first & 0xe0) === 0x20) return this.#refuse('a table size update may only begin a block');
-        const prefix = first >= 0x40 ? 0x3f : 0x0f;
-        const index = (first & prefix) === prefix ? this.#readInteger(prefix) : first & prefix;
-        if (index < 0) return undefined;
-        const literalName = this.#readName(index);
+        this.#position = at;
+        const literalName = this.#readName(first);
         if (literalName === undefined) return undefined;
         name = literalName;
-        const literalValue = this.#readString();
+        const literalValue = this.#readString(false);
         if (literalValue === undefined) return undefined;
         value = literalValue;
+        at = this.#position;
         if (first >= 0x40) table.insert(name, value);
         else secret = first >= 0x10;
       }
@@ -149,8 +154,12 @@ export class HpackDecoder {
     return -1;
   }
 
-  #readName(index: number): string | undefined {
-    if (index === 0) return this.#readString();
+  /** The name of a literal field that begins with `first`: from a table, or spelled out. */
+  #readName(first: number): string | undefined {
+    const prefix = first >= 0x40 ? 0x3f : 0x0f;
+    const index = (first & prefix) === prefix ? this.#readInteger(prefix) : first & prefix;
+    if (index < 0) return undefined;
+    if (index === 0) return this.#readString(true);
     if (index <= STATIC_ENTRIES) return staticNames[index];
     const nth = index - STATIC_ENTRIES - 1;
     if (nth < this.#table.length) return this.#table.nameAt(nth);
@@ -158,7 +167,7 @@ export class HpackDecoder {
   }
 
   /** A string literal (§5.2). */
-  #readString(): string | undefined {
+  #readString(isName: boolean): string | undefined {
     if (this.#position >= this.#end) return this.#refuse('the block ends before a string');
     const first = this.#input[this.#position++]!;
     const length = (first & 0x7f) === 0x7f ? this.#readInteger(0x7f) : first & 0x7f;
@@ -166,13 +175,17 @@ export class HpackDecoder {
     const start = this.#position;
     if (length > this.#end - start) return this.#refuse('the block ends within a string');
     this.#position = start + length;
-    if (first < 0x80) return latin1(this.#input, start, start + length);
+    if (first < 0x80) {
+      return isName
+        ? latin1Name(this.#input, start, start + length)
+        : latin1(this.#input, start, start + length);
+    }
     const most = huffmanDecodedMax(length);
     // A longer string gets a place of its own, so that one large header never stays allocated.
     const out = most <= scratch.length ? scratch : Buffer.allocUnsafeSlow(most);
     const bytes = huffmanDecode(this.#input, start, start + length, out);
     if (bytes < 0) return this.#refuse('a string is not valid Huffman coding');
-    return latin1(out, 0, bytes);
+    return isName ? latin1Name(out, 0, bytes) : latin1(out, 0, bytes);
   }
 
   #refuse(error: string): undefined {

@@ -1,10 +1,10 @@
 const of = String.fromCharCode;
 
 /**
- * The string of bytes[start,end), one char a byte. Up to 16 bytes it is built without leaving JavaScript,
- * which takes a third of the time of the call into the runtime that longer ones are worth.
+ * The string of bytes[start,end), one char a byte. Short strings are built without leaving compiled code: a call
+ * with a fixed number of arguments takes a third of the time of the call into the runtime that longer ones need.
  */
-// biome-ignore format: a line a length reads better than 136 lines
+// biome-ignore format: one line a length
 export function latin1(b: Buffer, start: number, end: number): string {
   const s = start;
   switch (end - start) {
@@ -17,6 +17,40 @@ export function latin1(b: Buffer, start: number, end: number): string {
     case 6: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!);
     case 7: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!);
     case 8: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!);
+    case 9: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!);
+    case 10: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!);
+    case 11: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!);
+    case 12: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!, b[s + 11]!);
+    case 13: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!, b[s + 11]!, b[s + 12]!);
+    case 14: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!, b[s + 11]!, b[s + 12]!, b[s + 13]!);
+    case 15: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!, b[s + 11]!, b[s + 12]!, b[s + 13]!, b[s + 14]!);
+    case 16: return of(b[s]!, b[s + 1]!, b[s + 2]!, b[s + 3]!, b[s + 4]!, b[s + 5]!, b[s + 6]!, b[s + 7]!, b[s + 8]!, b[s + 9]!, b[s + 10]!, b[s + 11]!, b[s + 12]!, b[s + 13]!, b[s + 14]!, b[s + 15]!);
     default: return b.toString('latin1', start, end);
   }
+}
+
+/** Longer names are built anew each time. */
+const MAX_KEPT_NAME_BYTES = 32;
+/** Names kept, a power of two: about those that a mesh's calls spell out. */
+const KEPT_NAMES = 256;
+
+const keptNames: string[] = new Array<string>(KEPT_NAMES).fill('');
+
+/**
+ * The same for a field's name. The same few are spelled out in block after block, so the last one built in each of a
+ * few slots is kept: to find it again is cheaper than to build it, and so is all that compares or looks up one and
+ * the same string.
+ */
+export function latin1Name(b: Buffer, start: number, end: number): string {
+  const length = end - start;
+  if (length === 0 || length > MAX_KEPT_NAME_BYTES) return latin1(b, start, end);
+  const slot =
+    (length * 7 + b[start]! * 31 + b[end - 1]! * 131 + b[start + (length >> 1)]! * 17) & (KEPT_NAMES - 1);
+  const kept = keptNames[slot]!;
+  if (kept.length === length) {
+    let i = 0;
+    while (i < length && kept.charCodeAt(i) === b[start + i]) i++;
+    if (i === length) return kept;
+  }
+  return (keptNames[slot] = latin1(b, start, end));
 }
