@@ -16,12 +16,14 @@ const allowed: Record<string, readonly string[]> = {
   task: ['grpc', 'http2', 'clock'],
   telemetry: ['task', 'grpc', 'http2', 'clock'],
   policy: ['task', 'grpc', 'clock'],
-  cluster: ['task', 'grpc', 'http2', 'clock'],
+  // A cluster counts its calls where telemetry reads them.
+  cluster: ['telemetry', 'task', 'grpc', 'http2', 'clock'],
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'clock'],
   listeners: ['proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   inject: ['config', 'clock'],
-  main: [
+  // The top: main reads the command line, commands carry it out, run puts the parts together.
+  run: [
     'config',
     'listeners',
     'inject',
@@ -34,6 +36,8 @@ const allowed: Record<string, readonly string[]> = {
     'http2',
     'clock',
   ],
+  commands: ['run', 'config', 'inject', 'clock'],
+  main: ['commands'],
 };
 
 /** Files that may have more than 400 lines, each with its reason. */
@@ -169,9 +173,9 @@ t.test('policies are pure: no clock, no randomness, no input or output of their 
   t.strictSame(problems, []);
 });
 
-t.test('no source file has more than 400 lines', async (t) => {
+t.test('no source file besides tests has more than 400 lines', async (t) => {
   const problems: string[] = [];
-  for (const path of sourceFiles) {
+  for (const path of sourceFiles.filter((path) => !isTest(path))) {
     const lines = textOf(path).split('\n').length - 1;
     if (lines > 400 && !(path in longFiles))
       problems.push(`${path} has ${lines} lines: split it, or give the reason here`);

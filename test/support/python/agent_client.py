@@ -95,7 +95,8 @@ def deadline(stub):
 
 def deadline_reaches_the_agent(stub):
     remaining = float(stub.ProcessTask(task("remaining"), timeout=7).output)
-    if not 0 < remaining <= 7:
+    # Rounded up on the way: grpc-timeout has at most eight digits, and clients choose fewer.
+    if not 0 < remaining < 7.5:
         raise AssertionError(f"the agent had {remaining} s left of 7")
 
 
