@@ -1,0 +1,65 @@
+import { Metadata, type ServiceError } from '@grpc/grpc-js';
+import type { FastifyRequest } from 'fastify';
+import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
+import { ApiError, fromServiceError } from './api-error.ts';
+import type { RegisteredAgent } from './registry.ts';
+
+/** A task on its way to its agent. */
+export interface AgentCall {
+  agent: RegisteredAgent;
+  task: Partial<TaskRequest>;
+  metadata: Metadata;
+  timeoutMs: number;
+  /** Fires when the client has left or the gateway stops; the call is then cancelled. */
+  signal: AbortSignal;
+}
+
+/** @throws ApiError */
+export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentCall): Promise<TaskResponse> {
+  return new Promise((resolve, reject) => {
+    const cancel = () => call.cancel();
+    const options = { deadline: Date.now() + timeoutMs };
+    const call = agent.client.ProcessTask(task, metadata, options, (error, answer) => {
+      signal.removeEventListener('abort', cancel);
+      if (error) reject(toApiError(error, agent.type, signal));
+      else resolve(answer!);
+    });
+    signal.addEventListener('abort', cancel, { once: true });
+    if (signal.aborted) cancel();
+  });
+}
+
+/** The chunks as they come; read slowly, the agent is slowed down. @throws ApiError */
+export async function* streamTask(given: AgentCall): AsyncGenerator<TaskChunk> {
+  const { agent, task, metadata, timeoutMs, signal } = given;
+  const call = agent.client.StreamProcess(task, metadata, { deadline: Date.now() + timeoutMs });
+  const cancel = () => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
+  try {
+    yield* call as AsyncIterable<TaskChunk>;
+  } catch (error) {
+    throw toApiError(error as ServiceError, agent.type, signal);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    // Leaving the loop early does not end a grpc-js call; for one that is over this does nothing.
+    call.cancel();
+  }
+}
+
+function toApiError(error: ServiceError, agentType: string, signal: AbortSignal): ApiError {
+  if (signal.aborted && signal.reason instanceof ApiError) return signal.reason;
+  return fromServiceError(error, agentType);
+}
+
+const forwardedHeaders = ['traceparent', 'tracestate', 'baggage', 'x-request-id'] as const;
+
+/** The trace of the HTTP request goes on in the call. A value that gRPC cannot carry is left out. */
+export function metadataOf(request: FastifyRequest): Metadata {
+  const metadata = new Metadata();
+  for (const name of forwardedHeaders) {
+    const value = request.headers[name];
+    if (typeof value === 'string' && /^[\x20-\x7e]+$/.test(value)) metadata.set(name, value);
+  }
+  return metadata;
+}

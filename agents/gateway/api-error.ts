@@ -1,0 +1,102 @@
+import { type ServiceError, status } from '@grpc/grpc-js';
+
+export interface ApiErrorOptions {
+  /** The field of the request at fault. */
+  field?: string | undefined;
+  /** Why a sidecar answered in the agent's place, such as `circuit_open`. */
+  reason?: string | undefined;
+  /** When to try again, in whole seconds. */
+  retryAfterS?: number;
+  cause?: unknown;
+}
+
+/** What a client of the API is told. Codes are the names of gRPC's statuses throughout. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly httpStatus: number;
+  readonly code: string;
+  readonly field: string | undefined;
+  readonly reason: string | undefined;
+  readonly retryAfterS: number | undefined;
+
+  constructor(httpStatus: number, code: string, message: string, options: ApiErrorOptions = {}) {
+    super(message, { cause: options.cause });
+    this.httpStatus = httpStatus;
+    this.code = code;
+    this.field = options.field;
+    this.reason = options.reason;
+    this.retryAfterS = options.retryAfterS;
+  }
+
+  /** The body of the answer, or the data of an `error` event. */
+  toBody(taskId: string): { error: Record<string, string> } {
+    const { code, message, field, reason } = this;
+    return {
+      error: {
+        code,
+        message,
+        ...(field === undefined ? {} : { field }),
+        ...(reason === undefined ? {} : { reason }),
+        task_id: taskId,
+      },
+    };
+  }
+}
+
+const usualRetryAfterS = 1;
+const longestMessageChars = 500;
+
+/**
+ * What a failed call to an agent means over HTTP:
+ *
+ *   INVALID_ARGUMENT                      422, with the field if the agent names it
+ *   FAILED_PRECONDITION                   409
+ *   UNAVAILABLE, CANCELLED                503 with Retry-After
+ *   RESOURCE_EXHAUSTED  overloaded        503 with Retry-After: a sidecar sheds load
+ *                       message_too_large 413
+ *                       else              429 with Retry-After: the model provider throttles the agent
+ *   DEADLINE_EXCEEDED                     504
+ *   anything else                         502
+ *
+ * Messages of statuses that are about the request are passed on. Those of all others may hold addresses or
+ * the text of an exception; the log has them, the client gets what it can act on.
+ */
+export function fromServiceError(error: ServiceError, agentType: string): ApiError {
+  const code = status[error.code] ?? 'UNKNOWN';
+  const reason = firstText(error, 'outrigger-reason');
+  const field = firstText(error, 'agent-error-field');
+  const retryAfterS = retryAfter(error);
+  const details = error.details.slice(0, longestMessageChars);
+  const options = { field, reason, cause: error };
+  switch (error.code) {
+    case status.INVALID_ARGUMENT:
+      return new ApiError(422, code, details, options);
+    case status.FAILED_PRECONDITION:
+      return new ApiError(409, code, details, options);
+    case status.UNAVAILABLE:
+    case status.CANCELLED: {
+      const message = `the ${agentType} agent is not available; try again later`;
+      return new ApiError(503, code, message, { ...options, retryAfterS });
+    }
+    case status.RESOURCE_EXHAUSTED:
+      if (reason === 'message_too_large') return new ApiError(413, code, 'the task is too large', options);
+      return new ApiError(reason === 'overloaded' ? 503 : 429, code, details, { ...options, retryAfterS });
+    case status.DEADLINE_EXCEEDED:
+      return new ApiError(504, code, `the ${agentType} agent did not answer in time`, options);
+    case status.UNIMPLEMENTED:
+      return new ApiError(502, code, `nothing serves the ${agentType} agent`, options);
+    default:
+      return new ApiError(502, code, `the ${agentType} agent failed`, options);
+  }
+}
+
+/** The pushback (gRFC A6) in whole seconds; a negative one says "never", which HTTP cannot. */
+function retryAfter(error: ServiceError): number {
+  const pushbackMs = Number(firstText(error, 'grpc-retry-pushback-ms') ?? Number.NaN);
+  return pushbackMs >= 0 ? Math.max(1, Math.ceil(pushbackMs / 1000)) : usualRetryAfterS;
+}
+
+function firstText(error: ServiceError, name: string): string | undefined {
+  const value = error.metadata?.get(name)[0];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}

@@ -1,0 +1,80 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
+import { v7 as uuidv7 } from 'uuid';
+import { maxMessageBytes } from '../protocol/definitions.ts';
+import { ApiError } from './api-error.ts';
+import { errorHandler, notFoundHandler } from './error-handler.ts';
+import { healthRoute } from './health-route.ts';
+import { pageRoutes } from './page.ts';
+import { Registry } from './registry.ts';
+import type { GatewaySettings } from './settings.ts';
+import { taskRoute } from './task-route.ts';
+
+/**
+ * A body's JSON is never shorter than its texts are in a gRPC message, so a body of this size makes a message
+ * within its limit, ids and field tags included.
+ */
+const maxBodyBytes = maxMessageBytes - 16 * 1024;
+
+/** How long requests that were told to end have for their last answer. */
+const farewellMs = 1000;
+
+export interface Gateway {
+  app: FastifyInstance;
+  /**
+   * Takes no new requests and waits for the running ones; those that outlast the limit are ended with 503.
+   */
+  stop(limitMs: number): Promise<void>;
+}
+
+/** The REST API in front of the agents. It listens when its `app` is told to. */
+export async function createGateway(settings: GatewaySettings, log: FastifyBaseLogger): Promise<Gateway> {
+  const registry = new Registry(settings.agents);
+  const stopping = new AbortController();
+  let closing = false;
+  const app: FastifyInstance = fastify({
+    loggerInstance: log,
+    bodyLimit: maxBodyBytes,
+    forceCloseConnections: 'idle',
+    // Each request is a task or none: its id is the task's, in the log, in the answer and at the agent.
+    genReqId: () => uuidv7(),
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false } },
+  });
+  app.removeContentTypeParser('text/plain');
+  app.setErrorHandler(errorHandler);
+  app.setNotFoundHandler(notFoundHandler);
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('x-content-type-options', 'nosniff');
+    // Requests that came before the stop would otherwise keep their connections, and these the server.
+    if (closing) reply.header('connection', 'close');
+  });
+  app.addHook('onClose', async () => registry.close());
+
+  await app.register(swagger, {
+    openapi: { info: { title: 'Outrigger gateway', description: 'Tasks for agents.', version: '1.0.0' } },
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  await app.register(async (routes) => {
+    const { timeoutMs, maxInputChars, links } = settings;
+    taskRoute(routes, { registry, timeoutMs, maxInputChars, stopping: stopping.signal });
+    healthRoute(routes, registry);
+    pageRoutes(routes, links);
+  });
+
+  const stop = async (limitMs: number) => {
+    closing = true;
+    const end = () =>
+      stopping.abort(
+        new ApiError(503, 'UNAVAILABLE', 'the gateway is stopping; try again', { retryAfterS: 1 }),
+      );
+    const timers = [
+      setTimeout(end, limitMs),
+      // For clients that take no answer, or never finish their request.
+      setTimeout(() => app.server.closeAllConnections(), limitMs + farewellMs),
+    ];
+    await app.close();
+    for (const timer of timers) clearTimeout(timer);
+  };
+  return { app, stop };
+}

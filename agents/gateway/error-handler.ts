@@ -1,0 +1,41 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from './api-error.ts';
+
+/** Answers a request with an error, in the one form all errors of the API have. */
+export function sendError(reply: FastifyReply, request: FastifyRequest, error: ApiError): FastifyReply {
+  if (error.retryAfterS !== undefined) reply.header('retry-after', error.retryAfterS);
+  return reply.code(error.httpStatus).send(error.toBody(request.id));
+}
+
+/** Turns whatever a route threw, or fastify found wrong with the request, into such an answer. */
+export function errorHandler(error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) {
+  const told = error instanceof ApiError ? error : fromFastify(error);
+  if (told.httpStatus === 500) request.log.error({ err: error }, 'a request failed');
+  else request.log.info({ code: told.code, reason: told.reason, cause: causeOf(told) }, told.message);
+  return sendError(reply, request, told);
+}
+
+export function notFoundHandler(request: FastifyRequest, reply: FastifyReply) {
+  const path = request.url.split('?', 1)[0];
+  return sendError(reply, request, new ApiError(404, 'NOT_FOUND', `there is no ${request.method} ${path}`));
+}
+
+function fromFastify(error: FastifyError): ApiError {
+  const [first] = error.validation ?? [];
+  if (first !== undefined) {
+    const { missingProperty, additionalProperty } = first.params as Record<string, string | undefined>;
+    const path = first.instancePath.slice(1).replaceAll('/', '.');
+    const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.') || 'body';
+    const what = additionalProperty === undefined ? first.message : 'is not a field of a task';
+    const message = missingProperty === undefined ? `${field} ${what}` : `${field} is required`;
+    return new ApiError(422, 'INVALID_ARGUMENT', message, { field });
+  }
+  const httpStatus = error.statusCode ?? 500;
+  if (httpStatus >= 500) return new ApiError(500, 'INTERNAL', 'the gateway failed', { cause: error });
+  const code = httpStatus === 413 ? 'RESOURCE_EXHAUSTED' : 'INVALID_ARGUMENT';
+  return new ApiError(httpStatus, code, error.message, { cause: error });
+}
+
+function causeOf({ cause }: ApiError): string | undefined {
+  return cause instanceof Error ? cause.message : undefined;
+}

@@ -1,0 +1,27 @@
+import { pino } from 'pino';
+import { createGateway } from './app.ts';
+import { readGatewaySettings } from './settings.ts';
+
+/** Runs the gateway as this process. settings.ts lists the environment variables. */
+const log = pino({ name: 'gateway', level: process.env['LOG_LEVEL'] || 'info' });
+try {
+  const settings = readGatewaySettings(process.env);
+  const { app, stop } = await createGateway(settings, log);
+  const address = await app.listen({ host: settings.host, port: settings.port });
+  log.info({ address }, 'listening');
+
+  let signalled = false;
+  const end = async (signal: NodeJS.Signals) => {
+    if (signalled) process.exit(1);
+    signalled = true;
+    log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running requests');
+    await stop(settings.drainTimeoutMs);
+    log.info('stopped');
+    process.exit(0);
+  };
+  process.on('SIGTERM', end);
+  process.on('SIGINT', end);
+} catch (error) {
+  log.fatal({ err: error }, 'cannot start');
+  process.exitCode = 1;
+}

@@ -1,0 +1,22 @@
+import { readFileSync } from 'node:fs';
+import type { FastifyInstance } from 'fastify';
+
+const files = [
+  ['/', 'index.html', 'text/html; charset=utf-8'],
+  ['/page.js', 'page.js', 'text/javascript; charset=utf-8'],
+  ['/page.css', 'page.css', 'text/css; charset=utf-8'],
+] as const;
+
+/** The page needs nothing but its own files, so nothing else may run on it. */
+const policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/** GET /: the page of the local system, where a task can be sent by hand. */
+export function pageRoutes(app: FastifyInstance, links: readonly { name: string; url: string }[]): void {
+  for (const [path, name, type] of files) {
+    const content = readFileSync(new URL(`page/${name}`, import.meta.url));
+    app.get(path, { schema: { hide: true } }, (_request, reply) =>
+      reply.type(type).header('content-security-policy', policy).send(content),
+    );
+  }
+  app.get('/page/links', { schema: { hide: true } }, () => links);
+}

@@ -1,0 +1,34 @@
+import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
+
+export interface RegisteredAgent {
+  /** What a task asks for: `research`. */
+  type: string;
+  /** What the sidecar routes by: `research-agent`. */
+  authority: string;
+  client: AgentClient;
+}
+
+/** The agents the gateway knows, each with a channel of its own. */
+export class Registry {
+  readonly #agents = new Map<string, RegisteredAgent>();
+
+  /** @param addresses agent type → `host:port` or `unix:/path` */
+  constructor(addresses: ReadonlyMap<string, string>) {
+    for (const [type, address] of addresses) {
+      const authority = `${type}-agent`;
+      this.#agents.set(type, { type, authority, client: connectAgent(address, authority) });
+    }
+  }
+
+  get(type: string): RegisteredAgent | undefined {
+    return this.#agents.get(type);
+  }
+
+  all(): RegisteredAgent[] {
+    return [...this.#agents.values()];
+  }
+
+  close(): void {
+    for (const { client } of this.#agents.values()) client.close();
+  }
+}

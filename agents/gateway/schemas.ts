@@ -1,0 +1,100 @@
+/** The API's JSON Schemas: what requests are checked against and what the OpenAPI page shows. */
+
+const longestIdChars = 256;
+const mostMetadata = 64;
+
+export function taskSchema(maxInputChars: number) {
+  return {
+    type: 'object',
+    required: ['input'],
+    additionalProperties: false,
+    properties: {
+      input: {
+        type: 'string',
+        minLength: 1,
+        maxLength: maxInputChars,
+        pattern: '\\S',
+        description: 'What the agent is asked to do.',
+      },
+      agent_type: { type: 'string', default: 'research', maxLength: longestIdChars },
+      correlation_id: {
+        type: 'string',
+        default: '',
+        maxLength: longestIdChars,
+        description: 'Ties several tasks together; made up if empty.',
+      },
+      metadata: {
+        type: 'object',
+        maxProperties: mostMetadata,
+        additionalProperties: { type: 'string', maxLength: 4096 },
+        description: 'Handed to the agent as it is.',
+      },
+      max_tokens: { type: 'integer', minimum: 0, maximum: 2 ** 31 - 1, description: '0: the agent decides.' },
+      temperature: { type: 'number', minimum: 0, maximum: 2, description: '0: the agent decides.' },
+    },
+  } as const;
+}
+
+/** The body that taskSchema lets through. */
+export interface TaskBody {
+  input: string;
+  agent_type: string;
+  correlation_id: string;
+  metadata?: Record<string, string>;
+  max_tokens?: number;
+  temperature?: number;
+}
+
+export const taskAnswerSchema = {
+  type: 'object',
+  description:
+    'The answer. With `Accept: text/event-stream` instead a stream of `chunk` events {chunk, is_final}, ended ' +
+    'by a `done` event {task_id, correlation_id, latency_ms} or an `error` event.',
+  properties: {
+    task_id: { type: 'string', format: 'uuid' },
+    output: { type: 'string' },
+    status: { type: 'string', enum: ['SUCCESS', 'PARTIAL', 'FAILED', 'TIMEOUT'] },
+    latency_ms: { type: 'integer', description: 'As the agent measured it.' },
+    correlation_id: { type: 'string' },
+    tokens_used: { type: 'integer' },
+  },
+} as const;
+
+export function errorSchema(description: string) {
+  return {
+    type: 'object',
+    description,
+    properties: {
+      error: {
+        type: 'object',
+        properties: {
+          code: { type: 'string', description: 'The name of a gRPC status.' },
+          message: { type: 'string' },
+          field: { type: 'string', description: 'The field at fault.' },
+          reason: { type: 'string', description: 'Why a sidecar answered in the place of the agent.' },
+          task_id: { type: 'string' },
+        },
+      },
+    },
+  } as const;
+}
+
+export const healthSchema = {
+  type: 'object',
+  properties: {
+    healthy: { type: 'boolean', description: 'Every agent is.' },
+    agents: {
+      type: 'object',
+      additionalProperties: {
+        type: 'object',
+        properties: {
+          healthy: { type: 'boolean' },
+          agent_name: { type: 'string' },
+          version: { type: 'string' },
+          checks: { type: 'object', additionalProperties: { type: 'string' } },
+          error: { type: 'string' },
+        },
+      },
+    },
+  },
+} as const;

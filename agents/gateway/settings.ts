@@ -1,0 +1,61 @@
+import { address, durationMs, type Environment, SettingError, wholeNumber } from '../environment.ts';
+
+export interface GatewaySettings {
+  /** HOST */
+  host: string;
+  /** PORT; 0 for any free one. */
+  port: number;
+  /** GATEWAY_TIMEOUT: the deadline of a task, streamed or not. */
+  timeoutMs: number;
+  /** GATEWAY_DRAIN_TIMEOUT: how long running requests may go on after SIGTERM. */
+  drainTimeoutMs: number;
+  /** GATEWAY_MAX_INPUT_CHARS: the longest input of a task. */
+  maxInputChars: number;
+  /** Agent type → where to call it. */
+  agents: ReadonlyMap<string, string>;
+  /** GATEWAY_LINKS, `name=url,…`: what else the page at `/` links to. */
+  links: readonly { name: string; url: string }[];
+}
+
+/** The agents there are when nothing is said, and where: the gateway's own sidecar, which routes by authority. */
+const usualAgents = ['research', 'writing', 'code'];
+const sidecar = '127.0.0.1:15001';
+
+/** @throws SettingError naming the variable at fault */
+export function readGatewaySettings(environment: Environment): GatewaySettings {
+  return {
+    host: environment['HOST'] || '127.0.0.1',
+    port: wholeNumber(environment, 'PORT', 8080, [0, 65_535]),
+    timeoutMs: durationMs(environment, 'GATEWAY_TIMEOUT', 60_000),
+    drainTimeoutMs: durationMs(environment, 'GATEWAY_DRAIN_TIMEOUT', 25_000),
+    maxInputChars: wholeNumber(environment, 'GATEWAY_MAX_INPUT_CHARS', 1_000_000, [1, 10_000_000]),
+    agents: readAgents(environment),
+    links: readLinks(environment['GATEWAY_LINKS'] ?? ''),
+  };
+}
+
+/** RESEARCH_AGENT_ADDR and so on; a variable of that form with another name adds an agent type. */
+function readAgents(environment: Environment): Map<string, string> {
+  const agents = new Map(
+    usualAgents.map((type) => [type, address(environment, `${type.toUpperCase()}_AGENT_ADDR`, sidecar)]),
+  );
+  for (const name of Object.keys(environment)) {
+    const type = /^([A-Z][A-Z0-9_]*)_AGENT_ADDR$/.exec(name)?.[1];
+    if (type !== undefined) {
+      agents.set(type.toLowerCase().replaceAll('_', '-'), address(environment, name, sidecar));
+    }
+  }
+  return agents;
+}
+
+function readLinks(text: string): { name: string; url: string }[] {
+  return text
+    .split(',')
+    .filter((part) => part.trim() !== '')
+    .map((part) => {
+      const [name = '', url = ''] = part.split(/=(.*)/s).map((side) => side.trim());
+      if (!/^https?:\/\//.test(url))
+        throw new SettingError(`GATEWAY_LINKS must be name=http://…, not "${part}"`);
+      return { name, url };
+    });
+}

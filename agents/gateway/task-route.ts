@@ -1,0 +1,102 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { v7 as uuidv7 } from 'uuid';
+import { wantsEventStream } from './accept.ts';
+import { type AgentCall, metadataOf, processTask, streamTask } from './agent-call.ts';
+import { ApiError } from './api-error.ts';
+import { EventStream } from './event-stream.ts';
+import type { Registry } from './registry.ts';
+import { errorSchema, type TaskBody, taskAnswerSchema, taskSchema } from './schemas.ts';
+
+export interface TaskRouteSettings {
+  registry: Registry;
+  timeoutMs: number;
+  maxInputChars: number;
+  /** Fires, with an ApiError as its reason, when tasks that are still running have to end. */
+  stopping: AbortSignal;
+}
+
+/** POST /api/v1/tasks: one task for one agent, answered whole or, by the Accept header, as a stream. */
+export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): void {
+  const schema = {
+    summary: 'Run a task',
+    body: taskSchema(settings.maxInputChars),
+    response: {
+      200: taskAnswerSchema,
+      404: errorSchema('There is no such agent type.'),
+      422: errorSchema('A field of the task is missing or wrong; `field` says which.'),
+      429: errorSchema('The model provider throttles the agent; see Retry-After.'),
+      502: errorSchema('The agent failed.'),
+      503: errorSchema('The agent is not available or its circuit is open; see Retry-After.'),
+      504: errorSchema('The agent did not answer in time.'),
+    },
+  };
+  app.post<{ Body: TaskBody }>('/api/v1/tasks', { schema }, async (request, reply) => {
+    const call = callFor(request, reply, settings);
+    if (wantsEventStream(request.headers.accept)) {
+      reply.hijack();
+      await streamAnswer(call, request, reply);
+      return reply;
+    }
+    const { task_id, output, status, latency_ms, tokens_used } = await processTask(call);
+    const { correlation_id } = call.task;
+    return { task_id: task_id || request.id, output, status, latency_ms, correlation_id, tokens_used };
+  });
+}
+
+function callFor(
+  request: FastifyRequest<{ Body: TaskBody }>,
+  reply: FastifyReply,
+  { registry, timeoutMs, stopping }: TaskRouteSettings,
+): AgentCall {
+  const { agent_type, correlation_id, ...rest } = request.body;
+  const agent = registry.get(agent_type);
+  if (agent === undefined) {
+    const known = registry.all().map(({ type }) => type);
+    const message = `there is no agent type "${agent_type.slice(0, 64)}"; there are ${known.join(', ')}`;
+    throw new ApiError(404, 'NOT_FOUND', message, { field: 'agent_type' });
+  }
+  const left = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) left.abort();
+  });
+  return {
+    agent,
+    // A request's id is the task's id: see app.ts.
+    task: { task_id: request.id, correlation_id: correlation_id || uuidv7(), agent_type, ...rest },
+    metadata: metadataOf(request),
+    timeoutMs,
+    signal: AbortSignal.any([left.signal, stopping]),
+  };
+}
+
+async function streamAnswer(call: AgentCall, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const startedMs = performance.now();
+  const { signal } = call;
+  const stream = new EventStream(reply.raw);
+  try {
+    for await (const { chunk, is_final } of streamTask(call)) {
+      await stream.send('chunk', { chunk, is_final }, signal);
+    }
+    const { task_id, correlation_id } = call.task;
+    const latency_ms = Math.round(performance.now() - startedMs);
+    await stream.send('done', { task_id, correlation_id, latency_ms }, signal);
+  } catch (error) {
+    if (reply.raw.destroyed) {
+      request.log.info('the client left before the end of the stream');
+      return;
+    }
+    const told = error instanceof ApiError ? error : stoppedOrFailed(signal, error);
+    request.log.info({ code: told.code, reason: told.reason, err: told.cause }, told.message);
+    const headers: Record<string, string> =
+      told.retryAfterS === undefined ? {} : { 'retry-after': String(told.retryAfterS) };
+    const head = { status: told.httpStatus, headers };
+    await stream.send('error', told.toBody(request.id), AbortSignal.timeout(1000), head).catch(() => {});
+  } finally {
+    stream.end();
+  }
+}
+
+function stoppedOrFailed(signal: AbortSignal, cause: unknown): ApiError {
+  if (signal.reason instanceof ApiError) return signal.reason;
+  return new ApiError(500, 'INTERNAL', 'the gateway failed', { cause });
+}
