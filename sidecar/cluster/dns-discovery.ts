@@ -60,6 +60,7 @@ export class DnsDiscovery implements Discovery {
   #unanswered = 0;
   /** Tells the newest look-up from one that was given up. */
   #generation = 0;
+  #newestAnswer = 0;
 
   /** Throws AddressError when `address` is not `host:port`. */
   constructor(options: DnsDiscoveryOptions) {
@@ -134,12 +135,11 @@ export class DnsDiscovery implements Discovery {
     this.#ask().then(
       (addresses) => {
         this.#unanswered--;
-        // Also when it has been given up meanwhile: late is better than never, as long as it is the newest.
-        if (this.#state !== 'stopped' && generation === this.#generation) this.#succeeded(addresses);
+        if (this.#state !== 'stopped') this.#answered(generation, addresses);
       },
       (error: unknown) => {
         this.#unanswered--;
-        if (this.#state === 'looking up' && generation === this.#generation) this.#failed(reasonOf(error));
+        if (this.#isRunning(generation)) this.#failed(reasonOf(error));
       },
     );
   }
@@ -149,14 +149,24 @@ export class DnsDiscovery implements Discovery {
     return await this.#lookup(this.#host);
   }
 
-  #succeeded(found: readonly string[]): void {
+  #isRunning(generation: number): boolean {
+    return this.#state === 'looking up' && generation === this.#generation;
+  }
+
+  /** Also of a look-up that was given up: late is better than never, unless a newer one has answered. */
+  #answered(generation: number, found: readonly string[]): void {
     if (found.length === 0) {
-      this.#failed('it has no addresses');
+      if (this.#isRunning(generation)) this.#failed('it has no addresses');
       return;
     }
-    const addresses = [...new Set(found.map((address) => formatHostPort(address, this.#port)))].sort();
+    if (generation < this.#newestAnswer) return;
+    this.#newestAnswer = generation;
     this.#failures = 0;
-    this.#wait(this.#intervalMs());
+    if (generation === this.#generation) this.#wait(this.#intervalMs());
+    this.#emit([...new Set(found.map((address) => formatHostPort(address, this.#port)))].sort());
+  }
+
+  #emit(addresses: readonly string[]): void {
     const kept = addresses.slice(0, MAX_ENDPOINTS);
     const joined = kept.join();
     if (joined === this.#current) return;

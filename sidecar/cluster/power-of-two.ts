@@ -22,7 +22,7 @@ export abstract class PowerOfTwoBalancer implements Balancer {
     random: () => number,
     nowMs: number,
   ): BalancerEndpoint | undefined {
-    if (endpoints.length === 1) return endpoints[0]!.usable ? endpoints[0] : undefined;
+    if (endpoints.length < 2) return endpoints[0]?.usable ? endpoints[0] : undefined;
     const first = drawUsable(endpoints, call.avoid, -1, random);
     // Better the endpoint that failed the last attempt than none, if it is still in the set.
     if (first < 0) return call.avoid?.usable && endpoints.includes(call.avoid) ? call.avoid : undefined;

@@ -13,6 +13,7 @@ export class RoundRobinBalancer implements Balancer {
     random: () => number,
   ): BalancerEndpoint | undefined {
     const count = endpoints.length;
+    if (count === 0) return undefined;
     if (this.#next < 0) this.#next = Math.floor(random() * count);
     let avoided = -1;
     let index = this.#next < count ? this.#next : 0;

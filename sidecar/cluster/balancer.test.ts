@@ -1,0 +1,381 @@
+import t from 'tap';
+import { seededRandom } from '../../test/support/seeded-random.ts';
+import {
+  type Balancer,
+  type BalancerEndpoint,
+  type BalancerKind,
+  type CallKey,
+  createBalancer,
+  hashKey,
+  observeFailure,
+  observeLatency,
+} from './balancer.ts';
+import { decayedRtt, UNSEEN } from './peak-ewma.ts';
+
+const KINDS: readonly BalancerKind[] = ['peak_ewma', 'least_request', 'round_robin', 'ring_hash'];
+const ANY: CallKey = { hash: 0, avoid: undefined };
+
+interface TestEndpoint extends BalancerEndpoint {
+  latencyMs: number;
+  picked: number;
+  mostActive: number;
+}
+
+function endpointAt(address: string, latencyMs = 10): TestEndpoint {
+  const load = { usable: true, activeCalls: 0, weight: 1, picked: 0, mostActive: 0 };
+  return { address, latencyMs, ...load, ...UNSEEN };
+}
+
+function endpointsWith(latencies: readonly number[]): TestEndpoint[] {
+  return latencies.map((latencyMs, i) => endpointAt(`10.0.${i >> 8}.${i & 255}:50051`, latencyMs));
+}
+
+/** A cluster on a virtual clock: calls arrive evenly, and each takes its endpoint's latency. */
+class Simulation {
+  readonly balancer: Balancer;
+  readonly endpoints: TestEndpoint[];
+  readonly random: () => number;
+  nowMs = 1000;
+  #arrivals = 0;
+  readonly #ends = new Map<number, (() => void)[]>();
+
+  constructor(kind: BalancerKind, endpoints: TestEndpoint[], seed = 1) {
+    this.balancer = createBalancer(kind);
+    this.endpoints = endpoints;
+    this.random = seededRandom(seed);
+  }
+
+  /** The share of each endpoint in the calls of `durationMs`. */
+  run(callsPerMs: number, durationMs: number, keyOf: () => number = () => 0): number[] {
+    for (const endpoint of this.endpoints) endpoint.picked = 0;
+    const endMs = this.nowMs + durationMs;
+    let calls = 0;
+    for (; this.nowMs < endMs; this.nowMs++) {
+      for (const end of this.#ends.get(this.nowMs) ?? []) end();
+      this.#ends.delete(this.nowMs);
+      for (this.#arrivals += callsPerMs; this.#arrivals >= 1; this.#arrivals--) {
+        if (this.#call(keyOf())) calls++;
+      }
+    }
+    return this.endpoints.map(({ picked }) => picked / calls);
+  }
+
+  #call(hash: number): boolean {
+    const call = { hash, avoid: undefined };
+    const endpoint = this.balancer.pick(this.endpoints, call, this.random, this.nowMs) as TestEndpoint;
+    if (endpoint === undefined) return false;
+    endpoint.picked++;
+    endpoint.activeCalls++;
+    endpoint.mostActive = Math.max(endpoint.mostActive, endpoint.activeCalls);
+    const startMs = this.nowMs;
+    const end = (): void => {
+      endpoint.activeCalls--;
+      observeLatency(endpoint, this.nowMs - startMs, this.nowMs);
+    };
+    const atMs = startMs + Math.max(1, Math.round(endpoint.latencyMs * (0.5 + this.random())));
+    const others = this.#ends.get(atMs);
+    if (others === undefined) this.#ends.set(atMs, [end]);
+    else others.push(end);
+    return true;
+  }
+}
+
+function picks(balancer: Balancer, endpoints: TestEndpoint[], count: number, seed: number): number[] {
+  const random = seededRandom(seed);
+  const counts = endpoints.map(() => 0);
+  for (let i = 0; i < count; i++) {
+    counts[endpoints.indexOf(balancer.pick(endpoints, ANY, random, 1000) as TestEndpoint)]!++;
+  }
+  return counts;
+}
+
+for (const kind of KINDS) {
+  t.test(`${kind}: only usable endpoints, and the last attempt's only when there is no other`, async (t) => {
+    const random = seededRandom(11);
+    for (const count of [0, 1, 2, 3, 7, 40, 1000]) {
+      const balancer = createBalancer(kind);
+      const endpoints = endpointsWith(Array(count).fill(10));
+      for (const usableShare of [0, 0.001, 0.1, 0.5, 1]) {
+        for (const endpoint of endpoints) endpoint.usable = random() < usableShare;
+        // The one chosen first may be the only usable one: at least one then is.
+        if (usableShare > 0 && count > 0) endpoints[Math.floor(random() * count)]!.usable = true;
+        const usable = endpoints.filter((endpoint) => endpoint.usable);
+        for (let i = 0; i < 100; i++) {
+          const avoid = i % 3 === 0 ? undefined : endpoints[Math.floor(random() * count)];
+          const hash = i % 2 === 0 ? 0 : hashKey(`task-${i}`);
+          const picked = balancer.pick(endpoints, { hash, avoid }, random, 1000 + i) as TestEndpoint;
+          const where = `${count} endpoints, ${usable.length} usable`;
+          if (usable.length === 0) {
+            if (picked !== undefined) t.fail(`picked ${picked.address} of ${where}`);
+          } else if (!usable.includes(picked)) t.fail(`${picked?.address} is not usable, ${where}`);
+          else if (picked === avoid && usable.length > 1) t.fail(`picked what is to be avoided, ${where}`);
+        }
+      }
+    }
+    const endpoints = endpointsWith([10, 10]);
+    const gone = endpointAt('10.9.9.9:1');
+    endpoints[0]!.usable = endpoints[1]!.usable = false;
+    const picked = createBalancer(kind).pick(endpoints, { hash: 7, avoid: gone }, random, 1000);
+    t.equal(picked, undefined, 'an endpoint that has left the set is not picked');
+  });
+
+  t.test(`${kind}: equal endpoints get equal shares, at any number of them`, async (t) => {
+    for (const count of [2, 3, 10, 1000]) {
+      const simulation = new Simulation(kind, endpointsWith(Array(count).fill(10)));
+      const shares = simulation.run(count / 10, 20_000);
+      const [least, most] = [Math.min(...shares) * count, Math.max(...shares) * count];
+      // 2,000 calls each. The places on the ring are drawn, not dealt, hence its wider margin.
+      const margin = kind === 'ring_hash' ? 0.5 : 0.15;
+      t.ok(least > 1 - margin && most < 1 + margin, `${count}: from ${least} to ${most} of the fair share`);
+    }
+  });
+}
+
+t.test('a slow endpoint of three gets much less, where latency or load counts', async (t) => {
+  const slowShare = (kind: BalancerKind): number => {
+    return new Simulation(kind, endpointsWith([10, 10, 500])).run(0.5, 60_000)[2]!;
+  };
+  const shares = KINDS.map(slowShare);
+  t.comment(KINDS.map((kind, i) => `${kind} ${(shares[i]! * 100).toFixed(1)} %`).join(', '));
+  t.ok(shares[0]! < 0.02, 'peak_ewma');
+  t.ok(shares[1]! < 0.08, 'least_request');
+  t.ok(shares[0]! > 0 && shares[1]! > 0, 'and is not forgotten');
+  t.ok(shares[2]! > 0.32, 'round_robin does not look, which shows that the others do');
+});
+
+t.test('peak_ewma: the first slow answer turns the traffic away, and recovery brings it back', async (t) => {
+  const endpoints = endpointsWith([10, 10, 10]);
+  const simulation = new Simulation('peak_ewma', endpoints);
+  const before = simulation.run(0.5, 5000)[2]!;
+  t.ok(before > 0.3, `${before} while all are equal`);
+  endpoints[2]!.latencyMs = 2000;
+  simulation.run(0.5, 3100);
+  const during = simulation.run(0.5, 5000)[2]!;
+  t.ok(during < 0.01, `${during} while it is slow`);
+  endpoints[2]!.latencyMs = 10;
+  // 2,000 ms fall to 10 within 53 s, then a call comes and finds it well.
+  simulation.run(0.5, 60_000);
+  const after = simulation.run(0.5, 20_000)[2]!;
+  t.ok(after > 0.25, `${after} a minute after it recovered`);
+});
+
+t.test('peak_ewma: streams count until they end', async (t) => {
+  const endpoints = endpointsWith([10, 10, 10]);
+  const simulation = new Simulation('peak_ewma', endpoints);
+  simulation.run(0.5, 2000);
+  endpoints[0]!.activeCalls += 20;
+  const during = simulation.run(0.5, 10_000)[0]!;
+  t.ok(during < 0.05, `${during} with twenty streams open`);
+  endpoints[0]!.activeCalls -= 20;
+  const after = simulation.run(0.5, 20_000)[0]!;
+  t.ok(after > 0.28, `${after} after they ended`);
+  // Two of them compare directly, without a draw between.
+  const pair = new Simulation('peak_ewma', endpointsWith([10, 10]));
+  pair.run(0.5, 1000);
+  pair.endpoints[1]!.activeCalls += 20;
+  t.ok(pair.run(0.5, 5000)[1]! < 0.05);
+});
+
+t.test('peak_ewma: a new endpoint gets one call at once, not all of them, and then its share', async (t) => {
+  const endpoints = endpointsWith([1, 1, 1, 1]);
+  const simulation = new Simulation('peak_ewma', endpoints);
+  simulation.run(1, 5000);
+  const newcomer = endpointAt('10.0.9.9:50051', 5000);
+  endpoints.push(newcomer);
+  simulation.run(1, 1000);
+  t.ok(newcomer.picked >= 1, 'it gets a call though the others are fast');
+  t.ok(newcomer.picked <= 3, `${newcomer.picked} of 1,000 calls before it has answered one`);
+  const healthy = endpointAt('10.0.9.10:50051', 1);
+  endpoints.push(healthy);
+  const share = simulation.run(1, 5000)[5]!;
+  t.ok(share > 0.15, `${share} for one that answers like the others`);
+});
+
+t.test('peak_ewma: a stale endpoint is tried by one call at a time', async (t) => {
+  const [fast, stale] = endpointsWith([10, 10]) as [TestEndpoint, TestEndpoint];
+  const balancer = createBalancer('peak_ewma');
+  const random = seededRandom(2);
+  observeLatency(stale, 10_000, 0);
+  let probes = 0;
+  for (let nowMs = 0; nowMs < 600_000; nowMs += 10) {
+    observeLatency(fast, 10, nowMs);
+    if (balancer.pick([fast, stale], ANY, random, nowMs) === stale) probes++;
+  }
+  // 10 s fall to 10 ms within 69 s; no answer ever comes, so it is tried anew after as long.
+  t.ok(probes >= 7 && probes <= 10, `${probes} calls in ten minutes`);
+});
+
+t.test('the estimate jumps up, falls slowly, and forgets when nobody answers', async (t) => {
+  const [endpoint] = endpointsWith([10]) as [TestEndpoint];
+  t.equal(decayedRtt(endpoint, 5), 0, 'nothing known and nothing sent: it is worth a try');
+  observeLatency(endpoint, 100, 1000);
+  t.equal(endpoint.rttMs, 100, 'the first answer counts as it is');
+  observeLatency(endpoint, 900, 1000);
+  t.equal(endpoint.rttMs, 900, 'a slower one at once');
+  observeLatency(endpoint, 100, 1100);
+  t.ok(endpoint.rttMs > 890 && endpoint.rttMs < 893, `${endpoint.rttMs}: a faster one little after 0.1 s`);
+  observeLatency(endpoint, 100, 1100 + 100_000);
+  t.ok(endpoint.rttMs < 101, 'and almost wholly after 100 s');
+  const now = endpoint.rttMs;
+  t.ok(Math.abs(decayedRtt(endpoint, 101_100 + 10_000) - now / Math.E) < 0.01);
+  observeLatency(endpoint, 0, 500_000);
+  t.ok(endpoint.rttMs > 0, 'no answer is so fast that it reads as never seen');
+  observeLatency(endpoint, 50, 400_000);
+  t.equal(endpoint.rttMs, 50, 'a clock that went back does no harm');
+  observeFailure(endpoint, 1, 500_000);
+  t.equal(endpoint.rttMs, 1000, 'a refusal is not fast');
+  observeFailure(endpoint, 7000, 500_000);
+  t.equal(endpoint.rttMs, 7000);
+});
+
+t.test('the power of two: no endpoint of 1,000 is overrun', async (t) => {
+  const endpoints = endpointsWith(Array(1000).fill(10));
+  for (let i = 0; i < 1000; i += 2) endpoints[i]!.usable = false;
+  const simulation = new Simulation('least_request', endpoints);
+  simulation.run(100, 500);
+  const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
+  t.ok(most <= 6, `at most ${most} at once where 2 is the mean; chance alone would reach 10`);
+});
+
+t.test('weights: twice the weight, twice the calls', async (t) => {
+  for (const kind of ['peak_ewma', 'least_request', 'ring_hash'] as const) {
+    const endpoints = endpointsWith(Array(20).fill(10));
+    for (const endpoint of endpoints.slice(0, 10)) endpoint.weight = 2;
+    const shares = new Simulation(kind, endpoints).run(20, 5000);
+    const heavy = shares.slice(0, 10).reduce((sum, share) => sum + share, 0);
+    t.ok(heavy > 0.6 && heavy < 0.73, `${kind}: ${heavy}`);
+  }
+});
+
+t.test('round_robin: one after the other, from a random start', async (t) => {
+  const endpoints = endpointsWith([10, 10, 10, 10]);
+  const balancer = createBalancer('round_robin');
+  const sequence = (count: number, call = ANY): number[] => {
+    return Array.from({ length: count }, () => {
+      return endpoints.indexOf(balancer.pick(endpoints, call, () => 0.6, 0) as TestEndpoint);
+    });
+  };
+  t.strictSame(sequence(5), [2, 3, 0, 1, 2]);
+  endpoints[0]!.usable = false;
+  t.strictSame(sequence(6), [3, 1, 2, 3, 1, 2], "an unusable one's turn is not its successor's");
+  t.strictSame(sequence(2, { hash: 0, avoid: endpoints[3] }), [1, 2]);
+  endpoints.length = 2;
+  t.strictSame(sequence(2), [1, 1], 'a smaller set does not confuse it');
+  const starts = new Set<number>();
+  for (let seed = 0; seed < 50; seed++) {
+    const fresh = endpointsWith([1, 1, 1]);
+    const later = createBalancer('round_robin');
+    if (later.pick([], ANY, () => 0, 0) !== undefined) t.fail('picked from an empty set');
+    starts.add(picks(later, fresh, 1, seed).indexOf(1));
+  }
+  t.equal(starts.size, 3);
+});
+
+t.test('ring_hash: a key keeps its endpoint, and only the keys of one that leaves move', async (t) => {
+  const keys = Array.from({ length: 5000 }, (_, i) => hashKey(`task-${i}`));
+  const homesIn = (endpoints: TestEndpoint[]): string[] => {
+    const balancer = createBalancer('ring_hash');
+    balancer.update?.(endpoints);
+    return keys.map((hash) => balancer.pick(endpoints, { hash, avoid: undefined }, () => 0, 1)!.address);
+  };
+  const all = endpointsWith(Array(20).fill(10));
+  const before = homesIn(all);
+  t.strictSame(homesIn(endpointsWith(Array(20).fill(10))), before, 'another sidecar draws the same ring');
+  const leaving = all[7]!.address;
+  const after = homesIn(all.filter(({ address }) => address !== leaving));
+  const moved = keys.filter((_, i) => before[i] !== after[i]);
+  t.strictSame(
+    moved,
+    keys.filter((_, i) => before[i] === leaving),
+  );
+  const heirs = new Set(after.filter((_, i) => before[i] === leaving));
+  t.ok(heirs.size >= 15, `its keys went to ${heirs.size} others, not to one`);
+
+  // Being unusable for a while is leaving without the ring being drawn anew.
+  const balancer = createBalancer('ring_hash');
+  all[7]!.usable = false;
+  const during = keys.map((hash) => balancer.pick(all, { hash, avoid: undefined }, () => 0, 1)!.address);
+  t.strictSame(during, after);
+  all[7]!.usable = true;
+
+  const joined = [...all, endpointAt('10.0.77.1:50051')];
+  const grown = homesIn(joined);
+  const gone = keys.filter((_, i) => grown[i] !== before[i]);
+  t.ok(
+    gone.every((key) => grown[keys.indexOf(key)] === '10.0.77.1:50051'),
+    'who joins takes keys, and no others move',
+  );
+  t.ok(gone.length > 100 && gone.length < 500, `${gone.length} of 5,000 keys for the 21st`);
+});
+
+t.test(
+  'ring_hash: a change of the array itself is noticed, and the same key retried goes elsewhere',
+  async (t) => {
+    const balancer = createBalancer('ring_hash');
+    const endpoints = endpointsWith([10, 10, 10]);
+    const call: CallKey = { hash: hashKey('task'), avoid: undefined };
+    const home = balancer.pick(endpoints, call, () => 0, 1);
+    const second = balancer.pick(endpoints, { ...call, avoid: home }, () => 0, 1);
+    t.not(second, home);
+    t.equal(
+      balancer.pick(endpoints, { ...call, avoid: home }, () => 0, 1),
+      second,
+      'the same one each time',
+    );
+    endpoints.splice(endpoints.indexOf(home as TestEndpoint), 1);
+    t.equal(
+      balancer.pick(endpoints, call, () => 0, 1),
+      second,
+    );
+    endpoints.length = 0;
+    t.equal(
+      balancer.pick(endpoints, call, () => 0, 1),
+      undefined,
+    );
+  },
+);
+
+t.test('ring_hash: a hot key fills its endpoint to 1.25 of the mean, no further', async (t) => {
+  const endpoints = endpointsWith(Array(10).fill(100));
+  const simulation = new Simulation('ring_hash', endpoints);
+  const hot = hashKey('popular');
+  // Nine of ten calls carry one key; 200 calls are in flight.
+  const shares = simulation.run(2, 20_000, () => (simulation.random() < 0.9 ? hot : 0));
+  const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
+  t.ok(most <= 30, `at most ${most} in flight at one endpoint; 20 is the mean, 180 have the key`);
+  t.ok(Math.max(...shares) < 0.14, 'nobody serves much more than a tenth');
+  // And a lone task's calls stay together.
+  const quiet = new Simulation('ring_hash', endpointsWith(Array(10).fill(100)));
+  t.equal(Math.max(...quiet.run(0.02, 10_000, () => hot)), 1);
+});
+
+t.test('ring_hash: a large ring is drawn, and the bound holds for 1,000 endpoints', async (t) => {
+  const endpoints = endpointsWith(Array(1000).fill(50));
+  const simulation = new Simulation('ring_hash', endpoints);
+  let next = 0;
+  simulation.run(200, 300, () => hashKey(`task-${next++ % 50}`));
+  const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
+  // 50 keys, 10,000 calls in flight: without a bound 50 endpoints would carry 200 each.
+  t.ok(most <= 20, `${most} at most`);
+  const many = endpointsWith(Array(20_000).fill(10));
+  const used = new Set(
+    Array.from({ length: 20_000 }, (_, i) => i).map((i) => {
+      const call = { hash: hashKey(`${i}`), avoid: undefined };
+      return simulation.balancer.pick(many, call, simulation.random, 1e6);
+    }),
+  );
+  t.ok(used.size > 10_000, `${used.size} of 20,000 endpoints are on a ring of bounded size`);
+});
+
+t.test('hashKey spreads, is never 0, and reads a bounded part', async (t) => {
+  const buckets = new Array(16).fill(0);
+  for (let i = 0; i < 16_000; i++) {
+    const hash = hashKey(`0192f7c1-0000-7000-8000-${i.toString(16).padStart(12, '0')}`);
+    if (hash <= 0 || hash > 0xffffffff || !Number.isInteger(hash)) t.fail(`${hash}`);
+    buckets[hash >>> 28]++;
+  }
+  t.ok(Math.min(...buckets) > 850 && Math.max(...buckets) < 1150, buckets.join());
+  t.not(hashKey(''), 0);
+  t.equal(hashKey('a'.repeat(256)), hashKey('a'.repeat(10_000_000)));
+  t.not(hashKey('ab'), hashKey('ba'));
+});
