@@ -1,0 +1,182 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { HpackDecoder } from './decoder.ts';
+import { HpackEncoder, literalSize, writeLiteral } from './encoder.ts';
+import { HeaderList } from './header-list.ts';
+
+const MAX_LIST_BYTES = 2000;
+
+// Names and values that repeat, collide with table entries, and vary.
+const text = (unit: fc.Arbitrary<string>, maxLength: number) => fc.string({ unit, maxLength });
+const anyByte = fc.integer({ min: 0, max: 255 }).map((code) => String.fromCharCode(code));
+const name = fc.oneof(
+  fc.constantFrom(
+    ':method',
+    ':path',
+    ':status',
+    'te',
+    'content-type',
+    'grpc-status',
+    'authorization',
+    'date',
+  ),
+  fc.constantFrom('a', 'b', 'x-tenant', 'x-region'),
+  text(fc.constantFrom(...'abcdefgh-'), 12),
+  text(anyByte, 200),
+);
+const value = fc.oneof(
+  fc.constantFrom('', 'POST', '/', '200', 'trailers', 'application/grpc', '0', 'one', 'two', 'x'.repeat(900)),
+  text(anyByte, 20),
+  text(anyByte, 400),
+);
+const list = fc
+  .record({
+    pairs: fc.array(fc.record({ name, value, never: fc.boolean() }), { maxLength: 12 }),
+    shared: fc.boolean(),
+  })
+  .map(({ pairs, shared }) => {
+    const never = pairs.flatMap((pair, ordinal) => (pair.never ? [ordinal] : []));
+    const made = new HeaderList(
+      pairs.flatMap((pair) => [pair.name, pair.value]),
+      never.length > 0 ? never : undefined,
+    );
+    made.shared = shared;
+    return made;
+  });
+const tableBytes = fc.oneof(fc.constantFrom(0, 31, 32, 100, 4096, 65536), fc.nat(10_000));
+const step = fc.oneof(
+  { weight: 5, arbitrary: fc.record({ list, times: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 1, arbitrary: fc.record({ tableBytes: fc.array(tableBytes, { minLength: 1, maxLength: 3 }) }) },
+);
+
+t.test('lists come through long sequences with changes of the table size', async (t) => {
+  const cap = fc.option(tableBytes, { nil: undefined });
+  const property = fc.property(cap, fc.array(step, { maxLength: 60 }), (maxTableBytes, steps) => {
+    const encoder = new HpackEncoder(maxTableBytes === undefined ? {} : { maxTableBytes });
+    const decoder = new HpackDecoder({ maxTableBytes: 65536, maxListBytes: 1 << 20 });
+    for (const step of steps) {
+      if ('tableBytes' in step) {
+        for (const bytes of step.tableBytes) encoder.setPeerTableBytes(bytes);
+        continue;
+      }
+      for (let i = 0; i < step.times; i++) {
+        encoder.encode(step.list);
+        const { block, blockEnd } = encoder;
+        const got = decoder.decode(block, 0, blockEnd);
+        if (got === undefined) throw new Error(decoder.error);
+        // Secrets are marked on the way; what was marked before must still be.
+        const lost = step.list.neverIndexed?.filter((ordinal) => !got.neverIndexed?.includes(ordinal)) ?? [];
+        const same = got.fields.length === step.list.fields.length;
+        if (!same || got.fields.some((part, n) => part !== step.list.fields[n]))
+          throw new Error('fields differ');
+        if (lost.length > 0) throw new Error(`fields ${lost} lost their mark`);
+        if (got.listBytes !== step.list.listBytes) throw new Error('sizes differ');
+        if (decoder.tableBytes !== encoder.tableBytes) throw new Error('tables differ');
+      }
+    }
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 300 }));
+});
+
+t.test('literals beside the tables', async (t) => {
+  const property = fc.property(name, value, fc.nat(5), (name, value, offset) => {
+    const out = Buffer.alloc(1200);
+    const end = writeLiteral(out, offset, name, value);
+    if (end - offset !== literalSize(name, value)) throw new Error('literalSize differs');
+    const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 4096 });
+    const got = decoder.decode(out, offset, end);
+    if (got?.fields[0] !== name || got.fields[1] !== value) throw new Error(decoder.error || 'differs');
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 500 }));
+});
+
+/** Decodes and checks what holds of any input. */
+function decodeAnything(decoder: HpackDecoder, block: Buffer): HeaderList | undefined {
+  const got = decoder.decode(block, 0, block.length);
+  if (decoder.tableBytes > 4096) throw new Error(`the table holds ${decoder.tableBytes} bytes`);
+  if (got === undefined) {
+    if (decoder.error === '') throw new Error('no reason given');
+    return undefined;
+  }
+  let bytes = 0;
+  for (const part of got.fields) bytes += part.length + 16;
+  if (bytes > MAX_LIST_BYTES) throw new Error(`a list of ${bytes} bytes`);
+  if (got.oversize !== got.listBytes > MAX_LIST_BYTES) throw new Error('oversize is wrong');
+  if (!got.oversize && bytes !== got.listBytes) throw new Error('listBytes is wrong');
+  return got;
+}
+
+t.test('random bytes', async (t) => {
+  // Bytes that begin something are likelier than chance would have it.
+  const byte = fc.oneof(
+    fc.nat(255),
+    fc.constantFrom(0, 0x0f, 0x10, 0x20, 0x3f, 0x40, 0x7f, 0x80, 0xbe, 0xff),
+  );
+  const block = fc.array(byte, { maxLength: 60 }).map((bytes) => Buffer.from(bytes));
+  let decoded = 0;
+  const property = fc.property(fc.array(block, { maxLength: 20 }), (blocks) => {
+    const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: MAX_LIST_BYTES });
+    for (const block of blocks) if (decodeAnything(decoder, block)) decoded++;
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 2000 }));
+  t.ok(decoded > 100, 'some of them mean something');
+});
+
+t.test('mutated blocks', async (t) => {
+  let seed = 20_260_801;
+  /** xorshift32: the same mutations in each run. */
+  const random = (below: number) => {
+    seed ^= seed << 13;
+    seed ^= seed >>> 17;
+    seed ^= seed << 5;
+    return (seed >>> 0) % below;
+  };
+  const encoder = new HpackEncoder();
+  const good = Array.from({ length: 200 }, (_, n) => {
+    encoder.encode(
+      new HeaderList([':method', 'POST', 'x-nth', `${n % 7}`, 'te', 'trailers', `x-${n % 5}`, 'v'.repeat(n)]),
+    );
+    return Buffer.from(encoder.block.subarray(0, encoder.blockEnd));
+  });
+  // Huffman-coded strings, for the decoder's other half (RFC 7541 C.4 and C.6)
+  good.push(Buffer.from('828684418cf1e3c2e5f23a6ba0ab90f4ff408825a849e95ba97d7f8925a849e95bb8e8b4bf', 'hex'));
+  good.push(Buffer.from('488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff', 'hex'));
+  const mutate = (block: Buffer): Buffer => {
+    const at = random(block.length + 1);
+    const byte = Buffer.of(random(256));
+    switch (random(4)) {
+      case 0:
+        return Buffer.concat([block.subarray(0, at), byte, block.subarray(at + 1)]);
+      case 1:
+        return Buffer.concat([block.subarray(0, at), byte, block.subarray(at)]);
+      case 2:
+        return block.subarray(0, at);
+      default:
+        return block.map((value, n) => (n === at ? value ^ (1 << random(8)) : value)) as Buffer;
+    }
+  };
+  let [decoded, refused] = [0, 0];
+  for (let round = 0; round < 3000; round++) {
+    const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: MAX_LIST_BYTES });
+    for (const block of good) {
+      const list = decodeAnything(decoder, random(16) === 0 ? mutate(mutate(block)) : block);
+      if (list === undefined) {
+        refused++;
+        break;
+      }
+      decoded++;
+    }
+  }
+  t.ok(decoded > 10_000 && refused > 1000, `${decoded} decoded, ${refused} refused`);
+});
+
+t.test('a small block that stands for much', async (t) => {
+  const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65536 });
+  const insert = Buffer.concat([Buffer.from('4001617fa11e', 'hex'), Buffer.alloc(4000, 0x62)]);
+  t.equal(decoder.decode(insert, 0, insert.length)?.fields[1]?.length, 4000);
+  const block = Buffer.alloc(16_384, 0xbe);
+  const got = decoder.decode(block, 0, block.length);
+  t.equal(got?.oversize, true);
+  t.equal(got?.listBytes, 16_384 * 4033);
+  t.equal(got?.fields.length, 2 * Math.floor(65536 / 4033), 'no more is kept than the limit lets through');
+});
