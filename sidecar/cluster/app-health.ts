@@ -1,0 +1,100 @@
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import type { Cluster } from './cluster.ts';
+import { HealthProbe, type ProbeResult } from './health-probe.ts';
+
+export type AppState = ProbeResult | 'unknown';
+
+/** How often an app that is not there is looked for: it may be starting. */
+const ABSENT_INTERVAL_MS = 250;
+
+/**
+ * Whether the local app serves, as far as the sidecar can see: it keeps a connection to it, asks its own health
+ * service, and tells whoever subscribed when the answer changes.
+ *
+ *     unknown ──probe──▶ serving | no_health_service | busy     (healthy)
+ *                  └───▶ not_serving | unreachable              (not healthy)
+ */
+export class AppHealth extends Timer {
+  private readonly cluster: Cluster;
+  private readonly wheel: TimerWheel;
+  private readonly clock: () => number;
+  private readonly listeners = new Set<(healthy: boolean) => void>();
+  private options: { readonly intervalMs: number; readonly timeoutMs: number };
+  private probe: HealthProbe | undefined = undefined;
+  private stopped = false;
+  state: AppState = 'unknown';
+
+  constructor(
+    cluster: Cluster,
+    wheel: TimerWheel,
+    clock: () => number,
+    options: { intervalMs: number; timeoutMs: number },
+  ) {
+    super();
+    this.cluster = cluster;
+    this.wheel = wheel;
+    this.clock = clock;
+    this.options = options;
+  }
+
+  get healthy(): boolean {
+    return this.state === 'serving' || this.state === 'no_health_service' || this.state === 'busy';
+  }
+
+  start(): void {
+    this.look();
+  }
+
+  update(options: { intervalMs: number; timeoutMs: number }): void {
+    this.options = options;
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.wheel.cancel(this);
+    this.probe?.cancel();
+    this.listeners.clear();
+  }
+
+  /** @returns how to unsubscribe */
+  onChange(listener: (healthy: boolean) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  override onTimeout(): void {
+    this.look();
+  }
+
+  private look(): void {
+    const endpoint = this.cluster.endpoints[0];
+    if (this.stopped) return;
+    if (endpoint === undefined) {
+      this.found('unreachable');
+      return;
+    }
+    endpoint.pool.warm();
+    this.probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, (result) =>
+      this.found(result),
+    );
+    this.probe.start(this.clock());
+  }
+
+  private found(state: ProbeResult): void {
+    if (this.stopped) return;
+    this.probe = undefined;
+    const before = this.healthy;
+    this.state = state;
+    const { intervalMs } = this.options;
+    // Off means that a healthy app is not asked again; one that is not there is still looked for.
+    const waitMs =
+      state === 'unreachable' ? Math.min(ABSENT_INTERVAL_MS, intervalMs || ABSENT_INTERVAL_MS) : intervalMs;
+    if (waitMs > 0) this.wheel.arm(this, this.clock() + waitMs);
+    if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
+  }
+
+  /** The connection to the app went away or came: look now, not at the next interval. */
+  lookNow(): void {
+    if (this.probe === undefined) this.look();
+  }
+}

@@ -1,0 +1,147 @@
+import { CallStats } from '../telemetry/call-stats.ts';
+import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer.ts';
+import { ConnectionPool, type PoolEnvironment, type PoolOptions } from './connection-pool.ts';
+import type { Discovery } from './discovery.ts';
+import { Endpoint } from './endpoint.ts';
+
+/** What a cluster is told of its surroundings. */
+export interface ClusterListener {
+  onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void;
+  onDiscoveryError(cluster: Cluster, error: Error): void;
+  onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void;
+  onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void;
+}
+
+export interface ClusterSettings {
+  readonly name: string;
+  readonly balancer: BalancerKind;
+  readonly timeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
+  readonly limits: {
+    readonly maxConnections: number;
+    readonly maxPendingCalls: number;
+    readonly maxConcurrentCalls: number;
+  };
+  readonly retry: { readonly bufferBytes: number };
+}
+
+/** A named set of endpoints that serve the same thing, and the balancer that picks among them. */
+export class Cluster {
+  readonly name: string;
+  settings: ClusterSettings;
+  activeCalls = 0;
+  /** Calls the cluster's own limits turned away, by reason. */
+  readonly rejected = new Map<string, number>();
+  readonly retries = new Map<string, number>();
+  readonly calls = new CallStats();
+  private readonly environment: PoolEnvironment;
+  private readonly listener: ClusterListener;
+  private readonly byAddress = new Map<string, Endpoint>();
+  private discovery: Discovery | undefined = undefined;
+  private balancer: Balancer;
+  endpoints: readonly Endpoint[] = [];
+
+  constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
+    this.name = settings.name;
+    this.settings = settings;
+    this.environment = environment;
+    this.listener = listener;
+    this.balancer = createBalancer(settings.balancer);
+  }
+
+  /** Endpoints come from here from now on; the old ones stay until the new source has spoken. */
+  discover(discovery: Discovery): void {
+    this.discovery?.stop();
+    this.discovery = discovery;
+    discovery.start(
+      (addresses) => this.setEndpoints(addresses),
+      (error) => this.listener.onDiscoveryError(this, error),
+    );
+  }
+
+  /** New settings hold for what is decided from now on; calls in flight keep what they have. */
+  update(settings: ClusterSettings): void {
+    const balancerChanged = settings.balancer !== this.settings.balancer;
+    this.settings = settings;
+    for (const endpoint of this.endpoints) endpoint.pool.update(poolOptions(settings));
+    if (!balancerChanged) return;
+    this.balancer = createBalancer(settings.balancer);
+    this.balancer.update?.(this.endpoints);
+  }
+
+  private setEndpoints(addresses: readonly string[]): void {
+    const wanted = new Set(addresses);
+    const added: string[] = [];
+    const removed: string[] = [];
+    for (const [address, endpoint] of this.byAddress) {
+      if (wanted.has(address)) continue;
+      this.byAddress.delete(address);
+      removed.push(address);
+      this.retire(endpoint);
+    }
+    for (const address of addresses) {
+      if (this.byAddress.has(address)) continue;
+      this.byAddress.set(address, this.createEndpoint(address));
+      added.push(address);
+    }
+    if (added.length === 0 && removed.length === 0) return;
+    this.endpoints = [...this.byAddress.values()];
+    this.balancer.update?.(this.endpoints);
+    this.listener.onEndpoints(this, added, removed);
+  }
+
+  private createEndpoint(address: string): Endpoint {
+    const endpoint = new Endpoint(address);
+    endpoint.pool = new ConnectionPool(address, poolOptions(this.settings), this.environment, {
+      onStateChange: () => {
+        const before = endpoint.usable;
+        endpoint.refreshUsable();
+        if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
+      },
+      onConnectFailed: (message) => {
+        // The address may have moved: a new look-up costs little now.
+        this.discovery?.refresh();
+        this.listener.onConnectFailed(this, endpoint, message);
+      },
+    });
+    return endpoint;
+  }
+
+  private retire(endpoint: Endpoint): void {
+    endpoint.removed = true;
+    endpoint.refreshUsable();
+    if (endpoint.activeCalls === 0) endpoint.pool.close();
+  }
+
+  /** The endpoint for the next attempt, or undefined when there is none to try. */
+  pick(key: CallKey, nowMs: number): Endpoint | undefined {
+    const picked = this.balancer.pick(this.endpoints, key, this.environment.random, nowMs) as
+      | Endpoint
+      | undefined;
+    if (picked !== undefined) return picked;
+    // All are in back-off. A call that fails at once helps nobody when the endpoint is back already.
+    for (const endpoint of this.endpoints) {
+      if (endpoint !== key.avoid && endpoint.pool.mayPanic(nowMs)) return endpoint;
+    }
+    return undefined;
+  }
+
+  count(counters: Map<string, number>, what: string): void {
+    counters.set(what, (counters.get(what) ?? 0) + 1);
+  }
+
+  close(): void {
+    this.discovery?.stop();
+    this.setEndpoints([]);
+  }
+}
+
+function poolOptions(settings: ClusterSettings): PoolOptions {
+  return {
+    connectTimeoutMs: settings.connectTimeoutMs,
+    maxConnections: settings.limits.maxConnections,
+    maxPendingCalls: settings.limits.maxPendingCalls,
+    keepalive: settings.keepalive,
+  };
+}

@@ -1,0 +1,279 @@
+import type { Socket } from 'node:net';
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { Connection, type ConnectionOwner } from '../http2/connection.ts';
+import { ConnectionError } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import { Keepalive } from '../http2/keepalive.ts';
+import type { ConnectionLimits } from '../http2/limits.ts';
+import { connectionBackoffMs } from './backoff.ts';
+
+/** An attempt that waits for a stream. */
+export interface ConnectionWaiter {
+  /** There is room on this connection: open a stream now. */
+  onConnection(connection: Connection): void;
+  /** None can be had; nothing of the call has been sent. */
+  onNoConnection(reason: 'connect_failed' | 'pending_overflow', message: string): void;
+}
+
+export interface PoolOptions {
+  readonly connectTimeoutMs: number;
+  readonly maxConnections: number;
+  readonly maxPendingCalls: number;
+  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
+}
+
+/** What a pool takes from its surroundings. */
+export interface PoolEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  readonly random: () => number;
+  readonly limits: ConnectionLimits;
+  connect(address: string): Socket;
+}
+
+export interface PoolListener {
+  onStateChange(): void;
+  onConnectFailed(message: string): void;
+}
+
+/**
+ *     idle ──first call──▶ connecting ──SETTINGS came──▶ ready ──last connection gone──▶ idle
+ *                           ▲      │ refused, timed out
+ *                           │      ▼
+ *                           └── backingOff    (1 s × 1.6 up to 120 s, jitter 0.2)
+ */
+export const PoolState = {
+  idle: 'idle',
+  connecting: 'connecting',
+  ready: 'ready',
+  backingOff: 'backingOff',
+} as const;
+export type PoolState = (typeof PoolState)[keyof typeof PoolState];
+
+/** When every endpoint is in back-off, a call may still try one that was not tried for this long. */
+const PANIC_RETRY_MS = 1_000;
+
+/**
+ * The connections to one endpoint. One is made for the first call, another when all are at the peer's limit of
+ * streams. After a failure the pool tries again by itself, behind the back-off: no call has to find out that the
+ * endpoint is still dead.
+ */
+export class ConnectionPool extends Timer implements ConnectionOwner {
+  private readonly address: string;
+  private readonly environment: PoolEnvironment;
+  private readonly listener: PoolListener;
+  private options: PoolOptions;
+  private readonly ready: Connection[] = [];
+  private readonly keepalives = new Map<Connection, Keepalive>();
+  private readonly waiters = new Set<ConnectionWaiter>();
+  private connecting: Connection | undefined = undefined;
+  private connectStartedAtMs = Number.NEGATIVE_INFINITY;
+  private failures = 0;
+  private closed = false;
+  /** Doubled each time the peer says `too_many_pings` (gRFC A8). */
+  private keepaliveFactor = 1;
+  state: PoolState = PoolState.idle;
+  lastFailure = '';
+
+  constructor(address: string, options: PoolOptions, environment: PoolEnvironment, listener: PoolListener) {
+    super();
+    this.address = address;
+    this.options = options;
+    this.environment = environment;
+    this.listener = listener;
+  }
+
+  update(options: PoolOptions): void {
+    this.options = options;
+  }
+
+  get connectionCount(): number {
+    return this.ready.length;
+  }
+
+  get pendingCount(): number {
+    return this.waiters.size;
+  }
+
+  get connections(): readonly Connection[] {
+    return this.ready;
+  }
+
+  /** Whether a call that finds no usable endpoint may try this one in spite of its back-off. */
+  mayPanic(nowMs: number): boolean {
+    return this.connecting !== undefined || nowMs - this.connectStartedAtMs >= PANIC_RETRY_MS;
+  }
+
+  /** A connection with room, or undefined: then the waiter is called later, once, unless it is cancelled. */
+  acquire(waiter: ConnectionWaiter): Connection | undefined {
+    const connection = this.withCapacity();
+    if (connection !== undefined) return connection;
+    if (this.waiters.size >= this.options.maxPendingCalls || this.closed) {
+      waiter.onNoConnection('pending_overflow', `${this.waiters.size} calls already wait for a connection`);
+      return undefined;
+    }
+    this.waiters.add(waiter);
+    if (this.connecting === undefined && this.ready.length < this.options.maxConnections) this.connect();
+    return undefined;
+  }
+
+  cancel(waiter: ConnectionWaiter): void {
+    this.waiters.delete(waiter);
+  }
+
+  /** Makes a connection without waiting for a call. */
+  warm(): void {
+    if (this.ready.length === 0 && this.connecting === undefined && !this.closed) this.connect();
+  }
+
+  private withCapacity(): Connection | undefined {
+    let best: Connection | undefined;
+    for (const connection of this.ready) {
+      if (connection.hasCapacity && (best === undefined || connection.streams.size < best.streams.size))
+        best = connection;
+    }
+    return best;
+  }
+
+  private connect(): void {
+    const { environment, options } = this;
+    const nowMs = environment.clock();
+    this.connectStartedAtMs = nowMs;
+    let socket: Socket;
+    try {
+      socket = environment.connect(this.address);
+    } catch (error) {
+      this.connectFailed(`connecting to ${this.address} failed: ${(error as Error).message}`);
+      return;
+    }
+    const { clock, limits } = environment;
+    this.connecting = new Connection(socket, this, { role: 'client', limits, clock });
+    environment.wheel.arm(this, nowMs + options.connectTimeoutMs);
+    this.setState(
+      this.ready.length > 0
+        ? PoolState.ready
+        : this.state === PoolState.backingOff
+          ? this.state
+          : PoolState.connecting,
+    );
+  }
+
+  /** The connect timeout, or the end of a back-off. */
+  override onTimeout(): void {
+    const connecting = this.connecting;
+    if (connecting === undefined) {
+      if (!this.closed) this.connect();
+      return;
+    }
+    const message = `no HTTP/2 SETTINGS from ${this.address} within ${this.options.connectTimeoutMs} ms`;
+    connecting.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout'));
+    connecting.socket.destroy();
+  }
+
+  private connectFailed(message: string): void {
+    this.connecting = undefined;
+    this.failures++;
+    this.lastFailure = message;
+    if (this.closed) return;
+    const { clock, random, wheel } = this.environment;
+    const nextAtMs = this.connectStartedAtMs + connectionBackoffMs(this.failures, random());
+    wheel.arm(this, Math.max(nextAtMs, clock() + 1));
+    if (this.ready.length === 0) {
+      this.setState(PoolState.backingOff);
+      this.failWaiters(message);
+    }
+    this.listener.onConnectFailed(message);
+  }
+
+  private failWaiters(message: string): void {
+    for (const waiter of [...this.waiters]) {
+      if (this.waiters.delete(waiter)) waiter.onNoConnection('connect_failed', message);
+    }
+  }
+
+  onReady(connection: Connection): void {
+    if (connection !== this.connecting) return;
+    const { wheel } = this.environment;
+    this.connecting = undefined;
+    this.failures = 0;
+    this.lastFailure = '';
+    wheel.cancel(this);
+    this.ready.push(connection);
+    const { timeMs, timeoutMs } = this.options.keepalive;
+    const keepalive = new Keepalive(connection, wheel, {
+      timeMs: timeMs * this.keepaliveFactor,
+      timeoutMs,
+      withoutStreams: false,
+    });
+    this.keepalives.set(connection, keepalive);
+    keepalive.start();
+    this.setState(PoolState.ready);
+    this.serve(connection);
+  }
+
+  onCapacity(connection: Connection): void {
+    if (this.waiters.size > 0) this.serve(connection);
+  }
+
+  private serve(connection: Connection): void {
+    for (const waiter of this.waiters) {
+      if (!connection.hasCapacity) break;
+      this.waiters.delete(waiter);
+      waiter.onConnection(connection);
+    }
+    // The peer allows fewer streams than are waiting: another connection shares the load.
+    if (
+      this.waiters.size > 0 &&
+      this.connecting === undefined &&
+      this.ready.length < this.options.maxConnections
+    )
+      this.connect();
+  }
+
+  onGoaway(connection: Connection, code: number, debug: string): void {
+    if (code === ErrorCode.ENHANCE_YOUR_CALM && debug.includes('too_many_pings')) this.keepaliveFactor *= 2;
+    this.forget(connection);
+  }
+
+  onClosed(connection: Connection, error: ConnectionError): void {
+    if (connection === this.connecting) {
+      this.environment.wheel.cancel(this);
+      this.connectFailed(`connecting to ${this.address} failed: ${error.message}`);
+      return;
+    }
+    this.forget(connection);
+  }
+
+  onStream(): void {
+    // A client accepts no streams: push is off, and the connection answers it with an error.
+  }
+
+  private forget(connection: Connection): void {
+    this.keepalives.get(connection)?.stop();
+    this.keepalives.delete(connection);
+    const at = this.ready.indexOf(connection);
+    if (at < 0) return;
+    this.ready.splice(at, 1);
+    if (this.ready.length > 0 || this.closed) return;
+    this.setState(this.connecting === undefined ? PoolState.idle : PoolState.connecting);
+    if (this.waiters.size > 0 && this.connecting === undefined) this.connect();
+  }
+
+  private setState(state: PoolState): void {
+    if (state === this.state) return;
+    this.state = state;
+    this.listener.onStateChange();
+  }
+
+  /** Lets calls finish and closes. Waiting ones fail. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.environment.wheel.cancel(this);
+    this.connecting?.close(
+      new ConnectionError('local', ErrorCode.NO_ERROR, 'the endpoint is no longer wanted'),
+    );
+    this.failWaiters('the endpoint is no longer part of the cluster');
+    for (const connection of [...this.ready]) connection.shutdown();
+  }
+}

@@ -1,0 +1,409 @@
+import type { Socket } from 'node:net';
+import { ControlFrames } from './control-frames.ts';
+import {
+  ConnectionError,
+  failureFromConnection,
+  failureFromGoaway,
+  failureFromProtocol,
+  failureFromReset,
+  type StreamFailure,
+} from './errors.ts';
+import { WaitingStreams } from './flow-control.ts';
+import { beginBatch, endBatch } from './flush-queue.ts';
+import {
+  DEFAULT_MAX_FRAME_BYTES,
+  DEFAULT_WINDOW_BYTES,
+  ErrorCode,
+  errorName,
+  Flag,
+  FrameType,
+} from './frame.ts';
+import { FrameReader } from './frame-reader.ts';
+import { Goaway } from './goaway.ts';
+import type { MessageHead } from './head.ts';
+import { HeaderSender } from './header-sender.ts';
+import type { HeaderList } from './hpack/header-list.ts';
+import { type ConnectionLimits, FloodGuard } from './limits.ts';
+import { Receiver } from './receiver.ts';
+import { PeerSettings } from './settings.ts';
+import { ClosedStreams, SendQueue, Stream, type StreamHandler } from './streams.ts';
+import { FrameWriter } from './writer.ts';
+
+/** Who accepted or made a connection. No method may throw. */
+export interface ConnectionOwner {
+  /** A request came in (servers). The owner sets `stream.handler` before it returns. */
+  onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+  /** The peer's first SETTINGS are here: a client may open streams. */
+  onReady(connection: Connection): void;
+  /** A stream ended or the peer raised its limit: there may be room for another (clients). */
+  onCapacity(connection: Connection): void;
+  /** The peer will take no new streams. Those it did not process fail right after this. */
+  onGoaway(connection: Connection, code: number, debug: string): void;
+  /** The connection is gone; its streams have failed already. Called once. */
+  onClosed(connection: Connection, error: ConnectionError): void;
+}
+
+export interface ConnectionOptions {
+  readonly role: 'server' | 'client';
+  readonly limits: ConnectionLimits;
+  /** Milliseconds from a monotonic clock. */
+  readonly clock: () => number;
+}
+
+/** How long a peer gets to read our GOAWAY before the socket is destroyed. */
+const LINGER_MS = 1_000;
+
+const UNHANDLED: StreamHandler = {
+  onHeaders() {},
+  onData: (_stream, _buffer, start, end) => end - start,
+  onDataSent() {},
+  onFailed() {},
+};
+
+/**
+ * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
+ * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of gRPC or policy: `receiver.ts`
+ * acts on HEADERS and DATA that come in, `control-frames.ts` on the rest, and the methods here send.
+ */
+export class Connection {
+  readonly role: 'server' | 'client';
+  readonly limits: ConnectionLimits;
+  readonly socket: Socket;
+  readonly owner: ConnectionOwner;
+  readonly clock: () => number;
+  readonly writer: FrameWriter;
+  readonly peer = new PeerSettings();
+  readonly flood: FloodGuard;
+  readonly streams = new Map<number, Stream>();
+  readonly closedStreams = new ClosedStreams();
+  readonly waiting = new WaitingStreams();
+  readonly goaway = new Goaway();
+  readonly headers: HeaderSender;
+  readonly reader: FrameReader;
+  readonly receiver: Receiver;
+  readonly control: ControlFrames;
+
+  /** Bytes we may still send on the connection. */
+  sendWindow = DEFAULT_WINDOW_BYTES;
+  maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
+  /** Highest stream id the peer has begun (servers). */
+  lastPeerStreamId = 0;
+  nextStreamId = 1;
+  /** The peer's GOAWAY came, or ours went out: no new streams. */
+  draining = false;
+  closed = false;
+  /** When the socket last gave us bytes; keepalive measures silence from here. */
+  lastReadAtMs: number;
+
+  constructor(socket: Socket, owner: ConnectionOwner, options: ConnectionOptions) {
+    this.socket = socket;
+    this.owner = owner;
+    this.role = options.role;
+    this.limits = options.limits;
+    this.clock = options.clock;
+    this.lastReadAtMs = options.clock();
+    this.writer = new FrameWriter(socket);
+    this.headers = new HeaderSender(this.writer);
+    this.flood = new FloodGuard(options.clock);
+    this.receiver = new Receiver(this);
+    this.control = new ControlFrames(this);
+    this.reader = new FrameReader(this.receiver, DEFAULT_MAX_FRAME_BYTES, options.role === 'server');
+    socket.setNoDelay(true);
+    socket.on('data', (chunk: Buffer) => this.onBytes(chunk));
+    socket.on('drain', () => this.onDrain());
+    socket.on('end', () => this.lost('the peer closed the connection'));
+    socket.on('error', (error) => this.lost(`the connection failed: ${error.message}`, error));
+    socket.on('close', () => this.lost('the connection was closed'));
+    if (this.role === 'client') this.control.sendPrefaceAndSettings();
+  }
+
+  /** Whether the peer's first SETTINGS have come. */
+  get ready(): boolean {
+    return this.control.settingsReceived;
+  }
+
+  private onBytes(chunk: Buffer): void {
+    if (this.closed) return;
+    this.lastReadAtMs = this.clock();
+    beginBatch();
+    try {
+      this.reader.push(chunk);
+    } catch (error) {
+      // A defect of ours, or of a handler. It costs this connection and no other.
+      this.fail('local', ErrorCode.INTERNAL_ERROR, 'an internal error; see the log', error);
+    } finally {
+      endBatch();
+    }
+  }
+
+  private onDrain(): void {
+    this.writer.blocked = false;
+    beginBatch();
+    this.waiting.pump(this);
+    endBatch();
+  }
+
+  /** Room for another stream right now (clients)? */
+  get hasCapacity(): boolean {
+    return this.ready && !this.draining && !this.closed && this.streams.size < this.peer.maxConcurrentStreams;
+  }
+
+  /** Opens a stream (clients). Ask `hasCapacity` first. */
+  openStream(handler: StreamHandler): Stream {
+    const id = this.nextStreamId;
+    this.nextStreamId += 2;
+    const stream = new Stream(this, id, handler, this.peer.initialWindowBytes, this.limits.streamWindowBytes);
+    this.streams.set(id, stream);
+    // Ids run out after 2^30 calls: this connection finishes what it has, and the pool makes another.
+    if (this.nextStreamId > 0x7fff_fff0) this.draining = true;
+    return stream;
+  }
+
+  /** Takes a stream that the peer has begun (servers). */
+  acceptStream(id: number): Stream {
+    const stream = new Stream(
+      this,
+      id,
+      UNHANDLED,
+      this.peer.initialWindowBytes,
+      this.limits.streamWindowBytes,
+    );
+    this.streams.set(id, stream);
+    return stream;
+  }
+
+  /**
+   * Sends header fields: a request, a response head, or trailers when `endStream` is set behind DATA. Waits its
+   * turn behind DATA that is still queued.
+   */
+  sendHeaders(
+    stream: Stream,
+    list: HeaderList,
+    extra: readonly string[] | undefined,
+    endStream: boolean,
+  ): void {
+    if (stream.closed || stream.localEnded) return;
+    const queue = stream.queue;
+    if (queue !== undefined) {
+      queue.trailers = list;
+      queue.trailersExtra = extra;
+      queue.endStream = endStream;
+      return;
+    }
+    this.headers.send(
+      stream.id,
+      list,
+      extra,
+      endStream,
+      Math.min(this.peer.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES),
+    );
+    if (endStream) this.endLocal(stream);
+  }
+
+  /** @returns how many bytes are on their way; the others wait, and are reported by `onDataSent` once they are too */
+  sendData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    if (stream.closed || stream.localEnded) return end - start;
+    const bytes = end - start;
+    if (
+      stream.queue === undefined &&
+      bytes <= stream.sendWindow &&
+      bytes <= this.sendWindow &&
+      bytes <= DEFAULT_MAX_FRAME_BYTES &&
+      !this.writer.blocked
+    ) {
+      this.writer.frame(FrameType.DATA, endStream ? Flag.END_STREAM : 0, stream.id, buffer, start, end);
+      stream.sendWindow -= bytes;
+      this.sendWindow -= bytes;
+      this.flood.progress();
+      if (endStream) this.endLocal(stream);
+      return bytes;
+    }
+    if (bytes === 0 && stream.queue === undefined) {
+      // An empty DATA frame needs no window; without END_STREAM it says nothing.
+      if (endStream) {
+        this.writer.frame(FrameType.DATA, Flag.END_STREAM, stream.id, buffer, start, end);
+        this.endLocal(stream);
+      }
+      return 0;
+    }
+    stream.queue ??= new SendQueue();
+    if (bytes > 0) stream.queue.push(buffer, start, end);
+    if (endStream) stream.queue.endStream = true;
+    this.waiting.add(stream);
+    this.waiting.pumpOne(this, stream);
+    return 0;
+  }
+
+  /** SendSide: a stream's queue is empty. */
+  onQueueSent(stream: Stream, queue: SendQueue): void {
+    this.flood.progress();
+    if (queue.trailers !== undefined)
+      this.sendHeaders(stream, queue.trailers, queue.trailersExtra, queue.endStream);
+    else if (queue.endStream) this.endLocal(stream);
+  }
+
+  private endLocal(stream: Stream): void {
+    stream.localEnded = true;
+    if (stream.remoteEnded) this.closeStream(stream, false);
+    else if (stream.stopWhenEnded) this.reset(stream, ErrorCode.NO_ERROR);
+  }
+
+  /**
+   * Our answer is complete, or queued: what the peer still sends of its message is not wanted. Once the answer has
+   * gone out the peer is told so with RST_STREAM NO_ERROR (RFC 9113 §8.1).
+   */
+  stopReceiving(stream: Stream): void {
+    if (stream.closed || stream.remoteEnded) return;
+    stream.stopWhenEnded = true;
+    if (stream.localEnded) this.reset(stream, ErrorCode.NO_ERROR);
+  }
+
+  /** The handler has finished with bytes that `onData` left with it: the peer may send as many again. */
+  consume(stream: Stream, bytes: number): void {
+    if (stream.closed) return;
+    stream.unconsumed -= bytes;
+    this.receiver.release(bytes);
+    this.receiver.acknowledge(stream, bytes);
+  }
+
+  /** Resets a stream; its handler hears nothing more. Not an error when it has ended already. */
+  reset(stream: Stream, code: number): void {
+    if (stream.closed) return;
+    this.writer.uint32Frame(FrameType.RST_STREAM, stream.id, code);
+    this.closeStream(stream, true);
+  }
+
+  /** The peer broke a rule on one stream (RFC 9113 §5.4.2): reset it and tell its handler. */
+  streamError(stream: Stream, code: number, message: string): void {
+    this.reset(stream, code);
+    this.countReset();
+    stream.handler.onFailed(stream, failureFromProtocol(code, message));
+  }
+
+  /** RST_STREAM for an id that has no stream here. */
+  refuse(streamId: number, code: number): void {
+    this.writer.uint32Frame(FrameType.RST_STREAM, streamId, code);
+    this.closedStreams.add(streamId, true);
+    this.countReset();
+  }
+
+  countReset(): void {
+    if (this.flood.reset()) return;
+    this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
+  }
+
+  onPeerReset(stream: Stream, code: number): void {
+    const failure = failureFromReset(code);
+    this.closeStream(stream, false);
+    stream.handler.onFailed(stream, failure);
+    if (this.role === 'server') this.countReset();
+  }
+
+  /** Both ends said END_STREAM, or someone reset: forget the stream and give back what it held. */
+  closeStream(stream: Stream, resetByUs: boolean): void {
+    if (stream.closed) return;
+    stream.closed = true;
+    this.streams.delete(stream.id);
+    if (this.role === 'server') {
+      this.closedStreams.add(stream.id, resetByUs);
+      if (stream.localEnded && stream.remoteEnded) this.flood.streamFinished();
+    }
+    if (stream.queue !== undefined) {
+      stream.queue = undefined;
+      this.waiting.delete(stream);
+    }
+    if (stream.unconsumed > 0) {
+      this.receiver.release(stream.unconsumed);
+      stream.unconsumed = 0;
+    }
+    if (this.closed) return;
+    if (this.role === 'client') this.owner.onCapacity(this);
+    this.closeWhenDone();
+  }
+
+  /**
+   * Ends the connection without losing a call: two-step GOAWAY (RFC 9113 §6.8), then close behind the last stream.
+   * A client has no calls to refuse: it opens no more streams and closes.
+   */
+  shutdown(): void {
+    if (this.closed || this.goaway.state !== 'serving') return;
+    this.draining = true;
+    if (this.role === 'server') {
+      this.goaway.announce(this.writer);
+      this.control.ping(() => this.finishShutdown());
+    } else {
+      this.goaway.state = 'final';
+      this.closeWhenDone();
+    }
+  }
+
+  /** The second step, on the PING's answer; also called by the owner when that takes too long. */
+  finishShutdown(): void {
+    if (this.closed || this.goaway.state !== 'announced') return;
+    this.goaway.finish(this.writer, this.lastPeerStreamId, ErrorCode.NO_ERROR, '');
+    this.closeWhenDone();
+  }
+
+  private closeWhenDone(): void {
+    if (this.closed || this.streams.size > 0) return;
+    const done = this.role === 'server' ? this.goaway.state === 'final' : this.draining;
+    if (done) this.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
+  }
+
+  onPeerGoaway(lastStreamId: number, code: number, debug: string): void {
+    this.draining = true;
+    this.owner.onGoaway(this, code, debug);
+    if (this.role === 'client') {
+      const failure = failureFromGoaway(code);
+      for (const stream of [...this.streams.values()]) {
+        if (stream.id <= lastStreamId) continue;
+        this.closeStream(stream, false);
+        stream.handler.onFailed(stream, failure);
+      }
+    }
+    this.closeWhenDone();
+  }
+
+  /** A connection error (RFC 9113 §5.4.1): GOAWAY with the code, then close. */
+  fail(source: 'peer' | 'local', code: number, message: string, cause?: unknown): void {
+    if (this.closed) return;
+    this.goaway.finish(this.writer, this.lastPeerStreamId, code, message);
+    this.close(new ConnectionError(source, code, `${message} (${errorName(code)})`, undefined, cause));
+  }
+
+  /** Closes at once; streams fail with the error. GOAWAY, when one is due, must have been written. */
+  close(error: ConnectionError): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.draining = true;
+    this.reader.stopped = true;
+    beginBatch();
+    this.writer.flush();
+    this.failStreams(failureFromConnection(error, false));
+    endBatch();
+    if (this.socket.destroyed || this.socket.connecting) {
+      this.socket.destroy();
+      this.owner.onClosed(this, error);
+      return;
+    }
+    // A destroy now would answer unread bytes with a TCP reset, and that can overtake the GOAWAY.
+    this.socket.end();
+    const linger = setTimeout(() => this.socket.destroy(), LINGER_MS);
+    linger.unref();
+    this.socket.once('close', () => clearTimeout(linger));
+    this.owner.onClosed(this, error);
+  }
+
+  private lost(message: string, cause?: Error): void {
+    if (this.closed) return;
+    this.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connection_lost', cause));
+    this.socket.destroy();
+  }
+
+  private failStreams(failure: StreamFailure): void {
+    for (const stream of [...this.streams.values()]) {
+      this.closeStream(stream, false);
+      stream.handler.onFailed(stream, failure);
+    }
+  }
+}

@@ -1,0 +1,242 @@
+import type { Connection } from './connection.ts';
+import { widen } from './flow-control.ts';
+import {
+  DEFAULT_WINDOW_BYTES,
+  ErrorCode,
+  Flag,
+  FrameType,
+  PREFACE,
+  readUint32,
+  writeUint32,
+} from './frame.ts';
+import { applySettings, SettingId } from './settings.ts';
+
+/** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
+const PING_MARK = 0x6f75_7472;
+
+/**
+ * SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each costs the peer an allowance
+ * (`limits.ts`): none of them is work that a caller wants done.
+ */
+export class ControlFrames {
+  settingsReceived = false;
+  private readonly connection: Connection;
+  private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
+  private pingNumber = 0;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+  }
+
+  sendPrefaceAndSettings(): void {
+    const { writer, limits, role } = this.connection;
+    if (role === 'client') writer.raw(PREFACE);
+    const entries: number[] = [SettingId.INITIAL_WINDOW_SIZE, limits.streamWindowBytes];
+    entries.push(SettingId.MAX_HEADER_LIST_SIZE, limits.maxHeaderListBytes);
+    if (role === 'client') entries.push(SettingId.ENABLE_PUSH, 0);
+    else
+      entries.push(
+        SettingId.MAX_CONCURRENT_STREAMS,
+        limits.maxConcurrentStreams,
+        SettingId.OUTRIGGER_PINGS_WELCOME,
+        1,
+      );
+    let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
+    for (let i = 0; i < entries.length; i += 2) {
+      writer.buffer[at] = entries[i]! >>> 8;
+      writer.buffer[at + 1] = entries[i]!;
+      at = writeUint32(writer.buffer, at + 2, entries[i + 1]!);
+    }
+    writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, limits.connectionWindowBytes - DEFAULT_WINDOW_BYTES);
+  }
+
+  /** Sends a PING; `onPong` is called when the peer answers it. The owner keeps the time. */
+  ping(onPong: () => void): void {
+    const number = ++this.pingNumber;
+    this.pings.push({ number, onPong });
+    const { writer } = this.connection;
+    const at = writer.beginFrame(8, FrameType.PING, 0, 0);
+    writeUint32(writer.buffer, writeUint32(writer.buffer, at, PING_MARK), number);
+  }
+
+  onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
+    const connection = this.connection;
+    if (!connection.flood.controlFrame()) {
+      connection.fail(
+        'peer',
+        ErrorCode.ENHANCE_YOUR_CALM,
+        'too many control frames for the calls they serve',
+      );
+      return;
+    }
+    const length = end - start;
+    switch (type) {
+      case FrameType.SETTINGS:
+        if (streamId !== 0) this.protocolError('SETTINGS belongs to the connection');
+        else if ((flags & Flag.ACK) !== 0 ? length !== 0 : length % 6 !== 0) this.sizeError('SETTINGS');
+        else if ((flags & Flag.ACK) === 0) this.onSettings(buffer, start, end);
+        return;
+      case FrameType.PING:
+        if (streamId !== 0) this.protocolError('PING belongs to the connection');
+        else if (length !== 8) this.sizeError('PING');
+        else this.onPing(flags, buffer, start);
+        return;
+      case FrameType.GOAWAY:
+        if (streamId !== 0) this.protocolError('GOAWAY belongs to the connection');
+        else if (length < 8) this.sizeError('GOAWAY');
+        else {
+          const debug = buffer.toString('latin1', start + 8, Math.min(end, start + 8 + 256));
+          connection.onPeerGoaway(
+            readUint32(buffer, start) & 0x7fffffff,
+            readUint32(buffer, start + 4),
+            debug,
+          );
+        }
+        return;
+      case FrameType.WINDOW_UPDATE:
+        if (length !== 4) this.sizeError('WINDOW_UPDATE');
+        else this.onWindowUpdate(streamId, readUint32(buffer, start) & 0x7fffffff);
+        return;
+      case FrameType.RST_STREAM:
+        if (length !== 4) this.sizeError('RST_STREAM');
+        else this.onReset(streamId, readUint32(buffer, start));
+        return;
+      case FrameType.PRIORITY:
+        this.onPriority(streamId, buffer, start, length);
+        return;
+      case FrameType.PUSH_PROMISE:
+        this.protocolError('push is off');
+        return;
+      default:
+        // RFC 9113 §4.1: frames of unknown types are ignored.
+        return;
+    }
+  }
+
+  private onSettings(buffer: Buffer, start: number, end: number): void {
+    const connection = this.connection;
+    const before = connection.peer.initialWindowBytes;
+    const fault = applySettings(connection.peer, buffer, start, end, connection.role === 'client');
+    if (fault !== undefined) {
+      connection.fail('peer', fault.code, fault.message);
+      return;
+    }
+    const change = connection.peer.initialWindowBytes - before;
+    if (change !== 0) {
+      for (const stream of connection.streams.values()) {
+        stream.sendWindow = widen(stream.sendWindow, change);
+        if (Number.isNaN(stream.sendWindow)) {
+          connection.fail(
+            'peer',
+            ErrorCode.FLOW_CONTROL_ERROR,
+            'SETTINGS_INITIAL_WINDOW_SIZE overflows a window',
+          );
+          return;
+        }
+      }
+    }
+    connection.headers.encoder.setPeerTableBytes(connection.peer.headerTableBytes);
+    connection.writer.beginFrame(0, FrameType.SETTINGS, Flag.ACK, 0);
+    if (!this.settingsReceived) {
+      this.settingsReceived = true;
+      connection.owner.onReady(connection);
+    } else if (connection.role === 'client') {
+      connection.owner.onCapacity(connection);
+    }
+    if (change > 0) connection.waiting.pump(connection);
+  }
+
+  private onPing(flags: number, buffer: Buffer, start: number): void {
+    const { writer } = this.connection;
+    if ((flags & Flag.ACK) === 0) {
+      writer.frame(FrameType.PING, Flag.ACK, 0, buffer, start, start + 8);
+      return;
+    }
+    const number = readUint32(buffer, start) === PING_MARK ? readUint32(buffer, start + 4) : 0;
+    while (this.pings.length > 0 && this.pings[0]!.number <= number) this.pings.shift()!.onPong();
+  }
+
+  private onWindowUpdate(streamId: number, increment: number): void {
+    const connection = this.connection;
+    if (streamId === 0) {
+      if (increment === 0) {
+        this.protocolError('WINDOW_UPDATE by 0');
+        return;
+      }
+      connection.sendWindow = widen(connection.sendWindow, increment);
+      if (Number.isNaN(connection.sendWindow)) {
+        connection.fail(
+          'peer',
+          ErrorCode.FLOW_CONTROL_ERROR,
+          "WINDOW_UPDATE overflows the connection's window",
+        );
+        return;
+      }
+      connection.waiting.pump(connection);
+      return;
+    }
+    const stream = connection.streams.get(streamId);
+    if (stream === undefined) {
+      // On a closed stream it is late and harmless (RFC 9113 §5.1).
+      if (this.isIdle(streamId)) this.protocolError('WINDOW_UPDATE on an idle stream');
+      return;
+    }
+    if (increment === 0) {
+      connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE by 0');
+      return;
+    }
+    stream.sendWindow = widen(stream.sendWindow, increment);
+    if (Number.isNaN(stream.sendWindow)) {
+      stream.sendWindow = 0;
+      connection.streamError(
+        stream,
+        ErrorCode.FLOW_CONTROL_ERROR,
+        "WINDOW_UPDATE overflows the stream's window",
+      );
+      return;
+    }
+    if (stream.queue !== undefined) connection.waiting.pumpOne(connection, stream);
+  }
+
+  private onReset(streamId: number, code: number): void {
+    const connection = this.connection;
+    const stream = connection.streams.get(streamId);
+    if (stream !== undefined) connection.onPeerReset(stream, code);
+    else if (this.isIdle(streamId)) this.protocolError('RST_STREAM on an idle stream');
+  }
+
+  private onPriority(streamId: number, buffer: Buffer, start: number, length: number): void {
+    const connection = this.connection;
+    if (streamId === 0) {
+      this.protocolError('PRIORITY belongs to a stream');
+      return;
+    }
+    const stream = connection.streams.get(streamId);
+    // Deprecated and ignored (RFC 9113 §5.3.2), but its form is still checked.
+    if (length !== 5) {
+      if (stream !== undefined)
+        connection.streamError(stream, ErrorCode.FRAME_SIZE_ERROR, 'PRIORITY has 5 bytes');
+      else this.sizeError('PRIORITY');
+    } else if ((readUint32(buffer, start) & 0x7fffffff) === streamId) {
+      if (stream !== undefined)
+        connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'a stream depends on itself');
+      else this.protocolError('a stream depends on itself');
+    }
+  }
+
+  /** Was this id never used? Streams that we begin have odd ids as a client; a server begins none. */
+  isIdle(streamId: number): boolean {
+    const { role, nextStreamId, lastPeerStreamId } = this.connection;
+    if (streamId === 0) return true;
+    if (role === 'client') return (streamId & 1) === 0 || streamId >= nextStreamId;
+    return (streamId & 1) === 0 || streamId > lastPeerStreamId;
+  }
+
+  private protocolError(message: string): void {
+    this.connection.fail('peer', ErrorCode.PROTOCOL_ERROR, message);
+  }
+
+  private sizeError(name: string): void {
+    this.connection.fail('peer', ErrorCode.FRAME_SIZE_ERROR, `${name} has a wrong length`);
+  }
+}

@@ -1,0 +1,139 @@
+import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
+
+/** What the reader hands over. The buffer is the socket's own read, never used again by anyone else. */
+export interface FrameSink {
+  /** Any frame but DATA, whole: `buffer[start, end)` is its payload. */
+  onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void;
+  /**
+   * A DATA frame of `frameBytes` payload bytes, of which `buffer[start, end)` is here. When `complete` is false the
+   * rest comes through `onDataMore`. A padded frame always comes complete.
+   */
+  onData(
+    streamId: number,
+    flags: number,
+    frameBytes: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    complete: boolean,
+  ): void;
+  onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void;
+  onOversizeFrame(type: number, streamId: number, length: number): void;
+  /** The first bytes are not the client preface (RFC 9113 §3.4). `http1` when they look like an HTTP/1 request. */
+  onBadPreface(http1: boolean): void;
+  /** The whole preface came. */
+  onPreface(): void;
+}
+
+/** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
+const CUT_THROUGH_MIN_BYTES = 1_024;
+const PADDED = 8;
+const HTTP1_METHODS = [
+  'GET ',
+  'HEAD ',
+  'POST ',
+  'PUT ',
+  'DELETE ',
+  'OPTIONS ',
+  'PATCH ',
+  'CONNECT ',
+  'TRACE ',
+];
+
+/**
+ * Splits what a socket reads into frames, in place: no object is made for a frame, and no bytes are copied except
+ * the beginning of a frame that one read cut in two. A DATA frame is cut through: what is here of it goes on, so
+ * that a large message is never gathered.
+ */
+export class FrameReader {
+  private readonly sink: FrameSink;
+  private readonly maxFrameBytes: number;
+  private prefaceLeft: number;
+  private prefix: Buffer | undefined = undefined;
+  private dataLeft = 0;
+  /** Set by the sink to make the reader drop everything that still comes. */
+  stopped = false;
+
+  /** @param expectPreface whether the peer is a client, which begins with the preface */
+  constructor(sink: FrameSink, maxFrameBytes: number, expectPreface: boolean) {
+    this.sink = sink;
+    this.maxFrameBytes = maxFrameBytes;
+    this.prefaceLeft = expectPreface ? PREFACE.length : 0;
+  }
+
+  push(chunk: Buffer): void {
+    if (this.stopped) return;
+    let buffer = chunk;
+    if (this.prefix !== undefined) {
+      // At most one frame that is not cut through, so at most maxFrameBytes and a header.
+      buffer = Buffer.concat([this.prefix, chunk]);
+      this.prefix = undefined;
+    }
+    let at = 0;
+    if (this.prefaceLeft > 0) {
+      at = this.readPreface(buffer);
+      if (at < 0) return;
+    }
+    at = this.readFrames(buffer, at);
+    if (at < buffer.length && !this.stopped) this.prefix = at === 0 ? buffer : buffer.subarray(at);
+  }
+
+  /** Offset behind the preface, or -1 when there is nothing more to read now. */
+  private readPreface(buffer: Buffer): number {
+    const length = Math.min(PREFACE.length, buffer.length);
+    if (buffer.compare(PREFACE, 0, length, 0, length) !== 0) {
+      const text = buffer.toString('latin1', 0, Math.min(buffer.length, 8));
+      if (HTTP1_METHODS.some((method) => method.length > text.length && method.startsWith(text))) {
+        this.prefix = buffer;
+        return -1;
+      }
+      this.stopped = true;
+      this.sink.onBadPreface(HTTP1_METHODS.some((method) => text.startsWith(method)));
+      return -1;
+    }
+    if (length < PREFACE.length) {
+      this.prefix = buffer;
+      return -1;
+    }
+    this.prefaceLeft = 0;
+    this.sink.onPreface();
+    return length;
+  }
+
+  private readFrames(buffer: Buffer, from: number): number {
+    const sink = this.sink;
+    const length = buffer.length;
+    let at = from;
+    if (this.dataLeft > 0) {
+      const bytes = Math.min(this.dataLeft, length - at);
+      this.dataLeft -= bytes;
+      at += bytes;
+      if (bytes > 0) sink.onDataMore(buffer, at - bytes, at, this.dataLeft === 0);
+    }
+    while (length - at >= FRAME_HEADER_BYTES && !this.stopped) {
+      const payloadBytes = (buffer[at]! << 16) | (buffer[at + 1]! << 8) | buffer[at + 2]!;
+      const type = buffer[at + 3]!;
+      const flags = buffer[at + 4]!;
+      // The reserved bit is to be ignored (RFC 9113 §4.1).
+      const streamId = readUint32(buffer, at + 5) & 0x7fffffff;
+      if (payloadBytes > this.maxFrameBytes) {
+        this.stopped = true;
+        sink.onOversizeFrame(type, streamId, payloadBytes);
+        return length;
+      }
+      const start = at + FRAME_HEADER_BYTES;
+      const end = start + payloadBytes;
+      if (end > length) {
+        const here = length - start;
+        if (type !== FrameType.DATA || here < CUT_THROUGH_MIN_BYTES || (flags & PADDED) !== 0) return at;
+        this.dataLeft = payloadBytes - here;
+        sink.onData(streamId, flags, payloadBytes, buffer, start, length, false);
+        return length;
+      }
+      at = end;
+      if (type === FrameType.DATA) sink.onData(streamId, flags, payloadBytes, buffer, start, end, true);
+      else sink.onFrame(type, flags, streamId, buffer, start, end);
+    }
+    return at;
+  }
+}

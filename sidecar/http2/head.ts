@@ -1,0 +1,153 @@
+import type { HeaderList } from './hpack/header-list.ts';
+
+export type HeadKind = 'request' | 'response' | 'trailers';
+
+/**
+ * What HTTP/2 itself needs to know of a header list: the pseudo-header fields and whether the list is well formed
+ * (RFC 9113 §8.2 and §8.3). Derived once for each decoded list and kept in its `view`.
+ */
+export class MessageHead {
+  readonly kind: HeadKind;
+  /** Why the message is malformed (§8.1.1), if it is. */
+  malformed: string | undefined = undefined;
+  method = '';
+  path = '';
+  scheme = '';
+  authority = '';
+  status = 0;
+  /** -1 without a content-length. */
+  contentLength = -1;
+  /** A slot for the layer above, for what it derives from the same list. */
+  derived: unknown = undefined;
+
+  constructor(kind: HeadKind) {
+    this.kind = kind;
+  }
+}
+
+/** The head of a list, from its `view` when the list came from the decoder's memo and was seen before. */
+export function headOf(list: HeaderList, kind: HeadKind): MessageHead {
+  const known = list.view;
+  if (known instanceof MessageHead && known.kind === kind) return known;
+  const head = new MessageHead(kind);
+  head.malformed = examine(list, head);
+  list.view = head;
+  return head;
+}
+
+/** RFC 9113 §8.2.1 allows these characters in a lower-case field name (RFC 9110 §5.6.2's token without A-Z). */
+const NAME_CHARS = new Uint8Array(256);
+for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_CHARS[char.charCodeAt(0)] = 1;
+
+const BAD_VALUE = /[\0\r\n]|^[ \t]|[ \t]$/;
+
+function isFieldName(name: string): boolean {
+  if (name.length === 0) return false;
+  for (let i = 0; i < name.length; i++) {
+    if (NAME_CHARS[name.charCodeAt(i)] !== 1) return false;
+  }
+  return true;
+}
+
+function examine(list: HeaderList, head: MessageHead): string | undefined {
+  const fields = list.fields;
+  let regular = false;
+  let seen = 0;
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i]!;
+    const value = fields[i + 1]!;
+    if (BAD_VALUE.test(value)) return `the value of ${printable(name)} has a forbidden character`;
+    if (name.charCodeAt(0) === 0x3a /* : */) {
+      if (regular) return 'a pseudo-header field follows a regular one';
+      const bit = pseudo(head, name, value);
+      if (bit === 0) return `${printable(name)} is not a pseudo-header field of ${head.kind}`;
+      if ((seen & bit) !== 0) return `${name} appears twice`;
+      seen |= bit;
+      continue;
+    }
+    regular = true;
+    if (!isFieldName(name)) return `the field name ${printable(name)} is not lower-case HTTP`;
+    const fault = regularField(head, name, value);
+    if (fault !== undefined) return fault;
+  }
+  // A list that was cut for its size is answered as too large, not as malformed.
+  return list.oversize ? undefined : missing(head, seen);
+}
+
+const METHOD = 1;
+const SCHEME = 2;
+const AUTHORITY = 4;
+const PATH = 8;
+const STATUS = 16;
+
+/** Stores a pseudo-header field; 0 when it has no place in this kind of message (RFC 9113 §8.3). */
+function pseudo(head: MessageHead, name: string, value: string): number {
+  if (head.kind === 'request') {
+    switch (name) {
+      case ':method':
+        head.method = value;
+        return METHOD;
+      case ':scheme':
+        head.scheme = value;
+        return SCHEME;
+      case ':authority':
+        head.authority = value;
+        return AUTHORITY;
+      case ':path':
+        head.path = value;
+        return PATH;
+      default:
+        return 0;
+    }
+  }
+  if (head.kind === 'response' && name === ':status') {
+    head.status = /^[1-9]\d\d$/.test(value) ? Number(value) : 0;
+    return STATUS;
+  }
+  return 0;
+}
+
+function regularField(head: MessageHead, name: string, value: string): string | undefined {
+  switch (name) {
+    case 'connection':
+    case 'keep-alive':
+    case 'proxy-connection':
+    case 'transfer-encoding':
+    case 'upgrade':
+      return `${name} belongs to HTTP/1.1 (RFC 9113 §8.2.2)`;
+    case 'te':
+      return value === 'trailers' ? undefined : 'te may only say trailers (RFC 9113 §8.2.2)';
+    case 'content-length': {
+      const length = /^\d{1,15}$/.test(value) ? Number(value) : -1;
+      if (length < 0) return 'content-length is not a number';
+      if (head.contentLength >= 0 && head.contentLength !== length) return 'two content-lengths that differ';
+      head.contentLength = length;
+      return undefined;
+    }
+    case 'host':
+      if (head.authority === '') head.authority = value;
+      return undefined;
+    default:
+      return undefined;
+  }
+}
+
+function missing(head: MessageHead, seen: number): string | undefined {
+  if (head.kind === 'trailers') return undefined;
+  if (head.kind === 'response') return head.status === 0 ? ':status is missing or not a status' : undefined;
+  if ((seen & METHOD) === 0 || head.method === '') return ':method is missing';
+  if (head.method === 'CONNECT') {
+    // RFC 9113 §8.5
+    return (seen & (SCHEME | PATH)) !== 0 ? 'CONNECT must not have :scheme or :path' : undefined;
+  }
+  if ((seen & SCHEME) === 0) return ':scheme is missing';
+  if ((seen & PATH) === 0 || head.path === '') return ':path is missing';
+  const first = head.path.charCodeAt(0);
+  if (first !== 0x2f /* / */ && !(head.path === '*' && head.method === 'OPTIONS'))
+    return ':path is not a path';
+  return undefined;
+}
+
+function printable(name: string): string {
+  return JSON.stringify(name.slice(0, 64));
+}

@@ -1,0 +1,73 @@
+import { Flag, FrameType } from './frame.ts';
+import { HpackEncoder, literalSize, writeLiteral } from './hpack/encoder.ts';
+import type { HeaderList } from './hpack/header-list.ts';
+import type { FrameWriter } from './writer.ts';
+
+/** Below this a loop beats the call into native code that Buffer.copy makes. */
+const LOOP_MAX_BYTES = 64;
+
+/** Encodes header lists and writes them as HEADERS and, when they are large, CONTINUATION frames (RFC 9113 §6.10). */
+export class HeaderSender {
+  readonly encoder = new HpackEncoder();
+  private readonly writer: FrameWriter;
+
+  constructor(writer: FrameWriter) {
+    this.writer = writer;
+  }
+
+  /**
+   * @param extra further fields (name, value, …) that belong to this call only; written as literals behind the
+   *   list, so that the list's own encoding can be remembered
+   */
+  send(
+    streamId: number,
+    list: HeaderList,
+    extra: readonly string[] | undefined,
+    endStream: boolean,
+    maxFrameBytes: number,
+  ): void {
+    const encoder = this.encoder;
+    encoder.encode(list);
+    const blockBytes = encoder.blockEnd;
+    let bytes = blockBytes;
+    if (extra !== undefined) {
+      for (let i = 0; i < extra.length; i += 2) bytes += literalSize(extra[i]!, extra[i + 1]!);
+    }
+    const endFlag = endStream ? Flag.END_STREAM : 0;
+    if (bytes > maxFrameBytes) {
+      this.sendInPieces(streamId, extra, bytes, endFlag, maxFrameBytes);
+      return;
+    }
+    let at = this.writer.beginFrame(bytes, FrameType.HEADERS, Flag.END_HEADERS | endFlag, streamId);
+    const out = this.writer.buffer;
+    const block = encoder.block;
+    if (blockBytes <= LOOP_MAX_BYTES) {
+      for (let i = 0; i < blockBytes; i++) out[at++] = block[i]!;
+    } else {
+      at += block.copy(out, at, 0, blockBytes);
+    }
+    if (extra !== undefined) {
+      for (let i = 0; i < extra.length; i += 2) at = writeLiteral(out, at, extra[i]!, extra[i + 1]!);
+    }
+  }
+
+  private sendInPieces(
+    streamId: number,
+    extra: readonly string[] | undefined,
+    bytes: number,
+    endFlag: number,
+    maxFrameBytes: number,
+  ): void {
+    const whole = Buffer.allocUnsafe(bytes);
+    let at = this.encoder.block.copy(whole, 0, 0, this.encoder.blockEnd);
+    if (extra !== undefined) {
+      for (let i = 0; i < extra.length; i += 2) at = writeLiteral(whole, at, extra[i]!, extra[i + 1]!);
+    }
+    for (let start = 0; start < bytes; start += maxFrameBytes) {
+      const end = Math.min(start + maxFrameBytes, bytes);
+      const type = start === 0 ? FrameType.HEADERS : FrameType.CONTINUATION;
+      const flags = (start === 0 ? endFlag : 0) | (end === bytes ? Flag.END_HEADERS : 0);
+      this.writer.frame(type, flags, streamId, whole, start, end);
+    }
+  }
+}

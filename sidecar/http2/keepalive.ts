@@ -1,0 +1,85 @@
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import type { Connection } from './connection.ts';
+import { ConnectionError } from './errors.ts';
+import { ErrorCode } from './frame.ts';
+
+export interface KeepaliveOptions {
+  /** Silence after which a PING asks whether the peer is there; 0 is off. */
+  readonly timeMs: number;
+  /** How long the answer may take. */
+  readonly timeoutMs: number;
+  /** Whether a connection without streams is asked too. */
+  readonly withoutStreams: boolean;
+}
+
+/** What servers that enforce gRFC A8 by default bear between pings when no data moved. */
+const POLITE_INTERVAL_MS = 300_000;
+const POLITE_PINGS = 2;
+
+/**
+ * Finds dead peers (gRFC A8, A9): after `timeMs` of silence a PING, and without any byte within `timeoutMs` the
+ * connection is closed. An agent may be silent for minutes while its model thinks, and a strict server answers the
+ * third PING without data with GOAWAY `too_many_pings`, which would kill the call it was to protect. So unless the
+ * peer said that PINGs are welcome (another sidecar does), two are sent and then one each five minutes.
+ *
+ *     listening ──silent for timeMs──▶ asking ──any byte──▶ listening
+ *                                        └──timeoutMs──▶ connection closed
+ */
+export class Keepalive extends Timer {
+  private readonly connection: Connection;
+  private readonly wheel: TimerWheel;
+  private readonly options: KeepaliveOptions;
+  private askedAtMs = 0;
+  private asking = false;
+  private pingsWithoutData = 0;
+  private progressSeen = 0;
+
+  constructor(connection: Connection, wheel: TimerWheel, options: KeepaliveOptions) {
+    super();
+    this.connection = connection;
+    this.wheel = wheel;
+    this.options = options;
+  }
+
+  start(): void {
+    if (this.options.timeMs > 0) this.wheel.arm(this, this.connection.lastReadAtMs + this.options.timeMs);
+  }
+
+  stop(): void {
+    this.wheel.cancel(this);
+  }
+
+  override onTimeout(nowMs: number): void {
+    const { connection, wheel, options } = this;
+    if (connection.closed) return;
+    if (this.asking) {
+      this.asking = false;
+      if (connection.lastReadAtMs < this.askedAtMs) {
+        const message = `no answer to a keepalive PING within ${options.timeoutMs} ms`;
+        connection.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'keepalive'));
+        connection.socket.destroy();
+        return;
+      }
+    }
+    const dueAtMs = connection.lastReadAtMs + options.timeMs;
+    if (nowMs < dueAtMs || (connection.streams.size === 0 && !options.withoutStreams)) {
+      wheel.arm(this, Math.max(dueAtMs, nowMs + 1));
+      return;
+    }
+    if (connection.receiver.progress !== this.progressSeen) {
+      this.progressSeen = connection.receiver.progress;
+      this.pingsWithoutData = 0;
+    }
+    if (!connection.peer.pingsWelcome && this.pingsWithoutData >= POLITE_PINGS) {
+      if (nowMs - this.askedAtMs < POLITE_INTERVAL_MS) {
+        wheel.arm(this, this.askedAtMs + POLITE_INTERVAL_MS);
+        return;
+      }
+    }
+    this.pingsWithoutData++;
+    this.asking = true;
+    this.askedAtMs = nowMs;
+    connection.control.ping(() => {});
+    wheel.arm(this, nowMs + options.timeoutMs);
+  }
+}

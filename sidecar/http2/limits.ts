@@ -1,0 +1,96 @@
+/**
+ * What one peer may make us do. Each limit has its stated answer, so that a flood costs the connection that
+ * sends it and nobody else.
+ */
+export interface ConnectionLimits {
+  /** Most streams a peer may have open; one more is refused with REFUSED_STREAM. */
+  readonly maxConcurrentStreams: number;
+  /** Largest decoded header list (RFC 9113 §6.5.2 counts 32 bytes a field); above it the call is answered, not the connection. */
+  readonly maxHeaderListBytes: number;
+  /** Largest encoded header block over all its CONTINUATION frames; above it GOAWAY ENHANCE_YOUR_CALM. */
+  readonly maxHeaderBlockBytes: number;
+  /** Most CONTINUATION frames of one block, empty ones too (CVE-2024-27316's kind of flood). */
+  readonly maxContinuations: number;
+  /** Receive window of a stream: the most we ever hold of one call in one direction. */
+  readonly streamWindowBytes: number;
+  /** Receive window of a connection, given back as soon as bytes arrive while `maxBufferedBytes` allows it. */
+  readonly connectionWindowBytes: number;
+  /** Bytes of one connection that wait for slow readers; above it the connection's window is no longer given back. */
+  readonly maxBufferedBytes: number;
+}
+
+export const DEFAULT_LIMITS: ConnectionLimits = {
+  maxConcurrentStreams: 1024,
+  maxHeaderListBytes: 65_536,
+  maxHeaderBlockBytes: 65_536,
+  maxContinuations: 16,
+  streamWindowBytes: 262_144,
+  connectionWindowBytes: 4_194_304,
+  maxBufferedBytes: 33_554_432,
+};
+
+/** A bucket that refills with time and with useful work; empty means that the peer only makes work. */
+class Allowance {
+  private readonly capacity: number;
+  private readonly perSecond: number;
+  private tokens: number;
+  private refilledAtMs: number;
+
+  constructor(initial: number, capacity: number, perSecond: number, nowMs: number) {
+    this.capacity = capacity;
+    this.perSecond = perSecond;
+    this.tokens = initial;
+    this.refilledAtMs = nowMs;
+  }
+
+  earn(count: number): void {
+    this.tokens = Math.min(this.capacity, this.tokens + count);
+  }
+
+  /** The clock is read only when the bucket runs dry, so that a peaceful peer costs a subtraction. */
+  spend(clock: () => number): boolean {
+    if (--this.tokens >= 0) return true;
+    const nowMs = clock();
+    this.tokens = Math.min(this.capacity, ((nowMs - this.refilledAtMs) / 1000) * this.perSecond) - 1;
+    this.refilledAtMs = nowMs;
+    return this.tokens >= 0;
+  }
+}
+
+/**
+ * Counts what floods are made of. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+ * types) and resets (the peer's own, and those its errors provoke from us: CVE-2023-44487 and its successor)
+ * spend an allowance; streams that finish and data that moves earn it back. A caller that cancels much of what
+ * it starts is legal, so the allowance for resets is generous; a loop that does nothing else empties it.
+ */
+export class FloodGuard {
+  private readonly control: Allowance;
+  private readonly resets: Allowance;
+  private readonly clock: () => number;
+
+  constructor(clock: () => number) {
+    this.clock = clock;
+    const nowMs = clock();
+    this.control = new Allowance(2_000, 10_000, 100, nowMs);
+    this.resets = new Allowance(1_000, 2_000, 200, nowMs);
+  }
+
+  /** One control frame came in. False: answer GOAWAY ENHANCE_YOUR_CALM. */
+  controlFrame(): boolean {
+    return this.control.spend(this.clock);
+  }
+
+  /** A HEADERS frame, or DATA with bytes, moved in either direction: it entitles the peer to some control frames. */
+  progress(): void {
+    this.control.earn(4);
+  }
+
+  /** A stream was reset by the peer, or by us for the peer's fault. False: answer GOAWAY ENHANCE_YOUR_CALM. */
+  reset(): boolean {
+    return this.resets.spend(this.clock);
+  }
+
+  streamFinished(): void {
+    this.resets.earn(1);
+  }
+}

@@ -1,0 +1,364 @@
+import type { Connection } from './connection.ts';
+import { ConnectionError } from './errors.ts';
+import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
+import type { FrameSink } from './frame-reader.ts';
+import { headOf, type MessageHead } from './head.ts';
+import { HeaderBlock } from './header-block.ts';
+import { HpackDecoder } from './hpack/decoder.ts';
+import type { HeaderList } from './hpack/header-list.ts';
+import type { Stream } from './streams.ts';
+
+const HPACK_TABLE_BYTES = 4096;
+
+/** Answer to an HTTP/1 request: said in its own protocol, so that a person with a browser or curl can read it. */
+const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge, not HTTP/1.1. Use a gRPC client (or curl --http2-prior-knowledge).\n`;
+
+/** What comes in on a connection: header blocks and DATA, checked against RFC 9113 and handed to the streams. */
+export class Receiver implements FrameSink {
+  private readonly connection: Connection;
+  private readonly decoder: HpackDecoder;
+  private readonly block: HeaderBlock;
+  /** Bytes the peer may still send on the connection. */
+  private window: number;
+  private unacknowledged = 0;
+  /** Bytes that wait for slow readers, over all streams of this connection. */
+  private bufferedBytes = 0;
+  /** The stream of the DATA frame that is being cut through, if it is still wanted. */
+  private cutStream: Stream | undefined = undefined;
+  private cutEndStream = false;
+  /** HEADERS and DATA frames so far: what makes a strict server forgive our PINGs. */
+  progress = 0;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+    const { limits } = connection;
+    this.decoder = new HpackDecoder({
+      maxTableBytes: HPACK_TABLE_BYTES,
+      maxListBytes: limits.maxHeaderListBytes,
+    });
+    this.block = new HeaderBlock(limits);
+    this.window = limits.connectionWindowBytes;
+  }
+
+  onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
+    const connection = this.connection;
+    if (this.block.streamId !== 0) {
+      if (type !== FrameType.CONTINUATION || streamId !== this.block.streamId) {
+        connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'a header block was interrupted by another frame');
+        return;
+      }
+      this.continueBlock(flags, buffer, start, end);
+      return;
+    }
+    if (!connection.control.settingsReceived && type !== FrameType.SETTINGS) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'the first frame must be SETTINGS');
+      return;
+    }
+    if (type === FrameType.HEADERS) this.onHeadersFrame(flags, streamId, buffer, start, end);
+    else if (type === FrameType.CONTINUATION) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'CONTINUATION without HEADERS');
+    } else connection.control.onFrame(type, flags, streamId, buffer, start, end);
+  }
+
+  private onHeadersFrame(flags: number, streamId: number, buffer: Buffer, from: number, to: number): void {
+    const connection = this.connection;
+    let start = from;
+    let end = to;
+    if (streamId === 0) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'HEADERS needs a stream');
+      return;
+    }
+    if ((flags & Flag.PADDED) !== 0) {
+      if (end > start) end -= buffer[start]!;
+      start++;
+    }
+    let selfDependent = false;
+    if ((flags & Flag.PRIORITY) !== 0) {
+      selfDependent = end - start >= 5 && (readUint32(buffer, start) & 0x7fffffff) === streamId;
+      start += 5;
+    }
+    if (start > end) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'HEADERS is shorter than its padding and priority');
+      return;
+    }
+    const endStream = (flags & Flag.END_STREAM) !== 0;
+    if ((flags & Flag.END_HEADERS) !== 0) {
+      this.onBlock(streamId, endStream, selfDependent, buffer, start, end);
+      return;
+    }
+    this.block.begin(streamId, endStream, selfDependent);
+    this.gather(buffer, start, end);
+  }
+
+  private continueBlock(flags: number, buffer: Buffer, start: number, end: number): void {
+    if (!this.gather(buffer, start, end)) return;
+    if ((flags & Flag.END_HEADERS) === 0) return;
+    const { streamId, endStream, selfDependent } = this.block;
+    const whole = this.block.finish();
+    this.onBlock(streamId, endStream, selfDependent, whole, 0, whole.length);
+  }
+
+  private gather(buffer: Buffer, start: number, end: number): boolean {
+    const code = this.block.add(buffer, start, end);
+    if (code === 0) return true;
+    this.connection.fail('peer', code, 'a header block is too large; send fewer or shorter fields');
+    return false;
+  }
+
+  private onBlock(
+    streamId: number,
+    endStream: boolean,
+    selfDependent: boolean,
+    buffer: Buffer,
+    start: number,
+    end: number,
+  ): void {
+    const connection = this.connection;
+    // Decoded even when nobody wants it: the tables of both ends must stay the same (RFC 9113 §4.3).
+    const list = this.decoder.decode(buffer, start, end);
+    if (list === undefined) {
+      connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
+      return;
+    }
+    connection.flood.progress();
+    this.progress++;
+    const stream = connection.streams.get(streamId);
+    if (stream === undefined) {
+      if (connection.role === 'server') this.onRequest(streamId, list, endStream, selfDependent);
+      else if (connection.control.isIdle(streamId)) {
+        connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'HEADERS on a stream that was not opened');
+      }
+      return;
+    }
+    if (stream.remoteEnded)
+      connection.streamError(stream, ErrorCode.STREAM_CLOSED, 'HEADERS behind END_STREAM');
+    else if (connection.role === 'server') this.onTrailers(stream, list, endStream);
+    else if (stream.headReceived) this.onTrailers(stream, list, endStream);
+    else this.onResponse(stream, list, endStream);
+  }
+
+  private onRequest(streamId: number, list: HeaderList, endStream: boolean, selfDependent: boolean): void {
+    const connection = this.connection;
+    if ((streamId & 1) === 0) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'a client begins odd streams only');
+      return;
+    }
+    if (streamId <= connection.lastPeerStreamId) {
+      const how = connection.closedStreams.find(streamId);
+      if (how === 'ended') connection.fail('peer', ErrorCode.STREAM_CLOSED, 'HEADERS on a closed stream');
+      else if (how === 'forgotten') connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'stream ids must rise');
+      return;
+    }
+    connection.lastPeerStreamId = streamId;
+    if (streamId > connection.goaway.lastStreamId) return;
+    if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
+      connection.refuse(streamId, ErrorCode.REFUSED_STREAM);
+      return;
+    }
+    const head = headOf(list, 'request');
+    if (head.malformed !== undefined || selfDependent || (endStream && head.contentLength > 0)) {
+      connection.refuse(streamId, ErrorCode.PROTOCOL_ERROR);
+      return;
+    }
+    const stream = connection.acceptStream(streamId);
+    stream.headReceived = true;
+    stream.expectedBytes = head.contentLength;
+    stream.remoteEnded = endStream;
+    connection.owner.onStream(stream, list, head, endStream);
+  }
+
+  private onTrailers(stream: Stream, list: HeaderList, endStream: boolean): void {
+    const head = headOf(list, 'trailers');
+    if (!endStream)
+      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
+    else if (head.malformed !== undefined)
+      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, head.malformed);
+    else this.deliverHeaders(stream, list, head, true);
+  }
+
+  private onResponse(stream: Stream, list: HeaderList, endStream: boolean): void {
+    const head = headOf(list, 'response');
+    const interim = head.status >= 100 && head.status < 200;
+    if (head.malformed !== undefined || (interim && endStream)) {
+      const message = head.malformed ?? 'an interim response must not end the stream';
+      this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, message);
+      return;
+    }
+    if (!interim) stream.headReceived = true;
+    // A Trailers-Only response may carry the length of what it would have had (RFC 9110 §8.6): only DATA counts.
+    if (!endStream && !interim) stream.expectedBytes = head.contentLength;
+    this.deliverHeaders(stream, list, head, endStream);
+  }
+
+  private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
+    if (endStream) {
+      if (stream.expectedBytes > 0) {
+        this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'less DATA than content-length says');
+        return;
+      }
+      stream.remoteEnded = true;
+    }
+    stream.handler.onHeaders(stream, list, head, endStream);
+    if (endStream && stream.localEnded) this.connection.closeStream(stream, false);
+  }
+
+  onData(
+    streamId: number,
+    flags: number,
+    frameBytes: number,
+    buffer: Buffer,
+    from: number,
+    to: number,
+    complete: boolean,
+  ): void {
+    const connection = this.connection;
+    this.cutStream = undefined;
+    if (this.block.streamId !== 0 || !connection.control.settingsReceived || streamId === 0) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA in a place where it may not be');
+      return;
+    }
+    if (frameBytes > this.window) {
+      connection.fail('peer', ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window");
+      return;
+    }
+    this.window -= frameBytes;
+    this.unacknowledged += frameBytes;
+    this.acknowledgeConnection();
+    this.progress++;
+    const stream = connection.streams.get(streamId);
+    if (stream === undefined) {
+      this.onLateData(streamId);
+      return;
+    }
+    if (stream.remoteEnded || !stream.headReceived) {
+      const code = stream.remoteEnded ? ErrorCode.STREAM_CLOSED : ErrorCode.PROTOCOL_ERROR;
+      connection.streamError(
+        stream,
+        code,
+        stream.remoteEnded ? 'DATA behind END_STREAM' : 'DATA before HEADERS',
+      );
+      return;
+    }
+    if (frameBytes > stream.receiveWindow) {
+      connection.streamError(stream, ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the stream's window");
+      return;
+    }
+    stream.receiveWindow -= frameBytes;
+    let start = from;
+    let end = to;
+    if ((flags & Flag.PADDED) !== 0) {
+      const padding = frameBytes > 0 ? buffer[start]! + 1 : 1;
+      if (padding > frameBytes) {
+        connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA is shorter than its padding');
+        return;
+      }
+      start++;
+      end -= padding - 1;
+      this.acknowledge(stream, padding);
+    }
+    const endStream = (flags & Flag.END_STREAM) !== 0;
+    if (frameBytes > 0) connection.flood.progress();
+    else if (!endStream && !connection.flood.controlFrame()) {
+      connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many empty DATA frames');
+      return;
+    }
+    if (!complete) {
+      this.cutStream = stream;
+      this.cutEndStream = endStream;
+    }
+    this.deliverData(stream, buffer, start, end, endStream && complete);
+  }
+
+  onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void {
+    const stream = this.cutStream;
+    if (complete) this.cutStream = undefined;
+    if (stream === undefined || stream.closed) return;
+    this.deliverData(stream, buffer, start, end, complete && this.cutEndStream);
+  }
+
+  private deliverData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): void {
+    const connection = this.connection;
+    const bytes = end - start;
+    if (stream.expectedBytes >= 0) {
+      stream.expectedBytes -= bytes;
+      if (stream.expectedBytes < 0 || (endStream && stream.expectedBytes > 0)) {
+        connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'DATA does not add up to content-length');
+        return;
+      }
+    }
+    if (endStream) stream.remoteEnded = true;
+    const taken = stream.handler.onData(stream, buffer, start, end, endStream);
+    if (stream.closed) return;
+    if (taken < bytes) {
+      stream.unconsumed += bytes - taken;
+      this.bufferedBytes += bytes - taken;
+    }
+    if (endStream) {
+      if (stream.localEnded) connection.closeStream(stream, false);
+    } else if (taken > 0) this.acknowledge(stream, taken);
+  }
+
+  private onLateData(streamId: number): void {
+    const connection = this.connection;
+    if (connection.control.isIdle(streamId)) {
+      connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA on an idle stream');
+    } else if (connection.role === 'server' && connection.closedStreams.find(streamId) !== 'reset-by-us') {
+      connection.refuse(streamId, ErrorCode.STREAM_CLOSED);
+    }
+  }
+
+  /** Gives consumed bytes back to the stream's window, half a window at a time. */
+  acknowledge(stream: Stream, bytes: number): void {
+    stream.unacknowledged += bytes;
+    if (stream.remoteEnded || stream.unacknowledged < this.connection.limits.streamWindowBytes >> 1) return;
+    this.connection.writer.uint32Frame(FrameType.WINDOW_UPDATE, stream.id, stream.unacknowledged);
+    stream.receiveWindow += stream.unacknowledged;
+    stream.unacknowledged = 0;
+  }
+
+  /** Bytes that waited for a slow reader are gone. */
+  release(bytes: number): void {
+    this.bufferedBytes -= bytes;
+    this.acknowledgeConnection();
+  }
+
+  /**
+   * The connection's window does not wait for slow readers, or one of them would stop all: it is given back as
+   * bytes arrive, until what waits on this connection reaches its bound.
+   */
+  private acknowledgeConnection(): void {
+    const { limits, writer, closed } = this.connection;
+    if (this.unacknowledged < limits.connectionWindowBytes >> 1 || closed) return;
+    if (this.bufferedBytes > limits.maxBufferedBytes) return;
+    writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, this.unacknowledged);
+    this.window += this.unacknowledged;
+    this.unacknowledged = 0;
+  }
+
+  onOversizeFrame(type: number, _streamId: number, length: number): void {
+    const message = `a frame of type ${type} has ${length} bytes; at most ${DEFAULT_MAX_FRAME_BYTES} are allowed`;
+    this.connection.fail('peer', ErrorCode.FRAME_SIZE_ERROR, message);
+  }
+
+  /** A server says nothing before the preface: to an HTTP/1 client our SETTINGS would be noise. */
+  onPreface(): void {
+    this.connection.control.sendPrefaceAndSettings();
+  }
+
+  onBadPreface(http1: boolean): void {
+    const connection = this.connection;
+    if (http1) {
+      connection.socket.write(HTTP1_ANSWER);
+      connection.close(
+        new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, 'an HTTP/1 request on a gRPC port', 'http1'),
+      );
+      return;
+    }
+    connection.control.sendPrefaceAndSettings();
+    connection.fail(
+      'peer',
+      ErrorCode.PROTOCOL_ERROR,
+      'the connection does not begin with the HTTP/2 preface',
+    );
+  }
+}

@@ -1,0 +1,100 @@
+import {
+  DEFAULT_MAX_FRAME_BYTES,
+  DEFAULT_WINDOW_BYTES,
+  ErrorCode,
+  MAX_WINDOW_BYTES,
+  readUint32,
+} from './frame.ts';
+
+/** RFC 9113 §6.5.2, and RFC 8441's CONNECT protocol, which we leave off. */
+export const SettingId = {
+  HEADER_TABLE_SIZE: 1,
+  ENABLE_PUSH: 2,
+  MAX_CONCURRENT_STREAMS: 3,
+  INITIAL_WINDOW_SIZE: 4,
+  MAX_FRAME_SIZE: 5,
+  MAX_HEADER_LIST_SIZE: 6,
+  /**
+   * Ours, from the range nobody assigned: its value 1 tells the other sidecar that keepalive PINGs on calls
+   * without data are welcome here. Others ignore it, as RFC 9113 §6.5.2 asks of unknown settings.
+   */
+  OUTRIGGER_PINGS_WELCOME: 0xf0a7,
+} as const;
+
+/** What the peer last told us. Defaults are those in force before its first SETTINGS. */
+export class PeerSettings {
+  headerTableBytes = 4096;
+  /** RFC 9113 §6.5.2 sets no limit before the first SETTINGS. */
+  maxConcurrentStreams = Number.POSITIVE_INFINITY;
+  initialWindowBytes = DEFAULT_WINDOW_BYTES;
+  maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
+  maxHeaderListBytes = Number.POSITIVE_INFINITY;
+  pingsWelcome = false;
+}
+
+export interface SettingsFault {
+  readonly code: number;
+  readonly message: string;
+}
+
+/**
+ * Applies one SETTINGS payload, entry by entry in order (RFC 9113 §6.5.3).
+ *
+ * @param fromServer whether the payload came from a server, which must not enable push (§6.5.2)
+ * @returns undefined, or the connection error the payload deserves
+ */
+export function applySettings(
+  peer: PeerSettings,
+  buffer: Buffer,
+  start: number,
+  end: number,
+  fromServer: boolean,
+): SettingsFault | undefined {
+  for (let at = start; at + 6 <= end; at += 6) {
+    const id = (buffer[at]! << 8) | buffer[at + 1]!;
+    const value = readUint32(buffer, at + 2);
+    switch (id) {
+      case SettingId.HEADER_TABLE_SIZE:
+        peer.headerTableBytes = value;
+        break;
+      case SettingId.ENABLE_PUSH:
+        if (value > 1 || (fromServer && value === 1)) {
+          return {
+            code: ErrorCode.PROTOCOL_ERROR,
+            message: `SETTINGS_ENABLE_PUSH must not be ${value} here`,
+          };
+        }
+        break;
+      case SettingId.MAX_CONCURRENT_STREAMS:
+        peer.maxConcurrentStreams = value;
+        break;
+      case SettingId.INITIAL_WINDOW_SIZE:
+        if (value > MAX_WINDOW_BYTES) {
+          return {
+            code: ErrorCode.FLOW_CONTROL_ERROR,
+            message: `SETTINGS_INITIAL_WINDOW_SIZE ${value} is above 2^31-1`,
+          };
+        }
+        peer.initialWindowBytes = value;
+        break;
+      case SettingId.MAX_FRAME_SIZE:
+        if (value < DEFAULT_MAX_FRAME_BYTES || value > 2 ** 24 - 1) {
+          return {
+            code: ErrorCode.PROTOCOL_ERROR,
+            message: `SETTINGS_MAX_FRAME_SIZE ${value} is out of range`,
+          };
+        }
+        peer.maxFrameBytes = value;
+        break;
+      case SettingId.MAX_HEADER_LIST_SIZE:
+        peer.maxHeaderListBytes = value;
+        break;
+      case SettingId.OUTRIGGER_PINGS_WELCOME:
+        peer.pingsWelcome = value === 1;
+        break;
+      default:
+        break;
+    }
+  }
+  return undefined;
+}

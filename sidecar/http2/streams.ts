@@ -1,0 +1,131 @@
+import type { Connection } from './connection.ts';
+import type { StreamFailure } from './errors.ts';
+import type { MessageHead } from './head.ts';
+import type { HeaderList } from './hpack/header-list.ts';
+
+/** What a stream tells the one who uses it. No method may throw. */
+export interface StreamHandler {
+  /**
+   * Header fields arrived. A client sees interim heads (1xx), the response head and trailers; a server sees the
+   * request's trailers here (the request's own head comes through `ConnectionOwner.onStream`).
+   */
+  onHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+  /**
+   * `buffer[start, end)` arrived. Answers how many of these bytes are done with; the rest must be reported with
+   * `Connection.consume` later, and until then they count against the stream's window. The buffer stays valid.
+   */
+  onData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number;
+  /** Bytes which `sendData` had to queue have now been written. */
+  onDataSent(stream: Stream, bytes: number): void;
+  /** The stream ended without END_STREAM. Nothing more comes. */
+  onFailed(stream: Stream, failure: StreamFailure): void;
+}
+
+interface QueuedChunk {
+  readonly buffer: Buffer;
+  start: number;
+  readonly end: number;
+}
+
+/** DATA, and what comes behind it, that waits for a window or for the socket. Bounded by the source's own window. */
+export class SendQueue {
+  readonly chunks: QueuedChunk[] = [];
+  endStream = false;
+  trailers: HeaderList | undefined = undefined;
+  trailersExtra: readonly string[] | undefined = undefined;
+
+  push(buffer: Buffer, start: number, end: number): void {
+    // A short slice must not keep a whole 64 KiB read alive while its reader sleeps.
+    const length = end - start;
+    if (length * 4 < buffer.buffer.byteLength && length <= 16_384) {
+      const copy = Buffer.allocUnsafeSlow(length);
+      buffer.copy(copy, 0, start, end);
+      this.chunks.push({ buffer: copy, start: 0, end: length });
+      return;
+    }
+    this.chunks.push({ buffer, start, end });
+  }
+}
+
+/**
+ * One HTTP/2 stream (RFC 9113 §5.1). Two flags and an end make up the states we need; push is off on both sides.
+ *
+ *                     HEADERS sent or received
+ *         idle ───────────────────────────────────▶ open
+ *                                                  │    │
+ *                          END_STREAM sent         │    │   END_STREAM received
+ *              (localEnded) ◀──────────────────────┘    └───────────────▶ (remoteEnded)
+ *                   │                                                          │
+ *                   │ END_STREAM received,                  END_STREAM sent,   │
+ *                   │ RST_STREAM either way              RST_STREAM either way │
+ *                   └──────────────────────▶ closed ◀──────────────────────────┘
+ */
+export class Stream {
+  readonly connection: Connection;
+  readonly id: number;
+  handler: StreamHandler;
+
+  localEnded = false;
+  remoteEnded = false;
+  closed = false;
+  /** The final (not 1xx) head of the peer arrived: a further HEADERS frame is trailers. */
+  headReceived = false;
+  /** Reset with NO_ERROR as soon as our side has ended. */
+  stopWhenEnded = false;
+
+  /** Bytes we may still send. May go below zero when the peer shrinks its initial window (RFC 9113 §6.9.2). */
+  sendWindow: number;
+  /** Bytes the peer may still send. */
+  receiveWindow: number;
+  /** Consumed bytes for which no WINDOW_UPDATE was sent yet. */
+  unacknowledged = 0;
+  /** Received bytes the handler has not finished with. */
+  unconsumed = 0;
+  /** What `content-length` still promises; -1 without one. */
+  expectedBytes = -1;
+
+  queue: SendQueue | undefined = undefined;
+
+  constructor(
+    connection: Connection,
+    id: number,
+    handler: StreamHandler,
+    sendWindow: number,
+    receiveWindow: number,
+  ) {
+    this.connection = connection;
+    this.id = id;
+    this.handler = handler;
+    this.sendWindow = sendWindow;
+    this.receiveWindow = receiveWindow;
+  }
+}
+
+const REMEMBERED = 256;
+
+/**
+ * The last stream ids that ended, and whether we reset them: late frames on a stream that we reset are to be
+ * ignored (RFC 9113 §5.4.2), on one that ended in order they are an error (§5.1), and ids that were skipped are
+ * a different error.
+ */
+export class ClosedStreams {
+  /** Created with the first entry: idle connections have none. Negative: reset by us. */
+  private ids: Int32Array | undefined = undefined;
+  private next = 0;
+
+  add(id: number, resetByUs: boolean): void {
+    this.ids ??= new Int32Array(REMEMBERED);
+    this.ids[this.next] = resetByUs ? -id : id;
+    this.next = (this.next + 1) % REMEMBERED;
+  }
+
+  find(id: number): 'reset-by-us' | 'ended' | 'forgotten' {
+    const ids = this.ids;
+    if (ids === undefined) return 'forgotten';
+    for (let i = 0; i < REMEMBERED; i++) {
+      if (ids[i] === -id) return 'reset-by-us';
+      if (ids[i] === id) return 'ended';
+    }
+    return 'forgotten';
+  }
+}

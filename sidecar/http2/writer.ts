@@ -1,0 +1,142 @@
+import type { Socket } from 'node:net';
+import { type Flushable, markDirty } from './flush-queue.ts';
+import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './frame.ts';
+
+const SLAB_BYTES = 65_536;
+/** Below this much room a slab that the kernel still reads from is left to it, and a new one is begun. */
+const SLAB_MIN_ROOM = 8_192;
+/** Payloads up to this size are copied into the slab; larger ones go by reference in the same writev. */
+const COPY_MAX_BYTES = 2_048;
+/** Below this a loop beats the call into native code that Buffer.copy makes. */
+const LOOP_MAX_BYTES = 96;
+
+/** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
+const spareSlabs: Buffer[] = [];
+const SPARE_SLABS_MAX = 32;
+const NO_SLAB: Buffer = Buffer.alloc(0);
+
+/**
+ * The output side of a connection: frames are laid one behind the other in a slab and leave in one write at the
+ * end of the event that caused them (`flush-queue.ts`). The slab is used again as soon as the kernel took all of it.
+ */
+export class FrameWriter implements Flushable {
+  queued = false;
+  /** The socket has more than it can take: whoever has DATA for it must wait for `onDrain`. */
+  blocked = false;
+  /** Frames handed over so far; a cheap way to ask "was anything sent since". */
+  frames = 0;
+
+  private readonly socket: Socket;
+  private slab: Buffer = NO_SLAB;
+  private start = 0;
+  private offset = 0;
+  private readonly segments: Buffer[] = [];
+  private segmentBytes = 0;
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+  }
+
+  /** Bytes written but not yet handed to the socket. */
+  get pendingBytes(): number {
+    return this.segmentBytes + this.offset - this.start;
+  }
+
+  private reserve(bytes: number): void {
+    if (this.offset + bytes > this.slab.length) {
+      this.sealSlab();
+      this.slab =
+        bytes > SLAB_BYTES
+          ? Buffer.allocUnsafeSlow(bytes)
+          : (spareSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES));
+      this.start = 0;
+      this.offset = 0;
+    }
+    if (!this.queued) markDirty(this);
+  }
+
+  private sealSlab(): void {
+    if (this.offset > this.start) {
+      this.segmentBytes += this.offset - this.start;
+      this.segments.push(this.slab.subarray(this.start, this.offset));
+      this.start = this.offset;
+    }
+  }
+
+  /** Opens a frame of exactly `length` payload bytes and answers where in `buffer` the payload goes. */
+  beginFrame(length: number, type: number, flags: number, streamId: number): number {
+    this.reserve(FRAME_HEADER_BYTES + length);
+    this.frames++;
+    const payload = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
+    this.offset = payload + length;
+    return payload;
+  }
+
+  /** Where `beginFrame`'s payload lies. Read it again after every `beginFrame`: the slab may have been replaced. */
+  get buffer(): Buffer {
+    return this.slab;
+  }
+
+  /** A frame whose payload is one 32-bit number: WINDOW_UPDATE, RST_STREAM. */
+  uint32Frame(type: number, streamId: number, value: number): void {
+    const at = this.beginFrame(4, type, 0, streamId);
+    writeUint32(this.slab, at, value);
+  }
+
+  /** Bytes as they are, outside any frame: the preface. */
+  raw(bytes: Buffer): void {
+    this.reserve(bytes.length);
+    this.offset += bytes.copy(this.slab, this.offset);
+  }
+
+  frame(type: number, flags: number, streamId: number, source: Buffer, start: number, end: number): void {
+    const length = end - start;
+    if (length > COPY_MAX_BYTES && type === FrameType.DATA) {
+      this.reserve(FRAME_HEADER_BYTES);
+      this.frames++;
+      this.offset = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
+      this.sealSlab();
+      this.segments.push(source.subarray(start, end));
+      this.segmentBytes += length;
+      return;
+    }
+    let at = this.beginFrame(length, type, flags, streamId);
+    const slab = this.slab;
+    if (length <= LOOP_MAX_BYTES) {
+      for (let i = start; i < end; i++) slab[at++] = source[i]!;
+    } else {
+      source.copy(slab, at, start, end);
+    }
+  }
+
+  flush(): void {
+    const socket = this.socket;
+    if (this.segments.length > 0) {
+      this.sealSlab();
+      socket.cork();
+      for (const segment of this.segments) socket.write(segment);
+      this.segments.length = 0;
+      this.segmentBytes = 0;
+      socket.uncork();
+    } else if (this.offset > this.start) {
+      socket.write(this.slab.subarray(this.start, this.offset));
+    } else {
+      return;
+    }
+    if (socket.writableLength === 0) {
+      // The kernel has copied everything: nobody reads the slab any more.
+      if (this.slab.length === SLAB_BYTES && spareSlabs.length < SPARE_SLABS_MAX) spareSlabs.push(this.slab);
+      this.slab = NO_SLAB;
+      this.start = 0;
+      this.offset = 0;
+      this.blocked = false;
+      return;
+    }
+    this.blocked = socket.writableNeedDrain;
+    if (this.slab.length - this.offset < SLAB_MIN_ROOM) {
+      this.slab = NO_SLAB;
+      this.offset = 0;
+    }
+    this.start = this.offset;
+  }
+}

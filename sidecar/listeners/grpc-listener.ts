@@ -1,0 +1,207 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { parseAddress } from '../cluster/address.ts';
+import { Connection, type ConnectionOwner } from '../http2/connection.ts';
+import { ConnectionError } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import type { MessageHead } from '../http2/head.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import { Keepalive } from '../http2/keepalive.ts';
+import type { ConnectionLimits } from '../http2/limits.ts';
+import type { Stream } from '../http2/streams.ts';
+import { Call } from '../proxy/call.ts';
+import type { Pipeline } from '../proxy/pipeline.ts';
+import { reply } from '../proxy/reasons.ts';
+import type { ListenerStats } from '../telemetry/call-stats.ts';
+
+export interface GrpcListenerOptions {
+  readonly limits: ConnectionLimits;
+  readonly maxConnections: number;
+  /** Keepalive towards downstreams; `timeMs` 0 is off. */
+  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
+  /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
+  readonly maxConnectionAgeMs: number;
+}
+
+export interface GrpcListenerEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  readonly random: () => number;
+  /** A connection ended for another reason than its peer's wish; for the log. */
+  onConnectionError(listener: string, error: ConnectionError): void;
+}
+
+/** The preface and SETTINGS must have come by then; a client that connects and says nothing is closed. */
+const PREFACE_TIMEOUT_MS = 10_000;
+/** How long the PING of a graceful GOAWAY may take. */
+const GOAWAY_PING_TIMEOUT_MS = 1_000;
+
+/** The clock of one downstream connection: preface, then age, then the second GOAWAY. */
+class Lifetime extends Timer {
+  readonly connection: Connection;
+  readonly keepalive: Keepalive;
+  private readonly onEnd: () => void;
+  private goaway = false;
+
+  constructor(connection: Connection, keepalive: Keepalive, onEnd: () => void) {
+    super();
+    this.connection = connection;
+    this.keepalive = keepalive;
+    this.onEnd = onEnd;
+  }
+
+  override onTimeout(): void {
+    const { connection } = this;
+    if (!connection.ready) {
+      const message = `no HTTP/2 preface and SETTINGS within ${PREFACE_TIMEOUT_MS} ms`;
+      connection.close(new ConnectionError('peer', ErrorCode.SETTINGS_TIMEOUT, message));
+    } else if (this.goaway) {
+      connection.finishShutdown();
+    } else {
+      this.goaway = true;
+      this.onEnd();
+    }
+  }
+
+  markGoaway(): void {
+    this.goaway = true;
+  }
+}
+
+/** Accepts gRPC connections on one address and hands their calls to a pipeline. */
+export class GrpcListener implements ConnectionOwner {
+  readonly name: string;
+  private readonly pipeline: Pipeline;
+  private readonly stats: ListenerStats;
+  private readonly environment: GrpcListenerEnvironment;
+  private options: GrpcListenerOptions;
+  private readonly lifetimes = new Map<Connection, Lifetime>();
+  private server: Server | undefined = undefined;
+
+  constructor(
+    name: string,
+    pipeline: Pipeline,
+    stats: ListenerStats,
+    environment: GrpcListenerEnvironment,
+    options: GrpcListenerOptions,
+  ) {
+    this.name = name;
+    this.pipeline = pipeline;
+    this.stats = stats;
+    this.environment = environment;
+    this.options = options;
+  }
+
+  /** New options hold for new connections. */
+  update(options: GrpcListenerOptions): void {
+    this.options = options;
+    if (this.server !== undefined) this.server.maxConnections = options.maxConnections;
+  }
+
+  /** @returns where it listens, with the port the system chose for port 0. Throws what `listen` throws. */
+  async listen(address: string): Promise<string> {
+    const where = parseAddress(address, { forListening: true });
+    const server = createServer({ noDelay: true }, (socket) => this.accept(socket));
+    server.maxConnections = this.options.maxConnections;
+    server.on('drop', () => this.stats.reject('too_many_connections'));
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      const listening = () => {
+        server.off('error', reject);
+        resolve();
+      };
+      if (where.kind === 'unix') server.listen(where.path, listening);
+      else server.listen(where.port, where.host, listening);
+    });
+    this.server = server;
+    const bound = server.address();
+    if (bound === null || typeof bound === 'string') return address;
+    return bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`;
+  }
+
+  private accept(socket: Socket): void {
+    const { wheel, clock } = this.environment;
+    const { keepalive: keepaliveOptions, limits } = this.options;
+    const connection = new Connection(socket, this, { role: 'server', limits, clock });
+    const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
+    const lifetime = new Lifetime(connection, keepalive, () => this.shutdown(connection));
+    this.lifetimes.set(connection, lifetime);
+    this.stats.activeConnections++;
+    wheel.arm(lifetime, clock() + PREFACE_TIMEOUT_MS);
+  }
+
+  onReady(connection: Connection): void {
+    const { wheel, clock, random } = this.environment;
+    const lifetime = this.lifetimes.get(connection);
+    if (lifetime === undefined) return;
+    lifetime.keepalive.start();
+    const ageMs = this.options.maxConnectionAgeMs;
+    if (ageMs > 0) wheel.arm(lifetime, clock() + ageMs * (0.9 + 0.2 * random()));
+    else wheel.cancel(lifetime);
+  }
+
+  onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
+    this.pipeline.accept(stream, list, head, endStream);
+  }
+
+  onCapacity(): void {
+    // A server waits for no capacity.
+  }
+
+  onGoaway(): void {
+    // The client opens no more calls; those it has are finished.
+  }
+
+  onClosed(connection: Connection, error: ConnectionError): void {
+    const lifetime = this.lifetimes.get(connection);
+    if (lifetime === undefined) return;
+    this.lifetimes.delete(connection);
+    this.environment.wheel.cancel(lifetime);
+    lifetime.keepalive.stop();
+    this.stats.activeConnections--;
+    if (error.code === ErrorCode.NO_ERROR && error.source !== 'peer') return;
+    this.stats.reject(error.reason);
+    this.environment.onConnectionError(this.name, error);
+  }
+
+  private shutdown(connection: Connection): void {
+    const { wheel, clock } = this.environment;
+    const lifetime = this.lifetimes.get(connection);
+    connection.shutdown();
+    if (lifetime === undefined || connection.closed) return;
+    lifetime.markGoaway();
+    wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
+  }
+
+  /** Accepts no more connections; those that are open go on. */
+  stopAccepting(): void {
+    this.server?.close();
+    this.server = undefined;
+  }
+
+  /** GOAWAY on every connection: calls in flight, and those on their way, are finished. */
+  drain(): void {
+    for (const connection of [...this.lifetimes.keys()]) {
+      if (connection.ready) this.shutdown(connection);
+      else connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'draining'));
+    }
+  }
+
+  get connectionCount(): number {
+    return this.lifetimes.size;
+  }
+
+  /** The time to drain is over: what still runs is ended with `draining`. */
+  endCalls(): void {
+    for (const connection of [...this.lifetimes.keys()]) {
+      for (const stream of [...connection.streams.values()]) {
+        if (stream.handler instanceof Call) {
+          stream.handler.answer(
+            reply('draining', 'the sidecar is shutting down and the call did not end in time; retry'),
+          );
+        }
+      }
+      connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'drained'));
+    }
+  }
+}

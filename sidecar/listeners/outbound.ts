@@ -1,0 +1,72 @@
+import type { ClusterListener } from '../cluster/cluster.ts';
+import { ClusterSet } from '../cluster/cluster-set.ts';
+import type { Config, OutboundConfig } from '../config/config.ts';
+import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { ConcurrencyLimit } from '../policy/admission.ts';
+import type { ProxyContext } from '../proxy/context.ts';
+import { Pipeline } from '../proxy/pipeline.ts';
+import { RuleRouter } from '../proxy/router.ts';
+import { ListenerStats } from '../telemetry/call-stats.ts';
+import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+
+/** Calls that this pod's app makes: by route to a cluster. */
+export class Outbound {
+  readonly stats = new ListenerStats('outbound');
+  readonly clusters: ClusterSet;
+  readonly context: ProxyContext;
+  readonly listener: GrpcListener;
+
+  constructor(config: Config, environment: GrpcListenerEnvironment, clusterListener: ClusterListener) {
+    const { outbound } = config;
+    this.clusters = new ClusterSet(environment, clusterListener);
+    this.context = {
+      listener: 'outbound',
+      wheel: environment.wheel,
+      clock: environment.clock,
+      // Each cluster has its own limit.
+      admission: new ConcurrencyLimit(Number.POSITIVE_INFINITY),
+      stats: this.stats,
+      localServices: undefined,
+      router: new RuleRouter([], this.clusters.clusters),
+      settings: { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes },
+      observer: undefined,
+    };
+    this.listener = new GrpcListener(
+      'outbound',
+      new Pipeline(this.context),
+      this.stats,
+      environment,
+      listenerOptions(outbound),
+    );
+    this.apply(config);
+  }
+
+  /** Takes a new configuration; the address to listen on is the caller's business. */
+  apply(config: Config): void {
+    const { outbound } = config;
+    this.clusters.apply(outbound.clusters);
+    this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters);
+    this.context.settings = { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes };
+    this.listener.update(listenerOptions(outbound));
+  }
+
+  /** @returns the address it listens on */
+  start(address: string): Promise<string> {
+    return this.listener.listen(address);
+  }
+
+  close(): void {
+    this.clusters.close();
+  }
+}
+
+function listenerOptions(outbound: OutboundConfig): GrpcListenerOptions {
+  const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = outbound.limits;
+  return {
+    limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },
+    maxConnections,
+    // Its downstream is the app in the same pod: the kernel tells when it is gone.
+    keepalive: { timeMs: 0, timeoutMs: 0 },
+    maxConnectionAgeMs: 0,
+  };
+}

@@ -1,0 +1,42 @@
+import type { TimerWheel } from '../clock/timer-wheel.ts';
+import type { MessageHead } from '../http2/head.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
+import type { ConcurrencyLimit } from '../policy/admission.ts';
+import type { ListenerStats } from '../telemetry/call-stats.ts';
+import type { Call } from './call.ts';
+import type { Router } from './router.ts';
+
+/** Told of each call's end; for the access log, and for traces later. Absent when nobody listens. */
+export interface CallObserver {
+  onCallEnd(call: Call): void;
+}
+
+/** Services that the sidecar answers itself (health). */
+export interface LocalServices {
+  /** Takes the stream over and answers true, or leaves it alone and answers false. */
+  serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean;
+}
+
+/**
+ * What the calls of one listener share. `router` and `settings` are replaced on a reload: a call reads them once,
+ * at its beginning, so no call sees half of each.
+ */
+export interface ProxyContext {
+  readonly listener: 'inbound' | 'outbound';
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  readonly admission: ConcurrencyLimit;
+  readonly stats: ListenerStats;
+  readonly localServices: LocalServices | undefined;
+  router: Router;
+  settings: ProxySettings;
+  observer: CallObserver | undefined;
+}
+
+export interface ProxySettings {
+  /** The most a call may take; 0 leaves it to the cluster. */
+  readonly timeoutMs: number;
+  /** Largest message in either direction; Infinity for no limit. */
+  readonly maxMessageBytes: number;
+}

@@ -1,0 +1,52 @@
+import { encodeStatusMessage } from '../grpc/status-message.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
+import { type LocalReply, REASON_HTTP_STATUS } from './reasons.ts';
+
+const NO_FIELDS = new HeaderList([]);
+const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
+const EMPTY = Buffer.alloc(0);
+
+/** The fields every answer of ours carries, as Trailers-Only or as trailers behind a response that had begun. */
+function replyFields(reply: LocalReply): string[] {
+  const fields = ['grpc-status', String(reply.status), 'grpc-message', encodeStatusMessage(reply.message)];
+  fields.push('outrigger-reason', reply.reason);
+  if (reply.pushbackMs !== undefined)
+    fields.push('grpc-retry-pushback-ms', String(Math.round(reply.pushbackMs)));
+  return fields;
+}
+
+/**
+ * Ends a downstream stream with an answer of ours: for gRPC a Trailers-Only response, or trailers when messages
+ * have been sent; for other HTTP/2 requests a status and a line of text, or a reset when the response had begun
+ * (a response that is cut must not look whole).
+ */
+export function sendLocalReply(
+  stream: Stream,
+  reply: LocalReply,
+  grpc: boolean,
+  responseStarted: boolean,
+): void {
+  const { connection } = stream;
+  if (grpc) {
+    connection.sendHeaders(stream, responseStarted ? NO_FIELDS : TRAILERS_ONLY, replyFields(reply), true);
+    connection.stopReceiving(stream);
+    return;
+  }
+  if (responseStarted) {
+    connection.reset(stream, 2 /* INTERNAL_ERROR */);
+    return;
+  }
+  const body = Buffer.from(`${reply.reason}: ${reply.message}\n`, 'utf8');
+  const head = [
+    ':status',
+    String(REASON_HTTP_STATUS[reply.reason]),
+    'content-type',
+    'text/plain; charset=utf-8',
+  ];
+  head.push('content-length', String(body.length), 'outrigger-reason', reply.reason);
+  connection.sendHeaders(stream, new HeaderList(head), undefined, false);
+  connection.sendData(stream, body, 0, body.length, false);
+  connection.sendData(stream, EMPTY, 0, 0, true);
+  connection.stopReceiving(stream);
+}

@@ -1,0 +1,55 @@
+import { bytesField, FieldReader, stringField, varintField, WireType } from './protobuf.ts';
+
+/** `grpc.health.v1.HealthCheckResponse.ServingStatus`. */
+export const ServingStatus = { UNKNOWN: 0, SERVING: 1, NOT_SERVING: 2, SERVICE_UNKNOWN: 3 } as const;
+export type ServingStatus = (typeof ServingStatus)[keyof typeof ServingStatus];
+
+/** The five bytes before every gRPC message, and the message. */
+export function frameMessage(message: Buffer): Buffer {
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+/** The `service` (1) of a HealthCheckRequest. */
+export function readHealthService(buffer: Buffer, start: number, end: number): string {
+  const reader = new FieldReader(buffer, start, end);
+  let service = '';
+  while (reader.next()) if (reader.field === 1 && reader.wireType === WireType.BYTES) service = reader.text();
+  return service;
+}
+
+export function writeHealthRequest(service: string): Buffer {
+  return frameMessage(service === '' ? Buffer.alloc(0) : stringField(1, service));
+}
+
+export function writeServingStatus(status: ServingStatus): Buffer {
+  return frameMessage(varintField(1, status));
+}
+
+export function readServingStatus(buffer: Buffer, start: number, end: number): ServingStatus {
+  const reader = new FieldReader(buffer, start, end);
+  let status = 0;
+  while (reader.next()) if (reader.field === 1 && reader.wireType === WireType.VARINT) status = reader.varint;
+  return (status <= 3 ? status : 0) as ServingStatus;
+}
+
+export interface AgentHealth {
+  readonly healthy: boolean;
+  readonly agentName: string;
+  readonly version: string;
+  readonly checks: Readonly<Record<string, string>>;
+}
+
+/** `agent.HealthResponse`. */
+export function writeAgentHealth(health: AgentHealth): Buffer {
+  const fields = [
+    varintField(1, health.healthy ? 1 : 0),
+    stringField(2, health.agentName),
+    stringField(3, health.version),
+  ];
+  for (const [key, value] of Object.entries(health.checks)) {
+    fields.push(bytesField(4, Buffer.concat([stringField(1, key), stringField(2, value)])));
+  }
+  return frameMessage(Buffer.concat(fields));
+}

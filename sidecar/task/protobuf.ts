@@ -1,0 +1,112 @@
+/**
+ * The little of protobuf's wire format that a sidecar needs (protobuf.dev, "Encoding"): to find a few fields of a
+ * message without decoding the rest, and to write messages of two or three fields. The agents' own messages are
+ * decoded by protobufjs; this one runs on the data path, on bytes that anyone may have sent.
+ */
+
+export const WireType = { VARINT: 0, FIXED64: 1, BYTES: 2, FIXED32: 5 } as const;
+
+/** Walks over the fields of one message in place. Malformed input ends the walk with `malformed` set. */
+export class FieldReader {
+  private buffer: Buffer;
+  private at: number;
+  private readonly end: number;
+  malformed = false;
+  field = 0;
+  wireType = 0;
+  /** A varint's value; exact to 2^53, which is enough for what is read here. */
+  varint = 0;
+  /** Where a BYTES field lies. */
+  valueStart = 0;
+  valueEnd = 0;
+
+  constructor(buffer: Buffer, start: number, end: number) {
+    this.buffer = buffer;
+    this.at = start;
+    this.end = end;
+  }
+
+  /** Moves to the next field; false at the end and on malformed input. */
+  next(): boolean {
+    if (this.at >= this.end) return false;
+    const tag = this.readVarint();
+    if (this.malformed) return false;
+    this.field = Math.floor(tag / 8);
+    this.wireType = tag % 8;
+    if (this.field === 0) return this.fail();
+    switch (this.wireType) {
+      case WireType.VARINT:
+        this.varint = this.readVarint();
+        return !this.malformed;
+      case WireType.FIXED64:
+        return this.skip(8);
+      case WireType.FIXED32:
+        return this.skip(4);
+      case WireType.BYTES: {
+        const length = this.readVarint();
+        if (this.malformed) return false;
+        return this.skip(length);
+      }
+      default:
+        return this.fail();
+    }
+  }
+
+  /** A string field's text. */
+  text(): string {
+    return this.buffer.toString('utf8', this.valueStart, this.valueEnd);
+  }
+
+  private skip(bytes: number): boolean {
+    if (bytes > this.end - this.at) return this.fail();
+    this.valueStart = this.at;
+    this.at += bytes;
+    this.valueEnd = this.at;
+    return true;
+  }
+
+  private readVarint(): number {
+    let value = 0;
+    let scale = 1;
+    for (let i = 0; i < 10; i++) {
+      if (this.at >= this.end) break;
+      const byte = this.buffer[this.at++]!;
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value;
+      scale *= 128;
+    }
+    this.malformed = true;
+    return 0;
+  }
+
+  private fail(): false {
+    this.malformed = true;
+    return false;
+  }
+}
+
+export function varintField(field: number, value: number): Buffer {
+  return Buffer.from([...varint(field * 8), ...varint(value)]);
+}
+
+export function bytesField(field: number, value: Buffer): Buffer {
+  return Buffer.concat([
+    Buffer.from([...varint(field * 8 + WireType.BYTES), ...varint(value.length)]),
+    value,
+  ]);
+}
+
+export function stringField(field: number, value: string): Buffer {
+  return bytesField(field, Buffer.from(value, 'utf8'));
+}
+
+function varint(value: number): number[] {
+  const bytes: number[] = [];
+  let rest = value;
+  while (rest >= 128) {
+    bytes.push((rest % 128) | 128);
+    rest = Math.floor(rest / 128);
+  }
+  bytes.push(rest);
+  return bytes;
+}

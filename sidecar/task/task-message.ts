@@ -1,0 +1,55 @@
+import { FieldReader, WireType } from './protobuf.ts';
+
+/** The service whose messages a sidecar can read. */
+export const AGENT_SERVICE_PREFIX = '/agent.AgentService/';
+export const PROCESS_TASK_PATH = '/agent.AgentService/ProcessTask';
+export const STREAM_PROCESS_PATH = '/agent.AgentService/StreamProcess';
+export const AGENT_HEALTH_CHECK_PATH = '/agent.AgentService/HealthCheck';
+
+/** Longer ids and types are cut: they become labels and keys. */
+const MAX_TEXT_BYTES = 256;
+
+/** What routing and balancing want to know of an `agent.TaskRequest`. */
+export interface TaskKey {
+  readonly taskId: string;
+  readonly agentType: string;
+}
+
+const NO_TASK: TaskKey = { taskId: '', agentType: '' };
+
+/** Reads `task_id` (1) and `agent_type` (3). A malformed message gives what was found before the fault. */
+export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey {
+  const reader = new FieldReader(buffer, start, end);
+  let taskId = '';
+  let agentType = '';
+  while (reader.next()) {
+    if (reader.wireType !== WireType.BYTES || reader.valueEnd - reader.valueStart > MAX_TEXT_BYTES) continue;
+    // The last one wins, as in every protobuf parser.
+    if (reader.field === 1) taskId = reader.text();
+    else if (reader.field === 3) agentType = reader.text();
+  }
+  return taskId === '' && agentType === '' ? NO_TASK : { taskId, agentType };
+}
+
+/** `agent.Status`; open, as proto3 enums are. */
+export const TaskStatus = { SUCCESS: 0, PARTIAL: 1, FAILED: 2, TIMEOUT: 3 } as const;
+export const TASK_STATUS_NAMES: readonly string[] = Object.keys(TaskStatus);
+
+export interface TaskOutcome {
+  readonly status: number;
+  readonly tokensUsed: number;
+}
+
+/** Reads `status` (3) and `tokens_used` (4) of an `agent.TaskResponse`. */
+export function readTaskOutcome(buffer: Buffer, start: number, end: number): TaskOutcome {
+  const reader = new FieldReader(buffer, start, end);
+  let status = 0;
+  let tokensUsed = 0;
+  while (reader.next()) {
+    if (reader.wireType !== WireType.VARINT) continue;
+    if (reader.field === 3) status = reader.varint;
+    else if (reader.field === 4) tokensUsed = reader.varint;
+  }
+  // A negative int32 comes as ten bytes and reads as more than 2^31: no number of tokens.
+  return { status, tokensUsed: tokensUsed > 0x7fffffff ? 0 : tokensUsed };
+}
