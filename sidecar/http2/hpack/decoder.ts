@@ -1,7 +1,7 @@
 import { BlockMemo } from './block-memo.ts';
 import { DynamicTable } from './dynamic-table.ts';
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './header-list.ts';
-import { huffmanDecode, huffmanDecodedMax } from './huffman.ts';
+import { huffmanDecode, huffmanRoom } from './huffman.ts';
 import { latin1, latin1Name } from './latin1.ts';
 import { STATIC_ENTRIES, staticNames, staticValues } from './static-table.ts';
 
@@ -25,7 +25,7 @@ export class HpackDecoder {
   readonly #maxListBytes: number;
   readonly #table = new DynamicTable();
   readonly #memo = new BlockMemo();
-  // The block being decoded. Set to undefined nowhere: the last read slab stays reachable, which its owner keeps anyway.
+  // The block being decoded.
   #input: Buffer = scratch;
   #position = 0;
   #end = 0;
@@ -54,6 +54,7 @@ export class HpackDecoder {
     this.#position = start;
     this.#end = end;
     const list = this.#decodeBlock();
+    this.#input = scratch;
     // A block that changed the table means something else when it comes again.
     if (list !== undefined && this.#table.generation === generation) {
       this.#memo.decoded(buffer, start, end, generation, list);
@@ -180,9 +181,9 @@ export class HpackDecoder {
         ? latin1Name(this.#input, start, start + length)
         : latin1(this.#input, start, start + length);
     }
-    const most = huffmanDecodedMax(length);
+    const room = huffmanRoom(length);
     // A longer string gets a place of its own, so that one large header never stays allocated.
-    const out = most <= scratch.length ? scratch : Buffer.allocUnsafeSlow(most);
+    const out = room <= scratch.length ? scratch : Buffer.allocUnsafeSlow(room);
     const bytes = huffmanDecode(this.#input, start, start + length, out);
     if (bytes < 0) return this.#refuse('a string is not valid Huffman coding');
     return isName ? latin1Name(out, 0, bytes) : latin1(out, 0, bytes);

@@ -94,7 +94,10 @@ export class HpackEncoder {
     if (this.#inserted || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
     // Full means that lists come and go: those in use are soon back.
     if (this.#cache.size >= MAX_CACHED_BLOCKS) this.#cache.clear();
-    this.#cache.set(list, Buffer.from(this.block.subarray(0, this.blockEnd)));
+    // Not from Buffer's pool, which a small slice would keep whole.
+    const kept = Buffer.allocUnsafeSlow(this.blockEnd);
+    this.block.copy(kept, 0, 0, this.blockEnd);
+    this.#cache.set(list, kept);
   }
 
   #encodeList(list: HeaderList): void {

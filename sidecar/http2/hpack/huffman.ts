@@ -1,5 +1,5 @@
 /**
- * Huffman decoding (RFC 7541 §5.2, Appendix B), four bits of input a step.
+ * Huffman decoding (RFC 7541 §5.2, Appendix B), a byte of input a step.
  *
  * There is no encoder: a relay's peers are a hop away, and the few bytes saved on names and values that the
  * tables don't hold already are worth less than the time to pack them.
@@ -33,87 +33,93 @@ const CODE_BITS = Uint8Array.of(
   30,
 );
 
-// A step's outcome: the state after it (bits 0-7), the octet it completed (bits 8-15) and whether it did, and
-// whether it ran into EOS. No code is shorter than five bits, so four bits complete one octet at most.
-const EMITS = 1 << 16;
-const FAILS = 1 << 17;
-
-/** The fewest bits a code has: what bounds how much longer than its coding a string can be. */
+/** The fewest and the most bits a code has. */
 const SHORTEST_CODE_BITS = 5;
+const LONGEST_CODE_BITS = 30;
 
-/** Most octets that `bytes` of Huffman coding can stand for. */
-export function huffmanDecodedMax(bytes: number): number {
-  return Math.floor((bytes * 8) / SHORTEST_CODE_BITS);
+// A step's outcome: the state after it (bits 0-7), the octets it completed (bits 8-15 and 16-23) with a bit for
+// each, and whether it ran into EOS. Eight bits complete two octets at most, and a step is never 0: whatever
+// completes nothing leaves the code's root.
+const EMITS_ONE = 1 << 24;
+const EMITS_TWO = 1 << 25;
+const FAILS = 1 << 26;
+
+/** The code as a tree: children[node * 2 + bit] is an inner node, or ~symbol. Node 0 is the root. */
+const children = buildTree();
+
+/** Whether the input may end in a state: after whole codes and at most seven bits of padding, which is all ones. */
+const mayEnd = new Uint8Array(256);
+for (let node = 0, depth = 0; depth < 8; depth++) {
+  mayEnd[node] = 1;
+  node = children[node * 2 + 1]!;
 }
 
-const { steps, mayEnd } = buildSteps();
+/**
+ * The step from each state on each byte, worked out when it is first needed: text uses few of the 65,536, and
+ * working out all of them takes longer than a process may take to be ready. The states are the tree's inner
+ * nodes: 257 leaves make 256 of them, so a state is a byte.
+ */
+const steps = new Int32Array(256 * 256);
+
+/** Bytes of room that decoding `bytes` of input needs: what they can stand for at most, and one. */
+export function huffmanRoom(bytes: number): number {
+  return Math.floor((bytes * 8) / SHORTEST_CODE_BITS) + 1;
+}
 
 /**
- * Decodes input[start,end) to the start of `out`, which must hold huffmanDecodedMax(end - start) bytes.
- * Returns the bytes written, or -1 for EOS in the string, padding of more than seven bits, or padding that
- * is not all ones (each a decoding error by §5.2).
+ * Decodes input[start,end) to the start of `out`, which must hold huffmanRoom(end - start) bytes. Returns the
+ * bytes written, or -1 for EOS in the string, padding of more than seven bits, or padding that is not all ones
+ * (each a decoding error by §5.2).
  */
 export function huffmanDecode(input: Uint8Array, start: number, end: number, out: Uint8Array): number {
   let written = 0;
   let step = 0;
+  let flags = 0;
   for (let i = start; i < end; i++) {
-    const byte = input[i]!;
-    step = steps[((step & 0xff) << 4) | (byte >> 4)]!;
-    if (step >= EMITS) {
-      if (step >= FAILS) return -1;
-      out[written++] = step >> 8;
-    }
-    step = steps[((step & 0xff) << 4) | (byte & 15)]!;
-    if (step >= EMITS) {
-      if (step >= FAILS) return -1;
-      out[written++] = step >> 8;
-    }
+    const at = ((step & 0xff) << 8) | input[i]!;
+    step = steps[at]!;
+    if (step === 0) step = workOut(at);
+    flags |= step;
+    // Written always and counted only if it is one: cheaper than a branch that nobody can predict.
+    out[written] = step >> 8;
+    written += (step >> 24) & 1;
+    out[written] = step >> 16;
+    written += (step >> 25) & 1;
   }
-  return mayEnd[step & 0xff] === 1 ? written : -1;
+  return flags < FAILS && mayEnd[step & 0xff] === 1 ? written : -1;
 }
 
-/**
- * Lays the code out as a tree and walks it from every inner node through every four bits. The inner nodes are
- * the states: 257 leaves make 256 of them, so a state is a byte.
- */
-function buildSteps(): { steps: Int32Array; mayEnd: Uint8Array } {
-  // children[node * 2 + bit] is an inner node, or ~symbol; 0, the root, is nobody's child and means none yet.
-  const children = new Int16Array(256 * 2);
+/** Walks the tree for one step. */
+function workOut(at: number): number {
+  let node = at >> 8;
+  let step = 0;
+  for (let bit = 7; bit >= 0; bit--) {
+    const child = children[node * 2 + ((at >> bit) & 1)]!;
+    node = Math.max(child, 0);
+    if (child >= 0) continue;
+    const symbol = ~child;
+    if (symbol === EOS) step |= FAILS;
+    else if ((step & EMITS_ONE) === 0) step |= EMITS_ONE | (symbol << 8);
+    else step |= EMITS_TWO | (symbol << 16);
+  }
+  return (steps[at] = step | node);
+}
+
+function buildTree(): Int16Array {
+  const tree = new Int16Array(256 * 2);
   let nodes = 1;
   let code = 0;
-  for (let bits = SHORTEST_CODE_BITS; bits <= 30; bits++) {
+  for (let bits = SHORTEST_CODE_BITS; bits <= LONGEST_CODE_BITS; bits++) {
     code *= 2;
-    for (let symbol = 0; symbol <= EOS; symbol++) {
-      if (CODE_BITS[symbol] !== bits) continue;
+    for (let symbol = CODE_BITS.indexOf(bits); symbol >= 0; symbol = CODE_BITS.indexOf(bits, symbol + 1)) {
       let node = 0;
       for (let bit = bits - 1; bit > 0; bit--) {
-        const at = node * 2 + ((code >> bit) & 1);
-        node = children[at] ||= nodes++;
+        // The root is nobody's child, so 0 is where no node is yet.
+        node = tree[node * 2 + ((code >> bit) & 1)] ||= nodes++;
       }
-      children[node * 2 + (code & 1)] = ~symbol;
+      tree[node * 2 + (code & 1)] = ~symbol;
       code++;
     }
   }
-
-  const steps = new Int32Array(256 * 16);
-  for (let state = 0; state < 256; state++) {
-    for (let nibble = 0; nibble < 16; nibble++) {
-      let node = state;
-      let flags = 0;
-      for (let bit = 3; bit >= 0; bit--) {
-        const child = children[node * 2 + ((nibble >> bit) & 1)]!;
-        node = Math.max(child, 0);
-        if (child < 0) flags |= ~child === EOS ? FAILS : EMITS | (~child << 8);
-      }
-      steps[state * 16 + nibble] = flags | node;
-    }
-  }
-
-  // Padding is the first bits of EOS, all ones, and less than a byte: the end may find us there and nowhere else.
-  const mayEnd = new Uint8Array(256);
-  for (let node = 0, depth = 0; depth < 8; depth++) {
-    mayEnd[node] = 1;
-    node = children[node * 2 + 1]!;
-  }
-  return { steps, mayEnd };
+  return tree;
 }
