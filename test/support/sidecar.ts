@@ -24,6 +24,8 @@ export interface SidecarOptions {
   /** 'ready' (the default) waits for /healthz/ready, which also needs the app; 'live' for /healthz/live. */
   until?: 'ready' | 'live';
   limitMs?: number;
+  /** What starts the process, such as `taskset -c 1`; it must replace itself by the program (exec). */
+  launcher?: readonly string[];
 }
 
 type Section = Record<string, unknown>;
@@ -37,7 +39,7 @@ const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] a
 export async function startSidecar(
   t: Pick<Test, 'teardown'>,
   config: Section | string = {},
-  { env = {}, until = 'ready', limitMs = 10_000 }: SidecarOptions = {},
+  { env = {}, until = 'ready', limitMs = 10_000, launcher = [] }: SidecarOptions = {},
 ): Promise<Sidecar> {
   const given: Section = typeof config === 'string' ? (parse(config) ?? {}) : config;
   const complete: Section = { ...given };
@@ -54,7 +56,8 @@ export async function startSidecar(
   // JSON is YAML.
   writeFileSync(configFile, JSON.stringify(complete, null, 2));
 
-  const started = startProcess(t, process.execPath, [program, 'run', '--config', configFile], {
+  const [command, ...args] = [...launcher, process.execPath, program, 'run', '--config', configFile];
+  const started = startProcess(t, command!, args, {
     cwd: root,
     env: { NODE_ENV: 'test', ...env },
   });
