@@ -165,7 +165,7 @@ function unknown(value: unknown, { source, name }: Override): Problem {
   const isFlag = source.startsWith('--');
   if (path === undefined) {
     const remedy = isFlag
-      ? 'outrigger --help names the flags'
+      ? '"outrigger run --help" lists the settings'
       : 'remove it; a variable is named after its setting';
     return problem('', source, 'is not a known setting', remedy);
   }

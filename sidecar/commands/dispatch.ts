@@ -1,0 +1,94 @@
+/** The table of commands, and the way to them. */
+import { readFileSync } from 'node:fs';
+import { nearest } from '../config/problems.ts';
+import { type Command, complain, EXIT, print } from './command.ts';
+
+const COMMANDS: readonly Command[] = [
+  {
+    name: 'run',
+    synopsis: 'run [--config FILE] [--SETTING VALUE …]',
+    summary: 'runs the sidecar; SIGTERM and SIGINT drain, SIGHUP and a change of the file reload',
+    load: async () => (await import('./run.ts')).run,
+  },
+  {
+    name: 'check',
+    synopsis: 'check [--config FILE] [--SETTING VALUE …]',
+    summary: 'prints the effective configuration, or every problem with its line and remedy',
+    load: async () => (await import('./check.ts')).check,
+  },
+  {
+    name: 'inject',
+    synopsis: 'inject [-f FILE]',
+    summary: 'writes Kubernetes YAML with the sidecar in every workload',
+    load: undefined,
+  },
+  {
+    name: 'webhook',
+    synopsis: 'webhook',
+    summary: 'serves the mutating admission webhook',
+    load: undefined,
+  },
+  {
+    name: 'istio',
+    synopsis: 'istio [--config FILE]',
+    summary: 'writes the Istio resources that say the same',
+    load: undefined,
+  },
+];
+
+/** Runs what the arguments ask for and gives the exit code. Never throws. */
+export async function dispatch(args: readonly string[]): Promise<number | undefined> {
+  const [first, ...rest] = args;
+  if (first === undefined) {
+    complain(usage());
+    return EXIT.USAGE;
+  }
+  if (first === '--help' || first === '-h' || first === 'help') {
+    print(usage());
+    return EXIT.OK;
+  }
+  if (first === '--version' || first === '-v') {
+    print(version());
+    return EXIT.OK;
+  }
+  const command = COMMANDS.find(({ name }) => name === first);
+  if (command === undefined) return unknownCommand(first);
+  if (command.load === undefined) {
+    complain(`outrigger ${command.name}: not available in this version (${version()})`);
+    return EXIT.UNAVAILABLE;
+  }
+  try {
+    const main = await command.load();
+    return await main(rest);
+  } catch (error) {
+    complain(`outrigger ${command.name}: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
+    return EXIT.SOFTWARE;
+  }
+}
+
+function unknownCommand(word: string): number {
+  const names = COMMANDS.map(({ name }) => name);
+  const close = nearest(word, names);
+  const remedy = close === undefined ? `the commands are ${names.join(', ')}` : `did you mean ${close}?`;
+  complain(`outrigger: ${JSON.stringify(word.slice(0, 60))} is not a command\n    ${remedy}`);
+  return EXIT.USAGE;
+}
+
+function usage(): string {
+  const lines = COMMANDS.map(({ synopsis, summary, load }) => {
+    return `  outrigger ${synopsis}\n      ${summary}${load === undefined ? ' (not in this version)' : ''}`;
+  });
+  return `Outrigger: a resilience sidecar for agents that talk gRPC
+
+${lines.join('\n')}
+  outrigger --version
+
+Every setting of the file is a flag (--inbound.app 127.0.0.1:50051) and an environment variable
+(OUTRIGGER_INBOUND_APP); flags override variables, and variables override the file.
+"outrigger run --help" lists the settings.`;
+}
+
+function version(): string {
+  const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(file) as { version: string }).version;
+}
