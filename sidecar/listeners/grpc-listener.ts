@@ -173,6 +173,16 @@ export class GrpcListener implements ConnectionOwner {
     wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
   }
 
+  /** Listens on another address first, then lets the old one's connections finish. Throws what `listen` throws. */
+  async move(address: string): Promise<string> {
+    const old = this.server;
+    const connections = [...this.lifetimes.keys()];
+    const bound = await this.listen(address);
+    old?.close();
+    for (const connection of connections) this.shutdown(connection);
+    return bound;
+  }
+
   /** Accepts no more connections; those that are open go on. */
   stopAccepting(): void {
     this.server?.close();

@@ -1,0 +1,138 @@
+import { TimerWheel } from './clock/timer-wheel.ts';
+import { WheelDriver } from './clock/wheel-driver.ts';
+import type { ClusterListener } from './cluster/cluster.ts';
+import type { Config } from './config/config.ts';
+import type { ConnectionError } from './http2/errors.ts';
+import { Inbound } from './listeners/inbound.ts';
+import { Outbound } from './listeners/outbound.ts';
+
+/** What the sidecar tells of itself while it runs; for logs and `/events`. */
+export interface SidecarObserver extends ClusterListener {
+  onConnectionError(listener: string, error: ConnectionError): void;
+  onDrainState(state: DrainState): void;
+}
+
+/**
+ *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last call ended──▶ stopped
+ *                                                                              └──drain.timeout──▶ ended ──▶ stopped
+ */
+export type DrainState = 'starting' | 'running' | 'notReady' | 'goaway' | 'ended' | 'stopped';
+
+/** How often a draining sidecar looks whether its last call has ended. */
+const DRAIN_POLL_MS = 20;
+
+/** The data plane: both gRPC listeners and what they share. HTTP listeners, signals and files are `run.ts`'s. */
+export class Sidecar {
+  readonly inbound: Inbound;
+  readonly outbound: Outbound;
+  readonly wheel = new TimerWheel();
+  readonly clock = () => performance.now();
+  private readonly driver: WheelDriver;
+  private readonly observer: SidecarObserver;
+  config: Config;
+  state: DrainState = 'starting';
+  inboundAddress = '';
+  outboundAddress = '';
+
+  constructor(config: Config, observer: SidecarObserver) {
+    this.config = config;
+    this.observer = observer;
+    this.driver = new WheelDriver(this.wheel, this.clock);
+    const { wheel, clock } = this;
+    const environment = {
+      wheel,
+      clock,
+      random: Math.random,
+      onConnectionError: (listener: string, error: ConnectionError) =>
+        observer.onConnectionError(listener, error),
+    };
+    this.inbound = new Inbound(config, environment, observer);
+    this.outbound = new Outbound(config, environment, observer);
+  }
+
+  /** Listens. Throws when an address can't be had. */
+  async start(): Promise<void> {
+    this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
+    this.outboundAddress = await this.outbound.start(this.config.outbound.listen);
+    this.setState('running');
+  }
+
+  /** Why the sidecar is not ready for calls; undefined when it is. */
+  get notReadyBecause(): string | undefined {
+    if (this.state !== 'running') return this.state === 'starting' ? 'starting' : 'draining';
+    if (this.inbound.appHealth.healthy) return undefined;
+    return `the app at ${this.config.inbound.app} is ${this.inbound.appHealth.state}`;
+  }
+
+  /** Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish. */
+  async apply(config: Config): Promise<void> {
+    const before = this.config;
+    this.config = config;
+    this.inbound.apply(config);
+    this.outbound.apply(config);
+    if (config.inbound.listen !== before.inbound.listen) {
+      this.inboundAddress = await this.inbound.listener.move(config.inbound.listen);
+    }
+    if (config.outbound.listen !== before.outbound.listen) {
+      this.outboundAddress = await this.outbound.listener.move(config.outbound.listen);
+    }
+  }
+
+  private setState(state: DrainState): void {
+    this.state = state;
+    this.observer.onDrainState(state);
+  }
+
+  /**
+   * Ends without losing a call: not ready, GOAWAY, then calls and streams up to the limit; what is left is ended
+   * with `draining`. The outbound side serves as long as inbound calls run, because they need it.
+   */
+  async drain(): Promise<void> {
+    if (this.state !== 'running') return;
+    const { delayMs, timeoutMs } = this.config.drain;
+    this.setState('notReady');
+    this.inbound.health.drain();
+    await sleep(delayMs);
+    const endAtMs = this.clock() + timeoutMs;
+    this.setState('goaway');
+    this.inbound.listener.stopAccepting();
+    this.inbound.listener.drain();
+    await this.until(() => this.inbound.stats.activeCalls === 0, endAtMs);
+    this.outbound.listener.drain();
+    await this.until(
+      () => this.outbound.stats.activeCalls === 0 && this.inbound.stats.activeCalls === 0,
+      endAtMs,
+    );
+    // Answers that are complete may still be on their way out.
+    await this.until(
+      () => this.inbound.listener.connectionCount === 0,
+      Math.min(endAtMs, this.clock() + 1_000),
+    );
+    if (this.inbound.stats.activeCalls + this.outbound.stats.activeCalls > 0) this.setState('ended');
+    this.inbound.listener.endCalls();
+    this.outbound.listener.stopAccepting();
+    this.outbound.listener.endCalls();
+    // The answers just written need a turn of the event loop to leave.
+    await sleep(DRAIN_POLL_MS);
+    this.close();
+  }
+
+  private async until(done: () => boolean, endAtMs: number): Promise<void> {
+    while (!done() && this.clock() < endAtMs) await sleep(DRAIN_POLL_MS);
+  }
+
+  /** Ends at once. */
+  close(): void {
+    if (this.state === 'stopped') return;
+    this.inbound.listener.stopAccepting();
+    this.outbound.listener.stopAccepting();
+    this.inbound.close();
+    this.outbound.close();
+    this.driver.stop();
+    this.setState('stopped');
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
