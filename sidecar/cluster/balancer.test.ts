@@ -1,8 +1,13 @@
 import t from 'tap';
+import {
+  endpointAt,
+  endpointsWith,
+  Simulation,
+  type TestEndpoint,
+} from '../../test/support/balancer-simulation.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import {
   type Balancer,
-  type BalancerEndpoint,
   type BalancerKind,
   type CallKey,
   createBalancer,
@@ -10,75 +15,10 @@ import {
   observeFailure,
   observeLatency,
 } from './balancer.ts';
-import { decayedRtt, UNSEEN } from './peak-ewma.ts';
+import { decayedRtt } from './peak-ewma.ts';
 
 const KINDS: readonly BalancerKind[] = ['peak_ewma', 'least_request', 'round_robin', 'ring_hash'];
 const ANY: CallKey = { hash: 0, avoid: undefined };
-
-interface TestEndpoint extends BalancerEndpoint {
-  latencyMs: number;
-  picked: number;
-  mostActive: number;
-}
-
-function endpointAt(address: string, latencyMs = 10): TestEndpoint {
-  const load = { usable: true, activeCalls: 0, weight: 1, picked: 0, mostActive: 0 };
-  return { address, latencyMs, ...load, ...UNSEEN };
-}
-
-function endpointsWith(latencies: readonly number[]): TestEndpoint[] {
-  return latencies.map((latencyMs, i) => endpointAt(`10.0.${i >> 8}.${i & 255}:50051`, latencyMs));
-}
-
-/** A cluster on a virtual clock: calls arrive evenly, and each takes its endpoint's latency. */
-class Simulation {
-  readonly balancer: Balancer;
-  readonly endpoints: TestEndpoint[];
-  readonly random: () => number;
-  nowMs = 1000;
-  #arrivals = 0;
-  readonly #ends = new Map<number, (() => void)[]>();
-
-  constructor(kind: BalancerKind, endpoints: TestEndpoint[], seed = 1) {
-    this.balancer = createBalancer(kind);
-    this.endpoints = endpoints;
-    this.random = seededRandom(seed);
-  }
-
-  /** The share of each endpoint in the calls of `durationMs`. */
-  run(callsPerMs: number, durationMs: number, keyOf: () => number = () => 0): number[] {
-    for (const endpoint of this.endpoints) endpoint.picked = 0;
-    const endMs = this.nowMs + durationMs;
-    let calls = 0;
-    for (; this.nowMs < endMs; this.nowMs++) {
-      for (const end of this.#ends.get(this.nowMs) ?? []) end();
-      this.#ends.delete(this.nowMs);
-      for (this.#arrivals += callsPerMs; this.#arrivals >= 1; this.#arrivals--) {
-        if (this.#call(keyOf())) calls++;
-      }
-    }
-    return this.endpoints.map(({ picked }) => picked / calls);
-  }
-
-  #call(hash: number): boolean {
-    const call = { hash, avoid: undefined };
-    const endpoint = this.balancer.pick(this.endpoints, call, this.random, this.nowMs) as TestEndpoint;
-    if (endpoint === undefined) return false;
-    endpoint.picked++;
-    endpoint.activeCalls++;
-    endpoint.mostActive = Math.max(endpoint.mostActive, endpoint.activeCalls);
-    const startMs = this.nowMs;
-    const end = (): void => {
-      endpoint.activeCalls--;
-      observeLatency(endpoint, this.nowMs - startMs, this.nowMs);
-    };
-    const atMs = startMs + Math.max(1, Math.round(endpoint.latencyMs * (0.5 + this.random())));
-    const others = this.#ends.get(atMs);
-    if (others === undefined) this.#ends.set(atMs, [end]);
-    else others.push(end);
-    return true;
-  }
-}
 
 function picks(balancer: Balancer, endpoints: TestEndpoint[], count: number, seed: number): number[] {
   const random = seededRandom(seed);
@@ -159,6 +99,23 @@ t.test('peak_ewma: the first slow answer turns the traffic away, and recovery br
   t.ok(after > 0.25, `${after} a minute after it recovered`);
 });
 
+t.test('peak_ewma: an endpoint that fails at once does not look like the fastest', async (t) => {
+  const endpoints = endpointsWith([20, 20, 1]);
+  const simulation = new Simulation('peak_ewma', endpoints);
+  const healthy = simulation.run(0.5, 5000)[2]!;
+  t.ok(healthy > 0.6, `${healthy} as long as it answers, being the fastest`);
+  endpoints[2]!.fails = true;
+  simulation.run(0.5, 100);
+  const failing = simulation.run(0.5, 20_000)[2]!;
+  t.ok(failing < 0.01, `${failing} while it refuses`);
+
+  const once = new Simulation('peak_ewma', endpointsWith([10, 10, 10]));
+  once.run(0.5, 5000);
+  observeFailure(once.endpoints[0]!, 10, once.nowMs);
+  const after = once.run(0.5, 15_000)[0]!;
+  t.ok(after > 0.05, `${after} in the 15 s after a single failure`);
+});
+
 t.test('peak_ewma: streams count until they end', async (t) => {
   const endpoints = endpointsWith([10, 10, 10]);
   const simulation = new Simulation('peak_ewma', endpoints);
@@ -223,9 +180,11 @@ t.test('the estimate jumps up, falls slowly, and forgets when nobody answers', a
   observeLatency(endpoint, 50, 400_000);
   t.equal(endpoint.rttMs, 50, 'a clock that went back does no harm');
   observeFailure(endpoint, 1, 500_000);
-  t.equal(endpoint.rttMs, 1000, 'a refusal is not fast');
+  t.equal(endpoint.rttMs, 150, 'a refusal is not fast');
   observeFailure(endpoint, 7000, 500_000);
-  t.equal(endpoint.rttMs, 7000);
+  t.equal(endpoint.rttMs, 7000, 'a slow failure is slow');
+  for (let i = 0; i < 50; i++) observeFailure(endpoint, 1, 500_000);
+  t.equal(endpoint.rttMs, 10_000);
 });
 
 t.test('the power of two: no endpoint of 1,000 is overrun', async (t) => {
@@ -269,113 +228,4 @@ t.test('round_robin: one after the other, from a random start', async (t) => {
     starts.add(picks(later, fresh, 1, seed).indexOf(1));
   }
   t.equal(starts.size, 3);
-});
-
-t.test('ring_hash: a key keeps its endpoint, and only the keys of one that leaves move', async (t) => {
-  const keys = Array.from({ length: 5000 }, (_, i) => hashKey(`task-${i}`));
-  const homesIn = (endpoints: TestEndpoint[]): string[] => {
-    const balancer = createBalancer('ring_hash');
-    balancer.update?.(endpoints);
-    return keys.map((hash) => balancer.pick(endpoints, { hash, avoid: undefined }, () => 0, 1)!.address);
-  };
-  const all = endpointsWith(Array(20).fill(10));
-  const before = homesIn(all);
-  t.strictSame(homesIn(endpointsWith(Array(20).fill(10))), before, 'another sidecar draws the same ring');
-  const leaving = all[7]!.address;
-  const after = homesIn(all.filter(({ address }) => address !== leaving));
-  const moved = keys.filter((_, i) => before[i] !== after[i]);
-  t.strictSame(
-    moved,
-    keys.filter((_, i) => before[i] === leaving),
-  );
-  const heirs = new Set(after.filter((_, i) => before[i] === leaving));
-  t.ok(heirs.size >= 15, `its keys went to ${heirs.size} others, not to one`);
-
-  // Being unusable for a while is leaving without the ring being drawn anew.
-  const balancer = createBalancer('ring_hash');
-  all[7]!.usable = false;
-  const during = keys.map((hash) => balancer.pick(all, { hash, avoid: undefined }, () => 0, 1)!.address);
-  t.strictSame(during, after);
-  all[7]!.usable = true;
-
-  const joined = [...all, endpointAt('10.0.77.1:50051')];
-  const grown = homesIn(joined);
-  const gone = keys.filter((_, i) => grown[i] !== before[i]);
-  t.ok(
-    gone.every((key) => grown[keys.indexOf(key)] === '10.0.77.1:50051'),
-    'who joins takes keys, and no others move',
-  );
-  t.ok(gone.length > 100 && gone.length < 500, `${gone.length} of 5,000 keys for the 21st`);
-});
-
-t.test(
-  'ring_hash: a change of the array itself is noticed, and the same key retried goes elsewhere',
-  async (t) => {
-    const balancer = createBalancer('ring_hash');
-    const endpoints = endpointsWith([10, 10, 10]);
-    const call: CallKey = { hash: hashKey('task'), avoid: undefined };
-    const home = balancer.pick(endpoints, call, () => 0, 1);
-    const second = balancer.pick(endpoints, { ...call, avoid: home }, () => 0, 1);
-    t.not(second, home);
-    t.equal(
-      balancer.pick(endpoints, { ...call, avoid: home }, () => 0, 1),
-      second,
-      'the same one each time',
-    );
-    endpoints.splice(endpoints.indexOf(home as TestEndpoint), 1);
-    t.equal(
-      balancer.pick(endpoints, call, () => 0, 1),
-      second,
-    );
-    endpoints.length = 0;
-    t.equal(
-      balancer.pick(endpoints, call, () => 0, 1),
-      undefined,
-    );
-  },
-);
-
-t.test('ring_hash: a hot key fills its endpoint to 1.25 of the mean, no further', async (t) => {
-  const endpoints = endpointsWith(Array(10).fill(100));
-  const simulation = new Simulation('ring_hash', endpoints);
-  const hot = hashKey('popular');
-  // Nine of ten calls carry one key; 200 calls are in flight.
-  const shares = simulation.run(2, 20_000, () => (simulation.random() < 0.9 ? hot : 0));
-  const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
-  t.ok(most <= 30, `at most ${most} in flight at one endpoint; 20 is the mean, 180 have the key`);
-  t.ok(Math.max(...shares) < 0.14, 'nobody serves much more than a tenth');
-  // And a lone task's calls stay together.
-  const quiet = new Simulation('ring_hash', endpointsWith(Array(10).fill(100)));
-  t.equal(Math.max(...quiet.run(0.02, 10_000, () => hot)), 1);
-});
-
-t.test('ring_hash: a large ring is drawn, and the bound holds for 1,000 endpoints', async (t) => {
-  const endpoints = endpointsWith(Array(1000).fill(50));
-  const simulation = new Simulation('ring_hash', endpoints);
-  let next = 0;
-  simulation.run(200, 300, () => hashKey(`task-${next++ % 50}`));
-  const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
-  // 50 keys, 10,000 calls in flight: without a bound 50 endpoints would carry 200 each.
-  t.ok(most <= 20, `${most} at most`);
-  const many = endpointsWith(Array(20_000).fill(10));
-  const used = new Set(
-    Array.from({ length: 20_000 }, (_, i) => i).map((i) => {
-      const call = { hash: hashKey(`${i}`), avoid: undefined };
-      return simulation.balancer.pick(many, call, simulation.random, 1e6);
-    }),
-  );
-  t.ok(used.size > 10_000, `${used.size} of 20,000 endpoints are on a ring of bounded size`);
-});
-
-t.test('hashKey spreads, is never 0, and reads a bounded part', async (t) => {
-  const buckets = new Array(16).fill(0);
-  for (let i = 0; i < 16_000; i++) {
-    const hash = hashKey(`0192f7c1-0000-7000-8000-${i.toString(16).padStart(12, '0')}`);
-    if (hash <= 0 || hash > 0xffffffff || !Number.isInteger(hash)) t.fail(`${hash}`);
-    buckets[hash >>> 28]++;
-  }
-  t.ok(Math.min(...buckets) > 850 && Math.max(...buckets) < 1150, buckets.join());
-  t.not(hashKey(''), 0);
-  t.equal(hashKey('a'.repeat(256)), hashKey('a'.repeat(10_000_000)));
-  t.not(hashKey('ab'), hashKey('ba'));
 });

@@ -205,34 +205,31 @@ t.test('slow look-ups never overlap', async (t) => {
   dns.discovery.stop();
 });
 
-t.test(
-  'dns: a look-up without an answer is given up, and two of them are not followed by more',
-  async (t) => {
-    const dns = new Dns();
-    dns.answer = 'never';
-    dns.start();
-    await dns.pass(4900);
-    t.strictSame(dns.errors, []);
-    await dns.pass(200);
-    t.match(dns.errors[0]!.message, /no answer within 5 s/);
-    t.equal(dns.askedAtMs.length, 2, 'it asks again');
-    await dns.pass(120_000);
-    t.equal(dns.askedAtMs.length, 2, 'each of them holds a thread of this process');
-    t.equal(dns.errors.length, 1);
-    dns.discovery.stop();
+t.test('a look-up without an answer is given up, and two of them are not followed by more', async (t) => {
+  const dns = new Dns();
+  dns.answer = 'never';
+  dns.start();
+  await dns.pass(4900);
+  t.strictSame(dns.errors, []);
+  await dns.pass(200);
+  t.match(dns.errors[0]!.message, /no answer within 5 s/);
+  t.equal(dns.askedAtMs.length, 2, 'it asks again');
+  await dns.pass(120_000);
+  t.equal(dns.askedAtMs.length, 2, 'each of them holds a thread of this process');
+  t.equal(dns.errors.length, 1);
+  dns.discovery.stop();
 
-    const once = new Dns();
-    once.answer = 'never';
-    once.start();
-    await once.pass(3000);
-    once.answer = ['10.0.0.1'];
-    await once.pass(10_000);
-    t.strictSame(once.emitted, [['10.0.0.1:50051']], 'the second look-up counts');
-    await once.pass(20_000);
-    t.ok(once.askedAtMs.length >= 6, 'and the interval goes on');
-    once.discovery.stop();
-  },
-);
+  const once = new Dns();
+  once.answer = 'never';
+  once.start();
+  await once.pass(3000);
+  once.answer = ['10.0.0.1'];
+  await once.pass(10_000);
+  t.strictSame(once.emitted, [['10.0.0.1:50051']], 'the second look-up counts');
+  await once.pass(20_000);
+  t.ok(once.askedAtMs.length >= 6, 'and the interval goes on');
+  once.discovery.stop();
+});
 
 t.test('a late answer counts, unless a newer one has come', async (t) => {
   const dns = new Dns();

@@ -18,8 +18,9 @@ const DECAY_MS = 10_000;
 /** What an endpoint costs between its first call and that call's answer. */
 const DEFAULT_RTT_MS = 30;
 const MIN_RTT_MS = 0.01;
-/** A refusal takes no time at all: counted as it is, the broken endpoint would draw all the traffic. */
-const FAILURE_RTT_MS = 1000;
+/** One failure moves traffic for some seconds; one after the other, they soon move all of it. */
+const FAILURE_FACTOR = 3;
+const MAX_FAILURE_RTT_MS = 10_000;
 
 /** The estimate's part of an endpoint. Start it with {@link UNSEEN}. */
 export interface RttState {
@@ -67,9 +68,14 @@ export function observeLatency(endpoint: RttState, latencyMs: number, nowMs: num
   endpoint.rttAtMs = nowMs;
 }
 
-/** Counts an attempt whose verdict was failure after `elapsedMs`: as a slow answer, however fast it failed. */
+/**
+ * Counts an attempt whose verdict was failure after `elapsedMs`. A refusal takes no time at all: counted as an
+ * answer, it would draw all the traffic to the broken endpoint. It counts as three times as slow as the endpoint
+ * was, up to 10 s, so that a single error of an app doesn't empty an endpoint that is well.
+ */
 export function observeFailure(endpoint: RttState, elapsedMs: number, nowMs: number): void {
-  observeLatency(endpoint, Math.max(elapsedMs, FAILURE_RTT_MS), nowMs);
+  const penaltyMs = Math.min((endpoint.rttMs || DEFAULT_RTT_MS) * FAILURE_FACTOR, MAX_FAILURE_RTT_MS);
+  observeLatency(endpoint, Math.max(elapsedMs, penaltyMs), nowMs);
 }
 
 /** The estimate as it counts at `nowMs`, in milliseconds; 0 for an endpoint that nothing was ever sent to. */
