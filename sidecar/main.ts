@@ -3,7 +3,7 @@
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-// Compiled code and stripped types from an earlier start: a third less time and 20 MB less memory. It lies
+// Compiled code and stripped types from an earlier start: less time to start and 15 to 20 MB less memory. It lies
 // beside the code, where only who may change the code may change it; on a read-only disk there is none.
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/outrigger', import.meta.url)));
 

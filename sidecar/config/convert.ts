@@ -1,5 +1,6 @@
 /** From the file form to `Config`: durations to milliseconds, snake case to camel case, frozen. */
-import { formatAddress, parseAddress } from './address.ts';
+import { formatAddress } from '../cluster/address.ts';
+import { readAddress } from './address.ts';
 import type { ClusterConfig, Config, ListenerLimitsConfig, LlmConfig, RouteConfig } from './config.ts';
 import { parseDurationMs } from './duration.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
@@ -157,7 +158,7 @@ function ms(duration: string): number {
 }
 
 function address(text: string): string {
-  return formatAddress(parseAddress(text)!);
+  return formatAddress(readAddress(text));
 }
 
 /** Object.freeze does not reach into a Map, so this one refuses by itself. */

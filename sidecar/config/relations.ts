@@ -1,6 +1,6 @@
 /** What no single value can say: settings that contradict each other, and files that are not there. */
 import { accessSync, constants, statSync } from 'node:fs';
-import { overlaps, parseAddress, reaches } from './address.ts';
+import { overlaps, reaches, readAddress } from './address.ts';
 import { parseDurationMs } from './duration.ts';
 import { nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
@@ -23,13 +23,13 @@ function checkListeners(file: FileConfig): Finding[] {
   const findings: Finding[] = [];
   for (const [index, name] of LISTENERS.entries()) {
     const taken = LISTENERS.slice(0, index).find((other) => {
-      return overlaps(parseAddress(file[other].listen)!, parseAddress(file[name].listen)!);
+      return overlaps(readAddress(file[other].listen), readAddress(file[name].listen));
     });
     if (taken === undefined) continue;
     const remedy = 'give each listener a port of its own';
     findings.push(finding([name, 'listen'], `is also the address of ${taken}.listen`, remedy));
   }
-  if (reaches(parseAddress(file.inbound.app)!, parseAddress(file.inbound.listen)!)) {
+  if (reaches(readAddress(file.inbound.app), readAddress(file.inbound.listen))) {
     const remedy = 'write where the agent itself listens, such as 127.0.0.1:50051';
     findings.push(
       finding(['inbound', 'app'], 'is our own inbound.listen: calls would go in circles', remedy),
@@ -66,7 +66,7 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
     if (endpoints!.indexOf(endpoint) !== index) {
       say(['endpoints', index], `is there twice: ${endpoint}`, 'keep one of the two');
     }
-    if (reaches(parseAddress(endpoint)!, parseAddress(file.outbound.listen)!)) {
+    if (reaches(readAddress(endpoint), readAddress(file.outbound.listen))) {
       const remedy = "write the address of the other side's inbound listener";
       say(['endpoints', index], 'is our own outbound.listen: calls would go in circles', remedy);
     }

@@ -3,7 +3,7 @@
  * that refuse a wrong one; the checks here give the message when only the form is right.
  */
 import * as z from 'zod';
-import { isListenable, parseAddress } from './address.ts';
+import { complaintAboutAddress } from './address.ts';
 import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
 
 /** What a right value looks like, in words: "a duration such as 30s". */
@@ -54,45 +54,22 @@ export function duration(zero: 'zero' | 'positive') {
 /** An address to connect to. */
 export function target() {
   return checked(z.string(), 'an address such as 10.0.0.7:50051 or unix:/run/agent.sock', (value) => {
-    const address = parseAddress(value);
-    if (address === undefined) {
-      return {
-        message: 'is not an address',
-        remedy: 'write host:port, [IPv6]:port or unix:/path, with a port from 1 to 65535',
-      };
-    }
-    if ('port' in address && address.port === 0) {
-      return { message: 'has port 0', remedy: 'write the port that the other side listens on' };
-    }
-    return undefined;
+    return complaintAboutAddress(value, 'connect');
   });
 }
 
 /** A DNS name with a port. */
 export function dnsTarget() {
   return checked(z.string(), 'a name with a port such as writing-agent-headless:50051', (value) => {
-    const address = parseAddress(value);
-    if (address === undefined || 'path' in address || address.port === 0) {
-      return { message: 'is not a name with a port', remedy: 'write name:port, such as writing-agent:50051' };
-    }
-    return undefined;
+    if (!value.startsWith('unix:')) return complaintAboutAddress(value, 'connect');
+    return { message: 'is a unix socket', remedy: 'write it in endpoints, or a DNS name with a port here' };
   });
 }
 
 /** An address to listen on; port 0 takes a free one. */
 export function listen() {
   return checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
-    const address = parseAddress(value);
-    if (address === undefined) {
-      return {
-        message: 'is not an address to listen on',
-        remedy: 'write IP:port, [IPv6]:port or unix:/path; 0.0.0.0:PORT or [::]:PORT for every interface',
-      };
-    }
-    if (!isListenable(address)) {
-      return { message: 'names a host', remedy: 'write an IP address of this machine, or localhost' };
-    }
-    return undefined;
+    return complaintAboutAddress(value, 'listen');
   });
 }
 

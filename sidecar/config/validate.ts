@@ -83,7 +83,7 @@ function findingsOf(root: unknown, issue: z.core.$ZodIssue): Finding[] {
   }
   if (issue.code === 'custom') {
     const { remedy } = issue.params as { remedy: string };
-    return [{ path, part: 'value', message: `${showValue(path, value)} ${issue.message}`, remedy }];
+    return [{ path, part: 'value', message: issue.message, remedy }];
   }
   if (Array.isArray(value) && issue.code === 'too_small') {
     return [{ path, part: 'value', message: 'is an empty list', remedy: 'give at least one' }];

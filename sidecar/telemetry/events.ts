@@ -1,0 +1,68 @@
+/**
+ * What happened lately: changes of breakers, ejections, connections, drain and reload. A bounded
+ * ring, read by `/events`; whoever records into it never waits for whoever reads.
+ */
+
+export interface SidecarEvent {
+  /** Counts from 1; a reader that has missed some sees a gap. */
+  readonly id: number;
+  /** ISO 8601, UTC. */
+  readonly at: string;
+  /** `circuit`, `ejection`, `drain`, `reload`, … */
+  readonly type: string;
+  readonly message: string;
+  /** Numbers and names that belong to it: cluster, endpoint, state. */
+  readonly details: EventDetails;
+}
+
+export type EventDetails = Readonly<Record<string, string | number | boolean>>;
+
+/** Gets each new event; `false` means that it can not keep up and is not called again. */
+export type EventReader = (event: SidecarEvent) => boolean;
+
+const DEFAULT_CAPACITY = 256;
+const DEFAULT_MAX_READERS = 16;
+/** A message that carries text of a peer's stays a message. */
+const MAX_MESSAGE_LENGTH = 500;
+
+export class EventLog {
+  readonly #capacity: number;
+  readonly #maxReaders: number;
+  readonly #now: () => number;
+  readonly #ring: SidecarEvent[] = [];
+  readonly #readers = new Set<EventReader>();
+  #lastId = 0;
+
+  /** @param now wall time in milliseconds since 1970 */
+  constructor(now: () => number, { capacity = DEFAULT_CAPACITY, maxReaders = DEFAULT_MAX_READERS } = {}) {
+    this.#now = now;
+    this.#capacity = capacity;
+    this.#maxReaders = maxReaders;
+  }
+
+  get readerCount(): number {
+    return this.#readers.size;
+  }
+
+  record(type: string, message: string, details: EventDetails = {}): void {
+    const at = new Date(this.#now()).toISOString();
+    const event = { id: ++this.#lastId, at, type, message: message.slice(0, MAX_MESSAGE_LENGTH), details };
+    // A few hundred entries: moving them up costs less than an index that every reader must know of.
+    if (this.#ring.push(event) > this.#capacity) this.#ring.shift();
+    for (const reader of this.#readers) {
+      if (!reader(event)) this.#readers.delete(reader);
+    }
+  }
+
+  /** The newest ones, oldest first, after the event with the given id. */
+  recent(afterId = 0): readonly SidecarEvent[] {
+    return this.#ring.filter(({ id }) => id > afterId);
+  }
+
+  /** Sends every new event to `reader`; `undefined` when there are too many readers already. */
+  subscribe(reader: EventReader): (() => void) | undefined {
+    if (this.#readers.size >= this.#maxReaders) return undefined;
+    this.#readers.add(reader);
+    return () => void this.#readers.delete(reader);
+  }
+}

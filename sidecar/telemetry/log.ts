@@ -1,0 +1,119 @@
+/**
+ * The log: one JSON object a line on standard output.
+ *
+ * A log must never hold up a call. Lines are written in the background; when whoever reads them
+ * stops reading, what no longer fits the buffer is dropped and counted, and the sidecar goes on.
+ *
+ * It must not tell secrets either: header values, metadata and keys are taken out whoever logs them,
+ * and of an error only its type, code, message and stack are written.
+ */
+import { type DestinationStream, destination, type Logger, pino } from 'pino';
+
+export type { Logger } from 'pino';
+
+export interface LogOptions {
+  /** A pino level, or `silent`. The level of a running logger is `logger.level`. */
+  readonly level: string;
+  /** Fields of every line. */
+  readonly base?: Readonly<Record<string, string>>;
+  /** Standard output by default. */
+  readonly stream?: DestinationStream;
+  /** Called with the length of a line that was dropped because nobody reads. */
+  readonly onDrop?: (bytes: number) => void;
+}
+
+const STDOUT = 1;
+/** Lines that wait for the reader; more are dropped. */
+const MAX_BUFFER_BYTES = 1_048_576;
+/** At the end of the process a reader that does not read is given a tenth of a second as often as this. */
+const MAX_FINAL_ATTEMPTS = 10;
+
+/** Names of fields that can hold secrets, in lower case without `_` and `-`. */
+const SECRET_FIELDS = new Set([
+  'headers',
+  'trailers',
+  'metadata',
+  'authorization',
+  'cookie',
+  'apikey',
+  'token',
+  'password',
+  'secret',
+]);
+const REMOVED = '[removed]';
+/** Objects in objects are looked into this far; deeper ones are not written. */
+const MAX_DEPTH = 4;
+
+/** The logger that everything is given; `child` adds fields. */
+export function createLogger(options: LogOptions): Logger {
+  return pino(
+    {
+      level: options.level,
+      base: options.base ?? null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: describeError },
+      formatters: {
+        level: (label) => ({ level: label }),
+        log: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
+        bindings: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
+      },
+    },
+    options.stream ?? openStdout(options.onDrop),
+  );
+}
+
+function openStdout(onDrop: LogOptions['onDrop']): DestinationStream {
+  let failedInARow = 0;
+  const stream = destination({
+    dest: STDOUT,
+    sync: false,
+    maxLength: MAX_BUFFER_BYTES,
+    // Asked when the pipe is full. Background writes go on trying; the last flush must end.
+    retryEAGAIN: () => ++failedInARow <= MAX_FINAL_ATTEMPTS || !exiting,
+  });
+  let exiting = false;
+  process.once('exit', () => {
+    exiting = true;
+    failedInARow = 0;
+  });
+  stream.on('write', () => {
+    failedInARow = 0;
+  });
+  stream.on('drop', (line: string) => onDrop?.(line.length));
+  // The reader has closed the pipe: there is nobody to tell, and it is no reason to stop.
+  stream.on('error', () => {});
+  return stream;
+}
+
+/** A copy without what may be secret; the same object when there is nothing to take out. */
+function withoutSecrets(value: unknown, depth: number): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Error) return value;
+  if (depth === MAX_DEPTH) return REMOVED;
+  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, depth + 1));
+  if (value instanceof Date || value instanceof Uint8Array) return value;
+  let copy: Record<string, unknown> | undefined;
+  for (const [name, inner] of Object.entries(value)) {
+    const secret = SECRET_FIELDS.has(name.toLowerCase().replaceAll(/[_-]/g, ''));
+    const clean = secret ? REMOVED : withoutSecrets(inner, depth + 1);
+    if (clean !== inner) {
+      copy ??= { ...value };
+      copy[name] = clean;
+    }
+  }
+  return copy ?? value;
+}
+
+/** Errors of clients carry the request and its headers as properties: none but these are written. */
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return String(error);
+  const { name, message, stack } = error;
+  const code: unknown = (error as NodeJS.ErrnoException).code;
+  const cause = error.cause instanceof Error ? { cause: describeError(error.cause) } : {};
+  return {
+    type: name,
+    ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
+    message,
+    stack,
+    ...cause,
+  };
+}
