@@ -238,8 +238,7 @@ t.test('a finished timer holds on to no other', async (t) => {
   for (const timer of timers) wheel.arm(timer, 100);
   wheel.cancel(timers[1]!);
   wheel.advance(100);
-  for (const { timerNext, timerPrevious } of timers)
-    t.strictSame([timerNext, timerPrevious], [undefined, undefined]);
+  for (const { timerNode } of timers) t.match(timerNode, { next: undefined, previous: undefined });
 });
 
 /** Counts the process's real timers while `work` runs. */
