@@ -37,14 +37,12 @@ export class HpackEncoder {
   readonly #cache = new Map<HeaderList, Buffer>();
   #cacheGeneration = 0;
   #scratch: Buffer = Buffer.allocUnsafeSlow(512);
-  /** The smallest table size since the last block, and the one to have now; -1 when there is nothing to say. */
+  /** The smallest table size since the last block, and the one to have now; -1 when nothing was set since. */
   #smallestTableBytes = -1;
   #nextTableBytes = DEFAULT_TABLE_BYTES;
   #evictionCredit = MAX_EVICTION_CREDIT;
   /** Whether the cache may hold blocks with a pair that had to wait for credit. */
   #refused = false;
-  /** Whether the list being encoded changed the table: its block says so and can't be sent twice. */
-  #inserted = false;
 
   /** @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default */
   constructor(options?: { maxTableBytes?: number }) {
@@ -65,8 +63,8 @@ export class HpackEncoder {
   setPeerTableBytes(bytes: number): void {
     const next = Math.min(bytes, this.#maxTableBytes);
     this.#nextTableBytes = next;
-    if (this.#smallestTableBytes >= 0) this.#smallestTableBytes = Math.min(this.#smallestTableBytes, next);
-    else if (next !== this.#table.maxBytes) this.#smallestTableBytes = next;
+    const smallest = this.#smallestTableBytes;
+    this.#smallestTableBytes = smallest < 0 ? next : Math.min(smallest, next);
   }
 
   /** Encodes; the block is then this.block[0, this.blockEnd). */
@@ -91,7 +89,8 @@ export class HpackEncoder {
       return;
     }
     this.#encodeList(list);
-    if (this.#inserted || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
+    // A block that inserts can't be sent twice; the next one for the list will be final.
+    if (this.#cacheGeneration !== this.#table.generation || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
     // Full means that lists come and go: those in use are soon back.
     if (this.#cache.size >= MAX_CACHED_BLOCKS) this.#cache.clear();
     // Not from Buffer's pool, which a small slice would keep whole.
@@ -105,7 +104,6 @@ export class HpackEncoder {
     const out = this.#room(fields);
     let at = this.#smallestTableBytes >= 0 ? this.#writeSizeUpdates(out) : 0;
     let nextNever = 0;
-    this.#inserted = false;
     for (let i = 0; i < fields.length; i += 2) {
       let never = false;
       if (neverIndexed !== undefined && neverIndexed[nextNever] === i >> 1) {
@@ -154,7 +152,6 @@ export class HpackEncoder {
       }
       this.#evictionCredit -= BLOCKS_PER_EVICTION;
     }
-    this.#inserted = true;
     return true;
   }
 

@@ -25,7 +25,19 @@ const PER_CALL = [
   'tracestate',
   'x-request-id',
 ];
-const SECRET = ['api-key', 'authorization', 'cookie', 'proxy-authorization', 'set-cookie', 'x-api-key'];
+const SECRET = [
+  'api-key',
+  'authorization',
+  'cookie',
+  'proxy-authorization',
+  'set-cookie',
+  'x-access-token',
+  'x-amz-security-token',
+  'x-api-key',
+  'x-auth-token',
+  'x-goog-api-key',
+  'x-vault-token',
+];
 
 /** What is known of a name before anything was encoded. */
 export interface KnownName {

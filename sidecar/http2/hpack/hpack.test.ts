@@ -235,6 +235,13 @@ t.test('an entry larger than the table empties it', async (t) => {
   t.equal(decoder.tableBytes, 0);
 });
 
+t.test('a Huffman-coded string that is longer than most', async (t) => {
+  // Eight zeros are five bytes of zeros; 10,000 = 127 + 9873
+  const block = Buffer.concat([hex('000161ff914d'), Buffer.alloc(10_000)]);
+  const list = newDecoder(20_000).decode(block, 0, block.length);
+  t.ok(list?.get('a') === '0'.repeat(16_000), `${list?.get('a')?.length} characters`);
+});
+
 t.test('HeaderList', async (t) => {
   const list = new HeaderList(['a', '1', 'b', '2', 'a', '3']);
   t.equal(list.get('a'), '1');

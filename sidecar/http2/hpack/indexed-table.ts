@@ -14,7 +14,7 @@ export interface NameEntries {
   readonly staticValues: ReadonlyMap<string, number> | undefined;
   /** Serial number of the dynamic table's newest entry with the name, or NONE. */
   newest: number;
-  /** Serial numbers of the newest entries with the name and each value. */
+  /** Serial numbers of the entries with the name, by value. */
   readonly byValue: Map<string, number>;
 }
 
@@ -50,6 +50,7 @@ export class IndexedTable extends DynamicTable {
     return entries.newest === NONE ? 0 : this.#index(entries.newest);
   }
 
+  /** Inserts a pair that the table does not hold. */
   override insert(name: string, value: string): boolean {
     if (!super.insert(name, value)) return false;
     const serial = this.nextSerial - 1;
@@ -61,11 +62,9 @@ export class IndexedTable extends DynamicTable {
 
   protected override evicted(serial: number, name: string, value: string): void {
     const entries = this.#byName.get(name)!;
-    if (entries.byValue.get(value) === serial) entries.byValue.delete(value);
     // The oldest leaves first: when it is also the name's newest, it was the name's last.
-    if (entries.newest !== serial) return;
-    entries.newest = NONE;
-    if (!knownNames.has(name)) this.#byName.delete(name);
+    if (entries.newest === serial) this.#byName.delete(name);
+    else entries.byValue.delete(value);
   }
 
   #add(name: string, known: KnownName | undefined): NameEntries {
