@@ -82,7 +82,7 @@ t.test('secrets and never-indexed fields stay never indexed', async (t) => {
 
 t.test('a full table evicts its oldest, seldom enough to keep encoded blocks of use', async (t) => {
   const wire = new Wire(t);
-  const lists = Array.from({ length: 100 }, (_, n) => sharedList([`x-name-${n}`, `value-${n}`]));
+  const lists = Array.from({ length: 100 }, (_, n) => sharedList([`x-name-${n % 3}`, `value-${n}`]));
   for (const list of lists) wire.send(list);
   t.ok(wire.encoder.tableBytes > 4000 && wire.encoder.tableBytes <= 4096);
   let inserted = 0;
@@ -222,4 +222,7 @@ t.test('a shared list is encoded once a state of the table', async (t) => {
   wire.encoder.setPeerTableBytes(0);
   wire.send([]);
   t.match(wire.send(list), /^0002/);
+  const large = sharedList(['x-large', 'x'.repeat(1100)]);
+  for (let i = 0; i < 3; i++) wire.send(large);
+  t.not(wire.encoder.block.length, wire.encoder.blockEnd, 'large blocks are not kept');
 });
