@@ -1,9 +1,9 @@
-import { pino } from 'pino';
+import { createLogger } from '../logger.ts';
 import { createGateway } from './app.ts';
 import { readGatewaySettings } from './settings.ts';
 
 /** Runs the gateway as this process. settings.ts lists the environment variables. */
-const log = pino({ name: 'gateway', level: process.env['LOG_LEVEL'] || 'info' });
+const log = createLogger('gateway');
 try {
   const settings = readGatewaySettings(process.env);
   const { app, stop } = await createGateway(settings, log);

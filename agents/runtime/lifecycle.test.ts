@@ -193,3 +193,10 @@ t.test('an agent that cannot start says why and ends with 1', async (t) => {
   t.same(await wrong.exited, [1, null]);
   t.match(JSON.stringify(wrong.lines), /AGENT_DRAIN_TIMEOUT must be a length of time such as 30s/);
 });
+
+t.test('an agent whose output nobody reads any more still ends', async (t) => {
+  const { child, exited } = await startProcess(t, 'code/agent.ts', { AGENT_LISTEN: '127.0.0.1:0' });
+  child.stdout!.destroy();
+  child.kill('SIGTERM');
+  t.same(await exited, [0, null]);
+});

@@ -1,4 +1,4 @@
-import { pino } from 'pino';
+import { createLogger } from '../logger.ts';
 import type { Agent } from './agent.ts';
 import { loggedError } from './redact.ts';
 import { startAgentServer } from './server.ts';
@@ -10,7 +10,7 @@ import { readSettings } from './settings.ts';
  * settings.ts lists the environment variables.
  */
 export async function serveAgent(agent: Agent): Promise<void> {
-  const log = pino({ name: agent.name, level: process.env['LOG_LEVEL'] || 'info' });
+  const log = createLogger(agent.name);
   try {
     const settings = readSettings(process.env);
     const server = await startAgentServer(agent, settings, log);

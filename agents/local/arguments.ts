@@ -1,0 +1,62 @@
+import { parseArgs } from 'node:util';
+
+export interface StartArguments {
+  /** A task to send, after which everything is stopped; without one the system runs until Ctrl-C. */
+  task: string | undefined;
+  agent: AgentType;
+  /** Leaves the sidecars out: the gateway calls the agents itself. For comparing, and for finding faults. */
+  withoutSidecars: boolean;
+  /** Shows what the processes log as it comes. */
+  logs: boolean;
+  help: boolean;
+}
+
+export const agentTypes = ['research', 'writing', 'code'] as const;
+export type AgentType = (typeof agentTypes)[number];
+
+export const usage = `Runs the local system: the gateway, two research agents, a writing and a code agent, and a sidecar beside each.
+
+  npm start                              until Ctrl-C
+  npm start -- --task "TEXT"             sends one task, prints the answer and its way, and stops
+               [--agent ${agentTypes.join('|')}]
+               [--logs]                  shows what every process logs
+               [--no-sidecar]            lets the gateway call the agents directly
+
+With OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL) the agents ask that provider, without it a server in this
+repository that needs no network. PORT moves the gateway from 8080.`;
+
+/** The command line is wrong. The message says what to write instead. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** @throws UsageError */
+export function parseArguments(argv: readonly string[]): StartArguments {
+  const { task, agent, help, logs, ...others } = parse(argv);
+  if (task !== undefined && task.trim() === '') throw new UsageError('--task needs a text: --task "TEXT"');
+  if (task === undefined && agent !== undefined) {
+    throw new UsageError('--agent says who gets a task; give one with --task "TEXT"');
+  }
+  const type = agentTypes.find((known) => known === (agent ?? 'research'));
+  if (type === undefined) {
+    throw new UsageError(`there is no agent "${agent}"; --agent takes ${agentTypes.join(', ')}`);
+  }
+  return { task, agent: type, logs, help, withoutSidecars: others['no-sidecar'] };
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        task: { type: 'string' },
+        agent: { type: 'string' },
+        'no-sidecar': { type: 'boolean', default: false },
+        logs: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split('. ', 1)[0]}; see npm start -- --help`);
+  }
+}

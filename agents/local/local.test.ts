@@ -1,0 +1,211 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import { until } from '../test-support.ts';
+import { parseArguments, UsageError } from './arguments.ts';
+import { Ports } from './ports.ts';
+import { ManagedProcess } from './process.ts';
+import { describeProcesses } from './processes.ts';
+import { growth, parsePrometheus } from './prometheus-text.ts';
+import { planSystem } from './system.ts';
+import { wayOf } from './way.ts';
+
+const start = fileURLToPath(new URL('start.ts', import.meta.url));
+
+interface Run {
+  child: ChildProcess;
+  output(): string;
+  ended: Promise<[number | null, string | null]>;
+}
+
+/** Runs the starter as `npm start` does. */
+function runStart(test: Test, args: string[], env: Record<string, string> = {}): Run {
+  const { OPENAI_API_KEY: _, ...clean } = process.env;
+  const child = spawn(process.execPath, [start, ...args], { env: { ...clean, ...env } });
+  let output = '';
+  child.stdout.on('data', (text) => (output += text));
+  child.stderr.on('data', (text) => (output += text));
+  const ended = once(child, 'close') as Run['ended'];
+  test.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  return { child, output: () => output, ended };
+}
+
+/** The processes that a process has started. */
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text.split(' ').filter(Boolean).map(Number);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    // A process that is dead but not yet waited for has no command line.
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8') !== '';
+  } catch {
+    return false;
+  }
+}
+
+t.test('the command line', async (t) => {
+  t.match(parseArguments([]), { task: undefined, agent: 'research', withoutSidecars: false });
+  t.match(parseArguments(['--task', 'x', '--agent', 'code']), { task: 'x', agent: 'code' });
+  const wrong: [string[], RegExp][] = [
+    [['--task', 'x', '--agent', 'bogus'], /no agent "bogus"; --agent takes research, writing, code/],
+    [['--task', ' '], /--task needs a text/],
+    [['--task'], /--task/],
+    [['--agent', 'code'], /give one with --task/],
+    [['--tusk', 'x'], /--tusk.*see npm start -- --help/],
+    [['stray'], /stray/],
+  ];
+  for (const [args, message] of wrong) t.throws(() => parseArguments(args), { name: 'UsageError', message });
+  t.ok(new UsageError('') instanceof Error);
+  const run = runStart(t, ['--task', 'x', '--agent', 'bogus']);
+  t.same(await run.ended, [64, null]);
+  t.match(run.output(), /^there is no agent "bogus"/);
+});
+
+t.test('ports: a taken one is replaced, and that is said', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  t.teardown(() => taken.close());
+  const { port } = taken.address() as { port: number };
+  const ports = new Ports();
+  const other = await ports.preferably(port, 'the gateway');
+  t.not(other, port);
+  t.same(ports.notices, [`Port ${port} is taken: the gateway is on port ${other} instead.`]);
+  const given = await Promise.all(Array.from({ length: 50 }, () => ports.any()));
+  t.equal(new Set([other, ...given]).size, 51, 'each only once');
+});
+
+t.test('a process: ready, failing, stubborn', async (t) => {
+  const folder = t.testdir({
+    'works.js':
+      "console.log('hello'); process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);",
+    'fails.js': "console.log('first'); console.error('no port'); process.exitCode = 3;",
+    'stubborn.js': "process.on('SIGTERM', () => {}); console.log('up'); setInterval(() => {}, 1000);",
+  });
+  const run = (file: string, givenReady?: () => Promise<boolean>) => {
+    const lines: string[] = [];
+    const isReady = givenReady ?? (async () => lines.length > 0);
+    const description = { name: file, file: join(folder, file), args: [], env: {}, isReady };
+    const started = new ManagedProcess(description, (_, line) => lines.push(line));
+    t.teardown(() => started.kill());
+    return started;
+  };
+  const works = run('works.js');
+  await works.ready(AbortSignal.timeout(20_000));
+  t.equal(await works.stop(20_000), true);
+  t.equal(await works.ended, 'ended with exit code 0');
+
+  const never = async () => false;
+  await t.rejects(run('fails.js', never).ready(AbortSignal.timeout(20_000)), {
+    message: /^fails\.js ended with exit code 3 before it was ready\. Its last lines:\n.*(first|no port)/s,
+  });
+  const slow = run('works.js', never);
+  await t.rejects(slow.ready(AbortSignal.timeout(50)), { message: /^works\.js was not ready in time/ });
+
+  const stubborn = run('stubborn.js');
+  await stubborn.ready(AbortSignal.timeout(20_000));
+  t.equal(await stubborn.stop(100), false);
+  t.equal(await stubborn.ended, 'ended with SIGKILL');
+});
+
+t.test('the way is read from what the sidecars counted', async (t) => {
+  const system = await planSystem({}, new Ports(), true);
+  const [one, two] = system.agents;
+  const endpoint = `127.0.0.1:${two!.sidecar!.inbound}`;
+  const attempts = (count: number, code: string) =>
+    `outrigger_attempts_total{cluster="research",endpoint="${endpoint}",code="${code}"} ${count}\n`;
+  const served = (count: number) =>
+    `# HELP x y\nrpc_server_call_duration_seconds_count{rpc_method="agent.AgentService/ProcessTask"} ${count}\n`;
+  const snapshot = (gateway: string, agent: string) =>
+    new Map([
+      ['gateway', parsePrometheus(gateway)],
+      [one!.name, parsePrometheus(served(5))],
+      [two!.name, parsePrometheus(agent)],
+    ]);
+  const before = snapshot(attempts(3, 'OK'), served(2));
+  const way = wayOf(system, before, snapshot(attempts(4, 'OK') + attempts(1, 'UNAVAILABLE'), served(3)));
+  t.match(way, [
+    /cluster research, one attempt: OK$/,
+    new RegExp(`sidecar of research-2 \\(${endpoint}\\), 1 served → research-2`),
+    /cluster research, one attempt: UNAVAILABLE$/,
+    /research-2/,
+  ]);
+  t.same(wayOf(system, before, before), [], 'no growth, no way');
+  t.same(growth(parsePrometheus('a{b="c\\"d\\\\"} 1'), parsePrometheus('a{b="c\\"d\\\\"} 3')), [
+    { name: 'a', labels: { b: 'c"d\\' }, value: 2 },
+  ]);
+});
+
+t.test('keys and settings of the shell reach only whom they are for', async (t) => {
+  const environment = {
+    OPENAI_API_KEY: 'k-1',
+    OUTRIGGER_INBOUND_APP: 'x',
+    PORT: '8080',
+    HOME: 'h',
+    CODE_AGENT_ADDR: 'y',
+  };
+  const system = await planSystem(environment, new Ports(), true);
+  const { agents, sidecars, gateway } = describeProcesses(system, environment, t.testdir());
+  t.equal(agents.length, 4, 'no offline provider beside a real one');
+  for (const { env } of agents)
+    t.match(env, { OPENAI_API_KEY: 'k-1', OPENAI_BASE_URL: 'https://api.openai.com/v1' });
+  t.equal(sidecars.length, 5);
+  for (const { env } of [...sidecars, gateway]) {
+    t.match(env, { HOME: 'h' });
+    t.notOk('OPENAI_API_KEY' in env || 'OUTRIGGER_INBOUND_APP' in env);
+  }
+  t.not(gateway.env['CODE_AGENT_ADDR'], 'y');
+});
+
+t.test('without sidecars: a task from end to end', async (t) => {
+  const run = runStart(t, ['--no-sidecar', '--task', 'Sort a list of canoes', '--agent', 'code']);
+  const [code] = await run.ended;
+  t.equal(code, 0, run.output());
+  t.match(run.output(), /OPENAI_API_KEY is not set: an offline provider answers/);
+  t.match(run.output(), /```ts/);
+  t.match(run.output(), /SUCCESS after \d+ ms, task [0-9a-f-]{36}/);
+  t.match(run.output(), /asked once/);
+});
+
+t.test('a provider that fails makes the task fail, with a reason', async (t) => {
+  const run = runStart(t, ['--no-sidecar', '--task', 'x'], {
+    OPENAI_API_KEY: 'k-123',
+    OPENAI_BASE_URL: 'http://127.0.0.1:1/v1',
+  });
+  const [code] = await run.ended;
+  t.equal(code, 1);
+  t.match(run.output(), /the task failed: .*HTTP 503, UNAVAILABLE/);
+  t.notMatch(run.output(), /k-123/);
+});
+
+t.test('it runs until it is interrupted, then nothing is left', async (t) => {
+  const run = runStart(t, ['--no-sidecar']);
+  await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
+  const url = /page +(http:\S+)/.exec(run.output())?.[1];
+  t.equal((await fetch(url!)).status, 200);
+  const children = childrenOf(run.child.pid!);
+  t.equal(children.length, 6);
+  process.kill(children[1]!, 'SIGKILL');
+  await until(() => /(research|writing|code)-\d ended with SIGKILL/.test(run.output()));
+  run.child.kill('SIGINT');
+  t.same(await run.ended, [0, null]);
+  t.same(children.filter(isAlive), []);
+});
+
+t.test('killing the starter takes its processes with it', async (t) => {
+  const run = runStart(t, ['--no-sidecar']);
+  await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
+  const children = childrenOf(run.child.pid!);
+  t.equal(children.length, 6);
+  run.child.kill('SIGKILL');
+  await until(() => !children.some(isAlive));
+  t.pass('all gone');
+});

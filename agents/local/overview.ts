@@ -1,0 +1,34 @@
+import { type LocalSystem, modelUrl } from './system.ts';
+
+/** What the user needs to know of a running system. */
+export function overview({ agents, gateway, model }: LocalSystem): string {
+  const url = `http://127.0.0.1:${gateway.port}`;
+  const rows: [string, string][] = [
+    ['page', `${url}/`],
+    ['API', `${url}/docs`],
+  ];
+  if (gateway.sidecar !== undefined) {
+    const { outbound, admin, metrics, health } = gateway.sidecar;
+    rows.push(
+      ["gateway's sidecar", `127.0.0.1:${outbound} (gRPC)   admin http://127.0.0.1:${admin}/`],
+      ['', `metrics http://127.0.0.1:${metrics}/metrics   health http://127.0.0.1:${health}/healthz/ready`],
+    );
+  }
+  for (const { name, port, sidecar } of agents) {
+    const beside =
+      sidecar === undefined
+        ? ''
+        : `   sidecar 127.0.0.1:${sidecar.inbound}, admin http://127.0.0.1:${sidecar.admin}/`;
+    rows.push([name, `127.0.0.1:${port}${beside}`]);
+  }
+  rows.push(['model', modelUrl(model)]);
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join('\n');
+}
+
+/** Whether a model answers or only our own provider. */
+export function aboutModel({ model }: LocalSystem): string {
+  return model.kind === 'offline'
+    ? 'OPENAI_API_KEY is not set: an offline provider answers, without a model, from the words of the question.'
+    : `The agents ask ${model.baseUrl} with the key from OPENAI_API_KEY.`;
+}

@@ -1,0 +1,118 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** A process of the local system: what to run and how to tell that it is ready. */
+export interface ProcessDescription {
+  name: string;
+  /** A file of the repository, relative to its root. */
+  file: string;
+  args: readonly string[];
+  env: Readonly<Record<string, string>>;
+  /** True once it can be used. Asked again and again, so it has to be cheap; it may reject. */
+  isReady(): Promise<boolean>;
+}
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const preload = new URL('end-with-parent.ts', import.meta.url).href;
+
+const keptLines = 200;
+const reportedLines = 15;
+const longestLineChars = 2000;
+const askAgainMs = 50;
+
+/** Runs one process: keeps its last log lines, waits for it to be ready, and ends it in the end. */
+export class ManagedProcess {
+  readonly name: string;
+  readonly #description: ProcessDescription;
+  readonly #child: ChildProcess;
+  readonly #lines: string[] = [];
+  /** Resolves, with what there is to say about it, when the process has ended. */
+  readonly ended: Promise<string>;
+  #hasEnded = false;
+
+  constructor(description: ProcessDescription, onLine?: (name: string, line: string) => void) {
+    this.name = description.name;
+    this.#description = description;
+    this.#child = spawn(process.execPath, ['--import', preload, description.file, ...description.args], {
+      cwd: root,
+      env: description.env,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // In a group of its own: Ctrl-C is for the starter, which then stops the others in order.
+      detached: true,
+    });
+    for (const output of [this.#child.stdout!, this.#child.stderr!]) {
+      createInterface({ input: output }).on('line', (line) => {
+        this.#lines.push(line.slice(0, longestLineChars));
+        if (this.#lines.length > keptLines) this.#lines.shift();
+        onLine?.(this.name, line);
+      });
+    }
+    // A pipe whose other end is gone says so; the end of the process says it better.
+    this.#child.stdin!.on('error', () => {});
+    this.ended = once(this.#child, 'close').then(
+      ([code, signal]) => `ended with ${signal ?? `exit code ${code}`}`,
+      (error: Error) => `could not be started: ${error.message}`,
+    );
+    void this.ended.then(() => {
+      this.#hasEnded = true;
+    });
+  }
+
+  get isRunning(): boolean {
+    return !this.#hasEnded;
+  }
+
+  /** What it logged last, for an error message. */
+  lastWords(): string {
+    if (this.#lines.length === 0) return '    (it logged nothing)';
+    return this.#lines
+      .slice(-reportedLines)
+      .map((line) => `    ${line}`)
+      .join('\n');
+  }
+
+  /** @throws Error naming the process, with its last log lines, if it ends or is not ready when the signal fires */
+  async ready(limit: AbortSignal): Promise<void> {
+    const ended = this.ended.then((how) => {
+      throw new Error(`${this.name} ${how} before it was ready. Its last lines:\n${this.lastWords()}`);
+    });
+    const late = once(limit, 'abort').then(() => {
+      throw new Error(`${this.name} was not ready in time. Its last lines:\n${this.lastWords()}`);
+    });
+    let asking = true;
+    const ready = (async () => {
+      while (asking && !(await this.#description.isReady().catch(() => false))) {
+        await new Promise((resolve) => setTimeout(resolve, askAgainMs));
+      }
+    })();
+    try {
+      await Promise.race([ready, ended, late]);
+    } finally {
+      asking = false;
+      // The races that were lost end some day too, and nobody listens then.
+      ended.catch(() => {});
+      late.catch(() => {});
+    }
+  }
+
+  /** SIGTERM, and SIGKILL for a process that has not ended after the limit. True if it ended by itself. */
+  async stop(limitMs: number): Promise<boolean> {
+    if (!this.isRunning) return true;
+    let inTime = true;
+    const timer = setTimeout(() => {
+      inTime = false;
+      this.kill();
+    }, limitMs);
+    this.#child.kill('SIGTERM');
+    await this.ended;
+    clearTimeout(timer);
+    return inTime;
+  }
+
+  /** At once, without a last word. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+}

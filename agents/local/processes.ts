@@ -1,0 +1,129 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import type { Environment } from '../environment.ts';
+import type { ProcessDescription } from './process.ts';
+import { accepts, answersOk } from './readiness.ts';
+import { sidecarConfig } from './sidecar-config.ts';
+import { type LocalAgent, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
+
+/** Tasks that are running when the system stops get this long. */
+const drainTimeout = '3s';
+
+/** The processes that make up a local system, in the groups in which they are started, one after the other. */
+export interface SystemProcesses {
+  agents: ProcessDescription[];
+  sidecars: ProcessDescription[];
+  gateway: ProcessDescription;
+}
+
+/**
+ * Describes the processes of a system and writes the configuration files of its sidecars.
+ *
+ * @param folder where those files go
+ */
+export function describeProcesses(
+  system: LocalSystem,
+  environment: Environment,
+  folder: string,
+): SystemProcesses {
+  const env = neutral(environment);
+  const sidecarOf = (name: string, ports: SidecarPorts, agent?: LocalAgent): ProcessDescription => {
+    const file = join(folder, `${name}.yaml`);
+    const app = agent === undefined ? undefined : `127.0.0.1:${agent.port}`;
+    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents)));
+    // Ready means that the agent behind the inbound side is; beside the gateway there is none.
+    const probe = agent === undefined ? 'live' : 'ready';
+    return {
+      name: `${name}'s sidecar`,
+      file: 'sidecar/main.ts',
+      args: ['run', '--config', file],
+      env,
+      isReady: () => answersOk(`http://127.0.0.1:${ports.health}/healthz/${probe}`),
+    };
+  };
+  const sidecars = system.agents.flatMap((agent) =>
+    agent.sidecar === undefined ? [] : [sidecarOf(agent.name, agent.sidecar, agent)],
+  );
+  const own = system.gateway.sidecar;
+  return {
+    agents: [
+      ...(system.model.kind === 'offline' ? [provider(system.model.port, env)] : []),
+      ...system.agents.map((agent) => agentProcess(agent, system, env)),
+    ],
+    sidecars: own === undefined ? sidecars : [...sidecars, sidecarOf('gateway', own)],
+    gateway: gatewayProcess(system, env),
+  };
+}
+
+function provider(port: number, env: Record<string, string>): ProcessDescription {
+  return {
+    name: 'the offline provider',
+    file: 'agents/provider/main.ts',
+    args: [],
+    env: { ...env, PROVIDER_PORT: String(port) },
+    isReady: () => answersOk(`http://127.0.0.1:${port}/v1/models`),
+  };
+}
+
+function agentProcess(
+  { name, type, port, sidecar }: LocalAgent,
+  { model }: LocalSystem,
+  env: Record<string, string>,
+): ProcessDescription {
+  return {
+    name,
+    file: `agents/${type}/agent.ts`,
+    args: [],
+    env: {
+      ...env,
+      AGENT_LISTEN: `127.0.0.1:${port}`,
+      AGENT_DRAIN_TIMEOUT: drainTimeout,
+      ...(sidecar === undefined ? {} : { AGENT_OUTBOUND: `127.0.0.1:${sidecar.outbound}` }),
+      OPENAI_BASE_URL: modelUrl(model),
+      OPENAI_API_KEY: model.kind === 'offline' ? 'offline' : model.apiKey,
+      ...(model.kind === 'provider' && model.name !== undefined ? { OPENAI_MODEL: model.name } : {}),
+    },
+    isReady: () => accepts(port),
+  };
+}
+
+function gatewayProcess({ agents, gateway }: LocalSystem, env: Record<string, string>): ProcessDescription {
+  const addresses: Record<string, string> = {};
+  for (const { type, port } of agents) {
+    // Without sidecars nobody balances: the first agent of a type gets every task.
+    addresses[`${type.toUpperCase()}_AGENT_ADDR`] ??= `127.0.0.1:${gateway.sidecar?.outbound ?? port}`;
+  }
+  const links = agents.map(({ name, sidecar }) => ({ name, sidecar }));
+  links.unshift({ name: 'gateway', sidecar: gateway.sidecar });
+  const url = `http://127.0.0.1:${gateway.port}`;
+  return {
+    name: 'the gateway',
+    file: 'agents/gateway/main.ts',
+    args: [],
+    env: {
+      ...env,
+      ...addresses,
+      PORT: String(gateway.port),
+      GATEWAY_DRAIN_TIMEOUT: drainTimeout,
+      GATEWAY_LINKS: links
+        .filter(({ sidecar }) => sidecar !== undefined)
+        .map(({ name, sidecar }) => `Sidecar of ${name}=http://127.0.0.1:${sidecar!.admin}/`)
+        .join(','),
+    },
+    // Every agent healthy, asked on the way a task takes: the whole system works.
+    isReady: async () => {
+      const { healthy } = (await (await fetch(`${url}/api/v1/health`)).json()) as { healthy: boolean };
+      return healthy;
+    },
+  };
+}
+
+/** Settings of the shell's that are meant for a process of another set-up, and keys, stay out. */
+function neutral(environment: Environment): Record<string, string> {
+  const foreign = /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$)|_AGENT_ADDR$/;
+  const kept = Object.entries(environment).filter(
+    ([name, value]) => value !== undefined && !foreign.test(name),
+  );
+  return Object.fromEntries(kept) as Record<string, string>;
+}

@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SettingError } from '../environment.ts';
+import { parseArguments, type StartArguments, UsageError, usage } from './arguments.ts';
+import { runTask } from './one-task.ts';
+import { aboutModel, overview } from './overview.ts';
+import { Ports } from './ports.ts';
+import { describeProcesses } from './processes.ts';
+import { Supervisor } from './supervisor.ts';
+import { planSystem } from './system.ts';
+
+/** `npm start`: the whole local system on one machine. arguments.ts has its usage. */
+
+/** Wrong usage, as in BSD's sysexits. */
+const exitUsage = 64;
+/** What shells call an end by Ctrl-C. */
+const exitInterrupted = 130;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const given = parseArguments(argv);
+  if (given.help) {
+    console.log(usage);
+    return 0;
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-'));
+  const supervisor = new Supervisor({
+    ...(given.logs ? { onLine: (name, line) => console.log(`[${name}] ${line}`) } : {}),
+    onEnded: (name, how, lastWords) => console.error(`\n${name} ${how}. Its last lines:\n${lastWords}\n`),
+  });
+  // Without a task this is how the system is meant to end.
+  const interrupted = untilInterrupted(supervisor, given.task === undefined ? 0 : exitInterrupted);
+  try {
+    return await Promise.race([run(given, folder, supervisor, interrupted), interrupted]);
+  } finally {
+    for (const name of await supervisor.stop()) console.error(`${name} did not end in time and was killed.`);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function run(
+  given: StartArguments,
+  folder: string,
+  supervisor: Supervisor,
+  interrupted: Promise<number>,
+): Promise<number> {
+  const ports = new Ports();
+  const system = await planSystem(process.env, ports, !given.withoutSidecars);
+  for (const notice of ports.notices) console.log(notice);
+  console.log(aboutModel(system));
+  await supervisor.start(describeProcesses(system, process.env, folder));
+
+  if (given.task === undefined) {
+    console.log(`\nThe local system is running. Ctrl-C stops it.\n\n${overview(system)}\n`);
+    return interrupted;
+  }
+  const { output, status, taskId, latencyMs, way } = await runTask(system, given.task, given.agent);
+  console.log(
+    `\n${output}\n\n${status} after ${latencyMs} ms, task ${taskId}\nIts way:\n  ${way.join('\n  ')}`,
+  );
+  return status === 'FAILED' || status === 'TIMEOUT' ? 1 : 0;
+}
+
+/** The first signal ends the system in order, with the given exit code; a second one at once. */
+function untilInterrupted(supervisor: Supervisor, exitCode: number): Promise<number> {
+  return new Promise((resolve) => {
+    let asked = false;
+    const stop = () => {
+      if (asked) {
+        supervisor.kill();
+        process.exit(1);
+      }
+      asked = true;
+      console.log('\nStopping.');
+      resolve(exitCode);
+    };
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const expected = error instanceof UsageError || error instanceof SettingError;
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = expected ? exitUsage : 1;
+}
+// Signal handlers and sockets kept alive by fetch would hold it.
+process.exit();

@@ -1,0 +1,96 @@
+import { type Environment, wholeNumber } from '../environment.ts';
+import type { AgentType } from './arguments.ts';
+import type { Ports } from './ports.ts';
+
+/** The agents of the local system. */
+const members: readonly { name: string; type: AgentType }[] = [
+  { name: 'research-1', type: 'research' },
+  { name: 'research-2', type: 'research' },
+  { name: 'writing-1', type: 'writing' },
+  { name: 'code-1', type: 'code' },
+];
+
+/** Where a sidecar of the local system listens; all on 127.0.0.1. */
+export interface SidecarPorts {
+  inbound: number;
+  outbound: number;
+  llm: number;
+  admin: number;
+  metrics: number;
+  health: number;
+}
+
+export interface LocalAgent {
+  name: string;
+  type: AgentType;
+  port: number;
+  /** Undefined if the system runs without sidecars. */
+  sidecar: SidecarPorts | undefined;
+}
+
+/** The local system before any of it runs: who there is, and where each listens. */
+export interface LocalSystem {
+  agents: readonly LocalAgent[];
+  gateway: { port: number; sidecar: SidecarPorts | undefined };
+  model: LocalModel;
+}
+
+/** Who answers the agents' model requests. */
+export type LocalModel =
+  | { kind: 'offline'; port: number }
+  | { kind: 'provider'; baseUrl: string; apiKey: string; name: string | undefined };
+
+/** Where to send what: the contract's ports, which the gateway's sidecar has if they are free. */
+const usualPorts: SidecarPorts = {
+  inbound: 15006,
+  outbound: 15001,
+  llm: 15002,
+  admin: 15000,
+  metrics: 15020,
+  health: 15021,
+};
+
+/** Decides who listens where. @throws SettingError if PORT cannot be used */
+export async function planSystem(
+  environment: Environment,
+  ports: Ports,
+  withSidecars: boolean,
+): Promise<LocalSystem> {
+  const wanted = wholeNumber(environment, 'PORT', 8080, [1, 65_535]);
+  const gateway = {
+    port: await ports.preferably(wanted, 'the gateway'),
+    sidecar: withSidecars ? await usualSidecarPorts(ports) : undefined,
+  };
+  const agents: LocalAgent[] = [];
+  for (const member of members) {
+    const sidecar = withSidecars ? await anySidecarPorts(ports) : undefined;
+    agents.push({ ...member, port: await ports.any(), sidecar });
+  }
+  return { agents, gateway, model: await planModel(environment, ports) };
+}
+
+async function planModel(environment: Environment, ports: Ports): Promise<LocalModel> {
+  const apiKey = environment['OPENAI_API_KEY'];
+  if (!apiKey) return { kind: 'offline', port: await ports.any() };
+  const baseUrl = environment['OPENAI_BASE_URL'] || 'https://api.openai.com/v1';
+  return { kind: 'provider', baseUrl, apiKey, name: environment['OPENAI_MODEL'] || undefined };
+}
+
+export function modelUrl(model: LocalModel): string {
+  return model.kind === 'offline' ? `http://127.0.0.1:${model.port}/v1` : model.baseUrl;
+}
+
+async function usualSidecarPorts(ports: Ports): Promise<SidecarPorts> {
+  const given = {} as SidecarPorts;
+  for (const [listener, port] of Object.entries(usualPorts) as [keyof SidecarPorts, number][]) {
+    given[listener] = await ports.preferably(port, `the ${listener} listener of the gateway's sidecar`);
+  }
+  return given;
+}
+
+async function anySidecarPorts(ports: Ports): Promise<SidecarPorts> {
+  const given = {} as SidecarPorts;
+  for (const listener of Object.keys(usualPorts) as (keyof SidecarPorts)[])
+    given[listener] = await ports.any();
+  return given;
+}
