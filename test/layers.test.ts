@@ -23,7 +23,9 @@ const allowed: Record<string, readonly string[]> = {
   listeners: ['proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   inject: ['config', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
+  sidecar: ['config', 'listeners', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'clock'],
   run: [
+    'sidecar',
     'config',
     'listeners',
     'inject',

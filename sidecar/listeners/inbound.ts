@@ -2,7 +2,6 @@ import { AppHealth } from '../cluster/app-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
 import { createCluster } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
-import type { Config, InboundConfig } from '../config/config.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
 import type { ProxyContext } from '../proxy/context.ts';
@@ -11,6 +10,7 @@ import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+import type { InboundSettings } from './settings.ts';
 
 /** The app's cluster is named so in metrics and in `/clusters`. */
 export const APP_CLUSTER = 'app';
@@ -25,7 +25,11 @@ export class Inbound {
   readonly listener: GrpcListener;
   private appAddress = '';
 
-  constructor(config: Config, environment: GrpcListenerEnvironment, clusterListener: ClusterListener) {
+  constructor(
+    config: InboundSettings,
+    environment: GrpcListenerEnvironment,
+    clusterListener: ClusterListener,
+  ) {
     const { inbound } = config;
     const { wheel, clock } = environment;
     this.app = createCluster(appSettings(inbound), environment, clusterListener);
@@ -53,7 +57,7 @@ export class Inbound {
   }
 
   /** Takes a new configuration; the address to listen on is the caller's business. */
-  apply(config: Config): void {
+  apply(config: InboundSettings): void {
     const { inbound } = config;
     this.app.update(appSettings(inbound));
     if (inbound.app !== this.appAddress) {
@@ -79,7 +83,7 @@ export class Inbound {
   }
 }
 
-function appSettings(inbound: InboundConfig): ClusterSettings {
+function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   return {
     name: APP_CLUSTER,
     balancer: 'round_robin',
@@ -96,7 +100,7 @@ function appSettings(inbound: InboundConfig): ClusterSettings {
   };
 }
 
-function listenerOptions(inbound: InboundConfig): GrpcListenerOptions {
+function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = inbound.limits;
   return {
     limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },

@@ -1,6 +1,5 @@
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet } from '../cluster/cluster-set.ts';
-import type { Config, OutboundConfig } from '../config/config.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
 import type { ProxyContext } from '../proxy/context.ts';
@@ -8,6 +7,7 @@ import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
+import type { OutboundSettings } from './settings.ts';
 
 /** Calls that this pod's app makes: by route to a cluster. */
 export class Outbound {
@@ -16,7 +16,11 @@ export class Outbound {
   readonly context: ProxyContext;
   readonly listener: GrpcListener;
 
-  constructor(config: Config, environment: GrpcListenerEnvironment, clusterListener: ClusterListener) {
+  constructor(
+    config: OutboundSettings,
+    environment: GrpcListenerEnvironment,
+    clusterListener: ClusterListener,
+  ) {
     const { outbound } = config;
     this.clusters = new ClusterSet(environment, clusterListener);
     this.context = {
@@ -42,7 +46,7 @@ export class Outbound {
   }
 
   /** Takes a new configuration; the address to listen on is the caller's business. */
-  apply(config: Config): void {
+  apply(config: OutboundSettings): void {
     const { outbound } = config;
     this.clusters.apply(outbound.clusters);
     this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters);
@@ -60,7 +64,7 @@ export class Outbound {
   }
 }
 
-function listenerOptions(outbound: OutboundConfig): GrpcListenerOptions {
+function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = outbound.limits;
   return {
     limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },

@@ -1,9 +1,7 @@
 import { Timer } from '../clock/timer-wheel.ts';
-import { observeFailure, observeLatency } from '../cluster/balancer.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { MessageFraming } from '../grpc/message-framing.ts';
 import { Status, type StatusCode, statusFromHttp, statusName } from '../grpc/status.ts';
-import { formatTimeout } from '../grpc/timeout.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -14,8 +12,10 @@ import type { TaskKey } from '../task/task-message.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, statusOfFailure } from './attempt.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { sendLocalReply } from './local-reply.ts';
+import { isFailure, observeAnswer, observeDeadline, observeEnd } from './observation.ts';
 import { type LocalReply, type Reason, reply } from './reasons.ts';
 import { RequestBuffer } from './request-buffer.ts';
+import { sendRequestHead } from './request-head.ts';
 import type { RequestInfo } from './request-info.ts';
 import { responseInfo } from './response-info.ts';
 
@@ -25,34 +25,6 @@ export interface CallDriver {
   onFirstMessage(call: Call): void;
   /** An attempt failed before anything was sent downstream, or the call ended with it. */
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
-}
-
-/** The header for a whole configured timeout, made once for each that is in use. */
-const timeoutExtras = new Map<number, readonly string[]>();
-const TIMEOUT_EXTRAS_MAX = 100;
-
-function timeoutExtra(timeoutMs: number): readonly string[] {
-  let extra = timeoutExtras.get(timeoutMs);
-  if (extra === undefined) {
-    if (timeoutExtras.size >= TIMEOUT_EXTRAS_MAX) timeoutExtras.clear();
-    extra = ['grpc-timeout', formatTimeout(timeoutMs)];
-    timeoutExtras.set(timeoutMs, extra);
-  }
-  return extra;
-}
-
-/** An attempt that ends so says that its endpoint is in trouble. */
-function isFailure(status: StatusCode): boolean {
-  switch (status) {
-    case Status.UNAVAILABLE:
-    case Status.INTERNAL:
-    case Status.UNKNOWN:
-    case Status.DATA_LOSS:
-    case Status.DEADLINE_EXCEEDED:
-      return true;
-    default:
-      return false;
-  }
 }
 
 /**
@@ -141,8 +113,9 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
         : `the configured timeout of ${this.configuredTimeoutMs} ms`;
     const where = this.attempt === undefined ? '' : `, waiting for ${this.attempt.endpoint.address}`;
     const message = `${whose} ran out after ${Math.round(nowMs - this.startedAtMs)} ms${where}`;
-    this.attempt?.cancel(Status.DEADLINE_EXCEEDED);
-    this.observeAttempt(nowMs, Status.DEADLINE_EXCEEDED);
+    const { attempt } = this;
+    attempt?.cancel(Status.DEADLINE_EXCEEDED);
+    if (attempt !== undefined && !attempt.answered) observeDeadline(attempt, nowMs, owner === 'caller');
     this.answer(reply('deadline', message));
   }
 
@@ -228,7 +201,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     const { connection } = stream;
     const parts = this.request.parts;
     const last = this.requestTrailers === undefined && this.requestEnded;
-    this.sendHead(stream, last && parts.length === 0);
+    sendRequestHead(this, stream, last && parts.length === 0);
     for (let i = 0; i < parts.length; i++) {
       const part = parts[i]!;
       attempt.send(part, 0, part.length, last && i === parts.length - 1);
@@ -237,26 +210,6 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       connection.sendHeaders(stream, this.requestTrailers, undefined, true);
     if (this.request.bytes > this.cluster!.settings.retry.bufferBytes) this.request.drop();
     this.onRequestBytesSent(attempt);
-  }
-
-  private sendHead(stream: Stream, endStream: boolean): void {
-    const { connection } = stream;
-    const { info } = this;
-    if (this.deadlineMs === 0) {
-      connection.sendHeaders(stream, this.list, undefined, endStream);
-      return;
-    }
-    const nowMs = this.context.clock();
-    const { configuredTimeoutMs } = this;
-    if (nowMs - this.startedAtMs >= 1) {
-      const left = formatTimeout(this.deadlineMs - nowMs);
-      connection.sendHeaders(stream, info.withoutTimeout(), ['grpc-timeout', left], endStream);
-    } else if (info.timeoutMs > 0 && (configuredTimeoutMs === 0 || info.timeoutMs <= configuredTimeoutMs)) {
-      // No millisecond has passed: the caller's own header still says what is left.
-      connection.sendHeaders(stream, this.list, undefined, endStream);
-    } else {
-      connection.sendHeaders(stream, info.withoutTimeout(), timeoutExtra(configuredTimeoutMs), endStream);
-    }
   }
 
   onRequestBytesSent(attempt: Attempt): void {
@@ -285,7 +238,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const { stream, responseFraming } = this;
-    if (!attempt.answered) this.answeredBy(attempt);
+    if (!attempt.answered) observeAnswer(attempt, this.context.clock());
     if (responseFraming === undefined) {
       const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
       if (endStream) this.complete(attempt, Status.OK);
@@ -299,12 +252,6 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     const sent = stream.connection.sendData(stream, buffer, start, end, false);
     if (endStream) this.cut(attempt);
     return sent;
-  }
-
-  private answeredBy(attempt: Attempt): void {
-    attempt.answered = true;
-    const nowMs = this.context.clock();
-    observeLatency(attempt.endpoint, nowMs - attempt.startedAtMs, nowMs);
   }
 
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void {
@@ -344,15 +291,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   private settle(attempt: Attempt, status: StatusCode): void {
     attempt.end(status);
-    if (isFailure(status)) this.observeAttempt(this.context.clock(), status);
-    else if (!attempt.answered) this.answeredBy(attempt);
-  }
-
-  /** Failures are slow in the balancer's eyes, or an endpoint that fails at once would look like the fastest. */
-  private observeAttempt(nowMs: number, status: StatusCode): void {
-    const { attempt } = this;
-    if (attempt !== undefined && isFailure(status))
-      observeFailure(attempt.endpoint, nowMs - attempt.startedAtMs, nowMs);
+    observeEnd(attempt, status, this.context.clock());
   }
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {

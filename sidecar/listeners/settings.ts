@@ -1,0 +1,37 @@
+import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
+import type { RouteRule } from '../proxy/router.ts';
+
+/** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
+export interface ListenerLimitSettings {
+  readonly maxConnections: number;
+  readonly maxConcurrentStreams: number;
+  readonly maxHeaderBytes: number;
+}
+
+export interface InboundSettings {
+  readonly name: string;
+  readonly version: string;
+  readonly inbound: {
+    /** `host:port` or `unix:/path` of the local agent. */
+    readonly app: string;
+    readonly maxConcurrentCalls: number;
+    readonly maxMessageBytes: number;
+    readonly timeoutMs: number;
+    readonly keepalive: {
+      readonly timeMs: number;
+      readonly timeoutMs: number;
+      readonly maxConnectionAgeMs: number;
+    };
+    readonly limits: ListenerLimitSettings;
+    readonly health: { readonly intervalMs: number; readonly timeoutMs: number };
+  };
+}
+
+export interface OutboundSettings {
+  readonly inbound: { readonly maxMessageBytes: number };
+  readonly outbound: {
+    readonly limits: ListenerLimitSettings;
+    readonly routes: readonly RouteRule[];
+    readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings>;
+  };
+}
