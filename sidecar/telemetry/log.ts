@@ -46,7 +46,7 @@ const MAX_DEPTH = 4;
 
 /** The logger that everything is given; `child` adds fields. */
 export function createLogger(options: LogOptions): Logger {
-  return pino(
+  const logger = pino(
     {
       level: options.level,
       base: options.base ?? null,
@@ -55,11 +55,16 @@ export function createLogger(options: LogOptions): Logger {
       formatters: {
         level: (label) => ({ level: label }),
         log: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
-        bindings: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
       },
     },
     options.stream ?? openStdout(options.onDrop),
   );
+  // Fields of a child skip the formatters. Children of children inherit this.
+  const { child } = logger;
+  logger.child = function (this: Logger, fields: object, childOptions?: object) {
+    return child.call(this, withoutSecrets(fields, 0) as Record<string, unknown>, childOptions);
+  } as Logger['child'];
+  return logger;
 }
 
 function openStdout(onDrop: LogOptions['onDrop']): DestinationStream {

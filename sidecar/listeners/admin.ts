@@ -1,0 +1,97 @@
+/**
+ * The admin listener: a dashboard and JSON for people on this machine, and two commands.
+ *
+ * It asks for no password, so it must not be reachable through somebody's browser: a page of another
+ * site may not send it commands (Origin), and a name that was made to point at 127.0.0.1 is not
+ * answered (DNS rebinding). Nothing in its answers is a secret.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
+import type { EventLog } from '../telemetry/events.ts';
+import { dashboardRoutes } from './dashboard.ts';
+import { streamEvents } from './event-stream.ts';
+import { probe } from './health.ts';
+import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
+import { type MetricsSource, metricsRoute } from './metrics.ts';
+
+/** What the admin pages show and do. Each value becomes JSON as it is. */
+export interface AdminSource {
+  /** Clusters by name with their endpoints: state, load, ejection, breaker. */
+  clusters(): unknown;
+  /** The effective configuration in the file's form, without secrets. */
+  config(): unknown;
+  stats(): unknown;
+  notReadyBecause(): string | undefined;
+  readonly metrics: MetricsSource;
+  readonly events: EventLog;
+  /** Begins to drain; does not wait for its end. */
+  drain(): void;
+  /** Reads the configuration again: empty when it is used now, or every problem while the old one stays. */
+  reload(): Promise<readonly unknown[]>;
+}
+
+export function startAdmin(
+  listen: string,
+  source: AdminSource,
+  onError: (error: unknown) => void,
+): Promise<HttpServer> {
+  const json = (path: string, value: () => unknown): HttpRoute => ({
+    method: 'GET',
+    path,
+    handle: (_request, response) => sendJson(response, 200, value()),
+  });
+  const routes: readonly HttpRoute[] = [
+    ...dashboardRoutes(),
+    json('/clusters', () => source.clusters()),
+    json('/config', () => source.config()),
+    json('/stats', () => source.stats()),
+    metricsRoute(source.metrics),
+    probe('/ready', () => source.notReadyBecause()),
+    {
+      method: 'GET',
+      path: '/events',
+      handle: (request, response) => streamEvents(source.events, request, response),
+    },
+    { method: 'POST', path: '/drain', handle: (_request, response) => drain(source, response) },
+    { method: 'POST', path: '/reload', handle: (_request, response) => reload(source, response) },
+  ];
+  return startHttpServer({ setting: 'admin.listen', listen, routes, refuse: refuseOtherSites, onError });
+}
+
+function drain(source: AdminSource, response: ServerResponse): void {
+  // The answer first: the end of the drain closes this listener.
+  sendJson(response, 202, { draining: true });
+  source.drain();
+}
+
+async function reload(source: AdminSource, response: ServerResponse): Promise<void> {
+  const problems = await source.reload();
+  if (problems.length === 0) sendJson(response, 200, { reloaded: true });
+  else sendJson(response, 422, { reloaded: false, problems });
+}
+
+/** Why a request may be another site's doing; `undefined` when it is not. */
+function refuseOtherSites(request: IncomingMessage): string | undefined {
+  const { host, origin } = request.headers;
+  if (host === undefined || !isOurs(host, request)) {
+    return 'the Host header names another machine; use http://localhost or http://127.0.0.1';
+  }
+  // Only browsers send Origin, and they always do with a POST.
+  const otherSite = origin !== undefined && origin !== `http://${host}`;
+  const site = request.headers['sec-fetch-site'];
+  const crossSite = site !== undefined && site !== 'same-origin' && site !== 'none';
+  if (request.method === 'POST' && (otherSite || crossSite)) {
+    return 'the request comes from a page of another site';
+  }
+  return undefined;
+}
+
+/** localhost, a loopback address, or the very address that the connection was made to. */
+function isOurs(hostHeader: string, request: IncomingMessage): boolean {
+  const name = hostHeader.toLowerCase().replace(/:\d+$/, '');
+  if (name === 'localhost' || name === '[::1]') return true;
+  const literal = name.startsWith('[') && name.endsWith(']') ? name.slice(1, -1) : name;
+  if (isIP(literal) === 0) return false;
+  const local = request.socket.localAddress?.replace(/^::ffff:/, '');
+  return literal.startsWith('127.') || literal === local;
+}

@@ -1,0 +1,32 @@
+/** The files of the admin page, served with a policy that lets nothing else into it. */
+import { readFile } from 'node:fs/promises';
+import { type HttpRoute, send } from './http-server.ts';
+
+const FILES = [
+  { path: '/', file: 'index.html', type: 'text/html; charset=utf-8' },
+  { path: '/dashboard.js', file: 'dashboard.js', type: 'text/javascript; charset=utf-8' },
+  { path: '/dashboard.css', file: 'dashboard.css', type: 'text/css; charset=utf-8' },
+] as const;
+
+const CONTENT_SECURITY_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+export function dashboardRoutes(): HttpRoute[] {
+  return FILES.map(({ path, file, type }) => ({
+    method: 'GET',
+    path,
+    handle: async (_request, response) => {
+      const text = await readFile(new URL(`dashboard/${file}`, import.meta.url), 'utf8');
+      response.setHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY);
+      response.setHeader('Referrer-Policy', 'no-referrer');
+      send(response, 200, type, text);
+    },
+  }));
+}

@@ -1,0 +1,46 @@
+/** Server-sent events from the event log: what happened lately, then what happens. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { EventLog, SidecarEvent } from '../telemetry/events.ts';
+import { sendJson } from './http-server.ts';
+
+/** A browser waits so long before it connects again. */
+const RETRY_MS = 2_000;
+/** So often something is sent, for the proxies between that end what is silent. */
+const HEARTBEAT_MS = 15_000;
+/** A reader that is so far behind does not read; it is dropped and may come again. */
+const MAX_UNREAD_BYTES = 65_536;
+
+/** Answers with an endless stream; 503 when there are too many readers. */
+export function streamEvents(log: EventLog, request: IncomingMessage, response: ServerResponse): void {
+  const write = (text: string): boolean => {
+    response.write(text);
+    if (response.writableLength <= MAX_UNREAD_BYTES) return true;
+    response.destroy();
+    return false;
+  };
+  const unsubscribe = log.subscribe((event) => write(format(event)));
+  if (unsubscribe === undefined) {
+    sendJson(response, 503, { error: 'too many readers of events; close another one' });
+    return;
+  }
+  response.writeHead(200, { 'Content-Type': 'text/event-stream', 'X-Accel-Buffering': 'no' });
+  if (request.method === 'HEAD') {
+    unsubscribe();
+    response.end();
+    return;
+  }
+  write(`retry: ${RETRY_MS}\n\n`);
+  // A browser that comes back names the last event it has seen (HTML, "Server-sent events").
+  const lastSeen = Number(request.headers['last-event-id']);
+  for (const event of log.recent(Number.isSafeInteger(lastSeen) ? lastSeen : 0)) write(format(event));
+  const heartbeat = setInterval(() => write(':\n\n'), HEARTBEAT_MS).unref();
+  response.once('close', () => {
+    clearInterval(heartbeat);
+    unsubscribe();
+  });
+}
+
+/** JSON has no line breaks, so one data line holds it. */
+function format(event: SidecarEvent): string {
+  return `id: ${event.id}\ndata: ${JSON.stringify(event)}\n\n`;
+}

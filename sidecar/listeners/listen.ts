@@ -1,0 +1,69 @@
+/** Binds a server to an address of the configuration. */
+import { unlink } from 'node:fs/promises';
+import { connect, type Server } from 'node:net';
+import { formatHostPort, parseAddress } from '../cluster/address.ts';
+
+/** A listener could not be had; the message says which, why, and what to do. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+  readonly code: string;
+
+  constructor(setting: string, address: string, code: string) {
+    super(`${setting}: can not listen on ${address}: ${REASONS[code] ?? `${code}; check the address`}`);
+    this.code = code;
+  }
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is in use; stop what listens there, or choose another port',
+  EADDRNOTAVAIL: 'this machine does not have the address; use one of its own, 0.0.0.0 or 127.0.0.1',
+  EACCES: 'it is not permitted; ports below 1024 need privileges, and a socket a folder that can be written',
+  ENOENT: 'the folder of the socket does not exist; make it',
+};
+
+/**
+ * Listens, and gives the address with the port that the system chose for port 0.
+ * A unix socket that a dead process left behind is replaced. Throws {@link ListenError}.
+ *
+ * @param setting the setting that the address comes from, for the message
+ */
+export async function listenOn(server: Server, address: string, setting: string): Promise<string> {
+  const where = parseAddress(address, { forListening: true });
+  const options = where.kind === 'unix' ? { path: where.path } : { host: where.host, port: where.port };
+  try {
+    await listenOnce(server, options);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    const stale = where.kind === 'unix' && code === 'EADDRINUSE' && (await isAbandoned(where.path));
+    if (!stale) throw new ListenError(setting, address, code);
+    await unlink(where.path);
+    await listenOnce(server, options);
+  }
+  const bound = server.address();
+  return bound === null || typeof bound === 'string' ? address : formatHostPort(bound.address, bound.port);
+}
+
+function listenOnce(
+  server: Server,
+  options: { path: string } | { host: string; port: number },
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(options, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+/** Nobody accepts on the socket any more. */
+function isAbandoned(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+}
