@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { Connection, type ConnectionOwner } from '../http2/connection.ts';
+import { Connection } from '../http2/connection.ts';
+import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { Keepalive } from '../http2/keepalive.ts';

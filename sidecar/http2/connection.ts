@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
   ConnectionError,
@@ -20,7 +21,6 @@ import {
 } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
 import { Goaway } from './goaway.ts';
-import type { MessageHead } from './head.ts';
 import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, FloodGuard } from './limits.ts';
@@ -28,27 +28,6 @@ import { Receiver } from './receiver.ts';
 import { PeerSettings } from './settings.ts';
 import { ClosedStreams, SendQueue, Stream, type StreamHandler } from './streams.ts';
 import { FrameWriter } from './writer.ts';
-
-/** Who accepted or made a connection. No method may throw. */
-export interface ConnectionOwner {
-  /** A request came in (servers). The owner sets `stream.handler` before it returns. */
-  onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
-  /** The peer's first SETTINGS are here: a client may open streams. */
-  onReady(connection: Connection): void;
-  /** A stream ended or the peer raised its limit: there may be room for another (clients). */
-  onCapacity(connection: Connection): void;
-  /** The peer will take no new streams. Those it did not process fail right after this. */
-  onGoaway(connection: Connection, code: number, debug: string): void;
-  /** The connection is gone; its streams have failed already. Called once. */
-  onClosed(connection: Connection, error: ConnectionError): void;
-}
-
-export interface ConnectionOptions {
-  readonly role: 'server' | 'client';
-  readonly limits: ConnectionLimits;
-  /** Milliseconds from a monotonic clock. */
-  readonly clock: () => number;
-}
 
 /** How long a peer gets to read our GOAWAY before the socket is destroyed. */
 const LINGER_MS = 1_000;

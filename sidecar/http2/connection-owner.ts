@@ -1,0 +1,27 @@
+import type { Connection } from './connection.ts';
+import type { ConnectionError } from './errors.ts';
+import type { MessageHead } from './head.ts';
+import type { HeaderList } from './hpack/header-list.ts';
+import type { ConnectionLimits } from './limits.ts';
+import type { Stream } from './streams.ts';
+
+/** Who accepted or made a connection. No method may throw. */
+export interface ConnectionOwner {
+  /** A request came in (servers). The owner sets `stream.handler` before it returns. */
+  onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+  /** The peer's first SETTINGS are here: a client may open streams. */
+  onReady(connection: Connection): void;
+  /** A stream ended or the peer raised its limit: there may be room for another (clients). */
+  onCapacity(connection: Connection): void;
+  /** The peer will take no new streams. Those it did not process fail right after this. */
+  onGoaway(connection: Connection, code: number, debug: string): void;
+  /** The connection is gone; its streams have failed already. Called once. */
+  onClosed(connection: Connection, error: ConnectionError): void;
+}
+
+export interface ConnectionOptions {
+  readonly role: 'server' | 'client';
+  readonly limits: ConnectionLimits;
+  /** Milliseconds from a monotonic clock. */
+  readonly clock: () => number;
+}
