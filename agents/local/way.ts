@@ -1,8 +1,10 @@
 import { growth, parsePrometheus, type Sample } from './prometheus-text.ts';
 import type { LocalSystem, SidecarPorts } from './system.ts';
 
-/** What every sidecar counted at one moment, by the name of its neighbour. */
+/** What every sidecar counted at one moment, by the name of its neighbour; those that did not say are left out. */
 export type Snapshot = ReadonlyMap<string, readonly Sample[]>;
+
+const limitMs = 5000;
 
 /** Reads the metrics of every sidecar. */
 export async function takeSnapshot(system: LocalSystem): Promise<Snapshot> {
@@ -10,12 +12,21 @@ export async function takeSnapshot(system: LocalSystem): Promise<Snapshot> {
     ['gateway', system.gateway.sidecar],
     ...system.agents.map(({ name, sidecar }): [string, SidecarPorts | undefined] => [name, sidecar]),
   ];
-  const read = sidecars.map(async ([name, sidecar]): Promise<[string, Sample[]]> => {
-    if (sidecar === undefined) return [name, []];
-    const answer = await fetch(`http://127.0.0.1:${sidecar.metrics}/metrics`);
-    return [name, parsePrometheus(await answer.text())];
-  });
-  return new Map(await Promise.all(read));
+  const snapshot = new Map<string, readonly Sample[]>();
+  await Promise.all(
+    sidecars.map(async ([name, sidecar]) => {
+      const samples = sidecar && (await readMetrics(sidecar.metrics).catch(() => undefined));
+      if (samples !== undefined) snapshot.set(name, samples);
+    }),
+  );
+  return snapshot;
+}
+
+async function readMetrics(port: number): Promise<Sample[]> {
+  const url = `http://127.0.0.1:${port}/metrics`;
+  const answer = await fetch(url, { signal: AbortSignal.timeout(limitMs) });
+  if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
+  return parsePrometheus(await answer.text());
 }
 
 /**
@@ -25,6 +36,7 @@ export async function takeSnapshot(system: LocalSystem): Promise<Snapshot> {
 export function wayOf(system: LocalSystem, before: Snapshot, after: Snapshot): string[] {
   const { gateway, agents } = system;
   if (gateway.sidecar === undefined) return ['gateway → agent, without sidecars'];
+  if (!after.has('gateway')) return ["the gateway's sidecar did not say what it counted: see its /metrics"];
   const grown = (name: string) => growth(before.get(name) ?? [], after.get(name) ?? []);
   const way: string[] = [];
   for (const { name, labels, value } of grown('gateway')) {
