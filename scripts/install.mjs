@@ -22,7 +22,7 @@ try {
   await main();
 } catch (error) {
   console.error(`outrigger: ${error instanceof Error ? error.message : error}`);
-  process.exitCode = 1;
+  process.exit(1);
 }
 
 async function main() {
@@ -32,12 +32,9 @@ async function main() {
     await withInstallLock(async () => {
       // Another install may have finished while this one waited for the lock.
       if (ready()) return;
-      const modules = nodeModulesAreCurrent() ? Promise.resolve() : installNodeModules();
-      const peers = needsPeers ? installPeers() : Promise.resolve();
-      // Settled, not all: a failing half must not end the other one in the middle of a write.
-      const [first, second] = await Promise.allSettled([modules, peers]);
-      if (first.status === 'rejected') throw first.reason;
-      if (second.status === 'rejected') throw second.reason;
+      const modules = nodeModulesAreCurrent() ? undefined : installNodeModules();
+      // When node_modules fails, so does the install, at once: what still runs beside it is ended.
+      await Promise.all([modules, needsPeers ? installPeers() : undefined]);
     });
   }
   checkNode();

@@ -2,6 +2,25 @@
 import { spawn } from 'node:child_process';
 import { hostPath, root } from './paths.mjs';
 
+/** Process groups that run now; nothing outlives the install. */
+const groups = new Set();
+
+function endAll() {
+  for (const pid of groups) endGroup(pid);
+}
+
+function endGroup(pid) {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It ended by itself in the meantime.
+  }
+}
+
+process.on('exit', endAll);
+process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
+
 /**
  * Resolves with the program's output. Rejects, with the last lines of it, when the program can't be
  * started, ends with another code than 0, or is still running after `limitMs`: then it is ended with
@@ -17,21 +36,10 @@ export function run(program, args, { limitMs, env = {}, cwd = root }) {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true, // a process group of its own, so that the limit ends its children too
     });
-    const endGroup = () => {
-      try {
-        process.kill(-child.pid, 'SIGKILL');
-      } catch {
-        // It ended by itself in the meantime.
-      }
-    };
-    const onSignal = (signal) => {
-      endGroup();
-      process.exit(signal === 'SIGINT' ? 130 : 143);
-    };
-    process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+    if (child.pid !== undefined) groups.add(child.pid);
     const timer = setTimeout(() => {
       timedOut = true;
-      endGroup();
+      endGroup(child.pid);
     }, limitMs);
     const keep = (chunk) => {
       output = (output + chunk).slice(-65536);
@@ -40,7 +48,7 @@ export function run(program, args, { limitMs, env = {}, cwd = root }) {
     child.stderr.on('data', keep);
     const settle = (error) => {
       clearTimeout(timer);
-      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+      groups.delete(child.pid);
       if (error === undefined) resolve(output);
       else reject(error);
     };
@@ -48,11 +56,17 @@ export function run(program, args, { limitMs, env = {}, cwd = root }) {
     child.on('close', (code, signal) => {
       if (timedOut) settle(new Error(`${program} took longer than ${Math.round(limitMs / 1000)} s`));
       else if (code === 0) settle(undefined);
-      else settle(new Error(`${program} ended with ${code ?? signal}: ${lastLines(output)}`));
+      else settle(new Error(`${program} ended with ${code ?? signal}: ${gist(output)}`));
     });
   });
 }
 
-function lastLines(output) {
-  return output.trim().split('\n').slice(-6).join(' | ').slice(-800);
+/** The first lines that speak of an error, or else the last lines. */
+function gist(output) {
+  const lines = output
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => !/^(npm error|npm warn)?$/.test(line));
+  const errors = lines.filter((line) => /error|fail|cannot|unable|missing/i.test(line));
+  return (errors.length > 0 ? errors.slice(0, 5) : lines.slice(-5)).join(' | ').slice(0, 800);
 }
