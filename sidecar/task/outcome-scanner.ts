@@ -1,0 +1,159 @@
+/**
+ * Reads how a task ended from the bytes of its `agent.TaskResponse`, while they pass.
+ *
+ * The message may have megabytes of `output`, and arrives in DATA frames whose boundaries mean nothing. It is not
+ * kept: what lies between the two fields that matter is stepped over, and a few numbers say where in the message
+ * the last chunk ended.
+ *
+ *     prefix ──5 bytes──▶ tag ──VARINT──▶ value ──────▶ tag
+ *        │                │ ├──BYTES───▶ length ─▶ skip ─▶ tag
+ *        │ compressed     │ └──FIXED32, FIXED64──▶ skip ─▶ tag
+ *        ▼                ▼
+ *       done ◀── end of the message, or malformed
+ *
+ * Sources: gRPC over HTTP/2, "Length-Prefixed-Message"; protobuf.dev, "Encoding".
+ */
+
+const PREFIX = 0;
+const TAG = 1;
+const VALUE = 2;
+const LENGTH = 3;
+const SKIP = 4;
+const DONE = 5;
+
+const PREFIX_BYTES = 5;
+const MAX_VARINT_SHIFT = 63;
+
+const STATUS_FIELD = 3;
+const TOKENS_USED_FIELD = 4;
+
+export class OutcomeScanner {
+  /** A whole message has passed, and it could be read. Stays false for a compressed or malformed one. */
+  seen = false;
+  /** The value of `status`, an open enum; counts only when `seen`. */
+  status = 0;
+  /** `tokens_used` as it is written: a careless agent can make it negative. Counts only when `seen`. */
+  tokensUsed = 0;
+
+  private state = PREFIX;
+  private prefixBytes = 0;
+  private messageBytesLeft = 0;
+  private skipBytesLeft = 0;
+  private field = 0;
+  /** How deep in groups the next field lies; their fields are not the message's. */
+  private groups = 0;
+  /** A varint that a chunk may end in: its lower 32 bits, the place of the next seven, and whether it has more. */
+  private low = 0;
+  private shift = 0;
+  private wide = false;
+
+  /**
+   * The next bytes of the response's DATA; never throws. The first message counts: a second one would break the
+   * RPC.
+   */
+  feed(buffer: Buffer, start: number, end: number): void {
+    let at = this.state === PREFIX ? this.readPrefix(buffer, start, end) : start;
+    if (this.state === PREFIX || this.state === DONE) return;
+    const limit = Math.min(end, at + this.messageBytesLeft);
+    this.messageBytesLeft -= limit - at;
+    while (at < limit) {
+      if (this.state === SKIP) {
+        const bytes = Math.min(this.skipBytesLeft, limit - at);
+        at += bytes;
+        this.skipBytesLeft -= bytes;
+        if (this.skipBytesLeft === 0) this.state = TAG;
+        continue;
+      }
+      const byte = buffer[at++]!;
+      // Most tags and values are one byte long.
+      if (byte < 0x80 && this.shift === 0) this.state = this.afterVarint(byte, false);
+      else this.addToVarint(byte);
+      if (this.state === DONE) return;
+    }
+    if (this.messageBytesLeft === 0) this.endMessage();
+  }
+
+  private readPrefix(buffer: Buffer, start: number, end: number): number {
+    let at = start;
+    while (at < end && this.prefixBytes < PREFIX_BYTES) {
+      const byte = buffer[at++]!;
+      if (this.prefixBytes++ > 0) {
+        this.messageBytesLeft = this.messageBytesLeft * 256 + byte;
+      } else if (byte !== 0) {
+        // Compressed: its fields can't be seen without inflating it.
+        this.state = DONE;
+        return at;
+      }
+    }
+    if (this.prefixBytes === PREFIX_BYTES) this.state = TAG;
+    return at;
+  }
+
+  private addToVarint(byte: number): void {
+    const { shift } = this;
+    const bits = byte & 0x7f;
+    if (shift < 32) this.low |= bits << shift;
+    if (shift >= 28 && (shift > 28 ? bits : bits >> 4) !== 0) this.wide = true;
+    this.shift = shift + 7;
+    if (byte >= 0x80) {
+      if (this.shift > MAX_VARINT_SHIFT) this.state = DONE;
+      return;
+    }
+    const { low, wide } = this;
+    this.low = 0;
+    this.shift = 0;
+    this.wide = false;
+    this.state = this.afterVarint(low, wide);
+  }
+
+  /** @returns the next state */
+  private afterVarint(low: number, wide: boolean): number {
+    switch (this.state) {
+      case TAG:
+        return this.afterTag(low, wide);
+      case LENGTH:
+        return wide || low < 0 ? DONE : this.skip(low);
+      default:
+        // An int32 is the lower 32 bits of what is written; the last one wins, as in every protobuf parser.
+        if (this.groups === 0) {
+          if (this.field === STATUS_FIELD) this.status = low;
+          else if (this.field === TOKENS_USED_FIELD) this.tokensUsed = low;
+        }
+        return TAG;
+    }
+  }
+
+  private afterTag(tag: number, wide: boolean): number {
+    this.field = tag >>> 3;
+    if (wide || this.field === 0) return DONE;
+    switch (tag & 7) {
+      case 0:
+        return VALUE;
+      case 1:
+        return this.skip(8);
+      case 2:
+        return LENGTH;
+      case 3:
+        this.groups++;
+        return TAG;
+      case 4:
+        return --this.groups < 0 ? DONE : TAG;
+      case 5:
+        return this.skip(4);
+      default:
+        return DONE;
+    }
+  }
+
+  private skip(bytes: number): number {
+    // More than the message has is found out at its end.
+    this.skipBytesLeft = bytes;
+    return bytes === 0 ? TAG : SKIP;
+  }
+
+  private endMessage(): void {
+    // A message that ends within a field was cut by who wrote it.
+    this.seen = this.state === TAG && this.shift === 0 && this.groups === 0;
+    this.state = DONE;
+  }
+}
