@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,9 @@ import { describeProcesses } from './processes.ts';
 import { growth, parsePrometheus } from './prometheus-text.ts';
 import { planSystem } from './system.ts';
 import { wayOf } from './way.ts';
+
+// It starts processes, which takes long on a machine that is busy with other tests.
+t.setTimeout(120_000);
 
 const start = fileURLToPath(new URL('start.ts', import.meta.url));
 
@@ -198,6 +201,23 @@ t.test('it runs until it is interrupted, then nothing is left', async (t) => {
   run.child.kill('SIGINT');
   t.same(await run.ended, [0, null]);
   t.same(children.filter(isAlive), []);
+});
+
+t.test('it stops when npm has gone', async (t) => {
+  // A shell in the place of npm: it starts the system, waits for it, and is killed.
+  const folder = t.testdir();
+  const output = join(folder, 'output');
+  const command = `"${process.execPath}" "${start}" --no-sidecar > "${output}" 2>&1; true`;
+  const env = { ...process.env, npm_lifecycle_event: 'start' };
+  const shell = spawn('sh', ['-c', command], { env, stdio: 'ignore' });
+  t.teardown(() => shell.kill('SIGKILL'));
+  await until(() => existsSync(output) && /Ctrl-C stops it/.test(readFileSync(output, 'utf8')));
+  const [starter] = childrenOf(shell.pid!);
+  const processes = [starter!, ...childrenOf(starter!)];
+  t.equal(processes.length, 7);
+  shell.kill('SIGKILL');
+  await until(() => !processes.some(isAlive));
+  t.match(readFileSync(output, 'utf8'), /Stopping\.\s*$/, 'in order');
 });
 
 t.test('killing the starter takes its processes with it', async (t) => {

@@ -75,7 +75,20 @@ function untilInterrupted(supervisor: Supervisor, exitCode: number): Promise<num
       resolve(exitCode);
     };
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+    onceNpmIsGone(() => !asked && stop());
   });
+}
+
+/** npm passes Ctrl-C on but not a signal of its own: when it is ended otherwise, this process has a new parent. */
+function onceNpmIsGone(stop: () => void): void {
+  if (process.env['npm_lifecycle_event'] === undefined) return;
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    stop();
+  }, 500);
+  timer.unref();
 }
 
 try {

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
 import { type Provider, startProvider } from './server.ts';
@@ -134,6 +135,14 @@ t.test('bad requests are refused as the API does it', async (t) => {
   t.match(await failure(completions.create({ model: 'm', messages, temperature: 3 })), { status: 400 });
   t.match(await failure(openai.responses.create({ model: '', input: 'x' })), { status: 400, param: 'model' });
   t.equal((await postControl(running.baseUrl, '/v1/nothing', {})).status, 404);
+  const raw = connect(Number(new URL(running.baseUrl).port), '127.0.0.1');
+  raw.write('GET // HTTP/1.1
+host: x
+connection: close
+
+');
+  t.match(String((await once(raw, 'data'))[0]), /^HTTP\/1\.1 404/, 'a path that is no URL');
+  raw.destroy();
   const broken = await fetch(`${running.baseUrl}/chat/completions`, { method: 'POST', body: '{' });
   t.equal(broken.status, 400);
   const control = await postControl(running.baseUrl, '/control/behaviour', { behaviour: { fial: 1 } });

@@ -37,6 +37,12 @@ const textEndpoints = {
   '/v1/responses': { read: readResponsesRequest, whole: responseShape, events: responseEvents },
 } as const;
 
+const knownPaths: ReadonlySet<string> = new Set([
+  ...Object.keys(textEndpoints),
+  '/v1/embeddings',
+  '/v1/models',
+]);
+
 /**
  * Starts an OpenAI-compatible server that needs no model and no network.
  *
@@ -71,9 +77,9 @@ export async function startProvider(host: string, port: number): Promise<Provide
 
 async function serve(exchange: Exchange, faults: Faults, stats: StatsCounter): Promise<void> {
   const { request, response } = exchange;
-  const path = new URL(request.url ?? '/', 'http://provider').pathname;
+  const path = (request.url ?? '/').split('?', 1)[0]!;
   if (path.startsWith('/control/')) return control(exchange, path, faults, stats);
-  stats.begin(path);
+  stats.begin(knownPaths.has(path) ? path : 'other');
   response.once('close', () => stats.end(response.statusCode, !response.writableFinished));
   try {
     await route(exchange, path, faults, stats);
@@ -94,7 +100,7 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
   if (request.method !== 'POST') throw new RequestError(404, `no ${request.method} ${path} here`);
   const body = await readJson(request);
   if (path === '/v1/embeddings') return sendJson(response, embeddings(body), {}, signal);
-  if (!(path in textEndpoints)) throw new RequestError(404, `no POST ${path} here`);
+  if (!Object.hasOwn(textEndpoints, path)) throw new RequestError(404, `no POST ${path} here`);
 
   const { read, whole, events } = textEndpoints[path as keyof typeof textEndpoints];
   const asked = read(body);

@@ -12,6 +12,9 @@ import { connectAgent } from '../protocol/agent-client.ts';
 import { agentService, healthService, reflectionService } from '../protocol/definitions.ts';
 import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
 
+// It starts processes, which takes long on a machine that is busy with other tests.
+t.setTimeout(120_000);
+
 // biome-ignore lint/suspicious/noExplicitAny: a client made from a definition has the definition's methods
 type AnyClient = Client & Record<string, any>;
 
