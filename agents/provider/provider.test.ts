@@ -136,11 +136,7 @@ t.test('bad requests are refused as the API does it', async (t) => {
   t.match(await failure(openai.responses.create({ model: '', input: 'x' })), { status: 400, param: 'model' });
   t.equal((await postControl(running.baseUrl, '/v1/nothing', {})).status, 404);
   const raw = connect(Number(new URL(running.baseUrl).port), '127.0.0.1');
-  raw.write('GET // HTTP/1.1
-host: x
-connection: close
-
-');
+  raw.write('GET // HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
   t.match(String((await once(raw, 'data'))[0]), /^HTTP\/1\.1 404/, 'a path that is no URL');
   raw.destroy();
   const broken = await fetch(`${running.baseUrl}/chat/completions`, { method: 'POST', body: '{' });
