@@ -12,7 +12,7 @@ import { type LocalReply, reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import type { Route } from './router.ts';
 
-/** The first message is waited for up to this size; a larger one is routed by what its head says. */
+/** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
 const FIRST_MESSAGE_MAX_BYTES = 65_536;
 /** For a call that does not say how long it may take, while its cluster is not known yet. */
 const ROUTING_TIMEOUT_MS = 60_000;
@@ -65,15 +65,8 @@ export class Pipeline implements CallDriver {
   }
 
   private route(call: Call): void {
-    const { router } = this.context;
-    const { info } = call;
-    let route = info.routedBy === router ? info.route! : undefined;
-    if (route === undefined) {
-      route = router.route(call.list, call.head);
-      info.route = route;
-      info.routedBy = router;
-    }
-    if (route.needsMessage && call.info.grpc) {
+    const route = this.routeOf(call);
+    if (route.needsMessage && call.info.grpc && !call.requestComplete) {
       call.awaitingMessage = true;
       call.limitTime(call.settings.timeoutMs || ROUTING_TIMEOUT_MS);
       return;
@@ -81,13 +74,28 @@ export class Pipeline implements CallDriver {
     this.admit(call, route, '');
   }
 
+  /** Looked up once for each head that a connection repeats, and anew behind a reload. */
+  private routeOf(call: Call): Route {
+    const { router } = this.context;
+    const { info } = call;
+    if (info.routedBy !== router) {
+      info.route = router.route(call.list, call.head);
+      info.routedBy = router;
+    }
+    return info.route!;
+  }
+
   /** More of the request is here: is the first message whole? */
   onFirstMessage(call: Call): void {
-    const found = call.request.firstMessage();
+    const { request } = call;
+    // Ids and types stand at a message's beginning, before the input that makes it large.
+    const enough = call.requestComplete || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
+    const found = request.firstMessage(enough);
+    if (found === undefined && !enough) return;
     if (found !== undefined) call.task = readTaskKey(found.buffer, found.start, found.end);
-    else if (!call.requestComplete && call.request.bytes < FIRST_MESSAGE_MAX_BYTES) return;
     call.awaitingMessage = false;
-    this.admit(call, call.info.route!, call.task?.agentType ?? '');
+    // Not the route of its beginning: a reload may have closed that one's cluster since.
+    this.admit(call, this.routeOf(call), call.task?.agentType ?? '');
   }
 
   private admit(call: Call, route: Route, agentType: string): void {

@@ -1,14 +1,20 @@
 /** Slices up to a quarter of what they are cut from are copied, so that a call never keeps others' bytes alive. */
 const COPY_BELOW = 4;
+/** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
+const BLOCK_MAX_BYTES = 16_384;
+/** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
+const PREFIX_BYTES = 5;
 
 /**
  * The request as far as it has come: what an attempt that has no stream yet will send, and what another attempt
- * would send again. Beyond `maxBytes` it can't be sent again; then it only holds what was not sent at all.
+ * would send again. Once something was dropped it can't be sent again; then it only holds what was not sent at all.
  */
 export class RequestBuffer {
   private readonly chunks: Buffer[] = [];
+  /** Bytes used of the last chunk, while it is a block with room; 0 when it is not. */
+  private blockBytes = 0;
   bytes = 0;
-  /** The request has not been cut: a new attempt can send it from its beginning. */
+  /** Nothing was dropped: a new attempt can send the request from its beginning. */
   whole = true;
 
   add(buffer: Buffer, start: number, end: number): void {
@@ -16,32 +22,78 @@ export class RequestBuffer {
     if (length === 0) return;
     this.bytes += length;
     if (length * COPY_BELOW < buffer.buffer.byteLength) {
-      // Small copies come from Node's shared pool of 8 KiB: a buffer of its own costs more than all else done here.
-      const copy = Buffer.allocUnsafe(length);
-      buffer.copy(copy, 0, start, end);
-      this.chunks.push(copy);
+      this.copy(buffer, start, end);
     } else {
+      this.sealBlock();
       this.chunks.push(buffer.subarray(start, end));
     }
   }
 
+  private copy(buffer: Buffer, start: number, end: number): void {
+    const { chunks } = this;
+    const length = end - start;
+    if (this.blockBytes > 0) {
+      const block = chunks[chunks.length - 1]!;
+      if (this.blockBytes + length <= block.length) {
+        buffer.copy(block, this.blockBytes, start, end);
+        this.blockBytes += length;
+        return;
+      }
+      this.sealBlock();
+    }
+    // Most requests come in one piece, and get just the room they need.
+    const size = chunks.length === 0 ? length : Math.max(length, Math.min(this.bytes, BLOCK_MAX_BYTES));
+    const block = Buffer.allocUnsafeSlow(size);
+    buffer.copy(block, 0, start, end);
+    chunks.push(block);
+    if (size > length) this.blockBytes = length;
+  }
+
+  private sealBlock(): void {
+    if (this.blockBytes === 0) return;
+    const last = this.chunks.length - 1;
+    this.chunks[last] = this.chunks[last]!.subarray(0, this.blockBytes);
+    this.blockBytes = 0;
+  }
+
   get parts(): readonly Buffer[] {
+    this.sealBlock();
     return this.chunks;
   }
 
-  /** What is here has been sent and will not be sent again. */
+  /** What is here, or was not added, has been sent and will not be sent again. */
   drop(): void {
-    if (this.bytes > 0) this.whole = false;
+    this.whole = false;
     this.chunks.length = 0;
+    this.blockBytes = 0;
     this.bytes = 0;
   }
 
-  /** `buffer[start, end)` of the first bytes, for who must read the first message; undefined while it is not whole. */
-  firstMessage(): { buffer: Buffer; start: number; end: number } | undefined {
-    const first = this.chunks[0];
-    if (first === undefined || this.bytes < 5) return undefined;
-    const buffer = this.chunks.length === 1 ? first : Buffer.concat(this.chunks);
-    const end = 5 + buffer.readUInt32BE(1);
-    return buffer.length < end ? undefined : { buffer, start: 5, end };
+  /**
+   * `buffer[start, end)` of the first message; undefined while it is not whole, unless `partly`: then it is what
+   * there is of it. A compressed message can't be read: it looks empty.
+   */
+  firstMessage(partly: boolean): { buffer: Buffer; start: number; end: number } | undefined {
+    if (this.bytes < PREFIX_BYTES) return undefined;
+    // Read through the chunks: a message that comes byte by byte must not be joined anew for each of them.
+    let length = 0;
+    for (let i = 0; i < PREFIX_BYTES; i++) {
+      const byte = this.byteAt(i);
+      if (i === 0 && byte !== 0) return { buffer: this.chunks[0]!, start: 0, end: 0 };
+      length = length * 256 + byte;
+    }
+    if (!partly && this.bytes < PREFIX_BYTES + length) return undefined;
+    const { parts } = this;
+    const buffer = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+    return { buffer, start: PREFIX_BYTES, end: Math.min(PREFIX_BYTES + length, buffer.length) };
+  }
+
+  private byteAt(index: number): number {
+    let left = index;
+    for (const chunk of this.chunks) {
+      if (left < chunk.length) return chunk[left]!;
+      left -= chunk.length;
+    }
+    return 0;
   }
 }

@@ -1,0 +1,79 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { RequestBuffer } from './request-buffer.ts';
+
+/** Adds a slice of a larger read, as connections do. */
+function addSlice(request: RequestBuffer, bytes: Buffer, readBytes: number): void {
+  const read = Buffer.alloc(Math.max(readBytes, bytes.length), 0xee);
+  bytes.copy(read, read.length - bytes.length);
+  request.add(read, read.length - bytes.length, read.length);
+  // What is read next into the same place must not change what is kept.
+  if (read.length > bytes.length * 4) read.fill(0xdd);
+}
+
+t.test('whatever it is cut into, the request comes out as it came in', async (t) => {
+  const slices = fc.array(fc.tuple(fc.uint8Array({ maxLength: 300 }), fc.nat(2_000), fc.boolean()));
+  fc.assert(
+    fc.property(slices, (slices) => {
+      const request = new RequestBuffer();
+      for (const [bytes, readBytes, look] of slices) {
+        addSlice(request, Buffer.from(bytes), readBytes);
+        // An attempt may begin at any time, and more may come behind it.
+        if (look) request.parts;
+      }
+      const expected = Buffer.concat(slices.map(([bytes]) => Buffer.from(bytes)));
+      return Buffer.concat(request.parts).equals(expected) && request.bytes === expected.length;
+    }),
+  );
+  t.pass('for random slices of random reads');
+});
+
+t.test('a byte a frame costs about a byte', async (t) => {
+  const request = new RequestBuffer();
+  const frame = Buffer.alloc(64, 7);
+  for (let i = 0; i < 65_536; i++) request.add(frame, 9, 10);
+  t.ok(request.parts.length < 30, `${request.parts.length} parts`);
+  const held = request.parts.reduce((sum, part) => sum + part.buffer.byteLength, 0);
+  t.ok(held <= 65_536 + 16_384, `${held} bytes are held`);
+});
+
+t.test('what was dropped can not be sent again, also when nothing was kept before', async (t) => {
+  const request = new RequestBuffer();
+  t.equal(request.whole, true);
+  request.drop();
+  t.equal(request.whole, false);
+  request.add(Buffer.from('rest'), 0, 4);
+  t.equal(Buffer.concat(request.parts).toString(), 'rest');
+  t.equal(request.whole, false);
+});
+
+t.test('the first message is found as soon as it is there', async (t) => {
+  const message = Buffer.from([0, 0, 0, 0, 3, 0x61, 0x62, 0x63, 0, 0, 0, 0, 1, 0x64]);
+  for (const size of [1, 2, 3, 7, 8, 14]) {
+    const request = new RequestBuffer();
+    let found: ReturnType<RequestBuffer['firstMessage']>;
+    let came = 0;
+    while (found === undefined) {
+      addSlice(request, message.subarray(came, came + size), 100);
+      came += size;
+      found = request.firstMessage(false);
+    }
+    t.ok(came >= 8 && came - size < 8, `with ${size} bytes a frame`);
+    t.equal(found.buffer.toString('latin1', found.start, found.end), 'abc');
+  }
+});
+
+t.test('what there is of a first message can be had', async (t) => {
+  const request = new RequestBuffer();
+  t.equal(request.firstMessage(true), undefined, 'nothing');
+  addSlice(request, Buffer.from([0, 0, 1, 0]), 100);
+  t.equal(request.firstMessage(true), undefined, 'less than a prefix');
+  addSlice(request, Buffer.from([0, 0x61, 0x62]), 100);
+  t.equal(request.firstMessage(false), undefined);
+  const found = request.firstMessage(true)!;
+  t.equal(found.buffer.toString('latin1', found.start, found.end), 'ab');
+  const compressed = new RequestBuffer();
+  addSlice(compressed, Buffer.from([1, 0, 0, 0, 2, 0x61, 0x62]), 100);
+  const { start, end } = compressed.firstMessage(false)!;
+  t.equal(end - start, 0, 'a compressed message looks empty');
+});
