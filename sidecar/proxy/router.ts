@@ -63,11 +63,14 @@ export interface RouteRule {
 export class RuleRouter implements Router {
   private readonly rules: readonly RouteRule[];
   private readonly clusters: ReadonlyMap<string, Cluster>;
+  /** By lower-case name: an authority has no case (RFC 9110 §4.2.3). */
+  private readonly byAuthority = new Map<string, Cluster>();
   readonly hint: string;
 
   constructor(rules: readonly RouteRule[], clusters: ReadonlyMap<string, Cluster>) {
     this.rules = rules;
     this.clusters = clusters;
+    for (const [name, cluster] of clusters) this.byAuthority.set(name.toLowerCase(), cluster);
     this.hint =
       rules.length > 0
         ? 'no outbound.routes entry matches its authority, path, headers and agent_type; add one'
@@ -77,7 +80,11 @@ export class RuleRouter implements Router {
   route(list: HeaderList, head: MessageHead): Route {
     const authority = hostOf(head.authority);
     const task = head.path.startsWith(AGENT_SERVICE_PREFIX);
-    if (this.rules.length === 0) return new Route(this.clusters.get(authority), [], task);
+    if (this.rules.length === 0) {
+      // A name with a colon in it is the whole authority.
+      const whole = this.byAuthority.get(head.authority.toLowerCase());
+      return new Route(whole ?? this.byAuthority.get(authority), [], task);
+    }
     const byAgentType: { agentType: string; cluster: Cluster }[] = [];
     for (const { match, cluster: name } of this.rules) {
       const cluster = this.clusters.get(name);

@@ -1,0 +1,255 @@
+// Which cluster a call goes to: by authority, path, header and the agent_type of its first message.
+import { Metadata, status } from '@grpc/grpc-js';
+import t, { type Test } from 'tap';
+import { type DataPlane, startDataPlane } from './support/data-plane.ts';
+import { flag, frame, frameType, grpcRequest, H2Peer } from './support/h2-peer.ts';
+import { RawClient } from './support/raw-grpc.ts';
+import { grpcFrame, startUpstream, taskRequest, type Upstream } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const taskPath = '/agent.AgentService/ProcessTask';
+
+interface Match {
+  authority?: string;
+  path_prefix?: string;
+  headers?: Record<string, string>;
+  agent_type?: string;
+}
+
+/** An outbound listener with one upstream for each name; each answers with its name. */
+async function startRouted(
+  t: Test,
+  names: readonly string[],
+  routes: readonly { match: Match; cluster: string }[],
+  settings: Record<string, unknown> = {},
+): Promise<{ plane: DataPlane; upstreams: Record<string, Upstream> }> {
+  const upstreams: Record<string, Upstream> = {};
+  const clusters: Record<string, unknown> = {};
+  for (const name of names) {
+    upstreams[name] = await startUpstream(t, { name });
+    clusters[name] = { endpoints: [upstreams[name].address], ...settings };
+  }
+  return { plane: await startDataPlane(t, { outbound: { routes, clusters } }), upstreams };
+}
+
+interface Asked {
+  host?: string;
+  path?: string;
+  headers?: Record<string, string>;
+  message?: Buffer;
+}
+
+/** The name of the upstream that answered, or the status and reason of the answer. */
+async function whoAnswers(t: Test, plane: DataPlane, asked: Asked): Promise<string> {
+  const client = new RawClient(t, plane.outboundPort);
+  const metadata = new Metadata();
+  for (const [name, value] of Object.entries(asked.headers ?? {})) metadata.set(name, value);
+  const { code, response, trailers } = await client.unary(asked.message ?? Buffer.alloc(0), {
+    path: asked.path ?? '/any.Service/Method',
+    metadata,
+    host: asked.host ?? 'nobody',
+  });
+  client.client.close();
+  return code === status.OK ? String(response) : `${status[code]} ${trailers.get('outrigger-reason')[0]}`;
+}
+
+t.test('without routes the authority names the cluster, whatever its port and case', async (t) => {
+  const { plane } = await startRouted(t, ['writing', 'Code'], []);
+  for (const host of ['writing', 'writing:50051', 'WRITING', 'Writing:443'])
+    t.equal(await whoAnswers(t, plane, { host }), 'writing', host);
+  for (const host of ['code', 'Code', 'CODE:1']) t.equal(await whoAnswers(t, plane, { host }), 'Code', host);
+  t.equal(await whoAnswers(t, plane, { host: 'writing.example' }), 'UNIMPLEMENTED no_route');
+});
+
+t.test('what no route takes is UNIMPLEMENTED and says what to do', async (t) => {
+  const { plane } = await startRouted(t, ['writing', 'code'], []);
+  const client = new RawClient(t, plane.outboundPort);
+  const unknown = await client.unary(Buffer.alloc(0), { path: '/a.B/C', host: 'research' });
+  t.equal(unknown.code, status.UNIMPLEMENTED);
+  t.strictSame(unknown.trailers.get('outrigger-reason'), ['no_route']);
+  t.match(unknown.details, /research\/a\.B\/C/, 'names the call');
+  t.match(unknown.details, /writing, code/, 'names the clusters there are');
+
+  await plane.apply({
+    outbound: {
+      routes: [{ match: { agent_type: 'code' }, cluster: 'code' }],
+      clusters: { code: { endpoints: ['127.0.0.1:1'] } },
+    },
+  });
+  const message = taskRequest({ type: 'poetry' });
+  const noType = await client.unary(message, { path: taskPath });
+  t.equal(noType.code, status.UNIMPLEMENTED);
+  t.match(noType.details, /agent_type "poetry"/);
+  t.match(noType.details, /outbound\.routes/);
+  t.equal(plane.sidecar.outbound.stats.rejected.get('no_route'), 2, 'both are counted');
+  t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
+});
+
+t.test('the first route that matches wins, and everything in it must hold', async (t) => {
+  const { plane } = await startRouted(
+    t,
+    ['a', 'b', 'c', 'rest'],
+    [
+      { match: { authority: 'Agents', path_prefix: '/one.' }, cluster: 'a' },
+      { match: { authority: 'agents:7000' }, cluster: 'b' },
+      { match: { headers: { 'X-Tenant': 'blue', 'x-tier': '1' } }, cluster: 'c' },
+      { match: { path_prefix: '/one.Service/Me' }, cluster: 'rest' },
+      { match: { path_prefix: '/one.' }, cluster: 'a' },
+    ],
+  );
+  const path = '/one.Service/Method';
+  const blue = { 'x-tenant': 'blue', 'x-tier': '1' };
+  t.equal(await whoAnswers(t, plane, { host: 'agents', path }), 'a');
+  t.equal(await whoAnswers(t, plane, { host: 'AGENTS:7000', path }), 'a', 'the port is left out of account');
+  t.equal(await whoAnswers(t, plane, { host: 'agents:7000' }), 'b', 'unless the rule names it');
+  t.equal(await whoAnswers(t, plane, { host: 'agents:7001' }), 'UNIMPLEMENTED no_route');
+  t.equal(await whoAnswers(t, plane, { headers: blue }), 'c');
+  t.equal(await whoAnswers(t, plane, { headers: { 'x-tenant': 'blue' } }), 'UNIMPLEMENTED no_route');
+  t.equal(await whoAnswers(t, plane, { headers: { ...blue, 'x-tier': '11' } }), 'UNIMPLEMENTED no_route');
+  t.equal(
+    await whoAnswers(t, plane, { path, headers: blue }),
+    'c',
+    'the third rule stands before the fourth',
+  );
+  t.equal(await whoAnswers(t, plane, { path }), 'rest');
+  t.equal(await whoAnswers(t, plane, { path: '/one.Service/Other' }), 'a');
+});
+
+t.test('agent_type routes tasks, and only tasks', async (t) => {
+  const { plane, upstreams } = await startRouted(
+    t,
+    ['code', 'writing', 'rest'],
+    [
+      { match: { agent_type: 'code' }, cluster: 'code' },
+      { match: { authority: 'agents', agent_type: 'writing' }, cluster: 'writing' },
+      { match: { path_prefix: '/' }, cluster: 'rest' },
+    ],
+  );
+  const ask = (task: Parameters<typeof taskRequest>[0], more: Asked = {}): Promise<string> =>
+    whoAnswers(t, plane, { path: taskPath, message: taskRequest(task), ...more });
+  t.equal(await ask({ id: '1', type: 'code', input: 'x' }), 'code');
+  t.equal(await ask({ type: 'writing' }), 'rest');
+  t.equal(await ask({ type: 'writing' }, { host: 'agents' }), 'writing');
+  t.equal(await ask({ type: 'Code' }), 'rest', 'types are compared as they are');
+  t.equal(await ask({}), 'rest', 'an empty message has no type');
+  t.equal(await ask({ type: 'code' }, { path: '/other.Service/ProcessTask' }), 'rest', 'not a task');
+
+  const input = 'long '.repeat(60_000);
+  const large = taskRequest({ id: '1', type: 'code', input });
+  t.equal(await ask({ id: '1', type: 'code', input }), 'code', 'a task of 300 KB');
+  t.ok(upstreams['code']!.calls.at(-1)!.body.equals(grpcFrame(large)), 'which arrives as it was sent');
+  t.equal(await ask({ id: '1', type: 'other', input }), 'rest');
+  t.equal(await ask({ input }), 'rest');
+});
+
+t.test('a task is routed however its first message is cut into frames', async (t) => {
+  const { plane, upstreams } = await startRouted(
+    t,
+    ['code', 'rest'],
+    [
+      { match: { agent_type: 'code' }, cluster: 'code' },
+      { match: {}, cluster: 'rest' },
+    ],
+  );
+  const peer = (await H2Peer.connect(t, plane.outboundPort)).behave();
+  const message = grpcFrame(taskRequest({ id: 'task-1', type: 'code', input: 'why' }));
+  const answered = (id: number): Promise<void> => peer.until(`${id} was answered`, () => peer.ended.has(id));
+
+  await peer.headers(1, grpcRequest(taskPath));
+  for (const byte of message) await peer.data(1, Buffer.from([byte]));
+  await waitUntil('the head came', () => upstreams['code']!.calls.length === 1);
+  t.pass('the route is known before the request is complete');
+  await peer.data(1, Buffer.alloc(0), true);
+  await answered(1);
+  t.ok(upstreams['code']!.calls[0]!.body.equals(message));
+
+  await peer.headers(3, grpcRequest('/agent.AgentService/Chat'));
+  await peer.data(3, Buffer.concat([message, grpcFrame(taskRequest({ type: 'other' }))]));
+  await waitUntil('the head came', () => upstreams['code']!.calls.length === 2);
+  await peer.data(3, message, true);
+  await answered(3);
+  t.equal(upstreams['code']!.calls[1]!.body.length, message.length * 2 + 5 + 7, 'the first of many decides');
+
+  await peer.headers(5, grpcRequest(taskPath), true);
+  await answered(5);
+  t.equal(upstreams['rest']!.calls.length, 1, 'a request without any message');
+  await peer.headers(7, grpcRequest(taskPath));
+  await peer.data(7, Buffer.alloc(0), true);
+  await answered(7);
+  t.equal(upstreams['rest']!.calls.length, 2, 'and one that says so with an empty frame');
+  await peer.headers(9, grpcRequest(taskPath));
+  await peer.data(9, message.subarray(0, 9));
+  await peer.send(frame(frameType.headers, flag.endHeaders | flag.endStream, 9));
+  await answered(9);
+  t.equal(upstreams['rest']!.calls.length, 3, 'trailers end the waiting too');
+  t.equal(plane.sidecar.wheel.size, 0 + timersOfConnections(plane), 'no call has left a timer behind');
+});
+
+t.test('a compressed task is not guessed at', async (t) => {
+  const { plane } = await startRouted(
+    t,
+    ['code', 'rest'],
+    [
+      { match: { agent_type: 'code' }, cluster: 'code' },
+      { match: {}, cluster: 'rest' },
+    ],
+  );
+  const peer = (await H2Peer.connect(t, plane.outboundPort)).behave();
+  const message = grpcFrame(taskRequest({ type: 'code' }));
+  message[0] = 1;
+  await peer.headers(1, grpcRequest(taskPath, ['grpc-encoding', 'gzip']));
+  await peer.data(1, message, true);
+  await peer.until('it was answered', () => peer.ended.has(1));
+  t.equal(plane.sidecar.outbound.clusters.clusters.get('rest')!.endpoints[0]!.attemptsByStatus[0], 1);
+});
+
+t.test('a caller that resets while its first message is waited for is forgotten', async (t) => {
+  const { plane } = await startRouted(t, ['code'], [{ match: { agent_type: 'code' }, cluster: 'code' }]);
+  const peer = (await H2Peer.connect(t, plane.outboundPort)).behave();
+  await peer.headers(1, grpcRequest(taskPath, ['grpc-timeout', '10S']));
+  await peer.data(1, Buffer.from([0, 0]));
+  await peer.reset(1, 8);
+  await peer.headers(3, grpcRequest('/x.Y/Z'), true);
+  await peer.until('the next was answered', () => peer.ended.has(3));
+  t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
+  t.equal(plane.sidecar.wheel.size, timersOfConnections(plane));
+});
+
+t.test('ring_hash sends one task id to one endpoint, and ids to all of them', async (t) => {
+  const names = ['0', '1', '2', '3'];
+  const upstreams = await Promise.all(names.map((name) => startUpstream(t, { name })));
+  const plane = await startDataPlane(t, {
+    outbound: {
+      clusters: {
+        agents: { endpoints: upstreams.map(({ address }) => address), balancer: 'ring_hash' },
+      },
+    },
+  });
+  const client = new RawClient(t, plane.outboundPort);
+  const used = new Set<string>();
+  for (let id = 0; id < 24; id++) {
+    const answers = await Promise.all(
+      ['/agent.AgentService/ProcessTask', '/agent.AgentService/StreamProcess', taskPath].map((path) =>
+        client.unary(taskRequest({ id: `task-${id}`, type: 'x' }), { path, host: 'agents' }),
+      ),
+    );
+    const [first, ...others] = answers.map(({ response }) => String(response));
+    for (const other of others) t.equal(other, first, `task-${id}`);
+    used.add(first!);
+  }
+  t.strictSame([...used].sort(), names);
+});
+
+/** Connections arm timers of their own; a call's would come on top. */
+function timersOfConnections(plane: DataPlane): number {
+  let keepalives = 0;
+  for (const { endpoints } of plane.sidecar.outbound.clusters.clusters.values())
+    for (const { pool } of endpoints) keepalives += pool.connectionCount;
+  // The app's health is looked at by two timers at most: its next look, and the pool's next try.
+  return keepalives + timersOfApp(plane);
+}
+
+function timersOfApp(plane: DataPlane): number {
+  const { appHealth, app } = plane.sidecar.inbound;
+  return Number(appHealth.armed) + Number(app.endpoints[0]!.pool.armed);
+}

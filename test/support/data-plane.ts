@@ -1,0 +1,73 @@
+// The data plane of a sidecar inside the test's own process: real sockets, and its clock, wheel and counters at hand.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import type { Config } from '../../sidecar/config/config.ts';
+import { openConfigSource } from '../../sidecar/config/source.ts';
+import { Sidecar, type SidecarObserver } from '../../sidecar/sidecar.ts';
+
+type Section = Record<string, unknown>;
+
+/** What a configuration file with this content says; listeners without an address get a port of the kernel's. */
+export async function readConfig(content: Section): Promise<Config> {
+  const listen = '127.0.0.1:0';
+  const complete: Section = { ...content };
+  for (const name of ['inbound', 'outbound']) complete[name] = { listen, ...(content[name] as Section) };
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
+  try {
+    const path = join(folder, 'outrigger.yaml');
+    writeFileSync(path, JSON.stringify(complete));
+    const opened = await openConfigSource({ path, env: {}, flags: [] });
+    if ('problems' in opened) throw new Error(JSON.stringify(opened.problems));
+    return opened.source.current;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const silent: SidecarObserver = {
+  onEndpoints() {},
+  onDiscoveryError() {},
+  onConnectFailed() {},
+  onEndpointUsable() {},
+  onConnectionError() {},
+  onDrainState() {},
+};
+
+export interface DataPlane {
+  readonly sidecar: Sidecar;
+  readonly inboundPort: number;
+  readonly outboundPort: number;
+  /** Applies another configuration, as a reload does. */
+  apply(content: Section): Promise<void>;
+}
+
+const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
+
+/** Starts both listeners; they end with the test. */
+export async function startDataPlane(
+  t: Pick<Test, 'teardown'>,
+  content: Section,
+  observer: Partial<SidecarObserver> = {},
+): Promise<DataPlane> {
+  const sidecar = new Sidecar(await readConfig(content), { ...silent, ...observer });
+  t.teardown(() => sidecar.close());
+  await sidecar.start();
+  return {
+    sidecar,
+    inboundPort: portOf(sidecar.inboundAddress),
+    outboundPort: portOf(sidecar.outboundAddress),
+    apply: async (next) => sidecar.apply(await readConfig(next)),
+  };
+}
+
+/** The configuration of a data plane whose outbound side sends every call to one cluster of these endpoints. */
+export function oneCluster(endpoints: readonly string[], settings: Section = {}): Section {
+  return {
+    outbound: {
+      routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+      clusters: { upstream: { endpoints, ...settings } },
+    },
+  };
+}
