@@ -1,0 +1,218 @@
+/** What `/metrics` shows, read from plain numbers at the moment of the scrape. */
+import type { Registry } from 'prom-client';
+import PromRegistry from 'prom-client/lib/registry.js';
+import { statusName } from '../grpc/status.ts';
+import type { CallStats, ListenerStats } from './call-stats.ts';
+import { CounterMemory } from './counter-memory.ts';
+import { DurationHistogram } from './duration-histogram.ts';
+import { registerProcessMetrics } from './process-metrics.ts';
+import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
+import { type AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
+
+/** What is read of an endpoint. */
+export interface MeasuredEndpoint {
+  readonly address: string;
+  /** Attempts that ended, at the index of their gRPC status. */
+  readonly attemptsByStatus: Float64Array;
+  readonly pool: { readonly connectionCount: number };
+}
+
+/** What is read of a cluster. */
+export interface MeasuredCluster {
+  readonly name: string;
+  readonly activeCalls: number;
+  readonly retries: ReadonlyMap<string, number>;
+  readonly calls: CallStats;
+  readonly endpoints: Iterable<MeasuredEndpoint>;
+}
+
+/** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
+export interface MetricsSource {
+  readonly version: string;
+  readonly ready: () => boolean;
+  readonly listeners: readonly ListenerStats[];
+  readonly clusters: () => Iterable<MeasuredCluster>;
+  readonly tasks: TaskStats;
+}
+
+/**
+ * A registry of prom-client's: `await registry.metrics()` is the text, to be sent as `registry.contentType`. It
+ * holds no numbers of its own and may be made at the first scrape.
+ */
+export function createRegistry(source: MetricsSource): Registry {
+  const registry = new PromRegistry();
+  const add: AddMetric = (type, name, help, read) =>
+    registry.registerMetric(new SampledMetric(type, name, help, read).asMetric());
+  const versionLabels = { version: source.version };
+  add('gauge', 'outrigger_build_info', 'The version that runs; always 1.', () => [
+    { labels: versionLabels, value: 1 },
+  ]);
+  add('gauge', 'outrigger_ready', 'Whether the sidecar is ready for calls: 1 or 0.', () => [
+    { labels: {}, value: source.ready() ? 1 : 0 },
+  ]);
+  addCalls(add, source);
+  addActive(add, source);
+  addAttempts(add, source);
+  addTasks(add, source.tasks);
+  registerProcessMetrics(registry);
+  return registry;
+}
+
+type AddMetric = (
+  type: SampledMetric['type'],
+  name: string,
+  help: string,
+  read: (name: string) => Sample[],
+) => void;
+
+function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void {
+  const server = new DurationHistogram([], function* () {
+    for (const { calls } of listeners) yield [calls];
+  });
+  add(
+    'histogram',
+    'rpc_server_call_duration_seconds',
+    'How long calls to the local app took, as their callers saw it.',
+    (name) => server.read(name),
+  );
+  const client = new DurationHistogram(['cluster'], function* () {
+    for (const { calls, name } of clusters()) yield [calls, name];
+  });
+  add(
+    'histogram',
+    'rpc_client_call_duration_seconds',
+    'How long calls to a cluster took, with all their attempts.',
+    (name) => client.read(name),
+  );
+  const rejected = new CounterMemory(['listener', 'reason'], 1, addNamedCount('reason'));
+  add(
+    'counter',
+    'outrigger_rejected_total',
+    'Calls and connections the sidecar answered itself, by outrigger-reason or error.',
+    () =>
+      totals(
+        rejected.collect((found) => {
+          for (const { name, rejected } of listeners)
+            for (const reason of rejected.keys()) found(rejected, name, reason);
+        }),
+      ),
+  );
+}
+
+/**
+ * A call in flight is counted at its listener and at its cluster, under one name with one of two labels. To
+ * Prometheus a label that is absent and an empty one are the same, so `{listener!=""}` picks the one kind.
+ */
+function addActive(add: AddMetric, { listeners, clusters }: MetricsSource): void {
+  add(
+    'gauge',
+    'outrigger_active_calls',
+    'Calls in flight: with the label listener from callers, with the label cluster to endpoints.',
+    () => {
+      const samples: Sample[] = [];
+      for (const { name, activeCalls } of listeners)
+        samples.push({ labels: { listener: name }, value: activeCalls });
+      return samples.concat(byCluster(clusters(), (cluster) => cluster.activeCalls));
+    },
+  );
+  add(
+    'gauge',
+    'outrigger_active_connections',
+    'Open connections: with the label listener from callers, with the label cluster to endpoints.',
+    () => {
+      const samples: Sample[] = [];
+      for (const { name, activeConnections } of listeners)
+        samples.push({ labels: { listener: name }, value: activeConnections });
+      return samples.concat(byCluster(clusters(), connectionsOf));
+    },
+  );
+}
+
+function connectionsOf({ endpoints }: MeasuredCluster): number {
+  let connections = 0;
+  for (const { pool } of endpoints) connections += pool.connectionCount;
+  return connections;
+}
+
+/** Clusters of one name (the app's is `app`, and an outbound one may be too) are added up: a line may come once. */
+function byCluster(
+  clusters: Iterable<MeasuredCluster>,
+  value: (cluster: MeasuredCluster) => number,
+): Sample[] {
+  const values = new Map<string, number>();
+  for (const cluster of clusters) values.set(cluster.name, (values.get(cluster.name) ?? 0) + value(cluster));
+  return Array.from(values, ([cluster, value]) => ({ labels: { cluster }, value }));
+}
+
+function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
+  const attempts = new CounterMemory<Float64Array>(['cluster', 'endpoint'], 17, addNumbers);
+  add('counter', 'outrigger_attempts_total', 'Attempts that ended, by endpoint and gRPC status.', () => {
+    const series = attempts.collect((found) => {
+      for (const { name, endpoints } of clusters())
+        for (const { address, attemptsByStatus } of endpoints) found(attemptsByStatus, name, address);
+    });
+    return nonZero(series, 'code', statusName);
+  });
+  const retries = new CounterMemory(['cluster', 'outcome'], 1, addNamedCount('outcome'));
+  add('counter', 'outrigger_retries_total', 'Decisions on whether to try again, and their outcomes.', () =>
+    totals(
+      retries.collect((found) => {
+        for (const { name, retries } of clusters())
+          for (const outcome of retries.keys()) found(retries, name, outcome);
+      }),
+    ),
+  );
+}
+
+function addTasks(add: AddMetric, { agents }: TaskStats): void {
+  add('counter', 'outrigger_tasks_total', 'Tasks that ended, by the status in their answer.', () =>
+    Array.from(agents.values(), ({ agent, byOutcome }) =>
+      nonZero([{ labels: { agent }, totals: byOutcome }], 'status', (i) => TASK_OUTCOMES[i]!),
+    ).flat(),
+  );
+  const uses: Record<string, (tasks: AgentTasks) => number> = {
+    useful: (tasks) => tasks.usefulTokens,
+    wasted: (tasks) => tasks.wastedTokens,
+  };
+  add(
+    'counter',
+    'outrigger_tokens_total',
+    'Tokens that tasks used: useful when the caller got the answer, wasted when nobody did.',
+    () =>
+      Array.from(agents.values(), (tasks) =>
+        Object.entries(uses).map(([use, value]) => ({
+          labels: { agent: tasks.agent, use },
+          value: value(tasks),
+        })),
+      ).flat(),
+  );
+}
+
+function addNumbers(numbers: Float64Array, totals: Float64Array): void {
+  for (let i = 0; i < numbers.length; i++) totals[i]! += numbers[i]!;
+}
+
+/** For counts by name, where the name is the value of a label. */
+function addNamedCount(label: string) {
+  return (counts: ReadonlyMap<string, number>, totals: Float64Array, labels: Labels): void => {
+    totals[0]! += counts.get(String(labels[label])) ?? 0;
+  };
+}
+
+function totals(series: readonly { labels: Labels; totals: Float64Array }[]): Sample[] {
+  return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
+}
+
+/** One line a number that isn't 0, with the name of its place as a label. */
+function nonZero(
+  series: readonly { labels: Labels; totals: Float64Array }[],
+  label: string,
+  nameOf: (place: number) => string,
+): Sample[] {
+  const samples: Sample[] = [];
+  for (const { labels: sharedLabels, totals } of series) {
+    for (let i = 0; i < totals.length; i++)
+      if (totals[i]! > 0) samples.push({ labels: { [label]: nameOf(i) }, sharedLabels, value: totals[i]! });
+  }
+  return samples;
+}

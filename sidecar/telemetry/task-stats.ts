@@ -1,0 +1,91 @@
+/**
+ * What became of tasks, as plain numbers: by agent and outcome, with the tokens they used. `metrics.ts` shows them
+ * as `outrigger_tasks_total` and `outrigger_tokens_total`.
+ */
+import { Status, type StatusCode } from '../grpc/status.ts';
+import { OutcomeScanner } from '../task/outcome-scanner.ts';
+import { TASK_STATUS_NAMES } from '../task/task-message.ts';
+
+/** Agents beyond this are counted together. */
+const MAX_AGENTS = 100;
+export const OTHER_AGENT = '_OTHER';
+
+const ERROR = TASK_STATUS_NAMES.length;
+const UNKNOWN = ERROR + 1;
+
+/**
+ * A task's outcome is its `agent.Status`; or ERROR when the RPC failed, so that there is no answer; or UNKNOWN when
+ * the answer can't be read (compressed, malformed, or a status of a newer protocol).
+ */
+export const TASK_OUTCOMES: readonly string[] = [...TASK_STATUS_NAMES, 'ERROR', 'UNKNOWN'];
+
+/** The tasks of one agent. */
+export class AgentTasks {
+  readonly agent: string;
+  /** How many ended so, at the index of the outcome in {@link TASK_OUTCOMES}. */
+  readonly byOutcome = new Float64Array(TASK_OUTCOMES.length);
+  /** Tokens behind answers that the caller got, whatever they say. */
+  usefulTokens = 0;
+  /** Tokens behind answers that nobody got: the caller had gone, or its time was over. */
+  wastedTokens = 0;
+
+  constructor(agent: string) {
+    this.agent = agent;
+  }
+}
+
+/** Follows one task's call. Made at its beginning; fed with what goes to the caller. */
+export interface TaskObserver {
+  /** The next bytes of the response's DATA frames. */
+  onResponseData(buffer: Buffer, start: number, end: number): void;
+  /** The call is over with this status, whoever gave it. Called once. */
+  onEnd(status: StatusCode): void;
+}
+
+/** The tasks of one listener, by agent. */
+export class TaskStats {
+  readonly agents = new Map<string, AgentTasks>();
+
+  /** For one `ProcessTask` call to this agent. */
+  observe(agent: string): TaskObserver {
+    return new ObservedTask(this.of(agent));
+  }
+
+  private of(agent: string): AgentTasks {
+    const known = this.agents.get(agent);
+    if (known !== undefined) return known;
+    const name = this.agents.size < MAX_AGENTS ? agent : OTHER_AGENT;
+    let tasks = this.agents.get(name);
+    if (tasks === undefined) {
+      tasks = new AgentTasks(name);
+      this.agents.set(name, tasks);
+    }
+    return tasks;
+  }
+}
+
+class ObservedTask implements TaskObserver {
+  private readonly tasks: AgentTasks;
+  private readonly scanner = new OutcomeScanner();
+
+  constructor(tasks: AgentTasks) {
+    this.tasks = tasks;
+  }
+
+  onResponseData(buffer: Buffer, start: number, end: number): void {
+    this.scanner.feed(buffer, start, end);
+  }
+
+  onEnd(status: StatusCode): void {
+    const { tasks, scanner } = this;
+    const tokens = scanner.seen ? Math.max(0, scanner.tokensUsed) : 0;
+    if (status !== Status.OK) {
+      tasks.byOutcome[ERROR]!++;
+      tasks.wastedTokens += tokens;
+      return;
+    }
+    const known = scanner.seen && scanner.status >= 0 && scanner.status < TASK_STATUS_NAMES.length;
+    tasks.byOutcome[known ? scanner.status : UNKNOWN]!++;
+    tasks.usefulTokens += tokens;
+  }
+}
