@@ -1,7 +1,7 @@
 // Go tools, built from the versions that go.mod and go.sum in go/ pin: h2spec, and grpc-go's
 // interop client and server.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { seconds } from './node-modules.mjs';
@@ -33,15 +33,20 @@ export async function installGoTools(record, wants) {
     try {
       const go = await findGo();
       for (const name of absent) {
-        await run(
-          go,
-          ['build', '-trimpath', '-mod=readonly', '-ldflags=-s -w', '-o', join(bin, name), targets[name]],
-          {
-            cwd: goModule,
-            limitMs,
-            env: { GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', GOWORK: 'off' },
-          },
-        );
+        const path = join(bin, name);
+        const args = [
+          'build',
+          '-trimpath',
+          '-mod=readonly',
+          '-ldflags=-s -w',
+          '-o',
+          `${path}.new`,
+          targets[name],
+        ];
+        const env = { GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', GOWORK: 'off' };
+        await run(go, args, { cwd: goModule, limitMs, env });
+        // Renamed when it is whole: an install that was ended leaves no half a program.
+        renameSync(`${path}.new`, path);
       }
       console.log(`outrigger: Go tools built in ${seconds(startedMs)} s`);
     } catch (error) {
