@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
@@ -25,10 +26,16 @@ import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, FloodGuard } from './limits.ts';
 import { Receiver } from './receiver.ts';
+import { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
-import { ClosedStreams, SendQueue, Stream, type StreamHandler } from './streams.ts';
+import { Stream, type StreamHandler } from './streams.ts';
 import { FrameWriter } from './writer.ts';
 
+/** What of a waiting stream goes out in one turn counts as progress from this size on. */
+const EARNING_MIN_BYTES = 256;
+/** Output which the peer has not read, above what DATA alone may come to: where to stop taking more from it. */
+const UNREAD_PAUSE_BYTES = 524_288;
+const UNREAD_CLOSE_BYTES = 4 * UNREAD_PAUSE_BYTES;
 /** How long a peer gets to read our GOAWAY before the socket is destroyed. */
 const LINGER_MS = 1_000;
 
@@ -83,7 +90,7 @@ export class Connection {
     this.lastReadAtMs = options.clock();
     this.writer = new FrameWriter(socket);
     this.headers = new HeaderSender(this.writer);
-    this.flood = new FloodGuard(options.clock);
+    this.flood = new FloodGuard(options.clock, options.limits.maxConcurrentStreams);
     this.receiver = new Receiver(this);
     this.control = new ControlFrames(this);
     this.reader = new FrameReader(this.receiver, DEFAULT_MAX_FRAME_BYTES, options.role === 'server');
@@ -113,18 +120,42 @@ export class Connection {
     } finally {
       endBatch();
     }
+    if (this.writer.blocked && !this.closed) this.boundUnread();
+  }
+
+  /**
+   * DATA waits while the socket takes no more, but answers that a peer asks for with PING, SETTINGS or calls that
+   * fail at once do not. A downstream that does not read them is not read either until it does. An upstream that
+   * asks for so many is closed: if both ends of a connection stopped reading, neither would ever begin again.
+   */
+  private boundUnread(): void {
+    const { socket } = this;
+    if (this.role === 'server') {
+      if (socket.writableLength > UNREAD_PAUSE_BYTES) socket.pause();
+    } else if (socket.writableLength > UNREAD_CLOSE_BYTES) {
+      this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'the peer does not read the answers it asks for');
+    }
   }
 
   private onDrain(): void {
     this.writer.blocked = false;
+    if (this.closed) return;
+    if (this.socket.isPaused()) this.socket.resume();
     beginBatch();
     this.waiting.pump(this);
+    if (this.role === 'client') this.owner.onCapacity(this);
     endBatch();
   }
 
-  /** Room for another stream right now (clients)? */
+  /** Room for another stream right now (clients)? Not while the peer leaves much of what was sent unread. */
   get hasCapacity(): boolean {
-    return this.ready && !this.draining && !this.closed && this.streams.size < this.peer.maxConcurrentStreams;
+    return (
+      this.ready &&
+      !this.draining &&
+      !this.closed &&
+      this.streams.size < this.peer.maxConcurrentStreams &&
+      !(this.writer.blocked && this.socket.writableLength > UNREAD_PAUSE_BYTES)
+    );
   }
 
   /** Opens a stream (clients). Ask `hasCapacity` first. */
@@ -133,6 +164,8 @@ export class Connection {
     this.nextStreamId += 2;
     const stream = new Stream(this, id, handler, this.peer.initialWindowBytes, this.limits.streamWindowBytes);
     this.streams.set(id, stream);
+    // Also for the answers that still come when the stream has been cancelled.
+    this.flood.progress();
     // Ids run out after 2^30 calls: this connection finishes what it has, and the pool makes another.
     if (this.nextStreamId > 0x7fff_fff0) this.draining = true;
     return stream;
@@ -213,9 +246,13 @@ export class Connection {
     return 0;
   }
 
+  /** SendSide: it earns control frames, but a window that opens by a few bytes at a time does not earn itself. */
+  onTurn(bytes: number): void {
+    if (bytes >= EARNING_MIN_BYTES) this.flood.progress();
+  }
+
   /** SendSide: a stream's queue is empty. */
   onQueueSent(stream: Stream, queue: SendQueue): void {
-    this.flood.progress();
     if (queue.trailers !== undefined)
       this.sendHeaders(stream, queue.trailers, queue.trailersExtra, queue.endStream);
     else if (queue.endStream) this.endLocal(stream);
@@ -291,7 +328,8 @@ export class Connection {
       stream.queue = undefined;
       this.waiting.delete(stream);
     }
-    if (stream.unconsumed > 0) {
+    if (stream.unconsumed !== 0) {
+      // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.
       this.receiver.release(stream.unconsumed);
       stream.unconsumed = 0;
     }

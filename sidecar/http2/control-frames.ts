@@ -203,6 +203,8 @@ export class ControlFrames {
     const stream = connection.streams.get(streamId);
     if (stream !== undefined) connection.onPeerReset(stream, code);
     else if (this.isIdle(streamId)) this.protocolError('RST_STREAM on an idle stream');
+    // We have reset it too, perhaps, but from here on the peer knows that it is over.
+    else if (connection.role === 'server') connection.closedStreams.add(streamId, false);
   }
 
   private onPriority(streamId: number, buffer: Buffer, start: number, length: number): void {

@@ -1,5 +1,6 @@
 import { Flag, FrameType, MAX_WINDOW_BYTES } from './frame.ts';
-import type { SendQueue, Stream } from './streams.ts';
+import type { SendQueue } from './send-queue.ts';
+import type { Stream } from './streams.ts';
 import type { FrameWriter } from './writer.ts';
 
 /** One turn of a stream while several wait: keeps a large answer from starving small ones. */
@@ -12,6 +13,8 @@ export interface SendSide {
   readonly writer: FrameWriter;
   sendWindow: number;
   maxFrameBytes: number;
+  /** So many bytes of a stream's queue went out in one turn. */
+  onTurn(bytes: number): void;
   /** The queue of a stream went out to its end: send the trailers, close the stream, tell the handler. */
   onQueueSent(stream: Stream, queue: SendQueue): void;
 }
@@ -35,16 +38,19 @@ export class WaitingStreams {
     return this.streams.size;
   }
 
-  /** Writes what the windows and the socket now allow, a turn a stream, until nothing moves any more. */
+  /**
+   * Writes what the windows and the socket now allow, a turn a stream. Whoever had a turn goes to the end of the
+   * line, also across calls: windows that open a little at a time serve all streams, not the first one. The loop
+   * comes to those again that moved, and only once to those whose reader does not read.
+   */
   pump(side: SendSide): void {
-    let moved = this.streams.size > 0;
-    while (moved && side.sendWindow > 0 && !side.writer.blocked) {
-      moved = false;
-      for (const stream of this.streams) {
-        if (this.turn(side, stream)) moved = true;
-        if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
-        if (side.writer.blocked) return;
-      }
+    if (side.writer.blocked) return;
+    for (const stream of this.streams) {
+      if (side.sendWindow <= 0) return;
+      if (!this.turn(side, stream)) continue;
+      if (this.streams.delete(stream)) this.streams.add(stream);
+      if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
+      if (side.writer.blocked) return;
     }
   }
 
@@ -64,28 +70,22 @@ export class WaitingStreams {
       return false;
     }
     let sent = 0;
-    while (queue.chunks.length > 0 && sent < TURN_BYTES) {
-      const chunk = queue.chunks[0]!;
+    let chunk = queue.first;
+    while (chunk !== undefined && sent < TURN_BYTES) {
       const bytes = Math.min(chunk.end - chunk.start, stream.sendWindow, side.sendWindow, side.maxFrameBytes);
       if (bytes <= 0) break;
-      const last = queue.chunks.length === 1 && chunk.start + bytes === chunk.end;
+      const last = queue.length === 1 && chunk.start + bytes === chunk.end;
       const endStream = last && queue.endStream && queue.trailers === undefined;
-      const end = chunk.start + bytes;
-      side.writer.frame(
-        FrameType.DATA,
-        endStream ? Flag.END_STREAM : 0,
-        stream.id,
-        chunk.buffer,
-        chunk.start,
-        end,
-      );
-      chunk.start = end;
+      const flags = endStream ? Flag.END_STREAM : 0;
+      side.writer.frame(FrameType.DATA, flags, stream.id, chunk.buffer, chunk.start, chunk.start + bytes);
+      queue.sent(chunk, bytes);
       stream.sendWindow -= bytes;
       side.sendWindow -= bytes;
       sent += bytes;
-      if (chunk.start === chunk.end) queue.chunks.shift();
+      chunk = queue.first;
     }
-    if (queue.chunks.length === 0) {
+    if (sent > 0) side.onTurn(sent);
+    if (chunk === undefined) {
       this.streams.delete(stream);
       stream.queue = undefined;
       side.onQueueSent(stream, queue);

@@ -59,7 +59,7 @@ class Allowance {
 
 /**
  * Counts what floods are made of. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
- * types) and resets (the peer's own, and those its errors provoke from us: CVE-2023-44487 and its successor)
+ * types, interim responses, frames that come too late for their stream) and resets (the peer's own, and those its errors provoke from us: CVE-2023-44487 and its successor)
  * spend an allowance; streams that finish and data that moves earn it back. A caller that cancels much of what
  * it starts is legal, so the allowance for resets is generous; a loop that does nothing else empties it.
  */
@@ -68,11 +68,13 @@ export class FloodGuard {
   private readonly resets: Allowance;
   private readonly clock: () => number;
 
-  constructor(clock: () => number) {
+  /** @param maxStreams streams a peer may have open: it may cancel them all at once */
+  constructor(clock: () => number, maxStreams: number) {
     this.clock = clock;
     const nowMs = clock();
     this.control = new Allowance(2_000, 10_000, 100, nowMs);
-    this.resets = new Allowance(1_000, 2_000, 200, nowMs);
+    const resets = maxStreams + 100;
+    this.resets = new Allowance(resets, 2 * resets, 200, nowMs);
   }
 
   /** One control frame came in. False: answer GOAWAY ENHANCE_YOUR_CALM. */
@@ -80,7 +82,7 @@ export class FloodGuard {
     return this.control.spend(this.clock);
   }
 
-  /** A HEADERS frame, or DATA with bytes, moved in either direction: it entitles the peer to some control frames. */
+  /** HEADERS of a call, or DATA with bytes, moved in either direction: it entitles the peer to some control frames. */
   progress(): void {
     this.control.earn(4);
   }

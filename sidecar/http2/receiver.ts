@@ -120,19 +120,17 @@ export class Receiver implements FrameSink {
       connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
       return;
     }
-    connection.flood.progress();
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
       if (connection.role === 'server') this.onRequest(streamId, list, endStream, selfDependent);
       else if (connection.control.isIdle(streamId)) {
         connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'HEADERS on a stream that was not opened');
-      }
+      } else this.countUseless();
       return;
     }
     if (stream.remoteEnded)
       connection.streamError(stream, ErrorCode.STREAM_CLOSED, 'HEADERS behind END_STREAM');
-    else if (connection.role === 'server') this.onTrailers(stream, list, endStream);
     else if (stream.headReceived) this.onTrailers(stream, list, endStream);
     else this.onResponse(stream, list, endStream);
   }
@@ -147,10 +145,14 @@ export class Receiver implements FrameSink {
       const how = connection.closedStreams.find(streamId);
       if (how === 'ended') connection.fail('peer', ErrorCode.STREAM_CLOSED, 'HEADERS on a closed stream');
       else if (how === 'forgotten') connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'stream ids must rise');
+      else this.countUseless();
       return;
     }
     connection.lastPeerStreamId = streamId;
-    if (streamId > connection.goaway.lastStreamId) return;
+    if (streamId > connection.goaway.lastStreamId) {
+      this.countUseless();
+      return;
+    }
     if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
       connection.refuse(streamId, ErrorCode.REFUSED_STREAM);
       return;
@@ -160,6 +162,7 @@ export class Receiver implements FrameSink {
       connection.refuse(streamId, ErrorCode.PROTOCOL_ERROR);
       return;
     }
+    connection.flood.progress();
     const stream = connection.acceptStream(streamId);
     stream.headReceived = true;
     stream.expectedBytes = head.contentLength;
@@ -184,7 +187,12 @@ export class Receiver implements FrameSink {
       this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, message);
       return;
     }
-    if (!interim) stream.headReceived = true;
+    if (interim) {
+      if (!this.countUseless()) return;
+    } else {
+      stream.headReceived = true;
+      this.connection.flood.progress();
+    }
     // A Trailers-Only response may carry the length of what it would have had (RFC 9110 §8.6): only DATA counts.
     if (!endStream && !interim) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
@@ -227,7 +235,7 @@ export class Receiver implements FrameSink {
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
-      this.onLateData(streamId);
+      this.onLateData(streamId, frameBytes);
       return;
     }
     if (stream.remoteEnded || !stream.headReceived) {
@@ -257,11 +265,8 @@ export class Receiver implements FrameSink {
       this.acknowledge(stream, padding);
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
-    if (frameBytes > 0) connection.flood.progress();
-    else if (!endStream && !connection.flood.controlFrame()) {
-      connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many empty DATA frames');
-      return;
-    }
+    if (end > start) connection.flood.progress();
+    else if (!endStream && !this.countUseless()) return;
     if (!complete) {
       this.cutStream = stream;
       this.cutEndStream = endStream;
@@ -298,13 +303,23 @@ export class Receiver implements FrameSink {
     } else if (taken > 0) this.acknowledge(stream, taken);
   }
 
-  private onLateData(streamId: number): void {
+  /** DATA for a stream that is no more. What has bytes is bounded by the connection's window, and costs its sender. */
+  private onLateData(streamId: number, frameBytes: number): void {
     const connection = this.connection;
     if (connection.control.isIdle(streamId)) {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA on an idle stream');
-    } else if (connection.role === 'server' && connection.closedStreams.find(streamId) !== 'reset-by-us') {
-      connection.refuse(streamId, ErrorCode.STREAM_CLOSED);
+      return;
     }
+    if (frameBytes === 0 && !this.countUseless()) return;
+    if (connection.role === 'server' && connection.closedStreams.find(streamId) === 'ended')
+      connection.refuse(streamId, ErrorCode.STREAM_CLOSED);
+  }
+
+  /** A frame that moves nothing. False: it was one too many, and the connection has ended. */
+  private countUseless(): boolean {
+    if (this.connection.flood.controlFrame()) return true;
+    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing');
+    return false;
   }
 
   /** Gives consumed bytes back to the stream's window, half a window at a time. */

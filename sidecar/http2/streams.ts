@@ -2,6 +2,7 @@ import type { Connection } from './connection.ts';
 import type { StreamFailure } from './errors.ts';
 import type { MessageHead } from './head.ts';
 import type { HeaderList } from './hpack/header-list.ts';
+import type { SendQueue } from './send-queue.ts';
 
 /** What a stream tells the one who uses it. No method may throw. */
 export interface StreamHandler {
@@ -19,32 +20,6 @@ export interface StreamHandler {
   onDataSent(stream: Stream, bytes: number): void;
   /** The stream ended without END_STREAM. Nothing more comes. */
   onFailed(stream: Stream, failure: StreamFailure): void;
-}
-
-interface QueuedChunk {
-  readonly buffer: Buffer;
-  start: number;
-  readonly end: number;
-}
-
-/** DATA, and what comes behind it, that waits for a window or for the socket. Bounded by the source's own window. */
-export class SendQueue {
-  readonly chunks: QueuedChunk[] = [];
-  endStream = false;
-  trailers: HeaderList | undefined = undefined;
-  trailersExtra: readonly string[] | undefined = undefined;
-
-  push(buffer: Buffer, start: number, end: number): void {
-    // A short slice must not keep a whole 64 KiB read alive while its reader sleeps.
-    const length = end - start;
-    if (length * 4 < buffer.buffer.byteLength && length <= 16_384) {
-      const copy = Buffer.allocUnsafeSlow(length);
-      buffer.copy(copy, 0, start, end);
-      this.chunks.push({ buffer: copy, start: 0, end: length });
-      return;
-    }
-    this.chunks.push({ buffer, start, end });
-  }
 }
 
 /**
@@ -98,34 +73,5 @@ export class Stream {
     this.handler = handler;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
-  }
-}
-
-const REMEMBERED = 256;
-
-/**
- * The last stream ids that ended, and whether we reset them: late frames on a stream that we reset are to be
- * ignored (RFC 9113 §5.4.2), on one that ended in order they are an error (§5.1), and ids that were skipped are
- * a different error.
- */
-export class ClosedStreams {
-  /** Created with the first entry: idle connections have none. Negative: reset by us. */
-  private ids: Int32Array | undefined = undefined;
-  private next = 0;
-
-  add(id: number, resetByUs: boolean): void {
-    this.ids ??= new Int32Array(REMEMBERED);
-    this.ids[this.next] = resetByUs ? -id : id;
-    this.next = (this.next + 1) % REMEMBERED;
-  }
-
-  find(id: number): 'reset-by-us' | 'ended' | 'forgotten' {
-    const ids = this.ids;
-    if (ids === undefined) return 'forgotten';
-    for (let i = 0; i < REMEMBERED; i++) {
-      if (ids[i] === -id) return 'reset-by-us';
-      if (ids[i] === id) return 'ended';
-    }
-    return 'forgotten';
   }
 }
