@@ -61,9 +61,13 @@ export class Keepalive extends Timer {
         return;
       }
     }
+    if (connection.streams.size === 0 && !options.withoutStreams) {
+      wheel.arm(this, nowMs + options.timeMs);
+      return;
+    }
     const dueAtMs = connection.lastReadAtMs + options.timeMs;
-    if (nowMs < dueAtMs || (connection.streams.size === 0 && !options.withoutStreams)) {
-      wheel.arm(this, Math.max(dueAtMs, nowMs + 1));
+    if (nowMs < dueAtMs) {
+      wheel.arm(this, dueAtMs);
       return;
     }
     if (connection.receiver.progress !== this.progressSeen) {
