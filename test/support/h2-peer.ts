@@ -1,0 +1,325 @@
+// One end of an HTTP/2 connection with frames made by hand, for what no well-behaved library would send.
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Test } from 'tap';
+import { HpackDecoder } from '../../sidecar/http2/hpack/decoder.ts';
+
+type Teardown = Pick<Test, 'teardown'>;
+
+export const frameType = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  rstStream: 3,
+  settings: 4,
+  pushPromise: 5,
+  ping: 6,
+  goaway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+} as const;
+
+export const flag = { ack: 1, endStream: 1, endHeaders: 4, padded: 8, priority: 32 } as const;
+
+export const errorCode = {
+  noError: 0,
+  protocolError: 1,
+  flowControlError: 3,
+  streamClosed: 5,
+  frameSizeError: 6,
+  refusedStream: 7,
+  cancel: 8,
+  compressionError: 9,
+  enhanceYourCalm: 11,
+} as const;
+
+export const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
+const nothing = Buffer.alloc(0);
+
+export interface Frame {
+  readonly type: number;
+  readonly flags: number;
+  readonly streamId: number;
+  readonly payload: Buffer;
+}
+
+export function frame(type: number, flags: number, streamId: number, payload: Buffer = nothing): Buffer {
+  const header = Buffer.alloc(9);
+  header.writeUIntBE(payload.length, 0, 3);
+  header[3] = type;
+  header[4] = flags;
+  header.writeUInt32BE(streamId, 5);
+  return Buffer.concat([header, payload]);
+}
+
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/** SETTINGS from pairs of id and value. */
+export function settings(...entries: readonly (readonly [id: number, value: number])[]): Buffer {
+  const payload = Buffer.alloc(entries.length * 6);
+  entries.forEach(([id, value], index) => {
+    payload.writeUInt16BE(id, index * 6);
+    payload.writeUInt32BE(value, index * 6 + 2);
+  });
+  return frame(frameType.settings, 0, 0, payload);
+}
+
+/** A header block of literals without indexing: it leaves no trace in the other end's table. */
+export function headerBlock(fields: readonly (readonly [name: string, value: string])[]): Buffer {
+  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), literal(name), literal(value)]));
+}
+
+function literal(text: string): Buffer {
+  const bytes = Buffer.from(text, 'latin1');
+  const length: number[] = [];
+  if (bytes.length < 127) length.push(bytes.length);
+  else {
+    length.push(127);
+    let rest = bytes.length - 127;
+    for (; rest >= 128; rest >>>= 7) length.push((rest & 127) | 128);
+    length.push(rest);
+  }
+  return Buffer.concat([Buffer.from(length), bytes]);
+}
+
+/** The fields of a gRPC request. */
+export function grpcRequest(
+  path: string,
+  ...more: readonly (readonly [string, string])[]
+): [string, string][] {
+  return [
+    [':method', 'POST'],
+    [':scheme', 'http'],
+    [':path', path],
+    [':authority', 'upstream'],
+    ['content-type', 'application/grpc'],
+    ['te', 'trailers'],
+    ...more.map(([name, value]): [string, string] => [name, value]),
+  ];
+}
+
+/** A message with its gRPC prefix. */
+export function grpcMessage(body: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([0]), uint32(body.length), body]);
+}
+
+export class H2Peer {
+  readonly socket: Socket;
+  readonly role: 'client' | 'server';
+  /** What came in, DATA without its payload; the last 10,000. */
+  readonly frames: Frame[] = [];
+  /** Frames that came in, by type. */
+  readonly counts = new Map<number, number>();
+  dataBytes = 0;
+  closed = false;
+  goaway: { lastStreamId: number; code: number; debug: string } | undefined = undefined;
+  /** Called for each frame that comes in, with the whole payload. */
+  onFrame: ((frame: Frame) => void) | undefined = undefined;
+  private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000_000 });
+  private readonly waiters = new Set<() => void>();
+  private rest: Buffer = nothing;
+  private prefaceLeft: number;
+
+  constructor(socket: Socket, role: 'client' | 'server') {
+    this.socket = socket;
+    this.role = role;
+    this.prefaceLeft = role === 'server' ? preface.length : 0;
+    socket.setNoDelay(true);
+    socket.on('data', (chunk: Buffer) => this.read(chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.closed = true;
+      this.wake();
+    });
+  }
+
+  /** A client that has sent its preface and SETTINGS. */
+  static async connect(
+    t: Teardown,
+    port: number,
+    first: Buffer = Buffer.concat([preface, settings()]),
+  ): Promise<H2Peer> {
+    const socket = connect({ port, host: '127.0.0.1' });
+    t.teardown(() => socket.destroy());
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve);
+      socket.once('error', reject);
+    });
+    const peer = new H2Peer(socket, 'client');
+    peer.send(first);
+    return peer;
+  }
+
+  /** Resolves once the bytes are on their way, or can't be. */
+  send(...parts: Buffer[]): Promise<void> {
+    if (this.socket.destroyed) return Promise.resolve();
+    return new Promise((resolve) => this.socket.write(Buffer.concat(parts), () => resolve()));
+  }
+
+  headers(
+    streamId: number,
+    fields: readonly (readonly [string, string])[],
+    endStream = false,
+  ): Promise<void> {
+    const flags = flag.endHeaders | (endStream ? flag.endStream : 0);
+    return this.send(frame(frameType.headers, flags, streamId, headerBlock(fields)));
+  }
+
+  data(streamId: number, body: Buffer, endStream = false): Promise<void> {
+    return this.send(frame(frameType.data, endStream ? flag.endStream : 0, streamId, body));
+  }
+
+  windowUpdate(streamId: number, increment: number): Promise<void> {
+    return this.send(frame(frameType.windowUpdate, 0, streamId, uint32(increment)));
+  }
+
+  reset(streamId: number, code: number): Promise<void> {
+    return this.send(frame(frameType.rstStream, 0, streamId, uint32(code)));
+  }
+
+  /** Answers SETTINGS and PING as one must. */
+  behave(): this {
+    const before = this.onFrame;
+    this.onFrame = (received) => {
+      if (received.type === frameType.settings && (received.flags & flag.ack) === 0)
+        this.send(frame(frameType.settings, flag.ack, 0));
+      if (received.type === frameType.ping && (received.flags & flag.ack) === 0)
+        this.send(frame(frameType.ping, flag.ack, 0, received.payload));
+      before?.(received);
+    };
+    return this;
+  }
+
+  count(type: number): number {
+    return this.counts.get(type) ?? 0;
+  }
+
+  /** Waits until `check` is true, and looks whenever something came in. Rejects after `limitMs`. */
+  until(what: string, check: () => boolean, limitMs = 20_000): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (!check()) return;
+        clearTimeout(timer);
+        this.waiters.delete(look);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.waiters.delete(look);
+        reject(new Error(`waited ${limitMs} ms in vain until ${what}; got ${this.summary()}`));
+      }, limitMs);
+      this.waiters.add(look);
+      look();
+    });
+  }
+
+  /** What came in, in one line, for a message. */
+  summary(): string {
+    const counts = [...this.counts].map(([type, count]) => `type ${type}: ${count}`).join(', ');
+    const goaway = this.goaway === undefined ? 'no GOAWAY' : `GOAWAY ${JSON.stringify(this.goaway)}`;
+    return `frames ${counts || 'none'}; ${goaway}; ${this.closed ? 'closed' : 'open'}`;
+  }
+
+  /** The decoded fields of each HEADERS frame of a stream, as far as they came. */
+  readonly heads = new Map<number, [string, string][][]>();
+  /** The code each stream was reset with. */
+  readonly resets = new Map<number, number>();
+  /** Streams that ended with END_STREAM. */
+  readonly ended = new Set<number>();
+
+  private read(chunk: Buffer): void {
+    let buffer = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
+    if (this.prefaceLeft > 0) {
+      if (buffer.length < preface.length) {
+        this.rest = buffer;
+        return;
+      }
+      buffer = buffer.subarray(preface.length);
+      this.prefaceLeft = 0;
+    }
+    while (buffer.length >= 9) {
+      const end = 9 + buffer.readUIntBE(0, 3);
+      if (buffer.length < end) break;
+      const received: Frame = {
+        type: buffer[3]!,
+        flags: buffer[4]!,
+        streamId: buffer.readUInt32BE(5) & 0x7fffffff,
+        payload: buffer.subarray(9, end),
+      };
+      buffer = buffer.subarray(end);
+      this.take(received);
+    }
+    this.rest = buffer;
+    this.wake();
+  }
+
+  private take(received: Frame): void {
+    const { type, flags, streamId, payload } = received;
+    this.counts.set(type, this.count(type) + 1);
+    if (this.frames.length < 10_000)
+      this.frames.push(type === frameType.data ? { ...received, payload: nothing } : received);
+    if (type === frameType.data) this.dataBytes += payload.length;
+    if (type === frameType.headers) this.takeHeaders(streamId, payload);
+    if (type === frameType.rstStream) this.resets.set(streamId, payload.readUInt32BE());
+    if ((type === frameType.headers || type === frameType.data) && (flags & flag.endStream) !== 0)
+      this.ended.add(streamId);
+    if (type === frameType.goaway) {
+      this.goaway = {
+        lastStreamId: payload.readUInt32BE(0),
+        code: payload.readUInt32BE(4),
+        debug: payload.toString('latin1', 8),
+      };
+    }
+    this.onFrame?.(received);
+  }
+
+  /** The sidecar sends no padding, and CONTINUATION only for lists that these tests don't read. */
+  private takeHeaders(streamId: number, block: Buffer): void {
+    const list = this.decoder.decode(block, 0, block.length);
+    const fields: [string, string][] = [];
+    if (list !== undefined)
+      for (let i = 0; i < list.fields.length; i += 2) fields.push([list.fields[i]!, list.fields[i + 1]!]);
+    const heads = this.heads.get(streamId) ?? [];
+    heads.push(fields);
+    this.heads.set(streamId, heads);
+  }
+
+  /** A field of the last HEADERS frame of a stream. */
+  field(streamId: number, name: string): string | undefined {
+    return this.heads
+      .get(streamId)
+      ?.at(-1)
+      ?.find(([candidate]) => candidate === name)?.[1];
+  }
+
+  private wake(): void {
+    for (const look of [...this.waiters]) look();
+  }
+}
+
+export interface H2PeerServer {
+  readonly port: number;
+  readonly address: string;
+  readonly peers: readonly H2Peer[];
+  readonly server: Server;
+}
+
+/** Accepts connections as an HTTP/2 server whose frames the test makes. */
+export async function startPeerServer(t: Teardown, onPeer: (peer: H2Peer) => void): Promise<H2PeerServer> {
+  const peers: H2Peer[] = [];
+  const server = createServer({ noDelay: true }, (socket) => {
+    const peer = new H2Peer(socket, 'server');
+    peers.push(peer);
+    onPeer(peer);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    for (const { socket } of peers) socket.destroy();
+    server.close();
+  });
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new Error('the peer server has no port');
+  return { port: bound.port, address: `127.0.0.1:${bound.port}`, peers, server };
+}
