@@ -52,7 +52,7 @@ function mayBeSecret(path: Path, value: string): boolean {
   );
 }
 
-/** The one of `candidates` that `word` is a slip of or the beginning of, if there is one. */
+/** The one of `candidates` that `word` is a slip of, or shares the beginning with. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
@@ -65,7 +65,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
     }
   }
   if (best !== undefined || word.length < 3) return best;
-  return [...candidates].find((candidate) => candidate.startsWith(word));
+  return [...candidates].find((candidate) => candidate.startsWith(word) || word.startsWith(candidate));
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */

@@ -15,6 +15,8 @@ export interface Finding {
   readonly remedy: string;
 }
 
+/** Problems told at a time: a file with more is another kind of file, and judging each costs time. */
+const MAX_FINDINGS = 100;
 /** Enough to find and remove the damage of a wrong value; each round removes at least one. */
 const MAX_REPAIRS = 64;
 
@@ -26,7 +28,12 @@ export function validate(raw: unknown): { file: FileConfig } | { findings: reado
     const findings = findContradictions(parsed.data);
     return findings.length === 0 ? { file: parsed.data } : { findings };
   }
-  const findings = parsed.error.issues.flatMap((issue) => findingsOf(value, issue));
+  const issues = parsed.error.issues.flatMap(oneForEachKey);
+  const findings = issues.slice(0, MAX_FINDINGS).map((issue) => findingOf(value, issue));
+  if (issues.length > MAX_FINDINGS) {
+    const message = `has ${issues.length - MAX_FINDINGS} more problems`;
+    return { findings: [...findings, { path: [], part: 'value', message, remedy: 'is it the right file?' }] };
+  }
   return { findings: [...findings, ...contradictionsOfTheRest(value, findings)] };
 }
 
@@ -67,33 +74,41 @@ function startsWith(path: Path, start: Path): boolean {
   return start.every((step, index) => path[index] === step);
 }
 
-function findingsOf(root: unknown, issue: z.core.$ZodIssue): Finding[] {
+/** Unknown keys of one section come as one issue. */
+function oneForEachKey(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  return issue.code === 'unrecognized_keys' ? issue.keys.map((key) => ({ ...issue, keys: [key] })) : [issue];
+}
+
+function findingOf(root: unknown, issue: z.core.$ZodIssue): Finding {
   const path = issue.path as Path;
   const value = valueAt(root, path);
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => unknownKey(path, key, value));
+  if (issue.code === 'unrecognized_keys') return unknownKey(path, issue.keys[0]!, value);
   if (issue.code === 'invalid_key') {
     const message = `${JSON.stringify(String(path.at(-1)).slice(0, 60))} can not be a name here`;
     const remedy = 'use letters, digits and . _ - : , beginning with a letter or digit';
-    return [{ path, part: 'key', message, remedy }];
+    return { path, part: 'key', message, remedy };
   }
   const place = placeAt(schema, path);
   if (value === undefined) {
     const what = place !== undefined && 'form' in place ? place.form : 'it';
-    return [{ path, part: 'key', message: 'is missing', remedy: `give ${what}` }];
+    return { path, part: 'key', message: 'is missing', remedy: `give ${what}` };
   }
   if (issue.code === 'custom') {
     const { remedy } = issue.params as { remedy: string };
-    return [{ path, part: 'value', message: issue.message, remedy }];
+    return { path, part: 'value', message: issue.message, remedy };
   }
   if (Array.isArray(value) && issue.code === 'too_small') {
-    return [{ path, part: 'value', message: 'is an empty list', remedy: 'give at least one' }];
+    return { path, part: 'value', message: 'is an empty list', remedy: 'give at least one' };
   }
   if (Array.isArray(value) && issue.code === 'too_big') {
-    return [{ path, part: 'value', message: 'has too many', remedy: `give at most ${issue.maximum}` }];
+    return { path, part: 'value', message: 'has too many', remedy: `give at most ${issue.maximum}` };
   }
-  return [
-    { path, part: 'value', message: `can not be ${showValue(path, value)}`, remedy: remedyFor(path, value) },
-  ];
+  return {
+    path,
+    part: 'value',
+    message: `can not be ${showValue(path, value)}`,
+    remedy: remedyFor(path, value),
+  };
 }
 
 function unknownKey(path: Path, key: string, section: unknown): Finding {

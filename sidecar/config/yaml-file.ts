@@ -76,7 +76,7 @@ export function parseYaml(
       uniqueKeys: false,
       // Pretty errors would put lines of the file, with whatever is in them, into the messages.
       prettyErrors: false,
-      logLevel: 'silent',
+      logLevel: 'error',
     });
     const flaws = document.errors.length > 0 ? syntaxFlaws(document) : inspectNodes(yaml, document.contents);
     if (flaws.length > 0) {

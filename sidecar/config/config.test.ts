@@ -1,0 +1,514 @@
+// What a configuration file means, and what is said about a wrong one.
+import { readFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import * as yaml from 'yaml';
+import type { Config } from './config.ts';
+import { parseDurationMs } from './duration.ts';
+import { jsonSchemaText } from './generate-schema.ts';
+import { type LoadedConfig, loadConfig } from './load.ts';
+import { formatProblem, type Problem } from './problems.ts';
+import { redactUrl } from './redact.ts';
+
+/** Loads a file with this text; `FILE` in it stands for the path of a file that exists. */
+function load(t: Test, text: string) {
+  const directory = t.testdir({ 'outrigger.yaml': '', 'a.pem': 'PEM' });
+  t.testdir({ 'outrigger.yaml': text.replaceAll('FILE', `${directory}/a.pem`), 'a.pem': 'PEM' });
+  const path = `${directory}/outrigger.yaml`;
+  return { result: loadConfig({ path, overrides: [], yaml }), directory, path };
+}
+
+function loadRight(t: Test, text: string): LoadedConfig {
+  const { result } = load(t, text);
+  if ('problems' in result) t.fail(result.problems.map(formatProblem).join('\n'));
+  return result as LoadedConfig;
+}
+
+/** The problems as `line:column path: message | remedy`. */
+function problemsOf(t: Test, text: string): string[] {
+  const { result, directory } = load(t, text);
+  if ('config' in result) t.fail('the configuration is taken');
+  const problems = 'problems' in result ? result.problems : [];
+  return problems.map(({ line, column, path, message, remedy }: Problem) => {
+    return `${line}:${column} ${path}: ${message} | ${remedy}`.replaceAll(directory, '');
+  });
+}
+
+/** For comparisons: the clusters in a Map like any other. */
+function plain(config: Config) {
+  return { ...config, outbound: { ...config.outbound, clusters: new Map(config.outbound.clusters) } };
+}
+
+/** Every setting there is, as the documentation shows them. */
+const WHOLE = `
+name: research-agent
+version: 1.0.0
+inbound:
+  listen: 0.0.0.0:15006
+  app: 127.0.0.1:50051
+  max_concurrent_calls: 1024
+  adaptive_concurrency: false
+  max_message_bytes: 10485760
+  timeout: 60s
+  keepalive: { time: 30s, timeout: 10s, max_connection_age: 30m }
+  tls: { cert: FILE, key: FILE, client_ca: FILE }
+outbound:
+  listen: 127.0.0.1:15001
+  routes:
+    - match: { authority: Writing-Agent, path_prefix: /agent.AgentService/ }
+      cluster: writing
+    - match: { agent_type: code, headers: { X-Tenant: a } }
+      cluster: writing
+  clusters:
+    writing:
+      endpoints: [10.0.0.7:50051]
+      dns_refresh: 5s
+      balancer: peak_ewma
+      connect_timeout: 5s
+      timeout: 60s
+      first_chunk_timeout: 0s
+      idle_timeout: 5m
+      keepalive: { time: 30s, timeout: 10s }
+      limits: { max_connections: 16, max_pending_calls: 1024, max_concurrent_calls: 1024 }
+      circuit_breaker:
+        consecutive_failures: 5
+        failure_percent: 50
+        min_calls: 20
+        window: 10s
+        recovery_timeout: 30s
+        half_open_max: 3
+      outlier_detection:
+        consecutive_failures: 3
+        interval: 30s
+        base_ejection_time: 30s
+        max_ejection_time: 300s
+        max_ejection_percent: 50
+      retry:
+        max_attempts: 3
+        on: [UNAVAILABLE]
+        idempotent_methods: []
+        per_try_timeout: 0s
+        backoff: { base: 25ms, max: 250ms }
+        budget: { percent: 20, min_concurrent: 3 }
+        buffer_bytes: 65536
+      hedge: { delay: 0s, max_extra: 1 }
+      task: { status_is_verdict: true, deduplicate: true }
+      tls: { ca: FILE, cert: FILE, key: FILE, server_name: writing.example }
+llm:
+  listen: 127.0.0.1:15002
+  upstreams:
+    - { name: openai, url: https://api.openai.com/v1, api_key_env: OPENAI_API_KEY, model: null }
+  first_byte_timeout: 30s
+  idle_timeout: 30s
+  timeout: 10m
+  retry: { max_attempts: 3, max_retry_after: 60s }
+  circuit_breaker: { failure_percent: 50, min_calls: 5, window: 10s, recovery_timeout: 30s }
+  limits: { requests_per_minute: 0, tokens_per_minute: 0 }
+admin: { listen: 127.0.0.1:15000 }
+metrics: { listen: 0.0.0.0:15020 }
+health: { listen: 0.0.0.0:15021 }
+drain: { delay: 0s, timeout: 30s }
+log: { level: info, access: false }
+`;
+
+const CLUSTER_DEFAULTS = {
+  endpoints: ['10.0.0.7:50051'],
+  dns: undefined,
+  dnsRefreshMs: 5_000,
+  balancer: 'peak_ewma',
+  connectTimeoutMs: 5_000,
+  timeoutMs: 60_000,
+  firstChunkTimeoutMs: 0,
+  idleTimeoutMs: 300_000,
+  keepalive: { timeMs: 30_000, timeoutMs: 10_000 },
+  limits: { maxConnections: 16, maxPendingCalls: 1024, maxConcurrentCalls: 1024 },
+  circuitBreaker: {
+    consecutiveFailures: 5,
+    failurePercent: 50,
+    minCalls: 20,
+    windowMs: 10_000,
+    recoveryTimeoutMs: 30_000,
+    halfOpenMax: 3,
+  },
+  outlierDetection: {
+    consecutiveFailures: 3,
+    intervalMs: 30_000,
+    baseEjectionTimeMs: 30_000,
+    maxEjectionTimeMs: 300_000,
+    maxEjectionPercent: 50,
+  },
+  retry: {
+    maxAttempts: 3,
+    on: ['UNAVAILABLE'],
+    idempotentMethods: [],
+    perTryTimeoutMs: 0,
+    backoff: { baseMs: 25, maxMs: 250 },
+    budget: { percent: 20, minConcurrent: 3 },
+    bufferBytes: 65_536,
+  },
+  hedge: { delayMs: 0, maxExtra: 1 },
+  task: { statusIsVerdict: true, deduplicate: true },
+};
+
+const LIMITS = { maxConnections: 1024, maxConcurrentStreams: 1024, maxHeaderBytes: 65_536 };
+
+const DEFAULTS = {
+  name: 'agent',
+  version: '0.0.0',
+  inbound: {
+    listen: '0.0.0.0:15006',
+    app: '127.0.0.1:50051',
+    maxConcurrentCalls: 1024,
+    adaptiveConcurrency: false,
+    maxMessageBytes: 10_485_760,
+    timeoutMs: 60_000,
+    keepalive: { timeMs: 30_000, timeoutMs: 10_000, maxConnectionAgeMs: 1_800_000, minTimeMs: 10_000 },
+    limits: LIMITS,
+    health: { intervalMs: 5_000, timeoutMs: 2_000 },
+    tls: undefined,
+  },
+  outbound: { listen: '127.0.0.1:15001', limits: LIMITS, routes: [], clusters: new Map() },
+  llm: {
+    listen: '127.0.0.1:15002',
+    upstreams: [
+      {
+        name: 'openai',
+        url: 'https://api.openai.com/v1',
+        apiKeyEnv: 'OPENAI_API_KEY',
+        model: undefined,
+      },
+    ],
+    firstByteTimeoutMs: 30_000,
+    idleTimeoutMs: 30_000,
+    timeoutMs: 600_000,
+    retry: { maxAttempts: 3, maxRetryAfterMs: 60_000 },
+    circuitBreaker: { failurePercent: 50, minCalls: 5, windowMs: 10_000, recoveryTimeoutMs: 30_000 },
+    limits: { requestsPerMinute: 0, tokensPerMinute: 0 },
+  },
+  admin: { listen: '127.0.0.1:15000' },
+  metrics: { listen: '0.0.0.0:15020' },
+  health: { listen: '0.0.0.0:15021' },
+  drain: { delayMs: 0, timeoutMs: 30_000 },
+  log: { level: 'info', access: false },
+};
+
+t.test('nothing given is a whole configuration', async (t) => {
+  const result = loadConfig({ path: undefined, overrides: [], yaml: undefined });
+  t.strictSame(plain((result as LoadedConfig).config), DEFAULTS);
+  for (const text of ['', '# nothing\n', 'inbound:\noutbound:\n  clusters:\nlog: {}\n', '{}']) {
+    t.strictSame(plain(loadRight(t, text).config), DEFAULTS, JSON.stringify(text));
+  }
+});
+
+t.test('every setting given is taken as documented', async (t) => {
+  const { config } = loadRight(t, WHOLE);
+  const pem = config.inbound.tls!.cert;
+  t.match(pem, /\/a\.pem$/);
+  t.strictSame(plain(config), {
+    ...DEFAULTS,
+    name: 'research-agent',
+    version: '1.0.0',
+    inbound: { ...DEFAULTS.inbound, tls: { cert: pem, key: pem, clientCa: pem } },
+    outbound: {
+      ...DEFAULTS.outbound,
+      routes: [
+        {
+          match: {
+            authority: 'writing-agent',
+            pathPrefix: '/agent.AgentService/',
+            headers: {},
+            agentType: undefined,
+          },
+          cluster: 'writing',
+        },
+        {
+          match: {
+            authority: undefined,
+            pathPrefix: undefined,
+            headers: { 'x-tenant': 'a' },
+            agentType: 'code',
+          },
+          cluster: 'writing',
+        },
+      ],
+      clusters: new Map([
+        [
+          'writing',
+          {
+            name: 'writing',
+            ...CLUSTER_DEFAULTS,
+            tls: { ca: pem, cert: pem, key: pem, serverName: 'writing.example' },
+          },
+        ],
+      ]),
+    },
+  });
+});
+
+t.test('a cluster needs an address and nothing else', async (t) => {
+  const { config } = loadRight(t, 'outbound: { clusters: { writing: { endpoints: [10.0.0.7:50051] } } }');
+  t.strictSame(config.outbound.clusters.get('writing'), {
+    name: 'writing',
+    ...CLUSTER_DEFAULTS,
+    tls: undefined,
+  });
+  const byName = loadRight(t, 'outbound: { clusters: { w: { dns: "writing-agent-headless:50051" } } }');
+  t.match(byName.config.outbound.clusters.get('w'), { dns: 'writing-agent-headless:50051', endpoints: [] });
+});
+
+t.test('addresses take one form', async (t) => {
+  const { config } = loadRight(
+    t,
+    `inbound: { listen: "[::]:0", app: "unix:///run/agent.sock" }
+outbound: { clusters: { w: { endpoints: ["Agent.Example:1", "[2001:DB8::1]:2", "unix:/x"] } } }`,
+  );
+  t.equal(config.inbound.listen, '[::]:0');
+  t.equal(config.inbound.app, 'unix:/run/agent.sock');
+  t.strictSame(config.outbound.clusters.get('w')?.endpoints, [
+    'agent.example:1',
+    '[2001:DB8::1]:2',
+    'unix:/x',
+  ]);
+});
+
+t.test('a configuration can not be changed', async (t) => {
+  const { config } = loadRight(t, WHOLE);
+  const open = config as unknown as {
+    name: string;
+    inbound: { app: string };
+    outbound: { routes: unknown[] };
+  };
+  t.throws(() => (open.name = 'x'), TypeError);
+  t.throws(() => (open.inbound.app = 'x'), TypeError);
+  t.throws(() => open.outbound.routes.pop(), TypeError);
+  const clusters = config.outbound.clusters as Map<string, unknown>;
+  t.throws(() => clusters.set('x', {}), TypeError);
+  t.throws(() => clusters.delete('writing'), TypeError);
+  t.throws(() => clusters.clear(), TypeError);
+  t.throws(() => ((clusters.get('writing') as { name: string }).name = 'x'), TypeError);
+});
+
+t.test('durations have units', async (t) => {
+  const right: [string, number][] = [
+    ['60s', 60_000],
+    ['25ms', 25],
+    ['5m', 300_000],
+    ['1h30m', 5_400_000],
+    ['1.5s', 1_500],
+    ['1m500ms', 60_500],
+    ['0s', 0],
+  ];
+  for (const [text, ms] of right) t.equal(parseDurationMs(text), ms, text);
+  for (const text of [
+    '',
+    '60',
+    's',
+    '1d',
+    '-1s',
+    '1s1m',
+    '1 s',
+    '1e3s',
+    '.s',
+    '1.s',
+    '１s',
+    `${'1'.repeat(70)}s`,
+  ]) {
+    t.equal(parseDurationMs(text), undefined, JSON.stringify(text));
+  }
+});
+
+t.test('every problem is told at once, with its line and what to do', async (t) => {
+  const problems = problemsOf(
+    t,
+    `name: 123
+inbund: {}
+inbound:
+  timeout: 60
+  app: 127.0.0.1:15006
+  max_message_bytes: 10MB
+  keepalive: 5
+  adaptive_concurrency: "yes"
+outbound:
+  routes:
+    - match: { authority: a b, path: /x }
+      cluster: writng
+    - cluster: nowhere
+  clusters:
+    writing:
+      endpoints: [10.0.0.7:50051, 10.0.0.7:50051, foo]
+      balancer: peak-ewma
+      retry: { on: UNAVAILABLE, backoff: { base: 1s }, max_attempts: 0 }
+    empty: {}
+    both: { endpoints: [a:1], dns: b:1, connect_timeout: 0s }
+    none: { endpoints: [] }
+    _bad: { dns: a:1 }
+admin:
+metrics: { listen: 127.0.0.1:15000 }
+log: { level: warning }
+drain: { delay: 9999h }
+`,
+  );
+  t.strictSame(problems, [
+    '1:7 name: can not be the number 123 | write a name such as research-agent; quotes make a text of "123"',
+    '2:1 inbund: is not a known key | the keys here are name, version, inbound, outbound, llm, admin, metrics, health, drain, log',
+    '4:12 inbound.timeout: can not be the number 60 | write the unit: 60s or 60ms',
+    '5:8 inbound.app: is our own inbound.listen: calls would go in circles | write where the agent itself listens, such as 127.0.0.1:50051',
+    '6:22 inbound.max_message_bytes: can not be "10MB" | write a whole number from 1 to 2147483647',
+    '7:14 inbound.keepalive: can not be the number 5 | write its keys below it: time, timeout, max_connection_age, min_time',
+    '8:25 inbound.adaptive_concurrency: can not be "yes" | write true or false',
+    '11:27 outbound.routes[0].match.authority: can not be "a b" | write an authority such as writing-agent',
+    '11:32 outbound.routes[0].match.path: is not a known key | did you mean path_prefix?',
+    '12:16 outbound.routes[0].cluster: there is no cluster "writng" | did you mean writing?',
+    '13:16 outbound.routes[1].cluster: there is no cluster "nowhere" | add it to outbound.clusters; there are writing, empty, both, none',
+    '16:51 outbound.clusters.writing.endpoints[2]: address "foo": the port is missing | write host:port',
+    '17:17 outbound.clusters.writing.balancer: can not be "peak-ewma" | did you mean peak_ewma? It is one of peak_ewma, least_request, round_robin, ring_hash',
+    '18:20 outbound.clusters.writing.retry.on: can not be "UNAVAILABLE" | write a list: [one, another]',
+    '18:50 outbound.clusters.writing.retry.backoff.base: is longer than max | raise max or lower base',
+    '18:70 outbound.clusters.writing.retry.max_attempts: can not be the number 0 | write a whole number from 1 to 10',
+    '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …] or dns: name:port',
+    '20:36 outbound.clusters.both.dns: can not stand beside endpoints | keep one of the two',
+    '20:58 outbound.clusters.both.connect_timeout: can not be zero | write how long it may take, such as 5s',
+    '21:24 outbound.clusters.none.endpoints: is an empty list | give at least one',
+    '22:5 outbound.clusters._bad: "_bad" can not be a name here | use letters, digits and . _ - : , beginning with a letter or digit',
+    '24:20 metrics.listen: is also the address of admin.listen | give each listener a port of its own',
+    '25:15 log.level: can not be "warning" | did you mean warn? It is one of trace, debug, info, warn, error, fatal, silent',
+    '26:17 drain.delay: is too long a duration | use at most 24 days: 576h',
+  ]);
+});
+
+t.test('settings that contradict each other', async (t) => {
+  t.strictSame(
+    problemsOf(
+      t,
+      `inbound:
+  tls: { cert: FILE, key: /nowhere/key.pem }
+outbound:
+  routes: [{ cluster: toString }]
+  clusters:
+    w:
+      endpoints: [a:1, a:1, localhost:15001]
+      outlier_detection: { base_ejection_time: 10m }
+      tls: { cert: FILE }
+llm:
+  upstreams:
+    - { name: a, url: http://a }
+    - { name: a, url: http://b }
+`,
+    ),
+    [
+      '2:27 inbound.tls.key: names no file that can be read | give the path of a PEM file',
+      '4:23 outbound.routes[0].cluster: there is no cluster "toString" | add it to outbound.clusters; there are w',
+      '7:24 outbound.clusters.w.endpoints[1]: is there twice: a:1 | keep one of the two',
+      "7:29 outbound.clusters.w.endpoints[2]: is our own outbound.listen: calls would go in circles | write the address of the other side's inbound listener",
+      '8:48 outbound.clusters.w.outlier_detection.base_ejection_time: is longer than max_ejection_time | raise max_ejection_time or lower base_ejection_time',
+      '9:12 outbound.clusters.w.tls: has a cert alone | give cert and key, or neither',
+      '13:15 llm.upstreams[1].name: is there twice: a | give each upstream a name of its own',
+    ].map((line) => (line.startsWith('2:27') ? problemOnLine2(t) : line)),
+  );
+
+  /** The column depends on the length of the path of the other file. */
+  function problemOnLine2(t: Test): string {
+    const directory = t.testdirName;
+    const column = '  tls: { cert: , key: '.length + `${directory}/a.pem`.length + 1;
+    return `2:${column} inbound.tls.key: names no file that can be read | give the path of a PEM file`;
+  }
+});
+
+t.test('text that is no configuration', async (t) => {
+  const cases: [string, RegExp][] = [
+    ['hello', /^1:1 : can not be "hello" \| write its keys below it: name/],
+    ['[a, b]', /^1:1 : can not be a list/],
+    ['name: a\nname: b\n', /^2:1 : this key is given twice in one section \| keep one/],
+    ['inbound:\n  app: a:1\n  app: b:1\n', /^3:3 : this key is given twice/],
+    ['inbound:\n\tapp: a:1\n', /^2:1 : a tab is used for indentation \| indent with spaces/],
+    ['name: a\n---\nname: b\n', /^2:1 : a second document/],
+    ['inbound: { listen: [::]:1 }\n', /^1:24 : a quote, bracket or comma is missing \| .*need quotes/],
+    ['name: "a\n', /quote, bracket or comma is missing/],
+    ['name: !secret x\n', /^1:\d+ : has a tag/],
+    ['name: *nowhere\n', /has aliases \(\*name\) that can not be followed/],
+    ['inbound: &a { keepalive: *a }\n', /^1:\d+ : this alias is inside its own anchor/],
+    ['? { a: 1 }\n: 2\n', /^1:\d+ : this key is not a name/],
+    ['outbound: { clusters: { __proto__: { dns: a:1 } } }\n', /^1:25 : this key is not a name/],
+    [`name: ${'['.repeat(40)}${']'.repeat(40)}\n`, /is nested too deep/],
+    ['['.repeat(100_000), /is nested too deep/],
+  ];
+  for (const [text, expected] of cases)
+    t.match(problemsOf(t, text)[0], expected, JSON.stringify(text.slice(0, 40)));
+  t.match(problemsOf(t, `name: ${'x'.repeat(5000)}`)[0], /can not be "x{60}…"/, 'long values are cut');
+});
+
+t.test('a hostile file costs little', async (t) => {
+  const bomb = ['a: &a [1,1,1,1,1,1,1,1,1]'];
+  for (const [i, name] of [...'bcdefgh'].entries())
+    bomb.push(`${name}: &${name} [${`*${'abcdefg'[i]},`.repeat(9)}]`);
+  t.match(problemsOf(t, bomb.join('\n'))[0], /aliases/);
+  const keys = Array.from({ length: 60_000 }, (_, i) => `key${i}: 1`).join('\n');
+  // Compared each with each they would take minutes, and the test its timeout.
+  const problems = problemsOf(t, keys);
+  t.equal(problems.length, 101);
+  t.ok(problems.includes('1:1 : has 59900 more problems | is it the right file?'));
+  t.match(problemsOf(t, `#${'x'.repeat(1_048_576)}`)[0], /larger than 1 MiB/);
+});
+
+t.test('files that can not be read', async (t) => {
+  const directory = t.testdir({ latin1: Buffer.from([0x6e, 0xe9]) });
+  const messageOf = (path: string) => {
+    const result = loadConfig({ path, overrides: [], yaml });
+    return 'problems' in result ? result.problems.map(formatProblem).join() : 'right';
+  };
+  t.match(messageOf(`${directory}/nowhere.yaml`), /nowhere\.yaml: does not exist\n {4}check the path/);
+  t.match(messageOf(directory), /is not a regular file/);
+  t.match(messageOf('/dev/zero'), /is not a regular file/);
+  t.match(messageOf(`${directory}/latin1`), /is not UTF-8/);
+});
+
+t.test('anchors and merge keys share settings', async (t) => {
+  const text = `outbound:
+  clusters:
+    a: &base { endpoints: [a:1], timeout: 7s, retry: { max_attempts: 1 } }
+    b: { <<: *base, endpoints: [b:1] }
+    c: { <<: *base, endpoints: [c:1], timeout: 8 }
+`;
+  t.match(problemsOf(t, text), [
+    '5:48 outbound.clusters.c.timeout: can not be the number 8 | write the unit: 8s or 8ms',
+  ]);
+  const { config } = loadRight(t, text.replace('8 }', '8s }'));
+  t.match(config.outbound.clusters.get('b'), {
+    endpoints: ['b:1'],
+    timeoutMs: 7_000,
+    retry: { maxAttempts: 1 },
+  });
+  t.match(config.outbound.clusters.get('c'), { endpoints: ['c:1'], timeoutMs: 8_000 });
+});
+
+t.test('nothing secret is told', async (t) => {
+  const secret = 'sk-live-0123456789';
+  const texts = [
+    `llm: { upstreams: [{ name: a, url: "ftp://user:${secret}@x", api_key_env: "${secret} " }] }`,
+    `llm: { upstreams: [{ name: a, url: http://a, api_key: ${secret} }] }`,
+    `inbound: { tls: { cert: "-----BEGIN ${secret}", key: ${secret} } }`,
+    `name: [${secret}`,
+    `log: { level: ${secret} }`,
+  ];
+  for (const text of texts) {
+    const problems = problemsOf(t, text);
+    t.ok(problems.length > 0);
+    t.notMatch(problems.join('\n'), secret);
+  }
+  const url = `https://user:${secret}@api.example/v1?key=${secret}`;
+  const { config, effective } = loadRight(t, `llm: { upstreams: [{ name: a, url: "${url}" }] }`);
+  t.equal(config.llm.upstreams[0]?.url, url, 'the egress needs it');
+  t.notMatch(JSON.stringify(effective), secret);
+  t.match(effective, { llm: { upstreams: [{ url: 'https://***@api.example/v1?***' }] } });
+  t.equal(redactUrl('http://api.example:8080/v1'), 'http://api.example:8080/v1');
+});
+
+t.test('the effective configuration is a configuration that says the same', async (t) => {
+  const { config, effective } = loadRight(t, WHOLE);
+  const again = loadRight(t, yaml.stringify(effective));
+  t.strictSame(again.config, config);
+});
+
+t.test('schema.json is generated from the schema', async (t) => {
+  const committed = readFileSync(new URL('schema.json', import.meta.url), 'utf8');
+  t.equal(committed, jsonSchemaText(), 'run "node sidecar/config/generate-schema.ts"');
+});
