@@ -1,34 +1,207 @@
 import type { Config } from './config/config.ts';
+import { formatProblem, type Problem } from './config/problems.ts';
 import type { ConfigSource } from './config/source.ts';
+import { startAdmin } from './listeners/admin.ts';
+import { startHealth } from './listeners/health.ts';
+import type { HttpServer } from './listeners/http-server.ts';
+import { ListenError } from './listeners/listen.ts';
+import { startMetrics } from './listeners/metrics.ts';
+import { LoggingObserver } from './run/observer.ts';
+import { clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
+import { trimMemoryWhenIdle } from './run/trim-memory.ts';
 import { Sidecar } from './sidecar.ts';
+import { AccessLog } from './telemetry/access-log.ts';
+import { EventLog } from './telemetry/events.ts';
+import { createLogger, type Logger } from './telemetry/log.ts';
+import { createRegistry } from './telemetry/metrics.ts';
 
+const EXIT_OK = 0;
+/** sysexits.h EX_UNAVAILABLE: an address could not be had. */
+const EXIT_UNAVAILABLE = 69;
+
+/** Runs the sidecar until it has drained; gives the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
-  const { createServer } = await import('node:http');
-  const config: Config = source.current;
-  const quiet = () => {};
-  const sidecar = new Sidecar(config, {
-    onEndpoints: quiet,
-    onDiscoveryError: quiet,
-    onConnectFailed: quiet,
-    onEndpointUsable: quiet,
-    onConnectionError: quiet,
-    onDrainState: quiet,
-  });
-  await sidecar.start();
-  const [host, port] = [
-    config.health.listen.slice(0, config.health.listen.lastIndexOf(':')),
-    Number(config.health.listen.split(':').at(-1)),
-  ];
-  const health = createServer((request, response) => {
-    const because = request.url === '/healthz/ready' ? sidecar.notReadyBecause : undefined;
-    response.writeHead(because === undefined ? 200 : 503).end(because ?? 'ok');
-  }).listen(port, host);
-  await new Promise((resolve) => {
-    process.once('SIGTERM', resolve);
-    process.once('SIGINT', resolve);
-  });
-  await sidecar.drain();
-  health.close();
-  health.closeAllConnections();
-  return 0;
+  const log = createLogger({ level: source.current.log.level, base: { name: source.current.name } });
+  const events = new EventLog(Date.now);
+  const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
+  const running = new RunningSidecar(source, sidecar, log, events);
+  try {
+    await running.start();
+  } catch (error) {
+    await running.stop();
+    if (!(error instanceof ListenError)) throw error;
+    log.fatal(error.message);
+    return EXIT_UNAVAILABLE;
+  }
+  return running.untilDrained();
+}
+
+/** The data plane with its HTTP listeners, its configuration file and its signals. */
+class RunningSidecar {
+  private readonly source: ConfigSource;
+  private readonly sidecar: Sidecar;
+  private readonly log: Logger;
+  private readonly events: EventLog;
+  private readonly accessLog: AccessLog;
+  private readonly servers: HttpServer[] = [];
+  private stopWatching: () => void = () => {};
+  private drained: Promise<void> | undefined = undefined;
+  private onDrained: () => void = () => {};
+
+  constructor(source: ConfigSource, sidecar: Sidecar, log: Logger, events: EventLog) {
+    this.source = source;
+    this.sidecar = sidecar;
+    this.log = log;
+    this.events = events;
+    this.accessLog = new AccessLog(log);
+  }
+
+  async start(): Promise<void> {
+    const { sidecar, log, source } = this;
+    const { config } = sidecar;
+    const { inbound, outbound } = sidecar;
+    this.logCalls(config);
+    await sidecar.start();
+    const metrics = createRegistry({
+      version: config.version,
+      tasks: inbound.tasks,
+      ready: () => sidecar.notReadyBecause === undefined,
+      listeners: [inbound.stats, outbound.stats],
+      clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
+    });
+    const onError = (error: unknown) => log.error({ err: error }, 'an HTTP page failed; this is a defect');
+    const probes = {
+      notLiveBecause: () => undefined,
+      notReadyBecause: () => sidecar.notReadyBecause,
+    };
+    const admin = {
+      clusters: () => clustersSnapshot(sidecar),
+      config: () => source.effective,
+      stats: () => statsSnapshot(sidecar),
+      notReadyBecause: probes.notReadyBecause,
+      metrics,
+      events: this.events,
+      drain: () => void this.drain(),
+      reload: () => this.reload(),
+    };
+    this.servers.push(
+      await startHealth(config.health.listen, probes, onError),
+      await startMetrics(config.metrics.listen, metrics, onError),
+      await startAdmin(config.admin.listen, admin, onError),
+    );
+    const [health, metricsServer, adminServer] = this.servers;
+    log.info(
+      {
+        inbound: sidecar.inboundAddress,
+        outbound: sidecar.outboundAddress,
+        app: config.inbound.app,
+        admin: adminServer!.address,
+        metrics: metricsServer!.address,
+        health: health!.address,
+        config: source.path ?? '(defaults)',
+      },
+      'listening',
+    );
+    this.stopWatching = source.watch(
+      (changed) => void this.apply(changed),
+      (problems) => this.refuse(problems),
+    );
+    this.listenToSignals();
+    trimMemoryWhenIdle(() => inbound.stats.activeCalls + outbound.stats.activeCalls);
+  }
+
+  /** SIGTERM and SIGINT drain, and end at once when they come again; SIGHUP reloads. */
+  private listenToSignals(): void {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(signal, () => {
+        if (this.drained === undefined) {
+          this.log.info({ signal }, 'draining; the same signal again ends at once');
+          void this.drain();
+        } else {
+          this.log.warn({ signal }, 'ending at once');
+          this.sidecar.close();
+          this.onDrained();
+        }
+      });
+    }
+    process.on('SIGHUP', () => void this.reload());
+  }
+
+  private drain(): Promise<void> {
+    this.drained ??= this.sidecar.drain().then(() => this.onDrained());
+    return this.drained;
+  }
+
+  private async reload(): Promise<readonly Problem[]> {
+    const result = this.source.load();
+    if ('problems' in result) {
+      this.refuse(result.problems);
+      return result.problems;
+    }
+    return this.apply(result.config);
+  }
+
+  private async apply(config: Config): Promise<readonly Problem[]> {
+    const { sidecar, log, events } = this;
+    const before = sidecar.config;
+    log.level = config.log.level;
+    this.logCalls(config);
+    try {
+      await sidecar.apply(config);
+    } catch (error) {
+      // Everything else of the new configuration is in use; the listener stays where it was.
+      const problem = asProblem(error);
+      this.refuse([problem]);
+      return [problem];
+    }
+    for (const section of ['admin', 'metrics', 'health'] as const) {
+      if (config[section].listen !== before[section].listen) {
+        log.warn(`${section}.listen changed; restart the sidecar for it to take effect`);
+      }
+    }
+    log.info({ config: this.source.path }, 'the configuration was reloaded');
+    events.record('reload', 'the configuration was reloaded');
+    return [];
+  }
+
+  private logCalls(config: Config): void {
+    const observer = config.log.access ? this.accessLog : undefined;
+    this.sidecar.inbound.context.observer = observer;
+    this.sidecar.outbound.context.observer = observer;
+  }
+
+  private refuse(problems: readonly Problem[]): void {
+    const texts = problems.map(formatProblem);
+    this.log.error({ problems: texts }, 'the new configuration is refused; the old one stays');
+    this.events.record('reload', `refused: ${texts.join('; ')}`, { problems: problems.length });
+  }
+
+  async untilDrained(): Promise<number> {
+    await new Promise<void>((resolve) => {
+      this.onDrained = resolve;
+      if (this.sidecar.state === 'stopped') resolve();
+    });
+    await this.stop();
+    return EXIT_OK;
+  }
+
+  async stop(): Promise<void> {
+    this.stopWatching();
+    this.sidecar.close();
+    await Promise.all(this.servers.map((server) => server.close()));
+    // Signals would otherwise keep the process; connections that linger are none of ours any more.
+    process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT').removeAllListeners('SIGHUP');
+  }
+}
+
+function asProblem(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    path: '',
+    source: 'reload',
+    line: undefined,
+    column: undefined,
+    message,
+    remedy: 'correct the address',
+  };
 }

@@ -1,6 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { parseAddress } from '../cluster/address.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -14,6 +13,7 @@ import { Call } from '../proxy/call.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
 import { reply } from '../proxy/reasons.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
+import { listenOn } from './listen.ts';
 
 export interface GrpcListenerOptions {
   readonly limits: ConnectionLimits;
@@ -99,25 +99,14 @@ export class GrpcListener implements ConnectionOwner {
     if (this.server !== undefined) this.server.maxConnections = options.maxConnections;
   }
 
-  /** @returns where it listens, with the port the system chose for port 0. Throws what `listen` throws. */
+  /** @returns where it listens, with the port the system chose for port 0. Throws ListenError. */
   async listen(address: string): Promise<string> {
-    const where = parseAddress(address, { forListening: true });
     const server = createServer({ noDelay: true }, (socket) => this.accept(socket));
     server.maxConnections = this.options.maxConnections;
     server.on('drop', () => this.stats.reject('too_many_connections'));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      const listening = () => {
-        server.off('error', reject);
-        resolve();
-      };
-      if (where.kind === 'unix') server.listen(where.path, listening);
-      else server.listen(where.port, where.host, listening);
-    });
+    const bound = await listenOn(server, address, `${this.name}.listen`);
     this.server = server;
-    const bound = server.address();
-    if (bound === null || typeof bound === 'string') return address;
-    return bound.family === 'IPv6' ? `[${bound.address}]:${bound.port}` : `${bound.address}:${bound.port}`;
+    return bound;
   }
 
   private accept(socket: Socket): void {

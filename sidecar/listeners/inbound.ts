@@ -9,6 +9,7 @@ import { HealthServices } from '../proxy/health-service.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
+import { TaskStats } from '../telemetry/task-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
 import type { InboundSettings } from './settings.ts';
 
@@ -18,6 +19,7 @@ export const APP_CLUSTER = 'app';
 /** Calls that come to this pod: to the local app, or answered here when they ask for health. */
 export class Inbound {
   readonly stats = new ListenerStats('inbound');
+  readonly tasks = new TaskStats();
   readonly app: Cluster;
   readonly appHealth: AppHealth;
   readonly health: HealthServices;
@@ -41,9 +43,11 @@ export class Inbound {
       clock,
       admission: new ConcurrencyLimit(inbound.maxConcurrentCalls),
       stats: this.stats,
+      tasks: this.tasks,
       localServices: this.health,
       router: new SingleRouter(this.app),
       settings: inbound,
+      name: config.name,
       observer: undefined,
     };
     this.listener = new GrpcListener(
@@ -66,6 +70,7 @@ export class Inbound {
     }
     this.appHealth.update(inbound.health);
     this.health.identity = config;
+    this.context.name = config.name;
     this.context.admission.max = inbound.maxConcurrentCalls;
     this.context.settings = inbound;
     this.listener.update(listenerOptions(inbound));

@@ -30,9 +30,11 @@ export class Outbound {
       // Each cluster has its own limit.
       admission: new ConcurrencyLimit(Number.POSITIVE_INFINITY),
       stats: this.stats,
+      tasks: undefined,
       localServices: undefined,
       router: new RuleRouter([], this.clusters.clusters),
       settings: { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes },
+      name: config.name,
       observer: undefined,
     };
     this.listener = new GrpcListener(

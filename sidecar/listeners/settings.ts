@@ -28,6 +28,7 @@ export interface InboundSettings {
 }
 
 export interface OutboundSettings {
+  readonly name: string;
   readonly inbound: { readonly maxMessageBytes: number };
   readonly outbound: {
     readonly limits: ListenerLimitSettings;

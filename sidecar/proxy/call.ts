@@ -8,7 +8,8 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { deadlineAtMs, deadlineOwner, timeLeftMs } from '../policy/deadline.ts';
-import type { TaskKey } from '../task/task-message.ts';
+import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
+import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, statusOfFailure } from './attempt.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { sendLocalReply } from './local-reply.ts';
@@ -66,6 +67,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   private creditedBytes = 0;
   private readonly requestFraming: MessageFraming | undefined;
   private readonly responseFraming: MessageFraming | undefined;
+  private readonly taskObserver: TaskObserver | undefined;
 
   constructor(
     context: ProxyContext,
@@ -88,6 +90,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     this.startedAtMs = context.clock();
     this.requestFraming = info.grpc ? new MessageFraming() : undefined;
     this.responseFraming = info.grpc ? new MessageFraming() : undefined;
+    this.taskObserver = head.path === PROCESS_TASK_PATH ? context.tasks?.observe(context.name) : undefined;
     context.stats.activeCalls++;
     context.stats.totalCalls++;
   }
@@ -249,6 +252,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       this.tooLarge('response', responseFraming.messageBytes);
       return end - start;
     }
+    this.taskObserver?.onResponseData(buffer, start, end);
     const sent = stream.connection.sendData(stream, buffer, start, end, false);
     if (endStream) this.cut(attempt);
     return sent;
@@ -340,6 +344,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       }
       methodStats.record(status, (context.clock() - this.startedAtMs) / 1000);
     }
+    this.taskObserver?.onEnd(status);
     context.observer?.onCallEnd(this);
   }
 

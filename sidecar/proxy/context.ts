@@ -4,6 +4,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { ConcurrencyLimit } from '../policy/admission.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
+import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Call } from './call.ts';
 import type { Router } from './router.ts';
 
@@ -28,9 +29,13 @@ export interface ProxyContext {
   readonly clock: () => number;
   readonly admission: ConcurrencyLimit;
   readonly stats: ListenerStats;
+  /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */
+  readonly tasks: TaskStats | undefined;
   readonly localServices: LocalServices | undefined;
   router: Router;
   settings: ProxySettings;
+  /** Whose calls these are: the agent's name on metrics of tasks. */
+  name: string;
   observer: CallObserver | undefined;
 }
 

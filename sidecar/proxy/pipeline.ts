@@ -1,5 +1,6 @@
 import { type CallKey, hashKey } from '../cluster/balancer.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
+import { SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -131,6 +132,11 @@ export class Pipeline implements CallDriver {
   private attempt(call: Call, avoid: Endpoint | undefined): void {
     const { key, context } = this;
     const nowMs = context.clock();
+    // What the header can say at least is no time to do anything in.
+    if (call.timeLeftMs(nowMs) <= SHORTEST_TIMEOUT_MS) {
+      call.onTimeout(nowMs);
+      return;
+    }
     key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
     key.avoid = avoid;
     const endpoint = call.cluster!.pick(key, nowMs);

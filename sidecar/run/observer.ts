@@ -1,0 +1,66 @@
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { ConnectionError } from '../http2/errors.ts';
+import type { DrainState, SidecarObserver } from '../sidecar.ts';
+import type { EventLog } from '../telemetry/events.ts';
+import type { Logger } from '../telemetry/log.ts';
+
+/** Connection errors a second that are logged; a flood of them must not become a flood of lines. */
+const CONNECTION_LINES_PER_SECOND = 10;
+
+/** Writes what the sidecar tells of itself to the log and to `/events`. */
+export class LoggingObserver implements SidecarObserver {
+  private readonly log: Logger;
+  private readonly events: EventLog;
+  private second = 0;
+  private linesThisSecond = 0;
+
+  constructor(log: Logger, events: EventLog) {
+    this.log = log;
+    this.events = events;
+  }
+
+  onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void {
+    const details = { cluster: cluster.name, endpoints: cluster.endpoints.length };
+    const changes = [...added.map((address) => `+${address}`), ...removed.map((address) => `-${address}`)];
+    const message = `cluster ${cluster.name} has ${cluster.endpoints.length} endpoints: ${changes.slice(0, 20).join(' ')}`;
+    this.log.info(details, message);
+    this.events.record('endpoints', message, details);
+  }
+
+  onDiscoveryError(cluster: Cluster, error: Error): void {
+    this.log.warn({ cluster: cluster.name, err: error }, 'discovery failed; the last good endpoints stay');
+    this.events.record('discovery', `cluster ${cluster.name}: ${error.message}`, { cluster: cluster.name });
+  }
+
+  onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void {
+    this.log.debug({ cluster: cluster.name, endpoint: endpoint.address }, message);
+  }
+
+  onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void {
+    const details = { cluster: cluster.name, endpoint: endpoint.address, usable };
+    const because = endpoint.unusableBecause ?? 'connected';
+    const message = `endpoint ${endpoint.address} of ${cluster.name} is ${usable ? 'usable again' : 'not usable'}: ${because}`;
+    if (usable) this.log.info(details, message);
+    else this.log.warn(details, message);
+    this.events.record('endpoint', message, details);
+  }
+
+  onConnectionError(listener: string, error: ConnectionError): void {
+    const second = Math.floor(Date.now() / 1000);
+    if (second !== this.second) {
+      this.second = second;
+      this.linesThisSecond = 0;
+    }
+    if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) return;
+    const details = { listener, reason: error.reason };
+    // A defect of ours carries its cause with the stack; what a peer did needs one line.
+    if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
+    else this.log.info(details, `a downstream connection was closed: ${error.message}`);
+  }
+
+  onDrainState(state: DrainState): void {
+    this.log.info({ state }, `sidecar ${state}`);
+    this.events.record('state', `the sidecar is ${state}`, { state });
+  }
+}

@@ -1,0 +1,95 @@
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import { decayedRtt } from '../cluster/peak-ewma.ts';
+import { statusName } from '../grpc/status.ts';
+import type { Sidecar } from '../sidecar.ts';
+import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
+
+/** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
+export function clustersSnapshot(sidecar: Sidecar): unknown {
+  const nowMs = sidecar.clock();
+  const clusters = [sidecar.inbound.app, ...sidecar.outbound.clusters.clusters.values()];
+  return Object.fromEntries(clusters.map((cluster) => [cluster.name, clusterSnapshot(cluster, nowMs)]));
+}
+
+function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
+  return {
+    balancer: cluster.settings.balancer,
+    active_calls: cluster.activeCalls,
+    retries: Object.fromEntries(cluster.retries),
+    endpoints: cluster.endpoints.map((endpoint) => endpointSnapshot(endpoint, nowMs)),
+  };
+}
+
+function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
+  const attempts: Record<string, number> = {};
+  endpoint.attemptsByStatus.forEach((count, status) => {
+    if (count > 0) attempts[statusName(status)] = count;
+  });
+  return {
+    address: endpoint.address,
+    state: endpoint.pool.state,
+    usable: endpoint.usable,
+    because: endpoint.unusableBecause ?? '',
+    active_calls: endpoint.activeCalls,
+    pending_calls: endpoint.pool.pendingCount,
+    connections: endpoint.pool.connectionCount,
+    latency_ms: endpoint.rttMs === 0 ? null : Math.round(decayedRtt(endpoint, nowMs) * 10) / 10,
+    attempts,
+  };
+}
+
+/** `/stats`: the listeners' counters. */
+export function statsSnapshot(sidecar: Sidecar): unknown {
+  const { inbound, outbound } = sidecar;
+  return {
+    name: sidecar.config.name,
+    version: sidecar.config.version,
+    state: sidecar.state,
+    not_ready_because: sidecar.notReadyBecause ?? '',
+    app: { address: sidecar.config.inbound.app, state: inbound.appHealth.state },
+    listeners: {
+      inbound: { address: sidecar.inboundAddress, ...listenerSnapshot(inbound.stats, inbound.stats.calls) },
+      outbound: { address: sidecar.outboundAddress, ...listenerSnapshot(outbound.stats, undefined) },
+    },
+    clusters: Object.fromEntries(
+      [...outbound.clusters.clusters.values()].map((cluster) => [
+        cluster.name,
+        methodsSnapshot(cluster.calls),
+      ]),
+    ),
+    memory: memorySnapshot(),
+    uptime_s: Math.round(process.uptime()),
+  };
+}
+
+function listenerSnapshot(stats: ListenerStats, calls: CallStats | undefined) {
+  return {
+    active_calls: stats.activeCalls,
+    active_connections: stats.activeConnections,
+    total_requests: stats.totalCalls,
+    total_errors: stats.totalErrors,
+    error_rate: stats.totalCalls === 0 ? 0 : stats.totalErrors / stats.totalCalls,
+    rejected: Object.fromEntries(stats.rejected),
+    ...(calls === undefined ? {} : { methods: methodsSnapshot(calls) }),
+  };
+}
+
+function methodsSnapshot(calls: CallStats) {
+  const methods: Record<string, Record<string, { count: number; mean_ms: number }>> = {};
+  for (const stats of calls.methods.values()) {
+    const byStatus: Record<string, { count: number; mean_ms: number }> = {};
+    stats.byStatus.forEach((durations, status) => {
+      if (durations === undefined) return;
+      const meanMs = (durations.sumSeconds / durations.count) * 1000;
+      byStatus[statusName(status)] = { count: durations.count, mean_ms: Math.round(meanMs * 100) / 100 };
+    });
+    methods[stats.method] = byStatus;
+  }
+  return methods;
+}
+
+function memorySnapshot() {
+  const { rss, heapUsed, external } = process.memoryUsage();
+  return { resident_bytes: rss, heap_used_bytes: heapUsed, external_bytes: external };
+}
