@@ -1,0 +1,299 @@
+// The text that Prometheus gets: read back strictly, against known numbers, random histories and real calls.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
+import fc from 'fast-check';
+import t from 'tap';
+import { parseExposition } from '../../test/support/exposition.ts';
+import { Status } from '../grpc/status.ts';
+import { CallStats, ListenerStats } from './call-stats.ts';
+import { createRegistry, type MeasuredEndpoint, type MetricsSource } from './metrics.ts';
+import { TaskStats } from './task-stats.ts';
+
+const agentProto = loadSync('agent_service.proto', {
+  includeDirs: [join(import.meta.dirname, '../../proto')],
+  keepCase: true,
+});
+const taskResponse = agentProto['agent.TaskResponse'] as MessageTypeDefinition<object, object>;
+
+class FakeEndpoint implements MeasuredEndpoint {
+  readonly address: string;
+  readonly attemptsByStatus = new Float64Array(17);
+  readonly pool = { connectionCount: 1 };
+
+  constructor(address: string) {
+    this.address = address;
+  }
+}
+
+class FakeCluster {
+  readonly name: string;
+  activeCalls = 0;
+  readonly retries = new Map<string, number>();
+  readonly calls = new CallStats();
+  endpoints: FakeEndpoint[] = [];
+
+  constructor(name: string, ...addresses: string[]) {
+    this.name = name;
+    this.endpoints = addresses.map((address) => new FakeEndpoint(address));
+  }
+}
+
+function source(clusters: FakeCluster[] = [], fields: Partial<MetricsSource> = {}): MetricsSource {
+  return {
+    version: '1.2.3',
+    ready: () => true,
+    listeners: [],
+    clusters: () => clusters,
+    tasks: new TaskStats(),
+    ...fields,
+  };
+}
+
+const scrape = async (from: MetricsSource) => parseExposition(await createRegistry(from).metrics());
+
+t.test('numbers come out under the names and labels they were promised', async (t) => {
+  const inbound = new ListenerStats('inbound');
+  const outbound = new ListenerStats('outbound');
+  const method = inbound.calls.of('/agent.AgentService/ProcessTask');
+  for (const seconds of [0.004, 0.005, 0.0051, 3, 11]) method.record(Status.OK, seconds);
+  method.record(Status.UNAVAILABLE, 0.5);
+  inbound.activeCalls = 2;
+  inbound.activeConnections = 3;
+  inbound.reject('overloaded');
+  inbound.reject('overloaded');
+  outbound.reject('no_route');
+  const writing = new FakeCluster('writing', '10.0.0.7:50051', '[::1]:50051');
+  writing.activeCalls = 4;
+  writing.retries.set('retried', 5);
+  writing.calls.of('/a.B/C').record(Status.DEADLINE_EXCEEDED, 0.2);
+  writing.endpoints[0]!.attemptsByStatus[Status.OK] = 6;
+  writing.endpoints[1]!.attemptsByStatus[Status.UNAVAILABLE] = 7;
+  let ready = false;
+  const from = source([writing], { listeners: [inbound, outbound], ready: () => ready });
+  const registry = createRegistry(from);
+  t.equal(registry.contentType, 'text/plain; version=0.0.4; charset=utf-8');
+  const { value, all, types } = parseExposition(await registry.metrics());
+
+  const ok = { rpc_method: 'agent.AgentService/ProcessTask', rpc_status_code: 'OK' };
+  const buckets = all('rpc_server_call_duration_seconds_bucket').filter(
+    ({ labels }) => labels['rpc_status_code'] === 'OK',
+  );
+  t.same(
+    buckets.map(({ labels, value }) => [labels['le'], value]),
+    [
+      ['0.005', 2],
+      ...['0.01', '0.025', '0.05', '0.075', '0.1', '0.25', '0.5', '0.75', '1', '2.5'].map((le) => [le, 3]),
+      ...['5', '7.5', '10'].map((le) => [le, 4]),
+      ['+Inf', 5],
+    ],
+  );
+  t.equal(value('rpc_server_call_duration_seconds_count', ok), 5);
+  t.equal(value('rpc_server_call_duration_seconds_sum', ok), 0.004 + 0.005 + 0.0051 + 3 + 11);
+  t.equal(
+    value('rpc_server_call_duration_seconds_count', { ...ok, rpc_status_code: 'UNAVAILABLE' }),
+    1,
+    'each status for itself',
+  );
+  t.equal(
+    value('rpc_client_call_duration_seconds_count', {
+      cluster: 'writing',
+      rpc_method: 'a.B/C',
+      rpc_status_code: 'DEADLINE_EXCEEDED',
+    }),
+    1,
+  );
+  const attempts = { cluster: 'writing', endpoint: '10.0.0.7:50051', code: 'OK' };
+  t.equal(value('outrigger_attempts_total', attempts), 6);
+  t.equal(
+    value('outrigger_attempts_total', { ...attempts, endpoint: '[::1]:50051', code: 'UNAVAILABLE' }),
+    7,
+  );
+  t.equal(all('outrigger_attempts_total').length, 2, 'no lines for what never happened');
+  t.equal(value('outrigger_retries_total', { cluster: 'writing', outcome: 'retried' }), 5);
+  t.equal(value('outrigger_active_calls', { listener: 'inbound' }), 2);
+  t.equal(value('outrigger_active_calls', { listener: 'outbound' }), 0);
+  t.equal(value('outrigger_active_calls', { cluster: 'writing' }), 4);
+  t.equal(value('outrigger_active_connections', { listener: 'inbound' }), 3);
+  t.equal(value('outrigger_active_connections', { cluster: 'writing' }), 2);
+  t.equal(value('outrigger_rejected_total', { listener: 'inbound', reason: 'overloaded' }), 2);
+  t.equal(value('outrigger_rejected_total', { listener: 'outbound', reason: 'no_route' }), 1);
+  t.equal(value('outrigger_build_info', { version: '1.2.3' }), 1);
+  t.equal(value('outrigger_ready'), 0);
+  ready = true;
+  t.equal(parseExposition(await registry.metrics()).value('outrigger_ready'), 1);
+
+  t.match(Object.fromEntries(types), {
+    rpc_server_call_duration_seconds: 'histogram',
+    rpc_client_call_duration_seconds: 'histogram',
+    outrigger_attempts_total: 'counter',
+    outrigger_active_calls: 'gauge',
+    outrigger_tasks_total: 'counter',
+  });
+  const json = await registry.getMetricsAsJSON();
+  const inJson = json.find(({ name }) => name === 'rpc_server_call_duration_seconds')!;
+  t.same(inJson.values[0], { metricName: `${inJson.name}_bucket`, labels: { le: 0.005, ...ok }, value: 2 });
+});
+
+t.test('the process tells of itself', async (t) => {
+  // Node knows how busy the event loop is once it has waited.
+  await sleep(2);
+  const { value, types } = await scrape(source());
+  t.equal(types.get('process_cpu_seconds_total'), 'counter');
+  t.ok(value('process_cpu_seconds_total')! > 0);
+  const sinceStart = Date.now() / 1000 - value('process_start_time_seconds')!;
+  t.ok(sinceStart > 0 && sinceStart < process.uptime() + 5, `started ${sinceStart} s ago`);
+  t.ok(value('process_resident_memory_bytes')! > value('nodejs_heap_size_used_bytes')!);
+  t.ok(value('nodejs_eventloop_active_seconds_total')! > 0);
+  t.ok(value('nodejs_eventloop_idle_seconds_total')! > 0);
+  if (process.platform !== 'linux') return;
+  t.ok(value('process_open_fds')! >= 3);
+  t.ok(value('process_max_fds')! > value('process_open_fds')!);
+});
+
+t.test('what a caller invents can neither break a line nor add them without end', async (t) => {
+  const inbound = new ListenerStats('inbound');
+  const strange = 'x/"quoted"\\and\tmore{le="1"} é';
+  inbound.calls.of(`/${strange}`).record(Status.OK, 1);
+  for (let i = 0; i < 5_000; i++) inbound.calls.of(`/random.Service/${i}`).record(Status.UNKNOWN, 0.1);
+  // Paths that no service implements are counted without a name.
+  inbound.calls.of('').record(Status.UNIMPLEMENTED, 0.1);
+  inbound.calls.of('/no.Such/Method').record(Status.UNIMPLEMENTED, 0.1);
+  const { value, all } = await scrape(source([], { listeners: [inbound] }));
+  const count = 'rpc_server_call_duration_seconds_count';
+  t.equal(value(count, { rpc_method: strange, rpc_status_code: 'OK' }), 1);
+  t.equal(value(count, { rpc_method: '_OTHER', rpc_status_code: 'UNIMPLEMENTED' }), 2);
+  t.equal(value(count, { rpc_method: '_OTHER', rpc_status_code: 'UNKNOWN' }), 4_801);
+  t.ok(all(count).length <= 210, `${all(count).length} lines`);
+});
+
+t.test('two clusters of one name are added up', async (t) => {
+  const twins = [new FakeCluster('app', '127.0.0.1:1'), new FakeCluster('app', '127.0.0.1:1')];
+  for (const twin of twins) {
+    twin.activeCalls = 2;
+    twin.calls.of('/a.B/C').record(Status.OK, 1);
+    twin.retries.set('retried', 3);
+    twin.endpoints[0]!.attemptsByStatus[0] = 4;
+  }
+  const { value } = await scrape(source(twins));
+  t.equal(value('outrigger_active_calls', { cluster: 'app' }), 4);
+  t.equal(value('outrigger_active_connections', { cluster: 'app' }), 2);
+  t.equal(value('outrigger_retries_total', { cluster: 'app', outcome: 'retried' }), 6);
+  t.equal(value('outrigger_attempts_total', { cluster: 'app', endpoint: '127.0.0.1:1', code: 'OK' }), 8);
+  const labels = { cluster: 'app', rpc_method: 'a.B/C', rpc_status_code: 'OK' };
+  t.equal(value('rpc_client_call_duration_seconds_count', labels), 2);
+});
+
+t.test('a removed endpoint disappears; one that comes back between scrapes goes on', async (t) => {
+  const cluster = new FakeCluster('writing', 'a:1', 'b:1');
+  const registry = createRegistry(source([cluster]));
+  const attemptsOf = async (endpoint: string) =>
+    parseExposition(await registry.metrics()).value('outrigger_attempts_total', {
+      cluster: 'writing',
+      endpoint,
+      code: 'OK',
+    });
+  const [a, b] = cluster.endpoints as [FakeEndpoint, FakeEndpoint];
+  a.attemptsByStatus[0] = 10;
+  b.attemptsByStatus[0] = 20;
+  t.equal(await attemptsOf('a:1'), 10);
+  b.attemptsByStatus[0] = 25;
+  const again = new FakeEndpoint('b:1');
+  again.attemptsByStatus[0] = 1;
+  cluster.endpoints = [a, again];
+  t.equal(await attemptsOf('b:1'), 26, 'with what was counted after the last scrape');
+  t.equal(await attemptsOf('b:1'), 26, 'once');
+  again.attemptsByStatus[0] = 3;
+  t.equal(await attemptsOf('b:1'), 28);
+  cluster.endpoints = [again];
+  t.equal(await attemptsOf('a:1'), undefined);
+  t.equal(await attemptsOf('b:1'), 28);
+  cluster.endpoints = [new FakeEndpoint('a:1'), again];
+  cluster.endpoints[0]!.attemptsByStatus[0] = 2;
+  t.equal(await attemptsOf('a:1'), 2, 'a series that was absent begins anew');
+});
+
+t.test('whatever happens between scrapes, a counter that is still there has not gone down', async (t) => {
+  const clusterName = fc.constantFrom('one', 'two');
+  const address = fc.constantFrom('a:1', 'b:1', 'c:1');
+  const step = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), clusterName, address }) },
+    fc.record({ do: fc.constant('replaceEndpoint' as const), clusterName, address }),
+    fc.record({ do: fc.constant('removeEndpoint' as const), clusterName, address }),
+    fc.record({ do: fc.constant('replaceCluster' as const), clusterName, address }),
+    fc.record({ do: fc.constant('removeCluster' as const), clusterName, address }),
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('scrape' as const), clusterName, address }) },
+  );
+  const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+    const clusters: FakeCluster[] = [];
+    const registry = createRegistry(source(clusters));
+    let before: ReadonlyMap<string, number> = new Map();
+    for (const { do: what, clusterName, address } of steps) {
+      let cluster = clusters.find(({ name }) => name === clusterName);
+      if (what === 'removeCluster' || what === 'replaceCluster') {
+        if (cluster !== undefined) clusters.splice(clusters.indexOf(cluster), 1);
+        if (what === 'replaceCluster') clusters.push(new FakeCluster(clusterName, address));
+      } else if (what === 'removeEndpoint' || what === 'replaceEndpoint') {
+        if (cluster === undefined) continue;
+        cluster.endpoints = cluster.endpoints.filter((endpoint) => endpoint.address !== address);
+        if (what === 'replaceEndpoint') cluster.endpoints.push(new FakeEndpoint(address));
+      } else if (what === 'call') {
+        if (cluster === undefined) clusters.push((cluster = new FakeCluster(clusterName)));
+        let endpoint = cluster.endpoints.find((endpoint) => endpoint.address === address);
+        if (endpoint === undefined) cluster.endpoints.push((endpoint = new FakeEndpoint(address)));
+        endpoint.attemptsByStatus[Status.OK]!++;
+        cluster.calls.of('/a.B/C').record(Status.OK, 0.25);
+        cluster.retries.set('retried', (cluster.retries.get('retried') ?? 0) + 1);
+      } else {
+        const { samples, types } = parseExposition(await registry.metrics());
+        for (const [series, value] of samples) {
+          const name = series.slice(0, series.indexOf('{'));
+          const counts = types.get(name) === 'counter' || name.startsWith('rpc_');
+          if (counts) assert.ok(value >= (before.get(series) ?? 0), `${series} went down to ${value}`);
+        }
+        before = samples;
+      }
+    }
+  });
+  await t.resolves(fc.assert(property, { numRuns: 150 }));
+});
+
+t.test('tasks by agent and outcome, their tokens by use', async (t) => {
+  const tasks = new TaskStats();
+  const run = (agent: string, status: number, answer?: object, cut = 0) => {
+    const observer = tasks.observe(agent);
+    if (answer !== undefined) {
+      const message = taskResponse.serialize(answer);
+      const framed = Buffer.concat([Buffer.alloc(5), message]);
+      framed.writeUInt32BE(message.length, 1);
+      const half = framed.length >> 1;
+      observer.onResponseData(framed, 0, half);
+      observer.onResponseData(framed, half, framed.length - cut);
+    }
+    observer.onEnd(status as 0);
+  };
+  run('research', Status.OK, { output: 'yes', status: 'SUCCESS', tokens_used: 100 });
+  run('research', Status.OK, { output: 'some', status: 'PARTIAL', tokens_used: 20 });
+  run('research', Status.OK, { status: 'FAILED', tokens_used: 3 });
+  run('research', Status.OK, { status: 'TIMEOUT', tokens_used: -5 });
+  run('research', Status.OK, { status: 9, tokens_used: 1 });
+  run('research', Status.OK, { output: 'cut', status: 'FAILED', tokens_used: 7 }, 1);
+  run('research', Status.UNAVAILABLE);
+  run('research', Status.CANCELLED, { output: 'nobody reads this', status: 'SUCCESS', tokens_used: 50 });
+  run('code', Status.OK, { status: 'SUCCESS' });
+  const { value, all } = await scrape(source([], { tasks }));
+  const expected = { SUCCESS: 1, PARTIAL: 1, FAILED: 1, TIMEOUT: 1, UNKNOWN: 2, ERROR: 2 };
+  for (const [status, count] of Object.entries(expected))
+    t.equal(value('outrigger_tasks_total', { agent: 'research', status }), count, status);
+  t.equal(value('outrigger_tasks_total', { agent: 'code', status: 'SUCCESS' }), 1);
+  t.equal(value('outrigger_tokens_total', { agent: 'research', use: 'useful' }), 124);
+  t.equal(value('outrigger_tokens_total', { agent: 'research', use: 'wasted' }), 50);
+  t.equal(value('outrigger_tokens_total', { agent: 'code', use: 'useful' }), 0);
+
+  for (let i = 0; i < 500; i++) run(`agent-${i}`, Status.UNAVAILABLE);
+  const later = await scrape(source([], { tasks }));
+  t.ok(all('outrigger_tasks_total').length <= 10);
+  t.ok(later.all('outrigger_tasks_total').length <= 110);
+  t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 402);
+});
