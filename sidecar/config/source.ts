@@ -3,7 +3,7 @@ import type { Config } from './config.ts';
 import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
 import { CONFIG_VARIABLE, type Override, overridesFromEnv } from './overrides.ts';
 import type { Problem } from './problems.ts';
-import { type StopWatching, watchFile } from './watch.ts';
+import { fingerprintOf, type StopWatching, watchFile } from './watch.ts';
 
 export interface ConfigSource {
   /** The newest that was right. */
@@ -37,16 +37,21 @@ export async function openConfigSource(
   // The parser takes longer to load than to run: a sidecar without a file starts without it.
   const yaml = path === undefined && overrides.length === 0 ? undefined : await import('yaml');
   const load = () => loadConfig({ path, overrides, yaml });
+  const fingerprint = path === undefined ? '' : fingerprintOf(path);
   const first = load();
   if ('problems' in first) return first;
-  return { source: createSource(path, first, load, options.watchIntervalMs) };
+  const watch = (onChange: () => void): StopWatching => {
+    if (path === undefined) return () => {};
+    return watchFile(path, fingerprint, onChange, options.watchIntervalMs);
+  };
+  return { source: createSource(path, first, load, watch) };
 }
 
 function createSource(
   path: string | undefined,
   first: LoadedConfig,
   reload: () => LoadResult,
-  watchIntervalMs: number | undefined,
+  watch: (onChange: () => void) => StopWatching,
 ): ConfigSource {
   let newest = first;
   const load = () => {
@@ -64,13 +69,11 @@ function createSource(
       return newest.effective;
     },
     watch(onConfig, onProblems) {
-      if (path === undefined) return () => {};
-      const onChange = () => {
+      return watch(() => {
         const result = load();
         if ('config' in result) onConfig(result.config);
         else onProblems(result.problems);
-      };
-      return watchFile(path, onChange, watchIntervalMs);
+      });
     },
   };
 }

@@ -6,7 +6,7 @@
  * systems send no events at all; and editors that rename leave a watch on a file that is gone. One
  * stat a second costs nothing that can be measured and sees all of these, for it follows links.
  */
-import { type BigIntStats, promises } from 'node:fs';
+import { type BigIntStats, promises, statSync } from 'node:fs';
 
 export const WATCH_INTERVAL_MS = 1000;
 
@@ -17,16 +17,24 @@ export type StopWatching = () => void;
  * Calls `onChange` each time the file has become another one and then held still for an interval:
  * a file that is being written may be empty for a moment, and an empty configuration is a valid one.
  * A file that goes away is a change too. The timer does not keep the process alive.
+ *
+ * @param known the fingerprint of before the file was last read, so that no change after it is missed
  */
-export function watchFile(path: string, onChange: () => void, intervalMs = WATCH_INTERVAL_MS): StopWatching {
-  let reported: string | undefined;
-  let seen: string | undefined;
+export function watchFile(
+  path: string,
+  known: string,
+  onChange: () => void,
+  intervalMs = WATCH_INTERVAL_MS,
+): StopWatching {
+  let reported = known;
+  let seen = known;
   let stopped = false;
+  let timer: NodeJS.Timeout | undefined;
 
   const look = async () => {
-    const now = await fingerprint(path);
+    const stats = await promises.stat(path, { bigint: true }).catch((error: unknown) => error);
     if (stopped) return;
-    reported ??= now;
+    const now = describe(stats);
     const still = now === seen;
     seen = now;
     if (still && now !== reported) {
@@ -35,18 +43,24 @@ export function watchFile(path: string, onChange: () => void, intervalMs = WATCH
     }
     timer = setTimeout(look, intervalMs).unref();
   };
-
-  let timer: NodeJS.Timeout | undefined;
-  void look();
+  timer = setTimeout(look, intervalMs).unref();
   return () => {
     stopped = true;
     clearTimeout(timer);
   };
 }
 
+/** What tells one state of the file from another. */
+export function fingerprintOf(path: string): string {
+  try {
+    return describe(statSync(path, { bigint: true }));
+  } catch (error) {
+    return describe(error);
+  }
+}
+
 /** Changes with the content, the inode behind the links, and every write (ctime can not be set). */
-async function fingerprint(path: string): Promise<string> {
-  const stats = await promises.stat(path, { bigint: true }).catch((error: unknown) => error);
+function describe(stats: unknown): string {
   if (stats instanceof Error) return (stats as NodeJS.ErrnoException).code ?? 'unreadable';
   const { dev, ino, size, mtimeNs, ctimeNs } = stats as BigIntStats;
   return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`;
