@@ -38,6 +38,12 @@ export class WaitingStreams {
     return this.streams.size;
   }
 
+  /** Forgets what waits on a stream: its reader took too long. */
+  discard(stream: Stream): void {
+    this.streams.delete(stream);
+    stream.queue = undefined;
+  }
+
   /**
    * Writes what the windows and the socket now allow, a turn a stream. Whoever had a turn goes to the end of the
    * line, also across calls: windows that open a little at a time serve all streams, not the first one. The loop
@@ -90,7 +96,7 @@ export class WaitingStreams {
       stream.queue = undefined;
       side.onQueueSent(stream, queue);
     }
-    if (sent > 0 && !stream.closed) stream.handler.onDataSent(stream, sent);
+    if (sent > 0) stream.handler.onDataSent(stream, sent);
     return sent > 0;
   }
 }

@@ -16,7 +16,7 @@ export interface StreamHandler {
    * `Connection.consume` later, and until then they count against the stream's window. The buffer stays valid.
    */
   onData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number;
-  /** Bytes which `sendData` had to queue have now been written. */
+  /** Bytes which `sendData` had to queue have now been written; with the last of them the stream may have closed. */
   onDataSent(stream: Stream, bytes: number): void;
   /** The stream ended without END_STREAM. Nothing more comes. */
   onFailed(stream: Stream, failure: StreamFailure): void;

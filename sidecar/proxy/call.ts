@@ -104,22 +104,23 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   override onTimeout(nowMs: number): void {
-    if (this.done) {
-      // The answer is complete but its reader does not take it: the deadline is for that too.
-      if (!this.stream.closed) this.stream.connection.reset(this.stream, ErrorCode.CANCEL);
-      return;
-    }
     const owner = deadlineOwner(this.info.timeoutMs, this.configuredTimeoutMs);
     const whose =
       owner === 'caller'
         ? "the caller's grpc-timeout"
         : `the configured timeout of ${this.configuredTimeoutMs} ms`;
-    const where = this.attempt === undefined ? '' : `, waiting for ${this.attempt.endpoint.address}`;
-    const message = `${whose} ran out after ${Math.round(nowMs - this.startedAtMs)} ms${where}`;
-    const { attempt } = this;
+    const ranOut = `${whose} ran out after ${Math.round(nowMs - this.startedAtMs)} ms`;
+    const { attempt, stream } = this;
+    if (this.done) {
+      // The answer is complete but its reader does not take it: the deadline is for that too.
+      const late = reply('deadline', `${ranOut}, waiting for the caller to read`);
+      if (!stream.closed) sendLocalReply(stream, late, this.info.grpc, true);
+      return;
+    }
+    const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
     attempt?.cancel(Status.DEADLINE_EXCEEDED);
     if (attempt !== undefined && !attempt.answered) observeDeadline(attempt, nowMs, owner === 'caller');
-    this.answer(reply('deadline', message));
+    this.answer(reply('deadline', ranOut + where));
   }
 
   /** Time the call has left; Infinity without a deadline. */
@@ -186,13 +187,17 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     return bytes;
   }
 
-  onDataSent(_stream: Stream, bytes: number): void {
+  onDataSent(stream: Stream, bytes: number): void {
     this.attempt?.consume(bytes);
+    if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
   }
 
   /** The caller is gone: so is its attempt, at once. */
   onFailed(_stream: Stream, failure: StreamFailure): void {
-    if (this.done) return;
+    if (this.done) {
+      this.context.wheel.cancel(this);
+      return;
+    }
     this.attempt?.cancel(Status.CANCELLED);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
     this.finish(Status.CANCELLED);

@@ -19,7 +19,8 @@ function replyFields(reply: LocalReply): string[] {
 /**
  * Ends a downstream stream with an answer of ours: for gRPC a Trailers-Only response, or trailers when messages
  * have been sent; for other HTTP/2 requests a status and a line of text, or a reset when the response had begun
- * (a response that is cut must not look whole).
+ * (a response that is cut must not look whole). Messages that wait for a slow reader go first, unless time is up:
+ * a reader that has stopped would keep them, and never hear why the call ended.
  */
 export function sendLocalReply(
   stream: Stream,
@@ -28,6 +29,7 @@ export function sendLocalReply(
   responseStarted: boolean,
 ): void {
   const { connection } = stream;
+  if (reply.reason === 'deadline' || reply.reason === 'draining') connection.waiting.discard(stream);
   if (grpc) {
     connection.sendHeaders(stream, responseStarted ? NO_FIELDS : TRAILERS_ONLY, replyFields(reply), true);
     connection.stopReceiving(stream);
