@@ -1,0 +1,205 @@
+// What a running sidecar tells of real calls: its /metrics, and its access log when that is on.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as grpc from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import t, { type Test } from 'tap';
+import { type Exposition, parseExposition } from './support/exposition.ts';
+import { freePort } from './support/free-port.ts';
+import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const definitions = loadSync('agent_service.proto', {
+  includeDirs: [join(import.meta.dirname, '../proto')],
+  keepCase: true,
+  defaults: true,
+});
+const agentService = definitions['agent.AgentService'] as grpc.ServiceDefinition;
+const { ProcessTask } = agentService as Record<'ProcessTask', grpc.MethodDefinition<object, object>>;
+
+interface Task {
+  task_id?: string;
+  input: string;
+}
+
+/** An agent that ends tasks as their input asks. */
+async function startAgent(t: Test): Promise<string> {
+  const server = new grpc.Server();
+  server.addService(agentService, {
+    ProcessTask: ({ request }: { request: Task }, callback: grpc.sendUnaryData<object>) => {
+      const output = 'x'.repeat(200_000);
+      if (request.input === 'refuse') callback({ code: grpc.status.INVALID_ARGUMENT, details: 'no' });
+      else if (request.input === 'hang') return;
+      else callback(null, { output, status: request.input, tokens_used: 10 });
+    },
+    StreamProcess: (call: grpc.ServerWritableStream<Task, object>) => {
+      call.write({ chunk: 'part', is_final: true });
+      call.end();
+    },
+    HealthCheck: (_: unknown, callback: grpc.sendUnaryData<object>) => callback(null, { healthy: true }),
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  t.teardown(() => server.forceShutdown());
+  return `127.0.0.1:${port}`;
+}
+
+/** A sidecar whose outbound side calls its own inbound side: each call is seen by both. */
+async function startBoth(t: Test, config: Record<string, unknown> = {}) {
+  const inbound = `127.0.0.1:${await freePort()}`;
+  const app = await startAgent(t);
+  const sidecar = await startSidecar(t, {
+    name: 'research-agent',
+    inbound: { listen: inbound, app },
+    outbound: {
+      routes: [{ match: { path_prefix: '/agent.AgentService/' }, cluster: 'research' }],
+      clusters: { research: { endpoints: [inbound], balancer: 'ring_hash' } },
+    },
+    ...config,
+  });
+  const client = new grpc.Client(`127.0.0.1:${sidecar.outboundPort}`, grpc.credentials.createInsecure());
+  t.teardown(() => client.close());
+  const run = (task: Task, path = ProcessTask.path, timeoutMs = 10_000): Promise<grpc.status> => {
+    const metadata = new grpc.Metadata();
+    metadata.set('authorization', 'Bearer s3cret-in-metadata');
+    const { requestSerialize, responseDeserialize } = ProcessTask;
+    return new Promise((resolve) => {
+      client
+        .makeUnaryRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          task,
+          metadata,
+          { deadline: Date.now() + timeoutMs },
+          () => {},
+        )
+        .on('status', ({ code }) => resolve(code));
+    });
+  };
+  return { sidecar, run, inbound, app };
+}
+
+async function scrape({ metricsPort }: Sidecar): Promise<Exposition> {
+  const response = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
+  if (response.headers.get('content-type') !== 'text/plain; version=0.0.4; charset=utf-8')
+    throw new Error(`content-type is ${response.headers.get('content-type')}`);
+  return parseExposition(await response.text());
+}
+
+t.test('metrics of real calls through both listeners', async (t) => {
+  const { sidecar, run, inbound, app } = await startBoth(t);
+  const before = await scrape(sidecar);
+  t.equal(before.value('outrigger_ready'), 1);
+  t.equal(before.all('outrigger_tasks_total').length, 0, 'nothing is shown before it happened');
+  for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED']) t.equal(await run({ input }), 0, input);
+  t.equal(await run({ input: 'refuse' }), grpc.status.INVALID_ARGUMENT);
+  t.equal(await run({ input: 'SUCCESS' }, '/other.Service/Method'), grpc.status.UNIMPLEMENTED);
+  const hanging = run({ input: 'hang' }, ProcessTask.path, 1_500);
+  const during = await waitUntil('the call is counted', async () => {
+    const seen = await scrape(sidecar);
+    return seen.value('outrigger_active_calls', { cluster: 'app' }) === 1 ? seen : undefined;
+  });
+  for (const labels of [{ listener: 'inbound' }, { listener: 'outbound' }, { cluster: 'research' }]) {
+    t.equal(during.value('outrigger_active_calls', labels), 1, JSON.stringify(labels));
+    t.equal(during.value('outrigger_active_connections', labels), 1, JSON.stringify(labels));
+  }
+  t.equal(await hanging, grpc.status.DEADLINE_EXCEEDED);
+  const after = await waitUntil('the calls have ended', async () => {
+    const seen = await scrape(sidecar);
+    return seen.all('outrigger_active_calls').every(({ value }) => value === 0) ? seen : undefined;
+  });
+
+  const method = { rpc_method: 'agent.AgentService/ProcessTask' };
+  for (const [labels, name] of [
+    [method, 'rpc_server_call_duration_seconds_count'],
+    [{ ...method, cluster: 'research' }, 'rpc_client_call_duration_seconds_count'],
+  ] as const) {
+    t.equal(after.value(name, { ...labels, rpc_status_code: 'OK' }), 4, name);
+    t.equal(after.value(name, { ...labels, rpc_status_code: 'INVALID_ARGUMENT' }), 1, name);
+    // The hop that notices first says DEADLINE_EXCEEDED, and cancels at the other.
+    const late = ['DEADLINE_EXCEEDED', 'CANCELLED'].map((code) =>
+      after.value(name, { ...labels, rpc_status_code: code }),
+    );
+    t.equal((late[0] ?? 0) + (late[1] ?? 0), 1, name);
+  }
+  const attempts = { cluster: 'research', endpoint: inbound };
+  t.equal(after.value('outrigger_attempts_total', { ...attempts, code: 'OK' }), 4);
+  t.equal(
+    after.value('outrigger_attempts_total', { cluster: 'app', endpoint: app, code: 'INVALID_ARGUMENT' }),
+    1,
+  );
+  t.equal(after.value('outrigger_rejected_total', { listener: 'outbound', reason: 'no_route' }), 1);
+
+  const agent = { agent: 'research-agent' };
+  const tasks = Object.fromEntries(
+    after.all('outrigger_tasks_total').map(({ labels, value }) => [labels['status'], value]),
+  );
+  t.same(tasks, { SUCCESS: 2, PARTIAL: 1, FAILED: 1, ERROR: 2 });
+  t.equal(after.value('outrigger_tasks_total', { ...agent, status: 'SUCCESS' }), 2);
+  t.equal(after.value('outrigger_tokens_total', { ...agent, use: 'useful' }), 40);
+  for (const [series, value] of before.samples) {
+    const name = series.slice(0, series.indexOf('{'));
+    if (before.types.get(name) === 'counter') t.ok(after.samples.get(series)! >= value, series);
+  }
+});
+
+t.test('the access log: off, then on after a reload, and never with content', async (t) => {
+  const { sidecar, run, inbound, app } = await startBoth(t, { log: { level: 'warn', access: false } });
+  const taskId = '0190c2f1-5a3e-7cc0-8f1e-00000000abcd';
+  t.equal(await run({ input: 'SUCCESS', task_id: taskId }), 0);
+  const lines = () =>
+    sidecar
+      .logs()
+      .split('\n')
+      .filter((line) => line.includes('"log":"access"'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  // A line would be written within a turn of the event loop or two.
+  await sleep(200);
+  t.same(lines(), [], 'nothing while it is off');
+
+  const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as { log: object };
+  writeFileSync(sidecar.configFile, JSON.stringify({ ...config, log: { level: 'warn', access: true } }));
+  const reload = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
+  t.equal(reload.status, 200, await reload.text());
+  t.equal(await run({ input: 'PARTIAL', task_id: taskId }), 0);
+  t.equal(await run({ input: 'refuse' }), grpc.status.INVALID_ARGUMENT);
+  t.equal(
+    await run({ input: 's3cret-input' }, '/other.Service/Method?key=s3cret'),
+    grpc.status.UNIMPLEMENTED,
+  );
+  const written = await waitUntil('five lines are written', () => lines().length >= 5 && lines());
+  t.equal(written.length, 5, 'two of each call that went through both listeners, one of the other');
+  const [atInbound, atOutbound] = written as [Record<string, unknown>, Record<string, unknown>];
+  const common = { level: 'info', name: 'research-agent', method: 'agent.AgentService/ProcessTask' };
+  t.match(atInbound, {
+    ...common,
+    listener: 'inbound',
+    status: 'OK',
+    attempts: 1,
+    cluster: 'app',
+    endpoint: app,
+  });
+  t.match(atOutbound, {
+    ...common,
+    listener: 'outbound',
+    status: 'OK',
+    cluster: 'research',
+    endpoint: inbound,
+  });
+  t.equal(atOutbound['task_id'], taskId);
+  t.type(atOutbound['duration_ms'], 'number');
+  t.ok((atOutbound['duration_ms'] as number) >= 0 && (atOutbound['duration_ms'] as number) < 10_000);
+  t.equal('reason' in atOutbound, false, "no reason when the answer was the app's");
+  t.match(written[4], {
+    status: 'UNIMPLEMENTED',
+    reason: 'no_route',
+    method: 'other.Service/Method',
+    attempts: 0,
+  });
+  t.notMatch(sidecar.logs(), /s3cret/);
+});
