@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { until } from '../test-support.ts';
 import { parseArguments, UsageError } from './arguments.ts';
 import { Ports } from './ports.ts';
@@ -12,48 +11,11 @@ import { ManagedProcess } from './process.ts';
 import { describeProcesses } from './processes.ts';
 import { growth, parsePrometheus } from './prometheus-text.ts';
 import { planSystem } from './system.ts';
+import { childrenOf, isAlive, runStart, start } from './test-support.ts';
 import { wayOf } from './way.ts';
 
 // It starts processes, which takes long on a machine that is busy with other tests.
 t.setTimeout(120_000);
-
-const start = fileURLToPath(new URL('start.ts', import.meta.url));
-
-interface Run {
-  child: ChildProcess;
-  output(): string;
-  ended: Promise<[number | null, string | null]>;
-}
-
-/** Runs the starter as `npm start` does. */
-function runStart(test: Test, args: string[], env: Record<string, string> = {}): Run {
-  const { OPENAI_API_KEY: _, ...clean } = process.env;
-  const child = spawn(process.execPath, [start, ...args], { env: { ...clean, ...env } });
-  let output = '';
-  child.stdout.on('data', (text) => (output += text));
-  child.stderr.on('data', (text) => (output += text));
-  const ended = once(child, 'close') as Run['ended'];
-  test.teardown(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  return { child, output: () => output, ended };
-}
-
-/** The processes that a process has started. */
-function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return text.split(' ').filter(Boolean).map(Number);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    // A process that is dead but not yet waited for has no command line.
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8') !== '';
-  } catch {
-    return false;
-  }
-}
 
 t.test('the command line', async (t) => {
   t.match(parseArguments([]), { task: undefined, agent: 'research', withoutSidecars: false });
@@ -78,12 +40,16 @@ t.test('ports: a taken one is replaced, and that is said', async (t) => {
   await once(taken, 'listening');
   t.teardown(() => taken.close());
   const { port } = taken.address() as { port: number };
-  const ports = new Ports();
-  const other = await ports.preferably(port, 'the gateway');
+  // Only one local system at a time may have the usual ports, and another test's may have them now.
+  const [one, two] = [await Ports.open(1), await Ports.open(2)];
+  const other = await one.preferably(port, 'the gateway', false);
   t.not(other, port);
-  t.same(ports.notices, [`Port ${port} is taken: the gateway is on port ${other} instead.`]);
-  const given = await Promise.all(Array.from({ length: 50 }, () => ports.any()));
-  t.equal(new Set([other, ...given]).size, 51, 'each only once');
+  t.match(one.notices, [new RegExp(`^Port ${port} is taken: the gateway is on port ${other} instead\\.$`)]);
+  const usual = await two.preferably(15001, 'the sidecar', true);
+  t.not(usual, 15001);
+  t.match(two.notices, [/^Port 15001 is for another local system that runs here: the sidecar is on port /]);
+  const given = await Promise.all(Array.from({ length: 50 }, (_, at) => (at % 2 ? one : two).any()));
+  t.equal(new Set([other, usual, ...given]).size, 52, 'each only once');
 });
 
 t.test('a process: ready, failing, stubborn', async (t) => {
@@ -120,7 +86,7 @@ t.test('a process: ready, failing, stubborn', async (t) => {
 });
 
 t.test('the way is read from what the sidecars counted', async (t) => {
-  const system = await planSystem({}, new Ports(), true);
+  const system = await planSystem({}, await Ports.open(), true);
   const [one, two] = system.agents;
   const endpoint = `127.0.0.1:${two!.sidecar!.inbound}`;
   const attempts = (count: number, code: string) =>
@@ -155,7 +121,7 @@ t.test('keys and settings of the shell reach only whom they are for', async (t) 
     HOME: 'h',
     CODE_AGENT_ADDR: 'y',
   };
-  const system = await planSystem(environment, new Ports(), true);
+  const system = await planSystem(environment, await Ports.open(), true);
   const { agents, sidecars, gateway } = describeProcesses(system, environment, t.testdir());
   t.equal(agents.length, 4, 'no offline provider beside a real one');
   for (const { env } of agents)

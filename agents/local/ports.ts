@@ -1,47 +1,78 @@
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions, type Server } from 'node:net';
 
 /**
  * Free ports come from below the range the system gives to outgoing connections (32768 and up on Linux), so
- * that none of those takes one between the look and the use.
+ * that none of those takes one between the look and the use. Each starter looks in a slice of its own, by its
+ * process id, so that two that start at the same time do not find the same port free.
  */
 const lowest = 20_000;
-const highest = 32_000;
-const tries = 200;
+const sliceSize = 200;
+const slices = 60;
+
+/** Held by the one local system that has the usual ports: a name in Linux's abstract socket namespace. */
+const usualPortsLock = '\0outrigger-local-system';
 
 /** Gives out loopback ports, each once. */
 export class Ports {
   readonly #given = new Set<number>();
+  readonly #mayTakeUsual: boolean;
+  #next: number;
   /** What has to be said about ports that were not free. */
   readonly notices: string[] = [];
 
-  /** @throws Error if none of many tries is free */
-  async any(): Promise<number> {
-    for (let count = 0; count < tries; count += 1) {
-      const port = lowest + Math.floor(Math.random() * (highest - lowest));
-      if (await this.#take(port)) return port;
-    }
-    throw new Error(`none of ${tries} ports between ${lowest} and ${highest} is free`);
+  private constructor(mayTakeUsual: boolean, processId: number) {
+    this.#mayTakeUsual = mayTakeUsual;
+    this.#next = (processId % slices) * sliceSize;
   }
 
-  /** The wanted port, or another one and a notice. */
-  async preferably(wanted: number, what: string): Promise<number> {
-    if (await this.#take(wanted)) return wanted;
+  /** Finds out whether another local system of this machine has the usual ports, or is about to take them. */
+  static async open(processId: number = process.pid): Promise<Ports> {
+    const lock = await listening({ path: usualPortsLock });
+    // Held until the process ends, which must not wait for it. Where there are no such names nobody has it.
+    if (lock instanceof Error)
+      return new Ports((lock as NodeJS.ErrnoException).code !== 'EADDRINUSE', processId);
+    lock.unref();
+    return new Ports(true, processId);
+  }
+
+  /** @throws Error if there is none */
+  async any(): Promise<number> {
+    for (let count = 0; count < slices * sliceSize; count += 1) {
+      const port = lowest + this.#next;
+      this.#next = (this.#next + 1) % (slices * sliceSize);
+      if (await this.#take(port)) return port;
+    }
+    throw new Error(`no port from ${lowest} to ${lowest + slices * sliceSize - 1} is free`);
+  }
+
+  /**
+   * The wanted port, or another one and a notice.
+   *
+   * @param isUsual it is one that every local system wants, not one this user asked for
+   */
+  async preferably(wanted: number, what: string, isUsual: boolean): Promise<number> {
+    const mayTake = this.#mayTakeUsual || !isUsual;
+    if (mayTake && (await this.#take(wanted))) return wanted;
     const port = await this.any();
-    this.notices.push(`Port ${wanted} is taken: ${what} is on port ${port} instead.`);
+    const why = mayTake ? 'is taken' : 'is for another local system that runs here';
+    this.notices.push(`Port ${wanted} ${why}: ${what} is on port ${port} instead.`);
     return port;
   }
 
   async #take(port: number): Promise<boolean> {
-    if (this.#given.has(port) || !(await isFree(port))) return false;
+    if (this.#given.has(port)) return false;
+    const server = await listening({ port, host: '127.0.0.1', exclusive: true });
+    if (server instanceof Error) return false;
+    await new Promise((resolve) => server.close(resolve));
     this.#given.add(port);
     return true;
   }
 }
 
-function isFree(port: number): Promise<boolean> {
+function listening(options: ListenOptions): Promise<Server | Error> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => server.close(() => resolve(true)));
+    server.once('error', resolve);
+    server.listen(options, () => resolve(server));
   });
 }

@@ -18,7 +18,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 const preload = new URL('end-with-parent.ts', import.meta.url).href;
 
 const keptLines = 200;
-const reportedLines = 15;
+const reportedLines = 30;
 const longestLineChars = 2000;
 const askAgainMs = 50;
 

@@ -44,7 +44,7 @@ async function run(
   supervisor: Supervisor,
   interrupted: Promise<number>,
 ): Promise<number> {
-  const ports = new Ports();
+  const ports = await Ports.open();
   const system = await planSystem(process.env, ports, !given.withoutSidecars);
   for (const notice of ports.notices) console.log(notice);
   console.log(aboutModel(system));

@@ -10,7 +10,7 @@ const stopLimitMs = 5000;
 export interface SupervisorListener {
   /** A line that a process logged. */
   onLine?: (name: string, line: string) => void;
-  /** A process ended that nobody stopped. */
+  /** A process of the running system ended that nobody stopped. While it starts, `start` reports that. */
   onEnded?: (name: string, how: string, lastWords: string) => void;
 }
 
@@ -23,6 +23,7 @@ export interface SupervisorListener {
 export class Supervisor {
   readonly #listener: SupervisorListener;
   #groups: ManagedProcess[][] = [];
+  #started = false;
   #stopping = false;
 
   constructor(listener: SupervisorListener = {}) {
@@ -39,6 +40,7 @@ export class Supervisor {
       this.#groups.push(started);
       await Promise.all(started.map((one) => one.ready(limit)));
     }
+    this.#started = true;
   }
 
   /** The names of the processes that had to be killed. */
@@ -65,7 +67,7 @@ export class Supervisor {
     if (this.#stopping) throw new Error('the system is stopping');
     const started = new ManagedProcess(description, this.#listener.onLine);
     void started.ended.then((how) => {
-      if (!this.#stopping) this.#listener.onEnded?.(started.name, how, started.lastWords());
+      if (this.#started && !this.#stopping) this.#listener.onEnded?.(started.name, how, started.lastWords());
     });
     return started;
   }

@@ -58,7 +58,7 @@ export async function planSystem(
 ): Promise<LocalSystem> {
   const wanted = wholeNumber(environment, 'PORT', 8080, [1, 65_535]);
   const gateway = {
-    port: await ports.preferably(wanted, 'the gateway'),
+    port: await ports.preferably(wanted, 'the gateway', !environment['PORT']),
     sidecar: withSidecars ? await usualSidecarPorts(ports) : undefined,
   };
   const agents: LocalAgent[] = [];
@@ -83,7 +83,7 @@ export function modelUrl(model: LocalModel): string {
 async function usualSidecarPorts(ports: Ports): Promise<SidecarPorts> {
   const given = {} as SidecarPorts;
   for (const [listener, port] of Object.entries(usualPorts) as [keyof SidecarPorts, number][]) {
-    given[listener] = await ports.preferably(port, `the ${listener} listener of the gateway's sidecar`);
+    given[listener] = await ports.preferably(port, `the ${listener} listener of the gateway's sidecar`, true);
   }
   return given;
 }

@@ -1,0 +1,90 @@
+import t from 'tap';
+import { until } from '../test-support.ts';
+import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';
+
+// It starts processes, which takes long on a machine that is busy with other tests.
+t.setTimeout(120_000);
+
+t.test('one task goes through both sidecars, and the way shows it', async (t) => {
+  const run = runStart(t, ['--task', 'Why do circuit breakers matter?']);
+  const [code] = await run.ended;
+  const output = run.output();
+  t.equal(code, 0, output);
+  t.match(output, /Finding: the question "Why do circuit breakers matter\?"/);
+  t.match(output, /SUCCESS after \d+ ms, task [0-9a-f-]{36}/);
+  const way =
+    /gateway → its sidecar \(127\.0\.0\.1:\d+\) → cluster research, one attempt: OK\s+→ sidecar of (research-[12]) \(127\.0\.0\.1:\d+\), 1 served → \1 \(127\.0\.0\.1:\d+\)\s+→ the offline provider \(.*\), asked once/;
+  t.match(output, way);
+});
+
+t.test('the running system: streams, cancellation, throttling, a dead agent, the end', async (t) => {
+  const run = runStart(t, []);
+  await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
+  const url = /page +(http:\S+)\//.exec(run.output())![1]!;
+  const provider = /model +(http:\S+)\/v1/.exec(run.output())![1]!;
+  const children = childrenOf(run.child.pid!);
+  t.equal(children.length, 11, 'a provider, four agents, five sidecars, a gateway');
+
+  const post = (body: object, headers: Record<string, string> = {}, signal?: AbortSignal) =>
+    fetch(`${url}/api/v1/tasks`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+      ...(signal === undefined ? {} : { signal }),
+    });
+  const asStream = { accept: 'text/event-stream' };
+  const control = (path: string, body?: object) =>
+    fetch(`${provider}/control/${path}`, body ? { method: 'POST', body: JSON.stringify(body) } : {});
+  const stats = async () => (await (await control('stats')).json()) as { aborted: number; active: number };
+
+  const health = (await (await fetch(`${url}/api/v1/health`)).json()) as { agents: object };
+  t.match(health, {
+    healthy: true,
+    agents: {
+      research: { healthy: true, agent_name: /^research/ },
+      writing: { healthy: true },
+      code: { healthy: true },
+    },
+  });
+
+  for (const agent_type of ['research', 'writing', 'code']) {
+    const whole = (await (await post({ input: 'A list of canoes', agent_type })).json()) as {
+      output: string;
+    };
+    t.match(whole.output, new RegExp(`to the ${agent_type} instructions`));
+    const streamed = await (await post({ input: 'A list of canoes', agent_type }, asStream)).text();
+    const chunks = [...streamed.matchAll(/^event: chunk\ndata: (.*)$/gm)].map(([, data]) =>
+      JSON.parse(data!),
+    );
+    t.equal(chunks.map(({ chunk }) => chunk).join(''), whole.output);
+    t.match(streamed, /event: done\ndata: .*\n\n$/);
+  }
+  const long = 'é '.repeat(400_000);
+  t.equal((await post({ input: long })).status, 200, 'a message of more than a megabyte');
+
+  await control('behaviour', { scope: { input: 'stall' }, behaviour: { stall_after_chunks: 4 } });
+  const leave = new AbortController();
+  const stream = await post({ input: 'stall' }, asStream, leave.signal);
+  await stream.body!.getReader().read();
+  t.equal((await stats()).active, 1);
+  leave.abort();
+  while ((await stats()).active > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.equal((await stats()).aborted, 1, 'leaving the gateway ends the model request behind two sidecars');
+
+  await control('behaviour', { scope: { input: 'busy' }, behaviour: { throttle: { retry_after: 120 } } });
+  const busy = await post({ input: 'busy', agent_type: 'code' });
+  t.equal(busy.status, 429);
+  t.equal(busy.headers.get('retry-after'), '120');
+
+  const writing = children.find((pid) => commandOf(pid).includes('agents/writing/agent.ts'));
+  process.kill(writing!, 'SIGKILL');
+  await until(() => /writing-1 ended with SIGKILL/.test(run.output()));
+  const gone = await post({ input: 'x', agent_type: 'writing' });
+  t.equal(gone.status, 503);
+  t.ok(Number(gone.headers.get('retry-after')) > 0);
+  t.equal((await post({ input: 'x' })).status, 200, 'the others work on');
+
+  run.child.kill('SIGINT');
+  t.same(await run.ended, [0, null]);
+  t.same(children.filter(isAlive), []);
+});
