@@ -1,0 +1,494 @@
+// The parts of the engine, each by itself.
+import type { Socket } from 'node:net';
+import fc from 'fast-check';
+import t from 'tap';
+import { seededRandom } from '../../test/support/seeded-random.ts';
+import { socketPair } from '../../test/support/socket-pair.ts';
+import { ClosedStreams } from './closed-streams.ts';
+import { type SendSide, WaitingStreams, widen } from './flow-control.ts';
+import { beginBatch, endBatch } from './flush-queue.ts';
+import { ErrorCode, Flag, FrameType, MAX_WINDOW_BYTES, PREFACE, writeFrameHeader } from './frame.ts';
+import { FrameReader, type FrameSink } from './frame-reader.ts';
+import { HeaderBlock } from './header-block.ts';
+import { DEFAULT_LIMITS, FloodGuard } from './limits.ts';
+import { SendQueue } from './send-queue.ts';
+import { applySettings, PeerSettings, SettingId } from './settings.ts';
+import { Stream, type StreamHandler } from './streams.ts';
+import { FrameWriter } from './writer.ts';
+
+function frameOf(type: number, flags: number, streamId: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(9);
+  writeFrameHeader(header, 0, payload.length, type, flags, streamId);
+  return Buffer.concat([header, payload]);
+}
+
+/** Writes down what a reader tells, with the pieces of each DATA frame put together again. */
+class Recorder implements FrameSink {
+  readonly events: unknown[] = [];
+  pieces = 0;
+  private data: { streamId: number; flags: number; frameBytes: number; parts: Buffer[] } | undefined;
+
+  onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
+    this.events.push({ type, flags, streamId, payload: buffer.toString('hex', start, end) });
+  }
+
+  onData(
+    streamId: number,
+    flags: number,
+    frameBytes: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    complete: boolean,
+  ): void {
+    this.data = { streamId, flags, frameBytes, parts: [] };
+    this.onDataMore(buffer, start, end, complete);
+  }
+
+  onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void {
+    const { data } = this;
+    if (data === undefined) throw new Error('a piece of DATA without its beginning');
+    this.pieces++;
+    data.parts.push(Buffer.from(buffer.subarray(start, end)));
+    if (!complete) return;
+    const { parts, ...rest } = data;
+    this.events.push({ ...rest, payload: Buffer.concat(parts).toString('hex') });
+    this.data = undefined;
+  }
+
+  onOversizeFrame(type: number, streamId: number, length: number): void {
+    this.events.push({ oversize: type, streamId, length });
+  }
+
+  onBadPreface(http1: boolean): void {
+    this.events.push({ badPreface: http1 });
+  }
+
+  onPreface(): void {
+    this.events.push('preface');
+  }
+}
+
+function read(bytes: Buffer, cuts: readonly number[], expectPreface = true): Recorder {
+  const recorder = new Recorder();
+  const reader = new FrameReader(recorder, 16_384, expectPreface);
+  let from = 0;
+  for (const cut of [...cuts].sort((a, b) => a - b)) {
+    if (cut <= from || cut >= bytes.length) continue;
+    reader.push(bytes.subarray(from, cut));
+    from = cut;
+  }
+  reader.push(bytes.subarray(from));
+  return recorder;
+}
+
+const wireFrame = fc
+  .record({
+    type: fc.oneof(fc.constant(0), fc.nat(12)),
+    flags: fc.constantFrom(0, 1, 4, 5, 8, 9),
+    streamId: fc.constantFrom(0, 1, 3, 2 ** 31 - 1),
+    payload: fc.oneof(
+      fc.uint8Array({ maxLength: 40 }),
+      fc.integer({ min: 1, max: 16_384 }).map((length) => Buffer.alloc(length, length & 0xff)),
+    ),
+  })
+  .map(({ type, flags, streamId, payload }) => frameOf(type, flags, streamId, Buffer.from(payload)));
+
+t.test('frames are the same however the bytes were cut', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(wireFrame, { maxLength: 12 }),
+      fc.array(fc.nat(120_000), { maxLength: 60 }),
+      (frames, cuts) => {
+        const bytes = Buffer.concat([PREFACE, ...frames]);
+        t.strictSame(read(bytes, cuts).events, read(bytes, []).events);
+      },
+    ),
+    { numRuns: 150 },
+  );
+  const small = Buffer.concat([
+    PREFACE,
+    frameOf(FrameType.SETTINGS, 0, 0, Buffer.alloc(12)),
+    frameOf(FrameType.DATA, 9, 1, Buffer.from([2, 1, 0, 0])),
+  ]);
+  const byteByByte = read(
+    small,
+    Array.from(small, (_, index) => index),
+  );
+  t.strictSame(byteByByte.events, read(small, []).events, 'a byte at a time');
+  t.equal(byteByByte.events.length, 3);
+});
+
+t.test('a DATA frame goes on before it is whole, unless it is padded', async (t) => {
+  const bytes = frameOf(FrameType.DATA, Flag.END_STREAM, 1, Buffer.alloc(16_384, 7));
+  const cut = read(bytes, [2_000, 9_000], false);
+  t.equal(cut.pieces, 3, 'what each read brought went on');
+  t.match(cut.events, [{ streamId: 1, flags: 1, frameBytes: 16_384 }]);
+  t.equal(read(bytes, [500, 900], false).pieces, 1, 'short beginnings wait');
+  const padded = frameOf(FrameType.DATA, Flag.PADDED, 1, Buffer.alloc(16_384, 7));
+  t.equal(read(padded, [2_000, 9_000], false).pieces, 1);
+});
+
+t.test('what is no preface, and what is too long, is told and ends the reading', async (t) => {
+  t.strictSame(read(Buffer.from('GET / HTTP/1.1\r\nhost: a\r\n\r\n'), [1, 2, 3]).events, [
+    { badPreface: true },
+  ]);
+  t.strictSame(read(Buffer.from('POST / HTTP/1.0\r\n'), [2]).events, [{ badPreface: true }]);
+  t.strictSame(read(Buffer.from('OPTIONS * HTTP/1.1\r\n'), []).events, [{ badPreface: true }]);
+  t.strictSame(read(Buffer.from([22, 3, 1, 2, 0, 1, 0]), []).events, [{ badPreface: false }], 'TLS');
+  t.strictSame(read(Buffer.from('PRI * HTTP/2.0\r\n\r\nXX'), [9]).events, [{ badPreface: false }]);
+  t.strictSame(read(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM'), [9]).events, [], 'not yet');
+  const tooLong = Buffer.concat([
+    frameOf(FrameType.PING, 0, 0, Buffer.alloc(8)),
+    frameOf(FrameType.HEADERS, 4, 1, Buffer.alloc(16_385)),
+    frameOf(FrameType.PING, 0, 0, Buffer.alloc(8)),
+  ]);
+  const { events } = read(tooLong, [30], false);
+  t.equal(events.length, 2, 'nothing is read behind it');
+  t.strictSame(events[1], { oversize: FrameType.HEADERS, streamId: 1, length: 16_385 });
+});
+
+t.test('a header block is bounded by bytes and by frames', async (t) => {
+  const limits = { ...DEFAULT_LIMITS, maxHeaderBlockBytes: 100, maxContinuations: 3 };
+  const bytes = Buffer.from('0123456789'.repeat(11));
+  const block = new HeaderBlock(limits);
+  block.begin(5, true, false);
+  t.equal(block.streamId, 5);
+  t.equal(block.add(bytes, 0, 60), 0);
+  t.equal(block.add(bytes, 60, 100), 0, 'up to the limit');
+  t.strictSame(block.finish(), bytes.subarray(0, 100));
+  t.equal(block.streamId, 0, 'no block is open any more');
+  block.begin(7, false, false);
+  t.equal(block.add(bytes, 0, 100), 0);
+  t.equal(block.add(bytes, 0, 1), ErrorCode.ENHANCE_YOUR_CALM, 'a byte above it');
+  block.begin(9, false, false);
+  for (let frames = 0; frames < 4; frames++) t.equal(block.add(bytes, 0, 0), 0, 'empty ones too');
+  t.equal(block.add(bytes, 0, 0), ErrorCode.ENHANCE_YOUR_CALM, 'count as frames');
+});
+
+function settingsPayload(...entries: [number, number][]): Buffer {
+  const payload = Buffer.alloc(entries.length * 6);
+  entries.forEach(([id, value], index) => {
+    payload.writeUInt16BE(id, index * 6);
+    payload.writeUInt32BE(value, index * 6 + 2);
+  });
+  return payload;
+}
+
+t.test('SETTINGS are applied in order and held against their ranges', async (t) => {
+  const apply = (peer: PeerSettings, fromServer: boolean, ...entries: [number, number][]) => {
+    const payload = settingsPayload(...entries);
+    return applySettings(peer, payload, 0, payload.length, fromServer)?.code;
+  };
+  const peer = new PeerSettings();
+  t.equal(
+    apply(
+      peer,
+      true,
+      [SettingId.HEADER_TABLE_SIZE, 0],
+      [SettingId.ENABLE_PUSH, 0],
+      [SettingId.MAX_CONCURRENT_STREAMS, 7],
+      [SettingId.INITIAL_WINDOW_SIZE, 5],
+      [SettingId.INITIAL_WINDOW_SIZE, MAX_WINDOW_BYTES],
+      [SettingId.MAX_FRAME_SIZE, 16_777_215],
+      [SettingId.MAX_HEADER_LIST_SIZE, 9],
+      [SettingId.OUTRIGGER_PINGS_WELCOME, 1],
+      [0xabcd, 1],
+    ),
+    undefined,
+  );
+  t.match(peer, {
+    headerTableBytes: 0,
+    maxConcurrentStreams: 7,
+    initialWindowBytes: MAX_WINDOW_BYTES,
+    maxFrameBytes: 16_777_215,
+    maxHeaderListBytes: 9,
+    pingsWelcome: true,
+  });
+  const code = (fromServer: boolean, ...entry: [number, number]) =>
+    apply(new PeerSettings(), fromServer, entry);
+  t.equal(code(false, SettingId.ENABLE_PUSH, 2), ErrorCode.PROTOCOL_ERROR);
+  t.equal(code(false, SettingId.ENABLE_PUSH, 1), undefined);
+  t.equal(code(true, SettingId.ENABLE_PUSH, 1), ErrorCode.PROTOCOL_ERROR, 'a server offers no push');
+  t.equal(code(true, SettingId.INITIAL_WINDOW_SIZE, MAX_WINDOW_BYTES + 1), ErrorCode.FLOW_CONTROL_ERROR);
+  t.equal(code(true, SettingId.MAX_FRAME_SIZE, 16_383), ErrorCode.PROTOCOL_ERROR);
+  t.equal(code(true, SettingId.MAX_FRAME_SIZE, 16_777_216), ErrorCode.PROTOCOL_ERROR);
+});
+
+t.test('a window widens up to 2^31-1 and not beyond', async (t) => {
+  t.equal(widen(-70_000, 65_535), -4_465, 'also from below zero');
+  t.equal(widen(MAX_WINDOW_BYTES - 5, 5), MAX_WINDOW_BYTES);
+  t.ok(Number.isNaN(widen(MAX_WINDOW_BYTES, 1)));
+});
+
+/** A socket that takes everything, or nothing while `full`. */
+class FakeSocket {
+  readonly written: Buffer[] = [];
+  full = false;
+  writableLength = 0;
+
+  get writableNeedDrain(): boolean {
+    return this.writableLength >= 65_536;
+  }
+
+  write(bytes: Buffer): void {
+    this.written.push(bytes);
+    if (this.full) this.writableLength += bytes.length;
+  }
+
+  cork(): void {}
+  uncork(): void {}
+}
+
+/** A sender without a connection: DATA of waiting streams, and in which order their turns came. */
+class Sender implements SendSide {
+  readonly socket = new FakeSocket();
+  readonly writer = new FrameWriter(this.socket as unknown as Socket);
+  readonly waiting = new WaitingStreams();
+  readonly turns: number[] = [];
+  sendWindow = 0;
+  maxFrameBytes = 16_384;
+
+  readonly handler: StreamHandler = {
+    onHeaders() {},
+    onData: () => 0,
+    onDataSent: (stream) => this.turns.push(stream.id),
+    onFailed() {},
+  };
+
+  stream(id: number, bytes: number, sendWindow = MAX_WINDOW_BYTES): Stream {
+    const stream = new Stream(undefined as never, id, this.handler, sendWindow, 0);
+    stream.queue = new SendQueue();
+    for (let left = bytes; left > 0; left -= 16_384)
+      stream.queue.push(Buffer.alloc(Math.min(left, 16_384)), 0, Math.min(left, 16_384));
+    this.waiting.add(stream);
+    return stream;
+  }
+
+  pump(): void {
+    beginBatch();
+    this.waiting.pump(this);
+    endBatch();
+  }
+
+  onTurn(): void {}
+  onQueueSent(): void {}
+}
+
+t.test('waiting streams take turns, also when the window opens a little at a time', async (t) => {
+  const sender = new Sender();
+  for (const id of [1, 3, 5]) sender.stream(id, 65_536);
+  for (let update = 0; update < 6; update++) {
+    sender.sendWindow += 16_384;
+    sender.pump();
+  }
+  t.strictSame(sender.turns, [1, 3, 5, 1, 3, 5]);
+  sender.sendWindow = MAX_WINDOW_BYTES;
+  sender.pump();
+  t.strictSame(sender.turns.slice(6), [1, 3, 5, 1, 3, 5], 'and when it opens at once');
+  t.equal(sender.waiting.size, 0);
+});
+
+t.test('a stream without a window costs the others no turn, and a full socket ends the turns', async (t) => {
+  const sender = new Sender();
+  const stuck = sender.stream(1, 65_536, 0);
+  const negative = sender.stream(3, 65_536, -100);
+  sender.stream(5, 65_536);
+  sender.sendWindow = MAX_WINDOW_BYTES;
+  sender.pump();
+  t.strictSame(sender.turns, [5, 5, 5, 5]);
+  t.equal(sender.waiting.size, 2);
+  negative.sendWindow += 150;
+  sender.pump();
+  t.strictSame(sender.turns.slice(4), [3], 'what a window lets through goes');
+  t.equal(negative.queue?.bytes, 65_536 - 50);
+
+  sender.socket.full = true;
+  stuck.sendWindow = MAX_WINDOW_BYTES;
+  negative.sendWindow = MAX_WINDOW_BYTES;
+  sender.stream(7, 1_000_000);
+  sender.pump();
+  const { writableLength } = sender.socket;
+  t.ok(sender.writer.blocked);
+  t.ok(writableLength >= 65_536 && writableLength < 200_000, `${writableLength} bytes were handed over`);
+  sender.pump();
+  t.equal(sender.socket.writableLength, writableLength, 'a blocked socket gets no more');
+});
+
+t.test('a queue gives the bytes back in order, whatever the slices were', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 900, max: 1_200 }), fc.nat(16_384)),
+        { maxLength: 60 },
+      ),
+      fc.integer({ min: 1, max: 20_000 }),
+      fc.integer(),
+      (lengths, portion, seed) => {
+        const random = seededRandom(seed);
+        const queue = new SendQueue();
+        const pushed: Buffer[] = [];
+        const sent: Buffer[] = [];
+        const send = () => {
+          let left = portion;
+          for (let chunk = queue.first; chunk !== undefined && left > 0; chunk = queue.first) {
+            const bytes = Math.min(chunk.end - chunk.start, left);
+            // By reference, as the writer sends: what is pushed later must not reach into it.
+            sent.push(chunk.buffer.subarray(chunk.start, chunk.start + bytes));
+            queue.sent(chunk, bytes);
+            left -= bytes;
+          }
+        };
+        for (const length of lengths.filter((length) => length > 0)) {
+          const slice = Buffer.from(Array.from({ length }, () => Math.floor(random() * 256)));
+          pushed.push(slice);
+          queue.push(Buffer.concat([Buffer.alloc(3), slice, Buffer.alloc(2)]), 3, 3 + length);
+          if (random() < 0.4) send();
+        }
+        while (queue.first !== undefined) send();
+        t.equal(queue.bytes, 0);
+        t.ok(Buffer.concat(sent).equals(Buffer.concat(pushed)));
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+t.test('what a queue keeps alive is bounded by what waits in it', async (t) => {
+  const kept = (slices: Iterable<{ buffer: Buffer; start: number; end: number }>) => {
+    const queue = new SendQueue();
+    for (const { buffer, start, end } of slices) queue.push(buffer, start, end);
+    const stores = new Set<ArrayBufferLike>();
+    let chunks = 0;
+    const { bytes } = queue;
+    for (let chunk = queue.first; chunk !== undefined; chunk = queue.first) {
+      stores.add(chunk.buffer.buffer);
+      chunks++;
+      queue.sent(chunk, chunk.end - chunk.start);
+    }
+    let keptBytes = 0;
+    for (const store of stores) keptBytes += store.byteLength;
+    return { bytes, keptBytes, chunks };
+  };
+  function* slices(count: number, length: number, readBytes: number) {
+    for (let i = 0; i < count; i++) {
+      yield { buffer: Buffer.allocUnsafeSlow(readBytes), start: 100, end: 100 + length };
+    }
+  }
+  const tokens = kept(slices(10_000, 25, 65_536));
+  t.equal(tokens.bytes, 250_000);
+  t.ok(tokens.keptBytes < 262_144, `tokens: ${tokens.keptBytes} bytes are kept`);
+  t.ok(tokens.chunks < 70, `in ${tokens.chunks} pieces`);
+  const frames = kept(slices(16, 16_384, 65_536));
+  t.ok(frames.keptBytes <= 2 * frames.bytes + 65_536, `frames of other reads: ${frames.keptBytes} are kept`);
+  const read = Buffer.allocUnsafeSlow(65_536);
+  const whole = kept([0, 1, 2, 3].map((i) => ({ buffer: read, start: i * 16_384, end: (i + 1) * 16_384 })));
+  t.equal(whole.keptBytes, 65_536, 'frames of one read stay in it');
+});
+
+t.test('closed streams: how a stream ended is known while it matters', async (t) => {
+  const closed = new ClosedStreams();
+  t.equal(closed.find(1), 'forgotten');
+  closed.add(1, true);
+  for (let id = 3; id < 3 + 2 * 1_000; id += 2) closed.add(id, false);
+  t.equal(closed.find(1), 'reset-by-us', 'calls that end do not displace it');
+  t.equal(closed.find(2_001), 'ended');
+  t.equal(closed.find(3), 'forgotten');
+  closed.add(1, false);
+  t.equal(closed.find(1), 'ended', 'the peer has reset it too');
+  for (let id = 5_001; id < 5_001 + 2 * 1_024; id += 2) closed.add(id, true);
+  t.equal(closed.find(5_001), 'reset-by-us', 'all streams of a connection may be reset at once');
+});
+
+t.test('the flood guard: what only makes work is used up, work that is done earns it back', async (t) => {
+  let nowMs = 0;
+  const guard = new FloodGuard(() => nowMs, 100);
+  const spent = (spend: () => boolean) => {
+    let count = 0;
+    while (count < 100_000 && spend()) count++;
+    return count;
+  };
+  const control = () => guard.controlFrame();
+  t.equal(spent(control), 2_000, 'a new peer may send some');
+  nowMs += 1_000;
+  t.equal(spent(control), 100, 'and some more each second');
+  nowMs += 3_600_000;
+  t.equal(spent(control), 10_000, 'but a quiet hour does not save up without end');
+  for (let i = 0; i < 51; i++) guard.progress();
+  t.equal(spent(control), 203, 'calls and data earn four each; one was owed');
+  for (let i = 0; i < 100_000; i++) {
+    guard.progress();
+    if (!guard.controlFrame() || !guard.controlFrame()) return t.fail('a peaceful peer was refused');
+  }
+
+  const reset = () => guard.reset();
+  const many = new FloodGuard(() => 0, 1_024);
+  for (let stream = 0; stream < 1_024; stream++) t.ok(many.reset(), 'all streams may be reset at once');
+  const first = spent(reset);
+  t.ok(first < 1_000, `but not for ever: ${first}`);
+  for (let i = 0; i < 31; i++) guard.streamFinished();
+  t.equal(spent(reset), 30, 'a finished call earns one');
+  nowMs += 500;
+  t.equal(spent(reset), 100);
+  return undefined;
+});
+
+t.test('the writer: a slow socket gets exactly the bytes that were written', async (t) => {
+  for (const seed of [1, 2, 3]) {
+    const random = seededRandom(seed);
+    const [near, far] = await socketPair(t);
+    const writer = new FrameWriter(near);
+    near.on('drain', () => {
+      writer.blocked = false;
+    });
+    const received: Buffer[] = [];
+    let receivedBytes = 0;
+    far.on('data', (chunk: Buffer) => {
+      received.push(chunk);
+      receivedBytes += chunk.length;
+      if (random() < 0.5) {
+        far.pause();
+        setTimeout(() => far.resume(), random() * 10);
+      }
+    });
+    const sent: Buffer[] = [];
+    let sentBytes = 0;
+    let wasBlocked = 0;
+    // Another connection's writer shares the spare slabs.
+    const [otherNear, otherFar] = await socketPair(t);
+    const other = new FrameWriter(otherNear);
+    const otherReceived: Buffer[] = [];
+    otherFar.on('data', (chunk: Buffer) => otherReceived.push(chunk));
+    const otherSent: Buffer[] = [];
+    for (let event = 0; sentBytes < 12_000_000; event++) {
+      beginBatch();
+      for (let frames = Math.floor(random() * 40); frames >= 0; frames--) {
+        const kind = random();
+        const length = Math.floor(kind < 0.6 ? random() * 200 : kind < 0.9 ? random() * 16_384 : 70_000);
+        const payload = Buffer.alloc(length, Math.floor(random() * 256));
+        const type = random() < 0.7 ? FrameType.DATA : FrameType.HEADERS;
+        writer.frame(type, 0, 1, payload, 0, length);
+        sent.push(frameOf(type, 0, 1, payload));
+        sentBytes += 9 + length;
+      }
+      other.uint32Frame(FrameType.WINDOW_UPDATE, event, event);
+      const eventBytes = Buffer.alloc(4);
+      eventBytes.writeUInt32BE(event);
+      otherSent.push(frameOf(FrameType.WINDOW_UPDATE, 0, event, eventBytes));
+      endBatch();
+      if (writer.pendingBytes > 0) t.fail('a batch ends with everything handed over');
+      if (writer.blocked) wasBlocked++;
+      if (writer.blocked && random() < 0.5) await new Promise((resolve) => near.once('drain', resolve));
+      else if (random() < 0.2) await new Promise((resolve) => setImmediate(resolve));
+    }
+    near.end();
+    otherNear.end();
+    await Promise.all(
+      [near, otherNear].map((socket) => new Promise((resolve) => socket.on('close', resolve))),
+    );
+    t.ok(wasBlocked > 0, `the socket was full ${wasBlocked} times`);
+    t.equal(receivedBytes, sentBytes);
+    t.ok(Buffer.concat(received).equals(Buffer.concat(sent)), `seed ${seed}: the same bytes`);
+    t.ok(Buffer.concat(otherReceived).equals(Buffer.concat(otherSent)), 'and on the other connection');
+  }
+});
