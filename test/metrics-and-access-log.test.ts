@@ -172,8 +172,9 @@ t.test('the access log: off, then on after a reload, and never with content', as
     await run({ input: 's3cret-input' }, '/other.Service/Method?key=s3cret'),
     grpc.status.UNIMPLEMENTED,
   );
-  const written = await waitUntil('five lines are written', () => lines().length >= 5 && lines());
-  t.equal(written.length, 5, 'two of each call that went through both listeners, one of the other');
+  t.equal(await run({ input: '' }, `/${'long'.repeat(300)}`), grpc.status.UNIMPLEMENTED);
+  const written = await waitUntil('six lines are written', () => lines().length >= 6 && lines());
+  t.equal(written.length, 6, 'two of each call that went through both listeners, one of the others');
   const [atInbound, atOutbound] = written as [Record<string, unknown>, Record<string, unknown>];
   const common = { level: 'info', name: 'research-agent', method: 'agent.AgentService/ProcessTask' };
   t.match(atInbound, {
@@ -201,5 +202,6 @@ t.test('the access log: off, then on after a reload, and never with content', as
     method: 'other.Service/Method',
     attempts: 0,
   });
+  t.equal(written[5]!['method'], 'long'.repeat(64), 'cut at 256 characters');
   t.notMatch(sidecar.logs(), /s3cret/);
 });
