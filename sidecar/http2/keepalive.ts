@@ -75,8 +75,10 @@ export class Keepalive extends Timer {
       this.pingsWithoutData = 0;
     }
     if (!connection.peer.pingsWelcome && this.pingsWithoutData >= POLITE_PINGS) {
-      if (nowMs - this.askedAtMs < POLITE_INTERVAL_MS) {
-        wheel.arm(this, this.askedAtMs + POLITE_INTERVAL_MS);
+      const nextAtMs = this.askedAtMs + POLITE_INTERVAL_MS;
+      if (nowMs < nextAtMs) {
+        // Looks again before that: data that moves in the meantime allows PINGs again.
+        wheel.arm(this, Math.min(nextAtMs, nowMs + options.timeMs));
         return;
       }
     }
