@@ -1,0 +1,82 @@
+// Holds the documents to what they say: samples load, files they point to exist.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import t from 'tap';
+import { parseAllDocuments } from 'yaml';
+
+const root = join(import.meta.dirname, '..');
+const documents = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'bench/README.md',
+  ...markdownUnder('docs'),
+];
+
+function markdownUnder(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.md'))
+    .map((path) => join(folder, path));
+}
+
+/** The fenced blocks of one language. */
+function blocks(markdown: string, language: string): string[] {
+  return [...markdown.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map(
+    (match) => match[1]!,
+  );
+}
+
+t.test('every YAML sample parses, and configurations pass outrigger check', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-docs-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  let checked = 0;
+  for (const path of documents) {
+    for (const sample of blocks(readFileSync(join(root, path), 'utf8'), 'yaml')) {
+      const errors = parseAllDocuments(sample).flatMap((document) => document.errors.map(String));
+      t.same(errors, [], `${path}: ${sample.slice(0, 40)}`);
+      if (!sample.startsWith('# outrigger.yaml')) continue;
+      const file = join(folder, 'outrigger.yaml');
+      writeFileSync(file, sample);
+      const check = spawnSync(process.execPath, [join(root, 'sidecar/main.ts'), 'check', '--config', file], {
+        encoding: 'utf8',
+      });
+      t.equal(check.status, 0, `outrigger check accepts the sample of ${path}: ${check.stderr}`);
+      checked++;
+    }
+  }
+  t.ok(checked > 0, 'at least one configuration was checked');
+});
+
+t.test('every link to a file of the repository leads to one, and every anchor to a heading', async (t) => {
+  for (const path of documents) {
+    const markdown = readFileSync(join(root, path), 'utf8');
+    for (const [, target = ''] of markdown.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [file = '', anchor] = target.split('#');
+      const full = file === '' ? join(root, path) : join(root, dirname(path), file);
+      t.ok(existsSync(full), `${path} → ${target}`);
+      if (anchor !== undefined)
+        t.ok(anchorsOf(readFileSync(full, 'utf8')).includes(anchor), `${path} → ${target}`);
+    }
+  }
+});
+
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.*)$/gm)].map((match) =>
+    match[1]!
+      .toLowerCase()
+      .replaceAll(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+t.test('the life of a call names files that exist', async (t) => {
+  const markdown = readFileSync(join(root, 'docs/life-of-a-call.md'), 'utf8');
+  const named = new Set(
+    [...markdown.matchAll(/\b([a-z0-9]+(?:\/[a-z0-9-]+)+\.ts)\b/g)].map((match) => match[1]!),
+  );
+  t.ok(named.size > 15);
+  for (const path of named) t.ok(existsSync(join(root, 'sidecar', path)), path);
+});
