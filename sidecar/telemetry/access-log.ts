@@ -54,6 +54,6 @@ export class AccessLog {
 /** `package.Service/Method`, as metrics have it. A query, which plain HTTP requests may carry, is content. */
 function methodOf(path: string): string {
   const query = path.indexOf('?');
-  const end = query < 0 ? path.length : query;
-  return path.slice(path.startsWith('/') ? 1 : 0, Math.min(end, MAX_METHOD_CHARS));
+  const method = path.slice(path.startsWith('/') ? 1 : 0, query < 0 ? undefined : query);
+  return method.slice(0, MAX_METHOD_CHARS);
 }

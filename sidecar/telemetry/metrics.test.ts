@@ -1,11 +1,11 @@
 // The text that Prometheus gets: read back strictly, against known numbers, random histories and real calls.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import fc from 'fast-check';
 import t from 'tap';
 import { parseExposition } from '../../test/support/exposition.ts';
+import { waitUntil } from '../../test/support/wait-until.ts';
 import { Status } from '../grpc/status.ts';
 import { CallStats, ListenerStats } from './call-stats.ts';
 import { createRegistry, type MeasuredEndpoint, type MetricsSource } from './metrics.ts';
@@ -138,7 +138,7 @@ t.test('numbers come out under the names and labels they were promised', async (
 
 t.test('the process tells of itself', async (t) => {
   // Node knows how busy the event loop is once it has waited.
-  await sleep(2);
+  await waitUntil('the event loop has waited', () => performance.eventLoopUtilization().idle > 0);
   const { value, types } = await scrape(source());
   t.equal(types.get('process_cpu_seconds_total'), 'counter');
   t.ok(value('process_cpu_seconds_total')! > 0);
