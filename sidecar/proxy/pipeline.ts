@@ -125,25 +125,30 @@ export class Pipeline implements CallDriver {
     cluster.activeCalls++;
     call.cluster = cluster;
     call.limitTime(call.settings.timeoutMs || timeoutMs);
-    this.attempt(call, undefined);
+    this.firstAttempt(call);
   }
 
-  /** Picks an endpoint and starts an attempt there. */
-  private attempt(call: Call, avoid: Endpoint | undefined): void {
-    const { key, context } = this;
-    const nowMs = context.clock();
+  /** Picks an endpoint for the call's first attempt. */
+  private firstAttempt(call: Call): void {
+    const nowMs = this.context.clock();
     // What the header can say at least is no time to do anything in.
     if (call.timeLeftMs(nowMs) <= SHORTEST_TIMEOUT_MS) {
       call.onTimeout(nowMs);
       return;
     }
+    const endpoint = this.pick(call, undefined, nowMs);
+    if (endpoint === undefined) call.answer(noEndpoint(call));
+    else this.attempt(call, endpoint, nowMs);
+  }
+
+  private pick(call: Call, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
+    const { key } = this;
     key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
     key.avoid = avoid;
-    const endpoint = call.cluster!.pick(key, nowMs);
-    if (endpoint === undefined) {
-      call.answer(noEndpoint(call));
-      return;
-    }
+    return call.cluster!.pick(key, nowMs);
+  }
+
+  private attempt(call: Call, endpoint: Endpoint, nowMs: number): void {
     call.attempts++;
     call.attempt = new Attempt(call, endpoint, call.attempts, nowMs);
     call.attempt.start();
@@ -151,20 +156,22 @@ export class Pipeline implements CallDriver {
 
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void {
     const cluster = call.cluster!;
+    const nowMs = this.context.clock();
     const retry = mayRetryTransparently({
       unprocessed: failure.unprocessed && !isOverflow(failure),
       responseStarted: call.responseStarted,
       requestWhole: call.replayable,
       attempts: call.attempts,
       endpoints: cluster.endpoints.length,
-      timeLeftMs: call.timeLeftMs(this.context.clock()),
+      timeLeftMs: call.timeLeftMs(nowMs),
     });
-    if (!retry) {
+    const endpoint = retry ? this.pick(call, attempt.endpoint, nowMs) : undefined;
+    if (endpoint === undefined) {
       call.answer(replyToFailure(attempt, failure));
       return;
     }
     cluster.count(cluster.retries, 'transparent');
-    this.attempt(call, attempt.endpoint);
+    this.attempt(call, endpoint, nowMs);
   }
 }
 
