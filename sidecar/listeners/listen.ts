@@ -1,5 +1,5 @@
 /** Binds a server to an address of the configuration. */
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { formatHostPort, parseAddress } from '../cluster/address.ts';
 
@@ -56,8 +56,9 @@ function listenOnce(
   });
 }
 
-/** Nobody accepts on the socket any more. */
-function isAbandoned(path: string): Promise<boolean> {
+/** It is a socket, and nobody accepts on it any more. Another kind of file is somebody's, and stays. */
+async function isAbandoned(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once('connect', () => {

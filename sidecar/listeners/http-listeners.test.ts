@@ -1,0 +1,365 @@
+// Admin, metrics and health over real sockets: what they answer, and whom they refuse.
+import { spawnSync } from 'node:child_process';
+import { existsSync, lstatSync, writeFileSync } from 'node:fs';
+import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { Counter, Registry } from 'prom-client';
+import t, { type Test } from 'tap';
+import { EventLog } from '../telemetry/events.ts';
+import { type AdminSource, startAdmin } from './admin.ts';
+import { startHealth } from './health.ts';
+import { type HttpServer, startHttpServer } from './http-server.ts';
+import { ListenError } from './listen.ts';
+import { startMetrics } from './metrics.ts';
+
+interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+interface Ask {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+/** One request on a connection of its own. */
+function ask(
+  address: string,
+  path: string,
+  { method = 'GET', headers = {}, body }: Ask = {},
+): Promise<Answer> {
+  const target = address.startsWith('unix:')
+    ? { socketPath: address.slice('unix:'.length) }
+    : { host: '127.0.0.1', port: Number(address.split(':').at(-1)) };
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ ...target, path, method, headers, agent: false }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+      response.on('end', () =>
+        resolve({ status: response.statusCode!, headers: response.headers, body: text }),
+      );
+      response.on('error', reject);
+    });
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+/** Sends bytes as they are and gives what comes back until the other side closes. */
+function sendRaw(address: string, bytes: string): Promise<string> {
+  return new Promise((resolve) => {
+    let answer = '';
+    const socket = connect(Number(address.split(':').at(-1)), '127.0.0.1', () => socket.write(bytes));
+    socket.setEncoding('latin1').on('data', (chunk: string) => (answer += chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => resolve(answer));
+  });
+}
+
+const LOCAL = '127.0.0.1:0';
+
+async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
+  const errors: unknown[] = [];
+  const done: string[] = [];
+  const events = new EventLog(() => Date.UTC(2026, 0, 2), { maxReaders: 2 });
+  const registry = new Registry();
+  new Counter({ name: 'outrigger_test_total', help: 'x', registers: [registry] }).inc(3);
+  const source: AdminSource = {
+    clusters: () => ({ writing: { endpoints: [{ address: '10.0.0.7:50051', state: 'ready' }] } }),
+    config: () => ({ name: 'agent' }),
+    stats: () => ({ calls: 1 }),
+    notReadyBecause: () => undefined,
+    metrics: registry,
+    events,
+    drain: () => void done.push('drain'),
+    reload: async () => {
+      done.push('reload');
+      return [];
+    },
+    ...changes,
+  };
+  const server = await startAdmin(LOCAL, source, (error) => errors.push(error));
+  t.teardown(() => server.close());
+  return { server, address: server.address, events, done, errors };
+}
+
+t.test('admin answers JSON', async (t) => {
+  const { address } = await startTestAdmin(t);
+  const expected: [string, unknown][] = [
+    ['/clusters', { writing: { endpoints: [{ address: '10.0.0.7:50051', state: 'ready' }] } }],
+    ['/config', { name: 'agent' }],
+    ['/stats', { calls: 1 }],
+    ['/stats?pretty', { calls: 1 }],
+    ['/ready', { ok: true }],
+  ];
+  for (const [path, value] of expected) {
+    const { status, headers, body } = await ask(address, path);
+    t.equal(status, 200, path);
+    t.match(headers, {
+      'content-type': 'application/json; charset=utf-8',
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+    });
+    t.strictSame(JSON.parse(body), value);
+  }
+  t.match(await ask(address, '/metrics'), { status: 200, body: /^outrigger_test_total 3$/m });
+  t.match(await ask(address, '/stats', { method: 'HEAD' }), { status: 200, body: '' });
+});
+
+t.test('admin says why it is not ready', async (t) => {
+  const { address } = await startTestAdmin(t, { notReadyBecause: () => 'draining' });
+  const { status, body } = await ask(address, '/ready');
+  t.equal(status, 503);
+  t.strictSame(JSON.parse(body), { ok: false, reason: 'draining' });
+});
+
+t.test('what is not there is not repeated', async (t) => {
+  const { address } = await startTestAdmin(t);
+  for (const path of ['/nowhere', '/<script>alert(1)</script>', '//x', '/..%2fetc/passwd', '/clusters/']) {
+    const { status, body } = await ask(address, path);
+    t.equal(status, 404, path);
+    t.notMatch(body, /script|passwd|nowhere/);
+  }
+  t.match(await ask(address, '/stats', { method: 'POST' }), { status: 405, headers: { allow: 'GET' } });
+  t.match(await ask(address, '/drain'), { status: 405, headers: { allow: 'POST' } });
+  t.match(await ask(address, '/stats', { method: 'OPTIONS' }), { status: 405 });
+});
+
+t.test('drain and reload', async (t) => {
+  const { address, done } = await startTestAdmin(t);
+  t.match(await ask(address, '/reload', { method: 'POST' }), { status: 200, body: /"reloaded": true/ });
+  t.match(await ask(address, '/drain', { method: 'POST', body: 'ignored' }), { status: 202 });
+  t.strictSame(done, ['reload', 'drain']);
+
+  const problem = { path: 'inbound.app', message: 'is missing' };
+  const wrong = await startTestAdmin(t, { reload: async () => [problem] });
+  const { status, body } = await ask(wrong.address, '/reload', { method: 'POST' });
+  t.equal(status, 422);
+  t.strictSame(JSON.parse(body), { reloaded: false, problems: [problem] });
+});
+
+t.test('other sites and other names are refused', async (t) => {
+  const { address, done } = await startTestAdmin(t);
+  const port = address.split(':').at(-1);
+  const refused = (headers: Record<string, string>, method = 'POST') => ({ headers, method });
+  const requests = [
+    refused({ host: 'evil.example' }),
+    refused({ host: 'evil.example' }, 'GET'),
+    refused({ host: `localhost.evil.example:${port}` }, 'GET'),
+    refused({ host: '127.0.0.1.evil.example' }, 'GET'),
+    refused({ host: '10.0.0.1' }, 'GET'),
+    refused({ host: '[::2]' }, 'GET'),
+    refused({ origin: 'https://evil.example' }),
+    refused({ origin: 'null' }),
+    refused({ origin: `http://localhost:${port}` }),
+    refused({ origin: `https://127.0.0.1:${port}` }),
+    refused({ 'sec-fetch-site': 'cross-site' }),
+    refused({ 'sec-fetch-site': 'same-site' }),
+  ];
+  for (const request of requests) {
+    const answer = await ask(address, request.method === 'GET' ? '/clusters' : '/drain', request);
+    t.equal(answer.status, 403, JSON.stringify(request));
+    t.notMatch(answer.body, 'evil');
+  }
+  t.match(await sendRaw(address, 'GET /clusters HTTP/1.0\r\n\r\n'), /^HTTP\/1\.1 403 /, 'no Host at all');
+  t.strictSame(done, []);
+
+  for (const host of [
+    'localhost',
+    `localhost:${port}`,
+    `127.0.0.1:${port}`,
+    '127.0.0.2',
+    `[::1]:${port}`,
+    'LOCALHOST',
+  ]) {
+    t.equal((await ask(address, '/clusters', { headers: { host } })).status, 200, host);
+  }
+  const own = {
+    host: `localhost:${port}`,
+    origin: `http://localhost:${port}`,
+    'sec-fetch-site': 'same-origin',
+  };
+  t.equal((await ask(address, '/drain', { method: 'POST', headers: own })).status, 202, 'its own page');
+});
+
+t.test('the page brings its own script and lets no other in', async (t) => {
+  const { address } = await startTestAdmin(t);
+  const page = await ask(address, '/');
+  t.match(page, { status: 200, headers: { 'content-type': /^text\/html/ } });
+  const policy = String(page.headers['content-security-policy']);
+  t.match(policy, /default-src 'none'/);
+  t.match(policy, /frame-ancestors 'none'/);
+  t.notMatch(policy, /unsafe|\*/);
+  t.notMatch(page.body, /<script>|\son\w+=|style=/, 'nothing inline, which the policy would stop');
+  const files = [...page.body.matchAll(/(?:src|href)="(\/[^"]+)"/g)].map(([, path]) => path!);
+  t.ok(files.includes('/dashboard.js') && files.includes('/dashboard.css'));
+  for (const path of files) t.equal((await ask(address, path)).status, 200, path);
+  t.notMatch((await ask(address, '/dashboard.js')).body, /innerHTML|document\.write|eval\(/);
+});
+
+/** A reader of events on a socket, which can also stop to read. */
+function readEvents(t: Test, address: string, headers = '') {
+  const socket: Socket = connect(Number(address.split(':').at(-1)), '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  let text = '';
+  socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  socket.on('error', () => {});
+  socket.write(`GET /events HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`);
+  const until = async (pattern: RegExp) => {
+    while (!pattern.test(text)) await new Promise((resolve) => socket.once('data', resolve));
+    return text;
+  };
+  return { socket, until, ids: () => [...text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id)) };
+}
+
+t.test('events come as they happen, after those that were', async (t) => {
+  const { address, events } = await startTestAdmin(t);
+  events.record('reload', 'first');
+  events.record('circuit', 'writing is open\n\ndata: forged', { cluster: 'writing', state: 'open' });
+  const reader = readEvents(t, address);
+  const before = await reader.until(/id: 2\ndata: .*\n\n/);
+  t.match(before, /^HTTP\/1\.1 200 /);
+  t.match(before, /content-type: text\/event-stream/i);
+  events.record('drain', 'third');
+  const text = await reader.until(/id: 3\n/);
+  t.strictSame(reader.ids(), [1, 2, 3]);
+  const [data] = /\{.*\}/.exec(text.slice(text.indexOf('id: 2')))!;
+  t.strictSame(JSON.parse(data), {
+    id: 2,
+    at: '2026-01-02T00:00:00.000Z',
+    type: 'circuit',
+    message: 'writing is open\n\ndata: forged',
+    details: { cluster: 'writing', state: 'open' },
+  });
+  const again = readEvents(t, address, 'Last-Event-ID: 2\r\n');
+  await again.until(/id: 3\n/);
+  t.strictSame(again.ids(), [3], 'a browser that comes back gets what it has missed');
+
+  t.match(await ask(address, '/events'), { status: 503, body: /too many readers/ });
+  reader.socket.destroy();
+  again.socket.destroy();
+  while (events.readerCount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.match(await ask(address, '/events', { method: 'HEAD' }), { status: 200 });
+  t.equal(events.readerCount, 0);
+});
+
+t.test('a reader that does not read is dropped, and the others go on', async (t) => {
+  const { address, events } = await startTestAdmin(t);
+  const slow = readEvents(t, address);
+  await slow.until(/retry: /);
+  slow.socket.pause();
+  const good = readEvents(t, address);
+  await good.until(/retry: /);
+  t.equal(events.readerCount, 2);
+  const message = 'x'.repeat(500);
+  let last = 0;
+  // Until the buffers of the kernel are full too.
+  for (; events.readerCount === 2 && last < 200_000; last++) {
+    events.record('reload', message);
+    if (last % 50 === 0) await good.until(new RegExp(`id: ${last + 1}\n`));
+  }
+  t.equal(events.readerCount, 1);
+  await good.until(new RegExp(`id: ${last}\n`));
+  t.equal(events.recent().length, 256, 'the ring is bounded');
+});
+
+t.test('bad requests cost their own connection only', async (t) => {
+  const { address } = await startTestAdmin(t);
+  const host = 'Host: localhost\r\n';
+  t.match(await sendRaw(address, 'nonsense\r\n\r\n'), /^HTTP\/1\.1 400 Bad Request\r\n/);
+  t.match(await sendRaw(address, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), /^HTTP\/1\.1 400 /);
+  const long = `GET / HTTP/1.1\r\n${host}X: ${'x'.repeat(20_000)}\r\n\r\n`;
+  t.match(await sendRaw(address, long), /^HTTP\/1\.1 431 /);
+  const smuggled = `GET / HTTP/1.1\r\n${host}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n`;
+  t.match(await sendRaw(address, smuggled), /^HTTP\/1\.1 400 /);
+  const body = `POST /reload HTTP/1.1\r\n${host}Content-Length: 1000000\r\n\r\n${'x'.repeat(1_000_000)}`;
+  await sendRaw(address, body);
+  t.equal((await ask(address, '/stats')).status, 200);
+});
+
+t.test('a defect becomes 500 without its text', async (t) => {
+  const failure = new Error('secret detail');
+  const fail = () => {
+    throw failure;
+  };
+  const { address, errors } = await startTestAdmin(t, { clusters: fail, reload: async () => fail() });
+  t.match(await ask(address, '/clusters'), { status: 500, body: /internal error/ });
+  const { status, body } = await ask(address, '/reload', { method: 'POST' });
+  t.equal(status, 500);
+  t.notMatch(body, 'secret');
+  t.strictSame(errors, [failure, failure]);
+  t.equal((await ask(address, '/stats')).status, 200);
+});
+
+t.test('health answers the probes', async (t) => {
+  let notReady: string | undefined;
+  let notLive: string | undefined;
+  const source = { notLiveBecause: () => notLive, notReadyBecause: () => notReady };
+  const server = await startHealth(LOCAL, source, (error) => t.fail(String(error)));
+  t.teardown(() => server.close());
+  const { address } = server;
+  const host = { headers: { host: '10.1.2.3:15021' } };
+  t.match(
+    await ask(address, '/healthz/live', host),
+    { status: 200 },
+    'a kubelet comes by the address of the pod',
+  );
+  t.match(await ask(address, '/healthz/ready', host), { status: 200, body: /"ok": true/ });
+  notReady = 'the app at 127.0.0.1:50051 does not answer';
+  t.match(await ask(address, '/healthz/ready'), { status: 503, body: /does not answer/ });
+  t.match(await ask(address, '/healthz/live'), { status: 200 });
+  notLive = 'stuck';
+  t.match(await ask(address, '/healthz/live'), { status: 503 });
+  t.match(await ask(address, '/healthz'), { status: 404 });
+});
+
+t.test('metrics answers Prometheus', async (t) => {
+  const registry = new Registry();
+  new Counter({ name: 'outrigger_test_total', help: 'x', registers: [registry] }).inc(2);
+  const server = await startMetrics(LOCAL, registry, (error) => t.fail(String(error)));
+  t.teardown(() => server.close());
+  const { status, headers, body } = await ask(server.address, '/metrics');
+  t.equal(status, 200);
+  t.equal(headers['content-type'], registry.contentType);
+  t.match(body, /^# TYPE outrigger_test_total counter\noutrigger_test_total 2$/m);
+  t.match(await ask(server.address, '/'), { status: 404 });
+});
+
+t.test('listening', async (t) => {
+  const start = (listen: string): Promise<HttpServer> => {
+    return startHttpServer({ setting: 'admin.listen', listen, routes: [], onError: () => {} });
+  };
+  const first = await start(LOCAL);
+  t.match(first.address, /^127\.0\.0\.1:[1-9]\d*$/, 'port 0 becomes a real one');
+  await t.rejects(start(first.address), {
+    name: 'ListenError',
+    code: 'EADDRINUSE',
+    message: `admin.listen: can not listen on ${first.address}: it is in use; stop what listens there, or choose another port`,
+  });
+  await t.rejects(start('192.0.2.1:0'), { code: 'EADDRNOTAVAIL' });
+  const idle = connect(Number(first.address.split(':').at(-1)), '127.0.0.1');
+  await new Promise((resolve) => idle.once('connect', resolve));
+  await first.close();
+  t.pass('an open connection does not hold up the end');
+
+  const directory = t.testdir({});
+  const path = `${directory}/admin.sock`;
+  const unix = await start(`unix:${path}`);
+  t.match(await ask(unix.address, '/'), { status: 404 });
+  await t.rejects(start(`unix:${path}`), { code: 'EADDRINUSE' });
+  await unix.close();
+  await t.rejects(start(`unix:${directory}/nowhere/x.sock`), ListenError);
+
+  // What a process that was killed leaves behind: a socket nobody accepts on.
+  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+  spawnSync(process.execPath, ['-e', script]);
+  t.ok(lstatSync(path).isSocket());
+  const replaced = await start(`unix:${path}`);
+  t.match(await ask(replaced.address, '/'), { status: 404 });
+  await replaced.close();
+  writeFileSync(`${directory}/file`, '');
+  await t.rejects(start(`unix:${directory}/file`), { code: 'EADDRINUSE' });
+  t.ok(existsSync(`${directory}/file`), 'a file that is no socket is not removed');
+});
