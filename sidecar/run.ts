@@ -9,6 +9,7 @@ import { startMetrics } from './listeners/metrics.ts';
 import { LoggingObserver } from './run/observer.ts';
 import { clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
+import { outriggerVersion } from './run/version.ts';
 import { Sidecar } from './sidecar.ts';
 import { AccessLog } from './telemetry/access-log.ts';
 import { EventLog } from './telemetry/events.ts';
@@ -63,7 +64,7 @@ class RunningSidecar {
     this.logCalls(config);
     await sidecar.start();
     const metrics = createRegistry({
-      version: config.version,
+      version: outriggerVersion(),
       tasks: inbound.tasks,
       ready: () => sidecar.notReadyBecause === undefined,
       listeners: [inbound.stats, outbound.stats],

@@ -1,6 +1,6 @@
 // The command line as a user meets it: real processes, their output and their exit codes.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import * as yaml from 'yaml';
@@ -133,7 +133,8 @@ t.test('the launcher', async (t) => {
     };
     t.match(start(), { exitCode: 69, stderr: /needs Node 24.*npm install/s });
 
-    for (const part of ['main.ts', 'commands', 'config', 'cluster', 'grpc']) {
+    for (const part of readdirSync(`${root}sidecar`)) {
+      if (part === 'bin.mjs') continue;
       cpSync(`${root}sidecar/${part}`, `${directory}/sidecar/${part}`, { recursive: true });
     }
     cpSync(`${root}package.json`, `${directory}/package.json`);

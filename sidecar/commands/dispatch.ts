@@ -1,6 +1,6 @@
 /** The table of commands, and the way to them. */
-import { readFileSync } from 'node:fs';
 import { nearest } from '../config/problems.ts';
+import { outriggerVersion } from '../run/version.ts';
 import { type Command, complain, EXIT, print } from './command.ts';
 
 const COMMANDS: readonly Command[] = [
@@ -48,13 +48,13 @@ export async function dispatch(args: readonly string[]): Promise<number | undefi
     return EXIT.OK;
   }
   if (first === '--version' || first === '-v') {
-    print(version());
+    print(outriggerVersion());
     return EXIT.OK;
   }
   const command = COMMANDS.find(({ name }) => name === first);
   if (command === undefined) return unknownCommand(first);
   if (command.load === undefined) {
-    complain(`outrigger ${command.name}: not available in this version (${version()})`);
+    complain(`outrigger ${command.name}: not available in this version (${outriggerVersion()})`);
     return EXIT.UNAVAILABLE;
   }
   try {
@@ -86,9 +86,4 @@ ${lines.join('\n')}
 Every setting of the file is a flag (--inbound.app 127.0.0.1:50051) and an environment variable
 (OUTRIGGER_INBOUND_APP); flags override variables, and variables override the file.
 "outrigger run --help" lists the settings.`;
-}
-
-function version(): string {
-  const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(file) as { version: string }).version;
 }

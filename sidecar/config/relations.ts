@@ -56,6 +56,7 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   const say = (key: Path, message: string, remedy: string) =>
     findings.push(finding([...path, ...key], message, remedy));
   const { endpoints, dns, retry, outlier_detection: outlier } = cluster;
+  if (name === 'app') say([], "has the name of the inbound side's own cluster", 'choose another name');
   if (endpoints === undefined && dns === undefined) {
     say([], 'has no endpoints', 'give it endpoints: [host:port, …] or dns: name:port');
   }

@@ -9,6 +9,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { deadlineAtMs, deadlineOwner, timeLeftMs } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
+import { type CallStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, statusOfFailure } from './attempt.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
@@ -226,17 +227,22 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    if (this.info.grpc && head.status !== 200) {
-      // Not a gRPC answer: a proxy or a server in trouble (PROTOCOL-HTTP2, "HTTP status to gRPC status").
-      const status = statusFromHttp(head.status);
-      attempt.cancel(status);
-      this.settle(attempt, status);
-      const message = `${attempt.endpoint.address} answered HTTP ${head.status} and no gRPC status`;
-      this.answer({ reason: 'upstream_protocol', status, message });
+    if (this.info.grpc && !responseInfo(list, head).grpc) {
+      this.notGrpc(attempt, list, head);
       return;
     }
     this.commit();
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
+  }
+
+  /** The answer of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
+  private notGrpc(attempt: Attempt, list: HeaderList, head: MessageHead): void {
+    const status = statusFromHttp(head.status);
+    attempt.cancel(status);
+    this.settle(attempt, status);
+    const { contentType = 'no content-type' } = responseInfo(list, head);
+    const message = `${attempt.endpoint.address} answered HTTP ${head.status} (${contentType}), not gRPC`;
+    this.answer({ reason: 'upstream_protocol', status, message });
   }
 
   private commit(): void {
@@ -270,10 +276,10 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       this.complete(attempt, Status.OK);
       return;
     }
-    const { status } = responseInfo(list, head);
+    const { status, grpc } = responseInfo(list, head);
     if (status === -1) {
-      if (head.kind === 'response' && head.status !== 200) this.onResponseHead(attempt, list, head);
-      else this.cut(attempt);
+      if (grpc) this.cut(attempt);
+      else this.notGrpc(attempt, list, head);
       return;
     }
     this.responseStarted = true;
@@ -339,18 +345,27 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     if (isFailure(status)) stats.totalErrors++;
     if (cluster !== undefined) {
       cluster.activeCalls--;
-      // Paths that nobody implements are counted together: they are the caller's invention.
-      const path = status === Status.UNIMPLEMENTED ? '' : this.head.path;
+      if (status === Status.OK && this.attempts > 1) cluster.count(cluster.retries, 'success');
       const calls = context.listener === 'inbound' ? stats.calls : cluster.calls;
-      const methodStats = path !== '' && info.statsFrom === calls ? info.methodStats! : calls.of(path);
-      if (path !== '') {
-        info.methodStats = methodStats;
-        info.statsFrom = calls;
-      }
-      methodStats.record(status, (context.clock() - this.startedAtMs) / 1000);
+      this.countDuration(status, calls);
     }
     this.taskObserver?.onEnd(status);
     context.observer?.onCallEnd(this);
+  }
+
+  private countDuration(status: StatusCode, calls: CallStats): void {
+    const seconds = (this.context.clock() - this.startedAtMs) / 1000;
+    const { info } = this;
+    if (status === Status.UNIMPLEMENTED) {
+      // Paths that nobody implements are counted together: they are the caller's invention.
+      calls.of(OTHER_METHOD).record(status, seconds);
+      return;
+    }
+    if (info.statsFrom !== calls || info.methodStats === undefined) {
+      info.methodStats = calls.of(this.head.path);
+      info.statsFrom = calls;
+    }
+    info.methodStats.record(status, seconds);
   }
 
   /** For logs. */

@@ -170,7 +170,7 @@ export class Pipeline implements CallDriver {
       call.answer(replyToFailure(attempt, failure));
       return;
     }
-    cluster.count(cluster.retries, 'transparent');
+    cluster.count(cluster.retries, 'retried');
     this.attempt(call, endpoint, nowMs);
   }
 }

@@ -1,21 +1,28 @@
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
+import { isGrpcContentType } from './request-info.ts';
 
 /** What a proxy reads from a response head or from trailers. Derived once for each header list. */
 export class ResponseInfo {
   /** -1 when there is no `grpc-status`. */
   readonly status: StatusCode | -1;
+  readonly contentType: string | undefined;
+  /** Whether what follows can be gRPC. Servers that leave the content-type out are taken at their word. */
+  readonly grpc: boolean;
 
-  constructor(list: HeaderList) {
+  constructor(list: HeaderList, head: MessageHead) {
     const value = list.get('grpc-status');
     this.status = value === undefined ? -1 : parseStatus(value);
+    this.contentType = head.kind === 'response' ? list.get('content-type') : undefined;
+    const typed = this.contentType === undefined || isGrpcContentType(this.contentType);
+    this.grpc = typed && (head.kind !== 'response' || head.status === 200);
   }
 }
 
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {
   if (head.derived instanceof ResponseInfo) return head.derived;
-  const info = new ResponseInfo(list);
+  const info = new ResponseInfo(list, head);
   head.derived = info;
   return info;
 }
