@@ -68,7 +68,7 @@ const goaway = (lastStreamId: number): Buffer =>
 const clusterOf = (plane: DataPlane): Cluster => plane.sidecar.outbound.clusters.clusters.get('upstream')!;
 const endpointOf = (plane: DataPlane, address: string): Endpoint =>
   clusterOf(plane).endpoints.find((endpoint) => endpoint.address === address)!;
-const retriesOf = (plane: DataPlane): number => clusterOf(plane).retries.get('transparent') ?? 0;
+const retriesOf = (plane: DataPlane): number => clusterOf(plane).retries.get('retried') ?? 0;
 
 /** Round robin over these, so that of as many calls one begins at each. */
 const startRoundRobin = (

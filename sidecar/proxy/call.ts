@@ -335,7 +335,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   private finish(status: StatusCode): void {
     this.done = true;
     this.status = status;
-    const { context, cluster, info } = this;
+    const { context, cluster } = this;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
