@@ -276,7 +276,7 @@ t.test('nobody at the address is 503, too slow an agent is 504', async (t) => {
     },
   });
   const addresses = { RESEARCH_AGENT_ADDR: '127.0.0.1:1', CODE_AGENT_ADDR: slow.server.address };
-  const { url } = await gateway(t, addresses, { GATEWAY_TIMEOUT: '300ms' });
+  const { url } = await gateway(t, addresses, { GATEWAY_TIMEOUT: '1s' });
   const gone = await post(url, { input: 'x' });
   t.equal(gone.status, 503);
   t.equal(gone.headers.get('retry-after'), '1');

@@ -183,7 +183,7 @@ t.test('it stops when npm has gone', async (t) => {
   t.equal(processes.length, 7);
   shell.kill('SIGKILL');
   await until(() => !processes.some(isAlive));
-  t.match(readFileSync(output, 'utf8'), /Stopping\.\s*$/, 'in order');
+  t.match(readFileSync(output, 'utf8'), /Stopping\./, 'in order');
 });
 
 t.test('killing the starter takes its processes with it', async (t) => {
