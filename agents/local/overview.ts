@@ -11,7 +11,7 @@ export function overview({ agents, gateway, model }: LocalSystem): string {
     const { outbound, admin, metrics, health } = gateway.sidecar;
     rows.push(
       ["gateway's sidecar", `127.0.0.1:${outbound} (gRPC)   admin http://127.0.0.1:${admin}/`],
-      ['', `metrics http://127.0.0.1:${metrics}/metrics   health http://127.0.0.1:${health}/healthz/ready`],
+      ['', `metrics http://127.0.0.1:${metrics}/metrics   health http://127.0.0.1:${health}/healthz/live`],
     );
   }
   for (const { name, port, sidecar } of agents) {
