@@ -7,7 +7,8 @@
  * It must not tell secrets either: header values, metadata and keys are taken out whoever logs them,
  * and of an error only its type, code, message and stack are written.
  */
-import { type DestinationStream, destination, type Logger, pino } from 'pino';
+import { type DestinationStream, type Logger, pino } from 'pino';
+import { stdoutWriter } from './line-writer.ts';
 
 export type { Logger } from 'pino';
 
@@ -21,12 +22,6 @@ export interface LogOptions {
   /** Called with the length of a line that was dropped because nobody reads. */
   readonly onDrop?: (bytes: number) => void;
 }
-
-const STDOUT = 1;
-/** Lines that wait for the reader; more are dropped. */
-const MAX_BUFFER_BYTES = 1_048_576;
-/** At the end of the process a reader that does not read is given a tenth of a second as often as this. */
-const MAX_FINAL_ATTEMPTS = 10;
 
 /** Names of fields that can hold secrets, in lower case without `_` and `-`. */
 const SECRET_FIELDS = new Set([
@@ -57,7 +52,7 @@ export function createLogger(options: LogOptions): Logger {
         log: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
       },
     },
-    options.stream ?? openStdout(options.onDrop),
+    options.stream ?? stdoutWriter(options.onDrop ?? (() => {})),
   );
   // Fields of a child skip the formatters. Children of children inherit this.
   const { child } = logger;
@@ -65,29 +60,6 @@ export function createLogger(options: LogOptions): Logger {
     return child.call(this, withoutSecrets(fields, 0) as Record<string, unknown>, childOptions);
   } as Logger['child'];
   return logger;
-}
-
-function openStdout(onDrop: LogOptions['onDrop']): DestinationStream {
-  let failedInARow = 0;
-  const stream = destination({
-    dest: STDOUT,
-    sync: false,
-    maxLength: MAX_BUFFER_BYTES,
-    // Asked when the pipe is full. Background writes go on trying; the last flush must end.
-    retryEAGAIN: () => ++failedInARow <= MAX_FINAL_ATTEMPTS || !exiting,
-  });
-  let exiting = false;
-  process.once('exit', () => {
-    exiting = true;
-    failedInARow = 0;
-  });
-  stream.on('write', () => {
-    failedInARow = 0;
-  });
-  stream.on('drop', (line: string) => onDrop?.(line.length));
-  // The reader has closed the pipe: there is nobody to tell, and it is no reason to stop.
-  stream.on('error', () => {});
-  return stream;
 }
 
 /** A copy without what may be secret; the same object when there is nothing to take out. */
