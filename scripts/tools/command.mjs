@@ -61,12 +61,14 @@ export function run(program, args, { limitMs, env = {}, cwd = root }) {
   });
 }
 
-/** The first lines that speak of an error, or else the last lines. */
+/** The lines that a program marks as errors, or those that speak of one, or else the last lines. */
 function gist(output) {
   const lines = output
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => !/^(npm error|npm warn)?$/.test(line));
-  const errors = lines.filter((line) => /error|fail|cannot|unable|missing/i.test(line));
-  return (errors.length > 0 ? errors.slice(0, 5) : lines.slice(-5)).join(' | ').slice(0, 800);
+  const marked = lines.filter((line) => /^(npm error|E:|error\b|fatal\b)/i.test(line));
+  const speaking = lines.filter((line) => /error|fail|cannot|unable|missing/i.test(line));
+  const chosen = [marked, speaking].find((some) => some.length > 0)?.slice(0, 4) ?? lines.slice(-4);
+  return chosen.join(' | ').slice(0, 500);
 }

@@ -8,6 +8,9 @@ const forTests = { nghttpd: 'nghttp2-server', h2load: 'nghttp2-client' };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;
 
+/** What may also appear without this install: somebody's own apt-get, say. */
+export const debianPrograms = [...Object.keys(forTests), ...Object.keys(forBench)];
+
 export async function installDebian(record, wants) {
   const programs = { ...forTests, ...(wants.bench ? forBench : {}) };
   const python = which('python3') === undefined ? ['python3', 'python3-venv'] : [];

@@ -3,7 +3,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { goModule, root, toolsDir } from './paths.mjs';
+import { debianPrograms } from './debian.mjs';
+import { goModule, root, toolsDir, which } from './paths.mjs';
 
 const foundFile = join(toolsDir, 'found.json');
 const missingFile = join(toolsDir, 'missing.json');
@@ -53,6 +54,8 @@ export function recordIsCurrent(wants) {
   if (stamp.recipe !== recipe()) return false;
   if ((wants.tests && !stamp.tests) || (wants.bench && !stamp.bench)) return false;
   if (!Object.values(found).every((path) => existsSync(path))) return false;
+  // Somebody has installed it by hand in the meantime.
+  if (debianPrograms.some((name) => name in missing && which(name) !== undefined)) return false;
   return Object.keys(missing).length === 0 || Date.now() - stamp.missingSinceMs < retryMs;
 }
 
