@@ -53,27 +53,31 @@ export class LineWriter {
   /** Writes as much as is taken; false when some is left. */
   #writeSome(): boolean {
     while (!this.#broken) {
-      if (this.#chunk === undefined) {
-        if (this.#lines.length === 0) return true;
-        this.#chunk = Buffer.from(this.#lines.join(''));
-        this.#written = 0;
-        this.#lines = [];
-        this.#linesLength = 0;
-      }
+      if (this.#chunk === undefined) this.#gather();
+      const chunk = this.#chunk;
+      if (chunk === undefined) return true;
       try {
-        this.#written += writeSync(this.#fd, this.#chunk, this.#written);
-        if (this.#written === this.#chunk.length) this.#chunk = undefined;
+        this.#written += writeSync(this.#fd, chunk, this.#written);
+        if (this.#written === chunk.length) this.#chunk = undefined;
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === 'EAGAIN') return false;
         // The reader has closed the pipe: there is nobody to tell, and no reason to stop.
         this.#broken = code === 'EPIPE' || code === 'EBADF';
         // Any other error, a full disk for one, may pass.
-        this.#onDrop(this.#chunk.length - this.#written);
+        this.#onDrop(chunk.length - this.#written);
         this.#chunk = undefined;
       }
     }
     return true;
+  }
+
+  #gather(): void {
+    if (this.#lines.length === 0) return;
+    this.#chunk = Buffer.from(this.#lines.join(''));
+    this.#written = 0;
+    this.#lines = [];
+    this.#linesLength = 0;
   }
 
   #finish(): void {
