@@ -1,5 +1,7 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { Cluster } from './cluster.ts';
+import { PoolState } from './connection-pool.ts';
+import type { Endpoint } from './endpoint.ts';
 import { HealthProbe, type ProbeResult } from './health-probe.ts';
 
 export type AppState = ProbeResult | 'unknown';
@@ -21,7 +23,13 @@ export class AppHealth extends Timer {
   private readonly listeners = new Set<(healthy: boolean) => void>();
   private options: { readonly intervalMs: number; readonly timeoutMs: number };
   private probe: HealthProbe | undefined = undefined;
+  /** The one before; an app that is stopped gets no more of them until it says something. */
+  private lastProbe: HealthProbe | undefined = undefined;
+  private started = false;
   private stopped = false;
+  /** The endpoint that the newest state is about. */
+  private endpoint: Endpoint | undefined = undefined;
+  private connected = false;
   state: AppState = 'unknown';
 
   constructor(
@@ -35,6 +43,7 @@ export class AppHealth extends Timer {
     this.wheel = wheel;
     this.clock = clock;
     this.options = options;
+    cluster.onPoolState = (endpoint) => this.onPoolState(endpoint);
   }
 
   get healthy(): boolean {
@@ -42,11 +51,14 @@ export class AppHealth extends Timer {
   }
 
   start(): void {
+    this.started = true;
     this.look();
   }
 
+  /** New options; the app may also be another one now, which is looked at at once. */
   update(options: { intervalMs: number; timeoutMs: number }): void {
     this.options = options;
+    if (this.started && this.cluster.endpoints[0] !== this.endpoint) this.lookNow();
   }
 
   stop(): void {
@@ -67,17 +79,25 @@ export class AppHealth extends Timer {
   }
 
   private look(): void {
-    const endpoint = this.cluster.endpoints[0];
     if (this.stopped) return;
-    if (endpoint === undefined) {
+    this.wheel.cancel(this);
+    this.probe?.cancel();
+    this.probe = undefined;
+    const endpoint = this.cluster.endpoints[0];
+    const silent = endpoint === this.endpoint && this.lastProbe?.stillSilent === true;
+    this.endpoint = endpoint;
+    if (endpoint === undefined || silent) {
       this.found('unreachable');
       return;
     }
+    this.connected = endpoint.pool.state === PoolState.ready;
     endpoint.pool.warm();
-    this.probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, (result) =>
+    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, (result) =>
       this.found(result),
     );
-    this.probe.start(this.clock());
+    this.probe = probe;
+    this.lastProbe = probe;
+    probe.start(this.clock());
   }
 
   private found(state: ProbeResult): void {
@@ -94,7 +114,17 @@ export class AppHealth extends Timer {
   }
 
   /** The connection to the app went away or came: look now, not at the next interval. */
-  lookNow(): void {
-    if (this.probe === undefined) this.look();
+  private onPoolState(endpoint: Endpoint): void {
+    if (endpoint !== this.endpoint || !this.started) return;
+    const connected = endpoint.pool.state === PoolState.ready;
+    if (connected === this.connected) return;
+    this.connected = connected;
+    // A probe that is under way finds out by itself.
+    if (this.probe === undefined) this.lookNow();
+  }
+
+  /** On the next tick: the pool that tells of a change is still about it. */
+  private lookNow(): void {
+    this.wheel.arm(this, this.clock());
   }
 }

@@ -40,6 +40,8 @@ export class Cluster {
   private readonly byAddress = new Map<string, Endpoint>();
   private discovery: Discovery | undefined = undefined;
   private balancer: Balancer;
+  /** Told whenever the first connection to an endpoint came or the last one went. */
+  onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
 
   constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
@@ -98,6 +100,7 @@ export class Cluster {
         const before = endpoint.usable;
         endpoint.refreshUsable();
         if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
+        this.onPoolState?.(endpoint);
       },
       onConnectFailed: (message) => {
         // The address may have moved: a new look-up costs little now.

@@ -33,6 +33,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
   private pinged = false;
+  private pingedAtMs = 0;
   private done = false;
 
   constructor(
@@ -69,6 +70,12 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     connection.sendData(stream, request, 0, request.length, true);
   }
 
+  /** The endpoint was asked, and has not sent a byte since: there is no use in asking again yet. */
+  get stillSilent(): boolean {
+    const { connection } = this;
+    return this.pinged && !connection!.closed && connection!.lastReadAtMs < this.pingedAtMs;
+  }
+
   onNoConnection(): void {
     this.finish('unreachable');
   }
@@ -80,6 +87,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
       return;
     }
     this.pinged = true;
+    this.pingedAtMs = nowMs;
     connection.control.ping(() => this.finish('busy'));
     this.wheel.arm(this, nowMs + this.timeoutMs);
   }
@@ -124,6 +132,9 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     this.done = true;
     this.wheel.cancel(this);
     this.endpoint.pool.cancel(this);
-    if (this.stream !== undefined) this.stream.connection.reset(this.stream, ErrorCode.CANCEL);
+    const { stream } = this;
+    if (stream === undefined) return;
+    // An exchange that has ended needs no reset: servers count those.
+    if (!stream.remoteEnded || !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);
   }
 }

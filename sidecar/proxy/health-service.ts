@@ -75,7 +75,11 @@ export class HealthServices implements LocalServices {
       call.end(Status.OK, '');
       return;
     }
-    call.service = readHealthService(body, Math.min(5, body.length), body.length);
+    if (body.length < 5 || body[0] !== 0 || body.readUInt32BE(1) !== body.length - 5) {
+      call.end(Status.INVALID_ARGUMENT, 'send one grpc.health.v1.HealthCheckRequest, not compressed');
+      return;
+    }
+    call.service = readHealthService(body, 5, body.length);
     const status = this.statusOf(call.service);
     if (path === WATCH_PATH) {
       this.watch(call, status);

@@ -25,6 +25,8 @@ export interface Upstream {
   readonly address: string;
   readonly calls: readonly SeenCall[];
   readonly sessions: ReadonlySet<ServerHttp2Session>;
+  /** Ends it as a process does that is killed: its port refuses connections from then on. */
+  stop(): Promise<void>;
 }
 
 /** A message with gRPC's prefix. */
@@ -55,15 +57,17 @@ export function answerWith(stream: ServerHttp2Stream, message: Buffer | string):
 
 /**
  * Starts the server; it ends with the test. `onCall` is asked as soon as the head of a call is there; without one the
- * server answers with `name` when the request is complete.
+ * server answers with `name` when the request is complete. It has no health service unless `health` is set: then
+ * calls of it are calls as all others.
  */
 export async function startUpstream(
   t: Pick<Test, 'teardown'>,
   {
     name = 'upstream',
     port = 0,
+    health = false,
     onCall,
-  }: { name?: string; port?: number; onCall?: (call: SeenCall) => void } = {},
+  }: { name?: string; port?: number; health?: boolean; onCall?: (call: SeenCall) => void } = {},
 ): Promise<Upstream> {
   const calls: SeenCall[] = [];
   const sessions = new Set<ServerHttp2Session>();
@@ -74,6 +78,10 @@ export async function startUpstream(
     session.on('error', () => {});
   });
   server.on('stream', (stream, headers) => {
+    if (!health && headers[':path']?.startsWith('/grpc.health.v1.')) {
+      stream.respond({ ':status': 200, 'grpc-status': '12' }, { endStream: true });
+      return;
+    }
     const call: SeenCall = { headers, stream, body: Buffer.alloc(0), complete: false, closedWith: undefined };
     calls.push(call);
     stream.on('data', (chunk: Buffer) => {
@@ -90,10 +98,12 @@ export async function startUpstream(
     onCall?.(call);
   });
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
-  t.teardown(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
+  const stop = (): Promise<void> =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      for (const session of sessions) session.destroy();
+    });
+  t.teardown(stop);
   const bound = (server.address() as AddressInfo).port;
-  return { port: bound, address: `127.0.0.1:${bound}`, calls, sessions };
+  return { port: bound, address: `127.0.0.1:${bound}`, calls, sessions, stop };
 }

@@ -1,0 +1,315 @@
+// What the sidecar says of its agent's health: asked, watched, and as the agent dies, hangs and returns.
+import { join } from 'node:path';
+import * as grpc from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import t, { type Test } from 'tap';
+import { type DataPlane, startDataPlane } from './support/data-plane.ts';
+import { freePort } from './support/free-port.ts';
+import { grpcRequest, H2Peer } from './support/h2-peer.ts';
+import { startProcess, type TestProcess } from './support/process.ts';
+import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
+import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const proto = (name: string): grpc.GrpcObject =>
+  grpc.loadPackageDefinition(
+    loadSync(join(import.meta.dirname, '..', 'proto', name), {
+      keepCase: true,
+      enums: String,
+      defaults: true,
+    }),
+  );
+const { Health } = (proto('health.proto') as never as { grpc: { health: { v1: Services } } }).grpc.health.v1;
+const { AgentService } = (proto('agent_service.proto') as never as { agent: Services }).agent;
+type Services = Record<string, grpc.ServiceClientConstructor>;
+
+const checkPath = '/grpc.health.v1.Health/Check';
+const fast = { interval: '100ms', timeout: '150ms' };
+/** Only a change that is noticed by itself is noticed in time. */
+const rare = { interval: '1h', timeout: '150ms' };
+
+function clientOf(t: Test, service: grpc.ServiceClientConstructor, plane: DataPlane): grpc.Client {
+  const options = { 'grpc.use_local_subchannel_pool': 1 };
+  const client = new service(`127.0.0.1:${plane.inboundPort}`, grpc.credentials.createInsecure(), options);
+  t.teardown(() => client.close());
+  return client;
+}
+
+type Unary<Response> = (
+  request: object,
+  callback: (error: grpc.ServiceError | null, response: Response) => void,
+) => grpc.ClientUnaryCall;
+
+/** The response, or the name of the status. */
+function ask<Response>(client: grpc.Client, method: string, request: object): Promise<Response | string> {
+  const call = (client as never as Record<string, Unary<Response>>)[method]!.bind(client);
+  return new Promise((resolve) =>
+    call(request, (error, response) => resolve(error === null ? response : grpc.status[error.code])),
+  );
+}
+
+const check = async (client: grpc.Client, service = ''): Promise<string> => {
+  const answer = await ask<{ status: string }>(client, 'Check', { service });
+  return typeof answer === 'string' ? answer : answer.status;
+};
+
+interface Watch {
+  readonly seen: string[];
+  readonly stream: grpc.ClientReadableStream<{ status: string }>;
+  ended: grpc.StatusObject | undefined;
+}
+
+function watch(client: grpc.Client, service = ''): Watch {
+  const method = (client as never as { Watch(request: object): Watch['stream'] }).Watch.bind(client);
+  const started: Watch = { seen: [], stream: method({ service }), ended: undefined };
+  started.stream.on('data', ({ status }) => started.seen.push(status));
+  started.stream.on('error', () => {});
+  started.stream.on('status', (status) => {
+    started.ended = status;
+  });
+  return started;
+}
+
+const stateIs = (plane: DataPlane, state: string): Promise<boolean> =>
+  waitUntil(`the app was ${state}`, () => plane.sidecar.inbound.appHealth.state === state);
+
+t.test('Check answers for the agent, by every name it has', async (t) => {
+  const app = await startRawServer(t);
+  const plane = await startDataPlane(t, {
+    name: 'research-agent',
+    inbound: { app: app.address, health: fast },
+  });
+  await stateIs(plane, 'no_health_service');
+  t.equal(
+    plane.sidecar.notReadyBecause,
+    undefined,
+    'an agent without a health service of its own is healthy',
+  );
+  const client = clientOf(t, Health!, plane);
+  for (const service of ['', 'agent.AgentService', 'research-agent'])
+    t.equal(await check(client, service), 'SERVING', JSON.stringify(service));
+  t.equal(await check(client, 'agent.Other'), 'NOT_FOUND');
+  t.equal(await check(client, 'x'.repeat(5_000)), 'RESOURCE_EXHAUSTED', 'a request that is no name');
+  t.equal(plane.sidecar.inbound.stats.totalCalls, 0, 'none of these is counted as a call');
+});
+
+t.test('a health request that can not be read is INVALID_ARGUMENT', async (t) => {
+  const plane = await startDataPlane(t, {
+    inbound: { app: (await startRawServer(t)).address, health: fast },
+  });
+  const peer = (await H2Peer.connect(t, plane.inboundPort)).behave();
+  for (const [index, body] of [
+    [],
+    [0, 0, 0],
+    [1, 0, 0, 0, 0],
+    [0, 0, 0, 0, 9, 1],
+    [0, 0, 0, 0, 0, 0],
+  ].entries()) {
+    const id = index * 2 + 1;
+    await peer.headers(id, grpcRequest(checkPath));
+    await peer.data(id, Buffer.from(body), true);
+    await peer.until('it was answered', () => peer.ended.has(id));
+    t.equal(peer.field(id, 'grpc-status'), '3', JSON.stringify(body));
+  }
+});
+
+t.test('HealthCheck tells name, version, state and counts', async (t) => {
+  const app = await startUpstream(t, {
+    onCall: ({ stream, headers }) => {
+      if (headers[':path'] !== '/fails') answerWith(stream, 'ok');
+      else stream.respond({ ':status': 200, 'grpc-status': '13' }, { endStream: true });
+    },
+  });
+  const plane = await startDataPlane(t, {
+    name: 'research-agent',
+    version: '2.3.4',
+    inbound: { app: app.address, health: fast },
+  });
+  const client = clientOf(t, AgentService!, plane);
+  const calls = new RawClient(t, plane.inboundPort);
+  const health = () =>
+    ask<{ healthy: boolean; checks: Record<string, string> }>(client, 'HealthCheck', { service: '' });
+  await waitUntil('the app was healthy', () => plane.sidecar.inbound.appHealth.healthy);
+  t.match(await health(), {
+    healthy: true,
+    agent_name: 'research-agent',
+    version: '2.3.4',
+    checks: { total_requests: '0', total_errors: '0', error_rate: '0.0000', draining: 'false' },
+  });
+  for (const path of ['/works', '/fails', '/works', '/works']) await calls.unary(Buffer.alloc(0), { path });
+  t.match(await health(), {
+    healthy: true,
+    checks: { total_requests: '4', total_errors: '1', error_rate: '0.2500' },
+  });
+  await app.stop();
+  await waitUntil('it was not', () => !plane.sidecar.inbound.appHealth.healthy);
+  t.match(await health(), { healthy: false, checks: { app: 'unreachable' } });
+});
+
+t.test('Watch tells of each change as it happens', async (t) => {
+  const port = await freePort();
+  const first = await startUpstream(t, { port });
+  const plane = await startDataPlane(t, { inbound: { app: first.address, health: rare } });
+  await waitUntil('the app was healthy', () => plane.sidecar.inbound.appHealth.healthy);
+  const client = clientOf(t, Health!, plane);
+  const watched = watch(client, 'agent.AgentService');
+  const unknown = watch(client, 'agent.Other');
+  const sees = (...states: string[]): Promise<boolean> =>
+    waitUntil(`${states} were seen`, () => watched.seen.join() === states.join());
+  await sees('SERVING');
+  await first.stop();
+  await sees('SERVING', 'NOT_SERVING');
+  t.equal(await check(client), 'NOT_SERVING');
+  t.match(plane.sidecar.notReadyBecause, `the app at ${first.address} is unreachable`);
+  await startUpstream(t, { port });
+  await sees('SERVING', 'NOT_SERVING', 'SERVING');
+  t.equal(plane.sidecar.notReadyBecause, undefined);
+  plane.sidecar.inbound.health.drain();
+  await sees('SERVING', 'NOT_SERVING', 'SERVING', 'NOT_SERVING');
+  t.strictSame(unknown.seen, ['SERVICE_UNKNOWN'], 'a service that may come is waited for');
+  t.equal(unknown.ended, undefined);
+  watched.stream.cancel();
+  unknown.stream.cancel();
+});
+
+t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
+  const plane = await startDataPlane(t, { inbound: { app: (await startUpstream(t)).address } });
+  const client = clientOf(t, Health!, plane);
+  const watchers = Array.from({ length: 256 }, () => watch(client));
+  await waitUntil('all watch', () => watchers.every(({ seen }) => seen.length > 0));
+  const refused = watch(client);
+  await waitUntil('it was refused', () => refused.ended !== undefined);
+  t.equal(refused.ended!.code, grpc.status.RESOURCE_EXHAUSTED);
+  watchers[0]!.stream.cancel();
+  const welcome = await waitUntil('there was room', async () => {
+    const next = watch(client);
+    await waitUntil('an answer', () => next.seen.length > 0 || next.ended !== undefined);
+    return next.ended === undefined && next;
+  });
+  for (const { stream } of [...watchers, welcome]) stream.cancel();
+});
+
+t.test("the agent's own health service is believed", async (t) => {
+  let answer = (call: SeenCall): void => answerWith(call.stream, Buffer.from([8, 1]));
+  const app = await startUpstream(t, { health: true, onCall: (call) => answer(call) });
+  const plane = await startDataPlane(t, { inbound: { app: app.address, health: fast } });
+  await stateIs(plane, 'serving');
+  const status = (code: number) => (call: SeenCall) =>
+    call.stream.respond({ ':status': 200, 'grpc-status': `${code}` }, { endStream: true });
+  const states: [how: string, answer: (call: SeenCall) => void, state: string, ready: boolean][] = [
+    ['NOT_SERVING', (call) => answerWith(call.stream, Buffer.from([8, 2])), 'not_serving', false],
+    ['SERVING again', (call) => answerWith(call.stream, Buffer.from([8, 1])), 'serving', true],
+    ['an empty message: UNKNOWN', (call) => answerWith(call.stream, ''), 'not_serving', false],
+    ['UNIMPLEMENTED', status(12), 'no_health_service', true],
+    ['UNAVAILABLE', status(14), 'not_serving', false],
+    ['NOT_FOUND', status(5), 'no_health_service', true],
+    [
+      'a web page',
+      (call) => call.stream.respond({ ':status': 404 }, { endStream: true }),
+      'no_health_service',
+      true,
+    ],
+  ];
+  for (const [how, next, state, ready] of states) {
+    answer = next;
+    await stateIs(plane, state);
+    t.equal(plane.sidecar.notReadyBecause === undefined, ready, how);
+  }
+  await waitUntil('all probes ended', () =>
+    app.calls.slice(0, -1).every(({ closedWith }) => closedWith !== undefined),
+  );
+  t.ok(
+    app.calls.slice(0, -1).every(({ closedWith }) => closedWith === 0),
+    'in order, without a reset',
+  );
+  t.equal(app.sessions.size, 1, 'and one connection carried them');
+});
+
+t.test('an agent whose workers are all busy is as healthy as before', async (t) => {
+  let busy = false;
+  const app = await startUpstream(t, {
+    health: true,
+    onCall: ({ stream }) => {
+      if (!busy) answerWith(stream, Buffer.from([8, 1]));
+    },
+  });
+  const plane = await startDataPlane(t, { inbound: { app: app.address, health: fast } });
+  await stateIs(plane, 'serving');
+  busy = true;
+  const client = new RawClient(t, plane.inboundPort);
+  const work = client.unary(Buffer.from('x'), { path: '/works' });
+  await stateIs(plane, 'busy');
+  t.equal(plane.sidecar.notReadyBecause, undefined);
+  const probes = app.calls.length;
+  await waitUntil('it was asked again', () => app.calls.length > probes + 1);
+  t.equal(plane.sidecar.inbound.appHealth.state, 'busy');
+  answerWith(app.calls.find(({ headers }) => headers[':path'] === '/works')!.stream, 'done');
+  t.equal((await work).code, grpc.status.OK, 'and the work it was busy with is not disturbed');
+  t.equal(app.sessions.size, 1);
+});
+
+async function startAgent(t: Test, port: number, ...more: string[]): Promise<TestProcess> {
+  const script = join(import.meta.dirname, 'support', 'agent-process.ts');
+  const agent = startProcess(t, process.execPath, [script, `${port}`, ...more]);
+  await waitUntil('the agent listened', () => agent.logs().includes('listening'));
+  return agent;
+}
+
+for (const kind of ['with', 'without'] as const) {
+  t.test(`an agent that hangs is not ready until it goes on: ${kind} a health service`, async (t) => {
+    const port = await freePort();
+    const agent = await startAgent(t, port, ...(kind === 'with' ? ['health'] : []));
+    const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: fast } });
+    const healthy = kind === 'with' ? 'serving' : 'no_health_service';
+    await stateIs(plane, healthy);
+    agent.kill('SIGSTOP');
+    await stateIs(plane, 'unreachable');
+    t.match(plane.sidecar.notReadyBecause, /unreachable/);
+    // Nothing piles up for it while it hangs.
+    const [connection] = plane.sidecar.inbound.app.endpoints[0]!.pool.connections;
+    const frames = connection!.writer.frames;
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    t.equal(connection!.writer.frames, frames);
+    agent.kill('SIGCONT');
+    await stateIs(plane, healthy);
+    t.equal(
+      plane.sidecar.inbound.app.endpoints[0]!.pool.connections[0],
+      connection,
+      'on the same connection',
+    );
+  });
+}
+
+t.test('an agent that is killed and started again is ready again soon, and gets calls', async (t) => {
+  const port = await freePort();
+  const agent = await startAgent(t, port);
+  const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: rare } });
+  await stateIs(plane, 'no_health_service');
+  const client = new RawClient(t, plane.inboundPort);
+  for (let round = 0; round < 2; round++) {
+    agent.kill('SIGKILL');
+    await stateIs(plane, 'unreachable');
+    const refused = await client.unary(Buffer.from('x'), { path: rawPaths.unary });
+    t.equal(refused.code, grpc.status.UNAVAILABLE);
+    const next = await startAgent(t, port);
+    await stateIs(plane, 'no_health_service');
+    const answered = await client.unary(Buffer.from('x'), { path: rawPaths.unary });
+    t.equal(answered.code, grpc.status.OK, 'the first call after it is ready');
+    if (round === 0) {
+      next.kill('SIGKILL');
+      await next.ended;
+    }
+  }
+});
+
+t.test('an agent that is not there yet is found when it comes, and when another is configured', async (t) => {
+  const port = await freePort();
+  const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: rare } });
+  await stateIs(plane, 'unreachable');
+  await startUpstream(t, { port });
+  await waitUntil('it was found', () => plane.sidecar.inbound.appHealth.healthy);
+  await plane.apply({ inbound: { app: `127.0.0.1:${await freePort()}`, health: rare } });
+  await stateIs(plane, 'unreachable');
+  await plane.apply({ inbound: { app: `127.0.0.1:${port}`, health: rare } });
+  await waitUntil('it was found again', () => plane.sidecar.inbound.appHealth.healthy);
+});
