@@ -6,6 +6,7 @@ import { maxMessageBytes } from '../protocol/definitions.ts';
 import { ApiError } from './api-error.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
 import { healthRoute } from './health-route.ts';
+import { isLoopback, otherSite } from './other-sites.ts';
 import { pageRoutes } from './page.ts';
 import { Registry } from './registry.ts';
 import type { GatewaySettings } from './settings.ts';
@@ -44,6 +45,12 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   app.removeContentTypeParser('text/plain');
   app.setErrorHandler(errorHandler);
   app.setNotFoundHandler(notFoundHandler);
+  if (isLoopback(settings.host)) {
+    app.addHook('onRequest', async ({ method, headers }) => {
+      const why = otherSite(method, headers, settings.names);
+      if (why !== undefined) throw new ApiError(403, 'PERMISSION_DENIED', why);
+    });
+  }
   app.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff');
     // Requests that came before the stop would otherwise keep their connections, and these the server.

@@ -427,6 +427,46 @@ t.test('stopping finishes running requests within the limit and ends the rest wi
   ]);
 });
 
+t.test('pages of other sites cannot use a gateway on this machine', async (t) => {
+  const { server } = await testAgent(t, {});
+  const { app } = await gateway(
+    t,
+    { RESEARCH_AGENT_ADDR: server.address },
+    { GATEWAY_HOSTS: 'Tasks.example, b' },
+  );
+  const ask = async (headers: Record<string, string>) => {
+    const answered = await app.inject({
+      method: 'POST',
+      url: '/api/v1/tasks',
+      headers,
+      payload: { input: 'x' },
+    });
+    return answered.statusCode;
+  };
+  for (const host of [
+    'localhost:8080',
+    '127.0.0.1',
+    '[::1]:8080',
+    'app.localhost',
+    'tasks.example:443',
+    'B',
+  ]) {
+    t.equal(await ask({ host }), 200, host);
+  }
+  for (const host of ['evil.example:8080', '127.0.0.1.evil.example', 'localhost.evil.example']) {
+    t.equal(await ask({ host }), 403, `a name that was made to point here: "${host}"`);
+  }
+  const host = 'localhost';
+  t.equal(await ask({ host, 'sec-fetch-site': 'same-origin' }), 200, "the gateway's own page");
+  t.equal(await ask({ host, 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors' }), 403);
+  const link = { host, 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' };
+  t.equal(await ask(link), 403, 'a form of another site');
+  t.equal((await app.inject({ url: '/', headers: link })).statusCode, 200, 'a link from elsewhere');
+  const open = await gateway(t, { RESEARCH_AGENT_ADDR: server.address }, { HOST: '0.0.0.0' });
+  const anywhere = await open.app.inject({ url: '/api/v1/health', headers: { host: 'gateway.example' } });
+  t.equal(anywhere.statusCode, 200, 'a gateway that is open to others has their names');
+});
+
 t.test('settings that cannot be used are named', async (t) => {
   t.throws(() => readGatewaySettings({ PORT: 'http' }), /PORT must be a whole number/);
   t.throws(() => readGatewaySettings({ CODE_AGENT_ADDR: 'nowhere' }), /CODE_AGENT_ADDR must be host:port/);

@@ -3,6 +3,8 @@ import { address, durationMs, type Environment, SettingError, wholeNumber } from
 export interface GatewaySettings {
   /** HOST */
   host: string;
+  /** GATEWAY_HOSTS, `name,…`: names, besides localhost, under which a gateway on a loopback address answers. */
+  names: readonly string[];
   /** PORT; 0 for any free one. */
   port: number;
   /** GATEWAY_TIMEOUT: the deadline of a task, streamed or not. */
@@ -25,6 +27,7 @@ const sidecar = '127.0.0.1:15001';
 export function readGatewaySettings(environment: Environment): GatewaySettings {
   return {
     host: environment['HOST'] || '127.0.0.1',
+    names: listOf(environment['GATEWAY_HOSTS'] ?? '').map((name) => name.toLowerCase()),
     port: wholeNumber(environment, 'PORT', 8080, [0, 65_535]),
     timeoutMs: durationMs(environment, 'GATEWAY_TIMEOUT', 60_000),
     drainTimeoutMs: durationMs(environment, 'GATEWAY_DRAIN_TIMEOUT', 25_000),
@@ -49,13 +52,17 @@ function readAgents(environment: Environment): Map<string, string> {
 }
 
 function readLinks(text: string): { name: string; url: string }[] {
+  return listOf(text).map((part) => {
+    const [name = '', url = ''] = part.split(/=(.*)/s).map((side) => side.trim());
+    if (!/^https?:\/\//.test(url))
+      throw new SettingError(`GATEWAY_LINKS must be name=http://…, not "${part}"`);
+    return { name, url };
+  });
+}
+
+function listOf(text: string): string[] {
   return text
     .split(',')
-    .filter((part) => part.trim() !== '')
-    .map((part) => {
-      const [name = '', url = ''] = part.split(/=(.*)/s).map((side) => side.trim());
-      if (!/^https?:\/\//.test(url))
-        throw new SettingError(`GATEWAY_LINKS must be name=http://…, not "${part}"`);
-      return { name, url };
-    });
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
 }
