@@ -5,9 +5,10 @@ import type { Config } from './config/config.ts';
 import type { ConnectionError } from './http2/errors.ts';
 import { Inbound } from './listeners/inbound.ts';
 import { Outbound } from './listeners/outbound.ts';
+import type { PolicyEvents } from './proxy/context.ts';
 
 /** What the sidecar tells of itself while it runs; for logs and `/events`. */
-export interface SidecarObserver extends ClusterListener {
+export interface SidecarObserver extends ClusterListener, PolicyEvents {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
 }

@@ -3,6 +3,8 @@ import { type Balancer, type BalancerKind, type CallKey, createBalancer } from '
 import { ConnectionPool, type PoolEnvironment, type PoolOptions } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
+import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
+import { OutlierWatch } from './outlier-watch.ts';
 
 /** What a cluster is told of its surroundings. */
 export interface ClusterListener {
@@ -10,6 +12,8 @@ export interface ClusterListener {
   onDiscoveryError(cluster: Cluster, error: Error): void;
   onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void;
   onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void;
+  /** An endpoint was ejected, came back on probation, or has proved itself again. */
+  onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
 
 export interface ClusterSettings {
@@ -23,6 +27,7 @@ export interface ClusterSettings {
     readonly maxPendingCalls: number;
     readonly maxConcurrentCalls: number;
   };
+  readonly outlierDetection: OutlierSettings;
   readonly retry: { readonly bufferBytes: number };
 }
 
@@ -43,6 +48,9 @@ export class Cluster {
   /** Told whenever the first connection to an endpoint came or the last one went. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
+  readonly outliers: OutlierWatch;
+  /** A slot for the layer above, for the policies that go by cluster. */
+  policies: unknown = undefined;
 
   constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
     this.name = settings.name;
@@ -50,6 +58,19 @@ export class Cluster {
     this.environment = environment;
     this.listener = listener;
     this.balancer = createBalancer(settings.balancer);
+    this.outliers = new OutlierWatch(
+      settings.outlierDetection,
+      environment.wheel,
+      environment.clock,
+      (event) => listener.onOutlier(this, event),
+    );
+  }
+
+  /** Endpoints that can be picked now. */
+  get usableCount(): number {
+    let count = 0;
+    for (const endpoint of this.endpoints) if (endpoint.usable) count++;
+    return count;
   }
 
   /** Endpoints come from here from now on; the old ones stay until the new source has spoken. */
@@ -66,6 +87,7 @@ export class Cluster {
   update(settings: ClusterSettings): void {
     const balancerChanged = settings.balancer !== this.settings.balancer;
     this.settings = settings;
+    this.outliers.update(settings.outlierDetection);
     for (const endpoint of this.endpoints) endpoint.pool.update(poolOptions(settings));
     if (!balancerChanged) return;
     this.balancer = createBalancer(settings.balancer);
@@ -94,7 +116,8 @@ export class Cluster {
   }
 
   private createEndpoint(address: string): Endpoint {
-    const endpoint = new Endpoint(address);
+    const endpoint = new Endpoint(address, this.outliers.detector.add(address));
+    endpoint.watched.onAdmitsChange = () => endpoint.refreshUsable();
     endpoint.pool = new ConnectionPool(address, poolOptions(this.settings), this.environment, {
       onStateChange: () => {
         const before = endpoint.usable;
@@ -113,6 +136,9 @@ export class Cluster {
 
   private retire(endpoint: Endpoint): void {
     endpoint.removed = true;
+    for (const event of this.outliers.detector.remove(endpoint.watched, this.environment.clock())) {
+      this.outliers.tell(event);
+    }
     endpoint.refreshUsable();
     if (endpoint.activeCalls === 0) endpoint.pool.close();
   }
@@ -123,11 +149,25 @@ export class Cluster {
       | Endpoint
       | undefined;
     if (picked !== undefined) return picked;
-    // All are in back-off. A call that fails at once helps nobody when the endpoint is back already.
+    return this.fallback(key, nowMs);
+  }
+
+  /**
+   * None can be picked: all are ejected, cooling down or in back-off. A call that may fail is better than one that
+   * surely does, so it goes to the one that is nearest to its return; one whose connection was just refused is left out.
+   */
+  private fallback(key: CallKey, nowMs: number): Endpoint | undefined {
+    let best: Endpoint | undefined;
+    let bestRank = Number.POSITIVE_INFINITY;
     for (const endpoint of this.endpoints) {
-      if (endpoint !== key.avoid && endpoint.pool.mayPanic(nowMs)) return endpoint;
+      if (endpoint === key.avoid || (endpoint.pool.state === 'backingOff' && !endpoint.pool.mayPanic(nowMs)))
+        continue;
+      const rank = fallbackRank(endpoint.watched, nowMs) + (endpoint.pool.state === 'backingOff' ? 10 : 0);
+      if (rank >= bestRank) continue;
+      best = endpoint;
+      bestRank = rank;
     }
-    return undefined;
+    return best;
   }
 
   count(counters: Map<string, number>, what: string): void {
@@ -136,6 +176,7 @@ export class Cluster {
 
   close(): void {
     this.discovery?.stop();
+    this.outliers.close();
     this.setEndpoints([]);
   }
 }

@@ -1,6 +1,7 @@
 import type { StatusCode } from '../grpc/status.ts';
 import type { BalancerEndpoint } from './balancer.ts';
 import { type ConnectionPool, PoolState } from './connection-pool.ts';
+import type { WatchedEndpoint } from './outlier-endpoint.ts';
 import { UNSEEN } from './peak-ewma.ts';
 
 /** One address of a cluster: its connections, its load, and what is known of its health. */
@@ -12,27 +13,37 @@ export class Endpoint implements BalancerEndpoint {
   rttMs = UNSEEN.rttMs;
   rttAtMs = UNSEEN.rttAtMs;
   rttProbedAtMs = UNSEEN.rttProbedAtMs;
-  /** Read by the balancer: the pool is not in back-off, and the endpoint is still part of the cluster. */
+  /** Read by the balancer: not ejected, not cooling down, not in connection back-off, still part of the cluster. */
   usable = true;
   /** Discovery no longer names it: it finishes what it has. */
   removed = false;
   /** Attempts that ended, by gRPC status. */
   readonly attemptsByStatus = new Float64Array(17);
+  /** Its sidecar has said that it runs a task once, however often it is sent. */
+  deduplicates = false;
   pool!: ConnectionPool;
+  /** Ejection, probation and cooldown: the outlier detector's view of this endpoint. */
+  readonly watched: WatchedEndpoint;
 
-  constructor(address: string) {
+  constructor(address: string, watched: WatchedEndpoint) {
     this.address = address;
+    this.watched = watched;
   }
 
   /** Call whenever something that `usable` depends on has changed. */
   refreshUsable(): void {
-    this.usable = !this.removed && this.pool.state !== PoolState.backingOff;
+    this.usable = !this.removed && this.pool.state !== PoolState.backingOff && this.watched.admits;
   }
 
   /** Why the endpoint is not usable, for `/clusters`. */
   get unusableBecause(): string | undefined {
     if (this.removed) return 'removed by discovery';
     if (this.pool.state === PoolState.backingOff) return `connecting failed: ${this.pool.lastFailure}`;
+    const { watched } = this;
+    if (watched.ejected) return `ejected (${watched.reason}): ${watched.detail}`;
+    if (watched.cooling) return 'cooling down: it answered RESOURCE_EXHAUSTED';
+    if (!watched.admits)
+      return `back from an ejection (${watched.reason}): its probes have not been answered yet`;
     return undefined;
   }
 

@@ -4,7 +4,8 @@ import { createCluster } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
-import type { ProxyContext } from '../proxy/context.ts';
+import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
+import type { PolicyEvents, ProxyContext } from '../proxy/context.ts';
 import { HealthServices } from '../proxy/health-service.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
@@ -30,17 +31,20 @@ export class Inbound {
   constructor(
     config: InboundSettings,
     environment: GrpcListenerEnvironment,
-    clusterListener: ClusterListener,
+    clusterListener: ClusterListener & PolicyEvents,
   ) {
     const { inbound } = config;
     const { wheel, clock } = environment;
     this.app = createCluster(appSettings(inbound), environment, clusterListener);
+    applyPolicies(this.app, NO_POLICIES, { ...environment, events: clusterListener });
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.health = new HealthServices(this.appHealth, this.stats, config);
     this.context = {
       listener: 'inbound',
       wheel,
       clock,
+      random: environment.random,
+      events: clusterListener,
       admission: new ConcurrencyLimit(inbound.maxConcurrentCalls),
       stats: this.stats,
       tasks: this.tasks,
@@ -88,6 +92,38 @@ export class Inbound {
   }
 }
 
+/** The app is alone: there is nothing to eject it for, no peer to compare it with, and nowhere else to try. */
+const NO_EJECTION = {
+  consecutiveFailures: 0,
+  intervalMs: 30_000,
+  baseEjectionTimeMs: 30_000,
+  maxEjectionTimeMs: 300_000,
+  maxEjectionPercent: 0,
+};
+
+const NO_POLICIES: PolicySettings = {
+  circuitBreaker: {
+    consecutiveFailures: 0,
+    failurePercent: 0,
+    minCalls: 20,
+    windowMs: 10_000,
+    recoveryTimeoutMs: 30_000,
+    halfOpenMax: 3,
+  },
+  retry: {
+    maxAttempts: 1,
+    on: [],
+    idempotentMethods: [],
+    perTryTimeoutMs: 0,
+    backoff: { baseMs: 25, maxMs: 250 },
+    budget: { percent: 0, minConcurrent: 0 },
+  },
+  hedge: { delayMs: 0, maxExtra: 0 },
+  firstChunkTimeoutMs: 0,
+  idleTimeoutMs: 0,
+  task: { statusIsVerdict: false },
+};
+
 function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   return {
     name: APP_CLUSTER,
@@ -102,6 +138,7 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
       maxConcurrentCalls: Number.POSITIVE_INFINITY,
     },
     retry: { bufferBytes: 65_536 },
+    outlierDetection: NO_EJECTION,
   };
 }
 

@@ -2,7 +2,8 @@ import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet } from '../cluster/cluster-set.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
-import type { ProxyContext } from '../proxy/context.ts';
+import { applyPolicies } from '../proxy/cluster-policies.ts';
+import type { PolicyEvents, ProxyContext } from '../proxy/context.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
@@ -19,7 +20,7 @@ export class Outbound {
   constructor(
     config: OutboundSettings,
     environment: GrpcListenerEnvironment,
-    clusterListener: ClusterListener,
+    clusterListener: ClusterListener & PolicyEvents,
   ) {
     const { outbound } = config;
     this.clusters = new ClusterSet(environment, clusterListener);
@@ -27,6 +28,8 @@ export class Outbound {
       listener: 'outbound',
       wheel: environment.wheel,
       clock: environment.clock,
+      random: environment.random,
+      events: clusterListener,
       // Each cluster has its own limit.
       admission: new ConcurrencyLimit(Number.POSITIVE_INFINITY),
       stats: this.stats,
@@ -51,6 +54,9 @@ export class Outbound {
   apply(config: OutboundSettings): void {
     const { outbound } = config;
     this.clusters.apply(outbound.clusters);
+    for (const [name, cluster] of this.clusters.clusters) {
+      applyPolicies(cluster, outbound.clusters.get(name)!, this.context);
+    }
     this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters);
     this.context.settings = { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes };
     this.listener.update(listenerOptions(outbound));

@@ -1,4 +1,5 @@
 import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
+import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
 
 /** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
@@ -33,6 +34,6 @@ export interface OutboundSettings {
   readonly outbound: {
     readonly limits: ListenerLimitSettings;
     readonly routes: readonly RouteRule[];
-    readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings>;
+    readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings & PolicySettings>;
   };
 }

@@ -1,5 +1,6 @@
 import type { ConnectionWaiter } from '../cluster/connection-pool.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
+import { WatchedAttempt } from '../cluster/outlier-detector.ts';
 import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -7,6 +8,11 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
+import { type AttemptEnd, type EndKind, Progress, type TaskFailure } from '../policy/attempt-end.ts';
+import type { DeadlineOwner } from '../policy/deadline.ts';
+import { VERDICTS, type Verdict } from '../policy/verdict.ts';
+import type { OutcomeScanner } from '../task/outcome-scanner.ts';
+import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
 
 /** No stream could be had: nothing of the call has been sent. */
 export interface NoConnection {
@@ -17,6 +23,18 @@ export interface NoConnection {
 }
 
 export type AttemptFailure = StreamFailure | NoConnection;
+
+/** The same in the policies' words. */
+export function endKindOf(failure: AttemptFailure): EndKind {
+  switch (failure.kind) {
+    case 'no-connection':
+      return failure.reason === 'pending_overflow' ? 'own_limit' : 'no_connection';
+    case 'connection':
+      return 'connection_lost';
+    default:
+      return failure.kind;
+  }
+}
 
 /** The gRPC status that a failed attempt stands for. */
 export function statusOfFailure(failure: AttemptFailure): StatusCode {
@@ -34,6 +52,8 @@ export interface AttemptOwner {
   /** The response ended with these fields: trailers, or a Trailers-Only response. */
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void;
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void;
+  /** One of the attempt's own clocks has struck. */
+  onAttemptClock(attempt: Attempt, clock: AttemptClockName): void;
   onRequestBytesSent(attempt: Attempt): void;
 }
 
@@ -47,7 +67,10 @@ export interface AttemptOwner {
  * What happens to a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id, no
  * connection at all) is said by `failure.unprocessed`, and decided in `pipeline.ts`.
  */
-export class Attempt implements StreamHandler, ConnectionWaiter {
+export class Attempt
+  extends WatchedAttempt
+  implements StreamHandler, ConnectionWaiter, AttemptEnd, ClockedAttempt
+{
   readonly endpoint: Endpoint;
   /** 1 for the first of a call. */
   readonly number: number;
@@ -55,17 +78,44 @@ export class Attempt implements StreamHandler, ConnectionWaiter {
   stream: Stream | undefined = undefined;
   /** Request bytes that are on their way. */
   sentBytes = 0;
-  /** Set when the first byte of the response message, or its end, came. */
-  answered = false;
   ended = false;
-  status: StatusCode | -1 = -1;
+  /** Holds a place in the retry budget. */
+  budgeted = false;
+  /** Its end has been judged. */
+  settled = false;
+  /** How it ended, for the policies (`policy/attempt-end.ts`): written by `settlement.ts`. */
+  kind: EndKind = 'cancelled';
+  status: StatusCode = Status.CANCELLED;
+  code = 0;
+  unprocessed = false;
+  streaming = true;
+  deadlineOwner: DeadlineOwner = 'none';
+  allowedMs = Number.POSITIVE_INFINITY;
+  elapsedMs = 0;
+  peerReason = '';
+  pushbackMs: number | undefined = undefined;
+  taskFailure: TaskFailure = 'none';
+  verdict: Verdict = VERDICTS.undecided;
+  /** When a stream's first verdict was given; 0 without one. */
+  firstMessageAtMs = 0;
+  clock: AttemptClock | undefined = undefined;
+  /** Reads the answer's TaskResponse.status, where it counts. */
+  scanner: OutcomeScanner | undefined = undefined;
   private readonly owner: AttemptOwner;
 
   constructor(owner: AttemptOwner, endpoint: Endpoint, number: number, startedAtMs: number) {
+    super(endpoint.watched);
     this.owner = owner;
     this.endpoint = endpoint;
     this.number = number;
     this.startedAtMs = startedAtMs;
+  }
+
+  /** How far it has come. */
+  get progress(): Progress {
+    if (this.answered) return Progress.MESSAGE;
+    if (this.stream !== undefined) return Progress.SENT;
+    return this.endpoint.pool.connectionCount > 0 ? Progress.QUEUED : Progress.CONNECTING;
   }
 
   start(): void {
@@ -96,20 +146,16 @@ export class Attempt implements StreamHandler, ConnectionWaiter {
   }
 
   /** Gives the attempt up: the endpoint hears RST_STREAM at once. */
-  cancel(status: StatusCode): void {
+  cancel(): void {
     if (this.ended) return;
     const { stream } = this;
     if (stream === undefined) this.endpoint.pool.cancel(this);
     else stream.connection.reset(stream, ErrorCode.CANCEL);
-    this.end(status);
+    this.ended = true;
   }
 
-  /** The attempt is over; said once. */
-  end(status: StatusCode): void {
-    if (this.ended) return;
-    this.ended = true;
-    this.status = status;
-    this.endpoint.attemptEnded(status);
+  onClock(clock: AttemptClockName): void {
+    if (!this.ended) this.owner.onAttemptClock(this, clock);
   }
 
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {

@@ -7,19 +7,31 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
+import type { EndKind } from '../policy/attempt-end.ts';
+import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
+import type { CircuitAdmission, CircuitTransition } from '../policy/circuit-state.ts';
 import { deadlineAtMs, deadlineOwner, timeLeftMs } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
 import { type CallStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
-import { type Attempt, type AttemptFailure, type AttemptOwner, statusOfFailure } from './attempt.ts';
+import {
+  type Attempt,
+  type AttemptFailure,
+  type AttemptOwner,
+  endKindOf,
+  statusOfFailure,
+} from './attempt.ts';
+import { AttemptClock, type AttemptClockName } from './attempt-clock.ts';
+import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { sendLocalReply } from './local-reply.ts';
-import { isFailure, observeAnswer, observeDeadline, observeEnd } from './observation.ts';
 import { type LocalReply, type Reason, reply } from './reasons.ts';
 import { RequestBuffer } from './request-buffer.ts';
 import { sendRequestHead } from './request-head.ts';
 import type { RequestInfo } from './request-info.ts';
-import { responseInfo } from './response-info.ts';
+import { type ResponseInfo, responseInfo } from './response-info.ts';
+import type { RetryWait } from './retrying.ts';
+import { settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
 
 /** What a call asks of the pipeline that it runs through. */
 export interface CallDriver {
@@ -27,7 +39,22 @@ export interface CallDriver {
   onFirstMessage(call: Call): void;
   /** An attempt failed before anything was sent downstream, or the call ended with it. */
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
+  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
+  retries(call: Call, attempt: Attempt): boolean;
 }
+
+/** Statuses that count as errors of the listener; what a caller did wrong does not. */
+function isError(status: StatusCode): boolean {
+  return (
+    status === Status.UNAVAILABLE ||
+    status === Status.INTERNAL ||
+    status === Status.UNKNOWN ||
+    status === Status.DATA_LOSS ||
+    status === Status.DEADLINE_EXCEEDED
+  );
+}
+
+const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
 
 /**
  * One downstream RPC, from its first HEADERS to its last frame. It is the handler of the downstream stream and the
@@ -52,6 +79,20 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   task: TaskKey | undefined = undefined;
   attempt: Attempt | undefined = undefined;
   attempts = 0;
+  /** Of the attempts, those that followed one which was provably never processed. */
+  transparentRetries = 0;
+  /** Back-offs since the last pushback. */
+  backoffStep = 0;
+  /** An earlier attempt may have been processed. */
+  unknownBefore = false;
+  severalEndpointsFailed = false;
+  /** This hop has done what can be done: those above are told not to try again. */
+  retriesEnded = false;
+  retryWait: RetryWait | undefined = undefined;
+  breaker: CircuitBreaker | undefined = undefined;
+  circuitAdmission: CircuitAdmission = 0;
+  /** The circuit has had its first verdict. */
+  circuitSettled = false;
   deadlineMs = 0;
   configuredTimeoutMs = 0;
   awaitingMessage = false;
@@ -66,6 +107,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   private requestEnded = false;
   private requestTrailers: HeaderList | undefined = undefined;
   private creditedBytes = 0;
+  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
+  private heldHead: HeaderList | undefined = undefined;
   private readonly requestFraming: MessageFraming | undefined;
   private readonly responseFraming: MessageFraming | undefined;
   private readonly taskObserver: TaskObserver | undefined;
@@ -119,9 +162,25 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       return;
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
-    attempt?.cancel(Status.DEADLINE_EXCEEDED);
-    if (attempt !== undefined && !attempt.answered) observeDeadline(attempt, nowMs, owner === 'caller');
+    this.giveUp('deadline', Status.DEADLINE_EXCEEDED);
     this.answer(reply('deadline', ranOut + where));
+  }
+
+  /** Ends the attempt that runs, if any, and says why. */
+  private giveUp(kind: EndKind, status: StatusCode): void {
+    const { attempt } = this;
+    if (attempt === undefined || attempt.ended) return;
+    attempt.cancel();
+    settleAttempt(this, attempt, kind, status, 0, undefined);
+  }
+
+  tellCircuit(transition: CircuitTransition | undefined): void {
+    if (transition !== undefined) this.context.events.onCircuit(this.cluster!, this.head.path, transition);
+  }
+
+  clockOf(attempt: Attempt): AttemptClock {
+    attempt.clock ??= new AttemptClock(attempt, this.context.wheel);
+    return attempt.clock;
   }
 
   /** Time the call has left; Infinity without a deadline. */
@@ -199,7 +258,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       this.context.wheel.cancel(this);
       return;
     }
-    this.attempt?.cancel(Status.CANCELLED);
+    this.giveUp('cancelled', Status.CANCELLED);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
     this.finish(Status.CANCELLED);
   }
@@ -231,6 +290,22 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       this.notGrpc(attempt, list, head);
       return;
     }
+    if (this.holdsHead(attempt)) this.heldHead = list;
+    else this.sendHead(list);
+  }
+
+  /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
+  private holdsHead(attempt: Attempt): boolean {
+    return (
+      !attempt.streaming &&
+      this.info.grpc &&
+      this.request.whole &&
+      policiesOf(this.cluster!).retry.maxAttempts > 1
+    );
+  }
+
+  private sendHead(list: HeaderList): void {
+    this.heldHead = undefined;
     this.commit();
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
   }
@@ -238,8 +313,9 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   /** The answer of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
   private notGrpc(attempt: Attempt, list: HeaderList, head: MessageHead): void {
     const status = statusFromHttp(head.status);
-    attempt.cancel(status);
-    this.settle(attempt, status);
+    attempt.cancel();
+    settleAttempt(this, attempt, 'http_status', status, head.status, undefined);
+    if (this.driver.retries(this, attempt)) return;
     const { contentType = 'no content-type' } = responseInfo(list, head);
     const message = `${attempt.endpoint.address} answered HTTP ${head.status} (${contentType}), not gRPC`;
     this.answer({ reason: 'upstream_protocol', status, message });
@@ -252,18 +328,20 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const { stream, responseFraming } = this;
-    if (!attempt.answered) observeAnswer(attempt, this.context.clock());
+    if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
+    else if (attempt.clock !== undefined) attempt.clock.lastMessageAtMs = this.context.clock();
+    if (this.heldHead !== undefined) this.sendHead(this.heldHead);
     if (responseFraming === undefined) {
       const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
-      if (endStream) this.complete(attempt, Status.OK);
+      if (endStream) this.complete(attempt, Status.OK, undefined);
       return sent;
     }
     if (!responseFraming.advance(buffer, start, end, this.settings.maxMessageBytes)) {
-      attempt.cancel(Status.RESOURCE_EXHAUSTED);
       this.tooLarge('response', responseFraming.messageBytes);
       return end - start;
     }
     this.taskObserver?.onResponseData(buffer, start, end);
+    attempt.scanner?.feed(buffer, start, end);
     const sent = stream.connection.sendData(stream, buffer, start, end, false);
     if (endStream) this.cut(attempt);
     return sent;
@@ -273,23 +351,31 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     const { stream } = this;
     if (!this.info.grpc) {
       stream.connection.sendHeaders(stream, list, undefined, true);
-      this.complete(attempt, Status.OK);
+      this.complete(attempt, Status.OK, undefined);
       return;
     }
-    const { status, grpc } = responseInfo(list, head);
+    const info = responseInfo(list, head);
+    const { status } = info;
     if (status === -1) {
-      if (grpc) this.cut(attempt);
+      if (info.grpc) this.cut(attempt);
       else this.notGrpc(attempt, list, head);
       return;
     }
+    settleAttempt(this, attempt, 'status', status, 0, info);
+    if (status !== Status.OK && !this.responseStarted && this.driver.retries(this, attempt)) {
+      this.heldHead = undefined;
+      return;
+    }
+    if (this.heldHead !== undefined) this.sendHead(this.heldHead);
     this.responseStarted = true;
-    stream.connection.sendHeaders(stream, list, undefined, true);
-    this.complete(attempt, status);
+    const extra = this.retriesEnded && info.pushbackMs === undefined ? NEVER_RETRY : undefined;
+    stream.connection.sendHeaders(stream, list, extra, true);
+    this.complete(attempt, status, info);
   }
 
   /** The response has ended in order: the caller has all of it, or it is queued for it. */
-  private complete(attempt: Attempt, status: StatusCode): void {
-    this.settle(attempt, status);
+  private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
+    settleAttempt(this, attempt, 'status', status, 0, info);
     const upstream = attempt.stream!;
     // Half of the RPC may still be open: the caller's part is not wanted any more.
     if (!upstream.closed && !upstream.localEnded) upstream.connection.reset(upstream, ErrorCode.CANCEL);
@@ -299,33 +385,46 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   /** A gRPC response without `grpc-status` is no answer, however clean its end looks. */
   private cut(attempt: Attempt): void {
-    attempt.cancel(Status.UNAVAILABLE);
-    this.settle(attempt, Status.UNAVAILABLE);
+    attempt.cancel();
+    settleAttempt(this, attempt, 'no_status', Status.UNAVAILABLE, 0, undefined);
+    if (this.driver.retries(this, attempt)) return;
     this.answer(reply('stream_cut', `${attempt.endpoint.address} ended the response without a gRPC status`));
   }
 
-  private settle(attempt: Attempt, status: StatusCode): void {
-    attempt.end(status);
-    observeEnd(attempt, status, this.context.clock());
+  onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
+    attempt.unprocessed = failure.unprocessed;
+    const code = 'code' in failure ? failure.code : 0;
+    settleAttempt(this, attempt, endKindOf(failure), statusOfFailure(failure), code, undefined);
+    this.driver.onAttemptFailed(this, attempt, failure);
   }
 
-  onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
-    this.settle(attempt, statusOfFailure(failure));
-    this.driver.onAttemptFailed(this, attempt, failure);
+  onAttemptClock(attempt: Attempt, clock: AttemptClockName): void {
+    const { address } = attempt.endpoint;
+    const elapsedMs = Math.round(this.context.clock() - attempt.startedAtMs);
+    attempt.cancel();
+    settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
+    if (this.driver.retries(this, attempt)) return;
+    if (clock === 'per_try')
+      this.answer(reply('deadline', `${address} gave no answer in ${elapsedMs} ms (retry.per_try_timeout)`));
+    else if (clock === 'idle') this.answer(reply('idle', `${address} sent nothing more (idle_timeout)`));
+    else
+      this.answer(
+        reply('first_chunk', `${address} sent no first message in ${elapsedMs} ms (first_chunk_timeout)`),
+      );
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------
 
   private tooLarge(what: 'request' | 'response', bytes: number): void {
     const message = `a ${what} message has ${bytes} bytes; at most ${this.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
-    this.attempt?.cancel(Status.CANCELLED);
+    this.giveUp('own_limit', Status.RESOURCE_EXHAUSTED);
     this.answer(reply('message_too_large', message));
   }
 
   /** Ends the call with an answer of the sidecar's own. */
   answer(local: LocalReply): void {
     if (this.done) return;
-    this.attempt?.cancel(local.status);
+    this.giveUp(local.reason === 'draining' ? 'shutdown' : 'own_limit', local.status);
     sendLocalReply(this.stream, local, this.info.grpc, this.responseStarted);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
@@ -342,8 +441,10 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     const { stats } = context;
     stats.activeCalls--;
     if (this.admitted) context.admission.release();
-    if (isFailure(status)) stats.totalErrors++;
+    if (isError(status)) stats.totalErrors++;
+    this.retryWait?.cancel();
     if (cluster !== undefined) {
+      settleCircuit(this);
       cluster.activeCalls--;
       if (status === Status.OK && this.attempts > 1) cluster.count(cluster.retries, 'success');
       const calls = context.listener === 'inbound' ? stats.calls : cluster.calls;

@@ -1,8 +1,10 @@
 import type { TimerWheel } from '../clock/timer-wheel.ts';
+import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { ConcurrencyLimit } from '../policy/admission.ts';
+import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Call } from './call.ts';
@@ -11,6 +13,12 @@ import type { Router } from './router.ts';
 /** Told of each call's end; for the access log, and for traces later. Absent when nobody listens. */
 export interface CallObserver {
   onCallEnd(call: Call): void;
+}
+
+/** Told of what policies decide; for `/events` and the log. */
+export interface PolicyEvents {
+  /** @param method the path of the circuit that has changed */
+  onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void;
 }
 
 /** Services that the sidecar answers itself (health). */
@@ -27,7 +35,9 @@ export interface ProxyContext {
   readonly listener: 'inbound' | 'outbound';
   readonly wheel: TimerWheel;
   readonly clock: () => number;
+  readonly random: () => number;
   readonly admission: ConcurrencyLimit;
+  readonly events: PolicyEvents;
   readonly stats: ListenerStats;
   /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;

@@ -1,16 +1,22 @@
-import { type CallKey, hashKey } from '../cluster/balancer.ts';
+import type { CallKey } from '../cluster/balancer.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import { describeRejection } from '../policy/circuit-state.ts';
+import { NEVER } from '../policy/pushback.ts';
+import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
-import { readTaskKey } from '../task/task-message.ts';
+import { OutcomeScanner } from '../task/outcome-scanner.ts';
+import { PROCESS_TASK_PATH, readTaskKey } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import { Call, type CallDriver } from './call.ts';
+import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
 import { type LocalReply, reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
+import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
 
 /** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
@@ -25,8 +31,7 @@ const OVERLOADED_PUSHBACK_MS = 1_000;
  *
  *     accept → route → admit → breaker → retry → hedge → pick → attempt
  *
- * Circuit breaker, retry policy and hedge have their places here: the breaker between `admit` and the first
- * `pick`, the others in `onAttemptFailed`. Now only what was provably not processed is tried again.
+ * and back: an attempt's end is judged (`settlement.ts`), then followed by another (`retries`) or told the caller.
  */
 export class Pipeline implements CallDriver {
   private readonly context: ProxyContext;
@@ -125,7 +130,27 @@ export class Pipeline implements CallDriver {
     cluster.activeCalls++;
     call.cluster = cluster;
     call.limitTime(call.settings.timeoutMs || timeoutMs);
-    this.firstAttempt(call);
+    if (this.passCircuit(call)) this.firstAttempt(call);
+  }
+
+  /** The circuit of the call's cluster and method. */
+  private passCircuit(call: Call): boolean {
+    const nowMs = this.context.clock();
+    const policies = policiesOf(call.cluster!);
+    const breaker = policies.breakers.of(call.head.path);
+    if (breaker.state !== 'closed') call.tellCircuit(breaker.tick(nowMs));
+    const admission = breaker.admit(nowMs);
+    if (typeof admission !== 'number') {
+      const name = call.cluster!.name;
+      call.answer(
+        reply('circuit_open', `cluster ${name}: ${describeRejection(admission)}`, admission.retryAfterMs),
+      );
+      return false;
+    }
+    call.breaker = breaker;
+    call.circuitAdmission = admission;
+    policies.budget.countCall(nowMs);
+    return true;
   }
 
   /** Picks an endpoint for the call's first attempt. */
@@ -142,16 +167,27 @@ export class Pipeline implements CallDriver {
   }
 
   private pick(call: Call, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
-    const { key } = this;
-    key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
-    key.avoid = avoid;
-    return call.cluster!.pick(key, nowMs);
+    return call.cluster!.pick(fillKey(this.key, call, avoid), nowMs);
   }
 
-  private attempt(call: Call, endpoint: Endpoint, nowMs: number): void {
+  private attempt(call: Call, endpoint: Endpoint, nowMs: number, budgeted = false): void {
     call.attempts++;
-    call.attempt = new Attempt(call, endpoint, call.attempts, nowMs);
-    call.attempt.start();
+    const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
+    const { path } = call.head;
+    const { settings } = policiesOf(call.cluster!);
+    attempt.streaming = path !== PROCESS_TASK_PATH;
+    attempt.budgeted = budgeted;
+    if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
+    call.attempt = attempt;
+    const { outliers } = call.cluster!;
+    outliers.detector.begin(attempt);
+    outliers.detector.awaitAnswer(attempt, path, nowMs);
+    outliers.wake(nowMs);
+    const { perTryTimeoutMs } = settings.retry;
+    if (perTryTimeoutMs > 0 || settings.firstChunkTimeoutMs > 0) {
+      call.clockOf(attempt).startFirst(perTryTimeoutMs, settings.firstChunkTimeoutMs, nowMs);
+    }
+    attempt.start();
   }
 
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void {
@@ -166,14 +202,62 @@ export class Pipeline implements CallDriver {
       timeLeftMs: call.timeLeftMs(nowMs),
     });
     const endpoint = retry ? this.pick(call, attempt.endpoint, nowMs) : undefined;
-    if (endpoint === undefined) {
-      call.answer(replyToFailure(attempt, failure));
-      return;
+    if (endpoint !== undefined) {
+      cluster.count(cluster.retries, 'retried');
+      call.transparentRetries++;
+      this.attempt(call, endpoint, nowMs);
+    } else if (!this.retries(call, attempt)) {
+      const answer = replyToFailure(attempt, failure);
+      call.answer(call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer);
+    }
+  }
+
+  /** Asks the retry policy. "Not again" is counted with its reason, and told to the hops above when it is final. */
+  retries(call: Call, attempt: Attempt): boolean {
+    if (call.responseStarted) return false;
+    const { context } = this;
+    const nowMs = context.clock();
+    const cluster = call.cluster!;
+    const decision = policiesOf(cluster).retry.next(
+      attempt,
+      retryCallOf(call, attempt, nowMs),
+      nowMs,
+      context.random(),
+    );
+    if (!decision.again) {
+      call.retriesEnded = decision.final;
+      const outcome = COUNTED_REASONS[decision.reason];
+      if (outcome !== undefined) cluster.count(cluster.retries, outcome);
+      return false;
     }
     cluster.count(cluster.retries, 'retried');
-    this.attempt(call, endpoint, nowMs);
+    call.backoffStep = decision.backoffStep;
+    call.retryWait = new RetryWait(call, attempt, decision.target === 'same', this.resume);
+    call.retryWait.start(decision.afterMs);
+    return true;
   }
+
+  /** The back-off is over. */
+  private readonly resume = (call: Call, failed: Attempt, sameEndpoint: boolean): void => {
+    const nowMs = this.context.clock();
+    const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
+    const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
+    if (endpoint === undefined) {
+      policiesOf(call.cluster!).budget.release();
+      call.answer(noEndpoint(call));
+      return;
+    }
+    if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
+    this.attempt(call, endpoint, nowMs, true);
+  };
 }
+
+/** What `outrigger_retries_total` counts of retries that were not made. */
+const COUNTED_REASONS: Partial<Record<GiveUpReason, string>> = {
+  budget_exhausted: 'budget_exhausted',
+  not_safe: 'not_safe',
+  deadline: 'deadline',
+};
 
 function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';

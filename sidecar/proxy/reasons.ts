@@ -5,12 +5,15 @@ export type Reason =
   | 'no_route'
   | 'no_endpoint'
   | 'connect_failed'
+  | 'circuit_open'
   | 'draining'
   | 'overloaded'
   | 'message_too_large'
   | 'headers_too_large'
   | 'bad_request'
   | 'deadline'
+  | 'first_chunk'
+  | 'idle'
   | 'stream_cut'
   | 'upstream_reset'
   | 'upstream_protocol';
@@ -20,12 +23,15 @@ export const REASON_STATUS: Readonly<Record<Reason, StatusCode>> = {
   no_route: Status.UNIMPLEMENTED,
   no_endpoint: Status.UNAVAILABLE,
   connect_failed: Status.UNAVAILABLE,
+  circuit_open: Status.UNAVAILABLE,
   draining: Status.UNAVAILABLE,
   overloaded: Status.RESOURCE_EXHAUSTED,
   message_too_large: Status.RESOURCE_EXHAUSTED,
   headers_too_large: Status.RESOURCE_EXHAUSTED,
   bad_request: Status.INVALID_ARGUMENT,
   deadline: Status.DEADLINE_EXCEEDED,
+  first_chunk: Status.DEADLINE_EXCEEDED,
+  idle: Status.DEADLINE_EXCEEDED,
   stream_cut: Status.UNAVAILABLE,
   upstream_reset: Status.UNAVAILABLE,
   upstream_protocol: Status.INTERNAL,
@@ -36,12 +42,15 @@ export const REASON_HTTP_STATUS: Readonly<Record<Reason, number>> = {
   no_route: 404,
   no_endpoint: 503,
   connect_failed: 503,
+  circuit_open: 503,
   draining: 503,
   overloaded: 429,
   message_too_large: 413,
   headers_too_large: 431,
   bad_request: 400,
   deadline: 504,
+  first_chunk: 504,
+  idle: 504,
   stream_cut: 502,
   upstream_reset: 502,
   upstream_protocol: 502,

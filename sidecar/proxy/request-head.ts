@@ -1,6 +1,8 @@
 import { formatTimeout } from '../grpc/timeout.ts';
 import type { Stream } from '../http2/streams.ts';
+import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Call } from './call.ts';
+import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 
 /** The header for a whole configured timeout, made once for each that is in use. */
 const timeoutExtras = new Map<number, readonly string[]>();
@@ -20,18 +22,35 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
   const { connection } = stream;
   const { info, deadlineMs, configuredTimeoutMs } = call;
+  const ownAttempts = call.attempts - 1 - call.transparentRetries;
+  if (ownAttempts > 0) {
+    connection.sendHeaders(stream, info.withoutVarying(), retryExtra(call, ownAttempts), endStream);
+    return;
+  }
   if (deadlineMs === 0) {
     connection.sendHeaders(stream, call.list, undefined, endStream);
     return;
   }
   const nowMs = call.context.clock();
-  if (nowMs - call.startedAtMs >= 1) {
-    const left = formatTimeout(deadlineMs - nowMs);
-    connection.sendHeaders(stream, info.withoutTimeout(), ['grpc-timeout', left], endStream);
-  } else if (info.timeoutMs > 0 && (configuredTimeoutMs === 0 || info.timeoutMs <= configuredTimeoutMs)) {
+  const early = nowMs - call.startedAtMs < 1;
+  if (early && info.timeoutMs > 0 && (configuredTimeoutMs === 0 || info.timeoutMs <= configuredTimeoutMs)) {
     // No millisecond has passed: the caller's own header still says what is left.
     connection.sendHeaders(stream, call.list, undefined, endStream);
+  } else if (info.previousAttempts > 0) {
+    connection.sendHeaders(stream, info.withoutVarying(), retryExtra(call, 0), endStream);
+  } else if (early) {
+    connection.sendHeaders(stream, info.withoutVarying(), timeoutExtra(configuredTimeoutMs), endStream);
   } else {
-    connection.sendHeaders(stream, info.withoutTimeout(), timeoutExtra(configuredTimeoutMs), endStream);
+    const left = formatTimeout(deadlineMs - nowMs);
+    connection.sendHeaders(stream, info.withoutVarying(), ['grpc-timeout', left], endStream);
   }
+}
+
+/** What is left of the time, and how many attempts came before (gRPC proposal A6). */
+function retryExtra(call: Call, ownAttempts: number): string[] {
+  const extra: string[] = [];
+  const previous = previousAttemptsHeader(call.info.previousAttempts, ownAttempts);
+  if (previous !== undefined) extra.push(PREVIOUS_ATTEMPTS, previous);
+  if (call.deadlineMs > 0) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
+  return extra;
 }

@@ -1,8 +1,11 @@
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import { parsePreviousAttempts } from '../policy/pushback.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
 import type { Route } from './router.ts';
+
+export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 
 /**
  * What a proxy reads from a request's head. Derived once for each header list: callers that repeat themselves,
@@ -14,6 +17,8 @@ export class RequestInfo {
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
+  /** Attempts that hops before this one have made, by their `grpc-previous-rpc-attempts`. */
+  previousAttempts = 0;
   /** Kept here between calls of the same head, with the router they came from. */
   route: Route | undefined = undefined;
   routedBy: unknown = undefined;
@@ -29,6 +34,7 @@ export class RequestInfo {
       const name = fields[i]!;
       if (name === 'content-type') this.grpc = isGrpcContentType(fields[i + 1]!);
       else if (name === 'grpc-timeout') this.readTimeout(fields[i + 1]!);
+      else if (name === PREVIOUS_ATTEMPTS) this.previousAttempts = parsePreviousAttempts(fields[i + 1]!);
     }
   }
 
@@ -39,16 +45,16 @@ export class RequestInfo {
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
   }
 
-  /** The list without `grpc-timeout`, which each attempt writes anew. */
-  withoutTimeout(): HeaderList {
+  /** The list without the fields that attempts write anew. */
+  withoutVarying(): HeaderList {
     if (this.stripped !== undefined) return this.stripped;
     const { list } = this;
     this.stripped = list;
-    if (this.timeoutMs > 0) {
+    if (this.timeoutMs > 0 || this.previousAttempts > 0) {
       const fields: string[] = [];
       const neverIndexed: number[] = [];
       for (let i = 0; i < list.fields.length; i += 2) {
-        if (list.fields[i] === 'grpc-timeout') continue;
+        if (list.fields[i] === 'grpc-timeout' || list.fields[i] === PREVIOUS_ATTEMPTS) continue;
         if (list.neverIndexed?.includes(i >> 1)) neverIndexed.push(fields.length >> 1);
         fields.push(list.fields[i]!, list.fields[i + 1]!);
       }

@@ -1,6 +1,7 @@
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
+import { parsePushback } from '../policy/pushback.ts';
 import { isGrpcContentType } from './request-info.ts';
 
 /** What a proxy reads from a response head or from trailers. Derived once for each header list. */
@@ -10,12 +11,21 @@ export class ResponseInfo {
   readonly contentType: string | undefined;
   /** Whether what follows can be gRPC. Servers that leave the content-type out are taken at their word. */
   readonly grpc: boolean;
+  /** `outrigger-reason`: the peer's sidecar answered in place of its app. '' when the app did. */
+  readonly peerReason: string = '';
+  /** `grpc-retry-pushback-ms`; undefined without one. */
+  readonly pushbackMs: number | undefined = undefined;
 
   constructor(list: HeaderList, head: MessageHead) {
     const value = list.get('grpc-status');
     this.status = value === undefined ? -1 : parseStatus(value);
     this.contentType = head.kind === 'response' ? list.get('content-type') : undefined;
     const typed = this.contentType === undefined || isGrpcContentType(this.contentType);
+    if (this.status > 0) {
+      this.peerReason = list.get('outrigger-reason') ?? '';
+      const pushback = list.get('grpc-retry-pushback-ms');
+      if (pushback !== undefined) this.pushbackMs = parsePushback(pushback);
+    }
     this.grpc = typed && (head.kind !== 'response' || head.status === 200);
   }
 }

@@ -1,6 +1,8 @@
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
+import type { OutlierEvent } from '../cluster/outlier-detector.ts';
 import type { ConnectionError } from '../http2/errors.ts';
+import { type CircuitTransition, describeCause } from '../policy/circuit-state.ts';
 import type { DrainState, SidecarObserver } from '../sidecar.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -44,6 +46,30 @@ export class LoggingObserver implements SidecarObserver {
     if (usable) this.log.info(details, message);
     else this.log.warn(details, message);
     this.events.record('endpoint', message, details);
+  }
+
+  onOutlier(cluster: Cluster, event: OutlierEvent): void {
+    const { endpoint, kind, reason, forMs, message } = event;
+    const details = {
+      cluster: cluster.name,
+      endpoint: endpoint.address,
+      kind,
+      reason,
+      for_ms: Math.round(Math.min(forMs, 1e9)),
+    };
+    if (kind === 'ejected') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('ejection', `${cluster.name}: ${message}`, details);
+  }
+
+  onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void {
+    const { from, to, cause, openForMs } = transition;
+    const details = { cluster: cluster.name, method, from, to, open_for_ms: Math.round(openForMs) };
+    const why = cause === undefined ? '' : `: ${describeCause(cause)}`;
+    const message = `the circuit of ${cluster.name}${method} is ${to.replace('_', '-')}${why}`;
+    if (to === 'open') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('circuit', message, details);
   }
 
   onConnectionError(listener: string, error: ConnectionError): void {

@@ -33,6 +33,8 @@ const silent: SidecarObserver = {
   onEndpointUsable() {},
   onConnectionError() {},
   onDrainState() {},
+  onOutlier() {},
+  onCircuit() {},
 };
 
 export interface DataPlane {

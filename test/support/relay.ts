@@ -31,6 +31,8 @@ export async function startRelay(
   const sidecar = new Sidecar(toConfig(validated.file), {
     onConnectionError: (_, error) => connectionErrors.push(error),
     onDrainState() {},
+    onOutlier() {},
+    onCircuit() {},
     onEndpoints() {},
     onDiscoveryError() {},
     onConnectFailed() {},

@@ -1,0 +1,91 @@
+import type { Cluster } from '../cluster/cluster.ts';
+import { CircuitBreakers } from '../policy/circuit-breakers.ts';
+import type { CircuitBreakerSettings, CircuitTransition } from '../policy/circuit-state.ts';
+import type { HedgeSettings } from '../policy/hedge.ts';
+import { LatencyPercentiles } from '../policy/percentile.ts';
+import { RetryPolicy, type RetrySettings } from '../policy/retry.ts';
+import { RetryBudget, type RetryBudgetSettings } from '../policy/retry-budget.ts';
+import type { PolicyEvents } from './context.ts';
+
+/** What the policies of one cluster are set to. */
+export interface PolicySettings {
+  readonly circuitBreaker: CircuitBreakerSettings;
+  readonly retry: RetrySettings & { readonly perTryTimeoutMs: number; readonly budget: RetryBudgetSettings };
+  readonly hedge: Omit<HedgeSettings, 'percentile'>;
+  readonly firstChunkTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly task: { readonly statusIsVerdict: boolean };
+}
+
+export interface PolicyEnvironment {
+  readonly random: () => number;
+  readonly clock: () => number;
+  readonly events: PolicyEvents;
+}
+
+/** Methods whose latencies are followed; the rest have no usual latency. */
+const MAX_METHODS = 256;
+/** The percentile that "usual" stands for in verdicts, and the one that retries need. */
+const USUAL_PERCENT = 95;
+const MEDIAN_PERCENT = 50;
+
+/** The policies of one cluster and what they remember; they live as long as the cluster does. */
+export class ClusterPolicies {
+  readonly breakers: CircuitBreakers;
+  readonly budget: RetryBudget;
+  retry: RetryPolicy;
+  settings: PolicySettings;
+  private readonly latencies = new Map<string, LatencyPercentiles>();
+
+  constructor(settings: PolicySettings, random: () => number) {
+    this.settings = settings;
+    this.breakers = new CircuitBreakers(settings.circuitBreaker, random);
+    this.budget = new RetryBudget(settings.retry.budget);
+    this.retry = new RetryPolicy(settings.retry, this.budget);
+  }
+
+  update(
+    settings: PolicySettings,
+    nowMs: number,
+    onCircuit: (method: string, transition: CircuitTransition) => void,
+  ): void {
+    this.settings = settings;
+    this.breakers.update(settings.circuitBreaker, nowMs, onCircuit);
+    this.budget.settings = settings.retry.budget;
+    this.retry = new RetryPolicy(settings.retry, this.budget);
+  }
+
+  /** An attempt with a verdict of success gave its first message after so long. */
+  recordLatency(method: string, latencyMs: number, nowMs: number): void {
+    let latencies = this.latencies.get(method);
+    if (latencies === undefined) {
+      if (this.latencies.size >= MAX_METHODS) return;
+      latencies = new LatencyPercentiles();
+      this.latencies.set(method, latencies);
+    }
+    latencies.record(latencyMs, nowMs);
+  }
+
+  /** What nearly all answers of the method keep to, over all endpoints; 0 when not known. */
+  usualLatencyMs(method: string): number {
+    return this.latencies.get(method)?.at(USUAL_PERCENT) ?? 0;
+  }
+
+  medianLatencyMs(method: string): number {
+    return this.latencies.get(method)?.at(MEDIAN_PERCENT) ?? 0;
+  }
+}
+
+/** Gives a cluster its policies, or new settings to those it has. */
+export function applyPolicies(cluster: Cluster, settings: PolicySettings, context: PolicyEnvironment): void {
+  const { random, clock, events } = context;
+  if (cluster.policies instanceof ClusterPolicies) {
+    cluster.policies.update(settings, clock(), (method, change) => events.onCircuit(cluster, method, change));
+  } else {
+    cluster.policies = new ClusterPolicies(settings, random);
+  }
+}
+
+export function policiesOf(cluster: Cluster): ClusterPolicies {
+  return cluster.policies as ClusterPolicies;
+}

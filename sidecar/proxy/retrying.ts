@@ -1,0 +1,89 @@
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { type CallKey, hashKey } from '../cluster/balancer.ts';
+import { PoolState } from '../cluster/connection-pool.ts';
+import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
+import { AGENT_SERVICE_PREFIX, readTaskKey } from '../task/task-message.ts';
+import type { Attempt } from './attempt.ts';
+import type { Call } from './call.ts';
+import { policiesOf } from './cluster-policies.ts';
+
+/** A call between two attempts. */
+export class RetryWait extends Timer {
+  private readonly call: Call;
+  private readonly wheel: TimerWheel;
+  private readonly resume: (call: Call, failed: Attempt, sameEndpoint: boolean) => void;
+  private readonly failed: Attempt;
+  private readonly sameEndpoint: boolean;
+
+  constructor(
+    call: Call,
+    failed: Attempt,
+    sameEndpoint: boolean,
+    resume: (call: Call, failed: Attempt, sameEndpoint: boolean) => void,
+  ) {
+    super();
+    this.call = call;
+    this.wheel = call.context.wheel;
+    this.failed = failed;
+    this.sameEndpoint = sameEndpoint;
+    this.resume = resume;
+  }
+
+  start(afterMs: number): void {
+    this.wheel.arm(this, this.call.context.clock() + afterMs);
+  }
+
+  override onTimeout(): void {
+    this.call.retryWait = undefined;
+    if (!this.call.done) this.resume(this.call, this.failed, this.sameEndpoint);
+  }
+
+  /** The call has ended while it waited: the place in the budget goes back. */
+  cancel(): void {
+    if (!this.armed) return;
+    this.wheel.cancel(this);
+    policiesOf(this.call.cluster!).budget.release();
+  }
+}
+
+/** What the retry policy must know of a call whose attempt has just failed. */
+export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryCall {
+  const cluster = call.cluster!;
+  const { endpoint } = attempt;
+  const others = cluster.usableCount - (endpoint.usable ? 1 : 0);
+  call.unknownBefore ||= outcomeUnknown(attempt);
+  return {
+    method: call.head.path,
+    attempts: call.attempts - call.transparentRetries,
+    callersAttempts: call.info.previousAttempts,
+    responseStarted: call.responseStarted,
+    requestWhole: call.replayable,
+    timeLeftMs: call.timeLeftMs(nowMs),
+    usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.head.path),
+    backoffStep: call.backoffStep,
+    deduplicated: isDeduplicated(call, attempt),
+    unknownBefore: call.unknownBefore,
+    ownedElsewhere: false,
+    circuitAllows: call.breaker === undefined || call.breaker.mayRetry(call.circuitAdmission),
+    otherEndpoints: others,
+    sameReachable: !endpoint.removed && endpoint.pool.state !== PoolState.backingOff,
+    callsInFlight: cluster.activeCalls,
+  };
+}
+
+/** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
+function isDeduplicated(call: Call, attempt: Attempt): boolean {
+  if (!attempt.endpoint.deduplicates || !call.head.path.startsWith(AGENT_SERVICE_PREFIX)) return false;
+  if (call.task === undefined) {
+    const found = call.request.firstMessage(true);
+    if (found !== undefined) call.task = readTaskKey(found.buffer, found.start, found.end);
+  }
+  return call.task !== undefined && call.task.taskId !== '';
+}
+
+/** What the balancer goes by: the task's id, and the endpoint that has just failed. */
+export function fillKey(key: CallKey, call: Call, avoid: CallKey['avoid']): CallKey {
+  key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
+  key.avoid = avoid;
+  return key;
+}

@@ -1,0 +1,118 @@
+import { observeFailure, observeLatency } from '../cluster/balancer.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import type { EndKind } from '../policy/attempt-end.ts';
+import { ANY_ENDPOINT, type CircuitEvidence } from '../policy/circuit-state.ts';
+import { deadlineOwner } from '../policy/deadline.ts';
+import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
+import { TaskStatus } from '../task/task-message.ts';
+import type { Attempt } from './attempt.ts';
+import type { Call } from './call.ts';
+import { policiesOf } from './cluster-policies.ts';
+import type { ResponseInfo } from './response-info.ts';
+
+/**
+ * Where what happened becomes what is believed: each attempt's end is judged once (`policy/verdict.ts`), and the
+ * verdict goes to the outlier detector, the balancer and, with the call's end, to the circuit breaker.
+ */
+
+/** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
+export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number): void {
+  const { endpoint } = attempt;
+  const cluster = call.cluster!;
+  const latencyMs = nowMs - attempt.startedAtMs;
+  observeLatency(endpoint, latencyMs, nowMs);
+  cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.head.path, nowMs));
+  attempt.answered = true;
+  const policies = policiesOf(cluster);
+  policies.recordLatency(call.head.path, latencyMs, nowMs);
+  const { idleTimeoutMs } = policies.settings;
+  attempt.clock?.stop();
+  if (idleTimeoutMs > 0 && attempt.streaming) call.clockOf(attempt).startIdle(idleTimeoutMs, nowMs);
+  if (!attempt.streaming || call.breaker === undefined || call.circuitSettled) return;
+  attempt.firstMessageAtMs = nowMs;
+  call.circuitSettled = true;
+  call.tellCircuit(call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
+}
+
+/** An attempt has ended; `info` where an answer ended it. Says it to all but the circuit breaker. */
+export function settleAttempt(
+  call: Call,
+  attempt: Attempt,
+  kind: EndKind,
+  status: StatusCode,
+  code: number,
+  info: ResponseInfo | undefined,
+): void {
+  if (attempt.settled) return;
+  attempt.settled = true;
+  attempt.ended = true;
+  attempt.clock?.stop();
+  const cluster = call.cluster!;
+  const nowMs = call.context.clock();
+  const policies = policiesOf(cluster);
+  attempt.kind = kind;
+  attempt.status = status;
+  attempt.code = code;
+  attempt.elapsedMs = nowMs - attempt.startedAtMs;
+  attempt.deadlineOwner = deadlineOwner(call.info.timeoutMs, call.configuredTimeoutMs);
+  if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
+  if (info !== undefined) {
+    attempt.peerReason = info.peerReason;
+    attempt.pushbackMs = info.pushbackMs;
+  }
+  const { scanner } = attempt;
+  if (scanner?.seen === true) {
+    if (scanner.status === TaskStatus.FAILED) attempt.taskFailure = 'failed';
+    else if (scanner.status === TaskStatus.TIMEOUT) attempt.taskFailure = 'timeout';
+  }
+  const judgesTime =
+    kind === 'deadline' || kind === 'reset' || status === 4 || attempt.taskFailure === 'timeout';
+  const verdict = verdictOf(attempt, {
+    taskStatusIsVerdict: policies.settings.task.statusIsVerdict,
+    usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
+  });
+  attempt.verdict = verdict;
+  const { outliers } = cluster;
+  outliers.tell(outliers.detector.end(attempt, verdict.outcome, nowMs));
+  if (verdict.cooldown) {
+    outliers.detector.coolDown(attempt.watched, attempt.pushbackMs, nowMs);
+    outliers.wake(nowMs);
+  }
+  if (verdict.outcome === 'failure') observeFailure(attempt.endpoint, attempt.elapsedMs, nowMs);
+  else if (!attempt.answered && verdict.outcome === 'success') {
+    observeLatency(attempt.endpoint, attempt.elapsedMs, nowMs);
+    policies.recordLatency(call.head.path, attempt.elapsedMs, nowMs);
+  }
+  if (attempt.budgeted) {
+    attempt.budgeted = false;
+    policies.budget.release();
+  }
+  attempt.endpoint.attemptEnded(status);
+}
+
+/** The call is over: the circuit hears of the attempt that decided it. */
+export function settleCircuit(call: Call): void {
+  const { breaker, attempt } = call;
+  if (breaker === undefined) return;
+  const nowMs = call.context.clock();
+  if (attempt === undefined) {
+    // Admitted and never tried (no endpoint, the caller left): the place it held goes back.
+    if (!call.circuitSettled)
+      call.tellCircuit(breaker.settle(call.circuitAdmission, VERDICTS.undecided, nowMs));
+    call.circuitSettled = true;
+    return;
+  }
+  const verdict = verdictForCircuit(attempt.verdict, attempt.startedAtMs, ejectedAtMs(attempt));
+  // A run of failures must come from two endpoints while there are two; counted only when it matters.
+  if (verdict.outcome === 'failure') breaker.endpoints = call.cluster!.usableCount;
+  const evidence: CircuitEvidence = call.severalEndpointsFailed ? ANY_ENDPOINT : attempt;
+  const transition = call.circuitSettled
+    ? breaker.amend(call.circuitAdmission, verdict, nowMs, evidence)
+    : breaker.settle(call.circuitAdmission, verdict, nowMs, evidence);
+  call.circuitSettled = true;
+  call.tellCircuit(transition);
+}
+
+function ejectedAtMs({ watched }: Attempt): number {
+  return watched.ejected ? watched.ejectedAtMs : 0;
+}
