@@ -1,0 +1,100 @@
+/** How an attempt ended, in the words that the policies judge by. */
+import type { StatusCode } from '../grpc/status.ts';
+import type { DeadlineOwner } from './deadline.ts';
+
+/**
+ * - `first_message`: not an end; a stream's first response message has begun to come, see `verdict.ts`.
+ * - `status`: the answer ended with a `grpc-status`, in headers (Trailers-Only) or in trailers.
+ * - `no_status`: the answer ended cleanly and without one.
+ * - `http_status`: an HTTP status other than 200 and no `grpc-status`: no gRPC server spoke.
+ * - `reset`, `goaway`, `connection_lost`, `protocol`: the peer's RST_STREAM; its GOAWAY above the stream; the
+ *   connection went away under it; the peer broke HTTP/2.
+ * - `no_connection`: none could be made. `own_limit`: none was allowed by a limit of this sidecar or this host
+ *   (`max_pending_calls`, file descriptors), or the message was above our own size.
+ * - `deadline`: the call's, see `deadlineOwner`. `per_try`, `first_chunk`, `idle`: the clocks of those names.
+ * - `cancelled`: the caller is gone. `superseded`: another attempt of the call has won. `shutdown`: we are going.
+ */
+export type EndKind =
+  | 'first_message'
+  | 'status'
+  | 'no_status'
+  | 'http_status'
+  | 'reset'
+  | 'goaway'
+  | 'connection_lost'
+  | 'protocol'
+  | 'no_connection'
+  | 'own_limit'
+  | 'deadline'
+  | 'per_try'
+  | 'first_chunk'
+  | 'idle'
+  | 'cancelled'
+  | 'superseded'
+  | 'shutdown';
+
+/** How far an attempt came; compare with `<`. */
+export const Progress = {
+  /** Waits for room: all connections are at the peer's limit of streams and no more may be opened. */
+  QUEUED: 0,
+  /** Waits for a connection that is being made. */
+  CONNECTING: 1,
+  /** The request, or its beginning, was written. */
+  SENT: 2,
+  /** The first byte of a response message came. */
+  MESSAGE: 3,
+} as const;
+export type Progress = (typeof Progress)[keyof typeof Progress];
+
+/** What `TaskResponse.status` says when it counts against the agent. */
+export type TaskFailure = 'none' | 'failed' | 'timeout';
+
+/** An attempt can be its own end: these are plain fields, so that nothing has to be made to judge one. */
+export interface AttemptEnd {
+  readonly kind: EndKind;
+  /** The endpoint's; for ends without one, the status that the caller is told. Not read for `first_message`. */
+  readonly status: StatusCode;
+  /** The HTTP/2 error code of `reset` and `goaway`; the HTTP status of `http_status`; else 0. */
+  readonly code: number;
+  readonly progress: Progress;
+  /** By the transport's proof: REFUSED_STREAM, GOAWAY below the stream, no connection, never written. */
+  readonly unprocessed: boolean;
+  /** The response may have several messages. Who does not know the method says true. */
+  readonly streaming: boolean;
+  /** Whose deadline the attempt ran under. */
+  readonly deadlineOwner: DeadlineOwner;
+  /** Milliseconds from the attempt's start to that deadline; Infinity for none. */
+  readonly allowedMs: number;
+  /** Milliseconds from the attempt's start to this end. */
+  readonly elapsedMs: number;
+  /** `outrigger-reason`, when the answer was made by the peer's own sidecar; '' when the app gave it. */
+  readonly peerReason: string;
+  /** Of `grpc-retry-pushback-ms`, read by `parsePushback`; undefined without one. */
+  readonly pushbackMs: number | undefined;
+  readonly taskFailure: TaskFailure;
+}
+
+/**
+ * Reasons with which a sidecar answers before its app has seen anything of the call. A sidecar must not give one of
+ * them to a call of which an earlier attempt may have reached the app.
+ */
+const BEFORE_THE_APP: ReadonlySet<string> = new Set([
+  'connect_failed',
+  'no_endpoint',
+  'draining',
+  'overloaded',
+  'circuit_open',
+]);
+
+/**
+ * Whether the app at the endpoint provably saw nothing of the call: by the transport's proof, or because its sidecar
+ * says so in place of an answer. Such a call can be sent again, whatever it does.
+ */
+export function neverReachedApp(end: AttemptEnd): boolean {
+  return end.unprocessed || turnedAwayBySidecar(end);
+}
+
+/** The peer's sidecar answered in place of its app, and will take the call another time. */
+export function turnedAwayBySidecar(end: AttemptEnd): boolean {
+  return end.kind === 'status' && end.progress < Progress.MESSAGE && BEFORE_THE_APP.has(end.peerReason);
+}

@@ -1,0 +1,284 @@
+/**
+ * What an attempt proved about its endpoint. One pure function for every kind of RPC.
+ *
+ * A unary RPC is judged once, at its end. A stream is judged twice, because its end may be minutes away:
+ *
+ *     first message ──▶ verdictOf(kind 'first_message')  success: a half-open circuit has its answer
+ *            │
+ *            ▼
+ *     end ───────────▶ verdictOf(kind 'status', …)       success: it ended well
+ *                                                        failure: it was cut, and the first success is taken back
+ *                                                        neutral: its caller left; the first success stands
+ *
+ * A stream that ends before its first message is judged once, by its end. Who does not know whether a method
+ * streams treats it as a stream: the second verdict corrects the first.
+ *
+ * The verdicts are constants, so that judging a call allocates nothing.
+ */
+import { Status } from '../grpc/status.ts';
+import { type AttemptEnd, Progress } from './attempt-end.ts';
+
+export type Outcome = 'success' | 'failure' | 'neutral';
+
+export interface Verdict {
+  readonly outcome: Outcome;
+  readonly reason: VerdictReason;
+  /** The endpoint asked for less: the balancer leaves it alone for a while, for its pushback when it gave one. */
+  readonly cooldown: boolean;
+}
+
+export interface VerdictOptions {
+  /** OK with a TaskResponse.status of FAILED or TIMEOUT is a failure (`task.status_is_verdict`). */
+  readonly taskStatusIsVerdict: boolean;
+  /**
+   * What the method's answers take at most in nearly all cases (its 95th percentile), in milliseconds; 0 when not
+   * known. It must come from all endpoints of the cluster: an endpoint's own figure would excuse its slowness.
+   */
+  readonly usualLatencyMs: number;
+}
+
+/**
+ * Deadlines below this prove nothing while nothing is known of a method's latency. Low, because a black hole that
+ * has never answered must still be found by callers with deadlines of a fraction of a second.
+ */
+const ASSUMED_LATENCY_MS = 100;
+
+const SUCCESS_REASONS = ['ok', 'answered', 'first_message'] as const;
+const FAILURE_REASONS = [
+  'unavailable',
+  'internal',
+  'unknown',
+  'data_loss',
+  'deadline_exceeded',
+  'task_failed',
+  'task_timeout',
+  'no_status',
+  'not_grpc',
+  'reset',
+  'goaway_error',
+  'connection_lost',
+  'protocol',
+  'connect_failed',
+  'app_unreachable',
+  'app_cut',
+  'timeout',
+  'per_try_timeout',
+  'first_chunk_timeout',
+  'idle_timeout',
+] as const;
+const NEUTRAL_REASONS = [
+  'cancelled',
+  'deadline_too_short',
+  'stream_deadline',
+  'cancelled_by_app',
+  'not_sent',
+  'own_limit',
+  'superseded',
+  'shutdown',
+  'undecided',
+  'going_away',
+  'endpoint_ejected',
+  'refused_by_sidecar',
+] as const;
+const COOLDOWN_REASONS = ['back_pressure', 'refused', 'draining', 'circuit_open'] as const;
+
+export type VerdictReason =
+  | (typeof SUCCESS_REASONS)[number]
+  | (typeof FAILURE_REASONS)[number]
+  | (typeof NEUTRAL_REASONS)[number]
+  | (typeof COOLDOWN_REASONS)[number];
+
+function constants(): Readonly<Record<VerdictReason, Verdict>> {
+  const all: Partial<Record<VerdictReason, Verdict>> = {};
+  const add = (outcome: Outcome, cooldown: boolean, reasons: readonly VerdictReason[]) => {
+    for (const reason of reasons) all[reason] = Object.freeze({ outcome, reason, cooldown });
+  };
+  add('success', false, SUCCESS_REASONS);
+  add('failure', false, FAILURE_REASONS);
+  add('neutral', false, NEUTRAL_REASONS);
+  add('neutral', true, COOLDOWN_REASONS);
+  return all as Record<VerdictReason, Verdict>;
+}
+
+/** Every verdict there is, by its reason. */
+export const VERDICTS = constants();
+
+export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
+  switch (end.kind) {
+    case 'first_message':
+      // One message of a unary RPC proves nothing yet: the status in its trailers is the answer.
+      return end.streaming ? VERDICTS.first_message : VERDICTS.undecided;
+    case 'status':
+      return end.peerReason === '' ? verdictOfStatus(end, options) : verdictOfPeerSidecar(end, options);
+    case 'no_status':
+      return VERDICTS.no_status;
+    case 'http_status':
+      // 429 is back-pressure in any protocol. All else came from no gRPC server, also 401, 403 and 404.
+      return end.code === 429 ? VERDICTS.back_pressure : VERDICTS.not_grpc;
+    case 'reset':
+      return verdictOfReset(end, options);
+    case 'goaway':
+      // In order (a rollout, an old connection), or our own PINGs were too many: it says nothing of the app.
+      return end.code === NO_ERROR || end.code === ENHANCE_YOUR_CALM
+        ? VERDICTS.going_away
+        : VERDICTS.goaway_error;
+    case 'connection_lost':
+      // An idle connection that the peer closes just as we choose it: nothing was asked, nothing was refused.
+      // If the endpoint is gone, the next connection will say so.
+      return end.unprocessed ? VERDICTS.not_sent : VERDICTS.connection_lost;
+    case 'protocol':
+      return VERDICTS.protocol;
+    case 'no_connection':
+      return VERDICTS.connect_failed;
+    case 'own_limit':
+      return VERDICTS.own_limit;
+    case 'deadline':
+      return verdictOfDeadline(end, options, VERDICTS.timeout);
+    case 'per_try':
+      return end.progress === Progress.QUEUED ? VERDICTS.not_sent : VERDICTS.per_try_timeout;
+    case 'first_chunk':
+      return end.progress === Progress.QUEUED ? VERDICTS.not_sent : VERDICTS.first_chunk_timeout;
+    case 'idle':
+      return VERDICTS.idle_timeout;
+    case 'cancelled':
+      return VERDICTS.cancelled;
+    case 'superseded':
+      return VERDICTS.superseded;
+    case 'shutdown':
+      return VERDICTS.shutdown;
+  }
+}
+
+/**
+ * What a circuit is told of an attempt whose endpoint has been ejected since it began: nothing. The ejection has
+ * dealt with that endpoint; the calls that were in flight there when it fell silent say nothing of the others, and
+ * would open the circuit of a cluster that is well otherwise.
+ *
+ * @param ejectedAtMs when the endpoint was ejected; 0 when it is not
+ */
+export function verdictForCircuit(verdict: Verdict, startedAtMs: number, ejectedAtMs: number): Verdict {
+  const ejectedSince = ejectedAtMs > 0 && ejectedAtMs >= startedAtMs;
+  return verdict.outcome === 'failure' && ejectedSince ? VERDICTS.endpoint_ejected : verdict;
+}
+
+// HTTP/2 error codes (RFC 9113, section 7).
+const NO_ERROR = 0x0;
+const REFUSED_STREAM = 0x7;
+const CANCEL = 0x8;
+const ENHANCE_YOUR_CALM = 0xb;
+
+function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
+  switch (end.code) {
+    case REFUSED_STREAM:
+      return VERDICTS.refused;
+    case ENHANCE_YOUR_CALM:
+      return VERDICTS.back_pressure;
+    case CANCEL:
+      // Some servers reset a stream so when its deadline passes. Otherwise nobody asked for it: a status was owed.
+      return deadlineReached(end) ? verdictOfDeadline(end, options, VERDICTS.reset) : VERDICTS.reset;
+    default:
+      return VERDICTS.reset;
+  }
+}
+
+/** A status that the app gave. */
+function verdictOfStatus(end: AttemptEnd, options: VerdictOptions): Verdict {
+  switch (end.status) {
+    case Status.OK:
+      return options.taskStatusIsVerdict ? verdictOfTask(end, options) : VERDICTS.ok;
+    case Status.UNAVAILABLE:
+      return VERDICTS.unavailable;
+    case Status.INTERNAL:
+      return VERDICTS.internal;
+    case Status.UNKNOWN:
+      return VERDICTS.unknown;
+    case Status.DATA_LOSS:
+      return VERDICTS.data_loss;
+    case Status.DEADLINE_EXCEEDED:
+      // A server that watches the same deadline answers a moment before our own clock strikes.
+      return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
+    case Status.RESOURCE_EXHAUSTED:
+      return VERDICTS.back_pressure;
+    case Status.CANCELLED:
+      // Not by our caller: by a server that stops, or that saw the deadline pass. It proves neither.
+      return VERDICTS.cancelled_by_app;
+    default:
+      return VERDICTS.answered;
+  }
+}
+
+function verdictOfTask(end: AttemptEnd, options: VerdictOptions): Verdict {
+  switch (end.taskFailure) {
+    case 'failed':
+      return VERDICTS.task_failed;
+    case 'timeout':
+      return verdictOfDeadline(end, options, VERDICTS.task_timeout);
+    case 'none':
+      return VERDICTS.ok;
+  }
+}
+
+/**
+ * An answer that the peer's own sidecar made. What it did before its app saw the call proves nothing of the app,
+ * neither good nor bad; that it can't reach its app, or that the app cut the call, is the endpoint's failure.
+ */
+function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict {
+  switch (end.peerReason) {
+    case 'overloaded':
+      return VERDICTS.back_pressure;
+    case 'draining':
+      return VERDICTS.draining;
+    case 'circuit_open':
+      // The failures that opened it have been counted when they happened.
+      return VERDICTS.circuit_open;
+    case 'connect_failed':
+    case 'no_endpoint':
+      return VERDICTS.app_unreachable;
+    case 'deadline':
+      return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
+    case 'first_chunk':
+      return VERDICTS.first_chunk_timeout;
+    case 'idle':
+      return VERDICTS.idle_timeout;
+    case 'stream_cut':
+    case 'upstream_protocol':
+      return VERDICTS.app_cut;
+    case 'upstream_reset':
+      return end.status === Status.RESOURCE_EXHAUSTED ? VERDICTS.back_pressure : VERDICTS.app_cut;
+    case 'message_too_large':
+    case 'headers_too_large':
+    case 'bad_request':
+    case 'no_route':
+      return VERDICTS.refused_by_sidecar;
+    default:
+      return verdictOfUnknownReason(end, options);
+  }
+}
+
+/** A reason of a sidecar newer than this one: its status decides, but it is never a success of the app. */
+function verdictOfUnknownReason(end: AttemptEnd, options: VerdictOptions): Verdict {
+  if (end.status === Status.OK) return VERDICTS.undecided;
+  const verdict = verdictOfStatus(end, options);
+  return verdict.outcome === 'success' ? VERDICTS.refused_by_sidecar : verdict;
+}
+
+/**
+ * Time ran out. It is the endpoint's failure only if it had the time that its answers usually take: a caller in a
+ * hurry, or a retry with what an earlier attempt has left over, must not eject endpoints that work. A stream that
+ * was flowing when its time was up has failed at nothing; one that had stalled is found by the idle clock.
+ */
+function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Verdict): Verdict {
+  if (end.progress === Progress.QUEUED) return VERDICTS.not_sent;
+  if (end.deadlineOwner === 'none') return failure;
+  if (end.streaming && end.progress === Progress.MESSAGE)
+    return deadlineReached(end) ? VERDICTS.stream_deadline : failure;
+  const assumedMs = end.deadlineOwner === 'caller' ? ASSUMED_LATENCY_MS : 0;
+  return end.allowedMs < (options.usualLatencyMs || assumedMs) ? VERDICTS.deadline_too_short : failure;
+}
+
+/** The server's clock may strike a little before ours: what it was sent was rounded down, and travelled. */
+const NEARLY = 0.9;
+
+function deadlineReached(end: AttemptEnd): boolean {
+  return end.kind === 'deadline' || end.elapsedMs >= end.allowedMs * NEARLY;
+}
