@@ -1,0 +1,319 @@
+/**
+ * The circuit of one cluster and method: it stops calls that would fail anyway, so that callers hear it at once and
+ * the endpoints get time to recover.
+ *
+ *                    failures in a row (several endpoints, or the only one),
+ *                    or their share in the window is too high
+ *          ┌────────┐ ────────────────────────────────────────────────▶ ┌────────┐
+ *          │ closed │                                                   │  open  │ rejects all
+ *          └────────┘                                                   └────────┘
+ *              ▲                                                          │    ▲
+ *              │ half_open_max                  recovery_timeout is over, │    │ a probe fails, or its
+ *              │ successes                     repeats wait longer: ×2,   │    │ stream is cut
+ *              │                               at most 5 min, ±20 %       ▼    │
+ *              │                                                      ┌───────────┐ half_open_max probes
+ *              └──────────────────────────────────────────────────────│ half-open │ at a time, rejects
+ *                                                                     └───────────┘ the others
+ *                                     a neutral verdict gives the probe's place to the next call
+ *
+ * Every change of state begins a new generation. A verdict on a call of an earlier generation is dropped: it tells of
+ * the time before, and must neither close a circuit that opened since nor open one that closed.
+ *
+ * Calls are counted, not attempts: what a retry has mended was no failure of the cluster.
+ *
+ * Pure: the time comes in with each question, in milliseconds that never go back; nothing runs by itself.
+ */
+import { backoffMs } from '../clock/backoff.ts';
+import {
+  ANY_ENDPOINT,
+  type CircuitAdmission,
+  type CircuitBreakerSettings,
+  type CircuitCause,
+  type CircuitEvidence,
+  type CircuitRejection,
+  type CircuitState,
+  type CircuitTransition,
+} from './circuit-state.ts';
+import { FailureRun } from './failure-run.ts';
+import { ProbeSlots } from './probe-slots.ts';
+import { ShareWindow } from './share-window.ts';
+import type { Verdict, VerdictReason } from './verdict.ts';
+
+const OPEN_MULTIPLIER = 2;
+/** As long as the longest ejection: an endpoint that has been repaired is not left alone for longer. */
+const MAX_OPEN_MS = 300_000;
+/** What a call is asked to wait when the probes are out: their verdicts come within a usual call. */
+const PROBING_RETRY_AFTER_MS = 1_000;
+const REMEMBERED_REASONS = 5;
+/** Calls that a crash has cut are reported within this time of each other. */
+const CRASH_MS = 1_000;
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+export class CircuitBreaker {
+  /** Endpoints that can be used now. With more than one, a run of failures must come from two; see `FailureRun`. */
+  endpoints = 1;
+  /** Calls that were turned away, ever. */
+  rejections = 0;
+  #settings: CircuitBreakerSettings;
+  readonly #random: () => number;
+  #state: CircuitState = 'closed';
+  #generation = 0;
+  readonly #failures = new FailureRun();
+  readonly #cuts = new FailureRun();
+  #window: ShareWindow;
+  #reasons: VerdictReason[] = [];
+  #crashedEndpoint: unknown = undefined;
+  #crashedAtMs = Number.NEGATIVE_INFINITY;
+  #cause: CircuitCause | undefined = undefined;
+  #openings = 0;
+  #openForMs = 0;
+  #changedAtMs = Number.NEGATIVE_INFINITY;
+  #lastProbe = 0;
+  /** Probes up to this one belong to earlier generations. */
+  #lastEarlierProbe = 0;
+  readonly #probes = new ProbeSlots();
+  #successes = 0;
+  /** Made when it opens, given out again for each call it turns away. */
+  #rejection: Mutable<CircuitRejection> | undefined = undefined;
+
+  /** @param random gives [0, 1), for the jitter */
+  constructor(settings: CircuitBreakerSettings, random: () => number) {
+    this.#settings = settings;
+    this.#random = random;
+    this.#window = new ShareWindow(settings.windowMs);
+  }
+
+  /** As it was at the last question; {@link tick} brings it up to date. */
+  get state(): CircuitState {
+    return this.#state;
+  }
+
+  /** What opened it last; undefined when nothing ever did. */
+  get cause(): CircuitCause | undefined {
+    return this.#cause;
+  }
+
+  get probesInFlight(): number {
+    return this.#probes.inFlight;
+  }
+
+  /** When an open circuit lets probes in; Infinity in other states. For a timer, to tell of it in time. */
+  get halfOpenAtMs(): number {
+    return this.#state === 'open' ? this.#changedAtMs + this.#openForMs : Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * May a call begin? Each admission must be settled once, whatever becomes of its call.
+   *
+   * From an open circuit whose time has come this makes a half-open one; ask {@link tick} before to be told.
+   */
+  admit(nowMs: number): CircuitAdmission | CircuitRejection {
+    if (this.#state === 'closed') return this.#generation;
+    this.tick(nowMs);
+    if (this.#state === 'half_open' && this.#probes.inFlight < this.#settings.halfOpenMax) {
+      this.#lastProbe++;
+      this.#probes.take(this.#lastProbe, nowMs);
+      return -this.#lastProbe;
+    }
+    this.rejections++;
+    const rejection = this.#rejection!;
+    rejection.state = this.#state;
+    rejection.retryAfterMs = this.#state === 'open' ? this.halfOpenAtMs - nowMs : PROBING_RETRY_AFTER_MS;
+    return rejection;
+  }
+
+  /**
+   * Whether a call that was admitted may make another attempt: not when the circuit has opened since, and not for a
+   * probe, or three probes would be nine attempts.
+   */
+  mayRetry(admission: CircuitAdmission): boolean {
+    return this.#state === 'closed' && admission === this.#generation;
+  }
+
+  /**
+   * The first verdict on an admitted call: a stream's at its first message, other calls' at their end. Answers how
+   * the state has changed, undefined when it has not.
+   */
+  settle(
+    admission: CircuitAdmission,
+    verdict: Verdict,
+    nowMs: number,
+    from: CircuitEvidence = ANY_ENDPOINT,
+  ): CircuitTransition | undefined {
+    if (admission < 0) return this.#settleProbe(-admission, verdict, nowMs);
+    if (!this.#isCurrent(admission)) return undefined;
+    switch (verdict.outcome) {
+      case 'success':
+        this.#failures.reset();
+        // A first message says nothing of how streams end.
+        if (verdict.reason !== 'first_message') this.#cuts.reset();
+        this.#window.add(nowMs);
+        return undefined;
+      case 'failure':
+        if (this.#isOfLastCrash(verdict, nowMs, from)) return undefined;
+        this.#failures.add(from.endpoint);
+        this.#window.addMarked(nowMs);
+        return this.#judge(verdict, nowMs);
+      case 'neutral':
+        return undefined;
+    }
+  }
+
+  /**
+   * The second verdict on a stream that was settled with success at its first message. Failure takes that success
+   * back: a stream that is cut counts as one failed call, not as half of one.
+   */
+  amend(
+    admission: CircuitAdmission,
+    verdict: Verdict,
+    nowMs: number,
+    from: CircuitEvidence = ANY_ENDPOINT,
+  ): CircuitTransition | undefined {
+    if (!this.#isCurrent(admission)) return undefined;
+    if (verdict.outcome === 'neutral') return undefined;
+    if (admission < 0) return verdict.outcome === 'failure' ? this.#reopen(verdict, nowMs) : undefined;
+    if (verdict.outcome === 'success') {
+      this.#cuts.reset();
+      return undefined;
+    }
+    if (this.#isOfLastCrash(verdict, nowMs, from)) return undefined;
+    this.#cuts.add(from.endpoint);
+    if (from.firstMessageAtMs > 0) this.#window.takeBack(from.firstMessageAtMs, nowMs);
+    this.#window.addMarked(nowMs);
+    return this.#judge(verdict, nowMs);
+  }
+
+  /**
+   * What time alone changes: an open circuit becomes half-open, and probes that have had no verdict for as long as
+   * the recovery timeout give their places back.
+   */
+  tick(nowMs: number): CircuitTransition | undefined {
+    if (this.#state === 'half_open') {
+      this.#probes.expire(nowMs - this.#settings.recoveryTimeoutMs);
+      return undefined;
+    }
+    return nowMs >= this.halfOpenAtMs ? this.#moveTo('half_open', nowMs) : undefined;
+  }
+
+  /**
+   * New settings hold from now on; how long an open circuit stays open was decided when it opened. Settings that turn
+   * both rules off close it.
+   */
+  update(settings: CircuitBreakerSettings, nowMs: number): CircuitTransition | undefined {
+    if (settings.windowMs !== this.#settings.windowMs) this.#window = new ShareWindow(settings.windowMs);
+    this.#settings = settings;
+    const off = settings.consecutiveFailures === 0 && settings.failurePercent === 0;
+    if (this.#state === 'closed') return undefined;
+    return off || this.#successes >= settings.halfOpenMax ? this.#close(nowMs) : undefined;
+  }
+
+  /** Whether the call was admitted in this generation. */
+  #isCurrent(admission: CircuitAdmission): boolean {
+    if (admission < 0) return this.#state === 'half_open' && -admission > this.#lastEarlierProbe;
+    return this.#state === 'closed' && admission === this.#generation;
+  }
+
+  #settleProbe(probe: number, verdict: Verdict, nowMs: number): CircuitTransition | undefined {
+    if (!this.#probes.release(probe) || verdict.outcome === 'neutral') return undefined;
+    if (verdict.outcome === 'failure') return this.#reopen(verdict, nowMs);
+    this.#successes++;
+    return this.#successes >= this.#settings.halfOpenMax ? this.#close(nowMs) : undefined;
+  }
+
+  /**
+   * A crash takes all calls in flight at an endpoint with it. That is one event: the first of them counts, and those
+   * that had begun before it and are reported with it do not.
+   */
+  #isOfLastCrash({ reason }: Verdict, nowMs: number, { endpoint, startedAtMs }: CircuitEvidence): boolean {
+    if (endpoint === undefined || (reason !== 'connection_lost' && reason !== 'app_cut')) return false;
+    const same = endpoint === this.#crashedEndpoint && startedAtMs <= this.#crashedAtMs;
+    if (same && nowMs - this.#crashedAtMs < CRASH_MS) return true;
+    this.#crashedEndpoint = endpoint;
+    this.#crashedAtMs = nowMs;
+    return false;
+  }
+
+  /** A failure was counted in a closed circuit: is it one too many? */
+  #judge({ reason }: Verdict, nowMs: number): CircuitTransition | undefined {
+    const { consecutiveFailures, failurePercent, minCalls } = this.#settings;
+    this.#remember(reason);
+    if (this.#failures.reaches(consecutiveFailures, this.endpoints))
+      return this.#openAfterRun('consecutive_failures', this.#failures.count, nowMs);
+    if (this.#cuts.reaches(consecutiveFailures, this.endpoints))
+      return this.#openAfterRun('consecutive_cuts', this.#cuts.count, nowMs);
+    if (failurePercent === 0) return undefined;
+    const window = this.#window;
+    window.look(nowMs, minCalls);
+    if (window.total < minCalls || window.marked * 100 < failurePercent * window.total) return undefined;
+    return this.#open(
+      {
+        rule: 'failure_percent',
+        failures: window.marked,
+        calls: window.total,
+        overMs: window.spanMs,
+        reasons: this.#reasons,
+      },
+      nowMs,
+    );
+  }
+
+  #openAfterRun(rule: CircuitCause['rule'], failures: number, nowMs: number): CircuitTransition {
+    const reasons = this.#reasons.slice(-failures);
+    return this.#open({ rule, failures, calls: failures, overMs: 0, reasons }, nowMs);
+  }
+
+  #reopen({ reason }: Verdict, nowMs: number): CircuitTransition {
+    return this.#open({ rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [reason] }, nowMs);
+  }
+
+  #open(cause: CircuitCause, nowMs: number): CircuitTransition {
+    const { recoveryTimeoutMs, windowMs } = this.#settings;
+    // It has recovered once it was closed for longer than it had been open.
+    const heldMs = this.#state === 'closed' ? nowMs - this.#changedAtMs : 0;
+    this.#openings = heldMs > Math.max(this.#openForMs, windowMs) ? 1 : this.#openings + 1;
+    const backoff = {
+      baseMs: recoveryTimeoutMs,
+      multiplier: OPEN_MULTIPLIER,
+      maxMs: Math.max(MAX_OPEN_MS, recoveryTimeoutMs),
+    };
+    // The first time it is what the operator has set, to the millisecond.
+    this.#openForMs =
+      this.#openings === 1 ? recoveryTimeoutMs : backoffMs(backoff, this.#openings, this.#random());
+    this.#cause = cause;
+    this.#rejection = { state: 'open', cause, retryAfterMs: this.#openForMs };
+    return this.#moveTo('open', nowMs);
+  }
+
+  #close(nowMs: number): CircuitTransition {
+    this.#failures.reset();
+    this.#cuts.reset();
+    this.#window.clear();
+    return this.#moveTo('closed', nowMs);
+  }
+
+  #moveTo(to: CircuitState, nowMs: number): CircuitTransition {
+    const from = this.#state;
+    this.#state = to;
+    this.#generation++;
+    this.#changedAtMs = nowMs;
+    this.#successes = 0;
+    this.#probes.clear();
+    this.#lastEarlierProbe = this.#lastProbe;
+    this.#reasons = [];
+    const opened = to === 'open';
+    return {
+      from,
+      to,
+      atMs: nowMs,
+      cause: opened ? this.#cause : undefined,
+      openForMs: opened ? this.#openForMs : 0,
+      openings: this.#openings,
+    };
+  }
+
+  #remember(reason: VerdictReason): void {
+    if (this.#reasons.length === REMEMBERED_REASONS) this.#reasons.shift();
+    this.#reasons.push(reason);
+  }
+}

@@ -1,0 +1,59 @@
+/** The circuits of one cluster, one for each method that is called there. */
+import { CircuitBreaker } from './circuit-breaker.ts';
+import type { CircuitBreakerSettings, CircuitTransition } from './circuit-state.ts';
+
+/** Methods with a circuit of their own. Paths are the callers' to invent, so the rest share one. */
+const MAX_METHODS = 256;
+const OTHER_METHODS = '';
+
+export class CircuitBreakers {
+  #settings: CircuitBreakerSettings;
+  readonly #random: () => number;
+  readonly #byMethod = new Map<string, CircuitBreaker>();
+  #endpoints = 1;
+
+  constructor(settings: CircuitBreakerSettings, random: () => number) {
+    this.#settings = settings;
+    this.#random = random;
+  }
+
+  /** @param method the path, `/package.Service/Method` */
+  of(method: string): CircuitBreaker {
+    return this.#byMethod.get(method) ?? this.#make(method);
+  }
+
+  #make(method: string): CircuitBreaker {
+    const name = this.#byMethod.size < MAX_METHODS ? method : OTHER_METHODS;
+    let breaker = this.#byMethod.get(name);
+    if (breaker === undefined) {
+      breaker = new CircuitBreaker(this.#settings, this.#random);
+      breaker.endpoints = this.#endpoints;
+      this.#byMethod.set(name, breaker);
+    }
+    return breaker;
+  }
+
+  /** Each method with its circuit; `''` stands for those that share one. */
+  entries(): IterableIterator<[string, CircuitBreaker]> {
+    return this.#byMethod.entries();
+  }
+
+  /** How many endpoints of the cluster can be used now. */
+  set endpoints(endpoints: number) {
+    this.#endpoints = endpoints;
+    for (const breaker of this.#byMethod.values()) breaker.endpoints = endpoints;
+  }
+
+  /** @param onTransition told of circuits that the new settings close */
+  update(
+    settings: CircuitBreakerSettings,
+    nowMs: number,
+    onTransition: (method: string, transition: CircuitTransition) => void,
+  ): void {
+    this.#settings = settings;
+    for (const [method, breaker] of this.#byMethod) {
+      const transition = breaker.update(settings, nowMs);
+      if (transition !== undefined) onTransition(method, transition);
+    }
+  }
+}

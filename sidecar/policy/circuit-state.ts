@@ -1,0 +1,124 @@
+/** What a circuit breaker is told, and what it tells of itself: its state, what opened it, whom it turns away. */
+import type { VerdictReason } from './verdict.ts';
+
+/** The configuration's `circuit_breaker`. */
+export interface CircuitBreakerSettings {
+  /**
+   * Failures in a row that open it; 0 turns the rule off. Five by default: an app that fails one call in ten does so
+   * five times in a row once in 100,000 calls, and a dead one is known after five.
+   */
+  readonly consecutiveFailures: number;
+  /** Share of failures that opens it, 0 for off. Half: below that, more calls would be lost by opening than saved. */
+  readonly failurePercent: number;
+  /**
+   * Calls before the share counts; with thin traffic the window reaches back for them, up to six windows. Among 20
+   * calls an app that fails one in four gets to half by chance in 1.4 % of windows, one in five in 0.3 %; with 5 calls
+   * it would be 10 % and 6 %.
+   */
+  readonly minCalls: number;
+  readonly windowMs: number;
+  /** From open to the first probe: what a pod takes to restart. */
+  readonly recoveryTimeoutMs: number;
+  /** Probes at a time, and successes that close it: one lucky answer does not bring the whole load back. */
+  readonly halfOpenMax: number;
+}
+
+/**
+ * A call that was let in: the generation of a closed circuit (0 or more), or a probe's number (below 0). A number, so
+ * that letting a call in allocates nothing.
+ */
+export type CircuitAdmission = number;
+
+export function isProbe(admission: CircuitAdmission): boolean {
+  return admission < 0;
+}
+
+/** The attempt that gave the verdict; an attempt object has these fields itself. */
+export interface CircuitEvidence {
+  /** Compared by identity; undefined when attempts at several endpoints have failed the call. */
+  readonly endpoint: unknown;
+  readonly startedAtMs: number;
+  /** When the first verdict of a stream was given; 0 when there was none. */
+  readonly firstMessageAtMs: number;
+}
+
+/** For verdicts that come from no single endpoint: they always count in full. */
+export const ANY_ENDPOINT: CircuitEvidence = {
+  endpoint: undefined,
+  startedAtMs: Number.POSITIVE_INFINITY,
+  firstMessageAtMs: 0,
+};
+
+export type CircuitState = 'closed' | 'half_open' | 'open';
+
+/** For the metric `outrigger_circuit_state`. */
+export const CIRCUIT_STATE_VALUE: Readonly<Record<CircuitState, number>> = {
+  closed: 0,
+  half_open: 1,
+  open: 2,
+};
+
+/**
+ * What opened a circuit: so many calls in a row failed; so many streams in a row were cut after their first message;
+ * the share of failures was too high; or a probe failed and opened it again.
+ */
+export interface CircuitCause {
+  readonly rule: 'consecutive_failures' | 'consecutive_cuts' | 'failure_percent' | 'probe';
+  readonly failures: number;
+  /** Of so many calls; equal to `failures` for the other rules. */
+  readonly calls: number;
+  /** The time these calls were looked at over; 0 for the other rules. */
+  readonly overMs: number;
+  /** Why the latest of them failed, the latest last. */
+  readonly reasons: readonly VerdictReason[];
+}
+
+export interface CircuitTransition {
+  readonly from: CircuitState;
+  readonly to: CircuitState;
+  readonly atMs: number;
+  /** What opened it; undefined for other moves. */
+  readonly cause: CircuitCause | undefined;
+  /** How long it will stay open; 0 for other moves. */
+  readonly openForMs: number;
+  /** How often it has opened without having recovered in between; 1 for the first time. */
+  readonly openings: number;
+}
+
+/** A call that was not let in. The breaker changes and gives out the same object again: read it at once. */
+export interface CircuitRejection {
+  readonly state: CircuitState;
+  readonly cause: CircuitCause;
+  /** When another try may get in, in milliseconds from now; for `grpc-retry-pushback-ms`. */
+  readonly retryAfterMs: number;
+}
+
+/** The cause in words, for `grpc-message`, `/clusters` and the log. */
+export function describeCause({ rule, failures, calls, overMs, reasons }: CircuitCause): string {
+  const why = countReasons(reasons);
+  switch (rule) {
+    case 'consecutive_failures':
+      return `${failures} calls in a row failed (${why})`;
+    case 'consecutive_cuts':
+      return `${failures} streams in a row were cut (${why})`;
+    case 'failure_percent':
+      return `${failures} of ${calls} calls in ${Math.round(overMs / 100) / 10} s failed (latest: ${why})`;
+    case 'probe':
+      return `a probe failed (${why})`;
+  }
+}
+
+/** `unavailable, unavailable, reset` → `2 × unavailable, reset`. */
+function countReasons(reasons: readonly VerdictReason[]): string {
+  const counts = new Map<VerdictReason, number>();
+  for (const reason of reasons) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  return [...counts].map(([reason, count]) => (count === 1 ? reason : `${count} × ${reason}`)).join(', ');
+}
+
+/** A rejection in words: what to tell the caller, which is that it is not its fault and when to come again. */
+export function describeRejection({ state, cause, retryAfterMs }: CircuitRejection): string {
+  const when = `try again in ${Math.ceil(retryAfterMs / 100) / 10} s`;
+  return state === 'open'
+    ? `the circuit is open: ${describeCause(cause)}; ${when}`
+    : `the circuit is half-open and its probes are out, since ${describeCause(cause)}; ${when}`;
+}
