@@ -3,6 +3,7 @@ import { WheelDriver } from './clock/wheel-driver.ts';
 import type { ClusterListener } from './cluster/cluster.ts';
 import type { Config } from './config/config.ts';
 import type { ConnectionError } from './http2/errors.ts';
+import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
 import { Outbound } from './listeners/outbound.ts';
 
@@ -64,18 +65,28 @@ export class Sidecar {
     return `the app at ${this.config.inbound.app} is ${this.inbound.appHealth.state}`;
   }
 
-  /** Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish. */
+  /**
+   * Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish.
+   * Throws ListenError when a new address can't be had, and nothing has changed then.
+   */
   async apply(config: Config): Promise<void> {
-    const before = this.config;
+    const { inbound, outbound, config: before } = this;
+    const moves: Move[] = [];
+    try {
+      if (config.inbound.listen !== before.inbound.listen)
+        moves.push(await inbound.listener.open(config.inbound.listen));
+      if (config.outbound.listen !== before.outbound.listen)
+        moves.push(await outbound.listener.open(config.outbound.listen));
+    } catch (error) {
+      for (const move of moves) move.cancel();
+      throw error;
+    }
     this.config = config;
-    this.inbound.apply(config);
-    this.outbound.apply(config);
-    if (config.inbound.listen !== before.inbound.listen) {
-      this.inboundAddress = await this.inbound.listener.move(config.inbound.listen);
-    }
-    if (config.outbound.listen !== before.outbound.listen) {
-      this.outboundAddress = await this.outbound.listener.move(config.outbound.listen);
-    }
+    inbound.apply(config);
+    outbound.apply(config);
+    for (const move of moves) move.commit();
+    this.inboundAddress = inbound.listener.address;
+    this.outboundAddress = outbound.listener.address;
   }
 
   private setState(state: DrainState): void {
