@@ -111,11 +111,15 @@ class RunningSidecar {
     trimMemoryWhenIdle(() => inbound.stats.activeCalls + outbound.stats.activeCalls);
   }
 
-  /** SIGTERM and SIGINT drain, and end at once when they come again; SIGHUP reloads. */
+  /**
+   * SIGTERM and SIGINT drain, and end at once when one comes again; SIGHUP reloads. The first one ends nothing, also
+   * when a drain is under way: a `preStop` hook that asks for it over HTTP is followed by SIGTERM.
+   */
   private listenToSignals(): void {
+    let signals = 0;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
-        if (this.drained === undefined) {
+        if (++signals === 1) {
           this.log.info({ signal }, 'draining; the same signal again ends at once');
           void this.drain();
         } else {

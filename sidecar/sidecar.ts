@@ -3,6 +3,7 @@ import { WheelDriver } from './clock/wheel-driver.ts';
 import type { ClusterListener } from './cluster/cluster.ts';
 import type { Config } from './config/config.ts';
 import type { ConnectionError } from './http2/errors.ts';
+import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
 import { Outbound } from './listeners/outbound.ts';
 import type { PolicyEvents } from './proxy/context.ts';
@@ -14,12 +15,12 @@ export interface SidecarObserver extends ClusterListener, PolicyEvents {
 }
 
 /**
- *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last call ended──▶ stopped
+ *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last connection gone──▶ stopped
  *                                                                              └──drain.timeout──▶ ended ──▶ stopped
  */
 export type DrainState = 'starting' | 'running' | 'notReady' | 'goaway' | 'ended' | 'stopped';
 
-/** How often a draining sidecar looks whether its last call has ended. */
+/** How often a draining sidecar looks whether its last connection has gone. */
 const DRAIN_POLL_MS = 20;
 
 /** The data plane: both gRPC listeners and what they share. HTTP listeners, signals and files are `run.ts`'s. */
@@ -65,18 +66,28 @@ export class Sidecar {
     return `the app at ${this.config.inbound.app} is ${this.inbound.appHealth.state}`;
   }
 
-  /** Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish. */
+  /**
+   * Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish.
+   * Throws ListenError when a new address can't be had, and nothing has changed then.
+   */
   async apply(config: Config): Promise<void> {
-    const before = this.config;
+    const { inbound, outbound, config: before } = this;
+    const moves: Move[] = [];
+    try {
+      if (config.inbound.listen !== before.inbound.listen)
+        moves.push(await inbound.listener.open(config.inbound.listen));
+      if (config.outbound.listen !== before.outbound.listen)
+        moves.push(await outbound.listener.open(config.outbound.listen));
+    } catch (error) {
+      for (const move of moves) move.cancel();
+      throw error;
+    }
     this.config = config;
-    this.inbound.apply(config);
-    this.outbound.apply(config);
-    if (config.inbound.listen !== before.inbound.listen) {
-      this.inboundAddress = await this.inbound.listener.move(config.inbound.listen);
-    }
-    if (config.outbound.listen !== before.outbound.listen) {
-      this.outboundAddress = await this.outbound.listener.move(config.outbound.listen);
-    }
+    inbound.apply(config);
+    outbound.apply(config);
+    for (const move of moves) move.commit();
+    this.inboundAddress = inbound.listener.address;
+    this.outboundAddress = outbound.listener.address;
   }
 
   private setState(state: DrainState): void {
@@ -86,47 +97,53 @@ export class Sidecar {
 
   /**
    * Ends without losing a call: not ready, GOAWAY, then calls and streams up to the limit; what is left is ended
-   * with `draining`. The outbound side serves as long as inbound calls run, because they need it.
+   * with `draining`. A connection closes behind its last call, when its answer has been read: the last connection
+   * is the end. The outbound side serves as long as inbound calls run, because they need it.
    */
   async drain(): Promise<void> {
     if (this.state !== 'running') return;
     const { delayMs, timeoutMs } = this.config.drain;
+    const { inbound, outbound } = this;
     this.setState('notReady');
-    this.inbound.health.drain();
-    await sleep(delayMs);
+    inbound.health.drain();
+    await this.until(() => false, this.clock() + delayMs);
+    if (this.stopped) return;
     const endAtMs = this.clock() + timeoutMs;
     this.setState('goaway');
-    this.inbound.listener.stopAccepting();
-    this.inbound.listener.drain();
-    await this.until(() => this.inbound.stats.activeCalls === 0, endAtMs);
-    this.outbound.listener.drain();
-    await this.until(
-      () => this.outbound.stats.activeCalls === 0 && this.inbound.stats.activeCalls === 0,
-      endAtMs,
-    );
-    // Answers that are complete may still be on their way out.
-    await this.until(
-      () => this.inbound.listener.connectionCount === 0,
-      Math.min(endAtMs, this.clock() + 1_000),
-    );
-    if (this.inbound.stats.activeCalls + this.outbound.stats.activeCalls > 0) this.setState('ended');
-    this.inbound.listener.endCalls();
-    this.outbound.listener.stopAccepting();
-    this.outbound.listener.endCalls();
+    inbound.listener.stopAccepting();
+    inbound.listener.drain();
+    inbound.health.endWatches();
+    await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
+    outbound.listener.stopAccepting();
+    outbound.listener.drain();
+    await this.until(() => outbound.listener.connectionCount === 0, endAtMs);
+    if (this.stopped) return;
+    if (inbound.stats.activeCalls + outbound.stats.activeCalls > 0) this.setState('ended');
+    this.endCalls();
     // The answers just written need a turn of the event loop to leave.
     await sleep(DRAIN_POLL_MS);
     this.close();
   }
 
-  private async until(done: () => boolean, endAtMs: number): Promise<void> {
-    while (!done() && this.clock() < endAtMs) await sleep(DRAIN_POLL_MS);
+  private get stopped(): boolean {
+    return this.state === 'stopped';
   }
 
-  /** Ends at once. */
+  private async until(done: () => boolean, endAtMs: number): Promise<void> {
+    while (!this.stopped && !done() && this.clock() < endAtMs) await sleep(DRAIN_POLL_MS);
+  }
+
+  private endCalls(): void {
+    this.inbound.listener.endCalls();
+    this.outbound.listener.endCalls();
+  }
+
+  /** Ends at once, a drain that is under way too. */
   close(): void {
-    if (this.state === 'stopped') return;
+    if (this.stopped) return;
     this.inbound.listener.stopAccepting();
     this.outbound.listener.stopAccepting();
+    this.endCalls();
     this.inbound.close();
     this.outbound.close();
     this.driver.stop();

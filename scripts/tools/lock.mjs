@@ -1,5 +1,5 @@
 // One install at a time in a checkout: two `npm test` in two terminals must not mix their writes.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cache } from './paths.mjs';
@@ -44,8 +44,9 @@ function take() {
 function ownerRuns() {
   try {
     const pid = Number(readFileSync(lock, 'utf8'));
-    // An empty file is an owner between creating and writing it.
-    if (pid > 0) process.kill(pid, 0);
+    // Without a number in it the file is an owner between creating and writing it, or what is left of one.
+    if (!(pid > 0)) return Date.now() - statSync(lock).mtimeMs < 2_000;
+    process.kill(pid, 0);
     return true;
   } catch (error) {
     return error.code === 'EPERM';

@@ -3,7 +3,7 @@ import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
-import { ErrorCode } from '../http2/frame.ts';
+import { ErrorCode, errorName } from '../http2/frame.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
 import { connectionBackoffMs } from './backoff.ts';
@@ -53,6 +53,8 @@ export type PoolState = (typeof PoolState)[keyof typeof PoolState];
 
 /** When every endpoint is in back-off, a call may still try one that was not tried for this long. */
 const PANIC_RETRY_MS = 1_000;
+/** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
+const UNUSED_LIFE_MS = 1_000;
 
 /**
  * The connections to one endpoint. One is made for the first call, another when all are at the peer's limit of
@@ -109,13 +111,28 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   acquire(waiter: ConnectionWaiter): Connection | undefined {
     const connection = this.withCapacity();
     if (connection !== undefined) return connection;
-    if (this.waiters.size >= this.options.maxPendingCalls || this.closed) {
-      waiter.onNoConnection('pending_overflow', `${this.waiters.size} calls already wait for a connection`);
+    if (this.closed) {
+      waiter.onNoConnection('connect_failed', `${this.address} is no longer part of the cluster`);
       return undefined;
     }
-    this.waiters.add(waiter);
-    if (this.connecting === undefined && this.ready.length < this.options.maxConnections) this.connect();
+    const overflow = this.waiters.size >= this.options.maxPendingCalls;
+    if (!overflow) this.waiters.add(waiter);
+    // Also for a call that may not wait: the next one shall find a connection.
+    this.connectForMore();
+    if (overflow) {
+      waiter.onNoConnection('pending_overflow', `${this.waiters.size} calls already wait for a connection`);
+    }
     return undefined;
+  }
+
+  /** Makes one more connection, if there may be one. The first one is not kept waiting by a back-off: see `pick`. */
+  private connectForMore(): void {
+    const { ready } = this;
+    if (this.connecting !== undefined || this.closed) return;
+    // A peer that takes no stream on a connection without any would take none on another.
+    const refuses = ready.some(({ streams }) => streams.size === 0);
+    if (ready.length === 0 || (ready.length < this.options.maxConnections && !refuses && !this.armed))
+      this.connect();
   }
 
   cancel(waiter: ConnectionWaiter): void {
@@ -163,7 +180,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   override onTimeout(): void {
     const connecting = this.connecting;
     if (connecting === undefined) {
-      if (!this.closed) this.connect();
+      if (this.ready.length === 0 || this.waiters.size > 0) this.connect();
       return;
     }
     const message = `no HTTP/2 SETTINGS from ${this.address} within ${this.options.connectTimeoutMs} ms`;
@@ -223,17 +240,13 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       waiter.onConnection(connection);
     }
     // The peer allows fewer streams than are waiting: another connection shares the load.
-    if (
-      this.waiters.size > 0 &&
-      this.connecting === undefined &&
-      this.ready.length < this.options.maxConnections
-    )
-      this.connect();
+    if (this.waiters.size > 0) this.connectForMore();
   }
 
   onGoaway(connection: Connection, code: number, debug: string): void {
     if (code === ErrorCode.ENHANCE_YOUR_CALM && debug.includes('too_many_pings')) this.keepaliveFactor *= 2;
-    this.forget(connection);
+    // Its streams go on, and so does its keepalive.
+    this.forget(connection, `${this.address} sent GOAWAY (${errorName(code)}) before it took a call`);
   }
 
   onClosed(connection: Connection, error: ConnectionError): void {
@@ -242,22 +255,29 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.connectFailed(`connecting to ${this.address} failed: ${error.message}`);
       return;
     }
-    this.forget(connection);
+    this.keepalives.get(connection)?.stop();
+    this.keepalives.delete(connection);
+    this.forget(connection, `${this.address} closed the connection before it took a call: ${error.message}`);
   }
 
   onStream(): void {
     // A client accepts no streams: push is off, and the connection answers it with an error.
   }
 
-  private forget(connection: Connection): void {
-    this.keepalives.get(connection)?.stop();
-    this.keepalives.delete(connection);
+  /** No new streams on this connection. One that never had any counts as a failure, or it would be made anew at once. */
+  private forget(connection: Connection, message: string): void {
     const at = this.ready.indexOf(connection);
     if (at < 0) return;
     this.ready.splice(at, 1);
-    if (this.ready.length > 0 || this.closed) return;
-    this.setState(this.connecting === undefined ? PoolState.idle : PoolState.connecting);
-    if (this.waiters.size > 0 && this.connecting === undefined) this.connect();
+    if (this.closed) return;
+    const lifeMs = this.environment.clock() - this.connectStartedAtMs;
+    if (connection.nextStreamId === 1 && this.connecting === undefined && lifeMs < UNUSED_LIFE_MS) {
+      this.connectFailed(message);
+      return;
+    }
+    if (this.ready.length === 0)
+      this.setState(this.connecting === undefined ? PoolState.idle : PoolState.connecting);
+    if (this.waiters.size > 0) this.connectForMore();
   }
 
   private setState(state: PoolState): void {

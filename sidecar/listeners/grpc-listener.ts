@@ -41,13 +41,18 @@ const GOAWAY_PING_TIMEOUT_MS = 1_000;
 class Lifetime extends Timer {
   readonly connection: Connection;
   readonly keepalive: Keepalive;
+  /** Where it was accepted. */
+  readonly server: Server;
+  /** To be shut down as soon as it is ready. */
+  leaving = false;
   private readonly onEnd: () => void;
   private goaway = false;
 
-  constructor(connection: Connection, keepalive: Keepalive, onEnd: () => void) {
+  constructor(connection: Connection, keepalive: Keepalive, server: Server, onEnd: () => void) {
     super();
     this.connection = connection;
     this.keepalive = keepalive;
+    this.server = server;
     this.onEnd = onEnd;
   }
 
@@ -69,6 +74,16 @@ class Lifetime extends Timer {
   }
 }
 
+/** A listener that has opened another address. One of the two methods must be called. */
+export interface Move {
+  /** With the port the system chose for port 0. */
+  readonly address: string;
+  /** Stays there, and leaves the old address: its connections finish what they have. */
+  commit(): void;
+  /** Leaves it again. */
+  cancel(): void;
+}
+
 /** Accepts gRPC connections on one address and hands their calls to a pipeline. */
 export class GrpcListener implements ConnectionOwner {
   readonly name: string;
@@ -78,6 +93,8 @@ export class GrpcListener implements ConnectionOwner {
   private options: GrpcListenerOptions;
   private readonly lifetimes = new Map<Connection, Lifetime>();
   private server: Server | undefined = undefined;
+  /** Where it listens, with the port the system chose for port 0. */
+  address = '';
 
   constructor(
     name: string,
@@ -101,20 +118,40 @@ export class GrpcListener implements ConnectionOwner {
 
   /** @returns where it listens, with the port the system chose for port 0. Throws ListenError. */
   async listen(address: string): Promise<string> {
-    const server = createServer({ noDelay: true }, (socket) => this.accept(socket));
+    const move = await this.open(address);
+    move.commit();
+    return move.address;
+  }
+
+  /** Listens on another address beside the present one, to move there or not. Throws ListenError. */
+  async open(address: string): Promise<Move> {
+    const server = createServer({ noDelay: true }, (socket) => this.accept(socket, server));
     server.maxConnections = this.options.maxConnections;
     server.on('drop', () => this.stats.reject('too_many_connections'));
     const bound = await listenOn(server, address, `${this.name}.listen`);
-    this.server = server;
-    return bound;
+    const leave = (left: Server | undefined): void => {
+      left?.close();
+      for (const [connection, lifetime] of [...this.lifetimes])
+        if (lifetime.server === left) this.shutdown(connection);
+    };
+    return {
+      address: bound,
+      commit: () => {
+        const old = this.server;
+        this.server = server;
+        this.address = bound;
+        leave(old);
+      },
+      cancel: () => leave(server),
+    };
   }
 
-  private accept(socket: Socket): void {
+  private accept(socket: Socket, server: Server): void {
     const { wheel, clock } = this.environment;
     const { keepalive: keepaliveOptions, limits } = this.options;
     const connection = new Connection(socket, this, { role: 'server', limits, clock });
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
-    const lifetime = new Lifetime(connection, keepalive, () => this.shutdown(connection));
+    const lifetime = new Lifetime(connection, keepalive, server, () => this.shutdown(connection));
     this.lifetimes.set(connection, lifetime);
     this.stats.activeConnections++;
     wheel.arm(lifetime, clock() + PREFACE_TIMEOUT_MS);
@@ -125,6 +162,10 @@ export class GrpcListener implements ConnectionOwner {
     const lifetime = this.lifetimes.get(connection);
     if (lifetime === undefined) return;
     lifetime.keepalive.start();
+    if (lifetime.leaving) {
+      this.shutdown(connection);
+      return;
+    }
     const ageMs = this.options.maxConnectionAgeMs;
     if (ageMs > 0) wheel.arm(lifetime, clock() + ageMs * (0.9 + 0.2 * random()));
     else wheel.cancel(lifetime);
@@ -157,20 +198,15 @@ export class GrpcListener implements ConnectionOwner {
   private shutdown(connection: Connection): void {
     const { wheel, clock } = this.environment;
     const lifetime = this.lifetimes.get(connection);
+    if (!connection.ready) {
+      // GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
+      if (lifetime !== undefined) lifetime.leaving = true;
+      return;
+    }
     connection.shutdown();
     if (lifetime === undefined || connection.closed) return;
     lifetime.markGoaway();
     wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
-  }
-
-  /** Listens on another address first, then lets the old one's connections finish. Throws what `listen` throws. */
-  async move(address: string): Promise<string> {
-    const old = this.server;
-    const connections = [...this.lifetimes.keys()];
-    const bound = await this.listen(address);
-    old?.close();
-    for (const connection of connections) this.shutdown(connection);
-    return bound;
   }
 
   /** Accepts no more connections; those that are open go on. */

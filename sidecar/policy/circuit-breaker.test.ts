@@ -388,8 +388,8 @@ t.test('a circuit that closed has forgotten what was before', async (t) => {
   bench.calls(1, unavailable);
   t.match(bench.breaker.cause!.reasons, ['unavailable', 'unavailable', 'unavailable', 'unavailable']);
 
-  const half = new Bench({ consecutiveFailures: 0 });
-  for (let i = 0; i < 10; i++) {
+  const half = new Bench({ consecutiveFailures: 0, minCalls: 4 });
+  for (let i = 0; i < 2; i++) {
     half.calls(1, ok);
     half.calls(1, unavailable);
   }
@@ -398,11 +398,11 @@ t.test('a circuit that closed has forgotten what was before', async (t) => {
   half.calls(1, VERDICTS.reset);
   half.nowMs = half.breaker.halfOpenAtMs;
   half.calls(3, ok);
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 2; i++) {
     half.calls(1, ok);
     half.calls(1, VERDICTS.internal);
   }
-  t.strictSame(half.breaker.cause!.reasons, Array(5).fill('internal'));
+  t.strictSame(half.breaker.cause!.reasons, ['internal', 'internal']);
 });
 
 t.test('settings can change under way', async (t) => {

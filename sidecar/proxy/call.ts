@@ -89,6 +89,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   /** This hop has done what can be done: those above are told not to try again. */
   retriesEnded = false;
   retryWait: RetryWait | undefined = undefined;
+  /** What the caller is told when no other attempt follows. */
+  lastFailure: LocalReply | undefined = undefined;
   breaker: CircuitBreaker | undefined = undefined;
   circuitAdmission: CircuitAdmission = 0;
   /** The circuit has had its first verdict. */

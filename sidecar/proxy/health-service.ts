@@ -56,6 +56,11 @@ export class HealthServices implements LocalServices {
     this.tellWatchers();
   }
 
+  /** The sidecar goes: those who watch it shall watch another one. */
+  endWatches(): void {
+    for (const watcher of [...this.watchers]) watcher.end(Status.UNAVAILABLE, 'the sidecar is shutting down');
+  }
+
   private tellWatchers(): void {
     for (const watcher of this.watchers) watcher.sendStatus(this.statusOf(watcher.service));
   }

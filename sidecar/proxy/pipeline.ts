@@ -206,9 +206,9 @@ export class Pipeline implements CallDriver {
       cluster.count(cluster.retries, 'retried');
       call.transparentRetries++;
       this.attempt(call, endpoint, nowMs);
-    } else if (!this.retries(call, attempt)) {
-      const answer = replyToFailure(attempt, failure);
-      call.answer(call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer);
+    } else {
+      call.lastFailure = replyToFailure(call, attempt, failure);
+      if (!this.retries(call, attempt)) call.answer(lastAnswer(call));
     }
   }
 
@@ -244,7 +244,7 @@ export class Pipeline implements CallDriver {
     const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
     if (endpoint === undefined) {
       policiesOf(call.cluster!).budget.release();
-      call.answer(noEndpoint(call));
+      call.answer(call.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
       return;
     }
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
@@ -261,6 +261,12 @@ const COUNTED_REASONS: Partial<Record<GiveUpReason, string>> = {
 
 function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
+}
+
+/** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
+function lastAnswer(call: Call): LocalReply {
+  const answer = call.lastFailure!;
+  return call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer;
 }
 
 function noEndpoint(call: Call): LocalReply {

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { runProcess } from './process.ts';
+import { runProcess, startProcess } from './process.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 
@@ -98,11 +98,15 @@ t.test('two installs at once are one', async (t) => {
 
 t.test('a lock whose owner is gone is taken over', async (t) => {
   const { folder, install, calls } = checkout(t);
-  const gone = await runProcess(t, process.execPath, ['-p', 'process.pid']);
+  const gone = startProcess(t, process.execPath, ['-e', '']);
+  await gone.ended;
   mkdirSync(join(folder, '.cache'));
-  writeFileSync(join(folder, '.cache', 'install.lock'), gone.output.trim());
-  t.equal((await install()).code, 0);
-  t.equal(calls().length, 1);
+  for (const left of [`${gone.pid}`, '', 'no number']) {
+    rmSync(join(folder, 'node_modules'), { recursive: true, force: true });
+    writeFileSync(join(folder, '.cache', 'install.lock'), left);
+    t.equal((await install()).code, 0, `after "${left}"`);
+  }
+  t.equal(calls().length, 3);
 });
 
 t.test('a failing npm ends the install with what it said', async (t) => {

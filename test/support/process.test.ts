@@ -39,7 +39,7 @@ t.test('a started process ends when the file that started it is ended by a signa
   const script = `
     import { startProcess } from ${JSON.stringify(join(import.meta.dirname, 'process.ts'))};
     const child = startProcess({ teardown() {} }, process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
-    console.log('child', child.pid);
+    console.log('child ' + child.pid);
   `;
   for (const signal of ['SIGTERM', 'SIGALRM'] as const) {
     const outer = startProcess(t, node, ['--input-type=module', '-e', script]);

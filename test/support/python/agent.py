@@ -72,12 +72,12 @@ class Agent(services.AgentServiceServicer):
     def StreamProcess(self, request, context):
         verb, _, rest = request.input.partition(" ")
         if verb == "forever":
-            # Ends when the caller does; a sidecar must pass that on.
+            # Ends when the caller does; a sidecar must pass that on. The callback comes at the call's end,
+            # whether or not grpcio asks for another chunk.
+            context.add_callback(self.count_cancelled)
             while context.is_active():
                 yield messages.TaskChunk(chunk="tick ")
                 time.sleep(0.02)
-            with self.lock:
-                self.seen["cancelled"] += 1
             return
         words = rest.split()
         for word in words:
@@ -85,6 +85,10 @@ class Agent(services.AgentServiceServicer):
         if verb == "break":
             context.abort(grpc.StatusCode.DATA_LOSS, "lost in the middle")
         yield messages.TaskChunk(chunk="", is_final=True)
+
+    def count_cancelled(self):
+        with self.lock:
+            self.seen["cancelled"] += 1
 
     def HealthCheck(self, request, context):
         return messages.HealthResponse(

@@ -1,0 +1,65 @@
+import t from 'tap';
+import { headOf } from '../http2/head.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import { isGrpcContentType, RequestInfo, requestInfo } from './request-info.ts';
+import { responseInfo } from './response-info.ts';
+
+t.test('what is gRPC is seen by its content-type', async (t) => {
+  for (const type of ['application/grpc', 'application/grpc+proto', 'application/grpc;charset=utf-8'])
+    t.equal(isGrpcContentType(type), true, type);
+  for (const type of ['', 'application/grp', 'application/grpcx', 'application/grpc-web', 'text/html'])
+    t.equal(isGrpcContentType(type), false, type);
+});
+
+t.test('grpc-timeout is taken out, and nothing else', async (t) => {
+  const fields = ['x-a', '1', 'grpc-timeout', '5S', 'authorization', 'secret', 'x-a', '2'];
+  // The third field must never be indexed by anybody.
+  const info = new RequestInfo(new HeaderList(fields, [2]));
+  t.equal(info.timeoutMs, 5_000);
+  const rest = info.withoutTimeout();
+  t.strictSame(rest.fields, ['x-a', '1', 'authorization', 'secret', 'x-a', '2']);
+  t.strictSame(rest.neverIndexed, [1]);
+  t.equal(info.withoutTimeout(), rest, 'made once');
+  const without = new HeaderList(['x-a', '1']);
+  t.equal(new RequestInfo(without).withoutTimeout(), without, 'nothing to take out, nothing made');
+});
+
+t.test('a timeout is read, however short, and a malformed one is noticed', async (t) => {
+  const infoOf = (value: string): RequestInfo => new RequestInfo(new HeaderList(['grpc-timeout', value]));
+  t.ok(infoOf('0m').timeoutMs > 0, 'no time is not "no limit"');
+  t.ok(infoOf('1n').timeoutMs > 0);
+  t.equal(infoOf('99999999H').timeoutMs, 99_999_999 * 3_600_000);
+  for (const value of ['', '1', 'm', '1 m', '123456789m', '1.5S', '-1S'])
+    t.ok(infoOf(value).timeoutMalformed, value);
+});
+
+t.test('it is derived once for a list', async (t) => {
+  const list = new HeaderList([
+    ':method',
+    'POST',
+    ':scheme',
+    'http',
+    ':path',
+    '/a',
+    'content-type',
+    'application/grpc',
+  ]);
+  const head = headOf(list, 'request');
+  t.equal(requestInfo(list, head), requestInfo(list, head));
+  t.equal(requestInfo(list, head).grpc, true);
+});
+
+t.test('answers are told apart by status and content-type', async (t) => {
+  const infoOf = (...fields: string[]) => {
+    const list = new HeaderList(fields);
+    return responseInfo(list, headOf(list, fields[0] === ':status' ? 'response' : 'trailers'));
+  };
+  const grpc = 'application/grpc+proto';
+  t.match(infoOf(':status', '200', 'content-type', grpc), { grpc: true, status: -1 });
+  t.match(infoOf(':status', '200'), { grpc: true, status: -1 });
+  t.match(infoOf(':status', '200', 'content-type', 'text/html'), { grpc: false, contentType: 'text/html' });
+  t.match(infoOf(':status', '503', 'content-type', grpc), { grpc: false });
+  t.match(infoOf('grpc-status', '5'), { grpc: true, status: 5 });
+  t.match(infoOf('grpc-status', '99'), { status: 2 }, 'a code of the future is UNKNOWN');
+  t.match(infoOf('x-other', '1'), { grpc: true, status: -1 });
+});
