@@ -12,7 +12,6 @@ import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission, CircuitTransition } from '../policy/circuit-state.ts';
 import { deadlineAtMs, deadlineOwner, timeLeftMs } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
-import { type CallStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import {
   type Attempt,
@@ -22,11 +21,12 @@ import {
   statusOfFailure,
 } from './attempt.ts';
 import { AttemptClock, type AttemptClockName } from './attempt-clock.ts';
+import { countCall } from './call-accounting.ts';
+import { CallRequest } from './call-request.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { type LocalReply, type Reason, reply } from './reasons.ts';
-import { RequestBuffer } from './request-buffer.ts';
 import { sendRequestHead } from './request-head.ts';
 import type { RequestInfo } from './request-info.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
@@ -41,17 +41,6 @@ export interface CallDriver {
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
   /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
   retries(call: Call, attempt: Attempt): boolean;
-}
-
-/** Statuses that count as errors of the listener; what a caller did wrong does not. */
-function isError(status: StatusCode): boolean {
-  return (
-    status === Status.UNAVAILABLE ||
-    status === Status.INTERNAL ||
-    status === Status.UNKNOWN ||
-    status === Status.DATA_LOSS ||
-    status === Status.DEADLINE_EXCEEDED
-  );
 }
 
 const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
@@ -74,7 +63,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   readonly head: MessageHead;
   readonly info: RequestInfo;
   readonly startedAtMs: number;
-  readonly request = new RequestBuffer();
+  readonly request: CallRequest;
   cluster: Cluster | undefined = undefined;
   task: TaskKey | undefined = undefined;
   attempt: Attempt | undefined = undefined;
@@ -106,12 +95,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   status: StatusCode | -1 = -1;
   /** Set when the answer was ours. */
   reason: Reason | undefined = undefined;
-  private requestEnded = false;
-  private requestTrailers: HeaderList | undefined = undefined;
-  private creditedBytes = 0;
   /** A unary response's head waits for its message or its status: until then another attempt can be made. */
   private heldHead: HeaderList | undefined = undefined;
-  private readonly requestFraming: MessageFraming | undefined;
   private readonly responseFraming: MessageFraming | undefined;
   private readonly taskObserver: TaskObserver | undefined;
 
@@ -132,9 +117,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     this.list = list;
     this.head = head;
     this.info = info;
-    this.requestEnded = endStream;
+    this.request = new CallRequest(info.grpc, endStream);
     this.startedAtMs = context.clock();
-    this.requestFraming = info.grpc ? new MessageFraming() : undefined;
     this.responseFraming = info.grpc ? new MessageFraming() : undefined;
     this.taskObserver = head.path === PROCESS_TASK_PATH ? context.tasks?.observe(context.name) : undefined;
     context.stats.activeCalls++;
@@ -190,22 +174,12 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     return timeLeftMs(this.deadlineMs, nowMs);
   }
 
-  /** Everything the caller has sent so far is still here, so that another attempt can send it too. */
-  get replayable(): boolean {
-    return this.request.whole;
-  }
-
-  /** The caller has sent all it will send. */
-  get requestComplete(): boolean {
-    return this.requestEnded;
-  }
-
   // --- The downstream stream -------------------------------------------------------------------------------
 
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
     if (this.done) return;
-    this.requestTrailers = list;
-    this.requestEnded = true;
+    this.request.trailers = list;
+    this.request.ended = true;
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
     else if (this.attempt?.stream !== undefined)
       this.attempt.stream.connection.sendHeaders(this.attempt.stream, list, undefined, true);
@@ -213,40 +187,23 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (this.done) return end - start;
-    const { requestFraming, settings } = this;
-    if (
-      requestFraming !== undefined &&
-      !requestFraming.advance(buffer, start, end, settings.maxMessageBytes)
-    ) {
-      this.tooLarge('request', requestFraming.messageBytes);
+    const { request, settings } = this;
+    const { framing } = request;
+    if (framing !== undefined && !framing.advance(buffer, start, end, settings.maxMessageBytes)) {
+      this.tooLarge('request', framing.messageBytes);
       return end - start;
     }
-    this.requestEnded = endStream;
+    request.ended = endStream;
     const attempt = this.attempt;
-    if (attempt?.stream === undefined) {
-      this.request.add(buffer, start, end);
+    if (attempt?.stream === undefined || attempt.ended) {
+      request.add(buffer, start, end);
       if (this.awaitingMessage) this.driver.onFirstMessage(this);
       // What is kept for an attempt to come is held against the stream's window: nothing is given back yet.
       return 0;
     }
-    this.keep(buffer, start, end);
+    if (!this.responseStarted) request.keep(buffer, start, end, this.cluster!.settings.retry.bufferBytes);
     attempt.send(buffer, start, end, endStream);
-    return this.credit(attempt);
-  }
-
-  /** Keeps bytes that are being sent, as long as another attempt could be made with them. */
-  private keep(buffer: Buffer, start: number, end: number): void {
-    if (!this.request.whole || this.responseStarted) return;
-    if (this.request.bytes + end - start > this.cluster!.settings.retry.bufferBytes) this.request.drop();
-    else this.request.add(buffer, start, end);
-  }
-
-  /** How many request bytes the caller may send in place of those that have gone out now. */
-  private credit(attempt: Attempt): number {
-    const bytes = attempt.sentBytes - this.creditedBytes;
-    if (bytes <= 0) return 0;
-    this.creditedBytes = attempt.sentBytes;
-    return bytes;
+    return request.credit(attempt);
   }
 
   onDataSent(stream: Stream, bytes: number): void {
@@ -268,22 +225,13 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   // --- The attempt -----------------------------------------------------------------------------------------
 
   onStreamOpen(attempt: Attempt, stream: Stream): void {
-    const { connection } = stream;
-    const parts = this.request.parts;
-    const last = this.requestTrailers === undefined && this.requestEnded;
-    sendRequestHead(this, stream, last && parts.length === 0);
-    for (let i = 0; i < parts.length; i++) {
-      const part = parts[i]!;
-      attempt.send(part, 0, part.length, last && i === parts.length - 1);
-    }
-    if (this.requestTrailers !== undefined)
-      connection.sendHeaders(stream, this.requestTrailers, undefined, true);
-    if (this.request.bytes > this.cluster!.settings.retry.bufferBytes) this.request.drop();
+    sendRequestHead(this, stream, this.request.headOnly);
+    this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
     this.onRequestBytesSent(attempt);
   }
 
   onRequestBytesSent(attempt: Attempt): void {
-    const bytes = this.credit(attempt);
+    const bytes = this.request.credit(attempt);
     if (bytes > 0) this.stream.connection.consume(this.stream, bytes);
   }
 
@@ -440,35 +388,15 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
-    const { stats } = context;
-    stats.activeCalls--;
-    if (this.admitted) context.admission.release();
-    if (isError(status)) stats.totalErrors++;
     this.retryWait?.cancel();
+    if (this.admitted) context.admission.release();
     if (cluster !== undefined) {
       settleCircuit(this);
       cluster.activeCalls--;
-      if (status === Status.OK && this.attempts > 1) cluster.count(cluster.retries, 'success');
-      const calls = context.listener === 'inbound' ? stats.calls : cluster.calls;
-      this.countDuration(status, calls);
     }
+    countCall(this, status);
     this.taskObserver?.onEnd(status);
     context.observer?.onCallEnd(this);
-  }
-
-  private countDuration(status: StatusCode, calls: CallStats): void {
-    const seconds = (this.context.clock() - this.startedAtMs) / 1000;
-    const { info } = this;
-    if (status === Status.UNIMPLEMENTED) {
-      // Paths that nobody implements are counted together: they are the caller's invention.
-      calls.of(OTHER_METHOD).record(status, seconds);
-      return;
-    }
-    if (info.statsFrom !== calls || info.methodStats === undefined) {
-      info.methodStats = calls.of(this.head.path);
-      info.statsFrom = calls;
-    }
-    info.methodStats.record(status, seconds);
   }
 
   /** For logs. */

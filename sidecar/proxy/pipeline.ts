@@ -5,16 +5,22 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
-import { NEVER } from '../policy/pushback.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
 import { PROCESS_TASK_PATH, readTaskKey } from '../task/task-message.ts';
-import { Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
+import { Attempt, type AttemptFailure } from './attempt.ts';
 import { Call, type CallDriver } from './call.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
-import { type LocalReply, reply } from './reasons.ts';
+import {
+  isOverflow,
+  lastAnswer,
+  noEndpoint,
+  OVERLOADED_PUSHBACK_MS,
+  replyToFailure,
+} from './failure-reply.ts';
+import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
@@ -23,8 +29,6 @@ import type { Route } from './router.ts';
 const FIRST_MESSAGE_MAX_BYTES = 65_536;
 /** For a call that does not say how long it may take, while its cluster is not known yet. */
 const ROUTING_TIMEOUT_MS = 60_000;
-/** What an overloaded listener asks callers to wait. */
-const OVERLOADED_PUSHBACK_MS = 1_000;
 
 /**
  * The layers a call goes through, outermost first:
@@ -72,7 +76,7 @@ export class Pipeline implements CallDriver {
 
   private route(call: Call): void {
     const route = this.routeOf(call);
-    if (route.needsMessage && call.info.grpc && !call.requestComplete) {
+    if (route.needsMessage && call.info.grpc && !call.request.ended) {
       call.awaitingMessage = true;
       call.limitTime(call.settings.timeoutMs || ROUTING_TIMEOUT_MS);
       return;
@@ -95,7 +99,7 @@ export class Pipeline implements CallDriver {
   onFirstMessage(call: Call): void {
     const { request } = call;
     // Ids and types stand at a message's beginning, before the input that makes it large.
-    const enough = call.requestComplete || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
+    const enough = call.request.ended || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
     const found = request.firstMessage(enough);
     if (found === undefined && !enough) return;
     if (found !== undefined) call.task = readTaskKey(found.buffer, found.start, found.end);
@@ -196,7 +200,7 @@ export class Pipeline implements CallDriver {
     const retry = mayRetryTransparently({
       unprocessed: failure.unprocessed && !isOverflow(failure),
       responseStarted: call.responseStarted,
-      requestWhole: call.replayable,
+      requestWhole: call.request.whole,
       attempts: call.attempts,
       endpoints: cluster.endpoints.length,
       timeLeftMs: call.timeLeftMs(nowMs),
@@ -218,12 +222,10 @@ export class Pipeline implements CallDriver {
     const { context } = this;
     const nowMs = context.clock();
     const cluster = call.cluster!;
-    const decision = policiesOf(cluster).retry.next(
-      attempt,
-      retryCallOf(call, attempt, nowMs),
-      nowMs,
-      context.random(),
-    );
+    const retryCall = retryCallOf(call, attempt, nowMs);
+    // Nobody is there to be asked again, and to wait for that would only take the caller's time.
+    if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) return false;
+    const decision = policiesOf(cluster).retry.next(attempt, retryCall, nowMs, context.random());
     if (!decision.again) {
       call.retriesEnded = decision.final;
       const outcome = COUNTED_REASONS[decision.reason];
@@ -258,50 +260,3 @@ const COUNTED_REASONS: Partial<Record<GiveUpReason, string>> = {
   not_safe: 'not_safe',
   deadline: 'deadline',
 };
-
-function isOverflow(failure: AttemptFailure): boolean {
-  return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
-}
-
-/** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
-function lastAnswer(call: Call): LocalReply {
-  const answer = call.lastFailure!;
-  return call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer;
-}
-
-function noEndpoint(call: Call): LocalReply {
-  const { name, endpoints } = call.cluster!;
-  if (endpoints.length === 0)
-    return reply('no_endpoint', `cluster ${name} has no endpoints: discovery found none yet`);
-  const reasons = endpoints
-    .slice(0, 3)
-    .map((endpoint) => `${endpoint.address}: ${endpoint.unusableBecause ?? 'just tried'}`);
-  return reply('no_endpoint', `no endpoint of cluster ${name} is usable (${reasons.join('; ')})`);
-}
-
-/** What the caller is told of an attempt that failed and is not tried again. */
-function replyToFailure(attempt: Attempt, failure: AttemptFailure): LocalReply {
-  const { address } = attempt.endpoint;
-  switch (failure.kind) {
-    case 'no-connection':
-      return failure.reason === 'pending_overflow'
-        ? reply(
-            'overloaded',
-            `${failure.message} to ${address} (limits.max_pending_calls)`,
-            OVERLOADED_PUSHBACK_MS,
-          )
-        : reply('connect_failed', failure.message);
-    case 'goaway':
-      return reply('connect_failed', `${address}: ${failure.message}`);
-    case 'connection':
-      return reply('stream_cut', `${address}: ${failure.message}`);
-    case 'protocol':
-      return reply('upstream_protocol', `${address} broke HTTP/2: ${failure.message}`);
-    case 'reset':
-      return {
-        reason: 'upstream_reset',
-        status: statusOfFailure(failure),
-        message: `${address}: ${failure.message}`,
-      };
-  }
-}

@@ -57,7 +57,7 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
     attempts: call.attempts - call.transparentRetries,
     callersAttempts: call.info.previousAttempts,
     responseStarted: call.responseStarted,
-    requestWhole: call.replayable,
+    requestWhole: call.request.whole,
     timeLeftMs: call.timeLeftMs(nowMs),
     usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.head.path),
     backoffStep: call.backoffStep,

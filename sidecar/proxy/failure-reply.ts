@@ -1,0 +1,69 @@
+import { Status } from '../grpc/status.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import { NEVER } from '../policy/pushback.ts';
+import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
+import type { Call } from './call.ts';
+import { type LocalReply, reply } from './reasons.ts';
+
+/** What an overloaded listener asks callers to wait. */
+export const OVERLOADED_PUSHBACK_MS = 1_000;
+/** A server that watches the same deadline may strike this share of it early: what it was sent was rounded down. */
+const NEARLY = 0.9;
+
+export function isOverflow(failure: AttemptFailure): boolean {
+  return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
+}
+
+/** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
+export function lastAnswer(call: Call): LocalReply {
+  const answer = call.lastFailure!;
+  return call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer;
+}
+
+export function noEndpoint(call: Call): LocalReply {
+  const { name, endpoints } = call.cluster!;
+  if (endpoints.length === 0)
+    return reply('no_endpoint', `cluster ${name} has no endpoints: discovery found none yet`);
+  const reasons = endpoints
+    .slice(0, 3)
+    .map((endpoint) => `${endpoint.address}: ${endpoint.unusableBecause ?? 'just tried'}`);
+  return reply('no_endpoint', `no endpoint of cluster ${name} is usable (${reasons.join('; ')})`);
+}
+
+/** What the caller is told of an attempt that failed and is not tried again. */
+export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
+  const { address } = attempt.endpoint;
+  switch (failure.kind) {
+    case 'no-connection':
+      return isOverflow(failure)
+        ? reply(
+            'overloaded',
+            `${failure.message} to ${address} (limits.max_pending_calls)`,
+            OVERLOADED_PUSHBACK_MS,
+          )
+        : reply('connect_failed', failure.message);
+    case 'goaway':
+      return reply('connect_failed', `${address}: ${failure.message}`);
+    case 'connection':
+      return reply('stream_cut', `${address}: ${failure.message}`);
+    case 'protocol':
+      return reply('upstream_protocol', `${address} broke HTTP/2: ${failure.message}`);
+    case 'reset': {
+      const allowedMs = call.deadlineMs - attempt.startedAtMs;
+      if (
+        failure.code === ErrorCode.CANCEL &&
+        call.deadlineMs > 0 &&
+        attempt.elapsedMs >= allowedMs * NEARLY
+      ) {
+        // Some servers reset a call so when its deadline passes, a moment before our own clock.
+        return reply('deadline', `${address} ended the call at its deadline`);
+      }
+      const status = statusOfFailure(failure);
+      return {
+        reason: 'upstream_reset',
+        status: status === Status.OK ? Status.UNKNOWN : status,
+        message: `${address}: ${failure.message}`,
+      };
+    }
+  }
+}
