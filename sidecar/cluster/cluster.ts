@@ -43,6 +43,9 @@ export class Cluster {
   /** Told whenever the first connection to an endpoint came or the last one went. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
+  /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
+  resolving = true;
+  private readonly waiting: (() => void)[] = [];
 
   constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
     this.name = settings.name;
@@ -57,9 +60,27 @@ export class Cluster {
     this.discovery?.stop();
     this.discovery = discovery;
     discovery.start(
-      (addresses) => this.setEndpoints(addresses),
-      (error) => this.listener.onDiscoveryError(this, error),
+      (addresses) => {
+        this.setEndpoints(addresses);
+        this.resolved();
+      },
+      (error) => {
+        this.listener.onDiscoveryError(this, error);
+        this.resolved();
+      },
     );
+  }
+
+  /** Calls back once discovery has spoken, for good or ill. False: as many wait already as may (`maxPendingCalls`). */
+  whenResolved(then: () => void): boolean {
+    if (this.waiting.length >= this.settings.limits.maxPendingCalls) return false;
+    this.waiting.push(then);
+    return true;
+  }
+
+  private resolved(): void {
+    this.resolving = false;
+    for (const then of this.waiting.splice(0)) then();
   }
 
   /** New settings hold for what is decided from now on; calls in flight keep what they have. */
@@ -137,6 +158,7 @@ export class Cluster {
   close(): void {
     this.discovery?.stop();
     this.setEndpoints([]);
+    this.resolved();
   }
 }
 

@@ -137,8 +137,19 @@ export class Pipeline implements CallDriver {
       return;
     }
     const endpoint = this.pick(call, undefined, nowMs);
-    if (endpoint === undefined) call.answer(noEndpoint(call));
-    else this.attempt(call, endpoint, nowMs);
+    if (endpoint !== undefined) this.attempt(call, endpoint, nowMs);
+    else if (call.cluster!.resolving) this.awaitEndpoints(call);
+    else call.answer(noEndpoint(call));
+  }
+
+  /** A cluster that a start or a reload has just made: its first look-up is under way. */
+  private awaitEndpoints(call: Call): void {
+    const waits = call.cluster!.whenResolved(() => {
+      if (!call.done) this.firstAttempt(call);
+    });
+    if (waits) return;
+    const message = `enough calls wait for the endpoints of cluster ${call.cluster!.name} (limits.max_pending_calls)`;
+    call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
   }
 
   private pick(call: Call, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
