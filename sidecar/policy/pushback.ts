@@ -1,0 +1,36 @@
+/** The `grpc-retry-pushback-ms` header: how long the server asks a caller to wait before it tries again (A6). */
+
+/** What a negative or unreadable value means: do not try again at all. */
+export const NEVER = -1;
+
+const MAX_DIGITS = 10;
+/** The field is a 32-bit integer in every gRPC implementation. */
+const MAX_MS = 2_147_483_647;
+
+/** Milliseconds, 0 or more; {@link NEVER} for a value that is negative or no whole number. */
+export function parsePushback(value: string): number {
+  if (value.length === 0 || value.length > MAX_DIGITS) return NEVER;
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i);
+    if (code < 0x30 || code > 0x39) return NEVER;
+  }
+  const pushbackMs = Number(value);
+  return pushbackMs <= MAX_MS ? pushbackMs : NEVER;
+}
+
+const MAX_PREVIOUS = 1_000;
+
+/** Reads `grpc-previous-rpc-attempts`; 0 when it is absent or malformed, and never more than a thousand. */
+export function parsePreviousAttempts(value: string | undefined): number {
+  if (value === undefined || !/^\d{1,9}$/.test(value)) return 0;
+  return Math.min(Number(value), MAX_PREVIOUS);
+}
+
+/**
+ * The `grpc-previous-rpc-attempts` of an attempt (A6): those that the caller says were made before, and ours. The
+ * transparent ones are not counted: no server has seen them. Undefined when the header is to be left out.
+ */
+export function previousAttemptsHeader(callersAttempts: number, ownAttempts: number): string | undefined {
+  const previous = callersAttempts + ownAttempts;
+  return previous > 0 ? String(previous) : undefined;
+}
