@@ -51,6 +51,9 @@ export class Cluster {
   readonly outliers: OutlierWatch;
   /** A slot for the layer above, for the policies that go by cluster. */
   policies: unknown = undefined;
+  /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
+  resolving = true;
+  private readonly waiting: (() => void)[] = [];
 
   constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
     this.name = settings.name;
@@ -78,9 +81,27 @@ export class Cluster {
     this.discovery?.stop();
     this.discovery = discovery;
     discovery.start(
-      (addresses) => this.setEndpoints(addresses),
-      (error) => this.listener.onDiscoveryError(this, error),
+      (addresses) => {
+        this.setEndpoints(addresses);
+        this.resolved();
+      },
+      (error) => {
+        this.listener.onDiscoveryError(this, error);
+        this.resolved();
+      },
     );
+  }
+
+  /** Calls back once discovery has spoken, for good or ill. False: as many wait already as may (`maxPendingCalls`). */
+  whenResolved(then: () => void): boolean {
+    if (this.waiting.length >= this.settings.limits.maxPendingCalls) return false;
+    this.waiting.push(then);
+    return true;
+  }
+
+  private resolved(): void {
+    this.resolving = false;
+    for (const then of this.waiting.splice(0)) then();
   }
 
   /** New settings hold for what is decided from now on; calls in flight keep what they have. */
@@ -178,6 +199,7 @@ export class Cluster {
     this.discovery?.stop();
     this.outliers.close();
     this.setEndpoints([]);
+    this.resolved();
   }
 }
 

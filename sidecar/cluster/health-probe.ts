@@ -64,7 +64,9 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     const stream = connection.openStream(this);
     this.stream = stream;
     const fields = [':method', 'POST', ':scheme', 'http', ':path', '/grpc.health.v1.Health/Check'];
-    fields.push(':authority', this.endpoint.address, 'content-type', 'application/grpc', 'te', 'trailers');
+    // A socket's path is no authority.
+    const authority = this.endpoint.address.startsWith('unix:') ? 'localhost' : this.endpoint.address;
+    fields.push(':authority', authority, 'content-type', 'application/grpc', 'te', 'trailers');
     connection.sendHeaders(stream, new HeaderList(fields), undefined, false);
     const request = writeHealthRequest('');
     connection.sendData(stream, request, 0, request.length, true);

@@ -177,7 +177,7 @@ export class RetryPolicy {
   }
 
   #mayFollow(end: AttemptEnd): boolean {
-    if (this.#allows(end.status)) return end.status !== Status.OK;
+    if (this.#allows(end.status)) return true;
     // An endpoint that is silent, or whose sidecar sends callers away, is unavailable under another code.
     const silent = end.kind === 'per_try' || end.kind === 'first_chunk';
     return this.#allows(Status.UNAVAILABLE) && (silent || turnedAwayBySidecar(end));

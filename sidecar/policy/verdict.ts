@@ -280,5 +280,5 @@ function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Ve
 const NEARLY = 0.9;
 
 function deadlineReached(end: AttemptEnd): boolean {
-  return end.kind === 'deadline' || end.elapsedMs >= end.allowedMs * NEARLY;
+  return end.elapsedMs >= end.allowedMs * NEARLY;
 }

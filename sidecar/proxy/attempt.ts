@@ -96,6 +96,8 @@ export class Attempt
   pushbackMs: number | undefined = undefined;
   taskFailure: TaskFailure = 'none';
   verdict: Verdict = VERDICTS.undecided;
+  /** The same, as the circuit is told of it. */
+  circuitVerdict: Verdict = VERDICTS.undecided;
   /** When a stream's first verdict was given; 0 without one. */
   firstMessageAtMs = 0;
   clock: AttemptClock | undefined = undefined;

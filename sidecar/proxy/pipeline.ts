@@ -166,8 +166,19 @@ export class Pipeline implements CallDriver {
       return;
     }
     const endpoint = this.pick(call, undefined, nowMs);
-    if (endpoint === undefined) call.answer(noEndpoint(call));
-    else this.attempt(call, endpoint, nowMs);
+    if (endpoint !== undefined) this.attempt(call, endpoint, nowMs);
+    else if (call.cluster!.resolving) this.awaitEndpoints(call);
+    else call.answer(noEndpoint(call));
+  }
+
+  /** A cluster that a start or a reload has just made: its first look-up is under way. */
+  private awaitEndpoints(call: Call): void {
+    const waits = call.cluster!.whenResolved(() => {
+      if (!call.done) this.firstAttempt(call);
+    });
+    if (waits) return;
+    const message = `enough calls wait for the endpoints of cluster ${call.cluster!.name} (limits.max_pending_calls)`;
+    call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
   }
 
   private pick(call: Call, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
@@ -198,7 +209,7 @@ export class Pipeline implements CallDriver {
     const cluster = call.cluster!;
     const nowMs = this.context.clock();
     const retry = mayRetryTransparently({
-      unprocessed: failure.unprocessed && !isOverflow(failure),
+      unprocessed: failure.unprocessed && !isOverflow(failure) && !mayRunElsewhere(call),
       responseStarted: call.responseStarted,
       requestWhole: call.request.whole,
       attempts: call.attempts,
@@ -252,6 +263,11 @@ export class Pipeline implements CallDriver {
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
     this.attempt(call, endpoint, nowMs, true);
   };
+}
+
+/** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */
+function mayRunElsewhere(call: Call): boolean {
+  return call.unknownBefore && !policiesOf(call.cluster!).retry.isIdempotent(call.head.path);
 }
 
 /** What `outrigger_retries_total` counts of retries that were not made. */

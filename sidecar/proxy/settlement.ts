@@ -72,6 +72,8 @@ export function settleAttempt(
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
   });
   attempt.verdict = verdict;
+  // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
+  attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
   outliers.tell(outliers.detector.end(attempt, verdict.outcome, nowMs));
   if (verdict.cooldown) {
@@ -102,7 +104,7 @@ export function settleCircuit(call: Call): void {
     call.circuitSettled = true;
     return;
   }
-  const verdict = verdictForCircuit(attempt.verdict, attempt.startedAtMs, ejectedAtMs(attempt));
+  const verdict = attempt.circuitVerdict;
   // A run of failures must come from two endpoints while there are two; counted only when it matters.
   if (verdict.outcome === 'failure') breaker.endpoints = call.cluster!.usableCount;
   const evidence: CircuitEvidence = call.severalEndpointsFailed ? ANY_ENDPOINT : attempt;
