@@ -243,8 +243,10 @@ t.test('ring_hash sends one task id to one endpoint, and ids to all of them', as
 /** Connections arm timers of their own; a call's would come on top. */
 function timersOfConnections(plane: DataPlane): number {
   let keepalives = 0;
-  for (const { endpoints } of plane.sidecar.outbound.clusters.clusters.values())
+  for (const { endpoints, outliers } of plane.sidecar.outbound.clusters.clusters.values()) {
     for (const { pool } of endpoints) keepalives += pool.connectionCount;
+    if (outliers.armed) keepalives++;
+  }
   // The app's health is looked at by two timers at most: its next look, and the pool's next try.
   return keepalives + timersOfApp(plane);
 }

@@ -4,7 +4,7 @@ import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import type { Cluster } from '../sidecar/cluster/cluster.ts';
 import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
+import { type DataPlane, endCooldown, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import {
   errorCode,
@@ -91,6 +91,7 @@ t.test('a refused call is replayed byte for byte at another endpoint', async (t)
       body.fill(0, 0, Math.min(size, 5));
       if (size >= 5) body.writeUInt32BE(size - 5, 1);
       const before = works.calls.length;
+      endCooldown(endpointOf(plane, refuses.address));
       // Of two calls one begins at the endpoint that refuses, or both do.
       for (let call = 0; call < 2; call++) {
         id += 2;

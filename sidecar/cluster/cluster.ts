@@ -181,9 +181,10 @@ export class Cluster {
     let best: Endpoint | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
     for (const endpoint of this.endpoints) {
-      if (endpoint === key.avoid || (endpoint.pool.state === 'backingOff' && !endpoint.pool.mayPanic(nowMs)))
-        continue;
-      const rank = fallbackRank(endpoint.watched, nowMs) + (endpoint.pool.state === 'backingOff' ? 10 : 0);
+      const backingOff = endpoint.pool.state === 'backingOff';
+      const avoided = endpoint === key.avoid;
+      if (backingOff && (avoided || !endpoint.pool.mayPanic(nowMs))) continue;
+      const rank = fallbackRank(endpoint.watched, nowMs) + (backingOff ? 10 : 0) + (avoided ? 20 : 0);
       if (rank >= bestRank) continue;
       best = endpoint;
       bestRank = rank;

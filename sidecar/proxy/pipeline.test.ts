@@ -9,6 +9,7 @@ import { Cluster } from '../cluster/cluster.ts';
 import { openSocket } from '../cluster/cluster-set.ts';
 import type { Discovery } from '../cluster/discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { applyPolicies } from './cluster-policies.ts';
 import { RuleRouter } from './router.ts';
 
 class TestDiscovery implements Discovery {
@@ -30,9 +31,16 @@ async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
   });
   const plane = await startDataPlane(t, {});
   const { wheel, clock } = plane.sidecar;
-  const listener = { onEndpoints() {}, onDiscoveryError() {}, onConnectFailed() {}, onEndpointUsable() {} };
+  const listener = {
+    onEndpoints() {},
+    onDiscoveryError() {},
+    onConnectFailed() {},
+    onOutlier() {},
+    onEndpointUsable() {},
+  };
   const environment = { wheel, clock, random: Math.random, limits: DEFAULT_LIMITS, connect: openSocket };
   const cluster = new Cluster(outbound.clusters.get('agents')!, environment, listener);
+  applyPolicies(cluster, outbound.clusters.get('agents')!, plane.sidecar.outbound.context);
   t.teardown(() => cluster.close());
   const discovery = new TestDiscovery();
   cluster.discover(discovery);

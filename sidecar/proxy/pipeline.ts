@@ -223,7 +223,8 @@ export class Pipeline implements CallDriver {
       this.attempt(call, endpoint, nowMs);
     } else {
       call.lastFailure = replyToFailure(call, attempt, failure);
-      if (!this.retries(call, attempt)) call.answer(lastAnswer(call));
+      // A queue that is full here is not emptier at the next attempt.
+      if (isOverflow(failure) || !this.retries(call, attempt)) call.answer(lastAnswer(call));
     }
   }
 

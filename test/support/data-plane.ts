@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import type { Endpoint } from '../../sidecar/cluster/endpoint.ts';
+import { refreshAdmits } from '../../sidecar/cluster/outlier-endpoint.ts';
 import type { Config } from '../../sidecar/config/config.ts';
 import { openConfigSource } from '../../sidecar/config/source.ts';
 import { Sidecar, type SidecarObserver } from '../../sidecar/sidecar.ts';
@@ -64,12 +66,26 @@ export async function startDataPlane(
   };
 }
 
-/** The configuration of a data plane whose outbound side sends every call to one cluster of these endpoints. */
+/** Settings of a cluster that neither ejects, nor breaks, nor retries: for tests of what lies below. */
+export const policiesOff: Section = {
+  circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
+  outlier_detection: { max_ejection_percent: 0 },
+  retry: { max_attempts: 1 },
+};
+
+/** Lets an endpoint that has just refused a call be picked again at once. */
+export function endCooldown({ watched }: Endpoint): void {
+  watched.cooling = false;
+  watched.coolUntilMs = Number.NEGATIVE_INFINITY;
+  refreshAdmits(watched);
+}
+
+/** The configuration of a data plane whose outbound side sends every call to one cluster of these endpoints, without policies. */
 export function oneCluster(endpoints: readonly string[], settings: Section = {}): Section {
   return {
     outbound: {
       routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
-      clusters: { upstream: { endpoints, ...settings } },
+      clusters: { upstream: { endpoints, ...policiesOff, ...settings } },
     },
   };
 }
