@@ -144,7 +144,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     if (this.done) {
       // The answer is complete but its reader does not take it: the deadline is for that too.
       const late = reply('deadline', `${ranOut}, waiting for the caller to read`);
-      if (!stream.closed) sendLocalReply(stream, late, this.info.grpc, true);
+      if (!stream.closed) sendLocalReply(stream, late, this.info.grpc, true, this.head.method);
       return;
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
@@ -375,7 +375,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   answer(local: LocalReply): void {
     if (this.done) return;
     this.giveUp(local.reason === 'draining' ? 'shutdown' : 'own_limit', local.status);
-    sendLocalReply(this.stream, local, this.info.grpc, this.responseStarted);
+    sendLocalReply(this.stream, local, this.info.grpc, this.responseStarted, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
     this.finish(local.status);

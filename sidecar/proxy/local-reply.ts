@@ -27,6 +27,7 @@ export function sendLocalReply(
   reply: LocalReply,
   grpc: boolean,
   responseStarted: boolean,
+  method: string,
 ): void {
   const { connection } = stream;
   if (reply.reason === 'deadline' || reply.reason === 'draining') connection.waiting.discard(stream);
@@ -47,8 +48,12 @@ export function sendLocalReply(
     'text/plain; charset=utf-8',
   ];
   head.push('content-length', String(body.length), 'outrigger-reason', reply.reason);
-  connection.sendHeaders(stream, new HeaderList(head), undefined, false);
-  connection.sendData(stream, body, 0, body.length, false);
-  connection.sendData(stream, EMPTY, 0, 0, true);
+  // DATA behind the answer to HEAD would be an error of the whole connection (RFC 9110 §9.3.2).
+  const headOnly = method === 'HEAD';
+  connection.sendHeaders(stream, new HeaderList(head), undefined, headOnly);
+  if (!headOnly) {
+    connection.sendData(stream, body, 0, body.length, false);
+    connection.sendData(stream, EMPTY, 0, 0, true);
+  }
   connection.stopReceiving(stream);
 }
