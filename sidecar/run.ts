@@ -7,7 +7,7 @@ import type { HttpServer } from './listeners/http-server.ts';
 import { ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
 import { LoggingObserver } from './run/observer.ts';
-import { clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
+import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
 import { outriggerVersion } from './run/version.ts';
 import { Sidecar } from './sidecar.ts';
@@ -66,6 +66,7 @@ class RunningSidecar {
     const metrics = createRegistry({
       version: outriggerVersion(),
       tasks: inbound.tasks,
+      circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
       listeners: [inbound.stats, outbound.stats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],

@@ -2,8 +2,12 @@ import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { decayedRtt } from '../cluster/peak-ewma.ts';
 import { statusName } from '../grpc/status.ts';
+import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
+import { CIRCUIT_STATE_VALUE, describeCause } from '../policy/circuit-state.ts';
+import { policiesOf } from '../proxy/cluster-policies.ts';
 import type { Sidecar } from '../sidecar.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
+import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
 
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
 export function clustersSnapshot(sidecar: Sidecar): unknown {
@@ -12,11 +16,39 @@ export function clustersSnapshot(sidecar: Sidecar): unknown {
   return Object.fromEntries(clusters.map((cluster) => [cluster.name, clusterSnapshot(cluster, nowMs)]));
 }
 
+/** The circuits of all clusters, for metrics. */
+export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
+  for (const cluster of sidecar.outbound.clusters.clusters.values()) {
+    for (const [method, breaker] of policiesOf(cluster).breakers.entries()) {
+      const { state, rejections } = breaker;
+      yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[state], rejections };
+    }
+  }
+}
+
+function circuitSnapshot(breaker: CircuitBreaker, nowMs: number): unknown {
+  const { state, cause, rejections, halfOpenAtMs, probesInFlight } = breaker;
+  return {
+    state: state.replace('_', '-'),
+    because: state === 'closed' || cause === undefined ? '' : describeCause(cause),
+    half_open_in_ms: state === 'open' ? Math.max(0, Math.round(halfOpenAtMs - nowMs)) : 0,
+    probes: probesInFlight,
+    rejections,
+  };
+}
+
 function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
   return {
     balancer: cluster.settings.balancer,
     active_calls: cluster.activeCalls,
     retries: Object.fromEntries(cluster.retries),
+    retries_running: policiesOf(cluster).budget.running,
+    circuits: Object.fromEntries(
+      Array.from(policiesOf(cluster).breakers.entries(), ([method, breaker]) => [
+        method || '(other methods)',
+        circuitSnapshot(breaker, nowMs),
+      ]),
+    ),
     endpoints: cluster.endpoints.map((endpoint) => endpointSnapshot(endpoint, nowMs)),
   };
 }
@@ -31,6 +63,11 @@ function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
     state: endpoint.pool.state,
     usable: endpoint.usable,
     because: endpoint.unusableBecause ?? '',
+    service: endpoint.watched.state,
+    ejections: endpoint.watched.ejections,
+    ejected_for_ms: endpoint.watched.ejected
+      ? Math.round(Math.min(endpoint.watched.ejectedUntilMs - nowMs, 1e9))
+      : 0,
     active_calls: endpoint.activeCalls,
     pending_calls: endpoint.pool.pendingCount,
     connections: endpoint.pool.connectionCount,

@@ -33,6 +33,10 @@ class FakeCluster {
   readonly retries = new Map<string, number>();
   readonly calls = new CallStats();
   endpoints: FakeEndpoint[] = [];
+  readonly outliers = {
+    ejections: new Map<string, number>(),
+    detector: { endpoints: [] as { ejected: boolean; reason: string | undefined }[] },
+  };
 
   constructor(name: string, ...addresses: string[]) {
     this.name = name;
@@ -46,6 +50,7 @@ function source(clusters: FakeCluster[] = [], fields: Partial<MetricsSource> = {
     ready: () => true,
     listeners: [],
     clusters: () => clusters,
+    circuits: () => [],
     tasks: new TaskStats(),
     ...fields,
   };
@@ -296,4 +301,24 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   t.ok(all('outrigger_tasks_total').length <= 10);
   t.ok(later.all('outrigger_tasks_total').length <= 110);
   t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 402);
+});
+
+t.test('circuits and ejections are shown by cluster, method and reason', async (t) => {
+  const cluster = new FakeCluster('writing');
+  cluster.outliers.ejections.set('latency', 2).set('consecutive_failures', 1);
+  cluster.outliers.detector.endpoints.push(
+    { ejected: true, reason: 'latency' },
+    { ejected: false, reason: 'latency' },
+  );
+  const circuits = [
+    { cluster: 'writing', method: '/a.B/C', state: 2, rejections: 7 },
+    { cluster: 'writing', method: '', state: 0, rejections: 0 },
+  ];
+  const { value } = await scrape(source([cluster], { circuits: () => circuits }));
+  t.equal(value('outrigger_circuit_state', { cluster: 'writing', method: 'a.B/C' }), 2);
+  t.equal(value('outrigger_circuit_rejections_total', { cluster: 'writing', method: 'a.B/C' }), 7);
+  t.equal(value('outrigger_circuit_state', { cluster: 'writing', method: '_OTHER' }), 0);
+  t.equal(value('outrigger_ejections_total', { cluster: 'writing', reason: 'latency' }), 2);
+  t.equal(value('outrigger_endpoints_ejected', { cluster: 'writing', reason: 'latency' }), 1);
+  t.equal(value('outrigger_endpoints_ejected', { cluster: 'writing', reason: 'consecutive_failures' }), 0);
 });

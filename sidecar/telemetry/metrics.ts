@@ -6,6 +6,7 @@ import type { CallStats, ListenerStats } from './call-stats.ts';
 import { CounterMemory } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
 import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
 import { type AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
 
@@ -27,11 +28,11 @@ export interface MeasuredCluster {
 }
 
 /** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
-export interface MetricsSource {
+export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly version: string;
   readonly ready: () => boolean;
   readonly listeners: readonly ListenerStats[];
-  readonly clusters: () => Iterable<MeasuredCluster>;
+  readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
 }
 
@@ -53,6 +54,7 @@ export function createRegistry(source: MetricsSource): Registry {
   addCalls(add, source);
   addActive(add, source);
   addAttempts(add, source);
+  addResilience(add, source);
   addTasks(add, source.tasks);
   registerProcessMetrics(registry);
   return registry;
