@@ -45,7 +45,13 @@ import { judgeFailures } from './outlier-failures.ts';
 import { EVIDENCE_BOUND, EVIDENCE_CAP, LatencyTrack, MAX_METHODS } from './outlier-latency.ts';
 
 export type { OutlierEvent, OutlierSettings } from './outlier-ejections.ts';
-export { type EjectionReason, WatchedAttempt, WatchedEndpoint } from './outlier-endpoint.ts';
+export {
+  type EjectionReason,
+  type EndpointReport,
+  reportOf,
+  WatchedAttempt,
+  WatchedEndpoint,
+} from './outlier-endpoint.ts';
 
 /** What an attempt proved: a verdict's outcome. */
 export type AttemptOutcome = 'success' | 'failure' | 'neutral';
@@ -201,6 +207,7 @@ export class OutlierDetector {
 
   #succeeded(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     watched.outcomes.push(false, nowMs);
+    watched.lastSuccessAtMs = nowMs;
     watched.consecutive = 0;
     watched.throttled = 0;
     if (watched.state !== 'probation') return undefined;
@@ -211,8 +218,10 @@ export class OutlierDetector {
   #failed(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
     const { watched } = attempt;
     watched.outcomes.push(true, nowMs);
+    watched.lastFailureAtMs = nowMs;
     if (watched.consecutive++ === 0) {
       watched.run++;
+      watched.runSinceMs = nowMs;
       watched.promising = 0;
     }
     if (attempt.promisedInRun === watched.run) watched.promising--;
@@ -227,8 +236,7 @@ export class OutlierDetector {
     slot: number,
     nowMs: number,
   ): OutlierEvent | undefined {
-    if (track.evidence < EVIDENCE_BOUND || !track.peersWereQuick(this.endpoints, watched, slot))
-      return undefined;
+    if (!track.conclusive || !track.peersWereQuick(this.endpoints, watched, slot)) return undefined;
     const median = Math.round(track.peerMedianMs);
     const detail = `first messages take over ${Math.round(track.limitMs)} ms, and ${median} ms at its peers`;
     return this.#ejections.eject(watched, 'latency', detail, nowMs);

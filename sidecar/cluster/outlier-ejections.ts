@@ -82,10 +82,10 @@ export class Ejections {
   }
 
   #nextDurationMs(watched: WatchedEndpoint, reason: EjectionReason, nowMs: number): number {
+    if (reason === 'health_check') return Number.POSITIVE_INFINITY;
     const { intervalMs, baseEjectionTimeMs, maxEjectionTimeMs } = this.settings;
     const healthyIntervals = Math.max(Math.floor((nowMs - watched.healthySinceMs) / intervalMs), 0);
     watched.multiplier = Math.max(watched.multiplier - healthyIntervals, 0) + 1;
-    if (reason === 'health_check') return Number.POSITIVE_INFINITY;
     return Math.min(baseEjectionTimeMs * watched.multiplier, maxEjectionTimeMs);
   }
 

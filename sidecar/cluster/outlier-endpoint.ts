@@ -36,6 +36,9 @@ export class WatchedEndpoint {
   consecutive = 0;
   /** Numbers the runs of consecutive failures. */
   run = 0;
+  runSinceMs = Number.NEGATIVE_INFINITY;
+  lastSuccessAtMs = Number.NEGATIVE_INFINITY;
+  lastFailureAtMs = Number.NEGATIVE_INFINITY;
   /** Attempts that were answered during this run of failures, and may end well. */
   promising = 0;
   readonly outcomes = new OutcomeWindow();
@@ -134,4 +137,38 @@ export function stopWaiting(attempt: WatchedAttempt): void {
   // An attempt that has ended must not keep its neighbours from being collected.
   attempt.older = undefined;
   attempt.younger = undefined;
+}
+
+/** One endpoint's line in `/clusters`. */
+export interface EndpointReport {
+  readonly state: EndpointState | 'cooling_down';
+  /** Why it is not in service, for a person; empty when it is. */
+  readonly because: string;
+  /** Until an ejection or a cooldown ends; 0 when none does, Infinity when a health check ends it. */
+  readonly leftMs: number;
+  readonly reason: EjectionReason | undefined;
+  /** Since it is known. */
+  readonly ejections: number;
+  readonly consecutiveFailures: number;
+  /** Of the latest calls, 128 at most. */
+  readonly calls: number;
+  readonly failures: number;
+}
+
+export function reportOf(watched: WatchedEndpoint, nowMs: number): EndpointReport {
+  const { state, reason, ejections, consecutive: consecutiveFailures, outcomes } = watched;
+  const { calls, failures } = outcomes;
+  const rest = { reason, ejections, consecutiveFailures, calls, failures };
+  if (state === 'ejected')
+    return { state, because: watched.detail, leftMs: left(watched.ejectedUntilMs, nowMs), ...rest };
+  if (watched.cooling) {
+    const because = 'answered RESOURCE_EXHAUSTED';
+    return { state: 'cooling_down', because, leftMs: left(watched.coolUntilMs, nowMs), ...rest };
+  }
+  if (state === 'probation') return { state, because: `was ejected: ${watched.detail}`, leftMs: 0, ...rest };
+  return { state, because: '', leftMs: 0, ...rest };
+}
+
+function left(untilMs: number, nowMs: number): number {
+  return Math.max(untilMs - nowMs, 0);
 }

@@ -16,8 +16,10 @@ export interface Finding {
 
 /** Two minutes by default: 30 calls each, with four replicas at one call a second. */
 const WINDOW_INTERVALS = 4;
-/** Fewer calls of a peer say nothing of it. */
-const MIN_PEER_CALLS = 5;
+/** With fewer calls of an endpoint, or of its peers, there is no rate. */
+const MIN_CALLS = 5;
+/** Two in a row happen by chance, however rare failures are: they come in pairs, as with a lost connection. */
+const MIN_FAILURES = 3;
 /** The others' failure rate must be exceeded by this much for certain: less is no reason to move traffic. */
 const MIN_DIFFERENCE = 0.1;
 /** An endpoint that surely fails more often than not is out, however little is known of its peers. */
@@ -33,11 +35,23 @@ export function judgeFailures(
   nowMs: number,
 ): Finding | undefined {
   const windowMs = WINDOW_INTERVALS * settings.intervalMs;
+  if (peersFailToo(watched, endpoints)) return undefined;
   if (watched.state === 'probation') {
     if (bestPeerRate(watched, endpoints, nowMs, windowMs) >= FAILING_RATE) return undefined;
-    return { reason: watched.reason!, detail: 'a call failed on probation' };
+    return { reason: 'consecutive_failures', detail: 'a call failed on probation' };
   }
   return inARow(watched, endpoints, settings, nowMs, windowMs) ?? byRate(watched, endpoints, nowMs, windowMs);
+}
+
+/** Since this endpoint's run of failures began, others have failed and none has succeeded. */
+function peersFailToo(watched: WatchedEndpoint, endpoints: readonly WatchedEndpoint[]): boolean {
+  let fail = false;
+  for (const other of endpoints) {
+    if (other === watched || other.ejected) continue;
+    if (other.lastSuccessAtMs >= watched.runSinceMs) return false;
+    fail ||= other.lastFailureAtMs >= watched.runSinceMs;
+  }
+  return fail;
 }
 
 function inARow(
@@ -72,6 +86,7 @@ function byRate(
   const { outcomes } = watched;
   outcomes.trim(nowMs, windowMs);
   const { calls, failures } = outcomes;
+  if (calls < MIN_CALLS || failures < MIN_FAILURES) return undefined;
   const lowest = lowestRate(failures, calls);
   // Most failures end here, before any peer is looked at.
   if (lowest < MIN_DIFFERENCE) return undefined;
@@ -86,7 +101,7 @@ function byRate(
     otherCalls += other.outcomes.calls;
     otherFailures += other.outcomes.failures;
   }
-  if (otherCalls < MIN_PEER_CALLS) return undefined;
+  if (otherCalls < MIN_CALLS) return undefined;
   if (leastDifference(failures, calls, otherFailures, otherCalls) < MIN_DIFFERENCE) return undefined;
   return { reason: 'success_rate', detail: `${detail}, ${otherFailures} of ${otherCalls} at the others` };
 }
@@ -104,7 +119,7 @@ function bestPeerRate(
     if (other === watched || other.ejected) continue;
     other.outcomes.trim(nowMs, windowMs);
     const { calls, failures } = other.outcomes;
-    if (calls < MIN_PEER_CALLS) continue;
+    if (calls < MIN_CALLS) continue;
     known = true;
     best = Math.min(best, failures / calls);
   }

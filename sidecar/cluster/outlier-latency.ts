@@ -7,12 +7,14 @@
  *
  *     limit     four times the median of the peers' answers, and 100 ms at least
  *     usual     the share of the peers' answers above the limit: (above + 1) / (answers + 2)
- *     evidence  + ln(0.9 / usual) for an answer above the limit, and more the further it is from all that peers
- *                 ever took, 4 at most;  - about 2.3 for one below it;  never under 0
+ *     evidence  + ln(0.9 / usual) for an answer above the limit, more the further it is from all that peers
+ *                 ever took, 5 at most;  - about 2.3 for one below it;  never under 0
  *
- * At {@link EVIDENCE_BOUND} the endpoint is an outlier. This is a sequential test (Wald 1945; Page 1954, CUSUM):
- * it takes three answers when peers are steady, and about eight when one in ten of theirs is slow too; where half of
- * them are, it takes two dozen. An excursion reaches the bound by chance about once in e^12 = 160,000 answers.
+ * At {@link EVIDENCE_BOUND} the endpoint is an outlier. This is a sequential test (Wald 1945; as a running one,
+ * CUSUM, Page 1954): it takes three or four answers when peers are steady, about ten when one in ten of theirs is
+ * slow too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting: at one
+ * call a second and log-normal latencies whose p99 is ten times the median it is reached by chance about once in
+ * 100 hours, with a bound of 12 four times as often, and one answer earlier.
  *
  * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process
  * answers nothing, and whoever waits for its answers waits for deadlines.
@@ -21,9 +23,9 @@ import type { WatchedEndpoint } from './outlier-endpoint.ts';
 
 /** Methods that are told apart in a cluster. An agent has three; callers' inventions must not grow our memory. */
 export const MAX_METHODS = 8;
-export const EVIDENCE_BOUND = 12;
+export const EVIDENCE_BOUND = 15;
 /** The most that one attempt can prove: so it takes three, as with failures. */
-export const EVIDENCE_CAP = 4;
+export const EVIDENCE_CAP = 5;
 
 const SAMPLES = 64;
 /** With fewer, the peers' median says nothing. */
@@ -89,6 +91,11 @@ export class LatencyTrack {
     this.evidence = Math.max(this.evidence + weight, 0);
     if (this.evidence === 0) this.slowSinceMs = Number.POSITIVE_INFINITY;
     else if (weight > 0) this.slowSinceMs = Math.min(this.slowSinceMs, startedAtMs);
+  }
+
+  get conclusive(): boolean {
+    // What has been added up of parts may fall short by a rounding error.
+    return this.evidence >= EVIDENCE_BOUND - 1e-9;
   }
 
   /** Forgets what the endpoint did; `evidence` is what it starts with. */
