@@ -1,0 +1,96 @@
+/**
+ * Failure rates of endpoints that see a call every few seconds.
+ *
+ * Envoy compares success rates when at least 5 hosts had 100 requests each in 10 s; agents run 2 to 4 replicas at
+ * one call a second, and would never be compared. With few calls a rate says little by itself (one failure in two
+ * calls is "50 %"), so what is compared here are the bounds that the data allow:
+ *
+ *     rate        |--------[===l1=====p1=====u1===]------|   the endpoint
+ *     rate        |-[l2=p2==u2]---------------------------|   all others together
+ *                              ◀── surely worse by at least this much
+ *
+ * Wilson's score interval (1927) keeps its promise for rates near 0 and for a handful of calls, where the usual
+ * "mean ± deviation" does not. For the difference of two rates Newcombe's method 10 (1998) puts two such intervals
+ * together.
+ */
+
+/** Outcomes that are remembered; at higher traffic a window is this many calls, and not a time. */
+const CAPACITY = 128;
+
+/**
+ * 99.5 % on the one side that is looked at. The question is put again after each failure, thousands of times a
+ * day, so 95 % would be wrong every hour; see the figures in `outlier-detector.test.ts`.
+ */
+const Z = 2.576;
+
+/** What became of the latest attempts at one endpoint. Allocates nothing after it was made. */
+export class OutcomeWindow {
+  readonly #failed = new Uint8Array(CAPACITY);
+  readonly #atMs = new Float64Array(CAPACITY);
+  #next = 0;
+  calls = 0;
+  failures = 0;
+
+  push(failed: boolean, nowMs: number): void {
+    if (this.calls === CAPACITY) this.#dropOldest();
+    const index = this.#next;
+    this.#failed[index] = failed ? 1 : 0;
+    this.#atMs[index] = nowMs;
+    this.#next = (index + 1) % CAPACITY;
+    this.calls++;
+    if (failed) this.failures++;
+  }
+
+  /** Forgets what is older than `windowMs`. To be called before `calls` and `failures` are read. */
+  trim(nowMs: number, windowMs: number): void {
+    while (this.calls > 0 && this.#atMs[this.#oldest]! <= nowMs - windowMs) this.#dropOldest();
+  }
+
+  clear(): void {
+    this.calls = 0;
+    this.failures = 0;
+  }
+
+  get #oldest(): number {
+    return (this.#next - this.calls + CAPACITY) % CAPACITY;
+  }
+
+  #dropOldest(): void {
+    this.failures -= this.#failed[this.#oldest]!;
+    this.calls--;
+  }
+}
+
+/** The least that the true rate can be, as far as `failures` of `calls` tell; 0 without calls. */
+export function lowestRate(failures: number, calls: number): number {
+  return calls === 0 ? 0 : Math.max(0, centre(failures, calls) - halfWidth(failures, calls));
+}
+
+/** The most that the true rate can be; 1 without calls. */
+export function highestRate(failures: number, calls: number): number {
+  return calls === 0 ? 1 : Math.min(1, centre(failures, calls) + halfWidth(failures, calls));
+}
+
+/** By how much the first rate is higher than the second at least; negative when that is not certain. */
+export function leastDifference(
+  failures: number,
+  calls: number,
+  otherFailures: number,
+  otherCalls: number,
+): number {
+  if (calls === 0 || otherCalls === 0) return -1;
+  const rate = failures / calls;
+  const otherRate = otherFailures / otherCalls;
+  const below = rate - lowestRate(failures, calls);
+  const above = highestRate(otherFailures, otherCalls) - otherRate;
+  return rate - otherRate - Math.sqrt(below * below + above * above);
+}
+
+function centre(failures: number, calls: number): number {
+  return (failures + (Z * Z) / 2) / (calls + Z * Z);
+}
+
+function halfWidth(failures: number, calls: number): number {
+  const spread = (failures * (calls - failures)) / calls + (Z * Z) / 4;
+  return (Z / (calls + Z * Z)) * Math.sqrt(spread);
+}
