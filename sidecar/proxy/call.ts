@@ -10,7 +10,7 @@ import type { Stream, StreamHandler } from '../http2/streams.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission, CircuitTransition } from '../policy/circuit-state.ts';
-import { deadlineAtMs, deadlineOwner, timeLeftMs } from '../policy/deadline.ts';
+import { deadlineAtMs, timeLeftMs } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import {
@@ -25,6 +25,7 @@ import { countCall } from './call-accounting.ts';
 import { CallRequest } from './call-request.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
+import { ranOutAfter } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { type LocalReply, type Reason, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
@@ -134,12 +135,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   override onTimeout(nowMs: number): void {
-    const owner = deadlineOwner(this.info.timeoutMs, this.configuredTimeoutMs);
-    const whose =
-      owner === 'caller'
-        ? "the caller's grpc-timeout"
-        : `the configured timeout of ${this.configuredTimeoutMs} ms`;
-    const ranOut = `${whose} ran out after ${Math.round(nowMs - this.startedAtMs)} ms`;
+    const ranOut = ranOutAfter(this, nowMs);
     const { attempt, stream } = this;
     if (this.done) {
       // The answer is complete but its reader does not take it: the deadline is for that too.

@@ -1,5 +1,6 @@
 import { Status } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
+import { deadlineOwner } from '../policy/deadline.ts';
 import { NEVER } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { Call } from './call.ts';
@@ -12,6 +13,14 @@ const NEARLY = 0.9;
 
 export function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
+}
+
+/** Whose time it was, and how long it lasted. */
+export function ranOutAfter(call: Call, nowMs: number): string {
+  const { configuredTimeoutMs, info, startedAtMs } = call;
+  const callers = deadlineOwner(info.timeoutMs, configuredTimeoutMs) === 'caller';
+  const whose = callers ? "the caller's grpc-timeout" : `the configured timeout of ${configuredTimeoutMs} ms`;
+  return `${whose} ran out after ${Math.round(nowMs - startedAtMs)} ms`;
 }
 
 /** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
