@@ -10,7 +10,7 @@ import type { Stream, StreamHandler } from '../http2/streams.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission, CircuitTransition } from '../policy/circuit-state.ts';
-import { deadlineAtMs, timeLeftMs } from '../policy/deadline.ts';
+import { deadlineAtMs } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import {
@@ -163,11 +163,6 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   clockOf(attempt: Attempt): AttemptClock {
     attempt.clock ??= new AttemptClock(attempt, this.context.wheel);
     return attempt.clock;
-  }
-
-  /** Time the call has left; Infinity without a deadline. */
-  timeLeftMs(nowMs: number): number {
-    return timeLeftMs(this.deadlineMs, nowMs);
   }
 
   // --- The downstream stream -------------------------------------------------------------------------------
@@ -395,7 +390,6 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     context.observer?.onCallEnd(this);
   }
 
-  /** For logs. */
   get statusName(): string {
     return this.status === -1 ? '' : statusName(this.status);
   }

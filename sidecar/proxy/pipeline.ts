@@ -5,6 +5,7 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
+import { timeLeftMs } from '../policy/deadline.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
@@ -161,7 +162,7 @@ export class Pipeline implements CallDriver {
   private firstAttempt(call: Call): void {
     const nowMs = this.context.clock();
     // What the header can say at least is no time to do anything in.
-    if (call.timeLeftMs(nowMs) <= SHORTEST_TIMEOUT_MS) {
+    if (timeLeftMs(call.deadlineMs, nowMs) <= SHORTEST_TIMEOUT_MS) {
       call.onTimeout(nowMs);
       return;
     }
@@ -214,7 +215,7 @@ export class Pipeline implements CallDriver {
       requestWhole: call.request.whole,
       attempts: call.attempts,
       endpoints: cluster.endpoints.length,
-      timeLeftMs: call.timeLeftMs(nowMs),
+      timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
     });
     const endpoint = retry ? this.pick(call, attempt.endpoint, nowMs) : undefined;
     if (endpoint !== undefined) {

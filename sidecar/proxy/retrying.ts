@@ -1,6 +1,7 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type CallKey, hashKey } from '../cluster/balancer.ts';
 import { PoolState } from '../cluster/connection-pool.ts';
+import { timeLeftMs } from '../policy/deadline.ts';
 import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
 import { AGENT_SERVICE_PREFIX, readTaskKey } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
@@ -58,7 +59,7 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
     callersAttempts: call.info.previousAttempts,
     responseStarted: call.responseStarted,
     requestWhole: call.request.whole,
-    timeLeftMs: call.timeLeftMs(nowMs),
+    timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
     usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.head.path),
     backoffStep: call.backoffStep,
     deduplicated: isDeduplicated(call, attempt),
