@@ -86,7 +86,9 @@ export class Attempt implements StreamHandler, ConnectionWaiter {
   /** Sends a piece of the request; the stream must be open. */
   send(buffer: Buffer, start: number, end: number, endStream: boolean): void {
     const stream = this.stream!;
-    this.sentBytes += stream.connection.sendData(stream, buffer, start, end, endStream);
+    // Not in one statement with the sum: what was queued may go out, and be counted by onDataSent, during the call.
+    const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
+    this.sentBytes += sent;
   }
 
   /** The response's bytes, which the downstream had to wait for, have gone out. */
