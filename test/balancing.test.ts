@@ -51,6 +51,14 @@ t.test('a replica that is slow gets less', async (t) => {
   for (const { calls } of fast) t.ok(calls > 60, `${calls} of 300 to a fast one`);
 });
 
+t.test('a replica that is slow gets less even when calls come one by one', async (t) => {
+  const fast = [await startReplica(t, quick), await startReplica(t, quick)];
+  const slow = await startReplica(t, after(40));
+  const plane = await startDataPlane(t, oneCluster([...fast, slow].map(({ address }) => address)));
+  t.equal(await load(new RawClient(t, plane.outboundPort), 120, 1), 0);
+  t.ok(slow.calls < 15, `${slow.calls} of 120 went to the slow one of three`);
+});
+
 for (const balancer of ['peak_ewma', 'least_request'] as const) {
   t.test(`replicas that stream are spared new calls: ${balancer}`, async (t) => {
     // Streams that have begun to answer and go on, as an agent's do while its model writes.

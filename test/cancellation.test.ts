@@ -233,3 +233,26 @@ t.test('a caller that stopped reading can still cancel', async (t) => {
   await waitUntil('the app heard', () => call!.closedWith === errorCode.cancel);
   t.equal(activeCalls(planes), 0);
 });
+
+t.test('a caller that is gone without a word is found out, and its calls with it', async (t) => {
+  const app = await startUpstream(t, { onCall: beginOnly });
+  const plane = await startDataPlane(t, {
+    inbound: { app: app.address, keepalive: { time: '200ms', timeout: '200ms' } },
+  });
+  // Answers no PING, as a host does that has lost its power.
+  const dead = await H2Peer.connect(t, plane.inboundPort);
+  const alive = (await H2Peer.connect(t, plane.inboundPort)).behave();
+  for (const [peer, path] of [
+    [dead, '/test.Raw/Dead'],
+    [alive, '/test.Raw/Alive'],
+  ] as const) {
+    await peer.headers(1, grpcRequest(path));
+    await peer.data(1, grpcFrame(message), true);
+  }
+  const call = (path: string): SeenCall | undefined =>
+    app.calls.find(({ headers }) => headers[':path'] === path);
+  await waitUntil('the app heard', () => call('/test.Raw/Dead')?.closedWith === errorCode.cancel);
+  t.ok(dead.closed);
+  t.equal(call('/test.Raw/Alive')!.closedWith, undefined, 'one that answers PINGs may be silent for long');
+  t.equal(alive.closed, false);
+});

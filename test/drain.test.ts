@@ -276,3 +276,21 @@ t.test('no call is lost when one of two replicas goes', async (t) => {
   await Promise.all(workers);
   t.strictSame(failed, []);
 });
+
+t.test('a connection that has reached its age is asked to go, without a lost call', async (t) => {
+  const app = await startUpstream(t, { onCall: () => {} });
+  const plane = await startDataPlane(t, {
+    inbound: { app: app.address, keepalive: { max_connection_age: '150ms' } },
+  });
+  const { peer, answerPings } = await connectHolding(t, plane.inboundPort);
+  await begin(peer, 1);
+  const call = await callTo(app, '/call/1');
+  await peer.until('GOAWAY came', () => peer.goaway !== undefined);
+  t.equal(peer.goaway!.lastStreamId, MAX_STREAM_ID);
+  answerPings();
+  await peer.until('the second came', () => peer.goaway!.lastStreamId === 1);
+  answerWith(call.stream, 'ok');
+  await peer.until('the connection was closed', () => peer.closed);
+  t.equal(peer.field(1, 'grpc-status'), '0', 'behind its last answer');
+  t.equal(await canConnect(plane.inboundPort), true, 'others are welcome');
+});

@@ -4,6 +4,7 @@ import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import type { Cluster } from '../sidecar/cluster/cluster.ts';
 import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
+import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { type DataPlane, endCooldown, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import {
@@ -238,7 +239,8 @@ t.test('an endpoint that can not be reached costs no call', async (t) => {
     const plane = await startRoundRobin(t, [address, works.address], { connect_timeout: '200ms' });
     const client = new RawClient(t, plane.outboundPort);
     const before = works.calls.length;
-    const calls = Array.from({ length: 20 }, () => client.unary(Buffer.from('x'), { path }));
+    const deadline = Date.now() + 60_000;
+    const calls = Array.from({ length: 20 }, () => client.unary(Buffer.from('x'), { path, deadline }));
     const codes = (await Promise.all(calls)).map(({ code }) => code);
     t.ok(
       codes.every((code) => code === status.OK),
@@ -248,6 +250,10 @@ t.test('an endpoint that can not be reached costs no call', async (t) => {
     const dead = endpointOf(plane, address);
     t.equal(dead.usable, false, 'it is left out from then on');
     t.match(dead.unusableBecause, address);
+    const left = works.calls
+      .slice(before)
+      .map(({ headers }) => parseTimeout(headers['grpc-timeout'] as string));
+    if (how === 'swallows them') t.ok(Math.min(...left) <= 59_800, 'the time it took is gone');
   }
 });
 
