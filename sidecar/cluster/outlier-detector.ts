@@ -116,8 +116,9 @@ export class OutlierDetector {
   // --- Attempts --------------------------------------------------------------------------------------------
 
   /** An attempt begins; `end` must follow. */
-  begin(attempt: WatchedAttempt): void {
+  begin(attempt: WatchedAttempt, nowMs: number): void {
     const { watched } = attempt;
+    attempt.begunAtMs = nowMs;
     attempt.epoch = watched.epoch;
     if (watched.state !== 'probation') return;
     attempt.probe = true;
@@ -163,7 +164,7 @@ export class OutlierDetector {
     const latencyMs = nowMs - attempt.waitingSinceMs;
     track.refresh(this.endpoints, watched, attempt.slot, nowMs);
     track.add(latencyMs, attempt.waitingSinceMs);
-    credit(attempt, track, latencyMs);
+    attempt.credited += track.credit(latencyMs, attempt.waitingSinceMs, attempt.credited);
     return this.#judgeLatency(watched, track, attempt.slot, nowMs);
   }
 
@@ -177,7 +178,7 @@ export class OutlierDetector {
     const counts = this.#counts(attempt);
     this.#probeEnded(attempt, counts && outcome === 'success');
     if (!counts) return undefined;
-    if (outcome === 'success') return this.#succeeded(watched, nowMs);
+    if (outcome === 'success') return this.#succeeded(attempt, nowMs);
     if (outcome === 'failure') {
       const event = this.#failed(attempt, nowMs);
       if (event !== undefined) return event;
@@ -186,7 +187,9 @@ export class OutlierDetector {
     track.refresh(this.endpoints, watched, attempt.slot, nowMs);
     const waitedMs = nowMs - attempt.waitingSinceMs;
     // A wait that was ended early says nothing of how quick the answer would have been.
-    if (waitedMs > track.limitMs) credit(attempt, track, waitedMs);
+    if (waitedMs <= track.limitMs) return undefined;
+    track.add(waitedMs, attempt.waitingSinceMs);
+    attempt.credited += track.credit(waitedMs, attempt.waitingSinceMs, attempt.credited);
     return this.#judgeLatency(watched, track, attempt.slot, nowMs);
   }
 
@@ -205,9 +208,10 @@ export class OutlierDetector {
     refreshAdmits(watched);
   }
 
-  #succeeded(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+  #succeeded(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
+    const { watched, begunAtMs } = attempt;
     watched.outcomes.push(false, nowMs);
-    watched.lastSuccessAtMs = nowMs;
+    watched.lastSuccessBegunAtMs = Math.max(watched.lastSuccessBegunAtMs, begunAtMs);
     watched.consecutive = 0;
     watched.throttled = 0;
     if (watched.state !== 'probation') return undefined;
@@ -219,12 +223,15 @@ export class OutlierDetector {
     const { watched } = attempt;
     watched.outcomes.push(true, nowMs);
     watched.lastFailureAtMs = nowMs;
-    if (watched.consecutive++ === 0) {
-      watched.run++;
-      watched.runSinceMs = nowMs;
-      watched.promising = 0;
+    // A failure of what was begun before something that succeeded is old news, and no part of a run.
+    if (attempt.begunAtMs >= watched.lastSuccessBegunAtMs) {
+      if (watched.consecutive++ === 0) {
+        watched.run++;
+        watched.runSinceMs = attempt.begunAtMs;
+        watched.promising = 0;
+      }
+      if (attempt.promisedInRun === watched.run) watched.promising--;
     }
-    if (attempt.promisedInRun === watched.run) watched.promising--;
     const finding = judgeFailures(watched, this.endpoints, this.#ejections.settings, nowMs);
     if (finding === undefined) return undefined;
     return this.#ejections.eject(watched, finding.reason, finding.detail, nowMs);
@@ -236,7 +243,7 @@ export class OutlierDetector {
     slot: number,
     nowMs: number,
   ): OutlierEvent | undefined {
-    if (!track.conclusive || !track.peersWereQuick(this.endpoints, watched, slot)) return undefined;
+    if (!track.conclusive || !track.peersWereQuick(this.endpoints, watched, slot, nowMs)) return undefined;
     const median = Math.round(track.peerMedianMs);
     const detail = `first messages take over ${Math.round(track.limitMs)} ms, and ${median} ms at its peers`;
     return this.#ejections.eject(watched, 'latency', detail, nowMs);
@@ -325,7 +332,8 @@ export class OutlierDetector {
       const track = attempt.track!;
       track.refresh(this.endpoints, watched, attempt.slot, nowMs);
       const waitedMs = nowMs - attempt.waitingSinceMs;
-      if (waitedMs > track.limitMs) credit(attempt, track, waitedMs);
+      if (waitedMs > track.limitMs)
+        attempt.credited += track.credit(waitedMs, attempt.waitingSinceMs, attempt.credited);
     }
     for (let slot = 0; slot < watched.latency.length; slot++) {
       const track = watched.latency[slot];
@@ -355,14 +363,6 @@ function createTrack(watched: WatchedEndpoint, slot: number): LatencyTrack {
   while (watched.latency.length <= slot) watched.latency.push(undefined);
   watched.latency[slot] = track;
   return track;
-}
-
-/** Adds to the evidence what an attempt's latency proves beyond what its wait had proved already. */
-function credit(attempt: WatchedAttempt, track: LatencyTrack, latencyMs: number): void {
-  const weight = track.weigh(latencyMs) - attempt.credited;
-  if (attempt.credited > 0 && weight <= 0) return;
-  attempt.credited += weight;
-  track.collect(weight, attempt.waitingSinceMs);
 }
 
 /**

@@ -37,7 +37,8 @@ export class WatchedEndpoint {
   /** Numbers the runs of consecutive failures. */
   run = 0;
   runSinceMs = Number.NEGATIVE_INFINITY;
-  lastSuccessAtMs = Number.NEGATIVE_INFINITY;
+  /** When the attempt was begun that was the latest of those that ended well. */
+  lastSuccessBegunAtMs = Number.NEGATIVE_INFINITY;
   lastFailureAtMs = Number.NEGATIVE_INFINITY;
   /** Attempts that were answered during this run of failures, and may end well. */
   promising = 0;
@@ -94,6 +95,7 @@ export function refreshAdmits(watched: WatchedEndpoint): void {
 /** The part of an attempt that outlier detection needs; attempts extend it, so that recording allocates nothing. */
 export class WatchedAttempt {
   readonly watched: WatchedEndpoint;
+  begunAtMs = 0;
   /** When the wait for the first message began: the request was complete. */
   waitingSinceMs = 0;
   answered = false;

@@ -43,12 +43,12 @@ export function judgeFailures(
   return inARow(watched, endpoints, settings, nowMs, windowMs) ?? byRate(watched, endpoints, nowMs, windowMs);
 }
 
-/** Since this endpoint's run of failures began, others have failed and none has succeeded. */
+/** Since this endpoint's run of failures began, others have failed, and nothing begun since has succeeded. */
 function peersFailToo(watched: WatchedEndpoint, endpoints: readonly WatchedEndpoint[]): boolean {
   let fail = false;
   for (const other of endpoints) {
     if (other === watched || other.ejected) continue;
-    if (other.lastSuccessAtMs >= watched.runSinceMs) return false;
+    if (other.lastSuccessBegunAtMs >= watched.runSinceMs) return false;
     fail ||= other.lastFailureAtMs >= watched.runSinceMs;
   }
   return fail;

@@ -8,13 +8,13 @@
  *     limit     four times the median of the peers' answers, and 100 ms at least
  *     usual     the share of the peers' answers above the limit: (above + 1) / (answers + 2)
  *     evidence  + ln(0.9 / usual) for an answer above the limit, more the further it is from all that peers
- *                 ever took, 5 at most;  - about 2.3 for one below it;  never under 0
+ *                 ever took, 4 at most;  - about 2.3 for one below it;  never under 0
  *
  * At {@link EVIDENCE_BOUND} the endpoint is an outlier. This is a sequential test (Wald 1945; as a running one,
- * CUSUM, Page 1954): it takes three or four answers when peers are steady, about ten when one in ten of theirs is
- * slow too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting: at one
- * call a second and log-normal latencies whose p99 is ten times the median it is reached by chance about once in
- * 100 hours, with a bound of 12 four times as often, and one answer earlier.
+ * CUSUM, Page 1954): it takes three answers when peers are steady, six or seven when one in ten of theirs is slow
+ * too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting. At one call a
+ * second, with log-normal latencies whose p99 is three to ten times the median, it is reached by chance once in
+ * 300 hours or less often (`outlier-simulation.test.ts`); a bound of 15 would cost one answer more.
  *
  * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process
  * answers nothing, and whoever waits for its answers waits for deadlines.
@@ -23,9 +23,9 @@ import type { WatchedEndpoint } from './outlier-endpoint.ts';
 
 /** Methods that are told apart in a cluster. An agent has three; callers' inventions must not grow our memory. */
 export const MAX_METHODS = 8;
-export const EVIDENCE_BOUND = 15;
+export const EVIDENCE_BOUND = 12;
 /** The most that one attempt can prove: so it takes three, as with failures. */
-export const EVIDENCE_CAP = 5;
+export const EVIDENCE_CAP = 4;
 
 const SAMPLES = 64;
 /** With fewer, the peers' median says nothing. */
@@ -44,6 +44,10 @@ const SPACING_MS = 100;
 /** How long limit and usual share hold before they are taken anew. */
 const BASELINE_MS = 1_000;
 
+const SLOW_STARTS = 3;
+/** Peers whose answers are looked at before an ejection; of a hundred, sixteen know enough. */
+const PEERS_ASKED = 16;
+
 const pool = new Float64Array(SAMPLES);
 
 /** The latencies of one method at one endpoint, and what they prove. */
@@ -52,15 +56,17 @@ export class LatencyTrack {
   readonly sampleStartedAtMs = new Float64Array(SAMPLES);
   samples = 0;
   evidence = 0;
-  /** When the first of the attempts that made the evidence was begun. */
-  slowSinceMs = Number.POSITIVE_INFINITY;
+  /** When the latest slow attempts were begun. */
+  readonly slowStartsMs = new Float64Array(SLOW_STARTS).fill(Number.POSITIVE_INFINITY);
   lastStartMs = Number.NEGATIVE_INFINITY;
+  /** When the attempt was begun that was the latest of those answered below the limit. */
+  lastQuickStartMs = Number.NEGATIVE_INFINITY;
   /** Infinity as long as the peers have shown too little. */
   limitMs = Number.POSITIVE_INFINITY;
   peerMedianMs = 0;
   private slowestMs = 0;
   private slowWeight = 0;
-  private fastWeight = 0;
+  private quickWeight = 0;
   private baselineAtMs = Number.NEGATIVE_INFINITY;
 
   /** Whether an attempt that begins to wait now is one to look at. */
@@ -70,7 +76,7 @@ export class LatencyTrack {
     return true;
   }
 
-  /** An answer came. */
+  /** An answer came, or was waited for so long in vain. */
   add(latencyMs: number, startedAtMs: number): void {
     const index = this.samples % SAMPLES;
     this.samplesMs[index] = latencyMs;
@@ -79,18 +85,33 @@ export class LatencyTrack {
   }
 
   /** What a latency, or a wait that has not ended, proves: above 0 for, below 0 against its being an outlier. */
-  weigh(latencyMs: number): number {
+  private weigh(latencyMs: number): number {
     if (this.limitMs === Number.POSITIVE_INFINITY) return 0;
-    if (latencyMs <= this.limitMs) return this.fastWeight;
+    if (latencyMs <= this.limitMs) return this.quickWeight;
     // As if answers twice as slow as any peer's were half as likely: a tail as heavy as any that was measured.
     const beyond = Math.max(Math.log(latencyMs / this.slowestMs), 0);
     return Math.min(this.slowWeight + beyond, EVIDENCE_CAP);
   }
 
-  collect(weight: number, startedAtMs: number): void {
-    this.evidence = Math.max(this.evidence + weight, 0);
-    if (this.evidence === 0) this.slowSinceMs = Number.POSITIVE_INFINITY;
-    else if (weight > 0) this.slowSinceMs = Math.min(this.slowSinceMs, startedAtMs);
+  /** What more an attempt's latency proves, or its wait so far, beyond the `credited` that it has proved before. */
+  credit(latencyMs: number, startedAtMs: number, credited: number): number {
+    const weight = this.weigh(latencyMs) - credited;
+    if (weight > 0) {
+      // Overtaken: what was begun later has been answered quickly. This one is long, or its stall is over.
+      if (startedAtMs < this.lastQuickStartMs) return 0;
+      if (credited === 0) this.#noteSlowStart(startedAtMs);
+    } else {
+      if (credited > 0) return 0;
+      this.lastQuickStartMs = Math.max(this.lastQuickStartMs, startedAtMs);
+    }
+    // Not above the bound: slowness that peers shared must not count for long.
+    this.evidence = Math.min(Math.max(this.evidence + weight, 0), EVIDENCE_BOUND);
+    return weight;
+  }
+
+  #noteSlowStart(startedAtMs: number): void {
+    this.slowStartsMs.copyWithin(0, 1);
+    this.slowStartsMs[SLOW_STARTS - 1] = startedAtMs;
   }
 
   get conclusive(): boolean {
@@ -102,7 +123,7 @@ export class LatencyTrack {
   reset(evidence: number): void {
     this.samples = 0;
     this.evidence = evidence;
-    this.slowSinceMs = Number.POSITIVE_INFINITY;
+    this.slowStartsMs.fill(Number.POSITIVE_INFINITY);
   }
 
   /** Takes limit and usual share from the peers: endpoints in service, besides `self`. */
@@ -122,27 +143,47 @@ export class LatencyTrack {
     const usual = (above + 1) / (count + 2);
     this.slowestMs = Math.max(sorted[count - 1]!, this.limitMs);
     this.slowWeight = Math.max(Math.log(SLOW_SHARE / usual), 0);
-    this.fastWeight = Math.min(Math.log((1 - SLOW_SHARE) / (1 - usual)), 0);
+    this.quickWeight = Math.min(Math.log((1 - SLOW_SHARE) / (1 - usual)), 0);
   }
 
   /**
-   * Whether peers were quick while this endpoint was slow: at least three answers below the limit to attempts that
-   * were begun since, and no more above it. When the provider behind all of them stalls, nobody is the outlier.
+   * Whether peers were quick while this endpoint was slow: of the attempts that were begun since its third last slow
+   * one, three answers below the limit at least, and four for each that is above it or still waits so long. When the
+   * provider behind all of them stalls, nobody is the outlier.
    */
-  peersWereQuick(endpoints: readonly WatchedEndpoint[], self: WatchedEndpoint, slot: number): boolean {
+  peersWereQuick(
+    endpoints: readonly WatchedEndpoint[],
+    self: WatchedEndpoint,
+    slot: number,
+    nowMs: number,
+  ): boolean {
+    const sinceMs = Math.min(...this.slowStartsMs);
     let quick = 0;
     let slow = 0;
+    let peers = 0;
     for (const endpoint of endpoints) {
       const track = endpoint === self || endpoint.ejected ? undefined : endpoint.latency[slot];
       if (track === undefined) continue;
       for (let i = 0; i < Math.min(track.samples, SAMPLES); i++) {
-        if (track.sampleStartedAtMs[i]! < this.slowSinceMs) continue;
+        if (track.sampleStartedAtMs[i]! < sinceMs) continue;
         if (track.samplesMs[i]! <= this.limitMs) quick++;
         else slow++;
       }
+      slow += countWaiting(endpoint, slot, sinceMs, nowMs - this.limitMs);
+      if (++peers === PEERS_ASKED) break;
     }
-    return quick >= 3 && quick > slow;
+    return quick >= 3 && quick >= 4 * slow;
   }
+}
+
+/** Attempts that wait, begun at `fromMs` or later and before `toMs`. */
+function countWaiting(endpoint: WatchedEndpoint, slot: number, fromMs: number, toMs: number): number {
+  let count = 0;
+  let attempt = endpoint.oldestWaiting;
+  for (; attempt !== undefined && attempt.waitingSinceMs < toMs; attempt = attempt.younger) {
+    if (attempt.slot === slot && attempt.waitingSinceMs >= fromMs) count++;
+  }
+  return count;
 }
 
 /** The latest answers of each peer, as many of each as there is room for; returns how many. */
