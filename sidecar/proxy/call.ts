@@ -32,7 +32,7 @@ import { sendRequestHead } from './request-head.ts';
 import type { RequestInfo } from './request-info.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import type { RetryWait } from './retrying.ts';
-import { settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
+import { awaitAnswer, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
 
 /** What a call asks of the pipeline that it runs through. */
 export interface CallDriver {
@@ -194,6 +194,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     }
     if (!this.responseStarted) request.keep(buffer, start, end, this.cluster!.settings.retry.bufferBytes);
     attempt.send(buffer, start, end, endStream);
+    if (endStream) awaitAnswer(this, attempt);
     return request.credit(attempt);
   }
 
@@ -218,6 +219,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   onStreamOpen(attempt: Attempt, stream: Stream): void {
     sendRequestHead(this, stream, this.request.headOnly);
     this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
+    if (this.request.ended) awaitAnswer(this, attempt);
     this.onRequestBytesSent(attempt);
   }
 

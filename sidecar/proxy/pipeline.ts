@@ -196,8 +196,7 @@ export class Pipeline implements CallDriver {
     if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
     const { outliers } = call.cluster!;
-    outliers.detector.begin(attempt);
-    outliers.detector.awaitAnswer(attempt, path, nowMs);
+    outliers.detector.begin(attempt, nowMs);
     outliers.wake(nowMs);
     const { perTryTimeoutMs } = settings.retry;
     if (perTryTimeoutMs > 0 || settings.firstChunkTimeoutMs > 0) {

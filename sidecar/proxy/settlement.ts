@@ -15,6 +15,11 @@ import type { ResponseInfo } from './response-info.ts';
  * verdict goes to the outlier detector, the balancer and, with the call's end, to the circuit breaker.
  */
 
+/** The request is complete: from here on it is the endpoint that takes its time. */
+export function awaitAnswer(call: Call, attempt: Attempt): void {
+  call.cluster!.outliers.detector.awaitAnswer(attempt, call.head.path, call.context.clock());
+}
+
 /** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
 export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number): void {
   const { endpoint } = attempt;
