@@ -28,23 +28,14 @@ import { type ConnectionLimits, FloodGuard } from './limits.ts';
 import { Receiver } from './receiver.ts';
 import { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
-import { Stream, type StreamHandler } from './streams.ts';
+import { Stream, type StreamHandler, UNHANDLED } from './streams.ts';
+import { boundUnreadOutput, leavesMuchUnread } from './unread-output.ts';
 import { FrameWriter } from './writer.ts';
 
-/** What of a waiting stream goes out in one turn counts as progress from this size on. */
+/** What of a waiting stream goes out in one turn counts as much as a whole DATA frame from this size on. */
 const EARNING_MIN_BYTES = 256;
-/** Output which the peer has not read, above what DATA alone may come to: where to stop taking more from it. */
-const UNREAD_PAUSE_BYTES = 524_288;
-const UNREAD_CLOSE_BYTES = 4 * UNREAD_PAUSE_BYTES;
 /** How long a peer gets to read our GOAWAY before the socket is destroyed. */
 const LINGER_MS = 1_000;
-
-const UNHANDLED: StreamHandler = {
-  onHeaders() {},
-  onData: (_stream, _buffer, start, end) => end - start,
-  onDataSent() {},
-  onFailed() {},
-};
 
 /**
  * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
@@ -120,21 +111,7 @@ export class Connection {
     } finally {
       endBatch();
     }
-    if (this.writer.blocked && !this.closed) this.boundUnread();
-  }
-
-  /**
-   * DATA waits while the socket takes no more, but answers that a peer asks for with PING, SETTINGS or calls that
-   * fail at once do not. A downstream that does not read them is not read either until it does. An upstream that
-   * asks for so many is closed: if both ends of a connection stopped reading, neither would ever begin again.
-   */
-  private boundUnread(): void {
-    const { socket } = this;
-    if (this.role === 'server') {
-      if (socket.writableLength > UNREAD_PAUSE_BYTES) socket.pause();
-    } else if (socket.writableLength > UNREAD_CLOSE_BYTES) {
-      this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'the peer does not read the answers it asks for');
-    }
+    if (this.writer.blocked && !this.closed) boundUnreadOutput(this);
   }
 
   private onDrain(): void {
@@ -154,7 +131,7 @@ export class Connection {
       !this.draining &&
       !this.closed &&
       this.streams.size < this.peer.maxConcurrentStreams &&
-      !(this.writer.blocked && this.socket.writableLength > UNREAD_PAUSE_BYTES)
+      !leavesMuchUnread(this)
     );
   }
 
@@ -246,9 +223,10 @@ export class Connection {
     return 0;
   }
 
-  /** SendSide: it earns control frames, but a window that opens by a few bytes at a time does not earn itself. */
+  /** SendSide: it earns control frames, but a window that opens by a few bytes at a time earns no more than that. */
   onTurn(bytes: number): void {
     if (bytes >= EARNING_MIN_BYTES) this.flood.progress();
+    else this.flood.trickle();
   }
 
   /** SendSide: a stream's queue is empty. */

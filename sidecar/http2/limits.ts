@@ -87,6 +87,11 @@ export class FloodGuard {
     this.control.earn(4);
   }
 
+  /** A few bytes moved because the peer's window is tiny: the WINDOW_UPDATE that let them through is paid for. */
+  trickle(): void {
+    this.control.earn(1);
+  }
+
   /** A stream was reset by the peer, or by us for the peer's fault. False: answer GOAWAY ENHANCE_YOUR_CALM. */
   reset(): boolean {
     return this.resets.spend(this.clock);

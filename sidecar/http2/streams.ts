@@ -22,6 +22,14 @@ export interface StreamHandler {
   onFailed(stream: Stream, failure: StreamFailure): void;
 }
 
+/** Stands in until the owner of a new stream has set its own: drops what comes. */
+export const UNHANDLED: StreamHandler = {
+  onHeaders() {},
+  onData: (_stream, _buffer, start, end) => end - start,
+  onDataSent() {},
+  onFailed() {},
+};
+
 /**
  * One HTTP/2 stream (RFC 9113 §5.1). Two flags and an end make up the states we need; push is off on both sides.
  *

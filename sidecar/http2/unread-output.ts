@@ -1,0 +1,25 @@
+import type { Connection } from './connection.ts';
+import { ErrorCode } from './frame.ts';
+
+/** Output which the peer has not read, above what DATA alone may come to: where to stop taking more from it. */
+const UNREAD_PAUSE_BYTES = 524_288;
+const UNREAD_CLOSE_BYTES = 4 * UNREAD_PAUSE_BYTES;
+
+/**
+ * DATA waits while the socket takes no more, but answers that a peer asks for with PING, SETTINGS or calls that
+ * fail at once do not. A downstream that does not read them is not read either until it does. An upstream that
+ * asks for so many is closed: if both ends of a connection stopped reading, neither would ever begin again.
+ */
+export function boundUnreadOutput(connection: Connection): void {
+  const { socket } = connection;
+  if (connection.role === 'server') {
+    if (socket.writableLength > UNREAD_PAUSE_BYTES) socket.pause();
+  } else if (socket.writableLength > UNREAD_CLOSE_BYTES) {
+    connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'the peer does not read the answers it asks for');
+  }
+}
+
+/** No new streams for a peer that leaves much of what was sent unread. */
+export function leavesMuchUnread({ socket, writer }: Connection): boolean {
+  return writer.blocked && socket.writableLength > UNREAD_PAUSE_BYTES;
+}
