@@ -348,14 +348,7 @@ export class Connection {
   onPeerGoaway(lastStreamId: number, code: number, debug: string): void {
     this.draining = true;
     this.owner.onGoaway(this, code, debug);
-    if (this.role === 'client') {
-      const failure = failureFromGoaway(code);
-      for (const stream of [...this.streams.values()]) {
-        if (stream.id <= lastStreamId) continue;
-        this.closeStream(stream, false);
-        stream.handler.onFailed(stream, failure);
-      }
-    }
+    if (this.role === 'client') this.failStreams(failureFromGoaway(code), lastStreamId);
     this.closeWhenDone();
   }
 
@@ -395,8 +388,9 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private failStreams(failure: StreamFailure): void {
+  private failStreams(failure: StreamFailure, aboveId = 0): void {
     for (const stream of [...this.streams.values()]) {
+      if (stream.id <= aboveId) continue;
       this.closeStream(stream, false);
       stream.handler.onFailed(stream, failure);
     }
