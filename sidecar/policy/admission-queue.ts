@@ -1,0 +1,235 @@
+/**
+ * Who may come in, who waits, and who is better told at once to come back later. Pure: callers are nodes of an
+ * intrusive list, time and randomness come in.
+ *
+ *                ┌── a slot is free ─────────────────────────▶ admitted ──leave()──▶ gone
+ *     enter() ───┼── it will be in time ──▶ queued ──next()────▲
+ *                │                            │  └─ can't be in time any more ──▶ refused, given out by expired()
+ *                │                            └─ cancel(): its caller left
+ *                └── queue full, or the wait too long for its deadline ──▶ refused, with a pushback
+ *
+ * A queue is for bursts. It can't help against more calls than an agent can do; then it only makes each of them
+ * late. So it is short in three ways: in number, in the wait it may mean, and, once it has been in use for two calls'
+ * time without a pause, in a quarter of a call's time, which keeps all slots busy and adds a quarter to the latency, not a
+ * multiple (the idea is CoDel's, RFC 8289: a queue that never empties is doing no good).
+ *
+ * First in, first out. Under overload others serve the newest first, since the oldest have given up
+ * unseen ("Fail at Scale", ACM Queue 13(8), 2015). Here callers that give up are seen (RST_STREAM), deadlines are known
+ * (grpc-timeout), and whoever can't be served in time is refused when it comes. So nobody waits in vain, and the newest
+ * first would only make it so.
+ *
+ * The wait is estimated from what calls took lately: (calls ahead + 1) × mean service time / limit. Whether there is
+ * time for the call itself is judged by the median: a call with less time left has less than an even chance, and
+ * under overload its slot is worth more to another.
+ */
+
+/** What a call brings to wait with; the queue alone writes it. */
+export interface Queueable {
+  queueOlder: Queueable | undefined;
+  queueNewer: Queueable | undefined;
+  /** When it began to wait; NaN while it doesn't. */
+  queuedAtMs: number;
+  /** When the call must be over; 0 for no deadline. Read only. */
+  readonly deadlineMs: number;
+}
+
+/** `no_room`: the queue is full. `no_time`: the call would not be served in time. `too_long`: the wait is too long. */
+export type Entry = 'admitted' | 'queued' | 'no_room' | 'no_time' | 'too_long';
+
+export interface AdmissionSettings {
+  /** Calls at once. */
+  readonly limit: number;
+  /** Calls that may wait. As many as run: then nobody waits for more than about one service time. */
+  readonly maxQueued: number;
+  /** The longest wait. 5 s: agents' callers wait for seconds anyway, and browsers' for not much more. */
+  readonly maxWaitMs: number;
+}
+
+/** Weight of the newest call in the mean: it follows a change within some twenty calls. */
+const MEAN_WEIGHT = 1 / 16;
+/** Step of the running median, as a share of it. */
+const MEDIAN_STEP = 0.05;
+const MIN_SERVICE_MS = 0.1;
+/** The queue counts as standing when it has been in use for so many median service times. */
+const STANDING_SERVICES = 2;
+const MIN_STANDING_MS = 100;
+/** Of those at once, how many may wait in a standing queue. */
+const STANDING_SHARE = 1 / 4;
+/** A pushback that is shorter is a retry storm, one that is longer keeps callers away when all is well again. */
+const MIN_PUSHBACK_MS = 50;
+const MAX_PUSHBACK_MS = 30_000;
+/** Until a call has ended nothing is known of how long they take. */
+const UNKNOWN_PUSHBACK_MS = 1_000;
+
+export class AdmissionQueue<Call extends Queueable> {
+  #settings: AdmissionSettings;
+  #active = 0;
+  #queued = 0;
+  #oldest: Call | undefined = undefined;
+  #newest: Call | undefined = undefined;
+  /** Since when somebody has been waiting, but for gaps of less than a call's time. */
+  #busySinceMs = 0;
+  #emptySinceMs = Number.NEGATIVE_INFINITY;
+  #meanServiceMs = 0;
+  #medianServiceMs = 0;
+
+  constructor(settings: AdmissionSettings) {
+    this.#settings = checked(settings);
+  }
+
+  get settings(): AdmissionSettings {
+    return this.#settings;
+  }
+
+  /** A lower limit turns nobody out; after a higher one, ask `next` until it gives nobody. */
+  set settings(settings: AdmissionSettings) {
+    this.#settings = checked(settings);
+  }
+
+  get active(): number {
+    return this.#active;
+  }
+
+  get queued(): number {
+    return this.#queued;
+  }
+
+  /** Mean time between admission and leaving, in milliseconds; 0 while unknown. */
+  get meanServiceMs(): number {
+    return this.#meanServiceMs;
+  }
+
+  /** A call comes. 'admitted' must be paired with `leave`; a queued one is given out by `next` or `expired`. */
+  enter(call: Call, nowMs: number): Entry {
+    const { limit, maxQueued, maxWaitMs } = this.#settings;
+    if (this.#active < limit && this.#queued === 0) {
+      this.#active++;
+      return 'admitted';
+    }
+    if (this.#queued >= (this.#standing(nowMs) ? this.#standingMax : maxQueued)) return 'no_room';
+    const waitMs = this.estimatedWaitMs;
+    if (waitMs > maxWaitMs) return 'too_long';
+    if (call.deadlineMs > 0 && nowMs + waitMs + this.#medianServiceMs > call.deadlineMs) return 'no_time';
+    this.#append(call, nowMs);
+    return 'queued';
+  }
+
+  /** A call that was admitted has ended; ask `next` afterwards. `serviceMs` is the time since its admission. */
+  leave(serviceMs: number): void {
+    if (this.#active === 0)
+      throw new Error(
+        'a call left that was not in; leave once for each call that was admitted or given by next()',
+      );
+    this.#active--;
+    const service = Math.max(serviceMs, MIN_SERVICE_MS);
+    if (this.#medianServiceMs === 0) {
+      this.#meanServiceMs = service;
+      this.#medianServiceMs = service;
+      return;
+    }
+    this.#meanServiceMs += (service - this.#meanServiceMs) * MEAN_WEIGHT;
+    if (service > this.#medianServiceMs) this.#medianServiceMs *= 1 + MEDIAN_STEP;
+    else if (service < this.#medianServiceMs) this.#medianServiceMs /= 1 + MEDIAN_STEP;
+  }
+
+  /**
+   * The call whose turn it is, admitted; undefined when no slot is free, nobody waits, or the first in turn must be
+   * refused first: so ask `expired` before.
+   */
+  next(nowMs: number): Call | undefined {
+    const call = this.#oldest;
+    if (call === undefined || this.#active >= this.#settings.limit || this.#isLate(call, nowMs))
+      return undefined;
+    this.#remove(call, nowMs);
+    this.#active++;
+    return call;
+  }
+
+  /**
+   * The next in turn if it can't be served in time any more, taken out of the queue: answer it as if it had been
+   * refused. One whose deadline leaves too little, while nobody waits behind it, may as well try.
+   */
+  expired(nowMs: number): Call | undefined {
+    const call = this.#oldest;
+    if (call === undefined || !this.#isLate(call, nowMs)) return undefined;
+    this.#remove(call, nowMs);
+    return call;
+  }
+
+  #isLate({ deadlineMs, queueNewer }: Call, nowMs: number): boolean {
+    if (deadlineMs === 0) return false;
+    return nowMs + (queueNewer === undefined ? 0 : this.#medianServiceMs) >= deadlineMs;
+  }
+
+  /** The caller of a waiting call left, or its deadline came; false when it was not waiting. */
+  cancel(call: Call, nowMs: number): boolean {
+    if (Number.isNaN(call.queuedAtMs)) return false;
+    this.#remove(call, nowMs);
+    return true;
+  }
+
+  /** How long a call that comes now would wait; 0 while nothing is known. */
+  get estimatedWaitMs(): number {
+    return (this.#meanServiceMs * (this.#queued + 1)) / Math.max(this.#settings.limit, 1);
+  }
+
+  /**
+   * What a refused caller should wait: until those who wait now have been served, and up to as long again, so that
+   * those who were refused together don't come back together. `random` is in [0, 1).
+   */
+  pushbackMs(random: number): number {
+    if (this.#meanServiceMs === 0) return UNKNOWN_PUSHBACK_MS * (1 + random);
+    const clamped = Math.min(Math.max(this.estimatedWaitMs, MIN_PUSHBACK_MS), MAX_PUSHBACK_MS / 2);
+    return clamped * (1 + random);
+  }
+
+  #standing(nowMs: number): boolean {
+    if (this.#wasIdle(nowMs)) return false;
+    const standingMs = Math.max(this.#medianServiceMs * STANDING_SERVICES, MIN_STANDING_MS);
+    return nowMs - this.#busySinceMs > standingMs;
+  }
+
+  /** A short queue is empty now and then, under the heaviest load, too: that alone ends nothing. */
+  #wasIdle(nowMs: number): boolean {
+    return this.#queued === 0 && nowMs - this.#emptySinceMs > this.#medianServiceMs;
+  }
+
+  get #standingMax(): number {
+    const { limit, maxQueued } = this.#settings;
+    return Math.min(Math.max(Math.floor(limit * STANDING_SHARE), 1), maxQueued);
+  }
+
+  #append(call: Call, nowMs: number): void {
+    if (!Number.isNaN(call.queuedAtMs)) throw new Error('the call waits already; enter it once');
+    if (this.#wasIdle(nowMs)) this.#busySinceMs = nowMs;
+    const last = this.#newest;
+    call.queuedAtMs = nowMs;
+    call.queueOlder = last;
+    call.queueNewer = undefined;
+    if (last === undefined) this.#oldest = call;
+    else last.queueNewer = call;
+    this.#newest = call;
+    this.#queued++;
+  }
+
+  #remove(call: Call, nowMs: number): void {
+    const older = call.queueOlder as Call | undefined;
+    const newer = call.queueNewer as Call | undefined;
+    if (older === undefined) this.#oldest = newer;
+    else older.queueNewer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.queueOlder = older;
+    call.queueOlder = undefined;
+    call.queueNewer = undefined;
+    call.queuedAtMs = Number.NaN;
+    this.#queued--;
+    if (this.#queued === 0) this.#emptySinceMs = nowMs;
+  }
+}
+
+function checked(settings: AdmissionSettings): AdmissionSettings {
+  for (const [name, value] of Object.entries(settings)) {
+    if (!(value >= 0)) throw new RangeError(`${name} is ${value}; give a number, 0 or more`);
+  }
+  return settings;
+}
