@@ -1,0 +1,181 @@
+/**
+ * A concurrency limit that finds itself: as many calls at once as the agent does without making each slower.
+ * Pure; durations come in.
+ *
+ *     gradient = tolerance × unhurried / now            between 0.5 and 1: how much slower calls have become
+ *     limit'   = gradient × limit + √limit              Envoy's formula: the root is the queue that growth needs
+ *
+ * `now` is the median of a window of calls, `unhurried` what it is while the agent is not pressed.
+ *
+ *                     calls are slower                        slow for long
+ *     starting ──────────────────────────▶ following ◀──────────────────────────▶ measuring
+ *     from the minimum, doubles            by the formula,    as slow as ever      at the minimum, for one
+ *     with each window                     once a window                           window: that is `unhurried`
+ *         ▲                                                                             │
+ *         └──────────────────── calls have become slower for good ──────────────────────┘
+ *
+ * The field's versions are made for calls of milliseconds, thousands a second. Here a window is a number of calls,
+ * not a time: at one call a second a window of 100 ms, as Envoy has it, would be empty. And `unhurried` follows
+ * slower calls only while the limit is not in use. Netflix's Gradient2 averages over everything: under lasting
+ * overload its long-term average becomes the overload's, and the limit climbs. Envoy measures anew each minute, with
+ * three calls at a time, which stops an agent whose calls take a minute. Here that is done when calls stay slow
+ * however low the limit is, and less often each time nothing has changed.
+ */
+
+export interface AdaptiveConcurrencySettings {
+  /** Never lower, and what it begins with: Envoy's 3, enough to measure with. */
+  readonly min: number;
+  /** Never higher: `max_concurrent_calls`. */
+  readonly max: number;
+}
+
+/**
+ * Calls may take so many times as long as they do unhurried. Netflix's 1.5: the median of 20 calls of a model
+ * wanders by a third without any load, and below that the limit would shrink for nothing.
+ */
+const TOLERANCE = 1.5;
+const MIN_GRADIENT = 0.5;
+/** A window is as many calls as the limit, between these: enough for a median, few enough to follow. */
+const MIN_WINDOW = 20;
+const MAX_WINDOW = 100;
+/** While starting and measuring: an agent whose calls take 3 s is at a limit of 24 after half a minute. */
+const SHORT_WINDOW = 10;
+/** How much of the way `unhurried` goes to a quicker window's median, and to a slower one's when the limit is idle. */
+const QUICKER_WEIGHT = 0.2;
+const SLOWER_WEIGHT = 0.1;
+/** How much of the way the limit goes to its new value: one unlucky window is not an overload. */
+const SMOOTHING = 0.5;
+/** What calls that were dropped for overload do to the limit, once a window. */
+const DROP_FACTOR = 0.9;
+/** At this gradient the formula rests at a limit of 16: calls are slow, and not for being many. */
+const SLOW_GRADIENT = 0.75;
+/** So many slow windows before a measurement, doubling to so many. */
+const MIN_PATIENCE = 10;
+const MAX_PATIENCE = 320;
+/** Measured slower than this × what was known: the agent is another one now. */
+const CHANGED = 1.25;
+
+type Phase = 'starting' | 'following' | 'measuring';
+
+export class AdaptiveConcurrency {
+  readonly #settings: AdaptiveConcurrencySettings;
+  readonly #durationsMs = new Float64Array(MAX_WINDOW);
+  #phase: Phase = 'starting';
+  #samples = 0;
+  #mostInFlight = 0;
+  #dropped = false;
+  #limit: number;
+  #limitBefore: number;
+  #slowWindows = 0;
+  #patience = MIN_PATIENCE;
+  #unhurriedMs = 0;
+  #medianMs = 0;
+
+  constructor(settings: AdaptiveConcurrencySettings) {
+    const { min, max } = settings;
+    if (!(min >= 1 && min <= max))
+      throw new RangeError(`the limits are ${min} and ${max}; give 1 <= min <= max`);
+    this.#settings = settings;
+    this.#limit = min;
+    this.#limitBefore = min;
+  }
+
+  /** Calls at once; a whole number. */
+  get limit(): number {
+    return Math.floor(this.#limit);
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Median of the last window, in milliseconds; 0 while unknown. For metrics, as `unhurriedMs`. */
+  get medianMs(): number {
+    return this.#medianMs;
+  }
+
+  get unhurriedMs(): number {
+    return this.#unhurriedMs;
+  }
+
+  /**
+   * A call ended well. `inFlight` counts it too; its time in our queue is no part of `durationMs`. Failures don't belong
+   * here: they are quick. Returns whether the limit may have changed.
+   */
+  record(durationMs: number, inFlight: number): boolean {
+    // What ends now was slowed by the calls from before.
+    if (this.#phase === 'measuring' && inFlight > this.#settings.min) return false;
+    this.#durationsMs[this.#samples++] = durationMs;
+    if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
+    if (this.#samples < this.#windowSize) return false;
+    const sorted = this.#durationsMs.subarray(0, this.#samples).sort();
+    this.#medianMs = sorted[(this.#samples - 1) >> 1]!;
+    this.#endWindow();
+    this.#samples = 0;
+    this.#mostInFlight = 0;
+    this.#dropped = false;
+    return true;
+  }
+
+  /** A call ended by its deadline, or the agent said that it is overloaded. */
+  recordDrop(inFlight: number): void {
+    if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
+    if (this.#dropped || this.#phase === 'measuring') return;
+    this.#dropped = true;
+    this.#phase = 'following';
+    this.#limit = Math.max(this.#limit * DROP_FACTOR, this.#settings.min);
+  }
+
+  get #windowSize(): number {
+    if (this.#phase !== 'following') return SHORT_WINDOW;
+    return Math.min(Math.max(this.limit, MIN_WINDOW), MAX_WINDOW);
+  }
+
+  #endWindow(): void {
+    if (this.#phase === 'measuring') {
+      this.#measured();
+      return;
+    }
+    const pressed = this.#mostInFlight >= this.#limit / 2;
+    this.#learn(pressed);
+    const gradient = Math.min(Math.max((TOLERANCE * this.#unhurriedMs) / this.#medianMs, MIN_GRADIENT), 1);
+    if (this.#phase === 'starting' && gradient === 1) {
+      if (pressed) this.#moveTo(this.#limit * 2);
+      return;
+    }
+    this.#phase = 'following';
+    const wanted = gradient * this.#limit + Math.sqrt(this.#limit);
+    const next = this.#limit + (wanted - this.#limit) * SMOOTHING;
+    // Nothing is known of a higher limit while this one is not in use.
+    if (next < this.#limit || (pressed && !this.#dropped)) this.#moveTo(next);
+    this.#slowWindows = gradient <= SLOW_GRADIENT ? this.#slowWindows + 1 : 0;
+    if (this.#slowWindows >= this.#patience) this.#measure();
+  }
+
+  #learn(pressed: boolean): void {
+    const medianMs = this.#medianMs;
+    if (this.#unhurriedMs === 0) this.#unhurriedMs = medianMs;
+    else if (medianMs < this.#unhurriedMs)
+      this.#unhurriedMs += (medianMs - this.#unhurriedMs) * QUICKER_WEIGHT;
+    else if (!pressed) this.#unhurriedMs += (medianMs - this.#unhurriedMs) * SLOWER_WEIGHT;
+  }
+
+  #measure(): void {
+    this.#phase = 'measuring';
+    this.#slowWindows = 0;
+    this.#limitBefore = this.#limit;
+    this.#limit = this.#settings.min;
+  }
+
+  #measured(): void {
+    const changed = this.#medianMs > this.#unhurriedMs * CHANGED;
+    this.#patience = changed ? MIN_PATIENCE : Math.min(this.#patience * 2, MAX_PATIENCE);
+    if (changed) this.#unhurriedMs = this.#medianMs;
+    this.#phase = changed ? 'starting' : 'following';
+    this.#moveTo(this.#limitBefore);
+  }
+
+  #moveTo(limit: number): void {
+    this.#limit = Math.min(Math.max(limit, this.#settings.min), this.#settings.max);
+  }
+}
