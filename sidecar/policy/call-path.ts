@@ -1,0 +1,106 @@
+/**
+ * The path of agents that a call has come through, so that agents can't call each other in a loop. Pure.
+ *
+ *     gateway ──▶ research ──▶ writing ──▶ research        refused by research's sidecar: it is in its own path
+ *         path: gateway    gateway,research   gateway,research,writing
+ *
+ *     research ──▶ writing ──▶ code                        allowed: each call has its own path, and code is in none
+ *         └──────▶ search ───▶ code
+ *
+ * The header `outrigger-path` names the agents from the first caller to the last, separated by commas, the
+ * sender last. Whoever serves a call checks it before the agent runs, and sends the path with its own name at the end
+ * on every call that the agent makes for it.
+ *
+ * What is refused would be refused again: answer it FAILED_PRECONDITION, which no policy retries, and with a pushback
+ * of "never". The header may be forged, as any; it can only make calls fail that its sender could have left out.
+ */
+
+export const CALL_PATH_HEADER = 'outrigger-path';
+
+/**
+ * Agents in a path, the one that is called included. Chains of people's design have three or four; eight leaves
+ * room, and stops a loop through agents that don't know each other's names before it costs much.
+ */
+export const DEFAULT_MAX_DEPTH = 8;
+
+/** An agent's name in the path; longer names are cut. */
+const MAX_NAME_LENGTH = 64;
+
+export type PathCheck =
+  /** `path` is the header's value for the calls that the agent makes for this one. */
+  | { readonly ok: true; readonly path: string }
+  | { readonly ok: false; readonly refuse: 'cycle' | 'depth'; readonly message: string };
+
+/** Checks the paths of calls to one agent. */
+export class CallPathGuard {
+  readonly #self: string;
+  readonly #encodedSelf: string;
+  readonly #maxDepth: number;
+  /** Callers repeat themselves: the last header and what became of it. */
+  #lastHeader = '';
+  #lastCheck: PathCheck;
+
+  /** `maxDepth` agents at most may be in a path, this one included; 0 for any number, which still finds cycles. */
+  constructor(self: string, maxDepth: number) {
+    this.#self = self;
+    this.#encodedSelf = encodeName(self);
+    this.#maxDepth = maxDepth === 0 ? Number.POSITIVE_INFINITY : maxDepth;
+    this.#lastCheck = { ok: true, path: this.#encodedSelf };
+  }
+
+  /** `header` is what came with the call; of several, all of them joined by commas, as HTTP has it. */
+  check(header: string | undefined): PathCheck {
+    if (header === undefined || header === '') return { ok: true, path: this.#encodedSelf };
+    if (header !== this.#lastHeader) {
+      this.#lastCheck = this.#checkAnew(header);
+      this.#lastHeader = header;
+    }
+    return this.#lastCheck;
+  }
+
+  #checkAnew(header: string): PathCheck {
+    const maxDepth = Math.min(this.#maxDepth, MAX_COUNTED_DEPTH);
+    // No path that is allowed can be longer; what is longer is not even looked at.
+    if (header.length > maxDepth * (MAX_NAME_LENGTH + 2)) return this.#tooDeep(`over ${maxDepth}`);
+    const names: string[] = [];
+    for (const part of header.split(',')) {
+      const name = part.trim();
+      if (name !== '') names.push(name.slice(0, MAX_NAME_LENGTH));
+    }
+    const at = names.indexOf(this.#encodedSelf);
+    if (at >= 0) {
+      const loop = [...names.slice(at), this.#encodedSelf].map(decodeName).join(' → ');
+      const message = `${this.#self} is in the path of this call already (${loop}): agents must not call each other in a circle`;
+      return { ok: false, refuse: 'cycle', message };
+    }
+    if (names.length + 1 > maxDepth) return this.#tooDeep(String(names.length + 1));
+    names.push(this.#encodedSelf);
+    return { ok: true, path: names.join(',') };
+  }
+
+  #tooDeep(depth: string): PathCheck {
+    const message = `this call has come through ${depth} agents, ${this.#self} included; at most ${Math.min(this.#maxDepth, MAX_COUNTED_DEPTH)} are allowed`;
+    return { ok: false, refuse: 'depth', message };
+  }
+}
+
+/** A limit of "any" is one of this many: the header must stay a header. */
+const MAX_COUNTED_DEPTH = 100;
+
+/** Letters, digits and `-._~` as they are, everything else percent-encoded (RFC 3986, section 2), cut between escapes. */
+function encodeName(name: string): string {
+  const whole = encodeURIComponent(name.toWellFormed()).replace(
+    /[!'()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  return whole.slice(0, MAX_NAME_LENGTH).replace(/%.?$/, '') || 'unnamed';
+}
+
+/** For messages; what is no good encoding is shown as it came. */
+function decodeName(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}

@@ -1,0 +1,127 @@
+/**
+ * A token bucket for each caller. Pure; the time comes in, in milliseconds that never go back.
+ *
+ * A bucket is kept as one number, the time at which it will be full again (the "theoretical arrival time" of the
+ * generic cell rate algorithm, ITU-T I.371): full in the past means full now. Nothing is to be refilled, and a caller
+ * that was quiet for so long needs no entry.
+ *
+ *     full at     now                     now + burst × interval
+ *      ──┼─────────┼──────────────────────────┼────▶ time
+ *        │ full    │ so much of it is used    │ empty: refused until a token is there
+ *
+ * At most `maxCallers` are remembered, the ones that called last. A caller is only forgotten when its bucket is full,
+ * or inventing names would be a way to have one's own forgotten; when none can be, new callers share one bucket.
+ */
+
+export interface RateLimitSettings {
+  readonly callsPerSecond: number;
+  /** Calls at once after a silence: 1 or more. */
+  readonly burst: number;
+  /** 10,000 callers are about a megabyte and a half. */
+  readonly maxCallers: number;
+}
+
+/** Longer names are told apart by their first characters: they come from certificates or addresses. */
+const MAX_NAME_LENGTH = 256;
+const MAX_PUSHBACK_MS = 60_000;
+
+class Bucket {
+  readonly caller: string;
+  fullAtMs = Number.NEGATIVE_INFINITY;
+  older: Bucket | undefined = undefined;
+  newer: Bucket | undefined = undefined;
+
+  constructor(caller: string) {
+    this.caller = caller;
+  }
+}
+
+export class RateLimiter {
+  #settings: RateLimitSettings;
+  readonly #buckets = new Map<string, Bucket>();
+  /** For those there is no room for. */
+  readonly #shared = new Bucket('');
+  #oldest: Bucket | undefined = undefined;
+  #newest: Bucket | undefined = undefined;
+
+  constructor(settings: RateLimitSettings) {
+    this.#settings = checked(settings);
+  }
+
+  get callers(): number {
+    return this.#buckets.size;
+  }
+
+  get settings(): RateLimitSettings {
+    return this.#settings;
+  }
+
+  /** New limits hold at once; what was used stays used. */
+  set settings(settings: RateLimitSettings) {
+    this.#settings = checked(settings);
+  }
+
+  /**
+   * Takes `cost` tokens for a call of `caller`, and answers 0; or takes none, and answers in how many milliseconds,
+   * at most a minute, there will be enough. A cost above the burst needs a full bucket.
+   */
+  take(caller: string, nowMs: number, cost = 1): number {
+    const { callsPerSecond, burst } = this.#settings;
+    const intervalMs = 1000 / callsPerSecond;
+    const bucket = this.#bucketOf(caller, nowMs);
+    const fullAtMs = Math.max(bucket.fullAtMs, nowMs) + cost * intervalMs;
+    const excessMs = fullAtMs - nowMs - Math.max(burst, cost) * intervalMs;
+    // A thousandth of a millisecond is what the sums of intervals may be off by.
+    if (excessMs > 1e-3) return Math.min(Math.ceil(excessMs), MAX_PUSHBACK_MS);
+    bucket.fullAtMs = fullAtMs;
+    return 0;
+  }
+
+  #bucketOf(name: string, nowMs: number): Bucket {
+    const caller = name.length > MAX_NAME_LENGTH ? name.slice(0, MAX_NAME_LENGTH) : name;
+    let bucket = this.#buckets.get(caller);
+    if (bucket !== undefined) {
+      if (bucket !== this.#newest) {
+        this.#unlink(bucket);
+        this.#append(bucket);
+      }
+      return bucket;
+    }
+    while (this.#buckets.size >= this.#settings.maxCallers) {
+      const oldest = this.#oldest;
+      if (oldest === undefined || oldest.fullAtMs > nowMs) return this.#shared;
+      this.#buckets.delete(oldest.caller);
+      this.#unlink(oldest);
+    }
+    bucket = new Bucket(caller);
+    this.#buckets.set(caller, bucket);
+    this.#append(bucket);
+    return bucket;
+  }
+
+  #append(bucket: Bucket): void {
+    bucket.older = this.#newest;
+    if (this.#newest === undefined) this.#oldest = bucket;
+    else this.#newest.newer = bucket;
+    this.#newest = bucket;
+  }
+
+  #unlink(bucket: Bucket): void {
+    const { older, newer } = bucket;
+    if (older === undefined) this.#oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) this.#newest = older;
+    else newer.older = older;
+    bucket.older = undefined;
+    bucket.newer = undefined;
+  }
+}
+
+function checked(settings: RateLimitSettings): RateLimitSettings {
+  const { callsPerSecond, burst, maxCallers } = settings;
+  if (!(callsPerSecond > 0))
+    throw new RangeError(`callsPerSecond is ${callsPerSecond}; give a number above 0`);
+  if (!(burst >= 1)) throw new RangeError(`burst is ${burst}; give 1 or more`);
+  if (!(maxCallers >= 0)) throw new RangeError(`maxCallers is ${maxCallers}; give 0 or more`);
+  return settings;
+}
