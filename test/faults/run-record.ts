@@ -1,0 +1,85 @@
+// What replicas did, from the files they write: these survive a SIGKILL.
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+
+export type RunEnd = 'ok' | 'failed' | 'aborted' | 'died';
+
+/** One line of a record. `failed`: the replica answered an error or FAILED; `aborted`: the stream was reset. */
+export interface RunEvent {
+  readonly atMs: number;
+  readonly pid: number;
+  readonly run: number;
+  readonly task: string;
+  readonly event: 'began' | RunEnd | 'process_died';
+}
+
+/** One execution of a task by a replica. Times are milliseconds since the epoch. */
+export interface Run {
+  readonly task: string;
+  readonly replica: string;
+  readonly beganMs: number;
+  endedMs: number;
+  /** Undefined while it hangs, or its process is stopped. */
+  end: RunEnd | undefined;
+}
+
+export function append(file: string, event: RunEvent): void {
+  appendFileSync(file, `${JSON.stringify(event)}\n`);
+}
+
+/** Everything that ran at a replica, in the order it began. */
+export function readRuns(file: string, replica: string): Run[] {
+  if (!existsSync(file)) return [];
+  const runs = new Map<string, Run>();
+  for (const line of readFileSync(file, 'utf8').split('\n')) {
+    if (line === '') continue;
+    const { atMs, pid, run, task, event } = JSON.parse(line) as RunEvent;
+    const key = `${pid}/${run}`;
+    if (event === 'began')
+      runs.set(key, { task, replica, beganMs: atMs, endedMs: Number.POSITIVE_INFINITY, end: undefined });
+    else if (event === 'process_died')
+      for (const [key, open] of runs) {
+        if (key.startsWith(`${pid}/`) && open.end === undefined)
+          Object.assign(open, { end: 'died', endedMs: atMs });
+      }
+    else Object.assign(runs.get(key)!, { end: event, endedMs: atMs });
+  }
+  return [...runs.values()];
+}
+
+/** How late a replica may notice that a run is not wanted any more: the reset has to travel. */
+const RESET_TRAVEL_MS = 100;
+
+/**
+ * Tasks that were run twice: a run began although an earlier one had succeeded or was still going on. A run that began
+ * after all earlier ones were known to have failed (answered an error, died with their process, were reset) is
+ * a second try, and no task run twice.
+ */
+export function runTwice(runs: readonly Run[]): string[] {
+  const twice: string[] = [];
+  for (const [task, those] of byTask(runs)) {
+    those.sort((a, b) => a.beganMs - b.beganMs);
+    const again = those.some((run, index) => those.slice(0, index).some((earlier) => holds(earlier, run)));
+    if (again) twice.push(task);
+  }
+  return twice;
+}
+
+function holds(earlier: Run, later: Run): boolean {
+  if (earlier.end === 'ok') return true;
+  const toleranceMs = earlier.end === 'aborted' ? RESET_TRAVEL_MS : 0;
+  return earlier.endedMs > later.beganMs + toleranceMs;
+}
+
+export function byTask(runs: readonly Run[]): Map<string, Run[]> {
+  return Map.groupBy(runs, ({ task }) => task) as Map<string, Run[]>;
+}
+
+/** The most runs at a time. */
+export function peakConcurrency(runs: readonly Run[]): number {
+  const steps = runs.flatMap(({ beganMs, endedMs }) => [[beganMs, 1] as const, [endedMs, -1] as const]);
+  steps.sort(([a, stepA], [b, stepB]) => a - b || stepA - stepB);
+  let current = 0;
+  let peak = 0;
+  for (const [, step] of steps) peak = Math.max(peak, (current += step));
+  return peak;
+}

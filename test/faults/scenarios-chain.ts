@@ -1,0 +1,135 @@
+// Agents that call agents: caller → A → B → C, each behind its proxy and calling through it.
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { waitUntil } from '../support/wait-until.ts';
+import { isOk, type RunningCall } from './calls.ts';
+import { callerMesh, type Fleet, type Mesh, temporaryFolder } from './mesh.ts';
+import { commonBars, type Scenario } from './one-fault.ts';
+import { type OtherApp, Pod } from './pod.ts';
+import { type Owner, SETTINGS } from './proxy.ts';
+import { type Bar, countCalls, failuresOf } from './row.ts';
+import { startSilentModel } from './silent-model.ts';
+
+const NAMES = ['A', 'B', 'C'];
+
+/**
+ * The pods from A to the leaf; each replica calls the next one through the proxy beside it.
+ *
+ * @param leafApp takes the place of the leaf's replica
+ */
+export async function startChain({ kind }: Fleet, owner: Owner, leafApp?: OtherApp): Promise<Mesh> {
+  const folder = temporaryFolder(owner);
+  const pods: Pod[] = [];
+  let endpoints: string[] = [];
+  // The leaf first: who is called must have an address.
+  for (const name of NAMES.toReversed()) {
+    const app = pods.length === 0 && leafApp !== undefined ? { app: leafApp } : {};
+    const pod = await Pod.start(owner, kind, { ...SETTINGS, endpoints }, { name, folder, ...app });
+    if (endpoints.length > 0) await pod.behave({ serviceMs: 0, nextPort: pod.proxy.outboundPort });
+    endpoints = [pod.address];
+    pods.unshift(pod);
+  }
+  const settings = { ...SETTINGS, name: 'caller', endpoints };
+  // A leaf that is not a replica would not answer calls that come before their time.
+  return callerMesh(owner, kind, pods, settings, { warmUp: leafApp === undefined });
+}
+
+/** Attempts that the proxy before the leaf makes while something is done. */
+export async function attemptsAtLeaf({ pods }: Mesh, during: () => Promise<unknown>): Promise<number> {
+  const [, before, leaf] = pods as [Pod, Pod, Pod];
+  const sent = () => before.proxy.sentTo(leaf.address);
+  const from = await sent();
+  await during();
+  return (await sent()) - from;
+}
+
+const STORM_CALLS = 40;
+
+const retryStorm: Scenario = {
+  name: 'retry storm: three hops, a dead leaf',
+  async run(fleet, owner) {
+    const mesh = await startChain(fleet, owner);
+    const { caller, pods, settings } = mesh;
+    const leaf = pods[2]!;
+    const one = () => attemptsAtLeaf(mesh, () => caller.call().ended);
+    await leaf.killApp();
+    const singleDead = await one();
+    await leaf.startApp();
+    await waitUntil('the leaf answered again', async () => isOk(await caller.call().ended), { everyMs: 100 });
+    await leaf.behave({ fault: 'trailers_only' });
+    const singleFailing = await one();
+    const single = Math.max(singleDead, singleFailing);
+    await sleep(1_500);
+    let calls: RunningCall[] = [];
+    const storm = await attemptsAtLeaf(mesh, async () => {
+      calls = Array.from({ length: STORM_CALLS }, () => caller.call());
+      await Promise.all(calls.map(({ ended }) => ended));
+    });
+    const records = calls.map(({ record }) => record);
+    // No call could have been answered: the leaf fails them all.
+    const counts = { ...countCalls(records, mesh.runs(), settings.timeoutMs), lost: 0 };
+    const bars: Bar[] = [
+      ...commonBars(counts),
+      {
+        bar: `one call makes at most ${settings.maxAttempts} attempts at the leaf (${single})`,
+        holds: single <= settings.maxAttempts,
+      },
+      // A fifth more, and three more in each second that it may take.
+      {
+        bar: `${STORM_CALLS} calls make at most 60 attempts (${storm})`,
+        holds: storm <= STORM_CALLS * 1.2 + 12,
+      },
+    ];
+    return {
+      fault: this.name,
+      ...counts,
+      reached: storm,
+      note: `one call makes ${singleDead} attempts at a killed leaf, ${singleFailing} at a failing one; ${failuresOf(records)}`,
+      bars,
+    };
+  },
+};
+
+const CANCELLED_CALLS = 20;
+
+/** The leaf is a real agent here, whose model provider takes requests and never answers. */
+const cancellation: Scenario = {
+  name: 'a caller that cancels, three hops up',
+  async run(fleet, owner) {
+    const model = await startSilentModel(owner);
+    const agent: OtherApp = {
+      program: join(import.meta.dirname, '..', '..', 'agents', 'research', 'agent.ts'),
+      env: (listen) => ({
+        AGENT_LISTEN: listen,
+        OPENAI_BASE_URL: model.url,
+        OPENAI_API_KEY: 'none',
+        OPENAI_MAX_RETRIES: '0',
+      }),
+    };
+    const mesh = await startChain(fleet, owner, agent);
+    const calls = Array.from({ length: CANCELLED_CALLS }, (_, index) =>
+      mesh.caller.call({ streaming: index % 2 === 0, timeoutMs: 0 }),
+    );
+    await waitUntil('the model had all requests', () => model.open === CANCELLED_CALLS);
+    const atMs = Date.now();
+    for (const call of calls) call.cancel();
+    await waitUntil('all were given up', () => model.open === 0, { limitMs: 1_500 }).catch(() => {});
+    const tookMs = Date.now() - atMs;
+    const left = model.open;
+    const records = await Promise.all(calls.map(({ ended }) => ended));
+    const counts = countCalls(records, mesh.runs(), mesh.settings.timeoutMs);
+    return {
+      fault: this.name,
+      ...counts,
+      // CANCELLED is what these callers asked for.
+      failed: 0,
+      note: `${CANCELLED_CALLS - left} of ${CANCELLED_CALLS} model requests given up, the last after ${tookMs} ms`,
+      bars: [
+        { bar: `no model request goes on for a caller who left (${left})`, holds: left === 0 },
+        ...commonBars(counts),
+      ],
+    };
+  },
+};
+
+export const chainScenarios: readonly Scenario[] = [retryStorm, cancellation];

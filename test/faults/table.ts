@@ -1,0 +1,40 @@
+// Rows as Markdown that also reads well on a terminal.
+import type { Row } from './row.ts';
+
+const COLUMNS: readonly [title: string, cell: (row: Row) => string][] = [
+  ['calls', ({ calls }) => `${calls}`],
+  ['ok', ({ ok }) => `${ok}`],
+  ['lost', ({ lost }) => `${lost}`],
+  ['timed out', ({ timedOut }) => `${timedOut}`],
+  ['cut', ({ cut }) => `${cut}`],
+  ['failed', ({ failed }) => `${failed}`],
+  ['shed', ({ shed }) => `${shed}`],
+  ['run twice', ({ twice }) => `${twice}`],
+  ['reached it', ({ reached }) => `${reached ?? ''}`],
+  ['out after ms', ({ outAfterMs }) => `${outAfterMs ?? ''}`],
+  ['back after ms', ({ backAfterMs }) => `${backAfterMs ?? ''}`],
+  ['', ({ note }) => note],
+];
+
+export const LEGEND = [
+  'lost: answered UNAVAILABLE, although another try would have harmed nobody; timed out: waited for a silent',
+  'replica to the end of their time; cut: streams that ended after their first message; failed: answered with an',
+  'error that is not to be retried; shed: turned away, being too many; run twice: tasks run again although',
+  'the first run had succeeded or was going on; reached it: attempts at the faulty replica while it was faulty.',
+].join(' ');
+
+/** @param lines each begins with who or what it is about; `leading` are the titles of that */
+export function tableOf(leading: readonly string[], lines: readonly (readonly [string[], Row])[]): string {
+  const head = [...leading, ...COLUMNS.map(([title]) => title)];
+  const body = lines.map(([cells, row]) => [...cells, ...COLUMNS.map(([, cell]) => cell(row))]);
+  return markdown(head, body);
+}
+
+export function markdown(head: readonly string[], body: readonly (readonly string[])[]): string {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, 3, ...body.map((row) => row[column]!.length)),
+  );
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)].join('\n');
+}

@@ -1,0 +1,80 @@
+// How many attempts have gone to an endpoint, over time, as its caller's proxy counts them.
+import { waitUntil } from '../support/wait-until.ts';
+import type { RunningProxy } from './proxy.ts';
+
+const EVERY_MS = 50;
+/** An endpoint is out of service when nothing goes there for so long; a steady load goes everywhere sooner. */
+const QUIET_MS = 400;
+
+export interface Sample {
+  readonly atMs: number;
+  /** So far. */
+  readonly count: number;
+}
+
+export class Watch {
+  readonly #samples: Sample[] = [];
+  readonly #proxy: RunningProxy;
+  readonly #endpoint: string;
+  #stopped = false;
+  readonly #polling: Promise<void>;
+
+  private constructor(proxy: RunningProxy, endpoint: string) {
+    this.#proxy = proxy;
+    this.#endpoint = endpoint;
+    this.#polling = this.#poll();
+  }
+
+  /** Resolves when it has looked for the first time. */
+  static async begin(proxy: RunningProxy, endpoint: string): Promise<Watch> {
+    const watch = new Watch(proxy, endpoint);
+    await waitUntil('the proxy said how many calls it sent', () => watch.#samples.length > 0);
+    return watch;
+  }
+
+  async #poll(): Promise<void> {
+    while (!this.#stopped) {
+      const atMs = Date.now();
+      try {
+        this.#samples.push({ atMs, count: await this.#proxy.sentTo(this.#endpoint) });
+      } catch {
+        // An admin port that does not answer just now says nothing.
+      }
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#polling;
+  }
+
+  /** Attempts begun in this time, to the accuracy of the polling. */
+  sentBetween(fromMs: number, toMs: number): number {
+    return countAt(this.#samples, toMs) - countAt(this.#samples, fromMs);
+  }
+
+  /** `quietAfterMs` of what was seen. */
+  quietAfterMs(fromMs: number, toMs: number): number | 'never' {
+    return quietAfterMs(this.#samples, fromMs, toMs);
+  }
+}
+
+function countAt(samples: readonly Sample[], atMs: number): number {
+  return samples.findLast((sample) => sample.atMs <= atMs)?.count ?? 0;
+}
+
+/** Milliseconds from `fromMs` until nothing was sent any more for a while; never: not before `toMs`. */
+export function quietAfterMs(samples: readonly Sample[], fromMs: number, toMs: number): number | 'never' {
+  let lastGrowthMs = fromMs;
+  let count = countAt(samples, fromMs);
+  for (const sample of samples) {
+    if (sample.atMs <= fromMs) continue;
+    if (sample.atMs > toMs) return 'never';
+    if (sample.count > count) {
+      count = sample.count;
+      lastGrowthMs = sample.atMs;
+    } else if (sample.atMs - lastGrowthMs >= QUIET_MS) return lastGrowthMs - fromMs;
+  }
+  return 'never';
+}
