@@ -158,6 +158,12 @@ export class Attempt
     this.ended = true;
   }
 
+  /** It was answered, and half of the RPC may still be open: the caller's part is not wanted any more. */
+  stopSending(): void {
+    const stream = this.stream!;
+    if (!stream.closed && !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);
+  }
+
   onClock(clock: AttemptClockName): void {
     if (!this.ended) this.owner.onAttemptClock(this, clock);
   }

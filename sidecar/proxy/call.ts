@@ -3,7 +3,6 @@ import type { Cluster } from '../cluster/cluster.ts';
 import { MessageFraming } from '../grpc/message-framing.ts';
 import { Status, type StatusCode, statusFromHttp, statusName } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
-import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
@@ -172,7 +171,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     this.request.trailers = list;
     this.request.ended = true;
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
-    else if (this.attempt?.stream !== undefined)
+    else if (this.attempt?.stream !== undefined && !this.attempt.ended)
       this.attempt.stream.connection.sendHeaders(this.attempt.stream, list, undefined, true);
   }
 
@@ -217,6 +216,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   // --- The attempt -----------------------------------------------------------------------------------------
 
   onStreamOpen(attempt: Attempt, stream: Stream): void {
+    this.heldHead = undefined;
     sendRequestHead(this, stream, this.request.headOnly);
     this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
     if (this.request.ended) awaitAnswer(this, attempt);
@@ -306,7 +306,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     }
     settleAttempt(this, attempt, 'status', status, 0, info);
     if (status !== Status.OK && !this.responseStarted && this.driver.retries(this, attempt)) {
-      this.heldHead = undefined;
+      attempt.stopSending();
       return;
     }
     if (this.heldHead !== undefined) this.sendHead(this.heldHead);
@@ -319,9 +319,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   /** The response has ended in order: the caller has all of it, or it is queued for it. */
   private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
     settleAttempt(this, attempt, 'status', status, 0, info);
-    const upstream = attempt.stream!;
-    // Half of the RPC may still be open: the caller's part is not wanted any more.
-    if (!upstream.closed && !upstream.localEnded) upstream.connection.reset(upstream, ErrorCode.CANCEL);
+    attempt.stopSending();
     this.stream.connection.stopReceiving(this.stream);
     this.finish(status);
   }
