@@ -5,6 +5,7 @@ import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
 import { OutlierWatch } from './outlier-watch.ts';
+import { UNSEEN } from './peak-ewma.ts';
 
 /** What a cluster is told of its surroundings. */
 export interface ClusterListener {
@@ -65,8 +66,15 @@ export class Cluster {
       settings.outlierDetection,
       environment.wheel,
       environment.clock,
-      (event) => listener.onOutlier(this, event),
+      (event) => this.onOutlier(event),
     );
+  }
+
+  private onOutlier(event: OutlierEvent): void {
+    const endpoint = this.byAddress.get(event.endpoint.address);
+    // What it was slow at is what it was ejected for: remembered, it would get no calls to prove itself with.
+    if (event.kind === 'returned' && endpoint !== undefined) Object.assign(endpoint, UNSEEN);
+    this.listener.onOutlier(this, event);
   }
 
   /** Endpoints that can be picked now. */
