@@ -9,6 +9,8 @@ import type { Stream } from './streams.ts';
 export interface ConnectionOwner {
   /** A request came in (servers). The owner sets `stream.handler` before it returns. */
   onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+  /** What came in is no request (servers; RFC 9113 §8.1.1): its stream was reset, and nobody else hears of it. */
+  onMalformedRequest?(connection: Connection, message: string): void;
   /** The peer's first SETTINGS are here: a client may open streams. */
   onReady(connection: Connection): void;
   /** A stream ended or the peer raised its limit: there may be room for another (clients). */

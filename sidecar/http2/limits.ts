@@ -7,7 +7,10 @@ export interface ConnectionLimits {
   readonly maxConcurrentStreams: number;
   /** Largest decoded header list (RFC 9113 §6.5.2 counts 32 bytes a field); above it the call is answered, not the connection. */
   readonly maxHeaderListBytes: number;
-  /** Largest encoded header block over all its CONTINUATION frames; above it GOAWAY ENHANCE_YOUR_CALM. */
+  /**
+   * Largest encoded header block over all its CONTINUATION frames; above it GOAWAY ENHANCE_YOUR_CALM. Well above the
+   * list, so that a call with too much metadata is answered and does not take the calls beside it along.
+   */
   readonly maxHeaderBlockBytes: number;
   /** Most CONTINUATION frames of one block, empty ones too (CVE-2024-27316's kind of flood). */
   readonly maxContinuations: number;
@@ -22,7 +25,7 @@ export interface ConnectionLimits {
 export const DEFAULT_LIMITS: ConnectionLimits = {
   maxConcurrentStreams: 1024,
   maxHeaderListBytes: 65_536,
-  maxHeaderBlockBytes: 65_536,
+  maxHeaderBlockBytes: 262_144,
   maxContinuations: 16,
   streamWindowBytes: 262_144,
   connectionWindowBytes: 4_194_304,

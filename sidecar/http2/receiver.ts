@@ -160,6 +160,7 @@ export class Receiver implements FrameSink {
     const head = headOf(list, 'request');
     if (head.malformed !== undefined || selfDependent || (endStream && head.contentLength > 0)) {
       connection.refuse(streamId, ErrorCode.PROTOCOL_ERROR);
+      connection.owner.onMalformedRequest?.(connection, head.malformed ?? 'it contradicts itself');
       return;
     }
     connection.flood.progress();

@@ -175,6 +175,10 @@ export class GrpcListener implements ConnectionOwner {
     this.pipeline.accept(stream, list, head, endStream);
   }
 
+  onMalformedRequest(): void {
+    this.stats.reject('bad_request');
+  }
+
   onCapacity(): void {
     // A server waits for no capacity.
   }
