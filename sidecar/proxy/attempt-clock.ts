@@ -17,7 +17,7 @@ export class AttemptClock extends Timer {
   private readonly wheel: TimerWheel;
   private running: AttemptClockName = 'per_try';
   private idleMs = 0;
-  /** Written for each message, read when the clock strikes: messages move no timer. */
+  /** Of either side. Written for each message, read when the clock strikes: messages move no timer. */
   lastMessageAtMs = 0;
 
   constructor(attempt: ClockedAttempt, wheel: TimerWheel) {
@@ -39,6 +39,10 @@ export class AttemptClock extends Timer {
     this.idleMs = idleMs;
     this.lastMessageAtMs = nowMs;
     this.wheel.arm(this, nowMs + idleMs);
+  }
+
+  restartIdle(nowMs: number): void {
+    this.startIdle(this.idleMs, nowMs);
   }
 
   stop(): void {

@@ -24,14 +24,14 @@ import { countCall } from './call-accounting.ts';
 import { CallRequest } from './call-request.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
-import { ranOutAfter } from './failure-reply.ts';
+import { ranOutAfter, replyToClock, replyToNotGrpc } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { type LocalReply, type Reason, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import type { RequestInfo } from './request-info.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import type { RetryWait } from './retrying.ts';
-import { awaitAnswer, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
+import { awaitAnswer, keepAwake, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
 
 /** What a call asks of the pipeline that it runs through. */
 export interface CallDriver {
@@ -194,11 +194,13 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     if (!this.responseStarted) request.keep(buffer, start, end, this.cluster!.settings.retry.bufferBytes);
     attempt.send(buffer, start, end, endStream);
     if (endStream) awaitAnswer(this, attempt);
+    keepAwake(this, attempt);
     return request.credit(attempt);
   }
 
   onDataSent(stream: Stream, bytes: number): void {
     this.attempt?.consume(bytes);
+    keepAwake(this, this.attempt);
     if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
   }
 
@@ -259,9 +261,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     attempt.cancel();
     settleAttempt(this, attempt, 'http_status', status, head.status, undefined);
     if (this.driver.retries(this, attempt)) return;
-    const { contentType = 'no content-type' } = responseInfo(list, head);
-    const message = `${attempt.endpoint.address} answered HTTP ${head.status} (${contentType}), not gRPC`;
-    this.answer({ reason: 'upstream_protocol', status, message });
+    this.answer(replyToNotGrpc(attempt, status, head.status, responseInfo(list, head).contentType));
   }
 
   private commit(): void {
@@ -271,8 +271,13 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
 
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const { stream, responseFraming } = this;
+    // Servers that flush a head, or end without a status, may do it so: no message has begun.
+    if (end === start && responseFraming !== undefined) {
+      if (endStream) this.cut(attempt);
+      return 0;
+    }
     if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
-    else if (attempt.clock !== undefined) attempt.clock.lastMessageAtMs = this.context.clock();
+    else keepAwake(this, attempt);
     if (this.heldHead !== undefined) this.sendHead(this.heldHead);
     if (responseFraming === undefined) {
       const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
@@ -340,18 +345,14 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void {
-    const { address } = attempt.endpoint;
-    const elapsedMs = Math.round(this.context.clock() - attempt.startedAtMs);
+    if (clock === 'idle' && this.stream.queue !== undefined) {
+      // The caller does not read, so the endpoint may not send: the call's deadline is for that.
+      attempt.clock!.restartIdle(this.context.clock());
+      return;
+    }
     attempt.cancel();
     settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
-    if (this.driver.retries(this, attempt)) return;
-    if (clock === 'per_try')
-      this.answer(reply('deadline', `${address} gave no answer in ${elapsedMs} ms (retry.per_try_timeout)`));
-    else if (clock === 'idle') this.answer(reply('idle', `${address} sent nothing more (idle_timeout)`));
-    else
-      this.answer(
-        reply('first_chunk', `${address} sent no first message in ${elapsedMs} ms (first_chunk_timeout)`),
-      );
+    if (!this.driver.retries(this, attempt)) this.answer(replyToClock(attempt, clock));
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-import { Status } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { deadlineOwner } from '../policy/deadline.ts';
 import { NEVER } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
+import type { AttemptClockName } from './attempt-clock.ts';
 import type { Call } from './call.ts';
 import { type LocalReply, reply } from './reasons.ts';
 
@@ -74,5 +75,32 @@ export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFai
         message: `${address}: ${failure.message}`,
       };
     }
+  }
+}
+
+export function replyToNotGrpc(
+  attempt: Attempt,
+  status: StatusCode,
+  httpStatus: number,
+  contentType = 'no content-type',
+): LocalReply {
+  const message = `${attempt.endpoint.address} answered HTTP ${httpStatus} (${contentType}), not gRPC`;
+  return { reason: 'upstream_protocol', status, message };
+}
+
+/** What the caller is told when one of the attempt's own clocks has struck. */
+export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalReply {
+  const { address } = attempt.endpoint;
+  const elapsedMs = Math.round(attempt.elapsedMs);
+  switch (clock) {
+    case 'per_try':
+      return reply('deadline', `${address} gave no answer in ${elapsedMs} ms (retry.per_try_timeout)`);
+    case 'first_chunk':
+      return reply(
+        'first_chunk',
+        `${address} sent no first message in ${elapsedMs} ms (first_chunk_timeout)`,
+      );
+    case 'idle':
+      return reply('idle', `${address} sent nothing more (idle_timeout)`);
   }
 }

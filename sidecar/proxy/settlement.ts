@@ -39,6 +39,12 @@ export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number):
   call.tellCircuit(call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
 }
 
+/** Bytes went one way or the other: while a caller speaks, or still reads, its stream is not idle. */
+export function keepAwake(call: Call, attempt: Attempt | undefined): void {
+  const clock = attempt?.clock;
+  if (clock !== undefined) clock.lastMessageAtMs = call.context.clock();
+}
+
 /** An attempt has ended; `info` where an answer ended it. Says it to all but the circuit breaker. */
 export function settleAttempt(
   call: Call,
