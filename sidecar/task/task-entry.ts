@@ -1,0 +1,105 @@
+/** One task in the store, and those who read its answer. `task-store.ts` moves them. */
+import type { StatusCode } from '../grpc/status.ts';
+import { ReplayLog } from './replay-log.ts';
+
+/**
+ *     running ──▶ finished          its answer is kept, and replayed
+ *        │   └──▶ unreplayable      it is over, or will be, but its answer is too large, or had to make room
+ *        └──────▶ forgotten         it failed in a way that may end better next time, or nobody wanted it any more
+ */
+export type TaskState = 'running' | 'finished' | 'unreplayable' | 'forgotten';
+
+/** `too_large` to be kept; `dropped` to make room for others; `full`: no more tasks can be told apart. */
+export type TaskRefusal = 'too_large' | 'dropped' | 'full';
+
+/** How a task ended: what its caller was told. */
+export interface TaskEnd {
+  readonly status: StatusCode;
+  /** `TaskResponse.status`; -1 when there was none, as in streams. */
+  readonly taskStatus: number;
+  /** Names and values in turn: the trailers, or the only header block. */
+  readonly trailers: readonly string[];
+}
+
+/** What an entry takes besides its bytes, about. */
+export const ENTRY_BYTES = 512;
+
+export class TaskEntry<Runner> {
+  readonly taskId: string;
+  readonly key: string;
+  /** The call that runs the task. */
+  readonly runner: Runner;
+  state: TaskState = 'running';
+  /** The id is in use for another request, too. */
+  readonly reusesId: boolean;
+  /** Response header fields, names and values in turn; undefined until they came, or for a Trailers-Only answer. */
+  head: readonly string[] | undefined = undefined;
+  end: TaskEnd | undefined = undefined;
+  readonly log = new ReplayLog();
+  /** Callers that wait for the answer, the runner's own included. */
+  callers = 1;
+  readers: Set<TaskReader<Runner>> | undefined = undefined;
+  /** Why new callers can't have all of the answer; undefined while they can. */
+  refusal: TaskRefusal | undefined = undefined;
+  /** Without callers it runs on until then: its caller's connection was lost, and may be back with a retry. */
+  orphanUntilMs = Number.POSITIVE_INFINITY;
+  expiresAtMs = Number.POSITIVE_INFINITY;
+  /** What the store has counted for it. */
+  countedBytes = 0;
+
+  constructor(taskId: string, key: string, runner: Runner, reusesId: boolean) {
+    this.taskId = taskId;
+    this.key = key;
+    this.runner = runner;
+    this.reusesId = reusesId;
+  }
+
+  get bytes(): number {
+    const { head, end, log } = this;
+    return ENTRY_BYTES + this.key.length + log.heldBytes + textBytes(head) + textBytes(end?.trailers);
+  }
+}
+
+function textBytes(fields: readonly string[] | undefined): number {
+  let bytes = 0;
+  if (fields !== undefined) for (const text of fields) bytes += text.length + 16;
+  return bytes;
+}
+
+/** Told when there is more to read. May read, and leave, within the call. */
+export interface TaskSubscriber {
+  onTaskProgress(): void;
+}
+
+/** A caller that gets the answer of another's call, from its beginning and at its own pace. */
+export class TaskReader<Runner> {
+  readonly entry: TaskEntry<Runner>;
+  readonly subscriber: TaskSubscriber;
+  /** Bytes of the response's messages read so far. */
+  offset = 0;
+  /** It was so slow that what it has not read yet had to be dropped: end its call with `stream_cut`. */
+  lost = false;
+
+  constructor(entry: TaskEntry<Runner>, subscriber: TaskSubscriber) {
+    this.entry = entry;
+    this.subscriber = subscriber;
+  }
+
+  /** Response header fields; undefined until they came. */
+  get head(): readonly string[] | undefined {
+    return this.entry.head;
+  }
+
+  /** The next bytes, at most a page, or undefined when there are none yet. They are a view: don't write to them. */
+  next(): Buffer | undefined {
+    if (this.lost) return undefined;
+    const bytes = this.entry.log.read(this.offset);
+    if (bytes !== undefined) this.offset += bytes.length;
+    return bytes;
+  }
+
+  /** How it ended, once all of it has been read. */
+  get end(): TaskEnd | undefined {
+    return this.lost || this.offset < this.entry.log.length ? undefined : this.entry.end;
+  }
+}

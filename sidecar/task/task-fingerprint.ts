@@ -1,0 +1,63 @@
+/**
+ * Whether two requests are the same task. A task id alone does not say so: agents reuse ids (for the parts of a task
+ * that they hand on, or all their lives), and the answer to one question must not be given to another.
+ */
+import { createHash, hash } from 'node:crypto';
+import { FieldReader, WireType } from './protobuf.ts';
+
+/** `TaskRequest.metadata`. */
+const METADATA_FIELD = 5;
+const METADATA_TAG = METADATA_FIELD * 8 + WireType.BYTES;
+
+/**
+ * What of a call, besides its message, must be the same: its method, and who asks. An answer that one caller may see is
+ * not replayed to another, so give the name in the client's certificate and the `authorization` header, and nothing that
+ * changes from attempt to attempt (addresses, ports, timeouts).
+ */
+export function taskScope(method: string, ...who: readonly string[]): string {
+  return hash('sha256', JSON.stringify([method, ...who]), 'base64');
+}
+
+/**
+ * The same for requests that say the same to the same method for the same caller: SHA-256 over the message, so that
+ * nobody can make another's. The entries of `metadata` may come in any order, as maps are written in any.
+ */
+export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): string {
+  const parts = partsOf(message, start, end);
+  if (parts === undefined) return scope + hash('sha256', message.subarray(start, end), 'base64');
+  const digest = createHash('sha256');
+  for (const part of parts.rest) digest.update(part);
+  for (const entry of parts.entries.sort(Buffer.compare)) digest.update(entry);
+  return scope + digest.digest('base64');
+}
+
+/** The message without its metadata, and the entries of that; undefined when there is nothing to put in order. */
+function partsOf(
+  message: Buffer,
+  start: number,
+  end: number,
+): { rest: Buffer[]; entries: Buffer[] } | undefined {
+  const entries: Buffer[] = [];
+  const rest: Buffer[] = [];
+  const reader = new FieldReader(message, start, end);
+  let from = start;
+  while (reader.next()) {
+    if (reader.field !== METADATA_FIELD || reader.wireType !== WireType.BYTES) continue;
+    const entryStart = reader.valueStart - prefixBytes(reader.valueEnd - reader.valueStart);
+    // Written in a longer form than need be: no encoder does that, and byte by byte it is compared right, too.
+    if (entryStart < from || message[entryStart] !== METADATA_TAG) return undefined;
+    rest.push(message.subarray(from, entryStart));
+    entries.push(message.subarray(entryStart, reader.valueEnd));
+    from = reader.valueEnd;
+  }
+  if (reader.malformed || entries.length < 2) return undefined;
+  rest.push(message.subarray(from, end));
+  return { rest, entries };
+}
+
+/** What the tag and the length take before a field of so many bytes. */
+function prefixBytes(length: number): number {
+  let bytes = 2;
+  for (let rest = length; rest >= 128; rest = Math.floor(rest / 128)) bytes++;
+  return bytes;
+}

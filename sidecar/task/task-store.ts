@@ -1,0 +1,347 @@
+/**
+ * Runs each task once: a duplicate joins the call in flight, or gets the answer that was given. This is what makes
+ * it safe to send a task again when its connection was lost. No sockets: calls come as `Runner` and as subscribers.
+ *
+ *     begin ──┬── nothing known ──────────────▶ run      the caller runs it, and says so: head, append, finish
+ *             ├── running, all of it there ───▶ join     a reader gets the answer from its beginning
+ *             ├── finished ───────────────────▶ replay   so too, and all at once
+ *             └── it can't be had, or no room ▶ refuse   rather than run twice; not to be retried, but for `full`
+ *
+ * The same task is the same id with the same request (`task-fingerprint.ts`). An id that comes with another request
+ * is another task and runs: to refuse it would break agents that reuse ids, and to replay would answer another
+ * question. `reusedIds` counts them, since for such callers an id protects only requests that are alike.
+ *
+ * Kept are answers that would be the same again: see {@link isReplayable}. Any other end is given to those who have
+ * joined, and forgotten, so that a retry runs the task anew: UNAVAILABLE replayed for minutes would make an outage of
+ * a hiccup.
+ *
+ * Bounds: bytes of all answers, of one, number of tasks, and age. What runs is never forgotten. A running answer that
+ * outgrows its bound can't be joined any more, and is refused to later duplicates until its age is over; so is one that
+ * was dropped to make room for others. A reader that falls behind by more than an answer's bound loses the rest.
+ *
+ * When its callers leave: if all of them cancelled, the task is to be cancelled at once. If the last one's connection
+ * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
+ */
+import { Status, type StatusCode } from '../grpc/status.ts';
+import { type TaskEnd, TaskEntry, TaskReader, type TaskRefusal, type TaskSubscriber } from './task-entry.ts';
+import { TaskStatus } from './task-message.ts';
+
+export type { TaskEnd, TaskRefusal, TaskSubscriber } from './task-entry.ts';
+export { TaskEntry, TaskReader } from './task-entry.ts';
+export { taskFingerprint, taskScope } from './task-fingerprint.ts';
+
+export interface TaskStoreSettings {
+  /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
+  readonly maxBytes: number;
+  /** 1 MiB: an hour of tokens, and a hundredth of what a message may have. */
+  readonly maxEntryBytes: number;
+  /** 10,000: at half a kilobyte each, what answers without bytes may add. */
+  readonly maxEntries: number;
+  /** 5 min: all tries of a call with a timeout of 60 s, and of a caller that tries again by hand. */
+  readonly maxAgeMs: number;
+  /** 5 s: a lost connection is found out, and the retry is here, within one or two. */
+  readonly lingerMs: number;
+}
+
+export const TASK_STORE_DEFAULTS: TaskStoreSettings = {
+  maxBytes: 16 << 20,
+  maxEntryBytes: 1 << 20,
+  maxEntries: 10_000,
+  maxAgeMs: 300_000,
+  lingerMs: 5_000,
+};
+
+/** For `grpc-message`. The first two are final: answer FAILED_PRECONDITION; `full` is RESOURCE_EXHAUSTED. */
+export const TASK_REFUSALS: Readonly<Record<TaskRefusal, string>> = {
+  too_large:
+    'this task has been given to the agent, and its answer is too large to be repeated; send it with a new task_id to run it again',
+  dropped:
+    'this task has been done, and its answer is not kept any more; send it with a new task_id to run it again',
+  full: 'too many tasks are in flight to keep them apart; try again later',
+};
+
+export type Begun<Runner> =
+  | { readonly decision: 'run'; readonly entry: TaskEntry<Runner> }
+  | { readonly decision: 'join' | 'replay'; readonly reader: TaskReader<Runner> }
+  | { readonly decision: 'refuse'; readonly reason: TaskRefusal };
+
+/** Why a caller waits no longer. */
+export type Leaving = 'cancelled' | 'connection_lost';
+
+/** `go_on`: others wait, or it is over. `linger`: for a moment. `abort`: cancel the runner now; it is forgotten. */
+export type Remains = 'go_on' | 'linger' | 'abort';
+
+/**
+ * Whether the same request would get the same answer: OK, unless the task itself says that it FAILED or timed out,
+ * which a model does by chance; and errors of the request alone. PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION and
+ * their like depend on what can change in between, everything else on the moment.
+ */
+export function isReplayable(status: StatusCode, taskStatus: number): boolean {
+  if (status === Status.OK) return taskStatus !== TaskStatus.FAILED && taskStatus !== TaskStatus.TIMEOUT;
+  return status === Status.INVALID_ARGUMENT || status === Status.OUT_OF_RANGE;
+}
+
+export class TaskStore<Runner> {
+  settings: TaskStoreSettings;
+  readonly #entries = new Map<string, TaskEntry<Runner>>();
+  /** Entries that are over, the one that was asked for last at the end. */
+  readonly #over = new Set<TaskEntry<Runner>>();
+  readonly #orphans = new Set<TaskEntry<Runner>>();
+  /** How many entries have this id. */
+  readonly #ids = new Map<string, number>();
+  #bytes = 0;
+  #sweptAtMs = Number.NEGATIVE_INFINITY;
+  joined = 0;
+  replayed = 0;
+  refused = 0;
+  reusedIds = 0;
+
+  constructor(settings: TaskStoreSettings = TASK_STORE_DEFAULTS) {
+    this.settings = settings;
+  }
+
+  /** Entries; those that run, and those that are over. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Of all entries, and of answers that are still being read. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /**
+   * A task has come. `run` obliges the caller to end the entry, by `finish` or by leaving; `runner` is kept with it.
+   * `subscriber` is told when there is more to read, not within this call.
+   */
+  begin(
+    taskId: string,
+    fingerprint: string,
+    runner: Runner,
+    subscriber: TaskSubscriber,
+    nowMs: number,
+  ): Begun<Runner> {
+    const key = `${taskId}\n${fingerprint}`;
+    const known = this.#entries.get(key);
+    if (known === undefined || known.expiresAtMs <= nowMs) {
+      if (known !== undefined) this.#forget(known);
+      return this.#run(taskId, key, runner);
+    }
+    if (known.refusal !== undefined) {
+      this.refused++;
+      return { decision: 'refuse', reason: known.refusal };
+    }
+    return this.#read(known, subscriber);
+  }
+
+  #run(taskId: string, key: string, runner: Runner): Begun<Runner> {
+    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) {
+      this.refused++;
+      return { decision: 'refuse', reason: 'full' };
+    }
+    const others = this.#ids.get(taskId) ?? 0;
+    if (others > 0) this.reusedIds++;
+    this.#ids.set(taskId, others + 1);
+    const entry = new TaskEntry(taskId, key, runner, others > 0);
+    this.#entries.set(key, entry);
+    this.#recount(entry);
+    this.#makeRoom(undefined);
+    return { decision: 'run', entry };
+  }
+
+  #read(entry: TaskEntry<Runner>, subscriber: TaskSubscriber): Begun<Runner> {
+    const reader = new TaskReader(entry, subscriber);
+    entry.readers ??= new Set();
+    entry.readers.add(reader);
+    entry.callers++;
+    this.#orphans.delete(entry);
+    entry.orphanUntilMs = Number.POSITIVE_INFINITY;
+    if (entry.state === 'running') {
+      this.joined++;
+      return { decision: 'join', reader };
+    }
+    this.replayed++;
+    this.#over.delete(entry);
+    this.#over.add(entry);
+    return { decision: 'replay', reader };
+  }
+
+  // --- The runner's part -----------------------------------------------------------------------------------
+
+  /** The response's header fields came. */
+  head(entry: TaskEntry<Runner>, fields: readonly string[]): void {
+    entry.head = fields;
+    this.#grown(entry);
+  }
+
+  /** Bytes of the response's messages came; they are copied. */
+  append(entry: TaskEntry<Runner>, buffer: Buffer, start: number, end: number): void {
+    // Nobody reads it, and nobody can come to.
+    if (entry.refusal !== undefined && !entry.readers?.size) return;
+    entry.log.append(buffer, start, end);
+    this.#grown(entry);
+  }
+
+  /** The call that runs the task has ended. Readers read on; what can be replayed is kept. */
+  finish(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
+    if (entry.state !== 'running') return;
+    entry.end = end;
+    entry.orphanUntilMs = Number.POSITIVE_INFINITY;
+    this.#orphans.delete(entry);
+    if (isReplayable(end.status, end.taskStatus)) {
+      entry.state = entry.refusal === undefined ? 'finished' : 'unreplayable';
+      entry.expiresAtMs = nowMs + this.settings.maxAgeMs;
+      this.#over.add(entry);
+    } else {
+      this.#forget(entry);
+    }
+    this.#grown(entry);
+  }
+
+  /** More of an answer is here: readers are told, and bounds held. */
+  #grown(entry: TaskEntry<Runner>): void {
+    if (entry.log.heldBytes > this.settings.maxEntryBytes) entry.refusal = 'too_large';
+    this.#recount(entry);
+    this.#makeRoom(entry);
+    if (entry.readers !== undefined) {
+      for (const { subscriber } of entry.readers) subscriber.onTaskProgress();
+    }
+    this.#trim(entry);
+  }
+
+  /** Drops what nobody will read any more of an answer that can't be joined, and cuts off those who lag behind. */
+  #trim(entry: TaskEntry<Runner>): void {
+    if (entry.refusal === undefined) return;
+    const { log, readers } = entry;
+    const allowed = this.#bytes > this.settings.maxBytes ? 0 : this.settings.maxEntryBytes;
+    let first = log.length;
+    if (readers !== undefined) {
+      for (const reader of readers) {
+        if (log.length - reader.offset > allowed) this.#lose(reader);
+        else first = Math.min(first, reader.offset);
+      }
+    }
+    if (first === log.length && !readers?.size) log.clear();
+    else log.dropBefore(first);
+    this.#recount(entry);
+  }
+
+  #lose(reader: TaskReader<Runner>): void {
+    const { entry } = reader;
+    reader.lost = true;
+    entry.readers!.delete(reader);
+    entry.callers--;
+    if (entry.state === 'running' && entry.callers === 0) {
+      // Nobody is left; the next tick says so.
+      entry.orphanUntilMs = Number.NEGATIVE_INFINITY;
+      this.#orphans.add(entry);
+    }
+    if (entry.state === 'forgotten' && entry.readers!.size === 0) this.#release(entry);
+    reader.subscriber.onTaskProgress();
+  }
+
+  // --- Callers that leave ----------------------------------------------------------------------------------
+
+  /** A reader has all it wants, or its caller left. */
+  leave(reader: TaskReader<Runner>, leaving: Leaving, nowMs: number): Remains {
+    const { entry } = reader;
+    if (entry.readers?.delete(reader) !== true) return 'go_on';
+    const remains = this.#callerLeft(entry, leaving, nowMs);
+    this.#trim(entry);
+    if (entry.state === 'forgotten' && entry.readers.size === 0) this.#release(entry);
+    return remains;
+  }
+
+  /** The caller of the call that runs the task left before its end. */
+  runnersCallerLeft(entry: TaskEntry<Runner>, leaving: Leaving, nowMs: number): Remains {
+    return this.#callerLeft(entry, leaving, nowMs);
+  }
+
+  #callerLeft(entry: TaskEntry<Runner>, leaving: Leaving, nowMs: number): Remains {
+    entry.callers--;
+    if (entry.state !== 'running' || entry.callers > 0) return 'go_on';
+    // What can't be joined can't be wanted any more.
+    if (leaving === 'connection_lost' && entry.refusal === undefined) {
+      entry.orphanUntilMs = nowMs + this.settings.lingerMs;
+      this.#orphans.add(entry);
+      return 'linger';
+    }
+    this.#forget(entry);
+    return 'abort';
+  }
+
+  // --- Time and room ---------------------------------------------------------------------------------------
+
+  /** Forgets what is too old. Returns the tasks that nobody came back for: cancel their runners. */
+  tick(nowMs: number): readonly TaskEntry<Runner>[] {
+    const abandoned: TaskEntry<Runner>[] = [];
+    for (const entry of this.#orphans) {
+      if (entry.orphanUntilMs > nowMs) continue;
+      this.#forget(entry);
+      abandoned.push(entry);
+    }
+    if (nowMs - this.#sweptAtMs >= this.settings.maxAgeMs / 10) {
+      this.#sweptAtMs = nowMs;
+      for (const entry of this.#over) if (entry.expiresAtMs <= nowMs) this.#forget(entry);
+    }
+    return abandoned;
+  }
+
+  /** When `tick` has something to do next; Infinity when nothing is kept. */
+  nextAtMs(nowMs: number): number {
+    let next =
+      this.#over.size === 0 ? Number.POSITIVE_INFINITY : this.#sweptAtMs + this.settings.maxAgeMs / 10;
+    for (const { orphanUntilMs } of this.#orphans) next = Math.min(next, orphanUntilMs);
+    return Math.max(next, nowMs);
+  }
+
+  #recount(entry: TaskEntry<Runner>): void {
+    if (entry.state === 'forgotten' && !entry.readers?.size) return;
+    const { bytes } = entry;
+    this.#bytes += bytes - entry.countedBytes;
+    entry.countedBytes = bytes;
+  }
+
+  /** Drops old answers until the bytes fit; then `growing`, which does not, can't be joined any more. */
+  #makeRoom(growing: TaskEntry<Runner> | undefined): void {
+    const { maxBytes } = this.settings;
+    if (this.#bytes <= maxBytes) return;
+    for (const entry of this.#over) {
+      if (entry === growing || entry.state !== 'finished' || entry.readers?.size) continue;
+      entry.state = 'unreplayable';
+      entry.refusal = 'dropped';
+      entry.log.clear();
+      entry.head = undefined;
+      this.#recount(entry);
+      if (this.#bytes <= maxBytes) return;
+    }
+    if (growing !== undefined) growing.refusal ??= 'too_large';
+  }
+
+  #forgetOldest(): boolean {
+    for (const entry of this.#over) {
+      this.#forget(entry);
+      return true;
+    }
+    return false;
+  }
+
+  /** Out of the maps; its bytes are let go when nobody reads them. */
+  #forget(entry: TaskEntry<Runner>): void {
+    if (entry.state === 'forgotten') return;
+    entry.state = 'forgotten';
+    this.#entries.delete(entry.key);
+    this.#over.delete(entry);
+    this.#orphans.delete(entry);
+    const others = this.#ids.get(entry.taskId)! - 1;
+    if (others === 0) this.#ids.delete(entry.taskId);
+    else this.#ids.set(entry.taskId, others);
+    if (!entry.readers?.size) this.#release(entry);
+  }
+
+  #release(entry: TaskEntry<Runner>): void {
+    entry.log.clear();
+    this.#bytes -= entry.countedBytes;
+    entry.countedBytes = 0;
+  }
+}
