@@ -25,7 +25,7 @@ export interface ConnectionLimits {
 export const DEFAULT_LIMITS: ConnectionLimits = {
   maxConcurrentStreams: 1024,
   maxHeaderListBytes: 65_536,
-  maxHeaderBlockBytes: 262_144,
+  maxHeaderBlockBytes: 196_608,
   maxContinuations: 16,
   streamWindowBytes: 262_144,
   connectionWindowBytes: 4_194_304,
