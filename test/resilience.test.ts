@@ -21,6 +21,7 @@ import {
 } from './support/answers.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
+import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
@@ -213,6 +214,41 @@ t.test(
     for (const probe of probes) probe.cancel();
   },
 );
+
+t.test('half-open: the first message of a stream is its answer, and its end is not waited for', async (t) => {
+  const replica = await startReplica(t, trailersOnly(14));
+  const scene = await startScene(t, [replica], quick);
+  const path = rawPaths.serverStream;
+  await scene.calls(5, path);
+  replica.answer = (stream) => {
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
+    stream.write(grpcFrame('first'));
+  };
+  await sleep(110);
+  for (let i = 0; i < 3; i++) {
+    const call = scene.client.serverStream(request, { path });
+    call.on('error', () => {});
+    await new Promise((resolve) => call.once('data', resolve));
+  }
+  t.equal(scene.circuits.at(-1)!.change.to, 'closed');
+  t.equal(shapeOf(scene).circuits[path]!.state, 'closed');
+});
+
+t.test('half of the calls in a window open it, in whatever order they fail', async (t) => {
+  const replica = await startReplica(t, ok);
+  const scene = await startScene(t, [replica], {
+    circuit_breaker: { consecutive_failures: 0, failure_percent: 50, min_calls: 10 },
+  });
+  for (let i = 0; i < 9; i++) {
+    replica.answer = i % 2 === 0 ? trailersOnly(14) : ok;
+    await scene.call();
+  }
+  t.same(scene.circuits, [], 'nine are not enough to tell');
+  replica.answer = trailersOnly(14);
+  await scene.call();
+  t.match(scene.circuits[0]!.change.cause, { rule: 'failure_percent', failures: 6, calls: 10 });
+  t.match((await scene.call()).details, /6 of 10 calls in .* s failed/);
+});
 
 // --- Ejection ------------------------------------------------------------------------------------------------
 

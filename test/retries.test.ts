@@ -99,7 +99,7 @@ const mended: readonly [what: string, answer: Answer, path: string, settings?: R
   [
     'a task turned away by its sidecar',
     trailersOnly(14, { 'outrigger-reason': 'draining' }),
-    '/test.Raw/Other',
+    '/agent.AgentService/StreamProcess',
   ],
   [
     'a sidecar that has too much to do',
@@ -191,6 +191,19 @@ t.test("a replica's pushback is waited for, and a negative one is obeyed", async
     t.equal((await scene.call()).code, status.UNAVAILABLE);
     t.equal(attemptsAt(replicas), before + 1, JSON.stringify(value));
   }
+});
+
+t.test('the only replica is asked again, one that refuses connections is not', async (t) => {
+  const lone = await startReplica(t, trailersOnly(14));
+  const scene = await startScene(t, [lone]);
+  t.equal((await scene.call()).code, status.UNAVAILABLE);
+  t.equal(lone.calls.length, 3);
+  await lone.stop();
+  await waitUntil('it is gone', () => scene.cluster.endpoints[0]!.pool.connectionCount === 0);
+  const outcome = await scene.call();
+  t.equal(outcome.code, status.UNAVAILABLE);
+  t.match(outcome.trailers.get('outrigger-reason')[0], /^(connect_failed|no_endpoint)$/);
+  t.equal(scene.retries('retried'), 2, 'nobody is there');
 });
 
 t.test('the budget ends a storm', async (t) => {
