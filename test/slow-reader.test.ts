@@ -15,6 +15,7 @@ import {
   settings,
   startPeerServer,
 } from './support/h2-peer.ts';
+import { inspectable, liveBytes } from './support/live-memory.ts';
 import { residentBytes } from './support/memory.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -225,7 +226,7 @@ for (const direction of ['download', 'upload'] as const) {
             },
           },
         },
-        { until: 'live' },
+        { until: 'live', env: inspectable },
       );
       await sleep(TRIMMED_AFTER_MS);
       const callerWay = direction === 'download' ? way : 'window';
@@ -245,6 +246,7 @@ for (const direction of ['download', 'upload'] as const) {
       }));
       for (const { caller, id } of warm)
         await caller.peer.until('warm-up ended', () => caller.peer.ended.has(id));
+      const liveBefore = await liveBytes(sidecar);
       const before = await settled('memory', () => residentBytes(sidecar.pid), MIB / 2);
 
       for (const { reader } of callers) reader.stops = () => true;
@@ -261,9 +263,11 @@ for (const direction of ['download', 'upload'] as const) {
         () => outgoing().filter((one) => one.sentBytes > 0).length === READERS,
       );
       const sent = await settled('what could be sent', () => sum(outgoing().map((one) => one.sentBytes)), 0);
+      const held = ((await liveBytes(sidecar)) - liveBefore) / READERS;
       const after = await settled('memory', () => residentBytes(sidecar.pid), MIB / 2);
       const costs = (after - before) / READERS;
       t.ok(costs < MIB, `a stopped reader costs ${Math.round(costs / 1024)} KiB`);
+      t.ok(held > 0 && held < MIB, `of heap and buffers it holds ${Math.round(held / 1024)} KiB`);
 
       const most = Math.max(...outgoing().map((one) => one.sentBytes));
       t.comment(
