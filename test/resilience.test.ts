@@ -284,7 +284,7 @@ t.test(
     const works = await startReplica(t, ok);
     const fails = await startReplica(t, messageThen(14));
     const scene = await startScene(t, [works, fails], {
-      outlier_detection: { ...ejection.outlier_detection, base_ejection_time: '200ms', interval: '200ms' },
+      outlier_detection: { ...ejection.outlier_detection, base_ejection_time: '500ms', interval: '200ms' },
     });
     await scene.calls(10);
     t.equal(fails.calls.length, 3);
