@@ -167,6 +167,17 @@ t.test('streams that answer and then fail are found, alone and many at a time', 
   }
 });
 
+t.test('streams that looked well and then fail, too, are no excuse', async (t) => {
+  const { detector, endpoints } = detectorWith(2);
+  const bad = endpoints[0]!;
+  call(detector, bad, 'failure', 0);
+  const streams = Array.from({ length: 10 }, (_, i) => begun(detector, bad, i));
+  for (const attempt of streams) detector.answered(attempt, METHOD, 20);
+  let failed = 0;
+  while (!bad.ejected && failed < 10) detector.end(streams[failed++]!, 'failure', 100 + failed);
+  t.equal(failed, 5, 'six failures, five that may still end well');
+});
+
 t.test('streams under way that look well speak against a run of failures', async (t) => {
   const { detector, endpoints } = detectorWith(2);
   const busy = endpoints[0]!;
@@ -198,6 +209,26 @@ t.test('failures that all endpoints share eject nobody', async (t) => {
     for (const endpoint of late.endpoints)
       call(late.detector, endpoint, i % 10 < 6 ? 'failure' : 'success', i * 1000);
   t.equal(late.endpoints.reduce((sum, { ejections }) => sum + ejections, 0) <= 1, true);
+});
+
+t.test('where calls fail anyway, it takes more of them in a row', async (t) => {
+  const { detector, endpoints } = detectorWith(2);
+  const [bad, peer] = endpoints as [WatchedEndpoint, WatchedEndpoint];
+  let nowMs = 0;
+  const both = (outcome: AttemptOutcome) => {
+    nowMs += 1_000;
+    call(detector, peer, nowMs % 2_000 === 0 ? 'failure' : 'success', nowMs);
+    return call(detector, bad, outcome, nowMs);
+  };
+  for (let i = 0; i < 60; i++) both(i % 2 === 0 ? 'failure' : 'success');
+  let failed = 1;
+  while (both('failure') === undefined && failed < 50) failed++;
+  t.equal(bad.reason, 'consecutive_failures');
+  t.equal(
+    failed,
+    10,
+    'at a peer that fails half of its calls ten are as rare as three where one in ten fails',
+  );
 });
 
 t.test('a failure rate well above the others’ ejects without any run of failures', async (t) => {
@@ -252,6 +283,31 @@ t.test('latency: three slow answers while peers were quick; not when all are slo
   for (let i = 0; i < 20; i++)
     for (const endpoint of [all.slow, all.quick]) t.equal(all.timed(endpoint, 60_000), undefined);
 
+  // A stall of a moment hits all calls that are there: one piece of evidence.
+  const stalled = setUp();
+  const stallAtMs = stalled.now();
+  const hit = Array.from({ length: 50 }, (_, i) => begun(stalled.detector, stalled.slow, stallAtMs + i));
+  for (let i = 0; i < 12; i++) stalled.timed(stalled.quick, 1500);
+  for (const attempt of hit) t.equal(stalled.detector.answered(attempt, METHOD, stalled.now()), undefined);
+
+  // Back from an ejection, one that surely hangs is enough, though nothing was known of its latency.
+  const refusing = detectorWith(2);
+  const [bad, peer] = refusing.endpoints as [WatchedEndpoint, WatchedEndpoint];
+  fail(refusing.detector, bad, 3, 0);
+  for (let i = 0; i < 300; i++) {
+    const attempt = begun(refusing.detector, peer, i * 200);
+    refusing.detector.answered(attempt, METHOD, i * 200 + 100);
+    refusing.detector.end(attempt, 'success', i * 200 + 100);
+    if (i === 150) refusing.detector.tick(i * 200);
+    if (i === 151) begun(refusing.detector, bad, i * 200);
+    if (i > 151 && refusing.detector.tick(i * 200 + 100).length > 0) {
+      t.ok((i - 151) * 200 < 2_000, `ejected again after ${(i - 151) * 200} ms`);
+      t.equal(bad.reason, 'latency');
+      break;
+    }
+  }
+  t.equal(bad.ejections, 2);
+
   // Not answered at all: three that wait are as good as three answers, once they have waited long enough.
   const hung = setUp();
   const startMs = hung.now();
@@ -272,6 +328,18 @@ t.test('latency: three slow answers while peers were quick; not when all are slo
   for (let i = 0; i < 12; i++) left.timed(left.quick, 1500);
   const last = impatient.map((attempt) => left.detector.end(attempt, 'neutral', left.now())).at(-1);
   t.match(last, { reason: 'latency' });
+  // Callers that give up sooner leave nothing: not even that the endpoint was quick.
+  const mixed = setUp();
+  let found: { reason: string } | undefined;
+  for (let i = 0; i < 3; i++) {
+    found = mixed.timed(mixed.slow, 60_000);
+    for (let j = 0; j < 4; j++) {
+      const attempt = begun(mixed.detector, mixed.slow, mixed.now());
+      mixed.timed(mixed.quick, 1500);
+      mixed.detector.end(attempt, 'neutral', mixed.now());
+    }
+  }
+  t.match(found, { reason: 'latency' });
   const soon = setUp();
   for (let i = 0; i < 50; i++) {
     const attempt = begun(soon.detector, soon.slow, soon.now());

@@ -43,6 +43,14 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
   t.equal(queue.next(20)?.id, 4);
   t.strictSame([queue.active, queue.queued], [2, 0]);
   t.strictSame([queue.estimatedWaitMs, queue.pushbackMs(0)], [200, 200]);
+
+  const fair = busy();
+  const first = callWith(1);
+  fair.enter(first, 0);
+  fair.leave(1_000);
+  t.equal(fair.enter(callWith(2), 0), 'queued', 'a slot is free, but another was first');
+  t.equal(fair.next(0), first);
+
   t.throws(() => {
     queue.enter(calls[3]!, 30);
     queue.enter(calls[3]!, 30);

@@ -180,6 +180,65 @@ t.test('answers that do not fit are not replayed, and tasks not run twice for it
   t.ok(full.store.bytes <= 20_000);
   t.match(full.begin('task-0'), { decision: 'refuse', reason: 'dropped' });
   t.equal(full.begin('task-7').decision, 'replay');
+  for (let i = 0; i < 12; i++) full.begin(`running-${i}`);
+  t.ok(full.store.bytes <= 20_000, `${full.store.bytes} bytes: those that run need room, too`);
+});
+
+t.test('what is being read is not dropped; what was asked for last is dropped last', async (t) => {
+  const { store, begin, append } = storeWith({ maxBytes: 10_000 });
+  const done = (id: string, bytes: number): void => {
+    const { entry } = begin(id);
+    append(entry, id.repeat(bytes));
+    store.finish(entry, OK, 0);
+  };
+  for (const id of ['a', 'b', 'c']) done(id, 2_000);
+  const slow = begin('a');
+  begin('b').reader.next();
+  for (const id of ['d', 'e', 'f', 'g']) done(id, 2_000);
+  slow.subscriber.read();
+  t.equal(slow.subscriber.received, 'a'.repeat(2_000));
+  t.match(begin('c'), { reason: 'dropped' });
+  store.leave(slow.reader, 'cancelled', 0);
+
+  const asked = storeWith({ maxBytes: 10_000 });
+  const finished = (id: string): void => {
+    const { entry } = asked.begin(id);
+    asked.append(entry, id.repeat(2_000));
+    asked.store.finish(entry, OK, 0);
+  };
+  for (const id of ['a', 'b', 'c']) finished(id);
+  asked.store.leave(asked.begin('a').reader, 'cancelled', 0);
+  for (const id of ['d', 'e']) finished(id);
+  t.strictSame([asked.begin('b').decision, asked.begin('a').decision], ['refuse', 'replay']);
+});
+
+t.test('an answer that is not kept is still read to its end', async (t) => {
+  const { store, begin, append } = storeWith({ maxBytes: 10_000, maxEntryBytes: 8_000 });
+  const failing = begin('a');
+  const slow = begin('a');
+  slow.subscriber.paused = true;
+  append(failing.entry, 'x'.repeat(1_000));
+  store.finish(failing.entry, UNAVAILABLE, 0);
+  t.ok(store.bytes > 1_000);
+  slow.subscriber.read();
+  t.strictSame([slow.subscriber.received.length, slow.reader.end], [1_000, UNAVAILABLE]);
+  store.leave(slow.reader, 'cancelled', 0);
+  t.equal(store.bytes, 0);
+
+  // Cut off at the end, for want of room: nothing of it is left.
+  const full = storeWith({ maxBytes: 20_000, maxEntryBytes: 8_000 });
+  const large = full.begin('b');
+  const cut = full.begin('b');
+  cut.subscriber.paused = true;
+  full.append(large.entry, 'x'.repeat(7_000));
+  cut.reader.next();
+  full.append(large.entry, 'x'.repeat(2_000));
+  for (let i = 0; i < 30; i++) full.begin(`other-${i}`);
+  t.notOk(cut.reader.lost);
+  full.store.finish(large.entry, UNAVAILABLE, 0);
+  t.ok(cut.reader.lost);
+  full.store.leave(cut.reader, 'cancelled', 0);
+  t.ok(full.store.bytes < 30 * 700, `${full.store.bytes} bytes for thirty that run`);
 });
 
 t.test('callers that leave: cancelled ends it, a lost connection waits for the retry', async (t) => {
@@ -220,6 +279,12 @@ t.test('callers that leave: cancelled ends it, a lost connection waits for the r
   store.finish(ended.entry, OK, 1_000);
   t.strictSame(store.tick(6_000), []);
   t.equal(begin('e', 6_000).decision, 'replay', 'it was over before the moment was');
+
+  const unjoinable = storeWith({ maxEntryBytes: 1_024 });
+  const grown = unjoinable.begin('g');
+  unjoinable.append(grown.entry, 'x'.repeat(5_000));
+  const left = unjoinable.store.runnersCallerLeft(grown.entry, 'connection_lost', 0);
+  t.equal(left, 'abort', 'a retry could not have it');
 
   const behind = storeWith({ maxEntryBytes: 1_024 });
   const run = behind.begin('f');
