@@ -1,5 +1,6 @@
 /** One task in the store, and those who read its answer. `task-store.ts` moves them. */
 import type { StatusCode } from '../grpc/status.ts';
+import { ListNode } from './linked-list.ts';
 import { ReplayLog } from './replay-log.ts';
 
 /**
@@ -24,7 +25,7 @@ export interface TaskEnd {
 /** What an entry takes besides its bytes, about. */
 export const ENTRY_BYTES = 512;
 
-export class TaskEntry<Runner> {
+export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly taskId: string;
   readonly key: string;
   /** The call that runs the task. */
@@ -48,6 +49,7 @@ export class TaskEntry<Runner> {
   countedBytes = 0;
 
   constructor(taskId: string, key: string, runner: Runner, reusesId: boolean) {
+    super();
     this.taskId = taskId;
     this.key = key;
     this.runner = runner;

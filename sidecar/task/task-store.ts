@@ -23,6 +23,7 @@
  * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
+import { LinkedList } from './linked-list.ts';
 import { type TaskEnd, TaskEntry, TaskReader, type TaskRefusal, type TaskSubscriber } from './task-entry.ts';
 import { TaskStatus } from './task-message.ts';
 
@@ -84,8 +85,10 @@ export function isReplayable(status: StatusCode, taskStatus: number): boolean {
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
   readonly #entries = new Map<string, TaskEntry<Runner>>();
-  /** Entries that are over, the one that was asked for last at the end. */
-  readonly #over = new Set<TaskEntry<Runner>>();
+  /** Answers that are kept; the one that was asked for last is the newest. */
+  readonly #answers = new LinkedList<TaskEntry<Runner>>();
+  /** Tasks that are over and have none. */
+  readonly #unreplayable = new LinkedList<TaskEntry<Runner>>();
   readonly #orphans = new Set<TaskEntry<Runner>>();
   /** How many entries have this id. */
   readonly #ids = new Map<string, number>();
@@ -161,8 +164,7 @@ export class TaskStore<Runner> {
       return { decision: 'join', reader };
     }
     this.replayed++;
-    this.#over.delete(entry);
-    this.#over.add(entry);
+    this.#answers.add(entry);
     return { decision: 'replay', reader };
   }
 
@@ -191,7 +193,7 @@ export class TaskStore<Runner> {
     if (isReplayable(end.status, end.taskStatus)) {
       entry.state = entry.refusal === undefined ? 'finished' : 'unreplayable';
       entry.expiresAtMs = nowMs + this.settings.maxAgeMs;
-      this.#over.add(entry);
+      this.#listOf(entry).add(entry);
     } else {
       this.#forget(entry);
     }
@@ -282,15 +284,30 @@ export class TaskStore<Runner> {
     }
     if (nowMs - this.#sweptAtMs >= this.settings.maxAgeMs / 10) {
       this.#sweptAtMs = nowMs;
-      for (const entry of this.#over) if (entry.expiresAtMs <= nowMs) this.#forget(entry);
+      this.#sweep(this.#answers, nowMs);
+      this.#sweep(this.#unreplayable, nowMs);
     }
     return abandoned;
+  }
+
+  #sweep(list: LinkedList<TaskEntry<Runner>>, nowMs: number): void {
+    for (let entry = list.oldest; entry !== undefined; ) {
+      const { newer, expiresAtMs } = entry;
+      if (expiresAtMs <= nowMs) this.#forget(entry);
+      entry = newer;
+    }
+  }
+
+  #listOf(entry: TaskEntry<Runner>): LinkedList<TaskEntry<Runner>> {
+    return entry.state === 'finished' ? this.#answers : this.#unreplayable;
   }
 
   /** When `tick` has something to do next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
     let next =
-      this.#over.size === 0 ? Number.POSITIVE_INFINITY : this.#sweptAtMs + this.settings.maxAgeMs / 10;
+      this.#answers.oldest === undefined && this.#unreplayable.oldest === undefined
+        ? Number.POSITIVE_INFINITY
+        : this.#sweptAtMs + this.settings.maxAgeMs / 10;
     for (const { orphanUntilMs } of this.#orphans) next = Math.min(next, orphanUntilMs);
     return Math.max(next, nowMs);
   }
@@ -306,32 +323,39 @@ export class TaskStore<Runner> {
   #makeRoom(growing: TaskEntry<Runner> | undefined): void {
     const { maxBytes } = this.settings;
     if (this.#bytes <= maxBytes) return;
-    for (const entry of this.#over) {
-      if (entry === growing || entry.state !== 'finished' || entry.readers?.size) continue;
-      entry.state = 'unreplayable';
-      entry.refusal = 'dropped';
-      entry.log.clear();
-      entry.head = undefined;
-      this.#recount(entry);
+    for (let entry = this.#answers.oldest; entry !== undefined; ) {
+      const { newer } = entry;
+      if (entry !== growing && !entry.readers?.size) this.#drop(entry);
       if (this.#bytes <= maxBytes) return;
+      entry = newer;
     }
     if (growing !== undefined) growing.refusal ??= 'too_large';
   }
 
+  /** Of an answer only that it was given. */
+  #drop(entry: TaskEntry<Runner>): void {
+    this.#answers.remove(entry);
+    entry.state = 'unreplayable';
+    entry.refusal = 'dropped';
+    entry.log.clear();
+    entry.head = undefined;
+    entry.end = undefined;
+    this.#unreplayable.add(entry);
+    this.#recount(entry);
+  }
+
   #forgetOldest(): boolean {
-    for (const entry of this.#over) {
-      this.#forget(entry);
-      return true;
-    }
-    return false;
+    const oldest = this.#unreplayable.oldest ?? this.#answers.oldest;
+    if (oldest !== undefined) this.#forget(oldest);
+    return oldest !== undefined;
   }
 
   /** Out of the maps; its bytes are let go when nobody reads them. */
   #forget(entry: TaskEntry<Runner>): void {
     if (entry.state === 'forgotten') return;
+    this.#listOf(entry).remove(entry);
     entry.state = 'forgotten';
     this.#entries.delete(entry.key);
-    this.#over.delete(entry);
     this.#orphans.delete(entry);
     const others = this.#ids.get(entry.taskId)! - 1;
     if (others === 0) this.#ids.delete(entry.taskId);
