@@ -12,9 +12,11 @@
  *
  * At {@link EVIDENCE_BOUND} the endpoint is an outlier. This is a sequential test (Wald 1945; as a running one,
  * CUSUM, Page 1954): it takes three answers when peers are steady, six or seven when one in ten of theirs is slow
- * too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting. At one call a
- * second, with log-normal latencies whose p99 is three to ten times the median, it is reached by chance once in
- * 300 hours or less often (`outlier-simulation.test.ts`); a bound of 15 would cost one answer more.
+ * too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting. Simulated for
+ * 720 hours at one call a second, with 2 and 4 replicas, it was reached by chance: never with log-normal latencies
+ * whose p99 is three times the median; once in about 150 hours where it is six to ten times the median; once in 80
+ * where one answer in ten comes from a slow model and the others from a cache, and once in 30 where half of them do.
+ * `outlier-simulation.test.ts` holds a day of each. A bound of 15 costs one answer more.
  *
  * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process
  * answers nothing, and whoever waits for its answers waits for deadlines.
