@@ -57,6 +57,12 @@ const PANIC_RETRY_MS = 1_000;
 const UNUSED_LIFE_MS = 1_000;
 
 /**
+ * Callers that cancel make us reset streams, and servers end a connection that resets too many (nghttp2 at 1,000):
+ * with it the calls of others, who share it. One that has reset this many takes no new calls.
+ */
+const RESETS_MAX = 300;
+
+/**
  * The connections to one endpoint. One is made for the first call, another when all are at the peer's limit of
  * streams. After a failure the pool tries again by itself, behind the back-off: no call has to find out that the
  * endpoint is still dead.
@@ -146,9 +152,15 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   private withCapacity(): Connection | undefined {
     let best: Connection | undefined;
+    let worn: Connection | undefined;
     for (const connection of this.ready) {
-      if (connection.hasCapacity && (best === undefined || connection.streams.size < best.streams.size))
+      if (connection.resetsSent >= RESETS_MAX) worn = connection;
+      else if (connection.hasCapacity && (best === undefined || connection.streams.size < best.streams.size))
         best = connection;
+    }
+    if (worn !== undefined) {
+      this.forget(worn, 'too many of its calls were cancelled');
+      worn.shutdown();
     }
     return best;
   }

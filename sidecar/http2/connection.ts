@@ -69,6 +69,8 @@ export class Connection {
   /** The peer's GOAWAY came, or ours went out: no new streams. */
   draining = false;
   closed = false;
+  /** RST_STREAM frames we have sent. */
+  resetsSent = 0;
   /** When the socket last gave us bytes; keepalive measures silence from here. */
   lastReadAtMs: number;
 
@@ -150,13 +152,8 @@ export class Connection {
 
   /** Takes a stream that the peer has begun (servers). */
   acceptStream(id: number): Stream {
-    const stream = new Stream(
-      this,
-      id,
-      UNHANDLED,
-      this.peer.initialWindowBytes,
-      this.limits.streamWindowBytes,
-    );
+    const { initialWindowBytes } = this.peer;
+    const stream = new Stream(this, id, UNHANDLED, initialWindowBytes, this.limits.streamWindowBytes);
     this.streams.set(id, stream);
     return stream;
   }
@@ -193,6 +190,8 @@ export class Connection {
   sendData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (stream.closed || stream.localEnded) return end - start;
     const bytes = end - start;
+    // Says nothing, and a flood of it would be passed on to a connection that others' calls share.
+    if (bytes === 0 && !endStream) return 0;
     if (
       stream.queue === undefined &&
       bytes <= stream.sendWindow &&
@@ -208,11 +207,9 @@ export class Connection {
       return bytes;
     }
     if (bytes === 0 && stream.queue === undefined) {
-      // An empty DATA frame needs no window; without END_STREAM it says nothing.
-      if (endStream) {
-        this.writer.frame(FrameType.DATA, Flag.END_STREAM, stream.id, buffer, start, end);
-        this.endLocal(stream);
-      }
+      // An empty DATA frame needs no window.
+      this.writer.frame(FrameType.DATA, Flag.END_STREAM, stream.id, buffer, start, end);
+      this.endLocal(stream);
       return 0;
     }
     stream.queue ??= new SendQueue();
@@ -264,6 +261,7 @@ export class Connection {
   reset(stream: Stream, code: number): void {
     if (stream.closed) return;
     this.writer.uint32Frame(FrameType.RST_STREAM, stream.id, code);
+    this.resetsSent++;
     this.closeStream(stream, true);
   }
 
