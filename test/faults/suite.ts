@@ -2,12 +2,12 @@
 // FAULT_TABLE=FILE also writes the table as Markdown.
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
-import { comparisons } from './faults/comparisons.ts';
-import { Fleet } from './faults/mesh.ts';
-import { outrigger } from './faults/outrigger.ts';
-import type { Row } from './faults/row.ts';
-import { scenarios } from './faults/scenarios.ts';
-import { LEGEND, markdown, tableOf } from './faults/table.ts';
+import { comparisons } from './comparisons.ts';
+import { Fleet } from './mesh.ts';
+import { outrigger } from './outrigger.ts';
+import type { Row } from './row.ts';
+import { scenarios } from './scenarios.ts';
+import { LEGEND, markdown, tableOf } from './table.ts';
 
 t.setTimeout(290_000);
 
