@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -15,6 +16,8 @@ export function trimMemoryWhenIdle(activeCalls: () => number): void {
       schedule();
       return;
     }
+    // Otherwise written at the exit only, which a process that is killed never comes to.
+    flushCompileCache();
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as (options: object) => void;
     setFlagsFromString('--no-expose-gc');
