@@ -6,6 +6,7 @@ import { startHealth } from './listeners/health.ts';
 import type { HttpServer } from './listeners/http-server.ts';
 import { ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
+import { LazyRegistry } from './run/lazy-registry.ts';
 import { LoggingObserver } from './run/observer.ts';
 import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
@@ -14,7 +15,6 @@ import { Sidecar } from './sidecar.ts';
 import { AccessLog } from './telemetry/access-log.ts';
 import { EventLog } from './telemetry/events.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
-import { createRegistry } from './telemetry/metrics.ts';
 
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
@@ -63,7 +63,7 @@ class RunningSidecar {
     const { inbound, outbound } = sidecar;
     this.logCalls(config);
     await sidecar.start();
-    const metrics = createRegistry({
+    const metrics = new LazyRegistry({
       version: outriggerVersion(),
       tasks: inbound.tasks,
       circuits: () => circuitsOf(sidecar),
