@@ -6,10 +6,13 @@
 //
 // It runs on the Node of the host (20 or newer) before any dependency exists, so it is plain
 // JavaScript on Node's own modules.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { installDebian } from './tools/debian.mjs';
 import { installGoTools } from './tools/go.mjs';
 import { withInstallLock } from './tools/lock.mjs';
 import { checkNode, installNodeModules, nodeModulesAreCurrent } from './tools/node-modules.mjs';
+import { root } from './tools/paths.mjs';
 import { installPython } from './tools/python.mjs';
 import { Record, recordIsCurrent } from './tools/record.mjs';
 
@@ -34,10 +37,16 @@ async function main() {
       if (ready()) return;
       const modules = nodeModulesAreCurrent() ? undefined : installNodeModules();
       // When node_modules fails, so does the install, at once: what still runs beside it is ended.
-      await Promise.all([modules, needsPeers ? installPeers() : undefined]);
+      await Promise.all([modules?.then(warmCache), needsPeers ? installPeers() : undefined]);
     });
   }
   checkNode();
+}
+
+/** The sidecar's first start would otherwise take twice as long. Whether it works is nobody's condition. */
+function warmCache() {
+  const node = join(root, 'node_modules', '.bin', 'node');
+  spawnSync(node, [join(root, 'scripts', 'warm-cache.mjs')], { stdio: 'ignore', timeout: 30_000 });
 }
 
 /** Tools and peers never fail the install: what can't be had is recorded, and its tests are skipped by name. */
