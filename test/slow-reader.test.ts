@@ -266,7 +266,8 @@ for (const direction of ['download', 'upload'] as const) {
       const held = ((await liveBytes(sidecar)) - liveBefore) / READERS;
       const after = await settled('memory', () => residentBytes(sidecar.pid), MIB / 2);
       const costs = (after - before) / READERS;
-      t.ok(costs < MIB, `a stopped reader costs ${Math.round(costs / 1024)} KiB`);
+      // Resident memory also shows garbage and what the allocator keeps: what is held is weighed live, right below.
+      t.ok(costs < 2 * MIB, `a stopped reader adds ${Math.round(costs / 1024)} KiB of resident memory`);
       t.ok(held > 0 && held < MIB, `of heap and buffers it holds ${Math.round(held / 1024)} KiB`);
 
       const most = Math.max(...outgoing().map((one) => one.sentBytes));
