@@ -3,6 +3,7 @@ import * as http2 from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { statusFromHttp2Error } from '../sidecar/grpc/status.ts';
+import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { flag, frameType, grpcRequest, H2Peer, settings, startPeerServer } from './support/h2-peer.ts';
 import { type Relay, startRelay } from './support/relay.ts';
 import { seededRandom } from './support/seeded-random.ts';
@@ -497,7 +498,7 @@ async function expectNothingLeft(t: Test, relay: Relay): Promise<void> {
       for (const endpoint of cluster.endpoints) {
         counts.push(`attempts ${endpoint.activeCalls} pending ${endpoint.pool.pendingCount}`);
         for (const { streams, waiting, receiver } of endpoint.pool.connections) {
-          const { bufferedBytes } = receiver as unknown as { bufferedBytes: number };
+          const { bufferedBytes } = receiver.window;
           counts.push(`streams ${streams.size} waiting ${waiting.size} buffered ${bufferedBytes}`);
         }
       }
@@ -506,6 +507,7 @@ async function expectNothingLeft(t: Test, relay: Relay): Promise<void> {
   };
   await waitUntil('nothing was left', () => !/[1-9]/.test(left().replace(/upstream/g, ''))).catch(() => {});
   t.notMatch(left().replace(/upstream/g, ''), /[1-9]/, left());
+  t.equal(queuedMemory.bytes, 0, 'no memory is counted');
   t.strictSame(relay.connectionErrors, [], 'no connection ended in error');
 }
 

@@ -203,11 +203,6 @@ async function feed(role: Role, input: Buffer, seed: number): Promise<string | u
   return connection.streams.size === 0 ? undefined : 'streams are left';
 }
 
-interface Insides {
-  bufferedBytes: number;
-  window: number;
-}
-
 function faultOf(connection: Connection, player: Player): string | undefined {
   if (player.misuse !== undefined) return player.misuse;
   const [error] = player.closed;
@@ -223,9 +218,9 @@ function faultOf(connection: Connection, player: Player): string | undefined {
     if (stream.queue !== undefined) queues++;
     if (Number.isNaN(stream.sendWindow)) return 'a window is not a number';
   }
-  const { bufferedBytes, window } = connection.receiver as unknown as Insides;
+  const { bufferedBytes, leftBytes } = connection.receiver.window;
   if (bufferedBytes !== unconsumed) return `${bufferedBytes} bytes are counted, ${unconsumed} are there`;
-  if (window > DEFAULT_LIMITS.connectionWindowBytes || window < 0) return `the window is ${window}`;
+  if (leftBytes > DEFAULT_LIMITS.connectionWindowBytes || leftBytes < 0) return `the window is ${leftBytes}`;
   if (connection.waiting.size !== queues) return `${connection.waiting.size} wait, ${queues} have to`;
   return undefined;
 }

@@ -4,6 +4,7 @@ import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
   ConnectionError,
+  FAILURE_FROM_STALL,
   failureFromConnection,
   failureFromGoaway,
   failureFromProtocol,
@@ -25,8 +26,9 @@ import { Goaway } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, FloodGuard } from './limits.ts';
+import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
-import { SendQueue } from './send-queue.ts';
+import type { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
 import { Stream, type StreamHandler, UNHANDLED } from './streams.ts';
 import { boundUnreadOutput, leavesMuchUnread } from './unread-output.ts';
@@ -212,11 +214,9 @@ export class Connection {
       this.endLocal(stream);
       return 0;
     }
-    stream.queue ??= new SendQueue();
-    if (bytes > 0) stream.queue.push(buffer, start, end);
-    if (endStream) stream.queue.endStream = true;
-    this.waiting.add(stream);
+    this.waiting.push(stream, buffer, start, end, endStream);
     this.waiting.pumpOne(this, stream);
+    queuedMemory.shedExcess();
     return 0;
   }
 
@@ -253,7 +253,7 @@ export class Connection {
   consume(stream: Stream, bytes: number): void {
     if (stream.closed) return;
     stream.unconsumed -= bytes;
-    this.receiver.release(bytes);
+    this.receiver.window.release(bytes);
     this.receiver.acknowledge(stream, bytes);
   }
 
@@ -270,6 +270,12 @@ export class Connection {
     this.reset(stream, code);
     this.countReset();
     stream.handler.onFailed(stream, failureFromProtocol(code, message));
+  }
+
+  /** Its reader does not take what waits for it, and there is no more room to wait in (`queued-memory.ts`). */
+  giveUp(stream: Stream): void {
+    this.reset(stream, this.role === 'server' ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.CANCEL);
+    stream.handler.onFailed(stream, FAILURE_FROM_STALL);
   }
 
   /** RST_STREAM for an id that has no stream here. */
@@ -300,13 +306,10 @@ export class Connection {
       this.closedStreams.add(stream.id, resetByUs);
       if (stream.localEnded && stream.remoteEnded) this.flood.streamFinished();
     }
-    if (stream.queue !== undefined) {
-      stream.queue = undefined;
-      this.waiting.delete(stream);
-    }
+    this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
       // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.
-      this.receiver.release(stream.unconsumed);
+      this.receiver.window.release(stream.unconsumed);
       stream.unconsumed = 0;
     }
     if (this.closed) return;

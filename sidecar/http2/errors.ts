@@ -29,10 +29,10 @@ export class ConnectionError extends Error {
  *
  * `reset`: the peer sent RST_STREAM. `goaway`: the peer's GOAWAY says it never looked at the stream.
  * `connection`: the connection went away under it. `protocol`: the peer broke a rule on this stream and
- * we have reset it.
+ * we have reset it. `stalled`: its reader does not read and there is no more room for what waits, so we have reset it.
  */
 export interface StreamFailure {
-  readonly kind: 'reset' | 'goaway' | 'connection' | 'protocol';
+  readonly kind: 'reset' | 'goaway' | 'connection' | 'protocol' | 'stalled';
   readonly code: number;
   /** True when the peer provably never processed the stream, so that sending it again elsewhere is safe. */
   readonly unprocessed: boolean;
@@ -71,3 +71,12 @@ export function failureFromConnection(error: ConnectionError, unprocessed: boole
 export function failureFromProtocol(code: number, message: string): StreamFailure {
   return { kind: 'protocol', code, unprocessed: false, message, cause: undefined };
 }
+
+/** Given up for want of room; see `queued-memory.ts`. */
+export const FAILURE_FROM_STALL: StreamFailure = {
+  kind: 'stalled',
+  code: ErrorCode.ENHANCE_YOUR_CALM,
+  unprocessed: false,
+  message: 'it does not read what is sent, and too many bytes wait for readers that do not',
+  cause: undefined,
+};

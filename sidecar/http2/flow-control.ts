@@ -1,5 +1,6 @@
 import { Flag, FrameType, MAX_WINDOW_BYTES } from './frame.ts';
-import type { SendQueue } from './send-queue.ts';
+import { type QueueHolder, queuedMemory } from './queued-memory.ts';
+import { SendQueue } from './send-queue.ts';
 import type { Stream } from './streams.ts';
 import type { FrameWriter } from './writer.ts';
 
@@ -23,25 +24,42 @@ export interface SendSide {
  * Streams whose DATA waits for a window (RFC 9113 §5.2) or for the socket. A slow reader waits here and nowhere
  * else: its connection, and its source's connection, go on.
  */
-export class WaitingStreams {
+export class WaitingStreams implements QueueHolder {
   private readonly streams = new Set<Stream>();
-
-  add(stream: Stream): void {
-    this.streams.add(stream);
-  }
-
-  delete(stream: Stream): void {
-    this.streams.delete(stream);
-  }
+  /** Bytes that wait, over all streams. */
+  bytes = 0;
+  movedAt = 0;
 
   get size(): number {
     return this.streams.size;
   }
 
-  /** Forgets what waits on a stream: its reader took too long. */
+  [Symbol.iterator](): Iterator<Stream> {
+    return this.streams.values();
+  }
+
+  /** Lays bytes, and the stream's end, behind what waits already. */
+  push(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): void {
+    if (this.streams.size === 0) this.movedAt = queuedMemory.look;
+    stream.queue ??= new SendQueue(queuedMemory.look);
+    if (end > start) stream.queue.push(buffer, start, end);
+    if (endStream) stream.queue.endStream = true;
+    this.streams.add(stream);
+    this.count(end - start);
+  }
+
+  /** Forgets what waits on a stream: it has ended, or its reader took too long. */
   discard(stream: Stream): void {
+    const { queue } = stream;
+    if (queue === undefined) return;
     this.streams.delete(stream);
     stream.queue = undefined;
+    this.count(-queue.bytes);
+  }
+
+  private count(bytes: number): void {
+    this.bytes += bytes;
+    queuedMemory.count(this, bytes);
   }
 
   /**
@@ -54,7 +72,7 @@ export class WaitingStreams {
     for (const stream of this.streams) {
       if (side.sendWindow <= 0) return;
       if (!this.turn(side, stream)) continue;
-      if (this.streams.delete(stream)) this.streams.add(stream);
+      this.toEnd(stream);
       if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
       if (side.writer.blocked) return;
     }
@@ -65,8 +83,13 @@ export class WaitingStreams {
     if (!this.streams.has(stream)) return;
     while (side.sendWindow > 0 && !side.writer.blocked && this.streams.has(stream)) {
       if (!this.turn(side, stream)) return;
+      this.toEnd(stream);
       if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
     }
+  }
+
+  private toEnd(stream: Stream): void {
+    if (this.streams.delete(stream)) this.streams.add(stream);
   }
 
   private turn(side: SendSide, stream: Stream): boolean {
@@ -90,7 +113,12 @@ export class WaitingStreams {
       sent += bytes;
       chunk = queue.first;
     }
-    if (sent > 0) side.onTurn(sent);
+    if (sent > 0) {
+      queue.movedAt = queuedMemory.look;
+      this.movedAt = queuedMemory.look;
+      this.count(-sent);
+      side.onTurn(sent);
+    }
     if (chunk === undefined) {
       this.streams.delete(stream);
       stream.queue = undefined;

@@ -258,10 +258,8 @@ class Sender implements SendSide {
 
   stream(id: number, bytes: number, sendWindow = MAX_WINDOW_BYTES): Stream {
     const stream = new Stream(undefined as never, id, this.handler, sendWindow, 0);
-    stream.queue = new SendQueue();
     for (let left = bytes; left > 0; left -= 16_384)
-      stream.queue.push(Buffer.alloc(Math.min(left, 16_384)), 0, Math.min(left, 16_384));
-    this.waiting.add(stream);
+      this.waiting.push(stream, Buffer.alloc(16_384), 0, Math.min(left, 16_384), false);
     return stream;
   }
 

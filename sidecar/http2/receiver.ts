@@ -6,6 +6,7 @@ import { headOf, type MessageHead } from './head.ts';
 import { HeaderBlock } from './header-block.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
+import { ReceiveWindow } from './receive-window.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
@@ -18,11 +19,7 @@ export class Receiver implements FrameSink {
   private readonly connection: Connection;
   private readonly decoder: HpackDecoder;
   private readonly block: HeaderBlock;
-  /** Bytes the peer may still send on the connection. */
-  private window: number;
-  private unacknowledged = 0;
-  /** Bytes that wait for slow readers, over all streams of this connection. */
-  private bufferedBytes = 0;
+  readonly window: ReceiveWindow;
   /** The stream of the DATA frame that is being cut through, if it is still wanted. */
   private cutStream: Stream | undefined = undefined;
   private cutEndStream = false;
@@ -37,7 +34,7 @@ export class Receiver implements FrameSink {
       maxListBytes: limits.maxHeaderListBytes,
     });
     this.block = new HeaderBlock(limits);
-    this.window = limits.connectionWindowBytes;
+    this.window = new ReceiveWindow(connection);
   }
 
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
@@ -172,6 +169,10 @@ export class Receiver implements FrameSink {
   }
 
   private onTrailers(stream: Stream, list: HeaderList, endStream: boolean): void {
+    if (list.oversize) {
+      this.refuseOversize(stream, list);
+      return;
+    }
     const head = headOf(list, 'trailers');
     if (!endStream)
       this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
@@ -181,6 +182,10 @@ export class Receiver implements FrameSink {
   }
 
   private onResponse(stream: Stream, list: HeaderList, endStream: boolean): void {
+    if (list.oversize) {
+      this.refuseOversize(stream, list);
+      return;
+    }
     const head = headOf(list, 'response');
     const interim = head.status >= 100 && head.status < 200;
     if (head.malformed !== undefined || (interim && endStream)) {
@@ -197,6 +202,13 @@ export class Receiver implements FrameSink {
     // A Trailers-Only response may carry the length of what it would have had (RFC 9110 §8.6): only DATA counts.
     if (!endStream && !interim) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
+  }
+
+  /** What is left of such a list is not what was sent. A request's head is answered instead, by its owner. */
+  private refuseOversize(stream: Stream, list: HeaderList): void {
+    const { maxHeaderListBytes } = this.connection.limits;
+    const message = `its header fields have ${list.listBytes} bytes; at most ${maxHeaderListBytes} are taken`;
+    this.connection.streamError(stream, ErrorCode.ENHANCE_YOUR_CALM, message);
   }
 
   private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
@@ -226,13 +238,10 @@ export class Receiver implements FrameSink {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA in a place where it may not be');
       return;
     }
-    if (frameBytes > this.window) {
+    if (!this.window.take(frameBytes)) {
       connection.fail('peer', ErrorCode.FLOW_CONTROL_ERROR, "DATA beyond the connection's window");
       return;
     }
-    this.window -= frameBytes;
-    this.unacknowledged += frameBytes;
-    this.acknowledgeConnection();
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
@@ -297,7 +306,7 @@ export class Receiver implements FrameSink {
     if (stream.closed) return;
     if (taken < bytes) {
       stream.unconsumed += bytes - taken;
-      this.bufferedBytes += bytes - taken;
+      this.window.hold(bytes - taken);
     }
     if (endStream) {
       if (stream.localEnded) connection.closeStream(stream, false);
@@ -330,25 +339,6 @@ export class Receiver implements FrameSink {
     this.connection.writer.uint32Frame(FrameType.WINDOW_UPDATE, stream.id, stream.unacknowledged);
     stream.receiveWindow += stream.unacknowledged;
     stream.unacknowledged = 0;
-  }
-
-  /** Bytes that waited for a slow reader are gone. */
-  release(bytes: number): void {
-    this.bufferedBytes -= bytes;
-    this.acknowledgeConnection();
-  }
-
-  /**
-   * The connection's window does not wait for slow readers, or one of them would stop all: it is given back as
-   * bytes arrive, until what waits on this connection reaches its bound.
-   */
-  private acknowledgeConnection(): void {
-    const { limits, writer, closed } = this.connection;
-    if (this.unacknowledged < limits.connectionWindowBytes >> 1 || closed) return;
-    if (this.bufferedBytes > limits.maxBufferedBytes) return;
-    writer.uint32Frame(FrameType.WINDOW_UPDATE, 0, this.unacknowledged);
-    this.window += this.unacknowledged;
-    this.unacknowledged = 0;
   }
 
   onOversizeFrame(type: number, _streamId: number, length: number): void {

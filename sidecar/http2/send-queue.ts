@@ -25,11 +25,17 @@ export class SendQueue {
   trailersExtra: readonly string[] | undefined = undefined;
   /** Bytes that wait. */
   bytes = 0;
+  /** When bytes last went out, or the queue began; in `queued-memory.ts`'s time. */
+  movedAt: number;
   private readonly chunks: QueuedChunk[] = [];
   /** The last chunk, while it is a block of ours with room behind `end`. */
   private block: QueuedChunk | undefined = undefined;
   /** Sizes of the reads that chunks lie in. */
   private retainedBytes = 0;
+
+  constructor(movedAt = 0) {
+    this.movedAt = movedAt;
+  }
 
   get first(): QueuedChunk | undefined {
     return this.chunks[0];

@@ -31,6 +31,8 @@ export function endKindOf(failure: AttemptFailure): EndKind {
       return failure.reason === 'pending_overflow' ? 'own_limit' : 'no_connection';
     case 'connection':
       return 'connection_lost';
+    case 'stalled':
+      return 'own_limit';
     default:
       return failure.kind;
   }
@@ -39,6 +41,7 @@ export function endKindOf(failure: AttemptFailure): EndKind {
 /** The gRPC status that a failed attempt stands for. */
 export function statusOfFailure(failure: AttemptFailure): StatusCode {
   if (failure.unprocessed || failure.kind === 'connection') return Status.UNAVAILABLE;
+  if (failure.kind === 'stalled') return Status.RESOURCE_EXHAUSTED;
   return failure.kind === 'reset' ? statusFromHttp2Error(failure.code) : Status.INTERNAL;
 }
 

@@ -212,7 +212,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     }
     this.giveUp('cancelled', Status.CANCELLED);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
-    this.finish(Status.CANCELLED);
+    if (failure.kind === 'stalled') this.context.stats.reject('overloaded');
+    this.finish(failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
   }
 
   // --- The attempt -----------------------------------------------------------------------------------------

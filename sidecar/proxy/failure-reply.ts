@@ -56,6 +56,8 @@ export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFai
       return reply('connect_failed', `${address}: ${failure.message}`);
     case 'connection':
       return reply('stream_cut', `${address}: ${failure.message}`);
+    case 'stalled':
+      return reply('overloaded', `${address}: ${failure.message}`, OVERLOADED_PUSHBACK_MS);
     case 'protocol':
       return reply('upstream_protocol', `${address} broke HTTP/2: ${failure.message}`);
     case 'reset': {
