@@ -4,7 +4,12 @@ import { seconds } from './node-modules.mjs';
 import { which } from './paths.mjs';
 
 /** program → package */
-const forTests = { nghttpd: 'nghttp2-server', h2load: 'nghttp2-client' };
+const forTests = {
+  nghttpd: 'nghttp2-server',
+  h2load: 'nghttp2-client',
+  prometheus: 'prometheus',
+  promtool: 'prometheus',
+};
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;
 

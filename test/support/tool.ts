@@ -6,6 +6,8 @@ export type ToolName =
   | 'h2spec'
   | 'h2load'
   | 'nghttpd'
+  | 'prometheus'
+  | 'promtool'
   | 'grpc-go-client'
   | 'grpc-go-server'
   | 'python'
