@@ -9,6 +9,7 @@ const forTests = {
   h2load: 'nghttp2-client',
   prometheus: 'prometheus',
   promtool: 'prometheus',
+  chromium: 'chromium',
 };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;

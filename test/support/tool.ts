@@ -8,6 +8,7 @@ export type ToolName =
   | 'nghttpd'
   | 'prometheus'
   | 'promtool'
+  | 'chromium'
   | 'grpc-go-client'
   | 'grpc-go-server'
   | 'python'
