@@ -1,0 +1,69 @@
+import t from 'tap';
+import { IdSource } from './ids.ts';
+import { samplerFromEnvironment, samplesChild, samplesRoot } from './sampler.ts';
+import { formatTraceparent, parseTraceparent } from './trace-context.ts';
+
+const silent = (message: string): void => {
+  throw new Error(message);
+};
+
+t.test('ids are well formed, and do not repeat', async (t) => {
+  const ids = new IdSource();
+  const seen = new Set<string>();
+  for (let i = 0; i < 10_000; i++) {
+    ids.draw();
+    const traceId = ids.traceId();
+    const spanId = ids.spanId();
+    if (parseTraceparent(formatTraceparent(traceId, spanId, true)) !== 1) t.fail(`${traceId} ${spanId}`);
+    seen.add(traceId).add(spanId);
+  }
+  t.equal(seen.size, 20_000);
+  const zero = new IdSource(new Int32Array(4));
+  zero.draw();
+  t.not(zero.traceId(), '0'.repeat(32), 'a seed of zeros works too');
+});
+
+t.test('the ratio is kept, and all services agree on a trace', async (t) => {
+  const ids = new IdSource(new Int32Array([1, 2, 3, 4]));
+  const sampler = samplerFromEnvironment('traceidratio', '0.25', silent);
+  let sampled = 0;
+  for (let i = 0; i < 20_000; i++) {
+    ids.draw();
+    const root = samplesRoot(sampler, ids.words);
+    const traceparent = formatTraceparent(ids.traceId(), ids.spanId(), false);
+    if (samplesChild(sampler, 0, traceparent) !== root) t.fail(`another decision on ${traceparent}`);
+    if (root) sampled++;
+  }
+  t.ok(sampled > 4_700 && sampled < 5_300, `${sampled} of 20000`);
+});
+
+t.test('each sampler by its name', async (t) => {
+  const ids = new IdSource();
+  ids.draw();
+  const parent = formatTraceparent(ids.traceId(), ids.spanId(), true);
+  const decisions = (name: string | undefined, argument?: string) => {
+    const sampler = samplerFromEnvironment(name, argument, silent);
+    return [
+      samplesRoot(sampler, ids.words),
+      samplesChild(sampler, 1, parent),
+      samplesChild(sampler, 0, parent),
+    ];
+  };
+  t.strictSame(decisions(undefined), [true, true, false]);
+  t.strictSame(decisions('parentbased_always_on'), [true, true, false]);
+  t.strictSame(decisions('parentbased_always_off'), [false, true, false]);
+  t.strictSame(decisions('parentbased_traceidratio', '0'), [false, true, false]);
+  t.strictSame(decisions('parentbased_traceidratio'), [true, true, false], 'without an argument it is 1');
+  t.strictSame(decisions('always_on'), [true, true, true]);
+  t.strictSame(decisions('always_off'), [false, false, false]);
+  t.strictSame(decisions('traceidratio', '1'), [true, true, true]);
+});
+
+t.test('a name or a ratio that is not known is told of, and the default holds', async (t) => {
+  const warnings: string[] = [];
+  const warn = (message: string) => void warnings.push(message);
+  t.strictSame(samplerFromEnvironment('xray', undefined, warn), { parentBased: true, ratio: 1 });
+  t.strictSame(samplerFromEnvironment('traceidratio', '1.5', warn), { parentBased: false, ratio: 1 });
+  t.strictSame(samplerFromEnvironment('traceidratio', 'much', warn), { parentBased: false, ratio: 1 });
+  t.equal(warnings.length, 3);
+});
