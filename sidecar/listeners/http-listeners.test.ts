@@ -3,7 +3,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { connect, type Socket } from 'node:net';
-import { Counter, Registry } from 'prom-client';
 import t, { type Test } from 'tap';
 import { EventLog } from '../telemetry/events.ts';
 import { type AdminSource, startAdmin } from './admin.ts';
@@ -64,14 +63,12 @@ async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
   const errors: unknown[] = [];
   const done: string[] = [];
   const events = new EventLog(() => Date.UTC(2026, 0, 2), { maxReaders: 2 });
-  const registry = new Registry();
-  new Counter({ name: 'outrigger_test_total', help: 'x', registers: [registry] }).inc(3);
   const source: AdminSource = {
     clusters: () => ({ writing: { endpoints: [{ address: '10.0.0.7:50051', state: 'ready' }] } }),
     config: () => ({ name: 'agent' }),
     stats: () => ({ calls: 1 }),
     notReadyBecause: () => undefined,
-    metrics: registry,
+    metrics: { page: async () => ({ contentType: 'text/plain', body: 'outrigger_test_total 3\n' }) },
     events,
     drain: () => void done.push('drain'),
     reload: async () => {
@@ -315,15 +312,21 @@ t.test('health answers the probes', async (t) => {
   t.match(await ask(address, '/healthz'), { status: 404 });
 });
 
-t.test('metrics answers Prometheus', async (t) => {
-  const registry = new Registry();
-  new Counter({ name: 'outrigger_test_total', help: 'x', registers: [registry] }).inc(2);
-  const server = await startMetrics(LOCAL, registry, (error) => t.fail(String(error)));
+t.test('metrics answers Prometheus in the format it asks for', async (t) => {
+  const source = {
+    page: async (accept: string | undefined) => ({
+      contentType: 'text/x-test',
+      body: `asked for ${accept}\n`,
+    }),
+  };
+  const server = await startMetrics(LOCAL, source, (error) => t.fail(String(error)));
   t.teardown(() => server.close());
-  const { status, headers, body } = await ask(server.address, '/metrics');
+  const { status, headers, body } = await ask(server.address, '/metrics', {
+    headers: { accept: 'application/openmetrics-text' },
+  });
   t.equal(status, 200);
-  t.equal(headers['content-type'], registry.contentType);
-  t.match(body, /^# TYPE outrigger_test_total counter\noutrigger_test_total 2$/m);
+  t.match(headers, { 'content-type': 'text/x-test', vary: 'Accept' });
+  t.equal(body, 'asked for application/openmetrics-text\n');
   t.match(await ask(server.address, '/'), { status: 404 });
 });
 

@@ -1,10 +1,10 @@
 /** The metrics listener: `/metrics` for Prometheus. */
 import { type HttpRoute, type HttpServer, send, startHttpServer } from './http-server.ts';
 
-/** What of a prom-client Registry is needed. */
+/** Where the pages come from (`telemetry/metrics-pages.ts`). */
 export interface MetricsSource {
-  readonly contentType: string;
-  metrics(): Promise<string>;
+  /** @param accept the request's `Accept`; it chooses between the text format and OpenMetrics */
+  page(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
 export function startMetrics(
@@ -19,9 +19,10 @@ export function metricsRoute(source: MetricsSource): HttpRoute {
   return {
     method: 'GET',
     path: '/metrics',
-    handle: async (_request, response) => {
-      const body = await source.metrics();
-      send(response, 200, source.contentType, body);
+    handle: async (request, response) => {
+      const { contentType, body } = await source.page(request.headers.accept);
+      response.setHeader('Vary', 'Accept');
+      send(response, 200, contentType, body);
     },
   };
 }

@@ -3,7 +3,7 @@ import { OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { Call } from './call.ts';
 
 /** Statuses that count as errors of the listener; what a caller did wrong does not. */
-function isError(status: StatusCode): boolean {
+export function isError(status: StatusCode): boolean {
   switch (status) {
     case Status.UNAVAILABLE:
     case Status.INTERNAL:
@@ -28,7 +28,7 @@ export function countCall(call: Call, status: StatusCode): void {
 }
 
 function countDuration(call: Call, status: StatusCode): void {
-  const { context, info } = call;
+  const { attempt, context, info } = call;
   const calls = context.listener === 'inbound' ? context.stats.calls : call.cluster!.calls;
   const seconds = (context.clock() - call.startedAtMs) / 1000;
   if (status === Status.UNIMPLEMENTED) {
@@ -37,8 +37,10 @@ function countDuration(call: Call, status: StatusCode): void {
     return;
   }
   if (info.statsFrom !== calls || info.methodStats === undefined) {
-    info.methodStats = calls.of(call.head.path);
-    info.statsFrom = calls;
+    const answered = attempt !== undefined && (attempt.answered || attempt.kind === 'status');
+    info.methodStats = calls.of(call.head.path, answered);
+    // Not for good where it has no name of its own: an answer will give it one.
+    info.statsFrom = info.methodStats.method === OTHER_METHOD ? undefined : calls;
   }
   info.methodStats.record(status, seconds);
 }

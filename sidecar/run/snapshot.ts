@@ -20,8 +20,7 @@ export function clustersSnapshot(sidecar: Sidecar): unknown {
 export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
   for (const cluster of sidecar.outbound.clusters.clusters.values()) {
     for (const [method, breaker] of policiesOf(cluster).breakers.entries()) {
-      const { state, rejections } = breaker;
-      yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[state], rejections };
+      yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[breaker.state], breaker };
     }
   }
 }

@@ -1,12 +1,14 @@
 import type { Labels } from './sampled-metric.ts';
 
 /** One label set, with its numbers as of now. */
-export interface Series {
+export interface Series<Owner> {
   readonly labels: Labels;
   readonly totals: Float64Array;
+  /** Who counts for it now. */
+  readonly owners: readonly Owner[];
 }
 
-interface RememberedSeries<Owner> extends Series {
+interface RememberedSeries<Owner> extends Series<Owner> {
   owners: Owner[];
   ownersBefore: Owner[];
   /** What owners that are gone had counted. */
@@ -16,18 +18,23 @@ interface RememberedSeries<Owner> extends Series {
 /** Adds what an owner has counted for a label set to `totals`. */
 export type ReadOwner<Owner> = (owner: Owner, totals: Float64Array, labels: Labels) => void;
 
+/** Label sets that are gone and whose totals are kept; those that went first are forgotten first. */
+const MAX_GONE = 2_000;
+
 /**
  * Keeps counters from going down while the objects that count come and go.
  *
  * An endpoint that DNS drops and names again is a new object that counts from zero, and so is a cluster that a
- * reload takes out and another brings back. Its series goes on where it was, as long as no scrape found it absent;
- * then it is gone, and begins anew. Objects that share a label set are added up.
+ * reload takes out and another brings back. Its series is not shown while nobody counts for it, and goes on where
+ * it was when somebody does again. Objects that share a label set are added up.
  */
 export class CounterMemory<Owner extends object> {
   private readonly labelNames: readonly string[];
   private readonly width: number;
   private readonly readOwner: ReadOwner<Owner>;
-  private readonly series = new Map<string, RememberedSeries<Owner>>();
+  private readonly shown = new Map<string, RememberedSeries<Owner>>();
+  /** In the order in which they went. */
+  private readonly gone = new Map<string, RememberedSeries<Owner>>();
 
   /** @param width how many numbers a label set has */
   constructor(labelNames: readonly string[], width: number, readOwner: ReadOwner<Owner>) {
@@ -37,41 +44,57 @@ export class CounterMemory<Owner extends object> {
   }
 
   /** One scrape: `visit` names every owner there is now. */
-  collect(visit: (found: (owner: Owner, ...labelValues: string[]) => void) => void): readonly Series[] {
-    for (const series of this.series.values()) {
-      series.ownersBefore = series.owners;
-      series.owners = [];
+  collect(
+    visit: (found: (owner: Owner, ...labelValues: string[]) => void) => void,
+  ): readonly Series<Owner>[] {
+    for (const series of this.shown.values()) {
+      const { owners } = series;
+      series.owners = series.ownersBefore;
+      series.owners.length = 0;
+      series.ownersBefore = owners;
     }
     visit((owner, ...labelValues) => this.seriesOf(labelValues).owners.push(owner));
-    for (const [key, series] of this.series) {
-      if (series.owners.length === 0) this.series.delete(key);
-      else this.add(series);
+    for (const [key, series] of this.shown) {
+      this.add(series);
+      if (series.owners.length === 0) this.forget(key, series);
     }
-    return [...this.series.values()];
+    return [...this.shown.values()];
   }
 
   private seriesOf(labelValues: readonly string[]): RememberedSeries<Owner> {
-    const key = labelValues.join('\n');
-    let series = this.series.get(key);
-    if (series === undefined) {
-      const { labelNames, width } = this;
-      series = {
-        labels: Object.fromEntries(labelNames.map((name, i) => [name, labelValues[i]!])),
-        totals: new Float64Array(width),
-        owners: [],
-        ownersBefore: [],
-        past: new Float64Array(width),
-      };
-      this.series.set(key, series);
-    }
+    // One label is the common case of none to join.
+    const key = labelValues.length === 1 ? labelValues[0]! : labelValues.join('\n');
+    const shown = this.shown.get(key);
+    if (shown !== undefined) return shown;
+    const series = this.gone.get(key) ?? this.create(labelValues);
+    this.gone.delete(key);
+    this.shown.set(key, series);
     return series;
   }
 
-  private add(series: RememberedSeries<Owner>): void {
-    const { labels, owners, ownersBefore, past, totals } = series;
+  private create(labelValues: readonly string[]): RememberedSeries<Owner> {
+    const { labelNames, width } = this;
+    return {
+      labels: Object.fromEntries(labelNames.map((name, i) => [name, labelValues[i]!])),
+      totals: new Float64Array(width),
+      owners: [],
+      ownersBefore: [],
+      past: new Float64Array(width),
+    };
+  }
+
+  private add({ labels, owners, ownersBefore, past, totals }: RememberedSeries<Owner>): void {
     for (const owner of ownersBefore) if (!owners.includes(owner)) this.readOwner(owner, past, labels);
-    series.ownersBefore = [];
+    ownersBefore.length = 0;
     totals.set(past);
     for (const owner of owners) this.readOwner(owner, totals, labels);
+  }
+
+  private forget(key: string, series: RememberedSeries<Owner>): void {
+    this.shown.delete(key);
+    this.gone.set(key, series);
+    if (this.gone.size <= MAX_GONE) return;
+    const [oldest] = this.gone.keys();
+    this.gone.delete(oldest!);
   }
 }

@@ -7,8 +7,10 @@ import t from 'tap';
 import { parseExposition } from '../../test/support/exposition.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
 import { Status } from '../grpc/status.ts';
+import { acceptedFormat } from './accepted-format.ts';
 import { CallStats, ListenerStats } from './call-stats.ts';
-import { createRegistry, type MeasuredEndpoint, type MetricsSource } from './metrics.ts';
+import { createMetrics, type MeasuredEndpoint, type MetricsSource } from './metrics.ts';
+import { MetricsPages } from './metrics-pages.ts';
 import { TaskStats } from './task-stats.ts';
 
 const agentProto = loadSync('agent_service.proto', {
@@ -32,6 +34,7 @@ class FakeCluster {
   activeCalls = 0;
   readonly retries = new Map<string, number>();
   readonly calls = new CallStats();
+  readonly breaker = { rejections: 0 };
   endpoints: FakeEndpoint[] = [];
   readonly outliers = {
     ejections: new Map<string, number>(),
@@ -56,7 +59,9 @@ function source(clusters: FakeCluster[] = [], fields: Partial<MetricsSource> = {
   };
 }
 
-const scrape = async (from: MetricsSource) => parseExposition(await createRegistry(from).metrics());
+const pagesOf = (from: MetricsSource) => new MetricsPages(createMetrics(from));
+const read = async (pages: MetricsPages) => parseExposition((await pages.page(undefined)).body);
+const scrape = (from: MetricsSource) => read(pagesOf(from));
 
 t.test('numbers come out under the names and labels they were promised', async (t) => {
   const inbound = new ListenerStats('inbound');
@@ -77,9 +82,9 @@ t.test('numbers come out under the names and labels they were promised', async (
   writing.endpoints[1]!.attemptsByStatus[Status.UNAVAILABLE] = 7;
   let ready = false;
   const from = source([writing], { listeners: [inbound, outbound], ready: () => ready });
-  const registry = createRegistry(from);
-  t.equal(registry.contentType, 'text/plain; version=0.0.4; charset=utf-8');
-  const { value, all, types } = parseExposition(await registry.metrics());
+  const pages = pagesOf(from);
+  t.equal((await pages.page(undefined)).contentType, 'text/plain; version=0.0.4; charset=utf-8');
+  const { value, all, types } = await read(pages);
 
   const ok = { rpc_method: 'agent.AgentService/ProcessTask', rpc_status_code: 'OK' };
   const buckets = all('rpc_server_call_duration_seconds_bucket').filter(
@@ -127,7 +132,7 @@ t.test('numbers come out under the names and labels they were promised', async (
   t.equal(value('outrigger_build_info', { version: '1.2.3' }), 1);
   t.equal(value('outrigger_ready'), 0);
   ready = true;
-  t.equal(parseExposition(await registry.metrics()).value('outrigger_ready'), 1);
+  t.equal((await read(pages)).value('outrigger_ready'), 1);
 
   t.match(Object.fromEntries(types), {
     rpc_server_call_duration_seconds: 'histogram',
@@ -136,9 +141,6 @@ t.test('numbers come out under the names and labels they were promised', async (
     outrigger_active_calls: 'gauge',
     outrigger_tasks_total: 'counter',
   });
-  const json = await registry.getMetricsAsJSON();
-  const inJson = json.find(({ name }) => name === 'rpc_server_call_duration_seconds')!;
-  t.same(inJson.values[0], { metricName: `${inJson.name}_bucket`, labels: { le: 0.005, ...ok }, value: 2 });
 });
 
 t.test('the process tells of itself', async (t) => {
@@ -171,6 +173,120 @@ t.test('what a caller invents can neither break a line nor add them without end'
   t.equal(value(count, { rpc_method: '_OTHER', rpc_status_code: 'UNIMPLEMENTED' }), 2);
   t.equal(value(count, { rpc_method: '_OTHER', rpc_status_code: 'UNKNOWN' }), 4_801);
   t.ok(all(count).length <= 210, `${all(count).length} lines`);
+
+  const outbound = new ListenerStats('outbound');
+  for (let i = 0; i < 5_000; i++)
+    outbound.calls.of(`/random.Service/${i}`, false).record(Status.CANCELLED, 0.1);
+  t.equal(outbound.calls.methods.size, 51, 'paths that nobody answers leave room');
+  for (let i = 0; i < 100; i++) outbound.calls.of(`/real.Service/${i}`).record(Status.OK, 0.1);
+  t.equal(outbound.calls.of('/real.Service/99').byStatus[Status.OK]!.count, 1);
+
+  for (let code = 100; code < 1_000; code++) outbound.reject(`code ${code}`);
+  t.ok(outbound.rejected.size <= 65, 'error codes that a peer invents');
+  t.equal(
+    [...outbound.rejected.values()].reduce((sum, count) => sum + count),
+    900,
+  );
+});
+
+t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async (t) => {
+  const inbound = new ListenerStats('inbound');
+  const method = inbound.calls.of('/a.B/C');
+  const traceId = (digit: string) => digit.repeat(32);
+  method.record(Status.OK, 0.02);
+  method.record(Status.OK, 0.021, traceId('a'));
+  method.record(Status.OK, 0.022, traceId('b'));
+  method.record(Status.OK, 0.023);
+  method.record(Status.OK, 60, traceId('c'));
+  const pages = pagesOf(source([], { listeners: [inbound] }));
+  const page = await pages.page('application/openmetrics-text;version=1.0.0,text/plain;q=0.5');
+  t.equal(page.contentType, 'application/openmetrics-text; version=1.0.0; charset=utf-8');
+  const open = parseExposition(page.body);
+  t.ok(open.openMetrics);
+  const labels = { rpc_method: 'a.B/C', rpc_status_code: 'OK' };
+  const exemplars = open.exemplars.get('rpc_server_call_duration_seconds_bucket') ?? [];
+  t.match(
+    exemplars.map(({ labels, exemplar, value }) => [labels['le'], exemplar, value]),
+    [
+      ['0.025', { trace_id: traceId('b') }, 0.022],
+      ['+Inf', { trace_id: traceId('c') }, 60],
+    ],
+    'the last traced call of each bucket',
+  );
+  const now = Date.now() / 1000;
+  for (const { atSeconds } of exemplars) t.ok(Math.abs(now - atSeconds) < 60);
+  t.equal(open.value('rpc_server_call_duration_seconds_count', labels), 5);
+  const text = parseExposition((await pages.page(undefined)).body);
+  t.notOk(text.openMetrics);
+  t.equal(text.exemplars.size, 0, 'the text format has none');
+  t.same([...open.types.keys()].sort(), [...text.types.keys()].sort(), 'the same metrics in both');
+});
+
+t.test('only who names OpenMetrics and does not prefer text gets it', async (t) => {
+  const prometheus =
+    'application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1';
+  for (const accept of [
+    prometheus,
+    'Application/OpenMetrics-Text',
+    'text/plain, application/openmetrics-text',
+  ])
+    t.equal(acceptedFormat(accept), 'openmetrics', accept);
+  for (const accept of [
+    undefined,
+    '',
+    '*/*',
+    'text/html,application/xhtml+xml,*/*;q=0.8',
+    'application/openmetrics-text;q=0',
+    'application/openmetrics-text;q=0.2,text/plain;q=0.5',
+    'application/openmetrics-text;version=9.9.9',
+    'application/openmetrics-text;q=x',
+    `${'text/html,'.repeat(5_000)}application/openmetrics-text`,
+    ';;,,;q=,=',
+  ])
+    t.equal(acceptedFormat(accept), 'text', accept?.slice(0, 60));
+});
+
+t.test('a long page is written in turns, one at a time, and never with old numbers', async (t) => {
+  const cluster = new FakeCluster('writing', ...Array.from({ length: 3_000 }, (_, i) => `10.0.0.${i}:1`));
+  for (const { attemptsByStatus } of cluster.endpoints) attemptsByStatus[0] = 1;
+  let reads = 0;
+  const pages = pagesOf(
+    source([cluster], {
+      ready: () => {
+        reads++;
+        return true;
+      },
+    }),
+  );
+  let turns = 0;
+  let done = false;
+  const count = () => {
+    turns++;
+    if (!done) setImmediate(count);
+  };
+  setImmediate(count);
+  const first = pages.page(undefined);
+  await new Promise((resolve) => setImmediate(resolve));
+  const crowd = Array.from({ length: 100 }, () => pages.page(undefined));
+  cluster.endpoints[0]!.attemptsByStatus[0] = 7;
+  const { value } = parseExposition((await Promise.all(crowd))[99]!.body);
+  done = true;
+  await first;
+  t.ok(turns >= 6, `${turns} turns of the event loop`);
+  t.equal(reads, 2, 'a hundred that come together get one page');
+  t.equal(value('outrigger_attempts_total', { cluster: 'writing', endpoint: '10.0.0.0:1', code: 'OK' }), 7);
+});
+
+t.test('a page that fails is not the last one', async (t) => {
+  let broken = true;
+  const ready = () => {
+    if (broken) throw new Error('a defect');
+    return true;
+  };
+  const pages = pagesOf(source([], { ready }));
+  await t.rejects(pages.page(undefined), { message: 'a defect' });
+  broken = false;
+  t.equal((await read(pages)).value('outrigger_ready'), 1);
 });
 
 t.test('two clusters of one name are added up', async (t) => {
@@ -190,11 +306,11 @@ t.test('two clusters of one name are added up', async (t) => {
   t.equal(value('rpc_client_call_duration_seconds_count', labels), 2);
 });
 
-t.test('a removed endpoint disappears; one that comes back between scrapes goes on', async (t) => {
+t.test('a removed endpoint disappears; one that comes back goes on where it was', async (t) => {
   const cluster = new FakeCluster('writing', 'a:1', 'b:1');
-  const registry = createRegistry(source([cluster]));
+  const pages = pagesOf(source([cluster]));
   const attemptsOf = async (endpoint: string) =>
-    parseExposition(await registry.metrics()).value('outrigger_attempts_total', {
+    (await read(pages)).value('outrigger_attempts_total', {
       cluster: 'writing',
       endpoint,
       code: 'OK',
@@ -216,53 +332,61 @@ t.test('a removed endpoint disappears; one that comes back between scrapes goes 
   t.equal(await attemptsOf('b:1'), 28);
   cluster.endpoints = [new FakeEndpoint('a:1'), again];
   cluster.endpoints[0]!.attemptsByStatus[0] = 2;
-  t.equal(await attemptsOf('a:1'), 2, 'a series that was absent begins anew');
+  t.equal(await attemptsOf('a:1'), 12, 'a counter that was absent has not gone back');
 });
 
-t.test('whatever happens between scrapes, a counter that is still there has not gone down', async (t) => {
-  const clusterName = fc.constantFrom('one', 'two');
-  const address = fc.constantFrom('a:1', 'b:1', 'c:1');
-  const step = fc.oneof(
-    { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), clusterName, address }) },
-    fc.record({ do: fc.constant('replaceEndpoint' as const), clusterName, address }),
-    fc.record({ do: fc.constant('removeEndpoint' as const), clusterName, address }),
-    fc.record({ do: fc.constant('replaceCluster' as const), clusterName, address }),
-    fc.record({ do: fc.constant('removeCluster' as const), clusterName, address }),
-    { weight: 2, arbitrary: fc.record({ do: fc.constant('scrape' as const), clusterName, address }) },
-  );
-  const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
-    const clusters: FakeCluster[] = [];
-    const registry = createRegistry(source(clusters));
-    let before: ReadonlyMap<string, number> = new Map();
-    for (const { do: what, clusterName, address } of steps) {
-      let cluster = clusters.find(({ name }) => name === clusterName);
-      if (what === 'removeCluster' || what === 'replaceCluster') {
-        if (cluster !== undefined) clusters.splice(clusters.indexOf(cluster), 1);
-        if (what === 'replaceCluster') clusters.push(new FakeCluster(clusterName, address));
-      } else if (what === 'removeEndpoint' || what === 'replaceEndpoint') {
-        if (cluster === undefined) continue;
-        cluster.endpoints = cluster.endpoints.filter((endpoint) => endpoint.address !== address);
-        if (what === 'replaceEndpoint') cluster.endpoints.push(new FakeEndpoint(address));
-      } else if (what === 'call') {
-        if (cluster === undefined) clusters.push((cluster = new FakeCluster(clusterName)));
-        let endpoint = cluster.endpoints.find((endpoint) => endpoint.address === address);
-        if (endpoint === undefined) cluster.endpoints.push((endpoint = new FakeEndpoint(address)));
-        endpoint.attemptsByStatus[Status.OK]!++;
-        cluster.calls.of('/a.B/C').record(Status.OK, 0.25);
-        cluster.retries.set('retried', (cluster.retries.get('retried') ?? 0) + 1);
-      } else {
-        const { samples, types } = parseExposition(await registry.metrics());
-        for (const [series, value] of samples) {
-          const name = series.slice(0, series.indexOf('{'));
-          const counts = types.get(name) === 'counter' || name.startsWith('rpc_');
-          if (counts) assert.ok(value >= (before.get(series) ?? 0), `${series} went down to ${value}`);
+t.test(
+  'whatever happens between scrapes, no counter goes down, also when it was absent meanwhile',
+  async (t) => {
+    const clusterName = fc.constantFrom('one', 'two');
+    const address = fc.constantFrom('a:1', 'b:1', 'c:1');
+    const step = fc.oneof(
+      { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), clusterName, address }) },
+      fc.record({ do: fc.constant('replaceEndpoint' as const), clusterName, address }),
+      fc.record({ do: fc.constant('removeEndpoint' as const), clusterName, address }),
+      fc.record({ do: fc.constant('replaceCluster' as const), clusterName, address }),
+      fc.record({ do: fc.constant('removeCluster' as const), clusterName, address }),
+      { weight: 2, arbitrary: fc.record({ do: fc.constant('scrape' as const), clusterName, address }) },
+    );
+    const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      const clusters: FakeCluster[] = [];
+      const circuits = () =>
+        clusters.map(({ name, breaker }) => ({ cluster: name, method: '/a.B/C', state: 0, breaker }));
+      const pages = pagesOf(source(clusters, { circuits }));
+      const highest = new Map<string, number>();
+      for (const { do: what, clusterName, address } of steps) {
+        let cluster = clusters.find(({ name }) => name === clusterName);
+        if (what === 'removeCluster' || what === 'replaceCluster') {
+          if (cluster !== undefined) clusters.splice(clusters.indexOf(cluster), 1);
+          if (what === 'replaceCluster') clusters.push(new FakeCluster(clusterName, address));
+        } else if (what === 'removeEndpoint' || what === 'replaceEndpoint') {
+          if (cluster === undefined) continue;
+          cluster.endpoints = cluster.endpoints.filter((endpoint) => endpoint.address !== address);
+          if (what === 'replaceEndpoint') cluster.endpoints.push(new FakeEndpoint(address));
+        } else if (what === 'call') {
+          if (cluster === undefined) clusters.push((cluster = new FakeCluster(clusterName)));
+          let endpoint = cluster.endpoints.find((endpoint) => endpoint.address === address);
+          if (endpoint === undefined) cluster.endpoints.push((endpoint = new FakeEndpoint(address)));
+          endpoint.attemptsByStatus[Status.OK]!++;
+          cluster.calls.of('/a.B/C').record(Status.OK, 0.25);
+          cluster.breaker.rejections++;
+          for (const counts of [cluster.retries, cluster.outliers.ejections])
+            counts.set('latency', (counts.get('latency') ?? 0) + 1);
+        } else {
+          const { samples, types } = await read(pages);
+          for (const [series, value] of samples) {
+            const name = series.slice(0, series.indexOf('{'));
+            const counts = types.get(name) === 'counter' || name.startsWith('rpc_');
+            if (!counts) continue;
+            assert.ok(value >= (highest.get(series) ?? 0), `${series} went down to ${value}`);
+            highest.set(series, value);
+          }
         }
-        before = samples;
       }
-    }
-  });
-  await t.resolves(fc.assert(property, { numRuns: 150 }));
-});
+    });
+    await t.resolves(fc.assert(property, { numRuns: 150 }));
+  },
+);
 
 t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   const tasks = new TaskStats();
@@ -292,14 +416,18 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   for (const [status, count] of Object.entries(expected))
     t.equal(value('outrigger_tasks_total', { agent: 'research', status }), count, status);
   t.equal(value('outrigger_tasks_total', { agent: 'code', status: 'SUCCESS' }), 1);
-  t.equal(value('outrigger_tokens_total', { agent: 'research', use: 'useful' }), 124);
-  t.equal(value('outrigger_tokens_total', { agent: 'research', use: 'wasted' }), 50);
+  t.equal(value('outrigger_tokens_total', { agent: 'research', use: 'useful' }), 121);
+  t.equal(
+    value('outrigger_tokens_total', { agent: 'research', use: 'wasted' }),
+    53,
+    'nobody got it, or it failed',
+  );
   t.equal(value('outrigger_tokens_total', { agent: 'code', use: 'useful' }), 0);
 
   for (let i = 0; i < 500; i++) run(`agent-${i}`, Status.UNAVAILABLE);
   const later = await scrape(source([], { tasks }));
-  t.ok(all('outrigger_tasks_total').length <= 10);
-  t.ok(later.all('outrigger_tasks_total').length <= 110);
+  t.equal(all('outrigger_tasks_total').length, 2 * 6, 'each outcome from the first task on');
+  t.equal(later.all('outrigger_tasks_total').length, 101 * 6);
   t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 402);
 });
 
@@ -311,8 +439,8 @@ t.test('circuits and ejections are shown by cluster, method and reason', async (
     { ejected: false, reason: 'latency' },
   );
   const circuits = [
-    { cluster: 'writing', method: '/a.B/C', state: 2, rejections: 7 },
-    { cluster: 'writing', method: '', state: 0, rejections: 0 },
+    { cluster: 'writing', method: '/a.B/C', state: 2, breaker: { rejections: 7 } },
+    { cluster: 'writing', method: '', state: 0, breaker: { rejections: 0 } },
   ];
   const { value } = await scrape(source([cluster], { circuits: () => circuits }));
   t.equal(value('outrigger_circuit_state', { cluster: 'writing', method: 'a.B/C' }), 2);

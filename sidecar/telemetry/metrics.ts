@@ -1,11 +1,9 @@
 /** What `/metrics` shows, read from plain numbers at the moment of the scrape. */
-import type { Registry } from 'prom-client';
-import PromRegistry from 'prom-client/lib/registry.js';
 import { statusName } from '../grpc/status.ts';
 import type { CallStats, ListenerStats } from './call-stats.ts';
 import { CounterMemory } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
-import { registerProcessMetrics } from './process-metrics.ts';
+import { processMetrics } from './process-metrics.ts';
 import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
 import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
 import { type AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
@@ -36,14 +34,11 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly tasks: TaskStats;
 }
 
-/**
- * A registry of prom-client's: `await registry.metrics()` is the text, to be sent as `registry.contentType`. It
- * holds no numbers of its own and may be made at the first scrape.
- */
-export function createRegistry(source: MetricsSource): Registry {
-  const registry = new PromRegistry();
+/** Everything there is to scrape. The metrics hold no numbers of their own and may be made at the first scrape. */
+export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
+  const metrics: SampledMetric[] = [];
   const add: AddMetric = (type, name, help, read) =>
-    registry.registerMetric(new SampledMetric(type, name, help, read).asMetric());
+    void metrics.push(new SampledMetric(type, name, help, read));
   const versionLabels = { version: source.version };
   add('gauge', 'outrigger_build_info', 'The version that runs; always 1.', () => [
     { labels: versionLabels, value: 1 },
@@ -56,8 +51,7 @@ export function createRegistry(source: MetricsSource): Registry {
   addAttempts(add, source);
   addResilience(add, source);
   addTasks(add, source.tasks);
-  registerProcessMetrics(registry);
-  return registry;
+  return [...metrics, ...processMetrics()];
 }
 
 type AddMetric = (
@@ -146,6 +140,9 @@ function byCluster(
   return Array.from(values, ([cluster, value]) => ({ labels: { cluster }, value }));
 }
 
+/** Shown from the beginning: the first one of each is then seen as an increase. */
+const RETRY_OUTCOMES = ['retried', 'success', 'budget_exhausted', 'not_safe', 'deadline'];
+
 function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   const attempts = new CounterMemory<Float64Array>(['cluster', 'endpoint'], 17, addNumbers);
   add('counter', 'outrigger_attempts_total', 'Attempts that ended, by endpoint and gRPC status.', () => {
@@ -160,7 +157,8 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
     totals(
       retries.collect((found) => {
         for (const { name, retries } of clusters())
-          for (const outcome of retries.keys()) found(retries, name, outcome);
+          for (const outcome of new Set([...RETRY_OUTCOMES, ...retries.keys()]))
+            found(retries, name, outcome);
       }),
     ),
   );
@@ -169,7 +167,7 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
 function addTasks(add: AddMetric, { agents }: TaskStats): void {
   add('counter', 'outrigger_tasks_total', 'Tasks that ended, by the status in their answer.', () =>
     Array.from(agents.values(), ({ agent, byOutcome }) =>
-      nonZero([{ labels: { agent }, totals: byOutcome }], 'status', (i) => TASK_OUTCOMES[i]!),
+      TASK_OUTCOMES.map((status, i) => ({ labels: { agent, status }, value: byOutcome[i]! })),
     ).flat(),
   );
   const uses: Record<string, (tasks: AgentTasks) => number> = {

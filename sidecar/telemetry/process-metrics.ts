@@ -8,7 +8,6 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
-import type { Registry } from 'prom-client';
 import { SampledMetric } from './sampled-metric.ts';
 
 type ProcessMetric = readonly [
@@ -61,14 +60,14 @@ const PROCESS_METRICS: readonly ProcessMetric[] = [
   ],
 ];
 
-export function registerProcessMetrics(registry: Registry): void {
-  for (const [type, name, help, value] of PROCESS_METRICS) {
-    const read = () => {
-      const now = value();
-      return now === undefined ? [] : [{ labels: {}, value: now }];
-    };
-    registry.registerMetric(new SampledMetric(type, name, help, read).asMetric());
-  }
+export function processMetrics(): SampledMetric[] {
+  return PROCESS_METRICS.map(
+    ([type, name, help, value]) =>
+      new SampledMetric(type, name, help, () => {
+        const now = value();
+        return now === undefined ? [] : [{ labels: {}, value: now }];
+      }),
+  );
 }
 
 function cpuSeconds(kind: 'user' | 'system'): number {

@@ -1,4 +1,5 @@
-import type { Sample, SampledMetric } from './sampled-metric.ts';
+import { CounterMemory } from './counter-memory.ts';
+import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
 /** A circuit, as it is now. */
 export interface MeasuredCircuit {
@@ -7,8 +8,10 @@ export interface MeasuredCircuit {
   readonly method: string;
   /** 0 closed, 1 half-open, 2 open. */
   readonly state: number;
-  /** Calls it has turned away, ever. */
-  readonly rejections: number;
+  readonly breaker: {
+    /** Calls it has turned away, ever. */
+    readonly rejections: number;
+  };
 }
 
 /** A cluster's outlier detection, as it is now. */
@@ -32,34 +35,72 @@ type AddMetric = (type: SampledMetric['type'], name: string, help: string, read:
 
 const OTHER_METHODS = '_OTHER';
 
+/** Ejections for these are shown from the beginning: the first one is then seen as an increase. */
+const EJECTION_REASONS = [
+  'consecutive_failures',
+  'failure_percentage',
+  'success_rate',
+  'latency',
+  'health_check',
+];
+
 /** What the breakers and the outlier detectors say of themselves. */
 export function addResilience(add: AddMetric, { circuits, clusters }: ResilienceSource): void {
   add('gauge', 'outrigger_circuit_state', 'Circuits: 0 closed, 1 half-open, 2 open.', () =>
-    Array.from(circuits(), (circuit) => ({ labels: labelsOf(circuit), value: circuit.state })),
+    Array.from(circuits(), ({ cluster, method, state }) => ({
+      labels: { cluster, method: methodName(method) },
+      value: state,
+    })),
   );
-  add('counter', 'outrigger_circuit_rejections_total', 'Calls that a circuit turned away.', () =>
-    Array.from(circuits(), (circuit) => ({ labels: labelsOf(circuit), value: circuit.rejections })),
+  const rejections = new CounterMemory<MeasuredCircuit['breaker']>(
+    ['cluster', 'method'],
+    1,
+    (breaker, totals) => (totals[0]! += breaker.rejections),
+  );
+  add('counter', 'outrigger_circuit_rejections_total', 'Calls that a circuit turned away.', () => {
+    const series = rejections.collect((found) => {
+      for (const { cluster, method, breaker } of circuits()) found(breaker, cluster, methodName(method));
+    });
+    return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
+  });
+  const ejections = new CounterMemory<ReadonlyMap<string, number>>(
+    ['cluster', 'reason'],
+    1,
+    (counts, totals, labels) => (totals[0]! += countOf(counts, labels)),
   );
   add('counter', 'outrigger_ejections_total', 'Endpoints taken out of service, by reason.', () => {
-    const samples: Sample[] = [];
-    for (const { name, outliers } of clusters())
-      for (const [reason, value] of outliers.ejections)
-        samples.push({ labels: { cluster: name, reason }, value });
-    return samples;
+    const series = ejections.collect((found) => {
+      for (const { name, outliers } of clusters())
+        for (const reason of reasonsOf(outliers)) found(outliers.ejections, name, reason);
+    });
+    return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
   });
   add('gauge', 'outrigger_endpoints_ejected', 'Endpoints that are out of service now, by reason.', () => {
-    const samples: Sample[] = [];
+    const samples = new Map<string, { labels: Labels; value: number }>();
+    const of = (cluster: string, reason: string) => {
+      const key = `${cluster}\n${reason}`;
+      let sample = samples.get(key);
+      if (sample === undefined) samples.set(key, (sample = { labels: { cluster, reason }, value: 0 }));
+      return sample;
+    };
     for (const { name, outliers } of clusters()) {
-      // A reason that was seen stays as 0, so that an alert on it can end.
-      const counts = new Map<string, number>(Array.from(outliers.ejections.keys(), (reason) => [reason, 0]));
+      // A reason stays as 0, so that an alert on it can end.
+      for (const reason of reasonsOf(outliers)) of(name, reason);
       for (const { ejected, reason } of outliers.detector.endpoints)
-        if (ejected && reason !== undefined) counts.set(reason, (counts.get(reason) ?? 0) + 1);
-      for (const [reason, value] of counts) samples.push({ labels: { cluster: name, reason }, value });
+        if (ejected && reason !== undefined) of(name, reason).value++;
     }
-    return samples;
+    return [...samples.values()];
   });
 }
 
-function labelsOf({ cluster, method }: MeasuredCircuit) {
-  return { cluster, method: method === '' ? OTHER_METHODS : method.replace(/^\//, '') };
+function reasonsOf({ ejections }: MeasuredOutliers['outliers']): Iterable<string> {
+  return new Set([...EJECTION_REASONS, ...ejections.keys()]);
+}
+
+function countOf(counts: ReadonlyMap<string, number>, labels: Labels): number {
+  return counts.get(String(labels['reason'])) ?? 0;
+}
+
+function methodName(path: string): string {
+  return path === '' ? OTHER_METHODS : path.replace(/^\//, '');
 }

@@ -1,5 +1,3 @@
-import type { Metric } from 'prom-client';
-
 export type Labels = Readonly<Record<string, string | number>>;
 
 /** One line of the exposition. */
@@ -10,20 +8,21 @@ export interface Sample {
   /** Labels that many lines share: the same object each time, so that they are formatted once. */
   readonly sharedLabels?: Labels;
   readonly value: number;
+  /** A call behind a bucket, which OpenMetrics shows. `timestamp` in seconds since 1970. */
+  readonly exemplar?:
+    | { readonly labelSet: Labels; readonly value: number; readonly timestamp: number }
+    | undefined;
 }
 
 /**
  * A metric whose numbers belong to someone else and are read when someone scrapes. prom-client's own classes want
  * to be told of every change, and keep a string key a label set to find it by: too much for the path of a call.
- *
- * It has what prom-client's `Registry` asks of a metric: `getForPromString` for the text format, `get` for JSON.
  */
 export class SampledMetric {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
-  readonly aggregator = 'sum';
-  private readonly read: () => readonly Sample[];
+  private readonly source: (name: string) => readonly Sample[];
 
   constructor(
     type: SampledMetric['type'],
@@ -34,28 +33,10 @@ export class SampledMetric {
     this.type = type;
     this.name = name;
     this.help = help;
-    this.read = () => read(name);
+    this.source = read;
   }
 
-  getForPromString() {
-    const { name, help, type, aggregator } = this;
-    return { name, help, type, aggregator, values: this.read() };
-  }
-
-  get() {
-    const values = this.read().map(({ sharedLabels, ...sample }) => ({
-      ...sample,
-      labels: { ...sample.labels, ...sharedLabels },
-    }));
-    return { ...this.getForPromString(), values };
-  }
-
-  reset(): void {
-    // The numbers are not ours to reset.
-  }
-
-  /** prom-client's type names its own four classes only; its registry takes any object of this shape. */
-  asMetric(): Metric {
-    return this as unknown as Metric;
+  read(): readonly Sample[] {
+    return this.source(this.name);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
-import { TASK_STATUS_NAMES } from '../task/task-message.ts';
+import { TASK_STATUS_NAMES, TaskStatus } from '../task/task-message.ts';
 
 /** Agents beyond this are counted together. */
 const MAX_AGENTS = 100;
@@ -24,9 +24,9 @@ export class AgentTasks {
   readonly agent: string;
   /** How many ended so, at the index of the outcome in {@link TASK_OUTCOMES}. */
   readonly byOutcome = new Float64Array(TASK_OUTCOMES.length);
-  /** Tokens behind answers that the caller got, whatever they say. */
+  /** Tokens behind answers that the caller got and can use. */
   usefulTokens = 0;
-  /** Tokens behind answers that nobody got: the caller had gone, or its time was over. */
+  /** Tokens behind answers that nobody got (the caller had gone, or its time was over), or that say FAILED or TIMEOUT. */
   wastedTokens = 0;
 
   constructor(agent: string) {
@@ -38,6 +38,8 @@ export class AgentTasks {
 export interface TaskObserver {
   /** The next bytes of the response's DATA frames. */
   onResponseData(buffer: Buffer, start: number, end: number): void;
+  /** `TaskResponse.status` as far as it could be read; -1 when not. */
+  readonly taskStatus: number;
   /** The call is over with this status, whoever gave it. Called once. */
   onEnd(status: StatusCode): void;
 }
@@ -76,6 +78,10 @@ class ObservedTask implements TaskObserver {
     this.scanner.feed(buffer, start, end);
   }
 
+  get taskStatus(): number {
+    return this.scanner.seen ? this.scanner.status : -1;
+  }
+
   onEnd(status: StatusCode): void {
     const { tasks, scanner } = this;
     const tokens = scanner.seen ? Math.max(0, scanner.tokensUsed) : 0;
@@ -86,6 +92,8 @@ class ObservedTask implements TaskObserver {
     }
     const known = scanner.seen && scanner.status >= 0 && scanner.status < TASK_STATUS_NAMES.length;
     tasks.byOutcome[known ? scanner.status : UNKNOWN]!++;
-    tasks.usefulTokens += tokens;
+    if (known && (scanner.status === TaskStatus.FAILED || scanner.status === TaskStatus.TIMEOUT))
+      tasks.wastedTokens += tokens;
+    else tasks.usefulTokens += tokens;
   }
 }

@@ -1,6 +1,11 @@
-// A strict reader of Prometheus' text format 0.0.4: whatever Prometheus would refuse or misread is an error.
+// A strict reader of Prometheus' text format 0.0.4 and of OpenMetrics 1.0: whatever Prometheus would refuse or misread
+// is an error. Counters of OpenMetrics are given by their names of the text format, with `_total`.
 
 export interface Exposition {
+  /** It is OpenMetrics: it ends with `# EOF`. */
+  readonly openMetrics: boolean;
+  /** By the name on the line. */
+  readonly exemplars: ReadonlyMap<string, readonly ExemplarLine[]>;
   /** By metric name: counter, gauge, histogram. */
   readonly types: ReadonlyMap<string, string>;
   /** By series, written as name{a="1",b="2"} with the labels in alphabetical order. */
@@ -11,6 +16,15 @@ export interface Exposition {
   all(name: string): { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
+export interface ExemplarLine {
+  /** Of the line it stands on. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Its own. */
+  readonly exemplar: Readonly<Record<string, string>>;
+  readonly value: number;
+  readonly atSeconds: number;
+}
+
 interface Line {
   readonly name: string;
   readonly labels: Record<string, string>;
@@ -19,12 +33,17 @@ interface Line {
 
 const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 const SAMPLE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$/;
+const EXEMPLAR = /^(.+) # \{(.*)\} (\S+) (\d+(?:\.\d+)?)$/;
+const MAX_EXEMPLAR_CHARS = 128;
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\\\|\\"|\\n)*)"(,|$)/y;
 const HISTOGRAM_PARTS = ['_bucket', '_sum', '_count'];
 
 /** Throws an Error that names the line. */
-export function parseExposition(text: string): Exposition {
-  if (!text.endsWith('\n')) throw new Error('the last line does not end');
+export function parseExposition(page: string): Exposition {
+  if (!page.endsWith('\n')) throw new Error('the last line does not end');
+  const openMetrics = page.endsWith('\n# EOF\n');
+  const text = openMetrics ? page.slice(0, -'# EOF\n'.length) : page;
+  const exemplars = new Map<string, ExemplarLine[]>();
   const types = new Map<string, string>();
   const samples = new Map<string, number>();
   const lines: Line[] = [];
@@ -37,21 +56,36 @@ export function parseExposition(text: string): Exposition {
     if (line === '') return;
     const comment = /^# (HELP|TYPE) (\S+) (.+)$/.exec(line);
     if (comment !== null) {
-      const [, kind, name, rest] = comment as unknown as [string, string, string, string];
-      if (!NAME.test(name)) fail('not a metric name');
+      const [, kind, base, rest] = comment as unknown as [string, string, string, string];
+      if (!NAME.test(base)) fail('not a metric name');
+      if (openMetrics && base.endsWith('_total')) fail('a family of OpenMetrics has no _total');
+      const name = openMetrics && text.includes(`\n# TYPE ${base} counter\n`) ? `${base}_total` : base;
       if (name !== family && families.has(name)) fail('the lines of a metric must be together');
       family = name;
       families.add(name);
       if (kind === 'TYPE') types.set(name, rest);
       return;
     }
-    const sample = SAMPLE.exec(line) ?? fail('no sample');
+    const withExemplar = openMetrics ? EXEMPLAR.exec(line) : null;
+    const sample = SAMPLE.exec(withExemplar?.[1] ?? line) ?? fail('no sample');
     const [, name, labelText, number] = sample as unknown as [string, string, string | undefined, string];
     const parts = types.get(family) === 'histogram' ? HISTOGRAM_PARTS.map((part) => family + part) : [family];
     if (!parts.includes(name)) fail(`not a line of ${family}`);
     const labels = parseLabels(labelText ?? '') ?? fail('labels can not be read');
     const value = number === '+Inf' ? Number.POSITIVE_INFINITY : Number(number);
     if (Number.isNaN(value)) fail('not a number');
+    const le = labels['le'];
+    if (openMetrics && le !== undefined && le !== '+Inf' && !le.includes('.')) fail('not a canonical bound');
+    if (withExemplar !== null) {
+      if (!name.endsWith('_bucket')) fail('an exemplar where none can be');
+      const exemplar = parseLabels(withExemplar[2]!) ?? fail('an exemplar that can not be read');
+      if (Object.entries(exemplar).flat().join('').length > MAX_EXEMPLAR_CHARS) fail('a long exemplar');
+      const exemplarValue = Number(withExemplar[3]);
+      if (!(exemplarValue <= (le === '+Inf' ? Number.POSITIVE_INFINITY : Number(le))))
+        fail('not of this bucket');
+      const found = { labels, exemplar, value: exemplarValue, atSeconds: Number(withExemplar[4]) };
+      exemplars.set(name, [...(exemplars.get(name) ?? []), found]);
+    }
     const series = seriesName(name, labels);
     if (samples.has(series)) fail('the series comes twice');
     samples.set(series, value);
@@ -59,6 +93,8 @@ export function parseExposition(text: string): Exposition {
   });
   for (const [name, type] of types) if (type === 'histogram') checkHistogram(name, lines);
   return {
+    openMetrics,
+    exemplars,
     types,
     samples,
     value: (name, labels = {}) => samples.get(seriesName(name, labels)),
