@@ -1,0 +1,116 @@
+import { DEFAULT_SAMPLER, type Sampler, samplerFromEnvironment } from './sampler.ts';
+import { DEFAULT_QUEUE, type SpanQueueSettings } from './span-queue.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export type OtlpProtocol = 'http/protobuf' | 'http/json' | 'grpc';
+
+export interface TracingSettings {
+  readonly protocol: OtlpProtocol;
+  readonly sampler: Sampler;
+  readonly queue: SpanQueueSettings;
+  /** Whether trace context is read from calls and written to them (`OTEL_PROPAGATORS`). */
+  readonly propagates: boolean;
+}
+
+/**
+ * What the standard variables ask of traces (OpenTelemetry specification, "General SDK Configuration" and "OTLP
+ * Exporter Configuration"). Undefined when tracing is off: no endpoint is given, or it is turned off by
+ * OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER. Endpoint, headers, certificates, compression and time-out are read by
+ * the exporter itself.
+ *
+ * @param warn told of every value that can't be used; tracing goes on with the default
+ */
+export function tracingSettings(
+  env: Environment,
+  warn: (message: string) => void,
+): TracingSettings | undefined {
+  const read = (name: string): string | undefined => {
+    const value = env[name]?.trim();
+    return value === '' ? undefined : value;
+  };
+  if (read('OTEL_SDK_DISABLED')?.toLowerCase() === 'true') return undefined;
+  const endpoint = read('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT') ?? read('OTEL_EXPORTER_OTLP_ENDPOINT');
+  if (endpoint === undefined) return undefined;
+  const exporters = read('OTEL_TRACES_EXPORTER') ?? 'otlp';
+  if (exporters === 'none') return undefined;
+  if (!exporters.split(',').includes('otlp')) {
+    warn(`OTEL_TRACES_EXPORTER=${exporters} is not known here: there are otlp and none; traces are off`);
+    return undefined;
+  }
+  const protocol = protocolOf(
+    read('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') ?? read('OTEL_EXPORTER_OTLP_PROTOCOL'),
+    warn,
+  );
+  if (!isEndpoint(endpoint, protocol)) {
+    warn('the OTLP endpoint is not a URL, such as http://127.0.0.1:4318; traces are off');
+    return undefined;
+  }
+  const sampler = samplerFromEnvironment(read('OTEL_TRACES_SAMPLER'), read('OTEL_TRACES_SAMPLER_ARG'), warn);
+  return {
+    protocol,
+    sampler,
+    queue: queueSettings(read, warn),
+    propagates: propagates(read('OTEL_PROPAGATORS'), warn),
+  };
+}
+
+function protocolOf(name: string | undefined, warn: (message: string) => void): OtlpProtocol {
+  switch (name) {
+    case undefined:
+      return 'http/protobuf';
+    case 'http/protobuf':
+    case 'http/json':
+    case 'grpc':
+      return name;
+    default:
+      warn(`OTEL_EXPORTER_OTLP_PROTOCOL=${name} is not known here; http/protobuf is used`);
+      return 'http/protobuf';
+  }
+}
+
+/** gRPC endpoints may leave the scheme out. */
+function isEndpoint(text: string, protocol: OtlpProtocol): boolean {
+  if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return true;
+  return protocol === 'grpc' && URL.canParse(`http://${text}`);
+}
+
+function queueSettings(
+  read: (name: string) => string | undefined,
+  warn: (message: string) => void,
+): SpanQueueSettings {
+  const number = (name: string, otherwise: number, least: number): number => {
+    const text = read(name);
+    if (text === undefined) return otherwise;
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= 0x7fffffff) return value;
+    warn(`${name}=${text} is not a whole number from ${least}; ${otherwise} is used`);
+    return otherwise;
+  };
+  const maxQueueSize = number('OTEL_BSP_MAX_QUEUE_SIZE', DEFAULT_QUEUE.maxQueueSize, 1);
+  const maxBatchSize = number('OTEL_BSP_MAX_EXPORT_BATCH_SIZE', DEFAULT_QUEUE.maxBatchSize, 1);
+  return {
+    maxQueueSize,
+    maxBatchSize: Math.min(maxBatchSize, maxQueueSize),
+    scheduleDelayMs: number('OTEL_BSP_SCHEDULE_DELAY', DEFAULT_QUEUE.scheduleDelayMs, 0),
+    exportTimeoutMs: number('OTEL_BSP_EXPORT_TIMEOUT', DEFAULT_QUEUE.exportTimeoutMs, 1),
+  };
+}
+
+/** Baggage goes through in any case, as every header that is not the sidecar's does. */
+function propagates(names: string | undefined, warn: (message: string) => void): boolean {
+  if (names === undefined) return true;
+  const list = names.split(',').map((name) => name.trim());
+  const unknown = list.filter((name) => !['tracecontext', 'baggage', 'none', ''].includes(name));
+  if (unknown.length > 0)
+    warn(`OTEL_PROPAGATORS: ${unknown.join(', ')} is not known here; there are tracecontext and baggage`);
+  return list.includes('tracecontext') && !list.includes('none');
+}
+
+/** For tests, and for who wants tracing without an environment. */
+export const DEFAULT_TRACING: TracingSettings = {
+  protocol: 'http/protobuf',
+  sampler: DEFAULT_SAMPLER,
+  queue: DEFAULT_QUEUE,
+  propagates: true,
+};
