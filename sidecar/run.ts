@@ -6,7 +6,9 @@ import { startHealth } from './listeners/health.ts';
 import type { HttpServer } from './listeners/http-server.ts';
 import { ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
+import { CallObservers } from './run/call-observers.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
+import { Live } from './run/live.ts';
 import { LoggingObserver } from './run/observer.ts';
 import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
@@ -14,6 +16,7 @@ import { outriggerVersion } from './run/version.ts';
 import { Sidecar } from './sidecar.ts';
 import { AccessLog } from './telemetry/access-log.ts';
 import { EventLog } from './telemetry/events.ts';
+import { FailedCalls } from './telemetry/failed-calls.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 
 const EXIT_OK = 0;
@@ -44,6 +47,8 @@ class RunningSidecar {
   private readonly log: Logger;
   private readonly events: EventLog;
   private readonly accessLog: AccessLog;
+  private readonly failedCalls = new FailedCalls(Date.now);
+  private readonly live: Live;
   private readonly servers: HttpServer[] = [];
   private stopWatching: () => void = () => {};
   private drained: Promise<void> | undefined = undefined;
@@ -55,6 +60,7 @@ class RunningSidecar {
     this.log = log;
     this.events = events;
     this.accessLog = new AccessLog(log);
+    this.live = new Live(sidecar, events, this.failedCalls);
   }
 
   async start(): Promise<void> {
@@ -63,6 +69,7 @@ class RunningSidecar {
     const { inbound, outbound } = sidecar;
     this.logCalls(config);
     await sidecar.start();
+    this.live.start();
     const metrics = new LazyRegistry({
       version: outriggerVersion(),
       tasks: inbound.tasks,
@@ -83,6 +90,7 @@ class RunningSidecar {
       notReadyBecause: probes.notReadyBecause,
       metrics,
       events: this.events,
+      live: this.live,
       drain: () => void this.drain(),
       reload: () => this.reload(),
     };
@@ -171,7 +179,8 @@ class RunningSidecar {
   }
 
   private logCalls(config: Config): void {
-    const observer = config.log.access ? this.accessLog : undefined;
+    const { failedCalls, accessLog } = this;
+    const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;
     this.sidecar.inbound.context.observer = observer;
     this.sidecar.outbound.context.observer = observer;
   }
@@ -193,6 +202,7 @@ class RunningSidecar {
 
   async stop(): Promise<void> {
     this.stopWatching();
+    this.live.stop();
     this.sidecar.close();
     await Promise.all(this.servers.map((server) => server.close()));
     // Signals would otherwise keep the process; connections that linger are none of ours any more.

@@ -12,6 +12,7 @@ import { dashboardRoutes } from './dashboard.ts';
 import { streamEvents } from './event-stream.ts';
 import { probe } from './health.ts';
 import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
+import { type LiveSource, LiveStream } from './live-stream.ts';
 import { type MetricsSource, metricsRoute } from './metrics.ts';
 
 /** What the admin pages show and do. Each value becomes JSON as it is. */
@@ -24,6 +25,8 @@ export interface AdminSource {
   notReadyBecause(): string | undefined;
   readonly metrics: MetricsSource;
   readonly events: EventLog;
+  /** What the dashboard shows. */
+  readonly live: LiveSource;
   /** Begins to drain; does not wait for its end. */
   drain(): void;
   /** Reads the configuration again: empty when it is used now, or every problem while the old one stays. */
@@ -40,6 +43,7 @@ export function startAdmin(
     path,
     handle: (_request, response) => sendJson(response, 200, value()),
   });
+  const live = new LiveStream(source.live, onError);
   const routes: readonly HttpRoute[] = [
     ...dashboardRoutes(),
     json('/clusters', () => source.clusters()),
@@ -51,6 +55,11 @@ export function startAdmin(
       method: 'GET',
       path: '/events',
       handle: (request, response) => streamEvents(source.events, request, response),
+    },
+    {
+      method: 'GET',
+      path: '/live',
+      handle: (request, response) => live.handle(request, response),
     },
     { method: 'POST', path: '/drain', handle: (_request, response) => drain(source, response) },
     { method: 'POST', path: '/reload', handle: (_request, response) => reload(source, response) },

@@ -2,10 +2,20 @@
 import { readFile } from 'node:fs/promises';
 import { type HttpRoute, send } from './http-server.ts';
 
+const HTML = 'text/html; charset=utf-8';
+const SCRIPT = 'text/javascript; charset=utf-8';
+
 const FILES = [
-  { path: '/', file: 'index.html', type: 'text/html; charset=utf-8' },
-  { path: '/dashboard.js', file: 'dashboard.js', type: 'text/javascript; charset=utf-8' },
+  { path: '/', file: 'index.html', type: HTML },
   { path: '/dashboard.css', file: 'dashboard.css', type: 'text/css; charset=utf-8' },
+  { path: '/dashboard.js', file: 'dashboard.js', type: SCRIPT },
+  { path: '/connection.js', file: 'connection.js', type: SCRIPT },
+  { path: '/page.js', file: 'page.js', type: SCRIPT },
+  { path: '/traffic.js', file: 'traffic.js', type: SCRIPT },
+  { path: '/clusters.js', file: 'clusters.js', type: SCRIPT },
+  { path: '/calls.js', file: 'calls.js', type: SCRIPT },
+  { path: '/words.js', file: 'words.js', type: SCRIPT },
+  { path: '/icon.svg', file: 'icon.svg', type: 'image/svg+xml' },
 ] as const;
 
 const CONTENT_SECURITY_POLICY = [
@@ -13,6 +23,7 @@ const CONTENT_SECURITY_POLICY = [
   "script-src 'self'",
   "style-src 'self'",
   "connect-src 'self'",
+  "img-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
   "frame-ancestors 'none'",

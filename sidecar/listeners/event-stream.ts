@@ -32,12 +32,19 @@ export function streamEvents(log: EventLog, request: IncomingMessage, response: 
   write(`retry: ${RETRY_MS}\n\n`);
   // A browser that comes back names the last event it has seen (HTML, "Server-sent events").
   const lastSeen = Number(request.headers['last-event-id']);
-  for (const event of log.recent(Number.isSafeInteger(lastSeen) ? lastSeen : 0)) write(format(event));
+  for (const event of missed(log, lastSeen)) write(format(event));
   const heartbeat = setInterval(() => write(':\n\n'), HEARTBEAT_MS).unref();
   response.once('close', () => {
     clearInterval(heartbeat);
     unsubscribe();
   });
+}
+
+/** An id that has not been given yet is one of the run before this: then everything is new. */
+function missed(log: EventLog, lastSeenId: number): readonly SidecarEvent[] {
+  const all = log.recent();
+  const known = Number.isSafeInteger(lastSeenId) && lastSeenId <= (all.at(-1)?.id ?? 0);
+  return known ? log.recent(lastSeenId) : all;
 }
 
 /** JSON has no line breaks, so one data line holds it. */

@@ -70,6 +70,12 @@ async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
     notReadyBecause: () => undefined,
     metrics: { page: async () => ({ contentType: 'text/plain', body: 'outrigger_test_total 3\n' }) },
     events,
+    live: {
+      instance: 'first',
+      snapshot: () => ({ name: 'agent' }),
+      events: (afterId) => events.recent(afterId),
+      calls: () => [],
+    },
     drain: () => void done.push('drain'),
     reload: async () => {
       done.push('reload');

@@ -1,66 +1,91 @@
-// Shows what /clusters, /stats and /ready say, anew every two seconds, and /events as they come.
-// Everything is put in as text, never as HTML: names in it come from the configuration and from peers.
+// The dashboard: puts what comes over the connection into the page.
+import { calls, events, showCalls, showEvents } from './calls.js';
+import { showAttention, showClusters } from './clusters.js';
+import { connect } from './connection.js';
+import { setClass, setText } from './page.js';
+import { showTraffic } from './traffic.js';
+import { count, span, timeOf } from './words.js';
 
-const REFRESH_MS = 2000;
-const MAX_EVENTS = 100;
+const at = (id) => document.querySelector(`#${id}`);
+let instance;
+let lostSinceMs;
 
-const ready = document.querySelector('#ready');
-const events = document.querySelector('#events');
-
-/** An element with children; strings become text. */
-function element(name, ...children) {
-  const made = document.createElement(name);
-  made.append(...children);
-  return made;
+function show(snapshot) {
+  const {
+    name,
+    version,
+    uptime_s: uptime,
+    resident_bytes: resident,
+    app,
+    not_ready_because: notReady,
+  } = snapshot;
+  setText(at('name'), name);
+  document.title = `${name} · Outrigger`;
+  const megabytes = Math.round(resident / 1_048_576);
+  setText(
+    at('about'),
+    `sidecar of ${name} ${version} at ${app.address} · up ${span(uptime)} · ${megabytes} MB`,
+  );
+  const good = notReady === '';
+  setText(at('ready'), good ? 'ready' : snapshot.state === 'running' ? 'not ready' : 'draining');
+  setClass(at('ready'), `pill ${good ? 'good' : 'bad'}`);
+  showAttention(at('attention'), snapshot);
+  showTraffic(at('traffic'), snapshot.listeners);
+  showClusters(at('clusters'), snapshot.clusters);
+  const skipped = snapshot.failed_calls_skipped;
+  at('skipped').hidden = skipped === 0;
+  setText(
+    at('skipped'),
+    `${count(skipped)} more came too quickly to be kept; the metrics count all of them.`,
+  );
 }
 
-const isObject = (value) => typeof value === 'object' && value !== null;
-
-/** A list of alike objects as a table, an object as rows, anything else as text. */
-function show(value) {
-  if (Array.isArray(value)) {
-    if (value.length === 0) return 'none';
-    return value.every((item) => isObject(item) && !Array.isArray(item)) ? table(value) : value.join(', ');
-  }
-  if (isObject(value)) {
-    const rows = Object.entries(value).map(([name, inner]) => {
-      return element('tr', element('th', name), element('td', show(inner)));
-    });
-    return rows.length === 0 ? 'none' : element('table', element('tbody', ...rows));
-  }
-  if (typeof value === 'number') return String(Math.round(value * 1000) / 1000);
-  return value === null || value === undefined ? '–' : String(value);
+function notice(text) {
+  at('notice').hidden = text === '';
+  setText(at('notice'), text);
 }
 
-function table(items) {
-  const names = [...new Set(items.flatMap((item) => Object.keys(item)))];
-  const head = element('tr', ...names.map((name) => element('th', name)));
-  const rows = items.map((item) => element('tr', ...names.map((name) => element('td', show(item[name])))));
-  return element('table', element('thead', head), element('tbody', ...rows));
-}
-
-async function refresh() {
-  try {
-    for (const name of ['clusters', 'stats']) {
-      const response = await fetch(`/${name}`);
-      document.querySelector(`#${name}`).replaceChildren(show(await response.json()));
+connect({
+  onHello(next) {
+    if (instance !== undefined && instance !== next) {
+      calls.clear();
+      events.clear();
+      notice(
+        `The sidecar was restarted: connected again at ${timeOf(new Date())}. What it counted before is gone.`,
+      );
     }
-    const { ok, reason } = await (await fetch('/ready')).json();
-    ready.textContent = ok ? 'ready' : `not ready: ${reason}`;
-    ready.className = ok ? 'good' : 'bad';
-  } catch {
-    ready.textContent = 'the sidecar does not answer';
-    ready.className = 'bad';
-  }
-  setTimeout(refresh, REFRESH_MS);
-}
-
-new EventSource('/events').addEventListener('message', ({ data }) => {
-  const { at, type, message } = JSON.parse(data);
-  const time = element('time', new Date(at).toLocaleTimeString());
-  time.dateTime = at;
-  events.prepend(element('li', time, ` ${type}: ${message}`));
-  while (events.childElementCount > MAX_EVENTS) events.lastElementChild.remove();
+    instance = next;
+  },
+  onSnapshot: show,
+  onEvents(added) {
+    events.add(added);
+    showEvents(at('events'), at('no-events'));
+  },
+  onCalls(added) {
+    calls.add(added);
+    showCalls(at('calls'), at('no-calls'));
+  },
+  onState(state, sinceMs) {
+    document.body.classList.toggle('stale', state === 'lost' || state === 'silent');
+    setClass(at('connection'), `connection ${state}`);
+    const since = timeOf(new Date(sinceMs));
+    const words = {
+      connecting: 'connecting',
+      live: 'live',
+      paused: 'paused while hidden',
+      silent: 'not answering',
+      lost: 'no connection',
+    };
+    setText(at('connection'), words[state]);
+    if (state === 'lost' || state === 'silent') {
+      lostSinceMs = sinceMs;
+      const what = state === 'lost' ? 'No connection to the sidecar' : 'The sidecar has sent nothing';
+      notice(
+        `${what} since ${since}. This page tries again by itself; what it shows is how things were then.`,
+      );
+    } else if (state === 'live' && lostSinceMs !== undefined) {
+      lostSinceMs = undefined;
+      if (!at('notice').textContent.startsWith('The sidecar was restarted')) notice('');
+    }
+  },
 });
-
-refresh();

@@ -1,0 +1,133 @@
+// Calls that went wrong, each with its way through the attempts; and events.
+import { breakable, element, setText, sync } from './page.js';
+import { duration, explainReason, explainVerdict, shortMethod, timeOf } from './words.js';
+
+const MAX_CALLS = 50;
+const MAX_EVENTS = 100;
+
+/** The newest ones of a list that grows, by id, newest first. */
+export class Latest {
+  constructor(most) {
+    this.most = most;
+    this.items = [];
+  }
+
+  /** Those that are known already are left out: each connection begins with all of them. */
+  add(added) {
+    const newest = this.items[0]?.id ?? 0;
+    const fresh = added.filter(({ id }) => id > newest).sort((a, b) => b.id - a.id);
+    this.items = [...fresh, ...this.items].slice(0, this.most);
+  }
+
+  clear() {
+    this.items = [];
+  }
+}
+
+export const calls = new Latest(MAX_CALLS);
+export const events = new Latest(MAX_EVENTS);
+
+function timeElement(at) {
+  const date = new Date(at);
+  const time = element('time', '', timeOf(date));
+  time.dateTime = at;
+  time.title = date.toLocaleString();
+  return time;
+}
+
+export function showCalls(list, empty) {
+  empty.hidden = calls.items.length > 0;
+  sync(
+    list,
+    calls.items,
+    ({ id }) => id,
+    (call) => element('li', 'entry', createCall(call)),
+    () => {},
+  );
+}
+
+function createCall(call) {
+  const saved = call.status === 'OK' && call.way.at(-1)?.outcome !== 'failure';
+  const status = element('span', `status ${saved ? 'saved' : 'bad'}`);
+  status.textContent = saved
+    ? 'OK, saved by a retry'
+    : call.status + (call.reason === '' ? '' : ` ${call.reason}`);
+  const method = element('span', 'method');
+  breakable(method, shortMethod(call.method));
+  const tried = call.attempts === 1 ? '1 attempt' : `${call.attempts} attempts`;
+  const rest = [call.cluster || 'no cluster', tried, duration(call.elapsed_ms)].join(' · ');
+  const summary = element('summary', '', timeElement(call.at), status, method, element('span', 'rest', rest));
+  return element('details', 'call', summary, createWay(call));
+}
+
+function createWay(call) {
+  const body = element('div', 'way');
+  const why = explainReason(call.reason);
+  if (why !== '') body.append(element('p', '', why));
+  if (call.way.length === 0) {
+    body.append(element('p', 'rest', 'No attempt was made.'));
+    return body;
+  }
+  const list = element('ol', '');
+  for (const attempt of call.way) list.append(createAttempt(attempt, call.elapsed_ms));
+  body.append(list);
+  return body;
+}
+
+/** An attempt, with a bar that shows when in the call it ran. */
+function createAttempt(attempt, callMs) {
+  const endpoint = element('span', 'address');
+  breakable(endpoint, attempt.endpoint);
+  const status = element(
+    'span',
+    `status ${attempt.outcome === 'success' ? 'saved' : attempt.outcome === 'failure' ? 'bad' : 'neutral'}`,
+  );
+  status.textContent = attempt.status;
+  const peer = attempt.peer_reason === '' ? '' : ` (${attempt.peer_reason})`;
+  const words = element(
+    'span',
+    'verdict',
+    `${explainVerdict(attempt.verdict)}${peer}, after ${duration(attempt.elapsed_ms)}`,
+  );
+  const bar = element('span', `bar ${attempt.outcome}`);
+  const share = (ms) => `${Math.min(Math.max((ms / Math.max(callMs, 1)) * 100, 0), 100)}%`;
+  bar.style.setProperty('margin-left', share(Math.min(attempt.after_ms, callMs * 0.98)));
+  bar.style.setProperty(
+    'width',
+    share(Math.min(Math.max(attempt.elapsed_ms, callMs * 0.02), callMs - attempt.after_ms)),
+  );
+  bar.setAttribute('aria-hidden', 'true');
+  const item = element('li', 'attempt', endpoint, status, words, element('span', 'track', bar));
+  item.value = attempt.number;
+  return item;
+}
+
+/** How grave an event is, by what it says of itself. */
+function toneOf({ type, details }) {
+  if (type === 'circuit') return details.to === 'open' ? 'bad' : details.to === 'closed' ? 'good' : 'warn';
+  if (type === 'ejection') return details.kind === 'ejected' ? 'bad' : 'good';
+  if (type === 'endpoint') return details.usable ? 'good' : 'bad';
+  if (type === 'discovery' || type === 'state') return 'warn';
+  return 'neutral';
+}
+
+export function showEvents(list, empty) {
+  empty.hidden = events.items.length > 0;
+  sync(
+    list,
+    events.items,
+    ({ id }) => id,
+    (event) => {
+      const message = element('span', 'message');
+      setText(message, event.message);
+      return element(
+        'li',
+        toneOf(event),
+        timeElement(event.at),
+        element('span', 'type', event.type),
+        message,
+      );
+    },
+    () => {},
+  );
+}

@@ -1,0 +1,189 @@
+// Clusters with their circuits and endpoints, and what of it deserves attention.
+import { breakable, element, setClass, setText, sync } from './page.js';
+import { count, duration, endpointState, latency, rate, shortMethod, span } from './words.js';
+
+/** What is wrong now, as sentences without numbers that count down, so that each is read out once. */
+export function attentionOf({ state, not_ready_because: notReady, clusters }) {
+  const found = [];
+  const add = (tone, text) => found.push({ tone, text });
+  if (state !== 'running' && state !== 'starting') add('warn', 'This sidecar is draining.');
+  else if (notReady !== '') add('bad', `Not ready: ${notReady}.`);
+  for (const { name, circuits, endpoints, usable_count: usable, endpoint_count: all } of clusters) {
+    for (const { method, state: circuit, because } of circuits) {
+      if (circuit === 'closed') continue;
+      const what = circuit === 'open' ? 'is open' : 'is half-open: probes find out whether it can close';
+      add(
+        circuit === 'open' ? 'bad' : 'warn',
+        `The circuit of ${name} ${shortMethod(method)} ${what} (${because}).`,
+      );
+    }
+    if (all > 0 && usable === 0) add('bad', `No endpoint of ${name} can be used.`);
+    for (const endpoint of endpoints) {
+      const { word, tone } = endpointState(endpoint);
+      if (tone === 'good') continue;
+      add(
+        tone,
+        `${endpoint.address} of ${name} is ${word}${endpoint.because === '' ? '' : `: ${plain(endpoint.because)}`}.`,
+      );
+    }
+  }
+  if (found.length > 0) return found.slice(0, 20);
+  const total = clusters.reduce((sum, { endpoint_count: all }) => sum + all, 0);
+  return [
+    {
+      tone: 'good',
+      text: `All is well: ${count(total)} ${total === 1 ? 'endpoint is' : 'endpoints are'} in service, no circuit is open.`,
+    },
+  ];
+}
+
+/** Without what its state says already. */
+function plain(because) {
+  return because.replace(/^(ejected|back from an ejection) \([a-z_]+\): /, '').replace(/\.$/, '');
+}
+
+export function showAttention(list, snapshot) {
+  sync(
+    list,
+    attentionOf(snapshot),
+    ({ text }) => text,
+    ({ text }) => element('li', '', text),
+    (item, { tone }) => setClass(item, `matter ${tone}`),
+  );
+}
+
+export function showClusters(container, clusters) {
+  sync(container, clusters, ({ name }) => name, createCluster, updateCluster);
+}
+
+function createCluster({ name }) {
+  const title = element('h3', 'name');
+  breakable(title, name);
+  const figures = element('p', 'cluster-figures');
+  const circuits = element('ul', 'circuits');
+  const rows = element('tbody');
+  const heads = ['Endpoint', 'State', 'In flight', 'Latency', 'Answered'];
+  const head = element(
+    'tr',
+    '',
+    ...heads.map((text) => Object.assign(element('th', '', text), { scope: 'col' })),
+  );
+  const caption = element('caption', 'hidden', `Endpoints of ${name}`);
+  const table = element('table', '', caption, element('thead', '', head), rows);
+  const more = element('p', 'empty');
+  const card = element('article', 'card', element('div', 'card-head', title, figures), circuits, table, more);
+  card.parts = { figures, circuits, rows, more };
+  return card;
+}
+
+function updateCluster({ parts }, cluster) {
+  const { traffic, balancer, active_calls: active, usable_count: usable, endpoint_count: all } = cluster;
+  const minute = traffic?.last_minute;
+  const { retried = 0, success = 0 } = cluster.retries;
+  const figures = [
+    `${usable} of ${all} in service`,
+    balancer.replaceAll('_', ' '),
+    `${count(active)} in flight`,
+  ];
+  if (traffic) {
+    figures.push(`${rate(traffic.calls_per_s)} calls/s`, `${rate(traffic.errors_per_s)} errors/s`);
+    if (minute.calls > 0) figures.push(`p50 ${latency(minute.p50_ms)}, p99 ${latency(minute.p99_ms)}`);
+  }
+  if (retried > 0) figures.push(`${count(retried)} retries, ${count(success)} calls saved`);
+  setText(parts.figures, figures.join(' · '));
+  showCircuits(parts.circuits, cluster);
+  sync(parts.rows, rowsOf(cluster.endpoints), ({ key }) => key, createRow, updateRow);
+  const hidden = all - cluster.endpoints.length;
+  parts.more.hidden = hidden === 0;
+  setText(parts.more, hidden === 0 ? '' : `and ${count(hidden)} more, all of them at /clusters`);
+}
+
+/** Each circuit that is not closed; of the closed ones only how many there are. */
+function showCircuits(list, { circuits, circuit_count: all }) {
+  const notClosed = circuits.filter(({ state }) => state !== 'closed');
+  const closed = all - notClosed.length;
+  const items = notClosed.map((circuit) => ({ key: circuit.method, ...circuit }));
+  if (closed > 0) items.push({ key: '', state: 'closed', closed });
+  sync(
+    list,
+    items,
+    ({ key }) => key,
+    () => element('li'),
+    (item, circuit) => {
+      setClass(item, `circuit ${circuit.state}`);
+      setText(item, circuit.state === 'closed' ? closedCircuits(circuit.closed) : describeCircuit(circuit));
+    },
+  );
+}
+
+function closedCircuits(number) {
+  return number === 1 ? 'Circuit closed' : `${number} circuits closed`;
+}
+
+function describeCircuit({ method, state, because, half_open_in_ms: left, rejections, probes }) {
+  const when =
+    state === 'open'
+      ? left > 0
+        ? `, half-open in ${span(left / 1000)}`
+        : ', the next call probes it'
+      : `, ${count(probes)} ${probes === 1 ? 'probe is' : 'probes are'} out`;
+  const turnedAway = rejections > 0 ? `, ${count(rejections)} calls turned away` : '';
+  return `Circuit ${state}: ${shortMethod(method)}${when}${turnedAway}; ${because}`;
+}
+
+/** An endpoint has a row, and a second one for what is to be said about its state. */
+function rowsOf(endpoints) {
+  return endpoints.flatMap((endpoint) => {
+    const row = { key: endpoint.address, endpoint };
+    return endpoint.because === ''
+      ? [row]
+      : [row, { key: `${endpoint.address} because`, because: plain(endpoint.because) }];
+  });
+}
+
+function createRow({ endpoint }) {
+  if (endpoint === undefined) {
+    const cell = element('td', '');
+    cell.colSpan = 5;
+    const row = element('tr', 'because', cell);
+    row.cells_ = [cell];
+    return row;
+  }
+  const address = Object.assign(element('th', 'address'), { scope: 'row' });
+  breakable(address, endpoint.address);
+  const cells = [
+    element('td', 'state'),
+    element('td', 'number'),
+    element('td', 'number'),
+    element('td', 'number'),
+  ];
+  const row = element('tr', 'endpoint', address, ...cells);
+  row.cells_ = cells;
+  return row;
+}
+
+function updateRow(row, { endpoint, because }) {
+  if (endpoint === undefined) {
+    setText(row.cells_[0], because);
+    return;
+  }
+  const [state, active, time, answered] = row.cells_;
+  const { word, tone } = endpointState(endpoint);
+  const left = endpoint.ejected_for_ms;
+  setClass(state, `state ${tone}`);
+  setText(
+    state,
+    left > 0
+      ? `${word}, ${left > 86_400_000 ? 'until its health check passes' : `${span(left / 1000)} left`}`
+      : word,
+  );
+  const waiting = endpoint.pending_calls > 0 ? ` + ${count(endpoint.pending_calls)} waiting` : '';
+  setText(active, `${count(endpoint.active_calls)}${waiting}`);
+  setText(time, endpoint.latency_ms === null ? '–' : duration(endpoint.latency_ms));
+  const { OK: ok = 0, ...others } = endpoint.attempts;
+  const failed = Object.values(others).reduce((sum, number) => sum + number, 0);
+  setText(answered, failed === 0 ? `${count(ok)} OK` : `${count(ok)} OK, ${count(failed)} not`);
+  answered.title = Object.entries(endpoint.attempts)
+    .map(([status, number]) => `${status} ${number}`)
+    .join(', ');
+}

@@ -1,0 +1,173 @@
+/**
+ * What went through in each of the last sixty seconds, from counters that are kept anyway: rates, and percentiles of
+ * the last minute's durations. Pure: whoever owns it calls `sample` about once a second, and a call costs nothing.
+ */
+import { type CallStats, DURATION_BUCKETS } from './call-stats.ts';
+
+/** Slots of one series: a minute of seconds and the one before, to subtract from. */
+const SLOTS = 61;
+const BUCKETS = DURATION_BUCKETS.length + 1;
+/** What is shown as "now" is the mean of this long: single seconds jump. */
+const RATE_SECONDS = 5;
+/** More clusters than this are counted but not drawn. */
+const MAX_SERIES = 64;
+
+/** What the counters of something say at one moment. */
+export interface TrafficSource {
+  readonly name: string;
+  /** Calls ever. */
+  readonly calls: number;
+  readonly errors: number;
+  /** Where their durations are. */
+  readonly durations: readonly CallStats[];
+}
+
+/** Percentiles in milliseconds; null without a call. A figure of the highest bucket is its lower bound. */
+export interface LatencyReport {
+  readonly calls: number;
+  readonly p50_ms: number | null;
+  readonly p90_ms: number | null;
+  readonly p99_ms: number | null;
+}
+
+export interface TrafficReport {
+  readonly calls_per_s: number;
+  readonly errors_per_s: number;
+  readonly last_minute: LatencyReport & { readonly errors: number };
+  /** A second each, oldest first, up to sixty. */
+  readonly calls: readonly number[];
+  readonly errors: readonly number[];
+}
+
+class Series {
+  readonly calls = new Float64Array(SLOTS);
+  readonly errors = new Float64Array(SLOTS);
+  readonly buckets = new Float64Array(SLOTS * BUCKETS);
+  /** Slots that are filled. */
+  filled = 0;
+}
+
+export class TrafficHistory {
+  private readonly atMs = new Float64Array(SLOTS);
+  private readonly series = new Map<string, Series>();
+  private slot = -1;
+
+  sample(sources: Iterable<TrafficSource>, nowMs: number): void {
+    this.slot = (this.slot + 1) % SLOTS;
+    this.atMs[this.slot] = nowMs;
+    const unseen = new Set(this.series.keys());
+    for (const source of sources) {
+      unseen.delete(source.name);
+      this.add(source);
+    }
+    // A cluster that a reload has taken away.
+    for (const name of unseen) this.series.delete(name);
+  }
+
+  private add({ name, calls, errors, durations }: TrafficSource): void {
+    let series = this.series.get(name);
+    const at = this.slot;
+    const before = (at + SLOTS - 1) % SLOTS;
+    // Counters that have shrunk are another cluster's of the same name.
+    if (series === undefined || calls < series.calls[before]!) {
+      if (series === undefined && this.series.size >= MAX_SERIES) return;
+      series = new Series();
+      this.series.set(name, series);
+    }
+    series.calls[at] = calls;
+    series.errors[at] = errors;
+    sumBuckets(durations, series.buckets.subarray(at * BUCKETS, (at + 1) * BUCKETS));
+    series.filled = Math.min(series.filled + 1, SLOTS);
+  }
+
+  /** Undefined before the second sample. */
+  report(name: string): TrafficReport | undefined {
+    const series = this.series.get(name);
+    if (series === undefined || series.filled < 2) return undefined;
+    const oldest = this.back(series.filled - 1);
+    const recent = this.back(Math.min(series.filled - 1, RATE_SECONDS));
+    const seconds = Math.max((this.atMs[this.slot]! - this.atMs[recent]!) / 1000, 0.001);
+    const per = (counts: Float64Array) => (counts[this.slot]! - counts[recent]!) / seconds;
+    const errors = series.errors[this.slot]! - series.errors[oldest]!;
+    const latency = percentiles(series.buckets, this.slot * BUCKETS, oldest * BUCKETS);
+    return {
+      calls_per_s: hundredths(per(series.calls)),
+      errors_per_s: hundredths(per(series.errors)),
+      last_minute: { ...latency, errors },
+      calls: this.steps(series.calls, series.filled),
+      errors: this.steps(series.errors, series.filled),
+    };
+  }
+
+  /** The slot so many samples ago. */
+  private back(samples: number): number {
+    return (this.slot + SLOTS - samples) % SLOTS;
+  }
+
+  /** What was added between each two samples, for a second: a sample that came late holds more than one. */
+  private steps(counts: Float64Array, filled: number): number[] {
+    const steps: number[] = [];
+    for (let ago = filled - 2; ago >= 0; ago--) {
+      const [to, from] = [this.back(ago), this.back(ago + 1)];
+      const seconds = Math.max((this.atMs[to]! - this.atMs[from]!) / 1000, 0.1);
+      steps.push(tenths((counts[to]! - counts[from]!) / seconds));
+    }
+    return steps;
+  }
+}
+
+function sumBuckets(durations: readonly CallStats[], into: Float64Array): void {
+  into.fill(0);
+  for (const stats of durations) {
+    for (const { byStatus } of stats.methods.values()) {
+      for (const one of byStatus) {
+        if (one === undefined) continue;
+        for (let i = 0; i < BUCKETS; i++) into[i]! += one.buckets[i]!;
+      }
+    }
+  }
+}
+
+/** Calls, and those that ended with an error of the system's, by all methods. */
+export function countCalls(stats: CallStats, isError: (status: number) => boolean) {
+  let calls = 0;
+  let errors = 0;
+  for (const { byStatus } of stats.methods.values()) {
+    byStatus.forEach((durations, status) => {
+      if (durations === undefined) return;
+      calls += durations.count;
+      if (isError(status)) errors += durations.count;
+    });
+  }
+  return { calls, errors };
+}
+
+/** Of what was counted between two slots, evenly spread within each bucket. */
+function percentiles(buckets: Float64Array, newest: number, oldest: number): LatencyReport {
+  let calls = 0;
+  for (let i = 0; i < BUCKETS; i++) calls += buckets[newest + i]! - buckets[oldest + i]!;
+  const at = (share: number): number | null => {
+    if (calls <= 0) return null;
+    let left = calls * share;
+    for (let i = 0; i < BUCKETS; i++) {
+      const inBucket = buckets[newest + i]! - buckets[oldest + i]!;
+      if (inBucket <= 0 || left > inBucket) {
+        left -= inBucket;
+        continue;
+      }
+      const low = i === 0 ? 0 : DURATION_BUCKETS[i - 1]!;
+      const high = DURATION_BUCKETS[i] ?? low;
+      return tenths((low + (high - low) * (left / inBucket)) * 1000);
+    }
+    return tenths(DURATION_BUCKETS.at(-1)! * 1000);
+  };
+  return { calls, p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99) };
+}
+
+function tenths(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+function hundredths(value: number): number {
+  return Math.round(value * 100) / 100;
+}
