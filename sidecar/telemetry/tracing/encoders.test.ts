@@ -1,0 +1,160 @@
+// Holds both encoders against the SDK's own: what a collector reads of a span must not depend on who wrote it.
+import { createRequire } from 'node:module';
+import type { Link } from '@opentelemetry/api';
+import fc from 'fast-check';
+import t from 'tap';
+import { type ReceivedSpan, readJson, readProtobuf } from '../../../test/support/otlp.ts';
+import { JsonSpanEncoder } from './json-encoder.ts';
+import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
+import { type Attributes, type Span, SpanKind, SpanShape, type SpanSource } from './span.ts';
+
+const require = createRequire(import.meta.url);
+
+const source: SpanSource = {
+  resource: ['service.name', 'research-agent', 'process.pid', 4711],
+  scopeName: 'outrigger',
+  scopeVersion: '1.2.3',
+  epochOffsetMs: () => 1_795_000_000_000,
+};
+
+function asObject(attributes: Attributes): Record<string, string | number | boolean> {
+  const object: Record<string, string | number | boolean> = {};
+  for (let i = 0; i < attributes.length; i += 2) object[String(attributes[i])] = attributes[i + 1]!;
+  return object;
+}
+
+/** The same span in the SDK's words, written by its serializer. */
+function bySdk(span: Span): ReceivedSpan[] {
+  const { ProtobufTraceSerializer } = require('@opentelemetry/otlp-transformer');
+  const offset = source.epochOffsetMs();
+  const hrTime = (ms: number): [number, number] => {
+    const at = ms + offset;
+    const seconds = Math.floor(at / 1000);
+    return [seconds, Math.floor((at - Math.floor(at)) * 1e6) + (Math.floor(at) - seconds * 1000) * 1e6];
+  };
+  const context = { traceId: span.traceId, spanId: span.spanId, traceFlags: 1 };
+  const readable = {
+    name: span.shape.name,
+    kind: span.shape.kind - 1,
+    spanContext: () => ({
+      ...context,
+      traceState: span.traceState === '' ? undefined : { serialize: () => span.traceState },
+    }),
+    parentSpanContext:
+      span.parentSpanId === ''
+        ? undefined
+        : { ...context, spanId: span.parentSpanId, isRemote: span.parentIsRemote },
+    startTime: hrTime(span.startedAtMs),
+    endTime: hrTime(span.endedAtMs),
+    status: { code: span.failed ? 2 : 0, message: span.statusMessage },
+    attributes: { ...asObject(span.shape.attributes), ...asObject(span.attributes) },
+    links: (span.links ?? []).map((link): Link => ({ context: { ...link, traceFlags: 1 } })),
+    events: (span.events ?? []).map(({ name, atMs, attributes }) => ({
+      name,
+      time: hrTime(atMs),
+      attributes: asObject(attributes),
+      droppedAttributesCount: 0,
+    })),
+    resource: { attributes: asObject(source.resource) },
+    instrumentationScope: { name: source.scopeName, version: source.scopeVersion },
+    droppedAttributesCount: 0,
+    droppedEventsCount: span.droppedEvents,
+    droppedLinksCount: 0,
+  };
+  return readProtobuf(Buffer.from(ProtobufTraceSerializer.serializeRequest([readable])));
+}
+
+const hex = (length: number) =>
+  fc
+    .uint8Array({ minLength: length, maxLength: length })
+    .map((bytes) => Buffer.from(bytes).fill(1, 0, 1).toString('hex'));
+const value = fc.oneof(
+  fc.string({ unit: 'binary', maxLength: 300 }).map((text) => text.toWellFormed()),
+  fc.integer({ min: 0, max: 2 ** 52 }),
+  fc.double({ noNaN: true, noDefaultInfinity: true }).filter((number) => !Number.isInteger(number)),
+  fc.boolean(),
+);
+const attributes = fc
+  .dictionary(fc.string({ minLength: 1, maxLength: 40 }), value, { maxKeys: 8 })
+  .filter((object) => !('__proto__' in object))
+  .map((object) => Object.entries(object).flat());
+const time = fc.integer({ min: 0, max: 1e9 }).map((eighths) => eighths / 8);
+
+const anySpan: fc.Arbitrary<Span> = fc.record({
+  shape: fc
+    .tuple(fc.string({ maxLength: 200 }), fc.constantFrom(...Object.values(SpanKind)), attributes)
+    .map(([name, kind, list]) => new SpanShape(name, kind, list)),
+  traceId: hex(16),
+  spanId: hex(8),
+  parentSpanId: fc.oneof(fc.constant(''), hex(8)),
+  parentIsRemote: fc.boolean(),
+  traceState: fc.constantFrom('', 'congo=t61rcWkgMzE,rojo=1'),
+  startedAtMs: time,
+  endedAtMs: time.map((ms) => ms + 1e9 / 8),
+  attributes,
+  events: fc.option(
+    fc.array(fc.record({ name: fc.string({ maxLength: 50 }), atMs: time, attributes }), { maxLength: 4 }),
+    { nil: undefined },
+  ),
+  droppedEvents: fc.integer({ min: 0, max: 1000 }),
+  links: fc.option(fc.array(fc.record({ traceId: hex(16), spanId: hex(8) }), { maxLength: 3 }), {
+    nil: undefined,
+  }),
+  failed: fc.boolean(),
+  statusMessage: fc.constant(''),
+});
+
+t.test('what is written can be read, and says what the SDK says', async (t) => {
+  const protobuf = new ProtobufSpanEncoder(source);
+  const json = new JsonSpanEncoder(source);
+  fc.assert(
+    fc.property(fc.array(anySpan, { minLength: 1, maxLength: 5 }), (spans) => {
+      for (const span of spans) {
+        protobuf.add(span);
+        json.add(span);
+      }
+      const wanted = spans.flatMap(bySdk).map((span) => ({
+        ...span,
+        // A span without a parent has no parent that could be remote; the SDK says so by leaving the bit out.
+        flags: span.parentSpanId === '' ? 0 : span.flags,
+      }));
+      const plain = (span: ReceivedSpan) => ({ ...span, flags: span.parentSpanId === '' ? 0 : span.flags });
+      const body = protobuf.take();
+      t.strictSame(readProtobuf(Buffer.from(body)).map(plain), wanted);
+      protobuf.recycle(body);
+      t.strictSame(readJson(Buffer.from(json.take()).toString()).map(plain), wanted);
+    }),
+    { numRuns: 150 },
+  );
+});
+
+t.test('a buffer that is used again holds only the new batch, and large batches grow it', async (t) => {
+  const encoder = new ProtobufSpanEncoder(source);
+  const [span] = fc.sample(anySpan, { numRuns: 1, seed: 7 });
+  for (const count of [2_000, 3, 5_000, 1]) {
+    for (let i = 0; i < count; i++) encoder.add(span!);
+    t.equal(encoder.count, count);
+    const body = encoder.take();
+    t.equal(readProtobuf(Buffer.from(body)).length, count);
+    encoder.recycle(body);
+    t.equal(encoder.count, 0);
+  }
+});
+
+t.test('values that are too long are cut, and a time never runs backwards', async (t) => {
+  const encoder = new ProtobufSpanEncoder(source);
+  const [any] = fc.sample(anySpan, { numRuns: 1, seed: 3 });
+  const span = {
+    ...any!,
+    attributes: ['long', 'é'.repeat(5_000), 'negative', -5],
+    startedAtMs: 10,
+    endedAtMs: 9,
+  };
+  encoder.add({ ...span, failed: true, statusMessage: 'm'.repeat(5_000) });
+  const body = Buffer.from(encoder.take());
+  const [read] = readProtobuf(body);
+  t.equal(read!.attributes['long'], 'é'.repeat(1_024));
+  t.ok(body.includes(Buffer.from('18fbffffffffffffffff01', 'hex')), '-5 as an int64');
+  t.equal(read!.statusMessage.length, 1_024);
+  t.equal(read!.endNano, read!.startNano);
+});
