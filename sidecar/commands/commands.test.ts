@@ -95,7 +95,7 @@ t.test('help, version, and what there is not', async (t) => {
   t.match(outrigger([]), { exitCode: 64, stdout: '', stderr: /outrigger run/ });
   t.match(outrigger(['chek']), { exitCode: 64, stderr: /"chek" is not a command\n {4}did you mean check\?/ });
   t.match(outrigger(['\u001b[31m']), { exitCode: 64, stderr: /"\\u001b\[31m" is not a command/ });
-  for (const command of ['inject', 'webhook', 'istio']) {
+  for (const command of ['istio']) {
     t.match(outrigger([command]), { exitCode: 69, stdout: '', stderr: /not available in this version/ });
   }
   const settings = outrigger(['run', '--help']).stdout;
@@ -116,7 +116,7 @@ t.test('the launcher', async (t) => {
     stdout: `${version}\n`,
     stderr: '',
   });
-  t.equal(outrigger(['inject'], {}, 'sidecar/bin.mjs').exitCode, 69);
+  t.equal(outrigger(['istio'], {}, 'sidecar/bin.mjs').exitCode, 69);
 
   t.test('on a Node that is too old', async (t) => {
     // A copy of the launcher that is told of an older Node; what it starts is real.
@@ -127,7 +127,7 @@ t.test('the launcher', async (t) => {
     );
     writeFileSync(`${directory}/sidecar/bin.mjs`, launcher);
     const start = () => {
-      const args = [`${directory}/sidecar/bin.mjs`, 'inject'];
+      const args = [`${directory}/sidecar/bin.mjs`, 'istio'];
       const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
       return { exitCode: status, stderr };
     };
@@ -142,7 +142,7 @@ t.test('the launcher', async (t) => {
     symlinkSync(process.execPath, `${directory}/node_modules/.bin/node`);
     t.match(
       start(),
-      { exitCode: 69, stderr: /inject: not available/ },
+      { exitCode: 69, stderr: /istio: not available/ },
       'the one installed beside it takes over',
     );
 

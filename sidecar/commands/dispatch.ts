@@ -19,8 +19,8 @@ const COMMANDS: readonly Command[] = [
   {
     name: 'inject',
     synopsis: 'inject [-f FILE]',
-    summary: 'writes Kubernetes YAML with the sidecar in every workload',
-    load: undefined,
+    summary: 'writes Kubernetes YAML with the sidecar in every workload that is not opted out',
+    load: async () => (await import('./inject.ts')).inject,
   },
   {
     name: 'webhook',

@@ -1,0 +1,93 @@
+/** `outrigger inject`: puts the sidecar into the workloads of Kubernetes YAML. */
+import { readFile } from 'node:fs/promises';
+import { injectManifests, ManifestError } from '../inject/manifests.ts';
+import type { WorkloadReport } from '../inject/workloads.ts';
+import { outriggerVersion } from '../run/version.ts';
+import { complain, EXIT, print } from './command.ts';
+import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
+import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
+
+const FLAGS = {
+  file: { short: '-f', help: 'The YAML or JSON to read; - or nothing is standard input' },
+  ...INJECT_FLAGS,
+} satisfies Record<string, FlagDescription>;
+
+/** A cluster's worth of manifests has a few megabytes. */
+const MAX_BYTES = 64 << 20;
+
+/**
+ * Writes the YAML with the sidecar in it to standard output, and what was done to standard error. When one workload
+ * can't have it, nothing is written: half a deployment is worse than none.
+ */
+export async function inject(args: readonly string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    print(`outrigger inject [-f FILE]\n\n${flagsHelp(FLAGS)}`);
+    return EXIT.OK;
+  }
+  const read = readFlags(args, FLAGS, process.env);
+  const given = 'flags' in read ? readInjectSettings(read.flags) : read;
+  if (!('flags' in read) || 'problems' in given) return refuse('problems' in given ? given.problems : []);
+  const [file = '-'] = read.flags.file;
+  try {
+    const text = file === '-' ? await readStandardInput() : await readText(file);
+    const result = injectManifests(text, { settings: given.settings, version: outriggerVersion() });
+    const problems = result.reports.flatMap(problemsOf);
+    if (problems.length > 0) return refuse(problems);
+    for (const { what, injection } of result.reports)
+      complain(
+        injection.outcome === 'untouched'
+          ? `${what}: left as it is, for ${injection.because}`
+          : `${what}: injected`,
+      );
+    if (result.reports.length === 0) complain('no workload found; the text is passed on as it is');
+    process.stdout.write(result.text);
+    return EXIT.OK;
+  } catch (error) {
+    if (error instanceof ManifestError)
+      return refuse([`${file === '-' ? 'standard input' : file}: ${error.message}`]);
+    if (error instanceof InputError) return refuse([error.message]);
+    throw error;
+  }
+}
+
+function problemsOf({ what, injection }: WorkloadReport): string[] {
+  return injection.outcome === 'refused' ? injection.problems.map((problem) => `${what}: ${problem}`) : [];
+}
+
+function refuse(problems: readonly string[]): number {
+  complain(problems.map((problem) => `outrigger inject: ${problem}`).join('\n'));
+  return EXIT.USAGE;
+}
+
+/** The input can't be read; the message says why. */
+class InputError extends Error {
+  override readonly name = 'InputError';
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    const bytes = await readFile(file);
+    if (bytes.length > MAX_BYTES) throw new InputError(tooLarge(file));
+    return bytes.toString('utf8');
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    throw new InputError(`${file} can't be read (${code}); check the path`);
+  }
+}
+
+async function readStandardInput(): Promise<string> {
+  if (process.stdin.isTTY) complain('outrigger inject: reading YAML from the terminal; end with Ctrl-D');
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BYTES) throw new InputError(tooLarge('standard input'));
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function tooLarge(what: string): string {
+  return `${what} has more than ${MAX_BYTES >> 20} MiB; split it`;
+}

@@ -1,0 +1,102 @@
+import { isObject, type JsonObject, objectAt } from './json.ts';
+
+/** What a pod asks of its sidecar. */
+export interface PodWishes {
+  /** `none` for a pod that serves no gRPC; undefined to take the first container port. */
+  readonly appPort: number | 'none' | undefined;
+  /** The name of a config map. */
+  readonly config: string | undefined;
+  readonly logLevel: string | undefined;
+  readonly requests: Resources;
+  readonly limits: Resources;
+  readonly intercept: boolean;
+  /** Destination ports whose connections go to the sidecar; undefined for the app's own port. */
+  readonly interceptPorts: readonly number[] | undefined;
+}
+
+export interface Resources {
+  readonly cpu: string | undefined;
+  readonly memory: string | undefined;
+}
+
+const PREFIX = 'outrigger.dev/';
+/** The annotations that are settings; others of our prefix are refused, for they are spelled wrongly. */
+const SETTINGS = [
+  'app-port',
+  'config',
+  'log-level',
+  'cpu-request',
+  'memory-request',
+  'cpu-limit',
+  'memory-limit',
+  'intercept',
+  'intercept-ports',
+] as const;
+const OWN = ['injected'];
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+/** A Kubernetes quantity, without exponents: 100m, 0.5, 128Mi. */
+const CPU = /^(\d{1,6}m|\d{1,3}(\.\d{1,3})?)$/;
+const MEMORY = /^\d{1,15}(\.\d{1,3})?(Ki|Mi|Gi|k|M|G)?$/;
+const CONFIG_MAP = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const MAX_INTERCEPT_PORTS = 32;
+
+/** Reads the annotations of a pod, or says everything that is wrong with them. */
+export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { problems: string[] } {
+  const annotations = objectAt(metadata, 'annotations');
+  const problems: string[] = [];
+  const raw = (name: (typeof SETTINGS)[number]): string | undefined => {
+    const value = annotations[PREFIX + name];
+    // YAML without quotes makes numbers and booleans of them; Kubernetes refuses those, inject need not.
+    if (value === undefined || value === null || value === '' || Array.isArray(value) || isObject(value))
+      return undefined;
+    return String(value).trim();
+  };
+  const refuse = (name: string, takes: string): undefined => {
+    const shown = JSON.stringify(String(annotations[PREFIX + name]).slice(0, 60));
+    problems.push(`the annotation ${PREFIX}${name} takes ${takes}, not ${shown}`);
+    return undefined;
+  };
+  const text = (name: (typeof SETTINGS)[number], form: RegExp, takes: string): string | undefined => {
+    const value = raw(name);
+    return value === undefined || form.test(value) ? value : refuse(name, takes);
+  };
+
+  for (const key of Object.keys(annotations)) {
+    const name = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : undefined;
+    if (name !== undefined && !(SETTINGS as readonly string[]).includes(name) && !OWN.includes(name))
+      problems.push(
+        `the annotation ${key.slice(0, 80)} is not known; there are ${SETTINGS.map((setting) => PREFIX + setting).join(', ')}`,
+      );
+  }
+  const port = raw('app-port');
+  const appPort =
+    port === undefined || port === 'none'
+      ? port
+      : (portOf(port) ?? refuse('app-port', 'a port from 1 to 65535, or none'));
+  const level = raw('log-level');
+  if (level !== undefined && !LOG_LEVELS.includes(level)) refuse('log-level', LOG_LEVELS.join(', '));
+  const intercept = raw('intercept');
+  if (intercept !== undefined && intercept !== 'true' && intercept !== 'false')
+    refuse('intercept', '"true" or "false"');
+  const listed = raw('intercept-ports')?.split(',').map(portOf);
+  if (listed?.includes(undefined) || (listed?.length ?? 0) > MAX_INTERCEPT_PORTS)
+    refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);
+  const cpu = 'an amount of CPU such as 100m';
+  const memory = 'an amount of memory such as 128Mi';
+  const wishes: PodWishes = {
+    appPort,
+    config: text('config', CONFIG_MAP, 'the name of a config map'),
+    logLevel: level,
+    requests: { cpu: text('cpu-request', CPU, cpu), memory: text('memory-request', MEMORY, memory) },
+    limits: { cpu: text('cpu-limit', CPU, cpu), memory: text('memory-limit', MEMORY, memory) },
+    intercept: intercept === 'true',
+    interceptPorts: listed as number[] | undefined,
+  };
+  return problems.length > 0 ? { problems } : { wishes };
+}
+
+function portOf(text: string): number | undefined {
+  const trimmed = text.trim();
+  const port = /^\d{1,5}$/.test(trimmed) ? Number(trimmed) : 0;
+  return port >= 1 && port <= 65_535 ? port : undefined;
+}

@@ -1,0 +1,150 @@
+import { isDeepStrictEqual } from 'node:util';
+import { Document, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
+import type { Json } from './json.ts';
+import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
+import type { InjectContext } from './patch.ts';
+import { injectObject, type WorkloadReport } from './workloads.ts';
+
+/** A document that is no YAML; the message names its line in the whole text. */
+export class ManifestError extends Error {
+  override readonly name = 'ManifestError';
+}
+
+/**
+ * YAML 1.1 as Kubernetes' own reader takes it, `0644` and `yes` among it; without what has no place in JSON, and
+ * without numbers to the base of 60, which it does not know either.
+ */
+const YAML_OPTIONS = {
+  schema: 'yaml-1.1',
+  merge: true,
+  logLevel: 'silent',
+  customTags: (tags: Tags) =>
+    tags.filter(
+      (tag) =>
+        typeof tag === 'string' ||
+        ((tag as { format?: string }).format !== 'TIME' &&
+          !/:(timestamp|binary|omap|pairs|set)$/.test(tag.tag)),
+    ),
+} as const;
+
+/** Aliases that expand beyond this are an attack or a mistake (the "billion laughs"). */
+const MAX_ALIASES = 1_000;
+
+/**
+ * Puts the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
+ * workload comes back byte for byte; in one that is changed comments and the order of keys stay. Throws
+ * {@link ManifestError}.
+ */
+export function injectManifests(
+  text: string,
+  context: Omit<InjectContext, 'workloadName'>,
+): { text: string; reports: WorkloadReport[] } {
+  const reports: WorkloadReport[] = [];
+  let line = 1;
+  const parts = splitDocuments(text).map(({ marker, body }) => {
+    const markerLines = linesOf(marker);
+    const result = injectDocument(body, line + markerLines, context);
+    line += markerLines + linesOf(body);
+    reports.push(...result.reports);
+    return marker + result.text;
+  });
+  return { text: parts.join(''), reports };
+}
+
+interface Slice {
+  /** The line that separates it from the one before, kept as it is; empty for the first. */
+  readonly marker: string;
+  readonly body: string;
+}
+
+/** A line that begins with `---` separates documents wherever it stands (YAML 1.2, section 9.1.2). */
+function splitDocuments(text: string): Slice[] {
+  const slices: Slice[] = [];
+  let marker = '';
+  let from = 0;
+  for (const match of text.matchAll(/^---(?=[ \t\r\n]|$)[^\n]*(?:\n|$)/gm)) {
+    slices.push({ marker, body: text.slice(from, match.index) });
+    // What stands beside the marker, other than a comment, belongs to the document.
+    const onlyMarker = /^---[ \t]*(#[^\n]*)?\r?\n?$/.test(match[0]);
+    marker = onlyMarker ? match[0] : '---';
+    from = match.index + marker.length;
+  }
+  slices.push({ marker, body: text.slice(from) });
+  return slices;
+}
+
+function linesOf(text: string): number {
+  return text.split('\n').length - 1;
+}
+
+function injectDocument(
+  text: string,
+  firstLine: number,
+  context: Omit<InjectContext, 'workloadName'>,
+): { text: string; reports: WorkloadReport[] } {
+  if (text.trim() === '') return { text, reports: [] };
+  const document = parseDocument(text, YAML_OPTIONS);
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const line = firstLine + (error.linePos?.[0].line ?? 1) - 1;
+    throw new ManifestError(`line ${line}: ${error.message.split(' at line ')[0]}`);
+  }
+  const before = toJson(document, firstLine);
+  const { object: after, reports } = injectObject(before, context);
+  if (after === before) return { text, reports };
+  return { text: rewritten(document, text, before, after), reports };
+}
+
+function toJson(document: Document, firstLine: number): Json {
+  try {
+    return document.toJS({ maxAliasCount: MAX_ALIASES }) as Json;
+  } catch (error) {
+    throw new ManifestError(`line ${firstLine}: ${(error as Error).message}`);
+  }
+}
+
+/** Changes the document in place, for its comments; where aliases or merges stand in the way, writes it anew. */
+function rewritten(document: Document<ParsedNode>, text: string, before: Json, after: Json): string {
+  const options = { lineWidth: 0, indentSeq: !/^( *)[\w"']+:[^\n]*\n\1- /m.test(text) };
+  for (const operation of jsonPatch(before, after)) applyTo(document, operation);
+  let result: Document = document;
+  try {
+    if (!isDeepStrictEqual(plain(document.toJS()), plain(after))) result = new Document(after, YAML_OPTIONS);
+  } catch {
+    result = new Document(after, YAML_OPTIONS);
+  }
+  const written = result.toString(options);
+  return text.endsWith('\n') ? written : written.replace(/\n$/, '');
+}
+
+function applyTo(document: Document, { op, path, value }: PatchOperation): void {
+  const keys = pathSegments(path).map((key) => (/^\d+$/.test(key) ? Number(key) : key));
+  try {
+    if (op === 'remove') document.deleteIn(keys);
+    else if (keys.at(-1) === '-') {
+      const list = document.getIn(keys.slice(0, -1));
+      if (isSeq(list)) list.add(document.createNode(value));
+    } else if (Array.isArray(value) && keys.at(-1) === 'initContainers') {
+      prepend(document, keys, value);
+    } else document.setIn(keys, document.createNode(value));
+  } catch {
+    // The comparison with what it should be finds out.
+  }
+}
+
+/** A list that got something in front keeps the nodes, and so the comments, of what was in it. */
+function prepend(document: Document, keys: readonly (string | number)[], value: readonly Json[]): void {
+  const list = document.getIn(keys);
+  const before = isSeq(list) ? list.items.length : 0;
+  if (!isSeq(list) || before > value.length) {
+    document.setIn(keys, document.createNode(value));
+    return;
+  }
+  const fresh = value.slice(0, value.length - before).map((item) => document.createNode(item));
+  (list.items as unknown[]).unshift(...fresh);
+}
+
+/** Without prototypes and special kinds, so that only the contents are compared. */
+function plain(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value ?? null));
+}

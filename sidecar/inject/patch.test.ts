@@ -1,0 +1,477 @@
+// The patch: what it does to pods it knows, and that it harms none it doesn't.
+import fc from 'fast-check';
+import t from 'tap';
+import { drainTimes } from './drain-times.ts';
+import type { Json, JsonObject } from './json.ts';
+import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
+import { type Injection, injectPod } from './patch.ts';
+import { PORTS } from './settings.ts';
+
+const context = {
+  settings: {
+    image: 'registry.example/outrigger:1',
+    interceptImage: 'registry.example/outrigger-intercept:1',
+    pullPolicy: undefined,
+    otlpEndpoint: undefined,
+  },
+  version: '9.9.9',
+};
+
+// biome-ignore lint/suspicious/noExplicitAny: the tests look deep into objects of no fixed form
+type Any = any;
+
+function injected(pod: unknown, more: object = {}): Any {
+  const injection = injectPod(pod, { ...context, ...more });
+  if (injection.outcome !== 'injected') throw new Error(JSON.stringify(injection));
+  return injection.pod;
+}
+
+function agent(container: object = {}, spec: object = {}, metadata: object = {}): JsonObject {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'research-agent', ...metadata },
+    spec: {
+      containers: [
+        { name: 'agent', image: 'agent:1', ports: [{ name: 'grpc', containerPort: 50051 }], ...container },
+      ],
+      ...spec,
+    },
+  } as unknown as JsonObject;
+}
+
+const annotated = (annotations: Record<string, string>) => agent({}, {}, { annotations });
+const sidecarOf = (pod: Any) => pod.spec.initContainers[0];
+const envOf = (container: Any, name: string) =>
+  container.env?.find((entry: Any) => entry.name === name)?.value;
+
+t.test('the sidecar is a native sidecar, restricted, in front of everything else', async (t) => {
+  const pod = injected(agent({}, { initContainers: [{ name: 'migrate', image: 'm' }] }));
+  const [sidecar, other] = pod.spec.initContainers;
+  t.equal(other.name, 'migrate');
+  t.match(sidecar, {
+    name: 'outrigger',
+    image: 'registry.example/outrigger:1',
+    restartPolicy: 'Always',
+    args: ['run'],
+    startupProbe: { httpGet: { path: '/healthz/live', port: 15021 } },
+    readinessProbe: { httpGet: { path: '/healthz/ready', port: 15021 } },
+    lifecycle: { preStop: { exec: { command: ['outrigger', 'drain'] } } },
+  });
+  t.strictSame(sidecar.securityContext, {
+    allowPrivilegeEscalation: false,
+    capabilities: { drop: ['ALL'] },
+    privileged: false,
+    readOnlyRootFilesystem: true,
+    runAsGroup: 15000,
+    runAsNonRoot: true,
+    runAsUser: 15000,
+    seccompProfile: { type: 'RuntimeDefault' },
+  });
+  t.equal(pod.metadata.annotations['outrigger.dev/injected'], '9.9.9');
+  t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_APP'), '127.0.0.1:50051');
+  t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), 'research-agent');
+});
+
+t.test('a second injection changes nothing, and so does one beside a sidecar put in by hand', async (t) => {
+  const once = injected(agent());
+  t.match(injectPod(once, context), { outcome: 'untouched', because: /already/ });
+  const byHand = agent({}, { initContainers: [{ name: 'outrigger', image: 'x', restartPolicy: 'Always' }] });
+  t.match(injectPod(byHand, context), { outcome: 'untouched' });
+  const asContainer = agent();
+  const spec = asContainer['spec'] as Any;
+  spec.containers.push({ name: 'outrigger', image: 'registry:5000/team/outrigger@sha256:00' });
+  t.match(injectPod(asContainer, context), { outcome: 'untouched' });
+});
+
+t.test('pods that are opted out, or that no sidecar can serve, stay as they are', async (t) => {
+  for (const pod of [
+    agent({}, {}, { labels: { 'outrigger.dev/inject': 'false' } }),
+    agent({}, { hostNetwork: true }),
+    agent({}, { os: { name: 'windows' } }),
+    agent({}, { containers: [] }),
+    agent({}, {}, { annotations: { 'kubernetes.io/config.mirror': 'x' } }),
+    { kind: 'Pod' },
+    null,
+    'pod',
+    [],
+  ])
+    t.match(injectPod(pod, context), { outcome: 'untouched', because: /\w/ });
+});
+
+t.test('annotations are the settings, and what is wrong with them is said all at once', async (t) => {
+  const pod = injected(
+    annotated({
+      'outrigger.dev/app-port': '9000',
+      'outrigger.dev/config': 'research-config',
+      'outrigger.dev/log-level': 'debug',
+      'outrigger.dev/cpu-request': '250m',
+      'outrigger.dev/cpu-limit': '1',
+      'outrigger.dev/memory-request': '64Mi',
+      'outrigger.dev/memory-limit': '1Gi',
+    }),
+  );
+  const sidecar = sidecarOf(pod);
+  t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_APP'), '127.0.0.1:9000');
+  t.equal(envOf(sidecar, 'OUTRIGGER_LOG_LEVEL'), 'debug');
+  t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), undefined, 'the config map says the name');
+  t.strictSame(sidecar.args, ['run', '--config', '/etc/outrigger/outrigger.yaml']);
+  t.strictSame(sidecar.resources, {
+    requests: { cpu: '250m', memory: '64Mi' },
+    limits: { cpu: '1', memory: '1Gi' },
+  });
+  t.match(pod.spec.volumes, [{ name: 'outrigger-config', configMap: { name: 'research-config' } }]);
+  const wrong = injectPod(
+    annotated({
+      'outrigger.dev/app-port': '70000',
+      'outrigger.dev/config': 'No Good',
+      'outrigger.dev/log-level': 'loud',
+      'outrigger.dev/memory-limit': '1 GB',
+      'outrigger.dev/intercept': 'yes',
+      'outrigger.dev/intercept-ports': '50051,x',
+      'outrigger.dev/ap-port': '1',
+    }),
+    context,
+  ) as Extract<Injection, { outcome: 'refused' }>;
+  t.equal(wrong.outcome, 'refused');
+  t.equal(wrong.problems.length, 7, wrong.problems.join('\n'));
+});
+
+t.test('names and ports that collide are refused with what to do', async (t) => {
+  const refusals: [JsonObject, RegExp][] = [
+    [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
+    [agent({}, { volumes: [{ name: 'outrigger-config', emptyDir: {} }] }), /volume is named/],
+    [agent({}, { initContainers: [{ name: 'outrigger', image: 'tool' }] }), /container is named outrigger/],
+    [annotated({ 'outrigger.dev/app-port': '15001' }), /app's port 15001/],
+    [
+      agent(
+        { securityContext: { runAsUser: 15000 } },
+        {},
+        { annotations: { 'outrigger.dev/intercept': 'true' } },
+      ),
+      /not intercepted/,
+    ],
+  ];
+  for (const [pod, message] of refusals) {
+    const injection = injectPod(pod, context);
+    t.equal(injection.outcome, 'refused');
+    if (injection.outcome === 'refused') t.match(injection.problems.join('\n'), message);
+  }
+});
+
+t.test("the app's port: the first that may be gRPC, or none", async (t) => {
+  const ports = (...list: object[]) => injected(agent({ ports: list }));
+  const appOf = (pod: Any) => envOf(sidecarOf(pod), 'OUTRIGGER_INBOUND_APP');
+  t.equal(appOf(ports({ name: 'http', containerPort: 8080 }, { containerPort: 7000 })), '127.0.0.1:7000');
+  t.equal(appOf(ports({ name: 'metrics', containerPort: 9090 })), undefined);
+  t.equal(appOf(ports({ containerPort: 53, protocol: 'UDP' }, { containerPort: 1 })), '127.0.0.1:1');
+  const web = ports({ name: 'http', containerPort: 8080 });
+  t.equal(
+    sidecarOf(web).readinessProbe.httpGet.path,
+    '/healthz/live',
+    'nothing is served that could be unready',
+  );
+  t.strictSame(web.spec.containers[0].ports, [{ name: 'http', containerPort: 8080 }]);
+  const none = injected(annotated({ 'outrigger.dev/app-port': 'none' }));
+  t.equal(appOf(none), undefined);
+  t.equal(none.spec.containers[0].ports[0].name, 'grpc');
+});
+
+t.test('a Service that asks for the port by name gets the sidecar', async (t) => {
+  const pod = injected(
+    agent({
+      readinessProbe: { tcpSocket: { port: 'grpc' } },
+      lifecycle: { preStop: { httpGet: { port: 'grpc', path: '/' } } },
+    }),
+  );
+  const [app] = pod.spec.containers;
+  t.match(sidecarOf(pod).ports[0], { name: 'grpc', containerPort: PORTS.inbound });
+  t.strictSame(app.ports, [{ containerPort: 50051 }]);
+  t.equal(app.readinessProbe.tcpSocket.port, 50051, 'the name would lead nowhere now');
+  t.equal(app.lifecycle.preStop.httpGet.port, 50051);
+});
+
+t.test('gRPC probes of the app move to the sidecar, except those that only the app can answer', async (t) => {
+  const pod = injected(
+    agent({
+      startupProbe: { grpc: { port: 50051 }, failureThreshold: 30 },
+      readinessProbe: { grpc: { port: 50051, service: 'agent.AgentService' } },
+      livenessProbe: { grpc: { port: 50051, service: 'my.own.Service' } },
+    }),
+  );
+  const [app] = pod.spec.containers;
+  t.strictSame(app.startupProbe, { grpc: { port: 15006 }, failureThreshold: 30 });
+  t.strictSame(app.readinessProbe.grpc, { port: 15006, service: 'agent.AgentService' });
+  t.equal(app.livenessProbe.grpc.port, 50051);
+  const other = injected(agent({ readinessProbe: { grpc: { port: 7777 } } }));
+  t.equal(other.spec.containers[0].readinessProbe.grpc.port, 7777);
+});
+
+t.test('the time that a pod has to end is shared out', async (t) => {
+  for (const grace of [0, 1, 5, 6, 10, 30, 60, 600]) {
+    const { delay, appSleep, timeout } = drainTimes(grace);
+    t.ok(delay >= 0 && appSleep >= 0 && timeout > 0, `${grace} s`);
+    t.ok(appSleep < Math.max(1, grace), 'the app hears of its end before it');
+    if (grace > 3) t.ok(delay + timeout < grace, 'the last call is answered before SIGKILL');
+  }
+  const pod = injected(agent({}, { terminationGracePeriodSeconds: 90 }));
+  t.equal(envOf(sidecarOf(pod), 'OUTRIGGER_DRAIN_DELAY'), '5s');
+  t.equal(envOf(sidecarOf(pod), 'OUTRIGGER_DRAIN_TIMEOUT'), '83s');
+  t.strictSame(pod.spec.containers[0].lifecycle, { preStop: { sleep: { seconds: 6 } } });
+  const own = { preStop: { exec: { command: ['bye'] } } };
+  t.strictSame(injected(agent({ lifecycle: own })).spec.containers[0].lifecycle, own);
+});
+
+t.test('the key moves to the sidecar, and the app calls agents and the model through it', async (t) => {
+  const key = { name: 'OPENAI_API_KEY', valueFrom: { secretKeyRef: { name: 'openai', key: 'api-key' } } };
+  const pod = injected(
+    agent({
+      env: [
+        key,
+        { name: 'WRITING_AGENT_ADDR', value: 'writing:50051' },
+        { name: 'CODE_AGENT_ADDR', value: '127.0.0.1:7' },
+      ],
+    }),
+  );
+  const [app] = pod.spec.containers;
+  t.strictSame(app.env, [
+    { name: 'OPENAI_API_KEY', value: 'held-by-outrigger' },
+    { name: 'WRITING_AGENT_ADDR', value: '127.0.0.1:15001' },
+    { name: 'CODE_AGENT_ADDR', value: '127.0.0.1:7' },
+    { name: 'AGENT_OUTBOUND', value: '127.0.0.1:15001' },
+    { name: 'OPENAI_BASE_URL', value: 'http://127.0.0.1:15002/v1' },
+  ]);
+  t.strictSame(sidecarOf(pod).env[0], key);
+
+  const withUrl = (url: object) => injected(agent({ env: [key, { name: 'OPENAI_BASE_URL', ...url }] }));
+  const upstreams = (pod: Any) => JSON.parse(envOf(sidecarOf(pod), 'OUTRIGGER_LLM_UPSTREAMS') ?? 'null');
+  t.match(upstreams(withUrl({ value: 'https://llm.example/v1' })), [{ url: 'https://llm.example/v1' }]);
+  const referred = withUrl({ valueFrom: { configMapKeyRef: { name: 'llm', key: 'url' } } });
+  t.match(upstreams(referred), [{ url: '$(OPENAI_BASE_URL)' }]);
+  const order = sidecarOf(referred).env.map((entry: Any) => entry.name);
+  t.ok(
+    order.indexOf('OPENAI_BASE_URL') < order.indexOf('OUTRIGGER_LLM_UPSTREAMS'),
+    'in the order of references',
+  );
+  for (const unseen of [
+    agent({ envFrom: [{ secretRef: { name: 'openai' } }] }),
+    agent({ env: [key, { name: 'OPENAI_BASE_URL', value: 'https://$(HOST)/v1' }] }),
+    agent({
+      env: [
+        key,
+        { name: 'OPENAI_BASE_URL', valueFrom: { configMapKeyRef: { name: 'l', key: 'u', optional: true } } },
+      ],
+    }),
+  ]) {
+    const { spec } = injected(unseen);
+    t.notMatch(
+      JSON.stringify(spec),
+      /held-by-outrigger|15002/,
+      'what the sidecar can not know stays with the app',
+    );
+  }
+});
+
+t.test('a container with another key keeps it', async (t) => {
+  const pod = agent({ env: [{ name: 'OPENAI_API_KEY', value: 'one' }] });
+  (pod['spec'] as Any).containers.push({ name: 'other', env: [{ name: 'OPENAI_API_KEY', value: 'two' }] });
+  const [app, other] = injected(pod).spec.containers;
+  t.equal(envOf(app, 'OPENAI_API_KEY'), 'held-by-outrigger');
+  t.equal(envOf(other, 'OPENAI_API_KEY'), 'two');
+  t.equal(envOf(other, 'OPENAI_BASE_URL'), undefined);
+});
+
+t.test('traces go where the app sends its own, or where the injector says', async (t) => {
+  const settings = { ...context.settings, otlpEndpoint: 'http://collector:4318' };
+  const from = (env: object[]) => sidecarOf(injected(agent({ env }), { settings }));
+  t.equal(envOf(from([]), 'OTEL_EXPORTER_OTLP_ENDPOINT'), 'http://collector:4318');
+  const own = from([
+    { name: 'OTEL_EXPORTER_OTLP_ENDPOINT', value: 'http://mine:4318' },
+    { name: 'OTEL_SERVICE_NAME', value: 'the-app' },
+    { name: 'OTEL_EXPORTER_OTLP_HEADERS', value: 'key=$(TOKEN)' },
+  ]);
+  t.equal(envOf(own, 'OTEL_EXPORTER_OTLP_ENDPOINT'), 'http://mine:4318');
+  t.equal(envOf(own, 'OTEL_SERVICE_NAME'), undefined);
+  t.equal(envOf(own, 'OTEL_EXPORTER_OTLP_HEADERS'), undefined, 'refers to what the sidecar has not got');
+});
+
+t.test('interception is a step behind the sidecar, with nothing but the network in its hands', async (t) => {
+  const pod = injected(
+    annotated({ 'outrigger.dev/intercept': 'true', 'outrigger.dev/intercept-ports': '50051,9000' }),
+  );
+  const [, step] = pod.spec.initContainers;
+  t.match(step, { name: 'outrigger-intercept', image: 'registry.example/outrigger-intercept:1' });
+  t.strictSame(step.securityContext.capabilities, { add: ['NET_ADMIN'], drop: ['ALL'] });
+  t.match(step.args[0], /tcp dport 50051 redirect to :15006/);
+  t.match(step.args[0], /meta skuid 15000 return[\s\S]*tcp dport \{ 9000, 50051 \} redirect to :15001/);
+});
+
+/** Applies RFC 6902, as the API server does. */
+function apply(document: Json, operations: readonly PatchOperation[]): Json {
+  let result: Any = structuredClone(document);
+  for (const { op, path, value } of operations) {
+    const segments = pathSegments(path);
+    const last = segments.pop();
+    if (last === undefined) {
+      result = structuredClone(value);
+      continue;
+    }
+    let parent = result;
+    for (const segment of segments) {
+      if (!Object.hasOwn(parent, segment)) throw new Error(`${path} does not exist`);
+      parent = parent[segment];
+    }
+    if (op !== 'add' && !Object.hasOwn(parent, last)) throw new Error(`${path} does not exist`);
+    if (op === 'remove') delete parent[last];
+    else if (last === '-' && Array.isArray(parent)) parent.push(structuredClone(value));
+    else
+      Object.defineProperty(parent, last, {
+        value: structuredClone(value),
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      });
+  }
+  return result;
+}
+
+t.test('a JSON patch turns the one into the other, whatever they are', async (t) => {
+  const json = fc.jsonValue({ maxDepth: 4 }) as fc.Arbitrary<Json>;
+  fc.assert(
+    fc.property(json, json, (before, after) => {
+      // -0 is 0 in JSON.
+      const [one, other] = [JSON.parse(JSON.stringify(before)), JSON.parse(JSON.stringify(after))];
+      t.strictSame(JSON.stringify(sorted(apply(one, jsonPatch(one, other)))), JSON.stringify(sorted(other)));
+    }),
+    { numRuns: 500 },
+  );
+});
+
+function sorted(value: Json): Json {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.entries(value)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, inner]) => [key, sorted(inner)]);
+}
+
+const odd = fc.jsonValue({ maxDepth: 2 });
+const maybe = <T>(value: fc.Arbitrary<T>) =>
+  fc.oneof({ weight: 6, arbitrary: value }, { weight: 1, arbitrary: odd });
+const word = fc.constantFrom(
+  'a',
+  'grpc',
+  'http',
+  'outrigger',
+  'outrigger-config',
+  '',
+  'x'.repeat(70),
+  'OPENAI_API_KEY',
+);
+const port = fc.oneof(
+  fc.constantFrom(50051, 15006, 15001, 0, -1, 1e9, 1.5),
+  fc.integer({ min: 1, max: 65535 }),
+);
+const record = (shape: Record<string, fc.Arbitrary<unknown>>) => fc.record(shape, { requiredKeys: [] });
+const probe = record({
+  grpc: maybe(record({ port: maybe(port), service: maybe(word) })),
+  tcpSocket: record({ port: word }),
+});
+const container = record({
+  name: maybe(word),
+  image: maybe(word),
+  restartPolicy: maybe(word),
+  ports: maybe(
+    fc.array(maybe(record({ name: maybe(word), containerPort: maybe(port), protocol: maybe(word) })), {
+      maxLength: 3,
+    }),
+  ),
+  env: maybe(
+    fc.array(
+      maybe(
+        record({
+          name: maybe(fc.constantFrom('OPENAI_API_KEY', 'OPENAI_BASE_URL', 'CODE_AGENT_ADDR', 'OTEL_X', 'A')),
+          value: maybe(word),
+          valueFrom: maybe(record({ secretKeyRef: maybe(record({ name: word, optional: fc.boolean() })) })),
+        }),
+      ),
+      { maxLength: 4 },
+    ),
+  ),
+  readinessProbe: maybe(probe),
+  livenessProbe: maybe(probe),
+  lifecycle: maybe(record({ preStop: maybe(probe), postStart: odd })),
+  securityContext: maybe(record({ runAsUser: maybe(fc.constantFrom(0, 15000)) })),
+});
+const annotationName = fc.constantFrom(
+  'app-port',
+  'config',
+  'log-level',
+  'cpu-limit',
+  'memory-request',
+  'intercept',
+  'intercept-ports',
+);
+const annotationValue = fc.constantFrom('true', 'none', '50051', 'debug', '1', '64Mi', 'name', '', 'Ü');
+const pods = maybe(
+  record({
+    kind: word,
+    metadata: maybe(
+      record({
+        name: maybe(word),
+        generateName: maybe(fc.constantFrom('a-5d4f8c7b9-', '-', '')),
+        labels: maybe(
+          fc.dictionary(fc.constantFrom('app', 'outrigger.dev/inject', '__proto__'), maybe(word)),
+        ),
+        annotations: maybe(
+          fc.dictionary(
+            annotationName.map((name) => `outrigger.dev/${name}`),
+            maybe(annotationValue),
+            { maxKeys: 2 },
+          ),
+        ),
+      }),
+    ),
+    spec: maybe(
+      record({
+        containers: maybe(fc.array(maybe(container), { maxLength: 3 })),
+        initContainers: maybe(fc.array(maybe(container), { maxLength: 2 })),
+        volumes: maybe(fc.array(maybe(record({ name: maybe(word) })), { maxLength: 2 })),
+        terminationGracePeriodSeconds: maybe(fc.integer({ min: -5, max: 1e6 })),
+        hostNetwork: maybe(fc.boolean()),
+        securityContext: maybe(record({ runAsUser: maybe(fc.integer()) })),
+      }),
+    ),
+  }),
+);
+
+t.test('no pod makes it throw; what it injects it injects once, and leaves what it got alone', async (t) => {
+  let injections = 0;
+  fc.assert(
+    fc.property(pods, (pod) => {
+      const before = JSON.stringify(pod);
+      const injection = injectPod(pod, context);
+      if (JSON.stringify(pod) !== before) throw new Error('the pod that came in was changed');
+      if (injection.outcome !== 'injected') return;
+      injections++;
+      const result = injection.pod as Any;
+      if (injectPod(result, context).outcome !== 'untouched') throw new Error('not idempotent');
+      const names = result.spec.initContainers.filter((entry: Any) => entry?.name === 'outrigger');
+      if (names.length !== 1) throw new Error(`${names.length} sidecars`);
+      const given = (pod as Any).spec;
+      if (result.spec.containers.length !== given.containers.length) throw new Error('a container was lost');
+      const plain = JSON.parse(before);
+      const patched = apply(plain, jsonPatch(plain, result));
+      if (JSON.stringify(sorted(patched)) !== JSON.stringify(sorted(JSON.parse(JSON.stringify(result)))))
+        throw new Error('the patch does something else');
+      result.spec.containers.forEach((probed: Any, index: number) => {
+        const moved =
+          probed?.readinessProbe?.grpc?.port !== given.containers[index]?.readinessProbe?.grpc?.port;
+        if (moved && result.spec.initContainers[0].readinessProbe.httpGet.path === '/healthz/live')
+          throw new Error('a probe was moved to a sidecar without an app');
+      });
+    }),
+    { numRuns: 5_000 },
+  );
+  t.ok(injections > 300, `${injections} pods were injected`);
+});

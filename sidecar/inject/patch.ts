@@ -1,0 +1,137 @@
+import { readWishes } from './annotations.ts';
+import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
+import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
+import { drainTimes } from './drain-times.ts';
+import { interceptContainer, interception, interceptRules } from './intercept.ts';
+import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
+import { cannotHaveSidecar, clashes, hasSidecar, readFacts } from './pod-facts.ts';
+import {
+  CONFIG_FILE,
+  CONFIG_VOLUME,
+  INJECT_LABEL,
+  type InjectSettings,
+  STATUS_ANNOTATION,
+} from './settings.ts';
+import { sidecarContainer } from './sidecar-container.ts';
+
+/** A pod, or the template of one: what has `metadata` and `spec`. */
+export type Injection =
+  | { readonly outcome: 'injected'; readonly pod: JsonObject }
+  /** As it was, on purpose. */
+  | { readonly outcome: 'untouched'; readonly because: string }
+  /** As it was, though a sidecar was wanted; each problem says what to do. */
+  | { readonly outcome: 'refused'; readonly problems: readonly string[] };
+
+/** Where else a name for the sidecar can come from: the workload around the template. */
+export interface InjectContext {
+  readonly settings: InjectSettings;
+  /** Written into the annotation. */
+  readonly version: string;
+  readonly workloadName?: string | undefined;
+}
+
+/**
+ * Puts the sidecar into a pod. Pure; the pod that comes in is not changed. Never throws, whatever comes in: what it
+ * does not understand it leaves alone. Injecting what has been injected changes nothing.
+ */
+export function injectPod(pod: unknown, context: InjectContext): Injection {
+  if (!isObject(pod) || !isObject(at(pod, 'spec'))) return untouched('it is not a pod');
+  const metadata = objectAt(pod, 'metadata');
+  const spec = objectAt(pod, 'spec');
+  if (String(at(objectAt(metadata, 'labels'), INJECT_LABEL)) === 'false')
+    return untouched(`its label ${INJECT_LABEL} says "false"`);
+  if (hasSidecar(spec)) return untouched('it has the sidecar already');
+  const impossible = cannotHaveSidecar(spec, metadata);
+  if (impossible !== undefined) return untouched(impossible);
+  const read = readWishes(metadata);
+  if ('problems' in read) return { outcome: 'refused', problems: read.problems };
+  const facts = readFacts(spec, read.wishes);
+  const problems = clashes(spec, read.wishes, facts);
+  if (problems.length > 0) return { outcome: 'refused', problems };
+  return { outcome: 'injected', pod: injected({ pod, metadata, spec, ...read, facts, context }) };
+}
+
+interface Injectable {
+  readonly pod: JsonObject;
+  readonly metadata: JsonObject;
+  readonly spec: JsonObject;
+  readonly wishes: Extract<ReturnType<typeof readWishes>, { wishes: unknown }>['wishes'];
+  readonly facts: ReturnType<typeof readFacts>;
+  readonly context: InjectContext;
+}
+
+function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): JsonObject {
+  const { settings, version } = context;
+  const containers = at(spec, 'containers') as readonly Json[];
+  const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
+  // With a config map, that says the name.
+  const name = wishes.config === undefined ? nameOf(metadata, context.workloadName) : undefined;
+  const llm = firstMove(objectsAt(spec, 'containers'), app);
+  const sidecar = sidecarContainer({
+    settings,
+    wishes,
+    facts,
+    name,
+    llm,
+    otel: app === undefined ? [] : otelOf(app),
+  });
+  const redirect = wishes.intercept
+    ? [interceptContainer(settings, interceptRules(interception(wishes, facts)))]
+    : [];
+  const given = at(spec, 'initContainers');
+  const newSpec: Record<string, Json> = {
+    ...spec,
+    initContainers: [sidecar, ...redirect, ...(Array.isArray(given) ? given : [])],
+    containers: containers.map((container) =>
+      isObject(container) ? appContainer(container, container === app, facts, llm, name) : container,
+    ),
+  };
+  if (wishes.config !== undefined) {
+    const volumes = at(spec, 'volumes');
+    newSpec['volumes'] = [
+      ...(Array.isArray(volumes) ? volumes : []),
+      {
+        name: CONFIG_VOLUME,
+        configMap: { name: wishes.config, items: [{ key: CONFIG_FILE, path: CONFIG_FILE }] },
+      },
+    ];
+  }
+  const annotations = { ...objectAt(metadata, 'annotations'), [STATUS_ANNOTATION]: version };
+  return { ...pod, metadata: { ...metadata, annotations }, spec: newSpec };
+}
+
+function appContainer(
+  container: JsonObject,
+  isApp: boolean,
+  { appPort, appPortName, graceSeconds }: Injectable['facts'],
+  llm: LlmMove,
+  name: string | undefined,
+): JsonObject {
+  const changed = appEnvironment(container, isApp, llm);
+  if (!isApp || appPort === undefined) return changed;
+  const probed = moveProbes(changed, appPort, name);
+  const released = appPortName === undefined ? probed : releasePortName(probed, appPort, appPortName);
+  return holdSigterm(released, drainTimes(graceSeconds).appSleep);
+}
+
+/** The key of the app's container, or else of the first one that has one. */
+function firstMove(containers: readonly JsonObject[], app: JsonObject | undefined): LlmMove {
+  const ordered = app === undefined ? containers : [app, ...containers.filter((other) => other !== app)];
+  return ordered.map(llmMoveOf).find((move) => move !== NOTHING_MOVES) ?? NOTHING_MOVES;
+}
+
+function nameOf(metadata: JsonObject, workloadName: string | undefined): string | undefined {
+  const labels = objectAt(metadata, 'labels');
+  const found =
+    stringAt(labels, 'app.kubernetes.io/name') ??
+    stringAt(labels, 'app') ??
+    workloadName ??
+    // The name of a Deployment's pod is made of the Deployment's, the template's digest and an end of its own.
+    stringAt(metadata, 'generateName')?.replace(/(-[a-z0-9]{6,10})?-$/, '') ??
+    stringAt(metadata, 'name');
+  return found === '' ? undefined : found;
+}
+
+function untouched(because: string): Injection {
+  return { outcome: 'untouched', because };
+}

@@ -1,0 +1,114 @@
+import type { PodWishes } from './annotations.ts';
+import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
+import { CONFIG_VOLUME, INTERCEPT_NAME, PORTS, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
+
+/** What has been found out about a pod before it is changed. */
+export interface PodFacts {
+  /** The gRPC port of the app; undefined for a pod that serves none. */
+  readonly appPort: number | undefined;
+  /** The name of the app's container, undefined when there are no containers with names. */
+  readonly appContainer: string | undefined;
+  /** The name that the app's port has, which the sidecar's port takes over. */
+  readonly appPortName: string | undefined;
+  /** The seconds that the pod has to end. */
+  readonly graceSeconds: number;
+}
+
+/** Kubernetes' default for `terminationGracePeriodSeconds`. */
+const DEFAULT_GRACE_SECONDS = 30;
+/** Names of ports that are plainly not gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
+const NOT_GRPC = /^(https?|http2?-?web|web|metrics|prometheus|prom|udp|dns|ws|wss)(-|$)/;
+
+export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
+  const containers = objectsAt(spec, 'containers');
+  const wanted = wishes.appPort === 'none' ? undefined : wishes.appPort;
+  const candidates = containers.flatMap((container) =>
+    objectsAt(container, 'ports').map((port) => ({
+      container: stringAt(container, 'name'),
+      number: numberAt(port, 'containerPort'),
+      name: stringAt(port, 'name'),
+      protocol: stringAt(port, 'protocol') ?? 'TCP',
+    })),
+  );
+  const found =
+    wishes.appPort === 'none'
+      ? undefined
+      : candidates.find(
+          ({ number, name, protocol }) =>
+            number !== undefined &&
+            protocol === 'TCP' &&
+            (wanted === undefined ? !NOT_GRPC.test(name ?? '') : number === wanted),
+        );
+  const grace = numberAt(spec, 'terminationGracePeriodSeconds') ?? DEFAULT_GRACE_SECONDS;
+  return {
+    appPort: found?.number ?? wanted,
+    appContainer: found?.container ?? stringAt(containers[0], 'name'),
+    appPortName: found?.name,
+    graceSeconds: Math.max(0, Math.floor(grace)),
+  };
+}
+
+/** Why a pod has nothing to gain or everything to lose from a sidecar; undefined when it can have one. */
+export function cannotHaveSidecar(spec: JsonObject, metadata: JsonObject): string | undefined {
+  if (objectsAt(spec, 'containers').length === 0) return 'it has no containers';
+  if (at(spec, 'hostNetwork') === true) return 'it uses the network of its node (hostNetwork)';
+  if (stringAt(objectAt(spec, 'os'), 'name') === 'windows') return 'it runs on Windows';
+  if (Object.hasOwn(objectAt(metadata, 'annotations'), 'kubernetes.io/config.mirror'))
+    return 'it is the mirror of a static pod';
+  return undefined;
+}
+
+/** Whether a sidecar is there that somebody put in by hand, or that an earlier injection did. */
+export function hasSidecar(spec: JsonObject): boolean {
+  return [...objectsAt(spec, 'initContainers'), ...objectsAt(spec, 'containers')].some(
+    (container) =>
+      stringAt(container, 'name') === SIDECAR_NAME &&
+      (at(container, 'restartPolicy') === 'Always' || looksLikeOurs(container)),
+  );
+}
+
+function looksLikeOurs(container: JsonObject): boolean {
+  const [repository] = (stringAt(container, 'image') ?? '').split('/').at(-1)!.split(/[:@]/);
+  return repository === SIDECAR_NAME;
+}
+
+/** Everything of the pod's that a sidecar would collide with. */
+export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): string[] {
+  const problems: string[] = [];
+  const inits = objectsAt(spec, 'initContainers');
+  const containers = objectsAt(spec, 'containers');
+  const names: string[] = wishes.intercept ? [SIDECAR_NAME, INTERCEPT_NAME] : [SIDECAR_NAME];
+  const ports = new Map(Object.entries(PORTS).map(([name, port]) => [port as number, name]));
+  for (const container of [...inits, ...containers]) {
+    const name = stringAt(container, 'name') ?? '';
+    if (names.includes(name))
+      problems.push(
+        `a container is named ${name} already; give it another name, for the sidecar needs this one`,
+      );
+    for (const port of objectsAt(container, 'ports')) {
+      for (const key of ['containerPort', 'hostPort']) {
+        const number = numberAt(port, key) ?? 0;
+        if (ports.has(number))
+          problems.push(
+            `${key} ${number} of the container ${name} is the sidecar's ${ports.get(number)} port; choose another port`,
+          );
+      }
+    }
+    if (wishes.intercept && runsAsSidecarUser(container, spec))
+      problems.push(
+        `the container ${name} runs as user ${SIDECAR_USER}, whose traffic is not intercepted; choose another user`,
+      );
+  }
+  if (facts.appPort !== undefined && ports.has(facts.appPort))
+    problems.push(
+      `the app's port ${facts.appPort} is the sidecar's ${ports.get(facts.appPort)} port; choose another port for the app`,
+    );
+  if (objectsAt(spec, 'volumes').some((volume) => stringAt(volume, 'name') === CONFIG_VOLUME))
+    problems.push(`a volume is named ${CONFIG_VOLUME} already; give it another name`);
+  return [...new Set(problems)];
+}
+
+function runsAsSidecarUser(container: JsonObject, spec: JsonObject): boolean {
+  const own = numberAt(objectAt(container, 'securityContext'), 'runAsUser');
+  return (own ?? numberAt(objectAt(spec, 'securityContext'), 'runAsUser')) === SIDECAR_USER;
+}

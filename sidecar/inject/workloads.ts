@@ -1,0 +1,92 @@
+import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
+import { type InjectContext, type Injection, injectPod } from './patch.ts';
+
+/** Where a kind keeps its pod template; a Pod is its own. */
+const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
+  'v1/Pod': [],
+  'v1/ReplicationController': ['spec', 'template'],
+  'v1/PodTemplate': ['template'],
+  'apps/Deployment': ['spec', 'template'],
+  'apps/StatefulSet': ['spec', 'template'],
+  'apps/DaemonSet': ['spec', 'template'],
+  'apps/ReplicaSet': ['spec', 'template'],
+  'batch/Job': ['spec', 'template'],
+  'batch/CronJob': ['spec', 'jobTemplate', 'spec', 'template'],
+};
+
+/** What became of one workload of a document. */
+export interface WorkloadReport {
+  /** `Deployment agents/research-agent`. */
+  readonly what: string;
+  readonly injection: Injection;
+}
+
+/**
+ * Puts the sidecar into every workload of one object: a workload itself, or a List with workloads in it. An object
+ * of another kind comes back as it was, with no report.
+ */
+export function injectObject(
+  object: Json,
+  context: Omit<InjectContext, 'workloadName'>,
+): { object: Json; reports: WorkloadReport[] } {
+  if (!isObject(object)) return { object, reports: [] };
+  const items = at(object, 'items');
+  if (stringAt(object, 'kind')?.endsWith('List') && Array.isArray(items))
+    return injectList(object, items, context);
+  const path = TEMPLATES[kindOf(object)];
+  if (path === undefined) return { object, reports: [] };
+  const workloadName = path.length === 0 ? undefined : stringAt(objectAt(object, 'metadata'), 'name');
+  let template: Json | undefined = object;
+  for (const key of path) template = at(template, key);
+  const injection = injectPod(template, { ...context, workloadName });
+  const reports = [{ what: nameOf(object), injection }];
+  return {
+    object: injection.outcome === 'injected' ? replaced(object, path, injection.pod) : object,
+    reports,
+  };
+}
+
+function injectList(
+  list: JsonObject,
+  items: readonly Json[],
+  context: Omit<InjectContext, 'workloadName'>,
+): ReturnType<typeof injectObject> {
+  // A DeploymentList's items need not say what they are.
+  const kind = stringAt(list, 'kind')!.slice(0, -'List'.length);
+  const reports: WorkloadReport[] = [];
+  const changed = items.map((item) => {
+    const implied = kind !== '' && isObject(item) && item['kind'] === undefined;
+    const typed = implied ? { apiVersion: list['apiVersion'] ?? 'v1', kind, ...item } : item;
+    const result = injectObject(typed, context);
+    reports.push(...result.reports);
+    if (result.object === typed) return item;
+    if (!implied) return result.object;
+    const { apiVersion: _, kind: __, ...rest } = result.object as JsonObject;
+    return {
+      ...(isObject(item) && 'apiVersion' in item ? { apiVersion: item['apiVersion']! } : {}),
+      ...rest,
+    };
+  });
+  const touched = changed.some((item, index) => item !== items[index]);
+  return { object: touched ? { ...list, items: changed } : list, reports };
+}
+
+/** `apps/Deployment`, whatever the version of the group. */
+function kindOf(object: JsonObject): string {
+  const apiVersion = stringAt(object, 'apiVersion') ?? '';
+  const group = apiVersion === 'v1' ? 'v1' : apiVersion.split('/')[0];
+  const key = `${group}/${stringAt(object, 'kind') ?? ''}`;
+  return Object.hasOwn(TEMPLATES, key) ? key : '';
+}
+
+function replaced(object: JsonObject, [key, ...rest]: readonly string[], value: JsonObject): JsonObject {
+  if (key === undefined) return value;
+  return { ...object, [key]: replaced(objectAt(object, key), rest, value) };
+}
+
+function nameOf(object: JsonObject): string {
+  const metadata = objectAt(object, 'metadata');
+  const name = stringAt(metadata, 'name') ?? stringAt(metadata, 'generateName') ?? '(no name)';
+  const namespace = stringAt(metadata, 'namespace');
+  return `${stringAt(object, 'kind')} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
+}
