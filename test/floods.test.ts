@@ -37,7 +37,12 @@ let onHostile: (peer: H2Peer) => void = () => {};
 const sidecar = await startSidecar(
   t,
   {
-    inbound: { app: upstream.address, limits: { max_connections: 64, max_concurrent_streams: 100 } },
+    inbound: {
+      app: upstream.address,
+      limits: { max_connections: 64, max_concurrent_streams: 100 },
+      // Off, so that a flood of PINGs meets the flood guard here, and the keepalive guard at the other listener.
+      keepalive: { min_time: '0s' },
+    },
     outbound: {
       limits: { max_concurrent_streams: 100 },
       routes: [
@@ -117,7 +122,8 @@ const request = (id: number, endStream = true) =>
 async function calmed(listener: string): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`);
   const { value } = parseExposition(await response.text());
-  return value('outrigger_rejected_total', { listener, reason: 'enhance_your_calm' }) ?? 0;
+  const count = (reason: string) => value('outrigger_rejected_total', { listener, reason }) ?? 0;
+  return count('enhance_your_calm') + count('too_many_pings');
 }
 
 const openFirst = (peer: H2Peer) => peer.headers(1, grpcRequest(CALL));

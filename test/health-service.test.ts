@@ -267,9 +267,9 @@ for (const kind of ['with', 'without'] as const) {
     t.match(plane.sidecar.notReadyBecause, /unreachable/);
     // Nothing piles up for it while it hangs.
     const [connection] = plane.sidecar.inbound.app.endpoints[0]!.pool.connections;
-    const frames = connection!.writer.frames;
+    const { bytesWritten } = connection!.socket;
     await new Promise((resolve) => setTimeout(resolve, 700));
-    t.equal(connection!.writer.frames, frames);
+    t.equal(connection!.socket.bytesWritten, bytesWritten);
     agent.kill('SIGCONT');
     await stateIs(plane, healthy);
     t.equal(

@@ -13,6 +13,8 @@ export interface ClusterListener {
   onDiscoveryError(cluster: Cluster, error: Error): void;
   onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void;
   onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void;
+  /** An endpoint finds our keepalive PINGs too many: it is asked less often from now on. */
+  onTooManyPings?(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void;
   /** An endpoint was ejected, came back on probation, or has proved itself again. */
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
@@ -159,6 +161,7 @@ export class Cluster {
         this.discovery?.refresh();
         this.listener.onConnectFailed(this, endpoint, message);
       },
+      onTooManyPings: (timeMs) => this.listener.onTooManyPings?.(this, endpoint, timeMs),
     });
     return endpoint;
   }

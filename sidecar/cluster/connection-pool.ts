@@ -35,6 +35,8 @@ export interface PoolEnvironment {
 export interface PoolListener {
   onStateChange(): void;
   onConnectFailed(message: string): void;
+  /** The peer finds our keepalive PINGs too many, and is asked less often from now on. */
+  onTooManyPings?(keepaliveTimeMs: number): void;
 }
 
 /**
@@ -55,6 +57,8 @@ export type PoolState = (typeof PoolState)[keyof typeof PoolState];
 const PANIC_RETRY_MS = 1_000;
 /** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
 const UNUSED_LIFE_MS = 1_000;
+/** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
+const MAX_LEARNED_KEEPALIVE_MS = 7_200_000;
 
 /**
  * Callers that cancel make us reset streams, and servers end a connection that resets too many (nghttp2 at 1,000):
@@ -79,8 +83,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
   private failures = 0;
   private closed = false;
-  /** Doubled each time the peer says `too_many_pings` (gRFC A8). */
-  private keepaliveFactor = 1;
+  /** Twice what the peer has called `too_many_pings` (gRFC A8). */
+  private learnedKeepaliveMs = 0;
   state: PoolState = PoolState.idle;
   lastFailure = '';
 
@@ -102,6 +106,12 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   get pendingCount(): number {
     return this.waiters.size;
+  }
+
+  /** The silence after which the peer is asked for a sign of life: as configured, or longer by its own wish; 0 is off. */
+  get keepaliveTimeMs(): number {
+    const { timeMs } = this.options.keepalive;
+    return timeMs === 0 ? 0 : Math.max(timeMs, this.learnedKeepaliveMs);
   }
 
   get connections(): readonly Connection[] {
@@ -229,10 +239,9 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     this.lastFailure = '';
     wheel.cancel(this);
     this.ready.push(connection);
-    const { timeMs, timeoutMs } = this.options.keepalive;
     const keepalive = new Keepalive(connection, wheel, {
-      timeMs: timeMs * this.keepaliveFactor,
-      timeoutMs,
+      timeMs: this.keepaliveTimeMs,
+      timeoutMs: this.options.keepalive.timeoutMs,
       withoutStreams: false,
     });
     this.keepalives.set(connection, keepalive);
@@ -256,9 +265,20 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   }
 
   onGoaway(connection: Connection, code: number, debug: string): void {
-    if (code === ErrorCode.ENHANCE_YOUR_CALM && debug.includes('too_many_pings')) this.keepaliveFactor *= 2;
+    if (code === ErrorCode.ENHANCE_YOUR_CALM && debug.includes('too_many_pings'))
+      this.slowKeepalive(connection);
     // Its streams go on, and so does its keepalive.
     this.forget(connection, `${this.address} sent GOAWAY (${errorName(code)}) before it took a call`);
+  }
+
+  /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */
+  private slowKeepalive(connection: Connection): void {
+    const usedMs = this.keepalives.get(connection)?.timeMs ?? 0;
+    const timeMs = Math.min(usedMs * 2, MAX_LEARNED_KEEPALIVE_MS);
+    if (timeMs <= this.keepaliveTimeMs) return;
+    this.learnedKeepaliveMs = timeMs;
+    for (const keepalive of this.keepalives.values()) keepalive.slowDown(timeMs);
+    this.listener.onTooManyPings?.(timeMs);
   }
 
   onClosed(connection: Connection, error: ConnectionError): void {

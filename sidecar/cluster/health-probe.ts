@@ -19,10 +19,10 @@ export type ProbeResult = 'serving' | 'not_serving' | 'no_health_service' | 'bus
 const MAX_ANSWER_BYTES = 1_024;
 
 /**
- * One `grpc.health.v1.Health/Check` of an endpoint. When the answer does not come in time a PING tells a dead
- * endpoint from a busy one: an agent whose few worker threads all wait for their model can't answer a health call,
- * and is exactly as healthy as before. The PING is sent only behind a request, so that a strict server, which
- * counts PINGs without data, has seen the connection used.
+ * One `grpc.health.v1.Health/Check` of an endpoint. When the answer does not come in time its HTTP/2 is asked for a
+ * sign of life, which tells a dead endpoint from a busy one: an agent whose few worker threads all wait for their
+ * model can't answer a health call, and is exactly as healthy as before. That is not asked by a PING, because strict
+ * servers count those while no data moves, and end the connection with the very calls the agent is busy with.
  */
 export class HealthProbe extends Timer implements StreamHandler, ConnectionWaiter {
   private readonly endpoint: Endpoint;
@@ -32,8 +32,8 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private stream: Stream | undefined = undefined;
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
-  private pinged = false;
-  private pingedAtMs = 0;
+  private asked = false;
+  private askedAtMs = 0;
   private done = false;
 
   constructor(
@@ -75,7 +75,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   /** The endpoint was asked, and has not sent a byte since: there is no use in asking again yet. */
   get stillSilent(): boolean {
     const { connection } = this;
-    return this.pinged && !connection!.closed && connection!.lastReadAtMs < this.pingedAtMs;
+    return this.asked && !connection!.closed && connection!.lastReadAtMs < this.askedAtMs;
   }
 
   onNoConnection(): void {
@@ -84,13 +84,13 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
 
   override onTimeout(nowMs: number): void {
     const { connection } = this;
-    if (connection === undefined || connection.closed || this.pinged) {
+    if (connection === undefined || connection.closed || this.asked) {
       this.finish('unreachable');
       return;
     }
-    this.pinged = true;
-    this.pingedAtMs = nowMs;
-    connection.control.ping(() => this.finish('busy'));
+    this.asked = true;
+    this.askedAtMs = nowMs;
+    connection.control.askForSign(() => this.finish('busy'));
     this.wheel.arm(this, nowMs + this.timeoutMs);
   }
 

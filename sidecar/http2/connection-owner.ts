@@ -26,4 +26,6 @@ export interface ConnectionOptions {
   readonly limits: ConnectionLimits;
   /** Milliseconds from a monotonic clock. */
   readonly clock: () => number;
+  /** How often the peer may send PINGs when no call moves (servers); 0, and nothing, is as often as it likes. */
+  readonly minPingIntervalMs?: number;
 }

@@ -396,7 +396,7 @@ async function keepaliveEnds(
   const ends = await open(t, options.role ?? 'client', {}, clock.read);
   if (options.pingsWelcome) {
     await ends.peer.send(settings([0xf0a7, 1]));
-    await waitUntil('the setting came', () => ends.connection.peer.pingsWelcome);
+    await waitUntil('the setting came', () => ends.connection.peer.welcomePingIntervalMs === 1);
   }
   const keepalive = new Keepalive(ends.connection, clock.wheel, {
     timeMs: 30_000,

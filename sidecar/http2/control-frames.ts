@@ -1,4 +1,5 @@
 import type { Connection } from './connection.ts';
+import { ConnectionError } from './errors.ts';
 import { widen } from './flow-control.ts';
 import {
   DEFAULT_WINDOW_BYTES,
@@ -9,6 +10,7 @@ import {
   readUint32,
   writeUint32,
 } from './frame.ts';
+import { PingGuard } from './ping-guard.ts';
 import { applySettings, SettingId } from './settings.ts';
 
 /** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
@@ -23,9 +25,13 @@ export class ControlFrames {
   private readonly connection: Connection;
   private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
   private pingNumber = 0;
+  private readonly pingGuard: PingGuard;
+  /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
+  private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, minPingIntervalMs: number) {
     this.connection = connection;
+    this.pingGuard = new PingGuard(minPingIntervalMs);
   }
 
   sendPrefaceAndSettings(): void {
@@ -39,8 +45,9 @@ export class ControlFrames {
         SettingId.MAX_CONCURRENT_STREAMS,
         limits.maxConcurrentStreams,
         SettingId.OUTRIGGER_PINGS_WELCOME,
-        1,
+        Math.max(this.pingGuard.minIntervalMs, 1),
       );
+    this.settingsAcks.push(undefined);
     let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
     for (let i = 0; i < entries.length; i += 2) {
       writer.buffer[at] = entries[i]! >>> 8;
@@ -59,6 +66,16 @@ export class ControlFrames {
     writeUint32(writer.buffer, writeUint32(writer.buffer, at, PING_MARK), number);
   }
 
+  /**
+   * Asks whether the peer's HTTP/2 still answers, by SETTINGS without a value: `onAnswer` is called when its ACK
+   * comes, which RFC 9113 §6.5.3 asks for at once. Unlike a PING no server counts it as a keepalive, so that it may
+   * be asked while a call waits for its answer. The owner keeps the time.
+   */
+  askForSign(onAnswer: () => void): void {
+    this.settingsAcks.push(onAnswer);
+    this.connection.writer.beginFrame(0, FrameType.SETTINGS, 0, 0);
+  }
+
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
     const connection = this.connection;
     if (!connection.flood.controlFrame()) {
@@ -75,6 +92,7 @@ export class ControlFrames {
         if (streamId !== 0) this.protocolError('SETTINGS belongs to the connection');
         else if ((flags & Flag.ACK) !== 0 ? length !== 0 : length % 6 !== 0) this.sizeError('SETTINGS');
         else if ((flags & Flag.ACK) === 0) this.onSettings(buffer, start, end);
+        else this.settingsAcks.shift()?.();
         return;
       case FrameType.PING:
         if (streamId !== 0) this.protocolError('PING belongs to the connection');
@@ -147,13 +165,26 @@ export class ControlFrames {
   }
 
   private onPing(flags: number, buffer: Buffer, start: number): void {
-    const { writer } = this.connection;
+    const { writer, lastReadAtMs } = this.connection;
     if ((flags & Flag.ACK) === 0) {
+      if (!this.pingGuard.accepts(lastReadAtMs, writer.callFrames)) {
+        this.sendAway();
+        return;
+      }
       writer.frame(FrameType.PING, Flag.ACK, 0, buffer, start, start + 8);
       return;
     }
     const number = readUint32(buffer, start) === PING_MARK ? readUint32(buffer, start + 4) : 0;
     while (this.pings.length > 0 && this.pings[0]!.number <= number) this.pings.shift()!.onPong();
+  }
+
+  /** As grpc servers do it: by these very words, which tell a client to double its time, and with the calls. */
+  private sendAway(): void {
+    const { goaway, writer, lastPeerStreamId } = this.connection;
+    const reason = 'too_many_pings';
+    goaway.finish(writer, lastPeerStreamId, ErrorCode.ENHANCE_YOUR_CALM, reason);
+    const message = `its keepalive PINGs came more often than every ${this.pingGuard.minIntervalMs} ms`;
+    this.connection.close(new ConnectionError('peer', ErrorCode.ENHANCE_YOUR_CALM, message, reason));
   }
 
   private onWindowUpdate(streamId: number, increment: number): void {

@@ -203,7 +203,7 @@ t.test('SETTINGS are applied in order and held against their ranges', async (t) 
     initialWindowBytes: MAX_WINDOW_BYTES,
     maxFrameBytes: 16_777_215,
     maxHeaderListBytes: 9,
-    pingsWelcome: true,
+    welcomePingIntervalMs: 1,
   });
   const code = (fromServer: boolean, ...entry: [number, number]) =>
     apply(new PeerSettings(), fromServer, entry);

@@ -19,8 +19,9 @@ const POLITE_PINGS = 2;
 /**
  * Finds dead peers (gRFC A8, A9): after `timeMs` of silence a PING, and without any byte within `timeoutMs` the
  * connection is closed. An agent may be silent for minutes while its model thinks, and a strict server answers the
- * third PING without data with GOAWAY `too_many_pings`, which would kill the call it was to protect. So unless the
- * peer said that PINGs are welcome (another sidecar does), two are sent and then one each five minutes.
+ * fourth PING without data with GOAWAY `too_many_pings`, which would kill the call it was to protect. So a client
+ * sends two and then one each five minutes, unless its peer has said how often PINGs are welcome, as another sidecar
+ * does. Clients count no PINGs, so that a server is not held to this.
  *
  *     listening ──silent for timeMs──▶ asking ──any byte──▶ listening
  *                                        └──timeoutMs──▶ connection closed
@@ -29,6 +30,8 @@ export class Keepalive extends Timer {
   private readonly connection: Connection;
   private readonly wheel: TimerWheel;
   private readonly options: KeepaliveOptions;
+  /** The silence after which it asks: `timeMs`, or longer when the peer wants it so. */
+  timeMs: number;
   private askedAtMs = 0;
   private asking = false;
   private pingsWithoutData = 0;
@@ -39,18 +42,26 @@ export class Keepalive extends Timer {
     this.connection = connection;
     this.wheel = wheel;
     this.options = options;
+    this.timeMs = options.timeMs;
   }
 
   start(): void {
-    if (this.options.timeMs > 0) this.wheel.arm(this, this.connection.lastReadAtMs + this.options.timeMs);
+    if (this.timeMs === 0) return;
+    this.slowDown(this.connection.peer.welcomePingIntervalMs);
+    this.wheel.arm(this, this.connection.lastReadAtMs + this.timeMs);
   }
 
   stop(): void {
     this.wheel.cancel(this);
   }
 
+  /** Asks no more often than this from now on. */
+  slowDown(timeMs: number): void {
+    if (this.timeMs > 0) this.timeMs = Math.max(this.timeMs, timeMs);
+  }
+
   override onTimeout(nowMs: number): void {
-    const { connection, wheel, options } = this;
+    const { connection, wheel, options, timeMs } = this;
     if (connection.closed) return;
     if (this.asking) {
       this.asking = false;
@@ -62,10 +73,10 @@ export class Keepalive extends Timer {
       }
     }
     if (connection.streams.size === 0 && !options.withoutStreams) {
-      wheel.arm(this, nowMs + options.timeMs);
+      wheel.arm(this, nowMs + timeMs);
       return;
     }
-    const dueAtMs = connection.lastReadAtMs + options.timeMs;
+    const dueAtMs = connection.lastReadAtMs + timeMs;
     if (nowMs < dueAtMs) {
       wheel.arm(this, dueAtMs);
       return;
@@ -74,11 +85,12 @@ export class Keepalive extends Timer {
       this.progressSeen = connection.receiver.progress;
       this.pingsWithoutData = 0;
     }
-    if (!connection.peer.pingsWelcome && this.pingsWithoutData >= POLITE_PINGS) {
+    const counted = connection.role === 'client' && connection.peer.welcomePingIntervalMs === 0;
+    if (counted && this.pingsWithoutData >= POLITE_PINGS) {
       const nextAtMs = this.askedAtMs + POLITE_INTERVAL_MS;
       if (nowMs < nextAtMs) {
         // Looks again before that: data that moves in the meantime allows PINGs again.
-        wheel.arm(this, Math.min(nextAtMs, nowMs + options.timeMs));
+        wheel.arm(this, Math.min(nextAtMs, nowMs + timeMs));
         return;
       }
     }

@@ -15,8 +15,8 @@ export const SettingId = {
   MAX_FRAME_SIZE: 5,
   MAX_HEADER_LIST_SIZE: 6,
   /**
-   * Ours, from the range nobody assigned: its value 1 tells the other sidecar that keepalive PINGs on calls
-   * without data are welcome here. Others ignore it, as RFC 9113 §6.5.2 asks of unknown settings.
+   * Ours, from the range nobody assigned: it tells the other sidecar that keepalive PINGs on calls without data are
+   * welcome here, as often as each so many milliseconds. Others ignore it, as RFC 9113 §6.5.2 asks of unknown settings.
    */
   OUTRIGGER_PINGS_WELCOME: 0xf0a7,
 } as const;
@@ -29,7 +29,8 @@ export class PeerSettings {
   initialWindowBytes = DEFAULT_WINDOW_BYTES;
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
   maxHeaderListBytes = Number.POSITIVE_INFINITY;
-  pingsWelcome = false;
+  /** The interval at which the peer welcomes PINGs without data; 0 when it has not said that it does. */
+  welcomePingIntervalMs = 0;
 }
 
 export interface SettingsFault {
@@ -90,7 +91,7 @@ export function applySettings(
         peer.maxHeaderListBytes = value;
         break;
       case SettingId.OUTRIGGER_PINGS_WELCOME:
-        peer.pingsWelcome = value === 1;
+        peer.welcomePingIntervalMs = value;
         break;
       default:
         break;

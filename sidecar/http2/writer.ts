@@ -23,8 +23,8 @@ export class FrameWriter implements Flushable {
   queued = false;
   /** The socket has more than it can take: whoever has DATA for it must wait for `onDrain`. */
   blocked = false;
-  /** Frames handed over so far; a cheap way to ask "was anything sent since". */
-  frames = 0;
+  /** HEADERS and DATA frames handed over so far: whether a call got anything since. */
+  callFrames = 0;
 
   private readonly socket: Socket;
   private slab: Buffer = NO_SLAB;
@@ -66,7 +66,7 @@ export class FrameWriter implements Flushable {
   /** Opens a frame of exactly `length` payload bytes and answers where in `buffer` the payload goes. */
   beginFrame(length: number, type: number, flags: number, streamId: number): number {
     this.reserve(FRAME_HEADER_BYTES + length);
-    this.frames++;
+    if (type <= FrameType.HEADERS) this.callFrames++;
     const payload = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
     this.offset = payload + length;
     return payload;
@@ -93,7 +93,7 @@ export class FrameWriter implements Flushable {
     const length = end - start;
     if (length > COPY_MAX_BYTES && type === FrameType.DATA) {
       this.reserve(FRAME_HEADER_BYTES);
-      this.frames++;
+      this.callFrames++;
       this.offset = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
       this.sealSlab();
       this.segments.push(source.subarray(start, end));

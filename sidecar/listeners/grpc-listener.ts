@@ -20,6 +20,8 @@ export interface GrpcListenerOptions {
   readonly maxConnections: number;
   /** Keepalive towards downstreams; `timeMs` 0 is off. */
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
+  /** Downstreams that send PINGs more often, without a call that moves, are sent away; 0 is off. */
+  readonly minPingIntervalMs: number;
   /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
   readonly maxConnectionAgeMs: number;
 }
@@ -148,8 +150,8 @@ export class GrpcListener implements ConnectionOwner {
 
   private accept(socket: Socket, server: Server): void {
     const { wheel, clock } = this.environment;
-    const { keepalive: keepaliveOptions, limits } = this.options;
-    const connection = new Connection(socket, this, { role: 'server', limits, clock });
+    const { keepalive: keepaliveOptions, ...options } = this.options;
+    const connection = new Connection(socket, this, { role: 'server', clock, ...options });
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
     const lifetime = new Lifetime(connection, keepalive, server, () => this.shutdown(connection));
     this.lifetimes.set(connection, lifetime);

@@ -148,6 +148,7 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
     limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },
     maxConnections,
     keepalive: inbound.keepalive,
+    minPingIntervalMs: inbound.keepalive.minTimeMs,
     maxConnectionAgeMs: inbound.keepalive.maxConnectionAgeMs,
   };
 }

@@ -10,6 +10,9 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
 import type { OutboundSettings } from './settings.ts';
 
+/** PINGs within the pod cost no network, and sending the app away costs it its calls: only a loop is stopped. */
+const APP_MIN_PING_INTERVAL_MS = 1_000;
+
 /** Calls that this pod's app makes: by route to a cluster. */
 export class Outbound {
   readonly stats = new ListenerStats('outbound');
@@ -79,6 +82,7 @@ function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOp
     maxConnections,
     // Its downstream is the app in the same pod: the kernel tells when it is gone.
     keepalive: { timeMs: 0, timeoutMs: 0 },
+    minPingIntervalMs: APP_MIN_PING_INTERVAL_MS,
     maxConnectionAgeMs: 0,
   };
 }

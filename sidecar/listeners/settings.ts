@@ -22,6 +22,7 @@ export interface InboundSettings {
       readonly timeMs: number;
       readonly timeoutMs: number;
       readonly maxConnectionAgeMs: number;
+      readonly minTimeMs: number;
     };
     readonly limits: ListenerLimitSettings;
     readonly health: { readonly intervalMs: number; readonly timeoutMs: number };

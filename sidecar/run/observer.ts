@@ -48,6 +48,17 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('endpoint', message, details);
   }
 
+  onTooManyPings(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void {
+    const details = {
+      cluster: cluster.name,
+      endpoint: endpoint.address,
+      keepalive_ms: Math.round(keepaliveTimeMs),
+    };
+    const message = `${endpoint.address} of ${cluster.name} finds our keepalive PINGs too many; it is asked each ${keepaliveTimeMs / 1000} s from now on; set keepalive.time to that`;
+    this.log.warn(details, message);
+    this.events.record('keepalive', message, details);
+  }
+
   onOutlier(cluster: Cluster, event: OutlierEvent): void {
     const { endpoint, kind, reason, forMs, message } = event;
     const details = {

@@ -70,6 +70,7 @@ function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
     active_calls: endpoint.activeCalls,
     pending_calls: endpoint.pool.pendingCount,
     connections: endpoint.pool.connectionCount,
+    keepalive_ms: endpoint.pool.keepaliveTimeMs,
     latency_ms: endpoint.rttMs === 0 ? null : Math.round(decayedRtt(endpoint, nowMs) * 10) / 10,
     attempts,
   };
