@@ -122,7 +122,7 @@ export function showEvents(list, empty) {
       setText(message, event.message);
       return element(
         'li',
-        toneOf(event),
+        `entry event ${toneOf(event)}`,
         timeElement(event.at),
         element('span', 'type', event.type),
         message,

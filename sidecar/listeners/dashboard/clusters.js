@@ -11,10 +11,10 @@ export function attentionOf({ state, not_ready_because: notReady, clusters }) {
   for (const { name, circuits, endpoints, usable_count: usable, endpoint_count: all } of clusters) {
     for (const { method, state: circuit, because } of circuits) {
       if (circuit === 'closed') continue;
-      const what = circuit === 'open' ? 'is open' : 'is half-open: probes find out whether it can close';
+      const what = circuit === 'open' ? 'is open' : 'is half-open, and probes find out whether it can close';
       add(
         circuit === 'open' ? 'bad' : 'warn',
-        `The circuit of ${name} ${shortMethod(method)} ${what} (${because}).`,
+        `The circuit of ${name} ${shortMethod(method)} ${what}: ${because}.`,
       );
     }
     if (all > 0 && usable === 0) add('bad', `No endpoint of ${name} can be used.`);
@@ -39,7 +39,9 @@ export function attentionOf({ state, not_ready_because: notReady, clusters }) {
 
 /** Without what its state says already. */
 function plain(because) {
-  return because.replace(/^(ejected|back from an ejection) \([a-z_]+\): /, '').replace(/\.$/, '');
+  return because
+    .replace(/^(ejected \([a-z_]+\)|back from an ejection \([a-z_]+\)|connecting failed): /, '')
+    .replace(/\.$/, '');
 }
 
 export function showAttention(list, snapshot) {
@@ -56,18 +58,21 @@ export function showClusters(container, clusters) {
   sync(container, clusters, ({ name }) => name, createCluster, updateCluster);
 }
 
+const EXPECTED = 'The latency that the balancer reckons with: a peak that decays; failures count as slow';
+
 function createCluster({ name }) {
   const title = element('h3', 'name');
   breakable(title, name);
   const figures = element('p', 'cluster-figures');
   const circuits = element('ul', 'circuits');
   const rows = element('tbody');
-  const heads = ['Endpoint', 'State', 'In flight', 'Latency', 'Answered'];
+  const heads = ['Endpoint', 'State', 'In flight', 'Expected', 'Answered'];
   const head = element(
     'tr',
     '',
     ...heads.map((text) => Object.assign(element('th', '', text), { scope: 'col' })),
   );
+  head.children[3].title = EXPECTED;
   const caption = element('caption', 'hidden', `Endpoints of ${name}`);
   const table = element('table', '', caption, element('thead', '', head), rows);
   const more = element('p', 'empty');
