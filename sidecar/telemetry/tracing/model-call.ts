@@ -1,0 +1,126 @@
+import { NO_ATTRIBUTES, serverAttributes } from './shapes.ts';
+import {
+  type Attributes,
+  type AttributeValue,
+  type Span,
+  type SpanEvent,
+  SpanKind,
+  SpanShape,
+} from './span.ts';
+import type { Tracer } from './tracer.ts';
+
+/** What a model request came to. What is not known is left out. */
+export interface ModelCallEnd {
+  /** `openai`, `anthropic`, …: a well-known value of `gen_ai.provider.name`, or the upstream's name. */
+  readonly provider: string;
+  /** `host` or `host:port` of the upstream. */
+  readonly server: string;
+  /** `chat`, `embeddings`, `text_completion`, … */
+  readonly operation: string;
+  readonly requestModel: string;
+  readonly responseModel: string;
+  readonly responseId: string;
+  readonly finishReason: string;
+  readonly stream: boolean;
+  /** -1 when the answer did not tell. */
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  /** To the first chunk of a stream, in milliseconds; -1 without one. */
+  readonly firstChunkMs: number;
+  /** HTTP status; 0 when there was no answer. */
+  readonly httpStatus: number;
+  /** Requests that were sent, retries and fallbacks included. */
+  readonly attempts: number;
+  /** Why it failed: `429`, `timeout`, `connect_failed`, …; '' when it did not. */
+  readonly errorType: string;
+  /** Of the task that it was made for; '' when not known. */
+  readonly conversationId: string;
+}
+
+/** Models and servers are few; callers could invent some. */
+const MAX_TEXT_CHARS = 256;
+const MAX_EVENTS = 32;
+
+/**
+ * The CLIENT span of one request to a model provider, with all its retries (OpenTelemetry's conventions for generative
+ * AI, in development). Never a prompt, an answer or a key.
+ */
+export class ModelCallTrace {
+  readonly traceId: string;
+  readonly spanId: string;
+  private readonly tracer: Tracer;
+  private readonly parentSpanId: string;
+  private readonly parentIsRemote: boolean;
+  private readonly traceState: string;
+  private readonly startedAtMs: number;
+  private events: SpanEvent[] | undefined = undefined;
+  private droppedEvents = 0;
+
+  constructor(
+    tracer: Tracer,
+    parent: { traceId: string; spanId: string; remote: boolean; traceState: string },
+    startedAtMs: number,
+  ) {
+    this.tracer = tracer;
+    this.traceId = parent.traceId;
+    this.parentSpanId = parent.spanId;
+    this.parentIsRemote = parent.remote;
+    this.traceState = parent.traceState;
+    this.startedAtMs = startedAtMs;
+    this.spanId = tracer.newSpanId();
+  }
+
+  /** A retry, a fallback, a rejection by the breaker or a limit. */
+  event(name: string, atMs: number, attributes: Attributes = NO_ATTRIBUTES): void {
+    this.events ??= [];
+    if (this.events.length >= MAX_EVENTS) this.droppedEvents++;
+    else this.events.push({ name, atMs, attributes });
+  }
+
+  end(end: ModelCallEnd, endedAtMs: number): void {
+    const model = end.requestModel.slice(0, MAX_TEXT_CHARS);
+    const name = model === '' ? end.operation : `${end.operation} ${model}`;
+    const span: Span = {
+      shape: new SpanShape(name, SpanKind.CLIENT, NO_ATTRIBUTES),
+      traceId: this.traceId,
+      spanId: this.spanId,
+      parentSpanId: this.parentSpanId,
+      parentIsRemote: this.parentIsRemote,
+      traceState: this.traceState,
+      startedAtMs: this.startedAtMs,
+      endedAtMs,
+      attributes: modelAttributes(end, model),
+      events: this.events,
+      droppedEvents: this.droppedEvents,
+      links: undefined,
+      failed: end.errorType !== '',
+      statusMessage: '',
+    };
+    this.tracer.write(span);
+  }
+}
+
+function modelAttributes(end: ModelCallEnd, model: string): AttributeValue[] {
+  const attributes: AttributeValue[] = ['gen_ai.operation.name', end.operation];
+  const text = (name: string, value: string): void => {
+    if (value !== '') attributes.push(name, value.slice(0, MAX_TEXT_CHARS));
+  };
+  const number = (name: string, value: number): void => {
+    if (value >= 0) attributes.push(name, value);
+  };
+  text('gen_ai.provider.name', end.provider);
+  text('gen_ai.request.model', model);
+  text('gen_ai.response.model', end.responseModel);
+  text('gen_ai.response.id', end.responseId);
+  text('gen_ai.response.finish_reasons', end.finishReason);
+  text('gen_ai.conversation.id', end.conversationId);
+  number('gen_ai.usage.input_tokens', end.inputTokens);
+  number('gen_ai.usage.output_tokens', end.outputTokens);
+  if (end.stream) attributes.push('gen_ai.request.stream', true);
+  if (end.firstChunkMs >= 0) attributes.push('gen_ai.response.time_to_first_chunk', end.firstChunkMs / 1000);
+  attributes.push(...serverAttributes(end.server.slice(0, MAX_TEXT_CHARS)));
+  if (end.httpStatus > 0) attributes.push('http.response.status_code', end.httpStatus);
+  attributes.push('outrigger.attempts', end.attempts);
+  text('error.type', end.errorType);
+  return attributes;
+}

@@ -1,0 +1,80 @@
+/** Puts the parts of tracing together. Loaded only when tracing is on (`settings.ts`). */
+import { JsonSpanEncoder } from './json-encoder.ts';
+import { createOtlpExporter } from './otlp-exporter.ts';
+import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
+import { tracingResource } from './resource.ts';
+import type { TracingSettings } from './settings.ts';
+import type { SpanSource } from './span.ts';
+import { type SpanCounts, SpanQueue } from './span-queue.ts';
+import { Tracer } from './tracer.ts';
+
+/** How often the wall clock is looked at: the kernel moves it, and spans of other hosts go by it. */
+const CLOCK_CHECK_MS = 10_000;
+/** A smaller difference is left alone, so that spans of one call keep their order. */
+const CLOCK_TOLERANCE_MS = 2;
+
+/** Tells once that a collector fails, and once that it works again. */
+export interface TracingLog {
+  warn(details: object, message: string): void;
+  info(details: object, message: string): void;
+}
+
+export interface TracingIdentity {
+  /** The agent's; `service.name` unless the environment names another. */
+  readonly name: string;
+  readonly version: string;
+  /** The sidecar's own. */
+  readonly outriggerVersion: string;
+}
+
+export interface Tracing {
+  readonly tracer: Tracer;
+  readonly counts: SpanCounts;
+  /** Spans that wait for the collector. */
+  readonly waiting: () => number;
+  /** Sends what waits, for `limitMs` at most, and ends. */
+  stop(limitMs: number): Promise<void>;
+}
+
+/** @throws Error when the environment names something that can't be used, such as a certificate that is not there */
+export async function startTracing(
+  settings: TracingSettings,
+  { name, version, outriggerVersion }: TracingIdentity,
+  log: TracingLog,
+): Promise<Tracing> {
+  const [resource, exporter] = await Promise.all([
+    tracingResource(name, version),
+    createOtlpExporter(settings.protocol),
+  ]);
+  let offsetMs = performance.timeOrigin;
+  const clock = setInterval(() => {
+    const nowMs = Date.now() - performance.now();
+    if (Math.abs(nowMs - offsetMs) > CLOCK_TOLERANCE_MS) offsetMs = nowMs;
+  }, CLOCK_CHECK_MS);
+  clock.unref();
+  const source: SpanSource = {
+    resource,
+    scopeName: 'outrigger',
+    scopeVersion: outriggerVersion,
+    epochOffsetMs: () => offsetMs,
+  };
+  const encoder =
+    settings.protocol === 'http/json' ? new JsonSpanEncoder(source) : new ProtobufSpanEncoder(source);
+  const queue = new SpanQueue(encoder, exporter, settings.queue, {
+    onExportFailing: (error) =>
+      log.warn(
+        { error },
+        'spans can not be exported: calls are not affected, spans are dropped and counted (outrigger_spans_total); check the collector at OTEL_EXPORTER_OTLP_ENDPOINT',
+      ),
+    onExportWorking: () => log.info({}, 'spans are exported again'),
+  });
+  return {
+    tracer: new Tracer(settings, queue, version),
+    counts: queue.counts,
+    waiting: () => queue.size,
+    stop: async (limitMs) => {
+      clearInterval(clock);
+      await queue.close(limitMs);
+    },
+  };
+}
