@@ -6,6 +6,8 @@ export interface Series<Owner> {
   readonly totals: Float64Array;
   /** Who counts for it now. */
   readonly owners: readonly Owner[];
+  /** Labels of its lines, at the number's place: made once, so that they are also written out once. */
+  readonly lines: (Labels | undefined)[];
 }
 
 interface RememberedSeries<Owner> extends Series<Owner> {
@@ -13,6 +15,11 @@ interface RememberedSeries<Owner> extends Series<Owner> {
   ownersBefore: Owner[];
   /** What owners that are gone had counted. */
   readonly past: Float64Array;
+}
+
+/** The labels of one of a series' lines, with one that only the line has. */
+export function lineLabels(series: Series<unknown>, place: number, label: string, value: string): Labels {
+  return (series.lines[place] ??= { [label]: value, ...series.labels });
 }
 
 /** Adds what an owner has counted for a label set to `totals`. */
@@ -43,10 +50,13 @@ export class CounterMemory<Owner extends object> {
     this.readOwner = readOwner;
   }
 
-  /** One scrape: `visit` names every owner there is now. */
-  collect(
+  /**
+   * One scrape: `visit` names every owner there is now, at once; the totals are made one by one as they are asked
+   * for, so that a long list can be taken in pieces. To be taken to its end before the next one begins.
+   */
+  *collect(
     visit: (found: (owner: Owner, ...labelValues: string[]) => void) => void,
-  ): readonly Series<Owner>[] {
+  ): Generator<Series<Owner>> {
     for (const series of this.shown.values()) {
       const { owners } = series;
       series.owners = series.ownersBefore;
@@ -57,8 +67,8 @@ export class CounterMemory<Owner extends object> {
     for (const [key, series] of this.shown) {
       this.add(series);
       if (series.owners.length === 0) this.forget(key, series);
+      else yield series;
     }
-    return [...this.shown.values()];
   }
 
   private seriesOf(labelValues: readonly string[]): RememberedSeries<Owner> {
@@ -80,6 +90,7 @@ export class CounterMemory<Owner extends object> {
       owners: [],
       ownersBefore: [],
       past: new Float64Array(width),
+      lines: [],
     };
   }
 
@@ -92,6 +103,7 @@ export class CounterMemory<Owner extends object> {
 
   private forget(key: string, series: RememberedSeries<Owner>): void {
     this.shown.delete(key);
+    series.lines.length = 0;
     this.gone.set(key, series);
     if (this.gone.size <= MAX_GONE) return;
     const [oldest] = this.gone.keys();

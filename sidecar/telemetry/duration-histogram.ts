@@ -6,17 +6,16 @@ import {
   type Exemplar,
   OTHER_METHOD,
 } from './call-stats.ts';
-import { CounterMemory, type Series } from './counter-memory.ts';
-import type { Labels, Sample } from './sampled-metric.ts';
+import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
+import type { Sample } from './sampled-metric.ts';
 
-const BOUNDS: readonly (number | string)[] = [...DURATION_BUCKETS, '+Inf'];
-const LE_LABELS = BOUNDS.map((le) => ({ le }));
-const NO_LABELS = {};
-/** OpenMetrics writes a whole number as `1.0`. */
-const OPEN_METRICS_LE_LABELS = new Map<Labels, Labels>(
-  LE_LABELS.map((labels) => [labels, { le: Number.isInteger(labels.le) ? `${labels.le}.0` : labels.le }]),
-);
+/** With a point, as OpenMetrics wants it, in both formats: a series is the same one whatever format it came in. */
+const BOUNDS: readonly string[] = [...DURATION_BUCKETS.map(decimal), '+Inf'];
 const SUM = BOUNDS.length;
+
+function decimal(bound: number): string {
+  return Number.isInteger(bound) ? `${bound}.0` : String(bound);
+}
 
 /** The calls of something, and the values of the labels that name it. */
 export type NamedCalls = readonly [calls: CallStats, ...labelValues: string[]];
@@ -32,8 +31,7 @@ export class DurationHistogram {
     this.memory = new CounterMemory([...labelNames, 'rpc_method', 'rpc_status_code'], SUM + 1, addDurations);
   }
 
-  read(name: string): Sample[] {
-    const samples: Sample[] = [];
+  *read(name: string): Generator<Sample> {
     const series = this.memory.collect((found) => {
       for (const [calls, ...labelValues] of this.sources()) {
         for (const { method, byStatus } of calls.methods.values()) {
@@ -46,8 +44,7 @@ export class DurationHistogram {
         }
       }
     });
-    for (const one of series) pushHistogram(samples, name, one);
-    return samples;
+    for (const one of series) yield* histogramLines(name, one);
   }
 }
 
@@ -56,17 +53,20 @@ function addDurations(durations: Durations, totals: Float64Array): void {
   totals[SUM]! += durations.sumSeconds;
 }
 
-function pushHistogram(samples: Sample[], name: string, series: Series<Durations>): void {
-  const { labels: sharedLabels, totals, owners } = series;
+/** Not lazily: its lines must fit each other. */
+function histogramLines(name: string, series: Series<Durations>): Sample[] {
+  const { labels, totals, owners } = series;
   const metricName = `${name}_bucket`;
+  const samples: Sample[] = [];
   let count = 0;
   for (let i = 0; i < SUM; i++) {
     count += totals[i]!;
     const exemplar = newestExemplar(owners, i);
-    samples.push({ metricName, labels: LE_LABELS[i]!, sharedLabels, value: count, exemplar });
+    samples.push({ metricName, labels: lineLabels(series, i, 'le', BOUNDS[i]!), value: count, exemplar });
   }
-  samples.push({ metricName: `${name}_sum`, labels: NO_LABELS, sharedLabels, value: totals[SUM]! });
-  samples.push({ metricName: `${name}_count`, labels: NO_LABELS, sharedLabels, value: count });
+  samples.push({ metricName: `${name}_sum`, labels, value: totals[SUM]! });
+  samples.push({ metricName: `${name}_count`, labels, value: count });
+  return samples;
 }
 
 function newestExemplar(owners: readonly Durations[], bucket: number): Sample['exemplar'] {
@@ -79,10 +79,4 @@ function newestExemplar(owners: readonly Durations[], bucket: number): Sample['e
   if (newest === undefined) return undefined;
   const { traceId, seconds, atSeconds } = newest;
   return { labelSet: { trace_id: traceId }, value: seconds, timestamp: atSeconds };
-}
-
-/** The same line with the bound of its bucket as OpenMetrics writes it. */
-export function openMetricsLabels(sample: Sample): Sample {
-  const labels = OPEN_METRICS_LE_LABELS.get(sample.labels);
-  return labels === undefined ? sample : { ...sample, labels };
 }

@@ -1,6 +1,5 @@
 import PromRegistry from 'prom-client/lib/registry.js';
 import { acceptedFormat, CONTENT_TYPES, type ExpositionFormat } from './accepted-format.ts';
-import { openMetricsLabels } from './duration-histogram.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** What one scrape is answered with. */
@@ -9,6 +8,7 @@ export interface MetricsPage {
   readonly body: string;
 }
 
+const NO_LABELS = {};
 /** Lines that are written in one go, some 100 µs. */
 const SLICE_LINES = 50;
 /** How long calls may have to wait for a scrape. */
@@ -18,8 +18,8 @@ const TURN_MS = 1;
  * Writes the page that a scrape gets, with prom-client's registry for the text format and OpenMetrics.
  *
  * A thousand endpoints make thousands of lines, which take many milliseconds. So a page is written in pieces with
- * turns of the event loop between them, in which calls go on. Each metric is read at once, so a histogram's parts fit
- * each other; only the text is made later.
+ * turns of the event loop between them, in which calls go on. The lines of one label set, a histogram's parts, are
+ * read at one moment and fit each other.
  *
  * One page is written at a time, and one more waits, which all that come in the meantime get: a crowd of scrapers
  * costs no more than one. Nobody gets numbers from before the question.
@@ -55,11 +55,12 @@ export class MetricsPages {
     const parts: string[] = [];
     let turnEndsMs = performance.now() + TURN_MS;
     for (const metric of this.metrics) {
-      const samples = metric.read();
-      for (let at = 0; at === 0 || at < samples.length; at += SLICE_LINES) {
-        const lines = await this.linesOf(metric, samples.slice(at, at + SLICE_LINES), format);
+      let first = true;
+      for (const samples of slices(metric.read())) {
+        const lines = await this.linesOf(metric, samples, format);
         // prom-client writes HELP and TYPE before every piece: they belong to the first.
-        parts.push(at === 0 ? lines : lines.slice(afterTwoLines(lines)));
+        parts.push(first ? lines : lines.slice(afterTwoLines(lines)));
+        first = false;
         if (performance.now() < turnEndsMs) continue;
         await new Promise((resolve) => setImmediate(resolve));
         turnEndsMs = performance.now() + TURN_MS;
@@ -79,10 +80,31 @@ export class MetricsPages {
       help,
       type,
       aggregator: 'sum',
-      values: open ? samples.map(openMetricsLabels) : samples,
+      // prom-client keeps the text of shared labels by their object.
+      values: samples.map(({ metricName, labels, value, exemplar }) => ({
+        metricName,
+        labels: NO_LABELS,
+        sharedLabels: labels,
+        value,
+        exemplar,
+      })),
     };
     return this.formatters[format].getMetricsAsString({ get: async () => piece });
   }
+}
+
+/** At least one: a metric without lines has a name too. */
+function* slices(samples: Iterable<Sample>): Generator<readonly Sample[]> {
+  let slice: Sample[] = [];
+  let some = false;
+  for (const sample of samples) {
+    slice.push(sample);
+    if (slice.length < SLICE_LINES) continue;
+    yield slice;
+    some = true;
+    slice = [];
+  }
+  if (slice.length > 0 || !some) yield slice;
 }
 
 function afterTwoLines(text: string): number {

@@ -1,7 +1,7 @@
 /** What `/metrics` shows, read from plain numbers at the moment of the scrape. */
 import { statusName } from '../grpc/status.ts';
 import type { CallStats, ListenerStats } from './call-stats.ts';
-import { CounterMemory } from './counter-memory.ts';
+import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
 import { processMetrics } from './process-metrics.ts';
 import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
@@ -58,7 +58,7 @@ type AddMetric = (
   type: SampledMetric['type'],
   name: string,
   help: string,
-  read: (name: string) => Sample[],
+  read: (name: string) => Iterable<Sample>,
 ) => void;
 
 function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void {
@@ -199,20 +199,19 @@ function addNamedCount(label: string) {
   };
 }
 
-function totals(series: readonly { labels: Labels; totals: Float64Array }[]): Sample[] {
-  return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
+function* totals(series: Iterable<Series<unknown>>): Generator<Sample> {
+  for (const { labels, totals } of series) yield { labels, value: totals[0]! };
 }
 
 /** One line a number that isn't 0, with the name of its place as a label. */
-function nonZero(
-  series: readonly { labels: Labels; totals: Float64Array }[],
+function* nonZero(
+  series: Iterable<Series<unknown>>,
   label: string,
   nameOf: (place: number) => string,
-): Sample[] {
-  const samples: Sample[] = [];
-  for (const { labels: sharedLabels, totals } of series) {
+): Generator<Sample> {
+  for (const one of series) {
+    const { totals } = one;
     for (let i = 0; i < totals.length; i++)
-      if (totals[i]! > 0) samples.push({ labels: { [label]: nameOf(i) }, sharedLabels, value: totals[i]! });
+      if (totals[i]! > 0) yield { labels: lineLabels(one, i, label, nameOf(i)), value: totals[i]! };
   }
-  return samples;
 }

@@ -31,7 +31,12 @@ export interface ResilienceSource {
   readonly clusters: () => Iterable<MeasuredOutliers>;
 }
 
-type AddMetric = (type: SampledMetric['type'], name: string, help: string, read: () => Sample[]) => void;
+type AddMetric = (
+  type: SampledMetric['type'],
+  name: string,
+  help: string,
+  read: () => Iterable<Sample>,
+) => void;
 
 const OTHER_METHODS = '_OTHER';
 
@@ -61,7 +66,7 @@ export function addResilience(add: AddMetric, { circuits, clusters }: Resilience
     const series = rejections.collect((found) => {
       for (const { cluster, method, breaker } of circuits()) found(breaker, cluster, methodName(method));
     });
-    return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
+    return Array.from(series, ({ labels, totals }) => ({ labels, value: totals[0]! }));
   });
   const ejections = new CounterMemory<ReadonlyMap<string, number>>(
     ['cluster', 'reason'],
@@ -73,7 +78,7 @@ export function addResilience(add: AddMetric, { circuits, clusters }: Resilience
       for (const { name, outliers } of clusters())
         for (const reason of reasonsOf(outliers)) found(outliers.ejections, name, reason);
     });
-    return series.map(({ labels, totals }) => ({ labels, value: totals[0]! }));
+    return Array.from(series, ({ labels, totals }) => ({ labels, value: totals[0]! }));
   });
   add('gauge', 'outrigger_endpoints_ejected', 'Endpoints that are out of service now, by reason.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();

@@ -4,9 +4,8 @@ export type Labels = Readonly<Record<string, string | number>>;
 export interface Sample {
   /** For the parts of a histogram; otherwise the metric's own. */
   readonly metricName?: string;
+  /** Written out once for each object: one that is kept for the next scrape costs less then. */
   readonly labels: Labels;
-  /** Labels that many lines share: the same object each time, so that they are formatted once. */
-  readonly sharedLabels?: Labels;
   readonly value: number;
   /** A call behind a bucket, which OpenMetrics shows. `timestamp` in seconds since 1970. */
   readonly exemplar?:
@@ -22,13 +21,13 @@ export class SampledMetric {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
-  private readonly source: (name: string) => readonly Sample[];
+  private readonly source: (name: string) => Iterable<Sample>;
 
   constructor(
     type: SampledMetric['type'],
     name: string,
     help: string,
-    read: (name: string) => readonly Sample[],
+    read: (name: string) => Iterable<Sample>,
   ) {
     this.type = type;
     this.name = name;
@@ -36,7 +35,8 @@ export class SampledMetric {
     this.source = read;
   }
 
-  read(): readonly Sample[] {
+  /** Lazily: the numbers are those of the moment when their line is asked for. */
+  read(): Iterable<Sample> {
     return this.source(this.name);
   }
 }
