@@ -22,6 +22,7 @@ const allowed: Record<string, readonly string[]> = {
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'clock'],
   listeners: ['proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   inject: ['config', 'clock'],
+  webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
   sidecar: ['config', 'listeners', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'clock'],
   run: [
@@ -38,7 +39,7 @@ const allowed: Record<string, readonly string[]> = {
     'http2',
     'clock',
   ],
-  commands: ['run', 'config', 'inject', 'clock'],
+  commands: ['run', 'webhook', 'config', 'inject', 'telemetry', 'cluster', 'clock'],
   main: ['commands'],
 };
 
