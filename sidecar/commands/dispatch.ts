@@ -26,7 +26,7 @@ const COMMANDS: readonly Command[] = [
     name: 'webhook',
     synopsis: 'webhook',
     summary: 'serves the mutating admission webhook',
-    load: undefined,
+    load: async () => (await import('./webhook.ts')).webhook,
   },
   {
     name: 'istio',

@@ -1,0 +1,133 @@
+/** `outrigger webhook`: serves the mutating admission webhook until a signal ends it. */
+import { AddressError, parseAddress } from '../cluster/address.ts';
+import { parseDurationMs } from '../config/duration.ts';
+import { outriggerVersion } from '../run/version.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { type CertificateOptions, ListenError, runWebhook, type WebhookOptions } from '../webhook/webhook.ts';
+import { complain, EXIT, print } from './command.ts';
+import { type FlagDescription, type Flags, flagsHelp, readFlags } from './flags.ts';
+import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
+
+const FLAGS = {
+  listen: { env: 'OUTRIGGER_WEBHOOK_LISTEN', help: 'Where the API server asks, HTTPS [0.0.0.0:8443]' },
+  health: { help: 'Kubernetes probes: /healthz/live and /healthz/ready [0.0.0.0:15021]' },
+  metrics: { help: 'Prometheus: /metrics [0.0.0.0:15020]' },
+  'tls-cert': { help: 'PEM file of a certificate, with --tls-key; read again when it changes' },
+  'tls-key': { help: 'PEM file of its key' },
+  name: {
+    env: 'OUTRIGGER_WEBHOOK_NAMES',
+    many: true,
+    help: 'A DNS name or address the own certificate is for [outrigger-webhook.outrigger-system.svc]',
+  },
+  secret: {
+    env: 'OUTRIGGER_WEBHOOK_SECRET',
+    help: 'NAMESPACE/NAME of an existing Secret that replicas share the own certificate in',
+  },
+  configuration: {
+    env: 'OUTRIGGER_WEBHOOK_CONFIGURATION',
+    help: 'The MutatingWebhookConfiguration whose caBundle is kept up to date',
+  },
+  'certificate-lifetime': {
+    help: 'Of the own certificate; a third before its end there is a new one [2160h]',
+  },
+  'drain-delay': { help: 'From SIGTERM to the end of accepting [5s]' },
+  'log-level': { env: 'OUTRIGGER_LOG_LEVEL', help: 'trace, debug, info, warn, error, fatal, silent [info]' },
+  ...INJECT_FLAGS,
+} satisfies Record<string, FlagDescription>;
+
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+const MINUTE_MS = 60_000;
+/** Ten years, in hours; longer than anybody should trust a certificate. */
+const MAX_LIFETIME_MS = 87_600 * 60 * MINUTE_MS;
+
+export async function webhook(args: readonly string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    print(`outrigger webhook\n\n${flagsHelp(FLAGS)}`);
+    return EXIT.OK;
+  }
+  const read = readFlags(args, FLAGS, process.env);
+  const options = 'flags' in read ? readOptions(read.flags) : read;
+  if ('problems' in options) {
+    complain(options.problems.map((problem) => `outrigger webhook: ${problem}`).join('\n'));
+    return EXIT.USAGE;
+  }
+  const log = createLogger({ level: options.level, base: { name: 'outrigger-webhook' } });
+  try {
+    await runWebhook(options.options, log);
+    return EXIT.OK;
+  } catch (error) {
+    if (!(error instanceof ListenError)) throw error;
+    log.fatal(error.message);
+    return EXIT.UNAVAILABLE;
+  }
+}
+
+function readOptions(
+  flags: Flags<keyof typeof FLAGS>,
+): { options: WebhookOptions; level: string } | { problems: string[] } {
+  const problems: string[] = [];
+  const injected = readInjectSettings(flags);
+  if ('problems' in injected) problems.push(...injected.problems);
+  const listen = (name: 'listen' | 'health' | 'metrics', byDefault: string): string => {
+    const [address = byDefault] = flags[name];
+    try {
+      parseAddress(address, { forListening: true });
+    } catch (error) {
+      if (!(error instanceof AddressError)) throw error;
+      problems.push(`--${name}: ${error.message}`);
+    }
+    return address;
+  };
+  const duration = (
+    name: 'certificate-lifetime' | 'drain-delay',
+    byDefault: string,
+    leastMs: number,
+  ): number => {
+    const ms = parseDurationMs(flags[name][0] ?? byDefault);
+    if (ms !== undefined && ms >= leastMs && ms <= MAX_LIFETIME_MS) return ms;
+    problems.push(`--${name} takes a length of time of ${leastMs / 1000}s or more, such as ${byDefault}`);
+    return leastMs;
+  };
+  const [level = 'info'] = flags['log-level'];
+  if (!LEVELS.includes(level)) problems.push(`--log-level takes ${LEVELS.join(', ')}`);
+  const options = {
+    listen: listen('listen', '0.0.0.0:8443'),
+    health: listen('health', '0.0.0.0:15021'),
+    metrics: listen('metrics', '0.0.0.0:15020'),
+    drainDelayMs: duration('drain-delay', '5s', 0),
+    certificate: readCertificate(flags, duration('certificate-lifetime', '2160h', MINUTE_MS), problems),
+  };
+  if (problems.length > 0 || !('settings' in injected)) return { problems };
+  const inject = { settings: injected.settings, version: outriggerVersion() };
+  return { options: { ...options, inject }, level };
+}
+
+function readCertificate(
+  flags: Flags<keyof typeof FLAGS>,
+  lifetimeMs: number,
+  problems: string[],
+): CertificateOptions {
+  const [cert] = flags['tls-cert'];
+  const [key] = flags['tls-key'];
+  const [secret] = flags.secret;
+  const [configuration] = flags.configuration;
+  if (cert !== undefined && key !== undefined) {
+    if (secret !== undefined || configuration !== undefined)
+      problems.push(
+        '--secret and --configuration are for the own certificate; --tls-cert brings another one',
+      );
+    return { kind: 'files', cert, key };
+  }
+  if (cert !== undefined || key !== undefined) problems.push('--tls-cert and --tls-key come together');
+  const [namespace = '', name = '', ...more] = secret?.split('/') ?? [];
+  if (secret !== undefined && (namespace === '' || name === '' || more.length > 0))
+    problems.push('--secret takes NAMESPACE/NAME');
+  const names = flags.name.length > 0 ? flags.name : ['outrigger-webhook.outrigger-system.svc'];
+  return {
+    kind: 'own',
+    names,
+    lifetimeMs,
+    secret: secret === undefined ? undefined : { namespace, name },
+    configuration,
+  };
+}

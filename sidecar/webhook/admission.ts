@@ -1,0 +1,75 @@
+import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from '../inject/json.ts';
+import { jsonPatch } from '../inject/json-patch.ts';
+import { type InjectContext, type Injection, injectPod } from '../inject/patch.ts';
+
+/** What was asked is no AdmissionReview; the message says why. Answered with 400. */
+export class ReviewError extends Error {
+  override readonly name = 'ReviewError';
+}
+
+export type ReviewOutcome = 'injected' | 'untouched' | 'refused';
+
+export interface Reviewed {
+  /** The AdmissionReview to answer with. */
+  readonly answer: JsonObject;
+  readonly outcome: ReviewOutcome;
+  /** `agents/research-agent-5d4f-…`, for the log. */
+  readonly pod: string;
+  /** Why there is no sidecar; empty when there is one. */
+  readonly because: readonly string[];
+}
+
+const API_VERSION = 'admission.k8s.io/v1';
+/** kubectl shows this much of a warning. */
+const MAX_WARNING_CHARS = 250;
+const MAX_WARNINGS = 5;
+
+/**
+ * Answers an AdmissionReview (admission.k8s.io/v1). A pod is always allowed: with the sidecar, as it is, or as it is
+ * with a warning that says why it got none. Throws {@link ReviewError}.
+ */
+export function review(body: unknown, context: InjectContext): Reviewed {
+  const request = objectAt(body, 'request');
+  const uid = stringAt(request, 'uid');
+  if (stringAt(body, 'kind') !== 'AdmissionReview' || stringAt(body, 'apiVersion') !== API_VERSION)
+    throw new ReviewError(`send an AdmissionReview of ${API_VERSION}`);
+  if (uid === undefined || uid === '' || uid.length > 128) throw new ReviewError('request.uid is missing');
+  const object: Json = at(request, 'object') ?? null;
+  const injection = injectionOf(request, object, context);
+  const metadata = objectAt(object, 'metadata');
+  const name = stringAt(metadata, 'name') ?? `${stringAt(metadata, 'generateName') ?? ''}…`;
+  const response = { uid, allowed: true, ...changes(object, injection) };
+  return {
+    answer: { apiVersion: API_VERSION, kind: 'AdmissionReview', response },
+    outcome: injection.outcome,
+    pod: `${stringAt(request, 'namespace') ?? ''}/${name}`.slice(0, 300),
+    because: becauseOf(injection),
+  };
+}
+
+function injectionOf(request: JsonObject, object: Json, context: InjectContext): Injection {
+  const kind = objectAt(request, 'kind');
+  const isPod = stringAt(kind, 'kind') === 'Pod' && stringAt(kind, 'group') === '' && isObject(object);
+  const operation = stringAt(request, 'operation');
+  // A container can't be put into a pod that is there already, and a subresource is no pod.
+  if (!isPod || operation !== 'CREATE' || (stringAt(request, 'subResource') ?? '') !== '')
+    return { outcome: 'untouched', because: 'it is not a pod that is being created' };
+  return injectPod(object, context);
+}
+
+function changes(object: Json, injection: Injection): JsonObject {
+  if (injection.outcome === 'injected') {
+    const patch = JSON.stringify(jsonPatch(object, injection.pod));
+    return { patchType: 'JSONPatch', patch: Buffer.from(patch).toString('base64') };
+  }
+  if (injection.outcome === 'untouched') return {};
+  const warnings = injection.problems
+    .slice(0, MAX_WARNINGS)
+    .map((problem) => `no Outrigger sidecar: ${problem}`.slice(0, MAX_WARNING_CHARS));
+  return { warnings };
+}
+
+function becauseOf(injection: Injection): readonly string[] {
+  if (injection.outcome === 'injected') return [];
+  return injection.outcome === 'untouched' ? [injection.because] : injection.problems;
+}

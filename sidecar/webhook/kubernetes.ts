@@ -1,0 +1,123 @@
+/** What the webhook asks of the Kubernetes API: one Secret to share its certificate in, one field to be trusted by. */
+import {
+  AdmissionregistrationV1Api,
+  ApiException,
+  CoreV1Api,
+  KubeConfig,
+  PatchStrategy,
+  setHeaderOptions,
+  type V1Secret,
+} from '@kubernetes/client-node';
+import type { CertificateMaterial } from './certificate.ts';
+import type { CertificateStore, TrustPublisher } from './certificate-keeper.ts';
+
+/** The API could not be asked, or said no; the message says what is missing. */
+export class KubernetesError extends Error {
+  override readonly name = 'KubernetesError';
+}
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const CONFLICT = 409;
+
+/** The cluster that this pod is in, or that KUBECONFIG names. */
+export function loadKubeConfig(): KubeConfig {
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  return config;
+}
+
+/** A Secret that exists already, so that the webhook need not be allowed to make any. */
+export function secretStore(config: KubeConfig, namespace: string, name: string): CertificateStore {
+  const api = config.makeApiClient(CoreV1Api);
+  const what = `the Secret ${namespace}/${name}`;
+  let read: V1Secret | undefined;
+  return {
+    read: async () => {
+      read = await ask(`read ${what}`, api.readNamespacedSecret({ namespace, name }));
+      const text = (key: string): string => Buffer.from(read?.data?.[key] ?? '', 'base64').toString('utf8');
+      const material: CertificateMaterial = {
+        ca: text('ca.crt'),
+        cert: text('tls.crt'),
+        key: text('tls.key'),
+      };
+      const version = read.metadata?.resourceVersion ?? '';
+      return { material: material.cert === '' ? undefined : material, version };
+    },
+    write: async ({ ca, cert, key }, version) => {
+      const base64 = (value: string): string => Buffer.from(value).toString('base64');
+      const body: V1Secret = {
+        ...read,
+        // The version makes it fail when another replica was faster.
+        metadata: { ...read?.metadata, name, namespace, resourceVersion: version },
+        data: { ...read?.data, 'ca.crt': base64(ca), 'tls.crt': base64(cert), 'tls.key': base64(key) },
+      };
+      try {
+        await ask(`write ${what}`, api.replaceNamespacedSecret({ namespace, name, body }));
+        return true;
+      } catch (error) {
+        if (error instanceof KubernetesError && codeOf(error.cause) === CONFLICT) return false;
+        throw error;
+      }
+    },
+  };
+}
+
+/** Writes the bundle into every webhook of the MutatingWebhookConfiguration that has another one. */
+export function webhookConfiguration(config: KubeConfig, name: string): TrustPublisher {
+  const api = config.makeApiClient(AdmissionregistrationV1Api);
+  const what = `the MutatingWebhookConfiguration ${name}`;
+  return {
+    publish: async (ca) => {
+      const caBundle = Buffer.from(ca).toString('base64');
+      const found = await ask(`read ${what}`, api.readMutatingWebhookConfiguration({ name }));
+      const outdated = (found.webhooks ?? []).flatMap(({ clientConfig }, index) =>
+        clientConfig.caBundle === caBundle ? [] : [index],
+      );
+      if (outdated.length === 0) return;
+      const body = [
+        // Somebody may have changed the list since it was read.
+        { op: 'test', path: '/metadata/resourceVersion', value: found.metadata?.resourceVersion },
+        ...outdated.map((index) => ({
+          op: 'add',
+          path: `/webhooks/${index}/clientConfig/caBundle`,
+          value: caBundle,
+        })),
+      ];
+      const options = setHeaderOptions('Content-Type', PatchStrategy.JsonPatch);
+      await ask(`patch ${what}`, api.patchMutatingWebhookConfiguration({ name, body }, options));
+    },
+  };
+}
+
+/** Throws KubernetesError: what was tried, what came of it, what to do. */
+async function ask<T>(what: string, request: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const message = `can't ${what}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s; check that the API server can be reached`;
+    timer = setTimeout(() => reject(new KubernetesError(message)), REQUEST_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([request, late]);
+  } catch (error) {
+    if (error instanceof KubernetesError) throw error;
+    const code = codeOf(error);
+    const reason =
+      code === undefined
+        ? `${(error as Error).message}; check that the API server can be reached`
+        : (REMEDIES[code] ?? `the API server answered ${code}`);
+    throw new KubernetesError(`can't ${what}: ${reason}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const REMEDIES: Readonly<Record<number, string>> = {
+  401: 'the API server does not know this service account (401); check that its token is mounted',
+  403: 'this service account may not (403); apply the Role and ClusterRole of k8s/webhook',
+  404: 'there is none (404); apply k8s/webhook, which has it',
+  [CONFLICT]: 'somebody else has changed it meanwhile (409)',
+};
+
+function codeOf(error: unknown): number | undefined {
+  return error instanceof ApiException ? error.code : undefined;
+}

@@ -1,0 +1,174 @@
+/** The webhook's HTTPS server: one path, and bounds on everything that a client can send. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { Socket } from 'node:net';
+import type { InjectContext } from '../inject/patch.ts';
+import { listenOn } from '../listeners/listen.ts';
+import { ReviewError, type Reviewed, review } from './admission.ts';
+import type { CertificateMaterial } from './certificate.ts';
+
+export interface WebhookServerOptions {
+  readonly listen: string;
+  readonly inject: InjectContext;
+  /** A review was answered, in so many milliseconds. */
+  readonly onReviewed: (reviewed: Reviewed, durationMs: number) => void;
+  /** A request was refused: an HTTP status, and why. */
+  readonly onRefused: (status: number, reason: string) => void;
+  /** A defect of ours. */
+  readonly onError: (error: unknown) => void;
+}
+
+export const MUTATE_PATH = '/mutate';
+/** An object has 3 MiB at most where it comes in (the API server's own limit), and a review may hold two. */
+const MAX_BODY_BYTES = 8 << 20;
+/** Bodies held at a time; the API server asks for as many as pods are being created. */
+const MAX_CONCURRENT_REVIEWS = 32;
+const MAX_CONNECTIONS = 256;
+const MAX_HEADER_BYTES = 16_384;
+const HANDSHAKE_TIMEOUT_MS = 5_000;
+const HEADERS_TIMEOUT_MS = 5_000;
+/** The API server gives up after `timeoutSeconds`, 30 at most. */
+const REQUEST_TIMEOUT_MS = 30_000;
+const KEEP_ALIVE_TIMEOUT_MS = 90_000;
+
+/** An answer that is no review. */
+class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Serves as soon as it has a certificate. */
+export class WebhookServer {
+  private readonly options: WebhookServerOptions;
+  private server: Server | undefined = undefined;
+  private active = 0;
+  /** With the port that the system chose for port 0; empty until it listens. */
+  address = '';
+
+  constructor(options: WebhookServerOptions) {
+    this.options = options;
+  }
+
+  /** Shows this certificate to every connection from now on; the first one makes it listen. Throws ListenError. */
+  async use({ cert, key }: Pick<CertificateMaterial, 'cert' | 'key'>): Promise<void> {
+    if (this.server !== undefined) {
+      this.server.setSecureContext({ cert, key, minVersion: 'TLSv1.3' });
+      return;
+    }
+    const server = createServer(
+      {
+        cert,
+        key,
+        minVersion: 'TLSv1.3',
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+        connectionsCheckingInterval: 1_000,
+      },
+      (request, response) => void this.answer(request, response),
+    );
+    server.maxConnections = MAX_CONNECTIONS;
+    // Handshakes of scanners and of clients with an old bundle; the API server reports its own.
+    server.on('tlsClientError', (error, socket) => {
+      this.options.onRefused(0, `TLS: ${error.message.slice(0, 200)}`);
+      socket.destroy();
+    });
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+      this.options.onRefused(400, error.code ?? error.message);
+      endQuietly(socket as Socket);
+    });
+    this.server = server;
+    this.address = await listenOn(server, this.options.listen, '--listen');
+  }
+
+  /** Answers what it has, takes no more, and ends within `limitMs`. */
+  async close(limitMs: number): Promise<void> {
+    const { server } = this;
+    if (server === undefined) return;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeIdleConnections();
+    const timer = setTimeout(() => server.closeAllConnections(), limitMs);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const startedMs = performance.now();
+    if (this.active >= MAX_CONCURRENT_REVIEWS) {
+      this.refuse(request, response, new Refusal(503, 'too many reviews at a time; try again'));
+      return;
+    }
+    this.active++;
+    try {
+      const reviewed = review(await readReview(request), this.options.inject);
+      const body = JSON.stringify(reviewed.answer);
+      response.writeHead(200, {
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(body),
+        // A server that is about to end lets its clients go to another one.
+        ...(this.server?.listening ? {} : { Connection: 'close' }),
+      });
+      response.end(body);
+      this.options.onReviewed(reviewed, performance.now() - startedMs);
+    } catch (error) {
+      if (error instanceof Refusal) this.refuse(request, response, error);
+      else if (error instanceof ReviewError) this.refuse(request, response, new Refusal(400, error.message));
+      else {
+        // The failurePolicy of the configuration decides what becomes of the pod.
+        this.options.onError(error);
+        this.refuse(request, response, new Refusal(500, 'internal error; the log has it'));
+      }
+    } finally {
+      this.active--;
+    }
+  }
+
+  private refuse(request: IncomingMessage, response: ServerResponse, { status, message }: Refusal): void {
+    this.options.onRefused(status, message);
+    if (response.headersSent || response.destroyed) return;
+    // What is still to come of the body is not read: the connection ends with the answer.
+    response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close' });
+    response.end(`${message}\n`, () => request.destroy());
+  }
+}
+
+async function readReview(request: IncomingMessage): Promise<unknown> {
+  const path = (request.url ?? '').split('?', 1)[0];
+  if (path !== MUTATE_PATH) throw new Refusal(404, `ask for ${MUTATE_PATH}`);
+  if (request.method !== 'POST') throw new Refusal(405, 'use POST');
+  const type = (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase();
+  if (type !== 'application/json') throw new Refusal(415, 'send application/json');
+  const tooLarge = new Refusal(413, `a review has at most ${MAX_BODY_BYTES >> 20} MiB`);
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge;
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    // The connection stays for the answer when this is left in the middle.
+    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MAX_BODY_BYTES) throw tooLarge;
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    throw new Refusal(400, 'the request ended before its body did');
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new Refusal(400, 'the body is no JSON');
+  }
+}
+
+function endQuietly(socket: Socket): void {
+  if (socket.writable)
+    socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  else socket.destroy();
+}
