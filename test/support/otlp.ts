@@ -1,7 +1,7 @@
 // OTLP as a collector reads it: bodies of both encodings as plain objects, by the published numbers of the fields.
 import { FieldReader, WireType } from '../../sidecar/task/protobuf.ts';
 
-export type Value = string | number | boolean;
+export type Value = string | number | boolean | string[];
 
 export interface ReceivedSpan {
   traceId: string;
@@ -161,10 +161,20 @@ function pairs(buffer: Buffer, wanted: number, into: Record<string, Value>): Fie
           else if (field === 2) value = reader.varint === 1;
           else if (field === 3) value = reader.varint;
           else if (field === 4) value = buffer.readDoubleLE(reader.valueStart);
+          else if (field === 5) value = texts(buffer, reader.valueStart, reader.valueEnd);
         });
     });
     into[key] = value;
   };
+}
+
+/** The texts of an ArrayValue. */
+function texts(buffer: Buffer, start: number, end: number): string[] {
+  const found: string[] = [];
+  walk(buffer, start, end, (_field, value) =>
+    walk(buffer, value.valueStart, value.valueEnd, (_field, text) => found.push(text.text())),
+  );
+  return found;
 }
 
 function emptySpan(resource: Record<string, Value>, scope: string): ReceivedSpan {
@@ -191,7 +201,13 @@ function emptySpan(resource: Record<string, Value>, scope: string): ReceivedSpan
 
 interface JsonPair {
   key: string;
-  value: { stringValue?: string; boolValue?: boolean; intValue?: string; doubleValue?: number };
+  value: {
+    stringValue?: string;
+    boolValue?: boolean;
+    intValue?: string;
+    doubleValue?: number;
+    arrayValue?: { values: { stringValue: string }[] };
+  };
 }
 
 /** The same of a body in JSON. */
@@ -235,13 +251,11 @@ export function readJson(text: string): ReceivedSpan[] {
 }
 
 function fromPairs(list: JsonPair[]): Record<string, Value> {
-  return Object.fromEntries(
-    list.map(({ key, value }) => [
-      key,
-      value.stringValue ??
-        value.boolValue ??
-        (value.intValue === undefined ? undefined : Number(value.intValue)) ??
-        value.doubleValue!,
-    ]),
-  );
+  return Object.fromEntries(list.map(({ key, value }) => [key, fromValue(value)]));
+}
+
+function fromValue(value: JsonPair['value']): Value {
+  if (value.arrayValue !== undefined) return value.arrayValue.values.map(({ stringValue }) => stringValue);
+  if (value.intValue !== undefined) return Number(value.intValue);
+  return value.stringValue ?? value.boolValue ?? value.doubleValue!;
 }

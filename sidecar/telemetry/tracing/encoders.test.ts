@@ -6,7 +6,14 @@ import t from 'tap';
 import { type ReceivedSpan, readJson, readProtobuf } from '../../../test/support/otlp.ts';
 import { JsonSpanEncoder } from './json-encoder.ts';
 import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
-import { type Attributes, type Span, SpanKind, SpanShape, type SpanSource } from './span.ts';
+import {
+  type Attributes,
+  type AttributeValue,
+  type Span,
+  SpanKind,
+  SpanShape,
+  type SpanSource,
+} from './span.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -17,8 +24,8 @@ const source: SpanSource = {
   epochOffsetMs: () => 1_795_000_000_000,
 };
 
-function asObject(attributes: Attributes): Record<string, string | number | boolean> {
-  const object: Record<string, string | number | boolean> = {};
+function asObject(attributes: Attributes): Record<string, AttributeValue> {
+  const object: Record<string, AttributeValue> = {};
   for (let i = 0; i < attributes.length; i += 2) object[String(attributes[i])] = attributes[i + 1]!;
   return object;
 }
@@ -73,11 +80,12 @@ const value = fc.oneof(
   fc.integer({ min: 0, max: 2 ** 52 }),
   fc.double({ noNaN: true, noDefaultInfinity: true }).filter((number) => !Number.isInteger(number)),
   fc.boolean(),
+  fc.array(fc.string({ maxLength: 20 }), { minLength: 1, maxLength: 3 }),
 );
 const attributes = fc
   .dictionary(fc.string({ minLength: 1, maxLength: 40 }), value, { maxKeys: 8 })
   .filter((object) => !('__proto__' in object))
-  .map((object) => Object.entries(object).flat());
+  .map((object) => Object.entries(object).flatMap(([key, value]): AttributeValue[] => [key, value]));
 const time = fc.integer({ min: 0, max: 1e9 }).map((eighths) => eighths / 8);
 
 const anySpan: fc.Arbitrary<Span> = fc.record({

@@ -81,6 +81,7 @@ function keyValues(attributes: Attributes): object[] {
 
 function anyValue(value: AttributeValue): object {
   if (typeof value === 'string') return { stringValue: value.slice(0, MAX_VALUE_CHARS) };
+  if (typeof value === 'object') return { arrayValue: { values: value.map(anyValue) } };
   if (typeof value === 'boolean') return { boolValue: value };
   return Number.isSafeInteger(value) ? { intValue: String(value) } : { doubleValue: value };
 }

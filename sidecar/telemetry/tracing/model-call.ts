@@ -112,7 +112,8 @@ function modelAttributes(end: ModelCallEnd, model: string): AttributeValue[] {
   text('gen_ai.request.model', model);
   text('gen_ai.response.model', end.responseModel);
   text('gen_ai.response.id', end.responseId);
-  text('gen_ai.response.finish_reasons', end.finishReason);
+  if (end.finishReason !== '')
+    attributes.push('gen_ai.response.finish_reasons', [end.finishReason.slice(0, MAX_TEXT_CHARS)]);
   text('gen_ai.conversation.id', end.conversationId);
   number('gen_ai.usage.input_tokens', end.inputTokens);
   number('gen_ai.usage.output_tokens', end.outputTokens);

@@ -197,7 +197,7 @@ function writeAttributes(writer: ProtobufWriter, tag: number, attributes: Attrib
   }
 }
 
-/** KeyValue { key = 1, value = 2 }; AnyValue { string = 1, bool = 2, int = 3, double = 4 }. */
+/** KeyValue { key = 1, value = 2 }; AnyValue { string = 1, bool = 2, int = 3, double = 4, array = 5 }. */
 function writeAttribute(writer: ProtobufWriter, tag: number, key: Buffer, value: AttributeValue): void {
   if (typeof value === 'string') {
     const text = value.length > MAX_VALUE_CHARS ? value.slice(0, MAX_VALUE_CHARS) : value;
@@ -215,6 +215,15 @@ function writeAttribute(writer: ProtobufWriter, tag: number, key: Buffer, value:
     beginPair(writer, tag, key.length + 4, key, 2);
     writer.byte(0x10);
     writer.byte(value ? 1 : 0);
+  } else if (typeof value === 'object') {
+    const texts = value.map((text) => Buffer.from(text.slice(0, MAX_VALUE_CHARS), 'utf8'));
+    const array = new ProtobufWriter(256);
+    for (const text of texts) writeNested(array, 0x0a, stringValue(text));
+    const valueBytes = 1 + varintLength(array.at) + array.at;
+    const pairBytes = key.length + 1 + varintLength(valueBytes) + valueBytes;
+    writer.reserve(pairBytes + 8);
+    beginPair(writer, tag, pairBytes, key, valueBytes);
+    writeNested(writer, 0x2a, array.buffer.subarray(0, array.at));
   } else if (Number.isSafeInteger(value)) {
     const valueBytes = 1 + (value < 0 ? 10 : varintLength(value));
     beginPair(writer, tag, key.length + 2 + valueBytes, key, valueBytes);
@@ -225,6 +234,13 @@ function writeAttribute(writer: ProtobufWriter, tag: number, key: Buffer, value:
     writer.byte(0x21);
     writer.double(value);
   }
+}
+
+/** An AnyValue with a string. */
+function stringValue(text: Buffer): Buffer {
+  const writer = new ProtobufWriter(text.length + 16);
+  writeNested(writer, 0x0a, text);
+  return writer.buffer.subarray(0, writer.at);
 }
 
 function beginPair(

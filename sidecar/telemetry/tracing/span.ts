@@ -4,7 +4,7 @@
 export const SpanKind = { INTERNAL: 1, SERVER: 2, CLIENT: 3 } as const;
 export type SpanKind = (typeof SpanKind)[keyof typeof SpanKind];
 
-export type AttributeValue = string | number | boolean;
+export type AttributeValue = string | number | boolean | readonly string[];
 
 /** key0, value0, key1, value1, …: no object a pair. Whole numbers are written as integers. */
 export type Attributes = readonly AttributeValue[];

@@ -1,0 +1,376 @@
+import t from 'tap';
+import { Status } from '../../grpc/status.ts';
+import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
+import type { CallTrace } from './call-trace.ts';
+import { IdSource } from './ids.ts';
+import { samplerFromEnvironment } from './sampler.ts';
+import type { Attributes, Span } from './span.ts';
+import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from './trace-context.ts';
+import type { TracedAttempt, TracedCall } from './traced-call.ts';
+import { Tracer } from './tracer.ts';
+
+const parent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+const unsampled = parent.replace(/01$/, '00');
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+type Changes = Partial<Omit<TracedCall, 'info'>> & { info?: Partial<TracedCall['info']> };
+
+function callWith({ info, ...changes }: Changes = {}): Writable<TracedCall> {
+  return {
+    context: { listener: 'inbound', name: 'research-agent', clock: () => 0 },
+    head: { path: PROCESS_TASK_PATH, authority: 'writing-agent:8080', method: 'POST' },
+    info: { grpc: true, traceparent: '', tracestate: '', traceBinary: '', ...info },
+    startedAtMs: 100,
+    status: Status.OK,
+    reason: undefined,
+    attempts: 1,
+    transparentRetries: 0,
+    cluster: { name: 'writing' },
+    attempt: undefined,
+    task: undefined,
+    owner: undefined,
+    response: { observer: undefined },
+    trace: undefined,
+    ...changes,
+  };
+}
+
+const outboundContext = { listener: 'outbound', name: 'research-agent', clock: () => 0 } as const;
+
+function attemptWith(changes: Partial<TracedAttempt> = {}): TracedAttempt {
+  return {
+    number: 1,
+    endpoint: { address: '10.0.0.7:50051' },
+    startedAtMs: 101,
+    elapsedMs: 5,
+    kind: 'status',
+    status: Status.OK,
+    verdict: { outcome: 'success', reason: 'ok', cooldown: false },
+    pushbackMs: undefined,
+    peerReason: '',
+    scanner: undefined,
+    ...changes,
+  };
+}
+
+function asObject(...lists: Attributes[]): Record<string, unknown> {
+  const object: Record<string, unknown> = {};
+  for (const list of lists) for (let i = 0; i < list.length; i += 2) object[String(list[i])] = list[i + 1];
+  return object;
+}
+
+function setUp(sampler = 'parentbased_always_on', argument?: string, propagates = true) {
+  const spans: Span[] = [];
+  const settings = {
+    sampler: samplerFromEnvironment(sampler, argument, (message) => t.fail(message)),
+    propagates,
+  };
+  const tracer = new Tracer(settings, { add: (span) => void spans.push(span) }, '2.0.0', new IdSource());
+  /** Runs a call through the tracer as the proxy does. */
+  const begin = (changes?: Changes) => {
+    const call = callWith(changes);
+    call.trace = tracer.begin(call);
+    return { call, trace: call.trace as CallTrace, fields: fieldsOf(tracer.fieldsFor(call)) };
+  };
+  return { tracer, spans, begin };
+}
+
+function fieldsOf(fields: string[] | undefined): Record<string, string> | undefined {
+  return fields === undefined ? undefined : (asObject(fields) as Record<string, string>);
+}
+
+t.test('a call goes on with the trace of its headers', async (t) => {
+  const { begin } = setUp();
+  const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'congo=1' } });
+  t.equal(trace.traceId, traceIdOf(parent));
+  t.equal(trace.parentSpanId, spanIdOf(parent));
+  t.ok(trace.parentIsRemote);
+  t.strictSame(fields, {
+    traceparent: formatTraceparent(trace.traceId, trace.spanId, true),
+    tracestate: 'congo=1',
+  });
+});
+
+t.test('what is not sampled passes as it came, and nothing is made for it', async (t) => {
+  const { begin } = setUp();
+  const { trace, fields } = begin({ info: { traceparent: unsampled, tracestate: 'congo=1' } });
+  t.equal(trace, null);
+  t.equal(fields, undefined);
+});
+
+t.test('a sampler that does not follow the parent clears its flag for those behind', async (t) => {
+  const { begin } = setUp('always_off');
+  const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'congo=1' } });
+  t.equal(trace, null);
+  t.strictSame(fields, { traceparent: unsampled, tracestate: 'congo=1' });
+});
+
+t.test('a new trace that is not sampled says so to those behind', async (t) => {
+  const { begin } = setUp('parentbased_always_off');
+  const { trace, fields } = begin();
+  t.equal(trace, null);
+  t.equal(parseTraceparent(fields!['traceparent']!), 0);
+});
+
+t.test('a malformed traceparent begins a new trace, and its tracestate is void', async (t) => {
+  const { begin } = setUp();
+  const { trace, fields } = begin({ info: { traceparent: parent.toUpperCase(), tracestate: 'congo=1' } });
+  t.not(trace.traceId, traceIdOf(parent));
+  t.equal(trace.parentSpanId, '');
+  t.strictSame(Object.keys(fields!), ['traceparent']);
+});
+
+t.test('a malformed tracestate is dropped, and the trace goes on', async (t) => {
+  const { begin } = setUp();
+  const { trace, fields } = begin({ info: { traceparent: parent, tracestate: 'no state' } });
+  t.equal(trace.traceId, traceIdOf(parent));
+  t.strictSame(Object.keys(fields!), ['traceparent']);
+});
+
+t.test('grpc-trace-bin comes in, W3C goes out; traceparent comes first', async (t) => {
+  const traceBinary = Buffer.from(`0000${traceIdOf(parent)}01${spanIdOf(parent)}0201`, 'hex').toString(
+    'base64',
+  );
+  const { begin } = setUp();
+  const { trace, fields } = begin({ info: { traceBinary } });
+  t.equal(trace.traceId, traceIdOf(parent));
+  t.equal(fields!['traceparent'], formatTraceparent(trace.traceId, trace.spanId, true));
+  const other = parent.replace('4bf9', '5bf9');
+  t.equal(begin({ info: { traceBinary, traceparent: other } }).trace.traceId, traceIdOf(other));
+});
+
+t.test('without propagation no context is read or written', async (t) => {
+  const { begin } = setUp('parentbased_always_on', undefined, false);
+  const { trace, fields } = begin({ info: { traceparent: unsampled } });
+  t.not(trace.traceId, traceIdOf(parent));
+  t.equal(fields, undefined);
+});
+
+t.test('an outbound call without a context goes on with the call that it is made for', async (t) => {
+  const { begin } = setUp();
+  const owner = begin({ info: { traceparent: parent, tracestate: 'congo=1' } }).call;
+  const { trace, fields } = begin({ context: outboundContext, owner });
+  t.equal(trace.traceId, traceIdOf(parent));
+  t.equal(trace.parentSpanId, owner.trace!.spanId);
+  t.notOk(trace.parentIsRemote);
+  t.equal(fields!['tracestate'], 'congo=1');
+  const silent = begin({ info: { traceparent: unsampled } }).call;
+  t.equal(begin({ context: outboundContext, owner: silent }).trace, null, 'its decision holds, too');
+  const own = begin({ context: outboundContext, owner, info: { traceparent: parent.replace('4b', '5b') } });
+  t.not(own.trace.traceId, owner.trace!.traceId, 'what the call says of itself comes first');
+});
+
+t.test('one CLIENT span over all attempts, a span an attempt below it', async (t) => {
+  const { begin, spans, tracer } = setUp();
+  const { call, trace } = begin({ context: outboundContext, info: { traceparent: parent } });
+  const upstream: string[] = [];
+  const run = (attempt: TracedAttempt): void => {
+    call.attempt = attempt;
+    upstream.push(spanIdOf(fieldsOf(tracer.fieldsFor(call))!['traceparent']!));
+    trace.endAttempt(call, attempt);
+  };
+  const down = { outcome: 'failure', reason: 'unavailable', cooldown: false };
+  run(attemptWith({ status: Status.UNAVAILABLE, kind: 'no_connection', verdict: down }));
+  call.transparentRetries = 1;
+  const throttled = { outcome: 'neutral', reason: 'resource_exhausted', cooldown: true };
+  run(attemptWith({ number: 2, status: Status.RESOURCE_EXHAUSTED, verdict: throttled, pushbackMs: 50 }));
+  const scanner = { seen: true, status: 1, tokensUsed: 321 };
+  run(attemptWith({ number: 3, endpoint: { address: '[fd00::1]:50051' }, scanner }));
+  call.attempts = 3;
+  call.attempt = attemptWith({ number: 3, scanner });
+  call.task = { taskId: 'task-1', correlationId: 'conversation-1' };
+  trace.end(call, 130);
+
+  t.equal(spans.length, 4);
+  const [first, second, third, logical] = spans as [Span, Span, Span, Span];
+  t.strictSame(
+    upstream,
+    [first, second, third].map(({ spanId }) => spanId),
+    "each attempt's upstream hangs below it",
+  );
+  t.equal(new Set(upstream).size, 3);
+  for (const attempt of [first, second, third]) {
+    t.equal(attempt.parentSpanId, logical.spanId);
+    t.equal(attempt.shape.kind, 3);
+    t.equal(attempt.shape.name, 'Attempt.agent.AgentService/ProcessTask');
+  }
+  t.match(asObject(first.shape.attributes, first.attributes), {
+    'rpc.system.name': 'grpc',
+    'rpc.method': 'agent.AgentService/ProcessTask',
+    'server.address': '10.0.0.7',
+    'server.port': 50051,
+    'outrigger.attempt.number': 1,
+    'outrigger.verdict': 'failure',
+    'outrigger.verdict.reason': 'unavailable',
+    'outrigger.attempt.end': 'no_connection',
+    'rpc.response.status_code': 'UNAVAILABLE',
+    'error.type': 'UNAVAILABLE',
+    'transparent-retry': false,
+    'previous-rpc-attempts': 0,
+  });
+  t.ok(first.failed);
+  t.match(asObject(second.attributes), { 'transparent-retry': true, 'previous-rpc-attempts': 0 });
+  t.match(second.events, [{ name: 'outrigger.throttled', attributes: ['outrigger.pushback_ms', 50] }]);
+  t.match(asObject(third.shape.attributes, third.attributes), {
+    'server.address': 'fd00::1',
+    'transparent-retry': false,
+    'previous-rpc-attempts': 1,
+  });
+  t.equal(third.events, undefined, "events are the attempt's own");
+  t.equal(logical.shape.kind, 3);
+  t.equal(logical.shape.name, 'agent.AgentService/ProcessTask');
+  t.notOk(logical.failed);
+  t.strictSame(asObject(logical.shape.attributes, logical.attributes), {
+    'rpc.system.name': 'grpc',
+    'rpc.method': 'agent.AgentService/ProcessTask',
+    'server.address': 'writing-agent',
+    'server.port': 8080,
+    'gen_ai.operation.name': 'invoke_agent',
+    'gen_ai.agent.name': 'writing',
+    'outrigger.cluster': 'writing',
+    'rpc.response.status_code': 'OK',
+    'outrigger.attempts': 3,
+    'outrigger.task.id': 'task-1',
+    'gen_ai.conversation.id': 'conversation-1',
+    'outrigger.task.status': 'PARTIAL',
+    'outrigger.task.tokens_used': 321,
+  });
+});
+
+t.test('one SERVER span for an inbound call, whose app is told below which span it runs', async (t) => {
+  const { begin, spans, tracer } = setUp();
+  const observer = { taskStatus: 0, tokensUsed: 12 };
+  const { call, trace } = begin({ response: { observer } });
+  call.attempt = attemptWith();
+  t.equal(spanIdOf(fieldsOf(tracer.fieldsFor(call))!['traceparent']!), trace.spanId);
+  trace.endAttempt(call, call.attempt);
+  trace.end(call, 150);
+  t.equal(spans.length, 1);
+  const [span] = spans as [Span];
+  t.equal(span.shape.kind, 2);
+  t.strictSame([span.startedAtMs, span.endedAtMs], [100, 150]);
+  t.match(asObject(span.shape.attributes, span.attributes), {
+    'gen_ai.operation.name': 'invoke_agent',
+    'gen_ai.agent.name': 'research-agent',
+    'gen_ai.agent.version': '2.0.0',
+    'outrigger.task.status': 'SUCCESS',
+    'outrigger.task.tokens_used': 12,
+  });
+});
+
+t.test("which codes are errors: all of a client's, of a server's those that are its own fault", async (t) => {
+  const failedWith = (status: (typeof Status)[keyof typeof Status], changes: Changes = {}): boolean => {
+    const { begin, spans } = setUp();
+    const { call, trace } = begin({ status, ...changes });
+    trace.end(call, 150);
+    return spans[0]!.failed;
+  };
+  const errors = Object.entries(Status).filter(([, code]) => failedWith(code));
+  t.strictSame(errors.map(([name]) => name).sort(), [
+    'DATA_LOSS',
+    'DEADLINE_EXCEEDED',
+    'INTERNAL',
+    'UNAVAILABLE',
+    'UNIMPLEMENTED',
+    'UNKNOWN',
+  ]);
+  t.ok(failedWith(Status.NOT_FOUND, { context: outboundContext }));
+  t.notOk(failedWith(Status.OK, { context: outboundContext }));
+});
+
+t.test('an answer of the sidecar tells its reason; a rejection by the breaker is an event', async (t) => {
+  const { begin, spans } = setUp();
+  const { call, trace } = begin({
+    context: outboundContext,
+    status: Status.UNAVAILABLE,
+    reason: 'circuit_open',
+    attempts: 0,
+  });
+  trace.end(call, 101);
+  t.match(asObject(spans[0]!.attributes), { 'outrigger.reason': 'circuit_open', 'outrigger.attempts': 0 });
+  t.match(spans[0]!.events, [{ name: 'outrigger.circuit_rejected', atMs: 101 }]);
+});
+
+t.test('a call that makes ever more events or attempts stays bounded', async (t) => {
+  const { begin, spans } = setUp();
+  const { call, trace } = begin({ context: outboundContext });
+  for (let i = 0; i < 1_000; i++) trace.event('again', i);
+  for (let number = 1; number <= 1_000; number++) trace.endAttempt(call, attemptWith({ number }));
+  trace.end(call, 200);
+  t.equal(spans.length, 65);
+  t.equal(spans.at(-1)!.events!.length, 32);
+  t.equal(spans.at(-1)!.droppedEvents, 968);
+});
+
+t.test(
+  'paths and authorities that callers invent are cut and forgotten, and queries are not told',
+  async (t) => {
+    const { begin, spans, tracer } = setUp();
+    for (let i = 0; i < 2_500; i++) {
+      const head = { path: `/${i}${'x'.repeat(300)}`, authority: `host${i}`, method: 'POST' };
+      const { call, trace } = begin({ head });
+      trace.end(call, 200);
+    }
+    t.equal(spans[0]!.shape.name.length, 256);
+    t.ok((tracer.shapes as unknown as { calls: Map<string, unknown> }).calls.size <= 1_000);
+    const head = { path: '/search?q=secret', authority: 'a', method: 'GET' };
+    const { call, trace } = begin({ head, info: { grpc: false } });
+    trace.end(call, 200);
+    t.notMatch(JSON.stringify(spans.at(-1)), /secret/);
+    t.equal(spans.at(-1)!.shape.name, 'HTTP GET');
+  },
+);
+
+t.test('a model request joins the trace of its headers, or of the call it is made for', async (t) => {
+  const { tracer, begin, spans } = setUp();
+  const none = { traceparent: '', tracestate: '' };
+  const owner = begin({ info: { traceparent: parent } }).call;
+  const joined = tracer.beginModelCall(none, owner, 5)!;
+  joined.event('outrigger.llm.retry', 6, ['http.response.status_code', 429]);
+  joined.end(
+    {
+      provider: 'openai',
+      server: 'api.openai.com',
+      operation: 'chat',
+      requestModel: 'gpt-5',
+      responseModel: 'gpt-5-2026',
+      responseId: 'r1',
+      finishReason: 'stop',
+      stream: true,
+      inputTokens: 10,
+      outputTokens: 0,
+      firstChunkMs: 250,
+      httpStatus: 200,
+      attempts: 2,
+      errorType: '',
+      conversationId: 'c1',
+    },
+    9,
+  );
+  const [span] = spans as [Span];
+  t.equal(span.traceId, traceIdOf(parent));
+  t.equal(span.parentSpanId, owner.trace!.spanId);
+  t.equal(span.shape.name, 'chat gpt-5');
+  t.equal(span.shape.kind, 3);
+  t.strictSame(asObject(span.attributes), {
+    'gen_ai.operation.name': 'chat',
+    'gen_ai.provider.name': 'openai',
+    'gen_ai.request.model': 'gpt-5',
+    'gen_ai.response.model': 'gpt-5-2026',
+    'gen_ai.response.id': 'r1',
+    'gen_ai.response.finish_reasons': ['stop'],
+    'gen_ai.conversation.id': 'c1',
+    'gen_ai.usage.input_tokens': 10,
+    'gen_ai.usage.output_tokens': 0,
+    'gen_ai.request.stream': true,
+    'gen_ai.response.time_to_first_chunk': 0.25,
+    'server.address': 'api.openai.com',
+    'http.response.status_code': 200,
+    'outrigger.attempts': 2,
+  });
+  const ofHeader = tracer.beginModelCall({ traceparent: parent, tracestate: '' }, undefined, 0)!;
+  t.equal(ofHeader.traceId, traceIdOf(parent));
+  t.equal(tracer.beginModelCall({ traceparent: unsampled, tracestate: '' }, owner, 0), null);
+  t.equal(tracer.beginModelCall(none, { trace: null }, 0), null);
+  t.not(tracer.beginModelCall(none, undefined, 0)!.traceId, traceIdOf(parent), 'else it begins one');
+});
