@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { TimerWheel } from './clock/timer-wheel.ts';
 import { WheelDriver } from './clock/wheel-driver.ts';
 import type { ClusterListener } from './cluster/cluster.ts';
@@ -7,6 +8,7 @@ import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
 import { Outbound } from './listeners/outbound.ts';
 import type { PolicyEvents } from './proxy/context.ts';
+import { InboundCalls } from './proxy/inbound-calls.ts';
 
 /** What the sidecar tells of itself while it runs; for logs and `/events`. */
 export interface SidecarObserver extends ClusterListener, PolicyEvents {
@@ -45,11 +47,13 @@ export class Sidecar {
       wheel,
       clock,
       random: Math.random,
+      instance: `agent-${randomUUID()}`,
       onConnectionError: (listener: string, error: ConnectionError) =>
         observer.onConnectionError(listener, error),
     };
-    this.inbound = new Inbound(config, environment, observer);
-    this.outbound = new Outbound(config, environment, observer);
+    const inboundCalls = new InboundCalls();
+    this.inbound = new Inbound(config, environment, observer, inboundCalls);
+    this.outbound = new Outbound(config, environment, observer, inboundCalls);
   }
 
   /** Listens. Throws when an address can't be had. */

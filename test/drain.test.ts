@@ -120,9 +120,9 @@ t.test('what does not end in time is ended with UNAVAILABLE, and says why', asyn
   sidecar.kill('SIGTERM');
   const { code, details, trailers } = await unary;
   t.equal(code, status.UNAVAILABLE);
-  t.strictSame(trailers.get('outrigger-reason'), ['draining']);
+  t.strictSame(trailers.get('outrigger-reason'), ['stream_cut'], 'the app has seen it');
   t.match(details, /shutting down/);
-  t.strictSame(await streamEnd, { code: status.UNAVAILABLE, reason: 'draining' });
+  t.strictSame(await streamEnd, { code: status.UNAVAILABLE, reason: 'stream_cut' });
   await waitUntil('the app heard', () =>
     app.calls.every(({ closedWith }) => closedWith === errorCode.cancel),
   );

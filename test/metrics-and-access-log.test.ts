@@ -54,7 +54,8 @@ async function startBoth(t: Test, config: Record<string, unknown> = {}) {
   const app = await startAgent(t);
   const sidecar = await startSidecar(t, {
     name: 'research-agent',
-    inbound: { listen: inbound, app },
+    // Its caller is its own app, through its own outbound side.
+    inbound: { listen: inbound, app, allow_call_cycles: true },
     outbound: {
       routes: [{ match: { path_prefix: '/agent.AgentService/' }, cluster: 'research' }],
       clusters: { research: { endpoints: [inbound], balancer: 'ring_hash' } },

@@ -19,8 +19,8 @@ export class Endpoint implements BalancerEndpoint {
   removed = false;
   /** Attempts that ended, by gRPC status. */
   readonly attemptsByStatus = new Float64Array(17);
-  /** Its sidecar has said that it runs a task once, however often it is sent. */
-  deduplicates = false;
+  /** Its sidecar has said that it runs a task once, however often it is sent, if the request is no larger; or 0. */
+  tasksOnceMaxBytes = 0;
   pool!: ConnectionPool;
   /** Ejection, probation and cooldown: the outlier detector's view of this endpoint. */
   readonly watched: WatchedEndpoint;

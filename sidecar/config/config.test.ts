@@ -47,6 +47,11 @@ inbound:
   app: 127.0.0.1:50051
   max_concurrent_calls: 1024
   adaptive_concurrency: false
+  queue: { max_calls: 1024, max_wait: 5s }
+  rate_limit: { calls_per_second: 0, burst: 10 }
+  tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576 }
+  max_call_depth: 8
+  allow_call_cycles: false
   max_message_bytes: 10485760
   timeout: 60s
   keepalive: { time: 30s, timeout: 10s, max_connection_age: 30m }
@@ -90,7 +95,7 @@ outbound:
         backoff: { base: 25ms, max: 250ms }
         budget: { percent: 20, min_concurrent: 3 }
         buffer_bytes: 65536
-      hedge: { delay: 0s, max_extra: 1 }
+      hedge: { delay: 0s, percentile: 0, max_extra: 1 }
       task: { status_is_verdict: true, deduplicate: true }
       tls: { ca: FILE, cert: FILE, key: FILE, server_name: writing.example }
 llm:
@@ -145,7 +150,7 @@ const CLUSTER_DEFAULTS = {
     budget: { percent: 20, minConcurrent: 3 },
     bufferBytes: 65_536,
   },
-  hedge: { delayMs: 0, maxExtra: 1 },
+  hedge: { delayMs: 0, percentile: 0, maxExtra: 1 },
   task: { statusIsVerdict: true, deduplicate: true },
 };
 
@@ -159,6 +164,11 @@ const DEFAULTS = {
     app: '127.0.0.1:50051',
     maxConcurrentCalls: 1024,
     adaptiveConcurrency: false,
+    queue: { maxCalls: 1024, maxWaitMs: 5_000 },
+    rateLimit: { callsPerSecond: 0, burst: 10 },
+    tasks: { deduplicate: true, maxAgeMs: 300_000, maxBytes: 16_777_216, maxAnswerBytes: 1_048_576 },
+    maxCallDepth: 8,
+    allowCallCycles: false,
     maxMessageBytes: 10_485_760,
     timeoutMs: 60_000,
     keepalive: { timeMs: 30_000, timeoutMs: 10_000, maxConnectionAgeMs: 1_800_000, minTimeMs: 10_000 },

@@ -31,12 +31,25 @@ export interface InboundConfig {
   readonly app: string;
   readonly maxConcurrentCalls: number;
   readonly adaptiveConcurrency: boolean;
+  readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
+  readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
+  readonly tasks: InboundTasksConfig;
+  readonly maxCallDepth: number;
+  readonly allowCallCycles: boolean;
   readonly maxMessageBytes: number;
   readonly timeoutMs: number;
   readonly keepalive: InboundKeepaliveConfig;
   readonly limits: ListenerLimitsConfig;
   readonly health: AppHealthConfig;
   readonly tls: ServerTlsConfig | undefined;
+}
+
+/** How tasks that come again are found. */
+export interface InboundTasksConfig {
+  readonly deduplicate: boolean;
+  readonly maxAgeMs: number;
+  readonly maxBytes: number;
+  readonly maxAnswerBytes: number;
 }
 
 export interface InboundKeepaliveConfig {
@@ -167,6 +180,7 @@ export interface RetryConfig {
 
 export interface HedgeConfig {
   readonly delayMs: number;
+  readonly percentile: number;
   readonly maxExtra: number;
 }
 

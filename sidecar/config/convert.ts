@@ -16,6 +16,19 @@ export function toConfig(file: FileConfig): Config {
       app: address(inbound.app),
       maxConcurrentCalls: inbound.max_concurrent_calls,
       adaptiveConcurrency: inbound.adaptive_concurrency,
+      queue: { maxCalls: inbound.queue.max_calls, maxWaitMs: ms(inbound.queue.max_wait) },
+      rateLimit: {
+        callsPerSecond: inbound.rate_limit.calls_per_second,
+        burst: inbound.rate_limit.burst,
+      },
+      tasks: {
+        deduplicate: inbound.tasks.deduplicate,
+        maxAgeMs: ms(inbound.tasks.max_age),
+        maxBytes: inbound.tasks.max_bytes,
+        maxAnswerBytes: inbound.tasks.max_answer_bytes,
+      },
+      maxCallDepth: inbound.max_call_depth,
+      allowCallCycles: inbound.allow_call_cycles,
       maxMessageBytes: inbound.max_message_bytes,
       timeoutMs: ms(inbound.timeout),
       keepalive: {
@@ -121,7 +134,7 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
       budget: { percent: retry.budget.percent, minConcurrent: retry.budget.min_concurrent },
       bufferBytes: retry.buffer_bytes,
     },
-    hedge: { delayMs: ms(hedge.delay), maxExtra: hedge.max_extra },
+    hedge: { delayMs: ms(hedge.delay), percentile: hedge.percentile, maxExtra: hedge.max_extra },
     task: { statusIsVerdict: task.status_is_verdict, deduplicate: task.deduplicate },
     tls: tls && { ca: tls.ca, cert: tls.cert, key: tls.key, serverName: tls.server_name },
   };

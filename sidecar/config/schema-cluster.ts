@@ -76,6 +76,9 @@ const hedge = z.strictObject({
   delay: duration('zero')
     .default('0s')
     .describe('When to send a second attempt beside a slow one; 0s is off'),
+  percentile: integer(0, 100)
+    .default(0)
+    .describe('Send it when an attempt takes longer than this share of the answers did; 0 is off'),
   max_extra: integer(1, 5).default(1).describe('Extra attempts; idempotent methods only'),
 });
 

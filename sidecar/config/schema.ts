@@ -24,6 +24,34 @@ const inbound = z.strictObject({
   listen: listen().default('0.0.0.0:15006').describe('Where other agents reach this one'),
   app: target().default('127.0.0.1:50051').describe('The local agent: host:port or unix:/path'),
   max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
+  queue: z
+    .strictObject({
+      max_calls: integer(0, MANY).default(1024).describe('Calls that may wait for a place; 0 is no queue'),
+      max_wait: duration('positive').default('5s').describe('The longest wait that a call is let in for'),
+    })
+    .prefault({})
+    .describe('For calls above max_concurrent_calls; those that would not be served in time are refused'),
+  rate_limit: z
+    .strictObject({
+      calls_per_second: integer(0, MANY).default(0).describe('Calls of one caller a second; 0 is no limit'),
+      burst: integer(1, MANY).default(10).describe('Calls at once after a silence'),
+    })
+    .prefault({})
+    .describe('For each caller by itself: by its certificate, or by its address'),
+  tasks: z
+    .strictObject({
+      deduplicate: flag().default(true).describe('Run a task once, however often it is sent'),
+      max_age: duration('positive').default('5m').describe('How long an answer can be had again'),
+      max_bytes: integer(0, 1_073_741_824).default(16_777_216).describe('Memory for all answers'),
+      max_answer_bytes: integer(0, 1_073_741_824)
+        .default(1_048_576)
+        .describe('A larger answer is given once'),
+    })
+    .prefault({}),
+  max_call_depth: integer(0, 100)
+    .default(8)
+    .describe('Agents that a task may come through, this one included; 0 is any number'),
+  allow_call_cycles: flag().default(false).describe('Take tasks that have come through this agent before'),
   adaptive_concurrency: flag().default(false).describe('Lower the limit while the agent gets slower'),
   max_message_bytes: integer(1, 2_147_483_647).default(10_485_760).describe('The largest gRPC message'),
   timeout: duration('zero').default('60s').describe("The most a call may take; a caller's shorter one holds"),

@@ -28,4 +28,6 @@ export interface ConnectionOptions {
   readonly clock: () => number;
   /** How often the peer may send PINGs when no call moves (servers); 0, and nothing, is as often as it likes. */
   readonly minPingIntervalMs?: number;
+  /** Tasks with requests up to so many bytes are run once, however often they are sent (servers); announced to the peer. */
+  readonly tasksOnceMaxBytes?: number;
 }

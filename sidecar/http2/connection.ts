@@ -87,7 +87,7 @@ export class Connection {
     this.headers = new HeaderSender(this.writer);
     this.flood = new FloodGuard(options.clock, options.limits.maxConcurrentStreams);
     this.receiver = new Receiver(this);
-    this.control = new ControlFrames(this, options.minPingIntervalMs ?? 0);
+    this.control = new ControlFrames(this, options);
     this.reader = new FrameReader(this.receiver, DEFAULT_MAX_FRAME_BYTES, options.role === 'server');
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.onBytes(chunk));

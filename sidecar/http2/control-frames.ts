@@ -1,4 +1,5 @@
 import type { Connection } from './connection.ts';
+import type { ConnectionOptions } from './connection-owner.ts';
 import { ConnectionError } from './errors.ts';
 import { widen } from './flow-control.ts';
 import {
@@ -26,12 +27,14 @@ export class ControlFrames {
   private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
   private pingNumber = 0;
   private readonly pingGuard: PingGuard;
+  private readonly tasksOnceMaxBytes: number;
   /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
   private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
-  constructor(connection: Connection, minPingIntervalMs: number) {
+  constructor(connection: Connection, options: ConnectionOptions) {
     this.connection = connection;
-    this.pingGuard = new PingGuard(minPingIntervalMs);
+    this.pingGuard = new PingGuard(options.minPingIntervalMs ?? 0);
+    this.tasksOnceMaxBytes = options.tasksOnceMaxBytes ?? 0;
   }
 
   sendPrefaceAndSettings(): void {
@@ -47,6 +50,7 @@ export class ControlFrames {
         SettingId.OUTRIGGER_PINGS_WELCOME,
         Math.max(this.pingGuard.minIntervalMs, 1),
       );
+    if (this.tasksOnceMaxBytes > 0) entries.push(SettingId.OUTRIGGER_TASKS_ONCE, this.tasksOnceMaxBytes);
     this.settingsAcks.push(undefined);
     let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
     for (let i = 0; i < entries.length; i += 2) {

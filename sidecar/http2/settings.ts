@@ -19,6 +19,8 @@ export const SettingId = {
    * welcome here, as often as each so many milliseconds. Others ignore it, as RFC 9113 §6.5.2 asks of unknown settings.
    */
   OUTRIGGER_PINGS_WELCOME: 0xf0a7,
+  /** Likewise: a task that is sent again is run once here, if its request has at most so many bytes. */
+  OUTRIGGER_TASKS_ONCE: 0xf0a8,
 } as const;
 
 /** What the peer last told us. Defaults are those in force before its first SETTINGS. */
@@ -31,6 +33,12 @@ export class PeerSettings {
   maxHeaderListBytes = Number.POSITIVE_INFINITY;
   /** The interval at which the peer welcomes PINGs without data; 0 when it has not said that it does. */
   welcomePingIntervalMs = 0;
+  tasksOnceMaxBytes = 0;
+
+  /** Another Outrigger. */
+  get isSidecar(): boolean {
+    return this.welcomePingIntervalMs > 0;
+  }
 }
 
 export interface SettingsFault {
@@ -92,6 +100,9 @@ export function applySettings(
         break;
       case SettingId.OUTRIGGER_PINGS_WELCOME:
         peer.welcomePingIntervalMs = value;
+        break;
+      case SettingId.OUTRIGGER_TASKS_ONCE:
+        peer.tasksOnceMaxBytes = value;
         break;
       default:
         break;

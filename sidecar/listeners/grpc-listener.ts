@@ -11,7 +11,6 @@ import type { ConnectionLimits } from '../http2/limits.ts';
 import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
-import { reply } from '../proxy/reasons.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { listenOn } from './listen.ts';
 
@@ -22,6 +21,8 @@ export interface GrpcListenerOptions {
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
   /** Downstreams that send PINGs more often, without a call that moves, are sent away; 0 is off. */
   readonly minPingIntervalMs: number;
+  /** Announced to downstreams: tasks with requests up to so many bytes are run once. */
+  readonly tasksOnceMaxBytes?: number;
   /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
   readonly maxConnectionAgeMs: number;
 }
@@ -30,6 +31,8 @@ export interface GrpcListenerEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
+  /** Tells this sidecar from all others. */
+  readonly instance: string;
   /** A connection ended for another reason than its peer's wish; for the log. */
   onConnectionError(listener: string, error: ConnectionError): void;
 }
@@ -238,9 +241,7 @@ export class GrpcListener implements ConnectionOwner {
     for (const connection of [...this.lifetimes.keys()]) {
       for (const stream of [...connection.streams.values()]) {
         if (stream.handler instanceof Call) {
-          stream.handler.answer(
-            reply('draining', 'the sidecar is shutting down and the call did not end in time; retry'),
-          );
+          stream.handler.endForShutdown();
         }
       }
       connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'drained'));

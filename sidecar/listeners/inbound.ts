@@ -5,14 +5,17 @@ import { StaticDiscovery } from '../cluster/static-discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
-import type { PolicyEvents, ProxyContext } from '../proxy/context.ts';
+import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import { HealthServices } from '../proxy/health-service.ts';
+import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
+import { TASK_REQUEST_MAX_BYTES, TaskRuns } from '../proxy/task-runs.ts';
+import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from '../task/task-store.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { TaskStats } from '../telemetry/task-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
-import type { InboundSettings } from './settings.ts';
+import { callPathGuard, type InboundSettings } from './settings.ts';
 
 /** The app's cluster is named so in metrics and in `/clusters`. */
 export const APP_CLUSTER = 'app';
@@ -21,10 +24,12 @@ export const APP_CLUSTER = 'app';
 export class Inbound {
   readonly stats = new ListenerStats('inbound');
   readonly tasks = new TaskStats();
+  readonly taskRuns: TaskRuns;
   readonly app: Cluster;
   readonly appHealth: AppHealth;
   readonly health: HealthServices;
   readonly context: ProxyContext;
+  private readonly environment: GrpcListenerEnvironment;
   readonly listener: GrpcListener;
   private appAddress = '';
 
@@ -32,11 +37,14 @@ export class Inbound {
     config: InboundSettings,
     environment: GrpcListenerEnvironment,
     clusterListener: ClusterListener & PolicyEvents,
+    inboundCalls: InboundCalls,
   ) {
     const { inbound } = config;
     const { wheel, clock } = environment;
+    this.environment = environment;
     this.app = createCluster(appSettings(inbound), environment, clusterListener);
     applyPolicies(this.app, NO_POLICIES, { ...environment, events: clusterListener });
+    this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.health = new HealthServices(this.appHealth, this.stats, config);
     this.context = {
@@ -49,8 +57,11 @@ export class Inbound {
       stats: this.stats,
       tasks: this.tasks,
       localServices: this.health,
+      inboundCalls,
+      taskRuns: this.taskRuns,
+      callPath: callPathGuard(config, environment.instance),
       router: new SingleRouter(this.app),
-      settings: inbound,
+      settings: proxySettings(inbound),
       name: config.name,
       observer: undefined,
     };
@@ -76,7 +87,9 @@ export class Inbound {
     this.health.identity = config;
     this.context.name = config.name;
     this.context.admission.max = inbound.maxConcurrentCalls;
-    this.context.settings = inbound;
+    this.context.settings = proxySettings(inbound);
+    this.context.callPath = callPathGuard(config, this.environment.instance);
+    this.taskRuns.store.settings = taskStoreSettings(inbound);
     this.listener.update(listenerOptions(inbound));
   }
 
@@ -88,6 +101,7 @@ export class Inbound {
 
   close(): void {
     this.appHealth.stop();
+    this.taskRuns.stop();
     this.app.close();
   }
 }
@@ -118,10 +132,10 @@ const NO_POLICIES: PolicySettings = {
     backoff: { baseMs: 25, maxMs: 250 },
     budget: { percent: 0, minConcurrent: 0 },
   },
-  hedge: { delayMs: 0, maxExtra: 0 },
+  hedge: { delayMs: 0, percentile: 0, maxExtra: 0 },
   firstChunkTimeoutMs: 0,
   idleTimeoutMs: 0,
-  task: { statusIsVerdict: false },
+  task: { statusIsVerdict: false, deduplicate: false },
 };
 
 function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
@@ -142,6 +156,15 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   };
 }
 
+function proxySettings({ timeoutMs, maxMessageBytes, tasks }: InboundSettings['inbound']): ProxySettings {
+  return { timeoutMs, maxMessageBytes, deduplicateTasks: tasks.deduplicate };
+}
+
+function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSettings {
+  const { maxAgeMs, maxBytes, maxAnswerBytes: maxEntryBytes } = tasks;
+  return { ...TASK_STORE_DEFAULTS, maxAgeMs, maxBytes, maxEntryBytes };
+}
+
 function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = inbound.limits;
   return {
@@ -150,5 +173,6 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
     keepalive: inbound.keepalive,
     minPingIntervalMs: inbound.keepalive.minTimeMs,
     maxConnectionAgeMs: inbound.keepalive.maxConnectionAgeMs,
+    tasksOnceMaxBytes: inbound.tasks.deduplicate ? TASK_REQUEST_MAX_BYTES : 0,
   };
 }

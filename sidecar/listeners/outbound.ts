@@ -3,12 +3,13 @@ import { ClusterSet } from '../cluster/cluster-set.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { ConcurrencyLimit } from '../policy/admission.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
-import type { PolicyEvents, ProxyContext } from '../proxy/context.ts';
+import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
+import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
-import type { OutboundSettings } from './settings.ts';
+import { callPathGuard, type OutboundSettings } from './settings.ts';
 
 /** PINGs within the pod cost no network, and sending the app away costs it its calls: only a loop is stopped. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
@@ -18,14 +19,17 @@ export class Outbound {
   readonly stats = new ListenerStats('outbound');
   readonly clusters: ClusterSet;
   readonly context: ProxyContext;
+  private readonly environment: GrpcListenerEnvironment;
   readonly listener: GrpcListener;
 
   constructor(
     config: OutboundSettings,
     environment: GrpcListenerEnvironment,
     clusterListener: ClusterListener & PolicyEvents,
+    inboundCalls: InboundCalls,
   ) {
     const { outbound } = config;
+    this.environment = environment;
     this.clusters = new ClusterSet(environment, clusterListener);
     this.context = {
       listener: 'outbound',
@@ -38,8 +42,11 @@ export class Outbound {
       stats: this.stats,
       tasks: undefined,
       localServices: undefined,
+      inboundCalls,
+      taskRuns: undefined,
+      callPath: callPathGuard(config, environment.instance),
       router: new RuleRouter([], this.clusters.clusters),
-      settings: { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes },
+      settings: proxySettings(config),
       name: config.name,
       observer: undefined,
     };
@@ -61,7 +68,8 @@ export class Outbound {
       applyPolicies(cluster, outbound.clusters.get(name)!, this.context);
     }
     this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters);
-    this.context.settings = { timeoutMs: 0, maxMessageBytes: config.inbound.maxMessageBytes };
+    this.context.settings = proxySettings(config);
+    this.context.callPath = callPathGuard(config, this.environment.instance);
     this.listener.update(listenerOptions(outbound));
   }
 
@@ -73,6 +81,11 @@ export class Outbound {
   close(): void {
     this.clusters.close();
   }
+}
+
+/** Tasks are run once by the other side. */
+function proxySettings({ inbound }: OutboundSettings): ProxySettings {
+  return { timeoutMs: 0, maxMessageBytes: inbound.maxMessageBytes, deduplicateTasks: false };
 }
 
 function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOptions {

@@ -1,4 +1,5 @@
 import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
+import { CallPathGuard } from '../policy/call-path.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
 
@@ -18,6 +19,14 @@ export interface InboundSettings {
     readonly maxConcurrentCalls: number;
     readonly maxMessageBytes: number;
     readonly timeoutMs: number;
+    readonly tasks: {
+      readonly deduplicate: boolean;
+      readonly maxAgeMs: number;
+      readonly maxBytes: number;
+      readonly maxAnswerBytes: number;
+    };
+    readonly maxCallDepth: number;
+    readonly allowCallCycles: boolean;
     readonly keepalive: {
       readonly timeMs: number;
       readonly timeoutMs: number;
@@ -31,10 +40,26 @@ export interface InboundSettings {
 
 export interface OutboundSettings {
   readonly name: string;
-  readonly inbound: { readonly maxMessageBytes: number };
+  readonly inbound: {
+    readonly maxMessageBytes: number;
+    readonly maxCallDepth: number;
+    readonly allowCallCycles: boolean;
+  };
   readonly outbound: {
     readonly limits: ListenerLimitSettings;
     readonly routes: readonly RouteRule[];
     readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings & PolicySettings>;
   };
+}
+
+/** What an agent is called that was given no name (`config/schema.ts`): many may be called so. */
+const UNNAMED = 'agent';
+
+/** @param instance tells an agent without a name from others; its replicas look like different agents then */
+export function callPathGuard(
+  { name, inbound }: Pick<OutboundSettings, 'name' | 'inbound'>,
+  instance: string,
+): CallPathGuard {
+  const { maxCallDepth: maxDepth, allowCallCycles: allowCycles } = inbound;
+  return new CallPathGuard(name === UNNAMED ? instance : name, { maxDepth, allowCycles });
 }

@@ -2,11 +2,13 @@ import fc from 'fast-check';
 import t from 'tap';
 import { CallPathGuard, DEFAULT_MAX_DEPTH } from './call-path.ts';
 
+const guardOf = (self: string, maxDepth: number) => new CallPathGuard(self, { maxDepth, allowCycles: false });
+
 /** Sends a call through agents in turn; the answer of the first that refuses, or the last path. */
 function through(names: readonly string[], maxDepth = DEFAULT_MAX_DEPTH) {
   let path: string | undefined;
   for (const name of names) {
-    const check = new CallPathGuard(name, maxDepth).check(path);
+    const check = guardOf(name, maxDepth).check(path);
     if (!check.ok) return { by: name, ...check };
     path = check.path;
   }
@@ -22,10 +24,16 @@ t.test('a circle is refused, by the agent that would run again', async (t) => {
 });
 
 t.test('a diamond is none', async (t) => {
-  const d = new CallPathGuard('d', DEFAULT_MAX_DEPTH);
+  const d = guardOf('d', DEFAULT_MAX_DEPTH);
   t.strictSame(d.check(through(['a', 'b']) as string), { ok: true, path: 'a,b,d' });
   t.strictSame(d.check(through(['a', 'c']) as string), { ok: true, path: 'a,c,d' });
   t.strictSame(d.check(through(['a', 'b']) as string), { ok: true, path: 'a,b,d' });
+});
+
+t.test('agents that call each other in turns on purpose are stopped by the depth alone', async (t) => {
+  const guard = new CallPathGuard('a', { maxDepth: 4, allowCycles: true });
+  t.strictSame(guard.check('a,b'), { ok: true, path: 'a,b,a' });
+  t.match(guard.check('a,b,a,b'), { ok: false, refuse: 'depth' });
 });
 
 t.test('depth is limited', async (t) => {
@@ -45,12 +53,12 @@ t.test('depth is limited', async (t) => {
 t.test('whatever comes in the header, what goes on is a short header value', async (t) => {
   t.equal(through(['a b,c', 'ü/"\n']), 'a%20b%2Cc,%C3%BC%2F%22%0A');
   t.match(through(['a b', 'x', 'a b']), { message: /a b → x → a b/ });
-  t.match(new CallPathGuard('a', 8).check('%zz, a ,'), { ok: false, message: /\(a → a\)/ });
-  t.match(new CallPathGuard('a', 8).check(',, b ,'), { ok: true, path: 'b,a' });
-  t.strictSame(new CallPathGuard('', 8).check(undefined), { ok: true, path: 'unnamed' });
+  t.match(guardOf('a', 8).check('%zz, a ,'), { ok: false, message: /\(a → a\)/ });
+  t.match(guardOf('a', 8).check(',, b ,'), { ok: true, path: 'b,a' });
+  t.strictSame(guardOf('', 8).check(undefined), { ok: true, path: 'unnamed' });
   const long = 'é'.repeat(100);
   t.match(through([long, 'b', long]), { refuse: 'cycle' }, 'long names are cut alike');
-  const huge = new CallPathGuard('a', 8).check('x'.repeat(1_000_000));
+  const huge = guardOf('a', 8).check('x'.repeat(1_000_000));
   t.match(huge, { ok: false, refuse: 'depth' });
   fc.assert(
     fc.property(
@@ -58,7 +66,7 @@ t.test('whatever comes in the header, what goes on is a short header value', asy
       fc.string({ unit: 'binary' }),
       fc.nat(10),
       (header, self, depth) => {
-        const guard = new CallPathGuard(self, depth);
+        const guard = guardOf(self, depth);
         const check = guard.check(header);
         if (guard.check(header) !== check && header !== '')
           throw new Error('the same header is checked once');

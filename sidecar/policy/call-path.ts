@@ -31,21 +31,34 @@ export type PathCheck =
   | { readonly ok: true; readonly path: string }
   | { readonly ok: false; readonly refuse: 'cycle' | 'depth'; readonly message: string };
 
+export interface CallPathSettings {
+  /** This many agents at most may be in a path, this one included; 0 for any number. */
+  readonly maxDepth: number;
+  /** Agents that call themselves, or each other in turns, on purpose: then only the depth ends it. */
+  readonly allowCycles: boolean;
+}
+
 /** Checks the paths of calls to one agent. */
 export class CallPathGuard {
   readonly #self: string;
   readonly #encodedSelf: string;
   readonly #maxDepth: number;
+  readonly #allowCycles: boolean;
   /** Callers repeat themselves: the last header and what became of it. */
   #lastHeader = '';
   #lastCheck: PathCheck;
 
-  /** `maxDepth` agents at most may be in a path, this one included; 0 for any number, which still finds cycles. */
-  constructor(self: string, maxDepth: number) {
+  constructor(self: string, settings: CallPathSettings) {
     this.#self = self;
     this.#encodedSelf = encodeName(self);
-    this.#maxDepth = maxDepth === 0 ? Number.POSITIVE_INFINITY : maxDepth;
+    this.#maxDepth = settings.maxDepth === 0 ? Number.POSITIVE_INFINITY : settings.maxDepth;
+    this.#allowCycles = settings.allowCycles;
     this.#lastCheck = { ok: true, path: this.#encodedSelf };
+  }
+
+  /** The path of a call that nobody called for: the agent's own name. */
+  get self(): string {
+    return this.#encodedSelf;
   }
 
   /** `header` is what came with the call; of several, all of them joined by commas, as HTTP has it. */
@@ -68,7 +81,7 @@ export class CallPathGuard {
       if (name !== '') names.push(name.slice(0, MAX_NAME_LENGTH));
     }
     const at = names.indexOf(this.#encodedSelf);
-    if (at >= 0) {
+    if (at >= 0 && !this.#allowCycles) {
       const loop = [...names.slice(at), this.#encodedSelf].map(decodeName).join(' → ');
       const message = `${this.#self} is in the path of this call already (${loop}): agents must not call each other in a circle`;
       return { ok: false, refuse: 'cycle', message };

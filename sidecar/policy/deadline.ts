@@ -7,8 +7,11 @@
  */
 import { formatTimeout } from '../grpc/timeout.ts';
 
-/** Whose limit a call ran into. The answer says so, because the remedy is another one. */
-export type DeadlineOwner = 'caller' | 'configured' | 'none';
+/**
+ * Whose limit a call ran into. The answer says so, because the remedy is another one. `inbound`: what is left of the
+ * inbound call that an outbound one is made for.
+ */
+export type DeadlineOwner = 'caller' | 'configured' | 'inbound' | 'none';
 
 /** When a call that came at `startMs` must be over: by the shorter of the timeouts; 0 for no limit. */
 export function deadlineAtMs(startMs: number, callerTimeoutMs: number, configuredTimeoutMs: number): number {

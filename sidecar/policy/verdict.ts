@@ -272,7 +272,7 @@ function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Ve
   if (end.deadlineOwner === 'none') return failure;
   if (end.streaming && end.progress === Progress.MESSAGE)
     return deadlineReached(end) ? VERDICTS.stream_deadline : failure;
-  const assumedMs = end.deadlineOwner === 'caller' ? ASSUMED_LATENCY_MS : 0;
+  const assumedMs = end.deadlineOwner === 'configured' ? 0 : ASSUMED_LATENCY_MS;
   return end.allowedMs < (options.usualLatencyMs || assumedMs) ? VERDICTS.deadline_too_short : failure;
 }
 

@@ -130,6 +130,8 @@ export class Attempt
   }
 
   onConnection(connection: Connection): void {
+    // Of the latest connection: behind the same address may be another process by now.
+    this.endpoint.tasksOnceMaxBytes = connection.peer.tasksOnceMaxBytes;
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
   }

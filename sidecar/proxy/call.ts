@@ -1,17 +1,10 @@
-import { Timer } from '../clock/timer-wheel.ts';
-import type { Cluster } from '../cluster/cluster.ts';
-import { MessageFraming } from '../grpc/message-framing.ts';
-import { Status, type StatusCode, statusFromHttp, statusName } from '../grpc/status.ts';
+import { Status, type StatusCode, statusFromHttp } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
-import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
-import type { CircuitAdmission, CircuitTransition } from '../policy/circuit-state.ts';
-import { deadlineAtMs } from '../policy/deadline.ts';
-import { PROCESS_TASK_PATH, type TaskKey } from '../task/task-message.ts';
-import type { TaskObserver } from '../telemetry/task-stats.ts';
+import type { CircuitTransition } from '../policy/circuit-state.ts';
 import {
   type Attempt,
   type AttemptFailure,
@@ -21,27 +14,17 @@ import {
 } from './attempt.ts';
 import { AttemptClock, type AttemptClockName } from './attempt-clock.ts';
 import { countCall } from './call-accounting.ts';
-import { CallRequest } from './call-request.ts';
+import { CallState } from './call-state.ts';
 import { policiesOf } from './cluster-policies.ts';
-import type { ProxyContext, ProxySettings } from './context.ts';
+import type { ProxyContext } from './context.ts';
 import { ranOutAfter, replyToClock, replyToNotGrpc } from './failure-reply.ts';
+import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
 import { sendLocalReply } from './local-reply.ts';
-import { type LocalReply, type Reason, reply } from './reasons.ts';
+import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
-import type { RequestInfo } from './request-info.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
-import type { RetryWait } from './retrying.ts';
 import { awaitAnswer, keepAwake, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
-
-/** What a call asks of the pipeline that it runs through. */
-export interface CallDriver {
-  /** The first message is here, or can't be had. */
-  onFirstMessage(call: Call): void;
-  /** An attempt failed before anything was sent downstream, or the call ended with it. */
-  onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
-  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
-  retries(call: Call, attempt: Attempt): boolean;
-}
+import { callerLeft, type TaskFollower } from './task-follower.ts';
 
 const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
 
@@ -54,85 +37,7 @@ const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
  *       └────────────────────┴── answered by us ─────┤  └── another attempt       │ cut, deadline, cancelled
  *                                                    └──────────────▶ done ◀──────┘
  */
-export class Call extends Timer implements StreamHandler, AttemptOwner {
-  readonly context: ProxyContext;
-  readonly settings: ProxySettings;
-  readonly driver: CallDriver;
-  readonly stream: Stream;
-  readonly list: HeaderList;
-  readonly head: MessageHead;
-  readonly info: RequestInfo;
-  readonly startedAtMs: number;
-  readonly request: CallRequest;
-  cluster: Cluster | undefined = undefined;
-  task: TaskKey | undefined = undefined;
-  attempt: Attempt | undefined = undefined;
-  attempts = 0;
-  /** Of the attempts, those that followed one which was provably never processed. */
-  transparentRetries = 0;
-  /** Back-offs since the last pushback. */
-  backoffStep = 0;
-  /** An earlier attempt may have been processed. */
-  unknownBefore = false;
-  severalEndpointsFailed = false;
-  /** This hop has done what can be done: those above are told not to try again. */
-  retriesEnded = false;
-  retryWait: RetryWait | undefined = undefined;
-  /** What the caller is told when no other attempt follows. */
-  lastFailure: LocalReply | undefined = undefined;
-  breaker: CircuitBreaker | undefined = undefined;
-  circuitAdmission: CircuitAdmission = 0;
-  /** The circuit has had its first verdict. */
-  circuitSettled = false;
-  deadlineMs = 0;
-  configuredTimeoutMs = 0;
-  awaitingMessage = false;
-  /** Admitted: to be released at the end. */
-  admitted = false;
-  /** Something was sent downstream: no other attempt can be made. */
-  responseStarted = false;
-  done = false;
-  status: StatusCode | -1 = -1;
-  /** Set when the answer was ours. */
-  reason: Reason | undefined = undefined;
-  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
-  private heldHead: HeaderList | undefined = undefined;
-  private readonly responseFraming: MessageFraming | undefined;
-  private readonly taskObserver: TaskObserver | undefined;
-
-  constructor(
-    context: ProxyContext,
-    driver: CallDriver,
-    stream: Stream,
-    list: HeaderList,
-    head: MessageHead,
-    info: RequestInfo,
-    endStream: boolean,
-  ) {
-    super();
-    this.context = context;
-    this.settings = context.settings;
-    this.driver = driver;
-    this.stream = stream;
-    this.list = list;
-    this.head = head;
-    this.info = info;
-    this.request = new CallRequest(info.grpc, endStream);
-    this.startedAtMs = context.clock();
-    this.responseFraming = info.grpc ? new MessageFraming() : undefined;
-    this.taskObserver = head.path === PROCESS_TASK_PATH ? context.tasks?.observe(context.name) : undefined;
-    context.stats.activeCalls++;
-    context.stats.totalCalls++;
-  }
-
-  /** Starts the call's clock; a second call moves it. */
-  limitTime(configuredTimeoutMs: number): void {
-    this.configuredTimeoutMs = configuredTimeoutMs;
-    this.deadlineMs = deadlineAtMs(this.startedAtMs, this.info.timeoutMs, configuredTimeoutMs);
-    if (this.deadlineMs > 0) this.context.wheel.arm(this, this.deadlineMs);
-    else this.context.wheel.cancel(this);
-  }
-
+export class Call extends CallState implements StreamHandler, AttemptOwner, InboundCall, Dependent {
   override onTimeout(nowMs: number): void {
     const ranOut = ranOutAfter(this, nowMs);
     const { attempt, stream } = this;
@@ -199,27 +104,56 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   onDataSent(stream: Stream, bytes: number): void {
-    this.attempt?.consume(bytes);
+    if (this.follower !== undefined) this.follower.pump();
+    else this.attempt?.consume(bytes);
     keepAwake(this, this.attempt);
     if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
   }
 
-  /** The caller is gone: so is its attempt, at once. */
+  /** The caller is gone: so is its attempt, at once, unless others wait for the task, or it may come back for it. */
   onFailed(_stream: Stream, failure: StreamFailure): void {
     if (this.done) {
       this.context.wheel.cancel(this);
       return;
     }
+    const { run } = this.response;
+    if (run?.runs.runsOn(run, callerLeft(failure)) === true) return;
+    this.follower?.leave(callerLeft(failure));
     this.giveUp('cancelled', Status.CANCELLED);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
     if (failure.kind === 'stalled') this.context.stats.reject('overloaded');
     this.finish(failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
   }
 
+  /** Nobody waits for the task that it runs. */
+  abandon(): void {
+    if (this.done) return;
+    this.giveUp('cancelled', Status.CANCELLED);
+    this.finish(Status.CANCELLED);
+  }
+
+  onOwnerGone(): void {
+    this.answer(reply('caller_gone', 'the call that this one was made for has been given up by its caller'));
+  }
+
+  /** Another call runs, or has run, this one's task. */
+  follow(follower: TaskFollower): void {
+    this.follower = follower;
+    this.response.observer = undefined;
+    this.request.drop();
+    this.limitTime(this.settings.timeoutMs);
+  }
+
+  /** All of that call's answer was sent, or waits to be read. */
+  completeFollowing(status: StatusCode): void {
+    this.stream.connection.stopReceiving(this.stream);
+    this.finish(status);
+  }
+
   // --- The attempt -----------------------------------------------------------------------------------------
 
   onStreamOpen(attempt: Attempt, stream: Stream): void {
-    this.heldHead = undefined;
+    this.response.dropHead();
     sendRequestHead(this, stream, this.request.headOnly);
     this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
     if (this.request.ended) awaitAnswer(this, attempt);
@@ -236,8 +170,8 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       this.notGrpc(attempt, list, head);
       return;
     }
-    if (this.holdsHead(attempt)) this.heldHead = list;
-    else this.sendHead(list);
+    if (this.holdsHead(attempt)) this.response.holdHead(list);
+    else this.commit(list);
   }
 
   /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
@@ -250,10 +184,10 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     );
   }
 
-  private sendHead(list: HeaderList): void {
-    this.heldHead = undefined;
-    this.commit();
-    this.stream.connection.sendHeaders(this.stream, list, undefined, false);
+  /** Something goes downstream: this attempt is the one. */
+  private commit(list: HeaderList): void {
+    this.response.sendHead(list);
+    this.request.drop();
   }
 
   /** The answer of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
@@ -265,41 +199,36 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     this.answer(replyToNotGrpc(attempt, status, head.status, responseInfo(list, head).contentType));
   }
 
-  private commit(): void {
-    this.responseStarted = true;
-    this.request.drop();
-  }
-
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    const { stream, responseFraming } = this;
+    const { response } = this;
+    const { framing } = response;
     // Servers that flush a head, or end without a status, may do it so: no message has begun.
-    if (end === start && responseFraming !== undefined) {
+    if (end === start && framing !== undefined) {
       if (endStream) this.cut(attempt);
       return 0;
     }
     if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
     else keepAwake(this, attempt);
-    if (this.heldHead !== undefined) this.sendHead(this.heldHead);
-    if (responseFraming === undefined) {
-      const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
+    if (response.releaseHead()) this.request.drop();
+    if (framing === undefined) {
+      const sent = response.sendData(buffer, start, end, endStream);
       if (endStream) this.complete(attempt, Status.OK, undefined);
       return sent;
     }
-    if (!responseFraming.advance(buffer, start, end, this.settings.maxMessageBytes)) {
-      this.tooLarge('response', responseFraming.messageBytes);
+    if (!framing.advance(buffer, start, end, this.settings.maxMessageBytes)) {
+      this.tooLarge('response', framing.messageBytes);
       return end - start;
     }
-    this.taskObserver?.onResponseData(buffer, start, end);
     attempt.scanner?.feed(buffer, start, end);
-    const sent = stream.connection.sendData(stream, buffer, start, end, false);
+    const sent = response.sendData(buffer, start, end, false);
     if (endStream) this.cut(attempt);
     return sent;
   }
 
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    const { stream } = this;
+    const { response } = this;
     if (!this.info.grpc) {
-      stream.connection.sendHeaders(stream, list, undefined, true);
+      response.sendEnd(list, Status.OK, undefined);
       this.complete(attempt, Status.OK, undefined);
       return;
     }
@@ -315,10 +244,10 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
       attempt.stopSending();
       return;
     }
-    if (this.heldHead !== undefined) this.sendHead(this.heldHead);
-    this.responseStarted = true;
-    const extra = this.retriesEnded && info.pushbackMs === undefined ? NEVER_RETRY : undefined;
-    stream.connection.sendHeaders(stream, list, extra, true);
+    const ended = this.retriesEnded && status !== Status.OK && info.pushbackMs === undefined;
+    // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
+    const own = this.context.listener === 'inbound' ? info.withoutReason : list;
+    response.sendEnd(own, status, ended ? NEVER_RETRY : undefined);
     this.complete(attempt, status, info);
   }
 
@@ -346,7 +275,7 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
   }
 
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void {
-    if (clock === 'idle' && this.stream.queue !== undefined) {
+    if (clock === 'idle' && this.response.waits) {
       // The caller does not read, so the endpoint may not send: the call's deadline is for that.
       attempt.clock!.restartIdle(this.context.clock());
       return;
@@ -364,11 +293,18 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     this.answer(reply('message_too_large', message));
   }
 
+  /** The sidecar stops. To another sidecar "draining" would say that the app has seen nothing of the call. */
+  endForShutdown(): void {
+    const cut = this.context.listener === 'inbound' && this.attempt?.stream !== undefined;
+    const message = 'the sidecar is shutting down and the call did not end in time; retry';
+    this.answer(reply(cut ? 'stream_cut' : 'draining', message));
+  }
+
   /** Ends the call with an answer of the sidecar's own. */
   answer(local: LocalReply): void {
     if (this.done) return;
     this.giveUp(local.reason === 'draining' ? 'shutdown' : 'own_limit', local.status);
-    sendLocalReply(this.stream, local, this.info.grpc, this.responseStarted, this.head.method);
+    this.response.sendLocal(local, this.info.grpc, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
     this.finish(local.status);
@@ -382,17 +318,24 @@ export class Call extends Timer implements StreamHandler, AttemptOwner {
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
     this.retryWait?.cancel();
+    this.follower?.leave('cancelled');
+    this.response.close(status);
+    if (this.owner === undefined) this.endInbound(context);
+    else this.owner.dependents?.delete(this);
     if (this.admitted) context.admission.release();
     if (cluster !== undefined) {
       settleCircuit(this);
       cluster.activeCalls--;
     }
     countCall(this, status);
-    this.taskObserver?.onEnd(status);
+    this.response.observer?.onEnd(status);
     context.observer?.onCallEnd(this);
   }
 
-  get statusName(): string {
-    return this.status === -1 ? '' : statusName(this.status);
+  /** What the app does for a call that it has not answered is wanted by nobody. */
+  private endInbound(context: ProxyContext): void {
+    if (context.listener === 'outbound') return;
+    context.inboundCalls.delete(this);
+    if (this.attempt?.kind !== 'status') endDependents(this);
   }
 }

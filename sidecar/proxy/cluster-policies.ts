@@ -11,10 +11,10 @@ import type { PolicyEvents } from './context.ts';
 export interface PolicySettings {
   readonly circuitBreaker: CircuitBreakerSettings;
   readonly retry: RetrySettings & { readonly perTryTimeoutMs: number; readonly budget: RetryBudgetSettings };
-  readonly hedge: Omit<HedgeSettings, 'percentile'>;
+  readonly hedge: HedgeSettings;
   readonly firstChunkTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly task: { readonly statusIsVerdict: boolean };
+  readonly task: { readonly statusIsVerdict: boolean; readonly deduplicate: boolean };
 }
 
 export interface PolicyEnvironment {

@@ -4,11 +4,14 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { ConcurrencyLimit } from '../policy/admission.ts';
+import type { CallPathGuard } from '../policy/call-path.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Call } from './call.ts';
+import type { InboundCalls } from './inbound-calls.ts';
 import type { Router } from './router.ts';
+import type { TaskRuns } from './task-runs.ts';
 
 /** Told of each call's end; for the access log, and for traces later. Absent when nobody listens. */
 export interface CallObserver {
@@ -42,14 +45,22 @@ export interface ProxyContext {
   /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;
   readonly localServices: LocalServices | undefined;
+  /** Those that the app is working on. The inbound side writes, the outbound side reads. */
+  readonly inboundCalls: InboundCalls;
+  /** Runs each task once: on the inbound side. */
+  readonly taskRuns: TaskRuns | undefined;
   router: Router;
   settings: ProxySettings;
+  /** Keeps agents from calling each other in circles: checks on the inbound side, names this agent on the outbound. */
+  callPath: CallPathGuard;
   /** Whose calls these are: the agent's name on metrics of tasks. */
   name: string;
   observer: CallObserver | undefined;
 }
 
 export interface ProxySettings {
+  /** Tasks that come again are run once. */
+  readonly deduplicateTasks: boolean;
   /** The most a call may take; 0 leaves it to the cluster. */
   readonly timeoutMs: number;
   /** Largest message in either direction; Infinity for no limit. */

@@ -1,6 +1,5 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
-import { deadlineOwner } from '../policy/deadline.ts';
 import { NEVER } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
@@ -18,10 +17,13 @@ export function isOverflow(failure: AttemptFailure): boolean {
 
 /** Whose time it was, and how long it lasted. */
 export function ranOutAfter(call: Call, nowMs: number): string {
-  const { configuredTimeoutMs, info, startedAtMs } = call;
-  const callers = deadlineOwner(info.timeoutMs, configuredTimeoutMs) === 'caller';
-  const whose = callers ? "the caller's grpc-timeout" : `the configured timeout of ${configuredTimeoutMs} ms`;
-  return `${whose} ran out after ${Math.round(nowMs - startedAtMs)} ms`;
+  const whose = {
+    caller: "the caller's grpc-timeout",
+    configured: `the configured timeout of ${call.configuredTimeoutMs} ms`,
+    inbound: 'what was left of the inbound call that this one is made for',
+    none: 'the time',
+  }[call.deadlineOwner];
+  return `${whose} ran out after ${Math.round(nowMs - call.startedAtMs)} ms`;
 }
 
 /** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */

@@ -4,11 +4,11 @@ import type { Stream } from '../http2/streams.ts';
 import { type LocalReply, REASON_HTTP_STATUS } from './reasons.ts';
 
 const NO_FIELDS = new HeaderList([]);
-const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
+export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const EMPTY = Buffer.alloc(0);
 
 /** The fields every answer of ours carries, as Trailers-Only or as trailers behind a response that had begun. */
-function replyFields(reply: LocalReply): string[] {
+export function replyFields(reply: LocalReply): string[] {
   const fields = ['grpc-status', String(reply.status), 'grpc-message', encodeStatusMessage(reply.message)];
   fields.push('outrigger-reason', reply.reason);
   if (reply.pushbackMs !== undefined)

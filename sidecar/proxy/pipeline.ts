@@ -9,9 +9,10 @@ import { timeLeftMs } from '../policy/deadline.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
-import { PROCESS_TASK_PATH, readTaskKey } from '../task/task-message.ts';
+import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure } from './attempt.ts';
-import { Call, type CallDriver } from './call.ts';
+import { Call } from './call.ts';
+import type { CallDriver } from './call-state.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
 import {
@@ -21,10 +22,12 @@ import {
   OVERLOADED_PUSHBACK_MS,
   replyToFailure,
 } from './failure-reply.ts';
+import { checkPath, endRetries, findOwner, findTaskOwner, nameOutboundPath } from './ownership.ts';
 import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
+import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
 const FIRST_MESSAGE_MAX_BYTES = 65_536;
@@ -77,12 +80,17 @@ export class Pipeline implements CallDriver {
 
   private route(call: Call): void {
     const route = this.routeOf(call);
-    if (route.needsMessage && call.info.grpc && !call.request.ended) {
+    const tasks = call.info.grpc && isTaskPath(call.head.path);
+    if (tasks && !checkPath(call)) return;
+    findOwner(call);
+    const needsMessage = route.needsMessage || (tasks && needsTask(call));
+    if (needsMessage && call.info.grpc && !call.request.ended) {
       call.awaitingMessage = true;
       call.limitTime(call.settings.timeoutMs || ROUTING_TIMEOUT_MS);
       return;
     }
-    this.admit(call, route, '');
+    if (tasks) findTaskOwner(call);
+    this.admit(call, route);
   }
 
   /** Looked up once for each head that a connection repeats, and anew behind a reload. */
@@ -100,16 +108,22 @@ export class Pipeline implements CallDriver {
   onFirstMessage(call: Call): void {
     const { request } = call;
     // Ids and types stand at a message's beginning, before the input that makes it large.
-    const enough = call.request.ended || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
-    const found = request.firstMessage(enough);
-    if (found === undefined && !enough) return;
-    if (found !== undefined) call.task = readTaskKey(found.buffer, found.start, found.end);
+    const enough = request.ended || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
+    const found = call.readTask(enough);
+    const tasks = isTaskPath(call.head.path);
+    // A task is known by all of its request, which for these methods is one message.
+    if (!enough && (found === undefined || (tasks && runsOnce(call)))) return;
     call.awaitingMessage = false;
+    if (tasks) {
+      findTaskOwner(call);
+      if (!beginTask(call, found)) return;
+    }
     // Not the route of its beginning: a reload may have closed that one's cluster since.
-    this.admit(call, this.routeOf(call), call.task?.agentType ?? '');
+    this.admit(call, this.routeOf(call));
   }
 
-  private admit(call: Call, route: Route, agentType: string): void {
+  private admit(call: Call, route: Route): void {
+    const agentType = call.task?.agentType ?? '';
     const { context } = this;
     const cluster = route.resolve(agentType);
     if (cluster === undefined) {
@@ -126,6 +140,8 @@ export class Pipeline implements CallDriver {
       return;
     }
     call.admitted = true;
+    if (isTaskPath(call.head.path)) nameOutboundPath(call);
+    if (context.listener === 'inbound') context.inboundCalls.add(call);
     const { limits, timeoutMs } = cluster.settings;
     if (cluster.activeCalls >= limits.maxConcurrentCalls) {
       const message = `cluster ${cluster.name} has ${cluster.activeCalls} calls in flight (limits.max_concurrent_calls)`;
@@ -147,6 +163,7 @@ export class Pipeline implements CallDriver {
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
       const name = call.cluster!.name;
+      endRetries(call);
       call.answer(
         reply('circuit_open', `cluster ${name}: ${describeRejection(admission)}`, admission.retryAfterMs),
       );
@@ -239,7 +256,7 @@ export class Pipeline implements CallDriver {
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) return false;
     const decision = policiesOf(cluster).retry.next(attempt, retryCall, nowMs, context.random());
     if (!decision.again) {
-      call.retriesEnded = decision.final;
+      if (decision.final) endRetries(call);
       const outcome = COUNTED_REASONS[decision.reason];
       if (outcome !== undefined) cluster.count(cluster.retries, outcome);
       return false;

@@ -16,7 +16,14 @@ export type Reason =
   | 'idle'
   | 'stream_cut'
   | 'upstream_reset'
-  | 'upstream_protocol';
+  | 'upstream_protocol'
+  /** The inbound call that the app made this one for is over: nobody waits for it. */
+  | 'caller_gone'
+  /** The path of agents leads back to this one, or is too long. */
+  | 'call_cycle'
+  | 'call_depth'
+  /** The task has run, and its answer can't be given again. */
+  | 'task_not_repeatable';
 
 /** The status each reason is answered with; `upstream_reset` carries the one its reset code maps to. */
 export const REASON_STATUS: Readonly<Record<Reason, StatusCode>> = {
@@ -35,6 +42,10 @@ export const REASON_STATUS: Readonly<Record<Reason, StatusCode>> = {
   stream_cut: Status.UNAVAILABLE,
   upstream_reset: Status.UNAVAILABLE,
   upstream_protocol: Status.INTERNAL,
+  caller_gone: Status.CANCELLED,
+  call_cycle: Status.FAILED_PRECONDITION,
+  call_depth: Status.FAILED_PRECONDITION,
+  task_not_repeatable: Status.FAILED_PRECONDITION,
 };
 
 /** What a request that is not gRPC gets for the same reason. */
@@ -54,6 +65,10 @@ export const REASON_HTTP_STATUS: Readonly<Record<Reason, number>> = {
   stream_cut: 502,
   upstream_reset: 502,
   upstream_protocol: 502,
+  caller_gone: 499,
+  call_cycle: 412,
+  call_depth: 412,
+  task_not_repeatable: 412,
 };
 
 /** An answer of the sidecar's own. */

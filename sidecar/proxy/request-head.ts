@@ -21,36 +21,35 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 /** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
   const { connection } = stream;
-  const { info, deadlineMs, configuredTimeoutMs } = call;
+  const { info, deadlineMs, deadlineOwner } = call;
+  const list = call.callPath === '' ? call.list : info.withPath(call.callPath);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
-  if (ownAttempts > 0) {
-    connection.sendHeaders(stream, info.withoutVarying(), retryExtra(call, ownAttempts), endStream);
+  const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
+  if (previous !== undefined) {
+    connection.sendHeaders(stream, info.withoutVarying(list), retryExtra(call, previous), endStream);
     return;
   }
   if (deadlineMs === 0) {
-    connection.sendHeaders(stream, call.list, undefined, endStream);
+    connection.sendHeaders(stream, list, undefined, endStream);
     return;
   }
   const nowMs = call.context.clock();
   const early = nowMs - call.startedAtMs < 1;
-  if (early && info.timeoutMs > 0 && (configuredTimeoutMs === 0 || info.timeoutMs <= configuredTimeoutMs)) {
+  if (early && deadlineOwner === 'caller') {
     // No millisecond has passed: the caller's own header still says what is left.
-    connection.sendHeaders(stream, call.list, undefined, endStream);
-  } else if (info.previousAttempts > 0) {
-    connection.sendHeaders(stream, info.withoutVarying(), retryExtra(call, 0), endStream);
-  } else if (early) {
-    connection.sendHeaders(stream, info.withoutVarying(), timeoutExtra(configuredTimeoutMs), endStream);
+    connection.sendHeaders(stream, list, undefined, endStream);
+  } else if (early && deadlineOwner === 'configured') {
+    const extra = timeoutExtra(call.configuredTimeoutMs);
+    connection.sendHeaders(stream, info.withoutVarying(list), extra, endStream);
   } else {
     const left = formatTimeout(deadlineMs - nowMs);
-    connection.sendHeaders(stream, info.withoutVarying(), ['grpc-timeout', left], endStream);
+    connection.sendHeaders(stream, info.withoutVarying(list), ['grpc-timeout', left], endStream);
   }
 }
 
 /** What is left of the time, and how many attempts came before (gRPC proposal A6). */
-function retryExtra(call: Call, ownAttempts: number): string[] {
-  const extra: string[] = [];
-  const previous = previousAttemptsHeader(call.info.previousAttempts, ownAttempts);
-  if (previous !== undefined) extra.push(PREVIOUS_ATTEMPTS, previous);
+function retryExtra(call: Call, previous: string): string[] {
+  const extra = [PREVIOUS_ATTEMPTS, previous];
   if (call.deadlineMs > 0) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
   return extra;
 }

@@ -14,14 +14,32 @@ t.test('what is gRPC is seen by its content-type', async (t) => {
 t.test('grpc-timeout is taken out, and nothing else', async (t) => {
   const fields = ['x-a', '1', 'grpc-timeout', '5S', 'authorization', 'secret', 'x-a', '2'];
   // The third field must never be indexed by anybody.
-  const info = new RequestInfo(new HeaderList(fields, [2]));
+  const list = new HeaderList(fields, [2]);
+  const info = new RequestInfo(list);
   t.equal(info.timeoutMs, 5_000);
-  const rest = info.withoutVarying();
+  const rest = info.withoutVarying(list);
   t.strictSame(rest.fields, ['x-a', '1', 'authorization', 'secret', 'x-a', '2']);
   t.strictSame(rest.neverIndexed, [1]);
-  t.equal(info.withoutVarying(), rest, 'made once');
+  t.equal(info.withoutVarying(list), rest, 'made once');
   const without = new HeaderList(['x-a', '1']);
-  t.equal(new RequestInfo(without).withoutVarying(), without, 'nothing to take out, nothing made');
+  t.equal(new RequestInfo(without).withoutVarying(without), without, 'nothing to take out, nothing made');
+});
+
+t.test('the call path is replaced, once for callers that repeat themselves', async (t) => {
+  const list = new HeaderList(
+    ['x-a', '1', 'outrigger-path', 'a', 'grpc-timeout', '5S', 'authorization', 'b'],
+    [3],
+  );
+  const info = new RequestInfo(list);
+  t.equal(info.callPath, 'a');
+  const own = info.withPath('a,b');
+  t.strictSame(own.fields, ['x-a', '1', 'grpc-timeout', '5S', 'authorization', 'b', 'outrigger-path', 'a,b']);
+  t.strictSame(own.neverIndexed, [2]);
+  t.equal(info.withPath('a,b'), own);
+  t.strictSame(info.withoutVarying(own).fields, ['x-a', '1', 'authorization', 'b', 'outrigger-path', 'a,b']);
+  t.equal(info.withPath('a'), list, 'nothing to change');
+  t.strictSame(info.withoutVarying(list).fields, ['x-a', '1', 'outrigger-path', 'a', 'authorization', 'b']);
+  t.strictSame(info.withoutVarying(own).fields, ['x-a', '1', 'authorization', 'b', 'outrigger-path', 'a,b']);
 });
 
 t.test('a timeout is read, however short, and a malformed one is noticed', async (t) => {

@@ -1,6 +1,7 @@
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
 import type { Route } from './router.ts';
@@ -19,6 +20,14 @@ export class RequestInfo {
   timeoutMalformed = false;
   /** Attempts that hops before this one have made, by their `grpc-previous-rpc-attempts`. */
   previousAttempts = 0;
+  /** W3C trace context; '' without one. */
+  traceparent = '';
+  /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
+  callPath = '';
+  /** Whose answer it may see: part of what makes two tasks the same. Never shown. */
+  authorization = '';
+  /** `taskScope` of these, made once. */
+  taskScope: string | undefined = undefined;
   /** Kept here between calls of the same head, with the router they came from. */
   route: Route | undefined = undefined;
   routedBy: unknown = undefined;
@@ -26,15 +35,37 @@ export class RequestInfo {
   statsFrom: unknown = undefined;
   private readonly list: HeaderList;
   private stripped: HeaderList | undefined = undefined;
+  private strippedFrom: HeaderList | undefined = undefined;
+  /** The list with another path than the one that came, as the last call of this head needed it. */
+  private repathed: HeaderList | undefined = undefined;
+  private repathedAs = '';
 
   constructor(list: HeaderList) {
     this.list = list;
     const fields = list.fields;
-    for (let i = 0; i < fields.length; i += 2) {
-      const name = fields[i]!;
-      if (name === 'content-type') this.grpc = isGrpcContentType(fields[i + 1]!);
-      else if (name === 'grpc-timeout') this.readTimeout(fields[i + 1]!);
-      else if (name === PREVIOUS_ATTEMPTS) this.previousAttempts = parsePreviousAttempts(fields[i + 1]!);
+    for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, fields[i + 1]!);
+  }
+
+  private read(name: string, value: string): void {
+    switch (name) {
+      case 'content-type':
+        this.grpc = isGrpcContentType(value);
+        break;
+      case 'grpc-timeout':
+        this.readTimeout(value);
+        break;
+      case PREVIOUS_ATTEMPTS:
+        this.previousAttempts = parsePreviousAttempts(value);
+        break;
+      case 'traceparent':
+        this.traceparent = value;
+        break;
+      case CALL_PATH_HEADER:
+        this.callPath = this.callPath === '' ? value : `${this.callPath},${value}`;
+        break;
+      case 'authorization':
+        this.authorization = value;
+        break;
     }
   }
 
@@ -45,24 +76,44 @@ export class RequestInfo {
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
   }
 
-  /** The list without the fields that attempts write anew. */
-  withoutVarying(): HeaderList {
-    if (this.stripped !== undefined) return this.stripped;
-    const { list } = this;
-    this.stripped = list;
-    if (this.timeoutMs > 0 || this.previousAttempts > 0) {
-      const fields: string[] = [];
-      const neverIndexed: number[] = [];
-      for (let i = 0; i < list.fields.length; i += 2) {
-        if (list.fields[i] === 'grpc-timeout' || list.fields[i] === PREVIOUS_ATTEMPTS) continue;
-        if (list.neverIndexed?.includes(i >> 1)) neverIndexed.push(fields.length >> 1);
-        fields.push(list.fields[i]!, list.fields[i + 1]!);
-      }
-      this.stripped = new HeaderList(fields, neverIndexed.length > 0 ? neverIndexed : undefined);
-      this.stripped.shared = list.shared;
+  /** The list with this call path in place of its own; the same list while callers repeat themselves. */
+  withPath(path: string): HeaderList {
+    if (this.callPath === path) return this.list;
+    if (this.repathed === undefined || this.repathedAs !== path) {
+      this.repathed = copyWithout(this.list, (name) => name === CALL_PATH_HEADER, [CALL_PATH_HEADER, path]);
+      this.repathedAs = path;
+    }
+    return this.repathed;
+  }
+
+  /** `list`, which is this one or from `withPath`, without the fields that attempts write anew. */
+  withoutVarying(list: HeaderList): HeaderList {
+    if (this.timeoutMs === 0 && this.previousAttempts === 0) return list;
+    if (this.stripped === undefined || this.strippedFrom !== list) {
+      this.stripped = copyWithout(list, (name) => name === 'grpc-timeout' || name === PREVIOUS_ATTEMPTS);
+      this.strippedFrom = list;
     }
     return this.stripped;
   }
+}
+
+/** What was never to be indexed (RFC 7541 §7.1.3) stays so. */
+function copyWithout(
+  list: HeaderList,
+  drops: (name: string) => boolean,
+  added: readonly string[] = [],
+): HeaderList {
+  const fields: string[] = [];
+  const neverIndexed: number[] = [];
+  for (let i = 0; i < list.fields.length; i += 2) {
+    if (drops(list.fields[i]!)) continue;
+    if (list.neverIndexed?.includes(i >> 1)) neverIndexed.push(fields.length >> 1);
+    fields.push(list.fields[i]!, list.fields[i + 1]!);
+  }
+  fields.push(...added);
+  const copy = new HeaderList(fields, neverIndexed.length > 0 ? neverIndexed : undefined);
+  copy.shared = list.shared;
+  return copy;
 }
 
 /** gRPC over HTTP/2, "Content-Type": `application/grpc`, `application/grpc+proto`, `application/grpc;…`. */

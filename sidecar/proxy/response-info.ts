@@ -1,6 +1,6 @@
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
-import type { HeaderList } from '../http2/hpack/header-list.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
 import { parsePushback } from '../policy/pushback.ts';
 import { isGrpcContentType } from './request-info.ts';
 
@@ -16,7 +16,11 @@ export class ResponseInfo {
   /** `grpc-retry-pushback-ms`; undefined without one. */
   readonly pushbackMs: number | undefined = undefined;
 
+  private readonly list: HeaderList;
+  private unsigned: HeaderList | undefined = undefined;
+
   constructor(list: HeaderList, head: MessageHead) {
+    this.list = list;
     const value = list.get('grpc-status');
     this.status = value === undefined ? -1 : parseStatus(value);
     this.contentType = head.kind === 'response' ? list.get('content-type') : undefined;
@@ -28,6 +32,23 @@ export class ResponseInfo {
     }
     this.grpc = typed && (head.kind !== 'response' || head.status === 200);
   }
+
+  /**
+   * The list without `outrigger-reason`. An app may have passed it on from a call of its own; as its answer it would say
+   * that the app has seen nothing of the call.
+   */
+  get withoutReason(): HeaderList {
+    if (this.peerReason === '') return this.list;
+    this.unsigned ??= withoutField(this.list, 'outrigger-reason');
+    return this.unsigned;
+  }
+}
+
+function withoutField(list: HeaderList, name: string): HeaderList {
+  const fields: string[] = [];
+  for (let i = 0; i < list.fields.length; i += 2)
+    if (list.fields[i] !== name) fields.push(list.fields[i]!, list.fields[i + 1]!);
+  return new HeaderList(fields);
 }
 
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {

@@ -3,7 +3,7 @@ import { type CallKey, hashKey } from '../cluster/balancer.ts';
 import { PoolState } from '../cluster/connection-pool.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
-import { AGENT_SERVICE_PREFIX, readTaskKey } from '../task/task-message.ts';
+import { isTaskPath } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { policiesOf } from './cluster-policies.ts';
@@ -56,7 +56,7 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
   return {
     method: call.head.path,
     attempts: call.attempts - call.transparentRetries,
-    callersAttempts: call.info.previousAttempts,
+    callersAttempts: call.callersAttempts,
     responseStarted: call.responseStarted,
     requestWhole: call.request.whole,
     timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
@@ -74,11 +74,9 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
 
 /** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
 function isDeduplicated(call: Call, attempt: Attempt): boolean {
-  if (!attempt.endpoint.deduplicates || !call.head.path.startsWith(AGENT_SERVICE_PREFIX)) return false;
-  if (call.task === undefined) {
-    const found = call.request.firstMessage(true);
-    if (found !== undefined) call.task = readTaskKey(found.buffer, found.start, found.end);
-  }
+  if (!isTaskPath(call.head.path) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
+  if (call.request.bytes > attempt.endpoint.tasksOnceMaxBytes) return false;
+  call.readTask(true);
   return call.task !== undefined && call.task.taskId !== '';
 }
 

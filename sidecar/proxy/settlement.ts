@@ -2,7 +2,6 @@ import { observeFailure, observeLatency } from '../cluster/balancer.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import { ANY_ENDPOINT, type CircuitEvidence } from '../policy/circuit-state.ts';
-import { deadlineOwner } from '../policy/deadline.ts';
 import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
@@ -65,10 +64,11 @@ export function settleAttempt(
   attempt.status = status;
   attempt.code = code;
   attempt.elapsedMs = nowMs - attempt.startedAtMs;
-  attempt.deadlineOwner = deadlineOwner(call.info.timeoutMs, call.configuredTimeoutMs);
+  attempt.deadlineOwner = call.deadlineOwner;
   if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
   if (info !== undefined) {
-    attempt.peerReason = info.peerReason;
+    // Others may have copied the header from an answer that they got: a sidecar gives its own, or none.
+    if (attempt.stream?.connection.peer.isSidecar === true) attempt.peerReason = info.peerReason;
     attempt.pushbackMs = info.pushbackMs;
   }
   const { scanner } = attempt;

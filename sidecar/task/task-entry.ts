@@ -28,8 +28,8 @@ export const ENTRY_BYTES = 512;
 export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly taskId: string;
   readonly key: string;
-  /** The call that runs the task. */
-  readonly runner: Runner;
+  /** The call that runs the task; undefined once it is over, for an answer is kept much longer than its call. */
+  runner: Runner | undefined;
   state: TaskState = 'running';
   /** The id is in use for another request, too. */
   readonly reusesId: boolean;

@@ -12,23 +12,32 @@ const MAX_TEXT_BYTES = 256;
 /** What routing and balancing want to know of an `agent.TaskRequest`. */
 export interface TaskKey {
   readonly taskId: string;
+  readonly correlationId: string;
   readonly agentType: string;
 }
 
-const NO_TASK: TaskKey = { taskId: '', agentType: '' };
+const NO_TASK: TaskKey = { taskId: '', correlationId: '', agentType: '' };
 
-/** Reads `task_id` (1) and `agent_type` (3). A malformed message gives what was found before the fault. */
+/** Reads `task_id` (1), `correlation_id` (2) and `agent_type` (3). A malformed message gives what was found before the fault. */
 export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey {
   const reader = new FieldReader(buffer, start, end);
   let taskId = '';
+  let correlationId = '';
   let agentType = '';
   while (reader.next()) {
     if (reader.wireType !== WireType.BYTES || reader.valueEnd - reader.valueStart > MAX_TEXT_BYTES) continue;
     // The last one wins, as in every protobuf parser.
     if (reader.field === 1) taskId = reader.text();
+    else if (reader.field === 2) correlationId = reader.text();
     else if (reader.field === 3) agentType = reader.text();
   }
-  return taskId === '' && agentType === '' ? NO_TASK : { taskId, agentType };
+  const empty = taskId === '' && correlationId === '' && agentType === '';
+  return empty ? NO_TASK : { taskId, correlationId, agentType };
+}
+
+/** Whether calls of this method bring a task: its methods' requests are one `agent.TaskRequest`. */
+export function isTaskPath(path: string): boolean {
+  return path === PROCESS_TASK_PATH || path === STREAM_PROCESS_PATH;
 }
 
 /** `agent.Status`; open, as proto3 enums are. */

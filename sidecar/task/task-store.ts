@@ -188,6 +188,7 @@ export class TaskStore<Runner> {
   finish(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
     if (entry.state !== 'running') return;
     entry.end = end;
+    entry.runner = undefined;
     entry.orphanUntilMs = Number.POSITIVE_INFINITY;
     this.#orphans.delete(entry);
     if (isReplayable(end.status, end.taskStatus)) {

@@ -65,6 +65,7 @@ export interface Replica extends Upstream {
 export async function startReplica(t: Pick<Test, 'teardown'>, answer: Answer): Promise<Replica> {
   const replica: { answer: Answer } = { answer };
   const upstream = await startUpstream(t, {
+    sidecar: true,
     onCall: (call) => {
       call.stream.on('end', () => {
         if (!call.stream.destroyed) replica.answer(call.stream, call);

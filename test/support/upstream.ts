@@ -58,7 +58,7 @@ export function answerWith(stream: ServerHttp2Stream, message: Buffer | string):
 /**
  * Starts the server; it ends with the test. `onCall` is asked as soon as the head of a call is there; without one the
  * server answers with `name` when the request is complete. It has no health service unless `health` is set: then
- * calls of it are calls as all others.
+ * calls of it are calls as all others. With `sidecar` it says of itself that it is one, so that its reasons count.
  */
 export async function startUpstream(
   t: Pick<Test, 'teardown'>,
@@ -66,12 +66,19 @@ export async function startUpstream(
     name = 'upstream',
     port = 0,
     health = false,
+    sidecar = false,
     onCall,
-  }: { name?: string; port?: number; health?: boolean; onCall?: (call: SeenCall) => void } = {},
+  }: {
+    name?: string;
+    port?: number;
+    health?: boolean;
+    sidecar?: boolean;
+    onCall?: (call: SeenCall) => void;
+  } = {},
 ): Promise<Upstream> {
   const calls: SeenCall[] = [];
   const sessions = new Set<ServerHttp2Session>();
-  const server = createServer();
+  const server = createServer(sidecar ? { settings: { customSettings: { 61607: 1 } } } : {});
   server.on('session', (session) => {
     sessions.add(session);
     session.on('close', () => sessions.delete(session));

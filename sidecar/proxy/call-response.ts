@@ -1,0 +1,96 @@
+import { MessageFraming } from '../grpc/message-framing.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
+import type { TaskObserver } from '../telemetry/task-stats.ts';
+import { replyFields, sendLocalReply, TRAILERS_ONLY } from './local-reply.ts';
+import type { LocalReply } from './reasons.ts';
+import type { TaskRun } from './task-runs.ts';
+
+/**
+ * The response side of a call: what goes down to the caller and, when the call runs a task that others have sent, too,
+ * to them. A caller that has gone does not matter here: its stream is closed, and takes what it is given.
+ */
+export class CallResponse {
+  /** Something was sent downstream: no other attempt can be made. */
+  started = false;
+  readonly framing: MessageFraming | undefined;
+  /** The task that this call runs for all who send it. */
+  run: TaskRun | undefined = undefined;
+  /** Counts the task's outcome. */
+  observer: TaskObserver | undefined;
+  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
+  private heldHead: HeaderList | undefined = undefined;
+  private readonly stream: Stream;
+
+  constructor(stream: Stream, grpc: boolean, observer: TaskObserver | undefined) {
+    this.stream = stream;
+    this.framing = grpc ? new MessageFraming() : undefined;
+    this.observer = observer;
+  }
+
+  /** Bytes wait for the caller to read. */
+  get waits(): boolean {
+    return this.stream.queue !== undefined;
+  }
+
+  holdHead(list: HeaderList): void {
+    this.heldHead = list;
+  }
+
+  /** Another attempt begins: the head of the one before does not matter any more. */
+  dropHead(): void {
+    this.heldHead = undefined;
+  }
+
+  /** Sends the head that was held; false when there is none. */
+  releaseHead(): boolean {
+    if (this.heldHead === undefined) return false;
+    this.sendHead(this.heldHead);
+    return true;
+  }
+
+  sendHead(list: HeaderList): void {
+    this.heldHead = undefined;
+    this.started = true;
+    this.run?.onHead(list.fields);
+    this.stream.connection.sendHeaders(this.stream, list, undefined, false);
+  }
+
+  /** @returns how many bytes are done with, as `Connection.sendData` says */
+  sendData(buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    this.observer?.onResponseData(buffer, start, end);
+    this.run?.onData(buffer, start, end);
+    return this.stream.connection.sendData(this.stream, buffer, start, end, endStream);
+  }
+
+  /** Trailers, or a Trailers-Only response; `extra` goes behind the list's fields. */
+  sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined): void {
+    this.releaseHead();
+    this.started = true;
+    if (this.run !== undefined) this.tellJoined(status, list.fields.concat(extra ?? []));
+    this.stream.connection.sendHeaders(this.stream, list, extra, true);
+  }
+
+  /** Ends the call with an answer of the sidecar's own. */
+  sendLocal(local: LocalReply, grpc: boolean, method: string): void {
+    sendLocalReply(this.stream, local, grpc, this.started, method);
+    if (this.run !== undefined) this.endRun(local.status, replyFields(local));
+  }
+
+  /** The call is over: those who have joined its task hear so, if they have not yet. */
+  close(status: StatusCode): void {
+    if (this.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
+  }
+
+  private endRun(status: StatusCode, trailers: readonly string[]): void {
+    const headless = this.run!.entry.head === undefined;
+    this.tellJoined(status, headless ? [...TRAILERS_ONLY.fields, ...trailers] : trailers);
+  }
+
+  private tellJoined(status: StatusCode, trailers: readonly string[]): void {
+    const { run } = this;
+    this.run = undefined;
+    run?.onEnd(status, this.observer?.taskStatus ?? -1, trailers);
+  }
+}

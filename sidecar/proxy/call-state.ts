@@ -1,0 +1,142 @@
+import { Timer } from '../clock/timer-wheel.ts';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import { statusName } from '../grpc/status.ts';
+import type { MessageHead } from '../http2/head.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
+import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
+import type { CircuitAdmission } from '../policy/circuit-state.ts';
+import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
+import { PROCESS_TASK_PATH, readTaskKey, type TaskKey } from '../task/task-message.ts';
+import type { Attempt, AttemptFailure } from './attempt.ts';
+import type { Call } from './call.ts';
+import { CallRequest } from './call-request.ts';
+import { CallResponse } from './call-response.ts';
+import type { ProxyContext, ProxySettings } from './context.ts';
+import type { Dependent, InboundCall } from './inbound-calls.ts';
+import type { LocalReply, Reason } from './reasons.ts';
+import type { RequestInfo } from './request-info.ts';
+import type { RetryWait } from './retrying.ts';
+import type { TaskFollower } from './task-follower.ts';
+
+/** What a call asks of the pipeline that it runs through. */
+export interface CallDriver {
+  /** The first message is here, or can't be had. */
+  onFirstMessage(call: Call): void;
+  /** An attempt failed before anything was sent downstream, or the call ended with it. */
+  onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
+  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
+  retries(call: Call, attempt: Attempt): boolean;
+}
+
+/** What a call is and what it remembers; what happens to it is in `call.ts`. */
+export abstract class CallState extends Timer {
+  readonly context: ProxyContext;
+  readonly settings: ProxySettings;
+  readonly driver: CallDriver;
+  readonly stream: Stream;
+  readonly list: HeaderList;
+  readonly head: MessageHead;
+  readonly info: RequestInfo;
+  readonly startedAtMs: number;
+  readonly request: CallRequest;
+  readonly response: CallResponse;
+  cluster: Cluster | undefined = undefined;
+  task: TaskKey | undefined = undefined;
+  attempt: Attempt | undefined = undefined;
+  attempts = 0;
+  /** Of the attempts, those that followed one which was provably never processed. */
+  transparentRetries = 0;
+  /** Back-offs since the last pushback. */
+  backoffStep = 0;
+  /** An earlier attempt may have been processed. */
+  unknownBefore = false;
+  severalEndpointsFailed = false;
+  /** This hop, or an outbound call of the app's, has done what can be done: those above are told not to try again. */
+  retriesEnded = false;
+  /** The inbound call that the app makes this outbound one for. */
+  owner: InboundCall | undefined = undefined;
+  dependents: Set<Dependent> | undefined = undefined;
+  /** The agents it has come through, this one included; '' when that is not known, or not asked. */
+  callPath = '';
+  /** Gets the answer of another call that runs the same task. */
+  follower: TaskFollower | undefined = undefined;
+  retryWait: RetryWait | undefined = undefined;
+  /** What the caller is told when no other attempt follows. */
+  lastFailure: LocalReply | undefined = undefined;
+  breaker: CircuitBreaker | undefined = undefined;
+  circuitAdmission: CircuitAdmission = 0;
+  /** The circuit has had its first verdict. */
+  circuitSettled = false;
+  deadlineMs = 0;
+  deadlineOwner: DeadlineOwner = 'none';
+  configuredTimeoutMs = 0;
+  awaitingMessage = false;
+  /** Admitted: to be released at the end. */
+  admitted = false;
+  done = false;
+  status: StatusCode | -1 = -1;
+  /** Set when the answer was ours. */
+  reason: Reason | undefined = undefined;
+
+  constructor(
+    context: ProxyContext,
+    driver: CallDriver,
+    stream: Stream,
+    list: HeaderList,
+    head: MessageHead,
+    info: RequestInfo,
+    endStream: boolean,
+  ) {
+    super();
+    this.context = context;
+    this.settings = context.settings;
+    this.driver = driver;
+    this.stream = stream;
+    this.list = list;
+    this.head = head;
+    this.info = info;
+    this.request = new CallRequest(info.grpc, endStream);
+    this.startedAtMs = context.clock();
+    const observer = head.path === PROCESS_TASK_PATH ? context.tasks?.observe(context.name) : undefined;
+    this.response = new CallResponse(stream, info.grpc, observer);
+    context.stats.activeCalls++;
+    context.stats.totalCalls++;
+  }
+
+  get responseStarted(): boolean {
+    return this.response.started;
+  }
+
+  /** Attempts that hops above have made: of this call, or of the one that the app makes it for. */
+  get callersAttempts(): number {
+    return Math.max(this.info.previousAttempts, this.owner?.info.previousAttempts ?? 0);
+  }
+
+  /** Reads the task's ids from the first message, once it is there; `partly`: from what there is of it. */
+  readTask(partly: boolean): { buffer: Buffer; start: number; end: number } | undefined {
+    const found = this.request.firstMessage(partly);
+    if (found !== undefined) this.task ??= readTaskKey(found.buffer, found.start, found.end);
+    return found;
+  }
+
+  /** Starts the call's clock; a second call moves it. */
+  limitTime(configuredTimeoutMs: number): void {
+    const { info, owner } = this;
+    this.configuredTimeoutMs = configuredTimeoutMs;
+    this.deadlineMs = deadlineAtMs(this.startedAtMs, info.timeoutMs, configuredTimeoutMs);
+    this.deadlineOwner = deadlineOwner(info.timeoutMs, configuredTimeoutMs);
+    const ownersMs = owner?.deadlineMs ?? 0;
+    if (ownersMs > 0 && (this.deadlineMs === 0 || ownersMs < this.deadlineMs)) {
+      this.deadlineMs = ownersMs;
+      this.deadlineOwner = 'inbound';
+    }
+    if (this.deadlineMs > 0) this.context.wheel.arm(this, this.deadlineMs);
+    else this.context.wheel.cancel(this);
+  }
+
+  get statusName(): string {
+    return this.status === -1 ? '' : statusName(this.status);
+  }
+}

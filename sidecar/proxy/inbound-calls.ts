@@ -1,0 +1,145 @@
+import type { RequestInfo } from './request-info.ts';
+
+/** What belongs to a running inbound call, and ends with it when its caller gives up: an outbound call, a model's. */
+export interface Dependent {
+  /** The inbound call is over without having been answered by the app: nobody waits any more. */
+  onOwnerGone(): void;
+}
+
+/** An inbound call while the app works on it. */
+export interface InboundCall {
+  readonly info: RequestInfo;
+  readonly task: { readonly taskId: string; readonly correlationId: string } | undefined;
+  /** On the listener's clock; 0 without a deadline. */
+  readonly deadlineMs: number;
+  /** What its agent's own calls say of where they come from. */
+  readonly callPath: string;
+  /** The app has had calls made for it that were tried to the end: hops above must not multiply them. */
+  retriesEnded: boolean;
+  dependents: Set<Dependent> | undefined;
+}
+
+/** How sure it is that a request of the app is made for an inbound call. */
+export interface Owner {
+  readonly call: InboundCall;
+  /** By what both of them carry; otherwise because no other call is running. */
+  readonly certain: boolean;
+}
+
+/**
+ * The inbound calls that the app is working on, so that what it sends can be told to belong to one: by the trace that
+ * both are in, by the task's id or the correlation id, or because just one is running. Agents that pass on what came
+ * with a task are matched surely; an agent that passes on nothing is matched as well as can be.
+ */
+export class InboundCalls {
+  private readonly running = new Set<InboundCall>();
+  private readonly byTrace = new CallIndex();
+  private readonly byTask = new CallIndex();
+  private readonly byCorrelation = new CallIndex();
+
+  get size(): number {
+    return this.running.size;
+  }
+
+  add(call: InboundCall): void {
+    this.running.add(call);
+    this.byTrace.add(traceIdOf(call.info.traceparent), call);
+    const { task } = call;
+    if (task === undefined) return;
+    this.byTask.add(task.taskId, call);
+    this.byCorrelation.add(task.correlationId, call);
+  }
+
+  delete(call: InboundCall): void {
+    if (!this.running.delete(call)) return;
+    this.byTrace.delete(traceIdOf(call.info.traceparent), call);
+    const { task } = call;
+    if (task === undefined) return;
+    this.byTask.delete(task.taskId, call);
+    this.byCorrelation.delete(task.correlationId, call);
+  }
+
+  /** By a request's `traceparent`. */
+  ofTrace(traceparent: string): InboundCall | undefined {
+    return this.byTrace.last(traceIdOf(traceparent));
+  }
+
+  ofTask(taskId: string, correlationId: string): InboundCall | undefined {
+    return this.byTask.last(taskId) ?? this.byCorrelation.last(correlationId);
+  }
+
+  /** The one that is running, while it is alone. */
+  get only(): InboundCall | undefined {
+    if (this.running.size !== 1) return undefined;
+    for (const call of this.running) return call;
+    return undefined;
+  }
+
+  /** The call that a request with these belongs to; '' for what it does not carry. */
+  ownerOf(traceparent: string, taskId: string, correlationId: string): Owner | undefined {
+    if (this.running.size === 0) return undefined;
+    const certain = this.ofTrace(traceparent) ?? this.ofTask(taskId, correlationId);
+    if (certain !== undefined) return { call: certain, certain: true };
+    const { only } = this;
+    return only === undefined ? undefined : { call: only, certain: false };
+  }
+}
+
+/** Ends what is left of a call that nobody waits for. */
+export function endDependents(call: InboundCall): void {
+  const { dependents } = call;
+  if (dependents === undefined) return;
+  call.dependents = undefined;
+  for (const dependent of dependents) dependent.onOwnerGone();
+}
+
+/** Several calls that share a text. */
+interface Sharing {
+  readonly calls: Set<InboundCall>;
+  last: InboundCall;
+}
+
+/** Calls by a text that several may share; most do not. */
+class CallIndex {
+  private readonly single = new Map<string, InboundCall>();
+  private readonly shared = new Map<string, Sharing>();
+
+  add(key: string, call: InboundCall): void {
+    if (key === '') return;
+    const sharing = this.shared.get(key);
+    const single = this.single.get(key);
+    if (sharing !== undefined) {
+      sharing.calls.add(call);
+      sharing.last = call;
+    } else if (single === undefined) {
+      this.single.set(key, call);
+    } else {
+      this.single.delete(key);
+      this.shared.set(key, { calls: new Set([single, call]), last: call });
+    }
+  }
+
+  delete(key: string, call: InboundCall): void {
+    if (this.single.get(key) === call) {
+      this.single.delete(key);
+      return;
+    }
+    const sharing = this.shared.get(key);
+    if (sharing?.calls.delete(call) !== true) return;
+    if (sharing.calls.size === 0) this.shared.delete(key);
+    else if (sharing.last === call) for (const other of sharing.calls) sharing.last = other;
+  }
+
+  /** The one that was added last: it has most likely caused what comes now. */
+  last(key: string): InboundCall | undefined {
+    if (key === '') return undefined;
+    return this.single.get(key) ?? this.shared.get(key)?.last;
+  }
+}
+
+/** W3C trace context: `version-traceid-parentid-flags`. '' when it is not one; its other parts are read elsewhere. */
+export function traceIdOf(traceparent: string): string {
+  if (traceparent.length < 55 || traceparent.charCodeAt(2) !== 45 || traceparent.charCodeAt(35) !== 45)
+    return '';
+  return traceparent.slice(3, 35);
+}

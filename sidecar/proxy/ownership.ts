@@ -1,0 +1,61 @@
+import { NEVER } from '../policy/pushback.ts';
+import type { Call } from './call.ts';
+import type { InboundCall } from './inbound-calls.ts';
+import { reply } from './reasons.ts';
+
+/**
+ * What a call has to do with the call that its agent makes it for (`inbound-calls.ts`): the time it has left, who ends
+ * it, who owns its retries, and the agents it has come through.
+ */
+
+/** Refuses a task that has come in a circle, or from too far. False: it has been answered. */
+export function checkPath(call: Call): boolean {
+  const { context, info } = call;
+  if (context.listener === 'outbound') return true;
+  const check = context.callPath.check(info.callPath);
+  if (check.ok) {
+    call.callPath = check.path;
+    return true;
+  }
+  call.answer(reply(check.refuse === 'cycle' ? 'call_cycle' : 'call_depth', check.message, NEVER));
+  return false;
+}
+
+/** Finds the owner by what the head says. */
+export function findOwner(call: Call): void {
+  const { context, info } = call;
+  if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
+  const owner = context.inboundCalls.ofTrace(info.traceparent);
+  if (owner !== undefined) own(call, owner, true);
+}
+
+/** Finds it by what the task says, or because just one call is running. */
+export function findTaskOwner(call: Call): void {
+  const { context, task, owner } = call;
+  if (context.listener === 'inbound' || owner !== undefined) return;
+  const { inboundCalls } = context;
+  const certain = task === undefined ? undefined : inboundCalls.ofTask(task.taskId, task.correlationId);
+  if (certain !== undefined) own(call, certain, true);
+  else if (inboundCalls.only !== undefined) own(call, inboundCalls.only, false);
+}
+
+function own(call: Call, owner: InboundCall, certain: boolean): void {
+  call.owner = owner;
+  // Work that only seems to belong to the call must not end with it.
+  if (!certain) return;
+  owner.dependents ??= new Set();
+  owner.dependents.add(call);
+}
+
+/** Names the agents that an outbound task has come through, unless its agent has passed them on. */
+export function nameOutboundPath(call: Call): void {
+  const { context, info, owner } = call;
+  if (context.listener === 'inbound' || info.callPath !== '') return;
+  call.callPath = owner === undefined || owner.callPath === '' ? context.callPath.self : owner.callPath;
+}
+
+/** This hop has done what can be done for the call: hops above are told, through the inbound call it was made for. */
+export function endRetries(call: Call): void {
+  call.retriesEnded = true;
+  if (call.owner !== undefined) call.owner.retriesEnded = true;
+}

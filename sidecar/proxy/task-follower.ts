@@ -1,0 +1,80 @@
+import type { StreamFailure } from '../http2/errors.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Leaving, TaskReader, TaskSubscriber } from '../task/task-store.ts';
+import type { Call } from './call.ts';
+import { reply } from './reasons.ts';
+import type { TaskRuns } from './task-runs.ts';
+
+/** Tells a caller that its answer was made for an earlier call of the same task: `joined` or `replayed`. */
+export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
+
+/** A call that gets the answer of the one that runs, or has run, the same task; at its own pace. */
+export class TaskFollower implements TaskSubscriber {
+  private readonly runs: TaskRuns;
+  private readonly call: Call;
+  private reader: TaskReader<Call> | undefined = undefined;
+  private how = '';
+  private headSent = false;
+
+  constructor(runs: TaskRuns, call: Call) {
+    this.runs = runs;
+    this.call = call;
+  }
+
+  start(reader: TaskReader<Call>, decision: 'join' | 'replay'): void {
+    this.reader = reader;
+    this.how = decision === 'join' ? 'joined' : 'replayed';
+    this.pump();
+  }
+
+  /** The call that runs the task; another one's spans and logs may point to it. */
+  get runner(): Call | undefined {
+    return this.reader?.entry.runner;
+  }
+
+  onTaskProgress(): void {
+    this.pump();
+  }
+
+  /** Sends what there is, as far as the caller reads. Call again when its stream has room. */
+  pump(): void {
+    const { call, reader } = this;
+    if (reader === undefined || call.done) return;
+    const { stream } = call;
+    if (reader.lost) {
+      call.answer(
+        reply('stream_cut', 'the answer was not read as fast as it came, and is not kept for so long'),
+      );
+      return;
+    }
+    if (!this.headSent && reader.head !== undefined) {
+      this.headSent = true;
+      call.response.sendHead(new HeaderList(reader.head));
+    }
+    while (stream.queue === undefined) {
+      const bytes = reader.next();
+      if (bytes === undefined) break;
+      call.response.sendData(bytes, 0, bytes.length, false);
+    }
+    const { end } = reader;
+    if (end === undefined) return;
+    call.response.sendEnd(new HeaderList(end.trailers), end.status, [DEDUPLICATED_HEADER, this.how]);
+    this.leave('cancelled');
+    call.completeFollowing(end.status);
+  }
+
+  /** The caller has what it wants, or has gone. */
+  leave(leaving: Leaving): void {
+    const { reader, runs } = this;
+    if (reader === undefined) return;
+    this.reader = undefined;
+    const remains = runs.store.leave(reader, leaving, this.call.context.clock());
+    if (remains === 'linger') runs.schedule();
+    else if (remains === 'abort') reader.entry.runner?.abandon();
+  }
+}
+
+/** Whether the caller does not want the answer, or may come back for it. */
+export function callerLeft(failure: StreamFailure): Leaving {
+  return failure.kind === 'connection' ? 'connection_lost' : 'cancelled';
+}
