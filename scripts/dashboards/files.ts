@@ -1,0 +1,16 @@
+import { join, relative } from 'node:path';
+import { type Dashboard, grafanaModel } from './panel.ts';
+import { tasksDashboard } from './tasks.ts';
+import { trafficDashboard } from './traffic.ts';
+
+export const dashboards: readonly Dashboard[] = [trafficDashboard, tasksDashboard];
+
+const folder = join(import.meta.dirname, '../../k8s/observability/files/grafana/dashboards');
+
+/** The path of each file, from here, and its text. */
+export function dashboardFiles(): readonly (readonly [path: string, text: string])[] {
+  return dashboards.map((dashboard) => [
+    relative(process.cwd(), join(folder, `${dashboard.uid}.json`)),
+    `${JSON.stringify(grafanaModel(dashboard), null, 2)}\n`,
+  ]);
+}

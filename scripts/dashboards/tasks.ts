@@ -1,0 +1,228 @@
+import type { Dashboard } from './panel.ts';
+
+const RATE = '[$__rate_interval]';
+const S = 'service=~"$service"';
+const METHOD = 'rpc_method=~"agent.AgentService/(ProcessTask|StreamProcess)"';
+
+export const tasksDashboard: Dashboard = {
+  uid: 'outrigger-tasks',
+  title: 'Outrigger: tasks and tokens',
+  description: 'What became of tasks, how long they took, and what they cost.',
+  rows: [
+    {
+      title: 'In the chosen time',
+      panels: [
+        {
+          title: 'Tasks',
+          description: 'Tasks that ended, however they did.',
+          kind: 'stat',
+          unit: 'short',
+          width: 6,
+          queries: [{ expr: `sum(increase(outrigger_tasks_total{${S}}[$__range]))`, legend: 'tasks' }],
+        },
+        {
+          title: 'Without an answer to use',
+          description: 'The share of tasks that ended as FAILED or TIMEOUT, or whose call failed (ERROR).',
+          kind: 'stat',
+          unit: 'percentunit',
+          width: 6,
+          thresholds: [
+            [0.02, 'orange'],
+            [0.1, 'red'],
+          ],
+          queries: [
+            {
+              expr: `sum(increase(outrigger_tasks_total{${S},status=~"FAILED|TIMEOUT|ERROR"}[$__range])) / sum(increase(outrigger_tasks_total{${S}}[$__range]))`,
+              legend: 'failed',
+            },
+          ],
+        },
+        {
+          title: 'Tokens',
+          description: 'As the agents state them in their answers (tokens_used).',
+          kind: 'stat',
+          unit: 'short',
+          width: 6,
+          queries: [{ expr: `sum(increase(outrigger_tokens_total{${S}}[$__range]))`, legend: 'tokens' }],
+        },
+        {
+          title: 'Wasted tokens',
+          description: 'The share of tokens behind answers that nobody got, or that say FAILED or TIMEOUT.',
+          kind: 'stat',
+          unit: 'percentunit',
+          width: 6,
+          thresholds: [
+            [0.05, 'orange'],
+            [0.2, 'red'],
+          ],
+          queries: [
+            {
+              expr: `sum(increase(outrigger_tokens_total{${S},use="wasted"}[$__range])) / sum(increase(outrigger_tokens_total{${S}}[$__range]))`,
+              legend: 'wasted',
+            },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Tasks',
+      panels: [
+        {
+          title: 'Tasks by agent and status',
+          description:
+            'ERROR: the call failed, so there is no answer; see its status on the traffic dashboard. FAILED and TIMEOUT: the agent says so itself. PARTIAL: an answer, but not all of it.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (agent, status) (rate(outrigger_tasks_total{${S}}${RATE}))`,
+              legend: '{{agent}} {{status}}',
+            },
+          ],
+        },
+        {
+          title: 'Share without an answer to use',
+          description: 'One agent only: look at it, or at its model. All of them: look at what they share.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (agent) (rate(outrigger_tasks_total{${S},status=~"FAILED|TIMEOUT|ERROR"}${RATE})) / sum by (agent) (rate(outrigger_tasks_total{${S}}${RATE}))`,
+              legend: '{{agent}}',
+            },
+          ],
+        },
+        {
+          title: 'Duration',
+          description: 'Of ProcessTask and StreamProcess, as callers saw it. The dots lead to traces.',
+          kind: 'timeseries',
+          unit: 's',
+          width: 8,
+          queries: [0.5, 0.95].map((q) => ({
+            expr: `histogram_quantile(${q}, sum by (le, service, rpc_method) (rate(rpc_server_call_duration_seconds_bucket{${S},${METHOD}}${RATE})))`,
+            legend: `{{service}} {{rpc_method}} p${q * 100}`,
+            exemplars: true,
+          })),
+        },
+        {
+          title: 'Calls of tasks by status',
+          description: 'The gRPC side of the same: streams too, which carry no task status.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, rpc_method, rpc_status_code) (rate(rpc_server_call_duration_seconds_count{${S},${METHOD}}${RATE}))`,
+              legend: '{{service}} {{rpc_method}} {{rpc_status_code}}',
+            },
+          ],
+        },
+        {
+          title: 'Tasks that failed',
+          description: 'The last ones, from Tempo.',
+          kind: 'traces',
+          width: 12,
+          traceql:
+            '{ resource.service.name =~ "$service" && span.gen_ai.operation.name = "invoke_agent" && status = error }',
+        },
+      ],
+    },
+    {
+      title: 'Tokens',
+      panels: [
+        {
+          title: 'Tokens a second by use',
+          description:
+            'useful: the caller got the answer. wasted: the caller had gone, its time was over, or the task failed. Waste that rises with deadlines: give the tasks more time, or the agents less to do.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (agent, use) (rate(outrigger_tokens_total{${S}}${RATE}))`,
+              legend: '{{agent}} {{use}}',
+            },
+          ],
+        },
+        {
+          title: 'Wasted share by agent',
+          description: 'Of the tokens that an agent used.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (agent) (rate(outrigger_tokens_total{${S},use="wasted"}${RATE})) / sum by (agent) (rate(outrigger_tokens_total{${S}}${RATE}))`,
+              legend: '{{agent}}',
+            },
+          ],
+        },
+        {
+          title: 'Tokens a task',
+          description: 'A step up after a deployment: the agent, its instructions or its model has changed.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (agent) (rate(outrigger_tokens_total{${S}}${RATE})) / sum by (agent) (rate(outrigger_tasks_total{${S}}${RATE}))`,
+              legend: '{{agent}}',
+            },
+          ],
+        },
+        {
+          title: 'Tokens by agent and use',
+          description: 'In the chosen time.',
+          kind: 'bargauge',
+          unit: 'short',
+          width: 24,
+          queries: [
+            {
+              expr: `sum by (agent, use) (increase(outrigger_tokens_total{${S}}[$__range]))`,
+              legend: '{{agent}} {{use}}',
+            },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Model',
+      panels: [
+        {
+          title: 'Requests to providers by outcome',
+          description:
+            'throttled: the quota is the bottleneck, not the pods. failed and cut: the provider; the next upstream is asked where there is one.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (upstream, model, outcome) (rate(outrigger_llm_requests_total{${S}}${RATE}))`,
+              legend: '{{upstream}} {{model}} {{outcome}}',
+            },
+          ],
+        },
+        {
+          title: 'Tokens by provider, model and type',
+          description: 'As the provider counts them. wasted: paid for answers that nobody got whole.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (upstream, model, type) (rate(outrigger_llm_tokens_total{${S}}${RATE}))`,
+              legend: '{{upstream}} {{model}} {{type}}',
+            },
+          ],
+        },
+      ],
+    },
+  ],
+};

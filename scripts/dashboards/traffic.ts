@@ -1,0 +1,398 @@
+import type { Dashboard } from './panel.ts';
+
+/** Statuses that say that the service, not its caller, is at fault. */
+export const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED';
+const RATE = '[$__rate_interval]';
+const S = 'service=~"$service"';
+
+const errorShare = (metric: string, by: string): string =>
+  `(sum${by} (rate(${metric}_count{${S},rpc_status_code=~"${ERRORS}"}${RATE})) or 0 * sum${by} (rate(${metric}_count{${S}}${RATE}))) / sum${by} (rate(${metric}_count{${S}}${RATE}))`;
+
+const quantile = (q: number, metric: string, by: string): string =>
+  `histogram_quantile(${q}, sum by (${by}) (rate(${metric}_bucket{${S}}${RATE})))`;
+
+const SERVER = 'rpc_server_call_duration_seconds';
+const CLIENT = 'rpc_client_call_duration_seconds';
+
+export const trafficDashboard: Dashboard = {
+  uid: 'outrigger-traffic',
+  title: 'Outrigger: traffic and resilience',
+  description: 'What callers get, what the sidecars did to keep it so, and how the sidecars are.',
+  rows: [
+    {
+      title: 'Now',
+      panels: [
+        {
+          title: 'Ready sidecars',
+          description:
+            'A sidecar is not ready while its app does not answer health checks, and while it drains.',
+          kind: 'stat',
+          unit: 'short',
+          width: 4,
+          queries: [{ expr: `sum(outrigger_ready{${S}})`, legend: 'ready' }],
+        },
+        {
+          title: 'Not ready or down',
+          description:
+            'More than 0 for minutes: look at the pod, and at /ready on its admin port, which says why.',
+          kind: 'stat',
+          unit: 'short',
+          width: 4,
+          thresholds: [[1, 'red']],
+          queries: [
+            {
+              expr: `(count(outrigger_ready{${S}} == 0) or vector(0)) + (count(up{job="outrigger",${S}} == 0) or vector(0))`,
+              legend: 'not ready',
+            },
+          ],
+        },
+        {
+          title: 'Calls a second',
+          description: 'Calls that came to the agents, whatever became of them.',
+          kind: 'stat',
+          unit: 'reqps',
+          width: 4,
+          queries: [{ expr: `sum(rate(${SERVER}_count{${S}}${RATE}))`, legend: 'calls' }],
+        },
+        {
+          title: 'Errors',
+          description: `The share of these that ended with ${ERRORS.replaceAll('|', ', ')}.`,
+          kind: 'stat',
+          unit: 'percentunit',
+          width: 4,
+          thresholds: [
+            [0.01, 'orange'],
+            [0.05, 'red'],
+          ],
+          queries: [{ expr: errorShare(SERVER, ''), legend: 'errors' }],
+        },
+        {
+          title: 'Circuits not closed',
+          description:
+            'Pairs of cluster and method whose calls are refused, or tried out. See "Circuits" below.',
+          kind: 'stat',
+          unit: 'short',
+          width: 4,
+          thresholds: [[1, 'red']],
+          queries: [{ expr: `count(outrigger_circuit_state{${S}} > 0) or vector(0)`, legend: 'circuits' }],
+        },
+        {
+          title: 'Endpoints ejected',
+          description:
+            'Replicas that get no calls because they fail or are slow. See "Ejected endpoints" below.',
+          kind: 'stat',
+          unit: 'short',
+          width: 4,
+          thresholds: [[1, 'orange']],
+          queries: [{ expr: `sum(outrigger_endpoints_ejected{${S}})`, legend: 'endpoints' }],
+        },
+      ],
+    },
+    {
+      title: 'Calls to agents (inbound)',
+      panels: [
+        {
+          title: 'Calls by status',
+          description:
+            'UNAVAILABLE and INTERNAL: the agent fails. DEADLINE_EXCEEDED: it is too slow for its callers. RESOURCE_EXHAUSTED: the sidecar sheds load, or the model throttles. CANCELLED: callers leave.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, rpc_status_code) (rate(${SERVER}_count{${S}}${RATE}))`,
+              legend: '{{service}} {{rpc_status_code}}',
+            },
+          ],
+        },
+        {
+          title: 'Duration',
+          description:
+            'As callers saw it. The dots are single calls that were traced: click one to see its trace in Tempo.',
+          kind: 'timeseries',
+          unit: 's',
+          width: 8,
+          queries: [0.5, 0.95, 0.99].map((q) => ({
+            expr: quantile(q, SERVER, 'le, service'),
+            legend: `{{service}} p${q * 100}`,
+            exemplars: true,
+          })),
+        },
+        {
+          title: 'Error share',
+          description:
+            'By service and method. The burn-rate alerts watch it: 1 % is the objective they are set for.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          width: 8,
+          queries: [
+            { expr: errorShare(SERVER, ' by (service, rpc_method)'), legend: '{{service}} {{rpc_method}}' },
+          ],
+        },
+        {
+          title: 'Active calls',
+          description:
+            'In flight, by listener. A line that only rises: calls that never end; look at their age in traces.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (service, listener) (outrigger_active_calls{${S},listener!=""})`,
+              legend: '{{service}} {{listener}}',
+            },
+          ],
+        },
+        {
+          title: 'Active connections',
+          description: 'From callers, by listener; and to endpoints, by cluster.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (service, listener, cluster) (outrigger_active_connections{${S}})`,
+              legend: '{{service}} {{listener}}{{cluster}}',
+            },
+          ],
+        },
+        {
+          title: 'Answered by the sidecar itself',
+          description:
+            'Calls and connections that the sidecar ended, by outrigger-reason. overloaded: raise the limit or add replicas. no_route: a client asks for what is not configured. circuit_open and no_endpoint: see the rows below.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, listener, reason) (rate(outrigger_rejected_total{${S}}${RATE})) > 0`,
+              legend: '{{service}} {{listener}} {{reason}}',
+            },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Calls from agents (outbound)',
+      panels: [
+        {
+          title: 'Calls by cluster and status',
+          description: 'Logical calls: what the agent got after all attempts.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, cluster, rpc_status_code) (rate(${CLIENT}_count{${S}}${RATE}))`,
+              legend: '{{service}} → {{cluster}} {{rpc_status_code}}',
+            },
+          ],
+        },
+        {
+          title: 'Duration by cluster',
+          description: 'With all attempts and back-offs. The dots lead to traces.',
+          kind: 'timeseries',
+          unit: 's',
+          width: 8,
+          queries: [0.5, 0.95].map((q) => ({
+            expr: quantile(q, CLIENT, 'le, service, cluster'),
+            legend: `{{service}} → {{cluster}} p${q * 100}`,
+            exemplars: true,
+          })),
+        },
+        {
+          title: 'Error share by cluster',
+          description: 'What is left of failures after retries and ejection.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          width: 8,
+          queries: [
+            { expr: errorShare(CLIENT, ' by (service, cluster)'), legend: '{{service}} → {{cluster}}' },
+          ],
+        },
+        {
+          title: 'Attempts by endpoint and status',
+          description:
+            'One endpoint that fails beside others that do not: a bad replica. All of them: the service.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 8,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (cluster, endpoint, code) (rate(outrigger_attempts_total{${S},cluster!="app"}${RATE}))`,
+              legend: '{{cluster}} {{endpoint}} {{code}}',
+            },
+          ],
+        },
+        {
+          title: 'Attempts a call',
+          description: '1 is a call without a retry. The retry budget keeps it near 1.2 however much fails.',
+          kind: 'timeseries',
+          unit: 'none',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (service, cluster) (rate(outrigger_attempts_total{${S},cluster!="app"}${RATE})) / sum by (service, cluster) (rate(${CLIENT}_count{${S}}${RATE}))`,
+              legend: '{{service}} → {{cluster}}',
+            },
+          ],
+        },
+        {
+          title: 'Retries by outcome',
+          description:
+            'retried: another attempt. success: it helped. budget_exhausted: too much fails for retries to help. not_safe: the call may have run. deadline: no time was left.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (service, cluster, outcome) (rate(outrigger_retries_total{${S}}${RATE}))`,
+              legend: '{{service}} → {{cluster}} {{outcome}}',
+            },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Circuits and ejections',
+      panels: [
+        {
+          title: 'Circuits',
+          description:
+            'open: calls are refused at once, because nearly all failed. It tries again by itself (half-open). Look at the attempts of the cluster, then at the agent behind it.',
+          kind: 'state-timeline',
+          unit: 'none',
+          width: 12,
+          mappings: {
+            '0': { text: 'closed', color: 'green' },
+            '1': { text: 'half-open', color: 'orange' },
+            '2': { text: 'open', color: 'red' },
+          },
+          queries: [
+            {
+              expr: `max by (service, cluster, method) (outrigger_circuit_state{${S}})`,
+              legend: '{{service}} → {{cluster}} {{method}}',
+            },
+          ],
+        },
+        {
+          title: 'Calls that circuits turned away',
+          description:
+            'What the callers of an open circuit get: UNAVAILABLE with outrigger-reason circuit_open.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, cluster, method) (rate(outrigger_circuit_rejections_total{${S}}${RATE}))`,
+              legend: '{{service}} → {{cluster}} {{method}}',
+            },
+          ],
+        },
+        {
+          title: 'Ejected endpoints',
+          description: 'Now, by reason. /clusters on the admin port names each with its state and why.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, cluster, reason) (outrigger_endpoints_ejected{${S}})`,
+              legend: '{{service}} → {{cluster}} {{reason}}',
+            },
+          ],
+        },
+        {
+          title: 'Ejections',
+          description:
+            'In the window. The same endpoint again and again: it recovers only while it gets no calls.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, cluster, reason) (increase(outrigger_ejections_total{${S}}${RATE}))`,
+              legend: '{{service}} → {{cluster}} {{reason}}',
+            },
+          ],
+        },
+        {
+          title: 'Traces that failed',
+          description: 'The last calls with an error somewhere on their way, from Tempo.',
+          kind: 'traces',
+          width: 24,
+          traceql: '{ resource.service.name =~ "$service" && status = error }',
+        },
+      ],
+    },
+    {
+      title: 'The sidecars themselves',
+      panels: [
+        {
+          title: 'Event loop',
+          description:
+            'The busy share of the one thread that relays. Above 0.8 calls begin to wait: add replicas.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          width: 6,
+          queries: [
+            {
+              expr: `rate(nodejs_eventloop_active_seconds_total{${S}}${RATE}) / (rate(nodejs_eventloop_active_seconds_total{${S}}${RATE}) + rate(nodejs_eventloop_idle_seconds_total{${S}}${RATE}))`,
+              legend: '{{service}} {{instance}}',
+            },
+          ],
+        },
+        {
+          title: 'CPU',
+          description: 'Cores in use.',
+          kind: 'timeseries',
+          unit: 'none',
+          width: 6,
+          queries: [
+            { expr: `rate(process_cpu_seconds_total{${S}}${RATE})`, legend: '{{service}} {{instance}}' },
+          ],
+        },
+        {
+          title: 'Memory',
+          description: 'Resident. A line that only rises over hours is a defect: please report it.',
+          kind: 'timeseries',
+          unit: 'bytes',
+          width: 6,
+          queries: [
+            { expr: `process_resident_memory_bytes{${S}}`, legend: '{{service}} {{instance}}' },
+            { expr: `nodejs_heap_size_used_bytes{${S}}`, legend: '{{service}} {{instance}} heap' },
+          ],
+        },
+        {
+          title: 'Spans',
+          description:
+            'exported: the collector took them. dropped, failed, rejected: it is down, slow or refuses; calls do not suffer.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 6,
+          queries: [
+            {
+              expr: `sum by (service, result) (rate(outrigger_spans_total{${S}}${RATE}))`,
+              legend: '{{service}} {{result}}',
+            },
+          ],
+        },
+        {
+          title: 'Versions',
+          description: 'Which sidecars run which version.',
+          kind: 'table',
+          unit: 'none',
+          width: 24,
+          queries: [{ expr: `sum by (service, version) (outrigger_build_info{${S}})`, legend: '' }],
+        },
+      ],
+    },
+  ],
+};
