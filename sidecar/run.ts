@@ -11,6 +11,7 @@ import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
 import { LoggingObserver } from './run/observer.ts';
 import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
+import { startTracingIfAsked } from './run/tracing.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
 import { outriggerVersion } from './run/version.ts';
 import { Sidecar } from './sidecar.ts';
@@ -18,10 +19,13 @@ import { AccessLog } from './telemetry/access-log.ts';
 import { EventLog } from './telemetry/events.ts';
 import { FailedCalls } from './telemetry/failed-calls.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
+import type { Tracing } from './telemetry/tracing/start.ts';
 
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
 const EXIT_UNAVAILABLE = 69;
+/** How long the end waits for a collector to take the last spans. */
+const FLUSH_SPANS_MS = 2_000;
 
 /** Runs the sidecar until it has drained; gives the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
@@ -50,6 +54,7 @@ class RunningSidecar {
   private readonly failedCalls = new FailedCalls(Date.now);
   private readonly live: Live;
   private readonly servers: HttpServer[] = [];
+  private tracing: Tracing | undefined = undefined;
   private stopWatching: () => void = () => {};
   private drained: Promise<void> | undefined = undefined;
   private onDrained: () => void = () => {};
@@ -68,11 +73,15 @@ class RunningSidecar {
     const { config } = sidecar;
     const { inbound, outbound } = sidecar;
     this.logCalls(config);
+    this.tracing = await startTracingIfAsked(config, log);
+    inbound.context.tracer = this.tracing?.tracer;
+    outbound.context.tracer = this.tracing?.tracer;
     await sidecar.start();
     this.live.start();
     const metrics = new LazyRegistry({
       version: outriggerVersion(),
       tasks: inbound.tasks,
+      tracing: this.tracing,
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
       listeners: [inbound.stats, outbound.stats],
@@ -204,7 +213,7 @@ class RunningSidecar {
     this.stopWatching();
     this.live.stop();
     this.sidecar.close();
-    await Promise.all(this.servers.map((server) => server.close()));
+    await Promise.all([...this.servers.map((server) => server.close()), this.tracing?.stop(FLUSH_SPANS_MS)]);
     // Signals would otherwise keep the process; connections that linger are none of ours any more.
     process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT').removeAllListeners('SIGHUP');
   }

@@ -64,6 +64,7 @@ export class Inbound {
       settings: proxySettings(inbound),
       name: config.name,
       observer: undefined,
+      tracer: undefined,
     };
     this.listener = new GrpcListener(
       'inbound',

@@ -49,6 +49,7 @@ export class Outbound {
       settings: proxySettings(config),
       name: config.name,
       observer: undefined,
+      tracer: undefined,
     };
     this.listener = new GrpcListener(
       'outbound',

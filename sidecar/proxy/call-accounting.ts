@@ -42,5 +42,5 @@ function countDuration(call: Call, status: StatusCode): void {
     // Not for good where it has no name of its own: an answer will give it one.
     info.statsFrom = info.methodStats.method === OTHER_METHOD ? undefined : calls;
   }
-  info.methodStats.record(status, seconds);
+  info.methodStats.record(status, seconds, call.trace?.traceId);
 }

@@ -9,6 +9,7 @@ import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
 import { PROCESS_TASK_PATH, readTaskKey, type TaskKey } from '../task/task-message.ts';
+import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { Call } from './call.ts';
 import { CallRequest } from './call-request.ts';
@@ -44,6 +45,8 @@ export abstract class CallState extends Timer {
   readonly response: CallResponse;
   cluster: Cluster | undefined = undefined;
   task: TaskKey | undefined = undefined;
+  /** Undefined until it is decided whether the call is recorded; null when it is not. */
+  trace: CallTrace | null | undefined = undefined;
   attempt: Attempt | undefined = undefined;
   attempts = 0;
   /** Of the attempts, those that followed one which was provably never processed. */

@@ -15,6 +15,7 @@ import {
 import { AttemptClock, type AttemptClockName } from './attempt-clock.ts';
 import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
+import { endTrace, readTracedTask, traceCircuit } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
 import { ranOutAfter, replyToClock, replyToNotGrpc } from './failure-reply.ts';
@@ -61,7 +62,9 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
   }
 
   tellCircuit(transition: CircuitTransition | undefined): void {
-    if (transition !== undefined) this.context.events.onCircuit(this.cluster!, this.head.path, transition);
+    if (transition === undefined) return;
+    if (this.trace) traceCircuit(this, transition);
+    this.context.events.onCircuit(this.cluster!, this.head.path, transition);
   }
 
   clockOf(attempt: Attempt): AttemptClock {
@@ -97,6 +100,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       return 0;
     }
     if (!this.responseStarted) request.keep(buffer, start, end, this.cluster!.settings.retry.bufferBytes);
+    if (this.trace && this.task === undefined) readTracedTask(this);
     attempt.send(buffer, start, end, endStream);
     if (endStream) awaitAnswer(this, attempt);
     keepAwake(this, attempt);
@@ -155,6 +159,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
   onStreamOpen(attempt: Attempt, stream: Stream): void {
     this.response.dropHead();
     sendRequestHead(this, stream, this.request.headOnly);
+    if (this.trace && this.task === undefined) readTracedTask(this);
     this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
     if (this.request.ended) awaitAnswer(this, attempt);
     this.onRequestBytesSent(attempt);
@@ -327,6 +332,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       settleCircuit(this);
       cluster.activeCalls--;
     }
+    if (context.tracer !== undefined) endTrace(this);
     countCall(this, status);
     this.response.observer?.onEnd(status);
     context.observer?.onCallEnd(this);

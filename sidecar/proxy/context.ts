@@ -8,12 +8,13 @@ import type { CallPathGuard } from '../policy/call-path.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
+import type { Tracer } from '../telemetry/tracing/tracer.ts';
 import type { Call } from './call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
 
-/** Told of each call's end; for the access log, and for traces later. Absent when nobody listens. */
+/** Told of each call's end. Absent when nobody listens. */
 export interface CallObserver {
   onCallEnd(call: Call): void;
 }
@@ -56,6 +57,8 @@ export interface ProxyContext {
   /** Whose calls these are: the agent's name on metrics of tasks. */
   name: string;
   observer: CallObserver | undefined;
+  /** Undefined when tracing is off. */
+  tracer: Tracer | undefined;
 }
 
 export interface ProxySettings {

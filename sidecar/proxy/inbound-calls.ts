@@ -1,3 +1,4 @@
+import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { RequestInfo } from './request-info.ts';
 
 /** What belongs to a running inbound call, and ends with it when its caller gives up: an outbound call, a model's. */
@@ -9,6 +10,8 @@ export interface Dependent {
 /** An inbound call while the app works on it. */
 export interface InboundCall {
   readonly info: RequestInfo;
+  /** Null when the call is not recorded. */
+  readonly trace: CallTrace | null | undefined;
   readonly task: { readonly taskId: string; readonly correlationId: string } | undefined;
   /** On the listener's clock; 0 without a deadline. */
   readonly deadlineMs: number;
@@ -43,7 +46,7 @@ export class InboundCalls {
 
   add(call: InboundCall): void {
     this.running.add(call);
-    this.byTrace.add(traceIdOf(call.info.traceparent), call);
+    this.byTrace.add(traceOf(call), call);
     const { task } = call;
     if (task === undefined) return;
     this.byTask.add(task.taskId, call);
@@ -52,7 +55,7 @@ export class InboundCalls {
 
   delete(call: InboundCall): void {
     if (!this.running.delete(call)) return;
-    this.byTrace.delete(traceIdOf(call.info.traceparent), call);
+    this.byTrace.delete(traceOf(call), call);
     const { task } = call;
     if (task === undefined) return;
     this.byTask.delete(task.taskId, call);
@@ -83,6 +86,11 @@ export class InboundCalls {
     const { only } = this;
     return only === undefined ? undefined : { call: only, certain: false };
   }
+}
+
+/** A recorded call's trace may have begun here, or have come as `grpc-trace-bin`. */
+function traceOf({ trace, info }: InboundCall): string {
+  return trace?.traceId ?? traceIdOf(info.traceparent);
 }
 
 /** Ends what is left of a call that nobody waits for. */

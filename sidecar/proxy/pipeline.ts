@@ -13,6 +13,7 @@ import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure } from './attempt.ts';
 import { Call } from './call.ts';
 import type { CallDriver } from './call-state.ts';
+import { beginTrace, traceRetry } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
 import {
@@ -125,6 +126,7 @@ export class Pipeline implements CallDriver {
   private admit(call: Call, route: Route): void {
     const agentType = call.task?.agentType ?? '';
     const { context } = this;
+    beginTrace(call);
     const cluster = route.resolve(agentType);
     if (cluster === undefined) {
       const what =
@@ -255,6 +257,7 @@ export class Pipeline implements CallDriver {
     // Nobody is there to be asked again, and to wait for that would only take the caller's time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) return false;
     const decision = policiesOf(cluster).retry.next(attempt, retryCall, nowMs, context.random());
+    if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
       if (decision.final) endRetries(call);
       const outcome = COUNTED_REASONS[decision.reason];

@@ -1,4 +1,5 @@
 import { formatTimeout } from '../grpc/timeout.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Call } from './call.ts';
@@ -20,30 +21,29 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 
 /** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
-  const { connection } = stream;
   const { info, deadlineMs, deadlineOwner } = call;
   const list = call.callPath === '' ? call.list : info.withPath(call.callPath);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
   const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
   if (previous !== undefined) {
-    connection.sendHeaders(stream, info.withoutVarying(list), retryExtra(call, previous), endStream);
+    send(call, stream, info.withoutVarying(list), retryExtra(call, previous), endStream);
     return;
   }
   if (deadlineMs === 0) {
-    connection.sendHeaders(stream, list, undefined, endStream);
+    send(call, stream, list, undefined, endStream);
     return;
   }
   const nowMs = call.context.clock();
   const early = nowMs - call.startedAtMs < 1;
   if (early && deadlineOwner === 'caller') {
     // No millisecond has passed: the caller's own header still says what is left.
-    connection.sendHeaders(stream, list, undefined, endStream);
+    send(call, stream, list, undefined, endStream);
   } else if (early && deadlineOwner === 'configured') {
     const extra = timeoutExtra(call.configuredTimeoutMs);
-    connection.sendHeaders(stream, info.withoutVarying(list), extra, endStream);
+    send(call, stream, info.withoutVarying(list), extra, endStream);
   } else {
     const left = formatTimeout(deadlineMs - nowMs);
-    connection.sendHeaders(stream, info.withoutVarying(list), ['grpc-timeout', left], endStream);
+    send(call, stream, info.withoutVarying(list), ['grpc-timeout', left], endStream);
   }
 }
 
@@ -52,4 +52,22 @@ function retryExtra(call: Call, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
   if (call.deadlineMs > 0) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
   return extra;
+}
+
+/** With the trace context that those behind go on with, where tracing is on. */
+function send(
+  call: Call,
+  stream: Stream,
+  list: HeaderList,
+  extra: readonly string[] | undefined,
+  endStream: boolean,
+): void {
+  const { connection } = stream;
+  const trace = call.context.tracer?.fieldsFor(call);
+  if (trace === undefined) {
+    connection.sendHeaders(stream, list, extra, endStream);
+  } else {
+    const fields = extra === undefined ? trace : trace.concat(extra);
+    connection.sendHeaders(stream, call.info.withoutTrace(list), fields, endStream);
+  }
 }

@@ -20,8 +20,12 @@ export class RequestInfo {
   timeoutMalformed = false;
   /** Attempts that hops before this one have made, by their `grpc-previous-rpc-attempts`. */
   previousAttempts = 0;
-  /** W3C trace context; '' without one. */
+  /** W3C trace context; '' without one. What stands there twice is none. */
   traceparent = '';
+  /** Several in their order, joined by commas. */
+  tracestate = '';
+  /** Trace context as gRPC libraries sent it before: `grpc-trace-bin`. */
+  traceBinary = '';
   /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
   callPath = '';
   /** Whose answer it may see: part of what makes two tasks the same. Never shown. */
@@ -36,6 +40,8 @@ export class RequestInfo {
   private readonly list: HeaderList;
   private stripped: HeaderList | undefined = undefined;
   private strippedFrom: HeaderList | undefined = undefined;
+  private untraced: HeaderList | undefined = undefined;
+  private untracedFrom: HeaderList | undefined = undefined;
   /** The list with another path than the one that came, as the last call of this head needed it. */
   private repathed: HeaderList | undefined = undefined;
   private repathedAs = '';
@@ -58,7 +64,13 @@ export class RequestInfo {
         this.previousAttempts = parsePreviousAttempts(value);
         break;
       case 'traceparent':
-        this.traceparent = value;
+        this.traceparent = this.traceparent === '' ? value : 'repeated';
+        break;
+      case 'tracestate':
+        this.tracestate = this.tracestate === '' ? value : `${this.tracestate},${value}`;
+        break;
+      case 'grpc-trace-bin':
+        this.traceBinary = value;
         break;
       case CALL_PATH_HEADER:
         this.callPath = this.callPath === '' ? value : `${this.callPath},${value}`;
@@ -95,6 +107,20 @@ export class RequestInfo {
     }
     return this.stripped;
   }
+
+  /** `list`, which is this one or derived from it, without trace context: another is written in its place. */
+  withoutTrace(list: HeaderList): HeaderList {
+    if (this.traceparent === '' && this.tracestate === '' && this.traceBinary === '') return list;
+    if (this.untraced === undefined || this.untracedFrom !== list) {
+      this.untraced = copyWithout(list, isTraceField);
+      this.untracedFrom = list;
+    }
+    return this.untraced;
+  }
+}
+
+function isTraceField(name: string): boolean {
+  return name === 'traceparent' || name === 'tracestate' || name === 'grpc-trace-bin';
 }
 
 /** What was never to be indexed (RFC 7541 §7.1.3) stays so. */

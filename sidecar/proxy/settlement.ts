@@ -6,6 +6,7 @@ import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
+import { traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ResponseInfo } from './response-info.ts';
 
@@ -86,7 +87,8 @@ export function settleAttempt(
   // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
-  outliers.tell(outliers.detector.end(attempt, verdict.outcome, nowMs));
+  const outlier = outliers.detector.end(attempt, verdict.outcome, nowMs);
+  outliers.tell(outlier);
   if (verdict.cooldown) {
     outliers.detector.coolDown(attempt.watched, attempt.pushbackMs, nowMs);
     outliers.wake(nowMs);
@@ -101,6 +103,10 @@ export function settleAttempt(
     policies.budget.release();
   }
   attempt.endpoint.attemptEnded(status);
+  if (call.trace) {
+    if (outlier !== undefined) traceOutlier(call, outlier);
+    call.trace.endAttempt(call, attempt);
+  }
 }
 
 /** The call is over: the circuit hears of the attempt that decided it. */

@@ -10,6 +10,7 @@ import {
   taskScope,
 } from '../task/task-store.ts';
 import type { Call } from './call.ts';
+import { followTrace } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
 import { reply } from './reasons.ts';
 import { TaskFollower } from './task-follower.ts';
@@ -78,6 +79,7 @@ export class TaskRuns extends Timer {
         return true;
       case 'join':
       case 'replay':
+        followTrace(call, begun.reader.entry.runner, begun.decision === 'join' ? 'joined' : 'replayed');
         call.follow(follower);
         follower.start(begun.reader, begun.decision);
         return false;

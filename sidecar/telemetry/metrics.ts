@@ -7,6 +7,7 @@ import { processMetrics } from './process-metrics.ts';
 import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
 import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
 import { type AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
+import type { SpanCounts } from './tracing/span-queue.ts';
 
 /** What is read of an endpoint. */
 export interface MeasuredEndpoint {
@@ -32,6 +33,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
+  /** Undefined when tracing is off. */
+  readonly tracing?: { readonly counts: SpanCounts; readonly waiting: () => number } | undefined;
 }
 
 /** Everything there is to scrape. The metrics hold no numbers of their own and may be made at the first scrape. */
@@ -51,6 +54,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addAttempts(add, source);
   addResilience(add, source);
   addTasks(add, source.tasks);
+  if (source.tracing !== undefined) addSpans(add, source.tracing);
   return [...metrics, ...processMetrics()];
 }
 
@@ -186,6 +190,23 @@ function addTasks(add: AddMetric, { agents }: TaskStats): void {
         })),
       ).flat(),
   );
+}
+
+function addSpans(add: AddMetric, { counts, waiting }: NonNullable<MetricsSource['tracing']>): void {
+  add(
+    'counter',
+    'outrigger_spans_total',
+    'Spans by what became of them on their way to the collector.',
+    () => [
+      { labels: { outcome: 'exported' }, value: counts.exported },
+      { labels: { outcome: 'dropped' }, value: counts.droppedQueueFull },
+      { labels: { outcome: 'failed' }, value: counts.failed },
+      { labels: { outcome: 'rejected' }, value: counts.rejected },
+    ],
+  );
+  add('gauge', 'outrigger_spans_waiting', 'Spans that wait to be sent to the collector.', () => [
+    { labels: {}, value: waiting() },
+  ]);
 }
 
 function addNumbers(numbers: Float64Array, totals: Float64Array): void {

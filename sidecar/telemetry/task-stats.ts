@@ -40,6 +40,8 @@ export interface TaskObserver {
   onResponseData(buffer: Buffer, start: number, end: number): void;
   /** `TaskResponse.status` as far as it could be read; -1 when not. */
   readonly taskStatus: number;
+  /** `TaskResponse.tokens_used` likewise; 0 when not. */
+  readonly tokensUsed: number;
   /** The call is over with this status, whoever gave it. Called once. */
   onEnd(status: StatusCode): void;
 }
@@ -82,9 +84,13 @@ class ObservedTask implements TaskObserver {
     return this.scanner.seen ? this.scanner.status : -1;
   }
 
+  get tokensUsed(): number {
+    return this.scanner.seen ? Math.max(0, this.scanner.tokensUsed) : 0;
+  }
+
   onEnd(status: StatusCode): void {
     const { tasks, scanner } = this;
-    const tokens = scanner.seen ? Math.max(0, scanner.tokensUsed) : 0;
+    const tokens = this.tokensUsed;
     if (status !== Status.OK) {
       tasks.byOutcome[ERROR]!++;
       tasks.wastedTokens += tokens;

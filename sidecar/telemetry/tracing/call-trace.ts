@@ -70,6 +70,12 @@ export class CallTrace implements Span {
     if (this.attemptEvents.length < MAX_EVENTS) this.attemptEvents.push({ name, atMs, attributes });
   }
 
+  /** Gets the answer of another call; points to it when it is recorded. */
+  follow(runner: CallTrace | null | undefined, how: string): void {
+    this.deduplicated = how;
+    if (runner) this.links = [{ traceId: runner.traceId, spanId: runner.spanId }];
+  }
+
   /** The span that the upstream's spans hang below: of the attempt, or of the call where attempts have none. */
   beginAttempt(call: TracedCall): string {
     if (call.context.listener === 'inbound') return this.spanId;

@@ -1,0 +1,34 @@
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { tracingSettings } from '../telemetry/tracing/settings.ts';
+import type { Tracing } from '../telemetry/tracing/start.ts';
+import { outriggerVersion } from './version.ts';
+
+/**
+ * Starts tracing when the standard `OTEL_*` variables ask for it. Nothing of it is loaded otherwise. What is wrong with
+ * the variables turns tracing off, and never stops the sidecar.
+ */
+export async function startTracingIfAsked(
+  { name, version }: Config,
+  log: Logger,
+): Promise<Tracing | undefined> {
+  const settings = tracingSettings(process.env, (message) => log.warn(message));
+  if (settings === undefined) return undefined;
+  try {
+    const { startTracing } = await import('../telemetry/tracing/start.ts');
+    const tracing = await startTracing(
+      settings,
+      { name, version, outriggerVersion: outriggerVersion() },
+      log,
+    );
+    const { protocol, sampler } = settings;
+    log.info({ protocol, parent_based: sampler.parentBased, ratio: sampler.ratio }, 'tracing is on');
+    return tracing;
+  } catch (error) {
+    log.error(
+      { err: error },
+      'tracing can not start; the sidecar runs without: correct the OTEL_* variables',
+    );
+    return undefined;
+  }
+}
