@@ -64,8 +64,9 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
   const { settings, version } = context;
   const containers = at(spec, 'containers') as readonly Json[];
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
-  // With a config map, that says the name.
-  const name = wishes.config === undefined ? nameOf(metadata, context.workloadName) : undefined;
+  // One config map serves many workloads, so a name that the pod is given goes before the one in there.
+  const name =
+    givenName(metadata) ?? (wishes.config === undefined ? nameOf(metadata, context.workloadName) : undefined);
   const llm = firstMove(objectsAt(spec, 'containers'), app);
   const sidecar = sidecarContainer({
     settings,
@@ -120,11 +121,13 @@ function firstMove(containers: readonly JsonObject[], app: JsonObject | undefine
   return ordered.map(llmMoveOf).find((move) => move !== NOTHING_MOVES) ?? NOTHING_MOVES;
 }
 
+function givenName(metadata: JsonObject): string | undefined {
+  return stringAt(objectAt(metadata, 'labels'), 'app.kubernetes.io/name');
+}
+
 function nameOf(metadata: JsonObject, workloadName: string | undefined): string | undefined {
-  const labels = objectAt(metadata, 'labels');
   const found =
-    stringAt(labels, 'app.kubernetes.io/name') ??
-    stringAt(labels, 'app') ??
+    stringAt(objectAt(metadata, 'labels'), 'app') ??
     workloadName ??
     // The name of a Deployment's pod is made of the Deployment's, the template's digest and an end of its own.
     stringAt(metadata, 'generateName')?.replace(/(-[a-z0-9]{6,10})?-$/, '') ??
