@@ -6,12 +6,14 @@ import type { Config } from './config/config.ts';
 import type { ConnectionError } from './http2/errors.ts';
 import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
+import { LlmListener } from './listeners/llm.ts';
 import { Outbound } from './listeners/outbound.ts';
+import type { LlmEvents } from './llm/observer.ts';
 import type { PolicyEvents } from './proxy/context.ts';
 import { InboundCalls } from './proxy/inbound-calls.ts';
 
 /** What the sidecar tells of itself while it runs; for logs and `/events`. */
-export interface SidecarObserver extends ClusterListener, PolicyEvents {
+export interface SidecarObserver extends ClusterListener, PolicyEvents, LlmEvents {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
 }
@@ -25,10 +27,11 @@ export type DrainState = 'starting' | 'running' | 'notReady' | 'goaway' | 'ended
 /** How often a draining sidecar looks whether its last connection has gone. */
 const DRAIN_POLL_MS = 20;
 
-/** The data plane: both gRPC listeners and what they share. HTTP listeners, signals and files are `run.ts`'s. */
+/** The data plane: both gRPC listeners, the LLM egress and what they share. HTTP listeners, signals and files are `run.ts`'s. */
 export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
+  readonly llm: LlmListener;
   readonly wheel = new TimerWheel();
   readonly clock = () => performance.now();
   private readonly driver: WheelDriver;
@@ -37,6 +40,7 @@ export class Sidecar {
   state: DrainState = 'starting';
   inboundAddress = '';
   outboundAddress = '';
+  llmAddress = '';
 
   constructor(config: Config, observer: SidecarObserver) {
     this.config = config;
@@ -54,12 +58,21 @@ export class Sidecar {
     const inboundCalls = new InboundCalls();
     this.inbound = new Inbound(config, environment, observer, inboundCalls);
     this.outbound = new Outbound(config, environment, observer, inboundCalls);
+    this.llm = new LlmListener(config.llm, {
+      wheel,
+      clock,
+      random: Math.random,
+      events: observer,
+      inboundCalls: undefined,
+    });
+    this.llm.stats.agent = config.name;
   }
 
   /** Listens. Throws when an address can't be had. */
   async start(): Promise<void> {
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config.outbound.listen);
+    this.llmAddress = await this.llm.listen(this.config.llm.listen);
     this.setState('running');
   }
 
@@ -75,13 +88,14 @@ export class Sidecar {
    * Throws ListenError when a new address can't be had, and nothing has changed then.
    */
   async apply(config: Config): Promise<void> {
-    const { inbound, outbound, config: before } = this;
+    const { inbound, outbound, llm, config: before } = this;
     const moves: Move[] = [];
     try {
       if (config.inbound.listen !== before.inbound.listen)
         moves.push(await inbound.listener.open(config.inbound.listen));
       if (config.outbound.listen !== before.outbound.listen)
         moves.push(await outbound.listener.open(config.outbound.listen));
+      if (config.llm.listen !== before.llm.listen) moves.push(await llm.open(config.llm.listen));
     } catch (error) {
       for (const move of moves) move.cancel();
       throw error;
@@ -89,9 +103,12 @@ export class Sidecar {
     this.config = config;
     inbound.apply(config);
     outbound.apply(config);
+    llm.stats.agent = config.name;
+    llm.apply(config.llm);
     for (const move of moves) move.commit();
     this.inboundAddress = inbound.listener.address;
     this.outboundAddress = outbound.listener.address;
+    this.llmAddress = llm.address;
   }
 
   private setState(state: DrainState): void {
@@ -102,12 +119,12 @@ export class Sidecar {
   /**
    * Ends without losing a call: not ready, GOAWAY, then calls and streams up to the limit; what is left is ended
    * with `draining`. A connection closes behind its last call, when its answer has been read: the last connection
-   * is the end. The outbound side serves as long as inbound calls run, because they need it.
+   * is the end. The outbound side and the LLM egress serve as long as inbound calls run, because they need them.
    */
   async drain(): Promise<void> {
     if (this.state !== 'running') return;
     const { delayMs, timeoutMs } = this.config.drain;
-    const { inbound, outbound } = this;
+    const { inbound, outbound, llm } = this;
     this.setState('notReady');
     inbound.health.drain();
     await this.until(() => false, this.clock() + delayMs);
@@ -120,9 +137,12 @@ export class Sidecar {
     await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
     outbound.listener.stopAccepting();
     outbound.listener.drain();
-    await this.until(() => outbound.listener.connectionCount === 0, endAtMs);
+    llm.stopAccepting();
+    llm.drain();
+    await this.until(() => outbound.listener.connectionCount + llm.activeRequests === 0, endAtMs);
     if (this.stopped) return;
-    if (inbound.stats.activeCalls + outbound.stats.activeCalls > 0) this.setState('ended');
+    if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
+      this.setState('ended');
     this.endCalls();
     // The answers just written need a turn of the event loop to leave.
     await sleep(DRAIN_POLL_MS);
@@ -140,6 +160,7 @@ export class Sidecar {
   private endCalls(): void {
     this.inbound.listener.endCalls();
     this.outbound.listener.endCalls();
+    this.llm.endRequests();
   }
 
   /** Ends at once, a drain that is under way too. */
@@ -150,6 +171,7 @@ export class Sidecar {
     this.endCalls();
     this.inbound.close();
     this.outbound.close();
+    this.llm.close();
     this.driver.stop();
     this.setState('stopped');
   }

@@ -19,17 +19,20 @@ const allowed: Record<string, readonly string[]> = {
   // A cluster counts its calls where telemetry reads them.
   cluster: ['telemetry', 'task', 'grpc', 'http2', 'clock'],
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  // Beside the proxy: what goes to the provider of a model.
+  llm: ['policy', 'telemetry', 'task', 'clock'],
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'clock'],
-  listeners: ['proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  listeners: ['llm', 'proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   inject: ['config', 'clock'],
   webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
-  sidecar: ['config', 'listeners', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'clock'],
+  sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'clock'],
   run: [
     'sidecar',
     'config',
     'listeners',
     'inject',
+    'llm',
     'proxy',
     'policy',
     'cluster',

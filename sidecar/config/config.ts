@@ -193,12 +193,36 @@ export interface LlmConfig {
   readonly listen: string;
   /** In order of preference. */
   readonly upstreams: readonly LlmUpstreamConfig[];
+  readonly connectTimeoutMs: number;
   readonly firstByteTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly timeoutMs: number;
-  readonly retry: { readonly maxAttempts: number; readonly maxRetryAfterMs: number };
+  readonly retry: LlmRetryConfig;
   readonly circuitBreaker: LlmCircuitBreakerConfig;
-  readonly limits: { readonly requestsPerMinute: number; readonly tokensPerMinute: number };
+  readonly limits: LlmLimitsConfig;
+  readonly streamUsage: 'auto' | 'always' | 'never';
+  readonly singleFlight: boolean;
+  readonly logBodies: boolean;
+}
+
+export interface LlmRetryConfig {
+  /** The first attempt included, at all upstreams together. */
+  readonly maxAttempts: number;
+  readonly maxRetryAfterMs: number;
+  readonly backoff: { readonly baseMs: number; readonly maxMs: number };
+  readonly incompleteAnswers: boolean;
+}
+
+/** 0 is none in the first three. */
+export interface LlmLimitsConfig {
+  readonly requestsPerMinute: number;
+  readonly tokensPerMinute: number;
+  readonly tokensPerTask: number;
+  readonly defaultOutputTokens: number;
+  readonly maxWaitMs: number;
+  readonly maxConcurrentRequests: number;
+  readonly maxRequestBytes: number;
+  readonly maxAnswerBytes: number;
 }
 
 export interface LlmUpstreamConfig {

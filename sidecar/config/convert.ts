@@ -149,10 +149,16 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
       apiKeyEnv: upstream.api_key_env ?? undefined,
       model: upstream.model ?? undefined,
     })),
+    connectTimeoutMs: ms(file.connect_timeout),
     firstByteTimeoutMs: ms(file.first_byte_timeout),
     idleTimeoutMs: ms(file.idle_timeout),
     timeoutMs: ms(file.timeout),
-    retry: { maxAttempts: file.retry.max_attempts, maxRetryAfterMs: ms(file.retry.max_retry_after) },
+    retry: {
+      maxAttempts: file.retry.max_attempts,
+      maxRetryAfterMs: ms(file.retry.max_retry_after),
+      backoff: { baseMs: ms(file.retry.backoff.base), maxMs: ms(file.retry.backoff.max) },
+      incompleteAnswers: file.retry.incomplete_answers,
+    },
     circuitBreaker: {
       failurePercent: file.circuit_breaker.failure_percent,
       minCalls: file.circuit_breaker.min_calls,
@@ -162,7 +168,16 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
     limits: {
       requestsPerMinute: file.limits.requests_per_minute,
       tokensPerMinute: file.limits.tokens_per_minute,
+      tokensPerTask: file.limits.tokens_per_task,
+      defaultOutputTokens: file.limits.default_output_tokens,
+      maxWaitMs: ms(file.limits.max_wait),
+      maxConcurrentRequests: file.limits.max_concurrent_requests,
+      maxRequestBytes: file.limits.max_request_bytes,
+      maxAnswerBytes: file.limits.max_answer_bytes,
     },
+    streamUsage: file.stream_usage,
+    singleFlight: file.single_flight,
+    logBodies: file.log_bodies,
   };
 }
 

@@ -12,7 +12,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkListeners(file),
     ...checkRoutes(file),
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
-    ...checkUpstreams(file),
+    ...checkLlm(file),
     ...checkFiles(['inbound', 'tls'], file.inbound.tls ?? {}, ['cert', 'key', 'client_ca']),
   ];
 }
@@ -87,13 +87,27 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   return findings;
 }
 
-function checkUpstreams(file: FileConfig): Finding[] {
-  const names = file.llm.upstreams.map(({ name }) => name);
-  return names.flatMap((name, index) => {
+function checkLlm({ llm }: FileConfig): Finding[] {
+  const names = llm.upstreams.map(({ name }) => name);
+  const findings = llm.upstreams.flatMap(({ name, url }, index) => {
+    const path = ['llm', 'upstreams', index];
+    if (reaches(readAddress(hostOf(url)), readAddress(llm.listen))) {
+      const remedy = 'write the base URL of the provider';
+      return [finding([...path, 'url'], 'is our own llm.listen: requests would go in circles', remedy)];
+    }
     if (names.indexOf(name) === index) return [];
-    const path = ['llm', 'upstreams', index, 'name'];
-    return [finding(path, `is there twice: ${name}`, 'give each upstream a name of its own')];
+    return [finding([...path, 'name'], `is there twice: ${name}`, 'give each upstream a name of its own')];
   });
+  if (parseDurationMs(llm.retry.backoff.base)! > parseDurationMs(llm.retry.backoff.max)!) {
+    const path = ['llm', 'retry', 'backoff', 'base'];
+    findings.push(finding(path, 'is longer than max', 'raise max or lower base'));
+  }
+  return findings;
+}
+
+function hostOf(url: string): string {
+  const { hostname, port, protocol } = new URL(url);
+  return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
 }
 
 function checkFiles(

@@ -147,13 +147,31 @@ const llm = z.strictObject({
       { name: 'openai', url: 'https://api.openai.com/v1', api_key_env: 'OPENAI_API_KEY', model: null },
     ])
     .describe('Providers in order of preference'),
-  first_byte_timeout: duration('zero').default('30s').describe('To the first byte of an answer; 0s is off'),
-  idle_timeout: duration('zero').default('30s').describe('Between bytes of an answer; 0s is off'),
+  connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
+  first_byte_timeout: duration('zero')
+    .default('30s')
+    .describe('To the first byte of an answer, or the first event with data of a stream; 0s is off'),
+  idle_timeout: duration('zero')
+    .default('30s')
+    .describe(
+      'Between bytes of an answer, or events with data of a stream: comments do not count; 0s is off',
+    ),
   timeout: duration('zero').default('10m').describe('The most a request may take; 0s is off'),
   retry: z
     .strictObject({
-      max_attempts: integer(1, 10).default(3).describe('Attempts, the first one included; 1 is no retry'),
+      max_attempts: integer(1, 10)
+        .default(3)
+        .describe('Attempts at all upstreams together, the first one included; 1 is no retry'),
       max_retry_after: duration('zero').default('60s').describe('The longest Retry-After that is waited for'),
+      backoff: z
+        .strictObject({
+          base: duration('positive').default('500ms').describe('Before the first retry at the same upstream'),
+          max: duration('positive').default('8s').describe('The longest, before jitter'),
+        })
+        .prefault({}),
+      incomplete_answers: flag()
+        .default(false)
+        .describe('Retry a plain answer that broke off or is no JSON too; its tokens are paid for twice'),
     })
     .prefault({}),
   circuit_breaker: z
@@ -167,9 +185,34 @@ const llm = z.strictObject({
   limits: z
     .strictObject({
       requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
-      tokens_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
+      tokens_per_minute: integer(0, 1_000_000_000)
+        .default(0)
+        .describe('Input and output together, reserved before a request is sent; 0 is none'),
+      tokens_per_task: integer(0, 1_000_000_000)
+        .default(0)
+        .describe('The budget of a task that comes without one; 0 is none'),
+      default_output_tokens: integer(1, 100_000_000)
+        .default(4096)
+        .describe('Reserved for a request that names no maximum, and its maximum where a budget holds'),
+      max_wait: duration('zero')
+        .default('30s')
+        .describe('How long a request waits for the limits of a minute'),
+      max_concurrent_requests: integer(1, MANY).default(1024).describe('More are refused'),
+      max_request_bytes: integer(1024, 268_435_456)
+        .default(33_554_432)
+        .describe('The largest request; it is held in memory until its answer begins'),
+      max_answer_bytes: integer(1024, 2_147_483_647).default(134_217_728).describe('The largest answer'),
     })
     .prefault({}),
+  stream_usage: oneOf(['auto', 'always', 'never'])
+    .default('auto')
+    .describe('Ask for the usage of streams that would not tell it; auto does where tokens are limited'),
+  single_flight: flag()
+    .default(false)
+    .describe('Identical requests at the same time run once even without an Idempotency-Key'),
+  log_bodies: flag()
+    .default(false)
+    .describe('Write requests and answers to the log; they hold what users say'),
 });
 
 const listener = (address: string, description: string) =>

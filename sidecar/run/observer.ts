@@ -83,6 +83,20 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('circuit', message, details);
   }
 
+  onBreaker(upstream: string, from: string, to: string): void {
+    const message = `the circuit of the LLM upstream ${upstream} is ${to.replace('_', '-')}`;
+    if (to === 'open') this.log.warn({ upstream, from, to }, message);
+    else this.log.info({ upstream, from, to }, message);
+    this.events.record('circuit', message, { upstream, from, to });
+  }
+
+  onCooldown(upstream: string, forMs: number, because: string): void {
+    const details = { upstream, for_ms: Math.round(forMs) };
+    const message = `the LLM upstream ${upstream} is left alone for ${Math.round(forMs)} ms: ${because}`;
+    this.log.info(details, message);
+    this.events.record('cooldown', message, details);
+  }
+
   onConnectionError(listener: string, error: ConnectionError): void {
     const second = Math.floor(Date.now() / 1000);
     if (second !== this.second) {

@@ -37,6 +37,8 @@ const silent: SidecarObserver = {
   onDrainState() {},
   onOutlier() {},
   onCircuit() {},
+  onBreaker() {},
+  onCooldown() {},
 };
 
 export interface DataPlane {

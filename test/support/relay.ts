@@ -33,6 +33,8 @@ export async function startRelay(
     onDrainState() {},
     onOutlier() {},
     onCircuit() {},
+    onBreaker() {},
+    onCooldown() {},
     onEndpoints() {},
     onDiscoveryError() {},
     onConnectFailed() {},

@@ -1,0 +1,205 @@
+import { createServer, type Server as HttpServer } from 'node:http';
+import type { Http2Server } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { EgressEnvironment } from '../llm/context.ts';
+import type { Egress } from '../llm/egress.ts';
+import type { LlmObserver } from '../llm/observer.ts';
+import type { DownstreamRequest, DownstreamResponse } from '../llm/reply.ts';
+import type { LlmSettings } from '../llm/settings.ts';
+import { ListenerStats } from '../telemetry/call-stats.ts';
+import { LlmStats } from '../telemetry/llm-stats.ts';
+import type { Move } from './grpc-listener.ts';
+import { listenOn } from './listen.ts';
+
+export interface LlmListenerSettings extends LlmSettings {
+  readonly listen: string;
+}
+
+export type LlmListenerEnvironment = Pick<
+  EgressEnvironment,
+  'wheel' | 'clock' | 'random' | 'events' | 'inboundCalls'
+>;
+
+/** The first bytes of HTTP/2 without an upgrade (RFC 9113, section 3.4); no HTTP/1 method is called so. */
+const HTTP2_PREFACE = 'PRI ';
+/** A client that connects and says nothing is closed. */
+const FIRST_BYTES_TIMEOUT_MS = 10_000;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 120_000;
+/** Longer than the idle time of the usual clients' pools, so that they close first. */
+const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+const MAX_HEADER_BYTES = 65_536;
+const MAX_CONNECTIONS = 4_096;
+const MAX_HTTP2_STREAMS = 1_024;
+
+/**
+ * Accepts the agent's requests to its LLM provider, over HTTP/1.1 and over HTTP/2 without TLS on one port, and hands
+ * them to the egress. The egress and its libraries are loaded with the first connection: a sidecar whose agent asks
+ * no model pays nothing for it.
+ */
+export class LlmListener {
+  readonly stats = new LlmStats();
+  readonly listenerStats = new ListenerStats('llm');
+  private readonly environment: EgressEnvironment;
+  private settings: LlmListenerSettings;
+  private loading: Promise<Egress> | undefined = undefined;
+  /** Undefined until the first connection. */
+  egress: Egress | undefined = undefined;
+  private server: HttpServer | undefined = undefined;
+  private http2: Http2Server | undefined = undefined;
+  private readonly sockets = new Set<Socket>();
+  private watcher: LlmObserver | undefined = undefined;
+  private draining = false;
+  /** Gets bodies, if the configuration asks for them. */
+  onBody: (direction: 'request' | 'answer', body: string) => void = () => {};
+  /** Where it listens, with the port the system chose for port 0. */
+  address = '';
+
+  constructor(settings: LlmListenerSettings, environment: LlmListenerEnvironment) {
+    this.settings = settings;
+    const logBody = (direction: 'request' | 'answer', body: string): void => this.onBody(direction, body);
+    this.environment = { ...environment, variables: process.env, stats: this.stats, logBody };
+  }
+
+  /** @returns where it listens. Throws ListenError. */
+  async listen(address: string): Promise<string> {
+    const move = await this.open(address);
+    move.commit();
+    return move.address;
+  }
+
+  /** Listens on another address beside the present one, to move there or not. Throws ListenError. */
+  async open(address: string): Promise<Move> {
+    const server = createServer(
+      {
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+        noDelay: true,
+      },
+      (request, response) => this.serve(request, response),
+    );
+    server.maxConnections = MAX_CONNECTIONS;
+    server.on('drop', () => this.listenerStats.reject('too_many_connections'));
+    // What is listened with speaks HTTP/1; who says HTTP/2's first words is handed to another server.
+    const [acceptHttp1] = server.listeners('connection') as ((socket: Socket) => void)[];
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) => this.accept(socket, () => acceptHttp1!.call(server, socket)));
+    const bound = await listenOn(server, address, 'llm.listen');
+    return {
+      address: bound,
+      commit: () => {
+        const old = this.server;
+        this.server = server;
+        this.address = bound;
+        leave(old);
+      },
+      cancel: () => leave(server),
+    };
+  }
+
+  /** Requests that have not been answered whole. */
+  get activeRequests(): number {
+    return this.egress?.activeRequests ?? 0;
+  }
+
+  set observer(observer: LlmObserver | undefined) {
+    this.watcher = observer;
+    if (this.egress !== undefined) this.egress.observer = observer;
+  }
+
+  apply(settings: LlmListenerSettings): void {
+    this.settings = settings;
+    this.egress?.apply(settings);
+  }
+
+  private accept(socket: Socket, acceptHttp1: () => void): void {
+    this.sockets.add(socket);
+    this.listenerStats.activeConnections++;
+    socket.on('close', () => {
+      this.sockets.delete(socket);
+      this.listenerStats.activeConnections--;
+    });
+    const onError = (): void => void socket.destroy();
+    socket.on('error', onError);
+    socket.setTimeout(FIRST_BYTES_TIMEOUT_MS, onError);
+    socket.once('readable', () => {
+      const first = socket.read() as Buffer | null;
+      if (first === null) {
+        socket.destroy();
+        return;
+      }
+      socket.unshift(first);
+      void this.load().then(() => {
+        if (socket.destroyed) return;
+        socket.setTimeout(0, onError);
+        socket.removeListener('timeout', onError);
+        const preface = first.toString('latin1', 0, Math.min(first.length, HTTP2_PREFACE.length));
+        // Fewer bytes than that are in no method's name either.
+        if (HTTP2_PREFACE.startsWith(preface)) void this.acceptHttp2(socket);
+        else acceptHttp1();
+      });
+    });
+  }
+
+  private async acceptHttp2(socket: Socket): Promise<void> {
+    if (this.http2 === undefined) {
+      const http2 = await import('node:http2');
+      this.http2 ??= http2.createServer(
+        { settings: { maxConcurrentStreams: MAX_HTTP2_STREAMS }, maxSessionMemory: 64 },
+        (request, response) => this.serve(request, response),
+      );
+      this.http2.on('sessionError', () => {});
+    }
+    if (!socket.destroyed) this.http2.emit('connection', socket);
+  }
+
+  private load(): Promise<Egress> {
+    this.loading ??= import('../llm/egress.ts').then(({ Egress }) => {
+      const egress = new Egress(this.settings, this.environment, this.watcher);
+      this.egress = egress;
+      if (this.draining) egress.drain();
+      return egress;
+    });
+    return this.loading;
+  }
+
+  private serve(request: DownstreamRequest, response: DownstreamResponse): void {
+    const { localAddress } = request.socket;
+    // A unix socket has no address, and no browser reaches it.
+    const isLoopback = localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
+    if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    this.egress!.accept(request, response, isLoopback);
+  }
+
+  /** Accepts no more connections; those that are open go on. */
+  stopAccepting(): void {
+    leave(this.server);
+    this.server = undefined;
+  }
+
+  /** New requests are refused; those under way are finished. */
+  drain(): void {
+    this.draining = true;
+    this.egress?.drain();
+  }
+
+  /** The time to drain is over: what still runs is ended with `draining`. */
+  endRequests(): void {
+    this.egress?.endRequests();
+  }
+
+  close(): void {
+    this.drain();
+    this.stopAccepting();
+    this.egress?.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+/** Requests on its connections are finished; those that idle are closed. */
+function leave(server: HttpServer | undefined): void {
+  server?.close();
+  server?.closeIdleConnections();
+}

@@ -1,0 +1,52 @@
+/** What the requests of the egress share. `settings` and `upstreams` are replaced on a reload: a request reads them once. */
+import type { TimerWheel } from '../clock/timer-wheel.ts';
+import type { TokenBudget } from '../policy/token-budget.ts';
+import type { LlmStats } from '../telemetry/llm-stats.ts';
+import type { InboundCall, InboundCalls } from './inbound-link.ts';
+import type { MinuteGate } from './minute-gate.ts';
+import type { LlmEvents, LlmObserver } from './observer.ts';
+import type { RequestHeaders } from './relay.ts';
+import type { RequestFacts } from './request-facts.ts';
+import type { LlmSettings } from './settings.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface EgressEnvironment {
+  readonly wheel: TimerWheel;
+  /** Milliseconds that never go back. */
+  readonly clock: () => number;
+  readonly random: () => number;
+  /** The environment variables, for keys. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly stats: LlmStats;
+  readonly events: LlmEvents;
+  readonly inboundCalls: InboundCalls | undefined;
+  /** Gets bodies, if the configuration asks for them. */
+  readonly logBody: (direction: 'request' | 'answer', body: string) => void;
+}
+
+export interface EgressContext extends EgressEnvironment {
+  settings: LlmSettings;
+  upstreams: readonly Upstream[];
+  readonly gate: MinuteGate;
+  observer: LlmObserver | undefined;
+}
+
+/** A request that has been read. */
+export interface LlmRequest {
+  readonly method: string;
+  /** After the base URL, with its query: `/chat/completions?x=1`. */
+  readonly path: string;
+  readonly headers: RequestHeaders;
+  readonly body: Buffer;
+  readonly facts: RequestFacts;
+  /** By the sidecar's clock. */
+  readonly receivedMs: number;
+  /** How long its caller's client waits, by its own words; Infinity when it does not say. */
+  readonly deadlineMs: number;
+  /** Who is asked to be fair to: the task, the trace, or the connection. */
+  readonly caller: string;
+  /** The call it is made for. */
+  readonly inbound: InboundCall | undefined;
+  readonly taskId: string;
+  readonly budget: TokenBudget | undefined;
+}

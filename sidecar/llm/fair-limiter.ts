@@ -1,0 +1,193 @@
+/**
+ * Requests and tokens a minute, shared fairly among callers. Pure: the time comes in, in milliseconds that never go
+ * back, and whoever drives it asks `grant` when `nextAtMs` says so.
+ *
+ * Both limits are buckets that refill steadily and hold a minute's worth. A request takes what it may use at most
+ * (its reservation) when it is let in, and gives back what it did not use when it has ended; one that used more leaves
+ * the bucket below zero, and the next ones wait for it.
+ *
+ * Who waits is let in by start-time fair queueing (Goyal, Vin, Cheng 1996): each caller has a virtual time that its
+ * requests move on by what they reserve, and the caller that is furthest behind is next. A caller that floods waits
+ * behind itself; one with a single request does not wait behind the flood.
+ */
+
+export interface FairLimits {
+  /** 0 is none. */
+  readonly requestsPerMinute: number;
+  readonly tokensPerMinute: number;
+}
+
+/** A request that waits or has been let in. */
+export interface Ticket {
+  readonly caller: string;
+  /** Reserved; taken from the bucket when it is granted. */
+  readonly tokens: number;
+  granted: boolean;
+  /** Virtual time of its turn. */
+  readonly start: number;
+}
+
+const MINUTE_MS = 60_000;
+/** Callers without a waiting request that are remembered for their debts before they are looked through. */
+const IDLE_CALLERS = 256;
+
+class Bucket {
+  perMinute: number;
+  #level: number;
+  #atMs: number;
+
+  constructor(perMinute: number, nowMs: number) {
+    this.perMinute = perMinute;
+    this.#level = perMinute;
+    this.#atMs = nowMs;
+  }
+
+  level(nowMs: number): number {
+    if (nowMs > this.#atMs) {
+      this.#level = Math.min(
+        this.perMinute,
+        this.#level + ((nowMs - this.#atMs) * this.perMinute) / MINUTE_MS,
+      );
+      this.#atMs = nowMs;
+    }
+    return this.#level;
+  }
+
+  take(amount: number): void {
+    this.#level -= amount;
+  }
+
+  /** A full bucket lets in what is larger than it; the debt is paid by those who come after. */
+  freeAtMs(amount: number, nowMs: number): number {
+    if (this.perMinute === 0) return nowMs;
+    const missing = Math.min(amount, this.perMinute) - this.level(nowMs);
+    // A millionth is what sums of parts may be off by.
+    return missing <= 1e-6 ? nowMs : nowMs + (missing * MINUTE_MS) / this.perMinute;
+  }
+}
+
+interface Caller {
+  readonly waiting: Ticket[];
+  /** Virtual time at which its last request is done. */
+  finish: number;
+}
+
+export class FairLimiter {
+  #requests: Bucket;
+  #tokens: Bucket;
+  readonly #callers = new Map<string, Caller>();
+  #virtualNow = 0;
+  #waiting = 0;
+
+  constructor(limits: FairLimits, nowMs: number) {
+    this.#requests = new Bucket(limits.requestsPerMinute, nowMs);
+    this.#tokens = new Bucket(limits.tokensPerMinute, nowMs);
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** New limits hold at once; what was used stays used, as far as the new bucket is that large. */
+  setLimits(limits: FairLimits, nowMs: number): void {
+    for (const [bucket, perMinute] of [
+      [this.#requests, limits.requestsPerMinute],
+      [this.#tokens, limits.tokensPerMinute],
+    ] as const) {
+      const used = bucket.perMinute - bucket.level(nowMs);
+      const hadNone = bucket.perMinute === 0;
+      bucket.perMinute = perMinute;
+      bucket.take(bucket.level(nowMs) - (hadNone ? perMinute : perMinute - used));
+    }
+  }
+
+  /** Puts a request in its caller's line; `grant` lets it in, perhaps at once. */
+  enter(caller: string, tokens: number): Ticket {
+    let line = this.#callers.get(caller);
+    if (line === undefined) {
+      line = { waiting: [], finish: 0 };
+      this.#callers.set(caller, line);
+    }
+    const start = Math.max(this.#virtualNow, line.finish);
+    line.finish = start + Math.max(1, tokens);
+    const ticket: Ticket = { caller, tokens, granted: false, start };
+    line.waiting.push(ticket);
+    this.#waiting++;
+    return ticket;
+  }
+
+  /** The request doesn't want to wait any longer. */
+  leave(ticket: Ticket): void {
+    const line = this.#callers.get(ticket.caller);
+    const index = line?.waiting.indexOf(ticket) ?? -1;
+    if (line === undefined || index < 0) return;
+    line.waiting.splice(index, 1);
+    this.#waiting--;
+    this.#forget(ticket.caller, line);
+  }
+
+  /** Lets in the next request if it may go now. */
+  grant(nowMs: number): Ticket | undefined {
+    const next = this.#next();
+    if (next === undefined || this.#freeAtMs(next, nowMs) > nowMs) return undefined;
+    const line = this.#callers.get(next.caller)!;
+    line.waiting.shift();
+    this.#waiting--;
+    this.#virtualNow = Math.max(this.#virtualNow, next.start);
+    this.#requests.take(1);
+    this.#tokens.take(next.tokens);
+    next.granted = true;
+    this.#forget(next.caller, line);
+    return next;
+  }
+
+  /** A request that was let in has ended: what it did not use comes back. */
+  settle(ticket: Ticket, usedTokens: number): void {
+    if (ticket.granted) this.#tokens.take(usedTokens - ticket.tokens);
+    ticket.granted = false;
+  }
+
+  /** A request that was let in was never sent. */
+  giveBack(ticket: Ticket): void {
+    if (ticket.granted) this.#requests.take(-1);
+    this.settle(ticket, 0);
+  }
+
+  /** When `grant` will let the next one in; Infinity when nobody waits. */
+  nextAtMs(nowMs: number): number {
+    const next = this.#next();
+    return next === undefined ? Number.POSITIVE_INFINITY : this.#freeAtMs(next, nowMs);
+  }
+
+  /** How long somebody who came now would wait at least, were there nobody before it. */
+  waitMs(tokens: number, nowMs: number): number {
+    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(tokens, nowMs)) - nowMs;
+  }
+
+  #freeAtMs(ticket: Ticket, nowMs: number): number {
+    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(ticket.tokens, nowMs));
+  }
+
+  #next(): Ticket | undefined {
+    if (this.#waiting === 0) return undefined;
+    let best: Ticket | undefined;
+    for (const { waiting } of this.#callers.values()) {
+      const first = waiting[0];
+      if (first !== undefined && (best === undefined || first.start < best.start)) best = first;
+    }
+    return best;
+  }
+
+  /** A caller without requests whose virtual time is over has no more claims or debts than a new one. */
+  #forget(name: string, line: Caller): void {
+    if (this.#waiting === 0) {
+      // Nobody was held up: there is no turn to be fair about.
+      this.#callers.clear();
+      return;
+    }
+    if (line.waiting.length === 0 && line.finish <= this.#virtualNow) this.#callers.delete(name);
+    if (this.#callers.size <= 2 * this.#waiting + IDLE_CALLERS) return;
+    for (const [other, { waiting, finish }] of this.#callers)
+      if (waiting.length === 0 && finish <= this.#virtualNow) this.#callers.delete(other);
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * Single flight: identical requests that are under way at the same time, and say by an idempotency key that they are
+ * the same, are one request to the provider. Whoever joins late gets what has been sent so far first.
+ *
+ *     first caller ──▶ flight ──▶ provider
+ *     same key     ──▶   │  (joins; the answer goes to both)
+ *                        └── the last caller leaves ──▶ the request is closed
+ */
+import { createHash } from 'node:crypto';
+import type { LlmRequest } from './context.ts';
+import type { RequestHeaders } from './relay.ts';
+import type { Reply } from './reply.ts';
+import { textOf } from './retry-after.ts';
+import type { Sink } from './sink.ts';
+
+/** What is kept of an answer for those who join late; an answer that is longer can't be joined any more. */
+const MAX_KEPT_BYTES = 1_048_576;
+/** A caller among several that reads so little is given up, so that the others don't wait for it. */
+const MAX_UNREAD_BYTES = 4_194_304;
+/** Longer keys are no keys of anybody's. */
+const MAX_KEY_LENGTH = 512;
+
+/** What makes two requests the same; undefined when this one is to be alone. */
+export function flightKey(
+  request: Pick<LlmRequest, 'method' | 'path' | 'headers' | 'body'>,
+  always: boolean,
+) {
+  const key = textOf(request.headers['idempotency-key']);
+  const named = key !== undefined && key !== '' && key.length <= MAX_KEY_LENGTH;
+  if ((!named && !always) || request.method !== 'POST') return undefined;
+  const { authorization, 'api-key': apiKey } = request.headers;
+  const parts = [request.method, request.path, named ? key : '', String(authorization), String(apiKey)];
+  return createHash('sha256').update(JSON.stringify(parts)).update(request.body).digest('base64');
+}
+
+/** The answer of one request for everybody who asked for it. */
+export class Flight implements Sink {
+  onDrain: () => void = () => {};
+  /** Everybody has left. */
+  onEmpty: () => void = () => {};
+  readonly #members = new Set<Reply>();
+  #head: { status: number; headers: RequestHeaders } | undefined = undefined;
+  #kept: Buffer[] | undefined = [];
+  #keptBytes = 0;
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  /** False when too much of the answer has gone by. */
+  join(reply: Reply): boolean {
+    if (this.#kept === undefined) return false;
+    this.#members.add(reply);
+    reply.onGone = () => this.#leave(reply);
+    reply.onDrain = () => this.onDrain();
+    if (this.#head !== undefined) reply.head(this.#head.status, this.#head.headers);
+    for (const bytes of this.#kept) reply.write(bytes);
+    return true;
+  }
+
+  #leave(reply: Reply): void {
+    if (!this.#members.delete(reply)) return;
+    if (this.#members.size === 0) this.onEmpty();
+    // The one that was waited for may have been this one.
+    else this.onDrain();
+  }
+
+  head(status: number, headers: RequestHeaders): void {
+    this.#head = { status, headers };
+    for (const reply of this.#members) reply.head(status, headers);
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.#kept !== undefined) {
+      this.#keptBytes += bytes.length;
+      if (this.#keptBytes <= MAX_KEPT_BYTES) this.#kept.push(bytes);
+      else this.#kept = undefined;
+    }
+    let flowing = true;
+    for (const reply of [...this.#members]) {
+      if (reply.write(bytes)) continue;
+      if (this.#members.size === 1) flowing = false;
+      else if (reply.unreadBytes > MAX_UNREAD_BYTES) {
+        this.#members.delete(reply);
+        reply.breakOff(undefined);
+      }
+    }
+    return flowing;
+  }
+
+  end(): void {
+    for (const reply of this.#members) reply.end();
+  }
+
+  breakOff(last: Buffer | undefined): void {
+    for (const reply of this.#members) reply.breakOff(last);
+  }
+}

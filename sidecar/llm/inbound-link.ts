@@ -1,0 +1,20 @@
+/** How a request of the agent's finds the inbound call that it is made for. */
+import type { TokenBudget } from '../policy/token-budget.ts';
+import type { Headers } from './retry-after.ts';
+
+/** An inbound call that runs: what it allows the requests that are made for it. */
+export interface InboundCall {
+  /** By the sidecar's clock; Infinity without a deadline. */
+  readonly deadlineMs: number;
+  /** '' when it carries no task. */
+  readonly taskId: string;
+  /** Of its task; undefined when it has none. */
+  readonly budget: TokenBudget | undefined;
+  /** Called once when the call is over, at once if it already is. Gives the way to unsubscribe. */
+  onEnd(listener: () => void): () => void;
+}
+
+export interface InboundCalls {
+  /** By trace (`traceparent`), task (`x-task-id`) or correlation id; undefined when no running call fits. */
+  find(headers: Headers): InboundCall | undefined;
+}

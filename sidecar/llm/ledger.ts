@@ -1,0 +1,79 @@
+/** The tokens of one request over all its attempts. */
+import type { Reservation, TokenBudget } from '../policy/token-budget.ts';
+import type { LlmPairStats } from '../telemetry/llm-stats.ts';
+import type { AttemptEnd } from './attempt.ts';
+import type { LlmRecord } from './observer.ts';
+import type { RequestFacts } from './request-facts.ts';
+import { tokensUsed } from './settlement.ts';
+
+/** Where an attempt's tokens are written down. */
+export interface Accounts {
+  readonly budget: TokenBudget | undefined;
+  readonly reservation: Reservation | undefined;
+  readonly pair: LlmPairStats;
+}
+
+export class Ledger {
+  readonly #facts: RequestFacts;
+  /** How the last attempt ended. */
+  last: AttemptEnd | undefined = undefined;
+  /** Of all attempts together. */
+  usedTokens = 0;
+  #input = 0;
+  #output = 0;
+  #wasted = 0;
+  #exact = true;
+
+  constructor(facts: RequestFacts) {
+    this.#facts = facts;
+  }
+
+  settle(end: AttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {
+    this.last = end;
+    const { input, output, exact } = tokensUsed(end, this.#facts, cancelled);
+    this.usedTokens += input + output;
+    this.#exact &&= exact;
+    // What can't be known counts as all that was reserved: a budget is never overspent.
+    if (reservation !== undefined) budget?.settle(reservation, exact ? input + output : reservation.tokens);
+    if (end.failure === undefined && !cancelled) {
+      pair.tokens.input += input;
+      pair.tokens.output += output;
+      this.#input += input;
+      this.#output += output;
+    } else {
+      pair.tokens.wasted += input + output;
+      this.#wasted += input + output;
+    }
+    pair.countAttempt(cancelled ? 'cancelled' : attemptOutcome(end));
+    if (end.firstByteMs > 0 && end.status < 400) pair.firstToken.record(end.firstByteMs / 1000);
+  }
+
+  record(): Pick<
+    LlmRecord,
+    | 'responseModel'
+    | 'responseId'
+    | 'finishReason'
+    | 'inputTokens'
+    | 'outputTokens'
+    | 'wastedTokens'
+    | 'tokensAreExact'
+    | 'firstByteMs'
+  > {
+    const facts = this.last?.facts;
+    return {
+      responseModel: facts?.model,
+      responseId: facts?.id,
+      finishReason: facts?.finishReason,
+      inputTokens: this.#input,
+      outputTokens: this.#output,
+      wastedTokens: this.#wasted,
+      tokensAreExact: this.#exact,
+      firstByteMs: this.last?.firstByteMs ?? 0,
+    };
+  }
+}
+
+function attemptOutcome({ failure, status }: AttemptEnd): string {
+  if (failure !== undefined && failure.reason !== 'status') return failure.reason;
+  return status >= 400 ? String(status) : 'success';
+}

@@ -1,0 +1,89 @@
+/** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
+import type { RequestHeaders } from './relay.ts';
+import type { Operation } from './request-facts.ts';
+import type { FailureReason } from './retry.ts';
+import type { Sink } from './sink.ts';
+
+/** In the header `outrigger-reason` and as the error's `code`. */
+export type Reason =
+  | Exclude<FailureReason, 'status'>
+  | 'circuit_open'
+  | 'throttled'
+  | 'rate_limited'
+  | 'overloaded'
+  | 'no_route'
+  | 'forbidden'
+  | 'bad_request'
+  | 'request_too_large'
+  | 'in_flight'
+  | 'call_ended'
+  | 'upstream_failed'
+  | 'internal';
+
+const STATUS: Readonly<Record<Reason, number>> = {
+  connect_failed: 502,
+  connection_lost: 502,
+  first_byte: 504,
+  idle: 504,
+  deadline: 504,
+  stream_cut: 502,
+  answer_cut: 502,
+  malformed_answer: 502,
+  answer_too_large: 502,
+  budget_exhausted: 429,
+  draining: 503,
+  circuit_open: 503,
+  throttled: 429,
+  rate_limited: 429,
+  overloaded: 503,
+  no_route: 404,
+  forbidden: 403,
+  bad_request: 400,
+  request_too_large: 413,
+  in_flight: 409,
+  call_ended: 504,
+  upstream_failed: 502,
+  internal: 500,
+};
+
+export function statusOf(reason: Reason): number {
+  return STATUS[reason];
+}
+
+/** An answer of our own. The caller's client must not try again: whatever could be tried was tried here. */
+export function refuse(
+  sink: Sink,
+  reason: Reason,
+  message: string,
+  more: { headers?: RequestHeaders; retryAfterMs?: number | undefined } = {},
+): void {
+  const body = Buffer.from(JSON.stringify({ error: errorOf(reason, message) }));
+  const headers: RequestHeaders = {
+    'content-type': 'application/json',
+    'content-length': String(body.length),
+    'outrigger-reason': reason,
+    'x-should-retry': 'false',
+    ...more.headers,
+  };
+  const { retryAfterMs } = more;
+  if (retryAfterMs !== undefined && Number.isFinite(retryAfterMs)) {
+    headers['retry-after'] = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+    headers['retry-after-ms'] = String(Math.max(1, Math.ceil(retryAfterMs)));
+  }
+  sink.head(STATUS[reason], headers);
+  sink.write(body);
+  sink.end();
+}
+
+/** The last event of a stream that can't be completed, in the form that the operation's clients throw on. */
+export function errorEvent(operation: Operation, reason: Reason, message: string): Buffer {
+  const error = errorOf(reason, message);
+  const isResponses = operation === 'responses';
+  const data = isResponses ? { ...error, type: 'error', error } : { error };
+  const name = isResponses ? 'event: error\n' : '';
+  return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
+}
+
+function errorOf(reason: Reason, message: string) {
+  return { message, type: 'outrigger_error', param: null, code: reason };
+}

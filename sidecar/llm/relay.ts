@@ -1,0 +1,167 @@
+/**
+ * One request to a provider, through http2-proxy; the only file that knows it.
+ *
+ * What http2-proxy does here: hop-by-hop headers out of both directions, the body sent once there is a connection and
+ * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do (docs/decisions has the reasons) is done around it: it relays one request
+ * once, from a socket, so it is given a request made of the buffered body for each attempt, and a stand-in for the
+ * response that only says when the attempt is over.
+ */
+import { EventEmitter } from 'node:events';
+import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { Readable } from 'node:stream';
+import proxy from 'http2-proxy';
+
+export type RequestHeaders = Record<string, string | string[]>;
+
+export interface RelayRequest {
+  readonly method: string;
+  readonly protocol: 'http:' | 'https:';
+  readonly hostname: string;
+  readonly port: number | undefined;
+  /** With its query. */
+  readonly path: string;
+  readonly agent: Agent;
+  /** Hop-by-hop ones are taken out. */
+  readonly headers: RequestHeaders;
+  readonly body: Buffer;
+}
+
+export interface RelayError {
+  readonly code: string;
+  /** A connection stood when it failed: the provider may have read the request. */
+  readonly connected: boolean;
+  /** The connection had been used before: the provider may have closed it just then. */
+  readonly reused: boolean;
+}
+
+/** Exactly one of `onEnd` and `onError` is called, last; nothing after `abort`. */
+export interface RelayHandlers {
+  /** The connection stands, with TLS where it has that. */
+  onConnected(): void;
+  onHead(status: number, headers: RequestHeaders): void;
+  onData(chunk: Buffer): void;
+  onEnd(): void;
+  onError(error: RelayError): void;
+}
+
+/** The request as http2-proxy reads it. */
+class BufferedRequest extends Readable {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: RequestHeaders;
+  readonly httpVersion = '1.1';
+  /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
+  readonly socket = {};
+  aborted = false;
+  readonly #body: Buffer;
+
+  constructor({ method, path, headers, body }: RelayRequest) {
+    super({ highWaterMark: 65_536 });
+    this.method = method;
+    this.url = path;
+    this.headers = headers;
+    this.#body = body;
+  }
+
+  override _read(): void {
+    if (this.#body.length > 0) this.push(this.#body);
+    this.push(null);
+  }
+}
+
+export class Relay {
+  readonly #request: RelayRequest;
+  readonly #handlers: RelayHandlers;
+  readonly #downstream: BufferedRequest;
+  /** Stands for the response: http2-proxy listens for its end. */
+  readonly #over = new EventEmitter();
+  #client: ClientRequest | undefined = undefined;
+  #response: IncomingMessage | undefined = undefined;
+  #isConnected = false;
+  #ended = false;
+
+  constructor(request: RelayRequest, handlers: RelayHandlers) {
+    this.#request = request;
+    this.#handlers = handlers;
+    this.#downstream = new BufferedRequest(request);
+    const options = {
+      onReq: async (_request: unknown, { headers }: { headers: RequestHeaders }) => this.#send(headers),
+      onRes: async (_request: unknown, _response: unknown, answer: IncomingMessage) => this.#receive(answer),
+    };
+    const relayed = (proxy.web as unknown as Web)(this.#downstream, this.#over, options);
+    relayed.then(
+      () => {},
+      (error: ProxyError) => this.#fail(error),
+    );
+  }
+
+  pause(): void {
+    this.#response?.pause();
+  }
+
+  resume(): void {
+    this.#response?.resume();
+  }
+
+  /** Closes the request to the provider at once. */
+  abort(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#downstream.aborted = true;
+    this.#over.emit('close');
+    this.#client?.destroy();
+  }
+
+  #send(headers: RequestHeaders): ClientRequest {
+    const { protocol, hostname, port, path, method, agent, body } = this.#request;
+    delete headers['forwarded'];
+    if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.length);
+    const make = protocol === 'https:' ? httpsRequest : httpRequest;
+    const client = make({ hostname, port, path, method, headers, agent, setHost: true });
+    this.#client = client;
+    client.once('socket', (socket) => {
+      // Before the end of TLS's handshake nothing of the request can have been read.
+      if (!socket.connecting) this.#connected();
+      else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.#connected());
+    });
+    return client;
+  }
+
+  #connected(): void {
+    this.#isConnected = true;
+    if (!this.#ended) this.#handlers.onConnected();
+  }
+
+  #receive(answer: IncomingMessage): void {
+    if (this.#ended) return;
+    this.#response = answer;
+    answer.on('data', (chunk: Buffer) => {
+      if (!this.#ended) this.#handlers.onData(chunk);
+    });
+    answer.on('end', () => {
+      if (this.#ended || !answer.complete) return;
+      this.#ended = true;
+      this.#over.emit('finish');
+      this.#handlers.onEnd();
+    });
+    this.#handlers.onHead(answer.statusCode ?? 502, answer.headers as RequestHeaders);
+  }
+
+  #fail(error: ProxyError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#handlers.onError({
+      code: error.code ?? 'EUNKNOWN',
+      connected: this.#isConnected,
+      reused: this.#client?.reusedSocket === true,
+    });
+  }
+}
+
+interface ProxyError extends Error {
+  code?: string;
+}
+
+/** Its types want the objects of `node:http`; it uses no more of them than these have. */
+type Web = (request: BufferedRequest, response: EventEmitter, options: object) => Promise<void>;

@@ -1,0 +1,84 @@
+/** The caller's end of a request, over HTTP/1.1 or HTTP/2. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import type { RequestHeaders } from './relay.ts';
+import type { Sink } from './sink.ts';
+
+export type DownstreamRequest = IncomingMessage | Http2ServerRequest;
+export type DownstreamResponse = ServerResponse | Http2ServerResponse;
+
+/** RFC 9113, section 7: the stream can't be completed. */
+const INTERNAL_ERROR = 0x2;
+/** For the last bytes of an answer that has broken off. */
+const MAX_LAST_BYTES_MS = 5_000;
+
+export class Reply implements Sink {
+  readonly #response: DownstreamResponse;
+  onDrain: () => void = () => {};
+  /** The caller has left before it had everything. */
+  onGone: () => void = () => {};
+  /** The answer has been handed over, or can't be any more. */
+  onOver: () => void = () => {};
+  /** 0 before the head. */
+  status = 0;
+  #over = false;
+  #breaking = false;
+
+  constructor(response: DownstreamResponse) {
+    this.#response = response;
+    response.on('drain', () => this.onDrain());
+    response.on('error', () => {});
+    response.on('close', () => {
+      if (!this.#over && !this.#breaking) this.onGone();
+      this.onOver();
+    });
+  }
+
+  get gone(): boolean {
+    return this.#response.destroyed || (!this.#over && this.#response.writableEnded);
+  }
+
+  /** Written and not yet taken by the caller. */
+  get unreadBytes(): number {
+    return this.#response.writableLength;
+  }
+
+  head(status: number, headers: RequestHeaders): void {
+    if (this.gone) return;
+    this.status = status;
+    (this.#response as ServerResponse).writeHead(status, headers);
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.gone || this.#over) return true;
+    return (this.#response as ServerResponse).write(bytes);
+  }
+
+  end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    if (!this.#response.destroyed) this.#response.end();
+  }
+
+  breakOff(last: Buffer | undefined): void {
+    if (this.#over || this.#breaking) return;
+    this.#breaking = true;
+    if (this.gone) return;
+    if (last === undefined) {
+      setImmediate(() => this.#break());
+      return;
+    }
+    // Broken when the last bytes have left, or the caller would not see them; but not kept for one that doesn't read.
+    const timer = setTimeout(() => this.#break(), MAX_LAST_BYTES_MS).unref();
+    (this.#response as ServerResponse).write(last, () => {
+      clearTimeout(timer);
+      this.#break();
+    });
+  }
+
+  #break(): void {
+    const { stream } = this.#response as Http2ServerResponse;
+    if (stream !== undefined && stream !== null) stream.close(INTERNAL_ERROR);
+    else this.#response.destroy();
+  }
+}

@@ -1,0 +1,97 @@
+/** A caller's request as one upstream gets it: the same, but for what a policy changes. */
+
+import type { LlmRequest } from './context.ts';
+import { withTopLevel } from './json-edit.ts';
+import type { RelayRequest, RequestHeaders } from './relay.ts';
+import { isCounted, maxOutputField, type RequestFacts } from './request-facts.ts';
+import type { LlmLimitSettings, LlmSettings } from './settings.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface RequestChanges {
+  /** 0 leaves the request's own maximum, or its lack of one. */
+  readonly maxOutputTokens: number;
+  /** Asks for the usage of a stream that would not tell it. */
+  readonly askUsage: boolean;
+}
+
+/** What the answer may have: by the request's own words, or what is assumed where it is silent. */
+export function outputReserve(facts: RequestFacts, limits: LlmLimitSettings): number {
+  if (facts.maxOutputTokens > 0) return facts.maxOutputTokens;
+  return maxOutputField(facts.operation) === undefined ? 0 : limits.defaultOutputTokens * facts.choices;
+}
+
+/** What must be changed in a request so that its tokens are bounded and can be counted. */
+export function changesFor({ facts, budget }: LlmRequest, settings: LlmSettings): RequestChanges {
+  const { streamUsage, limits } = settings;
+  const limited = budget !== undefined || limits.tokensPerMinute > 0;
+  const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
+  const canAsk = facts.operation === 'chat' || facts.operation === 'completions';
+  let maxOutputTokens = 0;
+  if (budget !== undefined && facts.maxOutputTokens === 0 && maxOutputField(facts.operation) !== undefined) {
+    const left = Math.floor((budget.left - facts.mostInputTokens) / facts.choices);
+    maxOutputTokens = Math.max(0, Math.min(limits.defaultOutputTokens, left));
+  }
+  return { maxOutputTokens, askUsage: wanted && canAsk && facts.stream && !facts.includesUsage };
+}
+
+/** Ours, not the provider's; and those that are made anew. */
+const NOT_PASSED_ON = /^(?:outrigger-.*|host|content-length|expect|accept-encoding|forwarded)$/;
+
+export function upstreamRequest(
+  request: LlmRequest,
+  upstream: Upstream,
+  changes: RequestChanges,
+): RelayRequest {
+  const headers: RequestHeaders = {};
+  for (const [name, value] of Object.entries(request.headers))
+    if (!NOT_PASSED_ON.test(name)) headers[name] = value;
+  // An answer that is to be checked must be readable.
+  const { operation } = request.facts;
+  const checked = isCounted(operation) || operation === 'models';
+  const encodings = checked ? 'identity' : request.headers['accept-encoding'];
+  if (encodings !== undefined) headers['accept-encoding'] = encodings;
+  upstream.authorize(headers);
+  return {
+    method: request.method,
+    protocol: upstream.url.protocol as RelayRequest['protocol'],
+    hostname: upstream.hostname,
+    port: upstream.url.port === '' ? undefined : Number(upstream.url.port),
+    path: upstream.pathOf(request.path),
+    agent: upstream.agent,
+    headers,
+    body: bodyFor(request, upstream.settings.model, changes),
+  };
+}
+
+function bodyFor({ body, facts }: LlmRequest, model: string | undefined, changes: RequestChanges): Buffer {
+  if (!facts.understood) return body;
+  let changed = body;
+  if (model !== undefined && model !== facts.model)
+    changed = withTopLevel(changed, 'model', JSON.stringify(model));
+  const field = maxOutputField(facts.operation);
+  if (changes.maxOutputTokens > 0 && field !== undefined)
+    changed = withTopLevel(changed, field, String(changes.maxOutputTokens));
+  if (changes.askUsage) {
+    const options = { ...facts.streamOptions, include_usage: true };
+    changed = withTopLevel(changed, 'stream_options', JSON.stringify(options));
+  }
+  return changed;
+}
+
+/** The headers of an answer for the caller: the provider's, who served it, and no invitation to try again. */
+export function answerHeaders(
+  status: number,
+  headers: RequestHeaders,
+  upstream: string,
+  attempts: number,
+): RequestHeaders {
+  const changed: RequestHeaders = {
+    ...headers,
+    'outrigger-upstream': upstream,
+    'outrigger-attempts': String(attempts),
+  };
+  if (status >= 400) changed['x-should-retry'] = 'false';
+  // A broken stream gets one more event.
+  if (String(headers['content-type']).startsWith('text/event-stream')) delete changed['content-length'];
+  return changed;
+}

@@ -1,0 +1,68 @@
+/** The tokens of an answer, as far as it says. Pure. */
+
+export interface Usage {
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** What is read of a plain answer or of one event of a stream. */
+export interface AnswerFacts {
+  /** Of its last event in a stream. */
+  usage: Usage | undefined;
+  model: string | undefined;
+  id: string | undefined;
+  finishReason: string | undefined;
+  /** It reports an error in place of an answer. */
+  error: boolean;
+}
+
+export function noFacts(): AnswerFacts {
+  return { usage: undefined, model: undefined, id: undefined, finishReason: undefined, error: false };
+}
+
+/** Adds what `value` (a parsed answer or event) says to `facts`; gives the text that it adds to the answer. */
+export function readAnswer(value: unknown, facts: AnswerFacts): string | undefined {
+  if (!isObject(value)) return undefined;
+  const response = isObject(value['response']) ? value['response'] : value;
+  facts.usage = usageOf(response['usage']) ?? facts.usage;
+  if (typeof response['model'] === 'string') facts.model = response['model'].slice(0, 256);
+  if (typeof response['id'] === 'string') facts.id ??= response['id'].slice(0, 256);
+  if (value['error'] !== undefined && value['error'] !== null) facts.error = true;
+  if (response['status'] === 'failed') facts.error = true;
+  if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
+  if (typeof value['delta'] === 'string') return value['delta'];
+  return readChoices(value['choices'], facts);
+}
+
+function readChoices(choices: unknown, facts: AnswerFacts): string | undefined {
+  if (!Array.isArray(choices)) return undefined;
+  let text: string | undefined;
+  for (const choice of choices) {
+    if (!isObject(choice)) continue;
+    if (typeof choice['finish_reason'] === 'string') facts.finishReason = choice['finish_reason'];
+    const delta = isObject(choice['delta']) ? choice['delta'] : choice;
+    for (const part of [delta['content'], delta['text'], delta['refusal'], delta['reasoning_content']])
+      if (typeof part === 'string' && part !== '') text = text === undefined ? part : text + part;
+    if (Array.isArray(delta['tool_calls'])) text = (text ?? '') + JSON.stringify(delta['tool_calls']);
+  }
+  return text;
+}
+
+/** `prompt_tokens` and `completion_tokens`, or the names of the Responses API. */
+export function usageOf(value: unknown): Usage | undefined {
+  if (!isObject(value)) return undefined;
+  const input = count(value['prompt_tokens']) ?? count(value['input_tokens']);
+  const output = count(value['completion_tokens']) ?? count(value['output_tokens']);
+  if (input === undefined && output === undefined) return undefined;
+  return { inputTokens: input ?? 0, outputTokens: output ?? 0 };
+}
+
+function count(value: unknown): number | undefined {
+  return typeof value === 'number' && value >= 0 && Number.isFinite(value) ? value : undefined;
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
