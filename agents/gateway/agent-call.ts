@@ -1,6 +1,7 @@
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
+import type { Work } from '../tracing.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
 import type { RegisteredAgent } from './registry.ts';
 
@@ -54,12 +55,13 @@ function toApiError(error: ServiceError, agentType: string, signal: AbortSignal)
 
 const forwardedHeaders = ['traceparent', 'tracestate', 'baggage', 'x-request-id'] as const;
 
-/** The trace of the HTTP request goes on in the call. A value that gRPC cannot carry is left out. */
-export function metadataOf(request: FastifyRequest): Metadata {
+/** The trace of the HTTP request goes on in the call, in the gateway's own span when it has one. A value that gRPC cannot carry is left out. */
+export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
   const metadata = new Metadata();
   for (const name of forwardedHeaders) {
     const value = request.headers[name];
     if (typeof value === 'string' && /^[\x20-\x7e]+$/.test(value)) metadata.set(name, value);
   }
+  for (const [name, value] of Object.entries(work?.headers ?? {})) metadata.set(name, value);
   return metadata;
 }

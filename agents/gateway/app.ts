@@ -6,6 +6,7 @@ import { maxMessageBytes } from '../protocol/definitions.ts';
 import { ApiError } from './api-error.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
 import { healthRoute } from './health-route.ts';
+import { localSystemRoutes } from './local-system.ts';
 import { isLoopback, otherSite } from './other-sites.ts';
 import { pageRoutes } from './page.ts';
 import { Registry } from './registry.ts';
@@ -67,6 +68,8 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     taskRoute(routes, { registry, timeoutMs, maxInputChars, stopping: stopping.signal });
     healthRoute(routes, registry);
     pageRoutes(routes, links);
+    // Only where nobody but this machine can ask for it.
+    localSystemRoutes(routes, isLoopback(settings.host) ? settings.localSystem : '');
   });
 
   const stop = async (limitMs: number) => {

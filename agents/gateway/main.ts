@@ -1,4 +1,5 @@
 import { createLogger } from '../logger.ts';
+import { startTracing, stopTracing } from '../tracing.ts';
 import { createGateway } from './app.ts';
 import { readGatewaySettings } from './settings.ts';
 
@@ -6,6 +7,7 @@ import { readGatewaySettings } from './settings.ts';
 const log = createLogger('gateway');
 try {
   const settings = readGatewaySettings(process.env);
+  await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
   const address = await app.listen({ host: settings.host, port: settings.port });
   log.info({ address }, 'listening');
@@ -16,6 +18,7 @@ try {
     signalled = true;
     log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running requests');
     await stop(settings.drainTimeoutMs);
+    await stopTracing(1_000);
     log.info('stopped');
     process.exit(0);
   };

@@ -4,6 +4,9 @@ import type { FastifyInstance } from 'fastify';
 const files = [
   ['/', 'index.html', 'text/html; charset=utf-8'],
   ['/page.js', 'page.js', 'text/javascript; charset=utf-8'],
+  ['/system.js', 'system.js', 'text/javascript; charset=utf-8'],
+  ['/tasks.js', 'tasks.js', 'text/javascript; charset=utf-8'],
+  ['/icon.svg', 'icon.svg', 'image/svg+xml'],
   ['/page.css', 'page.css', 'text/css; charset=utf-8'],
 ] as const;
 

@@ -17,6 +17,8 @@ export interface GatewaySettings {
   agents: ReadonlyMap<string, string>;
   /** GATEWAY_LINKS, `name=url,…`: what else the page at `/` links to. */
   links: readonly { name: string; url: string }[];
+  /** GATEWAY_LOCAL_SYSTEM: the socket of a local system, whose replicas the page then shows and breaks; '' for none. */
+  localSystem: string;
 }
 
 /** The agents there are when nothing is said, and where: the gateway's own sidecar, which routes by authority. */
@@ -34,6 +36,7 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
     maxInputChars: wholeNumber(environment, 'GATEWAY_MAX_INPUT_CHARS', 1_000_000, [1, 10_000_000]),
     agents: readAgents(environment),
     links: readLinks(environment['GATEWAY_LINKS'] ?? ''),
+    localSystem: environment['GATEWAY_LOCAL_SYSTEM'] ?? '',
   };
 }
 

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
+import { beginWork, traceHeaders } from '../tracing.ts';
 import { wantsEventStream } from './accept.ts';
 import { type AgentCall, metadataOf, processTask, streamTask } from './agent-call.ts';
 import { ApiError } from './api-error.ts';
@@ -55,18 +56,39 @@ function callFor(
     const message = `there is no agent type "${agent_type.slice(0, 64)}"; there are ${known.join(', ')}`;
     throw new ApiError(404, 'NOT_FOUND', message, { field: 'agent_type' });
   }
+  // A request's id is the task's id: see app.ts.
+  const ids = { task_id: request.id, correlation_id: correlation_id || uuidv7() };
+  const work = beginWork('POST /api/v1/tasks', 'server', incomingTrace(request), {
+    'http.request.method': 'POST',
+    'http.route': '/api/v1/tasks',
+    'outrigger.task.id': ids.task_id,
+    'gen_ai.conversation.id': ids.correlation_id,
+  });
   const left = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) left.abort();
+    const { statusCode } = reply.raw;
+    work?.end(
+      { 'http.response.status_code': statusCode },
+      statusCode >= 500 ? String(statusCode) : undefined,
+    );
   });
   return {
     agent,
-    // A request's id is the task's id: see app.ts.
-    task: { task_id: request.id, correlation_id: correlation_id || uuidv7(), agent_type, ...rest },
-    metadata: metadataOf(request),
+    task: { ...ids, agent_type, ...rest },
+    metadata: metadataOf(request, work),
     timeoutMs,
     signal: AbortSignal.any([left.signal, stopping]),
   };
+}
+
+function incomingTrace({ headers }: FastifyRequest): Record<string, string> {
+  const incoming: Record<string, string> = {};
+  for (const name of traceHeaders) {
+    const value = headers[name];
+    if (typeof value === 'string') incoming[name] = value;
+  }
+  return incoming;
 }
 
 async function streamAnswer(call: AgentCall, request: FastifyRequest, reply: FastifyReply): Promise<void> {

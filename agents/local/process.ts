@@ -31,6 +31,8 @@ export class ManagedProcess {
   /** Resolves, with what there is to say about it, when the process has ended. */
   readonly ended: Promise<string>;
   #hasEnded = false;
+  /** Continues a paused process when its standard input ends: by resume(), or because this process has died. */
+  #waker: ChildProcess | undefined = undefined;
 
   constructor(description: ProcessDescription, onLine?: (name: string, line: string) => void) {
     this.name = description.name;
@@ -58,6 +60,14 @@ export class ManagedProcess {
     void this.ended.then(() => {
       this.#hasEnded = true;
     });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get description(): ProcessDescription {
+    return this.#description;
   }
 
   get isRunning(): boolean {
@@ -100,6 +110,7 @@ export class ManagedProcess {
   /** SIGTERM, and SIGKILL for a process that has not ended after the limit. True if it ended by itself. */
   async stop(limitMs: number): Promise<boolean> {
     if (!this.isRunning) return true;
+    this.resume();
     let inTime = true;
     const timer = setTimeout(() => {
       inTime = false;
@@ -109,6 +120,38 @@ export class ManagedProcess {
     await this.ended;
     clearTimeout(timer);
     return inTime;
+  }
+
+  /**
+   * Stops it as a debugger does (SIGSTOP): its connections stay and nothing answers.
+   *
+   * A stopped process does not see that its starter is gone, so somebody who does see it has to wake it.
+   */
+  pause(): void {
+    if (!this.isRunning || this.#waker !== undefined) return;
+    const { pid } = this.#child;
+    const waker = spawn('sh', ['-c', 'read _; kill -CONT "$1"', 'sh', String(pid)], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      detached: true,
+    });
+    waker.stdin?.on('error', () => {});
+    waker.on('error', () => this.resume());
+    this.#waker = waker;
+    this.#child.kill('SIGSTOP');
+    // Its number may become another process's.
+    void this.ended.then(() => waker.kill('SIGKILL'));
+  }
+
+  /** Lets a paused process go on. */
+  resume(): void {
+    if (this.#waker === undefined) return;
+    this.#waker.kill('SIGKILL');
+    this.#waker = undefined;
+    this.#child.kill('SIGCONT');
+  }
+
+  send(signal: NodeJS.Signals): void {
+    if (this.isRunning) this.#child.kill(signal);
   }
 
   /** At once, without a last word. */

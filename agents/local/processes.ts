@@ -4,6 +4,7 @@ import { stringify } from 'yaml';
 import type { Environment } from '../environment.ts';
 import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
+import { slowByMs } from './replicas.ts';
 import { sidecarConfig } from './sidecar-config.ts';
 import { type LocalAgent, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
 
@@ -52,8 +53,13 @@ export function describeProcesses(
       ...system.agents.map((agent) => agentProcess(agent, system, env)),
     ],
     sidecars: own === undefined ? sidecars : [...sidecars, sidecarOf('gateway', own)],
-    gateway: gatewayProcess(system, env),
+    gateway: gatewayProcess(system, env, controlSocket(folder)),
   };
+}
+
+/** Where the gateway reaches whoever runs the system. */
+export function controlSocket(folder: string): string {
+  return join(folder, 'control.sock');
 }
 
 function provider(port: number, env: Record<string, string>): ProcessDescription {
@@ -79,6 +85,7 @@ function agentProcess(
       ...env,
       AGENT_LISTEN: `127.0.0.1:${port}`,
       AGENT_DRAIN_TIMEOUT: drainTimeout,
+      AGENT_SLOW_BY: `${slowByMs}ms`,
       ...(sidecar === undefined ? {} : { AGENT_OUTBOUND: `127.0.0.1:${sidecar.outbound}` }),
       OPENAI_BASE_URL: modelUrl(model),
       OPENAI_API_KEY: model.kind === 'offline' ? 'offline' : model.apiKey,
@@ -88,7 +95,11 @@ function agentProcess(
   };
 }
 
-function gatewayProcess({ agents, gateway }: LocalSystem, env: Record<string, string>): ProcessDescription {
+function gatewayProcess(
+  { agents, gateway }: LocalSystem,
+  env: Record<string, string>,
+  control: string,
+): ProcessDescription {
   const addresses: Record<string, string> = {};
   for (const { type, port } of agents) {
     // Without sidecars nobody balances: the first agent of a type gets every task.
@@ -106,6 +117,7 @@ function gatewayProcess({ agents, gateway }: LocalSystem, env: Record<string, st
       ...addresses,
       PORT: String(gateway.port),
       GATEWAY_DRAIN_TIMEOUT: drainTimeout,
+      GATEWAY_LOCAL_SYSTEM: control,
       GATEWAY_LINKS: links
         .filter(({ sidecar }) => sidecar !== undefined)
         .map(({ name, sidecar }) => `Sidecar of ${name}=http://127.0.0.1:${sidecar!.admin}/`)

@@ -1,5 +1,11 @@
 import type { LocalAgent, SidecarPorts } from './system.ts';
 
+/**
+ * Where the local system differs from the defaults, it is to make faults and recovery visible within seconds at a few
+ * tasks a second: every other call goes to each replica, and an ejection lasts a third of the usual time.
+ */
+const visible = { balancer: 'round_robin', outlier_detection: { base_ejection_time: '10s' } };
+
 /** Calls that are running when the system stops get this long. */
 const drainTimeout = '3s';
 
@@ -18,7 +24,7 @@ export function sidecarConfig(
   const clusters: Record<string, { endpoints: string[] }> = {};
   for (const { type, sidecar } of agents) {
     if (sidecar === undefined) continue;
-    clusters[type] ??= { endpoints: [] };
+    clusters[type] ??= { ...visible, endpoints: [] };
     clusters[type].endpoints.push(`127.0.0.1:${sidecar.inbound}`);
   }
   const at = (port: number) => ({ listen: `127.0.0.1:${port}` });

@@ -3,10 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SettingError } from '../environment.ts';
 import { parseArguments, type StartArguments, UsageError, usage } from './arguments.ts';
+import { startControl } from './control.ts';
 import { runTask } from './one-task.ts';
 import { aboutModel, overview } from './overview.ts';
 import { Ports } from './ports.ts';
-import { describeProcesses } from './processes.ts';
+import { controlSocket, describeProcesses } from './processes.ts';
+import { Replicas } from './replicas.ts';
+import { Sender } from './sender.ts';
 import { Supervisor } from './supervisor.ts';
 import { planSystem } from './system.ts';
 
@@ -51,6 +54,9 @@ async function run(
   await supervisor.start(describeProcesses(system, process.env, folder));
 
   if (given.task === undefined) {
+    const replicas = new Replicas(supervisor, system.agents);
+    const sender = new Sender(`http://127.0.0.1:${system.gateway.port}`);
+    await startControl(controlSocket(folder), system, replicas, sender);
     console.log(`\nThe local system is running. Ctrl-C stops it.\n\n${overview(system)}\n`);
     return interrupted;
   }

@@ -23,6 +23,7 @@ export interface SupervisorListener {
 export class Supervisor {
   readonly #listener: SupervisorListener;
   #groups: ManagedProcess[][] = [];
+  readonly #expected = new WeakSet<ManagedProcess>();
   #started = false;
   #stopping = false;
 
@@ -41,6 +42,37 @@ export class Supervisor {
       await Promise.all(started.map((one) => one.ready(limit)));
     }
     this.#started = true;
+  }
+
+  /** @throws Error if there is no process of that name */
+  get(name: string): ManagedProcess {
+    const found = this.#groups.flat().find((one) => one.name === name);
+    if (found === undefined) throw new Error(`there is no process "${name}"`);
+    return found;
+  }
+
+  /** Ends a process on purpose: nobody is told that it ended. */
+  async end(name: string): Promise<void> {
+    const one = this.get(name);
+    this.#expected.add(one);
+    one.kill();
+    await one.ended;
+  }
+
+  /**
+   * Starts a process that has ended once more.
+   *
+   * @throws Error with its last log lines, if it ends or is not ready in time
+   */
+  async startAgain(name: string): Promise<void> {
+    const old = this.get(name);
+    if (old.isRunning) return;
+    const again = this.#spawn(old.description);
+    for (const group of this.#groups) {
+      const at = group.indexOf(old);
+      if (at >= 0) group[at] = again;
+    }
+    await again.ready(AbortSignal.timeout(startLimitMs));
   }
 
   /** The names of the processes that had to be killed. */
@@ -67,7 +99,8 @@ export class Supervisor {
     if (this.#stopping) throw new Error('the system is stopping');
     const started = new ManagedProcess(description, this.#listener.onLine);
     void started.ended.then((how) => {
-      if (this.#started && !this.#stopping) this.#listener.onEnded?.(started.name, how, started.lastWords());
+      if (this.#started && !this.#stopping && !this.#expected.has(started))
+        this.#listener.onEnded?.(started.name, how, started.lastWords());
     });
     return started;
   }

@@ -1,5 +1,6 @@
 import { Metadata } from '@grpc/grpc-js';
 import type { TaskRequest } from '../protocol/messages.ts';
+import type { Work } from '../tracing.ts';
 
 /**
  * What a task's call carries that its own calls must carry too: the trace context (W3C Trace Context and
@@ -7,20 +8,28 @@ import type { TaskRequest } from '../protocol/messages.ts';
  */
 const forwardedNames = ['traceparent', 'tracestate', 'baggage', 'grpc-trace-bin', 'x-request-id'] as const;
 
-/** The metadata for calls to other agents. */
-export function forwardedMetadata(incoming: Metadata): Metadata {
+/** The metadata for calls to other agents; in the agent's own span when it has one. */
+export function forwardedMetadata(incoming: Metadata, work: Work | undefined): Metadata {
   const forwarded = new Metadata();
   for (const name of forwardedNames) for (const value of incoming.get(name)) forwarded.add(name, value);
+  if (work === undefined) return forwarded;
+  forwarded.remove('grpc-trace-bin');
+  for (const [name, value] of Object.entries(work.headers)) forwarded.set(name, value);
   return forwarded;
 }
 
 /** The same as HTTP headers, for calls to the model provider. */
-export function forwardedHeaders(incoming: Metadata, task: TaskRequest): Record<string, string> {
+export function forwardedHeaders(
+  incoming: Metadata,
+  task: TaskRequest,
+  work: Work | undefined,
+): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const name of forwardedNames) {
     const value = incoming.get(name)[0];
     if (typeof value === 'string') headers[name] = value;
   }
+  Object.assign(headers, work?.headers);
   if (isHeaderValue(task.task_id)) headers['x-task-id'] = task.task_id;
   if (isHeaderValue(task.correlation_id)) headers['x-correlation-id'] = task.correlation_id;
   return headers;

@@ -1,27 +1,33 @@
+import type { Logger } from 'pino';
 import { createLogger } from '../logger.ts';
+import { startTracing, stopTracing } from '../tracing.ts';
 import type { Agent } from './agent.ts';
 import { loggedError } from './redact.ts';
-import { startAgentServer } from './server.ts';
+import { type AgentServer, startAgentServer } from './server.ts';
 import { readSettings } from './settings.ts';
 
 /**
  * Runs an agent as this process: listens on AGENT_LISTEN (127.0.0.1:50051 by default), and on SIGTERM or
- * SIGINT finishes the running tasks within AGENT_DRAIN_TIMEOUT. A second signal ends it at once.
+ * SIGINT finishes the running tasks within AGENT_DRAIN_TIMEOUT. A second signal ends it at once. With AGENT_SLOW_BY
+ * set, SIGUSR2 slows it down and, sent again, lets it go at full speed: a fault to practise with.
  * settings.ts lists the environment variables.
  */
 export async function serveAgent(agent: Agent): Promise<void> {
   const log = createLogger(agent.name);
   try {
     const settings = readSettings(process.env);
+    await startTracing(agent.name, process.env);
     const server = await startAgentServer(agent, settings, log);
     log.info({ address: server.address, version: agent.version }, 'listening');
 
+    if (settings.slowByMs > 0) listenToSlow(server, settings.slowByMs, log);
     let signalled = false;
     const stop = async (signal: NodeJS.Signals) => {
       if (signalled) process.exit(1);
       signalled = true;
       log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running tasks');
       const finished = await server.stop(settings.drainTimeoutMs);
+      await stopTracing(1_000);
       log.info({ finished }, 'stopped');
       process.exit(0);
     };
@@ -31,6 +37,15 @@ export async function serveAgent(agent: Agent): Promise<void> {
     log.fatal({ err: loggedError(error, [process.env['OPENAI_API_KEY'] ?? '']) }, 'cannot start');
     process.exitCode = 1;
   }
+}
+
+function listenToSlow(server: AgentServer, byMs: number, log: Logger): void {
+  let slow = false;
+  process.on('SIGUSR2', () => {
+    slow = !slow;
+    server.delayTasks(slow ? byMs : 0);
+    log.warn({ byMs }, slow ? 'slowed down by SIGUSR2' : 'at full speed again');
+  });
 }
 
 export type { TaskRequest } from '../protocol/messages.ts';

@@ -23,6 +23,8 @@ export interface AgentServer {
    * UNAVAILABLE for their callers. True if every task came to its own end.
    */
   stop(limitMs: number): Promise<boolean>;
+  /** A fault to practise with: tasks that come from now on wait so long first; 0 for no longer. */
+  delayTasks(byMs: number): void;
 }
 
 /** How long tasks that were told to end have for sending their last status. */
@@ -37,7 +39,8 @@ export async function startAgentServer(
   const channels = new AgentChannels(settings.outbound);
   const stopping = new AbortController();
   const health = new Health(agent);
-  const service = { agent, log, model: settings.model, channels, stopping: stopping.signal };
+  const delay = { ms: 0 };
+  const service = { agent, log, delay, model: settings.model, channels, stopping: stopping.signal };
 
   const server = new Server(messageLimits);
   server.addService(agentService, {
@@ -67,7 +70,10 @@ export async function startAgentServer(
     channels.close();
     return inTime;
   };
-  return { address, stop };
+  const delayTasks = (byMs: number) => {
+    delay.ms = byMs;
+  };
+  return { address, stop, delayTasks };
 }
 
 function bind(server: Server, listen: string): Promise<number> {

@@ -8,6 +8,8 @@ export interface RuntimeSettings {
   outbound: string;
   /** AGENT_DRAIN_TIMEOUT: how long tasks may go on after SIGTERM. */
   drainTimeoutMs: number;
+  /** AGENT_SLOW_BY: how long every task waits first while SIGUSR2 has the agent slowed down; 0 for no such switch. */
+  slowByMs: number;
   model: ModelSettings;
 }
 
@@ -31,6 +33,7 @@ export function readSettings(environment: Environment): RuntimeSettings {
     listen: address(environment, 'AGENT_LISTEN', '127.0.0.1:50051'),
     outbound: address(environment, 'AGENT_OUTBOUND', '127.0.0.1:15001'),
     drainTimeoutMs: durationMs(environment, 'AGENT_DRAIN_TIMEOUT', 25_000),
+    slowByMs: durationMs(environment, 'AGENT_SLOW_BY', 0),
     model: {
       baseUrl: environment['OPENAI_BASE_URL'] || 'http://127.0.0.1:15002/v1',
       apiKey: environment['OPENAI_API_KEY'] || 'none',

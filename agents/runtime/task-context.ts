@@ -1,6 +1,7 @@
 import type { Metadata } from '@grpc/grpc-js';
 import type OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
+import { beginWork, traceHeaders, type Work } from '../tracing.ts';
 import { AgentError } from './errors.ts';
 import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
 import { answerText, type ModelOptions, modelOptions, TaskModel } from './model.ts';
@@ -36,6 +37,7 @@ export interface IncomingCall {
 }
 
 export interface ContextSettings {
+  agent: { name: string; version: string };
   model: ModelSettings;
   channels: AgentChannels;
   /** Fires when tasks that are still running have to end. */
@@ -44,8 +46,8 @@ export interface ContextSettings {
 
 export interface RunningTask {
   context: TaskContext;
-  /** To be called when the call is over, however it ended. */
-  release(): void;
+  /** To be called when the call is over, with the code it failed with. */
+  release(failedWith?: string): void;
 }
 
 /** The longest a Node timer can wait; a later deadline needs none. */
@@ -69,6 +71,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
   settings.stopping.addEventListener('abort', stop, { once: true });
   if (settings.stopping.aborted) stop();
 
+  const work = beginTaskWork(call, settings.agent);
   let openai: OpenAI | undefined;
   const context: TaskContext = {
     signal,
@@ -76,7 +79,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
     timeLeftMs,
     metadata: call.metadata,
     get openai() {
-      openai ??= new TaskModel(settings.model, signal, forwardedHeaders(call.metadata, task));
+      openai ??= new TaskModel(settings.model, signal, forwardedHeaders(call.metadata, task, work));
       return openai;
     },
     modelOptions: modelOptions(settings.model, task),
@@ -85,12 +88,31 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
       task,
       signal,
       deadlineMs,
-      forwarded: forwardedMetadata(call.metadata),
+      forwarded: forwardedMetadata(call.metadata, work),
     }),
   };
-  const release = () => {
+  const release = (failedWith?: string) => {
+    work?.end({}, failedWith);
     clearTimeout(timer);
     settings.stopping.removeEventListener('abort', stop);
   };
   return { context, release };
+}
+
+/** The agent's own span, below its sidecar's; none unless tracing is on (tracing.ts). */
+function beginTaskWork(
+  { request, metadata }: IncomingCall,
+  agent: { name: string; version: string },
+): Work | undefined {
+  const incoming: Record<string, string> = {};
+  for (const name of traceHeaders) {
+    const value = metadata.get(name)[0];
+    if (typeof value === 'string') incoming[name] = value;
+  }
+  return beginWork(`invoke_agent ${agent.name}`, 'internal', incoming, {
+    'gen_ai.operation.name': 'invoke_agent',
+    'gen_ai.agent.name': agent.name,
+    'gen_ai.agent.version': agent.version,
+    ...(request.correlation_id === '' ? {} : { 'gen_ai.conversation.id': request.correlation_id }),
+  });
 }

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
@@ -11,6 +12,8 @@ import { validateTask } from './validate-task.ts';
 export interface TaskServiceSettings extends ContextSettings {
   agent: Agent;
   log: Logger;
+  /** A fault to practise with: each task waits so long first. */
+  delay: { ms: number };
 }
 
 /** ProcessTask: the agent's whole answer, or the status of what it threw. */
@@ -66,16 +69,20 @@ async function run(
   fail: (status: ErrorStatus) => void,
 ): Promise<void> {
   const { context, release } = startTask(call, settings);
+  let failedWith: string | undefined;
   try {
     validateTask(call.request);
+    const { delay } = settings;
+    if (delay.ms > 0) await sleep(delay.ms, undefined, { signal: context.signal });
     await work(context);
   } catch (thrown) {
     // Once the signal has fired, whatever the agent threw is a consequence of it.
     const error = context.signal.aborted ? (context.signal.reason as AgentError) : classify(thrown);
+    failedWith = error.code;
     report(settings, call.request, error, thrown);
     fail(toStatus(error));
   } finally {
-    release();
+    release(failedWith);
   }
 }
 

@@ -1,67 +1,85 @@
-// The page of the local system: sends a task and shows its answer as it arrives.
+// The page of the gateway: sends tasks and shows their answers; in a local system also what is up, and breaks it.
+import { happened, SystemView, wayBetween } from './system.js';
+import { showSent, streamTask } from './tasks.js';
 
-const form = document.querySelector('#task');
-const answer = document.querySelector('#answer');
-const outcome = document.querySelector('#outcome');
-const cancel = document.querySelector('#cancel');
+const REFRESH_MS = 1000;
 
-/** Reads server-sent events from a response's body; EventSource cannot POST. */
-async function* eventsOf(response) {
-  let text = '';
-  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
-    text += part;
-    const blocks = text.split('\n\n');
-    text = blocks.pop();
-    for (const block of blocks) {
-      const event = /^event: (.*)$/m.exec(block)?.[1];
-      const data = /^data: (.*)$/m.exec(block)?.[1];
-      if (event && data) yield { event, data: JSON.parse(data) };
-    }
-  }
+const at = (id) => document.querySelector(`#${id}`);
+const form = at('task');
+const answer = at('answer');
+const outcome = at('outcome');
+const cancel = at('cancel');
+const keep = at('keep');
+const submit = form.querySelector('[type=submit]');
+
+/** Whom the local system sends tasks to all the time; '' for nobody. */
+let sendingTo = '';
+
+const view = new SystemView(at('replicas'), {
+  say: (text, tone) => happened(at('happened'), text, tone),
+  act: (name, action) => command(`replicas/${name}/${action}`),
+});
+
+/** Tells the local system to do something, and shows how it is then. */
+async function command(path) {
+  const response = await fetch(`/local/${path}`, { method: 'POST' });
+  const body = await response.json();
+  if (!response.ok) throw new Error(body.error?.message ?? body.error ?? response.statusText);
+  showSystem(body);
 }
 
-async function send(task, signal) {
-  const response = await fetch('/api/v1/tasks', {
-    method: 'POST',
-    signal,
-    headers: { 'content-type': 'application/json', accept: 'text/event-stream' },
-    body: JSON.stringify(task),
+async function readState() {
+  const response = await fetch('/local/state', { signal: AbortSignal.timeout(5000) });
+  return response.json();
+}
+
+/** The way is what the counters grew by meanwhile: not while other tasks of this page run. */
+async function sendOne(task, signal) {
+  const before = sendingTo === '' ? await readState() : { local: false };
+  const done = await streamTask(task, signal, (chunk) => {
+    answer.textContent += chunk;
   });
-  if (!response.headers.get('content-type')?.startsWith('text/event-stream')) {
-    throw new Error((await response.json()).error?.message ?? response.statusText);
-  }
-  for await (const { event, data } of eventsOf(response)) {
-    if (event === 'chunk') answer.textContent += data.chunk;
-    else if (event === 'done') return data;
-    else throw new Error(`${data.error.code}: ${data.error.message}`);
-  }
-  throw new Error('the connection broke off');
+  if (!before.local || sendingTo !== '') return { ...done, way: [] };
+  const after = await readState();
+  return { ...done, way: after.local ? wayBetween(before, after) : [] };
 }
 
 form.addEventListener('submit', async (event) => {
   event.preventDefault();
   const leave = new AbortController();
-  const [submit] = form.getElementsByTagName('button');
   cancel.onclick = () => leave.abort();
   answer.textContent = '';
+  at('way').replaceChildren();
   outcome.textContent = 'Running';
   submit.disabled = true;
   cancel.disabled = false;
   try {
-    const { task_id: id, latency_ms: latency } = await send(
-      Object.fromEntries(new FormData(form)),
-      leave.signal,
-    );
+    const task = Object.fromEntries(new FormData(form));
+    const { task_id: id, latency_ms: latency, way } = await sendOne(task, leave.signal);
     outcome.textContent = `Done in ${latency} ms, task ${id}`;
+    for (const step of way) {
+      const item = document.createElement('li');
+      item.textContent = step;
+      at('way').append(item);
+    }
   } catch (error) {
-    outcome.textContent = leave.signal.aborted ? 'Cancelled' : `Failed: ${error.message}`;
+    const why = leave.signal.aborted ? 'Cancelled' : `Failed: ${error.message}`;
+    outcome.textContent = why;
   } finally {
     submit.disabled = false;
     cancel.disabled = true;
-    void showAgents();
   }
 });
 
+keep.addEventListener('click', async () => {
+  try {
+    await command(`sending/${sendingTo === '' ? form.elements.agent_type.value : 'off'}`);
+  } catch (error) {
+    happened(at('happened'), `Not done: ${error.message}`, 'bad');
+  }
+});
+
+/** Outside of a local system: what the agents say of themselves. */
 async function showAgents() {
   const { agents } = await (await fetch('/api/v1/health')).json();
   const rows = Object.entries(agents).map(([type, { agent_name: name, version, healthy, error }]) => {
@@ -71,10 +89,13 @@ async function showAgents() {
     }
     return row;
   });
-  document.querySelector('#agents').replaceChildren(...rows);
+  at('agents').replaceChildren(...rows);
+  showTypes(Object.keys(agents));
+}
+
+function showTypes(types) {
   const select = form.elements.agent_type;
-  if (select.options.length === 0)
-    select.replaceChildren(...Object.keys(agents).map((type) => new Option(type)));
+  if (select.options.length === 0) select.replaceChildren(...types.map((type) => new Option(type)));
 }
 
 async function showLinks() {
@@ -82,8 +103,48 @@ async function showLinks() {
     const link = Object.assign(document.createElement('a'), { href: url, textContent: name });
     const item = document.createElement('li');
     item.append(link);
-    document.querySelector('#links').append(item);
+    at('links').append(item);
   }
 }
 
-await Promise.all([showAgents(), showLinks()]);
+function showSystem(report) {
+  const { offline, url } = report.model;
+  at('about').textContent = offline
+    ? 'The local system. No OPENAI_API_KEY is set: an offline provider answers from the words of the question.'
+    : `The local system. The agents ask ${url}.`;
+  for (const id of ['try', 'legend', 'sent-box', 'keep']) at(id).hidden = false;
+  at('agents-table').hidden = true;
+  showTypes([...new Set(report.replicas.map(({ type }) => type))]);
+  at('watch').hidden = report.gatewayDashboard === '';
+  at('gateway-dashboard').href = report.gatewayDashboard;
+  view.show(report);
+  sendingTo = report.sent.to;
+  showSent(at('strip'), at('sent'), report.sent);
+  keep.setAttribute('aria-pressed', String(sendingTo !== ''));
+  keep.textContent = sendingTo === '' ? 'Keep sending' : 'Stop sending';
+}
+
+function connected(is) {
+  const words = is ? 'live' : 'the local system does not answer';
+  if (at('connection').textContent !== words) at('connection').textContent = words;
+  at('connection').className = `connection ${is ? 'live' : 'lost'}`;
+}
+
+/** Anew every second while somebody looks. */
+async function refresh() {
+  try {
+    if (document.visibilityState === 'visible') {
+      const report = await readState();
+      if (!report.local) throw new Error(report.error?.message ?? 'not local');
+      showSystem(report);
+      connected(true);
+    }
+  } catch {
+    connected(false);
+  }
+  setTimeout(refresh, REFRESH_MS);
+}
+
+await showLinks();
+if ((await readState()).local === false) await showAgents();
+else void refresh();

@@ -1,0 +1,182 @@
+// The replicas: how they are, how the gateway's sidecar sees them, and what can be done to them.
+
+const MAX_HAPPENED = 40;
+const ACTIONS = [
+  ['kill', 'Kill'],
+  ['stop', 'Stop'],
+  ['slow', 'Slow'],
+  ['restore', 'Restore'],
+];
+const DONE = { kill: 'killed', stop: 'stopped', slow: 'slowed down', restore: 'restored' };
+
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** The way of a task: what the gateway's sidecar counted between two looks, failures first. */
+export function wayBetween(before, after) {
+  const steps = [];
+  for (const { name, seen } of after.replicas) {
+    const old = before.replicas.find((one) => one.name === name)?.seen?.attempts ?? {};
+    for (const [status, count] of Object.entries(seen?.attempts ?? {})) {
+      const grown = count - (old[status] ?? 0);
+      if (grown > 0) steps.push({ name, status, grown });
+    }
+  }
+  steps.sort((a, b) => (a.status === 'OK') - (b.status === 'OK'));
+  return steps.map(({ name, status, grown }) => {
+    const times = grown === 1 ? '' : ` (${grown} attempts)`;
+    return `gateway → its sidecar → sidecar of ${name} → ${name}: ${status}${times}`;
+  });
+}
+
+/** What the gateway's sidecar makes of a replica, in words, and whether it sends calls there. */
+function describeSeen(seen) {
+  if (seen === null) return { words: 'not known', tone: 'quiet' };
+  const { usable, service, ejected_for_ms: left } = seen;
+  const because = seen.because.replace(/^(ejected|back from an ejection) \([a-z_]+\): /, '');
+  if (service === 'ejected') {
+    const seconds = left > 0 ? `, ${Math.round(left / 1000)} s left` : '';
+    return { words: `ejected${seconds}`, why: because, tone: 'bad' };
+  }
+  if (because.startsWith('connecting failed')) return { words: 'unreachable', why: because, tone: 'bad' };
+  if (service === 'probation')
+    return { words: 'on probation: a few calls try it', why: because, tone: 'warn' };
+  if (!usable) return { words: 'not usable', why: because, tone: 'bad' };
+  return { words: 'in service', why: because, tone: 'good' };
+}
+
+const TONES = { running: 'good', slow: 'warn', starting: 'warn' };
+
+export class SystemView {
+  /** @param say is given a line of what happened; act(name, action) does something to a replica */
+  constructor(list, { say, act }) {
+    this.list = list;
+    this.say = say;
+    this.act = act;
+    this.cards = new Map();
+    this.known = new Map();
+  }
+
+  show(report) {
+    for (const replica of report.replicas) {
+      let card = this.cards.get(replica.name);
+      if (card === undefined) {
+        card = this.createCard(replica);
+        this.cards.set(replica.name, card);
+        this.list.append(card.item);
+      }
+      this.update(card, replica);
+      this.tell(replica);
+    }
+  }
+
+  createCard({ name, type, dashboard }) {
+    const state = element('span', 'state');
+    const process = element('p', 'quiet');
+    const seen = element('p', '');
+    const why = element('p', 'quiet why');
+    const numbers = element('p', 'quiet');
+    const own = element('p', 'quiet');
+    const buttons = element('p', 'buttons');
+    const byAction = new Map();
+    for (const [action, label] of ACTIONS) {
+      const button = element('button', action === 'restore' ? 'main' : '', label);
+      button.type = 'button';
+      button.setAttribute('aria-label', `${label} ${name}`);
+      button.addEventListener('click', () => this.press(name, action));
+      buttons.append(button);
+      byAction.set(action, button);
+    }
+    const title = element('h3', '', name);
+    const link = element('a', '', 'its sidecar’s dashboard');
+    link.href = dashboard;
+    const foot = element('p', '', ...(dashboard === '' ? [] : [link]));
+    const item = element(
+      'li',
+      'card',
+      element('div', 'head', title, state),
+      process,
+      seen,
+      why,
+      numbers,
+      own,
+      buttons,
+      foot,
+    );
+    item.dataset.type = type;
+    return { item, state, process, seen, why, numbers, own, buttons: byAction, busy: false };
+  }
+
+  update(card, { address, state, pid, seen, notReadyBecause }) {
+    card.item.className = `card ${state}`;
+    card.state.className = `state ${TONES[state] ?? 'bad'}`;
+    setText(card.state, state);
+    setText(card.process, `${address}${pid === undefined ? ', no process' : `, process ${pid}`}`);
+    const { words, why = '', tone } = describeSeen(seen);
+    card.seen.className = `seen ${tone}`;
+    setText(card.seen, `Gateway’s sidecar: ${words}`);
+    setText(card.why, why);
+    card.why.hidden = why === '';
+    if (seen !== null) {
+      const { OK: ok = 0, ...others } = seen.attempts;
+      const failed = Object.values(others).reduce((sum, count) => sum + count, 0);
+      setText(card.numbers, `${ok} OK, ${failed} not, ${seen.active_calls} in flight`);
+    }
+    setText(
+      card.own,
+      notReadyBecause === '' ? 'Its own sidecar: ready' : `Its own sidecar: ${notReadyBecause}`,
+    );
+    for (const [action, button] of card.buttons) {
+      const useless =
+        action === 'restore'
+          ? state === 'running'
+          : state === 'killed' || state === 'ended' || DOES[state] === action;
+      // Not disabled: the focus would be lost while the state changes.
+      button.setAttribute('aria-disabled', String(card.busy || useless));
+    }
+  }
+
+  async press(name, action) {
+    const card = this.cards.get(name);
+    if (card.buttons.get(action).getAttribute('aria-disabled') === 'true') return;
+    card.busy = true;
+    for (const button of card.buttons.values()) button.setAttribute('aria-disabled', 'true');
+    this.say(`You ${DONE[action]} ${name}.`, action === 'restore' ? 'good' : 'warn');
+    try {
+      await this.act(name, action);
+    } catch (error) {
+      this.say(`${name} could not be ${DONE[action]}: ${error.message}`, 'bad');
+    }
+    card.busy = false;
+  }
+
+  /** A change of what the gateway's sidecar makes of a replica. */
+  tell({ name, seen }) {
+    const { words, why = '', tone } = describeSeen(seen);
+    const what = words.replace(/, \d+ s left$/, '');
+    const before = this.known.get(name);
+    this.known.set(name, what);
+    if (before === undefined || before === what || seen === null) return;
+    this.say(`The gateway’s sidecar: ${name} is ${what}${why === '' ? '' : ` (${why})`}.`, tone);
+  }
+}
+
+/** Which action has led to a state. */
+const DOES = { killed: 'kill', stopped: 'stop', slow: 'slow' };
+
+/** Adds a line with the time, and forgets the oldest. */
+export function happened(list, text, tone) {
+  const now = new Date();
+  const time = element('time', '', now.toLocaleTimeString([], { hour12: false }));
+  time.dateTime = now.toISOString();
+  list.prepend(element('li', tone, time, ' ', text));
+  while (list.childElementCount > MAX_HAPPENED) list.lastElementChild.remove();
+}

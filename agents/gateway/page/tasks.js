@@ -1,0 +1,63 @@
+// Sending a task, whose answer is shown as it arrives; and how the tasks fare that the local system keeps sending.
+
+/** A task that takes longer has a square of its own colour. */
+const SLOW_MS = 2000;
+
+/** Reads server-sent events from a response's body; EventSource cannot POST. */
+async function* eventsOf(response) {
+  let text = '';
+  for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
+    text += part;
+    const blocks = text.split('\n\n');
+    text = blocks.pop();
+    for (const block of blocks) {
+      const event = /^event: (.*)$/m.exec(block)?.[1];
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (event && data) yield { event, data: JSON.parse(data) };
+    }
+  }
+}
+
+function post(task, accept, signal) {
+  return fetch('/api/v1/tasks', {
+    method: 'POST',
+    signal,
+    headers: { 'content-type': 'application/json', accept },
+    body: JSON.stringify(task),
+  });
+}
+
+/**
+ * Sends a task and gives its answer as it comes.
+ *
+ * @throws Error saying why the task failed
+ */
+export async function streamTask(task, signal, onChunk) {
+  const response = await post(task, 'text/event-stream', signal);
+  if (!response.headers.get('content-type')?.startsWith('text/event-stream')) {
+    throw new Error((await response.json()).error?.message ?? response.statusText);
+  }
+  for await (const { event, data } of eventsOf(response)) {
+    if (event === 'chunk') onChunk(data.chunk);
+    else if (event === 'done') return data;
+    else throw new Error(`${data.error.code}: ${data.error.message}`);
+  }
+  throw new Error('the connection broke off');
+}
+
+/** The tasks that are kept going: a square for each, and what it comes to. */
+export function showSent(strip, summary, { total, succeeded, failed, recent }) {
+  while (strip.childElementCount > recent.length) strip.lastElementChild.remove();
+  recent.forEach(({ state, ms, error }, i) => {
+    const square = strip.children[i] ?? strip.appendChild(document.createElement('li'));
+    const look = state === 'succeeded' && ms > SLOW_MS ? 'slow' : state;
+    if (square.className !== look) square.className = look;
+    square.title =
+      state === 'running' ? 'on its way' : `${state} after ${ms} ms${error === '' ? '' : `: ${error}`}`;
+  });
+  const running = total - succeeded - failed;
+  const parts = [`${succeeded} succeeded`, `${failed} failed`];
+  if (running > 0) parts.push(`${running} on ${running === 1 ? 'its' : 'their'} way`);
+  const text = total === 0 ? 'None yet: press Keep sending.' : `${total} sent: ${parts.join(', ')}.`;
+  if (summary.textContent !== text) summary.textContent = text;
+}

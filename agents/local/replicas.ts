@@ -1,0 +1,86 @@
+import type { Supervisor } from './supervisor.ts';
+import type { LocalAgent } from './system.ts';
+
+/**
+ * What was done to an agent's process, or came to it:
+ *
+ *     running ──kill──▶ killed ──restore──▶ starting ──▶ running
+ *        ├─────stop──▶ stopped ──restore──▶ running          it hangs: connections stay, nothing answers (SIGSTOP)
+ *        ├─────slow──▶ slow ────restore──▶ running           every task waits first
+ *        └──by itself──▶ ended ──restore──▶ starting ──▶ running
+ */
+export type ReplicaState = 'running' | 'killed' | 'stopped' | 'slow' | 'starting' | 'ended';
+
+export const replicaActions = ['kill', 'stop', 'slow', 'restore'] as const;
+export type ReplicaAction = (typeof replicaActions)[number];
+
+/** How long each task of an agent waits that was slowed down. */
+export const slowByMs = 3000;
+
+/** The agents of a running system, to be broken and mended. */
+export class Replicas {
+  readonly #supervisor: Supervisor;
+  readonly #agents: readonly LocalAgent[];
+  readonly #states = new Map<string, ReplicaState>();
+
+  constructor(supervisor: Supervisor, agents: readonly LocalAgent[]) {
+    this.#supervisor = supervisor;
+    this.#agents = agents;
+  }
+
+  has(name: string): boolean {
+    return this.#agents.some((agent) => agent.name === name);
+  }
+
+  stateOf(name: string): ReplicaState {
+    const state = this.#states.get(name) ?? 'running';
+    const alive = this.#supervisor.get(name).isRunning;
+    return alive || state === 'killed' || state === 'starting' ? state : 'ended';
+  }
+
+  pidOf(name: string): number | undefined {
+    const one = this.#supervisor.get(name);
+    return one.isRunning ? one.pid : undefined;
+  }
+
+  /**
+   * Does it, whatever was done before: a replica that is slow and is to be stopped is mended first.
+   *
+   * @throws Error if a process that is started again does not come up
+   */
+  async act(name: string, action: ReplicaAction): Promise<void> {
+    const state = this.stateOf(name);
+    if (state === 'starting') return;
+    const one = this.#supervisor.get(name);
+    if (action === 'kill') {
+      this.#states.set(name, 'killed');
+      if (one.isRunning) await this.#supervisor.end(name);
+      return;
+    }
+    await this.#restore(name, state);
+    if (action === 'stop') {
+      this.#supervisor.get(name).pause();
+      this.#states.set(name, 'stopped');
+    } else if (action === 'slow') {
+      this.#supervisor.get(name).send('SIGUSR2');
+      this.#states.set(name, 'slow');
+    }
+  }
+
+  async #restore(name: string, state: ReplicaState): Promise<void> {
+    const one = this.#supervisor.get(name);
+    if (state === 'stopped') one.resume();
+    if (state === 'slow') one.send('SIGUSR2');
+    if (state === 'killed' || state === 'ended') {
+      this.#states.set(name, 'starting');
+      try {
+        await this.#supervisor.startAgain(name);
+      } catch (error) {
+        // It may have been killed while it started.
+        if (this.#states.get(name) === 'starting') this.#states.set(name, 'ended');
+        throw error;
+      }
+    }
+    this.#states.set(name, 'running');
+  }
+}
