@@ -133,7 +133,7 @@ function gatewayProcess(
 
 /** Settings of the shell's that are meant for a process of another set-up, and keys, stay out. */
 function neutral(environment: Environment): Record<string, string> {
-  const foreign = /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$)|_AGENT_ADDR$/;
+  const foreign = /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$|OTEL_SERVICE_NAME$)|_AGENT_ADDR$/;
   const kept = Object.entries(environment).filter(
     ([name, value]) => value !== undefined && !foreign.test(name),
   );
