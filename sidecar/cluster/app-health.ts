@@ -3,9 +3,11 @@ import type { Cluster } from './cluster.ts';
 import { PoolState } from './connection-pool.ts';
 import type { Endpoint } from './endpoint.ts';
 import { HealthProbe, type ProbeResult } from './health-probe.ts';
+import { grpcHealth } from './health-question.ts';
 
-export type AppState = ProbeResult | 'unknown';
+export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown';
 
+const QUESTION = grpcHealth('');
 /** How often an app that is not there is looked for: it may be starting. */
 const ABSENT_INTERVAL_MS = 250;
 
@@ -92,15 +94,15 @@ export class AppHealth extends Timer {
     }
     this.connected = endpoint.pool.state === PoolState.ready;
     endpoint.pool.warm();
-    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, (result) =>
-      this.found(result),
+    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, QUESTION, (result) =>
+      this.found(result === 'turned_away' ? 'unreachable' : result),
     );
     this.probe = probe;
     this.lastProbe = probe;
     probe.start(this.clock());
   }
 
-  private found(state: ProbeResult): void {
+  private found(state: AppState): void {
     if (this.stopped) return;
     this.probe = undefined;
     const before = this.healthy;

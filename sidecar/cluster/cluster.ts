@@ -1,6 +1,7 @@
 import { CallStats } from '../telemetry/call-stats.ts';
+import { ActiveHealth, type EndpointCheck, type HealthCheckSettings } from './active-health.ts';
 import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer.ts';
-import { ConnectionPool, type PoolEnvironment, type PoolOptions } from './connection-pool.ts';
+import { ConnectionPool, type PoolEnvironment, type PoolOptions, PoolState } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
@@ -15,6 +16,8 @@ export interface ClusterListener {
   onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void;
   /** An endpoint finds our keepalive PINGs too many: it is asked less often from now on. */
   onTooManyPings?(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void;
+  /** An endpoint's health check found it to be well, or not, and found otherwise before. */
+  onHealthChange?(cluster: Cluster, endpoint: Endpoint, check: EndpointCheck): void;
   /** An endpoint was ejected, came back on probation, or has proved itself again. */
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
@@ -31,6 +34,7 @@ export interface ClusterSettings {
     readonly maxConcurrentCalls: number;
   };
   readonly outlierDetection: OutlierSettings;
+  readonly healthCheck: HealthCheckSettings;
   readonly retry: { readonly bufferBytes: number };
 }
 
@@ -52,6 +56,7 @@ export class Cluster {
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
   readonly outliers: OutlierWatch;
+  readonly health: ActiveHealth;
   /** A slot for the layer above, for the policies that go by cluster. */
   policies: unknown = undefined;
   /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
@@ -70,6 +75,36 @@ export class Cluster {
       environment.clock,
       (event) => this.onOutlier(event),
     );
+    const { wheel, clock, random } = environment;
+    this.health = new ActiveHealth({
+      wheel,
+      clock,
+      random,
+      onChecked: (endpoint, check, changed) => this.onChecked(endpoint, check, changed),
+    });
+  }
+
+  /**
+   * A failing check ejects, whatever the calls say. An endpoint in connection back-off gets no calls as it is: it is
+   * not ejected, and leaves its place among those that may be to one that would get some.
+   */
+  private onChecked(endpoint: Endpoint, check: EndpointCheck, changed: boolean): void {
+    const healthy = check.state !== 'unhealthy';
+    // Told again and again while it fails: there may be room to eject it by now.
+    if (healthy ? changed : endpoint.pool.state !== PoolState.backingOff)
+      this.tellHealth(endpoint, healthy, check.detail);
+    if (changed) this.listener.onHealthChange?.(this, endpoint, check);
+  }
+
+  private tellHealth(endpoint: Endpoint, healthy: boolean, detail: string): void {
+    const { detector } = this.outliers;
+    this.outliers.tell(detector.healthChecked(endpoint.watched, healthy, detail, this.environment.clock()));
+  }
+
+  private updateHealth(): void {
+    for (const endpoint of this.health.update(this.settings.healthCheck, this.endpoints)) {
+      if (!endpoint.removed) this.tellHealth(endpoint, true, 'its health is no longer checked');
+    }
   }
 
   private onOutlier(event: OutlierEvent): void {
@@ -120,6 +155,7 @@ export class Cluster {
     this.settings = settings;
     this.outliers.update(settings.outlierDetection);
     for (const endpoint of this.endpoints) endpoint.pool.update(poolOptions(settings));
+    this.updateHealth();
     if (!balancerChanged) return;
     this.balancer = createBalancer(settings.balancer);
     this.balancer.update?.(this.endpoints);
@@ -142,6 +178,7 @@ export class Cluster {
     }
     if (added.length === 0 && removed.length === 0) return;
     this.endpoints = [...this.byAddress.values()];
+    this.updateHealth();
     this.balancer.update?.(this.endpoints);
     this.listener.onEndpoints(this, added, removed);
   }

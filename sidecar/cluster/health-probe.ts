@@ -1,25 +1,33 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { parseStatus, Status, type StatusCode } from '../grpc/status.ts';
+import { parseStatus, Status, type StatusCode, statusFromHttp } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
+import { ConnectionError, type StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import { readServingStatus, ServingStatus, writeHealthRequest } from '../task/health-message.ts';
 import type { ConnectionWaiter } from './connection-pool.ts';
 import type { Endpoint } from './endpoint.ts';
+import type { HealthQuestion } from './health-question.ts';
 
 /**
  * What one probe found.
- * `serving`, `not_serving`: the endpoint's own `grpc.health.v1` said so. `no_health_service`: it answers, but has
- * none. `busy`: its health service does not answer in time, but its HTTP/2 does. `unreachable`: nothing answers.
+ * `serving`, `not_serving`: the endpoint's own health service said so. `no_health_service`: it answers, but has
+ * none. `busy`: its health service does not answer in time, but its HTTP/2 does. `turned_away`: it took no call at
+ * that moment, or there was no room to wait for it. `unreachable`: nothing answers.
  */
-export type ProbeResult = 'serving' | 'not_serving' | 'no_health_service' | 'busy' | 'unreachable';
+export type ProbeResult =
+  | 'serving'
+  | 'not_serving'
+  | 'no_health_service'
+  | 'busy'
+  | 'turned_away'
+  | 'unreachable';
 
 const MAX_ANSWER_BYTES = 1_024;
 
 /**
- * One `grpc.health.v1.Health/Check` of an endpoint. When the answer does not come in time its HTTP/2 is asked for a
+ * Asks an endpoint once for its health. When the answer does not come in time its HTTP/2 is asked for a
  * sign of life, which tells a dead endpoint from a busy one: an agent whose few worker threads all wait for their
  * model can't answer a health call, and is exactly as healthy as before. That is not asked by a PING, because strict
  * servers count those while no data moves, and end the connection with the very calls the agent is busy with.
@@ -28,7 +36,8 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private readonly endpoint: Endpoint;
   private readonly wheel: TimerWheel;
   private readonly timeoutMs: number;
-  private readonly onResult: (result: ProbeResult) => void;
+  private readonly question: HealthQuestion;
+  private readonly onResult: (result: ProbeResult, status: StatusCode | undefined) => void;
   private stream: Stream | undefined = undefined;
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
@@ -40,12 +49,14 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     endpoint: Endpoint,
     wheel: TimerWheel,
     timeoutMs: number,
-    onResult: (result: ProbeResult) => void,
+    question: HealthQuestion,
+    onResult: (result: ProbeResult, status: StatusCode | undefined) => void,
   ) {
     super();
     this.endpoint = endpoint;
     this.wheel = wheel;
     this.timeoutMs = timeoutMs;
+    this.question = question;
     this.onResult = onResult;
   }
 
@@ -63,12 +74,12 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     this.connection = connection;
     const stream = connection.openStream(this);
     this.stream = stream;
-    const fields = [':method', 'POST', ':scheme', 'http', ':path', '/grpc.health.v1.Health/Check'];
+    const fields = [':method', 'POST', ':scheme', 'http', ':path', this.question.path];
     // A socket's path is no authority.
     const authority = this.endpoint.address.startsWith('unix:') ? 'localhost' : this.endpoint.address;
     fields.push(':authority', authority, 'content-type', 'application/grpc', 'te', 'trailers');
     connection.sendHeaders(stream, new HeaderList(fields), undefined, false);
-    const request = writeHealthRequest('');
+    const { request } = this.question;
     connection.sendData(stream, request, 0, request.length, true);
   }
 
@@ -78,11 +89,22 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     return this.asked && !connection!.closed && connection!.lastReadAtMs < this.askedAtMs;
   }
 
-  onNoConnection(): void {
-    this.finish('unreachable');
+  /** Closes a connection that is still silent, so that the next probe finds out whether another can be had. */
+  giveUpConnection(): boolean {
+    const connection = this.connection!;
+    if (connection.streams.size > 0) return false;
+    const message = 'no answer to a health check';
+    connection.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'health_check'));
+    return true;
+  }
+
+  onNoConnection(reason: 'connect_failed' | 'pending_overflow'): void {
+    this.finish(reason === 'connect_failed' ? 'unreachable' : 'turned_away');
   }
 
   override onTimeout(nowMs: number): void {
+    // All streams may be in use: the connection can be asked all the same.
+    this.connection ??= this.endpoint.pool.connections[0];
     const { connection } = this;
     if (connection === undefined || connection.closed || this.asked) {
       this.finish('unreachable');
@@ -96,18 +118,18 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
 
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     if (!endStream) {
-      if (head.kind === 'response' && head.status !== 200) this.finish('no_health_service');
+      if (head.kind === 'response' && head.status !== 200)
+        this.finish('no_health_service', statusFromHttp(head.status));
       return;
     }
     const status = list.get('grpc-status');
     if (status === undefined) this.finish('no_health_service');
-    else this.finish(this.resultOf(parseStatus(status)));
+    else this.finish(this.resultOf(parseStatus(status)), parseStatus(status));
   }
 
   private resultOf(status: StatusCode): ProbeResult {
     if (status === Status.OK && this.body.length >= 5) {
-      const serving = readServingStatus(this.body, 5, this.body.length);
-      return serving === ServingStatus.SERVING ? 'serving' : 'not_serving';
+      return this.question.serves(this.body, 5, this.body.length) ? 'serving' : 'not_serving';
     }
     return status === Status.UNAVAILABLE ? 'not_serving' : 'no_health_service';
   }
@@ -120,14 +142,14 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
 
   onDataSent(): void {}
 
-  onFailed(): void {
-    this.finish('unreachable');
+  onFailed(_stream: Stream, failure: StreamFailure): void {
+    this.finish(failure.unprocessed ? 'turned_away' : 'unreachable');
   }
 
-  private finish(result: ProbeResult): void {
+  private finish(result: ProbeResult, status?: StatusCode): void {
     if (this.done) return;
     this.close();
-    this.onResult(result);
+    this.onResult(result, status);
   }
 
   private close(): void {

@@ -272,6 +272,8 @@ export class OutlierDetector {
    * An active health check came to a result (the checker has seen to repeats). A failing one ejects until it
    * passes. A passing one brings back what a check had kept out, and also what calls had ejected if a check has
    * failed since: then something has changed there. A check that passed all the while proves nothing.
+   *
+   * @param detail what the check found, for a person
    */
   healthChecked(
     watched: WatchedEndpoint,
@@ -286,7 +288,7 @@ export class OutlierDetector {
       return watched.ejected ? undefined : this.#ejections.eject(watched, 'health_check', detail, nowMs);
     }
     if (!watched.ejected || !watched.healthCheckFailedSince) return undefined;
-    return this.#ejections.bringBack(watched, 'its health check passes', nowMs);
+    return this.#ejections.bringBack(watched, detail, nowMs);
   }
 
   // --- Time ------------------------------------------------------------------------------------------------

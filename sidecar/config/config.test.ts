@@ -141,6 +141,14 @@ const CLUSTER_DEFAULTS = {
     maxEjectionTimeMs: 300_000,
     maxEjectionPercent: 50,
   },
+  healthCheck: {
+    intervalMs: 0,
+    timeoutMs: 2_000,
+    unhealthyThreshold: 3,
+    healthyThreshold: 2,
+    service: '',
+    protocol: 'grpc',
+  },
   retry: {
     maxAttempts: 3,
     on: ['UNAVAILABLE'],

@@ -132,6 +132,7 @@ export interface ClusterConfig {
   readonly limits: ClusterLimitsConfig;
   readonly circuitBreaker: CircuitBreakerConfig;
   readonly outlierDetection: OutlierDetectionConfig;
+  readonly healthCheck: HealthCheckConfig;
   readonly retry: RetryConfig;
   readonly hedge: HedgeConfig;
   readonly task: TaskConfig;
@@ -164,6 +165,16 @@ export interface OutlierDetectionConfig {
   readonly baseEjectionTimeMs: number;
   readonly maxEjectionTimeMs: number;
   readonly maxEjectionPercent: number;
+}
+
+/** How the endpoints are asked for their health. */
+export interface HealthCheckConfig {
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly unhealthyThreshold: number;
+  readonly healthyThreshold: number;
+  readonly service: string;
+  readonly protocol: 'grpc' | 'agent';
 }
 
 export interface RetryConfig {

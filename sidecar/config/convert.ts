@@ -89,6 +89,7 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
     limits,
     circuit_breaker: breaker,
     outlier_detection: outlier,
+    health_check: health,
     retry,
     hedge,
     task,
@@ -124,6 +125,14 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
       baseEjectionTimeMs: ms(outlier.base_ejection_time),
       maxEjectionTimeMs: ms(outlier.max_ejection_time),
       maxEjectionPercent: outlier.max_ejection_percent,
+    },
+    healthCheck: {
+      intervalMs: ms(health.interval),
+      timeoutMs: ms(health.timeout),
+      unhealthyThreshold: health.unhealthy_threshold,
+      healthyThreshold: health.healthy_threshold,
+      service: health.service,
+      protocol: health.protocol,
     },
     retry: {
       maxAttempts: retry.max_attempts,

@@ -42,6 +42,23 @@ const outlierDetection = z.strictObject({
   max_ejection_percent: percent().default(50).describe('The most of the endpoints that may be ejected'),
 });
 
+const healthCheck = z.strictObject({
+  interval: duration('zero')
+    .default('0s')
+    .describe('How often each endpoint is asked for its health; 0s is off'),
+  timeout: duration('positive').default('2s').describe('How long its answer may take'),
+  unhealthy_threshold: integer(1, 100)
+    .default(3)
+    .describe('Checks in a row without an answer, or with an error, that eject; NOT_SERVING does at once'),
+  healthy_threshold: integer(1, 100).default(2).describe('Checks in a row that must pass to bring it back'),
+  service: text('the name of a service such as agent.AgentService, or nothing', /^[A-Za-z0-9_./-]*$/)
+    .default('')
+    .describe('Whose health is asked of grpc.health.v1; the whole server when empty'),
+  protocol: oneOf(['grpc', 'agent'])
+    .default('grpc')
+    .describe('grpc asks grpc.health.v1.Health/Check, agent asks agent.AgentService/HealthCheck'),
+});
+
 const retry = z.strictObject({
   max_attempts: integer(1, 10).default(3).describe('Attempts, the first one included; 1 is no retry'),
   on: z
@@ -123,6 +140,7 @@ export const cluster = z.strictObject({
   limits: limits.prefault({}),
   circuit_breaker: circuitBreaker.prefault({}),
   outlier_detection: outlierDetection.prefault({}),
+  health_check: healthCheck.prefault({}),
   retry: retry.prefault({}),
   hedge: hedge.prefault({}),
   task: task.prefault({}),

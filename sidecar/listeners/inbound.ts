@@ -1,3 +1,4 @@
+import { HEALTH_CHECK_OFF } from '../cluster/active-health.ts';
 import { AppHealth } from '../cluster/app-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
 import { createCluster } from '../cluster/cluster-set.ts';
@@ -154,6 +155,7 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
     },
     retry: { bufferBytes: 65_536 },
     outlierDetection: NO_EJECTION,
+    healthCheck: HEALTH_CHECK_OFF,
   };
 }
 

@@ -1,3 +1,4 @@
+import type { EndpointCheck } from '../cluster/active-health.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { OutlierEvent } from '../cluster/outlier-detector.ts';
@@ -57,6 +58,14 @@ export class LoggingObserver implements SidecarObserver {
     const message = `${endpoint.address} of ${cluster.name} finds our keepalive PINGs too many; it is asked each ${keepaliveTimeMs / 1000} s from now on; set keepalive.time to that`;
     this.log.warn(details, message);
     this.events.record('keepalive', message, details);
+  }
+
+  onHealthChange(cluster: Cluster, endpoint: Endpoint, { state, detail }: EndpointCheck): void {
+    const details = { cluster: cluster.name, endpoint: endpoint.address, state };
+    const message = `endpoint ${endpoint.address} of ${cluster.name} is ${state}: ${detail}`;
+    if (state === 'unhealthy') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('health_check', message, details);
   }
 
   onOutlier(cluster: Cluster, event: OutlierEvent): void {

@@ -1,3 +1,4 @@
+import type { EndpointCheck } from '../cluster/active-health.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { decayedRtt } from '../cluster/peak-ewma.ts';
@@ -48,11 +49,11 @@ function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
         circuitSnapshot(breaker, nowMs),
       ]),
     ),
-    endpoints: cluster.endpoints.map((endpoint) => endpointSnapshot(endpoint, nowMs)),
+    endpoints: cluster.endpoints.map((endpoint) => endpointSnapshot(cluster, endpoint, nowMs)),
   };
 }
 
-function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
+function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): unknown {
   const attempts: Record<string, number> = {};
   endpoint.attemptsByStatus.forEach((count, status) => {
     if (count > 0) attempts[statusName(status)] = count;
@@ -67,6 +68,7 @@ function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
     ejected_for_ms: endpoint.watched.ejected
       ? Math.round(Math.min(endpoint.watched.ejectedUntilMs - nowMs, 1e9))
       : 0,
+    health_check: checkSnapshot(cluster.health.of(endpoint), nowMs),
     active_calls: endpoint.activeCalls,
     pending_calls: endpoint.pool.pendingCount,
     connections: endpoint.pool.connectionCount,
@@ -74,6 +76,14 @@ function endpointSnapshot(endpoint: Endpoint, nowMs: number): unknown {
     latency_ms: endpoint.rttMs === 0 ? null : Math.round(decayedRtt(endpoint, nowMs) * 10) / 10,
     attempts,
   };
+}
+
+/** Null when the cluster has no health checks. */
+function checkSnapshot(check: EndpointCheck | undefined, nowMs: number): unknown {
+  if (check === undefined) return null;
+  const { state, detail, checkedAtMs } = check;
+  const checked = checkedAtMs > Number.NEGATIVE_INFINITY;
+  return { state, because: detail, checked_ms_ago: checked ? Math.round(nowMs - checkedAtMs) : null };
 }
 
 /** `/stats`: the listeners' counters. */

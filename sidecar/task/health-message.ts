@@ -41,6 +41,15 @@ export interface AgentHealth {
   readonly checks: Readonly<Record<string, string>>;
 }
 
+/** The `healthy` (1) of an `agent.HealthResponse`. */
+export function readAgentHealthy(buffer: Buffer, start: number, end: number): boolean {
+  const reader = new FieldReader(buffer, start, end);
+  let healthy = false;
+  while (reader.next())
+    if (reader.field === 1 && reader.wireType === WireType.VARINT) healthy = reader.varint !== 0;
+  return healthy;
+}
+
 /** `agent.HealthResponse`. */
 export function writeAgentHealth(health: AgentHealth): Buffer {
   const fields = [
