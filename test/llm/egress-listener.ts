@@ -1,0 +1,59 @@
+// The LLM listener in this process, with short clocks.
+import { TimerWheel, WheelDriver } from '../../sidecar/clock/timer-wheel.ts';
+import type { LlmConfig } from '../../sidecar/config/config.ts';
+import { toConfig } from '../../sidecar/config/convert.ts';
+import { validate } from '../../sidecar/config/validate.ts';
+import { LlmListener } from '../../sidecar/listeners/llm.ts';
+import type { LlmEvents } from '../../sidecar/llm/observer.ts';
+import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
+
+export interface TestEgress {
+  readonly listener: LlmListener;
+  readonly baseUrl: string;
+  /** Takes another configuration: the `llm` section as in the file. */
+  apply(llm: object): void;
+  close(): void;
+}
+
+const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {} };
+
+export async function startEgress(llm: object, events: LlmEvents = NO_EVENTS): Promise<TestEgress> {
+  const wheel = new TimerWheel();
+  const clock = () => performance.now();
+  const driver = new WheelDriver(wheel, clock);
+  const listener = new LlmListener(settings(llm), {
+    wheel,
+    clock,
+    random: Math.random,
+    events,
+    inboundCalls: undefined,
+  });
+  const address = await listener.listen('127.0.0.1:0');
+  return {
+    listener,
+    baseUrl: `http://${address}/v1`,
+    apply: (changed) => listener.apply(settings(changed)),
+    close: () => {
+      listener.close();
+      driver.stop();
+    },
+  };
+}
+
+function settings(llm: object): LlmConfig {
+  const validated = validate({ llm });
+  if ('findings' in validated) throw new Error(JSON.stringify(validated.findings));
+  return toConfig(validated.file).llm;
+}
+
+/** The `llm` section with the clocks of the comparison. */
+export function faultSettings(url: string): object {
+  return {
+    upstreams: [{ name: 'scripted', url }],
+    first_byte_timeout: `${CLOCKS.firstByteMs}ms`,
+    idle_timeout: `${CLOCKS.idleMs}ms`,
+    timeout: `${CLOCKS.totalMs}ms`,
+    retry: { max_attempts: CLOCKS.attempts, backoff: { base: '50ms', max: '200ms' } },
+    limits: { max_answer_bytes: MAX_ANSWER_BYTES },
+  };
+}

@@ -1,0 +1,235 @@
+// The sixteen faults of a provider, as scripts, and what a caller behind a good egress sees of each.
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  answerWhole,
+  beginStream,
+  chatAnswer,
+  chatChunk,
+  DONE,
+  PIECES,
+  type Script,
+  sendError,
+  WHOLE,
+} from '../support/llm-provider.ts';
+
+/** The clocks that every system in the comparison is given, as far as it has them. */
+export const CLOCKS = { firstByteMs: 1_000, idleMs: 1_000, totalMs: 6_000, attempts: 3 };
+/** Answers larger than this are to be refused. */
+export const MAX_ANSWER_BYTES = 2_097_152;
+
+export interface Fault {
+  readonly name: string;
+  /** Plain, streamed, or both. */
+  readonly modes: readonly ('plain' | 'stream')[];
+  readonly script: Script;
+  /** The provider's port is one where nobody listens. */
+  readonly refused?: true;
+  /** What the caller must get: the whole answer, or an error that it can see. */
+  readonly expect: 'answer' | 'error';
+  /** The status that the caller must get; undefined for any. */
+  readonly status?: number;
+  /** The most requests the provider may see; 3 when it is left out. */
+  readonly requests?: number;
+}
+
+const both = ['plain', 'stream'] as const;
+const stream = ['stream'] as const;
+
+const never: Script = () => {};
+
+export const FAULTS: readonly Fault[] = [
+  {
+    name: '429 with Retry-After',
+    modes: both,
+    expect: 'answer',
+    requests: 2,
+    script: (request, response) => {
+      if (request.count === 1) sendError(response, 429, { 'retry-after': '1' });
+      else return answerWhole(request, response);
+    },
+  },
+  {
+    name: '429 without Retry-After',
+    modes: both,
+    expect: 'answer',
+    requests: 2,
+    script: (request, response) => {
+      if (request.count === 1) sendError(response, 429);
+      else return answerWhole(request, response);
+    },
+  },
+  {
+    name: '500, then OK',
+    modes: both,
+    expect: 'answer',
+    requests: 2,
+    script: (request, response) => {
+      if (request.count === 1) sendError(response, 500);
+      else return answerWhole(request, response);
+    },
+  },
+  {
+    name: '503 for long',
+    modes: both,
+    expect: 'error',
+    status: 503,
+    script: (_request, response) => sendError(response, 503),
+  },
+  { name: 'connection refused', modes: both, expect: 'error', requests: 0, refused: true, script: never },
+  { name: 'accepts and never answers', modes: both, expect: 'error', script: never },
+  {
+    name: 'slow first byte',
+    modes: both,
+    expect: 'error',
+    script: async ({ json }, response) => {
+      if (json?.['stream'] === true) beginStream(response);
+      else {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.flushHeaders();
+      }
+      await sleep(CLOCKS.totalMs * 4, undefined, { ref: false });
+      response.destroy();
+    },
+  },
+  {
+    name: 'stream cut mid-way',
+    modes: both,
+    expect: 'error',
+    requests: 1,
+    script: async ({ json }, response) => {
+      if (json?.['stream'] === true) {
+        beginStream(response);
+        response.write(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
+      } else {
+        const text = JSON.stringify(chatAnswer());
+        response.writeHead(200, { 'content-type': 'application/json', 'content-length': text.length });
+        response.write(text.slice(0, text.length / 2));
+      }
+      await sleep(50);
+      response.destroy();
+    },
+  },
+  {
+    name: 'stream stalled mid-way',
+    modes: both,
+    expect: 'error',
+    requests: 1,
+    script: ({ json }, response) => {
+      if (json?.['stream'] === true) {
+        beginStream(response);
+        response.write(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
+      } else {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.write(JSON.stringify(chatAnswer()).slice(0, 60));
+      }
+    },
+  },
+  {
+    name: 'ends without its terminal marker',
+    modes: both,
+    expect: 'error',
+    requests: 1,
+    script: ({ json }, response) => {
+      if (json?.['stream'] === true) {
+        beginStream(response);
+        response.end(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
+      } else {
+        // Without a length the end of the connection is the end of the answer: half of one looks whole.
+        response.writeHead(200, { 'content-type': 'application/json', connection: 'close' });
+        const text = JSON.stringify(chatAnswer());
+        response.end(text.slice(0, text.length / 2));
+      }
+    },
+  },
+  {
+    name: 'malformed JSON',
+    modes: both,
+    expect: 'error',
+    requests: 1,
+    script: ({ json }, response) => {
+      if (json?.['stream'] === true) {
+        beginStream(response);
+        response.write(chatChunk(PIECES[0]));
+        response.end(`data: {"choices":[{"delta":\n\n${DONE}`);
+      } else {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.end('{"choices": [{"message": ');
+      }
+    },
+  },
+  {
+    name: '400',
+    modes: both,
+    expect: 'error',
+    status: 400,
+    requests: 1,
+    script: (_request, response) => sendError(response, 400),
+  },
+  {
+    name: '401',
+    modes: both,
+    expect: 'error',
+    status: 401,
+    requests: 1,
+    script: (_request, response) => sendError(response, 401),
+  },
+  {
+    name: 'oversized response',
+    modes: both,
+    expect: 'error',
+    requests: 1,
+    script: async ({ json }, response) => {
+      const streamed = json?.['stream'] === true;
+      if (streamed) beginStream(response);
+      else {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.write('{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"');
+      }
+      const filler = 'x'.repeat(65_536);
+      // Sixteen times what may come; nobody should read on.
+      for (let sent = 0; sent < 16 * MAX_ANSWER_BYTES && !response.destroyed; sent += filler.length) {
+        if (!response.write(streamed ? chatChunk(filler) : filler))
+          await Promise.race([new Promise((resolve) => response.once('drain', resolve)), sleep(2_000)]);
+      }
+      response.end(streamed ? chatChunk(undefined, 'stop') + DONE : '"},"finish_reason":"stop"}]}');
+    },
+  },
+  {
+    name: 'one token at a time, slowly',
+    modes: stream,
+    expect: 'answer',
+    requests: 1,
+    script: async (_request, response) => {
+      beginStream(response);
+      for (const piece of PIECES) {
+        response.write(chatChunk(piece));
+        await sleep(CLOCKS.idleMs * 0.4);
+      }
+      response.end(chatChunk(undefined, 'stop') + DONE);
+    },
+  },
+  {
+    name: 'comments only',
+    modes: stream,
+    expect: 'error',
+    script: async (_request, response) => {
+      beginStream(response);
+      while (!response.destroyed) {
+        response.write(': still there\n\n');
+        await sleep(100);
+      }
+    },
+  },
+];
+
+export { WHOLE };
+
+/** A port where nobody listens. */
+export async function closedPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === 'object' && address !== null ? address.port : 1;
+}
