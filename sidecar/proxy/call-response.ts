@@ -60,8 +60,10 @@ export class CallResponse {
   /** @returns how many bytes are done with, as `Connection.sendData` says */
   sendData(buffer: Buffer, start: number, end: number, endStream: boolean): number {
     this.observer?.onResponseData(buffer, start, end);
-    this.run?.onData(buffer, start, end);
-    return this.stream.connection.sendData(this.stream, buffer, start, end, endStream);
+    const { run, stream } = this;
+    if (run === undefined) return stream.connection.sendData(stream, buffer, start, end, endStream);
+    run.onData(buffer, start, end);
+    return run.send(stream, buffer, start, end, endStream);
   }
 
   /** Trailers, or a Trailers-Only response; `extra` goes behind the list's fields. */

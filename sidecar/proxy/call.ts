@@ -49,8 +49,10 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       return;
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
+    const late = reply('deadline', ranOut + where);
+    if (this.response.run?.outlivesDeadline(late) === true) return;
     this.giveUp('deadline', Status.DEADLINE_EXCEEDED);
-    this.answer(reply('deadline', ranOut + where));
+    this.answer(late);
   }
 
   /** Ends the attempt that runs, if any, and says why. */
@@ -109,7 +111,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
 
   onDataSent(stream: Stream, bytes: number): void {
     if (this.follower !== undefined) this.follower.pump();
-    else this.attempt?.consume(bytes);
+    else this.attempt?.consume(this.response.run?.owed(bytes) ?? bytes);
     keepAwake(this, this.attempt);
     if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
   }
@@ -121,7 +123,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       return;
     }
     const { run } = this.response;
-    if (run?.runs.runsOn(run, callerLeft(failure)) === true) return;
+    if (run?.outlives(callerLeft(failure)) === true) return;
     this.follower?.leave(callerLeft(failure));
     this.giveUp('cancelled', Status.CANCELLED);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');

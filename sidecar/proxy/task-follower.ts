@@ -56,6 +56,8 @@ export class TaskFollower implements TaskSubscriber {
       if (bytes === undefined) break;
       call.response.sendData(bytes, 0, bytes.length, false);
     }
+    // What went out at once has been followed by more, and by the end, within that call.
+    if (call.done) return;
     const { end } = reader;
     if (end === undefined) return;
     call.response.sendEnd(new HeaderList(end.trailers), end.status, [DEDUPLICATED_HEADER, this.how]);

@@ -1,5 +1,6 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { StatusCode } from '../grpc/status.ts';
+import type { Stream } from '../http2/streams.ts';
 import {
   type Leaving,
   TASK_REFUSALS,
@@ -12,14 +13,15 @@ import {
 import type { Call } from './call.ts';
 import { followTrace } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
-import { reply } from './reasons.ts';
+import { sendLocalReply } from './local-reply.ts';
+import { type LocalReply, reply } from './reasons.ts';
 import { TaskFollower } from './task-follower.ts';
 
 /**
  * The largest request, with its five bytes of prefix, that is told apart from others; larger ones run each time they
  * come. Peers are told, so that they do not send such a task again (`SettingId.OUTRIGGER_TASKS_ONCE`).
  */
-export const TASK_REQUEST_MAX_BYTES = 65_536;
+export const TASK_REQUEST_MAX_BYTES = 65_535;
 /** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
 const PREFIX_BYTES = 5;
 
@@ -75,12 +77,13 @@ export class TaskRuns extends Timer {
     const begun = this.store.begin(taskId, fingerprint, call, follower, nowMs);
     switch (begun.decision) {
       case 'run':
-        call.response.run = new TaskRun(this, begun.entry);
+        call.response.run = new TaskRun(this, begun.entry, call);
         return true;
       case 'join':
       case 'replay':
         followTrace(call, begun.reader.entry.runner, begun.decision === 'join' ? 'joined' : 'replayed');
         call.follow(follower);
+        begun.reader.entry.runner?.response.run?.readAhead();
         follower.start(begun.reader, begun.decision);
         return false;
       case 'refuse': {
@@ -93,8 +96,8 @@ export class TaskRuns extends Timer {
   }
 
   /** The caller of the call that runs a task has gone. True: the task runs on, for others or for its retry. */
-  runsOn(run: TaskRun, leaving: Leaving): boolean {
-    const remains = this.store.runnersCallerLeft(run.entry, leaving, this.clock());
+  runsOn(entry: TaskEntry<Call>, leaving: Leaving): boolean {
+    const remains = this.store.runnersCallerLeft(entry, leaving, this.clock());
     if (remains === 'linger') this.schedule();
     return remains !== 'abort';
   }
@@ -126,12 +129,73 @@ export class TaskRuns extends Timer {
 
 /** The call that runs a task writes its answer here for those who have sent the same task. */
 export class TaskRun {
-  readonly runs: TaskRuns;
   readonly entry: TaskEntry<Call>;
+  private readonly runs: TaskRuns;
+  private readonly call: Call;
+  /** Its own caller has left; it runs for others. */
+  private left = false;
+  /** Of what waits for its own caller, bytes that the app has been told to send more for. */
+  private aheadBytes = 0;
 
-  constructor(runs: TaskRuns, entry: TaskEntry<Call>) {
+  constructor(runs: TaskRuns, entry: TaskEntry<Call>, call: Call) {
     this.runs = runs;
     this.entry = entry;
+    this.call = call;
+  }
+
+  /** Its caller has gone. True: the task runs on, for others or for its caller's retry. */
+  outlives(leaving: Leaving): boolean {
+    if (!this.runs.runsOn(this.entry, leaving)) return false;
+    this.left = true;
+    this.readAhead();
+    return true;
+  }
+
+  /** Its caller's time is up. True: the caller, if it is still there, was told so, and the task runs on for others. */
+  outlivesDeadline(late: LocalReply): boolean {
+    const { call, entry } = this;
+    if (entry.callers <= (this.left ? 0 : 1)) return false;
+    if (this.left) return true;
+    const { head, context, response, stream } = call;
+    sendLocalReply(stream, late, true, response.started, head.method);
+    context.stats.reject(late.reason);
+    return this.outlives('cancelled');
+  }
+
+  /**
+   * Those who have joined must not wait for a caller that does not read: while all of the answer is kept, the app may
+   * send on. What is kept is bounded, and so is what waits beside it.
+   */
+  private get readsAhead(): boolean {
+    const { entry } = this;
+    return entry.refusal === undefined && entry.readers !== undefined && entry.readers.size > 0;
+  }
+
+  /** Others have joined, or nobody reads here any more: the app may send in place of what waits. */
+  readAhead(): void {
+    const { attempt } = this.call;
+    const bytes = attempt?.stream?.unconsumed ?? 0;
+    if (bytes <= 0) return;
+    if (!this.left) this.aheadBytes += bytes;
+    attempt!.consume(bytes);
+  }
+
+  /** Sends on to its own caller. @returns how many bytes the app may send in their place now */
+  send(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    const bytes = end - start;
+    const { readsAhead } = this;
+    // Before they are sent: what goes out of the queue is reported within the call.
+    if (readsAhead) this.aheadBytes += bytes;
+    const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
+    if (readsAhead) this.aheadBytes -= sent;
+    return readsAhead || stream.closed ? bytes : sent;
+  }
+
+  /** So many bytes of what waited went out. @returns how many the app has not been told of */
+  owed(bytes: number): number {
+    const told = Math.min(bytes, this.aheadBytes);
+    this.aheadBytes -= told;
+    return bytes - told;
   }
 
   onHead(fields: readonly string[]): void {

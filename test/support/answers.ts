@@ -13,7 +13,7 @@ const head = { ':status': 200, 'content-type': 'application/grpc' } as const;
 /** One message and then this status, in trailers. */
 export function messageThen(
   status: number,
-  { message = 'answer' as Buffer | string, ...fields } = {},
+  { message = 'answer' as Buffer | string, fields = {} as Fields } = {},
 ): Answer {
   return (stream) => {
     stream.respond(head, { waitForTrailers: true });

@@ -1,0 +1,504 @@
+// A task that is sent again is run once: whoever sends it joins the call in flight, or gets the answer that was given.
+import t, { type Test } from 'tap';
+import { SettingId } from '../sidecar/http2/settings.ts';
+import type { Call } from '../sidecar/proxy/call.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import type { TaskStore } from '../sidecar/task/task-store.ts';
+import {
+  type Answer,
+  headThen,
+  messageThen,
+  ok,
+  type Replica,
+  silence,
+  startReplica,
+  taskStatus,
+  trailersOnly,
+} from './support/answers.ts';
+import { type DataPlane, startDataPlane } from './support/data-plane.ts';
+import { errorCode, frameType } from './support/h2-peer.ts';
+import { TaskCaller, type TaskOptions } from './support/task-caller.ts';
+import { grpcFrame, type SeenCall, taskRequest } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const head = { ':status': 200, 'content-type': 'application/grpc' } as const;
+const paths = [PROCESS_TASK_PATH, STREAM_PROCESS_PATH] as const;
+
+interface Scene {
+  readonly app: Replica;
+  readonly plane: DataPlane;
+  readonly store: TaskStore<Call>;
+  /** Calls of tasks that the app has seen. */
+  readonly runs: readonly SeenCall[];
+  readonly content: Record<string, unknown>;
+  /** A caller with a connection of its own. */
+  caller(options?: { reads?: boolean }): Promise<TaskCaller>;
+  /** The app has seen so many; the last one. */
+  run(count?: number): Promise<SeenCall>;
+}
+
+async function startScene(t: Test, answer: Answer = silence, inbound: object = {}): Promise<Scene> {
+  const app = await startReplica(t, answer);
+  const content = { name: 'agent', inbound: { app: app.address, ...inbound } };
+  const plane = await startDataPlane(t, content);
+  const { store } = plane.sidecar.inbound.taskRuns;
+  return {
+    app,
+    plane,
+    store,
+    runs: app.calls,
+    content,
+    caller: (options) => TaskCaller.connect(t, plane.inboundPort, options),
+    run: (count = 1) =>
+      waitUntil(
+        `the app has ${count} tasks`,
+        () => app.calls.length >= count && app.calls[count - 1]!.complete && app.calls[count - 1],
+      ),
+  };
+}
+
+/** Nothing is left: no call, no caller's place, no entry that runs. */
+async function expectNothingRuns(t: Test, { plane, app }: Scene): Promise<void> {
+  const { stats, context } = plane.sidecar.inbound;
+  await waitUntil('no call is active', () => stats.activeCalls === 0);
+  t.equal(context.inboundCalls.size, 0);
+  await waitUntil("the app's calls have ended", () =>
+    app.calls.every(({ closedWith }) => closedWith !== undefined),
+  );
+}
+
+const joinsOf = ({ store }: Scene, count: number): Promise<boolean> =>
+  waitUntil(`${count} have joined`, () => store.joined === count);
+
+for (const path of paths) {
+  t.test(`those who send a task that runs join it, and the app is called once: ${path}`, async (t) => {
+    const scene = await startScene(t);
+    const [one, other] = [await scene.caller(), await scene.caller()];
+    const first = await one.send({ path });
+    const run = await scene.run();
+    const joined = [await one.send({ path }), await other.send({ path }), await other.send({ path })];
+    await joinsOf(scene, 3);
+    messageThen(0, { message: 'the answer', fields: { 'x-cost': '3' } })(run.stream, run);
+    for (const call of [first, ...joined]) await call.ended();
+    t.equal(scene.runs.length, 1);
+    t.equal(first.status, 0);
+    t.equal(first.deduplicated, undefined, 'the one that ran');
+    t.ok(first.body.equals(grpcFrame('the answer')));
+    t.equal(first.field('x-cost'), '3');
+    for (const call of joined) {
+      t.same(call.answer, first.answer);
+      t.equal(call.deduplicated, 'joined');
+    }
+    await expectNothingRuns(t, scene);
+  });
+}
+
+t.test('who joins a stream gets it from its beginning, and then as it comes', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send({ path: STREAM_PROCESS_PATH });
+  const run = await scene.run();
+  run.stream.respond(head, { waitForTrailers: true });
+  run.stream.on('wantTrailers', () => run.stream.sendTrailers({ 'grpc-status': '0' }));
+  run.stream.write(grpcFrame('one'));
+  await first.hasBytes(8);
+  const second = await caller.send({ path: STREAM_PROCESS_PATH });
+  await second.hasBytes(8);
+  t.ok(second.body.equals(grpcFrame('one')), 'what had been said');
+  run.stream.write(grpcFrame('two'));
+  for (const call of [first, second]) await call.hasBytes(16);
+  const third = await caller.send({ path: STREAM_PROCESS_PATH });
+  run.stream.end(grpcFrame('three'));
+  for (const call of [first, second, third]) {
+    await call.ended();
+    t.ok(call.body.equals(Buffer.concat(['one', 'two', 'three'].map(grpcFrame))));
+    t.equal(call.status, 0);
+  }
+  t.equal(scene.runs.length, 1);
+});
+
+const replayed: readonly [what: string, answer: Answer][] = [
+  ['a message and trailers', messageThen(0, { fields: { 'x-a': '1', 'x-b-bin': 'AAEC' } })],
+  [
+    'metadata at both ends, twice the same name, several messages',
+    (stream) => {
+      stream.respond({ ...head, 'x-head': ['one', 'two'], 'x-bin': 'AP8' }, { waitForTrailers: true });
+      stream.on('wantTrailers', () =>
+        stream.sendTrailers({ 'grpc-status': '0', 'x-end': ['three', 'four'] }),
+      );
+      for (const message of ['one', '', 'two']) stream.write(grpcFrame(message));
+      stream.end();
+    },
+  ],
+  ['a task that is done in part', taskStatus(1)],
+  ['OK without a message', headThen(0)],
+  ['OK in the only HEADERS frame', trailersOnly(0, { 'x-what': 'nothing' })],
+  ['a request that can not be done', trailersOnly(3, { 'grpc-message': 'no such thing%21', 'x-a': 'b' })],
+  ['a request that is out of range, in trailers', messageThen(11)],
+];
+
+for (const path of paths) {
+  for (const [what, answer] of replayed) {
+    t.test(`given again, byte for byte: ${what}, ${path}`, async (t) => {
+      const scene = await startScene(t, answer);
+      const first = await (await scene.caller()).ask({ path });
+      const other = await scene.caller();
+      for (let i = 0; i < 3; i++) {
+        const again = await other.ask({ path });
+        t.same(again.answer, first.answer);
+        t.equal(again.deduplicated, 'replayed');
+      }
+      t.equal(scene.runs.length, 1);
+      await expectNothingRuns(t, scene);
+    });
+  }
+}
+
+const error = (status: number): readonly [string, Answer] => [`status ${status}`, trailersOnly(status)];
+const notReplayed: readonly (readonly [what: string, answer: Answer])[] = [
+  ...[1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16].map(error),
+  ['a task that FAILED', taskStatus(2)],
+  ['a task that had a TIMEOUT', taskStatus(3)],
+  ['UNAVAILABLE behind a message', messageThen(14)],
+  ['a reset', (stream) => stream.close(errorCode.cancel)],
+  ['an end without a status', (stream) => stream.respond(head, { endStream: true })],
+];
+
+for (const [what, answer] of notReplayed) {
+  t.test(`those who have joined get it, those who come later run the task anew: ${what}`, async (t) => {
+    const scene = await startScene(t);
+    const caller = await scene.caller();
+    const first = await caller.send();
+    const run = await scene.run();
+    const joined = await caller.send();
+    await joinsOf(scene, 1);
+    answer(run.stream, run);
+    t.same((await joined.ended()).answer, (await first.ended()).answer);
+    t.not(first.status, -1);
+    t.equal(joined.deduplicated, 'joined');
+    scene.app.answer = ok;
+    const again = await caller.ask();
+    t.equal(again.status, 0);
+    t.equal(again.deduplicated, undefined);
+    t.equal(scene.runs.length, 2);
+    t.equal(scene.store.size, 1);
+    await expectNothingRuns(t, scene);
+  });
+}
+
+const compressed = Buffer.concat([Buffer.from([1]), grpcFrame(taskRequest({ id: 'task' })).subarray(1)]);
+const large = (bytes: number): Buffer => {
+  const empty = grpcFrame(taskRequest({ id: 'task', input: ' '.repeat(bytes) })).length - bytes;
+  return grpcFrame(taskRequest({ id: 'task', input: ' '.repeat(bytes - empty) }));
+};
+const alike: readonly [what: string, one: TaskOptions, other: TaskOptions, runs: number][] = [
+  ['the same', {}, {}, 1],
+  [
+    'another trace, and other metadata of the call',
+    { fields: [['x-try', '1']] },
+    { fields: [['x-try', '2']] },
+    1,
+  ],
+  ['another time left', { fields: [['grpc-timeout', '10S']] }, { fields: [['grpc-timeout', '9S']] }, 1],
+  ['another input', {}, { input: 'another' }, 2],
+  ['another method', {}, { path: STREAM_PROCESS_PATH }, 2],
+  ['another caller', { fields: [['authorization', 'a']] }, { fields: [['authorization', 'b']] }, 2],
+  ['a caller without a name', { fields: [['authorization', 'a']] }, {}, 2],
+  ['no id', { id: '' }, { id: '' }, 2],
+  ['compressed, so that it can not be read', { body: compressed }, { body: compressed }, 2],
+  ['65,535 bytes', { body: large(65_535) }, { body: large(65_535) }, 1],
+  ['more than that', { body: large(65_537) }, { body: large(65_537) }, 2],
+  [
+    'two messages',
+    { body: Buffer.concat([large(20), large(20)]) },
+    { body: Buffer.concat([large(20), large(20)]) },
+    2,
+  ],
+  ['no message', { body: Buffer.alloc(0) }, { body: Buffer.alloc(0) }, 2],
+];
+
+for (const [what, one, other, runs] of alike) {
+  t.test(`${runs === 1 ? 'the same task' : 'not the same task'}: ${what}`, async (t) => {
+    const scene = await startScene(t, ok);
+    const caller = await scene.caller();
+    for (const options of [one, other]) {
+      t.equal((await caller.ask(options)).status, 0);
+    }
+    t.equal(scene.runs.length, runs);
+    const sent = one.body ?? grpcFrame(taskRequest({ id: 'task', input: 'question', ...one }));
+    t.ok(scene.runs[0]!.body.equals(sent), 'the app has all of it');
+  });
+}
+
+/** What the sidecar says in SETTINGS of the largest request that is run once. */
+function announced(caller: TaskCaller): number {
+  for (const { type, payload } of caller.peer.frames) {
+    if (type !== frameType.settings) continue;
+    for (let at = 0; at < payload.length; at += 6)
+      if (payload.readUInt16BE(at) === SettingId.OUTRIGGER_TASKS_ONCE) return payload.readUInt32BE(at + 2);
+  }
+  return 0;
+}
+
+t.test('what is announced holds for each request up to that size, however it comes', async (t) => {
+  const scene = await startScene(t, ok);
+  const caller = await scene.caller();
+  await caller.ask();
+  const bytes = announced(caller);
+  t.ok(bytes >= 65_000, `${bytes} bytes`);
+  for (const endApart of [false, true, false, true]) {
+    const call = await caller.ask({ body: large(bytes), endApart });
+    t.equal(call.status, 0);
+  }
+  t.equal(scene.runs.length, 2, 'the small one and the large one');
+});
+
+t.test('the runner cancels while others wait: the task goes on', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send();
+  const run = await scene.run();
+  const joined = await caller.send();
+  await joinsOf(scene, 1);
+  await first.cancel();
+  const late = await caller.send();
+  await joinsOf(scene, 2);
+  t.equal(run.closedWith, undefined);
+  ok(run.stream, run);
+  for (const call of [joined, late]) t.equal((await call.ended()).status, 0);
+  t.equal((await caller.ask()).deduplicated, 'replayed');
+  t.equal(scene.runs.length, 1);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('one that has joined cancels: the others do not notice', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send();
+  const run = await scene.run();
+  const joined = await caller.send();
+  await joinsOf(scene, 1);
+  await joined.cancel();
+  await waitUntil('it has gone', () => scene.plane.sidecar.inbound.stats.activeCalls === 1);
+  ok(run.stream, run);
+  t.equal((await first.ended()).status, 0);
+  await expectNothingRuns(t, scene);
+});
+
+t.test("all cancel: the app's call ends at once, and the task can be sent anew", async (t) => {
+  for (const runnerFirst of [true, false]) {
+    const scene = await startScene(t);
+    const caller = await scene.caller();
+    const first = await caller.send();
+    const run = await scene.run();
+    const joined = await caller.send();
+    await joinsOf(scene, 1);
+    for (const call of runnerFirst ? [first, joined] : [joined, first]) await call.cancel();
+    await waitUntil('the app heard', () => run.closedWith === errorCode.cancel);
+    t.equal(scene.store.size, 0);
+    scene.app.answer = ok;
+    t.equal((await caller.ask()).status, 0);
+    t.equal(scene.runs.length, 2);
+    await expectNothingRuns(t, scene);
+  }
+});
+
+t.test("the runner's connection is lost: a retry gets the answer of the same run", async (t) => {
+  for (const path of paths) {
+    const scene = await startScene(t);
+    const [lost, other] = [await scene.caller(), await scene.caller()];
+    await lost.send({ path });
+    const run = await scene.run();
+    lost.vanish();
+    await waitUntil('it was found out', () => scene.plane.sidecar.inbound.stats.activeConnections === 1);
+    t.equal(run.closedWith, undefined);
+    const retry = await other.send({ path });
+    await joinsOf(scene, 1);
+    ok(run.stream, run);
+    t.equal((await retry.ended()).status, 0);
+    t.equal(retry.deduplicated, 'joined');
+    t.equal(scene.runs.length, 1);
+    await expectNothingRuns(t, scene);
+  }
+});
+
+t.test('the answer comes while nobody is there: a retry gets it', async (t) => {
+  const scene = await startScene(t);
+  const lost = await scene.caller();
+  await lost.send({ path: STREAM_PROCESS_PATH });
+  const run = await scene.run();
+  run.stream.respond(head, { waitForTrailers: true });
+  run.stream.write(grpcFrame('one'));
+  lost.vanish();
+  await waitUntil('it was found out', () => scene.plane.sidecar.inbound.stats.activeConnections === 0);
+  run.stream.on('wantTrailers', () => run.stream.sendTrailers({ 'grpc-status': '0' }));
+  run.stream.end(grpcFrame('two'));
+  await expectNothingRuns(t, scene);
+  const retry = await (await scene.caller()).ask({ path: STREAM_PROCESS_PATH });
+  t.ok(retry.body.equals(Buffer.concat([grpcFrame('one'), grpcFrame('two')])));
+  t.equal(retry.deduplicated, 'replayed');
+  t.equal(scene.runs.length, 1);
+});
+
+t.test("nobody comes back: the app's call is ended when the grace is over, not before", async (t) => {
+  const scene = await startScene(t);
+  scene.store.settings = { ...scene.store.settings, lingerMs: 300 };
+  const lost = await scene.caller();
+  await lost.send();
+  const run = await scene.run();
+  const lostAtMs = performance.now();
+  lost.vanish();
+  await waitUntil('the app heard', () => run.closedWith === errorCode.cancel);
+  t.ok(performance.now() - lostAtMs >= 299);
+  t.equal(scene.store.size, 0);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('the retry cancels, too: the app hears it at once', async (t) => {
+  const scene = await startScene(t);
+  const [lost, other] = [await scene.caller(), await scene.caller()];
+  await lost.send();
+  const run = await scene.run();
+  lost.vanish();
+  await waitUntil('it was found out', () => scene.plane.sidecar.inbound.stats.activeConnections === 1);
+  const retry = await other.send();
+  await joinsOf(scene, 1);
+  await retry.cancel();
+  await waitUntil('the app heard', () => run.closedWith === errorCode.cancel);
+  await expectNothingRuns(t, scene);
+});
+
+/** A stream of `count` messages of 10,000 bytes as fast as its reader takes them; its length is `count` × 10,005. */
+function longAnswer(count: number): Answer {
+  return (stream) => {
+    stream.respond(head, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    let left = count;
+    const more = (): void => {
+      while (left > 0) {
+        left--;
+        if (!stream.write(grpcFrame(Buffer.alloc(10_000, left)))) {
+          stream.once('drain', more);
+          return;
+        }
+      }
+      stream.end();
+    };
+    more();
+  };
+}
+
+const tokens = { path: STREAM_PROCESS_PATH };
+
+t.test('who has joined and reads slowly holds up nobody', async (t) => {
+  const scene = await startScene(t);
+  const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
+  const first = await quick.send(tokens);
+  const run = await scene.run();
+  const joined = await slow.send(tokens);
+  await joinsOf(scene, 1);
+  longAnswer(80)(run.stream, run);
+  t.equal((await first.ended()).body.length, 80 * 10_005);
+  t.equal(joined.body.length, 65_535, 'what it has room for');
+  await slow.read(joined, 1_000_000);
+  await joined.ended();
+  t.same(joined.answer, first.answer);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('a runner that reads slowly holds up nobody who has joined', async (t) => {
+  for (const joinsLate of [false, true]) {
+    const scene = await startScene(t);
+    const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
+    const first = await slow.send(tokens);
+    const run = await scene.run();
+    if (joinsLate) {
+      longAnswer(80)(run.stream, run);
+      await first.hasBytes(65_535);
+    }
+    const joined = await quick.send(tokens);
+    await joinsOf(scene, 1);
+    if (!joinsLate) longAnswer(80)(run.stream, run);
+    t.equal((await joined.ended()).body.length, 80 * 10_005);
+    t.equal(joined.status, 0);
+    t.equal(first.body.length, 65_535);
+    await slow.read(first, 1_000_000);
+    await first.ended();
+    t.same(first.answer, joined.answer);
+    await expectNothingRuns(t, scene);
+  }
+});
+
+t.test('a runner that reads slowly and goes leaves the others their answer', async (t) => {
+  for (const leave of ['cancels', 'is lost']) {
+    const scene = await startScene(t);
+    const [quick, slow] = [await scene.caller(), await scene.caller({ reads: false })];
+    const first = await slow.send(tokens);
+    const run = await scene.run();
+    longAnswer(90)(run.stream, run);
+    await first.hasBytes(65_535);
+    if (leave === 'is lost') {
+      slow.vanish();
+      await waitUntil('it was found out', () => scene.plane.sidecar.inbound.stats.activeConnections === 1);
+    }
+    const joined = await quick.send(tokens);
+    await joinsOf(scene, 1);
+    if (leave === 'cancels') await first.cancel();
+    t.equal((await joined.ended()).body.length, 90 * 10_005, `the runner ${leave}`);
+    t.equal(joined.status, 0);
+    await expectNothingRuns(t, scene);
+  }
+});
+
+t.test('an answer that is too large to be kept is given once, and not run again', async (t) => {
+  const scene = await startScene(t, silence, { tasks: { max_answer_bytes: 100_000 } });
+  const [caller, slow] = [await scene.caller(), await scene.caller({ reads: false })];
+  const first = await caller.send(tokens);
+  const run = await scene.run();
+  const [joined, lags] = [await caller.send(tokens), await slow.send(tokens)];
+  await joinsOf(scene, 2);
+  longAnswer(100)(run.stream, run);
+  t.equal((await first.ended()).body.length, 100 * 10_005);
+  t.same((await joined.ended()).answer, first.answer, 'who keeps up gets all of it');
+  for (let i = 0; i < 2; i++) {
+    const late = await caller.ask(tokens);
+    t.equal(late.status, 9);
+    t.equal(late.reason, 'task_not_repeatable');
+  }
+  t.equal(scene.runs.length, 1);
+  await slow.read(lags, 1_000_000);
+  await lags.ended();
+  t.equal(lags.status, 14, 'who lags behind is told that it did not get all');
+  t.equal(lags.reason, 'stream_cut');
+  t.ok(scene.store.bytes < 100_000, `${scene.store.bytes} bytes`);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('answers make room for younger ones, and a task whose answer is gone is not run again', async (t) => {
+  const answer = messageThen(0, { message: Buffer.alloc(10_000) });
+  const scene = await startScene(t, answer, { tasks: { max_bytes: 50_000 } });
+  const caller = await scene.caller();
+  for (let i = 0; i < 20; i++) t.equal((await caller.ask({ id: `task ${i}` })).status, 0);
+  const oldest = await caller.ask({ id: 'task 0' });
+  t.equal(oldest.status, 9);
+  t.equal(oldest.reason, 'task_not_repeatable');
+  t.equal((await caller.ask({ id: 'task 19' })).deduplicated, 'replayed');
+  t.equal(scene.runs.length, 20);
+});
+
+t.test('more tasks in flight than can be told apart are turned away, to come again', async (t) => {
+  const scene = await startScene(t);
+  scene.store.settings = { ...scene.store.settings, maxEntries: 2 };
+  const caller = await scene.caller();
+  const running = [await caller.send({ id: 'a' }), await caller.send({ id: 'b' })];
+  await scene.run(2);
+  const refused = await caller.ask({ id: 'c' });
+  t.equal(refused.status, 8);
+  t.equal(refused.reason, 'overloaded');
+  t.ok(Number(refused.field('grpc-retry-pushback-ms')) > 0);
+  for (const run of scene.runs) ok(run.stream, run);
+  for (const call of running) await call.ended();
+  scene.app.answer = ok;
+  t.equal((await caller.ask({ id: 'c' })).status, 0);
+  await expectNothingRuns(t, scene);
+});
