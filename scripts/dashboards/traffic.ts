@@ -379,9 +379,10 @@ export const trafficDashboard: Dashboard = {
           width: 6,
           queries: [
             {
-              expr: `sum by (service, result) (rate(outrigger_spans_total{${S}}${RATE}))`,
-              legend: '{{service}} {{result}}',
+              expr: `sum by (service, outcome) (rate(outrigger_spans_total{${S}}${RATE}))`,
+              legend: '{{service}} {{outcome}}',
             },
+            { expr: `sum by (service) (outrigger_spans_waiting{${S}})`, legend: '{{service}} waiting' },
           ],
         },
         {

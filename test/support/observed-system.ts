@@ -1,0 +1,184 @@
+// A small system in which everything that dashboards and alerts are about happens: calls that go well, fail, are
+// retried, ejected, refused and shed; tasks that fail; a sidecar that is not ready, and one that is not there.
+import { join } from 'node:path';
+import * as grpc from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import type { Test } from 'tap';
+import { freePort } from './free-port.ts';
+import { startOtlpReceiver } from './otlp-receiver.ts';
+import { type Sidecar, startSidecar } from './sidecar.ts';
+
+const definitions = loadSync('agent_service.proto', {
+  includeDirs: [join(import.meta.dirname, '../../proto')],
+  keepCase: true,
+  defaults: true,
+});
+const agentService = definitions['agent.AgentService'] as grpc.ServiceDefinition;
+const { ProcessTask, StreamProcess } = agentService as Record<string, grpc.MethodDefinition<object, object>>;
+
+export interface ObservedSystem {
+  /** Service name → the port of its metrics; `gone` has nobody behind it. */
+  readonly targets: Readonly<Record<string, number>>;
+  readonly research: Sidecar;
+  readonly gateway: Sidecar;
+  /** One of everything, some of it many times. Never throws: failures are what it is for. */
+  round(): Promise<void>;
+  /** Of the calls that were traced. */
+  readonly traceIds: Set<string>;
+}
+
+type Teardown = Pick<Test, 'teardown'>;
+
+export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> {
+  const good = await startAgent(t, true);
+  const bad = await startAgent(t, false);
+  const collector = await startOtlpReceiver(t);
+  const tracing = (endpoint: string) => ({
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_BSP_SCHEDULE_DELAY: '200',
+    OTEL_EXPORTER_OTLP_TIMEOUT: '500',
+  });
+  const research = await startSidecar(
+    t,
+    {
+      name: 'research-agent',
+      inbound: { app: `127.0.0.1:${good}`, max_concurrent_calls: 4 },
+    },
+    // Nobody listens there: its spans are lost, and counted.
+    { env: tracing(`http://127.0.0.1:${await freePort()}`) },
+  );
+  const aliases = (port: number, count: number, net: number) =>
+    Array.from({ length: count }, (_, i) => `127.0.${net}.${i + 1}:${port}`);
+  const calm = {
+    circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
+    outlier_detection: { max_ejection_percent: 0 },
+  };
+  const retry = { idempotent_methods: [ProcessTask!.path], backoff: { base: '1ms', max: '5ms' } };
+  const gateway = await startSidecar(
+    t,
+    {
+      name: 'gateway',
+      inbound: { app: `127.0.0.1:${await freePort()}` },
+      outbound: {
+        clusters: {
+          research: { endpoints: [`127.0.0.1:${research.inboundPort}`], ...calm },
+          flaky: {
+            endpoints: [...aliases(good, 7, 2), ...aliases(bad, 7, 3)],
+            balancer: 'round_robin',
+            circuit_breaker: calm.circuit_breaker,
+            outlier_detection: {
+              consecutive_failures: 3,
+              base_ejection_time: '60s',
+              max_ejection_percent: 50,
+            },
+            retry: { ...retry, budget: { percent: 100, min_concurrent: 50 } },
+          },
+          broken: {
+            endpoints: [`127.0.0.1:${bad}`],
+            circuit_breaker: { consecutive_failures: 5, recovery_timeout: '60s' },
+            retry: { max_attempts: 1 },
+          },
+          starved: {
+            endpoints: aliases(bad, 2, 4),
+            ...calm,
+            retry: { ...retry, budget: { percent: 0, min_concurrent: 0 } },
+          },
+        },
+      },
+    },
+    { until: 'live', env: tracing(collector.url) },
+  );
+  const traceIds = new Set<string>();
+  const call = caller(t, gateway.outboundPort, traceIds);
+  return {
+    targets: {
+      research: research.metricsPort,
+      gateway: gateway.metricsPort,
+      gone: await freePort(),
+    },
+    research,
+    gateway,
+    traceIds,
+    round: async () => {
+      const calls: Promise<unknown>[] = [];
+      // Together more errors than the fast burn rate allows.
+      for (let i = 0; i < 8; i++) await call('research', 'fail');
+      for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED', 'FAILED'])
+        await call('research', input);
+      calls.push(call('research', 'stream'), call('nowhere', 'SUCCESS'));
+      await Promise.all(calls);
+      // More at a time than the research agent's sidecar lets in.
+      calls.push(...Array.from({ length: 16 }, () => call('research', 'slow')));
+      for (let i = 0; i < 14; i++) calls.push(call('flaky', 'SUCCESS'));
+      for (let i = 0; i < 4; i++) calls.push(call('broken', 'SUCCESS'), call('starved', 'SUCCESS'));
+      await Promise.all(calls);
+    },
+  };
+}
+
+/** An agent that ends tasks as their input asks; one that is not `good` fails them all. */
+async function startAgent(t: Teardown, good: boolean): Promise<number> {
+  const server = new grpc.Server();
+  server.addService(agentService, {
+    ProcessTask: ({ request }: { request: { input: string } }, callback: grpc.sendUnaryData<object>) => {
+      const { input } = request;
+      if (!good) callback({ code: grpc.status.UNAVAILABLE, details: 'told to fail' });
+      else if (input === 'fail') callback({ code: grpc.status.INTERNAL, details: 'told to fail' });
+      else if (input === 'slow') setTimeout(() => callback(null, { status: 'SUCCESS', tokens_used: 5 }), 200);
+      else callback(null, { status: input, tokens_used: 10 });
+    },
+    StreamProcess: (stream: grpc.ServerWritableStream<object, object>) => {
+      stream.write({ chunk: 'part', is_final: true });
+      stream.end();
+    },
+    HealthCheck: (_: unknown, callback: grpc.sendUnaryData<object>) => callback(null, { healthy: true }),
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('0.0.0.0:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  t.teardown(() => server.forceShutdown());
+  return port;
+}
+
+/** Makes calls through an outbound listener, each with a trace of its own, and waits for their end. */
+function caller(t: Teardown, outboundPort: number, traceIds: Set<string>) {
+  const clients = new Map<string, grpc.Client>();
+  t.teardown(() => {
+    for (const client of clients.values()) client.close();
+  });
+  const clientOf = (authority: string): grpc.Client => {
+    let client = clients.get(authority);
+    if (client === undefined) {
+      client = new grpc.Client(`127.0.0.1:${outboundPort}`, grpc.credentials.createInsecure(), {
+        'grpc.default_authority': authority,
+      });
+      clients.set(authority, client);
+    }
+    return client;
+  };
+  return (cluster: string, input: string): Promise<void> => {
+    const traceId = crypto.randomUUID().replaceAll('-', '');
+    traceIds.add(traceId);
+    const metadata = new grpc.Metadata();
+    metadata.set('traceparent', `00-${traceId}-${traceId.slice(16)}-01`);
+    const options = { deadline: Date.now() + 20_000 };
+    const client = clientOf(cluster);
+    return new Promise((resolve) => {
+      if (input === 'stream') {
+        const { path, requestSerialize, responseDeserialize } = StreamProcess!;
+        client
+          .makeServerStreamRequest(path, requestSerialize, responseDeserialize, { input }, metadata, options)
+          .on('error', () => {})
+          .on('status', () => resolve())
+          .resume();
+        return;
+      }
+      const { path, requestSerialize, responseDeserialize } = ProcessTask!;
+      client
+        .makeUnaryRequest(path, requestSerialize, responseDeserialize, { input }, metadata, options, () => {})
+        .on('status', () => resolve());
+    });
+  };
+}
