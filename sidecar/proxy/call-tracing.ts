@@ -39,11 +39,15 @@ export function traceOutlier(call: Call, { kind, reason, endpoint }: OutlierEven
   call.trace?.attemptEvent('outrigger.endpoint_ejected', call.context.clock(), details);
 }
 
+/** Reasons that say nothing of this call: its cluster, or what it was answered with, is never tried again. */
+const PLAIN_REASONS: ReadonlySet<string> = new Set(['committed', 'retries_off', 'ended', 'code']);
+
 export function traceRetry(call: Call, decision: RetryDecision): void {
   const nowMs = call.context.clock();
   if (decision.again)
     call.trace?.event('outrigger.retry', nowMs, ['outrigger.retry.after_ms', decision.afterMs]);
-  else call.trace?.event('outrigger.retry_refused', nowMs, ['outrigger.retry.reason', decision.reason]);
+  else if (!PLAIN_REASONS.has(decision.reason))
+    call.trace?.event('outrigger.retry_refused', nowMs, ['outrigger.retry.reason', decision.reason]);
 }
 
 /** The call is over. What was answered before anything was decided is decided on now. */

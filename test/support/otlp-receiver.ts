@@ -2,6 +2,7 @@
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
+import * as grpc from '@grpc/grpc-js';
 import type { Test } from 'tap';
 import { type ReceivedSpan, readJson, readProtobuf } from './otlp.ts';
 import { waitUntil } from './wait-until.ts';
@@ -75,6 +76,40 @@ export async function startOtlpReceiver(
       return spans;
     },
   });
+}
+
+/** The same for gRPC. */
+export async function startGrpcOtlpReceiver(
+  t: Pick<Test, 'teardown'>,
+): Promise<Pick<OtlpReceiver, 'url' | 'spans' | 'until'>> {
+  const spans: ReceivedSpan[] = [];
+  const identity = (bytes: Buffer): Buffer => bytes;
+  const definition: grpc.MethodDefinition<Buffer, Buffer> = {
+    path: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: identity,
+    requestDeserialize: identity,
+    responseSerialize: identity,
+    responseDeserialize: identity,
+  };
+  const take: grpc.handleUnaryCall<Buffer, Buffer> = ({ request }, callback) => {
+    spans.push(...readProtobuf(request));
+    callback(null, Buffer.alloc(0));
+  };
+  const server = new grpc.Server();
+  server.addService({ export: definition }, { export: take });
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  t.teardown(() => server.forceShutdown());
+  const until: OtlpReceiver['until'] = async (what, check) => {
+    await waitUntil(what, () => check(spans), { limitMs: 20_000 });
+    return spans;
+  };
+  return { url: `http://127.0.0.1:${port}`, spans, until };
 }
 
 const KINDS = ['', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER'];

@@ -1,0 +1,624 @@
+// Traces as a collector gets them: over OTLP, from real processes.
+import * as grpc from '@grpc/grpc-js';
+import t, { type Test } from 'tap';
+import { stringField } from '../sidecar/task/protobuf.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import { later, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
+import { freePort } from './support/free-port.ts';
+import type { ReceivedSpan } from './support/otlp.ts';
+import {
+  drawTrees,
+  type OtlpReceiver,
+  startGrpcOtlpReceiver,
+  startOtlpReceiver,
+} from './support/otlp-receiver.ts';
+import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { answerWith, startUpstream, taskRequest } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+t.setTimeout(240_000);
+
+const SERVER = 2;
+const CLIENT = 3;
+const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+const callersSpan = '00f067aa0ba902b7';
+const sampled = `00-${traceId}-${callersSpan}-01`;
+const unsampled = `00-${traceId}-${callersSpan}-00`;
+
+function tracingTo(receiver: Pick<OtlpReceiver, 'url'>, more: Record<string, string> = {}) {
+  return { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_BSP_SCHEDULE_DELAY: '50', ...more };
+}
+
+function outbound(endpoints: readonly string[], settings: Record<string, unknown> = {}) {
+  return {
+    routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+    clusters: { upstream: { endpoints, balancer: 'round_robin', ...settings } },
+  };
+}
+
+/** A sidecar whose outbound side leads to these. */
+function startOutbound(
+  t: Test,
+  receiver: Pick<OtlpReceiver, 'url'>,
+  replicas: readonly { address: string }[],
+  settings: Record<string, unknown> = {},
+  env: Record<string, string> = {},
+): Promise<Sidecar> {
+  const config = {
+    name: 'caller',
+    outbound: outbound(
+      replicas.map(({ address }) => address),
+      settings,
+    ),
+  };
+  return startSidecar(t, config, { until: 'live', env: tracingTo(receiver, env), limitMs: 30_000 });
+}
+
+function metadata(fields: Record<string, string | Buffer>): grpc.Metadata {
+  const metadata = new grpc.Metadata();
+  for (const [name, value] of Object.entries(fields)) metadata.set(name, value);
+  return metadata;
+}
+
+const task = (id: string, correlation = '') =>
+  Buffer.concat([taskRequest({ id }), correlation === '' ? Buffer.alloc(0) : stringField(2, correlation)]);
+
+const isAttempt = ({ name }: ReceivedSpan): boolean => name.startsWith('Attempt.');
+const callsOf = (spans: readonly ReceivedSpan[], kind: number): ReceivedSpan[] =>
+  spans.filter((span) => span.kind === kind && !isAttempt(span));
+
+function childrenOf(spans: readonly ReceivedSpan[], parent: ReceivedSpan): ReceivedSpan[] {
+  return spans
+    .filter(({ parentSpanId }) => parentSpanId === parent.spanId)
+    .sort((a, b) => Number(a.startNano - b.startNano));
+}
+
+/** What a call made of spans says as a line a span, moved to the right below its parent. */
+const tree = (spans: readonly ReceivedSpan[]) => drawTrees(spans).split('\n');
+
+async function metricsOf({ metricsPort }: Sidecar): Promise<string> {
+  return (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+}
+
+async function spanCounts(sidecar: Sidecar): Promise<Record<string, number>> {
+  const lines = (await metricsOf(sidecar)).matchAll(/^outrigger_spans_total\{outcome="(\w+)"\} (\d+)/gm);
+  return Object.fromEntries([...lines].map(([, outcome, count]) => [outcome, Number(count)]));
+}
+
+// --- One tree ------------------------------------------------------------------------------------------------
+
+/**
+ * caller ─▶ sidecar of the caller ─▶ sidecar of the agent ─▶ agent ─▶ the same sidecar ─▶ another agent
+ *
+ * @param forwards whether the agent passes on what came with the task
+ */
+async function startChain(t: Test, receiver: OtlpReceiver, forwards: boolean) {
+  const leaf = await startUpstream(t, { name: 'leaf' });
+  const outboundPort = await freePort();
+  const inner = new RawClient(t, outboundPort);
+  const agent = await startUpstream(t, {
+    onCall: ({ stream, headers }) => {
+      const chunks: Buffer[] = [];
+      stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+      stream.on('end', async () => {
+        const message = Buffer.concat(chunks).subarray(5);
+        const { traceparent, tracestate } = headers;
+        const context = { traceparent: String(traceparent), tracestate: String(tracestate) };
+        const forwarded = forwards ? context : {};
+        const id = message.toString('latin1').includes('hold') ? 'hold-child' : 'child';
+        const child = Buffer.concat([taskRequest({ id }), stringField(2, correlationIn(message))]);
+        await inner.unary(child, { path: PROCESS_TASK_PATH, metadata: metadata(forwarded) });
+        answerWith(stream, Buffer.from([0x20, 42]));
+      });
+    },
+  });
+  const beside = await startSidecar(
+    t,
+    {
+      name: 'research',
+      version: '3.1.4',
+      inbound: { app: agent.address },
+      outbound: { listen: `127.0.0.1:${outboundPort}`, ...outbound([leaf.address]) },
+    },
+    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
+  );
+  const caller = await startOutbound(t, receiver, [{ address: `127.0.0.1:${beside.inboundPort}` }]);
+  return { client: new RawClient(t, caller.outboundPort), agent, leaf };
+}
+
+/** The text of field 2, which stands behind field 1. */
+function correlationIn(message: Buffer): string {
+  const at = 2 + message[1]!;
+  return message[at] === 0x12 ? message.toString('utf8', at + 2, at + 2 + message[at + 1]!) : '';
+}
+
+const wholeTree = [
+  'caller: CLIENT agent.AgentService/ProcessTask',
+  '  caller: CLIENT Attempt.agent.AgentService/ProcessTask',
+  '    research: SERVER agent.AgentService/ProcessTask',
+  '      research: CLIENT agent.AgentService/ProcessTask',
+  '        research: CLIENT Attempt.agent.AgentService/ProcessTask',
+];
+
+t.test('two sidecars and the calls that the agent makes are one tree', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const { client, agent, leaf } = await startChain(t, receiver, true);
+  const { code } = await client.unary(task('task-1', 'talk-1'), {
+    path: PROCESS_TASK_PATH,
+    metadata: metadata({ traceparent: sampled, tracestate: 'congo=t61rcWkgMzE' }),
+  });
+  t.equal(code, 0);
+  const spans = await receiver.until('all five spans came', (spans) => spans.length >= 5);
+  t.strictSame(tree(spans), wholeTree);
+  t.ok(spans.every((span) => span.traceId === traceId && span.status === 0));
+  t.ok(spans.every((span) => span.traceState === 'congo=t61rcWkgMzE'));
+  const [root] = callsOf(spans, CLIENT).filter(({ resource }) => resource['service.name'] === 'caller');
+  t.equal(root!.parentSpanId, callersSpan);
+  t.equal(root!.flags & 0x300, 0x300, 'its parent is of another process');
+  const [server] = callsOf(spans, SERVER);
+  t.match(server!.attributes, {
+    'rpc.system.name': 'grpc',
+    'rpc.method': 'agent.AgentService/ProcessTask',
+    'rpc.response.status_code': 'OK',
+    'gen_ai.operation.name': 'invoke_agent',
+    'gen_ai.agent.name': 'research',
+    'gen_ai.agent.version': '3.1.4',
+    'gen_ai.conversation.id': 'talk-1',
+    'outrigger.task.id': 'task-1',
+    'outrigger.task.status': 'SUCCESS',
+    'outrigger.task.tokens_used': 42,
+  });
+  t.equal(server!.resource['service.version'], '3.1.4');
+  t.equal(agent.calls[0]!.headers['traceparent'], `00-${traceId}-${server!.spanId}-01`);
+  t.equal(agent.calls[0]!.headers['tracestate'], 'congo=t61rcWkgMzE');
+  const last = spans.find((span) => isAttempt(span) && span.resource['service.name'] === 'research');
+  t.equal(leaf.calls[0]!.headers['traceparent'], `00-${traceId}-${last!.spanId}-01`);
+  for (const span of spans) t.ok(span.endNano >= span.startNano);
+});
+
+t.test(
+  "an agent that passes nothing on: its calls join the only call that runs, or the conversation's",
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const { client, leaf, agent } = await startChain(t, receiver, false);
+    const call = (id: string, correlation: string) =>
+      client.unary(task(id, correlation), { path: PROCESS_TASK_PATH });
+    t.equal((await call('alone', 'talk-1')).code, 0);
+    await receiver.until('all five spans came', (spans) => spans.length >= 5);
+    t.strictSame(tree(receiver.spans), wholeTree);
+    t.equal(agent.calls[0]!.headers['traceparent']!.slice(3, 35), receiver.spans[0]!.traceId);
+    t.equal(leaf.calls[0]!.headers['traceparent']!.slice(3, 35), receiver.spans[0]!.traceId);
+
+    receiver.spans.length = 0;
+    const outcomes = await Promise.all(
+      ['a', 'b', 'c', 'd'].map((name) => call(`task-${name}`, `talk-${name}`)),
+    );
+    t.strictSame(
+      outcomes.map(({ code }) => code),
+      [0, 0, 0, 0],
+    );
+    await receiver.until('all spans of four calls came', (spans) => spans.length >= 20);
+    t.strictSame(tree(receiver.spans), [...wholeTree, ...wholeTree, ...wholeTree, ...wholeTree]);
+    for (const server of callsOf(receiver.spans, SERVER)) {
+      const [child] = childrenOf(receiver.spans, server);
+      t.equal(child!.attributes['gen_ai.conversation.id'], server.attributes['gen_ai.conversation.id']);
+    }
+  },
+);
+
+// --- Attempts ------------------------------------------------------------------------------------------------
+
+const unavailable = trailersOnly(14, { 'grpc-message': 'secret words of a server' });
+
+t.test('each attempt has a span with its endpoint and verdict, below one span of the call', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const replicas: Replica[] = [];
+  for (const answer of [unavailable, ok]) replicas.push(await startReplica(t, answer));
+  const gone = await freePort();
+  const sidecar = await startOutbound(
+    t,
+    receiver,
+    [{ address: `127.0.0.1:${gone}` }, replicas[0]!, replicas[1]!],
+    {
+      retry: { idempotent_methods: [rawPaths.unary], backoff: { base: '1ms', max: '2ms' } },
+      outlier_detection: { consecutive_failures: 1, max_ejection_percent: 100 },
+    },
+  );
+  const client = new RawClient(t, sidecar.outboundPort);
+  const key = 'Bearer secret-key';
+  const deadline = Date.now() + 20_000;
+  // Calls go to one endpoint after the other: sooner or later one meets both that fail.
+  const isFull = (span: ReceivedSpan): boolean => Number(span.attributes['outrigger.attempts']) >= 2;
+  for (let i = 0; i < 6; i++) {
+    const outcome = await client.unary(Buffer.from('secret words of a caller'), {
+      deadline,
+      metadata: metadata({ authorization: key }),
+    });
+    t.equal(outcome.code, 0);
+  }
+  await receiver.until('a call with several attempts came', (spans) => callsOf(spans, CLIENT).length === 6);
+  const { spans } = receiver;
+  for (const call of callsOf(spans, CLIENT)) {
+    const attempts = childrenOf(spans, call);
+    t.equal(attempts.length, call.attributes['outrigger.attempts']);
+    t.strictSame(
+      attempts.map(({ attributes }) => attributes['outrigger.attempt.number']),
+      attempts.map((_, index) => index + 1),
+    );
+    t.equal(attempts.at(-1)!.attributes['outrigger.verdict'], 'success');
+    t.equal(call.status, 0, 'a call that a retry has saved is no error');
+  }
+  const call = callsOf(spans, CLIENT).find(isFull)!;
+  t.ok(call, drawTrees(spans));
+  const refused = spans.find((span) => span.attributes['outrigger.attempt.end'] === 'no_connection');
+  t.match(refused?.attributes, {
+    'server.address': '127.0.0.1',
+    'server.port': gone,
+    'error.type': 'UNAVAILABLE',
+  });
+  const after = spans.find((span) => span.attributes['transparent-retry'] === true);
+  t.equal(
+    after?.attributes['previous-rpc-attempts'],
+    Number(after?.attributes['outrigger.attempt.number']) - 2,
+    'what was never processed counts as no attempt',
+  );
+  const failed = spans.find((span) => span.attributes['server.port'] === replicas[0]!.port);
+  t.match(failed?.attributes, {
+    'outrigger.verdict': 'failure',
+    'outrigger.verdict.reason': 'unavailable',
+    'rpc.response.status_code': 'UNAVAILABLE',
+    'outrigger.cluster': 'upstream',
+  });
+  t.equal(failed?.status, 2);
+  t.match(failed?.events, [{ name: 'outrigger.endpoint_ejected' }]);
+  t.ok(spans.some(({ events }) => events.some(({ name }) => name === 'outrigger.retry')));
+  const all = JSON.stringify(spans, (_key, value) => (typeof value === 'bigint' ? String(value) : value));
+  t.notMatch(all, /secret/, 'no content, no message, no header value');
+});
+
+t.test('circuits and throttling are events', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const replica = await startReplica(t, unavailable);
+  const throttled = await startReplica(t, trailersOnly(8, { 'grpc-retry-pushback-ms': '1234' }));
+  const retry = { max_attempts: 1 };
+  const sidecar = await startOutbound(t, receiver, [replica], {
+    circuit_breaker: { consecutive_failures: 2 },
+    outlier_detection: { max_ejection_percent: 0 },
+    retry,
+  });
+  const client = new RawClient(t, sidecar.outboundPort);
+  for (let i = 0; i < 3; i++) t.equal((await client.unary(Buffer.from('x'))).code, 14);
+  await receiver.until('three calls came', (spans) => callsOf(spans, CLIENT).length === 3);
+  const [, second, third] = callsOf(receiver.spans, CLIENT);
+  t.match(second!.events, [
+    { name: 'outrigger.circuit_opened', attributes: { 'outrigger.circuit.from': 'closed' } },
+  ]);
+  t.match(third!.events, [{ name: 'outrigger.circuit_rejected' }]);
+  t.match(third!.attributes, {
+    'outrigger.reason': 'circuit_open',
+    'outrigger.attempts': 0,
+    'error.type': 'UNAVAILABLE',
+  });
+  t.equal(third!.status, 2);
+  t.equal(childrenOf(receiver.spans, third!).length, 0);
+
+  const other = await startOutbound(t, receiver, [throttled], { retry });
+  receiver.spans.length = 0;
+  t.equal((await new RawClient(t, other.outboundPort).unary(Buffer.from('x'))).code, 8);
+  await receiver.until('the throttled call came', (spans) => spans.length === 2);
+  t.match(receiver.spans.find(isAttempt)!.events, [
+    { name: 'outrigger.throttled', attributes: { 'outrigger.pushback_ms': 1234 } },
+  ]);
+});
+
+t.test('a task that joins one in flight has a span of its own, which points to it', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  let release = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const agent = await startUpstream(t, {
+    onCall: ({ stream }) => void held.then(() => answerWith(stream, Buffer.from([0x20, 7]))),
+  });
+  const sidecar = await startSidecar(
+    t,
+    { name: 'research', inbound: { app: agent.address } },
+    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
+  );
+  const client = new RawClient(t, sidecar.inboundPort);
+  const call = (traceparent: string) =>
+    client.unary(task('same'), { path: PROCESS_TASK_PATH, metadata: metadata({ traceparent }) });
+  const first = call(sampled);
+  await waitUntil('the task ran', () => agent.calls.length === 1);
+  const second = call(sampled.replace('4bf9', '5bf9'));
+  await waitUntil('the second call was there', async () =>
+    /outrigger_active_calls\{listener="inbound"\} 2/.test(await metricsOf(sidecar)),
+  );
+  release();
+  t.equal((await first).code, 0);
+  t.equal((await second).code, 0);
+  t.equal((await call(sampled.replace('4bf9', '6bf9'))).code, 0);
+  t.equal(agent.calls.length, 1);
+  await receiver.until('three spans came', (spans) => spans.length === 3);
+  const of = (start: string) => receiver.spans.find((span) => span.traceId.startsWith(start))!;
+  t.strictSame(of('4bf9').links, []);
+  t.equal(of('4bf9').attributes['outrigger.task.tokens_used'], 7);
+  t.strictSame(of('5bf9').links, [{ traceId, spanId: of('4bf9').spanId }]);
+  t.equal(of('5bf9').attributes['outrigger.deduplicated'], 'joined');
+  t.equal(of('6bf9').attributes['outrigger.deduplicated'], 'replayed');
+  t.ok(receiver.spans.every((span) => span.kind === SERVER));
+});
+
+t.test(
+  'a stream has one span, from its first frame to its last; a caller that leaves is told of',
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const agent = await startUpstream(t, {
+      onCall: ({ stream }) => {
+        stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+        stream.write(Buffer.from([0, 0, 0, 0, 1, 1]));
+      },
+    });
+    const sidecar = await startOutbound(t, receiver, [agent]);
+    const client = new RawClient(t, sidecar.outboundPort);
+    const identity = (bytes: Buffer): Buffer => bytes;
+    const stream = client.client.makeServerStreamRequest(STREAM_PROCESS_PATH, identity, identity, task('t1'));
+    await new Promise<void>((resolve) => stream.once('data', () => resolve()));
+    stream.on('error', () => {});
+    stream.cancel();
+    await receiver.until('both spans came', (spans) => spans.length === 2);
+    const [call] = callsOf(receiver.spans, CLIENT);
+    t.match(call!.attributes, {
+      'rpc.method': 'agent.AgentService/StreamProcess',
+      'rpc.response.status_code': 'CANCELLED',
+      'outrigger.task.id': 't1',
+    });
+    const [attempt] = childrenOf(receiver.spans, call!);
+    t.match(attempt!.attributes, { 'outrigger.verdict': 'neutral', 'outrigger.attempt.end': 'cancelled' });
+  },
+);
+
+// --- Sampling and propagation --------------------------------------------------------------------------------
+
+t.test('what is not sampled leaves no span, and its context goes on', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const upstream = await startUpstream(t);
+  const sidecar = await startOutbound(
+    t,
+    receiver,
+    [upstream],
+    {},
+    { OTEL_TRACES_SAMPLER: 'parentbased_always_off' },
+  );
+  const client = new RawClient(t, sidecar.outboundPort);
+  const seen = async (fields: Record<string, string | Buffer>) => {
+    t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+    return upstream.calls.at(-1)!.headers;
+  };
+  const plain = await seen({ traceparent: unsampled, tracestate: 'congo=1' });
+  t.equal(plain['traceparent'], unsampled, 'as it came');
+  t.equal(plain['tracestate'], 'congo=1');
+  t.match((await seen({}))['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/, 'a context that says no');
+  const malformed = await seen({ traceparent: sampled.toUpperCase(), tracestate: 'congo=1' });
+  t.match(malformed['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
+  t.notMatch(malformed['traceparent'], traceId);
+  t.equal(malformed['tracestate'], undefined, 'void without its traceparent');
+  const binary = Buffer.from(`0000${traceId}01${callersSpan}0201`, 'hex');
+  const headers = await seen({ 'grpc-trace-bin': binary });
+  const spans = await receiver.until('the sampled call came', (spans) => spans.length === 2);
+  t.equal(headers['traceparent'], `00-${traceId}-${spans.find(isAttempt)!.spanId}-01`, 'W3C goes out');
+  t.equal(headers['grpc-trace-bin'], undefined);
+  t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan);
+});
+
+t.test('a share of the traces is recorded, each of them whole', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const upstream = await startUpstream(t);
+  const inbound = await startSidecar(
+    t,
+    { name: 'research', inbound: { app: upstream.address } },
+    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
+  );
+  const sidecar = await startOutbound(
+    t,
+    receiver,
+    [{ address: `127.0.0.1:${inbound.inboundPort}` }],
+    {},
+    {
+      OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+      OTEL_TRACES_SAMPLER_ARG: '0.25',
+    },
+  );
+  const client = new RawClient(t, sidecar.outboundPort);
+  const calls = 400;
+  for (let i = 0; i < calls; i += 20)
+    await Promise.all(Array.from({ length: 20 }, () => client.unary(Buffer.from('x'))));
+  const count = async (): Promise<number> => (await spanCounts(sidecar))['exported']! / 2;
+  await waitUntil('what was sampled was exported', async () => {
+    const roots = callsOf(receiver.spans, CLIENT).length;
+    return roots > 0 && roots === (await count()) && callsOf(receiver.spans, SERVER).length === roots;
+  });
+  const roots = callsOf(receiver.spans, CLIENT).length;
+  t.ok(roots > 50 && roots < 150, `${roots} of ${calls}`);
+  t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
+});
+
+t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loaded', async (t) => {
+  const upstream = await startUpstream(t);
+  const config = { outbound: outbound([upstream.address]) };
+  const sidecar = await startSidecar(t, config, {
+    until: 'live',
+    env: { OTEL_TRACES_SAMPLER: 'always_on', NODE_DEBUG: 'esm' },
+    limitMs: 30_000,
+  });
+  const client = new RawClient(t, sidecar.outboundPort);
+  const fields = { traceparent: 'not one', tracestate: '!', 'x-own': '1' };
+  t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+  t.match(upstream.calls[0]!.headers, fields);
+  await client.unary(Buffer.from('x'));
+  t.equal(upstream.calls[1]!.headers['traceparent'], undefined);
+  t.notMatch(await metricsOf(sidecar), /outrigger_spans/);
+  t.notMatch(sidecar.logs(), /@opentelemetry|tracing\/(start|tracer|protobuf)/);
+});
+
+// --- Collectors ----------------------------------------------------------------------------------------------
+
+t.test('JSON, gzip, headers and gRPC as the standard variables say', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const grpcReceiver = await startGrpcOtlpReceiver(t);
+  const replica = await startReplica(t, ok);
+  const variants = [
+    { target: receiver, env: { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' } },
+    {
+      target: receiver,
+      env: {
+        OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
+        OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=canoe',
+        OTEL_SERVICE_NAME: 'named',
+        OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test,service.name=unused',
+      },
+    },
+    { target: grpcReceiver, env: { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'grpc' } },
+  ];
+  for (const { target, env } of variants) {
+    const sidecar = await startOutbound(t, target, [replica], {}, env);
+    target.spans.length = 0;
+    t.equal((await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'))).code, 0);
+    await target.until('both spans came', (spans) => spans.length === 2);
+    t.match(callsOf(target.spans, CLIENT)[0]!.attributes, { 'rpc.response.status_code': 'OK' });
+  }
+  const [json, zipped] = [receiver.requests[0]!, receiver.requests.at(-1)!];
+  t.equal(json.path, '/v1/traces');
+  t.equal(json.headers['content-type'], 'application/json');
+  t.match(zipped.headers, { 'content-encoding': 'gzip', 'x-tenant': 'canoe' });
+  t.match(receiver.spans[0]!.resource, {
+    'service.name': 'named',
+    'deployment.environment.name': 'test',
+    'telemetry.sdk.language': 'nodejs',
+  });
+});
+
+t.test(
+  'a collector that is away, slow, or lies costs no call; what it loses is counted, and told once',
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const replica = await startReplica(t, ok);
+    const sidecar = await startOutbound(
+      t,
+      receiver,
+      [replica],
+      {},
+      {
+        OTEL_BSP_MAX_QUEUE_SIZE: '100',
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '20',
+        OTEL_BSP_EXPORT_TIMEOUT: '500',
+        OTEL_EXPORTER_OTLP_TIMEOUT: '400',
+      },
+    );
+    const client = new RawClient(t, sidecar.outboundPort);
+    const rush = async (calls: number): Promise<void> => {
+      for (let i = 0; i < calls; i += 50) {
+        const outcomes = await Promise.all(Array.from({ length: 50 }, () => client.unary(Buffer.from('x'))));
+        t.ok(outcomes.every(({ code }) => code === 0));
+      }
+    };
+    const total = (counts: Record<string, number>): number =>
+      Object.values(counts).reduce((a, b) => a + b, 0);
+    const warnings = (): number => sidecar.logs().match(/spans can not be exported/g)?.length ?? 0;
+
+    await rush(50);
+    await waitUntil('the good collector had all', () => receiver.spans.length >= 100);
+    const answers: Record<string, OtlpReceiver['respond']> = {
+      silent: () => {},
+      'an error': (response) => void response.writeHead(500).end('x'.repeat(10_000)),
+      'no right': (response) => void response.writeHead(401).end(),
+      garbage: (response) => void response.writeHead(200).end(Buffer.alloc(5_000, 0xff)),
+      'cut answers': (response) => {
+        response.writeHead(200, { 'content-length': '1000' }).write('x');
+        setTimeout(() => response.destroy(), 10).unref();
+      },
+    };
+    for (const [what, respond] of Object.entries(answers)) {
+      receiver.respond = respond;
+      const before = total(await spanCounts(sidecar));
+      await rush(250);
+      await waitUntil(`every span was accounted for behind ${what}`, async () => {
+        return total(await spanCounts(sidecar)) - before >= 500;
+      });
+    }
+    const lost = await spanCounts(sidecar);
+    t.ok(lost['dropped']! > 0, 'the queue was full');
+    t.ok(lost['failed']! > 0);
+    t.ok(warnings() >= 1 && warnings() <= 4, `${warnings()} warnings in ${total(lost)} spans`);
+
+    // It says that it rejects some: they are lost, too.
+    receiver.respond = (response, spans) => {
+      const partial = Buffer.from([0x0a, 2, 0x08, Math.min(spans, 3)]);
+      response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end(partial);
+    };
+    await rush(50);
+    await waitUntil('some were rejected', async () => (await spanCounts(sidecar))['rejected']! > 0);
+
+    receiver.respond = undefined;
+    receiver.spans.length = 0;
+    await waitUntil(
+      'it works again',
+      async () => {
+        await rush(50);
+        return receiver.spans.length > 0;
+      },
+      { limitMs: 30_000 },
+    );
+    t.match(sidecar.logs(), /spans are exported again/);
+
+    await receiver.stop();
+    await rush(500);
+    await waitUntil('what had nowhere to go was counted', async () => {
+      const { dropped = 0, failed = 0 } = await spanCounts(sidecar);
+      return dropped + failed > lost['dropped']! + lost['failed']! + 500;
+    });
+    const again = await startOtlpReceiver(t, { port: receiver.port });
+    await waitUntil(
+      'the collector that came back gets spans',
+      async () => {
+        await rush(50);
+        return again.spans.length > 0;
+      },
+      { limitMs: 30_000 },
+    );
+  },
+);
+
+t.test('a sidecar that ends sends what it has; one that can not still ends', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const replica = await startReplica(t, later(50, ok));
+  const env = { OTEL_BSP_SCHEDULE_DELAY: '600000' };
+  const sidecar = await startOutbound(t, receiver, [replica], {}, env);
+  const client = new RawClient(t, sidecar.outboundPort);
+  t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  t.equal(receiver.spans.length, 0);
+  client.client.close();
+  t.equal(await sidecar.stop(20_000), 0);
+  t.equal(receiver.spans.length, 2, 'flushed');
+
+  receiver.respond = () => {};
+  const stuck = await startOutbound(t, receiver, [replica], {}, env);
+  const other = new RawClient(t, stuck.outboundPort);
+  t.equal((await other.unary(Buffer.from('x'))).code, 0);
+  other.client.close();
+  t.equal(await stuck.stop(20_000), 0, 'not killed: the flush has a limit');
+});
+
+t.test('variables that can not be used are told of, and the sidecar runs', async (t) => {
+  const replica = await startReplica(t, ok);
+  const config = { outbound: outbound([replica.address]) };
+  const env = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
+    OTEL_EXPORTER_OTLP_CERTIFICATE: 'no-such-file.pem',
+    OTEL_TRACES_SAMPLER: 'sometimes',
+  };
+  const sidecar = await startSidecar(t, config, { until: 'live', env, limitMs: 30_000 });
+  t.equal((await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'))).code, 0);
+  t.match(sidecar.logs(), /OTEL_TRACES_SAMPLER=sometimes is not known here/);
+});
