@@ -407,6 +407,23 @@ t.test('many endpoints that hang: a bounded number of checks at a time', async (
     state: 'unknown',
     because: 'its HTTP/2 answers, and its health check does not in time',
   });
+
+  const { health } = scene.plane.sidecar.outbound.clusters.clusters.get('upstream')!;
+  const [kept] = scene.addresses as [string];
+  await scene.plane.apply(oneCluster([kept], settings({ ...quick, timeout: '200ms' })));
+  t.ok(health['running'].size + health['waiting'].size <= 1, 'those of endpoints that left have ended');
+  const keptUpstream = hanging.find(({ address }) => address === kept)!;
+  const asked = hanging.map(({ calls }) => calls.length);
+  const before = keptUpstream.calls.length;
+  await waitUntil(
+    'the one that stayed was asked again',
+    () => keptUpstream.calls.length > before + 1,
+    patient,
+  );
+  t.same(
+    hanging.filter((upstream, index) => upstream.calls.length > asked[index]!).map(({ address }) => address),
+    [kept],
+  );
 });
 
 t.test('the sidecar tells of it: metrics, events and the log', async (t) => {

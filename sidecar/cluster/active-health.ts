@@ -81,6 +81,7 @@ export class ActiveHealth {
   private readonly running = new Set<EndpointCheck>();
   /** Due, behind as many as may run; in the order in which they became so. */
   private readonly waiting = new Set<EndpointCheck>();
+  private startingNext = false;
 
   constructor(environment: ActiveHealthEnvironment) {
     this.environment = environment;
@@ -111,6 +112,7 @@ export class ActiveHealth {
       this.stop(check);
       gone.push(endpoint);
     }
+    this.startNext();
     for (const endpoint of wanted) {
       if (this.checks.has(endpoint)) continue;
       const check = new EndpointCheck(endpoint, (due) => this.onDue(due));
@@ -132,7 +134,7 @@ export class ActiveHealth {
     check.probe?.cancel();
     check.probe = undefined;
     this.waiting.delete(check);
-    if (this.running.delete(check)) this.startNext();
+    this.running.delete(check);
   }
 
   private onDue(check: EndpointCheck): void {
@@ -140,12 +142,16 @@ export class ActiveHealth {
     else this.start(check);
   }
 
+  /** A check can end within its start, and comes here again; the loop goes on to the next one. */
   private startNext(): void {
+    if (this.startingNext) return;
+    this.startingNext = true;
     for (const next of this.waiting) {
-      if (this.running.size >= MAX_RUNNING) return;
+      if (this.running.size >= MAX_RUNNING) break;
       this.waiting.delete(next);
       this.start(next);
     }
+    this.startingNext = false;
   }
 
   private start(check: EndpointCheck): void {
@@ -168,7 +174,7 @@ export class ActiveHealth {
   }
 
   private finish(check: EndpointCheck, result: ProbeResult, status: StatusCode | undefined): void {
-    const { wheel, clock, random, onChecked } = this.environment;
+    const { wheel, clock, random } = this.environment;
     const { intervalMs } = this.settings;
     const nowMs = clock();
     check.probe = undefined;
@@ -184,7 +190,7 @@ export class ActiveHealth {
     if (finding === 'nothing') return;
     const before = check.state;
     check.threshold.record(finding, this.settings);
-    onChecked.call(this.environment, check.endpoint, check, check.state !== before);
+    this.environment.onChecked(check.endpoint, check, check.state !== before);
   }
 
   close(): void {

@@ -16,6 +16,7 @@ import { applySettings, SettingId } from './settings.ts';
 
 /** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
 const PING_MARK = 0x6f75_7472;
+const MAX_SETTINGS_WITHOUT_ACK = 16;
 
 /**
  * SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each costs the peer an allowance
@@ -76,6 +77,8 @@ export class ControlFrames {
    * be asked while a call waits for its answer. The owner keeps the time.
    */
   askForSign(onAnswer: () => void): void {
+    // Who has left so many without an answer gives none.
+    if (this.settingsAcks.length >= MAX_SETTINGS_WITHOUT_ACK) return;
     this.settingsAcks.push(onAnswer);
     this.connection.writer.beginFrame(0, FrameType.SETTINGS, 0, 0);
   }
