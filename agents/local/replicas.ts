@@ -22,6 +22,8 @@ export class Replicas {
   readonly #supervisor: Supervisor;
   readonly #agents: readonly LocalAgent[];
   readonly #states = new Map<string, ReplicaState>();
+  /** What is under way: one thing at a time for each replica. */
+  readonly #busy = new Map<string, Promise<void>>();
 
   constructor(supervisor: Supervisor, agents: readonly LocalAgent[]) {
     this.#supervisor = supervisor;
@@ -48,9 +50,16 @@ export class Replicas {
    *
    * @throws Error if a process that is started again does not come up
    */
-  async act(name: string, action: ReplicaAction): Promise<void> {
+  act(name: string, action: ReplicaAction): Promise<void> {
+    // A start that failed is its own caller's to hear of.
+    const before = this.#busy.get(name)?.catch(() => {}) ?? Promise.resolve();
+    const done = before.then(() => this.#act(name, action));
+    this.#busy.set(name, done);
+    return done;
+  }
+
+  async #act(name: string, action: ReplicaAction): Promise<void> {
     const state = this.stateOf(name);
-    if (state === 'starting') return;
     const one = this.#supervisor.get(name);
     if (action === 'kill') {
       this.#states.set(name, 'killed');
@@ -76,8 +85,7 @@ export class Replicas {
       try {
         await this.#supervisor.startAgain(name);
       } catch (error) {
-        // It may have been killed while it started.
-        if (this.#states.get(name) === 'starting') this.#states.set(name, 'ended');
+        this.#states.set(name, 'ended');
         throw error;
       }
     }

@@ -112,7 +112,7 @@ export class SystemView {
       foot,
     );
     item.dataset.type = type;
-    return { item, state, process, seen, why, numbers, own, buttons: byAction, busy: false };
+    return { item, state, process, seen, why, numbers, own, buttons: byAction };
   }
 
   update(card, { address, state, pid, seen, notReadyBecause }) {
@@ -140,22 +140,19 @@ export class SystemView {
           ? state === 'running'
           : state === 'killed' || state === 'ended' || DOES[state] === action;
       // Not disabled: the focus would be lost while the state changes.
-      button.setAttribute('aria-disabled', String(card.busy || useless));
+      button.setAttribute('aria-disabled', String(useless));
     }
   }
 
   async press(name, action) {
     const card = this.cards.get(name);
     if (card.buttons.get(action).getAttribute('aria-disabled') === 'true') return;
-    card.busy = true;
-    for (const button of card.buttons.values()) button.setAttribute('aria-disabled', 'true');
     this.say(`You ${DONE[action]} ${name}.`, action === 'restore' ? 'good' : 'warn');
     try {
       await this.act(name, action);
     } catch (error) {
       this.say(`${name} could not be ${DONE[action]}: ${error.message}`, 'bad');
     }
-    card.busy = false;
   }
 
   /** A change of what the gateway's sidecar makes of a replica. */
