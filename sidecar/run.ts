@@ -9,6 +9,9 @@ import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
+import { LlmAccessLog, observerOf } from './run/llm-observer.ts';
+import { measuredLlm } from './run/llm-snapshot.ts';
+import { LlmTracing } from './run/llm-tracing.ts';
 import { LoggingObserver } from './run/observer.ts';
 import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { startTracingIfAsked } from './run/tracing.ts';
@@ -72,8 +75,9 @@ class RunningSidecar {
     const { sidecar, log, source } = this;
     const { config } = sidecar;
     const { inbound, outbound } = sidecar;
-    this.logCalls(config);
     this.tracing = await startTracingIfAsked(config, log);
+    this.logCalls(config);
+    sidecar.llm.onBody = (direction, body) => log.info({ listener: 'llm', direction, body }, 'LLM body');
     inbound.context.tracer = this.tracing?.tracer;
     outbound.context.tracer = this.tracing?.tracer;
     await sidecar.start();
@@ -82,9 +86,10 @@ class RunningSidecar {
       version: outriggerVersion(),
       tasks: inbound.tasks,
       tracing: this.tracing,
+      llm: measuredLlm(sidecar.llm, sidecar.clock),
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
-      listeners: [inbound.stats, outbound.stats],
+      listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
     });
     const onError = (error: unknown) => log.error({ err: error }, 'an HTTP page failed; this is a defect');
@@ -113,6 +118,7 @@ class RunningSidecar {
       {
         inbound: sidecar.inboundAddress,
         outbound: sidecar.outboundAddress,
+        llm: sidecar.llmAddress,
         app: config.inbound.app,
         admin: adminServer!.address,
         metrics: metricsServer!.address,
@@ -126,7 +132,9 @@ class RunningSidecar {
       (problems) => this.refuse(problems),
     );
     this.listenToSignals();
-    trimMemoryWhenIdle(() => inbound.stats.activeCalls + outbound.stats.activeCalls);
+    trimMemoryWhenIdle(
+      () => inbound.stats.activeCalls + outbound.stats.activeCalls + sidecar.llm.activeRequests,
+    );
   }
 
   /**
@@ -192,6 +200,10 @@ class RunningSidecar {
     const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;
     this.sidecar.inbound.context.observer = observer;
     this.sidecar.outbound.context.observer = observer;
+    this.sidecar.llm.observer = observerOf([
+      config.log.access ? new LlmAccessLog(this.log) : undefined,
+      this.tracing && new LlmTracing(this.tracing.tracer, this.sidecar.inboundCalls, this.sidecar.clock),
+    ]);
   }
 
   private refuse(problems: readonly Problem[]): void {

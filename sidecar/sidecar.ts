@@ -6,6 +6,7 @@ import type { Config } from './config/config.ts';
 import type { ConnectionError } from './http2/errors.ts';
 import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
+import { InboundLink } from './listeners/inbound-link.ts';
 import { LlmListener } from './listeners/llm.ts';
 import { Outbound } from './listeners/outbound.ts';
 import type { LlmEvents } from './llm/observer.ts';
@@ -32,6 +33,7 @@ export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
   readonly llm: LlmListener;
+  readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
   readonly clock = () => performance.now();
   private readonly driver: WheelDriver;
@@ -55,7 +57,7 @@ export class Sidecar {
       onConnectionError: (listener: string, error: ConnectionError) =>
         observer.onConnectionError(listener, error),
     };
-    const inboundCalls = new InboundCalls();
+    const { inboundCalls } = this;
     this.inbound = new Inbound(config, environment, observer, inboundCalls);
     this.outbound = new Outbound(config, environment, observer, inboundCalls);
     this.llm = new LlmListener(config.llm, {
@@ -63,7 +65,7 @@ export class Sidecar {
       clock,
       random: Math.random,
       events: observer,
-      inboundCalls: undefined,
+      inboundCalls: new InboundLink(inboundCalls),
     });
     this.llm.stats.agent = config.name;
   }

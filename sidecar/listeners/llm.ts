@@ -170,6 +170,8 @@ export class LlmListener {
     // A unix socket has no address, and no browser reaches it.
     const isLoopback = localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    this.listenerStats.activeCalls++;
+    response.once('close', () => this.listenerStats.activeCalls--);
     this.egress!.accept(request, response, isLoopback);
   }
 

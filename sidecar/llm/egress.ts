@@ -1,4 +1,5 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
+import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightKey } from './flights.ts';
@@ -19,9 +20,6 @@ const MAX_BODY_MEMORY_BYTES = 268_435_456;
 const MAX_LOGGED_CHARACTERS = 65_536;
 /** Ids come from the agent: longer ones are none. */
 const MAX_ID_LENGTH = 256;
-
-/** Of a request or its inbound call: how many tokens its task may use. */
-export const BUDGET_HEADER = 'outrigger-token-budget';
 
 export class Egress {
   readonly #context: EgressContext;
@@ -151,9 +149,8 @@ export class Egress {
   /** The smaller of what the configuration and the request's own header say. */
   #budgetOf(task: string, headers: RequestHeaders) {
     const own = this.#context.settings.limits.tokensPerTask || Number.POSITIVE_INFINITY;
-    const text = textOf(headers[BUDGET_HEADER]) ?? '';
-    const given = /^\d{1,15}$/.test(text) ? Number(text) : Number.POSITIVE_INFINITY;
-    const total = Math.min(own, given);
+    const given = parseTokenBudget(textOf(headers[TOKEN_BUDGET_HEADER]) ?? '');
+    const total = given < 0 ? own : Math.min(own, given);
     return Number.isFinite(total) ? this.#budgets.of(task, total) : undefined;
   }
 

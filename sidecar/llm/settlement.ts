@@ -107,9 +107,9 @@ export function refusalOf(
   }
   const retryAfterMs = step.againAtMs - state.nowMs;
   if (step.because === 'circuit_open') {
-    const message = 'every upstream has failed too often and is left alone for a while; see /clusters';
+    const message = 'every upstream has failed too often and is left alone for a while; see /stats';
     return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs };
   }
-  const message = 'every upstream is throttled for longer than may be waited; see /clusters';
+  const message = 'every upstream is throttled for longer than may be waited; see /stats';
   return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs };
 }

@@ -31,7 +31,7 @@ const RESPONSE_ENDS: ReadonlySet<string> = new Set([
   'response.cancelled',
 ]);
 const DONE = '[DONE]';
-const BYTES_PER_TOKEN = 4;
+const CHARACTERS_PER_TOKEN = 4;
 
 export class StreamCheck {
   readonly facts: AnswerFacts = noFacts();
@@ -39,9 +39,8 @@ export class StreamCheck {
   events = 0;
   /** The terminal marker has come; or the operation has none. */
   complete: boolean;
-  /** From the texts of the events, for a stream that does not tell its usage: at least a token an event. */
-  estimatedOutputTokens = 0;
   #outputEvents = 0;
+  #outputCharacters = 0;
   readonly #options: StreamCheckOptions;
   readonly #scanner: EventScanner;
   #fault: StreamFault | undefined = undefined;
@@ -50,6 +49,11 @@ export class StreamCheck {
     this.#options = options;
     this.#scanner = new EventScanner(options.maxEventBytes);
     this.complete = options.operation === 'other';
+  }
+
+  /** From the texts of the events, for a stream that does not tell its usage: at least a token an event. */
+  get estimatedOutputTokens(): number {
+    return Math.max(this.#outputEvents, Math.ceil(this.#outputCharacters / CHARACTERS_PER_TOKEN));
   }
 
   /** Takes the next bytes; calls `forward` with what may go on, which is nothing of a faulty event or after it. */
@@ -118,7 +122,7 @@ export class StreamCheck {
   }
 
   #countText(text: string): boolean {
-    this.estimatedOutputTokens += Math.max(1, Math.ceil(text.length / BYTES_PER_TOKEN));
+    this.#outputCharacters += text.length;
     if (++this.#outputEvents <= this.#options.maxOutputEvents) return true;
     this.#fault = 'budget_exhausted';
     return false;

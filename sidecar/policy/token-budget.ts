@@ -9,6 +9,14 @@
  * A part can be granted to somebody else (an agent that is called): it is reserved here until the call has ended.
  */
 
+/** In a call's metadata, or a request's headers: how many tokens its task may use. */
+export const TOKEN_BUDGET_HEADER = 'outrigger-token-budget';
+
+/** A whole number; -1 when it is none, which is no budget. */
+export function parseTokenBudget(text: string): number {
+  return /^\d{1,15}$/.test(text) ? Number(text) : -1;
+}
+
 export interface Reservation {
   /** Below 0 once it is settled. */
   tokens: number;

@@ -3,6 +3,7 @@ import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
+import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
 import type { Route } from './router.ts';
 
@@ -28,6 +29,8 @@ export class RequestInfo {
   traceBinary = '';
   /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
   callPath = '';
+  /** Tokens that its task may use, by `outrigger-token-budget`; -1 without one. */
+  tokenBudget = -1;
   /** Whose answer it may see: part of what makes two tasks the same. Never shown. */
   authorization = '';
   /** `taskScope` of these, made once. */
@@ -56,6 +59,9 @@ export class RequestInfo {
     switch (name) {
       case 'content-type':
         this.grpc = isGrpcContentType(value);
+        break;
+      case TOKEN_BUDGET_HEADER:
+        this.tokenBudget = parseTokenBudget(value);
         break;
       case 'grpc-timeout':
         this.readTimeout(value);

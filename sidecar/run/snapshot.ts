@@ -9,6 +9,7 @@ import { policiesOf } from '../proxy/cluster-policies.ts';
 import type { Sidecar } from '../sidecar.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
 import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
+import { llmSnapshot } from './llm-snapshot.ts';
 
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
 export function clustersSnapshot(sidecar: Sidecar): unknown {
@@ -105,6 +106,7 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
         methodsSnapshot(cluster.calls),
       ]),
     ),
+    llm: llmSnapshot(sidecar),
     memory: memorySnapshot(),
     uptime_s: Math.round(process.uptime()),
   };

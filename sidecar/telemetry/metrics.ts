@@ -3,6 +3,7 @@ import { statusName } from '../grpc/status.ts';
 import type { CallStats, ListenerStats } from './call-stats.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
+import { addLlm, type MeasuredLlm } from './llm-metrics.ts';
 import { processMetrics } from './process-metrics.ts';
 import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
 import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
@@ -33,6 +34,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
+  /** Undefined where there is no LLM egress. */
+  readonly llm?: MeasuredLlm;
   /** Undefined when tracing is off. */
   readonly tracing?: { readonly counts: SpanCounts; readonly waiting: () => number } | undefined;
 }
@@ -54,6 +57,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addAttempts(add, source);
   addResilience(add, source);
   addTasks(add, source.tasks);
+  if (source.llm !== undefined) addLlm(add, source.llm);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   return [...metrics, ...processMetrics()];
 }

@@ -1,0 +1,80 @@
+/** What is told of requests to models: a line in the access log, and a span. Never a body, a key or a header. */
+import type {
+  LlmAttemptInfo,
+  LlmObserver,
+  LlmRecord,
+  LlmRequestInfo,
+  LlmRequestObserver,
+} from '../llm/observer.ts';
+import type { AttemptFailure } from '../llm/retry.ts';
+import type { Logger } from '../telemetry/log.ts';
+
+/** One line a request, when `log.access` asks for it. */
+export class LlmAccessLog implements LlmObserver {
+  private readonly logger: Logger;
+  private readonly line: LlmRequestObserver;
+
+  constructor(logger: Logger) {
+    this.logger = logger.child({ log: 'access' }, { level: 'info' });
+    // Lines need nothing of the way: one object serves every request.
+    this.line = { onAttempt() {}, onAttemptEnd() {}, onEnd: (record) => this.write(record) };
+  }
+
+  begin(): LlmRequestObserver {
+    return this.line;
+  }
+
+  private write(record: LlmRecord): void {
+    const { info } = record;
+    // JSON leaves out what is undefined.
+    this.logger.info({
+      listener: 'llm',
+      method: info.operation,
+      model: info.model === '' ? undefined : info.model,
+      stream: info.stream,
+      status: record.status,
+      outcome: record.outcome,
+      reason: record.reason === '' ? undefined : record.reason,
+      duration_ms: rounded(record.durationMs),
+      first_byte_ms: record.firstByteMs === 0 ? undefined : rounded(record.firstByteMs),
+      attempts: record.attempts,
+      upstream: record.upstream === '' ? undefined : record.upstream,
+      input_tokens: record.inputTokens,
+      output_tokens: record.outputTokens,
+      wasted_tokens: record.wastedTokens === 0 ? undefined : record.wastedTokens,
+      tokens_are_exact: record.tokensAreExact,
+      task_id: info.taskId === '' ? undefined : info.taskId,
+    });
+  }
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
+
+/** Tells several; undefined when there is nobody to tell. */
+export function observerOf(observers: readonly (LlmObserver | undefined)[]): LlmObserver | undefined {
+  const present = observers.filter((one) => one !== undefined);
+  if (present.length < 2) return present[0];
+  return { begin: (info: LlmRequestInfo) => new Several(present.flatMap((one) => one.begin(info) ?? [])) };
+}
+
+class Several implements LlmRequestObserver {
+  private readonly observers: readonly LlmRequestObserver[];
+
+  constructor(observers: readonly LlmRequestObserver[]) {
+    this.observers = observers;
+  }
+
+  onAttempt(info: LlmAttemptInfo): void {
+    for (const observer of this.observers) observer.onAttempt(info);
+  }
+
+  onAttemptEnd(failure: AttemptFailure | undefined, status: number): void {
+    for (const observer of this.observers) observer.onAttemptEnd(failure, status);
+  }
+
+  onEnd(record: LlmRecord): void {
+    for (const observer of this.observers) observer.onEnd(record);
+  }
+}

@@ -1,0 +1,98 @@
+/** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
+import type {
+  LlmAttemptInfo,
+  LlmObserver,
+  LlmRecord,
+  LlmRequestInfo,
+  LlmRequestObserver,
+} from '../llm/observer.ts';
+import type { AttemptFailure } from '../llm/retry.ts';
+import { textOf } from '../llm/retry-after.ts';
+import type { InboundCalls } from '../proxy/inbound-calls.ts';
+import type { ModelCallTrace } from '../telemetry/tracing/model-call.ts';
+import type { Tracer } from '../telemetry/tracing/tracer.ts';
+
+/** The names of OpenTelemetry's conventions for generative AI. */
+const OPERATION_NAMES: Readonly<Record<string, string>> = {
+  chat: 'chat',
+  responses: 'chat',
+  completions: 'text_completion',
+  embeddings: 'embeddings',
+};
+
+export class LlmTracing implements LlmObserver {
+  private readonly tracer: Tracer;
+  private readonly inboundCalls: InboundCalls;
+  private readonly clock: () => number;
+
+  constructor(tracer: Tracer, inboundCalls: InboundCalls, clock: () => number) {
+    this.tracer = tracer;
+    this.inboundCalls = inboundCalls;
+    this.clock = clock;
+  }
+
+  begin(info: LlmRequestInfo): LlmRequestObserver | undefined {
+    const { headers } = info;
+    const traceparent = textOf(headers['traceparent']) ?? '';
+    const tracestate = textOf(headers['tracestate']) ?? '';
+    const correlationId = textOf(headers['x-correlation-id']) ?? '';
+    const owner = this.inboundCalls.ownerOf(traceparent, info.taskId, correlationId)?.call;
+    const trace = this.tracer.beginModelCall({ traceparent, tracestate }, owner, this.clock());
+    return trace === null ? undefined : new TracedRequest(trace, correlationId, this.clock);
+  }
+}
+
+class TracedRequest implements LlmRequestObserver {
+  private readonly trace: ModelCallTrace;
+  private readonly conversationId: string;
+  private readonly clock: () => number;
+  private server = '';
+
+  constructor(trace: ModelCallTrace, conversationId: string, clock: () => number) {
+    this.trace = trace;
+    this.conversationId = conversationId;
+    this.clock = clock;
+  }
+
+  onAttempt({ attempt, headers, serverAddress, serverPort, upstream }: LlmAttemptInfo): void {
+    this.server = `${serverAddress.includes(':') ? `[${serverAddress}]` : serverAddress}:${serverPort}`;
+    headers['traceparent'] = `00-${this.trace.traceId}-${this.trace.spanId}-01`;
+    if (attempt > 1)
+      this.trace.event('outrigger.llm.retry', this.clock(), [
+        'outrigger.llm.upstream',
+        upstream,
+        'outrigger.attempt',
+        attempt,
+      ]);
+  }
+
+  onAttemptEnd(failure: AttemptFailure | undefined, status: number): void {
+    if (failure === undefined) return;
+    const why = failure.reason === 'status' ? String(status) : failure.reason;
+    this.trace.event('outrigger.llm.attempt_failed', this.clock(), ['error.type', why]);
+  }
+
+  onEnd(record: LlmRecord): void {
+    const { info } = record;
+    this.trace.end(
+      {
+        provider: record.upstream,
+        server: this.server,
+        operation: OPERATION_NAMES[info.operation] ?? info.operation,
+        requestModel: info.model,
+        responseModel: record.responseModel ?? '',
+        responseId: record.responseId ?? '',
+        finishReason: record.finishReason ?? '',
+        stream: info.stream,
+        inputTokens: record.tokensAreExact && record.outcome === 'success' ? record.inputTokens : -1,
+        outputTokens: record.tokensAreExact && record.outcome === 'success' ? record.outputTokens : -1,
+        firstChunkMs: info.stream && record.firstByteMs > 0 ? record.firstByteMs : -1,
+        httpStatus: record.status,
+        attempts: record.attempts,
+        errorType: record.outcome === 'success' ? '' : record.reason || record.outcome,
+        conversationId: this.conversationId,
+      },
+      this.clock(),
+    );
+  }
+}

@@ -1,0 +1,134 @@
+/** What the LLM egress counts, as metrics. */
+import { LLM_BUCKETS, type LlmDurations, type LlmPairStats, type LlmStats } from './llm-stats.ts';
+import type { Sample, SampledMetric } from './sampled-metric.ts';
+
+/** An upstream, as it is now. */
+export interface MeasuredUpstream {
+  readonly name: string;
+  /** 0 closed, 1 half-open, 2 open. */
+  readonly state: number;
+  readonly rejections: number;
+  /** Left alone after a 429 for so much longer. */
+  readonly coolingSeconds: number;
+  /** By the provider's own headers; undefined while it has not said. */
+  readonly requestsLeft: number | undefined;
+  readonly tokensLeft: number | undefined;
+}
+
+export interface MeasuredLlm {
+  readonly stats: LlmStats;
+  readonly upstreams: () => readonly MeasuredUpstream[];
+  /** Requests that wait for the limits of a minute. */
+  readonly waiting: () => number;
+}
+
+type AddMetric = (
+  type: SampledMetric['type'],
+  name: string,
+  help: string,
+  read: (name: string) => Iterable<Sample>,
+) => void;
+
+/** With a point, as OpenMetrics wants it. */
+const BOUNDS: readonly string[] = [...LLM_BUCKETS.map(String), '+Inf'];
+
+export function addLlm(add: AddMetric, { stats, upstreams, waiting }: MeasuredLlm): void {
+  const labelsOf = ({ upstream, model }: LlmPairStats) => ({ agent: stats.agent, upstream, model });
+  const perPair = (values: (pair: LlmPairStats) => Iterable<readonly [Record<string, string>, number]>) =>
+    function* (): Generator<Sample> {
+      for (const pair of stats.pairs.values())
+        for (const [labels, value] of values(pair)) yield { labels: { ...labelsOf(pair), ...labels }, value };
+    };
+  add(
+    'counter',
+    'outrigger_llm_requests_total',
+    'Requests to models that ended, by what became of them.',
+    perPair(({ outcomes }) => Array.from(outcomes, ([outcome, count]) => [{ outcome }, count])),
+  );
+  add(
+    'counter',
+    'outrigger_llm_attempts_total',
+    'Requests sent to providers: success, or why the attempt failed.',
+    perPair(({ attempts }) => Array.from(attempts, ([outcome, count]) => [{ outcome }, count])),
+  );
+  add(
+    'counter',
+    'outrigger_llm_retries_total',
+    'Attempts that were not the first of their request, fallbacks included.',
+    perPair(({ retries }) => [[{}, retries]]),
+  );
+  add(
+    'counter',
+    'outrigger_llm_tokens_total',
+    'Tokens: input and output of whole answers, wasted for answers that nobody got whole.',
+    perPair(({ tokens }) => Object.entries(tokens).map(([type, count]) => [{ type }, count])),
+  );
+  const histogram = (durations: (pair: LlmPairStats) => LlmDurations) =>
+    function* (name: string): Generator<Sample> {
+      for (const pair of stats.pairs.values()) yield* histogramLines(name, labelsOf(pair), durations(pair));
+    };
+  add(
+    'histogram',
+    'outrigger_llm_time_to_first_token_seconds',
+    'From the start of an attempt to the first byte of its answer, or the first event with data of a stream.',
+    histogram((pair) => pair.firstToken),
+  );
+  add(
+    'histogram',
+    'outrigger_llm_request_duration_seconds',
+    'How long requests to models took, with all their attempts and waits.',
+    histogram((pair) => pair.duration),
+  );
+  add(
+    'gauge',
+    'outrigger_llm_active_requests',
+    'Requests to models that have not been answered whole.',
+    () => [{ labels: {}, value: stats.activeRequests }],
+  );
+  add('gauge', 'outrigger_llm_waiting_requests', 'Requests that wait for the limits of a minute.', () => [
+    { labels: {}, value: waiting() },
+  ]);
+  const perUpstream = (value: (upstream: MeasuredUpstream) => number | undefined) =>
+    function* (): Generator<Sample> {
+      for (const upstream of upstreams()) {
+        const number = value(upstream);
+        if (number !== undefined) yield { labels: { upstream: upstream.name }, value: number };
+      }
+    };
+  add(
+    'gauge',
+    'outrigger_llm_circuit_state',
+    'Circuits of LLM upstreams: 0 closed, 1 half-open, 2 open.',
+    perUpstream(({ state }) => state),
+  );
+  add(
+    'gauge',
+    'outrigger_llm_cooldown_seconds',
+    'For how much longer an upstream is left alone after a 429.',
+    perUpstream(({ coolingSeconds }) => coolingSeconds),
+  );
+  add(
+    'gauge',
+    'outrigger_llm_provider_requests_left',
+    'Requests that the provider says are left, as it refills them.',
+    perUpstream(({ requestsLeft }) => requestsLeft),
+  );
+  add(
+    'gauge',
+    'outrigger_llm_provider_tokens_left',
+    'Tokens that the provider says are left, as it refills them.',
+    perUpstream(({ tokensLeft }) => tokensLeft),
+  );
+}
+
+function histogramLines(name: string, labels: Record<string, string>, durations: LlmDurations): Sample[] {
+  const samples: Sample[] = [];
+  let count = 0;
+  for (let i = 0; i < BOUNDS.length; i++) {
+    count += durations.buckets[i]!;
+    samples.push({ metricName: `${name}_bucket`, labels: { le: BOUNDS[i]!, ...labels }, value: count });
+  }
+  samples.push({ metricName: `${name}_sum`, labels, value: durations.sumSeconds });
+  samples.push({ metricName: `${name}_count`, labels, value: count });
+  return samples;
+}
