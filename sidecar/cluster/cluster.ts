@@ -46,6 +46,8 @@ export class Cluster {
   /** Calls the cluster's own limits turned away, by reason. */
   readonly rejected = new Map<string, number>();
   readonly retries = new Map<string, number>();
+  /** Attempts beside others: sent, won, or not made for want of room in the budget. */
+  readonly hedges = new Map<string, number>();
   readonly calls = new CallStats();
   private readonly environment: PoolEnvironment;
   private readonly listener: ClusterListener;

@@ -47,7 +47,7 @@ inbound:
   app: 127.0.0.1:50051
   max_concurrent_calls: 1024
   adaptive_concurrency: false
-  queue: { max_calls: 1024, max_wait: 5s }
+  queue: { max_calls: 0, max_wait: 5s }
   rate_limit: { calls_per_second: 0, burst: 10 }
   tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576 }
   max_call_depth: 8
@@ -172,7 +172,7 @@ const DEFAULTS = {
     app: '127.0.0.1:50051',
     maxConcurrentCalls: 1024,
     adaptiveConcurrency: false,
-    queue: { maxCalls: 1024, maxWaitMs: 5_000 },
+    queue: { maxCalls: 0, maxWaitMs: 5_000 },
     rateLimit: { callsPerSecond: 0, burst: 10 },
     tasks: { deduplicate: true, maxAgeMs: 300_000, maxBytes: 16_777_216, maxAnswerBytes: 1_048_576 },
     maxCallDepth: 8,

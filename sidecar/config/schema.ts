@@ -26,7 +26,7 @@ const inbound = z.strictObject({
   max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
   queue: z
     .strictObject({
-      max_calls: integer(0, MANY).default(1024).describe('Calls that may wait for a place; 0 is no queue'),
+      max_calls: integer(0, MANY).default(0).describe('Calls that may wait for a place; 0 is no queue'),
       max_wait: duration('positive').default('5s').describe('The longest wait that a call is let in for'),
     })
     .prefault({})

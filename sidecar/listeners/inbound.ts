@@ -4,7 +4,7 @@ import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/clust
 import { createCluster } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
-import { ConcurrencyLimit } from '../policy/admission.ts';
+import { Admission } from '../proxy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import { HealthServices } from '../proxy/health-service.ts';
@@ -54,7 +54,7 @@ export class Inbound {
       clock,
       random: environment.random,
       events: clusterListener,
-      admission: new ConcurrencyLimit(inbound.maxConcurrentCalls),
+      admission: new Admission(inbound, clock, environment.random, this.stats),
       stats: this.stats,
       tasks: this.tasks,
       localServices: this.health,
@@ -88,7 +88,7 @@ export class Inbound {
     this.appHealth.update(inbound.health);
     this.health.identity = config;
     this.context.name = config.name;
-    this.context.admission.max = inbound.maxConcurrentCalls;
+    this.context.admission!.update(inbound);
     this.context.settings = proxySettings(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.taskRuns.store.settings = taskStoreSettings(inbound);

@@ -1,7 +1,6 @@
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet } from '../cluster/cluster-set.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
-import { ConcurrencyLimit } from '../policy/admission.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
@@ -37,8 +36,7 @@ export class Outbound {
       clock: environment.clock,
       random: environment.random,
       events: clusterListener,
-      // Each cluster has its own limit.
-      admission: new ConcurrencyLimit(Number.POSITIVE_INFINITY),
+      admission: undefined,
       stats: this.stats,
       tasks: undefined,
       localServices: undefined,

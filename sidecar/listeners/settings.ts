@@ -19,6 +19,9 @@ export interface InboundSettings {
     readonly maxConcurrentCalls: number;
     readonly maxMessageBytes: number;
     readonly timeoutMs: number;
+    readonly adaptiveConcurrency: boolean;
+    readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
+    readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
     readonly tasks: {
       readonly deduplicate: boolean;
       readonly maxAgeMs: number;

@@ -1,5 +1,4 @@
 import t from 'tap';
-import { ConcurrencyLimit } from './admission.ts';
 import { attemptDeadlineAtMs, deadlineAtMs, deadlineOwner, timeLeftMs, timeoutHeader } from './deadline.ts';
 
 t.test('the shorter timeout counts, and whose it was is known', async (t) => {
@@ -35,31 +34,4 @@ t.test('what is left is what the next hop is told', async (t) => {
   t.equal(timeoutHeader(61_000, 1000), '60000m');
   t.equal(timeoutHeader(1500, 1499.5), '500000n');
   t.equal(timeoutHeader(1500, 9000), '1n', 'over, and not without a limit');
-});
-
-t.test('no more calls come in than the limit', async (t) => {
-  const limit = new ConcurrencyLimit(2);
-  t.strictSame([limit.tryAcquire(), limit.tryAcquire(), limit.tryAcquire()], [true, true, false]);
-  t.equal(limit.active, 2);
-  limit.release();
-  t.ok(limit.tryAcquire());
-
-  limit.max = 1;
-  limit.release();
-  t.notOk(limit.tryAcquire(), 'a lowered limit waits for those who are in');
-  limit.release();
-  t.ok(limit.tryAcquire());
-  limit.max = 3;
-  t.ok(limit.tryAcquire());
-  t.match({ active: limit.active, max: limit.max }, { active: 2, max: 3 });
-
-  limit.release();
-  limit.release();
-  t.throws(() => limit.release(), /released twice/);
-  t.equal(limit.active, 0);
-  t.notOk(new ConcurrencyLimit(0).tryAcquire());
-  t.throws(() => new ConcurrencyLimit(Number.NaN), /NaN; give a number/);
-  t.throws(() => {
-    limit.max = -1;
-  }, RangeError);
 });

@@ -167,7 +167,7 @@ export class RetryPolicy {
       case 'first_message':
         return 'ended';
     }
-    if (!this.#mayFollow(end)) return 'code';
+    if (!this.mayFollow(end)) return 'code';
     if (end.pushbackMs === NEVER) return 'pushback';
     if (call.ownedElsewhere) return 'owned_elsewhere';
     if (call.callersAttempts + call.attempts >= this.maxAttempts) return 'attempts_exhausted';
@@ -176,7 +176,8 @@ export class RetryPolicy {
     return call.circuitAllows ? undefined : 'circuit';
   }
 
-  #mayFollow(end: AttemptEnd): boolean {
+  /** Whether what happened may be better at another attempt, whatever else speaks against one. */
+  mayFollow(end: AttemptEnd): boolean {
     if (this.#allows(end.status)) return true;
     // An endpoint that is silent, or whose sidecar sends callers away, is unavailable under another code.
     const silent = end.kind === 'per_try' || end.kind === 'first_chunk';

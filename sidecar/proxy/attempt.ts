@@ -104,6 +104,8 @@ export class Attempt
   /** When a stream's first verdict was given; 0 without one. */
   firstMessageAtMs = 0;
   clock: AttemptClock | undefined = undefined;
+  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
+  heldHead: HeaderList | undefined = undefined;
   /** Reads the answer's TaskResponse.status, where it counts. */
   scanner: OutcomeScanner | undefined = undefined;
   private readonly owner: AttemptOwner;

@@ -19,8 +19,6 @@ export class CallResponse {
   run: TaskRun | undefined = undefined;
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined;
-  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
-  private heldHead: HeaderList | undefined = undefined;
   private readonly stream: Stream;
 
   constructor(stream: Stream, grpc: boolean, observer: TaskObserver | undefined) {
@@ -34,24 +32,7 @@ export class CallResponse {
     return this.stream.queue !== undefined;
   }
 
-  holdHead(list: HeaderList): void {
-    this.heldHead = list;
-  }
-
-  /** Another attempt begins: the head of the one before does not matter any more. */
-  dropHead(): void {
-    this.heldHead = undefined;
-  }
-
-  /** Sends the head that was held; false when there is none. */
-  releaseHead(): boolean {
-    if (this.heldHead === undefined) return false;
-    this.sendHead(this.heldHead);
-    return true;
-  }
-
   sendHead(list: HeaderList): void {
-    this.heldHead = undefined;
     this.started = true;
     this.run?.onHead(list.fields);
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
@@ -68,7 +49,6 @@ export class CallResponse {
 
   /** Trailers, or a Trailers-Only response; `extra` goes behind the list's fields. */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined): void {
-    this.releaseHead();
     this.started = true;
     if (this.run !== undefined) this.tellJoined(status, list.fields.concat(extra ?? []));
     this.stream.connection.sendHeaders(this.stream, list, extra, true);

@@ -5,6 +5,7 @@ import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import type { Queueable } from '../policy/admission-queue.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
@@ -15,6 +16,7 @@ import type { Call } from './call.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
+import type { Hedging } from './hedging.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import type { LocalReply, Reason } from './reasons.ts';
 import type { RequestInfo } from './request-info.ts';
@@ -27,12 +29,14 @@ export interface CallDriver {
   onFirstMessage(call: Call): void;
   /** An attempt failed before anything was sent downstream, or the call ended with it. */
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
+  /** Its turn in the queue has come. */
+  onAdmitted(call: Call): void;
   /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
   retries(call: Call, attempt: Attempt): boolean;
 }
 
 /** What a call is and what it remembers; what happens to it is in `call.ts`. */
-export abstract class CallState extends Timer {
+export abstract class CallState extends Timer implements Queueable {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;
   readonly driver: CallDriver;
@@ -66,6 +70,8 @@ export abstract class CallState extends Timer {
   /** Gets the answer of another call that runs the same task. */
   follower: TaskFollower | undefined = undefined;
   retryWait: RetryWait | undefined = undefined;
+  /** Attempts beside `attempt`, where the call may have them. */
+  hedging: Hedging | undefined = undefined;
   /** What the caller is told when no other attempt follows. */
   lastFailure: LocalReply | undefined = undefined;
   breaker: CircuitBreaker | undefined = undefined;
@@ -76,8 +82,13 @@ export abstract class CallState extends Timer {
   deadlineOwner: DeadlineOwner = 'none';
   configuredTimeoutMs = 0;
   awaitingMessage = false;
-  /** Admitted: to be released at the end. */
-  admitted = false;
+  /** When it came in, to be let out at its end; 0 while it waits, or where nobody asks. */
+  admittedAtMs = 0;
+  /** It has asked to come in. */
+  entered = false;
+  queueOlder: Queueable | undefined = undefined;
+  queueNewer: Queueable | undefined = undefined;
+  queuedAtMs = Number.NaN;
   done = false;
   status: StatusCode | -1 = -1;
   /** Set when the answer was ours. */
@@ -110,6 +121,11 @@ export abstract class CallState extends Timer {
 
   get responseStarted(): boolean {
     return this.response.started;
+  }
+
+  /** Whose rate is limited: one address, however many connections it has. */
+  get callerName(): string {
+    return this.stream.connection.socket.remoteAddress ?? 'a local socket';
   }
 
   /** Attempts that hops above have made: of this call, or of the one that the app makes it for. */

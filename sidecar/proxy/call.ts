@@ -55,10 +55,18 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
     this.answer(late);
   }
 
-  /** Ends the attempt that runs, if any, and says why. */
+  /** Ends the attempts that run, if any, and says why. */
   private giveUp(kind: EndKind, status: StatusCode): void {
-    const { attempt } = this;
-    if (attempt === undefined || attempt.ended) return;
+    const { attempt, hedging } = this;
+    if (hedging !== undefined) {
+      hedging.stop();
+      for (const running of hedging.attempts) this.end(running, kind, status);
+    }
+    if (attempt !== undefined) this.end(attempt, kind, status);
+  }
+
+  private end(attempt: Attempt, kind: EndKind, status: StatusCode): void {
+    if (attempt.ended) return;
     attempt.cancel();
     settleAttempt(this, attempt, kind, status, 0, undefined);
   }
@@ -159,7 +167,6 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
   // --- The attempt -----------------------------------------------------------------------------------------
 
   onStreamOpen(attempt: Attempt, stream: Stream): void {
-    this.response.dropHead();
     sendRequestHead(this, stream, this.request.headOnly);
     if (this.trace && this.task === undefined) readTracedTask(this);
     this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
@@ -177,8 +184,8 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       this.notGrpc(attempt, list, head);
       return;
     }
-    if (this.holdsHead(attempt)) this.response.holdHead(list);
-    else this.commit(list);
+    if (this.holdsHead(attempt)) attempt.heldHead = list;
+    else this.commit(attempt, list);
   }
 
   /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
@@ -192,8 +199,10 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
   }
 
   /** Something goes downstream: this attempt is the one. */
-  private commit(list: HeaderList): void {
-    this.response.sendHead(list);
+  private commit(attempt: Attempt, head: HeaderList): void {
+    attempt.heldHead = undefined;
+    this.hedging?.choose(attempt);
+    this.response.sendHead(head);
     this.request.drop();
   }
 
@@ -216,7 +225,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
     }
     if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
     else keepAwake(this, attempt);
-    if (response.releaseHead()) this.request.drop();
+    if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     if (framing === undefined) {
       const sent = response.sendData(buffer, start, end, endStream);
       if (endStream) this.complete(attempt, Status.OK, undefined);
@@ -251,6 +260,8 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
       attempt.stopSending();
       return;
     }
+    if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
+    else this.hedging?.choose(attempt);
     const ended = this.retriesEnded && status !== Status.OK && info.pushbackMs === undefined;
     // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
     const own = this.context.listener === 'inbound' ? info.withoutReason : list;
@@ -329,7 +340,8 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
     this.response.close(status);
     if (this.owner === undefined) this.endInbound(context);
     else this.owner.dependents?.delete(this);
-    if (this.admitted) context.admission.release();
+    this.hedging?.stop();
+    if (this.entered) context.admission!.leave(this, status, context.clock());
     if (cluster !== undefined) {
       settleCircuit(this);
       cluster.activeCalls--;

@@ -28,6 +28,25 @@ const MAX_METHODS = 256;
 /** The percentile that "usual" stands for in verdicts, and the one that retries need. */
 const USUAL_PERCENT = 95;
 const MEDIAN_PERCENT = 50;
+/** What only the quickest answers keep to: a call with less time than that is not worth sending. */
+const QUICKEST_PERCENT = 5;
+/** Of the calls that would be refused for it, each so many-th is made: the agent may have become quicker. */
+const HOPELESS_PROBES = 8;
+/** The quickest latency is taken anew after so many answers. */
+const QUICKEST_REFRESH = 16;
+
+class MethodLatencies extends LatencyPercentiles {
+  quickestMs = 0;
+  hopeless = 0;
+  private untilRefresh = 0;
+
+  override record(latencyMs: number, nowMs: number): void {
+    super.record(latencyMs, nowMs);
+    if (--this.untilRefresh > 0) return;
+    this.untilRefresh = QUICKEST_REFRESH;
+    this.quickestMs = this.at(QUICKEST_PERCENT);
+  }
+}
 
 /** The policies of one cluster and what they remember; they live as long as the cluster does. */
 export class ClusterPolicies {
@@ -35,7 +54,7 @@ export class ClusterPolicies {
   readonly budget: RetryBudget;
   retry: RetryPolicy;
   settings: PolicySettings;
-  private readonly latencies = new Map<string, LatencyPercentiles>();
+  private readonly latencies = new Map<string, MethodLatencies>();
 
   constructor(settings: PolicySettings, random: () => number) {
     this.settings = settings;
@@ -60,7 +79,7 @@ export class ClusterPolicies {
     let latencies = this.latencies.get(method);
     if (latencies === undefined) {
       if (this.latencies.size >= MAX_METHODS) return;
-      latencies = new LatencyPercentiles();
+      latencies = new MethodLatencies();
       this.latencies.set(method, latencies);
     }
     latencies.record(latencyMs, nowMs);
@@ -69,6 +88,20 @@ export class ClusterPolicies {
   /** What nearly all answers of the method keep to, over all endpoints; 0 when not known. */
   usualLatencyMs(method: string): number {
     return this.latencies.get(method)?.at(USUAL_PERCENT) ?? 0;
+  }
+
+  /**
+   * Milliseconds that an answer of the method takes at least, if a call with so much time left can't be answered in
+   * time by all that is known; 0 when it is worth trying.
+   */
+  hopelessBelowMs(method: string, leftMs: number): number {
+    const latencies = this.latencies.get(method);
+    if (latencies === undefined || leftMs >= latencies.quickestMs) return 0;
+    return ++latencies.hopeless % HOPELESS_PROBES === 0 ? 0 : latencies.quickestMs;
+  }
+
+  latencyAt(method: string, percent: number): number {
+    return this.latencies.get(method)?.at(percent) ?? 0;
   }
 
   medianLatencyMs(method: string): number {

@@ -3,12 +3,12 @@ import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import type { ConcurrencyLimit } from '../policy/admission.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Tracer } from '../telemetry/tracing/tracer.ts';
+import type { Admission } from './admission.ts';
 import type { Call } from './call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { Router } from './router.ts';
@@ -40,7 +40,8 @@ export interface ProxyContext {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  readonly admission: ConcurrencyLimit;
+  /** Who may come in: on the inbound side. Outbound each cluster has its own limit. */
+  readonly admission: Admission | undefined;
   readonly events: PolicyEvents;
   readonly stats: ListenerStats;
   /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */

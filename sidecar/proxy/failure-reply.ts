@@ -26,6 +26,15 @@ export function ranOutAfter(call: Call, nowMs: number): string {
   return `${whose} ran out after ${Math.round(nowMs - call.startedAtMs)} ms`;
 }
 
+/** Refused before it costs anything: its answer would come too late. */
+export function tooLittleTime(call: Call, neededMs: number, nowMs: number): LocalReply {
+  const leftMs = Math.max(0, Math.round(call.deadlineMs - nowMs));
+  return reply(
+    'deadline',
+    `${leftMs} ms are left, and even the quickest answers of ${call.head.path} take ${Math.round(neededMs)} ms; it was not sent`,
+  );
+}
+
 /** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
 export function lastAnswer(call: Call): LocalReply {
   const answer = call.lastFailure!;

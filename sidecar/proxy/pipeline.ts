@@ -22,7 +22,9 @@ import {
   noEndpoint,
   OVERLOADED_PUSHBACK_MS,
   replyToFailure,
+  tooLittleTime,
 } from './failure-reply.ts';
+import { hedgingOf } from './hedging.ts';
 import { checkPath, endRetries, findOwner, findTaskOwner, nameOutboundPath } from './ownership.ts';
 import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
@@ -136,23 +138,26 @@ export class Pipeline implements CallDriver {
       call.answer(reply('no_route', `no route for ${what}: ${context.router.hint}`));
       return;
     }
-    if (!context.admission.tryAcquire()) {
-      const message = `${context.admission.max} calls are in flight, which is this listener's limit`;
-      call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
-      return;
-    }
-    call.admitted = true;
-    if (isTaskPath(call.head.path)) nameOutboundPath(call);
-    if (context.listener === 'inbound') context.inboundCalls.add(call);
     const { limits, timeoutMs } = cluster.settings;
     if (cluster.activeCalls >= limits.maxConcurrentCalls) {
       const message = `cluster ${cluster.name} has ${cluster.activeCalls} calls in flight (limits.max_concurrent_calls)`;
       call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
       return;
     }
+    call.limitTime(call.settings.timeoutMs || timeoutMs);
+    const entry = context.admission?.enter(call, context.clock()) ?? 'admitted';
+    if (typeof entry === 'object') {
+      call.answer(entry);
+      return;
+    }
     cluster.activeCalls++;
     call.cluster = cluster;
-    call.limitTime(call.settings.timeoutMs || timeoutMs);
+    if (entry === 'admitted') this.onAdmitted(call);
+  }
+
+  onAdmitted(call: Call): void {
+    if (isTaskPath(call.head.path)) nameOutboundPath(call);
+    if (this.context.listener === 'inbound') this.context.inboundCalls.add(call);
     if (this.passCircuit(call)) this.firstAttempt(call);
   }
 
@@ -185,9 +190,19 @@ export class Pipeline implements CallDriver {
       call.onTimeout(nowMs);
       return;
     }
+    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(
+      call.head.path,
+      timeLeftMs(call.deadlineMs, nowMs),
+    );
+    if (neededMs > 0) {
+      call.answer(tooLittleTime(call, neededMs, nowMs));
+      return;
+    }
     const endpoint = this.pick(call, undefined, nowMs);
-    if (endpoint !== undefined) this.attempt(call, endpoint, nowMs);
-    else if (call.cluster!.resolving) this.awaitEndpoints(call);
+    if (endpoint !== undefined) {
+      call.hedging = hedgingOf(call, this.extraAttempt);
+      this.attempt(call, endpoint, nowMs);
+    } else if (call.cluster!.resolving) this.awaitEndpoints(call);
     else call.answer(noEndpoint(call));
   }
 
@@ -214,6 +229,7 @@ export class Pipeline implements CallDriver {
     attempt.budgeted = budgeted;
     if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
+    call.hedging?.add(attempt, nowMs);
     const { outliers } = call.cluster!;
     outliers.detector.begin(attempt, nowMs);
     outliers.wake(nowMs);
@@ -224,9 +240,18 @@ export class Pipeline implements CallDriver {
     attempt.start();
   }
 
+  /** One more beside those that run, at an endpoint that has none of them. */
+  private readonly extraAttempt = (call: Call, running: readonly Attempt[], nowMs: number): boolean => {
+    const endpoint = this.pick(call, running[0]!.endpoint, nowMs);
+    if (endpoint === undefined || running.some((attempt) => attempt.endpoint === endpoint)) return false;
+    this.attempt(call, endpoint, nowMs, true);
+    return true;
+  };
+
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void {
     const cluster = call.cluster!;
     const nowMs = this.context.clock();
+    if (call.hedging?.dropped(attempt, nowMs) === true) return;
     const retry = mayRetryTransparently({
       unprocessed: failure.unprocessed && !isOverflow(failure) && !mayRunElsewhere(call),
       responseStarted: call.responseStarted,
@@ -253,10 +278,13 @@ export class Pipeline implements CallDriver {
     const { context } = this;
     const nowMs = context.clock();
     const cluster = call.cluster!;
+    const policy = policiesOf(cluster).retry;
+    if (call.hedging !== undefined && policy.mayFollow(attempt) && call.hedging.dropped(attempt, nowMs))
+      return true;
     const retryCall = retryCallOf(call, attempt, nowMs);
     // Nobody is there to be asked again, and to wait for that would only take the caller's time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) return false;
-    const decision = policiesOf(cluster).retry.next(attempt, retryCall, nowMs, context.random());
+    const decision = policy.next(attempt, retryCall, nowMs, context.random());
     if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
       if (decision.final) endRetries(call);

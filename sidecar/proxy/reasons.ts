@@ -8,6 +8,7 @@ export type Reason =
   | 'circuit_open'
   | 'draining'
   | 'overloaded'
+  | 'rate_limited'
   | 'message_too_large'
   | 'headers_too_large'
   | 'bad_request'
@@ -33,6 +34,7 @@ export const REASON_STATUS: Readonly<Record<Reason, StatusCode>> = {
   circuit_open: Status.UNAVAILABLE,
   draining: Status.UNAVAILABLE,
   overloaded: Status.RESOURCE_EXHAUSTED,
+  rate_limited: Status.RESOURCE_EXHAUSTED,
   message_too_large: Status.RESOURCE_EXHAUSTED,
   headers_too_large: Status.RESOURCE_EXHAUSTED,
   bad_request: Status.INVALID_ARGUMENT,
@@ -56,6 +58,7 @@ export const REASON_HTTP_STATUS: Readonly<Record<Reason, number>> = {
   circuit_open: 503,
   draining: 503,
   overloaded: 429,
+  rate_limited: 429,
   message_too_large: 413,
   headers_too_large: 431,
   bad_request: 400,

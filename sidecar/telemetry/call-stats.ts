@@ -103,6 +103,10 @@ export class ListenerStats {
   readonly name: string;
   activeCalls = 0;
   activeConnections = 0;
+  /** Of the active calls, those that wait for a place. */
+  queuedCalls = 0;
+  /** Calls that may be in flight at once; Infinity for any number. */
+  concurrencyLimit = Number.POSITIVE_INFINITY;
   /** Calls and connections turned away, by reason. */
   readonly rejected = new Map<string, number>();
   readonly calls = new CallStats();

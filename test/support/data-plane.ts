@@ -15,7 +15,8 @@ type Section = Record<string, unknown>;
 export async function readConfig(content: Section): Promise<Config> {
   const listen = '127.0.0.1:0';
   const complete: Section = { ...content };
-  for (const name of ['inbound', 'outbound']) complete[name] = { listen, ...(content[name] as Section) };
+  for (const name of ['inbound', 'outbound', 'llm'])
+    complete[name] = { listen, ...(content[name] as Section) };
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
   try {
     const path = join(folder, 'outrigger.yaml');

@@ -1,0 +1,153 @@
+import { Status, type StatusCode } from '../grpc/status.ts';
+import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
+import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
+import { RateLimiter } from '../policy/rate-limit.ts';
+import type { ListenerStats } from '../telemetry/call-stats.ts';
+import type { Call } from './call.ts';
+import { type LocalReply, reply } from './reasons.ts';
+
+export interface AdmissionSettings {
+  /** Infinity for no limit. */
+  readonly maxConcurrentCalls: number;
+  readonly adaptiveConcurrency: boolean;
+  readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
+  /** `callsPerSecond` 0 is no limit. */
+  readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
+}
+
+/** What an adaptive limit begins with, and never goes below. */
+const ADAPTIVE_MIN = 3;
+const MAX_CALLERS = 10_000;
+
+/**
+ * Who may come in on a listener, outermost first:
+ *
+ *     a rate for each caller → a place, or a place in the queue → the adaptive limit, which the ends of calls move
+ */
+export class Admission {
+  private settings: AdmissionSettings;
+  private readonly queue: AdmissionQueue<Call>;
+  private adaptive: AdaptiveConcurrency | undefined = undefined;
+  private limiter: RateLimiter | undefined = undefined;
+  private readonly clock: () => number;
+  private readonly random: () => number;
+  private readonly stats: ListenerStats;
+  private lettingIn = false;
+
+  constructor(settings: AdmissionSettings, clock: () => number, random: () => number, stats: ListenerStats) {
+    this.settings = settings;
+    this.clock = clock;
+    this.random = random;
+    this.stats = stats;
+    this.queue = new AdmissionQueue({ limit: 0, maxQueued: 0, maxWaitMs: 0 });
+    this.update(settings);
+  }
+
+  /** Nobody is turned out by a lower limit; whoever has waited for a higher one comes in. */
+  update(settings: AdmissionSettings): void {
+    const { maxConcurrentCalls, adaptiveConcurrency, rateLimit } = settings;
+    const sameMax = this.settings.maxConcurrentCalls === maxConcurrentCalls;
+    this.settings = settings;
+    const min = Math.min(ADAPTIVE_MIN, maxConcurrentCalls);
+    if (!adaptiveConcurrency) this.adaptive = undefined;
+    else if (this.adaptive === undefined || !sameMax)
+      this.adaptive = new AdaptiveConcurrency({ min, max: maxConcurrentCalls });
+    const { callsPerSecond, burst } = rateLimit;
+    if (callsPerSecond === 0) this.limiter = undefined;
+    else if (this.limiter === undefined)
+      this.limiter = new RateLimiter({ callsPerSecond, burst, maxCallers: MAX_CALLERS });
+    else this.limiter.settings = { callsPerSecond, burst, maxCallers: MAX_CALLERS };
+    this.setLimit();
+    this.letIn(this.clock());
+  }
+
+  private setLimit(): void {
+    const { queue, maxConcurrentCalls } = this.settings;
+    const limit = this.adaptive?.limit ?? maxConcurrentCalls;
+    this.queue.settings = { limit, maxQueued: queue.maxCalls, maxWaitMs: queue.maxWaitMs };
+  }
+
+  /** Calls at once, now. */
+  get limit(): number {
+    return this.queue.settings.limit;
+  }
+
+  /** `admitted` and `queued` calls must `leave`; a call that gets an answer must be ended with it. */
+  enter(call: Call, nowMs: number): 'admitted' | 'queued' | LocalReply {
+    const { limiter } = this;
+    if (limiter !== undefined) {
+      const waitMs = limiter.take(call.callerName, nowMs);
+      if (waitMs > 0) {
+        const message = `this caller may make ${this.settings.rateLimit.callsPerSecond} calls a second (inbound.rate_limit)`;
+        return reply('rate_limited', message, waitMs);
+      }
+    }
+    const entry = this.queue.enter(call, nowMs);
+    if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry);
+    call.entered = true;
+    if (entry === 'admitted') call.admittedAtMs = nowMs;
+    else this.show();
+    return entry;
+  }
+
+  private refusal(entry: Entry): LocalReply {
+    const { limit, maxQueued } = this.queue.settings;
+    const full = `${limit} calls are in flight, which is the limit`;
+    const waitMs = Math.round(this.queue.estimatedWaitMs);
+    const message =
+      entry === 'no_room'
+        ? `${full}, and ${maxQueued === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
+        : entry === 'no_time'
+          ? `${full}, and in the time this call has left its turn would not come: about ${waitMs} ms`
+          : `${full}, and its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
+    return reply('overloaded', message, this.queue.pushbackMs(this.random()));
+  }
+
+  /** A call that was let in, or waited, is over with this status. */
+  leave(call: Call, status: StatusCode, nowMs: number): void {
+    if (call.admittedAtMs === 0) {
+      this.queue.cancel(call, nowMs);
+      this.show();
+      return;
+    }
+    const serviceMs = nowMs - call.admittedAtMs;
+    call.admittedAtMs = 0;
+    this.adapt(status, serviceMs);
+    this.queue.leave(serviceMs);
+    this.letIn(nowMs);
+  }
+
+  private adapt(status: StatusCode, serviceMs: number): void {
+    const { adaptive } = this;
+    if (adaptive === undefined) return;
+    if (status === Status.OK) adaptive.record(serviceMs, this.queue.active);
+    else if (status === Status.DEADLINE_EXCEEDED || status === Status.RESOURCE_EXHAUSTED)
+      adaptive.recordDrop(this.queue.active);
+    else return;
+    if (adaptive.limit !== this.queue.settings.limit) this.setLimit();
+  }
+
+  private letIn(nowMs: number): void {
+    // A call that ends as soon as it is let in comes back here: the loop below goes on with the next.
+    if (this.lettingIn) return;
+    this.lettingIn = true;
+    for (;;) {
+      const late = this.queue.expired(nowMs);
+      if (late !== undefined) {
+        late.answer(this.refusal('no_time'));
+        continue;
+      }
+      const next = this.queue.next(nowMs);
+      if (next === undefined) break;
+      next.admittedAtMs = nowMs;
+      next.driver.onAdmitted(next);
+    }
+    this.lettingIn = false;
+    this.show();
+  }
+
+  private show(): void {
+    this.stats.queuedCalls = this.queue.queued;
+    this.stats.concurrencyLimit = this.limit;
+  }
+}

@@ -1,0 +1,139 @@
+import { Timer } from '../clock/timer-wheel.ts';
+import { Status } from '../grpc/status.ts';
+import { timeLeftMs } from '../policy/deadline.ts';
+import { decideHedge, type HedgeSettings, hedgeAfterFailureMs, hedgeDelayMs } from '../policy/hedge.ts';
+import type { Attempt } from './attempt.ts';
+import type { Call } from './call.ts';
+import { policiesOf } from './cluster-policies.ts';
+import { settleAttempt } from './settlement.ts';
+
+/** Makes an attempt beside those that run; false when no other endpoint can be had. */
+export type ExtraAttempt = (call: Call, running: readonly Attempt[], nowMs: number) => boolean;
+
+/**
+ * The attempts of one call that run beside each other (`policy/hedge.ts`). Made only for calls that may be hedged.
+ *
+ *     waiting ──delay, or a failure──▶ one more beside the others ──▶ waiting …
+ *        └──────── an answer has come, or the call is over ────────▶ stopped, the losers reset
+ */
+export class Hedging extends Timer {
+  private readonly call: Call;
+  private readonly settings: HedgeSettings;
+  private readonly extraAttempt: ExtraAttempt;
+  private readonly delayMs: number;
+  /** Running, the newest last; the call's `attempt` is one of them. */
+  private readonly running: Attempt[] = [];
+  private extra = 0;
+  private pushbackMs: number | undefined = undefined;
+  private stopped = false;
+
+  constructor(call: Call, settings: HedgeSettings, delayMs: number, extraAttempt: ExtraAttempt) {
+    super();
+    this.call = call;
+    this.settings = settings;
+    this.delayMs = delayMs;
+    this.extraAttempt = extraAttempt;
+  }
+
+  /** An attempt has begun. */
+  add(attempt: Attempt, nowMs: number): void {
+    this.running.push(attempt);
+    if (this.extra < this.settings.maxExtra && !this.stopped) this.armIn(this.delayMs, nowMs);
+  }
+
+  private armIn(ms: number, nowMs: number): void {
+    if (ms < Number.POSITIVE_INFINITY) this.call.context.wheel.arm(this, nowMs + ms);
+    else this.call.context.wheel.cancel(this);
+  }
+
+  override onTimeout(nowMs: number): void {
+    const { call, settings, running } = this;
+    // Between two attempts the retry policy has the word.
+    if (this.stopped || call.retryWait !== undefined) return;
+    const cluster = call.cluster!;
+    const policies = policiesOf(cluster);
+    const busy = running.filter(({ endpoint }) => endpoint.usable).length;
+    const decision = decideHedge(
+      settings,
+      {
+        idempotent: true,
+        extra: this.extra,
+        responseStarted: call.responseStarted,
+        requestWhole: call.request.whole && call.request.ended,
+        timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
+        usualLatencyMs: policies.medianLatencyMs(call.head.path),
+        circuitAllows: call.breaker === undefined || call.breaker.mayRetry(call.circuitAdmission),
+        ownedElsewhere: false,
+        freeEndpoints: cluster.usableCount - busy,
+        pushbackMs: this.pushbackMs,
+        callsInFlight: cluster.activeCalls,
+      },
+      policies.budget,
+      nowMs,
+    );
+    if (decision !== 'send') {
+      if (decision === 'budget_exhausted') cluster.count(cluster.hedges, 'budget_exhausted');
+      return;
+    }
+    this.extra++;
+    if (this.extraAttempt(call, running, nowMs)) cluster.count(cluster.hedges, 'sent');
+    else policies.budget.release();
+  }
+
+  /**
+   * This attempt has failed, and has been judged. True: others run, so the call goes on with them, and the next one
+   * need not wait any longer.
+   */
+  dropped(attempt: Attempt, nowMs: number): boolean {
+    this.remove(attempt);
+    if (attempt.pushbackMs !== undefined) this.pushbackMs = attempt.pushbackMs;
+    const last = this.running.at(-1);
+    if (last === undefined) return false;
+    const { call } = this;
+    call.severalEndpointsFailed = true;
+    call.attempt = last;
+    if (this.extra < this.settings.maxExtra) this.armIn(hedgeAfterFailureMs(this.pushbackMs), nowMs);
+    return true;
+  }
+
+  private remove(attempt: Attempt): void {
+    const at = this.running.indexOf(attempt);
+    if (at >= 0) this.running.splice(at, 1);
+  }
+
+  /** This one has answered: the others are reset. */
+  choose(attempt: Attempt): void {
+    const { call } = this;
+    this.remove(attempt);
+    if (attempt.number > 1 && !this.stopped) call.cluster!.count(call.cluster!.hedges, 'won');
+    this.stop();
+    for (const loser of this.running) {
+      if (loser.ended) continue;
+      loser.cancel();
+      settleAttempt(call, loser, 'superseded', Status.CANCELLED, 0, undefined);
+    }
+    this.running.length = 0;
+    call.attempt = attempt;
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.call.context.wheel.cancel(this);
+  }
+
+  /** All that run, for the call that gives up. */
+  get attempts(): readonly Attempt[] {
+    return this.running;
+  }
+}
+
+/** Hedges a call whose cluster and method are set so. */
+export function hedgingOf(call: Call, extraAttempt: ExtraAttempt): Hedging | undefined {
+  const policies = policiesOf(call.cluster!);
+  const { hedge } = policies.settings;
+  if (hedge.delayMs === 0 && hedge.percentile === 0) return undefined;
+  if (!policies.retry.isIdempotent(call.head.path)) return undefined;
+  const latency = { at: (percent: number) => policies.latencyAt(call.head.path, percent) };
+  const delayMs = hedgeDelayMs(hedge, latency);
+  return delayMs === Number.POSITIVE_INFINITY ? undefined : new Hedging(call, hedge, delayMs, extraAttempt);
+}
