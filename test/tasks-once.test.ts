@@ -1,4 +1,6 @@
 // A task that is sent again is run once: whoever sends it joins the call in flight, or gets the answer that was given.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import t, { type Test } from 'tap';
 import { SettingId } from '../sidecar/http2/settings.ts';
 import type { Call } from '../sidecar/proxy/call.ts';
@@ -442,7 +444,8 @@ t.test('a runner that reads slowly and goes leaves the others their answer', asy
       await waitUntil('it was found out', () => scene.plane.sidecar.inbound.stats.activeConnections === 1);
     }
     const joined = await quick.send(tokens);
-    await joinsOf(scene, 1);
+    // The app may have ended by then: nobody held it up.
+    await waitUntil('it is found', () => scene.store.joined + scene.store.replayed === 1);
     if (leave === 'cancels') await first.cancel();
     t.equal((await joined.ended()).body.length, 90 * 10_005, `the runner ${leave}`);
     t.equal(joined.status, 0);
@@ -501,4 +504,171 @@ t.test('more tasks in flight than can be told apart are turned away, to come aga
   scene.app.answer = ok;
   t.equal((await caller.ask({ id: 'c' })).status, 0);
   await expectNothingRuns(t, scene);
+});
+
+t.test("the runner's time is up before that of one that has joined: the task goes on for it", async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send({ fields: [['grpc-timeout', '500m']] });
+  const run = await scene.run();
+  const joined = await caller.send({ fields: [['grpc-timeout', '30S']] });
+  await joinsOf(scene, 1);
+  await first.ended();
+  t.equal(first.status, 4);
+  t.equal(first.reason, 'deadline');
+  t.equal(run.closedWith, undefined);
+  ok(run.stream, run);
+  t.equal((await joined.ended()).status, 0);
+  t.equal(scene.runs.length, 1);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('the time of one that has joined is up: the task goes on, and it can ask again', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send();
+  const run = await scene.run();
+  const joined = await caller.ask({ fields: [['grpc-timeout', '200m']] });
+  t.equal(joined.status, 4);
+  t.equal(joined.reason, 'deadline');
+  t.equal(run.closedWith, undefined);
+  const again = await caller.send();
+  await joinsOf(scene, 2);
+  ok(run.stream, run);
+  for (const call of [first, again]) t.equal((await call.ended()).status, 0);
+  await expectNothingRuns(t, scene);
+});
+
+t.test("the time of all is up: the app's call ends", async (t) => {
+  const scene = await startScene(t, silence, { timeout: '700ms' });
+  const caller = await scene.caller();
+  const first = await caller.send({ fields: [['grpc-timeout', '300m']] });
+  const run = await scene.run();
+  const joined = await caller.send();
+  await joinsOf(scene, 1);
+  for (const call of [first, joined]) t.equal((await call.ended()).reason, 'deadline');
+  await waitUntil('the app heard', () => run.closedWith === errorCode.cancel);
+  t.equal(scene.store.size, 0);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('turned off, each task runs each time it comes, and nothing else is announced', async (t) => {
+  const scene = await startScene(t, ok, { tasks: { deduplicate: false } });
+  const caller = await scene.caller();
+  for (let i = 0; i < 3; i++) t.equal((await caller.ask()).deduplicated, undefined);
+  t.equal(scene.runs.length, 3);
+  t.equal(announced(caller), 0);
+});
+
+t.test('a reload turns it off, and on again', async (t) => {
+  const scene = await startScene(t, ok);
+  const { app, plane, content } = scene;
+  const caller = await scene.caller();
+  await caller.ask();
+  await plane.apply({ ...content, inbound: { app: app.address, tasks: { deduplicate: false } } });
+  t.equal((await caller.ask()).deduplicated, undefined);
+  t.equal(scene.runs.length, 2);
+  await plane.apply(content);
+  t.equal((await caller.ask()).deduplicated, 'replayed');
+  t.equal(scene.runs.length, 2);
+});
+
+t.test('a sidecar that drains lets those who have joined finish', async (t) => {
+  const scene = await startScene(t);
+  const [one, other] = [await scene.caller(), await scene.caller()];
+  const first = await one.send();
+  const run = await scene.run();
+  const joined = await other.send();
+  await joinsOf(scene, 1);
+  const drained = scene.plane.sidecar.drain();
+  ok(run.stream, run);
+  for (const call of [first, joined]) t.equal((await call.ended()).status, 0);
+  await drained;
+});
+
+t.test('ended with its sidecar, a task that was joined is not said to be untouched', async (t) => {
+  for (const runnerFirst of [true, false]) {
+    const scene = await startScene(t);
+    const [one, other] = [await scene.caller(), await scene.caller()];
+    const [first, joined] = [runnerFirst ? one : other, runnerFirst ? other : one];
+    const calls = [await first.send()];
+    await scene.run();
+    calls.push(await joined.send());
+    await joinsOf(scene, 1);
+    scene.plane.sidecar.close();
+    for (const call of calls) t.equal((await call.ended()).reason, 'stream_cut');
+  }
+});
+
+t.test('the app dies under a task: all are told, and the next one runs it anew', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send();
+  await scene.run();
+  const joined = await caller.send();
+  await joinsOf(scene, 1);
+  for (const session of scene.app.sessions) session.destroy();
+  t.same((await joined.ended()).answer, (await first.ended()).answer);
+  t.equal(first.status, 14);
+  scene.app.answer = ok;
+  t.equal((await caller.ask()).status, 0);
+  t.equal(scene.runs.length, 2);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('who joins takes no place, and is not turned away when all are taken', async (t) => {
+  const scene = await startScene(t, silence, { max_concurrent_calls: 1 });
+  const caller = await scene.caller();
+  const first = await caller.send();
+  const run = await scene.run();
+  const joined = [await caller.send(), await caller.send()];
+  await joinsOf(scene, 2);
+  ok(run.stream, run);
+  for (const call of [first, ...joined]) t.equal((await call.ended()).status, 0);
+  scene.app.answer = silence;
+  await caller.send({ id: 'other' });
+  await scene.run(2);
+  t.equal((await caller.ask()).deduplicated, 'replayed');
+  const refused = await caller.ask({ id: 'third' });
+  t.equal(refused.reason, 'overloaded', 'a task of its own does need one');
+  t.equal(scene.store.size, 2, 'and is not kept as one that has run');
+});
+
+t.test('of ten thousand tasks nothing is kept but their answers', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const scene = await startScene(t, ok);
+  const ended: WeakRef<Call>[] = [];
+  scene.plane.sidecar.inbound.context.observer = {
+    onCallEnd(call) {
+      if (ended.length % 100 === 0) ended.push(new WeakRef(call));
+      else ended.length++;
+    },
+  };
+  const caller = await scene.caller();
+  const callers: TaskCaller[] = [caller];
+  for (let round = 0; round < 100; round++) {
+    // Their records are the test's own: a new caller each time.
+    const one = await scene.caller();
+    callers[0] = one;
+    const calls = await Promise.all(Array.from({ length: 100 }, (_, i) => one.send({ id: `${round}/${i}` })));
+    await Promise.all(calls.map((call) => call.ended()));
+    if (calls.some(({ status }) => status !== 0)) t.fail('a call failed');
+    one.vanish();
+  }
+  t.equal(scene.runs.length, 10_000);
+  t.equal(scene.store.size, 10_000);
+  t.ok(scene.store.bytes < 16 << 20, `${scene.store.bytes} bytes`);
+  await expectNothingRuns(t, scene);
+  const refs = ended.filter((ref) => ref !== undefined);
+  t.equal(refs.length, 100);
+  await waitUntil('the calls are gone', () => {
+    collectGarbage();
+    // The last head of a connection, and what the last event has touched, may stay for a moment.
+    return refs.filter((ref) => ref.deref() !== undefined).length <= 2;
+  });
+  const last = await scene.caller();
+  for (const id of ['0/0', '50/50', '99/99']) t.equal((await last.ask({ id })).deduplicated, 'replayed');
+  t.equal((await last.ask({ id: 'another' })).status, 0);
+  t.equal(scene.store.size, 10_000, 'the oldest has made room');
 });

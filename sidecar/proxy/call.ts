@@ -313,7 +313,8 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
 
   /** The sidecar stops. To another sidecar "draining" would say that the app has seen nothing of the call. */
   endForShutdown(): void {
-    const cut = this.context.listener === 'inbound' && this.attempt?.stream !== undefined;
+    const begun = this.attempt?.stream !== undefined || this.follower !== undefined;
+    const cut = this.context.listener === 'inbound' && begun;
     const message = 'the sidecar is shutting down and the call did not end in time; retry';
     this.answer(reply(cut ? 'stream_cut' : 'draining', message));
   }
