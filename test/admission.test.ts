@@ -1,0 +1,240 @@
+// Who comes in at an agent, who waits, and who is told to come back later.
+import { Metadata, status } from '@grpc/grpc-js';
+import t, { type Test } from 'tap';
+import { later, ok, startReplica, trailersOnly } from './support/answers.ts';
+import { startDataPlane } from './support/data-plane.ts';
+import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
+import { type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const request = Buffer.from('request');
+
+interface Waiting extends Upstream {
+  readonly open: SeenCall[];
+  /** Answers the one that came first. */
+  answerNext(): void;
+}
+
+/** An agent that answers when it is told to. */
+async function startWaiting(t: Test): Promise<Waiting> {
+  const open: SeenCall[] = [];
+  const upstream = await startUpstream(t, {
+    onCall: (call) => {
+      call.stream.on('end', () => open.push(call));
+      call.stream.on('close', () => {
+        const at = open.indexOf(call);
+        if (at >= 0) open.splice(at, 1);
+      });
+    },
+  });
+  return Object.assign(upstream, {
+    open,
+    answerNext: () => {
+      const call = open.shift()!;
+      ok(call.stream, call);
+    },
+  });
+}
+
+async function startScene(t: Test, inbound: Record<string, unknown>) {
+  const agent = await startWaiting(t);
+  const plane = await startDataPlane(t, { inbound: { app: agent.address, ...inbound } });
+  const { stats } = plane.sidecar.inbound;
+  return { agent, plane, stats, client: new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 }) };
+}
+
+function expectRefused(t: Test, outcome: UnaryOutcome, details: RegExp, reason = 'overloaded'): void {
+  t.equal(outcome.code, status.RESOURCE_EXHAUSTED);
+  t.match(outcome.details, details);
+  t.same(outcome.trailers.get('outrigger-reason'), [reason]);
+  const pushbackMs = Number(outcome.trailers.get('grpc-retry-pushback-ms')[0]);
+  t.ok(pushbackMs > 0 && pushbackMs <= 60_000, `come back in ${pushbackMs} ms`);
+}
+
+t.test('calls wait for a place in the order in which they came', async (t) => {
+  const { agent, client, stats } = await startScene(t, { max_concurrent_calls: 1, queue: { max_calls: 2 } });
+  const ended: string[] = [];
+  const call = (name: string): Promise<void> =>
+    client.unary(Buffer.from(name)).then(({ code }) => void ended.push(`${name} ${code}`));
+  const calls = [call('first')];
+  await waitUntil('the first is there', () => agent.open.length === 1);
+  for (const [name, waiting] of [
+    ['second', 1],
+    ['third', 2],
+  ] as const) {
+    calls.push(call(name));
+    await waitUntil('it waits', () => stats.queuedCalls === waiting);
+  }
+  expectRefused(t, await client.unary(request), /1 calls are in flight, which is the limit, and 2 wait/);
+  t.equal(agent.calls.length, 1, 'the agent sees one at a time');
+  for (let i = 1; i <= 3; i++) {
+    agent.answerNext();
+    if (i < 3)
+      await waitUntil('the next is there', () => agent.calls.length === i + 1 && agent.open.length === 1);
+  }
+  await Promise.all(calls);
+  t.same(ended, ['first 0', 'second 0', 'third 0']);
+  t.equal(stats.queuedCalls, 0);
+  t.equal(stats.activeCalls, 0);
+  t.equal(stats.concurrencyLimit, 1);
+});
+
+t.test('a caller that leaves, or whose time is over, leaves its place in the queue', async (t) => {
+  const { agent, client, stats } = await startScene(t, { max_concurrent_calls: 1, queue: { max_calls: 5 } });
+  const first = client.unary(request);
+  await waitUntil('the first is there', () => agent.open.length === 1);
+  const leaves = client.serverStream(request, { path: rawPaths.serverStream });
+  leaves.on('error', () => {});
+  const late = client.unary(request, { deadline: Date.now() + 200 });
+  const stays = client.unary(request);
+  await waitUntil('three wait', () => stats.queuedCalls === 3);
+  leaves.cancel();
+  await waitUntil('two wait', () => stats.queuedCalls === 2);
+  t.equal((await late).code, status.DEADLINE_EXCEEDED);
+  await waitUntil('one waits', () => stats.queuedCalls === 1);
+  agent.answerNext();
+  await waitUntil('its turn came', () => agent.calls.length === 2 && agent.open.length === 1);
+  agent.answerNext();
+  t.equal((await first).code, status.OK);
+  t.equal((await stays).code, status.OK);
+  t.equal(agent.calls.length, 2, 'the others never reached the agent');
+  t.equal(stats.activeCalls, 0);
+});
+
+t.test('who would not be served in time is refused at once', async (t) => {
+  const agent = await startReplica(t, later(150, ok));
+  const plane = await startDataPlane(t, {
+    inbound: { app: agent.address, max_concurrent_calls: 1, queue: { max_calls: 100, max_wait: '10s' } },
+  });
+  const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  for (let i = 0; i < 3; i++)
+    t.equal((await client.unary(request)).code, status.OK, 'how long calls take is known');
+  const busy = client.unary(request);
+  await waitUntil('it runs', () => agent.calls.length === 4);
+  const hurried = await client.unary(request, { deadline: Date.now() + 200 });
+  expectRefused(t, hurried, /in the time this call has left its turn would not come/);
+  t.equal(agent.calls.length, 4);
+  t.equal((await busy).code, status.OK);
+});
+
+t.test('a queue that would be too long is not stood in', async (t) => {
+  const agent = await startReplica(t, later(150, ok));
+  const plane = await startDataPlane(t, {
+    inbound: { app: agent.address, max_concurrent_calls: 1, queue: { max_calls: 100, max_wait: '50ms' } },
+  });
+  const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  for (let i = 0; i < 3; i++) await client.unary(request);
+  const busy = client.unary(request);
+  await waitUntil('it runs', () => agent.calls.length === 4);
+  expectRefused(t, await client.unary(request), /longer than inbound.queue.max_wait/);
+  await busy;
+});
+
+t.test('a higher limit lets in those who wait, by a reload', async (t) => {
+  const { agent, client, plane, stats } = await startScene(t, {
+    max_concurrent_calls: 1,
+    queue: { max_calls: 5 },
+  });
+  const calls = [client.unary(request)];
+  await waitUntil('the first is there', () => agent.open.length === 1);
+  calls.push(client.unary(request), client.unary(request));
+  await waitUntil('two wait', () => stats.queuedCalls === 2);
+  await plane.apply({ inbound: { app: agent.address, max_concurrent_calls: 3, queue: { max_calls: 5 } } });
+  await waitUntil('all are there', () => agent.open.length === 3);
+  for (let i = 0; i < 3; i++) agent.answerNext();
+  for (const { code } of await Promise.all(calls)) t.equal(code, status.OK);
+});
+
+t.test(
+  'a thousand that wait and fail at once are let in one after the other, not each within the other',
+  async (t) => {
+    const { agent, client, stats } = await startScene(t, {
+      max_concurrent_calls: 1,
+      queue: { max_calls: 2_000 },
+    });
+    const first = client.unary(request);
+    await waitUntil('the first is there', () => agent.open.length === 1);
+    const rest = Array.from({ length: 1_000 }, () => client.unary(request));
+    await waitUntil('they wait', () => stats.queuedCalls === 1_000);
+    await agent.stop();
+    t.not((await first).code, status.OK);
+    const outcomes = await Promise.all(rest);
+    t.ok(outcomes.every(({ code }) => code === status.UNAVAILABLE || code === status.RESOURCE_EXHAUSTED));
+    t.equal(stats.activeCalls, 0);
+    t.equal(stats.queuedCalls, 0);
+  },
+);
+
+t.test('a rate for each caller', async (t) => {
+  const agent = await startReplica(t, ok);
+  const plane = await startDataPlane(t, {
+    inbound: { app: agent.address, rate_limit: { calls_per_second: 1, burst: 3 } },
+  });
+  const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  for (let i = 0; i < 3; i++) t.equal((await client.unary(request)).code, status.OK);
+  expectRefused(t, await client.unary(request), /1 calls a second \(inbound.rate_limit\)/, 'rate_limited');
+  t.equal(agent.calls.length, 3);
+  const other = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  expectRefused(t, await other.unary(request), /inbound.rate_limit/, 'rate_limited');
+  const health = await client.unary(Buffer.alloc(0), { path: '/grpc.health.v1.Health/Check' });
+  t.equal(health.code, status.OK, 'health is asked for by others');
+  t.equal(plane.sidecar.inbound.stats.rejected.get('rate_limited'), 2);
+});
+
+t.test('an adaptive limit follows what the agent can do', async (t) => {
+  // The agent does four calls at once; more of them make each slower.
+  let running = 0;
+  const agent = await startReplica(t, (stream, call) => {
+    running++;
+    stream.on('close', () => running--);
+    later(10 * Math.max(1, running / 4), ok)(stream, call);
+  });
+  const plane = await startDataPlane(t, {
+    inbound: { app: agent.address, max_concurrent_calls: 200, adaptive_concurrency: true },
+  });
+  const { stats } = plane.sidecar.inbound;
+  t.equal(stats.concurrencyLimit, 3, 'it begins low');
+  const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  let refused = 0;
+  const caller = async (): Promise<void> => {
+    for (let i = 0; i < 30; i++) {
+      const { code } = await client.unary(request);
+      if (code === status.RESOURCE_EXHAUSTED) {
+        refused++;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    }
+  };
+  let highest = 0;
+  const watch = setInterval(() => {
+    highest = Math.max(highest, stats.concurrencyLimit);
+  }, 5);
+  await Promise.all(Array.from({ length: 40 }, caller));
+  clearInterval(watch);
+  t.ok(highest > 3, `it rose to ${highest}`);
+  t.ok(highest < 200 && refused > 0, 'not to all that is allowed');
+  t.equal(stats.activeCalls, 0);
+});
+
+t.test('a call with less time than even the quickest answers take is not sent', async (t) => {
+  const agent = await startReplica(t, later(60, ok));
+  const plane = await startDataPlane(t, { inbound: { app: agent.address } });
+  const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
+  await Promise.all(Array.from({ length: 40 }, () => client.unary(request)));
+  const before = agent.calls.length;
+  // The client's own clock would hide whose answer it is: the header says 20 ms, the client waits longer.
+  const metadata = new Metadata();
+  metadata.set('grpc-timeout', '20m');
+  const outcomes = [];
+  for (let i = 0; i < 8; i++) outcomes.push(await client.unary(request, { metadata }));
+  const refusedEarly = outcomes.filter(({ details }) =>
+    /even the quickest answers of .* take \d+ ms; it was not sent/.test(details),
+  );
+  t.equal(refusedEarly.length, 7);
+  t.ok(outcomes.every(({ code }) => code === status.DEADLINE_EXCEEDED));
+  await waitUntil(
+    'one in eight was tried: the agent may have become quicker',
+    () => agent.calls.length === before + 1,
+  );
+  agent.answer = trailersOnly(0);
+});
