@@ -184,7 +184,8 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   #standing(nowMs: number): boolean {
-    if (this.#wasIdle(nowMs)) return false;
+    // Until a call has ended nothing is known of how long a queue may be in use.
+    if (this.#medianServiceMs === 0 || this.#wasIdle(nowMs)) return false;
     const standingMs = Math.max(this.#medianServiceMs * STANDING_SERVICES, MIN_STANDING_MS);
     return nowMs - this.#busySinceMs > standingMs;
   }
