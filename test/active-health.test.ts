@@ -243,10 +243,10 @@ t.test(
     t.match(scene.shape(0), { usable: false, because: /connecting failed/ });
     t.same(new Set(await scene.answers(4)), new Set([agents[1]!.name]));
     agents[1]!.say('not_serving');
-    await waitUntil(
-      'the other is ejected',
-      () => scene.outliers.some(({ kind }) => kind === 'ejected'),
-      patient,
+    await waitUntil('the other is ejected', () => scene.endpoint(1).watched.ejected, patient);
+    t.ok(
+      scene.outliers.every(({ endpoint }) => endpoint.address !== agents[0]!.address),
+      'the dead one never was',
     );
     await agents[0]!.restart();
     // Its connection back-off alone would take longer from try to try.

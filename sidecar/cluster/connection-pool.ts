@@ -273,8 +273,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */
   private slowKeepalive(connection: Connection): void {
-    const usedMs = this.keepalives.get(connection)?.timeMs ?? 0;
-    const timeMs = Math.min(usedMs * 2, MAX_LEARNED_KEEPALIVE_MS);
+    const askedAfterMs = this.keepalives.get(connection)?.askedAfterMs ?? 0;
+    const timeMs = Math.min(askedAfterMs * 2, MAX_LEARNED_KEEPALIVE_MS);
     if (timeMs <= this.keepaliveTimeMs) return;
     this.learnedKeepaliveMs = timeMs;
     for (const keepalive of this.keepalives.values()) keepalive.slowDown(timeMs);

@@ -372,6 +372,27 @@ t.test('a peer that finds our PINGs too many is asked half as often', async (t) 
   }
 });
 
+t.test('several connections that are told so at the same time double the time once', async (t) => {
+  const server = await startServer(t, 1);
+  const rig = new Rig(t, server.address);
+  const callers = rig.calls(2);
+  await waitUntil('both are served', () => rig.served.length === 2);
+  rig.pass(31_000);
+  await waitUntil('both were asked', () => server.peers.every((peer) => peer.count(frameType.ping) === 1));
+  t.equal(rig.pool.keepaliveTimeMs, 30_000);
+  for (const peer of server.peers)
+    void peer.send(goaway(1, errorCode.enhanceYourCalm, 'too_many_pings')).then(() => peer.socket.end());
+  await waitUntil('both are gone', () => callers.every(({ failure }) => failure === 'connection'));
+  t.equal(rig.pool.keepaliveTimeMs, 60_000);
+  const options = { connectTimeoutMs: 5_000, maxConnections: 16, maxPendingCalls: 1_024 };
+  rig.pool.update({ ...options, keepalive: { timeMs: 10_000, timeoutMs: 10_000 } });
+  t.equal(rig.pool.keepaliveTimeMs, 60_000, 'a shorter configured time does not undo it');
+  rig.pool.update({ ...options, keepalive: { timeMs: 300_000, timeoutMs: 10_000 } });
+  t.equal(rig.pool.keepaliveTimeMs, 300_000, 'and it is never below what is configured');
+  rig.pool.update({ ...options, keepalive: { timeMs: 0, timeoutMs: 10_000 } });
+  t.equal(rig.pool.keepaliveTimeMs, 0, 'off is off');
+});
+
 t.test('a pool that is closed lets its calls finish and takes no more', async (t) => {
   const server = await startServer(t, 1);
   const rig = new Rig(t, server.address, { maxConnections: 1 });

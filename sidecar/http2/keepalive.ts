@@ -32,6 +32,8 @@ export class Keepalive extends Timer {
   private readonly options: KeepaliveOptions;
   /** The silence after which it asks: `timeMs`, or longer when the peer wants it so. */
   timeMs: number;
+  /** What `timeMs` was when it last asked; 0 when it has not. */
+  askedAfterMs = 0;
   private askedAtMs = 0;
   private asking = false;
   private pingsWithoutData = 0;
@@ -97,6 +99,7 @@ export class Keepalive extends Timer {
     this.pingsWithoutData++;
     this.asking = true;
     this.askedAtMs = nowMs;
+    this.askedAfterMs = timeMs;
     connection.control.ping(() => {});
     wheel.arm(this, nowMs + options.timeoutMs);
   }
