@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
@@ -121,17 +121,36 @@ t.test('keys and settings of the shell reach only whom they are for', async (t) 
     HOME: 'h',
     CODE_AGENT_ADDR: 'y',
   };
+  const folder = t.testdir();
   const system = await planSystem(environment, await Ports.open(), true);
-  const { agents, sidecars, gateway } = describeProcesses(system, environment, t.testdir());
+  const { agents, sidecars, gateway } = describeProcesses(system, environment, folder);
   t.equal(agents.length, 4, 'no offline provider beside a real one');
-  for (const { env } of agents)
-    t.match(env, { OPENAI_API_KEY: 'k-1', OPENAI_BASE_URL: 'https://api.openai.com/v1' });
+  const llmPorts = system.agents.map(({ sidecar }) => sidecar!.llm);
+  t.strictSame(
+    agents.map(({ env }) => env['OPENAI_BASE_URL']),
+    llmPorts.map((port) => `http://127.0.0.1:${port}/v1`),
+    "agents ask their model through their sidecar's egress",
+  );
+  for (const { env } of agents) {
+    t.match(env, { OPENAI_API_KEY: 'held-by-the-sidecar', OPENAI_MAX_RETRIES: '0' });
+    t.notMatch(Object.values(env).join(' '), /k-1/);
+  }
   t.equal(sidecars.length, 5);
+  const keys = sidecars.map(({ env }) => env['OPENAI_API_KEY']);
+  t.strictSame(keys, ['k-1', 'k-1', 'k-1', 'k-1', undefined], 'the key is with the sidecars of agents only');
+  const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+  t.match(files.join(''), /https:\/\/api\.openai\.com\/v1/);
+  t.notMatch(files.join(''), /k-1/, 'and in no file');
   for (const { env } of [...sidecars, gateway]) {
     t.match(env, { HOME: 'h' });
-    t.notOk('OPENAI_API_KEY' in env || 'OUTRIGGER_INBOUND_APP' in env);
+    t.notOk('OUTRIGGER_INBOUND_APP' in env);
   }
+  t.notOk('OPENAI_API_KEY' in gateway.env);
   t.not(gateway.env['CODE_AGENT_ADDR'], 'y');
+
+  const direct = await planSystem(environment, await Ports.open(), false);
+  for (const { env } of describeProcesses(direct, environment, folder).agents)
+    t.match(env, { OPENAI_API_KEY: 'k-1', OPENAI_BASE_URL: 'https://api.openai.com/v1' });
 });
 
 t.test('without sidecars: a task from end to end', async (t) => {

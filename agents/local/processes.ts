@@ -6,7 +6,7 @@ import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
 import { slowByMs } from './replicas.ts';
 import { sidecarConfig } from './sidecar-config.ts';
-import { type LocalAgent, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
+import { type LocalAgent, type LocalModel, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
 
 /** Tasks that are running when the system stops get this long. */
 const drainTimeout = '3s';
@@ -32,14 +32,18 @@ export function describeProcesses(
   const sidecarOf = (name: string, ports: SidecarPorts, agent?: LocalAgent): ProcessDescription => {
     const file = join(folder, `${name}.yaml`);
     const app = agent === undefined ? undefined : `127.0.0.1:${agent.port}`;
-    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents)));
+    writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, modelUrl(system.model))));
     // Ready means that the agent behind the inbound side is; beside the gateway there is none.
     const probe = agent === undefined ? 'live' : 'ready';
     return {
       name: `${name}'s sidecar`,
       file: 'sidecar/main.ts',
       args: ['run', '--config', file],
-      env,
+      // The key is the sidecar's: the agent has a placeholder.
+      env:
+        agent !== undefined && system.model.kind === 'provider'
+          ? { ...env, OPENAI_API_KEY: system.model.apiKey }
+          : env,
       isReady: () => answersOk(`http://127.0.0.1:${ports.health}/healthz/${probe}`),
     };
   };
@@ -87,11 +91,26 @@ function agentProcess(
       AGENT_DRAIN_TIMEOUT: drainTimeout,
       AGENT_SLOW_BY: `${slowByMs}ms`,
       ...(sidecar === undefined ? {} : { AGENT_OUTBOUND: `127.0.0.1:${sidecar.outbound}` }),
-      OPENAI_BASE_URL: modelUrl(model),
-      OPENAI_API_KEY: model.kind === 'offline' ? 'offline' : model.apiKey,
+      ...modelEnvironment(model, sidecar),
       ...(model.kind === 'provider' && model.name !== undefined ? { OPENAI_MODEL: model.name } : {}),
     },
     isReady: () => accepts(port),
+  };
+}
+
+/** Beside a sidecar the agent asks its model through it: the sidecar has the key, and owns the retries. */
+function modelEnvironment(model: LocalModel, sidecar: SidecarPorts | undefined): Record<string, string> {
+  if (sidecar !== undefined) {
+    return {
+      OPENAI_BASE_URL: `http://127.0.0.1:${sidecar.llm}/v1`,
+      OPENAI_API_KEY: 'held-by-the-sidecar',
+      OPENAI_MAX_RETRIES: '0',
+    };
+  }
+  return {
+    OPENAI_BASE_URL: modelUrl(model),
+    OPENAI_API_KEY: model.kind === 'offline' ? 'offline' : model.apiKey,
+    OPENAI_MAX_RETRIES: '2',
   };
 }
 
@@ -133,7 +152,8 @@ function gatewayProcess(
 
 /** Settings of the shell's that are meant for a process of another set-up, and keys, stay out. */
 function neutral(environment: Environment): Record<string, string> {
-  const foreign = /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$|OTEL_SERVICE_NAME$)|_AGENT_ADDR$/;
+  const foreign =
+    /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$|OTEL_SERVICE_NAME$)|_AGENT_ADDR$/;
   const kept = Object.entries(environment).filter(
     ([name, value]) => value !== undefined && !foreign.test(name),
   );

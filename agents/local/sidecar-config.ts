@@ -14,12 +14,14 @@ const drainTimeout = '3s';
  * inbound sides of the sidecars of those agents.
  *
  * @param app `host:port` of the agent it stands beside; none beside the gateway, which serves no gRPC
+ * @param model the base URL of the provider that the agent's model is asked at
  */
 export function sidecarConfig(
   name: string,
   ports: SidecarPorts,
   app: string | undefined,
   agents: readonly LocalAgent[],
+  model: string,
 ): object {
   const clusters: Record<string, { endpoints: string[] }> = {};
   for (const { type, sidecar } of agents) {
@@ -37,7 +39,7 @@ export function sidecarConfig(
       routes: Object.keys(clusters).map((type) => ({ match: { authority: `${type}-agent` }, cluster: type })),
       clusters,
     },
-    llm: at(ports.llm),
+    llm: { ...at(ports.llm), upstreams: [{ name: 'model', url: model, api_key_env: 'OPENAI_API_KEY' }] },
     admin: at(ports.admin),
     metrics: at(ports.metrics),
     health: at(ports.health),

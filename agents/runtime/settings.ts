@@ -21,8 +21,8 @@ export interface ModelSettings {
   /** OPENAI_MODEL. */
   name: string;
   /**
-   * OPENAI_MAX_RETRIES: retries by the openai client itself. 2 is the client's own default. It must become 0
-   * the day the sidecar's LLM port owns the retries, or they multiply.
+   * OPENAI_MAX_RETRIES: retries by the openai client itself. None by default: the sidecar's LLM port makes them,
+   * and both together would multiply. Without a sidecar 2 is the client's usual number.
    */
   maxRetries: number;
 }
@@ -38,7 +38,7 @@ export function readSettings(environment: Environment): RuntimeSettings {
       baseUrl: environment['OPENAI_BASE_URL'] || 'http://127.0.0.1:15002/v1',
       apiKey: environment['OPENAI_API_KEY'] || 'none',
       name: environment['OPENAI_MODEL'] || 'gpt-4o-mini',
-      maxRetries: wholeNumber(environment, 'OPENAI_MAX_RETRIES', 2, [0, 10]),
+      maxRetries: wholeNumber(environment, 'OPENAI_MAX_RETRIES', 0, [0, 10]),
     },
   };
 }
