@@ -48,6 +48,12 @@ export interface Dashboard {
   readonly rows: readonly Row[];
 }
 
+export const CIRCUIT_STATES = {
+  '0': { text: 'closed', color: 'green' },
+  '1': { text: 'half-open', color: 'orange' },
+  '2': { text: 'open', color: 'red' },
+};
+
 const PROMETHEUS = { type: 'prometheus', uid: 'prometheus' };
 const TEMPO = { type: 'tempo', uid: 'tempo' };
 const HEIGHT = { stat: 4, other: 8 };

@@ -1,4 +1,4 @@
-import type { Dashboard } from './panel.ts';
+import { CIRCUIT_STATES, type Dashboard } from './panel.ts';
 
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';
@@ -199,7 +199,7 @@ export const tasksDashboard: Dashboard = {
             'throttled: the quota is the bottleneck, not the pods. failed and cut: the provider; the next upstream is asked where there is one.',
           kind: 'timeseries',
           unit: 'reqps',
-          width: 12,
+          width: 8,
           stack: true,
           queries: [
             {
@@ -213,12 +213,79 @@ export const tasksDashboard: Dashboard = {
           description: 'As the provider counts them. wasted: paid for answers that nobody got whole.',
           kind: 'timeseries',
           unit: 'cps',
-          width: 12,
+          width: 8,
           stack: true,
           queries: [
             {
               expr: `sum by (upstream, model, type) (rate(outrigger_llm_tokens_total{${S}}${RATE}))`,
               legend: '{{upstream}} {{model}} {{type}}',
+            },
+          ],
+        },
+        {
+          title: 'Duration of requests',
+          description: 'With all attempts and waits; and the time to the first token of an attempt.',
+          kind: 'timeseries',
+          unit: 's',
+          width: 8,
+          queries: [
+            {
+              expr: `histogram_quantile(0.95, sum by (le, upstream, model) (rate(outrigger_llm_request_duration_seconds_bucket{${S}}${RATE})))`,
+              legend: '{{upstream}} {{model}} p95',
+            },
+            {
+              expr: `histogram_quantile(0.95, sum by (le, upstream, model) (rate(outrigger_llm_time_to_first_token_seconds_bucket{${S}}${RATE})))`,
+              legend: '{{upstream}} {{model}} first token p95',
+            },
+          ],
+        },
+        {
+          title: 'Attempts and retries',
+          description:
+            'Requests that went to providers, by what became of them; and those that were not the first.',
+          kind: 'timeseries',
+          unit: 'reqps',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (upstream, outcome) (rate(outrigger_llm_attempts_total{${S}}${RATE}))`,
+              legend: '{{upstream}} {{outcome}}',
+            },
+            {
+              expr: `sum by (upstream) (rate(outrigger_llm_retries_total{${S}}${RATE}))`,
+              legend: '{{upstream}} retries',
+            },
+          ],
+        },
+        {
+          title: 'Circuits of providers',
+          description: 'open: nobody is asked there; the next upstream is, where there is one.',
+          kind: 'state-timeline',
+          unit: 'none',
+          width: 8,
+          mappings: CIRCUIT_STATES,
+          queries: [
+            {
+              expr: `max by (service, upstream) (outrigger_llm_circuit_state{${S}})`,
+              legend: '{{service}} → {{upstream}}',
+            },
+          ],
+        },
+        {
+          title: 'Waiting for quota',
+          description:
+            'Requests that wait for the limits of a minute, and how long a provider is left alone after a 429. Raise the quota, or spread over providers.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 8,
+          queries: [
+            {
+              expr: `sum by (service) (outrigger_llm_waiting_requests{${S}})`,
+              legend: '{{service}} waiting',
+            },
+            {
+              expr: `max by (upstream) (outrigger_llm_cooldown_seconds{${S}})`,
+              legend: '{{upstream}} left alone for s',
             },
           ],
         },

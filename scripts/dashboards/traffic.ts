@@ -1,4 +1,6 @@
 import type { Dashboard } from './panel.ts';
+import { resilienceRows } from './resilience.ts';
+import { sidecarRows } from './sidecars.ts';
 
 /** Statuses that say that the service, not its caller, is at fault. */
 export const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED';
@@ -142,6 +144,14 @@ export const trafficDashboard: Dashboard = {
               expr: `sum by (service, listener) (outrigger_active_calls{${S},listener!=""})`,
               legend: '{{service}} {{listener}}',
             },
+            {
+              expr: `sum by (service, listener) (outrigger_queued_calls{${S}})`,
+              legend: '{{service}} {{listener}} waiting',
+            },
+            {
+              expr: `sum by (service, listener) (outrigger_concurrency_limit{${S}})`,
+              legend: '{{service}} {{listener}} limit',
+            },
           ],
         },
         {
@@ -257,143 +267,7 @@ export const trafficDashboard: Dashboard = {
         },
       ],
     },
-    {
-      title: 'Circuits and ejections',
-      panels: [
-        {
-          title: 'Circuits',
-          description:
-            'open: calls are refused at once, because nearly all failed. It tries again by itself (half-open). Look at the attempts of the cluster, then at the agent behind it.',
-          kind: 'state-timeline',
-          unit: 'none',
-          width: 12,
-          mappings: {
-            '0': { text: 'closed', color: 'green' },
-            '1': { text: 'half-open', color: 'orange' },
-            '2': { text: 'open', color: 'red' },
-          },
-          queries: [
-            {
-              expr: `max by (service, cluster, method) (outrigger_circuit_state{${S}})`,
-              legend: '{{service}} → {{cluster}} {{method}}',
-            },
-          ],
-        },
-        {
-          title: 'Calls that circuits turned away',
-          description:
-            'What the callers of an open circuit get: UNAVAILABLE with outrigger-reason circuit_open.',
-          kind: 'timeseries',
-          unit: 'reqps',
-          width: 12,
-          stack: true,
-          queries: [
-            {
-              expr: `sum by (service, cluster, method) (rate(outrigger_circuit_rejections_total{${S}}${RATE}))`,
-              legend: '{{service}} → {{cluster}} {{method}}',
-            },
-          ],
-        },
-        {
-          title: 'Ejected endpoints',
-          description: 'Now, by reason. /clusters on the admin port names each with its state and why.',
-          kind: 'timeseries',
-          unit: 'short',
-          width: 12,
-          stack: true,
-          queries: [
-            {
-              expr: `sum by (service, cluster, reason) (outrigger_endpoints_ejected{${S}})`,
-              legend: '{{service}} → {{cluster}} {{reason}}',
-            },
-          ],
-        },
-        {
-          title: 'Ejections',
-          description:
-            'In the window. The same endpoint again and again: it recovers only while it gets no calls.',
-          kind: 'timeseries',
-          unit: 'short',
-          width: 12,
-          stack: true,
-          queries: [
-            {
-              expr: `sum by (service, cluster, reason) (increase(outrigger_ejections_total{${S}}${RATE}))`,
-              legend: '{{service}} → {{cluster}} {{reason}}',
-            },
-          ],
-        },
-        {
-          title: 'Traces that failed',
-          description: 'The last calls with an error somewhere on their way, from Tempo.',
-          kind: 'traces',
-          width: 24,
-          traceql: '{ resource.service.name =~ "$service" && status = error }',
-        },
-      ],
-    },
-    {
-      title: 'The sidecars themselves',
-      panels: [
-        {
-          title: 'Event loop',
-          description:
-            'The busy share of the one thread that relays. Above 0.8 calls begin to wait: add replicas.',
-          kind: 'timeseries',
-          unit: 'percentunit',
-          width: 6,
-          queries: [
-            {
-              expr: `rate(nodejs_eventloop_active_seconds_total{${S}}${RATE}) / (rate(nodejs_eventloop_active_seconds_total{${S}}${RATE}) + rate(nodejs_eventloop_idle_seconds_total{${S}}${RATE}))`,
-              legend: '{{service}} {{instance}}',
-            },
-          ],
-        },
-        {
-          title: 'CPU',
-          description: 'Cores in use.',
-          kind: 'timeseries',
-          unit: 'none',
-          width: 6,
-          queries: [
-            { expr: `rate(process_cpu_seconds_total{${S}}${RATE})`, legend: '{{service}} {{instance}}' },
-          ],
-        },
-        {
-          title: 'Memory',
-          description: 'Resident. A line that only rises over hours is a defect: please report it.',
-          kind: 'timeseries',
-          unit: 'bytes',
-          width: 6,
-          queries: [
-            { expr: `process_resident_memory_bytes{${S}}`, legend: '{{service}} {{instance}}' },
-            { expr: `nodejs_heap_size_used_bytes{${S}}`, legend: '{{service}} {{instance}} heap' },
-          ],
-        },
-        {
-          title: 'Spans',
-          description:
-            'exported: the collector took them. dropped, failed, rejected: it is down, slow or refuses; calls do not suffer.',
-          kind: 'timeseries',
-          unit: 'cps',
-          width: 6,
-          queries: [
-            {
-              expr: `sum by (service, outcome) (rate(outrigger_spans_total{${S}}${RATE}))`,
-              legend: '{{service}} {{outcome}}',
-            },
-            { expr: `sum by (service) (outrigger_spans_waiting{${S}})`, legend: '{{service}} waiting' },
-          ],
-        },
-        {
-          title: 'Versions',
-          description: 'Which sidecars run which version.',
-          kind: 'table',
-          unit: 'none',
-          width: 24,
-          queries: [{ expr: `sum by (service, version) (outrigger_build_info{${S}})`, legend: '' }],
-        },
-      ],
-    },
+    ...resilienceRows,
+    ...sidecarRows,
   ],
 };

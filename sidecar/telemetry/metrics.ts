@@ -121,6 +121,17 @@ function addActive(add: AddMetric, { listeners, clusters }: MetricsSource): void
   );
   add(
     'gauge',
+    'outrigger_queued_calls',
+    'Of the active calls of a listener, those that wait for a place.',
+    () => listeners.map(({ name, queuedCalls }) => ({ labels: { listener: name }, value: queuedCalls })),
+  );
+  add('gauge', 'outrigger_concurrency_limit', 'How many calls a listener lets run at once now.', () =>
+    listeners
+      .filter(({ concurrencyLimit }) => concurrencyLimit !== Number.POSITIVE_INFINITY)
+      .map(({ name, concurrencyLimit }) => ({ labels: { listener: name }, value: concurrencyLimit })),
+  );
+  add(
+    'gauge',
     'outrigger_active_connections',
     'Open connections: with the label listener from callers, with the label cluster to endpoints.',
     () => {

@@ -1,5 +1,7 @@
 // A small system in which everything that dashboards and alerts are about happens: calls that go well, fail, are
 // retried, ejected, refused and shed; tasks that fail; a sidecar that is not ready, and one that is not there.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -33,6 +35,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
   const good = await startAgent(t, true);
   const bad = await startAgent(t, false);
   const collector = await startOtlpReceiver(t);
+  const provider = await startProvider(t);
   const tracing = (endpoint: string) => ({
     OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
     OTEL_BSP_SCHEDULE_DELAY: '200',
@@ -43,6 +46,11 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     {
       name: 'research-agent',
       inbound: { app: `127.0.0.1:${good}`, max_concurrent_calls: 4 },
+      llm: {
+        upstreams: [{ name: 'offline', url: `http://127.0.0.1:${provider}/v1`, model: 'small' }],
+        retry: { max_attempts: 2, max_retry_after: '1s' },
+        circuit_breaker: { min_calls: 5, recovery_timeout: '60s' },
+      },
     },
     // Nobody listens there: its spans are lost, and counted.
     { env: tracing(`http://127.0.0.1:${await freePort()}`) },
@@ -59,6 +67,10 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
     {
       name: 'gateway',
       inbound: { app: `127.0.0.1:${await freePort()}` },
+      llm: {
+        upstreams: [{ name: 'throttled', url: `http://127.0.0.1:${provider}/throttled/v1`, model: 'small' }],
+        retry: { max_attempts: 1 },
+      },
       outbound: {
         clusters: {
           research: { endpoints: [`127.0.0.1:${research.inboundPort}`], ...calm },
@@ -106,6 +118,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED', 'FAILED'])
         await call('research', input);
       calls.push(call('research', 'stream'), call('nowhere', 'SUCCESS'));
+      for (let i = 0; i < 3; i++) calls.push(ask(research.llmPort), ask(gateway.llmPort));
       await Promise.all(calls);
       // More at a time than the research agent's sidecar lets in.
       calls.push(...Array.from({ length: 16 }, () => call('research', 'slow')));
@@ -114,6 +127,46 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       await Promise.all(calls);
     },
   };
+}
+
+/** A provider of models that answers some requests, then fails all; under another path it throttles. */
+async function startProvider(t: Teardown): Promise<number> {
+  let requests = 0;
+  const server = createServer((request, response) => {
+    request.resume();
+    const throttled = request.url?.startsWith('/throttled') === true;
+    const status = throttled ? 429 : ++requests > 8 ? 500 : 200;
+    response.writeHead(status, {
+      'content-type': 'application/json',
+      ...(throttled ? { 'retry-after': '1' } : {}),
+    });
+    const usage = { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 };
+    const message = { role: 'assistant', content: 'yes' };
+    const answer = {
+      id: 'a',
+      model: 'small',
+      choices: [{ index: 0, message, finish_reason: 'stop' }],
+      usage,
+    };
+    response.end(JSON.stringify(status === 200 ? answer : { error: { message: 'told to fail' } }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** One request to a model, through a sidecar's egress. */
+async function ask(llmPort: number): Promise<void> {
+  const response = await fetch(`http://127.0.0.1:${llmPort}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'small', messages: [{ role: 'user', content: 'Why?' }] }),
+    signal: AbortSignal.timeout(20_000),
+  }).catch(() => undefined);
+  await response?.text().catch(() => {});
 }
 
 /** An agent that ends tasks as their input asks; one that is not `good` fails them all. */
