@@ -1,0 +1,89 @@
+// A wire that breaks where the test says: forwards TCP, and cuts a connection at a byte.
+import { connect, createServer, type Socket } from 'node:net';
+import type { Test } from 'tap';
+
+/** Where the next connection is cut: behind so many bytes of either direction. */
+export interface Cut {
+  readonly from: 'client' | 'server';
+  readonly atByte: number;
+  /** The server does not notice: its connection stays open and silent, as when a host loses its power. */
+  readonly serverStays?: boolean;
+}
+
+export interface Cutter {
+  readonly port: number;
+  readonly address: string;
+  /** For the next connection; the ones behind it are whole. */
+  next: Cut | undefined;
+  /** Bytes that the last connection has carried. */
+  readonly carried: { client: number; server: number };
+  /** Connections that were cut. */
+  cuts: number;
+  readonly open: number;
+  /** Drops what is open now. */
+  drop(): void;
+}
+
+export async function startCutter(t: Pick<Test, 'teardown'>, targetPort: number): Promise<Cutter> {
+  const sockets = new Set<Socket>();
+  const clients = new Set<Socket>();
+  const carried = { client: 0, server: 0 };
+  const server = createServer({ noDelay: true }, (client) => {
+    const target = connect({ port: targetPort, host: '127.0.0.1', noDelay: true });
+    const { next } = cutter;
+    const silent = { now: false };
+    cutter.next = undefined;
+    carried.client = 0;
+    carried.server = 0;
+    const cut = (): void => {
+      cutter.cuts++;
+      silent.now = true;
+      client.destroy();
+      if (next!.serverStays !== true) target.destroy();
+    };
+    clients.add(client);
+    for (const socket of [client, target]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        clients.delete(socket);
+        if (!silent.now) for (const other of [client, target]) other.destroy();
+      });
+    }
+    for (const [from, source, sink] of [
+      ['client', client, target],
+      ['server', target, client],
+    ] as const) {
+      source.on('data', (bytes: Buffer) => {
+        if (silent.now) return;
+        const left = next?.from === from ? next.atByte - carried[from] : Number.POSITIVE_INFINITY;
+        carried[from] += bytes.length;
+        if (bytes.length < left) sink.write(bytes);
+        // Behind the write: what came before the cut does arrive.
+        else sink.write(bytes.subarray(0, left), cut);
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new Error('the cutter has no port');
+  const cutter: Cutter = {
+    port: bound.port,
+    address: `127.0.0.1:${bound.port}`,
+    next: undefined,
+    carried,
+    cuts: 0,
+    get open() {
+      return clients.size;
+    },
+    drop() {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+  return cutter;
+}

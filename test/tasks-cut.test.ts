@@ -1,0 +1,114 @@
+// Two sidecars whose connection breaks at any byte of a task's call: the caller gets its answer, and the app runs once.
+import t, { type Test } from 'tap';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
+import { messageThen, startReplica } from './support/answers.ts';
+import { type Cut, type Cutter, startCutter } from './support/cutter.ts';
+import { oneCluster, startDataPlane } from './support/data-plane.ts';
+import { type CallerStream, TaskCaller } from './support/task-caller.ts';
+import { grpcFrame } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+t.setTimeout(120_000);
+
+const message = 'an answer that is long enough to be cut at several of its bytes';
+
+interface Scene {
+  readonly cutter: Cutter;
+  /** How often the app has run. */
+  readonly runs: () => number;
+  /** Cuts the connection of a call that begins with a connection of its own; `undefined`: does not. */
+  call(id: string, path: string, cut?: Cut): Promise<CallerStream>;
+}
+
+async function startScene(t: Test): Promise<Scene> {
+  const app = await startReplica(t, messageThen(0, { message, fields: { 'x-cost': '7' } }));
+  const theirs = await startDataPlane(t, { name: 'agent', inbound: { app: app.address } });
+  const cutter = await startCutter(t, theirs.inboundPort);
+  const ours = await startDataPlane(t, {
+    name: 'caller',
+    ...oneCluster([cutter.address], {
+      retry: { max_attempts: 3, backoff: { base: '1ms', max: '2ms' }, budget: { min_concurrent: 100 } },
+    }),
+  });
+  const caller = await TaskCaller.connect(t, ours.outboundPort);
+  return {
+    cutter,
+    runs: () => app.calls.length,
+    call: async (id, path, cut) => {
+      cutter.drop();
+      await waitUntil('no connection is left', () => cutter.open === 0);
+      cutter.next = cut;
+      return caller.ask({ id, path });
+    },
+  };
+}
+
+/** A caller that asks again for as long as it hears UNAVAILABLE; what it got at first, and in the end. */
+async function persist(
+  { call }: Scene,
+  id: string,
+  path: string,
+  cut: Cut,
+): Promise<{ first: CallerStream; last: CallerStream }> {
+  const first = await call(id, path, cut);
+  let last = first;
+  // An endpoint that was not reached is left alone for a second.
+  if (first.status === 14)
+    await waitUntil('the caller has an answer', async () => {
+      last = await call(id, path);
+      return last.status !== 14;
+    });
+  return { first, last };
+}
+
+const said = (call: CallerStream): unknown => ({
+  body: call.body.toString(),
+  status: call.status,
+  cost: call.field('x-cost'),
+});
+
+for (const path of [PROCESS_TASK_PATH, STREAM_PROCESS_PATH]) {
+  for (const from of ['client', 'server'] as const) {
+    for (const serverStays of [false, true]) {
+      const how = serverStays ? ', and only the caller notices' : '';
+      t.test(`${path}, cut at any byte from the ${from}${how}`, async (t) => {
+        const scene = await startScene(t);
+        const whole = await scene.call('whole', path);
+        t.equal(whole.status, 0);
+        t.ok(whole.body.equals(grpcFrame(message)));
+        const bytes = scene.cutter.carried[from];
+        let tries = 0;
+        let atOnce = 0;
+        let committed = 0;
+        for (let atByte = 1; atByte <= bytes; ) {
+          const before = scene.runs();
+          const { first, last } = await persist(scene, `${from} ${atByte}`, path, {
+            from,
+            atByte,
+            serverStays,
+          });
+          t.same(said(last), said(whole), `byte ${atByte}`);
+          t.equal(scene.runs() - before, 1, `byte ${atByte}: the app ran once`);
+          tries++;
+          let step = atByte < bytes - 60 ? 7 : 3;
+          if (first.status === 0) {
+            atOnce++;
+          } else if (first.heads.length === 2) {
+            // What has reached the caller can't be begun anew: it is told, and asks again itself.
+            t.equal(first.reason, 'stream_cut', `byte ${atByte}`);
+            committed++;
+          } else {
+            t.match(first.reason, /^(connect_failed|no_endpoint)$/, `byte ${atByte}`);
+            step = 50;
+          }
+          atByte += step;
+        }
+        t.equal(scene.cutter.cuts, tries);
+        t.comment(
+          `${tries} cuts of ${bytes} bytes: ${atOnce} mended, ${committed} behind the answer's beginning`,
+        );
+        t.ok(atOnce >= 9);
+      });
+    }
+  }
+}
