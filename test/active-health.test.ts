@@ -403,6 +403,7 @@ t.test('many endpoints that hang: a bounded number of checks at a time', async (
   await waitUntil('all were asked', () => hanging.every(({ calls }) => calls.length > 0), patient);
   t.ok(mostOpen <= 16, `${mostOpen} at a time`);
   t.same(scene.outliers, [], 'their HTTP/2 answers: busy is not unhealthy');
+  await waitUntil('a check had ended', () => healthOf(scene, 0).because !== '', patient);
   t.match(healthOf(scene, 0), {
     state: 'unknown',
     because: 'its HTTP/2 answers, and its health check does not in time',
