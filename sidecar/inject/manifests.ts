@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { Document, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
+import { Document, isMap, isNode, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
 import type { Json } from './json.ts';
 import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
 import type { InjectContext } from './patch.ts';
@@ -109,12 +109,21 @@ function rewritten(document: Document<ParsedNode>, text: string, before: Json, a
   for (const operation of jsonPatch(before, after)) applyTo(document, operation);
   let result: Document = document;
   try {
-    if (!isDeepStrictEqual(plain(document.toJS()), plain(after))) result = new Document(after, YAML_OPTIONS);
+    if (!isDeepStrictEqual(plain(document.toJS()), plain(after))) result = anew(document, after);
   } catch {
-    result = new Document(after, YAML_OPTIONS);
+    result = anew(document, after);
   }
   const written = result.toString(options);
   return text.endsWith('\n') ? written : written.replace(/\n$/, '');
+}
+
+function anew(document: Document, contents: Json): Document {
+  const written = new Document(contents, { ...YAML_OPTIONS, aliasDuplicateObjects: false });
+  // Of its comments only the first can be kept: the others stood in nodes that are no more.
+  written.commentBefore = document.commentBefore;
+  const first = isMap(document.contents) ? document.contents.items[0]?.key : undefined;
+  if (isNode(first) && written.contents !== null) written.contents.commentBefore = first.commentBefore;
+  return written;
 }
 
 function applyTo(document: Document, { op, path, value }: PatchOperation): void {
@@ -126,7 +135,10 @@ function applyTo(document: Document, { op, path, value }: PatchOperation): void 
       if (isSeq(list)) list.add(document.createNode(value));
     } else if (Array.isArray(value) && keys.at(-1) === 'initContainers') {
       prepend(document, keys, value);
-    } else document.setIn(keys, document.createNode(value));
+    } else {
+      // A plain value goes into the node that is there, with its comment.
+      document.setIn(keys, typeof value === 'object' ? document.createNode(value) : value);
+    }
   } catch {
     // The comparison with what it should be finds out.
   }
@@ -141,6 +153,12 @@ function prepend(document: Document, keys: readonly (string | number)[], value: 
     return;
   }
   const fresh = value.slice(0, value.length - before).map((item) => document.createNode(item));
+  // What was said of the first one, in front of the list, is still said of it.
+  const [first] = list.items as { commentBefore?: string | null }[];
+  if (first !== undefined && list.commentBefore) {
+    first.commentBefore = [list.commentBefore, first.commentBefore].filter(Boolean).join('\n');
+    list.commentBefore = null;
+  }
   (list.items as unknown[]).unshift(...fresh);
 }
 

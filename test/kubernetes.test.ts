@@ -1,0 +1,286 @@
+// The manifests, and what inject makes of them: built by kustomize, held against Kubernetes' own schemas.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { parseAllDocuments } from 'yaml';
+import { runProcess } from './support/process.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+
+const root = join(import.meta.dirname, '..');
+const k8s = join(root, 'k8s');
+const schemas = '1.36.0';
+
+// biome-ignore lint/suspicious/noExplicitAny: objects of every kind, read by paths
+type KubernetesObject = any;
+
+// Under load each process takes its time, and there are dozens.
+t.setTimeout(280_000);
+
+const folder = mkdtempSync(join(tmpdir(), 'outrigger-kubernetes-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Every folder that kustomize builds by itself: overlays, and what stands alone beside them. */
+const builds = readdirSync(k8s, { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('kustomization.yaml'))
+  .filter((path) => !/^kind: Component$/m.test(readFileSync(join(k8s, path), 'utf8')))
+  .map((path) => path.slice(0, -'/kustomization.yaml'.length))
+  // Parts without selectors of their own, which base/research and its siblings complete.
+  .filter((path) => path !== 'base/agent')
+  .sort();
+
+async function build(t: Test, path: string): Promise<string> {
+  const { code, output } = await runProcess(t, requireTool('kustomize'), ['build', join(k8s, path)]);
+  if (code !== 0) throw new Error(`${path}: ${output}`);
+  return output;
+}
+
+/** One run for all texts: loading the schemas is what takes time. */
+async function validate(t: Test, texts: ReadonlyMap<string, string>): Promise<void> {
+  const files = Array.from(texts, ([name, text]) => {
+    const file = join(folder, `${name.replaceAll('/', '-')}.yaml`);
+    writeFileSync(file, text);
+    return file;
+  });
+  const args = ['--kubernetes-version', schemas, '--strict', '--quiet', ...files];
+  const { code, output } = await runProcess(t, requireTool('kubernetes-validate'), args, {
+    limitMs: 200_000,
+  });
+  t.equal(code, 0, `${[...texts.keys()].join(' ')}: ${output}`);
+}
+
+function objectsIn(text: string): KubernetesObject[] {
+  return parseAllDocuments(text)
+    .map((document) => document.toJS())
+    .filter((object) => object !== null);
+}
+
+async function inject(t: Test, text: string, ...flags: string[]): Promise<string> {
+  const file = join(folder, 'input.yaml');
+  writeFileSync(file, text);
+  const args = [join(root, 'sidecar/main.ts'), 'inject', '-f', file, ...flags];
+  const script = 'exec "$@" 2>/dev/null';
+  const { code, output } = await runProcess(t, 'sh', ['-c', script, 'sh', process.execPath, ...args]);
+  t.equal(code, 0, 'outrigger inject succeeds');
+  return output;
+}
+
+const skip = skipWithout('kustomize', 'kubernetes-validate');
+
+t.test('every overlay builds, and every object is as the schemas of Kubernetes say', { skip }, async (t) => {
+  t.ok(builds.filter((path) => path.startsWith('overlays/')).length >= 5, builds.join(' '));
+  const built = new Map<string, string>();
+  for (const path of builds) built.set(path, await build(t, path));
+  await validate(t, built);
+  // The validator itself: it must be able to say no.
+  const file = join(folder, 'wrong.yaml');
+  writeFileSync(
+    file,
+    'apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, imagge: b}]}\n',
+  );
+  const args = ['--kubernetes-version', schemas, '--strict', '--quiet', file];
+  t.not((await runProcess(t, requireTool('kubernetes-validate'), args)).code, 0);
+});
+
+t.test(
+  'what inject makes of every overlay is valid too, and injecting it again changes nothing',
+  { skip },
+  async (t) => {
+    const made = new Map<string, string>();
+    for (const path of [
+      'overlays/injected',
+      'overlays/intercepted',
+      'overlays/local',
+      'overlays/production',
+    ]) {
+      const once = await inject(t, await build(t, path));
+      made.set(`${path}-injected`, once);
+      t.equal(await inject(t, once), once);
+      const pods = objectsIn(once).filter(({ kind }) => kind === 'Deployment');
+      t.ok(pods.length >= 4);
+      for (const { metadata, spec } of pods) {
+        const names = (spec.template.spec.initContainers ?? []).map(({ name }: KubernetesObject) => name);
+        t.strictSame(
+          names.filter((name: string) => name === 'outrigger').length,
+          metadata.name === 'provider' ? 0 : 1,
+          `${path} ${metadata.name}`,
+        );
+      }
+    }
+    await validate(t, made);
+  },
+);
+
+t.test('agents have what a production cluster asks of them', { skip }, async (t) => {
+  const objects = objectsIn(await build(t, 'overlays/production'));
+  const of = (kind: string, name: string) =>
+    objects.find((object) => object.kind === kind && object.metadata.name === name);
+  for (const name of ['research-agent', 'writing-agent', 'code-agent']) {
+    const { spec } = of('Deployment', name);
+    const [container] = spec.template.spec.containers;
+    t.strictSame(container.resources, {
+      requests: { cpu: '250m', memory: '512Mi' },
+      limits: { cpu: '500m', memory: '1Gi' },
+    });
+    for (const probe of ['startupProbe', 'readinessProbe', 'livenessProbe'])
+      t.equal(container[probe].grpc.port, 50051);
+    const key = container.env.find((entry: KubernetesObject) => entry.name === 'OPENAI_API_KEY');
+    t.match(key, { valueFrom: { secretKeyRef: { name: 'openai' } } });
+    const selector = { 'app.kubernetes.io/name': name };
+    t.match(spec.template.metadata.labels, selector);
+    for (const spread of spec.template.spec.topologySpreadConstraints)
+      t.strictSame(spread.labelSelector.matchLabels, selector);
+    t.match(of('Service', name), {
+      spec: { selector, ports: [{ appProtocol: 'grpc', targetPort: 'grpc' }] },
+    });
+    t.match(of('Service', `${name}-headless`), {
+      spec: { clusterIP: 'None', selector, ports: [{ port: 15006 }] },
+    });
+    t.match(of('PodDisruptionBudget', name), { spec: { selector: { matchLabels: selector } } });
+    t.match(of('NetworkPolicy', name), { spec: { podSelector: { matchLabels: selector } } });
+    t.match(of('HorizontalPodAutoscaler', name), { spec: { scaleTargetRef: { name } } });
+    t.equal(spec.replicas, undefined, 'the autoscaler decides');
+    t.ok(of('ServiceAccount', name));
+    t.equal(container.env[0].value, '127.0.0.1:50051', 'sealed');
+  }
+  t.equal(of('Deployment', 'gateway').spec.replicas, 2);
+  t.match(of('Namespace', 'agents').metadata.labels, {
+    'outrigger.dev/inject': 'true',
+    'pod-security.kubernetes.io/enforce': 'restricted',
+  });
+  t.notOk(
+    objects.some(({ kind }) => kind === 'Secret'),
+    'no key in the manifests',
+  );
+  const ports = objects
+    .filter(({ kind, metadata }) => kind === 'NetworkPolicy' && /-agent$|gateway/.test(metadata.name))
+    .flatMap(({ spec }) => [...(spec.ingress ?? []), ...(spec.egress ?? [])])
+    .flatMap((rule: KubernetesObject) => (rule.ports ?? []).map(({ port }: KubernetesObject) => port));
+  t.notOk(ports.includes(50051), 'sealed: nobody reaches an agent past its sidecar');
+});
+
+t.test('without components every kind of selector still selects its pods', { skip }, async (t) => {
+  const objects = objectsIn(await build(t, 'overlays/plain'));
+  const templates = objects
+    .filter(({ kind }) => kind === 'Deployment')
+    .map(({ spec }) => spec.template.metadata.labels);
+  const selects = (selector: Record<string, string>) =>
+    templates.filter((labels) => Object.entries(selector).every(([key, value]) => labels[key] === value))
+      .length;
+  for (const { kind, metadata, spec } of objects) {
+    if (kind === 'Service') t.equal(selects(spec.selector), 1, `Service ${metadata.name}`);
+    if (kind === 'PodDisruptionBudget') t.equal(selects(spec.selector.matchLabels), 1, metadata.name);
+    if (kind === 'NetworkPolicy' && metadata.name !== 'default-deny')
+      t.equal(selects(spec.podSelector.matchLabels), 1, metadata.name);
+  }
+});
+
+t.test('the sidecars of the manifests have a configuration that outrigger check accepts', async (t) => {
+  const file = join(k8s, 'base/gateway/outrigger.yaml');
+  const { code, output } = await runProcess(t, process.execPath, [
+    join(root, 'sidecar/main.ts'),
+    'check',
+    '--config',
+    file,
+  ]);
+  t.equal(code, 0, output);
+});
+
+t.test('autoscaling asks for metrics that sidecars have', async (t) => {
+  const values = readFileSync(join(k8s, 'components/autoscaling/prometheus-adapter-values.yaml'), 'utf8');
+  const { rules } = parseAllDocuments(values)[0]!.toJS();
+  const asked = objectsIn(readFileSync(join(k8s, 'components/autoscaling/autoscalers.yaml'), 'utf8')).flatMap(
+    ({ spec }) => spec.metrics.map(({ pods }: KubernetesObject) => pods.metric.name),
+  );
+  const given = rules.custom.map(({ name }: KubernetesObject) => name.as);
+  t.strictSame([...new Set(asked)].sort(), [...given].sort());
+  const source = readdirSync(join(root, 'sidecar/telemetry'))
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => readFileSync(join(root, 'sidecar/telemetry', name), 'utf8'))
+    .join('\n');
+  for (const { seriesQuery } of rules.custom) {
+    const metric = /^\w+/.exec(seriesQuery)![0].replace(/_bucket$/, '');
+    t.ok(source.includes(`'${metric}'`), metric);
+  }
+});
+
+t.test('the webhook asks for no right that it does not use', { skip }, async (t) => {
+  const objects = objectsIn(await build(t, 'overlays/webhook'));
+  const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role.rules);
+  const rights = rules.map((rule) => `${rule.verbs} ${rule.resources} ${rule.resourceNames}`).sort();
+  t.strictSame(rights, [
+    'get,patch mutatingwebhookconfigurations outrigger',
+    'get,update secrets outrigger-webhook-certificate',
+  ]);
+  const deployment = objects.find(({ kind }) => kind === 'Deployment');
+  const [container] = deployment.spec.template.spec.containers;
+  t.equal(container.env[0].value, container.image, "the sidecar's image is the webhook's own");
+  const closed = objectsIn(await build(t, 'overlays/production-webhook'));
+  const policies = (all: KubernetesObject[]) =>
+    all
+      .find(({ kind }) => kind === 'MutatingWebhookConfiguration')
+      .webhooks.map((each: KubernetesObject) => each.failurePolicy);
+  t.strictSame(policies(objects), ['Ignore', 'Ignore']);
+  t.strictSame(policies(closed), ['Fail', 'Fail']);
+});
+
+/** `test/inject/NAME.in.yaml` becomes `NAME.out.yaml`; UPDATE_GOLDEN=1 writes what it becomes now. */
+t.test('golden files', async (t) => {
+  const goldens = join(root, 'test/inject');
+  const inputs = readdirSync(goldens).filter((name) => name.endsWith('.in.yaml'));
+  t.ok(inputs.length >= 3);
+  for (const name of inputs) {
+    const output = await inject(
+      t,
+      readFileSync(join(goldens, name), 'utf8'),
+      '--image=registry.example/outrigger:1',
+    );
+    const versionless = output.replaceAll(/(outrigger\.dev\/injected: )[\w.-]+/g, '$1VERSION');
+    const expected = join(goldens, name.replace('.in.', '.out.'));
+    if (process.env['UPDATE_GOLDEN'] === '1') writeFileSync(expected, versionless);
+    t.equal(versionless, readFileSync(expected, 'utf8'), name);
+  }
+});
+
+t.test('inject says what is wrong, and writes nothing then', async (t) => {
+  const run = async (text: string, ...flags: string[]) => {
+    const file = join(folder, 'bad.yaml');
+    writeFileSync(file, text);
+    const result = await runProcess(t, process.execPath, [
+      join(root, 'sidecar/main.ts'),
+      'inject',
+      '-f',
+      file,
+      ...flags,
+    ]);
+    return { code: result.code, output: result.output };
+  };
+  t.match(await run('a: 1\n---\nb: [1\n'), { code: 64, output: /bad\.yaml: line [34]: / });
+  t.match(
+    await run(
+      'kind: Pod\napiVersion: v1\nspec: {containers: [{name: a, ports: [{containerPort: 15006}]}]}\n',
+    ),
+    {
+      code: 64,
+      output: /^outrigger inject: Pod \(no name\): containerPort 15006/,
+    },
+  );
+  t.match(
+    await run(
+      'a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d]\n',
+    ),
+    {
+      code: 64,
+      output: /alias/i,
+    },
+  );
+  t.match(await run('a: 1\n', '--imagge=x'), { code: 64, output: /--imagge=x.*there are --file, --image/ });
+  t.match(await run('a: 1\n', '--otlp-endpoint=nowhere'), { code: 64, output: /takes a URL/ });
+  const missing = await runProcess(t, process.execPath, [
+    join(root, 'sidecar/main.ts'),
+    'inject',
+    '-f',
+    '/nowhere.yaml',
+  ]);
+  t.match(missing, { code: 64, output: /nowhere\.yaml can't be read \(ENOENT\)/ });
+});
