@@ -77,6 +77,7 @@ async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
       calls: () => [],
     },
     drain: () => void done.push('drain'),
+    drainInbound: () => void done.push('drain inbound'),
     reload: async () => {
       done.push('reload');
       return [];
@@ -239,10 +240,15 @@ t.test('events come as they happen, after those that were', async (t) => {
   const again = readEvents(t, address, 'Last-Event-ID: 2\r\n');
   await again.until(/id: 3\n/);
   t.strictSame(again.ids(), [3], 'a browser that comes back gets what it has missed');
+  again.socket.destroy();
+  while (events.readerCount > 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  const stale = readEvents(t, address, 'Last-Event-ID: 99\r\n');
+  await stale.until(/id: 3\n/);
+  t.strictSame(stale.ids(), [1, 2, 3], 'an id of the run before, which this one has not given yet');
 
   t.match(await ask(address, '/events'), { status: 503, body: /too many readers/ });
   reader.socket.destroy();
-  again.socket.destroy();
+  stale.socket.destroy();
   while (events.readerCount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   t.match(await ask(address, '/events', { method: 'HEAD' }), { status: 200 });
   t.equal(events.readerCount, 0);
@@ -266,6 +272,63 @@ t.test('a reader that does not read is dropped, and the others go on', async (t)
   t.equal(events.readerCount, 1);
   await good.until(new RegExp(`id: ${last}\n`));
   t.equal(events.recent().length, 256, 'the ring is bounded');
+});
+
+/** The names of the events that a reader of `/live` gets. */
+function readLive(t: Test, address: string) {
+  const socket = connect(Number(address.split(':').at(-1)), '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  const seen = { text: '', closed: false };
+  socket.setEncoding('utf8').on('data', (chunk: string) => (seen.text += chunk));
+  socket.on('error', () => {});
+  socket.on('close', () => (seen.closed = true));
+  socket.write('GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  const until = async (done: () => boolean) => {
+    while (!done()) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  const names = () => [...seen.text.matchAll(/^event: (\w+)$/gm)].map(([, name]) => name!);
+  return { socket, seen, until, names };
+}
+
+t.test('the dashboard is told once a second, and first what happened lately', async (t) => {
+  const { address, events } = await startTestAdmin(t);
+  events.record('reload', 'first');
+  const reader = readLive(t, address);
+  await reader.until(() => reader.names().filter((name) => name === 'snapshot').length >= 2);
+  t.strictSame(reader.names().slice(0, 4), ['hello', 'events', 'snapshot', 'snapshot']);
+  t.match(reader.seen.text, /^data: {"instance":"first"}$/m);
+  events.record('circuit', 'second');
+  await reader.until(() => reader.seen.text.includes('second'));
+  t.equal(reader.seen.text.split('"first"').length, 3, 'nothing comes twice');
+  t.match(await ask(address, '/live', { method: 'HEAD' }), { status: 200 });
+
+  const readers = Array.from({ length: 15 }, () => readLive(t, address));
+  for (const { until, names } of readers) await until(() => names().includes('snapshot'));
+  t.match(await ask(address, '/live'), { status: 503, body: /too many dashboards/ });
+  for (const { socket } of readers) socket.destroy();
+  await reader.until(() => reader.seen.text.length > 0);
+  let status = 503;
+  while (status === 503) ({ status } = await ask(address, '/live', { method: 'HEAD' }));
+  t.equal(status, 200, 'there is room again');
+});
+
+t.test('a dashboard whose figures fail is ended, and the defect is logged', async (t) => {
+  let works = true;
+  const live = {
+    instance: 'first',
+    snapshot: () => {
+      if (!works) throw new Error('a defect');
+      return {};
+    },
+    events: () => [],
+    calls: () => [],
+  };
+  const { address, errors } = await startTestAdmin(t, { live });
+  const reader = readLive(t, address);
+  await reader.until(() => reader.names().includes('snapshot'));
+  works = false;
+  await reader.until(() => reader.seen.closed);
+  t.match(errors, [{ message: 'a defect' }]);
 });
 
 t.test('bad requests cost their own connection only', async (t) => {

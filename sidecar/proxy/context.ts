@@ -9,6 +9,7 @@ import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Tracer } from '../telemetry/tracing/tracer.ts';
 import type { Admission } from './admission.ts';
+import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { Router } from './router.ts';
@@ -16,6 +17,8 @@ import type { TaskRuns } from './task-runs.ts';
 
 /** Told of each call's end. Absent when nobody listens. */
 export interface CallObserver {
+  /** An attempt has been judged; of a call's several, each. */
+  onAttemptEnd?(call: Call, attempt: Attempt): void;
   onCallEnd(call: Call): void;
 }
 

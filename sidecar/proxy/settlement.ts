@@ -103,6 +103,7 @@ export function settleAttempt(
     policies.budget.release();
   }
   attempt.endpoint.attemptEnded(status);
+  call.context.observer?.onAttemptEnd?.(call, attempt);
   if (call.trace) {
     if (outlier !== undefined) traceOutlier(call, outlier);
     call.trace.endAttempt(call, attempt);

@@ -1,3 +1,4 @@
+import type { Attempt } from '../proxy/attempt.ts';
 import type { Call } from '../proxy/call.ts';
 import type { CallObserver } from '../proxy/context.ts';
 
@@ -7,6 +8,10 @@ export class CallObservers implements CallObserver {
 
   constructor(...observers: readonly CallObserver[]) {
     this.observers = observers;
+  }
+
+  onAttemptEnd(call: Call, attempt: Attempt): void {
+    for (const observer of this.observers) observer.onAttemptEnd?.(call, attempt);
   }
 
   onCallEnd(call: Call): void {

@@ -17,8 +17,6 @@ export interface EndedAttempt {
   readonly verdict: { readonly outcome: string; readonly reason: string };
   /** Why the peer's sidecar answered in its app's place; '' when it did not. */
   readonly peerReason: string;
-  /** The one before it. */
-  readonly previous?: EndedAttempt | undefined;
 }
 
 /** What the ring asks of a call that has ended; `Call` of proxy/ is one. */
@@ -61,7 +59,7 @@ export interface CallRecord {
   readonly reason: string;
   readonly elapsed_ms: number;
   readonly attempts: number;
-  /** Oldest first; the latest ones of a call with very many. */
+  /** By number; the first ones of a call with very many. */
   readonly way: readonly AttemptRecord[];
 }
 
@@ -70,12 +68,16 @@ const MAX_RECORDS_PER_SECOND = 20;
 /** Callers choose the path: what is longer is cut. */
 const MAX_METHOD_CHARS = 200;
 const MAX_ATTEMPTS = 10;
+/** Ends of attempts that are nobody's failure: the caller left, or another attempt was quicker. */
+const HARMLESS: ReadonlySet<string> = new Set(['cancelled', 'superseded', 'undecided']);
 
 export class FailedCalls {
   /** Calls that went wrong and are not in the ring, because too many came at once. */
   skipped = 0;
   private readonly now: () => number;
   private readonly ring: CallRecord[] = [];
+  /** Of calls that are not over: attempts that ended, where there was more than one or it did not end well. */
+  private readonly ways = new WeakMap<EndedCall, AttemptRecord[]>();
   private lastId = 0;
   private second = 0;
   private recordsThisSecond = 0;
@@ -85,21 +87,37 @@ export class FailedCalls {
     this.now = now;
   }
 
+  /** Told of each attempt's end, before the call's: attempts of one call may run side by side. */
+  onAttemptEnd(call: EndedCall, attempt: EndedAttempt): void {
+    if (call.attempts === 1 && attempt.verdict.outcome === 'success') return;
+    // A call that is not going to be shown needs no way.
+    if (this.overfull()) return;
+    const way = this.ways.get(call);
+    if (way === undefined) this.ways.set(call, [attemptRecord(call, attempt)]);
+    else if (way.length < MAX_ATTEMPTS) way.push(attemptRecord(call, attempt));
+  }
+
   onCallEnd(call: EndedCall): void {
     if (call.attempts === 1 && call.status === Status.OK && call.attempt?.verdict.outcome !== 'failure')
       return;
-    if (!isWorthShowing(call)) return;
-    const nowMs = this.now();
-    const second = Math.floor(nowMs / 1000);
+    const way = this.ways.get(call);
+    if (!isWorthShowing(call, way)) return;
+    if (this.overfull()) {
+      this.skipped++;
+      return;
+    }
+    this.recordsThisSecond++;
+    if (this.ring.push(this.recordOf(call, way)) > CAPACITY) this.ring.shift();
+  }
+
+  /** This second has had its records. */
+  private overfull(): boolean {
+    const second = Math.floor(this.now() / 1000);
     if (second !== this.second) {
       this.second = second;
       this.recordsThisSecond = 0;
     }
-    if (++this.recordsThisSecond > MAX_RECORDS_PER_SECOND) {
-      this.skipped++;
-      return;
-    }
-    if (this.ring.push(this.recordOf(call, nowMs)) > CAPACITY) this.ring.shift();
+    return this.recordsThisSecond >= MAX_RECORDS_PER_SECOND;
   }
 
   /** Those after the one with the given id, oldest first. */
@@ -107,10 +125,10 @@ export class FailedCalls {
     return this.ring.filter(({ id }) => id > afterId);
   }
 
-  private recordOf(call: EndedCall, nowMs: number): CallRecord {
+  private recordOf(call: EndedCall, way: AttemptRecord[] | undefined): CallRecord {
     return {
       id: ++this.lastId,
-      at: new Date(nowMs).toISOString(),
+      at: new Date(this.now()).toISOString(),
       listener: call.context.listener,
       method: methodOf(call.head.path),
       cluster: call.cluster?.name ?? '',
@@ -118,18 +136,18 @@ export class FailedCalls {
       reason: call.reason ?? '',
       elapsed_ms: tenths(call.context.clock() - call.startedAtMs),
       attempts: call.attempts,
-      way: wayOf(call),
+      way: way?.sort((one, other) => one.number - other.number) ?? wayOfOne(call),
     };
   }
 }
 
 /**
- * What a caller got wrong, or left, is no failure of this system: NOT_FOUND and its like are answers. Calls that
- * took several attempts are shown however they ended.
+ * What a caller got wrong, or left, is no failure of this system: NOT_FOUND and its like are answers. Of calls that
+ * ended well those are shown that a retry has saved; a hedge that was quicker has saved nothing.
  */
-function isWorthShowing({ status, reason, attempts, attempt }: EndedCall): boolean {
-  if (attempts > 1 || attempt?.verdict.outcome === 'failure') return true;
-  if (reason !== undefined) return true;
+function isWorthShowing({ status, reason, attempt }: EndedCall, way: readonly AttemptRecord[] = []): boolean {
+  if (reason !== undefined || attempt?.verdict.outcome === 'failure') return true;
+  if (way.some(({ outcome, verdict }) => outcome !== 'success' && !HARMLESS.has(verdict))) return true;
   switch (status) {
     case Status.UNKNOWN:
     case Status.DEADLINE_EXCEEDED:
@@ -143,22 +161,21 @@ function isWorthShowing({ status, reason, attempts, attempt }: EndedCall): boole
   }
 }
 
-function wayOf(call: EndedCall): AttemptRecord[] {
-  const way: AttemptRecord[] = [];
-  for (let attempt = call.attempt; attempt !== undefined; attempt = attempt.previous) {
-    if (way.length === MAX_ATTEMPTS) break;
-    way.push({
-      number: attempt.number,
-      endpoint: attempt.endpoint.address,
-      outcome: attempt.verdict.outcome,
-      verdict: attempt.verdict.reason,
-      status: statusName(attempt.status),
-      peer_reason: attempt.peerReason,
-      after_ms: tenths(attempt.startedAtMs - call.startedAtMs),
-      elapsed_ms: tenths(attempt.elapsedMs),
-    });
-  }
-  return way.reverse();
+function wayOfOne(call: EndedCall): AttemptRecord[] {
+  return call.attempt === undefined ? [] : [attemptRecord(call, call.attempt)];
+}
+
+function attemptRecord(call: EndedCall, attempt: EndedAttempt): AttemptRecord {
+  return {
+    number: attempt.number,
+    endpoint: attempt.endpoint.address,
+    outcome: attempt.verdict.outcome,
+    verdict: attempt.verdict.reason,
+    status: statusName(attempt.status),
+    peer_reason: attempt.peerReason,
+    after_ms: tenths(attempt.startedAtMs - call.startedAtMs),
+    elapsed_ms: tenths(attempt.elapsedMs),
+  };
 }
 
 function nameOf(status: StatusCode | -1): string {

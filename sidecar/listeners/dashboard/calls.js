@@ -47,11 +47,11 @@ export function showCalls(list, empty) {
 }
 
 function createCall(call) {
-  const saved = call.status === 'OK' && call.way.at(-1)?.outcome !== 'failure';
+  const ok = call.status === 'OK';
+  const saved = ok && call.way.at(-1)?.outcome !== 'failure';
   const status = element('span', `status ${saved ? 'saved' : 'bad'}`);
-  status.textContent = saved
-    ? 'OK, saved by a retry'
-    : call.status + (call.reason === '' ? '' : ` ${call.reason}`);
+  const words = [ok ? 'OK, but the task failed' : call.status, call.reason].filter(Boolean).join(' ');
+  status.textContent = saved ? 'OK, saved by a retry' : words;
   const method = element('span', 'method');
   breakable(method, shortMethod(call.method));
   const tried = call.attempts === 1 ? '1 attempt' : `${call.attempts} attempts`;

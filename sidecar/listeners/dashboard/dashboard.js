@@ -50,6 +50,8 @@ connect({
     if (instance !== undefined && instance !== next) {
       calls.clear();
       events.clear();
+      showCalls(at('calls'), at('no-calls'));
+      showEvents(at('events'), at('no-events'));
       notice(
         `The sidecar was restarted: connected again at ${timeOf(new Date())}. What it counted before is gone.`,
       );

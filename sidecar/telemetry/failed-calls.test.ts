@@ -1,0 +1,130 @@
+import t from 'tap';
+import { Status, type StatusCode } from '../grpc/status.ts';
+import { type EndedAttempt, type EndedCall, FailedCalls } from './failed-calls.ts';
+
+interface Made {
+  path?: string;
+  status?: StatusCode;
+  reason?: string;
+  /** Each attempt's outcome and verdict. */
+  way?: readonly (readonly [outcome: string, reason: string])[];
+}
+
+/** Lets a call run through its attempts to its end. */
+function run(
+  failed: FailedCalls,
+  { path = '/a.S/M', status = Status.OK, reason, way = [['success', 'ok']] }: Made,
+) {
+  const attempts = way.map(
+    ([outcome, why], at): EndedAttempt => ({
+      number: at + 1,
+      endpoint: { address: `10.0.0.${at + 1}:1` },
+      startedAtMs: 100 + at * 10,
+      elapsedMs: 5.04,
+      status: outcome === 'success' ? Status.OK : Status.UNAVAILABLE,
+      verdict: { outcome, reason: why },
+      peerReason: '',
+    }),
+  );
+  const call: EndedCall & { attempts: number; attempt: EndedAttempt | undefined } = {
+    context: { listener: 'outbound', clock: () => 150 },
+    head: { path },
+    startedAtMs: 100,
+    status,
+    reason,
+    attempts: 0,
+    attempt: undefined,
+    cluster: { name: 'research' },
+  };
+  for (const attempt of attempts) {
+    call.attempts++;
+    call.attempt = attempt;
+    failed.onAttemptEnd(call, attempt);
+  }
+  failed.onCallEnd(call);
+}
+
+t.test('a failed call has its whole way, in order', async (t) => {
+  const failed = new FailedCalls(() => Date.UTC(2026, 0, 2));
+  run(failed, {
+    status: Status.UNAVAILABLE,
+    reason: 'connect_failed',
+    way: [
+      ['failure', 'unavailable'],
+      ['neutral', 'refused'],
+      ['failure', 'connect_failed'],
+    ],
+  });
+  const [call] = failed.recent();
+  t.match(call, {
+    id: 1,
+    at: '2026-01-02T00:00:00.000Z',
+    method: 'a.S/M',
+    cluster: 'research',
+    status: 'UNAVAILABLE',
+    reason: 'connect_failed',
+    elapsed_ms: 50,
+    attempts: 3,
+  });
+  t.strictSame(call!.way[1], {
+    number: 2,
+    endpoint: '10.0.0.2:1',
+    outcome: 'neutral',
+    verdict: 'refused',
+    status: 'UNAVAILABLE',
+    peer_reason: '',
+    after_ms: 10,
+    elapsed_ms: 5,
+  });
+  t.strictSame(
+    call!.way.map(({ number }) => number),
+    [1, 2, 3],
+  );
+});
+
+t.test('what is shown and what is not', async (t) => {
+  const shown = (made: Made) => {
+    const failed = new FailedCalls(() => 0);
+    run(failed, made);
+    return failed.recent().length === 1;
+  };
+  t.notOk(shown({}), 'a call that is well');
+  t.ok(
+    shown({
+      way: [
+        ['failure', 'unavailable'],
+        ['success', 'ok'],
+      ],
+    }),
+    'one that a retry saved',
+  );
+  t.notOk(
+    shown({
+      way: [
+        ['neutral', 'superseded'],
+        ['success', 'ok'],
+      ],
+    }),
+    'a hedge that was quicker',
+  );
+  t.ok(shown({ way: [['failure', 'task_failed']] }), 'OK with a task that failed');
+  t.notOk(shown({ status: Status.NOT_FOUND, way: [['success', 'answered']] }), "the caller's own error");
+  t.notOk(shown({ status: Status.CANCELLED, way: [['neutral', 'cancelled']] }), 'a caller that left');
+  t.ok(shown({ status: Status.UNAVAILABLE, reason: 'circuit_open', way: [] }), 'one that was turned away');
+  t.ok(shown({ status: Status.RESOURCE_EXHAUSTED, way: [['neutral', 'back_pressure']] }), 'back-pressure');
+});
+
+t.test('a flood of failures is bounded, in memory and by the second', async (t) => {
+  let nowMs = 0;
+  const failed = new FailedCalls(() => nowMs);
+  const path = `/${'x'.repeat(10_000)}?secret=1`;
+  for (; nowMs < 10_000; nowMs += 10)
+    run(failed, { path, status: Status.INTERNAL, way: [['failure', 'internal']] });
+  t.equal(failed.recent().length, 50);
+  t.equal(failed.skipped, 1_000 - 10 * 20);
+  t.equal(failed.recent().at(-1)!.id, 200);
+  t.equal(failed.recent(195).length, 5);
+  t.ok(failed.recent().every(({ method }) => method.length <= 200));
+  run(failed, { path: '/a/b?token=secret', reason: 'no_route', status: Status.UNIMPLEMENTED, way: [] });
+  t.equal(failed.recent().at(-1)!.method, 'a/b', 'a query is content');
+});

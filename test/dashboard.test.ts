@@ -1,0 +1,336 @@
+// The dashboard of a real sidecar, read in a real browser while real faults happen behind it.
+import { status } from '@grpc/grpc-js';
+import type { Browser, Page } from 'playwright-core';
+import t, { type Test } from 'tap';
+import { ok, trailersOnly } from './support/answers.ts';
+import { openPage, overflowOf, startBrowser } from './support/browser.ts';
+import { freePort } from './support/free-port.ts';
+import { RawClient } from './support/raw-grpc.ts';
+import { startSidecar } from './support/sidecar.ts';
+import { skipWithout } from './support/tool.ts';
+import { startUpstream } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+// Chromium and a sidecar take long to start on a machine that is busy with other tests.
+t.setTimeout(180_000);
+
+const HOSTILE = '<img src=x onerror="window.injected=1"><script>window.injected=1</script>';
+const limits = { limitMs: 30_000, everyMs: 100 };
+
+/** Two replicas of `research`, of which one fails; a `writing` that always fails; a `gone` that nobody listens for. */
+async function startSystem(t: Test) {
+  const replica = { answer: trailersOnly(status.UNAVAILABLE) };
+  const on = (answer: typeof ok) => ({
+    onCall: (call: Parameters<typeof ok>[1]) => answer(call.stream, call),
+  });
+  const good = await startUpstream(t, on(ok));
+  const other = await startUpstream(
+    t,
+    on((stream, call) => replica.answer(stream, call)),
+  );
+  const failing = await startUpstream(t, on(trailersOnly(status.INTERNAL)));
+  const nobody = `127.0.0.1:${await freePort()}`;
+  const quick = { outlier_detection: { consecutive_failures: 3, base_ejection_time: '60s' } };
+  const cluster = (endpoints: string[]) => ({ endpoints, balancer: 'round_robin', ...quick });
+  const config = {
+    name: `agent ${HOSTILE}`,
+    inbound: { app: good.address },
+    outbound: {
+      routes: ['research', 'writing', 'gone', 'mixed'].map((name) => ({
+        match: { authority: name },
+        cluster: name,
+      })),
+      clusters: {
+        research: cluster([good.address, other.address]),
+        writing: cluster([failing.address]),
+        gone: cluster([nobody]),
+        mixed: cluster([`127.0.0.1:${await freePort()}`, good.address]),
+      },
+    },
+  };
+  const sidecar = await startSidecar(t, config);
+  const clientOf = (authority: string) =>
+    new RawClient(t, sidecar.outboundPort, { 'grpc.default_authority': authority });
+  const clients = new Map<string, RawClient>();
+  const call = (name: string, path?: string) => {
+    const client = clients.get(name) ?? clientOf(name);
+    clients.set(name, client);
+    return client.unary(Buffer.from('x'), path === undefined ? {} : { path });
+  };
+  return {
+    sidecar,
+    config,
+    good,
+    other,
+    nobody,
+    replica,
+    call,
+    url: `http://127.0.0.1:${sidecar.adminPort}/`,
+  };
+}
+
+type System = Awaited<ReturnType<typeof startSystem>>;
+
+/** Calls until the replica that fails has been ejected, the circuit of `writing` is open and `gone` was tried. */
+async function breakThings({ call }: System): Promise<void> {
+  for (let count = 0; count < 10; count++) await call('research');
+  for (let count = 0; count < 8; count++) await call('writing');
+  await call('gone');
+  for (let count = 0; count < 2; count++) await call('mixed');
+}
+
+const textOf = (page: Page, selector: string): Promise<string> => page.locator(selector).innerText();
+
+/** Waits until an element says something. */
+function says(page: Page, selector: string, pattern: RegExp): Promise<string> {
+  return waitUntil(
+    `${selector} says ${pattern}`,
+    async () => {
+      const text = await textOf(page, selector);
+      return pattern.test(text) && text;
+    },
+    limits,
+  ).catch(async (error) => {
+    throw new Error(`${error.message}; it says: ${await textOf(page, selector)}`);
+  });
+}
+
+t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
+  const browser = await startBrowser(t);
+
+  t.test('an operator sees what is ejected, why, for how long, and the calls that suffered', async (t) => {
+    const system = await startSystem(t);
+    const { page, errors } = await openPage(t, browser, system.url);
+    await says(page, '#connection', /^live$/);
+    t.match(
+      await textOf(page, '#attention'),
+      /^All is well: 7 endpoints are in service, no circuit is open\.$/,
+    );
+    t.match(await textOf(page, '#calls-title ~ #no-calls'), /None so far/);
+    t.equal(await textOf(page, '#ready'), 'ready');
+
+    await breakThings(system);
+    await says(
+      page,
+      '#attention',
+      new RegExp(`${system.other.address} of research is ejected: 3 failures in a row`),
+    );
+    await says(page, '#attention', /The circuit of writing Raw\/Unary is open: 5 calls in a row failed/);
+    const row = page.locator('tr.endpoint', { hasText: system.other.address });
+    t.match(await row.locator('.state').innerText(), /^ejected, (\d+ min )?\d+ s left$/);
+    const good = page.locator('tr.endpoint', { hasText: system.good.address }).last();
+    t.match(await good.innerText(), /in service/);
+    t.match(
+      await textOf(page, '#clusters'),
+      /Circuit open: Raw\/Unary, half-open in \d+ s, \d+ calls turned away; 5 calls in a row/,
+    );
+    await says(page, '#events', /ejection/);
+    await says(page, '#events', /the circuit of writing\/test\.Raw\/Unary is open/);
+
+    const outbound = page.locator('#traffic article', { hasText: 'Outbound' });
+    await waitUntil(
+      'all is counted',
+      async () => /21 calls and 12 errors/.test(await outbound.innerText()),
+      limits,
+    );
+    await waitUntil(
+      'the percentiles are there',
+      async () => /p99\s*≤ 5 ms|p99\s*\d/.test(await outbound.innerText()),
+      limits,
+    );
+    await waitUntil(
+      'the chart tells of the calls',
+      async () =>
+        /at most [\d.]*[1-9]/.test((await outbound.locator('svg').getAttribute('aria-label')) ?? ''),
+      limits,
+    );
+    t.ok((await outbound.locator('.calls-line').getAttribute('d'))!.length > 10, 'a line is drawn');
+    t.ok((await outbound.locator('.errors-area').getAttribute('d'))!.length > 10, 'the errors are drawn');
+
+    const open = page.locator('.call', { hasText: 'UNAVAILABLE circuit_open' }).first();
+    await open.locator('summary').click();
+    t.match(await open.innerText(), /no endpoint saw it/);
+    t.match(await open.innerText(), /No attempt was made/);
+    const failed = page.locator('.call', { hasText: 'INTERNAL' }).first();
+    await failed.locator('summary').click();
+    t.match(await failed.innerText(), /answered INTERNAL, after/);
+    const saved = page.locator('.call', { hasText: 'OK, saved by a retry' }).first();
+    t.match(await saved.locator('summary').innerText(), /mixed · 2 attempts/);
+    await saved.locator('summary').click();
+    const way = await saved.locator('.attempt').allInnerTexts();
+    t.equal(way.length, 2, 'each attempt is there');
+    t.match(way[0], /^127\.0\.0\.1:\d+\s*UNAVAILABLE\s*no connection could be made, after/);
+    t.match(way[1], new RegExp(`^${system.good.address}\\s*OK\\s*answered, after`));
+    t.same(errors, []);
+  });
+
+  await namesAreText(t, browser);
+  await narrowAndByKeyboard(t, browser);
+  await lightAndDark(t, browser);
+  await restart(t, browser);
+  await silence(t, browser);
+  await hidden(t, browser);
+});
+
+function namesAreText(t: Test, browser: Browser) {
+  return t.test('names with HTML in them are shown as they are and do nothing', async (t) => {
+    const system = await startSystem(t);
+    const { page, errors } = await openPage(t, browser, system.url);
+    t.equal((await system.call('writing', `/test.${HOSTILE}/Call`)).code, status.INTERNAL);
+    t.equal((await system.call('nowhere', '/x/y')).code, status.UNIMPLEMENTED);
+    await says(page, '#calls', /<img src=x onerror="window.injected=1">/);
+    await says(page, '#calls', /UNIMPLEMENTED no_route/);
+    t.equal(await textOf(page, '#name'), `agent ${HOSTILE}`);
+    t.equal(await page.evaluate('document.images.length'), 1, "the one that is the page's own");
+    t.equal(await page.evaluate('window.injected'), undefined);
+    t.same(errors, []);
+  });
+}
+
+function narrowAndByKeyboard(t: Test, browser: Browser) {
+  return t.test('everything can be read in a narrow window and reached by keyboard', async (t) => {
+    const system = await startSystem(t);
+    await breakThings(system);
+    await system.call('writing', `/test.${'Long'.repeat(40)}/${'Method'.repeat(20)}`);
+    const { page, errors } = await openPage(t, browser, system.url, {
+      viewport: { width: 360, height: 640 },
+    });
+    await says(page, '#events', /circuit/);
+    t.equal(await overflowOf(page), 0, 'nothing scrolls sideways');
+    await page.keyboard.press('Tab');
+    t.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to the content');
+    await page.keyboard.press('Enter');
+    await page.keyboard.press('Tab');
+    for (let count = 0; count < 5; count++) {
+      if ((await page.evaluate('document.activeElement.tagName')) === 'SUMMARY') break;
+      await page.keyboard.press('Tab');
+    }
+    t.equal(await page.evaluate('document.activeElement.tagName'), 'SUMMARY', 'a call that went wrong');
+    await page.keyboard.press('Enter');
+    t.ok(await page.evaluate('document.activeElement.parentElement.open'), 'Enter opens it');
+    const outline = await page.evaluate('getComputedStyle(document.activeElement).outlineStyle');
+    t.equal(outline, 'solid', 'and the focus is seen');
+    // Snapshots come every second; a new call comes at the top.
+    await system.call('writing', '/test.Raw/Another');
+    await says(page, '#calls', /Raw\/Another/);
+    t.ok(await page.evaluate('document.activeElement.parentElement.open'), 'it stays open, with its focus');
+    t.equal(await overflowOf(page), 0);
+    t.same(errors, []);
+  });
+}
+
+/** The contrast of every element's own text against what is behind it, by WCAG 2: runs in the page. */
+const LOWEST_CONTRAST = `(() => {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  canvas.canvas.width = canvas.canvas.height = 1;
+  const over = (colors) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = (rgb) => rgb.map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  let lowest = { ratio: 21, text: '' };
+  for (const node of document.querySelectorAll('body *')) {
+    const text = [...node.childNodes].filter((child) => child.nodeType === 3).map((child) => child.data).join('').trim();
+    if (text === '' || node.getClientRects().length === 0) continue;
+    const behind = [];
+    for (let at = node; at !== null; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+    const [one, other] = [luminance(over([...behind, getComputedStyle(node).color])), luminance(over(behind))];
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < lowest.ratio) lowest = { ratio, text };
+  }
+  return lowest;
+})()`;
+
+function lightAndDark(t: Test, browser: Browser) {
+  return t.test('light and dark follow the system, and both can be read', async (t) => {
+    const system = await startSystem(t);
+    await breakThings(system);
+    const backgrounds = new Set<unknown>();
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const { page, errors } = await openPage(t, browser, system.url, { colorScheme });
+      await says(page, '#events', /circuit/);
+      await page.locator('.call summary').first().click();
+      backgrounds.add(await page.evaluate('getComputedStyle(document.body).backgroundColor'));
+      const { ratio, text } = (await page.evaluate(LOWEST_CONTRAST)) as { ratio: number; text: string };
+      t.ok(
+        ratio >= 4.5,
+        `${colorScheme}: ${ratio.toFixed(2)} is the lowest contrast, of "${text.slice(0, 40)}"`,
+      );
+      t.same(errors, []);
+    }
+    t.equal(backgrounds.size, 2);
+  });
+}
+
+function restart(t: Test, browser: Browser) {
+  return t.test('a sidecar that is restarted is found again, and the page says so', async (t) => {
+    const system = await startSystem(t);
+    await breakThings(system);
+    const { page, errors } = await openPage(t, browser, system.url, { mayGoAway: true });
+    await says(page, '#events', /ejection/);
+    system.sidecar.kill('SIGKILL');
+    await system.sidecar.ended;
+    await says(page, '#connection', /^no connection$/);
+    t.match(
+      await textOf(page, '#notice'),
+      /^No connection to the sidecar since \d\d:\d\d:\d\d\. This page tries again/,
+    );
+    t.match(await textOf(page, '#clusters'), /ejected/, 'what was known is still to be read');
+    const { inboundPort, outboundPort, adminPort, metricsPort, healthPort, llmPort } = system.sidecar;
+    const at = (port: number) => ({ listen: `127.0.0.1:${port}` });
+    await startSidecar(t, {
+      ...system.config,
+      inbound: { ...system.config.inbound, ...at(inboundPort) },
+      outbound: { ...system.config.outbound, ...at(outboundPort) },
+      admin: at(adminPort),
+      metrics: at(metricsPort),
+      health: at(healthPort),
+      llm: at(llmPort),
+    });
+    await says(page, '#connection', /^live$/);
+    await says(page, '#notice', /^The sidecar was restarted: connected again at/);
+    await says(page, '#attention', /^All is well/);
+    t.notMatch(await textOf(page, '#events'), /ejection/, 'the events of the run before are gone');
+    t.match(await textOf(page, '#main'), /None so far/);
+    t.same(errors, []);
+  });
+}
+
+function silence(t: Test, browser: Browser) {
+  return t.test('a sidecar that hangs is told from one that is well', async (t) => {
+    const system = await startSystem(t);
+    const { page, errors } = await openPage(t, browser, system.url, { mayGoAway: true });
+    await says(page, '#connection', /^live$/);
+    system.sidecar.kill('SIGSTOP');
+    await says(page, '#connection', /^not answering$/);
+    t.match(await textOf(page, '#notice'), /The sidecar has sent nothing since/);
+    system.sidecar.kill('SIGCONT');
+    await says(page, '#connection', /^live$/);
+    await waitUntil('the notice has gone', async () => (await textOf(page, '#notice')) === '', limits);
+    t.same(errors, []);
+  });
+}
+
+function hidden(t: Test, browser: Browser) {
+  return t.test('a page that nobody sees costs the sidecar nothing', async (t) => {
+    const system = await startSystem(t);
+    const { page, errors } = await openPage(t, browser, system.url);
+    await says(page, '#connection', /^live$/);
+    const show = (state: string) =>
+      page.evaluate(`Object.defineProperty(document, 'visibilityState', { value: '${state}', configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'))`);
+    await show('hidden');
+    await says(page, '#connection', /^paused while hidden$/);
+    const before = await textOf(page, '#about');
+    await breakThings(system);
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    t.equal(await textOf(page, '#about'), before, 'nothing comes any more');
+    await show('visible');
+    await says(page, '#connection', /^live$/);
+    await says(page, '#attention', /ejected/);
+    t.same(errors, []);
+  });
+}
