@@ -1,5 +1,7 @@
 // What a running sidecar tells of real calls: its /metrics, and its access log when that is on.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
@@ -24,13 +26,14 @@ interface Task {
 }
 
 /** An agent that ends tasks as their input asks. */
-async function startAgent(t: Test): Promise<string> {
+async function startAgent(t: Test, llmPort?: () => number): Promise<string> {
   const server = new grpc.Server();
   server.addService(agentService, {
     ProcessTask: ({ request }: { request: Task }, callback: grpc.sendUnaryData<object>) => {
       const output = 'x'.repeat(200_000);
       if (request.input === 'refuse') callback({ code: grpc.status.INVALID_ARGUMENT, details: 'no' });
       else if (request.input === 'hang') return;
+      else if (request.input === 'ask') void askModel(llmPort!());
       else callback(null, { output, status: request.input, tokens_used: 10 });
     },
     StreamProcess: (call: grpc.ServerWritableStream<Task, object>) => {
@@ -46,6 +49,31 @@ async function startAgent(t: Test): Promise<string> {
   });
   t.teardown(() => server.forceShutdown());
   return `127.0.0.1:${port}`;
+}
+
+/** A question that is never answered: what it costs is known all the same. */
+async function askModel(llmPort: number): Promise<void> {
+  const messages = [{ role: 'user', content: 'Why do circuit breakers matter? '.repeat(100) }];
+  await fetch(`http://127.0.0.1:${llmPort}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'small', messages }),
+  }).catch(() => {});
+}
+
+/** A provider that takes requests and says nothing. */
+async function startSilentProvider(t: Test): Promise<{ url: string; asked: () => number }> {
+  let asked = 0;
+  const server = createServer((request) => {
+    request.resume();
+    request.on('end', () => asked++);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, asked: () => asked };
 }
 
 /** A sidecar whose outbound side calls its own inbound side: each call is seen by both. */
@@ -147,6 +175,76 @@ t.test('metrics of real calls through both listeners', async (t) => {
     const name = series.slice(0, series.indexOf('{'));
     if (before.types.get(name) === 'counter') t.ok(after.samples.get(series)! >= value, series);
   }
+});
+
+t.test('a task that is given up has wasted what its model was asked for', async (t) => {
+  const provider = await startSilentProvider(t);
+  let llmPort = 0;
+  const app = await startAgent(t, () => llmPort);
+  const sidecar = await startSidecar(t, {
+    name: 'research-agent',
+    inbound: { app },
+    llm: { upstreams: [{ name: 'silent', url: provider.url }] },
+  });
+  llmPort = sidecar.llmPort;
+  const client = new grpc.Client(`127.0.0.1:${sidecar.inboundPort}`, grpc.credentials.createInsecure());
+  t.teardown(() => client.close());
+  const { path, requestSerialize, responseDeserialize } = ProcessTask;
+  const call = client.makeUnaryRequest(
+    path,
+    requestSerialize,
+    responseDeserialize,
+    { input: 'ask' },
+    () => {},
+  );
+  await waitUntil('the model was asked', () => provider.asked() === 1);
+  const agent = { agent: 'research-agent' };
+  const before = await scrape(sidecar);
+  t.equal(before.value('outrigger_tokens_total', { ...agent, use: 'wasted' }), 0);
+  call.cancel();
+  const after = await waitUntil('the task is counted', async () => {
+    const seen = await scrape(sidecar);
+    return seen.value('outrigger_tasks_total', { ...agent, status: 'ERROR' }) === 1 ? seen : undefined;
+  });
+  const wasted = after.value('outrigger_tokens_total', { ...agent, use: 'wasted' });
+  t.ok(wasted! >= 100, `${wasted} tokens`);
+  t.equal(after.value('outrigger_tokens_total', { ...agent, use: 'useful' }), 0);
+});
+
+t.test('metrics through reloads: a cluster goes, comes back, and takes another name', async (t) => {
+  const { sidecar, run } = await startBoth(t);
+  t.equal(await run({ input: 'SUCCESS' }), 0);
+  const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as {
+    outbound: { routes: { match: object; cluster: string }[]; clusters: Record<string, object> };
+  };
+  const research = config.outbound.clusters['research']!;
+  const reload = async (clusters: Record<string, object>) => {
+    const routes = Object.keys(clusters).map((cluster) => ({ match: { path_prefix: '/agent' }, cluster }));
+    writeFileSync(
+      sidecar.configFile,
+      JSON.stringify({ ...config, outbound: { ...config.outbound, routes, clusters } }),
+    );
+    const answer = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
+    t.equal(answer.status, 200, await answer.text());
+  };
+  const calls = async (cluster: string) => {
+    const page = await scrape(sidecar);
+    return page
+      .all('rpc_client_call_duration_seconds_count')
+      .find(({ labels }) => labels['cluster'] === cluster && labels['rpc_status_code'] === 'OK')?.value;
+  };
+  t.equal(await calls('research'), 1);
+  await reload({ other: research });
+  t.equal(await calls('research'), undefined, 'not shown while it is not there');
+  t.equal(await run({ input: 'SUCCESS' }), 0);
+  t.equal(await calls('other'), 1);
+  await reload({ research });
+  t.equal(await run({ input: 'SUCCESS' }), 0);
+  t.equal(await calls('research'), 2, 'goes on where it was');
+  t.equal(await calls('other'), undefined);
+  await reload({ research, other: research });
+  await reload({ research });
+  t.equal(await calls('research'), 2);
 });
 
 t.test('the access log: off, then on after a reload, and never with content', async (t) => {

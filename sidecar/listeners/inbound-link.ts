@@ -36,6 +36,9 @@ export class InboundLink implements InboundCalls {
         call.dependents.add(dependent);
         return () => void call.dependents?.delete(dependent);
       },
+      spend: (tokens) => {
+        call.modelTokens += tokens;
+      },
     };
   }
 

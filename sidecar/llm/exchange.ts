@@ -373,6 +373,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     wheel.cancel(this);
     this.#leaveGate();
     this.#leaveInbound();
+    this.request.inbound?.spend?.(this.#ledger.usedTokens);
     if (this.#ticket !== undefined) {
       if (this.#attempts === 0) gate.giveBack(this.#ticket);
       else gate.settle(this.#ticket, this.#ledger.usedTokens);

@@ -12,6 +12,8 @@ export interface InboundCall {
   readonly budget: TokenBudget | undefined;
   /** Called once when the call is over, at once if it already is. Gives the way to unsubscribe. */
   onEnd(listener: () => void): () => void;
+  /** A request has ended that was made for it, and used so many tokens. */
+  spend?(tokens: number): void;
 }
 
 export interface InboundCalls {

@@ -17,6 +17,8 @@ export class CallResponse {
   readonly framing: MessageFraming | undefined;
   /** The task that this call runs for all who send it. */
   run: TaskRun | undefined = undefined;
+  /** Somebody waited for the answer when it was complete: the caller, or one who has joined its task. */
+  wanted = true;
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined;
   private readonly stream: Stream;
@@ -50,7 +52,8 @@ export class CallResponse {
   /** Trailers, or a Trailers-Only response; `extra` goes behind the list's fields. */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined): void {
     this.started = true;
-    if (this.run !== undefined) this.tellJoined(status, list.fields.concat(extra ?? []));
+    if (this.run !== undefined)
+      this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
     this.stream.connection.sendHeaders(this.stream, list, extra, true);
   }
 
@@ -73,6 +76,7 @@ export class CallResponse {
   private tellJoined(status: StatusCode, trailers: readonly string[]): void {
     const { run } = this;
     this.run = undefined;
+    this.wanted = run === undefined || run.entry.callers > 0;
     run?.onEnd(status, this.observer?.taskStatus ?? -1, trailers);
   }
 }

@@ -9,7 +9,7 @@ import type { Queueable } from '../policy/admission-queue.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
-import { PROCESS_TASK_PATH, readTaskKey, type TaskKey } from '../task/task-message.ts';
+import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { Call } from './call.ts';
@@ -65,6 +65,7 @@ export abstract class CallState extends Timer implements Queueable {
   /** The inbound call that the app makes this outbound one for. */
   owner: InboundCall | undefined = undefined;
   dependents: Set<Dependent> | undefined = undefined;
+  modelTokens = 0;
   /** The agents it has come through, this one included; '' when that is not known, or not asked. */
   callPath = '';
   /** Gets the answer of another call that runs the same task. */
@@ -113,7 +114,7 @@ export abstract class CallState extends Timer implements Queueable {
     this.info = info;
     this.request = new CallRequest(info.grpc, endStream);
     this.startedAtMs = context.clock();
-    const observer = head.path === PROCESS_TASK_PATH ? context.tasks?.observe(context.name) : undefined;
+    const observer = isTaskPath(head.path) ? context.tasks?.observe(context.name, head.path) : undefined;
     this.response = new CallResponse(stream, info.grpc, observer);
     context.stats.activeCalls++;
     context.stats.totalCalls++;

@@ -349,7 +349,7 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
     }
     if (context.tracer !== undefined) endTrace(this);
     countCall(this, status);
-    this.response.observer?.onEnd(status);
+    this.response.observer?.onEnd(status, this.modelTokens, this.response.wanted);
     context.observer?.onCallEnd(this);
   }
 

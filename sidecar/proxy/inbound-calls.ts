@@ -20,6 +20,8 @@ export interface InboundCall {
   /** The app has had calls made for it that were tried to the end: hops above must not multiply them. */
   retriesEnded: boolean;
   dependents: Set<Dependent> | undefined;
+  /** Tokens of the requests to models that were made for it, as far as they are over. */
+  modelTokens: number;
 }
 
 /** How sure it is that a request of the app is made for an inbound call. */

@@ -390,8 +390,8 @@ t.test(
 
 t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   const tasks = new TaskStats();
-  const run = (agent: string, status: number, answer?: object, cut = 0) => {
-    const observer = tasks.observe(agent);
+  const run = (agent: string, status: number, answer?: object, cut = 0, modelTokens = 0) => {
+    const observer = tasks.observe(agent, '/agent.AgentService/ProcessTask');
     if (answer !== undefined) {
       const message = taskResponse.serialize(answer);
       const framed = Buffer.concat([Buffer.alloc(5), message]);
@@ -400,7 +400,7 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
       observer.onResponseData(framed, 0, half);
       observer.onResponseData(framed, half, framed.length - cut);
     }
-    observer.onEnd(status as 0);
+    observer.onEnd(status as 0, modelTokens, true);
   };
   run('research', Status.OK, { output: 'yes', status: 'SUCCESS', tokens_used: 100 });
   run('research', Status.OK, { output: 'some', status: 'PARTIAL', tokens_used: 20 });
@@ -411,6 +411,20 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   run('research', Status.UNAVAILABLE);
   run('research', Status.CANCELLED, { output: 'nobody reads this', status: 'SUCCESS', tokens_used: 50 });
   run('code', Status.OK, { status: 'SUCCESS' });
+  // The answer says it better than the egress, which says it where there is none.
+  run('writing', Status.OK, { status: 'SUCCESS', tokens_used: 30 }, 0, 31);
+  run('writing', Status.CANCELLED, undefined, 0, 400);
+  const lost = tasks.observe('lost', '/agent.AgentService/ProcessTask');
+  lost.onEnd(Status.OK, 17, false);
+  for (const [status, modelTokens] of [
+    [Status.OK, 1_000],
+    [Status.UNAVAILABLE, 5_000],
+  ] as const) {
+    const stream = tasks.observe('writing', '/agent.AgentService/StreamProcess');
+    stream.onResponseData(Buffer.from([0, 0, 0, 0, 2, 0x18, 2]), 0, 7);
+    t.equal(stream.taskStatus, -1, 'a chunk is no answer');
+    stream.onEnd(status, modelTokens, true);
+  }
   const { value, all } = await scrape(source([], { tasks }));
   const expected = { SUCCESS: 1, PARTIAL: 1, FAILED: 1, TIMEOUT: 1, UNKNOWN: 2, ERROR: 2 };
   for (const [status, count] of Object.entries(expected))
@@ -423,12 +437,17 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
     'nobody got it, or it failed',
   );
   t.equal(value('outrigger_tokens_total', { agent: 'code', use: 'useful' }), 0);
+  t.equal(value('outrigger_tokens_total', { agent: 'lost', use: 'wasted' }), 17, 'nobody came back for it');
+  t.equal(value('outrigger_tasks_total', { agent: 'writing', status: 'SUCCESS' }), 2);
+  t.equal(value('outrigger_tasks_total', { agent: 'writing', status: 'ERROR' }), 2);
+  t.equal(value('outrigger_tokens_total', { agent: 'writing', use: 'useful' }), 1_030);
+  t.equal(value('outrigger_tokens_total', { agent: 'writing', use: 'wasted' }), 5_400);
 
   for (let i = 0; i < 500; i++) run(`agent-${i}`, Status.UNAVAILABLE);
   const later = await scrape(source([], { tasks }));
-  t.equal(all('outrigger_tasks_total').length, 2 * 6, 'each outcome from the first task on');
+  t.equal(all('outrigger_tasks_total').length, 4 * 6, 'each outcome from the first task on');
   t.equal(later.all('outrigger_tasks_total').length, 101 * 6);
-  t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 402);
+  t.equal(later.value('outrigger_tasks_total', { agent: '_OTHER', status: 'ERROR' }), 404);
 });
 
 t.test('circuits and ejections are shown by cluster, method and reason', async (t) => {

@@ -4,7 +4,7 @@
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
-import { TASK_STATUS_NAMES, TaskStatus } from '../task/task-message.ts';
+import { PROCESS_TASK_PATH, TASK_STATUS_NAMES, TaskStatus } from '../task/task-message.ts';
 
 /** Agents beyond this are counted together. */
 const MAX_AGENTS = 100;
@@ -42,17 +42,23 @@ export interface TaskObserver {
   readonly taskStatus: number;
   /** `TaskResponse.tokens_used` likewise; 0 when not. */
   readonly tokensUsed: number;
-  /** The call is over with this status, whoever gave it. Called once. */
-  onEnd(status: StatusCode): void;
+  /**
+   * The call is over with this status, whoever gave it. Called once.
+   *
+   * @param modelTokens what went through the LLM egress for it: counts where no answer says how many it used
+   * @param wanted false when its caller's connection was lost, and nobody came back for the answer
+   */
+  onEnd(status: StatusCode, modelTokens: number, wanted: boolean): void;
 }
 
 /** The tasks of one listener, by agent. */
 export class TaskStats {
   readonly agents = new Map<string, AgentTasks>();
 
-  /** For one `ProcessTask` call to this agent. */
-  observe(agent: string): TaskObserver {
-    return new ObservedTask(this.of(agent));
+  /** For one call of a task to this agent. @param path the method: `ProcessTask`'s or `StreamProcess`'s */
+  observe(agent: string, path: string): TaskObserver {
+    const tasks = this.of(agent);
+    return path === PROCESS_TASK_PATH ? new ObservedTask(tasks) : new ObservedStream(tasks);
   }
 
   private of(agent: string): AgentTasks {
@@ -88,9 +94,9 @@ class ObservedTask implements TaskObserver {
     return this.scanner.seen ? Math.max(0, this.scanner.tokensUsed) : 0;
   }
 
-  onEnd(status: StatusCode): void {
+  onEnd(status: StatusCode, modelTokens: number, wanted: boolean): void {
     const { tasks, scanner } = this;
-    const tokens = this.tokensUsed;
+    const tokens = scanner.seen ? this.tokensUsed : modelTokens;
     if (status !== Status.OK) {
       tasks.byOutcome[ERROR]!++;
       tasks.wastedTokens += tokens;
@@ -98,8 +104,30 @@ class ObservedTask implements TaskObserver {
     }
     const known = scanner.seen && scanner.status >= 0 && scanner.status < TASK_STATUS_NAMES.length;
     tasks.byOutcome[known ? scanner.status : UNKNOWN]!++;
-    if (known && (scanner.status === TaskStatus.FAILED || scanner.status === TaskStatus.TIMEOUT))
-      tasks.wastedTokens += tokens;
+    const failed = known && (scanner.status === TaskStatus.FAILED || scanner.status === TaskStatus.TIMEOUT);
+    if (failed || !wanted) tasks.wastedTokens += tokens;
     else tasks.usefulTokens += tokens;
+  }
+}
+
+/** Chunks carry neither status nor tokens: the call's own status and the egress tell. */
+class ObservedStream implements TaskObserver {
+  readonly taskStatus = -1;
+  readonly tokensUsed = 0;
+  private readonly tasks: AgentTasks;
+
+  constructor(tasks: AgentTasks) {
+    this.tasks = tasks;
+  }
+
+  onResponseData(): void {
+    // Nothing in it is counted.
+  }
+
+  onEnd(status: StatusCode, modelTokens: number, wanted: boolean): void {
+    const { tasks } = this;
+    tasks.byOutcome[status === Status.OK ? TaskStatus.SUCCESS : ERROR]!++;
+    if (status === Status.OK && wanted) tasks.usefulTokens += modelTokens;
+    else tasks.wastedTokens += modelTokens;
   }
 }
