@@ -106,6 +106,7 @@ class RunningSidecar {
       events: this.events,
       live: this.live,
       drain: () => void this.drain(),
+      drainInbound: () => void this.sidecar.drainInbound(),
       reload: () => this.reload(),
     };
     this.servers.push(

@@ -40,6 +40,8 @@ export class Sidecar {
   private readonly observer: SidecarObserver;
   config: Config;
   state: DrainState = 'starting';
+  private ending = false;
+  private inboundDrain: Promise<number> | undefined = undefined;
   inboundAddress = '';
   outboundAddress = '';
   llmAddress = '';
@@ -124,19 +126,11 @@ export class Sidecar {
    * is the end. The outbound side and the LLM egress serve as long as inbound calls run, because they need them.
    */
   async drain(): Promise<void> {
-    if (this.state !== 'running') return;
-    const { delayMs, timeoutMs } = this.config.drain;
+    if (this.ending || this.state === 'starting' || this.stopped) return;
+    this.ending = true;
     const { inbound, outbound, llm } = this;
-    this.setState('notReady');
-    inbound.health.drain();
-    await this.until(() => false, this.clock() + delayMs);
+    const endAtMs = await this.drainInbound();
     if (this.stopped) return;
-    const endAtMs = this.clock() + timeoutMs;
-    this.setState('goaway');
-    inbound.listener.stopAccepting();
-    inbound.listener.drain();
-    inbound.health.endWatches();
-    await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
     outbound.listener.stopAccepting();
     outbound.listener.drain();
     llm.stopAccepting();
@@ -149,6 +143,34 @@ export class Sidecar {
     // The answers just written need a turn of the event loop to leave.
     await sleep(DRAIN_POLL_MS);
     this.close();
+  }
+
+  /**
+   * The first half of a drain, for the beginning of a pod's end: callers are sent away, and what the app itself calls
+   * is served until `drain`. Asked for again it is the same one. Resolves with the end of its time, when nothing of
+   * the inbound side is left.
+   */
+  drainInbound(): Promise<number> {
+    this.inboundDrain ??= this.sendCallersAway();
+    return this.inboundDrain;
+  }
+
+  private async sendCallersAway(): Promise<number> {
+    const { delayMs, timeoutMs } = this.config.drain;
+    const { inbound } = this;
+    this.setState('notReady');
+    inbound.health.drain();
+    await this.until(() => false, this.clock() + delayMs);
+    const endAtMs = this.clock() + timeoutMs;
+    if (this.stopped) return endAtMs;
+    this.setState('goaway');
+    inbound.listener.stopAccepting();
+    inbound.listener.drain();
+    inbound.health.endWatches();
+    await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
+    // When `drain` waits for this, it ends what is left, with the other sides and their order.
+    if (!this.stopped && !this.ending) inbound.listener.endCalls();
+    return endAtMs;
   }
 
   private get stopped(): boolean {

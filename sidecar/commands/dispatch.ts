@@ -17,6 +17,12 @@ const COMMANDS: readonly Command[] = [
     load: async () => (await import('./check.ts')).check,
   },
   {
+    name: 'drain',
+    synopsis: 'drain [--config FILE]',
+    summary: 'sends the callers of the sidecar on this machine away, as the preStop hook of its pod',
+    load: async () => (await import('./drain.ts')).drain,
+  },
+  {
     name: 'inject',
     synopsis: 'inject [-f FILE]',
     summary: 'writes Kubernetes YAML with the sidecar in every workload that is not opted out',

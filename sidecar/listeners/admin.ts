@@ -29,6 +29,8 @@ export interface AdminSource {
   readonly live: LiveSource;
   /** Begins to drain; does not wait for its end. */
   drain(): void;
+  /** The same for callers alone; what the app calls itself is served on. */
+  drainInbound(): void;
   /** Reads the configuration again: empty when it is used now, or every problem while the old one stays. */
   reload(): Promise<readonly unknown[]>;
 }
@@ -61,16 +63,21 @@ export function startAdmin(
       path: '/live',
       handle: (request, response) => live.handle(request, response),
     },
-    { method: 'POST', path: '/drain', handle: (_request, response) => drain(source, response) },
+    { method: 'POST', path: '/drain', handle: (_request, response) => drain(response, () => source.drain()) },
+    {
+      method: 'POST',
+      path: '/drain/inbound',
+      handle: (_request, response) => drain(response, () => source.drainInbound()),
+    },
     { method: 'POST', path: '/reload', handle: (_request, response) => reload(source, response) },
   ];
   return startHttpServer({ setting: 'admin.listen', listen, routes, refuse: refuseOtherSites, onError });
 }
 
-function drain(source: AdminSource, response: ServerResponse): void {
+function drain(response: ServerResponse, begin: () => void): void {
   // The answer first: the end of the drain closes this listener.
   sendJson(response, 202, { draining: true });
-  source.drain();
+  begin();
 }
 
 async function reload(source: AdminSource, response: ServerResponse): Promise<void> {

@@ -1,0 +1,43 @@
+/** `outrigger drain`: tells the sidecar beside it that its pod ends. It is the preStop hook of an injected sidecar. */
+import { request } from 'node:http';
+import { parseAddress } from '../cluster/address.ts';
+import { complain, EXIT } from './command.ts';
+import { configure } from './configure.ts';
+
+const TIMEOUT_MS = 5_000;
+
+/**
+ * Sends callers away; what the app calls itself is served until SIGTERM. Returns at once: a native sidecar gets SIGTERM
+ * when the other containers have ended, hook or no hook.
+ */
+export async function drain(args: readonly string[]): Promise<number> {
+  const configured = await configure(args);
+  if ('exitCode' in configured) return configured.exitCode;
+  const { listen } = configured.source.current.admin;
+  const where = parseAddress(listen);
+  const target =
+    where.kind === 'unix'
+      ? { socketPath: where.path }
+      : { host: where.host === '0.0.0.0' ? '127.0.0.1' : where.host, port: where.port };
+  try {
+    const status = await post({ ...target, path: '/drain/inbound' });
+    if (status === 202) return EXIT.OK;
+    complain(`outrigger drain: ${listen} answered ${status}; is that the sidecar's admin.listen?`);
+  } catch (error) {
+    complain(`outrigger drain: ${listen} can't be asked (${(error as Error).message}); check admin.listen`);
+  }
+  return EXIT.UNAVAILABLE;
+}
+
+function post(target: { path: string; host?: string; port?: number; socketPath?: string }): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const headers = { Host: 'localhost', 'Content-Length': 0 };
+    const asked = request({ ...target, method: 'POST', headers, timeout: TIMEOUT_MS }, (response) => {
+      response.resume();
+      resolve(response.statusCode ?? 0);
+    });
+    asked.on('timeout', () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    asked.on('error', reject);
+    asked.end();
+  });
+}
