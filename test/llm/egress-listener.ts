@@ -4,6 +4,7 @@ import type { LlmConfig } from '../../sidecar/config/config.ts';
 import { toConfig } from '../../sidecar/config/convert.ts';
 import { validate } from '../../sidecar/config/validate.ts';
 import { LlmListener } from '../../sidecar/listeners/llm.ts';
+import type { InboundCalls } from '../../sidecar/llm/inbound-link.ts';
 import type { LlmEvents } from '../../sidecar/llm/observer.ts';
 import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
 
@@ -17,7 +18,10 @@ export interface TestEgress {
 
 const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {} };
 
-export async function startEgress(llm: object, events: LlmEvents = NO_EVENTS): Promise<TestEgress> {
+export async function startEgress(
+  llm: object,
+  { events = NO_EVENTS, inboundCalls }: { events?: LlmEvents; inboundCalls?: InboundCalls } = {},
+): Promise<TestEgress> {
   const wheel = new TimerWheel();
   const clock = () => performance.now();
   const driver = new WheelDriver(wheel, clock);
@@ -26,7 +30,7 @@ export async function startEgress(llm: object, events: LlmEvents = NO_EVENTS): P
     clock,
     random: Math.random,
     events,
-    inboundCalls: undefined,
+    inboundCalls,
   });
   const address = await listener.listen('127.0.0.1:0');
   return {
