@@ -163,12 +163,14 @@ export class Connection {
   /**
    * Sends header fields: a request, a response head, or trailers when `endStream` is set behind DATA. Waits its
    * turn behind DATA that is still queued.
+   * `literals` are further fields, encoded already: for heads, which nothing is queued before.
    */
   sendHeaders(
     stream: Stream,
     list: HeaderList,
     extra: readonly string[] | undefined,
     endStream: boolean,
+    literals?: Buffer,
   ): void {
     if (stream.closed || stream.localEnded) return;
     const queue = stream.queue;
@@ -178,13 +180,8 @@ export class Connection {
       queue.endStream = endStream;
       return;
     }
-    this.headers.send(
-      stream.id,
-      list,
-      extra,
-      endStream,
-      Math.min(this.peer.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES),
-    );
+    const maxFrameBytes = Math.min(this.peer.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES);
+    this.headers.send(stream.id, list, extra, endStream, maxFrameBytes, literals);
     if (endStream) this.endLocal(stream);
   }
 

@@ -18,6 +18,7 @@ export class HeaderSender {
   /**
    * @param extra further fields (name, value, …) that belong to this call only; written as literals behind the
    *   list, so that the list's own encoding can be remembered
+   * @param literals the same, encoded already
    */
   send(
     streamId: number,
@@ -25,6 +26,7 @@ export class HeaderSender {
     extra: readonly string[] | undefined,
     endStream: boolean,
     maxFrameBytes: number,
+    literals?: Buffer,
   ): void {
     const encoder = this.encoder;
     encoder.encode(list);
@@ -33,9 +35,10 @@ export class HeaderSender {
     if (extra !== undefined) {
       for (let i = 0; i < extra.length; i += 2) bytes += literalSize(extra[i]!, extra[i + 1]!);
     }
+    if (literals !== undefined) bytes += literals.length;
     const endFlag = endStream ? Flag.END_STREAM : 0;
     if (bytes > maxFrameBytes) {
-      this.sendInPieces(streamId, extra, bytes, endFlag, maxFrameBytes);
+      this.sendInPieces(streamId, extra, literals, bytes, endFlag, maxFrameBytes);
       return;
     }
     let at = this.writer.beginFrame(bytes, FrameType.HEADERS, Flag.END_HEADERS | endFlag, streamId);
@@ -49,11 +52,13 @@ export class HeaderSender {
     if (extra !== undefined) {
       for (let i = 0; i < extra.length; i += 2) at = writeLiteral(out, at, extra[i]!, extra[i + 1]!);
     }
+    if (literals !== undefined) for (let i = 0; i < literals.length; i++) out[at++] = literals[i]!;
   }
 
   private sendInPieces(
     streamId: number,
     extra: readonly string[] | undefined,
+    literals: Buffer | undefined,
     bytes: number,
     endFlag: number,
     maxFrameBytes: number,
@@ -63,6 +68,7 @@ export class HeaderSender {
     if (extra !== undefined) {
       for (let i = 0; i < extra.length; i += 2) at = writeLiteral(whole, at, extra[i]!, extra[i + 1]!);
     }
+    literals?.copy(whole, at);
     for (let start = 0; start < bytes; start += maxFrameBytes) {
       const end = Math.min(start + maxFrameBytes, bytes);
       const type = start === 0 ? FrameType.HEADERS : FrameType.CONTINUATION;

@@ -64,10 +64,6 @@ function send(
 ): void {
   const { connection } = stream;
   const trace = call.context.tracer?.fieldsFor(call);
-  if (trace === undefined) {
-    connection.sendHeaders(stream, list, extra, endStream);
-  } else {
-    const fields = extra === undefined ? trace : trace.concat(extra);
-    connection.sendHeaders(stream, call.info.withoutTrace(list), fields, endStream);
-  }
+  if (trace === undefined) connection.sendHeaders(stream, list, extra, endStream);
+  else connection.sendHeaders(stream, call.info.withoutTrace(list), extra, endStream, trace);
 }

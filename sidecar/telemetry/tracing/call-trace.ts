@@ -1,5 +1,5 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
-import { TASK_STATUS_NAMES } from '../../task/task-message.ts';
+import { spanIdText } from './ids.ts';
 import { NO_ATTRIBUTES } from './shapes.ts';
 import type { Attributes, AttributeValue, Span, SpanEvent, SpanLink, SpanShape } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
@@ -16,8 +16,10 @@ const MAX_ATTEMPTS = 64;
  */
 export class CallTrace implements Span {
   readonly traceId: string;
-  readonly spanId: string;
-  readonly parentSpanId: string;
+  readonly spanHigh: number;
+  readonly spanLow: number;
+  readonly parentHigh: number;
+  readonly parentLow: number;
   readonly parentIsRemote: boolean;
   readonly traceState: string;
   readonly startedAtMs: number;
@@ -30,31 +32,39 @@ export class CallTrace implements Span {
   failed = false;
   readonly statusMessage = '';
   /** How the answer of another call came to this one: `joined` or `replayed`. */
-  deduplicated = '';
+  private deduplicated = '';
   private readonly tracer: Tracer;
-  /** At the attempt's number less one. */
-  private attemptSpanIds: string[] | undefined = undefined;
+  /** The span of the attempt that was begun last; both halves 0 before the first. */
+  private attemptNumber = 0;
+  private attemptHigh = 0;
+  private attemptLow = 0;
+  /** Of attempts before it that have not ended, which hedged calls have: number, high and low in turn. */
+  private earlierAttempts: number[] | undefined = undefined;
   private attemptEvents: SpanEvent[] | undefined = undefined;
   private transparentSeen = 0;
-  /** Of the attempt that runs: it followed one which was provably never processed. */
-  private transparent = false;
 
   constructor(
     tracer: Tracer,
     traceId: string,
-    spanId: string,
-    parentSpanId: string,
+    parentHigh: number,
+    parentLow: number,
     parentIsRemote: boolean,
     traceState: string,
     startedAtMs: number,
   ) {
     this.tracer = tracer;
     this.traceId = traceId;
-    this.spanId = spanId;
-    this.parentSpanId = parentSpanId;
+    this.spanHigh = tracer.ids.next();
+    this.spanLow = tracer.ids.nextOdd();
+    this.parentHigh = parentHigh;
+    this.parentLow = parentLow;
     this.parentIsRemote = parentIsRemote;
     this.traceState = traceState;
     this.startedAtMs = startedAtMs;
+  }
+
+  get spanId(): string {
+    return spanIdText(this.spanHigh, this.spanLow);
   }
 
   /** Notes what happened to the call. */
@@ -64,7 +74,7 @@ export class CallTrace implements Span {
     else this.events.push({ name, atMs, attributes });
   }
 
-  /** Notes what happened to the attempt that runs, or has just ended. */
+  /** Notes what happened to the attempt that ends. */
   attemptEvent(name: string, atMs: number, attributes: Attributes = NO_ATTRIBUTES): void {
     this.attemptEvents ??= [];
     if (this.attemptEvents.length < MAX_EVENTS) this.attemptEvents.push({ name, atMs, attributes });
@@ -76,21 +86,33 @@ export class CallTrace implements Span {
     if (runner) this.links = [{ traceId: runner.traceId, spanId: runner.spanId }];
   }
 
-  /** The span that the upstream's spans hang below: of the attempt, or of the call where attempts have none. */
-  beginAttempt(call: TracedCall): string {
-    if (call.context.listener === 'inbound') return this.spanId;
+  /**
+   * Gives the span that the upstream's spans hang below to `take`: of the attempt that begins, or of the call where
+   * attempts have none.
+   */
+  beginAttempt(call: TracedCall, take: (high: number, low: number) => void): void {
     const number = call.attempt?.number ?? 1;
-    return number > MAX_ATTEMPTS ? this.spanId : this.attemptSpanId(number);
+    if (call.context.listener === 'inbound' || number > MAX_ATTEMPTS) {
+      take(this.spanHigh, this.spanLow);
+      return;
+    }
+    if (number !== this.attemptNumber) this.beginSpan(number);
+    take(this.attemptHigh, this.attemptLow);
   }
 
-  private attemptSpanId(number: number): string {
-    this.attemptSpanIds ??= [];
-    return (this.attemptSpanIds[number - 1] ??= this.tracer.newSpanId());
+  private beginSpan(number: number): void {
+    if (this.attemptNumber !== 0) {
+      this.earlierAttempts ??= [];
+      this.earlierAttempts.push(this.attemptNumber, this.attemptHigh, this.attemptLow);
+    }
+    this.attemptNumber = number;
+    this.attemptHigh = this.tracer.ids.next();
+    this.attemptLow = this.tracer.ids.nextOdd();
   }
 
   /** An attempt has been judged. */
   endAttempt(call: TracedCall, attempt: TracedAttempt): void {
-    this.transparent = call.transparentRetries > this.transparentSeen;
+    const transparent = call.transparentRetries > this.transparentSeen;
     this.transparentSeen = call.transparentRetries;
     const endedAtMs = attempt.startedAtMs + attempt.elapsedMs;
     if (attempt.verdict.cooldown || attempt.pushbackMs !== undefined) {
@@ -98,92 +120,80 @@ export class CallTrace implements Span {
       const details = pushback === undefined ? NO_ATTRIBUTES : ['outrigger.pushback_ms', pushback];
       this.attemptEvent('outrigger.throttled', endedAtMs, details);
     }
-    if (call.context.listener === 'inbound' || attempt.number > MAX_ATTEMPTS) this.noteAttempt(attempt);
-    else this.writeAttempt(call, attempt, endedAtMs);
+    if (call.context.listener === 'inbound' || attempt.number > MAX_ATTEMPTS)
+      this.noteAttempt(attempt, endedAtMs);
+    else this.writeAttempt(call, attempt, transparent, endedAtMs);
     this.attemptEvents = undefined;
   }
 
   /** On the inbound side there is one app: what an attempt at it came to is told where it failed. */
-  private noteAttempt(attempt: TracedAttempt): void {
-    const { verdict, status, number } = attempt;
-    const endedAtMs = attempt.startedAtMs + attempt.elapsedMs;
+  private noteAttempt({ verdict, status, number }: TracedAttempt, endedAtMs: number): void {
     for (const { name, atMs, attributes } of this.attemptEvents ?? []) this.event(name, atMs, attributes);
-    if (verdict.outcome === 'failure') {
-      this.event('outrigger.attempt_failed', endedAtMs, [
-        'outrigger.attempt.number',
-        number,
-        'outrigger.verdict.reason',
-        verdict.reason,
-        'rpc.response.status_code',
-        statusName(status),
-      ]);
-    }
-  }
-
-  private writeAttempt(call: TracedCall, attempt: TracedAttempt, endedAtMs: number): void {
-    const { number, status, verdict } = attempt;
-    const attributes: AttributeValue[] = [
+    if (verdict.outcome !== 'failure') return;
+    this.event('outrigger.attempt_failed', endedAtMs, [
       'outrigger.attempt.number',
       number,
-      'outrigger.verdict',
-      verdict.outcome,
       'outrigger.verdict.reason',
       verdict.reason,
-    ];
-    // The names of gRPC proposal A72.
-    attributes.push('previous-rpc-attempts', number - 1 - call.transparentRetries);
-    attributes.push('transparent-retry', this.transparent);
-    // An attempt that was given up has no answer: what ended it is told in place of a code.
-    if (call.info.grpc) attributes.push('rpc.response.status_code', statusName(status));
-    if (status !== Status.OK) attributes.push('error.type', statusName(status));
-    if (attempt.kind !== 'status') attributes.push('outrigger.attempt.end', attempt.kind);
-    if (attempt.peerReason !== '') attributes.push('outrigger.peer_reason', attempt.peerReason);
-    this.tracer.write({
-      shape: this.tracer.shapes.ofAttempt(call, attempt),
-      traceId: this.traceId,
-      spanId: this.attemptSpanId(number),
-      parentSpanId: this.spanId,
-      parentIsRemote: false,
-      traceState: this.traceState,
-      startedAtMs: attempt.startedAtMs,
-      endedAtMs,
-      attributes,
-      events: this.attemptEvents,
-      droppedEvents: 0,
-      links: undefined,
-      failed: status !== Status.OK,
-      statusMessage: '',
-    });
+      'rpc.response.status_code',
+      statusName(status),
+    ]);
+  }
+
+  private writeAttempt(
+    call: TracedCall,
+    attempt: TracedAttempt,
+    transparent: boolean,
+    endedAtMs: number,
+  ): void {
+    const { number, status, kind, peerReason } = attempt;
+    // An attempt that never got a stream has not begun a span yet.
+    if (number > this.attemptNumber) this.beginSpan(number);
+    const span = this.tracer.attemptSpan;
+    span.spanHigh = this.attemptHigh;
+    span.spanLow = this.attemptLow;
+    if (number !== this.attemptNumber) this.findEarlier(number, span);
+    let attributes: Attributes = NO_ATTRIBUTES;
+    if (kind !== 'status' || peerReason !== '') {
+      const more: AttributeValue[] = [];
+      // What ended it, where that was no answer.
+      if (kind !== 'status') more.push('outrigger.attempt.end', kind);
+      if (peerReason !== '') more.push('outrigger.peer_reason', peerReason);
+      attributes = more;
+    }
+    span.shape = this.tracer.shapes.ofAttempt(
+      call,
+      attempt,
+      number - 1 - call.transparentRetries,
+      transparent,
+    );
+    span.traceId = this.traceId;
+    span.parentHigh = this.spanHigh;
+    span.parentLow = this.spanLow;
+    span.traceState = this.traceState;
+    span.startedAtMs = attempt.startedAtMs;
+    span.endedAtMs = endedAtMs;
+    span.attributes = attributes;
+    span.events = this.attemptEvents;
+    span.failed = status !== Status.OK;
+    this.tracer.write(span);
+  }
+
+  private findEarlier(number: number, span: { spanHigh: number; spanLow: number }): void {
+    const earlier = this.earlierAttempts ?? [];
+    for (let i = 0; i < earlier.length; i += 3) {
+      if (earlier[i] !== number) continue;
+      span.spanHigh = earlier[i + 1]!;
+      span.spanLow = earlier[i + 2]!;
+    }
   }
 
   /** The call is over. */
   end(call: TracedCall, endedAtMs: number): void {
     this.endedAtMs = endedAtMs;
-    this.shape = this.tracer.shapes.ofCall(call);
-    const { status, task, reason, attempts } = call;
-    const attributes: AttributeValue[] = [];
+    const { status, task, reason } = call;
     const inbound = call.context.listener === 'inbound';
-    if (status !== -1 && call.info.grpc) {
-      attributes.push('rpc.response.status_code', statusName(status));
-      this.failed = inbound ? isServerError(status) : status !== Status.OK;
-      if (this.failed) attributes.push('error.type', statusName(status));
-    }
-    if (reason !== undefined) {
-      attributes.push('outrigger.reason', reason);
-      if (reason === 'circuit_open') this.event('outrigger.circuit_rejected', endedAtMs);
-    }
-    if (!inbound) attributes.push('outrigger.attempts', attempts);
-    if (task !== undefined) {
-      if (task.taskId !== '') attributes.push('outrigger.task.id', task.taskId);
-      if (task.correlationId !== '') attributes.push('gen_ai.conversation.id', task.correlationId);
-    }
-    this.addOutcome(call, attributes);
-    if (this.deduplicated !== '') attributes.push('outrigger.deduplicated', this.deduplicated);
-    this.attributes = attributes;
-    this.tracer.write(this);
-  }
-
-  private addOutcome(call: TracedCall, attributes: AttributeValue[]): void {
+    if (status !== -1 && call.info.grpc) this.failed = inbound ? isServerError(status) : status !== Status.OK;
     const { observer } = call.response;
     const scanner = call.attempt?.scanner;
     let taskStatus = observer?.taskStatus ?? -1;
@@ -192,10 +202,41 @@ export class CallTrace implements Span {
       taskStatus = scanner.status;
       tokensUsed = scanner.tokensUsed;
     }
-    if (taskStatus < 0) return;
-    attributes.push('outrigger.task.status', TASK_STATUS_NAMES[taskStatus] ?? String(taskStatus));
-    if (tokensUsed > 0) attributes.push('outrigger.task.tokens_used', tokensUsed);
+    this.shape = this.tracer.shapes.ofCall(call, this.failed, taskStatus);
+    const attributes: AttributeValue[] = [];
+    if (task !== undefined) {
+      if (task.taskId !== '') attributes.push('outrigger.task.id', task.taskId);
+      if (task.correlationId !== '') attributes.push('gen_ai.conversation.id', task.correlationId);
+    }
+    if (taskStatus >= 0 && tokensUsed > 0) attributes.push('outrigger.task.tokens_used', tokensUsed);
+    if (this.deduplicated !== '') attributes.push('outrigger.deduplicated', this.deduplicated);
+    if (reason !== undefined) {
+      attributes.push('outrigger.reason', reason);
+      if (reason === 'circuit_open') this.event('outrigger.circuit_rejected', endedAtMs);
+    }
+    this.attributes = attributes;
+    this.tracer.write(this);
   }
+}
+
+/** Filled in for each attempt that has ended: a sink keeps nothing of what it is given. */
+export class AttemptSpan implements Span {
+  shape!: SpanShape;
+  traceId = '';
+  spanHigh = 0;
+  spanLow = 0;
+  parentHigh = 0;
+  parentLow = 0;
+  readonly parentIsRemote = false;
+  traceState = '';
+  startedAtMs = 0;
+  endedAtMs = 0;
+  attributes: Attributes = NO_ATTRIBUTES;
+  events: SpanEvent[] | undefined = undefined;
+  readonly droppedEvents = 0;
+  readonly links = undefined;
+  failed = false;
+  readonly statusMessage = '';
 }
 
 /** What counts as an error of a server (semantic conventions for gRPC, "Span status"); other codes are the caller's. */

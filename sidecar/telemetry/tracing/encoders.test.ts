@@ -4,6 +4,7 @@ import type { Link } from '@opentelemetry/api';
 import fc from 'fast-check';
 import t from 'tap';
 import { type ReceivedSpan, readJson, readProtobuf } from '../../../test/support/otlp.ts';
+import { spanIdText } from './ids.ts';
 import { JsonSpanEncoder } from './json-encoder.ts';
 import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
 import {
@@ -39,7 +40,8 @@ function bySdk(span: Span): ReceivedSpan[] {
     const seconds = Math.floor(at / 1000);
     return [seconds, Math.floor((at - Math.floor(at)) * 1e6) + (Math.floor(at) - seconds * 1000) * 1e6];
   };
-  const context = { traceId: span.traceId, spanId: span.spanId, traceFlags: 1 };
+  const { traceId, spanHigh, spanLow, parentHigh, parentLow } = span;
+  const context = { traceId, spanId: spanIdText(spanHigh, spanLow), traceFlags: 1 };
   const readable = {
     name: span.shape.name,
     kind: span.shape.kind - 1,
@@ -48,9 +50,9 @@ function bySdk(span: Span): ReceivedSpan[] {
       traceState: span.traceState === '' ? undefined : { serialize: () => span.traceState },
     }),
     parentSpanContext:
-      span.parentSpanId === ''
+      (parentHigh | parentLow) === 0
         ? undefined
-        : { ...context, spanId: span.parentSpanId, isRemote: span.parentIsRemote },
+        : { ...context, spanId: spanIdText(parentHigh, parentLow), isRemote: span.parentIsRemote },
     startTime: hrTime(span.startedAtMs),
     endTime: hrTime(span.endedAtMs),
     status: { code: span.failed ? 2 : 0, message: span.statusMessage },
@@ -87,6 +89,7 @@ const key = fc.string({ maxLength: 40 }).map((text) => `key.${text}`);
 const attributes = fc
   .array(fc.tuple(key, value), { maxLength: 8 })
   .map((list): AttributeValue[] => list.flat());
+const int32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
 const time = fc.integer({ min: 0, max: 1e9 }).map((eighths) => eighths / 8);
 
 const anySpan: fc.Arbitrary<Span> = fc.record({
@@ -94,8 +97,10 @@ const anySpan: fc.Arbitrary<Span> = fc.record({
     .tuple(fc.string({ maxLength: 200 }), fc.constantFrom(...Object.values(SpanKind)), attributes)
     .map(([name, kind, list]) => new SpanShape(name, kind, list)),
   traceId: hex(16),
-  spanId: hex(8),
-  parentSpanId: fc.oneof(fc.constant(''), hex(8)),
+  spanHigh: int32,
+  spanLow: int32.map((word) => word | 1),
+  parentHigh: fc.oneof(fc.constant(0), int32),
+  parentLow: fc.oneof(fc.constant(0), int32),
   parentIsRemote: fc.boolean(),
   traceState: fc.constantFrom('', 'congo=t61rcWkgMzE,rojo=1'),
   startedAtMs: time,

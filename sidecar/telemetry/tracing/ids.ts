@@ -5,9 +5,11 @@ const HEX_CODES = Buffer.from('0123456789abcdef', 'latin1');
 /**
  * Makes trace and span ids. They need to be unlike each other, not secret: xoshiro128** (Blackman and Vigna), seeded
  * from the system's randomness, costs a few shifts where `crypto` costs a call into native code.
+ *
+ * Ids are numbers of 32 bits as long as nobody wants to read them: to write out a text is dearer than to draw it.
  */
 export class IdSource {
-  /** The id that `next` has drawn, as four numbers of 32 bits. */
+  /** The trace id that `draw` has made. */
   readonly words = new Int32Array(4);
   private readonly state = new Int32Array(4);
   private readonly text = Buffer.allocUnsafeSlow(32);
@@ -19,7 +21,8 @@ export class IdSource {
     this.state[0]! |= 1;
   }
 
-  private random(): number {
+  /** 32 random bits. */
+  next(): number {
     const { state } = this;
     const scrambled = Math.imul(state[1]!, 5);
     const result = Math.imul((scrambled << 7) | (scrambled >>> 25), 9);
@@ -33,12 +36,16 @@ export class IdSource {
     return result;
   }
 
-  /** Draws a trace id into `words`, which `traceId` then writes out: the sampler decides between the two. */
+  /** Half of an id, never zero: an id of zeros is none (W3C Trace Context §3.2.2.3, §3.2.2.4). */
+  nextOdd(): number {
+    return this.next() | 1;
+  }
+
+  /** Draws a trace id into `words`, which `traceId` writes out: the sampler decides between the two. */
   draw(): void {
     const { words } = this;
-    for (let i = 0; i < 4; i++) words[i] = this.random();
-    // Not all zeros (W3C Trace Context §3.2.2.3).
-    words[3]! |= 1;
+    for (let i = 0; i < 3; i++) words[i] = this.next();
+    words[3] = this.nextOdd();
   }
 
   /** The trace id that was drawn last. */
@@ -47,15 +54,35 @@ export class IdSource {
     for (let i = 0; i < 4; i++) writeHex(text, i * 8, words[i]!);
     return text.toString('latin1', 0, 32);
   }
-
-  spanId(): string {
-    const { text } = this;
-    writeHex(text, 0, this.random());
-    writeHex(text, 8, this.random() | 1);
-    return text.toString('latin1', 0, 16);
-  }
 }
 
-function writeHex(out: Buffer, at: number, word: number): void {
-  for (let i = 0; i < 8; i++) out[at + i] = HEX_CODES[(word >>> (28 - i * 4)) & 15]!;
+/** Writes 32 bits as eight lower-case hexadecimal digits. */
+export function writeHex(out: Buffer, at: number, word: number): void {
+  out[at] = HEX_CODES[word >>> 28]!;
+  out[at + 1] = HEX_CODES[(word >>> 24) & 15]!;
+  out[at + 2] = HEX_CODES[(word >>> 20) & 15]!;
+  out[at + 3] = HEX_CODES[(word >>> 16) & 15]!;
+  out[at + 4] = HEX_CODES[(word >>> 12) & 15]!;
+  out[at + 5] = HEX_CODES[(word >>> 8) & 15]!;
+  out[at + 6] = HEX_CODES[(word >>> 4) & 15]!;
+  out[at + 7] = HEX_CODES[word & 15]!;
+}
+
+const scratch = Buffer.allocUnsafeSlow(16);
+
+/** A span id as text. */
+export function spanIdText(high: number, low: number): string {
+  writeHex(scratch, 0, high);
+  writeHex(scratch, 8, low);
+  return scratch.toString('latin1', 0, 16);
+}
+
+/** 32 bits from eight lower-case hexadecimal digits. */
+export function readHex(text: string, at: number): number {
+  let word = 0;
+  for (let i = at; i < at + 8; i++) {
+    const code = text.charCodeAt(i);
+    word = (word << 4) | (code < 58 ? code - 48 : code - 87);
+  }
+  return word;
 }

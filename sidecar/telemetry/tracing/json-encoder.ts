@@ -1,3 +1,4 @@
+import { spanIdText } from './ids.ts';
 import {
   type Attributes,
   type AttributeValue,
@@ -31,9 +32,10 @@ export class JsonSpanEncoder implements SpanEncoder {
     const { shape } = span;
     const json = JSON.stringify({
       traceId: span.traceId,
-      spanId: span.spanId,
+      spanId: spanIdText(span.spanHigh, span.spanLow),
       traceState: span.traceState === '' ? undefined : span.traceState,
-      parentSpanId: span.parentSpanId === '' ? undefined : span.parentSpanId,
+      parentSpanId:
+        (span.parentHigh | span.parentLow) === 0 ? undefined : spanIdText(span.parentHigh, span.parentLow),
       flags: span.parentIsRemote ? 0x301 : 0x101,
       name: shape.name,
       kind: shape.kind,

@@ -1,3 +1,4 @@
+import { spanIdText } from './ids.ts';
 import { NO_ATTRIBUTES, serverAttributes } from './shapes.ts';
 import {
   type Attributes,
@@ -47,9 +48,11 @@ const MAX_EVENTS = 32;
  */
 export class ModelCallTrace {
   readonly traceId: string;
-  readonly spanId: string;
+  private readonly spanHigh: number;
+  private readonly spanLow: number;
   private readonly tracer: Tracer;
-  private readonly parentSpanId: string;
+  private readonly parentHigh: number;
+  private readonly parentLow: number;
   private readonly parentIsRemote: boolean;
   private readonly traceState: string;
   private readonly startedAtMs: number;
@@ -58,16 +61,22 @@ export class ModelCallTrace {
 
   constructor(
     tracer: Tracer,
-    parent: { traceId: string; spanId: string; remote: boolean; traceState: string },
+    parent: { traceId: string; spanHigh: number; spanLow: number; remote: boolean; traceState: string },
     startedAtMs: number,
   ) {
     this.tracer = tracer;
     this.traceId = parent.traceId;
-    this.parentSpanId = parent.spanId;
+    this.parentHigh = parent.spanHigh;
+    this.parentLow = parent.spanLow;
     this.parentIsRemote = parent.remote;
     this.traceState = parent.traceState;
     this.startedAtMs = startedAtMs;
-    this.spanId = tracer.newSpanId();
+    this.spanHigh = tracer.ids.next();
+    this.spanLow = tracer.ids.nextOdd();
+  }
+
+  get spanId(): string {
+    return spanIdText(this.spanHigh, this.spanLow);
   }
 
   /** A retry, a fallback, a rejection by the breaker or a limit. */
@@ -83,8 +92,10 @@ export class ModelCallTrace {
     const span: Span = {
       shape: new SpanShape(name, SpanKind.CLIENT, NO_ATTRIBUTES),
       traceId: this.traceId,
-      spanId: this.spanId,
-      parentSpanId: this.parentSpanId,
+      spanHigh: this.spanHigh,
+      spanLow: this.spanLow,
+      parentHigh: this.parentHigh,
+      parentLow: this.parentLow,
       parentIsRemote: this.parentIsRemote,
       traceState: this.traceState,
       startedAtMs: this.startedAtMs,

@@ -86,15 +86,17 @@ export class ProtobufSpanEncoder implements SpanEncoder {
     writer.hex(span.traceId);
     writer.byte(0x12);
     writer.byte(8);
-    writer.hex(span.spanId);
+    writer.bigEndian32(span.spanHigh);
+    writer.bigEndian32(span.spanLow);
     if (span.traceState !== '') {
       writer.byte(0x1a);
       writer.text(span.traceState, utf8Length(span.traceState));
     }
-    if (span.parentSpanId !== '') {
+    if ((span.parentHigh | span.parentLow) !== 0) {
       writer.byte(0x22);
       writer.byte(8);
-      writer.hex(span.parentSpanId);
+      writer.bigEndian32(span.parentHigh);
+      writer.bigEndian32(span.parentLow);
     }
     const offsetMs = this.source.epochOffsetMs();
     writer.byte(0x39);

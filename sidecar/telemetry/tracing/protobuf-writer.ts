@@ -8,6 +8,7 @@
 export const LENGTH_BYTES = 3;
 
 const MAX_LOOP_CHARS = 96;
+const MAX_LOOP_BYTES = 64;
 
 export class ProtobufWriter {
   buffer: Buffer;
@@ -42,8 +43,22 @@ export class ProtobufWriter {
   }
 
   fixed32(value: number): void {
-    this.buffer.writeUInt32LE(value >>> 0, this.at);
-    this.at += 4;
+    const { buffer, at } = this;
+    buffer[at] = value;
+    buffer[at + 1] = value >>> 8;
+    buffer[at + 2] = value >>> 16;
+    buffer[at + 3] = value >>> 24;
+    this.at = at + 4;
+  }
+
+  /** 32 bits, the most significant byte first, as ids have them. */
+  bigEndian32(value: number): void {
+    const { buffer, at } = this;
+    buffer[at] = value >>> 24;
+    buffer[at + 1] = value >>> 16;
+    buffer[at + 2] = value >>> 8;
+    buffer[at + 3] = value;
+    this.at = at + 4;
   }
 
   /** Any whole number of int64's range that a double holds, as ten bytes at most. */
@@ -80,7 +95,15 @@ export class ProtobufWriter {
   }
 
   raw(bytes: Buffer): void {
-    this.at += bytes.copy(this.buffer, this.at);
+    const { length } = bytes;
+    if (length > MAX_LOOP_BYTES) {
+      this.at += bytes.copy(this.buffer, this.at);
+      return;
+    }
+    // Below this a loop beats the call into native code.
+    const { buffer, at } = this;
+    for (let i = 0; i < length; i++) buffer[at + i] = bytes[i]!;
+    this.at = at + length;
   }
 
   /** Hexadecimal digits as the bytes they stand for. */

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { IdSource } from './ids.ts';
+import { IdSource, readHex, spanIdText } from './ids.ts';
 import { samplerFromEnvironment, samplesChild, samplesRoot } from './sampler.ts';
 import { formatTraceparent, parseTraceparent } from './trace-context.ts';
 
@@ -13,7 +13,9 @@ t.test('ids are well formed, and do not repeat', async (t) => {
   for (let i = 0; i < 10_000; i++) {
     ids.draw();
     const traceId = ids.traceId();
-    const spanId = ids.spanId();
+    const [high, low] = [ids.next(), ids.nextOdd()];
+    const spanId = spanIdText(high, low);
+    if (readHex(spanId, 0) !== high || readHex(spanId, 8) !== low) t.fail(spanId);
     if (parseTraceparent(formatTraceparent(traceId, spanId, true)) !== 1) t.fail(`${traceId} ${spanId}`);
     seen.add(traceId).add(spanId);
   }
@@ -30,7 +32,7 @@ t.test('the ratio is kept, and all services agree on a trace', async (t) => {
   for (let i = 0; i < 20_000; i++) {
     ids.draw();
     const root = samplesRoot(sampler, ids.words);
-    const traceparent = formatTraceparent(ids.traceId(), ids.spanId(), false);
+    const traceparent = formatTraceparent(ids.traceId(), spanIdText(ids.next(), ids.nextOdd()), false);
     if (samplesChild(sampler, 0, traceparent) !== root) t.fail(`another decision on ${traceparent}`);
     if (root) sampled++;
   }
@@ -40,7 +42,7 @@ t.test('the ratio is kept, and all services agree on a trace', async (t) => {
 t.test('each sampler by its name', async (t) => {
   const ids = new IdSource();
   ids.draw();
-  const parent = formatTraceparent(ids.traceId(), ids.spanId(), true);
+  const parent = formatTraceparent(ids.traceId(), spanIdText(ids.next(), ids.nextOdd()), true);
   const decisions = (name: string | undefined, argument?: string) => {
     const sampler = samplerFromEnvironment(name, argument, silent);
     return [

@@ -1,62 +1,172 @@
-import { isTaskPath } from '../../task/task-message.ts';
+import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
+import { isTaskPath, TASK_STATUS_NAMES } from '../../task/task-message.ts';
 import { type Attributes, type AttributeValue, SpanKind, SpanShape } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
 
-/** Callers choose paths and authorities: shapes beyond this number are made anew, and longer texts are cut. */
-const MAX_SHAPES = 1000;
+/** Callers choose paths and authorities: beyond this number of shapes all are forgotten, and longer texts are cut. */
+const MAX_SHAPES = 2000;
 const MAX_TEXT_CHARS = 256;
 
+export const NO_ATTRIBUTES: Attributes = [];
+
+/** How a call or an attempt usually ends is part of its shape; with rarer numbers its shape is made for it alone. */
+const MAX_NUMBER = 15;
+
+/** The shapes of one method of one cluster, at one authority or endpoint. */
+class Family {
+  readonly path: string;
+  /** Whatever else tells it apart. */
+  readonly cluster: string;
+  readonly server: string;
+  readonly agent: string;
+  readonly grpc: boolean;
+  readonly outcomes = new Map<number, SpanShape>();
+  /** Calls after this one will find it. */
+  kept = false;
+
+  constructor(path: string, cluster: string, server: string, agent: string, grpc: boolean) {
+    this.path = path;
+    this.cluster = cluster;
+    this.server = server;
+    this.agent = agent;
+    this.grpc = grpc;
+  }
+}
+
 /**
- * What the spans of a method, a cluster and an endpoint have in common, by OpenTelemetry's conventions for RPCs
- * (semantic-conventions 1.45, stable) and for agents (in development). Made once, for nearly all calls repeat it.
+ * What spans of a method, a cluster, an endpoint and a usual outcome have in common, by OpenTelemetry's conventions
+ * for RPCs (semantic-conventions 1.45, stable) and for agents (in development). Made and encoded once: nearly all calls
+ * repeat what others were, and then only ids and times are written.
  */
 export class SpanShapes {
   /** Of the agent beside this sidecar. */
-  version: string;
-  private readonly calls = new Map<string, SpanShape>();
-  private readonly attempts = new Map<string, SpanShape>();
+  private readonly version: string;
+  private readonly inbound = new Map<string, Family[]>();
+  private readonly outbound = new Map<string, Family[]>();
+  private readonly attempts = new Map<string, Family[]>();
+  /** By what an attempt proved; verdicts are constants (policy/verdict.ts). */
+  private readonly verdicts = new Map<TracedAttempt['verdict'], number>();
+  private count = 0;
 
   constructor(version: string) {
     this.version = version;
   }
 
-  /** The SERVER span of an inbound call, or the CLIENT span of an outbound one. */
-  ofCall(call: TracedCall): SpanShape {
-    const { context, head, cluster, info } = call;
-    const { listener, name } = context;
-    const key = `${listener} ${info.grpc} ${cluster?.name ?? ''} ${name} ${head.authority} ${head.path}`;
-    const known = this.calls.get(key);
-    if (known !== undefined) return known;
-    const kind = listener === 'inbound' ? SpanKind.SERVER : SpanKind.CLIENT;
+  get size(): number {
+    return this.count;
+  }
+
+  /** The SERVER span of an inbound call, or the CLIENT span of an outbound one. `taskStatus` is -1 without one. */
+  ofCall(call: TracedCall, failed: boolean, taskStatus: number): SpanShape {
+    const { context, head, cluster, info, status, attempts } = call;
+    const isInbound = context.listener === 'inbound';
+    const families = isInbound ? this.inbound : this.outbound;
+    const family = this.family(
+      families,
+      head.path,
+      cluster?.name ?? '',
+      head.authority,
+      context.name,
+      info.grpc,
+    );
+    const known = taskStatus >= 0 && taskStatus < TASK_STATUS_NAMES.length ? taskStatus : -1;
+    const outcome = ((status + 1) * 16 + Math.min(attempts, MAX_NUMBER)) * 8 + known + 1;
+    const shape = family.outcomes.get(outcome);
+    if (shape !== undefined) return shape;
+    const kind = isInbound ? SpanKind.SERVER : SpanKind.CLIENT;
     const attributes = [...methodAttributes(call), ...serverAttributes(cut(head.authority))];
     if (info.grpc && isTaskPath(head.path)) {
       attributes.push('gen_ai.operation.name', 'invoke_agent');
-      if (listener === 'inbound')
-        attributes.push('gen_ai.agent.name', name, 'gen_ai.agent.version', this.version);
+      if (isInbound) attributes.push('gen_ai.agent.name', context.name, 'gen_ai.agent.version', this.version);
       else if (cluster !== undefined) attributes.push('gen_ai.agent.name', cluster.name);
     }
-    if (cluster !== undefined && listener === 'outbound') attributes.push('outrigger.cluster', cluster.name);
-    return keep(this.calls, key, new SpanShape(nameOf(call), kind, attributes));
+    if (cluster !== undefined && !isInbound) attributes.push('outrigger.cluster', cluster.name);
+    if (status !== -1 && info.grpc) addStatus(attributes, status, failed);
+    if (!isInbound) attributes.push('outrigger.attempts', attempts);
+    if (known >= 0) attributes.push('outrigger.task.status', TASK_STATUS_NAMES[known]!);
+    return this.keep(family, outcome, attempts, new SpanShape(nameOf(call), kind, attributes));
   }
 
-  /** The span of one attempt; named as gRPC's own libraries name theirs (gRPC proposal A72). */
-  ofAttempt(call: TracedCall, attempt: TracedAttempt): SpanShape {
-    const { address } = attempt.endpoint;
+  /**
+   * The span of one attempt; named as gRPC's own libraries name theirs, and with their names for what came before it
+   * (gRPC proposal A72).
+   *
+   * @param previous attempts before it that may have been processed
+   */
+  ofAttempt(call: TracedCall, attempt: TracedAttempt, previous: number, transparent: boolean): SpanShape {
     const { head, cluster, info } = call;
-    const key = `${info.grpc} ${cluster?.name ?? ''} ${address} ${head.path}`;
-    const known = this.attempts.get(key);
-    if (known !== undefined) return known;
+    const { number, status, verdict } = attempt;
+    const { address } = attempt.endpoint;
+    const family = this.family(this.attempts, head.path, cluster?.name ?? '', address, '', info.grpc);
+    const ways = (Math.min(number, MAX_NUMBER) * 16 + Math.min(previous, MAX_NUMBER)) * 2;
+    const outcome = (this.verdictNumber(verdict) * 32 + status) * 512 + ways + (transparent ? 1 : 0);
+    const shape = family.outcomes.get(outcome);
+    if (shape !== undefined) return shape;
     const attributes = [...methodAttributes(call), ...serverAttributes(address)];
     if (cluster !== undefined) attributes.push('outrigger.cluster', cluster.name);
-    return keep(this.attempts, key, new SpanShape(`Attempt.${nameOf(call)}`, SpanKind.CLIENT, attributes));
+    attributes.push('outrigger.attempt.number', number);
+    attributes.push('previous-rpc-attempts', previous, 'transparent-retry', transparent);
+    attributes.push('outrigger.verdict', verdict.outcome, 'outrigger.verdict.reason', verdict.reason);
+    if (info.grpc) addStatus(attributes, status, status !== Status.OK);
+    const name = `Attempt.${nameOf(call)}`;
+    return this.keep(family, outcome, number, new SpanShape(name, SpanKind.CLIENT, attributes));
+  }
+
+  private family(
+    families: Map<string, Family[]>,
+    path: string,
+    cluster: string,
+    server: string,
+    agent: string,
+    grpc: boolean,
+  ): Family {
+    const list = families.get(path);
+    if (list !== undefined) {
+      for (const one of list) {
+        if (one.server === server && one.cluster === cluster && one.agent === agent && one.grpc === grpc)
+          return one;
+      }
+    }
+    const family = new Family(path, cluster, server, agent, grpc);
+    if (path.length > MAX_TEXT_CHARS || server.length > MAX_TEXT_CHARS) return family;
+    if (this.count >= MAX_SHAPES) this.forget();
+    this.count++;
+    family.kept = true;
+    const here = families.get(path);
+    if (here === undefined) families.set(path, [family]);
+    else here.push(family);
+    return family;
+  }
+
+  private keep(family: Family, outcome: number, number: number, shape: SpanShape): SpanShape {
+    if (!family.kept || number >= MAX_NUMBER || this.count >= MAX_SHAPES) return shape;
+    this.count++;
+    family.outcomes.set(outcome, shape);
+    return shape;
+  }
+
+  /** Full means that somebody invents paths; those in use are soon back. */
+  private forget(): void {
+    this.count = 0;
+    this.inbound.clear();
+    this.outbound.clear();
+    this.attempts.clear();
+  }
+
+  private verdictNumber(verdict: TracedAttempt['verdict']): number {
+    let number = this.verdicts.get(verdict);
+    if (number === undefined) {
+      number = this.verdicts.size;
+      this.verdicts.set(verdict, number);
+    }
+    return number;
   }
 }
 
-function keep(shapes: Map<string, SpanShape>, key: string, shape: SpanShape): SpanShape {
-  // Full means that somebody invents paths; those in use are soon back.
-  if (shapes.size >= MAX_SHAPES) shapes.clear();
-  if (key.length <= 4 * MAX_TEXT_CHARS) shapes.set(key, shape);
-  return shape;
+/** The convention's code; for one that is an error it is the kind of error as well. */
+function addStatus(attributes: AttributeValue[], status: StatusCode, failed: boolean): void {
+  attributes.push('rpc.response.status_code', statusName(status));
+  if (failed) attributes.push('error.type', statusName(status));
 }
 
 /** `package.Service/Method`. A query, which plain HTTP requests may carry, is content. */
@@ -83,5 +193,3 @@ export function serverAttributes(address: string): AttributeValue[] {
 function cut(text: string): string {
   return text.slice(0, MAX_TEXT_CHARS);
 }
-
-export const NO_ATTRIBUTES: Attributes = [];

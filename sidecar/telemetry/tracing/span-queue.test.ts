@@ -5,8 +5,10 @@ import { type ExportResult, MAX_QUEUE_BYTES, SpanQueue, type SpanQueueSettings }
 const span: Span = {
   shape: new SpanShape('name', SpanKind.SERVER, []),
   traceId: '1'.repeat(32),
-  spanId: '2'.repeat(16),
-  parentSpanId: '',
+  spanHigh: 1,
+  spanLow: 2,
+  parentHigh: 0,
+  parentLow: 0,
   parentIsRemote: false,
   traceState: '',
   startedAtMs: 0,

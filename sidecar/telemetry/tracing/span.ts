@@ -40,11 +40,14 @@ export interface SpanLink {
 /** A span that has ended. An encoder reads it at once and keeps nothing of it. */
 export interface Span {
   readonly shape: SpanShape;
-  /** 32 and 16 lower-case hexadecimal digits. */
+  /** 32 lower-case hexadecimal digits. */
   readonly traceId: string;
-  readonly spanId: string;
-  /** '' for the first span of a trace. */
-  readonly parentSpanId: string;
+  /** Its two halves of 32 bits. */
+  readonly spanHigh: number;
+  readonly spanLow: number;
+  /** Both 0 for the first span of a trace. */
+  readonly parentHigh: number;
+  readonly parentLow: number;
   /** The parent is of another process. */
   readonly parentIsRemote: boolean;
   readonly traceState: string;

@@ -1,5 +1,6 @@
-import { CallTrace } from './call-trace.ts';
-import { IdSource } from './ids.ts';
+import { literalSize, writeLiteral } from '../../http2/hpack/encoder.ts';
+import { AttemptSpan, CallTrace } from './call-trace.ts';
+import { IdSource, readHex, writeHex } from './ids.ts';
 import { ModelCallTrace } from './model-call.ts';
 import { type Sampler, samplesChild, samplesRoot } from './sampler.ts';
 import { SpanShapes } from './shapes.ts';
@@ -10,7 +11,6 @@ import {
   NO_CONTEXT,
   parseTraceparent,
   SAMPLED,
-  spanIdOf,
   traceIdOf,
   traceparentFromBinary,
 } from './trace-context.ts';
@@ -37,10 +37,13 @@ export interface TracerSettings {
  */
 export class Tracer {
   readonly shapes: SpanShapes;
+  readonly ids: IdSource;
+  /** Written anew for each attempt. */
+  readonly attemptSpan = new AttemptSpan();
   private readonly sampler: Sampler;
   private readonly propagates: boolean;
   private readonly sink: SpanSink;
-  private readonly ids: IdSource;
+  private readonly field = traceparentField();
 
   constructor(settings: TracerSettings, sink: SpanSink, version: string, ids = new IdSource()) {
     this.sampler = settings.sampler;
@@ -48,10 +51,6 @@ export class Tracer {
     this.sink = sink;
     this.shapes = new SpanShapes(version);
     this.ids = ids;
-  }
-
-  newSpanId(): string {
-    return this.ids.spanId();
   }
 
   write(span: Span): void {
@@ -65,26 +64,19 @@ export class Tracer {
       const flags = parseTraceparent(traceparent);
       if (!samplesChild(this.sampler, flags, traceparent)) return null;
       const traceState = call.info.tracestate === '' ? '' : cleanTracestate(call.info.tracestate);
-      return this.trace(traceIdOf(traceparent), spanIdOf(traceparent), true, traceState, call.startedAtMs);
+      const [high, low] = [readHex(traceparent, SPAN_ID_AT), readHex(traceparent, SPAN_ID_AT + 8)];
+      return new CallTrace(this, traceIdOf(traceparent), high, low, true, traceState, call.startedAtMs);
     }
     const owner = call.owner?.trace;
     if (owner === null) return null;
-    if (owner !== undefined)
-      return this.trace(owner.traceId, owner.spanId, false, owner.traceState, call.startedAtMs);
+    if (owner !== undefined) {
+      const { traceId, spanHigh, spanLow, traceState } = owner;
+      return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, call.startedAtMs);
+    }
     const { ids } = this;
     ids.draw();
     if (!samplesRoot(this.sampler, ids.words)) return null;
-    return this.trace(ids.traceId(), '', false, '', call.startedAtMs);
-  }
-
-  private trace(
-    traceId: string,
-    parentSpanId: string,
-    remote: boolean,
-    traceState: string,
-    startedAtMs: number,
-  ): CallTrace {
-    return new CallTrace(this, traceId, this.ids.spanId(), parentSpanId, remote, traceState, startedAtMs);
+    return new CallTrace(this, ids.traceId(), 0, 0, false, '', call.startedAtMs);
   }
 
   /**
@@ -102,7 +94,8 @@ export class Tracer {
       if (!samplesChild(this.sampler, flags, traceparent)) return null;
       const parent = {
         traceId: traceIdOf(traceparent),
-        spanId: spanIdOf(traceparent),
+        spanHigh: readHex(traceparent, SPAN_ID_AT),
+        spanLow: readHex(traceparent, SPAN_ID_AT + 8),
         remote: true,
         traceState: cleanTracestate(headers.tracestate),
       };
@@ -111,13 +104,14 @@ export class Tracer {
     const trace = owner?.trace;
     if (trace === null) return null;
     if (trace !== undefined) {
-      const { traceId, spanId, traceState } = trace;
-      return new ModelCallTrace(this, { traceId, spanId, remote: false, traceState }, startedAtMs);
+      const { traceId, spanHigh, spanLow, traceState } = trace;
+      const parent = { traceId, spanHigh, spanLow, remote: false, traceState };
+      return new ModelCallTrace(this, parent, startedAtMs);
     }
     const { ids } = this;
     ids.draw();
     if (!samplesRoot(this.sampler, ids.words)) return null;
-    const parent = { traceId: ids.traceId(), spanId: '', remote: false, traceState: '' };
+    const parent = { traceId: ids.traceId(), spanHigh: 0, spanLow: 0, remote: false, traceState: '' };
     return new ModelCallTrace(this, parent, startedAtMs);
   }
 
@@ -129,31 +123,63 @@ export class Tracer {
   }
 
   /**
-   * The fields that say upstream which trace it is in, in place of those that came; undefined when those that came
-   * are right.
+   * The header fields that say upstream which trace it is in, in place of those that came, encoded as literals that
+   * may follow any header block (RFC 7541 §6.2.2). Undefined when those that came are right. To be used at once: the
+   * next call's are written over them.
    */
-  fieldsFor(call: TracedCall): string[] | undefined {
+  fieldsFor(call: TracedCall): Buffer | undefined {
     if (!this.propagates) return undefined;
     const { trace } = call;
     if (trace === null || trace === undefined) return this.unsampledFields(call);
-    const traceparent = formatTraceparent(trace.traceId, trace.beginAttempt(call), true);
-    return trace.traceState === ''
-      ? ['traceparent', traceparent]
-      : ['traceparent', traceparent, 'tracestate', trace.traceState];
+    trace.beginAttempt(call, this.writeSpanId);
+    return this.fields(trace.traceId, true, trace.traceState);
   }
 
-  private unsampledFields(call: TracedCall): string[] | undefined {
+  private readonly writeSpanId = (high: number, low: number): void => {
+    writeHex(this.field, VALUE_AT + SPAN_ID_AT, high);
+    writeHex(this.field, VALUE_AT + SPAN_ID_AT + 8, low);
+  };
+
+  private unsampledFields(call: TracedCall): Buffer | undefined {
     const { info } = call;
     const context = this.contextOf(call);
+    const { field, ids } = this;
     if (context === '') {
-      const { ids } = this;
-      ids.draw();
-      return ['traceparent', formatTraceparent(ids.traceId(), ids.spanId(), false)];
+      for (let i = 0; i < 3; i++) writeHex(field, VALUE_AT + TRACE_ID_AT + i * 8, ids.next());
+      writeHex(field, VALUE_AT + TRACE_ID_AT + 24, ids.nextOdd());
+      this.writeSpanId(ids.next(), ids.nextOdd());
+      return this.fields('', false, '');
     }
     // Sampled by who sent it, and not here: those behind would hang their spans below one that nobody records.
     if ((parseTraceparent(context) & SAMPLED) === 0) return undefined;
-    const fields = ['traceparent', formatTraceparent(traceIdOf(context), spanIdOf(context), false)];
-    if (info.tracestate !== '') fields.push('tracestate', info.tracestate);
-    return fields;
+    this.writeSpanId(readHex(context, SPAN_ID_AT), readHex(context, SPAN_ID_AT + 8));
+    return this.fields(traceIdOf(context), false, info.tracestate);
   }
+
+  /** The span's id has been written. `traceId` '': so has the trace's. */
+  private fields(traceId: string, sampled: boolean, traceState: string): Buffer {
+    const { field } = this;
+    for (let i = 0; i < traceId.length; i++) field[VALUE_AT + TRACE_ID_AT + i] = traceId.charCodeAt(i);
+    field[field.length - 1] = sampled ? ONE : ZERO;
+    if (traceState === '') return field;
+    const both = Buffer.allocUnsafe(field.length + literalSize('tracestate', traceState));
+    writeLiteral(both, field.copy(both), 'tracestate', traceState);
+    return both;
+  }
+}
+
+const TRACEPARENT_LENGTH = 55;
+const TRACE_ID_AT = 3;
+const SPAN_ID_AT = 36;
+const ZERO = 0x30;
+const ONE = 0x31;
+const EMPTY_TRACEPARENT = formatTraceparent('0'.repeat(32), '0'.repeat(16), false);
+/** Where the value begins in the encoded field. */
+const VALUE_AT = literalSize('traceparent', EMPTY_TRACEPARENT) - TRACEPARENT_LENGTH;
+
+/** `traceparent` as a literal field with a value to be filled in. */
+function traceparentField(): Buffer {
+  const field = Buffer.allocUnsafeSlow(VALUE_AT + TRACEPARENT_LENGTH);
+  writeLiteral(field, 0, 'traceparent', EMPTY_TRACEPARENT);
+  return field;
 }
