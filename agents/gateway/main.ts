@@ -1,6 +1,7 @@
 import { createLogger } from '../logger.ts';
 import { startTracing, stopTracing } from '../tracing.ts';
 import { createGateway } from './app.ts';
+import { startHealthServer } from './health-server.ts';
 import { readGatewaySettings } from './settings.ts';
 
 /** Runs the gateway as this process. settings.ts lists the environment variables. */
@@ -11,12 +12,15 @@ try {
   const { app, stop } = await createGateway(settings, log);
   const address = await app.listen({ host: settings.host, port: settings.port });
   log.info({ address }, 'listening');
+  const { healthListen } = settings;
+  const endHealth = healthListen === '' ? undefined : await startHealthServer(healthListen);
 
   let signalled = false;
   const end = async (signal: NodeJS.Signals) => {
     if (signalled) process.exit(1);
     signalled = true;
     log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running requests');
+    endHealth?.();
     await stop(settings.drainTimeoutMs);
     await stopTracing(1_000);
     log.info('stopped');

@@ -17,6 +17,8 @@ export interface GatewaySettings {
   agents: ReadonlyMap<string, string>;
   /** GATEWAY_LINKS, `name=url,…`: what else the page at `/` links to. */
   links: readonly { name: string; url: string }[];
+  /** GATEWAY_HEALTH_LISTEN: where its sidecar asks over gRPC how it is; '' for nowhere. */
+  healthListen: string;
   /** GATEWAY_LOCAL_SYSTEM: the socket of a local system, whose replicas the page then shows and breaks; '' for none. */
   localSystem: string;
 }
@@ -36,6 +38,9 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
     maxInputChars: wholeNumber(environment, 'GATEWAY_MAX_INPUT_CHARS', 1_000_000, [1, 10_000_000]),
     agents: readAgents(environment),
     links: readLinks(environment['GATEWAY_LINKS'] ?? ''),
+    healthListen: environment['GATEWAY_HEALTH_LISTEN']
+      ? address(environment, 'GATEWAY_HEALTH_LISTEN', '')
+      : '',
     localSystem: environment['GATEWAY_LOCAL_SYSTEM'] ?? '',
   };
 }

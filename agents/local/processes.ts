@@ -31,9 +31,9 @@ export function describeProcesses(
   const env = neutral(environment);
   const sidecarOf = (name: string, ports: SidecarPorts, agent?: LocalAgent): ProcessDescription => {
     const file = join(folder, `${name}.yaml`);
-    const app = agent === undefined ? undefined : `127.0.0.1:${agent.port}`;
+    const app = `127.0.0.1:${agent?.port ?? system.gateway.healthPort}`;
     writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, modelUrl(system.model))));
-    // Ready means that the agent behind the inbound side is; beside the gateway there is none.
+    // Ready means that what it stands beside is; the gateway starts after its sidecar.
     const probe = agent === undefined ? 'live' : 'ready';
     return {
       name: `${name}'s sidecar`,
@@ -136,6 +136,7 @@ function gatewayProcess(
       ...addresses,
       PORT: String(gateway.port),
       GATEWAY_DRAIN_TIMEOUT: drainTimeout,
+      GATEWAY_HEALTH_LISTEN: `127.0.0.1:${gateway.healthPort}`,
       GATEWAY_LOCAL_SYSTEM: control,
       GATEWAY_LINKS: links
         .filter(({ sidecar }) => sidecar !== undefined)

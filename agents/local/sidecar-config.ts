@@ -13,13 +13,13 @@ const drainTimeout = '3s';
  * The configuration of one sidecar of the local system: calls go by authority (`research-agent`) to the
  * inbound sides of the sidecars of those agents.
  *
- * @param app `host:port` of the agent it stands beside; none beside the gateway, which serves no gRPC
+ * @param app `host:port` of what it stands beside: an agent, or where the gateway says how it is
  * @param model the base URL of the provider that the agent's model is asked at
  */
 export function sidecarConfig(
   name: string,
   ports: SidecarPorts,
-  app: string | undefined,
+  app: string,
   agents: readonly LocalAgent[],
   model: string,
 ): object {
@@ -33,7 +33,7 @@ export function sidecarConfig(
   return {
     name,
     version: '1.0.0',
-    inbound: { ...at(ports.inbound), ...(app === undefined ? {} : { app }) },
+    inbound: { ...at(ports.inbound), app },
     outbound: {
       ...at(ports.outbound),
       routes: Object.keys(clusters).map((type) => ({ match: { authority: `${type}-agent` }, cluster: type })),

@@ -31,7 +31,11 @@ export interface LocalAgent {
 /** The local system before any of it runs: who there is, and where each listens. */
 export interface LocalSystem {
   agents: readonly LocalAgent[];
-  gateway: { port: number; sidecar: SidecarPorts | undefined };
+  gateway: {
+    port: number /** Where its sidecar asks how it is. */;
+    healthPort: number;
+    sidecar: SidecarPorts | undefined;
+  };
   model: LocalModel;
 }
 
@@ -59,6 +63,7 @@ export async function planSystem(
   const wanted = wholeNumber(environment, 'PORT', 8080, [1, 65_535]);
   const gateway = {
     port: await ports.preferably(wanted, 'the gateway', !environment['PORT']),
+    healthPort: await ports.any(),
     sidecar: withSidecars ? await usualSidecarPorts(ports) : undefined,
   };
   const agents: LocalAgent[] = [];

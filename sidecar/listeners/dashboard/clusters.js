@@ -2,6 +2,9 @@
 import { breakable, element, setClass, setText, sync } from './page.js';
 import { count, duration, endpointState, latency, rate, shortMethod, span } from './words.js';
 
+/** The cluster of this agent itself. */
+const APP = 'app';
+
 /** What is wrong now, as sentences without numbers that count down, so that each is read out once. */
 export function attentionOf({ state, not_ready_because: notReady, clusters }) {
   const found = [];
@@ -17,7 +20,9 @@ export function attentionOf({ state, not_ready_because: notReady, clusters }) {
         `The circuit of ${name} ${shortMethod(method)} ${what}: ${because}.`,
       );
     }
-    if (all > 0 && usable === 0) add('bad', `No endpoint of ${name} can be used.`);
+    // That the app can't be reached has been said.
+    if (name === APP && notReady !== '') continue;
+    if (all > 1 && usable === 0) add('bad', `No endpoint of ${name} can be used.`);
     for (const endpoint of endpoints) {
       const { word, tone } = endpointState(endpoint);
       if (tone === 'good') continue;
@@ -90,9 +95,9 @@ function updateCluster({ parts }, cluster) {
     balancer.replaceAll('_', ' '),
     `${count(active)} in flight`,
   ];
-  if (traffic) {
+  if (minute?.calls > 0) {
     figures.push(`${rate(traffic.calls_per_s)} calls/s`, `${rate(traffic.errors_per_s)} errors/s`);
-    if (minute.calls > 0) figures.push(`p50 ${latency(minute.p50_ms)}, p99 ${latency(minute.p99_ms)}`);
+    figures.push(`p50 ${latency(minute.p50_ms)}, p99 ${latency(minute.p99_ms)}`);
   }
   if (retried > 0) figures.push(`${count(retried)} retries, ${count(success)} calls saved`);
   setText(parts.figures, figures.join(' · '));

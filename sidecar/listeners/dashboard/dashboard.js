@@ -31,7 +31,9 @@ function show(snapshot) {
   setClass(at('ready'), `pill ${good ? 'good' : 'bad'}`);
   showAttention(at('attention'), snapshot);
   showTraffic(at('traffic'), snapshot.listeners);
-  showClusters(at('clusters'), snapshot.clusters);
+  // What this sidecar stands beside comes last: it has the inbound card too.
+  const [app, ...others] = snapshot.clusters;
+  showClusters(at('clusters'), [...others, app]);
   const skipped = snapshot.failed_calls_skipped;
   at('skipped').hidden = skipped === 0;
   setText(
