@@ -1,6 +1,5 @@
 // The egress between real sockets: what passes unchanged, who is asked, what is held back, and what ends when.
 import { randomBytes } from 'node:crypto';
-import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
@@ -9,6 +8,7 @@ import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
 import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { startEgress } from './llm/egress-listener.ts';
 import { closedPort } from './llm/faults.ts';
+import { chat, send } from './llm/send.ts';
 import {
   answerWhole,
   beginStream,
@@ -26,64 +26,8 @@ import { waitUntil } from './support/wait-until.ts';
 
 const provider = await startLlmProvider();
 t.teardown(() => provider.close());
-
-interface Answer {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Buffer;
-  /** The connection broke before the end. */
-  readonly broken: boolean;
-}
-
-interface Sent {
-  readonly answer: Promise<Answer>;
-  /** Resolves with what has come so far, once it holds this text. */
-  until(text: string): Promise<string>;
-  abort(): void;
-}
-
-function send(
-  baseUrl: string,
-  path: string,
-  body: string | Buffer | undefined,
-  headers: Record<string, string> = {},
-): Sent {
-  let received = '';
-  const request = httpRequest(`${baseUrl}${path}`, {
-    method: body === undefined ? 'GET' : 'POST',
-    agent: false,
-    headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
-  });
-  const answer = new Promise<Answer>((resolve, reject) => {
-    request.on('error', reject);
-    request.on('response', (response) => {
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => {
-        parts.push(part);
-        received += part.toString();
-      });
-      const done = (): void =>
-        resolve({
-          status: response.statusCode ?? 0,
-          headers: response.headers,
-          body: Buffer.concat(parts),
-          broken: !response.complete,
-        });
-      response.on('end', done);
-      response.on('error', done);
-    });
-  });
-  answer.catch(() => {});
-  request.end(body);
-  return {
-    answer,
-    until: (text) => waitUntil(`${text} came`, () => (received.includes(text) ? received : undefined)),
-    abort: () => request.destroy(),
-  };
-}
-
-const chat = (more: object = {}): string =>
-  JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'count' }], ...more });
+// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
+t.setTimeout(120_000);
 
 t.test('requests and answers pass byte for byte', async (t) => {
   const body =

@@ -4,6 +4,7 @@ import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts'
 import { Exchange } from './exchange.ts';
 import { Flight, flightKey } from './flights.ts';
 import { BodyMemory, complaintAbout, operationPath, plainHeaders, readBody, traceIdOf } from './incoming.ts';
+import { LoggedSink } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver } from './observer.ts';
 import { refuse } from './reasons.ts';
@@ -12,12 +13,13 @@ import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.
 import { isCounted, operationOf, readFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
+import type { Sink } from './sink.ts';
 import { TaskBudgets } from './task-budgets.ts';
 import { Upstream } from './upstream.ts';
 
 /** The bodies of all requests under way. */
 const MAX_BODY_MEMORY_BYTES = 268_435_456;
-const MAX_LOGGED_CHARACTERS = 65_536;
+const MAX_LOGGED_BYTES = 65_536;
 /** Ids come from the agent: longer ones are none. */
 const MAX_ID_LENGTH = 256;
 
@@ -26,7 +28,7 @@ export class Egress {
   readonly #budgets = new TaskBudgets();
   readonly #memory = new BodyMemory(MAX_BODY_MEMORY_BYTES);
   readonly #running = new Set<Exchange>();
-  readonly #flights = new Map<string, { readonly flight: Flight; readonly exchange: Exchange }>();
+  readonly #flights = new Map<string, Flight>();
   #active = 0;
   #draining = false;
 
@@ -157,29 +159,37 @@ export class Egress {
   #serve(request: LlmRequest, reply: Reply): void {
     const key = flightKey(request, this.#context.settings.singleFlight);
     if (key === undefined) {
-      const exchange = new Exchange(this.#context, request, reply, (over) => this.#running.delete(over));
+      const exchange = this.#exchange(request, reply, () => {});
       reply.onGone = () => exchange.cancel();
-      this.#running.add(exchange);
       exchange.start();
       return;
     }
     const running = this.#flights.get(key);
     if (running !== undefined) {
-      if (running.flight.join(reply)) return;
+      if (running.join(reply)) return;
       const message = 'the same request is under way, and too much of its answer has gone by to join it';
       refuse(reply, 'in_flight', message);
       return;
     }
     const flight = new Flight();
     flight.join(reply);
-    const exchange = new Exchange(this.#context, request, flight, (over) => {
-      this.#running.delete(over);
-      this.#flights.delete(key);
-    });
+    const exchange = this.#exchange(request, flight, () => this.#flights.delete(key));
     flight.onEmpty = () => exchange.cancel();
-    this.#flights.set(key, { flight, exchange });
-    this.#running.add(exchange);
+    this.#flights.set(key, flight);
     exchange.start();
+  }
+
+  #exchange(request: LlmRequest, to: Sink, onOver: () => void): Exchange {
+    const { settings, logBody } = this.#context;
+    const sink = settings.logBodies
+      ? new LoggedSink(to, MAX_LOGGED_BYTES, (body) => logBody('answer', body))
+      : to;
+    const exchange = new Exchange(this.#context, request, sink, (over) => {
+      this.#running.delete(over);
+      onOver();
+    });
+    this.#running.add(exchange);
+    return exchange;
   }
 
   /** New requests are refused from now on; those under way go on. */
@@ -206,5 +216,5 @@ function idOf(value: string | string[] | undefined): string | undefined {
 }
 
 function logged(body: Buffer): string {
-  return body.toString('utf8', 0, MAX_LOGGED_CHARACTERS);
+  return body.toString('utf8', 0, MAX_LOGGED_BYTES);
 }

@@ -1,0 +1,57 @@
+import type { RequestHeaders } from './relay.ts';
+import type { Sink } from './sink.ts';
+
+/** Keeps the beginning of an answer on its way, for the log. */
+export class LoggedSink implements Sink {
+  readonly #sink: Sink;
+  readonly #maxBytes: number;
+  readonly #log: (body: string) => void;
+  readonly #kept: Buffer[] = [];
+  #keptBytes = 0;
+
+  constructor(sink: Sink, maxBytes: number, log: (body: string) => void) {
+    this.#sink = sink;
+    this.#maxBytes = maxBytes;
+    this.#log = log;
+  }
+
+  get onDrain(): () => void {
+    return this.#sink.onDrain;
+  }
+
+  set onDrain(listener: () => void) {
+    this.#sink.onDrain = listener;
+  }
+
+  head(status: number, headers: RequestHeaders): void {
+    this.#sink.head(status, headers);
+  }
+
+  write(bytes: Buffer): boolean {
+    this.#keep(bytes);
+    return this.#sink.write(bytes);
+  }
+
+  end(): void {
+    this.#sink.end();
+    this.#write();
+  }
+
+  breakOff(last: Buffer | undefined): void {
+    if (last !== undefined) this.#keep(last);
+    this.#sink.breakOff(last);
+    this.#write();
+  }
+
+  #keep(bytes: Buffer): void {
+    const room = this.#maxBytes - this.#keptBytes;
+    if (room <= 0) return;
+    const part = bytes.subarray(0, room);
+    this.#keptBytes += part.length;
+    this.#kept.push(part);
+  }
+
+  #write(): void {
+    this.#log(Buffer.concat(this.#kept).toString('utf8'));
+  }
+}

@@ -1,0 +1,240 @@
+// The egress of a whole sidecar: its process, configuration file, signals, log, pages and metrics.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Metadata, status } from '@grpc/grpc-js';
+import OpenAI from 'openai';
+import t from 'tap';
+import { chat, type Sent, send } from './llm/send.ts';
+import {
+  answerWhole,
+  beginStream,
+  chatChunk,
+  DONE,
+  PIECES,
+  sendError,
+  startLlmProvider,
+  WHOLE,
+} from './support/llm-provider.ts';
+import { RawClient, startRawServer } from './support/raw-grpc.ts';
+import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const provider = await startLlmProvider();
+t.teardown(() => provider.close());
+
+// It starts processes, which takes long on a machine that is busy with other tests.
+t.setTimeout(120_000);
+
+const KEY = 'sk-the-key-that-nobody-may-see';
+const baseUrlOf = (sidecar: Sidecar): string => `http://127.0.0.1:${sidecar.llmPort}/v1`;
+
+t.test(
+  'the key is added by the sidecar, and neither it nor what is said is in logs, pages, errors or metrics',
+  async (t) => {
+    let fail = false;
+    const url = provider.script('secret', (request, response) => {
+      if (fail) sendError(response, 503);
+      else return answerWhole(request, response);
+    });
+    const withUser = url.replace('http://', 'http://user:hunter2@');
+    const sidecar = await startSidecar(
+      t,
+      {
+        name: 'research-agent',
+        llm: {
+          upstreams: [{ name: 'one', url: withUser, api_key_env: 'TEST_LLM_KEY' }],
+          retry: { max_attempts: 1 },
+        },
+        log: { level: 'trace', access: true },
+      },
+      { until: 'live', env: { TEST_LLM_KEY: KEY } },
+    );
+    const client = new OpenAI({
+      baseURL: baseUrlOf(sidecar),
+      apiKey: 'placeholder',
+      logLevel: 'off',
+      maxRetries: 0,
+    });
+    const question = 'what-the-user-said';
+    const ask = (stream: boolean) =>
+      client.chat.completions.create({ model: 'm', messages: [{ role: 'user', content: question }], stream });
+    await ask(false);
+    const chunks = (await ask(true)) as AsyncIterable<{ choices: { delta: { content?: string } }[] }>;
+    let text = '';
+    for await (const chunk of chunks) text += chunk.choices[0]?.delta.content ?? '';
+    t.equal(text, WHOLE);
+    fail = true;
+    const failed = await ask(false).catch((error: Error) => error);
+    t.ok(provider.requests('secret').every(({ headers }) => headers.authorization === `Bearer ${KEY}`));
+
+    const at = (port: number, path: string) =>
+      fetch(`http://127.0.0.1:${port}${path}`).then((page) => page.text());
+    const pages = await Promise.all([
+      ...['/', '/clusters', '/config', '/stats'].map((path) => at(sidecar.adminPort, path)),
+      at(sidecar.metricsPort, '/metrics'),
+    ]);
+    const everything = [...pages, sidecar.logs(), String(failed)].join('\n');
+    for (const secret of [KEY, 'hunter2', 'placeholder', question, WHOLE])
+      t.notOk(everything.includes(secret), secret);
+    t.match(pages[3], /"state": "closed"/);
+    const metrics = pages[4]!;
+    const labels = 'agent="research-agent",upstream="one",model="m"';
+    t.ok(metrics.includes(`outrigger_llm_requests_total{${labels},outcome="success"} 2`));
+    t.ok(metrics.includes(`outrigger_llm_requests_total{${labels},outcome="failed"} 1`));
+    t.ok(metrics.includes(`outrigger_llm_time_to_first_token_seconds_count{${labels}} 2`));
+    t.ok(metrics.includes(`outrigger_llm_request_duration_seconds_count{${labels}} 3`));
+    const lines = sidecar
+      .logs()
+      .split('\n')
+      .filter((line) => line.includes('"listener":"llm"'));
+    t.match(JSON.parse(lines[0]!), {
+      method: 'chat',
+      model: 'm',
+      status: 200,
+      upstream: 'one',
+      input_tokens: 7,
+      output_tokens: 5,
+    });
+  },
+);
+
+t.test('bodies are logged when that is asked for', async (t) => {
+  const url = provider.script('bodies', answerWhole);
+  const upstreams = [{ name: 'one', url }];
+  const sidecar = await startSidecar(t, { llm: { upstreams, log_bodies: true } }, { until: 'live' });
+  await send(baseUrlOf(sidecar), '/chat/completions', chat({ user: 'u-1' })).answer;
+  await send(baseUrlOf(sidecar), '/chat/completions', chat({ stream: true })).answer;
+  await waitUntil('they are logged', () => (sidecar.logs().match(/LLM body/g)?.length ?? 0) === 4);
+  t.match(sidecar.logs(), /u-1/);
+  t.match(sidecar.logs(), /one two three four five/);
+});
+
+t.test('a reload of the file under load drops no request', async (t) => {
+  const script = async (_request: unknown, response: Parameters<typeof answerWhole>[1]) => {
+    beginStream(response);
+    for (const piece of PIECES) {
+      response.write(chatChunk(piece));
+      await sleep(20);
+    }
+    response.end(DONE);
+  };
+  const urls = [provider.script('reload-1', script), provider.script('reload-2', script)];
+  const sidecar = await startSidecar(
+    t,
+    { llm: { upstreams: [{ name: 'one', url: urls[0] }] } },
+    { until: 'live' },
+  );
+  let running = true;
+  let answered = 0;
+  const bad: string[] = [];
+  const clients = Array.from({ length: 10 }, async () => {
+    while (running) {
+      const answer = await send(baseUrlOf(sidecar), '/chat/completions', chat({ stream: true })).answer;
+      answered++;
+      if (answer.status !== 200 || answer.broken || !answer.body.toString().endsWith(DONE))
+        bad.push(`${answer.status}`);
+    }
+  });
+  for (let i = 1; i <= 4; i++) {
+    const file = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as { llm: { upstreams: object[] } };
+    file.llm.upstreams = [{ name: i % 2 === 0 ? 'one' : 'two', url: urls[i % 2] }];
+    writeFileSync(sidecar.configFile, JSON.stringify(file));
+    const before = provider.requests(`reload-${(i % 2) + 1}`).length;
+    await waitUntil(
+      'the other one is asked',
+      () => provider.requests(`reload-${(i % 2) + 1}`).length > before + 5,
+    );
+  }
+  running = false;
+  await Promise.all(clients);
+  t.strictSame(bad, []);
+  t.ok(answered > 20);
+});
+
+t.test('a drain lets streams finish, and ends what takes too long with a typed error', async (t) => {
+  let finish = false;
+  const url = provider.script('drain', async ({ json }, response) => {
+    beginStream(response);
+    response.write(chatChunk(PIECES[0]));
+    await waitUntil('it may end', () => finish || response.destroyed, { limitMs: 30_000 });
+    if (json?.['n'] === 1) response.end(DONE);
+  });
+  const sidecar = await startSidecar(
+    t,
+    { llm: { upstreams: [{ name: 'one', url }] }, drain: { timeout: '3s' } },
+    { until: 'live' },
+  );
+  const ends = send(baseUrlOf(sidecar), '/chat/completions', chat({ stream: true, n: 1 }));
+  const endless = send(baseUrlOf(sidecar), '/chat/completions', chat({ stream: true, n: 2 }));
+  await Promise.all([ends.until('one'), endless.until('one')]);
+  sidecar.kill('SIGTERM');
+  await waitUntil('it drains', () => /"state":"goaway"/.test(sidecar.logs()));
+  await waitUntil('no new connection is taken', () =>
+    send(baseUrlOf(sidecar), '/models', undefined).answer.then(
+      () => false,
+      () => true,
+    ),
+  );
+  finish = true;
+  const whole = await ends.answer;
+  t.notOk(whole.broken);
+  t.ok(whole.body.toString().endsWith(DONE));
+  const cut = await endless.answer;
+  t.ok(cut.broken);
+  t.match(cut.body.toString(), /"code":"draining"/);
+  t.equal(await sidecar.ended, 0);
+});
+
+t.test(
+  'an inbound call rules the requests that are made for it: its end, its deadline, its budget',
+  async (t) => {
+    const url = provider.script('call', (request, response) => {
+      if (request.json?.['n'] === 1) return answerWhole(request, response);
+    });
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    const asked: Sent[] = [];
+    let sidecar: Sidecar | undefined;
+    // An app that does not pass its caller's end on to what it asks for.
+    const app = await startRawServer(t, {
+      unary: async (call, callback) => {
+        const sent = send(baseUrlOf(sidecar!), '/chat/completions', call.request, {
+          traceparent: String(call.metadata.get('traceparent')[0]),
+        });
+        asked.push(sent);
+        const answer = await sent.answer;
+        callback(null, answer.body);
+      },
+    });
+    sidecar = await startSidecar(t, {
+      inbound: { app: app.address },
+      llm: { upstreams: [{ name: 'one', url }] },
+    });
+    const client = new RawClient(t, sidecar.inboundPort);
+    const metadata = new Metadata();
+    metadata.set('traceparent', traceparent);
+
+    const cancelled = client.client.makeUnaryRequest(
+      '/test.Raw/Unary',
+      (x: Buffer) => x,
+      (x: Buffer) => x,
+      Buffer.from(chat()),
+      metadata,
+      () => {},
+    );
+    await waitUntil('the provider is asked', () => provider.requests('call').length === 1);
+    t.match(provider.requests('call')[0]?.headers.traceparent, /^00-4bf92f3577b34da6a3ce929d0e0e4736-/);
+    cancelled.cancel();
+    await waitUntil('the provider sees the end', () => provider.requests('call')[0]?.aborted);
+
+    const late = client.unary(Buffer.from(chat()), { metadata, deadline: Date.now() + 1_000 });
+    t.equal((await late).code, status.DEADLINE_EXCEEDED);
+    await waitUntil('the provider sees the end', () => provider.requests('call')[1]?.aborted);
+
+    metadata.set('outrigger-token-budget', '500');
+    const within = await client.unary(Buffer.from(chat({ n: 1, max_tokens: 50 })), { metadata });
+    t.match(within.response?.toString(), /one two three/);
+    const above = await client.unary(Buffer.from(chat({ n: 1, max_tokens: 5_000 })), { metadata });
+    t.match(above.response?.toString(), /budget_exhausted/);
+    t.equal(provider.requests('call').length, 3);
+  },
+);
