@@ -4,7 +4,7 @@
  * Transparent retries come first (`transparent-retry.ts`): what the transport proves untouched costs no attempt and no
  * budget. What is left is asked here, and all of it must hold:
  *
- *     nothing sent to the caller → the code may be tried again → pushback allows → this hop owns the retries
+ *     nothing sent to the caller → pushback allows → the code may be tried again → this hop owns the retries
  *       → attempts are left → running it again is safe → the request is still here → the circuit is closed
  *         → the deadline leaves time → the budget has room
  *
@@ -157,6 +157,8 @@ export class RetryPolicy {
 
   #refusal(end: AttemptEnd, call: RetryCall): GiveUpReason | undefined {
     if (call.responseStarted) return 'committed';
+    // Whatever the code, and though this hop would not try again anyway: those above must hear of it.
+    if (end.pushbackMs === NEVER) return 'pushback';
     if (this.maxAttempts <= 1) return 'retries_off';
     switch (end.kind) {
       case 'deadline':
@@ -168,7 +170,6 @@ export class RetryPolicy {
         return 'ended';
     }
     if (!this.mayFollow(end)) return 'code';
-    if (end.pushbackMs === NEVER) return 'pushback';
     if (call.ownedElsewhere) return 'owned_elsewhere';
     if (call.callersAttempts + call.attempts >= this.maxAttempts) return 'attempts_exhausted';
     if (!this.#isSafe(end, call)) return 'not_safe';

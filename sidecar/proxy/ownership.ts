@@ -54,6 +54,14 @@ export function nameOutboundPath(call: Call): void {
   call.callPath = owner === undefined || owner.callPath === '' ? context.callPath.self : owner.callPath;
 }
 
+/**
+ * Nobody is there to be called. The app hears the plain truth, and may wait and call again; but hops above would only
+ * have its agent run again for the same end.
+ */
+export function endOwnersRetries(call: Call): void {
+  if (call.owner !== undefined) call.owner.retriesEnded = true;
+}
+
 /** This hop has done what can be done for the call: hops above are told, through the inbound call it was made for. */
 export function endRetries(call: Call): void {
   call.retriesEnded = true;

@@ -25,7 +25,14 @@ import {
   tooLittleTime,
 } from './failure-reply.ts';
 import { hedgingOf } from './hedging.ts';
-import { checkPath, endRetries, findOwner, findTaskOwner, nameOutboundPath } from './ownership.ts';
+import {
+  checkPath,
+  endOwnersRetries,
+  endRetries,
+  findOwner,
+  findTaskOwner,
+  nameOutboundPath,
+} from './ownership.ts';
 import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
@@ -203,7 +210,12 @@ export class Pipeline implements CallDriver {
       call.hedging = hedgingOf(call, this.extraAttempt);
       this.attempt(call, endpoint, nowMs);
     } else if (call.cluster!.resolving) this.awaitEndpoints(call);
-    else call.answer(noEndpoint(call));
+    else this.nobodyThere(call);
+  }
+
+  private nobodyThere(call: Call): void {
+    endOwnersRetries(call);
+    call.answer(call.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
   }
 
   /** A cluster that a start or a reload has just made: its first look-up is under way. */
@@ -283,7 +295,10 @@ export class Pipeline implements CallDriver {
       return true;
     const retryCall = retryCallOf(call, attempt, nowMs);
     // Nobody is there to be asked again, and to wait for that would only take the caller's time.
-    if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) return false;
+    if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) {
+      endOwnersRetries(call);
+      return false;
+    }
     const decision = policy.next(attempt, retryCall, nowMs, context.random());
     if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
@@ -306,7 +321,7 @@ export class Pipeline implements CallDriver {
     const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
     if (endpoint === undefined) {
       policiesOf(call.cluster!).budget.release();
-      call.answer(call.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
+      this.nobodyThere(call);
       return;
     }
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;

@@ -13,6 +13,8 @@ export interface TaskOptions {
   path?: string;
   /** All of the request, with gRPC's prefix, in place of a task made of `id` and `input`. */
   body?: Buffer;
+  /** Whom it is for. */
+  to?: string;
   fields?: readonly (readonly [string, string])[];
   /** END_STREAM in a frame of its own, as many libraries send it. */
   endApart?: boolean;
@@ -112,13 +114,17 @@ export class TaskCaller {
     input = 'question',
     path = PROCESS_TASK_PATH,
     body = grpcFrame(taskRequest({ id, input })),
+    to = 'upstream',
     fields = [],
     endApart = false,
   }: TaskOptions = {}): Promise<CallerStream> {
     const call = new CallerStream(this, this.nextId);
     this.nextId += 2;
     this.calls.set(call.id, call);
-    await this.peer.headers(call.id, grpcRequest(path, ...fields));
+    const head = grpcRequest(path, ...fields).map(([name, value]): [string, string] =>
+      name === ':authority' ? [name, to] : [name, value],
+    );
+    await this.peer.headers(call.id, head);
     // A frame holds 16,384 bytes.
     for (let at = 0; at < body.length; at += 16_384)
       await this.peer.data(call.id, body.subarray(at, at + 16_384), !endApart && at + 16_384 >= body.length);
