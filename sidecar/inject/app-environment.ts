@@ -19,7 +19,7 @@ export const NOTHING_MOVES: LlmMove = { upstreams: undefined, environment: [] };
 
 /**
  * The key and the provider's address that a container knows, to be told to the sidecar. A key that comes some other
- * way, by `envFrom` or from a file, is not seen, and then nothing moves: the app goes on as it did.
+ * way, by `envFrom` or from a file, is not seen, and then no key moves.
  */
 export function llmMoveOf(container: JsonObject): LlmMove {
   const key = variable(container, 'OPENAI_API_KEY');
@@ -65,7 +65,11 @@ export function appEnvironment(container: JsonObject, isAgent: boolean, llm: Llm
     if (!known.has(name)) changed.push({ name, value });
   };
   if (isAgent) add('AGENT_OUTBOUND', OUTBOUND);
-  if (sidecarHasKey) add('OPENAI_BASE_URL', LLM_URL);
+  // The sidecar passes on the key of an app whose key it has not got. Where the provider may be set by a whole
+  // config map or Secret (envFrom), a variable would hide it.
+  const fromElsewhere = objectsAt(container, 'envFrom').length > 0;
+  if (sidecarHasKey || (isAgent && !fromElsewhere && llm === NOTHING_MOVES && !known.has('OPENAI_API_KEY')))
+    add('OPENAI_BASE_URL', LLM_URL);
   const untouched =
     changed.length === variables.length && changed.every((entry, index) => entry === variables[index]);
   return untouched ? container : { ...container, env: changed };

@@ -122,7 +122,8 @@ function anew(document: Document, contents: Json): Document {
   // Of its comments only the first can be kept: the others stood in nodes that are no more.
   written.commentBefore = document.commentBefore;
   const first = isMap(document.contents) ? document.contents.items[0]?.key : undefined;
-  if (isNode(first) && written.contents !== null) written.contents.commentBefore = first.commentBefore ?? null;
+  if (isNode(first) && written.contents !== null)
+    written.contents.commentBefore = first.commentBefore ?? null;
   return written;
 }
 

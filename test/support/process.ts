@@ -43,8 +43,10 @@ export function startProcess(
   args: readonly string[],
   { env = {}, cwd }: ProcessOptions = {},
 ): TestProcess {
+  // What is said to the tests is none of the sidecar's settings, and it refuses those that it doesn't know.
+  const { OUTRIGGER_TEST_SIDECAR: _, ...inherited } = process.env;
   const child = spawn(program, args, {
-    env: { ...process.env, ...env },
+    env: { ...inherited, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(cwd === undefined ? {} : { cwd }),
   });

@@ -1,0 +1,93 @@
+// `npm run bundle`: the sidecar as a few JavaScript files in dist/, for the image. Nothing else is needed beside Node:
+// no node_modules, no type stripping, and so none of the memory that the stripper takes.
+//
+//     dist/outrigger.mjs     the command; it turns the compile cache on, then loads main.mjs
+//     dist/main.mjs, …       the code, in pieces that are loaded when they are needed
+//     dist/dashboard/        the files of the admin page
+//     dist/compile-cache/    V8's code for them, where it was made on the Node it will run on (--compile)
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { root } from './tools/paths.mjs';
+
+const dist = join(root, 'dist');
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist);
+const { metafile } = await build({
+  // main.ts would start itself again through bin.mjs, to get rid of the type stripper; here there is none.
+  stdin: {
+    contents: `import { dispatch } from './commands/dispatch.ts';
+process.exitCode = await dispatch(process.argv.slice(2));`,
+    resolveDir: join(root, 'sidecar'),
+    sourcefile: 'main.ts',
+    loader: 'ts',
+  },
+  entryNames: 'main',
+  chunkNames: '[name]-[hash]',
+  outdir: dist,
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node24',
+  // ESM builds where packages have both: a CommonJS one that is loaded by import() has no named exports in a bundle.
+  mainFields: ['module', 'main'],
+  alias: { yaml: join(root, 'node_modules', 'yaml', 'browser', 'index.js') },
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: 'linked',
+  metafile: true,
+  logLevel: 'warning',
+  banner: {
+    // CommonJS packages ask for Node's own modules by require.
+    js: "import { createRequire as outriggerCreateRequire } from 'node:module';const require = outriggerCreateRequire(import.meta.url);",
+  },
+  plugins: [
+    {
+      name: 'version',
+      setup({ onLoad }) {
+        onLoad({ filter: /sidecar\/run\/version\.ts$/ }, () => ({
+          contents: `export const outriggerVersion = () => ${JSON.stringify(version)};`,
+          loader: 'ts',
+        }));
+      },
+    },
+  ],
+});
+writeFileSync(
+  join(dist, 'outrigger.mjs'),
+  `#!/usr/bin/env node
+import { enableCompileCache } from 'node:module';
+import { fileURLToPath } from 'node:url';
+enableCompileCache(fileURLToPath(new URL('compile-cache', import.meta.url)));
+await import('./main.mjs');
+`,
+  { mode: 0o755 },
+);
+cpSync(join(root, 'sidecar', 'listeners', 'dashboard'), join(dist, 'dashboard'), { recursive: true });
+
+if (process.argv.includes('--compile')) compile();
+
+const bytes = Object.values(metafile.outputs).reduce((total, output) => total + output.bytes, 0);
+console.log(
+  `dist/: ${Object.keys(metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB; main.mjs ${(statSync(join(dist, 'main.mjs')).size / 1024).toFixed(0)} KiB`,
+);
+
+/** Runs the sidecar once, to its end, so that the cache has what a start needs. */
+function compile() {
+  const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'].flatMap((name) => [
+    `--${name}.listen`,
+    '127.0.0.1:0',
+  ]);
+  const { status, stderr, stdout } = spawnSync(
+    process.execPath,
+    [join(dist, 'outrigger.mjs'), 'run', '--drain.timeout', '0s', ...listeners],
+    // The cache is written when the sidecar idles, two seconds after its start, or ends.
+    { encoding: 'utf8', timeout: 6_000, killSignal: 'SIGTERM' },
+  );
+  if (status !== 0 && status !== null) throw new Error(`the bundle does not run:\n${stdout}${stderr}`);
+}
