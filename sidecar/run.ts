@@ -198,6 +198,7 @@ class RunningSidecar {
 
   private logCalls(config: Config): void {
     const { failedCalls, accessLog } = this;
+    accessLog.headers = config.log.accessHeaders;
     const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;
     this.sidecar.inbound.context.observer = observer;
     this.sidecar.outbound.context.observer = observer;

@@ -247,6 +247,82 @@ t.test('metrics through reloads: a cluster goes, comes back, and takes another n
   t.equal(await calls('research'), 2);
 });
 
+t.test(
+  'the access log says how a call went: attempts, times, bytes, traces, and headers by name',
+  async (t) => {
+    const { sidecar: agent } = await startBoth(t);
+    const dead = `127.0.0.1:${await freePort()}`;
+    const sidecar = await startSidecar(
+      t,
+      {
+        outbound: {
+          clusters: {
+            research: { endpoints: [dead, `127.0.0.1:${agent.inboundPort}`], balancer: 'round_robin' },
+          },
+        },
+        log: { access: true, access_headers: ['x-request-id', 'x-absent'] },
+      },
+      { until: 'live' },
+    );
+    const client = new grpc.Client(`127.0.0.1:${sidecar.outboundPort}`, grpc.credentials.createInsecure(), {
+      'grpc.default_authority': 'research',
+    });
+    t.teardown(() => client.close());
+    const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
+    const metadata = new grpc.Metadata();
+    metadata.set('traceparent', `00-${traceId}-00f067aa0ba902b7-00`);
+    metadata.set('x-request-id', `r-${'1'.repeat(500)}`);
+    metadata.set('x-other', 's3cret-value');
+    const { path, requestSerialize, responseDeserialize } = ProcessTask;
+    const task = { input: 'SUCCESS', task_id: 'task-7' };
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => {
+        client
+          .makeUnaryRequest(path, requestSerialize, responseDeserialize, task, metadata, () => {})
+          .on('status', resolve);
+      });
+    }
+    const stream = definitions['agent.AgentService'] as unknown as Record<
+      'StreamProcess',
+      typeof ProcessTask
+    >;
+    await new Promise((resolve) => {
+      const { path, requestSerialize, responseDeserialize } = stream.StreamProcess;
+      client
+        .makeServerStreamRequest(path, requestSerialize, responseDeserialize, task, metadata)
+        .on('status', resolve)
+        .resume();
+    });
+    type Line = Record<string, unknown>;
+    const lines = await waitUntil('the lines are written', () => {
+      const written = sidecar
+        .logs()
+        .split('\n')
+        .filter((line) => line.includes('"log":"access"'))
+        .map((line) => JSON.parse(line) as Line);
+      return written.length === 5 && written;
+    });
+    const retried = lines.find(({ attempts }) => attempts === 2)!;
+    t.match(retried, { status: 'OK', endpoint: `127.0.0.1:${agent.inboundPort}` });
+    t.match(retried['tried'], [
+      { endpoint: dead, status: 'UNAVAILABLE' },
+      { endpoint: `127.0.0.1:${agent.inboundPort}`, status: 'OK' },
+    ]);
+    for (const line of lines) {
+      t.equal(line['trace_id'], traceId, 'also of a call that is not sampled');
+      t.same(line['request_headers'], { 'x-request-id': `r-${'1'.repeat(254)}` }, 'what was asked for, cut');
+      t.equal(line['request_bytes'], 5 + requestSerialize(task).length);
+      t.equal('tried' in line, (line['attempts'] as number) > 1);
+    }
+    const unary = lines.filter(({ method }) => method === 'agent.AgentService/ProcessTask');
+    for (const { response_bytes } of unary) t.ok((response_bytes as number) > 200_000);
+    const streamed = lines.find(({ method }) => method === 'agent.AgentService/StreamProcess')!;
+    t.ok((streamed['first_message_ms'] as number) > 0);
+    t.ok((streamed['first_message_ms'] as number) <= (streamed['duration_ms'] as number));
+    t.notMatch(sidecar.logs(), /s3cret/);
+  },
+);
+
 t.test('the access log: off, then on after a reload, and never with content', async (t) => {
   const { sidecar, run, inbound, app } = await startBoth(t, { log: { level: 'warn', access: false } });
   const taskId = '0190c2f1-5a3e-7cc0-8f1e-00000000abcd';

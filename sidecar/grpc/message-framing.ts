@@ -8,12 +8,15 @@ export class MessageFraming {
   started = 0;
   /** Messages that have passed to their last byte. */
   finished = 0;
+  /** All that has passed, prefixes included. */
+  bytes = 0;
   private prefixBytes = 0;
   private length = 0;
   private bodyLeft = 0;
 
   /** @returns false when a message is longer than `maxBytes`; the caller ends the call and asks no more */
   advance(buffer: Buffer, start: number, end: number, maxBytes: number): boolean {
+    this.bytes += end - start;
     let at = start;
     while (at < end) {
       if (this.bodyLeft > 0) {

@@ -14,6 +14,8 @@ import type { TaskRun } from './task-runs.ts';
 export class CallResponse {
   /** Something was sent downstream: no other attempt can be made. */
   started = false;
+  /** Of messages, those included that wait for the caller to read. */
+  sentBytes = 0;
   readonly framing: MessageFraming | undefined;
   /** The task that this call runs for all who send it. */
   run: TaskRun | undefined = undefined;
@@ -42,6 +44,7 @@ export class CallResponse {
 
   /** @returns how many bytes are done with, as `Connection.sendData` says */
   sendData(buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    this.sentBytes += end - start;
     this.observer?.onResponseData(buffer, start, end);
     const { run, stream } = this;
     if (run === undefined) return stream.connection.sendData(stream, buffer, start, end, endStream);

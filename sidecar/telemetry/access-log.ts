@@ -1,14 +1,40 @@
 /**
- * One line a call, when `log.access` asks for it: who was called and how it ended. Never what was said: no header
- * values, no message content.
+ * One line a call, when `log.access` asks for it: who was called and how it ended. Never what was said: no message
+ * content, and no header values but of headers that `log.access_headers` names.
  */
+import { Status, type StatusCode, statusName } from '../grpc/status.ts';
 import type { Logger } from './log.ts';
+
+/** What a line tells of an attempt. */
+interface FinishedAttempt {
+  readonly endpoint: { readonly address: string };
+  readonly startedAtMs: number;
+  readonly elapsedMs: number;
+  readonly status: StatusCode;
+  /** When a stream's first message came; 0 without one. */
+  readonly firstMessageAtMs: number;
+  /** `outrigger-reason` of the peer's sidecar; '' when it is the app's own answer. */
+  readonly peerReason: string;
+}
+
+/** An attempt in the line of a call that had several. */
+interface TriedEndpoint {
+  readonly endpoint: string;
+  readonly status: string;
+  /** Since the call began. */
+  readonly after_ms: number;
+  readonly duration_ms: number;
+  readonly peer_reason: string | undefined;
+}
 
 /** What a line tells of a call that has ended; `Call` of proxy/ is one. */
 export interface FinishedCall {
   readonly context: { readonly listener: string; readonly clock: () => number };
   /** `path` is the method. */
   readonly head: { readonly path: string };
+  /** The request's header fields. */
+  readonly list: { get(name: string): string | undefined };
+  readonly info: { readonly traceparent: string };
   readonly startedAtMs: number;
   /** The gRPC status by name. */
   readonly statusName: string;
@@ -16,44 +42,100 @@ export interface FinishedCall {
   readonly reason: string | undefined;
   readonly attempts: number;
   /** The last one. */
-  readonly attempt: { readonly endpoint: { readonly address: string } } | undefined;
+  readonly attempt: FinishedAttempt | undefined;
   readonly cluster: { readonly name: string } | undefined;
-  /** Known when the first message was read, for routing or for a balancer that goes by task. */
+  /** Known when the first message was read: for routing, balancing, de-duplication, or a trace. */
   readonly task: { readonly taskId: string } | undefined;
+  /** When the call is recorded. */
+  readonly trace: { readonly traceId: string } | null | undefined;
+  /** Its answer was made for another call of the same task. */
+  readonly follower: object | undefined;
+  readonly request: { readonly framing: { readonly bytes: number } | undefined };
+  readonly response: { readonly sentBytes: number };
 }
 
-/** A caller chooses the path: what is longer is cut. */
-const MAX_METHOD_CHARS = 256;
+/** A caller chooses the path, and what is in its headers: what is longer is cut. */
+const MAX_CHARS = 256;
+/** Of a call with many attempts the first ones are told. */
+const MAX_TRIED = 10;
 
 /** The observer of a listener's calls that writes them down. */
 export class AccessLog {
+  /** Request headers to be written, in lower case. */
+  headers: readonly string[] = [];
   private readonly logger: Logger;
+  /** Of calls that are not over, where one attempt has not been enough. */
+  private readonly tried = new WeakMap<FinishedCall, TriedEndpoint[]>();
 
   /** Lines are written at every `log.level`: who turned the access log on wants them. */
   constructor(logger: Logger) {
     this.logger = logger.child({ log: 'access' }, { level: 'info' });
   }
 
+  /** Told of each attempt's end, before the call's. */
+  onAttemptEnd(call: FinishedCall, attempt: FinishedAttempt): void {
+    if (call.attempts === 1 && attempt.status === Status.OK) return;
+    const { startedAtMs } = call;
+    const record: TriedEndpoint = {
+      endpoint: attempt.endpoint.address,
+      status: statusName(attempt.status),
+      after_ms: rounded(attempt.startedAtMs - startedAtMs),
+      duration_ms: rounded(attempt.elapsedMs),
+      peer_reason: attempt.peerReason || undefined,
+    };
+    const tried = this.tried.get(call);
+    if (tried === undefined) this.tried.set(call, [record]);
+    else if (tried.length < MAX_TRIED) tried.push(record);
+  }
+
   onCallEnd(call: FinishedCall): void {
-    const taskId = call.task?.taskId;
+    const { attempt, attempts, startedAtMs, task } = call;
     // JSON leaves out what is undefined.
     this.logger.info({
       listener: call.context.listener,
       method: methodOf(call.head.path),
       status: call.statusName,
       reason: call.reason,
-      duration_ms: Math.round((call.context.clock() - call.startedAtMs) * 1000) / 1000,
-      attempts: call.attempts,
+      peer_reason: attempt?.peerReason || undefined,
+      duration_ms: rounded(call.context.clock() - startedAtMs),
+      first_message_ms: attempt?.firstMessageAtMs
+        ? rounded(attempt.firstMessageAtMs - startedAtMs)
+        : undefined,
+      attempts,
       cluster: call.cluster?.name,
-      endpoint: call.attempt?.endpoint.address,
-      task_id: taskId === '' ? undefined : taskId,
+      endpoint: attempt?.endpoint.address,
+      tried: attempts > 1 ? this.tried.get(call) : undefined,
+      deduplicated: call.follower === undefined ? undefined : true,
+      request_bytes: call.request.framing?.bytes,
+      response_bytes: call.response.sentBytes,
+      task_id: task?.taskId || undefined,
+      trace_id: call.trace?.traceId ?? traceIdOf(call.info.traceparent),
+      request_headers: this.headers.length === 0 ? undefined : this.valuesOf(call.list),
     });
   }
+
+  private valuesOf(list: FinishedCall['list']): Record<string, string> | undefined {
+    let values: Record<string, string> | undefined;
+    for (const name of this.headers) {
+      const value = list.get(name);
+      if (value !== undefined) (values ??= {})[name] = value.slice(0, MAX_CHARS);
+    }
+    return values;
+  }
+}
+
+/** W3C trace context, "traceparent"; also of calls that are not recorded. */
+function traceIdOf(traceparent: string): string | undefined {
+  return /^[0-9a-f]{2}-([0-9a-f]{32})-/.exec(traceparent)?.[1];
 }
 
 /** `package.Service/Method`, as metrics have it. A query, which plain HTTP requests may carry, is content. */
 function methodOf(path: string): string {
   const query = path.indexOf('?');
   const method = path.slice(path.startsWith('/') ? 1 : 0, query < 0 ? undefined : query);
-  return method.slice(0, MAX_METHOD_CHARS);
+  return method.slice(0, MAX_CHARS);
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
 }

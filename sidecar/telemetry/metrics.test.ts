@@ -33,6 +33,7 @@ class FakeCluster {
   readonly name: string;
   activeCalls = 0;
   readonly retries = new Map<string, number>();
+  readonly hedges = new Map<string, number>();
   readonly calls = new CallStats();
   readonly breaker = { rejections: 0 };
   endpoints: FakeEndpoint[] = [];
@@ -77,6 +78,7 @@ t.test('numbers come out under the names and labels they were promised', async (
   const writing = new FakeCluster('writing', '10.0.0.7:50051', '[::1]:50051');
   writing.activeCalls = 4;
   writing.retries.set('retried', 5);
+  writing.hedges.set('won', 2);
   writing.calls.of('/a.B/C').record(Status.DEADLINE_EXCEEDED, 0.2);
   writing.endpoints[0]!.attemptsByStatus[Status.OK] = 6;
   writing.endpoints[1]!.attemptsByStatus[Status.UNAVAILABLE] = 7;
@@ -122,6 +124,8 @@ t.test('numbers come out under the names and labels they were promised', async (
   );
   t.equal(all('outrigger_attempts_total').length, 2, 'no lines for what never happened');
   t.equal(value('outrigger_retries_total', { cluster: 'writing', outcome: 'retried' }), 5);
+  t.equal(value('outrigger_retries_total', { cluster: 'writing', outcome: 'not_safe' }), 0, 'from the start');
+  t.equal(value('outrigger_hedges_total', { cluster: 'writing', outcome: 'won' }), 2);
   t.equal(value('outrigger_active_calls', { listener: 'inbound' }), 2);
   t.equal(value('outrigger_active_calls', { listener: 'outbound' }), 0);
   t.equal(value('outrigger_active_calls', { cluster: 'writing' }), 4);

@@ -23,6 +23,7 @@ export interface MeasuredCluster {
   readonly name: string;
   readonly activeCalls: number;
   readonly retries: ReadonlyMap<string, number>;
+  readonly hedges: ReadonlyMap<string, number>;
   readonly calls: CallStats;
   readonly endpoints: Iterable<MeasuredEndpoint>;
 }
@@ -160,6 +161,7 @@ function byCluster(
 }
 
 /** Shown from the beginning: the first one of each is then seen as an increase. */
+const HEDGE_OUTCOMES = ['sent', 'won', 'budget_exhausted'];
 const RETRY_OUTCOMES = ['retried', 'success', 'budget_exhausted', 'not_safe', 'deadline'];
 
 function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
@@ -171,13 +173,33 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
     });
     return nonZero(series, 'code', statusName);
   });
-  const retries = new CounterMemory(['cluster', 'outcome'], 1, addNamedCount('outcome'));
-  add('counter', 'outrigger_retries_total', 'Decisions on whether to try again, and their outcomes.', () =>
+  addOutcomes(add, clusters, ({ retries }) => retries, {
+    name: 'outrigger_retries_total',
+    help: 'Decisions on whether to try again, and their outcomes.',
+    outcomes: RETRY_OUTCOMES,
+  });
+  addOutcomes(add, clusters, ({ hedges }) => hedges, {
+    name: 'outrigger_hedges_total',
+    help: 'Attempts that were sent beside one that was slow, and what came of them.',
+    outcomes: HEDGE_OUTCOMES,
+  });
+}
+
+function addOutcomes(
+  add: AddMetric,
+  clusters: () => Iterable<MeasuredCluster>,
+  countsOf: (cluster: MeasuredCluster) => ReadonlyMap<string, number>,
+  { name, help, outcomes }: { name: string; help: string; outcomes: readonly string[] },
+): void {
+  const memory = new CounterMemory(['cluster', 'outcome'], 1, addNamedCount('outcome'));
+  add('counter', name, help, () =>
     totals(
-      retries.collect((found) => {
-        for (const { name, retries } of clusters())
-          for (const outcome of new Set([...RETRY_OUTCOMES, ...retries.keys()]))
-            found(retries, name, outcome);
+      memory.collect((found) => {
+        for (const cluster of clusters()) {
+          const counts = countsOf(cluster);
+          for (const outcome of new Set([...outcomes, ...counts.keys()]))
+            found(counts, cluster.name, outcome);
+        }
       }),
     ),
   );
