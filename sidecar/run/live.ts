@@ -8,6 +8,7 @@ import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import type { FailedCalls } from '../telemetry/failed-calls.ts';
 import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
+import { llmSnapshot } from './llm-snapshot.ts';
 import { clustersSnapshot } from './snapshot.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
@@ -75,6 +76,7 @@ export class Live implements LiveSource {
         this.listener(inbound.stats, sidecar.inboundAddress),
         this.listener(outbound.stats, sidecar.outboundAddress),
       ],
+      llm: llmSnapshot(sidecar),
       cluster_count: Object.keys(clusters).length,
       clusters: Object.entries(clusters)
         .slice(0, MAX_CLUSTERS)

@@ -6,7 +6,7 @@ import { count, duration, endpointState, latency, rate, shortMethod, span } from
 const APP = 'app';
 
 /** What is wrong now, as sentences without numbers that count down, so that each is read out once. */
-export function attentionOf({ state, not_ready_because: notReady, clusters }) {
+export function attentionOf({ state, not_ready_because: notReady, clusters, llm }) {
   const found = [];
   const add = (tone, text) => found.push({ tone, text });
   if (state !== 'running' && state !== 'starting') add('warn', 'This sidecar is draining.');
@@ -31,6 +31,14 @@ export function attentionOf({ state, not_ready_because: notReady, clusters }) {
         `${endpoint.address} of ${name} is ${word}${endpoint.because === '' ? '' : `: ${plain(endpoint.because)}`}.`,
       );
     }
+  }
+  for (const { name, state: circuit, rejections } of llm.upstreams) {
+    if (circuit === 'closed') continue;
+    const turned = rejections > 0 ? ', and requests are turned away' : '';
+    add(
+      circuit === 'open' ? 'bad' : 'warn',
+      `The circuit of the model provider ${name} is ${circuit}${turned}.`,
+    );
   }
   if (found.length > 0) return found.slice(0, 20);
   const total = clusters.reduce((sum, { endpoint_count: all }) => sum + all, 0);

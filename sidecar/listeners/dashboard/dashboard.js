@@ -2,6 +2,7 @@
 import { calls, events, showCalls, showEvents } from './calls.js';
 import { showAttention, showClusters } from './clusters.js';
 import { connect } from './connection.js';
+import { showLlm } from './llm.js';
 import { setClass, setText } from './page.js';
 import { showTraffic } from './traffic.js';
 import { count, span, timeOf } from './words.js';
@@ -32,8 +33,9 @@ function show(snapshot) {
   showAttention(at('attention'), snapshot);
   showTraffic(at('traffic'), snapshot.listeners);
   // What this sidecar stands beside comes last: it has the inbound card too.
-  const [app, ...others] = snapshot.clusters;
-  showClusters(at('clusters'), [...others, app]);
+  const [own, ...others] = snapshot.clusters;
+  showClusters(at('clusters'), [...others, own]);
+  showLlm(at('llm'), at('llm-cards'), snapshot.llm);
   const skipped = snapshot.failed_calls_skipped;
   at('skipped').hidden = skipped === 0;
   setText(
