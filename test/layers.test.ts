@@ -11,22 +11,24 @@ const root = join(import.meta.dirname, '..');
 /** Layer (a folder of sidecar/, or main.ts) → the layers it may import besides itself. */
 const allowed: Record<string, readonly string[]> = {
   clock: [],
+  // Certificates and who is allowed by them; knows nothing of HTTP/2.
+  tls: [],
   http2: ['clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'clock'],
   telemetry: ['task', 'grpc', 'http2', 'clock'],
   policy: ['task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.
-  cluster: ['telemetry', 'task', 'grpc', 'http2', 'clock'],
+  cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['policy', 'telemetry', 'task', 'clock'],
-  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'clock'],
-  listeners: ['llm', 'proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'clock'],
+  listeners: ['llm', 'proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
   inject: ['config', 'clock'],
   webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
-  sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'clock'],
+  sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'tls', 'clock'],
   run: [
     'sidecar',
     'config',
@@ -40,6 +42,7 @@ const allowed: Record<string, readonly string[]> = {
     'task',
     'grpc',
     'http2',
+    'tls',
     'clock',
   ],
   commands: ['run', 'webhook', 'config', 'inject', 'telemetry', 'cluster', 'clock'],

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import * as yaml from 'yaml';
+import { makeCertificate } from '../webhook/certificate.ts';
 import type { Config } from './config.ts';
 import { parseDurationMs } from './duration.ts';
 import { jsonSchemaText } from './generate-schema.ts';
@@ -9,10 +10,14 @@ import { type LoadedConfig, loadConfig } from './load.ts';
 import { formatProblem, type Problem } from './problems.ts';
 import { redactUrl } from './redact.ts';
 
-/** Loads a file with this text; `FILE` in it stands for the path of a file that exists. */
-function load(t: Test, text: string) {
-  const directory = t.testdir({ 'outrigger.yaml': '', 'a.pem': 'PEM' });
-  t.testdir({ 'outrigger.yaml': text.replaceAll('FILE', `${directory}/a.pem`), 'a.pem': 'PEM' });
+/** A certificate and its key in one file. */
+const made = await makeCertificate({ names: ['a.example'], nowMs: Date.now(), lifetimeMs: 3_600_000 });
+const PEM = made.cert + made.key;
+
+/** Loads a file with this text; `FILE` in it stands for the path of a certificate with its key. */
+function load(t: Test, text: string, pem = PEM) {
+  const directory = t.testdir({ 'outrigger.yaml': '', 'a.pem': pem });
+  t.testdir({ 'outrigger.yaml': text.replaceAll('FILE', `${directory}/a.pem`), 'a.pem': pem });
   const path = `${directory}/outrigger.yaml`;
   return { result: loadConfig({ path, overrides: [], yaml }), directory, path };
 }
@@ -24,8 +29,8 @@ function loadRight(t: Test, text: string): LoadedConfig {
 }
 
 /** The problems as `line:column path: message | remedy`. */
-function problemsOf(t: Test, text: string): string[] {
-  const { result, directory } = load(t, text);
+function problemsOf(t: Test, text: string, pem = PEM): string[] {
+  const { result, directory } = load(t, text, pem);
   if ('config' in result) t.fail('the configuration is taken');
   const problems = 'problems' in result ? result.problems : [];
   return problems.map(({ line, column, path, message, remedy }: Problem) => {
@@ -55,7 +60,7 @@ inbound:
   max_message_bytes: 10485760
   timeout: 60s
   keepalive: { time: 30s, timeout: 10s, max_connection_age: 30m }
-  tls: { cert: FILE, key: FILE, client_ca: FILE }
+  tls: { cert: FILE, key: FILE, client_ca: FILE, allow_identities: ['spiffe://a/*', '*.b.example'], required: true }
 outbound:
   listen: 127.0.0.1:15001
   routes:
@@ -97,7 +102,7 @@ outbound:
         buffer_bytes: 65536
       hedge: { delay: 0s, percentile: 0, max_extra: 1 }
       task: { status_is_verdict: true, deduplicate: true }
-      tls: { ca: FILE, cert: FILE, key: FILE, server_name: writing.example }
+      tls: { ca: FILE, cert: FILE, key: FILE, server_name: writing.example, allow_identities: [c.example] }
 llm:
   listen: 127.0.0.1:15002
   upstreams:
@@ -243,7 +248,16 @@ t.test('every setting given is taken as documented', async (t) => {
     ...DEFAULTS,
     name: 'research-agent',
     version: '1.0.0',
-    inbound: { ...DEFAULTS.inbound, tls: { cert: pem, key: pem, clientCa: pem } },
+    inbound: {
+      ...DEFAULTS.inbound,
+      tls: {
+        cert: pem,
+        key: pem,
+        clientCa: pem,
+        allowIdentities: ['spiffe://a/*', '*.b.example'],
+        required: true,
+      },
+    },
     outbound: {
       ...DEFAULTS.outbound,
       routes: [
@@ -272,7 +286,13 @@ t.test('every setting given is taken as documented', async (t) => {
           {
             name: 'writing',
             ...CLUSTER_DEFAULTS,
-            tls: { ca: pem, cert: pem, key: pem, serverName: 'writing.example' },
+            tls: {
+              ca: pem,
+              cert: pem,
+              key: pem,
+              serverName: 'writing.example',
+              allowIdentities: ['c.example'],
+            },
           },
         ],
       ]),
@@ -446,6 +466,44 @@ llm:
     const directory = t.testdirName;
     const column = '  tls: { cert: , key: '.length + `${directory}/a.pem`.length + 1;
     return `2:${column} inbound.tls.key: names no file that can be read | give the path of a PEM file`;
+  }
+});
+
+t.test('certificates that can not be used are found before they are needed', async (t) => {
+  t.strictSame(
+    problemsOf(
+      t,
+      `inbound:
+  tls:
+    cert: FILE
+    key: FILE
+    allow_identities: ["spiffe://a/b*", "*.com", "spiffe://*/x", "a b"]
+outbound:
+  clusters:
+    w: { endpoints: [a:1], tls: { ca: FILE, cert: FILE, key: FILE, allow_identities: ["*.a.example"] } }
+`,
+    ),
+    [
+      '5:24 inbound.tls.allow_identities[0]: has a * within "b*": it stands for a whole segment',
+      '5:41 inbound.tls.allow_identities[1]: would let in every name of a top-level domain',
+      '5:50 inbound.tls.allow_identities[2]: has a * in its trust domain, which must be written out',
+      '5:66 inbound.tls.allow_identities[3]: has a blank, a comma or a quote in it',
+    ].map(
+      (line) => `${line} | write a name such as spiffe://example.org/ns/agents/sa/writer or *.agents.svc`,
+    ),
+  );
+  const noCa = 'inbound: { tls: { cert: FILE, key: FILE, allow_identities: [a.example] } }';
+  t.match(
+    problemsOf(t, noCa).join('\n'),
+    /allow_identities: can not be checked without client_ca \| give client_ca/,
+  );
+  for (const [content, message] of [
+    [made.key, /inbound.tls.cert: holds no certificate in PEM/],
+    [made.cert, /inbound.tls.key: holds no private key in PEM/],
+    [made.ca + made.key, /inbound.tls.key: is not the key of the certificate/],
+  ] as const) {
+    const found = problemsOf(t, 'inbound: { tls: { cert: FILE, key: FILE } }', content).join('\n');
+    t.match(found, message);
   }
 });
 

@@ -80,6 +80,10 @@ export interface ServerTlsConfig {
   readonly cert: string;
   readonly key: string;
   readonly clientCa: string | undefined;
+  /** Patterns of names of which a caller's certificate must have one; empty is any. */
+  readonly allowIdentities: readonly string[];
+  /** Plain text is refused. */
+  readonly required: boolean;
 }
 
 /** Paths of PEM files; `cert` and `key` come together. */
@@ -88,6 +92,8 @@ export interface ClientTlsConfig {
   readonly cert: string | undefined;
   readonly key: string | undefined;
   readonly serverName: string | undefined;
+  /** Patterns of names of which an endpoint's certificate must have one; empty is any. */
+  readonly allowIdentities: readonly string[];
 }
 
 export interface OutboundConfig {

@@ -43,6 +43,8 @@ export function toConfig(file: FileConfig): Config {
         cert: inbound.tls.cert,
         key: inbound.tls.key,
         clientCa: inbound.tls.client_ca,
+        allowIdentities: inbound.tls.allow_identities,
+        required: inbound.tls.required,
       },
     },
     outbound: {
@@ -149,7 +151,13 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
     },
     hedge: { delayMs: ms(hedge.delay), percentile: hedge.percentile, maxExtra: hedge.max_extra },
     task: { statusIsVerdict: task.status_is_verdict, deduplicate: task.deduplicate },
-    tls: tls && { ca: tls.ca, cert: tls.cert, key: tls.key, serverName: tls.server_name },
+    tls: tls && {
+      ca: tls.ca,
+      cert: tls.cert,
+      key: tls.key,
+      serverName: tls.server_name,
+      allowIdentities: tls.allow_identities,
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 /** What no single value can say: settings that contradict each other, and files that are not there. */
 import { accessSync, constants, statSync } from 'node:fs';
+import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
 import { overlaps, reaches, readAddress } from './address.ts';
 import { parseDurationMs } from './duration.ts';
 import { nearest, type Path } from './problems.ts';
@@ -13,7 +14,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...checkRoutes(file),
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
     ...checkLlm(file),
-    ...checkFiles(['inbound', 'tls'], file.inbound.tls ?? {}, ['cert', 'key', 'client_ca']),
+    ...checkInboundTls(file),
   ];
 }
 
@@ -83,7 +84,9 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   if ((cert === undefined) !== (key === undefined)) {
     say(['tls'], `has a ${cert === undefined ? 'key' : 'cert'} alone`, 'give cert and key, or neither');
   }
-  findings.push(...checkFiles([...path, 'tls'], cluster.tls ?? {}, ['ca', 'cert', 'key']));
+  findings.push(
+    ...checkCertificates([...path, 'tls'], cluster.tls ?? {}, { ca: 'ca', cert: 'cert', key: 'key' }),
+  );
   return findings;
 }
 
@@ -108,6 +111,38 @@ function checkLlm({ llm }: FileConfig): Finding[] {
 function hostOf(url: string): string {
   const { hostname, port, protocol } = new URL(url);
   return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
+}
+
+function checkInboundTls({ inbound: { tls } }: FileConfig): Finding[] {
+  if (tls === undefined) return [];
+  const path = ['inbound', 'tls'];
+  const { cert, key, client_ca } = tls;
+  const names = { ca: 'client_ca', cert: 'cert', key: 'key' } as const;
+  const findings = checkCertificates(path, { cert, key, client_ca }, names);
+  if (tls.allow_identities.length > 0 && client_ca === undefined) {
+    const remedy = 'give client_ca, by which callers show who they are';
+    findings.push(finding([...path, 'allow_identities'], 'can not be checked without client_ca', remedy));
+  }
+  return findings;
+}
+
+/** Files that are there and do not hold what they should are better found before they are needed. */
+function checkCertificates(
+  path: Path,
+  section: Readonly<Record<string, unknown>>,
+  names: Readonly<Record<keyof TlsFiles, string>>,
+): Finding[] {
+  const fileOf = (part: keyof TlsFiles) => section[names[part]] as string | undefined;
+  const files = { cert: fileOf('cert'), key: fileOf('key'), ca: fileOf('ca') };
+  const findings = checkFiles(path, section as Record<string, string | undefined>, Object.values(names));
+  if (findings.length > 0) return findings;
+  try {
+    readMaterial(files);
+    return [];
+  } catch (error) {
+    if (!(error instanceof TlsFileError)) throw error;
+    return [finding([...path, names[error.file]], error.message, error.remedy)];
+  }
 }
 
 function checkFiles(

@@ -1,7 +1,18 @@
 /** The file form of one outbound cluster. */
 import * as z from 'zod';
 import { STATUS_NAMES } from '../grpc/status.ts';
-import { dnsTarget, duration, file, flag, integer, oneOf, percent, target, text } from './schema-values.ts';
+import {
+  dnsTarget,
+  duration,
+  file,
+  flag,
+  identity,
+  integer,
+  oneOf,
+  percent,
+  target,
+  text,
+} from './schema-values.ts';
 
 /** Every gRPC status that is an error, by name. */
 const ERROR_CODES = STATUS_NAMES.filter((name) => name !== 'OK');
@@ -114,7 +125,12 @@ const tls = z.strictObject({
   key: file().optional().describe('PEM file of its key'),
   server_name: text('a host name', /^[A-Za-z0-9._-]+$/)
     .optional()
-    .describe('The name the certificate must have; the address by default'),
+    .describe('The name the certificate must have; by default that of dns, of kubernetes, or of the address'),
+  allow_identities: z
+    .array(identity())
+    .max(1024)
+    .default([])
+    .describe('URI or DNS names of which an endpoint must have one; checked in place of the default name'),
 });
 
 /** `outbound.clusters.NAME`. */

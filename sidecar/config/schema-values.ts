@@ -3,6 +3,7 @@
  * that refuse a wrong one; the checks here give the message when only the form is right.
  */
 import * as z from 'zod';
+import { complaintAboutIdentity } from '../tls/identity.ts';
 import { complaintAboutAddress } from './address.ts';
 import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
 
@@ -93,6 +94,15 @@ export function flag() {
 /** The path of a file. */
 export function file() {
   return text('the path of a file');
+}
+
+/** A name in a certificate, or a pattern of such names. */
+export function identity() {
+  const form = 'a name such as spiffe://example.org/ns/agents/sa/writer or *.agents.svc';
+  return checked(z.string().min(1, { abort: true }), form, (value) => {
+    const message = complaintAboutIdentity(value);
+    return message === undefined ? undefined : { message, remedy: `write ${form}` };
+  });
 }
 
 /** An HTTP or HTTPS URL without a fragment. */

@@ -4,7 +4,18 @@
  */
 import * as z from 'zod';
 import { cluster } from './schema-cluster.ts';
-import { duration, file, flag, integer, listen, oneOf, target, text, url } from './schema-values.ts';
+import {
+  duration,
+  file,
+  flag,
+  identity,
+  integer,
+  listen,
+  oneOf,
+  target,
+  text,
+  url,
+} from './schema-values.ts';
 
 const MANY = 1_000_000;
 
@@ -83,6 +94,14 @@ const inbound = z.strictObject({
       cert: file().describe('PEM file of our certificate, with its chain'),
       key: file().describe('PEM file of its key'),
       client_ca: file().optional().describe('PEM file; when given, callers must show a certificate by it'),
+      allow_identities: z
+        .array(identity())
+        .max(1024)
+        .default([])
+        .describe('URI or DNS names of which a caller must have one; empty lets in all by client_ca'),
+      required: flag()
+        .default(true)
+        .describe('Refuse plain text; false takes both on one port while callers move to TLS'),
     })
     .optional()
     .describe('TLS for callers; cleartext when absent'),

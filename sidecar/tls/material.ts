@@ -1,0 +1,115 @@
+/** Certificates as cert-manager, SPIFFE helpers and people write them: PEM files, read and judged together. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { identitiesOf } from './identity.ts';
+
+/** Paths of PEM files. */
+export interface TlsFiles {
+  /** Our certificate, with its chain. */
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  /** The authorities that the other side's certificate must be by. */
+  readonly ca: string | undefined;
+}
+
+/** What the files hold. */
+export interface TlsMaterial {
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly ca: string | undefined;
+  /** When our certificate expires, in milliseconds since 1970; Infinity without one. */
+  readonly expiresAtMs: number;
+  /** Who we are by it. */
+  readonly identities: readonly string[];
+}
+
+/** A file can't be used; the message says which, why, and what to do. */
+export class TlsFileError extends Error {
+  override readonly name = 'TlsFileError';
+  /** Which of the files. */
+  readonly file: keyof TlsFiles;
+  readonly remedy: string;
+
+  constructor(file: keyof TlsFiles, message: string, remedy: string) {
+    super(message);
+    this.file = file;
+    this.remedy = remedy;
+  }
+}
+
+const MAX_FILE_BYTES = 4_194_304;
+
+/** Reads the files; throws TlsFileError. A certificate that has expired is no error here: the other side says so. */
+export function readMaterial(files: TlsFiles): TlsMaterial {
+  const cert = read('cert', files.cert);
+  const key = read('key', files.key);
+  const ca = read('ca', files.ca);
+  if (ca !== undefined) checkAuthorities(ca);
+  if (cert === undefined || key === undefined)
+    return { cert: undefined, key: undefined, ca, expiresAtMs: Number.POSITIVE_INFINITY, identities: [] };
+  const certificate = parseFirst('cert', cert);
+  if (!belongsTo(certificate, key)) {
+    throw new TlsFileError('key', 'is not the key of the certificate', 'give the two that belong together');
+  }
+  const expiresAtMs = certificate.validToDate.getTime();
+  return { cert, key, ca, expiresAtMs, identities: identitiesOf(certificate) };
+}
+
+function read(file: keyof TlsFiles, path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    // The content only counts when it is PEM, so that nothing else is read whole.
+    if (statSync(path).size <= MAX_FILE_BYTES) return readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new TlsFileError(file, `can not be read (${code})`, 'give the path of a PEM file');
+  }
+  throw new TlsFileError(file, 'is too large for certificates', 'give the path of a PEM file');
+}
+
+function certificatesIn(pem: string): string[] {
+  return (
+    pem.match(/-----BEGIN (TRUSTED )?CERTIFICATE-----[\s\S]*?-----END (TRUSTED )?CERTIFICATE-----/g) ?? []
+  );
+}
+
+function parseFirst(file: keyof TlsFiles, pem: string): X509Certificate {
+  try {
+    return new X509Certificate(certificatesIn(pem)[0] ?? '');
+  } catch {
+    throw new TlsFileError(
+      file,
+      'holds no certificate in PEM',
+      'give a file with -----BEGIN CERTIFICATE-----',
+    );
+  }
+}
+
+/** One that does not parse would silently not be trusted. */
+function checkAuthorities(pem: string): void {
+  const found = certificatesIn(pem);
+  if (found.length === 0) parseFirst('ca', pem);
+  for (const one of found) parseFirst('ca', one);
+}
+
+function belongsTo(certificate: X509Certificate, key: string): boolean {
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(key));
+  } catch {
+    throw new TlsFileError('key', 'holds no private key in PEM', 'give the key without a passphrase, in PEM');
+  }
+}
+
+/** AES-128 first: it is as safe here as 256, and costs less for each record. */
+const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+
+/** TLS 1.3 alone (RFC 8446). */
+export function contextOf({ cert, key, ca }: TlsMaterial): SecureContext {
+  return createSecureContext({ cert, key, ca, ...PROTOCOL });
+}
+
+export const PROTOCOL = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3', ciphers: CIPHERS } as const;
+
+/** HTTP/2 over TLS (RFC 9113 §3.2). */
+export const ALPN_H2 = 'h2';
