@@ -5,6 +5,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
+import type { TaskSubscriber } from '../task/task-store.ts';
 import {
   type Attempt,
   type AttemptFailure,
@@ -38,7 +39,10 @@ const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
  *       └────────────────────┴── answered by us ─────┤  └── another attempt       │ cut, deadline, cancelled
  *                                                    └──────────────▶ done ◀──────┘
  */
-export class Call extends CallState implements StreamHandler, AttemptOwner, InboundCall, Dependent {
+export class Call
+  extends CallState
+  implements StreamHandler, AttemptOwner, InboundCall, Dependent, TaskSubscriber
+{
   override onTimeout(nowMs: number): void {
     const ranOut = ranOutAfter(this, nowMs);
     const { attempt, stream } = this;
@@ -156,6 +160,10 @@ export class Call extends CallState implements StreamHandler, AttemptOwner, Inbo
     this.response.observer = undefined;
     this.request.drop();
     this.limitTime(this.settings.timeoutMs);
+  }
+
+  onTaskProgress(): void {
+    this.follower?.pump();
   }
 
   /** All of that call's answer was sent, or waits to be read. */

@@ -1,6 +1,6 @@
 import type { StreamFailure } from '../http2/errors.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
-import type { Leaving, TaskReader, TaskSubscriber } from '../task/task-store.ts';
+import type { Leaving, TaskReader } from '../task/task-store.ts';
 import type { Call } from './call.ts';
 import { reply } from './reasons.ts';
 import type { TaskRuns } from './task-runs.ts';
@@ -9,7 +9,7 @@ import type { TaskRuns } from './task-runs.ts';
 export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
 
 /** A call that gets the answer of the one that runs, or has run, the same task; at its own pace. */
-export class TaskFollower implements TaskSubscriber {
+export class TaskFollower {
   private readonly runs: TaskRuns;
   private readonly call: Call;
   private reader: TaskReader<Call> | undefined = undefined;
@@ -30,10 +30,6 @@ export class TaskFollower implements TaskSubscriber {
   /** The call that runs the task; another one's spans and logs may point to it. */
   get runner(): Call | undefined {
     return this.reader?.entry.runner;
-  }
-
-  onTaskProgress(): void {
-    this.pump();
   }
 
   /** Sends what there is, as far as the caller reads. Call again when its stream has room. */

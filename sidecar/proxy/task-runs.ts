@@ -47,7 +47,7 @@ export function beginTask(call: Call, message: Message | undefined): boolean {
   const { task, request } = call;
   if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
   if (!request.ended || request.bytes !== PREFIX_BYTES + message.end - message.start) return true;
-  return call.context.taskRuns!.begin(call, task.taskId, message);
+  return call.context.taskRuns!.begin(call, message);
 }
 
 /**
@@ -68,13 +68,11 @@ export class TaskRuns extends Timer {
   }
 
   /** False: the call is not to be run; it follows the one that is, or has been answered. */
-  begin(call: Call, taskId: string, message: Message): boolean {
+  begin(call: Call, message: Message): boolean {
     const { info } = call;
     info.taskScope ??= taskScope(call.head.path, info.authorization);
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
-    const follower = new TaskFollower(this, call);
-    const nowMs = this.clock();
-    const begun = this.store.begin(taskId, fingerprint, call, follower, nowMs);
+    const begun = this.store.begin(fingerprint, call, call, this.clock());
     switch (begun.decision) {
       case 'run':
         call.response.run = new TaskRun(this, begun.entry, call);
@@ -82,9 +80,9 @@ export class TaskRuns extends Timer {
       case 'join':
       case 'replay':
         followTrace(call, begun.reader.entry.runner, begun.decision === 'join' ? 'joined' : 'replayed');
-        call.follow(follower);
+        call.follow(new TaskFollower(this, call));
         begun.reader.entry.runner?.response.run?.readAhead();
-        follower.start(begun.reader, begun.decision);
+        call.follower!.start(begun.reader, begun.decision);
         return false;
       case 'refuse': {
         const message = TASK_REFUSALS[begun.reason];

@@ -12,6 +12,31 @@
 
 const MIN_PAGE_BYTES = 512;
 const MAX_PAGE_BYTES = 65_536;
+/**
+ * First pages up to this size share a block: most answers are short, and a buffer of its own costs the collector more
+ * than its bytes. Answers are let go in about the order in which they came, so that a block goes as a whole.
+ */
+const SHARED_PAGE_MAX_BYTES = 4_096;
+
+class SharedBlock {
+  private block: Buffer = Buffer.alloc(0);
+  private used = 0;
+
+  take(bytes: number): Buffer {
+    if (this.used + bytes > this.block.length) {
+      this.block = Buffer.allocUnsafeSlow(MAX_PAGE_BYTES);
+      this.used = 0;
+    }
+    const page = this.block.subarray(this.used, this.used + bytes);
+    this.used += bytes;
+    return page;
+  }
+}
+
+const shared = new SharedBlock();
+
+/** Of a log without bytes; never written to. */
+const NO_PAGES: Page[] = [];
 
 interface Page {
   readonly buffer: Buffer;
@@ -21,7 +46,7 @@ interface Page {
 }
 
 export class ReplayLog {
-  #pages: Page[] = [];
+  #pages: Page[] = NO_PAGES;
   /** Bytes appended so far. */
   length = 0;
   /** Memory held, in bytes. */
@@ -48,10 +73,13 @@ export class ReplayLog {
   #pageFor(bytes: number): Page {
     const last = this.#pages.at(-1);
     if (last !== undefined && last.used < last.buffer.length) return last;
-    const size = Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
-    // Not from the shared pool: a page of it would hold on to its neighbours.
-    const page = { buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 };
-    this.#pages.push(page);
+    const small = last === undefined && bytes <= SHARED_PAGE_MAX_BYTES;
+    const size = small ? bytes : Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
+    // Not from Node's pool, which others use, too: a page of it would hold on to their bytes.
+    const buffer = small ? shared.take(size) : Buffer.allocUnsafeSlow(size);
+    const page = { buffer, startsAt: this.length, used: 0 };
+    if (this.#pages.length === 0) this.#pages = [page];
+    else this.#pages.push(page);
     this.heldBytes += size;
     return page;
   }
@@ -83,7 +111,7 @@ export class ReplayLog {
   }
 
   clear(): void {
-    this.#pages = [];
+    this.#pages = NO_PAGES;
     this.heldBytes = 0;
   }
 }

@@ -26,13 +26,10 @@ export interface TaskEnd {
 export const ENTRY_BYTES = 512;
 
 export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
-  readonly taskId: string;
-  readonly key: string;
+  readonly fingerprint: string;
   /** The call that runs the task; undefined once it is over, for an answer is kept much longer than its call. */
   runner: Runner | undefined;
   state: TaskState = 'running';
-  /** The id is in use for another request, too. */
-  readonly reusesId: boolean;
   /** Response header fields, names and values in turn; undefined until they came, or for a Trailers-Only answer. */
   head: readonly string[] | undefined = undefined;
   end: TaskEnd | undefined = undefined;
@@ -45,26 +42,43 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** Without callers it runs on until then: its caller's connection was lost, and may be back with a retry. */
   orphanUntilMs = Number.POSITIVE_INFINITY;
   expiresAtMs = Number.POSITIVE_INFINITY;
+  /** Of `head` and the trailers; counted once, for the sum is asked for at each step. */
+  private fieldsBytes = 0;
   /** What the store has counted for it. */
   countedBytes = 0;
 
-  constructor(taskId: string, key: string, runner: Runner, reusesId: boolean) {
+  constructor(fingerprint: string, runner: Runner) {
     super();
-    this.taskId = taskId;
-    this.key = key;
+    this.fingerprint = fingerprint;
     this.runner = runner;
-    this.reusesId = reusesId;
   }
 
   get bytes(): number {
-    const { head, end, log } = this;
-    return ENTRY_BYTES + this.key.length + log.heldBytes + textBytes(head) + textBytes(end?.trailers);
+    return ENTRY_BYTES + this.fingerprint.length + this.log.heldBytes + this.fieldsBytes;
+  }
+
+  setHead(fields: readonly string[]): void {
+    this.head = fields;
+    this.fieldsBytes += fieldsBytes(fields);
+  }
+
+  setEnd(end: TaskEnd): void {
+    this.end = end;
+    this.fieldsBytes += fieldsBytes(end.trailers);
+  }
+
+  /** Of the answer only that it was given is known from now on. */
+  forgetAnswer(): void {
+    this.log.clear();
+    this.head = undefined;
+    this.end = undefined;
+    this.fieldsBytes = 0;
   }
 }
 
-function textBytes(fields: readonly string[] | undefined): number {
+function fieldsBytes(fields: readonly string[]): number {
   let bytes = 0;
-  if (fields !== undefined) for (const text of fields) bytes += text.length + 16;
+  for (const text of fields) bytes += text.length + 16;
   return bytes;
 }
 

@@ -9,7 +9,7 @@
  *
  * The same task is the same id with the same request (`task-fingerprint.ts`). An id that comes with another request
  * is another task and runs: to refuse it would break agents that reuse ids, and to replay would answer another
- * question. `reusedIds` counts them, since for such callers an id protects only requests that are alike.
+ * question. For such callers an id protects only requests that are alike.
  *
  * Kept are answers that would be the same again: see {@link isReplayable}. Any other end is given to those who have
  * joined, and forgotten, so that a retry runs the task anew: UNAVAILABLE replayed for minutes would make an outage of
@@ -84,20 +84,18 @@ export function isReplayable(status: StatusCode, taskStatus: number): boolean {
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
+  /** By fingerprint, which the id is part of. */
   readonly #entries = new Map<string, TaskEntry<Runner>>();
   /** Answers that are kept; the one that was asked for last is the newest. */
   readonly #answers = new LinkedList<TaskEntry<Runner>>();
   /** Tasks that are over and have none. */
   readonly #unreplayable = new LinkedList<TaskEntry<Runner>>();
   readonly #orphans = new Set<TaskEntry<Runner>>();
-  /** How many entries have this id. */
-  readonly #ids = new Map<string, number>();
   #bytes = 0;
   #sweptAtMs = Number.NEGATIVE_INFINITY;
   joined = 0;
   replayed = 0;
   refused = 0;
-  reusedIds = 0;
 
   constructor(settings: TaskStoreSettings = TASK_STORE_DEFAULTS) {
     this.settings = settings;
@@ -114,21 +112,14 @@ export class TaskStore<Runner> {
   }
 
   /**
-   * A task has come. `run` obliges the caller to end the entry, by `finish` or by leaving; `runner` is kept with it.
+   * A task has come; `fingerprint` is of its request, the id in it included. `run` obliges the caller to end the entry, by `finish` or by leaving; `runner` is kept with it.
    * `subscriber` is told when there is more to read, not within this call.
    */
-  begin(
-    taskId: string,
-    fingerprint: string,
-    runner: Runner,
-    subscriber: TaskSubscriber,
-    nowMs: number,
-  ): Begun<Runner> {
-    const key = `${taskId}\n${fingerprint}`;
-    const known = this.#entries.get(key);
+  begin(fingerprint: string, runner: Runner, subscriber: TaskSubscriber, nowMs: number): Begun<Runner> {
+    const known = this.#entries.get(fingerprint);
     if (known === undefined || known.expiresAtMs <= nowMs) {
       if (known !== undefined) this.#forget(known);
-      return this.#run(taskId, key, runner);
+      return this.#run(fingerprint, runner);
     }
     if (known.refusal !== undefined) {
       this.refused++;
@@ -137,16 +128,13 @@ export class TaskStore<Runner> {
     return this.#read(known, subscriber);
   }
 
-  #run(taskId: string, key: string, runner: Runner): Begun<Runner> {
+  #run(fingerprint: string, runner: Runner): Begun<Runner> {
     if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) {
       this.refused++;
       return { decision: 'refuse', reason: 'full' };
     }
-    const others = this.#ids.get(taskId) ?? 0;
-    if (others > 0) this.reusedIds++;
-    this.#ids.set(taskId, others + 1);
-    const entry = new TaskEntry(taskId, key, runner, others > 0);
-    this.#entries.set(key, entry);
+    const entry = new TaskEntry(fingerprint, runner);
+    this.#entries.set(fingerprint, entry);
     this.#recount(entry);
     this.#makeRoom(undefined);
     return { decision: 'run', entry };
@@ -172,7 +160,7 @@ export class TaskStore<Runner> {
 
   /** The response's header fields came. */
   head(entry: TaskEntry<Runner>, fields: readonly string[]): void {
-    entry.head = fields;
+    entry.setHead(fields);
     this.#grown(entry);
   }
 
@@ -187,7 +175,7 @@ export class TaskStore<Runner> {
   /** The call that runs the task has ended. Readers read on; what can be replayed is kept. */
   finish(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
     if (entry.state !== 'running') return;
-    entry.end = end;
+    entry.setEnd(end);
     entry.runner = undefined;
     entry.orphanUntilMs = Number.POSITIVE_INFINITY;
     this.#orphans.delete(entry);
@@ -338,9 +326,7 @@ export class TaskStore<Runner> {
     this.#answers.remove(entry);
     entry.state = 'unreplayable';
     entry.refusal = 'dropped';
-    entry.log.clear();
-    entry.head = undefined;
-    entry.end = undefined;
+    entry.forgetAnswer();
     this.#unreplayable.add(entry);
     this.#recount(entry);
   }
@@ -356,11 +342,8 @@ export class TaskStore<Runner> {
     if (entry.state === 'forgotten') return;
     this.#listOf(entry).remove(entry);
     entry.state = 'forgotten';
-    this.#entries.delete(entry.key);
+    this.#entries.delete(entry.fingerprint);
     this.#orphans.delete(entry);
-    const others = this.#ids.get(entry.taskId)! - 1;
-    if (others === 0) this.#ids.delete(entry.taskId);
-    else this.#ids.set(entry.taskId, others);
     if (!entry.readers?.size) this.#release(entry);
   }
 
