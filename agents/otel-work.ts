@@ -7,6 +7,7 @@ import {
   SpanStatusCode,
   trace,
 } from '@opentelemetry/api';
+import { envDetector, hostDetector, serviceInstanceIdDetector } from '@opentelemetry/resources';
 import { NodeSDK } from '@opentelemetry/sdk-node';
 import type { Work, WorkTracing } from './tracing.ts';
 
@@ -14,6 +15,8 @@ import type { Work, WorkTracing } from './tracing.ts';
 export function createWorkTracing(serviceName: string | undefined): WorkTracing {
   const sdk = new NodeSDK({
     ...(serviceName === undefined ? {} : { serviceName }),
+    // The process's own detector would tell its command line, which may hold anything.
+    resourceDetectors: [hostDetector, serviceInstanceIdDetector, envDetector],
     instrumentations: [],
     metricReaders: [],
     logRecordProcessors: [],

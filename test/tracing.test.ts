@@ -1,4 +1,5 @@
 // Traces as a collector gets them: over OTLP, from real processes.
+import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { stringField } from '../sidecar/task/protobuf.ts';
@@ -12,6 +13,7 @@ import {
   startGrpcOtlpReceiver,
   startOtlpReceiver,
 } from './support/otlp-receiver.ts';
+import { runProcess } from './support/process.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { answerWith, startUpstream, taskRequest } from './support/upstream.ts';
@@ -204,6 +206,45 @@ t.test(
       const [child] = childrenOf(receiver.spans, server);
       t.equal(child!.attributes['gen_ai.conversation.id'], server.attributes['gen_ai.conversation.id']);
     }
+  },
+);
+
+t.test(
+  "a task of the local system: gateway, its sidecar, the agent's sidecar, the agent, the model",
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const start = join(import.meta.dirname, '..', 'agents', 'local', 'start.ts');
+    const { code, output } = await runProcess(
+      t,
+      process.execPath,
+      [start, '--task', 'secret words of a task', '--agent', 'writing'],
+      { env: { OPENAI_API_KEY: '', OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url }, limitMs: 120_000 },
+    );
+    t.equal(code, 0, output);
+    // Every process has ended, and each has sent what it had.
+    t.strictSame(tree(receiver.spans), [
+      'gateway: SERVER POST /api/v1/tasks',
+      '  gateway: CLIENT agent.AgentService/ProcessTask',
+      '    gateway: CLIENT Attempt.agent.AgentService/ProcessTask',
+      '      writing-1: SERVER agent.AgentService/ProcessTask',
+      '        writing-agent: INTERNAL invoke_agent writing-agent',
+      '          writing-1: CLIENT chat gpt-4o-mini',
+    ]);
+    t.equal(new Set(receiver.spans.map(({ traceId }) => traceId)).size, 1);
+    const conversations = receiver.spans.filter((span) => !isAttempt(span));
+    t.equal(new Set(conversations.map(({ attributes }) => attributes['gen_ai.conversation.id'])).size, 1);
+    t.match(receiver.spans.find(({ name }) => name.startsWith('chat'))!.attributes, {
+      'gen_ai.operation.name': 'chat',
+      'gen_ai.request.model': 'gpt-4o-mini',
+      'gen_ai.response.model': 'gpt-4o-mini',
+      'gen_ai.response.finish_reasons': ['stop'],
+      'gen_ai.usage.input_tokens': Number,
+      'gen_ai.usage.output_tokens': Number,
+      'server.address': '127.0.0.1',
+      'outrigger.attempts': 1,
+    });
+    const all = JSON.stringify(receiver.spans, (_key, value) => (typeof value === 'bigint' ? 0 : value));
+    t.notMatch(all, /secret words/);
   },
 );
 

@@ -38,7 +38,9 @@ export class LlmTracing implements LlmObserver {
     const correlationId = textOf(headers['x-correlation-id']) ?? '';
     const owner = this.inboundCalls.ownerOf(traceparent, info.taskId, correlationId)?.call;
     const trace = this.tracer.beginModelCall({ traceparent, tracestate }, owner, this.clock());
-    return trace === null ? undefined : new TracedRequest(trace, correlationId, this.clock);
+    // An agent that passes nothing on: what it belongs to is known by the call that runs.
+    const conversationId = correlationId || (owner?.task?.correlationId ?? '');
+    return trace === null ? undefined : new TracedRequest(trace, conversationId, this.clock);
   }
 }
 

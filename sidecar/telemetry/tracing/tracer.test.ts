@@ -126,6 +126,15 @@ t.test('a new trace that is not sampled says so to those behind', async (t) => {
   t.equal(parseTraceparent(fields!['traceparent']!), 0);
 });
 
+t.test('health checks begin no trace, and go on with one', async (t) => {
+  const { begin } = setUp();
+  for (const path of ['/grpc.health.v1.Health/Watch', '/agent.AgentService/HealthCheck']) {
+    const head = { path, authority: 'a', method: 'POST' };
+    t.equal(begin({ head }).trace, null);
+    t.equal(begin({ head, info: { traceparent: parent } }).trace.traceId, traceIdOf(parent));
+  }
+});
+
 t.test('a malformed traceparent begins a new trace, and its tracestate is void', async (t) => {
   const { begin } = setUp();
   const { trace, fields } = begin({ info: { traceparent: parent.toUpperCase(), tracestate: 'congo=1' } });

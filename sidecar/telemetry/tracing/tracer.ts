@@ -1,4 +1,5 @@
 import { literalSize, writeLiteral } from '../../http2/hpack/encoder.ts';
+import { AGENT_HEALTH_CHECK_PATH } from '../../task/task-message.ts';
 import { AttemptSpan, CallTrace } from './call-trace.ts';
 import { IdSource, readHex, writeHex } from './ids.ts';
 import { ModelCallTrace } from './model-call.ts';
@@ -33,7 +34,8 @@ export interface TracerSettings {
  * A call goes on with the trace in its headers; without one, an outbound call goes on with the trace of the inbound
  * call that the app makes it for; without that it begins a trace. What is not recorded has no trace object. It still
  * has a context: the one that came with it, or a fresh one that says "not sampled", so that the hops behind do not
- * each decide again and record the middle of a trace that has no beginning.
+ * each decide again and record the middle of a trace that has no beginning. Health checks begin no trace: they come
+ * every few seconds, and would be most of what there is to see.
  */
 export class Tracer {
   readonly shapes: SpanShapes;
@@ -73,6 +75,7 @@ export class Tracer {
       const { traceId, spanHigh, spanLow, traceState } = owner;
       return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, call.startedAtMs);
     }
+    if (isHealthCheck(call.head.path)) return null;
     const { ids } = this;
     ids.draw();
     if (!samplesRoot(this.sampler, ids.words)) return null;
@@ -166,6 +169,10 @@ export class Tracer {
     writeLiteral(both, field.copy(both), 'tracestate', traceState);
     return both;
   }
+}
+
+function isHealthCheck(path: string): boolean {
+  return path === AGENT_HEALTH_CHECK_PATH || path.startsWith('/grpc.health.v1.Health/');
 }
 
 const TRACEPARENT_LENGTH = 55;
