@@ -38,3 +38,12 @@ export function markdown(head: readonly string[], body: readonly (readonly strin
     `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)].join('\n');
 }
+
+/** A document with another table between its marks. Throws when it has none. */
+export function between(document: string, table: string): string {
+  const [begin, end] = ['<!-- faults:begin -->', '<!-- faults:end -->'];
+  const from = document.indexOf(begin);
+  const to = document.indexOf(end);
+  if (from < 0 || to < from) throw new Error(`the document has no ${begin} … ${end}`);
+  return `${document.slice(0, from + begin.length)}\n\n${table.trim()}\n\n${document.slice(to)}`;
+}

@@ -1,13 +1,13 @@
 // Every fault that the sidecar is there for: real processes, real sockets, and at the end a table of what each cost.
-// FAULT_TABLE=FILE also writes the table as Markdown.
-import { writeFileSync } from 'node:fs';
+// FAULT_TABLE=FILE also writes it into that Markdown file, between its two marks.
+import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
-import { comparisons } from './comparisons.ts';
-import { Fleet } from './mesh.ts';
-import { outrigger } from './outrigger.ts';
-import type { Row } from './row.ts';
-import { scenarios } from './scenarios.ts';
-import { LEGEND, markdown, tableOf } from './table.ts';
+import { comparisons } from './faults/comparisons.ts';
+import { Fleet } from './faults/mesh.ts';
+import { outrigger } from './faults/outrigger.ts';
+import type { Row } from './faults/row.ts';
+import { scenarios } from './faults/scenarios.ts';
+import { between, LEGEND, markdown, tableOf } from './faults/table.ts';
 
 t.setTimeout(290_000);
 
@@ -40,5 +40,5 @@ t.teardown(() => {
   // Not to the standard output, which is for results alone: the runner would keep the table to itself.
   process.stderr.write(`\n${report}`);
   const file = process.env['FAULT_TABLE'];
-  if (file !== undefined && file !== '') writeFileSync(file, report);
+  if (file !== undefined && file !== '') writeFileSync(file, between(readFileSync(file, 'utf8'), report));
 });
