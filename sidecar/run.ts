@@ -85,6 +85,7 @@ class RunningSidecar {
     const metrics = new LazyRegistry({
       version: outriggerVersion(),
       tasks: inbound.tasks,
+      taskStore: inbound.taskRuns.store,
       tracing: this.tracing,
       llm: measuredLlm(sidecar.llm, sidecar.clock),
       circuits: () => circuitsOf(sidecar),

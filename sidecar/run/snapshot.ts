@@ -106,10 +106,17 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
         methodsSnapshot(cluster.calls),
       ]),
     ),
+    tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),
     memory: memorySnapshot(),
     uptime_s: Math.round(process.uptime()),
   };
+}
+
+/** Tasks that are kept, and those that came again. */
+function tasksSnapshot({ inbound }: Sidecar): unknown {
+  const { size, bytes, joined, replayed, refused } = inbound.taskRuns.store;
+  return { kept: size, kept_bytes: bytes, joined, replayed, refused };
 }
 
 function listenerSnapshot(stats: ListenerStats, calls: CallStats | undefined) {

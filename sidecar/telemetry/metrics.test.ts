@@ -56,6 +56,7 @@ function source(clusters: FakeCluster[] = [], fields: Partial<MetricsSource> = {
     clusters: () => clusters,
     circuits: () => [],
     tasks: new TaskStats(),
+    taskStore: { joined: 2, replayed: 1, refused: 0 },
     ...fields,
   };
 }
@@ -124,6 +125,7 @@ t.test('numbers come out under the names and labels they were promised', async (
   );
   t.equal(all('outrigger_attempts_total').length, 2, 'no lines for what never happened');
   t.equal(value('outrigger_retries_total', { cluster: 'writing', outcome: 'retried' }), 5);
+  t.equal(value('outrigger_tasks_deduplicated_total', { outcome: 'joined' }), 2);
   t.equal(value('outrigger_retries_total', { cluster: 'writing', outcome: 'not_safe' }), 0, 'from the start');
   t.equal(value('outrigger_hedges_total', { cluster: 'writing', outcome: 'won' }), 2);
   t.equal(value('outrigger_active_calls', { listener: 'inbound' }), 2);

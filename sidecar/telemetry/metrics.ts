@@ -35,6 +35,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
+  /** Tasks that came again, by what became of them. */
+  readonly taskStore: { readonly joined: number; readonly replayed: number; readonly refused: number };
   /** Undefined where there is no LLM egress. */
   readonly llm?: MeasuredLlm;
   /** Undefined when tracing is off. */
@@ -58,6 +60,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addAttempts(add, source);
   addResilience(add, source);
   addTasks(add, source.tasks);
+  addRepeatedTasks(add, source.taskStore);
   if (source.llm !== undefined) addLlm(add, source.llm);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   return [...metrics, ...processMetrics()];
@@ -226,6 +229,15 @@ function addTasks(add: AddMetric, { agents }: TaskStats): void {
           value: value(tasks),
         })),
       ).flat(),
+  );
+}
+
+function addRepeatedTasks(add: AddMetric, store: MetricsSource['taskStore']): void {
+  add('counter', 'outrigger_tasks_deduplicated_total', 'Tasks that came again and were not run again.', () =>
+    (['joined', 'replayed', 'refused'] as const).map((outcome) => ({
+      labels: { outcome },
+      value: store[outcome],
+    })),
   );
 }
 
