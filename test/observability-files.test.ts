@@ -9,8 +9,15 @@ import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
+import { WebhookMetrics } from '../sidecar/webhook/metrics.ts';
 import { runProcess } from './support/process.ts';
-import { dashboardQueries, linkQueries, metricNames, ruleQueries } from './support/promql.ts';
+import {
+  autoscalingQueries,
+  dashboardQueries,
+  linkQueries,
+  metricNames,
+  ruleQueries,
+} from './support/promql.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -113,7 +120,8 @@ t.test('the committed dashboards are what the script writes', async (t) => {
 });
 
 t.test('dashboards, alerts and docs speak of metrics that exist, and the docs of all of them', async (t) => {
-  const exposed = exposedMetrics();
+  const webhook = await new WebhookMetrics(() => 0).registry.getMetricsAsJSON();
+  const exposed = [...exposedMetrics(), ...webhook.map(({ name, type }) => ({ name, type: String(type) }))];
   const names = new Set(exposed.map(({ name }) => name));
   const lines = new Set([...names, 'up']);
   for (const { name, type } of exposed) {
@@ -121,7 +129,7 @@ t.test('dashboards, alerts and docs speak of metrics that exist, and the docs of
     lines.delete(name);
     for (const part of ['bucket', 'sum', 'count']) lines.add(`${name}_${part}`);
   }
-  const queries = [...dashboardQueries(), ...linkQueries(), ...ruleQueries()];
+  const queries = [...dashboardQueries(), ...linkQueries(), ...autoscalingQueries(), ...ruleQueries()];
   for (const { where, kind } of queries) if (kind === 'record') lines.add(where.slice('record '.length));
   let named = 0;
   for (const { where, promql } of queries) {

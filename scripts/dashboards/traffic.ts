@@ -252,9 +252,9 @@ export const trafficDashboard: Dashboard = {
           ],
         },
         {
-          title: 'Retries by outcome',
+          title: 'Retries and hedges by outcome',
           description:
-            'retried: another attempt. success: it helped. budget_exhausted: too much fails for retries to help. not_safe: the call may have run. deadline: no time was left.',
+            'retried: another attempt. success: it helped. budget_exhausted: too much fails for retries to help. not_safe: the call may have run. deadline: no time was left. A hedge that won beat a slow attempt.',
           kind: 'timeseries',
           unit: 'cps',
           width: 8,
@@ -262,6 +262,10 @@ export const trafficDashboard: Dashboard = {
             {
               expr: `sum by (service, cluster, outcome) (rate(outrigger_retries_total{${S}}${RATE}))`,
               legend: '{{service}} → {{cluster}} {{outcome}}',
+            },
+            {
+              expr: `sum by (service, cluster, outcome) (rate(outrigger_hedges_total{${S}}${RATE})) > 0`,
+              legend: '{{service}} → {{cluster}} hedge {{outcome}}',
             },
           ],
         },

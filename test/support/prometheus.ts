@@ -49,7 +49,7 @@ export async function startPrometheus(
         job_name: 'outrigger',
         static_configs: Object.entries(targets).map(([service, port]) => ({
           targets: [`127.0.0.1:${port}`],
-          labels: { service, namespace: 'agents' },
+          labels: { service, namespace: 'agents', pod: `${service}-0` },
         })),
       },
     ],

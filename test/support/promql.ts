@@ -9,7 +9,7 @@ export interface WrittenQuery {
   /** For the report: which panel, variable, rule or link. */
   readonly where: string;
   readonly promql: string;
-  readonly kind: 'panel' | 'variable' | 'link' | 'record' | 'alert';
+  readonly kind: 'panel' | 'variable' | 'link' | 'autoscaling' | 'record' | 'alert';
   readonly exemplars: boolean;
 }
 
@@ -57,6 +57,22 @@ export function linkQueries(): WrittenQuery[] {
       written(`data source: ${name}`, query.replaceAll('$$__tags', 'service="research"'), 'link'),
     ),
   );
+}
+
+/** What the Prometheus adapter asks for autoscaling, for all pods of a namespace. */
+export function autoscalingQueries(): WrittenQuery[] {
+  const path = join(folder, '../../components/autoscaling/prometheus-adapter-values.yaml');
+  const { rules } = parse(readFileSync(path, 'utf8')) as {
+    rules: { custom: { seriesQuery: string; name: { as: string }; metricsQuery: string }[] };
+  };
+  return rules.custom.flatMap(({ seriesQuery, name, metricsQuery }) => [
+    written(`autoscaling ${name.as}: series`, seriesQuery, 'autoscaling'),
+    written(
+      `autoscaling ${name.as}`,
+      metricsQuery.replaceAll('<<.LabelMatchers>>', 'namespace="agents"').replaceAll('<<.GroupBy>>', 'pod'),
+      'autoscaling',
+    ),
+  ]);
 }
 
 export function ruleQueries(): WrittenQuery[] {
