@@ -170,6 +170,7 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
   await restart(t, browser);
   await silence(t, browser);
   await hidden(t, browser);
+  await flood(t, browser);
 });
 
 function namesAreText(t: Test, browser: Browser) {
@@ -331,6 +332,33 @@ function hidden(t: Test, browser: Browser) {
     await show('visible');
     await says(page, '#connection', /^live$/);
     await says(page, '#attention', /ejected/);
+    t.same(errors, []);
+  });
+}
+
+function flood(t: Test, browser: Browser) {
+  return t.test('a flood of failures leaves the page as large as it was', async (t) => {
+    const system = await startSystem(t);
+    const { page, errors } = await openPage(t, browser, system.url);
+    let more = true;
+    const flooding = (async () => {
+      while (more) await Promise.all(Array.from({ length: 10 }, () => system.call('writing')));
+    })();
+    const full = () => page.locator('#calls > li').count();
+    await waitUntil('the list is full', async () => (await full()) === 50, limits);
+    await says(page, '#skipped', /more came too quickly to be kept/);
+    const before = await page.evaluate<number>('document.querySelectorAll("*").length');
+    const newest = await page.locator('#calls time').first().getAttribute('datetime');
+    await waitUntil(
+      'newer ones have come',
+      async () => (await page.locator('#calls time').first().getAttribute('datetime')) !== newest,
+      limits,
+    );
+    more = false;
+    await flooding;
+    t.ok((await full()) <= 50);
+    const after = await page.evaluate<number>('document.querySelectorAll("*").length');
+    t.ok(after < before * 1.2, `${before} elements, then ${after}`);
     t.same(errors, []);
   });
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import {
   Metadata,
   Server,
@@ -394,6 +395,25 @@ t.test('health, the API description and the page', async (t) => {
   t.same(await (await fetch(`${url}/page/links`)).json(), [
     { name: 'Sidecar', url: 'http://127.0.0.1:15000/?a=b' },
   ]);
+  for (const file of (await (await fetch(`${url}/`)).text()).matchAll(/(?:src|href)="(\/[a-z]+\.[a-z]+)"/g))
+    t.equal((await fetch(`${url}${file[1]}`)).status, 200, file[1]!);
+});
+
+t.test('outside of a local system there is nothing to break', async (t) => {
+  const { url } = await gateway(t, {});
+  t.same(await (await fetch(`${url}/local/state`)).json(), { local: false });
+  const kill = '/local/replicas/research-1/kill';
+  t.equal((await fetch(`${url}${kill}`, { method: 'POST' })).status, 404);
+
+  const nobody = await gateway(t, {}, { GATEWAY_LOCAL_SYSTEM: join(t.testdir(), 'nobody.sock') });
+  t.match(await (await fetch(`${nobody.url}/local/state`)).json(), {
+    error: { code: 'UNAVAILABLE', message: 'the local system does not answer' },
+  });
+  const elsewhere = await fetch(`${nobody.url}${kill}`, {
+    method: 'POST',
+    headers: { origin: 'http://evil.example' },
+  });
+  t.equal(elsewhere.status, 403);
 });
 
 t.test('stopping finishes running requests within the limit and ends the rest with 503', async (t) => {

@@ -43,6 +43,17 @@ t.test('a task is answered whole and as a stream, and its ids reach the provider
   t.ok(short.tokens_used < answer.tokens_used, 'max_tokens reaches the model');
 });
 
+t.test('an agent that is slowed down waits before each task, and not beyond its deadline', async (t) => {
+  const { server, client } = await testAgent(t, {});
+  server.delayTasks(60_000);
+  const late = await failureOf(processTask(client, { input: 'x' }, { deadline: Date.now() + 200 }));
+  t.equal(late.code, status.DEADLINE_EXCEEDED);
+  server.delayTasks(30);
+  t.ok((await processTask(client, { input: 'x' })).latency_ms >= 29);
+  server.delayTasks(0);
+  t.equal((await processTask(client, { input: 'x' })).output, 'x');
+});
+
 t.test('cancelling a call ends its model call', async (t) => {
   const provider = await testProvider(t);
   provider.faults.add({ behaviour: { stall_after_chunks: 2 } });

@@ -107,7 +107,8 @@ function toneOf({ type, details }) {
   if (type === 'circuit') return details.to === 'open' ? 'bad' : details.to === 'closed' ? 'good' : 'warn';
   if (type === 'ejection') return details.kind === 'ejected' ? 'bad' : 'good';
   if (type === 'endpoint') return details.usable ? 'good' : 'bad';
-  if (type === 'discovery' || type === 'state') return 'warn';
+  if (type === 'state') return details.state === 'running' ? 'good' : 'warn';
+  if (type === 'discovery') return 'warn';
   return 'neutral';
 }
 
