@@ -1,9 +1,10 @@
 // Two sidecars whose connection breaks at any byte of a task's call: the caller gets its answer, and the app runs once.
 import t, { type Test } from 'tap';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
-import { messageThen, startReplica } from './support/answers.ts';
+import { later, messageThen, silence, startReplica } from './support/answers.ts';
 import { type Cut, type Cutter, startCutter } from './support/cutter.ts';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
+import { errorCode } from './support/h2-peer.ts';
 import { type CallerStream, TaskCaller } from './support/task-caller.ts';
 import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -11,6 +12,8 @@ import { waitUntil } from './support/wait-until.ts';
 t.setTimeout(120_000);
 
 const message = 'an answer that is long enough to be cut at several of its bytes';
+
+const answer = messageThen(0, { message, fields: { 'x-cost': '7' } });
 
 interface Scene {
   readonly cutter: Cutter;
@@ -21,7 +24,7 @@ interface Scene {
 }
 
 async function startScene(t: Test): Promise<Scene> {
-  const app = await startReplica(t, messageThen(0, { message, fields: { 'x-cost': '7' } }));
+  const app = await startReplica(t, answer);
   const theirs = await startDataPlane(t, { name: 'agent', inbound: { app: app.address } });
   const cutter = await startCutter(t, theirs.inboundPort);
   const ours = await startDataPlane(t, {
@@ -112,3 +115,27 @@ for (const path of [PROCESS_TASK_PATH, STREAM_PROCESS_PATH]) {
     }
   }
 }
+
+t.test('an attempt that has taken too long is joined by the next one, not run again', async (t) => {
+  for (const clock of [{ retry: { per_try_timeout: '600ms' } }, { first_chunk_timeout: '600ms' }]) {
+    const app = await startReplica(t, later(900, answer));
+    const theirs = await startDataPlane(t, { name: 'agent', inbound: { app: app.address } });
+    const retry = { max_attempts: 3, backoff: { base: '1ms', max: '2ms' }, budget: { min_concurrent: 100 } };
+    const ours = await startDataPlane(t, {
+      name: 'caller',
+      ...oneCluster([`127.0.0.1:${theirs.inboundPort}`], { ...clock, retry: { ...retry, ...clock.retry } }),
+    });
+    const caller = await TaskCaller.connect(t, ours.outboundPort);
+    const call = await caller.ask({ id: 'slow' });
+    t.equal(call.status, 0);
+    t.equal(call.deduplicated, 'joined');
+    t.equal(app.calls.length, 1);
+    t.equal(theirs.sidecar.inbound.taskRuns.store.joined, 1);
+    // It never answers: when all attempts are used up, nobody waits any more.
+    app.answer = silence;
+    t.equal((await caller.ask({ id: 'silent' })).status, 4);
+    await waitUntil('the app heard', () => app.calls[1]!.closedWith === errorCode.cancel);
+    t.equal(app.calls.length, 2);
+    t.equal(theirs.sidecar.inbound.taskRuns.store.joined, 3);
+  }
+});

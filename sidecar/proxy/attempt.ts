@@ -159,10 +159,15 @@ export class Attempt
   /** Gives the attempt up: the endpoint hears RST_STREAM at once. */
   cancel(): void {
     if (this.ended) return;
+    this.ended = true;
+    this.letGo(ErrorCode.CANCEL);
+  }
+
+  /** Ends the stream of an attempt that has been judged. */
+  letGo(code: number): void {
     const { stream } = this;
     if (stream === undefined) this.endpoint.pool.cancel(this);
-    else stream.connection.reset(stream, ErrorCode.CANCEL);
-    this.ended = true;
+    else stream.connection.reset(stream, code);
   }
 
   /** It was answered, and half of the RPC may still be open: the caller's part is not wanted any more. */

@@ -1,5 +1,6 @@
 import { Status, type StatusCode, statusFromHttp } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
@@ -306,9 +307,11 @@ export class Call
       attempt.clock!.restartIdle(this.context.clock());
       return;
     }
-    attempt.cancel();
     settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
-    if (!this.driver.retries(this, attempt)) this.answer(replyToClock(attempt, clock));
+    const again = this.driver.retries(this, attempt);
+    // A cancelled task would have to run a second time: the next attempt joins it.
+    attempt.letGo(this.retryWait?.sameEndpoint === true ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
+    if (!again) this.answer(replyToClock(attempt, clock));
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------

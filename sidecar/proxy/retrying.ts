@@ -14,7 +14,8 @@ export class RetryWait extends Timer {
   private readonly wheel: TimerWheel;
   private readonly resume: (call: Call, failed: Attempt, sameEndpoint: boolean) => void;
   private readonly failed: Attempt;
-  private readonly sameEndpoint: boolean;
+  /** It goes to the endpoint that may be running the task. */
+  readonly sameEndpoint: boolean;
 
   constructor(
     call: Call,

@@ -1,4 +1,5 @@
 import type { StreamFailure } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Leaving, TaskReader } from '../task/task-store.ts';
 import type { Call } from './call.ts';
@@ -74,5 +75,6 @@ export class TaskFollower {
 
 /** Whether the caller does not want the answer, or may come back for it. */
 export function callerLeft(failure: StreamFailure): Leaving {
-  return failure.kind === 'connection' ? 'connection_lost' : 'cancelled';
+  const comesBack = failure.kind === 'reset' && failure.code === ErrorCode.OUTRIGGER_COMES_BACK;
+  return comesBack || failure.kind === 'connection' ? 'connection_lost' : 'cancelled';
 }
