@@ -6,7 +6,7 @@
 //     dist/dashboard/        the files of the admin page
 //     dist/compile-cache/    V8's code for them, where it was made on the Node it will run on (--compile)
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { root } from './tools/paths.mjs';
@@ -14,8 +14,10 @@ import { root } from './tools/paths.mjs';
 const dist = join(root, 'dist');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-rmSync(dist, { recursive: true, force: true });
-mkdirSync(dist);
+// The folder itself stays: in the image's build it belongs to somebody who may not make it.
+mkdirSync(dist, { recursive: true });
+for (const name of readdirSync(dist)) rmSync(join(dist, name), { recursive: true, force: true });
+
 const { metafile } = await build({
   // main.ts would start itself again through bin.mjs, to get rid of the type stripper; here there is none.
   stdin: {
@@ -47,6 +49,16 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
     js: "import { createRequire as outriggerCreateRequire } from 'node:module';const require = outriggerCreateRequire(import.meta.url);",
   },
   plugins: [
+    {
+      // Its ESM build asks for grpc-js by a require of its own making, which no bundler sees.
+      name: 'grpc-js of the OTLP exporter',
+      setup({ onLoad }) {
+        onLoad({ filter: /otlp-grpc-exporter-base\/dist\/.*\.mjs$/ }, ({ path }) => ({
+          contents: readFileSync(path, 'utf8').replaceAll('__require(', 'require('),
+          loader: 'js',
+        }));
+      },
+    },
     {
       name: 'version',
       setup({ onLoad }) {

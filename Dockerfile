@@ -1,0 +1,67 @@
+# Three images from one file; the last is the default:
+#
+#   docker build -t outrigger:0.1.0 .                                  the sidecar and the webhook
+#   docker build -t outrigger-agents:0.1.0 --target agents .           gateway, agents, offline provider
+#   docker build -t outrigger-intercept:0.1.0 --target intercept .     the step that redirects a pod's traffic
+#
+# The base is pinned by its full version: Node's, because the compile cache is only good for the Node that made it, and
+# Debian's name. A registry of your own, or a digest, goes in by --build-arg NODE_IMAGE=…
+ARG NODE_IMAGE=docker.io/library/node:24.21.0-bookworm-slim
+
+# --- The bundle, and V8's compiled code for it, at the path where it will lie.
+FROM ${NODE_IMAGE} AS bundle
+WORKDIR /outrigger
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY scripts scripts
+COPY sidecar sidecar
+# The user of the image, because the cache of another user is not used; --max-semi-space-size, because the flags count.
+RUN mkdir dist && chown 15000:15000 dist
+USER 15000:15000
+RUN node --max-semi-space-size=4 scripts/bundle.mjs --compile \
+ && sed -i '1s|.*|#!/usr/local/bin/node --max-semi-space-size=4|' dist/outrigger.mjs
+
+# --- A root with Node, the libraries it loads, and nothing else.
+FROM ${NODE_IMAGE} AS root
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN mkdir -p /image/usr/local/bin /image/etc /image/tmp \
+ && chmod 1777 /image/tmp \
+ && cp "$(readlink -f "$(command -v node)")" /image/usr/local/bin/node \
+ && ldd /image/usr/local/bin/node | grep -o '/[^ ]*' | xargs -I{} cp --parents -L {} /image \
+ && echo 'outrigger:x:15000:15000::/:/sbin/nologin' > /image/etc/passwd \
+ && echo 'outrigger:x:15000:' > /image/etc/group \
+ && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
+ && ln -s /outrigger/dist/outrigger.mjs /image/usr/local/bin/outrigger
+
+# --- Gateway, agents and provider run from their sources; Node strips the types.
+FROM ${NODE_IMAGE} AS agents
+WORKDIR /outrigger
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund \
+ && npm cache clean --force
+COPY proto proto
+COPY agents agents
+ENV NODE_ENV=production
+USER 1000:1000
+ENTRYPOINT ["node"]
+CMD ["agents/gateway/main.ts"]
+
+# --- Reads an nftables script from its argument. Runs as root with NET_ADMIN, for a moment, in pods that ask for it.
+FROM ${NODE_IMAGE} AS intercept
+# A fixed version of a Debian package is gone from the mirrors with the next security update.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
+# The redirection changes the network of its pod: that is what root and NET_ADMIN are for.
+# hadolint ignore=DL3002
+USER 0:0
+ENTRYPOINT ["/usr/sbin/nft"]
+
+# --- The sidecar: no shell, no package manager, a root that can be read-only.
+FROM scratch AS outrigger
+COPY --from=root /image /
+COPY --from=bundle /outrigger/dist /outrigger/dist
+ENV PATH=/usr/local/bin NODE_ENV=production
+USER 15000:15000
+EXPOSE 15006 15020 15021
+ENTRYPOINT ["/usr/local/bin/outrigger"]
+CMD ["run"]
