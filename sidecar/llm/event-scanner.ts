@@ -104,12 +104,9 @@ export interface EventFields {
 }
 
 const NO_FIELDS: EventFields = { event: '', data: undefined };
-const COLON = 0x3a;
-const DATA_LINE = Buffer.from('data:');
 
 /** Reads the fields that matter of one event. */
 export function fieldsOf(buffer: Buffer, start: number, end: number): EventFields {
-  if (buffer[start] === COLON && !buffer.subarray(start, end).includes(DATA_LINE)) return NO_FIELDS;
   let event = '';
   let data: string | undefined;
   for (const line of buffer.toString('utf8', start, end).split(/\r\n|\r|\n/)) {
