@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { installDebian } from './tools/debian.mjs';
 import { installGoTools } from './tools/go.mjs';
+import { installIstioSchemas } from './tools/istio.mjs';
 import { withInstallLock } from './tools/lock.mjs';
 import { checkNode, installNodeModules, nodeModulesAreCurrent } from './tools/node-modules.mjs';
 import { root } from './tools/paths.mjs';
@@ -49,12 +50,18 @@ function warmCache() {
   spawnSync(node, [join(root, 'scripts', 'warm-cache.mjs')], { stdio: 'ignore', timeout: 30_000 });
 }
 
+/** One after the other: both may have to install Go itself. */
+async function installGo(record) {
+  await installGoTools(record, wants);
+  await installIstioSchemas(record, wants);
+}
+
 /** Tools and peers never fail the install: what can't be had is recorded, and its tests are skipped by name. */
 async function installPeers() {
   const record = new Record(wants);
   // Debian first where it brings Python itself; the rest side by side.
   await installDebian(record, wants);
-  await Promise.all([installGoTools(record, wants), installPython(record, wants)]);
+  await Promise.all([installGo(record), installPython(record, wants)]);
   record.write();
   for (const [name, reason] of Object.entries(record.missing)) {
     console.error(`outrigger: without ${name}: ${reason}`);

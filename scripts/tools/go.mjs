@@ -70,7 +70,8 @@ async function installModule(record, { folder, targets }) {
   }
 }
 
-async function findGo() {
+/** A Go that is new enough, PyPI's where the host has none. */
+export async function findGo() {
   const wanted = /^go (\d+)\.(\d+)/m.exec(readFileSync(join(goModule, 'go.mod'), 'utf8'));
   const go = which('go');
   if (go !== undefined) {

@@ -20,8 +20,7 @@ export interface Command {
   readonly name: string;
   readonly synopsis: string;
   readonly summary: string;
-  /** `undefined` for a command that is not in this version. */
-  readonly load: (() => Promise<CommandMain>) | undefined;
+  readonly load: () => Promise<CommandMain>;
 }
 
 /** Writes to standard output; a reader that has gone away (`| head`) is not an error. */

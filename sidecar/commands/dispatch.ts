@@ -36,9 +36,9 @@ const COMMANDS: readonly Command[] = [
   },
   {
     name: 'istio',
-    synopsis: 'istio [--config FILE]',
-    summary: 'writes the Istio resources that say the same',
-    load: undefined,
+    synopsis: 'istio [--config FILE] [--namespace NAME] [--caller NAME …] [--directory DIR]',
+    summary: "writes the Istio resources that say the same, and comments what Istio can't say",
+    load: async () => (await import('./istio.ts')).istio,
   },
 ];
 
@@ -59,10 +59,6 @@ export async function dispatch(args: readonly string[]): Promise<number | undefi
   }
   const command = COMMANDS.find(({ name }) => name === first);
   if (command === undefined) return unknownCommand(first);
-  if (command.load === undefined) {
-    complain(`outrigger ${command.name}: not available in this version (${outriggerVersion()})`);
-    return EXIT.UNAVAILABLE;
-  }
   try {
     const main = await command.load();
     return await main(rest);
@@ -81,9 +77,7 @@ function unknownCommand(word: string): number {
 }
 
 function usage(): string {
-  const lines = COMMANDS.map(({ synopsis, summary, load }) => {
-    return `  outrigger ${synopsis}\n      ${summary}${load === undefined ? ' (not in this version)' : ''}`;
-  });
+  const lines = COMMANDS.map(({ synopsis, summary }) => `  outrigger ${synopsis}\n      ${summary}`);
   return `Outrigger: a resilience sidecar for agents that talk gRPC
 
 ${lines.join('\n')}

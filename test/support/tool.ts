@@ -15,6 +15,8 @@ export type ToolName =
   | 'kustomize'
   | 'kubernetes-validate'
   | 'hadolint'
+  | 'istio-crds'
+  | 'gateway-crds'
   | 'nft'
   | 'ip'
   | 'envoy'

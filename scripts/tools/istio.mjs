@@ -1,0 +1,52 @@
+// The schemas that Istio's resources and the Gateway are held against: files of Go modules, by their digests.
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from './command.mjs';
+import { findGo } from './go.mjs';
+import { toolsDir } from './paths.mjs';
+
+const files = {
+  'istio-crds': {
+    module: 'istio.io/api@v1.31.0-rc.0.0.20260824154656-b943409680a7',
+    path: 'kubernetes/customresourcedefinitions.gen.yaml',
+    sha256: 'c0ad59e008658765412badb836e73a523a355e3d792a32ad3c0711a728be5aff',
+  },
+  'gateway-crds': {
+    module: 'sigs.k8s.io/gateway-api@v1.6.0',
+    path: 'config/crd/standard/gateway.networking.k8s.io_gateways.yaml',
+    sha256: '7dcaf56db92b197207bc149f049c1be0208bedc8608a56905900d3bfc71b8632',
+  },
+};
+const limitMs = 3 * 60_000;
+
+export async function installIstioSchemas(record, wants) {
+  if (!wants.tests) return;
+  for (const [name, file] of Object.entries(files)) {
+    const path = join(toolsDir, `${name}-${file.sha256.slice(0, 12)}.yaml`);
+    try {
+      if (!existsSync(path)) await fetchFile(file, path);
+      record.has(name, path);
+    } catch (error) {
+      record.lacks(name, error.message);
+    }
+  }
+}
+
+async function fetchFile({ module, path, sha256 }, target) {
+  console.log(`outrigger: fetching ${module} …`);
+  mkdirSync(toolsDir, { recursive: true });
+  const env = { GOFLAGS: '-mod=mod', GOTOOLCHAIN: 'local', GOWORK: 'off' };
+  // Outside any module, so that no go.mod has to name what is only read.
+  const output = await run(await findGo(), ['mod', 'download', '-json', module], {
+    cwd: toolsDir,
+    limitMs,
+    env,
+  });
+  const { Dir: folder } = JSON.parse(output.slice(output.indexOf('{')));
+  const bytes = readFileSync(join(folder, path));
+  const found = createHash('sha256').update(bytes).digest('hex');
+  if (found !== sha256) throw new Error(`${path} of ${module} has the digest ${found}, not ${sha256}`);
+  writeFileSync(`${target}.new`, bytes);
+  renameSync(`${target}.new`, target);
+}

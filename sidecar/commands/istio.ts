@@ -1,0 +1,88 @@
+/** `outrigger istio`: the configuration as resources of Istio's. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { complain, EXIT, print } from './command.ts';
+import { configure } from './configure.ts';
+import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
+
+const FLAGS = {
+  namespace: { help: 'The namespace of the agents; default: default' },
+  caller: { many: true, help: 'A service account that calls agents and is none: gateway, or NAMESPACE/NAME' },
+  'trust-domain': { help: "The mesh's trust domain; default: cluster.local" },
+  directory: { help: 'Write a file for each agent, and a kustomization, instead of all to standard output' },
+} satisfies Record<string, FlagDescription>;
+
+const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+const CALLER = /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const TRUST_DOMAIN = /^[a-z0-9._-]{1,255}$/;
+
+export async function istio(args: readonly string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    print(`outrigger istio [--config FILE] [--SETTING VALUE …]\n\n${flagsHelp(FLAGS)}`);
+    return EXIT.OK;
+  }
+  const { own, rest } = split(args);
+  const read = readFlags(own, FLAGS, {});
+  if ('problems' in read) return refuse(read.problems);
+  const [namespace = 'default'] = read.flags.namespace;
+  const [trustDomain = 'cluster.local'] = read.flags['trust-domain'];
+  const callers = read.flags.caller;
+  const problems = [
+    ...(LABEL.test(namespace)
+      ? []
+      : [`--namespace ${shown(namespace)}: write the name of a namespace, such as agents`]),
+    ...(TRUST_DOMAIN.test(trustDomain)
+      ? []
+      : [`--trust-domain ${shown(trustDomain)}: write a name such as cluster.local`]),
+    ...callers
+      .filter((caller) => !CALLER.test(caller))
+      .map((caller) => `--caller ${shown(caller)}: write a service account, as NAME or NAMESPACE/NAME`),
+  ];
+  if (problems.length > 0) return refuse(problems);
+  const configured = await configure(rest);
+  if ('exitCode' in configured) return configured.exitCode;
+  const { istioSets } = await import('../istio/sets.ts');
+  const { writeKustomization, writeSet, writeSets } = await import('../istio/write.ts');
+  const sets = istioSets(configured.source.current, { namespace, callers, trustDomain });
+  const [directory] = read.flags.directory;
+  if (directory === undefined) {
+    print(writeSets(sets));
+    return EXIT.OK;
+  }
+  const files = [
+    ...sets.map((set) => [`${set.name}.yaml`, writeSet(set)] as const),
+    ['kustomization.yaml', writeKustomization(sets)] as const,
+  ];
+  try {
+    mkdirSync(directory, { recursive: true });
+    for (const [name, text] of files) writeFileSync(join(directory, name), text);
+  } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException;
+    return refuse([`${path ?? directory} can't be written (${code}); check --directory`]);
+  }
+  complain(files.map(([name]) => join(directory, name)).join('\n'));
+  return EXIT.OK;
+}
+
+/** The flags of this command, and those of the configuration. */
+function split(args: readonly string[]): { own: string[]; rest: string[] } {
+  const own: string[] = [];
+  const rest: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index]!;
+    const name = arg.split('=', 1)[0]!;
+    if (!Object.hasOwn(FLAGS, name.slice(2)) || !name.startsWith('--')) rest.push(arg);
+    else if (arg.includes('=') || index + 1 === args.length) own.push(arg);
+    else own.push(arg, args[++index]!);
+  }
+  return { own, rest };
+}
+
+function refuse(problems: readonly string[]): number {
+  complain(problems.map((problem) => `outrigger istio: ${problem}`).join('\n'));
+  return EXIT.USAGE;
+}
+
+function shown(text: string): string {
+  return JSON.stringify(text.slice(0, 60));
+}

@@ -1,0 +1,124 @@
+/**
+ * Where in the cluster the endpoints of the configuration are: a Service of Kubernetes, or something outside the mesh.
+ *
+ *     dns: writing-agent-headless:15006       → Service writing-agent of the namespace
+ *     dns: code-agent.tools:50051             → Service code-agent of the namespace tools
+ *     endpoints: [127.0.0.1:50061]            → Service called like the cluster
+ *     endpoints: [10.0.0.7:50051, …]          → ServiceEntry with these addresses
+ *     dns: agents.example.com:443             → ServiceEntry that is looked up
+ */
+import { isIP } from 'node:net';
+import { type Address, parseAddress } from '../cluster/address.ts';
+import type { ClusterConfig } from '../config/config.ts';
+import { objectName } from './resource.ts';
+
+export type Destination = ServiceDestination | ExternalDestination;
+
+export interface ServiceDestination {
+  readonly kind: 'service';
+  readonly name: string;
+  readonly namespace: string;
+  /** The name that Istio knows it by. */
+  readonly host: string;
+  /** Why it is this one where the configuration names another; empty when it names this one. */
+  readonly because: string;
+}
+
+export interface ExternalDestination {
+  readonly kind: 'external';
+  readonly name: string;
+  readonly namespace: string;
+  readonly host: string;
+  readonly port: number;
+  /** IP addresses with their ports; undefined when the host is looked up. */
+  readonly addresses: readonly { readonly address: string; readonly port: number }[] | undefined;
+  /** Endpoints that no ServiceEntry can hold. */
+  readonly leftOut: readonly string[];
+}
+
+const HEADLESS = /-headless$/;
+const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+export function destinationOf(cluster: ClusterConfig, namespace: string): Destination {
+  const targets = (cluster.dns === undefined ? cluster.endpoints : [cluster.dns]).map((text) =>
+    parseAddress(text),
+  );
+  const hosts = targets.map((target) => (target.kind === 'unix' ? 'localhost' : target.host));
+  if (hosts.every(isLoopback)) {
+    const because = `${targetsOf(cluster)} is on the machine itself; the Service is taken to be called like the cluster.`;
+    return service(objectName(cluster.name), namespace, because);
+  }
+  const [only] = hosts;
+  if (hosts.length === 1 && only !== undefined && isIP(only) === 0) {
+    const [name = '', second, third] = only.toLowerCase().replace(/\.$/, '').split('.');
+    if (LABEL.test(name) && (second === undefined || third === undefined || third === 'svc'))
+      return service(
+        name.replace(HEADLESS, ''),
+        second ?? namespace,
+        HEADLESS.test(name) ? headless(name) : '',
+      );
+  }
+  return external(cluster, namespace, targets);
+}
+
+/** Whether the configuration's `authority` means this destination. */
+export function isCalled(destination: Destination, cluster: string, authority: string): boolean {
+  const host = hostOf(authority);
+  if (host === cluster.toLowerCase() || host === destination.host) return true;
+  if (destination.kind === 'external') return false;
+  const { name, namespace } = destination;
+  return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`].includes(host);
+}
+
+/** The name in an authority, without its port. */
+export function hostOf(authority: string): string {
+  return authority.toLowerCase().replace(/:\d+$/, '');
+}
+
+function service(name: string, namespace: string, because: string): ServiceDestination {
+  return { kind: 'service', name, namespace, host: `${name}.${namespace}.svc.cluster.local`, because };
+}
+
+function headless(name: string): string {
+  return `${name} is for sidecars of Outrigger's: Istio neither balances over a headless Service nor ejects its pods, so this is the Service without -headless.`;
+}
+
+function external(
+  cluster: ClusterConfig,
+  namespace: string,
+  targets: readonly Address[],
+): ExternalDestination {
+  const leftOut: string[] = [];
+  const addresses: { address: string; port: number }[] = [];
+  const names: { host: string; port: number }[] = [];
+  targets.forEach((target, index) => {
+    if (target.kind === 'unix') leftOut.push(cluster.endpoints[index] ?? '');
+    else if (isIP(target.host) !== 0) addresses.push({ address: target.host, port: target.port });
+    else names.push({ host: target.host.toLowerCase(), port: target.port });
+  });
+  const name = objectName(cluster.name);
+  const [first, ...rest] = names;
+  if (first !== undefined && addresses.length === 0) {
+    leftOut.push(...rest.map(({ host, port }) => `${host}:${port}`));
+    return {
+      kind: 'external',
+      name,
+      namespace,
+      host: first.host,
+      port: first.port,
+      addresses: undefined,
+      leftOut,
+    };
+  }
+  leftOut.push(...names.map(({ host, port }) => `${host}:${port}`));
+  const host = `${name}.${namespace}.outrigger.internal`;
+  return { kind: 'external', name, namespace, host, port: addresses[0]?.port ?? 443, addresses, leftOut };
+}
+
+function targetsOf(cluster: ClusterConfig): string {
+  return cluster.dns ?? cluster.endpoints.join(', ');
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\./.test(host);
+}

@@ -1,0 +1,92 @@
+/** What the other files of this folder make: Kubernetes objects, and what is to be said beside their fields. */
+
+export type Value = string | number | boolean | readonly Value[] | Fields;
+/** A field that is `undefined` is not written. */
+export interface Fields {
+  readonly [name: string]: Value | undefined;
+}
+
+export type Kind =
+  | 'DestinationRule'
+  | 'VirtualService'
+  | 'ServiceEntry'
+  | 'Sidecar'
+  | 'PeerAuthentication'
+  | 'AuthorizationPolicy'
+  | 'Telemetry';
+
+const GROUPS: Readonly<Record<Kind, string>> = {
+  DestinationRule: 'networking.istio.io/v1',
+  VirtualService: 'networking.istio.io/v1',
+  ServiceEntry: 'networking.istio.io/v1',
+  Sidecar: 'networking.istio.io/v1',
+  PeerAuthentication: 'security.istio.io/v1',
+  AuthorizationPolicy: 'security.istio.io/v1',
+  Telemetry: 'telemetry.istio.io/v1',
+};
+
+/** A comment above the field at `at`, or above the nearest one around it that is written. */
+export interface Note {
+  readonly at: readonly (string | number)[];
+  readonly says: string;
+}
+
+export interface Resource {
+  readonly object: Fields;
+  readonly notes: readonly Note[];
+}
+
+/** All that is said of one agent: a file. */
+export interface ResourceSet {
+  /** The file's name without its ending; a DNS label. */
+  readonly name: string;
+  /** Paragraphs above everything. */
+  readonly head: readonly string[];
+  readonly resources: readonly Resource[];
+}
+
+export interface Named {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+export function resource(
+  kind: Kind,
+  { name, namespace }: Named,
+  spec: Fields,
+  notes: readonly Note[],
+): Resource {
+  const metadata = { name, namespace, labels: { 'app.kubernetes.io/part-of': 'agents' } };
+  return { object: { apiVersion: GROUPS[kind], kind, metadata, spec }, notes };
+}
+
+/** A note on a field of `spec`, its path with dots. */
+export function note(path: string, says: string): Note {
+  const steps = path.split('.').map((step) => (/^\d+$/.test(step) ? Number(step) : step));
+  return { at: path === '' ? ['spec'] : ['spec', ...steps], says };
+}
+
+/** The notes whose condition holds. */
+export function notesOf(...notes: readonly (Note | false | undefined)[]): Note[] {
+  return notes.filter((each) => each !== undefined && each !== false);
+}
+
+/** Protobuf's JSON form of a duration, which Istio reads; `undefined` for 0, which is off in the sidecar. */
+export function durationOf(ms: number): string | undefined {
+  return ms === 0 ? undefined : ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
+}
+
+/** As a person writes it in a comment. */
+export function spoken(ms: number): string {
+  if (ms > 0 && ms % 60_000 === 0) return `${ms / 60_000}m`;
+  return durationOf(ms) ?? '0s';
+}
+
+/** A name that Kubernetes takes for an object, as near to `text` as can be. */
+export function objectName(text: string): string {
+  const name = text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '');
+  return name.slice(0, 63).replace(/-+$/, '') || 'cluster';
+}

@@ -1,0 +1,33 @@
+/** Makes endpoints outside the mesh known to Istio, so that the other resources can speak of them. */
+import type { ExternalDestination } from './destination.ts';
+import { note, notesOf, type Resource, resource } from './resource.ts';
+
+export function serviceEntry(destination: ExternalDestination): Resource {
+  const { host, port, addresses, leftOut } = destination;
+  const spec = {
+    hosts: [host],
+    location: 'MESH_EXTERNAL',
+    resolution: addresses === undefined ? 'DNS' : 'STATIC',
+    ports: [{ number: port, name: 'grpc', protocol: 'GRPC' }],
+    endpoints: addresses?.map((each) => ({ address: each.address, ports: { grpc: each.port } })),
+  };
+  return resource(
+    'ServiceEntry',
+    destination,
+    spec,
+    notesOf(
+      addresses !== undefined &&
+        note(
+          'hosts',
+          `Callers say ${host}:${port}; it needs an address of its own, by DNS capture in Istio or an entry in your DNS.`,
+        ),
+      addresses === undefined &&
+        note('resolution', 'dns, dns_refresh: Envoy looks it up by itself, as long as its answers live.'),
+      leftOut.length > 0 &&
+        note(
+          'hosts',
+          `endpoints ${leftOut.join(', ')}: a ServiceEntry has either one name or addresses; left out.`,
+        ),
+    ),
+  );
+}

@@ -1,0 +1,86 @@
+/** Resources as YAML, each comment above the field it is about. */
+import {
+  Document,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  type Node,
+  type Pair,
+  Scalar,
+  visit,
+  YAMLMap,
+} from 'yaml';
+import type { Note, Resource, ResourceSet } from './resource.ts';
+
+const WIDTH = 112;
+
+export function writeSet({ head, resources }: ResourceSet): string {
+  const top = head.flatMap((text) => wrap(text, WIDTH)).map((line) => `#${line}\n`);
+  return [top.join(''), ...resources.map(writeResource)].filter((text) => text !== '').join('---\n');
+}
+
+/** Several files as one stream. */
+export function writeSets(sets: readonly ResourceSet[]): string {
+  return sets.map(writeSet).join('---\n');
+}
+
+/** For kustomize: the files of a folder. */
+export function writeKustomization(sets: readonly ResourceSet[]): string {
+  const files = sets.filter(({ resources }) => resources.length > 0).map(({ name }) => `  - ${name}.yaml\n`);
+  return `# Written by "outrigger istio --directory".\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:${files.length === 0 ? ' []\n' : `\n${files.join('')}`}`;
+}
+
+function writeResource({ object, notes }: Resource): string {
+  // Through JSON: fields that are undefined go, and no two places share an object, which YAML would write as an alias.
+  const document = new Document(JSON.parse(JSON.stringify(object)));
+  for (const each of notes) attach(document, each);
+  visit(document, {
+    // Quoted where a parser of YAML 1.1 would see something else than text.
+    Scalar: (_, node) => {
+      if (typeof node.value === 'string' && /^(\d[\d:_]*|y|n|yes|no|on|off)$/i.test(node.value))
+        node.type = Scalar.QUOTE_DOUBLE;
+    },
+  });
+  return document.toString({ lineWidth: 0 });
+}
+
+function attach(document: Document, { at, says }: Note): void {
+  let collection: Node | null = document.contents as Node | null;
+  let depth = 0;
+  let target: Pair | Node | undefined;
+  for (const step of at) {
+    if (!isCollection(collection)) break;
+    const found: unknown = isMap(collection)
+      ? collection.items.find((pair) => isScalar(pair.key) && pair.key.value === step)
+      : collection.items[step as number];
+    if (found === undefined) break;
+    target = found as Pair | Node;
+    collection = (isPair(found) ? found.value : found) as Node | null;
+    depth++;
+  }
+  const holder = isPair(target)
+    ? (target.key as Scalar)
+    : target instanceof YAMLMap
+      ? (target.items[0]?.key as Scalar)
+      : target;
+  if (holder === undefined) throw new Error(`no field at ${at.join('.')} to put a comment at`);
+  const lines = wrap(says, WIDTH - 2 * depth).join('\n');
+  holder.commentBefore = holder.commentBefore ? `${holder.commentBefore}\n${lines}` : lines;
+}
+
+/** Lines that begin with a space, as after a comment's sign. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  // Control characters of a configuration's names could end the comment.
+  for (const word of text.replaceAll(/[\p{Cc}\u2028\u2029]/gu, '?').split(' ')) {
+    if (line !== '' && line.length + word.length + 1 > width) {
+      lines.push(line);
+      line = ' ';
+    }
+    line += ` ${word}`;
+  }
+  lines.push(line);
+  return lines;
+}
