@@ -4,7 +4,7 @@ import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { stringField } from '../sidecar/task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
-import { later, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
+import { later, ok, type Replica, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { freePort } from './support/free-port.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
 import {
@@ -316,6 +316,33 @@ t.test('each attempt has a span with its endpoint and verdict, below one span of
   t.ok(spans.some(({ events }) => events.some(({ name }) => name === 'outrigger.retry')));
   const all = JSON.stringify(spans, (_key, value) => (typeof value === 'bigint' ? String(value) : value));
   t.notMatch(all, /secret/, 'no content, no message, no header value');
+});
+
+t.test('a hedge is a second attempt beside the first, and the loser is no error', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const slow = await startReplica(t, silence);
+  const quick = await startReplica(t, ok);
+  const sidecar = await startOutbound(t, receiver, [slow, quick], {
+    retry: { idempotent_methods: [rawPaths.unary], budget: { min_concurrent: 100 } },
+    hedge: { delay: '20ms', max_extra: 1 },
+    outlier_detection: { max_ejection_percent: 0 },
+  });
+  const client = new RawClient(t, sidecar.outboundPort);
+  for (let i = 0; i < 2; i++) t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  const isHedged = (span: ReceivedSpan) => span.events.some(({ name }) => name === 'outrigger.hedge');
+  await receiver.until('both calls came', (spans) => callsOf(spans, CLIENT).length === 2);
+  const hedged = callsOf(receiver.spans, CLIENT).find(isHedged)!;
+  t.ok(hedged, drawTrees(receiver.spans));
+  const attempts = childrenOf(receiver.spans, hedged);
+  const at = (port: number) => attempts.find(({ attributes }) => attributes['server.port'] === port)!;
+  const [loser, winner] = [at(slow.port), at(quick.port)];
+  t.equal(loser.attributes['outrigger.attempt.end'], 'superseded');
+  t.equal(winner.attributes['outrigger.verdict'], 'success');
+  t.strictSame([hedged.status, loser.status, winner.status], [0, 0, 0]);
+  t.ok(loser.startNano < winner.endNano && winner.startNano < loser.endNano, 'beside each other');
+  const seen = [slow, quick].map(({ calls }) => calls.map(({ headers }) => String(headers['traceparent'])));
+  t.ok(seen[0]!.some((traceparent) => traceparent.includes(loser.spanId)));
+  t.ok(seen[1]!.some((traceparent) => traceparent.includes(winner.spanId)));
 });
 
 t.test('circuits and throttling are events', async (t) => {

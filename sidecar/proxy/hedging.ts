@@ -76,8 +76,12 @@ export class Hedging extends Timer {
       return;
     }
     this.extra++;
-    if (this.extraAttempt(call, running, nowMs)) cluster.count(cluster.hedges, 'sent');
-    else policies.budget.release();
+    if (!this.extraAttempt(call, running, nowMs)) {
+      policies.budget.release();
+      return;
+    }
+    cluster.count(cluster.hedges, 'sent');
+    call.trace?.event('outrigger.hedge', nowMs);
   }
 
   /**

@@ -2,6 +2,7 @@ import { formatTimeout } from '../grpc/timeout.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
+import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 
@@ -63,7 +64,13 @@ function send(
   endStream: boolean,
 ): void {
   const { connection } = stream;
-  const trace = call.context.tracer?.fieldsFor(call);
-  if (trace === undefined) connection.sendHeaders(stream, list, extra, endStream);
-  else connection.sendHeaders(stream, call.info.withoutTrace(list), extra, endStream, trace);
+  const { tracer } = call.context;
+  const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
+  const { info } = call;
+  if (trace === undefined)
+    connection.sendHeaders(stream, info.withScheme(list, connection.scheme), extra, endStream);
+  else {
+    const fields = info.withScheme(info.withoutTrace(list), connection.scheme);
+    connection.sendHeaders(stream, fields, extra, endStream, trace);
+  }
 }

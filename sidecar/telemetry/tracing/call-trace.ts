@@ -7,8 +7,8 @@ import type { Tracer } from './tracer.ts';
 
 /** Events beyond this are counted only. */
 const MAX_EVENTS = 32;
-/** Ids of attempts that are kept; what comes later has no span of its own. */
-const MAX_ATTEMPTS = 64;
+/** What comes later has no span of its own. Configurations allow ten, and a few more for what was never processed. */
+const MAX_ATTEMPTS = 31;
 
 /**
  * The trace of one call that is recorded: its own span, SERVER or CLIENT, and below it, on the outbound side, a span
@@ -34,14 +34,16 @@ export class CallTrace implements Span {
   /** How the answer of another call came to this one: `joined` or `replayed`. */
   private deduplicated = '';
   private readonly tracer: Tracer;
-  /** The span of the attempt that was begun last; both halves 0 before the first. */
+  /** The span of the attempt that was told of last; 0 before the first. */
   private attemptNumber = 0;
   private attemptHigh = 0;
   private attemptLow = 0;
-  /** Of attempts before it that have not ended, which hedged calls have: number, high and low in turn. */
-  private earlierAttempts: number[] | undefined = undefined;
+  /** Those of others, which hedged calls have running beside it: number, high and low in turn. */
+  private otherAttempts: number[] | undefined = undefined;
   private attemptEvents: SpanEvent[] | undefined = undefined;
   private transparentSeen = 0;
+  /** A bit for each attempt that followed one which was provably never processed. */
+  private transparentBits = 0;
 
   constructor(
     tracer: Tracer,
@@ -90,20 +92,32 @@ export class CallTrace implements Span {
    * Gives the span that the upstream's spans hang below to `take`: of the attempt that begins, or of the call where
    * attempts have none.
    */
-  beginAttempt(call: TracedCall, take: (high: number, low: number) => void): void {
-    const number = call.attempt?.number ?? 1;
+  beginAttempt(call: TracedCall, number: number, take: (high: number, low: number) => void): void {
     if (call.context.listener === 'inbound' || number > MAX_ATTEMPTS) {
       take(this.spanHigh, this.spanLow);
       return;
     }
-    if (number !== this.attemptNumber) this.beginSpan(number);
+    if (number !== this.attemptNumber) this.turnTo(number, call);
     take(this.attemptHigh, this.attemptLow);
   }
 
-  private beginSpan(number: number): void {
+  /** Finds the span of an attempt, or begins it. */
+  private turnTo(number: number, call: TracedCall): void {
+    if (call.transparentRetries > this.transparentSeen) {
+      this.transparentSeen = call.transparentRetries;
+      this.transparentBits |= 1 << (number - 1);
+    }
     if (this.attemptNumber !== 0) {
-      this.earlierAttempts ??= [];
-      this.earlierAttempts.push(this.attemptNumber, this.attemptHigh, this.attemptLow);
+      const others = (this.otherAttempts ??= []);
+      others.push(this.attemptNumber, this.attemptHigh, this.attemptLow);
+      for (let i = 0; i < others.length; i += 3) {
+        if (others[i] !== number) continue;
+        const [, high, low] = others.splice(i, 3) as [number, number, number];
+        this.attemptNumber = number;
+        this.attemptHigh = high;
+        this.attemptLow = low;
+        return;
+      }
     }
     this.attemptNumber = number;
     this.attemptHigh = this.tracer.ids.next();
@@ -112,8 +126,6 @@ export class CallTrace implements Span {
 
   /** An attempt has been judged. */
   endAttempt(call: TracedCall, attempt: TracedAttempt): void {
-    const transparent = call.transparentRetries > this.transparentSeen;
-    this.transparentSeen = call.transparentRetries;
     const endedAtMs = attempt.startedAtMs + attempt.elapsedMs;
     if (attempt.verdict.cooldown || attempt.pushbackMs !== undefined) {
       const pushback = attempt.pushbackMs;
@@ -122,7 +134,7 @@ export class CallTrace implements Span {
     }
     if (call.context.listener === 'inbound' || attempt.number > MAX_ATTEMPTS)
       this.noteAttempt(attempt, endedAtMs);
-    else this.writeAttempt(call, attempt, transparent, endedAtMs);
+    else this.writeAttempt(call, attempt, endedAtMs);
     this.attemptEvents = undefined;
   }
 
@@ -140,19 +152,13 @@ export class CallTrace implements Span {
     ]);
   }
 
-  private writeAttempt(
-    call: TracedCall,
-    attempt: TracedAttempt,
-    transparent: boolean,
-    endedAtMs: number,
-  ): void {
+  private writeAttempt(call: TracedCall, attempt: TracedAttempt, endedAtMs: number): void {
     const { number, status, kind, peerReason } = attempt;
     // An attempt that never got a stream has not begun a span yet.
-    if (number > this.attemptNumber) this.beginSpan(number);
+    if (number !== this.attemptNumber) this.turnTo(number, call);
     const span = this.tracer.attemptSpan;
     span.spanHigh = this.attemptHigh;
     span.spanLow = this.attemptLow;
-    if (number !== this.attemptNumber) this.findEarlier(number, span);
     let attributes: Attributes = NO_ATTRIBUTES;
     if (kind !== 'status' || peerReason !== '') {
       const more: AttributeValue[] = [];
@@ -164,8 +170,8 @@ export class CallTrace implements Span {
     span.shape = this.tracer.shapes.ofAttempt(
       call,
       attempt,
-      number - 1 - call.transparentRetries,
-      transparent,
+      Math.max(0, number - 1 - call.transparentRetries),
+      (this.transparentBits & (1 << (number - 1))) !== 0,
     );
     span.traceId = this.traceId;
     span.parentHigh = this.spanHigh;
@@ -175,17 +181,9 @@ export class CallTrace implements Span {
     span.endedAtMs = endedAtMs;
     span.attributes = attributes;
     span.events = this.attemptEvents;
-    span.failed = status !== Status.OK;
+    // The loser of a hedge has done nothing wrong.
+    span.failed = status !== Status.OK && kind !== 'superseded';
     this.tracer.write(span);
-  }
-
-  private findEarlier(number: number, span: { spanHigh: number; spanLow: number }): void {
-    const earlier = this.earlierAttempts ?? [];
-    for (let i = 0; i < earlier.length; i += 3) {
-      if (earlier[i] !== number) continue;
-      span.spanHigh = earlier[i + 1]!;
-      span.spanLow = earlier[i + 2]!;
-    }
   }
 
   /** The call is over. */
@@ -210,6 +208,7 @@ export class CallTrace implements Span {
     }
     if (taskStatus >= 0 && tokensUsed > 0) attributes.push('outrigger.task.tokens_used', tokensUsed);
     if (this.deduplicated !== '') attributes.push('outrigger.deduplicated', this.deduplicated);
+    if (call.callerIdentity !== undefined) attributes.push('outrigger.caller', call.callerIdentity);
     if (reason !== undefined) {
       attributes.push('outrigger.reason', reason);
       if (reason === 'circuit_open') this.event('outrigger.circuit_rejected', endedAtMs);

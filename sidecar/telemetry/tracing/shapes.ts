@@ -107,7 +107,8 @@ export class SpanShapes {
     attributes.push('outrigger.attempt.number', number);
     attributes.push('previous-rpc-attempts', previous, 'transparent-retry', transparent);
     attributes.push('outrigger.verdict', verdict.outcome, 'outrigger.verdict.reason', verdict.reason);
-    if (info.grpc) addStatus(attributes, status, status !== Status.OK);
+    const failed = status !== Status.OK && attempt.kind !== 'superseded';
+    if (info.grpc) addStatus(attributes, status, failed);
     const name = `Attempt.${nameOf(call)}`;
     return this.keep(family, outcome, number, new SpanShape(name, SpanKind.CLIENT, attributes));
   }

@@ -40,6 +40,8 @@ export interface TracedCall extends TracedOwner {
     readonly tracestate: string;
     readonly traceBinary: string;
   };
+  /** Who calls, by its certificate. */
+  readonly callerIdentity?: string | undefined;
   readonly startedAtMs: number;
   readonly status: StatusCode | -1;
   /** Why the sidecar answered itself. */

@@ -130,11 +130,11 @@ export class Tracer {
    * may follow any header block (RFC 7541 §6.2.2). Undefined when those that came are right. To be used at once: the
    * next call's are written over them.
    */
-  fieldsFor(call: TracedCall): Buffer | undefined {
+  fieldsFor(call: TracedCall, attemptNumber: number): Buffer | undefined {
     if (!this.propagates) return undefined;
     const { trace } = call;
     if (trace === null || trace === undefined) return this.unsampledFields(call);
-    trace.beginAttempt(call, this.writeSpanId);
+    trace.beginAttempt(call, attemptNumber, this.writeSpanId);
     return this.fields(trace.traceId, true, trace.traceState);
   }
 
