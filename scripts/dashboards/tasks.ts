@@ -122,10 +122,25 @@ export const tasksDashboard: Dashboard = {
           ],
         },
         {
+          title: 'Tasks that came again',
+          description:
+            'joined and replayed are runs that were not paid for twice. refused: the answer is not kept any more; raise inbound.tasks.max_bytes.',
+          kind: 'timeseries',
+          unit: 'cps',
+          width: 12,
+          stack: true,
+          queries: [
+            {
+              expr: `sum by (service, outcome) (rate(outrigger_tasks_deduplicated_total{${S}}${RATE}))`,
+              legend: '{{service}} {{outcome}}',
+            },
+          ],
+        },
+        {
           title: 'Tasks that failed',
           description: 'The last ones, from Tempo.',
           kind: 'traces',
-          width: 12,
+          width: 24,
           traceql:
             '{ resource.service.name =~ "$service" && span.gen_ai.operation.name = "invoke_agent" && status = error }',
         },

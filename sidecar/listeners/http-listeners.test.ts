@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { EventLog } from '../telemetry/events.ts';
 import { type AdminSource, startAdmin } from './admin.ts';
 import { startHealth } from './health.ts';
-import { type HttpServer, startHttpServer } from './http-server.ts';
+import { type HttpServer, send, startHttpServer } from './http-server.ts';
 import { ListenError } from './listen.ts';
 import { startMetrics } from './metrics.ts';
 
@@ -397,6 +397,37 @@ t.test('metrics answers Prometheus in the format it asks for', async (t) => {
   t.match(headers, { 'content-type': 'text/x-test', vary: 'Accept' });
   t.equal(body, 'asked for application/openmetrics-text\n');
   t.match(await ask(server.address, '/'), { status: 404 });
+});
+
+t.test('a client that asks for a page and does not read it is let go', async (t) => {
+  const page = 'x'.repeat(32 << 20);
+  const server = await startHttpServer({
+    setting: 'metrics.listen',
+    listen: LOCAL,
+    onError: (error) => t.fail(String(error)),
+    routes: [
+      {
+        method: 'GET',
+        path: '/metrics',
+        handle: (_request, response) => send(response, 200, 'text/plain', page, 200),
+      },
+    ],
+  });
+  t.teardown(() => server.close());
+  const socket = connect(Number(server.address.split(':').at(-1)), '127.0.0.1');
+  const closed = new Promise((resolve) => socket.on('error', () => {}).on('close', resolve));
+  socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  socket.pause();
+  // Its own side hears of the end only when it reads.
+  setTimeout(() => socket.resume(), 1_500);
+  let read = 0;
+  socket.on('data', (chunk: Buffer) => (read += chunk.length));
+  socket.pause();
+  await closed;
+  t.ok(read < page.length, `${read} bytes`);
+  const { status, body } = await ask(server.address, '/metrics');
+  t.equal(status, 200);
+  t.equal(body.length, page.length, 'who reads gets all of it');
 });
 
 t.test('listening', async (t) => {

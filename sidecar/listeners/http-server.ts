@@ -40,6 +40,8 @@ const MAX_BODY_BYTES = 65_536;
 const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 5_000;
+/** A client that asks and does not read must not keep its place among so few. */
+const READ_TIMEOUT_MS = 10_000;
 
 /** Starts to listen. Throws `ListenError`. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -136,7 +138,15 @@ export function sendJson(response: ServerResponse, status: number, value: unknow
   send(response, status, 'application/json; charset=utf-8', `${JSON.stringify(value, null, 2)}\n`);
 }
 
-export function send(response: ServerResponse, status: number, contentType: string, body: string): void {
+/** @param readTimeoutMs a client that takes no byte of the answer for so long is let go */
+export function send(
+  response: ServerResponse,
+  status: number,
+  contentType: string,
+  body: string,
+  readTimeoutMs = READ_TIMEOUT_MS,
+): void {
+  response.setTimeout(readTimeoutMs, () => response.destroy());
   response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(body) });
   response.end(body);
 }
