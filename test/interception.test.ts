@@ -1,0 +1,127 @@
+// Transparent interception in a network namespace that stands for a pod: the rules that inject writes, loaded by
+// nft, with a real sidecar as its own user, an app as another, and callers and agents outside.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { interceptRules } from '../sidecar/inject/intercept.ts';
+import { startProcess, type TestProcess } from './support/process.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const root = join(import.meta.dirname, '..');
+const peer = join(root, 'test/intercept/peer.ts');
+const pod = `outrigger-pod-${process.pid}`;
+const outside = `outrigger-out-${process.pid}`;
+const podAddress = '10.99.0.1';
+const outsideAddress = '10.99.0.2';
+const app = 1000;
+const sidecarUser = 15000;
+
+t.setTimeout(180_000);
+
+/** Why this machine can't: not root, no tools, or a kernel or container that makes no namespaces. */
+function cannot(): string | false {
+  const missing = skipWithout('nft', 'ip');
+  if (missing !== false) return missing;
+  if (process.getuid?.() !== 0) return 'without root: namespaces need it';
+  if (!['/usr/bin/setpriv', '/bin/setpriv'].some((path) => existsSync(path)))
+    return 'without setpriv (util-linux)';
+  const made = spawnSync(requireTool('ip'), ['netns', 'add', pod], { encoding: 'utf8' });
+  if (made.status !== 0) return `without network namespaces: ${made.stderr.trim()}`;
+  return false;
+}
+
+function ip(...args: string[]): void {
+  const { status, stderr } = spawnSync(requireTool('ip'), args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}`);
+}
+
+/** Starts a program in a namespace as a user. */
+function startIn(namespace: string, user: number, args: readonly string[], env = {}): TestProcess {
+  const as = ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', '--inh-caps=-all'];
+  const inside = ['netns', 'exec', namespace, ...as, process.execPath, ...args];
+  return startProcess(t, requireTool('ip'), inside, { cwd: '/', env: { HOME: '/', ...env } });
+}
+
+async function serve(namespace: string, address: string, name: string): Promise<void> {
+  const server = startIn(namespace, app, [peer, 'serve', address, name]);
+  await waitUntil(`${name} listens`, () => server.logs().includes('listening'), { limitMs: 30_000 });
+}
+
+async function call(namespace: string, user: number, address: string, authority = '') {
+  const caller = startIn(namespace, user, [peer, 'call', address, authority]);
+  await caller.ended;
+  const line = /^\{.*\}$/m.exec(caller.logs())?.[0];
+  if (line === undefined) throw new Error(`the caller said: ${caller.logs()}`);
+  return JSON.parse(line) as { code: number; reason: string; answer: string };
+}
+
+const skip = cannot();
+
+t.test('calls of a pod go through its sidecar, both ways, whatever address is used', { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-intercept-'));
+  t.teardown(() => {
+    for (const namespace of [pod, outside]) spawnSync(requireTool('ip'), ['netns', 'delete', namespace]);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  ip('netns', 'add', outside);
+  // Its name fits the kernel's 15 characters.
+  ip('link', 'add', 'eth0', 'netns', pod, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', outside);
+  for (const [namespace, address] of [
+    [pod, podAddress],
+    [outside, outsideAddress],
+  ] as const) {
+    ip('-n', namespace, 'address', 'add', `${address}/24`, 'dev', 'eth0');
+    ip('-n', namespace, 'link', 'set', 'eth0', 'up');
+    ip('-n', namespace, 'link', 'set', 'lo', 'up');
+  }
+  const config = join(folder, 'outrigger.yaml');
+  writeFileSync(
+    config,
+    JSON.stringify({
+      name: 'app',
+      outbound: { clusters: { 'other-agent': { endpoints: [`${outsideAddress}:50051`] } } },
+    }),
+  );
+  spawnSync('chmod', ['755', folder]);
+  await serve(pod, '127.0.0.1:50051', 'the app');
+  await serve(outside, `${outsideAddress}:50051`, 'the other agent');
+  await serve(outside, `${outsideAddress}:7000`, 'something else');
+  const sidecar = startIn(pod, sidecarUser, [join(root, 'sidecar/main.ts'), 'run', '--config', config]);
+  await waitUntil('the sidecar listens', () => sidecar.logs().includes('"listening"'), { limitMs: 30_000 });
+
+  const before = await call(outside, app, `${podAddress}:50051`);
+  t.equal(before.code, 14, 'the app listens on localhost alone: nobody outside reaches it');
+
+  const rules = interceptRules({ inboundPort: 50051, outboundPorts: [50051] });
+  const load = () =>
+    spawnSync(requireTool('ip'), ['netns', 'exec', pod, requireTool('nft'), rules], { encoding: 'utf8' });
+  t.match(load(), { status: 0, stderr: '' }, 'nft takes the script as one argument, as the container has it');
+  t.match(load(), { status: 0, stderr: '' }, 'and a second time, when the step runs again');
+
+  const inbound = await call(outside, app, `${podAddress}:50051`);
+  t.match(inbound, { code: 0, answer: /^the app asked from 127\.0\.0\.1/ }, 'inbound: by way of the sidecar');
+
+  const direct = `${outsideAddress}:50051`;
+  const outbound = await call(pod, app, direct, 'other-agent');
+  t.match(outbound, { code: 0, answer: /^the other agent/ }, 'outbound: to where the authority says');
+  const unknown = await call(pod, app, direct, 'stranger');
+  t.match(unknown, { code: 12, reason: 'no_route' }, 'the sidecar answers: the call did go through it');
+
+  const own = await call(pod, sidecarUser, direct, 'stranger');
+  t.match(own, { code: 0, answer: /^the other agent/ }, "the sidecar's user is let through");
+  const other = await call(pod, app, `${outsideAddress}:7000`, 'stranger');
+  t.match(other, { code: 0, answer: /^something else/ }, 'other ports are not touched');
+  const local = await call(pod, app, '127.0.0.1:50051');
+  t.match(local, { code: 0, answer: /^the app/ }, 'nor is what stays in the pod');
+
+  sidecar.kill('SIGTERM');
+  t.equal(await sidecar.ended, 0);
+  t.match(
+    await call(pod, app, direct, 'other-agent'),
+    { code: 14 },
+    'without the sidecar nothing goes past it',
+  );
+});
