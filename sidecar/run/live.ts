@@ -105,6 +105,7 @@ export class Live implements LiveSource {
       traffic: this.history.report(CLUSTER + name) ?? null,
       circuits: first(circuits, MAX_CIRCUITS, ({ state }) => state !== 'closed'),
       circuit_count: circuits.length,
+      closed_count: circuits.filter(({ state }) => state === 'closed').length,
       endpoints: first(endpoints, MAX_ENDPOINTS, ({ usable }) => !usable),
       endpoint_count: endpoints.length,
       usable_count: endpoints.filter(({ usable }) => usable).length,

@@ -117,10 +117,11 @@ function updateCluster({ parts }, cluster) {
 }
 
 /** Each circuit that is not closed; of the closed ones only how many there are. */
-function showCircuits(list, { circuits, circuit_count: all }) {
+function showCircuits(list, { circuits, circuit_count: all, closed_count: closed }) {
   const notClosed = circuits.filter(({ state }) => state !== 'closed');
-  const closed = all - notClosed.length;
   const items = notClosed.map((circuit) => ({ key: circuit.method, ...circuit }));
+  const others = all - closed - notClosed.length;
+  if (others > 0) items.push({ key: 'others', state: 'open', others });
   if (closed > 0) items.push({ key: '', state: 'closed', closed });
   sync(
     list,
@@ -129,7 +130,7 @@ function showCircuits(list, { circuits, circuit_count: all }) {
     () => element('li'),
     (item, circuit) => {
       setClass(item, `circuit ${circuit.state}`);
-      setText(item, circuit.state === 'closed' ? closedCircuits(circuit.closed) : describeCircuit(circuit));
+      setText(item, describeCircuit(circuit));
     },
   );
 }
@@ -138,7 +139,13 @@ function closedCircuits(number) {
   return number === 1 ? 'Circuit closed' : `${number} circuits closed`;
 }
 
-function describeCircuit({ method, state, because, half_open_in_ms: left, rejections, probes }) {
+function describeCircuit(circuit) {
+  if (circuit.others > 0)
+    return `and ${count(circuit.others)} more that are not closed, all of them at /clusters`;
+  return circuit.state === 'closed' ? closedCircuits(circuit.closed) : describeNotClosed(circuit);
+}
+
+function describeNotClosed({ method, state, because, half_open_in_ms: left, rejections, probes }) {
   const when =
     state === 'open'
       ? left > 0
