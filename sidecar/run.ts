@@ -88,6 +88,7 @@ class RunningSidecar {
       taskStore: inbound.taskRuns.store,
       tracing: this.tracing,
       llm: measuredLlm(sidecar.llm, sidecar.clock),
+      certificates: () => sidecar.credentials(),
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],

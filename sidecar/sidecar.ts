@@ -12,9 +12,14 @@ import { Outbound } from './listeners/outbound.ts';
 import type { LlmEvents } from './llm/observer.ts';
 import type { PolicyEvents } from './proxy/context.ts';
 import { InboundCalls } from './proxy/inbound-calls.ts';
+import type { Credentials, CredentialsListener } from './tls/credentials.ts';
 
 /** What the sidecar tells of itself while it runs; for logs and `/events`. */
-export interface SidecarObserver extends ClusterListener, PolicyEvents, LlmEvents {
+export interface SidecarObserver
+  extends ClusterListener,
+    PolicyEvents,
+    LlmEvents,
+    Partial<CredentialsListener> {
   onConnectionError(listener: string, error: ConnectionError): void;
   onDrainState(state: DrainState): void;
 }
@@ -58,6 +63,12 @@ export class Sidecar {
       instance: `agent-${randomUUID()}`,
       onConnectionError: (listener: string, error: ConnectionError) =>
         observer.onConnectionError(listener, error),
+      certificates: {
+        onCertificate: (...of: Parameters<CredentialsListener['onCertificate']>) =>
+          observer.onCertificate?.(...of),
+        onCertificateInvalid: (...of: Parameters<CredentialsListener['onCertificateInvalid']>) =>
+          observer.onCertificateInvalid?.(...of),
+      },
     };
     const { inboundCalls } = this;
     this.inbound = new Inbound(config, environment, observer, inboundCalls);
@@ -78,6 +89,13 @@ export class Sidecar {
     this.outboundAddress = await this.outbound.start(this.config.outbound.listen);
     this.llmAddress = await this.llm.listen(this.config.llm.listen);
     this.setState('running');
+  }
+
+  /** The certificates that come from files, in use now. */
+  *credentials(): Generator<Credentials> {
+    const { door } = this.inbound.listener;
+    if (door !== undefined) yield door.credentials;
+    yield* this.outbound.clusters.credentials();
   }
 
   /** Why the sidecar is not ready for calls; undefined when it is. */

@@ -1,24 +1,36 @@
 import { connect as netConnect, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
 import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.ts';
 import type { PoolEnvironment } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { DnsDiscovery } from './dns-discovery.ts';
 import { StaticDiscovery } from './static-discovery.ts';
+import { type ClusterTlsSettings, TlsConnector } from './tls-connector.ts';
 
 /** A cluster's settings, and where its endpoints come from. */
 export interface DiscoveredClusterSettings extends ClusterSettings {
   readonly endpoints: readonly string[];
   readonly dns: string | undefined;
   readonly dnsRefreshMs: number;
+  /** Cleartext when undefined. */
+  readonly tls?: ClusterTlsSettings | undefined;
 }
 
 export interface ClusterEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
+  /** Hears of certificates that come from files. */
+  readonly certificates?: CredentialsListener | undefined;
+}
+
+/** How a cluster's connections are made at present. */
+interface Connector {
+  settings: string;
+  tls: TlsConnector | undefined;
 }
 
 /** Opens a cleartext socket to an endpoint; throws AddressError. */
@@ -35,6 +47,7 @@ export class ClusterSet {
   private readonly environment: ClusterEnvironment;
   private readonly listener: ClusterListener;
   private readonly sources = new Map<string, string>();
+  private readonly connectors = new Map<string, Connector>();
 
   constructor(environment: ClusterEnvironment, listener: ClusterListener) {
     this.environment = environment;
@@ -47,6 +60,8 @@ export class ClusterSet {
       if (wanted.has(name)) continue;
       this.clusters.delete(name);
       this.sources.delete(name);
+      this.connectors.get(name)?.tls?.stop();
+      this.connectors.delete(name);
       cluster.close();
     }
     for (const [name, settings] of wanted) this.applyOne(name, settings);
@@ -55,15 +70,37 @@ export class ClusterSet {
   private applyOne(name: string, settings: DiscoveredClusterSettings): void {
     let cluster = this.clusters.get(name);
     if (cluster === undefined) {
-      cluster = createCluster(settings, this.environment, this.listener);
+      const connector = { settings: '', tls: undefined };
+      this.connectors.set(name, connector);
+      this.connectBy(connector, settings);
+      cluster = createCluster(settings, this.environment, this.listener, connector);
       this.clusters.set(name, cluster);
     } else {
       cluster.update(settings);
+      if (this.connectBy(this.connectors.get(name)!, settings)) cluster.renewConnections();
     }
     const source = JSON.stringify([settings.endpoints, settings.dns, settings.dnsRefreshMs]);
     if (this.sources.get(name) === source) return;
     this.sources.set(name, source);
     cluster.discover(this.discoveryOf(settings));
+  }
+
+  /** Whether that is another way than before. */
+  private connectBy(connector: Connector, settings: DiscoveredClusterSettings): boolean {
+    const { name, tls, dns } = settings;
+    const wanted = JSON.stringify([tls, dns]);
+    if (connector.settings === wanted) return false;
+    const { certificates = NOBODY } = this.environment;
+    const serviceName = dns?.slice(0, dns.lastIndexOf(':'));
+    connector.settings = wanted;
+    connector.tls?.stop();
+    connector.tls = tls && new TlsConnector(name, tls, serviceName, certificates);
+    return true;
+  }
+
+  /** The certificates in use, by cluster. */
+  *credentials(): Generator<Credentials> {
+    for (const { tls } of this.connectors.values()) if (tls !== undefined) yield tls.credentials;
   }
 
   private discoveryOf(settings: DiscoveredClusterSettings): Discovery {
@@ -87,7 +124,9 @@ export function createCluster(
   settings: ClusterSettings,
   environment: ClusterEnvironment,
   listener: ClusterListener,
+  connector?: Connector,
 ): Cluster {
-  const pools: PoolEnvironment = { ...environment, limits: DEFAULT_LIMITS, connect: openSocket };
+  const connect = (address: string) => connector?.tls?.connect(address) ?? openSocket(address);
+  const pools: PoolEnvironment = { ...environment, limits: DEFAULT_LIMITS, connect };
   return new Cluster(settings, pools, listener);
 }

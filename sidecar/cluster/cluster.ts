@@ -48,6 +48,8 @@ export class Cluster {
   readonly retries = new Map<string, number>();
   /** Attempts beside others: sent, won, or not made for want of room in the budget. */
   readonly hedges = new Map<string, number>();
+  /** Connections that were not made, by reason. */
+  readonly connectFailures = new Map<string, number>();
   readonly calls = new CallStats();
   private readonly environment: PoolEnvironment;
   private readonly listener: ClusterListener;
@@ -195,7 +197,8 @@ export class Cluster {
         if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
         this.onPoolState?.(endpoint);
       },
-      onConnectFailed: (message) => {
+      onConnectFailed: (message, reason) => {
+        this.count(this.connectFailures, reason);
         // The address may have moved: a new look-up costs little now.
         this.discovery?.refresh();
         this.listener.onConnectFailed(this, endpoint, message);
@@ -244,6 +247,11 @@ export class Cluster {
 
   count(counters: Map<string, number>, what: string): void {
     counters.set(what, (counters.get(what) ?? 0) + 1);
+  }
+
+  /** How connections are made has changed: calls from now on go on new ones. */
+  renewConnections(): void {
+    for (const endpoint of this.endpoints) endpoint.pool.renew();
   }
 
   close(): void {

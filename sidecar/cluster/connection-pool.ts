@@ -6,6 +6,7 @@ import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode, errorName } from '../http2/frame.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
+import { printable, tlsErrorOf } from '../tls/failure.ts';
 import { connectionBackoffMs } from './backoff.ts';
 
 /** An attempt that waits for a stream. */
@@ -34,7 +35,8 @@ export interface PoolEnvironment {
 
 export interface PoolListener {
   onStateChange(): void;
-  onConnectFailed(message: string): void;
+  /** @param reason a short word for counters */
+  onConnectFailed(message: string, reason: string): void;
   /** The peer finds our keepalive PINGs too many, and is asked less often from now on. */
   onTooManyPings?(keepaliveTimeMs: number): void;
 }
@@ -59,6 +61,9 @@ const PANIC_RETRY_MS = 1_000;
 const UNUSED_LIFE_MS = 1_000;
 /** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
 const MAX_LEARNED_KEEPALIVE_MS = 7_200_000;
+
+/** Why a connection is left whose cluster connects in another way from now on. */
+const REPLACED = 'replaced';
 
 /**
  * Callers that cancel make us reset streams, and servers end a connection that resets too many (nghttp2 at 1,000):
@@ -169,7 +174,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
         best = connection;
     }
     if (worn !== undefined) {
-      this.forget(worn, 'too many of its calls were cancelled');
+      this.forget(worn, 'too many of its calls were cancelled', 'cancelled');
       worn.shutdown();
     }
     return best;
@@ -183,7 +188,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     try {
       socket = environment.connect(this.address);
     } catch (error) {
-      this.connectFailed(`connecting to ${this.address} failed: ${(error as Error).message}`);
+      const reason = tlsErrorOf(error)?.reason ?? 'no_socket';
+      this.connectFailed(`connecting to ${this.address} failed: ${(error as Error).message}`, reason);
       return;
     }
     const { clock, limits } = environment;
@@ -210,7 +216,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     connecting.socket.destroy();
   }
 
-  private connectFailed(message: string): void {
+  private connectFailed(message: string, reason: string): void {
     this.connecting = undefined;
     this.failures++;
     this.lastFailure = message;
@@ -222,7 +228,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.setState(PoolState.backingOff);
       this.failWaiters(message);
     }
-    this.listener.onConnectFailed(message);
+    this.listener.onConnectFailed(message, reason);
   }
 
   private failWaiters(message: string): void {
@@ -235,7 +241,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     if (connection !== this.connecting) return;
     const { wheel } = this.environment;
     this.connecting = undefined;
-    this.failures = 0;
+    // A peer that lets nobody in says so right behind: that is a failure, and the next back-off is a longer one.
+    if (connection.peer.maxConcurrentStreams > 0) this.failures = 0;
     this.lastFailure = '';
     wheel.cancel(this);
     this.ready.push(connection);
@@ -267,8 +274,14 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   onGoaway(connection: Connection, code: number, debug: string): void {
     if (code === ErrorCode.ENHANCE_YOUR_CALM && debug.includes('too_many_pings'))
       this.slowKeepalive(connection);
+    const said = debug === '' ? '' : `: ${printable(debug)}`;
+    const reason = /^tls_[a-z_]{1,20}(?=:)/.exec(debug)?.[0] ?? 'goaway';
     // Its streams go on, and so does its keepalive.
-    this.forget(connection, `${this.address} sent GOAWAY (${errorName(code)}) before it took a call`);
+    this.forget(
+      connection,
+      `${this.address} sent GOAWAY (${errorName(code)}) before it took a call${said}`,
+      reason,
+    );
   }
 
   /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */
@@ -284,12 +297,18 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   onClosed(connection: Connection, error: ConnectionError): void {
     if (connection === this.connecting) {
       this.environment.wheel.cancel(this);
-      this.connectFailed(`connecting to ${this.address} failed: ${error.message}`);
+      const { message, reason } = causeOf(error);
+      this.connectFailed(`connecting to ${this.address} failed: ${message}`, reason);
       return;
     }
     this.keepalives.get(connection)?.stop();
     this.keepalives.delete(connection);
-    this.forget(connection, `${this.address} closed the connection before it took a call: ${error.message}`);
+    const { message, reason } = causeOf(error);
+    this.forget(
+      connection,
+      `${this.address} closed the connection before it took a call: ${message}`,
+      reason,
+    );
   }
 
   onStream(): void {
@@ -297,19 +316,37 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   }
 
   /** No new streams on this connection. One that never had any counts as a failure, or it would be made anew at once. */
-  private forget(connection: Connection, message: string): void {
+  private forget(connection: Connection, message: string, reason: string): void {
     const at = this.ready.indexOf(connection);
     if (at < 0) return;
     this.ready.splice(at, 1);
     if (this.closed) return;
     const lifeMs = this.environment.clock() - this.connectStartedAtMs;
-    if (connection.nextStreamId === 1 && this.connecting === undefined && lifeMs < UNUSED_LIFE_MS) {
-      this.connectFailed(message);
+    if (
+      reason !== REPLACED &&
+      connection.nextStreamId === 1 &&
+      this.connecting === undefined &&
+      lifeMs < UNUSED_LIFE_MS
+    ) {
+      this.connectFailed(message, reason);
       return;
     }
     if (this.ready.length === 0)
       this.setState(this.connecting === undefined ? PoolState.idle : PoolState.connecting);
     if (this.waiters.size > 0) this.connectForMore();
+  }
+
+  /** New calls go on new connections, which are made as from now on; those that are open finish what they have. */
+  renew(): void {
+    for (const connection of [...this.ready]) {
+      this.forget(connection, 'it is replaced', REPLACED);
+      connection.shutdown();
+    }
+    this.connecting?.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'it is replaced', REPLACED));
+    this.failures = 0;
+    // What failed before may succeed now.
+    if (this.state === PoolState.backingOff && !this.closed)
+      this.environment.wheel.arm(this, this.environment.clock() + 1);
   }
 
   private setState(state: PoolState): void {
@@ -329,4 +366,11 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     this.failWaiters('the endpoint is no longer part of the cluster');
     for (const connection of [...this.ready]) connection.shutdown();
   }
+}
+
+/** What TLS says of the end of a connection, where it was TLS's. */
+function causeOf(error: ConnectionError): { message: string; reason: string } {
+  const tls = tlsErrorOf(error.cause);
+  if (tls === undefined) return error;
+  return { message: `${tls.reason}: ${tls.message}`, reason: tls.reason };
 }

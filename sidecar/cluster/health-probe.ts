@@ -74,7 +74,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     this.connection = connection;
     const stream = connection.openStream(this);
     this.stream = stream;
-    const fields = [':method', 'POST', ':scheme', 'http', ':path', this.question.path];
+    const fields = [':method', 'POST', ':scheme', connection.scheme, ':path', this.question.path];
     // A socket's path is no authority.
     const authority = this.endpoint.address.startsWith('unix:') ? 'localhost' : this.endpoint.address;
     fields.push(':authority', authority, 'content-type', 'application/grpc', 'te', 'trailers');

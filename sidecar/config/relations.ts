@@ -113,12 +113,17 @@ function hostOf(url: string): string {
   return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
 }
 
-function checkInboundTls({ inbound: { tls } }: FileConfig): Finding[] {
+function checkInboundTls(file: FileConfig): Finding[] {
+  const { tls } = file.inbound;
   if (tls === undefined) return [];
   const path = ['inbound', 'tls'];
   const { cert, key, client_ca } = tls;
   const names = { ca: 'client_ca', cert: 'cert', key: 'key' } as const;
   const findings = checkCertificates(path, { cert, key, client_ca }, names);
+  if (file.inbound.listen.startsWith('unix:')) {
+    const remedy = 'remove it: the rights of the file say who may connect';
+    findings.push(finding(path, 'can not be used on a unix socket', remedy));
+  }
   if (tls.allow_identities.length > 0 && client_ca === undefined) {
     const remedy = 'give client_ca, by which callers show who they are';
     findings.push(finding([...path, 'allow_identities'], 'can not be checked without client_ca', remedy));

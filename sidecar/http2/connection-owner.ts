@@ -5,6 +5,14 @@ import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 import type { Stream } from './streams.ts';
 
+/** Who the peer has proved to be, by its certificate. */
+export interface PeerIdentity {
+  /** The one that goes into logs, limits and the scope of tasks. */
+  readonly name: string;
+  /** All URI and DNS names of the certificate. */
+  readonly names: readonly string[];
+}
+
 /** Who accepted or made a connection. No method may throw. */
 export interface ConnectionOwner {
   /** A request came in (servers). The owner sets `stream.handler` before it returns. */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { ClosedStreams } from './closed-streams.ts';
-import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
+import type { ConnectionOptions, ConnectionOwner, PeerIdentity } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
   ConnectionError,
@@ -61,6 +61,10 @@ export class Connection {
   readonly reader: FrameReader;
   readonly receiver: Receiver;
   readonly control: ControlFrames;
+  /** `:scheme` of requests on it. */
+  readonly scheme: 'http' | 'https';
+  /** Undefined where the peer has shown no certificate. */
+  identity: PeerIdentity | undefined = undefined;
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;
@@ -80,6 +84,7 @@ export class Connection {
     this.socket = socket;
     this.owner = owner;
     this.role = options.role;
+    this.scheme = 'encrypted' in socket ? 'https' : 'http';
     this.limits = options.limits;
     this.clock = options.clock;
     this.lastReadAtMs = options.clock();

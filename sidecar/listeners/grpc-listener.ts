@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Connection } from '../http2/connection.ts';
-import type { ConnectionOwner } from '../http2/connection-owner.ts';
+import type { ConnectionOwner, PeerIdentity } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -12,7 +12,10 @@ import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
+import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
+import type { TlsError } from '../tls/failure.ts';
 import { listenOn } from './listen.ts';
+import { TlsDoor, type TlsDoorSettings } from './tls-door.ts';
 
 export interface GrpcListenerOptions {
   readonly limits: ConnectionLimits;
@@ -35,6 +38,8 @@ export interface GrpcListenerEnvironment {
   readonly instance: string;
   /** A connection ended for another reason than its peer's wish; for the log. */
   onConnectionError(listener: string, error: ConnectionError): void;
+  /** Hears of certificates that come from files. */
+  readonly certificates?: CredentialsListener | undefined;
 }
 
 /** The preface and SETTINGS must have come by then; a client that connects and says nothing is closed. */
@@ -98,6 +103,8 @@ export class GrpcListener implements ConnectionOwner {
   private options: GrpcListenerOptions;
   private readonly lifetimes = new Map<Connection, Lifetime>();
   private server: Server | undefined = undefined;
+  /** Undefined where everybody may come in as they are, in plain text. */
+  door: TlsDoor | undefined = undefined;
   /** Where it listens, with the port the system chose for port 0. */
   address = '';
 
@@ -119,6 +126,34 @@ export class GrpcListener implements ConnectionOwner {
   update(options: GrpcListenerOptions): void {
     this.options = options;
     if (this.server !== undefined) this.server.maxConnections = options.maxConnections;
+  }
+
+  /**
+   * New connections are TLS as these settings say, or plain text without any. Open ones that would not be let in any
+   * more are asked to go.
+   */
+  secure(settings: TlsDoorSettings | undefined): void {
+    if (JSON.stringify(settings) === JSON.stringify(this.door?.settings)) return;
+    this.door?.close();
+    this.door =
+      settings &&
+      new TlsDoor(settings, this.environment.certificates ?? NOBODY, {
+        onRefused: (error) => this.refused(error),
+      });
+    for (const connection of [...this.lifetimes.keys()])
+      if (this.door?.admits(connection.scheme, connection.identity) === false) this.shutdown(connection);
+  }
+
+  private refused(error: TlsError): void {
+    this.stats.reject(error.reason);
+    const refusal = new ConnectionError(
+      'peer',
+      ErrorCode.INADEQUATE_SECURITY,
+      error.message,
+      error.reason,
+      error,
+    );
+    this.environment.onConnectionError(this.name, refusal);
   }
 
   /** @returns where it listens, with the port the system chose for port 0. Throws ListenError. */
@@ -152,9 +187,16 @@ export class GrpcListener implements ConnectionOwner {
   }
 
   private accept(socket: Socket, server: Server): void {
+    const { door } = this;
+    if (door === undefined) this.begin(socket, undefined, server);
+    else door.accept(socket, (secured, identity) => this.begin(secured, identity, server));
+  }
+
+  private begin(socket: Socket, identity: PeerIdentity | undefined, server: Server): void {
     const { wheel, clock } = this.environment;
     const { keepalive: keepaliveOptions, ...options } = this.options;
     const connection = new Connection(socket, this, { role: 'server', clock, ...options });
+    connection.identity = identity;
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
     const lifetime = new Lifetime(connection, keepalive, server, () => this.shutdown(connection));
     this.lifetimes.set(connection, lifetime);
@@ -226,6 +268,7 @@ export class GrpcListener implements ConnectionOwner {
 
   /** GOAWAY on every connection: calls in flight, and those on their way, are finished. */
   drain(): void {
+    this.door?.sendWaitingAway();
     for (const connection of [...this.lifetimes.keys()]) {
       if (connection.ready) this.shutdown(connection);
       else connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'draining'));
@@ -238,6 +281,7 @@ export class GrpcListener implements ConnectionOwner {
 
   /** The time to drain is over: what still runs is ended with `draining`. */
   endCalls(): void {
+    this.door?.close();
     for (const connection of [...this.lifetimes.keys()]) {
       for (const stream of [...connection.streams.values()]) {
         if (stream.handler instanceof Call) {

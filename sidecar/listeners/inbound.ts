@@ -93,6 +93,7 @@ export class Inbound {
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.taskRuns.store.settings = taskStoreSettings(inbound);
     this.listener.update(listenerOptions(inbound));
+    this.listener.secure(inbound.tls);
   }
 
   /** @returns the address it listens on */

@@ -2,6 +2,7 @@ import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
 import { CallPathGuard } from '../policy/call-path.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
+import type { TlsDoorSettings } from './tls-door.ts';
 
 /** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
 export interface ListenerLimitSettings {
@@ -38,6 +39,8 @@ export interface InboundSettings {
     };
     readonly limits: ListenerLimitSettings;
     readonly health: { readonly intervalMs: number; readonly timeoutMs: number };
+    /** Plain text when undefined. */
+    readonly tls?: TlsDoorSettings | undefined;
   };
 }
 

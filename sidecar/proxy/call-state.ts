@@ -124,9 +124,14 @@ export abstract class CallState extends Timer implements Queueable {
     return this.response.started;
   }
 
-  /** Whose rate is limited: one address, however many connections it has. */
+  /** Who calls, by its certificate; undefined where it has shown none. */
+  get callerIdentity(): string | undefined {
+    return this.stream.connection.identity?.name;
+  }
+
+  /** Whose rate is limited: one identity, or one address, however many connections it has. */
   get callerName(): string {
-    return this.stream.connection.socket.remoteAddress ?? 'a local socket';
+    return this.callerIdentity ?? this.stream.connection.socket.remoteAddress ?? 'a local socket';
   }
 
   /** Attempts that hops above have made: of this call, or of the one that the app makes it for. */

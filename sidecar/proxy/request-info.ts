@@ -16,6 +16,8 @@ export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 export class RequestInfo {
   /** Other HTTP/2 requests are relayed too, but are answered and judged by HTTP's rules. */
   grpc = false;
+  /** `:scheme`. */
+  scheme = '';
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
@@ -40,6 +42,8 @@ export class RequestInfo {
   routedBy: unknown = undefined;
   methodStats: MethodStats | undefined = undefined;
   statsFrom: unknown = undefined;
+  /** As the last call of this head that changed between plain text and TLS needed it. */
+  private rescheming: { readonly from: HeaderList; readonly to: HeaderList } | undefined = undefined;
   private readonly list: HeaderList;
   private stripped: HeaderList | undefined = undefined;
   private strippedFrom: HeaderList | undefined = undefined;
@@ -59,6 +63,9 @@ export class RequestInfo {
     switch (name) {
       case 'content-type':
         this.grpc = isGrpcContentType(value);
+        break;
+      case ':scheme':
+        this.scheme = value;
         break;
       case TOKEN_BUDGET_HEADER:
         this.tokenBudget = parseTokenBudget(value);
@@ -122,6 +129,22 @@ export class RequestInfo {
       this.untracedFrom = list;
     }
     return this.untraced;
+  }
+
+  /**
+   * `list`, which is this one or derived from it, with the scheme of the connection that it goes out on. Servers that
+   * compare it with their own transport refuse another (Kestrel does).
+   */
+  withScheme(list: HeaderList, scheme: 'http' | 'https'): HeaderList {
+    if (this.scheme === scheme) return list;
+    if (this.rescheming?.from !== list) {
+      const fields = [...list.fields];
+      for (let i = 0; i < fields.length; i += 2) if (fields[i] === ':scheme') fields[i + 1] = scheme;
+      const to = new HeaderList(fields, list.neverIndexed);
+      to.shared = list.shared;
+      this.rescheming = { from: list, to };
+    }
+    return this.rescheming.to;
   }
 }
 

@@ -70,7 +70,8 @@ export class TaskRuns extends Timer {
   /** False: the call is not to be run; it follows the one that is, or has been answered. */
   begin(call: Call, message: Message): boolean {
     const { info } = call;
-    info.taskScope ??= taskScope(call.head.path, info.authorization);
+    // Heads are kept for each connection: its caller is always the same one.
+    info.taskScope ??= taskScope(call.head.path, info.authorization, call.callerIdentity ?? '');
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
     const begun = this.store.begin(fingerprint, call, call, this.clock());
     switch (begun.decision) {

@@ -7,6 +7,7 @@ import { type CircuitTransition, describeCause } from '../policy/circuit-state.t
 import type { DrainState, SidecarObserver } from '../sidecar.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import type { Logger } from '../telemetry/log.ts';
+import type { TlsFileError, TlsMaterial } from '../tls/material.ts';
 
 /** Connection errors a second that are logged; a flood of them must not become a flood of lines. */
 const CONNECTION_LINES_PER_SECOND = 10;
@@ -116,7 +117,26 @@ export class LoggingObserver implements SidecarObserver {
     const details = { listener, reason: error.reason };
     // A defect of ours carries its cause with the stack; what a peer did needs one line.
     if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
+    else if (error.reason.startsWith('tls_'))
+      this.log.warn(details, `a caller was refused (${error.reason}): ${error.message}`);
     else this.log.info(details, `a downstream connection was closed: ${error.message}`);
+  }
+
+  onCertificate(where: string, material: TlsMaterial, change: 'loaded' | 'replaced'): void {
+    const { expiresAtMs, identities } = material;
+    const leftMs = expiresAtMs - Date.now();
+    const expires = material.cert === undefined ? 'none' : new Date(expiresAtMs).toISOString();
+    const details = { setting: where, expires, identities: identities.join(' ') };
+    const what = `${where}: the certificates were ${change}`;
+    if (leftMs <= 0) this.log.warn(details, `${what}, but ours has expired: others refuse it; renew it`);
+    else this.log.info(details, what);
+    if (change === 'replaced') this.events.record('certificate', what, details);
+  }
+
+  onCertificateInvalid(where: string, { file, message, remedy }: TlsFileError): void {
+    const what = `${where}: the new ${file} file ${message}; the certificate of before stays in use: ${remedy}`;
+    this.log.error({ setting: where, file }, what);
+    this.events.record('certificate', what, { setting: where, file });
   }
 
   onDrainState(state: DrainState): void {

@@ -9,6 +9,7 @@ import { policiesOf } from '../proxy/cluster-policies.ts';
 import type { Sidecar } from '../sidecar.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
 import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
+import type { Credentials } from '../tls/credentials.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
@@ -43,6 +44,7 @@ function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
     balancer: cluster.settings.balancer,
     active_calls: cluster.activeCalls,
     retries: Object.fromEntries(cluster.retries),
+    connect_failures: Object.fromEntries(cluster.connectFailures),
     retries_running: policiesOf(cluster).budget.running,
     circuits: Object.fromEntries(
       Array.from(policiesOf(cluster).breakers.entries(), ([method, breaker]) => [
@@ -108,6 +110,7 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
     ),
     tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),
+    certificates: Object.fromEntries(Array.from(sidecar.credentials(), certificateSnapshot)),
     memory: memorySnapshot(),
     uptime_s: Math.round(process.uptime()),
   };
@@ -117,6 +120,19 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
 function tasksSnapshot({ inbound }: Sidecar): unknown {
   const { size, bytes, joined, replayed, refused } = inbound.taskRuns.store;
   return { kept: size, kept_bytes: bytes, joined, replayed, refused };
+}
+
+/** Names and dates; never a key, and nothing else of the files. */
+function certificateSnapshot({ where, material, problem }: Credentials): [string, unknown] {
+  const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+  return [
+    where,
+    {
+      identities: material?.identities ?? [],
+      expires: Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : null,
+      problem,
+    },
+  ];
 }
 
 function listenerSnapshot(stats: ListenerStats, calls: CallStats | undefined) {

@@ -44,6 +44,8 @@ export interface FinishedCall {
   /** The last one. */
   readonly attempt: FinishedAttempt | undefined;
   readonly cluster: { readonly name: string } | undefined;
+  /** By its certificate. */
+  readonly callerIdentity?: string | undefined;
   /** Known when the first message was read: for routing, balancing, de-duplication, or a trace. */
   readonly task: { readonly taskId: string } | undefined;
   /** When the call is recorded. */
@@ -93,6 +95,7 @@ export class AccessLog {
     // JSON leaves out what is undefined.
     this.logger.info({
       listener: call.context.listener,
+      caller: call.callerIdentity,
       method: methodOf(call.head.path),
       status: call.statusName,
       reason: call.reason,

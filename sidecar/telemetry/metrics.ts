@@ -25,7 +25,19 @@ export interface MeasuredCluster {
   readonly retries: ReadonlyMap<string, number>;
   readonly hedges: ReadonlyMap<string, number>;
   readonly calls: CallStats;
+  /** Connections that were not made, by reason. */
+  readonly connectFailures?: ReadonlyMap<string, number>;
   readonly endpoints: Iterable<MeasuredEndpoint>;
+}
+
+/** A certificate of ours that comes from files. */
+export interface MeasuredCertificate {
+  /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
+  readonly where: string;
+  /** Since 1970; Infinity without a certificate. Undefined when the files were never right. */
+  readonly material: { readonly expiresAtMs: number } | undefined;
+  /** Why the files as they are now can't be used; '' when they can. */
+  readonly problem: string;
 }
 
 /** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
@@ -35,6 +47,7 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
+  readonly certificates?: () => Iterable<MeasuredCertificate>;
   /** Tasks that came again, by what became of them. */
   readonly taskStore: { readonly joined: number; readonly replayed: number; readonly refused: number };
   /** Undefined where there is no LLM egress. */
@@ -63,6 +76,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addRepeatedTasks(add, source.taskStore);
   if (source.llm !== undefined) addLlm(add, source.llm);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
+  if (source.certificates !== undefined) addCertificates(add, source.certificates);
   return [...metrics, ...processMetrics()];
 }
 
@@ -186,15 +200,29 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
     help: 'Attempts that were sent beside one that was slow, and what came of them.',
     outcomes: HEDGE_OUTCOMES,
   });
+  const failures = ({ connectFailures = NONE }: MeasuredCluster) => connectFailures;
+  addOutcomes(add, clusters, failures, {
+    name: 'outrigger_connect_failures_total',
+    help: 'Connections to endpoints that were not made, by reason.',
+    outcomes: [],
+    label: 'reason',
+  });
 }
+
+const NONE: ReadonlyMap<string, number> = new Map();
 
 function addOutcomes(
   add: AddMetric,
   clusters: () => Iterable<MeasuredCluster>,
   countsOf: (cluster: MeasuredCluster) => ReadonlyMap<string, number>,
-  { name, help, outcomes }: { name: string; help: string; outcomes: readonly string[] },
+  {
+    name,
+    help,
+    outcomes,
+    label = 'outcome',
+  }: { name: string; help: string; outcomes: readonly string[]; label?: string },
 ): void {
-  const memory = new CounterMemory(['cluster', 'outcome'], 1, addNamedCount('outcome'));
+  const memory = new CounterMemory(['cluster', label], 1, addNamedCount(label));
   add('counter', name, help, () =>
     totals(
       memory.collect((found) => {
@@ -256,6 +284,33 @@ function addSpans(add: AddMetric, { counts, waiting }: NonNullable<MetricsSource
   add('gauge', 'outrigger_spans_waiting', 'Spans that wait to be sent to the collector.', () => [
     { labels: {}, value: waiting() },
   ]);
+}
+
+function addCertificates(add: AddMetric, certificates: () => Iterable<MeasuredCertificate>): void {
+  add(
+    'gauge',
+    'outrigger_certificate_expiry_seconds',
+    'Seconds until the certificate in use expires; below 0 once it has.',
+    () => {
+      const samples: Sample[] = [];
+      for (const { where, material } of certificates()) {
+        const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+        if (expiresAtMs === Number.POSITIVE_INFINITY) continue;
+        samples.push({ labels: { setting: where }, value: Math.round((expiresAtMs - Date.now()) / 1000) });
+      }
+      return samples;
+    },
+  );
+  add(
+    'gauge',
+    'outrigger_certificate_invalid',
+    'Whether the files as they are now can not be used, so that an earlier state of them is: 1 or 0.',
+    () =>
+      Array.from(certificates(), ({ where, problem }) => ({
+        labels: { setting: where },
+        value: problem === '' ? 0 : 1,
+      })),
+  );
 }
 
 function addNumbers(numbers: Float64Array, totals: Float64Array): void {

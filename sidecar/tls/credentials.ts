@@ -9,6 +9,9 @@ export interface CredentialsListener {
   onCertificateInvalid(where: string, error: TlsFileError): void;
 }
 
+/** For those who need not be told. */
+export const NOBODY: CredentialsListener = { onCertificate() {}, onCertificateInvalid() {} };
+
 /**
  * How often the files are looked at. Stats are asked for rather than events, as for the configuration file: a secret
  * volume swaps a link above the files, and sends none.

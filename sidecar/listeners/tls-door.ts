@@ -1,0 +1,258 @@
+import { constants } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { createServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
+import type { PeerIdentity } from '../http2/connection-owner.ts';
+import { Credentials, type CredentialsListener } from '../tls/credentials.ts';
+import { printable, TlsError, tlsErrorOf, verificationOf } from '../tls/failure.ts';
+import { AllowList, identitiesOf } from '../tls/identity.ts';
+import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
+import { tlsRefusal } from './tls-refusal.ts';
+
+export interface TlsDoorSettings {
+  /** Paths of PEM files. */
+  readonly cert: string;
+  readonly key: string;
+  readonly clientCa: string | undefined;
+  readonly allowIdentities: readonly string[];
+  /** Plain text is refused. */
+  readonly required: boolean;
+}
+
+/** Gets a caller that may come in: in plain text, and where no certificate is asked for, without an identity. */
+export type Admit = (socket: Socket, identity: PeerIdentity | undefined) => void;
+
+export interface TlsDoorListener {
+  onRefused(error: TlsError): void;
+}
+
+interface Waiting {
+  readonly socket: Socket;
+  readonly timer: NodeJS.Timeout;
+  readonly admit: Admit;
+}
+
+/** From the first byte's wait to the end of the handshake. */
+export const HANDSHAKE_TIMEOUT_MS = 5_000;
+/**
+ * Callers at the door at a time. A handshake takes milliseconds: when there are more, the oldest has stopped midway, and
+ * is sent away for the newest.
+ */
+export const MAX_HANDSHAKES = 256;
+/** How long a caller that is refused may take to read why. */
+const LINGER_MS = 1_000;
+/** ContentType handshake, the first byte of a TLS connection (RFC 8446 §5.1). HTTP/2 begins with `P`. */
+const TLS_HANDSHAKE = 0x16;
+const HTTP2 = 'PRI ';
+
+/**
+ *     accepted ──first byte──▶ TLS ──handshake──▶ certificate, identity ──▶ in
+ *         │                     │                        └──▶ refused, with the reason in a GOAWAY
+ *         │                     └── failed, cut, too long ──▶ closed
+ *         ├──────────────▶ plain text ──▶ in, or refused where TLS is required
+ *         └── nothing for too long, or too many after it ──▶ closed
+ *
+ * Each connection proves itself anew: sessions are not resumed, so that a certificate that has expired, or is no longer
+ * allowed, opens no other one. Connections between sidecars live for minutes; what resumption would save is not felt.
+ */
+export class TlsDoor {
+  readonly credentials: Credentials;
+  readonly settings: TlsDoorSettings;
+  private readonly listener: TlsDoorListener;
+  private readonly allowed: AllowList;
+  private readonly server: TlsServer;
+  /** In the order they came; by address and port, by which Node tells of a handshake's end. */
+  private readonly waiting = new Map<string, Waiting>();
+
+  constructor(settings: TlsDoorSettings, certificates: CredentialsListener, listener: TlsDoorListener) {
+    this.settings = settings;
+    this.listener = listener;
+    this.allowed = new AllowList(settings.allowIdentities);
+    this.server = createServer({
+      ...PROTOCOL,
+      ALPNProtocols: [ALPN_H2],
+      requestCert: settings.clientCa !== undefined,
+      // Judged here, so that the caller can be told why.
+      rejectUnauthorized: false,
+      secureOptions: constants.SSL_OP_NO_TICKET,
+      // Ours ends sooner, and counts.
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS + 1_000,
+    });
+    this.server.on('secureConnection', (socket) => this.onSecure(socket));
+    this.server.on('tlsClientError', (error, socket) => this.onHandshakeFailed(error, socket));
+    const { cert, key, clientCa: ca } = settings;
+    this.credentials = new Credentials('inbound.tls', { cert, key, ca }, certificates, (material) =>
+      this.use(material),
+    );
+  }
+
+  /** New connections have the new certificate; those that are open keep theirs. */
+  private use({ cert, key, ca }: TlsMaterial): void {
+    this.server.setSecureContext({
+      ...PROTOCOL,
+      cert,
+      key,
+      ca,
+      secureOptions: constants.SSL_OP_NO_TICKET,
+      honorCipherOrder: true,
+    });
+  }
+
+  /** Whether a connection that came in before may stay: it would be let in again. */
+  admits(scheme: 'http' | 'https', identity: PeerIdentity | undefined): boolean {
+    const { clientCa, required } = this.settings;
+    if (scheme === 'http') return !required;
+    if (clientCa === undefined) return true;
+    if (identity === undefined) return false;
+    return this.allowed.empty || this.allowed.match(identity.names) !== undefined;
+  }
+
+  get waitingCount(): number {
+    return this.waiting.size;
+  }
+
+  accept(socket: Socket, admit: Admit): void {
+    const key = keyOf(socket);
+    if (this.waiting.size >= MAX_HANDSHAKES) this.sendAway(this.waiting.keys().next().value!);
+    const timer = setTimeout(() => this.sendAway(key), HANDSHAKE_TIMEOUT_MS);
+    this.waiting.set(key, { socket, timer, admit });
+    let bytes = 0;
+    socket.on('error', ignore);
+    socket.once('close', () => {
+      if (this.leave(key) && bytes > 0)
+        this.refused('tls_cut', 'the caller went away during the handshake; does it refuse our certificate?');
+    });
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      bytes += chunk.length;
+      socket.off('readable', onReadable);
+      socket.unshift(chunk);
+      socket.off('end', onEnd);
+      if (chunk[0] !== TLS_HANDSHAKE) {
+        this.onPlainText(socket, key, chunk, admit);
+        return;
+      }
+      this.server.emit('connection', socket);
+    };
+    // A caller that leaves without a byte, as a TCP probe does.
+    const onEnd = (): void => void socket.destroy();
+    socket.on('readable', onReadable);
+    socket.on('end', onEnd);
+  }
+
+  private onPlainText(socket: Socket, key: string, first: Buffer, admit: Admit): void {
+    this.leave(key);
+    if (!this.settings.required) {
+      socket.off('error', ignore);
+      admit(socket, undefined);
+      return;
+    }
+    const message = 'this port takes TLS only; set tls on the side that calls';
+    this.refused('tls_plain_text', message);
+    const http2 = HTTP2.startsWith(first.toString('latin1', 0, Math.min(HTTP2.length, first.length)));
+    if (http2) end(socket, tlsRefusal('tls_plain_text', message));
+    else socket.destroy();
+  }
+
+  private onSecure(socket: TLSSocket): void {
+    const key = keyOf(socket);
+    const admit = this.waiting.get(key)?.admit;
+    // It was sent away in the meantime.
+    if (admit === undefined || !this.leave(key)) return void socket.destroy();
+    const verdict = this.judge(socket);
+    if (verdict instanceof TlsError) {
+      this.listener.onRefused(verdict);
+      end(socket, tlsRefusal(verdict.reason, verdict.message));
+    } else {
+      admit(socket, verdict);
+    }
+  }
+
+  private judge(socket: TLSSocket): PeerIdentity | undefined | TlsError {
+    if (socket.alpnProtocol !== ALPN_H2)
+      return new TlsError('tls_no_alpn', 'the caller does not offer HTTP/2 (ALPN h2); gRPC needs it');
+    if (this.settings.clientCa === undefined) return undefined;
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined)
+      return new TlsError(
+        'tls_no_certificate',
+        'the caller shows no certificate; set tls.cert and tls.key there',
+      );
+    const subject = printable(certificate.subject ?? '');
+    const names = identitiesOf(certificate);
+    const who = names.length > 0 ? names.slice(0, 4).join(', ') : subject;
+    const unverified = verificationOf(socket);
+    if (unverified !== undefined)
+      return new TlsError(unverified.reason, `caller "${printable(who)}": ${unverified.message}`, unverified);
+    if (this.allowed.empty) return { name: names[0] ?? subject, names };
+    const name = this.allowed.match(names);
+    if (name !== undefined) return { name, names };
+    const message = `caller "${printable(who)}" is not among inbound.tls.allow_identities`;
+    return new TlsError('tls_identity', message);
+  }
+
+  private onHandshakeFailed(error: Error, socket: TLSSocket): void {
+    const { code } = error as NodeJS.ErrnoException;
+    // The socket's own close tells of it.
+    if (code === 'ECONNRESET' || !this.leave(keyOf(socket))) return;
+    const problem = this.credentials.material === undefined ? `; our own: ${this.credentials.problem}` : '';
+    const failure = tlsErrorOf(error) ?? new TlsError('tls_handshake', `the handshake failed (${code})`);
+    this.refused(failure.reason, failure.message + problem);
+    // Node leaves the connection open behind some alerts.
+    socket.destroy();
+  }
+
+  /** Its time is over, or it has to make room. */
+  private sendAway(key: string): void {
+    const waiting = this.waiting.get(key);
+    if (waiting === undefined) return;
+    this.leave(key);
+    this.refused(
+      'tls_timeout',
+      `the TLS handshake was not finished within ${HANDSHAKE_TIMEOUT_MS} ms, or before others came`,
+    );
+    waiting.socket.destroy();
+  }
+
+  private leave(key: string): boolean {
+    const waiting = this.waiting.get(key);
+    if (waiting === undefined) return false;
+    clearTimeout(waiting.timer);
+    return this.waiting.delete(key);
+  }
+
+  private refused(reason: TlsError['reason'], message: string): void {
+    this.listener.onRefused(new TlsError(reason, message));
+  }
+
+  close(): void {
+    this.credentials.stop();
+    this.sendWaitingAway();
+  }
+
+  /** Those who have not come in yet. */
+  sendWaitingAway(): void {
+    for (const [key, { socket }] of [...this.waiting]) {
+      this.leave(key);
+      socket.destroy();
+    }
+  }
+}
+
+function ignore(): void {
+  // The socket's close tells of it.
+}
+
+/** The configuration has no TLS on unix sockets, which have no address. */
+function keyOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress}:${remotePort}`;
+}
+
+/** Says why, and reads what still comes: unread bytes would make a reset of the end, which overtakes the words. */
+function end(socket: Socket, words: Buffer): void {
+  socket.on('error', () => {});
+  socket.resume();
+  socket.end(words);
+  const linger = setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  socket.once('close', () => clearTimeout(linger));
+}
