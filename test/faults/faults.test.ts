@@ -2,12 +2,12 @@
 // FAULT_TABLE=FILE also writes it into that Markdown file, between its two marks.
 import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
-import { comparisons } from './faults/comparisons.ts';
-import { Fleet } from './faults/mesh.ts';
-import { outrigger } from './faults/outrigger.ts';
-import type { Row } from './faults/row.ts';
-import { scenarios } from './faults/scenarios.ts';
-import { between, LEGEND, markdown, tableOf } from './faults/table.ts';
+import { comparisons } from './comparisons.ts';
+import { Fleet } from './mesh.ts';
+import { outrigger } from './outrigger.ts';
+import type { Row } from './row.ts';
+import { scenarios } from './scenarios.ts';
+import { between, LEGEND, markdown, tableOf } from './table.ts';
 
 t.setTimeout(290_000);
 
