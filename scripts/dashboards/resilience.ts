@@ -68,6 +68,21 @@ export const resilienceRows: readonly Row[] = [
         ],
       },
       {
+        title: 'Connections that were not made',
+        description:
+          'By reason. refused and timeout: nobody is there. A reason of TLS: certificates do not fit each other; the log of the sidecar has the sentence.',
+        kind: 'timeseries',
+        unit: 'cps',
+        width: 24,
+        stack: true,
+        queries: [
+          {
+            expr: `sum by (service, cluster, reason) (rate(outrigger_connect_failures_total{${S}}${RATE}))`,
+            legend: '{{service}} → {{cluster}} {{reason}}',
+          },
+        ],
+      },
+      {
         title: 'Traces that failed',
         description: 'The last calls with an error somewhere on their way, from Tempo.',
         kind: 'traces',

@@ -8,6 +8,9 @@ import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier
 import { OutlierWatch } from './outlier-watch.ts';
 import { UNSEEN } from './peak-ewma.ts';
 
+/** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
+const MAX_COUNTED = 64;
+
 /** What a cluster is told of its surroundings. */
 export interface ClusterListener {
   onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void;
@@ -246,7 +249,8 @@ export class Cluster {
   }
 
   count(counters: Map<string, number>, what: string): void {
-    counters.set(what, (counters.get(what) ?? 0) + 1);
+    const key = counters.size < MAX_COUNTED || counters.has(what) ? what : '_OTHER';
+    counters.set(key, (counters.get(key) ?? 0) + 1);
   }
 
   /** How connections are made has changed: calls from now on go on new ones. */

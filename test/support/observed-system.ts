@@ -91,6 +91,8 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
             retry: { ...retry, budget: { percent: 100, min_concurrent: 50 } },
             hedge: { delay: '20ms' },
           },
+          // Nobody is there; many addresses, because each is tried ever more rarely.
+          absent: { endpoints: aliases(await freePort(), 20, 6), balancer: 'round_robin', ...calm },
           broken: {
             endpoints: [`127.0.0.1:${bad}`],
             circuit_breaker: { consecutive_failures: 5, recovery_timeout: '60s' },
@@ -128,7 +130,7 @@ export async function startObservedSystem(t: Teardown): Promise<ObservedSystem> 
       await Promise.all(calls);
       // More at a time than the research agent's sidecar lets in.
       calls.push(...Array.from({ length: 16 }, () => call('research', 'slow')));
-      calls.push(call('slow', 'slow'));
+      calls.push(call('slow', 'slow'), call('absent', 'SUCCESS'));
       for (let i = 0; i < 14; i++) calls.push(call('flaky', 'SUCCESS'));
       for (let i = 0; i < 4; i++) calls.push(call('broken', 'SUCCESS'), call('starved', 'SUCCESS'));
       await Promise.all(calls);
