@@ -562,16 +562,21 @@ t.test('turned off, each task runs each time it comes, and nothing else is annou
   t.equal(announced(caller), 0);
 });
 
-t.test('a reload turns it off, and on again', async (t) => {
+t.test('a reload turns it off, and on again, and callers are asked to connect anew to hear so', async (t) => {
   const scene = await startScene(t, ok);
   const { app, plane, content } = scene;
   const caller = await scene.caller();
   await caller.ask();
   await plane.apply({ ...content, inbound: { app: app.address, tasks: { deduplicate: false } } });
-  t.equal((await caller.ask()).deduplicated, undefined);
+  await waitUntil('the caller was asked to go', () => caller.peer.goaway !== undefined);
+  const second = await scene.caller();
+  t.equal((await second.ask()).deduplicated, undefined);
+  t.equal(announced(second), 0);
   t.equal(scene.runs.length, 2);
   await plane.apply(content);
-  t.equal((await caller.ask()).deduplicated, 'replayed');
+  const third = await scene.caller();
+  t.equal((await third.ask()).deduplicated, 'replayed');
+  t.not(announced(third), 0);
   t.equal(scene.runs.length, 2);
 });
 

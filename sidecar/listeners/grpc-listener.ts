@@ -266,6 +266,11 @@ export class GrpcListener implements ConnectionOwner {
     this.server = undefined;
   }
 
+  /** Asks every downstream to connect again; calls in flight, and those on their way, are finished. */
+  renew(): void {
+    for (const connection of [...this.lifetimes.keys()]) this.shutdown(connection);
+  }
+
   /** GOAWAY on every connection: calls in flight, and those on their way, are finished. */
   drain(): void {
     this.door?.sendWaitingAway();

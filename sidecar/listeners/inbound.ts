@@ -89,10 +89,13 @@ export class Inbound {
     this.health.identity = config;
     this.context.name = config.name;
     this.context.admission!.update(inbound);
+    const toldAnew = this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate;
     this.context.settings = proxySettings(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.taskRuns.store.settings = taskStoreSettings(inbound);
     this.listener.update(listenerOptions(inbound));
+    // Callers were told, when they connected, whether tasks are run once; they go by it until they connect again.
+    if (toldAnew) this.listener.renew();
     this.listener.secure(inbound.tls);
   }
 
