@@ -1,7 +1,12 @@
 // Admin, metrics and health over real sockets: what they answer, and whom they refuse.
 import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
-import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import {
+  request as httpRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { EventLog } from '../telemetry/events.ts';
@@ -9,6 +14,7 @@ import { type AdminSource, startAdmin } from './admin.ts';
 import { startHealth } from './health.ts';
 import { type HttpServer, send, startHttpServer } from './http-server.ts';
 import { ListenError } from './listen.ts';
+import { LiveStream } from './live-stream.ts';
 import { startMetrics } from './metrics.ts';
 
 interface Answer {
@@ -310,6 +316,35 @@ t.test('the dashboard is told once a second, and first what happened lately', as
   let status = 503;
   while (status === 503) ({ status } = await ask(address, '/live', { method: 'HEAD' }));
   t.equal(status, 200, 'there is room again');
+});
+
+t.test('a dashboard that does not read misses snapshots, costs no memory, and is dropped', async (t) => {
+  const source = {
+    instance: 'first',
+    snapshot: () => 'x'.repeat(1_000_000),
+    events: () => [],
+    calls: () => [],
+  };
+  const onError = (error: unknown) => void t.fail(String(error));
+  const live = new LiveStream(source, onError, { everyMs: 10 });
+  let queuedBytes = 0;
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
+    live.handle(request, response);
+    const write = response.write.bind(response);
+    response.write = ((text: string) => {
+      const answer = write(text);
+      queuedBytes = Math.max(queuedBytes, response.writableLength);
+      return answer;
+    }) as typeof response.write;
+  };
+  const route = { method: 'GET', path: '/live', handle } as const;
+  const server = await startHttpServer({ setting: 'x', listen: LOCAL, routes: [route], onError });
+  t.teardown(() => server.close());
+  const reader = readLive(t, server.address);
+  await reader.until(() => live.readerCount === 1);
+  reader.socket.pause();
+  await reader.until(() => live.readerCount === 0);
+  t.ok(queuedBytes < 3_000_000, `${queuedBytes} bytes waited at most, of snapshots of a megabyte`);
 });
 
 t.test('a dashboard whose figures fail is ended, and the defect is logged', async (t) => {

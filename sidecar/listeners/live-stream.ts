@@ -42,9 +42,11 @@ export class LiveStream {
   private readonly source: LiveSource;
   private readonly onError: (error: unknown) => void;
   private readonly readers = new Set<Reader>();
+  private readonly everyMs: number;
   private timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(source: LiveSource, onError: (error: unknown) => void) {
+  constructor(source: LiveSource, onError: (error: unknown) => void, { everyMs = EVERY_MS } = {}) {
+    this.everyMs = everyMs;
     this.source = source;
     this.onError = onError;
   }
@@ -70,7 +72,7 @@ export class LiveStream {
     response.once('close', () => this.remove(reader));
     response.write(`retry: ${RETRY_MS}\n\n${eventOf('hello', { instance: this.source.instance })}`);
     this.send(reader, snapshot);
-    this.timer ??= setInterval(() => this.tick(), EVERY_MS).unref();
+    this.timer ??= setInterval(() => this.tick(), this.everyMs).unref();
   }
 
   private format(): string {
