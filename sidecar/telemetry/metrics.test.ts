@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { parseExposition } from '../../test/support/exposition.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
+import { Cluster } from '../cluster/cluster.ts';
 import { Status } from '../grpc/status.ts';
 import { acceptedFormat } from './accepted-format.ts';
 import { CallStats, ListenerStats } from './call-stats.ts';
@@ -193,6 +194,11 @@ t.test('what a caller invents can neither break a line nor add them without end'
     [...outbound.rejected.values()].reduce((sum, count) => sum + count),
     900,
   );
+
+  const reasons = new Map<string, number>();
+  for (let i = 0; i < 1_000; i++) Cluster.prototype.count(reasons, `tls_${i}`);
+  t.equal(reasons.size, 65, 'reasons that an upstream invents');
+  t.equal(reasons.get('_OTHER'), 936);
 });
 
 t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async (t) => {
