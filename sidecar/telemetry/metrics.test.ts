@@ -237,8 +237,11 @@ t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async
 t.test('only who names OpenMetrics and does not prefer text gets it', async (t) => {
   const prometheus =
     'application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1';
+  const prometheus3 =
+    'application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1';
   for (const accept of [
     prometheus,
+    prometheus3,
     'Application/OpenMetrics-Text',
     'text/plain, application/openmetrics-text',
   ])
