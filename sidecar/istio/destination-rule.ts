@@ -42,6 +42,14 @@ export function destinationRule(config: Config, cluster: ClusterConfig, destinat
   return resource('DestinationRule', destination, spec, [
     ...notesOf(
       destination.kind === 'service' && destination.because !== '' && note('host', destination.because),
+      destination.kind === 'service' &&
+        cluster.dns !== undefined &&
+        note('host', 'dns_refresh: no names are looked up; istiod tells of pods when they come and go.'),
+      cluster.healthCheck.intervalMs > 0 &&
+        note(
+          'trafficPolicy',
+          'health_check: Istio asks no pod for its health; readiness probes take one out of the Service.',
+        ),
     ),
     ...notEjected,
     ...breakerNotes(cluster),
@@ -162,18 +170,13 @@ function outlierDetection(cluster: ClusterConfig): Part {
     consecutiveLocalOriginFailures: failures,
     interval: durationOf(settings.intervalMs),
     baseEjectionTime: durationOf(settings.baseEjectionTimeMs),
-    maxEjectionPercent,
+    maxEjectionPercent: Math.max(1, Math.round(maxEjectionPercent)),
     minHealthPercent: 0,
   };
   // Envoy's own, which Istio does not change.
   const longestMs = Math.max(300_000, settings.baseEjectionTimeMs);
   const notes = notesOf(
     note('', rates),
-    cluster.healthCheck.intervalMs > 0 &&
-      note(
-        '',
-        'health_check: Istio asks no pod for its health; readiness probes take one out of the Service.',
-      ),
     note(
       'consecutiveGatewayErrors',
       'outlier_detection.consecutive_failures, for UNAVAILABLE and DEADLINE_EXCEEDED, and only where grpc-status comes without a message before it. A status in trailers, behind a message, counts as success: so each failed stream.',
@@ -208,38 +211,38 @@ function outlierDetection(cluster: ClusterConfig): Part {
 }
 
 function breakerNotes({ circuitBreaker: breaker }: ClusterConfig): Note[] {
-  const off = breaker.consecutiveFailures === 0 && breaker.failurePercent === 0;
-  if (off) return [];
+  const rules = [
+    breaker.consecutiveFailures > 0 ? [`${breaker.consecutiveFailures} failures in a row`] : [],
+    breaker.failurePercent > 0
+      ? [`${breaker.failurePercent} % of ${breaker.minCalls} or more calls in ${spoken(breaker.windowMs)}`]
+      : [],
+  ].flat();
+  if (rules.length === 0) return [];
+  const after = `half-open after ${spoken(breaker.recoveryTimeoutMs)} for ${breaker.halfOpenMax} probes`;
   return [
     note(
       'trafficPolicy',
-      `circuit_breaker (open after ${breaker.consecutiveFailures} failures or ${breaker.failurePercent} % of ${breaker.minCalls}, half-open after ${spoken(breaker.recoveryTimeoutMs)} with ${breaker.halfOpenMax} probes): Istio has none. What it calls a circuit breaker are the limits of connectionPool; outlierDetection knows pods, not the cluster and method, and no half-open state.`,
+      `circuit_breaker (open after ${rules.join(' or ')}, ${after}): Istio has none. What it calls a circuit breaker are the limits of connectionPool; outlierDetection knows pods, not cluster and method, and no half-open state.`,
     ),
   ];
 }
 
-function clientTls(cluster: ClusterConfig, destination: Destination): Part {
-  const { tls } = cluster;
+function clientTls({ tls }: ClusterConfig, destination: Destination): Part {
   if (destination.kind === 'service') {
-    return {
-      fields: { mode: 'ISTIO_MUTUAL' },
-      notes: notesOf(
-        tls !== undefined &&
-          note(
-            'mode',
-            "tls: the files of the sidecar are not used; certificates are Istio's own, and the callee's identity is its service account.",
-          ),
-        tls === undefined &&
-          note('mode', 'tls: none in the configuration; Istio brings mutual TLS all the same.'),
-      ),
-    };
+    const says =
+      tls === undefined
+        ? 'tls: none in the configuration; Istio brings mutual TLS all the same.'
+        : "tls: the sidecar's files are not used; certificates are Istio's own. server_name and allow_identities: the callee must have the service account that its pods have, as Istio finds out by itself.";
+    return { fields: { mode: 'ISTIO_MUTUAL' }, notes: [note('mode', says)] };
   }
-  if (tls === undefined)
-    return {
-      fields: { mode: 'DISABLE' },
-      notes: [note('mode', 'tls: none in the configuration, and outside the mesh there is none by itself.')],
-    };
+  if (tls === undefined) {
+    const says = 'tls: none in the configuration, and outside the mesh there is none by itself.';
+    return { fields: { mode: 'DISABLE' }, notes: [note('mode', says)] };
+  }
   const mutual = tls.cert !== undefined;
+  const patterns = tls.allowIdentities.filter((name) => name.includes('*'));
+  const names = tls.allowIdentities.filter((name) => !name.includes('*'));
+  if (tls.allowIdentities.length === 0 && tls.serverName !== undefined) names.push(tls.serverName);
   return {
     fields: {
       mode: mutual ? 'MUTUAL' : 'SIMPLE',
@@ -247,13 +250,18 @@ function clientTls(cluster: ClusterConfig, destination: Destination): Part {
       privateKey: tls.key,
       caCertificates: tls.ca,
       sni: tls.serverName ?? (destination.addresses === undefined ? destination.host : undefined),
-      subjectAltNames: tls.serverName === undefined ? undefined : [tls.serverName],
+      subjectAltNames: names.length === 0 ? undefined : names,
     },
     notes: notesOf(
       (mutual || tls.ca !== undefined) &&
         note(
           'mode',
           "The files must be in the caller's istio-proxy container: sidecar.istio.io/userVolumeMount brings them there.",
+        ),
+      patterns.length > 0 &&
+        note(
+          'mode',
+          `tls.allow_identities ${patterns.join(', ')}: subjectAltNames takes no patterns; left out.`,
         ),
     ),
   };

@@ -9,7 +9,7 @@
 import type { ClusterConfig, Config, RouteConfig } from '../config/config.ts';
 import { type Destination, destinationOf, hostOf, isCalled } from './destination.ts';
 import { destinationRule } from './destination-rule.ts';
-import { objectName, type Resource, type ResourceSet } from './resource.ts';
+import { objectName, type Resource, type ResourceSet, spoken } from './resource.ts';
 import { serviceEntry } from './service-entry.ts';
 import { type Rule, virtualService } from './virtual-service.ts';
 import {
@@ -41,18 +41,38 @@ const AGENT_SERVICES = ['/agent.AgentService/', '/grpc.health.v1.Health/'];
 const NO_NAME = 'agent';
 
 export function istioSets(config: Config, settings: IstioSettings): ResourceSet[] {
-  const targets = [...config.outbound.clusters.values()].map((cluster) => ({
-    cluster,
-    destination: destinationOf(cluster, settings.namespace),
-  }));
+  const targets = targetsOf(config, settings.namespace);
   const others = settings.callers.map((text) => callerOf(text, settings.namespace));
   const callers = callersOf(config, settings, targets, others);
   const sets = uniqueNames([
-    ...targets.map((target) => agentSet(config, settings, targets, target, callers)),
+    ...targets.map((target) => {
+      const first = targets.find(({ destination }) => destination.host === target.destination.host)!;
+      return first === target
+        ? agentSet(config, settings, targets, target, callers)
+        : sameSet(target.cluster, first.cluster);
+    }),
     ...routeSets(config, settings, targets),
-    ...others.map((caller) => callerSet(config, caller)),
+    ...others.filter((caller) => !isAgent(caller, targets)).map((caller) => callerSet(config, caller)),
   ]);
   return sets.length > 0 ? sets : [nothing()];
+}
+
+function targetsOf({ outbound }: Config, namespace: string): Target[] {
+  const targets = [...outbound.clusters.values()].map((cluster) => ({
+    cluster,
+    destination: destinationOf(cluster, namespace),
+  }));
+  // A Service has the name that it has; what is outside the mesh can take another.
+  const taken = new Set(
+    targets.flatMap(({ destination: { kind, name } }) => (kind === 'service' ? [name] : [])),
+  );
+  return targets.map(({ cluster, destination }) => {
+    if (destination.kind === 'service') return { cluster, destination };
+    let name = destination.name;
+    for (let count = 2; taken.has(name); count++) name = `${destination.name}-${count}`;
+    taken.add(name);
+    return { cluster, destination: { ...destination, name } };
+  });
 }
 
 function agentSet(
@@ -160,6 +180,19 @@ function isCatchAll({ match }: Rule): boolean {
   return match.pathPrefix === undefined && Object.keys(match.headers).length === 0;
 }
 
+/** Of a cluster with the endpoints of another. */
+function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {
+  const head = `${name}: the same endpoints as ${first.name}. Istio has one set of settings for a host; those are ${first.name}'s, and what is set differently here is not written.`;
+  return { name: objectName(name), head: [head], resources: [] };
+}
+
+function isAgent({ name, namespace }: Caller, targets: readonly Target[]): boolean {
+  return targets.some(
+    ({ destination }) =>
+      destination.kind === 'service' && destination.name === name && destination.namespace === namespace,
+  );
+}
+
 function callerSet(config: Config, caller: Caller): ResourceSet {
   return {
     name: caller.name,
@@ -213,7 +246,9 @@ function headOf(name: string): string[] {
 function sidecarOnly({ drain, llm }: Config): string[] {
   const providers = llm.upstreams.map(({ name }) => name).join(', ');
   return [
-    `drain (${drain.timeoutMs / 1000} s): Istio ends streams after terminationDrainDuration (5 s), or with EXIT_ON_ZERO_ACTIVE_CONNECTIONS when none are left: proxy.istio.io/config, an annotation of the pod.`,
+    'inbound.listen, outbound.listen: nothing listens there. Agents call each other by the names of their Services, and Istio redirects what their pods send and get.',
+    'admin, metrics, health, log.level: the proxies have their own, on 15000, 15020, 15021 and by sidecar.istio.io/logLevel. outbound.limits: none for what the agent itself sends.',
+    `drain (delay ${spoken(drain.delayMs)}, timeout ${spoken(drain.timeoutMs)}): Istio ends streams after terminationDrainDuration (5s), or with EXIT_ON_ZERO_ACTIVE_CONNECTIONS when none are left: proxy.istio.io/config, an annotation of the pod.`,
     `llm (${providers}): fallback between providers, their limits, retries and breaker, and keeping the key from the agent are not Istio's.`,
   ];
 }
@@ -226,9 +261,10 @@ function nothing(): ResourceSet {
   return { name: 'nothing', head, resources: [] };
 }
 
-/** Two clusters may be one Service: the second file gets a number. */
+/** Names that are too alike for Kubernetes: the second file gets a number. */
 function uniqueNames(sets: readonly ResourceSet[]): ResourceSet[] {
-  const seen = new Map<string, number>();
+  // Which is also a file of the folder.
+  const seen = new Map([['kustomization', 1]]);
   return sets.map((set) => {
     const count = (seen.get(set.name) ?? 0) + 1;
     seen.set(set.name, count);

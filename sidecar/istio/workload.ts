@@ -45,21 +45,20 @@ export function permissiveTls(workload: Named): Resource {
  */
 export function callersAllowed(
   workload: Named,
-  config: Config,
+  { inbound }: Config,
   {
     callers,
     trustDomain,
     paths,
   }: { callers: readonly Caller[]; trustDomain: string; paths: readonly string[] },
 ): Resource {
-  const port = appPort(config);
+  const port = appPort(inbound);
+  const identities = inbound.tls?.allowIdentities ?? [];
   const principals = [
     ...callers.map(({ name, namespace }) => `${trustDomain}/ns/${namespace}/sa/${name}`),
-    ...(config.inbound.tls?.allowIdentities ?? [])
-      .filter(isSpiffe)
-      .map((name) => name.slice('spiffe://'.length)),
+    ...identities.filter(isPrincipal).map((name) => name.slice('spiffe://'.length)),
   ];
-  const notSpiffe = (config.inbound.tls?.allowIdentities ?? []).filter((name) => !isSpiffe(name));
+  const others = identities.filter((name) => !isPrincipal(name));
   const spec = {
     selector: selectorOf(workload),
     action: 'ALLOW',
@@ -81,10 +80,10 @@ export function callersAllowed(
         'rules.0.from.0.source.principals',
         'The service accounts of the callers. Everybody else gets PERMISSION_DENIED.',
       ),
-      notSpiffe.length > 0 &&
+      others.length > 0 &&
         note(
           'rules.0.from.0.source.principals',
-          `inbound.tls.allow_identities ${notSpiffe.join(', ')}: Istio knows callers by SPIFFE names only.`,
+          `inbound.tls.allow_identities ${others.join(', ')}: Istio knows callers by SPIFFE names only, with a star at the end or none.`,
         ),
       note('rules.0.to.0.operation.methods', 'gRPC is POST. Reflection is not among the paths.'),
       port === undefined &&
@@ -138,6 +137,10 @@ export function inboundLimits(workload: Named, { inbound }: Config): Resource {
       ),
       note(
         'inboundConnectionPool',
+        'inbound.limits: connections, streams on each and the size of headers are bounded by Envoy, by its own numbers.',
+      ),
+      note(
+        'inboundConnectionPool',
         'inbound.health: Istio answers no health check for the agent; the pod needs probes of its own.',
       ),
     ),
@@ -173,11 +176,12 @@ function labelsOf({ name }: Named): Fields {
   return { 'app.kubernetes.io/name': name };
 }
 
-function appPort({ inbound }: Config): number | undefined {
-  const app = parseAddress(inbound.app);
+function appPort({ app: text }: Config['inbound']): number | undefined {
+  const app = parseAddress(text);
   return app.kind === 'tcp' ? app.port : undefined;
 }
 
-function isSpiffe(name: string): boolean {
-  return name.startsWith('spiffe://');
+/** What a principal can say: a SPIFFE name, with a star at its end at most. */
+function isPrincipal(name: string): boolean {
+  return name.startsWith('spiffe://') && !name.slice(0, -1).includes('*');
 }

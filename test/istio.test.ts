@@ -1,0 +1,652 @@
+// Istio's resources: what outrigger istio writes, the files committed of it, and the overlays around them.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Ajv, type ValidateFunction } from 'ajv';
+import t, { type Test } from 'tap';
+import { parseAllDocuments, stringify } from 'yaml';
+import { openConfigSource } from '../sidecar/config/source.ts';
+import { istioSets } from '../sidecar/istio/sets.ts';
+import { writeKustomization, writeSet, writeSets } from '../sidecar/istio/write.ts';
+import { runProcess } from './support/process.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+
+const root = join(import.meta.dirname, '..');
+const overlays = readdirSync(join(root, 'istio/overlays')).sort();
+const settings = { namespace: 'agents', callers: ['gateway'], trustDomain: 'cluster.local' };
+
+// biome-ignore lint/suspicious/noExplicitAny: objects of every kind, read by paths
+type KubernetesObject = any;
+
+t.setTimeout(280_000);
+
+const folder = mkdtempSync(join(tmpdir(), 'outrigger-istio-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+
+function objectsIn(text: string): KubernetesObject[] {
+  return parseAllDocuments(text)
+    .map((document) => {
+      if (document.errors.length > 0) throw new Error(String(document.errors));
+      return document.toJS();
+    })
+    .filter((object) => object !== null);
+}
+
+function isIstio({ apiVersion }: KubernetesObject): boolean {
+  return /\.istio\.io\/|^gateway\.networking/.test(apiVersion);
+}
+
+/** A configuration, in the file's form. */
+async function setsOf(file: object): Promise<ReturnType<typeof istioSets>> {
+  const path = join(folder, 'outrigger.yaml');
+  writeFileSync(path, stringify(file));
+  const opened = await openConfigSource({ path, env: {}, flags: [] });
+  if ('problems' in opened) throw new Error(JSON.stringify(opened.problems));
+  return istioSets(opened.source.current, settings);
+}
+
+async function textOf(file: object): Promise<string> {
+  return writeSets(await setsOf(file));
+}
+
+/** One cluster of one Service, with these settings. */
+function withCluster(cluster: object, rest: object = {}): object {
+  return { outbound: { clusters: { 'writing-agent': { dns: 'writing-agent:50051', ...cluster } } }, ...rest };
+}
+
+async function objectOf(file: object, kind: string, name?: string): Promise<KubernetesObject> {
+  return objectsIn(await textOf(file)).find(
+    (object) => object.kind === kind && (name === undefined || object.metadata.name === name),
+  );
+}
+
+/** Comments as one line each, without what wrapping has put between their words. */
+function comments(text: string): string {
+  return text
+    .split('\n')
+    .filter((line) => /^\s*(- )?#/.test(line))
+    .map((line) => line.replace(/^\s*(- )?#/, ''))
+    .join('\n')
+    .replaceAll(/\n {2}/g, ' ');
+}
+
+async function build(t: Test, overlay: string): Promise<string> {
+  const { code, output } = await runProcess(t, requireTool('kustomize'), ['build', join(root, overlay)]);
+  if (code !== 0) throw new Error(`${overlay}: ${output}`);
+  return output;
+}
+
+/** By `group/version kind`; fields that the schema doesn't have are an error, as with --validate=strict. */
+function schemas(): ReadonlyMap<string, ValidateFunction> {
+  const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+  const found = new Map<string, ValidateFunction>();
+  for (const file of [requireTool('istio-crds'), requireTool('gateway-crds')]) {
+    for (const { spec } of objectsIn(readFileSync(file, 'utf8'))) {
+      for (const { name, schema } of spec.versions) {
+        const { spec: part } = schema.openAPIV3Schema.properties;
+        found.set(`${spec.group}/${name} ${spec.names.kind}`, ajv.compile(closed(part)));
+      }
+    }
+  }
+  return found;
+}
+
+function closed(schema: KubernetesObject): KubernetesObject {
+  if (Array.isArray(schema)) return schema.map(closed);
+  if (schema === null || typeof schema !== 'object') return schema;
+  const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
+  const isOpen = schema['x-kubernetes-preserve-unknown-fields'] || schema.additionalProperties !== undefined;
+  const isObject = schema.type === 'object' && schema.properties !== undefined;
+  if (schema['x-kubernetes-int-or-string']) delete inner['type'];
+  return isObject && !isOpen ? { ...inner, additionalProperties: false } : inner;
+}
+
+function faultsOf(known: ReturnType<typeof schemas>, object: KubernetesObject): string[] {
+  const { apiVersion, kind, metadata, spec } = object;
+  const validate = known.get(`${apiVersion} ${kind}`);
+  if (validate === undefined) return [`no schema of ${apiVersion} ${kind}`];
+  validate(spec);
+  return (validate.errors ?? []).map(
+    ({ instancePath, message, params }) =>
+      `${kind} ${metadata.name} ${instancePath} ${message} ${JSON.stringify(params)}`,
+  );
+}
+
+t.test('the committed files are what outrigger istio writes for the agents of the manifests', async (t) => {
+  const args = ['--config', join(root, 'k8s/base/gateway/outrigger.yaml'), '--namespace', 'agents'];
+  const command = [join(root, 'sidecar/main.ts'), 'istio', ...args, '--caller=gateway'];
+  const written = join(folder, 'written');
+  const files = await runProcess(t, process.execPath, [...command, '--directory', written]);
+  t.equal(files.code, 0, files.output);
+  const committed = join(root, 'istio/base');
+  t.strictSame(readdirSync(written).sort(), readdirSync(committed).sort());
+  for (const name of readdirSync(written)) {
+    const text = readFileSync(join(written, name), 'utf8');
+    t.equal(readFileSync(join(committed, name), 'utf8'), text, name);
+  }
+  const stdout = await runProcess(t, process.execPath, command);
+  const sets = ['research-agent', 'writing-agent', 'code-agent', 'gateway'];
+  t.equal(
+    stdout.output,
+    sets.map((name) => readFileSync(join(committed, `${name}.yaml`), 'utf8')).join('---\n'),
+  );
+  for (const name of sets.slice(0, 3)) {
+    const kinds = objectsIn(readFileSync(join(committed, `${name}.yaml`), 'utf8')).map(({ kind }) => kind);
+    t.strictSame(kinds, [
+      'DestinationRule',
+      'VirtualService',
+      'PeerAuthentication',
+      'AuthorizationPolicy',
+      'Sidecar',
+      'Telemetry',
+    ]);
+  }
+});
+
+t.test('the arguments of outrigger istio', async (t) => {
+  const run = async (...args: string[]) =>
+    runProcess(t, process.execPath, [join(root, 'sidecar/main.ts'), 'istio', ...args]);
+  t.match(await run('--help'), { code: 0, output: /--trust-domain VALUE/ });
+  t.match(await run('--namespace', 'a b'), { code: 64, output: /--namespace "a b": write the name/ });
+  t.match(await run('--caller=a/b/c'), { code: 64, output: /--caller "a\/b\/c": write a service account/ });
+  t.match(await run('--caller'), { code: 64, output: /--caller has no value/ });
+  t.match(await run('--inbound.ap=x'), { code: 64, output: /did you mean --inbound\.app/ });
+  t.match(await run('--directory', '/dev/null/x'), { code: 64, output: /can't be written \(ENOTDIR\)/ });
+  t.match(await run(), { code: 0, output: /^# outbound\.clusters is empty/ });
+});
+
+t.test('every overlay builds, and its parts fit together', { skip: skipWithout('kustomize') }, async (t) => {
+  for (const overlay of overlays) {
+    const objects = objectsIn(await build(t, `istio/overlays/${overlay}`));
+    const named = (kind: string, name: string) =>
+      objects.find((object) => object.kind === kind && object.metadata.name === name);
+    const templates = objects
+      .filter(({ kind }) => kind === 'Deployment')
+      .map(({ spec }) => spec.template.metadata);
+    const selected = (labels: Record<string, string>) =>
+      templates.filter((each) => Object.entries(labels).every(([key, value]) => each.labels[key] === value))
+        .length;
+    t.ok(templates.length >= 4, overlay);
+    for (const { kind, metadata, spec } of objects.filter(isIstio)) {
+      const what = `${overlay}: ${kind} ${metadata.name}`;
+      t.equal(metadata.namespace, 'agents', what);
+      const labels = spec.selector?.matchLabels ?? spec.workloadSelector?.labels;
+      if (labels !== undefined) t.ok(selected(labels) >= 1, `${what} selects pods`);
+      for (const { kind, name } of spec.targetRefs ?? [])
+        t.ok(named(kind, name), `${what} → ${kind} ${name}`);
+      const hosts = [spec.host ?? [], spec.hosts ?? []]
+        .flat()
+        .filter((host: string) => !host.startsWith('*'));
+      for (const host of hosts) {
+        const [name = ''] = host.split('.');
+        t.equal(host, `${name}.agents.svc.cluster.local`);
+        t.match(named('Service', name), { spec: { ports: [{ appProtocol: 'grpc' }] } }, `${what} → ${host}`);
+        t.not(
+          named('Service', name).spec.clusterIP,
+          'None',
+          `${what}: Istio balances over no headless Service`,
+        );
+      }
+      for (const { from = [], to = [] } of spec.rules ?? []) {
+        for (const principal of from.flatMap((each: KubernetesObject) => each.source.principals)) {
+          const [, account = ''] = /^cluster\.local\/ns\/agents\/sa\/(.*)$/.exec(principal) ?? [];
+          // The waypoint's is made by Istio with the Gateway's name.
+          t.ok(named('ServiceAccount', account) ?? named('Gateway', account), `${what} ← ${principal}`);
+        }
+        for (const port of to.flatMap((each: KubernetesObject) => each.operation.ports))
+          t.equal(port, '50051');
+      }
+    }
+    t.notOk(/\.istio\.io\/v1(alpha|beta)/.test(JSON.stringify(objects)), `${overlay} uses the v1 APIs`);
+  }
+  const sidecar = objectsIn(await build(t, 'istio/overlays/sidecar'));
+  t.notOk(JSON.stringify(sidecar).includes('"outrigger.dev/inject":"true"'), 'one proxy in a pod');
+  const ambient = objectsIn(await build(t, 'istio/overlays/ambient'));
+  t.strictSame(
+    ambient.filter(({ kind }) => kind === 'Sidecar' || kind === 'Gateway').map(({ kind }) => kind),
+    ['Gateway'],
+  );
+  for (const { spec } of ambient.filter(({ kind }) => kind === 'AuthorizationPolicy')) {
+    const seesPaths = spec.rules.some((rule: KubernetesObject) => rule.to !== undefined);
+    t.equal(
+      spec.selector === undefined,
+      seesPaths,
+      'a policy with paths is for the waypoint, not for ztunnel',
+    );
+  }
+  for (const { spec } of ambient.filter(({ kind }) => kind === 'DestinationRule'))
+    t.notOk(spec.trafficPolicy.tls, "TLS is ztunnel's");
+  const beside = objectsIn(await build(t, 'istio/overlays/beside-outrigger'));
+  for (const { spec } of beside.filter(({ kind }) => kind === 'Deployment'))
+    t.match(spec.template.metadata.labels, {
+      'sidecar.istio.io/inject': 'false',
+      'istio.io/dataplane-mode': 'none',
+    });
+});
+
+t.test(
+  "every object is as Istio's and Kubernetes' schemas say",
+  { skip: skipWithout('kustomize', 'istio-crds', 'gateway-crds', 'kubernetes-validate') },
+  async (t) => {
+    const known = schemas();
+    const plain: string[] = [];
+    for (const overlay of overlays) {
+      const objects = objectsIn(await build(t, `istio/overlays/${overlay}`));
+      t.strictSame(
+        objects.filter(isIstio).flatMap((object) => faultsOf(known, object)),
+        [],
+        overlay,
+      );
+      const file = join(folder, `${overlay}.yaml`);
+      writeFileSync(
+        file,
+        objects
+          .filter((object) => !isIstio(object))
+          .map((object) => stringify(object))
+          .join('---\n'),
+      );
+      plain.push(file);
+    }
+    const args = ['--kubernetes-version', '1.36.0', '--strict', '--quiet', ...plain];
+    const { code, output } = await runProcess(t, requireTool('kubernetes-validate'), args, {
+      limitMs: 200_000,
+    });
+    t.equal(code, 0, output);
+
+    t.test('whatever the configuration', async (t) => {
+      for (const [name, file] of Object.entries(configurations)) {
+        const objects = objectsIn(await textOf(file));
+        t.strictSame(
+          objects.flatMap((object) => faultsOf(known, object)),
+          [],
+          name,
+        );
+      }
+    });
+
+    t.test('the schemas can say no', async (t) => {
+      const wrong = await objectOf(withCluster({}), 'VirtualService');
+      wrong.spec.http[0].retries.attempt = 3;
+      t.match(faultsOf(known, wrong), [/additional properties.*"attempt"/]);
+      const policy = await objectOf(withCluster({}), 'PeerAuthentication');
+      policy.spec.mtls.mode = 'STRIKT';
+      t.match(faultsOf(known, policy), [/mtls\/mode must be equal to one of/]);
+      const rule = await objectOf(withCluster({}), 'DestinationRule');
+      rule.spec.trafficPolicy.connectionPool.http.http2MaxRequests = 'many';
+      t.match(faultsOf(known, rule), [/http2MaxRequests must be integer/]);
+    });
+  },
+);
+
+/** Of every kind of destination and rule. */
+const configurations: Record<string, object> = {
+  defaults: withCluster({}),
+  'everything off': withCluster({
+    timeout: '0s',
+    idle_timeout: '0s',
+    keepalive: { time: '0s' },
+    limits: { max_pending_calls: 0 },
+    circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
+    outlier_detection: { consecutive_failures: 0 },
+    retry: { max_attempts: 1, budget: { percent: 0, min_concurrent: 0 } },
+    task: { status_is_verdict: false, deduplicate: false },
+  }),
+  idempotent: withCluster({
+    retry: {
+      max_attempts: 5,
+      on: ['UNAVAILABLE', 'INTERNAL', 'ABORTED'],
+      idempotent_methods: ['/agent.AgentService/HealthCheck', '/notes.Notes/Get'],
+      per_try_timeout: '1500ms',
+    },
+  }),
+  routes: {
+    outbound: {
+      routes: [
+        { match: { agent_type: 'code' }, cluster: 'code' },
+        { match: { authority: 'Writer:443', path_prefix: '/agent.AgentService/' }, cluster: 'writing' },
+        { match: { headers: { 'x-team': 'blue' } }, cluster: 'code' },
+        { match: { authority: 'code' }, cluster: 'code' },
+      ],
+      clusters: {
+        writing: { dns: 'writing-agent-headless.tools:15006' },
+        code: { endpoints: ['127.0.0.1:50071'], balancer: 'round_robin' },
+      },
+    },
+  },
+  'outside the mesh': {
+    outbound: {
+      clusters: {
+        static: { endpoints: ['10.0.0.7:50051', '[fd00::7]:50052'], tls: { server_name: 'agent.example' } },
+        named: { dns: 'agents.example.com:443', tls: {} },
+        'Odd_Name.1': { endpoints: ['10.0.0.9:1', 'unix:/run/agent.sock', 'example.org:2'] },
+      },
+    },
+  },
+};
+
+t.test('the numbers of the configuration arrive', async (t) => {
+  const cluster = {
+    balancer: 'round_robin',
+    connect_timeout: '1500ms',
+    timeout: '90s',
+    keepalive: { time: '20s', timeout: '3s' },
+    limits: { max_pending_calls: 7, max_concurrent_calls: 9 },
+    outlier_detection: {
+      consecutive_failures: 4,
+      interval: '11s',
+      base_ejection_time: '12s',
+      max_ejection_percent: 34,
+    },
+    retry: {
+      max_attempts: 4,
+      idempotent_methods: ['/agent.AgentService/HealthCheck'],
+      per_try_timeout: '2s',
+      backoff: { base: '40ms', max: '400ms' },
+      budget: { percent: 30, min_concurrent: 5 },
+    },
+  };
+  const file = withCluster(cluster, {
+    inbound: { app: '127.0.0.1:7070', max_concurrent_calls: 33, keepalive: { max_connection_age: '10m' } },
+    log: { access: true },
+  });
+  t.match((await objectOf(file, 'DestinationRule')).spec, {
+    host: 'writing-agent.agents.svc.cluster.local',
+    trafficPolicy: {
+      loadBalancer: { simple: 'ROUND_ROBIN', localityLbSetting: { enabled: false } },
+      connectionPool: {
+        tcp: { connectTimeout: '1500ms', maxConnectionDuration: '600s' },
+        http: {
+          http2MaxRequests: 9,
+          http1MaxPendingRequests: 7,
+          http2KeepAlive: { interval: '20s', timeout: '3s' },
+        },
+      },
+      retryBudget: { percent: 30, minRetryConcurrency: 5 },
+      outlierDetection: {
+        consecutiveGatewayErrors: 4,
+        consecutive5xxErrors: 0,
+        consecutiveLocalOriginFailures: 4,
+        splitExternalLocalOriginErrors: true,
+        interval: '11s',
+        baseEjectionTime: '12s',
+        maxEjectionPercent: 34,
+      },
+      tls: { mode: 'ISTIO_MUTUAL' },
+    },
+  });
+  const { http } = (await objectOf(file, 'VirtualService')).spec;
+  t.match(http, [
+    {
+      match: [{ uri: { exact: '/agent.AgentService/HealthCheck' } }],
+      timeout: '90s',
+      retries: {
+        attempts: 3,
+        retryOn: 'connect-failure,refused-stream,reset-before-request,reset,unavailable',
+        perTryTimeout: '2s',
+        backoff: '40ms',
+      },
+    },
+    {
+      timeout: '90s',
+      retries: { attempts: 3, retryOn: 'connect-failure,refused-stream,reset-before-request' },
+    },
+  ]);
+  t.notOk(http[1].match);
+  t.notOk(http[1].retries.perTryTimeout);
+  t.equal((await objectOf(file, 'Sidecar')).spec.inboundConnectionPool.http.http2MaxRequests, 33);
+  t.match((await objectOf(file, 'AuthorizationPolicy')).spec.rules[0], {
+    from: [{ source: { principals: ['cluster.local/ns/agents/sa/gateway', /\/sa\/writing-agent$/] } }],
+    to: [{ operation: { ports: ['7070'], paths: ['/agent.AgentService/*', '/grpc.health.v1.Health/*'] } }],
+  });
+  t.strictSame((await objectOf(file, 'Telemetry')).spec.accessLogging, [{ providers: [{ name: 'envoy' }] }]);
+});
+
+t.test('nothing that may have run is sent again, whatever the codes', async (t) => {
+  const codes = ['CANCELLED', 'DEADLINE_EXCEEDED', 'INTERNAL', 'RESOURCE_EXHAUSTED', 'UNAVAILABLE'];
+  const { http } = (await objectOf(withCluster({ retry: { on: codes } }), 'VirtualService')).spec;
+  t.strictSame(
+    http.map(({ retries }: KubernetesObject) => retries.retryOn),
+    ['connect-failure,refused-stream,reset-before-request'],
+  );
+  const off = (await objectOf(withCluster({ retry: { max_attempts: 1 } }), 'VirtualService')).spec.http;
+  t.match(off, [
+    { retries: { attempts: 1, retryOn: 'connect-failure,refused-stream,reset-before-request' } },
+  ]);
+});
+
+t.test('routes become rules in their order, and the first that matches wins', async (t) => {
+  const sets = await setsOf(configurations['routes']!);
+  const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
+  const rulesOf = (name: string) =>
+    of(name)
+      .find(({ kind }) => kind === 'VirtualService')
+      .spec.http.map(({ match, route }: KubernetesObject) => [
+        match?.[0]?.uri?.prefix ?? match?.[0]?.headers?.['x-team']?.exact ?? 'any',
+        route[0].destination.host.split('.')[0],
+      ]);
+  t.strictSame(rulesOf('code'), [
+    ['blue', 'code'],
+    ['any', 'code'],
+  ]);
+  t.strictSame(rulesOf('writing-agent'), [['blue', 'code']]);
+  t.strictSame(rulesOf('route-writer'), [
+    ['/agent.AgentService/', 'writing-agent'],
+    ['blue', 'code'],
+  ]);
+  t.equal(of('writing-agent')[0].spec.host, 'writing-agent.tools.svc.cluster.local');
+  t.match(
+    comments(writeSets(sets)),
+    /agent_type code to code: it is in the message, which Istio does not read/,
+  );
+  t.match(comments(writeSets(sets)), /Calls to writer, which no cluster is called/);
+});
+
+t.test('what is outside the mesh has a ServiceEntry and no policies of pods', async (t) => {
+  const sets = await setsOf(configurations['outside the mesh']!);
+  const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
+  t.strictSame(
+    of('static').map(({ kind }) => kind),
+    ['ServiceEntry', 'DestinationRule', 'VirtualService'],
+  );
+  t.match(of('static')[0].spec, {
+    resolution: 'STATIC',
+    endpoints: [
+      { address: '10.0.0.7', ports: { grpc: 50051 } },
+      { address: 'fd00::7', ports: { grpc: 50052 } },
+    ],
+  });
+  t.match(of('static')[1].spec.trafficPolicy.tls, {
+    mode: 'SIMPLE',
+    sni: 'agent.example',
+    subjectAltNames: ['agent.example'],
+  });
+  t.match(of('named')[0].spec, {
+    hosts: ['agents.example.com'],
+    resolution: 'DNS',
+    ports: [{ number: 443 }],
+  });
+  t.match(of('named')[1].spec.trafficPolicy.tls, { mode: 'SIMPLE', sni: 'agents.example.com' });
+  t.match(
+    comments(writeSet(sets.find(({ name }) => name === 'odd-name-1')!)),
+    /endpoints unix:\/run\/agent\.sock, example\.org:2: .*left out/,
+  );
+});
+
+/** For each setting a value that is not its default, where the general ones of its type won't do. */
+const otherValues: Record<string, unknown> = {
+  balancer: 'ring_hash',
+  dns: 'other-agent:50051',
+  endpoints: undefined,
+  kubernetes: undefined,
+  'health_check.protocol': 'agent',
+  'retry.on': ['ABORTED', 'UNAVAILABLE'],
+  'retry.backoff.base': '30ms',
+  'retry.idempotent_methods': ['/agent.AgentService/HealthCheck'],
+  'inbound.app': 'unix:/run/agent.sock',
+  'inbound.listen': '0.0.0.0:16006',
+  'inbound.limits.max_header_bytes': 2048,
+};
+/** What another setting of the same file must be for this one to matter. */
+const features = {
+  health_check: { interval: '5s' },
+  hedge: { delay: '1s' },
+  retry: { idempotent_methods: ['/agent.AgentService/ListAgents'] },
+  outlier_detection: { base_ejection_time: '5s' },
+};
+
+t.test('no setting is passed over in silence: it is expressed, or a comment names it', async (t) => {
+  const schema = JSON.parse(readFileSync(join(root, 'sidecar/config/schema.json'), 'utf8')).properties;
+  const inFull = (cluster: object, inbound: object) =>
+    withCluster(
+      { ...features, ...cluster },
+      { inbound: { rate_limit: { calls_per_second: 5 }, queue: { max_calls: 5 }, ...inbound } },
+    );
+  const before = await textOf(inFull({}, {}));
+  let count = 0;
+  for (const [section, { properties }] of [
+    ['inbound', schema.inbound],
+    ['cluster', schema.outbound.properties.clusters.additionalProperties],
+  ] as const) {
+    for (const [path, leaf] of leavesOf(properties)) {
+      // TLS needs files; its own test is below. The clock of discovery matters to its own way of discovery only.
+      const full = section === 'inbound' ? `inbound.${path}` : path;
+      if (/(^|\.)tls\./.test(full) || /^kubernetes\./.test(full)) continue;
+      const value = full in otherValues ? otherValues[full] : another(leaf);
+      if (value === undefined) continue;
+      const changed = nested(path, value);
+      const merged =
+        section === 'inbound'
+          ? inFull({}, merge({ rate_limit: { calls_per_second: 5 }, queue: { max_calls: 5 } }, changed))
+          : inFull(merge(features, changed), {});
+      const text = await textOf(merged);
+      const words = comments(text);
+      const names = [full, full.split('.').slice(0, -1).join('.'), path.split('.').at(-1)!].filter(Boolean);
+      const named = names.some((name) =>
+        new RegExp(`(^|[^\\w.])${name.replaceAll('.', '\\.')}\\b`, 'm').test(words),
+      );
+      t.ok(text !== before || named, `${full}: map it in sidecar/istio/, or say there why Istio can't`);
+      count++;
+    }
+  }
+  t.ok(count > 60, `${count} settings`);
+});
+
+interface Leaf {
+  readonly type?: string;
+  readonly default?: unknown;
+}
+
+function leavesOf(properties: Record<string, KubernetesObject>, prefix = ''): [string, Leaf][] {
+  return Object.entries(properties).flatMap(([name, schema]) =>
+    schema.type === 'object' && schema.properties !== undefined
+      ? leavesOf(schema.properties, `${prefix}${name}.`)
+      : [[`${prefix}${name}`, schema] as [string, Leaf]],
+  );
+}
+
+function another({ type, default: value }: Leaf): unknown {
+  if (type === 'boolean') return !value;
+  if (type === 'integer' || type === 'number') return Number(value) === 3 ? 4 : 3;
+  if (typeof value === 'string' && /^\d+m?s?$/.test(value)) return '7s';
+  return typeof value === 'string' ? 'agent.AgentService' : undefined;
+}
+
+function nested(path: string, value: unknown): Record<string, unknown> {
+  const [first = '', ...rest] = path.split('.');
+  return { [first]: rest.length === 0 ? value : nested(rest.join('.'), value) };
+}
+
+function merge(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
+  const both = Object.entries(over).map(([key, value]) => {
+    const below = base[key];
+    const deep = typeof below === 'object' && typeof value === 'object' && !Array.isArray(value);
+    return [key, deep ? merge(below as Record<string, unknown>, value as Record<string, unknown>) : value];
+  });
+  return { ...base, ...Object.fromEntries(both) };
+}
+
+t.test('what Istio can not say stands as a comment where one would look for it', async (t) => {
+  const said: [string, object, RegExp][] = [
+    ['trailers', {}, /A status in trailers, behind a message, counts as success: so each failed stream/],
+    ['a status inside OK', {}, /OK with TaskResponse\.status FAILED or TIMEOUT is a success to Istio/],
+    ['de-duplication', {}, /task\.deduplicate: no sidecar here that knows a task by its id/],
+    ['who owns retries', {}, /three hops of three attempts are 27/],
+    ['ejection by latency', {}, /ejects by failure rate and by latency, for which Istio has no setting/],
+    ['the circuit', {}, /circuit_breaker \(open after 5 failures in a row.*no half-open state/],
+    ['hedging', { hedge: { percentile: 95 } }, /hedge: Istio sends no second attempt/],
+    [
+      'codes',
+      { ...features, retry: { ...features.retry, on: ['ABORTED', 'UNAVAILABLE'] } },
+      /retry\.on ABORTED:/,
+    ],
+    [
+      'the longest ejection',
+      { outlier_detection: { max_ejection_time: '600s' } },
+      /max_ejection_time 10m: .*is 5m/,
+    ],
+    ['the longest wait', { retry: { backoff: { max: '1s' } } }, /backoff\.max 1s: .*is 250ms/],
+    ['zero that means none', { limits: { max_pending_calls: 0 } }, /max_pending_calls 0: 1 is the least/],
+    [
+      'no ejection',
+      { outlier_detection: { max_ejection_percent: 0 } },
+      /max_ejection_percent 0: no outlierDetection/,
+    ],
+    ['active checks', { health_check: { interval: '5s' } }, /health_check: Istio asks no pod/],
+    ['first chunk', { first_chunk_timeout: '2s' }, /first_chunk_timeout: no such clock/],
+    ['task ids', { balancer: 'ring_hash' }, /the task id is in the message/],
+    ['the provider of the model', {}, /llm \(openai\): fallback between providers/],
+  ];
+  for (const [what, cluster, pattern] of said)
+    t.match(comments(await textOf(withCluster(cluster))), pattern, what);
+  const off = comments(await textOf(configurations['everything off']!));
+  t.notMatch(off, /circuit_breaker/, 'what is off has no equal to miss');
+  t.notMatch(off, /task\.status_is_verdict|task\.deduplicate/);
+});
+
+t.test('comments hold nothing but comments, whatever the names', async (t) => {
+  const prefix = '/a.B/#\'"{}[]:|>%&*!-';
+  const routes = [{ match: { path_prefix: prefix, headers: { 'x-a': '*: &a !b - c #d' } }, cluster: 'x' }];
+  const agentType = { match: { agent_type: 'x # y: "z" --- kind: Pod' }, cluster: 'x' };
+  const sets = await setsOf({
+    outbound: { routes: [agentType, ...routes], clusters: { x: { dns: 'x:1' } } },
+  });
+  // What the configuration would refuse, should it come some other way.
+  const raw = { ...sets[0]!, head: ['a\u2028kind: Pod\r\n---\nkind: Pod\u0085kind: Pod'] };
+  t.strictSame(objectsIn(writeSet(raw)), objectsIn(writeSet(sets[0]!)));
+  const text = writeSets(sets);
+  t.notOk(objectsIn(text).some(({ kind }) => kind === 'Pod'));
+  const { match } = objectsIn(text).find(({ kind }) => kind === 'VirtualService').spec.http[0];
+  t.strictSame(match, [{ uri: { prefix }, headers: { 'x-a': { exact: '*: &a !b - c #d' } } }]);
+  for (const line of text.split('\n'))
+    t.ok(line.length <= 200 || !line.includes('#'), 'comments are wrapped');
+});
+
+t.test('files of a folder have names of their own, and kustomize finds them', async (t) => {
+  const clusters = {
+    'a.b': { dns: 'ab:1' },
+    'a-b': { dns: 'a-b:1' },
+    kustomization: { dns: 'kustomization:1' },
+  };
+  const external = { 'A.b': { endpoints: ['10.0.0.1:1'] }, gateway: { dns: 'gateway:1' } };
+  const sets = await setsOf({ outbound: { clusters: { ...clusters, ...external } } });
+  const names = sets.map(({ name }) => name);
+  t.equal(new Set([...names, 'kustomization']).size, names.length + 1, names.join(' '));
+  t.strictSame(
+    objectsIn(writeKustomization(sets))[0].resources,
+    names.map((name) => `${name}.yaml`),
+  );
+  const identities = objectsIn(writeSets(sets)).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+  t.strictSame(identities, [...new Set(identities)], 'no object is written twice');
+});
+
+t.test('two clusters of one Service: the settings of the first, and a comment', async (t) => {
+  const clusters = { one: { dns: 'same:1', timeout: '7s' }, two: { dns: 'same-headless:2', timeout: '8s' } };
+  const text = await textOf({ outbound: { clusters } });
+  t.match(comments(text), /two: the same endpoints as one/);
+  t.strictSame(
+    objectsIn(text)
+      .filter(({ kind }) => kind === 'VirtualService')
+      .map(({ spec }) => spec.http[0].timeout),
+    ['7s'],
+  );
+});
