@@ -13,6 +13,8 @@ export interface Load {
   /** … or so many calls a second for this long. */
   callsPerSecond?: number;
   document: Document;
+  /** `http` is HTTP/2 in plain text; the default. */
+  scheme?: 'http' | 'https';
 }
 
 export interface LoadResult {
@@ -32,7 +34,7 @@ export async function runLoad(
   core: number,
   load: Load,
 ): Promise<LoadResult> {
-  const { connections, streams, seconds = 3, callsPerSecond, document } = load;
+  const { connections, streams, seconds = 3, callsPerSecond, document, scheme = 'http' } = load;
   const pace =
     callsPerSecond === undefined
       ? ['-D', `${seconds}`, '--warm-up-time', `${Math.max(1, Math.round(seconds / 3))}`]
@@ -44,7 +46,7 @@ export async function runLoad(
       ...['-c', `${core}`, requireTool('h2load'), ...pace],
       ...['-c', `${connections}`, '-m', `${streams}`, '-w', '30', '-W', '30', '-d', fixture.requestFile],
       ...['-H', 'content-type: application/grpc', '-H', 'te: trailers'],
-      `http://127.0.0.1:${port}${document.path}`,
+      `${scheme}://127.0.0.1:${port}${document.path}`,
     ],
     { limitMs: seconds * 4_000 + 20_000 },
   );
