@@ -11,7 +11,6 @@ try {
   await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
   const address = await app.listen({ host: settings.host, port: settings.port });
-  log.info({ address }, 'listening');
   const { healthListen } = settings;
   const endHealth = healthListen === '' ? undefined : await startHealthServer(healthListen);
 
@@ -28,6 +27,8 @@ try {
   };
   process.on('SIGTERM', end);
   process.on('SIGINT', end);
+  // Last: whoever reads this may send a signal at once.
+  log.info({ address }, 'listening');
 } catch (error) {
   log.fatal({ err: error }, 'cannot start');
   process.exitCode = 1;

@@ -18,8 +18,6 @@ export async function serveAgent(agent: Agent): Promise<void> {
     const settings = readSettings(process.env);
     await startTracing(agent.name, process.env);
     const server = await startAgentServer(agent, settings, log);
-    log.info({ address: server.address, version: agent.version }, 'listening');
-
     if (settings.slowByMs > 0) listenToSlow(server, settings.slowByMs, log);
     let signalled = false;
     const stop = async (signal: NodeJS.Signals) => {
@@ -33,6 +31,8 @@ export async function serveAgent(agent: Agent): Promise<void> {
     };
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
+    // Last: whoever reads this may send a signal at once.
+    log.info({ address: server.address, version: agent.version }, 'listening');
   } catch (error) {
     log.fatal({ err: loggedError(error, [process.env['OPENAI_API_KEY'] ?? '']) }, 'cannot start');
     process.exitCode = 1;
