@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Builds the images with podman and runs a pod of agent and sidecar, without a registry: the base image that the
+# Dockerfile takes from one is made here from Debian and the Node of node_modules. As root, on Debian:
+#
+#   apt-get install podman buildah runc netavark catatonit debootstrap
+#   test/image/run.sh [FOLDER]        FOLDER keeps the base between runs
+#
+# Not part of npm test: it takes minutes, and most machines can't.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+work=${1:-$(mktemp -d)}
+mkdir -p "$work"
+pod=outrigger-image-test
+say() { printf '\n== %s\n' "$*"; }
+
+# A container engine in a container has neither these limits nor a system's cgroups to give.
+export CONTAINERS_CONF="$work/containers.conf"
+printf '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[network]\nnetwork_backend = "netavark"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' > "$CONTAINERS_CONF"
+export BUILDAH_ISOLATION=chroot
+base=localhost/node:24-bookworm
+engine() { podman "$@"; }
+trap 'engine pod rm --force "$pod" >/dev/null 2>&1 || true' EXIT
+
+if ! engine image exists "$base"; then
+  say 'the base image'
+  [ -x "$work/root/usr/bin/nft" ] || [ -x "$work/root/usr/sbin/nft" ] ||
+    debootstrap --variant=minbase --include=libstdc++6,nftables,ca-certificates bookworm "$work/root" > "$work/debootstrap.log"
+  npm=$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")
+  install -m 755 "$(readlink -f node_modules/node-linux-*/bin/node)" "$work/root/usr/local/bin/node"
+  mkdir -p "$work/root/usr/local/lib/node_modules"
+  cp -rL "$npm" "$work/root/usr/local/lib/node_modules/npm"
+  ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$work/root/usr/local/bin/npm"
+  # A network with an authority of its own: what this machine trusts is trusted while the images are built.
+  cp -L /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
+  tar -C "$work/root" -c . |
+    engine import --change 'ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt' \
+      --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$base"
+fi
+
+say 'the images'
+for target in outrigger agents; do
+  name=outrigger; [ "$target" = outrigger ] || name=outrigger-$target
+  engine build --quiet --network=host --build-arg NODE_IMAGE="$base" --target "$target" --tag "localhost/$name:test" .
+done
+engine images --format '{{.Repository}}:{{.Tag}} {{.Size}}' | grep outrigger
+
+say 'the sidecar alone: read-only root, no capabilities, no shell'
+engine run --rm --read-only --cap-drop=all --network=none localhost/outrigger:test --version
+if engine run --rm --network=none --entrypoint /bin/sh localhost/outrigger:test -c true 2>/dev/null; then
+  echo 'there is a shell' >&2; exit 1
+fi
+
+say 'a pod: provider, agent, sidecar'
+engine pod create --name "$pod" --publish 127.0.0.1:25006:15006 --publish 127.0.0.1:25020:15020 --publish 127.0.0.1:25021:15021 >/dev/null
+in_pod() { engine run --detach --pod "$pod" --read-only --cap-drop=all --security-opt=no-new-privileges "$@" >/dev/null; }
+in_pod --name "$pod-sidecar" --env OUTRIGGER_NAME=research-agent --env OPENAI_API_KEY=offline \
+  --env 'OUTRIGGER_LLM_UPSTREAMS=[{"name": "provider", "url": "http://127.0.0.1:18080/v1", "api_key_env": "OPENAI_API_KEY"}]' \
+  localhost/outrigger:test run
+in_pod --name "$pod-provider" --env PROVIDER_PORT=18080 localhost/outrigger-agents:test agents/provider/main.ts
+in_pod --name "$pod-agent" --env OPENAI_API_KEY=held-by-outrigger --env OPENAI_BASE_URL=http://127.0.0.1:15002/v1 \
+  localhost/outrigger-agents:test agents/research/agent.ts
+for _ in $(seq 1 120); do
+  [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:25021/healthz/ready)" = 200 ] && ready=1 && break
+  sleep 0.5
+done
+[ "${ready:-}" ] || { echo 'the sidecar is not ready' >&2; engine logs "$pod-sidecar" >&2; engine logs "$pod-agent" >&2; exit 1; }
+
+say 'a task, through the sidecar to the agent and through the sidecar to the model'
+node_modules/.bin/node test/image/task.ts 127.0.0.1:25006
+curl -s http://127.0.0.1:25020/metrics | grep -E '^(rpc_server_call_duration_seconds_count|outrigger_llm_requests_total|process_resident_memory_bytes)'
+
+say 'the preStop hook, and SIGTERM'
+engine exec "$pod-sidecar" outrigger drain
+for _ in $(seq 1 40); do
+  [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:25021/healthz/ready)" != 200 ] && break
+  sleep 0.25
+done
+engine stop --time 30 "$pod-agent" "$pod-sidecar" >/dev/null
+engine inspect --format '{{.Name}} ended with {{.State.ExitCode}}' "$pod-agent" "$pod-sidecar"
+[ "$(engine inspect --format '{{.State.ExitCode}}' "$pod-sidecar")" = 0 ]
+say 'all is well'
