@@ -512,12 +512,18 @@ t.test('a share of the traces is recorded, each of them whole', async (t) => {
   t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
 });
 
+/** Node's options for a process that writes down each module it loads. */
+const tellsModules = `--import=data:text/javascript,${encodeURIComponent(
+  "import{registerHooks}from'node:module';" +
+    "registerHooks({load(url,context,next){console.error('loaded '+url);return next(url,context)}})",
+)}`;
+
 t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loaded', async (t) => {
   const upstream = await startUpstream(t);
   const config = { outbound: outbound([upstream.address]) };
   const sidecar = await startSidecar(t, config, {
     until: 'live',
-    env: { OTEL_TRACES_SAMPLER: 'always_on', NODE_DEBUG: 'esm' },
+    env: { OTEL_TRACES_SAMPLER: 'always_on', NODE_OPTIONS: tellsModules },
     limitMs: 30_000,
   });
   const client = new RawClient(t, sidecar.outboundPort);
@@ -527,7 +533,14 @@ t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loade
   await client.unary(Buffer.from('x'));
   t.equal(upstream.calls[1]!.headers['traceparent'], undefined);
   t.notMatch(await metricsOf(sidecar), /outrigger_spans/);
-  t.notMatch(sidecar.logs(), /@opentelemetry|tracing\/(start|tracer|protobuf)/);
+  const tracing = /loaded .*(@opentelemetry|telemetry\/tracing\/)/;
+  t.notMatch(sidecar.logs(), tracing);
+  const on = await startSidecar(t, config, {
+    until: 'live',
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', NODE_OPTIONS: tellsModules },
+    limitMs: 30_000,
+  });
+  t.match(on.logs(), tracing, 'which this would show');
 });
 
 // --- Collectors ----------------------------------------------------------------------------------------------

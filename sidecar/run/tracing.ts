@@ -1,6 +1,5 @@
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { tracingSettings } from '../telemetry/tracing/settings.ts';
 import type { Tracing } from '../telemetry/tracing/start.ts';
 import { outriggerVersion } from './version.ts';
 
@@ -12,6 +11,9 @@ export async function startTracingIfAsked(
   { name, version }: Config,
   log: Logger,
 ): Promise<Tracing | undefined> {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT } = process.env;
+  if (!OTEL_EXPORTER_OTLP_ENDPOINT && !OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return undefined;
+  const { tracingSettings } = await import('../telemetry/tracing/settings.ts');
   const settings = tracingSettings(process.env, (message) => log.warn(message));
   if (settings === undefined) return undefined;
   try {
