@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv, type ValidateFunction } from 'ajv';
 import t, { type Test } from 'tap';
-import { parseAllDocuments, stringify } from 'yaml';
+import { parse, parseAllDocuments, stringify } from 'yaml';
 import { openConfigSource } from '../sidecar/config/source.ts';
 import { istioSets } from '../sidecar/istio/sets.ts';
 import { writeKustomization, writeSet, writeSets } from '../sidecar/istio/write.ts';
@@ -17,6 +17,13 @@ const settings = { namespace: 'agents', callers: ['gateway'], trustDomain: 'clus
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of every kind, read by paths
 type KubernetesObject = any;
+
+/** Of every kind of destination and rule: test/istio/NAME.yaml. */
+const configurations: Record<string, KubernetesObject> = Object.fromEntries(
+  readdirSync(join(root, 'test/istio'))
+    .filter((name) => name.endsWith('.yaml'))
+    .map((name) => [name.slice(0, -5), parse(readFileSync(join(root, 'test/istio', name), 'utf8'))]),
+);
 
 t.setTimeout(280_000);
 
@@ -254,7 +261,7 @@ t.test(
     t.equal(code, 0, output);
 
     t.test('whatever the configuration', async (t) => {
-      for (const [name, file] of Object.entries(configurations)) {
+      for (const [name, file] of Object.entries({ ...configurations, defaults: withCluster({}) })) {
         const objects = objectsIn(await textOf(file));
         t.strictSame(
           objects.flatMap((object) => faultsOf(known, object)),
@@ -277,52 +284,6 @@ t.test(
     });
   },
 );
-
-/** Of every kind of destination and rule. */
-const configurations: Record<string, object> = {
-  defaults: withCluster({}),
-  'everything off': withCluster({
-    timeout: '0s',
-    idle_timeout: '0s',
-    keepalive: { time: '0s' },
-    limits: { max_pending_calls: 0 },
-    circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
-    outlier_detection: { consecutive_failures: 0 },
-    retry: { max_attempts: 1, budget: { percent: 0, min_concurrent: 0 } },
-    task: { status_is_verdict: false, deduplicate: false },
-  }),
-  idempotent: withCluster({
-    retry: {
-      max_attempts: 5,
-      on: ['UNAVAILABLE', 'INTERNAL', 'ABORTED'],
-      idempotent_methods: ['/agent.AgentService/HealthCheck', '/notes.Notes/Get'],
-      per_try_timeout: '1500ms',
-    },
-  }),
-  routes: {
-    outbound: {
-      routes: [
-        { match: { agent_type: 'code' }, cluster: 'code' },
-        { match: { authority: 'Writer:443', path_prefix: '/agent.AgentService/' }, cluster: 'writing' },
-        { match: { headers: { 'x-team': 'blue' } }, cluster: 'code' },
-        { match: { authority: 'code' }, cluster: 'code' },
-      ],
-      clusters: {
-        writing: { dns: 'writing-agent-headless.tools:15006' },
-        code: { endpoints: ['127.0.0.1:50071'], balancer: 'round_robin' },
-      },
-    },
-  },
-  'outside the mesh': {
-    outbound: {
-      clusters: {
-        static: { endpoints: ['10.0.0.7:50051', '[fd00::7]:50052'], tls: { server_name: 'agent.example' } },
-        named: { dns: 'agents.example.com:443', tls: {} },
-        'Odd_Name.1': { endpoints: ['10.0.0.9:1', 'unix:/run/agent.sock', 'example.org:2'] },
-      },
-    },
-  },
-};
 
 t.test('the numbers of the configuration arrive', async (t) => {
   const cluster = {
@@ -415,7 +376,7 @@ t.test('nothing that may have run is sent again, whatever the codes', async (t) 
 });
 
 t.test('routes become rules in their order, and the first that matches wins', async (t) => {
-  const sets = await setsOf(configurations['routes']!);
+  const sets = await setsOf(configurations['routes']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
   const rulesOf = (name: string) =>
     of(name)
@@ -442,7 +403,7 @@ t.test('routes become rules in their order, and the first that matches wins', as
 });
 
 t.test('what is outside the mesh has a ServiceEntry and no policies of pods', async (t) => {
-  const sets = await setsOf(configurations['outside the mesh']!);
+  const sets = await setsOf(configurations['outside']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
   t.strictSame(
     of('static').map(({ kind }) => kind),
@@ -598,7 +559,7 @@ t.test('what Istio can not say stands as a comment where one would look for it',
   ];
   for (const [what, cluster, pattern] of said)
     t.match(comments(await textOf(withCluster(cluster))), pattern, what);
-  const off = comments(await textOf(configurations['everything off']!));
+  const off = comments(await textOf(configurations['off']));
   t.notMatch(off, /circuit_breaker/, 'what is off has no equal to miss');
   t.notMatch(off, /task\.status_is_verdict|task\.deduplicate/);
 });
