@@ -23,11 +23,12 @@ RUN node --max-semi-space-size=4 scripts/bundle.mjs --compile \
 
 # --- A root with Node, the libraries it loads, and nothing else.
 FROM ${NODE_IMAGE} AS root
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN mkdir -p /image/usr/local/bin /image/etc /image/tmp \
  && chmod 1777 /image/tmp \
  && cp "$(readlink -f "$(command -v node)")" /image/usr/local/bin/node \
- && ldd /image/usr/local/bin/node | grep -o '/[^ ]*' | xargs -I{} cp --parents -L {} /image \
+ && ldd /image/usr/local/bin/node > /tmp/ldd \
+ && grep -o '/[^ ]*' /tmp/ldd > /tmp/libraries \
+ && xargs -a /tmp/libraries -I{} cp --parents -L {} /image \
  && echo 'outrigger:x:15000:15000::/:/sbin/nologin' > /image/etc/passwd \
  && echo 'outrigger:x:15000:' > /image/etc/group \
  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \

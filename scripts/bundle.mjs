@@ -5,13 +5,16 @@
 //     dist/main.mjs, …       the code, in pieces that are loaded when they are needed
 //     dist/dashboard/        the files of the admin page
 //     dist/compile-cache/    V8's code for them, where it was made on the Node it will run on (--compile)
+//
+// --out FOLDER puts it elsewhere; what is in the folder is deleted.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 import { root } from './tools/paths.mjs';
 
-const dist = join(root, 'dist');
+const out = process.argv.indexOf('--out');
+const dist = out < 0 ? join(root, 'dist') : resolve(process.argv[out + 1] ?? '');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 // The folder itself stays: in the image's build it belongs to somebody who may not make it.

