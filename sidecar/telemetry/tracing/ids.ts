@@ -11,29 +11,32 @@ const HEX_CODES = Buffer.from('0123456789abcdef', 'latin1');
 export class IdSource {
   /** The trace id that `draw` has made. */
   readonly words = new Int32Array(4);
-  private readonly state = new Int32Array(4);
+  private a: number;
+  private b: number;
+  private c: number;
+  private d: number;
   private readonly text = Buffer.allocUnsafeSlow(32);
 
   constructor(seed?: Int32Array) {
-    if (seed === undefined) randomFillSync(this.state);
-    else this.state.set(seed.subarray(0, 4));
+    const state = seed ?? randomFillSync(new Int32Array(4));
     // All zeros is the one state it would never leave.
-    this.state[0]! |= 1;
+    this.a = state[0]! | 1;
+    this.b = state[1]!;
+    this.c = state[2]!;
+    this.d = state[3]!;
   }
 
   /** 32 random bits. */
   next(): number {
-    const { state } = this;
-    const scrambled = Math.imul(state[1]!, 5);
-    const result = Math.imul((scrambled << 7) | (scrambled >>> 25), 9);
-    const shifted = state[1]! << 9;
-    state[2]! ^= state[0]!;
-    state[3]! ^= state[1]!;
-    state[1]! ^= state[2]!;
-    state[0]! ^= state[3]!;
-    state[2]! ^= shifted;
-    state[3] = (state[3]! << 11) | (state[3]! >>> 21);
-    return result;
+    const { b } = this;
+    const scrambled = Math.imul(b, 5);
+    const c = this.c ^ this.a;
+    const d = this.d ^ b;
+    this.b = b ^ c;
+    this.a ^= d;
+    this.c = c ^ (b << 9);
+    this.d = (d << 11) | (d >>> 21);
+    return Math.imul((scrambled << 7) | (scrambled >>> 25), 9);
   }
 
   /** Half of an id, never zero: an id of zeros is none (W3C Trace Context §3.2.2.3, §3.2.2.4). */
@@ -41,11 +44,18 @@ export class IdSource {
     return this.next() | 1;
   }
 
-  /** Draws a trace id into `words`, which `traceId` writes out: the sampler decides between the two. */
-  draw(): void {
+  /**
+   * Draws a trace id into `words`, which `traceId` writes out.
+   *
+   * @param folded what its four words make together (`sampler.ts`): decided on before the rest is drawn
+   */
+  draw(folded: number): void {
     const { words } = this;
-    for (let i = 0; i < 3; i++) words[i] = this.next();
-    words[3] = this.nextOdd();
+    const [first, second, third] = [this.next(), this.next(), this.nextOdd()];
+    words[0] = first;
+    words[1] = second;
+    words[2] = third;
+    words[3] = folded ^ first ^ second ^ third;
   }
 
   /** The trace id that was drawn last. */

@@ -16,11 +16,11 @@ function upperBound(ratio: number): number {
   return ratio >= 1 ? 4_294_967_296 : Math.floor(ratio * 4_294_967_295);
 }
 
-/** Decides on a new trace by the words of its id. */
-export function samplesRoot({ ratio }: Sampler, words: Int32Array): boolean {
+/** Decides on a new trace by its id's four words, folded into one: random bits, of which the id is then made. */
+export function samplesRoot({ ratio }: Sampler, folded: number): boolean {
   if (ratio >= 1) return true;
   if (ratio <= 0) return false;
-  return (words[0]! ^ words[1]! ^ words[2]! ^ words[3]!) >>> 0 < upperBound(ratio);
+  return folded >>> 0 < upperBound(ratio);
 }
 
 /** Decides on a call that goes on with the trace of `traceparent`, a well-formed one, with these flags. */

@@ -46,6 +46,9 @@ export class Tracer {
   private readonly propagates: boolean;
   private readonly sink: SpanSink;
   private readonly field = traceparentField();
+  /** The same for calls that are not sampled and came without a context. */
+  private readonly unsampled = traceparentField();
+  private unsampledUses = 0;
 
   constructor(settings: TracerSettings, sink: SpanSink, version: string, ids = new IdSource()) {
     this.sampler = settings.sampler;
@@ -75,10 +78,10 @@ export class Tracer {
       const { traceId, spanHigh, spanLow, traceState } = owner;
       return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, call.startedAtMs);
     }
-    if (isHealthCheck(call.head.path)) return null;
     const { ids } = this;
-    ids.draw();
-    if (!samplesRoot(this.sampler, ids.words)) return null;
+    const folded = ids.next();
+    if (!samplesRoot(this.sampler, folded) || isHealthCheck(call.head.path)) return null;
+    ids.draw(folded);
     return new CallTrace(this, ids.traceId(), 0, 0, false, '', call.startedAtMs);
   }
 
@@ -112,8 +115,9 @@ export class Tracer {
       return new ModelCallTrace(this, parent, startedAtMs);
     }
     const { ids } = this;
-    ids.draw();
-    if (!samplesRoot(this.sampler, ids.words)) return null;
+    const folded = ids.next();
+    if (!samplesRoot(this.sampler, folded)) return null;
+    ids.draw(folded);
     const parent = { traceId: ids.traceId(), spanHigh: 0, spanLow: 0, remote: false, traceState: '' };
     return new ModelCallTrace(this, parent, startedAtMs);
   }
@@ -146,12 +150,18 @@ export class Tracer {
   private unsampledFields(call: TracedCall): Buffer | undefined {
     const { info } = call;
     const context = this.contextOf(call);
-    const { field, ids } = this;
+    const { ids } = this;
     if (context === '') {
-      for (let i = 0; i < 3; i++) writeHex(field, VALUE_AT + TRACE_ID_AT + i * 8, ids.next());
-      writeHex(field, VALUE_AT + TRACE_ID_AT + 24, ids.nextOdd());
-      this.writeSpanId(ids.next(), ids.nextOdd());
-      return this.fields('', false, '');
+      // Most calls: half of each id is drawn anew for each call, the other half for every so many.
+      const { unsampled } = this;
+      if (this.unsampledUses-- === 0) {
+        this.unsampledUses = UNSAMPLED_USES;
+        for (let i = 0; i < 3; i++) writeHex(unsampled, VALUE_AT + TRACE_ID_AT + i * 8, ids.nextOdd());
+        writeHex(unsampled, VALUE_AT + SPAN_ID_AT, ids.next());
+      }
+      writeHex(unsampled, VALUE_AT + TRACE_ID_AT + 24, ids.next());
+      writeHex(unsampled, VALUE_AT + SPAN_ID_AT + 8, ids.nextOdd());
+      return unsampled;
     }
     // Sampled by who sent it, and not here: those behind would hang their spans below one that nobody records.
     if ((parseTraceparent(context) & SAMPLED) === 0) return undefined;
@@ -159,7 +169,7 @@ export class Tracer {
     return this.fields(traceIdOf(context), false, info.tracestate);
   }
 
-  /** The span's id has been written. `traceId` '': so has the trace's. */
+  /** The span's id has been written. */
   private fields(traceId: string, sampled: boolean, traceState: string): Buffer {
     const { field } = this;
     for (let i = 0; i < traceId.length; i++) field[VALUE_AT + TRACE_ID_AT + i] = traceId.charCodeAt(i);
@@ -178,6 +188,8 @@ function isHealthCheck(path: string): boolean {
 const TRACEPARENT_LENGTH = 55;
 const TRACE_ID_AT = 3;
 const SPAN_ID_AT = 36;
+/** Calls whose contexts have the same 96 bits in front: they differ by the other 32. */
+const UNSAMPLED_USES = 64;
 const ZERO = 0x30;
 const ONE = 0x31;
 const EMPTY_TRACEPARENT = formatTraceparent('0'.repeat(32), '0'.repeat(16), false);
