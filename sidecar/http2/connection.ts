@@ -159,16 +159,15 @@ export class Connection {
 
   /** Takes a stream that the peer has begun (servers). */
   acceptStream(id: number): Stream {
-    const { initialWindowBytes } = this.peer;
-    const stream = new Stream(this, id, UNHANDLED, initialWindowBytes, this.limits.streamWindowBytes);
+    const { peer, limits } = this;
+    const stream = new Stream(this, id, UNHANDLED, peer.initialWindowBytes, limits.streamWindowBytes);
     this.streams.set(id, stream);
     return stream;
   }
 
   /**
-   * Sends header fields: a request, a response head, or trailers when `endStream` is set behind DATA. Waits its
-   * turn behind DATA that is still queued.
-   * `literals` are further fields, encoded already: for heads, which nothing is queued before.
+   * Sends header fields: a request, a response head, or trailers when `endStream` is set behind DATA, and then in turn
+   * behind DATA that is queued. `literals` are further fields, encoded already: for heads, which come before any DATA.
    */
   sendHeaders(
     stream: Stream,

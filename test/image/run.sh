@@ -23,16 +23,16 @@ trap 'engine pod rm --force "$pod" >/dev/null 2>&1 || true' EXIT
 
 if ! engine image exists "$base"; then
   say 'the base image'
-  [ -x "$work/root/usr/bin/nft" ] || [ -x "$work/root/usr/sbin/nft" ] ||
-    debootstrap --variant=minbase --include=libstdc++6,nftables,ca-certificates bookworm "$work/root" > "$work/debootstrap.log"
+  [ -x "$work/rootfs/usr/bin/nft" ] || [ -x "$work/rootfs/usr/sbin/nft" ] ||
+    debootstrap --variant=minbase --include=libstdc++6,nftables,ca-certificates bookworm "$work/rootfs" > "$work/debootstrap.log"
   npm=$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")
-  install -m 755 "$(readlink -f node_modules/node-linux-*/bin/node)" "$work/root/usr/local/bin/node"
-  mkdir -p "$work/root/usr/local/lib/node_modules"
-  cp -rL "$npm" "$work/root/usr/local/lib/node_modules/npm"
-  ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$work/root/usr/local/bin/npm"
+  install -m 755 "$(readlink -f node_modules/node-linux-*/bin/node)" "$work/rootfs/usr/local/bin/node"
+  mkdir -p "$work/rootfs/usr/local/lib/node_modules"
+  cp -rL "$npm" "$work/rootfs/usr/local/lib/node_modules/npm"
+  ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$work/rootfs/usr/local/bin/npm"
   # A network with an authority of its own: what this machine trusts is trusted while the images are built.
-  cp -L /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
-  tar -C "$work/root" -c . |
+  cp -L /etc/ssl/certs/ca-certificates.crt "$work/rootfs/etc/ssl/certs/ca-certificates.crt"
+  tar -C "$work/rootfs" -c . |
     engine import --change 'ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt' \
       --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$base"
 fi
