@@ -492,6 +492,16 @@ t.test('no setting is passed over in silence: it is expressed, or a comment name
   t.ok(count > 60, `${count} settings`);
 });
 
+t.test('docs/istio.md compares every setting of clusters and pods', async (t) => {
+  const schema = JSON.parse(readFileSync(join(root, 'sidecar/config/schema.json'), 'utf8')).properties;
+  const document = readFileSync(join(root, 'docs/istio.md'), 'utf8');
+  const [, clusters = '', pods = ''] = document.split('\n## Setting by setting');
+  for (const key of Object.keys(schema.outbound.properties.clusters.additionalProperties.properties))
+    t.match(clusters, new RegExp(`\\b${key}\\b`), `clusters.NAME.${key}`);
+  for (const key of Object.keys(schema.inbound.properties).filter((name) => name !== 'listen'))
+    t.match(pods, new RegExp(`\\b${key}\\b`), `inbound.${key}`);
+});
+
 interface Leaf {
   readonly type?: string;
   readonly default?: unknown;
