@@ -27,8 +27,8 @@ const MAX_CONNECTIONS = 256;
 const MAX_HEADER_BYTES = 16_384;
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 const HEADERS_TIMEOUT_MS = 5_000;
-/** The API server gives up after `timeoutSeconds`, 30 at most. */
-const REQUEST_TIMEOUT_MS = 30_000;
+/** The API server sends a review at once, and gives up after `timeoutSeconds` (5 in the manifests). */
+const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 90_000;
 
 /** An answer that is no review. */
