@@ -241,8 +241,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     if (connection !== this.connecting) return;
     const { wheel } = this.environment;
     this.connecting = undefined;
-    // A peer that lets nobody in says so right behind: that is a failure, and the next back-off is a longer one.
-    if (connection.peer.maxConcurrentStreams > 0) this.failures = 0;
+    this.failures = 0;
     this.lastFailure = '';
     wheel.cancel(this);
     this.ready.push(connection);
@@ -276,12 +275,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.slowKeepalive(connection);
     const said = debug === '' ? '' : `: ${printable(debug)}`;
     const reason = /^tls_[a-z_]{1,20}(?=:)/.exec(debug)?.[0] ?? 'goaway';
+    const message = `${this.address} sent GOAWAY (${errorName(code)}) before it took a call${said}`;
     // Its streams go on, and so does its keepalive.
-    this.forget(
-      connection,
-      `${this.address} sent GOAWAY (${errorName(code)}) before it took a call${said}`,
-      reason,
-    );
+    if (connection !== this.connecting) this.forget(connection, message, reason);
+    else connection.close(new ConnectionError('peer', code, `it sent GOAWAY (${errorName(code)})${said}`, reason));
   }
 
   /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */

@@ -1,7 +1,7 @@
 import { isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect, type PeerCertificate, type SecureContext } from 'node:tls';
 import { Credentials, type CredentialsListener } from '../tls/credentials.ts';
-import { TlsError } from '../tls/failure.ts';
+import { printable, TlsError } from '../tls/failure.ts';
 import { AllowList, identitiesOf } from '../tls/identity.ts';
 import { ALPN_H2, contextOf } from '../tls/material.ts';
 import { parseAddress } from './address.ts';
@@ -70,10 +70,10 @@ export class TlsConnector {
 
   /** Verified to be by an authority of ours: is it who it should be? A list of identities stands in for the default name. */
   private refuse(name: string, certificate: PeerCertificate): Error | undefined {
+    const who = namesOf(certificate);
     if (!this.allowed.empty) {
       const identities = identitiesOf({ subjectAltName: certificate.subjectaltname });
       if (this.allowed.match(identities) === undefined) {
-        const who = identities.slice(0, 4).join(', ') || 'without a name';
         return new TlsError(
           'tls_identity',
           `the endpoint is "${who}", which is not among tls.allow_identities`,
@@ -81,10 +81,20 @@ export class TlsConnector {
       }
       if (this.settings.serverName === undefined) return undefined;
     }
-    return checkServerIdentity(name, certificate);
+    if (checkServerIdentity(name, certificate) === undefined) return undefined;
+    const remedy = 'set tls.server_name or tls.allow_identities to what it should be';
+    return new TlsError(
+      'tls_wrong_name',
+      `its certificate is for another name: "${who}", not ${name}; ${remedy}`,
+    );
   }
 
   stop(): void {
     this.credentials.stop();
   }
+}
+
+/** For messages: the names, with IP addresses, as they are in the certificate. */
+function namesOf({ subjectaltname = '' }: PeerCertificate): string {
+  return printable(subjectaltname.replaceAll(/(URI|DNS|IP Address):/g, '')) || 'nobody';
 }

@@ -47,7 +47,9 @@ export class Receiver implements FrameSink {
       this.continueBlock(flags, buffer, start, end);
       return;
     }
-    if (!connection.control.settingsReceived && type !== FrameType.SETTINGS) {
+    // A server that takes nobody in from us may say why before it closes.
+    const refusal = type === FrameType.GOAWAY && connection.role === 'client';
+    if (!connection.control.settingsReceived && type !== FrameType.SETTINGS && !refusal) {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'the first frame must be SETTINGS');
       return;
     }

@@ -142,3 +142,5 @@ export class SecretVolume {
     renameSync(join(this.folder, '..data_tmp'), join(this.folder, '..data'));
   }
 }
+
+export const { ExtendedKeyUsage } = x509;
