@@ -53,13 +53,13 @@ try {
   const targets: Target[] = [];
   for (const [side, config] of Object.entries(configs(upstreamPort))) {
     for (const percent of [0, 1, 100]) {
-      const name = `outrigger ${side}, ${percent} %`;
+      const name = `outrigger ${side} ${percent}%`;
       if (only.length === 0 || only.includes(name)) targets.push(await startOutrigger(name, config, percent));
     }
   }
   if (skipWithout('envoy') === false) {
     for (const percent of [0, 100]) {
-      const name = `envoy, ${percent} %`;
+      const name = `envoy ${percent}%`;
       if (only.length === 0 || only.includes(name)) targets.push(await startEnvoy(name, percent));
     }
   }
@@ -143,6 +143,7 @@ try {
     const sidecar = await startSidecar(cleanup, config, {
       launcher: [requireTool('taskset'), '-c', `${targetCore}`],
       until: inbound ? 'ready' : 'live',
+      limitMs: 60_000,
       env: { NODE_ENV: 'production', ...(percent === 0 ? {} : tracing) },
     });
     const spans = async (): Promise<Record<string, number>> => {

@@ -1,0 +1,118 @@
+// `node bench/tracing-cost.ts [inbound|outbound] [--seconds N]`: the CPU time that tracing takes from a call.
+//
+// One process relays under one steady load, and tracing is switched every half second between off, 1 % and 100 %: the
+// same code, warmed up the same, with the same neighbours on the machine. So it tells small differences apart where
+// comparing two processes, or two moments, only shows the weather.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { DEFAULT_TRACING } from '../sidecar/telemetry/tracing/settings.ts';
+import { startTracing, type Tracing } from '../sidecar/telemetry/tracing/start.ts';
+import { startDataPlane } from '../test/support/data-plane.ts';
+import { freePort } from '../test/support/free-port.ts';
+import { canConnect } from '../test/support/net.ts';
+import { startProcess } from '../test/support/process.ts';
+import { requireTool } from '../test/support/tool.ts';
+import { waitUntil } from '../test/support/wait-until.ts';
+import { Cleanup } from './cleanup.ts';
+import { writeFixture } from './fixture.ts';
+import { summarize } from './statistics.ts';
+import { startUpstream } from './targets.ts';
+
+const { values, positionals } = parseArgs({
+  options: { seconds: { type: 'string', default: '60' } },
+  allowPositionals: true,
+});
+const side = positionals[0] === 'inbound' ? 'inbound' : 'outbound';
+const seconds = Number(values.seconds);
+/** After a switch, calls that began before it are still under way. */
+const settleMs = 60;
+const periodMs = 400;
+const warmUpMs = 3_000;
+
+const cleanup = new Cleanup();
+try {
+  const fixture = writeFixture(cleanup);
+  const upstream = `127.0.0.1:${await startUpstream(cleanup, 0, fixture.folder)}`;
+  process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] = `http://127.0.0.1:${await startCollector()}`;
+  const plane = await startDataPlane(cleanup, {
+    llm: { listen: '127.0.0.1:0' },
+    // The load sends one task again and again, which would else be run once.
+    inbound: { app: upstream, tasks: { deduplicate: false } },
+    outbound: {
+      routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+      clusters: { upstream: { endpoints: [upstream] } },
+    },
+  });
+  const { context, stats } = plane.sidecar[side];
+  const port = side === 'inbound' ? plane.inboundPort : plane.outboundPort;
+  const load = startProcess(cleanup, requireTool('taskset'), [
+    ...[
+      '-c',
+      '0',
+      requireTool('h2load'),
+      '-D',
+      `${seconds + 10}`,
+      '-c',
+      '4',
+      '-m',
+      '25',
+      '-w',
+      '30',
+      '-W',
+      '30',
+    ],
+    ...['-d', fixture.requestFile, '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
+    `http://127.0.0.1:${port}${fixture.small.path}`,
+  ]);
+  const modes: { name: string; tracing: Tracing | undefined; perCall: number[] }[] = [
+    { name: 'off', tracing: undefined, perCall: [] },
+    { name: '1 %', tracing: await tracingAt(0.01), perCall: [] },
+    { name: '100 %', tracing: await tracingAt(1), perCall: [] },
+  ];
+  await sleep(warmUpMs);
+  const endMs = performance.now() + seconds * 1_000;
+  for (let i = 0; performance.now() < endMs; i++) {
+    const mode = modes[i % modes.length]!;
+    context.tracer = mode.tracing?.tracer;
+    await sleep(settleMs);
+    const cpu = process.cpuUsage();
+    const calls = stats.totalCalls;
+    await sleep(periodMs);
+    const { user, system } = process.cpuUsage(cpu);
+    const made = stats.totalCalls - calls;
+    if (made > 0) mode.perCall.push((user + system) / made);
+  }
+  load.kill('SIGKILL');
+  const base = summarize(modes[0]!.perCall).median;
+  console.log(`${side}, ${seconds} s:`);
+  for (const { name, perCall, tracing } of modes) {
+    const { median, values } = summarize(perCall);
+    const quarter = [...values].sort((a, b) => a - b)[values.length >> 2]!;
+    const counts = tracing === undefined ? '' : JSON.stringify(tracing.counts);
+    console.log(
+      `${name.padEnd(6)} ${median.toFixed(1)} µs a call, ${(median / base).toFixed(2)} times off; a quarter of the periods below ${quarter.toFixed(1)} ${counts}`,
+    );
+  }
+  for (const { tracing } of modes) await tracing?.stop(500);
+} finally {
+  await cleanup.run();
+}
+
+function tracingAt(ratio: number): Promise<Tracing> {
+  const settings = { ...DEFAULT_TRACING, sampler: { parentBased: true, ratio } };
+  const silent = { warn: console.error, info: console.error };
+  return startTracing(settings, { name: 'bench', version: '1', outriggerVersion: '1' }, silent);
+}
+
+/** Reads what is sent to it, and nothing else. */
+async function startCollector(): Promise<number> {
+  const port = await freePort();
+  const program = `
+    require('node:http').createServer((request, response) => {
+      request.on('data', () => {});
+      request.on('end', () => response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end());
+    }).listen(${port}, '127.0.0.1');`;
+  startProcess(cleanup, requireTool('taskset'), ['-c', '0', process.execPath, '-e', program]);
+  await waitUntil('the collector listened', () => canConnect(port));
+  return port;
+}
