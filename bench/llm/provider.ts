@@ -12,6 +12,12 @@ const server = createServer((request, response) => {
   const parts: Buffer[] = [];
   request.on('data', (part: Buffer) => parts.push(part));
   request.on('end', () => {
+    if (request.method !== 'POST') {
+      // LiteLLM looks at the list of models.
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end('{"object":"list","data":[]}');
+      return;
+    }
     const {
       stream,
       n = 1,

@@ -21,16 +21,17 @@ const STALLED_MS = 1_000;
 
 export async function measureStreams({ baseUrl, pid }: System, streams: number): Promise<StreamsResult> {
   const agent = new Agent({ keepAlive: false, maxSockets: streams });
-  const before = processNumbers(pid!);
+  const numbers = () => (pid === undefined ? { residentMiB: 0, cpuSeconds: 0 } : processNumbers(pid));
+  const before = numbers();
   let most = before.residentMiB;
   const watch = setInterval(() => {
-    most = Math.max(most, processNumbers(pid!).residentMiB);
+    most = Math.max(most, numbers().residentMiB);
   }, 250);
   const startedMs = performance.now();
   const results = await Promise.all(Array.from({ length: streams }, () => follow(baseUrl, agent)));
   const seconds = (performance.now() - startedMs) / 1000;
   clearInterval(watch);
-  const after = processNumbers(pid!);
+  const after = numbers();
   const events = results.reduce((sum, one) => sum + one.events, 0);
   return {
     streams,

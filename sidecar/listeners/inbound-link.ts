@@ -1,17 +1,11 @@
 import type { InboundCall, InboundCalls } from '../llm/inbound-link.ts';
 import { type Headers, textOf } from '../llm/retry-after.ts';
-import { TokenBudget } from '../policy/token-budget.ts';
-import type {
-  Dependent,
-  InboundCall as RunningCall,
-  InboundCalls as RunningCalls,
-} from '../proxy/inbound-calls.ts';
+import type { Dependent, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
+import { budgetOf } from '../proxy/task-budget.ts';
 
 /** Joins the agent's requests to its model with the inbound calls that they are made for. */
 export class InboundLink implements InboundCalls {
   private readonly running: RunningCalls;
-  /** All requests for one call draw on one budget. */
-  private readonly budgets = new WeakMap<RunningCall, TokenBudget>();
 
   constructor(running: RunningCalls) {
     this.running = running;
@@ -19,17 +13,17 @@ export class InboundLink implements InboundCalls {
 
   find(headers: Headers): InboundCall | undefined {
     if (this.running.size === 0) return undefined;
-    const owner = this.running.ownerOf(
-      textOf(headers['traceparent']) ?? '',
-      textOf(headers['x-task-id']) ?? '',
-      textOf(headers['x-correlation-id']) ?? '',
-    );
-    if (owner === undefined) return undefined;
-    const { call } = owner;
+    const taskId = textOf(headers['x-task-id']) ?? '';
+    const correlationId = textOf(headers['x-correlation-id']) ?? '';
+    // Several tasks can be in one trace: the task's own id says more.
+    const call =
+      this.running.ofTask(taskId, '') ??
+      this.running.ownerOf(textOf(headers['traceparent']) ?? '', taskId, correlationId)?.call;
+    if (call === undefined) return undefined;
     return {
       deadlineMs: call.deadlineMs === 0 ? Number.POSITIVE_INFINITY : call.deadlineMs,
       taskId: call.task?.taskId ?? '',
-      budget: this.budgetOf(call),
+      budget: budgetOf(call),
       onEnd: (listener) => {
         const dependent: Dependent = { onOwnerGone: listener };
         call.dependents ??= new Set();
@@ -40,17 +34,5 @@ export class InboundLink implements InboundCalls {
         call.modelTokens += tokens;
       },
     };
-  }
-
-  /** What the call's own `outrigger-token-budget` lets its task use; undefined without one. */
-  budgetOf(call: RunningCall): TokenBudget | undefined {
-    const total = call.info.tokenBudget;
-    if (total < 0) return undefined;
-    let budget = this.budgets.get(call);
-    if (budget === undefined) {
-      budget = new TokenBudget(total);
-      this.budgets.set(call, budget);
-    }
-    return budget;
   }
 }

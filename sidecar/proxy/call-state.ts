@@ -9,6 +9,7 @@ import type { Queueable } from '../policy/admission-queue.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
+import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { Attempt, AttemptFailure } from './attempt.ts';
@@ -66,6 +67,8 @@ export abstract class CallState extends Timer implements Queueable {
   owner: InboundCall | undefined = undefined;
   dependents: Set<Dependent> | undefined = undefined;
   modelTokens = 0;
+  /** What the running attempt may use of its owner's token budget (`task-budget.ts`). */
+  givenTokens: Reservation | undefined = undefined;
   /** The agents it has come through, this one included; '' when that is not known, or not asked. */
   callPath = '';
   /** Gets the answer of another call that runs the same task. */

@@ -27,6 +27,7 @@ import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { awaitAnswer, keepAwake, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
+import { settleTokens, usedTokens, usedTokensField } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
 
 const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
@@ -265,6 +266,7 @@ export class Call
       return;
     }
     settleAttempt(this, attempt, 'status', status, 0, info);
+    if (this.owner !== undefined) settleTokens(this, usedTokens(list));
     if (status !== Status.OK && !this.responseStarted && this.driver.retries(this, attempt)) {
       attempt.stopSending();
       return;
@@ -274,8 +276,15 @@ export class Call
     const ended = this.retriesEnded && status !== Status.OK && info.pushbackMs === undefined;
     // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
     const own = this.context.listener === 'inbound' ? info.withoutReason : list;
-    response.sendEnd(own, status, ended ? NEVER_RETRY : undefined);
+    response.sendEnd(own, status, this.endFields(ended ? NEVER_RETRY : undefined));
     this.complete(attempt, status, info);
+  }
+
+  /** With what an inbound call has used of its token budget. */
+  private endFields(fields: readonly string[] | undefined) {
+    const used = this.context.listener === 'inbound' ? usedTokensField(this) : undefined;
+    if (used === undefined) return fields;
+    return fields === undefined ? used : fields.concat(used);
   }
 
   /** The response has ended in order: the caller has all of it, or it is queued for it. */
@@ -296,6 +305,7 @@ export class Call
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
     attempt.unprocessed = failure.unprocessed;
+    if (failure.unprocessed) settleTokens(this, 0);
     const code = 'code' in failure ? failure.code : 0;
     settleAttempt(this, attempt, endKindOf(failure), statusOfFailure(failure), code, undefined);
     this.driver.onAttemptFailed(this, attempt, failure);
@@ -352,6 +362,7 @@ export class Call
     this.response.close(status);
     if (this.owner === undefined) this.endInbound(context);
     else this.owner.dependents?.delete(this);
+    settleTokens(this, undefined);
     this.hedging?.stop();
     if (this.entered) context.admission!.leave(this, status, context.clock());
     if (cluster !== undefined) {

@@ -5,6 +5,7 @@ import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
+import { giveTokens } from './task-budget.ts';
 
 /** The header for a whole configured timeout, made once for each that is in use. */
 const timeoutExtras = new Map<number, readonly string[]>();
@@ -66,11 +67,14 @@ function send(
   const { connection } = stream;
   const { tracer } = call.context;
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
-  const { info } = call;
+  const { info, owner } = call;
+  const tokens = owner === undefined ? undefined : giveTokens(call);
+  const more = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
+  const without = tokens === undefined ? list : info.withoutTokenBudget(list);
   if (trace === undefined)
-    connection.sendHeaders(stream, info.withScheme(list, connection.scheme), extra, endStream);
+    connection.sendHeaders(stream, info.withScheme(without, connection.scheme), more, endStream);
   else {
-    const fields = info.withScheme(info.withoutTrace(list), connection.scheme);
-    connection.sendHeaders(stream, fields, extra, endStream, trace);
+    const fields = info.withScheme(info.withoutTrace(without), connection.scheme);
+    connection.sendHeaders(stream, fields, more, endStream, trace);
   }
 }

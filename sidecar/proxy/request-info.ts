@@ -121,6 +121,11 @@ export class RequestInfo {
     return this.stripped;
   }
 
+  /** `list`, which is this one or derived from it, without a token budget: another is written in its place. */
+  withoutTokenBudget(list: HeaderList): HeaderList {
+    return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
+  }
+
   /** `list`, which is this one or derived from it, without trace context: another is written in its place. */
   withoutTrace(list: HeaderList): HeaderList {
     if (this.traceparent === '' && this.tracestate === '' && this.traceBinary === '') return list;

@@ -59,14 +59,14 @@ export interface RawServer {
 export async function startRawServer(
   t: Pick<Test, 'teardown'>,
   handlers: RawHandlers = {},
-  options: grpc.ServerOptions & { port?: number } = {},
+  options: grpc.ServerOptions & { port?: number; unaryPath?: string } = {},
 ): Promise<RawServer> {
-  const { port: wantedPort = 0, ...serverOptions } = options;
+  const { port: wantedPort = 0, unaryPath = rawPaths.unary, ...serverOptions } = options;
   const server = new grpc.Server({ 'grpc.max_receive_message_length': -1, ...serverOptions });
   const all = { ...defaults, ...handlers };
   server.addService(
     {
-      unary: definition(rawPaths.unary, false, false),
+      unary: definition(unaryPath, false, false),
       clientStream: definition(rawPaths.clientStream, true, false),
       serverStream: definition(rawPaths.serverStream, false, true),
       bidi: definition(rawPaths.bidi, true, true),
