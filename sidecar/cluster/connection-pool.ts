@@ -278,7 +278,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     const message = `${this.address} sent GOAWAY (${errorName(code)}) before it took a call${said}`;
     // Its streams go on, and so does its keepalive.
     if (connection !== this.connecting) this.forget(connection, message, reason);
-    else connection.close(new ConnectionError('peer', code, `it sent GOAWAY (${errorName(code)})${said}`, reason));
+    else
+      connection.close(
+        new ConnectionError('peer', code, `it sent GOAWAY (${errorName(code)})${said}`, reason),
+      );
   }
 
   /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */
