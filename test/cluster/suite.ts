@@ -13,6 +13,7 @@ import { runProcess, startProcess, type TestProcess } from '../support/process.t
 import { requireTool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
+import { deployment, pod, podsOf, sidecarsOf } from './objects.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
@@ -42,51 +43,6 @@ async function build(overlay: string): Promise<string> {
   const { code, output } = await runProcess(t, requireTool('kustomize'), ['build', path]);
   if (code !== 0) throw new Error(output);
   return output;
-}
-
-function pod(name: string, namespace: string, more: KubernetesObject = {}): KubernetesObject {
-  const restricted = { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, namespace, labels: more.labels ?? {}, annotations: more.annotations ?? {} },
-    spec: {
-      securityContext: { runAsNonRoot: true, runAsUser: 1000, seccompProfile: { type: 'RuntimeDefault' } },
-      containers: [
-        {
-          name: 'agent',
-          image: 'agent:1',
-          ports: [{ name: 'grpc', containerPort: 50051 }],
-          readinessProbe: { grpc: { port: 50051 } },
-          securityContext: restricted,
-          ...more.container,
-        },
-      ],
-    },
-  };
-}
-
-function sidecarsOf(found: KubernetesObject): KubernetesObject[] {
-  return (found.spec.initContainers ?? []).filter((each: KubernetesObject) => each.name === 'outrigger');
-}
-
-async function podsOf(app: string, namespace: string): Promise<KubernetesObject[]> {
-  const { items } = await get('pods', '-n', namespace, '-l', `app=${app}`);
-  return items.filter((each: KubernetesObject) => each.metadata.deletionTimestamp === undefined);
-}
-
-function deployment(name: string, replicas: number): KubernetesObject {
-  const { spec } = pod(name, labelled);
-  return {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata: { name, namespace: labelled },
-    spec: {
-      replicas,
-      selector: { matchLabels: { app: name } },
-      template: { metadata: { labels: { app: name } }, spec },
-    },
-  };
 }
 
 /** The webhook as the manifests run it: with the rights of its service account and nothing more. */
@@ -275,7 +231,7 @@ t.test('a pod that can not have it is created without, with a warning that says 
 });
 
 t.test("a Deployment's pods get it, once, and again after an update", async (t) => {
-  t.match(await apply(deployment('web', 2)), { code: 0 });
+  t.match(await apply(deployment('web', labelled, 2)), { code: 0 });
   const hasPods = async (count: number, image: string) => {
     const pods = await podsOf('web', labelled);
     const right = pods.filter((each) => each.spec.containers[0].image === image);
