@@ -92,7 +92,29 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
     intercept: intercept === 'true',
     interceptPorts: listed as number[] | undefined,
   };
+  for (const resource of ['cpu', 'memory'] as const) {
+    const [request, limit] = [wishes.requests[resource], wishes.limits[resource]];
+    if (request !== undefined && limit !== undefined && quantity(request) > quantity(limit))
+      problems.push(
+        `the annotation ${PREFIX}${resource}-request (${request}) is above ${PREFIX}${resource}-limit (${limit}); Kubernetes refuses that`,
+      );
+  }
   return problems.length > 0 ? { problems } : { wishes };
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  m: 1e-3,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+};
+
+function quantity(text: string): number {
+  const [, number = '', unit = ''] = /^([\d.]+)(.*)$/.exec(text) ?? [];
+  return Number(number) * (UNITS[unit] ?? 1);
 }
 
 function portOf(text: string): number | undefined {

@@ -137,6 +137,23 @@ t.test('annotations are the settings, and what is wrong with them is said all at
   t.equal(wrong.problems.length, 7, wrong.problems.join('\n'));
 });
 
+t.test('resources that Kubernetes would refuse are refused before it does', async (t) => {
+  const of = (request: string, limit: string, resource = 'memory') =>
+    injectPod(
+      annotated({
+        [`outrigger.dev/${resource}-request`]: request,
+        [`outrigger.dev/${resource}-limit`]: limit,
+      }),
+      context,
+    ).outcome;
+  t.equal(of('1Gi', '512Mi'), 'refused');
+  t.equal(of('1001m', '1', 'cpu'), 'refused');
+  t.equal(of('1000m', '1', 'cpu'), 'injected');
+  t.equal(of('1G', '1Gi'), 'injected');
+  const small = sidecarOf(injected(annotated({ 'outrigger.dev/memory-limit': '64Mi' })));
+  t.equal(small.resources.requests.memory, '64Mi', 'the default request gives way to a lower limit');
+});
+
 t.test('names and ports that collide are refused with what to do', async (t) => {
   const refusals: [JsonObject, RegExp][] = [
     [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
