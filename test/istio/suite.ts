@@ -62,6 +62,15 @@ async function run(t: Test, ...args: string[]): Promise<{ code: number | string;
   return runProcess(t, istioctl, args, { limitMs: 300_000 });
 }
 
+/** What istioctl says of any cluster where no pod runs and no istiod has put a proxy into one. */
+const nothingRuns: Readonly<Record<string, string>> = {
+  sidecar: 'IST0103', // pods without a proxy
+  ambient: 'IST0127', // no pod that ztunnel has taken in
+  'beside-outrigger': 'IST0102', // the namespace is not enabled for injection, as it should be
+  linkerd: 'IST0102',
+  'linkerd-beside-outrigger': 'IST0102',
+};
+
 /** Its complaints, and none of what it says when there are none. */
 async function analyze(t: Test, ...args: string[]): Promise<string> {
   const { output } = await run(t, 'analyze', ...args);
@@ -72,7 +81,6 @@ async function analyze(t: Test, ...args: string[]): Promise<string> {
 }
 
 t.test('istioctl validate takes every overlay', async (t) => {
-  t.comment((await run(t, 'version', '--remote=false')).output.trim());
   for (const overlay of overlays) {
     const objects = objectsIn(await build(overlay));
     if (!objects.some(isIstio)) continue;
@@ -98,7 +106,7 @@ t.test('istioctl validate refuses what is wrong in the same files', async (t) =>
   });
   t.not(duration.code, 0, duration.output);
   const field = await changed('DestinationRule', (spec) => {
-    spec.trafficPolicy.outlierDetection.consecutiveErrors = 3;
+    spec.trafficPolicy.outlierDetection.consecutiveGatewayError = 3;
   });
   t.not(field.code, 0, field.output);
 });
@@ -150,7 +158,13 @@ t.test('a Kubernetes API with the CRDs of Istio accepts every overlay', { skip: 
       .split('\n')
       .filter((line) => /istio\.io\/.* (configured|created)/.test(line));
     t.strictSame(changed, [], `${overlay}: applied again they are the same`);
-    t.equal(await analyze(t, '--namespace=agents'), '', `${overlay}: analyzed in the cluster`);
+    const found = (await analyze(t, '--namespace=agents')).split('\n');
+    const foreseen = `[${nothingRuns[overlay]}]`;
+    t.strictSame(
+      found.filter((line) => line !== '' && !line.includes(foreseen)),
+      [],
+      `${overlay}: analyzed in the cluster`,
+    );
     const mine = join(folder, 'mine.yaml');
     writeFileSync(mine, text);
     await kubectl(['delete', '--wait=true', '--timeout=60s', '--ignore-not-found', '-f', mine]);
@@ -170,7 +184,7 @@ t.test('it accepts what is written of any configuration', { skip: cluster }, asy
   for (const name of configurations) {
     const args = ['istio', '--config', join(root, 'test', 'istio', name), '--namespace=agents'];
     const { code, output } = await runProcess(t, process.execPath, [join(root, 'sidecar/main.ts'), ...args]);
-    t.equal(code, 0, output);
+    t.equal(code, 0, name);
     const result = await apply(output.replaceAll('namespace: tools', 'namespace: agents'));
     t.equal(result.code, 0, `${name}: ${result.stderr}`);
     const file = join(folder, name);
