@@ -7,6 +7,8 @@ import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.t
 import type { PoolEnvironment } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { DnsDiscovery } from './dns-discovery.ts';
+import { KubernetesApi, type KubernetesSettings } from './kubernetes-api.ts';
+import { KubernetesDiscovery } from './kubernetes-discovery.ts';
 import { StaticDiscovery } from './static-discovery.ts';
 import { type ClusterTlsSettings, TlsConnector } from './tls-connector.ts';
 
@@ -15,6 +17,8 @@ export interface DiscoveredClusterSettings extends ClusterSettings {
   readonly endpoints: readonly string[];
   readonly dns: string | undefined;
   readonly dnsRefreshMs: number;
+  /** The EndpointSlices of a Service. */
+  readonly kubernetes?: KubernetesSettings | undefined;
   /** Cleartext when undefined. */
   readonly tls?: ClusterTlsSettings | undefined;
 }
@@ -25,6 +29,11 @@ export interface ClusterEnvironment {
   readonly random: () => number;
   /** Hears of certificates that come from files. */
   readonly certificates?: CredentialsListener | undefined;
+}
+
+/** As certificates for Services have it. */
+function serviceNameOf({ service, namespace }: KubernetesSettings): string {
+  return namespace === '' ? service : `${service}.${namespace}.svc`;
 }
 
 /** How a cluster's connections are made at present. */
@@ -79,7 +88,8 @@ export class ClusterSet {
       cluster.update(settings);
       if (this.connectBy(this.connectors.get(name)!, settings)) cluster.renewConnections();
     }
-    const source = JSON.stringify([settings.endpoints, settings.dns, settings.dnsRefreshMs]);
+    const { endpoints, dns, dnsRefreshMs, kubernetes } = settings;
+    const source = JSON.stringify([endpoints, dns, dnsRefreshMs, kubernetes]);
     if (this.sources.get(name) === source) return;
     this.sources.set(name, source);
     cluster.discover(this.discoveryOf(settings));
@@ -87,11 +97,11 @@ export class ClusterSet {
 
   /** Whether that is another way than before. */
   private connectBy(connector: Connector, settings: DiscoveredClusterSettings): boolean {
-    const { name, tls, dns } = settings;
-    const wanted = JSON.stringify([tls, dns]);
+    const { name, tls, dns, kubernetes } = settings;
+    const wanted = JSON.stringify([tls, dns, kubernetes]);
     if (connector.settings === wanted) return false;
     const { certificates = NOBODY } = this.environment;
-    const serviceName = dns?.slice(0, dns.lastIndexOf(':'));
+    const serviceName = kubernetes ? serviceNameOf(kubernetes) : dns?.slice(0, dns.lastIndexOf(':'));
     connector.settings = wanted;
     connector.tls?.stop();
     connector.tls = tls && new TlsConnector(name, tls, serviceName, certificates);
@@ -105,6 +115,10 @@ export class ClusterSet {
 
   private discoveryOf(settings: DiscoveredClusterSettings): Discovery {
     const { wheel, clock, random } = this.environment;
+    if (settings.kubernetes !== undefined) {
+      const source = new KubernetesApi(settings.kubernetes);
+      return new KubernetesDiscovery({ source, port: settings.kubernetes.port, wheel, now: clock, random });
+    }
     if (settings.dns === undefined) return new StaticDiscovery(settings.endpoints);
     return new DnsDiscovery({
       address: settings.dns,

@@ -4,6 +4,7 @@ import { type Balancer, type BalancerKind, type CallKey, createBalancer } from '
 import { ConnectionPool, type PoolEnvironment, type PoolOptions, PoolState } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
+import { NearEndpoints } from './near-endpoints.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
 import { OutlierWatch } from './outlier-watch.ts';
 import { UNSEEN } from './peak-ewma.ts';
@@ -59,6 +60,8 @@ export class Cluster {
   private readonly byAddress = new Map<string, Endpoint>();
   private discovery: Discovery | undefined = undefined;
   private balancer: Balancer;
+  /** Those in our own zone. */
+  readonly near: NearEndpoints;
   /** Told whenever the first connection to an endpoint came or the last one went. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
@@ -76,6 +79,7 @@ export class Cluster {
     this.environment = environment;
     this.listener = listener;
     this.balancer = createBalancer(settings.balancer);
+    this.near = new NearEndpoints(settings.balancer);
     this.outliers = new OutlierWatch(
       settings.outlierDetection,
       environment.wheel,
@@ -133,8 +137,8 @@ export class Cluster {
     this.discovery?.stop();
     this.discovery = discovery;
     discovery.start(
-      (addresses) => {
-        this.setEndpoints(addresses);
+      (addresses, near = []) => {
+        this.setEndpoints(addresses, near);
         this.resolved();
       },
       (error) => {
@@ -166,9 +170,10 @@ export class Cluster {
     if (!balancerChanged) return;
     this.balancer = createBalancer(settings.balancer);
     this.balancer.update?.(this.endpoints);
+    this.near.use(settings.balancer);
   }
 
-  private setEndpoints(addresses: readonly string[]): void {
+  private setEndpoints(addresses: readonly string[], near: readonly string[]): void {
     const wanted = new Set(addresses);
     const added: string[] = [];
     const removed: string[] = [];
@@ -183,8 +188,12 @@ export class Cluster {
       this.byAddress.set(address, this.createEndpoint(address));
       added.push(address);
     }
-    if (added.length === 0 && removed.length === 0) return;
+    if (added.length === 0 && removed.length === 0) {
+      this.near.set(this.endpoints, new Set(near));
+      return;
+    }
     this.endpoints = [...this.byAddress.values()];
+    this.near.set(this.endpoints, new Set(near));
     this.updateHealth();
     this.balancer.update?.(this.endpoints);
     this.listener.onEndpoints(this, added, removed);
@@ -192,11 +201,15 @@ export class Cluster {
 
   private createEndpoint(address: string): Endpoint {
     const endpoint = new Endpoint(address, this.outliers.detector.add(address));
-    endpoint.watched.onAdmitsChange = () => endpoint.refreshUsable();
+    endpoint.watched.onAdmitsChange = () => {
+      endpoint.refreshUsable();
+      this.near.recount();
+    };
     endpoint.pool = new ConnectionPool(address, poolOptions(this.settings), this.environment, {
       onStateChange: () => {
         const before = endpoint.usable;
         endpoint.refreshUsable();
+        this.near.recount();
         if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
         this.onPoolState?.(endpoint);
       },
@@ -222,6 +235,8 @@ export class Cluster {
 
   /** The endpoint for the next attempt, or undefined when there is none to try. */
   pick(key: CallKey, nowMs: number): Endpoint | undefined {
+    const near = this.near.pick(key, this.environment.random, nowMs);
+    if (near !== undefined) return near;
     const picked = this.balancer.pick(this.endpoints, key, this.environment.random, nowMs) as
       | Endpoint
       | undefined;
@@ -261,7 +276,7 @@ export class Cluster {
   close(): void {
     this.discovery?.stop();
     this.outliers.close();
-    this.setEndpoints([]);
+    this.setEndpoints([], []);
     this.resolved();
   }
 }

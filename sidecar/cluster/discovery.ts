@@ -5,8 +5,13 @@ export interface Discovery {
    * Begins. `onEndpoints` hears the whole set, canonical (`host:port`, `unix:path`), sorted and without repeats,
    * first when it is known and then whenever it has changed. `onError` hears of a failure once per streak of them;
    * the set stays as it was.
+   *
+   * `near` are those of the addresses that are in our zone, where they can take all calls; none is none.
    */
-  start(onEndpoints: (addresses: readonly string[]) => void, onError: (error: Error) => void): void;
+  start(
+    onEndpoints: (addresses: readonly string[], near?: readonly string[]) => void,
+    onError: (error: Error) => void,
+  ): void;
   /** Ends for good: neither callback is called any more. */
   stop(): void;
   /** Asks for a look before its time, because connections fail. Cheap to call for each failure. */

@@ -124,6 +124,7 @@ const CLUSTER_DEFAULTS = {
   endpoints: ['10.0.0.7:50051'],
   dns: undefined,
   dnsRefreshMs: 5_000,
+  kubernetes: undefined,
   balancer: 'peak_ewma',
   connectTimeoutMs: 5_000,
   timeoutMs: 60_000,
@@ -420,7 +421,7 @@ drain: { delay: 9999h }
     '18:20 outbound.clusters.writing.retry.on: can not be "UNAVAILABLE" | write a list: [one, another]',
     '18:50 outbound.clusters.writing.retry.backoff.base: is longer than max | raise max or lower base',
     '18:70 outbound.clusters.writing.retry.max_attempts: can not be the number 0 | write a whole number from 1 to 10',
-    '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …] or dns: name:port',
+    '19:12 outbound.clusters.empty: has no endpoints | give it endpoints: [host:port, …], dns: name:port, or kubernetes',
     '20:36 outbound.clusters.both.dns: can not stand beside endpoints | keep one of the two',
     '20:58 outbound.clusters.both.connect_timeout: can not be zero | write how long it may take, such as 5s',
     '21:24 outbound.clusters.none.endpoints: is an empty list | give at least one',
@@ -505,6 +506,37 @@ outbound:
     const found = problemsOf(t, 'inbound: { tls: { cert: FILE, key: FILE } }', content).join('\n');
     t.match(found, message);
   }
+});
+
+t.test('a cluster by the EndpointSlices of a Service', async (t) => {
+  const of = (text: string) =>
+    loadRight(t, `outbound: { clusters: { w: { kubernetes: ${text} } } }`).config.outbound.clusters.get('w');
+  const kubernetes = {
+    service: 'writing-agent',
+    namespace: '',
+    port: 'grpc',
+    zonePreference: true,
+    zone: '',
+  };
+  t.match(of('{ service: writing-agent, port: grpc }'), { endpoints: [], dns: undefined, kubernetes });
+  t.match(of('{ service: w, port: 15006, namespace: n, zone_preference: false, zone: z-1 }'), {
+    kubernetes: { service: 'w', namespace: 'n', port: 15_006, zonePreference: false, zone: 'z-1' },
+  });
+  t.match(of('{ service: w, port: "15006" }'), { kubernetes: { port: 15_006 } });
+  const wrong = (text: string) =>
+    problemsOf(t, `outbound: { clusters: { w: { kubernetes: ${text} } } }`).join();
+  t.match(wrong('{ port: grpc }'), /kubernetes.service: is missing \| give the name of a Service/);
+  t.match(
+    wrong('{ service: w }'),
+    /kubernetes.port: is missing \| give the name of a port such as grpc, or a number/,
+  );
+  for (const port of ['0', '70000', '"70000"', 'GRPC', '-a'])
+    t.match(
+      wrong(`{ service: w, port: ${port} }`),
+      /kubernetes.port: can not be .*write the name of a port/,
+      port,
+    );
+  t.match(wrong('{ service: w, port: a }, dns: "a:1"'), /kubernetes: can not stand beside endpoints or dns/);
 });
 
 t.test('text that is no configuration', async (t) => {

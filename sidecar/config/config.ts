@@ -129,6 +129,8 @@ export interface ClusterConfig {
   /** `host:port`, every address of which is an endpoint. */
   readonly dns: string | undefined;
   readonly dnsRefreshMs: number;
+  /** The Service whose EndpointSlices are the endpoints. */
+  readonly kubernetes: KubernetesConfig | undefined;
   readonly balancer: BalancerName;
   readonly connectTimeoutMs: number;
   readonly timeoutMs: number;
@@ -143,6 +145,16 @@ export interface ClusterConfig {
   readonly hedge: HedgeConfig;
   readonly task: TaskConfig;
   readonly tls: ClientTlsConfig | undefined;
+}
+
+export interface KubernetesConfig {
+  readonly service: string;
+  /** '' is the pod's own. */
+  readonly namespace: string;
+  readonly port: string | number;
+  readonly zonePreference: boolean;
+  /** '' is that of our node. */
+  readonly zone: string;
 }
 
 export interface KeepaliveConfig {

@@ -106,6 +106,13 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
     endpoints: (file.endpoints ?? []).map(address),
     dns: file.dns,
     dnsRefreshMs: ms(file.dns_refresh),
+    kubernetes: file.kubernetes && {
+      service: file.kubernetes.service,
+      namespace: file.kubernetes.namespace,
+      port: /^\d+$/.test(`${file.kubernetes.port}`) ? Number(file.kubernetes.port) : file.kubernetes.port,
+      zonePreference: file.kubernetes.zone_preference,
+      zone: file.kubernetes.zone,
+    },
     balancer: file.balancer,
     connectTimeoutMs: ms(file.connect_timeout),
     timeoutMs: ms(file.timeout),

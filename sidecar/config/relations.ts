@@ -56,10 +56,13 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   const findings: Finding[] = [];
   const say = (key: Path, message: string, remedy: string) =>
     findings.push(finding([...path, ...key], message, remedy));
-  const { endpoints, dns, retry, outlier_detection: outlier } = cluster;
+  const { endpoints, dns, kubernetes, retry, outlier_detection: outlier } = cluster;
   if (name === 'app') say([], "has the name of the inbound side's own cluster", 'choose another name');
-  if (endpoints === undefined && dns === undefined) {
-    say([], 'has no endpoints', 'give it endpoints: [host:port, …] or dns: name:port');
+  if (endpoints === undefined && dns === undefined && kubernetes === undefined) {
+    say([], 'has no endpoints', 'give it endpoints: [host:port, …], dns: name:port, or kubernetes');
+  }
+  if (kubernetes !== undefined && (endpoints ?? dns) !== undefined) {
+    say(['kubernetes'], 'can not stand beside endpoints or dns', 'keep one of them');
   }
   if (endpoints !== undefined && dns !== undefined) {
     say(['dns'], 'can not stand beside endpoints', 'keep one of the two');

@@ -10,6 +10,7 @@ import {
   integer,
   oneOf,
   percent,
+  portOfPods,
   target,
   text,
 } from './schema-values.ts';
@@ -142,6 +143,25 @@ export const cluster = z.strictObject({
     .optional()
     .describe('Static addresses; give these or dns, not both'),
   dns: dnsTarget().optional().describe('A name and a port; every address of the name is an endpoint'),
+  kubernetes: z
+    .strictObject({
+      service: text(
+        'the name of a Service such as writing-agent',
+        /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
+      ).describe('Whose EndpointSlices are watched'),
+      namespace: text('a namespace such as agents', /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$/)
+        .default('')
+        .describe("Where it is; the pod's own when empty"),
+      port: portOfPods().describe('The name of a port of the Service, or a number of the pods'),
+      zone_preference: flag()
+        .default(true)
+        .describe('Call endpoints in our own zone while they are enough and well'),
+      zone: text('a zone such as eu-west-1a', /^[A-Za-z0-9._-]{0,63}$/)
+        .default('')
+        .describe('Our own; that of the node which NODE_NAME names when empty'),
+    })
+    .optional()
+    .describe('The EndpointSlices of a Service, asked of the Kubernetes API; in place of endpoints or dns'),
   dns_refresh: duration('positive').default('5s').describe('How often the name is looked up'),
   balancer: oneOf(['peak_ewma', 'least_request', 'round_robin', 'ring_hash'])
     .default('peak_ewma')

@@ -67,6 +67,18 @@ export function dnsTarget() {
   });
 }
 
+/** A port by its name in a Service (RFC 6335 §5.1), or by its number. */
+export function portOfPods() {
+  // Environment variables give numbers as text.
+  const name = z
+    .string()
+    .regex(
+      /^([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)$/,
+    );
+  const form = 'the name of a port such as grpc, or a number from 1 to 65535';
+  return z.union([z.int().min(1).max(65_535), name]).register(forms, { form });
+}
+
 /** An address to listen on; port 0 takes a free one. */
 export function listen() {
   return checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
