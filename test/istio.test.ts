@@ -438,7 +438,10 @@ const otherValues: Record<string, unknown> = {
   balancer: 'ring_hash',
   dns: 'other-agent:50051',
   endpoints: undefined,
-  kubernetes: undefined,
+  'kubernetes.service': 'other-agent',
+  'kubernetes.namespace': 'tools',
+  'kubernetes.port': 'http',
+  'kubernetes.zone': 'eu-west-1a',
   'health_check.protocol': 'agent',
   'retry.on': ['ABORTED', 'UNAVAILABLE'],
   'retry.backoff.base': '30ms',
@@ -462,23 +465,28 @@ t.test('no setting is passed over in silence: it is expressed, or a comment name
       { ...features, ...cluster },
       { inbound: { rate_limit: { calls_per_second: 5 }, queue: { max_calls: 5 }, ...inbound } },
     );
-  const before = await textOf(inFull({}, {}));
+  // In place of dns, where it is the discovery that is asked for.
+  const watched = { dns: undefined, kubernetes: { service: 'writing-agent', port: 'grpc' } };
+  const usual = await textOf(inFull({}, {}));
+  const usualWatched = await textOf(inFull(watched, {}));
   let count = 0;
   for (const [section, { properties }] of [
     ['inbound', schema.inbound],
     ['cluster', schema.outbound.properties.clusters.additionalProperties],
   ] as const) {
     for (const [path, leaf] of leavesOf(properties)) {
-      // TLS needs files; its own test is below. The clock of discovery matters to its own way of discovery only.
+      // TLS needs files, and has tests of its own.
       const full = section === 'inbound' ? `inbound.${path}` : path;
-      if (/(^|\.)tls\./.test(full) || /^kubernetes\./.test(full)) continue;
+      if (/(^|\.)tls\./.test(full)) continue;
       const value = full in otherValues ? otherValues[full] : another(leaf);
       if (value === undefined) continue;
       const changed = nested(path, value);
+      const watches = full.startsWith('kubernetes.');
+      const before = watches ? usualWatched : usual;
       const merged =
         section === 'inbound'
           ? inFull({}, merge({ rate_limit: { calls_per_second: 5 }, queue: { max_calls: 5 } }, changed))
-          : inFull(merge(features, changed), {});
+          : inFull(merge({ ...features, ...(watches ? watched : {}) }, changed), {});
       const text = await textOf(merged);
       const words = comments(text);
       const names = [full, full.split('.').slice(0, -1).join('.'), path.split('.').at(-1)!].filter(Boolean);

@@ -43,8 +43,12 @@ export function destinationRule(config: Config, cluster: ClusterConfig, destinat
     ...notesOf(
       destination.kind === 'service' && destination.because !== '' && note('host', destination.because),
       destination.kind === 'service' &&
-        cluster.dns !== undefined &&
-        note('host', 'dns_refresh: no names are looked up; istiod tells of pods when they come and go.'),
+        note(
+          'host',
+          cluster.kubernetes === undefined
+            ? 'dns_refresh: no names are looked up; istiod tells of pods when they come and go.'
+            : 'kubernetes: istiod watches the EndpointSlices. kubernetes.port: the one port that the Service has.',
+        ),
       cluster.healthCheck.intervalMs > 0 &&
         note(
           'trafficPolicy',
@@ -63,10 +67,13 @@ interface Part {
   readonly notes: readonly Note[];
 }
 
-function loadBalancer({ balancer }: ClusterConfig): Part {
-  const roundRobin = balancer === 'round_robin';
+function loadBalancer({ balancer, kubernetes }: ClusterConfig): Part {
+  const simple = balancer === 'round_robin' ? 'ROUND_ROBIN' : 'LEAST_REQUEST';
+  const byZone = kubernetes?.zonePreference ?? false;
   return {
-    fields: { simple: roundRobin ? 'ROUND_ROBIN' : 'LEAST_REQUEST', localityLbSetting: { enabled: false } },
+    fields: byZone
+      ? { simple, zoneAwareLbSetting: { enabled: true } }
+      : { simple, localityLbSetting: { enabled: false } },
     notes: notesOf(
       balancer === 'peak_ewma' &&
         note(
@@ -78,10 +85,15 @@ function loadBalancer({ balancer }: ClusterConfig): Part {
           'simple',
           'balancer ring_hash: the task id is in the message, which Istio does not read. Where callers also put it in a header, use consistentHash: { httpHeaderName: NAME } instead.',
         ),
-      note(
-        'localityLbSetting',
-        'Off, or ejection would switch on failover by locality, and with it all calls of a zone would go to the one pod in it.',
-      ),
+      byZone
+        ? note(
+            'zoneAwareLbSetting',
+            'kubernetes.zone_preference: Istio 1.31, from six pods on, not in ambient mode, and only with ISTIO_META_ENABLE_SELF_DISCOVERY in the proxyMetadata of callers; otherwise zones play no part. kubernetes.zone: the proxy knows its own.',
+          )
+        : note(
+            'localityLbSetting',
+            'Off, or ejection would switch on failover by locality, and with it all calls of a zone would go to the one pod in it.',
+          ),
     ),
   };
 }

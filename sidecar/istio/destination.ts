@@ -3,6 +3,7 @@
  *
  *     dns: writing-agent-headless:15006       → Service writing-agent of the namespace
  *     dns: code-agent.tools:50051             → Service code-agent of the namespace tools
+ *     kubernetes: { service: code-agent }     → the same, of its namespace
  *     endpoints: [127.0.0.1:50061]            → Service called like the cluster
  *     endpoints: [10.0.0.7:50051, …]          → ServiceEntry with these addresses
  *     dns: agents.example.com:443             → ServiceEntry that is looked up
@@ -40,6 +41,10 @@ const HEADLESS = /-headless$/;
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 export function destinationOf(cluster: ClusterConfig, namespace: string): Destination {
+  if (cluster.kubernetes !== undefined) {
+    const { service: name, namespace: own } = cluster.kubernetes;
+    return named(name, own === '' ? namespace : own);
+  }
   const targets = (cluster.dns === undefined ? cluster.endpoints : [cluster.dns]).map((text) =>
     parseAddress(text),
   );
@@ -52,11 +57,7 @@ export function destinationOf(cluster: ClusterConfig, namespace: string): Destin
   if (hosts.length === 1 && only !== undefined && isIP(only) === 0) {
     const [name = '', second, third] = only.toLowerCase().replace(/\.$/, '').split('.');
     if (LABEL.test(name) && (second === undefined || third === undefined || third === 'svc'))
-      return service(
-        name.replace(HEADLESS, ''),
-        second ?? namespace,
-        HEADLESS.test(name) ? headless(name) : '',
-      );
+      return named(name, second ?? namespace);
   }
   return external(cluster, namespace, targets);
 }
@@ -73,6 +74,11 @@ export function isCalled(destination: Destination, cluster: string, authority: s
 /** The name in an authority, without its port. */
 export function hostOf(authority: string): string {
   return authority.toLowerCase().replace(/:\d+$/, '');
+}
+
+/** A headless Service stands beside one that isn't, by the convention of the manifests. */
+function named(name: string, namespace: string): ServiceDestination {
+  return service(name.replace(HEADLESS, ''), namespace, HEADLESS.test(name) ? headless(name) : '');
 }
 
 function service(name: string, namespace: string, because: string): ServiceDestination {
