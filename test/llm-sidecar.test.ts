@@ -1,17 +1,23 @@
 // The egress of a whole sidecar: its process, configuration file, signals, log, pages and metrics.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import t from 'tap';
 import { chat, type Sent, send } from './llm/send.ts';
+import { selfSigned, TestAuthority } from './support/certificates.ts';
 import {
   answerWhole,
   beginStream,
+  chatAnswer,
   chatChunk,
   DONE,
   PIECES,
   sendError,
+  sendJson,
   startLlmProvider,
   WHOLE,
 } from './support/llm-provider.ts';
@@ -95,6 +101,46 @@ t.test(
       input_tokens: 7,
       output_tokens: 5,
     });
+  },
+);
+
+t.test(
+  'HTTPS to the provider: connections are kept and used again, and one that nobody vouches for gets no key',
+  async (t) => {
+    const authority = await TestAuthority.make();
+    const folder = t.testdir({ 'ca.pem': authority.ca });
+    const serve = async (issued: { cert: string; key: string }) => {
+      const seen = { connections: 0, requests: 0 };
+      const server = createServer(issued, (request, response) => {
+        seen.requests++;
+        request.resume();
+        request.on('end', () => sendJson(response, 200, chatAnswer()));
+      });
+      server.on('secureConnection', () => seen.connections++);
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      t.teardown(() => {
+        server.close();
+        server.closeAllConnections();
+      });
+      return { seen, url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/v1` };
+    };
+    const good = await serve(await authority.issue({ names: ['127.0.0.1'] }));
+    const stranger = await serve(await selfSigned(['127.0.0.1']));
+    const upstreams = [
+      { name: 'stranger', url: stranger.url, api_key_env: 'TEST_LLM_KEY' },
+      { name: 'good', url: good.url },
+    ];
+    const env = { NODE_EXTRA_CA_CERTS: join(folder, 'ca.pem'), TEST_LLM_KEY: KEY };
+    const sidecar = await startSidecar(t, { llm: { upstreams } }, { until: 'live', env });
+    for (let i = 0; i < 10; i++) {
+      const answer = await send(baseUrlOf(sidecar), '/chat/completions', chat()).answer;
+      t.match(
+        { status: answer.status, by: answer.headers['outrigger-upstream'] },
+        { status: 200, by: 'good' },
+      );
+    }
+    t.strictSame(good.seen, { connections: 1, requests: 10 });
+    t.equal(stranger.seen.requests, 0);
   },
 );
 
