@@ -1,92 +1,36 @@
-// Traces as a collector gets them: over OTLP, from real processes.
+// Traces as a collector gets them, over OTLP, from real processes: what a tree has in it.
 import { join } from 'node:path';
-import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { stringField } from '../sidecar/task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
-import { later, ok, type Replica, silence, startReplica, trailersOnly } from './support/answers.ts';
+import { ok, type Replica, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { freePort } from './support/free-port.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
-import {
-  drawTrees,
-  type OtlpReceiver,
-  startGrpcOtlpReceiver,
-  startOtlpReceiver,
-} from './support/otlp-receiver.ts';
+import { drawTrees, type OtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
 import { runProcess } from './support/process.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { startSidecar } from './support/sidecar.ts';
+import {
+  CLIENT,
+  callersSpan,
+  callsOf,
+  childrenOf,
+  isAttempt,
+  metadata,
+  metricsOf,
+  outbound,
+  SERVER,
+  sampled,
+  startOutbound,
+  task,
+  traceId,
+  tracingTo,
+  tree,
+} from './support/tracing.ts';
 import { answerWith, startUpstream, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(240_000);
-
-const SERVER = 2;
-const CLIENT = 3;
-const traceId = '4bf92f3577b34da6a3ce929d0e0e4736';
-const callersSpan = '00f067aa0ba902b7';
-const sampled = `00-${traceId}-${callersSpan}-01`;
-const unsampled = `00-${traceId}-${callersSpan}-00`;
-
-function tracingTo(receiver: Pick<OtlpReceiver, 'url'>, more: Record<string, string> = {}) {
-  return { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_BSP_SCHEDULE_DELAY: '50', ...more };
-}
-
-function outbound(endpoints: readonly string[], settings: Record<string, unknown> = {}) {
-  return {
-    routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
-    clusters: { upstream: { endpoints, balancer: 'round_robin', ...settings } },
-  };
-}
-
-/** A sidecar whose outbound side leads to these. */
-function startOutbound(
-  t: Test,
-  receiver: Pick<OtlpReceiver, 'url'>,
-  replicas: readonly { address: string }[],
-  settings: Record<string, unknown> = {},
-  env: Record<string, string> = {},
-): Promise<Sidecar> {
-  const config = {
-    name: 'caller',
-    outbound: outbound(
-      replicas.map(({ address }) => address),
-      settings,
-    ),
-  };
-  return startSidecar(t, config, { until: 'live', env: tracingTo(receiver, env), limitMs: 30_000 });
-}
-
-function metadata(fields: Record<string, string | Buffer>): grpc.Metadata {
-  const metadata = new grpc.Metadata();
-  for (const [name, value] of Object.entries(fields)) metadata.set(name, value);
-  return metadata;
-}
-
-const task = (id: string, correlation = '') =>
-  Buffer.concat([taskRequest({ id }), correlation === '' ? Buffer.alloc(0) : stringField(2, correlation)]);
-
-const isAttempt = ({ name }: ReceivedSpan): boolean => name.startsWith('Attempt.');
-const callsOf = (spans: readonly ReceivedSpan[], kind: number): ReceivedSpan[] =>
-  spans.filter((span) => span.kind === kind && !isAttempt(span));
-
-function childrenOf(spans: readonly ReceivedSpan[], parent: ReceivedSpan): ReceivedSpan[] {
-  return spans
-    .filter(({ parentSpanId }) => parentSpanId === parent.spanId)
-    .sort((a, b) => Number(a.startNano - b.startNano));
-}
-
-/** What a call made of spans says as a line a span, moved to the right below its parent. */
-const tree = (spans: readonly ReceivedSpan[]) => drawTrees(spans).split('\n');
-
-async function metricsOf({ metricsPort }: Sidecar): Promise<string> {
-  return (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
-}
-
-async function spanCounts(sidecar: Sidecar): Promise<Record<string, number>> {
-  const lines = (await metricsOf(sidecar)).matchAll(/^outrigger_spans_total\{outcome="(\w+)"\} (\d+)/gm);
-  return Object.fromEntries([...lines].map(([, outcome, count]) => [outcome, Number(count)]));
-}
 
 // --- One tree ------------------------------------------------------------------------------------------------
 
@@ -446,260 +390,3 @@ t.test(
     t.match(attempt!.attributes, { 'outrigger.verdict': 'neutral', 'outrigger.attempt.end': 'cancelled' });
   },
 );
-
-// --- Sampling and propagation --------------------------------------------------------------------------------
-
-t.test('what is not sampled leaves no span, and its context goes on', async (t) => {
-  const receiver = await startOtlpReceiver(t);
-  const upstream = await startUpstream(t);
-  const sidecar = await startOutbound(
-    t,
-    receiver,
-    [upstream],
-    {},
-    { OTEL_TRACES_SAMPLER: 'parentbased_always_off' },
-  );
-  const client = new RawClient(t, sidecar.outboundPort);
-  const seen = async (fields: Record<string, string | Buffer>) => {
-    t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
-    return upstream.calls.at(-1)!.headers;
-  };
-  const plain = await seen({ traceparent: unsampled, tracestate: 'congo=1' });
-  t.equal(plain['traceparent'], unsampled, 'as it came');
-  t.equal(plain['tracestate'], 'congo=1');
-  t.match((await seen({}))['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/, 'a context that says no');
-  const malformed = await seen({ traceparent: sampled.toUpperCase(), tracestate: 'congo=1' });
-  t.match(malformed['traceparent'], /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
-  t.notMatch(malformed['traceparent'], traceId);
-  t.equal(malformed['tracestate'], undefined, 'void without its traceparent');
-  const binary = Buffer.from(`0000${traceId}01${callersSpan}0201`, 'hex');
-  const headers = await seen({ 'grpc-trace-bin': binary });
-  const spans = await receiver.until('the sampled call came', (spans) => spans.length === 2);
-  t.equal(headers['traceparent'], `00-${traceId}-${spans.find(isAttempt)!.spanId}-01`, 'W3C goes out');
-  t.equal(headers['grpc-trace-bin'], undefined);
-  t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan);
-});
-
-t.test('a share of the traces is recorded, each of them whole', async (t) => {
-  const receiver = await startOtlpReceiver(t);
-  const upstream = await startUpstream(t);
-  const inbound = await startSidecar(
-    t,
-    { name: 'research', inbound: { app: upstream.address } },
-    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
-  );
-  const sidecar = await startOutbound(
-    t,
-    receiver,
-    [{ address: `127.0.0.1:${inbound.inboundPort}` }],
-    {},
-    {
-      OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
-      OTEL_TRACES_SAMPLER_ARG: '0.25',
-    },
-  );
-  const client = new RawClient(t, sidecar.outboundPort);
-  const calls = 400;
-  for (let i = 0; i < calls; i += 20)
-    await Promise.all(Array.from({ length: 20 }, () => client.unary(Buffer.from('x'))));
-  const count = async (): Promise<number> => (await spanCounts(sidecar))['exported']! / 2;
-  await waitUntil('what was sampled was exported', async () => {
-    const roots = callsOf(receiver.spans, CLIENT).length;
-    return roots > 0 && roots === (await count()) && callsOf(receiver.spans, SERVER).length === roots;
-  });
-  const roots = callsOf(receiver.spans, CLIENT).length;
-  t.ok(roots > 50 && roots < 150, `${roots} of ${calls}`);
-  t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
-});
-
-/** Node's options for a process that writes down each module it loads. */
-const tellsModules = `--import=data:text/javascript,${encodeURIComponent(
-  "import{registerHooks}from'node:module';" +
-    "registerHooks({load(url,context,next){console.error('loaded '+url);return next(url,context)}})",
-)}`;
-
-t.test('no endpoint, no tracing: headers pass unread, and nothing of it is loaded', async (t) => {
-  const upstream = await startUpstream(t);
-  const config = { outbound: outbound([upstream.address]) };
-  const sidecar = await startSidecar(t, config, {
-    until: 'live',
-    env: { OTEL_TRACES_SAMPLER: 'always_on', NODE_OPTIONS: tellsModules },
-    limitMs: 30_000,
-  });
-  const client = new RawClient(t, sidecar.outboundPort);
-  const fields = { traceparent: 'not one', tracestate: '!', 'x-own': '1' };
-  t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
-  t.match(upstream.calls[0]!.headers, fields);
-  await client.unary(Buffer.from('x'));
-  t.equal(upstream.calls[1]!.headers['traceparent'], undefined);
-  t.notMatch(await metricsOf(sidecar), /outrigger_spans/);
-  const tracing = /loaded .*(@opentelemetry|telemetry\/tracing\/)/;
-  t.notMatch(sidecar.logs(), tracing);
-  const on = await startSidecar(t, config, {
-    until: 'live',
-    env: { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', NODE_OPTIONS: tellsModules },
-    limitMs: 30_000,
-  });
-  t.match(on.logs(), tracing, 'which this would show');
-});
-
-// --- Collectors ----------------------------------------------------------------------------------------------
-
-t.test('JSON, gzip, headers and gRPC as the standard variables say', async (t) => {
-  const receiver = await startOtlpReceiver(t);
-  const grpcReceiver = await startGrpcOtlpReceiver(t);
-  const replica = await startReplica(t, ok);
-  const variants = [
-    { target: receiver, env: { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' } },
-    {
-      target: receiver,
-      env: {
-        OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
-        OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=canoe',
-        OTEL_SERVICE_NAME: 'named',
-        OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test,service.name=unused',
-      },
-    },
-    { target: grpcReceiver, env: { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'grpc' } },
-  ];
-  for (const { target, env } of variants) {
-    const sidecar = await startOutbound(t, target, [replica], {}, env);
-    target.spans.length = 0;
-    t.equal((await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'))).code, 0);
-    await target.until('both spans came', (spans) => spans.length === 2);
-    t.match(callsOf(target.spans, CLIENT)[0]!.attributes, { 'rpc.response.status_code': 'OK' });
-  }
-  const [json, zipped] = [receiver.requests[0]!, receiver.requests.at(-1)!];
-  t.equal(json.path, '/v1/traces');
-  t.equal(json.headers['content-type'], 'application/json');
-  t.match(zipped.headers, { 'content-encoding': 'gzip', 'x-tenant': 'canoe' });
-  t.match(receiver.spans[0]!.resource, {
-    'service.name': 'named',
-    'deployment.environment.name': 'test',
-    'telemetry.sdk.language': 'nodejs',
-  });
-});
-
-t.test(
-  'a collector that is away, slow, or lies costs no call; what it loses is counted, and told once',
-  async (t) => {
-    const receiver = await startOtlpReceiver(t);
-    const replica = await startReplica(t, ok);
-    const sidecar = await startOutbound(
-      t,
-      receiver,
-      [replica],
-      {},
-      {
-        OTEL_BSP_MAX_QUEUE_SIZE: '100',
-        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '20',
-        OTEL_BSP_EXPORT_TIMEOUT: '500',
-        OTEL_EXPORTER_OTLP_TIMEOUT: '400',
-      },
-    );
-    const client = new RawClient(t, sidecar.outboundPort);
-    const rush = async (calls: number): Promise<void> => {
-      for (let i = 0; i < calls; i += 50) {
-        const outcomes = await Promise.all(Array.from({ length: 50 }, () => client.unary(Buffer.from('x'))));
-        t.ok(outcomes.every(({ code }) => code === 0));
-      }
-    };
-    const total = (counts: Record<string, number>): number =>
-      Object.values(counts).reduce((a, b) => a + b, 0);
-    const warnings = (): number => sidecar.logs().match(/spans can not be exported/g)?.length ?? 0;
-
-    await rush(50);
-    await waitUntil('the good collector had all', () => receiver.spans.length >= 100);
-    const answers: Record<string, OtlpReceiver['respond']> = {
-      silent: () => {},
-      'an error': (response) => void response.writeHead(500).end('x'.repeat(10_000)),
-      'no right': (response) => void response.writeHead(401).end(),
-      garbage: (response) => void response.writeHead(200).end(Buffer.alloc(5_000, 0xff)),
-      'cut answers': (response) => {
-        response.writeHead(200, { 'content-length': '1000' }).write('x');
-        setTimeout(() => response.destroy(), 10).unref();
-      },
-    };
-    for (const [what, respond] of Object.entries(answers)) {
-      receiver.respond = respond;
-      const before = total(await spanCounts(sidecar));
-      await rush(250);
-      await waitUntil(`every span was accounted for behind ${what}`, async () => {
-        return total(await spanCounts(sidecar)) - before >= 500;
-      });
-    }
-    const lost = await spanCounts(sidecar);
-    t.ok(lost['dropped']! > 0, 'the queue was full');
-    t.ok(lost['failed']! > 0);
-    t.ok(warnings() >= 1 && warnings() <= 4, `${warnings()} warnings in ${total(lost)} spans`);
-
-    // It says that it rejects some: they are lost, too.
-    receiver.respond = (response, spans) => {
-      const partial = Buffer.from([0x0a, 2, 0x08, Math.min(spans, 3)]);
-      response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end(partial);
-    };
-    await rush(50);
-    await waitUntil('some were rejected', async () => (await spanCounts(sidecar))['rejected']! > 0);
-
-    receiver.respond = undefined;
-    receiver.spans.length = 0;
-    await waitUntil(
-      'it works again',
-      async () => {
-        await rush(50);
-        return receiver.spans.length > 0;
-      },
-      { limitMs: 30_000 },
-    );
-    t.match(sidecar.logs(), /spans are exported again/);
-
-    await receiver.stop();
-    await rush(500);
-    await waitUntil('what had nowhere to go was counted', async () => {
-      const { dropped = 0, failed = 0 } = await spanCounts(sidecar);
-      return dropped + failed > lost['dropped']! + lost['failed']! + 500;
-    });
-    const again = await startOtlpReceiver(t, { port: receiver.port });
-    await waitUntil(
-      'the collector that came back gets spans',
-      async () => {
-        await rush(50);
-        return again.spans.length > 0;
-      },
-      { limitMs: 30_000 },
-    );
-  },
-);
-
-t.test('a sidecar that ends sends what it has; one that can not still ends', async (t) => {
-  const receiver = await startOtlpReceiver(t);
-  const replica = await startReplica(t, later(50, ok));
-  const env = { OTEL_BSP_SCHEDULE_DELAY: '600000' };
-  const sidecar = await startOutbound(t, receiver, [replica], {}, env);
-  const client = new RawClient(t, sidecar.outboundPort);
-  t.equal((await client.unary(Buffer.from('x'))).code, 0);
-  t.equal(receiver.spans.length, 0);
-  client.client.close();
-  t.equal(await sidecar.stop(20_000), 0);
-  t.equal(receiver.spans.length, 2, 'flushed');
-
-  receiver.respond = () => {};
-  const stuck = await startOutbound(t, receiver, [replica], {}, env);
-  const other = new RawClient(t, stuck.outboundPort);
-  t.equal((await other.unary(Buffer.from('x'))).code, 0);
-  other.client.close();
-  t.equal(await stuck.stop(20_000), 0, 'not killed: the flush has a limit');
-});
-
-t.test('variables that can not be used are told of, and the sidecar runs', async (t) => {
-  const replica = await startReplica(t, ok);
-  const config = { outbound: outbound([replica.address]) };
-  const env = {
-    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
-    OTEL_EXPORTER_OTLP_CERTIFICATE: 'no-such-file.pem',
-    OTEL_TRACES_SAMPLER: 'sometimes',
-  };
-  const sidecar = await startSidecar(t, config, { until: 'live', env, limitMs: 30_000 });
-  t.equal((await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'))).code, 0);
-  t.match(sidecar.logs(), /OTEL_TRACES_SAMPLER=sometimes is not known here/);
-});
