@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url';
 enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/outrigger', import.meta.url)));
 // The command line prints its version, and has loaded itself.
 process.argv[2] = '--version';
-for (const part of ['main.ts', 'commands/run.ts', 'run.ts', 'telemetry/metrics.ts', 'config/source.ts']) {
+for (const part of [
+  'main.ts',
+  'commands/run.ts',
+  'run.ts',
+  'telemetry/metrics.ts',
+  'config/source.ts',
+  'llm/egress.ts',
+]) {
   await import(new URL(`../sidecar/${part}`, import.meta.url).href);
 }
 await import('yaml');

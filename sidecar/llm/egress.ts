@@ -100,7 +100,9 @@ export class Egress {
       stats.activeRequests = this.#active;
       const receivedMs = this.#context.clock();
       let heldBytes = 0;
+      let over = false;
       reply.onOver = () => {
+        over = true;
         this.#active--;
         stats.activeRequests = this.#active;
         this.#memory.release(heldBytes);
@@ -108,7 +110,8 @@ export class Egress {
       };
       readBody(request, reply, this.#memory, settings.limits.maxRequestBytes, (body) => {
         heldBytes = body.length;
-        if (reply.gone) return;
+        if (over) this.#memory.release(heldBytes);
+        if (over || reply.gone) return;
         this.#serve(this.#read(request, path, body, receivedMs), reply);
       });
     }
