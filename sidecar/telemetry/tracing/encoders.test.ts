@@ -138,7 +138,7 @@ t.test('what is written can be read, and says what the SDK says', async (t) => {
       protobuf.recycle(body);
       t.strictSame(readJson(Buffer.from(json.take()).toString()).map(plain), wanted);
     }),
-    { numRuns: 150 },
+    { numRuns: 60 },
   );
 });
 
