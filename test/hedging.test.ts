@@ -208,3 +208,24 @@ t.test('by percentile: what takes longer than nearly all answers did', async (t)
   t.ok(scene.hedges('sent') >= before + 2, `${scene.hedges('sent')} were sent`);
   await expectNothingLeft(t, scene);
 });
+
+t.test(
+  'want of budget only puts it off: a call at a silent endpoint is helped when there is room again',
+  async (t) => {
+    const scene = await startScene(
+      t,
+      [silence, silence],
+      { delay: '20ms' },
+      { retry: { budget: { percent: 0, min_concurrent: 1 } } },
+    );
+    const { budget } = policiesOf(scene.cluster);
+    t.ok(budget.tryAcquire(scene.plane.sidecar.clock(), 1), 'another call has the only place');
+    const answer = scene.client.unary(request);
+    await waitUntil('the budget was asked', () => scene.hedges('budget_exhausted') === 1);
+    for (const replica of scene.replicas) replica.answer = ok;
+    budget.release();
+    t.equal((await answer).code, status.OK);
+    t.equal(scene.hedges('budget_exhausted'), 1, 'counted once a call');
+    await expectNothingLeft(t, scene);
+  },
+);

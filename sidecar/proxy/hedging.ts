@@ -1,7 +1,13 @@
 import { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
-import { decideHedge, type HedgeSettings, hedgeAfterFailureMs, hedgeDelayMs } from '../policy/hedge.ts';
+import {
+  decideHedge,
+  type HedgeDecision,
+  type HedgeSettings,
+  hedgeAfterFailureMs,
+  hedgeDelayMs,
+} from '../policy/hedge.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { policiesOf } from './cluster-policies.ts';
@@ -9,6 +15,9 @@ import { settleAttempt } from './settlement.ts';
 
 /** Makes an attempt beside those that run; false when no other endpoint can be had. */
 export type ExtraAttempt = (call: Call, running: readonly Attempt[], nowMs: number) => boolean;
+
+/** Why there is no extra attempt now, though there may be one later. */
+const MAY_PASS: ReadonlySet<HedgeDecision> = new Set(['budget_exhausted', 'no_endpoint']);
 
 /**
  * The attempts of one call that run beside each other (`policy/hedge.ts`). Made only for calls that may be hedged.
@@ -26,6 +35,7 @@ export class Hedging extends Timer {
   private extra = 0;
   private pushbackMs: number | undefined = undefined;
   private stopped = false;
+  private refused = false;
 
   constructor(call: Call, settings: HedgeSettings, delayMs: number, extraAttempt: ExtraAttempt) {
     super();
@@ -72,7 +82,10 @@ export class Hedging extends Timer {
       nowMs,
     );
     if (decision !== 'send') {
-      if (decision === 'budget_exhausted') cluster.count(cluster.hedges, 'budget_exhausted');
+      if (decision === 'budget_exhausted' && !this.refused) cluster.count(cluster.hedges, 'budget_exhausted');
+      this.refused = true;
+      // What is in the way now may be gone by then.
+      if (MAY_PASS.has(decision)) this.armIn(this.delayMs, nowMs);
       return;
     }
     this.extra++;
