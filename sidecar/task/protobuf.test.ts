@@ -129,5 +129,9 @@ t.test('malformed input is told from the end', async (t) => {
 
 t.test('a text that is too long to be a key is none', async (t) => {
   const message = Buffer.concat([stringField(1, 'x'.repeat(257)), stringField(3, 'y'.repeat(256))]);
-  t.strictSame(readTaskKey(message, 0, message.length), { taskId: '', agentType: 'y'.repeat(256) });
+  t.strictSame(readTaskKey(message, 0, message.length), {
+    taskId: '',
+    correlationId: '',
+    agentType: 'y'.repeat(256),
+  });
 });
