@@ -252,7 +252,8 @@ for (const habit of habits) {
     t.ok(b.tasks[0]!.timeLeftMs <= a.tasks[0]!.timeLeftMs);
     t.ok(atLeafMs < 3_000, `${atLeafMs} ms are left`);
     await call.ended();
-    t.equal(call.status, status.DEADLINE_EXCEEDED);
+    // All clocks strike together. When a hop behind is first, its agent has its own word for it.
+    t.ok([status.DEADLINE_EXCEEDED, status.UNAVAILABLE].includes(call.status), `${call.status}`);
     await waitUntil('the leaf heard', () => leaf.calls[0]!.closedWith === errorCode.cancel);
     t.ok(performance.now() - startedAtMs < 50_000, 'by that clock, not the minute of each hop');
     t.equal(a.tasks.length + b.tasks.length + leaf.calls.length, 3);

@@ -47,10 +47,14 @@ t.test('ids and types are read from what protobufjs writes', async (t) => {
 t.test('the beginning of a task is enough', async (t) => {
   const task = { task_id: 'task-1', agent_type: 'code', input: 'x'.repeat(100_000), metadata: { a: 'b' } };
   const message = requestSerialize(task);
-  const expected = { taskId: 'task-1', agentType: 'code' };
+  const expected = { taskId: 'task-1', correlationId: '', agentType: 'code' };
   for (const bytes of [14, 16, 20, 65_531, message.length - 1])
     t.strictSame(readTaskKey(message, 0, bytes), expected, `${bytes} bytes`);
-  t.strictSame(readTaskKey(message, 0, 10), { taskId: 'task-1', agentType: '' }, 'as far as it goes');
+  t.strictSame(
+    readTaskKey(message, 0, 10),
+    { taskId: 'task-1', correlationId: '', agentType: '' },
+    'as far as it goes',
+  );
 });
 
 t.test('status and tokens are read from what protobufjs writes', async (t) => {
