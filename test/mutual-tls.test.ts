@@ -20,7 +20,7 @@ import { runProcess } from './support/process.ts';
 import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
 import { startSidecar } from './support/sidecar.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
-import { startUpstream } from './support/upstream.ts';
+import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
@@ -428,9 +428,17 @@ t.test(
       plane.sidecar.close();
     }
 
-    const toPlain = await startDataPlane(t, { inbound: { app: app.address } });
-    const end = await shakeHands(toPlain.inboundPort, { ALPNProtocols: ['h2'] });
-    t.not(end.code, '', 'a TLS caller of a plain text port is closed at once');
+    const plainSaid: string[] = [];
+    const toPlain = await startDataPlane(
+      t,
+      { inbound: { app: app.address } },
+      { onConnectionError: (_listener, error) => plainSaid.push(`${error.reason}: ${error.message}`) },
+    );
+    const { plane: lost, said: lostSaid } = await startOutbound(t, toPlain.inboundPort);
+    await new RawClient(t, lost.outboundPort).unary(Buffer.from('x'));
+    t.match(lostSaid[0], /tls_plain_text: the other side does not speak TLS/);
+    t.match(plainSaid[0], /tls_unexpected: a TLS handshake on a plain text port; set inbound.tls here/);
+    t.ok(rejected(toPlain)['tls_unexpected']! >= 1);
   },
 );
 
@@ -470,6 +478,31 @@ t.test('a reload that requires TLS, or allows others, sends away who would not b
   });
   await waitUntil('nobody is left', () => beside.sidecar.inbound.listener.connectionCount === 0);
   t.match((await callSecure.unary(Buffer.from('x'))).details, /tls_identity/);
+});
+
+t.test('a reload of how endpoints are called takes new connections, and loses no call', async (t) => {
+  const held: SeenCall[] = [];
+  const app = await startUpstream(t, { onCall: (call) => held.push(call) });
+  const { plane: beside } = await startInbound(t, { app: app.address, tls: { required: false } });
+  const { plane: caller, files } = await startOutbound(t, beside.inboundPort, {
+    tls: { allow_identities: [SERVER] },
+  });
+  const client = new RawClient(t, caller.outboundPort);
+  const first = client.unary(Buffer.from('x'));
+  await waitUntil('the call is there', () => held.length === 1);
+  await caller.apply(outboundContent(beside.inboundPort, undefined));
+  const second = client.unary(Buffer.from('x'));
+  await waitUntil('another one, in plain text', () => held.length === 2);
+  const tls = { ca: files.ca, cert: files.cert, key: files.key, allow_identities: ['other.example'] };
+  await caller.apply(outboundContent(beside.inboundPort, tls));
+  t.match((await client.unary(Buffer.from('x'))).details, /tls_identity/, 'nobody there is allowed now');
+  for (const { stream } of held) answerWith(stream, 'late');
+  t.strictSame([(await first).code, (await second).code], [0, 0], 'calls of before were answered');
+  await caller.apply(outboundContent(beside.inboundPort, { ...tls, allow_identities: [SERVER] }));
+  const third = client.unary(Buffer.from('x'));
+  await waitUntil('allowed again', () => held.length === 3);
+  answerWith(held[2]!.stream, 'again');
+  t.equal((await third).code, 0);
 });
 
 t.test('certificates are replaced under load, and no call is lost', async (t) => {

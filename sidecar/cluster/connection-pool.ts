@@ -344,9 +344,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     }
     this.connecting?.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'it is replaced', REPLACED));
     this.failures = 0;
-    // What failed before may succeed now.
-    if (this.state === PoolState.backingOff && !this.closed)
-      this.environment.wheel.arm(this, this.environment.clock() + 1);
+    // What failed before may succeed now: the next call finds out.
+    if (this.state !== PoolState.backingOff || this.closed) return;
+    this.environment.wheel.cancel(this);
+    this.setState(PoolState.idle);
   }
 
   private setState(state: PoolState): void {

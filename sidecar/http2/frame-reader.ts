@@ -19,8 +19,8 @@ export interface FrameSink {
   ): void;
   onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void;
   onOversizeFrame(type: number, streamId: number, length: number): void;
-  /** The first bytes are not the client preface (RFC 9113 §3.4). `http1` when they look like an HTTP/1 request. */
-  onBadPreface(http1: boolean): void;
+  /** The first bytes are not the client preface (RFC 9113 §3.4), but perhaps those of another protocol. */
+  onBadPreface(looksLike: 'http1' | 'tls' | 'nothing known'): void;
   /** The whole preface came. */
   onPreface(): void;
 }
@@ -28,6 +28,8 @@ export interface FrameSink {
 /** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
 const CUT_THROUGH_MIN_BYTES = 1_024;
 const PADDED = 8;
+/** A record of a handshake, of any version (RFC 8446 §5.1). */
+const TLS_HANDSHAKE = '\x16\x03';
 const HTTP1_METHODS = [
   'GET ',
   'HEAD ',
@@ -88,7 +90,8 @@ export class FrameReader {
         return -1;
       }
       this.stopped = true;
-      this.sink.onBadPreface(HTTP1_METHODS.some((method) => text.startsWith(method)));
+      const http1 = HTTP1_METHODS.some((method) => text.startsWith(method));
+      this.sink.onBadPreface(http1 ? 'http1' : text.startsWith(TLS_HANDSHAKE) ? 'tls' : 'nothing known');
       return -1;
     }
     if (length < PREFACE.length) {

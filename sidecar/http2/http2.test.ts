@@ -60,8 +60,8 @@ class Recorder implements FrameSink {
     this.events.push({ oversize: type, streamId, length });
   }
 
-  onBadPreface(http1: boolean): void {
-    this.events.push({ badPreface: http1 });
+  onBadPreface(looksLike: string): void {
+    this.events.push({ badPreface: looksLike });
   }
 
   onPreface(): void {
@@ -131,12 +131,12 @@ t.test('a DATA frame goes on before it is whole, unless it is padded', async (t)
 
 t.test('what is no preface, and what is too long, is told and ends the reading', async (t) => {
   t.strictSame(read(Buffer.from('GET / HTTP/1.1\r\nhost: a\r\n\r\n'), [1, 2, 3]).events, [
-    { badPreface: true },
+    { badPreface: 'http1' },
   ]);
-  t.strictSame(read(Buffer.from('POST / HTTP/1.0\r\n'), [2]).events, [{ badPreface: true }]);
-  t.strictSame(read(Buffer.from('OPTIONS * HTTP/1.1\r\n'), []).events, [{ badPreface: true }]);
-  t.strictSame(read(Buffer.from([22, 3, 1, 2, 0, 1, 0]), []).events, [{ badPreface: false }], 'TLS');
-  t.strictSame(read(Buffer.from('PRI * HTTP/2.0\r\n\r\nXX'), [9]).events, [{ badPreface: false }]);
+  t.strictSame(read(Buffer.from('POST / HTTP/1.0\r\n'), [2]).events, [{ badPreface: 'http1' }]);
+  t.strictSame(read(Buffer.from('OPTIONS * HTTP/1.1\r\n'), []).events, [{ badPreface: 'http1' }]);
+  t.strictSame(read(Buffer.from([22, 3, 1, 2, 0, 1, 0]), []).events, [{ badPreface: 'tls' }]);
+  t.strictSame(read(Buffer.from('PRI * HTTP/2.0\r\n\r\nXX'), [9]).events, [{ badPreface: 'nothing known' }]);
   t.strictSame(read(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM'), [9]).events, [], 'not yet');
   const tooLong = Buffer.concat([
     frameOf(FrameType.PING, 0, 0, Buffer.alloc(8)),

@@ -353,16 +353,23 @@ export class Receiver implements FrameSink {
     this.connection.control.sendPrefaceAndSettings();
   }
 
-  onBadPreface(http1: boolean): void {
+  onBadPreface(looksLike: 'http1' | 'tls' | 'nothing known'): void {
     const connection = this.connection;
-    if (http1) {
+    if (looksLike === 'http1') {
       connection.socket.write(HTTP1_ANSWER);
       connection.close(
         new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, 'an HTTP/1 request on a gRPC port', 'http1'),
       );
       return;
     }
+    // By these bytes a TLS client learns that this is no TLS.
     connection.control.sendPrefaceAndSettings();
+    if (looksLike === 'tls') {
+      const message =
+        'a TLS handshake on a plain text port; set inbound.tls here, or take tls off where it is called';
+      connection.close(new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, message, 'tls_unexpected'));
+      return;
+    }
     connection.fail(
       'peer',
       ErrorCode.PROTOCOL_ERROR,
