@@ -115,7 +115,7 @@ export class KubernetesApi implements SliceSource {
 
 const REMEDIES: Readonly<Record<number, string>> = {
   401: 'the API server does not know this service account (401); check that its token is mounted',
-  403: 'this service account may not (403); give it the Role of docs/kubernetes.md',
+  403: 'this service account may not (403); give it the Role of docs/tls.md',
 };
 
 /** With the HTTP status as `statusCode`, and never the body: it is the server's. */
