@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
+import { TestAuthority } from './support/certificates.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = [
@@ -31,6 +32,10 @@ function blocks(markdown: string, language: string): string[] {
 t.test('every YAML sample parses, and configurations pass outrigger check', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-docs-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
+  const authority = await TestAuthority.make();
+  const { cert, key } = await authority.issue({ names: ['agent.example'] });
+  for (const [name, content] of Object.entries({ 'tls.crt': cert, 'tls.key': key, 'ca.crt': authority.ca }))
+    writeFileSync(join(folder, name), content);
   let checked = 0;
   for (const path of documents) {
     for (const sample of blocks(readFileSync(join(root, path), 'utf8'), 'yaml')) {
@@ -38,7 +43,8 @@ t.test('every YAML sample parses, and configurations pass outrigger check', asyn
       t.same(errors, [], `${path}: ${sample.slice(0, 40)}`);
       if (!sample.startsWith('# outrigger.yaml')) continue;
       const file = join(folder, 'outrigger.yaml');
-      writeFileSync(file, sample);
+      // Certificates where the samples have them.
+      writeFileSync(file, sample.replaceAll('/run/outrigger/tls/', `${folder}/`));
       const check = spawnSync(process.execPath, [join(root, 'sidecar/main.ts'), 'check', '--config', file], {
         encoding: 'utf8',
       });
