@@ -433,6 +433,75 @@ t.test('what is outside the mesh has a ServiceEntry and no policies of pods', as
   );
 });
 
+t.test(
+  'identities of TLS become principals and names, and patterns that can not be said are told',
+  async (t) => {
+    const path = join(folder, 'tls.yaml');
+    const clusters = { inside: { dns: 'inside:1' }, outside: { dns: 'agents.example.com:443' } };
+    writeFileSync(path, stringify({ outbound: { clusters } }));
+    const opened = await openConfigSource({ path, env: {}, flags: [] });
+    if ('problems' in opened) throw new Error(JSON.stringify(opened.problems));
+    // Files are not read here, so they need not be there.
+    const { current } = opened.source;
+    const files = {
+      ca: '/tls/ca.pem',
+      cert: '/tls/tls.crt',
+      key: '/tls/tls.key',
+      serverName: 'agents.example',
+    };
+    const tls = { ...files, allowIdentities: ['spiffe://example/ns/a/sa/b', '*.example.com'] };
+    const identities = [
+      'spiffe://example/ns/x/sa/y',
+      'spiffe://example/ns/z/*',
+      'gateway.example',
+      'spiffe://e/*/sa/c',
+    ];
+    const config = {
+      ...current,
+      inbound: {
+        ...current.inbound,
+        tls: {
+          cert: files.cert,
+          key: files.key,
+          clientCa: files.ca,
+          allowIdentities: identities,
+          required: true,
+        },
+      },
+      outbound: {
+        ...current.outbound,
+        clusters: new Map(
+          [...current.outbound.clusters].map(([name, cluster]) => [name, { ...cluster, tls }]),
+        ),
+      },
+    };
+    const text = writeSets(istioSets(config, settings));
+    const objects = objectsIn(text);
+    const of = (kind: string, name: string) =>
+      objects.find((object) => object.kind === kind && object.metadata.name === name).spec;
+    t.strictSame(of('AuthorizationPolicy', 'inside').rules[0].from[0].source.principals, [
+      'cluster.local/ns/agents/sa/gateway',
+      'cluster.local/ns/agents/sa/inside',
+      'example/ns/x/sa/y',
+      'example/ns/z/*',
+    ]);
+    t.match(
+      comments(text),
+      /allow_identities gateway\.example, spiffe:\/\/e\/\*\/sa\/c: Istio knows callers by SPIFFE/,
+    );
+    t.strictSame(of('DestinationRule', 'inside').trafficPolicy.tls, { mode: 'ISTIO_MUTUAL' });
+    t.strictSame(of('DestinationRule', 'outside').trafficPolicy.tls, {
+      mode: 'MUTUAL',
+      clientCertificate: '/tls/tls.crt',
+      privateKey: '/tls/tls.key',
+      caCertificates: '/tls/ca.pem',
+      sni: 'agents.example',
+      subjectAltNames: ['spiffe://example/ns/a/sa/b'],
+    });
+    t.match(comments(text), /allow_identities \*\.example\.com: subjectAltNames takes no patterns/);
+  },
+);
+
 /** For each setting a value that is not its default, where the general ones of its type won't do. */
 const otherValues: Record<string, unknown> = {
   balancer: 'ring_hash',
