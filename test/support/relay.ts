@@ -25,6 +25,7 @@ export async function startRelay(
     ...sections,
     inbound: { listen: anyPort, ...sections.inbound },
     outbound: { listen: anyPort, ...sections.outbound },
+    llm: { listen: anyPort },
   });
   if ('findings' in validated) throw new Error(JSON.stringify(validated.findings));
   const connectionErrors: ConnectionError[] = [];
