@@ -9,13 +9,15 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import http2 from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { parseAllDocuments, stringify } from 'yaml';
 import { apply, type KubernetesObject, kubectl, tryKubectl } from '../cluster/kubectl.ts';
 import { freePort } from '../support/free-port.ts';
 import { runProcess, startProcess } from '../support/process.ts';
 import { requireTool, tool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
+import { bootstrap } from './envoy.ts';
+import { EMPTY_MESSAGE, startPod } from './pod.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const pilot = join(root, '.cache', 'istio', 'bin', 'pilot-discovery');
@@ -23,8 +25,6 @@ const host = 'research-agent.agents.svc.cluster.local';
 const cluster = `outbound|50051||${host}`;
 /** Of its own, because the listener must have the port of the Service. */
 const listener = { host: '127.0.0.77', port: 50051 };
-/** A gRPC message of no bytes. */
-const EMPTY_MESSAGE = Buffer.alloc(5);
 const patient = { limitMs: 90_000, everyMs: 500 };
 
 t.setTimeout(1_200_000);
@@ -36,40 +36,6 @@ const skip = [
   !existsSync(pilot) && 'without pilot-discovery: run node scripts/istio-tools.mjs --pilot',
   tool('envoy') === undefined && 'without envoy: run node scripts/install.mjs --bench',
 ].find((reason) => reason !== false);
-
-interface Pod {
-  readonly port: number;
-  readonly calls: () => number;
-}
-
-/** A pod that answers every call with this status: without a message, as servers refuse, or in trailers behind one. */
-async function startPod(t: Test, status: number, where: 'headers' | 'trailers' = 'headers'): Promise<Pod> {
-  let calls = 0;
-  const server = http2.createServer();
-  const sessions = new Set<http2.ServerHttp2Session>();
-  server.on('session', (session) => sessions.add(session));
-  server.on('stream', (stream) => {
-    calls++;
-    stream.on('error', () => {});
-    stream.resume();
-    const head = { ':status': 200, 'content-type': 'application/grpc' };
-    const end = { 'grpc-status': String(status) };
-    if (where === 'headers') {
-      stream.respond({ ...head, ...end }, { endStream: true });
-      return;
-    }
-    stream.on('wantTrailers', () => stream.sendTrailers(end));
-    stream.respond(head, { waitForTrailers: true });
-    stream.end(EMPTY_MESSAGE);
-  });
-  const port = await freePort();
-  await new Promise<void>((resolve) => server.listen(port, '0.0.0.0', resolve));
-  t.teardown(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
-  return { port, calls: () => calls };
-}
 
 /** A pod of the Service, as Istio knows those that Kubernetes doesn't run. */
 function pod(name: string, address: string, port: number, labels: object): KubernetesObject {
@@ -99,52 +65,6 @@ const egress = {
   },
 };
 
-function bootstrap(xds: number, admin: number): object {
-  const at = (port: number) => ({
-    endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: port } } },
-  });
-  const h2 = {
-    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-      '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-      explicit_http_config: { http2_protocol_options: {} },
-    },
-  };
-  const upstream = (name: string, port: number) => ({
-    name,
-    type: 'STATIC',
-    connect_timeout: '5s',
-    typed_extension_protocol_options: h2,
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [at(port)] }] },
-  });
-  const ads = { ads: {}, initial_fetch_timeout: '0s', resource_api_version: 'V3' };
-  return {
-    node: {
-      id: 'sidecar~10.0.0.1~gateway-0.agents~agents.svc.cluster.local',
-      cluster: 'gateway.agents',
-      metadata: {
-        NAMESPACE: 'agents',
-        CLUSTER_ID: 'Kubernetes',
-        INTERCEPTION_MODE: 'NONE',
-        ISTIO_VERSION: '1.31.0',
-        SERVICE_ACCOUNT: 'gateway',
-        LABELS: { 'app.kubernetes.io/name': 'gateway' },
-      },
-    },
-    admin: { address: { socket_address: { address: '127.0.0.1', port_value: admin } } },
-    dynamic_resources: {
-      ads_config: {
-        api_type: 'GRPC',
-        transport_api_version: 'V3',
-        grpc_services: [{ envoy_grpc: { cluster_name: 'xds-grpc' } }],
-      },
-      cds_config: ads,
-      lds_config: ads,
-    },
-    // Certificates would come from the agent beside the proxy; nobody is there, so mutual TLS is for the first test only.
-    static_resources: { clusters: [upstream('xds-grpc', xds), upstream('sds-grpc', 9)] },
-  };
-}
-
 /** Everything in Envoy's dump that is called so and is of this kind. */
 function dumped(dump: KubernetesObject, kind: string, name: string): KubernetesObject {
   const found: KubernetesObject[] = [];
@@ -157,9 +77,22 @@ function dumped(dump: KubernetesObject, kind: string, name: string): KubernetesO
   return found.at(-1);
 }
 
+async function namespaces(phase: 'Active' | 'Terminating'): Promise<string[]> {
+  const { items } = JSON.parse(await kubectl(['get', 'namespaces', '-o', 'json']));
+  return items
+    .filter(({ status }: KubernetesObject) => status.phase === phase)
+    .map(({ metadata }: KubernetesObject) => metadata.name)
+    .filter((name: string) => name === 'agents' || name === 'istio-system');
+}
+
 t.test('istiod hands the committed files to Envoy, and they hold', { skip: skip ?? false }, async (t) => {
-  const { stdout } = await tryKubectl(['get', 'namespaces', '-o', 'name']);
-  if (/^namespace\/(agents|istio-system)$/m.test(stdout))
+  // One that an earlier suite has deleted may still be there for a while.
+  await waitUntil(
+    'deleted namespaces are gone',
+    async () => (await namespaces('Terminating')).length === 0,
+    patient,
+  );
+  if ((await namespaces('Active')).length > 0)
     t.bailout('the cluster has a namespace agents or istio-system already; the suite would delete it');
   t.teardown(() =>
     tryKubectl(['delete', 'namespace', 'agents', 'istio-system', '--ignore-not-found', '--wait=false']),
