@@ -43,6 +43,8 @@ export class Recorder {
   readonly chunkGap = new Histogram();
 
   sent = 0;
+  /** Those of the warm-up, which nothing else here counts. */
+  sentInWarmup = 0;
   ok = 0;
   failed = 0;
   /** Ended by us, because the run was. */
@@ -79,7 +81,10 @@ export class Recorder {
   }
 
   onSent({ dueMs, sentMs }: CallTimes): void {
-    if (dueMs < this.warmupMs) return;
+    if (dueMs < this.warmupMs) {
+      this.sentInWarmup++;
+      return;
+    }
     this.sent++;
     this.scheduleLag.record(sentMs - dueMs);
     this.intervalOf(dueMs).due++;

@@ -117,7 +117,7 @@ export function makeReport(finished: Finished): LoadReport {
   const perSecond = (count: number): number => rounded(measuredMs > 0 ? (count * 1000) / measuredMs : 0);
   const scheduleLag = recorder.scheduleLag.summary();
   // The warm-up's calls cost as much.
-  const callsWithWarmup = recorder.sent * (sendingEndedMs / Math.max(1, measuredMs));
+  const allSent = recorder.sent + recorder.sentInWarmup;
   const late = (scheduleLag.p99 ?? 0) > options.maxLagMs || notSent.generatorLate > 0;
   const latency = recorder.latency.summary();
   const firstChunk = recorder.firstChunk.summary();
@@ -207,7 +207,7 @@ export function makeReport(finished: Finished): LoadReport {
       scheduleLag,
       maxLagMs: options.maxLagMs,
       late,
-      cpuMicrosecondsPerCall: Math.round(cpuMicroseconds / Math.max(1, callsWithWarmup)),
+      cpuMicrosecondsPerCall: Math.round(cpuMicroseconds / Math.max(1, allSent)),
       cpuShare: Math.round(cpuMicroseconds / Math.max(1, wallMs)) / 1000,
       node: process.version,
       cores: cpus().length,

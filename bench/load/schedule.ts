@@ -25,8 +25,3 @@ export function callsDue(schedule: Schedule, elapsedMs: number): number {
 export function totalCalls({ ratePerSecond, warmupMs, durationMs }: Schedule): number {
   return Math.ceil(((warmupMs + durationMs) * ratePerSecond) / 1000 - 1e-9);
 }
-
-/** The first call that counts. */
-export function firstMeasured({ ratePerSecond, warmupMs }: Schedule): number {
-  return Math.ceil((warmupMs * ratePerSecond) / 1000 - 1e-9);
-}
