@@ -654,6 +654,42 @@ t.test('a handshake that does not end is ended, and does not keep others out', a
   t.equal(JSON.stringify(rejected(beside)), before, 'and is no refusal');
 });
 
+t.test('a fleet that connects at once gets in, between the calls of others', async (t) => {
+  const app = await startUpstream(t);
+  const { plane: beside } = await startInbound(t, { app: app.address });
+  const { plane: caller } = await startOutbound(t, beside.inboundPort);
+  const client = new RawClient(t, caller.outboundPort);
+  t.equal((await client.unary(Buffer.from('x'))).code, grpc.status.OK);
+  const settings = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
+  const sockets = Array.from({ length: 150 }, () =>
+    connectTls({
+      port: beside.inboundPort,
+      host: '127.0.0.1',
+      ca: authority.ca,
+      servername: 'localhost',
+      ALPNProtocols: ['h2'],
+      ...callerIssued,
+    }),
+  );
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  const answered = sockets.map(
+    (socket) =>
+      new Promise<boolean>((resolve) => {
+        socket.write(settings);
+        socket.once('data', () => resolve(true));
+        socket.once('close', () => resolve(false));
+        socket.on('error', () => {});
+      }),
+  );
+  const calls = Array.from({ length: 20 }, () => client.unary(Buffer.from('x')));
+  t.ok((await Promise.all(answered)).every(Boolean), 'each was let in');
+  t.ok((await Promise.all(calls)).every(({ code }) => code === grpc.status.OK));
+  t.equal(beside.sidecar.inbound.listener.connectionCount, 151);
+  t.strictSame(rejected(beside), {});
+});
+
 t.test('an endpoint that takes the connection and never shakes hands', async (t) => {
   const silent = createPlainServer(() => {});
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));

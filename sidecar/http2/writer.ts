@@ -3,6 +3,8 @@ import { type Flushable, markDirty } from './flush-queue.ts';
 import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './frame.ts';
 
 const SLAB_BYTES = 65_536;
+/** TLS: what one read of 64 KiB is sent on as, with room to spare, so that it leaves in one write. */
+const TLS_SLAB_BYTES = 131_072;
 /** Below this much room a slab that the kernel still reads from is left to it, and a new one is begun. */
 const SLAB_MIN_ROOM = 8_192;
 /** Payloads up to this size are copied into the slab; larger ones go by reference in the same writev. */
@@ -12,12 +14,16 @@ const LOOP_MAX_BYTES = 96;
 
 /** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
 const spareSlabs: Buffer[] = [];
+const spareTlsSlabs: Buffer[] = [];
 const SPARE_SLABS_MAX = 32;
 const NO_SLAB: Buffer = Buffer.alloc(0);
 
 /**
  * The output side of a connection: frames are laid one behind the other in a slab and leave in one write at the
  * end of the event that caused them (`flush-queue.ts`). The slab is used again as soon as the kernel took all of it.
+ *
+ * Over TLS everything is copied into the slab: Node encrypts one buffer where it lies, but copies several into a new
+ * one first. Its writes end in a later turn of the event loop, which gives the slab back.
  */
 export class FrameWriter implements Flushable {
   queued = false;
@@ -27,6 +33,11 @@ export class FrameWriter implements Flushable {
   callFrames = 0;
 
   private readonly socket: Socket;
+  private readonly slabBytes: number;
+  private readonly spare: Buffer[];
+  private readonly copyMaxBytes: number;
+  /** Undefined where writes end at once, or the slab is not worth waiting for. */
+  private readonly onWritten: (() => void) | undefined = undefined;
   private slab: Buffer = NO_SLAB;
   private start = 0;
   private offset = 0;
@@ -35,6 +46,21 @@ export class FrameWriter implements Flushable {
 
   constructor(socket: Socket) {
     this.socket = socket;
+    const tls = 'encrypted' in socket;
+    this.slabBytes = tls ? TLS_SLAB_BYTES : SLAB_BYTES;
+    this.spare = tls ? spareTlsSlabs : spareSlabs;
+    this.copyMaxBytes = tls ? TLS_SLAB_BYTES : COPY_MAX_BYTES;
+    if (tls) this.onWritten = () => this.giveBack();
+  }
+
+  /** Nobody reads the slab any more, if all was written. */
+  private giveBack(): void {
+    if (this.offset > this.start || this.segments.length > 0 || this.socket.writableLength > 0) return;
+    if (this.slab.length === this.slabBytes && this.spare.length < SPARE_SLABS_MAX)
+      this.spare.push(this.slab);
+    this.slab = NO_SLAB;
+    this.start = 0;
+    this.offset = 0;
   }
 
   /** Bytes written but not yet handed to the socket. */
@@ -46,9 +72,9 @@ export class FrameWriter implements Flushable {
     if (this.offset + bytes > this.slab.length) {
       this.sealSlab();
       this.slab =
-        bytes > SLAB_BYTES
+        bytes > this.slabBytes
           ? Buffer.allocUnsafeSlow(bytes)
-          : (spareSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES));
+          : (this.spare.pop() ?? Buffer.allocUnsafeSlow(this.slabBytes));
       this.start = 0;
       this.offset = 0;
     }
@@ -91,7 +117,7 @@ export class FrameWriter implements Flushable {
 
   frame(type: number, flags: number, streamId: number, source: Buffer, start: number, end: number): void {
     const length = end - start;
-    if (length > COPY_MAX_BYTES && type === FrameType.DATA) {
+    if (length > this.copyMaxBytes && type === FrameType.DATA) {
       this.reserve(FRAME_HEADER_BYTES);
       this.callFrames++;
       this.offset = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
@@ -114,21 +140,19 @@ export class FrameWriter implements Flushable {
     if (this.segments.length > 0) {
       this.sealSlab();
       socket.cork();
-      for (const segment of this.segments) socket.write(segment);
+      for (const segment of this.segments) socket.write(segment, this.onWritten);
       this.segments.length = 0;
       this.segmentBytes = 0;
       socket.uncork();
     } else if (this.offset > this.start) {
-      socket.write(this.slab.subarray(this.start, this.offset));
+      socket.write(this.slab.subarray(this.start, this.offset), this.onWritten);
     } else {
       return;
     }
     if (socket.writableLength === 0) {
-      // The kernel has copied everything: nobody reads the slab any more.
-      if (this.slab.length === SLAB_BYTES && spareSlabs.length < SPARE_SLABS_MAX) spareSlabs.push(this.slab);
-      this.slab = NO_SLAB;
-      this.start = 0;
-      this.offset = 0;
+      // The kernel has copied everything.
+      this.start = this.offset;
+      this.giveBack();
       this.blocked = false;
       return;
     }

@@ -38,6 +38,11 @@ export const HANDSHAKE_TIMEOUT_MS = 5_000;
  * is sent away for the newest.
  */
 export const MAX_HANDSHAKES = 256;
+/**
+ * Handshakes begun in one turn of the event loop. Each costs a signature, most of a millisecond: when a fleet connects at
+ * once, calls go on between them.
+ */
+const HANDSHAKES_PER_TURN = 8;
 /** How long a caller that is refused may take to read why. */
 const LINGER_MS = 1_000;
 /** ContentType handshake, the first byte of a TLS connection (RFC 8446 §5.1). HTTP/2 begins with `P`. */
@@ -60,6 +65,9 @@ export class TlsDoor {
   private readonly listener: TlsDoorListener;
   private readonly allowed: AllowList;
   private readonly server: TlsServer;
+  /** Handshakes begun in this turn, and those that wait for the next ones. */
+  private begun = 0;
+  private readonly next: Socket[] = [];
   /** In the order they came; by address and port, by which Node tells of a handshake's end. */
   private readonly waiting = new Map<string, Waiting>();
 
@@ -132,12 +140,29 @@ export class TlsDoor {
         this.onPlainText(socket, key, chunk, admit);
         return;
       }
-      this.server.emit('connection', socket);
+      this.begin(socket);
     };
     // A caller that leaves without a byte, as a TCP probe does.
     const onEnd = (): void => void socket.destroy();
     socket.on('readable', onReadable);
     socket.on('end', onEnd);
+  }
+
+  private begin(socket: Socket): void {
+    if (this.begun >= HANDSHAKES_PER_TURN) {
+      this.next.push(socket);
+      return;
+    }
+    if (this.begun++ === 0) setImmediate(() => this.beginNext());
+    this.server.emit('connection', socket);
+  }
+
+  private beginNext(): void {
+    this.begun = 0;
+    while (this.begun < HANDSHAKES_PER_TURN && this.next.length > 0) {
+      const socket = this.next.shift()!;
+      if (!socket.destroyed) this.begin(socket);
+    }
   }
 
   private onPlainText(socket: Socket, key: string, first: Buffer, admit: Admit): void {
