@@ -39,7 +39,7 @@ const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] a
 export async function startSidecar(
   t: Pick<Test, 'teardown'>,
   config: Section | string = {},
-  { env = {}, until = 'ready', limitMs = 10_000, launcher = [] }: SidecarOptions = {},
+  { env = {}, until = 'ready', limitMs = 30_000, launcher = [] }: SidecarOptions = {},
 ): Promise<Sidecar> {
   const given: Section = typeof config === 'string' ? (parse(config) ?? {}) : config;
   const complete: Section = { ...given };
