@@ -95,6 +95,7 @@ t.test('a bar fits its terminal, and says what is going on', async (t) => {
     progressBar(progress, 200),
     '[███████████░░░░░░░░░] 15s/30s 1,500 ok, 2 failed, 3 in flight, p50 1.23 ms, p99 45.6 ms',
   );
+  t.match(progressBar(progress, 80), /^\[████░░░░\] 15s.* p99 45.6 ms$/);
   t.equal(progressBar(progress, 40).length, 39);
   t.match(progressLine({ ...progress, elapsedMs: 500 }), /^warming up 1.5s/);
   t.match(progressLine({ ...progress, elapsedMs: 40_000 }), /^30s\/30s .* waiting for the last answers$/);

@@ -7,6 +7,9 @@ import { formatCount, formatDuration, formatMs } from './units.ts';
 const BAR_EVERY_MS = 200;
 const LINE_EVERY_MS = 5000;
 const BAR_WIDTH = 20;
+/** On terminals of 80 columns, which the figures need. */
+const NARROW_BAR_WIDTH = 8;
+const NARROW_COLUMNS = 100;
 
 /** What a line is made of. */
 export interface Progress {
@@ -24,8 +27,9 @@ export interface Progress {
 export function progressBar(progress: Progress, columns: number): string {
   const { warmupMs, durationMs } = progress.schedule;
   const share = Math.min(1, progress.elapsedMs / (warmupMs + durationMs));
-  const filled = Math.round(share * BAR_WIDTH);
-  return `[${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}] ${progressLine(progress)}`.slice(
+  const width = columns < NARROW_COLUMNS ? NARROW_BAR_WIDTH : BAR_WIDTH;
+  const filled = Math.round(share * width);
+  return `[${'█'.repeat(filled)}${'░'.repeat(width - filled)}] ${progressLine(progress)}`.slice(
     0,
     columns - 1,
   );
