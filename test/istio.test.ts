@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv, type ValidateFunction } from 'ajv';
+import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { openConfigSource } from '../sidecar/config/source.ts';
@@ -698,3 +699,57 @@ t.test('two clusters of one Service: the settings of the first, and a comment', 
     ['7s'],
   );
 });
+
+t.test(
+  'any configuration that is right gives objects with names of their own, and their comments no more',
+  async (t) => {
+    const targets = [
+      '127.0.0.1:1',
+      'unix:/a',
+      '[fd00::1]:7',
+      '10.0.0.1:9',
+      'x.y:3',
+      'a.b.svc:4',
+      'n-headless:2',
+      'e.example.org:443',
+    ];
+    const cluster = fc.record({
+      endpoints: fc.array(fc.constantFrom(...targets), { minLength: 1, maxLength: 3 }),
+      timeout: fc.constantFrom('0s', '5ms', '61s', '1h'),
+      outlier_detection: fc.record({ max_ejection_percent: fc.constantFrom(0, 0.5, 33.3, 100) }),
+    });
+    const match = fc.record(
+      {
+        authority: fc.stringMatching(/^[\x21-\x7e]{1,8}$/),
+        path_prefix: fc.stringMatching(/^\/[\x21-\x7e]{0,8}$/),
+        agent_type: fc.stringMatching(/^[\x20-\x7e]{1,8}$/),
+      },
+      { requiredKeys: [] },
+    );
+    const clusters = fc.dictionary(fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,6}$/), cluster, {
+      minKeys: 1,
+      maxKeys: 4,
+    });
+    let right = 0;
+    const property = fc.asyncProperty(
+      clusters,
+      fc.array(match, { maxLength: 4 }),
+      async (clusters, matches) => {
+        const names = Object.keys(clusters);
+        const routes = matches.map((match, index) => ({ match, cluster: names[index % names.length] }));
+        const sets = await setsOf({ outbound: { clusters, routes } }).catch(() => undefined);
+        if (sets === undefined) return;
+        right++;
+        const objects = objectsIn(writeSets(sets));
+        const meant = sets.flatMap(({ resources }) => resources.map(({ object }) => object));
+        if (JSON.stringify(objects) !== JSON.stringify(meant)) throw new Error('YAML says something else');
+        const identities = objects.map(
+          ({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`,
+        );
+        if (new Set(identities).size < identities.length) throw new Error(`twice: ${identities}`);
+      },
+    );
+    await fc.assert(property, { numRuns: 400 });
+    t.ok(right > 100, `${right} of them were right`);
+  },
+);

@@ -35,6 +35,7 @@ interface Target {
   readonly destination: Destination;
 }
 
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
 /** Every gRPC service that an agent has. */
 const AGENT_SERVICES = ['/agent.AgentService/', '/grpc.health.v1.Health/'];
 /** What a configuration without a name has for one. */
@@ -126,7 +127,12 @@ function routeSets(config: Config, settings: IstioSettings, targets: readonly Ta
     .flatMap((host) => {
       const { rules, said } = rulesOf(config, targets, (authority) => hostOf(authority) === host, undefined);
       if (rules.length === 0) return [];
-      const at = { name: objectName(`route-${host}`), namespace: settings.namespace };
+      if (!HOST_NAME.test(host)) {
+        const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
+        return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
+      }
+      // A dash is doubled, so that it is not taken for a dot, which becomes one.
+      const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: settings.namespace };
       const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
       return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
     });
