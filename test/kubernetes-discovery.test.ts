@@ -149,10 +149,7 @@ t.test('what is not allowed or not there is said with its remedy, and tried agai
     api.set('a', 1_001, [{}]);
   });
   await waitUntil('it was said', () => errors.length === 1);
-  t.match(
-    errors[0],
-    /can't list: this service account may not \(403\); give it the Role of docs\/tls.md/,
-  );
+  t.match(errors[0], /can't list: this service account may not \(403\); give it the Role of docs\/tls.md/);
   api.failWith = 0;
   await waitUntil('it is there', () => addresses().length === 1, slow);
   const empty = await start(t, () => {}, { namespace: 'agents' });

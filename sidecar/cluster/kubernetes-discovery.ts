@@ -57,6 +57,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private readonly slices = new Map<string, EndpointSlice>();
   private resourceVersion = '';
   private zone: string | undefined = undefined;
+  private zoneError: DiscoveryError | undefined = undefined;
   private emitted: string | undefined = undefined;
   private failures = 0;
   private startedAtMs = Number.NEGATIVE_INFINITY;
@@ -80,10 +81,18 @@ export class KubernetesDiscovery extends Timer implements Discovery {
         this.zone = zone;
         if (this.emitted !== undefined) this.emit();
       },
-      // Said once: calls go to all zones then.
-      (error: Error) => this.onError(new DiscoveryError(error.message)),
+      // Calls go to all zones then. Told behind the first answer: an error before it means that there is none.
+      (error: Error) => {
+        this.zoneError = new DiscoveryError(error.message);
+        if (this.emitted !== undefined) this.tellZoneError();
+      },
     );
     this.list();
+  }
+
+  private tellZoneError(): void {
+    if (this.zoneError !== undefined) this.onError(this.zoneError);
+    this.zoneError = undefined;
   }
 
   stop(): void {
@@ -128,6 +137,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
         if (slices.length === 0)
           this.onError(this.error('has no EndpointSlices; check the names of Service and namespace'));
         this.emit();
+        this.tellZoneError();
         this.watch();
       },
       (error: Error) => {

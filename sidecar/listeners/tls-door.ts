@@ -126,7 +126,8 @@ export class TlsDoor {
     let bytes = 0;
     socket.on('error', ignore);
     socket.once('close', () => {
-      if (this.leave(key) && bytes > 0)
+      // Its address may belong to the next one already.
+      if (this.waiting.get(key)?.socket === socket && this.leave(key) && bytes > 0)
         this.refused('tls_cut', 'the caller went away during the handshake; does it refuse our certificate?');
     });
     const onReadable = (): void => {
