@@ -1,16 +1,9 @@
 /** What a caller's proxy does with the pods of one cluster: balancing, pool, budget, ejection, TLS. */
 import type { ClusterConfig, Config } from '../config/config.ts';
+import { clientTls } from './client-tls.ts';
 import type { Destination } from './destination.ts';
-import {
-  durationOf,
-  type Fields,
-  type Note,
-  note,
-  notesOf,
-  type Resource,
-  resource,
-  spoken,
-} from './resource.ts';
+import { breakerNotes, outlierDetection } from './outlier-detection.ts';
+import { durationOf, note, notesOf, type Part, type Resource, resource } from './resource.ts';
 
 export function destinationRule(config: Config, cluster: ClusterConfig, destination: Destination): Resource {
   const pool = connectionPool(config, cluster);
@@ -59,12 +52,6 @@ export function destinationRule(config: Config, cluster: ClusterConfig, destinat
     ...breakerNotes(cluster),
     ...(ejection.fields === undefined ? notes.filter(({ at }) => at[2] !== 'outlierDetection') : notes),
   ]);
-}
-
-interface Part {
-  readonly fields: Fields | undefined;
-  /** Their paths begin at the part. */
-  readonly notes: readonly Note[];
 }
 
 function loadBalancer({ balancer, kubernetes }: ClusterConfig): Part {
@@ -159,122 +146,6 @@ function retryBudget({ retry: { budget } }: ClusterConfig): Part {
       note('', 'retry.budget: Istio 1.28 or newer. Retries of what was never sent count here, too.'),
       budget.minConcurrent === 0 &&
         note('minRetryConcurrency', 'retry.budget.min_concurrent 0: 1 is the least; Istio makes 3 of 0.'),
-    ),
-  };
-}
-
-function outlierDetection(cluster: ClusterConfig): Part {
-  const settings = cluster.outlierDetection;
-  const { consecutiveFailures: failures, maxEjectionPercent } = settings;
-  const rates =
-    'outlier_detection: the sidecar also ejects by failure rate and by latency, for which Istio has no setting: a pod that fails every other call, or is ten times slower than its peers, stays in.';
-  if (failures === 0 || maxEjectionPercent === 0) {
-    const which = failures === 0 ? 'consecutive_failures' : 'max_ejection_percent';
-    return {
-      fields: undefined,
-      notes: [note('', `outlier_detection.${which} 0: no outlierDetection.`), note('', rates)],
-    };
-  }
-  const fields = {
-    consecutiveGatewayErrors: failures,
-    consecutive5xxErrors: 0,
-    splitExternalLocalOriginErrors: true,
-    consecutiveLocalOriginFailures: failures,
-    interval: durationOf(settings.intervalMs),
-    baseEjectionTime: durationOf(settings.baseEjectionTimeMs),
-    maxEjectionPercent: Math.max(1, Math.round(maxEjectionPercent)),
-    minHealthPercent: 0,
-  };
-  // Envoy's own, which Istio does not change.
-  const longestMs = Math.max(300_000, settings.baseEjectionTimeMs);
-  const notes = notesOf(
-    note('', rates),
-    note(
-      'consecutiveGatewayErrors',
-      'outlier_detection.consecutive_failures, for UNAVAILABLE and DEADLINE_EXCEEDED, and only where grpc-status comes without a message before it. A status in trailers, behind a message, counts as success: so each failed stream.',
-    ),
-    cluster.task.statusIsVerdict &&
-      note(
-        'consecutiveGatewayErrors',
-        'task.status_is_verdict: OK with TaskResponse.status FAILED or TIMEOUT is a success to Istio.',
-      ),
-    note(
-      'consecutive5xxErrors',
-      '0: off. It would see INTERNAL, UNKNOWN and DATA_LOSS, but UNIMPLEMENTED as well, and eject a pod that answers rightly.',
-    ),
-    note('consecutiveLocalOriginFailures', 'No connection, resets and timeouts, counted apart from answers.'),
-    note(
-      'interval',
-      'outlier_detection.interval: how often Istio looks for pods to bring back, so an ejection lasts up to that much longer. They come back with their whole share of calls, without probation.',
-    ),
-    settings.maxEjectionTimeMs !== longestMs &&
-      note(
-        'baseEjectionTime',
-        `outlier_detection.max_ejection_time ${spoken(settings.maxEjectionTimeMs)}: Istio has no setting for it; Envoy's is ${spoken(longestMs)}.`,
-      ),
-    maxEjectionPercent === 100 &&
-      note(
-        'maxEjectionPercent',
-        'The sidecar never ejects the last pod, whatever the percentage; here all can be out, and calls then fail at once.',
-      ),
-    note('minHealthPercent', '0: no panic mode. Ejected pods stay out even when few are left.'),
-  );
-  return { fields, notes };
-}
-
-function breakerNotes({ circuitBreaker: breaker }: ClusterConfig): Note[] {
-  const rules = [
-    breaker.consecutiveFailures > 0 ? [`${breaker.consecutiveFailures} failures in a row`] : [],
-    breaker.failurePercent > 0
-      ? [`${breaker.failurePercent} % of ${breaker.minCalls} or more calls in ${spoken(breaker.windowMs)}`]
-      : [],
-  ].flat();
-  if (rules.length === 0) return [];
-  const after = `half-open after ${spoken(breaker.recoveryTimeoutMs)} for ${breaker.halfOpenMax} probes`;
-  return [
-    note(
-      'trafficPolicy',
-      `circuit_breaker (open after ${rules.join(' or ')}, ${after}): Istio has none. What it calls a circuit breaker are the limits of connectionPool; outlierDetection knows pods, not cluster and method, and no half-open state.`,
-    ),
-  ];
-}
-
-function clientTls({ tls }: ClusterConfig, destination: Destination): Part {
-  if (destination.kind === 'service') {
-    const says =
-      tls === undefined
-        ? 'tls: none in the configuration; Istio brings mutual TLS all the same.'
-        : "tls: the sidecar's files are not used; certificates are Istio's own. server_name and allow_identities: the callee must have the service account that its pods have, as Istio finds out by itself.";
-    return { fields: { mode: 'ISTIO_MUTUAL' }, notes: [note('mode', says)] };
-  }
-  if (tls === undefined) {
-    const says = 'tls: none in the configuration, and outside the mesh there is none by itself.';
-    return { fields: { mode: 'DISABLE' }, notes: [note('mode', says)] };
-  }
-  const mutual = tls.cert !== undefined;
-  const patterns = tls.allowIdentities.filter((name) => name.includes('*'));
-  const names = tls.allowIdentities.filter((name) => !name.includes('*'));
-  if (tls.allowIdentities.length === 0 && tls.serverName !== undefined) names.push(tls.serverName);
-  return {
-    fields: {
-      mode: mutual ? 'MUTUAL' : 'SIMPLE',
-      clientCertificate: tls.cert,
-      privateKey: tls.key,
-      caCertificates: tls.ca,
-      sni: tls.serverName ?? (destination.addresses === undefined ? destination.host : undefined),
-      subjectAltNames: names.length === 0 ? undefined : names,
-    },
-    notes: notesOf(
-      (mutual || tls.ca !== undefined) &&
-        note(
-          'mode',
-          "The files must be in the caller's istio-proxy container: sidecar.istio.io/userVolumeMount brings them there.",
-        ),
-      patterns.length > 0 &&
-        note(
-          'mode',
-          `tls.allow_identities ${patterns.join(', ')}: subjectAltNames takes no patterns; left out.`,
-        ),
     ),
   };
 }

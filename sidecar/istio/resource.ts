@@ -90,3 +90,10 @@ export function objectName(text: string): string {
     .replaceAll(/^-+|-+$/g, '');
   return name.slice(0, 63).replace(/-+$/, '') || 'cluster';
 }
+
+/** A field of a `spec` that another file makes. */
+export interface Part {
+  readonly fields: Fields | undefined;
+  /** Their paths begin at the part. */
+  readonly notes: readonly Note[];
+}
