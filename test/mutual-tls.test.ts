@@ -1,5 +1,6 @@
 // Two sidecars that prove to each other who they are, and everybody who is refused with the reason.
 
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect as connectPlain, createServer as createPlainServer, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -652,6 +653,20 @@ t.test('a handshake that does not end is ended, and does not keep others out', a
   t.ok(await canConnect(beside.inboundPort));
   await waitUntil('a probe of the port leaves nothing', () => listener.door!.waitingCount === 0);
   t.equal(JSON.stringify(rejected(beside)), before, 'and is no refusal');
+});
+
+t.test('messages of all sizes come through whole, many at a time', async (t) => {
+  const app = await startRawServer(t, {}, { 'grpc.max_send_message_length': -1 });
+  const { plane: beside } = await startInbound(t, { app: app.address });
+  const { plane: caller } = await startOutbound(t, beside.inboundPort);
+  const clients = Array.from({ length: 3 }, () => new RawClient(t, caller.outboundPort));
+  const sizes = [0, 1, 90, 97, 2_047, 2_049, 16_379, 16_385, 65_531, 131_072, 400_000, 1_048_576, 3_000_000];
+  const requests = Array.from({ length: 4 }, () => sizes)
+    .flat()
+    .map((size) => randomBytes(size));
+  const answers = await Promise.all(requests.map((request, i) => clients[i % 3]!.unary(request)));
+  for (const [i, { code, response }] of answers.entries())
+    t.ok(code === grpc.status.OK && response?.equals(requests[i]!), `${requests[i]!.length} bytes`);
 });
 
 t.test('a fleet that connects at once gets in, between the calls of others', async (t) => {

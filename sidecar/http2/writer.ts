@@ -38,6 +38,8 @@ export class FrameWriter implements Flushable {
   private readonly copyMaxBytes: number;
   /** Undefined where writes end at once, or the slab is not worth waiting for. */
   private readonly onWritten: (() => void) | undefined = undefined;
+  /** Over TLS: slabs without room, to be used again once all was written. */
+  private readonly full: Buffer[] = [];
   private slab: Buffer = NO_SLAB;
   private start = 0;
   private offset = 0;
@@ -56,11 +58,15 @@ export class FrameWriter implements Flushable {
   /** Nobody reads the slab any more, if all was written. */
   private giveBack(): void {
     if (this.offset > this.start || this.segments.length > 0 || this.socket.writableLength > 0) return;
-    if (this.slab.length === this.slabBytes && this.spare.length < SPARE_SLABS_MAX)
-      this.spare.push(this.slab);
+    this.setAside(this.slab, this.spare);
+    while (this.full.length > 0) this.setAside(this.full.pop()!, this.spare);
     this.slab = NO_SLAB;
     this.start = 0;
     this.offset = 0;
+  }
+
+  private setAside(slab: Buffer, where: Buffer[]): void {
+    if (slab.length === this.slabBytes && where.length < SPARE_SLABS_MAX) where.push(slab);
   }
 
   /** Bytes written but not yet handed to the socket. */
@@ -71,6 +77,7 @@ export class FrameWriter implements Flushable {
   private reserve(bytes: number): void {
     if (this.offset + bytes > this.slab.length) {
       this.sealSlab();
+      if (this.onWritten !== undefined) this.setAside(this.slab, this.full);
       this.slab =
         bytes > this.slabBytes
           ? Buffer.allocUnsafeSlow(bytes)
@@ -158,6 +165,7 @@ export class FrameWriter implements Flushable {
     }
     this.blocked = socket.writableNeedDrain;
     if (this.slab.length - this.offset < SLAB_MIN_ROOM) {
+      if (this.onWritten !== undefined) this.setAside(this.slab, this.full);
       this.slab = NO_SLAB;
       this.offset = 0;
     }
