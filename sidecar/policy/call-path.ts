@@ -44,6 +44,8 @@ export class CallPathGuard {
   readonly #encodedSelf: string;
   readonly #maxDepth: number;
   readonly #allowCycles: boolean;
+  /** Of calls that nobody called for. */
+  readonly #first: PathCheck;
   /** Callers repeat themselves: the last header and what became of it. */
   #lastHeader = '';
   #lastCheck: PathCheck;
@@ -53,7 +55,8 @@ export class CallPathGuard {
     this.#encodedSelf = encodeName(self);
     this.#maxDepth = settings.maxDepth === 0 ? Number.POSITIVE_INFINITY : settings.maxDepth;
     this.#allowCycles = settings.allowCycles;
-    this.#lastCheck = { ok: true, path: this.#encodedSelf };
+    this.#first = { ok: true, path: this.#encodedSelf };
+    this.#lastCheck = this.#first;
   }
 
   /** The path of a call that nobody called for: the agent's own name. */
@@ -63,7 +66,7 @@ export class CallPathGuard {
 
   /** `header` is what came with the call; of several, all of them joined by commas, as HTTP has it. */
   check(header: string | undefined): PathCheck {
-    if (header === undefined || header === '') return { ok: true, path: this.#encodedSelf };
+    if (header === undefined || header === '') return this.#first;
     if (header !== this.#lastHeader) {
       this.#lastCheck = this.#checkAnew(header);
       this.#lastHeader = header;
