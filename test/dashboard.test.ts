@@ -144,8 +144,17 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
         /at most [\d.]*[1-9]/.test((await outbound.locator('svg').getAttribute('aria-label')) ?? ''),
       limits,
     );
-    t.ok((await outbound.locator('.calls-line').getAttribute('d'))!.length > 10, 'a line is drawn');
-    t.ok((await outbound.locator('.errors-area').getAttribute('d'))!.length > 10, 'the errors are drawn');
+    // A line needs two seconds to lead from one to the other.
+    await waitUntil(
+      'a line is drawn',
+      async () => (await outbound.locator('.calls-line').getAttribute('d'))!.length > 10,
+      limits,
+    );
+    await waitUntil(
+      'the errors are drawn',
+      async () => (await outbound.locator('.errors-area').getAttribute('d'))!.length > 10,
+      limits,
+    );
 
     const open = page.locator('.call', { hasText: 'UNAVAILABLE circuit_open' }).first();
     await open.locator('summary').click();
