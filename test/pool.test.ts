@@ -44,7 +44,7 @@ t.test('a peer that allows few streams gets more connections, and every call its
         setTimeout(() => {
           active--;
           callback(null, call.request);
-        }, 5);
+        }, 30);
       },
     },
     { 'grpc.max_concurrent_streams': 3 },

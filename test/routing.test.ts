@@ -227,7 +227,7 @@ t.test('ring_hash sends one task id to one endpoint, and ids to all of them', as
   });
   const client = new RawClient(t, plane.outboundPort);
   const used = new Set<string>();
-  for (let id = 0; id < 24; id++) {
+  for (let id = 0; id < 80; id++) {
     const answers = await Promise.all(
       ['/agent.AgentService/ProcessTask', '/agent.AgentService/StreamProcess', taskPath].map((path) =>
         client.unary(taskRequest({ id: `task-${id}`, type: 'x' }), { path, host: 'agents' }),
