@@ -33,10 +33,9 @@ export function findOwner(call: Call): void {
 export function findTaskOwner(call: Call): void {
   const { context, task, owner } = call;
   if (context.listener === 'inbound' || owner !== undefined) return;
-  const { inboundCalls } = context;
-  const certain = task === undefined ? undefined : inboundCalls.ofTask(task.taskId, task.correlationId);
-  if (certain !== undefined) own(call, certain, true);
-  else if (inboundCalls.only !== undefined) own(call, inboundCalls.only, false);
+  // Its trace has been looked at, and led to none.
+  const found = context.inboundCalls.ownerOf('', task?.taskId ?? '', task?.correlationId ?? '');
+  if (found !== undefined) own(call, found.call, found.certain);
 }
 
 function own(call: Call, owner: InboundCall, certain: boolean): void {
@@ -65,5 +64,5 @@ export function endOwnersRetries(call: Call): void {
 /** This hop has done what can be done for the call: hops above are told, through the inbound call it was made for. */
 export function endRetries(call: Call): void {
   call.retriesEnded = true;
-  if (call.owner !== undefined) call.owner.retriesEnded = true;
+  endOwnersRetries(call);
 }

@@ -192,15 +192,13 @@ export class Pipeline implements CallDriver {
   /** Picks an endpoint for the call's first attempt. */
   private firstAttempt(call: Call): void {
     const nowMs = this.context.clock();
+    const leftMs = timeLeftMs(call.deadlineMs, nowMs);
     // What the header can say at least is no time to do anything in.
-    if (timeLeftMs(call.deadlineMs, nowMs) <= SHORTEST_TIMEOUT_MS) {
+    if (leftMs <= SHORTEST_TIMEOUT_MS) {
       call.onTimeout(nowMs);
       return;
     }
-    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(
-      call.head.path,
-      timeLeftMs(call.deadlineMs, nowMs),
-    );
+    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(call.head.path, leftMs);
     if (neededMs > 0) {
       call.answer(tooLittleTime(call, neededMs, nowMs));
       return;

@@ -3,7 +3,7 @@ const COPY_BELOW = 4;
 /** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
 const BLOCK_MAX_BYTES = 16_384;
 /** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
-const PREFIX_BYTES = 5;
+export const PREFIX_BYTES = 5;
 
 /**
  * The request as far as it has come: what an attempt that has no stream yet will send, and what another attempt

@@ -15,6 +15,7 @@ import { followTrace } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { type LocalReply, reply } from './reasons.ts';
+import { PREFIX_BYTES } from './request-buffer.ts';
 import { TaskFollower } from './task-follower.ts';
 
 /**
@@ -22,8 +23,6 @@ import { TaskFollower } from './task-follower.ts';
  * come. Peers are told, so that they do not send such a task again (`SettingId.OUTRIGGER_TASKS_ONCE`).
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
-/** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
-const PREFIX_BYTES = 5;
 
 /** `buffer[start, end)` of a request's first message. */
 interface Message {
