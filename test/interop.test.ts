@@ -106,6 +106,21 @@ const clients: Record<string, End<(t: Test, port: number) => Promise<Problems>>>
  */
 const disagreements = new Set(['timeout_on_sleeping_server: grpcio → no sidecar → grpc-go']);
 
+/**
+ * Between the ends alone a case has to hold once: it shows that they can agree, and their own races on a busy
+ * machine are not what is tested here. Through a sidecar each case has to hold at the first try.
+ */
+const triesWithoutSidecar = 3;
+
+async function runCases(way: string, run: () => Promise<Problems>): Promise<Problems> {
+  const problems = await run();
+  for (let tries = 1; way === 'no sidecar' && tries < triesWithoutSidecar; tries += 1) {
+    if (interopCases.every((name) => problems.get(name) === null)) break;
+    for (const [name, problem] of await run()) if (problem === null) problems.set(name, null);
+  }
+  return problems;
+}
+
 for (const [serverName, server] of Object.entries(servers)) {
   t.test(`server ${serverName}`, { skip: skipWithout(...server.tools) }, async (t) => {
     const serverPort = await server.run(t);
@@ -121,7 +136,7 @@ for (const [serverName, server] of Object.entries(servers)) {
     for (const [clientName, client] of Object.entries(clients)) {
       for (const [way, port] of Object.entries(ways)) {
         t.test(`client ${clientName}, ${way}`, { skip: skipWithout(...client.tools) }, async (t) => {
-          const problems = await client.run(t, port);
+          const problems = await runCases(way, () => client.run(t, port));
           for (const name of interopCases) {
             const problem = problems.has(name) ? problems.get(name) : 'the client did not come to it';
             const title = `${name}: ${clientName} → ${way} → ${serverName}`;

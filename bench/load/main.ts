@@ -79,6 +79,8 @@ async function run(caller: Caller, options: LoadOptions): Promise<LoadReport> {
     endedEarly = true;
     generator.end();
   };
+  // Never taken off: a signal's repeat may come late, and without a handler it would end the process before
+  // the report of the run that it ended is written.
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   const startedAt = new Date();
   const startedMs = performance.now();
@@ -92,7 +94,6 @@ async function run(caller: Caller, options: LoadOptions): Promise<LoadReport> {
   } finally {
     stopProgress();
     Error.stackTraceLimit = stackTraceLimit;
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }
   const cpu = process.cpuUsage(cpuBefore);
   return makeReport({
