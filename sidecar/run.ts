@@ -98,6 +98,7 @@ class RunningSidecar {
     const probes = {
       notLiveBecause: () => undefined,
       notReadyBecause: () => sidecar.notReadyBecause,
+      appBecause: (service: string) => inbound.appBecause(service),
     };
     const admin = {
       clusters: () => clustersSnapshot(sidecar),

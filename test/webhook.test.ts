@@ -169,8 +169,8 @@ t.test('reviews over TLS, and requests that are none', async (t) => {
     ['nothing', reviewOf(null)],
   ] as const)
     t.strictSame(JSON.parse((await ask(body)).body).response, { uid: 'an-id', allowed: true }, what);
-  const clash = JSON.parse((await ask(reviewOf(pod({ volumes: [{ name: 'outrigger-config' }] })))).body);
-  t.match(clash.response, { allowed: true, warnings: [/no Outrigger sidecar: a volume is named/] });
+  const clash = JSON.parse((await ask(reviewOf(pod({ initContainers: [{ name: 'outrigger' }] })))).body);
+  t.match(clash.response, { allowed: true, warnings: [/no Outrigger sidecar: a container is named/] });
   t.equal(clash.response.patch, undefined);
 
   t.match(await ask('no JSON'), { status: 400 });

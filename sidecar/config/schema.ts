@@ -246,7 +246,7 @@ export const schema = z.strictObject({
   llm: llm.prefault({}).describe('Requests from the local agent to its LLM provider'),
   admin: listener('127.0.0.1:15000', 'Dashboard and JSON; it asks for no password, so keep it local'),
   metrics: listener('0.0.0.0:15020', 'Prometheus: /metrics'),
-  health: listener('0.0.0.0:15021', 'Kubernetes probes: /healthz/live and /healthz/ready'),
+  health: listener('0.0.0.0:15021', 'Kubernetes probes: /healthz/live, /healthz/ready and /healthz/app'),
   drain: z
     .strictObject({
       delay: duration('zero').default('0s').describe('From "not ready" to the first GOAWAY'),

@@ -1,4 +1,5 @@
 import { isObject, type JsonObject, objectAt } from './json.ts';
+import { MAX_PORT_OFFSET } from './settings.ts';
 
 /** What a pod asks of its sidecar. */
 export interface PodWishes {
@@ -12,6 +13,14 @@ export interface PodWishes {
   readonly intercept: boolean;
   /** Destination ports whose connections go to the sidecar; undefined for the app's own port. */
   readonly interceptPorts: readonly number[] | undefined;
+  /** The Secret with the sidecar's certificate. */
+  readonly tlsSecret: string | undefined;
+  /** The volume of the pod that has it instead: of a CSI driver, or one that a SPIFFE helper writes to. */
+  readonly tlsVolume: string | undefined;
+  /** Whether the sidecar asks the Kubernetes API for endpoints, and so needs a token. */
+  readonly endpointSlices: boolean;
+  /** By how much all ports of the sidecar are moved. */
+  readonly portOffset: number;
 }
 
 export interface Resources {
@@ -31,13 +40,19 @@ const SETTINGS = [
   'memory-limit',
   'intercept',
   'intercept-ports',
+  'tls-secret',
+  'tls-volume',
+  'endpoint-slices',
+  'port-offset',
 ] as const;
 const OWN = ['injected'];
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 /** A Kubernetes quantity, without exponents: 100m, 0.5, 128Mi. */
 const CPU = /^(\d{1,6}m|\d{1,3}(\.\d{1,3})?)$/;
 const MEMORY = /^\d{1,15}(\.\d{1,3})?(Ki|Mi|Gi|k|M|G)?$/;
-const CONFIG_MAP = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+/** The name of a config map or a Secret (a DNS subdomain), and that of a volume (a DNS label). */
+const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
 
 /** Reads the annotations of a pod, or says everything that is wrong with them. */
@@ -75,9 +90,14 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
       : (portOf(port) ?? refuse('app-port', 'a port from 1 to 65535, or none'));
   const level = raw('log-level');
   if (level !== undefined && !LOG_LEVELS.includes(level)) refuse('log-level', LOG_LEVELS.join(', '));
-  const intercept = raw('intercept');
-  if (intercept !== undefined && intercept !== 'true' && intercept !== 'false')
-    refuse('intercept', '"true" or "false"');
+  const flag = (name: (typeof SETTINGS)[number]): boolean => {
+    const value = raw(name);
+    if (value !== undefined && value !== 'true' && value !== 'false') refuse(name, '"true" or "false"');
+    return value === 'true';
+  };
+  const offset = raw('port-offset') ?? '0';
+  if (!/^\d{1,5}$/.test(offset) || Number(offset) > MAX_PORT_OFFSET)
+    refuse('port-offset', `a number from 0 to ${MAX_PORT_OFFSET}`);
   const listed = raw('intercept-ports')?.split(',').map(portOf);
   if (listed?.includes(undefined) || (listed?.length ?? 0) > MAX_INTERCEPT_PORTS)
     refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);
@@ -85,13 +105,23 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
   const memory = 'an amount of memory such as 128Mi';
   const wishes: PodWishes = {
     appPort,
-    config: text('config', CONFIG_MAP, 'the name of a config map'),
+    config: text('config', OBJECT_NAME, 'the name of a config map'),
     logLevel: level,
     requests: { cpu: text('cpu-request', CPU, cpu), memory: text('memory-request', MEMORY, memory) },
     limits: { cpu: text('cpu-limit', CPU, cpu), memory: text('memory-limit', MEMORY, memory) },
-    intercept: intercept === 'true',
+    intercept: flag('intercept'),
     interceptPorts: listed as number[] | undefined,
+    tlsSecret: text('tls-secret', OBJECT_NAME, 'the name of a Secret'),
+    tlsVolume: text('tls-volume', VOLUME_NAME, 'the name of a volume of the pod'),
+    endpointSlices: flag('endpoint-slices'),
+    portOffset: Number(offset),
   };
+  if (wishes.tlsSecret !== undefined && wishes.tlsVolume !== undefined)
+    problems.push(`the annotations ${PREFIX}tls-secret and ${PREFIX}tls-volume exclude each other; take one`);
+  if (wishes.intercept && wishes.portOffset > 0)
+    problems.push(
+      `the annotations ${PREFIX}intercept and ${PREFIX}port-offset exclude each other; a proxy that has the usual ports redirects the pod's connections itself`,
+    );
   for (const resource of ['cpu', 'memory'] as const) {
     const [request, limit] = [wishes.requests[resource], wishes.limits[resource]];
     if (request !== undefined && limit !== undefined && quantity(request) > quantity(limit))

@@ -1,25 +1,46 @@
 import { at, isObject, type Json, type JsonObject, numberAt, objectAt, stringAt } from './json.ts';
-import { PORTS } from './settings.ts';
+import type { Ports } from './settings.ts';
 
 const PROBES = ['startupProbe', 'readinessProbe', 'livenessProbe'] as const;
-/** The services that the sidecar's health service answers for; another one is the app's own business. */
+/** The services that the sidecar's health service answers for, its name beside them. */
 const HEALTH_SERVICES = new Set([undefined, '', 'agent.AgentService']);
 
+/** What decides where the sidecar is probed for the app. */
+export interface ProbeTarget {
+  readonly ports: Ports;
+  /** The sidecar's name, which its health service answers for. */
+  readonly name: string | undefined;
+  /** Its port may speak TLS, which a kubelet's gRPC probes can't. */
+  readonly mayHaveTls: boolean;
+}
+
 /**
- * gRPC probes of the app's port go to the sidecar's, which answers for the app: the app may listen on localhost only,
- * where no kubelet comes.
+ * gRPC probes of the app's port go to the sidecar, which answers for the app: the app may listen on localhost only,
+ * where no kubelet comes. They stay gRPC where the sidecar's own health service can be asked so; otherwise its health
+ * port is asked over HTTP, which asks the app.
  */
-export function moveProbes(container: JsonObject, appPort: number, name: string | undefined): JsonObject {
+export function moveProbes(container: JsonObject, appPort: number, target: ProbeTarget): JsonObject {
   let moved = container;
   for (const key of PROBES) {
     const probe = objectAt(container, key);
     const grpc = objectAt(probe, 'grpc');
     if (numberAt(grpc, 'port') !== appPort) continue;
     const service = stringAt(grpc, 'service');
-    if (!HEALTH_SERVICES.has(service) && service !== name) continue;
-    moved = { ...moved, [key]: { ...probe, grpc: { ...grpc, port: PORTS.inbound } } };
+    const isKnown = HEALTH_SERVICES.has(service) || service === target.name;
+    const { grpc: _, ...rest } = probe;
+    const there =
+      isKnown && !target.mayHaveTls
+        ? { ...probe, grpc: { ...grpc, port: target.ports.inbound } }
+        : { httpGet: httpGetOf(service ?? '', target.ports.health), ...rest };
+    moved = { ...moved, [key]: there };
   }
   return moved;
+}
+
+function httpGetOf(service: string, port: number): JsonObject {
+  // Not encodeURIComponent, which throws at half a surrogate pair.
+  const query = service === '' ? '' : `?${new URLSearchParams({ service })}`;
+  return { path: `/healthz/app${query}`, port, scheme: 'HTTP' };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { at, isObject, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
-import { PLACEHOLDER_KEY, PORTS } from './settings.ts';
+import { PLACEHOLDER_KEY, type Ports } from './settings.ts';
 
 /** What moves from the app's environment to the sidecar's. */
 export interface LlmMove {
@@ -9,8 +9,6 @@ export interface LlmMove {
   readonly environment: readonly JsonObject[];
 }
 
-const LLM_URL = `http://127.0.0.1:${PORTS.llm}/v1`;
-const OUTBOUND = `127.0.0.1:${PORTS.outbound}`;
 /** `RESEARCH_AGENT_ADDR`, the gateway's and other callers' way to say where an agent is. */
 const AGENT_ADDRESS = /^[A-Z][A-Z0-9_]*_AGENT_ADDR$/;
 const LOOPBACK = /^(https?:\/\/)?(127\.|localhost\b|\[::1\])/;
@@ -45,8 +43,16 @@ export function llmMoveOf(container: JsonObject): LlmMove {
  *
  * @param isAgent it is the container that serves the app's port, which is told where the sidecar is
  * @param llm what the sidecar took over from any container of the pod
+ * @param ports where the sidecar listens
  */
-export function appEnvironment(container: JsonObject, isAgent: boolean, llm: LlmMove): JsonObject {
+export function appEnvironment(
+  container: JsonObject,
+  isAgent: boolean,
+  llm: LlmMove,
+  ports: Ports,
+): JsonObject {
+  const outbound = `127.0.0.1:${ports.outbound}`;
+  const llmUrl = `http://127.0.0.1:${ports.llm}/v1`;
   const before = at(container, 'env');
   const variables = Array.isArray(before) ? before : [];
   const known = new Set(objectsAt(container, 'env').map((entry) => stringAt(entry, 'name')));
@@ -56,20 +62,20 @@ export function appEnvironment(container: JsonObject, isAgent: boolean, llm: Llm
     const name = stringAt(entry, 'name') ?? '';
     const value = stringAt(entry, 'value') ?? '';
     if (AGENT_ADDRESS.test(name) && at(entry, 'valueFrom') === undefined && !LOOPBACK.test(value))
-      return { name, value: OUTBOUND };
+      return { name, value: outbound };
     if (sidecarHasKey && name === 'OPENAI_API_KEY') return { name, value: PLACEHOLDER_KEY };
-    if (sidecarHasKey && name === 'OPENAI_BASE_URL' && !LOOPBACK.test(value)) return { name, value: LLM_URL };
+    if (sidecarHasKey && name === 'OPENAI_BASE_URL' && !LOOPBACK.test(value)) return { name, value: llmUrl };
     return entry;
   });
   const add = (name: string, value: string): void => {
     if (!known.has(name)) changed.push({ name, value });
   };
-  if (isAgent) add('AGENT_OUTBOUND', OUTBOUND);
+  if (isAgent) add('AGENT_OUTBOUND', outbound);
   // The sidecar passes on the key of an app whose key it has not got. Where the provider may be set by a whole
   // config map or Secret (envFrom), a variable would hide it.
   const fromElsewhere = objectsAt(container, 'envFrom').length > 0;
   if (sidecarHasKey || (isAgent && !fromElsewhere && llm === NOTHING_MOVES && !known.has('OPENAI_API_KEY')))
-    add('OPENAI_BASE_URL', LLM_URL);
+    add('OPENAI_BASE_URL', llmUrl);
   const untouched =
     changed.length === variables.length && changed.every((entry, index) => entry === variables[index]);
   return untouched ? container : { ...container, env: changed };

@@ -157,7 +157,33 @@ t.test('resources that Kubernetes would refuse are refused before it does', asyn
 t.test('names and ports that collide are refused with what to do', async (t) => {
   const refusals: [JsonObject, RegExp][] = [
     [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
-    [agent({}, { volumes: [{ name: 'outrigger-config', emptyDir: {} }] }), /volume is named/],
+    [
+      agent(
+        {},
+        { volumes: [{ name: 'outrigger-config', emptyDir: {} }] },
+        { annotations: { 'outrigger.dev/config': 'outrigger' } },
+      ),
+      /volume is named outrigger-config already/,
+    ],
+    [
+      agent(
+        {},
+        { volumes: [{ name: 'outrigger-tls', emptyDir: {} }] },
+        { annotations: { 'outrigger.dev/tls-secret': 'writing-agent-tls' } },
+      ),
+      /volume is named outrigger-tls already/,
+    ],
+    [annotated({ 'outrigger.dev/tls-volume': 'certs' }), /no volume certs.*add it/],
+    [annotated({ 'outrigger.dev/tls-volume': 'a', 'outrigger.dev/tls-secret': 'b' }), /exclude each other/],
+    [annotated({ 'outrigger.dev/port-offset': '50515' }), /a number from 0 to 50514/],
+    [
+      annotated({ 'outrigger.dev/port-offset': '1', 'outrigger.dev/intercept': 'true' }),
+      /exclude each other/,
+    ],
+    [
+      annotated({ 'outrigger.dev/app-port': '16006', 'outrigger.dev/port-offset': '1000' }),
+      /app's port 16006/,
+    ],
     [agent({}, { initContainers: [{ name: 'outrigger', image: 'tool' }] }), /container is named outrigger/],
     [annotated({ 'outrigger.dev/app-port': '15001' }), /app's port 15001/],
     [
@@ -208,21 +234,171 @@ t.test('a Service that asks for the port by name gets the sidecar', async (t) =>
   t.equal(app.lifecycle.preStop.httpGet.port, 50051);
 });
 
-t.test('gRPC probes of the app move to the sidecar, except those that only the app can answer', async (t) => {
-  const pod = injected(
-    agent({
+t.test(
+  'gRPC probes of the app move to the sidecar; what only the app can answer it asks the app',
+  async (t) => {
+    const pod = injected(
+      agent({
+        startupProbe: { grpc: { port: 50051 }, failureThreshold: 30 },
+        readinessProbe: { grpc: { port: 50051, service: 'agent.AgentService' } },
+        livenessProbe: { grpc: { port: 50051, service: 'my.own.Service' } },
+      }),
+    );
+    const [app] = pod.spec.containers;
+    t.strictSame(app.startupProbe, { grpc: { port: 15006 }, failureThreshold: 30 });
+    t.strictSame(app.readinessProbe.grpc, { port: 15006, service: 'agent.AgentService' });
+    t.strictSame(app.livenessProbe, {
+      httpGet: { path: '/healthz/app?service=my.own.Service', port: 15021, scheme: 'HTTP' },
+    });
+    const other = injected(agent({ readinessProbe: { grpc: { port: 7777 } } }));
+    t.equal(other.spec.containers[0].readinessProbe.grpc.port, 7777);
+  },
+);
+
+t.test(
+  'where the sidecar may speak TLS its health port is probed for the app, by name of the service',
+  async (t) => {
+    const probes = {
       startupProbe: { grpc: { port: 50051 }, failureThreshold: 30 },
-      readinessProbe: { grpc: { port: 50051, service: 'agent.AgentService' } },
-      livenessProbe: { grpc: { port: 50051, service: 'my.own.Service' } },
-    }),
-  );
-  const [app] = pod.spec.containers;
-  t.strictSame(app.startupProbe, { grpc: { port: 15006 }, failureThreshold: 30 });
-  t.strictSame(app.readinessProbe.grpc, { port: 15006, service: 'agent.AgentService' });
-  t.equal(app.livenessProbe.grpc.port, 50051);
-  const other = injected(agent({ readinessProbe: { grpc: { port: 7777 } } }));
-  t.equal(other.spec.containers[0].readinessProbe.grpc.port, 7777);
+      readinessProbe: { periodSeconds: 3, grpc: { port: 50051, service: 'agent.AgentService' } },
+      livenessProbe: { grpc: { port: 50051, service: 'a&b=c d' } },
+    };
+    const secret = { 'outrigger.dev/tls-secret': 'research-agent-tls' };
+    const [app] = injected(agent(probes, {}, { annotations: secret })).spec.containers;
+    const get = (path: string) => ({ path, port: 15021, scheme: 'HTTP' });
+    t.strictSame(app.startupProbe, { httpGet: get('/healthz/app'), failureThreshold: 30 });
+    t.strictSame(app.readinessProbe, {
+      httpGet: get('/healthz/app?service=agent.AgentService'),
+      periodSeconds: 3,
+    });
+    t.strictSame(app.livenessProbe, { httpGet: get('/healthz/app?service=a%26b%3Dc+d') });
+    const volume = agent(
+      probes,
+      { volumes: [{ name: 'svid', csi: { driver: 'csi.spiffe.io' } }] },
+      {
+        annotations: { 'outrigger.dev/tls-volume': 'svid' },
+      },
+    );
+    t.match(injected(volume).spec.containers[0].startupProbe, { httpGet: get('/healthz/app') });
+  },
+);
+
+t.test(
+  'probes of the app by whatever container of the pod move, and those of other ports do not',
+  async (t) => {
+    const probe = (port: number) => ({
+      startupProbe: { grpc: { port } },
+      readinessProbe: { grpc: { port } },
+    });
+    const pod = injected(
+      agent(probe(50051), {
+        initContainers: [{ name: 'cache', image: 'c', restartPolicy: 'Always', ...probe(50051) }],
+        containers: [
+          { name: 'agent', ports: [{ name: 'grpc', containerPort: 50051 }], ...probe(50051) },
+          { name: 'tools', ports: [{ name: 'grpc-tools', containerPort: 50052 }], ...probe(50052) },
+          { name: 'watcher', ...probe(50051) },
+        ],
+      }),
+    );
+    const ports = (container: Any) => [container.startupProbe.grpc.port, container.readinessProbe.grpc.port];
+    const [agentContainer, tools, watcher] = pod.spec.containers;
+    t.strictSame(ports(agentContainer), [15006, 15006]);
+    t.strictSame(ports(tools), [50052, 50052], 'it serves that itself');
+    t.strictSame(tools.ports, [{ name: 'grpc-tools', containerPort: 50052 }]);
+    t.strictSame(ports(watcher), [15006, 15006]);
+    t.equal(pod.spec.initContainers[0].name, 'outrigger', 'before other native sidecars');
+    t.strictSame(ports(pod.spec.initContainers[1]), [15006, 15006]);
+  },
+);
+
+t.test('a Secret, or a volume of the pod, with certificates is mounted into the sidecar alone', async (t) => {
+  const mount = (name: string) => ({ name, mountPath: '/run/outrigger/tls', readOnly: true });
+  const pod = injected(annotated({ 'outrigger.dev/tls-secret': 'research-agent-tls' }));
+  t.strictSame(pod.spec.volumes, [{ name: 'outrigger-tls', secret: { secretName: 'research-agent-tls' } }]);
+  t.strictSame(sidecarOf(pod).volumeMounts, [mount('outrigger-tls')]);
+  t.equal(pod.spec.containers[0].volumeMounts, undefined);
+  const volumes = [{ name: 'svid', csi: { driver: 'csi.cert-manager.io', readOnly: true } }];
+  const given = injected(agent({}, { volumes }, { annotations: { 'outrigger.dev/tls-volume': 'svid' } }));
+  t.strictSame(given.spec.volumes, volumes);
+  t.strictSame(sidecarOf(given).volumeMounts, [mount('svid')]);
 });
+
+t.test('a sidecar that watches EndpointSlices has a token, and nobody else of the pod', async (t) => {
+  const spec = { automountServiceAccountToken: false };
+  const pod = injected(agent({}, spec, { annotations: { 'outrigger.dev/endpoint-slices': 'true' } }));
+  t.equal(pod.spec.automountServiceAccountToken, false);
+  const [{ name, projected }] = pod.spec.volumes;
+  const found = projected.sources.map((source: object) => Object.keys(source)[0]);
+  t.strictSame(found, ['serviceAccountToken', 'configMap', 'downwardAPI']);
+  t.strictSame(sidecarOf(pod).volumeMounts, [
+    { name, mountPath: '/var/run/secrets/kubernetes.io/serviceaccount', readOnly: true },
+  ]);
+  t.equal(pod.spec.containers[0].volumeMounts, undefined);
+  const node = sidecarOf(pod).env.find((entry: Any) => entry.name === 'NODE_NAME');
+  t.equal(node.valueFrom.fieldRef.fieldPath, 'spec.nodeName');
+  t.equal(injected(agent()).spec.volumes, undefined);
+});
+
+t.test(
+  "Istio's proxy has the same ports: it is kept away, or the sidecar's are moved, or there is none",
+  async (t) => {
+    const off = { 'sidecar.istio.io/inject': 'false', 'istio.io/dataplane-mode': 'none' };
+    t.strictSame(injected(agent()).metadata.labels, off);
+    t.strictSame(injected(agent({}, {}, { labels: { app: 'a', ...off } })).metadata.labels, {
+      app: 'a',
+      ...off,
+    });
+    const proxy = { name: 'istio-proxy', image: 'proxyv2', restartPolicy: 'Always' };
+    const claims: [spec: object, metadata: object][] = [
+      [{ initContainers: [proxy] }, {}],
+      [{ containers: [{ name: 'agent' }, { name: 'istio-proxy' }] }, {}],
+      [{}, { labels: { 'sidecar.istio.io/inject': 'true' } }],
+      [{}, { annotations: { 'sidecar.istio.io/inject': 'true' } }],
+      [{}, { labels: { 'istio.io/dataplane-mode': 'ambient' } }],
+    ];
+    for (const [spec, metadata] of claims) {
+      const injection = injectPod(agent({}, spec, metadata), context);
+      t.match(injection, { outcome: 'refused', problems: [/has the sidecar's ports; set the pod's labels/] });
+      const annotations = { ...(metadata as Any).annotations, 'outrigger.dev/port-offset': '1000' };
+      const moved = injected(agent({}, spec, { ...metadata, annotations }));
+      t.strictSame(moved.metadata.labels, (metadata as Any).labels, 'Istio is not sent away');
+    }
+    const probe = { grpc: { port: 50051 } };
+    const key = { name: 'OPENAI_API_KEY', value: 'k' };
+    const pod = injected(
+      agent(
+        { readinessProbe: probe, env: [key] },
+        {},
+        { annotations: { 'outrigger.dev/port-offset': '1000' } },
+      ),
+    );
+    const sidecar = sidecarOf(pod);
+    t.strictSame(
+      sidecar.env
+        .filter(({ name }: Any) => /_LISTEN$/.test(name))
+        .map(({ name, value }: Any) => `${name} ${value}`),
+      [
+        'OUTRIGGER_ADMIN_LISTEN 127.0.0.1:16000',
+        'OUTRIGGER_OUTBOUND_LISTEN 127.0.0.1:16001',
+        'OUTRIGGER_LLM_LISTEN 127.0.0.1:16002',
+        'OUTRIGGER_INBOUND_LISTEN 0.0.0.0:16006',
+        'OUTRIGGER_METRICS_LISTEN 0.0.0.0:16020',
+        'OUTRIGGER_HEALTH_LISTEN 0.0.0.0:16021',
+      ],
+    );
+    t.strictSame(
+      sidecar.ports.map(({ containerPort }: Any) => containerPort),
+      [16006, 16020, 16021],
+    );
+    for (const name of ['startupProbe', 'readinessProbe', 'livenessProbe'])
+      t.equal(sidecar[name].httpGet.port, 16021);
+    const [app] = pod.spec.containers;
+    t.equal(app.readinessProbe.grpc.port, 16006);
+    t.equal(envOf(app, 'AGENT_OUTBOUND'), '127.0.0.1:16001');
+    t.equal(envOf(app, 'OPENAI_BASE_URL'), 'http://127.0.0.1:16002/v1');
+    t.notMatch(JSON.stringify(pod), /\b150(01|02|06|2\d)\b/, 'no usual port is left anywhere');
+  },
+);
 
 t.test('the time that a pod has to end is shared out', async (t) => {
   for (const grace of [0, 1, 5, 6, 10, 30, 60, 600]) {
@@ -383,6 +559,8 @@ const word = fc.constantFrom(
   'outrigger-config',
   '',
   'x'.repeat(70),
+  '\ud800',
+  'istio-proxy',
   'OPENAI_API_KEY',
 );
 const port = fc.oneof(
@@ -428,6 +606,10 @@ const annotationName = fc.constantFrom(
   'memory-request',
   'intercept',
   'intercept-ports',
+  'tls-secret',
+  'tls-volume',
+  'endpoint-slices',
+  'port-offset',
 );
 const annotationValue = fc.constantFrom('true', 'none', '50051', 'debug', '1', '64Mi', 'name', '', 'Ü');
 const pods = maybe(
@@ -438,7 +620,10 @@ const pods = maybe(
         name: maybe(word),
         generateName: maybe(fc.constantFrom('a-5d4f8c7b9-', '-', '')),
         labels: maybe(
-          fc.dictionary(fc.constantFrom('app', 'outrigger.dev/inject', '__proto__'), maybe(word)),
+          fc.dictionary(
+            fc.constantFrom('app', 'outrigger.dev/inject', 'istio.io/dataplane-mode', '__proto__'),
+            maybe(word),
+          ),
         ),
         annotations: maybe(
           fc.dictionary(

@@ -3,16 +3,12 @@ import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
 import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
 import { interceptContainer, interception, interceptRules } from './intercept.ts';
+import { istioClash, withoutIstio } from './istio-proxy.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 import { cannotHaveSidecar, clashes, hasSidecar, readFacts } from './pod-facts.ts';
-import {
-  CONFIG_FILE,
-  CONFIG_VOLUME,
-  INJECT_LABEL,
-  type InjectSettings,
-  STATUS_ANNOTATION,
-} from './settings.ts';
+import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings.ts';
 import { sidecarContainer } from './sidecar-container.ts';
+import { sidecarVolumes } from './sidecar-volumes.ts';
 
 /** A pod, or the template of one: what has `metadata` and `spec`. */
 export type Injection =
@@ -47,6 +43,8 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   if ('problems' in read) return { outcome: 'refused', problems: read.problems };
   const facts = readFacts(spec, read.wishes);
   const problems = clashes(spec, read.wishes, facts);
+  const istio = read.wishes.portOffset === 0 ? istioClash(spec, metadata) : undefined;
+  if (istio !== undefined) problems.push(istio);
   if (problems.length > 0) return { outcome: 'refused', problems };
   return { outcome: 'injected', pod: injected({ pod, metadata, spec, ...read, facts, context }) };
 }
@@ -79,40 +77,47 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
   const redirect = wishes.intercept
     ? [interceptContainer(settings, interceptRules(interception(wishes, facts)))]
     : [];
-  const given = at(spec, 'initContainers');
+  const target = {
+    ports: facts.ports,
+    name,
+    mayHaveTls: wishes.tlsSecret !== undefined || wishes.tlsVolume !== undefined,
+  };
+  // Containers of a pod share its network: each may be probed by the app's port.
+  const probed = (container: JsonObject): JsonObject =>
+    facts.appPort === undefined ? container : moveProbes(container, facts.appPort, target);
   const newSpec: Record<string, Json> = {
     ...spec,
-    initContainers: [sidecar, ...redirect, ...(Array.isArray(given) ? given : [])],
+    initContainers: [
+      sidecar,
+      ...redirect,
+      ...listAt(spec, 'initContainers').map((init) => (isObject(init) ? probed(init) : init)),
+    ],
     containers: containers.map((container) =>
-      isObject(container) ? appContainer(container, container === app, facts, llm, name) : container,
+      isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
     ),
   };
-  if (wishes.config !== undefined) {
-    const volumes = at(spec, 'volumes');
-    newSpec['volumes'] = [
-      ...(Array.isArray(volumes) ? volumes : []),
-      {
-        name: CONFIG_VOLUME,
-        configMap: { name: wishes.config, items: [{ key: CONFIG_FILE, path: CONFIG_FILE }] },
-      },
-    ];
-  }
+  const volumes = sidecarVolumes(wishes).map(({ name, source }) => ({ name, ...source }));
+  if (volumes.length > 0) newSpec['volumes'] = [...listAt(spec, 'volumes'), ...volumes];
   const annotations = { ...objectAt(metadata, 'annotations'), [STATUS_ANNOTATION]: version };
-  return { ...pod, metadata: { ...metadata, annotations }, spec: newSpec };
+  const labels = wishes.portOffset === 0 ? { labels: withoutIstio(objectAt(metadata, 'labels')) } : {};
+  return { ...pod, metadata: { ...metadata, ...labels, annotations }, spec: newSpec };
 }
 
 function appContainer(
   container: JsonObject,
   isApp: boolean,
-  { appPort, appPortName, graceSeconds }: Injectable['facts'],
+  { appPort, appPortName, graceSeconds, ports }: Injectable['facts'],
   llm: LlmMove,
-  name: string | undefined,
 ): JsonObject {
-  const changed = appEnvironment(container, isApp, llm);
+  const changed = appEnvironment(container, isApp, llm, ports);
   if (!isApp || appPort === undefined) return changed;
-  const probed = moveProbes(changed, appPort, name);
-  const released = appPortName === undefined ? probed : releasePortName(probed, appPort, appPortName);
+  const released = appPortName === undefined ? changed : releasePortName(changed, appPort, appPortName);
   return holdSigterm(released, drainTimes(graceSeconds).appSleep);
+}
+
+function listAt(value: JsonObject, key: string): readonly Json[] {
+  const list = at(value, key);
+  return Array.isArray(list) ? list : [];
 }
 
 /** The key of the app's container, or else of the first one that has one. */

@@ -1,6 +1,7 @@
 import type { PodWishes } from './annotations.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
-import { CONFIG_VOLUME, INTERCEPT_NAME, PORTS, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
+import { INTERCEPT_NAME, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
+import { sidecarVolumes } from './sidecar-volumes.ts';
 
 /** What has been found out about a pod before it is changed. */
 export interface PodFacts {
@@ -12,6 +13,8 @@ export interface PodFacts {
   readonly appPortName: string | undefined;
   /** The seconds that the pod has to end. */
   readonly graceSeconds: number;
+  /** Where the sidecar listens. */
+  readonly ports: Ports;
 }
 
 /** Kubernetes' default for `terminationGracePeriodSeconds`. */
@@ -45,6 +48,7 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
     appContainer: found?.container ?? stringAt(containers[0], 'name'),
     appPortName: found?.name,
     graceSeconds: Math.max(0, Math.floor(grace)),
+    ports: portsAt(wishes.portOffset),
   };
 }
 
@@ -78,7 +82,7 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
   const inits = objectsAt(spec, 'initContainers');
   const containers = objectsAt(spec, 'containers');
   const names: string[] = wishes.intercept ? [SIDECAR_NAME, INTERCEPT_NAME] : [SIDECAR_NAME];
-  const ports = new Map(Object.entries(PORTS).map(([name, port]) => [port as number, name]));
+  const ports = new Map(Object.entries(facts.ports).map(([name, port]) => [port as number, name]));
   for (const container of [...inits, ...containers]) {
     const name = stringAt(container, 'name') ?? '';
     if (names.includes(name))
@@ -103,8 +107,13 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
     problems.push(
       `the app's port ${facts.appPort} is the sidecar's ${ports.get(facts.appPort)} port; choose another port for the app`,
     );
-  if (objectsAt(spec, 'volumes').some((volume) => stringAt(volume, 'name') === CONFIG_VOLUME))
-    problems.push(`a volume is named ${CONFIG_VOLUME} already; give it another name`);
+  const volumes = new Set(objectsAt(spec, 'volumes').map((volume) => stringAt(volume, 'name')));
+  for (const { name } of sidecarVolumes(wishes))
+    if (volumes.has(name)) problems.push(`a volume is named ${name} already; give it another name`);
+  if (wishes.tlsVolume !== undefined && !volumes.has(wishes.tlsVolume))
+    problems.push(
+      `the pod has no volume ${wishes.tlsVolume}, which the annotation outrigger.dev/tls-volume names; add it, or take outrigger.dev/tls-secret`,
+    );
   return [...new Set(problems)];
 }
 

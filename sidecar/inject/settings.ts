@@ -11,6 +11,15 @@ export interface InjectSettings {
 }
 
 /** The ports of the sidecar in a pod. */
+export interface Ports {
+  readonly admin: number;
+  readonly outbound: number;
+  readonly llm: number;
+  readonly inbound: number;
+  readonly metrics: number;
+  readonly health: number;
+}
+
 export const PORTS = {
   admin: 15000,
   outbound: 15001,
@@ -18,7 +27,16 @@ export const PORTS = {
   inbound: 15006,
   metrics: 15020,
   health: 15021,
-} as const;
+} as const satisfies Ports;
+
+/** So far can all of them be moved. */
+export const MAX_PORT_OFFSET = 65_535 - Math.max(...Object.values(PORTS));
+
+/** All of them moved by so many, for a pod in which another proxy has the usual ones. */
+export function portsAt(offset: number): Ports {
+  const moved = Object.entries(PORTS).map(([name, port]) => [name, port + offset]);
+  return Object.fromEntries(moved) as unknown as Ports;
+}
 
 /** The name of the container. */
 export const SIDECAR_NAME = 'outrigger';
@@ -27,6 +45,12 @@ export const CONFIG_VOLUME = 'outrigger-config';
 export const CONFIG_FOLDER = '/etc/outrigger';
 /** The key that the config map must have. */
 export const CONFIG_FILE = 'outrigger.yaml';
+/** Where certificates are, named as cert-manager names them: tls.crt, tls.key, ca.crt. docs/tls.md has these paths. */
+export const TLS_FOLDER = '/run/outrigger/tls';
+export const TLS_VOLUME = 'outrigger-tls';
+/** A token of the pod's service account that the sidecar alone has; where every client looks for one. */
+export const TOKEN_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
+export const TOKEN_VOLUME = 'outrigger-token';
 /** Whom the sidecar runs as. Interception lets this user's traffic through, so no app may run as it. */
 export const SIDECAR_USER = 15000;
 /** Whoever runs the redirecting step; it needs the network of the pod and nothing else. */

@@ -6,12 +6,12 @@ import type { PodFacts } from './pod-facts.ts';
 import {
   CONFIG_FILE,
   CONFIG_FOLDER,
-  CONFIG_VOLUME,
   type InjectSettings,
-  PORTS,
+  type Ports,
   SIDECAR_NAME,
   SIDECAR_USER,
 } from './settings.ts';
+import { sidecarMounts } from './sidecar-volumes.ts';
 
 /**
  * What a sidecar idles at and what it takes under load; docs/kubernetes.md has the measurements. There is no CPU limit
@@ -34,7 +34,9 @@ export interface SidecarSource {
 /** The sidecar as a native sidecar: an init container that stays (Kubernetes 1.29 and later). */
 export function sidecarContainer(source: SidecarSource): JsonObject {
   const { settings, wishes, facts } = source;
+  const { ports } = facts;
   const serves = facts.appPort !== undefined;
+  const mounts = sidecarMounts(wishes);
   return {
     name: SIDECAR_NAME,
     image: settings.image,
@@ -46,22 +48,32 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
       {
         // The name of the app's port, so that a Service that asks for the port by name gets the sidecar.
         name: serves ? (facts.appPortName ?? 'grpc-outrigger') : 'grpc-outrigger',
-        containerPort: PORTS.inbound,
+        containerPort: ports.inbound,
         protocol: 'TCP',
       },
-      { name: 'outrigger-prom', containerPort: PORTS.metrics, protocol: 'TCP' },
-      { name: 'outrigger-live', containerPort: PORTS.health, protocol: 'TCP' },
+      { name: 'outrigger-prom', containerPort: ports.metrics, protocol: 'TCP' },
+      { name: 'outrigger-live', containerPort: ports.health, protocol: 'TCP' },
     ],
     // The app starts when this has succeeded.
-    startupProbe: { ...probe('/healthz/live'), periodSeconds: 1, failureThreshold: 60, timeoutSeconds: 2 },
+    startupProbe: {
+      ...probe('/healthz/live', ports.health),
+      periodSeconds: 1,
+      failureThreshold: 60,
+      timeoutSeconds: 2,
+    },
     // Ready means that the app is; a pod that serves nothing is ready with its sidecar.
     readinessProbe: {
-      ...probe(serves ? '/healthz/ready' : '/healthz/live'),
+      ...probe(serves ? '/healthz/ready' : '/healthz/live', ports.health),
       periodSeconds: 2,
       failureThreshold: 3,
       timeoutSeconds: 2,
     },
-    livenessProbe: { ...probe('/healthz/live'), periodSeconds: 10, failureThreshold: 6, timeoutSeconds: 5 },
+    livenessProbe: {
+      ...probe('/healthz/live', ports.health),
+      periodSeconds: 10,
+      failureThreshold: 6,
+      timeoutSeconds: 5,
+    },
     // Runs when the pod begins to end, beside the app's hook; SIGTERM comes when the app has ended.
     lifecycle: {
       preStop: {
@@ -85,9 +97,7 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
       runAsUser: SIDECAR_USER,
       seccompProfile: { type: 'RuntimeDefault' },
     },
-    ...(wishes.config === undefined
-      ? {}
-      : { volumeMounts: [{ name: CONFIG_VOLUME, mountPath: CONFIG_FOLDER, readOnly: true }] }),
+    ...(mounts.length === 0 ? {} : { volumeMounts: mounts }),
   };
 }
 
@@ -98,6 +108,9 @@ function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource
     ...llm.environment,
     { name: 'POD_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.name' } } },
     { name: 'POD_NAMESPACE', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } } },
+    // Whose label is the zone that endpoints are preferred in.
+    { name: 'NODE_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'spec.nodeName' } } },
+    ...(wishes.portOffset === 0 ? [] : listenAddresses(facts.ports)),
   ];
   // What a config map says stays, except where the pod knows better: its port, its time to end, its log level.
   if (name !== undefined) own.push({ name: 'OUTRIGGER_NAME', value: name });
@@ -123,8 +136,17 @@ function names(variables: readonly JsonObject[]): Set<unknown> {
   return new Set(variables.map((variable) => variable['name']));
 }
 
-function probe(path: string): JsonObject {
-  return { httpGet: { path, port: PORTS.health, scheme: 'HTTP' } };
+/** What the configuration has by default, on the ports that the pod has for it. */
+function listenAddresses(ports: Ports): JsonObject[] {
+  const outside: readonly (keyof Ports)[] = ['inbound', 'metrics', 'health'];
+  return (Object.keys(ports) as (keyof Ports)[]).map((listener) => ({
+    name: `OUTRIGGER_${listener.toUpperCase()}_LISTEN`,
+    value: `${outside.includes(listener) ? '0.0.0.0' : '127.0.0.1'}:${ports[listener]}`,
+  }));
+}
+
+function probe(path: string, port: number): JsonObject {
+  return { httpGet: { path, port, scheme: 'HTTP' } };
 }
 
 function resources(requests: Resources, limits: Resources): JsonObject {

@@ -1,4 +1,5 @@
-/** The health listener: what a kubelet's probes ask (`/healthz/live`, `/healthz/ready`). */
+/** The health listener: what a kubelet's probes ask (`/healthz/live`, `/healthz/ready`, `/healthz/app`). */
+import type { ServerResponse } from 'node:http';
 import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
 
 export interface HealthSource {
@@ -6,7 +7,12 @@ export interface HealthSource {
   notLiveBecause(): string | undefined;
   /** Why no calls should be sent here; `undefined` when they may come. */
   notReadyBecause(): string | undefined;
+  /** Why the app, or the one of its gRPC services that is named, does not serve; `undefined` when it does. */
+  appBecause?(service: string): Promise<string | undefined>;
 }
+
+/** A full gRPC service name is shorter. */
+const MAX_SERVICE_CHARS = 256;
 
 export function startHealth(
   listen: string,
@@ -17,7 +23,30 @@ export function startHealth(
     probe('/healthz/live', () => source.notLiveBecause()),
     probe('/healthz/ready', () => source.notReadyBecause()),
   ];
+  if (source.appBecause !== undefined) routes.push(appProbe((service) => source.appBecause!(service)));
   return startHttpServer({ setting: 'health.listen', listen, routes, onError });
+}
+
+/**
+ * `/healthz/app?service=NAME`: the app's health as a gRPC probe would find it, for a kubelet, whose gRPC probes can
+ * neither reach an app on localhost nor speak TLS. Without a service, or with an empty one, the app as a whole.
+ */
+function appProbe(because: (service: string) => Promise<string | undefined>): HttpRoute {
+  return {
+    method: 'GET',
+    path: '/healthz/app',
+    handle: async (request, response) => {
+      const services = new URLSearchParams((request.url ?? '').split('?').slice(1).join('?')).getAll(
+        'service',
+      );
+      const [service = ''] = services;
+      if (services.length > 1 || service.length > MAX_SERVICE_CHARS) {
+        const error = `give one service of at most ${MAX_SERVICE_CHARS} characters: /healthz/app?service=NAME`;
+        return sendJson(response, 400, { error });
+      }
+      sendHealth(response, await because(service));
+    },
+  };
 }
 
 /** 200 when there is nothing against it, 503 with the reason when there is. */
@@ -25,10 +54,11 @@ export function probe(path: string, because: () => string | undefined): HttpRout
   return {
     method: 'GET',
     path,
-    handle: (_request, response) => {
-      const reason = because();
-      if (reason === undefined) sendJson(response, 200, { ok: true });
-      else sendJson(response, 503, { ok: false, reason });
-    },
+    handle: (_request, response) => sendHealth(response, because()),
   };
+}
+
+function sendHealth(response: ServerResponse, reason: string | undefined): void {
+  if (reason === undefined) sendJson(response, 200, { ok: true });
+  else sendJson(response, 503, { ok: false, reason });
 }

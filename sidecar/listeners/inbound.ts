@@ -1,5 +1,6 @@
 import { HEALTH_CHECK_OFF } from '../cluster/active-health.ts';
 import { AppHealth } from '../cluster/app-health.ts';
+import { AppServiceHealth } from '../cluster/app-service-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
 import { createCluster } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
@@ -28,6 +29,8 @@ export class Inbound {
   readonly taskRuns: TaskRuns;
   readonly app: Cluster;
   readonly appHealth: AppHealth;
+  private readonly appServices: AppServiceHealth;
+  private healthTimeoutMs = 0;
   readonly health: HealthServices;
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
@@ -47,6 +50,7 @@ export class Inbound {
     applyPolicies(this.app, NO_POLICIES, { ...environment, events: clusterListener });
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
+    this.appServices = new AppServiceHealth(this.app, wheel, clock);
     this.health = new HealthServices(this.appHealth, this.stats, config);
     this.context = {
       listener: 'inbound',
@@ -86,6 +90,7 @@ export class Inbound {
       this.app.discover(new StaticDiscovery([inbound.app]));
     }
     this.appHealth.update(inbound.health);
+    this.healthTimeoutMs = inbound.health.timeoutMs;
     this.health.identity = config;
     this.context.name = config.name;
     this.context.admission!.update(inbound);
@@ -99,6 +104,17 @@ export class Inbound {
     this.listener.secure(inbound.tls);
   }
 
+  /**
+   * Why the app does not serve, whether or not this sidecar takes calls for it; undefined when it does. What the health
+   * service here answers for is known; another one of the app's services is asked for.
+   */
+  async appBecause(service: string): Promise<string | undefined> {
+    const ours = this.health.answersFor(service);
+    const state = ours ? this.appHealth.state : await this.appServices.ask(service, this.healthTimeoutMs);
+    if (ours ? this.appHealth.healthy : state === 'serving' || state === 'busy') return undefined;
+    return `the app at ${this.appAddress} is ${state}${ours ? '' : ', asked for that service'}`;
+  }
+
   /** @returns the address it listens on */
   start(address: string): Promise<string> {
     this.appHealth.start();
@@ -107,6 +123,7 @@ export class Inbound {
 
   close(): void {
     this.appHealth.stop();
+    this.appServices.stop();
     this.taskRuns.stop();
     this.app.close();
   }

@@ -106,9 +106,13 @@ export class HealthServices implements LocalServices {
     call.sendStatus(status);
   }
 
+  /** Whether it knows about this service; another one is the app's own business. */
+  answersFor(service: string): boolean {
+    return service === '' || service === 'agent.AgentService' || service === this.identity.name;
+  }
+
   private statusOf(service: string): ServingStatus {
-    if (service !== '' && service !== 'agent.AgentService' && service !== this.identity.name)
-      return ServingStatus.SERVICE_UNKNOWN;
+    if (!this.answersFor(service)) return ServingStatus.SERVICE_UNKNOWN;
     return this.healthy ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
   }
 

@@ -1,0 +1,36 @@
+/** Istio's proxies, whose ports are the sidecar's: they can't be in one pod unless one of them moves. */
+import { type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
+
+const CONTAINER = 'istio-proxy';
+const SIDECAR_LABEL = 'sidecar.istio.io/inject';
+const AMBIENT_LABEL = 'istio.io/dataplane-mode';
+
+/** Why the sidecar can't have its usual ports in this pod; undefined when Istio lays no claim to them. */
+export function istioClash(spec: JsonObject, metadata: JsonObject): string | undefined {
+  const claim = claimOf(spec, metadata);
+  if (claim === undefined) return undefined;
+  return `${claim}, and has the sidecar's ports; set the pod's labels ${SIDECAR_LABEL}: "false" and ${AMBIENT_LABEL}: none, or its annotation outrigger.dev/port-offset`;
+}
+
+function claimOf(spec: JsonObject, metadata: JsonObject): string | undefined {
+  const containers = [...objectsAt(spec, 'initContainers'), ...objectsAt(spec, 'containers')];
+  if (containers.some((container) => stringAt(container, 'name') === CONTAINER))
+    return `Istio's proxy is in the pod (the container ${CONTAINER})`;
+  const labels = objectAt(metadata, 'labels');
+  const asked = labels[SIDECAR_LABEL] ?? objectAt(metadata, 'annotations')[SIDECAR_LABEL];
+  if (String(asked) === 'true') return `Istio's proxy is asked for by ${SIDECAR_LABEL}`;
+  if (labels[AMBIENT_LABEL] === 'ambient') return `Istio's ambient mode is asked for by ${AMBIENT_LABEL}`;
+  return undefined;
+}
+
+/**
+ * Keeps Istio out of the pod, where there is one: without a word of the pod's own its namespace would decide, which is
+ * not known here.
+ */
+export function withoutIstio(labels: JsonObject): JsonObject {
+  return { ...labels, ...missing(labels, SIDECAR_LABEL, 'false'), ...missing(labels, AMBIENT_LABEL, 'none') };
+}
+
+function missing(labels: JsonObject, name: string, value: string): JsonObject {
+  return labels[name] === undefined ? { [name]: value } : {};
+}
