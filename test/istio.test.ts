@@ -2,13 +2,13 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Ajv, type ValidateFunction } from 'ajv';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { openConfigSource } from '../sidecar/config/source.ts';
 import { istioSets } from '../sidecar/istio/sets.ts';
 import { writeKustomization, writeSet, writeSets } from '../sidecar/istio/write.ts';
+import { faultsOf, schemasIn } from './support/crd-schemas.ts';
 import { runProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 
@@ -82,42 +82,6 @@ async function build(t: Test, overlay: string): Promise<string> {
   const { code, output } = await runProcess(t, requireTool('kustomize'), ['build', join(root, overlay)]);
   if (code !== 0) throw new Error(`${overlay}: ${output}`);
   return output;
-}
-
-/** By `group/version kind`; fields that the schema doesn't have are an error, as with --validate=strict. */
-function schemas(): ReadonlyMap<string, ValidateFunction> {
-  const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
-  const found = new Map<string, ValidateFunction>();
-  for (const file of [requireTool('istio-crds'), requireTool('gateway-crds')]) {
-    for (const { spec } of objectsIn(readFileSync(file, 'utf8'))) {
-      for (const { name, schema } of spec.versions) {
-        const { spec: part } = schema.openAPIV3Schema.properties;
-        found.set(`${spec.group}/${name} ${spec.names.kind}`, ajv.compile(closed(part)));
-      }
-    }
-  }
-  return found;
-}
-
-function closed(schema: KubernetesObject): KubernetesObject {
-  if (Array.isArray(schema)) return schema.map(closed);
-  if (schema === null || typeof schema !== 'object') return schema;
-  const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
-  const isOpen = schema['x-kubernetes-preserve-unknown-fields'] || schema.additionalProperties !== undefined;
-  const isObject = schema.type === 'object' && schema.properties !== undefined;
-  if (schema['x-kubernetes-int-or-string']) delete inner['type'];
-  return isObject && !isOpen ? { ...inner, additionalProperties: false } : inner;
-}
-
-function faultsOf(known: ReturnType<typeof schemas>, object: KubernetesObject): string[] {
-  const { apiVersion, kind, metadata, spec } = object;
-  const validate = known.get(`${apiVersion} ${kind}`);
-  if (validate === undefined) return [`no schema of ${apiVersion} ${kind}`];
-  validate(spec);
-  return (validate.errors ?? []).map(
-    ({ instancePath, message, params }) =>
-      `${kind} ${metadata.name} ${instancePath} ${message} ${JSON.stringify(params)}`,
-  );
 }
 
 t.test('the committed files are what outrigger istio writes for the agents of the manifests', async (t) => {
@@ -236,7 +200,7 @@ t.test(
   "every object is as Istio's and Kubernetes' schemas say",
   { skip: skipWithout('kustomize', 'istio-crds', 'gateway-crds', 'kubernetes-validate') },
   async (t) => {
-    const known = schemas();
+    const known = schemasIn(requireTool('istio-crds'), requireTool('gateway-crds'));
     const plain: string[] = [];
     for (const overlay of overlays) {
       const objects = objectsIn(await build(t, `istio/overlays/${overlay}`));

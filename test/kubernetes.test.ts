@@ -3,7 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { parseAllDocuments } from 'yaml';
+import { parseAllDocuments, stringify } from 'yaml';
+import { faultsOf, schemasIn } from './support/crd-schemas.ts';
 import { runProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 
@@ -55,6 +56,14 @@ function objectsIn(text: string): KubernetesObject[] {
     .filter((object) => object !== null);
 }
 
+const isOfCertManager = ({ apiVersion }: KubernetesObject): boolean => apiVersion === 'cert-manager.io/v1';
+
+/** Kubernetes' own schemas know nothing of cert-manager's kinds. */
+function withoutCertificates(text: string): string {
+  const own = objectsIn(text).filter((object) => !isOfCertManager(object));
+  return own.map((object) => stringify(object)).join('---\n');
+}
+
 async function inject(t: Test, text: string, ...flags: string[]): Promise<string> {
   const file = join(folder, 'input.yaml');
   writeFileSync(file, text);
@@ -70,7 +79,7 @@ const skip = skipWithout('kustomize', 'kubernetes-validate');
 t.test('every overlay builds, and every object is as the schemas of Kubernetes say', { skip }, async (t) => {
   t.ok(builds.filter((path) => path.startsWith('overlays/')).length >= 5, builds.join(' '));
   const built = new Map<string, string>();
-  for (const path of builds) built.set(path, await build(t, path));
+  for (const path of builds) built.set(path, withoutCertificates(await build(t, path)));
   await validate(t, built);
   // The validator itself: it must be able to say no.
   const file = join(folder, 'wrong.yaml');
@@ -92,9 +101,11 @@ t.test(
       'overlays/intercepted',
       'overlays/local',
       'overlays/production',
+      'overlays/mutual-tls',
+      'overlays/endpoint-slices',
     ]) {
       const once = await inject(t, await build(t, path));
-      made.set(`${path}-injected`, once);
+      made.set(`${path}-injected`, withoutCertificates(once));
       t.equal(await inject(t, once), once);
       const pods = objectsIn(once).filter(({ kind }) => kind === 'Deployment');
       t.ok(pods.length >= 4);
@@ -175,32 +186,81 @@ t.test('without components every kind of selector still selects its pods', { ski
   }
 });
 
-t.test('the sidecars of the manifests have a configuration that outrigger check accepts', async (t) => {
-  const file = join(k8s, 'base/gateway/outrigger.yaml');
-  const { code, output } = await runProcess(t, process.execPath, [
-    join(root, 'sidecar/main.ts'),
-    'check',
-    '--config',
-    file,
-  ]);
-  t.equal(code, 0, output);
-});
+/** By the name of the workload, what a Deployment of a built overlay is like once it has its sidecar. */
+async function injectedPods(t: Test, path: string): Promise<Map<string, KubernetesObject>> {
+  const objects = objectsIn(await inject(t, await build(t, path)));
+  const deployments = objects.filter(({ kind }) => kind === 'Deployment');
+  return new Map(deployments.map(({ metadata, spec }) => [metadata.name, spec.template.spec]));
+}
 
-t.test('autoscaling asks for metrics that sidecars have', async (t) => {
-  const values = readFileSync(join(k8s, 'components/autoscaling/prometheus-adapter-values.yaml'), 'utf8');
-  const { rules } = parseAllDocuments(values)[0]!.toJS();
-  const asked = objectsIn(readFileSync(join(k8s, 'components/autoscaling/autoscalers.yaml'), 'utf8')).flatMap(
-    ({ spec }) => spec.metrics.map(({ pods }: KubernetesObject) => pods.metric.name),
-  );
-  const given = rules.custom.map(({ name }: KubernetesObject) => name.as);
-  t.strictSame([...new Set(asked)].sort(), [...given].sort());
-  const source = readdirSync(join(root, 'sidecar/telemetry'))
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => readFileSync(join(root, 'sidecar/telemetry', name), 'utf8'))
-    .join('\n');
-  for (const { seriesQuery } of rules.custom) {
-    const metric = /^\w+/.exec(seriesQuery)![0].replace(/_bucket$/, '');
-    t.ok(source.includes(`'${metric}'`), metric);
+t.test(
+  'mutual TLS: each workload mounts its own certificate, which is for its service account',
+  { skip: skip || skipWithout('certificate-crds', 'issuer-crds') },
+  async (t) => {
+    const objects = objectsIn(await build(t, 'overlays/mutual-tls'));
+    const known = schemasIn(requireTool('certificate-crds'), requireTool('issuer-crds'));
+    const certificates = objects.filter(({ kind }) => kind === 'Certificate');
+    t.strictSame(
+      objects.filter(isOfCertManager).flatMap((object) => faultsOf(known, object)),
+      [],
+    );
+    const broken = { ...certificates[0], spec: { ...certificates[0].spec, secretNam: 'x' } };
+    t.not(faultsOf(known, broken).length, 0, 'the schema can say no');
+    const pods = await injectedPods(t, 'overlays/mutual-tls');
+    t.equal(pods.size, 4);
+    for (const [name, spec] of pods) {
+      const [sidecar] = spec.initContainers;
+      const volume = spec.volumes.find((each: KubernetesObject) => each.name === 'outrigger-tls');
+      t.match(sidecar.volumeMounts[1], { name: 'outrigger-tls', mountPath: '/run/outrigger/tls' });
+      const certificate = certificates.find((each) => each.spec.secretName === volume.secret.secretName);
+      t.strictSame(certificate.spec.uris, [`spiffe://cluster.local/ns/agents/sa/${spec.serviceAccountName}`]);
+      t.equal(spec.serviceAccountName, name);
+      for (const key of name === 'gateway' ? [] : ['startupProbe', 'readinessProbe', 'livenessProbe'])
+        t.match(spec.containers[0][key], { httpGet: { path: '/healthz/app', port: 15021 } });
+    }
+    const policies = objects.filter(({ kind }) => kind === 'NetworkPolicy');
+    t.notMatch(JSON.stringify(policies), /50051/, 'nobody reaches an agent past its sidecar, in plain text');
+  },
+);
+
+t.test(
+  'EndpointSlices: each sidecar may list them, and has a token that its agent has not',
+  { skip },
+  async (t) => {
+    const objects = objectsIn(await build(t, 'overlays/endpoint-slices'));
+    const rules = objects.filter(({ kind }) => /Role$/.test(kind)).flatMap((role) => role.rules);
+    t.strictSame(rules.map((rule) => `${rule.verbs} ${rule.resources}`).sort(), [
+      'get nodes',
+      'list,watch endpointslices',
+    ]);
+    const pods = await injectedPods(t, 'overlays/endpoint-slices');
+    const bound = objects.filter(({ kind }) => /RoleBinding$/.test(kind));
+    t.equal(bound.length, 2);
+    for (const [name, spec] of pods) {
+      t.equal(spec.automountServiceAccountToken, false, name);
+      const [sidecar] = spec.initContainers;
+      const mounts = ({ volumeMounts = [] }: KubernetesObject) =>
+        volumeMounts.map(({ mountPath }: KubernetesObject) => mountPath);
+      t.ok(mounts(sidecar).includes('/var/run/secrets/kubernetes.io/serviceaccount'), name);
+      t.notOk(mounts(spec.containers[0]).some((path: string) => path.includes('serviceaccount')));
+      t.ok(sidecar.env.some((entry: KubernetesObject) => entry.name === 'NODE_NAME'));
+      for (const { subjects } of bound)
+        t.ok(subjects.some((subject: KubernetesObject) => subject.name === spec.serviceAccountName));
+      const policy = objects.find((each) => each.kind === 'NetworkPolicy' && each.metadata.name === name);
+      const open = policy.spec.egress
+        .filter((rule: KubernetesObject) => rule.to === undefined)
+        .flatMap((rule: KubernetesObject) => rule.ports.map(({ port }: KubernetesObject) => port));
+      t.strictSame(open, [443, 6443], `${name} may reach the API server`);
+    }
+  },
+);
+
+t.test('the sidecars of the manifests have a configuration that outrigger check accepts', async (t) => {
+  for (const part of ['base/gateway', 'components/endpoint-slices']) {
+    const file = join(k8s, part, 'outrigger.yaml');
+    const args = [join(root, 'sidecar/main.ts'), 'check', '--config', file];
+    const { code, output } = await runProcess(t, process.execPath, args);
+    t.equal(code, 0, output);
   }
 });
 

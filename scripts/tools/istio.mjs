@@ -1,4 +1,5 @@
-// The schemas that Istio's resources and the Gateway are held against: files of Go modules, by their digests.
+// The schemas that the resources of Istio, of the Gateway and of cert-manager are held against: files of Go modules, by
+// their digests.
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,6 +17,16 @@ const files = {
     module: 'sigs.k8s.io/gateway-api@v1.6.0',
     path: 'config/crd/standard/gateway.networking.k8s.io_gateways.yaml',
     sha256: '7dcaf56db92b197207bc149f049c1be0208bedc8608a56905900d3bfc71b8632',
+  },
+  'certificate-crds': {
+    module: 'github.com/cert-manager/cert-manager@v1.21.2',
+    path: 'deploy/crds/cert-manager.io_certificates.yaml',
+    sha256: '7ad91029c00ec959d54215b19d3b1a9b7e0247eaa60f987151c2b70d8661f8af',
+  },
+  'issuer-crds': {
+    module: 'github.com/cert-manager/cert-manager@v1.21.2',
+    path: 'deploy/crds/cert-manager.io_issuers.yaml',
+    sha256: '05e37efb02777e0362d24269fa103c2fc11419f9c85e31854ef873e5d9e5c5cc',
   },
 };
 const limitMs = 3 * 60_000;

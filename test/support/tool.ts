@@ -17,6 +17,8 @@ export type ToolName =
   | 'hadolint'
   | 'istio-crds'
   | 'gateway-crds'
+  | 'certificate-crds'
+  | 'issuer-crds'
   | 'nft'
   | 'ip'
   | 'envoy'
