@@ -11,6 +11,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
+import { builtinsByName } from './bundle/builtins.mjs';
 import { root } from './tools/paths.mjs';
 
 const out = process.argv.indexOf('--out');
@@ -52,6 +53,7 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
     js: "import { createRequire as outriggerCreateRequire } from 'node:module';const require = outriggerCreateRequire(import.meta.url);",
   },
   plugins: [
+    builtinsByName,
     {
       // Its ESM build asks for grpc-js by a require of its own making, which no bundler sees.
       name: 'grpc-js of the OTLP exporter',
