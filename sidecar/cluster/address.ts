@@ -50,7 +50,8 @@ export function formatAddress(address: Address): string {
 
 /** `host:port`, with brackets around an IPv6 literal. */
 export function formatHostPort(host: string, port: number): string {
-  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+  // The colon first: the question itself compiles a large expression when it is asked for the first time.
+  return host.includes(':') && isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function parsePath(text: string, rest: string): string {

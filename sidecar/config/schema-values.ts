@@ -10,6 +10,20 @@ import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.t
 /** What a right value looks like, in words: "a duration such as 30s". */
 export const forms = z.registry<{ form: string }>();
 
+const made = new Map<string, z.ZodType>();
+
+/**
+ * Settings of one kind share one schema, for a sidecar's start is mostly the making of schemas. What is said of a single
+ * setting (`default`, `describe`) makes a new one around it.
+ */
+function shared<T extends z.ZodType>(kind: string, make: () => T): T {
+  const before = made.get(kind);
+  if (before !== undefined) return before as T;
+  const schema = make();
+  made.set(kind, schema);
+  return schema;
+}
+
 /** The longest text any setting takes. */
 const MAX_TEXT_LENGTH = 4096;
 
@@ -39,6 +53,10 @@ export function text(form: string, pattern?: RegExp) {
 
 /** A duration; `zero` says whether `0s` is a meaning (mostly "off"). */
 export function duration(zero: 'zero' | 'positive') {
+  return shared(`duration ${zero}`, () => durationOf(zero));
+}
+
+function durationOf(zero: 'zero' | 'positive') {
   const base = z.string().regex(DURATION_PATTERN, { abort: true });
   return checked(base, 'a duration such as 30s, 250ms or 1h30m', (value) => {
     const ms = parseDurationMs(value);
@@ -81,31 +99,36 @@ export function portOfPods() {
 
 /** An address to listen on; port 0 takes a free one. */
 export function listen() {
-  return checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
-    return complaintAboutAddress(value, 'listen');
-  });
+  return shared('listen', () =>
+    checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
+      return complaintAboutAddress(value, 'listen');
+    }),
+  );
 }
 
 /** A whole number. */
 export function integer(min: number, max: number) {
-  return z
-    .int()
-    .min(min)
-    .max(max)
-    .register(forms, { form: `a whole number from ${min} to ${max}` });
+  return shared(`integer ${min} ${max}`, () =>
+    z
+      .int()
+      .check(z.gte(min), z.lte(max))
+      .register(forms, { form: `a whole number from ${min} to ${max}` }),
+  );
 }
 
 export function percent() {
-  return z.number().min(0).max(100).register(forms, { form: 'a number from 0 to 100' });
+  return shared('percent', () =>
+    z.number().check(z.gte(0), z.lte(100)).register(forms, { form: 'a number from 0 to 100' }),
+  );
 }
 
 export function flag() {
-  return z.boolean().register(forms, { form: 'true or false' });
+  return shared('flag', () => z.boolean().register(forms, { form: 'true or false' }));
 }
 
 /** The path of a file. */
 export function file() {
-  return text('the path of a file');
+  return shared('file', () => text('the path of a file'));
 }
 
 /** A name in a certificate, or a pattern of such names. */

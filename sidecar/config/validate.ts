@@ -20,10 +20,13 @@ const MAX_FINDINGS = 100;
 /** Enough to find and remove the damage of a wrong value; each round removes at least one. */
 const MAX_REPAIRS = 64;
 
+/** A parser compiled for speed would cost more than it saves: a configuration is judged once. */
+const ONCE = { jitless: true };
+
 /** The configuration in file form with defaults, or what is wrong: form and contradictions together. */
 export function validate(raw: unknown): { file: FileConfig } | { findings: readonly Finding[] } {
   const value = withoutEmptySections(raw);
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, ONCE);
   if (parsed.success) {
     const findings = findContradictions(parsed.data);
     return findings.length === 0 ? { file: parsed.data } : { findings };
@@ -60,7 +63,7 @@ function contradictionsOfTheRest(value: unknown, findings: readonly Finding[]): 
     return valueAt(kept, path.slice(0, -1)) === undefined ? kept : without(kept, path);
   }, value);
   for (let round = 0; round < MAX_REPAIRS; round++) {
-    const parsed = schema.safeParse(rest);
+    const parsed = schema.safeParse(rest, ONCE);
     if (parsed.success) {
       const removed = (finding: Finding) => findings.some(({ path }) => startsWith(path, finding.path));
       return findContradictions(parsed.data).filter((finding) => !removed(finding));
