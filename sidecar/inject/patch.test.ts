@@ -337,6 +337,16 @@ t.test('a sidecar that watches EndpointSlices has a token, and nobody else of th
   const node = sidecarOf(pod).env.find((entry: Any) => entry.name === 'NODE_NAME');
   t.equal(node.valueFrom.fieldRef.fieldPath, 'spec.nodeName');
   t.equal(injected(agent()).spec.volumes, undefined);
+  t.equal(
+    pod.spec.serviceAccountName,
+    'default',
+    'Kubernetes takes no token for an account that is not named',
+  );
+  for (const account of [{ serviceAccountName: 'mine' }, { serviceAccount: 'mine' }]) {
+    const own = agent({}, account, { annotations: { 'outrigger.dev/endpoint-slices': 'true' } });
+    t.match(injected(own).spec, { ...account, containers: [] });
+    t.not(injected(own).spec.serviceAccountName, 'default');
+  }
 });
 
 t.test(

@@ -96,6 +96,9 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
       isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
     ),
   };
+  // A token is for a named account; the one that a pod has without a word is this.
+  if (wishes.endpointSlices && (at(spec, 'serviceAccountName') ?? at(spec, 'serviceAccount') ?? '') === '')
+    newSpec['serviceAccountName'] = 'default';
   const volumes = sidecarVolumes(wishes).map(({ name, source }) => ({ name, ...source }));
   if (volumes.length > 0) newSpec['volumes'] = [...listAt(spec, 'volumes'), ...volumes];
   const annotations = { ...objectAt(metadata, 'annotations'), [STATUS_ANNOTATION]: version };

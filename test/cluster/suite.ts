@@ -9,19 +9,23 @@ import { join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
 import { freePort } from '../support/free-port.ts';
-import { runProcess, startProcess, type TestProcess } from '../support/process.ts';
+import { runProcess } from '../support/process.ts';
 import { requireTool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
+import { testEndpoints, zonedNode } from './endpoints.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
 import { deployment, pod, podsOf, sidecarsOf } from './objects.ts';
+import { testOddPods } from './odd-pods.ts';
+import { pointHere, setFailurePolicy, startWebhook, system, writeKubeconfig } from './webhook.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
 const overlays = readdirSync(join(root, 'k8s', 'overlays')).sort();
-const system = 'outrigger-system';
 const labelled = 'outrigger-test-labelled';
 const unlabelled = 'outrigger-test-unlabelled';
 const namespaces = [labelled, unlabelled, system, 'agents'];
+/** cert-manager's, whose Certificates an overlay has. Where it is not installed its kinds alone are made known. */
+const certManagerCrds = ['certificates.cert-manager.io', 'issuers.cert-manager.io'];
+let madeCrds = false;
 const patient = { limitMs: 60_000, everyMs: 250 };
 
 t.setTimeout(900_000);
@@ -33,7 +37,10 @@ if (process.env['KUBECONFIG'] === undefined)
 const folder = mkdtempSync(join(tmpdir(), 'outrigger-cluster-'));
 t.teardown(async () => {
   await tryKubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger', '--ignore-not-found']);
-  await tryKubectl(['delete', 'clusterrole,clusterrolebinding', 'outrigger-webhook', '--ignore-not-found']);
+  for (const name of ['outrigger-webhook', 'outrigger-zone'])
+    await tryKubectl(['delete', 'clusterrole,clusterrolebinding', name, '--ignore-not-found']);
+  await tryKubectl(['delete', 'node', zonedNode, '--ignore-not-found']);
+  if (madeCrds) await tryKubectl(['delete', 'crd', ...certManagerCrds, '--ignore-not-found', '--wait=false']);
   await tryKubectl(['delete', 'namespace', '--ignore-not-found', '--wait=false', ...namespaces]);
   rmSync(folder, { recursive: true, force: true });
 });
@@ -43,83 +50,6 @@ async function build(overlay: string): Promise<string> {
   const { code, output } = await runProcess(t, requireTool('kustomize'), ['build', path]);
   if (code !== 0) throw new Error(output);
   return output;
-}
-
-/** The webhook as the manifests run it: with the rights of its service account and nothing more. */
-async function startWebhook(
-  listen: number,
-  more: string[] = [],
-): Promise<TestProcess & { healthPort: number }> {
-  const healthPort = await freePort();
-  const started = startProcess(
-    t,
-    process.execPath,
-    [
-      join(root, 'sidecar', 'main.ts'),
-      'webhook',
-      `--listen=0.0.0.0:${listen}`,
-      `--health=127.0.0.1:${healthPort}`,
-      `--metrics=127.0.0.1:${await freePort()}`,
-      `--secret=${system}/outrigger-webhook-certificate`,
-      '--configuration=outrigger',
-      `--name=${host}`,
-      '--drain-delay=0s',
-      ...more,
-    ],
-    { env: { KUBECONFIG: join(folder, 'webhook.kubeconfig') } },
-  );
-  try {
-    await waitUntil(
-      'the webhook is ready',
-      async () => (await fetch(`http://127.0.0.1:${healthPort}/healthz/ready`)).ok,
-      patient,
-    );
-  } catch (error) {
-    throw new Error(`the webhook did not get ready:\n${started.logs()}`, { cause: error });
-  }
-  return { ...started, healthPort };
-}
-
-/** A kubeconfig like the suite's, with the token of the webhook's service account. */
-async function writeWebhookKubeconfig(): Promise<void> {
-  const config = JSON.parse(
-    await kubectl(['config', 'view', '--raw', '--minify', '--flatten', '-o', 'json']),
-  );
-  const token = (await kubectl(['create', 'token', 'outrigger-webhook', '-n', system])).trim();
-  config.users = [{ name: config.users[0].name, user: { token } }];
-  writeFileSync(join(folder, 'webhook.kubeconfig'), JSON.stringify(config), { mode: 0o600 });
-}
-
-/** The manifests' configuration, asking this machine instead of the Service. */
-async function pointHere(port: number): Promise<void> {
-  const { webhooks } = await get('mutatingwebhookconfiguration', 'outrigger');
-  const operations = webhooks.map((_: unknown, index: number) => ({
-    op: 'replace',
-    path: `/webhooks/${index}/clientConfig`,
-    value: { url: `https://${host}:${port}/mutate` },
-  }));
-  await kubectl([
-    'patch',
-    'mutatingwebhookconfiguration',
-    'outrigger',
-    '--type=json',
-    `-p=${JSON.stringify(operations)}`,
-  ]);
-}
-
-async function setFailurePolicy(policy: 'Ignore' | 'Fail'): Promise<void> {
-  const operations = [0, 1].map((index) => ({
-    op: 'replace',
-    path: `/webhooks/${index}/failurePolicy`,
-    value: policy,
-  }));
-  await kubectl([
-    'patch',
-    'mutatingwebhookconfiguration',
-    'outrigger',
-    '--type=json',
-    `-p=${JSON.stringify(operations)}`,
-  ]);
 }
 
 /** Creates pods until one is as it should be: API servers hear of a changed configuration a moment later. */
@@ -163,7 +93,15 @@ t.test('the cluster is a fresh one, as far as the suite is concerned', async (t)
 });
 
 t.test('every overlay is accepted, strictly', async (t) => {
-  t.ok(overlays.length >= 5);
+  t.ok(overlays.length >= 9);
+  const known = (await tryKubectl(['get', 'crd', ...certManagerCrds])).code === 0;
+  if (!known) {
+    madeCrds = true;
+    for (const name of ['certificate-crds', 'issuer-crds'] as const)
+      await kubectl(['apply', '--server-side', '--validate=strict', '-f', requireTool(name)]);
+    const wanted = certManagerCrds.map((name) => `crd/${name}`);
+    await kubectl(['wait', '--for=condition=Established', '--timeout=60s', ...wanted]);
+  }
   for (const overlay of overlays) {
     const { code, stderr } = await apply(await build(overlay));
     t.equal(code, 0, `${overlay} ${stderr}`);
@@ -175,9 +113,9 @@ t.test('every overlay is accepted, strictly', async (t) => {
 });
 
 t.test('the webhook makes itself trusted with the rights that the manifests give it', async (t) => {
-  await writeWebhookKubeconfig();
+  await writeKubeconfig(join(folder, 'webhook.kubeconfig'), 'outrigger-webhook', system);
   await pointHere(port);
-  webhook = await startWebhook(port);
+  webhook = await startWebhook(folder, port);
   const { webhooks } = await get('mutatingwebhookconfiguration', 'outrigger');
   for (const { clientConfig } of webhooks) t.match(clientConfig.caBundle, /\S{100}/);
   const { data } = await get('secret', 'outrigger-webhook-certificate', '-n', system);
@@ -248,7 +186,7 @@ t.test("a Deployment's pods get it, once, and again after an update", async (t) 
 });
 
 t.test("every overlay's pods are accepted with the sidecar in them", async (t) => {
-  for (const overlay of ['injected', 'production', 'local', 'intercepted']) {
+  for (const overlay of ['injected', 'production', 'local', 'intercepted', 'mutual-tls', 'endpoint-slices']) {
     await kubectl(['delete', 'namespace', 'agents', '--ignore-not-found', '--timeout=60s']);
     t.match(await apply(await build(overlay)), { code: 0 }, overlay);
     const wanted = ['gateway', 'research-agent', 'writing-agent', 'code-agent'];
@@ -273,6 +211,10 @@ t.test("every overlay's pods are accepted with the sidecar in them", async (t) =
   }
 });
 
+testEndpoints(folder, labelled);
+
+testOddPods(labelled);
+
 t.test('what outrigger inject writes is accepted', async (t) => {
   const file = join(folder, 'plain.yaml');
   writeFileSync(file, await build('plain'));
@@ -289,7 +231,7 @@ t.test('what outrigger inject writes is accepted', async (t) => {
 t.test('a restarted webhook goes on with the certificate that is there', async (t) => {
   const before = await get('secret', 'outrigger-webhook-certificate', '-n', system);
   t.equal(await webhook.stop(20_000), 0);
-  webhook = await startWebhook(port);
+  webhook = await startWebhook(folder, port);
   const after = await get('secret', 'outrigger-webhook-certificate', '-n', system);
   t.equal(after.data['tls.crt'], before.data['tls.crt']);
   await createsUntil(
@@ -300,7 +242,7 @@ t.test('a restarted webhook goes on with the certificate that is there', async (
 });
 
 t.test('a lost certificate and a lost bundle are made good, by two replicas that agree', async (t) => {
-  const other = await startWebhook(await freePort());
+  const other = await startWebhook(folder, await freePort());
   const empty = [{ op: 'remove', path: '/data' }];
   await kubectl([
     'patch',
@@ -342,7 +284,7 @@ t.test('while the webhook is down, failurePolicy decides', async (t) => {
   t.match(refused.stderr, /failed calling webhook/);
   const optedOut = await apply(pod('still-out', labelled, { labels: { 'outrigger.dev/inject': 'false' } }));
   t.equal(optedOut.code, 0, `who is opted out is not held up: ${optedOut.stderr}`);
-  webhook = await startWebhook(port);
+  webhook = await startWebhook(folder, port);
   await createsUntil(
     'pods are injected again',
     'back',

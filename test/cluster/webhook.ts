@@ -1,0 +1,92 @@
+// The webhook as the cluster suite runs it: a process of this machine that the API server asks.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { freePort } from '../support/free-port.ts';
+import { startProcess, type TestProcess } from '../support/process.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { get, kubectl } from './kubectl.ts';
+
+/** The address by which the API server reaches this machine. */
+export const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
+export const system = 'outrigger-system';
+const patient = { limitMs: 60_000, everyMs: 250 };
+
+/** The webhook as the manifests run it: with the rights of its service account and nothing more. */
+export async function startWebhook(
+  folder: string,
+  listen: number,
+  more: string[] = [],
+): Promise<TestProcess & { healthPort: number }> {
+  const healthPort = await freePort();
+  const started = startProcess(
+    t,
+    process.execPath,
+    [
+      join(import.meta.dirname, '..', '..', 'sidecar', 'main.ts'),
+      'webhook',
+      `--listen=0.0.0.0:${listen}`,
+      `--health=127.0.0.1:${healthPort}`,
+      `--metrics=127.0.0.1:${await freePort()}`,
+      `--secret=${system}/outrigger-webhook-certificate`,
+      '--configuration=outrigger',
+      `--name=${host}`,
+      '--drain-delay=0s',
+      ...more,
+    ],
+    { env: { KUBECONFIG: join(folder, 'webhook.kubeconfig') } },
+  );
+  try {
+    await waitUntil(
+      'the webhook is ready',
+      async () => (await fetch(`http://127.0.0.1:${healthPort}/healthz/ready`)).ok,
+      patient,
+    );
+  } catch (error) {
+    throw new Error(`the webhook did not get ready:\n${started.logs()}`, { cause: error });
+  }
+  return { ...started, healthPort };
+}
+
+/** A kubeconfig like the suite's, with the token of a service account. @returns the file */
+export async function writeKubeconfig(file: string, account: string, namespace: string): Promise<string> {
+  const config = JSON.parse(
+    await kubectl(['config', 'view', '--raw', '--minify', '--flatten', '-o', 'json']),
+  );
+  const token = (await kubectl(['create', 'token', account, '-n', namespace])).trim();
+  config.users = [{ name: config.users[0].name, user: { token } }];
+  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+  return file;
+}
+
+/** The manifests' configuration, asking this machine instead of the Service. */
+export async function pointHere(port: number): Promise<void> {
+  const { webhooks } = await get('mutatingwebhookconfiguration', 'outrigger');
+  const operations = webhooks.map((_: unknown, index: number) => ({
+    op: 'replace',
+    path: `/webhooks/${index}/clientConfig`,
+    value: { url: `https://${host}:${port}/mutate` },
+  }));
+  await kubectl([
+    'patch',
+    'mutatingwebhookconfiguration',
+    'outrigger',
+    '--type=json',
+    `-p=${JSON.stringify(operations)}`,
+  ]);
+}
+
+export async function setFailurePolicy(policy: 'Ignore' | 'Fail'): Promise<void> {
+  const operations = [0, 1].map((index) => ({
+    op: 'replace',
+    path: `/webhooks/${index}/failurePolicy`,
+    value: policy,
+  }));
+  await kubectl([
+    'patch',
+    'mutatingwebhookconfiguration',
+    'outrigger',
+    '--type=json',
+    `-p=${JSON.stringify(operations)}`,
+  ]);
+}
