@@ -188,7 +188,27 @@ t.test('every overlay builds, and its parts fit together', { skip: skipWithout('
   }
   for (const { spec } of ambient.filter(({ kind }) => kind === 'DestinationRule'))
     t.notOk(spec.trafficPolicy.tls, "TLS is ztunnel's");
+  const agents: string[] = ambient
+    .filter(({ kind, metadata }) => kind === 'Deployment' && /-agent$/.test(metadata.name))
+    .map(({ metadata }) => metadata.name);
+  t.ok(agents.length >= 3);
+  const linkerd = objectsIn(await build(t, 'istio/overlays/linkerd'));
   const beside = objectsIn(await build(t, 'istio/overlays/beside-outrigger'));
+  for (const name of agents) {
+    const targets = (object: KubernetesObject) => object.spec.targetRefs?.[0].name === name;
+    t.ok(
+      ambient.some((object) => object.kind === 'AuthorizationPolicy' && targets(object)),
+      `ambient: ${name}`,
+    );
+    const host = `${name}.agents.svc.cluster.local`;
+    for (const kind of ['DestinationRule', 'VirtualService'])
+      t.ok(
+        beside.some((object) => object.kind === kind && (object.spec.host ?? object.spec.hosts[0]) === host),
+        `beside-outrigger: ${kind} of ${name}`,
+      );
+    const service = linkerd.find(({ kind, metadata }) => kind === 'Service' && metadata.name === name);
+    t.ok(service.metadata.annotations['balancer.linkerd.io/failure-accrual'], `linkerd: ${name}`);
+  }
   for (const { spec } of beside.filter(({ kind }) => kind === 'Deployment'))
     t.match(spec.template.metadata.labels, {
       'sidecar.istio.io/inject': 'false',

@@ -186,6 +186,45 @@ t.test('without components every kind of selector still selects its pods', { ski
   }
 });
 
+t.test(
+  'an agent that is added is named wherever agents are, or this says where it is missing',
+  { skip },
+  async (t) => {
+    const plain = objectsIn(await build(t, 'overlays/plain'));
+    const deployments = plain.filter(({ kind }) => kind === 'Deployment');
+    const isAgent = ({ spec }: KubernetesObject) =>
+      spec.template.metadata.labels['app.kubernetes.io/component'] === 'agent';
+    const agents: string[] = deployments.filter(isAgent).map(({ metadata }) => metadata.name);
+    t.ok(agents.length >= 3);
+    const gateway = deployments.find(({ metadata }) => metadata.name === 'gateway');
+    const addresses = gateway.spec.template.spec.containers[0].env.filter(({ name }: KubernetesObject) =>
+      /_AGENT_ADDR$/.test(name),
+    );
+    t.strictSame(
+      addresses.map(({ value }: KubernetesObject) => value).sort(),
+      agents.map((name) => `${name}:50051`).sort(),
+      'base/gateway/deployment.yaml',
+    );
+    for (const overlay of ['plain', 'mutual-tls', 'endpoint-slices']) {
+      const config = objectsIn(await build(t, `overlays/${overlay}`)).find(
+        ({ kind }) => kind === 'ConfigMap',
+      );
+      const { outbound, inbound } = objectsIn(config.data['outrigger.yaml'])[0];
+      t.strictSame(Object.keys(outbound.clusters).sort(), [...agents].sort(), `outrigger.yaml of ${overlay}`);
+      t.match(inbound, { max_concurrent_calls: 32, queue: { max_calls: 64 } }, overlay);
+      for (const [name, { tls, kubernetes }] of Object.entries<KubernetesObject>(outbound.clusters)) {
+        const identities = [`spiffe://cluster.local/ns/agents/sa/${name}`];
+        if (overlay === 'mutual-tls') t.strictSame(tls.allow_identities, identities);
+        if (overlay === 'endpoint-slices') t.equal(kubernetes.service, name);
+      }
+    }
+    const autoscalers = objectsIn(await build(t, 'overlays/production')).filter(
+      ({ kind }) => kind === 'HorizontalPodAutoscaler',
+    );
+    t.strictSame(autoscalers.map(({ spec }) => spec.scaleTargetRef.name).sort(), [...agents].sort());
+  },
+);
+
 /** By the name of the workload, what a Deployment of a built overlay is like once it has its sidecar. */
 async function injectedPods(t: Test, path: string): Promise<Map<string, KubernetesObject>> {
   const objects = objectsIn(await inject(t, await build(t, path)));
