@@ -142,7 +142,8 @@ const UNITS: Readonly<Record<string, number>> = {
   Gi: 2 ** 30,
 };
 
-function quantity(text: string): number {
+/** An amount of CPU or memory as a number, for comparisons. */
+export function quantity(text: string): number {
   const [, number = '', unit = ''] = /^([\d.]+)(.*)$/.exec(text) ?? [];
   return Number(number) * (UNITS[unit] ?? 1);
 }

@@ -89,6 +89,7 @@ t.test('pods that are opted out, or that no sidecar can serve, stay as they are'
     agent({}, {}, { labels: { 'outrigger.dev/inject': 'false' } }),
     agent({}, { hostNetwork: true }),
     agent({}, { os: { name: 'windows' } }),
+    agent({}, { nodeSelector: { 'kubernetes.io/os': 'windows' } }),
     agent({}, { containers: [] }),
     agent({}, {}, { annotations: { 'kubernetes.io/config.mirror': 'x' } }),
     { kind: 'Pod' },
@@ -152,6 +153,28 @@ t.test('resources that Kubernetes would refuse are refused before it does', asyn
   t.equal(of('1G', '1Gi'), 'injected');
   const small = sidecarOf(injected(annotated({ 'outrigger.dev/memory-limit': '64Mi' })));
   t.equal(small.resources.requests.memory, '64Mi', 'the default request gives way to a lower limit');
+  for (const [request, limit] of [
+    ['64Mi', '512Mi'],
+    ['1Gi', '1Gi'],
+  ] as const) {
+    const { resources } = sidecarOf(injected(annotated({ 'outrigger.dev/memory-request': request })));
+    t.strictSame([resources.requests.memory, resources.limits.memory], [request, limit]);
+  }
+});
+
+t.test('what a pod has as a whole is not shared out anew', async (t) => {
+  const whole = { resources: { requests: { cpu: '50m' }, limits: { memory: '256Mi' } } };
+  t.strictSame(sidecarOf(injected(agent({}, whole))).resources, { requests: {}, limits: {} });
+  const asked = agent({}, whole, { annotations: { 'outrigger.dev/memory-request': '64Mi' } });
+  t.strictSame(sidecarOf(injected(asked)).resources, {
+    requests: { memory: '64Mi' },
+    limits: {},
+  });
+  const cpuAlone = agent({}, { resources: { limits: { cpu: '2' } } });
+  t.strictSame(sidecarOf(injected(cpuAlone)).resources, {
+    requests: { memory: '128Mi' },
+    limits: { memory: '512Mi' },
+  });
 });
 
 t.test('names and ports that collide are refused with what to do', async (t) => {

@@ -15,8 +15,11 @@ export interface PodFacts {
   readonly graceSeconds: number;
   /** Where the sidecar listens. */
   readonly ports: Ports;
+  /** The resources that the pod has as a whole (`spec.resources`), of which the sidecar takes what it needs. */
+  readonly sharedResources: ReadonlySet<string>;
 }
 
+const OS_LABEL = 'kubernetes.io/os';
 /** Kubernetes' default for `terminationGracePeriodSeconds`. */
 const DEFAULT_GRACE_SECONDS = 30;
 /** Names of ports that are plainly not gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
@@ -49,6 +52,9 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
     appPortName: found?.name,
     graceSeconds: Math.max(0, Math.floor(grace)),
     ports: portsAt(wishes.portOffset),
+    sharedResources: new Set(
+      ['requests', 'limits'].flatMap((kind) => Object.keys(objectAt(objectAt(spec, 'resources'), kind))),
+    ),
   };
 }
 
@@ -56,7 +62,8 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
 export function cannotHaveSidecar(spec: JsonObject, metadata: JsonObject): string | undefined {
   if (objectsAt(spec, 'containers').length === 0) return 'it has no containers';
   if (at(spec, 'hostNetwork') === true) return 'it uses the network of its node (hostNetwork)';
-  if (stringAt(objectAt(spec, 'os'), 'name') === 'windows') return 'it runs on Windows';
+  const os = stringAt(objectAt(spec, 'os'), 'name') ?? stringAt(objectAt(spec, 'nodeSelector'), OS_LABEL);
+  if (os === 'windows') return 'it runs on Windows';
   if (Object.hasOwn(objectAt(metadata, 'annotations'), 'kubernetes.io/config.mirror'))
     return 'it is the mirror of a static pod';
   return undefined;

@@ -1,4 +1,4 @@
-import type { PodWishes, Resources } from './annotations.ts';
+import { type PodWishes, quantity } from './annotations.ts';
 import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
 import type { JsonObject } from './json.ts';
@@ -86,7 +86,7 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
         },
       },
     },
-    resources: resources(wishes.requests, wishes.limits),
+    resources: resources(wishes, facts.sharedResources),
     securityContext: {
       allowPrivilegeEscalation: false,
       capabilities: { drop: ['ALL'] },
@@ -149,15 +149,21 @@ function probe(path: string, port: number): JsonObject {
   return { httpGet: { path, port, scheme: 'HTTP' } };
 }
 
-function resources(requests: Resources, limits: Resources): JsonObject {
-  return {
-    requests: {
-      cpu: requests.cpu ?? limits.cpu ?? DEFAULTS.cpuRequest,
-      memory: requests.memory ?? limits.memory ?? DEFAULTS.memoryRequest,
-    },
-    limits: {
-      ...(limits.cpu === undefined ? {} : { cpu: limits.cpu }),
-      memory: limits.memory ?? requests.memory ?? DEFAULTS.memoryLimit,
-    },
-  };
+/**
+ * Defaults are for what the pod has not got as a whole: of that a container's part may not be more than there is, and
+ * Kubernetes would refuse the pod.
+ */
+function resources({ requests, limits }: PodWishes, shared: ReadonlySet<string>): JsonObject {
+  const { cpuRequest, memoryRequest, memoryLimit } = DEFAULTS;
+  const cpu = requests.cpu ?? limits.cpu ?? (shared.has('cpu') ? undefined : cpuRequest);
+  const memory = requests.memory ?? limits.memory ?? (shared.has('memory') ? undefined : memoryRequest);
+  const ownLimit = quantity(memory ?? '0') > quantity(memoryLimit) ? memory : memoryLimit;
+  const mostMemory = limits.memory ?? (shared.has('memory') ? undefined : ownLimit);
+  return { requests: given({ cpu, memory }), limits: given({ cpu: limits.cpu, memory: mostMemory }) };
+}
+
+function given(amounts: Readonly<Record<string, string | undefined>>): JsonObject {
+  return Object.fromEntries(
+    Object.entries(amounts).flatMap(([name, amount]) => (amount === undefined ? [] : [[name, amount]])),
+  );
 }

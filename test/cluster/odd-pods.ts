@@ -83,6 +83,10 @@ export function testOddPods(labelled: string): void {
       `-p=${JSON.stringify({ spec: debug })}`,
     ]);
     t.equal(patched.code, 0, `kubectl debug works: ${patched.stderr}`);
+    const whole = pod('whole', labelled);
+    whole.spec.resources = { requests: { cpu: '50m', memory: '64Mi' }, limits: { memory: '256Mi' } };
+    t.match(await apply(whole), { code: 0, stderr: '' }, 'resources of the pod as a whole');
+    t.equal(sidecarsOf(await get('pod', 'whole', '-n', labelled)).length, 1);
     const huge = pod('huge', labelled);
     huge.spec.containers[0].env = Array.from({ length: 3_000 }, (_, index) => ({
       name: `V${index}`,
