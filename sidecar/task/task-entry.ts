@@ -1,5 +1,6 @@
 /** One task in the store, and those who read its answer. `task-store.ts` moves them. */
 import type { StatusCode } from '../grpc/status.ts';
+import type { KeptAnswer } from './kept-answers.ts';
 import { ListNode } from './linked-list.ts';
 import { ReplayLog } from './replay-log.ts';
 
@@ -43,14 +44,26 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   orphanUntilMs = Number.POSITIVE_INFINITY;
   expiresAtMs = Number.POSITIVE_INFINITY;
   /** Of `head` and the trailers; counted once, for the sum is asked for at each step. */
-  private fieldsBytes = 0;
+  fieldsBytes = 0;
   /** What the store has counted for it. */
   countedBytes = 0;
 
-  constructor(fingerprint: string, runner: Runner) {
+  constructor(fingerprint: string, runner: Runner | undefined) {
     super();
     this.fingerprint = fingerprint;
     this.runner = runner;
+  }
+
+  /** One that is over, from its answer. */
+  static finished<Runner>(fingerprint: string, answer: KeptAnswer): TaskEntry<Runner> {
+    const entry = new TaskEntry<Runner>(fingerprint, undefined);
+    entry.state = 'finished';
+    entry.callers = 0;
+    entry.expiresAtMs = answer.expiresAtMs;
+    if (answer.head !== undefined) entry.setHead(answer.head);
+    entry.setEnd(answer.end);
+    entry.log.append(answer.bytes, 0, answer.bytes.length);
+    return entry;
   }
 
   get bytes(): number {

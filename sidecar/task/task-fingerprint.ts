@@ -18,17 +18,26 @@ export function taskScope(method: string, ...who: readonly string[]): string {
   return hash('sha256', JSON.stringify([method, ...who]), 'base64');
 }
 
+/** Messages up to this size are their own fingerprints: a digest would cost more than it saves. */
+const SHORT_BYTES = 256;
+/** In front of digests: not in Latin-1, in which messages are written, so that no message looks like a digest. */
+const DIGEST_MARK = '\u2020';
+
 /**
- * The same for requests that say the same to the same method for the same caller: SHA-256 over the message, so that
- * nobody can make another's. The entries of `metadata` may come in any order, as maps are written in any.
+ * The same for requests that say the same to the same method for the same caller: a short message itself, or SHA-256
+ * over it, so that nobody can make another's. The entries of `metadata` may come in any order, as maps are written in
+ * any.
  */
 export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): string {
   const parts = partsOf(message, start, end);
-  if (parts === undefined) return scope + hash('sha256', message.subarray(start, end), 'base64');
+  if (parts === undefined) {
+    if (end - start <= SHORT_BYTES) return scope + message.toString('latin1', start, end);
+    return scope + DIGEST_MARK + hash('sha256', message.subarray(start, end), 'base64');
+  }
   const digest = createHash('sha256');
   for (const part of parts.rest) digest.update(part);
   for (const entry of parts.entries.sort(Buffer.compare)) digest.update(entry);
-  return scope + digest.digest('base64');
+  return scope + DIGEST_MARK + digest.digest('base64');
 }
 
 /** The message without its metadata, and the entries of that; undefined when there is nothing to put in order. */

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { Status } from '../grpc/status.ts';
+import { KeptAnswers } from './kept-answers.ts';
 import { bytesField, stringField, varintField } from './protobuf.ts';
 import { ReplayLog } from './replay-log.ts';
 import { TaskStatus } from './task-message.ts';
@@ -332,6 +333,50 @@ t.test('requests are the same when they say the same to the same method for the 
     }),
     { numRuns: 2_000 },
   );
+});
+
+t.test('short answers are kept in order, found by number, and let go from the oldest', async (t) => {
+  const kept = new KeptAnswers();
+  const logOf = (text: string): ReplayLog => {
+    const log = new ReplayLog();
+    log.append(Buffer.from(text), 0, text.length);
+    return log;
+  };
+  const add = (key: string, text: string, expiresAtMs = 0): number =>
+    kept.add(key, HEAD, OK, logOf(text), 10, expiresAtMs);
+  const texts = Array.from({ length: 500 }, (_, i) => `${i} `.repeat(i % 400));
+  const numbers = texts.map((text, i) => add(`key ${i}`, text, i));
+  t.equal(kept.span, 500, 'it has grown, and nothing has moved');
+  const taken = kept.take(numbers[399]!);
+  t.match(taken, { head: HEAD, end: OK, expiresAtMs: 399 });
+  t.equal(taken.bytes.toString(), texts[399]);
+  t.equal(kept.take(numbers[0]!).bytes.length, 0);
+  t.equal(kept.oldestKey, 'key 1', 'what was taken is not the oldest any more');
+
+  const before = kept.bytes;
+  t.equal(kept.dropOldest(), true);
+  t.ok(kept.bytes < before);
+  t.strictSame(
+    [kept.dropped(numbers[1]!), kept.dropped(numbers[2]!), kept.oldestDropped],
+    [true, false, true],
+  );
+  t.equal(kept.oldestKey, 'key 1', 'it is still known that it was given');
+  while (kept.dropOldest());
+  t.ok(kept.dropped(numbers[499]!));
+  const late = add('late', 'here');
+  t.strictSame([kept.dropped(late), kept.take(late).bytes.toString()], [false, 'here']);
+  while (!kept.empty) kept.forget(kept.oldest);
+  t.strictSame([kept.bytes, kept.span, kept.oldestKey], [0, 0, undefined]);
+});
+
+t.test('a short request and the digest of a long one are never taken for each other', async (t) => {
+  const long = Buffer.alloc(1_000, 'x');
+  const scope = taskScope('/m', 'a');
+  const digest = taskFingerprint(scope, long, 0, long.length).slice(scope.length);
+  for (const encoding of ['latin1', 'utf8', 'utf16le'] as const) {
+    const same = Buffer.from(digest, encoding);
+    t.not(taskFingerprint(scope, same, 0, same.length), scope + digest);
+  }
 });
 
 t.test('the log gives back what was put in, and lets go of what is dropped', async (t) => {

@@ -15,6 +15,9 @@
  * joined, and forgotten, so that a retry runs the task anew: UNAVAILABLE replayed for minutes would make an outage of
  * a hiccup.
  *
+ * A short answer that nobody has joined is kept as columns of a ring (`kept-answers.ts`), and becomes an entry again when
+ * somebody asks for it.
+ *
  * Bounds: bytes of all answers, of one, number of tasks, and age. What runs is never forgotten. A running answer that
  * outgrows its bound can't be joined any more, and is refused to later duplicates until its age is over; so is one that
  * was dropped to make room for others. A reader that falls behind by more than an answer's bound loses the rest.
@@ -23,34 +26,16 @@
  * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
+import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
 import { LinkedList } from './linked-list.ts';
 import { type TaskEnd, TaskEntry, TaskReader, type TaskRefusal, type TaskSubscriber } from './task-entry.ts';
 import { TaskStatus } from './task-message.ts';
+import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
 export type { TaskEnd, TaskRefusal, TaskSubscriber } from './task-entry.ts';
 export { TaskEntry, TaskReader } from './task-entry.ts';
 export { taskFingerprint, taskScope } from './task-fingerprint.ts';
-
-export interface TaskStoreSettings {
-  /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
-  readonly maxBytes: number;
-  /** 1 MiB: an hour of tokens, and a hundredth of what a message may have. */
-  readonly maxEntryBytes: number;
-  /** 10,000: at half a kilobyte each, what answers without bytes may add. */
-  readonly maxEntries: number;
-  /** 5 min: all tries of a call with a timeout of 60 s, and of a caller that tries again by hand. */
-  readonly maxAgeMs: number;
-  /** 5 s: a lost connection is found out, and the retry is here, within one or two. */
-  readonly lingerMs: number;
-}
-
-export const TASK_STORE_DEFAULTS: TaskStoreSettings = {
-  maxBytes: 16 << 20,
-  maxEntryBytes: 1 << 20,
-  maxEntries: 10_000,
-  maxAgeMs: 300_000,
-  lingerMs: 5_000,
-};
+export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
 /** For `grpc-message`. The first two are final: answer FAILED_PRECONDITION; `full` is RESOURCE_EXHAUSTED. */
 export const TASK_REFUSALS: Readonly<Record<TaskRefusal, string>> = {
@@ -84,9 +69,11 @@ export function isReplayable(status: StatusCode, taskStatus: number): boolean {
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
-  /** By fingerprint, which the id is part of. */
-  readonly #entries = new Map<string, TaskEntry<Runner>>();
-  /** Answers that are kept; the one that was asked for last is the newest. */
+  /** By fingerprint, which the id is part of; numbers are of `#kept`. */
+  readonly #entries = new Map<string, TaskEntry<Runner> | number>();
+  /** Short answers that nobody has asked for again. */
+  readonly #kept = new KeptAnswers();
+  /** The others, and those that somebody has asked for; the one that was asked for last is the newest. */
   readonly #answers = new LinkedList<TaskEntry<Runner>>();
   /** Tasks that are over and have none. */
   readonly #unreplayable = new LinkedList<TaskEntry<Runner>>();
@@ -108,7 +95,7 @@ export class TaskStore<Runner> {
 
   /** Of all entries, and of answers that are still being read. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#bytes + this.#kept.bytes;
   }
 
   /**
@@ -117,22 +104,43 @@ export class TaskStore<Runner> {
    */
   begin(fingerprint: string, runner: Runner, subscriber: TaskSubscriber, nowMs: number): Begun<Runner> {
     const known = this.#entries.get(fingerprint);
-    if (known === undefined || known.expiresAtMs <= nowMs) {
-      if (known !== undefined) this.#forget(known);
+    if (known === undefined) return this.#run(fingerprint, runner);
+    if (typeof known === 'number') return this.#beginKept(known, fingerprint, runner, subscriber, nowMs);
+    if (known.expiresAtMs <= nowMs) {
+      this.#forget(known);
       return this.#run(fingerprint, runner);
     }
-    if (known.refusal !== undefined) {
-      this.refused++;
-      return { decision: 'refuse', reason: known.refusal };
+    return known.refusal === undefined ? this.#read(known, subscriber) : this.#refuse(known.refusal);
+  }
+
+  #beginKept(
+    number: number,
+    fingerprint: string,
+    runner: Runner,
+    subscriber: TaskSubscriber,
+    nowMs: number,
+  ): Begun<Runner> {
+    const kept = this.#kept;
+    if (kept.expiresAtMs(number) <= nowMs) {
+      kept.forget(number);
+      this.#entries.delete(fingerprint);
+      return this.#run(fingerprint, runner);
     }
-    return this.#read(known, subscriber);
+    if (kept.dropped(number)) return this.#refuse('dropped');
+    const entry = TaskEntry.finished<Runner>(fingerprint, kept.take(number));
+    this.#entries.set(fingerprint, entry);
+    this.#answers.add(entry);
+    this.#recount(entry);
+    return this.#read(entry, subscriber);
+  }
+
+  #refuse(reason: TaskRefusal): Begun<Runner> {
+    this.refused++;
+    return { decision: 'refuse', reason };
   }
 
   #run(fingerprint: string, runner: Runner): Begun<Runner> {
-    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) {
-      this.refused++;
-      return { decision: 'refuse', reason: 'full' };
-    }
+    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) return this.#refuse('full');
     const entry = new TaskEntry(fingerprint, runner);
     this.#entries.set(fingerprint, entry);
     this.#recount(entry);
@@ -179,7 +187,17 @@ export class TaskStore<Runner> {
     entry.runner = undefined;
     entry.orphanUntilMs = Number.POSITIVE_INFINITY;
     this.#orphans.delete(entry);
-    if (isReplayable(end.status, end.taskStatus)) {
+    const replayable = isReplayable(end.status, end.taskStatus);
+    if (
+      replayable &&
+      entry.refusal === undefined &&
+      !entry.readers?.size &&
+      entry.log.length <= KEPT_ANSWER_MAX_BYTES
+    ) {
+      this.#keep(entry, end, nowMs);
+      return;
+    }
+    if (replayable) {
       entry.state = entry.refusal === undefined ? 'finished' : 'unreplayable';
       entry.expiresAtMs = nowMs + this.settings.maxAgeMs;
       this.#listOf(entry).add(entry);
@@ -187,6 +205,27 @@ export class TaskStore<Runner> {
       this.#forget(entry);
     }
     this.#grown(entry);
+  }
+
+  /** Of a finished task its answer is all that stays. */
+  #keep(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
+    const { fingerprint, head, log, fieldsBytes } = entry;
+    const kept = this.#kept;
+    if (kept.span >= 2 * this.settings.maxEntries) this.#forgetKept();
+    const number = kept.add(fingerprint, head, end, log, fieldsBytes, nowMs + this.settings.maxAgeMs);
+    this.#entries.set(fingerprint, number);
+    entry.state = 'forgotten';
+    this.#release(entry);
+    this.#makeRoom(undefined);
+  }
+
+  /** The oldest of those; false when there is none. */
+  #forgetKept(): boolean {
+    const key = this.#kept.oldestKey;
+    if (key === undefined) return false;
+    this.#kept.forget(this.#kept.oldest);
+    this.#entries.delete(key);
+    return true;
   }
 
   /** More of an answer is here: readers are told, and bounds held. */
@@ -204,7 +243,7 @@ export class TaskStore<Runner> {
   #trim(entry: TaskEntry<Runner>): void {
     if (entry.refusal === undefined) return;
     const { log, readers } = entry;
-    const allowed = this.#bytes > this.settings.maxBytes ? 0 : this.settings.maxEntryBytes;
+    const allowed = this.bytes > this.settings.maxBytes ? 0 : this.settings.maxEntryBytes;
     let first = log.length;
     if (readers !== undefined) {
       for (const reader of readers) {
@@ -273,6 +312,8 @@ export class TaskStore<Runner> {
     }
     if (nowMs - this.#sweptAtMs >= this.settings.maxAgeMs / 10) {
       this.#sweptAtMs = nowMs;
+      const kept = this.#kept;
+      while (!kept.empty && kept.expiresAtMs(kept.oldest) <= nowMs) this.#forgetKept();
       this.#sweep(this.#answers, nowMs);
       this.#sweep(this.#unreplayable, nowMs);
     }
@@ -294,7 +335,7 @@ export class TaskStore<Runner> {
   /** When `tick` has something to do next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
     let next =
-      this.#answers.oldest === undefined && this.#unreplayable.oldest === undefined
+      this.#kept.empty && this.#answers.oldest === undefined && this.#unreplayable.oldest === undefined
         ? Number.POSITIVE_INFINITY
         : this.#sweptAtMs + this.settings.maxAgeMs / 10;
     for (const { orphanUntilMs } of this.#orphans) next = Math.min(next, orphanUntilMs);
@@ -311,11 +352,12 @@ export class TaskStore<Runner> {
   /** Drops old answers until the bytes fit; then `growing`, which does not, can't be joined any more. */
   #makeRoom(growing: TaskEntry<Runner> | undefined): void {
     const { maxBytes } = this.settings;
-    if (this.#bytes <= maxBytes) return;
+    while (this.bytes > maxBytes) if (!this.#kept.dropOldest()) break;
+    if (this.bytes <= maxBytes) return;
     for (let entry = this.#answers.oldest; entry !== undefined; ) {
       const { newer } = entry;
       if (entry !== growing && !entry.readers?.size) this.#drop(entry);
-      if (this.#bytes <= maxBytes) return;
+      if (this.bytes <= maxBytes) return;
       entry = newer;
     }
     if (growing !== undefined) growing.refusal ??= 'too_large';
@@ -332,6 +374,9 @@ export class TaskStore<Runner> {
   }
 
   #forgetOldest(): boolean {
+    if (this.#kept.oldestDropped || this.#unreplayable.oldest === undefined) {
+      if (this.#forgetKept()) return true;
+    }
     const oldest = this.#unreplayable.oldest ?? this.#answers.oldest;
     if (oldest !== undefined) this.#forget(oldest);
     return oldest !== undefined;

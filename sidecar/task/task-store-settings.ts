@@ -1,0 +1,21 @@
+/** How much a `TaskStore` keeps, and for how long. */
+export interface TaskStoreSettings {
+  /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
+  readonly maxBytes: number;
+  /** 1 MiB: an hour of tokens, and a hundredth of what a message may have. */
+  readonly maxEntryBytes: number;
+  /** 10,000: at half a kilobyte each at most, what answers without bytes may add. */
+  readonly maxEntries: number;
+  /** 5 min: all tries of a call with a timeout of 60 s, and of a caller that tries again by hand. */
+  readonly maxAgeMs: number;
+  /** 5 s: a lost connection is found out, and the retry is here, within one or two. */
+  readonly lingerMs: number;
+}
+
+export const TASK_STORE_DEFAULTS: TaskStoreSettings = {
+  maxBytes: 16 << 20,
+  maxEntryBytes: 1 << 20,
+  maxEntries: 10_000,
+  maxAgeMs: 300_000,
+  lingerMs: 5_000,
+};
