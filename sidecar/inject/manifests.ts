@@ -135,7 +135,7 @@ function applyTo(document: Document, { op, path, value }: PatchOperation): void 
       const list = document.getIn(keys.slice(0, -1));
       if (isSeq(list)) list.add(document.createNode(value));
     } else if (Array.isArray(value) && keys.at(-1) === 'initContainers') {
-      prepend(document, keys, value);
+      insert(document, keys, value);
     } else {
       // A plain value goes into the node that is there, with its comment.
       document.setIn(keys, typeof value === 'object' ? document.createNode(value) : value);
@@ -145,22 +145,26 @@ function applyTo(document: Document, { op, path, value }: PatchOperation): void 
   }
 }
 
-/** A list that got something in front keeps the nodes, and so the comments, of what was in it. */
-function prepend(document: Document, keys: readonly (string | number)[], value: readonly Json[]): void {
+/** A list that got something new in one place keeps the nodes, and so the comments, of what was in it. */
+function insert(document: Document, keys: readonly (string | number)[], value: readonly Json[]): void {
   const list = document.getIn(keys);
   const before = isSeq(list) ? list.items.length : 0;
   if (!isSeq(list) || before > value.length) {
     document.setIn(keys, document.createNode(value));
     return;
   }
-  const fresh = value.slice(0, value.length - before).map((item) => document.createNode(item));
+  const same = (item: unknown, index: number): boolean =>
+    isNode(item) && isDeepStrictEqual(plain(item.toJS(document)), plain(value[index]));
+  const changed = list.items.findIndex((item, index) => !same(item, index));
+  const place = changed === -1 ? before : changed;
+  const fresh = value.slice(place, place + value.length - before).map((item) => document.createNode(item));
   // What was said of the first one, in front of the list, is still said of it.
   const [first] = list.items as { commentBefore?: string | null }[];
-  if (first !== undefined && list.commentBefore) {
+  if (place === 0 && first !== undefined && list.commentBefore) {
     first.commentBefore = [list.commentBefore, first.commentBefore].filter(Boolean).join('\n');
     list.commentBefore = null;
   }
-  (list.items as unknown[]).unshift(...fresh);
+  (list.items as unknown[]).splice(place, 0, ...fresh);
 }
 
 /** Without prototypes and special kinds, so that only the contents are compared. */

@@ -346,6 +346,22 @@ t.test('a Secret, or a volume of the pod, with certificates is mounted into the 
   t.strictSame(sidecarOf(given).volumeMounts, [mount('svid')]);
 });
 
+t.test('who writes the certificates starts before the sidecar, which waits for them', async (t) => {
+  const metadata = { annotations: { 'outrigger.dev/tls-volume': 'svid' } };
+  const volumes = [{ name: 'svid', emptyDir: { medium: 'Memory' } }];
+  const mounts = { volumeMounts: [{ name: 'svid', mountPath: '/svid' }] };
+  const helper = { name: 'spiffe-helper', image: 'h', restartPolicy: 'Always', ...mounts };
+  const names = (pod: Any) => pod.spec.initContainers.map(({ name }: Any) => name);
+  const initContainers = [{ name: 'migrate' }, helper, { name: 'warm' }];
+  const pod = injected(agent({}, { volumes, initContainers }, metadata));
+  t.strictSame(names(pod), ['migrate', 'spiffe-helper', 'outrigger', 'warm']);
+  const reads = { name: 'reads', volumeMounts: [{ name: 'svid', mountPath: '/s', readOnly: true }] };
+  const later = injected(agent({}, { volumes, initContainers: [helper, reads] }, metadata));
+  t.strictSame(names(later), ['spiffe-helper', 'outrigger', 'reads']);
+  const never = injectPod(agent(mounts, { volumes }, metadata), context);
+  t.match(never, { outcome: 'refused', problems: [/before the sidecar starts; make their writer an init/] });
+});
+
 t.test('a sidecar that watches EndpointSlices has a token, and nobody else of the pod', async (t) => {
   const spec = { automountServiceAccountToken: false };
   const pod = injected(agent({}, spec, { annotations: { 'outrigger.dev/endpoint-slices': 'true' } }));

@@ -8,7 +8,7 @@ import { at, isObject, type Json, type JsonObject, objectAt, objectsAt, stringAt
 import { cannotHaveSidecar, clashes, hasSidecar, readFacts } from './pod-facts.ts';
 import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings.ts';
 import { sidecarContainer } from './sidecar-container.ts';
-import { sidecarVolumes } from './sidecar-volumes.ts';
+import { placeOfSidecar, sidecarVolumes } from './sidecar-volumes.ts';
 
 /** A pod, or the template of one: what has `metadata` and `spec`. */
 export type Injection =
@@ -85,13 +85,10 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
   // Containers of a pod share its network: each may be probed by the app's port.
   const probed = (container: JsonObject): JsonObject =>
     facts.appPort === undefined ? container : moveProbes(container, facts.appPort, target);
+  const inits = listAt(spec, 'initContainers').map((init) => (isObject(init) ? probed(init) : init));
   const newSpec: Record<string, Json> = {
     ...spec,
-    initContainers: [
-      sidecar,
-      ...redirect,
-      ...listAt(spec, 'initContainers').map((init) => (isObject(init) ? probed(init) : init)),
-    ],
+    initContainers: inits.toSpliced(placeOfSidecar(inits, wishes), 0, sidecar, ...redirect),
     containers: containers.map((container) =>
       isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
     ),

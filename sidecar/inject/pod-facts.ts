@@ -1,7 +1,7 @@
 import type { PodWishes } from './annotations.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
 import { INTERCEPT_NAME, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
-import { sidecarVolumes } from './sidecar-volumes.ts';
+import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
 
 /** What has been found out about a pod before it is changed. */
 export interface PodFacts {
@@ -121,6 +121,8 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
     problems.push(
       `the pod has no volume ${wishes.tlsVolume}, which the annotation outrigger.dev/tls-volume names; add it, or take outrigger.dev/tls-secret`,
     );
+  const late = lateCertificates(spec, wishes);
+  if (late !== undefined) problems.push(late);
   return [...new Set(problems)];
 }
 

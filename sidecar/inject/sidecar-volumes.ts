@@ -1,5 +1,5 @@
 import type { PodWishes } from './annotations.ts';
-import type { JsonObject } from './json.ts';
+import { at, isObject, type Json, type JsonObject, objectsAt, stringAt } from './json.ts';
 import {
   CONFIG_FILE,
   CONFIG_FOLDER,
@@ -57,4 +57,29 @@ export function sidecarMounts({ config, tlsSecret, tlsVolume, endpointSlices }: 
   if (tlsVolume !== undefined) mount(tlsVolume, TLS_FOLDER);
   if (endpointSlices) mount(TOKEN_VOLUME, TOKEN_FOLDER);
   return mounts;
+}
+
+/**
+ * Where among the init containers the sidecar goes: in front, but behind those that write its certificates. It can't
+ * start without them, and they would not start before it has.
+ */
+export function placeOfSidecar(initContainers: readonly Json[], { tlsVolume }: PodWishes): number {
+  if (tlsVolume === undefined) return 0;
+  return initContainers.findLastIndex((container) => writes(container, tlsVolume)) + 1;
+}
+
+/** Why certificates would never come: who writes them starts after the sidecar. */
+export function lateCertificates(spec: JsonObject, { tlsVolume }: PodWishes): string | undefined {
+  if (tlsVolume === undefined) return undefined;
+  const volume = objectsAt(spec, 'volumes').find((each) => stringAt(each, 'name') === tlsVolume);
+  const isEmptyAtFirst = isObject(at(volume, 'emptyDir'));
+  if (!isEmptyAtFirst || objectsAt(spec, 'initContainers').some((each) => writes(each, tlsVolume)))
+    return undefined;
+  return `nothing writes certificates to the volume ${tlsVolume} before the sidecar starts; make their writer an init container with restartPolicy: Always`;
+}
+
+function writes(container: Json, volume: string): boolean {
+  return objectsAt(container, 'volumeMounts').some(
+    (mount) => stringAt(mount, 'name') === volume && at(mount, 'readOnly') !== true,
+  );
 }

@@ -21,7 +21,7 @@ export function testOddPods(labelled: string): void {
         livenessProbe: { tcpSocket: { port: 'grpc' } },
       },
     });
-    odd.spec.volumes = [{ name: 'svid', emptyDir: {} }];
+    odd.spec.volumes = [{ name: 'svid', csi: { driver: 'csi.spiffe.io', readOnly: true } }];
     odd.spec.initContainers = [
       {
         name: 'cache',
