@@ -1,68 +1,106 @@
-// Turns a comparison into a table, with ratios to Envoy.
-import { type Comparison, type Measure, measures, type Row } from './compare.ts';
+// Turns a section's results into Markdown that also reads well on a terminal, with ratios to the peers.
+import type { MeasureSpec, Section } from './procedure.ts';
+import { rowOf, type SectionResult, type SectionRow, summaryOf } from './results.ts';
 
-const names = Object.keys(measures) as Measure[];
+/** Peers that others are compared with. */
+const BASES = ['envoy', 'haproxy'] as const;
 
-/** Markdown that also reads well on a terminal. */
-export function reportOf(comparison: Comparison): string {
-  const { at, processor, cores, loadBefore, rounds, seconds, rows } = comparison;
-  const envoy = rows.find((row) => row.name === 'envoy' && row.missing === undefined);
+export function sectionReport(section: Section, result: SectionResult): string {
   const lines = [
-    `Measured ${at} on ${cores} cores of ${processor}; ${rounds} interleaved rounds of ${seconds} s a measurement, ` +
-      `load average before ${loadBefore.toFixed(2)}. Medians, with the least and the most in parentheses.`,
+    `## ${section.title}`,
     '',
-    ...table(
-      ['', ...names.map((name) => measures[name].title)],
-      rows.map((row) => [row.name, ...names.map((name) => cell(row, name))]),
-    ),
+    section.about,
+    '',
+    machineLine(result),
+    '',
+    ...figures(section, result),
   ];
-  if (envoy !== undefined) {
-    const others = rows.filter((row) => row !== envoy && row.name !== 'direct' && row.missing === undefined);
-    lines.push(
-      '',
-      'Times Envoy (for CPU and mean latency less is better):',
-      '',
-      ...table(
-        ['', ...names.map((name) => measures[name].title)],
-        others.map((row) => [row.name, ...names.map((name) => ratio(row, envoy, name))]),
-      ),
-    );
+  for (const row of result.rows) {
+    for (const failure of row.failures ?? []) lines.push('', `**${nameOf(row)} failed**: ${failure}`);
+    if (row.missing !== undefined) lines.push('', `Without ${nameOf(row)}: ${row.missing}`);
   }
-  const mib = (value: number | undefined): string => (value === undefined ? '' : value.toFixed(0));
-  lines.push(
-    '',
-    ...table(
-      ['', 'ready after ms', 'resident MiB, idle', 'resident MiB, after the load'],
-      rows
-        .filter((row) => row.readyMs !== undefined)
-        .map((row) => [row.name, mib(row.readyMs), mib(row.idleMiB), mib(row.loadedMiB)]),
-    ),
-  );
-  for (const row of rows)
-    if (row.missing !== undefined) lines.push('', `Without ${row.name}: ${row.missing}`);
   return `${lines.join('\n')}\n`;
 }
 
-function cell(row: Row, name: Measure): string {
-  const summary = row.results[name];
-  if (summary === undefined) return row.missing === undefined ? '' : 'not measured';
-  return `${show(summary.median)} (${show(summary.min)}–${show(summary.max)})`;
+export function machineLine(result: SectionResult): string {
+  const { at, processor, cores, node, commit, loadBefore, rounds, seconds } = result;
+  return (
+    `Measured ${at.slice(0, 16).replace('T', ' ')} UTC${commit === undefined ? '' : ` at ${commit}`} on ${cores} cores of ` +
+    `${processor}, Node ${node}; ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${seconds} s a measurement, ` +
+    `load average before ${loadBefore.toFixed(2)}. Medians, with the least and the most of the rounds in parentheses.`
+  );
 }
 
-function ratio(row: Row, base: Row, name: Measure): string {
-  const [value, baseValue] = [row.results[name]?.median, base.results[name]?.median];
-  return value === undefined || baseValue === undefined ? '' : `${(value / baseValue).toFixed(2)}`;
+/** The table of figures, and one of ratios to each peer that was measured in the same run. */
+export function figures(section: Section, result: SectionResult): string[] {
+  const measured = result.rows.filter((row) => Object.keys(row.values).length > 0);
+  const names = Object.keys(section.measures).filter((name) => measured.some((row) => name in row.values));
+  const titles = names.map((name) => section.measures[name]!.title);
+  const lines = table(
+    ['', ...titles],
+    measured.map((row) => [nameOf(row), ...names.map((name) => cell(row, name, section.measures[name]!))]),
+  );
+  for (const base of BASES) {
+    const rows = measured.filter(
+      (row) =>
+        row.target !== base && row.target !== 'direct' && rowOf(result, base, row.variant) !== undefined,
+    );
+    const compared = names.filter((name) => section.measures[name]!.aside !== true);
+    if (rows.length === 0 || compared.length === 0 || !measured.some((row) => row.target === base)) continue;
+    lines.push('', `Times ${nameOfPeer(base)} in the same run:`, '');
+    lines.push(
+      ...table(
+        ['', ...compared.map((name) => section.measures[name]!.title)],
+        rows.map((row) => [
+          nameOf(row),
+          ...compared.map((name) => ratioCell(row, rowOf(result, base, row.variant), name)),
+        ]),
+      ),
+    );
+  }
+  return lines;
 }
 
-function show(value: number): string {
-  return value < 10 ? value.toFixed(2) : Math.round(value).toLocaleString('en-US');
+export function nameOf({ target, variant }: SectionRow): string {
+  return variant === '' ? target : `${target}, ${variant}`;
 }
 
-function table(head: string[], body: string[][]): string[] {
+function nameOfPeer(base: (typeof BASES)[number]): string {
+  return { envoy: 'Envoy', haproxy: 'HAProxy' }[base];
+}
+
+function cell(row: SectionRow, name: string, { digits }: MeasureSpec): string {
+  const summary = summaryOf(row, name);
+  if (summary === undefined) return '';
+  const { median, min, max, values } = summary;
+  const spread = values.length > 1 ? ` (${show(min, digits)}–${show(max, digits)})` : '';
+  return `${show(median, digits)}${spread}`;
+}
+
+function ratioCell(row: SectionRow, base: SectionRow | undefined, name: string): string {
+  const ratio = ratioOf(row, base, name);
+  return ratio === undefined ? '' : ratio.toFixed(2);
+}
+
+export function ratioOf(
+  row: SectionRow | undefined,
+  base: SectionRow | undefined,
+  name: string,
+): number | undefined {
+  const [value, other] = [summaryOf(row, name)?.median, summaryOf(base, name)?.median];
+  return value === undefined || other === undefined || other === 0 ? undefined : value / other;
+}
+
+export function show(value: number, digits?: number): string {
+  const places = digits ?? (Math.abs(value) < 10 ? 2 : 0);
+  return value.toLocaleString('en-US', { minimumFractionDigits: places, maximumFractionDigits: places });
+}
+
+export function table(head: readonly string[], body: readonly (readonly string[])[]): string[] {
   const widths = head.map((title, column) =>
     Math.max(title.length, ...body.map((row) => row[column]!.length)),
   );
-  const line = (cells: string[]): string =>
+  const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`;
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)];
 }

@@ -1,124 +1,263 @@
-// Everything that is measured: how to start it in front of the upstream, pinned to one core.
+// Everything that is measured: how to start it in front of the upstream, pinned to a core of its own.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { join } from 'node:path';
 import { freePort } from '../test/support/free-port.ts';
 import { canConnect } from '../test/support/net.ts';
-import { startProcess } from '../test/support/process.ts';
-import { startSidecar } from '../test/support/sidecar.ts';
+import { startProcess, type TestProcess } from '../test/support/process.ts';
 import { requireTool, skipWithout } from '../test/support/tool.ts';
 import { waitUntil } from '../test/support/wait-until.ts';
 import type { Cleanup } from './cleanup.ts';
+import { envoyConfig } from './peers/envoy.ts';
+import { inboundConfig, outboundConfig, tracingEnvironment } from './peers/outrigger.ts';
+
+/** The load and the upstream share this core … */
+export const LOAD_CORE = 0;
+/** … and what is measured has this one. */
+export const TARGET_CORE = 1;
+
+const START_LIMIT_MS = 30_000;
+const POLL_MS = 2;
+const root = join(import.meta.dirname, '..');
+
+export interface TlsFiles {
+  cert: string;
+  key: string;
+  ca: string;
+}
+
+export interface Setup {
+  cleanup: Cleanup;
+  /** For configurations. */
+  folder: string;
+  /** `HOST:PORT` of each upstream endpoint. */
+  endpoints: readonly string[];
+  /** Callers must show a certificate. */
+  downstreamTls?: TlsFiles;
+  /** The upstream asks for a certificate. */
+  upstreamTls?: TlsFiles;
+  tracing?: { percent: number; collectorPort: number };
+  /** Of the sidecar's configuration: keys of its inbound listener, and of its cluster. */
+  inbound?: object;
+  cluster?: object;
+  /** Another build of the sidecar. */
+  program?: string;
+  /** For Node, before the program: `--cpu-prof` and the like. */
+  nodeArgs?: readonly string[];
+}
 
 export interface Target {
   name: string;
   port: number;
-  /** The process whose CPU time counts; none for the upstream itself. */
-  pid?: number;
-  /** From start to the first accepted connection or the ready answer, in milliseconds. */
+  /** The processes whose CPU time and memory count; none for the upstream itself. */
+  pids: readonly number[];
+  /** From the start of the process to its first accepted connection, or until it says that it is ready. */
   readyMs?: number;
+  metricsPort?: number;
+  /** Ends it before the cleanup does. */
+  stop: () => Promise<void>;
+  /** What it has said. */
+  logs?: () => string;
 }
 
-export interface Surroundings {
-  cleanup: Cleanup;
-  upstreamPort: number;
-  /** The core the target runs on. */
-  core: number;
-  folder: string;
+type Start = (setup: Setup) => Promise<Omit<Target, 'name'>>;
+
+interface Kind {
+  /** Why it can't be had, or false. */
+  missing: () => string | false;
+  start: Start;
 }
 
-type Start = (surroundings: Surroundings) => Promise<Target>;
+const never = (): false => false;
 
-/** Name → how to start it, or why it can't be. */
-export const targets: Record<string, { missing: () => string | false; start: Start }> = {
+/** In the order of the tables. */
+export const targets: Readonly<Record<string, Kind>> = {
   direct: {
-    missing: () => false,
-    start: async ({ upstreamPort }) => ({ name: 'direct', port: upstreamPort }),
+    missing: never,
+    start: async ({ endpoints }) => ({
+      port: Number(endpoints[0]!.split(':')[1]),
+      pids: [],
+      stop: async () => {},
+    }),
   },
   envoy: {
     missing: () => skipWithout('envoy'),
-    start: (surroundings) =>
-      startPeer(surroundings, 'envoy', 'envoy.yaml', (file) => [
-        requireTool('envoy'),
-        ...['-c', file, '--concurrency', '1', '-l', 'error', '--use-dynamic-base-id'],
-      ]),
+    start: (setup) =>
+      startPeer(setup, 'envoy', (port) => {
+        const file = configFile(setup, 'envoy.json', JSON.stringify(envoyConfig(port, setup)));
+        return [
+          requireTool('envoy'),
+          '-c',
+          file,
+          '--concurrency',
+          '1',
+          '-l',
+          'error',
+          '--use-dynamic-base-id',
+        ];
+      }),
   },
   haproxy: {
     missing: () => skipWithout('haproxy'),
-    start: (surroundings) =>
-      startPeer(surroundings, 'haproxy', 'haproxy.cfg', (file) => [
-        requireTool('haproxy'),
-        '-db',
-        '-f',
-        file,
-      ]),
-  },
-  'outrigger inbound': {
-    missing: () => false,
-    start: ({ cleanup, upstreamPort, core }) =>
-      startOutrigger(cleanup, core, 'outrigger inbound', { inbound: { app: `127.0.0.1:${upstreamPort}` } }),
-  },
-  'outrigger outbound': {
-    missing: () => false,
-    start: ({ cleanup, upstreamPort, core }) =>
-      startOutrigger(cleanup, core, 'outrigger outbound', {
-        outbound: {
-          routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
-          clusters: { upstream: { endpoints: [`127.0.0.1:${upstreamPort}`], timeout: '60s' } },
-        },
+    start: (setup) =>
+      startPeer(setup, 'haproxy', (port) => {
+        const servers = setup.endpoints.map(
+          (endpoint, i) => `  server agent${i} ${endpoint} ${haproxyServer(setup)}`,
+        );
+        const config = template('haproxy.cfg')
+          .replaceAll('LISTEN_PORT', `${port}`)
+          .replaceAll('BIND_TLS', haproxyBind(setup))
+          .replaceAll('SERVERS', servers.join('\n'));
+        return [requireTool('haproxy'), '-db', '-f', configFile(setup, 'haproxy.cfg', config)];
       }),
   },
+  nginx: {
+    missing: () => skipWithout('nginx'),
+    start: (setup) =>
+      startPeer(setup, 'nginx', (port) => {
+        const config = template('nginx.conf')
+          .replaceAll('LISTEN_PORT', `${port}`)
+          .replaceAll('FOLDER', setup.folder)
+          .replaceAll('UPSTREAMS', setup.endpoints.map((endpoint) => `server ${endpoint};`).join('\n    '));
+        return [requireTool('nginx'), '-p', setup.folder, '-c', configFile(setup, 'nginx.conf', config)];
+      }),
+  },
+  'node:http2': { missing: never, start: (setup) => startScript(setup, 'node-http2.ts') },
+  'grpc-js': { missing: never, start: (setup) => startScript(setup, 'grpc-js.ts') },
+  'outrigger inbound': { missing: never, start: (setup) => startOutrigger(setup, 'inbound') },
+  'outrigger outbound': { missing: never, start: (setup) => startOutrigger(setup, 'outbound') },
 };
 
-/** Starts nghttpd on the other core; it ends every answer with gRPC's OK. */
-export async function startUpstream(cleanup: Cleanup, core: number, folder: string): Promise<number> {
-  const port = await freePort();
-  startProcess(cleanup, requireTool('taskset'), [
-    ...['-c', `${core}`, requireTool('nghttpd'), '--no-tls', '-a', '127.0.0.1', '-d', folder],
-    ...['--trailer', 'grpc-status: 0', `${port}`],
+export async function startTarget(name: string, setup: Setup): Promise<Target> {
+  return { name, ...(await targets[name]!.start(setup)) };
+}
+
+function haproxyBind({ downstreamTls, folder }: Setup): string {
+  if (downstreamTls === undefined) return 'proto h2';
+  return `ssl crt ${joinedPem(folder, downstreamTls)} ca-file ${downstreamTls.ca} verify required alpn h2 ssl-min-ver TLSv1.3`;
+}
+
+function haproxyServer({ upstreamTls, folder }: Setup): string {
+  if (upstreamTls === undefined) return 'proto h2 check inter 30s observe layer7';
+  return `ssl crt ${joinedPem(folder, upstreamTls)} ca-file ${upstreamTls.ca} verify required sni str(localhost) alpn h2 proto h2`;
+}
+
+/** HAProxy wants certificate and key in one file. */
+function joinedPem(folder: string, { cert, key }: TlsFiles): string {
+  const path = join(folder, 'haproxy.pem');
+  writeFileSync(path, readFileSync(cert, 'utf8') + readFileSync(key, 'utf8'));
+  return path;
+}
+
+function template(name: string): string {
+  return readFileSync(join(import.meta.dirname, 'peers', name), 'utf8');
+}
+
+let configFiles = 0;
+
+function configFile({ folder }: Setup, name: string, content: string): string {
+  const path = join(folder, `${configFiles++}-${name}`);
+  writeFileSync(path, content);
+  return path;
+}
+
+function startScript(setup: Setup, script: string): Promise<Omit<Target, 'name'>> {
+  const upstreamPort = setup.endpoints[0]!.split(':')[1]!;
+  return startPeer(setup, script, (port) => [
+    process.execPath,
+    ...(setup.nodeArgs ?? []),
+    ...[join(import.meta.dirname, 'peers', script), `${port}`, upstreamPort],
   ]);
-  await waitUntil('nghttpd listened', () => canConnect(port));
-  return port;
 }
 
 async function startPeer(
-  { cleanup, upstreamPort, core, folder }: Surroundings,
+  { cleanup }: Setup,
   name: string,
-  template: string,
-  commandLine: (configFile: string) => string[],
-): Promise<Target> {
+  commandLine: (port: number) => string[],
+): Promise<Omit<Target, 'name'>> {
   const port = await freePort();
-  const configFile = join(folder, template);
-  const config = readFileSync(join(import.meta.dirname, 'peers', template), 'utf8')
-    .replaceAll('LISTEN_PORT', `${port}`)
-    .replaceAll('UPSTREAM_PORT', `${upstreamPort}`);
-  writeFileSync(configFile, config);
+  const command = commandLine(port);
   const startedMs = performance.now();
-  const started = startProcess(cleanup, requireTool('taskset'), [
-    '-c',
-    `${core}`,
-    ...commandLine(configFile),
-  ]);
-  await waitUntil(`${name} listened`, () => canConnect(port), { limitMs: 15_000, everyMs: 5 }).catch(
-    (error) => {
-      throw new Error(`${error.message}; it said: ${started.logs().slice(-1_000)}`);
-    },
-  );
-  return { name, port, pid: started.pid, readyMs: performance.now() - startedMs };
+  const started = startPinned(cleanup, TARGET_CORE, command);
+  await ready(started, name, () => canConnect(port));
+  return {
+    port,
+    pids: [started.pid],
+    readyMs: performance.now() - startedMs,
+    stop: async () => void (await started.stop()),
+    logs: () => started.logs(),
+  };
 }
 
-async function startOutrigger(
+async function startOutrigger(setup: Setup, side: 'inbound' | 'outbound'): Promise<Omit<Target, 'name'>> {
+  const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'];
+  const ports: Record<string, number> = {};
+  for (const listener of listeners) ports[listener] = await freePort();
+  const config: Record<string, object> = {
+    ...(side === 'inbound' ? inboundConfig(setup) : outboundConfig(setup)),
+  };
+  for (const [listener, port] of Object.entries(ports))
+    config[listener] = { ...config[listener], listen: `127.0.0.1:${port}` };
+  const file = configFile(setup, `outrigger-${side}.yaml`, JSON.stringify(config));
+  const program = setup.program ?? process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'bin.mjs');
+  const startedMs = performance.now();
+  const started = startPinned(
+    setup.cleanup,
+    TARGET_CORE,
+    [process.execPath, ...(setup.nodeArgs ?? []), program, 'run', '--config', file],
+    { NODE_ENV: 'production', ...tracingEnvironment(setup.tracing) },
+  );
+  // Without an app beside it an outbound sidecar never says that it is ready.
+  const path = side === 'inbound' ? '/healthz/ready' : '/healthz/live';
+  await ready(started, `outrigger ${side}`, () => isOk(ports['health']!, path));
+  return {
+    port: ports[side]!,
+    pids: [started.pid],
+    readyMs: performance.now() - startedMs,
+    metricsPort: ports['metrics']!,
+    stop: async () => void (await started.stop()),
+    logs: () => started.logs(),
+  };
+}
+
+/** Starts a program on one core. taskset replaces itself by it, so the process is the program's. */
+export function startPinned(
   cleanup: Cleanup,
   core: number,
+  command: readonly string[],
+  env: Record<string, string> = {},
+): TestProcess {
+  return startProcess(cleanup, requireTool('taskset'), ['-c', `${core}`, ...command], { env });
+}
+
+/** Waits until it is; throws with what the process said when it ends before or does not come. */
+export async function ready(
+  started: TestProcess,
   name: string,
-  config: Record<string, unknown>,
-): Promise<Target> {
-  const startedMs = performance.now();
-  const sidecar = await startSidecar(cleanup, config, {
-    launcher: [requireTool('taskset'), '-c', `${core}`],
-    // Without an app beside it an outbound sidecar never says that it is ready.
-    until: 'inbound' in config ? 'ready' : 'live',
-    env: { NODE_ENV: 'production' },
+  check: () => boolean | Promise<boolean>,
+): Promise<void> {
+  let exit: number | NodeJS.Signals | undefined;
+  void started.ended.then((code) => {
+    exit = code;
   });
-  const port = 'inbound' in config ? sidecar.inboundPort : sidecar.outboundPort;
-  return { name, port, pid: sidecar.pid, readyMs: performance.now() - startedMs };
+  const explain = (why: string): Error =>
+    new Error(`${name}: ${why}; it said: ${started.logs().slice(-1_000)}`);
+  await waitUntil(`${name} was ready`, () => exit !== undefined || check(), {
+    limitMs: START_LIMIT_MS,
+    everyMs: POLL_MS,
+  }).catch((error) => {
+    throw explain((error as Error).message);
+  });
+  if (exit !== undefined) throw explain(`it ended with ${exit}`);
+}
+
+function isOk(port: number, path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const asked = get({ host: '127.0.0.1', port, path, agent: false, timeout: 1_000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    asked.on('timeout', () => asked.destroy());
+    asked.on('error', () => resolve(false));
+  });
 }

@@ -3,20 +3,17 @@
 // One process relays under one steady load, and tracing is switched every half second between off, 1 % and 100 %: the
 // same code, warmed up the same, with the same neighbours on the machine. So it tells small differences apart where
 // comparing two processes, or two moments, only shows the weather.
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DEFAULT_TRACING } from '../sidecar/telemetry/tracing/settings.ts';
 import { startTracing, type Tracing } from '../sidecar/telemetry/tracing/start.ts';
 import { startDataPlane } from '../test/support/data-plane.ts';
-import { freePort } from '../test/support/free-port.ts';
-import { canConnect } from '../test/support/net.ts';
-import { startProcess } from '../test/support/process.ts';
-import { requireTool } from '../test/support/tool.ts';
-import { waitUntil } from '../test/support/wait-until.ts';
 import { Cleanup } from './cleanup.ts';
-import { writeFixture } from './fixture.ts';
 import { summarize } from './statistics.ts';
-import { startUpstream } from './targets.ts';
+import { LOAD_CORE, startPinned } from './targets.ts';
+import { trafficOptions } from './traffic/run.ts';
+import { startCollector, startUpstream } from './world.ts';
 
 const { values, positionals } = parseArgs({
   options: { seconds: { type: 'string', default: '60' } },
@@ -31,13 +28,11 @@ const warmUpMs = 3_000;
 
 const cleanup = new Cleanup();
 try {
-  const fixture = writeFixture(cleanup);
-  const upstream = `127.0.0.1:${await startUpstream(cleanup, 0, fixture.folder)}`;
-  process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] = `http://127.0.0.1:${await startCollector()}`;
+  const upstream = `127.0.0.1:${await startUpstream(cleanup)}`;
+  process.env['OTEL_EXPORTER_OTLP_ENDPOINT'] = `http://127.0.0.1:${await startCollector(cleanup)}`;
   const plane = await startDataPlane(cleanup, {
     llm: { listen: '127.0.0.1:0' },
-    // The load sends one task again and again, which would else be run once.
-    inbound: { app: upstream, tasks: { deduplicate: false } },
+    inbound: { app: upstream },
     outbound: {
       routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
       clusters: { upstream: { endpoints: [upstream] } },
@@ -45,24 +40,12 @@ try {
   });
   const { context, stats } = plane.sidecar[side];
   const port = side === 'inbound' ? plane.inboundPort : plane.outboundPort;
-  const load = startProcess(cleanup, requireTool('taskset'), [
-    ...[
-      '-c',
-      '0',
-      requireTool('h2load'),
-      '-D',
-      `${seconds + 10}`,
-      '-c',
-      '4',
-      '-m',
-      '25',
-      '-w',
-      '30',
-      '-W',
-      '30',
-    ],
-    ...['-d', fixture.requestFile, '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
-    `http://127.0.0.1:${port}${fixture.small.path}`,
+  const traffic = { connections: 4, streams: 25, seconds: seconds + 60 };
+  const program = join(import.meta.dirname, 'traffic', 'main.ts');
+  const load = startPinned(cleanup, LOAD_CORE, [
+    process.execPath,
+    program,
+    JSON.stringify(trafficOptions(port, traffic)),
   ]);
   const modes: { name: string; tracing: Tracing | undefined; perCall: number[] }[] = [
     { name: 'off', tracing: undefined, perCall: [] },
@@ -102,17 +85,4 @@ function tracingAt(ratio: number): Promise<Tracing> {
   const settings = { ...DEFAULT_TRACING, sampler: { parentBased: true, ratio } };
   const silent = { warn: console.error, info: console.error };
   return startTracing(settings, { name: 'bench', version: '1', outriggerVersion: '1' }, silent);
-}
-
-/** Reads what is sent to it, and nothing else. */
-async function startCollector(): Promise<number> {
-  const port = await freePort();
-  const program = `
-    require('node:http').createServer((request, response) => {
-      request.on('data', () => {});
-      request.on('end', () => response.writeHead(200, { 'content-type': 'application/x-protobuf' }).end());
-    }).listen(${port}, '127.0.0.1');`;
-  startProcess(cleanup, requireTool('taskset'), ['-c', '0', process.execPath, '-e', program]);
-  await waitUntil('the collector listened', () => canConnect(port));
-  return port;
 }

@@ -1,0 +1,35 @@
+// Calls that come evenly: what a call costs and what the proxy adds to its time when it is not busy.
+import type { Section } from '../procedure.ts';
+
+const RATES = [200, 1_000, 1_500] as const;
+const QUICK_RATES = [1_000, 1_500] as const;
+
+export const rates: Section = {
+  name: 'rates',
+  title: 'At fixed rates',
+  about:
+    'An open loop over 8 connections: calls are sent when they are due, whether earlier ones were answered or not. ' +
+    'Latency is from the sending of a call to its last byte; what a proxy adds is its figure less that of `direct`.',
+  targets: ['direct', 'envoy', 'haproxy', 'nginx', 'outrigger inbound', 'outrigger outbound'],
+  quickTargets: ['direct', 'envoy', 'haproxy', 'outrigger inbound', 'outrigger outbound'],
+  measures: Object.fromEntries(
+    RATES.flatMap((rate) => {
+      const at = `at ${rate.toLocaleString('en-US')}/s`;
+      return [
+        [`cpu${rate}`, { title: `CPU µs a call ${at}`, better: 'less' }],
+        [`p50at${rate}`, { title: `p50 ms ${at}`, better: 'less', digits: 3 }],
+        [`p99at${rate}`, { title: `p99 ms ${at}`, better: 'less', digits: 3 }],
+      ] as const;
+    }),
+  ),
+  measure: async ({ traffic, record, target, seconds, quick }) => {
+    for (const rate of quick ? QUICK_RATES : RATES) {
+      // Percentiles want many calls.
+      const paced = { seconds: rate < 1_000 ? 3 * seconds : 1.5 * seconds, callsPerSecond: rate };
+      const result = await traffic({ connections: 8, streams: 100, ...paced });
+      record(`p50at${rate}`, result.latencyMs!.p50);
+      record(`p99at${rate}`, result.latencyMs!.p99);
+      if (target.pids.length > 0) record(`cpu${rate}`, result.cpuMicroseconds / result.calls);
+    }
+  },
+};
