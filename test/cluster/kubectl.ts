@@ -7,7 +7,8 @@ export interface KubectlResult {
   readonly stderr: string;
 }
 
-const program = process.env['KUBECTL'] ?? 'kubectl';
+/** What is run. */
+export const program = process.env['KUBECTL'] ?? 'kubectl';
 const limitMs = 60_000;
 
 /** Runs kubectl; `input` is its standard input. Never rejects because of what kubectl says. */

@@ -12,6 +12,7 @@ import { freePort } from '../support/free-port.ts';
 import { runProcess } from '../support/process.ts';
 import { requireTool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
+import { testDocumentedCommands } from './documented.ts';
 import { testEndpoints, zonedNode } from './endpoints.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
 import { deployment, pod, podsOf, sidecarsOf } from './objects.ts';
@@ -22,7 +23,7 @@ const root = join(import.meta.dirname, '..', '..');
 const overlays = readdirSync(join(root, 'k8s', 'overlays')).sort();
 const labelled = 'outrigger-test-labelled';
 const unlabelled = 'outrigger-test-unlabelled';
-const namespaces = [labelled, unlabelled, system, 'agents'];
+const namespaces = [labelled, unlabelled, system, 'agents', 'observability'];
 /** cert-manager's, whose Certificates an overlay has. Where it is not installed its kinds alone are made known. */
 const certManagerCrds = ['certificates.cert-manager.io', 'issuers.cert-manager.io'];
 let madeCrds = false;
@@ -37,7 +38,7 @@ if (process.env['KUBECONFIG'] === undefined)
 const folder = mkdtempSync(join(tmpdir(), 'outrigger-cluster-'));
 t.teardown(async () => {
   await tryKubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger', '--ignore-not-found']);
-  for (const name of ['outrigger-webhook', 'outrigger-zone'])
+  for (const name of ['outrigger-webhook', 'outrigger-zone', 'outrigger-prometheus'])
     await tryKubectl(['delete', 'clusterrole,clusterrolebinding', name, '--ignore-not-found']);
   await tryKubectl(['delete', 'node', zonedNode, '--ignore-not-found']);
   if (madeCrds) await tryKubectl(['delete', 'crd', ...certManagerCrds, '--ignore-not-found', '--wait=false']);
@@ -292,6 +293,13 @@ t.test('while the webhook is down, failurePolicy decides', async (t) => {
   );
   t.equal(await webhook.stop(20_000), 0);
 });
+
+t.test('the cluster is as empty as before', async () => {
+  await kubectl(['delete', 'mutatingwebhookconfiguration', 'outrigger']);
+  await kubectl(['delete', 'namespace', system, 'agents', '--timeout=60s']);
+});
+
+testDocumentedCommands(folder);
 
 // The configuration in the manifests is what has been tested: a URL instead of the Service, and nothing else.
 t.test('the configuration asks about pods that are created, and nothing else', async (t) => {
