@@ -86,11 +86,15 @@ t.test('Compose gives its sidecars settings that exist, and the key to nobody el
   const sidecars = Object.keys(services).filter((name) => name.endsWith('-sidecar'));
   t.strictSame(
     sidecars.sort(),
-    ['code-agent', 'gateway', 'research-agent', 'writing-agent'].map((name) => `${name}-sidecar`),
+    ['code-agent', 'gateway', 'research-agent', 'research-agent-2', 'writing-agent'].map(
+      (name) => `${name}-sidecar`,
+    ),
   );
   for (const name of sidecars) {
-    const { environment, network_mode, read_only, cap_drop } = services[name];
-    t.equal(network_mode, `service:${name.replace('-sidecar', '')}`);
+    const { environment, networks, read_only, cap_drop } = services[name];
+    const beside = name.replace('-sidecar', '');
+    t.equal(services[beside].network_mode, `service:${name}`);
+    t.ok(networks.default.aliases.includes(beside), 'it is found by the name of its agent');
     t.match({ read_only, cap_drop }, { read_only: true, cap_drop: ['ALL'] });
     const env = Object.fromEntries(
       Object.entries(environment).map(([key, value]) => [key, byDefault(value)]),

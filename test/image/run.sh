@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images with podman and runs a pod of agent and sidecar, without a registry: the base image that the
-# Dockerfile takes from one is made here from Debian and the Node of node_modules. As root, on Debian:
+# Builds the images with podman and runs a pod of agent and sidecar, without a registry. As root, on Debian:
 #
 #   apt-get install podman buildah runc netavark catatonit debootstrap
 #   test/image/run.sh [FOLDER]        FOLDER keeps the base between runs
@@ -10,39 +9,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work=${1:-$(mktemp -d)}
 mkdir -p "$work"
+. test/image/engine.sh
 pod=outrigger-image-test
-say() { printf '\n== %s\n' "$*"; }
-
-# A container engine in a container has neither these limits nor a system's cgroups to give.
-export CONTAINERS_CONF="$work/containers.conf"
-printf '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n[network]\nnetwork_backend = "netavark"\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' > "$CONTAINERS_CONF"
-export BUILDAH_ISOLATION=chroot
-base=localhost/node:24-bookworm
-engine() { podman "$@"; }
 trap 'engine pod rm --force "$pod" >/dev/null 2>&1 || true' EXIT
 
-if ! engine image exists "$base"; then
-  say 'the base image'
-  [ -x "$work/rootfs/usr/bin/nft" ] || [ -x "$work/rootfs/usr/sbin/nft" ] ||
-    debootstrap --variant=minbase --include=libstdc++6,nftables,ca-certificates bookworm "$work/rootfs" > "$work/debootstrap.log"
-  npm=$(dirname "$(dirname "$(readlink -f "$(command -v npm)")")")
-  install -m 755 "$(readlink -f node_modules/node-linux-*/bin/node)" "$work/rootfs/usr/local/bin/node"
-  mkdir -p "$work/rootfs/usr/local/lib/node_modules"
-  cp -rL "$npm" "$work/rootfs/usr/local/lib/node_modules/npm"
-  ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$work/rootfs/usr/local/bin/npm"
-  # A network with an authority of its own: what this machine trusts is trusted while the images are built.
-  cp -L /etc/ssl/certs/ca-certificates.crt "$work/rootfs/etc/ssl/certs/ca-certificates.crt"
-  tar -C "$work/rootfs" -c . |
-    engine import --change 'ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt' \
-      --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$base"
-fi
-
+make_base
 say 'the images'
-for target in outrigger agents; do
-  name=outrigger; [ "$target" = outrigger ] || name=outrigger-$target
-  engine build --quiet --network=host --build-arg NODE_IMAGE="$base" --target "$target" --tag "localhost/$name:test" .
-done
-engine images --format '{{.Repository}}:{{.Tag}} {{.Size}}' | grep outrigger
+for target in outrigger agents intercept; do make_image "$target"; done
+engine images --format '{{.Repository}}:{{.Tag}} {{.Size}}' | grep localhost/outrigger
 
 say 'the sidecar alone: read-only root, no capabilities, no shell'
 engine run --rm --read-only --cap-drop=all --network=none localhost/outrigger:test --version
