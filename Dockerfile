@@ -61,7 +61,8 @@ ENTRYPOINT ["/usr/sbin/nft"]
 FROM scratch AS outrigger
 COPY --from=root /image /
 COPY --from=bundle /outrigger/dist /outrigger/dist
-ENV PATH=/usr/local/bin NODE_ENV=production
+# One arena: what several threads would keep apart, an idle sidecar has no use for.
+ENV PATH=/usr/local/bin NODE_ENV=production MALLOC_ARENA_MAX=1
 USER 15000:15000
 EXPOSE 15006 15020 15021
 ENTRYPOINT ["/usr/local/bin/outrigger"]

@@ -86,7 +86,7 @@ t.test('Compose gives its sidecars settings that exist, and the key to nobody el
   const sidecars = Object.keys(services).filter((name) => name.endsWith('-sidecar'));
   t.strictSame(
     sidecars.sort(),
-    ['code-agent', 'gateway', 'research-agent', 'research-agent-2', 'writing-agent'].map(
+    ['code-agent', 'gateway', 'research-agent-2', 'research-agent', 'writing-agent'].map(
       (name) => `${name}-sidecar`,
     ),
   );
