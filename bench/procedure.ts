@@ -1,17 +1,13 @@
 // The common procedure of all sections: start the targets, prove that each one works, warm up, measure in interleaved
 // rounds, keep every value.
-import { execFileSync } from 'node:child_process';
-import { cpus, loadavg, release } from 'node:os';
+import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RawClient } from '../test/support/raw-grpc.ts';
-import { skipWithout } from '../test/support/tool.ts';
-import { Cleanup } from './cleanup.ts';
+import { Fleet, warmUp } from './fleet.ts';
+import { describeMachine } from './machine.ts';
 import type { SectionResult, SectionRow } from './results.ts';
-import { type Setup, startTarget, type Target, targets } from './targets.ts';
-import { largeAnswer, paths, smallAnswer } from './traffic/answers.ts';
+import { startTarget, type Target, targets } from './targets.ts';
 import { type Measured, runTraffic, type Traffic } from './traffic/run.ts';
-import { taskMessage } from './traffic/task-message.ts';
-import { startWorld, type World } from './world.ts';
+import type { World } from './world.ts';
 
 export interface MeasureSpec {
   readonly title: string;
@@ -72,42 +68,30 @@ export interface ProcedureOptions {
 
 /** After this long a process that has started is idle. */
 const SETTLE_MS = 2_500;
-const WARM_UP = { connections: 4, streams: 25 } as const;
 
 interface Running {
   readonly row: SectionRow;
   target: Target | undefined;
 }
 
-export function checkMachine(): void {
-  if (process.platform !== 'linux' || cpus().length < 2)
-    throw new Error(
-      'the bench pins processes to cores and reads /proc: it needs Linux with two cores or more',
-    );
-  const lacking = skipWithout('taskset');
-  if (lacking !== false) throw new Error(lacking);
-}
-
-export async function measureSection(section: Section, options: ProcedureOptions): Promise<SectionResult> {
+/** Measures with targets of its own, or with those of a fleet that other sections use, too. */
+export async function measureSection(
+  section: Section,
+  options: ProcedureOptions,
+  shared?: Fleet,
+): Promise<SectionResult> {
   const { seconds, quick, only, log } = options;
   const rounds = quick ? options.rounds : (section.rounds ?? options.rounds);
   const result: SectionResult = {
-    section: section.name,
-    at: new Date().toISOString(),
-    commit: commit(),
-    processor: cpus()[0]!.model,
-    cores: cpus().length,
-    kernel: release(),
-    node: process.version,
-    loadBefore: loadavg()[0]!,
+    ...describeMachine(section.name),
     rounds,
     seconds,
     rows: [],
   };
-  const cleanup = new Cleanup();
+  const fleet = shared ?? (await Fleet.start());
+  const { world } = fleet;
+  const running: Running[] = [];
   try {
-    const world = await startWorld(cleanup);
-    const running: Running[] = [];
     for (const name of (quick ? section.quickTargets : undefined) ?? section.targets) {
       if (only.length > 0 && !only.some((wanted) => name.startsWith(wanted))) continue;
       for (const variant of (quick ? section.quickVariants : undefined) ?? section.variants ?? ['']) {
@@ -121,7 +105,7 @@ export async function measureSection(section: Section, options: ProcedureOptions
       }
     }
     if (section.fresh !== true) {
-      for (const entry of running) await attempt(entry.row, log, () => begin(section, world, entry, quick));
+      for (const entry of running) await attempt(entry.row, log, () => begin(section, fleet, entry, quick));
       await sleep(quick ? SETTLE_MS / 2 : SETTLE_MS);
     }
     for (let round = 1; round <= rounds; round++) {
@@ -133,11 +117,15 @@ export async function measureSection(section: Section, options: ProcedureOptions
           row.values[measure] = [...(row.values[measure] ?? []), value];
         };
         await attempt(row, log, async () => {
-          if (section.fresh === true) await begin(section, world, entry, quick);
+          if (section.fresh === true) await begin(section, fleet, entry, quick);
           const { target } = entry;
           if (target === undefined) return;
           const traffic = (traffic: Traffic): Promise<Measured> =>
-            runTraffic(cleanup, target, { seconds, warmUpSeconds: warmUpOf(seconds), ...traffic });
+            runTraffic(world.cleanup, target, {
+              ...{ seconds, warmUpSeconds: warmUpOf(seconds) },
+              ...target.traffic,
+              ...traffic,
+            });
           await section.measure({ world, target, variant: row.variant, quick, seconds, record, traffic });
         });
         if (section.fresh === true) await entry.target?.stop();
@@ -149,37 +137,22 @@ export async function measureSection(section: Section, options: ProcedureOptions
     result.loadAfter = loadavg()[0]!;
     return result;
   } finally {
-    await cleanup.run();
+    for (const { target } of running) if (section.start !== undefined) await target?.stop();
+    if (shared === undefined) await fleet.end();
   }
 }
 
-/** Starts a target and sees that it works; the code that it runs is compiled by calls. */
-async function begin(section: Section, world: World, entry: Running, quick: boolean): Promise<void> {
+/** Starts a target, or takes the fleet's, and sees that it works. */
+async function begin(section: Section, fleet: Fleet, entry: Running, quick: boolean): Promise<void> {
   const { target: name, variant } = entry.row;
-  entry.target = await (section.start?.(world, name, variant) ?? startTarget(name, world.setup));
-  if (section.fresh === true) return;
-  if (section.start === undefined) await proveItWorks(entry.target);
-  else return;
-  await runTraffic(world.cleanup, entry.target, { ...WARM_UP, seconds: quick ? 0.5 : 2, warmUpSeconds: 0 });
-}
-
-/** One real call with grpc-js first, byte for byte: what is not the right answer must not be measured. */
-export async function proveItWorks({ name, port }: Target): Promise<void> {
-  const own = new Cleanup();
-  try {
-    const client = new RawClient(own, port);
-    const request = taskMessage(100).subarray(5);
-    for (const [path, answer] of [
-      [paths.small, smallAnswer],
-      [paths.large, largeAnswer],
-    ] as const) {
-      const outcome = await client.unary(request, { path, deadline: Date.now() + 10_000 });
-      if (outcome.code !== 0 || outcome.response?.equals(answer.subarray(5)) !== true)
-        throw new Error(`${name} answers ${path} with ${outcome.code} ${outcome.details}`);
-    }
-  } finally {
-    await own.run();
+  const { world } = fleet;
+  const warmUpSeconds = quick ? 1 : 3;
+  if (section.start === undefined && section.fresh !== true) {
+    entry.target = await fleet.plain(name, warmUpSeconds);
+    return;
   }
+  entry.target = await (section.start?.(world, name, variant) ?? startTarget(name, world.setup));
+  if (section.fresh !== true) await warmUp(world, entry.target, warmUpSeconds);
 }
 
 /** What one target does not do is no reason to lose what the others did: it is kept with its row, and said. */
@@ -212,21 +185,3 @@ function describe(values: Readonly<Record<string, number>>): string {
   );
   return parts.length === 0 ? 'nothing' : parts.join(', ');
 }
-
-/** Undefined outside of a repository; with a plus where files were changed since. */
-function commit(): string | undefined {
-  try {
-    const git = (...args: string[]): string =>
-      execFileSync('git', args, {
-        cwd: import.meta.dirname,
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-      });
-    const changed = git('status', '--porcelain', '--untracked-files=no', '../sidecar').trim() !== '';
-    return `${git('rev-parse', '--short', 'HEAD').trim()}${changed ? '+' : ''}`;
-  } catch {
-    return undefined;
-  }
-}
-
-export type { Setup };

@@ -1,9 +1,13 @@
 // `npm run bench -- [--quick] [--rows SECTION,SECTION] [--only TARGET,TARGET] [--rounds N] [--seconds N]`
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import { checkMachine, measureSection } from './procedure.ts';
+import { Fleet } from './fleet.ts';
+import { parseDuration } from './load/units.ts';
+import { checkMachine, describeMachine } from './machine.ts';
+import { measureSection } from './procedure.ts';
 import { sectionReport } from './report.ts';
-import { quickFolder, resultsFolder, writeResult } from './results.ts';
+import { quickFolder, readResult, resultsFolder, writeResult } from './results.ts';
+import { soak, soakSection } from './sections/soak.ts';
 import { quickSections, sections } from './sections.ts';
 
 const HELP = `npm run bench -- [options]
@@ -13,6 +17,10 @@ const HELP = `npm run bench -- [options]
   --only a,b          only these targets, by the beginning of their names: envoy, haproxy, nginx, outrigger …
   --rounds N          interleaved rounds (5; with --quick 1)
   --seconds N         of each measurement (2; with --quick 1)
+  --missing           only sections that were not measured at this commit; an interrupted run goes on with it
+  --soak              the long run alone
+  --duration 10m      of the long run
+  --rate N            its calls a second (1000)
 `;
 /** A quick run begins no section after this long. */
 const QUICK_LIMIT_MS = 165_000;
@@ -25,6 +33,10 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    missing: { type: 'boolean', default: false },
+    soak: { type: 'boolean', default: false },
+    duration: { type: 'string', default: '10m' },
+    rate: { type: 'string' },
   },
 });
 if (values.help) {
@@ -44,22 +56,42 @@ const chosen =
 
 checkMachine();
 const startedMs = performance.now();
+const root = join(import.meta.dirname, '..');
 const log = (line: string): void => console.log(line);
 // A quick or partial run shows a tendency; only a whole one replaces the figures that the documents cite.
 const folder = quick || only.length > 0 ? quickFolder : resultsFolder;
+if (values.soak) {
+  const durationMs = parseDuration(values.duration);
+  if (durationMs === undefined || durationMs < 10_000)
+    fail(`--duration ${values.duration}: give 10s or more`);
+  const callsPerSecond = positive('rate', values.rate, 1_000);
+  const result = await soak({ seconds: durationMs / 1_000, callsPerSecond, log });
+  // Only one of the length that the documents cite is kept with them.
+  const path = writeResult(result, durationMs >= 600_000 ? resultsFolder : quickFolder);
+  log(`\n${sectionReport(soakSection, result)}\nwritten to ${relative(root, path)}`);
+  process.exit(0);
+}
 const reports: string[] = [];
 let failures = 0;
+const { commit } = describeMachine('');
+// Full runs give each section processes of its own, so that none has another one's past.
+const shared = quick ? await Fleet.start() : undefined;
 for (const section of chosen) {
   if (quick && wanted.length === 0 && performance.now() - startedMs > QUICK_LIMIT_MS) {
     log(`${section.name}: left out, the time of a quick run is over`);
     continue;
   }
-  const result = await measureSection(section, { rounds, seconds, quick, only, log });
+  if (values.missing && readResult(section.name, folder)?.commit === commit) {
+    log(`${section.name}: measured at ${commit} already`);
+    continue;
+  }
+  const result = await measureSection(section, { rounds, seconds, quick, only, log }, shared);
   failures += result.rows.reduce((sum, row) => sum + (row.failures?.length ?? 0), 0);
   const path = writeResult(result, folder);
   reports.push(sectionReport(section, result));
-  log(`\n${reports.at(-1)}\nwritten to ${relative(join(import.meta.dirname, '..'), path)}\n`);
+  log(`\n${reports.at(-1)}\nwritten to ${relative(root, path)}\n`);
 }
+await shared?.end();
 if (reports.length > 1) log(`\n${reports.join('\n')}`);
 log(`${Math.round((performance.now() - startedMs) / 1_000)} s`);
 if (failures > 0) {

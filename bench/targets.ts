@@ -10,6 +10,7 @@ import { waitUntil } from '../test/support/wait-until.ts';
 import type { Cleanup } from './cleanup.ts';
 import { envoyConfig } from './peers/envoy.ts';
 import { inboundConfig, outboundConfig, tracingEnvironment } from './peers/outrigger.ts';
+import type { TrafficOptions } from './traffic/options.ts';
 
 /** The load and the upstream share this core … */
 export const LOAD_CORE = 0;
@@ -56,8 +57,8 @@ export interface Target {
   metricsPort?: number;
   /** Ends it before the cleanup does. */
   stop: () => Promise<void>;
-  /** What it has said. */
-  logs?: () => string;
+  /** How it has to be called. */
+  traffic?: Pick<TrafficOptions, 'tls'>;
 }
 
 type Start = (setup: Setup) => Promise<Omit<Target, 'name'>>;
@@ -185,7 +186,6 @@ async function startPeer(
     pids: [started.pid],
     readyMs: performance.now() - startedMs,
     stop: async () => void (await started.stop()),
-    logs: () => started.logs(),
   };
 }
 
@@ -216,7 +216,6 @@ async function startOutrigger(setup: Setup, side: 'inbound' | 'outbound'): Promi
     readyMs: performance.now() - startedMs,
     metricsPort: ports['metrics']!,
     stop: async () => void (await started.stop()),
-    logs: () => started.logs(),
   };
 }
 

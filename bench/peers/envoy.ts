@@ -62,6 +62,8 @@ function connectionManager(tracing: Setup['tracing']): object {
       '@type': `${TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`,
       stat_prefix: 'downstream',
       codec_type: 'HTTP2',
+      // Small chunks that come faster than the caller reads them are taken for a flood at 10,000 frames.
+      http2_protocol_options: { max_outbound_frames: 10_000_000 },
       // Not a feature of the others, so it would only cost Envoy time.
       generate_request_id: false,
       ...(tracing === undefined ? {} : { tracing: openTelemetry(tracing) }),

@@ -25,10 +25,17 @@ export const tls: Section = {
     large: { title: '1 MiB answers, MiB/s', better: 'more' },
   },
   start: async (world, name, way) => {
-    if (name === 'direct')
-      return startTarget(name, { ...world.setup, endpoints: [`127.0.0.1:${world.tlsUpstreamPort}`] });
+    const overTls = { traffic: { tls: { ...world.tls, serverName: 'localhost' } } };
+    if (name === 'direct') {
+      const endpoints = [`127.0.0.1:${world.tlsUpstreamPort}`];
+      return { ...(await startTarget(name, { ...world.setup, endpoints })), ...overTls };
+    }
     if (way === 'out') return startSide(world, name, { upstreamTls: world.tls }, world.tlsUpstreamPort);
-    if (way === 'in') return startSide(world, name, { downstreamTls: world.tls }, world.upstreamPort);
+    if (way === 'in')
+      return {
+        ...(await startSide(world, name, { downstreamTls: world.tls }, world.upstreamPort)),
+        ...overTls,
+      };
     const beside = await startSide(world, name, { downstreamTls: world.tls }, world.upstreamPort);
     const before = await startSide(world, name, { upstreamTls: world.tls }, beside.port);
     return {
@@ -41,16 +48,12 @@ export const tls: Section = {
       },
     };
   },
-  measure: async ({ traffic, record, target, variant, world, quick }) => {
-    const over = variant === 'in' ? { tls: { ...world.tls, serverName: 'localhost' } } : {};
-    const wide = await traffic({ connections: 4, streams: 25, ...over });
+  measure: async ({ traffic, record, target, quick }) => {
+    const wide = await traffic({ connections: 4, streams: 25 });
     record('calls', wide.callsPerSecond);
     if (target.pids.length > 0) record('cpu', wide.cpuMicroseconds / wide.calls);
     if (quick) return;
-    record(
-      'large',
-      (await traffic({ connections: 4, streams: 4, path: paths.large, ...over })).callsPerSecond,
-    );
+    record('large', (await traffic({ connections: 4, streams: 4, path: paths.large })).callsPerSecond);
   },
 };
 
