@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { interceptRules } from '../sidecar/inject/intercept.ts';
+import { INTERCEPTING_LISTENERS, interceptRules } from '../sidecar/inject/intercept.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -14,8 +14,13 @@ const root = join(import.meta.dirname, '..');
 const peer = join(root, 'test/intercept/peer.ts');
 const pod = `outrigger-pod-${process.pid}`;
 const outside = `outrigger-out-${process.pid}`;
-const podAddress = '10.99.0.1';
-const outsideAddress = '10.99.0.2';
+/** In both families: a pod of a dual-stack cluster. */
+const families = [
+  { name: 'IPv4', podAddress: '10.99.0.1', outsideAddress: '10.99.0.2', bits: 24, loopback: '127.0.0.1' },
+  { name: 'IPv6', podAddress: 'fd99::1', outsideAddress: 'fd99::2', bits: 64, loopback: '[::1]' },
+] as const;
+const [{ outsideAddress: otherAgent }] = families;
+const inUrl = (address: string) => (address.includes(':') ? `[${address}]` : address);
 const app = 1000;
 const sidecarUser = 15000;
 
@@ -69,31 +74,43 @@ t.test('calls of a pod go through its sidecar, both ways, whatever address is us
   ip('netns', 'add', outside);
   // Its name fits the kernel's 15 characters.
   ip('link', 'add', 'eth0', 'netns', pod, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', outside);
-  for (const [namespace, address] of [
-    [pod, podAddress],
-    [outside, outsideAddress],
-  ] as const) {
-    ip('-n', namespace, 'address', 'add', `${address}/24`, 'dev', 'eth0');
+  for (const namespace of [pod, outside]) {
     ip('-n', namespace, 'link', 'set', 'eth0', 'up');
     ip('-n', namespace, 'link', 'set', 'lo', 'up');
+  }
+  for (const { podAddress, outsideAddress, bits } of families) {
+    // An address that is being looked for elsewhere first can't be used yet.
+    const add = ['dev', 'eth0', ...(bits === 64 ? ['nodad'] : [])];
+    ip('-n', pod, 'address', 'add', `${podAddress}/${bits}`, ...add);
+    ip('-n', outside, 'address', 'add', `${outsideAddress}/${bits}`, ...add);
   }
   const config = join(folder, 'outrigger.yaml');
   writeFileSync(
     config,
     JSON.stringify({
       name: 'app',
-      outbound: { clusters: { 'other-agent': { endpoints: [`${outsideAddress}:50051`] } } },
+      outbound: { clusters: { 'other-agent': { endpoints: [`${otherAgent}:50051`] } } },
     }),
   );
   spawnSync('chmod', ['755', folder]);
   await serve(pod, '127.0.0.1:50051', 'the app');
-  await serve(outside, `${outsideAddress}:50051`, 'the other agent');
-  await serve(outside, `${outsideAddress}:7000`, 'something else');
-  const sidecar = startIn(pod, sidecarUser, [join(root, 'sidecar/main.ts'), 'run', '--config', config]);
+  for (const { outsideAddress } of families) {
+    await serve(outside, `${inUrl(outsideAddress)}:50051`, 'the other agent');
+    await serve(outside, `${inUrl(outsideAddress)}:7000`, 'something else');
+  }
+  const listeners = Object.fromEntries(INTERCEPTING_LISTENERS.map(({ name, value }) => [name, value]));
+  const sidecar = startIn(
+    pod,
+    sidecarUser,
+    [join(root, 'sidecar/main.ts'), 'run', '--config', config],
+    listeners,
+  );
   await waitUntil('the sidecar listens', () => sidecar.logs().includes('"listening"'), { limitMs: 30_000 });
 
-  const before = await call(outside, app, `${podAddress}:50051`);
-  t.equal(before.code, 14, 'the app listens on localhost alone: nobody outside reaches it');
+  for (const { name, podAddress } of families) {
+    const before = await call(outside, app, `${inUrl(podAddress)}:50051`);
+    t.equal(before.code, 14, `${name}: the app listens on localhost alone: nobody outside reaches it`);
+  }
 
   const rules = interceptRules({ inboundPort: 50051, outboundPorts: [50051] });
   const load = () =>
@@ -101,27 +118,39 @@ t.test('calls of a pod go through its sidecar, both ways, whatever address is us
   t.match(load(), { status: 0, stderr: '' }, 'nft takes the script as one argument, as the container has it');
   t.match(load(), { status: 0, stderr: '' }, 'and a second time, when the step runs again');
 
-  const inbound = await call(outside, app, `${podAddress}:50051`);
-  t.match(inbound, { code: 0, answer: /^the app asked from 127\.0\.0\.1/ }, 'inbound: by way of the sidecar');
+  for (const { name, podAddress, outsideAddress, loopback } of families) {
+    const inbound = await call(outside, app, `${inUrl(podAddress)}:50051`);
+    const bySidecar = { code: 0, answer: /^the app asked from 127\.0\.0\.1/ };
+    t.match(inbound, bySidecar, `${name}: inbound, by way of the sidecar`);
 
-  const direct = `${outsideAddress}:50051`;
-  const outbound = await call(pod, app, direct, 'other-agent');
-  t.match(outbound, { code: 0, answer: /^the other agent/ }, 'outbound: to where the authority says');
-  const unknown = await call(pod, app, direct, 'stranger');
-  t.match(unknown, { code: 12, reason: 'no_route' }, 'the sidecar answers: the call did go through it');
+    const direct = `${inUrl(outsideAddress)}:50051`;
+    const outbound = await call(pod, app, direct, 'other-agent');
+    t.match(
+      outbound,
+      { code: 0, answer: /^the other agent/ },
+      `${name}: outbound, to where the authority says`,
+    );
+    const unknown = await call(pod, app, direct, 'stranger');
+    t.match(unknown, { code: 12, reason: 'no_route' }, 'the sidecar answers: the call did go through it');
 
-  const own = await call(pod, sidecarUser, direct, 'stranger');
-  t.match(own, { code: 0, answer: /^the other agent/ }, "the sidecar's user is let through");
-  const other = await call(pod, app, `${outsideAddress}:7000`, 'stranger');
-  t.match(other, { code: 0, answer: /^something else/ }, 'other ports are not touched');
+    const own = await call(pod, sidecarUser, direct, 'stranger');
+    t.match(own, { code: 0, answer: /^the other agent/ }, `${name}: the sidecar's user is let through`);
+    const other = await call(pod, app, `${inUrl(outsideAddress)}:7000`, 'stranger');
+    t.match(other, { code: 0, answer: /^something else/ }, `${name}: other ports are not touched`);
+    const outboundFromOutside = await call(outside, app, `${inUrl(podAddress)}:15001`, 'other-agent');
+    t.equal(outboundFromOutside.code, 14, `${name}: nobody outside reaches the outbound listener`);
+    const local = await call(pod, app, `${loopback}:15001`, 'other-agent');
+    t.match(local, { code: 0, answer: /^the other agent/ }, `${name}: which listens on ${loopback}`);
+  }
   const local = await call(pod, app, '127.0.0.1:50051');
-  t.match(local, { code: 0, answer: /^the app/ }, 'nor is what stays in the pod');
+  t.match(local, { code: 0, answer: /^the app/ }, 'what stays in the pod is not touched');
 
   sidecar.kill('SIGTERM');
   t.equal(await sidecar.ended, 0);
-  t.match(
-    await call(pod, app, direct, 'other-agent'),
-    { code: 14 },
-    'without the sidecar nothing goes past it',
-  );
+  for (const { name, outsideAddress } of families)
+    t.match(
+      await call(pod, app, `${inUrl(outsideAddress)}:50051`, 'other-agent'),
+      { code: 14 },
+      `${name}: without the sidecar nothing goes past it`,
+    );
 });

@@ -18,7 +18,8 @@ export interface Interception {
  *
  * - What the sidecar sends itself is let through by its user: to the app, and to other pods.
  * - What stays on the loopback interface is let through: an app that calls 127.0.0.1 means it.
- * - IPv4 only: the sidecar listens on 127.0.0.1, where IPv6 can't be redirected to.
+ * - IPv4 and IPv6: a redirected connection stays in its family and ends on 127.0.0.1 or [::1], or outside on the
+ *   address that it came to, so the sidecar has to listen on all of them ({@link INTERCEPTING_LISTENERS}).
  */
 export function interceptRules({ inboundPort, outboundPorts }: Interception): string {
   const inbound =
@@ -29,9 +30,9 @@ export function interceptRules({ inboundPort, outboundPorts }: Interception): st
     type nat hook prerouting priority dstnat; policy accept;
     iifname != "lo" tcp dport ${inboundPort} redirect to :${PORTS.inbound}
   }`;
-  return `table ip outrigger
-delete table ip outrigger
-table ip outrigger {${inbound}
+  return `table inet outrigger
+delete table inet outrigger
+table inet outrigger {${inbound}
   chain outbound {
     type nat hook output priority -100; policy accept;
     meta skuid ${SIDECAR_USER} return
@@ -41,6 +42,12 @@ table ip outrigger {${inbound}
 }
 `;
 }
+
+/** Where a sidecar has to listen for what the rules redirect to it. */
+export const INTERCEPTING_LISTENERS: readonly JsonObject[] = [
+  { name: 'OUTRIGGER_INBOUND_LISTEN', value: `[::]:${PORTS.inbound}` },
+  { name: 'OUTRIGGER_OUTBOUND_LISTEN', value: `localhost:${PORTS.outbound}` },
+];
 
 export function interception(wishes: PodWishes, facts: PodFacts): Interception {
   return {

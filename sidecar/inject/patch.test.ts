@@ -541,7 +541,9 @@ t.test('interception is a step behind the sidecar, with nothing but the network 
   const pod = injected(
     annotated({ 'outrigger.dev/intercept': 'true', 'outrigger.dev/intercept-ports': '50051,9000' }),
   );
-  const [, step] = pod.spec.initContainers;
+  const [sidecar, step] = pod.spec.initContainers;
+  t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_LISTEN'), '[::]:15006', 'IPv6 comes to where it was sent');
+  t.equal(envOf(sidecar, 'OUTRIGGER_OUTBOUND_LISTEN'), 'localhost:15001', 'and to [::1]');
   t.match(step, { name: 'outrigger-intercept', image: 'registry.example/outrigger-intercept:1' });
   t.strictSame(step.securityContext.capabilities, { add: ['NET_ADMIN'], drop: ['ALL'] });
   t.match(step.args[0], /tcp dport 50051 redirect to :15006/);

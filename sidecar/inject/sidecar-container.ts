@@ -1,6 +1,7 @@
 import { type PodWishes, quantity } from './annotations.ts';
 import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
+import { INTERCEPTING_LISTENERS } from './intercept.ts';
 import type { JsonObject } from './json.ts';
 import type { PodFacts } from './pod-facts.ts';
 import {
@@ -111,6 +112,7 @@ function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource
     // Whose label is the zone that endpoints are preferred in.
     { name: 'NODE_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'spec.nodeName' } } },
     ...(wishes.portOffset === 0 ? [] : listenAddresses(facts.ports)),
+    ...(wishes.intercept ? INTERCEPTING_LISTENERS : []),
   ];
   // What a config map says stays, except where the pod knows better: its port, its time to end, its log level.
   if (name !== undefined) own.push({ name: 'OUTRIGGER_NAME', value: name });

@@ -1,5 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { parseAddress } from '../cluster/address.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner, PeerIdentity } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -14,7 +15,7 @@ import type { Pipeline } from '../proxy/pipeline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import type { TlsError } from '../tls/failure.ts';
-import { listenOn } from './listen.ts';
+import { listenOn, listenOnLoopback } from './listen.ts';
 import { TlsDoor, type TlsDoorSettings } from './tls-door.ts';
 
 export interface GrpcListenerOptions {
@@ -103,6 +104,8 @@ export class GrpcListener implements ConnectionOwner {
   private options: GrpcListenerOptions;
   private readonly lifetimes = new Map<Connection, Lifetime>();
   private server: Server | undefined = undefined;
+  /** On [::1], of those that listen on 127.0.0.1 as `localhost`. */
+  private readonly seconds = new WeakMap<Server, Server>();
   /** Undefined where everybody may come in as they are, in plain text. */
   door: TlsDoor | undefined = undefined;
   /** Where it listens, with the port the system chose for port 0. */
@@ -125,7 +128,10 @@ export class GrpcListener implements ConnectionOwner {
   /** New options hold for new connections. */
   update(options: GrpcListenerOptions): void {
     this.options = options;
-    if (this.server !== undefined) this.server.maxConnections = options.maxConnections;
+    if (this.server === undefined) return;
+    this.server.maxConnections = options.maxConnections;
+    const second = this.seconds.get(this.server);
+    if (second !== undefined) second.maxConnections = options.maxConnections;
   }
 
   /**
@@ -165,12 +171,10 @@ export class GrpcListener implements ConnectionOwner {
 
   /** Listens on another address beside the present one, to move there or not. Throws ListenError. */
   async open(address: string): Promise<Move> {
-    const server = createServer({ noDelay: true }, (socket) => this.accept(socket, server));
-    server.maxConnections = this.options.maxConnections;
-    server.on('drop', () => this.stats.reject('too_many_connections'));
-    const bound = await listenOn(server, address, `${this.name}.listen`);
+    const server = this.serverFor(() => server);
+    const bound = await this.listenWith(server, address);
     const leave = (left: Server | undefined): void => {
-      left?.close();
+      this.closeServer(left);
       for (const [connection, lifetime] of [...this.lifetimes])
         if (lifetime.server === left) this.shutdown(connection);
     };
@@ -184,6 +188,29 @@ export class GrpcListener implements ConnectionOwner {
       },
       cancel: () => leave(server),
     };
+  }
+
+  private serverFor(counted: () => Server): Server {
+    const server = createServer({ noDelay: true }, (socket) => this.accept(socket, counted()));
+    server.maxConnections = this.options.maxConnections;
+    server.on('drop', () => this.stats.reject('too_many_connections'));
+    return server;
+  }
+
+  /** `localhost` is both loopback addresses: a pod's IPv6 is redirected to [::1]. */
+  private listenWith(server: Server, address: string): Promise<string> {
+    const setting = `${this.name}.listen`;
+    const where = parseAddress(address, { forListening: true });
+    if (where.kind === 'unix' || where.host !== 'localhost') return listenOn(server, address, setting);
+    const second = this.serverFor(() => server);
+    this.seconds.set(server, second);
+    return listenOnLoopback(server, second, where.port, setting);
+  }
+
+  private closeServer(server: Server | undefined): void {
+    if (server === undefined) return;
+    server.close();
+    this.seconds.get(server)?.close();
   }
 
   private accept(socket: Socket, server: Server): void {
@@ -262,7 +289,7 @@ export class GrpcListener implements ConnectionOwner {
 
   /** Accepts no more connections; those that are open go on. */
   stopAccepting(): void {
-    this.server?.close();
+    this.closeServer(this.server);
     this.server = undefined;
   }
 

@@ -21,9 +21,13 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'the folder of the socket does not exist; make it',
 };
 
+/** What a kernel answers that has no IPv6, or not for this pod. */
+const WITHOUT_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EPROTONOSUPPORT']);
+
 /**
  * Listens, and gives the address with the port that the system chose for port 0.
- * A unix socket that a dead process left behind is replaced. Throws {@link ListenError}.
+ * A unix socket that a dead process left behind is replaced. `[::]` takes IPv4 too, and nothing else where there is no
+ * IPv6. Throws {@link ListenError}.
  *
  * @param setting the setting that the address comes from, for the message
  */
@@ -33,7 +37,9 @@ export async function listenOn(server: Server, address: string, setting: string)
   try {
     await listenOnce(server, options);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    const code = codeOf(error);
+    if (where.kind === 'tcp' && where.host === '::' && WITHOUT_IPV6.has(code))
+      return listenOn(server, formatHostPort('0.0.0.0', where.port), setting);
     const stale = where.kind === 'unix' && code === 'EADDRINUSE' && (await isAbandoned(where.path));
     if (!stale) throw new ListenError(setting, address, code);
     await unlink(where.path);
@@ -41,6 +47,33 @@ export async function listenOn(server: Server, address: string, setting: string)
   }
   const bound = server.address();
   return bound === null || typeof bound === 'string' ? address : formatHostPort(bound.address, bound.port);
+}
+
+/**
+ * Listens on both loopback addresses: on 127.0.0.1 with `first`, and on [::1], where there is one, with `second`, on the
+ * same port. Gives the address of the first. Throws {@link ListenError}, and neither listens then.
+ */
+export async function listenOnLoopback(
+  first: Server,
+  second: Server,
+  port: number,
+  setting: string,
+): Promise<string> {
+  const bound = await listenOn(first, formatHostPort('127.0.0.1', port), setting);
+  const address = formatHostPort('::1', Number(bound.slice(bound.lastIndexOf(':') + 1)));
+  try {
+    await listenOn(second, address, setting);
+  } catch (error) {
+    if (!WITHOUT_IPV6.has(codeOf(error))) {
+      first.close();
+      throw error;
+    }
+  }
+  return bound;
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'unknown error';
 }
 
 function listenOnce(

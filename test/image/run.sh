@@ -52,4 +52,32 @@ done
 engine stop --time 30 "$pod-agent" "$pod-sidecar" >/dev/null
 engine inspect --format '{{.Name}} ended with {{.State.ExitCode}}' "$pod-agent" "$pod-sidecar"
 [ "$(engine inspect --format '{{.State.ExitCode}}' "$pod-sidecar")" = 0 ]
+say 'the step that redirects, in a pod as injection makes it'
+intercepted=$pod-intercepted
+trap 'engine pod rm --force "$pod" "$intercepted" >/dev/null 2>&1 || true' EXIT
+engine pod create --name "$intercepted" >/dev/null
+in_intercepted() { engine run --pod "$intercepted" --read-only --security-opt=no-new-privileges "$@"; }
+listeners=$(node_modules/.bin/node -e 'import("./sidecar/inject/intercept.ts").then(({ INTERCEPTING_LISTENERS }) =>
+  console.log(INTERCEPTING_LISTENERS.map(({ name, value }) => `--env=${name}=${value}`).join(" ")))')
+rules=$(node_modules/.bin/node -e 'import("./sidecar/inject/intercept.ts").then(({ interceptRules }) =>
+  console.log(interceptRules({ inboundPort: 50051, outboundPorts: [50051] })))')
+in_intercepted --detach --cap-drop=all $listeners --env OPENAI_API_KEY=offline \
+  --env 'OUTRIGGER_LLM_UPSTREAMS=[{"name": "provider", "url": "http://127.0.0.1:18080/v1", "api_key_env": "OPENAI_API_KEY"}]' \
+  localhost/outrigger:test run >/dev/null
+in_intercepted --detach --cap-drop=all --env PROVIDER_PORT=18080 localhost/outrigger-agents:test agents/provider/main.ts >/dev/null
+in_intercepted --detach --cap-drop=all --env AGENT_LISTEN=127.0.0.1:50051 --env OPENAI_API_KEY=held-by-outrigger \
+  --env OPENAI_BASE_URL=http://127.0.0.1:15002/v1 localhost/outrigger-agents:test agents/research/agent.ts >/dev/null
+in_intercepted --rm --user 0:0 --cap-drop=all --cap-add=NET_ADMIN localhost/outrigger-intercept:test "$rules"
+address=$(engine inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(engine pod inspect --format '{{.InfraContainerID}}' "$intercepted")")
+until_ok 60 node_modules/.bin/node test/image/task.ts "$address:50051" 2>/dev/null
+# Nobody has this address: the answer can only be the sidecar's.
+answer=$(in_intercepted --rm --cap-drop=all localhost/outrigger-agents:test -e 'const grpc = require("@grpc/grpc-js");
+  const client = new grpc.Client("203.0.113.1:50051", grpc.credentials.createInsecure(), { "grpc.default_authority": "stranger" });
+  const bytes = (of) => of;
+  client.makeUnaryRequest("/a.B/C", bytes, bytes, Buffer.alloc(0), { deadline: Date.now() + 20_000 }, (error) => {
+    console.log(error.code, error.metadata.get("outrigger-reason")[0]);
+    client.close();
+  });')
+echo "a call to 203.0.113.1:50051 is answered $answer"
+[ "$answer" = '12 no_route' ]
 say 'all is well'
