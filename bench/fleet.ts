@@ -17,10 +17,10 @@ export class Fleet {
     this.#cleanup = cleanup;
   }
 
-  static async start(): Promise<Fleet> {
+  static async start({ image = false } = {}): Promise<Fleet> {
     const cleanup = new Cleanup();
     try {
-      return new Fleet(await startWorld(cleanup), cleanup);
+      return new Fleet(await startWorld(cleanup, image), cleanup);
     } catch (error) {
       await cleanup.run();
       throw error;

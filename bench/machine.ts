@@ -14,7 +14,9 @@ export function checkMachine(): void {
   if (lacking !== false) throw new Error(lacking);
 }
 
-export function describeMachine(section: string): Omit<SectionResult, 'rounds' | 'seconds' | 'rows'> {
+export function describeMachine(
+  section: string,
+): Omit<SectionResult, 'build' | 'rounds' | 'seconds' | 'rows'> {
   return {
     section,
     at: new Date().toISOString(),

@@ -61,6 +61,8 @@ export interface ProcedureOptions {
   readonly rounds: number;
   readonly seconds: number;
   readonly quick: boolean;
+  /** The sidecar as the image has it. */
+  readonly image: boolean;
   /** Names of targets; all that can be had when empty. */
   readonly only: readonly string[];
   readonly log: (line: string) => void;
@@ -84,11 +86,12 @@ export async function measureSection(
   const rounds = quick ? options.rounds : (section.rounds ?? options.rounds);
   const result: SectionResult = {
     ...describeMachine(section.name),
+    build: options.image ? 'image' : 'sources',
     rounds,
     seconds,
     rows: [],
   };
-  const fleet = shared ?? (await Fleet.start());
+  const fleet = shared ?? (await Fleet.start(options));
   const { world } = fleet;
   const running: Running[] = [];
   try {

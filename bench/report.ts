@@ -23,10 +23,10 @@ export function sectionReport(section: Section, result: SectionResult): string {
 }
 
 export function machineLine(result: SectionResult): string {
-  const { at, processor, cores, node, commit, loadBefore, rounds, seconds } = result;
+  const { at, processor, cores, node, build, commit, loadBefore, rounds, seconds } = result;
   return (
     `Measured ${at.slice(0, 16).replace('T', ' ')} UTC${commit === undefined ? '' : ` at ${commit}`} on ${cores} cores of ` +
-    `${processor}, Node ${node}; ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${seconds} s a measurement, ` +
+    `${processor}, Node ${node}, the sidecar ${build === 'image' ? 'as in its image' : 'from its sources'}; ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${seconds} s a measurement, ` +
     `load average before ${loadBefore.toFixed(2)}. Medians, with the least and the most of the rounds in parentheses.`
   );
 }

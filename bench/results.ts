@@ -23,6 +23,8 @@ export interface SectionResult {
   cores: number;
   kernel: string;
   node: string;
+  /** What of the sidecar was measured: its sources, or the bundle as the image runs it. */
+  build: 'sources' | 'image';
   /** Load average of the machine: well above 0 before it began, and the figures are somebody else's, too. */
   loadBefore: number;
   loadAfter?: number;

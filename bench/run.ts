@@ -2,6 +2,7 @@
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Fleet } from './fleet.ts';
+import { imageIsMissing } from './image.ts';
 import { parseDuration } from './load/units.ts';
 import { checkMachine, describeMachine } from './machine.ts';
 import { measureSection } from './procedure.ts';
@@ -17,6 +18,7 @@ const HELP = `npm run bench -- [options]
   --only a,b          only these targets, by the beginning of their names: envoy, haproxy, nginx, outrigger …
   --rounds N          interleaved rounds (5; with --quick 1)
   --seconds N         of each measurement (2; with --quick 1)
+  --image             the sidecar as its image has it (dist/, flags of the Dockerfile), not from its sources
   --missing           only sections that were not measured at this commit; an interrupted run goes on with it
   --soak              the long run alone
   --duration 10m      of the long run
@@ -33,6 +35,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     rounds: { type: 'string' },
     seconds: { type: 'string' },
+    image: { type: 'boolean', default: false },
     missing: { type: 'boolean', default: false },
     soak: { type: 'boolean', default: false },
     duration: { type: 'string', default: '10m' },
@@ -43,7 +46,9 @@ if (values.help) {
   console.log(HELP);
   process.exit(0);
 }
-const { quick } = values;
+const { quick, image } = values;
+const lacking = image && imageIsMissing();
+if (lacking !== false) fail(lacking);
 const rounds = positive('rounds', values.rounds, quick ? 1 : 5);
 const seconds = positive('seconds', values.seconds, quick ? 1 : 2);
 const only = list(values.only);
@@ -65,7 +70,7 @@ if (values.soak) {
   if (durationMs === undefined || durationMs < 10_000)
     fail(`--duration ${values.duration}: give 10s or more`);
   const callsPerSecond = positive('rate', values.rate, 1_000);
-  const result = await soak({ seconds: durationMs / 1_000, callsPerSecond, log });
+  const result = await soak({ seconds: durationMs / 1_000, callsPerSecond, image, log });
   // Only one of the length that the documents cite is kept with them.
   const path = writeResult(result, durationMs >= 600_000 ? resultsFolder : quickFolder);
   log(`\n${sectionReport(soakSection, result)}\nwritten to ${relative(root, path)}`);
@@ -75,7 +80,7 @@ const reports: string[] = [];
 let failures = 0;
 const { commit } = describeMachine('');
 // Full runs give each section processes of its own, so that none has another one's past.
-const shared = quick ? await Fleet.start() : undefined;
+const shared = quick ? await Fleet.start({ image }) : undefined;
 for (const section of chosen) {
   if (quick && wanted.length === 0 && performance.now() - startedMs > QUICK_LIMIT_MS) {
     log(`${section.name}: left out, the time of a quick run is over`);
@@ -85,7 +90,7 @@ for (const section of chosen) {
     log(`${section.name}: measured at ${commit} already`);
     continue;
   }
-  const result = await measureSection(section, { rounds, seconds, quick, only, log }, shared);
+  const result = await measureSection(section, { rounds, seconds, quick, image, only, log }, shared);
   failures += result.rows.reduce((sum, row) => sum + (row.failures?.length ?? 0), 0);
   const path = writeResult(result, folder);
   reports.push(sectionReport(section, result));

@@ -1,13 +1,14 @@
 // Everything that is measured: how to start it in front of the upstream, pinned to a core of its own.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { freePort } from '../test/support/free-port.ts';
 import { canConnect } from '../test/support/net.ts';
 import { startProcess, type TestProcess } from '../test/support/process.ts';
 import { requireTool, skipWithout } from '../test/support/tool.ts';
 import { waitUntil } from '../test/support/wait-until.ts';
 import type { Cleanup } from './cleanup.ts';
+import { imageLaunch, type Launch } from './image.ts';
 import { envoyConfig } from './peers/envoy.ts';
 import { inboundConfig, outboundConfig, tracingEnvironment } from './peers/outrigger.ts';
 import type { TrafficOptions } from './traffic/options.ts';
@@ -41,8 +42,8 @@ export interface Setup {
   /** Of the sidecar's configuration: keys of its inbound listener, and of its cluster. */
   inbound?: object;
   cluster?: object;
-  /** Another build of the sidecar. */
-  program?: string;
+  /** The sidecar as the image has it, and not from its sources. */
+  image?: boolean;
   /** For Node, before the program: `--cpu-prof` and the like. */
   nodeArgs?: readonly string[];
 }
@@ -60,6 +61,12 @@ export interface Target {
   /** How it has to be called. */
   traffic?: Pick<TrafficOptions, 'tls'>;
 }
+
+const fromSources: Launch = {
+  program: process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'bin.mjs'),
+  nodeArgs: [],
+  env: { NODE_ENV: 'production' },
+};
 
 type Start = (setup: Setup) => Promise<Omit<Target, 'name'>>;
 
@@ -86,16 +93,7 @@ export const targets: Readonly<Record<string, Kind>> = {
     start: (setup) =>
       startPeer(setup, 'envoy', (port) => {
         const file = configFile(setup, 'envoy.json', JSON.stringify(envoyConfig(port, setup)));
-        return [
-          requireTool('envoy'),
-          '-c',
-          file,
-          '--concurrency',
-          '1',
-          '-l',
-          'error',
-          '--use-dynamic-base-id',
-        ];
+        return [envoyProgram(), '-c', file, '--concurrency', '1', '-l', 'error', '--use-dynamic-base-id'];
       }),
   },
   haproxy: {
@@ -131,6 +129,13 @@ export const targets: Readonly<Record<string, Kind>> = {
 
 export async function startTarget(name: string, setup: Setup): Promise<Target> {
   return { name, ...(await targets[name]!.start(setup)) };
+}
+
+/** What PyPI installs is a script in Python around the program, whose own start is none of Envoy's. */
+function envoyProgram(): string {
+  const launcher = requireTool('envoy');
+  const pattern = join(dirname(launcher), '..', 'lib', '*', 'site-packages', 'envoy', '_bin', 'envoy');
+  return globSync(pattern)[0] ?? launcher;
 }
 
 function haproxyBind({ downstreamTls, folder }: Setup): string {
@@ -199,13 +204,13 @@ async function startOutrigger(setup: Setup, side: 'inbound' | 'outbound'): Promi
   for (const [listener, port] of Object.entries(ports))
     config[listener] = { ...config[listener], listen: `127.0.0.1:${port}` };
   const file = configFile(setup, `outrigger-${side}.yaml`, JSON.stringify(config));
-  const program = setup.program ?? process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'bin.mjs');
+  const { program, nodeArgs, env } = setup.image === true ? imageLaunch() : fromSources;
   const startedMs = performance.now();
   const started = startPinned(
     setup.cleanup,
     TARGET_CORE,
-    [process.execPath, ...(setup.nodeArgs ?? []), program, 'run', '--config', file],
-    { NODE_ENV: 'production', ...tracingEnvironment(setup.tracing) },
+    [process.execPath, ...nodeArgs, ...(setup.nodeArgs ?? []), program, 'run', '--config', file],
+    { ...env, ...tracingEnvironment(setup.tracing) },
   );
   // Without an app beside it an outbound sidecar never says that it is ready.
   const path = side === 'inbound' ? '/healthz/ready' : '/healthz/live';

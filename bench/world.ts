@@ -21,7 +21,7 @@ export interface World {
   readonly setup: Setup;
 }
 
-export async function startWorld(cleanup: Cleanup): Promise<World> {
+export async function startWorld(cleanup: Cleanup, image = false): Promise<World> {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-bench-'));
   cleanup.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const tls = await writeCertificates(folder);
@@ -30,7 +30,7 @@ export async function startWorld(cleanup: Cleanup): Promise<World> {
     startUpstream(cleanup, tls),
     startCollector(cleanup),
   ]);
-  const setup = { cleanup, folder, endpoints: [`127.0.0.1:${upstreamPort}`] };
+  const setup = { cleanup, folder, endpoints: [`127.0.0.1:${upstreamPort}`], image };
   return { cleanup, folder, upstreamPort, tlsUpstreamPort, collectorPort, tls, setup };
 }
 

@@ -3,10 +3,12 @@
 import type { Setup, TlsFiles } from '../targets.ts';
 
 const TYPES = 'type.googleapis.com/envoy';
+type Shape = Pick<Setup, 'endpoints' | 'downstreamTls' | 'upstreamTls' | 'tracing'>;
+
 /** More than the calls that are ever open at once. */
 const MANY = 20_000;
 
-export function envoyConfig(port: number, { endpoints, downstreamTls, upstreamTls, tracing }: Setup): object {
+export function envoyConfig(port: number, { endpoints, downstreamTls, upstreamTls, tracing }: Shape): object {
   return {
     static_resources: {
       listeners: [

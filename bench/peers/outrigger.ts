@@ -2,10 +2,12 @@
 // some sections would reach.
 import type { Setup } from '../targets.ts';
 
+type Shape = Pick<Setup, 'endpoints' | 'downstreamTls' | 'upstreamTls' | 'inbound' | 'cluster'>;
+
 /** More than the calls that are ever open at once. */
 const MANY = 20_000;
 
-export function inboundConfig({ endpoints, downstreamTls, inbound }: Setup): object {
+export function inboundConfig({ endpoints, downstreamTls, inbound }: Shape): object {
   const tls = downstreamTls && {
     cert: downstreamTls.cert,
     key: downstreamTls.key,
@@ -22,7 +24,7 @@ export function inboundConfig({ endpoints, downstreamTls, inbound }: Setup): obj
   };
 }
 
-export function outboundConfig({ endpoints, upstreamTls, cluster }: Setup): object {
+export function outboundConfig({ endpoints, upstreamTls, cluster }: Shape): object {
   const tls = upstreamTls && {
     ca: upstreamTls.ca,
     cert: upstreamTls.cert,

@@ -1,8 +1,7 @@
 // Resident memory of processes that were just started: idle, with streams that nothing happens on, and under load.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { residentBytes } from '../../test/support/memory.ts';
+import { imageIsMissing } from '../image.ts';
 import type { Run, Section } from '../procedure.ts';
 import { startTarget, type Target } from '../targets.ts';
 import { holdStreams, runTraffic } from '../traffic/run.ts';
@@ -12,17 +11,14 @@ const FEW = { connections: 1, streams: 100 };
 const MORE = { connections: 99, streams: 100 };
 const SAMPLE_MS = 50;
 
-const bundle = join(import.meta.dirname, '..', '..', 'dist', 'outrigger.mjs');
 const processes = ['envoy', 'haproxy', 'nginx', 'outrigger inbound', 'outrigger outbound'];
 
-/** From the sources, and as the image has it. */
+/** Outrigger from its sources, and as the image has it. */
 const builds: Pick<Section, 'variants' | 'applies' | 'lacks' | 'start'> = {
-  variants: ['', 'bundle'],
+  variants: ['', 'image'],
   applies: (target, variant) => variant === '' || target.startsWith('outrigger'),
-  lacks: (_, variant) =>
-    variant === 'bundle' && !existsSync(bundle) ? 'run node scripts/bundle.mjs --compile first' : false,
-  start: (world, name, variant) =>
-    startTarget(name, variant === 'bundle' ? { ...world.setup, program: bundle } : world.setup),
+  lacks: (_, variant) => variant === 'image' && imageIsMissing(),
+  start: (world, name, variant) => startTarget(name, { ...world.setup, image: variant === 'image' }),
 };
 
 export const memory: Section = {
@@ -67,7 +63,7 @@ export const readiness: Section = {
   title: 'Time to ready',
   about:
     'From the start of the process to its first accepted connection (peers), to `/healthz/ready` (inbound) or ' +
-    '`/healthz/live` (outbound); `bundle` is what the image runs.',
+    '`/healthz/live` (outbound); `image` is the bundle as the image runs it.',
   targets: processes,
   quickTargets: processes.filter((name) => name !== 'nginx'),
   rounds: 5,

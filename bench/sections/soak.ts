@@ -24,6 +24,7 @@ const CALLS_A_STREAM = 20;
 export interface SoakOptions {
   seconds: number;
   callsPerSecond: number;
+  image: boolean;
   log: (line: string) => void;
 }
 
@@ -47,11 +48,17 @@ export const soakSection: Section = {
   measure: async () => {},
 };
 
-export async function soak({ seconds, callsPerSecond, log }: SoakOptions): Promise<SectionResult> {
-  const fleet = await Fleet.start();
+export async function soak({ seconds, callsPerSecond, image, log }: SoakOptions): Promise<SectionResult> {
+  const fleet = await Fleet.start({ image });
   try {
     const { world } = fleet;
-    const result: SectionResult = { ...describeMachine('soak'), rounds: 1, seconds, rows: [] };
+    const result: SectionResult = {
+      ...describeMachine('soak'),
+      build: image ? 'image' : 'sources',
+      rounds: 1,
+      seconds,
+      rows: [],
+    };
     const inbound = await startTarget('outrigger inbound', world.setup);
     const outbound = await startTarget('outrigger outbound', {
       ...world.setup,
