@@ -3,7 +3,7 @@
 // istioctl is the one of ISTIOCTL, of the search path, or the one that scripts/istio-tools.mjs builds. KUBECONFIG names
 // the API; without it that part is skipped. The suite installs the CRDs where they are missing and leaves them, makes
 // the namespace agents and deletes it; where that exists already it refuses to begin. Pods need not run.
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -12,6 +12,7 @@ import { apply, get, type KubernetesObject, kubectl, tryKubectl } from '../clust
 import { runProcess } from '../support/process.ts';
 import { requireTool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
+import { testOnePod } from './one-pod.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const overlays = readdirSync(join(root, 'istio', 'overlays')).sort();
@@ -123,6 +124,8 @@ t.test('istioctl analyze finds nothing in any overlay', async (t) => {
   const found = await analyze(t, '--use-kube=false', '--namespace=agents', write('subset.yaml', objects));
   t.match(found, /IST0101|v2/, 'it would have found a missing subset');
 });
+
+testOnePod(istioctl, folder, readFileSync(join(root, 'docs', 'istio.md'), 'utf8'), cluster);
 
 t.test('a Kubernetes API with the CRDs of Istio accepts every overlay', { skip: cluster }, async (t) => {
   const version = JSON.parse((await tryKubectl(['version', '-o', 'json'])).stdout);
