@@ -20,7 +20,7 @@ const limitMs = 5 * 60_000;
 export const debianPrograms = [...Object.keys(forTests), ...Object.keys(forBench)];
 
 export async function installDebian(record, wants) {
-  const programs = { ...forTests, ...(wants.bench ? forBench : {}) };
+  const programs = { ...(wants.tests ? forTests : {}), ...(wants.bench ? forBench : {}) };
   const python = which('python3') === undefined ? ['python3', 'python3-venv'] : [];
   const absent = Object.keys(programs).filter((program) => which(program) === undefined);
   let problem;

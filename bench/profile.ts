@@ -1,0 +1,78 @@
+// `npm run bench:profile -- [options]`: where a sidecar's CPU time goes under a load, as a flame graph.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Fleet, warmUp } from './fleet.ts';
+import { checkMachine } from './machine.ts';
+import { hottest, readProfile } from './profile/cpu-profile.ts';
+import { flameGraph } from './profile/flame-graph.ts';
+import { inspector } from './profile/inspector.ts';
+import { startTarget } from './targets.ts';
+import { paths } from './traffic/answers.ts';
+import { runTraffic, type Traffic } from './traffic/run.ts';
+
+const HELP = `npm run bench:profile -- [options]
+
+  --target NAME    outrigger inbound (the default), outrigger outbound, node:http2, grpc-js
+  --load NAME      wide (4 x 25, the default), many (64 x 1), thousand (10 x 100), literal and indexed (new header values),
+                   headers (30 more), chunks, large (1 MiB answers), uploads (1 MiB requests), paced (1,500/s)
+  --seconds N      how long (5), after a warm-up that is not in the profile
+  --interval N     microseconds between samples (200)
+`;
+const loads: Readonly<Record<string, Traffic>> = {
+  wide: { connections: 4, streams: 25 },
+  many: { connections: 64, streams: 1 },
+  thousand: { connections: 10, streams: 100 },
+  literal: { connections: 4, streams: 25, uniqueHeaders: 'literal' },
+  indexed: { connections: 4, streams: 25, uniqueHeaders: 'indexed' },
+  headers: { connections: 4, streams: 25, extraHeaders: 30 },
+  chunks: { connections: 4, streams: 25, path: paths.stream, chunks: 2_000 },
+  large: { connections: 4, streams: 4, path: paths.large },
+  uploads: { connections: 4, streams: 4, inputBytes: 1 << 20 },
+  paced: { connections: 8, streams: 100, callsPerSecond: 1_500 },
+};
+const profiled = ['outrigger inbound', 'outrigger outbound', 'node:http2', 'grpc-js'];
+
+const { values } = parseArgs({
+  options: {
+    target: { type: 'string', default: 'outrigger inbound' },
+    load: { type: 'string', default: 'wide' },
+    seconds: { type: 'string', default: '5' },
+    interval: { type: 'string', default: '200' },
+    help: { type: 'boolean', default: false },
+  },
+});
+const load = loads[values.load];
+const seconds = Number(values.seconds);
+if (values.help || load === undefined || !profiled.includes(values.target) || !(seconds > 0)) {
+  console.log(HELP);
+  process.exit(values.help ? 0 : 64);
+}
+
+checkMachine();
+const folder = join(import.meta.dirname, 'results', 'profile');
+mkdirSync(folder, { recursive: true });
+const fleet = await Fleet.start();
+try {
+  const { world } = fleet;
+  const { flag, open } = await inspector();
+  const target = await startTarget(values.target, { ...world.setup, nodeArgs: [flag] });
+  // Code that is not compiled yet would be most of what is seen.
+  await warmUp(world, target, 3);
+  const profiler = await open();
+  await profiler.start(Number(values.interval));
+  const result = await runTraffic(world.cleanup, target, { ...load, seconds, warmUpSeconds: 0.5 });
+  const profile = await profiler.stop();
+  const root = readProfile(profile);
+  const name = `${values.target}-${values.load}`.replaceAll(/[^a-z0-9]+/g, '-');
+  const title = `${values.target}, ${values.load}: ${Math.round(result.callsPerSecond).toLocaleString('en-US')} calls/s, ${(result.cpuMicroseconds / result.calls).toFixed(1)} µs of CPU a call`;
+  writeFileSync(join(folder, `${name}.html`), flameGraph(title, root));
+  // For the developer tools of a browser or an editor.
+  writeFileSync(join(folder, `${name}.cpuprofile`), JSON.stringify(profile));
+  console.log(`${title}\n`);
+  for (const { name, place, share } of hottest(root).slice(0, 30))
+    console.log(`${(100 * share).toFixed(1).padStart(5)} %  ${name}${place === '' ? '' : `  ${place}`}`);
+  console.log(`\nwritten: ${relative(process.cwd(), join(folder, `${name}.html`))} and .cpuprofile`);
+} finally {
+  await fleet.end();
+}
