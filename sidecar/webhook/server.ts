@@ -21,14 +21,17 @@ export interface WebhookServerOptions {
 export const MUTATE_PATH = '/mutate';
 /** An object has 3 MiB at most where it comes in (the API server's own limit), and a review may hold two. */
 const MAX_BODY_BYTES = 8 << 20;
-/** Bodies held at a time; the API server asks for as many as pods are being created. */
-const MAX_CONCURRENT_REVIEWS = 32;
+/**
+ * What has come of all reviews that are not answered yet. Bytes and not reviews are counted: the API server asks for as
+ * many as pods are being created, and somebody who begins reviews and never ends them must not take others' places.
+ */
+const MAX_HELD_BYTES = 64 << 20;
 const MAX_CONNECTIONS = 256;
 const MAX_HEADER_BYTES = 16_384;
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 const HEADERS_TIMEOUT_MS = 5_000;
 /** The API server sends a review at once, and gives up after `timeoutSeconds` (5 in the manifests). */
-const REQUEST_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_TIMEOUT_MS = 90_000;
 
 /** An answer that is no review. */
@@ -46,7 +49,8 @@ class Refusal extends Error {
 export class WebhookServer {
   private readonly options: WebhookServerOptions;
   private server: Server | undefined = undefined;
-  private active = 0;
+  /** Bytes of reviews. */
+  private held = 0;
   /** With the port that the system chose for port 0; empty until it listens. */
   address = '';
 
@@ -101,13 +105,15 @@ export class WebhookServer {
 
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const startedMs = performance.now();
-    if (this.active >= MAX_CONCURRENT_REVIEWS) {
-      this.refuse(request, response, new Refusal(503, 'too many reviews at a time; try again'));
-      return;
-    }
-    this.active++;
+    let bytes = 0;
+    const hold = (more: number): void => {
+      bytes += more;
+      this.held += more;
+      if (bytes > MAX_BODY_BYTES) throw new Refusal(413, TOO_LARGE);
+      if (this.held > MAX_HELD_BYTES) throw new Refusal(503, 'too many reviews at a time; try again');
+    };
     try {
-      const reviewed = review(await readReview(request), this.options.inject);
+      const reviewed = review(await readReview(request, hold), this.options.inject);
       const body = JSON.stringify(reviewed.answer);
       response.writeHead(200, {
         'Content-Type': 'application/json',
@@ -126,7 +132,7 @@ export class WebhookServer {
         this.refuse(request, response, new Refusal(500, 'internal error; the log has it'));
       }
     } finally {
-      this.active--;
+      this.held -= bytes;
     }
   }
 
@@ -139,21 +145,21 @@ export class WebhookServer {
   }
 }
 
-async function readReview(request: IncomingMessage): Promise<unknown> {
+const TOO_LARGE = `a review has at most ${MAX_BODY_BYTES >> 20} MiB`;
+
+/** @param hold hears of each part that is kept, and may refuse it */
+async function readReview(request: IncomingMessage, hold: (bytes: number) => void): Promise<unknown> {
   const path = (request.url ?? '').split('?', 1)[0];
   if (path !== MUTATE_PATH) throw new Refusal(404, `ask for ${MUTATE_PATH}`);
   if (request.method !== 'POST') throw new Refusal(405, 'use POST');
   const type = (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase();
   if (type !== 'application/json') throw new Refusal(415, 'send application/json');
-  const tooLarge = new Refusal(413, `a review has at most ${MAX_BODY_BYTES >> 20} MiB`);
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge;
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new Refusal(413, TOO_LARGE);
   const chunks: Buffer[] = [];
-  let bytes = 0;
   try {
     // The connection stays for the answer when this is left in the middle.
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > MAX_BODY_BYTES) throw tooLarge;
+      hold(chunk.length);
       chunks.push(chunk);
     }
   } catch (error) {
