@@ -11,7 +11,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
-import { builtinsByName } from './bundle/builtins.mjs';
+import { builtinsByName, requireBuiltin } from './bundle/builtins.mjs';
 import { root } from './tools/paths.mjs';
 
 const out = process.argv.indexOf('--out');
@@ -48,10 +48,7 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
   legalComments: 'linked',
   metafile: true,
   logLevel: 'warning',
-  banner: {
-    // CommonJS packages ask for Node's own modules by require.
-    js: "import { createRequire as outriggerCreateRequire } from 'node:module';const require = outriggerCreateRequire(import.meta.url);",
-  },
+  banner: { js: requireBuiltin },
   plugins: [
     builtinsByName,
     {

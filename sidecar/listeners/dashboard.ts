@@ -1,5 +1,4 @@
 /** The files of the admin page, served with a policy that lets nothing else into it. */
-import { readFile } from 'node:fs/promises';
 import { type HttpRoute, send } from './http-server.ts';
 
 const HTML = 'text/html; charset=utf-8';
@@ -35,6 +34,8 @@ export function dashboardRoutes(): HttpRoute[] {
     method: 'GET',
     path,
     handle: async (_request, response) => {
+      // Loaded here: few sidecars are ever looked at.
+      const { readFile } = await import('node:fs/promises');
       const text = await readFile(new URL(`dashboard/${file}`, import.meta.url), 'utf8');
       response.setHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY);
       response.setHeader('Referrer-Policy', 'no-referrer');

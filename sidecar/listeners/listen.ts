@@ -1,5 +1,5 @@
 /** Binds a server to an address of the configuration. */
-import { lstat, unlink } from 'node:fs/promises';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { formatHostPort, parseAddress } from '../cluster/address.ts';
 
@@ -42,7 +42,7 @@ export async function listenOn(server: Server, address: string, setting: string)
       return listenOn(server, formatHostPort('0.0.0.0', where.port), setting);
     const stale = where.kind === 'unix' && code === 'EADDRINUSE' && (await isAbandoned(where.path));
     if (!stale) throw new ListenError(setting, address, code);
-    await unlink(where.path);
+    unlinkSync(where.path);
     await listenOnce(server, options);
   }
   const bound = server.address();
@@ -91,7 +91,7 @@ function listenOnce(
 
 /** It is a socket, and nobody accepts on it any more. Another kind of file is somebody's, and stays. */
 async function isAbandoned(path: string): Promise<boolean> {
-  if (!(await lstat(path)).isSocket()) return false;
+  if (!lstatSync(path).isSocket()) return false;
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once('connect', () => {
