@@ -1,6 +1,7 @@
 import { connect as netConnect, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
 import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.ts';
@@ -45,9 +46,12 @@ interface Connector {
 /** Opens a cleartext socket to an endpoint; throws AddressError. */
 export function openSocket(address: string): Socket {
   const where = parseAddress(address);
-  return where.kind === 'unix'
-    ? netConnect({ path: where.path })
-    : netConnect({ host: where.host, port: where.port, noDelay: true });
+  const onread = sharedRead(() => socket);
+  const socket =
+    where.kind === 'unix'
+      ? netConnect({ path: where.path, onread })
+      : netConnect({ host: where.host, port: where.port, noDelay: true, onread });
+  return socket;
 }
 
 /** The clusters of the outbound side, kept in step with the configuration. */

@@ -124,7 +124,7 @@ export class Connection {
   }
 
   private onDrain(): void {
-    this.writer.blocked = false;
+    this.writer.onDrain();
     if (this.closed) return;
     if (this.socket.isPaused()) this.socket.resume();
     beginBatch();

@@ -1,6 +1,6 @@
 import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
 
-/** What the reader hands over. The buffer is the socket's own read, never used again by anyone else. */
+/** What the reader hands over. The buffer is good within the event (`shared-read.ts`): copy what is to stay. */
 export interface FrameSink {
   /** Any frame but DATA, whole: `buffer[start, end)` is its payload. */
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void;
@@ -66,18 +66,37 @@ export class FrameReader {
   push(chunk: Buffer): void {
     if (this.stopped) return;
     let buffer = chunk;
-    if (this.prefix !== undefined) {
-      // At most one frame that is not cut through, so at most maxFrameBytes and a header.
-      buffer = Buffer.concat([this.prefix, chunk]);
-      this.prefix = undefined;
-    }
     let at = 0;
     if (this.prefaceLeft > 0) {
+      if (this.prefix !== undefined) buffer = Buffer.concat([this.prefix, chunk]);
+      this.prefix = undefined;
       at = this.readPreface(buffer);
       if (at < 0) return;
+    } else if (this.prefix !== undefined) {
+      at = this.finishFrame(this.prefix, chunk);
     }
     at = this.readFrames(buffer, at);
-    if (at < buffer.length && !this.stopped) this.prefix = at === 0 ? buffer : buffer.subarray(at);
+    // At most one frame that is not cut through, so at most maxFrameBytes and a header.
+    if (at < buffer.length && !this.stopped) this.prefix = Buffer.from(buffer.subarray(at));
+  }
+
+  /** Reads the frame that began with `prefix`, as far as it is here. Answers how much of `chunk` belongs to it. */
+  private finishFrame(prefix: Buffer, chunk: Buffer): number {
+    let frame = prefix;
+    let at = 0;
+    if (frame.length < FRAME_HEADER_BYTES) {
+      at = Math.min(FRAME_HEADER_BYTES - frame.length, chunk.length);
+      frame = Buffer.concat([frame, chunk.subarray(0, at)]);
+    }
+    if (frame.length >= FRAME_HEADER_BYTES) {
+      const wholeBytes = FRAME_HEADER_BYTES + ((frame[0]! << 16) | (frame[1]! << 8) | frame[2]!);
+      // One that is too large is refused by its header alone.
+      const missing = Math.min(wholeBytes - frame.length, this.maxFrameBytes, chunk.length - at);
+      if (missing > 0) frame = Buffer.concat([frame, chunk.subarray(at, at + missing)]);
+      at += missing;
+    }
+    this.prefix = this.readFrames(frame, 0) < frame.length ? frame : undefined;
+    return at;
   }
 
   /** Offset behind the preface, or -1 when there is nothing more to read now. */
@@ -86,7 +105,7 @@ export class FrameReader {
     if (buffer.compare(PREFACE, 0, length, 0, length) !== 0) {
       const text = buffer.toString('latin1', 0, Math.min(buffer.length, 8));
       if (HTTP1_METHODS.some((method) => method.length > text.length && method.startsWith(text))) {
-        this.prefix = buffer;
+        this.prefix = Buffer.from(buffer);
         return -1;
       }
       this.stopped = true;
@@ -95,7 +114,7 @@ export class FrameReader {
       return -1;
     }
     if (length < PREFACE.length) {
-      this.prefix = buffer;
+      this.prefix = Buffer.from(buffer);
       return -1;
     }
     this.prefaceLeft = 0;

@@ -35,7 +35,8 @@ export class HeaderBlock {
     if (this.bytes > this.limits.maxHeaderBlockBytes || this.frames > this.limits.maxContinuations + 1) {
       return ErrorCode.ENHANCE_YOUR_CALM;
     }
-    this.parts.push(buffer.subarray(start, end));
+    // Copied: the read that they came in is used again.
+    this.parts.push(Buffer.from(buffer.subarray(start, end)));
     return 0;
   }
 

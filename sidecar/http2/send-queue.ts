@@ -1,4 +1,5 @@
 import type { HeaderList } from './hpack/header-list.ts';
+import { isSharedRead } from './shared-read.ts';
 
 /** A piece of DATA that waits. */
 export interface QueuedChunk {
@@ -17,7 +18,7 @@ const RETAINED_EXTRA_BYTES = 65_536;
 /**
  * DATA, and what comes behind it, that waits for a window or for the socket. Its bytes are bounded by the window of
  * where they come from; what they cost is bounded by how they are kept: small slices are gathered in blocks, larger
- * ones stay in the read they came in unless that would keep much alive that is not theirs.
+ * ones stay in the read they came in unless that is used again, or would keep much alive that is not theirs.
  */
 export class SendQueue {
   endStream = false;
@@ -55,7 +56,10 @@ export class SendQueue {
     this.block = undefined;
     const read = buffer.buffer;
     const more = this.chunks.at(-1)?.buffer.buffer === read ? 0 : read.byteLength;
-    if (this.retainedBytes + more <= RETAINED_FACTOR * this.bytes + RETAINED_EXTRA_BYTES) {
+    if (
+      !isSharedRead(buffer) &&
+      this.retainedBytes + more <= RETAINED_FACTOR * this.bytes + RETAINED_EXTRA_BYTES
+    ) {
       this.retainedBytes += more;
       this.chunks.push({ buffer, start, end });
     } else {

@@ -2,19 +2,15 @@ import type { Socket } from 'node:net';
 import { type Flushable, markDirty } from './flush-queue.ts';
 import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './frame.ts';
 
-const SLAB_BYTES = 65_536;
-/** TLS: what one read of 64 KiB is sent on as, with room to spare, so that it leaves in one write. */
-const TLS_SLAB_BYTES = 131_072;
+/** What one read (`shared-read.ts`) is sent on as, with room to spare for frame headers, so that it leaves in one write. */
+const SLAB_BYTES = 147_456;
 /** Below this much room a slab that the kernel still reads from is left to it, and a new one is begun. */
 const SLAB_MIN_ROOM = 8_192;
-/** Payloads up to this size are copied into the slab; larger ones go by reference in the same writev. */
-const COPY_MAX_BYTES = 2_048;
 /** Below this a loop beats the call into native code that Buffer.copy makes. */
 const LOOP_MAX_BYTES = 96;
 
 /** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
 const spareSlabs: Buffer[] = [];
-const spareTlsSlabs: Buffer[] = [];
 const SPARE_SLABS_MAX = 32;
 const NO_SLAB: Buffer = Buffer.alloc(0);
 
@@ -22,8 +18,8 @@ const NO_SLAB: Buffer = Buffer.alloc(0);
  * The output side of a connection: frames are laid one behind the other in a slab and leave in one write at the
  * end of the event that caused them (`flush-queue.ts`). The slab is used again as soon as the kernel took all of it.
  *
- * Over TLS everything is copied into the slab: Node encrypts one buffer where it lies, but copies several into a new
- * one first. Its writes end in a later turn of the event loop, which gives the slab back.
+ * Payloads are copied: 16 KiB take a microsecond, and less than what a write of several pieces costs in Node, which
+ * over TLS copies them anyway. What they were read into is free again at once (`shared-read.ts`).
  */
 export class FrameWriter implements Flushable {
   queued = false;
@@ -33,12 +29,9 @@ export class FrameWriter implements Flushable {
   callFrames = 0;
 
   private readonly socket: Socket;
-  private readonly slabBytes: number;
-  private readonly spare: Buffer[];
-  private readonly copyMaxBytes: number;
-  /** Undefined where writes end at once, or the slab is not worth waiting for. */
+  /** Over TLS writes end in a later turn of the event loop; elsewhere at once, or with `drain`. */
   private readonly onWritten: (() => void) | undefined = undefined;
-  /** Over TLS: slabs without room, to be used again once all was written. */
+  /** Slabs without room, to be used again once all was written. */
   private readonly full: Buffer[] = [];
   private slab: Buffer = NO_SLAB;
   private start = 0;
@@ -48,25 +41,23 @@ export class FrameWriter implements Flushable {
 
   constructor(socket: Socket) {
     this.socket = socket;
-    const tls = 'encrypted' in socket;
-    this.slabBytes = tls ? TLS_SLAB_BYTES : SLAB_BYTES;
-    this.spare = tls ? spareTlsSlabs : spareSlabs;
-    this.copyMaxBytes = tls ? TLS_SLAB_BYTES : COPY_MAX_BYTES;
-    if (tls) this.onWritten = () => this.giveBack();
+    if ('encrypted' in socket) this.onWritten = () => this.giveBack();
+  }
+
+  /** The socket takes more again. */
+  onDrain(): void {
+    this.blocked = false;
+    this.giveBack();
   }
 
   /** Nobody reads the slab any more, if all was written. */
   private giveBack(): void {
     if (this.offset > this.start || this.segments.length > 0 || this.socket.writableLength > 0) return;
-    this.setAside(this.slab, this.spare);
-    while (this.full.length > 0) this.setAside(this.full.pop()!, this.spare);
+    setAside(this.slab, spareSlabs);
+    while (this.full.length > 0) setAside(this.full.pop()!, spareSlabs);
     this.slab = NO_SLAB;
     this.start = 0;
     this.offset = 0;
-  }
-
-  private setAside(slab: Buffer, where: Buffer[]): void {
-    if (slab.length === this.slabBytes && where.length < SPARE_SLABS_MAX) where.push(slab);
   }
 
   /** Bytes written but not yet handed to the socket. */
@@ -77,11 +68,11 @@ export class FrameWriter implements Flushable {
   private reserve(bytes: number): void {
     if (this.offset + bytes > this.slab.length) {
       this.sealSlab();
-      if (this.onWritten !== undefined) this.setAside(this.slab, this.full);
+      setAside(this.slab, this.full);
       this.slab =
-        bytes > this.slabBytes
+        bytes > SLAB_BYTES
           ? Buffer.allocUnsafeSlow(bytes)
-          : (this.spare.pop() ?? Buffer.allocUnsafeSlow(this.slabBytes));
+          : (spareSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES));
       this.start = 0;
       this.offset = 0;
     }
@@ -124,15 +115,6 @@ export class FrameWriter implements Flushable {
 
   frame(type: number, flags: number, streamId: number, source: Buffer, start: number, end: number): void {
     const length = end - start;
-    if (length > this.copyMaxBytes && type === FrameType.DATA) {
-      this.reserve(FRAME_HEADER_BYTES);
-      this.callFrames++;
-      this.offset = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
-      this.sealSlab();
-      this.segments.push(source.subarray(start, end));
-      this.segmentBytes += length;
-      return;
-    }
     let at = this.beginFrame(length, type, flags, streamId);
     const slab = this.slab;
     if (length <= LOOP_MAX_BYTES) {
@@ -165,10 +147,15 @@ export class FrameWriter implements Flushable {
     }
     this.blocked = socket.writableNeedDrain;
     if (this.slab.length - this.offset < SLAB_MIN_ROOM) {
-      if (this.onWritten !== undefined) this.setAside(this.slab, this.full);
+      setAside(this.slab, this.full);
       this.slab = NO_SLAB;
       this.offset = 0;
     }
     this.start = this.offset;
   }
+}
+
+/** Larger ones were made for one frame. */
+function setAside(slab: Buffer, where: Buffer[]): void {
+  if (slab.length === SLAB_BYTES && where.length < SPARE_SLABS_MAX) where.push(slab);
 }

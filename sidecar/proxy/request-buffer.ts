@@ -1,3 +1,5 @@
+import { isSharedRead } from '../http2/shared-read.ts';
+
 /** Slices up to a quarter of what they are cut from are copied, so that a call never keeps others' bytes alive. */
 const COPY_BELOW = 4;
 /** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
@@ -21,7 +23,7 @@ export class RequestBuffer {
     const length = end - start;
     if (length === 0) return;
     this.bytes += length;
-    if (length * COPY_BELOW < buffer.buffer.byteLength) {
+    if (isSharedRead(buffer) || length * COPY_BELOW < buffer.buffer.byteLength) {
       this.copy(buffer, start, end);
     } else {
       this.sealBlock();
