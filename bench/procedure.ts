@@ -16,6 +16,8 @@ export interface MeasureSpec {
   readonly digits?: number;
   /** A figure about the measurement itself, which is not compared with the peers'. */
   readonly aside?: true;
+  /** What matters is how much it is above that of `direct`. */
+  readonly added?: true;
 }
 
 export interface Section {
@@ -32,7 +34,7 @@ export interface Section {
   readonly variants?: readonly string[];
   readonly quickVariants?: readonly string[];
   readonly measures: Readonly<Record<string, MeasureSpec>>;
-  /** Rounds of a full run; the common number when absent. */
+  /** Rounds unless another number is asked for; the usual one when absent. */
   readonly rounds?: number;
   /** Each round has processes of its own, one after the other. */
   readonly fresh?: boolean;
@@ -58,7 +60,8 @@ export interface Run {
 }
 
 export interface ProcedureOptions {
-  readonly rounds: number;
+  /** The section's own number, or the usual one, when absent. */
+  readonly rounds: number | undefined;
   readonly seconds: number;
   readonly quick: boolean;
   /** The sidecar as the image has it. */
@@ -68,6 +71,7 @@ export interface ProcedureOptions {
   readonly log: (line: string) => void;
 }
 
+const ROUNDS = 5;
 /** After this long a process that has started is idle. */
 const SETTLE_MS = 2_500;
 
@@ -83,7 +87,7 @@ export async function measureSection(
   shared?: Fleet,
 ): Promise<SectionResult> {
   const { seconds, quick, only, log } = options;
-  const rounds = quick ? options.rounds : (section.rounds ?? options.rounds);
+  const rounds = options.rounds ?? section.rounds ?? ROUNDS;
   const result: SectionResult = {
     ...describeMachine(section.name),
     build: options.image ? 'image' : 'sources',

@@ -1,5 +1,6 @@
 // Turns a section's results into Markdown that also reads well on a terminal, with ratios to the peers.
 import type { MeasureSpec, Section } from './procedure.ts';
+import { addedOfRounds, ratioOfRounds } from './ratios.ts';
 import { rowOf, type SectionResult, type SectionRow, summaryOf } from './results.ts';
 
 /** Peers that others are compared with. */
@@ -40,6 +41,7 @@ export function figures(section: Section, result: SectionResult): string[] {
     ['', ...titles],
     measured.map((row) => [nameOf(row), ...names.map((name) => cell(row, name, section.measures[name]!))]),
   );
+  lines.push(...addedTable(section, result));
   for (const base of BASES) {
     const rows = measured.filter(
       (row) =>
@@ -61,6 +63,26 @@ export function figures(section: Section, result: SectionResult): string[] {
   return lines;
 }
 
+/** What each proxy adds to the latency of a call without one. */
+function addedTable(section: Section, result: SectionResult): string[] {
+  const names = Object.keys(section.measures).filter((name) => section.measures[name]!.added === true);
+  if (names.length === 0) return [];
+  const rows = result.rows
+    .filter(({ target }) => target !== 'direct' && rowOf(result, 'direct') !== undefined)
+    .map((row) => [
+      nameOf(row),
+      ...names.map((name) => {
+        const added = addedOfRounds(result, row.target, name);
+        return added === undefined
+          ? ''
+          : `${show(added.median, 3)} (${show(added.min, 3)}–${show(added.max, 3)})`;
+      }),
+    ]);
+  if (rows.length === 0) return [];
+  const titles = names.map((name) => section.measures[name]!.title);
+  return ['', 'Added to the figures of `direct` in the same round:', '', ...table(['', ...titles], rows)];
+}
+
 export function nameOf({ target, variant }: SectionRow): string {
   return variant === '' ? target : `${target}, ${variant}`;
 }
@@ -78,17 +100,8 @@ function cell(row: SectionRow, name: string, { digits }: MeasureSpec): string {
 }
 
 function ratioCell(row: SectionRow, base: SectionRow | undefined, name: string): string {
-  const ratio = ratioOf(row, base, name);
-  return ratio === undefined ? '' : ratio.toFixed(2);
-}
-
-export function ratioOf(
-  row: SectionRow | undefined,
-  base: SectionRow | undefined,
-  name: string,
-): number | undefined {
-  const [value, other] = [summaryOf(row, name)?.median, summaryOf(base, name)?.median];
-  return value === undefined || other === undefined || other === 0 ? undefined : value / other;
+  const ratio = ratioOfRounds(row, base, name);
+  return ratio === undefined ? '' : ratio.median.toFixed(2);
 }
 
 export function show(value: number, digits?: number): string {

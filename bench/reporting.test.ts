@@ -1,10 +1,11 @@
 // From values to tables, bars and pictures.
 import t from 'tap';
-import { bars, ratioOfRounds } from './document/bars.ts';
+import { bars } from './document/bars.ts';
 import { renderDocument } from './document/page.ts';
 import { imageLaunch } from './image.ts';
 import { hottest, readProfile } from './profile/cpu-profile.ts';
 import { flameGraph } from './profile/flame-graph.ts';
+import { ratioOfRounds } from './ratios.ts';
 import { sectionReport } from './report.ts';
 import type { SectionResult, SectionRow } from './results.ts';
 import { slopeOf } from './sections/soak.ts';
@@ -113,7 +114,7 @@ t.test('latency, memory, readiness, endpoints and the slope have bars of their o
     { text: '0.500 ± 0.200 MiB a minute', holds: false },
   ]);
   const { markdown, pictures } = renderDocument((section) => results[section]);
-  t.match(markdown, /Milliseconds added to those of `direct`/);
+  t.match(markdown, /Added to the figures of `direct`/);
   t.match(markdown, /Not measured yet: `npm run bench -- --rows tls`/);
   t.ok(pictures.has('performance-soak.svg') && pictures.has('performance-endpoints.svg'));
   for (const [name, svg] of pictures) t.ok(svg.startsWith('<svg xmlns=') && svg.endsWith('</svg>\n'), name);

@@ -1,13 +1,15 @@
 // `npm run bench -- [--quick] [--rows SECTION,SECTION] [--only TARGET,TARGET] [--rounds N] [--seconds N]`
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
+import { barsTable } from './document/aims.ts';
+import { bars } from './document/bars.ts';
 import { Fleet } from './fleet.ts';
 import { imageIsMissing } from './image.ts';
 import { parseDuration } from './load/units.ts';
 import { checkMachine, describeMachine } from './machine.ts';
 import { measureSection } from './procedure.ts';
 import { sectionReport } from './report.ts';
-import { quickFolder, readResult, resultsFolder, writeResult } from './results.ts';
+import { quickFolder, readResult, resultsFolder, type SectionResult, writeResult } from './results.ts';
 import { soak, soakSection } from './sections/soak.ts';
 import { quickSections, sections } from './sections.ts';
 
@@ -49,7 +51,8 @@ if (values.help) {
 const { quick, image } = values;
 const lacking = image && imageIsMissing();
 if (lacking !== false) fail(lacking);
-const rounds = positive('rounds', values.rounds, quick ? 1 : 5);
+// A section may want another number than the usual one, unless one is given.
+const rounds = values.rounds === undefined && !quick ? undefined : positive('rounds', values.rounds, 1);
 const seconds = positive('seconds', values.seconds, quick ? 1 : 2);
 const only = list(values.only);
 const wanted = list(values.rows);
@@ -77,6 +80,7 @@ if (values.soak) {
   process.exit(0);
 }
 const reports: string[] = [];
+const made = new Map<string, SectionResult>();
 let failures = 0;
 const { commit } = describeMachine('');
 // Full runs give each section processes of its own, so that none has another one's past.
@@ -93,11 +97,14 @@ for (const section of chosen) {
   const result = await measureSection(section, { rounds, seconds, quick, image, only, log }, shared);
   failures += result.rows.reduce((sum, row) => sum + (row.failures?.length ?? 0), 0);
   const path = writeResult(result, folder);
+  made.set(section.name, result);
   reports.push(sectionReport(section, result));
   log(`\n${reports.at(-1)}\nwritten to ${relative(root, path)}\n`);
 }
 await shared?.end();
 if (reports.length > 1) log(`\n${reports.join('\n')}`);
+const measured = bars((name) => made.get(name)).filter(({ findings }) => findings.length > 0);
+if (measured.length > 0) log(`\n${barsTable(measured)}\n`);
 log(`${Math.round((performance.now() - startedMs) / 1_000)} s`);
 if (failures > 0) {
   console.error(`${failures} measurements failed; they are named above`);

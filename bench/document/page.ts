@@ -1,11 +1,11 @@
 // docs/performance.md, from the results alone.
-import { figures, machineLine, nameOf, show, table } from '../report.ts';
-import { readResult, rowOf, type SectionResult } from '../results.ts';
+import { figures, machineLine, nameOf } from '../report.ts';
+import { readResult, type SectionResult } from '../results.ts';
 import { soakSection } from '../sections/soak.ts';
 import { sections } from '../sections.ts';
-import { addedOfRounds, type Bar, bars } from './bars.ts';
+import { barsTable } from './aims.ts';
+import { bars } from './bars.ts';
 import { pictures } from './pictures.ts';
-import { reasons } from './reasons.ts';
 
 const INTRODUCTION = `# Performance
 
@@ -47,7 +47,6 @@ export function renderDocument(
         if (drawn.has(file)) lines.push(`![${section.title}](images/${file})`, '');
       }
       lines.push(...figures(section, result));
-      if (section.name === 'rates') lines.push(...addedTable(result));
       lines.push(
         ...problems(result),
         '',
@@ -61,53 +60,6 @@ export function renderDocument(
 
 function commandOf(section: string): string {
   return section === 'soak' ? 'npm run bench -- --soak' : `npm run bench -- --rows ${section}`;
-}
-
-function barsTable(all: readonly Bar[]): string {
-  const rows = all.flatMap(({ name, limit, findings }) =>
-    findings.length === 0
-      ? [[name, limit, '', 'not measured', '']]
-      : findings.map(({ of, text, holds }) => [name, limit, of, text, holds ? 'holds' : '**does not hold**']),
-  );
-  const lines = [
-    '## What was aimed at',
-    '',
-    'Ratios are medians of the ratios within each round, with the least and the most.',
-    '',
-    ...table(['', 'bar', 'of', 'measured', ''], rows),
-  ];
-  for (const { name, limit, findings } of all) {
-    const reason = reasons[name];
-    if (reason !== undefined && findings.some(({ holds }) => !holds))
-      lines.push('', `**${name}, ${limit}**: ${reason}`);
-  }
-  return lines.join('\n');
-}
-
-/** What each proxy adds to the latency of a call without one. */
-function addedTable(result: SectionResult): string[] {
-  const names = [200, 1_000, 1_500].flatMap((rate) => [`p50at${rate}`, `p99at${rate}`]);
-  const rows = result.rows
-    .filter(({ target }) => target !== 'direct' && rowOf(result, 'direct') !== undefined)
-    .map((row) => [
-      nameOf(row),
-      ...names.map((name) => {
-        const added = addedOfRounds(result, row.target, name);
-        return added === undefined
-          ? ''
-          : `${show(added.median, 3)} (${show(added.min, 3)}–${show(added.max, 3)})`;
-      }),
-    ]);
-  if (rows.length === 0) return [];
-  const titles = names.map(
-    (name) => `${name.slice(0, 3)} at ${Number(name.slice(5)).toLocaleString('en-US')}/s`,
-  );
-  return [
-    '',
-    'Milliseconds added to those of `direct` in the same round:',
-    '',
-    ...table(['', ...titles], rows),
-  ];
 }
 
 function problems(result: SectionResult): string[] {

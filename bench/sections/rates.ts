@@ -17,8 +17,8 @@ export const rates: Section = {
       const at = `at ${rate.toLocaleString('en-US')}/s`;
       return [
         [`cpu${rate}`, { title: `CPU µs a call ${at}`, better: 'less' }],
-        [`p50at${rate}`, { title: `p50 ms ${at}`, better: 'less', digits: 3 }],
-        [`p99at${rate}`, { title: `p99 ms ${at}`, better: 'less', digits: 3 }],
+        [`p50at${rate}`, { title: `p50 ms ${at}`, better: 'less', digits: 3, added: true }],
+        [`p99at${rate}`, { title: `p99 ms ${at}`, better: 'less', digits: 3, added: true }],
       ] as const;
     }),
   ),

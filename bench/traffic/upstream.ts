@@ -21,9 +21,13 @@ const server =
         noDelay: true,
       });
 server.on(cert === undefined ? 'connection' : 'secureConnection', (socket) => {
+  if (socket.remoteAddress?.startsWith('127.') !== true) {
+    socket.destroy();
+    return;
+  }
   // A caller that goes away takes its calls along.
   socket.on('error', () => socket.destroy());
   new UpstreamConnection(socket);
 });
-// Every address of 127/8, so that a thousand endpoints need one process.
+// So that it has every address of 127/8, and a thousand endpoints need one process; others are turned away above.
 server.listen({ port: Number(port), host: '0.0.0.0', backlog: 4096 });
