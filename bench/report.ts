@@ -5,6 +5,8 @@ import { rowOf, type SectionResult, type SectionRow, summaryOf } from './results
 
 /** Peers that others are compared with. */
 const BASES = ['envoy', 'haproxy'] as const;
+/** Of what load and upstream can do: above it they are what is measured, too. */
+const LIMITED_SHARE = 0.8;
 
 export function sectionReport(section: Section, result: SectionResult): string {
   const lines = [
@@ -16,11 +18,27 @@ export function sectionReport(section: Section, result: SectionResult): string {
     '',
     ...figures(section, result),
   ];
+  lines.push(...remarks(section, result));
+  return `${lines.join('\n')}\n`;
+}
+
+/** What was not measured, and what limits what was. */
+export function remarks(section: Section, result: SectionResult): string[] {
+  const lines: string[] = [];
   for (const row of result.rows) {
     for (const failure of row.failures ?? []) lines.push('', `**${nameOf(row)} failed**: ${failure}`);
-    if (row.missing !== undefined) lines.push('', `Without ${nameOf(row)}: ${row.missing}`);
+    if (row.missing !== undefined) lines.push('', `Without ${nameOf(row)}: ${row.missing}.`);
+    if (row.target === 'direct') continue;
+    for (const [name, { title, better, aside }] of Object.entries(section.measures)) {
+      const share = ratioOfRounds(row, rowOf(result, 'direct', row.variant), name)?.median ?? 0;
+      if (better === 'less' || aside === true || share < LIMITED_SHARE) continue;
+      lines.push(
+        '',
+        `${nameOf(row)} comes to ${Math.round(100 * share)} % of \`direct\` (${title}): load and upstream are a part of what limits it.`,
+      );
+    }
   }
-  return `${lines.join('\n')}\n`;
+  return lines;
 }
 
 export function machineLine(result: SectionResult): string {

@@ -1,5 +1,5 @@
 // docs/performance.md, from the results alone.
-import { figures, machineLine, nameOf } from '../report.ts';
+import { figures, machineLine, remarks } from '../report.ts';
 import { readResult, type SectionResult } from '../results.ts';
 import { soakSection } from '../sections/soak.ts';
 import { sections } from '../sections.ts';
@@ -60,11 +60,4 @@ export function renderDocument(
 
 function commandOf(section: string): string {
   return section === 'soak' ? 'npm run bench -- --soak' : `npm run bench -- --rows ${section}`;
-}
-
-function problems(result: SectionResult): string[] {
-  return result.rows.flatMap((row) => [
-    ...(row.missing === undefined ? [] : ['', `Without ${nameOf(row)}: ${row.missing}.`]),
-    ...(row.failures ?? []).map((failure) => `\n${nameOf(row)} failed: ${failure}`),
-  ]);
 }
