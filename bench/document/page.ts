@@ -48,7 +48,7 @@ export function renderDocument(
       }
       lines.push(...figures(section, result));
       lines.push(
-        ...problems(result),
+        ...remarks(section, result),
         '',
         `${machineLine(result)} Repeat it: \`${commandOf(section.name)}\`.`,
       );
