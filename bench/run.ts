@@ -3,6 +3,7 @@ import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { barsTable } from './document/aims.ts';
 import { bars } from './document/bars.ts';
+import { writeDocument } from './document/write.ts';
 import { Fleet } from './fleet.ts';
 import { imageIsMissing } from './image.ts';
 import { parseDuration } from './load/units.ts';
@@ -77,6 +78,7 @@ if (values.soak) {
   // Only one of the length that the documents cite is kept with them.
   const path = writeResult(result, durationMs >= 600_000 ? resultsFolder : quickFolder);
   log(`\n${sectionReport(soakSection, result)}\nwritten to ${relative(root, path)}`);
+  if (path.startsWith(join(resultsFolder, 'soak'))) log(`written: ${writeDocument()}`);
   process.exit(0);
 }
 const reports: string[] = [];
@@ -105,6 +107,7 @@ await shared?.end();
 if (reports.length > 1) log(`\n${reports.join('\n')}`);
 const measured = bars((name) => made.get(name)).filter(({ findings }) => findings.length > 0);
 if (measured.length > 0) log(`\n${barsTable(measured)}\n`);
+if (made.size > 0 && folder === resultsFolder) log(`written: ${writeDocument()}`);
 log(`${Math.round((performance.now() - startedMs) / 1_000)} s`);
 if (failures > 0) {
   console.error(`${failures} measurements failed; they are named above`);
