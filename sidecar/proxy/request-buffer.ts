@@ -1,4 +1,5 @@
 import { isSharedRead } from '../http2/shared-read.ts';
+import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 
 /** Slices up to a quarter of what they are cut from are copied, so that a call never keeps others' bytes alive. */
 const COPY_BELOW = 4;
@@ -44,6 +45,10 @@ export class RequestBuffer {
       this.sealBlock();
     }
     // Most requests come in one piece, and get just the room they need.
+    if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
+      chunks.push(shortCopy(buffer, start, end));
+      return;
+    }
     const size = chunks.length === 0 ? length : Math.max(length, Math.min(this.bytes, BLOCK_MAX_BYTES));
     const block = Buffer.allocUnsafeSlow(size);
     buffer.copy(block, 0, start, end);

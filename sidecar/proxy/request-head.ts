@@ -1,6 +1,7 @@
 import { formatTimeout } from '../grpc/timeout.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
@@ -24,7 +25,7 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 /** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
   const { info, deadlineMs, deadlineOwner } = call;
-  const list = call.callPath === '' ? call.list : info.withPath(call.callPath);
+  const list = call.callPath === '' || writesPathApart(call) ? call.list : info.withPath(call.callPath);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
   const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
   if (previous !== undefined) {
@@ -49,6 +50,20 @@ export function sendRequestHead(call: Call, stream: Stream, endStream: boolean):
   }
 }
 
+/** A head that does not come again is not worth a copy: the call path is written behind it. */
+function writesPathApart({ callPath, info, list }: Call): boolean {
+  return callPath !== '' && info.callPath === '' && !list.shared;
+}
+
+/** The last call path's, which is nearly always this agent's own. */
+let pathExtra: readonly string[] = [CALL_PATH_HEADER, ''];
+
+function withPathApart(call: Call, extra: readonly string[] | undefined): readonly string[] | undefined {
+  if (!writesPathApart(call)) return extra;
+  if (pathExtra[1] !== call.callPath) pathExtra = [CALL_PATH_HEADER, call.callPath];
+  return extra === undefined ? pathExtra : extra.concat(pathExtra);
+}
+
 /** What is left of the time, and how many attempts came before (gRPC proposal A6). */
 function retryExtra(call: Call, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
@@ -69,7 +84,8 @@ function send(
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
   const { info, owner } = call;
   const tokens = owner === undefined ? undefined : giveTokens(call);
-  const more = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
+  const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
+  const more = withPathApart(call, given);
   const without = tokens === undefined ? list : info.withoutTokenBudget(list);
   if (trace === undefined)
     connection.sendHeaders(stream, info.withScheme(without, connection.scheme), more, endStream);

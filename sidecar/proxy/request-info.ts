@@ -1,6 +1,6 @@
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
+import { FIELD_OVERHEAD_BYTES, HeaderList } from '../http2/hpack/header-list.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
@@ -164,14 +164,23 @@ function copyWithout(
   added: readonly string[] = [],
 ): HeaderList {
   const fields: string[] = [];
-  const neverIndexed: number[] = [];
+  let neverIndexed: number[] | undefined;
+  let { listBytes } = list;
   for (let i = 0; i < list.fields.length; i += 2) {
-    if (drops(list.fields[i]!)) continue;
-    if (list.neverIndexed?.includes(i >> 1)) neverIndexed.push(fields.length >> 1);
-    fields.push(list.fields[i]!, list.fields[i + 1]!);
+    const name = list.fields[i]!;
+    const value = list.fields[i + 1]!;
+    if (drops(name)) {
+      listBytes -= name.length + value.length + FIELD_OVERHEAD_BYTES;
+      continue;
+    }
+    if (list.neverIndexed?.includes(i >> 1)) (neverIndexed ??= []).push(fields.length >> 1);
+    fields.push(name, value);
   }
-  fields.push(...added);
-  const copy = new HeaderList(fields, neverIndexed.length > 0 ? neverIndexed : undefined);
+  for (let i = 0; i < added.length; i += 2) {
+    fields.push(added[i]!, added[i + 1]!);
+    listBytes += added[i]!.length + added[i + 1]!.length + FIELD_OVERHEAD_BYTES;
+  }
+  const copy = new HeaderList(fields, neverIndexed, listBytes);
   copy.shared = list.shared;
   return copy;
 }

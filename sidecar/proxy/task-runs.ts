@@ -58,6 +58,7 @@ export class TaskRuns extends Timer {
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private armedForMs = Number.POSITIVE_INFINITY;
+  private last = { path: '', authorization: '', identity: '', scope: '' };
 
   constructor(settings: TaskStoreSettings, wheel: TimerWheel, clock: () => number) {
     super();
@@ -70,7 +71,7 @@ export class TaskRuns extends Timer {
   begin(call: Call, message: Message): boolean {
     const { info } = call;
     // Heads are kept for each connection: its caller is always the same one.
-    info.taskScope ??= taskScope(call.head.path, info.authorization, call.callerIdentity ?? '');
+    info.taskScope ??= this.scopeOf(call.head.path, info.authorization, call.callerIdentity ?? '');
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
     const begun = this.store.begin(fingerprint, call, call, this.clock());
     switch (begun.decision) {
@@ -91,6 +92,14 @@ export class TaskRuns extends Timer {
         return false;
       }
     }
+  }
+
+  /** Remembers the last one: callers whose heads are never the same (by a trace, say) still ask for the same. */
+  private scopeOf(path: string, authorization: string, identity: string): string {
+    const { last } = this;
+    if (last.path !== path || last.authorization !== authorization || last.identity !== identity)
+      this.last = { path, authorization, identity, scope: taskScope(path, authorization, identity) };
+    return this.last.scope;
   }
 
   /** The caller of the call that runs a task has gone. True: the task runs on, for others or for its retry. */

@@ -1,3 +1,5 @@
+import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
+
 /**
  * The bytes of an answer, in order, for those who join it later or ask for it again.
  *
@@ -12,38 +14,14 @@
 
 const MIN_PAGE_BYTES = 512;
 const MAX_PAGE_BYTES = 65_536;
-/**
- * First pages up to this size share a block: most answers are short, and a buffer of its own costs the collector more
- * than its bytes. A call that lasts holds on to all of its block, so that blocks are small.
- */
-const SHARED_PAGE_MAX_BYTES = 1_024;
-const SHARED_BLOCK_BYTES = 8_192;
-let sharedBlock: Buffer = Buffer.alloc(0);
-let sharedUsed = 0;
-
 /** Of a log without bytes; never written to. */
 const NO_PAGES: Page[] = [];
 
 interface Page {
-  /** Others may have their part of it. */
-  readonly block: Buffer;
-  /** Where the page begins in its block. */
-  readonly from: number;
-  readonly size: number;
+  readonly buffer: Buffer;
   /** Offset of its first byte in the log. */
   readonly startsAt: number;
   used: number;
-}
-
-/** Room for so many bytes in a block that others use, too. */
-function sharedPage(bytes: number, startsAt: number): Page {
-  if (sharedUsed + bytes > sharedBlock.length) {
-    sharedBlock = Buffer.allocUnsafeSlow(SHARED_BLOCK_BYTES);
-    sharedUsed = 0;
-  }
-  const page = { block: sharedBlock, from: sharedUsed, size: bytes, startsAt, used: 0 };
-  sharedUsed += bytes;
-  return page;
 }
 
 export class ReplayLog {
@@ -60,10 +38,17 @@ export class ReplayLog {
 
   append(buffer: Buffer, start: number, end: number): void {
     let from = start;
+    // Most answers come in one short piece.
+    if (this.#pages.length === 0 && end - start <= SHORT_COPY_MAX_BYTES) {
+      const copy = shortCopy(buffer, start, end);
+      this.#addPage({ buffer: copy, startsAt: this.length, used: copy.length });
+      this.length += copy.length;
+      return;
+    }
     while (from < end) {
       const page = this.#pageFor(end - from);
-      const bytes = Math.min(end - from, page.size - page.used);
-      buffer.copy(page.block, page.from + page.used, from, from + bytes);
+      const bytes = Math.min(end - from, page.buffer.length - page.used);
+      buffer.copy(page.buffer, page.used, from, from + bytes);
       page.used += bytes;
       from += bytes;
       this.length += bytes;
@@ -73,27 +58,22 @@ export class ReplayLog {
   /** The last page, if it has room, or a new one: for all of `bytes` when it can be, and larger from page to page. */
   #pageFor(bytes: number): Page {
     const last = this.#pages.at(-1);
-    if (last !== undefined && last.used < last.size) return last;
-    const page =
-      last === undefined && bytes <= SHARED_PAGE_MAX_BYTES
-        ? sharedPage(bytes, this.length)
-        : this.#ownPage(bytes);
-    if (this.#pages.length === 0) this.#pages = [page];
-    else this.#pages.push(page);
-    this.heldBytes += page.size;
-    return page;
-  }
-
-  #ownPage(bytes: number): Page {
+    if (last !== undefined && last.used < last.buffer.length) return last;
     const size = Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
     // Not from Node's pool, which others use, too: a page of it would hold on to their bytes.
-    return { block: Buffer.allocUnsafeSlow(size), from: 0, size, startsAt: this.length, used: 0 };
+    return this.#addPage({ buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 });
+  }
+
+  #addPage(page: Page): Page {
+    if (this.#pages.length === 0) this.#pages = [page];
+    else this.#pages.push(page);
+    this.heldBytes += page.buffer.length;
+    return page;
   }
 
   /** Copies all of it, of which nothing may have been dropped. */
   copyTo(target: Buffer, at: number): void {
-    for (const { block, from, used, startsAt } of this.#pages)
-      block.copy(target, at + startsAt, from, from + used);
+    for (const { buffer, used, startsAt } of this.#pages) buffer.copy(target, at + startsAt, 0, used);
   }
 
   /** What there is at `offset`, up to the end of a page; undefined at the end, and for what has been dropped. */
@@ -107,16 +87,16 @@ export class ReplayLog {
       if (pages[middle]!.startsAt <= offset) low = middle;
       else high = middle - 1;
     }
-    const { block, from, startsAt, used } = pages[low]!;
-    return block.subarray(from + offset - startsAt, from + used);
+    const { buffer, startsAt, used } = pages[low]!;
+    return buffer.subarray(offset - startsAt, used);
   }
 
   /** Lets go of whole pages in front of `offset`. */
   dropBefore(offset: number): void {
     let count = 0;
-    for (const { startsAt, used, size } of this.#pages) {
-      if (startsAt + used > offset || used < size) break;
-      this.heldBytes -= size;
+    for (const { startsAt, used, buffer } of this.#pages) {
+      if (startsAt + used > offset || used < buffer.length) break;
+      this.heldBytes -= buffer.length;
       count++;
     }
     if (count > 0) this.#pages = this.#pages.slice(count);
