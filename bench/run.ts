@@ -20,7 +20,7 @@ const HELP = `npm run bench -- [options]
   --rows a,b          only these sections: ${sections.map(({ name }) => name).join(', ')}
   --only a,b          only these targets, by the beginning of their names: envoy, haproxy, nginx, outrigger …
   --rounds N          interleaved rounds (5; with --quick 1)
-  --seconds N         of each measurement (2; with --quick 1)
+  --seconds N         of each measurement (2; with --quick 0.8)
   --image             the sidecar as its image has it (dist/, flags of the Dockerfile), not from its sources
   --missing           only sections that were not measured at this commit; an interrupted run goes on with it
   --soak              the long run alone
@@ -28,7 +28,7 @@ const HELP = `npm run bench -- [options]
   --rate N            its calls a second (1000)
 `;
 /** A quick run begins no section after this long. */
-const QUICK_LIMIT_MS = 165_000;
+const QUICK_LIMIT_MS = 150_000;
 
 const { values } = parseArgs({
   options: {
@@ -54,7 +54,7 @@ const lacking = image && imageIsMissing();
 if (lacking !== false) fail(lacking);
 // A section may want another number than the usual one, unless one is given.
 const rounds = values.rounds === undefined && !quick ? undefined : positive('rounds', values.rounds, 1);
-const seconds = positive('seconds', values.seconds, quick ? 1 : 2);
+const seconds = positive('seconds', values.seconds, quick ? 0.8 : 2);
 const only = list(values.only);
 const wanted = list(values.rows);
 for (const name of wanted)

@@ -10,8 +10,8 @@ import { DEFAULT_TRACING } from '../sidecar/telemetry/tracing/settings.ts';
 import { startTracing, type Tracing } from '../sidecar/telemetry/tracing/start.ts';
 import { startDataPlane } from '../test/support/data-plane.ts';
 import { Cleanup } from './cleanup.ts';
+import { LOAD_CORE, startPinned } from './start.ts';
 import { summarize } from './statistics.ts';
-import { LOAD_CORE, startPinned } from './targets.ts';
 import { trafficOptions } from './traffic/run.ts';
 import { startCollector, startUpstream } from './world.ts';
 

@@ -6,7 +6,8 @@ import { TestAuthority } from '../test/support/certificates.ts';
 import { freePort } from '../test/support/free-port.ts';
 import { canConnect } from '../test/support/net.ts';
 import type { Cleanup } from './cleanup.ts';
-import { LOAD_CORE, ready, type Setup, startPinned, type TlsFiles } from './targets.ts';
+import { LOAD_CORE, ready, startPinned } from './start.ts';
+import type { Setup, TlsFiles } from './targets.ts';
 
 export interface World {
   readonly cleanup: Cleanup;

@@ -41,7 +41,7 @@ export const memory: Section = {
     loaded: { title: 'MiB, under load', better: 'less' },
   },
   measure: async (run) => {
-    const settleMs = run.quick ? 1_500 : 4_000;
+    const settleMs = run.quick ? 1_000 : 4_000;
     await sleep(settleMs);
     run.record('idle', residentOf(run.target) / MIB);
     const { few, many } = await whileHeld(run, settleMs / 2);

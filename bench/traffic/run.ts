@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { TestProcess } from '../../test/support/process.ts';
 import type { Cleanup } from '../cleanup.ts';
 import { cpuMicroseconds } from '../cpu.ts';
-import { LOAD_CORE, startPinned } from '../targets.ts';
+import { LOAD_CORE, startPinned } from '../start.ts';
 import { largeAnswer, paths, smallAnswer, streamBytes } from './answers.ts';
 import type { TrafficLine, TrafficOptions, TrafficResult } from './options.ts';
 
