@@ -1,5 +1,5 @@
 import { isObject, type JsonObject, objectAt } from './json.ts';
-import { MAX_PORT_OFFSET } from './settings.ts';
+import { MAX_PORT_OFFSET, MIN_PORT_OFFSET } from './settings.ts';
 
 /** What a pod asks of its sidecar. */
 export interface PodWishes {
@@ -96,8 +96,9 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
     return value === 'true';
   };
   const offset = raw('port-offset') ?? '0';
-  if (!/^\d{1,5}$/.test(offset) || Number(offset) > MAX_PORT_OFFSET)
-    refuse('port-offset', `a number from 0 to ${MAX_PORT_OFFSET}`);
+  const isOffset = Number(offset) >= MIN_PORT_OFFSET && Number(offset) <= MAX_PORT_OFFSET;
+  if (!/^\d{1,5}$/.test(offset) || (Number(offset) !== 0 && !isOffset))
+    refuse('port-offset', `0, or a number from ${MIN_PORT_OFFSET} to ${MAX_PORT_OFFSET} such as 1000`);
   const listed = raw('intercept-ports')?.split(',').map(portOf);
   if (listed?.includes(undefined) || (listed?.length ?? 0) > MAX_INTERCEPT_PORTS)
     refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);

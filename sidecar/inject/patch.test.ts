@@ -198,9 +198,10 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
     ],
     [annotated({ 'outrigger.dev/tls-volume': 'certs' }), /no volume certs.*add it/],
     [annotated({ 'outrigger.dev/tls-volume': 'a', 'outrigger.dev/tls-secret': 'b' }), /exclude each other/],
-    [annotated({ 'outrigger.dev/port-offset': '50515' }), /a number from 0 to 50514/],
+    [annotated({ 'outrigger.dev/port-offset': '14' }), /port-offset takes 0, or a number/],
+    [annotated({ 'outrigger.dev/port-offset': '50515' }), /0, or a number from 100 to 50514/],
     [
-      annotated({ 'outrigger.dev/port-offset': '1', 'outrigger.dev/intercept': 'true' }),
+      annotated({ 'outrigger.dev/port-offset': '100', 'outrigger.dev/intercept': 'true' }),
       /exclude each other/,
     ],
     [

@@ -29,7 +29,8 @@ export const PORTS = {
   health: 15021,
 } as const satisfies Ports;
 
-/** So far can all of them be moved. */
+/** So far must they be moved, to be clear of those that a proxy like Istio's has (15000 to 15090), and so far can they. */
+export const MIN_PORT_OFFSET = 100;
 export const MAX_PORT_OFFSET = 65_535 - Math.max(...Object.values(PORTS));
 
 /** All of them moved by so many, for a pod in which another proxy has the usual ones. */
