@@ -28,7 +28,7 @@ async function injectedOverlay(t: Test): Promise<KubernetesObject[]> {
     'build',
     join(root, 'k8s/overlays/mutual-tls'),
   ]);
-  t.equal(built.code, 0, built.output);
+  if (built.code !== 0) throw new Error(built.output);
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-overlay-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, 'overlay.yaml');
