@@ -142,5 +142,9 @@ export function slopeOf(samples: readonly number[], minutesASample: number): Lin
 }
 
 async function scrape({ metricsPort }: Target): Promise<void> {
-  await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+  await (
+    await fetch(`http://127.0.0.1:${metricsPort}/metrics`, {
+      signal: AbortSignal.timeout(10_000),
+    })
+  ).text();
 }

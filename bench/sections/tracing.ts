@@ -41,7 +41,11 @@ export const tracing: Section = {
 };
 
 async function droppedPercent(metricsPort: number): Promise<number> {
-  const page = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+  const page = await (
+    await fetch(`http://127.0.0.1:${metricsPort}/metrics`, {
+      signal: AbortSignal.timeout(10_000),
+    })
+  ).text();
   let all = 0;
   let dropped = 0;
   for (const [, outcome, count] of page.matchAll(/^outrigger_spans_total\{outcome="(\w+)"\} (\d+)/gm)) {
