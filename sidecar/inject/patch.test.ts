@@ -166,10 +166,7 @@ t.test('what a pod has as a whole is not shared out anew', async (t) => {
   const whole = { resources: { requests: { cpu: '50m' }, limits: { memory: '256Mi' } } };
   t.strictSame(sidecarOf(injected(agent({}, whole))).resources, { requests: {}, limits: {} });
   const asked = agent({}, whole, { annotations: { 'outrigger.dev/memory-request': '64Mi' } });
-  t.strictSame(sidecarOf(injected(asked)).resources, {
-    requests: { memory: '64Mi' },
-    limits: {},
-  });
+  t.match(injectPod(asked, context), { outcome: 'refused', problems: [/memory-request .* leave it out/] });
   const cpuAlone = agent({}, { resources: { limits: { cpu: '2' } } });
   t.strictSame(sidecarOf(injected(cpuAlone)).resources, {
     requests: { memory: '128Mi' },
@@ -179,6 +176,10 @@ t.test('what a pod has as a whole is not shared out anew', async (t) => {
 
 t.test('names and ports that collide are refused with what to do', async (t) => {
   const refusals: [JsonObject, RegExp][] = [
+    [
+      agent({ ports: [{ name: 'outrigger-live', containerPort: 1 }] }),
+      /port is named outrigger-live, as one/,
+    ],
     [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
     [
       agent(

@@ -1,6 +1,6 @@
 import type { PodWishes } from './annotations.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
-import { INTERCEPT_NAME, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
+import { INTERCEPT_NAME, PORT_NAMES, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
 import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
 
 /** What has been found out about a pod before it is changed. */
@@ -114,6 +114,16 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
     problems.push(
       `the app's port ${facts.appPort} is the sidecar's ${ports.get(facts.appPort)} port; choose another port for the app`,
     );
+  if (Object.values<string | undefined>(PORT_NAMES).includes(facts.appPortName))
+    problems.push(
+      `the app's port is named ${facts.appPortName}, as one of the sidecar's is; give it another name`,
+    );
+  for (const [kind, amounts] of Object.entries({ request: wishes.requests, limit: wishes.limits }))
+    for (const resource of ['cpu', 'memory'] as const)
+      if (amounts[resource] !== undefined && facts.sharedResources.has(resource))
+        problems.push(
+          `the annotation outrigger.dev/${resource}-${kind} is for pods without resources as a whole; leave it out, for the sidecar takes its part of the ${resource} in spec.resources`,
+        );
   const volumes = new Set(objectsAt(spec, 'volumes').map((volume) => stringAt(volume, 'name')));
   for (const { name } of sidecarVolumes(wishes))
     if (volumes.has(name)) problems.push(`a volume is named ${name} already; give it another name`);

@@ -39,6 +39,8 @@ export function portsAt(offset: number): Ports {
   return Object.fromEntries(moved) as unknown as Ports;
 }
 
+/** The names of its ports that no other port is named after. */
+export const PORT_NAMES = { metrics: 'outrigger-prom', health: 'outrigger-live' } as const;
 /** The name of the container. */
 export const SIDECAR_NAME = 'outrigger';
 export const INTERCEPT_NAME = 'outrigger-intercept';

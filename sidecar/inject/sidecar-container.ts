@@ -8,6 +8,7 @@ import {
   CONFIG_FILE,
   CONFIG_FOLDER,
   type InjectSettings,
+  PORT_NAMES,
   type Ports,
   SIDECAR_NAME,
   SIDECAR_USER,
@@ -52,8 +53,8 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
         containerPort: ports.inbound,
         protocol: 'TCP',
       },
-      { name: 'outrigger-prom', containerPort: ports.metrics, protocol: 'TCP' },
-      { name: 'outrigger-live', containerPort: ports.health, protocol: 'TCP' },
+      { name: PORT_NAMES.metrics, containerPort: ports.metrics, protocol: 'TCP' },
+      { name: PORT_NAMES.health, containerPort: ports.health, protocol: 'TCP' },
     ],
     // The app starts when this has succeeded.
     startupProbe: {
