@@ -7,6 +7,7 @@ import type { HttpServer } from './listeners/http-server.ts';
 import { ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
+import { ENDING_SIGNALS, takeHeldSignals } from './run/early-signals.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
 import { LlmAccessLog, observerOf } from './run/llm-observer.ts';
@@ -147,18 +148,18 @@ class RunningSidecar {
    */
   private listenToSignals(): void {
     let signals = 0;
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.on(signal, () => {
-        if (++signals === 1) {
-          this.log.info({ signal }, 'draining; the same signal again ends at once');
-          void this.drain();
-        } else {
-          this.log.warn({ signal }, 'ending at once');
-          this.sidecar.close();
-          this.onDrained();
-        }
-      });
-    }
+    const onSignal = (signal: NodeJS.Signals): void => {
+      if (++signals === 1) {
+        this.log.info({ signal }, 'draining; the same signal again ends at once');
+        void this.drain();
+      } else {
+        this.log.warn({ signal }, 'ending at once');
+        this.sidecar.close();
+        this.onDrained();
+      }
+    };
+    for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
+    for (const signal of takeHeldSignals()) onSignal(signal);
     process.on('SIGHUP', () => void this.reload());
   }
 

@@ -1,8 +1,10 @@
 // The end of a pod: the preStop hook sends callers away, the app goes on calling others, SIGTERM is the end.
+import { spawnSync } from 'node:child_process';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { canConnect } from './support/net.ts';
-import { runProcess } from './support/process.ts';
+import { runProcess, startProcess } from './support/process.ts';
 import { RawClient } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
@@ -65,4 +67,42 @@ t.test('without a sidecar the hook says so', async (t) => {
     code: 69,
     output: /127\.0\.0\.1:1 can't be asked \(.*ECONNREFUSED.*check admin\.listen/,
   });
+});
+
+/** Whether the process waits for somebody to write into the FIFO that it opens; false where the kernel does not tell. */
+function opensFifo(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/wchan`, 'utf8') === 'wait_for_partner';
+}
+
+t.test(
+  'SIGTERM during the start is not lost: it is heeded when there is something to end',
+  { skip: process.platform === 'linux' ? false : 'without /proc' },
+  async (t) => {
+    // The first process of a container gets no signal that it has not asked for: one that came early would be lost, and
+    // any other process would end by it. This start waits in its middle, in a file that nobody writes.
+    const fifo = join(t.testdir(), 'outrigger.yaml');
+    t.equal(spawnSync('mkfifo', [fifo]).status, 0);
+    const waiting = startProcess(t, process.execPath, [
+      join(root, 'sidecar/bin.mjs'),
+      ...['run', '--config', fifo],
+    ]);
+    await waitUntil('it opens its configuration', () => opensFifo(waiting.pid), { limitMs: 30_000 });
+    waiting.kill('SIGTERM');
+    // Fails, rather than waits, when nobody reads any more.
+    const writer = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+    t.teardown(() => closeSync(writer));
+    t.equal(await waiting.ended, 64, 'it has gone on, and tells what is wrong with the file');
+  },
+);
+
+t.test('a signal that was held ends the sidecar as soon as it runs', async (t) => {
+  const held =
+    'process.once("newListener", (name) => name === "SIGTERM" && setImmediate(() => process.kill(process.pid, name)))';
+  const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'];
+  const early = startProcess(t, process.execPath, [
+    ...['--import', `data:text/javascript,${encodeURIComponent(held)}`, join(root, 'sidecar/bin.mjs'), 'run'],
+    ...listeners.flatMap((name) => [`--${name}.listen`, '127.0.0.1:0']),
+  ]);
+  t.equal(await early.ended, 0);
+  t.match(early.logs(), /"draining; the same signal again/);
 });

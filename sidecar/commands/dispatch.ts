@@ -1,5 +1,6 @@
 /** The table of commands, and the way to them. */
 import { nearest } from '../config/problems.ts';
+import { holdSignals } from '../run/early-signals.ts';
 import { outriggerVersion } from '../run/version.ts';
 import { type Command, complain, EXIT, print } from './command.ts';
 
@@ -8,7 +9,10 @@ const COMMANDS: readonly Command[] = [
     name: 'run',
     synopsis: 'run [--config FILE] [--SETTING VALUE …]',
     summary: 'runs the sidecar; SIGTERM and SIGINT drain, SIGHUP and a change of the file reload',
-    load: async () => (await import('./run.ts')).run,
+    load: async () => {
+      holdSignals();
+      return (await import('./run.ts')).run;
+    },
   },
   {
     name: 'check',
