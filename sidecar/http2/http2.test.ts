@@ -1,5 +1,6 @@
 // The parts of the engine, each by itself.
-import type { Socket } from 'node:net';
+import { createHash } from 'node:crypto';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
@@ -13,6 +14,7 @@ import { HeaderBlock } from './header-block.ts';
 import { DEFAULT_LIMITS, FloodGuard } from './limits.ts';
 import { SendQueue } from './send-queue.ts';
 import { applySettings, PeerSettings, SettingId } from './settings.ts';
+import { isSharedRead, readShared, sharedRead } from './shared-read.ts';
 import { Stream, type StreamHandler } from './streams.ts';
 import { FrameWriter } from './writer.ts';
 
@@ -100,6 +102,48 @@ const wireFrame = fc
     ),
   })
   .map(({ type, flags, streamId, payload }) => frameOf(type, flags, streamId, Buffer.from(payload)));
+
+t.test('sockets that are read into one buffer, made or accepted, get what was sent to each', async (t) => {
+  const server = createServer();
+  const lengths: number[] = [];
+  let sharedReads = 0;
+  const collect = (socket: Socket, pause: boolean): Promise<string> => {
+    const hash = createHash('sha256');
+    socket.on('data', (chunk: Buffer) => {
+      if (isSharedRead(chunk)) sharedReads++;
+      lengths.push(chunk.length);
+      hash.update(chunk);
+      if (!pause) return;
+      socket.pause();
+      setImmediate(() => socket.resume());
+    });
+    return new Promise((resolve) => socket.on('end', () => resolve(hash.digest('hex'))));
+  };
+  const accepted: Promise<string>[] = [];
+  server.on('connection', (socket) => {
+    t.equal(readShared(socket), true, 'this Node has the places that it needs');
+    accepted.push(collect(socket, accepted.length % 2 === 0));
+    for (let i = 0; i < 40; i++) socket.write(Buffer.alloc(50_000, i));
+    socket.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const digest = (pieces: Buffer[]): string =>
+    createHash('sha256').update(Buffer.concat(pieces)).digest('hex');
+  const expected = digest(Array.from({ length: 40 }, (_, i) => Buffer.alloc(50_000, i)));
+  const made = Array.from({ length: 4 }, (_, n) => {
+    const socket: Socket = connect({ host: '127.0.0.1', port, onread: sharedRead(() => socket) });
+    const received = collect(socket, n % 2 === 1);
+    const pieces = Array.from({ length: 30 }, (_, i) => Buffer.alloc(30_000, 100 + n + i));
+    for (const piece of pieces) socket.write(piece);
+    socket.end();
+    return { received, sent: digest(pieces) };
+  });
+  for (const { received } of made) t.equal(await received, expected);
+  t.strictSame((await Promise.all(accepted)).sort(), made.map(({ sent }) => sent).sort());
+  t.equal(sharedReads, lengths.length, 'all reads were into it');
+  server.close();
+});
 
 t.test('frames are the same however the bytes were cut', async (t) => {
   fc.assert(

@@ -31,3 +31,34 @@ export function sharedRead(socket: () => Socket): OnReadOpts {
     },
   };
 }
+
+/**
+ * The same for a socket that a server has accepted, before anything was read from it. For those Node has no option, only
+ * what it keeps one in; where that is not found the socket is read as ever.
+ *
+ * @returns whether it is read into the shared buffer
+ */
+export function readShared(socket: Socket): boolean {
+  const { _handle: handle } = socket as unknown as {
+    _handle: { useUserBuffer?: (buffer: Buffer) => void } | null;
+  };
+  const [buffer, callback] = placesIn(socket);
+  if (buffer === undefined || callback === undefined || typeof handle?.useUserBuffer !== 'function')
+    return false;
+  const options = sharedRead(() => socket);
+  Object.assign(socket, { [buffer]: options.buffer, [callback]: options.callback });
+  handle.useUserBuffer(shared);
+  return true;
+}
+
+/** The symbols under which Node's sockets keep `onread`; the same for all sockets. */
+let places: readonly [buffer: symbol | undefined, callback: symbol | undefined] | undefined;
+
+function placesIn(socket: Socket): readonly [symbol | undefined, symbol | undefined] {
+  if (places === undefined) {
+    const symbols = Object.getOwnPropertySymbols(socket);
+    const named = (name: string) => symbols.find(({ description }) => description === name);
+    places = [named('kBuffer'), named('kBufferCb')];
+  }
+  return places;
+}

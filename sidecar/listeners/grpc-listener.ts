@@ -9,6 +9,7 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
+import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
@@ -215,8 +216,10 @@ export class GrpcListener implements ConnectionOwner {
 
   private accept(socket: Socket, server: Server): void {
     const { door } = this;
-    if (door === undefined) this.begin(socket, undefined, server);
-    else door.accept(socket, (secured, identity) => this.begin(secured, identity, server));
+    if (door === undefined) {
+      readShared(socket);
+      this.begin(socket, undefined, server);
+    } else door.accept(socket, (secured, identity) => this.begin(secured, identity, server));
   }
 
   private begin(socket: Socket, identity: PeerIdentity | undefined, server: Server): void {
