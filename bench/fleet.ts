@@ -9,6 +9,8 @@ import { startWorld, type World } from './world.ts';
 
 export class Fleet {
   readonly world: World;
+  /** Something was started since the last section. */
+  isNew = true;
   readonly #plain = new Map<string, Target>();
   readonly #cleanup: Cleanup;
 
@@ -31,6 +33,7 @@ export class Fleet {
   async plain(name: string, warmUpSeconds: number): Promise<Target> {
     const known = this.#plain.get(name);
     if (known?.pids.every(isAlive)) return known;
+    this.isNew = true;
     const target = await startTarget(name, this.world.setup);
     await proveItWorks(target);
     await warmUp(this.world, target, warmUpSeconds);

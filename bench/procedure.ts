@@ -36,6 +36,8 @@ export interface Section {
   readonly measures: Readonly<Record<string, MeasureSpec>>;
   /** Rounds unless another number is asked for; the usual one when absent. */
   readonly rounds?: number;
+  /** How much longer than usual this variant has to be warmed up. */
+  readonly warmUpFactor?: (variant: string) => number;
   /** Each round has processes of its own, one after the other. */
   readonly fresh?: boolean;
   /** Whether a target has this variant at all; each has all when absent. */
@@ -113,7 +115,10 @@ export async function measureSection(
     }
     if (section.fresh !== true) {
       for (const entry of running) await attempt(entry.row, log, () => begin(section, fleet, entry, quick));
-      await sleep(quick ? SETTLE_MS / 2 : SETTLE_MS);
+      // Those that another section has used have settled.
+      if (shared === undefined || section.start !== undefined || fleet.isNew)
+        await sleep(quick ? SETTLE_MS / 2 : SETTLE_MS);
+      fleet.isNew = false;
     }
     for (let round = 1; round <= rounds; round++) {
       for (const entry of running) {
@@ -153,7 +158,7 @@ export async function measureSection(
 async function begin(section: Section, fleet: Fleet, entry: Running, quick: boolean): Promise<void> {
   const { target: name, variant } = entry.row;
   const { world } = fleet;
-  const warmUpSeconds = quick ? 1 : 3;
+  const warmUpSeconds = (quick ? 1 : 3) * (section.warmUpFactor?.(variant) ?? 1);
   if (section.start === undefined && section.fresh !== true) {
     entry.target = await fleet.plain(name, warmUpSeconds);
     return;
