@@ -12,6 +12,7 @@ import { freePort } from '../support/free-port.ts';
 import { runProcess } from '../support/process.ts';
 import { requireTool } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
+import { testAnyPod } from './any-pod.ts';
 import { testDocumentedCommands } from './documented.ts';
 import { testEndpoints, zonedNode } from './endpoints.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from './kubectl.ts';
@@ -215,6 +216,8 @@ t.test("every overlay's pods are accepted with the sidecar in them", async (t) =
 testEndpoints(folder, labelled);
 
 testOddPods(labelled);
+
+testAnyPod(unlabelled);
 
 t.test('what outrigger inject writes is accepted', async (t) => {
   const file = join(folder, 'plain.yaml');
