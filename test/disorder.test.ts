@@ -143,7 +143,8 @@ for (const seed of [1, 2]) {
     let calls = 0;
     const caller = async (): Promise<void> => {
       // And a hundred calls at least, however slow the machine is.
-      while (performance.now() < endAtMs || calls <= 100) calls += await callAtRandom(t, plane.outboundPort, pick);
+      while (performance.now() < endAtMs || calls <= 100)
+        calls += await callAtRandom(t, plane.outboundPort, pick);
     };
     const reloads = setInterval(() => void plane.apply(settingsAtRandom()), 250);
     await Promise.all(Array.from({ length: 5 }, caller));
