@@ -414,6 +414,7 @@ t.test('many endpoints that hang: a bounded number of checks at a time', async (
   await scene.plane.apply(oneCluster([kept], settings({ ...quick, timeout: '200ms' })));
   t.ok(health['running'].size + health['waiting'].size <= 1, 'those of endpoints that left have ended');
   const keptUpstream = hanging.find(({ address }) => address === kept)!;
+  await waitUntil('the checks of the others have gone from the wire, too', () => open <= 1, patient);
   const asked = hanging.map(({ calls }) => calls.length);
   const before = keptUpstream.calls.length;
   await waitUntil(

@@ -380,6 +380,19 @@ t.test('bad requests cost their own connection only', async (t) => {
   t.equal((await ask(address, '/stats')).status, 200);
 });
 
+t.test('clients that are refused and never close take no place from others', async (t) => {
+  const { address } = await startTestAdmin(t);
+  const port = Number(address.split(':').at(-1));
+  const refusals = Array.from({ length: 128 }, () => {
+    const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true });
+    t.teardown(() => void socket.destroy());
+    socket.write('nonsense\r\n\r\n');
+    return new Promise((resolve) => socket.once('end', resolve).resume());
+  });
+  await Promise.all(refusals);
+  t.equal((await ask(address, '/stats')).status, 200);
+});
+
 t.test('a defect becomes 500 without its text', async (t) => {
   const failure = new Error('secret detail');
   const fail = () => {

@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { endWithLastWords } from './last-words.ts';
 import { listenOn } from './listen.ts';
 
 export interface HttpRoute {
@@ -120,12 +121,12 @@ function skipBody(request: IncomingMessage): void {
 
 /** The parser gave up: answer in one line, by hand, and close. */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
+  if (error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
   const status = STATUS_OF_PARSER_ERROR[error.code ?? ''] ?? '400 Bad Request';
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  endWithLastWords(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
 
 const STATUS_OF_PARSER_ERROR: Readonly<Record<string, string>> = {

@@ -77,6 +77,7 @@ export class TaskRuns extends Timer {
     switch (begun.decision) {
       case 'run':
         call.response.run = new TaskRun(this, begun.entry, call);
+        begun.abandoned?.runner?.abandon();
         return true;
       case 'join':
       case 'replay':

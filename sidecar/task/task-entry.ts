@@ -1,8 +1,9 @@
 /** One task in the store, and those who read its answer. `task-store.ts` moves them. */
-import type { StatusCode } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { KeptAnswer } from './kept-answers.ts';
 import { ListNode } from './linked-list.ts';
 import { ReplayLog } from './replay-log.ts';
+import { TaskStatus } from './task-message.ts';
 
 /**
  *     running ──▶ finished          its answer is kept, and replayed
@@ -14,6 +15,21 @@ export type TaskState = 'running' | 'finished' | 'unreplayable' | 'forgotten';
 /** `too_large` to be kept; `dropped` to make room for others; `full`: no more tasks can be told apart. */
 export type TaskRefusal = 'too_large' | 'dropped' | 'full';
 
+/** For `grpc-message`. The first two are final: answer FAILED_PRECONDITION; `full` is RESOURCE_EXHAUSTED. */
+export const TASK_REFUSALS: Readonly<Record<TaskRefusal, string>> = {
+  too_large:
+    'this task has been given to the agent, and its answer is too large to be repeated; send it with a new task_id to run it again',
+  dropped:
+    'this task has been done, and its answer is not kept any more; send it with a new task_id to run it again',
+  full: 'too many tasks are in flight to keep them apart; try again later',
+};
+
+/** Why a caller waits no longer. */
+export type Leaving = 'cancelled' | 'connection_lost';
+
+/** `go_on`: others wait, or it is over. `linger`: for a moment. `abort`: cancel the runner now; it is forgotten. */
+export type Remains = 'go_on' | 'linger' | 'abort';
+
 /** How a task ended: what its caller was told. */
 export interface TaskEnd {
   readonly status: StatusCode;
@@ -21,6 +37,16 @@ export interface TaskEnd {
   readonly taskStatus: number;
   /** Names and values in turn: the trailers, or the only header block. */
   readonly trailers: readonly string[];
+}
+
+/**
+ * Whether the same request would get the same answer: OK, unless the task itself says that it FAILED or timed out,
+ * which a model does by chance; and errors of the request alone. PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION and
+ * their like depend on what can change in between, everything else on the moment.
+ */
+export function isReplayable(status: StatusCode, taskStatus: number): boolean {
+  if (status === Status.OK) return taskStatus !== TaskStatus.FAILED && taskStatus !== TaskStatus.TIMEOUT;
+  return status === Status.INVALID_ARGUMENT || status === Status.OUT_OF_RANGE;
 }
 
 /** What an entry takes besides its bytes, about. */

@@ -280,6 +280,13 @@ t.test('callers that leave: cancelled ends it, a lost connection waits for the r
   t.strictSame(store.tick(6_000), []);
   t.equal(begin('e', 6_000).decision, 'replay', 'it was over before the moment was');
 
+  const crowded = storeWith({ maxEntries: 2 });
+  crowded.begin('waited for');
+  crowded.store.runnersCallerLeft(crowded.begin('orphan').entry, 'connection_lost', 0);
+  t.match(crowded.begin('new', 1), { decision: 'run', abandoned: { runner: 'runner of orphan' } });
+  t.match(crowded.begin('another', 1), { decision: 'refuse', reason: 'full' }, 'those have callers');
+  t.strictSame(crowded.store.tick(10_000), [], 'said once');
+
   const unjoinable = storeWith({ maxEntryBytes: 1_024 });
   const grown = unjoinable.begin('g');
   unjoinable.append(grown.entry, 'x'.repeat(5_000));
@@ -453,6 +460,7 @@ t.test('whatever happens: one runs at a time, readers get it whole, and the boun
           const begun = begin(id, nowMs);
           if (begun.decision === 'run') {
             if (run !== undefined) throw new Error('it runs already');
+            if (begun.abandoned !== undefined) gone(begun.abandoned);
             running.set(id, { entry: begun.entry, sent: '', callerHere: true });
           } else if (begun.decision !== 'refuse') {
             begun.subscriber.paused = bytes % 3 === 0;

@@ -18,54 +18,41 @@
  * A short answer that nobody has joined is kept as columns of a ring (`kept-answers.ts`), and becomes an entry again when
  * somebody asks for it.
  *
- * Bounds: bytes of all answers, of one, number of tasks, and age. What runs is never forgotten. A running answer that
- * outgrows its bound can't be joined any more, and is refused to later duplicates until its age is over; so is one that
- * was dropped to make room for others. A reader that falls behind by more than an answer's bound loses the rest.
+ * Bounds: bytes of all answers, of one, number of tasks, and age. What a caller waits for is never forgotten. A running
+ * answer that outgrows its bound can't be joined any more, and is refused to later duplicates until its age is over; so is
+ * one that was dropped to make room for others. A reader that falls behind by more than an answer's bound loses the rest.
  *
  * When its callers leave: if all of them cancelled, the task is to be cancelled at once. If the last one's connection
  * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
  */
-import { Status, type StatusCode } from '../grpc/status.ts';
 import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
 import { LinkedList } from './linked-list.ts';
-import { type TaskEnd, TaskEntry, TaskReader, type TaskRefusal, type TaskSubscriber } from './task-entry.ts';
-import { TaskStatus } from './task-message.ts';
+import {
+  isReplayable,
+  type Leaving,
+  type Remains,
+  type TaskEnd,
+  TaskEntry,
+  TaskReader,
+  type TaskRefusal,
+  type TaskSubscriber,
+} from './task-entry.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
-export type { TaskEnd, TaskRefusal, TaskSubscriber } from './task-entry.ts';
-export { TaskEntry, TaskReader } from './task-entry.ts';
+export type { Leaving, TaskEnd, TaskRefusal, TaskSubscriber } from './task-entry.ts';
+export { isReplayable, TASK_REFUSALS, TaskEntry, TaskReader } from './task-entry.ts';
 export { taskFingerprint, taskScope } from './task-fingerprint.ts';
 export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
-/** For `grpc-message`. The first two are final: answer FAILED_PRECONDITION; `full` is RESOURCE_EXHAUSTED. */
-export const TASK_REFUSALS: Readonly<Record<TaskRefusal, string>> = {
-  too_large:
-    'this task has been given to the agent, and its answer is too large to be repeated; send it with a new task_id to run it again',
-  dropped:
-    'this task has been done, and its answer is not kept any more; send it with a new task_id to run it again',
-  full: 'too many tasks are in flight to keep them apart; try again later',
-};
-
 export type Begun<Runner> =
-  | { readonly decision: 'run'; readonly entry: TaskEntry<Runner> }
+  | {
+      readonly decision: 'run';
+      readonly entry: TaskEntry<Runner>;
+      /** To be cancelled: its place was needed, and no caller of it is there. */
+      readonly abandoned: TaskEntry<Runner> | undefined;
+    }
   | { readonly decision: 'join' | 'replay'; readonly reader: TaskReader<Runner> }
   | { readonly decision: 'refuse'; readonly reason: TaskRefusal };
-
-/** Why a caller waits no longer. */
-export type Leaving = 'cancelled' | 'connection_lost';
-
-/** `go_on`: others wait, or it is over. `linger`: for a moment. `abort`: cancel the runner now; it is forgotten. */
-export type Remains = 'go_on' | 'linger' | 'abort';
-
-/**
- * Whether the same request would get the same answer: OK, unless the task itself says that it FAILED or timed out,
- * which a model does by chance; and errors of the request alone. PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION and
- * their like depend on what can change in between, everything else on the moment.
- */
-export function isReplayable(status: StatusCode, taskStatus: number): boolean {
-  if (status === Status.OK) return taskStatus !== TaskStatus.FAILED && taskStatus !== TaskStatus.TIMEOUT;
-  return status === Status.INVALID_ARGUMENT || status === Status.OUT_OF_RANGE;
-}
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
@@ -140,12 +127,18 @@ export class TaskStore<Runner> {
   }
 
   #run(fingerprint: string, runner: Runner): Begun<Runner> {
-    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) return this.#refuse('full');
+    let abandoned: TaskEntry<Runner> | undefined;
+    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) {
+      // A caller that is here comes before one that may come back.
+      [abandoned] = this.#orphans;
+      if (abandoned === undefined) return this.#refuse('full');
+      this.#forget(abandoned);
+    }
     const entry = new TaskEntry(fingerprint, runner);
     this.#entries.set(fingerprint, entry);
     this.#recount(entry);
     this.#makeRoom(undefined);
-    return { decision: 'run', entry };
+    return { decision: 'run', entry, abandoned };
   }
 
   #read(entry: TaskEntry<Runner>, subscriber: TaskSubscriber): Begun<Runner> {

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { InjectContext } from '../inject/patch.ts';
+import { endWithLastWords } from '../listeners/last-words.ts';
 import { listenOn } from '../listeners/listen.ts';
 import { ReviewError, type Reviewed, review } from './admission.ts';
 import type { CertificateMaterial } from './certificate.ts';
@@ -86,7 +87,10 @@ export class WebhookServer {
     });
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       this.options.onRefused(400, error.code ?? error.message);
-      endQuietly(socket as Socket);
+      endWithLastWords(
+        socket as Socket,
+        'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n',
+      );
     });
     this.server = server;
     this.address = await listenOn(server, this.options.listen, '--listen');
@@ -171,10 +175,4 @@ async function readReview(request: IncomingMessage, hold: (bytes: number) => voi
   } catch {
     throw new Refusal(400, 'the body is no JSON');
   }
-}
-
-function endQuietly(socket: Socket): void {
-  if (socket.writable)
-    socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
-  else socket.destroy();
 }
