@@ -4,6 +4,8 @@ import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader, writeUint32 } from './
 
 /** What one read (`shared-read.ts`) is sent on as, with room to spare for frame headers, so that it leaves in one write. */
 const SLAB_BYTES = 147_456;
+/** A few heads and short messages. A hundred connections may each have some to write at the same time. */
+const SMALL_SLAB_BYTES = 4_096;
 /** Below this much room a slab that the kernel still reads from is left to it, and a new one is begun. */
 const SLAB_MIN_ROOM = 8_192;
 /** Below this a loop beats the call into native code that Buffer.copy makes. */
@@ -11,7 +13,10 @@ const LOOP_MAX_BYTES = 96;
 
 /** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
 const spareSlabs: Buffer[] = [];
+const spareSmallSlabs: Buffer[] = [];
+/** At most as many are kept: 4.5 MiB, and 4 MiB. Were it fewer than are in use at once, each round would allocate. */
 const SPARE_SLABS_MAX = 32;
+const SPARE_SMALL_SLABS_MAX = 1_024;
 const NO_SLAB: Buffer = Buffer.alloc(0);
 
 /**
@@ -53,8 +58,8 @@ export class FrameWriter implements Flushable {
   /** Nobody reads the slab any more, if all was written. */
   private giveBack(): void {
     if (this.offset > this.start || this.segments.length > 0 || this.socket.writableLength > 0) return;
-    setAside(this.slab, spareSlabs);
-    while (this.full.length > 0) setAside(this.full.pop()!, spareSlabs);
+    spare(this.slab);
+    while (this.full.length > 0) spare(this.full.pop()!);
     this.slab = NO_SLAB;
     this.start = 0;
     this.offset = 0;
@@ -66,17 +71,32 @@ export class FrameWriter implements Flushable {
   }
 
   private reserve(bytes: number): void {
-    if (this.offset + bytes > this.slab.length) {
+    if (this.offset + bytes > this.slab.length) this.grow(bytes);
+    if (!this.queued) markDirty(this);
+  }
+
+  private grow(bytes: number): void {
+    const { slab, start, offset, socket } = this;
+    if (slab.length > SMALL_SLAB_BYTES) {
       this.sealSlab();
-      setAside(this.slab, this.full);
-      this.slab =
-        bytes > SLAB_BYTES
-          ? Buffer.allocUnsafeSlow(bytes)
-          : (spareSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES));
+      this.leave(slab);
+      this.slab = takeSlab(Math.max(bytes, SLAB_BYTES));
       this.start = 0;
       this.offset = 0;
+      return;
     }
-    if (!this.queued) markDirty(this);
+    const next = takeSlab(offset - start + bytes);
+    slab.copy(next, 0, start, offset);
+    if (slab.length > 0 && (socket.writableLength > 0 || this.segments.length > 0)) this.leave(slab);
+    else spare(slab);
+    this.slab = next;
+    this.start = 0;
+    this.offset = offset - start;
+  }
+
+  /** To the kernel, until it has taken all. */
+  private leave(slab: Buffer): void {
+    if (this.full.length < SPARE_SLABS_MAX) this.full.push(slab);
   }
 
   private sealSlab(): void {
@@ -147,7 +167,7 @@ export class FrameWriter implements Flushable {
     }
     this.blocked = socket.writableNeedDrain;
     if (this.slab.length - this.offset < SLAB_MIN_ROOM) {
-      setAside(this.slab, this.full);
+      this.leave(this.slab);
       this.slab = NO_SLAB;
       this.offset = 0;
     }
@@ -155,7 +175,17 @@ export class FrameWriter implements Flushable {
   }
 }
 
+function takeSlab(bytes: number): Buffer {
+  if (bytes <= SMALL_SLAB_BYTES) return spareSmallSlabs.pop() ?? Buffer.allocUnsafeSlow(SMALL_SLAB_BYTES);
+  if (bytes <= SLAB_BYTES) return spareSlabs.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
+  return Buffer.allocUnsafeSlow(bytes);
+}
+
 /** Larger ones were made for one frame. */
-function setAside(slab: Buffer, where: Buffer[]): void {
-  if (slab.length === SLAB_BYTES && where.length < SPARE_SLABS_MAX) where.push(slab);
+function spare(slab: Buffer): void {
+  if (slab.length === SMALL_SLAB_BYTES) {
+    if (spareSmallSlabs.length < SPARE_SMALL_SLABS_MAX) spareSmallSlabs.push(slab);
+  } else if (slab.length === SLAB_BYTES && spareSlabs.length < SPARE_SLABS_MAX) {
+    spareSlabs.push(slab);
+  }
 }
