@@ -31,13 +31,27 @@ const DIGEST_MARK = '\u2020';
 export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): string {
   const parts = partsOf(message, start, end);
   if (parts === undefined) {
-    if (end - start <= SHORT_BYTES) return scope + message.toString('latin1', start, end);
+    if (end - start <= SHORT_BYTES) return joined(scope, message, start, end);
     return scope + DIGEST_MARK + hash('sha256', message.subarray(start, end), 'base64');
   }
   const digest = createHash('sha256');
   for (const part of parts.rest) digest.update(part);
   for (const entry of parts.entries.sort(Buffer.compare)) digest.update(entry);
   return scope + DIGEST_MARK + digest.digest('base64');
+}
+
+const joint = Buffer.alloc(1_024);
+let scopeInJoint = '';
+
+/** In one piece from the start: to put two strings together makes three of them. */
+function joined(scope: string, message: Buffer, start: number, end: number): string {
+  if (scope.length > joint.length - SHORT_BYTES) return scope + message.toString('latin1', start, end);
+  if (scope !== scopeInJoint) {
+    joint.write(scope, 'latin1');
+    scopeInJoint = scope;
+  }
+  message.copy(joint, scope.length, start, end);
+  return joint.toString('latin1', 0, scope.length + end - start);
 }
 
 /** The message without its metadata, and the entries of that; undefined when there is nothing to put in order. */
