@@ -196,6 +196,42 @@ t.test('the power of two: no endpoint of 1,000 is overrun', async (t) => {
   t.ok(most <= 6, `at most ${most} at once where 2 is the mean; chance alone would reach 10`);
 });
 
+t.test(
+  'of 1,000 endpoints few calls use a few, other sidecars others, and many calls all of them',
+  async (t) => {
+    for (const kind of ['peak_ewma', 'least_request'] as const) {
+      const used = (callsPerMs: number, seed: number): Set<number> => {
+        const simulation = new Simulation(kind, endpointsWith(Array(1000).fill(10)), seed);
+        const shares = simulation.run(callsPerMs, 5_000);
+        const most = Math.max(...simulation.endpoints.map(({ mostActive }) => mostActive));
+        t.ok(most <= 6, `${kind}, ${callsPerMs * 10} in flight: ${most} at once at one endpoint`);
+        return new Set(shares.flatMap((share, i) => (share > 0 ? [i] : [])));
+      };
+      const [one, other] = [used(0.3, 1), used(0.3, 2)];
+      t.ok(
+        one.size <= 40 && other.size <= 40,
+        `${kind}, 3 in flight: ${one.size} and ${other.size} are used`,
+      );
+      t.equal([...one].filter((i) => other.has(i)).length, 0, 'each has its own');
+      const few = used(5, 1).size;
+      t.ok(few > 150 && few < 300, `${kind}, 50 in flight: ${few} are used`);
+      t.equal(used(60, 1).size, 1000, `${kind}, 600 in flight`);
+    }
+  },
+);
+
+t.test('when nearly all of those in use become unusable, calls spread over all others', async (t) => {
+  const endpoints = endpointsWith(Array(1000).fill(10));
+  const simulation = new Simulation('peak_ewma', endpoints);
+  const shares = simulation.run(0.2, 5_000);
+  const spared = shares.findIndex((share) => share > 0);
+  for (const [i, share] of shares.entries()) endpoints[i]!.usable = share === 0 || i === spared;
+  const after = simulation.run(0.2, 5_000);
+  const most = Math.max(...after);
+  t.ok(most < 0.3, `${most} of the calls go to one endpoint`);
+  t.ok(after.filter((share) => share > 0).length > 100);
+});
+
 t.test('weights: twice the weight, twice the calls', async (t) => {
   for (const kind of ['peak_ewma', 'least_request', 'ring_hash'] as const) {
     const endpoints = endpointsWith(Array(20).fill(10));

@@ -2,14 +2,18 @@
  * The power of two choices: draw two endpoints, take the one with the lower cost.
  *
  * Always taking the cheapest of all would need a look at every endpoint, and would send every sidecar of a fleet
- * to the same one at once; two random draws come close to the best balance without either (Mitzenmacher 2001).
+ * to the same one at once; two random draws come close to the best balance without either (Mitzenmacher 2001). Of very
+ * many endpoints only some are drawn from, see `aperture.ts`.
  */
+import { Aperture } from './aperture.ts';
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 
 /** With half of the endpoints ejected, 8 draws miss once in 256; then a scan answers for certain. */
 const MAX_DRAWS = 8;
 
 export abstract class PowerOfTwoBalancer implements Balancer {
+  readonly #aperture = new Aperture();
+
   /** What one more call would cost there; the lower is taken. */
   protected abstract cost(endpoint: BalancerEndpoint, nowMs: number): number;
 
@@ -22,22 +26,32 @@ export abstract class PowerOfTwoBalancer implements Balancer {
     random: () => number,
     nowMs: number,
   ): BalancerEndpoint | undefined {
-    if (endpoints.length < 2) return endpoints[0]?.usable ? endpoints[0] : undefined;
-    const first = drawUsable(endpoints, call.avoid, -1, random);
+    const count = endpoints.length;
+    if (count < 2) return endpoints[0]?.usable ? endpoints[0] : undefined;
+    const aperture = this.#aperture;
+    const from = aperture.from(count, random);
+    const width = aperture.width(count);
+    const first = drawUsable(endpoints, from, width, call.avoid, -1, random);
     // Better the endpoint that failed the last attempt than none, if it is still in the set.
     if (first < 0) return call.avoid?.usable && endpoints.includes(call.avoid) ? call.avoid : undefined;
-    const second = drawUsable(endpoints, call.avoid, first, random);
+    const second = drawUsable(endpoints, from, width, call.avoid, first, random);
     const one = endpoints[first]!;
     const other = second < 0 ? one : endpoints[second]!;
     const endpoint = this.cost(other, nowMs) < this.cost(one, nowMs) ? other : one;
+    aperture.chosen(endpoint.activeCalls > 0, count);
     this.chosen(endpoint, nowMs);
     return endpoint;
   }
 }
 
-/** The index of a usable endpoint that is neither `avoid` nor at `taken`; -1 when there is none. */
+/**
+ * The index of a usable endpoint that is neither `avoid` nor at `taken`; -1 when there is none. It is one of the `width`
+ * from `from` on, unless hardly any of those is usable.
+ */
 function drawUsable(
   endpoints: readonly BalancerEndpoint[],
+  from: number,
+  width: number,
   avoid: BalancerEndpoint | undefined,
   taken: number,
   random: () => number,
@@ -47,9 +61,11 @@ function drawUsable(
   const draws = taken >= 0 && count === 2 ? 0 : MAX_DRAWS;
   let index = 0;
   for (let draw = 0; draw < draws; draw++) {
-    index = Math.floor(random() * count);
+    index = from + Math.floor(random() * width);
+    if (index >= count) index -= count;
     if (index !== taken && isCandidate(endpoints[index]!, avoid)) return index;
   }
+  if (width < count) return drawUsable(endpoints, 0, count, avoid, taken, random);
   for (let step = 0; step < count; step++) {
     index = index + 1 < count ? index + 1 : 0;
     if (index !== taken && isCandidate(endpoints[index]!, avoid)) return index;
