@@ -11,16 +11,18 @@ const root = join(import.meta.dirname, '..');
 /** Layer (a folder of sidecar/, or main.ts) → the layers it may import besides itself. */
 const allowed: Record<string, readonly string[]> = {
   clock: [],
+  // Kinds of lists and maps; knows nothing of what is in them.
+  collections: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
   tls: [],
   http2: ['clock'],
   grpc: ['http2', 'clock'],
-  task: ['grpc', 'http2', 'clock'],
+  task: ['grpc', 'http2', 'collections', 'clock'],
   telemetry: ['task', 'grpc', 'http2', 'clock'],
   policy: ['task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.
   cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
-  proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'clock'],
+  proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['policy', 'telemetry', 'task', 'clock'],
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'clock'],

@@ -210,7 +210,7 @@ function faultOf(connection: Connection, player: Player): string | undefined {
   if (connection.closed) return connection.streams.size === 0 ? undefined : 'closed with streams';
   let unconsumed = 0;
   let queues = 0;
-  for (const stream of connection.streams.values()) {
+  for (const stream of connection.streams.all()) {
     if (stream.closed) return 'a closed stream is kept';
     unconsumed += stream.unconsumed;
     if (stream.unconsumed < 0) return 'more was consumed than came';

@@ -30,6 +30,7 @@ import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
 import type { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
+import { StreamTable } from './stream-table.ts';
 import { Stream, type StreamHandler, UNHANDLED } from './streams.ts';
 import { boundUnreadOutput, leavesMuchUnread } from './unread-output.ts';
 import { FrameWriter } from './writer.ts';
@@ -53,7 +54,7 @@ export class Connection {
   readonly writer: FrameWriter;
   readonly peer = new PeerSettings();
   readonly flood: FloodGuard;
-  readonly streams = new Map<number, Stream>();
+  readonly streams = new StreamTable();
   readonly closedStreams = new ClosedStreams();
   readonly waiting = new WaitingStreams();
   readonly goaway = new Goaway();
@@ -149,7 +150,7 @@ export class Connection {
     const id = this.nextStreamId;
     this.nextStreamId += 2;
     const stream = new Stream(this, id, handler, this.peer.initialWindowBytes, this.limits.streamWindowBytes);
-    this.streams.set(id, stream);
+    this.streams.add(stream);
     // Also for the answers that still come when the stream has been cancelled.
     this.flood.progress();
     // Ids run out after 2^30 calls: this connection finishes what it has, and the pool makes another.
@@ -161,7 +162,7 @@ export class Connection {
   acceptStream(id: number): Stream {
     const { peer, limits } = this;
     const stream = new Stream(this, id, UNHANDLED, peer.initialWindowBytes, limits.streamWindowBytes);
-    this.streams.set(id, stream);
+    this.streams.add(stream);
     return stream;
   }
 
@@ -302,7 +303,7 @@ export class Connection {
   closeStream(stream: Stream, resetByUs: boolean): void {
     if (stream.closed) return;
     stream.closed = true;
-    this.streams.delete(stream.id);
+    this.streams.delete(stream);
     if (this.role === 'server') {
       this.closedStreams.add(stream.id, resetByUs);
       if (stream.localEnded && stream.remoteEnded) this.flood.streamFinished();
@@ -391,8 +392,7 @@ export class Connection {
   }
 
   private failStreams(failure: StreamFailure, aboveId = 0): void {
-    for (const stream of [...this.streams.values()]) {
-      if (stream.id <= aboveId) continue;
+    for (const stream of this.streams.all(aboveId)) {
       this.closeStream(stream, false);
       stream.handler.onFailed(stream, failure);
     }

@@ -148,7 +148,7 @@ export class ControlFrames {
     }
     const change = connection.peer.initialWindowBytes - before;
     if (change !== 0) {
-      for (const stream of connection.streams.values()) {
+      for (const stream of connection.streams.all()) {
         stream.sendWindow = widen(stream.sendWindow, change);
         if (Number.isNaN(stream.sendWindow)) {
           connection.fail(

@@ -68,6 +68,8 @@ export class Stream {
   expectedBytes = -1;
 
   queue: SendQueue | undefined = undefined;
+  /** Only {@link StreamTable} writes it. */
+  nextInTable: Stream | undefined = undefined;
 
   constructor(
     connection: Connection,

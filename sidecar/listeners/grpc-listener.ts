@@ -318,7 +318,7 @@ export class GrpcListener implements ConnectionOwner {
   endCalls(): void {
     this.door?.close();
     for (const connection of [...this.lifetimes.keys()]) {
-      for (const stream of [...connection.streams.values()]) {
+      for (const stream of connection.streams.all()) {
         if (stream.handler instanceof Call) {
           stream.handler.endForShutdown();
         }

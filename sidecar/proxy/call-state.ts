@@ -63,6 +63,7 @@ export abstract class CallState extends Timer implements Queueable {
   severalEndpointsFailed = false;
   /** This hop, or an outbound call of the app's, has done what can be done: those above are told not to try again. */
   retriesEnded = false;
+  runningAt = -1;
   /** The inbound call that the app makes this outbound one for. */
   owner: InboundCall | undefined = undefined;
   dependents: Set<Dependent> | undefined = undefined;

@@ -1,3 +1,4 @@
+import { ChurnMap, hashOf } from '../collections/churn-map.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { RequestInfo } from './request-info.ts';
 
@@ -20,6 +21,8 @@ export interface InboundCall {
   /** The app has had calls made for it that were tried to the end: hops above must not multiply them. */
   retriesEnded: boolean;
   dependents: Set<Dependent> | undefined;
+  /** Where it is among those that are running; -1 while it is not. Only {@link InboundCalls} writes it. */
+  runningAt: number;
   /** Tokens of the requests to models that were made for it, as far as they are over. */
   modelTokens: number;
 }
@@ -37,17 +40,18 @@ export interface Owner {
  * with a task are matched surely; an agent that passes on nothing is matched as well as can be.
  */
 export class InboundCalls {
-  private readonly running = new Set<InboundCall>();
+  private readonly running: InboundCall[] = [];
   private readonly byTrace = new CallIndex();
   private readonly byTask = new CallIndex();
   private readonly byCorrelation = new CallIndex();
 
   get size(): number {
-    return this.running.size;
+    return this.running.length;
   }
 
   add(call: InboundCall): void {
-    this.running.add(call);
+    if (call.runningAt >= 0) return;
+    call.runningAt = this.running.push(call) - 1;
     this.byTrace.add(traceOf(call), call);
     const { task } = call;
     if (task === undefined) return;
@@ -56,7 +60,14 @@ export class InboundCalls {
   }
 
   delete(call: InboundCall): void {
-    if (!this.running.delete(call)) return;
+    const { runningAt } = call;
+    if (runningAt < 0) return;
+    const last = this.running.pop()!;
+    if (last !== call) {
+      this.running[runningAt] = last;
+      last.runningAt = runningAt;
+    }
+    call.runningAt = -1;
     this.byTrace.delete(traceOf(call), call);
     const { task } = call;
     if (task === undefined) return;
@@ -75,14 +86,12 @@ export class InboundCalls {
 
   /** The one that is running, while it is alone. */
   get only(): InboundCall | undefined {
-    if (this.running.size !== 1) return undefined;
-    for (const call of this.running) return call;
-    return undefined;
+    return this.running.length === 1 ? this.running[0] : undefined;
   }
 
   /** The call that a request with these belongs to; '' for what it does not carry. */
   ownerOf(traceparent: string, taskId: string, correlationId: string): Owner | undefined {
-    if (this.running.size === 0) return undefined;
+    if (this.running.length === 0) return undefined;
     const certain = this.ofTrace(traceparent) ?? this.ofTask(taskId, correlationId);
     if (certain !== undefined) return { call: certain, certain: true };
     const { only } = this;
@@ -111,39 +120,43 @@ interface Sharing {
 
 /** Calls by a text that several may share; most do not. */
 class CallIndex {
-  private readonly single = new Map<string, InboundCall>();
-  private readonly shared = new Map<string, Sharing>();
+  private readonly single = new ChurnMap<InboundCall>();
+  private readonly shared = new ChurnMap<Sharing>();
 
   add(key: string, call: InboundCall): void {
     if (key === '') return;
-    const sharing = this.shared.get(key);
-    const single = this.single.get(key);
+    const hash = hashOf(key);
+    const sharing = this.shared.size === 0 ? undefined : this.shared.get(key, hash);
+    const single = this.single.get(key, hash);
     if (sharing !== undefined) {
       sharing.calls.add(call);
       sharing.last = call;
     } else if (single === undefined) {
-      this.single.set(key, call);
+      this.single.set(key, call, hash);
     } else {
-      this.single.delete(key);
-      this.shared.set(key, { calls: new Set([single, call]), last: call });
+      this.single.delete(key, hash);
+      this.shared.set(key, { calls: new Set([single, call]), last: call }, hash);
     }
   }
 
   delete(key: string, call: InboundCall): void {
-    if (this.single.get(key) === call) {
-      this.single.delete(key);
+    if (key === '') return;
+    const hash = hashOf(key);
+    if (this.single.get(key, hash) === call) {
+      this.single.delete(key, hash);
       return;
     }
-    const sharing = this.shared.get(key);
+    const sharing = this.shared.get(key, hash);
     if (sharing?.calls.delete(call) !== true) return;
-    if (sharing.calls.size === 0) this.shared.delete(key);
+    if (sharing.calls.size === 0) this.shared.delete(key, hash);
     else if (sharing.last === call) for (const other of sharing.calls) sharing.last = other;
   }
 
   /** The one that was added last: it has most likely caused what comes now. */
   last(key: string): InboundCall | undefined {
     if (key === '') return undefined;
-    return this.single.get(key) ?? this.shared.get(key)?.last;
+    const hash = hashOf(key);
+    return this.single.get(key, hash) ?? this.shared.get(key, hash)?.last;
   }
 }
 

@@ -1,3 +1,5 @@
+import { hashOf } from '../collections/churn-map.ts';
+import { KeyIndex } from './key-index.ts';
 import type { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-entry.ts';
 
@@ -6,7 +8,7 @@ export const KEPT_ANSWER_MAX_BYTES = 4_096;
 /** Answers share blocks of this size, which go as a whole: they are let go in the order in which they came. */
 const BLOCK_BYTES = 65_536;
 const FIRST_CAPACITY = 64;
-/** What an answer takes besides its bytes and its key, about: places in the arrays and in the store's map. */
+/** What an answer takes besides its bytes and its key, about: places in the columns. */
 const SLOT_BYTES = 192;
 
 /** An answer as it was when it was put here. */
@@ -34,8 +36,8 @@ export class KeptAnswers {
   #first = 0;
   #firstKept = 0;
   #next = 0;
-  /** Undefined where the answer has been taken out. */
-  #keys: (string | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  /** None where the answer has been taken out. */
+  #keys = new KeyIndex(FIRST_CAPACITY);
   #heads: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
   #trailers: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
   #blocks: (Buffer | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
@@ -50,13 +52,27 @@ export class KeptAnswers {
   #blockUsed = 0;
   /** Of all answers that are here, and of what is left of dropped ones. */
   bytes = 0;
+  /** How many are here, dropped ones included. */
+  size = 0;
 
   /** Nothing is here, not even a dropped one. */
   get empty(): boolean {
     return this.#first === this.#next;
   }
 
-  /** @returns its number. `fieldsBytes` are the head's and the trailers', as far as they count. */
+  /** The number of the answer with this key, or -1. */
+  find(key: string, hash = hashOf(key)): number {
+    const slot = this.#keys.find(key, hash);
+    if (slot < 0) return -1;
+    const first = this.#first;
+    return first + ((slot - first) & (this.#capacity - 1));
+  }
+
+  /**
+   * @param key in Latin-1, and not here yet
+   * @param fieldsBytes the head's and the trailers', as far as they count
+   * @returns its number
+   */
   add(
     key: string,
     head: readonly string[] | undefined,
@@ -64,12 +80,14 @@ export class KeptAnswers {
     log: ReplayLog,
     fieldsBytes: number,
     expiresAtMs: number,
+    hash = hashOf(key),
   ): number {
     if (this.#next - this.#first === this.#capacity) this.#grow();
     const number = this.#next++;
     const slot = number & (this.#capacity - 1);
     const { length } = log;
-    this.#keys[slot] = key;
+    this.#keys.set(slot, key, hash);
+    this.size++;
     this.#heads[slot] = head;
     this.#trailers[slot] = end.trailers;
     this.#statuses[slot] = end.status;
@@ -125,19 +143,14 @@ export class KeptAnswers {
   dropOldest(): boolean {
     while (this.#firstKept < this.#next) {
       const slot = this.#firstKept++ & (this.#capacity - 1);
-      const key = this.#keys[slot];
-      if (key === undefined) continue;
+      const length = this.#keys.lengthAt(slot);
+      if (length === 0) continue;
       this.#clear(slot);
-      this.#sizes[slot] = SLOT_BYTES + key.length;
-      this.bytes += SLOT_BYTES + key.length;
+      this.#sizes[slot] = SLOT_BYTES + length;
+      this.bytes += SLOT_BYTES + length;
       return true;
     }
     return false;
-  }
-
-  /** The key of the oldest; undefined when nothing is here. */
-  get oldestKey(): string | undefined {
-    return this.empty ? undefined : this.#keys[this.#first & (this.#capacity - 1)];
   }
 
   /** The number of the oldest, if something is here. */
@@ -158,7 +171,8 @@ export class KeptAnswers {
   forget(number: number): void {
     const slot = number & (this.#capacity - 1);
     this.#clear(slot);
-    this.#keys[slot] = undefined;
+    this.#keys.delete(slot);
+    this.size--;
     this.#skipHoles();
   }
 
@@ -171,7 +185,7 @@ export class KeptAnswers {
   }
 
   #skipHoles(): void {
-    while (this.#first < this.#next && this.#keys[this.#first & (this.#capacity - 1)] === undefined)
+    while (this.#first < this.#next && this.#keys.lengthAt(this.#first & (this.#capacity - 1)) === 0)
       this.#first++;
     if (this.#firstKept < this.#first) this.#firstKept = this.#first;
     if (this.empty) this.#block = undefined;
@@ -186,7 +200,12 @@ export class KeptAnswers {
       for (const number of numbers) larger[number & (to - 1)] = column[number & (from - 1)];
       return larger;
     };
-    this.#keys = moveTo(this.#keys, new Array(to).fill(undefined));
+    const keys = new KeyIndex(to);
+    for (const number of numbers) {
+      const slot = number & (from - 1);
+      if (this.#keys.lengthAt(slot) > 0) keys.take(this.#keys, slot, number & (to - 1));
+    }
+    this.#keys = keys;
     this.#heads = moveTo(this.#heads, new Array(to).fill(undefined));
     this.#trailers = moveTo(this.#trailers, new Array(to).fill(undefined));
     this.#blocks = moveTo(this.#blocks, new Array(to).fill(undefined));

@@ -1,7 +1,8 @@
 /** One task in the store, and those who read its answer. `task-store.ts` moves them. */
+
+import { ListNode } from '../collections/linked-list.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { KeptAnswer } from './kept-answers.ts';
-import { ListNode } from './linked-list.ts';
 import { ReplayLog } from './replay-log.ts';
 import { TaskStatus } from './task-message.ts';
 
@@ -54,6 +55,8 @@ export const ENTRY_BYTES = 512;
 
 export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly fingerprint: string;
+  /** Of the fingerprint. */
+  readonly hash: number;
   /** The call that runs the task; undefined once it is over, for an answer is kept much longer than its call. */
   runner: Runner | undefined;
   state: TaskState = 'running';
@@ -74,15 +77,16 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** What the store has counted for it. */
   countedBytes = 0;
 
-  constructor(fingerprint: string, runner: Runner | undefined) {
+  constructor(fingerprint: string, hash: number, runner: Runner | undefined) {
     super();
     this.fingerprint = fingerprint;
+    this.hash = hash;
     this.runner = runner;
   }
 
   /** One that is over, from its answer. */
-  static finished<Runner>(fingerprint: string, answer: KeptAnswer): TaskEntry<Runner> {
-    const entry = new TaskEntry<Runner>(fingerprint, undefined);
+  static finished<Runner>(fingerprint: string, hash: number, answer: KeptAnswer): TaskEntry<Runner> {
+    const entry = new TaskEntry<Runner>(fingerprint, hash, undefined);
     entry.state = 'finished';
     entry.callers = 0;
     entry.expiresAtMs = answer.expiresAtMs;

@@ -20,8 +20,9 @@ export function taskScope(method: string, ...who: readonly string[]): string {
 
 /** Messages up to this size are their own fingerprints: a digest would cost more than it saves. */
 const SHORT_BYTES = 256;
-/** In front of digests: not in Latin-1, in which messages are written, so that no message looks like a digest. */
-const DIGEST_MARK = '\u2020';
+/** Behind the scope, so that no message looks like a digest. All of it is Latin-1: the store keeps it as bytes. */
+const MESSAGE_MARK = '=';
+const DIGEST_MARK = '#';
 
 /**
  * The same for requests that say the same to the same method for the same caller: a short message itself, or SHA-256
@@ -43,15 +44,16 @@ export function taskFingerprint(scope: string, message: Buffer, start: number, e
 const joint = Buffer.alloc(1_024);
 let scopeInJoint = '';
 
-/** In one piece from the start: to put two strings together makes three of them. */
+/** In one piece from the start: to put strings together makes one more of each. */
 function joined(scope: string, message: Buffer, start: number, end: number): string {
-  if (scope.length > joint.length - SHORT_BYTES) return scope + message.toString('latin1', start, end);
+  const at = scope.length + MESSAGE_MARK.length;
+  if (at > joint.length - SHORT_BYTES) return scope + MESSAGE_MARK + message.toString('latin1', start, end);
   if (scope !== scopeInJoint) {
-    joint.write(scope, 'latin1');
+    joint.write(scope + MESSAGE_MARK, 'latin1');
     scopeInJoint = scope;
   }
-  message.copy(joint, scope.length, start, end);
-  return joint.toString('latin1', 0, scope.length + end - start);
+  message.copy(joint, at, start, end);
+  return joint.toString('latin1', 0, at + end - start);
 }
 
 /** The message without its metadata, and the entries of that; undefined when there is nothing to put in order. */

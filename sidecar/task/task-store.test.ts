@@ -358,7 +358,12 @@ t.test('short answers are kept in order, found by number, and let go from the ol
   t.match(taken, { head: HEAD, end: OK, expiresAtMs: 399 });
   t.equal(taken.bytes.toString(), texts[399]);
   t.equal(kept.take(numbers[0]!).bytes.length, 0);
-  t.equal(kept.oldestKey, 'key 1', 'what was taken is not the oldest any more');
+  t.equal(kept.oldest, numbers[1], 'what was taken is not the oldest any more');
+  t.strictSame([kept.find('key 0'), kept.find('key 399'), kept.find('key 500')], [-1, -1, -1]);
+  t.strictSame(
+    numbers.filter((number, i) => i !== 0 && i !== 399 && kept.find(`key ${i}`) !== number),
+    [],
+  );
 
   const before = kept.bytes;
   t.equal(kept.dropOldest(), true);
@@ -367,13 +372,40 @@ t.test('short answers are kept in order, found by number, and let go from the ol
     [kept.dropped(numbers[1]!), kept.dropped(numbers[2]!), kept.oldestDropped],
     [true, false, true],
   );
-  t.equal(kept.oldestKey, 'key 1', 'it is still known that it was given');
+  t.equal(kept.find('key 1'), numbers[1], 'it is still known that it was given');
   while (kept.dropOldest());
   t.ok(kept.dropped(numbers[499]!));
   const late = add('late', 'here');
   t.strictSame([kept.dropped(late), kept.take(late).bytes.toString()], [false, 'here']);
   while (!kept.empty) kept.forget(kept.oldest);
-  t.strictSame([kept.bytes, kept.span, kept.oldestKey], [0, 0, undefined]);
+  t.strictSame([kept.bytes, kept.span, kept.size, kept.find('late')], [0, 0, 0, -1]);
+});
+
+t.test('keys are found among those of the same hash, in any order of coming and going', async (t) => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat({ max: 40 }), fc.constantFrom('put', 'forget', 'find')), { maxLength: 400 }),
+      (steps) => {
+        const kept = new KeptAnswers();
+        const numbers = new Map<string, number>();
+        for (const [key, what] of steps) {
+          const name = `${key}`.repeat(1 + (key % 3));
+          const known = numbers.get(name);
+          if (kept.find(name) !== (known ?? -1))
+            throw new Error(`${name} is at ${kept.find(name)}, not at ${known}`);
+          if (what === 'put' && known === undefined) {
+            numbers.set(name, kept.add(name, HEAD, OK, new ReplayLog(), 0, 0));
+          } else if (what === 'forget' && known !== undefined) {
+            kept.forget(known);
+            numbers.delete(name);
+          }
+          if (kept.size !== numbers.size) throw new Error(`${kept.size} of ${numbers.size}`);
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+  t.pass();
 });
 
 t.test('a short request and the digest of a long one are never taken for each other', async (t) => {

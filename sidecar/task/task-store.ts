@@ -25,8 +25,9 @@
  * When its callers leave: if all of them cancelled, the task is to be cancelled at once. If the last one's connection
  * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
  */
+import { ChurnMap, hashOf } from '../collections/churn-map.ts';
+import { LinkedList } from '../collections/linked-list.ts';
 import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
-import { LinkedList } from './linked-list.ts';
 import {
   isReplayable,
   type Leaving,
@@ -56,9 +57,9 @@ export type Begun<Runner> =
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
-  /** By fingerprint, which the id is part of; numbers are of `#kept`. */
-  readonly #entries = new Map<string, TaskEntry<Runner> | number>();
-  /** Short answers that nobody has asked for again. */
+  /** By fingerprint, which the id is part of. */
+  readonly #entries = new ChurnMap<TaskEntry<Runner>>();
+  /** Short answers that nobody has asked for again, which are not in the map. */
   readonly #kept = new KeptAnswers();
   /** The others, and those that somebody has asked for; the one that was asked for last is the newest. */
   readonly #answers = new LinkedList<TaskEntry<Runner>>();
@@ -77,7 +78,7 @@ export class TaskStore<Runner> {
 
   /** Entries; those that run, and those that are over. */
   get size(): number {
-    return this.#entries.size;
+    return this.#entries.size + this.#kept.size;
   }
 
   /** Of all entries, and of answers that are still being read. */
@@ -90,12 +91,16 @@ export class TaskStore<Runner> {
    * `subscriber` is told when there is more to read, not within this call.
    */
   begin(fingerprint: string, runner: Runner, subscriber: TaskSubscriber, nowMs: number): Begun<Runner> {
-    const known = this.#entries.get(fingerprint);
-    if (known === undefined) return this.#run(fingerprint, runner);
-    if (typeof known === 'number') return this.#beginKept(known, fingerprint, runner, subscriber, nowMs);
+    const hash = hashOf(fingerprint);
+    const known = this.#entries.get(fingerprint, hash);
+    if (known === undefined) {
+      const number = this.#kept.find(fingerprint, hash);
+      if (number < 0) return this.#run(fingerprint, hash, runner);
+      return this.#beginKept(number, fingerprint, hash, runner, subscriber, nowMs);
+    }
     if (known.expiresAtMs <= nowMs) {
       this.#forget(known);
-      return this.#run(fingerprint, runner);
+      return this.#run(fingerprint, hash, runner);
     }
     return known.refusal === undefined ? this.#read(known, subscriber) : this.#refuse(known.refusal);
   }
@@ -103,6 +108,7 @@ export class TaskStore<Runner> {
   #beginKept(
     number: number,
     fingerprint: string,
+    hash: number,
     runner: Runner,
     subscriber: TaskSubscriber,
     nowMs: number,
@@ -110,12 +116,11 @@ export class TaskStore<Runner> {
     const kept = this.#kept;
     if (kept.expiresAtMs(number) <= nowMs) {
       kept.forget(number);
-      this.#entries.delete(fingerprint);
-      return this.#run(fingerprint, runner);
+      return this.#run(fingerprint, hash, runner);
     }
     if (kept.dropped(number)) return this.#refuse('dropped');
-    const entry = TaskEntry.finished<Runner>(fingerprint, kept.take(number));
-    this.#entries.set(fingerprint, entry);
+    const entry = TaskEntry.finished<Runner>(fingerprint, hash, kept.take(number));
+    this.#entries.set(fingerprint, entry, hash);
     this.#answers.add(entry);
     this.#recount(entry);
     return this.#read(entry, subscriber);
@@ -126,16 +131,16 @@ export class TaskStore<Runner> {
     return { decision: 'refuse', reason };
   }
 
-  #run(fingerprint: string, runner: Runner): Begun<Runner> {
+  #run(fingerprint: string, hash: number, runner: Runner): Begun<Runner> {
     let abandoned: TaskEntry<Runner> | undefined;
-    if (this.#entries.size >= this.settings.maxEntries && !this.#forgetOldest()) {
+    if (this.size >= this.settings.maxEntries && !this.#forgetOldest()) {
       // A caller that is here comes before one that may come back.
       [abandoned] = this.#orphans;
       if (abandoned === undefined) return this.#refuse('full');
       this.#forget(abandoned);
     }
-    const entry = new TaskEntry(fingerprint, runner);
-    this.#entries.set(fingerprint, entry);
+    const entry = new TaskEntry(fingerprint, hash, runner);
+    this.#entries.set(fingerprint, entry, hash);
     this.#recount(entry);
     this.#makeRoom(undefined);
     return { decision: 'run', entry, abandoned };
@@ -202,11 +207,11 @@ export class TaskStore<Runner> {
 
   /** Of a finished task its answer is all that stays. */
   #keep(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
-    const { fingerprint, head, log, fieldsBytes } = entry;
+    const { fingerprint, hash, head, log, fieldsBytes } = entry;
     const kept = this.#kept;
     if (kept.span >= 2 * this.settings.maxEntries) this.#forgetKept();
-    const number = kept.add(fingerprint, head, end, log, fieldsBytes, nowMs + this.settings.maxAgeMs);
-    this.#entries.set(fingerprint, number);
+    this.#entries.delete(fingerprint, hash);
+    kept.add(fingerprint, head, end, log, fieldsBytes, nowMs + this.settings.maxAgeMs, hash);
     entry.state = 'forgotten';
     this.#release(entry);
     this.#makeRoom(undefined);
@@ -214,10 +219,9 @@ export class TaskStore<Runner> {
 
   /** The oldest of those; false when there is none. */
   #forgetKept(): boolean {
-    const key = this.#kept.oldestKey;
-    if (key === undefined) return false;
-    this.#kept.forget(this.#kept.oldest);
-    this.#entries.delete(key);
+    const kept = this.#kept;
+    if (kept.empty) return false;
+    kept.forget(kept.oldest);
     return true;
   }
 
@@ -380,7 +384,7 @@ export class TaskStore<Runner> {
     if (entry.state === 'forgotten') return;
     this.#listOf(entry).remove(entry);
     entry.state = 'forgotten';
-    this.#entries.delete(entry.fingerprint);
+    this.#entries.delete(entry.fingerprint, entry.hash);
     this.#orphans.delete(entry);
     if (!entry.readers?.size) this.#release(entry);
   }
