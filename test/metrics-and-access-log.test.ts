@@ -120,6 +120,19 @@ async function scrape({ metricsPort }: Sidecar): Promise<Exposition> {
   return parseExposition(await response.text());
 }
 
+/**
+ * The page once `holds` is true of one. It is the next page: one is written in pieces, between which calls go on, so
+ * that what is said at its end may not have happened yet when its beginning was written.
+ */
+async function scrapeWhen(
+  sidecar: Sidecar,
+  what: string,
+  holds: (page: Exposition) => boolean,
+): Promise<Exposition> {
+  await waitUntil(what, async () => holds(await scrape(sidecar)));
+  return scrape(sidecar);
+}
+
 t.test('metrics of real calls through both listeners', async (t) => {
   const { sidecar, run, inbound, app } = await startBoth(t);
   const before = await scrape(sidecar);
@@ -128,20 +141,20 @@ t.test('metrics of real calls through both listeners', async (t) => {
   for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED']) t.equal(await run({ input }), 0, input);
   t.equal(await run({ input: 'refuse' }), grpc.status.INVALID_ARGUMENT);
   t.equal(await run({ input: 'SUCCESS' }, '/other.Service/Method'), grpc.status.UNIMPLEMENTED);
-  const hanging = run({ input: 'hang' }, ProcessTask.path, 1_500);
-  const during = await waitUntil('the call is counted', async () => {
-    const seen = await scrape(sidecar);
-    return seen.value('outrigger_active_calls', { cluster: 'app' }) === 1 ? seen : undefined;
-  });
+  const hanging = run({ input: 'hang' }, ProcessTask.path, 3_000);
+  const during = await scrapeWhen(
+    sidecar,
+    'the call is counted',
+    (page) => page.value('outrigger_active_calls', { cluster: 'app' }) === 1,
+  );
   for (const labels of [{ listener: 'inbound' }, { listener: 'outbound' }, { cluster: 'research' }]) {
     t.equal(during.value('outrigger_active_calls', labels), 1, JSON.stringify(labels));
     t.equal(during.value('outrigger_active_connections', labels), 1, JSON.stringify(labels));
   }
   t.equal(await hanging, grpc.status.DEADLINE_EXCEEDED);
-  const after = await waitUntil('the calls have ended', async () => {
-    const seen = await scrape(sidecar);
-    return seen.all('outrigger_active_calls').every(({ value }) => value === 0) ? seen : undefined;
-  });
+  const after = await scrapeWhen(sidecar, 'the calls have ended', (page) =>
+    page.all('outrigger_active_calls').every(({ value }) => value === 0),
+  );
 
   const method = { rpc_method: 'agent.AgentService/ProcessTask' };
   for (const [labels, name] of [
@@ -202,10 +215,11 @@ t.test('a task that is given up has wasted what its model was asked for', async 
   const before = await scrape(sidecar);
   t.equal(before.value('outrigger_tokens_total', { ...agent, use: 'wasted' }), 0);
   call.cancel();
-  const after = await waitUntil('the task is counted', async () => {
-    const seen = await scrape(sidecar);
-    return seen.value('outrigger_tasks_total', { ...agent, status: 'ERROR' }) === 1 ? seen : undefined;
-  });
+  const after = await scrapeWhen(
+    sidecar,
+    'the task is counted',
+    (page) => page.value('outrigger_tasks_total', { ...agent, status: 'ERROR' }) === 1,
+  );
   const wasted = after.value('outrigger_tokens_total', { ...agent, use: 'wasted' });
   t.ok(wasted! >= 100, `${wasted} tokens`);
   t.equal(after.value('outrigger_tokens_total', { ...agent, use: 'useful' }), 0);

@@ -51,6 +51,29 @@ t.test('a record tells how every run ended, also of a process that was killed', 
   ]);
 });
 
+t.test('an answer can be lost with those who were killed, and only with them', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  for (const [event, end] of [
+    ['process_killed', 'answer_lost'],
+    ['process_died', 'ok'],
+  ] as const) {
+    const file = join(folder, event);
+    append(file, { atMs: 1, pid: 7, run: 0, task: 'long ago', event: 'began' });
+    append(file, { atMs: 100, pid: 7, run: 0, task: 'long ago', event: 'ok' });
+    append(file, { atMs: 101, pid: 7, run: 1, task: 'just now', event: 'began' });
+    append(file, { atMs: 198, pid: 7, run: 1, task: 'just now', event: 'ok' });
+    append(file, { atMs: 199, pid: 8, run: 0, task: 'elsewhere', event: 'began' });
+    append(file, { atMs: 199, pid: 8, run: 0, task: 'elsewhere', event: 'ok' });
+    append(file, { atMs: 200, pid: 7, run: 0, task: '', event });
+    t.strictSame(readRuns(file, 'r'), [
+      run('long ago', 1, 100, 'ok'),
+      run('just now', 101, 198, end),
+      run('elsewhere', 199, 199, 'ok'),
+    ]);
+  }
+});
+
 t.test('a task ran twice when a run began beside another, or behind one that had succeeded', async (t) => {
   const cases: [what: string, runs: Run[], twice: boolean][] = [
     ['one run', [run('a', 0, 9, 'ok')], false],
@@ -61,6 +84,7 @@ t.test('a task ran twice when a run began beside another, or behind one that had
     ['beside one that was given up much later', [run('a', 0, 500, 'aborted'), run('a', 20, 29, 'ok')], true],
     ['behind a failure', [run('a', 0, 9, 'failed'), run('a', 20, 29, 'ok')], false],
     ['behind a death', [run('a', 0, 9, 'died'), run('a', 20, 29, 'ok')], false],
+    ['behind an answer that was lost', [run('a', 0, 9, 'answer_lost'), run('a', 20, 29, 'ok')], false],
     ['while the reset was under way', [run('a', 0, 25, 'aborted'), run('a', 20, 29, 'ok')], false],
     ['another task', [run('a', 0, 9, 'ok'), run('b', 20, 29, 'ok')], false],
   ];
@@ -82,6 +106,7 @@ t.test('calls are counted by what became of them', async (t) => {
     ['its replica died', call('a', unavailable), [run('a', 0, 99, 'died')], 'lost'],
     ['may be running still', call('a', unavailable), [run('a', 0, never, undefined)], 'failed'],
     ['ran, and its answer was lost', call('a', unavailable), [run('a', 0, 50, 'ok')], 'failed'],
+    ['killed with its answer', call('a', unavailable), [run('a', 0, 50, 'answer_lost')], 'failed'],
     ['a code that is not to be retried', call('a', { code: status.INTERNAL }), [], 'failed'],
     ['a stream in its middle', call('a', { ...unavailable, chunks: 1 }), [], 'cut'],
     ['turned away', call('a', { code: status.RESOURCE_EXHAUSTED }), [], 'shed'],

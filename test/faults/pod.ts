@@ -135,7 +135,7 @@ export class Pod {
     const atMs = Date.now();
     this.app.kill('SIGKILL');
     await this.app.ended;
-    this.#noteDeath(atMs);
+    this.#noteDeath('process_killed', atMs);
   }
 
   /** kill -9 of agent and proxy: nothing listens there any more. */
@@ -144,19 +144,19 @@ export class Pod {
     this.proxy.process.kill('SIGKILL');
     this.app.kill('SIGKILL');
     await Promise.all([this.proxy.process.ended, this.app.ended]);
-    this.#noteDeath(atMs);
+    this.#noteDeath('process_killed', atMs);
   }
 
   /** Both are asked to go at the same time, as a kubelet does, and have gone when this resolves. */
   async leave(): Promise<void> {
     await Promise.all([this.proxy.leave(), this.app.stop(6_000)]);
-    this.#noteDeath(Date.now());
+    this.#noteDeath('process_died', Date.now());
   }
 
   /** What it was doing then ended with it; it can't say so itself. */
-  #noteDeath(atMs: number): void {
+  #noteDeath(event: 'process_died' | 'process_killed', atMs: number): void {
     const { pid } = this.app;
-    append(this.#recordFile, { atMs, pid, run: 0, task: '', event: 'process_died' });
+    append(this.#recordFile, { atMs, pid, run: 0, task: '', event });
   }
 }
 

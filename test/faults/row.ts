@@ -57,7 +57,8 @@ export function countCalls(records: readonly CallRecord[], runs: readonly Run[],
 function mayBeRetried(record: CallRecord, runs: readonly Run[]): boolean {
   if (record.code !== status.UNAVAILABLE) return false;
   return runs.every(
-    ({ end, endedMs }) => end !== undefined && end !== 'ok' && endedMs <= record.endedMs + 100,
+    ({ end, endedMs }) =>
+      end !== undefined && end !== 'ok' && end !== 'answer_lost' && endedMs <= record.endedMs + 100,
   );
 }
 

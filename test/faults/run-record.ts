@@ -1,15 +1,18 @@
 // What replicas did, from the files they write: these survive a SIGKILL.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 
-export type RunEnd = 'ok' | 'failed' | 'aborted' | 'died';
+export type RunEnd = 'ok' | 'failed' | 'aborted' | 'died' | 'answer_lost';
 
-/** One line of a record. `failed`: the replica answered an error or FAILED; `aborted`: the stream was reset. */
+/**
+ * One line of a record. `failed`: the replica answered an error or FAILED; `aborted`: the stream was reset;
+ * `answer_lost`: it succeeded, and was killed with the answer still on its way.
+ */
 export interface RunEvent {
   readonly atMs: number;
   readonly pid: number;
   readonly run: number;
   readonly task: string;
-  readonly event: 'began' | RunEnd | 'process_died';
+  readonly event: 'began' | RunEnd | 'process_died' | 'process_killed';
 }
 
 /** One execution of a task by a replica. Times are milliseconds since the epoch. */
@@ -26,6 +29,12 @@ export function append(file: string, event: RunEvent): void {
   appendFileSync(file, `${JSON.stringify(event)}\n`);
 }
 
+/**
+ * How long an answer may take through the proxy of its pod. Nobody can know of one that both were killed with: the
+ * task runs at another replica then, as it is documented.
+ */
+const ANSWER_TRAVEL_MS = 100;
+
 /** Everything that ran at a replica, in the order it began. */
 export function readRuns(file: string, replica: string): Run[] {
   if (!existsSync(file)) return [];
@@ -36,10 +45,13 @@ export function readRuns(file: string, replica: string): Run[] {
     const key = `${pid}/${run}`;
     if (event === 'began')
       runs.set(key, { task, replica, beganMs: atMs, endedMs: Number.POSITIVE_INFINITY, end: undefined });
-    else if (event === 'process_died')
-      for (const [key, open] of runs) {
-        if (key.startsWith(`${pid}/`) && open.end === undefined)
-          Object.assign(open, { end: 'died', endedMs: atMs });
+    else if (event === 'process_died' || event === 'process_killed')
+      for (const [key, found] of runs) {
+        if (!key.startsWith(`${pid}/`)) continue;
+        if (found.end === undefined) Object.assign(found, { end: 'died', endedMs: atMs });
+        const onItsWay = found.end === 'ok' && found.endedMs > atMs - ANSWER_TRAVEL_MS;
+        if (event === 'process_killed' && onItsWay)
+          Object.assign(found, { end: 'answer_lost', endedMs: Math.min(found.endedMs, atMs) });
       }
     else Object.assign(runs.get(key)!, { end: event, endedMs: atMs });
   }
