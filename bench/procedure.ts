@@ -38,6 +38,8 @@ export interface Section {
   readonly rounds?: number;
   /** How much longer than usual this variant has to be warmed up. */
   readonly warmUpFactor?: (variant: string) => number;
+  /** Calls before the first round of a full run, for what the usual warm-up does not show of these; see the section. */
+  readonly settle?: Traffic;
   /** Each round has processes of its own, one after the other. */
   readonly fresh?: boolean;
   /** Whether a target has this variant at all; each has all when absent. */
@@ -114,7 +116,13 @@ export async function measureSection(
       }
     }
     if (section.fresh !== true) {
-      for (const entry of running) await attempt(entry.row, log, () => begin(section, fleet, entry, quick));
+      for (const entry of running) {
+        await attempt(entry.row, log, async () => {
+          await begin(section, fleet, entry, quick);
+          if (section.settle !== undefined && !quick)
+            await runTraffic(world.cleanup, entry.target!, section.settle);
+        });
+      }
       // Those that another section has used have settled.
       if (shared === undefined || section.start !== undefined || fleet.isNew)
         await sleep(quick ? SETTLE_MS / 2 : SETTLE_MS);
