@@ -88,8 +88,10 @@ t.test(
     ]);
     await waitUntil('it opens its configuration', () => opensFifo(waiting.pid), { limitMs: 30_000 });
     waiting.kill('SIGTERM');
-    // Fails, rather than waits, when nobody reads any more.
-    const writer = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+    // Fails, rather than waits, while nobody reads: the signal interrupts the reader's open(2), which is then repeated.
+    const writer = await waitUntil('it goes on with its start', () =>
+      openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK),
+    );
     t.teardown(() => closeSync(writer));
     t.equal(await waiting.ended, 64, 'it has gone on, and tells what is wrong with the file');
   },
