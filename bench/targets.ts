@@ -47,6 +47,8 @@ export interface Target {
   /** From the start of the process to its first accepted connection, or until it says that it is ready. */
   readyMs?: number;
   metricsPort?: number;
+  /** What the process has said so far. */
+  logs?: () => string;
   /** Ends it before the cleanup does. */
   stop: () => Promise<void>;
   /** How it has to be called. */
@@ -211,6 +213,7 @@ async function startOutrigger(setup: Setup, side: 'inbound' | 'outbound'): Promi
     pids: [started.pid],
     readyMs: performance.now() - startedMs,
     metricsPort: ports['metrics']!,
+    logs: () => started.logs(),
     stop: async () => void (await started.stop()),
   };
 }

@@ -28,6 +28,6 @@ export const reasons: Readonly<Record<string, string>> = {
   'slope of memory in the long run':
     'resident memory grows by some 2 bytes a call, of what is dead: V8 moves a little of what it meets in use to its old ' +
     'generation, and looks there when some MiB have gathered, which takes longer than ten minutes at this rate. Made to ' +
-    'collect after each part of a load at full speed (`node bench/live-memory.ts`), it has 0.5 MiB more after 3 to 5 ' +
-    'million calls than before, half of it after the first part and less with each: compiled code, as heap snapshots show.',
+    'collect after each part of a load at full speed (`node bench/live-memory.ts`), it has 0.5 MiB more after 2.6 to ' +
+    '5.1 million calls than before, half of it after the first part and less with each: compiled code, as heap snapshots show.',
 };

@@ -1,11 +1,11 @@
-// V8's profiler and collector in another process, over the inspector's protocol: they work only while they are asked to.
+// V8's profiler in another process, over the inspector's protocol: it samples only while it is asked to.
 import { freePort } from '../../test/support/free-port.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
 import type { CpuProfile } from './cpu-profile.ts';
 
 interface Answer {
   id?: number;
-  result?: { profile?: CpuProfile; usedSize?: number };
+  result?: { profile?: CpuProfile };
   error?: { message: string };
 }
 
@@ -56,19 +56,6 @@ export class Profiler {
     const { result } = await this.#ask('Profiler.stop');
     this.#socket.close();
     return result!.profile!;
-  }
-
-  /** Bytes of the heap that are alive: all that is dead is collected first. */
-  async liveBytes(): Promise<number> {
-    // The second time takes what only finalizers had held.
-    await this.#ask('HeapProfiler.collectGarbage');
-    await this.#ask('HeapProfiler.collectGarbage');
-    const { result } = await this.#ask('Runtime.getHeapUsage');
-    return result!.usedSize!;
-  }
-
-  close(): void {
-    this.#socket.close();
   }
 
   #ask(method: string, params: object = {}): Promise<Answer> {

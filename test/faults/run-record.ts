@@ -30,8 +30,8 @@ export function append(file: string, event: RunEvent): void {
 }
 
 /**
- * How long an answer may take through the proxy of its pod. Nobody can know of one that both were killed with: the
- * task runs at another replica then, as it is documented.
+ * How long an answer may take out of the pod. Nobody can know of one that was lost with the process that had it: the task
+ * runs again then, as it is documented.
  */
 const ANSWER_TRAVEL_MS = 100;
 
