@@ -63,7 +63,7 @@ function misdeeds(peer: H2Peer, id: number, pick: Pick): (() => unknown)[] {
 
 function startUnruly(t: Test, pick: Pick): Promise<H2PeerServer> {
   return startPeerServer(t, (peer) => {
-    peer.behave();
+    peer.behave({ reads: false });
     const behaved = peer.onFrame!;
     peer.onFrame = (received) => {
       behaved(received);
@@ -86,7 +86,7 @@ function startUnruly(t: Test, pick: Pick): Promise<H2PeerServer> {
 
 /** One connection with some calls, of which some are never finished, some are reset, and some are left alone. */
 async function callAtRandom(t: Test, port: number, pick: Pick): Promise<number> {
-  const peer = (await H2Peer.connect(t, port)).behave();
+  const peer = (await H2Peer.connect(t, port)).behave({ reads: false });
   const count = 1 + pick(30);
   const ids = Array.from({ length: count }, (_, index) => index * 2 + 1);
   for (const id of ids) {

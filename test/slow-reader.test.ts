@@ -117,7 +117,7 @@ async function startUpstream(t: Test, way: Way): Promise<Upstream> {
   const outgoing: Outgoing[] = [];
   const uploads: Upstream['uploads'] = [];
   const server = await startPeerServer(t, (peer) => {
-    peer.behave();
+    peer.behave({ reads: false });
     const sender = new FlowSender(peer);
     const reader = new Reader(peer, way);
     reader.stops = (id) => sizeOf(id) === ENDLESS_BYTES || stalls(id);
@@ -159,7 +159,7 @@ interface Caller {
 
 async function connectCaller(t: Test, { outboundPort }: Sidecar, way: Way): Promise<Caller> {
   const peer = await H2Peer.connect(t, outboundPort, Buffer.concat([preface, Reader.settings(way)]));
-  peer.behave();
+  peer.behave({ reads: false });
   peer.windowUpdate(0, MAX_WINDOW_BYTES - 65_535);
   const sender = new FlowSender(peer);
   return { peer, sender, reader: new Reader(peer, way), nextId: 1 };

@@ -109,7 +109,7 @@ export function grpcMessage(body: Buffer): Buffer {
 export class H2Peer {
   readonly socket: Socket;
   readonly role: 'client' | 'server';
-  /** What came in, DATA without its payload; the last 10,000. */
+  /** What came in, DATA without its payload; the first 10,000. */
   readonly frames: Frame[] = [];
   /** Frames that came in, by type. */
   readonly counts = new Map<number, number>();
@@ -120,6 +120,9 @@ export class H2Peer {
   onFrame: ((frame: Frame) => void) | undefined = undefined;
   private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000_000 });
   private readonly waiters = new Set<() => void>();
+  private reads = false;
+  /** Bytes of DATA in the chunk that is being read, padding included, by stream. */
+  private readonly used = new Map<number, number>();
   private rest: Buffer = nothing;
   private block: Buffer = nothing;
   private prefaceLeft: number;
@@ -188,8 +191,12 @@ export class H2Peer {
     return this.send(frame(frameType.rstStream, 0, streamId, uint32(code)));
   }
 
-  /** Answers SETTINGS and PING as one must. */
-  behave(): this {
+  /**
+   * Answers SETTINGS and PING as one must, and gives back the windows that DATA has used, of the connection and of each
+   * stream that goes on. With `reads` false it gives no window: the test is a reader that stops, or gives its own.
+   */
+  behave({ reads = true }: { reads?: boolean } = {}): this {
+    this.reads = reads;
     const before = this.onFrame;
     this.onFrame = (received) => {
       if (received.type === frameType.settings && (received.flags & flag.ack) === 0)
@@ -260,7 +267,24 @@ export class H2Peer {
       this.take(received);
     }
     this.rest = buffer;
+    this.giveBack();
     this.wake();
+  }
+
+  /** Once a chunk, so that streams which ended within it cost no frame. */
+  private giveBack(): void {
+    if (this.used.size === 0) return;
+    const updates: Buffer[] = [];
+    const give = (streamId: number, bytes: number): unknown =>
+      updates.push(frame(frameType.windowUpdate, 0, streamId, uint32(bytes)));
+    let total = 0;
+    for (const [streamId, bytes] of this.used) {
+      total += bytes;
+      if (!this.ended.has(streamId) && !this.resets.has(streamId)) give(streamId, bytes);
+    }
+    give(0, total);
+    this.used.clear();
+    this.send(...updates);
   }
 
   private take(received: Frame): void {
@@ -268,7 +292,11 @@ export class H2Peer {
     this.counts.set(type, this.count(type) + 1);
     if (this.frames.length < 10_000)
       this.frames.push(type === frameType.data ? { ...received, payload: nothing } : received);
-    if (type === frameType.data) this.dataBytes += payload.length;
+    if (type === frameType.data) {
+      this.dataBytes += payload.length;
+      if (this.reads && payload.length > 0)
+        this.used.set(streamId, (this.used.get(streamId) ?? 0) + payload.length);
+    }
     if (type === frameType.headers || type === frameType.continuation) {
       this.block = type === frameType.headers ? payload : Buffer.concat([this.block, payload]);
       if ((flags & flag.endHeaders) !== 0) this.takeHeaders(streamId, this.block);

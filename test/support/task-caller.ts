@@ -90,9 +90,9 @@ export class TaskCaller {
   private readonly calls = new Map<number, CallerStream>();
   private nextId = 1;
 
-  private constructor(peer: H2Peer) {
+  private constructor(peer: H2Peer, reads: boolean) {
     this.peer = peer;
-    peer.behave();
+    peer.behave({ reads });
     const behaved = peer.onFrame!;
     peer.onFrame = (received) => {
       behaved(received);
@@ -104,7 +104,7 @@ export class TaskCaller {
   /** `reads`: it takes all that comes; otherwise no more than the 65,535 bytes of HTTP/2's first window. */
   static async connect(t: Pick<Test, 'teardown'>, port: number, { reads = true } = {}): Promise<TaskCaller> {
     const first = reads ? h2Settings([INITIAL_WINDOW_SIZE, LARGE_WINDOW_BYTES]) : h2Settings();
-    const caller = new TaskCaller(await H2Peer.connect(t, port, Buffer.concat([preface, first])));
+    const caller = new TaskCaller(await H2Peer.connect(t, port, Buffer.concat([preface, first])), reads);
     if (reads) await caller.peer.windowUpdate(0, LARGE_WINDOW_BYTES);
     return caller;
   }
