@@ -10,7 +10,7 @@ import { sectionReport } from './report.ts';
 import type { SectionResult, SectionRow } from './results.ts';
 import { slopeOf } from './sections/soak.ts';
 import { sections } from './sections.ts';
-import { lineThrough, summarize } from './statistics.ts';
+import { lineThrough, meanRatio, summarize } from './statistics.ts';
 
 function row(target: string, values: Record<string, number[]>, variant = ''): SectionRow {
   return { target, variant, values };
@@ -148,4 +148,16 @@ t.test("the image's flags are the Dockerfile's", async (t) => {
   const { nodeArgs, env } = imageLaunch();
   t.ok(nodeArgs.every((flag) => flag.startsWith('--')));
   t.equal(env['NODE_ENV'], 'production');
+});
+
+t.test('a mean ratio has the interval of its values', async (t) => {
+  const same = meanRatio([1.02, 1.02, 1.02]);
+  for (const value of Object.values(same)) t.ok(Math.abs(value - 1.02) < 1e-9, 'equal ratios have no spread');
+  const { ratio, low, high } = meanRatio([0.5, 2]);
+  t.ok(Math.abs(ratio - 1) < 1e-9, 'a half and a double cancel out');
+  t.ok(Math.abs(low * high - 1) < 1e-9, 'the interval is symmetric in the logarithm');
+  t.ok(high > 1_000, 'two values say very little');
+  const many = meanRatio(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? 0.99 : 1.01)));
+  t.ok(many.low > 0.99 && many.high < 1.01, 'many say more');
+  t.throws(() => meanRatio([1]), /two ratios/);
 });

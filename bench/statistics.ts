@@ -41,3 +41,21 @@ export function lineThrough(points: readonly (readonly [x: number, y: number])[]
   const standardError = Math.sqrt(residual / (count - 2) / xx);
   return { slope, interval: (T95[count - 3] ?? 1.96) * standardError };
 }
+
+export interface Ratio {
+  ratio: number;
+  /** The ends of its 95 % interval. */
+  low: number;
+  high: number;
+}
+
+/** The geometric mean of ratios with its 95 % interval, by Student's t over their logarithms. Needs two ratios or more. */
+export function meanRatio(ratios: readonly number[]): Ratio {
+  const count = ratios.length;
+  if (count < 2) throw new Error('an interval needs two ratios');
+  const logarithms = ratios.map(Math.log);
+  const mean = logarithms.reduce((sum, value) => sum + value, 0) / count;
+  const variance = logarithms.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (count - 1);
+  const half = (T95[count - 2] ?? 1.96) * Math.sqrt(variance / count);
+  return { ratio: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
+}

@@ -35,6 +35,8 @@ export interface Setup {
   cluster?: object;
   /** The sidecar as the image has it, and not from its sources. */
   image?: boolean;
+  /** Another checkout's sidecar, by the folder of that checkout; this one's when absent. */
+  checkout?: string;
   /** For Node, before the program: `--cpu-prof` and the like. */
   nodeArgs?: readonly string[];
 }
@@ -56,10 +58,14 @@ export interface Target {
 }
 
 const fromSources: Launch = {
-  program: process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'bin.mjs'),
+  program: process.env['OUTRIGGER_TEST_SIDECAR'] ?? sidecarOf(root),
   nodeArgs: [],
   env: { NODE_ENV: 'production' },
 };
+
+function sidecarOf(checkout: string): string {
+  return join(checkout, 'sidecar', 'bin.mjs');
+}
 
 type Start = (setup: Setup) => Promise<Omit<Target, 'name'>>;
 
@@ -197,7 +203,8 @@ async function startOutrigger(setup: Setup, side: 'inbound' | 'outbound'): Promi
   for (const [listener, port] of Object.entries(ports))
     config[listener] = { ...config[listener], listen: `127.0.0.1:${port}` };
   const file = configFile(setup, `outrigger-${side}.yaml`, JSON.stringify(config));
-  const { program, nodeArgs, env } = setup.image === true ? imageLaunch() : fromSources;
+  const { nodeArgs, env, ...launch } = setup.image === true ? imageLaunch() : fromSources;
+  const program = setup.checkout === undefined ? launch.program : sidecarOf(setup.checkout);
   const startedMs = performance.now();
   const started = startPinned(
     setup.cleanup,

@@ -37,11 +37,12 @@ export async function startOutrigger(
   url: string,
   core: number,
   llm: object = {},
+  checkout?: string,
 ): Promise<System> {
   const sidecar = await startSidecar(
     cleanup,
     { llm: { upstreams: [{ name: 'provider', url }], ...llm } },
-    { until: 'live', limitMs: 60_000, launcher: pinned(core) },
+    { until: 'live', limitMs: 60_000, launcher: pinned(core), checkout },
   );
   return { name: 'outrigger', baseUrl: `http://127.0.0.1:${sidecar.llmPort}/v1`, pid: sidecar.pid };
 }

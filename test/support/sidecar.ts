@@ -26,6 +26,8 @@ export interface SidecarOptions {
   limitMs?: number;
   /** What starts the process, such as `taskset -c 1`; it must replace itself by the program (exec). */
   launcher?: readonly string[];
+  /** The folder of another checkout whose sidecar is started; this one's when absent. */
+  checkout?: string | undefined;
 }
 
 type Section = Record<string, unknown>;
@@ -33,13 +35,18 @@ type Section = Record<string, unknown>;
 const root = join(import.meta.dirname, '..', '..');
 /** Another build of the sidecar can be put to the same tests, say a bundle. */
 const program = process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'main.ts');
+
+function programOf(checkout: string | undefined): string {
+  return checkout === undefined ? program : join(checkout, 'sidecar', 'main.ts');
+}
+
 const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] as const;
 
 /** Starts `outrigger run` with this configuration (an object or YAML); free ports are added to it. */
 export async function startSidecar(
   t: Pick<Test, 'teardown'>,
   config: Section | string = {},
-  { env = {}, until = 'ready', limitMs = 30_000, launcher = [] }: SidecarOptions = {},
+  { env = {}, until = 'ready', limitMs = 30_000, launcher = [], checkout }: SidecarOptions = {},
 ): Promise<Sidecar> {
   const given: Section = typeof config === 'string' ? (parse(config) ?? {}) : config;
   const complete: Section = { ...given };
@@ -56,7 +63,14 @@ export async function startSidecar(
   // JSON is YAML.
   writeFileSync(configFile, JSON.stringify(complete, null, 2));
 
-  const [command, ...args] = [...launcher, process.execPath, program, 'run', '--config', configFile];
+  const [command, ...args] = [
+    ...launcher,
+    process.execPath,
+    programOf(checkout),
+    'run',
+    '--config',
+    configFile,
+  ];
   const started = startProcess(t, command!, args, {
     cwd: root,
     env: { NODE_ENV: 'test', ...env },

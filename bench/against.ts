@@ -1,0 +1,80 @@
+// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24]`: what a call costs in CPU time here,
+// as a ratio to the checkout in DIR.
+//
+// A block starts both sidecars anew, warms them up, and measures them in the order here, there, there, here: what
+// disturbs the machine disturbs both, and how V8 happened to compile one process is one value of many. Blocks follow until
+// the 95 % interval of each ratio is narrower than asked for.
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { costsOf, type Side, sides } from './against/costs.ts';
+import { Cleanup } from './cleanup.ts';
+import { checkMachine } from './machine.ts';
+import { meanRatio, type Ratio } from './statistics.ts';
+
+const { values, positionals } = parseArgs({
+  options: { within: { type: 'string', default: '3' }, blocks: { type: 'string', default: '24' } },
+  allowPositionals: true,
+});
+const [folder, ...named] = positionals;
+const withinPercent = Number(values.within);
+const mostBlocks = Number(values.blocks);
+const wanted: Side[] = named.length === 0 ? [...sides] : sides.filter((side) => named.includes(side));
+if (
+  folder === undefined ||
+  !existsSync(join(folder, 'sidecar', 'bin.mjs')) ||
+  wanted.length < named.length ||
+  !(withinPercent > 0) ||
+  !(mostBlocks >= 2)
+) {
+  console.error(
+    `bench:against DIR [${sides.join('] [')}] [--within PERCENT] [--blocks N]: DIR is another checkout, installed`,
+  );
+  process.exit(64);
+}
+checkMachine();
+const there = resolve(folder);
+const here = join(import.meta.dirname, '..');
+const least = 4;
+
+for (const side of wanted) {
+  const ratios = new Map<string, number[]>();
+  for (let block = 1; block <= mostBlocks; block++) {
+    for (const [name, ratio] of await measureBlock(side)) {
+      const known = ratios.get(name) ?? [];
+      known.push(ratio);
+      ratios.set(name, known);
+    }
+    if (block < 2) continue;
+    const means = [...ratios].map(([name, all]) => [name, meanRatio(all)] as const);
+    const line = means.map(([name, mean]) => `${name} ${describe(mean)}`).join('; ');
+    console.log(`${side}, block ${block}: ${line}`);
+    if (block >= least && means.every(([, { low, high }]) => (high - low) * 100 <= withinPercent)) break;
+  }
+}
+
+/** Of each kind of load, what this checkout's sidecar spends on a call, divided by the other's. */
+async function measureBlock(side: Side): Promise<Map<string, number>> {
+  const cleanup = new Cleanup();
+  try {
+    const costs = await costsOf(side, cleanup, [here, there]);
+    const [first, second] = costs;
+    const ours = new Map<string, number>();
+    const theirs = new Map<string, number>();
+    for (const [measure, sums] of [
+      [first!, ours],
+      [second!, theirs],
+      [second!, theirs],
+      [first!, ours],
+    ] as const)
+      for (const { name, microseconds } of await measure())
+        sums.set(name, (sums.get(name) ?? 0) + microseconds);
+    return new Map([...ours].map(([name, sum]) => [name, sum / theirs.get(name)!]));
+  } finally {
+    await cleanup.run();
+  }
+}
+
+function describe({ ratio, low, high }: Ratio): string {
+  return `${ratio.toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+}
