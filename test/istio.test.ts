@@ -387,6 +387,48 @@ t.test('routes become rules in their order, and the first that matches wins', as
   t.match(comments(writeSets(sets)), /Calls to writer, which no cluster is called/);
 });
 
+t.test(
+  'a rule is for a host however its authority writes it, and for a port where it names one',
+  async (t) => {
+    const routes = [
+      { match: { authority: 'Writing-Agent.agents.svc.:50051' }, cluster: 'code' },
+      { match: { authority: 'writing-agent.agents' }, cluster: 'writing-agent' },
+      { match: { authority: 'planner.:50051' }, cluster: 'code' },
+      { match: { authority: 'planner.agents:50052', path_prefix: '/a/' }, cluster: 'writing-agent' },
+      { match: { authority: '[::1]:7' }, cluster: 'code' },
+    ];
+    const clusters = {
+      'writing-agent': { dns: 'writing-agent.:15006' },
+      code: { dns: 'code.agents.svc.:15006' },
+    };
+    const file = { outbound: { cluster_domain: 'k8s.corp', routes, clusters } };
+    const services = objectsIn(await textOf(file)).filter(({ kind }) => kind === 'VirtualService');
+    t.strictSame(
+      services.map(({ spec: { hosts, http } }) => [
+        hosts[0],
+        ...http.map(({ match, route }: KubernetesObject) => [
+          match?.[0].port ?? 'any',
+          match?.[0].uri?.prefix ?? 'any',
+          route[0].destination.host,
+        ]),
+      ]),
+      [
+        [
+          'writing-agent.agents.svc.k8s.corp',
+          [50051, 'any', 'code.agents.svc.k8s.corp'],
+          ['any', 'any', 'writing-agent.agents.svc.k8s.corp'],
+        ],
+        [
+          'planner',
+          [50051, 'any', 'code.agents.svc.k8s.corp'],
+          [50052, '/a/', 'writing-agent.agents.svc.k8s.corp'],
+        ],
+      ],
+    );
+    t.match(comments(await textOf(file)), /Calls to ::1: no host name/);
+  },
+);
+
 t.test('what is outside the mesh has a ServiceEntry and no policies of pods', async (t) => {
   const sets = await setsOf(configurations['outside']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));

@@ -154,6 +154,34 @@ t.test('a call over TLS says https, and a health check too', async (t) => {
   plane.sidecar.close();
 });
 
+t.test('the name of an endpoint is compared, and indicated, without case and final dot', async (t) => {
+  const { createSecureServer } = await import('node:http2');
+  const { createSecureContext } = await import('node:tls');
+  const indicated: string[] = [];
+  const { cert, key } = await authority.issue({ names: ['writing.agents.svc'] });
+  const server = createSecureServer({
+    SNICallback: (name, answer) => {
+      indicated.push(name);
+      // As servers with a certificate for each name do.
+      answer(null, name === 'writing.agents.svc' ? createSecureContext({ cert, key }) : undefined);
+    },
+  });
+  server.on('stream', (stream) => {
+    stream.respond(
+      { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '0' },
+      { endStream: true },
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as import('node:net').AddressInfo;
+  const { plane } = await startOutbound(t, port, { tls: { server_name: 'Writing.Agents.svc.' } });
+  const found = await new RawClient(t, plane.outboundPort).unary(Buffer.alloc(0));
+  t.not(found.trailers.get('outrigger-reason')[0], 'connect_failed', found.details);
+  t.strictSame(indicated, ['writing.agents.svc']);
+  plane.sidecar.close();
+});
+
 t.test('an endpoint that is not who it should be gets no call', async (t) => {
   const app = await startUpstream(t);
   const expired = { notBeforeMs: Date.now() - 2 * HOUR_MS, notAfterMs: Date.now() - HOUR_MS };

@@ -61,6 +61,39 @@ t.test('without routes the authority names the cluster, whatever its port and ca
   t.equal(await whoAnswers(t, plane, { host: 'writing.example' }), 'UNIMPLEMENTED no_route');
 });
 
+t.test('a name is the same name with its dot, its short forms and its port', async (t) => {
+  const upstreams = {
+    'writing-agent': await startUpstream(t, { name: 'writing' }),
+    'code-agent.tools.svc.cluster.local': await startUpstream(t, { name: 'code' }),
+    'localhost:50051': await startUpstream(t, { name: 'one' }),
+    'localhost:50052': await startUpstream(t, { name: 'two' }),
+  };
+  const clusters = Object.fromEntries(
+    Object.entries(upstreams).map(([name, { address }]) => [name, { endpoints: [address] }]),
+  );
+  const outbound = { namespace: 'agents', cluster_domain: 'cluster.local', clusters };
+  const plane = await startDataPlane(t, { outbound });
+  const asked: Record<string, string> = {
+    'writing-agent.agents.svc.cluster.local.': 'writing',
+    'Writing-Agent.agents.svc.cluster.local:50051': 'writing',
+    'writing-agent.agents.svc': 'writing',
+    'writing-agent.agents:50051': 'writing',
+    'writing-agent.': 'writing',
+    'code-agent.tools': 'code',
+    'code-agent.tools.svc.': 'code',
+    'localhost:50051': 'one',
+    'LOCALHOST.:50052': 'two',
+    'writing-agent.tools': 'UNIMPLEMENTED no_route',
+    'code-agent': 'UNIMPLEMENTED no_route',
+    'localhost:50053': 'UNIMPLEMENTED no_route',
+  };
+  for (const [host, expected] of Object.entries(asked))
+    t.equal(await whoAnswers(t, plane, { host }), expected, host);
+  await plane.apply({ outbound: { ...outbound, namespace: 'tools' } });
+  t.equal(await whoAnswers(t, plane, { host: 'code-agent' }), 'code', 'a reload moves it');
+  t.equal(await whoAnswers(t, plane, { host: 'writing-agent.agents' }), 'UNIMPLEMENTED no_route');
+});
+
 t.test('what no route takes is UNIMPLEMENTED and says what to do', async (t) => {
   const { plane } = await startRouted(t, ['writing', 'code'], []);
   const client = new RawClient(t, plane.outboundPort);

@@ -87,7 +87,9 @@ function parseHost(text: string, host: string): string {
   if (host.length > MAX_NAME_LENGTH || !labels.every(isLabel)) {
     throw problem(text, 'the host is not a name', 'use letters, digits, hyphens and dots');
   }
-  return host.toLowerCase();
+  const name = host.toLowerCase();
+  // Of other names the dot says that they are whole, and the resolver is to know.
+  return name === 'localhost.' ? 'localhost' : name;
 }
 
 /** RFC 1123's letters, digits and hyphens, and the underscore, which container networks use. */

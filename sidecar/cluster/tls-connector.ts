@@ -5,6 +5,7 @@ import { printable, TlsError } from '../tls/failure.ts';
 import { AllowList, identitiesOf } from '../tls/identity.ts';
 import { ALPN_H2, contextOf } from '../tls/material.ts';
 import { parseAddress } from './address.ts';
+import { hostName } from './authority.ts';
 
 export interface ClusterTlsSettings {
   /** Paths of PEM files; the system's authorities when `ca` is undefined. */
@@ -51,7 +52,8 @@ export class TlsConnector {
     const { serverName } = this.settings;
     const where = parseAddress(address);
     const host = where.kind === 'unix' ? 'localhost' : where.host;
-    const name = serverName ?? serviceName ?? host;
+    // RFC 6066 §3: a name to be indicated has no dot at its end, and certificates have none either.
+    const name = hostName(serverName ?? serviceName ?? host);
     const socket = connect({
       ...(where.kind === 'unix' ? { path: where.path } : { host, port: where.port }),
       // RFC 6066 §3: an address is no name.

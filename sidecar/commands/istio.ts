@@ -6,7 +6,9 @@ import { configure } from './configure.ts';
 import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
 
 const FLAGS = {
-  namespace: { help: 'The namespace of the agents; default: default' },
+  namespace: {
+    help: "The namespace of the agents; default: the configuration's outbound.namespace, or default",
+  },
   caller: { many: true, help: 'A service account that calls agents and is none: gateway, or NAMESPACE/NAME' },
   'trust-domain': { help: "The mesh's trust domain; default: cluster.local" },
   directory: { help: 'Write a file for each agent, and a kustomization, instead of all to standard output' },
@@ -24,13 +26,13 @@ export async function istio(args: readonly string[]): Promise<number> {
   const { own, rest } = split(args);
   const read = readFlags(own, FLAGS, {});
   if ('problems' in read) return refuse(read.problems);
-  const [namespace = 'default'] = read.flags.namespace;
+  const [given] = read.flags.namespace;
   const [trustDomain = 'cluster.local'] = read.flags['trust-domain'];
   const callers = read.flags.caller;
   const problems = [
-    ...(LABEL.test(namespace)
+    ...(given === undefined || LABEL.test(given)
       ? []
-      : [`--namespace ${shown(namespace)}: write the name of a namespace, such as agents`]),
+      : [`--namespace ${shown(given)}: write the name of a namespace, such as agents`]),
     ...(TRUST_DOMAIN.test(trustDomain)
       ? []
       : [`--trust-domain ${shown(trustDomain)}: write a name such as cluster.local`]),
@@ -43,7 +45,9 @@ export async function istio(args: readonly string[]): Promise<number> {
   if ('exitCode' in configured) return configured.exitCode;
   const { istioSets } = await import('../istio/sets.ts');
   const { writeKustomization, writeSet, writeSets } = await import('../istio/write.ts');
-  const sets = istioSets(configured.source.current, { namespace, callers, trustDomain });
+  const config = configured.source.current;
+  const namespace = given ?? (config.outbound.namespace || 'default');
+  const sets = istioSets(config, { namespace, callers, trustDomain });
   const [directory] = read.flags.directory;
   if (directory === undefined) {
     print(writeSets(sets));

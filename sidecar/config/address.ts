@@ -1,6 +1,7 @@
 /** What the configuration asks about addresses, on top of reading them: can one listen there, do two collide. */
 import { isIP, isIPv4 } from 'node:net';
 import { type Address, parseAddress } from '../cluster/address.ts';
+import { hostName } from '../cluster/authority.ts';
 
 /** Reads an address of a configuration that is already valid; port 0 is accepted. */
 export function readAddress(text: string): Address {
@@ -44,13 +45,16 @@ export function reaches(target: Address, listen: Address): boolean {
 }
 
 function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+  const name = hostName(host);
+  return name === 'localhost' || name === '::1' || (isIPv4(name) && name.startsWith('127.'));
 }
 
 function isAny(host: string): boolean {
-  return host === '0.0.0.0' || host === '::';
+  const name = hostName(host);
+  return name === '0.0.0.0' || name === '::';
 }
 
 function canonicalHost(host: string): string {
-  return host === 'localhost' ? '127.0.0.1' : host.toLowerCase();
+  const name = hostName(host);
+  return name === 'localhost' ? '127.0.0.1' : name;
 }

@@ -190,7 +190,14 @@ const DEFAULTS = {
     health: { intervalMs: 5_000, timeoutMs: 2_000 },
     tls: undefined,
   },
-  outbound: { listen: '127.0.0.1:15001', limits: LIMITS, routes: [], clusters: new Map() },
+  outbound: {
+    listen: '127.0.0.1:15001',
+    limits: LIMITS,
+    namespace: '',
+    clusterDomain: '',
+    routes: [],
+    clusters: new Map(),
+  },
   llm: {
     listen: '127.0.0.1:15002',
     upstreams: [
@@ -264,7 +271,7 @@ t.test('every setting given is taken as documented', async (t) => {
       routes: [
         {
           match: {
-            authority: 'writing-agent',
+            authority: 'Writing-Agent',
             pathPrefix: '/agent.AgentService/',
             headers: {},
             agentType: undefined,

@@ -99,6 +99,10 @@ export interface ClientTlsConfig {
 export interface OutboundConfig {
   readonly listen: string;
   readonly limits: ListenerLimitsConfig;
+  /** That short names of Services belong to; '' is the pod's own. */
+  readonly namespace: string;
+  /** Of the Kubernetes cluster; '' is the pod's own. */
+  readonly clusterDomain: string;
   /** First match wins; when there is none the authority names the cluster. */
   readonly routes: readonly RouteConfig[];
   readonly clusters: ReadonlyMap<string, ClusterConfig>;
@@ -111,7 +115,7 @@ export interface RouteConfig {
 
 /** Everything given must hold; a match with nothing given takes every call. */
 export interface RouteMatchConfig {
-  /** Lower case. */
+  /** As it is written; `cluster/authority.ts` compares it. */
   readonly authority: string | undefined;
   readonly pathPrefix: string | undefined;
   /** Lower-case names with the exact values they must have. */

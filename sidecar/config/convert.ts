@@ -50,6 +50,8 @@ export function toConfig(file: FileConfig): Config {
     outbound: {
       listen: address(outbound.listen),
       limits: toListenerLimits(outbound.limits),
+      namespace: outbound.namespace,
+      clusterDomain: outbound.cluster_domain,
       routes: outbound.routes.map(toRoute),
       clusters: new FrozenMap(
         Object.entries(outbound.clusters).map(([name, value]) => [name, toCluster(name, value)] as const),
@@ -80,7 +82,7 @@ function toRoute({ match, cluster }: FileConfig['outbound']['routes'][number]): 
   const headers = Object.entries(match.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]);
   return {
     match: {
-      authority: match.authority?.toLowerCase(),
+      authority: match.authority,
       pathPrefix: match.path_prefix,
       headers: Object.fromEntries(headers),
       agentType: match.agent_type,

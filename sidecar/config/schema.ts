@@ -114,7 +114,9 @@ const route = z.strictObject({
     .strictObject({
       authority: text('an authority such as writing-agent', /^[\x21-\x7e]+$/)
         .optional()
-        .describe('The whole :authority, in any case'),
+        .describe(
+          'The :authority, in any case, with or without a dot at its end, a Service by any of its names; a port only where one is given',
+        ),
       path_prefix: text('a path such as /agent.AgentService/', /^\/[\x21-\x7e]*$/)
         .optional()
         .describe('How the path begins'),
@@ -132,6 +134,17 @@ const route = z.strictObject({
 const outbound = z.strictObject({
   listen: listen().default('127.0.0.1:15001').describe('Where the local agent sends its calls'),
   limits: listenerLimits.prefault({}),
+  namespace: text('a namespace such as agents', /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$/)
+    .default('')
+    .describe(
+      "Of which a Service is meant by its name alone; empty is the pod's own: POD_NAMESPACE, the service account's, or resolv.conf's",
+    ),
+  cluster_domain: text(
+    'a domain such as cluster.local',
+    /^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)?$/,
+  )
+    .default('')
+    .describe("Behind NAME.NAMESPACE.svc; empty is resolv.conf's, or cluster.local"),
   routes: z
     .array(route)
     .max(1024)

@@ -1,4 +1,5 @@
 /** TLS of a caller's proxy: the mesh's own to a Service, files to what is outside. */
+import { hostName } from '../cluster/authority.ts';
 import type { ClusterConfig } from '../config/config.ts';
 import type { Destination } from './destination.ts';
 import { note, notesOf, type Part } from './resource.ts';
@@ -18,14 +19,16 @@ export function clientTls({ tls }: ClusterConfig, destination: Destination): Par
   const mutual = tls.cert !== undefined;
   const patterns = tls.allowIdentities.filter((name) => name.includes('*'));
   const names = tls.allowIdentities.filter((name) => !name.includes('*'));
-  if (tls.allowIdentities.length === 0 && tls.serverName !== undefined) names.push(tls.serverName);
+  if (tls.allowIdentities.length === 0 && tls.serverName !== undefined) names.push(hostName(tls.serverName));
   return {
     fields: {
       mode: mutual ? 'MUTUAL' : 'SIMPLE',
       clientCertificate: tls.cert,
       privateKey: tls.key,
       caCertificates: tls.ca,
-      sni: tls.serverName ?? (destination.addresses === undefined ? destination.host : undefined),
+      sni:
+        hostName(tls.serverName ?? (destination.addresses === undefined ? destination.host : '')) ||
+        undefined,
       subjectAltNames: names.length === 0 ? undefined : names,
     },
     notes: notesOf(

@@ -10,6 +10,7 @@
  */
 import { isIP } from 'node:net';
 import { type Address, parseAddress } from '../cluster/address.ts';
+import { hostName, type NameScope, parseAuthority } from '../cluster/authority.ts';
 import type { ClusterConfig } from '../config/config.ts';
 import { objectName } from './resource.ts';
 
@@ -40,10 +41,11 @@ export interface ExternalDestination {
 const HEADLESS = /-headless$/;
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
-export function destinationOf(cluster: ClusterConfig, namespace: string): Destination {
+export function destinationOf(cluster: ClusterConfig, scope: NameScope): Destination {
+  const { namespace } = scope;
   if (cluster.kubernetes !== undefined) {
     const { service: name, namespace: own } = cluster.kubernetes;
-    return named(name, own === '' ? namespace : own);
+    return named(name, own === '' ? namespace : own, scope);
   }
   const targets = (cluster.dns === undefined ? cluster.endpoints : [cluster.dns]).map((text) =>
     parseAddress(text),
@@ -51,38 +53,41 @@ export function destinationOf(cluster: ClusterConfig, namespace: string): Destin
   const hosts = targets.map((target) => (target.kind === 'unix' ? 'localhost' : target.host));
   if (hosts.every(isLoopback)) {
     const because = `${targetsOf(cluster)} is on the machine itself; the Service is taken to be called like the cluster.`;
-    return service(objectName(cluster.name), namespace, because);
+    return service(objectName(cluster.name), namespace, because, scope);
   }
   const [only] = hosts;
   if (hosts.length === 1 && only !== undefined && isIP(only) === 0) {
-    const [name = '', second, third] = only.toLowerCase().replace(/\.$/, '').split('.');
+    const [name = '', second, third] = hostName(only).split('.');
     if (LABEL.test(name) && (second === undefined || third === undefined || third === 'svc'))
-      return named(name, second ?? namespace);
+      return named(name, second ?? namespace, scope);
   }
   return external(cluster, namespace, targets);
 }
 
 /** Whether the configuration's `authority` means this destination. */
-export function isCalled(destination: Destination, cluster: string, authority: string): boolean {
-  const host = hostOf(authority);
-  if (host === cluster.toLowerCase() || host === destination.host) return true;
-  if (destination.kind === 'external') return false;
-  const { name, namespace } = destination;
-  return [name, `${name}.${namespace}`, `${name}.${namespace}.svc`].includes(host);
-}
-
-/** The name in an authority, without its port. */
-export function hostOf(authority: string): string {
-  return authority.toLowerCase().replace(/:\d+$/, '');
+export function isCalled(
+  destination: Destination,
+  cluster: string,
+  authority: string,
+  scope: NameScope,
+): boolean {
+  const hostOf = (text: string) => parseAuthority(text, scope).host;
+  return [hostOf(cluster), hostOf(destination.host)].includes(hostOf(authority));
 }
 
 /** A headless Service stands beside one that isn't, by the convention of the manifests. */
-function named(name: string, namespace: string): ServiceDestination {
-  return service(name.replace(HEADLESS, ''), namespace, HEADLESS.test(name) ? headless(name) : '');
+function named(name: string, namespace: string, scope: NameScope): ServiceDestination {
+  const because = HEADLESS.test(name) ? headless(name) : '';
+  return service(name.replace(HEADLESS, ''), namespace, because, scope);
 }
 
-function service(name: string, namespace: string, because: string): ServiceDestination {
-  return { kind: 'service', name, namespace, host: `${name}.${namespace}.svc.cluster.local`, because };
+function service(
+  name: string,
+  namespace: string,
+  because: string,
+  { clusterDomain }: NameScope,
+): ServiceDestination {
+  return { kind: 'service', name, namespace, host: `${name}.${namespace}.svc.${clusterDomain}`, because };
 }
 
 function headless(name: string): string {
@@ -100,7 +105,7 @@ function external(
   targets.forEach((target, index) => {
     if (target.kind === 'unix') leftOut.push(cluster.endpoints[index] ?? '');
     else if (isIP(target.host) !== 0) addresses.push({ address: target.host, port: target.port });
-    else names.push({ host: target.host.toLowerCase(), port: target.port });
+    else names.push({ host: hostName(target.host), port: target.port });
   });
   const name = objectName(cluster.name);
   const [first, ...rest] = names;

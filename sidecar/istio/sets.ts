@@ -6,12 +6,18 @@
  *
  * What Istio can't say becomes a comment beside the field where one would look for it.
  */
+import {
+  DEFAULT_CLUSTER_DOMAIN,
+  type NameScope,
+  parseAuthority,
+  splitAuthority,
+} from '../cluster/authority.ts';
 import type { ClusterConfig, Config, RouteConfig } from '../config/config.ts';
-import { type Destination, destinationOf, hostOf, isCalled } from './destination.ts';
+import { type Destination, destinationOf, isCalled } from './destination.ts';
 import { destinationRule } from './destination-rule.ts';
 import { objectName, type Resource, type ResourceSet, spoken } from './resource.ts';
 import { serviceEntry } from './service-entry.ts';
-import { type Rule, virtualService } from './virtual-service.ts';
+import { matchesAll, type Rule, virtualService } from './virtual-service.ts';
 import {
   type Caller,
   callersAllowed,
@@ -42,26 +48,32 @@ const AGENT_SERVICES = ['/agent.AgentService/', '/grpc.health.v1.Health/'];
 const NO_NAME = 'agent';
 
 export function istioSets(config: Config, settings: IstioSettings): ResourceSet[] {
-  const targets = targetsOf(config, settings.namespace);
+  const scope = scopeOf(config, settings);
+  const targets = targetsOf(config, scope);
   const others = settings.callers.map((text) => callerOf(text, settings.namespace));
   const callers = callersOf(config, settings, targets, others);
   const sets = uniqueNames([
     ...targets.map((target) => {
       const first = targets.find(({ destination }) => destination.host === target.destination.host)!;
       return first === target
-        ? agentSet(config, settings, targets, target, callers)
+        ? agentSet(config, settings, scope, targets, target, callers)
         : sameSet(target.cluster, first.cluster);
     }),
-    ...routeSets(config, settings, targets),
+    ...routeSets(config, scope, targets),
     ...others.filter((caller) => !isAgent(caller, targets)).map((caller) => callerSet(config, caller)),
   ]);
   return sets.length > 0 ? sets : [nothing()];
 }
 
-function targetsOf({ outbound }: Config, namespace: string): Target[] {
+/** Short names are of the namespace that the agents are in. */
+function scopeOf({ outbound }: Config, { namespace }: IstioSettings): NameScope {
+  return { namespace, clusterDomain: outbound.clusterDomain || DEFAULT_CLUSTER_DOMAIN };
+}
+
+function targetsOf({ outbound }: Config, scope: NameScope): Target[] {
   const targets = [...outbound.clusters.values()].map((cluster) => ({
     cluster,
-    destination: destinationOf(cluster, namespace),
+    destination: destinationOf(cluster, scope),
   }));
   // A Service has the name that it has; what is outside the mesh can take another.
   const taken = new Set(
@@ -79,6 +91,7 @@ function targetsOf({ outbound }: Config, namespace: string): Target[] {
 function agentSet(
   config: Config,
   settings: IstioSettings,
+  scope: NameScope,
   targets: readonly Target[],
   { cluster, destination }: Target,
   callers: readonly Caller[],
@@ -86,7 +99,7 @@ function agentSet(
   const rules = rulesOf(
     config,
     targets,
-    (authority) => isCalled(destination, cluster.name, authority),
+    (authority) => isCalled(destination, cluster.name, authority, scope),
     cluster,
   );
   const resources: Resource[] = [destinationRule(config, cluster, destination)];
@@ -117,25 +130,29 @@ function agentSet(
 }
 
 /** Hosts that rules name and that are no cluster. */
-function routeSets(config: Config, settings: IstioSettings, targets: readonly Target[]): ResourceSet[] {
-  const { routes } = config.outbound;
-  const hosts = new Set(
-    routes.flatMap(({ match }) => (match.authority === undefined ? [] : [hostOf(match.authority)])),
-  );
-  return [...hosts]
-    .filter((host) => !targets.some(({ cluster, destination }) => isCalled(destination, cluster.name, host)))
-    .flatMap((host) => {
-      const { rules, said } = rulesOf(config, targets, (authority) => hostOf(authority) === host, undefined);
-      if (rules.length === 0) return [];
-      if (!HOST_NAME.test(host)) {
-        const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
-        return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
-      }
-      // A dash is doubled, so that it is not taken for a dot, which becomes one.
-      const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: settings.namespace };
-      const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
-      return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
-    });
+function routeSets(config: Config, scope: NameScope, targets: readonly Target[]): ResourceSet[] {
+  const hostOf = (authority: string) => parseAuthority(authority, scope).host;
+  /** By what they mean, as the first rule writes them. */
+  const hosts = new Map<string, string>();
+  for (const { match } of config.outbound.routes) {
+    if (match.authority === undefined) continue;
+    const meant = hostOf(match.authority);
+    if (targets.some(({ cluster, destination }) => isCalled(destination, cluster.name, meant, scope)))
+      continue;
+    if (!hosts.has(meant)) hosts.set(meant, splitAuthority(match.authority).host);
+  }
+  return [...hosts].flatMap(([meant, host]) => {
+    const { rules, said } = rulesOf(config, targets, (authority) => hostOf(authority) === meant, undefined);
+    if (rules.length === 0) return [];
+    if (!HOST_NAME.test(host)) {
+      const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
+      return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
+    }
+    // A dash is doubled, so that it is not taken for a dot, which becomes one.
+    const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: scope.namespace };
+    const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
+    return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
+  });
 }
 
 /** The rules for one host. Without outbound.routes its own cluster is the only one. */
@@ -159,7 +176,7 @@ function rulesOf(
     if (match.authority !== undefined && !isHost(match.authority)) continue;
     if (match.agentType === undefined) {
       add(match, cluster);
-      if (match.pathPrefix === undefined && Object.keys(match.headers).length === 0) break;
+      if (matchesAll(match)) break;
     } else {
       said.push(
         `outbound.routes, agent_type ${match.agentType} to ${cluster}: it is in the message, which Istio does not read. Left out; such calls go on to the next rule.`,
@@ -167,7 +184,7 @@ function rulesOf(
     }
   }
   const last = rules.at(-1);
-  if (last !== undefined && !isCatchAll(last))
+  if (last !== undefined && !matchesAll(last.match))
     said.push(
       'What no rule takes gets a 404 from Istio, which is UNIMPLEMENTED in gRPC, as from the sidecar.',
     );
@@ -181,10 +198,6 @@ const ANY: RouteConfig['match'] = {
   headers: {},
   agentType: undefined,
 };
-
-function isCatchAll({ match }: Rule): boolean {
-  return match.pathPrefix === undefined && Object.keys(match.headers).length === 0;
-}
 
 /** Of a cluster with the endpoints of another. */
 function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {

@@ -1,4 +1,5 @@
 /** Which calls go to which cluster, how long they may take and when they are sent again. One for each host. */
+import { splitAuthority } from '../cluster/authority.ts';
 import type { ClusterConfig, RouteMatchConfig } from '../config/config.ts';
 import type { Destination } from './destination.ts';
 import {
@@ -15,7 +16,7 @@ import { retriesOfIdempotent, retriesOfUntouched, retryNotes } from './retries.t
 
 /** Calls that match go to the cluster. */
 export interface Rule {
-  readonly match: Pick<RouteMatchConfig, 'pathPrefix' | 'headers'>;
+  readonly match: RouteMatchConfig;
   readonly cluster: ClusterConfig;
   readonly destination: Destination;
 }
@@ -72,10 +73,22 @@ function idempotentRoute(rule: Rule): Fields | undefined {
   return { ...routeOf(rule, undefined, retries), name: `${rule.destination.name}-idempotent`, match };
 }
 
-function matchOf({ pathPrefix, headers }: Rule['match']): Fields | undefined {
+/** Whether every call to the host matches. */
+export function matchesAll({ authority, pathPrefix, headers }: RouteMatchConfig): boolean {
+  return pathPrefix === undefined && Object.keys(headers).length === 0 && portIn(authority) === undefined;
+}
+
+/** The host is the VirtualService's; what is left of an authority is its port. */
+function portIn(authority: string | undefined): number | undefined {
+  return authority === undefined ? undefined : splitAuthority(authority).port || undefined;
+}
+
+function matchOf(match: RouteMatchConfig): Fields | undefined {
+  if (matchesAll(match)) return undefined;
+  const { authority, pathPrefix, headers } = match;
   const names = Object.entries(headers).map(([name, value]) => [name, { exact: value }] as const);
-  if (pathPrefix === undefined && names.length === 0) return undefined;
   return {
+    port: portIn(authority),
     uri: pathPrefix === undefined ? undefined : { prefix: pathPrefix },
     headers: names.length === 0 ? undefined : Object.fromEntries(names),
   };

@@ -7,6 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
+import { hostName, splitAuthority } from '../cluster/authority.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import { dashboardRoutes } from './dashboard.ts';
 import { streamEvents } from './event-stream.ts';
@@ -104,10 +105,9 @@ function refuseOtherSites(request: IncomingMessage): string | undefined {
 
 /** localhost, a loopback address, or the very address that the connection was made to. */
 function isOurs(hostHeader: string, request: IncomingMessage): boolean {
-  const name = hostHeader.toLowerCase().replace(/:\d+$/, '');
-  if (name === 'localhost' || name === '[::1]') return true;
-  const literal = name.startsWith('[') && name.endsWith(']') ? name.slice(1, -1) : name;
-  if (isIP(literal) === 0) return false;
+  const name = splitAuthority(hostHeader).host;
+  if (name === 'localhost' || name === '::1') return true;
+  if (isIP(name) === 0) return false;
   const local = request.socket.localAddress?.replace(/^::ffff:/, '');
-  return literal.startsWith('127.') || literal === local;
+  return name.startsWith('127.') || name === (local && hostName(local));
 }

@@ -1,5 +1,6 @@
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet } from '../cluster/cluster-set.ts';
+import { nameScopeOf } from '../cluster/name-scope.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
@@ -66,7 +67,7 @@ export class Outbound {
     for (const [name, cluster] of this.clusters.clusters) {
       applyPolicies(cluster, outbound.clusters.get(name)!, this.context);
     }
-    this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters);
+    this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters, nameScopeOf(outbound));
     this.context.settings = proxySettings(config);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.listener.update(listenerOptions(outbound));

@@ -53,6 +53,8 @@ export interface OutboundSettings {
   };
   readonly outbound: {
     readonly limits: ListenerLimitSettings;
+    readonly namespace: string;
+    readonly clusterDomain: string;
     readonly routes: readonly RouteRule[];
     readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings & PolicySettings>;
   };

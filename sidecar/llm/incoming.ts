@@ -28,7 +28,7 @@ export function complaintAbout(headers: Headers, isLoopback: boolean): string | 
   const host = textOf(headers[':authority'] ?? headers['host'])?.toLowerCase() ?? '';
   const name = host.replace(/:\d+$/, '');
   // A name that was made to point at 127.0.0.1 is not answered (DNS rebinding).
-  if (isLoopback && !/^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])?$/.test(name))
+  if (isLoopback && !/^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])?$/.test(name))
     return 'the Host header names another machine; use http://127.0.0.1 or http://localhost';
   return undefined;
 }

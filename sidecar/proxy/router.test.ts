@@ -27,29 +27,90 @@ function routeOf(
   return router.route(list, headOf(list, 'request'));
 }
 
-t.test('an authority is compared without case, and without its port unless that is asked for', async (t) => {
-  const byName = new RuleRouter([], clusters);
-  const named: [authority: string, cluster: string | undefined][] = [
+t.test('an authority names a cluster, by the rule for names', async (t) => {
+  const agents = { namespace: 'agents', clusterDomain: 'k8s.corp' };
+  const names = [
+    'a',
+    'b',
+    'B2',
+    'with:colon',
+    'localhost:50051',
+    'localhost:50052',
+    'localhost',
+    'far.tools',
+  ];
+  const known = new Map([...names, 'fd00::1', 'Case', 'case'].map((name) => [name, clusterNamed(name)]));
+  const inPod = new RuleRouter([], known, agents);
+  const outside = new RuleRouter([], known);
+  const named: [authority: string, inPod: string | undefined, outside?: string | undefined][] = [
     ['a', 'a'],
     ['A:1', 'a'],
+    ['a.', 'a'],
+    ['A.:443', 'a'],
+    ['a..', undefined],
     ['b2', 'B2'],
     ['B2:443', 'B2'],
     ['with:colon', 'with:colon'],
-    ['a.b', undefined],
+    ['case:1', 'Case'],
+    ['case', 'case'],
     ['', undefined],
     [':80', undefined],
+    ['a.agents', 'a', undefined],
+    ['a.agents.svc', 'a', undefined],
+    ['a.agents.svc.:50051', 'a', undefined],
+    ['A.Agents.svc.k8s.corp.', 'a', undefined],
+    ['a.agents.svc.cluster.local', undefined],
+    ['a.other', undefined],
+    ['a.other.svc.k8s.corp', undefined],
+    ['a.agents.example', undefined],
+    ['far', undefined],
+    ['far.tools.svc', 'far.tools'],
+    ['far.tools.svc.k8s.corp:7', 'far.tools', undefined],
+    ['far.tools.svc.cluster.local:7', undefined, 'far.tools'],
+    ['localhost:50051', 'localhost:50051'],
+    ['LocalHost.:50052', 'localhost:50052'],
+    ['localhost:50053', 'localhost'],
+    ['localhost', 'localhost'],
+    ['[fd00::1]:50051', 'fd00::1'],
+    ['[FD00:0:0::1]', 'fd00::1'],
+    ['[fd00::2]', undefined],
   ];
-  for (const [authority, cluster] of named)
-    t.equal(routeOf(byName, authority, '/x').cluster?.name, cluster, JSON.stringify(authority));
+  for (const [authority, expected, ...other] of named) {
+    t.equal(routeOf(inPod, authority, '/x').cluster?.name, expected, JSON.stringify(authority));
+    const elsewhere = other.length === 0 ? expected : other[0];
+    t.equal(routeOf(outside, authority, '/x').cluster?.name, elsewhere, `${authority}, no pod`);
+  }
 
   const byRule = new RuleRouter(
-    [rule('a', { authority: '[::1]' }), rule('b', { authority: 'host:7' }), rule('B2', { authority: '::1' })],
+    [
+      rule('a', { authority: '[::1]' }),
+      rule('b', { authority: 'host:7' }),
+      rule('B2', { authority: '::1' }),
+      rule('with:colon', { authority: 'Planner.agents.' }),
+      rule('b', { authority: '10.0.0.7:50051' }),
+    ],
     clusters,
+    agents,
   );
-  t.equal(routeOf(byRule, '[::1]', '/x').cluster?.name, 'a');
-  t.equal(routeOf(byRule, '[::1]:50051', '/x').cluster?.name, 'a');
-  t.equal(routeOf(byRule, 'HOST:7', '/x').cluster?.name, 'b');
-  t.equal(routeOf(byRule, 'host', '/x').cluster, undefined);
+  const ruled: [authority: string, cluster: string | undefined][] = [
+    ['[::1]', 'a'],
+    ['[::1]:50051', 'a'],
+    ['[0::0:1]:50051', 'a'],
+    ['HOST:7', 'b'],
+    ['host.agents.svc:7', 'b'],
+    ['host:8', undefined],
+    ['host', undefined],
+    ['planner', 'with:colon'],
+    ['planner.agents.svc.k8s.corp.:1', 'with:colon'],
+    ['planner.tools', undefined],
+    ['10.0.0.7:50051', 'b'],
+    ['10.0.0.7', undefined],
+  ];
+  for (const [authority, expected] of ruled)
+    t.equal(routeOf(byRule, authority, '/x').cluster?.name, expected, authority);
+
+  for (let i = 0; i < 5_000; i++) routeOf(inPod, `name-${i}`, '/x');
+  t.equal(routeOf(inPod, 'a', '/x').cluster?.name, 'a', 'however many names were asked for');
 });
 
 t.test('rules of agent types wait for the message, as far as they can matter', async (t) => {

@@ -1,3 +1,10 @@
+import {
+  type Authority,
+  isSameAuthority,
+  type NameScope,
+  NO_SCOPE,
+  parseAuthority,
+} from '../cluster/authority.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
@@ -59,18 +66,40 @@ export interface RouteRule {
   readonly cluster: string;
 }
 
+/** Authorities whose meaning is remembered: an agent calls few, and a header list that is new asks each time. */
+const KNOWN_MAX = 256;
+
+/** What a call's authority means. */
+interface KnownAuthority extends Authority {
+  /** The cluster of that name. */
+  readonly cluster: Cluster | undefined;
+}
+
+/** A rule, with its authority read. */
+interface ReadRule extends RouteRule {
+  readonly authority: Authority | undefined;
+}
+
 /** The outbound side: the first rule that matches; without rules the authority names the cluster. */
 export class RuleRouter implements Router {
-  private readonly rules: readonly RouteRule[];
+  private readonly rules: readonly ReadRule[];
   private readonly clusters: ReadonlyMap<string, Cluster>;
-  /** By lower-case name: an authority has no case (RFC 9110 §4.2.3). */
-  private readonly byAuthority = new Map<string, Cluster>();
+  private readonly scope: NameScope;
+  private readonly clusterNames: readonly { readonly name: Authority; readonly cluster: Cluster }[];
+  private readonly known = new Map<string, KnownAuthority>();
   readonly hint: string;
 
-  constructor(rules: readonly RouteRule[], clusters: ReadonlyMap<string, Cluster>) {
-    this.rules = rules;
+  constructor(rules: readonly RouteRule[], clusters: ReadonlyMap<string, Cluster>, scope = NO_SCOPE) {
+    this.rules = rules.map((rule) => {
+      const { authority } = rule.match;
+      return { ...rule, authority: authority === undefined ? undefined : parseAuthority(authority, scope) };
+    });
     this.clusters = clusters;
-    for (const [name, cluster] of clusters) this.byAuthority.set(name.toLowerCase(), cluster);
+    this.scope = scope;
+    this.clusterNames = [...clusters].map(([name, cluster]) => ({
+      name: parseAuthority(name, scope),
+      cluster,
+    }));
     this.hint =
       rules.length > 0
         ? 'no outbound.routes entry matches its authority, path, headers and agent_type; add one'
@@ -78,23 +107,14 @@ export class RuleRouter implements Router {
   }
 
   route(list: HeaderList, head: MessageHead): Route {
-    const authority = hostOf(head.authority);
+    const asked = this.known.get(head.authority) ?? this.read(head.authority);
     const task = head.path.startsWith(AGENT_SERVICE_PREFIX);
-    if (this.rules.length === 0) {
-      // A name with a colon in it is the whole authority.
-      const whole = this.byAuthority.get(head.authority.toLowerCase());
-      return new Route(whole ?? this.byAuthority.get(authority), [], task);
-    }
+    if (this.rules.length === 0) return new Route(asked.cluster, [], task);
     const byAgentType: { agentType: string; cluster: Cluster }[] = [];
-    for (const { match, cluster: name } of this.rules) {
+    for (const { match, cluster: name, authority } of this.rules) {
       const cluster = this.clusters.get(name);
       if (cluster === undefined) continue;
-      if (
-        match.authority !== undefined &&
-        match.authority !== authority &&
-        match.authority !== head.authority.toLowerCase()
-      )
-        continue;
+      if (authority !== undefined && !isSameAuthority(asked, authority)) continue;
       if (match.pathPrefix !== undefined && !head.path.startsWith(match.pathPrefix)) continue;
       if (!headersMatch(match.headers, list)) continue;
       if (match.agentType === undefined) return new Route(cluster, byAgentType, task);
@@ -102,16 +122,25 @@ export class RuleRouter implements Router {
     }
     return new Route(undefined, byAgentType, task);
   }
+
+  private read(authority: string): KnownAuthority {
+    const { host, port } = parseAuthority(authority, this.scope);
+    const known = { host, port, cluster: this.clusterOf(authority, { host, port }) };
+    if (this.known.size >= KNOWN_MAX) this.known.clear();
+    this.known.set(authority, known);
+    return known;
+  }
+
+  /** The one of that very name; then one whose name has the same port; then one whose name has none. */
+  private clusterOf(text: string, asked: Authority): Cluster | undefined {
+    const exact = this.clusters.get(text);
+    if (exact !== undefined) return exact;
+    const same = this.clusterNames.filter(({ name }) => isSameAuthority(asked, name));
+    return (same.find(({ name }) => name.port === asked.port) ?? same[0])?.cluster;
+  }
 }
 
 function headersMatch(wanted: Readonly<Record<string, string>>, list: HeaderList): boolean {
   for (const name in wanted) if (list.get(name) !== wanted[name]) return false;
   return true;
-}
-
-/** The authority without its port, in lower case. */
-function hostOf(authority: string): string {
-  const colon = authority.lastIndexOf(':');
-  const host = colon > authority.lastIndexOf(']') ? authority.slice(0, colon) : authority;
-  return host.toLowerCase();
 }
