@@ -1,11 +1,12 @@
 // Go tools, built from the versions that go.mod and go.sum pin: in go/ h2spec and grpc-go's interop client and
-// server, in go-kubernetes/ kustomize, whose dependencies are others.
+// server; in go-kubernetes/ kustomize and in go-conformance/ the conformance runner with grpc-go's client and server,
+// whose dependencies are others.
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
 import { seconds } from './node-modules.mjs';
-import { cache, goKubernetesModule, goModule, toolsDir, which } from './paths.mjs';
+import { cache, goConformanceModule, goKubernetesModule, goModule, toolsDir, which } from './paths.mjs';
 import { createVenv } from './python.mjs';
 
 const programs = [
@@ -18,6 +19,14 @@ const programs = [
     },
   },
   { folder: goKubernetesModule, targets: { kustomize: 'sigs.k8s.io/kustomize/kustomize/v5' } },
+  {
+    folder: goConformanceModule,
+    targets: {
+      connectconformance: 'connectrpc.com/conformance/cmd/connectconformance',
+      'conformance-client': 'connectrpc.com/conformance/cmd/grpcclient',
+      'conformance-server': 'connectrpc.com/conformance/cmd/grpcserver',
+    },
+  },
 ];
 const limitMs = 8 * 60_000;
 /** Used where the host has no Go, or an older one than go.mod asks for: the compiler as a Python package. */
