@@ -9,9 +9,6 @@ import { closingCounts, TapDigest, type TestCounts } from './tap-digest.ts';
 const root = join(import.meta.dirname, '..');
 const bin = (name: string): string => join(root, 'node_modules', '.bin', name);
 
-/** A file that runs longer than this is ended and has failed. */
-const fileTimeoutSeconds = 300;
-
 const totals: TestCounts = { passed: 0, failed: 0, skipped: 0 };
 const filesAndOptions = process.argv.slice(2);
 
@@ -73,7 +70,7 @@ async function runPiped(): Promise<Outcome> {
 }
 
 function tapArguments(output: string): string[] {
-  return [output, `--timeout=${fileTimeoutSeconds}`, ...filesAndOptions];
+  return [output, ...filesAndOptions];
 }
 
 function inherit(program: string, args: string[]): Promise<number> {

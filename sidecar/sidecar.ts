@@ -40,7 +40,7 @@ export class Sidecar {
   readonly llm: LlmListener;
   readonly inboundCalls = new InboundCalls();
   readonly wheel = new TimerWheel();
-  readonly clock = () => performance.now();
+  readonly clock: () => number;
   private readonly driver: WheelDriver;
   private readonly observer: SidecarObserver;
   config: Config;
@@ -51,11 +51,13 @@ export class Sidecar {
   outboundAddress = '';
   llmAddress = '';
 
-  constructor(config: Config, observer: SidecarObserver) {
+  /** @param clock milliseconds from any beginning, which never go back */
+  constructor(config: Config, observer: SidecarObserver, clock = (): number => performance.now()) {
     this.config = config;
+    this.clock = clock;
     this.observer = observer;
     this.driver = new WheelDriver(this.wheel, this.clock);
-    const { wheel, clock } = this;
+    const { wheel } = this;
     const environment = {
       wheel,
       clock,

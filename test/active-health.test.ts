@@ -17,7 +17,7 @@ import { outboundTo, startSidecar } from './support/sidecar.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const checkPath = '/grpc.health.v1.Health/Check';
 const request = Buffer.from('x');

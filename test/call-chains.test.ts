@@ -12,7 +12,7 @@ import { TaskCaller } from './support/task-caller.ts';
 import { taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const request = taskRequest({ id: 'task', input: 'question' });
 const backoff = { base: '1ms', max: '2ms' };

@@ -12,7 +12,7 @@ import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 // Chromium and a sidecar take long to start on a machine that is busy with other tests.
-t.setTimeout(180_000);
+t.setTimeout(290_000);
 
 const HOSTILE = '<img src=x onerror="window.injected=1"><script>window.injected=1</script>';
 const limits = { limitMs: 30_000, everyMs: 100 };

@@ -10,7 +10,7 @@ import { seededRandom } from './support/seeded-random.ts';
 import { outboundTo } from './support/sidecar.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 type Fields = [name: string, value: string][];
 

@@ -13,7 +13,7 @@ import { waitUntil } from './support/wait-until.ts';
 
 const cases = 145;
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 /** nghttpd with a document for `/`, which is what h2spec asks for. Several cases need an answer with a body. */
 async function startUpstream(t: Test): Promise<string> {

@@ -12,7 +12,7 @@ import { waitUntil } from './support/wait-until.ts';
 const root = join(import.meta.dirname, '..');
 const node = process.execPath;
 
-t.setTimeout(180_000);
+t.setTimeout(290_000);
 
 t.test('the bundle runs without node_modules and without types', async (t) => {
   // Outside of the checkout, where nothing could be found by accident.

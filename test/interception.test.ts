@@ -24,7 +24,7 @@ const inUrl = (address: string) => (address.includes(':') ? `[${address}]` : add
 const app = 1000;
 const sidecarUser = 15000;
 
-t.setTimeout(180_000);
+t.setTimeout(290_000);
 
 /** Why this machine can't: not root, no tools, or a kernel or container that makes no namespaces. */
 function cannot(): string | false {

@@ -11,7 +11,7 @@ import { outboundTo, startSidecar } from './support/sidecar.ts';
 import { requireTool, skipWithout, type ToolName } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(280_000);
+t.setTimeout(290_000);
 
 const python = join(import.meta.dirname, 'support', 'python');
 const limitMs = 60_000;

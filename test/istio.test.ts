@@ -26,7 +26,7 @@ const configurations: Record<string, KubernetesObject> = Object.fromEntries(
     .map((name) => [name.slice(0, -5), parse(readFileSync(join(root, 'test/istio', name), 'utf8'))]),
 );
 
-t.setTimeout(280_000);
+t.setTimeout(290_000);
 
 const folder = mkdtempSync(join(tmpdir(), 'outrigger-istio-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));

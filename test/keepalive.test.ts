@@ -23,7 +23,7 @@ import { requireTool, skipWithout } from './support/tool.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const python = join(import.meta.dirname, 'support', 'python');
 const waitPath = '/strict.Server/Wait';

@@ -10,7 +10,7 @@ import { skipWithout } from './support/tool.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 const folder = join(import.meta.dirname, '..', 'k8s', 'components', 'autoscaling');
 // biome-ignore lint/suspicious/noExplicitAny: objects of every kind, read by paths

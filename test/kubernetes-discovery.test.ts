@@ -10,7 +10,7 @@ import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 interface Started {
   readonly api: FakeKubernetesApi;

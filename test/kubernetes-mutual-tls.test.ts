@@ -15,7 +15,7 @@ import { requireTool, skipWithout } from './support/tool.ts';
 import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of every kind, read by paths
 type KubernetesObject = any;

@@ -14,7 +14,7 @@ import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { answerWith, type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(290_000);
 
 const definition = protoLoader.loadSync(join(import.meta.dirname, '..', 'proto', 'health.proto'));
 const { Health } = (

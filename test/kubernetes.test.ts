@@ -16,7 +16,7 @@ const schemas = '1.36.0';
 type KubernetesObject = any;
 
 // Under load each process takes its time, and there are dozens.
-t.setTimeout(280_000);
+t.setTimeout(290_000);
 
 const folder = mkdtempSync(join(tmpdir(), 'outrigger-kubernetes-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));

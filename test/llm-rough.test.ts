@@ -17,7 +17,7 @@ import { waitUntil } from './support/wait-until.ts';
 const provider = await startLlmProvider();
 t.teardown(() => provider.close());
 // Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 t.test('an agent that does not read stops its own stream, not the memory and not the others', async (t) => {
   const total = 64 * 1_048_576;

@@ -29,7 +29,7 @@ const provider = await startLlmProvider();
 t.teardown(() => provider.close());
 
 // It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const KEY = 'sk-the-key-that-nobody-may-see';
 const baseUrlOf = (sidecar: Sidecar): string => `http://127.0.0.1:${sidecar.llmPort}/v1`;

@@ -8,7 +8,7 @@ import { skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 // A whole system and a browser take long to start on a machine that is busy with other tests.
-t.setTimeout(300_000);
+t.setTimeout(290_000);
 
 const limits = { limitMs: 60_000, everyMs: 100 };
 

@@ -22,7 +22,7 @@ const MIB = 1_048_576;
 const ROOM = 8 * MIB;
 queuedMemory.maxBytes = ROOM;
 queuedMemory.lookMs = 300;
-t.setTimeout(90_000);
+t.setTimeout(290_000);
 
 /** Answers `/N` with N bytes. */
 async function startBytes(t: Test): Promise<string> {

@@ -26,7 +26,7 @@ import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 const HOUR_MS = 3_600_000;
 const SERVER = 'spiffe://example.org/ns/agents/sa/writing';

@@ -21,7 +21,7 @@ import { waitUntil } from './support/wait-until.ts';
 
 const files = join(import.meta.dirname, '../k8s/observability/files');
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 /** Queries that give nothing here, each with its reason. Their metrics must exist all the same. */
 const NO_DATA: Readonly<Record<string, string>> = {

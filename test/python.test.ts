@@ -7,7 +7,7 @@ import { outboundTo, startSidecar } from './support/sidecar.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 const python = join(import.meta.dirname, 'support', 'python');
 /** The names in agent_client.py's list, so that a check which never came is noticed. */

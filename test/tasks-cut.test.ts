@@ -9,7 +9,7 @@ import { type CallerStream, TaskCaller } from './support/task-caller.ts';
 import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const message = 'an answer that is long enough to be cut at several of its bytes';
 

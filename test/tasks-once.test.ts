@@ -23,7 +23,7 @@ import { TaskCaller, type TaskOptions } from './support/task-caller.ts';
 import { grpcFrame, type SeenCall, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const head = { ':status': 200, 'content-type': 'application/grpc' } as const;
 const paths = [PROCESS_TASK_PATH, STREAM_PROCESS_PATH] as const;

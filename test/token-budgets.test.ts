@@ -8,7 +8,7 @@ import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { taskRequest } from './support/upstream.ts';
 
 // It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 const provider = await startLlmProvider();
 t.teardown(() => provider.close());

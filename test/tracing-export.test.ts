@@ -23,7 +23,7 @@ import {
 import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 // --- Sampling and propagation --------------------------------------------------------------------------------
 

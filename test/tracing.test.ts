@@ -30,7 +30,7 @@ import {
 import { answerWith, startUpstream, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(290_000);
 
 // --- One tree ------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ import { waitUntil } from './support/wait-until.ts';
 const root = join(import.meta.dirname, '..');
 const main = join(root, 'sidecar/main.ts');
 
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 interface Answer {
   readonly status: number;

@@ -15,7 +15,7 @@ import { childrenOf, isAlive, runStart, start } from './test-support.ts';
 import { wayOf } from './way.ts';
 
 // It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 t.test('the command line', async (t) => {
   t.match(parseArguments([]), { task: undefined, agent: 'research', withoutSidecars: false });

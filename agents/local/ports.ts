@@ -1,9 +1,9 @@
-import { createServer, type ListenOptions, type Server } from 'node:net';
+import { claimPort, listening } from './claimed-port.ts';
 
 /**
  * Free ports come from below the range the system gives to outgoing connections (32768 and up on Linux), so
- * that none of those takes one between the look and the use. Each starter looks in a slice of its own, by its
- * process id, so that two that start at the same time do not find the same port free.
+ * that none of those takes one between the look and the use. Each starter begins in a slice of its own, by its
+ * process id, so that two that start at the same time rarely look at the same port.
  */
 const lowest = 20_000;
 const sliceSize = 200;
@@ -61,18 +61,8 @@ export class Ports {
 
   async #take(port: number): Promise<boolean> {
     if (this.#given.has(port)) return false;
-    const server = await listening({ port, host: '127.0.0.1', exclusive: true });
-    if (server instanceof Error) return false;
-    await new Promise((resolve) => server.close(resolve));
+    if (!(await claimPort(port))) return false;
     this.#given.add(port);
     return true;
   }
-}
-
-function listening(options: ListenOptions): Promise<Server | Error> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', resolve);
-    server.listen(options, () => resolve(server));
-  });
 }

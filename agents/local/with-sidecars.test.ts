@@ -3,7 +3,7 @@ import { until } from '../test-support.ts';
 import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';
 
 // It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 t.test('one task goes through both sidecars, and the way shows it', async (t) => {
   const run = runStart(t, ['--task', 'Why do circuit breakers matter?']);

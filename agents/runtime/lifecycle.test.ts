@@ -13,7 +13,7 @@ import { agentService, healthService, reflectionService } from '../protocol/defi
 import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
 
 // It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(120_000);
+t.setTimeout(290_000);
 
 // biome-ignore lint/suspicious/noExplicitAny: a client made from a definition has the definition's methods
 type AnyClient = Client & Record<string, any>;

@@ -8,6 +8,7 @@ import { refreshAdmits } from '../../sidecar/cluster/outlier-endpoint.ts';
 import type { Config } from '../../sidecar/config/config.ts';
 import { openConfigSource } from '../../sidecar/config/source.ts';
 import { Sidecar, type SidecarObserver } from '../../sidecar/sidecar.ts';
+import type { TestClock } from './test-clock.ts';
 
 type Section = Record<string, unknown>;
 
@@ -52,13 +53,15 @@ export interface DataPlane {
 
 const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
 
-/** Starts both listeners; they end with the test. */
+/** Starts both listeners; they end with the test. With a `clock` time passes for it only as the test moves that. */
 export async function startDataPlane(
   t: Pick<Test, 'teardown'>,
   content: Section,
   observer: Partial<SidecarObserver> = {},
+  clock?: TestClock,
 ): Promise<DataPlane> {
-  const sidecar = new Sidecar(await readConfig(content), { ...silent, ...observer });
+  const sidecar = new Sidecar(await readConfig(content), { ...silent, ...observer }, clock?.now);
+  clock?.drive(sidecar.wheel);
   t.teardown(() => sidecar.close());
   await sidecar.start();
   return {

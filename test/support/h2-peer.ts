@@ -2,6 +2,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
 import { HpackDecoder } from '../../sidecar/http2/hpack/decoder.ts';
+import { PATIENCE_MS } from './patience.ts';
 
 type Teardown = Pick<Test, 'teardown'>;
 
@@ -213,7 +214,7 @@ export class H2Peer {
   }
 
   /** Waits until `check` is true, and looks whenever something came in. Rejects after `limitMs`. */
-  until(what: string, check: () => boolean, limitMs = 20_000): Promise<void> {
+  until(what: string, check: () => boolean, limitMs = PATIENCE_MS): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
         if (!check()) return;

@@ -1,6 +1,7 @@
 // Child processes that never outlive the test that started them.
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Test } from 'tap';
+import { PATIENCE_MS } from './patience.ts';
 
 export interface TestProcess {
   readonly pid: number;
@@ -70,7 +71,7 @@ export function startProcess(
     });
   });
   const kill = (signal: NodeJS.Signals): void => void child.kill(signal);
-  const stop = async (limitMs = 5_000): Promise<number | NodeJS.Signals> => {
+  const stop = async (limitMs = PATIENCE_MS): Promise<number | NodeJS.Signals> => {
     kill('SIGTERM');
     const timer = setTimeout(() => kill('SIGKILL'), limitMs);
     const result = await ended;
@@ -89,7 +90,7 @@ export async function runProcess(
   t: Teardown,
   program: string,
   args: readonly string[],
-  { limitMs = 60_000, ...options }: ProcessOptions & { limitMs?: number } = {},
+  { limitMs = PATIENCE_MS, ...options }: ProcessOptions & { limitMs?: number } = {},
 ): Promise<{ code: number | NodeJS.Signals; output: string }> {
   const started = startProcess(t, program, args, options);
   const timer = setTimeout(() => started.kill('SIGKILL'), limitMs);

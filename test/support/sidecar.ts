@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import { parse } from 'yaml';
 import { freePort } from './free-port.ts';
+import { PATIENCE_MS } from './patience.ts';
 import { startProcess, type TestProcess } from './process.ts';
 import { waitUntil } from './wait-until.ts';
 
@@ -46,7 +47,7 @@ const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] a
 export async function startSidecar(
   t: Pick<Test, 'teardown'>,
   config: Section | string = {},
-  { env = {}, until = 'ready', limitMs = 30_000, launcher = [], checkout }: SidecarOptions = {},
+  { env = {}, until = 'ready', limitMs = PATIENCE_MS, launcher = [], checkout }: SidecarOptions = {},
 ): Promise<Sidecar> {
   const given: Section = typeof config === 'string' ? (parse(config) ?? {}) : config;
   const complete: Section = { ...given };

@@ -1,5 +1,6 @@
 // Waits for something outside to become true, and gives up with a reason.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PATIENCE_MS } from './patience.ts';
 
 /** A value that stands for "not yet" is false, undefined or null; anything else ends the waiting. */
 type NotYet = false | undefined | null;
@@ -11,7 +12,7 @@ type NotYet = false | undefined | null;
 export async function waitUntil<T>(
   what: string,
   check: () => T | NotYet | Promise<T | NotYet>,
-  { limitMs = 10_000, everyMs = 20 }: { limitMs?: number; everyMs?: number } = {},
+  { limitMs = PATIENCE_MS, everyMs = 20 }: { limitMs?: number; everyMs?: number } = {},
 ): Promise<T> {
   const endMs = performance.now() + limitMs;
   let cause: unknown;
