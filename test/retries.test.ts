@@ -106,6 +106,11 @@ const mended: readonly [what: string, answer: Answer, path: string, settings?: R
     trailersOnly(8, { 'outrigger-reason': 'overloaded', 'grpc-retry-pushback-ms': '500' }),
     rawPaths.unary,
   ],
+  [
+    'a sidecar that this caller has asked too often',
+    trailersOnly(8, { 'outrigger-reason': 'rate_limited', 'grpc-retry-pushback-ms': '500' }),
+    '/test.Raw/Other',
+  ],
   ['another code, by configuration', trailersOnly(13), rawPaths.unary, { on: ['INTERNAL'] }],
   ['a reset', (stream) => stream.close(2), rawPaths.unary, { on: ['INTERNAL', 'UNAVAILABLE'] }],
 ];
@@ -130,6 +135,13 @@ for (const [what, answer, path, retry] of mended) {
 const kept: readonly [what: string, answer: Answer, path: string, code: number, counted: string][] = [
   ['a task that its app refused', trailersOnly(14), '/agent.AgentService/StreamProcess', 14, 'not_safe'],
   ['a code that is not configured', trailersOnly(13), rawPaths.unary, 13, ''],
+  [
+    'a request that its app has not read to the end',
+    trailersOnly(8, { 'outrigger-reason': 'not_read' }),
+    rawPaths.unary,
+    8,
+    '',
+  ],
   ['an error of the caller', trailersOnly(3), rawPaths.unary, 3, ''],
   ['a stream behind its first message', messageThen(14), rawPaths.unary, 14, ''],
   // As gRPC has it (A6): a head that was passed on commits the call. Only a task is known to be unary.

@@ -1,6 +1,7 @@
 /** How an attempt ended, in the words that the policies judge by. */
 import type { StatusCode } from '../grpc/status.ts';
 import type { DeadlineOwner } from './deadline.ts';
+import { factsOf, type ReasonFacts } from './reasons.ts';
 
 /**
  * - `first_message`: not an end; a stream's first response message has begun to come, see `verdict.ts`.
@@ -75,26 +76,20 @@ export interface AttemptEnd {
 }
 
 /**
- * Reasons with which a sidecar answers before its app has seen anything of the call. A sidecar must not give one of
- * them to a call of which an earlier attempt may have reached the app.
- */
-const BEFORE_THE_APP: ReadonlySet<string> = new Set([
-  'connect_failed',
-  'no_endpoint',
-  'draining',
-  'overloaded',
-  'circuit_open',
-]);
-
-/**
  * Whether the app at the endpoint provably saw nothing of the call: by the transport's proof, or because its sidecar
  * says so in place of an answer. Such a call can be sent again, whatever it does.
  */
 export function neverReachedApp(end: AttemptEnd): boolean {
-  return end.unprocessed || turnedAwayBySidecar(end);
+  return end.unprocessed || peerFacts(end)?.app === 'untouched';
 }
 
 /** The peer's sidecar answered in place of its app, and will take the call another time. */
 export function turnedAwayBySidecar(end: AttemptEnd): boolean {
-  return end.kind === 'status' && end.progress < Progress.MESSAGE && BEFORE_THE_APP.has(end.peerReason);
+  return peerFacts(end)?.turnedAway === true;
+}
+
+/** Of an answer in place of the app's; behind a message of the app it can't be one. */
+function peerFacts(end: AttemptEnd): ReasonFacts | undefined {
+  const answered = end.kind === 'status' && end.progress < Progress.MESSAGE;
+  return answered && end.peerReason !== '' ? factsOf(end.peerReason) : undefined;
 }

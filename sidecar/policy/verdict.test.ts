@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { STATUS_NAMES, Status, type StatusCode, type StatusName } from '../grpc/status.ts';
 import { type AttemptEnd, type EndKind, neverReachedApp, Progress } from './attempt-end.ts';
+import { REASONS } from './reasons.ts';
 import {
   VERDICTS,
   type VerdictOptions,
@@ -187,15 +188,17 @@ t.test('a task that failed under status OK counts where the cluster says so', as
 
 t.test("answers of the peer's own sidecar are judged by their reason", async (t) => {
   const table: [string, StatusCode, string, boolean][] = [
-    ['no_route', Status.UNIMPLEMENTED, 'neutral refused_by_sidecar', false],
+    ['no_route', Status.UNIMPLEMENTED, 'neutral refused_by_sidecar', true],
     ['no_endpoint', Status.UNAVAILABLE, 'failure app_unreachable', true],
     ['circuit_open', Status.UNAVAILABLE, 'neutral circuit_open cooldown', true],
     ['connect_failed', Status.UNAVAILABLE, 'failure app_unreachable', true],
     ['draining', Status.UNAVAILABLE, 'neutral draining cooldown', true],
     ['overloaded', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', true],
+    ['rate_limited', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', true],
+    ['not_read', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', false],
     ['message_too_large', Status.RESOURCE_EXHAUSTED, 'neutral refused_by_sidecar', false],
     ['headers_too_large', Status.RESOURCE_EXHAUSTED, 'neutral refused_by_sidecar', false],
-    ['bad_request', Status.INVALID_ARGUMENT, 'neutral refused_by_sidecar', false],
+    ['bad_request', Status.INVALID_ARGUMENT, 'neutral refused_by_sidecar', true],
     ['deadline', Status.DEADLINE_EXCEEDED, 'failure deadline_exceeded', false],
     ['first_chunk', Status.DEADLINE_EXCEEDED, 'failure first_chunk_timeout', false],
     ['idle', Status.DEADLINE_EXCEEDED, 'failure idle_timeout', false],
@@ -203,6 +206,10 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     ['upstream_protocol', Status.INTERNAL, 'failure app_cut', false],
     ['upstream_reset', Status.INTERNAL, 'failure app_cut', false],
     ['upstream_reset', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', false],
+    ['caller_gone', Status.CANCELLED, 'neutral cancelled_by_app', false],
+    ['call_cycle', Status.FAILED_PRECONDITION, 'neutral refused_by_sidecar', true],
+    ['call_depth', Status.FAILED_PRECONDITION, 'neutral refused_by_sidecar', true],
+    ['task_not_repeatable', Status.FAILED_PRECONDITION, 'neutral refused_by_sidecar', false],
     ['of_a_newer_version', Status.UNAVAILABLE, 'failure unavailable', false],
     ['of_a_newer_version', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', false],
     ['of_a_newer_version', Status.FAILED_PRECONDITION, 'neutral refused_by_sidecar', false],
@@ -219,6 +226,11 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     t.notOk(neverReachedApp({ ...end, progress: Progress.MESSAGE }), 'not after a message');
     t.notOk(neverReachedApp({ ...end, kind: 'connection_lost' }), 'not from an answer that did not come');
   }
+  for (const reason of Object.keys(REASONS))
+    t.ok(
+      table.some(([name]) => name === reason),
+      reason,
+    );
   t.ok(
     neverReachedApp({ ...UNARY_OK, kind: 'reset', code: 7, unprocessed: true }),
     "by the transport's proof",

@@ -17,6 +17,7 @@
  */
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';
+import { factsOf } from './reasons.ts';
 
 export type Outcome = 'success' | 'failure' | 'neutral';
 
@@ -223,35 +224,16 @@ function verdictOfTask(end: AttemptEnd, options: VerdictOptions): Verdict {
  * neither good nor bad; that it can't reach its app, or that the app cut the call, is the endpoint's failure.
  */
 function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict {
-  switch (end.peerReason) {
-    case 'overloaded':
-      return VERDICTS.back_pressure;
-    case 'draining':
-      return VERDICTS.draining;
-    case 'circuit_open':
-      // The failures that opened it have been counted when they happened.
-      return VERDICTS.circuit_open;
-    case 'connect_failed':
-    case 'no_endpoint':
-      return VERDICTS.app_unreachable;
-    case 'deadline':
-      return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
-    case 'first_chunk':
-      return VERDICTS.first_chunk_timeout;
-    case 'idle':
-      return VERDICTS.idle_timeout;
-    case 'stream_cut':
-    case 'upstream_protocol':
-      return VERDICTS.app_cut;
-    case 'upstream_reset':
-      return end.status === Status.RESOURCE_EXHAUSTED ? VERDICTS.back_pressure : VERDICTS.app_cut;
-    case 'message_too_large':
-    case 'headers_too_large':
-    case 'bad_request':
-    case 'no_route':
-      return VERDICTS.refused_by_sidecar;
-    default:
+  const facts = factsOf(end.peerReason);
+  switch (facts?.verdict) {
+    case undefined:
       return verdictOfUnknownReason(end, options);
+    case 'by_deadline':
+      return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
+    case 'by_status':
+      return end.status === Status.RESOURCE_EXHAUSTED ? VERDICTS.back_pressure : VERDICTS.app_cut;
+    default:
+      return VERDICTS[facts!.verdict];
   }
 }
 

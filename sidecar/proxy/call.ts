@@ -332,18 +332,18 @@ export class Call
     this.answer(reply('message_too_large', message));
   }
 
-  /** The sidecar stops. To another sidecar "draining" would say that the app has seen nothing of the call. */
+  /** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
   endForShutdown(): void {
     const begun = this.attempt?.stream !== undefined || this.follower !== undefined;
-    const cut = this.context.listener === 'inbound' && begun;
+    this.giveUp('shutdown', Status.UNAVAILABLE);
     const message = 'the sidecar is shutting down and the call did not end in time; retry';
-    this.answer(reply(cut ? 'stream_cut' : 'draining', message));
+    this.answer(reply(begun ? 'stream_cut' : 'draining', message));
   }
 
   /** Ends the call with an answer of the sidecar's own. */
   answer(local: LocalReply): void {
     if (this.done) return;
-    this.giveUp(local.reason === 'draining' ? 'shutdown' : 'own_limit', local.status);
+    this.giveUp('own_limit', local.status);
     this.response.sendLocal(local, this.info.grpc, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);

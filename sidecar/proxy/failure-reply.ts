@@ -68,7 +68,7 @@ export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFai
     case 'connection':
       return reply('stream_cut', `${address}: ${failure.message}`);
     case 'stalled':
-      return reply('overloaded', `${address}: ${failure.message}`, OVERLOADED_PUSHBACK_MS);
+      return reply('not_read', `${address}: ${failure.message}`);
     case 'protocol':
       return reply('upstream_protocol', `${address} broke HTTP/2: ${failure.message}`);
     case 'reset': {

@@ -1,7 +1,8 @@
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import { type LocalReply, REASON_HTTP_STATUS } from './reasons.ts';
+import { REASONS } from '../policy/reasons.ts';
+import type { LocalReply } from './reasons.ts';
 
 const NO_FIELDS = new HeaderList([]);
 export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
@@ -43,7 +44,7 @@ export function sendLocalReply(
   const body = Buffer.from(`${reply.reason}: ${reply.message}\n`, 'utf8');
   const head = [
     ':status',
-    String(REASON_HTTP_STATUS[reply.reason]),
+    String(REASONS[reply.reason].httpStatus),
     'content-type',
     'text/plain; charset=utf-8',
   ];

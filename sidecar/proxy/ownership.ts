@@ -1,4 +1,3 @@
-import { NEVER } from '../policy/pushback.ts';
 import type { Call } from './call.ts';
 import type { InboundCall } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
@@ -17,7 +16,7 @@ export function checkPath(call: Call): boolean {
     call.callPath = check.path;
     return true;
   }
-  call.answer(reply(check.refuse === 'cycle' ? 'call_cycle' : 'call_depth', check.message, NEVER));
+  call.answer(reply(check.refuse === 'cycle' ? 'call_cycle' : 'call_depth', check.message));
   return false;
 }
 

@@ -66,15 +66,21 @@ const REASONS = {
   circuit_open: 'The circuit was open: the call was turned away at once, and no endpoint saw it.',
   draining: 'This sidecar was draining.',
   overloaded: 'A limit on calls was reached; the caller was asked to wait.',
+  rate_limited: 'The caller made more calls than it may; it was asked to wait.',
+  not_read: 'The endpoint did not read the request, and too many bytes waited for such readers.',
   message_too_large: 'A message was longer than is allowed.',
   headers_too_large: 'The header fields were longer than is allowed.',
   bad_request: 'The request was malformed.',
   deadline: 'The time for the call was over.',
   first_chunk: 'The first message of the answer took too long.',
   idle: 'The stream said nothing for too long.',
-  stream_cut: 'The answer ended without a gRPC status, so it may not be whole.',
+  stream_cut: 'The connection was lost, or the sidecar ended, so the answer may not be whole.',
   upstream_reset: 'The endpoint reset the stream.',
-  upstream_protocol: 'The endpoint broke the HTTP/2 protocol.',
+  upstream_protocol: 'The endpoint broke HTTP/2, or its answer was not gRPC or had no gRPC status.',
+  caller_gone: 'The call that this one was made for was given up by its caller.',
+  call_cycle: 'The task had come through this agent before.',
+  call_depth: 'The task had come through too many agents.',
+  task_not_repeatable: 'The task had run before, and its answer could not be given again.',
 };
 
 /** Why the sidecar answered in an endpoint's place. */
