@@ -477,7 +477,7 @@ function judge(plan: Plan, client: Seen, attempts: Seen[]): string | undefined {
     const status = field(client.trailers ?? client.fields, 'grpc-status');
     const wanted = String(statusFromHttp2Error(serverResets.code));
     // node may end the stream in order and reset it then; what is there has no grpc-status.
-    const cut = field(client.trailers ?? client.fields, 'outrigger-reason') === 'stream_cut';
+    const cut = field(client.trailers ?? client.fields, 'outrigger-reason') === 'upstream_protocol';
     return status === wanted || cut ? undefined : `grpc-status ${status} for code ${serverResets.code}`;
   }
   // node may end a body in order where it breaks off, so what has come can only be held against what was sent.

@@ -13,6 +13,7 @@ import {
   later,
   messageThen,
   ok,
+  page,
   type Replica,
   silence,
   startReplica,
@@ -152,6 +153,47 @@ t.test('what opens no circuit', async (t) => {
   }
   t.same(scene.circuits, [], 'callers that left');
   t.equal(shapeOf(scene).circuits[rawPaths.unary]!.state, 'closed');
+});
+
+t.test('a request at fault is so in HTTP, too: it opens no circuit and ejects nobody', async (t) => {
+  const replicas = [await startReplica(t, ok), await startReplica(t, ok)];
+  const beside: { address: string }[] = [];
+  for (const { address } of replicas) {
+    const plane = await startDataPlane(t, { inbound: { app: address } });
+    beside.push({ address: `127.0.0.1:${plane.inboundPort}` });
+  }
+  for (const [hops, endpoints] of Object.entries({ one: replicas, two: beside })) {
+    const addresses = endpoints.map(({ address }) => address);
+    const plane = await startDataPlane(t, oneCluster(addresses, { balancer: 'round_robin', ...breaker }));
+    const client = new RawClient(t, plane.outboundPort);
+    const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
+    const ejections = () => cluster.endpoints.reduce((sum, { watched }) => sum + watched.ejections, 0);
+    const faults: [httpStatus: number, code: status][] = [
+      [400, status.INTERNAL],
+      [401, status.UNAUTHENTICATED],
+      [403, status.PERMISSION_DENIED],
+      [404, status.UNIMPLEMENTED],
+      [431, status.UNKNOWN],
+    ];
+    for (const [httpStatus, code] of faults) {
+      for (const replica of replicas) replica.answer = page(httpStatus);
+      for (let i = 0; i < 8; i++) t.equal((await client.unary(request)).code, code, `HTTP ${httpStatus}`);
+    }
+    // One that finds fault with all that it gets, beside one that does not: no failures of the endpoint, either.
+    replicas[1]!.answer = ok;
+    for (let i = 0; i < 20; i++) await client.unary(request);
+    t.equal(ejections(), 0, `${hops}: nobody`);
+    replicas[0]!.answer = ok;
+    for (let i = 0; i < 10; i++) t.equal((await client.unary(request)).code, status.OK, hops);
+    for (const replica of replicas) replica.answer = page(503);
+    const codes: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      const { trailers } = await client.unary(request);
+      codes.push(String(trailers.get('outrigger-reason')[0]));
+    }
+    t.equal(codes.at(-1), 'circuit_open', `${hops}: what is the server's fault still does`);
+    for (const replica of replicas) replica.answer = ok;
+  }
 });
 
 t.test('a success in between begins the row anew', async (t) => {

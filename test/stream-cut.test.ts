@@ -33,7 +33,8 @@ interface Ending {
   expected: { code: status; reason: string };
 }
 
-const cut = { code: status.UNAVAILABLE, reason: 'stream_cut' };
+const lost = { code: status.UNAVAILABLE, reason: 'stream_cut' };
+const noStatus = { code: status.INTERNAL, reason: 'upstream_protocol' };
 
 const endings: Ending[] = [
   {
@@ -42,7 +43,7 @@ const endings: Ending[] = [
       peer.headers(id, grpcHead);
       peer.data(id, message, true);
     },
-    expected: cut,
+    expected: noStatus,
   },
   {
     name: 'END_STREAM on an empty DATA frame',
@@ -51,9 +52,13 @@ const endings: Ending[] = [
       peer.data(id, message);
       peer.data(id, Buffer.alloc(0), true);
     },
-    expected: cut,
+    expected: noStatus,
   },
-  { name: 'a head that ends the stream', act: (peer, id) => peer.headers(id, grpcHead, true), expected: cut },
+  {
+    name: 'a head that ends the stream',
+    act: (peer, id) => peer.headers(id, grpcHead, true),
+    expected: noStatus,
+  },
   {
     name: 'trailers without grpc-status',
     act: (peer, id) => {
@@ -61,7 +66,7 @@ const endings: Ending[] = [
       peer.data(id, message);
       peer.headers(id, [['x-other', '1']], true);
     },
-    expected: cut,
+    expected: noStatus,
   },
   {
     name: 'END_STREAM within a message',
@@ -69,7 +74,7 @@ const endings: Ending[] = [
       peer.headers(id, grpcHead);
       peer.data(id, message.subarray(0, 8), true);
     },
-    expected: cut,
+    expected: noStatus,
   },
   {
     name: 'a connection that is closed in order, behind a message',
@@ -77,12 +82,12 @@ const endings: Ending[] = [
       peer.headers(id, grpcHead);
       peer.data(id, message).then(() => peer.socket.end());
     },
-    expected: cut,
+    expected: lost,
   },
   {
     name: 'a connection that is torn down before the head',
     act: (peer) => peer.socket.resetAndDestroy(),
-    expected: cut,
+    expected: lost,
   },
   {
     name: 'a connection error',
@@ -90,7 +95,7 @@ const endings: Ending[] = [
       peer.headers(id, grpcHead);
       peer.send(frame(frameType.data, 0, 0, message));
     },
-    expected: cut,
+    expected: lost,
   },
   {
     name: 'RST_STREAM NO_ERROR behind a message',
@@ -177,6 +182,10 @@ t.test('what a web server answers becomes a status', async (t) => {
     { code: 401, type: 'application/json', expected: status.UNAUTHENTICATED },
     { code: 403, type: 'text/plain', expected: status.PERMISSION_DENIED },
     { code: 429, type: 'text/plain', expected: status.UNAVAILABLE },
+    { code: 400, type: 'text/plain', expected: status.INTERNAL },
+    { code: 408, type: 'text/plain', expected: status.UNKNOWN },
+    { code: 431, type: undefined, expected: status.UNKNOWN },
+    { code: 504, type: 'text/html', expected: status.UNAVAILABLE },
     { code: 500, type: 'text/plain', expected: status.UNKNOWN },
     { code: 302, type: 'text/html', expected: status.UNKNOWN },
     { code: 200, type: 'text/html', expected: status.UNKNOWN },

@@ -117,14 +117,13 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   }
 
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
-    if (!endStream) {
+    const status = endStream ? list.get('grpc-status') : undefined;
+    if (status === undefined) {
+      // The answer of a web server, with or without a page.
       if (head.kind === 'response' && head.status !== 200)
         this.finish('no_health_service', statusFromHttp(head.status));
-      return;
-    }
-    const status = list.get('grpc-status');
-    if (status === undefined) this.finish('no_health_service');
-    else this.finish(this.resultOf(parseStatus(status)), parseStatus(status));
+      else if (endStream) this.finish('no_health_service');
+    } else this.finish(this.resultOf(parseStatus(status)), parseStatus(status));
   }
 
   private resultOf(status: StatusCode): ProbeResult {

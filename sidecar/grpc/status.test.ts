@@ -55,7 +55,6 @@ t.test('HTTP/2 error codes and HTTP statuses map as the specification says', asy
     403: Status.PERMISSION_DENIED,
     404: Status.UNIMPLEMENTED,
     429: Status.UNAVAILABLE,
-    431: Status.INTERNAL,
     502: Status.UNAVAILABLE,
     503: Status.UNAVAILABLE,
     504: Status.UNAVAILABLE,

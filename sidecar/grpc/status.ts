@@ -72,11 +72,13 @@ export function statusFromHttp2Error(errorCode: number): StatusCode {
   }
 }
 
-/** The status of an answer without `grpc-status`, as a proxy or a web server in the way gives. */
+/**
+ * The status of an answer without `grpc-status`, as a proxy or a web server in the way gives. What the table does not name
+ * is UNKNOWN, 431 too: grpc-go, grpc-js and C-core have it so, and gRPC's table named it later than they were written.
+ */
 export function statusFromHttp(httpStatus: number): StatusCode {
   switch (httpStatus) {
     case 400:
-    case 431: // header fields too large; gRPC lists only 400, and the cause is the same
       return Status.INTERNAL;
     case 401:
       return Status.UNAUTHENTICATED;

@@ -55,7 +55,10 @@ export interface AttemptEnd {
   readonly kind: EndKind;
   /** The endpoint's; for ends without one, the status that the caller is told. Not read for `first_message`. */
   readonly status: StatusCode;
-  /** The HTTP/2 error code of `reset` and `goaway`; the HTTP status of `http_status`; else 0. */
+  /**
+   * The HTTP/2 error code of `reset` and `goaway`; the HTTP status of `http_status`, also where the peer's sidecar says that
+   * its app answered so; else 0.
+   */
   readonly code: number;
   readonly progress: Progress;
   /** By the transport's proof: REFUSED_STREAM, GOAWAY below the stream, no connection, never written. */

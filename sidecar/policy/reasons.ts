@@ -36,9 +36,10 @@ export interface ReasonFacts {
   readonly httpStatus: number;
   /**
    * What the answer proves about an endpoint whose own sidecar gave it. `by_deadline`: it depends on the time that the
-   * endpoint had. `by_status`: RESOURCE_EXHAUSTED asks for less, any other status is a cut.
+   * endpoint had. `by_status`: RESOURCE_EXHAUSTED asks for less, any other status is a cut. `by_http_status`: the app
+   * answered in HTTP alone, or it is a cut.
    */
-  readonly verdict: VerdictReason | 'by_deadline' | 'by_status';
+  readonly verdict: VerdictReason | 'by_deadline' | 'by_status' | 'by_http_status';
   /**
    * `untouched`: the app has seen nothing of the call, nor of an earlier attempt of it, so that it can be sent again
    * whatever it does. A sidecar must not give such a reason to a call that may have reached its app.
@@ -175,7 +176,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   upstream_protocol: {
     status: Status.INTERNAL,
     httpStatus: 502,
-    verdict: 'app_cut',
+    verdict: 'by_http_status',
     ...MAY_HAVE_RUN,
     when: 'upstream broke HTTP/2, ended without a `grpc-status`, or answered in HTTP alone (by its status)',
   },

@@ -88,7 +88,7 @@ t.test('a stream is judged at its first message, and again at its end', async (t
     judge({ ...after, kind: 'connection_lost', status: Status.UNAVAILABLE }),
     'failure connection_lost',
   );
-  t.equal(judge({ ...after, kind: 'no_status', status: Status.UNAVAILABLE }), 'failure no_status');
+  t.equal(judge({ ...after, kind: 'no_status', status: Status.INTERNAL }), 'failure no_status');
   t.equal(judge({ ...after, kind: 'reset', code: 2, status: Status.INTERNAL }), 'failure reset');
   t.equal(judge({ ...after, kind: 'idle', status: Status.DEADLINE_EXCEEDED }), 'failure idle_timeout');
   t.equal(judge({ ...after, kind: 'cancelled', status: Status.CANCELLED }), 'neutral cancelled');
@@ -99,7 +99,14 @@ t.test('what happened on the wire', async (t) => {
   const cases: [Partial<AttemptEnd>, string][] = [
     [{ kind: 'no_status' }, 'failure no_status'],
     [{ kind: 'http_status', code: 503 }, 'failure not_grpc'],
-    [{ kind: 'http_status', code: 404 }, 'failure not_grpc'],
+    ...[400, 401, 403, 404, 405, 413, 415, 431, 499].map((code): [Partial<AttemptEnd>, string] => [
+      { kind: 'http_status', code },
+      'neutral caller_error',
+    ]),
+    ...[200, 302, 408, 421, 425, 500, 501, 502, 504].map((code): [Partial<AttemptEnd>, string] => [
+      { kind: 'http_status', code },
+      'failure not_grpc',
+    ]),
     [{ kind: 'http_status', code: 429 }, 'neutral back_pressure cooldown'],
     [{ kind: 'reset', code: 0 }, 'failure reset'],
     [{ kind: 'reset', code: 2 }, 'failure reset'],
@@ -226,6 +233,9 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     t.notOk(neverReachedApp({ ...end, progress: Progress.MESSAGE }), 'not after a message');
     t.notOk(neverReachedApp({ ...end, kind: 'connection_lost' }), 'not from an answer that did not come');
   }
+  const http = { ...UNARY_OK, peerReason: 'upstream_protocol', progress: Progress.SENT };
+  t.equal(judge({ ...http, status: Status.UNAUTHENTICATED, code: 401 }), 'neutral caller_error');
+  t.equal(judge({ ...http, status: Status.UNAVAILABLE, code: 503 }), 'failure not_grpc');
   for (const reason of Object.keys(REASONS))
     t.ok(
       table.some(([name]) => name === reason),

@@ -69,6 +69,7 @@ const FAILURE_REASONS = [
 ] as const;
 const NEUTRAL_REASONS = [
   'cancelled',
+  'caller_error',
   'deadline_too_short',
   'stream_deadline',
   'cancelled_by_app',
@@ -114,8 +115,7 @@ export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
     case 'no_status':
       return VERDICTS.no_status;
     case 'http_status':
-      // 429 is back-pressure in any protocol. All else came from no gRPC server, also 401, 403 and 404.
-      return end.code === 429 ? VERDICTS.back_pressure : VERDICTS.not_grpc;
+      return verdictOfHttp(end.code);
     case 'reset':
       return verdictOfReset(end, options);
     case 'goaway':
@@ -182,6 +182,17 @@ function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
   }
 }
 
+/**
+ * An answer in HTTP alone. What is wrong with the request (401 and 403 of a middleware, 404 for a method that a server of
+ * several protocols does not have, 431) is the caller's, and proves nothing of the endpoint: callers with a bad token must
+ * not close it to others. 408, 421 and 425 are no fault of the request, and 429 is back-pressure in any protocol.
+ */
+function verdictOfHttp(code: number): Verdict {
+  if (code === 429) return VERDICTS.back_pressure;
+  const ofRequest = code >= 400 && code < 500 && code !== 408 && code !== 421 && code !== 425;
+  return ofRequest ? VERDICTS.caller_error : VERDICTS.not_grpc;
+}
+
 /** A status that the app gave. */
 function verdictOfStatus(end: AttemptEnd, options: VerdictOptions): Verdict {
   switch (end.status) {
@@ -232,6 +243,8 @@ function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict
       return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
     case 'by_status':
       return end.status === Status.RESOURCE_EXHAUSTED ? VERDICTS.back_pressure : VERDICTS.app_cut;
+    case 'by_http_status':
+      return end.code === 0 ? VERDICTS.app_cut : verdictOfHttp(end.code);
     default:
       return VERDICTS[facts!.verdict];
   }

@@ -98,7 +98,7 @@ export function replyToNotGrpc(
   contentType = 'no content-type',
 ): LocalReply {
   const message = `${attempt.endpoint.address} answered HTTP ${httpStatus} (${contentType}), not gRPC`;
-  return { reason: 'upstream_protocol', status, message };
+  return { reason: 'upstream_protocol', status, message, upstreamHttpStatus: httpStatus };
 }
 
 /** What the caller is told when one of the attempt's own clocks has struck. */

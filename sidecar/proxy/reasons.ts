@@ -10,6 +10,8 @@ export interface LocalReply {
   readonly message: string;
   /** Sent as `grpc-retry-pushback-ms`; negative: do not retry. */
   readonly pushbackMs?: number;
+  /** What upstream answered in place of gRPC, for the sidecar before this one: it judges its endpoint by it. */
+  readonly upstreamHttpStatus?: number;
 }
 
 /** An answer with the reason's own status. @param pushbackMs when to try again; the reason's own word without one */

@@ -2,6 +2,7 @@ import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { parsePushback } from '../policy/pushback.ts';
+import { HTTP_STATUS_HEADER } from './local-reply.ts';
 import { isGrpcContentType } from './request-info.ts';
 
 /** What a proxy reads from a response head or from trailers. Derived once for each header list. */
@@ -13,6 +14,8 @@ export class ResponseInfo {
   readonly grpc: boolean;
   /** `outrigger-reason`: the peer's sidecar answered in place of its app. '' when the app did. */
   readonly peerReason: string = '';
+  /** `outrigger-http-status`: what its app answered in place of gRPC; 0 without one. */
+  readonly upstreamHttpStatus: number = 0;
   /** `grpc-retry-pushback-ms`; undefined without one. */
   readonly pushbackMs: number | undefined = undefined;
 
@@ -27,6 +30,7 @@ export class ResponseInfo {
     const typed = this.contentType === undefined || isGrpcContentType(this.contentType);
     if (this.status > 0) {
       this.peerReason = list.get('outrigger-reason') ?? '';
+      if (this.peerReason !== '') this.upstreamHttpStatus = Number(list.get(HTTP_STATUS_HEADER) ?? 0) || 0;
       const pushback = list.get('grpc-retry-pushback-ms');
       if (pushback !== undefined) this.pushbackMs = parsePushback(pushback);
     }

@@ -69,7 +69,10 @@ export function settleAttempt(
   if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
   if (info !== undefined) {
     // Others may have copied the header from an answer that they got: a sidecar gives its own, or none.
-    if (attempt.stream?.connection.peer.isSidecar === true) attempt.peerReason = info.peerReason;
+    if (attempt.stream?.connection.peer.isSidecar === true && info.peerReason !== '') {
+      attempt.peerReason = info.peerReason;
+      attempt.code = info.upstreamHttpStatus;
+    }
     attempt.pushbackMs = info.pushbackMs;
   }
   const { scanner } = attempt;

@@ -39,6 +39,14 @@ export function headThen(status: number): Answer {
   };
 }
 
+/** A page of a web server or a middleware, in place of gRPC. */
+export function page(httpStatus: number): Answer {
+  return (stream) => {
+    stream.respond({ ':status': httpStatus, 'content-type': 'text/plain' });
+    stream.end('not gRPC');
+  };
+}
+
 /** An `agent.TaskResponse` with this status, which is its field 3, and OK. */
 export function taskStatus(status: number): Answer {
   return messageThen(0, { message: Buffer.from([0x18, status]) });

@@ -113,6 +113,7 @@ const VERDICTS = {
   first_chunk_timeout: 'the first message took too long',
   idle_timeout: 'the stream fell silent',
   cancelled: 'the caller left',
+  caller_error: 'found fault with the request, which is no failure of the endpoint',
   deadline_too_short: 'the caller gave less time than answers take',
   stream_deadline: 'the time for the stream was over while it flowed',
   cancelled_by_app: 'the app cancelled it',
