@@ -117,7 +117,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   }
 
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
-    const status = endStream ? list.get('grpc-status') : undefined;
+    const status = endStream ? list.getTrimmed('grpc-status') : undefined;
     if (status === undefined) {
       // The answer of a web server, with or without a page.
       if (head.kind === 'response' && head.status !== 200)

@@ -1,6 +1,7 @@
-import type { HeaderList } from './hpack/header-list.ts';
+import { copyWithout, type HeaderList } from './hpack/header-list.ts';
 
-export type HeadKind = 'request' | 'response' | 'trailers';
+/** `trailers` are a response's. */
+export type HeadKind = 'request' | 'requestTrailers' | 'response' | 'trailers';
 
 /**
  * What HTTP/2 itself needs to know of a header list: the pseudo-header fields and whether the list is well formed
@@ -10,6 +11,8 @@ export class MessageHead {
   readonly kind: HeadKind;
   /** Why the message is malformed (§8.1.1), if it is. */
   malformed: string | undefined = undefined;
+  /** The list as it is passed on, where a server has sent fields that HTTP/2 forbids and gRPC's clients ignore. */
+  passable: HeaderList | undefined = undefined;
   method = '';
   path = '';
   scheme = '';
@@ -39,7 +42,12 @@ export function headOf(list: HeaderList, kind: HeadKind): MessageHead {
 const NAME_CHARS = new Uint8Array(256);
 for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_CHARS[char.charCodeAt(0)] = 1;
 
-const BAD_VALUE = /[\0\r\n]|^[ \t]|[ \t]$/;
+/**
+ * What ends a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but gRPC's
+ * grammar for `grpc-message` allows it and servers send it: it is passed on as it came.
+ */
+const BAD_VALUE = /[\0\r\n]/;
+const WHITE_EDGE = /^[ \t]|[ \t]$/;
 
 function isFieldName(name: string): boolean {
   if (name.length === 0) return false;
@@ -51,13 +59,20 @@ function isFieldName(name: string): boolean {
 
 function examine(list: HeaderList, head: MessageHead): string | undefined {
   const fields = list.fields;
+  const fromServer = head.kind === 'response' || head.kind === 'trailers';
   let regular = false;
   let seen = 0;
+  let forbidden: Set<string> | undefined;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
     const value = fields[i + 1]!;
     if (BAD_VALUE.test(value)) return `the value of ${printable(name)} has a forbidden character`;
     if (name.charCodeAt(0) === 0x3a /* : */) {
+      if (head.kind === 'trailers') {
+        (forbidden ??= new Set()).add(name);
+        continue;
+      }
+      if (WHITE_EDGE.test(value)) return `the value of ${printable(name)} has white space at its ends`;
       if (regular) return 'a pseudo-header field follows a regular one';
       const bit = pseudo(head, name, value);
       if (bit === 0) return `${printable(name)} is not a pseudo-header field of ${head.kind}`;
@@ -68,8 +83,11 @@ function examine(list: HeaderList, head: MessageHead): string | undefined {
     regular = true;
     if (!isFieldName(name)) return `the field name ${printable(name)} is not lower-case HTTP`;
     const fault = regularField(head, name, value);
-    if (fault !== undefined) return fault;
+    if (fault === undefined) continue;
+    if (!fromServer) return fault;
+    (forbidden ??= new Set()).add(name);
   }
+  if (forbidden !== undefined && !list.oversize) leaveOut(head, list, forbidden);
   // A list that was cut for its size is answered as too large, not as malformed.
   return list.oversize ? undefined : missing(head, seen);
 }
@@ -107,6 +125,10 @@ function pseudo(head: MessageHead, name: string, value: string): number {
   return 0;
 }
 
+/**
+ * Reads a field, and says what is wrong with it. A request with such a field is malformed. Of a response, clients of
+ * gRPC take what they need and leave the field alone, so that without a relay the call goes well.
+ */
 function regularField(head: MessageHead, name: string, value: string): string | undefined {
   switch (name) {
     case 'connection':
@@ -116,25 +138,38 @@ function regularField(head: MessageHead, name: string, value: string): string | 
     case 'upgrade':
       return `${name} belongs to HTTP/1.1 (RFC 9113 §8.2.2)`;
     case 'te':
-      return value === 'trailers' ? undefined : 'te may only say trailers (RFC 9113 §8.2.2)';
+      // It says what a client takes: in a response it means nothing.
+      return head.kind !== 'request' || value.trim() === 'trailers'
+        ? undefined
+        : 'te may only say trailers (RFC 9113 §8.2.2)';
     case 'content-length': {
-      const length = /^\d{1,15}$/.test(value) ? Number(value) : -1;
+      const digits = value.trim();
+      const length = /^\d{1,15}$/.test(digits) ? Number(digits) : -1;
       if (length < 0) return 'content-length is not a number';
       if (head.contentLength >= 0 && head.contentLength !== length) return 'two content-lengths that differ';
       head.contentLength = length;
       return undefined;
     }
     case 'host':
-      if (head.authority === '') head.authority = value;
+      if (head.authority === '') head.authority = value.trim();
       return undefined;
     default:
       return undefined;
   }
 }
 
+/** A relay must not send on what is forbidden (§8.2.2), whatever its own peer does. */
+function leaveOut(head: MessageHead, list: HeaderList, forbidden: ReadonlySet<string>): void {
+  if (forbidden.has('content-length')) head.contentLength = -1;
+  head.passable = copyWithout(list, (name) => forbidden.has(name));
+}
+
 function missing(head: MessageHead, seen: number): string | undefined {
-  if (head.kind === 'trailers') return undefined;
-  if (head.kind === 'response') return head.status === 0 ? ':status is missing or not a status' : undefined;
+  if (head.kind === 'trailers' || head.kind === 'requestTrailers') return undefined;
+  if (head.kind === 'response') {
+    if (head.status === 0) return ':status is missing or not a status';
+    return head.status === 101 ? 'HTTP/2 has no 101 (RFC 9113 §8.6)' : undefined;
+  }
   if ((seen & METHOD) === 0 || head.method === '') return ':method is missing';
   if (head.method === 'CONNECT') {
     // RFC 9113 §8.5

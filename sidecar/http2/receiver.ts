@@ -175,7 +175,7 @@ export class Receiver implements FrameSink {
       this.refuseOversize(stream, list);
       return;
     }
-    const head = headOf(list, 'trailers');
+    const head = headOf(list, this.connection.role === 'server' ? 'requestTrailers' : 'trailers');
     if (!endStream)
       this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
     else if (head.malformed !== undefined)
@@ -201,8 +201,9 @@ export class Receiver implements FrameSink {
       stream.headReceived = true;
       this.connection.flood.progress();
     }
-    // A Trailers-Only response may carry the length of what it would have had (RFC 9110 §8.6): only DATA counts.
-    if (!endStream && !interim) stream.expectedBytes = head.contentLength;
+    // Without DATA it is the length of what another request would have got (RFC 9110 §8.6).
+    const empty = endStream || interim || head.status === 204 || head.status === 304;
+    if (!empty) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
   }
 
@@ -221,7 +222,7 @@ export class Receiver implements FrameSink {
       }
       stream.remoteEnded = true;
     }
-    stream.handler.onHeaders(stream, list, head, endStream);
+    stream.handler.onHeaders(stream, head.passable ?? list, head, endStream);
     if (endStream && stream.localEnded) this.connection.closeStream(stream, false);
   }
 

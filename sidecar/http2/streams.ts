@@ -64,7 +64,10 @@ export class Stream {
   unacknowledged = 0;
   /** Received bytes the handler has not finished with. */
   unconsumed = 0;
-  /** What `content-length` still promises; -1 without one. */
+  /**
+   * What `content-length` still promises; -1 without one. A client's handler may set it to -1 at the head, where the
+   * promise is not for this response (HEAD) or the message says its own length (gRPC).
+   */
   expectedBytes = -1;
 
   queue: SendQueue | undefined = undefined;

@@ -190,10 +190,13 @@ export class Call
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    if (this.info.grpc && !responseInfo(list, head).grpc) {
+    const { grpc } = this.info;
+    if (grpc && !responseInfo(list, head).grpc) {
       this.notGrpc(attempt, list, head);
       return;
     }
+    // gRPC's clients do not look at it, and to HEAD it is the length of what GET would get.
+    if (grpc || this.head.method === 'HEAD') attempt.stream!.expectedBytes = -1;
     if (this.holdsHead(attempt)) attempt.heldHead = list;
     else this.commit(attempt, list);
   }

@@ -1,6 +1,6 @@
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
-import { FIELD_OVERHEAD_BYTES, HeaderList } from '../http2/hpack/header-list.ts';
+import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
@@ -56,7 +56,7 @@ export class RequestInfo {
   constructor(list: HeaderList) {
     this.list = list;
     const fields = list.fields;
-    for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, fields[i + 1]!);
+    for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, trimmed(fields[i + 1]!));
   }
 
   private read(name: string, value: string): void {
@@ -155,34 +155,6 @@ export class RequestInfo {
 
 function isTraceField(name: string): boolean {
   return name === 'traceparent' || name === 'tracestate' || name === 'grpc-trace-bin';
-}
-
-/** What was never to be indexed (RFC 7541 §7.1.3) stays so. */
-function copyWithout(
-  list: HeaderList,
-  drops: (name: string) => boolean,
-  added: readonly string[] = [],
-): HeaderList {
-  const fields: string[] = [];
-  let neverIndexed: number[] | undefined;
-  let { listBytes } = list;
-  for (let i = 0; i < list.fields.length; i += 2) {
-    const name = list.fields[i]!;
-    const value = list.fields[i + 1]!;
-    if (drops(name)) {
-      listBytes -= name.length + value.length + FIELD_OVERHEAD_BYTES;
-      continue;
-    }
-    if (list.neverIndexed?.includes(i >> 1)) (neverIndexed ??= []).push(fields.length >> 1);
-    fields.push(name, value);
-  }
-  for (let i = 0; i < added.length; i += 2) {
-    fields.push(added[i]!, added[i + 1]!);
-    listBytes += added[i]!.length + added[i + 1]!.length + FIELD_OVERHEAD_BYTES;
-  }
-  const copy = new HeaderList(fields, neverIndexed, listBytes);
-  copy.shared = list.shared;
-  return copy;
 }
 
 /** gRPC over HTTP/2, "Content-Type": `application/grpc`, `application/grpc+proto`, `application/grpc;…`. */

@@ -1,6 +1,6 @@
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
+import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import { parsePushback } from '../policy/pushback.ts';
 import { HTTP_STATUS_HEADER } from './local-reply.ts';
 import { isGrpcContentType } from './request-info.ts';
@@ -24,14 +24,14 @@ export class ResponseInfo {
 
   constructor(list: HeaderList, head: MessageHead) {
     this.list = list;
-    const value = list.get('grpc-status');
+    const value = list.getTrimmed('grpc-status');
     this.status = value === undefined ? -1 : parseStatus(value);
-    this.contentType = head.kind === 'response' ? list.get('content-type') : undefined;
+    this.contentType = head.kind === 'response' ? list.getTrimmed('content-type') : undefined;
     const typed = this.contentType === undefined || isGrpcContentType(this.contentType);
     if (this.status > 0) {
-      this.peerReason = list.get('outrigger-reason') ?? '';
+      this.peerReason = list.getTrimmed('outrigger-reason') ?? '';
       if (this.peerReason !== '') this.upstreamHttpStatus = Number(list.get(HTTP_STATUS_HEADER) ?? 0) || 0;
-      const pushback = list.get('grpc-retry-pushback-ms');
+      const pushback = list.getTrimmed('grpc-retry-pushback-ms');
       if (pushback !== undefined) this.pushbackMs = parsePushback(pushback);
     }
     this.grpc = typed && (head.kind !== 'response' || head.status === 200);
@@ -43,16 +43,9 @@ export class ResponseInfo {
    */
   get withoutReason(): HeaderList {
     if (this.peerReason === '') return this.list;
-    this.unsigned ??= withoutField(this.list, 'outrigger-reason');
+    this.unsigned ??= copyWithout(this.list, (name) => name === 'outrigger-reason');
     return this.unsigned;
   }
-}
-
-function withoutField(list: HeaderList, name: string): HeaderList {
-  const fields: string[] = [];
-  for (let i = 0; i < list.fields.length; i += 2)
-    if (list.fields[i] !== name) fields.push(list.fields[i]!, list.fields[i + 1]!);
-  return new HeaderList(fields);
 }
 
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {

@@ -1,6 +1,8 @@
 /** What a field costs beside its name and value, in a header list (RFC 9113 §6.5.2) and a table (RFC 7541 §4.1). */
 export const FIELD_OVERHEAD_BYTES = 32;
 
+const SPACE = 0x20;
+
 /**
  * A decoded header block, in wire order. Immutable once built. Strings are latin1, one char a byte, so that
  * bytes outside ASCII pass through a relay unchanged.
@@ -40,6 +42,51 @@ export class HeaderList {
     for (let i = 0; i < fields.length; i += 2) if (fields[i] === name) return fields[i + 1];
     return undefined;
   }
+
+  /** The same without white space at its ends, which means nothing (RFC 9110 §5.5): for values that are read here. */
+  getTrimmed(name: string): string | undefined {
+    const value = this.get(name);
+    return value === undefined ? undefined : trimmed(value);
+  }
+}
+
+/** The value without white space at its ends. */
+export function trimmed(value: string): string {
+  const last = value.length - 1;
+  return last >= 0 && (value.charCodeAt(0) <= SPACE || value.charCodeAt(last) <= SPACE)
+    ? value.trim()
+    : value;
+}
+
+/**
+ * The list without the fields that `drops` names, and with `added` behind them. What was never to be indexed stays so
+ * (RFC 7541 §7.1.3).
+ */
+export function copyWithout(
+  list: HeaderList,
+  drops: (name: string) => boolean,
+  added: readonly string[] = [],
+): HeaderList {
+  const fields: string[] = [];
+  let neverIndexed: number[] | undefined;
+  let { listBytes } = list;
+  for (let i = 0; i < list.fields.length; i += 2) {
+    const name = list.fields[i]!;
+    const value = list.fields[i + 1]!;
+    if (drops(name)) {
+      listBytes -= name.length + value.length + FIELD_OVERHEAD_BYTES;
+      continue;
+    }
+    if (list.neverIndexed?.includes(i >> 1)) (neverIndexed ??= []).push(fields.length >> 1);
+    fields.push(name, value);
+  }
+  for (let i = 0; i < added.length; i += 2) {
+    fields.push(added[i]!, added[i + 1]!);
+    listBytes += added[i]!.length + added[i + 1]!.length + FIELD_OVERHEAD_BYTES;
+  }
+  const copy = new HeaderList(fields, neverIndexed, listBytes);
+  copy.shared = list.shared;
+  return copy;
 }
 
 function sizeOf(fields: readonly string[]): number {
