@@ -1,4 +1,5 @@
 import type { Config } from './config/config.ts';
+import type { LoadedConfig } from './config/load.ts';
 import { formatProblem, type Problem } from './config/problems.ts';
 import type { ConfigSource } from './config/source.ts';
 import { startAdmin } from './listeners/admin.ts';
@@ -8,6 +9,7 @@ import { ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
 import { ENDING_SIGNALS, takeHeldSignals } from './run/early-signals.ts';
+import { endProcessSoon } from './run/end-process.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
 import { LlmAccessLog, observerOf } from './run/llm-observer.ts';
@@ -28,6 +30,8 @@ import type { Tracing } from './telemetry/tracing/start.ts';
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
 const EXIT_UNAVAILABLE = 69;
+/** sysexits.h EX_SOFTWARE: a defect of ours. */
+const EXIT_SOFTWARE = 70;
 /** How long the end waits for a collector to take the last spans. */
 const FLUSH_SPANS_MS = 2_000;
 
@@ -35,15 +39,18 @@ const FLUSH_SPANS_MS = 2_000;
 export async function runSidecar(source: ConfigSource): Promise<number> {
   const log = createLogger({ level: source.current.log.level, base: { name: source.current.name } });
   const events = new EventLog(Date.now);
-  const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
-  const running = new RunningSidecar(source, sidecar, log, events);
+  let running: RunningSidecar | undefined;
   try {
+    const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
+    running = new RunningSidecar(source, sidecar, log, events);
     await running.start();
   } catch (error) {
-    await running.stop();
-    if (!(error instanceof ListenError)) throw error;
-    log.fatal(error.message);
-    return EXIT_UNAVAILABLE;
+    const expected = error instanceof ListenError;
+    if (expected) log.fatal(error.message);
+    endProcessSoon(expected ? EXIT_UNAVAILABLE : EXIT_SOFTWARE);
+    await running?.stop();
+    if (expected) return EXIT_UNAVAILABLE;
+    throw error;
   }
   return running.untilDrained();
 }
@@ -61,6 +68,7 @@ class RunningSidecar {
   private tracing: Tracing | undefined = undefined;
   private stopWatching: () => void = () => {};
   private drained: Promise<void> | undefined = undefined;
+  private applying: Promise<readonly Problem[]> = Promise.resolve([]);
   private onDrained: () => void = () => {};
 
   constructor(source: ConfigSource, sidecar: Sidecar, log: Logger, events: EventLog) {
@@ -113,33 +121,37 @@ class RunningSidecar {
       drainInbound: () => void this.sidecar.drainInbound(),
       reload: () => this.reload(),
     };
-    this.servers.push(
-      await startHealth(config.health.listen, probes, onError),
-      await startMetrics(config.metrics.listen, metrics, onError),
-      await startAdmin(config.admin.listen, admin, onError),
-    );
-    const [health, metricsServer, adminServer] = this.servers;
+    const health = await this.keep(startHealth(config.health.listen, probes, onError));
+    const metricsServer = await this.keep(startMetrics(config.metrics.listen, metrics, onError));
+    const adminServer = await this.keep(startAdmin(config.admin.listen, admin, onError));
     log.info(
       {
         inbound: sidecar.inboundAddress,
         outbound: sidecar.outboundAddress,
         llm: sidecar.llmAddress,
         app: config.inbound.app,
-        admin: adminServer!.address,
-        metrics: metricsServer!.address,
-        health: health!.address,
+        admin: adminServer.address,
+        metrics: metricsServer.address,
+        health: health.address,
         config: source.path ?? '(defaults)',
       },
       'listening',
     );
     this.stopWatching = source.watch(
-      (changed) => void this.apply(changed),
+      (loaded) => void this.applyNext(loaded),
       (problems) => this.refuse(problems),
     );
     this.listenToSignals();
     trimMemoryWhenIdle(
       () => inbound.stats.activeCalls + outbound.stats.activeCalls + sidecar.llm.activeRequests,
     );
+  }
+
+  /** Each server as soon as it is open: `stop` closes it, also when the next one can't be had. */
+  private async keep(starting: Promise<HttpServer>): Promise<HttpServer> {
+    const server = await starting;
+    this.servers.push(server);
+    return server;
   }
 
   /**
@@ -174,28 +186,38 @@ class RunningSidecar {
       this.refuse(result.problems);
       return result.problems;
     }
-    return this.apply(result.config);
+    return this.applyNext(result);
   }
 
-  private async apply(config: Config): Promise<readonly Problem[]> {
-    const { sidecar, log, events } = this;
+  /** Behind the one that is being applied: two at a time would both open the address that has changed. */
+  private applyNext(loaded: LoadedConfig): Promise<readonly Problem[]> {
+    const applied = this.applying.then(() => this.apply(loaded));
+    this.applying = applied;
+    return applied;
+  }
+
+  /** Never rejects: with problems everything stays as it was. */
+  private async apply(loaded: LoadedConfig): Promise<readonly Problem[]> {
+    const { sidecar, log, events, source } = this;
+    const { config } = loaded;
     const before = sidecar.config;
-    log.level = config.log.level;
-    this.logCalls(config);
     try {
       await sidecar.apply(config);
     } catch (error) {
-      // Everything else of the new configuration is in use; the listener stays where it was.
+      if (!(error instanceof ListenError)) log.error({ err: error }, 'a reload failed; this is a defect');
       const problem = asProblem(error);
       this.refuse([problem]);
       return [problem];
     }
+    source.adopt(loaded);
+    log.level = config.log.level;
+    this.logCalls(config);
     for (const section of ['admin', 'metrics', 'health'] as const) {
       if (config[section].listen !== before[section].listen) {
         log.warn(`${section}.listen changed; restart the sidecar for it to take effect`);
       }
     }
-    log.info({ config: this.source.path }, 'the configuration was reloaded');
+    log.info({ config: source.path }, 'the configuration was reloaded');
     events.record('reload', 'the configuration was reloaded');
     return [];
   }
@@ -224,6 +246,8 @@ class RunningSidecar {
       if (this.sidecar.state === 'stopped') resolve();
     });
     await this.stop();
+    // Nor does a drained sidecar wait for a Kubernetes API that does not answer.
+    endProcessSoon(EXIT_OK);
     return EXIT_OK;
   }
 

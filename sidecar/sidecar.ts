@@ -7,6 +7,7 @@ import type { ConnectionError } from './http2/errors.ts';
 import type { Move } from './listeners/grpc-listener.ts';
 import { Inbound } from './listeners/inbound.ts';
 import { InboundLink } from './listeners/inbound-link.ts';
+import { DRAINING, ListenError } from './listeners/listen.ts';
 import { LlmListener } from './listeners/llm.ts';
 import { Outbound } from './listeners/outbound.ts';
 import type { LlmEvents } from './llm/observer.ts';
@@ -109,30 +110,58 @@ export class Sidecar {
 
   /**
    * Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish.
-   * Throws ListenError when a new address can't be had, and nothing has changed then.
+   * Throws ListenError when a new address can't be had; whatever it throws, the old configuration stays in use.
    */
   async apply(config: Config): Promise<void> {
+    const before = this.config;
+    const moves = await this.openMoves(config);
+    try {
+      this.use(config);
+    } catch (error) {
+      for (const move of moves) move.cancel();
+      this.use(before);
+      throw error;
+    }
+    this.config = config;
+    for (const move of moves) move.commit();
+    this.inboundAddress = this.inbound.listener.address;
+    this.outboundAddress = this.outbound.listener.address;
+    this.llmAddress = this.llm.address;
+  }
+
+  /** Listens where the new configuration says so beside where it listens now: on all of them, or on none. */
+  private async openMoves(config: Config): Promise<readonly Move[]> {
     const { inbound, outbound, llm, config: before } = this;
     const moves: Move[] = [];
+    const open = async (
+      name: 'inbound' | 'outbound' | 'llm',
+      listener: { open(address: string): Promise<Move> },
+    ): Promise<void> => {
+      const { listen } = config[name];
+      if (listen === before[name].listen) return;
+      // It is closing the address that it has.
+      if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
+      moves.push(await listener.open(listen));
+      // The drain began meanwhile.
+      if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
+    };
     try {
-      if (config.inbound.listen !== before.inbound.listen)
-        moves.push(await inbound.listener.open(config.inbound.listen));
-      if (config.outbound.listen !== before.outbound.listen)
-        moves.push(await outbound.listener.open(config.outbound.listen));
-      if (config.llm.listen !== before.llm.listen) moves.push(await llm.open(config.llm.listen));
+      await open('inbound', inbound.listener);
+      await open('outbound', outbound.listener);
+      await open('llm', llm);
     } catch (error) {
       for (const move of moves) move.cancel();
       throw error;
     }
-    this.config = config;
+    return moves;
+  }
+
+  private use(config: Config): void {
+    const { inbound, outbound, llm } = this;
     inbound.apply(config);
     outbound.apply(config);
     llm.stats.agent = config.name;
     llm.apply(config.llm);
-    for (const move of moves) move.commit();
-    this.inboundAddress = inbound.listener.address;
-    this.outboundAddress = outbound.listener.address;
-    this.llmAddress = llm.address;
   }
 
   private setState(state: DrainState): void {

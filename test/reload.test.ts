@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import { grpcRequest, H2Peer } from './support/h2-peer.ts';
 import { canConnect } from './support/net.ts';
@@ -240,8 +241,11 @@ t.test('a file that is wrong is refused, and everything stays', async (t) => {
   const elsewhere = (more: object): string => {
     const parsed = JSON.parse(right) as Content;
     const outbound = { ...parsed.outbound, clusters: { one: { endpoints: ['127.0.0.1:1'] } } };
-    return JSON.stringify({ ...parsed, outbound, ...more });
+    return JSON.stringify({ ...parsed, outbound, log: { level: 'silent' }, ...more });
   };
+  const configPage = async (): Promise<string> =>
+    (await fetch(`http://127.0.0.1:${sidecar.adminPort}/config`)).text();
+  const configBefore = await configPage();
   const wrong: [what: string, text: string, said: RegExp][] = [
     ['a key that is unknown', elsewhere({ inbuond: {} }), /inbuond.*inbound/s],
     ['a value of a wrong type', elsewhere({ drain: { timeout: 5 } }), /drain\.timeout/],
@@ -269,9 +273,11 @@ t.test('a file that is wrong is refused, and everything stays', async (t) => {
       t.match(body, said, 'says what');
     }
     t.equal(await whoAnswers(client), 'a', 'the old configuration is in use');
+    t.equal(await configPage(), configBefore, 'and is what the page shows');
     t.equal(await canConnect(sidecar.inboundPort), true);
   }
-  t.match(sidecar.logs(), /refused/);
+  const refused = sidecar.logs().split('the new configuration is refused').length - 1;
+  t.ok(refused >= 2 * wrong.length, 'the log of the new one is not used either');
   await land(t, flight, 'while six wrong files were refused');
   const { code } = await reload(sidecar, right);
   t.equal(code, 200, 'a right one is taken again');
@@ -319,4 +325,56 @@ t.test('a task whose beginning came before the change goes where it belongs afte
   await peer.until('it was answered', () => peer.ended.has(1));
   t.equal(peer.field(1, 'grpc-status'), '0');
   t.equal(b.upstream.calls.length, 1);
+});
+
+t.test('two reloads at a time are applied one after the other', async (t) => {
+  const a = await Held.start(t, 'a');
+  const sidecar = await startSidecar(t, toOne(a.address) as never, { until: 'live' });
+  const port = await freePort();
+  const moved = { ...toOne(a.address), inbound: { listen: `127.0.0.1:${port}` } };
+  const results = await Promise.all([reload(sidecar, moved), reload(sidecar, moved), reload(sidecar, moved)]);
+  t.same(
+    results.map(({ code }) => code),
+    [200, 200, 200],
+  );
+  t.equal(await canConnect(port), true);
+  t.equal(await canConnect(sidecar.inboundPort), false);
+});
+
+t.test('a reload during a drain opens no address that nobody would close', async (t) => {
+  const a = await Held.start(t, 'a');
+  const sidecar = await startSidecar(t, { ...toOne(a.address), drain: { delay: '60s' } } as never, {
+    until: 'live',
+  });
+  await fetch(`http://127.0.0.1:${sidecar.adminPort}/drain`, { method: 'POST' });
+  const port = await freePort();
+  const { code, body } = await reload(sidecar, {
+    ...toOne(a.address),
+    inbound: { listen: `127.0.0.1:${port}` },
+  });
+  t.equal(code, 422);
+  t.match(body, /inbound\.listen.*the sidecar is about to end/);
+  t.equal(await canConnect(port), false);
+  t.equal(await canConnect(sidecar.inboundPort), true);
+  const stays = { listen: `127.0.0.1:${sidecar.inboundPort}`, timeout: '5s' };
+  t.equal((await reload(sidecar, { ...toOne(a.address), inbound: stays })).code, 200);
+});
+
+t.test('a defect in the middle of a reload leaves the old configuration in use', async (t) => {
+  const [a, b] = [await Held.start(t, 'a'), await Held.start(t, 'b')];
+  const plane = await startDataPlane(t, { ...toOne(a.address) });
+  const { llm } = plane.sidecar;
+  const apply = llm.apply.bind(llm);
+  llm.apply = () => {
+    llm.apply = apply;
+    throw new Error('a defect');
+  };
+  const port = await freePort();
+  const next = { ...toOne(b.address), inbound: { listen: `127.0.0.1:${port}` } };
+  await t.rejects(plane.apply(next), { message: 'a defect' });
+  t.equal(await whoAnswers(new RawClient(t, plane.outboundPort)), 'a');
+  t.equal(await canConnect(port), false);
+  await plane.apply(next);
+  t.equal(await whoAnswers(new RawClient(t, plane.outboundPort)), 'b');
+  t.equal(await canConnect(port), true);
 });

@@ -310,7 +310,7 @@ t.test('wrong flags are said all at once', async (t) => {
     `--metrics=127.0.0.1:${await freePort()}`,
     '--drain-delay=0s',
   ]);
-  t.match(taken, { code: 69, output: /health\.listen: can not listen on 192\.0\.2\.1:1/ });
+  t.match(taken, { code: 69, output: /--health: can not listen on 192\.0\.2\.1:1/ });
 });
 
 // --- The certificate's life --------------------------------------------------------------------------------------

@@ -6,10 +6,13 @@ import { readGatewaySettings } from './settings.ts';
 
 /** Runs the gateway as this process. settings.ts lists the environment variables. */
 const log = createLogger('gateway');
+let endOpen: () => unknown = () => {};
 try {
   const settings = readGatewaySettings(process.env);
   await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
+  // What is open already would keep the process, and answer, when the rest can't start.
+  endOpen = () => stop(0);
   const address = await app.listen({ host: settings.host, port: settings.port });
   const { healthListen } = settings;
   const endHealth = healthListen === '' ? undefined : await startHealthServer(healthListen);
@@ -32,4 +35,6 @@ try {
 } catch (error) {
   log.fatal({ err: error }, 'cannot start');
   process.exitCode = 1;
+  await endOpen();
+  await stopTracing(1_000);
 }

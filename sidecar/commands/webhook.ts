@@ -1,6 +1,7 @@
 /** `outrigger webhook`: serves the mutating admission webhook until a signal ends it. */
 import { AddressError, parseAddress } from '../cluster/address.ts';
 import { parseDurationMs } from '../config/duration.ts';
+import { endProcessSoon } from '../run/end-process.ts';
 import { outriggerVersion } from '../run/version.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { type CertificateOptions, ListenError, runWebhook, type WebhookOptions } from '../webhook/webhook.ts';
@@ -54,9 +55,12 @@ export async function webhook(args: readonly string[]): Promise<number> {
   const log = createLogger({ level: options.level, base: { name: 'outrigger-webhook' } });
   try {
     await runWebhook(options.options, log);
+    endProcessSoon(EXIT.OK);
     return EXIT.OK;
   } catch (error) {
-    if (!(error instanceof ListenError)) throw error;
+    const expected = error instanceof ListenError;
+    endProcessSoon(expected ? EXIT.UNAVAILABLE : EXIT.SOFTWARE);
+    if (!expected) throw error;
     log.fatal(error.message);
     return EXIT.UNAVAILABLE;
   }

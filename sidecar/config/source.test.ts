@@ -1,7 +1,7 @@
 // Where settings come from: the file, the environment, the flags, and the file again when it changes.
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import type { Config } from './config.ts';
+import type { LoadedConfig } from './load.ts';
 import { overridesFromFlags } from './overrides.ts';
 import { formatPath, formatProblem, type Problem } from './problems.ts';
 import { schema } from './schema.ts';
@@ -197,7 +197,11 @@ t.test('a wrong file leaves the old configuration in use', async (t) => {
   t.equal(source.current.name, 'one');
   t.match(source.effective, { name: 'one' });
   writeFileSync(path!, 'name: two');
-  t.match(source.load(), { config: { name: 'two' } });
+  const loaded = source.load();
+  t.match(loaded, { config: { name: 'two' } });
+  t.equal(source.current.name, 'one', 'it may still be refused, for a port that is taken');
+  t.match(source.effective, { name: 'one' });
+  source.adopt(loaded as LoadedConfig);
   t.equal(source.current.name, 'two');
   t.match(source.effective, { name: 'two' });
 });
@@ -210,9 +214,12 @@ function watchOutcomes(t: Test, source: ConfigSource) {
     outcomes.push(outcome);
     wake?.();
   };
-  const onConfig = (config: Config) => tell(config.name);
+  const onLoaded = (loaded: LoadedConfig) => {
+    source.adopt(loaded);
+    tell(loaded.config.name);
+  };
   const onProblems = (problems: readonly Problem[]) => tell(`refused: ${problems[0]?.message}`);
-  const stop = source.watch(onConfig, onProblems);
+  const stop = source.watch(onLoaded, onProblems);
   t.teardown(stop);
   const next = async () => {
     if (outcomes.length === 0) {

@@ -6,16 +6,21 @@ import type { Problem } from './problems.ts';
 import { fingerprintOf, type StopWatching, watchFile } from './watch.ts';
 
 export interface ConfigSource {
-  /** The newest that was right. */
+  /** The one in use: the first, or the latest that was adopted. */
   readonly current: Config;
   /** `current` in the file's form with every default, for eyes: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
   /** The file; `undefined` when there is none and nothing can change. */
   readonly path: string | undefined;
-  /** Reads everything again. A right configuration becomes `current`; with problems the old stays. */
+  /** Reads everything again. `current` stays until the result is adopted. */
   load(): LoadResult;
+  /** The running sidecar has taken this configuration: it is `current` from now on. */
+  adopt(loaded: LoadedConfig): void;
   /** Loads whenever the file changes, and tells the outcome. */
-  watch(onConfig: (config: Config) => void, onProblems: (problems: readonly Problem[]) => void): StopWatching;
+  watch(
+    onLoaded: (loaded: LoadedConfig) => void,
+    onProblems: (problems: readonly Problem[]) => void,
+  ): StopWatching;
 }
 
 export interface SourceOptions {
@@ -53,25 +58,23 @@ function createSource(
   reload: () => LoadResult,
   watch: (onChange: () => void) => StopWatching,
 ): ConfigSource {
-  let newest = first;
-  const load = () => {
-    const result = reload();
-    if ('config' in result) newest = result;
-    return result;
-  };
+  let adopted = first;
   return {
     path,
-    load,
+    load: reload,
+    adopt(loaded) {
+      adopted = loaded;
+    },
     get current() {
-      return newest.config;
+      return adopted.config;
     },
     get effective() {
-      return newest.effective;
+      return adopted.effective;
     },
-    watch(onConfig, onProblems) {
+    watch(onLoaded, onProblems) {
       return watch(() => {
-        const result = load();
-        if ('config' in result) onConfig(result.config);
+        const result = reload();
+        if ('config' in result) onLoaded(result);
         else onProblems(result.problems);
       });
     },

@@ -14,17 +14,19 @@ export interface HealthSource {
 /** A full gRPC service name is shorter. */
 const MAX_SERVICE_CHARS = 256;
 
+/** @param setting where the address comes from, for messages */
 export function startHealth(
   listen: string,
   source: HealthSource,
   onError: (error: unknown) => void,
+  setting = 'health.listen',
 ): Promise<HttpServer> {
   const routes = [
     probe('/healthz/live', () => source.notLiveBecause()),
     probe('/healthz/ready', () => source.notReadyBecause()),
   ];
   if (source.appBecause !== undefined) routes.push(appProbe((service) => source.appBecause!(service)));
-  return startHttpServer({ setting: 'health.listen', listen, routes, onError });
+  return startHttpServer({ setting, listen, routes, onError });
 }
 
 /**

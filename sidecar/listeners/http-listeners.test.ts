@@ -13,7 +13,6 @@ import { EventLog } from '../telemetry/events.ts';
 import { type AdminSource, startAdmin } from './admin.ts';
 import { startHealth } from './health.ts';
 import { type HttpServer, send, startHttpServer } from './http-server.ts';
-import { ListenError } from './listen.ts';
 import { LiveStream } from './live-stream.ts';
 import { startMetrics } from './metrics.ts';
 
@@ -501,7 +500,10 @@ t.test('listening', async (t) => {
   t.match(await ask(unix.address, '/'), { status: 404 });
   await t.rejects(start(`unix:${path}`), { code: 'EADDRINUSE' });
   await unix.close();
-  await t.rejects(start(`unix:${directory}/nowhere/x.sock`), ListenError);
+  await t.rejects(start(`unix:${directory}/nowhere/x.sock`), {
+    name: 'ListenError',
+    message: /the folder of the socket does not exist; make it/,
+  });
 
   // What a process that was killed leaves behind: a socket nobody accepts on.
   const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
@@ -511,6 +513,9 @@ t.test('listening', async (t) => {
   t.match(await ask(replaced.address, '/'), { status: 404 });
   await replaced.close();
   writeFileSync(`${directory}/file`, '');
-  await t.rejects(start(`unix:${directory}/file`), { code: 'EADDRINUSE' });
+  await t.rejects(start(`unix:${directory}/file`), {
+    name: 'ListenError',
+    message: /a file that is no socket is there; remove it/,
+  });
   t.ok(existsSync(`${directory}/file`), 'a file that is no socket is not removed');
 });

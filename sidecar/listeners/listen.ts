@@ -1,6 +1,7 @@
 /** Binds a server to an address of the configuration. */
-import { lstatSync, unlinkSync } from 'node:fs';
+import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
+import { dirname } from 'node:path';
 import { formatHostPort, parseAddress } from '../cluster/address.ts';
 
 /** A listener could not be had; the message says which, why, and what to do. */
@@ -19,7 +20,14 @@ const REASONS: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'this machine does not have the address; use one of its own, 0.0.0.0 or 127.0.0.1',
   EACCES: 'it is not permitted; ports below 1024 need privileges, and a socket a folder that can be written',
   ENOENT: 'the folder of the socket does not exist; make it',
+  ENOTSOCK: 'a file that is no socket is there; remove it, or choose another path',
+  ENOTFOUND: 'the name does not exist; check its spelling, or use an address',
+  EAI_AGAIN: 'the DNS service does not answer; use an address',
+  DRAINING: 'the sidecar is about to end; start it anew with this configuration',
 };
+
+/** The code of an address that is refused because the process ends. */
+export const DRAINING = 'DRAINING';
 
 /** What a kernel answers that has no IPv6, or not for this pod. */
 const WITHOUT_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EPROTONOSUPPORT']);
@@ -33,17 +41,14 @@ const WITHOUT_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAI
  */
 export async function listenOn(server: Server, address: string, setting: string): Promise<string> {
   const where = parseAddress(address, { forListening: true });
-  const options = where.kind === 'unix' ? { path: where.path } : { host: where.host, port: where.port };
   try {
-    await listenOnce(server, options);
+    if (where.kind === 'unix') await listenOnPath(server, where.path);
+    else await listenOnce(server, { host: where.host, port: where.port });
   } catch (error) {
     const code = codeOf(error);
     if (where.kind === 'tcp' && where.host === '::' && WITHOUT_IPV6.has(code))
       return listenOn(server, formatHostPort('0.0.0.0', where.port), setting);
-    const stale = where.kind === 'unix' && code === 'EADDRINUSE' && (await isAbandoned(where.path));
-    if (!stale) throw new ListenError(setting, address, code);
-    unlinkSync(where.path);
-    await listenOnce(server, options);
+    throw new ListenError(setting, address, code);
   }
   const bound = server.address();
   return bound === null || typeof bound === 'string' ? address : formatHostPort(bound.address, bound.port);
@@ -72,6 +77,21 @@ export async function listenOnLoopback(
   return bound;
 }
 
+/** Throws an error with a code: also one of ours, where the kernel's says something else than what to do. */
+async function listenOnPath(server: Server, path: string): Promise<void> {
+  // For a missing folder Node says EACCES.
+  statSync(dirname(path));
+  try {
+    await listenOnce(server, { path });
+  } catch (error) {
+    if (codeOf(error) !== 'EADDRINUSE') throw error;
+    if (!lstatSync(path).isSocket()) throw Object.assign(new Error('not a socket'), { code: 'ENOTSOCK' });
+    if (!(await isAbandoned(path))) throw error;
+    unlinkSync(path);
+    await listenOnce(server, { path });
+  }
+}
+
 function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? 'unknown error';
 }
@@ -89,9 +109,8 @@ function listenOnce(
   });
 }
 
-/** It is a socket, and nobody accepts on it any more. Another kind of file is somebody's, and stays. */
-async function isAbandoned(path: string): Promise<boolean> {
-  if (!lstatSync(path).isSocket()) return false;
+/** Nobody accepts on this socket any more. */
+function isAbandoned(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once('connect', () => {

@@ -71,6 +71,8 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
     },
   });
   const serve = (material: Pick<CertificateMaterial, 'cert' | 'key'>): void => {
+    // A request to the API server that was under way at the end.
+    if (ended.signal.aborted) return;
     server.use(material).then(
       () => log.info({ address: server.address }, 'serving with a new certificate'),
       (error: unknown) => {
@@ -85,13 +87,17 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
     if (ended.signal.aborted) return 'ending';
     return source.notReadyBecause ?? (server.address === '' ? 'not listening yet' : undefined);
   };
-  const servers = await startPages(options, { notReadyBecause, metrics, onError });
-  await keep(source, log, ended.signal);
-  if (failed === undefined) await sleep(options.drainDelayMs);
-  await server.close(CLOSE_LIMIT_MS);
-  await Promise.all(servers.map((page) => page.close()));
-  process.off('SIGTERM', stop).off('SIGINT', stop);
-  if (failed !== undefined) throw failed;
+  const pages: HttpServer[] = [];
+  try {
+    await startPages(options, { notReadyBecause, metrics, onError }, pages);
+    await keep(source, log, ended.signal);
+    if (failed !== undefined) throw failed;
+    await sleep(options.drainDelayMs);
+  } finally {
+    await server.close(CLOSE_LIMIT_MS);
+    await Promise.all(pages.map((page) => page.close()));
+    process.off('SIGTERM', stop).off('SIGINT', stop);
+  }
 }
 
 export { ListenError };
@@ -123,41 +129,36 @@ interface Pages {
   readonly onError: (error: unknown) => void;
 }
 
-async function startPages(options: WebhookOptions, pages: Pages): Promise<HttpServer[]> {
+/** @param started gets each as soon as it listens */
+async function startPages(options: WebhookOptions, pages: Pages, started: HttpServer[]): Promise<void> {
   const { notReadyBecause, metrics, onError } = pages;
-  const health = await startHealth(
-    options.health,
-    { notLiveBecause: () => undefined, notReadyBecause },
+  const probes = { notLiveBecause: () => undefined, notReadyBecause };
+  started.push(await startHealth(options.health, probes, onError, '--health'));
+  const page = startHttpServer({
+    setting: '--metrics',
+    listen: options.metrics,
+    routes: [
+      {
+        method: 'GET',
+        path: '/metrics',
+        handle: async (_request, response) =>
+          send(response, 200, metrics.registry.contentType, await metrics.registry.metrics()),
+      },
+    ],
     onError,
-  );
-  try {
-    const page = await startHttpServer({
-      setting: '--metrics',
-      listen: options.metrics,
-      routes: [
-        {
-          method: 'GET',
-          path: '/metrics',
-          handle: async (_request, response) =>
-            send(response, 200, metrics.registry.contentType, await metrics.registry.metrics()),
-        },
-      ],
-      onError,
-    });
-    return [health, page];
-  } catch (error) {
-    await health.close();
-    throw error;
-  }
+  });
+  started.push(await page);
 }
 
 /** Looks after the certificate until the end; a failure is said once, until something else fails or all is well. */
 async function keep(source: CertificateSource, log: Logger, ended: AbortSignal): Promise<void> {
   let said = '';
+  // A tick may wait for an API server that does not answer, and the end does not.
+  const end = new Promise<void>((resolve) => ended.addEventListener('abort', () => resolve()));
   while (!ended.aborted) {
     let waitMs = TICK_MS;
     try {
-      await source.tick();
+      await Promise.race([source.tick(), end]);
       if (said !== '') log.info('the certificate is in order again');
       said = '';
     } catch (error) {

@@ -32,6 +32,8 @@ export class FakeKubernetesApi {
   readonly zones = new Map<string, string>();
   /** What the next requests are answered with instead; 0 is as usual, -1 no answer at all. */
   failWith = 0;
+  /** Requests that got no answer for it. */
+  unanswered = 0;
   kubeconfig = '';
   private version = 100;
   private oldest = 0;
@@ -179,7 +181,10 @@ export class FakeKubernetesApi {
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     };
     const status = (code: number) => json(code, { kind: 'Status', code, message: `status ${code}` });
-    if (this.failWith === -1) return undefined;
+    if (this.failWith === -1) {
+      this.unanswered++;
+      return undefined;
+    }
     if (this.failWith !== 0) return status(this.failWith);
     if (request.headers.authorization !== `Bearer ${TOKEN}`) return status(401);
     if (node !== undefined) {
