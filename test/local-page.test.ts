@@ -1,8 +1,12 @@
 // The page of the local system in a real browser: replicas are broken and mended by its buttons, and tasks go on.
 import { request } from 'node:http';
+import { pino } from 'pino';
 import type { Browser, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
+import { createGateway } from '../agents/gateway/app.ts';
+import { readGatewaySettings } from '../agents/gateway/settings.ts';
 import { childrenOf, commandOf, isAlive, type Run, runStart } from '../agents/local/test-support.ts';
+import { testAgent } from '../agents/test-support.ts';
 import { openPage, overflowOf, startBrowser } from './support/browser.ts';
 import { skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -86,7 +90,31 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
   await byKeyboardInANarrowWindow(t, browser, system);
   await onlyItsOwnPage(t, system);
   await theEnd(t, system);
+  await aGatewayAlone(t, browser);
 });
+
+function aGatewayAlone(t: Test, browser: Browser) {
+  return t.test('a gateway that is part of no local system shows its agents', async (t) => {
+    const { server } = await testAgent(t, {});
+    const settings = readGatewaySettings({
+      RESEARCH_AGENT_ADDR: server.address,
+      CODE_AGENT_ADDR: '127.0.0.1:1',
+    });
+    const gateway = await createGateway(settings, pino({ level: 'silent' }));
+    t.teardown(() => gateway.stop(0));
+    const url = await gateway.app.listen({ host: '127.0.0.1', port: 0 });
+    const { page, errors } = await openPage(t, browser, url);
+    const row = (type: string) => page.locator('#agents tr', { hasText: type });
+    await row('research')
+      .filter({ hasText: /test-agent.*1\.2\.3.*healthy/ })
+      .waitFor();
+    await row('code')
+      .filter({ hasText: /UNAVAILABLE/ })
+      .waitFor();
+    t.same(await page.locator('select option').allInnerTexts(), ['research', 'writing', 'code']);
+    t.same(errors, []);
+  });
+}
 
 function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
   return t.test('a task is sent, and its answer and its way are shown', async (t) => {

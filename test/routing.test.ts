@@ -103,18 +103,24 @@ t.test('what no route takes is UNIMPLEMENTED and says what to do', async (t) => 
   t.match(unknown.details, /research\/a\.B\/C/, 'names the call');
   t.match(unknown.details, /writing, code/, 'names the clusters there are');
 
-  await plane.apply({
-    outbound: {
-      routes: [{ match: { agent_type: 'code' }, cluster: 'code' }],
-      clusters: { code: { endpoints: ['127.0.0.1:1'] } },
-    },
-  });
+  const clusters = { code: { endpoints: ['127.0.0.1:1'] } };
+  const routes = [
+    { match: { authority: 'code-agent' }, cluster: 'code' },
+    { match: { authority: 'code-agent', agent_type: 'sorting' }, cluster: 'code' },
+    { match: { agent_type: 'code' }, cluster: 'code' },
+  ];
+  await plane.apply({ outbound: { routes, clusters } });
   const message = taskRequest({ type: 'poetry' });
   const noType = await client.unary(message, { path: taskPath });
   t.equal(noType.code, status.UNIMPLEMENTED);
   t.match(noType.details, /agent_type "poetry"/);
   t.match(noType.details, /outbound\.routes/);
-  t.equal(plane.sidecar.outbound.stats.rejected.get('no_route'), 2, 'both are counted');
+  t.match(noType.details, /for authority code-agent, and for agent_type sorting, code$/, 'and what there is');
+  const many = Array.from({ length: 30 }, (_, i) => ({ match: { agent_type: `a${i}` }, cluster: 'code' }));
+  await plane.apply({ outbound: { routes: many, clusters } });
+  const among = await client.unary(message, { path: taskPath });
+  t.match(among.details, /agent_type a0, a1, .*, a19 and 10 more$/, 'no more than fits in trailers');
+  t.equal(plane.sidecar.outbound.stats.rejected.get('no_route'), 3, 'all are counted');
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
 });
 

@@ -83,8 +83,11 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
       return new ApiError(reason === 'overloaded' ? 503 : 429, code, details, { ...options, retryAfterS });
     case status.DEADLINE_EXCEEDED:
       return new ApiError(504, code, `the ${agentType} agent did not answer in time`, options);
-    case status.UNIMPLEMENTED:
-      return new ApiError(502, code, `nothing serves the ${agentType} agent`, options);
+    case status.UNIMPLEMENTED: {
+      // A sidecar's words for a name without a route: they are about names, and say which there are.
+      const why = reason === 'no_route' ? `: ${details}` : '';
+      return new ApiError(502, code, `nothing serves the ${agentType} agent${why}`, options);
+    }
     default:
       return new ApiError(502, code, `the ${agentType} agent failed`, options);
   }

@@ -183,11 +183,18 @@ t.test('bad requests name their field and never reach an agent', async (t) => {
     t.match(error['message'], new RegExp(`^${field}`));
   }
   t.equal((await post(url, { input: '' }, asStream)).status, 422, 'of a stream too');
-  const unknown = await post(url, { input: 'x', agent_type: 'cooking' });
-  t.equal(unknown.status, 404);
-  t.match(await unknown.json(), {
-    error: { code: 'NOT_FOUND', field: 'agent_type', message: /research, writing/ },
-  });
+  for (const headers of [{}, asStream]) {
+    const unknown = await post(url, { input: 'x', agent_type: 'reserch' }, headers);
+    t.equal(unknown.status, 404);
+    t.match(await unknown.json(), {
+      error: {
+        code: 'NOT_FOUND',
+        field: 'agent_type',
+        message: 'there is no agent type "reserch"; there are research, writing, code',
+        task_id: /-7/,
+      },
+    });
+  }
   t.equal((await post(url, '{"input": ')).status, 400);
   t.equal((await post(url, 'input=x', { 'content-type': 'text/plain' })).status, 415);
   t.equal((await post(url, { input: 'x'.repeat(11 * 1024 * 1024) })).status, 413);
@@ -227,7 +234,12 @@ t.test('what ends a call decides the HTTP status, whole and streamed', async (t)
     [{ code: 'DEADLINE_EXCEEDED' }, 504, {}],
     [{ code: 'INVALID_ARGUMENT', trailers: { 'agent-error-field': 'input' } }, 422, { field: 'input' }],
     [{ code: 'FAILED_PRECONDITION' }, 409, {}],
-    [{ code: 'UNIMPLEMENTED', trailers: { 'outrigger-reason': 'no_route' } }, 502, { reason: 'no_route' }],
+    [{ code: 'UNIMPLEMENTED', details: 'text' }, 502, { message: 'nothing serves the research agent' }],
+    [
+      { code: 'UNIMPLEMENTED', details: 'use a or b', trailers: { 'outrigger-reason': 'no_route' } },
+      502,
+      { reason: 'no_route', message: 'nothing serves the research agent: use a or b' },
+    ],
     [{ code: 'INTERNAL', details: 'secret text' }, 502, { message: 'the research agent failed' }],
     [{ code: 'UNKNOWN', details: 'Exception: secret text' }, 502, { message: 'the research agent failed' }],
   ];
@@ -358,24 +370,36 @@ t.test('health, the API description and the page', async (t) => {
   const { url } = await gateway(t, addresses, { GATEWAY_LINKS: 'Sidecar=http://127.0.0.1:15000/?a=b' });
   const health = await fetch(`${url}/api/v1/health`);
   t.equal(health.status, 200);
-  t.match(await health.json(), {
-    healthy: false,
-    agents: {
-      research: { healthy: true, agent_name: 'test-agent', version: '1.2.3', checks: { runtime: 'serving' } },
-      writing: { healthy: false, error: /^UNAVAILABLE/ },
-      code: { healthy: true },
+  const works = { healthy: true, agent_name: 'test-agent', version: '1.2.3', checks: { runtime: 'serving' } };
+  const states = (await health.json()) as Record<string, { error: string }>;
+  const { error } = states['writing']!;
+  t.match(error, /^UNAVAILABLE/);
+  t.strictSame(
+    states,
+    {
+      research: works,
+      writing: { healthy: false, agent_name: '', version: '', checks: {}, error },
+      code: works,
     },
-  });
+    'each agent at the top level',
+  );
   const none = await gateway(t, {
     RESEARCH_AGENT_ADDR: '127.0.0.1:1',
     WRITING_AGENT_ADDR: '127.0.0.1:1',
     CODE_AGENT_ADDR: '127.0.0.1:1',
   });
-  t.equal((await fetch(`${none.url}/api/v1/health`)).status, 503);
+  const noneWorks = await fetch(`${none.url}/api/v1/health`);
+  t.equal(noneWorks.status, 503);
+  t.match(await noneWorks.json(), { research: { healthy: false }, writing: { healthy: false } });
 
   const description = (await (await fetch(`${url}/docs/json`)).json()) as {
-    paths: Record<string, { post: { responses: object } }>;
+    paths: Record<string, { post: { responses: object }; get: { responses: Record<string, object> } }>;
   };
+  const described = { schema: { additionalProperties: { properties: { healthy: { type: 'boolean' } } } } };
+  t.match(description.paths['/api/v1/health']!.get.responses, {
+    200: { content: { 'application/json': described } },
+    503: { content: { 'application/json': described } },
+  });
   t.same(Object.keys(description.paths), ['/api/v1/tasks', '/api/v1/health']);
   t.same(Object.keys(description.paths['/api/v1/tasks']!.post.responses), [
     '200',

@@ -81,20 +81,15 @@ export function errorSchema(description: string) {
 
 export const healthSchema = {
   type: 'object',
-  properties: {
-    healthy: { type: 'boolean', description: 'Every agent is.' },
-    agents: {
-      type: 'object',
-      additionalProperties: {
-        type: 'object',
-        properties: {
-          healthy: { type: 'boolean' },
-          agent_name: { type: 'string' },
-          version: { type: 'string' },
-          checks: { type: 'object', additionalProperties: { type: 'string' } },
-          error: { type: 'string' },
-        },
-      },
+  description: 'By agent type, such as `research`.',
+  additionalProperties: {
+    type: 'object',
+    properties: {
+      healthy: { type: 'boolean' },
+      agent_name: { type: 'string', description: 'Empty while the agent does not answer.' },
+      version: { type: 'string', description: 'Empty while the agent does not answer.' },
+      checks: { type: 'object', additionalProperties: { type: 'string' } },
+      error: { type: 'string', description: 'Why the agent could not be asked.' },
     },
   },
 } as const;

@@ -145,8 +145,9 @@ function gatewayProcess(
     },
     // Every agent healthy, asked on the way a task takes: the whole system works.
     isReady: async () => {
-      const { healthy } = (await (await fetch(`${url}/api/v1/health`)).json()) as { healthy: boolean };
-      return healthy;
+      const found = await (await fetch(`${url}/api/v1/health`)).json();
+      const agents = Object.values(found as Record<string, { healthy: boolean }>);
+      return agents.every(({ healthy }) => healthy);
     },
   };
 }

@@ -63,7 +63,7 @@ export function classify(error: unknown): AgentError {
   if (error instanceof AgentError) return error;
   if (error instanceof OpenAI.APIError) return classifyProvider(error);
   const code = (error as { code?: unknown } | null | undefined)?.code;
-  if (isServiceError(error)) return classifyAgentCall(error.code, error.metadata, error);
+  if (isServiceError(error)) return classifyAgentCall(error);
   if (isBrokenConnection(error, code)) {
     return new AgentError('UNAVAILABLE', 'the connection to the model provider broke', { cause: error });
   }
@@ -101,7 +101,13 @@ function retryAfter(headers: Headers | undefined): number | undefined {
   return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
-function isServiceError(error: unknown): error is { code: number; details: string; metadata: Metadata } {
+interface AgentCallError {
+  code: number;
+  details: string;
+  metadata: Metadata;
+}
+
+function isServiceError(error: unknown): error is AgentCallError {
   const candidate = error as { code?: unknown; metadata?: unknown } | null | undefined;
   return typeof candidate?.code === 'number' && candidate.metadata instanceof Metadata;
 }
@@ -113,12 +119,17 @@ const passedOn: ReadonlyMap<number, AgentErrorCode> = new Map([
   [status.CANCELLED, 'CANCELLED'],
 ]);
 
-function classifyAgentCall(code: number, metadata: Metadata, cause: unknown): AgentError {
+function classifyAgentCall(error: AgentCallError): AgentError {
+  const { code, details, metadata } = error;
   const name = passedOn.get(code);
-  if (name === undefined) return new AgentError('INTERNAL', 'a call to another agent failed', { cause });
+  if (name === undefined) {
+    // The name that this agent calls is wrong, and the sidecar says which names there are.
+    const why = metadata.get('outrigger-reason')[0] === 'no_route' ? `: ${details}` : '';
+    return new AgentError('INTERNAL', `a call to another agent failed${why}`, { cause: error });
+  }
   const pushbackMs = Number(metadata.get('grpc-retry-pushback-ms')[0] ?? Number.NaN);
   return new AgentError(name, `a call to another agent ended with ${name}`, {
-    cause,
+    cause: error,
     ...(Number.isInteger(pushbackMs) ? { retryAfterMs: pushbackMs } : {}),
   });
 }

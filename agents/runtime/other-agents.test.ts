@@ -1,5 +1,6 @@
 import { Metadata, status } from '@grpc/grpc-js';
 import t from 'tap';
+import { startDataPlane } from '../../test/support/data-plane.ts';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { failureOf, processTask, streamProcess, testAgent, until } from '../test-support.ts';
 import { AgentError } from './errors.ts';
@@ -91,4 +92,18 @@ t.test("another agent's failure is passed on where it concerns the caller", asyn
     { outbound: '127.0.0.1:1' },
   );
   t.equal((await failureOf(processTask(alone.client, { input: 'x' }))).code, status.UNAVAILABLE);
+});
+
+t.test('a misspelt name of another agent comes back with the names there are', async (t) => {
+  const clusters = { writing: { endpoints: ['127.0.0.1:1'] } };
+  const routes = [{ match: { authority: 'writing-agent' }, cluster: 'writing' }];
+  const { outboundPort } = await startDataPlane(t, { outbound: { routes, clusters } });
+  const caller = await testAgent(
+    t,
+    { processTask: async ({ input }, { agents }) => agents.process(input, { input }) },
+    { outbound: `127.0.0.1:${outboundPort}` },
+  );
+  const misspelt = await failureOf(processTask(caller.client, { input: 'writting-agent' }));
+  t.equal(misspelt.code, status.INTERNAL);
+  t.match(misspelt.details, /no route for writting-agent\/.*there are entries for authority writing-agent$/);
 });

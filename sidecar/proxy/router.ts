@@ -100,10 +100,7 @@ export class RuleRouter implements Router {
       name: parseAuthority(name, scope),
       cluster,
     }));
-    this.hint =
-      rules.length > 0
-        ? 'no outbound.routes entry matches its authority, path, headers and agent_type; add one'
-        : `its authority names no cluster; use one of: ${[...clusters.keys()].join(', ') || '(none configured)'}`;
+    this.hint = rules.length > 0 ? hintOfRules(rules) : hintOfClusters([...clusters.keys()]);
   }
 
   route(list: HeaderList, head: MessageHead): Route {
@@ -138,6 +135,32 @@ export class RuleRouter implements Router {
     const same = this.clusterNames.filter(({ name }) => isSameAuthority(asked, name));
     return (same.find(({ name }) => name.port === asked.port) ?? same[0])?.cluster;
   }
+}
+
+/** Most names in a hint, which travels in the trailers of each call that no route takes. */
+const HINT_NAMES_MAX = 20;
+
+/** Says what the rules ask for, so that whoever misspelt a name sees the right one. */
+function hintOfRules(rules: readonly RouteRule[]): string {
+  const asked = (what: string, of: (rule: RouteRule) => string | undefined): string[] => {
+    const names = [...new Set(rules.map(of))].filter((name) => name !== undefined);
+    return names.length === 0 ? [] : [`${what} ${list(names)}`];
+  };
+  const known = [
+    ...asked('authority', ({ match }) => match.authority),
+    ...asked('agent_type', ({ match }) => match.agentType),
+  ].join(', and for ');
+  const there = known === '' ? 'add one' : `there are entries for ${known}`;
+  return `no outbound.routes entry matches its authority, path, headers and agent_type; ${there}`;
+}
+
+function hintOfClusters(names: readonly string[]): string {
+  return `its authority names no cluster; use one of: ${list(names) || '(none configured)'}`;
+}
+
+function list(names: readonly string[]): string {
+  const more = names.length - HINT_NAMES_MAX;
+  return names.slice(0, HINT_NAMES_MAX).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
 function headersMatch(wanted: Readonly<Record<string, string>>, list: HeaderList): boolean {

@@ -81,7 +81,7 @@ keep.addEventListener('click', async () => {
 
 /** Outside of a local system: what the agents say of themselves. */
 async function showAgents() {
-  const { agents } = await (await fetch('/api/v1/health')).json();
+  const agents = await (await fetch('/api/v1/health')).json();
   const rows = Object.entries(agents).map(([type, { agent_name: name, version, healthy, error }]) => {
     const row = document.createElement('tr');
     for (const text of [type, name, version, healthy ? 'healthy' : (error ?? 'not healthy')]) {
