@@ -30,26 +30,6 @@ const features = {
 /** Between the ends alone a case has to pass once: their own races on a busy machine are not what is tested here. */
 const triesWithoutSidecar = 3;
 
-/** Cases that fail only behind a sidecar. Each is a defect of ours: the list is to become empty. */
-const unexpected = 'gRPC Unexpected Responses/HTTPVersion:2/TLS:false';
-const tooLarge = 'TLS:false/request-header-fields-too-large';
-const grpc = 'HTTP to RPC Code Mapping/HTTPVersion:2/Protocol:PROTOCOL_GRPC/Codec:CODEC_PROTO';
-const known: Record<Role, Set<string>> = {
-  server: new Set(),
-  client: new Set([
-    // A missing status is UNAVAILABLE here; gRPC has INTERNAL or UNKNOWN.
-    `${unexpected}/bidi-stream/half-duplex/no-terminal-status`,
-    `${unexpected}/client-stream/no-terminal-status`,
-    `${unexpected}/server-stream/no-terminal-status`,
-    `${unexpected}/unary/no-terminal-status`,
-    `${unexpected}/missing-status`,
-    `${unexpected}/trailers-only/ignore-header-if-body-present`,
-    // HTTP 431 is INTERNAL here; gRPC has UNKNOWN.
-    `${grpc}/Compression:COMPRESSION_GZIP/${tooLarge}`,
-    `${grpc}/Compression:COMPRESSION_IDENTITY/${tooLarge}`,
-  ]),
-};
-
 interface Results {
   readonly names: Set<string>;
   /** Case → what was wrong. */
@@ -100,12 +80,12 @@ for (const role of ['server', 'client'] as const) {
       const through = await runSuite(t, role, way);
       t.strictSame(through.names, direct.names, `${way}: the same cases`);
       t.strictSame(
-        [...through.failures].filter(([name]) => !direct.failures.has(name) && !known[role].has(name)),
+        [...through.failures].filter(([name]) => !direct.failures.has(name)),
         [],
         `${way}: no case fails that passes directly`,
       );
       t.strictSame(
-        [...direct.failures.keys(), ...known[role]].filter((name) => !through.failures.has(name)),
+        [...direct.failures.keys()].filter((name) => !through.failures.has(name)),
         [],
         `${way}: no case passes that fails directly`,
       );
