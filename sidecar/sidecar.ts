@@ -104,8 +104,11 @@ export class Sidecar {
   /** Why the sidecar is not ready for calls; undefined when it is. */
   get notReadyBecause(): string | undefined {
     if (this.state !== 'running') return this.state === 'starting' ? 'starting' : 'draining';
-    if (this.inbound.appHealth.healthy) return undefined;
-    return `the app at ${this.config.inbound.app} is ${this.inbound.appHealth.state}`;
+    const { appHealth, app } = this.inbound;
+    if (appHealth.healthy) return undefined;
+    const failure = app.endpoints[0]?.pool.lastFailure ?? '';
+    const because = appHealth.state === 'unreachable' && failure !== '' ? `: ${failure}` : '';
+    return `the app at ${this.config.inbound.app} is ${appHealth.state}${because}`;
   }
 
   /**

@@ -13,7 +13,8 @@ const sink: FrameSink = {
   onData: () => seen++,
   onDataMore() {},
   onOversizeFrame() {},
-  onBadPreface() {},
+  onForeignClient() {},
+  onForeignServer() {},
   onPreface() {},
 };
 

@@ -3,6 +3,7 @@ import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
+import { SILENT_SERVER_HINT } from '../http2/foreign.ts';
 import { ErrorCode, errorName } from '../http2/frame.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
@@ -211,7 +212,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       if (this.ready.length === 0 || this.waiters.size > 0) this.connect();
       return;
     }
-    const message = `no HTTP/2 SETTINGS from ${this.address} within ${this.options.connectTimeoutMs} ms`;
+    const within = `within ${this.options.connectTimeoutMs} ms`;
+    const message = connecting.socket.connecting
+      ? `no connection to ${this.address} ${within}`
+      : `no HTTP/2 SETTINGS from ${this.address} ${within}: ${SILENT_SERVER_HINT}`;
     connecting.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout'));
     connecting.socket.destroy();
   }

@@ -13,6 +13,7 @@ import {
 } from './errors.ts';
 import { WaitingStreams } from './flow-control.ts';
 import { beginBatch, endBatch } from './flush-queue.ts';
+import { lossOf } from './foreign.ts';
 import {
   DEFAULT_MAX_FRAME_BYTES,
   DEFAULT_WINDOW_BYTES,
@@ -22,7 +23,7 @@ import {
   FrameType,
 } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
-import { Goaway } from './goaway.ts';
+import { endBehindGoaway, Goaway } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, FloodGuard } from './limits.ts';
@@ -37,8 +38,6 @@ import { FrameWriter } from './writer.ts';
 
 /** What of a waiting stream goes out in one turn counts as much as a whole DATA frame from this size on. */
 const EARNING_MIN_BYTES = 256;
-/** How long a peer gets to read our GOAWAY before the socket is destroyed. */
-const LINGER_MS = 1_000;
 
 /**
  * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
@@ -98,8 +97,8 @@ export class Connection {
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.onBytes(chunk));
     socket.on('drain', () => this.onDrain());
-    socket.on('end', () => this.lost('the peer closed the connection'));
-    socket.on('error', (error) => this.lost(`the connection failed: ${error.message}`, error));
+    socket.on('end', () => this.lost(lossOf(this, undefined)));
+    socket.on('error', (error) => this.lost(lossOf(this, error), error));
     socket.on('close', () => this.lost('the connection was closed'));
     if (this.role === 'client') this.control.sendPrefaceAndSettings();
   }
@@ -377,11 +376,7 @@ export class Connection {
       this.owner.onClosed(this, error);
       return;
     }
-    // A destroy now would answer unread bytes with a TCP reset, and that can overtake the GOAWAY.
-    this.socket.end();
-    const linger = setTimeout(() => this.socket.destroy(), LINGER_MS);
-    linger.unref();
-    this.socket.once('close', () => clearTimeout(linger));
+    endBehindGoaway(this.socket);
     this.owner.onClosed(this, error);
   }
 

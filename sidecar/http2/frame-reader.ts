@@ -1,3 +1,4 @@
+import type { ForeignClient } from './foreign.ts';
 import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
 
 /** What the reader hands over. The buffer is good within the event (`shared-read.ts`): copy what is to stay. */
@@ -20,7 +21,9 @@ export interface FrameSink {
   onDataMore(buffer: Buffer, start: number, end: number, complete: boolean): void;
   onOversizeFrame(type: number, streamId: number, length: number): void;
   /** The first bytes are not the client preface (RFC 9113 §3.4), but perhaps those of another protocol. */
-  onBadPreface(looksLike: 'http1' | 'tls' | 'nothing known'): void;
+  onForeignClient(looksLike: ForeignClient): void;
+  /** A server's first bytes begin no HTTP/2 frame that it may begin with. Nothing is read behind them. */
+  onForeignServer(begins: Buffer): void;
   /** The whole preface came. */
   onPreface(): void;
 }
@@ -28,6 +31,8 @@ export interface FrameSink {
 /** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
 const CUT_THROUGH_MIN_BYTES = 1_024;
 const PADDED = 8;
+/** Where a frame's header has its type. */
+const TYPE_OFFSET = 3;
 /** A record of a handshake, of any version (RFC 8446 §5.1). */
 const TLS_HANDSHAKE = '\x16\x03';
 const HTTP1_METHODS = [
@@ -50,7 +55,9 @@ const HTTP1_METHODS = [
 export class FrameReader {
   private readonly sink: FrameSink;
   private readonly maxFrameBytes: number;
-  private prefaceLeft: number;
+  /** Whether the peer's first bytes are still to be looked at. */
+  private begins = true;
+  private readonly fromClient: boolean;
   private prefix: Buffer | undefined = undefined;
   private dataLeft = 0;
   /** Set by the sink to make the reader drop everything that still comes. */
@@ -60,17 +67,17 @@ export class FrameReader {
   constructor(sink: FrameSink, maxFrameBytes: number, expectPreface: boolean) {
     this.sink = sink;
     this.maxFrameBytes = maxFrameBytes;
-    this.prefaceLeft = expectPreface ? PREFACE.length : 0;
+    this.fromClient = expectPreface;
   }
 
   push(chunk: Buffer): void {
     if (this.stopped) return;
     let buffer = chunk;
     let at = 0;
-    if (this.prefaceLeft > 0) {
+    if (this.begins) {
       if (this.prefix !== undefined) buffer = Buffer.concat([this.prefix, chunk]);
       this.prefix = undefined;
-      at = this.readPreface(buffer);
+      at = this.fromClient ? this.readPreface(buffer) : this.readFirstFrameType(buffer);
       if (at < 0) return;
     } else if (this.prefix !== undefined) {
       at = this.finishFrame(this.prefix, chunk);
@@ -110,16 +117,30 @@ export class FrameReader {
       }
       this.stopped = true;
       const http1 = HTTP1_METHODS.some((method) => text.startsWith(method));
-      this.sink.onBadPreface(http1 ? 'http1' : text.startsWith(TLS_HANDSHAKE) ? 'tls' : 'nothing known');
+      this.sink.onForeignClient(http1 ? 'http1' : text.startsWith(TLS_HANDSHAKE) ? 'tls' : 'nothing known');
       return -1;
     }
     if (length < PREFACE.length) {
       this.prefix = Buffer.from(buffer);
       return -1;
     }
-    this.prefaceLeft = 0;
+    this.begins = false;
     this.sink.onPreface();
     return length;
+  }
+
+  /** 0 when a server begins with a frame, whatever it is worth; -1 when there is nothing more to read now. */
+  private readFirstFrameType(buffer: Buffer): number {
+    if (buffer.length <= TYPE_OFFSET) {
+      this.prefix = Buffer.from(buffer);
+      return -1;
+    }
+    this.begins = false;
+    const tls = buffer[0]! >= 0x14 && buffer[0]! <= 0x17 && buffer[1] === 0x03;
+    if (buffer[TYPE_OFFSET]! <= FrameType.CONTINUATION && !tls) return 0;
+    this.stopped = true;
+    this.sink.onForeignServer(buffer);
+    return -1;
   }
 
   private readFrames(buffer: Buffer, from: number): number {

@@ -1,5 +1,9 @@
+import type { Socket } from 'node:net';
 import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
 import type { FrameWriter } from './writer.ts';
+
+/** How long a peer gets to read our GOAWAY before the socket is destroyed. */
+const LINGER_MS = 1_000;
 
 /**
  * The end of a connection from our side (RFC 9113 §6.8).
@@ -33,4 +37,13 @@ function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, me
   const at = writer.beginFrame(8 + (debug?.length ?? 0), FrameType.GOAWAY, 0, 0);
   writeUint32(writer.buffer, writeUint32(writer.buffer, at, lastStreamId), code);
   debug?.copy(writer.buffer, at + 8);
+}
+
+/** Closes a socket once its peer has had time to read. */
+export function endBehindGoaway(socket: Socket): void {
+  // A destroy now would answer unread bytes with a TCP reset, and that can overtake the GOAWAY.
+  socket.end();
+  const linger = setTimeout(() => socket.destroy(), LINGER_MS);
+  linger.unref();
+  socket.once('close', () => clearTimeout(linger));
 }

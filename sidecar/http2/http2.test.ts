@@ -62,8 +62,12 @@ class Recorder implements FrameSink {
     this.events.push({ oversize: type, streamId, length });
   }
 
-  onBadPreface(looksLike: string): void {
+  onForeignClient(looksLike: string): void {
     this.events.push({ badPreface: looksLike });
+  }
+
+  onForeignServer(begins: Buffer): void {
+    this.events.push({ foreignServer: begins.toString('latin1') });
   }
 
   onPreface(): void {

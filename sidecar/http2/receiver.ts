@@ -1,5 +1,5 @@
 import type { Connection } from './connection.ts';
-import { ConnectionError } from './errors.ts';
+import { type ForeignClient, refuseForeignClient, refuseForeignServer } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
 import type { FrameSink } from './frame-reader.ts';
 import { headOf, type MessageHead } from './head.ts';
@@ -10,9 +10,6 @@ import { ReceiveWindow } from './receive-window.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
-
-/** Answer to an HTTP/1 request: said in its own protocol, so that a person with a browser or curl can read it. */
-const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge, not HTTP/1.1. Use a gRPC client (or curl --http2-prior-knowledge).\n`;
 
 /** What comes in on a connection: header blocks and DATA, checked against RFC 9113 and handed to the streams. */
 export class Receiver implements FrameSink {
@@ -354,27 +351,11 @@ export class Receiver implements FrameSink {
     this.connection.control.sendPrefaceAndSettings();
   }
 
-  onBadPreface(looksLike: 'http1' | 'tls' | 'nothing known'): void {
-    const connection = this.connection;
-    if (looksLike === 'http1') {
-      connection.socket.write(HTTP1_ANSWER);
-      connection.close(
-        new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, 'an HTTP/1 request on a gRPC port', 'http1'),
-      );
-      return;
-    }
-    // By these bytes a TLS client learns that this is no TLS.
-    connection.control.sendPrefaceAndSettings();
-    if (looksLike === 'tls') {
-      const message =
-        'a TLS handshake on a plain text port; set inbound.tls here, or take tls off where it is called';
-      connection.close(new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, message, 'tls_unexpected'));
-      return;
-    }
-    connection.fail(
-      'peer',
-      ErrorCode.PROTOCOL_ERROR,
-      'the connection does not begin with the HTTP/2 preface',
-    );
+  onForeignClient(looksLike: ForeignClient): void {
+    refuseForeignClient(this.connection, looksLike);
+  }
+
+  onForeignServer(begins: Buffer): void {
+    refuseForeignServer(this.connection, begins);
   }
 }
