@@ -180,8 +180,8 @@ export class RetryPolicy {
   /** Whether what happened may be better at another attempt, whatever else speaks against one. */
   mayFollow(end: AttemptEnd): boolean {
     if (this.#allows(end.status)) return true;
-    // An endpoint that is silent, or whose sidecar sends callers away, is unavailable under another code.
-    const silent = end.kind === 'per_try' || end.kind === 'first_chunk';
+    // An endpoint that is silent, gives no status, or whose sidecar sends callers away, is unavailable under another code.
+    const silent = end.kind === 'per_try' || end.kind === 'first_chunk' || end.kind === 'no_status';
     return this.#allows(Status.UNAVAILABLE) && (silent || turnedAwayBySidecar(end));
   }
 
