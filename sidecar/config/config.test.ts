@@ -183,6 +183,7 @@ const DEFAULTS = {
     tasks: { deduplicate: true, maxAgeMs: 300_000, maxBytes: 16_777_216, maxAnswerBytes: 1_048_576 },
     maxCallDepth: 8,
     allowCallCycles: false,
+    callBaggage: true,
     maxMessageBytes: 10_485_760,
     timeoutMs: 60_000,
     keepalive: { timeMs: 30_000, timeoutMs: 10_000, maxConnectionAgeMs: 1_800_000, minTimeMs: 10_000 },

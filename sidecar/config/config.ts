@@ -36,6 +36,8 @@ export interface InboundConfig {
   readonly tasks: InboundTasksConfig;
   readonly maxCallDepth: number;
   readonly allowCallCycles: boolean;
+  /** Calls are named to the agent in their baggage. */
+  readonly callBaggage: boolean;
   readonly maxMessageBytes: number;
   readonly timeoutMs: number;
   readonly keepalive: InboundKeepaliveConfig;

@@ -29,6 +29,7 @@ export function toConfig(file: FileConfig): Config {
       },
       maxCallDepth: inbound.max_call_depth,
       allowCallCycles: inbound.allow_call_cycles,
+      callBaggage: inbound.call_baggage,
       maxMessageBytes: inbound.max_message_bytes,
       timeoutMs: ms(inbound.timeout),
       keepalive: {

@@ -63,6 +63,11 @@ const inbound = z.strictObject({
     .default(8)
     .describe('Agents that a task may come through, this one included; 0 is any number'),
   allow_call_cycles: flag().default(false).describe('Take tasks that have come through this agent before'),
+  call_baggage: flag()
+    .default(true)
+    .describe(
+      "Name a call that no trace tells apart in its W3C baggage, so that the agent's own calls are known to be made for it",
+    ),
   adaptive_concurrency: flag().default(false).describe('Lower the limit while the agent gets slower'),
   max_message_bytes: integer(1, 2_147_483_647).default(10_485_760).describe('The largest gRPC message'),
   timeout: duration('zero').default('60s').describe("The most a call may take; a caller's shorter one holds"),

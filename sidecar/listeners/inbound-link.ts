@@ -1,7 +1,20 @@
 import type { InboundCall, InboundCalls } from '../llm/inbound-link.ts';
 import { type Headers, textOf } from '../llm/retry-after.ts';
-import type { Dependent, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
+import type { Dependent, Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
+import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
+
+/** The inbound call that a request of the agent's to its model is made for. */
+export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner | undefined {
+  if (running.size === 0) return undefined;
+  const passed = new PassedIds();
+  for (const name of PASSED_HEADERS) {
+    const text = textOf(headers[name]);
+    if (text !== undefined) passed.read(name, text);
+  }
+  const traceparent = textOf(headers['traceparent']) ?? '';
+  return running.ownerOf({ traceparent, traceBinary: '', passed }, passed.taskId, passed.correlationId);
+}
 
 /** Joins the agent's requests to its model with the inbound calls that they are made for. */
 export class InboundLink implements InboundCalls {
@@ -12,19 +25,17 @@ export class InboundLink implements InboundCalls {
   }
 
   find(headers: Headers): InboundCall | undefined {
-    if (this.running.size === 0) return undefined;
-    const taskId = textOf(headers['x-task-id']) ?? '';
-    const correlationId = textOf(headers['x-correlation-id']) ?? '';
-    // Several tasks can be in one trace: the task's own id says more.
-    const call =
-      this.running.ofTask(taskId, '') ??
-      this.running.ownerOf(textOf(headers['traceparent']) ?? '', taskId, correlationId)?.call;
-    if (call === undefined) return undefined;
+    const owner = ownerOfRequest(this.running, headers);
+    if (owner === undefined) return undefined;
+    const { call } = owner;
+    const isSure = owner.by !== 'one_of_several';
     return {
       deadlineMs: call.deadlineMs === 0 ? Number.POSITIVE_INFINITY : call.deadlineMs,
-      taskId: call.task?.taskId ?? '',
+      taskId: isSure ? (call.task?.taskId ?? '') : '',
       budget: budgetOf(call),
       onEnd: (listener) => {
+        // It may belong to another of those.
+        if (!isSure) return () => {};
         const dependent: Dependent = { onOwnerGone: listener };
         call.dependents ??= new Set();
         call.dependents.add(dependent);

@@ -180,8 +180,9 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   };
 }
 
-function proxySettings({ timeoutMs, maxMessageBytes, tasks }: InboundSettings['inbound']): ProxySettings {
-  return { timeoutMs, maxMessageBytes, deduplicateTasks: tasks.deduplicate };
+function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {
+  const { timeoutMs, maxMessageBytes, tasks, callBaggage } = inbound;
+  return { timeoutMs, maxMessageBytes, deduplicateTasks: tasks.deduplicate, namesCalls: callBaggage };
 }
 
 function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSettings {

@@ -85,7 +85,12 @@ export class Outbound {
 
 /** Tasks are run once by the other side. */
 function proxySettings({ inbound }: OutboundSettings): ProxySettings {
-  return { timeoutMs: 0, maxMessageBytes: inbound.maxMessageBytes, deduplicateTasks: false };
+  return {
+    timeoutMs: 0,
+    maxMessageBytes: inbound.maxMessageBytes,
+    deduplicateTasks: false,
+    namesCalls: false,
+  };
 }
 
 function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOptions {

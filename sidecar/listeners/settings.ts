@@ -31,6 +31,7 @@ export interface InboundSettings {
     };
     readonly maxCallDepth: number;
     readonly allowCallCycles: boolean;
+    readonly callBaggage: boolean;
     readonly keepalive: {
       readonly timeMs: number;
       readonly timeoutMs: number;

@@ -17,6 +17,6 @@ export interface InboundCall {
 }
 
 export interface InboundCalls {
-  /** By trace (`traceparent`), task (`x-task-id`) or correlation id; undefined when no running call fits. */
+  /** By its name in `baggage`, or another id that the agent passes on; undefined when no running call fits. */
   find(headers: Headers): InboundCall | undefined;
 }

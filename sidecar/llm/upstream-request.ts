@@ -1,9 +1,11 @@
 /** A caller's request as one upstream gets it: the same, but for what a policy changes. */
 
+import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import type { LlmRequest } from './context.ts';
 import { withTopLevel } from './json-edit.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
 import { isCounted, maxOutputField, type RequestFacts } from './request-facts.ts';
+import { textOf } from './retry-after.ts';
 import type { LlmLimitSettings, LlmSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -45,6 +47,9 @@ export function upstreamRequest(
   const headers: RequestHeaders = {};
   for (const [name, value] of Object.entries(request.headers))
     if (!NOT_PASSED_ON.test(name)) headers[name] = value;
+  const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
+  if (baggage === '') delete headers[BAGGAGE_HEADER];
+  else headers[BAGGAGE_HEADER] = baggage;
   // An answer that is to be checked must be readable.
   const { operation } = request.facts;
   const checked = isCounted(operation) || operation === 'models';

@@ -65,8 +65,13 @@ export abstract class CallState extends Timer implements Queueable {
   /** This hop, or an outbound call of the app's, has done what can be done: those above are told not to try again. */
   retriesEnded = false;
   runningAt = -1;
+  nonce = 0;
   /** The inbound call that the app makes this outbound one for. */
   owner: InboundCall | undefined = undefined;
+  /** It says that it is made for a call that is over. */
+  ownerless = false;
+  /** The agents that its owner has come through; '' when that is not sure. */
+  ownersPath = '';
   dependents: Set<Dependent> | undefined = undefined;
   modelTokens = 0;
   /** What the running attempt may use of its owner's token budget (`task-budget.ts`). */

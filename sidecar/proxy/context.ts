@@ -68,6 +68,8 @@ export interface ProxyContext {
 export interface ProxySettings {
   /** Tasks that come again are run once. */
   readonly deduplicateTasks: boolean;
+  /** Inbound calls have a name in their baggage, by which the app's own calls are known to be made for them. */
+  readonly namesCalls: boolean;
   /** The most a call may take; 0 leaves it to the cluster. */
   readonly timeoutMs: number;
   /** Largest message in either direction; Infinity for no limit. */

@@ -1,5 +1,6 @@
+import { isTaskPath } from '../task/task-message.ts';
 import type { Call } from './call.ts';
-import type { InboundCall } from './inbound-calls.ts';
+import type { Owner } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
@@ -24,32 +25,40 @@ export function checkPath(call: Call): boolean {
 export function findOwner(call: Call): void {
   const { context, info } = call;
   if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
-  const owner = context.inboundCalls.ofTrace(info.traceparent);
-  if (owner !== undefined) own(call, owner, true);
+  if (isTaskPath(call.head.path)) {
+    // What is not sure yet may be so by the task's own ids.
+    const owner = context.inboundCalls.ofHead(info);
+    if (owner === null) call.ownerless = true;
+    else if (owner !== undefined) own(call, { call: owner, by: 'named', callPath: owner.callPath });
+    return;
+  }
+  // What an agent calls besides other agents belongs to a call only if it says so: it may be work of its own.
+  const found = context.inboundCalls.ownerOf(info, '', '');
+  if (found !== undefined && found.by !== 'alone') own(call, found);
 }
 
 /** Finds it by what the task says, or because just one call is running. */
 export function findTaskOwner(call: Call): void {
-  const { context, task, owner } = call;
-  if (context.listener === 'inbound' || owner !== undefined) return;
-  // Its trace has been looked at, and led to none.
-  const found = context.inboundCalls.ownerOf('', task?.taskId ?? '', task?.correlationId ?? '');
-  if (found !== undefined) own(call, found.call, found.certain);
+  const { context, info, task, owner } = call;
+  if (context.listener === 'inbound' || owner !== undefined || call.ownerless) return;
+  const found = context.inboundCalls.ownerOf(info, task?.taskId ?? '', task?.correlationId ?? '');
+  if (found !== undefined) own(call, found);
 }
 
-function own(call: Call, owner: InboundCall, certain: boolean): void {
+function own(call: Call, { call: owner, by, callPath }: Owner): void {
   call.owner = owner;
+  call.ownersPath = callPath;
   // Work that only seems to belong to the call must not end with it.
-  if (!certain) return;
+  if (by !== 'named') return;
   owner.dependents ??= new Set();
   owner.dependents.add(call);
 }
 
 /** Names the agents that an outbound task has come through, unless its agent has passed them on. */
 export function nameOutboundPath(call: Call): void {
-  const { context, info, owner } = call;
+  const { context, info, ownersPath } = call;
   if (context.listener === 'inbound' || info.callPath !== '') return;
-  call.callPath = owner === undefined || owner.callPath === '' ? context.callPath.self : owner.callPath;
+  call.callPath = ownersPath || context.callPath.self;
 }
 
 /**

@@ -164,7 +164,8 @@ export class Pipeline implements CallDriver {
 
   onAdmitted(call: Call): void {
     if (isTaskPath(call.head.path)) nameOutboundPath(call);
-    if (this.context.listener === 'inbound') this.context.inboundCalls.add(call);
+    const { listener, inboundCalls, settings } = this.context;
+    if (listener === 'inbound') inboundCalls.add(call, settings.namesCalls && call.info.grpc);
     if (this.passCircuit(call)) this.firstAttempt(call);
   }
 

@@ -1,9 +1,11 @@
 import { formatTimeout } from '../grpc/timeout.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
+import { baggageFor, callNameField } from './baggage-field.ts';
 import type { Call } from './call.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { giveTokens } from './task-budget.ts';
@@ -71,7 +73,7 @@ function retryExtra(call: Call, previous: string): string[] {
   return extra;
 }
 
-/** With the trace context that those behind go on with, where tracing is on. */
+/** With the trace context that those behind go on with, where tracing is on, and the name of an inbound call. */
 function send(
   call: Call,
   stream: Stream,
@@ -82,15 +84,22 @@ function send(
   const { connection } = stream;
   const { tracer } = call.context;
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
-  const { info, owner } = call;
+  const { info, owner, nonce } = call;
   const tokens = owner === undefined ? undefined : giveTokens(call);
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
-  const more = withPathApart(call, given);
-  const without = tokens === undefined ? list : info.withoutTokenBudget(list);
-  if (trace === undefined)
-    connection.sendHeaders(stream, info.withScheme(without, connection.scheme), more, endStream);
-  else {
-    const fields = info.withScheme(info.withoutTrace(without), connection.scheme);
-    connection.sendHeaders(stream, fields, more, endStream, trace);
+  let more = withPathApart(call, given);
+  let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
+  let literals = trace;
+  const baggage = info.passed?.baggage ?? '';
+  if (baggage === '' && trace === undefined) {
+    if (nonce !== 0) literals = callNameField(call);
+  } else if (baggage !== '' || nonce !== 0) {
+    const next = baggageFor(call, baggage);
+    if (next !== baggage) {
+      fields = info.withoutBaggage(fields);
+      if (next !== '') more = [...(more ?? []), BAGGAGE_HEADER, next];
+    }
   }
+  if (trace !== undefined) fields = info.withoutTrace(fields);
+  connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), more, endStream, literals);
 }

@@ -1,10 +1,12 @@
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
+import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
+import { PassedIds } from './passed-ids.ts';
 import type { Route } from './router.ts';
 
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
@@ -29,6 +31,8 @@ export class RequestInfo {
   tracestate = '';
   /** Trace context as gRPC libraries sent it before: `grpc-trace-bin`. */
   traceBinary = '';
+  /** Other ids that applications pass on; undefined when there is none of them. */
+  passed: PassedIds | undefined = undefined;
   /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
   callPath = '';
   /** Tokens that its task may use, by `outrigger-token-budget`; -1 without one. */
@@ -91,6 +95,18 @@ export class RequestInfo {
       case 'authorization':
         this.authorization = value;
         break;
+      case 'baggage':
+      case 'x-request-id':
+      case 'x-task-id':
+      case 'x-correlation-id':
+      case 'b3':
+      case 'x-b3-traceid':
+      case 'x-cloud-trace-context':
+      case 'uber-trace-id':
+      case 'x-amzn-trace-id':
+        this.passed ??= new PassedIds();
+        this.passed.read(name, value);
+        break;
     }
   }
 
@@ -124,6 +140,13 @@ export class RequestInfo {
   /** `list`, which is this one or derived from it, without a token budget: another is written in its place. */
   withoutTokenBudget(list: HeaderList): HeaderList {
     return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
+  }
+
+  /** `list`, which is this one or derived from it, without baggage: another is written in its place. */
+  withoutBaggage(list: HeaderList): HeaderList {
+    return this.passed === undefined || this.passed.baggage === ''
+      ? list
+      : copyWithout(list, (name) => name === BAGGAGE_HEADER);
   }
 
   /** `list`, which is this one or derived from it, without trace context: another is written in its place. */

@@ -37,8 +37,10 @@ export function runsOnce({ context }: Call): boolean {
 }
 
 /** Whether a task's message must be here before it can go on: to be found again, or to find whom it is made for. */
-export function needsTask({ context, owner }: Call): boolean {
-  return context.listener === 'inbound' || (owner === undefined && context.inboundCalls.size > 0);
+export function needsTask({ context, owner, ownerless }: Call): boolean {
+  return (
+    context.listener === 'inbound' || (owner === undefined && !ownerless && context.inboundCalls.size > 0)
+  );
 }
 
 /** False: the call is not to be run. A request that is too large, or has no id, runs each time it comes. */

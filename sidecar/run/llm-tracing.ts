@@ -1,4 +1,5 @@
 /** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
+import { ownerOfRequest } from '../listeners/inbound-link.ts';
 import type {
   LlmAttemptInfo,
   LlmObserver,
@@ -36,7 +37,7 @@ export class LlmTracing implements LlmObserver {
     const traceparent = textOf(headers['traceparent']) ?? '';
     const tracestate = textOf(headers['tracestate']) ?? '';
     const correlationId = textOf(headers['x-correlation-id']) ?? '';
-    const owner = this.inboundCalls.ownerOf(traceparent, info.taskId, correlationId)?.call;
+    const owner = ownerOfRequest(this.inboundCalls, headers)?.call;
     const trace = this.tracer.beginModelCall({ traceparent, tracestate }, owner, this.clock());
     // An agent that passes nothing on: what it belongs to is known by the call that runs.
     const conversationId = correlationId || (owner?.task?.correlationId ?? '');

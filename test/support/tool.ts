@@ -15,6 +15,7 @@ export type ToolName =
   | 'conformance-client'
   | 'conformance-server'
   | 'python'
+  | 'python-opentelemetry'
   | 'kustomize'
   | 'kubernetes-validate'
   | 'hadolint'

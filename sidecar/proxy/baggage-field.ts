@@ -1,0 +1,35 @@
+import { literalSize, writeLiteral } from '../http2/hpack/encoder.ts';
+import {
+  BAGGAGE_HEADER,
+  EMPTY_MEMBER,
+  NONCE_AT,
+  PLACE_AT,
+  PROCESS_AT,
+  withCall,
+  withoutCall,
+} from '../policy/call-baggage.ts';
+import { writeHex } from '../telemetry/tracing/ids.ts';
+import type { Call } from './call.ts';
+
+/** `baggage` with our member alone, as a literal that may follow any header block (RFC 7541 §6.2.2). */
+const field = Buffer.allocUnsafeSlow(literalSize(BAGGAGE_HEADER, EMPTY_MEMBER));
+writeLiteral(field, 0, BAGGAGE_HEADER, EMPTY_MEMBER);
+/** Where the value begins in it. */
+const VALUE_AT = field.length - EMPTY_MEMBER.length;
+
+/**
+ * The name of an inbound call as an encoded field, for the app to pass on: what nearly all calls need that need one. To be
+ * used at once: the next call's is written over it.
+ */
+export function callNameField({ context, runningAt, nonce }: Call): Buffer {
+  writeHex(field, VALUE_AT + PROCESS_AT, context.inboundCalls.process);
+  writeHex(field, VALUE_AT + PLACE_AT, runningAt);
+  writeHex(field, VALUE_AT + NONCE_AT, nonce);
+  return field;
+}
+
+/** The baggage that goes upstream in place of the one that came. */
+export function baggageFor(call: Call, baggage: string): string {
+  if (call.nonce === 0) return withoutCall(baggage);
+  return withCall(baggage, callNameField(call).toString('latin1', VALUE_AT));
+}
