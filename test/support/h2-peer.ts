@@ -122,6 +122,7 @@ export class H2Peer {
   private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000_000 });
   private readonly waiters = new Set<() => void>();
   private reads = false;
+  private roundTrips = 0;
   /** Bytes of DATA in the chunk that is being read, padding included, by stream. */
   private readonly used = new Map<number, number>();
   private rest: Buffer = nothing;
@@ -207,6 +208,22 @@ export class H2Peer {
       before?.(received);
     };
     return this;
+  }
+
+  /** Asks for a sign of life and waits for it: what the other end had sent by then is here. */
+  async roundTrip(): Promise<void> {
+    const question = Buffer.alloc(8);
+    question.writeUInt32BE(++this.roundTrips);
+    let answered = false;
+    const before = this.onFrame;
+    this.onFrame = (received) => {
+      before?.(received);
+      const isPong = received.type === frameType.ping && (received.flags & flag.ack) !== 0;
+      if (isPong && received.payload.equals(question)) answered = true;
+    };
+    await this.send(frame(frameType.ping, 0, 0, question));
+    await this.until('a PING was answered', () => answered || this.closed);
+    this.onFrame = before;
   }
 
   count(type: number): number {
