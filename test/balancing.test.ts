@@ -3,12 +3,19 @@ import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
 
 interface Replica {
   readonly address: string;
   calls: number;
 }
+
+/** The replicas' time is the clock's: how long they take is what the test says, on any machine. */
+const clock = new TestClock();
+
+/** Calls that replicas have and have not answered: they wait for the clock. */
+let waiting = 0;
 
 async function startReplica(t: Test, answer: (call: SeenCall) => void): Promise<Replica> {
   const upstream = await startUpstream(t, {
@@ -26,24 +33,54 @@ const quick = ({ stream, headers }: SeenCall): void => {
 };
 const after =
   (ms: number) =>
-  ({ stream }: SeenCall): void =>
-    void setTimeout(() => answerWith(stream, 'ok'), ms);
+  ({ stream }: SeenCall): void => {
+    waiting++;
+    clock.after(ms, () => {
+      waiting--;
+      answerWith(stream, 'ok');
+    });
+  };
+
+const start = (t: Test, replicas: readonly Replica[], settings: Record<string, unknown> = {}) =>
+  startDataPlane(
+    t,
+    oneCluster(
+      replicas.map(({ address }) => address),
+      settings,
+    ),
+    {},
+    clock,
+  );
 
 /** So many calls, a few at a time. */
 async function load(client: RawClient, count: number, atATime: number): Promise<number> {
   let left = count;
+  let running = 0;
   let failed = 0;
   const worker = async (): Promise<void> => {
-    while (left-- > 0) if ((await client.unary(Buffer.from('x'))).code !== status.OK) failed++;
+    while (left-- > 0) {
+      running++;
+      if ((await client.unary(Buffer.from('x'))).code !== status.OK) failed++;
+      running--;
+    }
   };
-  await Promise.all(Array.from({ length: atATime }, worker));
+  let over = false;
+  const workers = Promise.all(Array.from({ length: atATime }, worker)).then(() => {
+    over = true;
+  });
+  while (!over) {
+    // Time passes once all calls that run are with a replica.
+    if (waiting > 0 && waiting === running) clock.advance(clock.nextInMs);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await workers;
   return failed;
 }
 
 t.test('a replica that is slow gets less', async (t) => {
   const fast = [await startReplica(t, after(2)), await startReplica(t, after(2))];
   const slow = await startReplica(t, after(120));
-  const plane = await startDataPlane(t, oneCluster([...fast, slow].map(({ address }) => address)));
+  const plane = await start(t, [...fast, slow]);
   t.equal(await load(new RawClient(t, plane.outboundPort), 300, 6), 0);
   const share = slow.calls / 300;
   t.ok(slow.calls > 0, 'it is tried');
@@ -52,9 +89,9 @@ t.test('a replica that is slow gets less', async (t) => {
 });
 
 t.test('a replica that is slow gets less even when calls come one by one', async (t) => {
-  const fast = [await startReplica(t, quick), await startReplica(t, quick)];
+  const fast = [await startReplica(t, after(1)), await startReplica(t, after(1))];
   const slow = await startReplica(t, after(40));
-  const plane = await startDataPlane(t, oneCluster([...fast, slow].map(({ address }) => address)));
+  const plane = await start(t, [...fast, slow]);
   t.equal(await load(new RawClient(t, plane.outboundPort), 120, 1), 0);
   t.ok(slow.calls < 15, `${slow.calls} of 120 went to the slow one of three`);
 });
@@ -62,17 +99,15 @@ t.test('a replica that is slow gets less even when calls come one by one', async
 for (const balancer of ['peak_ewma', 'least_request'] as const) {
   t.test(`replicas that stream are spared new calls: ${balancer}`, async (t) => {
     // Streams that have begun to answer and go on, as an agent's do while its model writes.
-    const streaming = ({ stream, headers }: SeenCall): void => {
-      if (headers[':path'] === rawPaths.unary) {
-        answerWith(stream, 'ok');
-        return;
-      }
+    const streaming = (call: SeenCall): void => {
+      const { stream, headers } = call;
+      if (headers[':path'] === rawPaths.unary) return after(1)(call);
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
       stream.write(grpcFrame('first'));
     };
     const replicas = [await startReplica(t, streaming), await startReplica(t, streaming)];
     const [busy, idle] = replicas as [Replica, Replica];
-    const plane = await startDataPlane(t, oneCluster([busy.address], { balancer }));
+    const plane = await start(t, [busy], { balancer });
     const client = new RawClient(t, plane.outboundPort);
     const streams = Array.from({ length: 20 }, () => client.serverStream(Buffer.from('x')));
     await Promise.all(
@@ -90,7 +125,7 @@ t.test('a replica that fails at once does not draw the calls of the others', asy
   const fails = await startReplica(t, ({ stream }) =>
     stream.respond({ ':status': 200, 'grpc-status': '14' }, { endStream: true }),
   );
-  const plane = await startDataPlane(t, oneCluster([works.address, fails.address]));
+  const plane = await start(t, [works, fails]);
   const failed = await load(new RawClient(t, plane.outboundPort), 200, 4);
   t.equal(failed, fails.calls);
   t.ok(failed < 60, `${failed} of 200 calls met the replica that fails`);
@@ -98,8 +133,7 @@ t.test('a replica that fails at once does not draw the calls of the others', asy
 
 t.test('round robin gives each replica the same', async (t) => {
   const replicas = [await startReplica(t, quick), await startReplica(t, quick), await startReplica(t, quick)];
-  const addresses = replicas.map(({ address }) => address);
-  const plane = await startDataPlane(t, oneCluster(addresses, { balancer: 'round_robin' }));
+  const plane = await start(t, replicas, { balancer: 'round_robin' });
   await load(new RawClient(t, plane.outboundPort), 90, 3);
   t.strictSame(
     replicas.map(({ calls }) => calls),
