@@ -101,7 +101,10 @@ for (const balancer of ['peak_ewma', 'least_request'] as const) {
     // Streams that have begun to answer and go on, as an agent's do while its model writes.
     const streaming = (call: SeenCall): void => {
       const { stream, headers } = call;
-      if (headers[':path'] === rawPaths.unary) return after(1)(call);
+      if (headers[':path'] === rawPaths.unary) {
+        after(1)(call);
+        return;
+      }
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
       stream.write(grpcFrame('first'));
     };

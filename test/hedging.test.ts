@@ -6,7 +6,7 @@ import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import {
   type Answer,
   headThen,
-  later,
+  later as laterBy,
   messageThen,
   ok,
   type Replica,
@@ -16,10 +16,15 @@ import {
 } from './support/answers.ts';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 const cancel = 8;
+
+/** Delays and the replicas' time pass as a test says, once the attempts that it expects are there. */
+const clock = new TestClock();
+const later = (ms: number, answer: Answer): Answer => laterBy(ms, answer, clock);
 
 async function startScene(
   t: Test,
@@ -48,6 +53,8 @@ async function startScene(
         ...settings,
       },
     ),
+    {},
+    clock,
   );
   const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
   const client = new RawClient(t, plane.outboundPort, { 'grpc.enable_retries': 0 });
@@ -58,6 +65,16 @@ async function startScene(
     client,
     hedges: (what: string) => cluster.hedges.get(what) ?? 0,
     attempts: () => replicas.reduce((sum, { calls }) => sum + calls.length, 0),
+    /** Waits until so many attempts have come to replicas, whole, since the beginning. */
+    arrived: (count: number) => {
+      const whole = () => replicas.flatMap(({ calls }) => calls).filter(({ complete }) => complete).length;
+      return waitUntil(`${count} attempts were there`, () => whole() === count);
+    },
+    /** Waits until the sidecar knows of so many attempts that run. */
+    running: (count: number) =>
+      waitUntil(`${count} attempts run`, () => {
+        return cluster.endpoints.reduce((sum, { activeCalls }) => sum + activeCalls, 0) === count;
+      }),
   };
 }
 
@@ -79,18 +96,25 @@ async function expectNothingLeft(t: Test, { cluster, plane }: Scene): Promise<vo
 for (const path of [rawPaths.unary, PROCESS_TASK_PATH]) {
   t.test(`the first answer wins and the loser is reset: ${path}`, async (t) => {
     const scene = await startScene(t, [silence, ok], { delay: '20ms' });
-    for (let i = 0; i < 4; i++) {
-      const answer = await scene.client.unary(request, { path });
-      t.equal(answer.code, status.OK);
-    }
     const silent = scene.replicas[0]!;
+    for (let i = 0; i < 4; i++) {
+      const before = silent.calls.length;
+      let answered = false;
+      const asked = scene.client.unary(request, { path }).finally(() => {
+        answered = true;
+      });
+      await waitUntil('it met silence or was answered', () => {
+        return answered || silent.calls[before]?.complete === true;
+      });
+      if (!answered) clock.advance(30);
+      t.equal((await asked).code, status.OK);
+    }
     t.ok(silent.calls.length >= 2, 'round robin: it has its share');
     await waitUntil('the losers were reset', () =>
       silent.calls.every(({ closedWith }) => closedWith === cancel),
     );
-    // On a busy machine an answer may be late at the other one, too.
-    t.ok(scene.hedges('sent') >= silent.calls.length);
-    t.ok(scene.hedges('won') >= 2, `${scene.hedges('won')} won`);
+    t.equal(scene.hedges('sent'), silent.calls.length);
+    t.equal(scene.hedges('won'), silent.calls.length);
     t.equal(
       silent.calls[0]!.body.equals(scene.replicas[1]!.calls[0]!.body),
       true,
@@ -104,8 +128,12 @@ t.test('the slow one may still win', async (t) => {
   const scene = await startScene(t, inOrder(later(150, messageThen(0, { message: 'first' })), silence), {
     delay: '20ms',
   });
-  const answer = await scene.client.unary(request);
-  t.equal(String(answer.response), 'first');
+  const asked = scene.client.unary(request);
+  await scene.arrived(1);
+  clock.advance(30);
+  await scene.arrived(2);
+  clock.advance(150);
+  t.equal(String((await asked).response), 'first');
   const calls = scene.replicas.flatMap(({ calls }) => calls);
   await waitUntil('the extra one was reset', () => calls.some(({ closedWith }) => closedWith === cancel));
   t.equal(calls.length, 2);
@@ -115,12 +143,19 @@ t.test('the slow one may still win', async (t) => {
 
 t.test('no extra attempt: a method not declared, off, quick answers, nowhere to go, no budget', async (t) => {
   const slow = later(80, ok);
+  /** A call that takes longer than the delay, and is not helped. */
+  const alone = async (scene: Scene, path: string = rawPaths.unary): Promise<void> => {
+    const asked = scene.client.unary(request, { path });
+    await scene.arrived(1);
+    clock.advance(70);
+    clock.advance(10);
+    t.equal((await asked).code, status.OK);
+    t.equal(scene.attempts(), 1);
+  };
   const undeclared = await startScene(t, [slow, slow], { delay: '10ms' });
-  t.equal((await undeclared.client.unary(request, { path: '/test.Raw/Other' })).code, status.OK);
-  t.equal(undeclared.attempts(), 1);
+  await alone(undeclared, '/test.Raw/Other');
   const off = await startScene(t, [slow, slow], {});
-  t.equal((await off.client.unary(request)).code, status.OK);
-  t.equal(off.attempts(), 1);
+  await alone(off);
   const quick = await startScene(t, [ok, ok], { delay: '5s' });
   await quick.client.unary(request);
   const timers = quick.plane.sidecar.wheel.size;
@@ -128,16 +163,14 @@ t.test('no extra attempt: a method not declared, off, quick answers, nowhere to 
   t.equal(quick.attempts(), 51);
   t.ok(quick.plane.sidecar.wheel.size < timers + 10, 'no timer is left of them');
   const lone = await startScene(t, [slow], { delay: '10ms' });
-  t.equal((await lone.client.unary(request)).code, status.OK);
-  t.equal(lone.attempts(), 1);
+  await alone(lone);
   const poor = await startScene(
     t,
     [slow, slow],
     { delay: '10ms' },
     { retry: { budget: { percent: 0, min_concurrent: 0 } } },
   );
-  t.equal((await poor.client.unary(request)).code, status.OK);
-  t.equal(poor.attempts(), 1);
+  await alone(poor);
   t.equal(poor.hedges('budget_exhausted'), 1);
   for (const scene of [undeclared, off, quick, lone, poor]) await expectNothingLeft(t, scene);
 });
@@ -149,7 +182,13 @@ t.test('at most max_extra, each at another endpoint', async (t) => {
     { delay: '15ms', max_extra: 2 },
     { timeout: '300ms' },
   );
-  t.equal((await scene.client.unary(request)).code, status.DEADLINE_EXCEEDED);
+  const asked = scene.client.unary(request);
+  for (const count of [1, 2, 3]) {
+    await scene.arrived(count);
+    clock.advance(30);
+  }
+  clock.advance(300);
+  t.equal((await asked).code, status.DEADLINE_EXCEEDED);
   t.same(scene.replicas.map(({ calls }) => calls.length).sort(), [0, 1, 1, 1]);
   for (const { calls } of scene.replicas)
     for (const call of calls) await waitUntil('it was reset', () => call.closedWith === cancel);
@@ -158,14 +197,30 @@ t.test('at most max_extra, each at another endpoint', async (t) => {
 
 t.test('one that fails does not end the call while another runs, and hastens the next', async (t) => {
   const scene = await startScene(t, inOrder(later(60, trailersOnly(14)), later(200, ok)), { delay: '20ms' });
-  t.equal((await scene.client.unary(request)).code, status.OK);
+  const asked = scene.client.unary(request);
+  await scene.arrived(1);
+  clock.advance(30);
+  await scene.arrived(2);
+  clock.advance(30);
+  await scene.running(1);
+  clock.advance(200);
+  t.equal((await asked).code, status.OK);
   t.equal(scene.attempts(), 2);
   t.equal(scene.cluster.retries.get('retried') ?? 0, 0, 'no retry was needed');
-  const hasty = await startScene(t, inOrder(later(30, trailersOnly(14)), silence, later(5, ok)), {
-    delay: '20ms',
+  const hasty = await startScene(t, inOrder(later(50, trailersOnly(14)), silence, later(5, ok)), {
+    delay: '40ms',
     max_extra: 2,
   });
-  t.equal((await hasty.client.unary(request)).code, status.OK, 'the third did not wait for its delay');
+  const hastened = hasty.client.unary(request);
+  await hasty.arrived(1);
+  clock.advance(45);
+  await hasty.arrived(2);
+  clock.advance(5);
+  await hasty.running(1);
+  clock.advance(20);
+  await hasty.arrived(3);
+  clock.advance(10);
+  t.equal((await hastened).code, status.OK, 'the third did not wait for its delay');
   t.equal(hasty.attempts(), 3);
   for (const each of [scene, hasty]) await expectNothingLeft(t, each);
 });
@@ -173,15 +228,26 @@ t.test('one that fails does not end the call while another runs, and hastens the
 t.test('when all have failed the retry policy goes on, and the last failure is told', async (t) => {
   const fails = later(40, headThen(14));
   const scene = await startScene(t, [fails, fails], { delay: '10ms' }, { retry: { max_attempts: 2 } });
-  const answer = await scene.client.unary(request, { path: PROCESS_TASK_PATH });
-  t.equal(answer.code, status.UNAVAILABLE);
+  const asked = scene.client.unary(request, { path: PROCESS_TASK_PATH });
+  await scene.arrived(1);
+  clock.advance(20);
+  await scene.arrived(2);
+  clock.advance(20);
+  await scene.running(1);
+  clock.advance(20);
+  t.equal((await asked).code, status.UNAVAILABLE);
   t.equal(scene.attempts(), 2, 'the extra attempt counts as one');
   await expectNothingLeft(t, scene);
 });
 
 t.test('an error that no retry would help is an answer', async (t) => {
   const scene = await startScene(t, inOrder(later(60, trailersOnly(3)), silence), { delay: '10ms' });
-  t.equal((await scene.client.unary(request)).code, status.INVALID_ARGUMENT);
+  const asked = scene.client.unary(request);
+  await scene.arrived(1);
+  clock.advance(20);
+  await scene.arrived(2);
+  clock.advance(40);
+  t.equal((await asked).code, status.INVALID_ARGUMENT);
   const calls = scene.replicas.flatMap(({ calls }) => calls);
   await waitUntil('the other was reset', () => calls.some(({ closedWith }) => closedWith === cancel));
   await expectNothingLeft(t, scene);
@@ -191,7 +257,9 @@ t.test('the caller that leaves takes all attempts along', async (t) => {
   const scene = await startScene(t, [silence, silence], { delay: '10ms' });
   const call = scene.client.serverStream(request, { path: rawPaths.serverStream });
   call.on('error', () => {});
-  await waitUntil('both run', () => scene.attempts() === 2);
+  await scene.arrived(1);
+  clock.advance(20);
+  await scene.arrived(2);
   call.cancel();
   for (const { calls } of scene.replicas)
     await waitUntil('it was reset', () => calls[0]!.closedWith === cancel);
@@ -199,12 +267,24 @@ t.test('the caller that leaves takes all attempts along', async (t) => {
 });
 
 t.test('by percentile: what takes longer than nearly all answers did', async (t) => {
-  const scene = await startScene(t, [ok, ok], { percentile: 95 });
-  for (let i = 0; i < 40; i++) await scene.client.unary(request);
+  const scene = await startScene(t, [later(10, ok), later(10, ok)], { percentile: 95 });
+  const [first] = scene.replicas as [Replica];
+  const ask = async (): Promise<void> => {
+    const [before, beforeFirst] = [scene.attempts(), first.calls.length];
+    const asked = scene.client.unary(request);
+    await scene.arrived(before + 1);
+    if (first.answer === silence && first.calls.length > beforeFirst) {
+      clock.advance(60);
+      await scene.arrived(before + 2);
+    }
+    clock.advance(10);
+    t.equal((await asked).code, status.OK);
+  };
+  for (let i = 0; i < 40; i++) await ask();
   t.ok(scene.attempts() < 60, 'too little is known for most of them');
-  scene.replicas[0]!.answer = silence;
+  first.answer = silence;
   const before = scene.hedges('sent');
-  for (let i = 0; i < 4; i++) t.equal((await scene.client.unary(request)).code, status.OK);
+  for (let i = 0; i < 4; i++) await ask();
   t.ok(scene.hedges('sent') >= before + 2, `${scene.hedges('sent')} were sent`);
   await expectNothingLeft(t, scene);
 });
@@ -219,11 +299,15 @@ t.test(
       { retry: { budget: { percent: 0, min_concurrent: 1 } } },
     );
     const { budget } = policiesOf(scene.cluster);
-    t.ok(budget.tryAcquire(scene.plane.sidecar.clock(), 1), 'another call has the only place');
+    t.ok(budget.tryAcquire(clock.nowMs, 1), 'another call has the only place');
     const answer = scene.client.unary(request);
-    await waitUntil('the budget was asked', () => scene.hedges('budget_exhausted') === 1);
+    await scene.arrived(1);
+    clock.advance(30);
+    t.equal(scene.hedges('budget_exhausted'), 1, 'the budget was asked');
     for (const replica of scene.replicas) replica.answer = ok;
     budget.release();
+    // A place that was used is free again a second later.
+    clock.advance(1_100);
     t.equal((await answer).code, status.OK);
     t.equal(scene.hedges('budget_exhausted'), 1, 'counted once a call');
     await expectNothingLeft(t, scene);

@@ -1,6 +1,7 @@
 // Ways in which a replica answers a call, for tests of what is made of them.
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Test } from 'tap';
+import type { TestClock } from './test-clock.ts';
 import { grpcFrame, type SeenCall, startUpstream, type Upstream } from './upstream.ts';
 
 /** What a replica does with a call whose request is complete. */
@@ -55,12 +56,14 @@ export function taskStatus(status: number): Answer {
 /** Takes the call and says nothing. */
 export const silence: Answer = () => {};
 
-export function later(delayMs: number, answer: Answer): Answer {
+/** Once so many milliseconds have passed, by the test's clock where it has one. */
+export function later(delayMs: number, answer: Answer, clock?: TestClock): Answer {
   return (stream, call) => {
-    const timer = setTimeout(() => {
+    const run = (): void => {
       if (!stream.destroyed) answer(stream, call);
-    }, delayMs);
-    stream.on('close', () => clearTimeout(timer));
+    };
+    if (clock !== undefined) clock.after(delayMs, run);
+    else stream.on('close', clearTimeout.bind(undefined, setTimeout(run, delayMs)));
   };
 }
 
