@@ -247,6 +247,7 @@ t.test('the breaker opens on failures, not on throttling, probes, and tells of i
       events: {
         onBreaker: (upstream, from, to) => told.push(`${upstream}: ${from} → ${to}`),
         onCooldown: () => {},
+        onOutOfCredit: () => {},
       },
     },
   );

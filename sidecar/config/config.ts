@@ -244,6 +244,7 @@ export interface LlmRetryConfig {
   /** The first attempt included, at all upstreams together. */
   readonly maxAttempts: number;
   readonly maxRetryAfterMs: number;
+  readonly resend: boolean;
   readonly backoff: { readonly baseMs: number; readonly maxMs: number };
   readonly incompleteAnswers: boolean;
 }

@@ -187,6 +187,7 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
     retry: {
       maxAttempts: file.retry.max_attempts,
       maxRetryAfterMs: ms(file.retry.max_retry_after),
+      resend: file.retry.resend,
       backoff: { baseMs: ms(file.retry.backoff.base), maxMs: ms(file.retry.backoff.max) },
       incompleteAnswers: file.retry.incomplete_answers,
     },

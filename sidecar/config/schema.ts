@@ -186,20 +186,33 @@ const llm = z.strictObject({
     .describe('Providers in order of preference'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')
-    .default('30s')
-    .describe('To the first byte of an answer, or the first event with data of a stream; 0s is off'),
+    .default('2m')
+    .describe('To the first event with data of a stream; a plain answer has timeout; 0s is off'),
   idle_timeout: duration('zero')
-    .default('30s')
+    .default('2m')
     .describe(
-      'Between bytes of an answer, or events with data of a stream: comments do not count; 0s is off',
+      'Between events with data of a stream (comments do not count), or bytes of a large answer; 0s is off',
     ),
-  timeout: duration('zero').default('10m').describe('The most a request may take; 0s is off'),
+  timeout: duration('zero')
+    .default('10m')
+    .describe(
+      'To a whole plain answer, or to the first event of a stream, over all attempts and waits; 0s is off',
+    ),
   retry: z
     .strictObject({
       max_attempts: integer(1, 10)
         .default(3)
         .describe('Attempts at all upstreams together, the first one included; 1 is no retry'),
-      max_retry_after: duration('zero').default('60s').describe('The longest Retry-After that is waited for'),
+      max_retry_after: duration('zero')
+        .default('60s')
+        .describe(
+          'The longest Retry-After that is waited for; above it a model is asked for elsewhere, or refused',
+        ),
+      resend: flag()
+        .default(false)
+        .describe(
+          'Send again what was sent and not answered; it may be running, and be answered and paid for twice',
+        ),
       backoff: z
         .strictObject({
           base: duration('positive').default('500ms').describe('Before the first retry at the same upstream'),

@@ -21,8 +21,14 @@ export interface AnswerBody {
   readonly signs: number;
   /** It is a stream of events, into which an error event can be written. */
   readonly isEvents: boolean;
+  /** Something of the answer itself has come, and was paid for. */
+  readonly begun: boolean;
+  /** What comes is passed on as it comes, from now on. */
+  readonly flowing: boolean;
   /** The next bytes. `forward` gets what may go to the caller now. */
   push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined;
+  /** The caller can't wait any longer: what is held goes to it, and what comes as well. */
+  release(forward: (bytes: Buffer) => void): void;
   /** The provider has ended it, cleanly as far as the connection shows. */
   end(forward: (bytes: Buffer) => void): FailureReason | undefined;
 }
@@ -40,6 +46,14 @@ export class RawBody implements AnswerBody {
     this.#maxBytes = maxBytes;
   }
 
+  get begun(): boolean {
+    return this.#bytes > 0;
+  }
+
+  get flowing(): boolean {
+    return this.#bytes > 0;
+  }
+
   push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {
     this.signs++;
     this.#bytes += chunk.length;
@@ -47,6 +61,8 @@ export class RawBody implements AnswerBody {
     forward(chunk);
     return undefined;
   }
+
+  release(): void {}
 
   end(): undefined {
     return undefined;
@@ -62,12 +78,23 @@ export class JsonBody implements AnswerBody {
   readonly #maxBytes: number;
   readonly #held: Buffer[] = [];
   #bytes = 0;
+  /** Passed on from its beginning, and still held to be read. */
+  #released = false;
+  /** Too large to be held. */
   #passing = false;
-  /** The last byte that is no white space, of an answer that is passed on. */
+  /** The last byte that is no white space: some providers send that while they work. */
   #lastByte = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
+  }
+
+  get begun(): boolean {
+    return this.#lastByte !== 0;
+  }
+
+  get flowing(): boolean {
+    return this.#passing;
   }
 
   push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {
@@ -79,16 +106,20 @@ export class JsonBody implements AnswerBody {
       this.#lastByte = chunk[at]!;
       break;
     }
-    if (this.#passing) {
-      forward(chunk);
-      return undefined;
-    }
+    if (this.#passing || this.#released) forward(chunk);
+    if (this.#passing) return undefined;
     this.#held.push(chunk);
     if (this.#bytes <= MAX_HELD_BYTES) return undefined;
     this.#passing = true;
-    for (const held of this.#held) forward(held);
+    if (!this.#released) for (const held of this.#held) forward(held);
     this.#held.length = 0;
     return undefined;
+  }
+
+  release(forward: (bytes: Buffer) => void): void {
+    if (this.#released || this.#passing) return;
+    this.#released = true;
+    for (const held of this.#held) forward(held);
   }
 
   end(forward: (bytes: Buffer) => void): FailureReason | undefined {
@@ -99,12 +130,12 @@ export class JsonBody implements AnswerBody {
     } catch {
       return 'malformed_answer';
     }
-    forward(whole);
+    if (!this.#released) forward(whole);
     return undefined;
   }
 }
 
-/** A stream of events; held until the first one with data. */
+/** A stream of events; held until the first one with data, or until its caller can't wait any longer. */
 export class EventsBody implements AnswerBody {
   readonly isEvents = true;
   readonly #check: StreamCheck;
@@ -128,6 +159,18 @@ export class EventsBody implements AnswerBody {
 
   get signs(): number {
     return this.#check.events;
+  }
+
+  get begun(): boolean {
+    return this.#check.events > 0;
+  }
+
+  get flowing(): boolean {
+    return this.#check.events > 0;
+  }
+
+  release(forward: (bytes: Buffer) => void): void {
+    this.#release(forward);
   }
 
   push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {

@@ -2,7 +2,7 @@
  * One try of a request at one upstream: its clocks, and its answer's way to the caller.
  *
  *     connecting ──▶ waiting ──first byte──▶ flowing ──▶ over
- *      connect_failed  first_byte              idle, stream_cut, …
+ *      connect_failed  first_byte, deadline    idle, stream_cut, …
  *
  * Until the first byte that means something nothing is given to the caller, so that somebody else can be asked. From
  * then on the answer is committed: what goes wrong now breaks the caller's connection, after an error event where the
@@ -10,6 +10,9 @@
  */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type AnswerBody, EventsBody, JsonBody, RawBody } from './answer-body.ts';
+import { AttemptClocks, type ClockLimits, type ClockName } from './attempt-clocks.ts';
+import { failureMessage } from './attempt-failure.ts';
+import { billingCode, bodyDecides, ErrorBody } from './error-body.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import {
   Relay,
@@ -24,18 +27,19 @@ import { retryAfterMs, textOf } from './retry-after.ts';
 import type { Sink } from './sink.ts';
 import { type AnswerFacts, noFacts } from './usage.ts';
 
-export interface AttemptOptions {
+export interface AttemptOptions extends ClockLimits {
   readonly request: RelayRequest;
   readonly facts: RequestFacts;
   readonly sink: Sink;
   readonly wheel: TimerWheel;
   readonly clock: () => number;
-  /** 0 is off. */
-  readonly connectTimeoutMs: number;
-  readonly firstByteTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  readonly deadlineMs: number;
+  /** Of the request, by the clock. */
+  readonly receivedMs: number;
+  /** When any answer of the upstream last showed life. */
+  readonly life: { aliveMs: number };
   readonly maxAnswerBytes: number;
+  /** Somebody else is asked when the first event of a stream does not come. */
+  readonly resend: boolean;
   readonly stripUsage: boolean;
   readonly maxOutputEvents: number;
   /** For messages: the upstream's name. */
@@ -72,21 +76,27 @@ export interface AttemptEnd {
 /** An error's body that nobody reads is read to its end up to here, so that the connection can be used again. */
 const MAX_SKIPPED_BYTES = 65_536;
 const MAX_EVENT_BYTES = 8_388_608;
+/** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
+const STALE_MS = 2_000;
+/** An error's body that stands still is judged by what has come. */
+const ERROR_BODY_MS = 5_000;
+
+const NOTHING = Buffer.alloc(0);
 
 export class Attempt extends Timer implements RelayHandlers {
   readonly #options: AttemptOptions;
   readonly #owner: AttemptOwner;
-  readonly #startedMs: number;
+  readonly #clocks: AttemptClocks;
   readonly #relay: Relay;
-  #connected = false;
   #status = 0;
   #headers: RequestHeaders = {};
   #body: AnswerBody | undefined = undefined;
+  /** Of an answer that is an error, until it is decided what becomes of it. */
+  #error: ErrorBody | undefined = undefined;
+  #errorSinceMs = 0;
   #signs = 0;
-  #aliveMs: number;
   #firstByteMs = 0;
   #committed = false;
-  #paused = false;
   /** Of a discarded answer. */
   #skippedBytes = -1;
   #over = false;
@@ -95,8 +105,7 @@ export class Attempt extends Timer implements RelayHandlers {
     super();
     this.#options = options;
     this.#owner = owner;
-    this.#startedMs = options.clock();
-    this.#aliveMs = this.#startedMs;
+    this.#clocks = new AttemptClocks(options, options.facts.stream, options.clock());
     options.sink.onDrain = () => this.#resume();
     this.#relay = new Relay(options.request, this);
     this.#arm();
@@ -115,6 +124,11 @@ export class Attempt extends Timer implements RelayHandlers {
     return this.#committed;
   }
 
+  /** The provider may be working on the request: it has it whole, and nothing of an answer has come. */
+  get mayBeRunning(): boolean {
+    return this.#relay.sent && this.#status < 400 && this.#body?.begun !== true;
+  }
+
   /** What ends the answer when somebody else breaks it off; undefined where no event can stand. */
   errorEvent(reason: Reason, message: string): Buffer | undefined {
     return this.#body?.isEvents === true
@@ -123,7 +137,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   onConnected(): void {
-    this.#connected = true;
+    this.#clocks.connected = true;
     this.#arm();
   }
 
@@ -131,16 +145,36 @@ export class Attempt extends Timer implements RelayHandlers {
     if (this.#over) return;
     this.#status = status;
     this.#headers = headers;
-    this.#connected = true;
+    this.#clocks.connected = true;
     this.#owner.onHeaders(status, headers);
     if (status < 400) {
       this.#body = this.#bodyOf(headers);
+      const { isEvents } = this.#body;
+      const clocks = this.#clocks;
+      if (isEvents && !this.#options.resend) clocks.headAtMs = this.#options.clock();
+      const changes = isEvents || clocks.isStream;
+      clocks.isStream = isEvents;
+      if (changes) this.#arm();
       return;
     }
-    const failure = this.#failureOf('status');
+    this.#options.life.aliveMs = this.#options.clock();
+    if (bodyDecides(status, headers)) {
+      this.#error = new ErrorBody();
+      this.#errorSinceMs = this.#options.life.aliveMs;
+      this.#arm();
+    } else {
+      this.#decide(NOTHING);
+    }
+  }
+
+  /** The answer is an error: the caller gets it, or somebody else is asked. */
+  #decide(body: Buffer): void {
+    this.#error = undefined;
+    const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#status, body) });
     if (this.#owner.passesOn(failure)) {
       this.#body = new RawBody(this.#options.maxAnswerBytes);
       this.#commit();
+      if (body.length > 0) this.onData(body);
       return;
     }
     this.#skippedBytes = 0;
@@ -153,14 +187,21 @@ export class Attempt extends Timer implements RelayHandlers {
       if (this.#skippedBytes > MAX_SKIPPED_BYTES) this.#relay.abort();
       return;
     }
+    if (this.#error !== undefined) {
+      if (!this.#error.push(chunk)) this.#decide(this.#error.bytes());
+      return;
+    }
     const body = this.#body;
     if (this.#over || body === undefined) return;
     const fault = body.push(chunk, this.#forward);
     if (body.signs !== this.#signs) {
+      const clocks = this.#clocks;
       this.#signs = body.signs;
-      this.#aliveMs = this.#options.clock();
-      if (this.#firstByteMs === 0) {
-        this.#firstByteMs = this.#aliveMs - this.#startedMs;
+      clocks.aliveMs = this.#options.clock();
+      this.#options.life.aliveMs = clocks.aliveMs;
+      if (this.#firstByteMs === 0) this.#firstByteMs = clocks.aliveMs - clocks.startedMs;
+      if (!clocks.flowing && body.flowing) {
+        clocks.flowing = true;
         this.#arm();
       }
     }
@@ -168,6 +209,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   onEnd(): void {
+    if (this.#error !== undefined) this.#decide(this.#error.bytes());
     const body = this.#body;
     if (this.#over || body === undefined) return;
     const fault = body.end(this.#forward);
@@ -181,39 +223,51 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   onError({ code, connected, reused }: RelayError): void {
+    if (this.#error !== undefined) this.#decide(this.#error.bytes());
     if (this.#over) return;
     const answering = this.#status > 0 && (this.#firstByteMs > 0 || this.#committed);
     if (answering) {
-      this.#fail(this.#body?.isEvents === true ? 'stream_cut' : 'answer_cut', code);
+      this.#fail(this.#body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code });
     } else {
-      const stale = reused && this.#status === 0 && (code === 'ECONNRESET' || code === 'EPIPE');
-      this.#fail(connected ? 'connection_lost' : 'connect_failed', code, stale);
+      const early = !this.#relay.sent || this.#options.clock() - this.#clocks.startedMs < STALE_MS;
+      const stale = reused && early && this.#status === 0 && (code === 'ECONNRESET' || code === 'EPIPE');
+      this.#fail(connected ? 'connection_lost' : 'connect_failed', { code, stale });
     }
   }
 
   override onTimeout(nowMs: number): void {
-    const { deadlineMs, firstByteTimeoutMs, idleTimeoutMs, connectTimeoutMs } = this.#options;
-    if (nowMs >= deadlineMs) this.#fail('deadline');
-    else if (!this.#connected && due(nowMs, this.#startedMs, connectTimeoutMs))
-      this.#fail('connect_failed', 'ETIMEDOUT');
-    else if (this.#firstByteMs === 0 && due(nowMs, this.#startedMs, firstByteTimeoutMs))
-      this.#fail('first_byte');
-    else if (this.#firstByteMs > 0 && !this.#paused && due(nowMs, this.#aliveMs, idleTimeoutMs))
-      this.#fail('idle');
-    else this.#arm();
+    const clock = this.#clocks.next();
+    const due = clock !== undefined && nowMs >= this.#clocks.atMs;
+    if (this.#error !== undefined && (due || nowMs >= this.#errorSinceMs + ERROR_BODY_MS))
+      this.#decide(this.#error.bytes());
+    else if (!due) this.#arm();
+    else if (clock === 'connect_timeout') this.#fail('connect_failed', { code: 'ETIMEDOUT' });
+    else if (clock === 'first_byte_timeout') this.#fail('first_byte', { clock });
+    else if (clock === 'idle_timeout') this.#fail('idle', { clock });
+    else if ((clock === 'client' || clock === 'held_head') && this.#body !== undefined)
+      this.#release(this.#body);
+    else this.#fail('deadline', { clock });
+  }
+
+  /**
+   * The client would give up, but the answer has a head: it gets what there is, and goes by its own clock. Without us it
+   * would have had the head long ago.
+   */
+  #release(body: AnswerBody): void {
+    this.#clocks.released = true;
+    body.release(this.#forward);
+    if (!this.#committed) this.#commit();
+    this.#arm();
   }
 
   /** To the next of the clocks; signs of life move them without arming anew. */
   #arm(): void {
     if (this.#over) return;
-    const { clock, wheel, deadlineMs, firstByteTimeoutMs, idleTimeoutMs, connectTimeoutMs } = this.#options;
-    let atMs = deadlineMs;
-    if (!this.#connected && connectTimeoutMs > 0) atMs = Math.min(atMs, this.#startedMs + connectTimeoutMs);
-    if (this.#firstByteMs === 0 && firstByteTimeoutMs > 0)
-      atMs = Math.min(atMs, this.#startedMs + firstByteTimeoutMs);
-    if (this.#firstByteMs > 0 && idleTimeoutMs > 0)
-      atMs = Math.min(atMs, (this.#paused ? clock() : this.#aliveMs) + idleTimeoutMs);
+    const { wheel } = this.#options;
+    let atMs = this.#clocks.next() === undefined ? Number.POSITIVE_INFINITY : this.#clocks.atMs;
+    if (this.#error !== undefined) atMs = Math.min(atMs, this.#errorSinceMs + ERROR_BODY_MS);
     if (Number.isFinite(atMs)) wheel.arm(this, atMs);
+    else wheel.cancel(this);
   }
 
   #bodyOf(headers: RequestHeaders): AnswerBody {
@@ -235,16 +289,17 @@ export class Attempt extends Timer implements RelayHandlers {
 
   readonly #forward = (bytes: Buffer): void => {
     if (!this.#committed) this.#commit();
-    if (this.#options.sink.write(bytes) || this.#paused) return;
-    this.#paused = true;
+    if (this.#options.sink.write(bytes) || this.#clocks.paused) return;
+    this.#clocks.paused = true;
     this.#relay.pause();
   };
 
   #resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
+    if (!this.#clocks.paused) return;
+    this.#clocks.paused = false;
     // While the caller did not read the provider could show no life.
-    this.#aliveMs = this.#options.clock();
+    this.#clocks.aliveMs = this.#options.clock();
+    if (!this.armed) this.#arm();
     this.#relay.resume();
   }
 
@@ -254,12 +309,12 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#owner.onCommit(this.#status);
   }
 
-  #fail(reason: FailureReason, code = '', stale = false): void {
+  #fail(reason: FailureReason, about: FailureDetails = {}): void {
     if (this.#over) return;
     const { sink, facts } = this.#options;
-    const failure = this.#failureOf(reason, code, stale);
+    const failure = this.#failureOf(reason, about);
     // Taken down first: breaking off may tell us that the caller is gone.
-    const end = this.#endWith(failure, stale);
+    const end = this.#endWith(failure, about.stale);
     this.#close();
     this.#relay.abort();
     if (this.#committed) {
@@ -295,40 +350,38 @@ export class Attempt extends Timer implements RelayHandlers {
     };
   }
 
-  #failureOf(reason: FailureReason, code = '', stale = false): AttemptFailure {
+  #failureOf(reason: FailureReason, { code = '', stale = false, clock, outOfCredit }: FailureDetails) {
     const status = this.#status;
     const told = textOf(this.#headers['x-should-retry']);
-    return {
+    const failure: AttemptFailure = {
       reason,
       status,
-      retryAfterMs: status >= 400 ? retryAfterMs(this.#headers, Date.now()) : undefined,
+      retryAfterMs: status >= 400 ? retryAfterMs(status, this.#headers, Date.now()) : undefined,
       shouldRetry: told === 'true' ? true : told === 'false' ? false : undefined,
-      message: `${this.#options.upstream}: ${MESSAGES[reason](this.#options, status, code)}`,
-      mayHaveCost: reason !== 'status' && reason !== 'connect_failed' && !stale,
+      outOfCredit,
+      clock,
+      message: failureMessage(reason, this.#options, status, code, clock),
+      mayHaveCost: reason !== 'status' && !stale && (this.#relay.sent || status > 0),
+      mayBeRunning: reason !== 'status' && !stale && this.mayBeRunning,
+      upstreamWasSilent: this.#wasSilent(clock),
     };
+    return failure;
+  }
+
+  /** A clock that had mostly gone by when the attempt began proves nothing. */
+  #wasSilent(clock: ClockName | undefined): boolean {
+    if (clock !== 'first_byte_timeout' && clock !== 'timeout' && clock !== 'client') return false;
+    const { clock: now, life, receivedMs, clientAtMs, timeoutAtMs } = this.#options;
+    const { startedMs } = this.#clocks;
+    if (life.aliveMs >= startedMs) return false;
+    if (clock === 'first_byte_timeout') return true;
+    return now() - startedMs >= ((clock === 'client' ? clientAtMs : timeoutAtMs) - receivedMs) / 2;
   }
 }
 
-function due(nowMs: number, sinceMs: number, limitMs: number): boolean {
-  return limitMs > 0 && nowMs >= sinceMs + limitMs;
+interface FailureDetails {
+  readonly code?: string;
+  readonly stale?: boolean;
+  readonly clock?: ClockName;
+  readonly outOfCredit?: string | undefined;
 }
-
-const MESSAGES: Readonly<
-  Record<FailureReason, (options: AttemptOptions, status: number, code: string) => string>
-> = {
-  status: (_options, status) => `answered ${status}`,
-  connect_failed: (_options, _status, code) =>
-    `can not be connected to (${code}); check its url and the network`,
-  connection_lost: (_options, _status, code) => `the connection was lost before an answer (${code})`,
-  first_byte: ({ firstByteTimeoutMs }) =>
-    `no first byte within ${firstByteTimeoutMs} ms (first_byte_timeout)`,
-  idle: ({ idleTimeoutMs }) => `nothing for ${idleTimeoutMs} ms in the middle of the answer (idle_timeout)`,
-  deadline: () => 'the time for the request is over (timeout, or the deadline of the call it belongs to)',
-  stream_cut: () => 'the stream ended before its terminal marker; the answer is not complete',
-  answer_cut: () => 'the answer broke off',
-  malformed_answer: () => 'the answer is no JSON',
-  answer_too_large: ({ maxAnswerBytes }) =>
-    `the answer has more than ${maxAnswerBytes} bytes (max_answer_bytes)`,
-  budget_exhausted: () => 'the answer has more tokens than the budget of the task lets it have',
-  draining: () => 'the sidecar is shutting down and the answer did not end in time',
-};

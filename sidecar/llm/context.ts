@@ -2,6 +2,7 @@
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { TokenBudget } from '../policy/token-budget.ts';
 import type { LlmStats } from '../telemetry/llm-stats.ts';
+import type { ClientRetries, EarlierTries } from './client-retries.ts';
 import type { InboundCall, InboundCalls } from './inbound-link.ts';
 import type { MinuteGate } from './minute-gate.ts';
 import type { LlmEvents, LlmObserver } from './observer.ts';
@@ -28,6 +29,7 @@ export interface EgressContext extends EgressEnvironment {
   settings: LlmSettings;
   upstreams: readonly Upstream[];
   readonly gate: MinuteGate;
+  readonly clientRetries: ClientRetries;
   observer: LlmObserver | undefined;
 }
 
@@ -41,8 +43,12 @@ export interface LlmRequest {
   readonly facts: RequestFacts;
   /** By the sidecar's clock. */
   readonly receivedMs: number;
-  /** How long its caller's client waits, by its own words; Infinity when it does not say. */
-  readonly deadlineMs: number;
+  /** When its client gives up, by its own words and less a margin; Infinity when it does not say. */
+  readonly clientAtMs: number;
+  /** Retries of the client's before this one; undefined for a client that does not count them. */
+  readonly retryCount: number | undefined;
+  /** What those have used. */
+  readonly earlier: EarlierTries;
   /** Who is asked to be fair to: the task, the trace, or the connection. */
   readonly caller: string;
   /** The call it is made for. */

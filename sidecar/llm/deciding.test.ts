@@ -4,18 +4,25 @@ import t from 'tap';
 import { TokenBudget } from '../policy/token-budget.ts';
 import { FairLimiter } from './fair-limiter.ts';
 import { LearnedLimit } from './learned-limit.ts';
-import { type AttemptFailure, type Candidate, chooseUpstream, cooldownMs, isRetryable } from './retry.ts';
+import { type AttemptFailure, type Candidate, chooseUpstream, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
 import { TaskBudgets } from './task-budgets.ts';
 
 const RETRY: LlmRetrySettings = {
   maxAttempts: 3,
   maxRetryAfterMs: 60_000,
+  resend: false,
   backoff: { baseMs: 500, maxMs: 8_000 },
   incompleteAnswers: false,
 };
 
-const free: Candidate = { closed: true, freeAtMs: Number.NEGATIVE_INFINITY, probeAtMs: 0, tried: false };
+const free: Candidate = {
+  closed: true,
+  freeAtMs: Number.NEGATIVE_INFINITY,
+  probeAtMs: 0,
+  tried: false,
+  lastResort: false,
+};
 
 function choose(
   candidates: readonly Candidate[],
@@ -45,7 +52,17 @@ t.test('the first upstream that is free and untried is asked at once', async (t)
     'with some jitter after a cooldown',
   );
   t.match(choose([open]), { go: false, because: 'circuit_open', againAtMs: 9_000 });
-  t.match(choose([{ ...free, freeAtMs: 62_000 }]), { go: false, because: 'cooling' }, 'beyond the cap');
+  t.match(
+    choose([{ ...free, freeAtMs: 62_000 }]),
+    { go: false, because: 'cooling', againAtMs: 62_000 },
+    'beyond the cap: again when it is free, to the millisecond',
+  );
+  t.match(choose([tried], { attempts: 0 }), { go: true, atMs: 1_000 }, "a client's own retry has waited");
+  t.match(choose([tried, free], { attempts: 0 }), { candidate: 1 }, 'and goes where it was not yet');
+  const unpaid = { ...free, lastResort: true };
+  t.match(choose([unpaid, cooling]), { go: true, candidate: 1 }, 'who wants to be paid is asked last');
+  t.match(choose([unpaid, open]), { go: true, candidate: 0, atMs: 1_000 });
+  t.match(choose([{ ...unpaid, tried: true }]), { go: false }, 'and once');
   t.match(choose([cooling], { deadlineMs: 4_000 }), { go: false, because: 'cooling' }, 'beyond the deadline');
 });
 
@@ -55,8 +72,12 @@ t.test('what is tried again, and how long an upstream is left alone', async (t) 
     status: 500,
     retryAfterMs: undefined,
     shouldRetry: undefined,
+    outOfCredit: undefined,
+    clock: undefined,
     message: '',
     mayHaveCost: false,
+    mayBeRunning: false,
+    upstreamWasSilent: false,
     ...more,
   });
   for (const status of [408, 409, 429, 500, 502, 503, 504, 529])
@@ -66,16 +87,24 @@ t.test('what is tried again, and how long an upstream is left alone', async (t) 
   t.notOk(isRetryable(failure({ shouldRetry: false }), RETRY), 'x-should-retry is obeyed');
   t.ok(isRetryable(failure({ status: 400, shouldRetry: true }), RETRY));
   for (const reason of ['connect_failed', 'connection_lost', 'first_byte'] as const)
-    t.ok(isRetryable(failure({ reason }), RETRY), reason);
-  for (const reason of ['idle', 'malformed_answer', 'answer_cut'] as const) {
+    t.ok(isRetryable(failure({ reason }), RETRY), `${reason}, not sent whole`);
+  for (const reason of ['connection_lost', 'first_byte'] as const) {
+    const running = failure({ reason, mayBeRunning: true });
+    t.notOk(isRetryable(running, RETRY), `${reason}, sent`);
+    t.ok(isRetryable(running, { ...RETRY, resend: true }), `${reason}, sent, if that is asked for`);
+  }
+  t.ok(isRetryable(failure({ status: 402, outOfCredit: 'payment_required' }), RETRY), 'elsewhere');
+  for (const reason of ['malformed_answer', 'answer_cut'] as const) {
     t.notOk(isRetryable(failure({ reason }), RETRY), reason);
     t.ok(isRetryable(failure({ reason }), { ...RETRY, incompleteAnswers: true }), reason);
   }
-  for (const reason of ['deadline', 'answer_too_large', 'draining'] as const)
+  for (const reason of ['deadline', 'idle', 'answer_too_large', 'draining'] as const)
     t.notOk(isRetryable(failure({ reason }), { ...RETRY, incompleteAnswers: true }), reason);
-  t.equal(cooldownMs(failure({ retryAfterMs: 7_000 }), RETRY, 1, 0.5), 7_000);
-  t.equal(cooldownMs(failure({ retryAfterMs: 1e9 }), RETRY, 1, 0.5), 60_000, 'a provider that exaggerates');
-  t.equal(cooldownMs(failure({}), RETRY, 3, 0.5), 2_000, 'longer each time in a row');
+  t.equal(restMs(failure({ retryAfterMs: 7_000 }), RETRY, 1, 0.5), 7_000, 'whatever the status');
+  t.equal(restMs(failure({ retryAfterMs: 3_600_000 }), RETRY, 1, 0.5), 3_600_000, 'also beyond the cap');
+  t.equal(restMs(failure({ retryAfterMs: 1e12 }), RETRY, 1, 0.5), 86_400_000, 'a provider that exaggerates');
+  t.equal(restMs(failure({ status: 429 }), RETRY, 3, 0.5), 2_000, 'longer each time in a row');
+  t.equal(restMs(failure({}), RETRY, 3, 0.5), 0, 'a failure that asks for nothing');
 });
 
 t.test('a minute lets in what it holds, and the rest as it comes back', async (t) => {

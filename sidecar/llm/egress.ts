@@ -1,5 +1,7 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
+import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
+import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './client-retries.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightKey } from './flights.ts';
@@ -39,6 +41,7 @@ export class Egress {
       settings,
       upstreams: settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
       gate: new MinuteGate(settings.limits, wheel, clock),
+      clientRetries: new ClientRetries(),
       observer,
     };
   }
@@ -131,7 +134,7 @@ export class Egress {
     const inbound = this.#context.inboundCalls?.find(headers);
     const taskId = idOf(headers['x-task-id']) ?? inbound?.taskId ?? '';
     const traceId = traceIdOf(headers);
-    const clientSeconds = Number(textOf(headers['x-stainless-timeout']));
+    const retryCount = clientRetryCount(headers);
     const read: LlmRequest = {
       method,
       path,
@@ -139,7 +142,16 @@ export class Egress {
       body,
       facts,
       receivedMs,
-      deadlineMs: clientSeconds > 0 ? receivedMs + clientSeconds * 1000 : Number.POSITIVE_INFINITY,
+      clientAtMs: receivedMs + clientPatienceMs(headers),
+      retryCount,
+      earlier:
+        retryCount === undefined || retryCount === 0
+          ? NO_EARLIER_TRIES
+          : this.#context.clientRetries.take(
+              retryKey({ method, path, headers, body }),
+              retryCount,
+              receivedMs,
+            ),
       caller: taskId || (traceId ?? ''),
       inbound,
       taskId,

@@ -6,44 +6,32 @@
  *                                          └── failed before its first byte, and may be tried ─┘
  */
 import { Timer } from '../clock/timer-wheel.ts';
-import type { Reservation } from '../policy/token-budget.ts';
-import { type LlmOutcome, type LlmPairStats, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
+import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import { Attempt, type AttemptEnd, type AttemptOwner } from './attempt.ts';
-import type { Admission } from './breaker.ts';
+import { Choice } from './choice.ts';
+import { retryKey } from './client-retries.ts';
 import type { EgressContext, LlmRequest } from './context.ts';
 import type { Ticket } from './fair-limiter.ts';
+import { Hold } from './hold.ts';
 import { Ledger } from './ledger.ts';
 import type { Entering } from './minute-gate.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
-import { type Reason, refuse, statusOf } from './reasons.ts';
+import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import { isCounted } from './request-facts.ts';
-import { type AttemptFailure, chooseUpstream, cooldownMs, isRetryable, type NextStep } from './retry.ts';
+import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, refusalOf, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
-import type { Upstream } from './upstream.ts';
 import { answerHeaders, changesFor, outputReserve, upstreamRequest } from './upstream-request.ts';
-
-/** What one attempt holds until it has ended. */
-interface Held {
-  readonly upstream: Upstream;
-  readonly admission: Admission;
-  readonly reservation: Reservation | undefined;
-  readonly pair: LlmPairStats;
-  /** Its answer has told what is left at the provider, or it never will. */
-  learned: boolean;
-  judged: boolean;
-}
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
   readonly request: LlmRequest;
   readonly #context: EgressContext;
   readonly #settings: LlmSettings;
-  readonly #upstreams: readonly Upstream[];
   readonly #sink: Sink;
   readonly #onOver: (exchange: Exchange) => void;
-  readonly #deadlineMs: number;
+  readonly #choice: Choice;
   /** What the answer may have. */
   readonly #outputReserve: number;
   /** Most that it may use, for the limits of a minute. */
@@ -53,10 +41,9 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #leaveGate: () => void = () => {};
   #leaveInbound: () => void = () => {};
   #ticket: Ticket | undefined = undefined;
-  readonly #tried = new Set<number>();
   #attempts = 0;
   #attempt: Attempt | undefined = undefined;
-  #held: Held | undefined = undefined;
+  #held: Hold | undefined = undefined;
   /** What is waited for: the upstream of the next attempt. */
   #next = -1;
   /** It was decided when the failure's headers came. */
@@ -70,18 +57,15 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   constructor(context: EgressContext, request: LlmRequest, sink: Sink, onOver: (exchange: Exchange) => void) {
     super();
     const { settings } = context;
-    const { facts, inbound } = request;
+    const { facts } = request;
     this.request = request;
     this.#context = context;
     this.#settings = settings;
-    this.#upstreams = context.upstreams;
     this.#sink = sink;
     this.#onOver = onOver;
-    const ownMs =
-      settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : request.receivedMs + settings.timeoutMs;
-    this.#deadlineMs = Math.min(ownMs, request.deadlineMs, inbound?.deadlineMs ?? Number.POSITIVE_INFINITY);
     this.#outputReserve = outputReserve(facts, settings.limits);
     this.#minuteTokens = facts.estimatedInputTokens + this.#outputReserve;
+    this.#choice = new Choice(context.upstreams, request, settings, this.#minuteTokens);
     this.#ledger = new Ledger(facts);
     this.#info = {
       operation: facts.operation,
@@ -106,7 +90,10 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       this.#goOn();
       return;
     }
-    const untilMs = Math.min(this.#context.clock() + this.#settings.limits.maxWaitMs, this.#deadlineMs);
+    const untilMs = Math.min(
+      this.#context.clock() + this.#settings.limits.maxWaitMs,
+      this.#choice.deadlineMs,
+    );
     this.#leaveGate = gate.enter(caller, this.#minuteTokens, untilMs, this);
   }
 
@@ -117,7 +104,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
 
   onTurnedAway(againMs: number): void {
     const message = 'the limits of a minute (llm.limits) do not let the request in in time; ask again later';
-    this.#refuse('rate_limited', message, 'throttled', againMs);
+    this.#refuse('rate_limited', message, 'throttled', { retryAfterMs: againMs });
   }
 
   /** The caller has left: the request to the provider is closed at once. */
@@ -139,8 +126,9 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (this.#over) return;
     const attempt = this.#attempt;
     if (attempt === undefined || !attempt.committed) {
+      const clientDecides = reason === 'draining' || attempt?.mayBeRunning === true;
       this.#settleAborted();
-      this.#refuse(reason, message, outcome);
+      this.#refuse(reason, message, outcome, { clientDecides });
       return;
     }
     const last = attempt.errorEvent(reason, message);
@@ -162,7 +150,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   /** Chooses where the next attempt goes, and when. */
   #goOn(): void {
     const nowMs = this.#context.clock();
-    if (nowMs >= this.#deadlineMs) {
+    if (this.#choice.isOver(nowMs)) {
       this.#giveUp(undefined);
       return;
     }
@@ -171,7 +159,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       this.#giveUp(step);
     } else if (step.atMs > nowMs) {
       this.#next = step.candidate;
-      this.#context.wheel.arm(this, Math.min(step.atMs, this.#deadlineMs));
+      this.#context.wheel.arm(this, Math.min(step.atMs, this.#choice.deadlineMs));
     } else {
       this.#begin(step.candidate);
     }
@@ -179,29 +167,20 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
 
   /** The wait for the next attempt is over. */
   override onTimeout(nowMs: number): void {
-    const candidate = this.#upstreams[this.#next]!.candidate(this.#minuteTokens, false, nowMs);
     // In the meantime others may have found out more about it.
-    if (candidate.closed && candidate.freeAtMs <= nowMs) this.#begin(this.#next);
+    if (this.#choice.isFree(this.#next, nowMs)) this.#begin(this.#next);
     else this.#goOn();
   }
 
   #choose(nowMs: number): NextStep {
-    const candidates = this.#upstreams.map((upstream, index) =>
-      upstream.candidate(this.#minuteTokens, this.#tried.has(index), nowMs),
-    );
-    return chooseUpstream(candidates, this.#settings.retry, {
-      attempts: this.#attempts,
-      nowMs,
-      deadlineMs: this.#deadlineMs,
-      random: this.#context.random(),
-    });
+    return this.#choice.next(this.#attempts, nowMs, this.#context.random());
   }
 
   #begin(index: number): void {
     const { clock, wheel, stats } = this.#context;
     const { request } = this;
     const { facts, budget } = request;
-    const upstream = this.#upstreams[index]!;
+    const upstream = this.#choice.try(index);
     const admission = upstream.breaker.admit();
     if (admission === undefined) {
       this.#goOn();
@@ -218,19 +197,11 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       return;
     }
     this.#attempts++;
-    this.#tried.add(index);
-    const model = upstream.settings.model ?? facts.model;
-    this.#held = {
-      upstream,
-      admission,
-      reservation,
-      pair: stats.of(upstream.name, model),
-      learned: false,
-      judged: false,
-    };
-    if (this.#attempts > 1) this.#held.pair.retries++;
-    upstream.learned.begin(this.#minuteTokens);
-    upstream.activeRequests++;
+    const model = upstream.modelFor(facts);
+    const pair = stats.of(upstream.name, model);
+    if (this.#attempts > 1) pair.retries++;
+    const state = upstream.models.of(model, clock());
+    this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens);
     const relayed = upstreamRequest(request, upstream, changes);
     this.#observer?.onAttempt({
       upstream: upstream.name,
@@ -240,7 +211,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       model,
       headers: relayed.headers,
     });
-    const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs, limits } = this.#settings;
+    const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs, limits, retry } = this.#settings;
     this.#attempt = new Attempt(
       {
         request: relayed,
@@ -251,8 +222,13 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
         connectTimeoutMs,
         firstByteTimeoutMs,
         idleTimeoutMs,
-        deadlineMs: this.#deadlineMs,
+        timeoutAtMs: this.#choice.timeoutAtMs,
+        clientAtMs: request.clientAtMs,
+        callAtMs: this.#choice.callAtMs,
+        receivedMs: request.receivedMs,
+        life: upstream,
         maxAnswerBytes: limits.maxAnswerBytes,
+        resend: retry.resend,
         stripUsage: changes.askUsage,
         maxOutputEvents: budget === undefined ? Number.POSITIVE_INFINITY : mostOutput,
         upstream: upstream.name,
@@ -263,55 +239,56 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
 
   onHeaders(status: number, headers: RequestHeaders): void {
     const { clock } = this.#context;
-    const { upstream } = this.#held!;
-    this.#learned(this.#held!);
-    upstream.learned.learn(headers, clock(), Date.now());
-    if (status !== 429) upstream.throttledInARow = 0;
-  }
-
-  #learned(held: Held): void {
-    if (held.learned) return;
-    held.learned = true;
-    held.upstream.learned.end(this.#minuteTokens);
+    const { model } = this.#held!;
+    this.#held!.endLearning();
+    model.learned.learn(headers, clock(), Date.now());
+    if (status !== 429) model.throttledInARow = 0;
+    if (status < 400) model.outOfCredit = undefined;
   }
 
   passesOn(failure: AttemptFailure): boolean {
-    this.#coolDown(failure);
+    this.#rest(failure);
     this.#triesAgain = this.#mayTryAgain(failure);
     return !this.#triesAgain;
   }
 
-  #coolDown(failure: AttemptFailure): void {
-    const { upstream } = this.#held!;
+  /** What the answer says of the model's next requests. */
+  #rest(failure: AttemptFailure): void {
+    const { upstream, model } = this.#held!;
     const { clock, random } = this.#context;
-    const throttled = failure.status === 429;
-    // A 503 may ask for a pause as well; only what it asks for is kept.
-    if (!throttled && (failure.status !== 503 || failure.retryAfterMs === undefined)) return;
-    if (throttled) upstream.throttledInARow++;
-    const forMs = cooldownMs(failure, this.#settings.retry, upstream.throttledInARow, random());
-    upstream.coolDown(forMs, clock());
+    const { retry } = this.#settings;
+    const { outOfCredit, status } = failure;
+    if (outOfCredit !== undefined) {
+      upstream.refuseForMoney(model, outOfCredit, clock());
+      return;
+    }
+    if (!isRetryable(failure, retry)) return;
+    if (status === 429) model.throttledInARow++;
+    const forMs = restMs(failure, retry, model.throttledInARow, random());
+    if (forMs > 0) upstream.rest(model, forMs, String(status), clock());
   }
 
   #mayTryAgain(failure: AttemptFailure): boolean {
-    const { retry } = this.#settings;
-    if (this.#attempts >= retry.maxAttempts || !isRetryable(failure, retry)) return false;
-    // Longer than the cap is not waited for at this upstream, though its cooldown is capped.
-    const onlyOne = this.#upstreams.length === 1;
-    if (onlyOne && (failure.retryAfterMs ?? 0) > retry.maxRetryAfterMs) return false;
+    if (this.#attempts >= this.#choice.maxAttempts || !isRetryable(failure, this.#settings.retry))
+      return false;
     return this.#choose(this.#context.clock()).go;
   }
 
   headersFor(status: number, headers: RequestHeaders): RequestHeaders {
-    return answerHeaders(status, headers, this.#held!.upstream.name, this.#attempts);
+    return answerHeaders(
+      status,
+      headers,
+      this.#held!.upstream.name,
+      this.#attempts,
+      this.#choice.clientDecides,
+    );
   }
 
   onCommit(status: number): void {
     const held = this.#held!;
     this.#status = status;
     // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
-    if (!held.admission.probe || status >= 400) return;
-    held.judged = true;
-    held.upstream.breaker.settle(held.admission, 'success');
+    if (held.admission.probe && status < 400) held.judge('success');
   }
 
   onEnd(end: AttemptEnd): void {
@@ -325,8 +302,10 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (end.stale && !this.#staleTried) {
       // The provider had closed the connection: nothing was tried yet.
       this.#staleTried = true;
+      const { upstream } = this.#held!;
+      upstream.dropIdleConnections();
+      this.#choice.untry(upstream);
       this.#attempts--;
-      this.#tried.clear();
       this.#goOn();
     } else if (this.#triesAgain || this.#mayTryAgain(failure)) {
       this.#triesAgain = false;
@@ -339,10 +318,8 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #settle(end: AttemptEnd, cancelled: boolean): void {
     const held = this.#held!;
     this.#attempt = undefined;
-    this.#learned(held);
-    held.upstream.activeRequests--;
-    if (!held.judged) held.upstream.breaker.settle(held.admission, verdictOf(end, cancelled));
-    held.judged = true;
+    held.release();
+    held.judge(verdictOf(end, cancelled));
     const { reservation, pair } = held;
     this.#ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
     this.#observer?.onAttemptEnd(end.failure, end.status);
@@ -352,24 +329,25 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #giveUp(step: NoStep | undefined): void {
     const refusal = refusalOf(this.#lastFailure, this.#ledger.last, step, {
       attempts: this.#attempts,
-      maxAttempts: this.#settings.retry.maxAttempts,
+      maxAttempts: this.#choice.maxAttempts,
       nowMs: this.#context.clock(),
+      clientDecides: this.#choice.clientDecides,
     });
-    this.#refuse(refusal.reason, refusal.message, refusal.outcome, refusal.retryAfterMs);
+    this.#refuse(refusal.reason, refusal.message, refusal.outcome, refusal);
   }
 
-  #refuse(reason: Reason, message: string, outcome: LlmOutcome, retryAfterMs?: number): void {
+  #refuse(reason: Reason, message: string, outcome: LlmOutcome, more: RefusalExtras = {}): void {
     if (this.#over) return;
     const headers: RequestHeaders = { 'outrigger-attempts': String(this.#attempts) };
     this.#status = statusOf(reason);
-    refuse(this.#sink, reason, message, { headers, retryAfterMs });
+    refuse(this.#sink, reason, message, { ...more, headers });
     this.#finish(outcome, reason);
   }
 
   #finish(outcome: LlmOutcome, reason: string): void {
     if (this.#over) return;
     this.#over = true;
-    const { clock, gate, stats, wheel } = this.#context;
+    const { clientRetries, clock, gate, stats, wheel } = this.#context;
     wheel.cancel(this);
     this.#leaveGate();
     this.#leaveInbound();
@@ -378,6 +356,15 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       if (this.#attempts === 0) gate.giveBack(this.#ticket);
       else gate.settle(this.#ticket, this.#ledger.usedTokens);
     }
+    const { retryCount } = this.request;
+    // The client may come again by itself.
+    if (outcome !== 'success' && retryCount !== undefined)
+      clientRetries.remember(
+        retryKey(this.request),
+        retryCount,
+        this.#choice.triesWith(this.#attempts),
+        clock(),
+      );
     const durationMs = clock() - this.request.receivedMs;
     const pair = this.#held?.pair ?? stats.of(NO_UPSTREAM, this.request.facts.model);
     pair.countOutcome(outcome);

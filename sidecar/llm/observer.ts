@@ -69,5 +69,8 @@ export interface LlmObserver {
 /** What changes between requests; for `/events` and the log. */
 export interface LlmEvents {
   onBreaker(upstream: string, from: string, to: string): void;
-  onCooldown(upstream: string, forMs: number, because: string): void;
+  /** An upstream is left alone for one of its models. @param because the status of its answer */
+  onCooldown(upstream: string, model: string, forMs: number, because: string): void;
+  /** It serves the model again only when it is paid for. @param code its own word for that */
+  onOutOfCredit(upstream: string, model: string, code: string): void;
 }

@@ -16,6 +16,10 @@ t.test('how long a provider asks to be left alone', async (t) => {
     [{ 'retry-after': '0.5' }, 500],
     [{ 'retry-after': 'Mon, 23 Nov 2026 05:00:03 GMT' }, 3_000],
     [{ 'retry-after': 'Mon, 23 Nov 2026 04:00:00 GMT' }, 0],
+    [{ 'retry-after': 'Monday, 23-Nov-26 05:00:03 GMT' }, 3_000],
+    [{ 'retry-after': 'Mon Nov 23 05:00:03 2026' }, 3_000],
+    // A provider whose clock is an hour ahead.
+    [{ 'retry-after': 'Mon, 23 Nov 2026 06:00:03 GMT', date: 'Mon, 23 Nov 2026 06:00:00 GMT' }, 3_000],
     [{ 'retry-after': 'soon' }, undefined],
     [{ 'retry-after': '-1' }, undefined],
     [{ 'retry-after-ms': '20', 'retry-after': '2' }, 20],
@@ -32,8 +36,11 @@ t.test('how long a provider asks to be left alone', async (t) => {
       1_000,
     ],
   ] as const) {
-    t.equal(retryAfterMs(headers, NOW_MS), ms, JSON.stringify(headers));
+    t.equal(retryAfterMs(429, headers, NOW_MS), ms, JSON.stringify(headers));
   }
+  const exhausted = { 'x-ratelimit-remaining-tokens': '0', 'x-ratelimit-reset-tokens': '6m0s' };
+  t.equal(retryAfterMs(500, exhausted, NOW_MS), undefined, 'a limit that is used up is not why it failed');
+  t.equal(retryAfterMs(500, { ...exhausted, 'retry-after-ms': '7' }, NOW_MS), 7, 'what is asked for is');
   t.equal(resetMs('120ms', NOW_MS), 120);
   t.equal(resetMs('1h', NOW_MS), 3_600_000);
   t.equal(resetMs('7', NOW_MS), 7_000);

@@ -50,19 +50,24 @@ export function statusOf(reason: Reason): number {
   return STATUS[reason];
 }
 
-/** An answer of our own. The caller's client must not try again: whatever could be tried was tried here. */
-export function refuse(
-  sink: Sink,
-  reason: Reason,
-  message: string,
-  more: { headers?: RequestHeaders; retryAfterMs?: number | undefined } = {},
-): void {
+export interface RefusalExtras {
+  readonly headers?: RequestHeaders;
+  readonly retryAfterMs?: number | undefined;
+  /** Its own rules say whether the caller's client asks again, as they do without us. */
+  readonly clientDecides?: boolean;
+}
+
+/**
+ * An answer of our own. The caller's client is told not to try again, because whatever could be tried was tried here;
+ * unless the request may be running at the provider, or only the client's own clock stood against another attempt.
+ */
+export function refuse(sink: Sink, reason: Reason, message: string, more: RefusalExtras = {}): void {
   const body = Buffer.from(JSON.stringify({ error: errorOf(reason, message) }));
   const headers: RequestHeaders = {
     'content-type': 'application/json',
     'content-length': String(body.length),
     'outrigger-reason': reason,
-    'x-should-retry': 'false',
+    ...(more.clientDecides ? {} : { 'x-should-retry': 'false' }),
     ...more.headers,
   };
   const { retryAfterMs } = more;

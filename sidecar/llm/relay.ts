@@ -11,6 +11,8 @@ import { type Agent, type ClientRequest, request as httpRequest, type IncomingMe
 import { request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import proxy from 'http2-proxy';
+import { readKeepAlive } from './kept-sockets.ts';
+import { textOf } from './retry-after.ts';
 
 export type RequestHeaders = Record<string, string | string[]>;
 
@@ -79,6 +81,7 @@ export class Relay {
   #client: ClientRequest | undefined = undefined;
   #response: IncomingMessage | undefined = undefined;
   #isConnected = false;
+  #isWritten = false;
   #ended = false;
 
   constructor(request: RelayRequest, handlers: RelayHandlers) {
@@ -94,6 +97,11 @@ export class Relay {
       () => {},
       (error: ProxyError) => this.#fail(error),
     );
+  }
+
+  /** The last byte of the request has gone out on a connection that stands: the provider can work on it. */
+  get sent(): boolean {
+    return this.#isConnected && this.#isWritten;
   }
 
   pause(): void {
@@ -120,6 +128,13 @@ export class Relay {
     const make = protocol === 'https:' ? httpsRequest : httpRequest;
     const client = make({ hostname, port, path, method, headers, agent, setHost: true });
     this.#client = client;
+    client.once('finish', () => {
+      this.#isWritten = true;
+    });
+    // Read before http2-proxy takes it out as a hop-by-hop header, and out of the agent's sight.
+    client.once('response', ({ socket, headers: answer }) =>
+      readKeepAlive(socket, textOf(answer['keep-alive'])),
+    );
     client.once('socket', (socket) => {
       // Before the end of TLS's handshake nothing of the request can have been read.
       if (!socket.connecting) this.#connected();

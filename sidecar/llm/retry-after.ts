@@ -17,26 +17,34 @@ const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 
 /**
  * Milliseconds from now, 0 or more; undefined when the answer names no time that can be read.
  *
- * @param wallMs the time in milliseconds since 1970, for dates
+ * @param status of the answer: the resets of used-up limits say something only about a 429
+ * @param wallMs the time in milliseconds since 1970, for dates; the answer's own `Date` comes first
  */
-export function retryAfterMs(headers: Headers, wallMs: number): number | undefined {
+export function retryAfterMs(status: number, headers: Headers, wallMs: number): number | undefined {
   const inMs = Number.parseFloat(textOf(headers['retry-after-ms']) ?? '');
   if (inMs >= 0 && Number.isFinite(inMs)) return inMs;
   const after = textOf(headers['retry-after']);
   if (after !== undefined) {
-    const ms = secondsOrDateMs(after, wallMs);
+    // Its clock and ours may differ by more than the wait.
+    const ms = secondsOrDateMs(after, httpDateMs(textOf(headers['date']) ?? '') ?? wallMs);
     if (ms !== undefined) return ms;
   }
-  return resetOfUsedUp(headers, wallMs);
+  return status === 429 ? resetOfUsedUp(headers, wallMs) : undefined;
 }
 
 function secondsOrDateMs(text: string, wallMs: number): number | undefined {
   const trimmed = text.trim();
   if (/^\d{1,12}(?:\.\d+)?$/.test(trimmed)) return Number(trimmed) * 1000;
+  const atMs = httpDateMs(trimmed);
+  return atMs === undefined ? undefined : Math.max(0, atMs - wallMs);
+}
+
+/** One of HTTP's three forms of a date (RFC 9110, section 5.6.7), all of them in GMT, in milliseconds since 1970. */
+function httpDateMs(text: string): number | undefined {
   // Date.parse takes nearly anything for a date; one of HTTP's begins with a weekday.
-  if (trimmed.length > 64 || !/^[A-Za-z]{3,9},? /.test(trimmed)) return undefined;
-  const at = Date.parse(trimmed);
-  return Number.isNaN(at) ? undefined : Math.max(0, at - wallMs);
+  if (text.length > 64 || !/^[A-Za-z]{3,9},? /.test(text)) return undefined;
+  const atMs = Date.parse(/ (?:GMT|UTC|[+-]\d{4})$/.test(text) ? text : `${text} GMT`);
+  return Number.isNaN(atMs) ? undefined : atMs;
 }
 
 /** The later reset of the limits that have nothing left; of both when neither says what is left. */

@@ -1,9 +1,9 @@
 /**
  * What to do about an attempt that failed before anything of its answer was passed on. Pure.
  *
- *     attempt failed ──▶ retryable? ──no──▶ pass it on
- *                            │yes
- *                     attempts left? ──no──▶ pass it on
+ *     attempt failed ──▶ may it be running? ──yes, and not `resend`──▶ pass it on: the caller decides
+ *                            │no
+ *                     retryable, attempts left? ──no──▶ pass it on
  *                            │yes
  *                   another upstream free? ──yes──▶ there, at once
  *                            │no
@@ -12,6 +12,7 @@
  *                       pass it on
  */
 import { type Backoff, backoffMs } from '../clock/backoff.ts';
+import type { ClockName } from './attempt-clocks.ts';
 import type { LlmRetrySettings } from './settings.ts';
 
 /** Why an attempt failed; also the reason that an answer of our own gives. */
@@ -37,26 +38,36 @@ export interface AttemptFailure {
   readonly retryAfterMs: number | undefined;
   /** Its `x-should-retry`. */
   readonly shouldRetry: boolean | undefined;
+  /** It wants to be paid first: its word for that. */
+  readonly outOfCredit: string | undefined;
+  /** The clock that was over, where one was. */
+  readonly clock: ClockName | undefined;
   /** For people; never holds a key or anything of a body. */
   readonly message: string;
   /** The provider may have worked for it: its tokens count as spent. */
   readonly mayHaveCost: boolean;
+  /** The whole request was sent and nothing is known of it: the provider may be working, and may have answered. */
+  readonly mayBeRunning: boolean;
+  /** Through most of a whole clock no request got a sign of life from the upstream, this one or another. */
+  readonly upstreamWasSilent: boolean;
 }
 
 /** What is known of an upstream when one is to be chosen. */
 export interface Candidate {
   /** Requests may go there, as far as its breaker says. */
   readonly closed: boolean;
-  /** When its cooldown, or the wait for its learned limits, is over; the past when there is none. */
+  /** When the model's rest, or the wait for its learned limits, is over; the past when there is none. */
   readonly freeAtMs: number;
   /** When its breaker lets a probe through; for an open one. */
   readonly probeAtMs: number;
-  /** This request has tried it. */
+  /** This request, or an earlier try of its client, was sent there. */
   readonly tried: boolean;
+  /** It wants to be paid first: asked only if nobody else can be. */
+  readonly lastResort: boolean;
 }
 
 export interface RetryState {
-  /** Attempts made so far. */
+  /** Attempts made so far for this request of the client's. */
   readonly attempts: number;
   readonly nowMs: number;
   readonly deadlineMs: number;
@@ -78,14 +89,16 @@ export function isRetryableStatus(status: number): boolean {
 export function isRetryable(failure: AttemptFailure, settings: LlmRetrySettings): boolean {
   switch (failure.reason) {
     case 'status':
+      // Another upstream may be paid for.
+      if (failure.outOfCredit !== undefined) return true;
       return failure.shouldRetry ?? isRetryableStatus(failure.status);
     case 'connect_failed':
+      return true;
     case 'connection_lost':
     case 'first_byte':
-      return true;
+      return settings.resend || !failure.mayBeRunning;
     case 'answer_cut':
     case 'malformed_answer':
-    case 'idle':
       // It has cost tokens, and would again.
       return settings.incompleteAnswers;
     default:
@@ -95,7 +108,8 @@ export function isRetryable(failure: AttemptFailure, settings: LlmRetrySettings)
 
 /**
  * Chooses the upstream of the next attempt: the first in order that is free and untried, then the first that is free
- * after a back-off, then the one that is free soonest if the wait is within `max_retry_after` and the deadline.
+ * after a back-off, then the one that is free soonest if the wait is within `max_retry_after` and the deadline. One that
+ * wants to be paid first comes last, and once.
  */
 export function chooseUpstream(
   candidates: readonly Candidate[],
@@ -103,7 +117,9 @@ export function chooseUpstream(
   state: RetryState,
 ): NextStep {
   const { nowMs, deadlineMs, attempts, random } = state;
-  const fresh = candidates.findIndex((one) => one.closed && !one.tried && one.freeAtMs <= nowMs);
+  const fresh = candidates.findIndex(
+    (one) => one.closed && !one.lastResort && !one.tried && one.freeAtMs <= nowMs,
+  );
   if (fresh >= 0) return { go: true, candidate: fresh, atMs: nowMs };
 
   let best = -1;
@@ -114,7 +130,9 @@ export function chooseUpstream(
       probeAtMs = Math.min(probeAtMs, one.probeAtMs);
       return;
     }
-    const waitMs = one.tried ? backoffMs(toBackoff(settings), attempts, random) : 0;
+    if (one.lastResort) return;
+    // A client's own retry has waited by itself.
+    const waitMs = one.tried && attempts > 0 ? backoffMs(toBackoff(settings), attempts, random) : 0;
     let atMs = Math.max(nowMs + waitMs, one.freeAtMs);
     // Those who wait for the same moment don't come back all at once.
     if (one.freeAtMs > nowMs + waitMs) atMs += random * Math.min(250, (one.freeAtMs - nowMs) / 4);
@@ -123,24 +141,34 @@ export function chooseUpstream(
       bestAtMs = atMs;
     }
   });
-  if (best < 0) return { go: false, because: 'circuit_open', againAtMs: probeAtMs };
-  const { freeAtMs } = candidates[best]!;
-  const tooLate = freeAtMs - nowMs > settings.maxRetryAfterMs || bestAtMs >= deadlineMs;
-  if (tooLate) return { go: false, because: 'cooling', againAtMs: bestAtMs };
-  return { go: true, candidate: best, atMs: bestAtMs };
+  const freeAtMs = candidates[best]?.freeAtMs ?? Number.POSITIVE_INFINITY;
+  if (best >= 0 && freeAtMs - nowMs <= settings.maxRetryAfterMs && bestAtMs < deadlineMs)
+    return { go: true, candidate: best, atMs: bestAtMs };
+  const unpaid = candidates.findIndex(
+    (one) => one.closed && one.lastResort && (!one.tried || attempts === 0) && one.freeAtMs <= nowMs,
+  );
+  if (unpaid >= 0) return { go: true, candidate: unpaid, atMs: nowMs };
+  if (best >= 0) return { go: false, because: 'cooling', againAtMs: Math.max(freeAtMs, nowMs) };
+  return { go: false, because: 'circuit_open', againAtMs: probeAtMs };
 }
 
 function toBackoff({ backoff }: LlmRetrySettings): Backoff {
   return { ...backoff, multiplier: 2 };
 }
 
-/** How long an upstream is left alone after a 429, when it doesn't say: longer each time in a row. */
-export function cooldownMs(
-  failure: AttemptFailure,
+/** Nobody is believed who asks to be left alone for longer: quotas are by the day at most. */
+const MAX_REST_MS = 86_400_000;
+
+/**
+ * How long a model of an upstream is left alone after an answer that is tried again: as long as it says. A 429 that
+ * does not say is taken for a back-off, longer each time in a row; other failures rest only if they ask for it.
+ */
+export function restMs(
+  { status, retryAfterMs }: AttemptFailure,
   settings: LlmRetrySettings,
   inARow: number,
   random: number,
 ): number {
-  const askedMs = failure.retryAfterMs ?? backoffMs(toBackoff(settings), inARow, random);
-  return Math.min(askedMs, Math.max(settings.maxRetryAfterMs, settings.backoff.maxMs));
+  if (retryAfterMs !== undefined) return Math.min(retryAfterMs, MAX_REST_MS);
+  return status === 429 ? backoffMs(toBackoff(settings), inARow, random) : 0;
 }

@@ -32,7 +32,10 @@ export interface LlmUpstreamSettings {
 export interface LlmRetrySettings {
   /** The first one included, over all upstreams. */
   readonly maxAttempts: number;
+  /** The longest time that a provider may ask for and a request waits for. */
   readonly maxRetryAfterMs: number;
+  /** Send again what was sent whole and not answered, though it may be running and be paid for twice. */
+  readonly resend: boolean;
   readonly backoff: { readonly baseMs: number; readonly maxMs: number };
   /** Try again after a plain answer that broke off or is no JSON, though it has cost tokens. */
   readonly incompleteAnswers: boolean;

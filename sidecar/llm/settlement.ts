@@ -6,7 +6,10 @@ import type { Reason } from './reasons.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { AttemptFailure, FailureReason, NextStep } from './retry.ts';
 
-/** What the attempt proved about the upstream. Throttling proves nothing, and neither does a caller that leaves. */
+/**
+ * What the attempt proved about the upstream. Throttling proves nothing, and neither does a caller that leaves. One
+ * that is only slow has not failed: a silence counts when no other request got a sign of life either.
+ */
 export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
   if (cancelled) return end.committed ? 'success' : 'neutral';
   if (end.stale) return 'neutral';
@@ -14,7 +17,9 @@ export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
   switch (end.failure.reason) {
     case 'status':
       return verdictOfStatus(end.failure.status);
+    case 'first_byte':
     case 'deadline':
+      return end.failure.upstreamWasSilent ? 'failure' : 'neutral';
     case 'draining':
     case 'answer_too_large':
     case 'budget_exhausted':
@@ -78,6 +83,8 @@ export interface Refusal {
   readonly message: string;
   readonly outcome: LlmOutcome;
   readonly retryAfterMs: number | undefined;
+  /** The caller's client may ask again by its own rules. */
+  readonly clientDecides: boolean;
 }
 
 /**
@@ -90,8 +97,15 @@ export function refusalOf(
   failure: AttemptFailure | undefined,
   last: AttemptEnd | undefined,
   step: NoStep | undefined,
-  state: { readonly attempts: number; readonly maxAttempts: number; readonly nowMs: number },
+  state: {
+    readonly attempts: number;
+    readonly maxAttempts: number;
+    readonly nowMs: number;
+    /** Only the client's own clock stood against another attempt. */
+    readonly clientDecides: boolean;
+  },
 ): Refusal {
+  const { clientDecides } = state;
   if (failure !== undefined && last !== undefined) {
     const ofStatus = failure.status === 429 ? 'throttled' : 'upstream_failed';
     return {
@@ -99,17 +113,18 @@ export function refusalOf(
       message: `${failure.message}; ${state.attempts} of ${state.maxAttempts} attempts were made`,
       outcome: outcomeOf({ ...last, failure, committed: false }),
       retryAfterMs: failure.retryAfterMs,
+      clientDecides: failure.mayBeRunning || clientDecides,
     };
   }
   if (step === undefined) {
     const message = 'the time for the request was over before an upstream could be asked';
-    return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined };
+    return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined, clientDecides };
   }
   const retryAfterMs = step.againAtMs - state.nowMs;
   if (step.because === 'circuit_open') {
     const message = 'every upstream has failed too often and is left alone for a while; see /stats';
-    return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs };
+    return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs, clientDecides };
   }
   const message = 'every upstream is throttled for longer than may be waited; see /stats';
-  return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs };
+  return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs, clientDecides };
 }

@@ -64,15 +64,14 @@ export function upstreamRequest(
     path: upstream.pathOf(request.path),
     agent: upstream.agent,
     headers,
-    body: bodyFor(request, upstream.settings.model, changes),
+    body: bodyFor(request, upstream.modelFor(request.facts), changes),
   };
 }
 
-function bodyFor({ body, facts }: LlmRequest, model: string | undefined, changes: RequestChanges): Buffer {
+function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestChanges): Buffer {
   if (!facts.understood) return body;
   let changed = body;
-  if (model !== undefined && model !== facts.model)
-    changed = withTopLevel(changed, 'model', JSON.stringify(model));
+  if (model !== facts.model) changed = withTopLevel(changed, 'model', JSON.stringify(model));
   const field = maxOutputField(facts.operation);
   if (changes.maxOutputTokens > 0 && field !== undefined)
     changed = withTopLevel(changed, field, String(changes.maxOutputTokens));
@@ -83,19 +82,24 @@ function bodyFor({ body, facts }: LlmRequest, model: string | undefined, changes
   return changed;
 }
 
-/** The headers of an answer for the caller: the provider's, who served it, and no invitation to try again. */
+/**
+ * The headers of an answer for the caller: the provider's, who served it, and no invitation to try again.
+ *
+ * @param clientDecides nothing but the client's own clock stood against another attempt
+ */
 export function answerHeaders(
   status: number,
   headers: RequestHeaders,
   upstream: string,
   attempts: number,
+  clientDecides: boolean,
 ): RequestHeaders {
   const changed: RequestHeaders = {
     ...headers,
     'outrigger-upstream': upstream,
     'outrigger-attempts': String(attempts),
   };
-  if (status >= 400) changed['x-should-retry'] = 'false';
+  if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
   // A broken stream gets one more event.
   if (String(headers['content-type']).startsWith('text/event-stream')) delete changed['content-length'];
   return changed;

@@ -1,15 +1,13 @@
 /** One provider: where it is, whether it may be asked, and the connections to it. */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
+import type { Agent } from 'node:http';
 import { UpstreamBreaker } from './breaker.ts';
-import { LearnedLimit } from './learned-limit.ts';
+import { closeIdle, keepingAgent } from './kept-sockets.ts';
+import { type ModelState, ModelStates } from './model-state.ts';
 import type { LlmEvents } from './observer.ts';
 import type { RequestHeaders } from './relay.ts';
+import type { RequestFacts } from './request-facts.ts';
 import type { Candidate } from './retry.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from './settings.ts';
-
-/** More idle connections than this are closed. */
-const MAX_IDLE_CONNECTIONS = 256;
 
 export interface UpstreamEnvironment {
   /** Milliseconds that never go back. */
@@ -22,13 +20,12 @@ export interface UpstreamEnvironment {
 export class Upstream {
   settings: LlmUpstreamSettings;
   readonly breaker: UpstreamBreaker;
-  readonly learned = new LearnedLimit();
-  readonly agent: HttpAgent;
+  readonly models = new ModelStates();
+  readonly agent: Agent;
   readonly url: URL;
   activeRequests = 0;
-  /** Answers of 429 without another in between. */
-  throttledInARow = 0;
-  cooldownUntilMs = Number.NEGATIVE_INFINITY;
+  /** When an answer of any of its requests last showed life. */
+  aliveMs = Number.NEGATIVE_INFINITY;
   readonly #environment: UpstreamEnvironment;
 
   constructor(settings: LlmUpstreamSettings, breaker: LlmBreakerSettings, environment: UpstreamEnvironment) {
@@ -39,8 +36,7 @@ export class Upstream {
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
-    const options = { keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, scheduling: 'lifo' as const };
-    this.agent = this.url.protocol === 'https:' ? new HttpsAgent(options) : new HttpAgent(options);
+    this.agent = keepingAgent(this.url.protocol);
   }
 
   get name(): string {
@@ -54,6 +50,11 @@ export class Upstream {
   /** Without the brackets of an IPv6 address. */
   get hostname(): string {
     return this.url.hostname.replace(/^\[(.*)\]$/, '$1');
+  }
+
+  /** The model that this upstream is asked for. */
+  modelFor(facts: RequestFacts): string {
+    return this.settings.model ?? facts.model;
   }
 
   /** Its own path before the operation's; both queries. */
@@ -76,31 +77,43 @@ export class Upstream {
     }
   }
 
-  /** @param tokens what the request may use */
-  candidate(tokens: number, tried: boolean, nowMs: number): Candidate {
+  /**
+   * @param tokens what the request may use
+   * @param tried this request was sent here before
+   */
+  candidate(model: string, tokens: number, tried: boolean, nowMs: number): Candidate {
+    const state = this.models.get(model);
     return {
       closed: this.breaker.admits,
-      freeAtMs: Math.max(this.cooldownUntilMs, this.learned.freeAtMs(tokens, nowMs)),
+      freeAtMs: state?.freeAtMs(tokens, nowMs) ?? Number.NEGATIVE_INFINITY,
       probeAtMs: this.breaker.probeAtMs,
       tried,
+      lastResort: state?.isLastResort(nowMs) ?? false,
     };
   }
 
-  coolDown(forMs: number, nowMs: number): void {
-    const untilMs = nowMs + forMs;
-    if (untilMs <= this.cooldownUntilMs) return;
-    // Told when it begins, not each time it is made longer.
-    const begins = this.cooldownUntilMs <= nowMs;
-    this.cooldownUntilMs = untilMs;
-    if (begins) this.#environment.events.onCooldown(this.name, forMs, 'it answered 429');
+  /** Leaves one of its models alone. */
+  rest(state: ModelState, forMs: number, because: string, nowMs: number): void {
+    if (state.rest(forMs, because, nowMs))
+      this.#environment.events.onCooldown(this.name, state.model, forMs, because);
+  }
+
+  /** One of its models is served again only when it is paid for. */
+  refuseForMoney(state: ModelState, code: string, nowMs: number): void {
+    if (state.refuseForMoney(code, nowMs))
+      this.#environment.events.onOutOfCredit(this.name, state.model, code);
+  }
+
+  /** The provider has closed connections that idle: none of them is used again. */
+  dropIdleConnections(): void {
+    closeIdle(this.agent);
   }
 
   /** No new request will come; those in flight keep their connections. */
   close(): void {
     this.breaker.close();
     this.agent.maxFreeSockets = 0;
-    for (const sockets of Object.values(this.agent.freeSockets))
-      for (const socket of [...(sockets ?? [])]) socket.destroy();
+    closeIdle(this.agent);
   }
 }
 

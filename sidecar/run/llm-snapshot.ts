@@ -1,9 +1,14 @@
 /** The state of the LLM egress: for `/stats`, and for metrics. Never a key; URLs without what is secret in them. */
 import { redactUrl } from '../config/redact.ts';
 import type { LlmListener } from '../listeners/llm.ts';
+import type { ModelState } from '../llm/model-state.ts';
+import type { Upstream } from '../llm/upstream.ts';
 import { CIRCUIT_STATE_VALUE } from '../policy/circuit-state.ts';
 import type { Sidecar } from '../sidecar.ts';
 import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
+
+/** Models of an upstream that are shown, those first that need attention. */
+const MAX_MODELS = 100;
 
 /** Nothing of an upstream is known before the first request; it stands as its settings say. */
 export function llmSnapshot(sidecar: Sidecar): unknown {
@@ -15,7 +20,8 @@ export function llmSnapshot(sidecar: Sidecar): unknown {
     waiting_requests: llm.egress?.waiting ?? 0,
     upstreams: config.llm.upstreams.map(({ name, url, model }) => {
       const upstream = llm.egress?.upstreams.find((one) => one.name === name);
-      const left = upstream?.learned.left(nowMs);
+      const models =
+        upstream === undefined ? [] : modelsOf(upstream, config.llm.retry.maxRetryAfterMs, nowMs);
       return {
         name,
         url: redactUrl(url),
@@ -23,10 +29,12 @@ export function llmSnapshot(sidecar: Sidecar): unknown {
         state: (upstream?.breaker.state ?? 'closed').replace('_', '-'),
         probe_in_ms: upstream?.breaker.state === 'open' ? inMs(upstream.breaker.probeAtMs, nowMs) : 0,
         rejections: upstream?.breaker.rejections ?? 0,
-        cooling_for_ms: upstream === undefined ? 0 : inMs(upstream.cooldownUntilMs, nowMs),
+        // The longest of its models, and the least that is left for any of them.
+        cooling_for_ms: Math.max(0, ...models.map((one) => one.cooling_for_ms)),
         active_requests: upstream?.activeRequests ?? 0,
-        requests_left: left?.requests ?? null,
-        tokens_left: left?.tokens ?? null,
+        requests_left: least(models.map((one) => one.requests_left)),
+        tokens_left: least(models.map((one) => one.tokens_left)),
+        models,
       };
     }),
     requests: [...llm.stats.pairs.values()].map((pair) => ({
@@ -46,19 +54,54 @@ export function measuredLlm(llm: LlmListener, clock: () => number): MeasuredLlm 
     waiting: () => llm.egress?.waiting ?? 0,
     upstreams: () => {
       const nowMs = clock();
-      return (llm.egress?.upstreams ?? []).map(({ name, breaker, cooldownUntilMs, learned }) => {
-        const left = learned.left(nowMs);
-        return {
-          name,
-          state: CIRCUIT_STATE_VALUE[breaker.state],
-          rejections: breaker.rejections,
-          coolingSeconds: inMs(cooldownUntilMs, nowMs) / 1000,
-          requestsLeft: left.requests,
-          tokensLeft: left.tokens,
-        };
-      });
+      return (llm.egress?.upstreams ?? []).map((upstream) => ({
+        name: upstream.name,
+        state: CIRCUIT_STATE_VALUE[upstream.breaker.state],
+        rejections: upstream.breaker.rejections,
+        models: shown(upstream, nowMs).map((state) => {
+          const left = state.learned.left(nowMs);
+          return {
+            model: state.model,
+            coolingSeconds: inMs(state.restsUntilMs, nowMs) / 1000,
+            outOfCredit: state.outOfCredit !== undefined,
+            requestsLeft: left.requests,
+            tokensLeft: left.tokens,
+          };
+        }),
+      }));
     },
   };
+}
+
+/** @param longMs a model that rests for longer than this is not waited for */
+function modelsOf(upstream: Upstream, longMs: number, nowMs: number) {
+  return shown(upstream, nowMs).map((state) => {
+    const { model, outOfCredit, restsUntilMs, restsBecause } = state;
+    const left = state.learned.left(nowMs);
+    const rests = restsUntilMs > nowMs;
+    return {
+      model,
+      cooling_for_ms: inMs(restsUntilMs, nowMs),
+      cooling_because: rests ? restsBecause : null,
+      waited_for: restsUntilMs <= nowMs + longMs,
+      out_of_credit: outOfCredit ?? null,
+      requests_left: left.requests ?? null,
+      tokens_left: left.tokens ?? null,
+    };
+  });
+}
+
+function shown(upstream: Upstream, nowMs: number): ModelState[] {
+  const states = [...upstream.models.values()];
+  if (states.length <= MAX_MODELS) return states;
+  const needsAttention = (state: ModelState): number =>
+    state.outOfCredit !== undefined || state.restsUntilMs > nowMs ? 0 : 1;
+  return states.sort((a, b) => needsAttention(a) - needsAttention(b)).slice(0, MAX_MODELS);
+}
+
+function least(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : Math.min(...known);
 }
 
 function inMs(atMs: number, nowMs: number): number {

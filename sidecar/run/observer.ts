@@ -100,11 +100,18 @@ export class LoggingObserver implements SidecarObserver {
     this.events.record('circuit', message, { upstream, from, to });
   }
 
-  onCooldown(upstream: string, forMs: number, because: string): void {
-    const details = { upstream, for_ms: Math.round(forMs) };
-    const message = `the LLM upstream ${upstream} is left alone for ${Math.round(forMs)} ms: ${because}`;
+  onCooldown(upstream: string, model: string, forMs: number, because: string): void {
+    const details = { upstream, model, for_ms: Math.round(forMs) };
+    const message = `the LLM upstream ${upstream} is left alone for ${Math.round(forMs)} ms for ${modelName(model)}: it answered ${because}`;
     this.log.info(details, message);
     this.events.record('cooldown', message, details);
+  }
+
+  onOutOfCredit(upstream: string, model: string, code: string): void {
+    const details = { upstream, model, code };
+    const message = `the LLM upstream ${upstream} refuses ${modelName(model)} until it is paid for (${code}): see the provider's billing page`;
+    this.log.warn(details, message);
+    this.events.record('out_of_credit', message, details);
   }
 
   onConnectionError(listener: string, error: ConnectionError): void {
@@ -143,4 +150,9 @@ export class LoggingObserver implements SidecarObserver {
     this.log.info({ state }, `sidecar ${state}`);
     this.events.record('state', `the sidecar is ${state}`, { state });
   }
+}
+
+/** Requests that are passed on unread name no model. */
+function modelName(model: string): string {
+  return model === '' ? 'requests without a model' : `the model ${model}`;
 }

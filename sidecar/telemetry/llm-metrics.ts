@@ -8,8 +8,15 @@ export interface MeasuredUpstream {
   /** 0 closed, 1 half-open, 2 open. */
   readonly state: number;
   readonly rejections: number;
-  /** Left alone after a 429 for so much longer. */
+  readonly models: readonly MeasuredModel[];
+}
+
+/** A model of an upstream: providers limit each by itself. */
+export interface MeasuredModel {
+  readonly model: string;
+  /** Left alone for so much longer. */
   readonly coolingSeconds: number;
+  readonly outOfCredit: boolean;
   /** By the provider's own headers; undefined while it has not said. */
   readonly requestsLeft: number | undefined;
   readonly tokensLeft: number | undefined;
@@ -88,36 +95,46 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting }: MeasuredLl
   add('gauge', 'outrigger_llm_waiting_requests', 'Requests that wait for the limits of a minute.', () => [
     { labels: {}, value: waiting() },
   ]);
-  const perUpstream = (value: (upstream: MeasuredUpstream) => number | undefined) =>
-    function* (): Generator<Sample> {
-      for (const upstream of upstreams()) {
-        const number = value(upstream);
-        if (number !== undefined) yield { labels: { upstream: upstream.name }, value: number };
-      }
-    };
   add(
     'gauge',
     'outrigger_llm_circuit_state',
     'Circuits of LLM upstreams: 0 closed, 1 half-open, 2 open.',
-    perUpstream(({ state }) => state),
+    function* () {
+      for (const { name, state } of upstreams()) yield { labels: { upstream: name }, value: state };
+    },
   );
+  const perModel = (value: (model: MeasuredModel) => number | undefined) =>
+    function* (): Generator<Sample> {
+      for (const { name, models } of upstreams()) {
+        for (const one of models) {
+          const number = value(one);
+          if (number !== undefined) yield { labels: { upstream: name, model: one.model }, value: number };
+        }
+      }
+    };
   add(
     'gauge',
     'outrigger_llm_cooldown_seconds',
-    'For how much longer an upstream is left alone after a 429.',
-    perUpstream(({ coolingSeconds }) => coolingSeconds),
+    'For how much longer a model of an upstream is left alone, as its answer asked.',
+    perModel(({ coolingSeconds }) => coolingSeconds),
+  );
+  add(
+    'gauge',
+    'outrigger_llm_out_of_credit',
+    'Models that an upstream refuses until they are paid for: 1, else 0.',
+    perModel(({ outOfCredit }) => (outOfCredit ? 1 : 0)),
   );
   add(
     'gauge',
     'outrigger_llm_provider_requests_left',
-    'Requests that the provider says are left, as it refills them.',
-    perUpstream(({ requestsLeft }) => requestsLeft),
+    'Requests that the provider says are left for a model, as it refills them.',
+    perModel(({ requestsLeft }) => requestsLeft),
   );
   add(
     'gauge',
     'outrigger_llm_provider_tokens_left',
-    'Tokens that the provider says are left, as it refills them.',
-    perUpstream(({ tokensLeft }) => tokensLeft),
+    'Tokens that the provider says are left for a model, as it refills them.',
+    perModel(({ tokensLeft }) => tokensLeft),
   );
 }
 

@@ -16,7 +16,7 @@ export interface TestEgress {
   close(): void;
 }
 
-const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {} };
+const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {}, onOutOfCredit() {} };
 
 export async function startEgress(
   llm: object,
@@ -56,7 +56,7 @@ export function faultSettings(url: string): object {
     upstreams: [{ name: 'scripted', url }],
     first_byte_timeout: `${CLOCKS.firstByteMs}ms`,
     idle_timeout: `${CLOCKS.idleMs}ms`,
-    timeout: `${CLOCKS.totalMs}ms`,
+    timeout: `${CLOCKS.plainMs}ms`,
     retry: { max_attempts: CLOCKS.attempts, backoff: { base: '50ms', max: '200ms' } },
     limits: { max_answer_bytes: MAX_ANSWER_BYTES },
   };

@@ -41,6 +41,7 @@ const silent: SidecarObserver = {
   onCircuit() {},
   onBreaker() {},
   onCooldown() {},
+  onOutOfCredit() {},
 };
 
 export interface DataPlane {

@@ -36,6 +36,7 @@ export async function startRelay(
     onCircuit() {},
     onBreaker() {},
     onCooldown() {},
+    onOutOfCredit() {},
     onEndpoints() {},
     onDiscoveryError() {},
     onConnectFailed() {},

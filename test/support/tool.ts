@@ -16,6 +16,7 @@ export type ToolName =
   | 'conformance-server'
   | 'python'
   | 'python-opentelemetry'
+  | 'model-clients'
   | 'kustomize'
   | 'kubernetes-validate'
   | 'hadolint'

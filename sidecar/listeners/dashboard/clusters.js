@@ -32,6 +32,14 @@ export function attentionOf({ state, not_ready_because: notReady, clusters, llm 
       );
     }
   }
+  for (const { name, models } of llm.upstreams) {
+    for (const { model, out_of_credit: code, waited_for: waited } of models) {
+      const what = model === '' ? 'requests without a model' : model;
+      if (code !== null) add('bad', `The model provider ${name} refuses ${what} until it is paid: ${code}.`);
+      else if (!waited)
+        add('warn', `The model provider ${name} asked for a pause of ${what} that is too long to wait for.`);
+    }
+  }
   for (const { name, state: circuit, rejections } of llm.upstreams) {
     if (circuit === 'closed') continue;
     const turned = rejections > 0 ? ', and requests are turned away' : '';

@@ -83,10 +83,14 @@ function updateCard({ parts }, upstream) {
   );
 }
 
-function describeState({ state, probe_in_ms: probe = 0, cooling_for_ms: cooling = 0, rejections = 0 }) {
+function describeState(upstream) {
+  const { state, probe_in_ms: probe = 0, rejections = 0, models = [] } = upstream;
   const parts = [`Circuit ${state}`];
   if (probe > 0) parts.push(`a probe in ${span(probe / 1000)}`);
-  if (cooling > 0) parts.push(`told to wait ${span(cooling / 1000)}`);
   if (rejections > 0) parts.push(`${count(rejections)} requests turned away`);
+  for (const { model, cooling_for_ms: cooling, out_of_credit: code } of models) {
+    if (code !== null) parts.push(`${model} is to be paid first (${code})`);
+    else if (cooling > 0) parts.push(`told to wait ${span(cooling / 1000)} with ${model}`);
+  }
   return parts.join(', ');
 }

@@ -1,0 +1,96 @@
+/** Where the attempts of one request go, and until when. Pure but for the upstreams it looks at. */
+import type { EarlierTries } from './client-retries.ts';
+import type { LlmRequest } from './context.ts';
+import { type Candidate, chooseUpstream, type NextStep } from './retry.ts';
+import type { LlmSettings } from './settings.ts';
+import type { Upstream } from './upstream.ts';
+
+export class Choice {
+  readonly #upstreams: readonly Upstream[];
+  readonly #request: LlmRequest;
+  readonly #settings: LlmSettings;
+  /** What the request may use of a provider's limits. */
+  readonly #tokens: number;
+  /** Indexes of the upstreams that were asked, by the client's earlier tries too. */
+  readonly #tried = new Set<number>();
+  /** When `timeout` is over; Infinity when that is off. */
+  readonly timeoutAtMs: number;
+  /** The deadline of the inbound call; Infinity without one. */
+  readonly callAtMs: number;
+  /** When the next attempt must have begun. */
+  readonly deadlineMs: number;
+  /** What is left of `max_attempts` after the client's earlier tries; it is not turned away for them. */
+  readonly maxAttempts: number;
+  /** Another attempt would have begun, had the client's own clock left it the time. */
+  clientDecides = false;
+
+  constructor(upstreams: readonly Upstream[], request: LlmRequest, settings: LlmSettings, tokens: number) {
+    const { earlier, inbound, receivedMs, clientAtMs } = request;
+    this.#upstreams = upstreams;
+    this.#request = request;
+    this.#settings = settings;
+    this.#tokens = tokens;
+    this.timeoutAtMs = settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : receivedMs + settings.timeoutMs;
+    this.callAtMs = inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
+    this.deadlineMs = Math.min(this.timeoutAtMs, this.callAtMs, clientAtMs);
+    this.maxAttempts = Math.max(1, settings.retry.maxAttempts - earlier.attempts);
+    if (earlier.upstreams.size === 0) return;
+    upstreams.forEach(({ name }, index) => {
+      if (earlier.upstreams.has(name)) this.#tried.add(index);
+    });
+  }
+
+  /** The time for another attempt is over. */
+  isOver(nowMs: number): boolean {
+    this.clientDecides ||= nowMs >= this.#request.clientAtMs;
+    return nowMs >= this.deadlineMs;
+  }
+
+  /**
+   * The step after so many attempts.
+   *
+   * @param random in [0, 1)
+   */
+  next(attempts: number, nowMs: number, random: number): NextStep {
+    const step = this.#choose(attempts, nowMs, random, this.deadlineMs);
+    if (!step.go && this.deadlineMs === this.#request.clientAtMs) {
+      const withoutIt = Math.min(this.timeoutAtMs, this.callAtMs);
+      this.clientDecides = this.#choose(attempts, nowMs, random, withoutIt).go;
+    }
+    return step;
+  }
+
+  #choose(attempts: number, nowMs: number, random: number, deadlineMs: number): NextStep {
+    const candidates = this.#upstreams.map((upstream, index) => this.#candidate(upstream, index, nowMs));
+    return chooseUpstream(candidates, this.#settings.retry, { attempts, nowMs, deadlineMs, random });
+  }
+
+  #candidate(upstream: Upstream, index: number, nowMs: number): Candidate {
+    const model = upstream.modelFor(this.#request.facts);
+    return upstream.candidate(model, this.#tokens, this.#tried.has(index), nowMs);
+  }
+
+  /** May the upstream be asked right now? */
+  isFree(index: number, nowMs: number): boolean {
+    const { closed, freeAtMs } = this.#candidate(this.#upstreams[index]!, index, nowMs);
+    return closed && freeAtMs <= nowMs;
+  }
+
+  try(index: number): Upstream {
+    this.#tried.add(index);
+    return this.#upstreams[index]!;
+  }
+
+  /** Nothing was tried there: the connection had been closed before. */
+  untry(upstream: Upstream): void {
+    this.#tried.delete(this.#upstreams.indexOf(upstream));
+  }
+
+  /** What the client's next try is to know. */
+  triesWith(attempts: number): EarlierTries {
+    const { earlier } = this.#request;
+    const upstreams = new Set(earlier.upstreams);
+    for (const index of this.#tried) upstreams.add(this.#upstreams[index]!.name);
+    return { attempts: earlier.attempts + attempts, upstreams };
+  }
+}

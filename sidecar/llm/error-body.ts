@@ -1,0 +1,70 @@
+/** The body of a provider's error, held for a moment where it may say that money is missing. Pure. */
+import { type Headers, textOf } from './retry-after.ts';
+
+/** What is held of it. */
+const MAX_HELD_BYTES = 65_536;
+
+/** Providers refuse for money with these; 400 is how some have it. */
+const STATUSES: ReadonlySet<number> = new Set([400, 402, 403, 429]);
+
+/** Words of providers for an account that is used up: no wait helps, only paying does. */
+const BILLING_CODES: ReadonlySet<string> = new Set([
+  'insufficient_quota',
+  'billing_hard_limit_reached',
+  'billing_not_active',
+  'billing_error',
+  'insufficient_balance',
+  'insufficient_credits',
+  'credits_exhausted',
+]);
+/** Anthropic has no code of its own for it. */
+const LOW_CREDIT = /^Your credit balance is too low/;
+const PAYMENT_REQUIRED = 402;
+
+export class ErrorBody {
+  readonly #parts: Buffer[] = [];
+  #bytes = 0;
+
+  /** False when no more is held. */
+  push(part: Buffer): boolean {
+    this.#parts.push(part);
+    this.#bytes += part.length;
+    return this.#bytes < MAX_HELD_BYTES;
+  }
+
+  bytes(): Buffer {
+    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
+  }
+}
+
+/** Must the body be read before it is decided what becomes of the request? */
+export function bodyDecides(status: number, headers: Headers): boolean {
+  if (!STATUSES.has(status)) return false;
+  const encoding = textOf(headers['content-encoding']) ?? 'identity';
+  return encoding === 'identity' && /\bjson\b/i.test(textOf(headers['content-type']) ?? '');
+}
+
+/**
+ * The provider's word for missing money; undefined when the error is of another kind.
+ *
+ * @param body as far as it was held
+ */
+export function billingCode(status: number, body: Buffer): string | undefined {
+  if (!STATUSES.has(status)) return undefined;
+  const fallback = status === PAYMENT_REQUIRED ? 'payment_required' : undefined;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString('utf8'));
+  } catch {
+    return fallback;
+  }
+  // Gemini's is in a list.
+  const outer = ((Array.isArray(parsed) ? parsed[0] : parsed) ?? {}) as { error?: unknown };
+  const { code, type, message } = (
+    typeof outer.error === 'object' && outer.error !== null ? outer.error : outer
+  ) as { code?: unknown; type?: unknown; message?: unknown };
+  for (const word of [code, type])
+    if (typeof word === 'string' && BILLING_CODES.has(word.toLowerCase())) return word.toLowerCase();
+  if (typeof message === 'string' && LOW_CREDIT.test(message)) return 'credit_balance_too_low';
+  return fallback;
+}

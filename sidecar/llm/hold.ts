@@ -1,0 +1,58 @@
+/** What one attempt holds of its upstream until it has ended. */
+import type { Reservation } from '../policy/token-budget.ts';
+import type { LlmPairStats } from '../telemetry/llm-stats.ts';
+import type { Admission, BreakerVerdict } from './breaker.ts';
+import type { ModelState } from './model-state.ts';
+import type { Upstream } from './upstream.ts';
+
+export class Hold {
+  readonly upstream: Upstream;
+  readonly model: ModelState;
+  readonly admission: Admission;
+  readonly reservation: Reservation | undefined;
+  readonly pair: LlmPairStats;
+  readonly #tokens: number;
+  #learned = false;
+  #judged = false;
+
+  /** @param tokens what the request may use of the provider's limits */
+  constructor(
+    upstream: Upstream,
+    model: ModelState,
+    admission: Admission,
+    reservation: Reservation | undefined,
+    pair: LlmPairStats,
+    tokens: number,
+  ) {
+    this.upstream = upstream;
+    this.model = model;
+    this.admission = admission;
+    this.reservation = reservation;
+    this.pair = pair;
+    this.#tokens = tokens;
+    model.learned.begin(tokens);
+    model.inUse++;
+    upstream.activeRequests++;
+  }
+
+  /** Its answer has told what is left at the provider, or it never will. */
+  endLearning(): void {
+    if (this.#learned) return;
+    this.#learned = true;
+    this.model.learned.end(this.#tokens);
+  }
+
+  /** The first verdict counts. */
+  judge(verdict: BreakerVerdict): void {
+    if (this.#judged) return;
+    this.#judged = true;
+    this.upstream.breaker.settle(this.admission, verdict);
+  }
+
+  /** The attempt is over. Call it once. */
+  release(): void {
+    this.endLearning();
+    this.model.inUse--;
+    this.upstream.activeRequests--;
+  }
+}
