@@ -1,6 +1,7 @@
 import { connect as netConnect, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
-import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { STATUS_FIELDS } from '../grpc/status.ts';
+import { type ConnectionLimits, DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
@@ -32,6 +33,20 @@ export interface ClusterEnvironment {
   readonly certificates?: CredentialsListener | undefined;
 }
 
+/** What connections to endpoints may make us do; a change holds for those that are made from then on. */
+export class UpstreamLimits {
+  current!: ConnectionLimits;
+
+  /** @param maxHeaderBytes the largest header list that is taken from an endpoint, as RFC 9113 §6.5.2 counts it */
+  constructor(maxHeaderBytes: number) {
+    this.update(maxHeaderBytes);
+  }
+
+  update(maxHeaderBytes: number): void {
+    this.current = { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), keptFields: STATUS_FIELDS };
+  }
+}
+
 /** As certificates for Services have it. */
 function serviceNameOf({ service, namespace }: KubernetesSettings): string {
   return namespace === '' ? service : `${service}.${namespace}.svc`;
@@ -59,12 +74,14 @@ export class ClusterSet {
   readonly clusters = new Map<string, Cluster>();
   private readonly environment: ClusterEnvironment;
   private readonly listener: ClusterListener;
+  private readonly limits: UpstreamLimits;
   private readonly sources = new Map<string, string>();
   private readonly connectors = new Map<string, Connector>();
 
-  constructor(environment: ClusterEnvironment, listener: ClusterListener) {
+  constructor(environment: ClusterEnvironment, listener: ClusterListener, limits: UpstreamLimits) {
     this.environment = environment;
     this.listener = listener;
+    this.limits = limits;
   }
 
   /** Makes, changes and closes clusters until they are as wanted. Calls in flight are not touched. */
@@ -86,7 +103,7 @@ export class ClusterSet {
       const connector = { settings: '', tls: undefined };
       this.connectors.set(name, connector);
       this.connectBy(connector, settings);
-      cluster = createCluster(settings, this.environment, this.listener, connector);
+      cluster = createCluster(settings, this.environment, this.listener, this.limits, connector);
       this.clusters.set(name, cluster);
     } else {
       cluster.update(settings);
@@ -142,9 +159,10 @@ export function createCluster(
   settings: ClusterSettings,
   environment: ClusterEnvironment,
   listener: ClusterListener,
+  limits: UpstreamLimits,
   connector?: Connector,
 ): Cluster {
   const connect = (address: string) => connector?.tls?.connect(address) ?? openSocket(address);
-  const pools: PoolEnvironment = { ...environment, limits: DEFAULT_LIMITS, connect };
+  const pools: PoolEnvironment = { ...environment, limits: () => limits.current, connect };
   return new Cluster(settings, pools, listener);
 }

@@ -30,7 +30,8 @@ export interface PoolEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  readonly limits: ConnectionLimits;
+  /** For the next connection. */
+  limits(): ConnectionLimits;
   connect(address: string): Socket;
 }
 
@@ -193,8 +194,11 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.connectFailed(`connecting to ${this.address} failed: ${(error as Error).message}`, reason);
       return;
     }
-    const { clock, limits } = environment;
-    this.connecting = new Connection(socket, this, { role: 'client', limits, clock });
+    this.connecting = new Connection(socket, this, {
+      role: 'client',
+      limits: environment.limits(),
+      clock: environment.clock,
+    });
     environment.wheel.arm(this, nowMs + options.connectTimeoutMs);
     this.setState(
       this.ready.length > 0

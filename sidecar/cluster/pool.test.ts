@@ -85,7 +85,7 @@ class Rig {
         wheel: this.wheel,
         clock: () => this.nowMs,
         random: () => 0.5,
-        limits: DEFAULT_LIMITS,
+        limits: () => DEFAULT_LIMITS,
         connect: () => this.connect(),
       },
       {

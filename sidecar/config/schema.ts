@@ -28,7 +28,7 @@ const listenerLimits = z.strictObject({
     .describe('Streams at a time on one connection; more are refused'),
   max_header_bytes: integer(1024, 1_048_576)
     .default(65_536)
-    .describe('Size of a header list as RFC 9113 section 6.5.2 counts it'),
+    .describe('The largest header list, either way, as RFC 9113 section 6.5.2 counts it'),
 });
 
 const inbound = z.strictObject({

@@ -28,6 +28,13 @@ export const Status = {
 export type StatusName = keyof typeof Status;
 export type StatusCode = (typeof Status)[StatusName];
 
+/** What is kept of trailers that are too large to be passed on: how the call has ended. */
+export const STATUS_FIELDS: ReadonlySet<string> = new Set([
+  'grpc-status',
+  'grpc-message',
+  'grpc-retry-pushback-ms',
+]);
+
 /** Every name, at the index of its code. */
 export const STATUS_NAMES = Object.keys(Status) as readonly StatusName[];
 

@@ -227,8 +227,8 @@ t.test('an interrupted, overlong or endless header block ends the connection', a
     ['a PING within it', frame(frameType.ping, 0, 0, Buffer.alloc(8)), errorCode.protocolError],
     ['DATA within it', frame(frameType.data, 0, 1, Buffer.alloc(8)), errorCode.protocolError],
     ['another stream', frame(frameType.continuation, 4, 3), errorCode.protocolError],
-    ['too many bytes', Buffer.concat(Array(13).fill(more)), errorCode.enhanceYourCalm],
-    ['too many frames', Buffer.concat(Array(17).fill(frame(9, 0, 1))), errorCode.enhanceYourCalm],
+    ['too many bytes', Buffer.concat(Array(66).fill(more)), errorCode.enhanceYourCalm],
+    ['too many frames', Buffer.concat(Array(2_049).fill(frame(9, 0, 1))), errorCode.enhanceYourCalm],
   ];
   for (const [what, bytes, code] of endings) {
     const { owner, peer } = await open(t, 'server');

@@ -42,10 +42,12 @@ export class ControlFrames {
     const { writer, limits, role } = this.connection;
     if (role === 'client') writer.raw(PREFACE);
     const entries: number[] = [SettingId.INITIAL_WINDOW_SIZE, limits.streamWindowBytes];
-    entries.push(SettingId.MAX_HEADER_LIST_SIZE, limits.maxHeaderListBytes);
-    if (role === 'client') entries.push(SettingId.ENABLE_PUSH, 0);
+    if (role === 'client')
+      entries.push(SettingId.MAX_HEADER_LIST_SIZE, limits.maxHeaderBlockBytes, SettingId.ENABLE_PUSH, 0);
     else
       entries.push(
+        SettingId.MAX_HEADER_LIST_SIZE,
+        limits.maxHeaderListBytes,
         SettingId.MAX_CONCURRENT_STREAMS,
         limits.maxConcurrentStreams,
         SettingId.OUTRIGGER_PINGS_WELCOME,

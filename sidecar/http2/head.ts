@@ -88,8 +88,8 @@ function examine(list: HeaderList, head: MessageHead): string | undefined {
     (forbidden ??= new Set()).add(name);
   }
   if (forbidden !== undefined && !list.oversize) leaveOut(head, list, forbidden);
-  // A list that was cut for its size is answered as too large, not as malformed.
-  return list.oversize ? undefined : missing(head, seen);
+  // A request that was cut for its size is answered as too large, not as malformed.
+  return list.oversize && head.kind === 'request' ? undefined : missing(head, seen);
 }
 
 const METHOD = 1;

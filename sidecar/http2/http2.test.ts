@@ -11,6 +11,7 @@ import { beginBatch, endBatch } from './flush-queue.ts';
 import { ErrorCode, Flag, FrameType, MAX_WINDOW_BYTES, PREFACE, writeFrameHeader } from './frame.ts';
 import { FrameReader, type FrameSink } from './frame-reader.ts';
 import { HeaderBlock } from './header-block.ts';
+import { HpackDecoder } from './hpack/decoder.ts';
 import { DEFAULT_LIMITS, FloodGuard } from './limits.ts';
 import { SendQueue } from './send-queue.ts';
 import { applySettings, PeerSettings, SettingId } from './settings.ts';
@@ -205,20 +206,31 @@ t.test('what is no preface, and what is too long, is told and ends the reading',
 
 t.test('a header block is bounded by bytes and by frames', async (t) => {
   const limits = { ...DEFAULT_LIMITS, maxHeaderBlockBytes: 100, maxContinuations: 3 };
-  const bytes = Buffer.from('0123456789'.repeat(11));
-  const block = new HeaderBlock(limits);
+  // x-0: 0, x-1: 1, …
+  const bytes = Buffer.concat(
+    Array.from({ length: 20 }, (_, n) =>
+      Buffer.from([0, 3, 0x78, 0x2d, 0x30 + (n % 10), 1, 0x30 + (n % 10)]),
+    ),
+  );
+  const block = new HeaderBlock(limits, new HpackDecoder({ maxTableBytes: 4_096, maxListBytes: 2_000 }));
   block.begin(5, true, false);
   t.equal(block.streamId, 5);
-  t.equal(block.add(bytes, 0, 60), 0);
-  t.equal(block.add(bytes, 60, 100), 0, 'up to the limit');
-  t.strictSame(block.finish(), bytes.subarray(0, 100));
+  t.equal(block.add(bytes, 0, 60, false), undefined);
+  t.strictSame(block.add(bytes, 60, 98, true)?.fields.length, 28, 'up to the limit');
   t.equal(block.streamId, 0, 'no block is open any more');
   block.begin(7, false, false);
-  t.equal(block.add(bytes, 0, 100), 0);
-  t.equal(block.add(bytes, 0, 1), ErrorCode.ENHANCE_YOUR_CALM, 'a byte above it');
+  t.equal(block.add(bytes, 0, 100, false), undefined);
+  t.equal(block.errorCode, 0);
+  t.equal(block.add(bytes, 0, 1, true), undefined);
+  t.equal(block.errorCode, ErrorCode.ENHANCE_YOUR_CALM, 'a byte above it');
   block.begin(9, false, false);
-  for (let frames = 0; frames < 4; frames++) t.equal(block.add(bytes, 0, 0), 0, 'empty ones too');
-  t.equal(block.add(bytes, 0, 0), ErrorCode.ENHANCE_YOUR_CALM, 'count as frames');
+  for (let frames = 0; frames < 4; frames++) block.add(bytes, 0, 0, false);
+  t.equal(block.errorCode, 0, 'empty ones too');
+  block.add(bytes, 0, 0, false);
+  t.equal(block.errorCode, ErrorCode.ENHANCE_YOUR_CALM, 'count as frames');
+  block.begin(11, false, false);
+  block.add(bytes, 0, 5, true);
+  t.match(block, { errorCode: ErrorCode.COMPRESSION_ERROR, error: 'HPACK: the block ends within a field' });
 });
 
 function settingsPayload(...entries: [number, number][]): Buffer {

@@ -29,8 +29,9 @@ export class Receiver implements FrameSink {
     this.decoder = new HpackDecoder({
       maxTableBytes: HPACK_TABLE_BYTES,
       maxListBytes: limits.maxHeaderListBytes,
+      kept: limits.keptFields,
     });
-    this.block = new HeaderBlock(limits);
+    this.block = new HeaderBlock(limits, this.decoder);
     this.window = new ReceiveWindow(connection);
   }
 
@@ -78,44 +79,27 @@ export class Receiver implements FrameSink {
       return;
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
-    if ((flags & Flag.END_HEADERS) !== 0) {
-      this.onBlock(streamId, endStream, selfDependent, buffer, start, end);
+    if ((flags & Flag.END_HEADERS) === 0) {
+      this.block.begin(streamId, endStream, selfDependent);
+      this.continueBlock(0, buffer, start, end);
       return;
     }
-    this.block.begin(streamId, endStream, selfDependent);
-    this.gather(buffer, start, end);
+    const list = this.decoder.decode(buffer, start, end);
+    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list);
+    else connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
   }
 
   private continueBlock(flags: number, buffer: Buffer, start: number, end: number): void {
-    if (!this.gather(buffer, start, end)) return;
-    if ((flags & Flag.END_HEADERS) === 0) return;
-    const { streamId, endStream, selfDependent } = this.block;
-    const whole = this.block.finish();
-    this.onBlock(streamId, endStream, selfDependent, whole, 0, whole.length);
+    const { block } = this;
+    const { streamId, endStream, selfDependent } = block;
+    const list = block.add(buffer, start, end, (flags & Flag.END_HEADERS) !== 0);
+    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list);
+    else if (block.errorCode !== 0) this.connection.fail('peer', block.errorCode, block.error);
   }
 
-  private gather(buffer: Buffer, start: number, end: number): boolean {
-    const code = this.block.add(buffer, start, end);
-    if (code === 0) return true;
-    this.connection.fail('peer', code, 'a header block is too large; send fewer or shorter fields');
-    return false;
-  }
-
-  private onBlock(
-    streamId: number,
-    endStream: boolean,
-    selfDependent: boolean,
-    buffer: Buffer,
-    start: number,
-    end: number,
-  ): void {
+  /** A whole header list: decoded even when nobody wants it, for the tables of both ends must stay the same (§4.3). */
+  private onList(streamId: number, endStream: boolean, selfDependent: boolean, list: HeaderList): void {
     const connection = this.connection;
-    // Decoded even when nobody wants it: the tables of both ends must stay the same (RFC 9113 §4.3).
-    const list = this.decoder.decode(buffer, start, end);
-    if (list === undefined) {
-      connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
-      return;
-    }
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
@@ -168,10 +152,6 @@ export class Receiver implements FrameSink {
   }
 
   private onTrailers(stream: Stream, list: HeaderList, endStream: boolean): void {
-    if (list.oversize) {
-      this.refuseOversize(stream, list);
-      return;
-    }
     const head = headOf(list, this.connection.role === 'server' ? 'requestTrailers' : 'trailers');
     if (!endStream)
       this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
@@ -181,10 +161,6 @@ export class Receiver implements FrameSink {
   }
 
   private onResponse(stream: Stream, list: HeaderList, endStream: boolean): void {
-    if (list.oversize) {
-      this.refuseOversize(stream, list);
-      return;
-    }
     const head = headOf(list, 'response');
     const interim = head.status >= 100 && head.status < 200;
     if (head.malformed !== undefined || (interim && endStream)) {
@@ -193,7 +169,7 @@ export class Receiver implements FrameSink {
       return;
     }
     if (interim) {
-      if (!this.countUseless()) return;
+      if (!this.countUseless() || list.oversize) return;
     } else {
       stream.headReceived = true;
       this.connection.flood.progress();
@@ -202,13 +178,6 @@ export class Receiver implements FrameSink {
     const empty = endStream || interim || head.status === 204 || head.status === 304;
     if (!empty) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
-  }
-
-  /** What is left of such a list is not what was sent. A request's head is answered instead, by its owner. */
-  private refuseOversize(stream: Stream, list: HeaderList): void {
-    const { maxHeaderListBytes } = this.connection.limits;
-    const message = `its header fields have ${list.listBytes} bytes; at most ${maxHeaderListBytes} are taken`;
-    this.connection.streamError(stream, ErrorCode.ENHANCE_YOUR_CALM, message);
   }
 
   private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {

@@ -8,7 +8,8 @@ import type { SendQueue } from './send-queue.ts';
 export interface StreamHandler {
   /**
    * Header fields arrived. A client sees interim heads (1xx), the response head and trailers; a server sees the
-   * request's trailers here (the request's own head comes through `ConnectionOwner.onStream`).
+   * request's trailers here (the request's own head comes through `ConnectionOwner.onStream`). Of a list that is
+   * `oversize` only a part is here.
    */
   onHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
   /**

@@ -2,9 +2,9 @@ import { HEALTH_CHECK_OFF } from '../cluster/active-health.ts';
 import { AppHealth } from '../cluster/app-health.ts';
 import { AppServiceHealth } from '../cluster/app-service-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
-import { createCluster } from '../cluster/cluster-set.ts';
+import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
-import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { Admission } from '../proxy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
@@ -34,6 +34,7 @@ export class Inbound {
   readonly health: HealthServices;
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
+  private readonly appLimits: UpstreamLimits;
   readonly listener: GrpcListener;
   private appAddress = '';
 
@@ -46,7 +47,8 @@ export class Inbound {
     const { inbound } = config;
     const { wheel, clock } = environment;
     this.environment = environment;
-    this.app = createCluster(appSettings(inbound), environment, clusterListener);
+    this.appLimits = new UpstreamLimits(inbound.limits.maxHeaderBytes);
+    this.app = createCluster(appSettings(inbound), environment, clusterListener, this.appLimits);
     applyPolicies(this.app, NO_POLICIES, { ...environment, events: clusterListener });
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
@@ -84,6 +86,7 @@ export class Inbound {
   /** Takes a new configuration; the address to listen on is the caller's business. */
   apply(config: InboundSettings): void {
     const { inbound } = config;
+    this.appLimits.update(inbound.limits.maxHeaderBytes);
     this.app.update(appSettings(inbound));
     if (inbound.app !== this.appAddress) {
       this.appAddress = inbound.app;
@@ -193,7 +196,7 @@ function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSett
 function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = inbound.limits;
   return {
-    limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },
+    limits: { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), maxConcurrentStreams },
     maxConnections,
     keepalive: inbound.keepalive,
     minPingIntervalMs: inbound.keepalive.minTimeMs,

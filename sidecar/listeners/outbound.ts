@@ -1,7 +1,7 @@
 import type { ClusterListener } from '../cluster/cluster.ts';
-import { ClusterSet } from '../cluster/cluster-set.ts';
+import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { nameScopeOf } from '../cluster/name-scope.ts';
-import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
@@ -20,6 +20,7 @@ export class Outbound {
   readonly clusters: ClusterSet;
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
+  private readonly upstreamLimits: UpstreamLimits;
   readonly listener: GrpcListener;
 
   constructor(
@@ -30,7 +31,8 @@ export class Outbound {
   ) {
     const { outbound } = config;
     this.environment = environment;
-    this.clusters = new ClusterSet(environment, clusterListener);
+    this.upstreamLimits = new UpstreamLimits(outbound.limits.maxHeaderBytes);
+    this.clusters = new ClusterSet(environment, clusterListener, this.upstreamLimits);
     this.context = {
       listener: 'outbound',
       wheel: environment.wheel,
@@ -63,6 +65,7 @@ export class Outbound {
   /** Takes a new configuration; the address to listen on is the caller's business. */
   apply(config: OutboundSettings): void {
     const { outbound } = config;
+    this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
     this.clusters.apply(outbound.clusters);
     for (const [name, cluster] of this.clusters.clusters) {
       applyPolicies(cluster, outbound.clusters.get(name)!, this.context);
@@ -96,7 +99,7 @@ function proxySettings({ inbound }: OutboundSettings): ProxySettings {
 function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = outbound.limits;
   return {
-    limits: { ...DEFAULT_LIMITS, maxConcurrentStreams, maxHeaderListBytes: maxHeaderBytes },
+    limits: { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), maxConcurrentStreams },
     maxConnections,
     // Its downstream is the app in the same pod: the kernel tells when it is gone.
     keepalive: { timeMs: 0, timeoutMs: 0 },

@@ -30,16 +30,16 @@ export type Reason =
   | 'task_not_repeatable';
 
 export interface ReasonFacts {
-  /** What the call is answered with; `upstream_reset` and `upstream_protocol` may carry another one, see `when`. */
+  /** What the call is answered with; some may carry another one, see `when`. */
   readonly status: StatusCode;
   /** What a request that is not gRPC gets. */
   readonly httpStatus: number;
   /**
    * What the answer proves about an endpoint whose own sidecar gave it. `by_deadline`: it depends on the time that the
    * endpoint had. `by_status`: RESOURCE_EXHAUSTED asks for less, any other status is a cut. `by_http_status`: the app
-   * answered in HTTP alone, or it is a cut.
+   * answered in HTTP alone, or it is a cut. `by_own_status`: RESOURCE_EXHAUSTED is the sidecar's, any other the app's.
    */
-  readonly verdict: VerdictReason | 'by_deadline' | 'by_status' | 'by_http_status';
+  readonly verdict: VerdictReason | 'by_deadline' | 'by_status' | 'by_http_status' | 'by_own_status';
   /**
    * `untouched`: the app has seen nothing of the call, nor of an earlier attempt of it, so that it can be sent again
    * whatever it does. A sidecar must not give such a reason to a call that may have reached its app.
@@ -127,9 +127,9 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   headers_too_large: {
     status: Status.RESOURCE_EXHAUSTED,
     httpStatus: 431,
-    verdict: 'refused_by_sidecar',
+    verdict: 'by_own_status',
     ...MAY_HAVE_RUN,
-    when: 'header fields above `limits.max_header_bytes`',
+    when: 'header fields above `limits.max_header_bytes`, or above what their receiver takes; an error of the app keeps its status',
   },
   bad_request: {
     status: Status.INVALID_ARGUMENT,

@@ -205,6 +205,8 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     ['not_read', Status.RESOURCE_EXHAUSTED, 'neutral back_pressure cooldown', false],
     ['message_too_large', Status.RESOURCE_EXHAUSTED, 'neutral refused_by_sidecar', false],
     ['headers_too_large', Status.RESOURCE_EXHAUSTED, 'neutral refused_by_sidecar', false],
+    ['headers_too_large', Status.NOT_FOUND, 'success answered', false],
+    ['headers_too_large', Status.INTERNAL, 'failure internal', false],
     ['bad_request', Status.INVALID_ARGUMENT, 'neutral refused_by_sidecar', true],
     ['deadline', Status.DEADLINE_EXCEEDED, 'failure deadline_exceeded', false],
     ['first_chunk', Status.DEADLINE_EXCEEDED, 'failure first_chunk_timeout', false],

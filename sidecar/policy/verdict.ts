@@ -243,6 +243,10 @@ function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict
       return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
     case 'by_status':
       return end.status === Status.RESOURCE_EXHAUSTED ? VERDICTS.back_pressure : VERDICTS.app_cut;
+    case 'by_own_status':
+      return end.status === Status.RESOURCE_EXHAUSTED
+        ? VERDICTS.refused_by_sidecar
+        : verdictOfStatus(end, options);
     case 'by_http_status':
       return end.code === 0 ? VERDICTS.app_cut : verdictOfHttp(end.code);
     default:

@@ -17,7 +17,7 @@ import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-c
 /** No stream could be had: nothing of the call has been sent. */
 export interface NoConnection {
   readonly kind: 'no-connection';
-  readonly reason: 'connect_failed' | 'pending_overflow';
+  readonly reason: 'connect_failed' | 'pending_overflow' | 'headers_too_large';
   readonly unprocessed: true;
   readonly message: string;
 }
@@ -28,7 +28,7 @@ export type AttemptFailure = StreamFailure | NoConnection;
 export function endKindOf(failure: AttemptFailure): EndKind {
   switch (failure.kind) {
     case 'no-connection':
-      return failure.reason === 'pending_overflow' ? 'own_limit' : 'no_connection';
+      return failure.reason === 'connect_failed' ? 'no_connection' : 'own_limit';
     case 'connection':
       return 'connection_lost';
     case 'stalled':
@@ -40,6 +40,8 @@ export function endKindOf(failure: AttemptFailure): EndKind {
 
 /** The gRPC status that a failed attempt stands for. */
 export function statusOfFailure(failure: AttemptFailure): StatusCode {
+  if (failure.kind === 'no-connection' && failure.reason === 'headers_too_large')
+    return Status.RESOURCE_EXHAUSTED;
   if (failure.unprocessed || failure.kind === 'connection') return Status.UNAVAILABLE;
   if (failure.kind === 'stalled') return Status.RESOURCE_EXHAUSTED;
   return failure.kind === 'reset' ? statusFromHttp2Error(failure.code) : Status.INTERNAL;
@@ -47,6 +49,8 @@ export function statusOfFailure(failure: AttemptFailure): StatusCode {
 
 /** The call an attempt works for. */
 export interface AttemptOwner {
+  /** Size of the request's head, as its sender counts it (RFC 9113 §6.5.2). */
+  readonly requestHeadBytes: number;
   /** A stream is there: send what there is of the request. */
   onStreamOpen(attempt: Attempt, stream: Stream): void;
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void;
@@ -134,6 +138,14 @@ export class Attempt
   onConnection(connection: Connection): void {
     // Of the latest connection: behind the same address may be another process by now.
     this.endpoint.tasksOnceMaxBytes = connection.peer.tasksOnceMaxBytes;
+    const { maxHeaderListBytes } = connection.peer;
+    if (this.owner.requestHeadBytes > maxHeaderListBytes) {
+      // Some servers end the connection of whoever sends them more, with the calls of others.
+      const said = `the request's header fields have ${this.owner.requestHeadBytes} bytes`;
+      const message = `${said}, and ${this.endpoint.address} takes ${maxHeaderListBytes}; send fewer or shorter metadata`;
+      this.onNoConnection('headers_too_large', message);
+      return;
+    }
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
   }

@@ -52,12 +52,16 @@ export class CallResponse {
     return run.send(stream, buffer, start, end, endStream);
   }
 
-  /** Trailers, or a Trailers-Only response; `extra` goes behind the list's fields. */
-  sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined): void {
+  /**
+   * Trailers, or a Trailers-Only response; `extra` goes behind the list's fields.
+   *
+   * @param own what the caller gets in place of the list, when that is too large for it and not for others
+   */
+  sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined, own = list): void {
     this.started = true;
     if (this.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
-    this.stream.connection.sendHeaders(this.stream, list, extra, true);
+    this.stream.connection.sendHeaders(this.stream, own, extra, true);
   }
 
   /** Ends the call with an answer of the sidecar's own. */

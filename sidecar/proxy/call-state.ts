@@ -139,6 +139,10 @@ export abstract class CallState extends Timer implements Queueable {
     return this.stream.connection.identity?.name;
   }
 
+  get requestHeadBytes(): number {
+    return this.list.listBytes;
+  }
+
   /** Whose rate is limited: one identity, or one address, however many connections it has. */
   get callerName(): string {
     return this.callerIdentity ?? this.stream.connection.socket.remoteAddress ?? 'a local socket';

@@ -1,4 +1,4 @@
-import { Status, type StatusCode, statusFromHttp } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -20,9 +20,11 @@ import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask, traceCircuit } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
-import { ranOutAfter, replyToClock, replyToNotGrpc } from './failure-reply.ts';
+import { ranOutAfter, replyToClock } from './failure-reply.ts';
 import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
-import { sendLocalReply } from './local-reply.ts';
+import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
+import { notGrpc, withoutStatus } from './no-answer.ts';
+import { endsBySize, isTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
 import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
@@ -56,7 +58,7 @@ export class Call
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
     const late = reply('deadline', ranOut + where);
-    if (this.response.run?.outlivesDeadline(late) === true) return;
+    if (this.response.run?.outlivesAnswer(late) === true) return;
     this.giveUp('deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
   }
@@ -92,6 +94,10 @@ export class Call
 
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
     if (this.done) return;
+    if (list.oversize) {
+      this.answer(replyToTrailers(this, list));
+      return;
+    }
     this.request.trailers = list;
     this.request.ended = true;
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
@@ -192,11 +198,13 @@ export class Call
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
     const { grpc } = this.info;
     if (grpc && !responseInfo(list, head).grpc) {
-      this.notGrpc(attempt, list, head);
+      notGrpc(this, attempt, list, head);
       return;
     }
     // gRPC's clients do not look at it, and to HEAD it is the length of what GET would get.
     if (grpc || this.head.method === 'HEAD') attempt.stream!.expectedBytes = -1;
+    if (isTooLarge(list, this.stream.connection) && endsBySize(this, attempt, 'initial metadata', list))
+      return;
     if (this.holdsHead(attempt)) attempt.heldHead = list;
     else this.commit(attempt, list);
   }
@@ -219,21 +227,12 @@ export class Call
     this.request.drop();
   }
 
-  /** The answer of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
-  private notGrpc(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    const status = statusFromHttp(head.status);
-    attempt.cancel();
-    settleAttempt(this, attempt, 'http_status', status, head.status, undefined);
-    if (this.driver.retries(this, attempt)) return;
-    this.answer(replyToNotGrpc(attempt, status, head.status, responseInfo(list, head).contentType));
-  }
-
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const { response } = this;
     const { framing } = response;
     // Servers that flush a head, or end without a status, may do it so: no message has begun.
     if (end === start && framing !== undefined) {
-      if (endStream) this.cut(attempt);
+      if (endStream) withoutStatus(this, attempt);
       return 0;
     }
     if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
@@ -250,22 +249,28 @@ export class Call
     }
     attempt.scanner?.feed(buffer, start, end);
     const sent = response.sendData(buffer, start, end, false);
-    if (endStream) this.cut(attempt);
+    if (endStream) withoutStatus(this, attempt);
     return sent;
   }
 
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void {
     const { response } = this;
+    const tooLarge = isTooLarge(list, this.stream.connection);
     if (!this.info.grpc) {
-      response.sendEnd(list, Status.OK, undefined);
+      if (tooLarge && !response.started) {
+        endsBySize(this, attempt, 'initial metadata', list);
+        return;
+      }
+      // Trailers of HTTP may be left out (RFC 9110 §6.5.1).
+      response.sendEnd(tooLarge ? NO_FIELDS : list, Status.OK, undefined);
       this.complete(attempt, Status.OK, undefined);
       return;
     }
     const info = responseInfo(list, head);
     const { status } = info;
     if (status === -1) {
-      if (info.grpc) this.cut(attempt);
-      else this.notGrpc(attempt, list, head);
+      if (info.grpc) withoutStatus(this, attempt);
+      else notGrpc(this, attempt, list, head);
       return;
     }
     settleAttempt(this, attempt, 'status', status, 0, info);
@@ -274,12 +279,16 @@ export class Call
       attempt.stopSending();
       return;
     }
+    if (tooLarge && status === Status.OK && endsBySize(this, attempt, 'trailers', list)) return;
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     else this.hedging?.choose(attempt);
     const ended = this.retriesEnded && status !== Status.OK && info.pushbackMs === undefined;
     // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
     const own = this.context.listener === 'inbound' ? info.withoutReason : list;
-    response.sendEnd(own, status, this.endFields(ended ? NEVER_RETRY : undefined));
+    const alone = tooLarge ? statusAlone(list, status, head.kind === 'response') : own;
+    if (tooLarge) this.reason = 'headers_too_large';
+    const extra = this.endFields(ended ? NEVER_RETRY : undefined);
+    response.sendEnd(list.oversize ? alone : own, status, extra, alone);
     this.complete(attempt, status, info);
   }
 
@@ -296,15 +305,6 @@ export class Call
     attempt.stopSending();
     this.stream.connection.stopReceiving(this.stream);
     this.finish(status);
-  }
-
-  /** A gRPC response without `grpc-status` is no answer, however clean its end looks: INTERNAL, as gRPC's clients say. */
-  private cut(attempt: Attempt): void {
-    attempt.cancel();
-    settleAttempt(this, attempt, 'no_status', Status.INTERNAL, 0, undefined);
-    if (this.driver.retries(this, attempt)) return;
-    const message = `${attempt.endpoint.address} ended the response without a gRPC status`;
-    this.answer(reply('upstream_protocol', message));
   }
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {

@@ -56,6 +56,7 @@ export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFai
   const { address } = attempt.endpoint;
   switch (failure.kind) {
     case 'no-connection':
+      if (failure.reason === 'headers_too_large') return reply(failure.reason, failure.message);
       return isOverflow(failure)
         ? reply(
             'overloaded',

@@ -4,7 +4,7 @@ import type { Stream } from '../http2/streams.ts';
 import { REASONS } from '../policy/reasons.ts';
 import type { LocalReply } from './reasons.ts';
 
-const NO_FIELDS = new HeaderList([]);
+export const NO_FIELDS = new HeaderList([]);
 export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const EMPTY = Buffer.alloc(0);
 /** Behind `outrigger-reason: upstream_protocol`: the HTTP status that upstream answered a gRPC call with. */
@@ -48,7 +48,7 @@ export function sendLocalReply(
   const body = Buffer.from(`${reply.reason}: ${reply.message}\n`, 'utf8');
   const head = [
     ':status',
-    String(REASONS[reply.reason].httpStatus),
+    String(reply.httpStatus ?? REASONS[reply.reason].httpStatus),
     'content-type',
     'text/plain; charset=utf-8',
   ];

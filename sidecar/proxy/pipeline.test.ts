@@ -38,7 +38,13 @@ async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
     onOutlier() {},
     onEndpointUsable() {},
   };
-  const environment = { wheel, clock, random: Math.random, limits: DEFAULT_LIMITS, connect: openSocket };
+  const environment = {
+    wheel,
+    clock,
+    random: Math.random,
+    limits: () => DEFAULT_LIMITS,
+    connect: openSocket,
+  };
   const cluster = new Cluster(outbound.clusters.get('agents')!, environment, listener);
   applyPolicies(cluster, outbound.clusters.get('agents')!, plane.sidecar.outbound.context);
   t.teardown(() => cluster.close());

@@ -12,6 +12,8 @@ export interface LocalReply {
   readonly pushbackMs?: number;
   /** What upstream answered in place of gRPC, for the sidecar before this one: it judges its endpoint by it. */
   readonly upstreamHttpStatus?: number;
+  /** For a request that is not gRPC, where the reason's own HTTP status does not fit. */
+  readonly httpStatus?: number;
 }
 
 /** An answer with the reason's own status. @param pushbackMs when to try again; the reason's own word without one */

@@ -1,8 +1,10 @@
+import { Status } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Leaving, TaskReader } from '../task/task-store.ts';
 import type { Call } from './call.ts';
+import { isTooLarge, replyToOversize, statusAlone } from './oversize.ts';
 import { reply } from './reasons.ts';
 import type { TaskRuns } from './task-runs.ts';
 
@@ -46,7 +48,12 @@ export class TaskFollower {
     }
     if (!this.headSent && reader.head !== undefined) {
       this.headSent = true;
-      call.response.sendHead(new HeaderList(reader.head));
+      const head = new HeaderList(reader.head);
+      if (isTooLarge(head, stream.connection)) {
+        call.answer(replyToOversize(call, 'the app', 'initial metadata', head));
+        return;
+      }
+      call.response.sendHead(head);
     }
     while (stream.queue === undefined) {
       const bytes = reader.next();
@@ -57,7 +64,15 @@ export class TaskFollower {
     if (call.done) return;
     const { end } = reader;
     if (end === undefined) return;
-    call.response.sendEnd(new HeaderList(end.trailers), end.status, [DEDUPLICATED_HEADER, this.how]);
+    let trailers = new HeaderList(end.trailers);
+    if (isTooLarge(trailers, stream.connection)) {
+      if (end.status === Status.OK) {
+        call.answer(replyToOversize(call, 'the app', 'trailers', trailers));
+        return;
+      }
+      trailers = statusAlone(trailers, end.status, !this.headSent);
+    }
+    call.response.sendEnd(trailers, end.status, [DEDUPLICATED_HEADER, this.how]);
     this.leave('cancelled');
     call.completeFollowing(end.status);
   }

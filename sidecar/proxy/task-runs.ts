@@ -161,14 +161,17 @@ export class TaskRun {
     return true;
   }
 
-  /** Its caller's time is up. True: the caller, if it is still there, was told so, and the task runs on for others. */
-  outlivesDeadline(late: LocalReply): boolean {
+  /**
+   * Its caller's time is up, or it can't take the answer. True: the caller, if it is still there, was told this, and the
+   * task runs on for others.
+   */
+  outlivesAnswer(local: LocalReply): boolean {
     const { call, entry } = this;
     if (entry.callers <= (this.left ? 0 : 1)) return false;
     if (this.left) return true;
     const { head, context, response, stream } = call;
-    sendLocalReply(stream, late, true, response.started, head.method);
-    context.stats.reject(late.reason);
+    sendLocalReply(stream, local, true, response.started, head.method);
+    context.stats.reject(local.reason);
     return this.outlives('cancelled');
   }
 

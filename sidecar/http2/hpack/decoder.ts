@@ -1,5 +1,5 @@
 import { BlockMemo } from './block-memo.ts';
-import { DynamicTable } from './dynamic-table.ts';
+import { DEFAULT_TABLE_BYTES, DynamicTable } from './dynamic-table.ts';
 import { FIELD_OVERHEAD_BYTES, HeaderList } from './header-list.ts';
 import { huffmanDecode, huffmanRoom } from './huffman.ts';
 import { latin1, latin1Name } from './latin1.ts';
@@ -9,6 +9,11 @@ import { STATIC_ENTRIES, staticNames, staticValues } from './static-table.ts';
 const MAX_INTEGER = 0x7fffffff;
 /** Bytes an integer may go on for after its prefix: what MAX_INTEGER needs. */
 const MAX_CONTINUATION_BYTES = 5;
+
+const NOTHING: ReadonlySet<string> = new Set();
+/** Of fields that are kept of an oversize list: how long a value may be, and all of them. */
+const KEPT_VALUE_MAX_BYTES = 4_096;
+const KEPT_MAX_BYTES = 3 * KEPT_VALUE_MAX_BYTES;
 
 /** Where Huffman strings are decoded to. Shared by all decoders: a string is built before the next one starts. */
 const scratch = Buffer.allocUnsafeSlow(8192);
@@ -25,19 +30,40 @@ export class HpackDecoder {
   readonly #maxListBytes: number;
   readonly #table = new DynamicTable();
   readonly #memo = new BlockMemo();
-  // The block being decoded.
+  readonly #kept: ReadonlySet<string>;
+  /** A string that is longer fits neither a list nor the table, and needs not be here as a whole. */
+  readonly #longestBytes: number;
+  // The bytes being decoded.
   #input: Buffer = scratch;
   #position = 0;
   #end = 0;
+  // The block being decoded.
+  #fields: string[] = [];
+  #neverIndexed: number[] | undefined = undefined;
+  #listBytes = 0;
+  /** Of strings whose beginning was enough. */
+  #unreadBytes = 0;
+  #keptRoom = 0;
+  /** More of it is to come. */
+  #open = false;
+  /** Size updates may still come. */
+  #atBegin = true;
+  /** The part ends within a field. */
+  #short = false;
+  /** Bytes to come of a string of which enough has been seen. */
+  #skip = 0;
 
   /**
    * @param options.maxTableBytes what our SETTINGS_HEADER_TABLE_SIZE advertises: the most a size update may ask for.
    *   The table itself starts at the protocol's 4096 until the peer says otherwise, whatever this is.
    * @param options.maxListBytes the size (RFC 9113 §6.5.2) above which a list is answered as oversize
+   * @param options.kept names of fields that are kept of an oversize list wherever they stand, cut when they are long
    */
-  constructor(options: { maxTableBytes: number; maxListBytes: number }) {
+  constructor(options: { maxTableBytes: number; maxListBytes: number; kept?: ReadonlySet<string> }) {
     this.#maxTableBytes = options.maxTableBytes;
     this.#maxListBytes = options.maxListBytes;
+    this.#kept = options.kept ?? NOTHING;
+    this.#longestBytes = Math.max(options.maxListBytes, options.maxTableBytes, DEFAULT_TABLE_BYTES);
   }
 
   /** Bytes the dynamic table holds now; never above 4096 or what a size update within maxTableBytes allowed. */
@@ -50,11 +76,8 @@ export class HpackDecoder {
     const generation = this.#table.generation;
     const known = this.#memo.find(buffer, start, end, generation);
     if (known !== undefined) return known;
-    this.#input = buffer;
-    this.#position = start;
-    this.#end = end;
-    const list = this.#decodeBlock();
-    this.#input = scratch;
+    this.#begin();
+    const list = this.#read(buffer, start, end) ? this.#made() : undefined;
     // A block that changed the table means something else when it comes again.
     if (list !== undefined && this.#table.generation === generation) {
       this.#memo.decoded(buffer, start, end, generation, list);
@@ -62,17 +85,70 @@ export class HpackDecoder {
     return list;
   }
 
-  #decodeBlock(): HeaderList | undefined {
+  /**
+   * Begins a block that comes in parts, so that what is held of it is bounded, however long it is: the list up to its
+   * limit, and a field that is not whole yet.
+   */
+  begin(): void {
+    this.#begin();
+    this.#open = true;
+  }
+
+  /**
+   * Decodes the fields that are whole in buffer[start,end).
+   *
+   * @returns how many bytes are done with: give the others again, with what follows them. -1 on a COMPRESSION_ERROR.
+   */
+  more(buffer: Buffer, start: number, end: number): number {
+    const skipped = Math.min(this.#skip, end - start);
+    this.#skip -= skipped;
+    return this.#read(buffer, start + skipped, end) || this.#short ? this.#position - start : -1;
+  }
+
+  /** The list of a block whose parts were all given, of which `restBytes` were not done with; undefined on an error. */
+  finish(restBytes: number): HeaderList | undefined {
+    this.#open = false;
+    if (restBytes > 0 || this.#skip > 0) return this.#refuse('the block ends within a field');
+    return this.#made();
+  }
+
+  #begin(): void {
+    this.#fields = [];
+    this.#neverIndexed = undefined;
+    this.#listBytes = 0;
+    this.#unreadBytes = 0;
+    this.#keptRoom = KEPT_MAX_BYTES;
+    this.#open = false;
+    this.#atBegin = true;
+    this.#skip = 0;
+  }
+
+  #made(): HeaderList {
+    const listBytes = this.#listBytes + this.#unreadBytes;
+    return new HeaderList(this.#fields, this.#neverIndexed, listBytes, listBytes > this.#maxListBytes);
+  }
+
+  /** False when the bytes end within a field, or on an error; `#position` is behind the last whole field then. */
+  #read(buffer: Buffer, start: number, end: number): boolean {
+    this.#input = buffer;
+    this.#position = start;
+    this.#end = end;
+    this.#short = false;
+    const whole = (!this.#atBegin || this.#readSizeUpdates()) && this.#readFields();
+    this.#input = scratch;
+    return whole;
+  }
+
+  #readFields(): boolean {
     const input = this.#input;
     const end = this.#end;
     const table = this.#table;
     const maxListBytes = this.#maxListBytes;
-    const fields: string[] = [];
-    let neverIndexed: number[] | undefined;
-    let listBytes = 0;
-    if (!this.#readSizeUpdates()) return undefined;
+    const fields = this.#fields;
+    let listBytes = this.#listBytes;
     let at = this.#position;
-    while (at < end) {
+    let fieldAt = at;
+    for (; at < end; fieldAt = at) {
       const first = input[at++]!;
       let name: string;
       let value: string;
@@ -83,28 +159,28 @@ export class HpackDecoder {
         if (index === 0x7f) {
           this.#position = at;
           index = this.#readInteger(0x7f);
-          if (index < 0) return undefined;
+          if (index < 0) return this.#stop(fieldAt, listBytes);
           at = this.#position;
         }
         if (index <= STATIC_ENTRIES) {
-          if (index === 0) return this.#refuse('index 0 names no field');
+          if (index === 0) return this.#fault('index 0 names no field');
           name = staticNames[index]!;
           value = staticValues[index]!;
         } else {
           const nth = index - STATIC_ENTRIES - 1;
-          if (nth >= table.length) return this.#refuse(`index ${index} is beyond the tables`);
+          if (nth >= table.length) return this.#fault(`index ${index} is beyond the tables`);
           name = table.nameAt(nth);
           value = table.valueAt(nth);
         }
       } else {
         // Literals: with incremental indexing (§6.2.1), without indexing (§6.2.2), never indexed (§6.2.3)
-        if ((first & 0xe0) === 0x20) return this.#refuse('a table size update may only begin a block');
+        if ((first & 0xe0) === 0x20) return this.#fault('a table size update may only begin a block');
         this.#position = at;
         const literalName = this.#readName(first);
-        if (literalName === undefined) return undefined;
+        if (literalName === undefined) return this.#stop(fieldAt, listBytes);
         name = literalName;
         const literalValue = this.#readString(false);
-        if (literalValue === undefined) return undefined;
+        if (literalValue === undefined) return this.#stop(fieldAt, listBytes);
         value = literalValue;
         at = this.#position;
         if (first >= 0x40) table.insert(name, value);
@@ -112,25 +188,51 @@ export class HpackDecoder {
       }
       // Past the limit the block is still decoded to its end, for the table's sake.
       listBytes += name.length + value.length + FIELD_OVERHEAD_BYTES;
-      if (listBytes > maxListBytes) continue;
-      if (secret) (neverIndexed ??= []).push(fields.length >> 1);
+      if (listBytes > maxListBytes) {
+        if (this.#kept.has(name)) this.#keep(name, value);
+        continue;
+      }
+      if (secret) (this.#neverIndexed ??= []).push(fields.length >> 1);
       fields.push(name, value);
     }
-    return new HeaderList(fields, neverIndexed, listBytes, listBytes > maxListBytes);
+    this.#position = at;
+    this.#listBytes = listBytes;
+    return true;
+  }
+
+  /** Of an oversize list. Each name once or twice, and not its whole value: it is the value that may be too large. */
+  #keep(name: string, value: string): void {
+    const cut = value.length > KEPT_VALUE_MAX_BYTES ? value.slice(0, KEPT_VALUE_MAX_BYTES) : value;
+    this.#keptRoom -= name.length + cut.length + FIELD_OVERHEAD_BYTES;
+    if (this.#keptRoom >= 0) this.#fields.push(name, cut);
+  }
+
+  /** A field could not be read: the bytes end within it, or it is wrong. */
+  #stop(fieldAt: number, listBytes: number): false {
+    this.#position = fieldAt;
+    this.#listBytes = listBytes;
+    return false;
+  }
+
+  #fault(error: string): false {
+    this.error = error;
+    return false;
   }
 
   /** Takes the size updates a block may begin with (§4.2, §6.3). */
   #readSizeUpdates(): boolean {
     while (this.#position < this.#end && (this.#input[this.#position]! & 0xe0) === 0x20) {
+      const updateAt = this.#position;
       const bits = this.#input[this.#position++]! & 0x1f;
       const bytes = bits === 0x1f ? this.#readInteger(0x1f) : bits;
-      if (bytes < 0) return false;
+      if (bytes < 0) return this.#stop(updateAt, 0);
       if (bytes > this.#maxTableBytes) {
         this.#refuse(`table size update to ${bytes} is above the ${this.#maxTableBytes} of SETTINGS`);
         return false;
       }
       this.#table.resize(bytes);
     }
+    this.#atBegin = this.#position === this.#end;
     return true;
   }
 
@@ -140,7 +242,7 @@ export class HpackDecoder {
     let scale = 1;
     for (let nth = 0; nth < MAX_CONTINUATION_BYTES; nth++) {
       if (this.#position >= this.#end) {
-        this.#refuse('the block ends within an integer');
+        this.#cutShort('the block ends within an integer');
         return -1;
       }
       const byte = this.#input[this.#position++]!;
@@ -169,12 +271,12 @@ export class HpackDecoder {
 
   /** A string literal (§5.2). */
   #readString(isName: boolean): string | undefined {
-    if (this.#position >= this.#end) return this.#refuse('the block ends before a string');
+    if (this.#position >= this.#end) return this.#cutShort('the block ends before a string');
     const first = this.#input[this.#position++]!;
     const length = (first & 0x7f) === 0x7f ? this.#readInteger(0x7f) : first & 0x7f;
     if (length < 0) return undefined;
     const start = this.#position;
-    if (length > this.#end - start) return this.#refuse('the block ends within a string');
+    if (length > this.#end - start) return this.#readBeginning(first >= 0x80, isName, start, length);
     this.#position = start + length;
     if (first < 0x80) {
       return isName
@@ -187,6 +289,31 @@ export class HpackDecoder {
     const bytes = huffmanDecode(this.#input, start, start + length, out);
     if (bytes < 0) return this.#refuse('a string is not valid Huffman coding');
     return isName ? latin1Name(out, 0, bytes) : latin1(out, 0, bytes);
+  }
+
+  /**
+   * The beginning of a string that is not here as a whole, when that is all that is wanted of it. Huffman coding makes
+   * 30 bits of 8 at most, so that a quarter of what it stands for is surely here.
+   */
+  #readBeginning(huffman: boolean, isName: boolean, start: number, length: number): string | undefined {
+    const wanted = huffman ? 4 * this.#longestBytes : this.#longestBytes;
+    if (isName && length > wanted) return this.#refuse('a field name is too long');
+    if (length <= wanted || this.#end - start < wanted)
+      return this.#cutShort('the block ends within a string');
+    this.#skip = length - (this.#end - start);
+    this.#unreadBytes += length - wanted;
+    this.#position = this.#end;
+    if (!huffman) return latin1(this.#input, start, start + wanted);
+    const out = Buffer.allocUnsafeSlow(huffmanRoom(wanted));
+    const bytes = huffmanDecode(this.#input, start, start + wanted, out, false);
+    return bytes < 0 ? this.#refuse('a string is not valid Huffman coding') : latin1(out, 0, bytes);
+  }
+
+  /** The bytes end too soon: an error, unless more are to come. */
+  #cutShort(error: string): undefined {
+    if (this.#open) this.#short = true;
+    else this.#refuse(error);
+    return undefined;
   }
 
   #refuse(error: string): undefined {

@@ -180,3 +180,119 @@ t.test('a small block that stands for much', async (t) => {
   t.equal(got?.listBytes, 16_384 * 4033);
   t.equal(got?.fields.length, 2 * Math.floor(65536 / 4033), 'no more is kept than the limit lets through');
 });
+
+/** Decodes a block that comes in these parts, with the bytes that are not done with held for the next one. */
+function decodeInParts(decoder: HpackDecoder, parts: readonly Buffer[]): HeaderList | undefined {
+  decoder.begin();
+  let rest = Buffer.alloc(0);
+  for (const part of parts) {
+    const bytes = Buffer.concat([rest, part]);
+    const used = decoder.more(bytes, 0, bytes.length);
+    if (used < 0) return undefined;
+    rest = bytes.subarray(used);
+  }
+  return decoder.finish(rest.length);
+}
+
+function cutAt(block: Buffer, cuts: readonly number[]): Buffer[] {
+  const ends = [...cuts.map((cut) => cut % (block.length + 1)), block.length].sort((a, b) => a - b);
+  return ends.map((end, n) => block.subarray(n === 0 ? 0 : ends[n - 1], end));
+}
+
+t.test('a block in parts is what it is as a whole, wherever it is cut', async (t) => {
+  const kept = new Set(['grpc-status', 'date']);
+  const limits = { maxTableBytes: 65536, maxListBytes: MAX_LIST_BYTES, kept };
+  const blocks = fc.array(
+    fc.record({
+      list,
+      sizes: fc.array(tableBytes, { maxLength: 2 }),
+      cuts: fc.array(fc.nat(3_000), { maxLength: 9 }),
+    }),
+    { maxLength: 12 },
+  );
+  const property = fc.property(blocks, (steps) => {
+    const encoder = new HpackEncoder();
+    const whole = new HpackDecoder(limits);
+    const parts = new HpackDecoder(limits);
+    for (const { list, sizes, cuts } of steps) {
+      for (const bytes of sizes) encoder.setPeerTableBytes(Math.min(bytes, 65536));
+      encoder.encode(list);
+      const block = Buffer.from(encoder.block.subarray(0, encoder.blockEnd));
+      const expected = whole.decode(block, 0, block.length);
+      const got = decodeInParts(parts, cutAt(block, cuts));
+      if (expected === undefined || got === undefined) throw new Error(whole.error || parts.error);
+      if (JSON.stringify(got.fields) !== JSON.stringify(expected.fields)) throw new Error('fields differ');
+      if (JSON.stringify(got.neverIndexed) !== JSON.stringify(expected.neverIndexed))
+        throw new Error('marks differ');
+      if (got.listBytes !== expected.listBytes || got.oversize !== expected.oversize)
+        throw new Error('sizes differ');
+      if (parts.tableBytes !== whole.tableBytes) throw new Error('tables differ');
+    }
+  });
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 400 }));
+
+  const random = fc.property(
+    fc.array(fc.nat(255), { maxLength: 80 }),
+    fc.array(fc.nat(80), { maxLength: 6 }),
+    (bytes, cuts) => {
+      const block = Buffer.from(bytes);
+      const whole = new HpackDecoder(limits);
+      const parts = new HpackDecoder(limits);
+      const expected = whole.decode(block, 0, block.length);
+      const got = decodeInParts(parts, cutAt(block, cuts));
+      if (JSON.stringify(got?.fields) !== JSON.stringify(expected?.fields)) throw new Error('fields differ');
+      if (got === undefined && parts.error === '') throw new Error('no reason given');
+    },
+  );
+  t.doesNotThrow(() => fc.assert(random, { numRuns: 3_000 }));
+});
+
+t.test('of a string that is longer than all limits only the beginning is held', async (t) => {
+  const kept = new Set(['grpc-status', 'grpc-message']);
+  const length = (prefix: number, most: number, value: number): Buffer => {
+    const bytes = [prefix | most];
+    let rest = value - most;
+    for (; rest >= 128; rest >>>= 7) bytes.push((rest & 127) | 128);
+    return Buffer.from([...bytes, rest]);
+  };
+  const named = (name: string): Buffer => Buffer.from([0x40, name.length, ...Buffer.from(name)]);
+  const status = Buffer.concat([Buffer.from([0, 11]), Buffer.from('grpc-status'), Buffer.from([1, 0x35])]);
+  for (const huffman of [false, true]) {
+    const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000, kept });
+    const short = Buffer.concat([named('x-a'), Buffer.from([1, 0x62])]);
+    t.strictSame(decoder.decode(short, 0, short.length)?.fields, ['x-a', 'b']);
+    t.equal(decoder.tableBytes, 36);
+    const size = 400_000;
+    // Huffman's code of eight times a letter a.
+    const value = huffman
+      ? Buffer.concat([length(0x80, 127, (size * 5) / 8), Buffer.from('18c6318c63'.repeat(size / 8), 'hex')])
+      : Buffer.concat([length(0, 127, size), Buffer.alloc(size, 0x61)]);
+    const block = Buffer.concat([named('grpc-message'), value, status]);
+    decoder.begin();
+    let rest = Buffer.alloc(0);
+    let held = 0;
+    for (let at = 0; at < block.length; at += 4_000) {
+      const bytes = Buffer.concat([rest, block.subarray(at, at + 4_000)]);
+      const used = decoder.more(bytes, 0, bytes.length);
+      t.ok(used >= 0, decoder.error);
+      rest = bytes.subarray(used);
+      held = Math.max(held, rest.length);
+    }
+    const list = decoder.finish(rest.length);
+    t.ok(held < 4 * 4_096 + 4_000, `${held} bytes were held`);
+    t.equal(list?.oversize, true);
+    t.ok(list!.listBytes > 200_000, `${list?.listBytes}`);
+    t.strictSame(list?.fields, ['grpc-message', 'a'.repeat(4_096), 'grpc-status', '5'], 'what is kept');
+    t.equal(decoder.tableBytes, 0, 'an entry larger than the table has emptied it');
+    t.strictSame(decoder.decode(short, 0, short.length)?.fields, ['x-a', 'b'], 'and all goes on');
+  }
+  const decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000 });
+  decoder.begin();
+  const name = Buffer.concat([Buffer.from([0x40]), length(0, 127, 5_000)]);
+  t.equal(decoder.more(name, 0, name.length), -1);
+  t.match(decoder.error, 'a field name is too long');
+  decoder.begin();
+  const cut = Buffer.concat([named('x-a'), length(0, 127, 8_000), Buffer.alloc(5_000)]);
+  t.equal(decoder.more(cut, 0, cut.length), cut.length);
+  t.equal(decoder.finish(0), undefined, 'the rest of a string is missing');
+});

@@ -70,8 +70,16 @@ export function huffmanRoom(bytes: number): number {
  * Decodes input[start,end) to the start of `out`, which must hold huffmanRoom(end - start) bytes. Returns the
  * bytes written, or -1 for EOS in the string, padding of more than seven bits, or padding that is not all ones
  * (each a decoding error by §5.2).
+ *
+ * @param whole false: only the beginning of a string, which may end within a code
  */
-export function huffmanDecode(input: Uint8Array, start: number, end: number, out: Uint8Array): number {
+export function huffmanDecode(
+  input: Uint8Array,
+  start: number,
+  end: number,
+  out: Uint8Array,
+  whole = true,
+): number {
   let written = 0;
   let step = 0;
   let flags = 0;
@@ -86,7 +94,7 @@ export function huffmanDecode(input: Uint8Array, start: number, end: number, out
     out[written] = step >> 16;
     written += (step >> 25) & 1;
   }
-  return flags < FAILS && mayEnd[step & 0xff] === 1 ? written : -1;
+  return flags < FAILS && (!whole || mayEnd[step & 0xff] === 1) ? written : -1;
 }
 
 /** Walks the tree for one step. */

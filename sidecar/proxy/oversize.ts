@@ -1,0 +1,85 @@
+import type { StatusCode } from '../grpc/status.ts';
+import { decodeStatusMessage, encodeStatusMessage } from '../grpc/status-message.ts';
+import type { Connection } from '../http2/connection.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Attempt } from './attempt.ts';
+import type { Call } from './call.ts';
+import { TRAILERS_ONLY } from './local-reply.ts';
+import { type LocalReply, reply } from './reasons.ts';
+import { settleAttempt } from './settlement.ts';
+
+/**
+ * Header lists that are larger than we take, or than those take to whom they go. Each costs its own call and no other:
+ * some HTTP/2 libraries end the connection of whoever sends them more than they have said that they take.
+ */
+
+/** Whether a response's list can't go to this downstream as it is. */
+export function isTooLarge(list: HeaderList, { peer }: Connection): boolean {
+  return list.oversize || list.listBytes > peer.maxHeaderListBytes;
+}
+
+/** What the caller is told in place of initial metadata, or of trailers whose status is OK, that it does not take. */
+export function replyToOversize(call: Call, from: string, what: Part, list: HeaderList): LocalReply {
+  const { maxHeaderListBytes } = call.stream.connection.peer;
+  return tooLarge(
+    from,
+    what,
+    list,
+    `${maxHeaderListBytes} are taken by the caller (its SETTINGS_MAX_HEADER_LIST_SIZE)`,
+  );
+}
+
+type Part = 'initial metadata' | 'trailers';
+
+function tooLarge(from: string, what: Part, list: HeaderList, most: string): LocalReply {
+  const { listBytes } = list;
+  const local = reply(
+    'headers_too_large',
+    `${from} answered with ${what} of ${listBytes} bytes; at most ${most}`,
+  );
+  // 431 would say that it is the caller's own.
+  return { ...local, httpStatus: 502 };
+}
+
+/** @param maxBytes what the listener's limit is */
+function ownLimit({ context }: Call, maxBytes: number): string {
+  return `${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`;
+}
+
+/**
+ * Tells the caller that the list is too large for it, or for us.
+ *
+ * @returns whether with that the call is over; false while others wait for the same task, who may take it
+ */
+export function endsBySize(call: Call, attempt: Attempt, what: Part, list: HeaderList): boolean {
+  const { endpoint, stream } = attempt;
+  const local = list.oversize
+    ? tooLarge(endpoint.address, what, list, ownLimit(call, stream!.connection.limits.maxHeaderListBytes))
+    : replyToOversize(call, endpoint.address, what, list);
+  if (!list.oversize && call.response.run?.outlivesAnswer(local) === true) return false;
+  attempt.cancel();
+  settleAttempt(call, attempt, 'own_limit', local.status, 0, undefined);
+  call.answer(local);
+  return true;
+}
+
+/** What the caller is told of its request's trailers. */
+export function replyToTrailers(call: Call, list: HeaderList): LocalReply {
+  const most = ownLimit(call, call.stream.connection.limits.maxHeaderListBytes);
+  return reply('headers_too_large', `the request's trailers have ${list.listBytes} bytes; at most ${most}`);
+}
+
+/**
+ * The end of a call that has failed, without its metadata: the code, the message and the pushback that the app gave,
+ * and our reason. A status of OK is not kept so: the caller would take what is missing for all there is.
+ */
+export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: boolean): HeaderList {
+  const fields: string[] = trailersOnly ? [...TRAILERS_ONLY.fields] : [];
+  fields.push('grpc-status', String(status));
+  const message = list.get('grpc-message');
+  if (message !== undefined) fields.push('grpc-message', encodeStatusMessage(decodeStatusMessage(message)));
+  const pushback = list.get('grpc-retry-pushback-ms');
+  if (pushback !== undefined) fields.push('grpc-retry-pushback-ms', pushback);
+  fields.push('outrigger-reason', 'headers_too_large');
+  return new HeaderList(fields);
+}

@@ -1,0 +1,410 @@
+// Header lists above the limits: each costs its own call, keeps the status where there is one, and leaves the calls
+// beside it alone, on the connection of the caller and on that of the endpoint.
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { oneCluster, policiesOff, startDataPlane } from './support/data-plane.ts';
+import {
+  errorCode,
+  type Frame,
+  flag,
+  frame,
+  frameType,
+  grpcMessage,
+  grpcRequest,
+  H2Peer,
+  headerBlock,
+  preface,
+  settings,
+  startPeerServer,
+} from './support/h2-peer.ts';
+import { startProcess } from './support/process.ts';
+import { RawClient } from './support/raw-grpc.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+import { taskRequest } from './support/upstream.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+t.setTimeout(120_000);
+
+type Fields = [name: string, value: string][];
+
+const MAX_HEADER_LIST_SIZE = 6;
+const HEAD: Fields = [
+  [':status', '200'],
+  ['content-type', 'application/grpc'],
+];
+const OK: Fields = [['grpc-status', '0']];
+const MESSAGE = grpcMessage(Buffer.from('hi'));
+const large = (bytes: number, name = 'x-large'): Fields => {
+  const pieces = Math.ceil(bytes / 10_000);
+  return Array.from({ length: pieces }, (_, n) => [`${name}-${n}`, 'y'.repeat(Math.min(10_000, bytes))]);
+};
+
+type Answer = (peer: H2Peer, streamId: number, path: string) => void;
+
+/** Calls `answer` for each complete request but those of health checks. */
+async function startServer(t: Test, answer: Answer, entries: [number, number][] = []) {
+  return startPeerServer(t, (peer) => {
+    peer.behave();
+    const behaved = peer.onFrame!;
+    peer.onFrame = (received: Frame) => {
+      behaved(received);
+      const { type, flags, streamId } = received;
+      if ((type !== frameType.headers && type !== frameType.data) || (flags & flag.endStream) === 0) return;
+      const path = new Map(peer.heads.get(streamId)!.at(0)).get(':path')!;
+      if (path.startsWith('/grpc.health'))
+        void peer.headers(streamId, [...HEAD, ['grpc-status', '12']], true);
+      else answer(peer, streamId, path);
+    };
+    void peer.send(settings(...entries));
+  });
+}
+
+const plane = (
+  t: Test,
+  address: string,
+  limits: Record<string, unknown> = {},
+  cluster: object = policiesOff,
+) =>
+  startDataPlane(t, {
+    inbound: { app: address, limits },
+    outbound: {
+      limits,
+      routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+      clusters: { upstream: { endpoints: [address], ...cluster } },
+    },
+  });
+
+/** A caller, and what its calls brought. */
+class Caller {
+  readonly peer: H2Peer;
+  private nextId = 1;
+
+  constructor(peer: H2Peer) {
+    this.peer = peer.behave();
+  }
+
+  static async connect(t: Test, port: number, entries: [number, number][] = []): Promise<Caller> {
+    return new Caller(await H2Peer.connect(t, port, Buffer.concat([preface, settings(...entries)])));
+  }
+
+  begin(fields: Fields, body = MESSAGE): number {
+    const id = this.nextId;
+    this.nextId += 2;
+    void this.peer.headers(id, fields);
+    void this.peer.data(id, body, true);
+    return id;
+  }
+
+  async end(id: number) {
+    const { peer } = this;
+    await peer.until(
+      'the call ended',
+      () => (peer.ended.has(id) && peer.heads.has(id)) || peer.resets.has(id) || peer.closed,
+    );
+    const heads = peer.heads.get(id) ?? [];
+    return { heads, last: new Map(heads.at(-1)), reset: peer.resets.get(id) };
+  }
+
+  call(fields: Fields, body?: Buffer) {
+    return this.end(this.begin(fields, body));
+  }
+}
+
+/** Where a server lets them stand: in front of the metadata, as grpc-go does, or behind it, as grpc-java does. */
+const places = ['in front', 'behind'] as const;
+
+t.test('trailers that are too large keep the status, and leave the calls beside them alone', async (t) => {
+  let waiting: { peer: H2Peer; streamId: number }[] = [];
+  const server = await startServer(t, (peer, streamId, path) => {
+    const [, what, bytes, place] = path.split('/');
+    if (what === 'wait') {
+      waiting.push({ peer, streamId });
+      return;
+    }
+    const status: Fields = [
+      ['grpc-status', '5'],
+      ['grpc-message', what === 'message' ? 'm'.repeat(Number(bytes)) : 'no such thing'],
+      ['grpc-retry-pushback-ms', '70'],
+    ];
+    const metadata = what === 'message' ? [] : large(Number(bytes));
+    const trailers = place === 'behind' ? [...metadata, ...status] : [...status, ...metadata];
+    if (what === 'streamed') {
+      void peer.headers(streamId, HEAD);
+      void peer.data(streamId, MESSAGE);
+      void peer.headers(streamId, trailers, true);
+    } else void peer.headers(streamId, [...HEAD, ...trailers], true);
+  });
+  const { inboundPort, outboundPort, sidecar } = await plane(t, server.address);
+  for (const [listener, port] of [
+    ['inbound', inboundPort],
+    ['outbound', outboundPort],
+  ] as const) {
+    waiting = [];
+    const caller = await Caller.connect(t, port);
+    const beside = caller.begin(grpcRequest('/wait/0'));
+    await waitUntil('the call beside it is there', () => waiting.length === 1);
+    for (const what of ['alone', 'streamed', 'message']) {
+      for (const place of places) {
+        for (const bytes of [60_000, 100_000, 200_000, 900_000]) {
+          const name = `${listener}: ${bytes} bytes of ${what}, status ${place}`;
+          const { heads, last } = await caller.call(grpcRequest(`/${what}/${bytes}/${place}`));
+          t.equal(last.get('grpc-status'), '5', name);
+          t.equal(heads.length, what === 'streamed' ? 2 : 1, name);
+          t.equal(last.get('grpc-retry-pushback-ms'), '70', name);
+          const passes = bytes === 60_000;
+          t.equal(last.get('outrigger-reason'), passes ? undefined : 'headers_too_large', name);
+          if (what === 'message') t.match(last.get('grpc-message'), /^m{1024}/, name);
+          else {
+            t.equal(last.get('grpc-message'), 'no such thing', name);
+            t.equal(last.has('x-large-0'), passes, 'all or nothing of the metadata');
+          }
+        }
+      }
+    }
+    const [{ peer, streamId }] = waiting as [{ peer: H2Peer; streamId: number }];
+    void peer.headers(streamId, HEAD);
+    void peer.data(streamId, MESSAGE);
+    void peer.headers(streamId, OK, true);
+    t.equal((await caller.end(beside)).last.get('grpc-status'), '0', `${listener}: the call beside all that`);
+  }
+  const cluster = sidecar.outbound.clusters.clusters.get('upstream')!;
+  t.equal(cluster.endpoints[0]!.pool.connections[0]!.nextStreamId, 2 * 25 + 1, 'all on one connection');
+});
+
+t.test('where no status is to be kept the call ends with RESOURCE_EXHAUSTED', async (t) => {
+  const server = await startServer(t, (peer, streamId, path) => {
+    if (path === '/head') {
+      void peer.headers(streamId, [...HEAD, ...large(100_000)]);
+      void peer.data(streamId, MESSAGE);
+      void peer.headers(streamId, OK, true);
+    } else if (path === '/ok') {
+      void peer.headers(streamId, HEAD);
+      void peer.data(streamId, MESSAGE);
+      void peer.headers(streamId, [...OK, ...large(100_000)], true);
+    } else void peer.headers(streamId, [...HEAD, ...OK, ...large(100_000)], true);
+  });
+  // With the policies that are on by default: none of it opens a circuit or ejects.
+  const { inboundPort, outboundPort, sidecar } = await plane(t, server.address, {}, {});
+  for (const [listener, port] of [
+    ['inbound', inboundPort],
+    ['outbound', outboundPort],
+  ] as const) {
+    const caller = await Caller.connect(t, port);
+    for (const path of ['/head', '/ok', '/ok-alone']) {
+      for (let call = 0; call < 7; call++) {
+        const { last } = await caller.call(grpcRequest(path));
+        t.equal(last.get('grpc-status'), '8', `${listener}: ${path}`);
+        t.equal(last.get('outrigger-reason'), 'headers_too_large');
+        t.match(
+          last.get('grpc-message'),
+          new RegExp(
+            `127.0.0.1:${server.port} answered with (initial metadata|trailers) of 1\\d{5} bytes; at most 65536 are taken \\(${listener}.limits.max_header_bytes\\)`,
+          ),
+        );
+      }
+    }
+  }
+  t.equal(sidecar.outbound.clusters.clusters.get('upstream')!.usableCount, 1);
+});
+
+t.test('the configured limit holds in both directions, also after a reload', async (t) => {
+  const bytes = 300_000;
+  const server = await startServer(t, (peer, streamId) => {
+    const seen = new Map(peer.heads.get(streamId)!.at(0)).get('x-large-0')!.length;
+    void peer.headers(streamId, [...HEAD, ...large(seen * 3, 'x-head')]);
+    void peer.data(streamId, MESSAGE);
+    void peer.headers(streamId, [...OK, ...large(seen * 3, 'x-trailer')], true);
+  });
+  const content = (max_header_bytes: number) => ({
+    inbound: { app: server.address, limits: { max_header_bytes } },
+    outbound: {
+      ...oneCluster([server.address])['outbound']!,
+      limits: { max_header_bytes },
+    },
+  });
+  const running = await startDataPlane(t, content(1_048_576));
+  const callBoth = async (bytes: number, check: (last: Map<string, string>, name: string) => void) => {
+    for (const port of [running.inboundPort, running.outboundPort]) {
+      const caller = await Caller.connect(t, port);
+      const { heads, last } = await caller.call(grpcRequest('/a.B/C', ...large(bytes)));
+      check(last, `${port === running.inboundPort ? 'inbound' : 'outbound'}: ${heads.length} heads`);
+    }
+  };
+  await callBoth(bytes, (last, name) => {
+    t.equal(last.get('grpc-status'), '0', `${name}: ${last.get('grpc-message')}`);
+    t.equal(last.get('x-trailer-0')?.length, 10_000, name);
+  });
+  for (const peer of server.peers) {
+    const [sent] = peer.frames.filter(({ type, flags }) => type === frameType.settings && flags === 0);
+    t.ok(sent!.payload.includes(Buffer.from([0, MAX_HEADER_LIST_SIZE, 1, 0, 0, 0])), 'and is announced');
+  }
+  await running.apply(content(8_192));
+  for (const { peers } of [server]) for (const { socket } of peers) socket.destroy();
+  await callBoth(10_000, (last, name) => {
+    t.equal(last.get('grpc-status'), '8', name);
+    t.match(last.get('grpc-message'), /the request's header fields have 1\d{4} bytes/, name);
+  });
+  await callBoth(4_000, (last, name) => {
+    t.equal(last.get('grpc-status'), '8', name);
+    t.match(
+      last.get('grpc-message'),
+      /answered with initial metadata of 2\d{4} bytes; at most 8192 are taken/,
+      name,
+    );
+  });
+  await callBoth(1_000, (last, name) => t.equal(last.get('grpc-status'), '0', name));
+});
+
+t.test('what others take is kept to: the caller’s limit, and the endpoint’s', async (t) => {
+  const answer: Answer = (peer, streamId, path) => {
+    const size = Number(path.split('/')[2]);
+    if (path.startsWith('/head')) {
+      void peer.headers(streamId, [...HEAD, ...large(size)]);
+      void peer.data(streamId, MESSAGE);
+      void peer.headers(streamId, OK, true);
+    } else void peer.headers(streamId, [...HEAD, ['grpc-status', '5'], ...large(size)], true);
+  };
+  const small = await startServer(t, answer, [[MAX_HEADER_LIST_SIZE, 4_096]]);
+  const running = await plane(t, small.address);
+  for (const [listener, port] of [
+    ['inbound', running.inboundPort],
+    ['outbound', running.outboundPort],
+  ] as const) {
+    const caller = await Caller.connect(t, port, [[MAX_HEADER_LIST_SIZE, 8_192]]);
+    const cut = await caller.call(grpcRequest('/trailers/12000'));
+    t.equal(cut.last.get('grpc-status'), '5', listener);
+    t.equal(cut.last.get('outrigger-reason'), 'headers_too_large');
+    t.notOk(cut.last.has('x-large-0'));
+    const head = await caller.call(grpcRequest('/head/12000'));
+    t.equal(head.last.get('grpc-status'), '8', listener);
+    t.match(head.last.get('grpc-message'), /at most 8192 are taken by the caller/);
+    const whole = await caller.call(grpcRequest('/trailers/6000'));
+    t.equal(whole.last.get('x-large-0')?.length, 6_000, 'what fits is whole');
+    const seen = small.peers.length;
+    const { last } = await caller.call(grpcRequest('/trailers/10', ...large(6_000)));
+    t.equal(last.get('grpc-status'), '8', listener);
+    t.equal(last.get('outrigger-reason'), 'headers_too_large');
+    t.match(last.get('grpc-message'), /and 127\.0\.0\.1:\d+ takes 4096; send fewer or shorter metadata/);
+    t.equal((await caller.call(grpcRequest('/trailers/10'))).last.get('grpc-status'), '5', 'others go on');
+    t.equal(small.peers.length, seen, 'on the same connections');
+  }
+  for (const peer of small.peers)
+    t.notOk(
+      [...peer.heads.values()].some(([head]) => new Map(head).has('x-large-0')),
+      'it was not sent',
+    );
+
+  const roomy = await startServer(t, answer);
+  const both = await startDataPlane(
+    t,
+    oneCluster([small.address, roomy.address], { balancer: 'round_robin' }),
+  );
+  const caller = await Caller.connect(t, both.outboundPort);
+  for (let call = 0; call < 4; call++) {
+    const { last } = await caller.call(grpcRequest('/trailers/10', ...large(6_000)));
+    t.equal(last.get('grpc-status'), '5', 'an endpoint that takes it gets it');
+  }
+});
+
+t.test('requests and responses that are not gRPC', async (t) => {
+  const server = await startServer(t, (peer, streamId, path) => {
+    if (path === '/head') {
+      void peer.headers(streamId, [[':status', '200'], ...large(100_000)]);
+      void peer.data(streamId, Buffer.from('hello'), true);
+    } else {
+      void peer.headers(streamId, [[':status', '200']]);
+      void peer.data(streamId, Buffer.from('hello'));
+      void peer.headers(streamId, large(100_000), true);
+    }
+  });
+  const { inboundPort, outboundPort } = await plane(t, server.address);
+  for (const port of [inboundPort, outboundPort]) {
+    const caller = await Caller.connect(t, port);
+    const request = (path: string): Fields => [
+      [':method', 'POST'],
+      [':scheme', 'http'],
+      [':path', path],
+      [':authority', 'a'],
+    ];
+    const head = await caller.call(request('/head'));
+    t.equal(head.last.get(':status'), '502');
+    t.equal(head.last.get('outrigger-reason'), 'headers_too_large');
+    const { peer } = caller;
+    const before = peer.dataBytes;
+    const trailers = await caller.call(request('/trailers'));
+    t.equal(trailers.heads[0]?.[0]?.[1], '200');
+    t.equal(peer.dataBytes - before, 5, 'the body is whole, and its trailers are left out');
+    t.strictSame(trailers.heads.slice(1), [[]]);
+
+    // The request's own trailers.
+    void peer.headers(5, grpcRequest('/trailers'));
+    void peer.data(5, MESSAGE);
+    void peer.headers(5, large(100_000), true);
+    const own = await caller.end(5);
+    t.equal(own.last.get('grpc-status'), '8');
+    t.match(own.last.get('grpc-message'), /the request's trailers have 1\d{5} bytes/);
+    t.notOk(peer.closed);
+  }
+});
+
+t.test('a block without an end is not held, and ends its connection', async (t) => {
+  const server = await startServer(t, (peer, streamId) => {
+    const [first] = [headerBlock([...HEAD, ['x', 'y'.repeat(16_000)]])];
+    void peer.send(frame(frameType.headers, 0, streamId, first));
+    const more = frame(frameType.continuation, 0, streamId, headerBlock([['x', 'y'.repeat(16_000)]]));
+    for (let sent = 0; sent < 100; sent++) void peer.send(more);
+  });
+  const { outboundPort } = await startDataPlane(t, oneCluster([server.address]));
+  const caller = await Caller.connect(t, outboundPort);
+  const { last } = await caller.call(grpcRequest('/a.B/C'));
+  t.equal(last.get('grpc-status'), '14');
+  t.match(last.get('grpc-message'), /a header block is too large/);
+  await server.peers[0]!.until('GOAWAY came', () => server.peers[0]!.goaway !== undefined);
+  t.equal(server.peers[0]!.goaway!.code, errorCode.enhanceYourCalm);
+});
+
+t.test('a caller that can not take an answer leaves it to those who have joined its task', async (t) => {
+  let answerAll: () => void = () => {};
+  const server = await startServer(t, (peer, streamId) => {
+    answerAll = () => {
+      void peer.headers(streamId, [...HEAD, ...large(3_000, 'x-head')]);
+      void peer.data(streamId, MESSAGE);
+      void peer.headers(streamId, [...OK, ...large(3_000, 'x-trailer')], true);
+    };
+  });
+  const { inboundPort, sidecar } = await startDataPlane(t, { inbound: { app: server.address } });
+  const small = await Caller.connect(t, inboundPort, [[MAX_HEADER_LIST_SIZE, 1_000]]);
+  const roomy = await Caller.connect(t, inboundPort);
+  const path = '/agent.AgentService/ProcessTask';
+  const body = grpcMessage(taskRequest({ id: 'task-1', input: 'x' }));
+  const first = small.begin(grpcRequest(path), body);
+  await waitUntil('the task runs', () => sidecar.inbound.context.inboundCalls.size === 1);
+  const second = roomy.begin(grpcRequest(path), body);
+  await waitUntil('another has joined', () => sidecar.inbound.stats.activeCalls === 2);
+  answerAll();
+  const told = await small.end(first);
+  t.equal(told.last.get('grpc-status'), '8');
+  t.match(told.last.get('grpc-message'), /at most 1000 are taken by the caller/);
+  const joined = await roomy.end(second);
+  t.equal(joined.last.get('grpc-status'), '0');
+  t.equal(joined.last.get('x-trailer-0')?.length, 3_000);
+  const replayed = await small.call(grpcRequest(path), body);
+  t.equal(replayed.last.get('grpc-status'), '8', 'nor does a later one get what it can not take');
+});
+
+t.test('an agent in Python with large trailers', { skip: skipWithout('python') }, async (t) => {
+  const script = join(import.meta.dirname, 'support', 'python', 'large_trailers_server.py');
+  const agent = startProcess(t, requireTool('python'), [script]);
+  const port = await waitUntil('it said its port', () => /^(\d+)$/m.exec(agent.logs())?.[1]);
+  const { inboundPort, outboundPort } = await plane(t, `127.0.0.1:${port}`);
+  for (const port of [inboundPort, outboundPort]) {
+    const client = new RawClient(t, port);
+    const beside = client.unary(Buffer.from('x'), { path: '/large.Trailers/sleep' });
+    for (const bytes of [60_000, 200_000]) {
+      const { code, details } = await client.unary(Buffer.from('x'), { path: `/large.Trailers/${bytes}` });
+      t.equal(code, 5);
+      t.equal(details, 'no such thing');
+    }
+    t.equal((await beside).code, 0);
+  }
+});
