@@ -4,6 +4,7 @@ import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { comparisons } from '../test/faults/comparisons.ts';
+import { compare, measure } from '../test/faults/measured.ts';
 import { Fleet } from '../test/faults/mesh.ts';
 import { outrigger } from '../test/faults/outrigger.ts';
 import type { ProxyKind } from '../test/faults/proxy.ts';
@@ -34,14 +35,14 @@ try {
   // One fault through both before the next: what else the machine does then disturbs both alike.
   for (const scenario of scenarios.filter(wanted)) {
     for (const fleet of fleets) {
-      const row = await attempt(fleet, scenario.name, (cleanup) => scenario.run(fleet, cleanup));
+      const row = await attempt(fleet, scenario.name, (cleanup) => measure(scenario, fleet, cleanup));
       if (row !== undefined) report.faults.push({ proxy: fleet.kind.name, ...row });
     }
   }
   for (const comparison of comparisons.filter(wanted)) {
     const found: Record<string, string> = {};
     for (const fleet of fleets) {
-      const result = await attempt(fleet, comparison.name, (cleanup) => comparison.run(fleet, cleanup));
+      const result = await attempt(fleet, comparison.name, (cleanup) => compare(comparison, fleet, cleanup));
       found[fleet.kind.name] = result?.found ?? 'not measured';
     }
     report.comparisons.push({ name: comparison.name, found });

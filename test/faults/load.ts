@@ -1,5 +1,6 @@
 // Calls at a steady rate, whatever becomes of them: callers do not wait for each other.
 import type { Caller, CallRecord, RunningCall } from './calls.ts';
+import { TRAVEL_MS } from './run-record.ts';
 
 export interface LoadOptions {
   readonly perSecond: number;
@@ -14,10 +15,14 @@ export class Load {
   readonly records: CallRecord[] = [];
   readonly #running: RunningCall[] = [];
   readonly #timer: NodeJS.Timeout;
+  #longestPauseMs = 0;
 
   constructor(caller: Caller, { perSecond, streamEvery, timeoutMs }: LoadOptions) {
     const startedMs = performance.now();
+    let lookedMs = startedMs;
     this.#timer = setInterval(() => {
+      this.#longestPauseMs = Math.max(this.#longestPauseMs, performance.now() - lookedMs);
+      lookedMs = performance.now();
       const due = ((performance.now() - startedMs) * perSecond) / 1_000;
       // After a pause of this very process the calls that were missed are not all made at once.
       for (let burst = 0; this.records.length < due && burst < 10; burst++) {
@@ -27,6 +32,14 @@ export class Load {
         this.#running.push(call);
       }
     }, TICK_MS);
+  }
+
+  /**
+   * How long what processes tell each other may have been under way: longer where the machine has kept this process
+   * waiting, which it then does with all others, too.
+   */
+  get travelMs(): number {
+    return TRAVEL_MS + this.#longestPauseMs;
   }
 
   /** Calls that have not ended. */

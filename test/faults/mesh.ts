@@ -23,8 +23,8 @@ export interface Mesh {
   readonly front: RunningProxy;
   readonly pods: readonly Pod[];
   readonly caller: Caller;
-  /** Everything that ran at any replica. */
-  runs(): Run[];
+  /** Everything that ran at any replica; `travelMs` as `readRuns` takes it. */
+  runs(travelMs?: number): Run[];
 }
 
 export function temporaryFolder(owner: Owner): string {
@@ -92,8 +92,15 @@ export async function callerMesh(
   const front = await kind.start(owner, settings);
   const caller = new Caller(owner, front.outboundPort);
   const first = Array.from({ length: warmUp ? 4 * pods.length : 0 }, () =>
-    caller.call({ timeoutMs: 10_000 }),
+    caller.call({ timeoutMs: 60_000 }),
   );
   await Promise.all(first.map(({ ended }) => ended));
-  return { owner, settings, front, pods, caller, runs: () => pods.flatMap(({ runs }) => runs) };
+  return {
+    owner,
+    settings,
+    front,
+    pods,
+    caller,
+    runs: (travelMs) => pods.flatMap((pod) => pod.readRuns(travelMs)),
+  };
 }

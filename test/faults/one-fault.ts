@@ -63,7 +63,7 @@ export function oneFault(plan: OneFault): Scenario {
       const records = await load.stop();
       await watch.stop();
       const measured: Measured = {
-        counts: countCalls(records, mesh.runs(), mesh.settings.timeoutMs),
+        counts: countCalls(records, mesh.runs(load.travelMs), mesh.settings.timeoutMs, load.travelMs),
         records,
         reached: watch.sentBetween(faultAtMs, faultEndMs),
         inFlight,
@@ -120,7 +120,8 @@ export function grayBars({ counts, inFlight, balancer }: Measured): Bar[] {
   const cost = counts.calls - counts.ok;
   const toNotice = balancer === 'round_robin' ? Math.ceil(LOAD.perSecond / 3) : 10;
   const limit = inFlight + toNotice;
-  return [{ bar: `at most ${limit} calls cost by a replica that is silent (${cost})`, holds: cost <= limit }];
+  const bar = `at most ${limit} calls cost by a replica that is silent (${cost})`;
+  return [{ bar, holds: cost <= limit, measured: true }];
 }
 
 export const latencyNote = ({ records }: Measured): string =>

@@ -55,7 +55,6 @@ export const outrigger: ProxyKind = {
     const sidecar = await startSidecar(owner, configOf(settings), {
       until: settings.app === undefined ? 'live' : 'ready',
       launcher: settings.hostsFile === undefined ? [] : withHosts(settings.hostsFile),
-      limitMs: 20_000,
     });
     const admin = `http://127.0.0.1:${sidecar.adminPort}`;
     let counted = new Map<string, number>();
@@ -75,7 +74,7 @@ export const outrigger: ProxyKind = {
         return counted.get(endpoint) ?? 0;
       },
       async leave() {
-        await sidecar.stop(8_000);
+        await sidecar.stop();
       },
       async drain() {
         await fetch(`${admin}/drain`, { method: 'POST' });

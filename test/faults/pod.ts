@@ -82,7 +82,11 @@ export class Pod {
   }
 
   get runs(): Run[] {
-    return readRuns(this.#recordFile, this.name);
+    return this.readRuns();
+  }
+
+  readRuns(travelMs?: number): Run[] {
+    return readRuns(this.#recordFile, this.name, travelMs);
   }
 
   /** Starts both, as a kubelet does: at the same time. */
@@ -99,7 +103,7 @@ export class Pod {
         : [[other.program], other.env(this.#appAddress)];
     this.app = startProcess(this.#owner, process.execPath, args, { env });
     const port = other === undefined ? this.#controlPort : this.#appPort;
-    await waitUntil(`${this.name} listened`, () => canConnect(port), { limitMs: 20_000 });
+    await waitUntil(`${this.name} listened`, () => canConnect(port));
     if (other === undefined) await this.#sendBehaviour();
   }
 
@@ -149,7 +153,7 @@ export class Pod {
 
   /** Both are asked to go at the same time, as a kubelet does, and have gone when this resolves. */
   async leave(): Promise<void> {
-    await Promise.all([this.proxy.leave(), this.app.stop(6_000)]);
+    await Promise.all([this.proxy.leave(), this.app.stop()]);
     this.#noteDeath('process_died', Date.now());
   }
 

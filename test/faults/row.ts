@@ -1,11 +1,13 @@
 // What a fault did to the callers: a line of the table, and the bars it has to keep.
 import { status } from '@grpc/grpc-js';
 import type { CallRecord } from './calls.ts';
-import { byTask, type Run, runTwice } from './run-record.ts';
+import { byTask, type Run, runTwice, TRAVEL_MS } from './run-record.ts';
 
 export interface Bar {
   readonly bar: string;
   readonly holds: boolean;
+  /** A number that other work on the machine makes worse, and never better: see `measured.ts`. */
+  readonly measured?: boolean;
 }
 
 export interface Row {
@@ -36,8 +38,17 @@ export interface Row {
 
 export type Counts = Pick<Row, 'calls' | 'ok' | 'lost' | 'failed' | 'timedOut' | 'cut' | 'shed' | 'twice'>;
 
-/** Counts what is the same for all faults. `timeoutMs` is the time the calls had. */
-export function countCalls(records: readonly CallRecord[], runs: readonly Run[], timeoutMs: number): Counts {
+/**
+ * Counts what is the same for all faults. `timeoutMs` is the time the calls had.
+ *
+ * @param travelMs how long what processes tell each other may be under way
+ */
+export function countCalls(
+  records: readonly CallRecord[],
+  runs: readonly Run[],
+  timeoutMs: number,
+  travelMs = TRAVEL_MS,
+): Counts {
   const runsOf = byTask(runs);
   const count = { calls: records.length, ok: 0, lost: 0, failed: 0, timedOut: 0, cut: 0, shed: 0 };
   for (const record of records) {
@@ -46,19 +57,25 @@ export function countCalls(records: readonly CallRecord[], runs: readonly Run[],
     else if (record.code === status.RESOURCE_EXHAUSTED) count.shed++;
     // Whatever status it is given: Envoy's own timeout says UNAVAILABLE.
     else if (record.endedMs - record.startedMs >= timeoutMs * 0.95) count.timedOut++;
-    else if (mayBeRetried(record, runsOf.get(record.task) ?? [])) count.lost++;
+    else if (mayBeRetried(record, runsOf.get(record.task) ?? [], travelMs)) count.lost++;
     else count.failed++;
   }
   const made = new Set(records.map(({ task }) => task));
-  return { ...count, twice: runTwice(runs.filter(({ task }) => made.has(task))).length };
+  return {
+    ...count,
+    twice: runTwice(
+      runs.filter(({ task }) => made.has(task)),
+      travelMs,
+    ).length,
+  };
 }
 
 /** Nothing of the task had come to an end that counts, and nothing was running any more when its call failed. */
-function mayBeRetried(record: CallRecord, runs: readonly Run[]): boolean {
+function mayBeRetried(record: CallRecord, runs: readonly Run[], travelMs: number): boolean {
   if (record.code !== status.UNAVAILABLE) return false;
   return runs.every(
     ({ end, endedMs }) =>
-      end !== undefined && end !== 'ok' && end !== 'answer_lost' && endedMs <= record.endedMs + 100,
+      end !== undefined && end !== 'ok' && end !== 'answer_lost' && endedMs <= record.endedMs + travelMs,
   );
 }
 

@@ -29,14 +29,16 @@ export function append(file: string, event: RunEvent): void {
   appendFileSync(file, `${JSON.stringify(event)}\n`);
 }
 
-/**
- * How long an answer may take out of the pod. Nobody can know of one that was lost with the process that had it: the task
- * runs again then, as it is documented.
- */
-const ANSWER_TRAVEL_MS = 100;
+/** How long an answer or a reset may be under way between two processes of one machine that have time for it. */
+export const TRAVEL_MS = 100;
 
-/** Everything that ran at a replica, in the order it began. */
-export function readRuns(file: string, replica: string): Run[] {
+/**
+ * Everything that ran at a replica, in the order it began. Nobody can know of an answer that was lost with the process
+ * that had it: the task runs again then, as it is documented.
+ *
+ * @param travelMs how long an answer may take out of the pod
+ */
+export function readRuns(file: string, replica: string, travelMs = TRAVEL_MS): Run[] {
   if (!existsSync(file)) return [];
   const runs = new Map<string, Run>();
   for (const line of readFileSync(file, 'utf8').split('\n')) {
@@ -49,7 +51,7 @@ export function readRuns(file: string, replica: string): Run[] {
       for (const [key, found] of runs) {
         if (!key.startsWith(`${pid}/`)) continue;
         if (found.end === undefined) Object.assign(found, { end: 'died', endedMs: atMs });
-        const onItsWay = found.end === 'ok' && found.endedMs > atMs - ANSWER_TRAVEL_MS;
+        const onItsWay = found.end === 'ok' && found.endedMs > atMs - travelMs;
         if (event === 'process_killed' && onItsWay)
           Object.assign(found, { end: 'answer_lost', endedMs: Math.min(found.endedMs, atMs) });
       }
@@ -58,27 +60,28 @@ export function readRuns(file: string, replica: string): Run[] {
   return [...runs.values()];
 }
 
-/** How late a replica may notice that a run is not wanted any more: the reset has to travel. */
-const RESET_TRAVEL_MS = 100;
-
 /**
  * Tasks that were run twice: a run began although an earlier one had succeeded or was still going on. A run that began
  * after all earlier ones were known to have failed (answered an error, died with their process, were reset) is
  * a second try, and no task run twice.
+ *
+ * @param travelMs how late a replica may notice that a run is not wanted any more
  */
-export function runTwice(runs: readonly Run[]): string[] {
+export function runTwice(runs: readonly Run[], travelMs = TRAVEL_MS): string[] {
   const twice: string[] = [];
   for (const [task, those] of byTask(runs)) {
     those.sort((a, b) => a.beganMs - b.beganMs);
-    const again = those.some((run, index) => those.slice(0, index).some((earlier) => holds(earlier, run)));
+    const again = those.some((run, index) =>
+      those.slice(0, index).some((earlier) => holds(earlier, run, travelMs)),
+    );
     if (again) twice.push(task);
   }
   return twice;
 }
 
-function holds(earlier: Run, later: Run): boolean {
+function holds(earlier: Run, later: Run, travelMs: number): boolean {
   if (earlier.end === 'ok') return true;
-  const toleranceMs = earlier.end === 'aborted' ? RESET_TRAVEL_MS : 0;
+  const toleranceMs = earlier.end === 'aborted' ? travelMs : 0;
   return earlier.endedMs > later.beganMs + toleranceMs;
 }
 

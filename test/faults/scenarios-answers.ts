@@ -12,6 +12,7 @@ const noticed = ({ reached }: Measured): Bar[] => [
   {
     bar: `at most ${REACHED_LIMIT} attempts at a failing replica (${reached})`,
     holds: reached <= REACHED_LIMIT,
+    measured: true,
   },
 ];
 

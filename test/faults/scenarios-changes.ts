@@ -30,7 +30,7 @@ async function planned(
   const times = await change(watch);
   const records = await load.stop();
   await watch.stop();
-  const counts = countCalls(records, mesh.runs(), LONG_STREAMS.timeoutMs);
+  const counts = countCalls(records, mesh.runs(load.travelMs), LONG_STREAMS.timeoutMs, load.travelMs);
   const failed = counts.calls - counts.ok;
   const bars: Bar[] = [
     ...commonBars(counts),

@@ -1,0 +1,8 @@
+// Replicas that die or fall silent, as real processes.
+import t from 'tap';
+import { silenceScenarios } from './scenarios-silence.ts';
+import { testFaults } from './suite.ts';
+
+t.setTimeout(290_000);
+
+testFaults(silenceScenarios, []);
