@@ -66,7 +66,9 @@ for (const [name, settings, reason, told] of [
     };
     for (let i = 0; i < 4; i++) t.equal(await ask(), status.OK);
     t.ok(silent!.calls.length > 0);
-    t.equal(cluster.retries.get('retried'), silent!.calls.length);
+    // The other one may be slower than the clock, too, on a busy machine.
+    const attempts = replicas.reduce((sum, { calls }) => sum + calls.length, 0);
+    t.equal(cluster.retries.get('retried'), attempts - 4);
     await waitUntil('its calls have ended', () => silent!.calls.every(({ closedWith }) => closedWith === 8));
     const timers = plane.sidecar.wheel.size;
     t.equal(await ask(), status.OK);

@@ -8,7 +8,11 @@ import { RawClient } from './support/raw-grpc.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
+/** Of which nothing is known. */
 const path = '/any.Service/Method';
+const unary = '/agent.AgentService/ProcessTask';
+const stream = '/agent.AgentService/StreamProcess';
+const WATCH = '/grpc.health.v1.Health/Watch';
 const message = grpcFrame('message');
 
 /** A caller that does not watch the clock itself, so that the sidecar has to. */
@@ -20,9 +24,13 @@ async function connect(t: Test, port: number, { reads = true } = {}): Promise<H2
 async function ask(
   peer: H2Peer,
   id: number,
+  to = path,
   ...headers: [string, string][]
 ): Promise<Record<string, string>> {
-  await peer.headers(id, grpcRequest(path, ...headers));
+  const request = grpcRequest(to, ...headers);
+  const types = request.filter(([name]) => name === 'content-type');
+  // The last one given replaces the one of gRPC.
+  await peer.headers(id, types.length < 2 ? request : request.filter((field) => field !== types[0]));
   await peer.data(id, message, true);
   await peer.until(`call ${id} ended`, () => peer.ended.has(id) || peer.resets.has(id) || peer.closed);
   return Object.fromEntries(peer.heads.get(id)?.at(-1) ?? []);
@@ -41,37 +49,57 @@ const timersBeside = (plane: DataPlane): number => {
 const noTimersLeft = (plane: DataPlane): Promise<true> =>
   waitUntil('no call has a timer', () => plane.sidecar.wheel.size <= timersBeside(plane));
 
-t.test('upstream is told the shorter of the two timeouts', async (t) => {
-  const upstream = await startUpstream(t);
-  const outbound = (timeout: string) => oneCluster([upstream.address], { timeout });
-  const inbound = (timeout: string) => ({ inbound: { app: upstream.address, timeout } });
-  for (const [side, configure] of [
-    ['outbound', outbound],
-    ['inbound', inbound],
-  ] as const) {
-    const plane = await startDataPlane(t, configure('60s'));
-    const peer = await connect(t, side === 'outbound' ? plane.outboundPort : plane.inboundPort);
-    let id = -1;
-    const sentOn = async (...headers: [string, string][]): Promise<string | undefined> => {
-      id += 2;
-      const answer = await ask(peer, id, ...headers);
-      t.equal(answer['grpc-status'], '0');
-      const seen = upstream.calls.filter((call) => call.headers[':path'] === path).at(-1)!;
-      return seen.headers['grpc-timeout'] as string | undefined;
-    };
-    const within = async (label: string, limitMs: number, ...headers: [string, string][]): Promise<void> => {
-      const leftMs = parseTimeout((await sentOn(...headers)) ?? '');
-      t.ok(leftMs > limitMs / 2 && leftMs <= limitMs, `${side}: ${label}: ${leftMs} ms`);
-    };
-    await within('the configured one, when the caller has none', 60_000);
-    await within("the caller's", 7_000, ['grpc-timeout', '7S']);
-    await within('in another unit', 3_600, ['grpc-timeout', '3600000u']);
-    await within('the configured one, when the caller allows more', 60_000, ['grpc-timeout', '2H']);
-    await plane.apply(configure('0s'));
-    await within("the caller's alone", 3_600_000, ['grpc-timeout', '1H']);
-    t.equal(await sentOn(), undefined, `${side}: none, when neither says one`);
-  }
-});
+t.test(
+  'upstream is told the deadline of its caller, and one of ours only where it is known to be unary',
+  async (t) => {
+    const upstream = await startUpstream(t, { health: true });
+    const outbound = (settings: object) => oneCluster([upstream.address], { ...settings });
+    const inbound = (settings: object) => ({ inbound: { app: upstream.address, ...settings } });
+    for (const [side, configure] of [
+      ['outbound', outbound],
+      ['inbound', inbound],
+    ] as const) {
+      const plane = await startDataPlane(t, configure({}));
+      const peer = await connect(t, side === 'outbound' ? plane.outboundPort : plane.inboundPort);
+      let id = -1;
+      const sentOn = async (to: string, ...headers: [string, string][]): Promise<string | undefined> => {
+        id += 2;
+        const answer = await ask(peer, id, to, ...headers);
+        t.match(answer, { 'grpc-status': '0' });
+        const seen = upstream.calls.filter((call) => call.headers[':path'] === to).at(-1)!;
+        return seen.headers['grpc-timeout'] as string | undefined;
+      };
+      const within = async (to: string, limitMs: number, ...headers: [string, string][]): Promise<void> => {
+        const leftMs = parseTimeout((await sentOn(to, ...headers)) ?? '');
+        const label = `${side}: ${to} ${headers.join()}: ${leftMs} of ${limitMs} ms`;
+        t.ok(leftMs > limitMs / 2 && leftMs <= limitMs, label);
+      };
+      await within(unary, 60_000);
+      // Of its own health the inbound side answers itself.
+      for (const to of side === 'outbound' ? [stream, path, WATCH] : [stream, path]) {
+        t.equal(await sentOn(to), undefined, `${side}: ${to} may take as long as it likes`);
+      }
+      const http: [string, string] = ['content-type', 'application/json'];
+      t.equal(await sentOn(unary, http), undefined, `${side}: what is no gRPC is not known`);
+      for (const to of [unary, stream, path]) {
+        await within(to, 7_000, ['grpc-timeout', '7S']);
+        await within(to, 3_600, ['grpc-timeout', '3600000u']);
+        await within(to, 300_000, ['grpc-timeout', '300S']);
+        await within(to, 7_200_000, ['grpc-timeout', '2H']);
+      }
+      await plane.apply(configure({ timeout: '90s', max_timeout: '2m' }));
+      await within(unary, 90_000);
+      t.equal(await sentOn(path), undefined, `${side}: the cap is for those who name a deadline`);
+      for (const to of [unary, stream, path]) {
+        await within(to, 7_000, ['grpc-timeout', '7S']);
+        await within(to, 120_000, ['grpc-timeout', '300S']);
+      }
+      await plane.apply(configure({ timeout: '0s' }));
+      await within(unary, 3_600_000, ['grpc-timeout', '1H']);
+      t.equal(await sentOn(unary), undefined, `${side}: none, when neither says one`);
+    }
+  },
+);
 
 t.test('at each hop the time that has passed is gone', async (t) => {
   const app = await startUpstream(t);
@@ -105,17 +133,17 @@ t.test('when the time is over the caller hears DEADLINE_EXCEEDED and the upstrea
   const plane = await startDataPlane(t, oneCluster([upstream.address], { timeout: '150ms' }));
   const peer = await connect(t, plane.outboundPort);
 
-  const silent = await ask(peer, 1);
+  const silent = await ask(peer, 1, unary);
   t.match(silent, { ':status': '200', 'grpc-status': '4', 'outrigger-reason': 'deadline' });
   t.equal(peer.heads.get(1)!.length, 1, 'Trailers-Only, as nothing had been said');
   t.match(decodeURIComponent(silent['grpc-message']!), /configured timeout of 150 ms/);
   t.match(decodeURIComponent(silent['grpc-message']!), upstream.address, 'says who was waited for');
 
-  const begun = await ask(peer, 3, ['x-begin', '1']);
+  const begun = await ask(peer, 3, unary, ['x-begin', '1']);
   t.match(begun, { 'grpc-status': '4', 'outrigger-reason': 'deadline' });
   t.notOk(':status' in begun, 'trailers behind an answer that had begun');
 
-  const callers = await ask(peer, 5, ['grpc-timeout', '40m']);
+  const callers = await ask(peer, 5, unary, ['grpc-timeout', '40m']);
   t.match(decodeURIComponent(callers['grpc-message']!), /caller's grpc-timeout/);
   await waitUntil('upstream heard of all', () =>
     upstream.calls.every(({ closedWith }) => closedWith !== undefined),
@@ -149,7 +177,7 @@ t.test('the deadline holds before the call has got anywhere', async (t) => {
     },
   });
   const peer = await connect(t, plane.outboundPort);
-  const waiting = await ask(peer, 1, ['grpc-timeout', '100m']);
+  const waiting = await ask(peer, 1, path, ['grpc-timeout', '100m']);
   t.match(waiting, { 'grpc-status': '4', 'outrigger-reason': 'deadline' }, 'while it waits for a connection');
   const pool = plane.sidecar.outbound.clusters.clusters.get('hole')!.endpoints[0]!.pool;
   t.equal(pool.pendingCount, 0, 'and it waits no longer');
@@ -170,7 +198,7 @@ t.test('a call without any time left is not sent on', async (t) => {
   let id = -1;
   for (const value of ['0m', '0n', '00000000H', '1n']) {
     id += 2;
-    const answer = await ask(peer, id, ['grpc-timeout', value]);
+    const answer = await ask(peer, id, path, ['grpc-timeout', value]);
     t.match(answer, { 'grpc-status': '4', 'outrigger-reason': 'deadline' }, value);
   }
   t.equal(upstream.calls.length, 0);
@@ -184,12 +212,12 @@ t.test('a malformed grpc-timeout is INVALID_ARGUMENT and goes no further', async
   for (const value of ['', '5', 'S', '5 S', '5s', '-1S', '1.5S', '123456789S', '1Sx', '٣S'.normalize()]) {
     id += 2;
     const latin = Buffer.from(value, 'utf8').toString('latin1');
-    const answer = await ask(peer, id, ['grpc-timeout', latin]);
+    const answer = await ask(peer, id, path, ['grpc-timeout', latin]);
     t.match(answer, { 'grpc-status': '3', 'outrigger-reason': 'bad_request' }, JSON.stringify(value));
   }
   t.equal(upstream.calls.length, 0);
   t.match(
-    await ask(peer, id + 2, ['grpc-timeout', '99999999S']),
+    await ask(peer, id + 2, path, ['grpc-timeout', '99999999S']),
     { 'grpc-status': '0' },
     'eight digits are right',
   );
@@ -207,7 +235,7 @@ t.test('a reader that stopped is told that the time is over, and costs nothing f
     [1, '100000'],
     [3, '400000'],
   ] as const) {
-    const answer = await ask(peer, id, ['x-size', size]);
+    const answer = await ask(peer, id, unary, ['x-size', size]);
     t.match(answer, { 'grpc-status': '4', 'outrigger-reason': 'deadline' }, `${size} bytes`);
   }
   await waitUntil('upstream was let go', () => upstream.calls.every((call) => call.closedWith !== undefined));
@@ -220,13 +248,13 @@ t.test('an answer that waited for its reader, or lost it, leaves no timer behind
   const upstream = await startUpstream(t, { onCall: ({ stream }: SeenCall) => answerWith(stream, big) });
   const plane = await startDataPlane(t, oneCluster([upstream.address], { timeout: '1h' }));
   const reader = new RawClient(t, plane.outboundPort);
-  const { code, response } = await reader.unary(Buffer.from('x'), { path });
+  const { code, response } = await reader.unary(Buffer.from('x'), { path: unary });
   t.equal(code, status.OK);
   t.equal(response?.length, big.length);
   await noTimersLeft(plane);
 
   const peer = await connect(t, plane.outboundPort, { reads: false });
-  await peer.headers(1, grpcRequest(path));
+  await peer.headers(1, grpcRequest(unary));
   await peer.data(1, message, true);
   await peer.until('the window was full', () => peer.dataBytes === 65_535);
   await waitUntil('the call was done', () => plane.sidecar.outbound.stats.activeCalls === 0);

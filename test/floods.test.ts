@@ -53,7 +53,7 @@ const sidecar = await startSidecar(
         known: { endpoints: [upstream.address] },
         hostile: {
           endpoints: [hostile.address],
-          timeout: '5s',
+          idle_timeout: '5s',
           circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
         },
       },

@@ -182,7 +182,7 @@ t.test('at most max_extra, each at another endpoint', async (t) => {
     { delay: '15ms', max_extra: 2 },
     { timeout: '300ms' },
   );
-  const asked = scene.client.unary(request);
+  const asked = scene.client.unary(request, { path: PROCESS_TASK_PATH });
   for (const count of [1, 2, 3]) {
     await scene.arrived(count);
     clock.advance(30);

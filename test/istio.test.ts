@@ -68,6 +68,11 @@ async function objectOf(file: object, kind: string, name?: string): Promise<Kube
   );
 }
 
+/** Beside each of these there may be one with a time limit, which goes to the same destination. */
+function withoutLimits(http: readonly KubernetesObject[]): KubernetesObject[] {
+  return http.filter(({ name }) => !name.endsWith('-without-deadline'));
+}
+
 /** Comments as one line each, without what wrapping has put between their words. */
 function comments(text: string): string {
   return text
@@ -275,6 +280,7 @@ t.test('the numbers of the configuration arrive', async (t) => {
     balancer: 'round_robin',
     connect_timeout: '1500ms',
     timeout: '90s',
+    max_timeout: '5m',
     keepalive: { time: '20s', timeout: '3s' },
     limits: { max_pending_calls: 7, max_concurrent_calls: 9 },
     outlier_detection: {
@@ -321,24 +327,31 @@ t.test('the numbers of the configuration arrive', async (t) => {
     },
   });
   const { http } = (await objectOf(file, 'VirtualService')).spec;
-  t.match(http, [
-    {
-      match: [{ uri: { exact: '/agent.AgentService/HealthCheck' } }],
-      timeout: '90s',
-      retries: {
-        attempts: 3,
-        retryOn: 'connect-failure,refused-stream,reset-before-request,reset,unavailable',
-        perTryTimeout: '2s',
-        backoff: '40ms',
-      },
-    },
-    {
-      timeout: '90s',
-      retries: { attempts: 3, retryOn: 'connect-failure,refused-stream,reset-before-request' },
-    },
-  ]);
-  t.notOk(http[1].match);
-  t.notOk(http[1].retries.perTryTimeout);
+  const idempotent = {
+    attempts: 3,
+    retryOn: 'connect-failure,refused-stream,reset-before-request,reset,unavailable',
+    perTryTimeout: '2s',
+    backoff: '40ms',
+  };
+  const others = {
+    attempts: 3,
+    retryOn: 'connect-failure,refused-stream,reset-before-request',
+    backoff: '40ms',
+  };
+  const healthCheck = { uri: { exact: '/agent.AgentService/HealthCheck' } };
+  const processTask = { uri: { exact: '/agent.AgentService/ProcessTask' } };
+  const deadline = { 'grpc-timeout': {} };
+  // The first that matches wins: a route has one limit, and the proxy shortens deadlines to it.
+  t.strictSame(
+    http.map(({ match, timeout, retries }: KubernetesObject) => ({ match, timeout, retries })),
+    [
+      { match: [{ ...healthCheck, headers: deadline }], timeout: '300s', retries: idempotent },
+      { match: [healthCheck], timeout: undefined, retries: idempotent },
+      { match: [{ ...processTask, withoutHeaders: deadline }], timeout: '90s', retries: others },
+      { match: [{ headers: deadline }], timeout: '300s', retries: others },
+      { match: undefined, timeout: undefined, retries: others },
+    ],
+  );
   t.equal((await objectOf(file, 'Sidecar')).spec.inboundConnectionPool.http.http2MaxRequests, 33);
   t.match((await objectOf(file, 'AuthorizationPolicy')).spec.rules[0], {
     from: [{ source: { principals: ['cluster.local/ns/agents/sa/gateway', /\/sa\/writing-agent$/] } }],
@@ -350,26 +363,48 @@ t.test('the numbers of the configuration arrive', async (t) => {
 t.test('nothing that may have run is sent again, whatever the codes', async (t) => {
   const codes = ['CANCELLED', 'DEADLINE_EXCEEDED', 'INTERNAL', 'RESOURCE_EXHAUSTED', 'UNAVAILABLE'];
   const { http } = (await objectOf(withCluster({ retry: { on: codes } }), 'VirtualService')).spec;
+  const untouched = 'connect-failure,refused-stream,reset-before-request';
   t.strictSame(
     http.map(({ retries }: KubernetesObject) => retries.retryOn),
-    ['connect-failure,refused-stream,reset-before-request'],
+    [untouched, untouched],
   );
   const off = (await objectOf(withCluster({ retry: { max_attempts: 1 } }), 'VirtualService')).spec.http;
-  t.match(off, [
-    { retries: { attempts: 1, retryOn: 'connect-failure,refused-stream,reset-before-request' } },
+  for (const { retries } of off) t.match(retries, { attempts: 1, retryOn: untouched });
+});
+
+t.test('no time limit cuts a stream, or the deadline that a caller has named', async (t) => {
+  const routes = async (cluster: object, match?: object) => {
+    const rules = match === undefined ? {} : { routes: [{ match, cluster: 'writing-agent' }] };
+    const { outbound } = withCluster(cluster) as { outbound: object };
+    return (await objectOf({ outbound: { ...outbound, ...rules } }, 'VirtualService')).spec.http;
+  };
+  const limited = (http: KubernetesObject[]) =>
+    http.filter(({ timeout }) => timeout !== undefined).map(({ match, timeout }) => [match, timeout]);
+  const processTask = { exact: '/agent.AgentService/ProcessTask' };
+  const withoutHeaders = { 'grpc-timeout': {} };
+  t.strictSame(limited(await routes({})), [[[{ uri: processTask, withoutHeaders }], '60s']]);
+  t.strictSame(limited(await routes({ timeout: '0s' })), []);
+  t.strictSame(limited(await routes({}, { path_prefix: '/notes.' })), [], 'a route that no task takes');
+  t.strictSame(limited(await routes({}, { path_prefix: '/agent.', headers: { 'x-team': 'blue' } })), [
+    [[{ uri: processTask, headers: { 'x-team': { exact: 'blue' } }, withoutHeaders }], '60s'],
   ]);
+  const retry = { idempotent_methods: [processTask.exact], on: ['UNAVAILABLE'] };
+  const idempotent = await routes({ retry });
+  t.match(idempotent[0], { match: [{ uri: processTask, withoutHeaders }], timeout: '60s' });
+  t.match(idempotent[0].retries.retryOn, /unavailable/, 'the first that matches has both');
+  t.strictSame(idempotent[1].match, [{ uri: processTask }]);
 });
 
 t.test('routes become rules in their order, and the first that matches wins', async (t) => {
   const sets = await setsOf(configurations['routes']);
   const of = (name: string) => objectsIn(writeSet(sets.find((set) => set.name === name)!));
   const rulesOf = (name: string) =>
-    of(name)
-      .find(({ kind }) => kind === 'VirtualService')
-      .spec.http.map(({ match, route }: KubernetesObject) => [
+    withoutLimits(of(name).find(({ kind }) => kind === 'VirtualService').spec.http).map(
+      ({ match, route }) => [
         match?.[0]?.uri?.prefix ?? match?.[0]?.headers?.['x-team']?.exact ?? 'any',
         route[0].destination.host.split('.')[0],
-      ]);
+      ],
+    );
   t.strictSame(rulesOf('code'), [
     ['blue', 'code'],
     ['any', 'code'],
@@ -406,7 +441,7 @@ t.test(
     t.strictSame(
       services.map(({ spec: { hosts, http } }) => [
         hosts[0],
-        ...http.map(({ match, route }: KubernetesObject) => [
+        ...withoutLimits(http).map(({ match, route }) => [
           match?.[0].port ?? 'any',
           match?.[0].uri?.prefix ?? 'any',
           route[0].destination.host,

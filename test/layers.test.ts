@@ -28,7 +28,7 @@ const allowed: Record<string, readonly string[]> = {
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'clock'],
   listeners: ['llm', 'proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
   inject: ['config', 'clock'],
-  istio: ['config', 'cluster', 'grpc', 'clock'],
+  istio: ['config', 'cluster', 'task', 'grpc', 'clock'],
   webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
   sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'tls', 'clock'],

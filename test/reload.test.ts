@@ -169,10 +169,11 @@ t.test('200 calls and some streams outlive every change of the outbound side', a
   flight = await takeOff(client, a);
   await change('lower', toOne(a.address, { limits: { max_concurrent_calls: 3 } }));
   t.equal(await whoAnswers(client), 'RESOURCE_EXHAUSTED', 'more are in than may be from now on');
-  await change('shorter', toOne(a.address, { timeout: '50ms' }));
-  const late = await client.unary(Buffer.from('x'), { path: '/hold' });
-  t.equal(late.code, status.DEADLINE_EXCEEDED, 'the new timeout holds for new calls');
-  await land(t, flight, 'the timeout and the limits became smaller than they');
+  await change('shorter', toOne(a.address, { max_timeout: '50ms' }));
+  const late = await client.unary(Buffer.from('x'), { path: '/hold', deadline: Date.now() + 60_000 });
+  t.equal(late.code, status.DEADLINE_EXCEEDED, 'the new limit holds for new calls');
+  t.match(late.details, /max_timeout of 50 ms/);
+  await land(t, flight, 'the time and the calls that are allowed became fewer than they');
 
   await change('back', toOne(a.address));
   flight = await takeOff(client, a);
@@ -214,6 +215,8 @@ t.test('200 calls outlive every change of the inbound side', async (t) => {
     app: b.address,
     max_concurrent_calls: 100,
     timeout: '50ms',
+    max_timeout: '50ms',
+    idle_timeout: '50ms',
     max_message_bytes: 1,
   });
   t.equal(await whoAnswers(client), 'RESOURCE_EXHAUSTED', 'twice as many as may be are in');

@@ -29,7 +29,6 @@ export interface ClusterListener {
 export interface ClusterSettings {
   readonly name: string;
   readonly balancer: BalancerKind;
-  readonly timeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
   readonly limits: {

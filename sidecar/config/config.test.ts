@@ -59,6 +59,9 @@ inbound:
   allow_call_cycles: false
   max_message_bytes: 10485760
   timeout: 60s
+  max_timeout: 0s
+  first_chunk_timeout: 0s
+  idle_timeout: null
   keepalive: { time: 30s, timeout: 10s, max_connection_age: 30m }
   tls: { cert: FILE, key: FILE, client_ca: FILE, allow_identities: ['spiffe://a/*', '*.b.example'], required: true }
 outbound:
@@ -75,8 +78,9 @@ outbound:
       balancer: peak_ewma
       connect_timeout: 5s
       timeout: 60s
+      max_timeout: 0s
       first_chunk_timeout: 0s
-      idle_timeout: 5m
+      idle_timeout: null
       keepalive: { time: 30s, timeout: 10s }
       limits: { max_connections: 16, max_pending_calls: 1024, max_concurrent_calls: 1024 }
       circuit_breaker:
@@ -120,6 +124,14 @@ drain: { delay: 0s, timeout: 30s }
 log: { level: info, access: false }
 `;
 
+const TIME_LIMITS = {
+  timeoutMs: 60_000,
+  maxTimeoutMs: 0,
+  firstChunkTimeoutMs: 0,
+  idleTimeoutMs: 300_000,
+  otherIdleTimeoutMs: 0,
+};
+
 const CLUSTER_DEFAULTS = {
   endpoints: ['10.0.0.7:50051'],
   dns: undefined,
@@ -127,9 +139,7 @@ const CLUSTER_DEFAULTS = {
   kubernetes: undefined,
   balancer: 'peak_ewma',
   connectTimeoutMs: 5_000,
-  timeoutMs: 60_000,
-  firstChunkTimeoutMs: 0,
-  idleTimeoutMs: 300_000,
+  ...TIME_LIMITS,
   keepalive: { timeMs: 30_000, timeoutMs: 10_000 },
   limits: { maxConnections: 16, maxPendingCalls: 1024, maxConcurrentCalls: 1024 },
   circuitBreaker: {
@@ -185,7 +195,7 @@ const DEFAULTS = {
     allowCallCycles: false,
     callBaggage: true,
     maxMessageBytes: 10_485_760,
-    timeoutMs: 60_000,
+    ...TIME_LIMITS,
     keepalive: { timeMs: 30_000, timeoutMs: 10_000, maxConnectionAgeMs: 1_800_000, minTimeMs: 10_000 },
     limits: LIMITS,
     health: { intervalMs: 5_000, timeoutMs: 2_000 },

@@ -40,6 +40,10 @@ export interface InboundConfig {
   readonly callBaggage: boolean;
   readonly maxMessageBytes: number;
   readonly timeoutMs: number;
+  readonly maxTimeoutMs: number;
+  readonly firstChunkTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly otherIdleTimeoutMs: number;
   readonly keepalive: InboundKeepaliveConfig;
   readonly limits: ListenerLimitsConfig;
   readonly health: AppHealthConfig;
@@ -140,8 +144,10 @@ export interface ClusterConfig {
   readonly balancer: BalancerName;
   readonly connectTimeoutMs: number;
   readonly timeoutMs: number;
+  readonly maxTimeoutMs: number;
   readonly firstChunkTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly otherIdleTimeoutMs: number;
   readonly keepalive: KeepaliveConfig;
   readonly limits: ClusterLimitsConfig;
   readonly circuitBreaker: CircuitBreakerConfig;

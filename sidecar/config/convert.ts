@@ -1,9 +1,11 @@
 /** From the file form to `Config`: durations to milliseconds, snake case to camel case, frozen. */
 import { formatAddress } from '../cluster/address.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import { readAddress } from './address.ts';
 import type { ClusterConfig, Config, ListenerLimitsConfig, LlmConfig, RouteConfig } from './config.ts';
 import { parseDurationMs } from './duration.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
+import type { FileTimeLimits } from './schema-cluster.ts';
 
 /** The immutable configuration that `file`, already validated, stands for. */
 export function toConfig(file: FileConfig): Config {
@@ -31,7 +33,7 @@ export function toConfig(file: FileConfig): Config {
       allowCallCycles: inbound.allow_call_cycles,
       callBaggage: inbound.call_baggage,
       maxMessageBytes: inbound.max_message_bytes,
-      timeoutMs: ms(inbound.timeout),
+      ...toTimeLimits(inbound),
       keepalive: {
         timeMs: ms(inbound.keepalive.time),
         timeoutMs: ms(inbound.keepalive.timeout),
@@ -69,6 +71,20 @@ export function toConfig(file: FileConfig): Config {
       accessHeaders: file.log.access_headers,
     },
   });
+}
+
+/** Of a stream of a task, when nothing is configured. */
+const STREAM_IDLE_TIMEOUT_MS = 300_000;
+
+function toTimeLimits(file: FileTimeLimits): TimeLimits {
+  const idleTimeoutMs = file.idle_timeout === null ? undefined : ms(file.idle_timeout);
+  return {
+    timeoutMs: ms(file.timeout),
+    maxTimeoutMs: ms(file.max_timeout),
+    firstChunkTimeoutMs: ms(file.first_chunk_timeout),
+    idleTimeoutMs: idleTimeoutMs ?? STREAM_IDLE_TIMEOUT_MS,
+    otherIdleTimeoutMs: idleTimeoutMs ?? 0,
+  };
 }
 
 function toListenerLimits(limits: FileConfig['inbound']['limits']): ListenerLimitsConfig {
@@ -118,9 +134,7 @@ function toCluster(name: string, file: FileCluster): ClusterConfig {
     },
     balancer: file.balancer,
     connectTimeoutMs: ms(file.connect_timeout),
-    timeoutMs: ms(file.timeout),
-    firstChunkTimeoutMs: ms(file.first_chunk_timeout),
-    idleTimeoutMs: ms(file.idle_timeout),
+    ...toTimeLimits(file),
     keepalive: { timeMs: ms(keepalive.time), timeoutMs: ms(keepalive.timeout) },
     limits: {
       maxConnections: limits.max_connections,

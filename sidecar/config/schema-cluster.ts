@@ -134,6 +134,30 @@ const tls = z.strictObject({
     .describe('URI or DNS names of which an endpoint must have one; checked in place of the default name'),
 });
 
+/** The time limits of calls, which the inbound side and each cluster have. */
+export const timeLimits = {
+  timeout: duration('zero')
+    .default('60s')
+    .describe(
+      'The most a call of ProcessTask may take whose caller names no deadline; no other method has one; 0s is off',
+    ),
+  max_timeout: duration('zero')
+    .default('0s')
+    .describe("The most a caller's own deadline may be, of any method; 0s leaves it as it is"),
+  first_chunk_timeout: duration('zero')
+    .default('0s')
+    .describe('To the first message of an answer; 0s is off'),
+  idle_timeout: duration('zero')
+    .nullable()
+    .default(null)
+    .describe(
+      'How long neither side may send anything, from the request on: of every method but ProcessTask when given, 0s is off; by default, which null stands for, 5m of StreamProcess only',
+    ),
+};
+
+const timeLimitsSection = z.strictObject(timeLimits);
+export type FileTimeLimits = z.output<typeof timeLimitsSection>;
+
 /** `outbound.clusters.NAME`. */
 export const cluster = z.strictObject({
   endpoints: z
@@ -167,11 +191,7 @@ export const cluster = z.strictObject({
     .default('peak_ewma')
     .describe('How an endpoint is picked; ring_hash picks by task id'),
   connect_timeout: duration('positive').default('5s').describe('TCP, TLS and the first SETTINGS together'),
-  timeout: duration('zero').default('60s').describe("The most a call may take; a caller's shorter one holds"),
-  first_chunk_timeout: duration('zero')
-    .default('0s')
-    .describe('To the first message of an answer; 0s is off'),
-  idle_timeout: duration('zero').default('5m').describe('Between messages of a stream; 0s is off'),
+  ...timeLimits,
   keepalive: keepalive.prefault({}),
   limits: limits.prefault({}),
   circuit_breaker: circuitBreaker.prefault({}),

@@ -3,7 +3,7 @@
  * environment variables, the flags and `outrigger check` all come from here.
  */
 import * as z from 'zod';
-import { cluster } from './schema-cluster.ts';
+import { cluster, timeLimits } from './schema-cluster.ts';
 import {
   duration,
   file,
@@ -70,7 +70,7 @@ const inbound = z.strictObject({
     ),
   adaptive_concurrency: flag().default(false).describe('Lower the limit while the agent gets slower'),
   max_message_bytes: integer(1, 2_147_483_647).default(10_485_760).describe('The largest gRPC message'),
-  timeout: duration('zero').default('60s').describe("The most a call may take; a caller's shorter one holds"),
+  ...timeLimits,
   keepalive: z
     .strictObject({
       time: duration('zero')

@@ -126,11 +126,10 @@ export function inboundLimits(workload: Named, { inbound }: Config): Resource {
         'inboundConnectionPool',
         `inbound.max_message_bytes ${inbound.maxMessageBytes}: messages of any size pass; the agent's gRPC library has a limit of its own.`,
       ),
-      inbound.timeoutMs > 0 &&
-        note(
-          'inboundConnectionPool',
-          'inbound.timeout: the timeout is that of the caller, in its VirtualService.',
-        ),
+      note(
+        'inboundConnectionPool',
+        'inbound.timeout, max_timeout, first_chunk_timeout, idle_timeout: no time limits at the callee; those in its VirtualService are kept by the proxies of its callers.',
+      ),
       note(
         'inboundConnectionPool',
         'inbound.keepalive: of it, max_connection_age is in the DestinationRule; Istio sends callers no PING, and holds them to no shortest interval.',

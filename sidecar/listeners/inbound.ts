@@ -5,6 +5,7 @@ import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/clust
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import { Admission } from '../proxy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
@@ -49,7 +50,6 @@ export class Inbound {
     this.environment = environment;
     this.appLimits = new UpstreamLimits(inbound.limits.maxHeaderBytes);
     this.app = createCluster(appSettings(inbound), environment, clusterListener, this.appLimits);
-    applyPolicies(this.app, NO_POLICIES, { ...environment, events: clusterListener });
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
@@ -88,6 +88,7 @@ export class Inbound {
     const { inbound } = config;
     this.appLimits.update(inbound.limits.maxHeaderBytes);
     this.app.update(appSettings(inbound));
+    applyPolicies(this.app, appPolicies(inbound), this.context);
     if (inbound.app !== this.appAddress) {
       this.appAddress = inbound.app;
       this.app.discover(new StaticDiscovery([inbound.app]));
@@ -141,7 +142,7 @@ const NO_EJECTION = {
   maxEjectionPercent: 0,
 };
 
-const NO_POLICIES: PolicySettings = {
+const NO_POLICIES = {
   circuitBreaker: {
     consecutiveFailures: 0,
     failurePercent: 0,
@@ -159,16 +160,22 @@ const NO_POLICIES: PolicySettings = {
     budget: { percent: 0, minConcurrent: 0 },
   },
   hedge: { delayMs: 0, percentile: 0, maxExtra: 0 },
-  firstChunkTimeoutMs: 0,
-  idleTimeoutMs: 0,
   task: { statusIsVerdict: false, deduplicate: false },
-};
+} as const;
+
+function appPolicies(inbound: InboundSettings['inbound']): PolicySettings {
+  return { ...NO_POLICIES, ...timeLimits(inbound) };
+}
+
+function timeLimits(inbound: TimeLimits): TimeLimits {
+  const { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs, otherIdleTimeoutMs } = inbound;
+  return { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs, otherIdleTimeoutMs };
+}
 
 function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   return {
     name: APP_CLUSTER,
     balancer: 'round_robin',
-    timeoutMs: inbound.timeoutMs,
     connectTimeoutMs: 5_000,
     // The app is on this host: its health is asked for (app-health.ts), and a strict server is not annoyed by PINGs.
     keepalive: { timeMs: 0, timeoutMs: 0 },
@@ -184,8 +191,13 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
 }
 
 function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {
-  const { timeoutMs, maxMessageBytes, tasks, callBaggage } = inbound;
-  return { timeoutMs, maxMessageBytes, deduplicateTasks: tasks.deduplicate, namesCalls: callBaggage };
+  const { maxMessageBytes, tasks, callBaggage } = inbound;
+  return {
+    timeLimits: timeLimits(inbound),
+    maxMessageBytes,
+    deduplicateTasks: tasks.deduplicate,
+    namesCalls: callBaggage,
+  };
 }
 
 function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSettings {

@@ -2,6 +2,7 @@ import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { nameScopeOf } from '../cluster/name-scope.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
+import { NO_TIME_LIMITS } from '../policy/deadline.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
@@ -89,7 +90,7 @@ export class Outbound {
 /** Tasks are run once by the other side. */
 function proxySettings({ inbound }: OutboundSettings): ProxySettings {
   return {
-    timeoutMs: 0,
+    timeLimits: NO_TIME_LIMITS,
     maxMessageBytes: inbound.maxMessageBytes,
     deduplicateTasks: false,
     namesCalls: false,

@@ -1,5 +1,6 @@
 import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
 import { CallPathGuard } from '../policy/call-path.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
 import type { TlsDoorSettings } from './tls-door.ts';
@@ -14,12 +15,11 @@ export interface ListenerLimitSettings {
 export interface InboundSettings {
   readonly name: string;
   readonly version: string;
-  readonly inbound: {
+  readonly inbound: TimeLimits & {
     /** `host:port` or `unix:/path` of the local agent. */
     readonly app: string;
     readonly maxConcurrentCalls: number;
     readonly maxMessageBytes: number;
-    readonly timeoutMs: number;
     readonly adaptiveConcurrency: boolean;
     readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
     readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };

@@ -65,6 +65,11 @@ export interface AttemptEnd {
   readonly unprocessed: boolean;
   /** The response may have several messages. Who does not know the method says true. */
   readonly streaming: boolean;
+  /**
+   * The caller had sent all of its request, or some of it waited for the endpoint to take it: it was the endpoint's turn.
+   * While the caller may still send, a server that is silent waits for it.
+   */
+  readonly answerOwed: boolean;
   /** Whose deadline the attempt ran under. */
   readonly deadlineOwner: DeadlineOwner;
   /** Milliseconds from the attempt's start to that deadline; Infinity for none. */

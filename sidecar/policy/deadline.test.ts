@@ -1,20 +1,50 @@
 import t from 'tap';
-import { attemptDeadlineAtMs, deadlineAtMs, deadlineOwner, timeLeftMs, timeoutHeader } from './deadline.ts';
+import {
+  allowedMs,
+  attemptDeadlineAtMs,
+  type DeadlineOwner,
+  deadlineOwner,
+  idleTimeoutMs,
+  type MethodKind,
+  NO_TIME_LIMITS,
+  timeLeftMs,
+  timeoutHeader,
+} from './deadline.ts';
 
-t.test('the shorter timeout counts, and whose it was is known', async (t) => {
-  const cases = [
-    { caller: 0, configured: 0, at: 0, owner: 'none' },
-    { caller: 0, configured: 60_000, at: 61_000, owner: 'configured' },
-    { caller: 500, configured: 0, at: 1500, owner: 'caller' },
-    { caller: 500, configured: 60_000, at: 1500, owner: 'caller' },
-    { caller: 90_000, configured: 60_000, at: 61_000, owner: 'configured' },
-    { caller: 60_000, configured: 60_000, at: 61_000, owner: 'caller' },
-    { caller: 1e-6, configured: 60_000, at: 1000.000001, owner: 'caller' },
+const limits = { ...NO_TIME_LIMITS, timeoutMs: 60_000 };
+
+t.test("a caller's deadline stands, and whose it was is known", async (t) => {
+  const cases: [caller: number, max: number, kind: MethodKind, allowed: number, owner: DeadlineOwner][] = [
+    [0, 0, 'unary', 60_000, 'configured'],
+    [0, 0, 'task_stream', 0, 'none'],
+    [0, 0, 'unknown', 0, 'none'],
+    [500, 0, 'unary', 500, 'caller'],
+    [300_000, 0, 'unary', 300_000, 'caller'],
+    [300_000, 0, 'task_stream', 300_000, 'caller'],
+    [300_000, 0, 'unknown', 300_000, 'caller'],
+    [60_000, 0, 'unary', 60_000, 'caller'],
+    [1e-6, 0, 'unary', 1e-6, 'caller'],
+    // What an operator allows at most is for callers with a deadline of their own, of any method.
+    [300_000, 90_000, 'unary', 90_000, 'configured'],
+    [300_000, 90_000, 'unknown', 90_000, 'configured'],
+    [90_000, 90_000, 'unknown', 90_000, 'caller'],
+    [80_000, 90_000, 'unknown', 80_000, 'caller'],
+    [0, 90_000, 'unknown', 0, 'none'],
+    [0, 30_000, 'unary', 60_000, 'configured'],
   ];
-  for (const { caller, configured, at, owner } of cases) {
-    t.equal(deadlineAtMs(1000, caller, configured), at, `caller ${caller}, configured ${configured}`);
-    t.equal(deadlineOwner(caller, configured), owner, `caller ${caller}, configured ${configured}`);
+  for (const [caller, maxTimeoutMs, kind, allowed, owner] of cases) {
+    const name = `${kind}, caller ${caller}, at most ${maxTimeoutMs}`;
+    t.equal(allowedMs(caller, { ...limits, maxTimeoutMs }, kind), allowed, name);
+    t.equal(deadlineOwner(caller, allowed), owner, name);
   }
+  t.equal(allowedMs(0, NO_TIME_LIMITS, 'unary'), 0, 'off');
+});
+
+t.test('silence has a limit for streams of tasks, and for others where it is given for them', async (t) => {
+  const silence = { ...limits, idleTimeoutMs: 5_000, otherIdleTimeoutMs: 7_000 };
+  t.equal(idleTimeoutMs(silence, 'task_stream'), 5_000);
+  t.equal(idleTimeoutMs(silence, 'unknown'), 7_000);
+  t.equal(idleTimeoutMs(silence, 'unary'), 0, 'a unary call is silent while it is worked on');
 });
 
 t.test('an attempt ends with its call at the latest', async (t) => {

@@ -8,21 +8,55 @@
 import { formatTimeout } from '../grpc/timeout.ts';
 
 /**
+ * The time limits that are configured for one side, an inbound listener or an outbound cluster. They are for callers who
+ * named no deadline of their own: that one stands, and only `maxTimeoutMs`, which is off by default, shortens it.
+ */
+export interface TimeLimits {
+  /** Of calls known to be unary whose caller names no deadline. Any other call may go on for as long as it moves. */
+  readonly timeoutMs: number;
+  /** The most a caller's own deadline may be. */
+  readonly maxTimeoutMs: number;
+  /** From the start of an attempt to the first message of its answer. */
+  readonly firstChunkTimeoutMs: number;
+  /** Silence in both directions, of a task's stream. */
+  readonly idleTimeoutMs: number;
+  /** The same, of methods of which nothing is known: a stream that says little, such as a health `Watch`, is well. */
+  readonly otherIdleTimeoutMs: number;
+}
+
+export const NO_TIME_LIMITS: TimeLimits = {
+  timeoutMs: 0,
+  maxTimeoutMs: 0,
+  firstChunkTimeoutMs: 0,
+  idleTimeoutMs: 0,
+  otherIdleTimeoutMs: 0,
+};
+
+/** What is known of a method. `unknown` is treated as a stream. */
+export type MethodKind = 'unary' | 'task_stream' | 'unknown';
+
+/**
  * Whose limit a call ran into. The answer says so, because the remedy is another one. `inbound`: what is left of the
  * inbound call that an outbound one is made for.
  */
 export type DeadlineOwner = 'caller' | 'configured' | 'inbound' | 'none';
 
-/** When a call that came at `startMs` must be over: by the shorter of the timeouts; 0 for no limit. */
-export function deadlineAtMs(startMs: number, callerTimeoutMs: number, configuredTimeoutMs: number): number {
-  const timeoutMs = shorter(callerTimeoutMs, configuredTimeoutMs);
-  return timeoutMs === 0 ? 0 : startMs + timeoutMs;
+/** How long a call may take, by its caller and by the configuration; 0 for no limit. */
+export function allowedMs(callerTimeoutMs: number, limits: TimeLimits, kind: MethodKind): number {
+  if (callerTimeoutMs > 0) return shorter(callerTimeoutMs, limits.maxTimeoutMs);
+  return kind === 'unary' ? limits.timeoutMs : 0;
 }
 
-/** Whose timeout {@link deadlineAtMs} went by. Of two equal ones it is the caller's: it is giving up just then. */
-export function deadlineOwner(callerTimeoutMs: number, configuredTimeoutMs: number): DeadlineOwner {
-  if (callerTimeoutMs === 0) return configuredTimeoutMs === 0 ? 'none' : 'configured';
-  return shorter(callerTimeoutMs, configuredTimeoutMs) === callerTimeoutMs ? 'caller' : 'configured';
+/** Whose limit {@link allowedMs} went by. Of two equal ones it is the caller's: it is giving up just then. */
+export function deadlineOwner(callerTimeoutMs: number, allowed: number): DeadlineOwner {
+  if (allowed === 0) return 'none';
+  return allowed === callerTimeoutMs ? 'caller' : 'configured';
+}
+
+/** How long neither side may send anything; 0 for no limit. A unary call is silent while it is worked on. */
+export function idleTimeoutMs(limits: TimeLimits, kind: MethodKind): number {
+  if (kind === 'unknown') return limits.otherIdleTimeoutMs;
+  return kind === 'task_stream' ? limits.idleTimeoutMs : 0;
 }
 
 /** When an attempt must be over: by the call's deadline, or sooner by its own limit. */

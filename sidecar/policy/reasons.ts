@@ -143,7 +143,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     httpStatus: 504,
     verdict: 'by_deadline',
     ...MAY_HAVE_RUN,
-    when: "the caller's time, or the configured timeout, has run out",
+    when: "the caller's deadline has passed, or a configured limit has (`timeout`, `max_timeout`)",
   },
   first_chunk: {
     status: Status.DEADLINE_EXCEEDED,
@@ -157,7 +157,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     httpStatus: 504,
     verdict: 'idle_timeout',
     ...MAY_HAVE_RUN,
-    when: 'nothing between messages for `idle_timeout`',
+    when: 'nothing in either direction for `idle_timeout`',
   },
   stream_cut: {
     status: Status.UNAVAILABLE,

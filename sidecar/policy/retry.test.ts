@@ -27,6 +27,7 @@ const UNAVAILABLE: AttemptEnd = {
   progress: Progress.SENT,
   unprocessed: false,
   streaming: false,
+  answerOwed: true,
   deadlineOwner: 'configured',
   allowedMs: 60_000,
   elapsedMs: 10,
@@ -140,6 +141,10 @@ t.test('what was never seen by the app may go anywhere, whatever it does', async
   t.equal(verdict(turnedAway('stream_cut')), 'not_safe');
   t.equal(verdict(turnedAway('message_too_large', Status.RESOURCE_EXHAUSTED)), 'code');
   t.equal(verdict({ ...turnedAway('draining'), settings: { on: ['ABORTED'] } }), 'code');
+  const idle = { kind: 'idle', status: Status.DEADLINE_EXCEEDED } as const;
+  const settings = { on: ['DEADLINE_EXCEEDED'] } as const;
+  t.equal(verdict({ end: idle, settings }), 'other');
+  t.equal(verdict({ end: { ...idle, answerOwed: false }, settings }), 'ended', 'it waited for the caller');
   const afterMessage = { peerReason: 'draining', progress: Progress.MESSAGE };
   t.equal(verdict({ end: afterMessage, call: PLAIN }), 'not_safe');
   t.equal(verdict({ end: { peerReason: 'draining' }, call: { ...PLAIN, unknownBefore: true } }), 'not_safe');

@@ -169,6 +169,8 @@ export class RetryPolicy {
       case 'first_message':
         return 'ended';
     }
+    // Another endpoint would wait for the same caller.
+    if (end.kind === 'idle' && !end.answerOwed) return 'ended';
     if (!this.mayFollow(end)) return 'code';
     if (call.ownedElsewhere) return 'owned_elsewhere';
     if (call.callersAttempts + call.attempts >= this.maxAttempts) return 'attempts_exhausted';

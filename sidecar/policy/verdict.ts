@@ -80,6 +80,7 @@ const NEUTRAL_REASONS = [
   'undecided',
   'going_away',
   'endpoint_ejected',
+  'awaited_caller',
   'refused_by_sidecar',
 ] as const;
 const COOLDOWN_REASONS = ['back_pressure', 'refused', 'draining', 'circuit_open'] as const;
@@ -136,11 +137,11 @@ export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
     case 'deadline':
       return verdictOfDeadline(end, options, VERDICTS.timeout);
     case 'per_try':
-      return end.progress === Progress.QUEUED ? VERDICTS.not_sent : VERDICTS.per_try_timeout;
+      return verdictOfSilence(end, VERDICTS.per_try_timeout);
     case 'first_chunk':
-      return end.progress === Progress.QUEUED ? VERDICTS.not_sent : VERDICTS.first_chunk_timeout;
+      return verdictOfSilence(end, VERDICTS.first_chunk_timeout);
     case 'idle':
-      return VERDICTS.idle_timeout;
+      return verdictOfSilence(end, VERDICTS.idle_timeout);
     case 'cancelled':
       return VERDICTS.cancelled;
     case 'superseded':
@@ -249,9 +250,18 @@ function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict
         : verdictOfStatus(end, options);
     case 'by_http_status':
       return end.code === 0 ? VERDICTS.app_cut : verdictOfHttp(end.code);
+    case 'first_chunk_timeout':
+    case 'idle_timeout':
+      return verdictOfSilence(end, VERDICTS[facts!.verdict]);
     default:
       return VERDICTS[facts!.verdict];
   }
+}
+
+/** Nothing came for too long. It is the endpoint's failure only if it was the endpoint's turn. */
+function verdictOfSilence(end: AttemptEnd, failure: Verdict): Verdict {
+  if (end.progress === Progress.QUEUED) return VERDICTS.not_sent;
+  return end.answerOwed ? failure : VERDICTS.awaited_caller;
 }
 
 /** A reason of a sidecar newer than this one: its status decides, but it is never a success of the app. */

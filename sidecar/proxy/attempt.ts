@@ -96,6 +96,7 @@ export class Attempt
   code = 0;
   unprocessed = false;
   streaming = true;
+  answerOwed = true;
   deadlineOwner: DeadlineOwner = 'none';
   allowedMs = Number.POSITIVE_INFINITY;
   elapsedMs = 0;

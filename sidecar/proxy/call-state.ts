@@ -8,7 +8,13 @@ import type { Stream } from '../http2/streams.ts';
 import type { Queueable } from '../policy/admission-queue.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
-import { type DeadlineOwner, deadlineAtMs, deadlineOwner } from '../policy/deadline.ts';
+import {
+  allowedMs,
+  type DeadlineOwner,
+  deadlineOwner,
+  idleTimeoutMs,
+  type TimeLimits,
+} from '../policy/deadline.ts';
 import type { Reason } from '../policy/reasons.ts';
 import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
@@ -19,6 +25,7 @@ import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import type { Hedging } from './hedging.ts';
+import { IdleClock } from './idle-clock.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import type { LocalReply } from './reasons.ts';
 import type { RequestInfo } from './request-info.ts';
@@ -91,7 +98,10 @@ export abstract class CallState extends Timer implements Queueable {
   circuitSettled = false;
   deadlineMs = 0;
   deadlineOwner: DeadlineOwner = 'none';
-  configuredTimeoutMs = 0;
+  /** From its beginning to its own deadline or the configured one, without what its owner has left; 0 is no limit. */
+  allowedMs = 0;
+  /** Undefined where silence has no limit. */
+  idle: IdleClock | undefined = undefined;
   awaitingMessage = false;
   /** When it came in, to be let out at its end; 0 while it waits, or where nobody asks. */
   admittedAtMs = 0;
@@ -160,12 +170,13 @@ export abstract class CallState extends Timer implements Queueable {
     return found;
   }
 
-  /** Starts the call's clock; a second call moves it. */
-  limitTime(configuredTimeoutMs: number): void {
+  /** Starts the call's clocks; a second call moves them. */
+  limitTime(limits: TimeLimits): void {
     const { info, owner } = this;
-    this.configuredTimeoutMs = configuredTimeoutMs;
-    this.deadlineMs = deadlineAtMs(this.startedAtMs, info.timeoutMs, configuredTimeoutMs);
-    this.deadlineOwner = deadlineOwner(info.timeoutMs, configuredTimeoutMs);
+    const allowed = allowedMs(info.timeoutMs, limits, info.kind);
+    this.allowedMs = allowed;
+    this.deadlineMs = allowed === 0 ? 0 : this.startedAtMs + allowed;
+    this.deadlineOwner = deadlineOwner(info.timeoutMs, allowed);
     const ownersMs = owner?.deadlineMs ?? 0;
     if (ownersMs > 0 && (this.deadlineMs === 0 || ownersMs < this.deadlineMs)) {
       this.deadlineMs = ownersMs;
@@ -173,7 +184,18 @@ export abstract class CallState extends Timer implements Queueable {
     }
     if (this.deadlineMs > 0) this.context.wheel.arm(this, this.deadlineMs);
     else this.context.wheel.cancel(this);
+    this.limitSilence(idleTimeoutMs(limits, info.kind));
   }
+
+  private limitSilence(idleMs: number): void {
+    if (idleMs > 0) {
+      this.idle ??= new IdleClock(this, this.context.wheel);
+      this.idle.start(idleMs, this.context.clock());
+    } else this.idle?.stop();
+  }
+
+  /** Neither side has sent anything for as long as the clock says. */
+  abstract onIdle(nowMs: number): void;
 
   get statusName(): string {
     return this.status === -1 ? '' : statusName(this.status);

@@ -14,13 +14,13 @@ import {
   endKindOf,
   statusOfFailure,
 } from './attempt.ts';
-import { AttemptClock, type AttemptClockName } from './attempt-clock.ts';
+import type { AttemptClockName } from './attempt-clock.ts';
 import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask, traceCircuit } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
-import { ranOutAfter, replyToClock } from './failure-reply.ts';
+import { ranOutAfter, replyToClock, replyToIdle } from './failure-reply.ts';
 import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
@@ -85,11 +85,6 @@ export class Call
     this.context.events.onCircuit(this.cluster!, this.head.path, transition);
   }
 
-  clockOf(attempt: Attempt): AttemptClock {
-    attempt.clock ??= new AttemptClock(attempt, this.context.wheel);
-    return attempt.clock;
-  }
-
   // --- The downstream stream -------------------------------------------------------------------------------
 
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
@@ -100,6 +95,7 @@ export class Call
     }
     this.request.trailers = list;
     this.request.ended = true;
+    keepAwake(this);
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
     else if (this.attempt?.stream !== undefined && !this.attempt.ended)
       this.attempt.stream.connection.sendHeaders(this.attempt.stream, list, undefined, true);
@@ -114,6 +110,7 @@ export class Call
       return end - start;
     }
     request.ended = endStream;
+    keepAwake(this);
     const attempt = this.attempt;
     if (attempt?.stream === undefined || attempt.ended) {
       request.add(buffer, start, end);
@@ -125,14 +122,13 @@ export class Call
     if (this.trace && this.task === undefined) readTracedTask(this);
     attempt.send(buffer, start, end, endStream);
     if (endStream) awaitAnswer(this, attempt);
-    keepAwake(this, attempt);
     return request.credit(attempt);
   }
 
   onDataSent(stream: Stream, bytes: number): void {
     if (this.follower !== undefined) this.follower.pump();
     else this.attempt?.consume(this.response.run?.owed(bytes) ?? bytes);
-    keepAwake(this, this.attempt);
+    keepAwake(this);
     if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
   }
 
@@ -167,7 +163,9 @@ export class Call
     this.follower = follower;
     this.response.observer = undefined;
     this.request.drop();
-    this.limitTime(this.settings.timeoutMs);
+    this.limitTime(this.settings.timeLimits);
+    // The call that runs the task has a clock for the app's silence.
+    this.idle?.stop();
   }
 
   onTaskProgress(): void {
@@ -192,10 +190,13 @@ export class Call
 
   onRequestBytesSent(attempt: Attempt): void {
     const bytes = this.request.credit(attempt);
-    if (bytes > 0) this.stream.connection.consume(this.stream, bytes);
+    if (bytes <= 0) return;
+    keepAwake(this);
+    this.stream.connection.consume(this.stream, bytes);
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
+    keepAwake(this);
     const { grpc } = this.info;
     if (grpc && !responseInfo(list, head).grpc) {
       notGrpc(this, attempt, list, head);
@@ -236,7 +237,7 @@ export class Call
       return 0;
     }
     if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
-    else keepAwake(this, attempt);
+    keepAwake(this);
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     if (framing === undefined) {
       const sent = response.sendData(buffer, start, end, endStream);
@@ -315,17 +316,27 @@ export class Call
     this.driver.onAttemptFailed(this, attempt, failure);
   }
 
-  onAttemptClock(attempt: Attempt, clock: AttemptClockName): void {
-    if (clock === 'idle' && this.response.waits) {
-      // The caller does not read, so the endpoint may not send: the call's deadline is for that.
-      attempt.clock!.restartIdle(this.context.clock());
-      return;
-    }
+  onAttemptClock(attempt: Attempt, clock: AttemptClockName | 'idle'): void {
     settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
     const again = this.driver.retries(this, attempt);
     // A cancelled task would have to run a second time: the next attempt joins it.
     attempt.letGo(this.retryWait?.sameEndpoint === true ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
-    if (!again) this.answer(replyToClock(attempt, clock));
+    if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));
+  }
+
+  onIdle(nowMs: number): void {
+    const { attempt, response } = this;
+    this.idle!.restart(nowMs);
+    // The silence is ours, or the caller's who does not read, so that the endpoint may not send.
+    if (attempt === undefined ? !this.awaitingMessage : attempt.ended) return;
+    if (response.waits && response.run?.readsAhead !== true) return;
+    if (attempt !== undefined && this.hedging === undefined) {
+      this.onAttemptClock(attempt, 'idle');
+      return;
+    }
+    const late = replyToIdle(this);
+    this.giveUp('idle', Status.DEADLINE_EXCEEDED);
+    this.answer(late);
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------
@@ -361,6 +372,7 @@ export class Call
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
+    this.idle?.stop();
     this.retryWait?.cancel();
     this.follower?.leave('cancelled');
     this.response.close(status);

@@ -1,6 +1,7 @@
 import type { Cluster } from '../cluster/cluster.ts';
 import { CircuitBreakers } from '../policy/circuit-breakers.ts';
 import type { CircuitBreakerSettings, CircuitTransition } from '../policy/circuit-state.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import type { HedgeSettings } from '../policy/hedge.ts';
 import { LatencyPercentiles } from '../policy/percentile.ts';
 import { RetryPolicy, type RetrySettings } from '../policy/retry.ts';
@@ -8,12 +9,10 @@ import { RetryBudget, type RetryBudgetSettings } from '../policy/retry-budget.ts
 import type { PolicyEvents } from './context.ts';
 
 /** What the policies of one cluster are set to. */
-export interface PolicySettings {
+export interface PolicySettings extends TimeLimits {
   readonly circuitBreaker: CircuitBreakerSettings;
   readonly retry: RetrySettings & { readonly perTryTimeoutMs: number; readonly budget: RetryBudgetSettings };
   readonly hedge: HedgeSettings;
-  readonly firstChunkTimeoutMs: number;
-  readonly idleTimeoutMs: number;
   readonly task: { readonly statusIsVerdict: boolean; readonly deduplicate: boolean };
 }
 

@@ -5,6 +5,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Tracer } from '../telemetry/tracing/tracer.ts';
@@ -70,8 +71,8 @@ export interface ProxySettings {
   readonly deduplicateTasks: boolean;
   /** Inbound calls have a name in their baggage, by which the app's own calls are known to be made for them. */
   readonly namesCalls: boolean;
-  /** The most a call may take; 0 leaves it to the cluster. */
-  readonly timeoutMs: number;
+  /** Of calls whose cluster is not known, or not asked. */
+  readonly timeLimits: TimeLimits;
   /** Largest message in either direction; Infinity for no limit. */
   readonly maxMessageBytes: number;
 }

@@ -17,9 +17,14 @@ export function isOverflow(failure: AttemptFailure): boolean {
 
 /** Whose time it was, and how long it lasted. */
 export function ranOutAfter(call: Call, nowMs: number): string {
+  const { allowedMs, info } = call;
+  const limit =
+    info.timeoutMs > 0
+      ? `max_timeout of ${allowedMs} ms, which is less than the caller's grpc-timeout,`
+      : `timeout of ${allowedMs} ms`;
   const whose = {
     caller: "the caller's grpc-timeout",
-    configured: `the configured timeout of ${call.configuredTimeoutMs} ms`,
+    configured: `the configured ${limit}`,
     inbound: 'what was left of the inbound call that this one is made for',
     none: 'the time',
   }[call.deadlineOwner];
@@ -114,7 +119,14 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
         'first_chunk',
         `${address} sent no first message in ${elapsedMs} ms (first_chunk_timeout)`,
       );
-    case 'idle':
-      return reply('idle', `${address} sent nothing more (idle_timeout)`);
   }
+}
+
+/** What the caller is told of a call that has been silent for too long. */
+export function replyToIdle({ attempt, request, response }: Call): LocalReply {
+  if (attempt === undefined) return reply('idle', 'the request did not come (idle_timeout)');
+  const { address } = attempt.endpoint;
+  if (!request.ended)
+    return reply('idle', `neither the caller nor ${address} sent anything more (idle_timeout)`);
+  return reply('idle', `${address} sent nothing${response.started ? ' more' : ''} (idle_timeout)`);
 }

@@ -9,6 +9,7 @@ import { Cluster } from '../cluster/cluster.ts';
 import { openSocket } from '../cluster/cluster-set.ts';
 import type { Discovery } from '../cluster/discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
+import { PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { applyPolicies } from './cluster-policies.ts';
 import { RuleRouter } from './router.ts';
 
@@ -52,7 +53,7 @@ async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
   cluster.discover(discovery);
   plane.sidecar.outbound.context.router = new RuleRouter([], new Map([['agents', cluster]]));
   const client = new RawClient(t, plane.outboundPort);
-  const call = () => client.unary(Buffer.from('x'), { path: '/a.B/C', host: 'agents' });
+  const call = () => client.unary(Buffer.from('x'), { path: PROCESS_TASK_PATH, host: 'agents' });
   return { plane, cluster, discovery, call };
 }
 

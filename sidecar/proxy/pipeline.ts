@@ -11,6 +11,7 @@ import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
 import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure } from './attempt.ts';
+import { AttemptClock } from './attempt-clock.ts';
 import { Call } from './call.ts';
 import type { CallDriver } from './call-state.ts';
 import { beginTrace, traceRetry } from './call-tracing.ts';
@@ -37,12 +38,11 @@ import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
+import { keepAwake } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
 const FIRST_MESSAGE_MAX_BYTES = 65_536;
-/** For a call that does not say how long it may take, while its cluster is not known yet. */
-const ROUTING_TIMEOUT_MS = 60_000;
 
 /**
  * The layers a call goes through, outermost first:
@@ -96,7 +96,7 @@ export class Pipeline implements CallDriver {
     const needsMessage = route.needsMessage || (tasks && needsTask(call));
     if (needsMessage && call.info.grpc && !call.request.ended) {
       call.awaitingMessage = true;
-      call.limitTime(call.settings.timeoutMs || ROUTING_TIMEOUT_MS);
+      call.limitTime(call.settings.timeLimits);
       return;
     }
     if (tasks) findTaskOwner(call);
@@ -145,13 +145,13 @@ export class Pipeline implements CallDriver {
       call.answer(reply('no_route', `no route for ${what}: ${context.router.hint}`));
       return;
     }
-    const { limits, timeoutMs } = cluster.settings;
+    const { limits } = cluster.settings;
     if (cluster.activeCalls >= limits.maxConcurrentCalls) {
       const message = `cluster ${cluster.name} has ${cluster.activeCalls} calls in flight (limits.max_concurrent_calls)`;
       call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
       return;
     }
-    call.limitTime(call.settings.timeoutMs || timeoutMs);
+    call.limitTime(policiesOf(cluster).settings);
     const entry = context.admission?.enter(call, context.clock()) ?? 'admitted';
     if (typeof entry === 'object') {
       call.answer(entry);
@@ -236,7 +236,7 @@ export class Pipeline implements CallDriver {
     const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
     const { path } = call.head;
     const { settings } = policiesOf(call.cluster!);
-    attempt.streaming = path !== PROCESS_TASK_PATH;
+    attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
     if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
@@ -246,8 +246,10 @@ export class Pipeline implements CallDriver {
     outliers.wake(nowMs);
     const { perTryTimeoutMs } = settings.retry;
     if (perTryTimeoutMs > 0 || settings.firstChunkTimeoutMs > 0) {
-      call.clockOf(attempt).startFirst(perTryTimeoutMs, settings.firstChunkTimeoutMs, nowMs);
+      attempt.clock = new AttemptClock(attempt, this.context.wheel);
+      attempt.clock.start(perTryTimeoutMs, settings.firstChunkTimeoutMs, nowMs);
     }
+    keepAwake(call);
     attempt.start();
   }
 

@@ -34,7 +34,7 @@ export function sendRequestHead(call: Call, stream: Stream, endStream: boolean):
     send(call, stream, info.withoutVarying(list), retryExtra(call, previous), endStream);
     return;
   }
-  if (deadlineMs === 0) {
+  if (!saysTimeout(call)) {
     send(call, stream, list, undefined, endStream);
     return;
   }
@@ -44,12 +44,17 @@ export function sendRequestHead(call: Call, stream: Stream, endStream: boolean):
     // No millisecond has passed: the caller's own header still says what is left.
     send(call, stream, list, undefined, endStream);
   } else if (early && deadlineOwner === 'configured') {
-    const extra = timeoutExtra(call.configuredTimeoutMs);
+    const extra = timeoutExtra(call.allowedMs);
     send(call, stream, info.withoutVarying(list), extra, endStream);
   } else {
     const left = formatTimeout(deadlineMs - nowMs);
     send(call, stream, info.withoutVarying(list), ['grpc-timeout', left], endStream);
   }
+}
+
+/** A server of plain HTTP knows `grpc-timeout` only from callers who send it. */
+function saysTimeout({ deadlineMs, info }: Call): boolean {
+  return deadlineMs > 0 && (info.grpc || info.timeoutMs > 0);
 }
 
 /** A head that does not come again is not worth a copy: the call path is written behind it. */
@@ -69,7 +74,7 @@ function withPathApart(call: Call, extra: readonly string[] | undefined): readon
 /** What is left of the time, and how many attempts came before (gRPC proposal A6). */
 function retryExtra(call: Call, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
-  if (call.deadlineMs > 0) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
+  if (saysTimeout(call)) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
   return extra;
 }
 

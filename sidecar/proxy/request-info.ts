@@ -3,8 +3,10 @@ import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
+import type { MethodKind } from '../policy/deadline.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
+import { isUnaryPath, STREAM_PROCESS_PATH } from '../task/task-message.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
 import { PassedIds } from './passed-ids.ts';
 import type { Route } from './router.ts';
@@ -20,6 +22,8 @@ export class RequestInfo {
   grpc = false;
   /** `:scheme`. */
   scheme = '';
+  /** Of its method. */
+  kind: MethodKind = 'unknown';
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
@@ -61,12 +65,17 @@ export class RequestInfo {
     this.list = list;
     const fields = list.fields;
     for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, trimmed(fields[i + 1]!));
+    // By this name HTTP requests may do anything.
+    if (!this.grpc) this.kind = 'unknown';
   }
 
   private read(name: string, value: string): void {
     switch (name) {
       case 'content-type':
         this.grpc = isGrpcContentType(value);
+        break;
+      case ':path':
+        this.kind = methodKind(value);
         break;
       case ':scheme':
         this.scheme = value;
@@ -174,6 +183,11 @@ export class RequestInfo {
     }
     return this.rescheming.to;
   }
+}
+
+function methodKind(path: string): MethodKind {
+  if (isUnaryPath(path)) return 'unary';
+  return path === STREAM_PROCESS_PATH ? 'task_stream' : 'unknown';
 }
 
 function isTraceField(name: string): boolean {

@@ -30,19 +30,16 @@ export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number):
   attempt.answered = true;
   const policies = policiesOf(cluster);
   policies.recordLatency(call.head.path, latencyMs, nowMs);
-  const { idleTimeoutMs } = policies.settings;
   attempt.clock?.stop();
-  if (idleTimeoutMs > 0 && attempt.streaming) call.clockOf(attempt).startIdle(idleTimeoutMs, nowMs);
   if (!attempt.streaming || call.breaker === undefined || call.circuitSettled) return;
   attempt.firstMessageAtMs = nowMs;
   call.circuitSettled = true;
   call.tellCircuit(call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
 }
 
-/** Bytes went one way or the other: while a caller speaks, or still reads, its stream is not idle. */
-export function keepAwake(call: Call, attempt: Attempt | undefined): void {
-  const clock = attempt?.clock;
-  if (clock !== undefined) clock.lastMessageAtMs = call.context.clock();
+/** Something went one way or the other: while a caller speaks, or still reads, its call is not idle. */
+export function keepAwake(call: Call): void {
+  if (call.idle !== undefined) call.idle.movedAtMs = call.context.clock();
 }
 
 /** An attempt has ended; `info` where an answer ended it. Says it to all but the circuit breaker. */
@@ -65,6 +62,7 @@ export function settleAttempt(
   attempt.status = status;
   attempt.code = code;
   attempt.elapsedMs = nowMs - attempt.startedAtMs;
+  attempt.answerOwed = call.request.ended || attempt.stream?.queue !== undefined;
   attempt.deadlineOwner = call.deadlineOwner;
   if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
   if (info !== undefined) {

@@ -179,7 +179,7 @@ export class TaskRun {
    * Those who have joined must not wait for a caller that does not read: while all of the answer is kept, the app may
    * send on. What is kept is bounded, and so is what waits beside it.
    */
-  private get readsAhead(): boolean {
+  get readsAhead(): boolean {
     const { entry } = this;
     return entry.refusal === undefined && entry.readers !== undefined && entry.readers.size > 0;
   }

@@ -40,6 +40,11 @@ export function isTaskPath(path: string): boolean {
   return path === PROCESS_TASK_PATH || path === STREAM_PROCESS_PATH;
 }
 
+/** Whether it is known that a call of this method has one request and one answer. */
+export function isUnaryPath(path: string): boolean {
+  return path === PROCESS_TASK_PATH;
+}
+
 /** `agent.Status`; open, as proto3 enums are. */
 export const TaskStatus = { SUCCESS: 0, PARTIAL: 1, FAILED: 2, TIMEOUT: 3 } as const;
 export const TASK_STATUS_NAMES: readonly string[] = Object.keys(TaskStatus);

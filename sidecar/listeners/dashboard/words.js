@@ -123,6 +123,7 @@ const VERDICTS = {
   shutdown: 'this sidecar was draining',
   undecided: 'nothing is proved',
   going_away: 'the endpoint was going away in order',
+  awaited_caller: 'it was for the caller to go on',
   endpoint_ejected: 'the endpoint had been ejected already',
   refused_by_sidecar: 'its sidecar refused it',
   back_pressure: 'the endpoint asked for less',
