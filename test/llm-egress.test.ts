@@ -329,7 +329,7 @@ t.test(
 );
 
 t.test('a request ends with the inbound call it is made for, and not later than its deadline', async (t) => {
-  const ends = new Set<() => void>();
+  const ends = new Set<(late?: boolean) => void>();
   let spent = 0;
   const call: InboundCall = {
     deadlineMs: Number.POSITIVE_INFINITY,
@@ -362,12 +362,26 @@ t.test('a request ends with the inbound call it is made for, and not later than 
   await waitUntil('the provider sees it', () => provider.requests('inbound')[0]?.aborted);
   t.equal(ends.size, 0, 'and nothing is left behind');
   t.ok(spent > 0, 'its tokens are counted for the call');
+  const { outcomes } = egress.listener.stats.of('one', 'm');
+  t.equal(outcomes.get('cancelled'), 1);
+
+  const inTime = send(egress.baseUrl, '/chat/completions', chat({ stream: true }));
+  await inTime.until('one');
+  for (const end of [...ends]) end(true);
+  t.match((await inTime.answer).body.toString(), /"code":"deadline"/, 'at the end of its time');
+  t.equal(outcomes.get('timeout'), 1);
+  const gaveUp = send(egress.baseUrl, '/chat/completions', chat(), { 'x-stainless-timeout': '0.5' });
+  gaveUp.answer.catch(() => {});
+  await sleep(490);
+  gaveUp.abort();
+  await waitUntil('it is over', () => egress.listener.activeRequests === 0);
+  t.equal(outcomes.get('timeout'), 2, 'a client that leaves when its own time is up');
 
   deadlineMs = performance.now() + 400;
   const late = await send(egress.baseUrl, '/chat/completions', chat()).answer;
   t.equal(late.status, 504);
   t.equal(late.headers['outrigger-reason'], 'deadline');
-  await waitUntil('the provider sees it', () => provider.requests('inbound')[1]?.aborted);
+  await waitUntil('the provider sees it', () => provider.requests('inbound')[3]?.aborted);
   t.equal(ends.size, 0);
 });
 

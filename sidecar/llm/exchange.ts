@@ -6,6 +6,7 @@
  *                                          └── failed before its first byte, and may be tried ─┘
  */
 import { Timer } from '../clock/timer-wheel.ts';
+import { deadlineReached } from '../policy/deadline.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import { Attempt, type AttemptEnd, type AttemptOwner } from './attempt.ts';
 import { Choice } from './choice.ts';
@@ -83,7 +84,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
 
   start(): void {
     const { inbound, caller, facts } = this.request;
-    if (inbound !== undefined) this.#leaveInbound = inbound.onEnd(() => this.#endOfInbound());
+    if (inbound !== undefined) this.#leaveInbound = inbound.onEnd((late) => this.#endOfInbound(late));
     if (this.#over) return;
     const { gate } = this.#context;
     if (!gate.limits || !isCounted(facts.operation)) {
@@ -107,9 +108,13 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#refuse('rate_limited', message, 'throttled', { retryAfterMs: againMs });
   }
 
-  /** The caller has left: the request to the provider is closed at once. */
+  /** The caller has left, at its deadline or before: the request to the provider is closed at once. */
   cancel(): void {
-    this.#abort('cancelled', 'cancelled');
+    const { clientAtMs, receivedMs } = this.request;
+    const nowMs = this.#context.clock();
+    const clientIsLate = this.#attempt?.committed !== true && nowMs >= clientAtMs;
+    const late = clientIsLate || deadlineReached(nowMs - receivedMs, this.#choice.callAtMs - receivedMs);
+    this.#abort(late ? 'timeout' : 'cancelled', late ? 'deadline' : 'cancelled');
   }
 
   /** The sidecar ends and the request did not end in time. */
@@ -118,8 +123,9 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#endEarly('draining', message, 'failed');
   }
 
-  #endOfInbound(): void {
-    this.#endEarly('call_ended', 'the call that this request was made for has ended', 'cancelled');
+  #endOfInbound(late = false): void {
+    const message = 'the call that this request was made for has ended';
+    this.#endEarly(late ? 'deadline' : 'call_ended', message, late ? 'timeout' : 'cancelled');
   }
 
   #endEarly(reason: Reason, message: string, outcome: LlmOutcome): void {
@@ -143,8 +149,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   }
 
   #settleAborted(): void {
-    const attempt = this.#attempt;
-    if (attempt !== undefined) this.#settle(attempt.abort(), true);
+    if (this.#attempt !== undefined) this.#settle(this.#attempt.abort(), true);
   }
 
   /** Chooses where the next attempt goes, and when. */

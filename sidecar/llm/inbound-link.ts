@@ -10,8 +10,11 @@ export interface InboundCall {
   readonly taskId: string;
   /** Of its task; undefined when it has none. */
   readonly budget: TokenBudget | undefined;
-  /** Called once when the call is over, at once if it already is. Gives the way to unsubscribe. */
-  onEnd(listener: () => void): () => void;
+  /**
+   * Calls `listener` once when the call is over without an answer of the agent: `late` when its time was up, false when
+   * its caller has given up before. Gives the way to unsubscribe.
+   */
+  onEnd(listener: (late?: boolean) => void): () => void;
   /** A request has ended that was made for it, and used so many tokens. */
   spend?(tokens: number): void;
 }

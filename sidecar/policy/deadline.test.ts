@@ -4,6 +4,7 @@ import {
   attemptDeadlineAtMs,
   type DeadlineOwner,
   deadlineOwner,
+  deadlineReached,
   idleTimeoutMs,
   type MethodKind,
   NO_TIME_LIMITS,
@@ -64,4 +65,22 @@ t.test('what is left is what the next hop is told', async (t) => {
   t.equal(timeoutHeader(61_000, 1000), '60000m');
   t.equal(timeoutHeader(1500, 1499.5), '500000n');
   t.equal(timeoutHeader(1500, 9000), '1n', 'over, and not without a limit');
+});
+
+t.test('a deadline is reached elsewhere a little before it is here', async (t) => {
+  const cases: [allowed: number, leeway: number][] = [
+    [40, 10],
+    [100, 20],
+    [200, 20],
+    [1_000, 100],
+    [10_000, 1_000],
+    [60_000, 1_000],
+    [100_000, 1_000],
+    [3_600_000, 36_000],
+  ];
+  for (const [allowed, leeway] of cases) {
+    t.ok(deadlineReached(allowed - leeway, allowed), `${allowed} ms`);
+    t.notOk(deadlineReached(allowed - leeway - 1, allowed), `more than ${leeway} ms before ${allowed}`);
+  }
+  t.notOk(deadlineReached(1e12, Number.POSITIVE_INFINITY), 'none');
 });

@@ -78,6 +78,29 @@ export function timeoutHeader(deadlineMs: number, nowMs: number): string | undef
   return deadlineMs === 0 ? undefined : formatTimeout(deadlineMs - nowMs);
 }
 
+/** What a request, or its end, may wait on its way to us, of a process or a host that has too much to do. */
+const LEAST_LEEWAY_MS = 20;
+const MOST_LEEWAY_MS = 1_000;
+
+/**
+ * Whether a deadline has passed for the one at the other end, who watches the same deadline by a clock of its own. The
+ * caller's clock started before ours: its request waited on its way, and clients round what they write in `grpc-timeout`
+ * up by as much as 1 % (C-core has three digits). So its RST_STREAM comes a little before our own clock strikes.
+ *
+ * @param elapsedMs since the call, or the attempt, began here
+ * @param allowedMs from then to the deadline; Infinity for none
+ */
+export function deadlineReached(elapsedMs: number, allowedMs: number): boolean {
+  return elapsedMs >= allowedMs - leewayMs(allowedMs);
+}
+
+/** A tenth, at least 20 ms but no more than a quarter of a short time, at most a second; but 1 % of any. */
+function leewayMs(allowedMs: number): number {
+  if (allowedMs === Number.POSITIVE_INFINITY) return 0;
+  const waited = Math.min(Math.max(allowedMs * 0.1, LEAST_LEEWAY_MS), allowedMs / 4, MOST_LEEWAY_MS);
+  return Math.max(waited, allowedMs * 0.01);
+}
+
 /** The smaller of two limits, of which 0 is none. */
 function shorter(one: number, other: number): number {
   if (one === 0) return other;

@@ -17,6 +17,7 @@
  */
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';
+import { deadlineReached } from './deadline.ts';
 import { factsOf } from './reasons.ts';
 
 export type Outcome = 'success' | 'failure' | 'neutral';
@@ -177,7 +178,7 @@ function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
       return VERDICTS.back_pressure;
     case CANCEL:
       // Some servers reset a stream so when its deadline passes. Otherwise nobody asked for it: a status was owed.
-      return deadlineReached(end) ? verdictOfDeadline(end, options, VERDICTS.reset) : VERDICTS.reset;
+      return timeWasUp(end) ? verdictOfDeadline(end, options, VERDICTS.reset) : VERDICTS.reset;
     default:
       return VERDICTS.reset;
   }
@@ -213,8 +214,10 @@ function verdictOfStatus(end: AttemptEnd, options: VerdictOptions): Verdict {
     case Status.RESOURCE_EXHAUSTED:
       return VERDICTS.back_pressure;
     case Status.CANCELLED:
-      // Not by our caller: by a server that stops, or that saw the deadline pass. It proves neither.
-      return VERDICTS.cancelled_by_app;
+      // Not by our caller: by a server that saw the deadline pass, or that stops, which proves nothing.
+      return timeWasUp(end)
+        ? verdictOfDeadline(end, options, VERDICTS.deadline_exceeded)
+        : VERDICTS.cancelled_by_app;
     default:
       return VERDICTS.answered;
   }
@@ -280,14 +283,12 @@ function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Ve
   if (end.progress === Progress.QUEUED) return VERDICTS.not_sent;
   if (end.deadlineOwner === 'none') return failure;
   if (end.streaming && end.progress === Progress.MESSAGE)
-    return deadlineReached(end) ? VERDICTS.stream_deadline : failure;
+    return timeWasUp(end) ? VERDICTS.stream_deadline : failure;
   const assumedMs = end.deadlineOwner === 'configured' ? 0 : ASSUMED_LATENCY_MS;
   return end.allowedMs < (options.usualLatencyMs || assumedMs) ? VERDICTS.deadline_too_short : failure;
 }
 
-/** The server's clock may strike a little before ours: what it was sent was rounded down, and travelled. */
-const NEARLY = 0.9;
-
-function deadlineReached(end: AttemptEnd): boolean {
-  return end.elapsedMs >= end.allowedMs * NEARLY;
+/** The endpoint watches the same deadline, and its clock may strike a little before ours. */
+function timeWasUp(end: AttemptEnd): boolean {
+  return end.deadlineOwner !== 'none' && deadlineReached(end.elapsedMs, end.allowedMs);
 }

@@ -12,6 +12,7 @@ import {
   allowedMs,
   type DeadlineOwner,
   deadlineOwner,
+  deadlineReached,
   idleTimeoutMs,
   type TimeLimits,
 } from '../policy/deadline.ts';
@@ -196,6 +197,16 @@ export abstract class CallState extends Timer implements Queueable {
 
   /** Neither side has sent anything for as long as the clock says. */
   abstract onIdle(nowMs: number): void;
+
+  /**
+   * Whether its time is over for the caller, too: a caller's own deadline, and that of the call its app answers, strike
+   * where they were set a moment before ours. A configured timeout is known to nobody but us.
+   */
+  callersTimeIsUp(nowMs: number): boolean {
+    const { deadlineMs, deadlineOwner, startedAtMs } = this;
+    if (deadlineOwner !== 'caller' && deadlineOwner !== 'inbound') return false;
+    return deadlineReached(nowMs - startedAtMs, deadlineMs - startedAtMs);
+  }
 
   get statusName(): string {
     return this.status === -1 ? '' : statusName(this.status);

@@ -4,23 +4,16 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
-import type { TaskSubscriber } from '../task/task-store.ts';
-import {
-  type Attempt,
-  type AttemptFailure,
-  type AttemptOwner,
-  endKindOf,
-  statusOfFailure,
-} from './attempt.ts';
+import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
+import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
 import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask, traceCircuit } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
-import { ranOutAfter, replyToClock, replyToIdle } from './failure-reply.ts';
+import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
@@ -28,7 +21,14 @@ import { endsBySize, isTooLarge, replyToTrailers, statusAlone } from './oversize
 import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
-import { awaitAnswer, keepAwake, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
+import {
+  awaitAnswer,
+  giveUp,
+  keepAwake,
+  settleAttempt,
+  settleCircuit,
+  settleFirstMessage,
+} from './settlement.ts';
 import { settleTokens, usedTokens, usedTokensField } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
 
@@ -59,24 +59,8 @@ export class Call
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
     const late = reply('deadline', ranOut + where);
     if (this.response.run?.outlivesAnswer(late) === true) return;
-    this.giveUp('deadline', Status.DEADLINE_EXCEEDED);
+    giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
-  }
-
-  /** Ends the attempts that run, if any, and says why. */
-  private giveUp(kind: EndKind, status: StatusCode): void {
-    const { attempt, hedging } = this;
-    if (hedging !== undefined) {
-      hedging.stop();
-      for (const running of hedging.attempts) this.end(running, kind, status);
-    }
-    if (attempt !== undefined) this.end(attempt, kind, status);
-  }
-
-  private end(attempt: Attempt, kind: EndKind, status: StatusCode): void {
-    if (attempt.ended) return;
-    attempt.cancel();
-    settleAttempt(this, attempt, kind, status, 0, undefined);
   }
 
   tellCircuit(transition: CircuitTransition | undefined): void {
@@ -138,23 +122,39 @@ export class Call
       this.context.wheel.cancel(this);
       return;
     }
-    const { run } = this.response;
-    if (run?.outlives(callerLeft(failure)) === true) return;
-    this.follower?.leave(callerLeft(failure));
-    this.giveUp('cancelled', Status.CANCELLED);
+    const leaving = callerLeft(this, failure);
+    if (leaving === 'time_is_up') this.context.stats.reject('deadline');
+    if (this.response.run?.outlives(leaving) === true) return;
+    this.follower?.leave(leaving);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
     if (failure.kind === 'stalled') this.context.stats.reject('overloaded');
-    this.finish(failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
+    this.endUnheard(leaving, failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
   }
 
   /** Nobody waits for the task that it runs. */
   abandon(): void {
-    if (this.done) return;
-    this.giveUp('cancelled', Status.CANCELLED);
-    this.finish(Status.CANCELLED);
+    const late = this.callersTimeIsUp(this.context.clock());
+    if (!this.done) this.endUnheard(late ? 'time_is_up' : 'cancelled', Status.CANCELLED);
   }
 
-  onOwnerGone(): void {
+  /** Nobody is there to be answered. At the caller's deadline it is the deadline that has ended the call. */
+  private endUnheard(leaving: Leaving, otherwise: StatusCode): void {
+    if (leaving !== 'time_is_up') {
+      giveUp(this, 'cancelled', Status.CANCELLED);
+      this.finish(otherwise);
+      return;
+    }
+    giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
+    this.reason = 'deadline';
+    this.finish(Status.DEADLINE_EXCEEDED);
+  }
+
+  onOwnerGone(late: boolean): void {
+    if (late) {
+      this.onTimeout(this.context.clock());
+      return;
+    }
+    giveUp(this, 'cancelled', Status.CANCELLED);
     this.answer(reply('caller_gone', 'the call that this one was made for has been given up by its caller'));
   }
 
@@ -312,7 +312,7 @@ export class Call
     attempt.unprocessed = failure.unprocessed;
     if (failure.unprocessed) settleTokens(this, 0);
     const code = 'code' in failure ? failure.code : 0;
-    settleAttempt(this, attempt, endKindOf(failure), statusOfFailure(failure), code, undefined);
+    settleAttempt(this, attempt, endKindOf(failure), statusFor(this, attempt, failure), code, undefined);
     this.driver.onAttemptFailed(this, attempt, failure);
   }
 
@@ -335,7 +335,7 @@ export class Call
       return;
     }
     const late = replyToIdle(this);
-    this.giveUp('idle', Status.DEADLINE_EXCEEDED);
+    giveUp(this, 'idle', Status.DEADLINE_EXCEEDED);
     this.answer(late);
   }
 
@@ -343,14 +343,14 @@ export class Call
 
   private tooLarge(what: 'request' | 'response', bytes: number): void {
     const message = `a ${what} message has ${bytes} bytes; at most ${this.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
-    this.giveUp('own_limit', Status.RESOURCE_EXHAUSTED);
+    giveUp(this, 'own_limit', Status.RESOURCE_EXHAUSTED);
     this.answer(reply('message_too_large', message));
   }
 
   /** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
   endForShutdown(): void {
     const begun = this.attempt?.stream !== undefined || this.follower !== undefined;
-    this.giveUp('shutdown', Status.UNAVAILABLE);
+    giveUp(this, 'shutdown', Status.UNAVAILABLE);
     const message = 'the sidecar is shutting down and the call did not end in time; retry';
     this.answer(reply(begun ? 'stream_cut' : 'draining', message));
   }
@@ -358,7 +358,7 @@ export class Call
   /** Ends the call with an answer of the sidecar's own. */
   answer(local: LocalReply): void {
     if (this.done) return;
-    this.giveUp('own_limit', local.status);
+    giveUp(this, 'own_limit', local.status);
     this.response.sendLocal(local, this.info.grpc, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
@@ -395,6 +395,6 @@ export class Call
   private endInbound(context: ProxyContext): void {
     if (context.listener === 'outbound') return;
     context.inboundCalls.delete(this);
-    if (this.attempt?.kind !== 'status') endDependents(this);
+    if (this.attempt?.kind !== 'status') endDependents(this, this.reason === 'deadline');
   }
 }

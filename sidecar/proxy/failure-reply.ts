@@ -1,5 +1,6 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
+import { deadlineReached } from '../policy/deadline.ts';
 import { NEVER } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
@@ -8,8 +9,6 @@ import { type LocalReply, reply } from './reasons.ts';
 
 /** What an overloaded listener asks callers to wait. */
 export const OVERLOADED_PUSHBACK_MS = 1_000;
-/** A server that watches the same deadline may strike this share of it early: what it was sent was rounded down. */
-const NEARLY = 0.9;
 
 export function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
@@ -56,6 +55,19 @@ export function noEndpoint(call: Call): LocalReply {
   return reply('no_endpoint', `no endpoint of cluster ${name} is usable (${reasons.join('; ')})`);
 }
 
+/**
+ * The gRPC status of a failed attempt of this call. Some servers reset a call with CANCEL when its deadline passes, a moment
+ * before our own clock strikes.
+ */
+export function statusFor(call: Call, attempt: Attempt, failure: AttemptFailure): StatusCode {
+  if (failure.kind === 'reset' && failure.code === ErrorCode.CANCEL && call.deadlineMs > 0) {
+    const { startedAtMs } = attempt;
+    if (deadlineReached(call.context.clock() - startedAtMs, call.deadlineMs - startedAtMs))
+      return Status.DEADLINE_EXCEEDED;
+  }
+  return statusOfFailure(failure);
+}
+
 /** What the caller is told of an attempt that failed and is not tried again. */
 export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
   const { address } = attempt.endpoint;
@@ -78,16 +90,9 @@ export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFai
     case 'protocol':
       return reply('upstream_protocol', `${address} broke HTTP/2: ${failure.message}`);
     case 'reset': {
-      const allowedMs = call.deadlineMs - attempt.startedAtMs;
-      if (
-        failure.code === ErrorCode.CANCEL &&
-        call.deadlineMs > 0 &&
-        attempt.elapsedMs >= allowedMs * NEARLY
-      ) {
-        // Some servers reset a call so when its deadline passes, a moment before our own clock.
+      const status = statusFor(call, attempt, failure);
+      if (status === Status.DEADLINE_EXCEEDED)
         return reply('deadline', `${address} ended the call at its deadline`);
-      }
-      const status = statusOfFailure(failure);
       return {
         reason: 'upstream_reset',
         status: status === Status.OK ? Status.UNKNOWN : status,

@@ -9,8 +9,12 @@ import type { RequestInfo } from './request-info.ts';
 
 /** What belongs to a running inbound call, and ends with it when its caller gives up: an outbound call, a model's. */
 export interface Dependent {
-  /** The inbound call is over without having been answered by the app: nobody waits any more. */
-  onOwnerGone(): void;
+  /**
+   * The inbound call is over without having been answered by the app: nobody waits any more.
+   *
+   * @param late its time was up; otherwise its caller has given up before
+   */
+  onOwnerGone(late: boolean): void;
 }
 
 /** An inbound call while the app works on it. */
@@ -200,12 +204,12 @@ function first<Found>(ids: readonly string[], find: (id: string) => Found | unde
   return undefined;
 }
 
-/** Ends what is left of a call that nobody waits for. */
-export function endDependents(call: InboundCall): void {
+/** Ends what is left of a call that nobody waits for. @param late its time was up */
+export function endDependents(call: InboundCall, late: boolean): void {
   const { dependents } = call;
   if (dependents === undefined) return;
   call.dependents = undefined;
-  for (const dependent of dependents) dependent.onOwnerGone();
+  for (const dependent of dependents) dependent.onOwnerGone(late);
 }
 
 /** W3C trace context: `version-traceid-parentid-flags`. '' when it is not one; its other parts are read elsewhere. */

@@ -79,7 +79,11 @@ export function settleAttempt(
     else if (scanner.status === TaskStatus.TIMEOUT) attempt.taskFailure = 'timeout';
   }
   const judgesTime =
-    kind === 'deadline' || kind === 'reset' || status === 4 || attempt.taskFailure === 'timeout';
+    kind === 'deadline' ||
+    kind === 'reset' ||
+    status === 4 ||
+    status === 1 ||
+    attempt.taskFailure === 'timeout';
   const verdict = verdictOf(attempt, {
     taskStatusIsVerdict: policies.settings.task.statusIsVerdict,
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
@@ -109,6 +113,22 @@ export function settleAttempt(
     if (outlier !== undefined) traceOutlier(call, outlier);
     call.trace.endAttempt(call, attempt);
   }
+}
+
+/** Ends the attempts that run, if any, and says why. */
+export function giveUp(call: Call, kind: EndKind, status: StatusCode): void {
+  const { attempt, hedging } = call;
+  if (hedging !== undefined) {
+    hedging.stop();
+    for (const running of hedging.attempts) end(call, running, kind, status);
+  }
+  if (attempt !== undefined) end(call, attempt, kind, status);
+}
+
+function end(call: Call, attempt: Attempt, kind: EndKind, status: StatusCode): void {
+  if (attempt.ended) return;
+  attempt.cancel();
+  settleAttempt(call, attempt, kind, status, 0, undefined);
 }
 
 /** The call is over: the circuit hears of the attempt that decided it. */

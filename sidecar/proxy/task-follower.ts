@@ -88,8 +88,10 @@ export class TaskFollower {
   }
 }
 
-/** Whether the caller does not want the answer, or may come back for it. */
-export function callerLeft(failure: StreamFailure): Leaving {
-  const comesBack = failure.kind === 'reset' && failure.code === ErrorCode.OUTRIGGER_COMES_BACK;
-  return comesBack || failure.kind === 'connection' ? 'connection_lost' : 'cancelled';
+/** Whether the caller's time is up, or it does not want the answer, or may come back for it. */
+export function callerLeft(call: Call, { kind, code }: StreamFailure): Leaving {
+  if (kind === 'reset' && code === ErrorCode.OUTRIGGER_COMES_BACK) return 'connection_lost';
+  const gone = kind === 'reset' || kind === 'connection';
+  if (gone && call.callersTimeIsUp(call.context.clock())) return 'time_is_up';
+  return kind === 'connection' ? 'connection_lost' : 'cancelled';
 }

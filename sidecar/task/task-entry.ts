@@ -25,8 +25,8 @@ export const TASK_REFUSALS: Readonly<Record<TaskRefusal, string>> = {
   full: 'too many tasks are in flight to keep them apart; try again later',
 };
 
-/** Why a caller waits no longer. */
-export type Leaving = 'cancelled' | 'connection_lost';
+/** Why a caller waits no longer. Only one whose connection was lost may come back. */
+export type Leaving = 'cancelled' | 'time_is_up' | 'connection_lost';
 
 /** `go_on`: others wait, or it is over. `linger`: for a moment. `abort`: cancel the runner now; it is forgotten. */
 export type Remains = 'go_on' | 'linger' | 'abort';
