@@ -2,8 +2,9 @@
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, grpcRequest, H2Peer, startPeerServer } from './support/h2-peer.ts';
+import { errorCode, frameType, grpcRequest, H2Peer, startPeerServer } from './support/h2-peer.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -236,9 +237,9 @@ t.test('a caller that stopped reading can still cancel', async (t) => {
 
 t.test('a caller that is gone without a word is found out, and its calls with it', async (t) => {
   const app = await startUpstream(t, { onCall: beginOnly });
-  const plane = await startDataPlane(t, {
-    inbound: { app: app.address, keepalive: { time: '200ms', timeout: '200ms' } },
-  });
+  const clock = new TestClock();
+  const inbound = { app: app.address, keepalive: { time: '200ms', timeout: '200ms' } };
+  const plane = await startDataPlane(t, { inbound }, {}, clock);
   // Answers no PING, as a host does that has lost its power.
   const dead = await H2Peer.connect(t, plane.inboundPort);
   const alive = (await H2Peer.connect(t, plane.inboundPort)).behave();
@@ -251,6 +252,13 @@ t.test('a caller that is gone without a word is found out, and its calls with it
   }
   const call = (path: string): SeenCall | undefined =>
     app.calls.find(({ headers }) => headers[':path'] === path);
+  await waitUntil('the app has both', () => callsTo(app.calls).length === 2);
+  clock.advance(210);
+  await alive.until('it was asked', () => alive.count(frameType.ping) === 1);
+  // What comes behind its answer shows that the sidecar has that.
+  await alive.headers(3, grpcRequest('/test.Raw/Behind'), true);
+  await waitUntil('the sidecar has the answer', () => call('/test.Raw/Behind'));
+  clock.advance(210);
   await waitUntil('the app heard', () => call('/test.Raw/Dead')?.closedWith === errorCode.cancel);
   t.ok(dead.closed);
   t.equal(call('/test.Raw/Alive')!.closedWith, undefined, 'one that answers PINGs may be silent for long');

@@ -8,6 +8,7 @@ import { freePort } from './support/free-port.ts';
 import { grpcRequest, H2Peer } from './support/h2-peer.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -24,9 +25,12 @@ const { AgentService } = (proto('agent_service.proto') as never as { agent: Serv
 type Services = Record<string, grpc.ServiceClientConstructor>;
 
 const checkPath = '/grpc.health.v1.Health/Check';
-const fast = { interval: '100ms', timeout: '150ms' };
+/** However long a busy machine takes to answer. */
+const fast = { interval: '100ms', timeout: '60s' };
+/** Who is silent for so long is doubted. */
+const doubting = { interval: '100ms', timeout: '1s' };
 /** Only a change that is noticed by itself is noticed in time. */
-const rare = { interval: '1h', timeout: '150ms' };
+const rare = { interval: '1h', timeout: '60s' };
 
 function clientOf(t: Test, service: grpc.ServiceClientConstructor, plane: DataPlane): grpc.Client {
   const options = { 'grpc.use_local_subchannel_pool': 1 };
@@ -233,16 +237,23 @@ t.test('an agent whose workers are all busy is as healthy as before', async (t) 
       if (!busy) answerWith(stream, Buffer.from([8, 1]));
     },
   });
-  const plane = await startDataPlane(t, { inbound: { app: app.address, health: fast } });
+  const clock = new TestClock();
+  const plane = await startDataPlane(t, { inbound: { app: app.address, health: doubting } }, {}, clock);
+  const { appHealth } = plane.sidecar.inbound;
   await stateIs(plane, 'serving');
   busy = true;
   const client = new RawClient(t, plane.inboundPort);
   const work = client.unary(Buffer.from('x'), { path: '/works' });
-  await stateIs(plane, 'busy');
-  t.equal(plane.sidecar.notReadyBecause, undefined);
-  const probes = app.calls.length;
-  await waitUntil('it was asked again', () => app.calls.length > probes + 1);
-  t.equal(plane.sidecar.inbound.appHealth.state, 'busy');
+  await waitUntil('it works', () => app.calls.some(({ headers }) => headers[':path'] === '/works'));
+  for (const time of ['first', 'second', 'third']) {
+    const probes = app.calls.length;
+    clock.advance(110);
+    await waitUntil('it was asked again', () => app.calls.length > probes);
+    clock.advance(1_010);
+    await waitUntil('it gave a sign', () => appHealth['probe'] === undefined);
+    t.equal(appHealth.state, 'busy', `the ${time} time`);
+    t.equal(plane.sidecar.notReadyBecause, undefined);
+  }
   answerWith(app.calls.find(({ headers }) => headers[':path'] === '/works')!.stream, 'done');
   t.equal((await work).code, grpc.status.OK, 'and the work it was busy with is not disturbed');
   t.equal(app.sessions.size, 1);
@@ -259,7 +270,7 @@ for (const kind of ['with', 'without'] as const) {
   t.test(`an agent that hangs is not ready until it goes on: ${kind} a health service`, async (t) => {
     const port = await freePort();
     const agent = await startAgent(t, port, ...(kind === 'with' ? ['health'] : []));
-    const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: fast } });
+    const plane = await startDataPlane(t, { inbound: { app: `127.0.0.1:${port}`, health: doubting } });
     const healthy = kind === 'with' ? 'serving' : 'no_health_service';
     await stateIs(plane, healthy);
     agent.kill('SIGSTOP');

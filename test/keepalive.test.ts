@@ -19,6 +19,7 @@ import {
 } from './support/h2-peer.ts';
 import { runProcess, startProcess } from './support/process.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -30,6 +31,7 @@ const waitPath = '/strict.Server/Wait';
 const pingsWelcome = 0xf0a7;
 
 const ping = (number: number) => frame(frameType.ping, 0, 0, Buffer.concat([uint32(0), uint32(number)]));
+/** PINGs that were answered. */
 const pongs = (peer: H2Peer) =>
   peer.frames.filter(({ type, flags }) => type === frameType.ping && (flags & flag.ack) !== 0).length;
 const tooMany = { code: errorCode.enhanceYourCalm, debug: 'too_many_pings' };
@@ -47,7 +49,7 @@ async function pingTimes(peer: H2Peer, count: number): Promise<number> {
 /** Python's server, and its address. */
 async function startStrictServer(t: Test): Promise<string> {
   const server = startProcess(t, requireTool('python'), [join(python, 'strict_server.py')]);
-  await waitUntil('the server told its port', () => /^\d+\n/m.test(server.logs()), { limitMs: 30_000 });
+  await waitUntil('the server told its port', () => /^\d+\n/m.test(server.logs()));
   return `127.0.0.1:${/^(\d+)\n/m.exec(server.logs())![1]}`;
 }
 
@@ -179,7 +181,7 @@ t.test(
       const inbound = { app: app.address, keepalive: { min_time: minTime } };
       const plane = await startDataPlane(t, { inbound });
       const args = [join(python, 'eager_client.py'), `${plane.inboundPort}`, '8', '1000', '1'];
-      return (await runProcess(t, program, args, { limitMs: 60_000 })).output;
+      return (await runProcess(t, program, args)).output;
     };
     const [strict, lenient] = await Promise.all([run('1h'), run('500ms')]);
     t.match(strict, /^UNAVAILABLE .*too_many_pings/im);
@@ -208,7 +210,8 @@ t.test(
   async (t) => {
     const address = await startStrictServer(t);
     const health = { interval: '50ms', timeout: '100ms' };
-    const plane = await startDataPlane(t, { inbound: { app: address, health } });
+    const clock = new TestClock();
+    const plane = await startDataPlane(t, { inbound: { app: address, health } }, {}, clock);
     const { appHealth, app } = plane.sidecar.inbound;
     await waitUntil('the app serves', () => appHealth.state === 'serving');
     let looks = 0;
@@ -220,9 +223,18 @@ t.test(
     const [connection] = app.endpoints[0]!.pool.connections;
     const client = new RawClient(t, plane.inboundPort);
     const call = client.unary(Buffer.from('4'), { path: waitPath });
-    await waitUntil('it was found busy many times', () => looks >= 8, { limitMs: 20_000 });
+    await waitUntil('the call is with it', () => app.endpoints[0]!.activeCalls === 1);
+    const asks = (): boolean => appHealth['probe'] !== undefined;
+    for (let look = 1; look <= 8; look++) {
+      clock.advance(60);
+      t.ok(asks(), 'it is asked');
+      // The question goes unanswered, and then the sign is asked for and given.
+      clock.advance(110);
+      await waitUntil('it was found busy', () => looks === look);
+    }
     const { code, details } = await call;
     t.equal(code, status.OK, details);
+    clock.advance(60);
     await waitUntil('the app serves', () => appHealth.state === 'serving');
     t.equal(app.endpoints[0]!.pool.connections[0], connection, 'over one connection');
     t.equal(connection!.control['pingNumber'], 0, 'without a PING, which servers count');
@@ -246,7 +258,7 @@ t.test('told too_many_pings, the next connections ask half as often', async (t) 
   const told: number[] = [];
   const plane = await startDataPlane(
     t,
-    oneCluster([server.address], { keepalive: { time: '100ms', timeout: '10s' } }),
+    oneCluster([server.address], { keepalive: { time: '100ms', timeout: '60s' } }),
     { onTooManyPings: (_cluster, _endpoint, timeMs) => told.push(timeMs) },
   );
   const client = new RawClient(t, plane.outboundPort);
@@ -266,19 +278,28 @@ t.test('another sidecar is asked as often as it says', async (t) => {
     peers.push(peer);
     peer.behave().send(settings([pingsWelcome, 300]));
   });
+  const clock = new TestClock();
+  const keepaliveSettings = { time: '50ms', timeout: '1s' };
   const plane = await startDataPlane(
     t,
-    oneCluster([server.address], { keepalive: { time: '50ms', timeout: '1s' } }),
+    oneCluster([server.address], { keepalive: keepaliveSettings }),
+    {},
+    clock,
   );
   const client = new RawClient(t, plane.outboundPort);
   void client.unary(Buffer.from('x'), { path: rawPaths.unary });
-  await waitUntil(
-    'more than two PINGs came',
-    () => peers.length === 1 && peers[0]!.count(frameType.ping) > 2,
-  );
+  const peer = await waitUntil('the call is there', () => peers[0]?.heads.has(1) && peers[0]);
   const [endpoint] = plane.sidecar.outbound.clusters.clusters.get('upstream')!.endpoints;
+  const [connection] = endpoint!.pool.connections;
+  for (let asked = 1; asked <= 3; asked++) {
+    clock.advance(asked === 1 ? 290 : 990);
+    t.equal(connection!.control['pingNumber'], asked - 1, 'no faster than is welcome');
+    clock.advance(20);
+    await peer.until('it was asked', () => peer.count(frameType.ping) === asked);
+    await waitUntil('the answer came', () => connection!.control['pings'].length === 0);
+  }
   const [keepalive] = endpoint!.pool['keepalives'].values();
-  t.equal(keepalive!.timeMs, 300, 'but no faster than is welcome');
+  t.equal(keepalive!.timeMs, 300);
 });
 
 t.test('two sidecars with different times do not send each other away', async (t) => {
