@@ -23,17 +23,14 @@ const policies = {
   outlier_detection: { consecutive_failures: 0 },
 };
 
-/** The default timeout would add a deadline to each call: to be left out when only unary calls have it. */
-const timeout = '0s';
-
 async function startOutbound(target: string): Promise<number> {
   const routes = [{ match: { path_prefix: '/' }, cluster: 'upstream' }];
-  const clusters = { upstream: { endpoints: [target], timeout, ...policies } };
+  const clusters = { upstream: { endpoints: [target], ...policies } };
   return (await startSidecar(lifetime, { outbound: { routes, clusters } }, { until: 'live' })).outboundPort;
 }
 
 async function startInbound(app: string, port: number): Promise<number> {
-  const inbound = { app, listen: `127.0.0.1:${port}`, timeout };
+  const inbound = { app, listen: `127.0.0.1:${port}` };
   return (await startSidecar(lifetime, { inbound }, { until: 'live' })).inboundPort;
 }
 
