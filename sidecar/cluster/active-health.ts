@@ -45,6 +45,8 @@ export class EndpointCheck extends Timer {
   readonly threshold = new HealthThreshold();
   /** What the last check found, for a person. */
   detail = '';
+  /** The last one that proved something passed. */
+  passes = false;
   /** When the last one ended. */
   checkedAtMs = Number.NEGATIVE_INFINITY;
   startedAtMs = Number.NEGATIVE_INFINITY;
@@ -190,6 +192,7 @@ export class ActiveHealth {
     if (finding === 'nothing') return;
     const before = check.state;
     check.threshold.record(finding, this.settings);
+    check.passes = finding === 'passes';
     this.environment.onChecked(check.endpoint, check, check.state !== before);
   }
 

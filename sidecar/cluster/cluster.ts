@@ -8,6 +8,7 @@ import { NearEndpoints } from './near-endpoints.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
 import { OutlierWatch } from './outlier-watch.ts';
 import { UNSEEN } from './peak-ewma.ts';
+import { ReturnWatch } from './return-watch.ts';
 
 /** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
 const MAX_COUNTED = 64;
@@ -41,6 +42,16 @@ export interface ClusterSettings {
   readonly retry: { readonly bufferBytes: number };
 }
 
+/** The circuits of a cluster, as far as its endpoints are of interest to them; times in milliseconds. */
+export interface ClusterCircuits {
+  /** Whether calls are turned away because no endpoint could be reached. */
+  callsWait(nowMs: number): boolean;
+  /** An endpoint has just been told healthy. */
+  onEndpointBack(nowMs: number): void;
+  /** Endpoints have come or gone; of those there are, the oldest has come then. */
+  onEndpointsSince(sinceMs: number, nowMs: number): void;
+}
+
 /** A named set of endpoints that serve the same thing, and the balancer that picks among them. */
 export class Cluster {
   readonly name: string;
@@ -66,8 +77,11 @@ export class Cluster {
   endpoints: readonly Endpoint[] = [];
   readonly outliers: OutlierWatch;
   readonly health: ActiveHealth;
+  /** Finds endpoints again that could not be reached. */
+  readonly returns: ReturnWatch;
   /** A slot for the layer above, for the policies that go by cluster. */
   policies: unknown = undefined;
+  circuits: ClusterCircuits | undefined = undefined;
   /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
   resolving = true;
   private readonly waiting: (() => void)[] = [];
@@ -92,6 +106,22 @@ export class Cluster {
       random,
       onChecked: (endpoint, check, changed) => this.onChecked(endpoint, check, changed),
     });
+    this.returns = new ReturnWatch({
+      wheel,
+      clock,
+      random,
+      endpoints: () => this.endpoints,
+      callsWait: (nowMs) => this.circuits?.callsWait(nowMs) === true,
+      onBack: (endpoint) => this.onBack(endpoint),
+    });
+  }
+
+  /** It can be reached, or its health check passes: what was kept from it for its absence alone is not any more. */
+  private onBack(endpoint: Endpoint): void {
+    const nowMs = this.environment.clock();
+    this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
+    this.outliers.wake(nowMs);
+    this.circuits?.onEndpointBack(nowMs);
   }
 
   /**
@@ -103,6 +133,7 @@ export class Cluster {
     // Told again and again while it fails: there may be room to eject it by now.
     if (healthy ? changed : endpoint.pool.state !== PoolState.backingOff)
       this.tellHealth(endpoint, healthy, check.detail);
+    if (healthy && check.passes) this.onBack(endpoint);
     if (changed) this.listener.onHealthChange?.(this, endpoint, check);
   }
 
@@ -121,6 +152,7 @@ export class Cluster {
     const endpoint = this.byAddress.get(event.endpoint.address);
     // What it was slow at is what it was ejected for: remembered, it would get no calls to prove itself with.
     if (event.kind === 'returned' && endpoint !== undefined) Object.assign(endpoint, UNSEEN);
+    if (event.kind === 'ejected' && event.endpoint.unreachable) this.returns.wake();
     this.listener.onOutlier(this, event);
   }
 
@@ -196,10 +228,22 @@ export class Cluster {
     this.updateHealth();
     this.balancer.update?.(this.endpoints);
     this.listener.onEndpoints(this, added, removed);
+    this.tellCircuits(added.length > 0);
+  }
+
+  private tellCircuits(someAreNew: boolean): void {
+    const { circuits, endpoints } = this;
+    if (circuits === undefined || endpoints.length === 0) return;
+    const nowMs = this.environment.clock();
+    const sinceMs = endpoints.reduce((oldest, { addedAtMs }) => Math.min(oldest, addedAtMs), nowMs);
+    circuits.onEndpointsSince(sinceMs, nowMs);
+    // Connects: what discovery names may be there or not.
+    if (someAreNew && circuits.callsWait(nowMs)) this.returns.wake();
   }
 
   private createEndpoint(address: string): Endpoint {
-    const endpoint = new Endpoint(address, this.outliers.detector.add(address));
+    const addedAtMs = this.environment.clock();
+    const endpoint = new Endpoint(address, this.outliers.detector.add(address), addedAtMs);
     endpoint.watched.onAdmitsChange = () => {
       endpoint.refreshUsable();
       this.near.recount();
@@ -209,6 +253,7 @@ export class Cluster {
         const before = endpoint.usable;
         endpoint.refreshUsable();
         this.near.recount();
+        if (endpoint.pool.state === PoolState.ready) this.returns.onConnected(endpoint);
         if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
         this.onPoolState?.(endpoint);
       },
@@ -240,6 +285,8 @@ export class Cluster {
       | Endpoint
       | undefined;
     if (picked !== undefined) return picked;
+    // Somebody waits for what discovery has not found: it may be there by now.
+    if (this.endpoints.length === 0 && !this.resolving) this.discovery?.refresh();
     return this.fallback(key, nowMs);
   }
 
@@ -275,6 +322,7 @@ export class Cluster {
   close(): void {
     this.discovery?.stop();
     this.outliers.close();
+    this.returns.close();
     this.setEndpoints([], []);
     this.resolved();
   }

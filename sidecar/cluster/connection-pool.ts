@@ -8,7 +8,7 @@ import { ErrorCode, errorName } from '../http2/frame.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
 import { printable, tlsErrorOf } from '../tls/failure.ts';
-import { connectionBackoffMs } from './backoff.ts';
+import { ReconnectSchedule } from './backoff.ts';
 
 /** An attempt that waits for a stream. */
 export interface ConnectionWaiter {
@@ -57,8 +57,6 @@ export const PoolState = {
 } as const;
 export type PoolState = (typeof PoolState)[keyof typeof PoolState];
 
-/** When every endpoint is in back-off, a call may still try one that was not tried for this long. */
-const PANIC_RETRY_MS = 1_000;
 /** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
 const UNUSED_LIFE_MS = 1_000;
 /** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
@@ -88,7 +86,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   private readonly waiters = new Set<ConnectionWaiter>();
   private connecting: Connection | undefined = undefined;
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
-  private failures = 0;
+  private readonly schedule = new ReconnectSchedule();
   private closed = false;
   /** Twice what the peer has called `too_many_pings` (gRFC A8). */
   private learnedKeepaliveMs = 0;
@@ -127,7 +125,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   /** Whether a call that finds no usable endpoint may try this one in spite of its back-off. */
   mayPanic(nowMs: number): boolean {
-    return this.connecting !== undefined || nowMs - this.connectStartedAtMs >= PANIC_RETRY_MS;
+    return this.connecting !== undefined || nowMs >= this.schedule.wantedAtMs;
   }
 
   /** A connection with room, or undefined: then the waiter is called later, once, unless it is cancelled. */
@@ -226,12 +224,11 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   private connectFailed(message: string, reason: string): void {
     this.connecting = undefined;
-    this.failures++;
     this.lastFailure = message;
     if (this.closed) return;
     const { clock, random, wheel } = this.environment;
-    const nextAtMs = this.connectStartedAtMs + connectionBackoffMs(this.failures, random());
-    wheel.arm(this, Math.max(nextAtMs, clock() + 1));
+    this.schedule.failed(this.connectStartedAtMs, random());
+    wheel.arm(this, Math.max(this.schedule.dueAtMs, clock() + 1));
     if (this.ready.length === 0) {
       this.setState(PoolState.backingOff);
       this.failWaiters(message);
@@ -249,7 +246,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     if (connection !== this.connecting) return;
     const { wheel } = this.environment;
     this.connecting = undefined;
-    this.failures = 0;
+    this.schedule.succeeded();
     this.lastFailure = '';
     wheel.cancel(this);
     this.ready.push(connection);
@@ -351,7 +348,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       connection.shutdown();
     }
     this.connecting?.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'it is replaced', REPLACED));
-    this.failures = 0;
+    this.schedule.succeeded();
     // What failed before may succeed now: the next call finds out.
     if (this.state !== PoolState.backingOff || this.closed) return;
     this.environment.wheel.cancel(this);

@@ -7,6 +7,8 @@ import { UNSEEN } from './peak-ewma.ts';
 /** One address of a cluster: its connections, its load, and what is known of its health. */
 export class Endpoint implements BalancerEndpoint {
   readonly address: string;
+  /** When discovery named it, by the cluster's clock. */
+  readonly addedAtMs: number;
   weight = 1;
   /** Attempts in flight; a stream counts until it ends. */
   activeCalls = 0;
@@ -25,9 +27,10 @@ export class Endpoint implements BalancerEndpoint {
   /** Ejection, probation and cooldown: the outlier detector's view of this endpoint. */
   readonly watched: WatchedEndpoint;
 
-  constructor(address: string, watched: WatchedEndpoint) {
+  constructor(address: string, watched: WatchedEndpoint, addedAtMs = 0) {
     this.address = address;
     this.watched = watched;
+    this.addedAtMs = addedAtMs;
   }
 
   /** Call whenever something that `usable` depends on has changed. */

@@ -9,7 +9,7 @@
  *      │          ▲                    ▲                                        in_service
  *      │          └────────────────────┼─ failures in a row, failure rate, ──────────┘
  *      │                               │  latency, health check
- *      └─ a health check that failed passes, or fewer may be ejected now
+ *      └─ a health check that failed passes, what could not be reached can be, or fewer may be ejected now
  *
  * How long: base_ejection_time × how often it was ejected, at most max_ejection_time; that count shrinks by one with
  * each interval in service. With the default 30 s a replica that flaps is out for 30, 60, 90 … 300 s.
@@ -214,6 +214,7 @@ export class OutlierDetector {
     watched.lastSuccessBegunAtMs = Math.max(watched.lastSuccessBegunAtMs, begunAtMs);
     watched.consecutive = 0;
     watched.throttled = 0;
+    watched.unreachable = false;
     if (watched.state !== 'probation') return undefined;
     watched.successes++;
     return watched.successes < PROBATION_SUCCESSES ? undefined : this.#ejections.recover(watched, nowMs);
@@ -223,6 +224,7 @@ export class OutlierDetector {
     const { watched } = attempt;
     watched.outcomes.push(true, nowMs);
     watched.lastFailureAtMs = nowMs;
+    watched.unreachable = attempt.unreachable ?? watched.unreachable;
     // A failure of what was begun before something that succeeded is old news, and no part of a run.
     if (attempt.begunAtMs >= watched.lastSuccessBegunAtMs) {
       if (watched.consecutive++ === 0) {
@@ -289,6 +291,14 @@ export class OutlierDetector {
     }
     if (!watched.ejected || !watched.healthCheckFailedSince) return undefined;
     return this.#ejections.bringBack(watched, detail, nowMs);
+  }
+
+  /**
+   * The endpoint can be reached again. What was ejected because it could not be comes back on probation, the first time at
+   * once; what is kept out for its answers, or by its health check, does not.
+   */
+  reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+    return this.#ejections.reached(watched, nowMs);
   }
 
   // --- Time ------------------------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ export interface OutlierEvent {
   readonly forMs: number;
 }
 
+/** What was ejected twice because it could not be reached waits so long at least; each time more, twice as long. */
+const REPEATED_RETURN_MS = 1_000;
+
 export const NO_EVENTS: readonly OutlierEvent[] = [];
 
 export class Ejections {
@@ -87,6 +90,21 @@ export class Ejections {
     const healthyIntervals = Math.max(Math.floor((nowMs - watched.healthySinceMs) / intervalMs), 0);
     watched.multiplier = Math.max(watched.multiplier - healthyIntervals, 0) + 1;
     return Math.min(baseEjectionTimeMs * watched.multiplier, maxEjectionTimeMs);
+  }
+
+  /**
+   * Brings back what was ejected because it could not be reached. One that comes and goes, such as an agent that crashes
+   * at each call, waits longer with each ejection.
+   */
+  reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+    const { ejected, removed, unreachable, healthCheckFails, multiplier, ejectedAtMs } = watched;
+    if (!ejected || removed || !unreachable || healthCheckFails || watched.reason === 'latency')
+      return undefined;
+    const waitMs = multiplier < 2 ? 0 : REPEATED_RETURN_MS * 2 ** Math.min(multiplier - 2, 16);
+    watched.ejectedUntilMs = Math.min(watched.ejectedUntilMs, Math.max(nowMs, ejectedAtMs + waitMs));
+    return watched.ejectedUntilMs <= nowMs
+      ? this.bringBack(watched, 'it can be reached again', nowMs)
+      : undefined;
   }
 
   /** Lets an ejected endpoint back on probation. */

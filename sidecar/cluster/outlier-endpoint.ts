@@ -40,6 +40,8 @@ export class WatchedEndpoint {
   /** When the attempt was begun that was the latest of those that ended well. */
   lastSuccessBegunAtMs = Number.NEGATIVE_INFINITY;
   lastFailureAtMs = Number.NEGATIVE_INFINITY;
+  /** The latest failure that says so found nobody there; of an ejected endpoint: which is why it is out. */
+  unreachable = false;
   /** Attempts that were answered during this run of failures, and may end well. */
   promising = 0;
   readonly outcomes = new OutcomeWindow();
@@ -99,6 +101,8 @@ export class WatchedAttempt {
   /** When the wait for the first message began: the request was complete. */
   waitingSinceMs = 0;
   answered = false;
+  /** It failed because nobody was there, or although somebody was; undefined when it may be either. */
+  unreachable: boolean | undefined = undefined;
   /** The endpoint's when the attempt was begun. */
   epoch = -1;
   probe = false;

@@ -40,7 +40,9 @@ const circuitBreaker = z.strictObject({
   failure_percent: percent().default(50).describe('Share of failures in the window that opens it; 0 is off'),
   min_calls: integer(1, MANY).default(20).describe('Calls in the window before the share counts'),
   window: duration('positive').default('10s').describe('The window the share is taken over'),
-  recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
+  recovery_timeout: duration('positive')
+    .default('30s')
+    .describe('From open to the first probe, unless an endpoint that was away comes back sooner'),
   half_open_max: integer(1, 1000).default(3).describe('Probes at a time, and successes that close it'),
 });
 

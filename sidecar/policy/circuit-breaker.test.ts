@@ -58,7 +58,12 @@ class Bench {
   stream(verdict: Verdict): void {
     const admission = this.admit();
     this.breaker.settle(admission, firstMessage, this.nowMs);
-    const from = { endpoint: undefined, startedAtMs: this.nowMs, firstMessageAtMs: this.nowMs };
+    const from = {
+      endpoint: undefined,
+      startedAtMs: this.nowMs,
+      firstMessageAtMs: this.nowMs,
+      unreachable: undefined,
+    };
     this.wait(100);
     this.breaker.amend(admission, verdict, this.nowMs, from);
   }
@@ -70,7 +75,7 @@ class Bench {
 }
 
 function from(endpoint: unknown, startedAtMs: number, firstMessageAtMs = 0): CircuitEvidence {
-  return { endpoint, startedAtMs, firstMessageAtMs };
+  return { endpoint, startedAtMs, firstMessageAtMs, unreachable: undefined };
 }
 
 t.test('it opens on failures in a row, says why, and lets probes in when its time is over', async (t) => {

@@ -10,7 +10,10 @@
  *              ▲                                                          │    ▲
  *              │ half_open_max                  recovery_timeout is over, │    │ a probe fails, or its
  *              │ successes                     repeats wait longer: ×2,   │    │ stream is cut
- *              │                               at most 5 min, ±20 %       ▼    │
+ *              │                               at most 5 min, ±20 %;      │    │
+ *              │                               sooner when nobody could   │    │
+ *              │                               be reached and somebody    │    │
+ *              │                               can now                    ▼    │
  *              │                                                      ┌───────────┐ half_open_max probes
  *              └──────────────────────────────────────────────────────│ half-open │ at a time, rejects
  *                                                                     └───────────┘ the others
@@ -20,6 +23,11 @@
  * the time before, and must neither close a circuit that opened since nor open one that closed.
  *
  * Calls are counted, not attempts: what a retry has mended was no failure of the cluster.
+ *
+ * What opened it decides what may end it early (`reach.ts`). The latest failure counts: when it says that nobody was
+ * there, the return of an endpoint ({@link CircuitBreaker.endpointBack}) makes an open circuit half-open at once. When
+ * it is an answer, only time does. See `early-probing.ts` for what keeps an endpoint that comes and goes from being
+ * probed all the time.
  *
  * Pure: the time comes in with each question, in milliseconds that never go back; nothing runs by itself.
  */
@@ -34,7 +42,9 @@ import {
   type CircuitState,
   type CircuitTransition,
 } from './circuit-state.ts';
+import { EarlyProbing } from './early-probing.ts';
 import { FailureRun } from './failure-run.ts';
+import { LastCrash } from './last-crash.ts';
 import { ProbeSlots } from './probe-slots.ts';
 import { ShareWindow } from './share-window.ts';
 import type { Verdict, VerdictReason } from './verdict.ts';
@@ -42,11 +52,12 @@ import type { Verdict, VerdictReason } from './verdict.ts';
 const OPEN_MULTIPLIER = 2;
 /** As long as the longest ejection: an endpoint that has been repaired is not left alone for longer. */
 const MAX_OPEN_MS = 300_000;
-/** What a call is asked to wait when the probes are out: their verdicts come within a usual call. */
-const PROBING_RETRY_AFTER_MS = 1_000;
+/**
+ * What a call is asked to wait when the probes are out, whose verdicts come within a usual call; and while nobody can be
+ * reached, which may end at any time.
+ */
+const SHORT_RETRY_AFTER_MS = 1_000;
 const REMEMBERED_REASONS = 5;
-/** Calls that a crash has cut are reported within this time of each other. */
-const CRASH_MS = 1_000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -63,11 +74,16 @@ export class CircuitBreaker {
   readonly #cuts = new FailureRun();
   #window: ShareWindow;
   #reasons: VerdictReason[] = [];
-  #crashedEndpoint: unknown = undefined;
-  #crashedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #lastCrash = new LastCrash();
   #cause: CircuitCause | undefined = undefined;
   #openings = 0;
+  /** How long it was to stay open the last time, and how long that was: shorter when an endpoint came back. */
   #openForMs = 0;
+  #wasOpenMs = 0;
+  #openedAtMs = Number.NEGATIVE_INFINITY;
+  /** The latest failure that says so found nobody there. */
+  #unreachable = false;
+  readonly #early: EarlyProbing;
   #changedAtMs = Number.NEGATIVE_INFINITY;
   #lastProbe = 0;
   /** Probes up to this one belong to earlier generations. */
@@ -81,6 +97,7 @@ export class CircuitBreaker {
   constructor(settings: CircuitBreakerSettings, random: () => number) {
     this.#settings = settings;
     this.#random = random;
+    this.#early = new EarlyProbing(random);
     this.#window = new ShareWindow(settings.windowMs);
   }
 
@@ -100,7 +117,18 @@ export class CircuitBreaker {
 
   /** When an open circuit lets probes in; Infinity in other states. For a timer, to tell of it in time. */
   get halfOpenAtMs(): number {
-    return this.#state === 'open' ? this.#changedAtMs + this.#openForMs : Number.POSITIVE_INFINITY;
+    if (this.#state !== 'open') return Number.POSITIVE_INFINITY;
+    return Math.min(this.#dueAtMs, this.#early.atMs);
+  }
+
+  /** When the recovery timeout is over. */
+  get #dueAtMs(): number {
+    return this.#openedAtMs + this.#openForMs;
+  }
+
+  /** Whether somebody should look for the endpoints, and say {@link endpointBack}: it is open because none was there. */
+  awaitsEndpoint(nowMs: number): boolean {
+    return this.#state === 'open' && this.#unreachable && nowMs < this.halfOpenAtMs;
   }
 
   /**
@@ -111,15 +139,21 @@ export class CircuitBreaker {
   admit(nowMs: number): CircuitAdmission | CircuitRejection {
     if (this.#state === 'closed') return this.#generation;
     this.tick(nowMs);
-    if (this.#state === 'half_open' && this.#probes.inFlight < this.#settings.halfOpenMax) {
+    if (
+      this.#state === 'half_open' &&
+      this.#probes.inFlight < this.#settings.halfOpenMax * this.#early.growth(nowMs)
+    ) {
       this.#lastProbe++;
       this.#probes.take(this.#lastProbe, nowMs);
       return -this.#lastProbe;
     }
     this.rejections++;
     const rejection = this.#rejection!;
+    const leftMs = this.halfOpenAtMs - nowMs;
+    const mayEndSooner = this.#state === 'half_open' || this.#unreachable;
     rejection.state = this.#state;
-    rejection.retryAfterMs = this.#state === 'open' ? this.halfOpenAtMs - nowMs : PROBING_RETRY_AFTER_MS;
+    rejection.unreachable = this.#unreachable;
+    rejection.retryAfterMs = mayEndSooner ? Math.min(leftMs, SHORT_RETRY_AFTER_MS) : leftMs;
     return rejection;
   }
 
@@ -141,17 +175,19 @@ export class CircuitBreaker {
     nowMs: number,
     from: CircuitEvidence = ANY_ENDPOINT,
   ): CircuitTransition | undefined {
-    if (admission < 0) return this.#settleProbe(-admission, verdict, nowMs);
+    if (admission < 0) return this.#settleProbe(-admission, verdict, nowMs, from);
     if (!this.#isCurrent(admission)) return undefined;
     switch (verdict.outcome) {
       case 'success':
         this.#failures.reset();
+        this.#unreachable = false;
         // A first message says nothing of how streams end.
         if (verdict.reason !== 'first_message') this.#cuts.reset();
         this.#window.add(nowMs);
         return undefined;
       case 'failure':
-        if (this.#isOfLastCrash(verdict, nowMs, from)) return undefined;
+        this.#noteReach(from);
+        if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
         this.#failures.add(from.endpoint);
         this.#window.addMarked(nowMs);
         return this.#judge(verdict, nowMs);
@@ -172,12 +208,13 @@ export class CircuitBreaker {
   ): CircuitTransition | undefined {
     if (!this.#isCurrent(admission)) return undefined;
     if (verdict.outcome === 'neutral') return undefined;
-    if (admission < 0) return verdict.outcome === 'failure' ? this.#reopen(verdict, nowMs) : undefined;
+    if (admission < 0) return verdict.outcome === 'failure' ? this.#reopen(verdict, nowMs, from) : undefined;
     if (verdict.outcome === 'success') {
       this.#cuts.reset();
       return undefined;
     }
-    if (this.#isOfLastCrash(verdict, nowMs, from)) return undefined;
+    this.#noteReach(from);
+    if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
     this.#cuts.add(from.endpoint);
     if (from.firstMessageAtMs > 0) this.#window.takeBack(from.firstMessageAtMs, nowMs);
     this.#window.addMarked(nowMs);
@@ -194,6 +231,27 @@ export class CircuitBreaker {
       return undefined;
     }
     return nowMs >= this.halfOpenAtMs ? this.#moveTo('half_open', nowMs) : undefined;
+  }
+
+  /**
+   * An endpoint has just been told healthy: a connection came back, or its health check passes again. A circuit that is
+   * open because none could be reached lets probes in, at once or as soon as `early-probing.ts` allows it; it ends when
+   * an endpoint can be reached. One that opened for what endpoints answered keeps its time.
+   */
+  endpointBack(nowMs: number): CircuitTransition | undefined {
+    if (this.#state !== 'open' || !this.#unreachable) return undefined;
+    this.#early.allow(nowMs);
+    return this.tick(nowMs);
+  }
+
+  /**
+   * All endpoints there are have come since then: what they answered that opened it was answered by others. Probes are
+   * let in as by {@link endpointBack}.
+   */
+  endpointsSince(sinceMs: number, nowMs: number): CircuitTransition | undefined {
+    if (this.#state !== 'open' || sinceMs < this.#openedAtMs) return undefined;
+    this.#early.allow(nowMs);
+    return this.tick(nowMs);
   }
 
   /**
@@ -214,24 +272,20 @@ export class CircuitBreaker {
     return this.#state === 'closed' && admission === this.#generation;
   }
 
-  #settleProbe(probe: number, verdict: Verdict, nowMs: number): CircuitTransition | undefined {
-    if (!this.#probes.release(probe) || verdict.outcome === 'neutral') return undefined;
-    if (verdict.outcome === 'failure') return this.#reopen(verdict, nowMs);
-    this.#successes++;
-    return this.#successes >= this.#settings.halfOpenMax ? this.#close(nowMs) : undefined;
+  #noteReach({ unreachable }: CircuitEvidence): void {
+    if (unreachable !== undefined) this.#unreachable = unreachable;
   }
 
-  /**
-   * A crash takes all calls in flight at an endpoint with it. That is one event: the first of them counts, and those
-   * that had begun before it and are reported with it do not.
-   */
-  #isOfLastCrash({ reason }: Verdict, nowMs: number, { endpoint, startedAtMs }: CircuitEvidence): boolean {
-    if (endpoint === undefined || (reason !== 'connection_lost' && reason !== 'app_cut')) return false;
-    const same = endpoint === this.#crashedEndpoint && startedAtMs <= this.#crashedAtMs;
-    if (same && nowMs - this.#crashedAtMs < CRASH_MS) return true;
-    this.#crashedEndpoint = endpoint;
-    this.#crashedAtMs = nowMs;
-    return false;
+  #settleProbe(
+    probe: number,
+    verdict: Verdict,
+    nowMs: number,
+    from: CircuitEvidence,
+  ): CircuitTransition | undefined {
+    if (!this.#probes.release(probe) || verdict.outcome === 'neutral') return undefined;
+    if (verdict.outcome === 'failure') return this.#reopen(verdict, nowMs, from);
+    this.#successes++;
+    return this.#successes >= this.#settings.halfOpenMax ? this.#close(nowMs) : undefined;
   }
 
   /** A failure was counted in a closed circuit: is it one too many? */
@@ -263,15 +317,20 @@ export class CircuitBreaker {
     return this.#open({ rule, failures, calls: failures, overMs: 0, reasons }, nowMs);
   }
 
-  #reopen({ reason }: Verdict, nowMs: number): CircuitTransition {
-    return this.#open({ rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [reason] }, nowMs);
+  #reopen(verdict: Verdict, nowMs: number, from: CircuitEvidence): CircuitTransition {
+    this.#noteReach(from);
+    const cause = { rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [verdict.reason] } as const;
+    if (nowMs < this.#early.probingSinceMs || nowMs >= this.#dueAtMs) return this.#open(cause, nowMs);
+    // Without the early probes it would still be open: they cost it nothing.
+    this.#early.failed(nowMs);
+    return this.#rejectFor(cause, nowMs);
   }
 
   #open(cause: CircuitCause, nowMs: number): CircuitTransition {
     const { recoveryTimeoutMs, windowMs } = this.#settings;
     // It has recovered once it was closed for longer than it had been open.
     const heldMs = this.#state === 'closed' ? nowMs - this.#changedAtMs : 0;
-    this.#openings = heldMs > Math.max(this.#openForMs, windowMs) ? 1 : this.#openings + 1;
+    this.#openings = heldMs > Math.max(this.#wasOpenMs, windowMs) ? 1 : this.#openings + 1;
     const backoff = {
       baseMs: recoveryTimeoutMs,
       multiplier: OPEN_MULTIPLIER,
@@ -280,8 +339,15 @@ export class CircuitBreaker {
     // The first time it is what the operator has set, to the millisecond.
     this.#openForMs =
       this.#openings === 1 ? recoveryTimeoutMs : backoffMs(backoff, this.#openings, this.#random());
+    this.#openedAtMs = nowMs;
+    this.#early.reset();
+    return this.#rejectFor(cause, nowMs);
+  }
+
+  /** Until the recovery timeout is over, or an endpoint is back. */
+  #rejectFor(cause: CircuitCause, nowMs: number): CircuitTransition {
     this.#cause = cause;
-    this.#rejection = { state: 'open', cause, retryAfterMs: this.#openForMs };
+    this.#rejection = { state: 'open', cause, unreachable: this.#unreachable, retryAfterMs: 0 };
     return this.#moveTo('open', nowMs);
   }
 
@@ -289,11 +355,15 @@ export class CircuitBreaker {
     this.#failures.reset();
     this.#cuts.reset();
     this.#window.clear();
+    this.#unreachable = false;
+    this.#wasOpenMs = Math.min(nowMs - this.#openedAtMs, this.#openForMs);
     return this.#moveTo('closed', nowMs);
   }
 
   #moveTo(to: CircuitState, nowMs: number): CircuitTransition {
     const from = this.#state;
+    const early = to === 'half_open' && nowMs < this.#dueAtMs;
+    this.#early.probingSinceMs = early ? nowMs : Number.POSITIVE_INFINITY;
     this.#state = to;
     this.#generation++;
     this.#changedAtMs = nowMs;
@@ -307,8 +377,9 @@ export class CircuitBreaker {
       to,
       atMs: nowMs,
       cause: opened ? this.#cause : undefined,
-      openForMs: opened ? this.#openForMs : 0,
+      openForMs: opened ? this.#dueAtMs - nowMs : 0,
       openings: this.#openings,
+      unreachable: early || (opened && this.#unreachable),
     };
   }
 

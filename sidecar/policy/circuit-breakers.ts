@@ -6,6 +6,8 @@ import type { CircuitBreakerSettings, CircuitTransition } from './circuit-state.
 const MAX_METHODS = 256;
 const OTHER_METHODS = '';
 
+type OnTransition = (method: string, transition: CircuitTransition) => void;
+
 export class CircuitBreakers {
   #settings: CircuitBreakerSettings;
   readonly #random: () => number;
@@ -45,14 +47,33 @@ export class CircuitBreakers {
   }
 
   /** @param onTransition told of circuits that the new settings close */
-  update(
-    settings: CircuitBreakerSettings,
-    nowMs: number,
-    onTransition: (method: string, transition: CircuitTransition) => void,
-  ): void {
+  update(settings: CircuitBreakerSettings, nowMs: number, onTransition: OnTransition): void {
     this.#settings = settings;
+    this.#each((breaker) => breaker.update(settings, nowMs), onTransition);
+  }
+
+  /** Whether a circuit is open because no endpoint could be reached; see {@link CircuitBreaker.awaitsEndpoint}. */
+  awaitsEndpoint(nowMs: number): boolean {
+    for (const breaker of this.#byMethod.values()) if (breaker.awaitsEndpoint(nowMs)) return true;
+    return false;
+  }
+
+  /** An endpoint has just been told healthy; see {@link CircuitBreaker.endpointBack}. */
+  endpointBack(nowMs: number, onTransition: OnTransition): void {
+    this.#each((breaker) => breaker.endpointBack(nowMs), onTransition);
+  }
+
+  /** The oldest endpoint there is came at `sinceMs`; see {@link CircuitBreaker.endpointsSince}. */
+  endpointsSince(sinceMs: number, nowMs: number, onTransition: OnTransition): void {
+    this.#each((breaker) => breaker.endpointsSince(sinceMs, nowMs), onTransition);
+  }
+
+  #each(
+    change: (breaker: CircuitBreaker) => CircuitTransition | undefined,
+    onTransition: OnTransition,
+  ): void {
     for (const [method, breaker] of this.#byMethod) {
-      const transition = breaker.update(settings, nowMs);
+      const transition = change(breaker);
       if (transition !== undefined) onTransition(method, transition);
     }
   }

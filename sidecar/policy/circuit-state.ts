@@ -17,7 +17,7 @@ export interface CircuitBreakerSettings {
    */
   readonly minCalls: number;
   readonly windowMs: number;
-  /** From open to the first probe: what a pod takes to restart. */
+  /** From open to the first probe: for endpoints that answer errors. Those that were away end it by coming back. */
   readonly recoveryTimeoutMs: number;
   /** Probes at a time, and successes that close it: one lucky answer does not bring the whole load back. */
   readonly halfOpenMax: number;
@@ -40,6 +40,8 @@ export interface CircuitEvidence {
   readonly startedAtMs: number;
   /** When the first verdict of a stream was given; 0 when there was none. */
   readonly firstMessageAtMs: number;
+  /** Nobody was there, or somebody was; undefined when it may be either (`reach.ts`). */
+  readonly unreachable: boolean | undefined;
 }
 
 /** For verdicts that come from no single endpoint: they always count in full. */
@@ -47,6 +49,7 @@ export const ANY_ENDPOINT: CircuitEvidence = {
   endpoint: undefined,
   startedAtMs: Number.POSITIVE_INFINITY,
   firstMessageAtMs: 0,
+  unreachable: undefined,
 };
 
 export type CircuitState = 'closed' | 'half_open' | 'open';
@@ -83,12 +86,19 @@ export interface CircuitTransition {
   readonly openForMs: number;
   /** How often it has opened without having recovered in between; 1 for the first time. */
   readonly openings: number;
+  /**
+   * Open: it opened because nobody could be reached, so that somebody should look for the endpoints. Half-open: one of
+   * them can be reached again, before the recovery timeout is over. False for other moves.
+   */
+  readonly unreachable: boolean;
 }
 
 /** A call that was not let in. The breaker changes and gives out the same object again: read it at once. */
 export interface CircuitRejection {
   readonly state: CircuitState;
   readonly cause: CircuitCause;
+  /** It is open because nobody could be reached, and ends when somebody can. */
+  readonly unreachable: boolean;
   /** When another try may get in, in milliseconds from now; for `grpc-retry-pushback-ms`. */
   readonly retryAfterMs: number;
 }
@@ -116,9 +126,10 @@ function countReasons(reasons: readonly VerdictReason[]): string {
 }
 
 /** A rejection in words: what to tell the caller, which is that it is not its fault and when to come again. */
-export function describeRejection({ state, cause, retryAfterMs }: CircuitRejection): string {
+export function describeRejection({ state, cause, unreachable, retryAfterMs }: CircuitRejection): string {
   const when = `try again in ${Math.ceil(retryAfterMs / 100) / 10} s`;
+  const until = unreachable ? ' until an endpoint can be reached' : '';
   return state === 'open'
-    ? `the circuit is open: ${describeCause(cause)}; ${when}`
+    ? `the circuit is open${until}: ${describeCause(cause)}; ${when}`
     : `the circuit is half-open and its probes are out, since ${describeCause(cause)}; ${when}`;
 }

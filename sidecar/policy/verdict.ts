@@ -86,9 +86,11 @@ const NEUTRAL_REASONS = [
 ] as const;
 const COOLDOWN_REASONS = ['back_pressure', 'refused', 'draining', 'circuit_open'] as const;
 
+export type FailureReason = (typeof FAILURE_REASONS)[number];
+
 export type VerdictReason =
   | (typeof SUCCESS_REASONS)[number]
-  | (typeof FAILURE_REASONS)[number]
+  | FailureReason
   | (typeof NEUTRAL_REASONS)[number]
   | (typeof COOLDOWN_REASONS)[number];
 

@@ -4,13 +4,12 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
 import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
-import { endTrace, readTracedTask, traceCircuit } from './call-tracing.ts';
+import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ProxyContext } from './context.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
@@ -61,12 +60,6 @@ export class Call
     if (this.response.run?.outlivesAnswer(late) === true) return;
     giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
-  }
-
-  tellCircuit(transition: CircuitTransition | undefined): void {
-    if (transition === undefined) return;
-    if (this.trace) traceCircuit(this, transition);
-    this.context.events.onCircuit(this.cluster!, this.head.path, transition);
   }
 
   // --- The downstream stream -------------------------------------------------------------------------------

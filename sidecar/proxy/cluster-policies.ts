@@ -114,7 +114,16 @@ export function applyPolicies(cluster: Cluster, settings: PolicySettings, contex
   if (cluster.policies instanceof ClusterPolicies) {
     cluster.policies.update(settings, clock(), (method, change) => events.onCircuit(cluster, method, change));
   } else {
-    cluster.policies = new ClusterPolicies(settings, random);
+    const policies = new ClusterPolicies(settings, random);
+    const { breakers } = policies;
+    const tell = (method: string, change: CircuitTransition): void =>
+      events.onCircuit(cluster, method, change);
+    cluster.policies = policies;
+    cluster.circuits = {
+      callsWait: (nowMs) => breakers.awaitsEndpoint(nowMs),
+      onEndpointBack: (nowMs) => breakers.endpointBack(nowMs, tell),
+      onEndpointsSince: (sinceMs, nowMs) => breakers.endpointsSince(sinceMs, nowMs, tell),
+    };
   }
 }
 

@@ -38,7 +38,7 @@ import { reply } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
-import { keepAwake } from './settlement.ts';
+import { keepAwake, tellCircuit } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
@@ -174,7 +174,7 @@ export class Pipeline implements CallDriver {
     const nowMs = this.context.clock();
     const policies = policiesOf(call.cluster!);
     const breaker = policies.breakers.of(call.head.path);
-    if (breaker.state !== 'closed') call.tellCircuit(breaker.tick(nowMs));
+    if (breaker.state !== 'closed') tellCircuit(call, breaker.tick(nowMs));
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
       const name = call.cluster!.name;

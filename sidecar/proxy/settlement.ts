@@ -1,12 +1,13 @@
 import { observeFailure, observeLatency } from '../cluster/balancer.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
-import { ANY_ENDPOINT, type CircuitEvidence } from '../policy/circuit-state.ts';
+import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';
+import { foundNobody } from '../policy/reach.ts';
 import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
-import { traceOutlier } from './call-tracing.ts';
+import { traceCircuit, traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { ResponseInfo } from './response-info.ts';
 
@@ -34,7 +35,7 @@ export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number):
   if (!attempt.streaming || call.breaker === undefined || call.circuitSettled) return;
   attempt.firstMessageAtMs = nowMs;
   call.circuitSettled = true;
-  call.tellCircuit(call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
+  tellCircuit(call, call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
 }
 
 /** Something went one way or the other: while a caller speaks, or still reads, its call is not idle. */
@@ -89,6 +90,7 @@ export function settleAttempt(
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
   });
   attempt.verdict = verdict;
+  attempt.unreachable = foundNobody(verdict, attempt.stream !== undefined);
   // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
@@ -139,19 +141,31 @@ export function settleCircuit(call: Call): void {
   if (attempt === undefined) {
     // Admitted and never tried (no endpoint, the caller left): the place it held goes back.
     if (!call.circuitSettled)
-      call.tellCircuit(breaker.settle(call.circuitAdmission, VERDICTS.undecided, nowMs));
+      tellCircuit(call, breaker.settle(call.circuitAdmission, VERDICTS.undecided, nowMs));
     call.circuitSettled = true;
     return;
   }
   const verdict = attempt.circuitVerdict;
   // A run of failures must come from two endpoints while there are two; counted only when it matters.
   if (verdict.outcome === 'failure') breaker.endpoints = call.cluster!.usableCount;
-  const evidence: CircuitEvidence = call.severalEndpointsFailed ? ANY_ENDPOINT : attempt;
+  const evidence: CircuitEvidence = call.severalEndpointsFailed
+    ? { ...ANY_ENDPOINT, unreachable: attempt.unreachable }
+    : attempt;
   const transition = call.circuitSettled
     ? breaker.amend(call.circuitAdmission, verdict, nowMs, evidence)
     : breaker.settle(call.circuitAdmission, verdict, nowMs, evidence);
   call.circuitSettled = true;
-  call.tellCircuit(transition);
+  tellCircuit(call, transition);
+}
+
+/** A circuit has changed its state at this call; undefined when it has not. */
+export function tellCircuit(call: Call, transition: CircuitTransition | undefined): void {
+  if (transition === undefined) return;
+  const cluster = call.cluster!;
+  if (call.trace) traceCircuit(call, transition);
+  call.context.events.onCircuit(cluster, call.head.path, transition);
+  // Without calls nobody else would notice that an endpoint is back.
+  if (transition.to === 'open' && transition.unreachable) cluster.returns.wake();
 }
 
 function ejectedAtMs({ watched }: Attempt): number {

@@ -84,9 +84,10 @@ export class LoggingObserver implements SidecarObserver {
   }
 
   onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void {
-    const { from, to, cause, openForMs } = transition;
+    const { from, to, cause, openForMs, unreachable } = transition;
     const details = { cluster: cluster.name, method, from, to, open_for_ms: Math.round(openForMs) };
-    const why = cause === undefined ? '' : `: ${describeCause(cause)}`;
+    const back = to === 'half_open' && unreachable ? ': an endpoint that was away is back' : '';
+    const why = cause === undefined ? back : `: ${describeCause(cause)}`;
     const message = `the circuit of ${cluster.name}${method} is ${to.replace('_', '-')}${why}`;
     if (to === 'open') this.log.warn(details, message);
     else this.log.info(details, message);

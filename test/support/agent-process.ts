@@ -19,7 +19,11 @@ const serving: grpc.handleUnaryCall<Buffer, Buffer> = (_call, callback) =>
 
 const [, , port, health] = process.argv;
 const server = new grpc.Server();
-server.addService({ unary: unary('/test.Raw/Unary') }, { unary: echo });
+server.addService(
+  { unary: unary('/test.Raw/Unary'), hold: unary('/test.Raw/Hold') },
+  // A call that is held gets no answer.
+  { unary: echo, hold: () => {} },
+);
 if (health !== undefined)
   server.addService({ check: unary('/grpc.health.v1.Health/Check') }, { check: serving });
 server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error) => {

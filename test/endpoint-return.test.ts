@@ -1,0 +1,256 @@
+// Agents that are killed and started again: calls flow as soon as they are back, whatever was shut meanwhile.
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import t, { type Test } from 'tap';
+import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
+import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
+import { ok, startReplica, trailersOnly } from './support/answers.ts';
+import { type DataPlane, startDataPlane } from './support/data-plane.ts';
+import { freePort } from './support/free-port.ts';
+import { startProcess, type TestProcess } from './support/process.ts';
+import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+t.setTimeout(290_000);
+
+const patient = { limitMs: 60_000 };
+const request = Buffer.from('x');
+
+/** What is shut for so long must have been opened by something else than time. */
+const FOREVER = '30m';
+const strict = {
+  balancer: 'round_robin',
+  circuit_breaker: { recovery_timeout: FOREVER },
+  outlier_detection: { base_ejection_time: FOREVER, max_ejection_time: FOREVER },
+};
+
+interface Agent {
+  readonly address: string;
+  start(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+/** A process that echoes, always on the same port. */
+async function startAgent(t: Test): Promise<Agent> {
+  const port = await freePort();
+  const script = join(import.meta.dirname, 'support', 'agent-process.ts');
+  let running: TestProcess;
+  const agent: Agent = {
+    address: `127.0.0.1:${port}`,
+    start: async () => {
+      running = startProcess(t, process.execPath, [script, `${port}`]);
+      await waitUntil('the agent listened', () => running.logs().includes('listening'), patient);
+    },
+    kill: async () => {
+      running.kill('SIGKILL');
+      await running.ended;
+    },
+  };
+  await agent.start();
+  return agent;
+}
+
+interface Caller {
+  readonly plane: DataPlane;
+  readonly circuits: CircuitTransition[];
+  readonly outliers: OutlierEvent[];
+  /** One call; its status code. */
+  call(): Promise<number>;
+  /** A call that its agent does not answer. */
+  hold(): Promise<unknown>;
+  /** Calls, some at a time, until this holds. */
+  callUntil(what: string, holds: () => boolean): Promise<void>;
+  /** Calls until so many in a row were well. */
+  callUntilWell(): Promise<void>;
+}
+
+async function startCaller(t: Test, endpoints: readonly string[], settings: object = {}): Promise<Caller> {
+  const circuits: CircuitTransition[] = [];
+  const outliers: OutlierEvent[] = [];
+  const plane = await startDataPlane(
+    t,
+    {
+      outbound: {
+        routes: [{ match: { path_prefix: '/' }, cluster: 'agents' }],
+        clusters: { agents: { endpoints, ...strict, ...settings } },
+      },
+    },
+    {
+      onCircuit: (_cluster, _method, change) => void circuits.push(change),
+      onOutlier: (_cluster, event) => void outliers.push(event),
+    },
+  );
+  const client = new RawClient(t, plane.outboundPort);
+  const call = async () => (await client.unary(request, { path: rawPaths.unary })).code;
+  const hold = () => client.unary(request, { path: '/test.Raw/Hold' });
+  const callUntil = async (what: string, holds: () => boolean): Promise<void> => {
+    await waitUntil(
+      what,
+      async () => {
+        await Promise.all([call(), call(), call(), call()]);
+        return holds();
+      },
+      { ...patient, everyMs: 10 },
+    );
+  };
+  const callUntilWell = async () => {
+    let inRow = 0;
+    await waitUntil(
+      'calls flow again',
+      async () => {
+        inRow = (await call()) === status.OK ? inRow + 1 : 0;
+        return inRow >= 20;
+      },
+      { ...patient, everyMs: 10 },
+    );
+  };
+  return { plane, circuits, outliers, call, hold, callUntil, callUntilWell };
+}
+
+const lastOf = (circuits: readonly CircuitTransition[]): string | undefined => circuits.at(-1)?.to;
+
+t.test('a lone agent is away: its circuit opens, and ends when it is back', async (t) => {
+  const agent = await startAgent(t);
+  const caller = await startCaller(t, [agent.address]);
+  await caller.callUntilWell();
+  // Twice: the second outage is ended like the first.
+  for (let outage = 0; outage < 2; outage++) {
+    await agent.kill();
+    await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+    t.match(caller.circuits.at(-1), { unreachable: true });
+    await agent.start();
+    await caller.callUntilWell();
+    t.match(caller.circuits.slice(-2), [{ to: 'half_open', unreachable: true }, { to: 'closed' }]);
+  }
+});
+
+t.test('nobody calls while it is away: the first call after its return is answered', async (t) => {
+  const agent = await startAgent(t);
+  const caller = await startCaller(t, [agent.address]);
+  await caller.callUntilWell();
+  await agent.kill();
+  await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+  await agent.start();
+  await waitUntil('it is found again', () => lastOf(caller.circuits) === 'half_open', patient);
+  t.equal(await caller.call(), status.OK);
+});
+
+t.test('both of two agents are away, and one comes back', async (t) => {
+  const agents = [await startAgent(t), await startAgent(t)];
+  const caller = await startCaller(
+    t,
+    agents.map(({ address }) => address),
+  );
+  await caller.callUntilWell();
+  await Promise.all(agents.map((agent) => agent.kill()));
+  await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+  await agents[0]!.start();
+  await caller.callUntilWell();
+  await agents[1]!.start();
+  const { endpoints } = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!;
+  const callsOf = (index: number): number => endpoints[index]!.attemptsByStatus[status.OK]!;
+  const before = callsOf(1);
+  await caller.callUntil('the other one has its share again', () => callsOf(1) > before + 10);
+});
+
+t.test('one of two agents was ejected because it was away: it is back when it can be reached', async (t) => {
+  const agents = [await startAgent(t), await startAgent(t)];
+  const addresses = agents.map(({ address }) => address);
+  const caller = await startCaller(t, addresses);
+  await caller.callUntilWell();
+  const [, away] = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!.endpoints;
+  const held = Array.from({ length: 8 }, () => caller.hold());
+  await waitUntil('half of them are there', () => away!.activeCalls === 4, patient);
+  await agents[1]!.kill();
+  await waitUntil('it is ejected', () => caller.outliers.length > 0, patient);
+  t.match(caller.outliers, [{ kind: 'ejected', endpoint: away!.watched, reason: 'consecutive_failures' }]);
+  await caller.callUntilWell();
+  t.equal(away!.watched.state, 'ejected', 'while it is away it stays out');
+  await agents[1]!.start();
+  await caller.callUntil('it has stood its probation', () => caller.outliers.at(-1)!.kind === 'recovered');
+  t.match(caller.outliers[1], { kind: 'returned', message: /it can be reached again/ });
+  await agents[0]!.kill();
+  await Promise.all(held);
+});
+
+for (const what of ['only its app', 'the whole pod'] as const) {
+  t.test(`an agent behind its own sidecar is away: ${what}`, async (t) => {
+    const agent = await startAgent(t);
+    const listen = `127.0.0.1:${await freePort()}`;
+    const inbound = { listen, app: agent.address, health: { interval: '1h', timeout: '1s' } };
+    let pod = await startDataPlane(t, { inbound });
+    await waitUntil('it is ready', () => pod.sidecar.notReadyBecause === undefined, patient);
+    const caller = await startCaller(t, [listen]);
+    await caller.callUntilWell();
+    for (let outage = 0; outage < 2; outage++) {
+      await agent.kill();
+      if (what === 'the whole pod') pod.sidecar.close();
+      await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+      if (what === 'the whole pod') {
+        pod = await startDataPlane(t, { inbound });
+        await waitUntil(
+          'the sidecar is reached',
+          () => pod.sidecar.inbound.listener.connectionCount > 0,
+          patient,
+        );
+        await caller.call();
+        t.equal(lastOf(caller.circuits), 'open', 'a sidecar without its app is not back');
+      }
+      await agent.start();
+      await caller.callUntilWell();
+      t.match(caller.circuits.slice(-2), [{ to: 'half_open', unreachable: true }, { to: 'closed' }]);
+    }
+  });
+}
+
+t.test('an app is away from its inbound listener', async (t) => {
+  const agent = await startAgent(t);
+  const plane = await startDataPlane(t, {
+    inbound: { app: agent.address, health: { interval: '1h', timeout: '1s' } },
+  });
+  const client = new RawClient(t, plane.inboundPort);
+  const call = () => client.unary(request, { path: rawPaths.unary });
+  await waitUntil('it serves', async () => (await call()).code === status.OK, patient);
+  await agent.kill();
+  await waitUntil('it does not', async () => (await call()).code === status.UNAVAILABLE, patient);
+  // Long enough for a back-off that doubles to have become long.
+  for (let count = 0; count < 100; count++) await call();
+  await agent.start();
+  await waitUntil('it serves again', async () => (await call()).code === status.OK, patient);
+});
+
+t.test('an agent that answers errors keeps its circuit open, whatever its connections do', async (t) => {
+  const replica = await startReplica(t, trailersOnly(14));
+  const caller = await startCaller(t, [replica.address], { retry: { max_attempts: 1 } });
+  await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+  t.match(caller.circuits, [{ to: 'open', unreachable: false }]);
+  const calls = replica.calls.length;
+  replica.answer = ok;
+  for (const session of replica.sessions) session.destroy();
+  const [endpoint] = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!.endpoints;
+  await waitUntil('the connection is gone', () => endpoint!.pool.connectionCount === 0, patient);
+  endpoint!.pool.warm();
+  await waitUntil('there is another', () => endpoint!.pool.connectionCount === 1, patient);
+  for (let count = 0; count < 20; count++) t.equal(await caller.call(), status.UNAVAILABLE);
+  t.equal(replica.calls.length, calls);
+});
+
+t.test('the endpoints are others now: what the old ones did does not count', async (t) => {
+  const [erring, fine] = [await startReplica(t, trailersOnly(14)), await startReplica(t, ok)];
+  const nobody = `127.0.0.1:${await freePort()}`;
+  for (const [what, before] of [
+    ['they answered errors', erring.address],
+    ['nobody was there', nobody],
+  ] as const) {
+    const caller = await startCaller(t, [before], { retry: { max_attempts: 1 } });
+    await caller.callUntil('the circuit opens', () => lastOf(caller.circuits) === 'open');
+    await caller.plane.apply({
+      outbound: {
+        routes: [{ match: { path_prefix: '/' }, cluster: 'agents' }],
+        clusters: { agents: { endpoints: [fine.address], ...strict } },
+      },
+    });
+    await caller.callUntilWell();
+    t.equal(lastOf(caller.circuits), 'closed', what);
+  }
+});
