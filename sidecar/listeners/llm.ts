@@ -1,5 +1,5 @@
 import { createServer, type Server as HttpServer } from 'node:http';
-import type { Http2Server } from 'node:http2';
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { EgressEnvironment } from '../llm/context.ts';
 import type { Egress } from '../llm/egress.ts';
@@ -24,10 +24,14 @@ export type LlmListenerEnvironment = Pick<
 const HTTP2_PREFACE = 'PRI ';
 /** A client that connects and says nothing is closed. */
 const FIRST_BYTES_TIMEOUT_MS = 10_000;
+/** Of a client that has closed its side. */
+const LAST_BYTES_TIMEOUT_MS = 5_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 120_000;
 /** Longer than the idle time of the usual clients' pools, so that they close first. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+/** A client that vanished without a word is looked for (by TCP) after so much silence. */
+const PEER_CHECK_MS = 60_000;
 const MAX_HEADER_BYTES = 65_536;
 const MAX_CONNECTIONS = 4_096;
 const MAX_HTTP2_STREAMS = 1_024;
@@ -77,6 +81,8 @@ export class LlmListener {
         requestTimeout: REQUEST_TIMEOUT_MS,
         keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
         noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: PEER_CHECK_MS,
       },
       (request, response) => this.serve(request, response),
     );
@@ -123,6 +129,8 @@ export class LlmListener {
     });
     const onError = (): void => void socket.destroy();
     socket.on('error', onError);
+    // It has left: what was written before still goes out, but is not kept for one that does not read.
+    socket.on('end', () => socket.setTimeout(LAST_BYTES_TIMEOUT_MS, onError));
     socket.setTimeout(FIRST_BYTES_TIMEOUT_MS, onError);
     socket.once('readable', () => {
       const first = socket.read() as Buffer | null;
@@ -151,7 +159,11 @@ export class LlmListener {
         (request, response) => this.serve(request, response),
       );
       this.http2.on('sessionError', () => {});
+      this.http2.on('session', closeWhenIdle);
     }
+    // The sockets of an HTTP/1 server stay half open, and its HTTP/1 connections see to the end themselves. To a session of
+    // HTTP/2 the end of what its client sends is the end of the connection: it can't even acknowledge what it gets.
+    socket.allowHalfOpen = false;
     if (!socket.destroyed) this.http2.emit('connection', socket);
   }
 
@@ -198,6 +210,18 @@ export class LlmListener {
     this.egress?.close();
     for (const socket of this.sockets) socket.destroy();
   }
+}
+
+/** A session of HTTP/2 is kept for as long without a request as a connection of HTTP/1. */
+function closeWhenIdle(session: ServerHttp2Session): void {
+  let streams = 0;
+  session.on('stream', (stream: ServerHttp2Stream) => {
+    streams++;
+    stream.once('close', () => streams--);
+  });
+  session.setTimeout(KEEP_ALIVE_TIMEOUT_MS, () => {
+    if (streams === 0) session.close();
+  });
 }
 
 /** Requests on its connections are finished; those that idle are closed. */

@@ -1,22 +1,74 @@
-/** What a failed attempt is said to be, in the words of its options. Pure. */
-import type { ClockLimits, ClockName } from './attempt-clocks.ts';
-import type { FailureReason } from './retry.ts';
+/** What a failed attempt is: what it says to the caller, and what it proves. Pure but for the time of day. */
+import type { AttemptClocks, ClockLimits, ClockName } from './attempt-clocks.ts';
+import type { RequestHeaders } from './relay.ts';
+import type { AttemptFailure, FailureReason } from './retry.ts';
+import { retryAfterMs, textOf } from './retry-after.ts';
 
 export interface FailureContext extends ClockLimits {
+  /** For messages: the upstream's name. */
   readonly upstream: string;
   readonly maxAnswerBytes: number;
+  /** Milliseconds that never go back. */
+  readonly clock: () => number;
+  /** Of the request, by the clock. */
   readonly receivedMs: number;
+  /** When any answer of the upstream last showed life. */
+  readonly life: { aliveMs: number };
 }
 
-/** For people; names the setting that would change it. */
-export function failureMessage(
+/** What is known of the failure itself. */
+export interface FailureDetails {
+  readonly code?: string;
+  readonly stale?: boolean;
+  /** Whether it has cost something, where that is known. */
+  readonly paid?: boolean;
+  readonly clock?: ClockName;
+  readonly outOfCredit?: string | undefined;
+}
+
+/** What had been seen of the attempt. */
+export interface Seen {
+  /** 0 when there was no answer. */
+  readonly status: number;
+  readonly headers: RequestHeaders;
+  /** The request went out to its last byte. */
+  readonly sent: boolean;
+  readonly mayBeRunning: boolean;
+}
+
+export function attemptFailure(
   reason: FailureReason,
+  { code = '', stale = false, paid, clock, outOfCredit }: FailureDetails,
   context: FailureContext,
-  status: number,
-  code: string,
+  clocks: AttemptClocks,
+  { status, headers, sent, mayBeRunning }: Seen,
+): AttemptFailure {
+  const told = textOf(headers['x-should-retry']);
+  const answered = reason === 'status';
+  return {
+    reason,
+    status,
+    retryAfterMs: status >= 400 ? retryAfterMs(status, headers, Date.now()) : undefined,
+    shouldRetry: told === 'true' ? true : told === 'false' ? false : undefined,
+    outOfCredit,
+    clock,
+    message: `${context.upstream}: ${MESSAGES[reason](context, status, code, clock)}`,
+    mayHaveCost: !answered && !stale && (paid ?? (sent || status > 0)),
+    mayBeRunning: !answered && !stale && paid === undefined && mayBeRunning,
+    upstreamWasSilent: wasSilent(clock, context, clocks),
+  };
+}
+
+/** A clock that had mostly gone by when the attempt began proves nothing. */
+function wasSilent(
   clock: ClockName | undefined,
-): string {
-  return `${context.upstream}: ${MESSAGES[reason](context, status, code, clock)}`;
+  { clock: now, life, receivedMs, clientAtMs, timeoutAtMs }: FailureContext,
+  { startedMs }: AttemptClocks,
+): boolean {
+  if (clock !== 'first_byte_timeout' && clock !== 'timeout' && clock !== 'client') return false;
+  if (life.aliveMs >= startedMs) return false;
+  if (clock === 'first_byte_timeout') return true;
+  return now() - startedMs >= ((clock === 'client' ? clientAtMs : timeoutAtMs) - receivedMs) / 2;
 }
 
 type Describe = (
@@ -31,6 +83,7 @@ const MESSAGES: Readonly<Record<FailureReason, Describe>> = {
   connect_failed: (_context, _status, code) =>
     `can not be connected to (${code}); check its url and the network`,
   connection_lost: (_context, _status, code) => `the connection was lost before an answer (${code})`,
+  upstream_protocol: (_context, _status, code) => `answered ${code}`,
   first_byte: ({ firstByteTimeoutMs }) =>
     `no event of the stream within ${firstByteTimeoutMs} ms (first_byte_timeout)`,
   idle: ({ idleTimeoutMs }) => `nothing for ${idleTimeoutMs} ms in the middle of the answer (idle_timeout)`,

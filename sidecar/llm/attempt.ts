@@ -10,8 +10,8 @@
  */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type AnswerBody, EventsBody, JsonBody, RawBody } from './answer-body.ts';
-import { AttemptClocks, type ClockLimits, type ClockName } from './attempt-clocks.ts';
-import { failureMessage } from './attempt-failure.ts';
+import { AttemptClocks } from './attempt-clocks.ts';
+import { attemptFailure, type FailureContext, type FailureDetails } from './attempt-failure.ts';
 import { billingCode, bodyDecides, ErrorBody } from './error-body.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import {
@@ -23,27 +23,19 @@ import {
 } from './relay.ts';
 import { isCounted, type RequestFacts } from './request-facts.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
-import { retryAfterMs, textOf } from './retry-after.ts';
+import { textOf } from './retry-after.ts';
 import type { Sink } from './sink.ts';
 import { type AnswerFacts, noFacts } from './usage.ts';
 
-export interface AttemptOptions extends ClockLimits {
+export interface AttemptOptions extends FailureContext {
   readonly request: RelayRequest;
   readonly facts: RequestFacts;
   readonly sink: Sink;
   readonly wheel: TimerWheel;
-  readonly clock: () => number;
-  /** Of the request, by the clock. */
-  readonly receivedMs: number;
-  /** When any answer of the upstream last showed life. */
-  readonly life: { aliveMs: number };
-  readonly maxAnswerBytes: number;
   /** Somebody else is asked when the first event of a stream does not come. */
   readonly resend: boolean;
   readonly stripUsage: boolean;
   readonly maxOutputEvents: number;
-  /** For messages: the upstream's name. */
-  readonly upstream: string;
 }
 
 /** What the attempt asks and tells while it runs. */
@@ -235,6 +227,14 @@ export class Attempt extends Timer implements RelayHandlers {
     }
   }
 
+  onUnusable(what: string): void {
+    if (this.#over) return;
+    // A head that is too large belongs to an answer.
+    const paid = this.#status > 0 || what.includes('HPE_HEADER_OVERFLOW');
+    this.#error = undefined;
+    this.#fail('upstream_protocol', { code: what, paid });
+  }
+
   override onTimeout(nowMs: number): void {
     const clock = this.#clocks.next();
     const due = clock !== undefined && nowMs >= this.#clocks.atMs;
@@ -350,38 +350,12 @@ export class Attempt extends Timer implements RelayHandlers {
     };
   }
 
-  #failureOf(reason: FailureReason, { code = '', stale = false, clock, outOfCredit }: FailureDetails) {
-    const status = this.#status;
-    const told = textOf(this.#headers['x-should-retry']);
-    const failure: AttemptFailure = {
-      reason,
-      status,
-      retryAfterMs: status >= 400 ? retryAfterMs(status, this.#headers, Date.now()) : undefined,
-      shouldRetry: told === 'true' ? true : told === 'false' ? false : undefined,
-      outOfCredit,
-      clock,
-      message: failureMessage(reason, this.#options, status, code, clock),
-      mayHaveCost: reason !== 'status' && !stale && (this.#relay.sent || status > 0),
-      mayBeRunning: reason !== 'status' && !stale && this.mayBeRunning,
-      upstreamWasSilent: this.#wasSilent(clock),
-    };
-    return failure;
+  #failureOf(reason: FailureReason, details: FailureDetails): AttemptFailure {
+    return attemptFailure(reason, details, this.#options, this.#clocks, {
+      status: this.#status,
+      headers: this.#headers,
+      sent: this.#relay.sent,
+      mayBeRunning: this.mayBeRunning,
+    });
   }
-
-  /** A clock that had mostly gone by when the attempt began proves nothing. */
-  #wasSilent(clock: ClockName | undefined): boolean {
-    if (clock !== 'first_byte_timeout' && clock !== 'timeout' && clock !== 'client') return false;
-    const { clock: now, life, receivedMs, clientAtMs, timeoutAtMs } = this.#options;
-    const { startedMs } = this.#clocks;
-    if (life.aliveMs >= startedMs) return false;
-    if (clock === 'first_byte_timeout') return true;
-    return now() - startedMs >= ((clock === 'client' ? clientAtMs : timeoutAtMs) - receivedMs) / 2;
-  }
-}
-
-interface FailureDetails {
-  readonly code?: string;
-  readonly stale?: boolean;
-  readonly clock?: ClockName;
-  readonly outOfCredit?: string | undefined;
 }

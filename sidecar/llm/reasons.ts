@@ -23,6 +23,7 @@ export type Reason =
 const STATUS: Readonly<Record<Reason, number>> = {
   connect_failed: 502,
   connection_lost: 502,
+  upstream_protocol: 502,
   first_byte: 504,
   idle: 504,
   deadline: 504,

@@ -5,11 +5,13 @@
  * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do (docs/decisions has the reasons) is done around it: it relays one request
  * once, from a socket, so it is given a request made of the buffered body for each attempt, and a stand-in for the
  * response that only says when the attempt is over.
+ *
+ * What a provider sends is a stranger's: nothing of it may throw past this file, where it would end the process.
  */
-import { EventEmitter } from 'node:events';
 import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { Readable } from 'node:stream';
+import type { Socket } from 'node:net';
+import { Duplex, Readable } from 'node:stream';
 import proxy from 'http2-proxy';
 import { readKeepAlive } from './kept-sockets.ts';
 import { textOf } from './retry-after.ts';
@@ -37,7 +39,7 @@ export interface RelayError {
   readonly reused: boolean;
 }
 
-/** Exactly one of `onEnd` and `onError` is called, last; nothing after `abort`. */
+/** Exactly one of `onEnd`, `onError` and `onUnusable` is called, last; nothing after `abort`. */
 export interface RelayHandlers {
   /** The connection stands, with TLS where it has that. */
   onConnected(): void;
@@ -45,6 +47,12 @@ export interface RelayHandlers {
   onData(chunk: Buffer): void;
   onEnd(): void;
   onError(error: RelayError): void;
+  /**
+   * The provider has answered, with what HTTP does not allow here or what nobody here can handle.
+   *
+   * @param what of it, for people: never anything of a body
+   */
+  onUnusable(what: string): void;
 }
 
 /** The request as http2-proxy reads it. */
@@ -72,12 +80,30 @@ class BufferedRequest extends Readable {
   }
 }
 
+/**
+ * The response as http2-proxy sees it. It listens for its end; for an upgrade that nobody asked for it would write to it
+ * and join it with the provider's socket, so it is whole, and swallows that.
+ */
+class ResponseStandIn extends Duplex {
+  constructor() {
+    super({ autoDestroy: false, emitClose: false, highWaterMark: 0 });
+  }
+
+  override _read(): void {}
+
+  override _write(_chunk: Buffer, _encoding: string, done: () => void): void {
+    done();
+  }
+}
+
+/** As large as the listener takes them; Node's own bound is a quarter of that. */
+const MAX_HEADER_BYTES = 65_536;
+
 export class Relay {
   readonly #request: RelayRequest;
   readonly #handlers: RelayHandlers;
   readonly #downstream: BufferedRequest;
-  /** Stands for the response: http2-proxy listens for its end. */
-  readonly #over = new EventEmitter();
+  readonly #over = new ResponseStandIn();
   #client: ClientRequest | undefined = undefined;
   #response: IncomingMessage | undefined = undefined;
   #isConnected = false;
@@ -126,10 +152,22 @@ export class Relay {
     delete headers['forwarded'];
     if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.length);
     const make = protocol === 'https:' ? httpsRequest : httpRequest;
-    const client = make({ hostname, port, path, method, headers, agent, setHost: true });
+    const maxHeaderSize = MAX_HEADER_BYTES;
+    const client = make({ hostname, port, path, method, headers, agent, setHost: true, maxHeaderSize });
     this.#client = client;
+    client.once('upgrade', (answer: IncomingMessage, socket: Socket) => {
+      socket.destroy();
+      this.#unusable(`${answer.statusCode} and another protocol, which nobody asked for`);
+    });
     client.once('finish', () => {
       this.#isWritten = true;
+    });
+    client.once('error', () => {
+      const answer = this.#response;
+      if (answer === undefined || !answer.complete || this.#ended) return;
+      // The answer is whole, and what follows it is no HTTP. http2-proxy is about to throw away what was not read.
+      while (answer.read() !== null);
+      if (!this.#ended) this.#end();
     });
     // Read before http2-proxy takes it out as a hop-by-hop header, and out of the agent's sight.
     client.once('response', ({ socket, headers: answer }) =>
@@ -150,21 +188,53 @@ export class Relay {
 
   #receive(answer: IncomingMessage): void {
     if (this.#ended) return;
+    const status = answer.statusCode ?? 0;
+    if (status < 200) {
+      this.#unusable(`the status ${status}`);
+      return;
+    }
     this.#response = answer;
     answer.on('data', (chunk: Buffer) => {
-      if (!this.#ended) this.#handlers.onData(chunk);
+      if (this.#ended) return;
+      try {
+        this.#handlers.onData(chunk);
+      } catch (error) {
+        this.#unusable(`what can't be handled (${nameOf(error)})`);
+      }
     });
     answer.on('end', () => {
-      if (this.#ended || !answer.complete) return;
-      this.#ended = true;
-      this.#over.emit('finish');
-      this.#handlers.onEnd();
+      if (!this.#ended && answer.complete) this.#end();
     });
-    this.#handlers.onHead(answer.statusCode ?? 502, answer.headers as RequestHeaders);
+    try {
+      this.#handlers.onHead(status, answer.headers as RequestHeaders);
+    } catch (error) {
+      this.#unusable(`a head that can't be handled (${nameOf(error)})`);
+    }
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#over.emit('finish');
+    try {
+      this.#handlers.onEnd();
+    } catch (error) {
+      this.#handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
+    }
+  }
+
+  #unusable(what: string): void {
+    if (this.#ended) return;
+    this.abort();
+    this.#handlers.onUnusable(what);
   }
 
   #fail(error: ProxyError): void {
     if (this.#ended) return;
+    // No HTTP at all, or more of it than is read.
+    if (error.code?.startsWith('HPE_') && this.#response === undefined) {
+      this.#unusable(`what is no HTTP/1.1 (${error.code})`);
+      return;
+    }
     this.#ended = true;
     this.#handlers.onError({
       code: error.code ?? 'EUNKNOWN',
@@ -178,5 +248,9 @@ interface ProxyError extends Error {
   code?: string;
 }
 
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : typeof error;
+}
+
 /** Its types want the objects of `node:http`; it uses no more of them than these have. */
-type Web = (request: BufferedRequest, response: EventEmitter, options: object) => Promise<void>;
+type Web = (request: BufferedRequest, response: ResponseStandIn, options: object) => Promise<void>;

@@ -9,6 +9,8 @@ export type DownstreamResponse = ServerResponse | Http2ServerResponse;
 
 /** RFC 9113, section 7: the stream can't be completed. */
 const INTERNAL_ERROR = 0x2;
+const MAX_STATUS = 599;
+const BAD_GATEWAY = 502;
 /** For the last bytes of an answer that has broken off. */
 const MAX_LAST_BYTES_MS = 5_000;
 
@@ -45,8 +47,14 @@ export class Reply implements Sink {
 
   head(status: number, headers: RequestHeaders): void {
     if (this.gone) return;
-    this.status = status;
-    (this.#response as ServerResponse).writeHead(status, headers);
+    // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.
+    this.status = status > MAX_STATUS && this.#isHttp2 ? BAD_GATEWAY : status;
+    (this.#response as ServerResponse).writeHead(this.status, headers);
+  }
+
+  get #isHttp2(): boolean {
+    const { stream } = this.#response as Http2ServerResponse;
+    return stream !== undefined && stream !== null;
   }
 
   write(bytes: Buffer): boolean {
@@ -77,8 +85,7 @@ export class Reply implements Sink {
   }
 
   #break(): void {
-    const { stream } = this.#response as Http2ServerResponse;
-    if (stream !== undefined && stream !== null) stream.close(INTERNAL_ERROR);
+    if (this.#isHttp2) (this.#response as Http2ServerResponse).stream.close(INTERNAL_ERROR);
     else this.#response.destroy();
   }
 }

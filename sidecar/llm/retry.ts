@@ -20,6 +20,7 @@ export type FailureReason =
   | 'status'
   | 'connect_failed'
   | 'connection_lost'
+  | 'upstream_protocol'
   | 'first_byte'
   | 'idle'
   | 'deadline'
@@ -94,6 +95,9 @@ export function isRetryable(failure: AttemptFailure, settings: LlmRetrySettings)
       return failure.shouldRetry ?? isRetryableStatus(failure.status);
     case 'connect_failed':
       return true;
+    case 'upstream_protocol':
+      // What is no answer has cost nothing.
+      return !failure.mayHaveCost;
     case 'connection_lost':
     case 'first_byte':
       return settings.resend || !failure.mayBeRunning;

@@ -1,0 +1,244 @@
+// Clients and providers that do what is allowed, and what is not: closed by FIN as curl and httpx do, answers that are no
+// HTTP, or more of it than expected. Nothing is left behind, and nothing of a stranger's ends the process.
+import { connect as connectHttp2 } from 'node:http2';
+import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { startEgress } from './llm/egress-listener.ts';
+import { chat, send } from './llm/send.ts';
+import { answerWhole, beginStream, chatChunk, startLlmProvider } from './support/llm-provider.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const provider = await startLlmProvider();
+t.teardown(() => provider.close());
+t.setTimeout(120_000);
+
+type Open = (socket: Socket, body: string) => void;
+
+const overHttp1: Open = (socket, body) => {
+  socket.write(
+    `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  );
+};
+
+const overHttp2: Open = (socket, body) => {
+  const session = connectHttp2('http://localhost', { createConnection: () => socket });
+  session.on('error', () => {});
+  const stream = session.request({ ':method': 'POST', ':path': '/v1/chat/completions' });
+  stream.on('error', () => {});
+  stream.resume();
+  stream.end(body);
+};
+
+async function dial(t: Test, baseUrl: string): Promise<Socket> {
+  const { hostname, port } = new URL(baseUrl);
+  const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  await new Promise((resolve) => socket.once('connect', resolve));
+  return socket;
+}
+
+t.test('a client that closes by FIN leaves nothing behind', async (t) => {
+  const url = provider.script('fin', ({ json }, response) => {
+    if (json?.['stream'] !== true) return;
+    beginStream(response);
+    response.write(chatChunk('one'));
+    // More than connections hold.
+    if (json['n'] === 9) response.write(chatChunk('x'.repeat(6_000_000)));
+  });
+  const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
+  t.teardown(() => egress.close());
+  const { listener } = egress;
+  const gone = () =>
+    waitUntil('nothing is left', () => {
+      const { activeCalls, activeConnections } = listener.listenerStats;
+      return listener.activeRequests + activeCalls + activeConnections === 0;
+    });
+  for (const [name, open] of Object.entries({ 'HTTP/1.1': overHttp1, 'HTTP/2': overHttp2 })) {
+    for (const stream of [false, true]) {
+      const before = provider.requests('fin').length;
+      const socket = await dial(t, egress.baseUrl);
+      open(socket, chat({ stream }));
+      await waitUntil('the provider is asked', () => provider.requests('fin').length === before + 1);
+      t.equal(listener.listenerStats.activeConnections, 1);
+      socket.end();
+      await waitUntil('the provider sees the end', () => provider.requests('fin')[before]?.aborted);
+      await gone();
+      t.pass(`${name}, stream: ${stream}`);
+    }
+  }
+  for (const [name, open] of Object.entries({ 'HTTP/1.1': overHttp1, 'HTTP/2': overHttp2 })) {
+    const before = provider.requests('fin').length;
+    const socket = await dial(t, egress.baseUrl);
+    open(socket, chat({ stream: true, n: 9 }));
+    socket.pause();
+    await waitUntil(
+      'the answer waits to be read',
+      () =>
+        egress.listener.egress?.upstreams[0]?.activeRequests === 1 &&
+        provider.requests('fin').length === before + 1,
+    );
+    await sleep(500);
+    socket.end();
+    await waitUntil('the provider sees the end', () => provider.requests('fin')[before]?.aborted);
+    await gone();
+    t.pass(`${name}: one that does not read what it is sent`);
+  }
+  for (const [name, text] of [
+    ['nothing', ''],
+    ['half a preface', 'PRI * HT'],
+    ['a preface', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+    ['a preface and SETTINGS', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0'],
+    ['half a head', 'POST /v1/chat'],
+    ['half a body', 'POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{'],
+  ] as const) {
+    const socket = await dial(t, egress.baseUrl);
+    socket.end(text, 'latin1');
+    await new Promise((resolve) => socket.once('close', resolve).resume());
+    await gone();
+    t.pass(`after ${name}`);
+  }
+  const many = await Promise.all(Array.from({ length: 200 }, () => dial(t, egress.baseUrl)));
+  for (const socket of many) overHttp2(socket, chat({ stream: true }));
+  await waitUntil('all are there', () => listener.activeRequests === 200);
+  for (const socket of many) socket.end();
+  await gone();
+});
+
+/** A provider on bare sockets: each request gets these bytes. */
+async function startSpeaking(t: Test, answer: () => string): Promise<string> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    t.teardown(() => socket.destroy());
+    socket.on('data', () => socket.write(answer(), 'latin1'));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const address = server.address();
+  if (typeof address !== 'object' || address === null) throw new Error('no address');
+  return `http://127.0.0.1:${address.port}/v1`;
+}
+
+/** The status and the reason that a caller over HTTP/2 gets. */
+function askHttp2(baseUrl: string, body: string): Promise<[status: number, reason: unknown, text: string]> {
+  const session = connectHttp2(new URL(baseUrl).origin);
+  return new Promise((resolve, reject) => {
+    const stream = session.request({ ':method': 'POST', ':path': '/v1/chat/completions' });
+    let head: [number, unknown] = [0, undefined];
+    let text = '';
+    stream.on('response', (headers) => {
+      head = [Number(headers[':status']), headers['outrigger-reason']];
+    });
+    stream.setEncoding('latin1').on('data', (part: string) => {
+      text += part;
+    });
+    stream.on('error', () => {});
+    session.on('error', reject);
+    stream.on('close', () => {
+      session.close();
+      resolve([...head, text]);
+    });
+    stream.end(body);
+  });
+}
+
+const json = (text: string, more = ''): string =>
+  `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n${more}\r\n${text}`;
+const deep = `${'['.repeat(300_000)}${']'.repeat(300_000)}`;
+const switching = 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n';
+
+t.test(
+  'an answer that is none is a 502, or goes to the next upstream, over HTTP/1.1 and HTTP/2',
+  async (t) => {
+    let answer = '';
+    const url = await startSpeaking(t, () => answer);
+    const good = provider.script('next', answerWhole);
+    const breaker = {
+      circuit_breaker: { failure_percent: 0 },
+      idle_timeout: '1s',
+      retry: { max_attempts: 2, backoff: { base: '1ms', max: '2ms' } },
+    };
+    const alone = await startEgress({ upstreams: [{ name: 'odd', url }], ...breaker });
+    const two = await startEgress({
+      upstreams: [
+        { name: 'odd', url },
+        { name: 'good', url: good },
+      ],
+      ...breaker,
+    });
+    t.teardown(() => alone.close());
+    t.teardown(() => two.close());
+    for (const [name, bytes] of [
+      ['another protocol', switching],
+      ['another protocol, and words of it', `${switching}\x81\x05hello`],
+      ['another protocol without a name', 'HTTP/1.1 101 Switching Protocols\r\n\r\n'],
+      ['a status below all', 'HTTP/1.1 042 Odd\r\ncontent-length: 2\r\n\r\n{}'],
+      ['a status of zero', 'HTTP/1.1 000 Odd\r\ncontent-length: 2\r\n\r\n{}'],
+      ['another greeting', 'SSH-2.0-OpenSSH_9.6\r\n'],
+      ['an alert of TLS', '\x15\x03\x01\x00\x02\x02\x16'],
+      ['HTTP/2', '\0\0\0\x04\0\0\0\0\0'],
+      ['two lengths', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}'],
+      ['a header that is none', 'HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n'],
+    ] as const) {
+      answer = bytes;
+      const plain = await send(alone.baseUrl, '/chat/completions', chat()).answer;
+      t.match(plain, { status: 502, headers: { 'outrigger-reason': 'upstream_protocol' } }, name);
+      t.match(
+        (await askHttp2(alone.baseUrl, chat({ stream: true }))).slice(0, 2),
+        [502, 'upstream_protocol'],
+        name,
+      );
+      const next = await send(two.baseUrl, '/chat/completions', chat()).answer;
+      t.match(
+        next,
+        { status: 200, headers: { 'outrigger-upstream': 'good' } },
+        `${name}, with another upstream`,
+      );
+    }
+    // What has an answer in it has been paid for.
+    for (const [name, bytes] of [
+      ['headers without end', `HTTP/1.1 200 OK\r\nx: ${'x'.repeat(200_000)}\r\n\r\n`],
+      ['an answer of great depth', json(`{"choices":[{"message":{"tool_calls":${deep}}}]}`)],
+      [
+        'an event of great depth',
+        `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {"choices":[{"delta":{"tool_calls":${deep}}}]}\n\n`,
+      ],
+    ] as const) {
+      answer = bytes;
+      const stream = name.startsWith('an event');
+      for (let turn = 0; turn < 2; turn++) {
+        const { status, headers } = await send(two.baseUrl, '/chat/completions', chat({ stream })).answer;
+        t.match(headers, { 'outrigger-attempts': '1' }, `${name}: nobody else is asked`);
+        if (status !== 200) t.match(headers, { 'x-should-retry': 'false' });
+      }
+      t.ok((await askHttp2(alone.baseUrl, chat({ stream })))[0] >= 200, name);
+    }
+    await waitUntil(
+      'nothing is left',
+      () => alone.listener.activeRequests + two.listener.activeRequests === 0,
+    );
+  },
+);
+
+t.test('an odd answer that is one passes', async (t) => {
+  let answer = '';
+  const url = await startSpeaking(t, () => answer);
+  const egress = await startEgress({ upstreams: [{ name: 'odd', url }], retry: { max_attempts: 1 } });
+  t.teardown(() => egress.close());
+  const hints = 'HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n'.repeat(50);
+  const odd =
+    'x-odd: \xff\xfe\r\nupgrade: h2c\r\nte: gzip\r\nhttp2-settings: AAA\r\nproxy-connection: close\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nx!#$: 1\r\nx-empty:\r\n';
+  answer = hints + json('{}', odd);
+  const plain = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+  t.match(plain, { status: 200, broken: false, headers: { 'set-cookie': ['a=1', 'b=2'], 'x!#$': '1' } });
+  t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}']);
+  answer = 'HTTP/1.1 999 Request denied\r\ncontent-length: 2\r\n\r\n{}';
+  t.equal((await send(egress.baseUrl, '/chat/completions', chat()).answer).status, 999);
+  t.strictSame(await askHttp2(egress.baseUrl, chat()), [502, undefined, '{}'], 'HTTP/2 has none so high');
+  answer =
+    'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n2\r\n{}\r\n0\r\nx: 1\r\n\r\n';
+  t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with trailers');
+  answer = 'HTTP/1.0 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}and more';
+  t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with bytes behind its end');
+});
