@@ -1,13 +1,33 @@
 // Who comes in at an agent, who waits, and who is told to come back later.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { later, ok, startReplica, trailersOnly } from './support/answers.ts';
+import { later, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
 import { startDataPlane } from './support/data-plane.ts';
 import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
+
+/** How long the agents take, and how much time their callers have, passes as a test says. */
+const clock = new TestClock();
+
+/** The time a call has, told in its header alone: a client that watched its own clock would hide whose answer it gets. */
+function within(timeoutMs: number): Metadata {
+  const metadata = new Metadata();
+  metadata.set('grpc-timeout', `${timeoutMs}m`);
+  return metadata;
+}
+
+/** One call that takes as long as the agent's do. */
+async function callOf(client: RawClient, agent: Replica, ms: number): Promise<status> {
+  const { length } = agent.calls;
+  const call = client.unary(request);
+  await waitUntil('it runs', () => agent.calls[length]?.complete);
+  clock.advance(ms);
+  return (await call).code;
+}
 
 interface Waiting extends Upstream {
   readonly open: SeenCall[];
@@ -38,7 +58,7 @@ async function startWaiting(t: Test): Promise<Waiting> {
 
 async function startScene(t: Test, inbound: Record<string, unknown>) {
   const agent = await startWaiting(t);
-  const plane = await startDataPlane(t, { inbound: { app: agent.address, ...inbound } });
+  const plane = await startDataPlane(t, { inbound: { app: agent.address, ...inbound } }, {}, clock);
   const { stats } = plane.sidecar.inbound;
   return { agent, plane, stats, client: new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 }) };
 }
@@ -85,11 +105,12 @@ t.test('a caller that leaves, or whose time is over, leaves its place in the que
   await waitUntil('the first is there', () => agent.open.length === 1);
   const leaves = client.serverStream(request, { path: rawPaths.serverStream });
   leaves.on('error', () => {});
-  const late = client.unary(request, { deadline: Date.now() + 200 });
+  const late = client.unary(request, { metadata: within(200) });
   const stays = client.unary(request);
   await waitUntil('three wait', () => stats.queuedCalls === 3);
   leaves.cancel();
   await waitUntil('two wait', () => stats.queuedCalls === 2);
+  clock.advance(210);
   t.equal((await late).code, status.DEADLINE_EXCEEDED);
   await waitUntil('one waits', () => stats.queuedCalls === 1);
   agent.answerNext();
@@ -102,31 +123,33 @@ t.test('a caller that leaves, or whose time is over, leaves its place in the que
 });
 
 t.test('who would not be served in time is refused at once', async (t) => {
-  const agent = await startReplica(t, later(150, ok));
-  const plane = await startDataPlane(t, {
-    inbound: { app: agent.address, max_concurrent_calls: 1, queue: { max_calls: 100, max_wait: '10s' } },
-  });
+  const agent = await startReplica(t, later(150, ok, clock));
+  const queue = { max_calls: 100, max_wait: '10s' };
+  const inbound = { app: agent.address, max_concurrent_calls: 1, queue };
+  const plane = await startDataPlane(t, { inbound }, {}, clock);
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
   for (let i = 0; i < 3; i++)
-    t.equal((await client.unary(request)).code, status.OK, 'how long calls take is known');
+    t.equal(await callOf(client, agent, 150), status.OK, 'how long calls take is known');
   const busy = client.unary(request);
-  await waitUntil('it runs', () => agent.calls.length === 4);
-  const hurried = await client.unary(request, { deadline: Date.now() + 200 });
+  await waitUntil('it runs', () => agent.calls[3]?.complete);
+  const hurried = await client.unary(request, { metadata: within(200) });
   expectRefused(t, hurried, /in the time this call has left its turn would not come/);
   t.equal(agent.calls.length, 4);
+  clock.advance(150);
   t.equal((await busy).code, status.OK);
 });
 
 t.test('a queue that would be too long is not stood in', async (t) => {
-  const agent = await startReplica(t, later(150, ok));
-  const plane = await startDataPlane(t, {
-    inbound: { app: agent.address, max_concurrent_calls: 1, queue: { max_calls: 100, max_wait: '50ms' } },
-  });
+  const agent = await startReplica(t, later(150, ok, clock));
+  const queue = { max_calls: 100, max_wait: '50ms' };
+  const inbound = { app: agent.address, max_concurrent_calls: 1, queue };
+  const plane = await startDataPlane(t, { inbound }, {}, clock);
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
-  for (let i = 0; i < 3; i++) await client.unary(request);
+  for (let i = 0; i < 3; i++) await callOf(client, agent, 150);
   const busy = client.unary(request);
-  await waitUntil('it runs', () => agent.calls.length === 4);
+  await waitUntil('it runs', () => agent.calls[3]?.complete);
   expectRefused(t, await client.unary(request), /longer than inbound.queue.max_wait/);
+  clock.advance(150);
   await busy;
 });
 
@@ -167,9 +190,8 @@ t.test(
 
 t.test('a rate for each caller', async (t) => {
   const agent = await startReplica(t, ok);
-  const plane = await startDataPlane(t, {
-    inbound: { app: agent.address, rate_limit: { calls_per_second: 1, burst: 3 } },
-  });
+  const inbound = { app: agent.address, rate_limit: { calls_per_second: 1, burst: 3 } };
+  const plane = await startDataPlane(t, { inbound }, {}, clock);
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
   for (let i = 0; i < 3; i++) t.equal((await client.unary(request)).code, status.OK);
   expectRefused(t, await client.unary(request), /1 calls a second \(inbound.rate_limit\)/, 'rate_limited');
@@ -179,6 +201,9 @@ t.test('a rate for each caller', async (t) => {
   const health = await client.unary(Buffer.alloc(0), { path: '/grpc.health.v1.Health/Check' });
   t.equal(health.code, status.OK, 'health is asked for by others');
   t.equal(plane.sidecar.inbound.stats.rejected.get('rate_limited'), 2);
+  clock.advance(1_000);
+  t.equal((await client.unary(request)).code, status.OK, 'a second later there is room for one');
+  expectRefused(t, await client.unary(request), /inbound.rate_limit/, 'rate_limited');
 });
 
 t.test('an adaptive limit follows what the agent can do', async (t) => {
@@ -186,55 +211,66 @@ t.test('an adaptive limit follows what the agent can do', async (t) => {
   let running = 0;
   const agent = await startReplica(t, (stream, call) => {
     running++;
-    stream.on('close', () => running--);
-    later(10 * Math.max(1, running / 4), ok)(stream, call);
+    const done = (): void => {
+      running--;
+      ok(stream, call);
+    };
+    clock.after(10 * Math.max(1, running / 4), done);
   });
-  const plane = await startDataPlane(t, {
-    inbound: { app: agent.address, max_concurrent_calls: 200, adaptive_concurrency: true },
-  });
+  const inbound = { app: agent.address, max_concurrent_calls: 200, adaptive_concurrency: true };
+  const plane = await startDataPlane(t, { inbound }, {}, clock);
   const { stats } = plane.sidecar.inbound;
   t.equal(stats.concurrencyLimit, 3, 'it begins low');
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
   let refused = 0;
+  let pausing = 0;
+  let callers = 40;
   const caller = async (): Promise<void> => {
     for (let i = 0; i < 30; i++) {
       const { code } = await client.unary(request);
-      if (code === status.RESOURCE_EXHAUSTED) {
-        refused++;
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
+      if (code !== status.RESOURCE_EXHAUSTED) continue;
+      refused++;
+      pausing++;
+      await new Promise<void>((resolve) => clock.after(5, resolve));
+      pausing--;
     }
+    callers--;
   };
   let highest = 0;
-  const watch = setInterval(() => {
+  const all = Promise.all(Array.from({ length: callers }, caller));
+  while (callers > 0) {
+    // Time passes once every caller waits for it.
+    if (running + pausing === callers) clock.advance(clock.nextInMs);
+    await new Promise((resolve) => setImmediate(resolve));
     highest = Math.max(highest, stats.concurrencyLimit);
-  }, 5);
-  await Promise.all(Array.from({ length: 40 }, caller));
-  clearInterval(watch);
+  }
+  await all;
   t.ok(highest > 3, `it rose to ${highest}`);
   t.ok(highest < 200 && refused > 0, 'not to all that is allowed');
   t.equal(stats.activeCalls, 0);
 });
 
 t.test('a call with less time than even the quickest answers take is not sent', async (t) => {
-  const agent = await startReplica(t, later(60, ok));
-  const plane = await startDataPlane(t, { inbound: { app: agent.address } });
+  const agent = await startReplica(t, later(60, ok, clock));
+  const plane = await startDataPlane(t, { inbound: { app: agent.address } }, {}, clock);
   const client = new RawClient(t, plane.inboundPort, { 'grpc.enable_retries': 0 });
-  await Promise.all(Array.from({ length: 40 }, () => client.unary(request)));
-  const before = agent.calls.length;
-  // The client's own clock would hide whose answer it is: the header says 20 ms, the client waits longer.
-  const metadata = new Metadata();
-  metadata.set('grpc-timeout', '20m');
-  const outcomes = [];
-  for (let i = 0; i < 8; i++) outcomes.push(await client.unary(request, { metadata }));
+  const first = Array.from({ length: 40 }, () => client.unary(request));
+  await waitUntil('all run', () => agent.calls.filter(({ complete }) => complete).length === 40);
+  clock.advance(60);
+  await Promise.all(first);
+  const outcomes: UnaryOutcome[] = [];
+  for (let i = 0; i < 8; i++) {
+    const { length } = agent.calls;
+    const call = client.unary(request, { metadata: within(20) }).then((outcome) => outcomes.push(outcome));
+    await waitUntil('it was refused or sent', () => outcomes.length > i || agent.calls.length > length);
+    if (agent.calls.length > length) clock.advance(30);
+    await call;
+  }
   const refusedEarly = outcomes.filter(({ details }) =>
     /even the quickest answers of .* take \d+ ms; it was not sent/.test(details),
   );
   t.equal(refusedEarly.length, 7);
   t.ok(outcomes.every(({ code }) => code === status.DEADLINE_EXCEEDED));
-  await waitUntil(
-    'one in eight was tried: the agent may have become quicker',
-    () => agent.calls.length === before + 1,
-  );
+  t.equal(agent.calls.length, 41, 'one in eight was tried: the agent may have become quicker');
   agent.answer = trailersOnly(0);
 });
