@@ -22,6 +22,7 @@ import {
 } from './support/answers.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -30,6 +31,8 @@ const other = '/test.Raw/Other';
 
 interface Scene {
   readonly plane: DataPlane;
+  /** Time passes as the test says. */
+  readonly clock: TestClock;
   readonly client: RawClient;
   readonly circuits: { method: string; change: CircuitTransition }[];
   readonly outliers: OutlierEvent[];
@@ -42,6 +45,7 @@ async function startScene(
   replicas: readonly Replica[],
   settings: Record<string, unknown>,
 ): Promise<Scene> {
+  const clock = new TestClock();
   const circuits: Scene['circuits'] = [];
   const outliers: OutlierEvent[] = [];
   const observer: Partial<SidecarObserver> = {
@@ -53,13 +57,14 @@ async function startScene(
     t,
     oneCluster(addresses, { balancer: 'round_robin', ...settings }),
     observer,
+    clock,
   );
   const client = new RawClient(t, plane.outboundPort);
   const call = (path: string = rawPaths.unary) => client.unary(request, { path });
   const calls = async (count: number, path?: string) => {
     for (let i = 0; i < count; i++) await call(path);
   };
-  return { plane, client, circuits, outliers, call, calls };
+  return { plane, clock, client, circuits, outliers, call, calls };
 }
 
 const breaker = { circuit_breaker: { consecutive_failures: 5, failure_percent: 0, recovery_timeout: '60s' } };
@@ -213,7 +218,10 @@ t.test('half-open: three successes close it', async (t) => {
   const scene = await startScene(t, [replica], quick);
   await scene.calls(5);
   replica.answer = ok;
-  await waitUntil('a probe was let in', async () => (await scene.call()).code === status.OK);
+  scene.clock.advance(50);
+  t.equal((await scene.call()).code, status.UNAVAILABLE, 'not before its time');
+  scene.clock.advance(110);
+  t.equal((await scene.call()).code, status.OK, 'a probe was let in');
   t.same(
     scene.circuits.map(({ change }) => change.to),
     ['open', 'half_open'],
@@ -233,7 +241,7 @@ t.test(
     const replica = await startReplica(t, messageThen(14));
     const scene = await startScene(t, [replica], { ...quick, retry: { max_attempts: 3 } });
     await scene.calls(5);
-    await sleep(110);
+    scene.clock.advance(150);
     replica.answer = silence;
     const probes = Array.from({ length: 3 }, () => {
       const call = scene.client.serverStream(request, { path: rawPaths.unary });
@@ -241,10 +249,9 @@ t.test(
       return call;
     });
     await waitUntil('three are there', () => replica.calls.length === 8);
-    // Until the recovery timeout has passed again the probes hold their places.
     const turnedAway = await scene.call();
-    if (turnedAway.code === status.UNAVAILABLE)
-      t.match(turnedAway.details, /half-open and its probes are out/);
+    t.equal(turnedAway.code, status.UNAVAILABLE);
+    t.match(turnedAway.details, /half-open and its probes are out/);
     probes[0]!.cancel();
     replica.answer = messageThen(14);
     await waitUntil('the cancelled one has ended', () => replica.calls[5]!.closedWith !== undefined);
@@ -266,7 +273,7 @@ t.test('half-open: the first message of a stream is its answer, and its end is n
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
     stream.write(grpcFrame('first'));
   };
-  await sleep(110);
+  scene.clock.advance(150);
   for (let i = 0; i < 3; i++) {
     const call = scene.client.serverStream(request, { path });
     call.on('error', () => {});
@@ -330,14 +337,21 @@ t.test(
     });
     await scene.calls(10);
     t.equal(fails.calls.length, 3);
-    await waitUntil('it is back', () => scene.outliers.at(-1)!.kind === 'returned');
+    const isBack = (): void => {
+      for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'returned'; ms += 50)
+        scene.clock.advance(50);
+      t.equal(scene.outliers.at(-1)!.kind, 'returned');
+    };
+    isBack();
     await scene.calls(10);
     t.equal(fails.calls.length, 4, 'one failure on probation');
     t.match(scene.outliers.at(-1), { kind: 'ejected', reason: 'consecutive_failures' });
     fails.answer = ok;
-    await waitUntil('it is back', () => scene.outliers.at(-1)!.kind === 'returned');
+    isBack();
     await scene.calls(10);
-    await waitUntil('it has stood its probation', () => scene.outliers.at(-1)!.kind === 'recovered');
+    for (let ms = 0; ms < 5_000 && scene.outliers.at(-1)!.kind !== 'recovered'; ms += 50)
+      scene.clock.advance(50);
+    t.equal(scene.outliers.at(-1)!.kind, 'recovered', 'it has stood its probation');
     const before = fails.calls.length;
     await scene.calls(10);
     t.equal(fails.calls.length, before + 5, 'it has its share again');
@@ -345,23 +359,34 @@ t.test(
 );
 
 t.test('a replica that is twenty times slower is ejected for it', async (t) => {
-  const fast = await startReplica(t, later(10, ok));
-  const slow = await startReplica(t, later(200, ok));
-  const scene = await startScene(t, [fast, slow], ejection);
+  const replicas: [Replica, Replica] = [await startReplica(t, ok), await startReplica(t, ok)];
+  const [fast, slow] = replicas;
+  const scene = await startScene(t, replicas, ejection);
+  let answered = 0;
+  const answer: Answer = (stream, call) => {
+    answered++;
+    ok(stream, call);
+  };
+  fast.answer = later(10, answer, scene.clock);
+  slow.answer = later(200, answer, scene.clock);
+  const cluster = scene.plane.sidecar.outbound.clusters.clusters.get('upstream')!;
+  const arrived = (): number => replicas.flatMap(({ calls }) => calls).filter((call) => call.complete).length;
   const waiting: Promise<UnaryOutcome>[] = [];
-  await waitUntil(
-    'it is ejected',
-    () => {
-      waiting.push(scene.call());
-      return scene.outliers.length > 0;
-    },
-    { everyMs: 15, limitMs: 15_000 },
-  );
+  // A call every 20 ms, for a minute at most.
+  while (scene.outliers.length === 0 && waiting.length < 3_000) {
+    waiting.push(scene.call());
+    await waitUntil('a replica has it', () => arrived() === waiting.length, { everyMs: 1 });
+    scene.clock.advance(20);
+    const running = waiting.length - answered;
+    await waitUntil('the answers came', () => cluster.activeCalls === running, { everyMs: 1 });
+  }
+  scene.clock.advance(200);
   const outcomes = await Promise.all(waiting);
   t.ok(outcomes.every(({ code }) => code === status.OK));
   t.match(scene.outliers, [{ kind: 'ejected', reason: 'latency' }]);
   t.equal(scene.outliers[0]!.endpoint.address, slow.address);
   const before = slow.calls.length;
+  fast.answer = ok;
   await scene.calls(20);
   t.equal(slow.calls.length, before);
 });

@@ -27,6 +27,7 @@ import {
   startPeerServer,
 } from './support/h2-peer.ts';
 import { type RawCallOptions, RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -51,6 +52,7 @@ async function startScene(
   replicas: readonly Pick<Replica, 'address'>[],
   retry: Record<string, unknown> = {},
   settings: Record<string, unknown> = {},
+  clock?: TestClock,
 ): Promise<Scene> {
   const plane = await startDataPlane(
     t,
@@ -62,6 +64,8 @@ async function startScene(
         ...settings,
       },
     ),
+    {},
+    clock,
   );
   const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
   // A library's own retries would hide what the sidecar does.
@@ -193,10 +197,14 @@ t.test("a replica's pushback is waited for, and a negative one is obeyed", async
     answer(stream, call);
   };
   const replicas = [await startReplica(t, once), await startReplica(t, once)];
-  const scene = await startScene(t, replicas);
-  const startedAtMs = performance.now();
-  t.equal((await scene.call()).code, status.OK);
-  t.ok(performance.now() - startedAtMs >= 299, 'not before its time');
+  const clock = new TestClock();
+  const scene = await startScene(t, replicas, {}, {}, clock);
+  const call = scene.call();
+  await waitUntil('it waits', () => policiesOf(scene.cluster).budget.running === 1);
+  clock.advance(290);
+  t.equal(attemptsAt(replicas), 1, 'not before its time');
+  clock.advance(20);
+  t.equal((await call).code, status.OK);
   for (const value of ['-1', 'soon', '']) {
     for (const replica of replicas) replica.answer = trailersOnly(14, { 'grpc-retry-pushback-ms': value });
     const before = attemptsAt(replicas);
@@ -298,7 +306,8 @@ t.test('an attempt that is given up is ended, however much of the request is to 
 
 t.test('request trailers that come between two attempts go to the second', async (t) => {
   const replicas = [await startReplica(t, silence), await startReplica(t, silence)];
-  const scene = await startScene(t, replicas);
+  const clock = new TestClock();
+  const scene = await startScene(t, replicas, {}, {}, clock);
   const peer = (await H2Peer.connect(t, scene.plane.outboundPort)).behave();
   const calls = () => replicas.flatMap((replica) => replica.calls);
   await peer.headers(1, grpcRequest(rawPaths.bidi));
@@ -309,6 +318,8 @@ t.test('request trailers that come between two attempts go to the second', async
   await peer.send(
     frame(frameType.headers, flag.endHeaders | flag.endStream, 1, headerBlock([['x-end', 'yes']])),
   );
+  await peer.roundTrip();
+  clock.advance(310);
   const second = await waitUntil('it is tried again', () =>
     calls().find((call) => call !== first && call.complete),
   );
