@@ -298,7 +298,7 @@ t.test('another sidecar is asked as often as it says', async (t) => {
     await peer.until('it was asked', () => peer.count(frameType.ping) === asked);
     await waitUntil('the answer came', () => connection!.control['pings'].length === 0);
   }
-  const [keepalive] = endpoint!.pool['keepalives'].values();
+  const [keepalive] = endpoint!.pool['keepalive']['clocks'].values();
   t.equal(keepalive!.timeMs, 300);
 });
 

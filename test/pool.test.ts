@@ -5,6 +5,15 @@ import t, { type Test } from 'tap';
 import type { ConnectionPool } from '../sidecar/cluster/connection-pool.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
+import {
+  errorCode,
+  flag,
+  frameType,
+  grpcMessage,
+  type H2Peer,
+  settings,
+  startPeerServer,
+} from './support/h2-peer.ts';
 import { startProcess } from './support/process.ts';
 import { RawClient, startRawServer, type UnaryOutcome } from './support/raw-grpc.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
@@ -57,6 +66,150 @@ t.test('a peer that allows few streams gets more connections, and every call its
   t.ok(outcomes.every(({ code, response }, i) => code === status.OK && String(response) === `${i}`));
   t.equal(poolOf(plane).connectionCount, 4);
   t.equal(most, 12, 'three on each of four connections');
+});
+
+const MAX_CONCURRENT_STREAMS = 3;
+
+/** A server by hand: what it allows is told with `allow`, and `hold` keeps its answers back. */
+async function startLimited(t: Test, first: number) {
+  let allowed = first;
+  const limited = {
+    address: '',
+    streams: 0,
+    refused: 0,
+    answered: 0,
+    hold: false,
+    peers: [] as readonly H2Peer[],
+    /** Says so on all connections, and on those that come. */
+    allow: (count: number): void => {
+      allowed = count;
+      for (const peer of limited.peers) void peer.send(settings([MAX_CONCURRENT_STREAMS, count]));
+    },
+    /** Called for each stream that is begun. */
+    onStream: (_peer: H2Peer, _streamId: number): boolean => true,
+    answer: (peer: H2Peer, streamId: number): void => {
+      limited.answered++;
+      void peer.headers(streamId, [
+        [':status', '200'],
+        ['content-type', 'application/grpc'],
+      ]);
+      void peer.data(streamId, grpcMessage(Buffer.from('hi')));
+      void peer.headers(streamId, [['grpc-status', '0']], true);
+    },
+  };
+  const server = await startPeerServer(t, (peer) => {
+    peer.behave();
+    const behaved = peer.onFrame!;
+    peer.onFrame = (received) => {
+      behaved(received);
+      const { type, flags, streamId } = received;
+      if (type === frameType.headers) {
+        limited.streams++;
+        if (!limited.onStream(peer, streamId)) return;
+      }
+      if (streamId > 0 && (flags & flag.endStream) !== 0 && !peer.resets.has(streamId) && !limited.hold)
+        limited.answer(peer, streamId);
+    };
+    void peer.send(settings([MAX_CONCURRENT_STREAMS, allowed]));
+  });
+  limited.address = server.address;
+  limited.peers = server.peers;
+  return limited;
+}
+
+const callAll = (client: RawClient, count: number): Promise<UnaryOutcome[]> =>
+  Promise.all(Array.from({ length: count }, () => client.unary(Buffer.from('x'))));
+
+const codesOf = (outcomes: readonly UnaryOutcome[]): string =>
+  [...new Set(outcomes.map(({ code, details }) => `${code} ${details}`.trim()))].sort().join('; ');
+
+t.test('an endpoint that allows no streams gets no calls while another one does', async (t) => {
+  for (const balancer of ['round_robin', 'peak_ewma', 'ring_hash']) {
+    const shut = await startLimited(t, 0);
+    const open = await startLimited(t, 100);
+    const plane = await startDataPlane(
+      t,
+      oneCluster([shut.address, open.address], { balancer, connect_timeout: '60s', timeout: '60s' }),
+    );
+    const client = new RawClient(t, plane.outboundPort);
+    t.equal(codesOf(await callAll(client, 30)), '0', balancer);
+    t.equal(open.answered, 30);
+    t.equal(shut.streams, 0);
+    // One that has just begun to allow some is used again.
+    shut.allow(10);
+    await waitUntil('the first one gets calls', async () => {
+      await callAll(client, 4);
+      return balancer === 'ring_hash' || shut.answered > 0;
+    });
+  }
+});
+
+t.test('alone, it is waited for as for one that starts, and then the reason is said', async (t) => {
+  const shut = await startLimited(t, 0);
+  const plane = await startDataPlane(t, oneCluster([shut.address], { connect_timeout: '2s' }));
+  const client = new RawClient(t, plane.outboundPort);
+  const calls = callAll(client, 5);
+  await waitUntil('they wait', () => poolOf(plane).pendingCount === 5);
+  shut.allow(1);
+  t.equal(codesOf(await calls), '0');
+  shut.allow(0);
+  await waitUntil('it allows none any more', () => poolOf(plane).shut);
+  const [refused] = await callAll(client, 1);
+  t.equal(refused!.code, status.UNAVAILABLE);
+  t.strictSame(refused!.trailers.get('outrigger-reason'), ['connect_failed']);
+  t.match(refused!.details, /it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/);
+  shut.allow(5);
+  await waitUntil('it is used again', async () => (await callAll(client, 1))[0]!.code === status.OK);
+});
+
+t.test('calls that wait for a stream move when their endpoint allows no more', async (t) => {
+  const lowered = await startLimited(t, 1);
+  const open = await startLimited(t, 100);
+  lowered.hold = true;
+  const limits = { max_connections: 1 };
+  const first = oneCluster([lowered.address], { limits, balancer: 'round_robin', timeout: '60s' });
+  const plane = await startDataPlane(t, first);
+  const client = new RawClient(t, plane.outboundPort);
+  const calls = callAll(client, 6);
+  await waitUntil('five wait', () => poolOf(plane).pendingCount === 5);
+  // Another endpoint comes.
+  await plane.apply(
+    oneCluster([lowered.address, open.address], { limits, balancer: 'round_robin', timeout: '60s' }),
+  );
+  lowered.allow(0);
+  await waitUntil('they have gone there', () => open.answered === 5);
+  const [peer] = lowered.peers;
+  lowered.answer(peer!, 1);
+  t.equal(codesOf(await calls), '0', 'and the one that ran has gone on');
+});
+
+t.test('a limit that falls while calls are on their way loses none of them', async (t) => {
+  // As a server does that finds itself with too much to do: each connection begins with 100, and is told 2 when
+  // that many run; what was on its way is refused.
+  const limited = await startLimited(t, 100);
+  const open = new Map<H2Peer, Set<number>>();
+  limited.hold = true;
+  limited.onStream = (peer, streamId) => {
+    const running = open.get(peer) ?? new Set();
+    open.set(peer, running);
+    if (running.size >= 2) {
+      if (running.size === 2 && !peer.resets.has(0)) void peer.send(settings([MAX_CONCURRENT_STREAMS, 2]));
+      limited.refused++;
+      void peer.reset(streamId, errorCode.refusedStream);
+      return false;
+    }
+    running.add(streamId);
+    setTimeout(() => {
+      running.delete(streamId);
+      limited.answer(peer, streamId);
+    }, 5);
+    return true;
+  };
+  const plane = await startDataPlane(t, oneCluster([limited.address], { timeout: '60s' }));
+  const client = new RawClient(t, plane.outboundPort);
+  t.equal(codesOf(await callAll(client, 200)), '0');
+  t.equal(limited.answered, 200);
+  t.ok(limited.refused > 0, `${limited.refused} were refused on the way`);
 });
 
 t.test('calls that would wait beyond max_pending_calls are turned away', async (t) => {

@@ -6,11 +6,11 @@ import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
 import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.ts';
-import type { PoolEnvironment } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { DnsDiscovery } from './dns-discovery.ts';
 import { KubernetesApi, type KubernetesSettings } from './kubernetes-api.ts';
 import { KubernetesDiscovery } from './kubernetes-discovery.ts';
+import type { PoolEnvironment } from './pool-types.ts';
 import { StaticDiscovery } from './static-discovery.ts';
 import { type ClusterTlsSettings, TlsConnector } from './tls-connector.ts';
 

@@ -1,13 +1,14 @@
 import { CallStats } from '../telemetry/call-stats.ts';
 import { ActiveHealth, type EndpointCheck, type HealthCheckSettings } from './active-health.ts';
 import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer.ts';
-import { ConnectionPool, type PoolEnvironment, type PoolOptions, PoolState } from './connection-pool.ts';
+import { ConnectionPool, PoolState } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
 import { NearEndpoints } from './near-endpoints.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
 import { OutlierWatch } from './outlier-watch.ts';
 import { UNSEEN } from './peak-ewma.ts';
+import type { PoolEnvironment, PoolOptions } from './pool-types.ts';
 import { ReturnWatch } from './return-watch.ts';
 
 /** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
@@ -279,15 +280,27 @@ export class Cluster {
 
   /** The endpoint for the next attempt, or undefined when there is none to try. */
   pick(key: CallKey, nowMs: number): Endpoint | undefined {
-    const near = this.near.pick(key, this.environment.random, nowMs);
-    if (near !== undefined) return near;
-    const picked = this.balancer.pick(this.endpoints, key, this.environment.random, nowMs) as
-      | Endpoint
-      | undefined;
-    if (picked !== undefined) return picked;
-    // Somebody waits for what discovery has not found: it may be there by now.
-    if (this.endpoints.length === 0 && !this.resolving) this.discovery?.refresh();
-    return this.fallback(key, nowMs);
+    const { random } = this.environment;
+    const picked = (this.near.pick(key, random, nowMs) ??
+      this.balancer.pick(this.endpoints, key, random, nowMs)) as Endpoint | undefined;
+    if (picked === undefined) {
+      // Somebody waits for what discovery has not found: it may be there by now.
+      if (this.endpoints.length === 0 && !this.resolving) this.discovery?.refresh();
+      return this.fallback(key, nowMs);
+    }
+    // A task that is sent again waits for the endpoint that may know it, as long as that takes calls at all.
+    const stays = !picked.pool.full || (key.hash !== 0 && !picked.pool.shut);
+    return stays ? picked : (this.roomyBeside(picked, key.avoid) ?? picked);
+  }
+
+  /** The least busy endpoint that can be picked and has a stream to give, or may have one soon. */
+  roomyBeside(full: Endpoint, avoid: CallKey['avoid']): Endpoint | undefined {
+    let best: Endpoint | undefined;
+    for (const endpoint of this.endpoints) {
+      if (endpoint === full || endpoint === avoid || !endpoint.usable || endpoint.pool.full) continue;
+      if (best === undefined || endpoint.activeCalls < best.activeCalls) best = endpoint;
+    }
+    return best;
   }
 
   /**

@@ -1,47 +1,14 @@
 import type { Socket } from 'node:net';
-import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { Timer } from '../clock/timer-wheel.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { SILENT_SERVER_HINT } from '../http2/foreign.ts';
 import { ErrorCode, errorName } from '../http2/frame.ts';
-import { Keepalive } from '../http2/keepalive.ts';
-import type { ConnectionLimits } from '../http2/limits.ts';
 import { printable, tlsErrorOf } from '../tls/failure.ts';
 import { ReconnectSchedule } from './backoff.ts';
-
-/** An attempt that waits for a stream. */
-export interface ConnectionWaiter {
-  /** There is room on this connection: open a stream now. */
-  onConnection(connection: Connection): void;
-  /** None can be had; nothing of the call has been sent. */
-  onNoConnection(reason: 'connect_failed' | 'pending_overflow', message: string): void;
-}
-
-export interface PoolOptions {
-  readonly connectTimeoutMs: number;
-  readonly maxConnections: number;
-  readonly maxPendingCalls: number;
-  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
-}
-
-/** What a pool takes from its surroundings. */
-export interface PoolEnvironment {
-  readonly wheel: TimerWheel;
-  readonly clock: () => number;
-  readonly random: () => number;
-  /** For the next connection. */
-  limits(): ConnectionLimits;
-  connect(address: string): Socket;
-}
-
-export interface PoolListener {
-  onStateChange(): void;
-  /** @param reason a short word for counters */
-  onConnectFailed(message: string, reason: string): void;
-  /** The peer finds our keepalive PINGs too many, and is asked less often from now on. */
-  onTooManyPings?(keepaliveTimeMs: number): void;
-}
+import { PoolKeepalive } from './pool-keepalive.ts';
+import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
 
 /**
  *     idle ──first call──▶ connecting ──SETTINGS came──▶ ready ──last connection gone──▶ idle
@@ -59,8 +26,6 @@ export type PoolState = (typeof PoolState)[keyof typeof PoolState];
 
 /** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
 const UNUSED_LIFE_MS = 1_000;
-/** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
-const MAX_LEARNED_KEEPALIVE_MS = 7_200_000;
 
 /** Why a connection is left whose cluster connects in another way from now on. */
 const REPLACED = 'replaced';
@@ -82,14 +47,14 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   private readonly listener: PoolListener;
   private options: PoolOptions;
   private readonly ready: Connection[] = [];
-  private readonly keepalives = new Map<Connection, Keepalive>();
+  private readonly keepalive: PoolKeepalive;
   private readonly waiters = new Set<ConnectionWaiter>();
   private connecting: Connection | undefined = undefined;
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
   private readonly schedule = new ReconnectSchedule();
   private closed = false;
-  /** Twice what the peer has called `too_many_pings` (gRFC A8). */
-  private learnedKeepaliveMs = 0;
+  /** There are connections, and their peers allow no stream on any (SETTINGS_MAX_CONCURRENT_STREAMS is 0). */
+  shut = false;
   state: PoolState = PoolState.idle;
   lastFailure = '';
 
@@ -99,6 +64,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     this.options = options;
     this.environment = environment;
     this.listener = listener;
+    this.keepalive = new PoolKeepalive(environment.wheel);
   }
 
   update(options: PoolOptions): void {
@@ -115,12 +81,18 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   /** The silence after which the peer is asked for a sign of life: as configured, or longer by its own wish; 0 is off. */
   get keepaliveTimeMs(): number {
-    const { timeMs } = this.options.keepalive;
-    return timeMs === 0 ? 0 : Math.max(timeMs, this.learnedKeepaliveMs);
+    return this.keepalive.timeMs(this.options.keepalive.timeMs);
   }
 
   get connections(): readonly Connection[] {
     return this.ready;
+  }
+
+  /** A call would have to wait until others end: no more connections are to be had, or none would take it. */
+  get full(): boolean {
+    if (this.shut) return true;
+    if (this.waiters.size === 0 || this.connecting !== undefined) return false;
+    return this.armed || this.ready.length >= this.options.maxConnections;
   }
 
   /** Whether a call that finds no usable endpoint may try this one in spite of its back-off. */
@@ -148,12 +120,16 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   /** Makes one more connection, if there may be one. The first one is not kept waiting by a back-off: see `pick`. */
   private connectForMore(): void {
-    const { ready } = this;
     if (this.connecting !== undefined || this.closed) return;
-    // A peer that takes no stream on a connection without any would take none on another.
-    const refuses = ready.some(({ streams }) => streams.size === 0);
-    if (ready.length === 0 || (ready.length < this.options.maxConnections && !refuses && !this.armed))
+    // The one that would take streams comes beside those that do not: they may never take any again.
+    if (!this.takesStreams || (this.ready.length < this.options.maxConnections && !this.armed))
       this.connect();
+  }
+
+  /** Is there a connection whose peer allows streams at all? */
+  private get takesStreams(): boolean {
+    for (const { peer } of this.ready) if (peer.maxConcurrentStreams > 0) return true;
+    return false;
   }
 
   cancel(waiter: ConnectionWaiter): void {
@@ -199,7 +175,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     });
     environment.wheel.arm(this, nowMs + options.connectTimeoutMs);
     this.setState(
-      this.ready.length > 0
+      this.takesStreams
         ? PoolState.ready
         : this.state === PoolState.backingOff
           ? this.state
@@ -211,7 +187,12 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   override onTimeout(): void {
     const connecting = this.connecting;
     if (connecting === undefined) {
-      if (this.ready.length === 0 || this.waiters.size > 0) this.connect();
+      if (!this.takesStreams || this.waiters.size > 0) this.connect();
+      return;
+    }
+    if (connecting.ready) {
+      const message = `it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0`;
+      connecting.close(new ConnectionError('peer', ErrorCode.NO_ERROR, message, 'no_streams'));
       return;
     }
     const within = `within ${this.options.connectTimeoutMs} ms`;
@@ -229,7 +210,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     const { clock, random, wheel } = this.environment;
     this.schedule.failed(this.connectStartedAtMs, random());
     wheel.arm(this, Math.max(this.schedule.dueAtMs, clock() + 1));
-    if (this.ready.length === 0) {
+    if (!this.takesStreams) {
+      this.shut = this.ready.length > 0;
       this.setState(PoolState.backingOff);
       this.failWaiters(message);
     }
@@ -242,23 +224,53 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     }
   }
 
+  /** One that takes no streams is as one that is still being made: it has the same time to take some. */
   onReady(connection: Connection): void {
     if (connection !== this.connecting) return;
-    const { wheel } = this.environment;
+    if (connection.peer.maxConcurrentStreams === 0) {
+      this.lookWhetherShut();
+      return;
+    }
     this.connecting = undefined;
+    this.ready.push(connection);
+    this.keepalive.start(connection, this.options.keepalive);
+    this.onTaking(connection);
+  }
+
+  /** There is a connection that takes streams: a new one, or one that took none before. */
+  private onTaking(connection: Connection): void {
     this.schedule.succeeded();
     this.lastFailure = '';
-    wheel.cancel(this);
-    this.ready.push(connection);
-    const keepalive = new Keepalive(connection, wheel, {
-      timeMs: this.keepaliveTimeMs,
-      timeoutMs: this.options.keepalive.timeoutMs,
-      withoutStreams: false,
-    });
-    this.keepalives.set(connection, keepalive);
-    keepalive.start();
+    this.shut = false;
+    if (this.connecting === undefined) this.environment.wheel.cancel(this);
     this.setState(PoolState.ready);
     this.serve(connection);
+  }
+
+  onPeerSettings(connection: Connection, before: number): void {
+    const now = connection.peer.maxConcurrentStreams;
+    if (connection === this.connecting) this.onReady(connection);
+    else if (!this.ready.includes(connection)) return;
+    else if (now > before && (this.shut || this.state === PoolState.backingOff)) this.onTaking(connection);
+    else if (now >= before) this.onCapacity(connection);
+    else {
+      if (this.waiters.size > 0) this.connectForMore();
+      this.lookWhetherShut();
+    }
+  }
+
+  /** The peer takes fewer streams, or none. Calls that wait go elsewhere, where there is room. */
+  private lookWhetherShut(): void {
+    this.shut = !this.takesStreams && (this.ready.length > 0 || this.connecting?.ready === true);
+    if (!this.full) return;
+    const message = this.shut
+      ? `${this.address} takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0`
+      : `${this.address} takes fewer calls than before: it has lowered its SETTINGS_MAX_CONCURRENT_STREAMS`;
+    for (const waiter of [...this.waiters]) {
+      // In any case, so that those who stay keep their order.
+      if (!this.waiters.delete(waiter)) continue;
+      if (waiter.onNoStreams?.(message) !== true) this.waiters.add(waiter);
+    }
   }
 
   onCapacity(connection: Connection): void {
@@ -285,18 +297,18 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     if (connection !== this.connecting) this.forget(connection, message, reason);
     else
       connection.close(
-        new ConnectionError('peer', code, `it sent GOAWAY (${errorName(code)})${said}`, reason),
+        new ConnectionError(
+          'peer',
+          code,
+          `it sent GOAWAY (${errorName(code)}) before it took a call${said}`,
+          reason,
+        ),
       );
   }
 
-  /** By what this connection did: several that were told at the same time do not add up. The others follow at once. */
   private slowKeepalive(connection: Connection): void {
-    const askedAfterMs = this.keepalives.get(connection)?.askedAfterMs ?? 0;
-    const timeMs = Math.min(askedAfterMs * 2, MAX_LEARNED_KEEPALIVE_MS);
-    if (timeMs <= this.keepaliveTimeMs) return;
-    this.learnedKeepaliveMs = timeMs;
-    for (const keepalive of this.keepalives.values()) keepalive.slowDown(timeMs);
-    this.listener.onTooManyPings?.(timeMs);
+    const timeMs = this.keepalive.slowDown(connection, this.options.keepalive.timeMs);
+    if (timeMs !== undefined) this.listener.onTooManyPings?.(timeMs);
   }
 
   onClosed(connection: Connection, error: ConnectionError): void {
@@ -306,8 +318,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.connectFailed(`connecting to ${this.address} failed: ${message}`, reason);
       return;
     }
-    this.keepalives.get(connection)?.stop();
-    this.keepalives.delete(connection);
+    this.keepalive.stop(connection);
     const { message, reason } = causeOf(error);
     this.forget(
       connection,
@@ -336,7 +347,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.connectFailed(message, reason);
       return;
     }
-    if (this.ready.length === 0)
+    this.shut &&= this.ready.length > 0;
+    if (this.state === PoolState.ready && !this.takesStreams)
       this.setState(this.connecting === undefined ? PoolState.idle : PoolState.connecting);
     if (this.waiters.size > 0) this.connectForMore();
   }

@@ -42,6 +42,7 @@ export class Endpoint implements BalancerEndpoint {
   get unusableBecause(): string | undefined {
     if (this.removed) return 'removed by discovery';
     if (this.pool.state === PoolState.backingOff) return `connecting failed: ${this.pool.lastFailure}`;
+    if (this.pool.shut) return 'it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0';
     const { watched } = this;
     if (watched.ejected) return `ejected (${watched.reason}): ${watched.detail}`;
     if (watched.cooling) return 'cooling down: it answered RESOURCE_EXHAUSTED';

@@ -6,9 +6,9 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import type { ConnectionWaiter } from './connection-pool.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { HealthQuestion } from './health-question.ts';
+import type { ConnectionWaiter } from './pool-types.ts';
 
 /**
  * What one probe found.
@@ -104,7 +104,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
 
   override onTimeout(nowMs: number): void {
     // All streams may be in use: the connection can be asked all the same.
-    this.connection ??= this.endpoint.pool.connections[0];
+    this.connection ??= this.endpoint.pool.connections.find(({ peer }) => peer.maxConcurrentStreams > 0);
     const { connection } = this;
     if (connection === undefined || connection.closed || this.asked) {
       this.finish('unreachable');

@@ -15,7 +15,8 @@ import { TimerWheel } from '../clock/timer-wheel.ts';
 import type { Connection } from '../http2/connection.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import { ConnectionPool, type ConnectionWaiter, type PoolOptions } from './connection-pool.ts';
+import { ConnectionPool } from './connection-pool.ts';
+import type { ConnectionWaiter, PoolOptions } from './pool-types.ts';
 
 const MAX_CONCURRENT_STREAMS = 3;
 
@@ -26,6 +27,9 @@ class Caller implements ConnectionWaiter, StreamHandler {
   stream: Stream | undefined = undefined;
   refused: string | undefined = undefined;
   failure: string | undefined = undefined;
+  /** Set where it would go elsewhere, rather than wait for a stream. */
+  moves = false;
+  moved: string | undefined = undefined;
   private readonly log: string[];
 
   constructor(name: string, log: string[]) {
@@ -41,6 +45,11 @@ class Caller implements ConnectionWaiter, StreamHandler {
 
   onNoConnection(reason: string): void {
     this.refused = reason;
+  }
+
+  onNoStreams(message: string): boolean {
+    if (this.moves) this.moved = message;
+    return this.moves;
   }
 
   end(): void {
@@ -325,6 +334,94 @@ t.test('a server that takes connections and no calls is not stormed', async (t) 
   t.equal(rig.connects.length, 1);
   rig.pass(120);
   t.equal(rig.connects.length, 2);
+});
+
+t.test(
+  'a server that allows no streams is as one that is still starting, until its time is up',
+  async (t) => {
+    const server = await startServer(t, 0);
+    const rig = new Rig(t, server.address, { connectTimeoutMs: 700 });
+    const [stays, moves] = rig.calls(2);
+    moves!.moves = true;
+    await waitUntil('its SETTINGS came', () => rig.pool.shut);
+    t.match(moves!.moved, /takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/);
+    t.equal(rig.pool.pendingCount, 1, 'the other one waits');
+    t.equal(rig.pool.full, true);
+    t.equal(rig.pool.state, 'connecting');
+    rig.pass(600);
+    server.peers[0]!.send(settings([MAX_CONCURRENT_STREAMS, 1]));
+    await waitUntil('it is served when there is a stream', () => rig.served.length === 1);
+    t.equal(stays!.refused, undefined);
+    t.equal(rig.pool.state, 'ready');
+    t.equal(rig.pool.full, false);
+
+    const never = new Rig(t, server.address, { connectTimeoutMs: 700 });
+    const caller = never.call();
+    await waitUntil('its SETTINGS came', () => never.pool.shut);
+    never.pass(690);
+    t.equal(caller.refused, undefined);
+    never.pass(20);
+    t.equal(caller.refused, 'connect_failed');
+    t.match(never.failures, [/takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/]);
+    t.equal(never.pool.state, 'backingOff');
+    t.equal(never.pool.shut, false);
+    never.pass(320);
+    t.equal(never.connects.length, 2, 'and is asked again behind the back-off');
+  },
+);
+
+t.test('a connection whose peer allows no more streams is left for another one', async (t) => {
+  let limit = 2;
+  const server = await startPeerServer(t, (peer) => {
+    peer.behave().send(settings([MAX_CONCURRENT_STREAMS, limit]));
+  });
+  const rig = new Rig(t, server.address, { maxConnections: 1, connectTimeoutMs: 700 });
+  const [first, second, ...waiting] = rig.calls(5);
+  await waitUntil('two are served', () => rig.served.length === 2);
+  const [peer] = server.peers;
+  peer!.send(settings([MAX_CONCURRENT_STREAMS, 0]));
+  await waitUntil('two more are, by another connection', () => rig.served.length === 4);
+  t.equal(rig.pool.connectionCount, 2);
+  t.equal(first!.failure, undefined, 'what runs on the first one goes on');
+  t.ok(waiting.every(({ refused }) => refused === undefined));
+
+  // The second one allows none any more, too, nor would a third.
+  limit = 0;
+  waiting[2]!.moves = true;
+  server.peers[1]!.send(settings([MAX_CONCURRENT_STREAMS, 0]));
+  await waitUntil('no stream is to be had', () => waiting[2]!.moved !== undefined);
+  t.equal(rig.pool.shut, true);
+  const late = rig.call();
+  await waitUntil('a third connection was made', () => server.peers.length === 3);
+  first!.end();
+  second!.end();
+  t.equal(late.connection, undefined, 'a stream that ends makes no room');
+  await waitUntil('it allows none, either', () => rig.pool['connecting']?.ready === true);
+  rig.pass(720);
+  t.equal(late.refused, 'connect_failed');
+  t.equal(rig.pool.state, 'backingOff');
+  peer!.send(settings([MAX_CONCURRENT_STREAMS, 1]));
+  await waitUntil('one allows streams again', () => rig.pool.state === 'ready');
+  t.equal(rig.call().connection, first!.connection);
+  t.equal(rig.pool.lastFailure, '');
+});
+
+t.test('a limit that is lowered below what waits sends on whoever can go elsewhere', async (t) => {
+  const server = await startServer(t, 3);
+  const rig = new Rig(t, server.address, { maxConnections: 1 });
+  const callers = rig.calls(6);
+  await waitUntil('three are served', () => rig.served.length === 3);
+  t.equal(rig.pool.full, true, 'a call that comes now would wait');
+  callers[4]!.moves = true;
+  server.peers[0]!.send(settings([MAX_CONCURRENT_STREAMS, 1]));
+  await waitUntil('one has gone', () => callers[4]!.moved !== undefined);
+  t.match(callers[4]!.moved, /takes fewer calls than before/);
+  t.equal(rig.pool.shut, false);
+  for (const caller of callers.slice(0, 3)) caller.end();
+  t.strictSame(rig.served, ['1', '2', '3', '4'], 'the others keep their turn');
+  callers[3]!.end();
+  t.strictSame(rig.served, ['1', '2', '3', '4', '6']);
+  t.equal(rig.pool.full, false);
 });
 
 t.test('keepalive finds a peer that is dead, while a call needs it', async (t) => {

@@ -21,8 +21,10 @@ export interface ConnectionOwner {
   onMalformedRequest?(connection: Connection, message: string): void;
   /** The peer's first SETTINGS are here: a client may open streams. */
   onReady(connection: Connection): void;
-  /** A stream ended or the peer raised its limit: there may be room for another (clients). */
+  /** A stream ended: there may be room for another (clients). */
   onCapacity(connection: Connection): void;
+  /** SETTINGS came again (clients). @param maxStreamsBefore how many streams the peer allowed until now */
+  onPeerSettings?(connection: Connection, maxStreamsBefore: number): void;
   /** The peer will take no new streams. Those it did not process fail right after this. */
   onGoaway(connection: Connection, code: number, debug: string): void;
   /** The connection is gone; its streams have failed already. Called once. */

@@ -143,6 +143,7 @@ export class ControlFrames {
   private onSettings(buffer: Buffer, start: number, end: number): void {
     const connection = this.connection;
     const before = connection.peer.initialWindowBytes;
+    const maxStreamsBefore = connection.peer.maxConcurrentStreams;
     const fault = applySettings(connection.peer, buffer, start, end, connection.role === 'client');
     if (fault !== undefined) {
       connection.fail('peer', fault.code, fault.message);
@@ -167,9 +168,7 @@ export class ControlFrames {
     if (!this.settingsReceived) {
       this.settingsReceived = true;
       connection.owner.onReady(connection);
-    } else if (connection.role === 'client') {
-      connection.owner.onCapacity(connection);
-    }
+    } else if (connection.role === 'client') connection.owner.onPeerSettings?.(connection, maxStreamsBefore);
     if (change > 0) connection.waiting.pump(connection);
   }
 

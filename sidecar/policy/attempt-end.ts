@@ -11,7 +11,8 @@ import { factsOf, type ReasonFacts } from './reasons.ts';
  * - `reset`, `goaway`, `connection_lost`, `protocol`: the peer's RST_STREAM; its GOAWAY above the stream; the
  *   connection went away under it; the peer broke HTTP/2.
  * - `no_connection`: none could be made. `own_limit`: none was allowed by a limit of this sidecar or this host
- *   (`max_pending_calls`, file descriptors), or the message was above our own size.
+ *   (`max_pending_calls`, file descriptors), or the message was above our own size. `no_streams`: the peer's limit of
+ *   streams left none while the call waited, and it has gone to another endpoint.
  * - `deadline`: the call's, see `deadlineOwner`. `per_try`, `first_chunk`, `idle`: the clocks of those names.
  * - `cancelled`: the caller is gone. `superseded`: another attempt of the call has won. `shutdown`: we are going.
  */
@@ -25,6 +26,7 @@ export type EndKind =
   | 'connection_lost'
   | 'protocol'
   | 'no_connection'
+  | 'no_streams'
   | 'own_limit'
   | 'deadline'
   | 'per_try'

@@ -135,6 +135,8 @@ export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
       return VERDICTS.protocol;
     case 'no_connection':
       return VERDICTS.connect_failed;
+    case 'no_streams':
+      return VERDICTS.not_sent;
     case 'own_limit':
       return VERDICTS.own_limit;
     case 'deadline':

@@ -1,6 +1,6 @@
-import type { ConnectionWaiter } from '../cluster/connection-pool.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier-detector.ts';
+import type { ConnectionWaiter } from '../cluster/pool-types.ts';
 import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -17,7 +17,7 @@ import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-c
 /** No stream could be had: nothing of the call has been sent. */
 export interface NoConnection {
   readonly kind: 'no-connection';
-  readonly reason: 'connect_failed' | 'pending_overflow' | 'headers_too_large';
+  readonly reason: 'connect_failed' | 'pending_overflow' | 'headers_too_large' | 'no_streams';
   readonly unprocessed: true;
   readonly message: string;
 }
@@ -28,6 +28,7 @@ export type AttemptFailure = StreamFailure | NoConnection;
 export function endKindOf(failure: AttemptFailure): EndKind {
   switch (failure.kind) {
     case 'no-connection':
+      if (failure.reason === 'no_streams') return 'no_streams';
       return failure.reason === 'connect_failed' ? 'no_connection' : 'own_limit';
     case 'connection':
       return 'connection_lost';
@@ -58,6 +59,8 @@ export interface AttemptOwner {
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number;
   /** The response ended with these fields: trailers, or a Trailers-Only response. */
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void;
+  /** Its endpoint has no stream to give: may it go to another one that has? */
+  mayMove(attempt: Attempt): boolean;
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void;
   /** One of the attempt's own clocks has struck. */
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void;
@@ -83,6 +86,8 @@ export class Attempt
   readonly number: number;
   readonly startedAtMs: number;
   stream: Stream | undefined = undefined;
+  /** How many streams the peer allowed when this one was opened. */
+  private streamsAllowed = 0;
   /** Request bytes that are on their way. */
   sentBytes = 0;
   ended = false;
@@ -130,6 +135,12 @@ export class Attempt
     return this.endpoint.pool.connectionCount > 0 ? Progress.QUEUED : Progress.CONNECTING;
   }
 
+  /** The peer has lowered its limit of streams since: of those it had not seen by then it may refuse any. */
+  get limitLowered(): boolean {
+    const { stream } = this;
+    return stream !== undefined && stream.connection.peer.maxConcurrentStreams < this.streamsAllowed;
+  }
+
   start(): void {
     this.endpoint.attemptStarted();
     const connection = this.endpoint.pool.acquire(this);
@@ -147,12 +158,19 @@ export class Attempt
       this.onNoConnection('headers_too_large', message);
       return;
     }
+    this.streamsAllowed = connection.peer.maxConcurrentStreams;
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
   }
 
   onNoConnection(reason: NoConnection['reason'], message: string): void {
     this.owner.onAttemptFailed(this, { kind: 'no-connection', reason, unprocessed: true, message });
+  }
+
+  onNoStreams(message: string): boolean {
+    if (!this.owner.mayMove(this)) return false;
+    this.onNoConnection('no_streams', message);
+    return true;
   }
 
   /** Sends a piece of the request; the stream must be open. */

@@ -39,6 +39,8 @@ export interface CallDriver {
   onFirstMessage(call: Call): void;
   /** An attempt failed before anything was sent downstream, or the call ended with it. */
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
+  /** An attempt waits for a stream of an endpoint that has none to give: has another one? */
+  mayMove(call: Call, attempt: Attempt): boolean;
   /** Its turn in the queue has come. */
   onAdmitted(call: Call): void;
   /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */

@@ -16,7 +16,7 @@ import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-rep
 import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
-import { endsBySize, isTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
+import { endsBySize, isTooLarge, messageTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
 import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
@@ -83,7 +83,7 @@ export class Call
     const { request, settings } = this;
     const { framing } = request;
     if (framing !== undefined && !framing.advance(buffer, start, end, settings.maxMessageBytes)) {
-      this.tooLarge('request', framing.messageBytes);
+      messageTooLarge(this, 'request', framing.messageBytes);
       return end - start;
     }
     request.ended = endStream;
@@ -238,7 +238,7 @@ export class Call
       return sent;
     }
     if (!framing.advance(buffer, start, end, this.settings.maxMessageBytes)) {
-      this.tooLarge('response', framing.messageBytes);
+      messageTooLarge(this, 'response', framing.messageBytes);
       return end - start;
     }
     attempt.scanner?.feed(buffer, start, end);
@@ -301,6 +301,10 @@ export class Call
     this.finish(status);
   }
 
+  mayMove(attempt: Attempt): boolean {
+    return this.driver.mayMove(this, attempt);
+  }
+
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
     attempt.unprocessed = failure.unprocessed;
     if (failure.unprocessed) settleTokens(this, 0);
@@ -333,12 +337,6 @@ export class Call
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------
-
-  private tooLarge(what: 'request' | 'response', bytes: number): void {
-    const message = `a ${what} message has ${bytes} bytes; at most ${this.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
-    giveUp(this, 'own_limit', Status.RESOURCE_EXHAUSTED);
-    this.answer(reply('message_too_large', message));
-  }
 
   /** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
   endForShutdown(): void {

@@ -9,8 +9,8 @@ import { type LocalReply, reply } from './reasons.ts';
 import { settleAttempt } from './settlement.ts';
 
 /**
- * Header lists that are larger than we take, or than those take to whom they go. Each costs its own call and no other:
- * some HTTP/2 libraries end the connection of whoever sends them more than they have said that they take.
+ * What is larger than we take, or than those take to whom it goes. It costs its own call and no other: some HTTP/2
+ * libraries end the connection of whoever sends them longer header lists than they have said that they take.
  */
 
 /** Whether a response's list can't go to this downstream as it is. */
@@ -82,4 +82,10 @@ export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: 
   if (pushback !== undefined) fields.push('grpc-retry-pushback-ms', pushback);
   fields.push('outrigger-reason', 'headers_too_large');
   return new HeaderList(fields);
+}
+
+/** Ends a call whose message is larger than we take. */
+export function messageTooLarge(call: Call, what: 'request' | 'response', bytes: number): void {
+  const most = `at most ${call.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
+  call.answer(reply('message_too_large', `a ${what} message has ${bytes} bytes; ${most}`));
 }

@@ -261,18 +261,30 @@ export class Pipeline implements CallDriver {
     return true;
   };
 
+  /** Whether a call whose attempt was provably not processed may be sent once more at once. */
+  private mayGoOn(call: Call, limitLowered: boolean, nowMs: number): boolean {
+    return mayRetryTransparently({
+      unprocessed: !mayRunElsewhere(call),
+      responseStarted: call.responseStarted,
+      requestWhole: call.request.whole,
+      attempts: call.attempts,
+      endpoints: call.cluster!.endpoints.length,
+      timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
+      limitLowered,
+    });
+  }
+
+  mayMove(call: Call, attempt: Attempt): boolean {
+    if (call.cluster!.roomyBeside(attempt.endpoint, undefined) === undefined) return false;
+    return this.mayGoOn(call, false, this.context.clock());
+  }
+
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void {
     const cluster = call.cluster!;
     const nowMs = this.context.clock();
     if (call.hedging?.dropped(attempt, nowMs) === true) return;
-    const retry = mayRetryTransparently({
-      unprocessed: failure.unprocessed && !isOverflow(failure) && !mayRunElsewhere(call),
-      responseStarted: call.responseStarted,
-      requestWhole: call.request.whole,
-      attempts: call.attempts,
-      endpoints: cluster.endpoints.length,
-      timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
-    });
+    const retry =
+      failure.unprocessed && !isOverflow(failure) && this.mayGoOn(call, attempt.limitLowered, nowMs);
     const endpoint = retry ? this.pick(call, attempt.endpoint, nowMs) : undefined;
     if (endpoint !== undefined) {
       cluster.count(cluster.retries, 'retried');
