@@ -1,11 +1,20 @@
 /** `outrigger check`: prints the configuration that `run` would use, or every problem with it. */
+import { STREAM_IDLE_TIMEOUT } from '../config/schema-cluster.ts';
 import { EXIT, print } from './command.ts';
 import { configure } from './configure.ts';
 
 export async function check(args: readonly string[]): Promise<number> {
   const configured = await configure(args);
   if ('exitCode' in configured) return configured.exitCode;
-  const { stringify } = await import('yaml');
-  print(stringify(configured.source.effective));
+  const { Document, isScalar, visit } = await import('yaml');
+  const document = new Document(configured.source.effective);
+  visit(document, {
+    Pair: (_, { key, value }) => {
+      // The one default that is no value of its setting: written out, it would be for all methods.
+      if (isScalar(key) && key.value === 'idle_timeout' && isScalar(value) && value.value === null)
+        value.comment = ` ${STREAM_IDLE_TIMEOUT} for StreamProcess, none for other methods`;
+    },
+  });
+  print(document.toString());
   return EXIT.OK;
 }

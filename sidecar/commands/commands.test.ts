@@ -43,6 +43,21 @@ t.test('check prints the effective configuration', async (t) => {
   t.equal(outrigger(['check', `--config=${path}`]).exitCode, 0);
 });
 
+t.test('what check prints is a file that means the same', async (t) => {
+  const clusters =
+    'outbound: { clusters: { a: { endpoints: ["127.0.0.1:1"] }, b: { endpoints: ["127.0.0.1:1"], idle_timeout: 5m } } }';
+  const directory = t.testdir({ 'a.yaml': `inbound: { max_timeout: 90s }\n${clusters}\n` });
+  const { stdout } = outrigger(['check', '--config', `${directory}/a.yaml`]);
+  const comment = 'idle_timeout: null # 5m for StreamProcess, none for other methods';
+  t.equal(stdout.split(comment).length, 3, 'of inbound and of one cluster');
+  t.match(stdout, /^ {6}idle_timeout: 5m$/m, 'given, it is for all streams');
+  t.match(stdout, /^ {2}max_timeout: 90s$/m);
+  writeFileSync(`${directory}/b.yaml`, stdout);
+  t.equal(outrigger(['check', '--config', `${directory}/b.yaml`]).stdout, stdout);
+  const env = { OUTRIGGER_OUTBOUND_CLUSTERS_B_IDLE_TIMEOUT: 'null' };
+  t.equal(outrigger(['check', '--config', `${directory}/a.yaml`], env).stdout.split(comment).length, 4);
+});
+
 t.test('check never prints a key', async (t) => {
   const secret = 'sk-live-0123456789';
   const upstreams = `[{name: a, url: "https://u:${secret}@a.example/v1?k=${secret}"}]`;

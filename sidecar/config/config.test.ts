@@ -260,6 +260,30 @@ t.test('nothing given is a whole configuration', async (t) => {
   }
 });
 
+t.test('an idle timeout that is given is for all streams, as none is by default', async (t) => {
+  const idleTimeouts = (text: string) => {
+    const { inbound, outbound } = loadRight(t, text).config;
+    return [inbound, outbound.clusters.get('c')!].map(({ idleTimeoutMs, otherIdleTimeoutMs }) => [
+      idleTimeoutMs,
+      otherIdleTimeoutMs,
+    ]);
+  };
+  const both = (value: string) =>
+    `inbound: { ${value} }\noutbound: { clusters: { c: { endpoints: [a:1], ${value} } } }`;
+  for (const [value, expected] of [
+    ['', [300_000, 0]],
+    ['idle_timeout: null', [300_000, 0]],
+    ['idle_timeout: 5m', [300_000, 300_000]],
+    ['idle_timeout: 7s', [7_000, 7_000]],
+    ['idle_timeout: 0s', [0, 0]],
+  ] as const)
+    t.strictSame(idleTimeouts(both(value)), [expected, expected], value);
+  t.strictSame(problemsOf(t, 'inbound:\n  idle_timeout: 5\n  max_timeout: 1d\n'), [
+    '2:17 inbound.idle_timeout: can not be the number 5 | write the unit: 5s or 5ms',
+    '3:16 inbound.max_timeout: can not be "1d" | write a duration such as 30s, 250ms or 1h30m',
+  ]);
+});
+
 t.test('every setting given is taken as documented', async (t) => {
   const { config } = loadRight(t, WHOLE);
   const pem = config.inbound.tls!.cert;

@@ -5,7 +5,7 @@ import { readAddress } from './address.ts';
 import type { ClusterConfig, Config, ListenerLimitsConfig, LlmConfig, RouteConfig } from './config.ts';
 import { parseDurationMs } from './duration.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
-import type { FileTimeLimits } from './schema-cluster.ts';
+import { type FileTimeLimits, STREAM_IDLE_TIMEOUT } from './schema-cluster.ts';
 
 /** The immutable configuration that `file`, already validated, stands for. */
 export function toConfig(file: FileConfig): Config {
@@ -73,17 +73,13 @@ export function toConfig(file: FileConfig): Config {
   });
 }
 
-/** Of a stream of a task, when nothing is configured. */
-const STREAM_IDLE_TIMEOUT_MS = 300_000;
-
 function toTimeLimits(file: FileTimeLimits): TimeLimits {
-  const idleTimeoutMs = file.idle_timeout === null ? undefined : ms(file.idle_timeout);
   return {
     timeoutMs: ms(file.timeout),
     maxTimeoutMs: ms(file.max_timeout),
     firstChunkTimeoutMs: ms(file.first_chunk_timeout),
-    idleTimeoutMs: idleTimeoutMs ?? STREAM_IDLE_TIMEOUT_MS,
-    otherIdleTimeoutMs: idleTimeoutMs ?? 0,
+    idleTimeoutMs: ms(file.idle_timeout ?? STREAM_IDLE_TIMEOUT),
+    otherIdleTimeoutMs: ms(file.idle_timeout ?? '0s'),
   };
 }
 

@@ -149,6 +149,7 @@ function parseValue(path: Path, text: string | undefined, yaml: Yaml | undefined
     const form = 'form' in place ? place.form : 'YAML in one line';
     return { message: 'has no value', remedy: `give ${form} after it` };
   }
+  if ('nullable' in place && place.nullable && text === 'null') return { value: null };
   if (place.kind === 'text') return { value: text };
   if (place.kind === 'boolean') return { value: text === 'true' ? true : text === 'false' ? false : text };
   if (place.kind === 'number') return { value: /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : text };

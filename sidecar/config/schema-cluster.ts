@@ -136,6 +136,9 @@ const tls = z.strictObject({
     .describe('URI or DNS names of which an endpoint must have one; checked in place of the default name'),
 });
 
+/** The idle timeout of `StreamProcess` where none is given. */
+export const STREAM_IDLE_TIMEOUT = '5m';
+
 /** The time limits of calls, which the inbound side and each cluster have. */
 export const timeLimits = {
   timeout: duration('zero')
@@ -153,7 +156,7 @@ export const timeLimits = {
     .nullable()
     .default(null)
     .describe(
-      'How long neither side may send anything, from the request on: of every method but ProcessTask when given, 0s is off; by default, which null stands for, 5m of StreamProcess only',
+      `How long neither side may send anything, from the request on: of every method but ProcessTask when given, 0s is off; by default, which null stands for, ${STREAM_IDLE_TIMEOUT} of StreamProcess only`,
     ),
 };
 
