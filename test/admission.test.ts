@@ -153,6 +153,33 @@ t.test('a queue that would be too long is not stood in', async (t) => {
   await busy;
 });
 
+t.test('nobody waits for longer than max_wait, while streams have the places', async (t) => {
+  const clock = new TestClock();
+  const agent = await startWaiting(t);
+  const queue = { max_calls: 5, max_wait: '5s' };
+  const inbound = { app: agent.address, max_concurrent_calls: 1, queue, health: { interval: '0s' } };
+  const { sidecar, inboundPort } = await startDataPlane(t, { inbound }, {}, clock);
+  const client = new RawClient(t, inboundPort, { 'grpc.enable_retries': 0 });
+  const stream = client.serverStream(request, { path: rawPaths.serverStream });
+  stream.on('error', () => {});
+  await waitUntil('it has the place', () => agent.open.length === 1);
+  const first = client.unary(request);
+  await waitUntil('it waits', () => sidecar.inbound.stats.queuedCalls === 1);
+  clock.advance(3_000);
+  const second = client.unary(request);
+  await waitUntil('both wait', () => sidecar.inbound.stats.queuedCalls === 2);
+  clock.advance(2_010);
+  expectRefused(t, await first, /its turn has not come within inbound.queue.max_wait \(5000 ms\)/);
+  t.equal(sidecar.inbound.stats.queuedCalls, 1, 'the other has time');
+  clock.advance(2_980);
+  stream.cancel();
+  await waitUntil('its turn has come', () => agent.calls.length === 2 && agent.open.length === 1);
+  agent.answerNext();
+  t.equal((await second).code, status.OK);
+  clock.advance(60_000);
+  t.equal(sidecar.inbound.stats.queuedCalls, 0);
+});
+
 t.test('a higher limit lets in those who wait, by a reload', async (t) => {
   const { agent, client, plane, stats } = await startScene(t, {
     max_concurrent_calls: 1,

@@ -60,7 +60,7 @@ export class Inbound {
       clock,
       random: environment.random,
       events: clusterListener,
-      admission: new Admission(inbound, clock, environment.random, this.stats),
+      admission: new Admission(inbound, environment, this.stats),
       stats: this.stats,
       tasks: this.tasks,
       localServices: this.health,

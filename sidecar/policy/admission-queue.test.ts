@@ -80,6 +80,15 @@ t.test('a call that would be late is refused when it comes, and dropped when it 
   t.equal(queue.expired(2_199), undefined, 'nobody else wants the slot: it may try');
   t.equal(queue.expired(2_200), alone, 'but not when its time is over');
 
+  const patient = busy({ maxWaitMs: 5_000 });
+  const first = callWith(5);
+  t.equal(patient.overdueAtMs, Number.POSITIVE_INFINITY);
+  t.strictSame([patient.enter(first, 100), patient.enter(callWith(6), 200)], ['queued', 'queued']);
+  t.equal(patient.overdueAtMs, 5_100);
+  t.equal(patient.overdue(5_099), undefined);
+  t.equal(patient.overdue(5_100), first, 'no place became free for it, and it has no deadline');
+  t.equal(patient.overdueAtMs, 5_200);
+
   const long = busy({ maxQueued: 100, maxWaitMs: 2_000 });
   const entries = Array.from({ length: 5 }, (_, i) => long.enter(callWith(i), 0));
   t.strictSame(entries, ['queued', 'queued', 'queued', 'queued', 'too_long']);

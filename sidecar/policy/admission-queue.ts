@@ -4,7 +4,8 @@
  *
  *                ┌── a slot is free ─────────────────────────▶ admitted ──leave()──▶ gone
  *     enter() ───┼── it will be in time ──▶ queued ──next()────▲
- *                │                            │  └─ can't be in time any more ──▶ refused, given out by expired()
+ *                │                            │  ├─ can't be in time any more ──▶ refused, given out by expired()
+ *                │                            │  └─ has waited for max_wait ────▶ refused, given out by overdue()
  *                │                            └─ cancel(): its caller left
  *                └── queue full, or the wait too long for its deadline ──▶ refused, with a pushback
  *
@@ -41,7 +42,7 @@ export interface AdmissionSettings {
   readonly limit: number;
   /** Calls that may wait. As many as run: then nobody waits for more than about one service time. */
   readonly maxQueued: number;
-  /** The longest wait. 5 s: agents' callers wait for seconds anyway, and browsers' for not much more. */
+  /** The longest wait, by what is estimated and by what it turns out to be. 5 s: agents' callers wait for seconds anyway, and browsers' for not much more. */
   readonly maxWaitMs: number;
 }
 
@@ -154,6 +155,21 @@ export class AdmissionQueue<Call extends Queueable> {
     if (call === undefined || !this.#isLate(call, nowMs)) return undefined;
     this.#remove(call, nowMs);
     return call;
+  }
+
+  /** The next in turn if it has waited for as long as a call may, taken out of the queue. */
+  overdue(nowMs: number): Call | undefined {
+    const call = this.#oldest;
+    if (call === undefined || nowMs < this.overdueAtMs) return undefined;
+    this.#remove(call, nowMs);
+    return call;
+  }
+
+  /** When there will be one, unless its turn comes first; Infinity while nobody waits. For a timer. */
+  get overdueAtMs(): number {
+    return this.#oldest === undefined
+      ? Number.POSITIVE_INFINITY
+      : this.#oldest.queuedAtMs + this.#settings.maxWaitMs;
   }
 
   #isLate({ deadlineMs, queueNewer }: Call, nowMs: number): boolean {

@@ -1,3 +1,4 @@
+import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
 import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
@@ -15,6 +16,13 @@ export interface AdmissionSettings {
   readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
 }
 
+export interface AdmissionEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  /** In [0, 1). */
+  readonly random: () => number;
+}
+
 /** What an adaptive limit begins with, and never goes below. */
 const ADAPTIVE_MIN = 3;
 const MAX_CALLERS = 10_000;
@@ -24,20 +32,23 @@ const MAX_CALLERS = 10_000;
  *
  *     a rate for each caller → a place, or a place in the queue → the adaptive limit, which the ends of calls move
  */
-export class Admission {
+export class Admission extends Timer {
   private settings: AdmissionSettings;
   private readonly queue: AdmissionQueue<Call>;
   private adaptive: AdaptiveConcurrency | undefined = undefined;
   private limiter: RateLimiter | undefined = undefined;
+  private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private readonly random: () => number;
   private readonly stats: ListenerStats;
   private lettingIn = false;
 
-  constructor(settings: AdmissionSettings, clock: () => number, random: () => number, stats: ListenerStats) {
+  constructor(settings: AdmissionSettings, environment: AdmissionEnvironment, stats: ListenerStats) {
+    super();
     this.settings = settings;
-    this.clock = clock;
-    this.random = random;
+    this.wheel = environment.wheel;
+    this.clock = environment.clock;
+    this.random = environment.random;
     this.stats = stats;
     this.queue = new AdmissionQueue({ limit: 0, maxQueued: 0, maxWaitMs: 0 });
     this.update(settings);
@@ -85,21 +96,27 @@ export class Admission {
     const entry = this.queue.enter(call, nowMs);
     if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry);
     call.entered = true;
-    if (entry === 'admitted') call.admittedAtMs = nowMs;
-    else this.show();
+    if (entry === 'admitted') {
+      call.admittedAtMs = nowMs;
+      return entry;
+    }
+    this.show();
+    if (!this.armed) this.wheel.arm(this, this.queue.overdueAtMs);
     return entry;
   }
 
-  private refusal(entry: Entry): LocalReply {
-    const { limit, maxQueued } = this.queue.settings;
+  private refusal(entry: Entry | 'waited'): LocalReply {
+    const { limit, maxQueued, maxWaitMs } = this.queue.settings;
     const full = `${limit} calls are in flight, which is the limit`;
     const waitMs = Math.round(this.queue.estimatedWaitMs);
     const message =
       entry === 'no_room'
         ? `${full}, and ${maxQueued === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
-        : entry === 'no_time'
-          ? `${full}, and in the time this call has left its turn would not come: about ${waitMs} ms`
-          : `${full}, and its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
+        : entry === 'waited'
+          ? `${full}, and its turn has not come within inbound.queue.max_wait (${maxWaitMs} ms)`
+          : entry === 'no_time'
+            ? `${full}, and in the time this call has left its turn would not come: about ${waitMs} ms`
+            : `${full}, and its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
   }
 
@@ -138,12 +155,24 @@ export class Admission {
         continue;
       }
       const next = this.queue.next(nowMs);
-      if (next === undefined) break;
+      if (next === undefined) {
+        const overdue = this.queue.overdue(nowMs);
+        if (overdue === undefined) break;
+        overdue.answer(this.refusal('waited'));
+        continue;
+      }
       next.admittedAtMs = nowMs;
       next.driver.onAdmitted(next);
     }
     this.lettingIn = false;
     this.show();
+  }
+
+  /** Calls that end look at the queue; but those that have places may be streams, and go on for hours. */
+  override onTimeout(nowMs: number): void {
+    this.letIn(nowMs);
+    const { overdueAtMs } = this.queue;
+    if (overdueAtMs < Number.POSITIVE_INFINITY) this.wheel.arm(this, overdueAtMs);
   }
 
   private show(): void {
