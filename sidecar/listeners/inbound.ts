@@ -9,6 +9,7 @@ import type { TimeLimits } from '../policy/deadline.ts';
 import { Admission } from '../proxy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
+import { FirstMessages } from '../proxy/first-messages.ts';
 import { HealthServices } from '../proxy/health-service.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
@@ -59,6 +60,7 @@ export class Inbound {
       wheel,
       clock,
       random: environment.random,
+      firstMessages: new FirstMessages(),
       events: clusterListener,
       admission: new Admission(inbound, environment, this.stats),
       stats: this.stats,

@@ -105,7 +105,9 @@ export abstract class CallState extends Timer implements Queueable {
   allowedMs = 0;
   /** Undefined where silence has no limit. */
   idle: IdleClock | undefined = undefined;
+  /** Where it waits, in `first-messages.ts`, which alone writes these. */
   awaitingMessage = false;
+  awaitedBytes = 0;
   /** When it came in, to be let out at its end; 0 while it waits, or where nobody asks. */
   admittedAtMs = 0;
   /** It has asked to come in. */

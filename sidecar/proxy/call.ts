@@ -11,12 +11,12 @@ import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
-import type { ProxyContext } from './context.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
-import { type Dependent, endDependents, type InboundCall } from './inbound-calls.ts';
+import type { Dependent, InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
 import { endsBySize, isTooLarge, messageTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
+import { endOwnership } from './ownership.ts';
 import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
@@ -362,13 +362,13 @@ export class Call
     const { context, cluster } = this;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
+    if (this.awaitingMessage) context.firstMessages.delete(this);
     this.request.drop();
     this.idle?.stop();
     this.retryWait?.cancel();
     this.follower?.leave('cancelled');
     this.response.close(status);
-    if (this.owner === undefined) this.endInbound(context);
-    else this.owner.dependents?.delete(this);
+    endOwnership(this);
     settleTokens(this, undefined);
     this.hedging?.stop();
     if (this.entered) context.admission!.leave(this, status, context.clock());
@@ -380,12 +380,5 @@ export class Call
     countCall(this, status);
     this.response.observer?.onEnd(status, this.modelTokens, this.response.wanted);
     context.observer?.onCallEnd(this);
-  }
-
-  /** What the app does for a call that it has not answered is wanted by nobody. */
-  private endInbound(context: ProxyContext): void {
-    if (context.listener === 'outbound') return;
-    context.inboundCalls.delete(this);
-    if (this.attempt?.kind !== 'status') endDependents(this, this.reason === 'deadline');
   }
 }

@@ -1,6 +1,6 @@
 import { isTaskPath } from '../task/task-message.ts';
 import type { Call } from './call.ts';
-import type { Owner } from './inbound-calls.ts';
+import { endDependents, type Owner } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
@@ -52,6 +52,15 @@ function own(call: Call, { call: owner, by, callPath }: Owner): void {
   if (by !== 'named') return;
   owner.dependents ??= new Set();
   owner.dependents.add(call);
+}
+
+/** The call is over. What the app does for an inbound one that it has not answered is wanted by nobody. */
+export function endOwnership(call: Call): void {
+  const { attempt, context, owner, reason } = call;
+  owner?.dependents?.delete(call);
+  if (context.listener === 'outbound') return;
+  context.inboundCalls.delete(call);
+  if (attempt?.kind !== 'status') endDependents(call, reason === 'deadline');
 }
 
 /** Names the agents that an outbound task has come through, unless its agent has passed them on. */

@@ -95,8 +95,8 @@ export class Pipeline implements CallDriver {
     findOwner(call);
     const needsMessage = route.needsMessage || (tasks && needsTask(call));
     if (needsMessage && call.info.grpc && !call.request.ended) {
-      call.awaitingMessage = true;
       call.limitTime(call.settings.timeLimits);
+      this.context.firstMessages.add(call);
       return;
     }
     if (tasks) findTaskOwner(call);
@@ -122,8 +122,11 @@ export class Pipeline implements CallDriver {
     const found = call.readTask(enough);
     const tasks = isTaskPath(call.head.path);
     // A task is known by all of its request, which for these methods is one message.
-    if (!enough && (found === undefined || (tasks && runsOnce(call)))) return;
-    call.awaitingMessage = false;
+    if (!enough && (found === undefined || (tasks && runsOnce(call)))) {
+      this.context.firstMessages.moved(call);
+      return;
+    }
+    this.context.firstMessages.delete(call);
     if (tasks) {
       findTaskOwner(call);
       if (!beginTask(call, found)) return;

@@ -59,16 +59,21 @@ export interface RawServer {
 export async function startRawServer(
   t: Pick<Test, 'teardown'>,
   handlers: RawHandlers = {},
-  options: grpc.ServerOptions & { port?: number; unaryPath?: string } = {},
+  options: grpc.ServerOptions & { port?: number; unaryPath?: string; serverStreamPath?: string } = {},
 ): Promise<RawServer> {
-  const { port: wantedPort = 0, unaryPath = rawPaths.unary, ...serverOptions } = options;
+  const {
+    port: wantedPort = 0,
+    unaryPath = rawPaths.unary,
+    serverStreamPath = rawPaths.serverStream,
+    ...serverOptions
+  } = options;
   const server = new grpc.Server({ 'grpc.max_receive_message_length': -1, ...serverOptions });
   const all = { ...defaults, ...handlers };
   server.addService(
     {
       unary: definition(unaryPath, false, false),
       clientStream: definition(rawPaths.clientStream, true, false),
-      serverStream: definition(rawPaths.serverStream, false, true),
+      serverStream: definition(serverStreamPath, false, true),
       bidi: definition(rawPaths.bidi, true, true),
     },
     all as unknown as grpc.UntypedServiceImplementation,
