@@ -16,6 +16,7 @@ import {
 } from './support/h2-peer.ts';
 import { startProcess } from './support/process.ts';
 import { RawClient, startRawServer, type UnaryOutcome } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -43,26 +44,27 @@ function expectOverloaded(t: Test, outcome: UnaryOutcome, what: RegExp): void {
 }
 
 t.test('a peer that allows few streams gets more connections, and every call its turn', async (t) => {
-  let active = 0;
+  const running: (() => void)[] = [];
   let most = 0;
+  let answers = false;
   const server = await startRawServer(
     t,
     {
       unary: (call, callback) => {
-        most = Math.max(most, ++active);
-        setTimeout(() => {
-          active--;
-          callback(null, call.request);
-        }, 30);
+        running.push(() => callback(null, call.request));
+        most = Math.max(most, running.length);
+        if (answers) setImmediate(() => running.shift()!());
       },
     },
     { 'grpc.max_concurrent_streams': 3 },
   );
   const plane = await startDataPlane(t, oneCluster([server.address], { limits: { max_connections: 4 } }));
   const client = new RawClient(t, plane.outboundPort);
-  const outcomes = await Promise.all(
-    Array.from({ length: 200 }, (_, i) => client.unary(Buffer.from(`${i}`))),
-  );
+  const calls = Array.from({ length: 200 }, (_, i) => client.unary(Buffer.from(`${i}`)));
+  await waitUntil('as many run as may', () => running.length === 12);
+  answers = true;
+  for (const answer of running.splice(0)) answer();
+  const outcomes = await Promise.all(calls);
   t.ok(outcomes.every(({ code, response }, i) => code === status.OK && String(response) === `${i}`));
   t.equal(poolOf(plane).connectionCount, 4);
   t.equal(most, 12, 'three on each of four connections');
@@ -146,7 +148,9 @@ t.test('an endpoint that allows no streams gets no calls while another one does'
 
 t.test('alone, it is waited for as for one that starts, and then the reason is said', async (t) => {
   const shut = await startLimited(t, 0);
-  const plane = await startDataPlane(t, oneCluster([shut.address], { connect_timeout: '2s' }));
+  const clock = new TestClock();
+  const settings = { connect_timeout: '2s' };
+  const plane = await startDataPlane(t, oneCluster([shut.address], settings), {}, clock);
   const client = new RawClient(t, plane.outboundPort);
   const calls = callAll(client, 5);
   await waitUntil('they wait', () => poolOf(plane).pendingCount === 5);
@@ -154,12 +158,18 @@ t.test('alone, it is waited for as for one that starts, and then the reason is s
   t.equal(codesOf(await calls), '0');
   shut.allow(0);
   await waitUntil('it allows none any more', () => poolOf(plane).shut);
-  const [refused] = await callAll(client, 1);
+  const late = callAll(client, 1);
+  await waitUntil('it waits', () => poolOf(plane).pendingCount === 1);
+  clock.advance(2_010);
+  const [refused] = await late;
   t.equal(refused!.code, status.UNAVAILABLE);
   t.strictSame(refused!.trailers.get('outrigger-reason'), ['connect_failed']);
   t.match(refused!.details, /it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0/);
   shut.allow(5);
-  await waitUntil('it is used again', async () => (await callAll(client, 1))[0]!.code === status.OK);
+  await waitUntil('it is used again', async () => {
+    clock.advance(100);
+    return (await callAll(client, 1))[0]!.code === status.OK;
+  });
 });
 
 t.test('calls that wait for a stream move when their endpoint allows no more', async (t) => {
@@ -315,7 +325,7 @@ t.test('keepalive ends the calls of a peer that hangs, long before their deadlin
   await waitUntil('the agent listened', () => agent.logs().includes('listening'));
   const plane = await startDataPlane(
     t,
-    oneCluster([`127.0.0.1:${port}`], { timeout: '1h', keepalive: { time: '300ms', timeout: '300ms' } }),
+    oneCluster([`127.0.0.1:${port}`], { timeout: '1h', keepalive: { time: '300ms', timeout: '1s' } }),
   );
   const client = new RawClient(t, plane.outboundPort);
   t.equal((await client.unary(Buffer.from('x'))).code, status.OK);

@@ -6,6 +6,7 @@ import { type Cut, type Cutter, startCutter } from './support/cutter.ts';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import { errorCode } from './support/h2-peer.ts';
 import { type CallerStream, TaskCaller } from './support/task-caller.ts';
+import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -117,25 +118,41 @@ for (const path of [PROCESS_TASK_PATH, STREAM_PROCESS_PATH]) {
 }
 
 t.test('an attempt that has taken too long is joined by the next one, not run again', async (t) => {
-  for (const clock of [{ retry: { per_try_timeout: '600ms' } }, { first_chunk_timeout: '600ms' }]) {
-    const app = await startReplica(t, later(900, answer));
-    const theirs = await startDataPlane(t, { name: 'agent', inbound: { app: app.address } });
+  for (const limit of [{ retry: { per_try_timeout: '600ms' } }, { first_chunk_timeout: '600ms' }]) {
+    const clock = new TestClock();
+    const app = await startReplica(t, later(900, answer, clock));
+    const theirs = await startDataPlane(t, { name: 'agent', inbound: { app: app.address } }, {}, clock);
     const retry = { max_attempts: 3, backoff: { base: '1ms', max: '2ms' }, budget: { min_concurrent: 100 } };
-    const ours = await startDataPlane(t, {
-      name: 'caller',
-      ...oneCluster([`127.0.0.1:${theirs.inboundPort}`], { ...clock, retry: { ...retry, ...clock.retry } }),
-    });
+    const settings = { ...limit, retry: { ...retry, ...limit.retry } };
+    const cluster = oneCluster([`127.0.0.1:${theirs.inboundPort}`], settings);
+    const ours = await startDataPlane(t, { name: 'caller', ...cluster }, {}, clock);
+    const { store } = theirs.sidecar.inbound.taskRuns;
+    /** The attempt that runs has taken too long, and the next one has come. */
+    const joins = async (count: number): Promise<void> => {
+      clock.advance(610);
+      clock.advance(20);
+      await waitUntil('the next attempt has joined', () => store.joined === count);
+    };
     const caller = await TaskCaller.connect(t, ours.outboundPort);
-    const call = await caller.ask({ id: 'slow' });
+    const call = await caller.send({ id: 'slow' });
+    await waitUntil('the app has it', () => app.calls[0]?.complete);
+    await joins(1);
+    clock.advance(300);
+    await call.ended();
     t.equal(call.status, 0);
     t.equal(call.deduplicated, 'joined');
     t.equal(app.calls.length, 1);
-    t.equal(theirs.sidecar.inbound.taskRuns.store.joined, 1);
+    t.equal(store.joined, 1);
     // It never answers: when all attempts are used up, nobody waits any more.
     app.answer = silence;
-    t.equal((await caller.ask({ id: 'silent' })).status, 4);
+    const unanswered = await caller.send({ id: 'silent' });
+    await waitUntil('the app has it', () => app.calls[1]?.complete);
+    await joins(2);
+    await joins(3);
+    clock.advance(610);
+    t.equal((await unanswered.ended()).status, 4);
     await waitUntil('the app heard', () => app.calls[1]!.closedWith === errorCode.cancel);
     t.equal(app.calls.length, 2);
-    t.equal(theirs.sidecar.inbound.taskRuns.store.joined, 3);
+    t.equal(store.joined, 3);
   }
 });
