@@ -20,6 +20,7 @@ import {
 import { type DataPlane, startDataPlane } from './support/data-plane.ts';
 import { errorCode, frameType } from './support/h2-peer.ts';
 import { TaskCaller, type TaskOptions } from './support/task-caller.ts';
+import { TestClock } from './support/test-clock.ts';
 import { grpcFrame, type SeenCall, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -41,10 +42,15 @@ interface Scene {
   run(count?: number): Promise<SeenCall>;
 }
 
-async function startScene(t: Test, answer: Answer = silence, inbound: object = {}): Promise<Scene> {
+async function startScene(
+  t: Test,
+  answer: Answer = silence,
+  inbound: object = {},
+  clock?: TestClock,
+): Promise<Scene> {
   const app = await startReplica(t, answer);
   const content = { name: 'agent', inbound: { app: app.address, ...inbound } };
-  const plane = await startDataPlane(t, content);
+  const plane = await startDataPlane(t, content, {}, clock);
   const { store } = plane.sidecar.inbound.taskRuns;
   return {
     app,
@@ -403,6 +409,7 @@ t.test('who has joined and reads slowly holds up nobody', async (t) => {
   await joinsOf(scene, 1);
   longAnswer(80)(run.stream, run);
   t.equal((await first.ended()).body.length, 80 * 10_005);
+  await joined.hasBytes(65_535);
   t.equal(joined.body.length, 65_535, 'what it has room for');
   await slow.read(joined, 1_000_000);
   await joined.ended();
@@ -425,6 +432,7 @@ t.test('a runner that reads slowly holds up nobody who has joined', async (t) =>
     if (!joinsLate) longAnswer(80)(run.stream, run);
     t.equal((await joined.ended()).body.length, 80 * 10_005);
     t.equal(joined.status, 0);
+    await first.hasBytes(65_535);
     t.equal(first.body.length, 65_535);
     await slow.read(first, 1_000_000);
     await first.ended();
@@ -509,12 +517,14 @@ t.test('more tasks in flight than can be told apart are turned away, to come aga
 });
 
 t.test("the runner's time is up before that of one that has joined: the task goes on for it", async (t) => {
-  const scene = await startScene(t);
+  const clock = new TestClock();
+  const scene = await startScene(t, silence, {}, clock);
   const caller = await scene.caller();
   const first = await caller.send({ fields: [['grpc-timeout', '500m']] });
   const run = await scene.run();
   const joined = await caller.send({ fields: [['grpc-timeout', '30S']] });
   await joinsOf(scene, 1);
+  clock.advance(510);
   await first.ended();
   t.equal(first.status, 4);
   t.equal(first.reason, 'deadline');
@@ -526,11 +536,15 @@ t.test("the runner's time is up before that of one that has joined: the task goe
 });
 
 t.test('the time of one that has joined is up: the task goes on, and it can ask again', async (t) => {
-  const scene = await startScene(t);
+  const clock = new TestClock();
+  const scene = await startScene(t, silence, {}, clock);
   const caller = await scene.caller();
   const first = await caller.send();
   const run = await scene.run();
-  const joined = await caller.ask({ fields: [['grpc-timeout', '200m']] });
+  const joined = await caller.send({ fields: [['grpc-timeout', '200m']] });
+  await joinsOf(scene, 1);
+  clock.advance(210);
+  await joined.ended();
   t.equal(joined.status, 4);
   t.equal(joined.reason, 'deadline');
   t.equal(run.closedWith, undefined);
@@ -542,13 +556,18 @@ t.test('the time of one that has joined is up: the task goes on, and it can ask 
 });
 
 t.test("the time of all is up: the app's call ends", async (t) => {
-  const scene = await startScene(t, silence, { timeout: '700ms' });
+  const clock = new TestClock();
+  const scene = await startScene(t, silence, { timeout: '700ms' }, clock);
   const caller = await scene.caller();
   const first = await caller.send({ fields: [['grpc-timeout', '300m']] });
   const run = await scene.run();
   const joined = await caller.send();
   await joinsOf(scene, 1);
-  for (const call of [first, joined]) t.equal((await call.ended()).reason, 'deadline');
+  clock.advance(310);
+  t.equal((await first.ended()).reason, 'deadline');
+  t.equal(run.closedWith, undefined, 'the other has time left');
+  clock.advance(400);
+  t.equal((await joined.ended()).reason, 'deadline');
   await waitUntil('the app heard', () => run.closedWith === errorCode.cancel);
   t.equal(scene.store.size, 0);
   await expectNothingRuns(t, scene);
