@@ -1,5 +1,6 @@
 // What the sidecar says of its agent's health: asked, watched, and as the agent dies, hangs and returns.
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
@@ -9,7 +10,7 @@ import { grpcRequest, H2Peer } from './support/h2-peer.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
 import { TestClock } from './support/test-clock.ts';
-import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
+import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const proto = (name: string): grpc.GrpcObject =>
@@ -115,6 +116,44 @@ t.test('a health request that can not be read is INVALID_ARGUMENT', async (t) =>
     await peer.until('it was answered', () => peer.ended.has(id));
     t.equal(peer.field(id, 'grpc-status'), '3', JSON.stringify(body));
   }
+});
+
+t.test('health requests may be compressed, and so may the answers of the app', async (t) => {
+  let answer = Buffer.from([8, 1]);
+  const app = await startUpstream(t, {
+    health: true,
+    onCall: ({ stream }) => {
+      const head = { ':status': 200, 'content-type': 'application/grpc', 'grpc-encoding': 'gzip' };
+      stream.respond(head, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      const message = grpcFrame(gzipSync(answer));
+      message[0] = 1;
+      stream.end(message);
+    },
+  });
+  const plane = await startDataPlane(t, { name: 'agent', inbound: { app: app.address, health: fast } });
+  await stateIs(plane, 'serving');
+  for (const algorithm of [1, 2]) {
+    const client = new Health!(`127.0.0.1:${plane.inboundPort}`, grpc.credentials.createInsecure(), {
+      'grpc.default_compression_algorithm': algorithm,
+      'grpc.use_local_subchannel_pool': 1,
+    });
+    t.teardown(() => client.close());
+    for (const service of ['', 'agent.AgentService'])
+      t.equal(await check(client, service), 'SERVING', service);
+    t.equal(await check(client, 'agent.Other'), 'NOT_FOUND');
+    const watched = watch(client, 'agent');
+    await waitUntil('it was told', () => watched.seen.length > 0);
+    t.strictSame(watched.seen, ['SERVING']);
+    watched.stream.cancel();
+  }
+  answer = Buffer.from([8, 2]);
+  await stateIs(plane, 'not_serving');
+  const peer = (await H2Peer.connect(t, plane.inboundPort)).behave();
+  await peer.headers(1, grpcRequest(checkPath, ['grpc-encoding', 'snappy']));
+  await peer.data(1, Buffer.from([1, 0, 0, 0, 1, 0]), true);
+  await peer.until('it was answered', () => peer.ended.has(1));
+  t.equal(peer.field(1, 'grpc-status'), '12');
 });
 
 t.test('HealthCheck tells name, version, state and counts', async (t) => {

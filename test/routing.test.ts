@@ -1,4 +1,6 @@
 // Which cluster a call goes to: by authority, path, header and the agent_type of its first message.
+import { randomBytes } from 'node:crypto';
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type DataPlane, startDataPlane } from './support/data-plane.ts';
@@ -224,8 +226,9 @@ t.test('a task is routed however its first message is cut into frames', async (t
   t.equal(plane.sidecar.wheel.size, 0 + timersOfConnections(plane), 'no call has left a timer behind');
 });
 
-t.test('a compressed task is not guessed at', async (t) => {
-  const { plane } = await startRouted(
+/** A code agent and one for all others, with a caller whose frames are the test's own. */
+async function startTyped(t: Test) {
+  const { plane, upstreams } = await startRouted(
     t,
     ['code', 'rest'],
     [
@@ -234,12 +237,124 @@ t.test('a compressed task is not guessed at', async (t) => {
     ],
   );
   const peer = (await H2Peer.connect(t, plane.outboundPort)).behave();
-  const message = grpcFrame(taskRequest({ type: 'code' }));
+  let id = -1;
+  const ask = async (encoding: string | undefined, body: Buffer, pieceBytes = 16_384, path = taskPath) => {
+    id += 2;
+    const call = id;
+    await peer.headers(
+      call,
+      grpcRequest(path, ...(encoding === undefined ? [] : [['grpc-encoding', encoding] as const])),
+    );
+    for (let at = 0; at < body.length; at += pieceBytes)
+      await peer.data(call, body.subarray(at, at + pieceBytes), at + pieceBytes >= body.length);
+    await peer.until('it was answered', () => peer.ended.has(call));
+    const field = (name: string) => peer.field(call, name);
+    const who = Object.entries(upstreams).find(([, { calls }]) =>
+      calls.some(({ body: seen }) => seen.equals(body)),
+    );
+    return {
+      who: who?.[0],
+      status: Number(field('grpc-status')),
+      reason: field('outrigger-reason'),
+      message: decodeURIComponent(field('grpc-message') ?? ''),
+    };
+  };
+  return { plane, upstreams, ask };
+}
+
+const compressed = (bytes: Buffer): Buffer => {
+  const message = grpcFrame(bytes);
   message[0] = 1;
-  await peer.headers(1, grpcRequest(taskPath, ['grpc-encoding', 'gzip']));
-  await peer.data(1, message, true);
-  await peer.until('it was answered', () => peer.ended.has(1));
-  t.equal(plane.sidecar.outbound.clusters.clusters.get('rest')!.endpoints[0]!.attemptsByStatus[0], 1);
+  return message;
+};
+const packed = {
+  gzip: gzipSync,
+  deflate: deflateSync,
+  zstd: zstdCompressSync,
+  br: brotliCompressSync,
+} satisfies Record<string, (bytes: Buffer) => Buffer>;
+
+t.test('agent_type is read in compressed tasks, too', async (t) => {
+  const { ask } = await startTyped(t);
+  for (const [encoding, pack] of Object.entries(packed)) {
+    for (const [type, who] of [
+      ['code', 'code'],
+      ['poetry', 'rest'],
+    ] as const) {
+      for (const inputBytes of [0, 1_000, 300_000]) {
+        const input = randomBytes(inputBytes / 2).toString('hex') || 'short';
+        const body = compressed(pack(taskRequest({ id: encoding, type, input })));
+        const what = `${encoding}, ${type}, ${inputBytes} bytes`;
+        t.match(await ask(encoding, body), { who, status: 0 }, what);
+        if (inputBytes === 1_000)
+          t.match(await ask(encoding, body, 1), { who, status: 0 }, `${what}, byte by byte`);
+      }
+    }
+  }
+  const gzip = gzipSync(taskRequest({ type: 'code', input: 'in two members' }));
+  t.match(await ask('gzip', compressed(Buffer.concat([gzip, gzipSync(Buffer.alloc(0))]))), { who: 'code' });
+  const repeated = taskRequest({ type: 'code', input: 'x'.repeat(8_000_000) });
+  t.match(
+    await ask('gzip', compressed(gzipSync(repeated))),
+    { who: 'code', status: 0 },
+    'a bomb is read at its beginning',
+  );
+  t.match(
+    await ask('gzip', grpcFrame(taskRequest({ type: 'code' }))),
+    { who: 'code' },
+    'the encoding need not be used',
+  );
+});
+
+t.test('a task that can not be read goes to nobody, where the route hangs on it', async (t) => {
+  const { ask, plane, upstreams } = await startTyped(t);
+  const task = taskRequest({ type: 'code', input: 'what cannot be read' });
+  const gzip = gzipSync(task);
+  const unread: [what: string, encoding: string | undefined, body: Buffer, code: number, says: RegExp][] = [
+    [
+      'an unknown encoding',
+      'snappy',
+      compressed(task),
+      12,
+      /snappy can't be read here; compress it by gzip, deflate/,
+    ],
+    ['no encoding', undefined, compressed(gzip), 13, /flag is 1 with no grpc-encoding/],
+    ['identity', 'identity', compressed(gzip), 13, /flag is 1 with no grpc-encoding/],
+    ['another encoding', 'deflate', compressed(gzip), 13, /not deflate, or was cut/],
+    ['a message that was cut', 'gzip', compressed(gzip.subarray(0, -9)), 13, /not gzip, or was cut/],
+    ['a message that was never compressed', 'gzip', compressed(task), 13, /not gzip/],
+    ['a message with more behind it', 'gzip', compressed(Buffer.concat([gzip, task])), 13, /not gzip/],
+    ['an empty one', 'gzip', compressed(Buffer.alloc(0)), 13, /not gzip/],
+    [
+      'another flag',
+      'gzip',
+      Buffer.concat([Buffer.from([7]), compressed(gzip).subarray(1)]),
+      13,
+      /flag is 7 with gzip/,
+    ],
+  ];
+  for (const [what, encoding, body, status, says] of unread) {
+    const answer = await ask(encoding, body);
+    t.match(answer, { who: undefined, status, reason: 'unreadable_message', message: says }, what);
+  }
+  // A length that promises more than comes: the app hears what came, as from its caller.
+  const lies = compressed(gzip);
+  lies.writeUInt32BE(gzip.length + 100, 1);
+  t.match(await ask('gzip', lies), { who: 'code' }, 'what is there is read');
+  t.equal(plane.sidecar.outbound.stats.rejected.get('unreadable_message'), unread.length);
+
+  // Where nothing hangs on it, it is the app's to read.
+  t.match(await ask('snappy', compressed(task), 16_384, '/other.Service/Method'), { who: 'rest', status: 0 });
+  await plane.apply({
+    outbound: {
+      routes: [{ match: {}, cluster: 'rest' }],
+      clusters: { rest: { endpoints: [upstreams['rest']!.address], balancer: 'ring_hash' } },
+    },
+  });
+  t.match(await ask('snappy', compressed(taskRequest({ id: 'a', type: 'code' }))), {
+    who: 'rest',
+    status: 0,
+  });
 });
 
 t.test('a caller that resets while its first message is waited for is forgotten', async (t) => {
@@ -265,6 +380,7 @@ t.test('ring_hash sends one task id to one endpoint, and ids to all of them', as
     },
   });
   const client = new RawClient(t, plane.outboundPort);
+  const gzip = new RawClient(t, plane.outboundPort, { 'grpc.default_compression_algorithm': 2 });
   const used = new Set<string>();
   for (let id = 0; id < 80; id++) {
     const answers = await Promise.all(
@@ -272,7 +388,11 @@ t.test('ring_hash sends one task id to one endpoint, and ids to all of them', as
         client.unary(taskRequest({ id: `task-${id}`, type: 'x' }), { path, host: 'agents' }),
       ),
     );
-    const [first, ...others] = answers.map(({ response }) => String(response));
+    const compressed = await gzip.unary(taskRequest({ id: `task-${id}`, type: 'x' }), {
+      path: taskPath,
+      host: 'agents',
+    });
+    const [first, ...others] = [...answers, compressed].map(({ response }) => String(response));
     for (const other of others) t.equal(other, first, `task-${id}`);
     used.add(first!);
   }

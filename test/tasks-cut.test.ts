@@ -1,4 +1,5 @@
 // Two sidecars whose connection breaks at any byte of a task's call: the caller gets its answer, and the app runs once.
+import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { later, messageThen, silence, startReplica } from './support/answers.ts';
@@ -7,7 +8,7 @@ import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import { errorCode } from './support/h2-peer.ts';
 import { type CallerStream, TaskCaller } from './support/task-caller.ts';
 import { TestClock } from './support/test-clock.ts';
-import { grpcFrame } from './support/upstream.ts';
+import { grpcFrame, taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
@@ -154,5 +155,21 @@ t.test('an attempt that has taken too long is joined by the next one, not run ag
     await waitUntil('the app heard', () => app.calls[1]!.closedWith === errorCode.cancel);
     t.equal(app.calls.length, 2);
     t.equal(store.joined, 3);
+    // Both sides read what is compressed; of what they can't read neither promises anything.
+    app.answer = later(900, answer, clock);
+    const packed = grpcFrame(gzipSync(taskRequest({ id: 'packed', input: 'question' })));
+    packed[0] = 1;
+    const send = (encoding: string) => caller.send({ body: packed, fields: [['grpc-encoding', encoding]] });
+    const read = await send('gzip');
+    await waitUntil('the app has it', () => app.calls[2]?.complete);
+    await joins(4);
+    clock.advance(300);
+    t.match(await read.ended(), { status: 0, deduplicated: 'joined' });
+    t.equal(app.calls.length, 3);
+    const unread = await send('snappy');
+    await waitUntil('the app has it', () => app.calls[3]?.complete);
+    clock.advance(610);
+    t.match(await unread.ended(), { status: 4, deduplicated: undefined });
+    t.equal(app.calls.length, 4);
   }
 });

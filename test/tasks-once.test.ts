@@ -1,6 +1,7 @@
 // A task that is sent again is run once: whoever sends it joins the call in flight, or gets the answer that was given.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { SettingId } from '../sidecar/http2/settings.ts';
 import type { Call } from '../sidecar/proxy/call.ts';
@@ -196,11 +197,26 @@ for (const [what, answer] of notReplayed) {
   });
 }
 
-const compressed = Buffer.concat([Buffer.from([1]), grpcFrame(taskRequest({ id: 'task' })).subarray(1)]);
 const large = (bytes: number): Buffer => {
   const empty = grpcFrame(taskRequest({ id: 'task', input: ' '.repeat(bytes) })).length - bytes;
   return grpcFrame(taskRequest({ id: 'task', input: ' '.repeat(bytes - empty) }));
 };
+const question = taskRequest({ id: 'task', input: 'question' });
+/** A request or an answer with its compressed flag set. */
+function compressed(bytes: Buffer): Buffer {
+  const message = grpcFrame(bytes);
+  message[0] = 1;
+  return message;
+}
+const by = (encoding: string, accepted = 'identity,deflate,gzip,zstd') =>
+  ({
+    fields: [
+      ['grpc-encoding', encoding],
+      ['grpc-accept-encoding', accepted],
+    ],
+  }) as const;
+const gzipped = { body: compressed(gzipSync(question)), ...by('gzip') };
+const plain = { ...by('identity') };
 const alike: readonly [what: string, one: TaskOptions, other: TaskOptions, runs: number][] = [
   ['the same', {}, {}, 1],
   [
@@ -215,7 +231,46 @@ const alike: readonly [what: string, one: TaskOptions, other: TaskOptions, runs:
   ['another caller', { fields: [['authorization', 'a']] }, { fields: [['authorization', 'b']] }, 2],
   ['a caller without a name', { fields: [['authorization', 'a']] }, {}, 2],
   ['no id', { id: '' }, { id: '' }, 2],
-  ['compressed, so that it can not be read', { body: compressed }, { body: compressed }, 2],
+  ['compressed', gzipped, gzipped, 1],
+  ['compressed and not', gzipped, plain, 1],
+  [
+    'not compressed and compressed',
+    plain,
+    { body: compressed(zstdCompressSync(question)), ...by('zstd') },
+    1,
+  ],
+  [
+    'compressed by one and another',
+    gzipped,
+    { body: compressed(deflateSync(question)), ...by('deflate') },
+    1,
+  ],
+  ['an encoding that is not used', gzipped, { ...by('gzip') }, 1],
+  [
+    'compressed by what can not be read',
+    { body: compressed(question), ...by('snappy') },
+    { body: compressed(question), ...by('snappy') },
+    2,
+  ],
+  ['compressed without an encoding', { body: gzipped.body }, { body: gzipped.body }, 2],
+  [
+    'more behind what is compressed',
+    { body: compressed(Buffer.concat([deflateSync(question), question])), ...by('deflate') },
+    { body: compressed(Buffer.concat([deflateSync(question), question])), ...by('deflate') },
+    2,
+  ],
+  [
+    'compressed from 65,530 bytes',
+    { body: compressed(gzipSync(large(65_535).subarray(5))), ...by('gzip') },
+    { body: large(65_535), ...by('gzip') },
+    1,
+  ],
+  [
+    'compressed from more than that',
+    { body: compressed(gzipSync(large(66_000).subarray(5))), ...by('gzip') },
+    { body: compressed(gzipSync(large(66_000).subarray(5))), ...by('gzip') },
+    2,
+  ],
   ['65,535 bytes', { body: large(65_535) }, { body: large(65_535) }, 1],
   ['more than that', { body: large(65_537) }, { body: large(65_537) }, 2],
   [
@@ -239,6 +294,93 @@ for (const [what, one, other, runs] of alike) {
     t.ok(scene.runs[0]!.body.equals(sent), 'the app has all of it');
   });
 }
+
+/** Answers with a message that is compressed, as its caller's `grpc-accept-encoding` allows it. */
+const gzipAnswer =
+  (status = 0): Answer =>
+  (stream, { headers }) => {
+    const accepts = String(headers['grpc-accept-encoding'] ?? '').includes('gzip');
+    const message = Buffer.from([0x18, status]);
+    stream.respond({ ...head, ...(accepts ? { 'grpc-encoding': 'gzip' } : {}) }, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    stream.end(accepts ? compressed(gzipSync(message)) : grpcFrame(message));
+  };
+
+t.test('who gets the answer to another call can read it', async (t) => {
+  const scene = await startScene(t, gzipAnswer());
+  const caller = await scene.caller();
+  const ask = async (accepted: string | undefined) => {
+    const fields = accepted === undefined ? [] : ([['grpc-accept-encoding', accepted]] as const);
+    const call = await caller.ask({ fields });
+    t.equal(call.status, 0);
+    return [
+      call.deduplicated,
+      call.heads[0]!.some(([name]) => name === 'grpc-encoding') ? 'gzip' : 'plain',
+      scene.runs.length,
+    ];
+  };
+  t.strictSame(await ask('identity,gzip'), [undefined, 'gzip', 1]);
+  t.strictSame(await ask('gzip, deflate'), ['replayed', 'gzip', 1], 'others read it, too');
+  t.strictSame(await ask('deflate'), [undefined, 'plain', 2], 'who does not gets an answer of its own');
+  t.strictSame(await ask(' deflate,identity'), ['replayed', 'plain', 2], 'once');
+  t.strictSame(await ask(undefined), [undefined, 'plain', 3]);
+  t.strictSame(await ask('identity'), ['replayed', 'plain', 3]);
+  t.strictSame(await ask('gzip'), ['replayed', 'gzip', 3]);
+});
+
+t.test('who would join before the answer has begun joins what it can read for sure', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const send = (accepted: string, options: TaskOptions = {}) =>
+    caller.send({ ...options, fields: [['grpc-accept-encoding', accepted]] });
+  const first = await send('gzip');
+  await scene.run(1);
+  const more = await send('deflate,gzip');
+  await joinsOf(scene, 1);
+  const none = await send('identity');
+  const second = await scene.run(2);
+  const noneEither = await send('');
+  await joinsOf(scene, 2);
+  gzipAnswer()(scene.runs[0]!.stream, scene.runs[0]!);
+  gzipAnswer()(second.stream, second);
+  for (const call of [first, more, none, noneEither]) await call.ended();
+  t.strictSame(
+    [first, more, none, noneEither].map(({ deduplicated, body }) => [deduplicated, body[0]]),
+    [
+      [undefined, 1],
+      ['joined', 1],
+      [undefined, 0],
+      ['joined', 0],
+    ],
+  );
+  // An answer that has begun says itself what it is.
+  const third = await send('gzip', { id: 'begun' });
+  const run = await scene.run(3);
+  run.stream.respond(head, { waitForTrailers: true });
+  run.stream.on('wantTrailers', () => run.stream.sendTrailers({ 'grpc-status': '0' }));
+  run.stream.write(grpcFrame(''));
+  await third.hasBytes(5);
+  const fourth = await send('identity', { id: 'begun' });
+  await joinsOf(scene, 3);
+  run.stream.end();
+  for (const call of [third, fourth]) t.equal((await call.ended()).status, 0);
+  t.equal(scene.runs.length, 3);
+  await expectNothingRuns(t, scene);
+});
+
+t.test('a task that FAILED inside gzip runs again, and is counted', async (t) => {
+  const scene = await startScene(t, gzipAnswer(2));
+  const caller = await scene.caller();
+  for (const runs of [1, 2]) {
+    t.equal((await caller.ask({ ...gzipped })).status, 0);
+    t.equal(scene.runs.length, runs);
+  }
+  scene.app.answer = gzipAnswer(1);
+  for (const deduplicated of [undefined, 'replayed'])
+    t.equal((await caller.ask({ ...gzipped })).deduplicated, deduplicated);
+  const [agent] = scene.plane.sidecar.inbound.tasks.agents.values();
+  t.same([...agent!.byOutcome.slice(0, 4)], [0, 1, 2, 0], 'SUCCESS, PARTIAL, FAILED, TIMEOUT');
+});
 
 /** What the sidecar says in SETTINGS of the largest request that is run once. */
 function announced(caller: TaskCaller): number {

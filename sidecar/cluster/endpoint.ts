@@ -23,6 +23,8 @@ export class Endpoint implements BalancerEndpoint {
   readonly attemptsByStatus = new Float64Array(17);
   /** Its sidecar has said that it runs a task once, however often it is sent, if the request is no larger; or 0. */
   tasksOnceMaxBytes = 0;
+  /** It does so for requests that are compressed by these encodings (bits: `grpc/message-encoding.ts`). */
+  tasksOnceEncodings = 0;
   pool!: ConnectionPool;
   /** Ejection, probation and cooldown: the outlier detector's view of this endpoint. */
   readonly watched: WatchedEndpoint;

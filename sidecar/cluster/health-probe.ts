@@ -1,4 +1,5 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { readOnlyMessage } from '../grpc/message-encoding.ts';
 import { parseStatus, Status, type StatusCode, statusFromHttp } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import { ConnectionError, type StreamFailure } from '../http2/errors.ts';
@@ -41,6 +42,8 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private stream: Stream | undefined = undefined;
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
+  /** Of the answer; nothing was said of what we read, and some compress all the same. */
+  private encoding = '';
   private asked = false;
   private askedAtMs = 0;
   private done = false;
@@ -118,6 +121,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
 
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     const status = endStream ? list.getTrimmed('grpc-status') : undefined;
+    if (head.kind === 'response') this.encoding = list.getTrimmed('grpc-encoding') ?? '';
     if (status === undefined) {
       // The answer of a web server, with or without a page.
       if (head.kind === 'response' && head.status !== 200)
@@ -127,8 +131,10 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   }
 
   private resultOf(status: StatusCode): ProbeResult {
-    if (status === Status.OK && this.body.length >= 5) {
-      return this.question.serves(this.body, 5, this.body.length) ? 'serving' : 'not_serving';
+    if (status === Status.OK) {
+      const message = readOnlyMessage(this.body, this.encoding, MAX_ANSWER_BYTES);
+      if (typeof message === 'string') return 'no_health_service';
+      return this.question.serves(message, 0, message.length) ? 'serving' : 'not_serving';
     }
     return status === Status.UNAVAILABLE ? 'not_serving' : 'no_health_service';
   }

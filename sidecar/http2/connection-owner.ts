@@ -40,4 +40,6 @@ export interface ConnectionOptions {
   readonly minPingIntervalMs?: number;
   /** Tasks with requests up to so many bytes are run once, however often they are sent (servers); announced to the peer. */
   readonly tasksOnceMaxBytes?: number;
+  /** Compressed ones, too, by these encodings (bits); announced likewise. */
+  readonly tasksOnceEncodings?: number;
 }

@@ -29,6 +29,7 @@ export class ControlFrames {
   private pingNumber = 0;
   private readonly pingGuard: PingGuard;
   private readonly tasksOnceMaxBytes: number;
+  private readonly tasksOnceEncodings: number;
   /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
   private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
@@ -36,6 +37,7 @@ export class ControlFrames {
     this.connection = connection;
     this.pingGuard = new PingGuard(options.minPingIntervalMs ?? 0);
     this.tasksOnceMaxBytes = options.tasksOnceMaxBytes ?? 0;
+    this.tasksOnceEncodings = options.tasksOnceEncodings ?? 0;
   }
 
   sendPrefaceAndSettings(): void {
@@ -53,7 +55,13 @@ export class ControlFrames {
         SettingId.OUTRIGGER_PINGS_WELCOME,
         Math.max(this.pingGuard.minIntervalMs, 1),
       );
-    if (this.tasksOnceMaxBytes > 0) entries.push(SettingId.OUTRIGGER_TASKS_ONCE, this.tasksOnceMaxBytes);
+    if (this.tasksOnceMaxBytes > 0)
+      entries.push(
+        SettingId.OUTRIGGER_TASKS_ONCE,
+        this.tasksOnceMaxBytes,
+        SettingId.OUTRIGGER_TASKS_ONCE_ENCODINGS,
+        this.tasksOnceEncodings,
+      );
     this.settingsAcks.push(undefined);
     let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
     for (let i = 0; i < entries.length; i += 2) {

@@ -21,6 +21,8 @@ export const SettingId = {
   OUTRIGGER_PINGS_WELCOME: 0xf0a7,
   /** Likewise: a task that is sent again is run once here, if its request has at most so many bytes. */
   OUTRIGGER_TASKS_ONCE: 0xf0a8,
+  /** Likewise: compressed requests are among those, by these encodings (bits: `grpc/message-encoding.ts`). */
+  OUTRIGGER_TASKS_ONCE_ENCODINGS: 0xf0a9,
 } as const;
 
 /** What the peer last told us. Defaults are those in force before its first SETTINGS. */
@@ -34,6 +36,7 @@ export class PeerSettings {
   /** The interval at which the peer welcomes PINGs without data; 0 when it has not said that it does. */
   welcomePingIntervalMs = 0;
   tasksOnceMaxBytes = 0;
+  tasksOnceEncodings = 0;
 
   /** Another Outrigger. */
   get isSidecar(): boolean {
@@ -103,6 +106,9 @@ export function applySettings(
         break;
       case SettingId.OUTRIGGER_TASKS_ONCE:
         peer.tasksOnceMaxBytes = value;
+        break;
+      case SettingId.OUTRIGGER_TASKS_ONCE_ENCODINGS:
+        peer.tasksOnceEncodings = value;
         break;
       default:
         break;

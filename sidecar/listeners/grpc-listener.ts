@@ -28,6 +28,8 @@ export interface GrpcListenerOptions {
   readonly minPingIntervalMs: number;
   /** Announced to downstreams: tasks with requests up to so many bytes are run once. */
   readonly tasksOnceMaxBytes?: number;
+  /** Compressed ones, too, by these encodings (bits: `grpc/message-encoding.ts`). */
+  readonly tasksOnceEncodings?: number;
   /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
   readonly maxConnectionAgeMs: number;
 }

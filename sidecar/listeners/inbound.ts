@@ -4,6 +4,7 @@ import { AppServiceHealth } from '../cluster/app-service-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
+import { ALL_ENCODING_BITS } from '../grpc/message-encoding.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { Admission } from '../proxy/admission.ts';
@@ -216,5 +217,6 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
     minPingIntervalMs: inbound.keepalive.minTimeMs,
     maxConnectionAgeMs: inbound.keepalive.maxConnectionAgeMs,
     tasksOnceMaxBytes: inbound.tasks.deduplicate ? TASK_REQUEST_MAX_BYTES : 0,
+    tasksOnceEncodings: ALL_ENCODING_BITS,
   };
 }

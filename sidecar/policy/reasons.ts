@@ -17,6 +17,7 @@ export type Reason =
   | 'not_read'
   | 'message_too_large'
   | 'headers_too_large'
+  | 'unreadable_message'
   | 'bad_request'
   | 'deadline'
   | 'first_chunk'
@@ -130,6 +131,14 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     verdict: 'by_own_status',
     ...MAY_HAVE_RUN,
     when: 'header fields above `limits.max_header_bytes`, or above what their receiver takes; an error of the app keeps its status',
+  },
+  unreadable_message: {
+    status: Status.UNIMPLEMENTED,
+    httpStatus: 415,
+    verdict: 'refused_by_sidecar',
+    ...REFUSED,
+    final: true,
+    when: "a route by `agent_type`, and a message compressed by what can't be read here; INTERNAL if it is no such thing",
   },
   bad_request: {
     status: Status.INVALID_ARGUMENT,

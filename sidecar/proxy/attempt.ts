@@ -13,6 +13,7 @@ import type { DeadlineOwner } from '../policy/deadline.ts';
 import { VERDICTS, type Verdict } from '../policy/verdict.ts';
 import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
+import { encodingOf } from './response-info.ts';
 
 /** No stream could be had: nothing of the call has been sent. */
 export interface NoConnection {
@@ -150,6 +151,7 @@ export class Attempt
   onConnection(connection: Connection): void {
     // Of the latest connection: behind the same address may be another process by now.
     this.endpoint.tasksOnceMaxBytes = connection.peer.tasksOnceMaxBytes;
+    this.endpoint.tasksOnceEncodings = connection.peer.tasksOnceEncodings;
     const { maxHeaderListBytes } = connection.peer;
     if (this.owner.requestHeadBytes > maxHeaderListBytes) {
       // Some servers end the connection of whoever sends them more, with the calls of others.
@@ -215,7 +217,10 @@ export class Attempt
     if (this.ended) return;
     if (endStream) this.owner.onResponseEnd(this, list, head);
     // Interim responses (1xx) say nothing that gRPC could use.
-    else if (head.status >= 200) this.owner.onResponseHead(this, list, head);
+    else if (head.status >= 200) {
+      if (this.scanner !== undefined) this.scanner.encoding = encodingOf(list);
+      this.owner.onResponseHead(this, list, head);
+    }
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {

@@ -17,6 +17,14 @@ writeLiteral(field, 0, BAGGAGE_HEADER, EMPTY_MEMBER);
 /** Where the value begins in it. */
 const VALUE_AT = field.length - EMPTY_MEMBER.length;
 
+/** What a head may grow by, on its way: an app that takes no more is not to lose its call for the name. */
+const ROOM_BYTES = 512;
+
+/** Whether the call has a name, and its head room for it. */
+export function isNamed(call: Call, maxHeaderListBytes: number): boolean {
+  return call.nonce !== 0 && call.requestHeadBytes + ROOM_BYTES <= maxHeaderListBytes;
+}
+
 /**
  * The name of an inbound call as an encoded field, for the app to pass on: what nearly all calls need that need one. To be
  * used at once: the next call's is written over it.
@@ -29,7 +37,7 @@ export function callNameField({ context, runningAt, nonce }: Call): Buffer {
 }
 
 /** The baggage that goes upstream in place of the one that came. */
-export function baggageFor(call: Call, baggage: string): string {
-  if (call.nonce === 0) return withoutCall(baggage);
+export function baggageFor(call: Call, baggage: string, named: boolean): string {
+  if (!named) return withoutCall(baggage);
   return withCall(baggage, callNameField(call).toString('latin1', VALUE_AT));
 }

@@ -2,7 +2,13 @@ import { MessageFraming } from '../grpc/message-framing.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { Attempt } from './attempt.ts';
-import { RequestBuffer } from './request-buffer.ts';
+import { inflateFirst } from './compressed-request.ts';
+import { type FirstMessage, RequestBuffer } from './request-buffer.ts';
+
+/** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
+const FIRST_MESSAGE_MAX_BYTES = 65_536;
+/** Where they say nothing yet: a block of zstd's has 128 KiB, and stays below a stream's window. */
+const FIRST_BLOCK_MAX_BYTES = 196_608;
 
 /** The request side of a call: what has come of it, what has gone out, and what the caller may send in its place. */
 export class CallRequest extends RequestBuffer {
@@ -10,12 +16,33 @@ export class CallRequest extends RequestBuffer {
   ended: boolean;
   trailers: HeaderList | undefined = undefined;
   readonly framing: MessageFraming | undefined;
+  /** So much of it is waited for to read its first message. */
+  private neededBytes = FIRST_MESSAGE_MAX_BYTES;
   private creditedBytes = 0;
 
   constructor(grpc: boolean, ended: boolean) {
     super();
     this.framing = grpc ? new MessageFraming() : undefined;
     this.ended = ended;
+  }
+
+  /** No more of it is waited for to read its first message. */
+  get hasEnough(): boolean {
+    return this.ended || this.bytes >= this.neededBytes;
+  }
+
+  /**
+   * What can be read of the first message; undefined while it is not all here, unless `partly`. A compressed one is
+   * inflated anew each time: to keep that would cost a caller nothing, and us 64 KiB for each of its calls.
+   *
+   * @param encoding the call's `grpc-encoding`; '' without one
+   */
+  readFirst(encoding: string, partly: boolean): FirstMessage | undefined {
+    const message = this.firstMessage(partly);
+    if (message === undefined || message.flag === 0) return message;
+    const inflated = inflateFirst(message, encoding);
+    if (inflated.unreadable === 'unfinished') this.neededBytes = FIRST_BLOCK_MAX_BYTES;
+    return inflated;
   }
 
   /** Keeps bytes that are being sent, as long as another attempt could be made with them. */

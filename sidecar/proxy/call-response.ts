@@ -5,6 +5,7 @@ import type { Stream } from '../http2/streams.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { replyFields, sendLocalReply, TRAILERS_ONLY } from './local-reply.ts';
 import type { LocalReply } from './reasons.ts';
+import { encodingOf } from './response-info.ts';
 import type { TaskRun } from './task-runs.ts';
 
 /**
@@ -38,6 +39,7 @@ export class CallResponse {
 
   sendHead(list: HeaderList): void {
     this.started = true;
+    this.observer?.onResponseHead(encodingOf(list));
     this.run?.onHead(list.fields);
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
   }

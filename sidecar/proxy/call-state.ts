@@ -29,6 +29,7 @@ import type { Hedging } from './hedging.ts';
 import { IdleClock } from './idle-clock.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import type { LocalReply } from './reasons.ts';
+import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { RetryWait } from './retrying.ts';
 import type { TaskFollower } from './task-follower.ts';
@@ -169,9 +170,10 @@ export abstract class CallState extends Timer implements Queueable {
   }
 
   /** Reads the task's ids from the first message, once it is there; `partly`: from what there is of it. */
-  readTask(partly: boolean): { buffer: Buffer; start: number; end: number } | undefined {
-    const found = this.request.firstMessage(partly);
-    if (found !== undefined) this.task ??= readTaskKey(found.buffer, found.start, found.end);
+  readTask(partly: boolean): FirstMessage | undefined {
+    const found = this.request.readFirst(this.info.encoding, partly);
+    if (found !== undefined && found.unreadable !== 'unfinished')
+      this.task ??= readTaskKey(found.buffer, found.start, found.end);
     return found;
   }
 

@@ -1,4 +1,5 @@
 import type { AppHealth } from '../cluster/app-health.ts';
+import { READABLE_ENCODINGS, readOnlyMessage } from '../grpc/message-encoding.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -65,26 +66,36 @@ export class HealthServices implements LocalServices {
     for (const watcher of this.watchers) watcher.sendStatus(this.statusOf(watcher.service));
   }
 
-  serve(stream: Stream, _list: HeaderList, head: MessageHead, endStream: boolean): boolean {
+  serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
     const { path } = head;
     if (path !== CHECK_PATH && path !== WATCH_PATH && path !== AGENT_HEALTH_CHECK_PATH) return false;
-    const call = new HealthCall(stream, (body) => this.answer(call, path, body));
+    const encoding = list.getTrimmed('grpc-encoding') ?? '';
+    const call = new HealthCall(stream, (body) => this.answer(call, path, body, encoding));
     stream.handler = call;
     if (endStream) call.complete();
     return true;
   }
 
-  private answer(call: HealthCall, path: string, body: Buffer): void {
+  private answer(call: HealthCall, path: string, body: Buffer, encoding: string): void {
     if (path === AGENT_HEALTH_CHECK_PATH) {
       call.sendMessage(writeAgentHealth(this.agentHealth()));
       call.end(Status.OK, '');
       return;
     }
-    if (body.length < 5 || body[0] !== 0 || body.readUInt32BE(1) !== body.length - 5) {
-      call.end(Status.INVALID_ARGUMENT, 'send one grpc.health.v1.HealthCheckRequest, not compressed');
+    const request = readOnlyMessage(body, encoding, MAX_REQUEST_BYTES);
+    if (request === 'unsupported' && encoding !== '' && encoding !== 'identity') {
+      const known = READABLE_ENCODINGS.join(', ');
+      call.end(
+        Status.UNIMPLEMENTED,
+        `${encoding} can't be read here; compress it by ${known}, or not at all`,
+      );
       return;
     }
-    call.service = readHealthService(body, 5, body.length);
+    if (typeof request === 'string') {
+      call.end(Status.INVALID_ARGUMENT, 'send one grpc.health.v1.HealthCheckRequest');
+      return;
+    }
+    call.service = readHealthService(request, 0, request.length);
     const status = this.statusOf(call.service);
     if (path === WATCH_PATH) {
       this.watch(call, status);

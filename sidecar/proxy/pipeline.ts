@@ -16,6 +16,7 @@ import { Call } from './call.ts';
 import type { CallDriver } from './call-state.ts';
 import { beginTrace, traceRetry } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
+import { replyToUnreadable } from './compressed-request.ts';
 import type { ProxyContext } from './context.ts';
 import {
   isOverflow,
@@ -40,9 +41,6 @@ import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
 import { keepAwake, tellCircuit } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
-
-/** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
-const FIRST_MESSAGE_MAX_BYTES = 65_536;
 
 /**
  * The layers a call goes through, outermost first:
@@ -117,13 +115,20 @@ export class Pipeline implements CallDriver {
   /** More of the request is here: is the first message whole? */
   onFirstMessage(call: Call): void {
     const { request } = call;
-    // Ids and types stand at a message's beginning, before the input that makes it large.
-    const enough = request.ended || request.bytes >= FIRST_MESSAGE_MAX_BYTES;
-    const found = call.readTask(enough);
     const tasks = isTaskPath(call.head.path);
-    // A task is known by all of its request, which for these methods is one message.
-    if (!enough && (found === undefined || (tasks && runsOnce(call)))) {
+    // A task is known by all of its request, which for these methods is one message. Of others, and of large ones, the
+    // first message or its beginning is enough: ids and types stand there, before the input that makes it large.
+    const waits = !request.hasEnough && tasks && runsOnce(call);
+    const found = waits ? undefined : call.readTask(request.hasEnough);
+    // Of what is compressed the first bytes may say nothing: then more of them are enough.
+    if (!request.hasEnough && (found === undefined || found.unreadable === 'unfinished')) {
       this.context.firstMessages.moved(call);
+      return;
+    }
+    const route = this.routeOf(call);
+    if (found?.unreadable !== undefined && route.byAgentType.length > 0) {
+      // Whom it is for can't be known, and any other agent would be the wrong one.
+      call.answer(replyToUnreadable(found, call.info.encoding));
       return;
     }
     this.context.firstMessages.delete(call);
@@ -132,7 +137,7 @@ export class Pipeline implements CallDriver {
       if (!beginTask(call, found)) return;
     }
     // Not the route of its beginning: a reload may have closed that one's cluster since.
-    this.admit(call, this.routeOf(call));
+    this.admit(call, route);
   }
 
   private admit(call: Call, route: Route): void {

@@ -75,6 +75,5 @@ t.test('what there is of a first message can be had', async (t) => {
   t.equal(found.buffer.toString('latin1', found.start, found.end), 'ab');
   const compressed = new RequestBuffer();
   addSlice(compressed, Buffer.from([1, 0, 0, 0, 2, 0x61, 0x62]), 100);
-  const { start, end } = compressed.firstMessage(false)!;
-  t.equal(end - start, 0, 'a compressed message looks empty');
+  t.match(compressed.firstMessage(false), { start: 5, end: 7, flag: 1, whole: true }, 'as it came');
 });

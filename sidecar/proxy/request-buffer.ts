@@ -1,3 +1,4 @@
+import { PREFIX_BYTES, type Unreadable } from '../grpc/message-encoding.ts';
 import { isSharedRead } from '../http2/shared-read.ts';
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 
@@ -5,8 +6,21 @@ import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 const COPY_BELOW = 4;
 /** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
 const BLOCK_MAX_BYTES = 16_384;
-/** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
-export const PREFIX_BYTES = 5;
+
+/** A request's first message without its prefix: `buffer[start, end)`. */
+export interface FirstMessage {
+  readonly buffer: Buffer;
+  readonly start: number;
+  readonly end: number;
+  /** That is all of it, from its first byte to its last. */
+  readonly whole: boolean;
+  /** How it came: 1 is compressed, and more than that nothing that gRPC knows. */
+  readonly flag: number;
+  /** What it takes in the request, as far as it is here. */
+  readonly wireBytes: number;
+  /** Why there is nothing to read of it. */
+  readonly unreadable: Unreadable | undefined;
+}
 
 /**
  * The request as far as it has come: what an attempt that has no stream yet will send, and what another attempt
@@ -76,23 +90,20 @@ export class RequestBuffer {
     this.bytes = 0;
   }
 
-  /**
-   * `buffer[start, end)` of the first message; undefined while it is not whole, unless `partly`: then it is what
-   * there is of it. A compressed message can't be read: it looks empty.
-   */
-  firstMessage(partly: boolean): { buffer: Buffer; start: number; end: number } | undefined {
+  /** The first message as it came; undefined while it is not whole, unless `partly`: then it is what there is of it. */
+  firstMessage(partly: boolean): FirstMessage | undefined {
     if (this.bytes < PREFIX_BYTES) return undefined;
     // Read through the chunks: a message that comes byte by byte must not be joined anew for each of them.
+    const flag = this.byteAt(0);
     let length = 0;
-    for (let i = 0; i < PREFIX_BYTES; i++) {
-      const byte = this.byteAt(i);
-      if (i === 0 && byte !== 0) return { buffer: this.chunks[0]!, start: 0, end: 0 };
-      length = length * 256 + byte;
-    }
-    if (!partly && this.bytes < PREFIX_BYTES + length) return undefined;
+    for (let i = 1; i < PREFIX_BYTES; i++) length = length * 256 + this.byteAt(i);
+    const whole = this.bytes >= PREFIX_BYTES + length;
+    if (!partly && !whole) return undefined;
     const { parts } = this;
     const buffer = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-    return { buffer, start: PREFIX_BYTES, end: Math.min(PREFIX_BYTES + length, buffer.length) };
+    const end = Math.min(PREFIX_BYTES + length, buffer.length);
+    const wireBytes = end - PREFIX_BYTES;
+    return { buffer, start: PREFIX_BYTES, end, whole, flag, wireBytes, unreadable: undefined };
   }
 
   private byteAt(index: number): number {

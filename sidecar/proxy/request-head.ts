@@ -5,7 +5,7 @@ import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
-import { baggageFor, callNameField } from './baggage-field.ts';
+import { baggageFor, callNameField, isNamed } from './baggage-field.ts';
 import type { Call } from './call.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { giveTokens } from './task-budget.ts';
@@ -89,17 +89,18 @@ function send(
   const { connection } = stream;
   const { tracer } = call.context;
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
-  const { info, owner, nonce } = call;
+  const { info, owner } = call;
   const tokens = owner === undefined ? undefined : giveTokens(call);
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
   let more = withPathApart(call, given);
   let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
   let literals = trace;
   const baggage = info.passed?.baggage ?? '';
+  const named = isNamed(call, connection.peer.maxHeaderListBytes);
   if (baggage === '' && trace === undefined) {
-    if (nonce !== 0) literals = callNameField(call);
-  } else if (baggage !== '' || nonce !== 0) {
-    const next = baggageFor(call, baggage);
+    if (named) literals = callNameField(call);
+  } else if (baggage !== '' || named) {
+    const next = baggageFor(call, baggage, named);
     if (next !== baggage) {
       fields = info.withoutBaggage(fields);
       if (next !== '') more = [...(more ?? []), BAGGAGE_HEADER, next];

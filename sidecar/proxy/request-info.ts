@@ -1,3 +1,4 @@
+import { acceptedEncodings } from '../grpc/message-encoding.ts';
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
@@ -24,6 +25,10 @@ export class RequestInfo {
   scheme = '';
   /** Of its method. */
   kind: MethodKind = 'unknown';
+  /** `grpc-encoding`, by which messages may be compressed; '' without one. */
+  encoding = '';
+  /** `grpc-accept-encoding`; '' without one. */
+  acceptEncoding = '';
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
@@ -83,6 +88,12 @@ export class RequestInfo {
       case TOKEN_BUDGET_HEADER:
         this.tokenBudget = parseTokenBudget(value);
         break;
+      case 'grpc-encoding':
+        this.encoding = value;
+        break;
+      case 'grpc-accept-encoding':
+        this.acceptEncoding = this.acceptEncoding === '' ? value : `${this.acceptEncoding},${value}`;
+        break;
       case 'grpc-timeout':
         this.readTimeout(value);
         break;
@@ -124,6 +135,22 @@ export class RequestInfo {
     if (Number.isNaN(timeoutMs)) this.timeoutMalformed = true;
     // 0 stands for "none" everywhere else; a caller that sends 0 has no time left.
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
+  }
+
+  /** What its caller can read beside plain messages. */
+  get acceptedEncodings(): readonly string[] {
+    return acceptedEncodings(this.acceptEncoding, this.encoding);
+  }
+
+  /** Whether its caller can read an answer that was made for another call. */
+  canRead(head: readonly string[] | undefined, runner: { readonly info: RequestInfo } | undefined): boolean {
+    const accepted = this.acceptedEncodings;
+    // An app answers by what its caller accepts.
+    if (runner?.info.acceptedEncodings.every((encoding) => accepted.includes(encoding)) === true) return true;
+    if (head === undefined) return runner === undefined;
+    for (let i = 0; i < head.length; i += 2)
+      if (head[i] === 'grpc-encoding') return head[i + 1] === 'identity' || accepted.includes(head[i + 1]!);
+    return true;
   }
 
   /** The list with this call path in place of its own; the same list while callers repeat themselves. */

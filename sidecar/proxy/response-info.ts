@@ -48,6 +48,11 @@ export class ResponseInfo {
   }
 }
 
+/** `grpc-encoding` of a response's head, by which its messages may be compressed; '' without one. */
+export function encodingOf(list: HeaderList): string {
+  return list.getTrimmed('grpc-encoding') ?? '';
+}
+
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {
   if (head.derived instanceof ResponseInfo) return head.derived;
   const info = new ResponseInfo(list, head);

@@ -1,6 +1,7 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type CallKey, hashKey } from '../cluster/balancer.ts';
 import { PoolState } from '../cluster/connection-pool.ts';
+import { encodingBit, PREFIX_BYTES } from '../grpc/message-encoding.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
@@ -76,9 +77,13 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
 /** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
 function isDeduplicated(call: Call, attempt: Attempt): boolean {
   if (!isTaskPath(call.head.path) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
-  if (call.request.bytes > attempt.endpoint.tasksOnceMaxBytes) return false;
-  call.readTask(true);
-  return call.task !== undefined && call.task.taskId !== '';
+  const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
+  if (call.request.bytes > tasksOnceMaxBytes) return false;
+  const message = call.readTask(true);
+  if (message === undefined || call.task === undefined || call.task.taskId === '') return false;
+  if (message.flag === 0) return true;
+  const isRead = message.whole && PREFIX_BYTES + message.end - message.start <= tasksOnceMaxBytes;
+  return isRead && (tasksOnceEncodings & encodingBit(call.info.encoding)) !== 0;
 }
 
 /** What the balancer goes by: the task's id, and the endpoint that has just failed. */

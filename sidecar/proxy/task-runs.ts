@@ -1,7 +1,9 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import { PREFIX_BYTES } from '../grpc/message-encoding.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import {
+  fingerprintFor,
   type Leaving,
   TASK_REFUSALS,
   type TaskEntry,
@@ -15,7 +17,7 @@ import { followTrace } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
 import { type LocalReply, reply } from './reasons.ts';
-import { PREFIX_BYTES } from './request-buffer.ts';
+import type { FirstMessage } from './request-buffer.ts';
 import { TaskFollower } from './task-follower.ts';
 
 /**
@@ -23,13 +25,6 @@ import { TaskFollower } from './task-follower.ts';
  * come. Peers are told, so that they do not send such a task again (`SettingId.OUTRIGGER_TASKS_ONCE`).
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
-
-/** `buffer[start, end)` of a request's first message. */
-interface Message {
-  readonly buffer: Buffer;
-  readonly start: number;
-  readonly end: number;
-}
 
 /** Whether calls of tasks that come again are to be found. */
 export function runsOnce({ context }: Call): boolean {
@@ -44,10 +39,11 @@ export function needsTask({ context, owner, ownerless }: Call): boolean {
 }
 
 /** False: the call is not to be run. A request that is too large, or has no id, runs each time it comes. */
-export function beginTask(call: Call, message: Message | undefined): boolean {
+export function beginTask(call: Call, message: FirstMessage | undefined): boolean {
   const { task, request } = call;
   if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
-  if (!request.ended || request.bytes !== PREFIX_BYTES + message.end - message.start) return true;
+  // Compressed or not it is the same task, as far as all of it could be read.
+  if (!request.ended || !message.whole || request.bytes !== PREFIX_BYTES + message.wireBytes) return true;
   return call.context.taskRuns!.begin(call, message);
 }
 
@@ -70,12 +66,15 @@ export class TaskRuns extends Timer {
   }
 
   /** False: the call is not to be run; it follows the one that is, or has been answered. */
-  begin(call: Call, message: Message): boolean {
+  begin(call: Call, message: FirstMessage): boolean {
     const { info } = call;
     // Heads are kept for each connection: its caller is always the same one.
     info.taskScope ??= this.scopeOf(call.head.path, info.authorization, call.callerIdentity ?? '');
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
-    const begun = this.store.begin(fingerprint, call, call, this.clock());
+    const nowMs = this.clock();
+    let begun = this.store.begin(fingerprint, call, call, nowMs, info);
+    if (begun.decision === 'unreadable')
+      begun = this.store.begin(fingerprintFor(fingerprint, info.acceptedEncodings), call, call, nowMs);
     switch (begun.decision) {
       case 'run':
         call.response.run = new TaskRun(this, begun.entry, call);
@@ -88,6 +87,9 @@ export class TaskRuns extends Timer {
         begun.reader.entry.runner?.response.run?.readAhead();
         call.follower!.start(begun.reader, begun.decision);
         return false;
+      // Nobody was asked.
+      case 'unreadable':
+        return true;
       case 'refuse': {
         const message = TASK_REFUSALS[begun.reason];
         if (begun.reason === 'full') call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));

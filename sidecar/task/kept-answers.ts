@@ -116,6 +116,11 @@ export class KeptAnswers {
     return this.#expiry[number & (this.#capacity - 1)]!;
   }
 
+  /** The answer's head; undefined where it had none, or is not kept. */
+  headOf(number: number): readonly string[] | undefined {
+    return this.#heads[number & (this.#capacity - 1)];
+  }
+
   /** Of it only that it was given is known. */
   dropped(number: number): boolean {
     return number < this.#firstKept;

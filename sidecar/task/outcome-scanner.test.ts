@@ -1,7 +1,8 @@
 // The scanner against protobufjs, which wrote the messages: every order of fields, every chunking, broken bytes.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import fc from 'fast-check';
 import t from 'tap';
@@ -34,8 +35,9 @@ function frame(message: Buffer, flag = 0): Buffer {
 }
 
 /** Feeds the bytes as slices of one buffer that begins elsewhere, as a socket's do. */
-function scan(bytes: Buffer, cuts: readonly number[] = []): OutcomeScanner {
+function scan(bytes: Buffer, cuts: readonly number[] = [], encoding = ''): OutcomeScanner {
   const scanner = new OutcomeScanner();
+  scanner.encoding = encoding;
   const shifted = Buffer.concat([Buffer.from('other frames'), bytes, Buffer.from([0x18, 2])]);
   const base = 'other frames'.length;
   let at = 0;
@@ -99,10 +101,54 @@ t.test('an empty message is a task that succeeded; half a message says nothing',
   t.same(outcomeOf(scanner), { seen: true, status: 2, tokensUsed: 5 }, 'bytes behind the first message');
 });
 
-t.test('a compressed message is unknown, whatever its bytes look like', async (t) => {
+t.test('a compressed message is read as any other, however it is cut', async (t) => {
+  const output = 'what the model said, and said again. '.repeat(50);
+  const message = encode({ output, status: 2, tokens_used: 5 });
+  const packed = { gzip: gzipSync, deflate: deflateSync, zstd: zstdCompressSync, br: brotliCompressSync };
+  for (const [encoding, pack] of Object.entries(packed)) {
+    const bytes = frame(pack(message), 1);
+    const read = { seen: true, status: 2, tokensUsed: 5 };
+    t.same(outcomeOf(scan(bytes, [], encoding)), read, encoding);
+    const everywhere = Array.from(bytes, (_, at) => at);
+    t.same(outcomeOf(scan(bytes, everywhere, encoding)), read, `${encoding}, byte by byte`);
+    for (let cut = 1; cut < bytes.length; cut++)
+      assert.deepEqual(outcomeOf(scan(bytes, [cut], encoding)), read, `${encoding}, cut at ${cut}`);
+    for (let length = 0; length < bytes.length; length++)
+      assert.equal(
+        scan(bytes.subarray(0, length), [], encoding).seen,
+        false,
+        `${length} bytes of ${encoding}`,
+      );
+    const scanner = scan(bytes, [], encoding);
+    scanner.feed(frame(encode({ status: 1 })), 0, 7);
+    t.same(outcomeOf(scanner), read, 'bytes behind the first message');
+    t.match(outcomeOf(scan(frame(pack(message.subarray(0, -1)), 1), [], encoding)), UNKNOWN, 'a cut message');
+    t.same(outcomeOf(scan(frame(message), [], encoding)), read, 'the flag says what it is, not the encoding');
+  }
+});
+
+t.test('a compressed message that can not be read is unknown', async (t) => {
   const message = encode({ status: 2, tokens_used: 5 });
-  t.match(outcomeOf(scan(frame(gzipSync(message), 1))), UNKNOWN);
-  t.match(outcomeOf(scan(frame(message, 1))), UNKNOWN);
+  const gzip = gzipSync(message);
+  t.match(outcomeOf(scan(frame(gzip, 1))), UNKNOWN, 'without an encoding');
+  t.match(outcomeOf(scan(frame(gzip, 1), [], 'identity')), UNKNOWN);
+  t.match(outcomeOf(scan(frame(gzip, 1), [], 'snappy')), UNKNOWN);
+  t.match(outcomeOf(scan(frame(gzip, 1), [], 'deflate')), UNKNOWN, 'by another one');
+  t.match(outcomeOf(scan(frame(gzip, 2), [], 'gzip')), UNKNOWN, 'with a flag that gRPC does not know');
+  t.match(outcomeOf(scan(frame(message, 1), [], 'gzip')), UNKNOWN, 'that is not compressed');
+  t.match(outcomeOf(scan(frame(Buffer.alloc(0), 1), [], 'gzip')), UNKNOWN, 'that is empty');
+  t.match(outcomeOf(scan(frame(Buffer.concat([gzip, gzip.subarray(0, 9)]), 1), [], 'gzip')), UNKNOWN);
+  const two = Buffer.concat([gzipSync(message.subarray(0, 3)), gzipSync(message.subarray(3))]);
+  t.same(outcomeOf(scan(frame(two, 1), [], 'gzip')), { seen: true, status: 2, tokensUsed: 5 }, 'two members');
+
+  // What is read is bounded by what it takes, and by what it makes.
+  const failed = (outputBytes: number) => encode({ output: 'x'.repeat(outputBytes), status: 2 });
+  t.match(outcomeOf(scan(frame(gzipSync(failed(1_000_000)), 1), [], 'gzip')), { seen: true, status: 2 });
+  t.match(outcomeOf(scan(frame(gzipSync(failed(1_100_000)), 1), [], 'gzip')), UNKNOWN, 'a bomb');
+  const noise = encode({ output: randomBytes(60_000).toString('base64'), status: 2 });
+  t.match(outcomeOf(scan(frame(gzipSync(noise), 1), [9_000, 50_000], 'gzip')), { seen: true, status: 2 });
+  const more = encode({ output: randomBytes(80_000).toString('base64'), status: 2 });
+  t.match(outcomeOf(scan(frame(gzipSync(more), 1), [9_000, 50_000], 'gzip')), UNKNOWN);
 });
 
 t.test('malformed messages are unknown', async (t) => {

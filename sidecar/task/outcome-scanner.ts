@@ -9,10 +9,15 @@
  *        │                │ ├──BYTES───▶ length ─▶ skip ─▶ tag
  *        │ compressed     │ └──FIXED32, FIXED64──▶ skip ─▶ tag
  *        ▼                ▼
- *       done ◀── end of the message, or malformed
+ *      gather ─────────▶ done ◀── end of the message, or malformed
+ *
+ * A compressed message is gathered, inflated at its end and then read likewise. One that takes more than its bounds stays
+ * unknown: answers that say FAILED are short.
  *
  * Sources: gRPC over HTTP/2, "Length-Prefixed-Message"; protobuf.dev, "Encoding".
  */
+
+import { inflateMessage, PREFIX_BYTES } from '../grpc/message-encoding.ts';
 
 const PREFIX = 0;
 const TAG = 1;
@@ -20,15 +25,21 @@ const VALUE = 2;
 const LENGTH = 3;
 const SKIP = 4;
 const DONE = 5;
+const GATHER = 6;
 
-const PREFIX_BYTES = 5;
+const COMPRESSED = 1;
+/** Of a compressed message so much is kept until it is whole, and so much is made of it. */
+const COMPRESSED_MAX_BYTES = 65_536;
+const INFLATED_MAX_BYTES = 1_048_576;
 const MAX_VARINT_SHIFT = 63;
 
 const STATUS_FIELD = 3;
 const TOKENS_USED_FIELD = 4;
 
 export class OutcomeScanner {
-  /** A whole message has passed, and it could be read. Stays false for a compressed or malformed one. */
+  /** The response's `grpc-encoding`, to be set before its first message; '' without one. */
+  encoding = '';
+  /** A whole message has passed, and it could be read. Stays false for one that is malformed, or can't be inflated. */
   seen = false;
   /** The value of `status`, an open enum; counts only when `seen`. */
   status = 0;
@@ -46,14 +57,26 @@ export class OutcomeScanner {
   private low = 0;
   private shift = 0;
   private wide = false;
+  /** Of a compressed message, what has come in earlier chunks. */
+  private gathered: Buffer[] | undefined = undefined;
 
   /**
    * The next bytes of the response's DATA; never throws. The first message counts: a second one would break the
    * RPC.
    */
   feed(buffer: Buffer, start: number, end: number): void {
-    let at = this.state === PREFIX ? this.readPrefix(buffer, start, end) : start;
+    const at = this.state === PREFIX ? this.readPrefix(buffer, start, end) : start;
     if (this.state === PREFIX || this.state === DONE) return;
+    if (this.state === GATHER) {
+      this.gather(buffer, at, end);
+      return;
+    }
+    this.read(buffer, at, end);
+  }
+
+  /** Bytes of the message itself. */
+  private read(buffer: Buffer, start: number, end: number): void {
+    let at = start;
     const limit = Math.min(end, at + this.messageBytesLeft);
     this.messageBytesLeft -= limit - at;
     while (at < limit) {
@@ -79,14 +102,37 @@ export class OutcomeScanner {
       const byte = buffer[at++]!;
       if (this.prefixBytes++ > 0) {
         this.messageBytesLeft = this.messageBytesLeft * 256 + byte;
+      } else if (byte === COMPRESSED) {
+        this.gathered = [];
       } else if (byte !== 0) {
-        // Compressed: its fields can't be seen without inflating it.
         this.state = DONE;
         return at;
       }
     }
-    if (this.prefixBytes === PREFIX_BYTES) this.state = TAG;
+    if (this.prefixBytes < PREFIX_BYTES) return at;
+    if (this.gathered === undefined) this.state = TAG;
+    else this.state = this.messageBytesLeft > COMPRESSED_MAX_BYTES ? DONE : GATHER;
     return at;
+  }
+
+  private gather(buffer: Buffer, start: number, end: number): void {
+    const piece = buffer.subarray(start, Math.min(end, start + this.messageBytesLeft));
+    this.messageBytesLeft -= piece.length;
+    const gathered = this.gathered!;
+    if (this.messageBytesLeft > 0) {
+      // The buffer is the connection's own.
+      if (piece.length > 0) gathered.push(Buffer.from(piece));
+      return;
+    }
+    this.gathered = undefined;
+    const data = gathered.length === 0 ? piece : Buffer.concat([...gathered, piece]);
+    const inflated = inflateMessage(this.encoding, data, true, INFLATED_MAX_BYTES);
+    this.state = DONE;
+    if (typeof inflated === 'string' || !inflated.whole) return;
+    const { bytes } = inflated;
+    this.state = TAG;
+    this.messageBytesLeft = bytes.length;
+    this.read(bytes, 0, bytes.length);
   }
 
   private addToVarint(byte: number): void {

@@ -162,3 +162,27 @@ export class TaskReader<Runner> {
     return this.lost || this.offset < this.entry.log.length ? undefined : this.entry.end;
   }
 }
+
+/** Who asks for a task whose answer may be in an encoding that it does not know. */
+export interface AnswerReader<Runner> {
+  /**
+   * @param head of the answer; undefined while it has not come, or when there was none
+   * @param runner who runs the task; undefined once it is over
+   */
+  canRead(head: readonly string[] | undefined, runner: Runner | undefined): boolean;
+}
+
+export const UNREADABLE = { decision: 'unreadable' } as const;
+
+/** What becomes of a task that has come. */
+export type Begun<Runner> =
+  | {
+      readonly decision: 'run';
+      readonly entry: TaskEntry<Runner>;
+      /** To be cancelled: its place was needed, and no caller of it is there. */
+      readonly abandoned: TaskEntry<Runner> | undefined;
+    }
+  | { readonly decision: 'join' | 'replay'; readonly reader: TaskReader<Runner> }
+  /** There is an answer, or will be, that who asks can't read. Nothing has changed. */
+  | { readonly decision: 'unreadable' }
+  | { readonly decision: 'refuse'; readonly reason: TaskRefusal };

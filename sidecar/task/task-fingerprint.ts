@@ -23,6 +23,7 @@ const SHORT_BYTES = 256;
 /** Behind the scope, so that no message looks like a digest. All of it is Latin-1: the store keeps it as bytes. */
 const MESSAGE_MARK = '=';
 const DIGEST_MARK = '#';
+const READER_MARK = '~';
 
 /**
  * The same for requests that say the same to the same method for the same caller: a short message itself, or SHA-256
@@ -39,6 +40,11 @@ export function taskFingerprint(scope: string, message: Buffer, start: number, e
   for (const part of parts.rest) digest.update(part);
   for (const entry of parts.entries.sort(Buffer.compare)) digest.update(entry);
   return scope + DIGEST_MARK + digest.digest('base64');
+}
+
+/** Of the same task, for those who can't read the answer that others get: they have one of their own, by what they accept. */
+export function fingerprintFor(fingerprint: string, acceptedEncodings: readonly string[]): string {
+  return fingerprint + READER_MARK + hash('sha256', acceptedEncodings.join(), 'base64');
 }
 
 const joint = Buffer.alloc(1_024);

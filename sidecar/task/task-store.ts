@@ -5,6 +5,7 @@
  *     begin ──┬── nothing known ──────────────▶ run      the caller runs it, and says so: head, append, finish
  *             ├── running, all of it there ───▶ join     a reader gets the answer from its beginning
  *             ├── finished ───────────────────▶ replay   so too, and all at once
+ *             ├── in an unknown encoding ─────▶ unreadable   it is another task for who can't read the answer
  *             └── it can't be had, or no room ▶ refuse   rather than run twice; not to be retried, but for `full`
  *
  * The same task is the same id with the same request (`task-fingerprint.ts`). An id that comes with another request
@@ -29,6 +30,8 @@ import { ChurnMap, hashOf } from '../collections/churn-map.ts';
 import { LinkedList } from '../collections/linked-list.ts';
 import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
 import {
+  type AnswerReader,
+  type Begun,
   isReplayable,
   type Leaving,
   type Remains,
@@ -37,23 +40,13 @@ import {
   TaskReader,
   type TaskRefusal,
   type TaskSubscriber,
+  UNREADABLE,
 } from './task-entry.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
-export type { Leaving, TaskEnd, TaskRefusal, TaskSubscriber } from './task-entry.ts';
-export { isReplayable, TASK_REFUSALS, TaskEntry, TaskReader } from './task-entry.ts';
-export { taskFingerprint, taskScope } from './task-fingerprint.ts';
+export * from './task-entry.ts';
+export { fingerprintFor, taskFingerprint, taskScope } from './task-fingerprint.ts';
 export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
-
-export type Begun<Runner> =
-  | {
-      readonly decision: 'run';
-      readonly entry: TaskEntry<Runner>;
-      /** To be cancelled: its place was needed, and no caller of it is there. */
-      readonly abandoned: TaskEntry<Runner> | undefined;
-    }
-  | { readonly decision: 'join' | 'replay'; readonly reader: TaskReader<Runner> }
-  | { readonly decision: 'refuse'; readonly reason: TaskRefusal };
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
@@ -88,21 +81,29 @@ export class TaskStore<Runner> {
 
   /**
    * A task has come; `fingerprint` is of its request, the id in it included. `run` obliges the caller to end the entry, by `finish` or by leaving; `runner` is kept with it.
-   * `subscriber` is told when there is more to read, not within this call.
+   * `subscriber` is told when there is more to read, not within this call. Without `by` any answer is taken.
    */
-  begin(fingerprint: string, runner: Runner, subscriber: TaskSubscriber, nowMs: number): Begun<Runner> {
+  begin(
+    fingerprint: string,
+    runner: Runner,
+    subscriber: TaskSubscriber,
+    nowMs: number,
+    by?: AnswerReader<Runner>,
+  ): Begun<Runner> {
     const hash = hashOf(fingerprint);
     const known = this.#entries.get(fingerprint, hash);
     if (known === undefined) {
       const number = this.#kept.find(fingerprint, hash);
       if (number < 0) return this.#run(fingerprint, hash, runner);
-      return this.#beginKept(number, fingerprint, hash, runner, subscriber, nowMs);
+      return this.#beginKept(number, fingerprint, hash, runner, subscriber, nowMs, by);
     }
     if (known.expiresAtMs <= nowMs) {
       this.#forget(known);
       return this.#run(fingerprint, hash, runner);
     }
-    return known.refusal === undefined ? this.#read(known, subscriber) : this.#refuse(known.refusal);
+    if (known.refusal !== undefined) return this.#refuse(known.refusal);
+    if (by?.canRead(known.head, known.runner) === false) return UNREADABLE;
+    return this.#read(known, subscriber);
   }
 
   #beginKept(
@@ -112,6 +113,7 @@ export class TaskStore<Runner> {
     runner: Runner,
     subscriber: TaskSubscriber,
     nowMs: number,
+    by: AnswerReader<Runner> | undefined,
   ): Begun<Runner> {
     const kept = this.#kept;
     if (kept.expiresAtMs(number) <= nowMs) {
@@ -119,6 +121,7 @@ export class TaskStore<Runner> {
       return this.#run(fingerprint, hash, runner);
     }
     if (kept.dropped(number)) return this.#refuse('dropped');
+    if (by?.canRead(kept.headOf(number), undefined) === false) return UNREADABLE;
     const entry = TaskEntry.finished<Runner>(fingerprint, hash, kept.take(number));
     this.#entries.set(fingerprint, entry, hash);
     this.#answers.add(entry);

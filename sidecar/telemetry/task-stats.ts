@@ -15,7 +15,7 @@ const UNKNOWN = ERROR + 1;
 
 /**
  * A task's outcome is its `agent.Status`; or ERROR when the RPC failed, so that there is no answer; or UNKNOWN when
- * the answer can't be read (compressed, malformed, or a status of a newer protocol).
+ * the answer can't be read (malformed, compressed beyond what is inflated, or a status of a newer protocol).
  */
 export const TASK_OUTCOMES: readonly string[] = [...TASK_STATUS_NAMES, 'ERROR', 'UNKNOWN'];
 
@@ -36,6 +36,8 @@ export class AgentTasks {
 
 /** Follows one task's call. Made at its beginning; fed with what goes to the caller. */
 export interface TaskObserver {
+  /** The response's `grpc-encoding`; '' without one. Before its first message. */
+  onResponseHead(encoding: string): void;
   /** The next bytes of the response's DATA frames. */
   onResponseData(buffer: Buffer, start: number, end: number): void;
   /** `TaskResponse.status` as far as it could be read; -1 when not. */
@@ -82,6 +84,10 @@ class ObservedTask implements TaskObserver {
     this.tasks = tasks;
   }
 
+  onResponseHead(encoding: string): void {
+    this.scanner.encoding = encoding;
+  }
+
   onResponseData(buffer: Buffer, start: number, end: number): void {
     this.scanner.feed(buffer, start, end);
   }
@@ -119,6 +125,8 @@ class ObservedStream implements TaskObserver {
   constructor(tasks: AgentTasks) {
     this.tasks = tasks;
   }
+
+  onResponseHead(): void {}
 
   onResponseData(): void {
     // Nothing in it is counted.

@@ -70,6 +70,7 @@ const REASONS = {
   not_read: 'The endpoint did not read the request, and too many bytes waited for such readers.',
   message_too_large: 'A message was longer than is allowed.',
   headers_too_large: 'The header fields were longer than is allowed.',
+  unreadable_message: 'The route hangs on the message, and that was compressed by what cannot be read here.',
   bad_request: 'The request was malformed.',
   deadline: 'The time for the call was over.',
   first_chunk: 'The first message of the answer took too long.',
