@@ -62,7 +62,7 @@ async function begin(peer: H2Peer, id: number): Promise<void> {
 }
 
 t.test('readiness goes first, then GOAWAY in two steps, and every call ends well', async (t) => {
-  const { app, sidecar } = await startBeside(t, { delay: '400ms', timeout: '30s' });
+  const { app, sidecar } = await startBeside(t, { delay: '3s', timeout: '30s' });
   const { peer, answerPings } = await connectHolding(t, sidecar.inboundPort);
   await begin(peer, 1);
   await begin(peer, 3);

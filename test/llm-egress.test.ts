@@ -8,7 +8,7 @@ import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
 import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { startEgress } from './llm/egress-listener.ts';
 import { closedPort } from './llm/faults.ts';
-import { chat, send } from './llm/send.ts';
+import { type Answer, chat, send } from './llm/send.ts';
 import {
   answerWhole,
   beginStream,
@@ -22,6 +22,7 @@ import {
   USAGE_CHUNK,
   WHOLE,
 } from './support/llm-provider.ts';
+import { TestClock } from './support/test-clock.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const provider = await startLlmProvider();
@@ -133,7 +134,7 @@ t.test(
         return;
       }
       most = Math.max(most, ++open);
-      await waitUntil('all have come', () => most >= 20, { limitMs: 10_000 });
+      await waitUntil('all have come', () => most >= 20);
       open--;
       await answerWhole({ ...provider.requests('h2')[count - 1]! }, response);
     });
@@ -241,7 +242,7 @@ t.test('the breaker opens on failures, not on throttling, probes, and tells of i
     {
       upstreams: [{ name: 'one', url }],
       retry: { max_attempts: 1 },
-      circuit_breaker: { min_calls: 5, window: '60s', recovery_timeout: '300ms' },
+      circuit_breaker: { min_calls: 5, window: '60s', recovery_timeout: '3s' },
     },
     {
       events: {
@@ -350,7 +351,10 @@ t.test('a request ends with the inbound call it is made for, and not later than 
     response.write(chatChunk('one'));
   });
   const inboundCalls = { find: () => ({ ...call, deadlineMs }) };
-  const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { inboundCalls });
+  const testClock = new TestClock();
+  const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { inboundCalls, testClock });
+  const come = (count: number) =>
+    waitUntil('it has come', () => provider.requests('inbound').length === count);
   t.teardown(() => egress.close());
   const streamed = send(egress.baseUrl, '/chat/completions', chat({ stream: true }));
   await streamed.until('one');
@@ -372,13 +376,17 @@ t.test('a request ends with the inbound call it is made for, and not later than 
   t.equal(outcomes.get('timeout'), 1);
   const gaveUp = send(egress.baseUrl, '/chat/completions', chat(), { 'x-stainless-timeout': '0.5' });
   gaveUp.answer.catch(() => {});
-  await sleep(490);
+  await come(3);
+  testClock.advance(490);
   gaveUp.abort();
   await waitUntil('it is over', () => egress.listener.activeRequests === 0);
   t.equal(outcomes.get('timeout'), 2, 'a client that leaves when its own time is up');
 
-  deadlineMs = performance.now() + 400;
-  const late = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+  deadlineMs = testClock.nowMs + 400;
+  const asked = send(egress.baseUrl, '/chat/completions', chat());
+  await come(4);
+  testClock.advance(410);
+  const late = await asked.answer;
   t.equal(late.status, 504);
   t.equal(late.headers['outrigger-reason'], 'deadline');
   await waitUntil('the provider sees it', () => provider.requests('inbound')[3]?.aborted);
@@ -496,10 +504,12 @@ t.test(
   'limits of a minute: what does not fit waits or is turned away, and a flood does not hold up another caller',
   async (t) => {
     const url = provider.script('minute', answerWhole);
-    const egress = await startEgress({
+    const llm = {
       upstreams: [{ name: 'one', url }],
       limits: { requests_per_minute: 120, max_wait: '4s' },
-    });
+    };
+    const testClock = new TestClock();
+    const egress = await startEgress(llm, { testClock });
     t.teardown(() => egress.close());
     const ask = (name: string) =>
       send(egress.baseUrl, '/chat/completions', chat(), { 'x-task-id': name }).answer;
@@ -507,13 +517,20 @@ t.test(
     t.ok(burst.every(({ status }) => status === 200));
     // The bucket is as good as empty: two a second come back.
     const order: string[] = [];
-    const asked = [...Array.from({ length: 45 }, () => 'flood'), 'single'].map((name) =>
-      ask(name).then((answer) => {
-        if (answer.status === 200) order.push(name);
-        return { name, answer };
-      }),
-    );
-    const answers = await Promise.all(asked);
+    const answers: { name: string; answer: Answer }[] = [];
+    const asked = [...Array.from({ length: 45 }, () => 'flood'), 'single'].map(async (name) => {
+      const answer = await ask(name);
+      if (answer.status === 200) order.push(name);
+      answers.push({ name, answer });
+    });
+    const inHand = () => egress.listener.activeRequests + answers.length;
+    await waitUntil('all have come', () => inHand() === asked.length);
+    for (let ms = 0; ms < 10_000 && answers.length < asked.length; ms += 100) {
+      testClock.advance(100);
+      const sent = provider.requests('minute').length;
+      await waitUntil('those that were let go are answered', () => order.length + 120 === sent);
+    }
+    await Promise.all(asked);
     const turnedAway = answers.filter(({ answer }) => answer.status === 429);
     t.ok(turnedAway.length > 0, 'not all fit into max_wait');
     for (const { answer } of turnedAway)
@@ -585,16 +602,19 @@ t.test("the provider's own limits are learned from its headers, before it has to
 });
 
 t.test('the same request with the same idempotency key runs once, however many ask for it', async (t) => {
+  // Nobody is answered before all have asked, and streams stand behind their second piece.
+  let holding = true;
+  let standing = true;
   const url = provider.script('flight', async ({ json, count }, response) => {
     if (json?.['stream'] !== true) {
-      await sleep(200);
+      await waitUntil('all have asked', () => !holding);
       sendJson(response, 200, { ...chatAnswer(), id: `answer-${count}` });
       return;
     }
     beginStream(response);
     for (const piece of PIECES) {
       response.write(chatChunk(piece));
-      await sleep(60);
+      if (piece === PIECES[1]) await waitUntil('it goes on', () => !standing || response.destroyed);
     }
     response.end(chatChunk(undefined, 'stop') + DONE);
   });
@@ -602,12 +622,20 @@ t.test('the same request with the same idempotency key runs once, however many a
   t.teardown(() => egress.close());
   const ask = (key: string, body = chat()) =>
     send(egress.baseUrl, '/chat/completions', body, key === '' ? {} : { 'idempotency-key': key });
-  const same = await Promise.all([ask('k').answer, ask('k').answer, ask('k').answer]);
+  const once = [ask('k'), ask('k'), ask('k')];
+  await waitUntil('all have asked', () => egress.listener.activeRequests === 3);
+  holding = false;
+  const same = await Promise.all(once.map(({ answer }) => answer));
   t.strictSame(
     same.map(({ body }) => JSON.parse(body.toString()).id),
     ['answer-1', 'answer-1', 'answer-1'],
   );
-  await Promise.all([ask('').answer, ask('').answer, ask('k2').answer, ask('k2', chat({ n: 1 })).answer]);
+  await waitUntil('all are over', () => egress.listener.activeRequests === 0);
+  holding = true;
+  const apart = [ask(''), ask(''), ask('k2'), ask('k2', chat({ n: 1 }))];
+  await waitUntil('all have asked', () => egress.listener.activeRequests === 4);
+  holding = false;
+  await Promise.all(apart.map(({ answer }) => answer));
   t.equal(provider.requests('flight').length, 5, 'without a key, or with another body, each on its own');
 
   const streamed = chat({ stream: true });
@@ -616,6 +644,8 @@ t.test('the same request with the same idempotency key runs once, however many a
   const late = ask('s', streamed);
   await late.until('two');
   first.abort();
+  await waitUntil('it has left', () => egress.listener.activeRequests === 1);
+  standing = false;
   const answer = await late.answer;
   t.equal(
     answer.body.toString(),
@@ -626,6 +656,7 @@ t.test('the same request with the same idempotency key runs once, however many a
     6,
     'who joins late gets all of it, also when the first one leaves',
   );
+  standing = true;
   const alone = ask('s', streamed);
   await alone.until('one');
   alone.abort();
@@ -689,12 +720,12 @@ t.test(
 );
 
 t.test('new settings hold for new requests, and those under way go on as they began', async (t) => {
+  let goesOn = false;
   const slow = provider.script('reload-a', async (_request, response) => {
     beginStream(response);
-    for (const piece of PIECES) {
-      response.write(chatChunk(piece));
-      await sleep(80);
-    }
+    response.write(chatChunk(PIECES[0]));
+    await waitUntil('it goes on', () => goesOn);
+    for (const piece of PIECES.slice(1)) response.write(chatChunk(piece));
     response.end(DONE);
   });
   const fast = provider.script('reload-b', answerWhole);
@@ -705,6 +736,7 @@ t.test('new settings hold for new requests, and those under way go on as they be
   egress.apply({ upstreams: [{ name: 'b', url: fast }] });
   const next = await send(egress.baseUrl, '/chat/completions', chat()).answer;
   t.equal(next.headers['outrigger-upstream'], 'b');
+  goesOn = true;
   const answer = await running.answer;
   t.match(
     { broken: answer.broken, upstream: answer.headers['outrigger-upstream'] },

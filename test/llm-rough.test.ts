@@ -62,7 +62,7 @@ t.test('an agent that does not read stops its own stream, not the memory and not
     tail = (tail + part.toString('latin1')).slice(-64);
   });
   reader.resume();
-  await waitUntil('it comes to its end', () => tail.includes('[DONE]'), { limitMs: 60_000 });
+  await waitUntil('it comes to its end', () => tail.includes('[DONE]'));
   t.ok(received >= total, 'silence that the agent itself causes is no fault of the provider');
 });
 
@@ -104,7 +104,7 @@ t.test('odd answers: early, empty, without a length, with a body where none belo
 t.test('more requests than allowed are refused at once, and the place comes back', async (t) => {
   let go = false;
   const url = provider.script('many', async (request, response) => {
-    await waitUntil('it may answer', () => go, { limitMs: 60_000 });
+    await waitUntil('it may answer', () => go);
     await answerWhole(request, response);
   });
   const egress = await startEgress({

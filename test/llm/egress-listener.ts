@@ -6,6 +6,7 @@ import { validate } from '../../sidecar/config/validate.ts';
 import { LlmListener } from '../../sidecar/listeners/llm.ts';
 import type { InboundCalls } from '../../sidecar/llm/inbound-link.ts';
 import type { LlmEvents } from '../../sidecar/llm/observer.ts';
+import type { TestClock } from '../support/test-clock.ts';
 import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
 
 export interface TestEgress {
@@ -18,12 +19,20 @@ export interface TestEgress {
 
 const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {}, onOutOfCredit() {} };
 
+interface EgressOptions {
+  events?: LlmEvents;
+  inboundCalls?: InboundCalls;
+  /** Time passes for it only as the test moves this. */
+  testClock?: TestClock;
+}
+
 export async function startEgress(
   llm: object,
-  { events = NO_EVENTS, inboundCalls }: { events?: LlmEvents; inboundCalls?: InboundCalls } = {},
+  { events = NO_EVENTS, inboundCalls, testClock }: EgressOptions = {},
 ): Promise<TestEgress> {
   const wheel = new TimerWheel();
-  const clock = () => performance.now();
+  const clock = testClock?.now ?? (() => performance.now());
+  testClock?.drive(wheel);
   const driver = new WheelDriver(wheel, clock);
   const listener = new LlmListener(settings(llm), {
     wheel,
