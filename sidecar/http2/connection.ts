@@ -74,6 +74,8 @@ export class Connection {
   nextStreamId = 1;
   /** The peer's GOAWAY came, or ours went out: no new streams. */
   draining = false;
+  /** The code of the peer's latest GOAWAY; -1 before one. */
+  peerGoawayCode = -1;
   closed = false;
   /** RST_STREAM frames we have sent. */
   resetsSent = 0;
@@ -349,6 +351,7 @@ export class Connection {
 
   onPeerGoaway(lastStreamId: number, code: number, debug: string): void {
     this.draining = true;
+    this.peerGoawayCode = code;
     this.owner.onGoaway(this, code, debug);
     if (this.role === 'client') this.failStreams(failureFromGoaway(code), lastStreamId);
     this.closeWhenDone();

@@ -1,6 +1,7 @@
 /** How an attempt ended, in the words that the policies judge by. */
 import type { StatusCode } from '../grpc/status.ts';
 import type { DeadlineOwner } from './deadline.ts';
+import type { NotAgain } from './pushback.ts';
 import { factsOf, type ReasonFacts } from './reasons.ts';
 
 /**
@@ -78,10 +79,17 @@ export interface AttemptEnd {
   readonly allowedMs: number;
   /** Milliseconds from the attempt's start to this end. */
   readonly elapsedMs: number;
+  /**
+   * It ended with a connection that was going away in order, and whatever of that could count has been counted: see
+   * `proxy/going-away.ts`.
+   */
+  readonly goingAway: boolean;
   /** `outrigger-reason`, when the answer was made by the peer's own sidecar; '' when the app gave it. */
   readonly peerReason: string;
   /** Of `grpc-retry-pushback-ms`, read by `parsePushback`; undefined without one. */
   readonly pushbackMs: number | undefined;
+  /** Who shall not try the call again, by the endpoint's answer. */
+  readonly notAgain: NotAgain;
   readonly taskFailure: TaskFailure;
 }
 

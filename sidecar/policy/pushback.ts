@@ -3,6 +3,17 @@
 /** What a negative or unreadable value means: do not try again at all. */
 export const NEVER = -1;
 
+/**
+ * Whom the answer to a call tells not to try it again. Compare with `<`.
+ *
+ * What a sidecar does not retry is its caller's to decide, as without the sidecar: a client's own `retryPolicy` goes on, and
+ * nothing is said. Other sidecars in the chain hear it where they would have an agent run again for the same end
+ * (`outrigger-retries-ended`). `grpc-retry-pushback-ms: -1`, which ends a client's own policy as well, is for a failure whose
+ * retries have been made and used up: a hop above would multiply them.
+ */
+export const NotAgain = { NOBODY: 0, SIDECARS: 1, EVERYBODY: 2 } as const;
+export type NotAgain = (typeof NotAgain)[keyof typeof NotAgain];
+
 const MAX_DIGITS = 10;
 /** The field is a 32-bit integer in every gRPC implementation. */
 const MAX_MS = 2_147_483_647;

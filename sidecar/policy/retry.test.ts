@@ -1,7 +1,7 @@
 import t from 'tap';
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';
-import { NEVER, parsePreviousAttempts, parsePushback, previousAttemptsHeader } from './pushback.ts';
+import { NEVER, NotAgain, parsePreviousAttempts, parsePushback, previousAttemptsHeader } from './pushback.ts';
 import {
   type GiveUpReason,
   outcomeUnknown,
@@ -33,6 +33,8 @@ const UNAVAILABLE: AttemptEnd = {
   elapsedMs: 10,
   peerReason: '',
   pushbackMs: undefined,
+  notAgain: NotAgain.NOBODY,
+  goingAway: false,
   taskFailure: 'none',
 };
 const CALL: RetryCall = {
@@ -82,33 +84,37 @@ function verdict(which: Case): string {
 }
 
 t.test('each rule, alone, ends the attempts', async (t) => {
+  const { NOBODY: nobody, SIDECARS: sidecars, EVERYBODY: everybody } = NotAgain;
   t.match(decide({}), { again: true, target: 'other', afterMs: 25, backoffStep: 1 });
-  const cases: [Case, GiveUpReason, boolean][] = [
-    [{ call: { responseStarted: true } }, 'committed', false],
-    [{ settings: { maxAttempts: 1 } }, 'retries_off', false],
-    [{ end: { kind: 'cancelled' } }, 'ended', false],
-    [{ end: { kind: 'superseded' } }, 'ended', false],
-    [{ end: { kind: 'shutdown' } }, 'ended', false],
-    [{ end: { kind: 'first_message' } }, 'ended', false],
-    [{ end: { status: Status.INTERNAL } }, 'code', false],
-    [{ end: { status: Status.OK, taskFailure: 'failed' } }, 'code', false],
-    [{ end: { status: Status.RESOURCE_EXHAUSTED } }, 'code', false],
-    [{ settings: { on: [] } }, 'code', false],
-    [{ end: { pushbackMs: NEVER } }, 'pushback', true],
-    [{ call: { ownedElsewhere: true } }, 'owned_elsewhere', false],
-    [{ call: { attempts: 3 } }, 'attempts_exhausted', true],
-    [{ call: { attempts: 1, callersAttempts: 2 } }, 'attempts_exhausted', true],
-    [{ call: PLAIN }, 'not_safe', true],
-    [{ call: { requestWhole: false } }, 'request_dropped', false],
-    [{ call: { circuitAllows: false } }, 'circuit', false],
-    [{ end: { kind: 'deadline', status: Status.DEADLINE_EXCEEDED } }, 'deadline', false],
-    [{ call: { timeLeftMs: 525 } }, 'deadline', false],
-    [{ call: { timeLeftMs: 25, usualLatencyMs: 0 } }, 'deadline', false],
-    [{ budget: new RetryBudget({ percent: 0, minConcurrent: 0 }) }, 'budget_exhausted', true],
+  const cases: [Case, GiveUpReason, NotAgain][] = [
+    [{ call: { responseStarted: true } }, 'committed', nobody],
+    [{ settings: { maxAttempts: 1 } }, 'retries_off', nobody],
+    [{ end: { kind: 'cancelled' } }, 'ended', nobody],
+    [{ end: { kind: 'superseded' } }, 'ended', nobody],
+    [{ end: { kind: 'shutdown' } }, 'ended', nobody],
+    [{ end: { kind: 'first_message' } }, 'ended', nobody],
+    [{ end: { status: Status.INTERNAL } }, 'code', nobody],
+    [{ end: { status: Status.OK, taskFailure: 'failed' } }, 'code', nobody],
+    [{ end: { status: Status.RESOURCE_EXHAUSTED } }, 'code', nobody],
+    [{ settings: { on: [] } }, 'code', nobody],
+    [{ end: { pushbackMs: NEVER } }, 'pushback', sidecars],
+    [{ end: { notAgain: sidecars } }, 'pushback', sidecars],
+    [{ end: { pushbackMs: NEVER, notAgain: everybody } }, 'pushback', everybody],
+    [{ call: { ownedElsewhere: true } }, 'owned_elsewhere', nobody],
+    [{ call: { attempts: 3 } }, 'attempts_exhausted', everybody],
+    [{ call: { attempts: 2, callersAttempts: 1 } }, 'attempts_exhausted', everybody],
+    [{ call: { attempts: 1, callersAttempts: 2 } }, 'attempts_exhausted', sidecars],
+    [{ call: PLAIN }, 'not_safe', sidecars],
+    [{ call: { requestWhole: false } }, 'request_dropped', nobody],
+    [{ call: { circuitAllows: false } }, 'circuit', nobody],
+    [{ end: { kind: 'deadline', status: Status.DEADLINE_EXCEEDED } }, 'deadline', nobody],
+    [{ call: { timeLeftMs: 525 } }, 'deadline', nobody],
+    [{ call: { timeLeftMs: 25, usualLatencyMs: 0 } }, 'deadline', nobody],
+    [{ budget: new RetryBudget({ percent: 0, minConcurrent: 0 }) }, 'budget_exhausted', sidecars],
   ];
-  for (const [which, reason, final] of cases) {
+  for (const [which, reason, notAgain] of cases) {
     const { budget = plentiful() } = which;
-    t.strictSame(decide({ ...which, budget }), { again: false, reason, final }, JSON.stringify(which));
+    t.strictSame(decide({ ...which, budget }), { again: false, reason, notAgain }, JSON.stringify(which));
     t.equal(budget.running, 0, 'nothing is taken from the budget');
   }
   const again: Case[] = [
@@ -255,7 +261,7 @@ t.test('the headers of retries', async (t) => {
 
 t.test('three hops over a dead leaf make three attempts, not twenty-seven', async (t) => {
   interface Chain {
-    /** Sidecars send the pushback of the hop that has given up. */
+    /** Sidecars say that a hop has given up. */
     readonly pushback: boolean;
     /** Sidecars count the attempts of the hops before. */
     readonly counts: boolean;
@@ -272,7 +278,7 @@ t.test('three hops over a dead leaf make three attempts, not twenty-seven', asyn
         const end = callFrom(hop + 1, counts ? callersAttempts + attempts - 1 : 0);
         const decision = policies[hop]!.next(end, { ...CALL, attempts, callersAttempts }, 1000, 0.5);
         if (decision.again) continue;
-        return { ...UNAVAILABLE, pushbackMs: pushback && decision.final ? NEVER : undefined };
+        return { ...UNAVAILABLE, notAgain: pushback ? decision.notAgain : NotAgain.NOBODY };
       }
     };
     callFrom(0, 0);

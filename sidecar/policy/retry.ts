@@ -20,7 +20,7 @@
 import { type Backoff, backoffMs } from '../clock/backoff.ts';
 import { Status, type StatusCode, type StatusName } from '../grpc/status.ts';
 import { type AttemptEnd, neverReachedApp, turnedAwayBySidecar } from './attempt-end.ts';
-import { NEVER } from './pushback.ts';
+import { NEVER, NotAgain } from './pushback.ts';
 import type { RetryBudget } from './retry-budget.ts';
 
 /** The configuration's `retry`, as far as it is decided by here. */
@@ -97,23 +97,15 @@ export interface RetryGiveUp {
   readonly again: false;
   readonly reason: GiveUpReason;
   /**
-   * This hop has done what can be done: the answer, and that of the inbound call it belongs to, say
-   * `grpc-retry-pushback-ms: -1`, or each hop above would try as often again (three hops of three attempts: 27).
+   * Whom the answer, and that of the inbound call it belongs to, tells not to try again: each hop above would try as
+   * often again (three hops of three attempts: 27).
    */
-  readonly final: boolean;
+  readonly notAgain: NotAgain;
 }
 
 export type RetryDecision = RetryAgain | RetryGiveUp;
 
 const BACKOFF_MULTIPLIER = 2;
-
-/** `not_safe` too: a hop above that runs its agent again has this call made again, which this hop has ruled out. */
-const FINAL: ReadonlySet<GiveUpReason> = new Set([
-  'pushback',
-  'attempts_exhausted',
-  'not_safe',
-  'budget_exhausted',
-]);
 
 /** Immutable: make a new one for new settings; the budget goes on. */
 export class RetryPolicy {
@@ -143,22 +135,22 @@ export class RetryPolicy {
    */
   next(end: AttemptEnd, call: RetryCall, nowMs: number, random: number): RetryDecision {
     const refusal = this.#refusal(end, call);
-    if (refusal !== undefined) return giveUp(refusal);
+    if (refusal !== undefined) return giveUp(refusal, end, call);
     const target = this.#target(end, call);
     const pushbackMs = pushbackFor(end, call, target);
     const step = pushbackMs === undefined ? call.backoffStep + 1 : 0;
     const afterMs = pushbackMs ?? backoffMs(this.#backoff, step, random);
     // To be joined to a run in flight takes less than a run, nobody knows how much.
     const neededMs = target === 'same' ? 0 : call.usualLatencyMs;
-    if (call.timeLeftMs <= afterMs + neededMs) return giveUp('deadline');
-    if (!this.#budget.tryAcquire(nowMs, call.callsInFlight)) return giveUp('budget_exhausted');
+    if (call.timeLeftMs <= afterMs + neededMs) return giveUp('deadline', end, call);
+    if (!this.#budget.tryAcquire(nowMs, call.callsInFlight)) return giveUp('budget_exhausted', end, call);
     return { again: true, afterMs, target, backoffStep: step };
   }
 
   #refusal(end: AttemptEnd, call: RetryCall): GiveUpReason | undefined {
     if (call.responseStarted) return 'committed';
     // Whatever the code, and though this hop would not try again anyway: those above must hear of it.
-    if (end.pushbackMs === NEVER) return 'pushback';
+    if (end.pushbackMs === NEVER || end.notAgain !== NotAgain.NOBODY) return 'pushback';
     if (this.maxAttempts <= 1) return 'retries_off';
     switch (end.kind) {
       case 'deadline':
@@ -237,6 +229,22 @@ function pushbackFor(end: AttemptEnd, call: RetryCall, target: 'same' | 'other')
   return turnedAwayBySidecar(end) && goesElsewhere ? undefined : end.pushbackMs;
 }
 
-function giveUp(reason: GiveUpReason): RetryGiveUp {
-  return { again: false, reason, final: FINAL.has(reason) };
+function giveUp(reason: GiveUpReason, end: AttemptEnd, call: RetryCall): RetryGiveUp {
+  return { again: false, reason, notAgain: notAgain(reason, end, call) };
+}
+
+function notAgain(reason: GiveUpReason, end: AttemptEnd, call: RetryCall): NotAgain {
+  switch (reason) {
+    case 'pushback':
+      return end.notAgain || NotAgain.SIDECARS;
+    case 'attempts_exhausted':
+      // Used up by the caller's own attempts: how many it makes is its own decision.
+      return call.attempts > 1 ? NotAgain.EVERYBODY : NotAgain.SIDECARS;
+    case 'not_safe':
+    case 'budget_exhausted':
+      // A sidecar above that has its agent run again has this call made again, which this hop has ruled out.
+      return NotAgain.SIDECARS;
+    default:
+      return NotAgain.NOBODY;
+  }
 }

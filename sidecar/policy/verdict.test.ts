@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { STATUS_NAMES, Status, type StatusCode, type StatusName } from '../grpc/status.ts';
 import { type AttemptEnd, type EndKind, neverReachedApp, Progress } from './attempt-end.ts';
+import { NotAgain } from './pushback.ts';
 import { REASONS } from './reasons.ts';
 import {
   VERDICTS,
@@ -24,6 +25,8 @@ const UNARY_OK: AttemptEnd = {
   elapsedMs: 40,
   peerReason: '',
   pushbackMs: undefined,
+  notAgain: NotAgain.NOBODY,
+  goingAway: false,
   taskFailure: 'none',
 };
 const AGENTS: VerdictOptions = { taskStatusIsVerdict: true, usualLatencyMs: 1000 };
@@ -254,6 +257,25 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
   );
 });
 
+t.test('what ends with a connection that goes away in order proves nothing', async (t) => {
+  const going = { goingAway: true, progress: Progress.SENT } as const;
+  const cases: [Partial<AttemptEnd>, string][] = [
+    [{ status: Status.UNAVAILABLE }, 'neutral going_away'],
+    [{ kind: 'connection_lost' }, 'neutral going_away'],
+    [{ kind: 'reset', code: 2 }, 'neutral going_away'],
+    [{ kind: 'no_status' }, 'neutral going_away'],
+    [{ status: Status.UNAVAILABLE, peerReason: 'stream_cut' }, 'neutral going_away'],
+    [{ status: Status.OK }, 'success ok'],
+    [{ status: Status.NOT_FOUND }, 'success answered'],
+    [{ status: Status.INTERNAL }, 'failure internal'],
+    [{ status: Status.DEADLINE_EXCEEDED }, 'failure deadline_exceeded'],
+    [{ taskFailure: 'failed' }, 'failure task_failed'],
+    [{ kind: 'deadline' }, 'failure timeout'],
+    [{ kind: 'cancelled' }, 'neutral cancelled'],
+  ];
+  for (const [end, expected] of cases) t.equal(judge({ ...going, ...end }), expected, JSON.stringify(end));
+});
+
 t.test('failures in flight at an endpoint that was ejected are not held against the cluster', async (t) => {
   const failed = VERDICTS.timeout;
   t.equal(verdictForCircuit(failed, 1000, 0), failed);
@@ -303,6 +325,8 @@ t.test('rules that hold for whatever ends how it may', async (t) => {
     elapsedMs: fc.nat(60_000),
     peerReason: fc.constantFrom('', '', 'overloaded', 'connect_failed', 'deadline', 'stream_cut', 'what'),
     pushbackMs: fc.constantFrom(undefined, -1, 0, 1000),
+    notAgain: fc.constantFrom(...Object.values(NotAgain)),
+    goingAway: fc.boolean(),
     taskFailure: fc.constantFrom('none', 'failed', 'timeout'),
   });
   const options = fc.record({
@@ -317,7 +341,7 @@ t.test('rules that hold for whatever ends how it may', async (t) => {
     if (outcome === 'success' && end.kind !== 'status' && end.kind !== 'first_message') return false;
     if (outcome === 'success' && end.kind === 'status' && end.peerReason !== '') return false;
     if (end.kind === 'cancelled' && outcome !== 'neutral') return false;
-    return end.kind !== 'no_status' || outcome === 'failure';
+    return end.kind !== 'no_status' || outcome === (end.goingAway ? 'neutral' : 'failure');
   });
   t.doesNotThrow(() => fc.assert(property, { numRuns: 5000 }));
 });

@@ -110,6 +110,26 @@ function constants(): Readonly<Record<VerdictReason, Verdict>> {
 export const VERDICTS = constants();
 
 export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
+  const verdict = verdictAlone(end, options);
+  return end.goingAway && endsWithConnection(verdict) ? VERDICTS.going_away : verdict;
+}
+
+/** Whether it may be the end of the connection that has failed the attempt; what an app says of itself is its own. */
+export function endsWithConnection({ reason }: Verdict): boolean {
+  switch (reason) {
+    case 'unavailable':
+    case 'no_status':
+    case 'reset':
+    case 'connection_lost':
+    case 'app_unreachable':
+    case 'app_cut':
+      return true;
+    default:
+      return false;
+  }
+}
+
+function verdictAlone(end: AttemptEnd, options: VerdictOptions): Verdict {
   switch (end.kind) {
     case 'first_message':
       // One message of a unary RPC proves nothing yet: the status in its trailers is the answer.

@@ -10,6 +10,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { type AttemptEnd, type EndKind, Progress, type TaskFailure } from '../policy/attempt-end.ts';
 import type { DeadlineOwner } from '../policy/deadline.ts';
+import { NotAgain } from '../policy/pushback.ts';
 import { VERDICTS, type Verdict } from '../policy/verdict.ts';
 import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
@@ -108,6 +109,8 @@ export class Attempt
   elapsedMs = 0;
   peerReason = '';
   pushbackMs: number | undefined = undefined;
+  notAgain: NotAgain = NotAgain.NOBODY;
+  goingAway = false;
   taskFailure: TaskFailure = 'none';
   verdict: Verdict = VERDICTS.undecided;
   /** The same, as the circuit is told of it. */

@@ -16,6 +16,7 @@ import {
   idleTimeoutMs,
   type TimeLimits,
 } from '../policy/deadline.ts';
+import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
 import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
@@ -73,8 +74,8 @@ export abstract class CallState extends Timer implements Queueable {
   /** An earlier attempt may have been processed. */
   unknownBefore = false;
   severalEndpointsFailed = false;
-  /** This hop, or an outbound call of the app's, has done what can be done: those above are told not to try again. */
-  retriesEnded = false;
+  /** Whom its answer tells not to try again: by what this hop, or an outbound call of the app's, has found. */
+  notAgain: NotAgain = NotAgain.NOBODY;
   runningAt = -1;
   nonce = 0;
   /** The inbound call that the app makes this outbound one for. */

@@ -11,6 +11,7 @@ import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
+import { endFields } from './end-fields.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
@@ -28,10 +29,8 @@ import {
   settleCircuit,
   settleFirstMessage,
 } from './settlement.ts';
-import { settleTokens, usedTokens, usedTokensField } from './task-budget.ts';
+import { settleTokens, usedTokens } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
-
-const NEVER_RETRY: readonly string[] = ['grpc-retry-pushback-ms', '-1'];
 
 /**
  * One downstream RPC, from its first HEADERS to its last frame. It is the handler of the downstream stream and the
@@ -276,21 +275,13 @@ export class Call
     if (tooLarge && status === Status.OK && endsBySize(this, attempt, 'trailers', list)) return;
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     else this.hedging?.choose(attempt);
-    const ended = this.retriesEnded && status !== Status.OK && info.pushbackMs === undefined;
     // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
-    const own = this.context.listener === 'inbound' ? info.withoutReason : list;
+    const own = this.context.listener === 'inbound' && status !== Status.OK ? info.asApp : list;
     const alone = tooLarge ? statusAlone(list, status, head.kind === 'response') : own;
     if (tooLarge) this.reason = 'headers_too_large';
-    const extra = this.endFields(ended ? NEVER_RETRY : undefined);
+    const extra = endFields(this, attempt, status, info);
     response.sendEnd(list.oversize ? alone : own, status, extra, alone);
     this.complete(attempt, status, info);
-  }
-
-  /** With what an inbound call has used of its token budget. */
-  private endFields(fields: readonly string[] | undefined) {
-    const used = this.context.listener === 'inbound' ? usedTokensField(this) : undefined;
-    if (used === undefined) return fields;
-    return fields === undefined ? used : fields.concat(used);
   }
 
   /** The response has ended in order: the caller has all of it, or it is queued for it. */

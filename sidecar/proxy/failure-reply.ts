@@ -1,7 +1,7 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { deadlineReached } from '../policy/deadline.ts';
-import { NEVER } from '../policy/pushback.ts';
+import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
 import type { Call } from './call.ts';
@@ -39,10 +39,13 @@ export function tooLittleTime(call: Call, neededMs: number, nowMs: number): Loca
   );
 }
 
-/** What the last attempt's failure is told as; the hops above are told when it makes no sense to try again. */
-export function lastAnswer(call: Call): LocalReply {
-  const answer = call.lastFailure!;
-  return call.retriesEnded ? { ...answer, pushbackMs: NEVER } : answer;
+/** What the last attempt's failure is told as; those above are told when it makes no sense to try again. */
+export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply {
+  const answer = lastFailure!;
+  if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };
+  return notAgain === NotAgain.SIDECARS && context.listener === 'inbound'
+    ? { ...answer, retriesEnded: true }
+    : answer;
 }
 
 export function noEndpoint(call: Call): LocalReply {
@@ -70,6 +73,12 @@ export function statusFor(call: Call, attempt: Attempt, failure: AttemptFailure)
 
 /** What the caller is told of an attempt that failed and is not tried again. */
 export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
+  const answer = plainReplyTo(call, attempt, failure);
+  const goingAway = call.context.listener === 'inbound' && attempt.verdict.reason === 'going_away';
+  return goingAway ? { ...answer, goingAway } : answer;
+}
+
+function plainReplyTo(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
   const { address } = attempt.endpoint;
   switch (failure.kind) {
     case 'no-connection':

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { type CallName, callNameIn } from '../policy/call-baggage.ts';
+import type { NotAgain } from '../policy/pushback.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import { IdSource } from '../telemetry/tracing/ids.ts';
 import { traceparentFromBinary } from '../telemetry/tracing/trace-context.ts';
@@ -28,7 +29,7 @@ export interface InboundCall {
   /** What its agent's own calls say of where they come from. */
   readonly callPath: string;
   /** The app has had calls made for it that were tried to the end: hops above must not multiply them. */
-  retriesEnded: boolean;
+  notAgain: NotAgain;
   dependents: Set<Dependent> | undefined;
   /** Where it is among those that are running; -1 while it is not. Only {@link InboundCalls} writes it. */
   runningAt: number;

@@ -3,19 +3,25 @@ import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { REASONS } from '../policy/reasons.ts';
 import type { LocalReply } from './reasons.ts';
+import {
+  GOING_AWAY_HEADER,
+  HTTP_STATUS_HEADER,
+  REASON_HEADER,
+  RETRIES_ENDED_HEADER,
+} from './sidecar-fields.ts';
 
 export const NO_FIELDS = new HeaderList([]);
 export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const EMPTY = Buffer.alloc(0);
-/** Behind `outrigger-reason: upstream_protocol`: the HTTP status that upstream answered a gRPC call with. */
-export const HTTP_STATUS_HEADER = 'outrigger-http-status';
 
 /** The fields every answer of ours carries, as Trailers-Only or as trailers behind a response that had begun. */
 export function replyFields(reply: LocalReply): string[] {
   const fields = ['grpc-status', String(reply.status), 'grpc-message', encodeStatusMessage(reply.message)];
-  fields.push('outrigger-reason', reply.reason);
+  fields.push(REASON_HEADER, reply.reason);
   if (reply.upstreamHttpStatus !== undefined)
     fields.push(HTTP_STATUS_HEADER, String(reply.upstreamHttpStatus));
+  if (reply.goingAway === true) fields.push(GOING_AWAY_HEADER, '1');
+  if (reply.retriesEnded === true) fields.push(RETRIES_ENDED_HEADER, '1');
   if (reply.pushbackMs !== undefined)
     fields.push('grpc-retry-pushback-ms', String(Math.round(reply.pushbackMs)));
   return fields;

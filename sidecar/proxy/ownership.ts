@@ -1,3 +1,4 @@
+import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Call } from './call.ts';
 import { endDependents, type Owner } from './inbound-calls.ts';
@@ -71,15 +72,19 @@ export function nameOutboundPath(call: Call): void {
 }
 
 /**
- * Nobody is there to be called. The app hears the plain truth, and may wait and call again; but hops above would only
- * have its agent run again for the same end.
+ * Nobody is there to be called. The app hears the plain truth, and may wait and call again; but sidecars above would only
+ * have it run again for the same end.
  */
-export function endOwnersRetries(call: Call): void {
-  if (call.owner !== undefined) call.owner.retriesEnded = true;
+export function endOwnersRetries({ owner }: Call): void {
+  if (owner !== undefined) tell(owner, NotAgain.SIDECARS);
 }
 
-/** This hop has done what can be done for the call: hops above are told, through the inbound call it was made for. */
-export function endRetries(call: Call): void {
-  call.retriesEnded = true;
-  endOwnersRetries(call);
+/** What this hop has found of retries is told with its answer, and with that of the inbound call it was made for. */
+export function endRetries(call: Call, notAgain: NotAgain): void {
+  tell(call, notAgain);
+  if (call.owner !== undefined) tell(call.owner, notAgain);
+}
+
+function tell(call: { notAgain: NotAgain }, notAgain: NotAgain): void {
+  if (call.notAgain < notAgain) call.notAgain = notAgain;
 }

@@ -6,6 +6,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
+import { NotAgain } from '../policy/pushback.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
@@ -186,7 +187,7 @@ export class Pipeline implements CallDriver {
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
       const name = call.cluster!.name;
-      endRetries(call);
+      endRetries(call, NotAgain.SIDECARS);
       call.answer(
         reply('circuit_open', `cluster ${name}: ${describeRejection(admission)}`, admission.retryAfterMs),
       );
@@ -323,7 +324,7 @@ export class Pipeline implements CallDriver {
     const decision = policy.next(attempt, retryCall, nowMs, context.random());
     if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
-      if (decision.final) endRetries(call);
+      endRetries(call, decision.notAgain);
       const outcome = COUNTED_REASONS[decision.reason];
       if (outcome !== undefined) cluster.count(cluster.retries, outcome);
       return false;

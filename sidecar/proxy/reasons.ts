@@ -12,6 +12,10 @@ export interface LocalReply {
   readonly pushbackMs?: number;
   /** What upstream answered in place of gRPC, for the sidecar before this one: it judges its endpoint by it. */
   readonly upstreamHttpStatus?: number;
+  /** Upstream's connection was going away in order (`going-away.ts`). */
+  readonly goingAway?: boolean;
+  /** Sidecars above are not to retry the call. */
+  readonly retriesEnded?: boolean;
   /** For a request that is not gRPC, where the reason's own HTTP status does not fit. */
   readonly httpStatus?: number;
 }

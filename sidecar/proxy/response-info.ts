@@ -2,8 +2,14 @@ import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import { parsePushback } from '../policy/pushback.ts';
-import { HTTP_STATUS_HEADER } from './local-reply.ts';
 import { isGrpcContentType } from './request-info.ts';
+import {
+  GOING_AWAY_HEADER,
+  HTTP_STATUS_HEADER,
+  isSidecarField,
+  REASON_HEADER,
+  RETRIES_ENDED_HEADER,
+} from './sidecar-fields.ts';
 
 /** What a proxy reads from a response head or from trailers. Derived once for each header list. */
 export class ResponseInfo {
@@ -16,11 +22,15 @@ export class ResponseInfo {
   readonly peerReason: string = '';
   /** `outrigger-http-status`: what its app answered in place of gRPC; 0 without one. */
   readonly upstreamHttpStatus: number = 0;
+  /** `outrigger-going-away`. */
+  readonly goingAway: boolean = false;
+  /** `outrigger-retries-ended`. */
+  readonly retriesEnded: boolean = false;
   /** `grpc-retry-pushback-ms`; undefined without one. */
   readonly pushbackMs: number | undefined = undefined;
 
   private readonly list: HeaderList;
-  private unsigned: HeaderList | undefined = undefined;
+  private ofApp: HeaderList | undefined = undefined;
 
   constructor(list: HeaderList, head: MessageHead) {
     this.list = list;
@@ -29,8 +39,10 @@ export class ResponseInfo {
     this.contentType = head.kind === 'response' ? list.getTrimmed('content-type') : undefined;
     const typed = this.contentType === undefined || isGrpcContentType(this.contentType);
     if (this.status > 0) {
-      this.peerReason = list.getTrimmed('outrigger-reason') ?? '';
+      this.peerReason = list.getTrimmed(REASON_HEADER) ?? '';
       if (this.peerReason !== '') this.upstreamHttpStatus = Number(list.get(HTTP_STATUS_HEADER) ?? 0) || 0;
+      this.goingAway = list.get(GOING_AWAY_HEADER) !== undefined;
+      this.retriesEnded = list.get(RETRIES_ENDED_HEADER) !== undefined;
       const pushback = list.getTrimmed('grpc-retry-pushback-ms');
       if (pushback !== undefined) this.pushbackMs = parsePushback(pushback);
     }
@@ -38,19 +50,23 @@ export class ResponseInfo {
   }
 
   /**
-   * The list without `outrigger-reason`. An app may have passed it on from a call of its own; as its answer it would say
-   * that the app has seen nothing of the call.
+   * The list without what only a sidecar may say. An app may have passed it on from a call of its own; as its answer it would
+   * say that the app has seen nothing of the call, or is going away.
    */
-  get withoutReason(): HeaderList {
-    if (this.peerReason === '') return this.list;
-    this.unsigned ??= copyWithout(this.list, (name) => name === 'outrigger-reason');
-    return this.unsigned;
+  get asApp(): HeaderList {
+    this.ofApp ??= hasSidecarField(this.list) ? copyWithout(this.list, isSidecarField) : this.list;
+    return this.ofApp;
   }
 }
 
 /** `grpc-encoding` of a response's head, by which its messages may be compressed; '' without one. */
 export function encodingOf(list: HeaderList): string {
   return list.getTrimmed('grpc-encoding') ?? '';
+}
+
+function hasSidecarField({ fields }: HeaderList): boolean {
+  for (let i = 0; i < fields.length; i += 2) if (isSidecarField(fields[i]!)) return true;
+  return false;
 }
 
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {

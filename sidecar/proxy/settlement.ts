@@ -2,6 +2,7 @@ import { observeFailure, observeLatency } from '../cluster/balancer.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';
+import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { foundNobody } from '../policy/reach.ts';
 import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { TaskStatus } from '../task/task-message.ts';
@@ -9,6 +10,7 @@ import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { traceCircuit, traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
+import { countGoingAway, goesAway } from './going-away.ts';
 import type { ResponseInfo } from './response-info.ts';
 
 /**
@@ -67,12 +69,7 @@ export function settleAttempt(
   attempt.deadlineOwner = call.deadlineOwner;
   if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
   if (info !== undefined) {
-    // Others may have copied the header from an answer that they got: a sidecar gives its own, or none.
-    if (attempt.stream?.connection.peer.isSidecar === true && info.peerReason !== '') {
-      attempt.peerReason = info.peerReason;
-      attempt.code = info.upstreamHttpStatus;
-    }
-    attempt.pushbackMs = info.pushbackMs;
+    readInfo(attempt, info);
   }
   const { scanner } = attempt;
   if (scanner?.seen === true) {
@@ -85,12 +82,14 @@ export function settleAttempt(
     status === 4 ||
     status === 1 ||
     attempt.taskFailure === 'timeout';
+  attempt.goingAway ||= goesAway(attempt);
   const verdict = verdictOf(attempt, {
     taskStatusIsVerdict: policies.settings.task.statusIsVerdict,
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
   });
   attempt.verdict = verdict;
   attempt.unreachable = foundNobody(verdict, attempt.stream !== undefined);
+  countGoingAway(attempt);
   // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
@@ -115,6 +114,25 @@ export function settleAttempt(
     if (outlier !== undefined) traceOutlier(call, outlier);
     call.trace.endAttempt(call, attempt);
   }
+}
+
+/** What an answer says beside its status. */
+function readInfo(attempt: Attempt, info: ResponseInfo): void {
+  const never = info.pushbackMs === NEVER;
+  attempt.pushbackMs = info.pushbackMs;
+  if (attempt.stream?.connection.peer.isSidecar !== true) {
+    // A server's wish is not said of the calls that its caller was made for.
+    if (never) attempt.notAgain = NotAgain.SIDECARS;
+    return;
+  }
+  // Others may have copied these from an answer that they got: a sidecar gives its own, or none.
+  if (info.peerReason !== '') {
+    attempt.peerReason = info.peerReason;
+    attempt.code = info.upstreamHttpStatus;
+  }
+  attempt.goingAway = info.goingAway;
+  if (never) attempt.notAgain = NotAgain.EVERYBODY;
+  else if (info.retriesEnded) attempt.notAgain = NotAgain.SIDECARS;
 }
 
 /** Ends the attempts that run, if any, and says why. */

@@ -1,0 +1,25 @@
+/**
+ * What one sidecar tells the next one behind a failed answer. An app may have copied it from an answer that it got: where it
+ * would be read, at the inbound side, the app's own is left out.
+ */
+
+/** Why a sidecar answered in its app's place (`policy/reasons.ts`). */
+export const REASON_HEADER = 'outrigger-reason';
+/** The HTTP status that upstream answered a gRPC call with, where it gave no gRPC status. */
+export const HTTP_STATUS_HEADER = 'outrigger-http-status';
+/** The call ended with a connection that was going away in order: `going-away.ts`. */
+export const GOING_AWAY_HEADER = 'outrigger-going-away';
+/** Hops behind have done what can be done, or ruled it out: sidecars do not retry the call (`NotAgain`). */
+export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';
+
+export function isSidecarField(name: string): boolean {
+  switch (name) {
+    case REASON_HEADER:
+    case HTTP_STATUS_HEADER:
+    case GOING_AWAY_HEADER:
+    case RETRIES_ENDED_HEADER:
+      return true;
+    default:
+      return false;
+  }
+}
