@@ -137,6 +137,7 @@ class RunningSidecar {
       },
       'listening',
     );
+    this.tellNotices();
     this.stopWatching = source.watch(
       (loaded) => void this.applyNext(loaded),
       (problems) => this.refuse(problems),
@@ -210,6 +211,7 @@ class RunningSidecar {
       return [problem];
     }
     source.adopt(loaded);
+    this.tellNotices();
     log.level = config.log.level;
     this.logCalls(config);
     for (const section of ['admin', 'metrics', 'health'] as const) {
@@ -220,6 +222,10 @@ class RunningSidecar {
     log.info({ config: source.path }, 'the configuration was reloaded');
     events.record('reload', 'the configuration was reloaded');
     return [];
+  }
+
+  private tellNotices(): void {
+    for (const { level, message } of this.source.notices) this.log[level](message);
   }
 
   private logCalls(config: Config): void {

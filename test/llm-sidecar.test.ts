@@ -284,3 +284,23 @@ t.test(
     t.equal(provider.requests('call').length, 3);
   },
 );
+
+t.test(
+  'the provider of OPENAI_BASE_URL is asked, and what is not used of the environment is told',
+  async (t) => {
+    const url = provider.script('by-environment', answerWhole);
+    const env = { OPENAI_BASE_URL: url, OPENAI_API_KEY: KEY };
+    const used = await startSidecar(t, {}, { until: 'live', env });
+    t.equal((await send(baseUrlOf(used), '/chat/completions', chat()).answer).status, 200);
+    t.equal(provider.requests('by-environment')[0]?.headers.authorization, `Bearer ${KEY}`);
+    const upstreams = [
+      { name: 'one', url: provider.script('named', answerWhole), api_key_env: 'NOBODY_SET_IT' },
+    ];
+    const told = await startSidecar(t, { llm: { upstreams } }, { until: 'live', env });
+    t.match(told.logs(), /OPENAI_BASE_URL \(http:[^)]*\) is not used: llm\.upstreams names the providers/);
+    t.match(told.logs(), /llm\.upstreams\[0\]\.api_key_env: the variable NOBODY_SET_IT is not set/);
+    t.equal((await send(baseUrlOf(told), '/chat/completions', chat()).answer).status, 200);
+    t.equal(provider.requests('by-environment').length, 1);
+    t.notMatch(used.logs() + told.logs(), new RegExp(KEY));
+  },
+);

@@ -6,7 +6,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
-import { answerWhole, beginStream, chatChunk, startLlmProvider } from './support/llm-provider.ts';
+import {
+  answerWhole,
+  beginStream,
+  chatAnswer,
+  chatChunk,
+  sendError,
+  sendJson,
+  startLlmProvider,
+} from './support/llm-provider.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const provider = await startLlmProvider();
@@ -242,3 +250,153 @@ t.test('an odd answer that is one passes', async (t) => {
   answer = 'HTTP/1.0 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}and more';
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with bytes behind its end');
 });
+
+const CALLERS = {
+  authorization: 'Bearer callers',
+  'x-api-key': 'callers',
+  'x-goog-api-key': 'callers',
+  'api-key': 'callers',
+  'ocp-apim-subscription-key': 'callers',
+  'helicone-auth': 'Bearer callers',
+  'proxy-authorization': 'Basic callers',
+  cookie: 'session=callers',
+  'openai-organization': 'org-callers',
+  'openai-project': 'proj-callers',
+  'x-session-id': 'kept',
+};
+
+t.test(
+  "the caller's credentials go to the first upstream at most, and only where no key is configured",
+  async (t) => {
+    process.env['TEST_KEY_TWO'] = 'sk-two';
+    const first = provider.script('credentials-first', (_request, response) =>
+      sendError(response, 503, { 'set-cookie': 'a=1' }),
+    );
+    const keyed = provider.script('credentials-keyed', (_request, response) => sendError(response, 503));
+    const unset = provider.script('credentials-unset', (_request, response) => sendError(response, 503));
+    const last = provider.script('credentials-last', (_request, response) =>
+      sendJson(response, 200, chatAnswer(), { 'set-cookie': 'session=of-another' }),
+    );
+    const egress = await startEgress({
+      upstreams: [
+        { name: 'first', url: first },
+        { name: 'keyed', url: keyed, api_key_env: 'TEST_KEY_TWO' },
+        { name: 'unset', url: unset, api_key_env: 'TEST_KEY_THAT_NOBODY_SET' },
+        { name: 'last', url: last },
+      ],
+      retry: { max_attempts: 4 },
+    });
+    t.teardown(() => egress.close());
+    const path = '/chat/completions?key=callers&api-version=1&%61pi_key=callers';
+    const answer = await send(egress.baseUrl, path, chat(), CALLERS).answer;
+    t.match(answer, { status: 200, headers: { 'outrigger-upstream': 'last' } });
+    t.notOk('set-cookie' in answer.headers, 'nor do cookies of another provider come back');
+    const seen = (name: string) => provider.requests(name)[0]!;
+    const { 'proxy-authorization': _, ...whole } = CALLERS;
+    t.match(seen('credentials-first').headers, whole);
+    t.equal(seen('credentials-first').path, `/v1${path}`);
+    for (const name of ['credentials-keyed', 'credentials-unset', 'credentials-last']) {
+      const { headers, path } = seen(name);
+      t.notMatch(JSON.stringify(headers), /callers/, name);
+      t.equal(headers['x-session-id'], 'kept');
+      t.equal(path, '/v1/chat/completions?api-version=1');
+    }
+    t.match(seen('credentials-keyed').headers, {
+      authorization: 'Bearer sk-two',
+      'x-api-key': 'sk-two',
+      'x-goog-api-key': 'sk-two',
+      'api-key': 'sk-two',
+    });
+    t.notOk('authorization' in seen('credentials-unset').headers);
+  },
+);
+
+t.test("a key takes the place of the caller's own, in the form that the caller has", async (t) => {
+  process.env['TEST_KEY_ONE'] = 'sk-one';
+  const url = provider.script('placeholders', answerWhole);
+  const egress = await startEgress({ upstreams: [{ name: 'one', url, api_key_env: 'TEST_KEY_ONE' }] });
+  t.teardown(() => egress.close());
+  const names = ['authorization', 'api-key', 'x-api-key', 'x-goog-api-key', 'cookie', 'openai-organization'];
+  const sentFor = async (headers: Record<string, string>) => {
+    await send(egress.baseUrl, '/chat/completions?key=callers', chat(), headers).answer;
+    const { headers: sent, path } = provider.requests('placeholders').at(-1)!;
+    t.equal(path, '/v1/chat/completions');
+    return Object.fromEntries(names.filter((name) => name in sent).map((name) => [name, sent[name]]));
+  };
+  const bearer = { authorization: 'Bearer sk-one' };
+  t.strictSame(await sentFor({}), bearer);
+  t.strictSame(await sentFor({ authorization: 'Bearer callers', cookie: 'callers' }), bearer);
+  t.strictSame(await sentFor({ 'api-key': 'callers' }), { ...bearer, 'api-key': 'sk-one' });
+  t.strictSame(await sentFor({ 'x-api-key': 'callers' }), { 'x-api-key': 'sk-one' }, 'as Anthropic has it');
+  t.strictSame(
+    await sentFor({ 'x-goog-api-key': 'callers' }),
+    { 'x-goog-api-key': 'sk-one' },
+    'as Gemini has it',
+  );
+  t.strictSame(await sentFor({ ...CALLERS }), {
+    ...bearer,
+    'api-key': 'sk-one',
+    'x-api-key': 'sk-one',
+    'x-goog-api-key': 'sk-one',
+    'openai-organization': 'org-callers',
+  });
+});
+
+t.test(
+  'no path leaves the API, however it is written, and no method but those of an API is passed on',
+  async (t) => {
+    const url = provider.script('paths', answerWhole);
+    const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
+    t.teardown(() => egress.close());
+    const { hostname, port, origin } = new URL(egress.baseUrl);
+    /** Nothing here tidies the path up. */
+    const statusOf = (method: string, path: string): Promise<number> =>
+      new Promise((resolve) => {
+        let text = '';
+        const socket = connect(Number(port), hostname, () =>
+          socket.write(`${method} ${path} HTTP/1.1\r\nhost: ${hostname}\r\nconnection: close\r\n\r\n`),
+        );
+        socket.on('data', (part) => {
+          text += part;
+        });
+        socket.on('error', () => {});
+        socket.on('close', () => resolve(Number(/^HTTP\/1.1 (\d+)/.exec(text)?.[1] ?? 0)));
+      });
+    for (const path of [
+      '/v1/../admin',
+      '/v1/%2e%2e/admin',
+      '/v1/.%2E/admin',
+      '/v1/%252e%252e/admin',
+      '/v1/%25252e%25252e/admin',
+      '/v1/x/..%2f..%2f..',
+      '/v1/..%5cadmin',
+      '/v1/..\\admin',
+      '/v1/..;a=b/admin',
+      '/v1/%2e%2e%3ba/admin',
+      '/v2/models',
+      '/v1',
+      `${origin}/v1/models`,
+    ])
+      t.equal(await statusOf('GET', path), 404, path);
+    for (const path of [
+      '/v1/models/org%2Fname',
+      '/v1/files/a..b',
+      '/v1/files/...',
+      '/v1/x%zz',
+      '/v1/models?x=/../',
+    ])
+      t.equal(await statusOf('GET', path), 200, path);
+    t.strictSame(
+      provider.requests('paths').map(({ path }) => path)[0],
+      '/v1/models/org%2Fname',
+      'as it was written',
+    );
+    const before = provider.requests('paths').length;
+    for (const method of ['TRACE', 'OPTIONS', 'PROPFIND', 'PURGE'])
+      t.equal(await statusOf(method, '/v1/models'), 405, method);
+    t.equal(await statusOf('CONNECT', '/v1/models'), 0);
+    for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'])
+      t.equal(await statusOf(method, '/v1/files/x'), 200, method);
+    t.equal(provider.requests('paths').length, before + 5);
+  },
+);

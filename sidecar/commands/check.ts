@@ -1,6 +1,9 @@
-/** `outrigger check`: prints the configuration that `run` would use, or every problem with it. */
+/**
+ * `outrigger check`: prints the configuration that `run` would use, or every problem with it. What works, but perhaps not as it
+ * is meant, is told on standard error.
+ */
 import { STREAM_IDLE_TIMEOUT } from '../config/schema-cluster.ts';
-import { EXIT, print } from './command.ts';
+import { complain, EXIT, print } from './command.ts';
 import { configure } from './configure.ts';
 
 export async function check(args: readonly string[]): Promise<number> {
@@ -16,5 +19,7 @@ export async function check(args: readonly string[]): Promise<number> {
     },
   });
   print(document.toString());
+  for (const { level, message } of configured.source.notices)
+    complain(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
   return EXIT.OK;
 }

@@ -67,6 +67,13 @@ t.test('check never prints a key', async (t) => {
   t.notMatch(stdout + stderr, secret);
 });
 
+t.test('check tells what works, but perhaps not as it is meant, beside the configuration', async (t) => {
+  const env = { OPENAI_BASE_URL: 'http://llm.example:8000/v1', OPENAI_API_KEY: '' };
+  const { exitCode, stdout, stderr } = outrigger(['check'], env);
+  t.match({ exitCode, stdout }, { exitCode: 0, stdout: /url: http:\/\/llm\.example:8000\/v1/ });
+  t.match(stderr, /^warning: llm\.upstreams\[0\]\.api_key_env: the variable OPENAI_API_KEY is not set/);
+});
+
 t.test('check and run refuse a wrong configuration with every problem', async (t) => {
   const path = `${t.testdir({ 'a.yaml': 'inbound:\n  timeout: 60\n  ap: x\n' })}/a.yaml`;
   for (const command of ['check', 'run']) {

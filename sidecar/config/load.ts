@@ -6,6 +6,8 @@ import type { Config } from './config.ts';
 import { toConfig } from './convert.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import { formatPath, type Path, type Problem } from './problems.ts';
+import { type Environment, type Notice, providerNotices, withProvider } from './provider-environment.ts';
+import { valueAt } from './raw-values.ts';
 import { redact } from './redact.ts';
 import { type Finding, validate } from './validate.ts';
 import { type ParsedFile, parseYaml, readConfigFile, type Yaml } from './yaml-file.ts';
@@ -17,18 +19,22 @@ export interface LoadInputs {
   readonly overrides: readonly Override[];
   /** The parser; needed when there is a file or an override. */
   readonly yaml: Yaml | undefined;
+  /** Where the provider of models may be named; empty when it is left out. */
+  readonly env?: Environment;
 }
 
 export interface LoadedConfig {
   readonly config: Config;
   /** The same in the file's form with every default, for eyes: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
+  /** What works, but perhaps not as it is meant; for eyes, without secrets. */
+  readonly notices: readonly Notice[];
 }
 
 export type LoadResult = LoadedConfig | { readonly problems: readonly Problem[] };
 
 /** Reads the file again and gives the configuration, or every problem. Never throws. */
-export function loadConfig({ path, overrides, yaml }: LoadInputs): LoadResult {
+export function loadConfig({ path, overrides, yaml, env = {} }: LoadInputs): LoadResult {
   let file: ParsedFile = { value: {}, locate: () => undefined };
   if (path !== undefined) {
     const read = readConfigFile(path);
@@ -38,14 +44,19 @@ export function loadConfig({ path, overrides, yaml }: LoadInputs): LoadResult {
     file = parsed;
   }
   const overridden = applyOverrides(file.value, overrides, yaml);
-  const validated = validate(overridden.value);
+  const value = withProvider(overridden.value, env);
+  const validated = validate(value);
   const findings = 'findings' in validated ? validated.findings : [];
   const problems = [
     ...findings.map((finding) => locate(finding, path ?? 'defaults', file, overridden.origins)),
     ...overridden.problems,
   ];
   if (problems.length > 0 || !('file' in validated)) return { problems: problems.sort(byPlace) };
-  return { config: toConfig(validated.file), effective: redact(validated.file) };
+  return {
+    config: toConfig(validated.file),
+    effective: redact(validated.file),
+    notices: providerNotices(validated.file, valueAt(value, ['llm', 'upstreams']) !== undefined, env),
+  };
 }
 
 /** A value that an override set (or one inside it) is the override's fault, any other the file's. */

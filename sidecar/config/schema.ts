@@ -171,7 +171,9 @@ const llm = z.strictObject({
         api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
           .nullable()
           .default(null)
-          .describe('The environment variable that holds the key; null passes on what the caller sends'),
+          .describe(
+            'The environment variable that holds the key; without one the first upstream gets what the caller sends',
+          ),
         model: text('the name of a model')
           .nullable()
           .default(null)
@@ -183,7 +185,7 @@ const llm = z.strictObject({
     .default([
       { name: 'openai', url: 'https://api.openai.com/v1', api_key_env: 'OPENAI_API_KEY', model: null },
     ])
-    .describe('Providers in order of preference'),
+    .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')
     .default('2m')

@@ -293,3 +293,76 @@ t.test('without a file there is nothing to watch', async (t) => {
     () => t.fail(),
   )();
 });
+
+t.test(
+  'OPENAI_BASE_URL names the provider where nothing else does, and is never passed over in silence',
+  async (t) => {
+    const url = 'https://user:pass@llm.example/v1';
+    const firstUrl = (source: ConfigSource) => source.current.llm.upstreams[0]?.url;
+    const messages = ({ notices }: ConfigSource) =>
+      notices.map(({ level, message }) => `${level}: ${message}`);
+    const key = { OPENAI_API_KEY: 'sk-secret' };
+
+    const used = await openRight(t, { env: { ...key, OPENAI_BASE_URL: url } });
+    t.match(used.current.llm.upstreams, [{ name: 'openai', url, apiKeyEnv: 'OPENAI_API_KEY' }]);
+    t.strictSame(messages(used), []);
+    const beside = await openRight(t, {
+      file: 'llm: { timeout: 1m }',
+      env: { ...key, OPENAI_BASE_URL: url },
+    });
+    t.equal(firstUrl(beside), url, 'a file without upstreams leaves it in force');
+
+    const file = 'llm: { listen: 127.0.0.1:7000, upstreams: [{ name: a, url: http://a/v1 }] }';
+    const named = await openRight(t, { file, env: { OPENAI_BASE_URL: url } });
+    t.equal(firstUrl(named), 'http://a/v1');
+    t.strictSame(messages(named), [
+      'warn: OPENAI_BASE_URL (https://***@llm.example/v1) is not used: llm.upstreams names the providers; add it there',
+    ]);
+    t.strictSame(
+      messages(await openRight(t, { file, env: { OPENAI_BASE_URL: 'http://a/v1/' } })),
+      [],
+      'it is that one',
+    );
+    const byEnv = { OUTRIGGER_LLM_UPSTREAMS: `[{ name: a, url: "${url}" }]`, OPENAI_BASE_URL: url };
+    t.strictSame(messages(await openRight(t, { env: byEnv })), [], 'as the injection writes it');
+
+    for (const [own, listen] of [
+      ['http://localhost:15002/v1', '127.0.0.1:15002'],
+      ['http://127.0.0.1:15002/v1', '0.0.0.0:15002'],
+      ['http://127.0.0.1:7000/v1', '127.0.0.1:7000'],
+    ] as const) {
+      const ours = await openRight(t, {
+        file: `llm: { listen: "${listen}" }`,
+        env: { ...key, OPENAI_BASE_URL: own },
+      });
+      t.equal(firstUrl(ours), 'https://api.openai.com/v1', 'not in circles');
+      t.match(messages(ours), [/^info: OPENAI_BASE_URL .* our own llm\.listen/]);
+    }
+    const wrong = await openRight(t, { env: { ...key, OPENAI_BASE_URL: 'llm.example/v1' } });
+    t.equal(firstUrl(wrong), 'https://api.openai.com/v1');
+    t.match(messages(wrong), [/^warn: OPENAI_BASE_URL \(\*\*\*\) is not used: it is no http or https URL$/]);
+  },
+);
+
+t.test('a variable for a key that is not set, and a proxy that is not used, are told', async (t) => {
+  const messages = async (file: string | undefined, env: NodeJS.ProcessEnv) =>
+    (await openRight(t, { ...(file === undefined ? {} : { file }), env })).notices.map(
+      ({ level, message }) => `${level}: ${message}`,
+    );
+  const file = `llm: { upstreams: [{ name: a, url: https://a.example/v1, api_key_env: KEY_A },
+    { name: b, url: https://b.example/v1, api_key_env: KEY_B }, { name: c, url: "https://u:p@c.example/v1", api_key_env: KEY_C },
+    { name: d, url: http://d.example/v1 }] }`;
+  t.match(await messages(file, { KEY_A: '' }), [
+    /^warn: llm\.upstreams\[0\]\.api_key_env: .* KEY_A is not set, so the callers' own credentials are passed on/,
+    /^warn: llm\.upstreams\[1\]\.api_key_env: .* KEY_B is not set, so requests go there without credentials/,
+    /^warn: llm\.upstreams\[2\]\.api_key_env: .* KEY_C is not set, so the user and the password of its url are sent/,
+  ]);
+  const keys = { KEY_A: 'a', KEY_B: 'b', KEY_C: 'c' };
+  t.strictSame(await messages(file, keys), []);
+  t.strictSame(await messages(undefined, {}), [], 'nobody has asked for it');
+  const proxied = { ...keys, https_proxy: 'http://proxy:3128', NO_PROXY: '.b.example, c.example:443' };
+  t.strictSame(await messages(file, proxied), [
+    'warn: https_proxy is not used: a.example must be reachable without a proxy',
+  ]);
+  t.strictSame(await messages(file, { ...proxied, NO_PROXY: '*' }), []);
+});

@@ -3,6 +3,7 @@ import type { Config } from './config.ts';
 import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
 import { CONFIG_VARIABLE, type Override, overridesFromEnv } from './overrides.ts';
 import type { Problem } from './problems.ts';
+import type { Notice } from './provider-environment.ts';
 import { fingerprintOf, type StopWatching, watchFile } from './watch.ts';
 
 export interface ConfigSource {
@@ -10,6 +11,8 @@ export interface ConfigSource {
   readonly current: Config;
   /** `current` in the file's form with every default, for eyes: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
+  /** What works in `current`, but perhaps not as it is meant. */
+  readonly notices: readonly Notice[];
   /** The file; `undefined` when there is none and nothing can change. */
   readonly path: string | undefined;
   /** Reads everything again. `current` stays until the result is adopted. */
@@ -41,7 +44,7 @@ export async function openConfigSource(
   const overrides = [...overridesFromEnv(options.env), ...options.flags];
   // The parser takes longer to load than to run: a sidecar without a file starts without it.
   const yaml = path === undefined && overrides.length === 0 ? undefined : await import('yaml');
-  const load = () => loadConfig({ path, overrides, yaml });
+  const load = () => loadConfig({ path, overrides, yaml, env: options.env });
   const fingerprint = path === undefined ? '' : fingerprintOf(path);
   const first = load();
   if ('problems' in first) return first;
@@ -70,6 +73,9 @@ function createSource(
     },
     get effective() {
       return adopted.effective;
+    },
+    get notices() {
+      return adopted.notices;
     },
     watch(onLoaded, onProblems) {
       return watch(() => {

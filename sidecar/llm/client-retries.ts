@@ -6,6 +6,7 @@
  * its count, which is one above.
  */
 import { createHash } from 'node:crypto';
+import { secretsOf } from './credentials.ts';
 import type { RequestHeaders } from './relay.ts';
 
 /** Of all tries of one request so far. */
@@ -71,8 +72,9 @@ export class ClientRetries {
 
 /** What a retry has in common with the request it repeats. */
 export function retryKey({ method, path, headers, body }: RepeatedRequest): string {
-  const { authorization, 'api-key': apiKey } = headers;
-  const parts = [method, path, String(authorization), String(apiKey), body.length];
+  // Cookies may be new with each answer.
+  const secrets = secretsOf(headers).filter((secret) => !secret.startsWith('cookie'));
+  const parts = [method, path, body.length, ...secrets];
   const hash = createHash('sha256').update(JSON.stringify(parts)).update(body.subarray(0, HASHED_BYTES));
   return hash.update(body.subarray(Math.max(HASHED_BYTES, body.length - HASHED_BYTES))).digest('base64');
 }

@@ -22,6 +22,8 @@ import { Upstream } from './upstream.ts';
 /** The bodies of all requests under way. */
 const MAX_BODY_MEMORY_BYTES = 268_435_456;
 const MAX_LOGGED_BYTES = 65_536;
+/** What providers' APIs use; others (TRACE, CONNECT) would tell a caller the key, or open a tunnel. */
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']);
 /** Ids come from the agent: longer ones are none. */
 const MAX_ID_LENGTH = 256;
 
@@ -39,7 +41,9 @@ export class Egress {
     this.#context = {
       ...environment,
       settings,
-      upstreams: settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
+      upstreams: inOrder(
+        settings.upstreams.map((one) => new Upstream(one, settings.circuitBreaker, environment)),
+      ),
       gate: new MinuteGate(settings.limits, wheel, clock),
       clientRetries: new ClientRetries(),
       observer,
@@ -69,7 +73,7 @@ export class Egress {
     const context = this.#context;
     const old = new Map(context.upstreams.map((upstream) => [upstream.name, upstream]));
     const breaker = JSON.stringify(settings.circuitBreaker);
-    context.upstreams = settings.upstreams.map((one) => {
+    const upstreams = settings.upstreams.map((one) => {
       const known = old.get(one.name);
       const same = known?.settings.url === one.url && JSON.stringify(known.breaker.settings) === breaker;
       if (known === undefined || !same) return new Upstream(one, settings.circuitBreaker, context);
@@ -77,6 +81,7 @@ export class Egress {
       old.delete(one.name);
       return known;
     });
+    context.upstreams = inOrder(upstreams);
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
@@ -90,8 +95,13 @@ export class Egress {
     const complaint = complaintAbout(request.headers, isLoopback);
     if (complaint !== undefined) {
       this.#turnAway(request, () => refuse(reply, 'forbidden', complaint));
+    } else if (!METHODS.has(request.method ?? '')) {
+      const headers = { allow: [...METHODS].join(', ') };
+      const message = `the method ${request.method} is not passed on`;
+      this.#turnAway(request, () => refuse(reply, 'method_not_allowed', message, { headers }));
     } else if (path === undefined) {
-      const message = 'the path must begin with /v1/: set OPENAI_BASE_URL to http://HOST:PORT/v1';
+      const message =
+        'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1';
       this.#turnAway(request, () => refuse(reply, 'no_route', message));
     } else if (this.#draining) {
       this.#turnAway(request, () => refuse(reply, 'draining', 'the sidecar is shutting down'));
@@ -223,6 +233,13 @@ export class Egress {
     this.#context.gate.close();
     for (const upstream of this.#context.upstreams) upstream.close();
   }
+}
+
+function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
+  upstreams.forEach((upstream, index) => {
+    upstream.isFirst = index === 0;
+  });
+  return upstreams;
 }
 
 function idOf(value: string | string[] | undefined): string | undefined {

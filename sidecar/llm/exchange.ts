@@ -280,13 +280,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   }
 
   headersFor(status: number, headers: RequestHeaders): RequestHeaders {
-    return answerHeaders(
-      status,
-      headers,
-      this.#held!.upstream.name,
-      this.#attempts,
-      this.#choice.clientDecides,
-    );
+    return answerHeaders(status, headers, this.#held!.upstream, this.#attempts, this.#choice.clientDecides);
   }
 
   onCommit(status: number): void {

@@ -8,6 +8,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { LlmRequest } from './context.ts';
+import { secretsOf } from './credentials.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { Reply } from './reply.ts';
 import { textOf } from './retry-after.ts';
@@ -28,8 +29,7 @@ export function flightKey(
   const key = textOf(request.headers['idempotency-key']);
   const named = key !== undefined && key !== '' && key.length <= MAX_KEY_LENGTH;
   if ((!named && !always) || request.method !== 'POST') return undefined;
-  const { authorization, 'api-key': apiKey } = request.headers;
-  const parts = [request.method, request.path, named ? key : '', String(authorization), String(apiKey)];
+  const parts = [request.method, request.path, named ? key : '', ...secretsOf(request.headers)];
   return createHash('sha256').update(JSON.stringify(parts)).update(request.body).digest('base64');
 }
 

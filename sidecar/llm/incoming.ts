@@ -1,5 +1,6 @@
 /** Reads a request of the agent's: where it is for, its body within bounds, and who it is for. */
 
+import { decoded } from './credentials.ts';
 import { type Reason, refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { DownstreamRequest, Reply } from './reply.ts';
@@ -11,11 +12,30 @@ const BODY_TIMEOUT_MS = 60_000;
 /** What the path in front of the operation must be, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
 const BASE_PATH = '/v1';
 
-/** The path after the base, with its query; undefined when it is not under the base. */
+/**
+ * The path after the base, with its query; undefined when it is not under the base, or would not be for a provider that
+ * decodes it.
+ */
 export function operationPath(url: string | undefined): string | undefined {
   if (url === undefined || !url.startsWith(BASE_PATH)) return undefined;
   const rest = url.slice(BASE_PATH.length);
-  return rest.startsWith('/') && !rest.split('?', 1)[0]!.split('/').includes('..') ? rest : undefined;
+  return rest.startsWith('/') && !climbs(rest.split('?', 1)[0]!) ? rest : undefined;
+}
+
+/** Proxies on the way may each decode it once. */
+const MAX_DECODINGS = 4;
+
+/** Has it a segment `..`, encoded or not? Some servers take a backslash for a slash, and cut parameters (`..;x`) off. */
+function climbs(path: string): boolean {
+  if (!path.includes('%') && !path.includes('..')) return false;
+  let text = path;
+  for (let turn = 0; turn <= MAX_DECODINGS; turn++) {
+    if (text.split(/[/\\]/).some((segment) => /^\.\.(?:;|$)/.test(segment))) return true;
+    const next = decoded(text);
+    if (next === text) return false;
+    text = next;
+  }
+  return true;
 }
 
 /**

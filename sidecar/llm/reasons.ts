@@ -13,6 +13,7 @@ export type Reason =
   | 'overloaded'
   | 'no_route'
   | 'forbidden'
+  | 'method_not_allowed'
   | 'bad_request'
   | 'request_too_large'
   | 'in_flight'
@@ -39,6 +40,7 @@ const STATUS: Readonly<Record<Reason, number>> = {
   overloaded: 503,
   no_route: 404,
   forbidden: 403,
+  method_not_allowed: 405,
   bad_request: 400,
   request_too_large: 413,
   in_flight: 409,

@@ -2,6 +2,7 @@
 
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import type { LlmRequest } from './context.ts';
+import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
 import { withTopLevel } from './json-edit.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
 import { isCounted, maxOutputField, type RequestFacts } from './request-facts.ts';
@@ -36,17 +37,13 @@ export function changesFor({ facts, budget }: LlmRequest, settings: LlmSettings)
   return { maxOutputTokens, askUsage: wanted && canAsk && facts.stream && !facts.includesUsage };
 }
 
-/** Ours, not the provider's; and those that are made anew. */
-const NOT_PASSED_ON = /^(?:outrigger-.*|host|content-length|expect|accept-encoding|forwarded)$/;
-
 export function upstreamRequest(
   request: LlmRequest,
   upstream: Upstream,
   changes: RequestChanges,
 ): RelayRequest {
-  const headers: RequestHeaders = {};
-  for (const [name, value] of Object.entries(request.headers))
-    if (!NOT_PASSED_ON.test(name)) headers[name] = value;
+  const { recipient } = upstream;
+  const headers = headersFor(request.headers, recipient);
   const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
   if (baggage === '') delete headers[BAGGAGE_HEADER];
   else headers[BAGGAGE_HEADER] = baggage;
@@ -55,13 +52,12 @@ export function upstreamRequest(
   const checked = isCounted(operation) || operation === 'models';
   const encodings = checked ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
-  upstream.authorize(headers);
   return {
     method: request.method,
     protocol: upstream.url.protocol as RelayRequest['protocol'],
     hostname: upstream.hostname,
     port: upstream.url.port === '' ? undefined : Number(upstream.url.port),
-    path: upstream.pathOf(request.path),
+    path: upstream.pathOf(takesCallers(recipient) ? request.path : withoutSecrets(request.path)),
     agent: upstream.agent,
     headers,
     body: bodyFor(request, upstream.modelFor(request.facts), changes),
@@ -90,16 +86,18 @@ function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestCha
 export function answerHeaders(
   status: number,
   headers: RequestHeaders,
-  upstream: string,
+  upstream: Upstream,
   attempts: number,
   clientDecides: boolean,
 ): RequestHeaders {
   const changed: RequestHeaders = {
     ...headers,
-    'outrigger-upstream': upstream,
+    'outrigger-upstream': upstream.name,
     'outrigger-attempts': String(attempts),
   };
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
+  // The caller would send them back to us, and so to another provider.
+  if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
   // A broken stream gets one more event.
   if (String(headers['content-type']).startsWith('text/event-stream')) delete changed['content-length'];
   return changed;

@@ -1,10 +1,10 @@
 /** One provider: where it is, whether it may be asked, and the connections to it. */
 import type { Agent } from 'node:http';
 import { UpstreamBreaker } from './breaker.ts';
+import type { Recipient } from './credentials.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import type { LlmEvents } from './observer.ts';
-import type { RequestHeaders } from './relay.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { Candidate } from './retry.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from './settings.ts';
@@ -19,6 +19,8 @@ export interface UpstreamEnvironment {
 
 export class Upstream {
   settings: LlmUpstreamSettings;
+  /** The first of the list: whom the caller's client would ask by itself. */
+  isFirst = false;
   readonly breaker: UpstreamBreaker;
   readonly models = new ModelStates();
   readonly agent: Agent;
@@ -64,17 +66,19 @@ export class Upstream {
     return this.url.pathname.replace(/\/$/, '') + path + (queries.length > 0 ? `?${queries.join('&')}` : '');
   }
 
-  /** Puts the credentials of this upstream into the headers, in the place of the caller's. */
-  authorize(headers: RequestHeaders): void {
+  /** Whose credentials it gets. */
+  get recipient(): Recipient {
+    return { isFirst: this.isFirst, own: this.#credentials() };
+  }
+
+  #credentials(): Recipient['own'] {
     const { apiKeyEnv } = this.settings;
     const key = apiKeyEnv === undefined ? undefined : this.#environment.variables[apiKeyEnv];
-    if (key !== undefined && key !== '') {
-      headers['authorization'] = `Bearer ${key}`;
-      if (headers['api-key'] !== undefined) headers['api-key'] = key;
-    } else if (this.url.username !== '' || this.url.password !== '') {
-      const pair = `${decodeURIComponent(this.url.username)}:${decodeURIComponent(this.url.password)}`;
-      headers['authorization'] = `Basic ${Buffer.from(pair).toString('base64')}`;
-    }
+    if (key !== undefined && key !== '') return { authorization: `Bearer ${key}`, key };
+    const { username, password } = this.url;
+    if (username === '' && password === '') return undefined;
+    const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+    return { authorization: `Basic ${Buffer.from(pair).toString('base64')}`, key: undefined };
   }
 
   /**

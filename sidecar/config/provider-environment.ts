@@ -1,0 +1,115 @@
+/**
+ * What the environment says of the provider of models: `OPENAI_BASE_URL` names it where no setting does, and variables that
+ * are of no use, or missing, are told instead of being passed over.
+ */
+import { reaches, readAddress } from './address.ts';
+import { formatPath } from './problems.ts';
+import { valueAt, withValue } from './raw-values.ts';
+import { redactUrl } from './redact.ts';
+import type { FileConfig } from './schema.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Something that works, but perhaps not as it is meant. */
+export interface Notice {
+  /** `warn` where a setting asks for what is not there, `info` where nothing does. */
+  readonly level: 'info' | 'warn';
+  readonly message: string;
+}
+
+const BASE_URL = 'OPENAI_BASE_URL';
+const UPSTREAMS = ['llm', 'upstreams'];
+const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'];
+
+/** `raw` with the provider of `OPENAI_BASE_URL`, where it names no upstream and the variable can be used. */
+export function withProvider(raw: unknown, env: Environment): unknown {
+  const url = env[BASE_URL];
+  if (url === undefined || url === '' || valueAt(raw, UPSTREAMS) !== undefined) return raw;
+  const listen = valueAt(raw, ['llm', 'listen']);
+  if (!isProvider(url) || isOurs(url, typeof listen === 'string' ? listen : DEFAULT_LISTEN)) return raw;
+  return withValue(raw, UPSTREAMS, [{ name: 'openai', url, api_key_env: 'OPENAI_API_KEY' }]);
+}
+
+const DEFAULT_LISTEN = '127.0.0.1:15002';
+
+/**
+ * @param file what is in force
+ * @param isNamed a setting names the upstreams
+ */
+export function providerNotices(file: FileConfig, isNamed: boolean, env: Environment): Notice[] {
+  return [
+    ...baseUrlNotices(file, isNamed, env),
+    // Without a setting the agent's own key is expected to pass.
+    ...(isNamed ? file.llm.upstreams.flatMap((_, index) => keyNotices(file, index, env)) : []),
+    ...proxyNotices(file, isNamed, env),
+  ];
+}
+
+function baseUrlNotices({ llm }: FileConfig, isNamed: boolean, env: Environment): Notice[] {
+  const url = env[BASE_URL];
+  if (url === undefined || url === '' || llm.upstreams.some((one) => plain(one.url) === plain(url)))
+    return [];
+  const say = (level: Notice['level'], why: string): Notice[] => [
+    { level, message: `${BASE_URL} (${redactUrl(url)}) is not used: ${why}` },
+  ];
+  if (!isProvider(url)) return say('warn', 'it is no http or https URL');
+  if (isOurs(url, llm.listen)) return say('info', 'it is our own llm.listen, where the agent asks');
+  return say('warn', isNamed ? 'llm.upstreams names the providers; add it there' : 'it can not be read');
+}
+
+function keyNotices(file: FileConfig, index: number, env: Environment): Notice[] {
+  const { api_key_env: name, url } = file.llm.upstreams[index]!;
+  if (name === null || (env[name] ?? '') !== '') return [];
+  const path = formatPath(['llm', 'upstreams', index, 'api_key_env']);
+  const { username, password } = new URL(url);
+  const instead =
+    username !== '' || password !== ''
+      ? 'the user and the password of its url are sent'
+      : index === 0
+        ? "the callers' own credentials are passed on"
+        : 'requests go there without credentials';
+  const message = `${path}: the variable ${name} is not set, so ${instead}; set it, or write null`;
+  return [{ level: 'warn', message }];
+}
+
+/** A client that asks its provider by itself would go through it. */
+function proxyNotices({ llm }: FileConfig, isNamed: boolean, env: Environment): Notice[] {
+  const name = PROXIES.find((one) => (env[one] ?? '') !== '');
+  if (name === undefined) return [];
+  const direct = (env['NO_PROXY'] ?? env['no_proxy'] ?? '').split(',').map((host) => host.trim());
+  const hosts = llm.upstreams
+    .map(({ url }) => new URL(url))
+    .filter(({ protocol, hostname }) => protocol === 'https:' && !isDirect(hostname, direct))
+    .map(({ hostname }) => hostname);
+  if (hosts.length === 0) return [];
+  const message = `${name} is not used: ${[...new Set(hosts)].join(', ')} must be reachable without a proxy`;
+  return [{ level: isNamed ? 'warn' : 'info', message }];
+}
+
+function isDirect(hostname: string, direct: readonly string[]): boolean {
+  return direct.some((host) => {
+    const suffix = host.replace(/^\*?\./, '').replace(/:\d+$/, '');
+    return host === '*' || (suffix !== '' && (hostname === suffix || hostname.endsWith(`.${suffix}`)));
+  });
+}
+
+function isProvider(url: string): boolean {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  return parsed !== undefined && /^https?:$/.test(parsed.protocol) && parsed.hash === '';
+}
+
+function isOurs(url: string, listen: string): boolean {
+  const { hostname, port, protocol } = new URL(url);
+  try {
+    return reaches(
+      readAddress(`${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`),
+      readAddress(listen),
+    );
+  } catch {
+    return false;
+  }
+}
+
+function plain(url: string): string {
+  return URL.canParse(url) ? new URL(url).href.replace(/\/$/, '') : url;
+}

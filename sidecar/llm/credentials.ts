@@ -1,0 +1,119 @@
+/**
+ * Whose credentials a request carries to which upstream. Pure.
+ *
+ *     first upstream, no key configured       the caller's own
+ *     any upstream with a key configured      that key, where the caller had its own; nothing else of the caller's
+ *     any other upstream without one          none
+ *
+ * The first upstream is the one that the caller's client would have asked by itself; no other has ever been told its
+ * secrets.
+ */
+import type { RequestHeaders } from './relay.ts';
+
+/** What becomes of one of the caller's headers. */
+type Kind =
+  /** Goes to every upstream. */
+  | 'plain'
+  /** Ours, or made anew for each request. */
+  | 'dropped'
+  /** Proves who asks. */
+  | 'secret'
+  /** Names an account at one provider, which no other has. */
+  | 'account';
+
+const DROPPED = /^(?:outrigger-.*|host|content-length|expect|accept-encoding|forwarded)$/;
+const SECRET =
+  /^(?:cookie2?|(?:.*-)?(?:authorization|auth|token|secret|password|credentials?)|.*(?:api|subscription|functions|access|master|virtual)-?key)$/;
+const ACCOUNT = /^(?:openai-(?:organization|project)|x-goog-user-project)$/;
+/** Query parameters that some providers take a key in. */
+const SECRET_PARAMETER = /^(?:key|api[-_]?key|access[-_]?token|auth[-_]?token|token|sig|signature)$/i;
+
+/** Names of headers come from whoever asks; a handful of them comes again and again. */
+const MAX_KNOWN = 1_000;
+const known = new Map<string, Kind>();
+
+function kindOf(name: string): Kind {
+  let kind = known.get(name);
+  if (kind === undefined) {
+    kind = SECRET.test(name)
+      ? 'secret'
+      : DROPPED.test(name)
+        ? 'dropped'
+        : ACCOUNT.test(name)
+          ? 'account'
+          : 'plain';
+    if (known.size < MAX_KNOWN) known.set(name, kind);
+  }
+  return kind;
+}
+
+export interface Recipient {
+  /** The one that the caller's client would have asked by itself. */
+  readonly isFirst: boolean;
+  /** Its own credentials, as the value of `authorization` and as a bare key; undefined where none is configured. */
+  readonly own: { readonly authorization: string; readonly key: string | undefined } | undefined;
+}
+
+/** May the caller's own secrets go there? */
+export function takesCallers({ isFirst, own }: Recipient): boolean {
+  return isFirst && own === undefined;
+}
+
+/** The caller's headers as one upstream gets them. */
+export function headersFor(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
+  const sent: RequestHeaders = {};
+  const callers = takesCallers(recipient);
+  for (const name in headers) {
+    const kind = kindOf(name);
+    if (kind === 'plain' || (kind === 'secret' && callers) || (kind === 'account' && recipient.isFirst))
+      sent[name] = headers[name]!;
+  }
+  if (recipient.own !== undefined) authorize(sent, headers, recipient.own.authorization, recipient.own.key);
+  return sent;
+}
+
+/** In the places where the caller had its own; providers of OpenAI's API take it as a bearer token. */
+function authorize(
+  sent: RequestHeaders,
+  headers: RequestHeaders,
+  authorization: string,
+  key: string | undefined,
+): void {
+  let isNative = false;
+  if (key !== undefined) {
+    if (headers['api-key'] !== undefined) sent['api-key'] = key;
+    for (const name of ['x-api-key', 'x-goog-api-key'] as const) {
+      if (headers[name] === undefined) continue;
+      sent[name] = key;
+      // Anthropic's and Gemini's own APIs: one that gets two credentials may refuse both.
+      isNative = headers['authorization'] === undefined;
+    }
+  }
+  if (!isNative) sent['authorization'] = authorization;
+}
+
+/** A path without the secrets in its query, for upstreams that are not to have them. */
+export function withoutSecrets(path: string): string {
+  const at = path.indexOf('?');
+  if (at < 0) return path;
+  const kept = path
+    .slice(at + 1)
+    .split('&')
+    .filter((part) => !SECRET_PARAMETER.test(decoded(part.split('=', 1)[0]!)));
+  return path.slice(0, at) + (kept.length > 0 ? `?${kept.join('&')}` : '');
+}
+
+/** What tells two callers apart who ask for the same. */
+export function secretsOf(headers: RequestHeaders): string[] {
+  const secrets: string[] = [];
+  for (const name in headers) {
+    const kind = kindOf(name);
+    if (kind === 'secret' || kind === 'account') secrets.push(`${name}: ${String(headers[name])}`);
+  }
+  return secrets.sort();
+}
+
+/** Percent-encoding undone once, byte by byte; what is no encoding stays. */
+export function decoded(text: string): string {
+  return text.replace(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
