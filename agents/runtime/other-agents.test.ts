@@ -39,6 +39,8 @@ t.test(
     const metadata = new Metadata();
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     metadata.set('traceparent', traceparent);
+    const baggage = `tenant=blue,outrigger-call=${'0'.repeat(24)}`;
+    metadata.set('baggage', baggage);
     metadata.set('authorization', 'Bearer not-to-be-forwarded');
     const task = { task_id: 'parent', correlation_id: 'request-9', input: 'hello' };
     const answer = await processTask(caller.client, task, { deadline: Date.now() + 5000 }, metadata);
@@ -50,6 +52,7 @@ t.test(
     });
     t.match(first!.task.task_id, /^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'a subtask has its own id');
     t.same(first!.metadata.get('traceparent'), [traceparent]);
+    t.same(first!.metadata.get('baggage'), [baggage], 'by which its sidecar knows what it is for');
     t.same(first!.metadata.get('authorization'), []);
     t.ok(first!.leftMs > 0 && first!.leftMs <= 5000);
 
