@@ -23,6 +23,7 @@ export class AppHealth extends Timer {
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private readonly listeners = new Set<(healthy: boolean) => void>();
+  private readonly connectionListeners = new Set<() => void>();
   private options: { readonly intervalMs: number; readonly timeoutMs: number };
   private probe: HealthProbe | undefined = undefined;
   /** The one before; an app that is stopped gets no more of them until it says something. */
@@ -68,6 +69,12 @@ export class AppHealth extends Timer {
     this.wheel.cancel(this);
     this.probe?.cancel();
     this.listeners.clear();
+    this.connectionListeners.clear();
+  }
+
+  /** Told of each connection that comes where there was none. */
+  onConnected(listener: () => void): void {
+    this.connectionListeners.add(listener);
   }
 
   /** @returns how to unsubscribe */
@@ -123,6 +130,7 @@ export class AppHealth extends Timer {
     this.connected = connected;
     // A probe that is under way finds out by itself.
     if (this.probe === undefined) this.lookNow();
+    if (connected) for (const listener of this.connectionListeners) listener();
   }
 
   /** On the next tick: the pool that tells of a change is still about it. */

@@ -55,7 +55,13 @@ export class Inbound {
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
-    this.health = new HealthServices(this.appHealth, this.stats, config);
+    const { random } = environment;
+    this.health = new HealthServices(this.appHealth, this.stats, config, {
+      cluster: this.app,
+      wheel,
+      clock,
+      random,
+    });
     this.context = {
       listener: 'inbound',
       wheel,

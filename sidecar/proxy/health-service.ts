@@ -1,28 +1,34 @@
 import type { AppHealth } from '../cluster/app-health.ts';
-import { READABLE_ENCODINGS, readOnlyMessage } from '../grpc/message-encoding.ts';
-import { Status, type StatusCode } from '../grpc/status.ts';
-import { encodeStatusMessage } from '../grpc/status-message.ts';
+import { READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
+import { Status } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
-import type { Stream, StreamHandler } from '../http2/streams.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
 import {
+  readHealthList,
   readHealthService,
+  readServingStatus,
   ServingStatus,
   writeAgentHealth,
+  writeHealthList,
   writeServingStatus,
 } from '../task/health-message.ts';
 import { AGENT_HEALTH_CHECK_PATH } from '../task/task-message.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
+import { type AppAnswer, AppQuestion } from './app-question.ts';
+import { AppWatch, type AppWatchEnvironment } from './app-watch.ts';
 import type { LocalServices } from './context.ts';
+import { HealthCall } from './health-call.ts';
+import { requestInfo } from './request-info.ts';
 
 const CHECK_PATH = '/grpc.health.v1.Health/Check';
 const WATCH_PATH = '/grpc.health.v1.Health/Watch';
-const MAX_REQUEST_BYTES = 4_096;
+const LIST_PATH = '/grpc.health.v1.Health/List';
+const AGENT_SERVICE = 'agent.AgentService';
 /** Watchers beyond this are refused: each is a stream that stays. */
 const MAX_WATCHERS = 256;
-
-const RESPONSE_HEAD = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
-const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
+/** Questions that the app has not answered yet. */
+const MAX_QUESTIONS = 256;
 
 /** Who answers for the agent. */
 export interface HealthIdentity {
@@ -31,21 +37,34 @@ export interface HealthIdentity {
 }
 
 /**
- * `grpc.health.v1.Health` and `agent.AgentService/HealthCheck`, answered by the inbound side from what it sees of
- * the app, so that an agent need implement neither.
+ * `grpc.health.v1.Health` and `agent.AgentService/HealthCheck` on the inbound side. For the server as a whole, for
+ * `agent.AgentService` and for the agent's own name they are answered from what the sidecar sees of the app, so that an
+ * agent need implement neither. Any other service is the app's own, and the app is asked.
  */
 export class HealthServices implements LocalServices {
   private readonly app: AppHealth;
   private readonly stats: ListenerStats;
-  private readonly watchers = new Set<HealthCall>();
+  private readonly environment: AppWatchEnvironment;
+  /** Those of the app's own services have a watch there. */
+  private readonly watchers = new Map<HealthCall, AppWatch | undefined>();
+  private questions = 0;
   identity: HealthIdentity;
   private draining = false;
 
-  constructor(app: AppHealth, stats: ListenerStats, identity: HealthIdentity) {
+  constructor(
+    app: AppHealth,
+    stats: ListenerStats,
+    identity: HealthIdentity,
+    environment: AppWatchEnvironment,
+  ) {
     this.app = app;
     this.stats = stats;
     this.identity = identity;
+    this.environment = environment;
     app.onChange(() => this.tellWatchers());
+    app.onConnected(() => {
+      for (const watch of this.watchers.values()) watch?.onConnected();
+    });
   }
 
   get healthy(): boolean {
@@ -59,31 +78,42 @@ export class HealthServices implements LocalServices {
 
   /** The sidecar goes: those who watch it shall watch another one. */
   endWatches(): void {
-    for (const watcher of [...this.watchers]) watcher.end(Status.UNAVAILABLE, 'the sidecar is shutting down');
+    for (const watcher of [...this.watchers.keys()])
+      watcher.end(Status.UNAVAILABLE, 'the sidecar is shutting down');
   }
 
   private tellWatchers(): void {
-    for (const watcher of this.watchers) watcher.sendStatus(this.statusOf(watcher.service));
+    for (const [watcher, watch] of this.watchers) this.tell(watcher, watch);
+  }
+
+  private tell(watcher: HealthCall, watch: AppWatch | undefined): void {
+    if (watch === undefined) watcher.sendStatus(this.ownStatus);
+    else if (watch.status !== undefined)
+      watcher.sendStatus(this.app.state === 'unreachable' ? watch.absentStatus : this.asFarAs(watch.status));
   }
 
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
     const { path } = head;
-    if (path !== CHECK_PATH && path !== WATCH_PATH && path !== AGENT_HEALTH_CHECK_PATH) return false;
-    const encoding = list.getTrimmed('grpc-encoding') ?? '';
-    const call = new HealthCall(stream, (body) => this.answer(call, path, body, encoding));
+    // Most paths are not even as long.
+    if (path !== CHECK_PATH && path !== WATCH_PATH && path !== LIST_PATH && path !== AGENT_HEALTH_CHECK_PATH)
+      return false;
+    // Protocols beside gRPC have the same paths; they are between caller and app.
+    if (!requestInfo(list, head).grpc) return false;
+    const call = new HealthCall(stream, list, head, (complete) => this.answer(complete, path));
     stream.handler = call;
     if (endStream) call.complete();
     return true;
   }
 
-  private answer(call: HealthCall, path: string, body: Buffer, encoding: string): void {
+  private answer(call: HealthCall, path: string): void {
     if (path === AGENT_HEALTH_CHECK_PATH) {
       call.sendMessage(writeAgentHealth(this.agentHealth()));
-      call.end(Status.OK, '');
+      call.end(Status.OK);
       return;
     }
-    const request = readOnlyMessage(body, encoding, MAX_REQUEST_BYTES);
-    if (request === 'unsupported' && encoding !== '' && encoding !== 'identity') {
+    const message = call.readMessage();
+    const { encoding } = call;
+    if (message === 'unsupported' && encoding !== '' && encoding !== 'identity') {
       const known = READABLE_ENCODINGS.join(', ');
       call.end(
         Status.UNIMPLEMENTED,
@@ -91,40 +121,113 @@ export class HealthServices implements LocalServices {
       );
       return;
     }
-    if (typeof request === 'string') {
-      call.end(Status.INVALID_ARGUMENT, 'send one grpc.health.v1.HealthCheckRequest');
+    if (typeof message === 'string') {
+      call.end(Status.INVALID_ARGUMENT, 'send one request of grpc.health.v1');
       return;
     }
-    call.service = readHealthService(request, 0, request.length);
-    const status = this.statusOf(call.service);
-    if (path === WATCH_PATH) {
-      this.watch(call, status);
-    } else if (status === ServingStatus.SERVICE_UNKNOWN) {
-      call.end(Status.NOT_FOUND, `no such service; ask for "" or "agent.AgentService"`);
-    } else {
-      call.sendMessage(writeServingStatus(status));
-      call.end(Status.OK, '');
+    if (path === LIST_PATH) {
+      this.list(call);
+      return;
+    }
+    call.service = readHealthService(message, 0, message.length);
+    const ours = this.answersFor(call.service);
+    if (path === WATCH_PATH) this.watch(call, ours);
+    else if (!ours) this.check(call);
+    else {
+      call.sendMessage(writeServingStatus(this.ownStatus));
+      call.end(Status.OK);
     }
   }
 
-  private watch(call: HealthCall, status: ServingStatus): void {
+  private watch(call: HealthCall, ours: boolean): void {
     if (this.watchers.size >= MAX_WATCHERS) {
       call.end(Status.RESOURCE_EXHAUSTED, `${MAX_WATCHERS} watchers already; use Check`);
       return;
     }
-    this.watchers.add(call);
-    call.onGone = () => this.watchers.delete(call);
-    call.sendStatus(status);
+    const watch: AppWatch | undefined = ours
+      ? undefined
+      : new AppWatch(this.environment, call, () => this.tell(call, watch));
+    this.watchers.set(call, watch);
+    call.onGone = () => {
+      this.watchers.delete(call);
+      watch?.stop();
+    };
+    if (watch === undefined) this.tell(call, undefined);
+    else if (!this.refuseOversize(call)) watch.ask();
+  }
+
+  /** A service of the app's own. */
+  private check(call: HealthCall): void {
+    this.ask(call, {
+      onMessage: (message) =>
+        call.sendMessage(writeServingStatus(this.asFarAs(readServingStatus(message, 0, message.length)))),
+      onEnd: (status, list, head) => {
+        // A server that has this service knows its own; one without knows none.
+        if (status === Status.UNIMPLEMENTED) this.unknown(call);
+        else call.endAs(list, head);
+      },
+      onNoAnswer: (why, message) => {
+        if (why === 'not_grpc') this.unknown(call);
+        else this.absent(call, message);
+      },
+    });
+  }
+
+  private list(call: HealthCall): void {
+    this.ask(call, {
+      onMessage: (message) => {
+        const statuses = readHealthList(message, 0, message.length) ?? new Map();
+        for (const [service, status] of statuses) statuses.set(service, this.asFarAs(status));
+        for (const service of ['', AGENT_SERVICE, this.identity.name]) statuses.set(service, this.ownStatus);
+        call.sendMessage(writeHealthList(statuses));
+      },
+      onEnd: (_status, list, head) => call.endAs(list, head),
+      onNoAnswer: (_why, message) => this.absent(call, message),
+    });
+  }
+
+  private ask(call: HealthCall, answer: AppAnswer): void {
+    if (this.refuseOversize(call)) return;
+    if (this.questions >= MAX_QUESTIONS) {
+      call.end(Status.RESOURCE_EXHAUSTED, `${MAX_QUESTIONS} questions wait for the app already`);
+      return;
+    }
+    const question = new AppQuestion(this.environment.cluster, call, answer);
+    this.questions++;
+    call.onGone = () => {
+      this.questions--;
+      question.cancel();
+    };
+    question.start();
+  }
+
+  /** Of such a list only a part is here, and the app would be asked with that. */
+  private refuseOversize(call: HealthCall): boolean {
+    if (!call.list.oversize) return false;
+    call.end(Status.RESOURCE_EXHAUSTED, `the request's header fields have ${call.list.listBytes} bytes`);
+    return true;
+  }
+
+  private unknown(call: HealthCall): void {
+    call.end(Status.NOT_FOUND, `no such service; ask for "" or "${AGENT_SERVICE}"`);
+  }
+
+  private absent(call: HealthCall, message: string): void {
+    call.end(Status.UNAVAILABLE, `the app of ${this.identity.name} can't be asked: ${message}`);
   }
 
   /** Whether it knows about this service; another one is the app's own business. */
   answersFor(service: string): boolean {
-    return service === '' || service === 'agent.AgentService' || service === this.identity.name;
+    return service === '' || service === AGENT_SERVICE || service === this.identity.name;
   }
 
-  private statusOf(service: string): ServingStatus {
-    if (!this.answersFor(service)) return ServingStatus.SERVICE_UNKNOWN;
+  private get ownStatus(): ServingStatus {
     return this.healthy ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
+  }
+
+  /** What an app says of itself, to those who reach it through a sidecar that goes. */
+  private asFarAs(status: ServingStatus): ServingStatus {
+    return this.draining && status === ServingStatus.SERVING ? ServingStatus.NOT_SERVING : status;
   }
 
   private agentHealth() {
@@ -141,70 +244,5 @@ export class HealthServices implements LocalServices {
         error_rate: (totalCalls === 0 ? 0 : totalErrors / totalCalls).toFixed(4),
       },
     };
-  }
-}
-
-/** One call of these services: gathers the small request, then answers. */
-class HealthCall implements StreamHandler {
-  service = '';
-  onGone: () => void = () => {};
-  private readonly stream: Stream;
-  private readonly onRequest: (body: Buffer) => void;
-  private body: Buffer = Buffer.alloc(0);
-  private started = false;
-  private lastStatus = -1;
-
-  constructor(stream: Stream, onRequest: (body: Buffer) => void) {
-    this.stream = stream;
-    this.onRequest = onRequest;
-  }
-
-  complete(): void {
-    this.onRequest(this.body);
-  }
-
-  onHeaders(): void {
-    this.complete();
-  }
-
-  onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    if (this.stream.localEnded) return end - start;
-    if (this.body.length + end - start > MAX_REQUEST_BYTES) {
-      this.end(Status.RESOURCE_EXHAUSTED, `a health request has at most ${MAX_REQUEST_BYTES} bytes`);
-      return end - start;
-    }
-    this.body = Buffer.concat([this.body, buffer.subarray(start, end)]);
-    if (endStream) this.complete();
-    return end - start;
-  }
-
-  onDataSent(): void {}
-
-  onFailed(): void {
-    this.onGone();
-  }
-
-  sendStatus(status: ServingStatus): void {
-    if (status === this.lastStatus) return;
-    this.lastStatus = status;
-    this.sendMessage(writeServingStatus(status));
-  }
-
-  sendMessage(message: Buffer): void {
-    const { stream } = this;
-    if (!this.started) stream.connection.sendHeaders(stream, RESPONSE_HEAD, undefined, false);
-    this.started = true;
-    stream.connection.sendData(stream, message, 0, message.length, false);
-  }
-
-  end(status: StatusCode, message: string): void {
-    const { stream } = this;
-    if (status === Status.OK) stream.connection.sendHeaders(stream, OK_TRAILERS, undefined, true);
-    else {
-      const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
-      stream.connection.sendHeaders(stream, this.started ? new HeaderList([]) : RESPONSE_HEAD, fields, true);
-    }
-    stream.connection.stopReceiving(stream);
-    this.onGone();
   }
 }

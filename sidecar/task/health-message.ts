@@ -34,6 +34,37 @@ export function readServingStatus(buffer: Buffer, start: number, end: number): S
   return (status <= 3 ? status : 0) as ServingStatus;
 }
 
+/** `HealthListResponse.statuses` (1), a map from service to HealthCheckResponse. Undefined when it can't be read. */
+export function readHealthList(
+  buffer: Buffer,
+  start: number,
+  end: number,
+): Map<string, ServingStatus> | undefined {
+  const statuses = new Map<string, ServingStatus>();
+  const reader = new FieldReader(buffer, start, end);
+  while (reader.next()) {
+    if (reader.field !== 1 || reader.wireType !== WireType.BYTES) continue;
+    const entry = new FieldReader(buffer, reader.valueStart, reader.valueEnd);
+    let service = '';
+    let status: ServingStatus = ServingStatus.UNKNOWN;
+    while (entry.next()) {
+      if (entry.wireType !== WireType.BYTES) continue;
+      if (entry.field === 1) service = entry.text();
+      else if (entry.field === 2) status = readServingStatus(buffer, entry.valueStart, entry.valueEnd);
+    }
+    if (entry.malformed) return undefined;
+    statuses.set(service, status);
+  }
+  return reader.malformed ? undefined : statuses;
+}
+
+export function writeHealthList(statuses: ReadonlyMap<string, ServingStatus>): Buffer {
+  const entries = Array.from(statuses, ([service, status]) =>
+    bytesField(1, Buffer.concat([stringField(1, service), bytesField(2, varintField(1, status))])),
+  );
+  return frameMessage(Buffer.concat(entries));
+}
+
 export interface AgentHealth {
   readonly healthy: boolean;
   readonly agentName: string;

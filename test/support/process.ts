@@ -18,6 +18,8 @@ export interface TestProcess {
 export interface ProcessOptions {
   env?: Record<string, string>;
   cwd?: string;
+  /** Whether `child.stdin` can be written to. */
+  stdin?: boolean;
 }
 
 type Teardown = Pick<Test, 'teardown'>;
@@ -42,13 +44,13 @@ export function startProcess(
   t: Teardown,
   program: string,
   args: readonly string[],
-  { env = {}, cwd }: ProcessOptions = {},
+  { env = {}, cwd, stdin = false }: ProcessOptions = {},
 ): TestProcess {
   // What is said to the tests is none of the sidecar's settings, and it refuses those that it doesn't know.
   const { OUTRIGGER_TEST_SIDECAR: _, ...inherited } = process.env;
   const child = spawn(program, args, {
     env: { ...inherited, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
     ...(cwd === undefined ? {} : { cwd }),
   });
   running.add(child);
@@ -57,8 +59,8 @@ export function startProcess(
     // The end is what explains a failure.
     output = (output + chunk).slice(-1_000_000);
   };
-  child.stdout.setEncoding('utf8').on('data', keep);
-  child.stderr.setEncoding('utf8').on('data', keep);
+  child.stdout!.setEncoding('utf8').on('data', keep);
+  child.stderr!.setEncoding('utf8').on('data', keep);
   const ended = new Promise<number | NodeJS.Signals>((resolve) => {
     child.once('error', (error) => {
       running.delete(child);

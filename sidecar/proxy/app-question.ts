@@ -1,0 +1,125 @@
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { ConnectionWaiter } from '../cluster/pool-types.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import type { Connection } from '../http2/connection.ts';
+import type { StreamFailure } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import type { MessageHead } from '../http2/head.ts';
+import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream, StreamHandler } from '../http2/streams.ts';
+import type { HealthCall } from './health-call.ts';
+import { requestInfo } from './request-info.ts';
+import { responseInfo } from './response-info.ts';
+
+/** A list of a thousand services. */
+const MAX_MESSAGE_BYTES = 65_536;
+
+/** What the app says to a question. One of the last two ends it; nothing comes afterwards. */
+export interface AppAnswer {
+  /** The message, without its prefix, and valid only during the call. */
+  onMessage(message: Buffer): void;
+  onEnd(status: StatusCode, list: HeaderList, head: MessageHead): void;
+  /** `absent`: nobody was there, or went away. `not_grpc`: what it said can't be read. */
+  onNoAnswer(why: 'absent' | 'not_grpc', message: string): void;
+}
+
+/**
+ * A caller's question about the health of a service of the app's own, put to the app as the caller has sent it, with its
+ * metadata. It has no clock of ours: it ends when the app ends it, or when the caller goes.
+ */
+export class AppQuestion implements StreamHandler, ConnectionWaiter {
+  /** Undefined when there is no app. */
+  readonly endpoint: Endpoint | undefined;
+  private readonly call: HealthCall;
+  private readonly answer: AppAnswer;
+  private stream: Stream | undefined = undefined;
+  private received: Buffer = Buffer.alloc(0);
+  private done = false;
+
+  constructor(cluster: Cluster, call: HealthCall, answer: AppAnswer) {
+    this.endpoint = cluster.endpoints[0];
+    this.call = call;
+    this.answer = answer;
+  }
+
+  start(): void {
+    if (this.endpoint === undefined) {
+      this.noAnswer('absent', 'there is no app');
+      return;
+    }
+    const connection = this.endpoint.pool.acquire(this);
+    if (connection !== undefined) this.onConnection(connection);
+  }
+
+  onConnection(connection: Connection): void {
+    const { list, head, request } = this.call;
+    const stream = connection.openStream(this);
+    this.stream = stream;
+    // The answer is read on its way: it must not be compressed.
+    const plain = copyWithout(list, (name) => name === 'grpc-accept-encoding');
+    const fields = requestInfo(list, head).withScheme(plain, connection.scheme);
+    connection.sendHeaders(stream, fields, undefined, false);
+    connection.sendData(stream, request, 0, request.length, true);
+  }
+
+  onNoConnection(_reason: string, message: string): void {
+    this.noAnswer('absent', message);
+  }
+
+  onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
+    if (this.done || (head.kind === 'response' && head.status < 200)) return;
+    const { grpc, status } = responseInfo(list, head);
+    if (!endStream) {
+      if (!grpc) this.noAnswer('not_grpc', `the app answered HTTP ${head.status}, not gRPC`);
+    } else if (status === -1) {
+      this.noAnswer('not_grpc', 'the app ended its answer without a gRPC status');
+    } else {
+      this.done = true;
+      this.answer.onEnd(status, list, head);
+    }
+  }
+
+  onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    if (this.done) return end - start;
+    this.received = Buffer.concat([this.received, buffer.subarray(start, end)]);
+    for (let message = this.nextMessage(); message !== undefined && !this.done; message = this.nextMessage())
+      this.answer.onMessage(message);
+    if (endStream) this.noAnswer('not_grpc', 'the app ended its answer without a gRPC status');
+    return end - start;
+  }
+
+  private nextMessage(): Buffer | undefined {
+    const { received } = this;
+    if (received.length < 5) return undefined;
+    const length = received.readUInt32BE(1);
+    if (received[0] !== 0 || length > MAX_MESSAGE_BYTES) {
+      this.noAnswer('not_grpc', 'the app answered a message that is compressed, or too large');
+      return undefined;
+    }
+    if (received.length < 5 + length) return undefined;
+    this.received = received.subarray(5 + length);
+    return received.subarray(5, 5 + length);
+  }
+
+  onDataSent(): void {}
+
+  onFailed(_stream: Stream, failure: StreamFailure): void {
+    this.noAnswer('absent', failure.message);
+  }
+
+  private noAnswer(why: 'absent' | 'not_grpc', message: string): void {
+    if (this.done) return;
+    this.cancel();
+    this.answer.onNoAnswer(why, message);
+  }
+
+  /** Nobody waits for the answer any more. */
+  cancel(): void {
+    if (this.done) return;
+    this.done = true;
+    const { stream } = this;
+    if (stream === undefined) this.endpoint?.pool.cancel(this);
+    else if (!stream.closed) stream.connection.reset(stream, ErrorCode.CANCEL);
+  }
+}

@@ -1,0 +1,129 @@
+import { readOnlyMessage } from '../grpc/message-encoding.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
+import { encodeStatusMessage } from '../grpc/status-message.ts';
+import type { MessageHead } from '../http2/head.ts';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream, StreamHandler } from '../http2/streams.ts';
+import { type ServingStatus, writeServingStatus } from '../task/health-message.ts';
+
+const MAX_REQUEST_BYTES = 4_096;
+
+const RESPONSE_HEAD = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
+const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
+
+/** One caller's question about health: gathers the small request, then answers. */
+export class HealthCall implements StreamHandler {
+  readonly list: HeaderList;
+  readonly head: MessageHead;
+  service = '';
+  /** It has ended, whoever ended it. */
+  onGone: () => void = () => {};
+  private readonly stream: Stream;
+  private readonly onRequest: (call: HealthCall) => void;
+  /** With gRPC's prefix, as it came. */
+  request: Buffer = Buffer.alloc(0);
+  private started = false;
+  private ended = false;
+  /** Of a watch: what was said last, and what is to be said when the caller reads again. */
+  private lastStatus = -1;
+  private nextStatus = -1;
+
+  constructor(stream: Stream, list: HeaderList, head: MessageHead, onRequest: (call: HealthCall) => void) {
+    this.stream = stream;
+    this.list = list;
+    this.head = head;
+    this.onRequest = onRequest;
+  }
+
+  complete(): void {
+    if (!this.ended) this.onRequest(this);
+  }
+
+  get encoding(): string {
+    return this.list.getTrimmed('grpc-encoding') ?? '';
+  }
+
+  /** The message without its prefix, inflated where it is compressed; or why it can't be read. */
+  readMessage(): ReturnType<typeof readOnlyMessage> {
+    return readOnlyMessage(this.request, this.encoding, MAX_REQUEST_BYTES);
+  }
+
+  onHeaders(): void {
+    this.complete();
+  }
+
+  onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+    if (this.ended) return end - start;
+    if (this.request.length + end - start > MAX_REQUEST_BYTES) {
+      this.end(Status.RESOURCE_EXHAUSTED, `a health request has at most ${MAX_REQUEST_BYTES} bytes`);
+      return end - start;
+    }
+    this.request = Buffer.concat([this.request, buffer.subarray(start, end)]);
+    if (endStream) this.complete();
+    return end - start;
+  }
+
+  onDataSent(): void {
+    if (this.nextStatus >= 0 && this.stream.queue === undefined)
+      this.sendStatus(this.nextStatus as ServingStatus);
+  }
+
+  onFailed(): void {
+    this.gone();
+  }
+
+  private gone(): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.onGone();
+  }
+
+  /** Of a watch: says it if it is another than before. A caller that does not read hears the newest when it does. */
+  sendStatus(status: ServingStatus): void {
+    this.nextStatus = -1;
+    if (status === this.lastStatus || this.ended) return;
+    if (this.stream.queue !== undefined) {
+      this.nextStatus = status;
+      return;
+    }
+    this.lastStatus = status;
+    this.sendMessage(writeServingStatus(status));
+  }
+
+  /** @param message with its prefix */
+  sendMessage(message: Buffer): void {
+    if (this.ended) return;
+    this.start();
+    this.stream.connection.sendData(this.stream, message, 0, message.length, false);
+  }
+
+  private start(): void {
+    const { stream } = this;
+    if (!this.started) stream.connection.sendHeaders(stream, RESPONSE_HEAD, undefined, false);
+    this.started = true;
+  }
+
+  end(status: StatusCode, message = ''): void {
+    if (status === Status.OK) {
+      this.start();
+      this.endWith(OK_TRAILERS, undefined);
+    } else {
+      const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
+      this.endWith(this.started ? new HeaderList([]) : RESPONSE_HEAD, fields);
+    }
+  }
+
+  /** As the app has ended its own answer. */
+  endAs(list: HeaderList, head: MessageHead): void {
+    if (head.kind === 'trailers') this.start();
+    this.endWith(list, undefined);
+  }
+
+  private endWith(list: HeaderList, fields: readonly string[] | undefined): void {
+    if (this.ended) return;
+    const { stream } = this;
+    stream.connection.sendHeaders(stream, list, fields, true);
+    stream.connection.stopReceiving(stream);
+    this.gone();
+  }
+}
