@@ -341,6 +341,12 @@ t.test('an agent that is killed and started again is ready again soon, and gets 
     await stateIs(plane, 'unreachable');
     const refused = await client.unary(Buffer.from('x'), { path: rawPaths.unary });
     t.equal(refused.code, grpc.status.UNAVAILABLE);
+    t.match(
+      refused.details,
+      new RegExp(
+        `^the app of agent at 127\\.0\\.0\\.1:${port} takes no calls \\(.*\\); start it, or correct inbound.app$`,
+      ),
+    );
     const next = await startAgent(t, port);
     await stateIs(plane, 'no_health_service');
     const answered = await client.unary(Buffer.from('x'), { path: rawPaths.unary });

@@ -50,12 +50,20 @@ export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply
 
 export function noEndpoint(call: Call): LocalReply {
   const { name, endpoints } = call.cluster!;
+  const [app] = endpoints;
+  if (call.context.listener === 'inbound' && app !== undefined)
+    return reply('no_endpoint', withoutApp(call, app.address, app.unusableBecause ?? 'it was just tried'));
   if (endpoints.length === 0)
     return reply('no_endpoint', `cluster ${name} has no endpoints: discovery found none yet`);
   const reasons = endpoints
     .slice(0, 3)
     .map((endpoint) => `${endpoint.address}: ${endpoint.unusableBecause ?? 'just tried'}`);
   return reply('no_endpoint', `no endpoint of cluster ${name} is usable (${reasons.join('; ')})`);
+}
+
+/** Whose app it is, for callers of many agents and for whoever has to start it. */
+function withoutApp(call: Call, address: string, why: string): string {
+  return `the app of ${call.context.name} at ${address} takes no calls (${why}); start it, or correct inbound.app`;
 }
 
 /**
@@ -89,7 +97,12 @@ function plainReplyTo(call: Call, attempt: Attempt, failure: AttemptFailure): Lo
             `${failure.message} to ${address} (limits.max_pending_calls)`,
             OVERLOADED_PUSHBACK_MS,
           )
-        : reply('connect_failed', failure.message);
+        : reply(
+            'connect_failed',
+            call.context.listener === 'inbound'
+              ? withoutApp(call, address, failure.message)
+              : failure.message,
+          );
     case 'goaway':
       return reply('connect_failed', `${address}: ${failure.message}`);
     case 'connection':
