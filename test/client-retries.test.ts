@@ -30,7 +30,7 @@ const callers: readonly Caller[] = [
     async call(t, port, path = rawPaths.unary) {
       const script = join(import.meta.dirname, 'support', 'python', 'retrying_client.py');
       const args = [script, `${port}`, path, `${CLIENTS_ATTEMPTS}`];
-      const { output } = await runProcess(t, requireTool('python'), args, { limitMs: 60_000 });
+      const { output } = await runProcess(t, requireTool('python'), args);
       return output.trim().split(' ')[0]!;
     },
   },

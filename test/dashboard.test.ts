@@ -15,7 +15,7 @@ import { waitUntil } from './support/wait-until.ts';
 t.setTimeout(290_000);
 
 const HOSTILE = '<img src=x onerror="window.injected=1"><script>window.injected=1</script>';
-const limits = { limitMs: 30_000, everyMs: 100 };
+const limits = { everyMs: 100 };
 
 /** Two replicas of `research`, of which one fails; a `writing` that always fails; a `gone` that nobody listens for. */
 async function startSystem(t: Test) {

@@ -58,9 +58,7 @@ t.test('the bundle runs without node_modules and without types', async (t) => {
     },
   );
   const page = async (port: number, path: string) => (await fetch(`http://${loopback(port)}${path}`)).text();
-  await waitUntil('it is ready', async () => (await page(health, '/healthz/ready')).includes('true'), {
-    limitMs: 30_000,
-  });
+  await waitUntil('it is ready', async () => (await page(health, '/healthz/ready')).includes('true'));
   t.match(await new RawClient(t, inbound).unary(Buffer.from('x')), { code: 0 });
   t.match(await page(admin, '/'), /<html/, 'the files of the dashboard are there');
   t.match(await page(metrics, '/metrics'), /outrigger_build_info/);

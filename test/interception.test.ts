@@ -52,7 +52,7 @@ function startIn(namespace: string, user: number, args: readonly string[], env =
 
 async function serve(namespace: string, address: string, name: string): Promise<void> {
   const server = startIn(namespace, app, [peer, 'serve', address, name]);
-  await waitUntil(`${name} listens`, () => server.logs().includes('listening'), { limitMs: 30_000 });
+  await waitUntil(`${name} listens`, () => server.logs().includes('listening'));
 }
 
 async function call(namespace: string, user: number, address: string, authority = '') {
@@ -105,7 +105,7 @@ t.test('calls of a pod go through its sidecar, both ways, whatever address is us
     [join(root, 'sidecar/main.ts'), 'run', '--config', config],
     listeners,
   );
-  await waitUntil('the sidecar listens', () => sidecar.logs().includes('"listening"'), { limitMs: 30_000 });
+  await waitUntil('the sidecar listens', () => sidecar.logs().includes('"listening"'));
 
   for (const { name, podAddress } of families) {
     const before = await call(outside, app, `${inUrl(podAddress)}:50051`);

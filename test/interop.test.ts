@@ -40,7 +40,6 @@ const servers: Record<string, End<(t: Test) => Promise<number>>> = {
       return waitUntil(
         'the Python server said its port',
         () => Number(/^(\d+)$/m.exec(started.logs())?.[1] ?? 0) || undefined,
-        { limitMs: 20_000 },
       );
     },
   },

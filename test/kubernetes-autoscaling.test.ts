@@ -70,30 +70,20 @@ t.test("the adapter's queries find what a loaded sidecar shows, pod by pod", { s
   );
   const client = new RawClient(t, sidecar.inboundPort);
   const calls = Array.from({ length: 4 }, () => client.unary(Buffer.from('x')));
-  await waitUntil(
-    'three calls wait',
-    async () => {
-      const [waiting, running] = [await ask(queued!), await ask(active!)];
-      return (
-        waiting['loaded-0']! > 1 && waiting['idle-0'] === 0 && running['loaded-0']! > waiting['loaded-0']!
-      );
-    },
-    { limitMs: 60_000 },
-  );
+  await waitUntil('three calls wait', async () => {
+    const [waiting, running] = [await ask(queued!), await ask(active!)];
+    return waiting['loaded-0']! > 1 && waiting['idle-0'] === 0 && running['loaded-0']! > waiting['loaded-0']!;
+  });
   for (let answered = 0; answered < calls.length; answered++)
     (await waitUntil('the next call came', () => open.shift()))();
   await Promise.all(calls);
   // A rate needs calls after the first that was scraped.
-  await waitUntil(
-    'latency is known',
-    async () => {
-      const call = client.unary(Buffer.from('x'));
-      (await waitUntil('the call came', () => open.shift()))();
-      await call;
-      return (await ask(latency!))['loaded-0']! > 0;
-    },
-    { limitMs: 60_000 },
-  );
+  await waitUntil('latency is known', async () => {
+    const call = client.unary(Buffer.from('x'));
+    (await waitUntil('the call came', () => open.shift()))();
+    await call;
+    return (await ask(latency!))['loaded-0']! > 0;
+  });
   for (const { seriesQuery, name } of rules) {
     const series = (await prometheus.get('series', { 'match[]': seriesQuery })) as Record<string, string>[];
     t.ok(series.length > 0, `${name.as}: the adapter finds ${seriesQuery}`);

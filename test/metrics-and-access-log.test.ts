@@ -92,7 +92,7 @@ async function startBoth(t: Test, config: Record<string, unknown> = {}) {
   });
   const client = new grpc.Client(`127.0.0.1:${sidecar.outboundPort}`, grpc.credentials.createInsecure());
   t.teardown(() => client.close());
-  const run = (task: Task, path = ProcessTask.path, timeoutMs = 10_000): Promise<grpc.status> => {
+  const run = (task: Task, path = ProcessTask.path, timeoutMs = 60_000): Promise<grpc.status> => {
     const metadata = new grpc.Metadata();
     metadata.set('authorization', 'Bearer s3cret-in-metadata');
     const { requestSerialize, responseDeserialize } = ProcessTask;

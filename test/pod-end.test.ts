@@ -86,7 +86,7 @@ t.test(
       join(root, 'sidecar/bin.mjs'),
       ...['run', '--config', fifo],
     ]);
-    await waitUntil('it opens its configuration', () => opensFifo(waiting.pid), { limitMs: 30_000 });
+    await waitUntil('it opens its configuration', () => opensFifo(waiting.pid));
     waiting.kill('SIGTERM');
     // Fails, rather than waits, while nobody reads: the signal interrupts the reader's open(2), which is then repeated.
     const writer = await waitUntil('it goes on with its start', () =>

@@ -21,9 +21,7 @@ const skip = skipWithout('python');
 
 async function startAgent(t: Test): Promise<string> {
   const agent = startProcess(t, requireTool('python'), [join(python, 'agent.py')]);
-  const port = await waitUntil('the agent said its port', () => /^(\d+)$/m.exec(agent.logs())?.[1], {
-    limitMs: 20_000,
-  });
+  const port = await waitUntil('the agent said its port', () => /^(\d+)$/m.exec(agent.logs())?.[1]);
   return `127.0.0.1:${port}`;
 }
 

@@ -67,7 +67,7 @@ async function startChain(t: Test, receiver: OtlpReceiver, forwards: boolean) {
       inbound: { app: agent.address },
       outbound: { listen: `127.0.0.1:${outboundPort}`, ...outbound([leaf.address]) },
     },
-    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
+    { until: 'live', env: tracingTo(receiver) },
   );
   const caller = await startOutbound(t, receiver, [{ address: `127.0.0.1:${beside.inboundPort}` }]);
   return { client: new RawClient(t, caller.outboundPort), agent, leaf };
@@ -336,7 +336,7 @@ t.test('a task that joins one in flight has a span of its own, which points to i
   const sidecar = await startSidecar(
     t,
     { name: 'research', inbound: { app: agent.address } },
-    { until: 'live', env: tracingTo(receiver), limitMs: 30_000 },
+    { until: 'live', env: tracingTo(receiver) },
   );
   const client = new RawClient(t, sidecar.inboundPort);
   const call = (traceparent: string) =>

@@ -41,9 +41,7 @@ export const envoy: ProxyKind = {
     ] as [string, ...string[]];
     const started = startProcess(owner, program, args);
     const admin = `http://127.0.0.1:${adminPort}`;
-    await waitUntil('Envoy was ready', async () => (await fetch(`${admin}/ready`)).ok, {
-      limitMs: 20_000,
-    }).catch((error) => {
+    await waitUntil('Envoy was ready', async () => (await fetch(`${admin}/ready`)).ok).catch((error) => {
       throw new Error(`${error.message}; it said: ${started.logs().slice(-2_000)}`, { cause: error });
     });
     const drain = async (): Promise<void> => {

@@ -448,6 +448,7 @@ t.test('metrics answers Prometheus in the format it asks for', async (t) => {
 
 t.test('a client that asks for a page and does not read it is let go', async (t) => {
   const page = 'x'.repeat(32 << 20);
+  let onClose = (): void => {};
   const server = await startHttpServer({
     setting: 'metrics.listen',
     listen: LOCAL,
@@ -456,7 +457,10 @@ t.test('a client that asks for a page and does not read it is let go', async (t)
       {
         method: 'GET',
         path: '/metrics',
-        handle: (_request, response) => send(response, 200, 'text/plain', page, 200),
+        handle: (_request, response) => {
+          response.on('close', () => onClose());
+          send(response, 200, 'text/plain', page, 1_000);
+        },
       },
     ],
   });
@@ -466,7 +470,7 @@ t.test('a client that asks for a page and does not read it is let go', async (t)
   socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n');
   socket.pause();
   // Its own side hears of the end only when it reads.
-  setTimeout(() => socket.resume(), 1_500);
+  onClose = () => socket.resume();
   let read = 0;
   socket.on('data', (chunk: Buffer) => (read += chunk.length));
   socket.pause();

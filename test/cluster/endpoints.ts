@@ -9,7 +9,7 @@ import { writeKubeconfig } from './webhook.ts';
 
 /** A node that is made, and to be deleted at the end. */
 export const zonedNode = 'outrigger-test-node';
-const patient = { limitMs: 60_000, everyMs: 250 };
+const patient = { everyMs: 250 };
 
 /** @param elsewhere another namespace */
 export function testEndpoints(folder: string, elsewhere: string): void {

@@ -28,7 +28,7 @@ const namespaces = [labelled, unlabelled, system, 'agents', 'observability'];
 /** cert-manager's, whose Certificates an overlay has. Where it is not installed its kinds alone are made known. */
 const certManagerCrds = ['certificates.cert-manager.io', 'issuers.cert-manager.io'];
 let madeCrds = false;
-const patient = { limitMs: 60_000, everyMs: 250 };
+const patient = { everyMs: 250 };
 
 t.setTimeout(900_000);
 if (process.env['KUBECONFIG'] === undefined)

@@ -10,7 +10,7 @@ import { get, kubectl } from './kubectl.ts';
 /** The address by which the API server reaches this machine. */
 export const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
 export const system = 'outrigger-system';
-const patient = { limitMs: 60_000, everyMs: 250 };
+const patient = { everyMs: 250 };
 
 /** The webhook as the manifests run it: with the rights of its service account and nothing more. */
 export async function startWebhook(

@@ -69,7 +69,7 @@ export async function startOtlpReceiver(
     stop,
     until: async (what: string, check: (spans: readonly ReceivedSpan[]) => boolean) => {
       try {
-        await waitUntil(what, () => check(spans), { limitMs: 20_000 });
+        await waitUntil(what, () => check(spans));
       } catch (error) {
         throw new Error(`${(error as Error).message}; the spans are:\n${drawTrees(spans)}`);
       }
@@ -106,7 +106,7 @@ export async function startGrpcOtlpReceiver(
   });
   t.teardown(() => server.forceShutdown());
   const until: OtlpReceiver['until'] = async (what, check) => {
-    await waitUntil(what, () => check(spans), { limitMs: 20_000 });
+    await waitUntil(what, () => check(spans));
     return spans;
   };
   return { url: `http://127.0.0.1:${port}`, spans, until };

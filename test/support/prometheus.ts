@@ -77,9 +77,7 @@ export async function startPrometheus(
     return answer.data;
   };
   try {
-    await waitUntil('Prometheus is ready', async () => (await fetch(`${url}/-/ready`)).ok, {
-      limitMs: 30_000,
-    });
+    await waitUntil('Prometheus is ready', async () => (await fetch(`${url}/-/ready`)).ok);
   } catch (error) {
     throw new Error(`${(error as Error).message}; it said:\n${running.logs().slice(-2_000)}`, {
       cause: error,

@@ -40,7 +40,7 @@ export function startOutbound(
       settings,
     ),
   };
-  return startSidecar(t, config, { until: 'live', env: tracingTo(receiver, env), limitMs: 30_000 });
+  return startSidecar(t, config, { until: 'live', env: tracingTo(receiver, env) });
 }
 
 export function metadata(fields: Record<string, string | Buffer>): grpc.Metadata {
