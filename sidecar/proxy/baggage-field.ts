@@ -8,7 +8,7 @@ import {
   withCall,
   withoutCall,
 } from '../policy/call-baggage.ts';
-import { writeHex } from '../telemetry/tracing/ids.ts';
+import { writeHex } from '../telemetry/ids.ts';
 import type { Call } from './call.ts';
 
 /** `baggage` with our member alone, as a literal that may follow any header block (RFC 7541 §6.2.2). */

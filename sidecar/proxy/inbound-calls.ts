@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto';
 import { type CallName, callNameIn } from '../policy/call-baggage.ts';
 import type { NotAgain } from '../policy/pushback.ts';
+import { IdSource } from '../telemetry/ids.ts';
+import { traceparentFromBinary } from '../telemetry/trace-context.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
-import { IdSource } from '../telemetry/tracing/ids.ts';
-import { traceparentFromBinary } from '../telemetry/tracing/trace-context.ts';
 import { CallIndex } from './call-index.ts';
 import type { PassedIds } from './passed-ids.ts';
 import type { RequestInfo } from './request-info.ts';

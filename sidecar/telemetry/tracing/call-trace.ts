@@ -1,5 +1,5 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
-import { spanIdText } from './ids.ts';
+import { spanIdText } from '../ids.ts';
 import { NO_ATTRIBUTES } from './shapes.ts';
 import type { Attributes, AttributeValue, Span, SpanEvent, SpanLink, SpanShape } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';

@@ -4,7 +4,7 @@ import type { Link } from '@opentelemetry/api';
 import fc from 'fast-check';
 import t from 'tap';
 import { type ReceivedSpan, readJson, readProtobuf } from '../../../test/support/otlp.ts';
-import { spanIdText } from './ids.ts';
+import { spanIdText } from '../ids.ts';
 import { JsonSpanEncoder } from './json-encoder.ts';
 import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
 import {

@@ -1,4 +1,4 @@
-import { spanIdText } from './ids.ts';
+import { spanIdText } from '../ids.ts';
 import {
   type Attributes,
   type AttributeValue,

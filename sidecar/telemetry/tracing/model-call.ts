@@ -1,4 +1,4 @@
-import { spanIdText } from './ids.ts';
+import { spanIdText } from '../ids.ts';
 import { NO_ATTRIBUTES, serverAttributes } from './shapes.ts';
 import {
   type Attributes,

@@ -1,7 +1,7 @@
 import t from 'tap';
-import { IdSource, readHex, spanIdText } from './ids.ts';
+import { IdSource, readHex, spanIdText } from '../ids.ts';
+import { formatTraceparent, parseTraceparent } from '../trace-context.ts';
 import { samplerFromEnvironment, samplesChild, samplesRoot } from './sampler.ts';
-import { formatTraceparent, parseTraceparent } from './trace-context.ts';
 
 const silent = (message: string): void => {
   throw new Error(message);

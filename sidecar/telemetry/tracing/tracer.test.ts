@@ -2,11 +2,11 @@ import t from 'tap';
 import { Status } from '../../grpc/status.ts';
 import { HpackDecoder } from '../../http2/hpack/decoder.ts';
 import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
+import { IdSource, spanIdText } from '../ids.ts';
+import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from '../trace-context.ts';
 import type { CallTrace } from './call-trace.ts';
-import { IdSource, spanIdText } from './ids.ts';
 import { samplerFromEnvironment } from './sampler.ts';
 import type { Attributes, Span } from './span.ts';
-import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from './trace-context.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
 import { Tracer } from './tracer.ts';
 

@@ -1,11 +1,6 @@
 import { literalSize, writeLiteral } from '../../http2/hpack/encoder.ts';
 import { AGENT_HEALTH_CHECK_PATH } from '../../task/task-message.ts';
-import { AttemptSpan, CallTrace } from './call-trace.ts';
-import { IdSource, readHex, writeHex } from './ids.ts';
-import { ModelCallTrace } from './model-call.ts';
-import { type Sampler, samplesChild, samplesRoot } from './sampler.ts';
-import { SpanShapes } from './shapes.ts';
-import type { Span } from './span.ts';
+import { IdSource, readHex, writeHex } from '../ids.ts';
 import {
   cleanTracestate,
   formatTraceparent,
@@ -14,7 +9,12 @@ import {
   SAMPLED,
   traceIdOf,
   traceparentFromBinary,
-} from './trace-context.ts';
+} from '../trace-context.ts';
+import { AttemptSpan, CallTrace } from './call-trace.ts';
+import { ModelCallTrace } from './model-call.ts';
+import { type Sampler, samplesChild, samplesRoot } from './sampler.ts';
+import { SpanShapes } from './shapes.ts';
+import type { Span } from './span.ts';
 import type { TracedCall, TracedOwner } from './traced-call.ts';
 
 /** What a tracer writes to; `SpanQueue` is one. */

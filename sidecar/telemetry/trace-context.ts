@@ -1,7 +1,8 @@
 /**
  * Trace context as it stands in headers: W3C `traceparent` and `tracestate` (W3C Trace Context), and the binary
  * `grpc-trace-bin` that gRPC libraries sent before (OpenCensus' BinaryEncoding). Pure, and strict: what is malformed
- * counts as absent, for a half-read context would join calls that do not belong together.
+ * counts as absent, for a half-read context would join calls that do not belong together. It is read without tracing,
+ * too, to find the call that another one is made for.
  */
 
 /** The one flag that is acted on (W3C Trace Context §3.2.2.5). */
