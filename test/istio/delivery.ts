@@ -213,32 +213,40 @@ t.test('istiod hands the committed files to Envoy, and they hold', { skip: skip 
   const plain = structuredClone(wanted.filter(({ kind }) => kind === 'DestinationRule'));
   for (const { spec } of plain) spec.trafficPolicy.tls = { mode: 'DISABLE' };
   t.equal((await apply(plain.map((object) => stringify(object)).join('---\n'))).code, 0);
-  const route = await waitUntil(
-    'Envoy has the route',
+  const routes = await waitUntil(
+    'Envoy has the routes',
     async () => {
       const text = await ask('/config_dump?resource=dynamic_route_configs');
       const routes = JSON.parse(text).configs?.map((each: KubernetesObject) => each.route_config) ?? [];
       return routes
         .flatMap((each: KubernetesObject) => each.virtual_hosts)
-        .find((each: KubernetesObject) => each.domains.includes(host))?.routes[0].route;
+        .find((each: KubernetesObject) => each.domains.includes(host))?.routes;
     },
     patient,
   ).catch((error: Error) => {
     throw new Error(`${error.message}\n${envoy.logs().slice(-4000)}`);
   });
+  const retryPolicy = {
+    num_retries: 2,
+    retry_on: 'connect-failure,refused-stream,reset-before-request',
+    retry_back_off: { base_interval: '0.025s' },
+  };
   t.match(
-    route,
-    {
-      cluster,
-      timeout: '60s',
-      max_grpc_timeout: '60s',
-      retry_policy: {
-        num_retries: 2,
-        retry_on: 'connect-failure,refused-stream,reset-before-request',
-        retry_back_off: { base_interval: '0.025s' },
+    routes,
+    [
+      {
+        match: {
+          path: '/agent.AgentService/ProcessTask',
+          headers: [{ name: 'grpc-timeout', present_match: true, invert_match: true }],
+        },
+        route: { cluster, timeout: '60s', max_grpc_timeout: '60s', retry_policy: retryPolicy },
       },
-    },
-    'timeout and retries',
+      {
+        match: { prefix: '/' },
+        route: { cluster, timeout: '0s', max_grpc_timeout: '0s', retry_policy: retryPolicy },
+      },
+    ],
+    'a time limit for unary calls without a deadline, and retries',
   );
 
   const call = async (): Promise<string> => {
