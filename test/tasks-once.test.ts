@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import t, { type Test } from 'tap';
+import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { SettingId } from '../sidecar/http2/settings.ts';
 import type { Call } from '../sidecar/proxy/call.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
@@ -673,6 +674,48 @@ t.test("the runner's time is up before that of one that has joined: the task goe
   t.equal(run.closedWith, undefined);
   ok(run.stream, run);
   t.equal((await joined.ended()).status, 0);
+  t.equal(scene.runs.length, 1);
+  await expectNothingRuns(t, scene);
+});
+
+t.test(
+  'the app ends a run at the deadline it was told: those who have joined, and have time, get another run',
+  async (t) => {
+    for (const [how, end] of [
+      ['a status', trailersOnly(4)],
+      ['a reset', (stream) => stream.close(errorCode.cancel)],
+    ] as [string, Answer][]) {
+      const scene = await startScene(t, silence, { max_concurrent_calls: 1 });
+      const caller = await scene.caller();
+      const first = await caller.send({ fields: [['grpc-timeout', '300m']] });
+      const run = await scene.run();
+      const joined = [await caller.send({ fields: [['grpc-timeout', '90S']] }), await caller.send()];
+      await joinsOf(scene, 2);
+      t.equal((await first.ended()).reason, 'deadline');
+      end(run.stream, run);
+      const again = await scene.run(2);
+      t.same(again.body, run.body, `${how}: the same request`);
+      const leftMs = parseTimeout(String(again.headers['grpc-timeout']));
+      t.ok(leftMs > 10_000, `the time of its own caller: ${leftMs} ms`);
+      await joinsOf(scene, 3);
+      ok(again.stream, again);
+      for (const call of joined) t.equal((await call.ended()).status, 0);
+      t.equal(joined[1]!.deduplicated, 'joined');
+      t.equal(scene.runs.length, 2);
+      await expectNothingRuns(t, scene);
+    }
+  },
+);
+
+t.test('an app that ends a run before its time has answered all', async (t) => {
+  const scene = await startScene(t);
+  const caller = await scene.caller();
+  const first = await caller.send({ fields: [['grpc-timeout', '90S']] });
+  const run = await scene.run();
+  const joined = await caller.send();
+  await joinsOf(scene, 1);
+  trailersOnly(4)(run.stream, run);
+  for (const call of [first, joined]) t.equal((await call.ended()).status, 4);
   t.equal(scene.runs.length, 1);
   await expectNothingRuns(t, scene);
 });

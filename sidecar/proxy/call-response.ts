@@ -23,13 +23,12 @@ export class CallResponse {
   /** Somebody waited for the answer when it was complete: the caller, or one who has joined its task. */
   wanted = true;
   /** Counts the task's outcome. */
-  observer: TaskObserver | undefined;
+  observer: TaskObserver | undefined = undefined;
   private readonly stream: Stream;
 
-  constructor(stream: Stream, grpc: boolean, observer: TaskObserver | undefined) {
+  constructor(stream: Stream, grpc: boolean) {
     this.stream = stream;
     this.framing = grpc ? new MessageFraming() : undefined;
-    this.observer = observer;
   }
 
   /** Bytes wait for the caller to read. */

@@ -43,6 +43,8 @@ export interface CallDriver {
   onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
   /** An attempt waits for a stream of an endpoint that has none to give: has another one? */
   mayMove(call: Call, attempt: Attempt): boolean;
+  /** It had joined another call's task, and runs it now. */
+  onRunAgain(call: Call): void;
   /** Its turn in the queue has come. */
   onAdmitted(call: Call): void;
   /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
@@ -141,10 +143,16 @@ export abstract class CallState extends Timer implements Queueable {
     this.info = info;
     this.request = new CallRequest(info.grpc, endStream);
     this.startedAtMs = context.clock();
-    const observer = isTaskPath(head.path) ? context.tasks?.observe(context.name, head.path) : undefined;
-    this.response = new CallResponse(stream, info.grpc, observer);
+    this.response = new CallResponse(stream, info.grpc);
+    this.observeTask();
     context.stats.activeCalls++;
     context.stats.totalCalls++;
+  }
+
+  /** The outcome of its task is to be counted. */
+  observeTask(): void {
+    const { context, head } = this;
+    if (isTaskPath(head.path)) this.response.observer = context.tasks?.observe(context.name, head.path);
   }
 
   get responseStarted(): boolean {

@@ -56,7 +56,7 @@ export class Call
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
     const late = reply('deadline', ranOut + where);
-    if (this.response.run?.outlivesAnswer(late) === true) return;
+    if (this.response.run?.outlivesDeadline(late) === true) return;
     giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
   }

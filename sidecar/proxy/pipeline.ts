@@ -133,12 +133,19 @@ export class Pipeline implements CallDriver {
       return;
     }
     this.context.firstMessages.delete(call);
-    if (tasks) {
-      findTaskOwner(call);
-      if (!beginTask(call, found)) return;
-    }
+    if (tasks) findTaskOwner(call);
+    this.begin(call, found);
+  }
+
+  onRunAgain(call: Call): void {
+    this.begin(call, call.readTask(true));
+  }
+
+  /** The first message is here, as far as it will be read. */
+  private begin(call: Call, message: ReturnType<Call['readTask']>): void {
+    if (isTaskPath(call.head.path) && !beginTask(call, message)) return;
     // Not the route of its beginning: a reload may have closed that one's cluster since.
-    this.admit(call, route);
+    this.admit(call, this.routeOf(call));
   }
 
   private admit(call: Call, route: Route): void {

@@ -82,6 +82,16 @@ export class RequestBuffer {
     return this.chunks;
   }
 
+  /** Takes the bytes of a request that is the same, in place of those that were dropped. */
+  adopt(parts: readonly Buffer[]): void {
+    this.drop();
+    this.whole = true;
+    for (const part of parts) {
+      this.chunks.push(part);
+      this.bytes += part.length;
+    }
+  }
+
   /** What is here, or was not added, has been sent and will not be sent again. */
   drop(): void {
     this.whole = false;

@@ -2,6 +2,7 @@ import { Status } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import { timeLeftMs } from '../policy/deadline.ts';
 import type { Leaving, TaskReader } from '../task/task-store.ts';
 import type { Call } from './call.ts';
 import { isTooLarge, replyToOversize, statusAlone } from './oversize.ts';
@@ -64,6 +65,12 @@ export class TaskFollower {
     if (call.done) return;
     const { end } = reader;
     if (end === undefined) return;
+    if (this.endedForAnother(reader)) {
+      const request = [...this.runs.outOfTime!.request.parts];
+      this.leave('cancelled');
+      runAgain(call, request);
+      return;
+    }
     let trailers = new HeaderList(end.trailers);
     if (isTooLarge(trailers, stream.connection)) {
       if (end.status === Status.OK) {
@@ -77,6 +84,15 @@ export class TaskFollower {
     call.completeFollowing(end.status);
   }
 
+  /** The run has ended because the time of the call it ran for was up; this one's is not, and it has seen nothing of it. */
+  private endedForAnother({ head }: TaskReader<Call>): boolean {
+    const { outOfTime } = this.runs;
+    const { context, deadlineMs, info } = this.call;
+    if (outOfTime === undefined || head !== undefined || !outOfTime.request.whole) return false;
+    // The same task may have come in another compression, which this call's head does not name.
+    return outOfTime.info.encoding === info.encoding && timeLeftMs(deadlineMs, context.clock()) > 0;
+  }
+
   /** The caller has what it wants, or has gone. */
   leave(leaving: Leaving): void {
     const { reader, runs } = this;
@@ -86,6 +102,20 @@ export class TaskFollower {
     if (remains === 'linger') runs.schedule();
     else if (remains === 'abort') reader.entry.runner?.abandon();
   }
+}
+
+/**
+ * The call had joined a run that ended at the deadline of the call it ran for, and has time left itself: it runs the task
+ * now, or joins another one that does. Later, because that call still has its place.
+ */
+function runAgain(call: Call, request: readonly Buffer[]): void {
+  queueMicrotask(() => {
+    if (call.done) return;
+    call.follower = undefined;
+    call.observeTask();
+    call.request.adopt(request);
+    call.driver.onRunAgain(call);
+  });
 }
 
 /** Whether the caller's time is up, or it does not want the answer, or may come back for it. */

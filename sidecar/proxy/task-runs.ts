@@ -1,7 +1,8 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { PREFIX_BYTES } from '../grpc/message-encoding.ts';
-import type { StatusCode } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
+import { deadlineReached } from '../policy/deadline.ts';
 import {
   fingerprintFor,
   type Leaving,
@@ -53,6 +54,8 @@ export function beginTask(call: Call, message: FirstMessage | undefined): boolea
  */
 export class TaskRuns extends Timer {
   readonly store: TaskStore<Call>;
+  /** While those who have joined a run are told that it has ended: the call that it ran for, if it was its time that was up. */
+  outOfTime: Call | undefined = undefined;
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private armedForMs = Number.POSITIVE_INFINITY;
@@ -133,8 +136,11 @@ export class TaskRuns extends Timer {
     this.wheel.cancel(this);
   }
 
-  end(entry: TaskEntry<Call>, status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
-    this.store.finish(entry, { status, taskStatus, trailers }, this.clock());
+  end(run: TaskRun, status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
+    const nowMs = this.clock();
+    this.outOfTime = run.endsForTime(status, nowMs) ? run.call : undefined;
+    this.store.finish(run.entry, { status, taskStatus, trailers }, nowMs);
+    this.outOfTime = undefined;
     if (this.armedForMs === Number.POSITIVE_INFINITY) this.schedule();
   }
 }
@@ -142,8 +148,10 @@ export class TaskRuns extends Timer {
 /** The call that runs a task writes its answer here for those who have sent the same task. */
 export class TaskRun {
   readonly entry: TaskEntry<Call>;
+  readonly call: Call;
   private readonly runs: TaskRuns;
-  private readonly call: Call;
+  /** Its own caller's time was up while others had joined. */
+  private late = false;
   /** Its own caller has left; it runs for others. */
   private left = false;
   /** Of what waits for its own caller, bytes that the app has been told to send more for. */
@@ -175,6 +183,15 @@ export class TaskRun {
     sendLocalReply(stream, local, true, response.started, head.method);
     context.stats.reject(local.reason);
     return this.outlives('cancelled');
+  }
+
+  /** Its caller's time is up. True: as for {@link outlivesAnswer}, and what the app does is not bound by that time any more. */
+  outlivesDeadline(late: LocalReply): boolean {
+    if (!this.outlivesAnswer(late)) return false;
+    this.late = true;
+    this.call.deadlineMs = 0;
+    this.call.deadlineOwner = 'none';
+    return true;
   }
 
   /**
@@ -213,6 +230,14 @@ export class TaskRun {
     return bytes - told;
   }
 
+  /** Whether the app, which watches the deadline of this call too, has ended it for that. */
+  endsForTime(status: StatusCode, nowMs: number): boolean {
+    if (this.late) return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
+    const { deadlineMs, startedAtMs } = this.call;
+    if (status !== Status.DEADLINE_EXCEEDED || deadlineMs === 0) return false;
+    return deadlineReached(nowMs - startedAtMs, deadlineMs - startedAtMs);
+  }
+
   onHead(fields: readonly string[]): void {
     this.runs.store.head(this.entry, fields);
   }
@@ -223,6 +248,6 @@ export class TaskRun {
 
   /** The first one counts. */
   onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
-    this.runs.end(this.entry, status, taskStatus, trailers);
+    this.runs.end(this, status, taskStatus, trailers);
   }
 }

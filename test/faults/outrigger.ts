@@ -21,6 +21,8 @@ function configOf(settings: ProxySettings): Record<string, unknown> {
     ...where,
     balancer: settings.balancer === 'adaptive' ? 'peak_ewma' : 'round_robin',
     timeout: ms(timeoutMs),
+    // Envoy's routes end calls of any method by then, whatever their callers say.
+    max_timeout: ms(timeoutMs),
     connect_timeout: ms(settings.connectTimeoutMs),
     circuit_breaker: { recovery_timeout: '1s' },
     outlier_detection: {
@@ -38,6 +40,7 @@ function configOf(settings: ProxySettings): Record<string, unknown> {
       ...(inbound === undefined ? {} : { listen: inbound }),
       ...limit,
       timeout: ms(settings.inboundTimeoutMs),
+      max_timeout: ms(settings.inboundTimeoutMs),
     },
     outbound: {
       routes: [{ match: { path_prefix: '/' }, cluster: CLUSTER }],
