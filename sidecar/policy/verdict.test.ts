@@ -215,6 +215,8 @@ t.test("answers of the peer's own sidecar are judged by their reason", async (t)
     ['headers_too_large', Status.RESOURCE_EXHAUSTED, 'neutral refused_by_sidecar', false],
     ['headers_too_large', Status.NOT_FOUND, 'success answered', false],
     ['headers_too_large', Status.INTERNAL, 'failure internal', false],
+    ['unreadable_message', Status.UNIMPLEMENTED, 'neutral refused_by_sidecar', true],
+    ['unreadable_message', Status.INTERNAL, 'neutral refused_by_sidecar', true],
     ['bad_request', Status.INVALID_ARGUMENT, 'neutral refused_by_sidecar', true],
     ['deadline', Status.DEADLINE_EXCEEDED, 'failure deadline_exceeded', false],
     ['first_chunk', Status.DEADLINE_EXCEEDED, 'failure first_chunk_timeout', false],
