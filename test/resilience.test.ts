@@ -174,6 +174,7 @@ t.test('a request at fault is so in HTTP, too: it opens no circuit and ejects no
     const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
     const ejections = () => cluster.endpoints.reduce((sum, { watched }) => sum + watched.ejections, 0);
     const faults: [httpStatus: number, code: status][] = [
+      [302, status.UNKNOWN],
       [400, status.INTERNAL],
       [401, status.UNAUTHENTICATED],
       [403, status.PERMISSION_DENIED],

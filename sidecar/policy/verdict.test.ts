@@ -103,11 +103,10 @@ t.test('what happened on the wire', async (t) => {
   const cases: [Partial<AttemptEnd>, string][] = [
     [{ kind: 'no_status' }, 'failure no_status'],
     [{ kind: 'http_status', code: 503 }, 'failure not_grpc'],
-    ...[400, 401, 403, 404, 405, 413, 415, 431, 499].map((code): [Partial<AttemptEnd>, string] => [
-      { kind: 'http_status', code },
-      'neutral caller_error',
-    ]),
-    ...[200, 302, 408, 421, 425, 500, 501, 502, 504].map((code): [Partial<AttemptEnd>, string] => [
+    ...[301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 413, 415, 431, 499].map(
+      (code): [Partial<AttemptEnd>, string] => [{ kind: 'http_status', code }, 'neutral caller_error'],
+    ),
+    ...[200, 204, 408, 421, 425, 500, 501, 502, 504].map((code): [Partial<AttemptEnd>, string] => [
       { kind: 'http_status', code },
       'failure not_grpc',
     ]),

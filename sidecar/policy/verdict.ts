@@ -210,12 +210,13 @@ function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
 
 /**
  * An answer in HTTP alone. What is wrong with the request (401 and 403 of a middleware, 404 for a method that a server of
- * several protocols does not have, 431) is the caller's, and proves nothing of the endpoint: callers with a bad token must
- * not close it to others. 408, 421 and 425 are no fault of the request, and 429 is back-pressure in any protocol.
+ * several protocols does not have, 431, a redirect to where one signs in) is the caller's, and proves nothing of the
+ * endpoint: callers with a bad token must not close it to others. 408, 421 and 425 are no fault of the request, and 429 is
+ * back-pressure in any protocol.
  */
 function verdictOfHttp(code: number): Verdict {
   if (code === 429) return VERDICTS.back_pressure;
-  const ofRequest = code >= 400 && code < 500 && code !== 408 && code !== 421 && code !== 425;
+  const ofRequest = code >= 300 && code < 500 && code !== 408 && code !== 421 && code !== 425;
   return ofRequest ? VERDICTS.caller_error : VERDICTS.not_grpc;
 }
 
