@@ -1,5 +1,5 @@
 // A process that can't have a port, or its files, ends with its exit code, and leaves nothing behind.
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +18,13 @@ const limitMs = 60_000;
 const timeout = 2 * limitMs;
 
 type Section = Record<string, unknown>;
+
+/** With a name short enough for the sockets in it, wherever the checkout is: a path has 107 bytes at the most. */
+function socketFolder(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
 
 /** Takes connections, reads what comes, and neither answers nor ends one that its client has ended. */
 async function startSilence(t: Test): Promise<string> {
@@ -40,7 +47,8 @@ async function takePort(t: Test): Promise<number> {
 
 /** Runs a sidecar that has begun all that a start begins, with one listener's address given. */
 async function startWith(t: Test, at: (typeof listeners)[number], listen: string) {
-  const folder = t.testdir({ listening: {} });
+  const folder = socketFolder(t);
+  mkdirSync(join(folder, 'listening'));
   const silence = await startSilence(t);
   const config: Record<string, Section> = {};
   for (const name of listeners) config[name] = { listen: `unix:${join(folder, 'listening', name)}` };
@@ -70,9 +78,7 @@ for (const name of listeners) {
 }
 
 t.test('run: a socket that somebody listens on', { timeout }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'outrigger-test-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const path = join(folder, 'taken.sock');
+  const path = join(socketFolder(t), 'taken.sock');
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(path, resolve));
   t.teardown(() => taken.close());
