@@ -1,5 +1,13 @@
 // Header lists that real servers and callers send, and that HTTP/2's letter forbids or gRPC has no use for. What
 // gRPC's own clients and servers bear passes as it came, on both listeners; what they refuse is refused.
+import {
+  connect,
+  createServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
@@ -16,6 +24,7 @@ import {
 import { runProcess } from './support/process.ts';
 import { RawClient } from './support/raw-grpc.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
+import { waitUntil } from './support/wait-until.ts';
 
 type Fields = readonly (readonly [name: string, value: string])[];
 
@@ -298,6 +307,147 @@ t.test('answers that have no content may say its length', async (t) => {
       t.notOk(peer.resets.has(id) && peer.resets.get(id) !== errorCode.noError, 'and its end is clean');
     }
   }
+});
+
+const EARLY: Fields = [
+  [':status', '103'],
+  ['link', '</style.css>; rel=preload'],
+];
+
+t.test('interim responses are passed on, and are no answers', async (t) => {
+  const path = '/strange.Service/Interim';
+  const interim: Fields[] = [[[':status', '100']], EARLY, EARLY, [[':status', '102']]];
+  const strange = await startStrange(t, new Map([[path, { interim, head: HEAD, trailers: OK }]]));
+  const plane = await startPlane(t, strange);
+  for (const [listener, port] of portsOf(plane)) {
+    const web: Fields = [
+      [':method', 'POST'],
+      [':scheme', 'http'],
+      [':path', path],
+      [':authority', 'a'],
+    ];
+    for (const request of [grpcRequest(path), web]) {
+      const [outcome] = [...(await callAll(port, t, [[path, request]])).values()];
+      t.strictSame(outcome?.heads, [...interim, HEAD, OK], `${listener}: ${request.length} fields`);
+    }
+  }
+});
+
+t.test('another attempt may follow an interim response', async (t) => {
+  const path = '/strange.Service/Interim';
+  const refuses = await startPeerServer(t, (peer) => {
+    peer.behave();
+    const behaved = peer.onFrame!;
+    peer.onFrame = (received) => {
+      behaved(received);
+      if (received.type !== frameType.headers) return;
+      void peer.headers(received.streamId, EARLY);
+      void peer.reset(received.streamId, errorCode.refusedStream);
+    };
+    void peer.send(settings());
+  });
+  const answers = await startStrange(t, new Map([[path, { interim: [EARLY], head: HEAD, trailers: OK }]]));
+  const plane = await startDataPlane(t, {
+    outbound: {
+      routes: [{ match: { path_prefix: '/' }, cluster: 'upstream' }],
+      clusters: {
+        upstream: { endpoints: [refuses.address, answers.address], balancer: 'round_robin', ...policiesOff },
+      },
+    },
+  });
+  // Round robin begins anywhere: of two calls one meets the refusal first.
+  const heads: unknown[] = [];
+  for (let n = 0; n < 2; n++)
+    heads.push((await callAll(plane.outboundPort, t, [[path, grpcRequest(path)]])).get(path)?.heads);
+  t.strictSame(
+    heads.sort((a, b) => (a as Fields[]).length - (b as Fields[]).length),
+    [
+      [EARLY, HEAD, OK],
+      [EARLY, EARLY, HEAD, OK],
+    ],
+  );
+});
+
+t.test('interim responses without end cost their own call', async (t) => {
+  let flooded = 0;
+  const server = await startPeerServer(t, (peer) => {
+    peer.behave();
+    const behaved = peer.onFrame!;
+    peer.onFrame = (received) => {
+      behaved(received);
+      const { type, flags, streamId } = received;
+      if ((type !== frameType.headers && type !== frameType.data) || (flags & flag.endStream) === 0) return;
+      const path = new Map(peer.heads.get(streamId)![0]).get(':path')!;
+      if (path === '/many' || path === '/large') {
+        flooded++;
+        const early: Fields = path === '/many' ? [[':status', '103']] : [...EARLY, ['x', 'y'.repeat(70_000)]];
+        for (let sent = 0; sent < (path === '/many' ? 1_600 : 1); sent++) void peer.headers(streamId, early);
+        return;
+      }
+      if (path !== '/waits') {
+        void peer.headers(streamId, HEAD);
+        void peer.data(streamId, MESSAGE);
+        void peer.headers(streamId, OK, true);
+      }
+    };
+    void peer.send(settings());
+  });
+  const plane = await startPlane(t, { address: server.address, seen: new Map() });
+  for (const [listener, port] of portsOf(plane)) {
+    const peer = (await H2Peer.connect(t, port)).behave();
+    await peer.headers(1, grpcRequest('/waits'));
+    await peer.data(1, MESSAGE, true);
+    let id = 1;
+    for (const path of ['/many', '/large', '/fine']) {
+      id += 2;
+      const call = id;
+      await peer.headers(call, grpcRequest(path));
+      await peer.data(call, MESSAGE, true);
+      await peer.until(`${path} ended`, () => peer.ended.has(call) || peer.closed);
+      t.equal(peer.field(call, 'grpc-status'), path === '/fine' ? '0' : '13', `${listener}: ${path}`);
+    }
+    t.notOk(peer.resets.has(1) || peer.ended.has(1), `${listener}: a call beside them still waits`);
+  }
+  t.equal(flooded, 4);
+  t.ok(server.peers.length <= 2, 'all on one connection each');
+});
+
+t.test('a request that waits for 100 is sent when the app says so', async (t) => {
+  const app = createServer((_request, response) => void response.writeHead(404).end());
+  app.on('checkContinue', (request: Http2ServerRequest, response: Http2ServerResponse) => {
+    response.writeContinue();
+    request.on('end', () => response.end('thanks')).resume();
+  });
+  await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve));
+  const sessions = new Set<ServerHttp2Session>();
+  app.on('session', (session) => sessions.add(session));
+  t.teardown(() => {
+    for (const session of sessions) session.destroy();
+    app.close();
+  });
+  const address = `127.0.0.1:${(app.address() as AddressInfo).port}`;
+  const plane = await startPlane(t, { address, seen: new Map() });
+  for (const [listener, port] of portsOf(plane)) {
+    const session = connect(`http://127.0.0.1:${port}`);
+    t.teardown(() => session.destroy());
+    const stream = session.request({ ':method': 'POST', ':path': '/upload', expect: '100-continue' });
+    stream.once('continue', () => stream.end('the body'));
+    let text = '';
+    stream.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+    await new Promise((resolve) => stream.once('close', resolve));
+    t.equal(text, 'thanks', listener);
+  }
+});
+
+t.test('an app whose health service sends an interim response is asked to the end', async (t) => {
+  const health = '/grpc.health.v1.Health/Check';
+  const serving = grpcMessage(Buffer.from([8, 1]));
+  const answer: Answer = { interim: [EARLY], head: HEAD, body: serving, trailers: OK };
+  const plane = await startPlane(t, await startStrange(t, new Map([[health, answer]])));
+  await waitUntil('it serves', () => plane.sidecar.inbound.appHealth.state === 'serving');
+  t.pass('serving');
 });
 
 t.test('five such answers open no circuit', async (t) => {

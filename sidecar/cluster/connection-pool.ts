@@ -3,12 +3,13 @@ import { Timer } from '../clock/timer-wheel.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
-import { SILENT_SERVER_HINT } from '../http2/foreign.ts';
 import { ErrorCode, errorName } from '../http2/frame.ts';
 import { printable, tlsErrorOf } from '../tls/failure.ts';
 import { ReconnectSchedule } from './backoff.ts';
+import { causeOf, connectTimeout } from './connect-failure.ts';
 import { PoolKeepalive } from './pool-keepalive.ts';
 import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
+import { freshCount, isReset, isSpent, isWorn } from './worn-connections.ts';
 
 /**
  *     idle ──first call──▶ connecting ──SETTINGS came──▶ ready ──last connection gone──▶ idle
@@ -29,12 +30,6 @@ const UNUSED_LIFE_MS = 1_000;
 
 /** Why a connection is left whose cluster connects in another way from now on. */
 const REPLACED = 'replaced';
-
-/**
- * Callers that cancel make us reset streams, and servers end a connection that resets too many (nghttp2 at 1,000):
- * with it the calls of others, who share it. One that has reset this many takes no new calls.
- */
-const RESETS_MAX = 300;
 
 /**
  * The connections to one endpoint. One is made for the first call, another when all are at the peer's limit of
@@ -122,7 +117,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
   private connectForMore(): void {
     if (this.connecting !== undefined || this.closed) return;
     // The one that would take streams comes beside those that do not: they may never take any again.
-    if (!this.takesStreams || (this.ready.length < this.options.maxConnections && !this.armed))
+    if (!this.takesStreams || (freshCount(this.ready) < this.options.maxConnections && !this.armed))
       this.connect();
   }
 
@@ -145,15 +140,31 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     let best: Connection | undefined;
     let worn: Connection | undefined;
     for (const connection of this.ready) {
-      if (connection.resetsSent >= RESETS_MAX) worn = connection;
+      if (isWorn(connection)) worn = connection;
       else if (connection.hasCapacity && (best === undefined || connection.streams.size < best.streams.size))
         best = connection;
     }
-    if (worn !== undefined) {
+    return worn === undefined ? best : this.besideWorn(worn, best);
+  }
+
+  /**
+   * A worn one is used until another one is there, and then let go. Calls wait for that only when the worn one is spent, and
+   * not at all where no other is to be had.
+   */
+  private besideWorn(worn: Connection, fresh: Connection | undefined): Connection | undefined {
+    if (fresh === undefined) {
+      this.connectForMore();
+      return this.ready.find((connection) => this.hasRoom(connection));
+    }
+    if (isReset(worn)) {
       this.forget(worn, 'too many of its calls were cancelled', 'cancelled');
       worn.shutdown();
     }
-    return best;
+    return fresh;
+  }
+
+  private hasRoom(connection: Connection): boolean {
+    return connection.hasCapacity && (this.connecting === undefined || !isSpent(connection));
   }
 
   private connect(): void {
@@ -190,16 +201,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       if (!this.takesStreams || this.waiters.size > 0) this.connect();
       return;
     }
-    if (connecting.ready) {
-      const message = `it takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0`;
-      connecting.close(new ConnectionError('peer', ErrorCode.NO_ERROR, message, 'no_streams'));
-      return;
-    }
-    const within = `within ${this.options.connectTimeoutMs} ms`;
-    const message = connecting.socket.connecting
-      ? `no connection to ${this.address} ${within}`
-      : `no HTTP/2 SETTINGS from ${this.address} ${within}: ${SILENT_SERVER_HINT}`;
-    connecting.close(new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout'));
+    connecting.close(connectTimeout(connecting, this.address, this.options.connectTimeoutMs));
     connecting.socket.destroy();
   }
 
@@ -214,7 +216,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       this.shut = this.ready.length > 0;
       this.setState(PoolState.backingOff);
       this.failWaiters(message);
-    }
+    } else for (const connection of [...this.ready]) this.onCapacity(connection);
     this.listener.onConnectFailed(message, reason);
   }
 
@@ -279,7 +281,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
 
   private serve(connection: Connection): void {
     for (const waiter of this.waiters) {
-      if (!connection.hasCapacity) break;
+      if (!this.hasRoom(connection)) break;
       this.waiters.delete(waiter);
       waiter.onConnection(connection);
     }
@@ -384,11 +386,4 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
     this.failWaiters('the endpoint is no longer part of the cluster');
     for (const connection of [...this.ready]) connection.shutdown();
   }
-}
-
-/** What TLS says of the end of a connection, where it was TLS's. */
-function causeOf(error: ConnectionError): { message: string; reason: string } {
-  const tls = tlsErrorOf(error.cause);
-  if (tls === undefined) return error;
-  return { message: `${tls.reason}: ${tls.message}`, reason: tls.reason };
 }

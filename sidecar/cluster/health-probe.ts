@@ -124,7 +124,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     if (head.kind === 'response') this.encoding = list.getTrimmed('grpc-encoding') ?? '';
     if (status === undefined) {
       // The answer of a web server, with or without a page.
-      if (head.kind === 'response' && head.status !== 200)
+      if (head.kind === 'response' && head.status > 200)
         this.finish('no_health_service', statusFromHttp(head.status));
       else if (endStream) this.finish('no_health_service');
     } else this.finish(this.resultOf(parseStatus(status)), parseStatus(status));

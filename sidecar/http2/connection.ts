@@ -23,7 +23,7 @@ import {
   FrameType,
 } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
-import { endBehindGoaway, Goaway } from './goaway.ts';
+import { beginShutdown, endBehindGoaway, endShutdown, Goaway, retire } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { type ConnectionLimits, FloodGuard } from './limits.ts';
@@ -77,6 +77,8 @@ export class Connection {
   /** The code of the peer's latest GOAWAY; -1 before one. */
   peerGoawayCode = -1;
   closed = false;
+  /** How often the socket gave us bytes. */
+  reads = 0;
   /** RST_STREAM frames we have sent. */
   resetsSent = 0;
   /** When the socket last gave us bytes; keepalive measures silence from here. */
@@ -92,7 +94,7 @@ export class Connection {
     this.lastReadAtMs = options.clock();
     this.writer = new FrameWriter(socket);
     this.headers = new HeaderSender(this.writer);
-    this.flood = new FloodGuard(options.clock, options.limits.maxConcurrentStreams);
+    this.flood = new FloodGuard(options.clock, options.limits);
     this.receiver = new Receiver(this);
     this.control = new ControlFrames(this, options);
     this.reader = new FrameReader(this.receiver, DEFAULT_MAX_FRAME_BYTES, options.role === 'server');
@@ -113,6 +115,7 @@ export class Connection {
   private onBytes(chunk: Buffer): void {
     if (this.closed) return;
     this.lastReadAtMs = this.clock();
+    this.reads = (this.reads + 1) & 0x3fffffff;
     beginBatch();
     try {
       this.reader.push(chunk);
@@ -163,6 +166,7 @@ export class Connection {
   acceptStream(id: number): Stream {
     const { peer, limits } = this;
     const stream = new Stream(this, id, UNHANDLED, peer.initialWindowBytes, limits.streamWindowBytes);
+    stream.bornInRead = this.reads;
     this.streams.add(stream);
     return stream;
   }
@@ -271,7 +275,7 @@ export class Connection {
   /** The peer broke a rule on one stream (RFC 9113 §5.4.2): reset it and tell its handler. */
   streamError(stream: Stream, code: number, message: string): void {
     this.reset(stream, code);
-    this.countReset();
+    this.countFault();
     stream.handler.onFailed(stream, failureFromProtocol(code, message));
   }
 
@@ -285,19 +289,19 @@ export class Connection {
   refuse(streamId: number, code: number): void {
     this.writer.uint32Frame(FrameType.RST_STREAM, streamId, code);
     this.closedStreams.add(streamId, true);
-    this.countReset();
+    this.countFault();
   }
 
-  countReset(): void {
-    if (this.flood.reset()) return;
-    this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
+  private countFault(): void {
+    if (this.flood.fault()) return;
+    this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many streams had to be reset; keep to the protocol');
   }
 
   onPeerReset(stream: Stream, code: number): void {
     const failure = failureFromReset(code);
     this.closeStream(stream, false);
     stream.handler.onFailed(stream, failure);
-    if (this.role === 'server') this.countReset();
+    if (this.role === 'server' && !this.flood.cancel(stream.bornInRead === this.reads)) retire(this);
   }
 
   /** Both ends said END_STREAM, or someone reset: forget the stream and give back what it held. */
@@ -325,25 +329,16 @@ export class Connection {
    * A client has no calls to refuse: it opens no more streams and closes.
    */
   shutdown(): void {
-    if (this.closed || this.goaway.state !== 'serving') return;
-    this.draining = true;
-    if (this.role === 'server') {
-      this.goaway.announce(this.writer);
-      this.control.ping(() => this.finishShutdown());
-    } else {
-      this.goaway.state = 'final';
-      this.closeWhenDone();
-    }
+    beginShutdown(this);
   }
 
   /** The second step, on the PING's answer; also called by the owner when that takes too long. */
   finishShutdown(): void {
-    if (this.closed || this.goaway.state !== 'announced') return;
-    this.goaway.finish(this.writer, this.lastPeerStreamId, ErrorCode.NO_ERROR, '');
-    this.closeWhenDone();
+    endShutdown(this);
   }
 
-  private closeWhenDone(): void {
+  /** Closes the connection that is leaving, behind its last stream. */
+  closeWhenDone(): void {
     if (this.closed || this.streams.size > 0) return;
     const done = this.role === 'server' ? this.goaway.state === 'final' : this.draining;
     if (done) this.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Connection } from './connection.ts';
 import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
 import type { FrameWriter } from './writer.ts';
 
@@ -37,6 +38,44 @@ function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, me
   const at = writer.beginFrame(8 + (debug?.length ?? 0), FrameType.GOAWAY, 0, 0);
   writeUint32(writer.buffer, writeUint32(writer.buffer, at, lastStreamId), code);
   debug?.copy(writer.buffer, at + 8);
+}
+
+/** The first step of an orderly end; a client, which has no calls to refuse, needs no other. */
+export function beginShutdown(connection: Connection): void {
+  const { closed, goaway, role } = connection;
+  if (closed || goaway.state !== 'serving') return;
+  connection.draining = true;
+  if (role === 'server') {
+    goaway.announce(connection.writer);
+    connection.control.ping(() => connection.finishShutdown());
+  } else {
+    goaway.state = 'final';
+    connection.closeWhenDone();
+  }
+}
+
+/** The second step: no stream that begins from now on is served; those that run go on. */
+export function endShutdown(connection: Connection): void {
+  const { closed, goaway, writer, lastPeerStreamId } = connection;
+  if (closed || goaway.state !== 'announced') return;
+  goaway.finish(writer, lastPeerStreamId, ErrorCode.NO_ERROR, '');
+  connection.closeWhenDone();
+}
+
+/**
+ * The peer has cancelled more than it may on one connection (`FloodGuard.cancel`): it is asked to go on with another one,
+ * and the calls that run here, whoever makes them, are not touched. It is told so with NO_ERROR, because some libraries end
+ * all calls at any other code; but a loop that begins calls and cancels them in one breath has none to lose.
+ */
+export function retire(connection: Connection): void {
+  const { flood, goaway, streams } = connection;
+  if (streams.size === 0 && flood.cancelsAtOnce) {
+    connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
+    return;
+  }
+  if (goaway.state === 'announced') endShutdown(connection);
+  else beginShutdown(connection);
+  flood.allowCancels();
 }
 
 /** Closes a socket once its peer has had time to read. */

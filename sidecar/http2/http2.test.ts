@@ -467,7 +467,8 @@ t.test('closed streams: how a stream ended is known while it matters', async (t)
 
 t.test('the flood guard: what only makes work is used up, work that is done earns it back', async (t) => {
   let nowMs = 0;
-  const guard = new FloodGuard(() => nowMs, 100);
+  const limits = { ...DEFAULT_LIMITS, maxConcurrentStreams: 100, cancelBurst: 3_000 };
+  const guard = new FloodGuard(() => nowMs, limits);
   const spent = (spend: () => boolean) => {
     let count = 0;
     while (count < 100_000 && spend()) count++;
@@ -486,15 +487,18 @@ t.test('the flood guard: what only makes work is used up, work that is done earn
     if (!guard.controlFrame() || !guard.controlFrame()) return t.fail('a peaceful peer was refused');
   }
 
-  const reset = () => guard.reset();
-  const many = new FloodGuard(() => 0, 1_024);
-  for (let stream = 0; stream < 1_024; stream++) t.ok(many.reset(), 'all streams may be reset at once');
-  const first = spent(reset);
-  t.ok(first < 1_000, `but not for ever: ${first}`);
-  for (let i = 0; i < 31; i++) guard.streamFinished();
-  t.equal(spent(reset), 30, 'a finished call earns one');
+  const late = new FloodGuard(() => nowMs, limits);
+  const fault = () => late.fault();
+  t.equal(spent(fault), 200, 'a peer may get all its streams wrong at once, but not for ever');
+  const cancel = () => late.cancel(true);
+  t.equal(spent(cancel), 3_000, 'and cancel many more');
+  for (let i = 0; i < 31; i++) late.streamFinished();
+  for (const reset of [fault, cancel]) t.equal(spent(reset), 30, 'a finished call earns one');
   nowMs += 500;
-  t.equal(spent(reset), 100);
+  for (const reset of [fault, cancel]) t.equal(spent(reset), 100);
+  t.equal(late.cancelsAtOnce, true, 'none of them has lived');
+  for (let i = 0; i < 400; i++) late.cancel(false);
+  t.equal(late.cancelsAtOnce, false);
   return undefined;
 });
 

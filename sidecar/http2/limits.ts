@@ -19,6 +19,11 @@ export interface ConnectionLimits {
   readonly maxHeaderBlockBytes: number;
   /** Most CONTINUATION frames of one block, empty ones too (CVE-2024-27316's kind of flood). */
   readonly maxContinuations: number;
+  /**
+   * Streams that a peer may reset at once, and then 200 a second and one for each that ends in order; above it the
+   * connection is asked to go (`Connection.retire`).
+   */
+  readonly cancelBurst: number;
   /** Names of fields that are kept of a list above the limit, wherever they stand in it. */
   readonly keptFields: ReadonlySet<string>;
   /** Receive window of a stream: the most we ever hold of one call in one direction. */
@@ -44,6 +49,7 @@ export const DEFAULT_LIMITS: ConnectionLimits = {
   maxConcurrentStreams: 1024,
   ...headerLimits(65_536),
   maxContinuations: 2_048,
+  cancelBurst: 4_000,
   keptFields: new Set(),
   streamWindowBytes: 262_144,
   connectionWindowBytes: 4_194_304,
@@ -78,24 +84,34 @@ class Allowance {
   }
 }
 
+/** What a peer may cancel and get wrong in a second, for as long as it likes. */
+const RESETS_PER_SECOND = 200;
+const GRACE_CANCELS = 1_000;
+const AT_ONCE_SHARE = 0.9;
+
 /**
  * Counts what floods are made of. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
  * types, interim responses, frames that come too late for their stream) and resets (the peer's own, and those its errors provoke from us: CVE-2023-44487 and its successor)
  * spend an allowance; streams that finish and data that moves earn it back. A caller that cancels much of what
- * it starts is legal, so the allowance for resets is generous; a loop that does nothing else empties it.
+ * it starts is legal, and others may share its connection: the allowance for that is generous, and what lies beyond it
+ * ends no running call. A peer's errors have one of their own.
  */
 export class FloodGuard {
   private readonly control: Allowance;
-  private readonly resets: Allowance;
+  private readonly cancels: Allowance;
+  private readonly faults: Allowance;
+  private cancelled = 0;
+  private cancelledAtOnce = 0;
   private readonly clock: () => number;
 
-  /** @param maxStreams streams a peer may have open: it may cancel them all at once */
-  constructor(clock: () => number, maxStreams: number) {
+  constructor(clock: () => number, limits: ConnectionLimits) {
     this.clock = clock;
     const nowMs = clock();
     this.control = new Allowance(2_000, 10_000, 100, nowMs);
-    const resets = maxStreams + 100;
-    this.resets = new Allowance(resets, 2 * resets, 200, nowMs);
+    this.cancels = new Allowance(limits.cancelBurst, limits.cancelBurst, RESETS_PER_SECOND, nowMs);
+    // It may get all of them wrong that it may have open.
+    const faults = limits.maxConcurrentStreams + 100;
+    this.faults = new Allowance(faults, 2 * faults, RESETS_PER_SECOND, nowMs);
   }
 
   /** One control frame came in. False: answer GOAWAY ENHANCE_YOUR_CALM. */
@@ -113,12 +129,34 @@ export class FloodGuard {
     this.control.earn(1);
   }
 
-  /** A stream was reset by the peer, or by us for the peer's fault. False: answer GOAWAY ENHANCE_YOUR_CALM. */
-  reset(): boolean {
-    return this.resets.spend(this.clock);
+  /**
+   * The peer reset a stream. False: it has reset so many that it should go on with another connection.
+   *
+   * @param atOnce the same read had brought the stream
+   */
+  cancel(atOnce: boolean): boolean {
+    this.cancelled++;
+    if (atOnce) this.cancelledAtOnce++;
+    return this.cancels.spend(this.clock);
+  }
+
+  /** Hardly any of what it has cancelled had lived. */
+  get cancelsAtOnce(): boolean {
+    return this.cancelledAtOnce >= AT_ONCE_SHARE * this.cancelled;
+  }
+
+  /** Some more, for a peer that has been asked to go and may not have heard it yet. */
+  allowCancels(): void {
+    this.cancels.earn(GRACE_CANCELS);
+  }
+
+  /** A stream was reset by us for the peer's fault. False: answer GOAWAY ENHANCE_YOUR_CALM. */
+  fault(): boolean {
+    return this.faults.spend(this.clock);
   }
 
   streamFinished(): void {
-    this.resets.earn(1);
+    this.cancels.earn(1);
+    this.faults.earn(1);
   }
 }

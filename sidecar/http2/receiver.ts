@@ -169,7 +169,7 @@ export class Receiver implements FrameSink {
       return;
     }
     if (interim) {
-      if (!this.countUseless() || list.oversize) return;
+      if (!this.countUseless() || !this.countInterim(stream, list)) return;
     } else {
       stream.headReceived = true;
       this.connection.flood.progress();
@@ -178,6 +178,18 @@ export class Receiver implements FrameSink {
     const empty = endStream || interim || head.status === 204 || head.status === 304;
     if (!empty) stream.expectedBytes = head.contentLength;
     this.deliverHeaders(stream, list, head, endStream);
+  }
+
+  /** All of a call's interim responses may be as large as one header list. False: they are larger, or this one is. */
+  private countInterim(stream: Stream, list: HeaderList): boolean {
+    stream.interimBytes += list.listBytes;
+    if (stream.interimBytes <= this.connection.limits.maxHeaderListBytes) return true;
+    this.connection.streamError(
+      stream,
+      ErrorCode.ENHANCE_YOUR_CALM,
+      'too many or too large interim responses',
+    );
+    return false;
   }
 
   private deliverHeaders(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {

@@ -71,6 +71,11 @@ export class Stream {
    */
   expectedBytes = -1;
 
+  /** Of the interim responses so far. */
+  interimBytes = 0;
+  /** The read of the connection that brought it (servers). */
+  bornInRead = 0;
+
   queue: SendQueue | undefined = undefined;
   /** Only {@link StreamTable} writes it. */
   nextInTable: Stream | undefined = undefined;

@@ -16,6 +16,9 @@ import { callPathGuard, type OutboundSettings } from './settings.ts';
 /** PINGs within the pod cost no network, and sending the app away costs it its calls: only a loop is stopped. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
 
+/** The app may cancel as many calls as it likes; only a loop that does nothing else is sent to another connection. */
+const APP_CANCEL_BURST = 20_000;
+
 /** Calls that this pod's app makes: by route to a cluster. */
 export class Outbound {
   readonly stats = new ListenerStats('outbound');
@@ -102,7 +105,12 @@ function proxySettings({ inbound }: OutboundSettings): ProxySettings {
 function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOptions {
   const { maxConcurrentStreams, maxHeaderBytes, maxConnections } = outbound.limits;
   return {
-    limits: { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), maxConcurrentStreams },
+    limits: {
+      ...DEFAULT_LIMITS,
+      ...headerLimits(maxHeaderBytes),
+      maxConcurrentStreams,
+      cancelBurst: APP_CANCEL_BURST,
+    },
     maxConnections,
     // Its downstream is the app in the same pod: the kernel tells when it is gone.
     keepalive: { timeMs: 0, timeoutMs: 0 },

@@ -56,6 +56,8 @@ export interface AttemptOwner {
   readonly requestHeadBytes: number;
   /** A stream is there: send what there is of the request. */
   onStreamOpen(attempt: Attempt, stream: Stream): void;
+  /** An interim response (1xx), which says nothing of the answer. */
+  onInterim(attempt: Attempt, list: HeaderList): void;
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void;
   /** Answers how many bytes are done with, as `StreamHandler.onData` does. */
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number;
@@ -219,11 +221,10 @@ export class Attempt
   onHeaders(_stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     if (this.ended) return;
     if (endStream) this.owner.onResponseEnd(this, list, head);
-    // Interim responses (1xx) say nothing that gRPC could use.
     else if (head.status >= 200) {
       if (this.scanner !== undefined) this.scanner.encoding = encodingOf(list);
       this.owner.onResponseHead(this, list, head);
-    }
+    } else this.owner.onInterim(this, list);
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {

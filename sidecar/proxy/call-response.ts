@@ -36,6 +36,11 @@ export class CallResponse {
     return this.stream.queue !== undefined;
   }
 
+  /** To the caller alone, as it comes (RFC 9110 §15.2). */
+  sendInterim(list: HeaderList): void {
+    this.stream.connection.sendHeaders(this.stream, list, undefined, false);
+  }
+
   sendHead(list: HeaderList): void {
     this.started = true;
     this.observer?.onResponseHead(encodingOf(list));

@@ -187,6 +187,12 @@ export class Call
     this.stream.connection.consume(this.stream, bytes);
   }
 
+  /** It commits the call to nothing: another attempt may follow. */
+  onInterim(attempt: Attempt, list: HeaderList): void {
+    if (attempt === this.attempt && !isTooLarge(list, this.stream.connection))
+      this.response.sendInterim(list);
+  }
+
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
     keepAwake(this);
     const { grpc } = this.info;
