@@ -247,7 +247,7 @@ function watched({ stream }: SeenCall): void {
   stream.write(grpcFrame(serving));
 }
 
-async function startApp(t: Test, onCall: (call: SeenCall) => void) {
+async function startApp(t: Test, onCall: (call: SeenCall) => void, limits: object = {}) {
   // What asks for the app as a whole is the sidecar.
   const app = await startUpstream(t, {
     health: true,
@@ -257,7 +257,8 @@ async function startApp(t: Test, onCall: (call: SeenCall) => void) {
       else stream.on('end', () => answerWith(stream, serving));
     },
   });
-  const plane = await startDataPlane(t, { name: 'tools', inbound: { app: app.address, health: rare } });
+  const inbound = { app: app.address, health: rare, limits };
+  const plane = await startDataPlane(t, { name: 'tools', inbound });
   await waitUntil('the app is known', () => plane.sidecar.inbound.appHealth.state === 'serving', patient);
   const calls = () => app.calls.filter(({ headers }) => headers['x-caller'] !== undefined);
   return { app, plane, stub: new Stub(t, plane.inboundPort), calls };
@@ -351,7 +352,7 @@ t.test('a watch ends with its caller, and the app hears it', async (t) => {
 });
 
 t.test('questions that the app does not answer are bounded', async (t) => {
-  const { stub, calls } = await startApp(t, () => {});
+  const { stub, calls } = await startApp(t, () => {}, { max_connections: 2 });
   const client = stub.client as never as Record<
     string,
     (request: object, metadata: grpc.Metadata, done: () => void) => grpc.ClientUnaryCall

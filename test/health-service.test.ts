@@ -215,8 +215,17 @@ t.test('Watch tells of each change as it happens', async (t) => {
   unknown.stream.cancel();
 });
 
-t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
+t.test('each channel that may connect may watch', async (t) => {
   const plane = await startDataPlane(t, { inbound: { app: (await startUpstream(t)).address } });
+  const clients = [clientOf(t, Health!, plane), clientOf(t, Health!, plane)];
+  const watchers = Array.from({ length: 1_024 }, (_, i) => watch(clients[i % 2]!));
+  await waitUntil('all watch', () => watchers.every(({ seen }) => seen.length > 0));
+  for (const { stream } of watchers) stream.cancel();
+});
+
+t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
+  const { address } = await startUpstream(t);
+  const plane = await startDataPlane(t, { inbound: { app: address, limits: { max_connections: 2 } } });
   const client = clientOf(t, Health!, plane);
   const watchers = Array.from({ length: 256 }, () => watch(client));
   await waitUntil('all watch', () => watchers.every(({ seen }) => seen.length > 0));

@@ -105,6 +105,7 @@ export class Inbound {
     this.appHealth.update(inbound.health);
     this.healthTimeoutMs = inbound.health.timeoutMs;
     this.health.identity = config;
+    this.health.maxConnections = inbound.limits.maxConnections;
     this.context.name = config.name;
     this.context.admission!.update(inbound);
     const toldAnew = this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate;

@@ -25,10 +25,8 @@ const CHECK_PATH = '/grpc.health.v1.Health/Check';
 const WATCH_PATH = '/grpc.health.v1.Health/Watch';
 const LIST_PATH = '/grpc.health.v1.Health/List';
 const AGENT_SERVICE = 'agent.AgentService';
-/** Watchers beyond this are refused: each is a stream that stays. */
-const MAX_WATCHERS = 256;
-/** Questions that the app has not answered yet. */
-const MAX_QUESTIONS = 256;
+/** Where few connections are allowed: sidecars carry the watches of many channels on each. */
+const MIN_WATCHERS = 256;
 
 /** Who answers for the agent. */
 export interface HealthIdentity {
@@ -47,7 +45,10 @@ export class HealthServices implements LocalServices {
   private readonly environment: AppWatchEnvironment;
   /** Those of the app's own services have a watch there. */
   private readonly watchers = new Map<HealthCall, AppWatch | undefined>();
+  /** Questions that the app has not answered yet. */
   private questions = 0;
+  /** The most watches at a time, each of which is a stream that stays; and the most questions. */
+  private maxWatchers = MIN_WATCHERS;
   identity: HealthIdentity;
   private draining = false;
 
@@ -69,6 +70,11 @@ export class HealthServices implements LocalServices {
 
   get healthy(): boolean {
     return this.app.healthy && !this.draining;
+  }
+
+  /** A channel that goes by its server's health watches it on its connection, and without a watch it takes no calls. */
+  set maxConnections(count: number) {
+    this.maxWatchers = Math.max(MIN_WATCHERS, count);
   }
 
   drain(): void {
@@ -140,8 +146,11 @@ export class HealthServices implements LocalServices {
   }
 
   private watch(call: HealthCall, ours: boolean): void {
-    if (this.watchers.size >= MAX_WATCHERS) {
-      call.end(Status.RESOURCE_EXHAUSTED, `${MAX_WATCHERS} watchers already; use Check`);
+    if (this.watchers.size >= this.maxWatchers) {
+      call.end(
+        Status.RESOURCE_EXHAUSTED,
+        `${this.maxWatchers} watchers already; use Check, or raise inbound.limits.max_connections`,
+      );
       return;
     }
     const watch: AppWatch | undefined = ours
@@ -188,8 +197,8 @@ export class HealthServices implements LocalServices {
 
   private ask(call: HealthCall, answer: AppAnswer): void {
     if (this.refuseOversize(call)) return;
-    if (this.questions >= MAX_QUESTIONS) {
-      call.end(Status.RESOURCE_EXHAUSTED, `${MAX_QUESTIONS} questions wait for the app already`);
+    if (this.questions >= this.maxWatchers) {
+      call.end(Status.RESOURCE_EXHAUSTED, `${this.maxWatchers} questions wait for the app already`);
       return;
     }
     const question = new AppQuestion(this.environment.cluster, call, answer);
