@@ -120,6 +120,8 @@ export abstract class CallState extends Timer implements Queueable {
   queueNewer: Queueable | undefined = undefined;
   queuedAtMs = Number.NaN;
   done = false;
+  /** It is done, and its caller has a moment to end its request. */
+  lingering = false;
   status: StatusCode | -1 = -1;
   /** Set when the answer was ours. */
   reason: Reason | undefined = undefined;

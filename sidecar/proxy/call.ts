@@ -11,6 +11,7 @@ import { countCall } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
+import { lingerAfterAnswer } from './early-end.ts';
 import { endFields } from './end-fields.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
@@ -49,6 +50,10 @@ export class Call
     const ranOut = ranOutAfter(this, nowMs);
     const { attempt, stream } = this;
     if (this.done) {
+      if (this.lingering) {
+        stream.connection.stopReceiving(stream);
+        return;
+      }
       // The answer is complete but its reader does not take it: the deadline is for that too.
       const late = reply('deadline', `${ranOut}, waiting for the caller to read`);
       if (!stream.closed) sendLocalReply(stream, late, this.info.grpc, true, this.head.method);
@@ -78,7 +83,10 @@ export class Call
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    if (this.done) return end - start;
+    if (this.done) {
+      if (endStream && this.lingering) this.context.wheel.cancel(this);
+      return end - start;
+    }
     const { request, settings } = this;
     const { framing } = request;
     if (framing !== undefined && !framing.advance(buffer, start, end, settings.maxMessageBytes)) {
@@ -105,7 +113,10 @@ export class Call
     if (this.follower !== undefined) this.follower.pump();
     else this.attempt?.consume(this.response.run?.owed(bytes) ?? bytes);
     keepAwake(this);
-    if (this.done && stream.queue === undefined) this.context.wheel.cancel(this);
+    if (this.done && stream.queue === undefined) {
+      this.context.wheel.cancel(this);
+      lingerAfterAnswer(this);
+    }
   }
 
   /** The caller is gone: so is its attempt, at once, unless others wait for the task, or it may come back for it. */
@@ -166,8 +177,8 @@ export class Call
 
   /** All of that call's answer was sent, or waits to be read. */
   completeFollowing(status: StatusCode): void {
-    this.stream.connection.stopReceiving(this.stream);
     this.finish(status);
+    lingerAfterAnswer(this);
   }
 
   // --- The attempt -----------------------------------------------------------------------------------------
@@ -294,8 +305,8 @@ export class Call
   private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
     settleAttempt(this, attempt, 'status', status, 0, info);
     attempt.stopSending();
-    this.stream.connection.stopReceiving(this.stream);
     this.finish(status);
+    lingerAfterAnswer(this);
   }
 
   mayMove(attempt: Attempt): boolean {

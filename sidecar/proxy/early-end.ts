@@ -1,0 +1,17 @@
+import type { Call } from './call.ts';
+
+/** As long as a caller needs to read what is in its socket, and to end its request by itself. */
+export const LINGER_MS = 1_000;
+
+/**
+ * The caller has its whole answer, and its request has not ended. RST_STREAM NO_ERROR would be in order at once
+ * (RFC 9113 §8.1), but there are clients that drop messages and status when it comes right behind them, and servers
+ * that never send it. So the caller has time to end its request; what it sends meanwhile is dropped.
+ */
+export function lingerAfterAnswer(call: Call): void {
+  const { stream, context } = call;
+  // A slow reader has its deadline first; an answer of ours has its own way (stopReceiving).
+  if (stream.closed || stream.remoteEnded || stream.stopWhenEnded || stream.queue !== undefined) return;
+  call.lingering = true;
+  context.wheel.arm(call, context.clock() + LINGER_MS);
+}
