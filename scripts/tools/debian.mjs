@@ -26,7 +26,7 @@ export async function installDebian(record, wants) {
   let problem;
   if (absent.length > 0 || python.length > 0) {
     const packages = [...new Set([...absent.map((program) => programs[program]), ...python])];
-    problem = await install(packages);
+    problem = await installPackages(packages);
   }
   for (const [program, name] of Object.entries(programs)) {
     const path = which(program);
@@ -35,8 +35,8 @@ export async function installDebian(record, wants) {
   }
 }
 
-/** Returns why it could not be done, or undefined. */
-async function install(packages) {
+/** Installs Debian packages by their names. Returns why it could not be done, or undefined. */
+export async function installPackages(packages) {
   const apt = which('apt-get');
   const byHand = `install ${packages.join(', ')} (Debian's names) by hand`;
   if (apt === undefined) return `no apt-get here; ${byHand}`;

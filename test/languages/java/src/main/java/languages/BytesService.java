@@ -148,12 +148,8 @@ final class BytesService implements BindableService {
     private void end() {
       over = true;
       String text = Wire.get(asked, "do-message");
-      int details = number("do-details", 0);
-      if (details > 0) {
-        byte[] bytes = new byte[details];
-        for (int i = 0; i < details; i++) bytes[i] = (byte) i;
-        Wire.put(trailing, "grpc-status-details-bin", Lines.hex(bytes));
-      }
+      byte[] details = asked.get(Metadata.Key.of("do-details-bin", Metadata.BINARY_BYTE_MARSHALLER));
+      if (details != null) Wire.put(trailing, "grpc-status-details-bin", Lines.hex(details));
       Status status = Status.fromCodeValue(code);
       call.close(text == null ? status : status.withDescription(Lines.decode(text)), trailing);
       if (asks("do-stop")) stopped.countDown();

@@ -107,8 +107,10 @@ final class Client {
       call.request(method.getType().serverSendsOneMessage() ? 2 : 1);
       for (String size : asked.getOrDefault("send", "").split(",")) {
         if (size.isEmpty() || over) break;
-        while (!call.isReady() && status == null) ready.tryAcquire(50, TimeUnit.MILLISECONDS);
-        if (status != null) break;
+        if (!method.getType().clientSendsOneMessage()) {
+          while (!call.isReady() && status == null) ready.tryAcquire(50, TimeUnit.MILLISECONDS);
+          if (status != null) break;
+        }
         call.sendMessage(Wire.message(Integer.parseInt(size)));
         if (asked.containsKey("turns")) receive();
       }
