@@ -186,6 +186,25 @@ t.test('a caller that does nothing else is sent to another connection, its runni
   }
 });
 
+t.test('calls of a busy caller that has not read our GOAWAY yet end none that run', async (t) => {
+  const app = await startApp(t);
+  const plane = await startPlane(t, app.address, app.address);
+  const busy = await connect(t, plane.inboundPort);
+  const running = await Running.begin(busy, 1, app);
+  const next = await cancel(busy, 3, 100_000, 100);
+  await busy.until('it was sent away', () => busy.goaway !== undefined);
+  await busy.until('for good', () => busy.goaway!.lastStreamId < next);
+  const lateCalls = 6_000;
+  for (let call = 1; call <= lateCalls; call++) {
+    const id = next + 2 * call;
+    void busy.headers(id, grpcRequest(HANGS));
+    const sent = busy.reset(id, errorCode.cancel);
+    if (call % 100 === 0) await sent;
+  }
+  await running.lives(t, `behind ${lateCalls} late calls`);
+  await running.end(t, 'in order');
+});
+
 t.test('a grpc-js channel that cancels much loses no other call', async (t) => {
   const server = await startRawServer(t, {
     unary: (call, callback) => {

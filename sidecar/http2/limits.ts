@@ -88,6 +88,8 @@ class Allowance {
 const RESETS_PER_SECOND = 200;
 const GRACE_CANCELS = 1_000;
 const AT_ONCE_SHARE = 0.9;
+/** Calls that a peer may begin behind our GOAWAY: a busy one reads it late, and begins thousands a second. */
+const LATE_CALLS = 32_768;
 
 /**
  * Counts what floods are made of. Control frames (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
@@ -100,6 +102,7 @@ export class FloodGuard {
   private readonly control: Allowance;
   private readonly cancels: Allowance;
   private readonly faults: Allowance;
+  private readonly late: Allowance;
   private cancelled = 0;
   private cancelledAtOnce = 0;
   private readonly clock: () => number;
@@ -112,6 +115,7 @@ export class FloodGuard {
     // It may get all of them wrong that it may have open.
     const faults = limits.maxConcurrentStreams + 100;
     this.faults = new Allowance(faults, 2 * faults, RESETS_PER_SECOND, nowMs);
+    this.late = new Allowance(LATE_CALLS, LATE_CALLS, RESETS_PER_SECOND, nowMs);
   }
 
   /** One control frame came in. False: answer GOAWAY ENHANCE_YOUR_CALM. */
@@ -153,6 +157,12 @@ export class FloodGuard {
   /** A stream was reset by us for the peer's fault. False: answer GOAWAY ENHANCE_YOUR_CALM. */
   fault(): boolean {
     return this.faults.spend(this.clock);
+  }
+
+  /** The peer began a call behind our GOAWAY. Its RST_STREAM is paid with it. False: it does not mean to go. */
+  lateCall(): boolean {
+    this.control.earn(1);
+    return this.late.spend(this.clock);
   }
 
   streamFinished(): void {

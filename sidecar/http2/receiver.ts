@@ -130,7 +130,7 @@ export class Receiver implements FrameSink {
     }
     connection.lastPeerStreamId = streamId;
     if (streamId > connection.goaway.lastStreamId) {
-      this.countUseless();
+      if (!connection.flood.lateCall()) this.calmDown();
       return;
     }
     if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
@@ -309,8 +309,12 @@ export class Receiver implements FrameSink {
   /** A frame that moves nothing. False: it was one too many, and the connection has ended. */
   private countUseless(): boolean {
     if (this.connection.flood.controlFrame()) return true;
-    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing');
+    this.calmDown();
     return false;
+  }
+
+  private calmDown(): void {
+    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many frames that carry nothing');
   }
 
   /** Gives consumed bytes back to the stream's window, half a window at a time. */
