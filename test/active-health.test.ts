@@ -14,6 +14,7 @@ import { freePort } from './support/free-port.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { RawClient } from './support/raw-grpc.ts';
 import { outboundTo, startSidecar } from './support/sidecar.ts';
+import { untilLogged } from './support/until-logged.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -439,5 +440,5 @@ t.test('the sidecar tells of it: metrics, events and the log', async (t) => {
     /outrigger_ejections_total\{(?=[^}]*cluster="upstream")(?=[^}]*reason="health_check")[^}]*\} 1\b/;
   await waitUntil('it is counted', async () => ejections.test(await text(sidecar.metricsPort, '/metrics')));
   t.match(await text(sidecar.adminPort, '/clusters'), /its health check says that it does not serve/);
-  t.match(sidecar.logs(), /is unhealthy: its health check says that it does not serve/);
+  await untilLogged(t, sidecar, /is unhealthy: its health check says that it does not serve/);
 });

@@ -12,6 +12,7 @@ import { runProcess } from './support/process.ts';
 import { RawClient } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
+import { untilLogged } from './support/until-logged.ts';
 import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -106,7 +107,7 @@ t.test(
     }
     const plain = await new RawClient(t, writing.inboundPort).unary(Buffer.from('x'));
     t.equal(plain.code, grpc.status.UNAVAILABLE, 'who has no certificate is refused');
-    t.match(writing.logs(), /tls_plain_text/);
+    await untilLogged(t, writing, /tls_plain_text/);
 
     const probe = podOf('writing-agent').containers[0].readinessProbe.httpGet;
     t.equal((await fetch(`http://127.0.0.1:${writing.healthPort}${probe.path}`)).status, 200);

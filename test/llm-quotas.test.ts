@@ -8,6 +8,7 @@ import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
 import { answerWhole, sendError, sendJson, startLlmProvider } from './support/llm-provider.ts';
 import { startSidecar } from './support/sidecar.ts';
+import { untilLogged } from './support/until-logged.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const provider = await startLlmProvider();
@@ -199,7 +200,7 @@ t.test('the admin page and the metrics say which model of which provider', async
   const metrics = await (await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`)).text();
   t.match(metrics, /outrigger_llm_out_of_credit\{upstream="one",model="unpaid"\} 1/);
   t.match(metrics, /outrigger_llm_cooldown_seconds\{upstream="one",model="long"\} 7[12]\d\d/);
-  t.match(sidecar.logs(), /one refuses the model unpaid until it is paid for \(insufficient_quota\)/);
+  await untilLogged(t, sidecar, /one refuses the model unpaid until it is paid for \(insufficient_quota\)/);
   const snapshot = { state: 'running', not_ready_because: '', clusters: [], llm };
   t.strictSame(attentionOf(snapshot), [
     { tone: 'bad', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },

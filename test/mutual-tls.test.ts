@@ -21,6 +21,7 @@ import { runProcess } from './support/process.ts';
 import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
 import { startSidecar } from './support/sidecar.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
+import { untilLogged } from './support/until-logged.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -824,8 +825,12 @@ t.test('a whole sidecar: metrics, log, admin pages; a certificate that is replac
   t.ok(expiry > 3_000 && expiry <= 3_600, `expires in ${expiry} s`);
   t.match(page, /^outrigger_certificate_invalid\{setting="inbound.tls"\} 0$/m);
   t.match(page, /^outrigger_rejected_total\{listener="inbound",reason="tls_self_signed"\} [1-9]/m);
-  t.match(sidecar.logs(), /a caller was refused \(tls_self_signed\): caller \\"spiffe:.*is self-signed/);
-  t.match(sidecar.logs(), new RegExp(`"listener":"inbound","caller":"${CALLER}"`));
+  await untilLogged(
+    t,
+    sidecar,
+    /a caller was refused \(tls_self_signed\): caller \\"spiffe:.*is self-signed/,
+  );
+  await untilLogged(t, sidecar, new RegExp(`"listener":"inbound","caller":"${CALLER}"`));
   files.replace({ cert: serverIssued.cert, key: 'not a key', ca: authority.ca });
   await waitUntil('it was noticed', async () =>
     /certificate_invalid\{setting="inbound.tls"\} 1/.test(await metrics()),

@@ -1,0 +1,13 @@
+import type { Test } from 'tap';
+import type { TestProcess } from './process.ts';
+import { waitUntil } from './wait-until.ts';
+
+/** A line that a process writes at an event comes through a pipe, so it may come after what the event has caused. */
+export async function untilLogged(
+  t: Pick<Test, 'match'>,
+  { logs }: Pick<TestProcess, 'logs'>,
+  pattern: RegExp,
+): Promise<void> {
+  await waitUntil(`the log has ${pattern}`, () => pattern.test(logs())).catch(() => {});
+  t.match(logs(), pattern);
+}
