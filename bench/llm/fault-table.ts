@@ -1,13 +1,13 @@
 // The sixteen faults against the openai client alone, LiteLLM's proxy and the egress, as rows of a table.
 import { CLIENTS } from '../../test/llm/clients.ts';
-import { faultSettings, startEgress } from '../../test/llm/egress-listener.ts';
+import { defaultSettings, faultSettings, startEgress } from '../../test/llm/egress-listener.ts';
 import { CLOCKS, closedPort, FAULTS } from '../../test/llm/faults.ts';
 import { complaint } from '../../test/llm/judge.ts';
 import { type LlmProvider, startLlmProvider } from '../../test/support/llm-provider.ts';
 import type { Cleanup } from '../cleanup.ts';
 import { API_KEYS, startLiteLlm } from './systems.ts';
 
-type Column = 'alone' | 'litellm' | 'outrigger';
+type Column = 'alone' | 'litellm' | 'outrigger' | 'defaults';
 
 export interface FaultRow {
   readonly fault: string;
@@ -26,6 +26,8 @@ interface Case {
   readonly url: string;
 }
 
+/** `first_byte_timeout` and `idle_timeout`: a client's own timeout ends with the answer's head. */
+const DEFAULT_CLOCK_MS = 120_000;
 /** At a time; each of them mostly waits. */
 const AT_ONCE = 6;
 
@@ -60,9 +62,10 @@ async function planCases(provider: LlmProvider): Promise<Case[]> {
   const cases: Case[] = [];
   for (const fault of FAULTS) {
     for (const mode of fault.modes) {
-      for (const column of ['alone', 'litellm', 'outrigger'] as const) {
-        // Plain HTTP alone has neither clocks nor retries: there is nothing to compare.
-        for (const client of column === 'alone' ? (['openai'] as const) : (['openai', 'http'] as const)) {
+      for (const column of ['alone', 'litellm', 'outrigger', 'defaults'] as const) {
+        // Plain HTTP alone has neither clocks nor retries: there is nothing to compare, nor with default clocks of minutes.
+        const onlyOpenAi = column === 'alone' || column === 'defaults';
+        for (const client of onlyOpenAi ? (['openai'] as const) : (['openai', 'http'] as const)) {
           const name = `case-${cases.length}`;
           const scripted = provider.script(name, fault.script);
           const url = fault.refused ? `http://127.0.0.1:${await closedPort()}/v1` : scripted;
@@ -80,21 +83,25 @@ async function runCase(
   litellmUrl: string | undefined,
 ): Promise<string | undefined> {
   const { fault, mode, client, column, name, url } = one;
-  const egress = column === 'outrigger' ? await startEgress(faultSettings(url)) : undefined;
-  const baseUrl = { alone: url, litellm: litellmUrl ?? '', outrigger: egress?.baseUrl ?? '' }[column];
+  const settings = { outrigger: faultSettings, defaults: defaultSettings } as const;
+  const egress =
+    column === 'outrigger' || column === 'defaults' ? await startEgress(settings[column](url)) : undefined;
+  const baseUrl = egress?.baseUrl ?? (column === 'litellm' ? (litellmUrl ?? '') : url);
+  const mostMs = column === 'defaults' ? DEFAULT_CLOCK_MS : CLOCKS.totalMs;
   try {
     const seen = await CLIENTS[client]({
       baseUrl,
       model: column === 'litellm' ? name : 'm',
       stream: mode === 'stream',
-      limitMs: CLOCKS.totalMs + 12_000,
+      limitMs: mostMs + 12_000,
       // Alone the client has its own clock only; behind a proxy it is left as it comes.
       ...(column === 'alone' ? { timeoutMs: CLOCKS.firstByteMs } : {}),
+      ...(column === 'defaults' ? { requestTimeoutMs: CLOCKS.firstByteMs } : {}),
       ...(API_KEYS[column] === undefined ? {} : { apiKey: API_KEYS[column] }),
     });
     // LiteLLM looks at the list of models as well, which costs nothing.
     const asked = provider.requests(name).filter(({ method }) => method === 'POST');
-    return complaint(fault, seen, asked.length);
+    return complaint(fault, seen, asked.length, mostMs);
   } finally {
     egress?.close();
   }
@@ -106,6 +113,7 @@ const COLUMNS: readonly (readonly [title: string, key: string])[] = [
   ['LiteLLM, plain HTTP', 'litellm http'],
   ['Outrigger, openai client', 'outrigger openai'],
   ['Outrigger, plain HTTP', 'outrigger http'],
+  ['Outrigger with default clocks, openai client', 'defaults openai'],
 ];
 
 export function faultTable(rows: readonly FaultRow[]): string {

@@ -2,19 +2,19 @@
  * One request to a provider, through http2-proxy; the only file that knows it.
  *
  * What http2-proxy does here: hop-by-hop headers out of both directions, the body sent once there is a connection and
- * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do (docs/decisions has the reasons) is done around it: it relays one request
- * once, from a socket, so it is given a request made of the buffered body for each attempt, and a stand-in for the
- * response that only says when the attempt is over.
+ * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do
+ * (docs/decisions has the reasons) is done around it: it relays one request once, from a socket, so it is given a
+ * request made of the buffered body for each attempt, and a stand-in for the response that only says when the attempt
+ * is over.
  *
  * What a provider sends is a stranger's: nothing of it may throw past this file, where it would end the process.
  */
+import { EventEmitter } from 'node:events';
 import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import type { Socket } from 'node:net';
-import { Duplex, Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import proxy from 'http2-proxy';
 import { readKeepAlive } from './kept-sockets.ts';
-import { textOf } from './retry-after.ts';
 
 export type RequestHeaders = Record<string, string | string[]>;
 
@@ -81,18 +81,28 @@ class BufferedRequest extends Readable {
 }
 
 /**
- * The response as http2-proxy sees it. It listens for its end; for an upgrade that nobody asked for it would write to it
- * and join it with the provider's socket, so it is whole, and swallows that.
+ * The response as http2-proxy sees it. It listens for its end. To an upgrade that nobody asked for it writes, and joins it with
+ * the provider's socket: so it has all that this takes, swallows it, and tells.
  */
-class ResponseStandIn extends Duplex {
-  constructor() {
-    super({ autoDestroy: false, emitClose: false, highWaterMark: 0 });
+class ResponseStandIn extends EventEmitter {
+  readonly #onUpgrade: () => void;
+
+  constructor(onUpgrade: () => void) {
+    super();
+    this.#onUpgrade = onUpgrade;
   }
 
-  override _read(): void {}
+  write(): boolean {
+    this.#onUpgrade();
+    return true;
+  }
 
-  override _write(_chunk: Buffer, _encoding: string, done: () => void): void {
-    done();
+  end(): void {}
+
+  destroy(): void {}
+
+  pipe<T>(destination: T): T {
+    return destination;
   }
 }
 
@@ -103,11 +113,12 @@ export class Relay {
   readonly #request: RelayRequest;
   readonly #handlers: RelayHandlers;
   readonly #downstream: BufferedRequest;
-  readonly #over = new ResponseStandIn();
+  readonly #over = new ResponseStandIn(() =>
+    this.#unusable('101 and another protocol, which nobody asked for'),
+  );
   #client: ClientRequest | undefined = undefined;
   #response: IncomingMessage | undefined = undefined;
   #isConnected = false;
-  #isWritten = false;
   #ended = false;
 
   constructor(request: RelayRequest, handlers: RelayHandlers) {
@@ -127,7 +138,7 @@ export class Relay {
 
   /** The last byte of the request has gone out on a connection that stands: the provider can work on it. */
   get sent(): boolean {
-    return this.#isConnected && this.#isWritten;
+    return this.#isConnected && this.#client?.writableFinished === true;
   }
 
   pause(): void {
@@ -155,24 +166,7 @@ export class Relay {
     const maxHeaderSize = MAX_HEADER_BYTES;
     const client = make({ hostname, port, path, method, headers, agent, setHost: true, maxHeaderSize });
     this.#client = client;
-    client.once('upgrade', (answer: IncomingMessage, socket: Socket) => {
-      socket.destroy();
-      this.#unusable(`${answer.statusCode} and another protocol, which nobody asked for`);
-    });
-    client.once('finish', () => {
-      this.#isWritten = true;
-    });
-    client.once('error', () => {
-      const answer = this.#response;
-      if (answer === undefined || !answer.complete || this.#ended) return;
-      // The answer is whole, and what follows it is no HTTP. http2-proxy is about to throw away what was not read.
-      while (answer.read() !== null);
-      if (!this.#ended) this.#end();
-    });
-    // Read before http2-proxy takes it out as a hop-by-hop header, and out of the agent's sight.
-    client.once('response', ({ socket, headers: answer }) =>
-      readKeepAlive(socket, textOf(answer['keep-alive'])),
-    );
+    client.on('error', () => this.#rescue());
     client.once('socket', (socket) => {
       // Before the end of TLS's handshake nothing of the request can have been read.
       if (!socket.connecting) this.#connected();
@@ -194,6 +188,7 @@ export class Relay {
       return;
     }
     this.#response = answer;
+    readKeepAlive(answer.socket, answer.rawHeaders);
     answer.on('data', (chunk: Buffer) => {
       if (this.#ended) return;
       try {
@@ -210,6 +205,14 @@ export class Relay {
     } catch (error) {
       this.#unusable(`a head that can't be handled (${nameOf(error)})`);
     }
+  }
+
+  /** The answer is whole, and what follows it is no HTTP: http2-proxy is about to throw away what was not read. */
+  #rescue(): void {
+    const answer = this.#response;
+    if (answer === undefined || !answer.complete || this.#ended) return;
+    while (answer.read() !== null);
+    if (!this.#ended) this.#end();
   }
 
   #end(): void {

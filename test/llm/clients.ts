@@ -19,8 +19,9 @@ export interface Ask {
   readonly stream: boolean;
   /** Longer than this is a hang. */
   readonly limitMs: number;
-  /** For the openai client. */
+  /** For the openai client, which tells a request's own timeout and not the client's. */
   readonly timeoutMs?: number;
+  readonly requestTimeoutMs?: number;
   readonly maxRetries?: number;
   readonly apiKey?: string;
 }
@@ -76,7 +77,8 @@ async function askOpenAi(ask: Ask, partial: Partial, signal: AbortSignal): Promi
     ...(ask.timeoutMs === undefined ? {} : { timeout: ask.timeoutMs }),
     ...(ask.maxRetries === undefined ? {} : { maxRetries: ask.maxRetries }),
   });
-  const options = { signal };
+  const { requestTimeoutMs: timeout } = ask;
+  const options = timeout === undefined ? { signal } : { signal, timeout };
   if (!ask.stream) {
     const answer = await client.chat.completions.create({ model: ask.model, messages: MESSAGES }, options);
     partial.text = answer.choices[0]?.message.content ?? '';

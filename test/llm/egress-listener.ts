@@ -59,6 +59,11 @@ function settings(llm: object): LlmConfig {
   return toConfig(validated.file).llm;
 }
 
+/** The `llm` section with the default clocks. */
+export function defaultSettings(url: string): object {
+  return { upstreams: [{ name: 'scripted', url }], limits: { max_answer_bytes: MAX_ANSWER_BYTES } };
+}
+
 /** The `llm` section with the clocks of the comparison. */
 export function faultSettings(url: string): object {
   return {
