@@ -4,6 +4,7 @@
  */
 import { reaches, readAddress } from './address.ts';
 import { formatPath } from './problems.ts';
+import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { valueAt, withValue } from './raw-values.ts';
 import { redactUrl } from './redact.ts';
 import type { FileConfig } from './schema.ts';
@@ -26,11 +27,9 @@ export function withProvider(raw: unknown, env: Environment): unknown {
   const url = env[BASE_URL];
   if (url === undefined || url === '' || valueAt(raw, UPSTREAMS) !== undefined) return raw;
   const listen = valueAt(raw, ['llm', 'listen']);
-  if (!isProvider(url) || isOurs(url, typeof listen === 'string' ? listen : DEFAULT_LISTEN)) return raw;
-  return withValue(raw, UPSTREAMS, [{ name: 'openai', url, api_key_env: 'OPENAI_API_KEY' }]);
+  if (!isProvider(url) || isOurs(url, typeof listen === 'string' ? listen : LLM_LISTEN)) return raw;
+  return withValue(raw, UPSTREAMS, [{ ...DEFAULT_PROVIDER, url }]);
 }
-
-const DEFAULT_LISTEN = '127.0.0.1:15002';
 
 /**
  * @param file what is in force

@@ -3,6 +3,7 @@
  * environment variables, the flags and `outrigger check` all come from here.
  */
 import * as z from 'zod';
+import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { cluster, timeLimits } from './schema-cluster.ts';
 import {
   duration,
@@ -162,7 +163,7 @@ const outbound = z.strictObject({
 });
 
 const llm = z.strictObject({
-  listen: listen().default('127.0.0.1:15002').describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
+  listen: listen().default(LLM_LISTEN).describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
   upstreams: z
     .array(
       z.strictObject({
@@ -182,9 +183,7 @@ const llm = z.strictObject({
     )
     .min(1)
     .max(64)
-    .default([
-      { name: 'openai', url: 'https://api.openai.com/v1', api_key_env: 'OPENAI_API_KEY', model: null },
-    ])
+    .default([{ ...DEFAULT_PROVIDER, model: null }])
     .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')
