@@ -28,17 +28,27 @@ const models = (name: string) => provider.requests(name).map(({ json }) => json?
 
 t.test('a 429 for one model holds back no other, and an upstream of its own model is that', async (t) => {
   const url = provider.script('by-model', (request, response) => {
-    if (request.json?.['model'] === 'busy') sendError(response, 429, { 'retry-after': '3600' });
+    if (request.json?.['model'] === 'busy' || request.path === '/v1/files')
+      sendError(response, 429, { 'retry-after': '3600' });
     else return answerWhole(request, response);
   });
   const ask = await start(t, { upstreams: [{ name: 'one', url }] });
   t.match(await ask('busy'), { status: 429, headers: { 'retry-after': '3600', 'x-should-retry': 'false' } });
   t.match(await ask('idle'), { status: 200, headers: { 'outrigger-attempts': '1' } });
   t.equal((await send(ask.egress.baseUrl, '/models', undefined).answer).status, 200, 'nor what has no model');
+  const file = () => send(ask.egress.baseUrl, '/files', 'no JSON').answer;
+  t.match(await file(), { status: 429, headers: { 'outrigger-attempts': '1' } });
+  t.match(
+    await file(),
+    { status: 429, headers: { 'outrigger-attempts': '1' } },
+    'nobody knows what it is about',
+  );
+  t.equal((await send(ask.egress.baseUrl, '/audio/speech', 'no JSON').answer).status, 200);
   const held = await ask('busy');
   t.match(held, { status: 429, headers: { 'outrigger-reason': 'throttled', 'outrigger-attempts': '0' } });
   t.match(held.headers['retry-after'], /^3(600|59\d)$/, 'at once, and with the time that is left');
-  t.strictSame(models('by-model'), ['busy', 'idle', undefined], 'nobody was asked too early');
+  const asked = ['busy', 'idle', undefined, undefined, undefined, undefined];
+  t.strictSame(models('by-model'), asked, 'nobody was asked too early');
 
   const renamed = await start(t, { upstreams: [{ name: 'one', url, model: 'busy' }] });
   await renamed('idle');

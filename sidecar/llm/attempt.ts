@@ -13,6 +13,7 @@ import { type AnswerBody, EventsBody, JsonBody, RawBody } from './answer-body.ts
 import { AttemptClocks } from './attempt-clocks.ts';
 import { attemptFailure, type FailureContext, type FailureDetails } from './attempt-failure.ts';
 import { billingCode, bodyDecides, ErrorBody } from './error-body.ts';
+import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import {
   Relay,
@@ -21,7 +22,7 @@ import {
   type RelayRequest,
   type RequestHeaders,
 } from './relay.ts';
-import { isCounted, type RequestFacts } from './request-facts.ts';
+import type { RequestFacts } from './request-facts.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
 import { textOf } from './retry-after.ts';
 import type { Sink } from './sink.ts';
@@ -281,7 +282,7 @@ export class Attempt extends Timer implements RelayHandlers {
       const maxEventBytes = Math.min(maxAnswerBytes, MAX_EVENT_BYTES);
       return new EventsBody({ operation, maxEventBytes, stripUsage, maxOutputEvents }, maxAnswerBytes);
     }
-    const isJson = type.startsWith('application/json') || isCounted(operation) || operation === 'models';
+    const isJson = traitsOf(operation).answersJson;
     return isJson && this.#options.request.method !== 'HEAD' && this.#status !== 204
       ? new JsonBody(maxAnswerBytes)
       : new RawBody(maxAnswerBytes);

@@ -1,6 +1,7 @@
 /** Where the attempts of one request go, and until when. Pure but for the upstreams it looks at. */
 import type { EarlierTries } from './client-retries.ts';
 import type { LlmRequest } from './context.ts';
+import { ModelState } from './model-state.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
@@ -13,6 +14,8 @@ export class Choice {
   readonly #tokens: number;
   /** Indexes of the upstreams that were asked, by the client's earlier tries too. */
   readonly #tried = new Set<number>();
+  /** What the attempts have found out, for a request that names no model: it says nothing about any other request. */
+  readonly #own: Map<Upstream, ModelState> | undefined;
   /** When `timeout` is over; Infinity when that is off. */
   readonly timeoutAtMs: number;
   /** The deadline of the inbound call; Infinity without one. */
@@ -33,6 +36,7 @@ export class Choice {
     this.timeoutAtMs = settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : receivedMs + settings.timeoutMs;
     this.callAtMs = inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
     this.deadlineMs = Math.min(this.timeoutAtMs, this.callAtMs, clientAtMs);
+    this.#own = request.facts.understood ? undefined : new Map();
     this.maxAttempts = Math.max(1, settings.retry.maxAttempts - earlier.attempts);
     if (earlier.upstreams.size === 0) return;
     upstreams.forEach(({ name }, index) => {
@@ -66,8 +70,11 @@ export class Choice {
   }
 
   #candidate(upstream: Upstream, index: number, nowMs: number): Candidate {
-    const model = upstream.modelFor(this.#request.facts);
-    return upstream.candidate(model, this.#tokens, this.#tried.has(index), nowMs);
+    const state =
+      this.#own === undefined
+        ? upstream.models.get(upstream.modelFor(this.#request.facts))
+        : this.#own.get(upstream);
+    return upstream.candidate(state, this.#tokens, this.#tried.has(index), nowMs);
   }
 
   /** May the upstream be asked right now? */
@@ -79,6 +86,15 @@ export class Choice {
   try(index: number): Upstream {
     this.#tried.add(index);
     return this.#upstreams[index]!;
+  }
+
+  /** What is to be known of the request's model there. */
+  stateOf(upstream: Upstream, nowMs: number): ModelState {
+    const model = upstream.modelFor(this.#request.facts);
+    if (this.#own === undefined) return upstream.models.of(model, nowMs);
+    const state = this.#own.get(upstream) ?? new ModelState(model);
+    this.#own.set(upstream, state);
+    return state;
   }
 
   /** Nothing was tried there: the connection had been closed before. */

@@ -9,10 +9,11 @@ import { BodyMemory, complaintAbout, operationPath, plainHeaders, readBody, trac
 import { LoggedSink } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver } from './observer.ts';
+import { operationOf, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
-import { isCounted, operationOf, readFacts } from './request-facts.ts';
+import { readFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
@@ -165,7 +166,7 @@ export class Egress {
       caller: taskId || (traceId ?? ''),
       inbound,
       taskId,
-      budget: isCounted(facts.operation)
+      budget: traitsOf(facts.operation).isCounted
         ? (inbound?.budget ?? this.#budgetOf(taskId || (traceId ?? ''), headers))
         : undefined,
     };

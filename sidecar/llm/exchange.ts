@@ -17,9 +17,9 @@ import { Hold } from './hold.ts';
 import { Ledger } from './ledger.ts';
 import type { Entering } from './minute-gate.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
+import { traitsOf } from './operations.ts';
 import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
-import { isCounted } from './request-facts.ts';
 import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, refusalOf, verdictOf } from './settlement.ts';
@@ -87,7 +87,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (inbound !== undefined) this.#leaveInbound = inbound.onEnd((late) => this.#endOfInbound(late));
     if (this.#over) return;
     const { gate } = this.#context;
-    if (!gate.limits || !isCounted(facts.operation)) {
+    if (!gate.limits || !traitsOf(facts.operation).isCounted) {
       this.#goOn();
       return;
     }
@@ -195,7 +195,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     // A maximum that we set holds for each choice.
     const mostOutput = changes.maxOutputTokens * facts.choices || this.#outputReserve;
     const reservation = budget?.reserve(facts.mostInputTokens + mostOutput);
-    if (budget !== undefined && isCounted(facts.operation) && reservation === undefined) {
+    if (budget !== undefined && reservation === undefined) {
       upstream.breaker.settle(admission, 'neutral');
       const message = `the task has ${budget.left} tokens left, and the request may use more; ask for fewer tokens`;
       this.#refuse('budget_exhausted', message, 'over_budget');
@@ -205,7 +205,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const model = upstream.modelFor(facts);
     const pair = stats.of(upstream.name, model);
     if (this.#attempts > 1) pair.retries++;
-    const state = upstream.models.of(model, clock());
+    const state = this.#choice.stateOf(upstream, clock());
     this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens);
     const relayed = upstreamRequest(request, upstream, changes);
     this.#observer?.onAttempt({

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { EventScanner, fieldsOf } from './event-scanner.ts';
 import { withTopLevel } from './json-edit.ts';
-import { operationOf, readFacts } from './request-facts.ts';
+import { operationOf } from './operations.ts';
+import { readFacts } from './request-facts.ts';
 import { resetMs, retryAfterMs } from './retry-after.ts';
 import { StreamCheck } from './stream-check.ts';
 
@@ -82,6 +83,36 @@ function sorted(object: Record<string, unknown>) {
   return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
+t.test('which operation a request is', async (t) => {
+  for (const [method, path, operation] of [
+    ['POST', '/chat/completions', 'chat'],
+    ['POST', '/chat%2Fcompletions', 'chat'],
+    ['POST', '/chat/completions/', 'chat'],
+    ['GET', '/chat/completions', 'other'],
+    ['GET', '/chat/completions/x', 'other'],
+    ['POST', '/completions', 'completions'],
+    ['POST', '/responses', 'responses'],
+    ['POST', '/responses/x/cancel', 'other'],
+    ['POST', '/messages', 'messages'],
+    ['POST', '/messages/count_tokens', 'other'],
+    ['POST', '/threads/x/messages', 'other'],
+    ['POST', '/embeddings', 'embeddings'],
+    ['POST', '/images/generations', 'images'],
+    ['POST', '/images/edits', 'other'],
+    ['GET', '/models', 'models'],
+    ['GET', '/models/org%2Fname', 'models'],
+    ['GET', '/modelsx', 'other'],
+    ['DELETE', '/models/x', 'other'],
+    ['GET', '/files/x/content', 'files'],
+    ['POST', '/audio/transcriptions', 'audio'],
+    ['POST', '/batches', 'batches'],
+    ['GET', '/realtime', 'realtime'],
+    ['GET', '/', 'other'],
+    ['POST', '/constructor', 'other'],
+  ] as const)
+    t.equal(operationOf(method, path), operation, `${method} ${path}`);
+});
+
 t.test('what a request may use', async (t) => {
   const facts = (json: object, path = '/chat/completions') =>
     readFacts(operationOf('POST', path), Buffer.from(JSON.stringify(json)));
@@ -95,8 +126,7 @@ t.test('what a request may use', async (t) => {
   t.equal(facts({ max_completion_tokens: 5, max_tokens: 9, n: 3 }).maxOutputTokens, 15, 'for each choice');
   t.equal(facts({ max_output_tokens: 7 }, '/responses').maxOutputTokens, 7);
   t.equal(facts({ max_tokens: -7 }).maxOutputTokens, 0);
-  t.equal(facts({}, '/files').operation, 'other');
-  t.equal(operationOf('GET', '/models/x'), 'models');
+  t.equal(facts({ max_tokens: 5 }, '/messages').maxOutputTokens, 5);
   const text = facts({ messages: [{ role: 'user', content: 'x'.repeat(4_000) }] });
   t.ok(
     text.mostInputTokens > 4_000 && text.estimatedInputTokens > 1_000 && text.estimatedInputTokens < 1_100,

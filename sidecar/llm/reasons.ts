@@ -1,6 +1,6 @@
 /** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
+import type { Operation } from './operations.ts';
 import type { RequestHeaders } from './relay.ts';
-import type { Operation } from './request-facts.ts';
 import type { FailureReason } from './retry.ts';
 import type { Sink } from './sink.ts';
 

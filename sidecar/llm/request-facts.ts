@@ -1,7 +1,5 @@
 /** What the egress reads of a request: which operation, which model, and how many tokens it may use. Pure. */
-
-/** By the path after the base URL; `other` is passed on without looking into it. */
-export type Operation = 'chat' | 'completions' | 'responses' | 'embeddings' | 'models' | 'other';
+import { type Operation, traitsOf } from './operations.ts';
 
 export interface RequestFacts {
   readonly operation: Operation;
@@ -27,34 +25,16 @@ export interface RequestFacts {
 
 type Json = Readonly<Record<string, unknown>>;
 
-const OPERATIONS: Readonly<Record<string, Operation>> = {
-  '/chat/completions': 'chat',
-  '/completions': 'completions',
-  '/responses': 'responses',
-  '/embeddings': 'embeddings',
-  '/models': 'models',
-};
-
 /** English has about four bytes a token; code and other scripts have fewer. */
 const BYTES_PER_TOKEN = 4;
 /** An image, a sound or a file that the request only refers to: about what a large picture costs. */
 const TOKENS_PER_REFERENCE = 2_000;
 const MODEL_MAX_LENGTH = 256;
 
-/** The operation that a path (after the base URL, without its query) stands for. */
-export function operationOf(method: string, path: string): Operation {
-  if (path.startsWith('/models') && method === 'GET') return 'models';
-  return method === 'POST' && Object.hasOwn(OPERATIONS, path) ? OPERATIONS[path]! : 'other';
-}
-
-/** Does the operation have a JSON body whose tokens are counted? */
-export function isCounted(operation: Operation): boolean {
-  return operation !== 'models' && operation !== 'other';
-}
-
 export function readFacts(operation: Operation, body: Buffer): RequestFacts {
-  const json = isCounted(operation) ? parseObject(body) : undefined;
-  if (json === undefined) return unread(operation, isCounted(operation) ? body.length : 0);
+  const { readsRequest, isCounted } = traitsOf(operation);
+  const json = readsRequest ? parseObject(body) : undefined;
+  if (json === undefined) return unread(operation, isCounted ? body.length : 0);
   const streamOptions = isObject(json['stream_options']) ? json['stream_options'] : undefined;
   const choices = Math.max(1, whole(json['n']) || whole(json['best_of']));
   const references = countReferences(json, 0);
@@ -93,16 +73,16 @@ function unread(operation: Operation, bytes: number): RequestFacts {
 }
 
 function maxOutput(operation: Operation, json: Json): number {
-  if (operation === 'chat') return whole(json['max_completion_tokens']) || whole(json['max_tokens']);
-  if (operation === 'responses') return whole(json['max_output_tokens']);
-  return operation === 'completions' ? whole(json['max_tokens']) : 0;
+  for (const field of traitsOf(operation).maxOutputFields) {
+    const most = whole(json[field]);
+    if (most > 0) return most;
+  }
+  return 0;
 }
 
 /** The field by which an operation is told how long its answer may be; undefined when it has no length. */
 export function maxOutputField(operation: Operation): string | undefined {
-  if (operation === 'chat') return 'max_completion_tokens';
-  if (operation === 'responses') return 'max_output_tokens';
-  return operation === 'completions' ? 'max_tokens' : undefined;
+  return traitsOf(operation).maxOutputFields[0];
 }
 
 const REFERENCES: ReadonlySet<string> = new Set([

@@ -9,7 +9,7 @@
  * goes on sending them.
  */
 import { type EventFields, EventScanner, fieldsOf } from './event-scanner.ts';
-import type { Operation } from './request-facts.ts';
+import { type Operation, traitsOf } from './operations.ts';
 import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
 export interface StreamCheckOptions {
@@ -48,7 +48,8 @@ export class StreamCheck {
   constructor(options: StreamCheckOptions) {
     this.#options = options;
     this.#scanner = new EventScanner(options.maxEventBytes);
-    this.complete = options.operation === 'other';
+    const { events } = traitsOf(options.operation);
+    this.complete = events === undefined || events === 'unmarked';
   }
 
   /** From the texts of the events, for a stream that does not tell its usage: at least a token an event. */
@@ -116,6 +117,7 @@ export class StreamCheck {
     const text = readAnswer(value, this.facts);
     if (this.#options.operation === 'responses' && type !== undefined && RESPONSE_ENDS.has(type))
       this.complete = true;
+    if (this.#options.operation === 'messages' && type === 'message_stop') this.complete = true;
     if (type === 'error') this.facts.error = true;
     if (text !== undefined && text !== '' && !this.#countText(text)) return false;
     return !(this.#options.stripUsage && isUsageOnly(value));

@@ -4,8 +4,9 @@ import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
 import { withTopLevel } from './json-edit.ts';
+import { traitsOf } from './operations.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
-import { isCounted, maxOutputField, type RequestFacts } from './request-facts.ts';
+import { maxOutputField, type RequestFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmLimitSettings, LlmSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
@@ -28,7 +29,7 @@ export function changesFor({ facts, budget }: LlmRequest, settings: LlmSettings)
   const { streamUsage, limits } = settings;
   const limited = budget !== undefined || limits.tokensPerMinute > 0;
   const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
-  const canAsk = facts.operation === 'chat' || facts.operation === 'completions';
+  const canAsk = traitsOf(facts.operation).asksForUsage;
   let maxOutputTokens = 0;
   if (budget !== undefined && facts.maxOutputTokens === 0 && maxOutputField(facts.operation) !== undefined) {
     const left = Math.floor((budget.left - facts.mostInputTokens) / facts.choices);
@@ -48,9 +49,8 @@ export function upstreamRequest(
   if (baggage === '') delete headers[BAGGAGE_HEADER];
   else headers[BAGGAGE_HEADER] = baggage;
   // An answer that is to be checked must be readable.
-  const { operation } = request.facts;
-  const checked = isCounted(operation) || operation === 'models';
-  const encodings = checked ? 'identity' : request.headers['accept-encoding'];
+  const { answersJson } = traitsOf(request.facts.operation);
+  const encodings = answersJson ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
   return {
     method: request.method,

@@ -5,6 +5,7 @@ import type { Recipient } from './credentials.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import type { LlmEvents } from './observer.ts';
+import { traitsOf } from './operations.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { Candidate } from './retry.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from './settings.ts';
@@ -54,9 +55,9 @@ export class Upstream {
     return this.url.hostname.replace(/^\[(.*)\]$/, '$1');
   }
 
-  /** The model that this upstream is asked for. */
-  modelFor(facts: RequestFacts): string {
-    return this.settings.model ?? facts.model;
+  /** The model that this upstream is asked for; its own is one that writes text. */
+  modelFor({ operation, model, understood }: RequestFacts): string {
+    return understood && traitsOf(operation).generatesText ? (this.settings.model ?? model) : model;
   }
 
   /** Its own path before the operation's; both queries. */
@@ -82,11 +83,11 @@ export class Upstream {
   }
 
   /**
+   * @param state of the request's model here; undefined while nothing is known of it
    * @param tokens what the request may use
    * @param tried this request was sent here before
    */
-  candidate(model: string, tokens: number, tried: boolean, nowMs: number): Candidate {
-    const state = this.models.get(model);
+  candidate(state: ModelState | undefined, tokens: number, tried: boolean, nowMs: number): Candidate {
     return {
       closed: this.breaker.admits,
       freeAtMs: state?.freeAtMs(tokens, nowMs) ?? Number.NEGATIVE_INFINITY,

@@ -14,25 +14,44 @@ export interface AnswerFacts {
   model: string | undefined;
   id: string | undefined;
   finishReason: string | undefined;
+  /** Of the prompt alone: a stream of Anthropic's tells it first, and the usage that it completes last. */
+  promptTokens: number | undefined;
   /** It reports an error in place of an answer. */
   error: boolean;
 }
 
 export function noFacts(): AnswerFacts {
-  return { usage: undefined, model: undefined, id: undefined, finishReason: undefined, error: false };
+  return {
+    usage: undefined,
+    model: undefined,
+    id: undefined,
+    finishReason: undefined,
+    promptTokens: undefined,
+    error: false,
+  };
 }
 
 /** Adds what `value` (a parsed answer or event) says to `facts`; gives the text that it adds to the answer. */
 export function readAnswer(value: unknown, facts: AnswerFacts): string | undefined {
   if (!isObject(value)) return undefined;
-  const response = isObject(value['response']) ? value['response'] : value;
-  facts.usage = usageOf(response['usage']) ?? facts.usage;
+  const type = value['type'];
+  const inner = type === 'message_start' ? value['message'] : value['response'];
+  const response = isObject(inner) ? inner : value;
+  if (type === 'message_start') facts.promptTokens = promptTokens(response['usage']);
+  else facts.usage = usageOf(response['usage'], facts.promptTokens) ?? facts.usage;
   if (typeof response['model'] === 'string') facts.model = response['model'].slice(0, 256);
   if (typeof response['id'] === 'string') facts.id ??= response['id'].slice(0, 256);
   if (value['error'] !== undefined && value['error'] !== null) facts.error = true;
   if (response['status'] === 'failed') facts.error = true;
   if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
-  if (typeof value['delta'] === 'string') return value['delta'];
+  const delta = value['delta'];
+  if (typeof delta === 'string') return delta;
+  if (isObject(delta)) {
+    if (typeof delta['stop_reason'] === 'string') facts.finishReason = delta['stop_reason'];
+    for (const part of [delta['text'], delta['thinking'], delta['partial_json']])
+      if (typeof part === 'string') return part;
+  }
+  if (typeof value['stop_reason'] === 'string') facts.finishReason = value['stop_reason'];
   return readChoices(value['choices'], facts);
 }
 
@@ -50,13 +69,29 @@ function readChoices(choices: unknown, facts: AnswerFacts): string | undefined {
   return text;
 }
 
-/** `prompt_tokens` and `completion_tokens`, or the names of the Responses API. */
-export function usageOf(value: unknown): Usage | undefined {
+/**
+ * `prompt_tokens` and `completion_tokens`, or the names of the Responses and Messages APIs.
+ *
+ * @param prompt what has been told of the prompt before
+ */
+export function usageOf(value: unknown, prompt?: number): Usage | undefined {
   if (!isObject(value)) return undefined;
-  const input = count(value['prompt_tokens']) ?? count(value['input_tokens']);
+  const input = promptTokens(value);
   const output = count(value['completion_tokens']) ?? count(value['output_tokens']);
   if (input === undefined && output === undefined) return undefined;
-  return { inputTokens: input ?? 0, outputTokens: output ?? 0 };
+  return { inputTokens: input ?? prompt ?? 0, outputTokens: output ?? 0 };
+}
+
+/** Anthropic counts what it reads from its cache, or writes to it, beside the rest. */
+function promptTokens(usage: unknown): number | undefined {
+  if (!isObject(usage)) return undefined;
+  const input = count(usage['prompt_tokens']) ?? count(usage['input_tokens']);
+  if (input === undefined) return undefined;
+  return (
+    input +
+    (count(usage['cache_creation_input_tokens']) ?? 0) +
+    (count(usage['cache_read_input_tokens']) ?? 0)
+  );
 }
 
 function count(value: unknown): number | undefined {
