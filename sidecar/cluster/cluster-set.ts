@@ -33,7 +33,7 @@ export interface ClusterEnvironment {
   readonly certificates?: CredentialsListener | undefined;
 }
 
-/** What connections to endpoints may make us do; a change holds for those that are made from then on. */
+/** Limits of the connections to endpoints. A change applies to connections made after it. */
 export class UpstreamLimits {
   current!: ConnectionLimits;
 

@@ -21,7 +21,7 @@ export function connectTimeout(
   return new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout');
 }
 
-/** What TLS says of the end of a connection, where it was TLS's. */
+/** Message and reason of a failed connection; the TLS error's own where TLS caused it. */
 export function causeOf(error: ConnectionError): { message: string; reason: string } {
   const tls = tlsErrorOf(error.cause);
   if (tls === undefined) return error;

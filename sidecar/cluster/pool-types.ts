@@ -1,4 +1,4 @@
-/** What a connection pool is told, and whom it tells. */
+/** The types at a connection pool's boundary: its settings, its waiters and its listeners. */
 import type { Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { Connection } from '../http2/connection.ts';
@@ -24,7 +24,7 @@ export interface PoolOptions {
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
 }
 
-/** What a pool takes from its surroundings. */
+/** Time, timers and sockets that a pool takes as arguments. */
 export interface PoolEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;

@@ -5,7 +5,7 @@ import type { Connection } from '../http2/connection.ts';
  * 1,000): with it the calls of others, who share it. One that has reset this many is replaced.
  */
 const RESETS_MAX = 300;
-/** Those that are open may be reset, too, all at once: with this many in all another connection is made. */
+/** Open streams may be reset as well, all at once: count them, and open another connection from this many on. */
 const RESETS_SAFE = 500;
 /** And from this many on calls wait for it, while it is being made. */
 const RESETS_SPENT = 800;

@@ -27,7 +27,7 @@ export interface LoadedConfig {
   readonly config: Config;
   /** The same in the file's form with every default, for eyes: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
-  /** What works, but perhaps not as it is meant; for eyes, without secrets. */
+  /** Settings that work, but perhaps not as the operator meant them. For people to read; holds no secrets. */
   readonly notices: readonly Notice[];
 }
 

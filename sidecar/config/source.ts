@@ -11,7 +11,7 @@ export interface ConfigSource {
   readonly current: Config;
   /** `current` in the file's form with every default, for eyes: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
-  /** What works in `current`, but perhaps not as it is meant. */
+  /** Settings of `current` that work, but perhaps not as the operator meant them. */
   readonly notices: readonly Notice[];
   /** The file; `undefined` when there is none and nothing can change. */
   readonly path: string | undefined;

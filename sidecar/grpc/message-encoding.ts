@@ -110,7 +110,7 @@ export function inflateMessage(
   if (inflated === 'too_large') return beginningOf(decoder, data, mostBytes);
   if (inflated === 'corrupt') return 'corrupt';
   if (!complete && inflated.buffer.length === 0) return 'unfinished';
-  // What follows behind the end was not looked at: others may read it.
+  // Bytes behind the end of the stream were not looked at; other readers may take them for data.
   return { bytes: inflated.buffer, whole: complete && inflated.engine.bytesWritten === data.length };
 }
 

@@ -28,7 +28,7 @@ export const Status = {
 export type StatusName = keyof typeof Status;
 export type StatusCode = (typeof Status)[StatusName];
 
-/** What is kept of trailers that are too large to be passed on: how the call has ended. */
+/** The fields that are kept of trailers too large to pass on: they say how the call ended. */
 export const STATUS_FIELDS: ReadonlySet<string> = new Set([
   'grpc-status',
   'grpc-message',

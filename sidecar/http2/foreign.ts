@@ -7,7 +7,7 @@ import { ErrorCode } from './frame.ts';
 /** A person with a browser or curl can read it. */
 const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge, not HTTP/1.1. Use a gRPC client (or curl --http2-prior-knowledge).\n`;
 
-/** What a client's first bytes look like. */
+/** The protocol that a client's first bytes look like. */
 export type ForeignClient = 'http1' | 'tls' | 'nothing known';
 
 /** Closes a downstream connection that does not begin with the preface (RFC 9113 §3.4). */
@@ -72,10 +72,10 @@ function firstLine(text: string): string {
   return JSON.stringify(line.slice(0, SHOWN_CHARS).replace(/[^\x20-\x7e]+/g, '.'));
 }
 
-/** What may lie behind a server that goes, or stays silent, before its SETTINGS have come. */
+/** Likely reasons why a server closes, or stays silent, before it has sent SETTINGS. */
 export const SILENT_SERVER_HINT = 'a server that wants TLS, speaks only HTTP/1 or is starting does so';
 
-/** What to say of a connection whose socket has ended, or failed with this error. */
+/** Describes the loss of a connection whose socket has ended, or has failed with this error. */
 export function lossOf({ role, ready }: Connection, error: NodeJS.ErrnoException | undefined): string {
   const what =
     error === undefined ? 'the peer closed the connection' : `the connection failed: ${error.message}`;

@@ -43,7 +43,7 @@ const NAME_CHARS = new Uint8Array(256);
 for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_CHARS[char.charCodeAt(0)] = 1;
 
 /**
- * What ends a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but gRPC's
+ * Characters that end a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but gRPC's
  * grammar for `grpc-message` allows it and servers send it: it is passed on as it came.
  */
 const BAD_VALUE = /[\0\r\n]/;

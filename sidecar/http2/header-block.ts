@@ -21,7 +21,7 @@ export class HeaderBlock {
   error = '';
   private readonly limits: ConnectionLimits;
   private readonly decoder: HpackDecoder;
-  /** What is not decoded yet: the beginning of a field, and what has come behind it. */
+  /** Bytes that are not decoded yet: the beginning of a field and everything behind it. */
   private readonly parts: Buffer[] = [];
   /** Bytes of them that came since the last try. */
   private freshBytes = 0;

@@ -84,7 +84,7 @@ class Allowance {
   }
 }
 
-/** What a peer may cancel and get wrong in a second, for as long as it likes. */
+/** Cancels and stream errors that a peer may cause each second, for as long as it likes. */
 const RESETS_PER_SECOND = 200;
 const GRACE_CANCELS = 1_000;
 const AT_ONCE_SHARE = 0.9;

@@ -21,7 +21,7 @@ const KEY = 'outrigger-call';
 const PART_DIGITS = 8;
 const ID_LENGTH = 3 * PART_DIGITS;
 
-/** What every hop must be able to pass on. More than that is passed on as it came, and gets no member of ours. */
+/** Every hop must be able to pass on this many characters. Longer baggage passes unchanged, without our member. */
 const MAX_BAGGAGE_LENGTH = 8_192;
 
 /** Our member, with zeros where the digits of a name's three numbers go. */
@@ -30,7 +30,7 @@ export const PROCESS_AT = KEY.length + 1;
 export const PLACE_AT = PROCESS_AT + PART_DIGITS;
 export const NONCE_AT = PLACE_AT + PART_DIGITS;
 
-/** What our member says; each number has 32 bits. */
+/** The three numbers in our member, of 32 bits each. */
 export interface CallName {
   readonly process: number;
   readonly place: number;

@@ -25,7 +25,7 @@ t.test("a caller's deadline stands, and whose it was is known", async (t) => {
     [300_000, 0, 'unknown', 300_000, 'caller'],
     [60_000, 0, 'unary', 60_000, 'caller'],
     [1e-6, 0, 'unary', 1e-6, 'caller'],
-    // What an operator allows at most is for callers with a deadline of their own, of any method.
+    // An operator's maximum applies to callers with a deadline of their own, of any method.
     [300_000, 90_000, 'unary', 90_000, 'configured'],
     [300_000, 90_000, 'unknown', 90_000, 'configured'],
     [90_000, 90_000, 'unknown', 90_000, 'caller'],

@@ -32,7 +32,7 @@ export const NO_TIME_LIMITS: TimeLimits = {
   otherIdleTimeoutMs: 0,
 };
 
-/** What is known of a method. `unknown` is treated as a stream. */
+/** How a method is known to behave. `unknown` is treated as a stream. */
 export type MethodKind = 'unary' | 'task_stream' | 'unknown';
 
 /**
@@ -47,7 +47,7 @@ export function allowedMs(callerTimeoutMs: number, limits: TimeLimits, kind: Met
   return kind === 'unary' ? limits.timeoutMs : 0;
 }
 
-/** Whose limit {@link allowedMs} went by. Of two equal ones it is the caller's: it is giving up just then. */
+/** The owner of the limit that {@link allowedMs} took. The caller wins a tie, since it gives up at that moment. */
 export function deadlineOwner(callerTimeoutMs: number, allowed: number): DeadlineOwner {
   if (allowed === 0) return 'none';
   return allowed === callerTimeoutMs ? 'caller' : 'configured';
@@ -78,7 +78,7 @@ export function timeoutHeader(deadlineMs: number, nowMs: number): string | undef
   return deadlineMs === 0 ? undefined : formatTimeout(deadlineMs - nowMs);
 }
 
-/** What a request, or its end, may wait on its way to us, of a process or a host that has too much to do. */
+/** Bounds of the time that a request, or its reset, may spend on the way to us from a busy process or host. */
 const LEAST_LEEWAY_MS = 20;
 const MOST_LEEWAY_MS = 1_000;
 

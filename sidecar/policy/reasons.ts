@@ -31,9 +31,9 @@ export type Reason =
   | 'task_not_repeatable';
 
 export interface ReasonFacts {
-  /** What the call is answered with; some may carry another one, see `when`. */
+  /** The status of the answer. Some reasons may carry another one, see `when`. */
   readonly status: StatusCode;
-  /** What a request that is not gRPC gets. */
+  /** The HTTP status for a request that is not gRPC. */
   readonly httpStatus: number;
   /**
    * What the answer proves about an endpoint whose own sidecar gave it. `by_deadline`: it depends on the time that the
@@ -223,7 +223,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
 
 const BY_NAME: ReadonlyMap<string, ReasonFacts> = new Map(Object.entries(REASONS));
 
-/** What a peer's `outrigger-reason` means; undefined for '' and for one of a newer version. */
+/** The facts of a peer's `outrigger-reason`; undefined for '' and for a reason of a newer version. */
 export function factsOf(reason: string): ReasonFacts | undefined {
   return BY_NAME.get(reason);
 }

@@ -15,7 +15,7 @@ export interface AppWatchEnvironment {
   readonly random: () => number;
 }
 
-/** What an app is asked again behind, when it has ended a watch at once. */
+/** Waits before the app is asked again, after it has ended a watch at once. */
 const AGAIN: Backoff = { baseMs: 100, multiplier: 1.6, maxMs: 5_000 };
 /** A watch that lasted for so long has ended for a reason of its own: it is begun anew without a wait. */
 const LASTED_MS = 1_000;
@@ -38,7 +38,7 @@ function isGoing(status: StatusCode): boolean {
  *                  └── another status: the caller gets it
  */
 export class AppWatch extends Timer implements AppAnswer {
-  /** What the app has said last, or what its absence says; undefined until then. */
+  /** The status that the app said last, or that its absence implies; undefined before either. */
   status: ServingStatus | undefined = undefined;
   private readonly environment: AppWatchEnvironment;
   private readonly call: HealthCall;
@@ -88,7 +88,7 @@ export class AppWatch extends Timer implements AppAnswer {
     this.set(readServingStatus(message, 0, message.length));
   }
 
-  /** What a service was that nobody is there to be asked for: one that nobody knew is no other now. */
+  /** The status of a service while the app is absent. A service that the app did not know stays unknown. */
   get absentStatus(): ServingStatus {
     return this.status === ServingStatus.SERVICE_UNKNOWN ? this.status : ServingStatus.NOT_SERVING;
   }
@@ -111,7 +111,7 @@ export class AppWatch extends Timer implements AppAnswer {
     else this.again();
   }
 
-  /** What was said stands until the next try: a connection that only grew old is no news. */
+  /** Keeps the last status until the next try, since a connection that only grew old says nothing new. */
   private again(): void {
     if (this.stopped) return;
     const { wheel, clock, random } = this.environment;

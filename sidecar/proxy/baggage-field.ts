@@ -17,7 +17,7 @@ writeLiteral(field, 0, BAGGAGE_HEADER, EMPTY_MEMBER);
 /** Where the value begins in it. */
 const VALUE_AT = field.length - EMPTY_MEMBER.length;
 
-/** What a head may grow by, on its way: an app that takes no more is not to lose its call for the name. */
+/** Room that later hops need in a head: a call must not fail because our member filled what the app takes. */
 const ROOM_BYTES = 512;
 
 /** Whether the call has a name, and its head room for it. */

@@ -42,7 +42,7 @@ export class CallIndex<Call> {
     return key === '' ? undefined : this.singles.get(key);
   }
 
-  /** Those that share it, two at least, in the order in which they were added. */
+  /** The calls that share the key, two at least, in the order of their addition. */
   several(key: string): ReadonlySet<Call> | undefined {
     return key === '' || this.shared.size === 0 ? undefined : this.shared.get(key);
   }

@@ -39,7 +39,7 @@ export function tooLittleTime(call: Call, neededMs: number, nowMs: number): Loca
   );
 }
 
-/** What the last attempt's failure is told as; those above are told when it makes no sense to try again. */
+/** The answer for the last attempt's failure. It tells callers above when another try makes no sense. */
 export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply {
   const answer = lastFailure!;
   if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };
@@ -61,7 +61,7 @@ export function noEndpoint(call: Call): LocalReply {
   return reply('no_endpoint', `no endpoint of cluster ${name} is usable (${reasons.join('; ')})`);
 }
 
-/** Whose app it is, for callers of many agents and for whoever has to start it. */
+/** Names the agent, for callers of many agents and for the operator who has to start the app. */
 function withoutApp(call: Call, address: string, why: string): string {
   return `the app of ${call.context.name} at ${address} takes no calls (${why}); start it, or correct inbound.app`;
 }
@@ -149,7 +149,7 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
   }
 }
 
-/** What the caller is told of a call that has been silent for too long. */
+/** The answer to the caller of a call that was silent for too long. */
 export function replyToIdle({ attempt, request, response }: Call): LocalReply {
   if (attempt === undefined) return reply('idle', 'the request did not come (idle_timeout)');
   const { address } = attempt.endpoint;

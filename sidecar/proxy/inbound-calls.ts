@@ -39,7 +39,7 @@ export interface InboundCall {
   modelTokens: number;
 }
 
-/** What a request of the app's carries; '' for what it does not. */
+/** Ids that a request of the app carries; '' for each one that it does not. */
 export interface RequestIds {
   readonly traceparent: string;
   readonly traceBinary: string;

@@ -18,7 +18,7 @@ export function isTooLarge(list: HeaderList, { peer }: Connection): boolean {
   return list.oversize || list.listBytes > peer.maxHeaderListBytes;
 }
 
-/** What the caller is told in place of initial metadata, or of trailers whose status is OK, that it does not take. */
+/** The answer in place of initial metadata, or of trailers with status OK, that are larger than the caller takes. */
 export function replyToOversize(call: Call, from: string, what: Part, list: HeaderList): LocalReply {
   const { maxHeaderListBytes } = call.stream.connection.peer;
   return tooLarge(
@@ -63,7 +63,7 @@ export function endsBySize(call: Call, attempt: Attempt, what: Part, list: Heade
   return true;
 }
 
-/** What the caller is told of its request's trailers. */
+/** The answer to a request whose trailers are too large. */
 export function replyToTrailers(call: Call, list: HeaderList): LocalReply {
   const most = ownLimit(call, call.stream.connection.limits.maxHeaderListBytes);
   return reply('headers_too_large', `the request's trailers have ${list.listBytes} bytes; at most ${most}`);

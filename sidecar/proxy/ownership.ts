@@ -27,13 +27,13 @@ export function findOwner(call: Call): void {
   const { context, info } = call;
   if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
   if (isTaskPath(call.head.path)) {
-    // What is not sure yet may be so by the task's own ids.
+    // The task's own ids may decide where the head's ids don't.
     const owner = context.inboundCalls.ofHead(info);
     if (owner === null) call.ownerless = true;
     else if (owner !== undefined) own(call, { call: owner, by: 'named', callPath: owner.callPath });
     return;
   }
-  // What an agent calls besides other agents belongs to a call only if it says so: it may be work of its own.
+  // A call to anything but an agent belongs to an inbound call only if it says so: it may be the agent's own work.
   const found = context.inboundCalls.ownerOf(info, '', '');
   if (found !== undefined && found.by !== 'alone') own(call, found);
 }
@@ -79,7 +79,7 @@ export function endOwnersRetries({ owner }: Call): void {
   if (owner !== undefined) tell(owner, NotAgain.SIDECARS);
 }
 
-/** What this hop has found of retries is told with its answer, and with that of the inbound call it was made for. */
+/** Tells in this call's answer, and in that of the inbound call that it was made for, who must not try again. */
 export function endRetries(call: Call, notAgain: NotAgain): void {
   tell(call, notAgain);
   if (call.owner !== undefined) tell(call.owner, notAgain);

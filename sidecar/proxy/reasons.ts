@@ -10,7 +10,7 @@ export interface LocalReply {
   readonly message: string;
   /** Sent as `grpc-retry-pushback-ms`; negative: do not retry. */
   readonly pushbackMs?: number;
-  /** What upstream answered in place of gRPC, for the sidecar before this one: it judges its endpoint by it. */
+  /** The HTTP status that upstream gave in place of gRPC. The sidecar before this one judges its endpoint by it. */
   readonly upstreamHttpStatus?: number;
   /** Upstream's connection was going away in order (`going-away.ts`). */
   readonly goingAway?: boolean;

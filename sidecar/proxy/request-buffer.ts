@@ -16,9 +16,9 @@ export interface FirstMessage {
   readonly whole: boolean;
   /** How it came: 1 is compressed, and more than that nothing that gRPC knows. */
   readonly flag: number;
-  /** What it takes in the request, as far as it is here. */
+  /** Size of the message in the request, as far as it has come. */
   readonly wireBytes: number;
-  /** Why there is nothing to read of it. */
+  /** Why the message can't be read. */
   readonly unreadable: Unreadable | undefined;
 }
 

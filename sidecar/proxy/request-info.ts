@@ -137,7 +137,7 @@ export class RequestInfo {
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
   }
 
-  /** What its caller can read beside plain messages. */
+  /** Encodings that the caller can read besides plain messages. */
   get acceptedEncodings(): readonly string[] {
     return acceptedEncodings(this.acceptEncoding, this.encoding);
   }

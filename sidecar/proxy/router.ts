@@ -69,7 +69,7 @@ export interface RouteRule {
 /** Authorities whose meaning is remembered: an agent calls few, and a header list that is new asks each time. */
 const KNOWN_MAX = 256;
 
-/** What a call's authority means. */
+/** A call's authority with the cluster that it names. */
 interface KnownAuthority extends Authority {
   /** The cluster of that name. */
   readonly cluster: Cluster | undefined;

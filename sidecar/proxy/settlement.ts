@@ -116,7 +116,7 @@ export function settleAttempt(
   }
 }
 
-/** What an answer says beside its status. */
+/** Takes from an answer what it says besides its status. */
 function readInfo(attempt: Attempt, info: ResponseInfo): void {
   const never = info.pushbackMs === NEVER;
   attempt.pushbackMs = info.pushbackMs;

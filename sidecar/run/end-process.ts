@@ -1,4 +1,4 @@
-/** What is left open may take so long to close; more than a flush of spans takes. */
+/** Time for open resources to close; longer than a flush of spans takes. */
 const LINGER_MS = 3_000;
 
 /**

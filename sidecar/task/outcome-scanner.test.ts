@@ -141,7 +141,7 @@ t.test('a compressed message that can not be read is unknown', async (t) => {
   const two = Buffer.concat([gzipSync(message.subarray(0, 3)), gzipSync(message.subarray(3))]);
   t.same(outcomeOf(scan(frame(two, 1), [], 'gzip')), { seen: true, status: 2, tokensUsed: 5 }, 'two members');
 
-  // What is read is bounded by what it takes, and by what it makes.
+  // Reading is bounded by the bytes that come in and by the bytes that inflating makes.
   const failed = (outputBytes: number) => encode({ output: 'x'.repeat(outputBytes), status: 2 });
   t.match(outcomeOf(scan(frame(gzipSync(failed(1_000_000)), 1), [], 'gzip')), { seen: true, status: 2 });
   t.match(outcomeOf(scan(frame(gzipSync(failed(1_100_000)), 1), [], 'gzip')), UNKNOWN, 'a bomb');

@@ -163,7 +163,7 @@ export class TaskReader<Runner> {
   }
 }
 
-/** Who asks for a task whose answer may be in an encoding that it does not know. */
+/** A caller of a task whose answer may be in an encoding that the caller can't read. */
 export interface AnswerReader<Runner> {
   /**
    * @param head of the answer; undefined while it has not come, or when there was none
@@ -174,7 +174,7 @@ export interface AnswerReader<Runner> {
 
 export const UNREADABLE = { decision: 'unreadable' } as const;
 
-/** What becomes of a task that has come. */
+/** The decision on a task that has come. */
 export type Begun<Runner> =
   | {
       readonly decision: 'run';

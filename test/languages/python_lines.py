@@ -1,5 +1,6 @@
 """The text that the suite and its peers exchange, and messages as their bytes: message Chunk { bytes data = 1; }."""
 
+import asyncio
 import sys
 import zlib
 from urllib.parse import quote, unquote
@@ -31,6 +32,21 @@ def data(message):
     while message[at] & 0x80:
         at += 1
     return message[at + 1 :]
+
+
+async def make_calls(start):
+    """Makes the calls that standard input asks for, side by side. `start` makes one of its words."""
+    loop = asyncio.get_running_loop()
+    calls, tasks = {}, set()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        words = line.strip().split(" ")
+        if words[0] == "go":
+            calls[words[1]].held.set()
+            continue
+        call = calls[words[0]] = start(words)
+        task = asyncio.create_task(call.run())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def field(name, value):

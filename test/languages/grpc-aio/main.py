@@ -7,7 +7,7 @@ from os.path import abspath, dirname
 import grpc
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
-from python_lines import Asked, Received, data, message, parse, say  # noqa: E402
+from python_lines import Asked, Received, data, make_calls, message, parse, say  # noqa: E402
 
 SERVICE = "languages.Bytes"
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -98,17 +98,7 @@ class Call:
 
 async def client(port):
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-    loop = asyncio.get_running_loop()
-    calls, tasks = {}, set()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        words = line.strip().split(" ")
-        if words[0] == "go":
-            calls[words[1]].held.set()
-            continue
-        call = calls[words[0]] = Call(channel, words)
-        task = asyncio.create_task(call.run())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    await make_calls(lambda words: Call(channel, words))
 
 
 class Service(grpc.GenericRpcHandler):

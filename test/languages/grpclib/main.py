@@ -11,7 +11,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.server import Server
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
-from python_lines import Asked, Received, data, message, parse, say  # noqa: E402
+from python_lines import Asked, Received, data, make_calls, message, parse, say  # noqa: E402
 
 SERVICE = "languages.Bytes"
 KINDS = {
@@ -125,17 +125,7 @@ class Call:
 
 async def client(port):
     channel = Channel("127.0.0.1", int(port), codec=Bytes(), status_details_codec=Details())
-    loop = asyncio.get_running_loop()
-    calls, tasks = {}, set()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        words = line.strip().split(" ")
-        if words[0] == "go":
-            calls[words[1]].held.set()
-            continue
-        call = calls[words[0]] = Call(channel, words)
-        task = asyncio.create_task(call.run())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    await make_calls(lambda words: Call(channel, words))
 
 
 class Service:
