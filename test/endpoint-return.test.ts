@@ -9,6 +9,7 @@ import { type DataPlane, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { RawClient, rawPaths } from './support/raw-grpc.ts';
+import { TestClock } from './support/test-clock.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
@@ -28,6 +29,10 @@ interface Agent {
   readonly address: string;
   start(): Promise<void>;
   kill(): Promise<void>;
+  /** SIGSTOP: its host still takes bytes for it, and it neither reads nor says anything. */
+  pause(): void;
+  /** SIGCONT */
+  goOn(): void;
 }
 
 /** A process that echoes, always on the same port. */
@@ -45,6 +50,8 @@ async function startAgent(t: Test): Promise<Agent> {
       running.kill('SIGKILL');
       await running.ended;
     },
+    pause: () => running.kill('SIGSTOP'),
+    goOn: () => running.kill('SIGCONT'),
   };
   await agent.start();
   return agent;
@@ -56,15 +63,22 @@ interface Caller {
   readonly outliers: OutlierEvent[];
   /** One call; its status code. */
   call(): Promise<number>;
+  /** One with a deadline in so many milliseconds. */
+  callWithin(limitMs: number): Promise<number>;
   /** A call that its agent does not answer. */
-  hold(): Promise<unknown>;
+  hold(): Promise<number>;
   /** Calls, some at a time, until this holds. */
   callUntil(what: string, holds: () => boolean): Promise<void>;
   /** Calls until so many in a row were well. */
   callUntilWell(): Promise<void>;
 }
 
-async function startCaller(t: Test, endpoints: readonly string[], settings: object = {}): Promise<Caller> {
+async function startCaller(
+  t: Test,
+  endpoints: readonly string[],
+  settings: object = {},
+  clock?: TestClock,
+): Promise<Caller> {
   const circuits: CircuitTransition[] = [];
   const outliers: OutlierEvent[] = [];
   const plane = await startDataPlane(
@@ -79,10 +93,13 @@ async function startCaller(t: Test, endpoints: readonly string[], settings: obje
       onCircuit: (_cluster, _method, change) => void circuits.push(change),
       onOutlier: (_cluster, event) => void outliers.push(event),
     },
+    clock,
   );
   const client = new RawClient(t, plane.outboundPort);
   const call = async () => (await client.unary(request, { path: rawPaths.unary })).code;
-  const hold = () => client.unary(request, { path: '/test.Raw/Hold' });
+  const callWithin = async (limitMs: number) =>
+    (await client.unary(request, { path: rawPaths.unary, deadline: Date.now() + limitMs })).code;
+  const hold = async () => (await client.unary(request, { path: '/test.Raw/Hold' })).code;
   const callUntil = async (what: string, holds: () => boolean): Promise<void> => {
     await waitUntil(
       what,
@@ -104,7 +121,7 @@ async function startCaller(t: Test, endpoints: readonly string[], settings: obje
       { ...patient, everyMs: 10 },
     );
   };
-  return { plane, circuits, outliers, call, hold, callUntil, callUntilWell };
+  return { plane, circuits, outliers, call, callWithin, hold, callUntil, callUntilWell };
 }
 
 const lastOf = (circuits: readonly CircuitTransition[]): string | undefined => circuits.at(-1)?.to;
@@ -202,6 +219,105 @@ for (const what of ['only its app', 'the whole pod'] as const) {
     }
   });
 }
+
+for (const what of ['an agent', 'an agent behind its own sidecar'] as const) {
+  t.test(`${what} is stopped for a while: its circuit opens, and ends when it goes on`, async (t) => {
+    const agent = await startAgent(t);
+    let { address } = agent;
+    if (what !== 'an agent') {
+      const health = { interval: '1h', timeout: '1s' };
+      const pod = await startDataPlane(t, { inbound: { app: agent.address, health } });
+      await waitUntil('it is ready', () => pod.sidecar.notReadyBecause === undefined, patient);
+      address = `127.0.0.1:${pod.inboundPort}`;
+    }
+    const caller = await startCaller(t, [address]);
+    await caller.callUntilWell();
+    const { silence } = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!;
+    const [endpoint] = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!.endpoints;
+    for (let outage = 0; outage < 2; outage++) {
+      agent.pause();
+      // Eight at a time, as callers do whose agent does not answer.
+      await waitUntil(
+        'the circuit opens',
+        async () => {
+          await Promise.all(Array.from({ length: 8 }, () => caller.callWithin(300)));
+          return lastOf(caller.circuits) === 'open';
+        },
+        patient,
+      );
+      await waitUntil('it is found to be absent', () => silence.isAbsent(endpoint!), patient);
+      for (let count = 0; count < 20; count++) t.equal(await caller.callWithin(300), status.UNAVAILABLE);
+      t.equal(lastOf(caller.circuits), 'open', 'nothing is tried while it is absent');
+      agent.goOn();
+      await caller.callUntilWell();
+      t.match(caller.circuits.slice(-2), [{ to: 'half_open', unreachable: true }, { to: 'closed' }]);
+    }
+  });
+}
+
+for (const [limitMs, what] of [
+  [300, 'for the deadlines it lets pass'],
+  [120_000, 'for its latency, before any has passed'],
+] as const) {
+  t.test(`one of two agents is stopped for a while and ejected ${what}, until it goes on`, async (t) => {
+    const agents = [await startAgent(t), await startAgent(t)];
+    const caller = await startCaller(
+      t,
+      agents.map(({ address }) => address),
+    );
+    for (let round = 0; round < 4; round++) await caller.callUntilWell();
+    const { endpoints } = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!;
+    const stopped = endpoints[1]!.watched;
+    agents[1]!.pause();
+    const calls: Promise<number>[] = [];
+    await waitUntil(
+      'it is ejected',
+      () => {
+        // Of those that wait for it none ends before it is ejected, where their deadlines are long.
+        if (calls.length < 300) calls.push(caller.callWithin(limitMs));
+        return stopped.ejected;
+      },
+      patient,
+    );
+    if (limitMs > 10_000) t.equal(stopped.reason, 'latency');
+    await waitUntil('it is found to be absent', () => stopped.unreachable, patient);
+    t.equal(stopped.state, 'ejected');
+    agents[1]!.goOn();
+    await caller.callUntil('it is back', () => !stopped.ejected);
+    t.match(caller.outliers[1], { kind: 'returned', message: /it can be reached again/ });
+    await Promise.all(calls);
+  });
+}
+
+t.test('an agent that hangs keeps its circuit open: its HTTP/2 is well all the while', async (t) => {
+  for (const sidecar of [false, true]) {
+    // By it nothing is late with a sign of life.
+    const clock = new TestClock();
+    const agent = await startAgent(t);
+    let { address } = agent;
+    if (sidecar) {
+      const pod = await startDataPlane(t, { inbound: { app: agent.address } }, {}, clock);
+      await waitUntil('it is ready', () => pod.sidecar.notReadyBecause === undefined, patient);
+      address = `127.0.0.1:${pod.inboundPort}`;
+    }
+    const retry = { max_attempts: 1, per_try_timeout: '1s' };
+    const caller = await startCaller(t, [address], { retry }, clock);
+    await caller.callUntilWell();
+    const { endpoints, silence } = caller.plane.sidecar.outbound.clusters.clusters.get('agents')!;
+    const held = Array.from({ length: 5 }, () => caller.hold());
+    await waitUntil('they are there', () => endpoints[0]!.activeCalls === 5, patient);
+    clock.advance(1_010);
+    t.same(await Promise.all(held), Array(5).fill(status.DEADLINE_EXCEEDED));
+    t.match(caller.circuits, [{ to: 'open', unreachable: false }]);
+    await waitUntil('its sign has come', () => !silence.asking, patient);
+    for (let count = 0; count < 20; count++) {
+      t.equal(await caller.hold(), status.UNAVAILABLE);
+      clock.advance(1_010);
+    }
+    t.equal(caller.circuits.length, 1, 'it gets no probe');
+    t.equal(await caller.call(), status.OK, 'of its other methods nothing is known');
+  }
+});
 
 t.test('an app is away from its inbound listener', async (t) => {
   const agent = await startAgent(t);

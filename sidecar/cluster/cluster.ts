@@ -6,10 +6,12 @@ import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
 import { NearEndpoints } from './near-endpoints.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
+import { foundAbsent, noteSlow } from './outlier-endpoint.ts';
 import { OutlierWatch } from './outlier-watch.ts';
 import { UNSEEN } from './peak-ewma.ts';
 import type { PoolEnvironment, PoolOptions } from './pool-types.ts';
 import { ReturnWatch } from './return-watch.ts';
+import { SilenceWatch } from './silence-watch.ts';
 
 /** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
 const MAX_COUNTED = 64;
@@ -49,6 +51,8 @@ export interface ClusterCircuits {
   callsWait(nowMs: number): boolean;
   /** An endpoint has just been told healthy. */
   onEndpointBack(nowMs: number): void;
+  /** One that has left calls unanswered gives no sign of life either: it is not there. */
+  onEndpointAbsent(): void;
   /** Endpoints have come or gone; of those there are, the oldest has come then. */
   onEndpointsSince(sinceMs: number, nowMs: number): void;
 }
@@ -80,6 +84,8 @@ export class Cluster {
   readonly health: ActiveHealth;
   /** Finds endpoints again that could not be reached. */
   readonly returns: ReturnWatch;
+  /** Tells those that are absent from those that are silent. */
+  readonly silence: SilenceWatch;
   /** A slot for the layer above, for the policies that go by cluster. */
   policies: unknown = undefined;
   circuits: ClusterCircuits | undefined = undefined;
@@ -113,7 +119,15 @@ export class Cluster {
       random,
       endpoints: () => this.endpoints,
       callsWait: (nowMs) => this.circuits?.callsWait(nowMs) === true,
+      isAbsent: (endpoint) => this.silence.isAbsent(endpoint),
       onBack: (endpoint) => this.onBack(endpoint),
+    });
+    this.silence = new SilenceWatch({
+      wheel,
+      clock,
+      onAbsent: (endpoint) => this.onAbsent(endpoint),
+      onBack: (endpoint) => this.onBack(endpoint),
+      onLost: () => this.returns.wake(),
     });
   }
 
@@ -123,6 +137,19 @@ export class Cluster {
     this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
     this.outliers.wake(nowMs);
     this.circuits?.onEndpointBack(nowMs);
+  }
+
+  /** Its calls wait: it may be slow, or stopped. */
+  private askSlow(endpoint: Endpoint): void {
+    noteSlow(endpoint.watched, this.silence.isAbsent(endpoint));
+    const [connection] = endpoint.pool.connections;
+    if (connection !== undefined) this.silence.ask(endpoint, connection);
+  }
+
+  private onAbsent({ watched }: Endpoint): void {
+    foundAbsent(watched);
+    this.circuits?.onEndpointAbsent();
+    this.returns.wake();
   }
 
   /**
@@ -153,7 +180,10 @@ export class Cluster {
     const endpoint = this.byAddress.get(event.endpoint.address);
     // What it was slow at is what it was ejected for: remembered, it would get no calls to prove itself with.
     if (event.kind === 'returned' && endpoint !== undefined) Object.assign(endpoint, UNSEEN);
-    if (event.kind === 'ejected' && event.endpoint.unreachable) this.returns.wake();
+    if (event.kind === 'ejected') {
+      if (event.reason === 'latency' && endpoint !== undefined) this.askSlow(endpoint);
+      if (event.endpoint.unreachable) this.returns.wake();
+    }
     this.listener.onOutlier(this, event);
   }
 
@@ -336,6 +366,7 @@ export class Cluster {
     this.discovery?.stop();
     this.outliers.close();
     this.returns.close();
+    this.silence.close();
     this.setEndpoints([], []);
     this.resolved();
   }

@@ -30,3 +30,10 @@ export const AGENT_HEALTH: HealthQuestion = {
   request: frameMessage(Buffer.alloc(0)),
   serves: readAgentHealthy,
 };
+
+/**
+ * Asks a sidecar whether its app's HTTP/2 answers at this moment. An older one asks its app for a service of that name, and
+ * any answer to that is a sign of life as well.
+ */
+export const SIGN_OF_LIFE_SERVICE = 'outrigger.SignOfLife';
+export const SIGN_OF_LIFE = grpcHealth(SIGN_OF_LIFE_SERVICE);

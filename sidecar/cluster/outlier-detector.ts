@@ -34,6 +34,7 @@
  */
 import { Ejections, NO_EVENTS, type OutlierEvent, type OutlierSettings } from './outlier-ejections.ts';
 import {
+  noteReach,
   PROBATION_SUCCESSES,
   refreshAdmits,
   startWaiting,
@@ -214,7 +215,7 @@ export class OutlierDetector {
     watched.lastSuccessBegunAtMs = Math.max(watched.lastSuccessBegunAtMs, begunAtMs);
     watched.consecutive = 0;
     watched.throttled = 0;
-    watched.unreachable = false;
+    watched.unreachable = watched.silent = false;
     if (watched.state !== 'probation') return undefined;
     watched.successes++;
     return watched.successes < PROBATION_SUCCESSES ? undefined : this.#ejections.recover(watched, nowMs);
@@ -224,7 +225,7 @@ export class OutlierDetector {
     const { watched } = attempt;
     watched.outcomes.push(true, nowMs);
     watched.lastFailureAtMs = nowMs;
-    watched.unreachable = attempt.unreachable ?? watched.unreachable;
+    noteReach(watched, attempt);
     // A failure of what was begun before something that succeeded is old news, and no part of a run.
     if (attempt.begunAtMs >= watched.lastSuccessBegunAtMs) {
       if (watched.consecutive++ === 0) {

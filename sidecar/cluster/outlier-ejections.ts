@@ -98,8 +98,7 @@ export class Ejections {
    */
   reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     const { ejected, removed, unreachable, healthCheckFails, multiplier, ejectedAtMs } = watched;
-    if (!ejected || removed || !unreachable || healthCheckFails || watched.reason === 'latency')
-      return undefined;
+    if (!ejected || removed || !unreachable || healthCheckFails) return undefined;
     const waitMs = multiplier < 2 ? 0 : REPEATED_RETURN_MS * 2 ** Math.min(multiplier - 2, 16);
     watched.ejectedUntilMs = Math.min(watched.ejectedUntilMs, Math.max(nowMs, ejectedAtMs + waitMs));
     return watched.ejectedUntilMs <= nowMs

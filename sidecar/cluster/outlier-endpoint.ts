@@ -42,6 +42,8 @@ export class WatchedEndpoint {
   lastFailureAtMs = Number.NEGATIVE_INFINITY;
   /** The latest failure that says so found nobody there; of an ejected endpoint: which is why it is out. */
   unreachable = false;
+  /** The latest failure was a silence: nobody knows yet whether somebody was there. */
+  silent = false;
   /** Attempts that were answered during this run of failures, and may end well. */
   promising = 0;
   readonly outcomes = new OutcomeWindow();
@@ -84,6 +86,24 @@ export class WatchedEndpoint {
   }
 }
 
+/** What an attempt that has failed says of whether somebody was there. */
+export function noteReach(watched: WatchedEndpoint, { unreachable, silent }: WatchedAttempt): void {
+  if (unreachable === undefined) return;
+  watched.unreachable = unreachable;
+  watched.silent = silent;
+}
+
+/** It is ejected for its latency, and whether it is there at all is being asked. */
+export function noteSlow(watched: WatchedEndpoint, absent: boolean): void {
+  watched.unreachable = absent;
+  watched.silent = true;
+}
+
+/** It gives no sign of life: if it was silent at last, nobody was there. */
+export function foundAbsent(watched: WatchedEndpoint): void {
+  watched.unreachable ||= watched.silent;
+}
+
 /** To be called after whatever `admits` depends on has changed. */
 export function refreshAdmits(watched: WatchedEndpoint): void {
   const { state, cooling, probing } = watched;
@@ -103,6 +123,8 @@ export class WatchedAttempt {
   answered = false;
   /** It failed because nobody was there, or although somebody was; undefined when it may be either. */
   unreachable: boolean | undefined = undefined;
+  /** It failed because nothing came, and whether somebody was there is being asked (`silence-watch.ts`). */
+  silent = false;
   /** The endpoint's when the attempt was begun. */
   epoch = -1;
   probe = false;

@@ -57,6 +57,7 @@ class Rig {
     this.cluster.circuits = {
       callsWait: () => this.callsWait,
       onEndpointBack() {},
+      onEndpointAbsent() {},
       onEndpointsSince() {},
     };
     this.cluster.discover(

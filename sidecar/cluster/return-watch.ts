@@ -14,6 +14,8 @@ export interface ReturnEnvironment {
   endpoints(): readonly Endpoint[];
   /** Whether calls are turned away until an endpoint is back. */
   callsWait(nowMs: number): boolean;
+  /** It has a connection, and gives no sign of life on it: `silence-watch.ts` waits for one. */
+  isAbsent(endpoint: Endpoint): boolean;
   /** This one can be reached, and so can its app. */
   onBack(endpoint: Endpoint): void;
 }
@@ -84,6 +86,7 @@ export class ReturnWatch extends Timer {
   private look(endpoint: Endpoint, nowMs: number): void {
     const { pool } = endpoint;
     if (pool.state !== PoolState.ready) pool.warm();
+    else if (this.environment.isAbsent(endpoint)) return;
     else if (pool.connections[0]!.peer.isSidecar) this.ask(endpoint, nowMs);
     else this.environment.onBack(endpoint);
   }

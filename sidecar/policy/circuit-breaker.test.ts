@@ -63,6 +63,7 @@ class Bench {
       startedAtMs: this.nowMs,
       firstMessageAtMs: this.nowMs,
       unreachable: undefined,
+      silent: false,
     };
     this.wait(100);
     this.breaker.amend(admission, verdict, this.nowMs, from);
@@ -75,7 +76,7 @@ class Bench {
 }
 
 function from(endpoint: unknown, startedAtMs: number, firstMessageAtMs = 0): CircuitEvidence {
-  return { endpoint, startedAtMs, firstMessageAtMs, unreachable: undefined };
+  return { endpoint, startedAtMs, firstMessageAtMs, unreachable: undefined, silent: false };
 }
 
 t.test('it opens on failures in a row, says why, and lets probes in when its time is over', async (t) => {

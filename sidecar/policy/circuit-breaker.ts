@@ -24,14 +24,15 @@
  *
  * Calls are counted, not attempts: what a retry has mended was no failure of the cluster.
  *
- * What opened it decides what may end it early (`reach.ts`). The latest failure counts: when it says that nobody was
- * there, the return of an endpoint ({@link CircuitBreaker.endpointBack}) makes an open circuit half-open at once. When
- * it is an answer, only time does. See `early-probing.ts` for what keeps an endpoint that comes and goes from being
+ * What opened it decides what may end it early (`reach.ts`, `circuit-reach.ts`). The latest failure counts: when it says
+ * that nobody was there, the return of an endpoint ({@link CircuitBreaker.endpointBack}) makes an open circuit half-open
+ * at once. When it is an answer, only time does. See `early-probing.ts` for what keeps an endpoint that comes and goes from being
  * probed all the time.
  *
  * Pure: the time comes in with each question, in milliseconds that never go back; nothing runs by itself.
  */
 import { backoffMs } from '../clock/backoff.ts';
+import { CircuitReach } from './circuit-reach.ts';
 import {
   ANY_ENDPOINT,
   type CircuitAdmission,
@@ -81,8 +82,7 @@ export class CircuitBreaker {
   #openForMs = 0;
   #wasOpenMs = 0;
   #openedAtMs = Number.NEGATIVE_INFINITY;
-  /** The latest failure that says so found nobody there. */
-  #unreachable = false;
+  readonly #reach = new CircuitReach();
   readonly #early: EarlyProbing;
   #changedAtMs = Number.NEGATIVE_INFINITY;
   #lastProbe = 0;
@@ -128,7 +128,7 @@ export class CircuitBreaker {
 
   /** Whether somebody should look for the endpoints, and say {@link endpointBack}: it is open because none was there. */
   awaitsEndpoint(nowMs: number): boolean {
-    return this.#state === 'open' && this.#unreachable && nowMs < this.halfOpenAtMs;
+    return this.#state === 'open' && this.#reach.unreachable && nowMs < this.halfOpenAtMs;
   }
 
   /**
@@ -150,9 +150,9 @@ export class CircuitBreaker {
     this.rejections++;
     const rejection = this.#rejection!;
     const leftMs = this.halfOpenAtMs - nowMs;
-    const mayEndSooner = this.#state === 'half_open' || this.#unreachable;
+    const mayEndSooner = this.#state === 'half_open' || this.#reach.unreachable;
     rejection.state = this.#state;
-    rejection.unreachable = this.#unreachable;
+    rejection.unreachable = this.#reach.unreachable;
     rejection.retryAfterMs = mayEndSooner ? Math.min(leftMs, SHORT_RETRY_AFTER_MS) : leftMs;
     return rejection;
   }
@@ -180,13 +180,13 @@ export class CircuitBreaker {
     switch (verdict.outcome) {
       case 'success':
         this.#failures.reset();
-        this.#unreachable = false;
+        this.#reach.answered();
         // A first message says nothing of how streams end.
         if (verdict.reason !== 'first_message') this.#cuts.reset();
         this.#window.add(nowMs);
         return undefined;
       case 'failure':
-        this.#noteReach(from);
+        this.#reach.failed(from);
         if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
         this.#failures.add(from.endpoint);
         this.#window.addMarked(nowMs);
@@ -213,7 +213,7 @@ export class CircuitBreaker {
       this.#cuts.reset();
       return undefined;
     }
-    this.#noteReach(from);
+    this.#reach.failed(from);
     if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
     this.#cuts.add(from.endpoint);
     if (from.firstMessageAtMs > 0) this.#window.takeBack(from.firstMessageAtMs, nowMs);
@@ -239,9 +239,14 @@ export class CircuitBreaker {
    * an endpoint can be reached. One that opened for what endpoints answered keeps its time.
    */
   endpointBack(nowMs: number): CircuitTransition | undefined {
-    if (this.#state !== 'open' || !this.#unreachable) return undefined;
+    if (this.#state !== 'open' || !this.#reach.unreachable) return undefined;
     this.#early.allow(nowMs);
     return this.tick(nowMs);
+  }
+
+  /** An endpoint gives no sign of life: what opened or will open the circuit by silence was its absence. */
+  endpointAbsent(): void {
+    this.#reach.absent();
   }
 
   /**
@@ -270,10 +275,6 @@ export class CircuitBreaker {
   #isCurrent(admission: CircuitAdmission): boolean {
     if (admission < 0) return this.#state === 'half_open' && -admission > this.#lastEarlierProbe;
     return this.#state === 'closed' && admission === this.#generation;
-  }
-
-  #noteReach({ unreachable }: CircuitEvidence): void {
-    if (unreachable !== undefined) this.#unreachable = unreachable;
   }
 
   #settleProbe(
@@ -318,7 +319,7 @@ export class CircuitBreaker {
   }
 
   #reopen(verdict: Verdict, nowMs: number, from: CircuitEvidence): CircuitTransition {
-    this.#noteReach(from);
+    this.#reach.failed(from);
     const cause = { rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [verdict.reason] } as const;
     if (nowMs < this.#early.probingSinceMs || nowMs >= this.#dueAtMs) return this.#open(cause, nowMs);
     // Without the early probes it would still be open: they cost it nothing.
@@ -347,7 +348,7 @@ export class CircuitBreaker {
   /** Until the recovery timeout is over, or an endpoint is back. */
   #rejectFor(cause: CircuitCause, nowMs: number): CircuitTransition {
     this.#cause = cause;
-    this.#rejection = { state: 'open', cause, unreachable: this.#unreachable, retryAfterMs: 0 };
+    this.#rejection = { state: 'open', cause, unreachable: this.#reach.unreachable, retryAfterMs: 0 };
     return this.#moveTo('open', nowMs);
   }
 
@@ -355,7 +356,7 @@ export class CircuitBreaker {
     this.#failures.reset();
     this.#cuts.reset();
     this.#window.clear();
-    this.#unreachable = false;
+    this.#reach.answered();
     this.#wasOpenMs = Math.min(nowMs - this.#openedAtMs, this.#openForMs);
     return this.#moveTo('closed', nowMs);
   }
@@ -379,7 +380,7 @@ export class CircuitBreaker {
       cause: opened ? this.#cause : undefined,
       openForMs: opened ? this.#dueAtMs - nowMs : 0,
       openings: this.#openings,
-      unreachable: early || (opened && this.#unreachable),
+      unreachable: early || (opened && this.#reach.unreachable),
     };
   }
 

@@ -63,6 +63,11 @@ export class CircuitBreakers {
     this.#each((breaker) => breaker.endpointBack(nowMs), onTransition);
   }
 
+  /** An endpoint gives no sign of life; see {@link CircuitBreaker.endpointAbsent}. */
+  endpointAbsent(): void {
+    for (const breaker of this.#byMethod.values()) breaker.endpointAbsent();
+  }
+
   /** The oldest endpoint there is came at `sinceMs`; see {@link CircuitBreaker.endpointsSince}. */
   endpointsSince(sinceMs: number, nowMs: number, onTransition: OnTransition): void {
     this.#each((breaker) => breaker.endpointsSince(sinceMs, nowMs), onTransition);

@@ -42,6 +42,8 @@ export interface CircuitEvidence {
   readonly firstMessageAtMs: number;
   /** Nobody was there, or somebody was; undefined when it may be either (`reach.ts`). */
   readonly unreachable: boolean | undefined;
+  /** Nothing came in time, and whether somebody was there is being asked; see `circuit-reach.ts`. */
+  readonly silent: boolean;
 }
 
 /** For verdicts that come from no single endpoint: they always count in full. */
@@ -50,6 +52,7 @@ export const ANY_ENDPOINT: CircuitEvidence = {
   startedAtMs: Number.POSITIVE_INFINITY,
   firstMessageAtMs: 0,
   unreachable: undefined,
+  silent: false,
 };
 
 export type CircuitState = 'closed' | 'half_open' | 'open';

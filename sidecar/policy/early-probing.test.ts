@@ -9,7 +9,7 @@ import {
   describeRejection,
   isProbe,
 } from './circuit-state.ts';
-import { foundNobody } from './reach.ts';
+import { foundNobody, isSilence } from './reach.ts';
 import { VERDICTS, type Verdict } from './verdict.ts';
 
 const SETTINGS: CircuitBreakerSettings = {
@@ -28,6 +28,7 @@ const evidence = (verdict: Verdict, connected: boolean): CircuitEvidence => ({
   startedAtMs: Number.POSITIVE_INFINITY,
   firstMessageAtMs: 0,
   unreachable: foundNobody(verdict, connected),
+  silent: connected && isSilence(verdict, ''),
 });
 
 /** A circuit and a clock that the test moves. */
@@ -206,6 +207,30 @@ t.test('an outage that is short, again and again, makes no later one longer', as
   }
   bench.open(...times(5, unavailable));
   t.equal(bench.breaker.halfOpenAtMs - bench.nowMs, 30_000);
+});
+
+t.test('a silence is an absence once no sign of life comes', async (t) => {
+  const found = new Bench().open(...times(5, timeout));
+  t.equal(found.breaker.awaitsEndpoint(found.nowMs), false, 'it may be there and hang');
+  t.equal(found.back(), undefined, 'such a one has shown nothing by being there');
+  found.breaker.endpointAbsent();
+  t.equal(found.breaker.awaitsEndpoint(found.nowMs), true);
+  t.match(found.wait(1_500).back(), { to: 'half_open', unreachable: true });
+  t.equal(found.call(timeout), 'probe');
+  t.equal(found.breaker.awaitsEndpoint(found.nowMs), false, 'the next silence is asked about anew');
+
+  for (const last of [unavailable, ok]) {
+    const spoke = new Bench();
+    for (const verdict of [...times(4, timeout), last]) spoke.call(verdict);
+    spoke.breaker.endpointAbsent();
+    for (const verdict of times(5, unavailable)) spoke.call(verdict);
+    t.equal(spoke.breaker.state, 'open');
+    t.equal(
+      spoke.breaker.awaitsEndpoint(spoke.nowMs),
+      false,
+      `the latest failure counts, behind ${last.reason}`,
+    );
+  }
 });
 
 t.test('when all endpoints are others now, what the old ones answered does not count', async (t) => {

@@ -45,3 +45,14 @@ export function foundNobody({ outcome, reason }: Verdict, connected: boolean): b
   if (reach === 'either') return undefined;
   return reach === 'unreachable' || (reach === 'connected' && !connected);
 }
+
+/**
+ * Whether nothing came in time, which says neither that somebody was there nor that nobody was: an agent that hangs and one
+ * whose process is stopped look the same. A sidecar that says so of its app (`peerReason`) knows no more.
+ */
+export function isSilence({ outcome, reason }: Verdict, peerReason: string): boolean {
+  if (outcome !== 'failure') return false;
+  return (
+    REACH[reason as FailureReason] === 'connected' || (reason === 'deadline_exceeded' && peerReason !== '')
+  );
+}

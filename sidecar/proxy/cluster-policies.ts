@@ -122,6 +122,7 @@ export function applyPolicies(cluster: Cluster, settings: PolicySettings, contex
     cluster.circuits = {
       callsWait: (nowMs) => breakers.awaitsEndpoint(nowMs),
       onEndpointBack: (nowMs) => breakers.endpointBack(nowMs, tell),
+      onEndpointAbsent: () => breakers.endpointAbsent(),
       onEndpointsSince: (sinceMs, nowMs) => breakers.endpointsSince(sinceMs, nowMs, tell),
     };
   }

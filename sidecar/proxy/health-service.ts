@@ -1,4 +1,5 @@
 import type { AppHealth } from '../cluster/app-health.ts';
+import { SIGN_OF_LIFE_SERVICE } from '../cluster/health-question.ts';
 import { READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
 import { Status } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -138,6 +139,7 @@ export class HealthServices implements LocalServices {
     call.service = readHealthService(message, 0, message.length);
     const ours = this.answersFor(call.service);
     if (path === WATCH_PATH) this.watch(call, ours);
+    else if (call.service === SIGN_OF_LIFE_SERVICE) this.signOfLife(call);
     else if (!ours) this.check(call);
     else {
       call.sendMessage(writeServingStatus(this.ownStatus));
@@ -179,6 +181,21 @@ export class HealthServices implements LocalServices {
         if (why === 'not_grpc') this.unknown(call);
         else this.absent(call, message);
       },
+    });
+  }
+
+  /** The caller's sidecar: is the app there at this moment? */
+  private signOfLife(call: HealthCall): void {
+    const { cluster } = this.environment;
+    const [app] = cluster.endpoints;
+    const connection = app?.pool.connections[0];
+    if (connection === undefined) {
+      this.absent(call, 'there is no connection to it');
+      return;
+    }
+    cluster.silence.ask(app!, connection, (alive) => {
+      call.sendMessage(writeServingStatus(alive ? ServingStatus.SERVING : ServingStatus.NOT_SERVING));
+      call.end(Status.OK);
     });
   }
 

@@ -3,7 +3,6 @@ import type { StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
-import { foundNobody } from '../policy/reach.ts';
 import { VERDICTS, verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
@@ -12,6 +11,7 @@ import { traceCircuit, traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { countGoingAway, goesAway } from './going-away.ts';
 import type { ResponseInfo } from './response-info.ts';
+import { judgeReach } from './silence.ts';
 
 /**
  * Where what happened becomes what is believed: each attempt's end is judged once (`policy/verdict.ts`), and the
@@ -88,7 +88,7 @@ export function settleAttempt(
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
   });
   attempt.verdict = verdict;
-  attempt.unreachable = foundNobody(verdict, attempt.stream !== undefined);
+  judgeReach(call, attempt, nowMs);
   countGoingAway(attempt);
   // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
@@ -167,7 +167,7 @@ export function settleCircuit(call: Call): void {
   // A run of failures must come from two endpoints while there are two; counted only when it matters.
   if (verdict.outcome === 'failure') breaker.endpoints = call.cluster!.usableCount;
   const evidence: CircuitEvidence = call.severalEndpointsFailed
-    ? { ...ANY_ENDPOINT, unreachable: attempt.unreachable }
+    ? { ...ANY_ENDPOINT, unreachable: attempt.unreachable, silent: attempt.silent }
     : attempt;
   const transition = call.circuitSettled
     ? breaker.amend(call.circuitAdmission, verdict, nowMs, evidence)
