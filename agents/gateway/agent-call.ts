@@ -1,6 +1,7 @@
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
+import { type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
 import type { Work } from '../tracing.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
 import type { RegisteredAgent } from './registry.ts';
@@ -15,15 +16,27 @@ export interface AgentCall {
   signal: AbortSignal;
 }
 
+/** An agent's answer; where that says that the task failed, also what its end says of the model. */
+export interface TaskAnswer extends TaskResponse {
+  model?: ModelFailure | undefined;
+}
+
 /** @throws ApiError */
-export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentCall): Promise<TaskResponse> {
+export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentCall): Promise<TaskAnswer> {
   return new Promise((resolve, reject) => {
+    let answered: TaskResponse | undefined;
     const cancel = () => call.cancel();
     const options = { deadline: Date.now() + timeoutMs };
     const call = agent.client.ProcessTask(task, metadata, options, (error, answer) => {
       signal.removeEventListener('abort', cancel);
       if (error) reject(toApiError(error, agent.type, signal));
-      else resolve(answer!);
+      else answered = answer!;
+    });
+    // Comes behind the answer.
+    call.on('status', ({ metadata: trailers }) => {
+      if (answered === undefined) return;
+      const failed = answered.status === 'FAILED' || answered.status === 'TIMEOUT';
+      resolve(failed ? { ...answered, model: modelFailureIn(trailers) } : answered);
     });
     signal.addEventListener('abort', cancel, { once: true });
     if (signal.aborted) cancel();

@@ -1,4 +1,5 @@
 import { type ServiceError, status } from '@grpc/grpc-js';
+import { describeModelFailure, type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
 
 export interface ApiErrorOptions {
   /** The field of the request at fault. */
@@ -6,7 +7,9 @@ export interface ApiErrorOptions {
   /** Why a sidecar answered in the agent's place, such as `circuit_open`. */
   reason?: string | undefined;
   /** When to try again, in whole seconds. */
-  retryAfterS?: number;
+  retryAfterS?: number | undefined;
+  /** Why the agent's model did not answer. */
+  model?: ModelFailure | undefined;
   cause?: unknown;
 }
 
@@ -18,6 +21,7 @@ export class ApiError extends Error {
   readonly field: string | undefined;
   readonly reason: string | undefined;
   readonly retryAfterS: number | undefined;
+  readonly model: ModelFailure | undefined;
 
   constructor(httpStatus: number, code: string, message: string, options: ApiErrorOptions = {}) {
     super(message, { cause: options.cause });
@@ -26,17 +30,19 @@ export class ApiError extends Error {
     this.field = options.field;
     this.reason = options.reason;
     this.retryAfterS = options.retryAfterS;
+    this.model = options.model;
   }
 
   /** The body of the answer, or the data of an `error` event. */
-  toBody(taskId: string): { error: Record<string, string> } {
-    const { code, message, field, reason } = this;
+  toBody(taskId: string): { error: object } {
+    const { code, message, field, reason, model } = this;
     return {
       error: {
         code,
         message,
         ...(field === undefined ? {} : { field }),
         ...(reason === undefined ? {} : { reason }),
+        ...(model === undefined ? {} : { model }),
         task_id: taskId,
       },
     };
@@ -54,20 +60,26 @@ const longestMessageChars = 500;
  *   UNAVAILABLE, CANCELLED                503 with Retry-After
  *   RESOURCE_EXHAUSTED  overloaded        503 with Retry-After: a sidecar sheds load
  *                       message_too_large 413
- *                       else              429 with Retry-After: the model provider throttles the agent
+ *                       else              429 with Retry-After: the model provider throttles the agent; without it
+ *                                         where the provider wants to be paid: that is what a negative pushback says
  *   DEADLINE_EXCEEDED                     504
  *   anything else                         502
  *
  * Messages of statuses that are about the request are passed on. Those of all others may hold addresses or
- * the text of an exception; the log has them, the client gets what it can act on.
+ * the text of an exception; the log has them, the client gets what it can act on. Where the agent's model did not
+ * answer, the provider's status and words go with each of them, as sidecars or agents tell them without keys.
  */
 export function fromServiceError(error: ServiceError, agentType: string): ApiError {
   const code = status[error.code] ?? 'UNKNOWN';
   const reason = firstText(error, 'outrigger-reason');
   const field = firstText(error, 'agent-error-field');
   const retryAfterS = retryAfter(error);
-  const details = error.details.slice(0, longestMessageChars);
-  const options = { field, reason, cause: error };
+  const said = error.details.slice(0, longestMessageChars);
+  const model = modelFailureIn(error.metadata);
+  const because = model === undefined ? '' : `: ${describeModelFailure(model)}`;
+  // Our agents repeat the provider's words in their own.
+  const details = model === undefined || said.includes(model.message) ? said : said + because;
+  const options = { field, reason, model, cause: error };
   switch (error.code) {
     case status.INVALID_ARGUMENT:
       return new ApiError(422, code, details, options);
@@ -75,28 +87,33 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
       return new ApiError(409, code, details, options);
     case status.UNAVAILABLE:
     case status.CANCELLED: {
-      const message = `the ${agentType} agent is not available; try again later`;
+      const message = `the ${agentType} agent is not available; try again later${because}`;
       return new ApiError(503, code, message, { ...options, retryAfterS });
     }
     case status.RESOURCE_EXHAUSTED:
       if (reason === 'message_too_large') return new ApiError(413, code, 'the task is too large', options);
-      return new ApiError(reason === 'overloaded' ? 503 : 429, code, details, { ...options, retryAfterS });
+      if (reason === 'overloaded') return new ApiError(503, code, details, { ...options, retryAfterS });
+      return new ApiError(429, code, details, pushback(error) < 0 ? options : { ...options, retryAfterS });
     case status.DEADLINE_EXCEEDED:
-      return new ApiError(504, code, `the ${agentType} agent did not answer in time`, options);
+      return new ApiError(504, code, `the ${agentType} agent did not answer in time${because}`, options);
     case status.UNIMPLEMENTED: {
       // A sidecar's words for a name without a route: they are about names, and say which there are.
       const why = reason === 'no_route' ? `: ${details}` : '';
       return new ApiError(502, code, `nothing serves the ${agentType} agent${why}`, options);
     }
     default:
-      return new ApiError(502, code, `the ${agentType} agent failed`, options);
+      return new ApiError(502, code, `the ${agentType} agent failed${because}`, options);
   }
 }
 
-/** The pushback (gRFC A6) in whole seconds; a negative one says "never", which HTTP cannot. */
+/** The pushback (gRFC A6) in whole seconds; a negative one says "never", which a 503 cannot. */
 function retryAfter(error: ServiceError): number {
-  const pushbackMs = Number(firstText(error, 'grpc-retry-pushback-ms') ?? Number.NaN);
+  const pushbackMs = pushback(error);
   return pushbackMs >= 0 ? Math.max(1, Math.ceil(pushbackMs / 1000)) : usualRetryAfterS;
+}
+
+function pushback(error: ServiceError): number {
+  return Number(firstText(error, 'grpc-retry-pushback-ms') ?? Number.NaN);
 }
 
 function firstText(error: ServiceError, name: string): string | undefined {

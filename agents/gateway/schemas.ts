@@ -45,6 +45,24 @@ export interface TaskBody {
   temperature?: number;
 }
 
+const modelFailureSchema = {
+  type: 'object',
+  description: "Why the agent's model did not answer. Keys are taken out.",
+  properties: {
+    status: { type: 'integer', description: "HTTP status of the provider's answer; 0 when it gave none." },
+    reason: { type: 'string', description: "Why a sidecar answered in the provider's place." },
+    upstream: { type: 'string', description: "The provider's name in the sidecar's configuration." },
+    path: { type: 'string', description: 'That was asked of the provider.' },
+    model: { type: 'string' },
+    message: { type: 'string', description: "The provider's own words." },
+    way: {
+      type: 'array',
+      items: { type: 'string' },
+      description: 'The sidecars of the agents that the task went through, to the one whose model failed.',
+    },
+  },
+} as const;
+
 export const taskAnswerSchema = {
   type: 'object',
   description:
@@ -57,6 +75,7 @@ export const taskAnswerSchema = {
     latency_ms: { type: 'integer', description: 'As the agent measured it.' },
     correlation_id: { type: 'string' },
     tokens_used: { type: 'integer' },
+    model: modelFailureSchema,
   },
 } as const;
 
@@ -72,6 +91,7 @@ export function errorSchema(description: string) {
           message: { type: 'string' },
           field: { type: 'string', description: 'The field at fault.' },
           reason: { type: 'string', description: 'Why a sidecar answered in the place of the agent.' },
+          model: modelFailureSchema,
           task_id: { type: 'string' },
         },
       },

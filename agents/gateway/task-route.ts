@@ -25,8 +25,10 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
       200: taskAnswerSchema,
       404: errorSchema('There is no such agent type.'),
       422: errorSchema('A field of the task is missing or wrong; `field` says which.'),
-      429: errorSchema('The model provider throttles the agent; see Retry-After.'),
-      502: errorSchema('The agent failed.'),
+      429: errorSchema(
+        'The model provider throttles the agent; see Retry-After. Without it: it wants to be paid.',
+      ),
+      502: errorSchema('The agent failed; `model` says so where its model provider refused it.'),
       503: errorSchema('The agent is not available or its circuit is open; see Retry-After.'),
       504: errorSchema('The agent did not answer in time.'),
     },
@@ -38,9 +40,10 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
       await streamAnswer(call, request, reply);
       return reply;
     }
-    const { task_id, output, status, latency_ms, tokens_used } = await processTask(call);
+    const { task_id, output, status, latency_ms, tokens_used, model } = await processTask(call);
     const { correlation_id } = call.task;
-    return { task_id: task_id || request.id, output, status, latency_ms, correlation_id, tokens_used };
+    const ids = { task_id: task_id || request.id, correlation_id };
+    return { ...ids, output, status, latency_ms, tokens_used, ...(model === undefined ? {} : { model }) };
   });
 }
 

@@ -1,50 +1,71 @@
+import { describeModelFailure, type ModelFailure } from '../protocol/model-failure.ts';
 import { type LocalSystem, modelUrl } from './system.ts';
 import { takeSnapshot, wayOf } from './way.ts';
 
 /** What came of a task, ready to be printed. */
 export interface TaskReport {
+  /** The answer, or why there is none. */
   output: string;
+  /** As the agent says; `ERROR` when the task came to no answer. */
   status: string;
   taskId: string;
+  /** Until the gateway has answered. */
   latencyMs: number;
   way: string[];
 }
 
-/**
- * Sends one task through the gateway of a running system and finds out which way it took.
- *
- * @throws Error with the gateway's message if the task failed
- */
+/** What the gateway answers, as far as it is shown. */
+interface Answer {
+  task_id?: string;
+  output?: string;
+  status?: string;
+  latency_ms?: number;
+  model?: ModelFailure;
+  error?: { code: string; message: string; reason?: string; task_id: string; model?: ModelFailure };
+}
+
+/** Sends one task through the gateway of a running system and finds out which way it took, also when it fails. */
 export async function runTask(system: LocalSystem, input: string, agentType: string): Promise<TaskReport> {
   const before = await takeSnapshot(system);
+  const startedMs = performance.now();
   const answered = await fetch(`http://127.0.0.1:${system.gateway.port}/api/v1/tasks`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ input, agent_type: agentType }),
   });
-  const body = (await answered.json()) as Record<string, unknown>;
-  if (!answered.ok) {
-    const { code, message, reason } = body['error'] as Record<string, string>;
-    const why = reason === undefined ? '' : `, ${reason}`;
-    throw new Error(`the task failed: ${message} (HTTP ${answered.status}, ${code}${why})`);
-  }
-  const taskId = String(body['task_id']);
+  const { error, ...body } = (await answered.json()) as Answer;
+  const taskId = String(error?.task_id ?? body.task_id);
   const way = wayOf(system, before, await takeSnapshot(system));
-  const asked = await timesAsked(system, taskId);
-  if (asked !== undefined) way.push(`  → the offline provider (${modelUrl(system.model)}), asked ${asked}`);
+  way.push(...(await modelStep(system, taskId, error?.model ?? body.model)));
   return {
-    output: String(body['output']),
-    status: String(body['status']),
+    output:
+      error === undefined ? String(body.output) : `the task failed: ${describeError(error, answered.status)}`,
+    status: error === undefined ? String(body.status) : 'ERROR',
     taskId,
-    latencyMs: Number(body['latency_ms']),
+    latencyMs: body.latency_ms ?? Math.round(performance.now() - startedMs),
     way,
   };
 }
 
-/** How often the offline provider was asked for a task; undefined for any other provider. */
-async function timesAsked({ model }: LocalSystem, taskId: string): Promise<string | undefined> {
-  if (model.kind !== 'offline') return undefined;
-  const stats = await fetch(`http://127.0.0.1:${model.port}/control/stats`);
+function describeError({ code, message, reason }: NonNullable<Answer['error']>, httpStatus: number): string {
+  return `${message} (HTTP ${httpStatus}, ${code}${reason === undefined ? '' : `, ${reason}`})`;
+}
+
+/** The way's last step: what the provider did. */
+async function modelStep(
+  system: LocalSystem,
+  taskId: string,
+  failure: ModelFailure | undefined,
+): Promise<string[]> {
+  const url = modelUrl(system.model);
+  const said = failure === undefined ? '' : `: ${describeModelFailure(failure)}`;
+  if (system.model.kind !== 'offline') return failure === undefined ? [] : [`  → ${url}${said}`];
+  return [`  → the offline provider (${url}), asked ${await timesAsked(system.model.port, taskId)}${said}`];
+}
+
+/** How often the offline provider was asked for a task. */
+async function timesAsked(port: number, taskId: string): Promise<string> {
+  const stats = await fetch(`http://127.0.0.1:${port}/control/stats`);
   const { by_task: byTask } = (await stats.json()) as { by_task: Record<string, number> };
   const times = byTask[taskId] ?? 0;
   return times === 1 ? 'once' : `${times} times`;

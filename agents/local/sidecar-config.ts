@@ -39,10 +39,19 @@ export function sidecarConfig(
       routes: Object.keys(clusters).map((type) => ({ match: { authority: `${type}-agent` }, cluster: type })),
       clusters,
     },
-    llm: { ...at(ports.llm), upstreams: [{ name: 'model', url: model, api_key_env: 'OPENAI_API_KEY' }] },
+    llm: {
+      ...at(ports.llm),
+      upstreams: [{ name: providerName(model), url: model, api_key_env: 'OPENAI_API_KEY' }],
+    },
     admin: at(ports.admin),
     metrics: at(ports.metrics),
     health: at(ports.health),
     drain: { timeout: drainTimeout },
   };
+}
+
+/** What messages and metrics call the provider: its host, which the person has set. */
+function providerName(url: string): string {
+  const { hostname } = new URL(url);
+  return hostname === '127.0.0.1' || hostname.startsWith('[') ? 'local' : hostname;
 }

@@ -61,10 +61,11 @@ async function run(
     return interrupted;
   }
   const { output, status, taskId, latencyMs, way } = await runTask(system, given.task, given.agent);
-  console.log(
-    `\n${output}\n\n${status} after ${latencyMs} ms, task ${taskId}\nIts way:\n  ${way.join('\n  ')}`,
-  );
-  return status === 'FAILED' || status === 'TIMEOUT' ? 1 : 0;
+  const failed = ['FAILED', 'TIMEOUT', 'ERROR'].includes(status);
+  const report = `${output}\n\n${status} after ${latencyMs} ms, task ${taskId}\nIts way:\n  ${way.join('\n  ')}`;
+  if (failed) console.error(`\n${report}`);
+  else console.log(`\n${report}`);
+  return failed ? 1 : 0;
 }
 
 /** The first signal ends the system in order, with the given exit code; a second one at once. */

@@ -1,5 +1,12 @@
 import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
+import {
+  agentField,
+  formatModelFailure,
+  type ModelFailure,
+  modelFailureIn,
+} from '../protocol/model-failure.ts';
+import { isUnpaid, modelFailureOf } from './provider-error.ts';
 
 /** The statuses an agent answers with of its own accord. */
 export type AgentErrorCode =
@@ -14,8 +21,10 @@ export type AgentErrorCode =
 export interface AgentErrorOptions {
   /** The field of TaskRequest at fault; sent as the trailer `agent-error-field`. */
   field?: string;
-  /** When it is worth trying again, in milliseconds; sent as `grpc-retry-pushback-ms` (gRFC A6). */
+  /** When it is worth trying again, in milliseconds; below 0 never. Sent as `grpc-retry-pushback-ms` (gRFC A6). */
   retryAfterMs?: number;
+  /** What the model provider said; sent as the trailer `agent-error-model`. */
+  model?: ModelFailure | undefined;
   cause?: unknown;
 }
 
@@ -25,12 +34,14 @@ export class AgentError extends Error {
   readonly code: AgentErrorCode;
   readonly field: string | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly model: ModelFailure | undefined;
 
   constructor(code: AgentErrorCode, message: string, options: AgentErrorOptions = {}) {
     super(message, { cause: options.cause });
     this.code = code;
     this.field = options.field;
     this.retryAfterMs = options.retryAfterMs;
+    this.model = options.model;
   }
 }
 
@@ -45,6 +56,7 @@ export function toStatus(error: AgentError): ErrorStatus {
   const metadata = new Metadata();
   if (error.field !== undefined) metadata.set('agent-error-field', error.field);
   if (error.retryAfterMs !== undefined) metadata.set('grpc-retry-pushback-ms', String(error.retryAfterMs));
+  if (error.model !== undefined) metadata.set(agentField, formatModelFailure(error.model));
   return { code: status[error.code], details: error.message, metadata };
 }
 
@@ -53,15 +65,20 @@ export function toStatus(error: AgentError): ErrorStatus {
  *
  *   an AgentError                        → as it says
  *   the provider answers 429             → RESOURCE_EXHAUSTED, with its Retry-After
+ *   the provider wants to be paid        → RESOURCE_EXHAUSTED, never to be retried
  *   the provider answers 400, 413, 422   → INVALID_ARGUMENT: it could not take this input
  *   the provider answers 401, 403, 404   → INTERNAL: this agent is set up wrongly, and retrying cannot help
  *   the provider answers 408, 409, 5xx, breaks off, or cannot be reached → UNAVAILABLE
  *   a call to another agent failed       → its status where that concerns the caller too, else INTERNAL
  *   anything else                        → INTERNAL, without its message
+ *
+ * A provider's own words go with it, without keys.
+ *
+ * @param secrets what must not be in them, whatever it looks like
  */
-export function classify(error: unknown): AgentError {
+export function classify(error: unknown, secrets: readonly string[] = []): AgentError {
   if (error instanceof AgentError) return error;
-  if (error instanceof OpenAI.APIError) return classifyProvider(error);
+  if (error instanceof OpenAI.APIError) return classifyProvider(error, secrets);
   const code = (error as { code?: unknown } | null | undefined)?.code;
   if (isServiceError(error)) return classifyAgentCall(error);
   if (isBrokenConnection(error, code)) {
@@ -70,25 +87,36 @@ export function classify(error: unknown): AgentError {
   return new AgentError('INTERNAL', 'the agent failed', { cause: error });
 }
 
-function classifyProvider(error: InstanceType<typeof OpenAI.APIError>): AgentError {
+function classifyProvider(
+  error: InstanceType<typeof OpenAI.APIError>,
+  secrets: readonly string[],
+): AgentError {
   const { status: httpStatus } = error;
+  const model = modelFailureOf(error, secrets);
+  const options = { cause: error, model };
+  const fail = (code: AgentErrorCode, what: string, more: AgentErrorOptions = {}) => {
+    const said = model.message === '' ? '' : `: ${model.message}`;
+    return new AgentError(code, `the model provider ${what}${said}`, { ...options, ...more });
+  };
+  if (isUnpaid(error)) {
+    const what = `wants to be paid before it serves this agent (HTTP ${httpStatus})`;
+    return fail('RESOURCE_EXHAUSTED', what, { retryAfterMs: -1 });
+  }
   if (httpStatus === 429) {
     const retryAfterMs = retryAfter(error.headers);
-    return new AgentError('RESOURCE_EXHAUSTED', 'the model provider is throttling this agent', {
-      cause: error,
-      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    });
+    const more = retryAfterMs === undefined ? {} : { retryAfterMs };
+    return fail('RESOURCE_EXHAUSTED', 'is throttling this agent', more);
   }
   if (httpStatus === 400 || httpStatus === 413 || httpStatus === 422) {
-    return new AgentError('INVALID_ARGUMENT', 'the model provider refused the input', { cause: error });
+    return fail('INVALID_ARGUMENT', 'refused the input');
   }
   if (httpStatus !== undefined && httpStatus < 500 && httpStatus !== 408 && httpStatus !== 409) {
-    return new AgentError('INTERNAL', `the model provider refused this agent (HTTP ${httpStatus})`, {
-      cause: error,
-    });
+    return fail('INTERNAL', `refused this agent (HTTP ${httpStatus})`);
   }
-  const message = httpStatus === undefined ? 'cannot be reached' : `is failing (HTTP ${httpStatus})`;
-  return new AgentError('UNAVAILABLE', `the model provider ${message}`, { cause: error });
+  return fail(
+    'UNAVAILABLE',
+    httpStatus === undefined ? 'cannot be reached' : `is failing (HTTP ${httpStatus})`,
+  );
 }
 
 /** Retry-After in milliseconds: seconds or an HTTP date (RFC 9110, 10.2.3), or the finer retry-after-ms. */
@@ -122,14 +150,16 @@ const passedOn: ReadonlyMap<number, AgentErrorCode> = new Map([
 function classifyAgentCall(error: AgentCallError): AgentError {
   const { code, details, metadata } = error;
   const name = passedOn.get(code);
+  const model = modelFailureIn(metadata);
   if (name === undefined) {
     // The name that this agent calls is wrong, and the sidecar says which names there are.
     const why = metadata.get('outrigger-reason')[0] === 'no_route' ? `: ${details}` : '';
-    return new AgentError('INTERNAL', `a call to another agent failed${why}`, { cause: error });
+    return new AgentError('INTERNAL', `a call to another agent failed${why}`, { cause: error, model });
   }
   const pushbackMs = Number(metadata.get('grpc-retry-pushback-ms')[0] ?? Number.NaN);
   return new AgentError(name, `a call to another agent ended with ${name}`, {
     cause: error,
+    model,
     ...(Number.isInteger(pushbackMs) ? { retryAfterMs: pushbackMs } : {}),
   });
 }

@@ -8,13 +8,17 @@ export interface LoggedError {
 }
 
 const bearer = /\b(Bearer\s+)[\w.~+/=-]+/gi;
-const providerKey = /\bsk-[\w*-]{4,}/g;
+const providerKey = /\b(?:sk|gsk|xai|hf|r8|pplx|nvapi|csk)[-_][\w*.-]{4,}|\bAIza[\w-]{8,}/g;
+/** A provider that refuses a key may name its ends. */
+const maskedKey = /[\w-]*\*{2,}[\w*-]*/g;
+/** A run of letters and digits so long is no word. */
+const longRun = /\b(?=[A-Za-z_]*\d)(?=[\d_]*[A-Za-z])[A-Za-z0-9_]{20,}\b/g;
 
 /** Replaces everything that is or looks like a key. */
 export function redact(text: string, secrets: readonly string[]): string {
-  let clean = text.replaceAll(bearer, '$1[secret]').replaceAll(providerKey, '[secret]');
+  let clean = text;
   for (const secret of secrets) if (secret.length >= 4) clean = clean.replaceAll(secret, '[secret]');
-  return clean;
+  return clean.replaceAll(bearer, '$1[secret]').replaceAll(providerKey, '[secret]');
 }
 
 /**
@@ -30,4 +34,9 @@ export function loggedError(error: unknown, secrets: readonly string[], depth = 
   if (error.stack !== undefined) described.stack = redact(error.stack, secrets);
   if (error.cause !== undefined && depth > 0) described.cause = loggedError(error.cause, secrets, depth - 1);
   return described;
+}
+
+/** The same for the words of a provider, which may name the key that it refuses, whole or in part. */
+export function redactProvider(text: string, secrets: readonly string[]): string {
+  return redact(text, secrets).replaceAll(maskedKey, '[secret]').replaceAll(longRun, '[secret]');
 }

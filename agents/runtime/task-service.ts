@@ -77,7 +77,9 @@ async function run(
     await work(context);
   } catch (thrown) {
     // Once the signal has fired, whatever the agent threw is a consequence of it.
-    const error = context.signal.aborted ? (context.signal.reason as AgentError) : classify(thrown);
+    const error = context.signal.aborted
+      ? (context.signal.reason as AgentError)
+      : classify(thrown, [settings.model.apiKey]);
     failedWith = error.code;
     report(settings, call.request, error, thrown);
     fail(toStatus(error));

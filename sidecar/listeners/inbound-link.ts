@@ -44,6 +44,9 @@ export class InboundLink implements InboundCalls {
       spend: (tokens) => {
         call.modelTokens += tokens;
       },
+      modelEnded: (failure) => {
+        if (isSure) call.modelFailure = failure;
+      },
     };
   }
 }

@@ -12,7 +12,7 @@ import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type AnswerBody, EventsBody, JsonBody, RawBody } from './answer-body.ts';
 import { AttemptClocks } from './attempt-clocks.ts';
 import { attemptFailure, type FailureContext, type FailureDetails } from './attempt-failure.ts';
-import { billingCode, bodyDecides, ErrorBody } from './error-body.ts';
+import { billingCode, ErrorBody, isReadable } from './error-body.ts';
 import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import {
@@ -58,6 +58,8 @@ export interface AttemptEnd {
   readonly failure: AttemptFailure | undefined;
   /** The provider's; 0 when it gave none. */
   readonly status: number;
+  /** Of an answer that is an error, as far as it was held. */
+  readonly errorBody: Buffer;
   readonly facts: AnswerFacts;
   readonly estimatedOutputTokens: number;
   /** From the start; 0 when none came. */
@@ -87,6 +89,7 @@ export class Attempt extends Timer implements RelayHandlers {
   /** Of an answer that is an error, until it is decided what becomes of it. */
   #error: ErrorBody | undefined = undefined;
   #errorSinceMs = 0;
+  #errorBody: Buffer = NOTHING;
   #signs = 0;
   #firstByteMs = 0;
   #committed = false;
@@ -151,7 +154,7 @@ export class Attempt extends Timer implements RelayHandlers {
       return;
     }
     this.#options.life.aliveMs = this.#options.clock();
-    if (bodyDecides(status, headers)) {
+    if (isReadable(headers)) {
       this.#error = new ErrorBody();
       this.#errorSinceMs = this.#options.life.aliveMs;
       this.#arm();
@@ -163,6 +166,7 @@ export class Attempt extends Timer implements RelayHandlers {
   /** The answer is an error: the caller gets it, or somebody else is asked. */
   #decide(body: Buffer): void {
     this.#error = undefined;
+    this.#errorBody = body;
     const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#status, body) });
     if (this.#owner.passesOn(failure)) {
       this.#body = new RawBody(this.#options.maxAnswerBytes);
@@ -344,6 +348,7 @@ export class Attempt extends Timer implements RelayHandlers {
       committed: this.#committed,
       failure,
       status: this.#status,
+      errorBody: this.#errorBody,
       facts: this.#body?.facts ?? noFacts(),
       estimatedOutputTokens: this.#body?.estimatedOutputTokens ?? 0,
       firstByteMs: this.#firstByteMs,

@@ -18,6 +18,7 @@ import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
 import { TaskBudgets } from './task-budgets.ts';
+import { wrongPath } from './tell-inbound.ts';
 import { Upstream } from './upstream.ts';
 
 /** The bodies of all requests under way. */
@@ -103,6 +104,9 @@ export class Egress {
     } else if (path === undefined) {
       const message =
         'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1';
+      this.#context.inboundCalls
+        ?.find(plainHeaders(request.headers))
+        ?.modelEnded?.(wrongPath(request.url ?? '', message));
       this.#turnAway(request, () => refuse(reply, 'no_route', message));
     } else if (this.#draining) {
       this.#turnAway(request, () => refuse(reply, 'draining', 'the sidecar is shutting down'));

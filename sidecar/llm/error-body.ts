@@ -1,4 +1,4 @@
-/** The body of a provider's error, held for a moment where it may say that money is missing. Pure. */
+/** The body of a provider's error, held for a moment: it says why, and whether money is missing. Pure. */
 import { type Headers, textOf } from './retry-after.ts';
 
 /** What is held of it. */
@@ -37,11 +37,10 @@ export class ErrorBody {
   }
 }
 
-/** Must the body be read before it is decided what becomes of the request? */
-export function bodyDecides(status: number, headers: Headers): boolean {
-  if (!STATUSES.has(status)) return false;
+/** Can the body be read before it is decided what becomes of the request? */
+export function isReadable(headers: Headers): boolean {
   const encoding = textOf(headers['content-encoding']) ?? 'identity';
-  return encoding === 'identity' && /\bjson\b/i.test(textOf(headers['content-type']) ?? '');
+  return encoding === 'identity' && /\bjson\b|^text\/plain\b/i.test(textOf(headers['content-type']) ?? '');
 }
 
 /**

@@ -24,6 +24,7 @@ import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, refusalOf, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
+import { tellInbound } from './tell-inbound.ts';
 import { answerHeaders, changesFor, outputReserve, upstreamRequest } from './upstream-request.ts';
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
@@ -53,6 +54,8 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #lastFailure: AttemptFailure | undefined = undefined;
   readonly #ledger: Ledger;
   #status = 0;
+  /** What an answer of our own says; '' without one. */
+  #refusal = '';
   #over = false;
 
   constructor(context: EgressContext, request: LlmRequest, sink: Sink, onOver: (exchange: Exchange) => void) {
@@ -339,6 +342,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (this.#over) return;
     const headers: RequestHeaders = { 'outrigger-attempts': String(this.#attempts) };
     this.#status = statusOf(reason);
+    this.#refusal = message;
     refuse(this.#sink, reason, message, { ...more, headers });
     this.#finish(outcome, reason);
   }
@@ -351,6 +355,12 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#leaveGate();
     this.#leaveInbound();
     this.request.inbound?.spend?.(this.#ledger.usedTokens);
+    tellInbound(this.request, outcome, {
+      reason,
+      refusal: this.#refusal,
+      upstream: this.#held?.upstream,
+      last: this.#ledger.last,
+    });
     if (this.#ticket !== undefined) {
       if (this.#attempts === 0) gate.giveBack(this.#ticket);
       else gate.settle(this.#ticket, this.#ledger.usedTokens);

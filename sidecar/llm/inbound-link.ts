@@ -1,4 +1,5 @@
 /** How a request of the agent's finds the inbound call that it is made for. */
+import type { ModelFailure } from '../policy/model-failure.ts';
 import type { TokenBudget } from '../policy/token-budget.ts';
 import type { Headers } from './retry-after.ts';
 
@@ -17,6 +18,8 @@ export interface InboundCall {
   onEnd(listener: (late?: boolean) => void): () => void;
   /** A request has ended that was made for it, and used so many tokens. */
   spend?(tokens: number): void;
+  /** So has it ended; undefined when it succeeded. */
+  modelEnded?(failure: ModelFailure | undefined): void;
 }
 
 export interface InboundCalls {

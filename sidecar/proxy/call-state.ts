@@ -16,6 +16,7 @@ import {
   idleTimeoutMs,
   type TimeLimits,
 } from '../policy/deadline.ts';
+import type { ModelFailure } from '../policy/model-failure.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
 import type { Reservation } from '../policy/token-budget.ts';
@@ -88,6 +89,7 @@ export abstract class CallState extends Timer implements Queueable {
   ownersPath = '';
   dependents: Set<Dependent> | undefined = undefined;
   modelTokens = 0;
+  modelFailure: ModelFailure | undefined = undefined;
   /** What the running attempt may use of its owner's token budget (`task-budget.ts`). */
   givenTokens: Reservation | undefined = undefined;
   /** The agents it has come through, this one included; '' when that is not known, or not asked. */

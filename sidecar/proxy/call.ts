@@ -16,6 +16,7 @@ import { endFields } from './end-fields.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
+import { forgetModelFailure, noteModelFailure } from './model-failures.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
 import { endsBySize, isTooLarge, messageTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
 import { endOwnership } from './ownership.ts';
@@ -285,6 +286,7 @@ export class Call
     }
     settleAttempt(this, attempt, 'status', status, 0, info);
     if (this.owner !== undefined) settleTokens(this, usedTokens(list));
+    if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(this, list);
     if (status !== Status.OK && !this.responseStarted && this.driver.retries(this, attempt)) {
       attempt.stopSending();
       return;
@@ -316,6 +318,7 @@ export class Call
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
     attempt.unprocessed = failure.unprocessed;
     if (failure.unprocessed) settleTokens(this, 0);
+    forgetModelFailure(this);
     const code = 'code' in failure ? failure.code : 0;
     settleAttempt(this, attempt, endKindOf(failure), statusFor(this, attempt, failure), code, undefined);
     this.driver.onAttemptFailed(this, attempt, failure);

@@ -2,6 +2,7 @@ import { Status, type StatusCode } from '../grpc/status.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
+import { modelFailureField } from './model-failures.ts';
 import type { ResponseInfo } from './response-info.ts';
 import { GOING_AWAY_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 import { usedTokensField } from './task-budget.ts';
@@ -19,6 +20,9 @@ export function endFields(
 ): readonly string[] | undefined {
   const inbound = call.context.listener === 'inbound';
   let fields = inbound ? usedTokensField(call) : undefined;
+  // Also behind OK: an agent may say in its answer that the task failed.
+  if (inbound && call.modelFailure !== undefined)
+    fields = joined(fields, modelFailureField(call, call.modelFailure));
   if (status === Status.OK) return fields;
   if (info.pushbackMs === undefined && call.notAgain === NotAgain.EVERYBODY)
     fields = joined(fields, NEVER_RETRY);

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { type CallName, callNameIn } from '../policy/call-baggage.ts';
+import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
 import { IdSource } from '../telemetry/ids.ts';
 import { traceparentFromBinary } from '../telemetry/trace-context.ts';
@@ -37,6 +38,8 @@ export interface InboundCall {
   nonce: number;
   /** Tokens of the requests to models that were made for it, as far as they are over. */
   modelTokens: number;
+  /** Of the last request to a model that was made for it, here or by an agent that it called; undefined where that succeeded. */
+  modelFailure: ModelFailure | undefined;
 }
 
 /** Ids that a request of the app carries; '' for each one that it does not. */

@@ -1,6 +1,7 @@
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 import { REASONS } from '../policy/reasons.ts';
 import type { LocalReply } from './reasons.ts';
 import {
@@ -22,6 +23,7 @@ export function replyFields(reply: LocalReply): string[] {
     fields.push(HTTP_STATUS_HEADER, String(reply.upstreamHttpStatus));
   if (reply.goingAway === true) fields.push(GOING_AWAY_HEADER, '1');
   if (reply.retriesEnded === true) fields.push(RETRIES_ENDED_HEADER, '1');
+  if (reply.modelFailure !== undefined) fields.push(MODEL_FAILURE_HEADER, reply.modelFailure);
   if (reply.pushbackMs !== undefined)
     fields.push('grpc-retry-pushback-ms', String(Math.round(reply.pushbackMs)));
   return fields;

@@ -28,6 +28,7 @@ import {
   tooLittleTime,
 } from './failure-reply.ts';
 import { hedgingOf } from './hedging.ts';
+import { modelFailureBehind } from './model-failures.ts';
 import {
   checkPath,
   endOwnersRetries,
@@ -195,9 +196,9 @@ export class Pipeline implements CallDriver {
     if (typeof admission !== 'number') {
       const name = call.cluster!.name;
       endRetries(call, NotAgain.SIDECARS);
-      call.answer(
-        reply('circuit_open', `cluster ${name}: ${describeRejection(admission)}`, admission.retryAfterMs),
-      );
+      const why = `cluster ${name}: ${describeRejection(admission)}`;
+      const modelFailure = modelFailureBehind(breaker);
+      call.answer({ ...reply('circuit_open', why, admission.retryAfterMs), modelFailure });
       return false;
     }
     call.breaker = breaker;

@@ -16,6 +16,8 @@ export interface LocalReply {
   readonly goingAway?: boolean;
   /** Sidecars above are not to retry the call. */
   readonly retriesEnded?: boolean;
+  /** What a model provider said that the calls before failed for, as `outrigger-model-failure` tells it. */
+  readonly modelFailure?: string | undefined;
   /** For a request that is not gRPC, where the reason's own HTTP status does not fit. */
   readonly httpStatus?: number;
 }

@@ -1,3 +1,5 @@
+import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
+
 /**
  * What one sidecar tells the next one behind a failed answer. An app may have copied it from an answer that it got: where it
  * would be read, at the inbound side, the app's own is left out.
@@ -18,6 +20,7 @@ export function isSidecarField(name: string): boolean {
     case HTTP_STATUS_HEADER:
     case GOING_AWAY_HEADER:
     case RETRIES_ENDED_HEADER:
+    case MODEL_FAILURE_HEADER:
       return true;
     default:
       return false;

@@ -1,5 +1,5 @@
 // The page of the gateway: sends tasks and shows their answers; in a local system also what is up, and breaks it.
-import { happened, SystemView, wayBetween } from './system.js';
+import { happened, SystemView, stepToModel, wayBetween } from './system.js';
 import { showSent, streamTask } from './tasks.js';
 
 const REFRESH_MS = 1000;
@@ -34,14 +34,18 @@ async function readState() {
 }
 
 /** The way is what the counters grew by meanwhile: not while other tasks of this page run. */
-async function sendOne(task, signal) {
-  const before = sendingTo === '' ? await readState() : { local: false };
-  const done = await streamTask(task, signal, (chunk) => {
-    answer.textContent += chunk;
-  });
-  if (!before.local || sendingTo !== '') return { ...done, way: [] };
+async function wayOf(before) {
+  if (!before.local || sendingTo !== '') return [];
   const after = await readState();
-  return { ...done, way: after.local ? wayBetween(before, after) : [] };
+  return after.local ? wayBetween(before, after) : [];
+}
+
+function showWay(steps) {
+  for (const step of steps) {
+    const item = document.createElement('li');
+    item.textContent = step;
+    at('way').append(item);
+  }
 }
 
 form.addEventListener('submit', async (event) => {
@@ -53,18 +57,22 @@ form.addEventListener('submit', async (event) => {
   outcome.textContent = 'Running';
   submit.disabled = true;
   cancel.disabled = false;
+  let before = { local: false };
   try {
+    if (sendingTo === '') before = await readState();
     const task = Object.fromEntries(new FormData(form));
-    const { task_id: id, latency_ms: latency, way } = await sendOne(task, leave.signal);
-    outcome.textContent = `Done in ${latency} ms, task ${id}`;
-    for (const step of way) {
-      const item = document.createElement('li');
-      item.textContent = step;
-      at('way').append(item);
-    }
+    const done = await streamTask(task, leave.signal, (chunk) => {
+      answer.textContent += chunk;
+    });
+    showWay(await wayOf(before));
+    outcome.textContent = `Done in ${done.latency_ms} ms, task ${done.task_id}`;
   } catch (error) {
-    const why = leave.signal.aborted ? 'Cancelled' : `Failed: ${error.message}`;
-    outcome.textContent = why;
+    if (leave.signal.aborted) {
+      outcome.textContent = 'Cancelled';
+    } else {
+      showWay([...(await wayOf(before).catch(() => [])), ...stepToModel(error.model)]);
+      outcome.textContent = `Failed: ${error.message}`;
+    }
   } finally {
     submit.disabled = false;
     cancel.disabled = true;

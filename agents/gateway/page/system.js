@@ -37,6 +37,15 @@ export function wayBetween(before, after) {
   });
 }
 
+/** The way's last step, where a model did not answer: which sidecars the task went through, and whom they asked. */
+export function stepToModel(failure) {
+  if (failure === undefined) return [];
+  const { way, upstream, path, status, reason, model } = failure;
+  const through = way.length === 0 ? 'agent' : way.map((name) => `sidecar of ${name}`).join(' → ');
+  const asked = [upstream || 'model provider', path, model && `(${model})`].filter(Boolean).join(' ');
+  return [`${through} → ${asked}: ${status > 0 ? `HTTP ${status}` : reason || 'no answer'}`];
+}
+
 /** What the gateway's sidecar makes of a replica, in words, and whether it sends calls there. */
 function describeSeen(seen) {
   if (seen === null) return { words: 'not known', tone: 'quiet' };

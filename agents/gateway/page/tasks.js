@@ -27,22 +27,30 @@ function post(task, accept, signal) {
   });
 }
 
+/** Says why a task failed; `model`, where its agent's model did not answer. */
+class TaskError extends Error {
+  constructor({ code, message, model }) {
+    super(code === undefined ? message : `${code}: ${message}`);
+    this.model = model;
+  }
+}
+
 /**
  * Sends a task and gives its answer as it comes.
  *
- * @throws Error saying why the task failed
+ * @throws TaskError
  */
 export async function streamTask(task, signal, onChunk) {
   const response = await post(task, 'text/event-stream', signal);
   if (!response.headers.get('content-type')?.startsWith('text/event-stream')) {
-    throw new Error((await response.json()).error?.message ?? response.statusText);
+    throw new TaskError((await response.json()).error ?? { message: response.statusText });
   }
   for await (const { event, data } of eventsOf(response)) {
     if (event === 'chunk') onChunk(data.chunk);
     else if (event === 'done') return data;
-    else throw new Error(`${data.error.code}: ${data.error.message}`);
+    else throw new TaskError(data.error);
   }
-  throw new Error('the connection broke off');
+  throw new TaskError({ message: 'the connection broke off' });
 }
 
 /** The tasks that are kept going: a square for each, and what it comes to. */

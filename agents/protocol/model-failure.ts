@@ -1,0 +1,93 @@
+import type { Metadata } from '@grpc/grpc-js';
+
+/** Why a task's model did not answer: from a sidecar, which saw the request, or from the agent. */
+export interface ModelFailure {
+  /** HTTP status of the provider's answer; 0 when it gave none. */
+  status: number;
+  /** `outrigger-reason` where the sidecar answered in the provider's place; '' otherwise. */
+  reason: string;
+  /** The provider's name in the sidecar's configuration; '' when it is not known. */
+  upstream: string;
+  path: string;
+  model: string;
+  /** The provider's own words, without keys; '' when it gave none. */
+  message: string;
+  /** The sidecars that it has come through: first the one whose agent was called first. */
+  way: string[];
+}
+
+/** Sidecars say it in the first one. An agent says it in the second one, which counts where no sidecar says anything. */
+const sidecarField = 'outrigger-model-failure';
+export const agentField = 'agent-error-model';
+
+const longestFieldChars = 4096;
+const longestMessageChars = 300;
+const longestNameChars = 128;
+const mostHops = 16;
+
+/** Undefined when the call's end says nothing of a model. */
+export function modelFailureIn(metadata: Metadata | undefined): ModelFailure | undefined {
+  for (const name of [sidecarField, agentField]) {
+    // The last one is the sidecar's own.
+    const text = metadata?.get(name).at(-1);
+    const read = typeof text === 'string' ? parse(text) : undefined;
+    if (read !== undefined) return read;
+  }
+  return undefined;
+}
+
+/** As one field of metadata: JSON in printable ASCII. What it does not know is left out. */
+export function formatModelFailure(failure: ModelFailure): string {
+  const { status, reason, upstream, path, model, message, way } = failure;
+  const known = Object.entries({ status, reason, upstream, path, model, message, way }).filter(
+    ([, value]) => value !== '' && value !== 0,
+  );
+  return JSON.stringify(Object.fromEntries(known)).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/** `the model provider openai answered HTTP 401 to /v1/chat/completions (gpt-4o): Incorrect API key provided` */
+export function describeModelFailure({
+  status,
+  reason,
+  upstream,
+  path,
+  model,
+  message,
+}: ModelFailure): string {
+  const what = [path && `to ${path}`, model && `(${model})`];
+  const provider = ['the model provider', upstream];
+  let parts: string[];
+  if (status > 0) parts = [...provider, `answered HTTP ${status}`, ...what];
+  else if (reason === '') parts = [...provider, 'gave no answer', ...what];
+  else if (upstream === '') parts = [`the sidecar refused a request to the model [${reason}]`];
+  else parts = [...provider, 'gave no answer', ...what, `[${reason}]`];
+  return parts.filter(Boolean).join(' ') + (message === '' ? '' : `: ${message}`);
+}
+
+function parse(text: string): ModelFailure | undefined {
+  if (text.length > longestFieldChars) return undefined;
+  let read: Record<string, unknown> | null;
+  try {
+    read = JSON.parse(text) as Record<string, unknown> | null;
+  } catch {
+    return undefined;
+  }
+  if (typeof read !== 'object' || read === null) return undefined;
+  const words = (name: string, longest: number) =>
+    typeof read[name] === 'string' ? read[name].slice(0, longest) : '';
+  const { status, way } = read;
+  return {
+    status: Number.isInteger(status) ? Number(status) : 0,
+    reason: words('reason', longestNameChars),
+    upstream: words('upstream', longestNameChars),
+    path: words('path', longestNameChars),
+    model: words('model', longestNameChars),
+    message: words('message', longestMessageChars),
+    way: Array.isArray(way)
+      ? way.slice(0, mostHops).map((name) => String(name).slice(0, longestNameChars))
+      : [],
+  };
+}

@@ -1,0 +1,61 @@
+/** Tells the inbound call how a request to a model has ended that was made for it, so that whoever called hears it. */
+import type { ModelFailure } from '../policy/model-failure.ts';
+import type { LlmOutcome } from '../telemetry/llm-stats.ts';
+import type { AttemptEnd } from './attempt.ts';
+import type { LlmRequest } from './context.ts';
+import { secretsOf } from './credentials.ts';
+import { oneLine, providerMessage, withoutKeys } from './provider-message.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface RequestEnd {
+  /** As in `LlmRecord`. */
+  readonly reason: string;
+  /** What an answer of our own says; '' without one. */
+  readonly refusal: string;
+  /** That was asked last; undefined when none was. */
+  readonly upstream: Upstream | undefined;
+  readonly last: AttemptEnd | undefined;
+}
+
+export function tellInbound(request: LlmRequest, outcome: LlmOutcome, end: RequestEnd): void {
+  const { inbound } = request;
+  // One that its agent has left says nothing of the provider.
+  if (inbound?.modelEnded === undefined || outcome === 'cancelled') return;
+  inbound.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
+}
+
+function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
+  const said = last === undefined ? '' : providerMessage(last.errorBody);
+  const message = [refusal || (last?.failure?.message ?? ''), said].filter((part) => part !== '').join(': ');
+  const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
+  return {
+    status: last?.status ?? 0,
+    // A number is the provider's status, which is told anyway.
+    reason: /^\d+$/.test(reason) ? '' : reason,
+    upstream: upstream?.name ?? '',
+    path,
+    model: upstream?.modelFor(request.facts) ?? request.facts.model,
+    message: oneLine(withoutKeys(message, secretsIn(request, upstream))) + hintFor(last?.status ?? 0, path),
+    way: [],
+  };
+}
+
+/** What was sent as a credential, in the forms in which it may come back. */
+function secretsIn(request: LlmRequest, upstream: Upstream | undefined): string[] {
+  const own = upstream?.recipient.own;
+  const callers = secretsOf(request.headers).map((line) => line.slice(line.indexOf(': ') + 2));
+  return [own?.key ?? '', own?.authorization ?? '', ...callers]
+    .flatMap((secret) => [secret, secret.replace(/^\S+ /, '')])
+    .sort((one, other) => other.length - one.length);
+}
+
+/** The commonest mistake with a base URL. */
+function hintFor(status: number, path: string): string {
+  return status === 404 && !/\/v\d|\/openai\//.test(path) ? ' (is /v1 missing from the base URL?)' : '';
+}
+
+/** Of a request whose path is under no base URL of ours. */
+export function wrongPath(url: string, message: string): ModelFailure {
+  const path = url.split('?', 1)[0]!;
+  return { status: 0, reason: 'no_route', upstream: '', path, model: '', message, way: [] };
+}
