@@ -84,6 +84,8 @@ export interface AttemptEnd {
    * `proxy/going-away.ts`.
    */
   readonly goingAway: boolean;
+  /** The request's head is not what gRPC asks of it: a server that refuses it may do so for that. Read of failures. */
+  readonly requestIrregular: boolean;
   /** `outrigger-reason`, when the answer was made by the peer's own sidecar; '' when the app gave it. */
   readonly peerReason: string;
   /** Of `grpc-retry-pushback-ms`, read by `parsePushback`; undefined without one. */

@@ -31,6 +31,7 @@ const UNAVAILABLE: AttemptEnd = {
   deadlineOwner: 'configured',
   allowedMs: 60_000,
   elapsedMs: 10,
+  requestIrregular: false,
   peerReason: '',
   pushbackMs: undefined,
   notAgain: NotAgain.NOBODY,

@@ -23,6 +23,7 @@ const UNARY_OK: AttemptEnd = {
   deadlineOwner: 'configured',
   allowedMs: 60_000,
   elapsedMs: 40,
+  requestIrregular: false,
   peerReason: '',
   pushbackMs: undefined,
   notAgain: NotAgain.NOBODY,
@@ -293,6 +294,29 @@ t.test('failures in flight at an endpoint that was ejected are not held against 
   seen.add('endpoint_ejected');
 });
 
+t.test("how servers refuse a request that breaks gRPC's rules", async (t) => {
+  const refused = { requestIrregular: true, progress: Progress.SENT } as const;
+  const cases: [Partial<AttemptEnd>, string][] = [
+    ...[1, 2, 7, 8].map((code): [Partial<AttemptEnd>, string] => [
+      { ...refused, kind: 'reset', code },
+      'neutral caller_error',
+    ]),
+    [{ ...refused, status: Status.INTERNAL }, 'neutral caller_error'],
+    [{ ...refused, status: Status.UNKNOWN }, 'neutral caller_error'],
+    [{ ...refused, kind: 'http_status', code: 501 }, 'neutral caller_error'],
+    [{ ...refused, kind: 'no_status' }, 'neutral caller_error'],
+    [{ ...refused, status: Status.INTERNAL, peerReason: 'upstream_reset' }, 'neutral caller_error'],
+    [{ ...refused, status: Status.UNAVAILABLE, peerReason: 'stream_cut' }, 'failure app_cut'],
+    [{ ...refused, status: Status.UNAVAILABLE }, 'failure unavailable'],
+    [{ ...refused, kind: 'connection_lost' }, 'failure connection_lost'],
+    [{ ...refused, kind: 'deadline' }, 'failure timeout'],
+    [{ ...refused, progress: Progress.MESSAGE, kind: 'reset', code: 2 }, 'failure reset'],
+    [{ ...refused, status: Status.OK }, 'success ok'],
+    [{ ...refused, status: Status.INVALID_ARGUMENT }, 'success answered'],
+  ];
+  for (const [end, expected] of cases) t.equal(judge(end), expected, JSON.stringify(end));
+});
+
 t.test('rules that hold for whatever ends how it may', async (t) => {
   const kinds: EndKind[] = [
     'first_message',
@@ -324,6 +348,7 @@ t.test('rules that hold for whatever ends how it may', async (t) => {
     deadlineOwner: fc.constantFrom('caller', 'configured', 'none'),
     allowedMs: fc.constantFrom(1, 100, 1000, 60_000, Number.POSITIVE_INFINITY),
     elapsedMs: fc.nat(60_000),
+    requestIrregular: fc.boolean(),
     peerReason: fc.constantFrom('', '', 'overloaded', 'connect_failed', 'deadline', 'stream_cut', 'what'),
     pushbackMs: fc.constantFrom(undefined, -1, 0, 1000),
     notAgain: fc.constantFrom(...Object.values(NotAgain)),
@@ -342,7 +367,8 @@ t.test('rules that hold for whatever ends how it may', async (t) => {
     if (outcome === 'success' && end.kind !== 'status' && end.kind !== 'first_message') return false;
     if (outcome === 'success' && end.kind === 'status' && end.peerReason !== '') return false;
     if (end.kind === 'cancelled' && outcome !== 'neutral') return false;
-    return end.kind !== 'no_status' || outcome === (end.goingAway ? 'neutral' : 'failure');
+    const excused = end.goingAway || (end.requestIrregular && end.progress < Progress.MESSAGE);
+    return end.kind !== 'no_status' || outcome === (excused ? 'neutral' : 'failure');
   });
   t.doesNotThrow(() => fc.assert(property, { numRuns: 5000 }));
 });

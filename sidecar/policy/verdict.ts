@@ -111,7 +111,29 @@ export const VERDICTS = constants();
 
 export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
   const verdict = verdictAlone(end, options);
+  if (end.requestIrregular && mayRefuseRequest(verdict, end)) return VERDICTS.caller_error;
   return end.goingAway && endsWithConnection(verdict) ? VERDICTS.going_away : verdict;
+}
+
+/**
+ * Whether it may be how a server refuses a request that breaks gRPC's rules. C-core resets it (no `te: trailers`, another
+ * method than POST) or says INTERNAL (metadata that is no base64): five from one such caller must not close the method
+ * to all. A server that has begun a message has taken the request.
+ */
+function mayRefuseRequest({ reason }: Verdict, { progress, peerReason }: AttemptEnd): boolean {
+  switch (reason) {
+    case 'reset':
+    case 'refused':
+    case 'internal':
+    case 'unknown':
+    case 'no_status':
+    case 'not_grpc':
+      return progress < Progress.MESSAGE;
+    case 'app_cut':
+      return progress < Progress.MESSAGE && peerReason !== 'stream_cut';
+    default:
+      return false;
+  }
 }
 
 /** Whether it may be the end of the connection that has failed the attempt; what an app says of itself is its own. */

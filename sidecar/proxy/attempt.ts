@@ -109,6 +109,7 @@ export class Attempt
   deadlineOwner: DeadlineOwner = 'none';
   allowedMs = Number.POSITIVE_INFINITY;
   elapsedMs = 0;
+  requestIrregular = false;
   peerReason = '';
   pushbackMs: number | undefined = undefined;
   notAgain: NotAgain = NotAgain.NOBODY;

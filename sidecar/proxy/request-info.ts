@@ -1,4 +1,5 @@
 import { acceptedEncodings } from '../grpc/message-encoding.ts';
+import { followsRequestRules } from '../grpc/request-rules.ts';
 import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
@@ -57,6 +58,7 @@ export class RequestInfo {
   statsFrom: unknown = undefined;
   /** As the last call of this head that changed between plain text and TLS needed it. */
   private rescheming: { readonly from: HeaderList; readonly to: HeaderList } | undefined = undefined;
+  private irregularity: boolean | undefined = undefined;
   private readonly list: HeaderList;
   private stripped: HeaderList | undefined = undefined;
   private strippedFrom: HeaderList | undefined = undefined;
@@ -135,6 +137,12 @@ export class RequestInfo {
     if (Number.isNaN(timeoutMs)) this.timeoutMalformed = true;
     // 0 stands for "none" everywhere else; a caller that sends 0 has no time left.
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
+  }
+
+  /** Whether it is no gRPC request or breaks gRPC's rules. Asked only of requests that have failed. */
+  get irregular(): boolean {
+    this.irregularity ??= !this.grpc || !followsRequestRules(this.list);
+    return this.irregularity;
   }
 
   /** Encodings that the caller can read besides plain messages. */

@@ -1,5 +1,5 @@
 import { observeFailure, observeLatency } from '../cluster/balancer.ts';
-import type { StatusCode } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
@@ -83,6 +83,7 @@ export function settleAttempt(
     status === 1 ||
     attempt.taskFailure === 'timeout';
   attempt.goingAway ||= goesAway(attempt);
+  attempt.requestIrregular = status !== Status.OK && call.info.irregular;
   const verdict = verdictOf(attempt, {
     taskStatusIsVerdict: policies.settings.task.statusIsVerdict,
     usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,

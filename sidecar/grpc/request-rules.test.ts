@@ -1,0 +1,42 @@
+import t from 'tap';
+import { HeaderList } from '../http2/hpack/header-list.ts';
+import { followsRequestRules } from './request-rules.ts';
+
+const ORDERLY = {
+  ':method': 'POST',
+  ':scheme': 'http',
+  ':path': '/package.Service/Method',
+  ':authority': 'agent:50051',
+  'content-type': 'application/grpc',
+  te: 'trailers',
+};
+
+const follows = (fields: Record<string, string | undefined>): boolean =>
+  followsRequestRules(
+    new HeaderList(
+      Object.entries({ ...ORDERLY, ...fields })
+        .filter((field): field is [string, string] => field[1] !== undefined)
+        .flat(),
+    ),
+  );
+
+t.test("what gRPC's clients send follows the rules, and what servers refuse does not", async (t) => {
+  for (const fields of [
+    {},
+    { ':scheme': 'https', te: ' trailers', 'user-agent': 'grpc-node-js/1.14' },
+    { 'grpc-encoding': 'gzip', 'grpc-accept-encoding': 'zstd,br', 'grpc-timeout': '5S' },
+    { 'x-user_id.v2': 'zoë', 'trace-bin': 'AAEC', 'pair-bin': 'AA==,AAE= , AAEC' },
+  ])
+    t.equal(follows(fields), true, JSON.stringify(fields));
+  for (const fields of [
+    { te: undefined },
+    { te: 'gzip' },
+    { ':method': 'GET' },
+    { ':scheme': 'ftp' },
+    { ':path': '*' },
+    { 'grpc-encoding': 'zstd' },
+    { 'x-id-bin': 'no base64!' },
+    { x$: '1' },
+  ])
+    t.equal(follows(fields), false, JSON.stringify(fields));
+});
