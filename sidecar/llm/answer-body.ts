@@ -3,15 +3,21 @@
  *
  * - a stream of events, checked event by event (`stream-check.ts`);
  * - a plain JSON answer, held until it is whole, for nobody can use a part of it: what breaks off becomes an error in
- *   place of half an answer. A large one (embeddings) is passed on as it comes, and checked by its end;
+ *   place of half an answer. A large one (embeddings, pictures) is passed on as it comes, and checked by its end;
  * - anything else, passed on as it comes.
+ *
+ * Which of them it is shows in its first bytes (`first-bytes.ts`).
  */
+import { errorInsteadOf } from './answer-error.ts';
+import { JsonDigest } from './json-digest.ts';
 import type { FailureReason } from './retry.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
 import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
-/** Plain answers up to this are held until they are whole. */
+/** Plain answers, and events, up to this are held until they are whole. */
 export const MAX_HELD_BYTES = 1_048_576;
+
+export type Forward = (bytes: Buffer) => void;
 
 export interface AnswerBody {
   readonly facts: AnswerFacts;
@@ -23,14 +29,20 @@ export interface AnswerBody {
   readonly isEvents: boolean;
   /** Something of the answer itself has come, and was paid for. */
   readonly begun: boolean;
+  /** It has proved to be an answer, and no error. */
+  readonly isGood: boolean;
+  /** An error is all there is of it, and it is held: the caller gets it by {@link release}. */
+  readonly isError: boolean;
+  /** Its end is here, though its bytes may not have ended. */
+  readonly complete: boolean;
   /** What comes is passed on as it comes, from now on. */
   readonly flowing: boolean;
   /** The next bytes. `forward` gets what may go to the caller now. */
-  push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined;
-  /** The caller can't wait any longer: what is held goes to it, and what comes as well. */
-  release(forward: (bytes: Buffer) => void): void;
+  push(chunk: Buffer, forward: Forward): FailureReason | undefined;
+  /** What is held goes to the caller, and what comes as well. */
+  release(forward: Forward): void;
   /** The provider has ended it, cleanly as far as the connection shows. */
-  end(forward: (bytes: Buffer) => void): FailureReason | undefined;
+  end(forward: Forward): FailureReason | undefined;
 }
 
 /** Passed on as it comes. */
@@ -38,35 +50,32 @@ export class RawBody implements AnswerBody {
   readonly facts = noFacts();
   readonly estimatedOutputTokens = 0;
   readonly isEvents = false;
+  readonly isError = false;
+  readonly complete = false;
   signs = 0;
-  readonly #maxBytes: number;
-  #bytes = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
+  #begun = false;
 
   get begun(): boolean {
-    return this.#bytes > 0;
+    return this.#begun;
+  }
+
+  get isGood(): boolean {
+    return this.#begun;
   }
 
   get flowing(): boolean {
-    return this.#bytes > 0;
+    return this.#begun;
   }
 
-  push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {
+  push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
-    this.#bytes += chunk.length;
-    if (this.#bytes > this.#maxBytes) return 'answer_too_large';
+    this.#begun ||= chunk.length > 0;
     forward(chunk);
-    return undefined;
   }
 
   release(): void {}
 
-  end(): undefined {
-    return undefined;
-  }
+  end(): undefined {}
 }
 
 /** A plain JSON answer. */
@@ -74,64 +83,74 @@ export class JsonBody implements AnswerBody {
   readonly facts = noFacts();
   readonly estimatedOutputTokens = 0;
   readonly isEvents = false;
+  readonly complete = false;
+  isGood = false;
+  isError = false;
   signs = 0;
-  readonly #maxBytes: number;
   readonly #held: Buffer[] = [];
-  #bytes = 0;
+  #heldBytes = 0;
   /** Passed on from its beginning, and still held to be read. */
   #released = false;
-  /** Too large to be held. */
-  #passing = false;
+  /** Too large to be held, and read in passing. */
+  #digest: JsonDigest | undefined = undefined;
   /** The last byte that is no white space: some providers send that while they work. */
   #lastByte = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
 
   get begun(): boolean {
     return this.#lastByte !== 0;
   }
 
   get flowing(): boolean {
-    return this.#passing;
+    return this.#digest !== undefined;
   }
 
-  push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {
+  push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
-    this.#bytes += chunk.length;
-    if (this.#bytes > this.#maxBytes) return 'answer_too_large';
     for (let at = chunk.length - 1; at >= 0; at--) {
       if (chunk[at]! <= 0x20) continue;
       this.#lastByte = chunk[at]!;
       break;
     }
-    if (this.#passing || this.#released) forward(chunk);
-    if (this.#passing) return undefined;
+    if (this.#digest !== undefined || this.#released) forward(chunk);
+    if (this.#digest !== undefined) {
+      this.#digest.push(chunk);
+      return;
+    }
     this.#held.push(chunk);
-    if (this.#bytes <= MAX_HELD_BYTES) return undefined;
-    this.#passing = true;
-    if (!this.#released) for (const held of this.#held) forward(held);
+    this.#heldBytes += chunk.length;
+    if (this.#heldBytes <= MAX_HELD_BYTES) return;
+    this.#digest = new JsonDigest();
+    this.isGood = true;
+    for (const held of this.#held) {
+      this.#digest.push(held);
+      if (!this.#released) forward(held);
+    }
     this.#held.length = 0;
-    return undefined;
   }
 
-  release(forward: (bytes: Buffer) => void): void {
-    if (this.#released || this.#passing) return;
+  release(forward: Forward): void {
+    if (this.#released || this.#digest !== undefined) return;
     this.#released = true;
     for (const held of this.#held) forward(held);
   }
 
-  end(forward: (bytes: Buffer) => void): FailureReason | undefined {
-    if (this.#passing) return this.#lastByte === 0x7d || this.#lastByte === 0x5d ? undefined : 'answer_cut';
-    const whole = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held);
-    try {
-      readAnswer(JSON.parse(whole.toString('utf8')), this.facts);
-    } catch {
-      return 'malformed_answer';
-    }
-    if (!this.#released) forward(whole);
+  end(forward: Forward): FailureReason | undefined {
+    if (this.#digest !== undefined) return this.#endLarge(this.#digest);
+    const text = withoutMark(Buffer.concat(this.#held).toString('utf8'));
+    const value = parsed(text);
+    if (value === undefined && !isJsonLines(text)) return 'malformed_answer';
+    readAnswer(value, this.facts);
+    this.facts.error = errorInsteadOf(value);
+    this.isError = this.facts.error !== undefined && !this.#released;
+    this.isGood = this.facts.error === undefined;
+    if (!this.isError) this.release(forward);
     return undefined;
+  }
+
+  #endLarge(digest: JsonDigest): FailureReason | undefined {
+    const text = digest.text();
+    if (text !== undefined) readAnswer(parsed(withoutMark(text)), this.facts);
+    return this.#lastByte === 0x7d || this.#lastByte === 0x5d ? undefined : 'answer_cut';
   }
 }
 
@@ -139,14 +158,11 @@ export class JsonBody implements AnswerBody {
 export class EventsBody implements AnswerBody {
   readonly isEvents = true;
   readonly #check: StreamCheck;
-  readonly #maxBytes: number;
-  #bytes = 0;
   #held: Buffer[] | undefined = [];
   #heldBytes = 0;
 
-  constructor(options: StreamCheckOptions, maxBytes: number) {
+  constructor(options: StreamCheckOptions) {
     this.#check = new StreamCheck(options);
-    this.#maxBytes = maxBytes;
   }
 
   get facts(): AnswerFacts {
@@ -158,49 +174,75 @@ export class EventsBody implements AnswerBody {
   }
 
   get signs(): number {
-    return this.#check.events;
+    return this.#check.signs;
   }
 
   get begun(): boolean {
     return this.#check.events > 0;
   }
 
+  get isGood(): boolean {
+    return this.#check.events > 0 && !this.#check.beginsWithError;
+  }
+
+  get isError(): boolean {
+    return this.#check.beginsWithError && this.#held !== undefined;
+  }
+
+  get complete(): boolean {
+    return this.#check.complete;
+  }
+
   get flowing(): boolean {
     return this.#check.events > 0;
   }
 
-  release(forward: (bytes: Buffer) => void): void {
-    this.#release(forward);
-  }
-
-  push(chunk: Buffer, forward: (bytes: Buffer) => void): FailureReason | undefined {
-    this.#bytes += chunk.length;
-    if (this.#bytes > this.#maxBytes) return 'answer_too_large';
+  push(chunk: Buffer, forward: Forward): FailureReason | undefined {
     if (this.#held === undefined) return this.#check.push(chunk, forward);
     const fault = this.#check.push(chunk, (bytes) => this.#hold(bytes));
-    if (fault === undefined && this.#check.events > 0) this.#release(forward);
     // A provider that comments for ever: the first-byte clock ends it, not our memory.
-    else if (this.#heldBytes > MAX_HELD_BYTES) return fault ?? 'answer_too_large';
+    if (this.#heldBytes > MAX_HELD_BYTES || (fault === undefined && this.isGood)) this.release(forward);
     return fault;
   }
 
-  end(forward: (bytes: Buffer) => void): FailureReason | undefined {
-    if (this.#held !== undefined && this.#check.events === 0) {
-      const cut = this.#check.end((bytes) => this.#hold(bytes));
-      if (cut === undefined) this.#release(forward);
-      return cut;
-    }
-    return this.#check.end(forward);
-  }
-
-  #hold(bytes: Buffer): void {
-    this.#held!.push(bytes);
-    this.#heldBytes += bytes.length;
-  }
-
-  #release(forward: (bytes: Buffer) => void): void {
+  release(forward: Forward): void {
     const held = this.#held ?? [];
     this.#held = undefined;
     for (const bytes of held) forward(bytes);
   }
+
+  end(forward: Forward): FailureReason | undefined {
+    if (this.#held === undefined) return this.#check.end(forward);
+    const cut = this.#check.end((bytes) => this.#hold(bytes));
+    if (cut === undefined && !this.isError) this.release(forward);
+    return cut;
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#held?.push(bytes);
+    this.#heldBytes += bytes.length;
+  }
+}
+
+const BYTE_ORDER_MARK = '\uFEFF';
+
+function withoutMark(text: string): string {
+  return text.startsWith(BYTE_ORDER_MARK) ? text.slice(1) : text;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Several JSON values, one a line, though it is typed as one. */
+function isJsonLines(text: string): boolean {
+  const trimmed = text.trim();
+  const first = trimmed.indexOf('\n');
+  if (first < 0) return false;
+  const last = trimmed.slice(trimmed.lastIndexOf('\n') + 1);
+  return parsed(trimmed.slice(0, first)) !== undefined && parsed(last) !== undefined;
 }

@@ -1,4 +1,5 @@
 /** What a failed attempt is: what it says to the caller, and what it proves. Pure but for the time of day. */
+import type { AnswerError } from './answer-error.ts';
 import type { AttemptClocks, ClockLimits, ClockName } from './attempt-clocks.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
@@ -24,6 +25,8 @@ export interface FailureDetails {
   readonly paid?: boolean;
   readonly clock?: ClockName;
   readonly outOfCredit?: string | undefined;
+  /** It stands in an answer whose status says that all is well. */
+  readonly answerError?: AnswerError | undefined;
 }
 
 /** What had been seen of the attempt. */
@@ -38,11 +41,12 @@ export interface Seen {
 
 export function attemptFailure(
   reason: FailureReason,
-  { code = '', stale = false, paid, clock, outOfCredit }: FailureDetails,
+  { code = '', stale = false, paid, clock, outOfCredit, answerError }: FailureDetails,
   context: FailureContext,
   clocks: AttemptClocks,
-  { status, headers, sent, mayBeRunning }: Seen,
+  { status: ofHead, headers, sent, mayBeRunning }: Seen,
 ): AttemptFailure {
+  const status = answerError?.status ?? ofHead;
   const told = textOf(headers['x-should-retry']);
   const answered = reason === 'status';
   return {
@@ -52,8 +56,8 @@ export function attemptFailure(
     shouldRetry: told === 'true' ? true : told === 'false' ? false : undefined,
     outOfCredit,
     clock,
-    message: `${context.upstream}: ${MESSAGES[reason](context, status, code, clock)}`,
-    mayHaveCost: !answered && !stale && (paid ?? (sent || status > 0)),
+    message: `${context.upstream}: ${MESSAGES[reason](context, status, answerError?.code ?? code, clock)}`,
+    mayHaveCost: (answered ? paid === true : !stale) && (paid ?? (sent || status > 0)),
     mayBeRunning: !answered && !stale && paid === undefined && mayBeRunning,
     upstreamWasSilent: wasSilent(clock, context, clocks),
   };
@@ -79,7 +83,7 @@ type Describe = (
 ) => string;
 
 const MESSAGES: Readonly<Record<FailureReason, Describe>> = {
-  status: (_context, status) => `answered ${status}`,
+  status: (_context, status, code) => `answered ${status}${code === '' ? '' : ` (${code})`}`,
   connect_failed: (_context, _status, code) =>
     `can not be connected to (${code}); check its url and the network`,
   connection_lost: (_context, _status, code) => `the connection was lost before an answer (${code})`,
@@ -88,11 +92,11 @@ const MESSAGES: Readonly<Record<FailureReason, Describe>> = {
     `no event of the stream within ${firstByteTimeoutMs} ms (first_byte_timeout)`,
   idle: ({ idleTimeoutMs }) => `nothing for ${idleTimeoutMs} ms in the middle of the answer (idle_timeout)`,
   deadline: (context, _status, _code, clock) => deadlineMessage(context, clock),
-  stream_cut: () => 'the stream ended before its terminal marker; the answer is not complete',
+  stream_cut: () => 'the stream ended before its end was told; the answer is not complete',
   answer_cut: () => 'the answer broke off',
   malformed_answer: () => 'the answer is no JSON',
   answer_too_large: ({ maxAnswerBytes }) =>
-    `the answer has more than ${maxAnswerBytes} bytes (max_answer_bytes)`,
+    `the answer has more than ${maxAnswerBytes} bytes (llm.limits.max_answer_bytes)`,
   budget_exhausted: () => 'the answer has more tokens than the budget of the task lets it have',
   draining: () => 'the sidecar is shutting down and the answer did not end in time',
 };

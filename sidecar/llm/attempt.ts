@@ -4,73 +4,26 @@
  *     connecting ──▶ waiting ──first byte──▶ flowing ──▶ over
  *      connect_failed  first_byte, deadline    idle, stream_cut, …
  *
- * Until the first byte that means something nothing is given to the caller, so that somebody else can be asked. From
- * then on the answer is committed: what goes wrong now breaks the caller's connection, after an error event where the
- * answer is a stream of events.
+ * Of an answer that is understood nothing is given to the caller until the first byte that means something, so that
+ * another upstream can be asked. From then on it is committed: what goes wrong now breaks the caller's connection, after
+ * an error event where the answer is a stream of events.
  */
-import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { type AnswerBody, EventsBody, JsonBody, RawBody } from './answer-body.ts';
+import { Timer } from '../clock/timer-wheel.ts';
+import { type AnswerBody, RawBody } from './answer-body.ts';
+import { expectationOf } from './answer-kind.ts';
 import { AttemptClocks } from './attempt-clocks.ts';
-import { attemptFailure, type FailureContext, type FailureDetails } from './attempt-failure.ts';
+import { attemptFailure, type FailureDetails } from './attempt-failure.ts';
+import type { AttemptEnd, AttemptOptions, AttemptOwner } from './attempt-owner.ts';
 import { billingCode, ErrorBody, isReadable } from './error-body.ts';
+import { FirstBytesBody } from './first-bytes.ts';
 import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
-import {
-  Relay,
-  type RelayError,
-  type RelayHandlers,
-  type RelayRequest,
-  type RequestHeaders,
-} from './relay.ts';
-import type { RequestFacts } from './request-facts.ts';
+import { Relay, type RelayError, type RelayHandlers, type RequestHeaders } from './relay.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
-import { textOf } from './retry-after.ts';
-import type { Sink } from './sink.ts';
-import { type AnswerFacts, noFacts } from './usage.ts';
-
-export interface AttemptOptions extends FailureContext {
-  readonly request: RelayRequest;
-  readonly facts: RequestFacts;
-  readonly sink: Sink;
-  readonly wheel: TimerWheel;
-  /** Somebody else is asked when the first event of a stream does not come. */
-  readonly resend: boolean;
-  readonly stripUsage: boolean;
-  readonly maxOutputEvents: number;
-}
-
-/** What the attempt asks and tells while it runs. */
-export interface AttemptOwner {
-  /** The provider's headers, whatever the status. */
-  onHeaders(status: number, headers: RequestHeaders): void;
-  /** An answer that is an error: true passes it on, false leaves it for another attempt. */
-  passesOn(failure: AttemptFailure): boolean;
-  /** The headers for the caller, of an answer that is passed on now. */
-  headersFor(status: number, headers: RequestHeaders): RequestHeaders;
-  /** The caller gets it: from now on there is no other attempt. */
-  onCommit(status: number): void;
-  onEnd(end: AttemptEnd): void;
-}
-
-export interface AttemptEnd {
-  readonly committed: boolean;
-  /** Undefined when the answer, of whatever status, was passed on whole. */
-  readonly failure: AttemptFailure | undefined;
-  /** The provider's; 0 when it gave none. */
-  readonly status: number;
-  /** Of an answer that is an error, as far as it was held. */
-  readonly errorBody: Buffer;
-  readonly facts: AnswerFacts;
-  readonly estimatedOutputTokens: number;
-  /** From the start; 0 when none came. */
-  readonly firstByteMs: number;
-  /** The connection had been closed while it idled, and the request was not worked on. */
-  readonly stale: boolean;
-}
+import { noFacts } from './usage.ts';
 
 /** An error's body that nobody reads is read to its end up to here, so that the connection can be used again. */
 const MAX_SKIPPED_BYTES = 65_536;
-const MAX_EVENT_BYTES = 8_388_608;
 /** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
 const STALE_MS = 2_000;
 /** An error's body that stands still is judged by what has come. */
@@ -90,7 +43,10 @@ export class Attempt extends Timer implements RelayHandlers {
   #error: ErrorBody | undefined = undefined;
   #errorSinceMs = 0;
   #errorBody: Buffer = NOTHING;
+  /** Of the answer. */
+  #bytes = 0;
   #signs = 0;
+  #isGood = false;
   #firstByteMs = 0;
   #committed = false;
   /** Of a discarded answer. */
@@ -120,6 +76,12 @@ export class Attempt extends Timer implements RelayHandlers {
     return this.#committed;
   }
 
+  /** All of the answer has come that anybody waits for; undefined while it has not. */
+  get whole(): AttemptEnd | undefined {
+    const body = this.#body;
+    return this.#committed && body?.complete === true ? this.#endWith(this.#answerFailure(body)) : undefined;
+  }
+
   /** The provider may be working on the request: it has it whole, and nothing of an answer has come. */
   get mayBeRunning(): boolean {
     return this.#relay.sent && this.#status < 400 && this.#body?.begun !== true;
@@ -144,13 +106,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#clocks.connected = true;
     this.#owner.onHeaders(status, headers);
     if (status < 400) {
-      this.#body = this.#bodyOf(headers);
-      const { isEvents } = this.#body;
-      const clocks = this.#clocks;
-      if (isEvents && !this.#options.resend) clocks.headAtMs = this.#options.clock();
-      const changes = isEvents || clocks.isStream;
-      clocks.isStream = isEvents;
-      if (changes) this.#arm();
+      this.#beginAnswer(status, headers);
       return;
     }
     this.#options.life.aliveMs = this.#options.clock();
@@ -163,19 +119,66 @@ export class Attempt extends Timer implements RelayHandlers {
     }
   }
 
+  #beginAnswer(status: number, headers: RequestHeaders): void {
+    const { request, facts, stripUsage, maxOutputEvents, resend, clock } = this.#options;
+    const traits = traitsOf(facts.operation);
+    const clocks = this.#clocks;
+    const { isUnread, isEvents } = expectationOf(
+      { method: request.method, stream: facts.stream, traits },
+      status,
+      headers,
+    );
+    const changes = isEvents || clocks.isStream;
+    clocks.isStream = isEvents;
+    if (isUnread) {
+      // Nothing of it decides anything, so the caller has the head when it comes.
+      this.#body = new RawBody();
+      this.#commit();
+    } else {
+      const { choices } = facts;
+      this.#body = new FirstBytesBody({
+        traits,
+        choices,
+        stripUsage,
+        maxOutputEvents,
+        expectsEvents: isEvents,
+      });
+      if (isEvents && !resend) clocks.headAtMs = clock();
+    }
+    if (changes) this.#arm();
+  }
+
   /** The answer is an error: the caller gets it, or somebody else is asked. */
   #decide(body: Buffer): void {
     this.#error = undefined;
     this.#errorBody = body;
     const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#status, body) });
     if (this.#owner.passesOn(failure)) {
-      this.#body = new RawBody(this.#options.maxAnswerBytes);
+      this.#body = new RawBody();
       this.#commit();
       if (body.length > 0) this.onData(body);
       return;
     }
     this.#skippedBytes = 0;
     this.#finish(failure);
+  }
+
+  /** An error is all there is of an answer: it is dealt with as if its status had said so. */
+  #decideAnswer(body: AnswerBody): void {
+    const failure = this.#answerFailure(body)!;
+    if (this.#owner.passesOn(failure)) {
+      this.#commit();
+      body.release(this.#forward);
+      return;
+    }
+    this.#relay.abort();
+    this.#finish(failure);
+  }
+
+  #answerFailure({ facts: { error }, isGood }: AnswerBody): AttemptFailure | undefined {
+    if (error === undefined) return undefined;
+    // Behind a part of an answer it comes too late to cost nothing.
+    return this.#failureOf('status', { answerError: error, outOfCredit: error.outOfCredit, paid: isGood });
   }
 
   onData(chunk: Buffer): void {
@@ -190,9 +193,20 @@ export class Attempt extends Timer implements RelayHandlers {
     }
     const body = this.#body;
     if (this.#over || body === undefined) return;
+    this.#bytes += chunk.length;
+    if (this.#bytes > this.#options.maxAnswerBytes) {
+      this.#fail('answer_too_large');
+      return;
+    }
     const fault = body.push(chunk, this.#forward);
+    const clocks = this.#clocks;
+    if (body.isEvents !== clocks.isStream) {
+      clocks.isStream = body.isEvents;
+      // Only a stream's head is held for its first event.
+      clocks.headAtMs = Number.POSITIVE_INFINITY;
+      this.#arm();
+    }
     if (body.signs !== this.#signs) {
-      const clocks = this.#clocks;
       this.#signs = body.signs;
       clocks.aliveMs = this.#options.clock();
       this.#options.life.aliveMs = clocks.aliveMs;
@@ -203,6 +217,14 @@ export class Attempt extends Timer implements RelayHandlers {
       }
     }
     if (fault !== undefined) this.#fail(fault);
+    else if (body.isError) this.#decideAnswer(body);
+    else if (body.isGood) this.#noteAnswer();
+  }
+
+  #noteAnswer(): void {
+    if (this.#isGood || this.#status >= 400) return;
+    this.#isGood = true;
+    this.#owner.onAnswer();
   }
 
   onEnd(): void {
@@ -214,14 +236,26 @@ export class Attempt extends Timer implements RelayHandlers {
       this.#fail(fault);
       return;
     }
+    if (body.isError) this.#decideAnswer(body);
+    if (!this.#over) this.#complete(body);
+  }
+
+  /** The answer has ended, and is whole. */
+  #complete(body: AnswerBody): void {
     if (!this.#committed) this.#commit();
+    const failure = this.#answerFailure(body);
+    if (failure === undefined) this.#noteAnswer();
     this.#options.sink.end();
-    this.#finish(undefined);
+    this.#finish(failure);
   }
 
   onError({ code, connected, reused }: RelayError): void {
     if (this.#error !== undefined) this.#decide(this.#error.bytes());
     if (this.#over) return;
+    if (this.#body?.complete === true) {
+      this.#complete(this.#body);
+      return;
+    }
     const answering = this.#status > 0 && (this.#firstByteMs > 0 || this.#committed);
     if (answering) {
       this.#fail(this.#body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code });
@@ -248,7 +282,11 @@ export class Attempt extends Timer implements RelayHandlers {
     else if (!due) this.#arm();
     else if (clock === 'connect_timeout') this.#fail('connect_failed', { code: 'ETIMEDOUT' });
     else if (clock === 'first_byte_timeout') this.#fail('first_byte', { clock });
-    else if (clock === 'idle_timeout') this.#fail('idle', { clock });
+    else if (this.#body?.complete === true) {
+      // Whole, though the provider does not end it.
+      this.#relay.abort();
+      this.#complete(this.#body);
+    } else if (clock === 'idle_timeout') this.#fail('idle', { clock });
     else if ((clock === 'client' || clock === 'held_head') && this.#body !== undefined)
       this.#release(this.#body);
     else this.#fail('deadline', { clock });
@@ -275,23 +313,6 @@ export class Attempt extends Timer implements RelayHandlers {
     else wheel.cancel(this);
   }
 
-  #bodyOf(headers: RequestHeaders): AnswerBody {
-    const { facts, maxAnswerBytes, stripUsage, maxOutputEvents } = this.#options;
-    const { operation } = facts;
-    const type = textOf(headers['content-type'])?.toLowerCase() ?? '';
-    const encoding = textOf(headers['content-encoding']) ?? 'identity';
-    // Encoded against our wish: it can't be read here.
-    if (encoding !== 'identity' || this.#status >= 300) return new RawBody(maxAnswerBytes);
-    if (type.startsWith('text/event-stream')) {
-      const maxEventBytes = Math.min(maxAnswerBytes, MAX_EVENT_BYTES);
-      return new EventsBody({ operation, maxEventBytes, stripUsage, maxOutputEvents }, maxAnswerBytes);
-    }
-    const isJson = traitsOf(operation).answersJson;
-    return isJson && this.#options.request.method !== 'HEAD' && this.#status !== 204
-      ? new JsonBody(maxAnswerBytes)
-      : new RawBody(maxAnswerBytes);
-  }
-
   readonly #forward = (bytes: Buffer): void => {
     if (!this.#committed) this.#commit();
     if (this.#options.sink.write(bytes) || this.#clocks.paused) return;
@@ -310,7 +331,8 @@ export class Attempt extends Timer implements RelayHandlers {
 
   #commit(): void {
     this.#committed = true;
-    this.#options.sink.head(this.#status, this.#owner.headersFor(this.#status, this.#headers));
+    const isEvents = this.#body?.isEvents === true;
+    this.#options.sink.head(this.#status, this.#owner.headersFor(this.#status, this.#headers, isEvents));
     this.#owner.onCommit(this.#status);
   }
 
@@ -324,7 +346,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#relay.abort();
     if (this.#committed) {
       const body = this.#body;
-      const told = body?.isEvents === true && !(reason === 'stream_cut' && body.facts.error);
+      const told = body?.isEvents === true && body.facts.error === undefined;
       const name = reason === 'status' ? 'stream_cut' : reason;
       sink.breakOff(told ? errorEvent(facts.operation, name, failure.message) : undefined);
     }
@@ -344,12 +366,13 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   #endWith(failure: AttemptFailure | undefined, stale = false): AttemptEnd {
+    const facts = this.#body?.facts ?? noFacts();
     return {
       committed: this.#committed,
       failure,
       status: this.#status,
-      errorBody: this.#errorBody,
-      facts: this.#body?.facts ?? noFacts(),
+      errorBody: facts.error === undefined ? this.#errorBody : Buffer.from(facts.error.message),
+      facts,
       estimatedOutputTokens: this.#body?.estimatedOutputTokens ?? 0,
       firstByteMs: this.#firstByteMs,
       stale,

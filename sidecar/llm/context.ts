@@ -5,7 +5,7 @@ import type { LlmStats } from '../telemetry/llm-stats.ts';
 import type { ClientRetries, EarlierTries } from './client-retries.ts';
 import type { InboundCall, InboundCalls } from './inbound-link.ts';
 import type { MinuteGate } from './minute-gate.ts';
-import type { LlmEvents, LlmObserver } from './observer.ts';
+import type { LlmEvents, LlmObserver, LlmRequestInfo } from './observer.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { LlmSettings } from './settings.ts';
@@ -55,4 +55,20 @@ export interface LlmRequest {
   readonly inbound: InboundCall | undefined;
   readonly taskId: string;
   readonly budget: TokenBudget | undefined;
+}
+
+/** What observers are told of it. */
+export function infoOf({ facts, method, path, headers, taskId }: LlmRequest): LlmRequestInfo {
+  const { operation, model, stream, maxOutputTokens, temperature } = facts;
+  return {
+    operation,
+    method,
+    path: path.split('?', 1)[0]!,
+    model,
+    stream,
+    maxOutputTokens,
+    temperature,
+    headers,
+    taskId,
+  };
 }

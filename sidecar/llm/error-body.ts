@@ -59,11 +59,18 @@ export function billingCode(status: number, body: Buffer): string | undefined {
   }
   // Gemini's is in a list.
   const outer = ((Array.isArray(parsed) ? parsed[0] : parsed) ?? {}) as { error?: unknown };
-  const { code, type, message } = (
-    typeof outer.error === 'object' && outer.error !== null ? outer.error : outer
-  ) as { code?: unknown; type?: unknown; message?: unknown };
+  const error = typeof outer.error === 'object' && outer.error !== null ? outer.error : outer;
+  return billingWord(error) ?? fallback;
+}
+
+/**
+ * The word for missing money in an error.
+ *
+ * @param error the object that has its code and message
+ */
+export function billingWord(error: object): string | undefined {
+  const { code, type, message } = error as { code?: unknown; type?: unknown; message?: unknown };
   for (const word of [code, type])
     if (typeof word === 'string' && BILLING_CODES.has(word.toLowerCase())) return word.toLowerCase();
-  if (typeof message === 'string' && LOW_CREDIT.test(message)) return 'credit_balance_too_low';
-  return fallback;
+  return typeof message === 'string' && LOW_CREDIT.test(message) ? 'credit_balance_too_low' : undefined;
 }

@@ -8,10 +8,11 @@
 import { Timer } from '../clock/timer-wheel.ts';
 import { deadlineReached } from '../policy/deadline.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
-import { Attempt, type AttemptEnd, type AttemptOwner } from './attempt.ts';
+import { Attempt } from './attempt.ts';
+import type { AttemptEnd, AttemptOwner } from './attempt-owner.ts';
 import { Choice } from './choice.ts';
 import { retryKey } from './client-retries.ts';
-import type { EgressContext, LlmRequest } from './context.ts';
+import { type EgressContext, infoOf, type LlmRequest } from './context.ts';
 import type { Ticket } from './fair-limiter.ts';
 import { Hold } from './hold.ts';
 import { Ledger } from './ledger.ts';
@@ -22,7 +23,7 @@ import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts'
 import type { RequestHeaders } from './relay.ts';
 import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
-import { type NoStep, outcomeOf, refusalOf, verdictOf } from './settlement.ts';
+import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
 import { tellInbound } from './tell-inbound.ts';
 import { answerHeaders, changesFor, outputReserve, upstreamRequest } from './upstream-request.ts';
@@ -71,17 +72,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#minuteTokens = facts.estimatedInputTokens + this.#outputReserve;
     this.#choice = new Choice(context.upstreams, request, settings, this.#minuteTokens);
     this.#ledger = new Ledger(facts);
-    this.#info = {
-      operation: facts.operation,
-      method: request.method,
-      path: request.path.split('?', 1)[0]!,
-      model: facts.model,
-      stream: facts.stream,
-      maxOutputTokens: facts.maxOutputTokens,
-      temperature: facts.temperature,
-      headers: request.headers,
-      taskId: request.taskId,
-    };
+    this.#info = infoOf(request);
     this.#observer = context.observer?.begin(this.#info);
   }
 
@@ -115,6 +106,13 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   cancel(): void {
     const { clientAtMs, receivedMs } = this.request;
     const nowMs = this.#context.clock();
+    const whole = this.#attempt?.whole;
+    if (whole !== undefined) {
+      // It leaves with all that it waits for: some clients read no further.
+      this.#attempt!.abort();
+      this.onEnd(whole);
+      return;
+    }
     const clientIsLate = this.#attempt?.committed !== true && nowMs >= clientAtMs;
     const late = clientIsLate || deadlineReached(nowMs - receivedMs, this.#choice.callAtMs - receivedMs);
     this.#abort(late ? 'timeout' : 'cancelled', late ? 'deadline' : 'cancelled');
@@ -250,8 +248,11 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const { model } = this.#held!;
     this.#held!.endLearning();
     model.learned.learn(headers, clock(), Date.now());
-    if (status !== 429) model.throttledInARow = 0;
-    if (status < 400) model.outOfCredit = undefined;
+    if (status >= 400 && status !== 429) model.throttledInARow = 0;
+  }
+
+  onAnswer(): void {
+    this.#held!.onAnswer();
   }
 
   passesOn(failure: AttemptFailure): boolean {
@@ -282,22 +283,20 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     return this.#choose(this.#context.clock()).go;
   }
 
-  headersFor(status: number, headers: RequestHeaders): RequestHeaders {
-    return answerHeaders(status, headers, this.#held!.upstream, this.#attempts, this.#choice.clientDecides);
+  headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders {
+    const { clientDecides } = this.#choice;
+    return answerHeaders(status, headers, this.#held!.upstream, this.#attempts, clientDecides, isEvents);
   }
 
   onCommit(status: number): void {
-    const held = this.#held!;
     this.#status = status;
-    // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
-    if (held.admission.probe && status < 400) held.judge('success');
   }
 
   onEnd(end: AttemptEnd): void {
     this.#settle(end, false);
     const { failure } = end;
     if (failure === undefined || end.committed) {
-      this.#finish(outcomeOf(end), failure?.reason ?? (end.status >= 400 ? String(end.status) : ''));
+      this.#finish(outcomeOf(end), reasonOf(end));
       return;
     }
     this.#lastFailure = failure;
@@ -324,7 +323,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     held.judge(verdictOf(end, cancelled));
     const { reservation, pair } = held;
     this.#ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
-    this.#observer?.onAttemptEnd(end.failure, end.status);
+    this.#observer?.onAttemptEnd(end.failure, statusOfEnd(end));
   }
 
   /** No other attempt: answers with what the last one came to, or why there was none. */

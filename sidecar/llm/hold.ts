@@ -42,6 +42,14 @@ export class Hold {
     this.model.learned.end(this.#tokens);
   }
 
+  /** What has come is an answer, and no error. */
+  onAnswer(): void {
+    this.model.throttledInARow = 0;
+    this.model.outOfCredit = undefined;
+    // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
+    if (this.admission.probe) this.judge('success');
+  }
+
   /** The first verdict counts. */
   judge(verdict: BreakerVerdict): void {
     if (this.#judged) return;

@@ -1,10 +1,10 @@
 /** The tokens of one request over all its attempts. */
 import type { Reservation, TokenBudget } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt.ts';
+import type { AttemptEnd } from './attempt-owner.ts';
 import type { LlmRecord } from './observer.ts';
 import type { RequestFacts } from './request-facts.ts';
-import { tokensUsed } from './settlement.ts';
+import { reasonOf, statusOfEnd, tokensUsed } from './settlement.ts';
 
 /** Where an attempt's tokens are written down. */
 export interface Accounts {
@@ -44,8 +44,8 @@ export class Ledger {
       pair.tokens.wasted += input + output;
       this.#wasted += input + output;
     }
-    pair.countAttempt(cancelled ? 'cancelled' : attemptOutcome(end));
-    if (end.firstByteMs > 0 && end.status < 400) pair.firstToken.record(end.firstByteMs / 1000);
+    pair.countAttempt(cancelled ? 'cancelled' : reasonOf(end) || 'success');
+    if (end.firstByteMs > 0 && statusOfEnd(end) < 400) pair.firstToken.record(end.firstByteMs / 1000);
   }
 
   record(): Pick<
@@ -71,9 +71,4 @@ export class Ledger {
       firstByteMs: this.last?.firstByteMs ?? 0,
     };
   }
-}
-
-function attemptOutcome({ failure, status }: AttemptEnd): string {
-  if (failure !== undefined && failure.reason !== 'status') return failure.reason;
-  return status >= 400 ? String(status) : 'success';
 }

@@ -1,6 +1,6 @@
 /** What an attempt's end means: for the breaker, for the tokens, and for the request. Pure. */
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt.ts';
+import type { AttemptEnd } from './attempt-owner.ts';
 import type { BreakerVerdict } from './breaker.ts';
 import type { Reason } from './reasons.ts';
 import type { RequestFacts } from './request-facts.ts';
@@ -32,6 +32,18 @@ export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
 function verdictOfStatus(status: number): BreakerVerdict {
   if (status === 429 || status === 409) return 'neutral';
   return status === 408 || status >= 500 ? 'failure' : 'success';
+}
+
+/** The status that an attempt came to: of an error, that which it stands for. */
+export function statusOfEnd({ failure, status }: AttemptEnd): number {
+  return failure?.reason === 'status' ? failure.status : status;
+}
+
+/** Why a request was no success, for people: '' when it was one. */
+export function reasonOf(end: AttemptEnd): string {
+  if (end.failure !== undefined && end.failure.reason !== 'status') return end.failure.reason;
+  const status = statusOfEnd(end);
+  return status >= 400 ? String(status) : '';
 }
 
 export interface TokensUsed {

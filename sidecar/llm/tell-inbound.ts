@@ -1,10 +1,11 @@
 /** Tells the inbound call how a request to a model has ended that was made for it, so that whoever called hears it. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt.ts';
+import type { AttemptEnd } from './attempt-owner.ts';
 import type { LlmRequest } from './context.ts';
 import { secretsOf } from './credentials.ts';
 import { oneLine, providerMessage, withoutKeys } from './provider-message.ts';
+import { statusOfEnd } from './settlement.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface RequestEnd {
@@ -27,15 +28,16 @@ export function tellInbound(request: LlmRequest, outcome: LlmOutcome, end: Reque
 function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
   const said = last === undefined ? '' : providerMessage(last.errorBody);
   const message = [refusal || (last?.failure?.message ?? ''), said].filter((part) => part !== '').join(': ');
+  const status = last === undefined ? 0 : statusOfEnd(last);
   const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
   return {
-    status: last?.status ?? 0,
+    status,
     // A number is the provider's status, which is told anyway.
     reason: /^\d+$/.test(reason) ? '' : reason,
     upstream: upstream?.name ?? '',
     path,
     model: upstream?.modelFor(request.facts) ?? request.facts.model,
-    message: oneLine(withoutKeys(message, secretsIn(request, upstream))) + hintFor(last?.status ?? 0, path),
+    message: oneLine(withoutKeys(message, secretsIn(request, upstream))) + hintFor(status, path),
     way: [],
   };
 }

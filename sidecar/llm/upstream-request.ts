@@ -82,6 +82,7 @@ function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestCha
  * The headers of an answer for the caller: the provider's, who served it, and no invitation to try again.
  *
  * @param clientDecides nothing but the client's own clock stood against another attempt
+ * @param isEvents a stream, whatever it is typed as
  */
 export function answerHeaders(
   status: number,
@@ -89,6 +90,7 @@ export function answerHeaders(
   upstream: Upstream,
   attempts: number,
   clientDecides: boolean,
+  isEvents: boolean,
 ): RequestHeaders {
   const changed: RequestHeaders = {
     ...headers,
@@ -99,6 +101,6 @@ export function answerHeaders(
   // The caller would send them back to us, and so to another provider.
   if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
   // A broken stream gets one more event.
-  if (String(headers['content-type']).startsWith('text/event-stream')) delete changed['content-length'];
+  if (isEvents) delete changed['content-length'];
   return changed;
 }

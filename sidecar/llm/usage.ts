@@ -1,5 +1,7 @@
 /** The tokens of an answer, as far as it says. Pure. */
 
+import type { AnswerError } from './answer-error.ts';
+
 export interface Usage {
   readonly inputTokens: number;
   readonly outputTokens: number;
@@ -16,8 +18,8 @@ export interface AnswerFacts {
   finishReason: string | undefined;
   /** Of the prompt alone: a stream of Anthropic's tells it first, and the usage that it completes last. */
   promptTokens: number | undefined;
-  /** It reports an error in place of an answer. */
-  error: boolean;
+  /** That it reports, in place of an answer or after a part of one. */
+  error: AnswerError | undefined;
 }
 
 export function noFacts(): AnswerFacts {
@@ -27,7 +29,7 @@ export function noFacts(): AnswerFacts {
     id: undefined,
     finishReason: undefined,
     promptTokens: undefined,
-    error: false,
+    error: undefined,
   };
 }
 
@@ -41,8 +43,6 @@ export function readAnswer(value: unknown, facts: AnswerFacts): string | undefin
   else facts.usage = usageOf(response['usage'], facts.promptTokens) ?? facts.usage;
   if (typeof response['model'] === 'string') facts.model = response['model'].slice(0, 256);
   if (typeof response['id'] === 'string') facts.id ??= response['id'].slice(0, 256);
-  if (value['error'] !== undefined && value['error'] !== null) facts.error = true;
-  if (response['status'] === 'failed') facts.error = true;
   if (typeof response['status'] === 'string' && response !== value) facts.finishReason = response['status'];
   const delta = value['delta'];
   if (typeof delta === 'string') return delta;

@@ -1,0 +1,50 @@
+/** What an attempt is given, what it asks and tells while it runs, and what it came to. */
+import type { TimerWheel } from '../clock/timer-wheel.ts';
+import type { FailureContext } from './attempt-failure.ts';
+import type { RelayRequest, RequestHeaders } from './relay.ts';
+import type { RequestFacts } from './request-facts.ts';
+import type { AttemptFailure } from './retry.ts';
+import type { Sink } from './sink.ts';
+import type { AnswerFacts } from './usage.ts';
+
+export interface AttemptOptions extends FailureContext {
+  readonly request: RelayRequest;
+  readonly facts: RequestFacts;
+  readonly sink: Sink;
+  readonly wheel: TimerWheel;
+  /** Somebody else is asked when the first event of a stream does not come. */
+  readonly resend: boolean;
+  readonly stripUsage: boolean;
+  readonly maxOutputEvents: number;
+}
+
+/** What the attempt asks and tells while it runs. */
+export interface AttemptOwner {
+  /** The provider's headers, whatever the status. */
+  onHeaders(status: number, headers: RequestHeaders): void;
+  /** An answer that is an error: true passes it on, false leaves it for another attempt. */
+  passesOn(failure: AttemptFailure): boolean;
+  /** The headers for the caller, of an answer that is passed on now. @param isEvents its length may change */
+  headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders;
+  /** The caller gets it: from now on there is no other attempt. */
+  onCommit(status: number): void;
+  /** What has come is an answer, and no error. */
+  onAnswer(): void;
+  onEnd(end: AttemptEnd): void;
+}
+
+export interface AttemptEnd {
+  readonly committed: boolean;
+  /** Undefined when the answer, of whatever status, was passed on whole. */
+  readonly failure: AttemptFailure | undefined;
+  /** The provider's; 0 when it gave none. */
+  readonly status: number;
+  /** Of an answer that is an error, as far as it was held; of an error within an answer, its message. */
+  readonly errorBody: Buffer;
+  readonly facts: AnswerFacts;
+  readonly estimatedOutputTokens: number;
+  /** From the start; 0 when none came. */
+  readonly firstByteMs: number;
+  /** The connection had been closed while it idled, and the request was not worked on. */
+  readonly stale: boolean;
+}

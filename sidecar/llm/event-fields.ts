@@ -1,0 +1,135 @@
+/** The fields of a server-sent event (WHATWG HTML, section 9.2.6): of a whole one, or of a large one in parts. Pure. */
+import { JsonDigest } from './json-digest.ts';
+
+export interface EventFields {
+  /** '' when it names none. */
+  readonly event: string;
+  /** The data lines joined; undefined when it has none: nothing is dispatched. */
+  readonly data: string | undefined;
+}
+
+const NO_FIELDS: EventFields = { event: '', data: undefined };
+const BYTE_ORDER_MARK = '\uFEFF';
+
+/**
+ * Reads the fields that matter of one event.
+ *
+ * @param isFirst of its stream: a byte order mark may stand before it
+ */
+export function fieldsOf(buffer: Buffer, start: number, end: number, isFirst = false): EventFields {
+  let event = '';
+  let data: string | undefined;
+  let text = buffer.toString('utf8', start, end);
+  if (isFirst && text.startsWith(BYTE_ORDER_MARK)) text = text.slice(1);
+  for (const line of text.split(/\r\n|\r|\n/)) {
+    const value = fieldOf(line, 'data');
+    if (value !== undefined) data = data === undefined ? value : `${data}\n${value}`;
+    else event = fieldOf(line, 'event') ?? event;
+  }
+  return data === undefined && event === '' ? NO_FIELDS : { event, data };
+}
+
+/** The value of a line with this field, less one space at its start; '' where it has no colon. */
+function fieldOf(line: string, name: string): string | undefined {
+  if (!line.startsWith(name)) return undefined;
+  if (line.length === name.length) return '';
+  if (line[name.length] !== ':') return undefined;
+  return line[name.length + 1] === ' ' ? line.slice(name.length + 2) : line.slice(name.length + 1);
+}
+
+const LF = 0x0a;
+const CR = 0x0d;
+const COLON = 0x3a;
+const SPACE = 0x20;
+const MARK = Buffer.from(BYTE_ORDER_MARK);
+const DATA = Buffer.from('data');
+const EVENT = Buffer.from('event');
+const LINE_END = Buffer.of(LF);
+/** Longer names of fields and events are nobody's. */
+const MAX_NAME_BYTES = 256;
+
+/** An event that comes in parts and is not held: its name, and its data with their long strings shortened. */
+export class LargeEvent {
+  readonly #digest = new JsonDigest();
+  /** Of the line: the field's name while it is read, then the value of `event`. */
+  #text = Buffer.alloc(0);
+  #field: 'unread' | 'data' | 'event' | 'other' = 'unread';
+  #event = '';
+  #hasData = false;
+  #isFirstLine: boolean;
+  /** One space may follow, which is no part of the value. */
+  #isAfterColon = false;
+
+  /** @param isFirst of its stream: a byte order mark may stand before it */
+  constructor(isFirst: boolean) {
+    this.#isFirstLine = isFirst;
+  }
+
+  push(buffer: Buffer, start: number, end: number): void {
+    let at = start;
+    while (at < end) {
+      if (this.#field === 'unread') {
+        const stop = indexOfAny(buffer, at, end, COLON, LF, CR);
+        this.#collect(buffer, at, stop);
+        at = stop;
+        if (stop === end) return;
+        this.#beginValue();
+        this.#isAfterColon = buffer[stop] === COLON;
+        if (this.#isAfterColon) at++;
+        continue;
+      }
+      if (this.#isAfterColon) {
+        this.#isAfterColon = false;
+        if (buffer[at] === SPACE && ++at === end) return;
+      }
+      const stop = indexOfAny(buffer, at, end, LF, CR, CR);
+      if (this.#field === 'data') this.#digest.push(buffer.subarray(at, stop));
+      else if (this.#field === 'event') this.#collect(buffer, at, stop);
+      at = stop + 1;
+      if (stop < end) this.#endLine();
+    }
+  }
+
+  /** Call it at the event's end. */
+  fields(): EventFields & { readonly isUnread: boolean } {
+    if (this.#field !== 'unread') this.#endLine();
+    const data = this.#hasData ? this.#digest.text() : undefined;
+    return { event: this.#event, data, isUnread: this.#hasData && data === undefined };
+  }
+
+  #beginValue(): void {
+    const hasMark = this.#isFirstLine && this.#text.subarray(0, MARK.length).equals(MARK);
+    const name = hasMark ? this.#text.subarray(MARK.length) : this.#text;
+    this.#isFirstLine = false;
+    this.#text = Buffer.alloc(0);
+    if (name.equals(DATA)) {
+      this.#field = 'data';
+      // A line's end is white space between tokens, and is not allowed within a string.
+      if (this.#hasData) this.#digest.push(LINE_END);
+      this.#hasData = true;
+    } else {
+      this.#field = name.equals(EVENT) ? 'event' : 'other';
+    }
+  }
+
+  #endLine(): void {
+    if (this.#field === 'event') this.#event = this.#text.toString('utf8');
+    this.#field = 'unread';
+    this.#text = Buffer.alloc(0);
+  }
+
+  #collect(buffer: Buffer, start: number, end: number): void {
+    const room = MAX_NAME_BYTES - this.#text.length;
+    if (room > 0 && end > start)
+      this.#text = Buffer.concat([this.#text, buffer.subarray(start, Math.min(end, start + room))]);
+  }
+}
+
+/** Where the first of three bytes stands, within `end`. */
+function indexOfAny(buffer: Buffer, start: number, end: number, a: number, b: number, c: number): number {
+  for (let at = start; at < end; at++) {
+    const byte = buffer[at];
+    if (byte === a || byte === b || byte === c) return at;
+  }
+  return end;
+}
