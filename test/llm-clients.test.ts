@@ -1,0 +1,237 @@
+// Clients of models as people use them, unchanged: what their callers see through the egress is what they see without
+// it, and the provider is asked exactly as often.
+import { setTimeout as sleep } from 'node:timers/promises';
+import OpenAI from 'openai';
+import t, { type Test } from 'tap';
+import { startEgress } from './llm/egress-listener.ts';
+import { answer, begin, hasToolResult, type Turn } from './llm/model-answers.ts';
+import { PIECES, type Script, sendError, startLlmProvider, WHOLE } from './support/llm-provider.ts';
+import { PATIENCE_MS } from './support/patience.ts';
+import { startProcess } from './support/process.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
+import { waitUntil } from './support/wait-until.ts';
+
+const provider = await startLlmProvider();
+t.teardown(() => provider.close());
+// Libraries take long to load on a machine that is busy with other tests.
+t.setTimeout(290_000);
+
+/** What a caller saw. */
+interface Seen {
+  readonly text: string;
+  /** The calls of tools, one behind the other. */
+  readonly tool: string;
+  /** `cancelled` by the caller, `late` by its clock or by ours, or the error's name and status. */
+  readonly error?: string;
+}
+
+type Kind = (typeof KINDS)[number];
+
+/** What is asked and how the provider behaves; also the model's name, by which the provider knows. */
+const KINDS = [
+  'plain',
+  'streamed',
+  'tools-plain',
+  'tools-streamed',
+  'refused-plain',
+  'refused-streamed',
+  'busy-plain',
+  'busy-streamed',
+  'cancelled-plain',
+  'cancelled-streamed',
+  'slow-plain',
+  'slow-streamed',
+  'hangs-plain',
+  'hangs-streamed',
+] as const;
+
+/** Longer than the clocks for streams of the egress that gets the slow plain requests. */
+const SLOW_MS = 1_500;
+const HASTY = { first_byte_timeout: '300ms', idle_timeout: '300ms' };
+
+interface Expected {
+  readonly seen: Partial<Seen>;
+  readonly requests: number;
+}
+
+const ADD = '{"a": 1, "b": 2}';
+
+/** Without and with the egress. @param runsTools the library calls the tool itself, and asks again with its answer */
+function expectedOf(kind: Kind, library: string): Expected {
+  const whole = { text: WHOLE, tool: '' };
+  switch (kind.replace(/-(plain|streamed)$/, '')) {
+    case 'tools':
+      return library === 'openai-agents'
+        ? { seen: { text: WHOLE, tool: 'add(1, 2)' }, requests: 2 }
+        : { seen: { text: '', tool: `add${ADD}` }, requests: 1 };
+    case 'refused':
+      return { seen: { text: '', error: 'AuthenticationError 401' }, requests: 1 };
+    case 'busy':
+      return { seen: whole, requests: 2 };
+    case 'cancelled':
+      return { seen: { text: kind.endsWith('streamed') ? PIECES[0]! : '', error: 'cancelled' }, requests: 1 };
+    case 'hangs':
+      return { seen: { text: '', error: 'late' }, requests: 2 };
+    default:
+      return { seen: whole, requests: 1 };
+  }
+}
+
+const requestsOf = (name: string, kind: string) =>
+  provider.requests(name).filter(({ json }) => json?.['model'] === kind);
+
+/** A provider that behaves as the model's name says. */
+function behaving(name: string): Script {
+  return async (request, response) => {
+    const kind = String(request.json?.['model']);
+    const text: Turn = { pieces: PIECES };
+    if (kind.startsWith('refused')) sendError(response, 401);
+    else if (kind.startsWith('busy') && requestsOf(name, kind).length === 1) sendError(response, 503);
+    else if (kind.startsWith('hangs') || kind === 'cancelled-plain') return;
+    else if (kind === 'cancelled-streamed') begin(request, response, text);
+    else {
+      if (kind.startsWith('slow')) await sleep(SLOW_MS);
+      const calls = kind.startsWith('tools') && !hasToolResult(request);
+      answer(request, response, calls ? { callArguments: ADD } : text);
+    }
+  };
+}
+
+interface Case {
+  readonly id: string;
+  readonly kind: Kind;
+  readonly base_url: string;
+}
+
+/** Runs all cases at once. @param leave settles when the caller of a case is to leave, which has its first piece by then if it gets any */
+type Library = (t: Test, cases: readonly Case[], leave: (id: string) => Promise<unknown>) => Promise<Results>;
+type Results = Readonly<Record<string, Seen>>;
+
+const python =
+  (library: string): Library =>
+  async (t, cases, leave) => {
+    const args = [`${import.meta.dirname}/support/python/model_cases.py`, JSON.stringify({ library, cases })];
+    const running = startProcess(t, requireTool('model-clients'), args, { stdin: true });
+    for (const { id, kind } of cases)
+      if (kind.startsWith('cancelled')) void leave(id).then(() => running.child.stdin!.write(`${id}\n`));
+    const code = await running.ended;
+    const output = running.logs();
+    if (code !== 0) throw new Error(`${library} ended with ${code}: ${output}`);
+    return JSON.parse(output.slice(output.lastIndexOf('\n{') + 1)) as Results;
+  };
+
+const openaiNode: Library = async (_t, cases, leave) => {
+  const entries = cases.map(async (one): Promise<[string, Seen]> => {
+    const seen: { text: string; tool: string; error?: string } = { text: '', tool: '' };
+    const aborter = new AbortController();
+    const hasBegun = () => one.kind === 'cancelled-plain' || seen.text !== '';
+    if (one.kind.startsWith('cancelled'))
+      void leave(one.id)
+        .then(() => waitUntil(`${one.id} has begun`, hasBegun, { limitMs: PATIENCE_MS }))
+        .then(() => aborter.abort());
+    try {
+      await askOpenAi(one, seen, aborter.signal);
+    } catch (error) {
+      const { name, status } = { name: (error as Error).constructor.name, ...(error as { status?: number }) };
+      if (name === 'APIUserAbortError') seen.error = 'cancelled';
+      else seen.error = status === 504 || name.includes('Timeout') ? 'late' : `${name} ${status}`;
+    }
+    // The library ends the events of an aborted stream as if it were whole.
+    if (aborter.signal.aborted) seen.error = 'cancelled';
+    return [one.id, seen];
+  });
+  return Object.fromEntries(await Promise.all(entries));
+};
+
+async function askOpenAi(
+  { kind, base_url: baseURL }: Case,
+  seen: { text: string; tool: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const client = new OpenAI({
+    baseURL,
+    apiKey: 'placeholder',
+    logLevel: 'off',
+    ...(kind.startsWith('hangs') ? { timeout: 1_000, maxRetries: 1 } : {}),
+  });
+  const tools = [{ type: 'function' as const, function: { name: 'add', parameters: { type: 'object' } } }];
+  const request = {
+    model: kind,
+    messages: [{ role: 'user' as const, content: 'what is one and two?' }],
+    ...(kind.startsWith('tools') ? { tools } : {}),
+  };
+  if (kind.endsWith('plain')) {
+    const { choices } = await client.chat.completions.create(request, { signal });
+    const { message } = choices[0]!;
+    seen.text = message.content ?? '';
+    for (const call of message.tool_calls ?? [])
+      if (call.type === 'function') seen.tool += call.function.name + call.function.arguments;
+    return;
+  }
+  for await (const { choices } of await client.chat.completions.create(
+    { ...request, stream: true },
+    { signal },
+  )) {
+    seen.text += choices[0]?.delta.content ?? '';
+    for (const { function: call } of choices[0]?.delta.tool_calls ?? [])
+      seen.tool += (call?.name ?? '') + (call?.arguments ?? '');
+  }
+}
+
+const WITHOUT_PYTHON = skipWithout('model-clients');
+const LIBRARIES: readonly [string, Library, string | false][] = [
+  ['openai-node', openaiNode, false],
+  ['openai', python('openai'), WITHOUT_PYTHON],
+  ['anthropic', python('anthropic'), WITHOUT_PYTHON],
+  ['langchain-openai', python('langchain-openai'), WITHOUT_PYTHON],
+  ['openai-agents', python('openai-agents'), WITHOUT_PYTHON],
+];
+
+for (const [library, run, skip] of LIBRARIES) {
+  t.test(`${library}: as without the egress`, { skip }, async (t) => {
+    const through = `${library}-through`;
+    const direct = `${library}-direct`;
+    const url = provider.script(through, behaving(through));
+    const start = async (more: object) => {
+      const egress = await startEgress({
+        upstreams: [{ name: 'one', url }],
+        circuit_breaker: { failure_percent: 0 },
+        ...more,
+      });
+      t.teardown(() => egress.close());
+      return egress;
+    };
+    const usual = await start({});
+    // Streams are silent for no longer than its clocks; plain answers may be.
+    const hasty = await start(HASTY);
+    const directUrl = provider.script(direct, behaving(direct));
+    const cases = KINDS.flatMap((kind) => [
+      { id: `${direct} ${kind}`, kind, base_url: directUrl },
+      { id: `${through} ${kind}`, kind, base_url: (kind === 'slow-plain' ? hasty : usual).baseUrl },
+    ]);
+    const leave = (id: string) => {
+      const [route = '', kind = ''] = id.split(' ');
+      return waitUntil(`${id} has come`, () => requestsOf(route, kind).length === 1, {
+        limitMs: PATIENCE_MS,
+      });
+    };
+    const seen = await run(t, cases, leave);
+    for (const kind of KINDS) {
+      const expected = expectedOf(kind, library);
+      for (const route of [direct, through]) {
+        const id = `${route} ${kind}`;
+        t.match(seen[id], expected.seen, id);
+        t.equal(requestsOf(route, kind).length, expected.requests, `${id}: requests at the provider`);
+      }
+      t.strictSame(seen[`${through} ${kind}`], seen[`${direct} ${kind}`], `${kind}: the same`);
+      if (!kind.startsWith('cancelled')) continue;
+      for (const route of [direct, through])
+        await waitUntil(
+          `${route}: the provider sees that it is left`,
+          () => requestsOf(route, kind)[0]?.aborted,
+        );
+    }
+    for (const egress of [usual, hasty])
+      await waitUntil('nothing is left', () => egress.listener.activeRequests === 0);
+  });
+}
