@@ -1,10 +1,11 @@
-// `npm run bench:llm [-- faults] [-- speed]`: the LLM egress beside the openai client alone and LiteLLM's proxy. Writes
+// `npm run bench:llm [-- faults] [-- speed] [-- bodies]`: the LLM egress beside the openai client alone and LiteLLM's proxy. Writes
 // what it measured into docs/llm-egress.md, between the marks of its tables.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Cleanup } from './cleanup.ts';
 import { faultTable, runFaults } from './llm/fault-table.ts';
+import { largeBodiesTable, measureLargeBodies, SIZES } from './llm/large-bodies.ts';
 import { measureLatency } from './llm/latency.ts';
 import { measureMemory, measureStreams } from './llm/streams.ts';
 import { startLiteLlm, startOutrigger, startProvider } from './llm/systems.ts';
@@ -20,10 +21,29 @@ try {
   if (wants('faults')) write('faults', faultTable(await runFaults(cleanup, TARGET_CORE)));
   await cleanup.run();
   if (wants('speed')) write('speed', await measureSpeed());
+  await cleanup.run();
+  if (wants('bodies')) write('bodies', await measureBodies());
 } finally {
   await cleanup.run();
 }
 process.exit();
+
+/** With the memory for bodies that a container of 512 MiB gives. */
+async function measureBodies(): Promise<string> {
+  const url = await startProvider(cleanup, OTHER_CORE);
+  const limits = { max_body_memory_bytes: 134_217_728 };
+  const outrigger = await startOutrigger(cleanup, url, TARGET_CORE, { limits });
+  const one = await measureLargeBodies(outrigger, 1, SIZES.largest);
+  const many = await measureLargeBodies(outrigger, 100, SIZES.large);
+  return [
+    `Load average while it was measured: ${loadavg()[0]!.toFixed(1)}.`,
+    '',
+    largeBodiesTable([
+      ['1 of 31 MiB', one],
+      ['100 of 10 MiB', many],
+    ]),
+  ].join('\n');
+}
 
 async function measureSpeed(): Promise<string> {
   const url = await startProvider(cleanup, OTHER_CORE);

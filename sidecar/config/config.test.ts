@@ -239,6 +239,7 @@ const DEFAULTS = {
       maxWaitMs: 30_000,
       maxConcurrentRequests: 1_024,
       maxRequestBytes: 33_554_432,
+      maxBodyMemoryBytes: 0,
       maxAnswerBytes: 134_217_728,
     },
     streamUsage: 'auto',

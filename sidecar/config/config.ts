@@ -264,6 +264,7 @@ export interface LlmLimitsConfig {
   readonly maxWaitMs: number;
   readonly maxConcurrentRequests: number;
   readonly maxRequestBytes: number;
+  readonly maxBodyMemoryBytes: number;
   readonly maxAnswerBytes: number;
 }
 

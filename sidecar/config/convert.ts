@@ -215,6 +215,7 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
       maxWaitMs: ms(file.limits.max_wait),
       maxConcurrentRequests: file.limits.max_concurrent_requests,
       maxRequestBytes: file.limits.max_request_bytes,
+      maxBodyMemoryBytes: file.limits.max_body_memory_bytes,
       maxAnswerBytes: file.limits.max_answer_bytes,
     },
     streamUsage: file.stream_usage,

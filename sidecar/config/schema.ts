@@ -247,11 +247,16 @@ const llm = z.strictObject({
         .describe('Reserved for a request that names no maximum, and its maximum where a budget holds'),
       max_wait: duration('zero')
         .default('30s')
-        .describe('How long a request waits for the limits of a minute'),
+        .describe('How long a request waits for the limits of a minute, or for memory'),
       max_concurrent_requests: integer(1, MANY).default(1024).describe('More are refused'),
       max_request_bytes: integer(1024, 268_435_456)
         .default(33_554_432)
         .describe('The largest request; it is held in memory until its answer begins'),
+      max_body_memory_bytes: integer(0, 68_719_476_736)
+        .default(0)
+        .describe(
+          "What the bodies of all requests may take; more wait for max_wait; 0 is a quarter of the container's memory, 256 MiB at most",
+        ),
       max_answer_bytes: integer(1024, 2_147_483_647).default(134_217_728).describe('The largest answer'),
     })
     .prefault({}),

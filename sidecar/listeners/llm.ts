@@ -86,6 +86,8 @@ export class LlmListener {
       },
       (request, response) => this.serve(request, response),
     );
+    // The body is asked for when there is room for it.
+    server.on('checkContinue', (request, response) => this.serve(request, response));
     server.maxConnections = MAX_CONNECTIONS;
     server.on('drop', () => this.listenerStats.reject('too_many_connections'));
     // What is listened with speaks HTTP/1; who says HTTP/2's first words is handed to another server.
@@ -158,6 +160,7 @@ export class LlmListener {
         { settings: { maxConcurrentStreams: MAX_HTTP2_STREAMS }, maxSessionMemory: 64 },
         (request, response) => this.serve(request, response),
       );
+      this.http2.on('checkContinue', (request, response) => this.serve(request, response));
       this.http2.on('sessionError', () => {});
       this.http2.on('session', closeWhenIdle);
     }

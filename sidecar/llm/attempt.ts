@@ -87,6 +87,11 @@ export class Attempt extends Timer implements RelayHandlers {
     return this.#relay.sent && this.#status < 400 && this.#body?.begun !== true;
   }
 
+  /** The provider has the whole request. */
+  get sent(): boolean {
+    return this.#relay.sent;
+  }
+
   /** What ends the answer when somebody else breaks it off; undefined where no event can stand. */
   errorEvent(reason: Reason, message: string): Buffer | undefined {
     return this.#body?.isEvents === true

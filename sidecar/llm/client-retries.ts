@@ -6,6 +6,7 @@
  * its count, which is one above.
  */
 import { createHash } from 'node:crypto';
+import { type Body, viewsOf } from './body.ts';
 import { secretsOf } from './credentials.ts';
 import type { RequestHeaders } from './relay.ts';
 
@@ -74,14 +75,16 @@ export class ClientRetries {
 export function retryKey({ method, path, headers, body }: RepeatedRequest): string {
   // Cookies may be new with each answer.
   const secrets = secretsOf(headers).filter((secret) => !secret.startsWith('cookie'));
-  const parts = [method, path, body.length, ...secrets];
-  const hash = createHash('sha256').update(JSON.stringify(parts)).update(body.subarray(0, HASHED_BYTES));
-  return hash.update(body.subarray(Math.max(HASHED_BYTES, body.length - HASHED_BYTES))).digest('base64');
+  const { bytes } = body;
+  const hash = createHash('sha256').update(JSON.stringify([method, path, bytes, ...secrets]));
+  for (const view of viewsOf(body, 0, HASHED_BYTES)) hash.update(view);
+  for (const view of viewsOf(body, Math.max(HASHED_BYTES, bytes - HASHED_BYTES), bytes)) hash.update(view);
+  return hash.digest('base64');
 }
 
 interface RepeatedRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: RequestHeaders;
-  readonly body: Buffer;
+  readonly body: Body;
 }

@@ -2,6 +2,7 @@
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { TokenBudget } from '../policy/token-budget.ts';
 import type { LlmStats } from '../telemetry/llm-stats.ts';
+import type { Body } from './body.ts';
 import type { ClientRetries, EarlierTries } from './client-retries.ts';
 import type { InboundCall, InboundCalls } from './inbound-link.ts';
 import type { MinuteGate } from './minute-gate.ts';
@@ -39,7 +40,13 @@ export interface LlmRequest {
   /** After the base URL, with its query: `/chat/completions?x=1`. */
   readonly path: string;
   readonly headers: RequestHeaders;
-  readonly body: Buffer;
+  readonly body: Body;
+  /** Of the whole body; undefined unless it may be joined by another request. */
+  readonly bodyDigest: string | undefined;
+  /** By what the client's own retry of it is recognised. */
+  readonly retryKey: () => string;
+  /** No attempt needs the body any more. */
+  readonly dropBody: () => void;
   readonly facts: RequestFacts;
   /** By the sidecar's clock. */
   readonly receivedMs: number;

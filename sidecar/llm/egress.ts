@@ -1,28 +1,36 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
-import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
+import { totalmem } from 'node:os';
+import type { Transform } from 'node:stream';
+import { parseTokenBudget, TOKEN_BUDGET_HEADER, type TokenBudget } from '../policy/token-budget.ts';
+import { type Body, viewsOf } from './body.ts';
+import { BodyMemory, bodyMemoryFor, SMALL_BODY_BYTES } from './body-memory.ts';
+import { BodyReader } from './body-reader.ts';
 import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './client-retries.ts';
+import { decoderOf } from './content-encoding.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
-import { Flight, flightKey } from './flights.ts';
-import { BodyMemory, complaintAbout, operationPath, plainHeaders, readBody, traceIdOf } from './incoming.ts';
+import { Flight, flightDigest, flightKey } from './flights.ts';
+import { complaintAbout, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
+import type { JsonScan } from './json-scan.ts';
 import { LoggedSink } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver } from './observer.ts';
-import { operationOf, traitsOf } from './operations.ts';
+import { type Operation, operationOf, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
-import { readFacts } from './request-facts.ts';
+import { readFacts, requestScan } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
 import { TaskBudgets } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
+import { TurnShare } from './turn-share.ts';
 import { Upstream } from './upstream.ts';
 
-/** The bodies of all requests under way. */
-const MAX_BODY_MEMORY_BYTES = 268_435_456;
+/** When who is one too many may come again: some of the others have ended by then. */
+const OVERLOADED_AGAIN_MS = 1_000;
 const MAX_LOGGED_BYTES = 65_536;
 /** What providers' APIs use; others (TRACE, CONNECT) would tell a caller the key, or open a tunnel. */
 const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']);
@@ -32,7 +40,10 @@ const MAX_ID_LENGTH = 256;
 export class Egress {
   readonly #context: EgressContext;
   readonly #budgets = new TaskBudgets();
-  readonly #memory = new BodyMemory(MAX_BODY_MEMORY_BYTES);
+  readonly #memory: BodyMemory;
+  readonly #turn = new TurnShare();
+  /** Requests whose bodies are not there yet. */
+  readonly #reading = new Set<BodyReader>();
   readonly #running = new Set<Exchange>();
   readonly #flights = new Map<string, Flight>();
   #active = 0;
@@ -40,6 +51,7 @@ export class Egress {
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
+    this.#memory = new BodyMemory(bodyMemoryOf(settings), clock);
     this.#context = {
       ...environment,
       settings,
@@ -56,9 +68,19 @@ export class Egress {
     return this.#context.upstreams;
   }
 
-  /** Requests that wait for the limits of a minute. */
+  /** Requests that wait for the limits of a minute, or for memory for their bodies. */
   get waiting(): number {
-    return this.#context.gate.waiting;
+    return this.#context.gate.waiting + this.#memory.waiting;
+  }
+
+  /** What the bodies of requests take, in bytes. */
+  get bodyBytes(): number {
+    return this.#memory.bytes;
+  }
+
+  /** Most of large bodies that was read in one turn of the event loop. */
+  get mostBytesATurn(): number {
+    return this.#turn.mostBytes;
   }
 
   /** Requests that have not been answered whole. */
@@ -87,11 +109,12 @@ export class Egress {
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
+    this.#memory.setMax(bodyMemoryOf(settings));
   }
 
   /** @param isLoopback it came to an address that only this machine has */
   accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): void {
-    const { settings, stats } = this.#context;
+    const { settings } = this.#context;
     const reply = new Reply(response);
     const path = operationPath(request.url);
     const complaint = complaintAbout(request.headers, isLoopback);
@@ -112,27 +135,78 @@ export class Egress {
       this.#turnAway(request, () => refuse(reply, 'draining', 'the sidecar is shutting down'));
     } else if (this.#active >= settings.limits.maxConcurrentRequests) {
       const message = `${this.#active} requests are under way already (llm.limits.max_concurrent_requests)`;
-      this.#turnAway(request, () => refuse(reply, 'overloaded', message));
+      const more = { retryAfterMs: OVERLOADED_AGAIN_MS, clientDecides: true };
+      this.#turnAway(request, () => refuse(reply, 'overloaded', message, more));
     } else {
-      this.#active++;
-      stats.activeRequests = this.#active;
-      const receivedMs = this.#context.clock();
-      let heldBytes = 0;
-      let over = false;
-      reply.onOver = () => {
-        over = true;
-        this.#active--;
-        stats.activeRequests = this.#active;
-        this.#memory.release(heldBytes);
-        reply.onOver = () => {};
-      };
-      readBody(request, reply, this.#memory, settings.limits.maxRequestBytes, (body) => {
-        heldBytes = body.length;
-        if (over) this.#memory.release(heldBytes);
-        if (over || reply.gone) return;
-        this.#serve(this.#read(request, path, body, receivedMs), reply);
-      });
+      this.#begin(request, reply, path);
     }
+  }
+
+  /** Reads the body, as soon as there is room for it. */
+  #begin(request: DownstreamRequest, reply: Reply, path: string): void {
+    const { settings, stats, wheel, clock } = this.#context;
+    const receivedMs = clock();
+    const head = this.#head(request, path, receivedMs);
+    const { operation, headers, clientAtMs, inbound, budget } = head;
+    let scan = requestScan(operation);
+    const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
+    let decoder: Transform | undefined;
+    if (scan !== undefined && encoding !== 'identity') {
+      if (this.#readsEncoded(budget)) decoder = decoderOf(encoding);
+      if (decoder !== undefined) delete headers['content-encoding'];
+      else scan = undefined;
+      if (decoder === undefined && budget !== undefined) {
+        const message = `a body with the content-encoding ${encoding} can't be read, and the task has a budget of tokens`;
+        this.#turnAway(request, () => refuse(reply, 'bad_request', message));
+        return;
+      }
+    }
+    const reader = new BodyReader(
+      {
+        request,
+        reply,
+        memory: this.#memory,
+        turn: this.#turn,
+        wheel,
+        clock,
+        caller: head.caller,
+        maxBytes: settings.limits.maxRequestBytes,
+        waitUntilMs: Math.min(
+          receivedMs + settings.limits.maxWaitMs,
+          clientAtMs,
+          inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
+        ),
+        scan,
+        digest: flightDigest(request.method, headers, settings.singleFlight),
+        decoder,
+      },
+      (body) => {
+        this.#reading.delete(reader);
+        if (reply.gone) reader.release();
+        else this.#serve(this.#read(head, reader, body, scan), reply);
+      },
+    );
+    this.#active++;
+    stats.activeRequests = this.#active;
+    this.#reading.add(reader);
+    reply.onOver = () => {
+      reply.onOver = () => {};
+      this.#active--;
+      stats.activeRequests = this.#active;
+      if (this.#reading.delete(reader)) reader.release();
+    };
+    reader.start();
+  }
+
+  /** Does a policy need what is in a body that is encoded? Otherwise it passes as it is. */
+  #readsEncoded(budget: TokenBudget | undefined): boolean {
+    const { limits, streamUsage, upstreams } = this.#context.settings;
+    return (
+      budget !== undefined ||
+      limits.tokensPerMinute > 0 ||
+      streamUsage === 'always' ||
+      upstreams.some(({ model }) => model !== undefined)
+    );
   }
 
   #turnAway(request: DownstreamRequest, answer: () => void): void {
@@ -142,40 +216,56 @@ export class Egress {
     answer();
   }
 
-  #read(request: DownstreamRequest, path: string, body: Buffer, receivedMs: number): LlmRequest {
+  /** What the head of a request says. */
+  #head(request: DownstreamRequest, path: string, receivedMs: number): RequestHead {
     const method = request.method ?? 'GET';
     const headers = plainHeaders(request.headers);
-    const facts = readFacts(operationOf(method, path.split('?', 1)[0]!), body);
     const inbound = this.#context.inboundCalls?.find(headers);
     const taskId = idOf(headers['x-task-id']) ?? inbound?.taskId ?? '';
-    const traceId = traceIdOf(headers);
-    const retryCount = clientRetryCount(headers);
-    const read: LlmRequest = {
+    const caller = taskId || (traceIdOf(headers) ?? '');
+    const operation = operationOf(method, path.split('?', 1)[0]!);
+    return {
       method,
       path,
       headers,
-      body,
-      facts,
+      operation,
       receivedMs,
       clientAtMs: receivedMs + clientPatienceMs(headers),
-      retryCount,
+      retryCount: clientRetryCount(headers),
+      caller,
+      inbound,
+      taskId,
+      budget: traitsOf(operation).isCounted
+        ? (inbound?.budget ?? this.#budgetOf(caller, headers))
+        : undefined,
+    };
+  }
+
+  #read(head: RequestHead, reader: BodyReader, body: Body, scan: JsonScan | undefined): LlmRequest {
+    const { operation, ...rest } = head;
+    const { retryCount, receivedMs } = head;
+    if (this.#context.settings.logBodies) this.#context.logBody('request', logged(body));
+    let key: string | undefined;
+    const keyOf = (): string => {
+      key ??= retryKey({ ...head, body });
+      return key;
+    };
+    return {
+      ...rest,
+      body,
+      bodyDigest: reader.digest,
+      retryKey: keyOf,
+      dropBody: () => {
+        // Dropped early: the client's own retry is recognised by its bytes.
+        if (retryCount !== undefined && body.bytes > SMALL_BODY_BYTES) keyOf();
+        reader.release();
+      },
+      facts: readFacts(operation, body, scan),
       earlier:
         retryCount === undefined || retryCount === 0
           ? NO_EARLIER_TRIES
-          : this.#context.clientRetries.take(
-              retryKey({ method, path, headers, body }),
-              retryCount,
-              receivedMs,
-            ),
-      caller: taskId || (traceId ?? ''),
-      inbound,
-      taskId,
-      budget: traitsOf(facts.operation).isCounted
-        ? (inbound?.budget ?? this.#budgetOf(taskId || (traceId ?? ''), headers))
-        : undefined,
+          : this.#context.clientRetries.take(keyOf(), retryCount, receivedMs),
     };
-    if (this.#context.settings.logBodies) this.#context.logBody('request', logged(body));
-    return read;
   }
 
   /** The smaller of what the configuration and the request's own header say. */
@@ -187,7 +277,7 @@ export class Egress {
   }
 
   #serve(request: LlmRequest, reply: Reply): void {
-    const key = flightKey(request, this.#context.settings.singleFlight);
+    const key = flightKey(request);
     if (key === undefined) {
       const exchange = this.#exchange(request, reply, () => {});
       reply.onGone = () => exchange.cancel();
@@ -196,6 +286,7 @@ export class Egress {
     }
     const running = this.#flights.get(key);
     if (running !== undefined) {
+      request.dropBody();
       if (running.join(reply)) return;
       const message = 'the same request is under way, and too much of its answer has gone by to join it';
       refuse(reply, 'in_flight', message);
@@ -229,6 +320,7 @@ export class Egress {
 
   /** The time to drain is over. */
   endRequests(): void {
+    for (const reader of [...this.#reading]) reader.endForDrain();
     for (const exchange of [...this.#running]) exchange.endForDrain();
   }
 
@@ -252,6 +344,19 @@ function idOf(value: string | string[] | undefined): string | undefined {
   return text === undefined || text === '' || text.length > MAX_ID_LENGTH ? undefined : text;
 }
 
-function logged(body: Buffer): string {
-  return body.toString('utf8', 0, MAX_LOGGED_BYTES);
+function logged(body: Body): string {
+  return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
 }
+
+/** What the bodies of all requests may take, in bytes; as much as one of them at least. */
+function bodyMemoryOf({ limits }: LlmSettings): number {
+  if (limits.maxBodyMemoryBytes > 0) return limits.maxBodyMemoryBytes;
+  const constrained = process.constrainedMemory();
+  // 0 or more than there is where nothing bounds the process.
+  const bytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  return Math.max(bodyMemoryFor(bytes), limits.maxRequestBytes);
+}
+
+type RequestHead = Omit<LlmRequest, 'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier'> & {
+  readonly operation: Operation;
+};

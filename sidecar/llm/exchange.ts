@@ -10,8 +10,8 @@ import { deadlineReached } from '../policy/deadline.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import { Attempt } from './attempt.ts';
 import type { AttemptEnd, AttemptOwner } from './attempt-owner.ts';
+import { SMALL_BODY_BYTES } from './body-memory.ts';
 import { Choice } from './choice.ts';
-import { retryKey } from './client-retries.ts';
 import { type EgressContext, infoOf, type LlmRequest } from './context.ts';
 import type { Ticket } from './fair-limiter.ts';
 import { Hold } from './hold.ts';
@@ -290,6 +290,8 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
 
   onCommit(status: number): void {
     this.#status = status;
+    // There is no other attempt: a large body is not kept while its answer streams for minutes.
+    if (this.request.body.bytes > SMALL_BODY_BYTES && this.#attempt?.sent === true) this.request.dropBody();
   }
 
   onEnd(end: AttemptEnd): void {
@@ -368,11 +370,12 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     // The client may come again by itself.
     if (outcome !== 'success' && retryCount !== undefined)
       clientRetries.remember(
-        retryKey(this.request),
+        this.request.retryKey(),
         retryCount,
         this.#choice.triesWith(this.#attempts),
         clock(),
       );
+    this.request.dropBody();
     const durationMs = clock() - this.request.receivedMs;
     const pair = this.#held?.pair ?? stats.of(NO_UPSTREAM, this.request.facts.model);
     pair.countOutcome(outcome);

@@ -6,7 +6,7 @@
  *     same key     ──▶   │  (joins; the answer goes to both)
  *                        └── the last caller leaves ──▶ the request is closed
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import type { LlmRequest } from './context.ts';
 import { secretsOf } from './credentials.ts';
 import type { RequestHeaders } from './relay.ts';
@@ -21,16 +21,28 @@ const MAX_UNREAD_BYTES = 4_194_304;
 /** Longer keys are no keys of anybody's. */
 const MAX_KEY_LENGTH = 512;
 
-/** What makes two requests the same; undefined when this one is to be alone. */
-export function flightKey(
-  request: Pick<LlmRequest, 'method' | 'path' | 'headers' | 'body'>,
+/** Takes the body of a request that may be joined; undefined for one that is alone. */
+export function flightDigest(
+  method: string | undefined,
+  headers: RequestHeaders,
   always: boolean,
-) {
-  const key = textOf(request.headers['idempotency-key']);
-  const named = key !== undefined && key !== '' && key.length <= MAX_KEY_LENGTH;
-  if ((!named && !always) || request.method !== 'POST') return undefined;
-  const parts = [request.method, request.path, named ? key : '', ...secretsOf(request.headers)];
-  return createHash('sha256').update(JSON.stringify(parts)).update(request.body).digest('base64');
+): Hash | undefined {
+  return method === 'POST' && (always || idempotencyKey(headers) !== '') ? createHash('sha256') : undefined;
+}
+
+/** What makes two requests the same; undefined when this one is to be alone. */
+export function flightKey({ method, path, headers, bodyDigest }: FlightRequest): string | undefined {
+  if (bodyDigest === undefined) return undefined;
+  const parts = [method, path, idempotencyKey(headers), bodyDigest, ...secretsOf(headers)];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
+}
+
+type FlightRequest = Pick<LlmRequest, 'method' | 'path' | 'headers' | 'bodyDigest'>;
+
+/** '' for none. */
+function idempotencyKey(headers: RequestHeaders): string {
+  const key = textOf(headers['idempotency-key']);
+  return key === undefined || key.length > MAX_KEY_LENGTH ? '' : key;
 }
 
 /** The answer of one request for everybody who asked for it. */

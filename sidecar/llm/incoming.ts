@@ -1,13 +1,9 @@
-/** Reads a request of the agent's: where it is for, its body within bounds, and who it is for. */
+/** Reads the head of a request of the agent's: where it is for, and who it is for. */
 
 import { decoded } from './credentials.ts';
-import { type Reason, refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
-import type { DownstreamRequest, Reply } from './reply.ts';
+import type { DownstreamRequest } from './reply.ts';
 import { type Headers, textOf } from './retry-after.ts';
-
-/** The agent writes its request in one go; one that stops in the middle has gone wrong. */
-const BODY_TIMEOUT_MS = 60_000;
 
 /** What the path in front of the operation must be, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
 const BASE_PATH = '/v1';
@@ -59,83 +55,6 @@ export function plainHeaders(headers: DownstreamRequest['headers']): RequestHead
   for (const [name, value] of Object.entries(headers))
     if (value !== undefined && !name.startsWith(':')) plain[name] = value;
   return plain;
-}
-
-/** Calls back with the whole body, or answers why not. Nothing is called when the caller leaves. */
-export function readBody(
-  request: DownstreamRequest,
-  reply: Reply,
-  budget: BodyMemory,
-  maxBytes: number,
-  onBody: (body: Buffer) => void,
-): void {
-  const parts: Buffer[] = [];
-  let bytes = 0;
-  let refused = false;
-  const giveUp = (reason: Reason, message: string): void => {
-    refused = true;
-    clearTimeout(timer);
-    budget.release(bytes);
-    parts.length = 0;
-    refuse(
-      reply,
-      reason,
-      message,
-      request.httpVersionMajor === 1 ? { headers: { connection: 'close' } } : {},
-    );
-  };
-  const timer = setTimeout(() => {
-    giveUp('bad_request', `the body of the request did not come within ${BODY_TIMEOUT_MS} ms`);
-  }, BODY_TIMEOUT_MS);
-  timer.unref();
-  request.on('data', (part: Buffer) => {
-    if (refused) return;
-    if (bytes + part.length > maxBytes) {
-      giveUp(
-        'request_too_large',
-        `the request has more than ${maxBytes} bytes (llm.limits.max_request_bytes)`,
-      );
-    } else if (!budget.take(part.length)) {
-      giveUp('overloaded', 'the requests that are under way hold too much memory; ask again later');
-    } else {
-      bytes += part.length;
-      parts.push(part);
-    }
-  });
-  request.on('error', () => {});
-  request.on('end', () => {
-    if (refused) return;
-    clearTimeout(timer);
-    onBody(parts.length === 1 ? parts[0]! : Buffer.concat(parts));
-  });
-  request.on('close', () => {
-    clearTimeout(timer);
-    if (!refused && !request.complete) budget.release(bytes);
-  });
-}
-
-/** What all bodies together may take. */
-export class BodyMemory {
-  readonly #maxBytes: number;
-  #bytes = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  take(bytes: number): boolean {
-    if (this.#bytes + bytes > this.#maxBytes) return false;
-    this.#bytes += bytes;
-    return true;
-  }
-
-  release(bytes: number): void {
-    this.#bytes -= bytes;
-  }
 }
 
 /** The trace id of a W3C `traceparent`; undefined when there is none. */

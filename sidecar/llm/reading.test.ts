@@ -1,9 +1,11 @@
 // What the egress reads of requests, and of headers that say how long to wait.
 import fc from 'fast-check';
 import t from 'tap';
+import { bodyOf } from './body.ts';
 import { withTopLevel } from './json-edit.ts';
-import { operationOf } from './operations.ts';
-import { readFacts } from './request-facts.ts';
+import { JsonScan } from './json-scan.ts';
+import { type Operation, operationOf } from './operations.ts';
+import { type RequestFacts, readFacts, requestScan } from './request-facts.ts';
 import { resetMs, retryAfterMs } from './retry-after.ts';
 
 const NOW_MS = Date.parse('Mon, 23 Nov 2026 05:00:00 GMT');
@@ -50,8 +52,12 @@ t.test('how long a provider asks to be left alone', async (t) => {
 });
 
 t.test('a value of a JSON object is changed in its place, and nothing else', async (t) => {
-  const change = (text: string, key: string, json: string) =>
-    withTopLevel(Buffer.from(text), key, json).toString();
+  const change = (text: string, key: string, json: string) => {
+    const scan = new JsonScan(new Set([key]));
+    scan.push(Buffer.from(text));
+    const { parts } = withTopLevel(bodyOf(Buffer.from(text)), scan, new Map([[key, json]]));
+    return Buffer.concat(parts).toString();
+  };
   t.equal(
     change('{"a":1, "model" : "x" , "b":{"model":2}}', 'model', '"y"'),
     '{"a":1, "model" : "y" , "b":{"model":2}}',
@@ -111,9 +117,16 @@ t.test('which operation a request is', async (t) => {
     t.equal(operationOf(method, path), operation, `${method} ${path}`);
 });
 
+function factsOf(operation: Operation, text: string): RequestFacts {
+  const body = bodyOf(Buffer.from(text));
+  const scan = requestScan(operation);
+  for (const part of body.parts) scan?.push(part);
+  return readFacts(operation, body, scan);
+}
+
 t.test('what a request may use', async (t) => {
   const facts = (json: object, path = '/chat/completions') =>
-    readFacts(operationOf('POST', path), Buffer.from(JSON.stringify(json)));
+    factsOf(operationOf('POST', path), JSON.stringify(json));
   t.match(facts({ model: 'm', stream: true, max_tokens: 9, temperature: 0.5 }), {
     operation: 'chat',
     model: 'm',
@@ -135,7 +148,7 @@ t.test('what a request may use', async (t) => {
   });
   t.ok(withPicture.mostInputTokens < 3_000, 'a picture is not counted by its bytes');
   for (const body of ['', 'x', '[]', '{"a":', 'null']) {
-    const broken = readFacts('chat', Buffer.from(body));
+    const broken = factsOf('chat', body);
     t.notOk(broken.understood, 'it goes on as it is, for the provider to refuse');
     t.equal(broken.mostInputTokens, body.length);
   }

@@ -14,6 +14,7 @@ import { type Agent, type ClientRequest, request as httpRequest, type IncomingMe
 import { request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import proxy from 'http2-proxy';
+import type { Body } from './body.ts';
 import { readKeepAlive } from './kept-sockets.ts';
 
 export type RequestHeaders = Record<string, string | string[]>;
@@ -28,7 +29,7 @@ export interface RelayRequest {
   readonly agent: Agent;
   /** Hop-by-hop ones are taken out. */
   readonly headers: RequestHeaders;
-  readonly body: Buffer;
+  readonly body: Body;
 }
 
 export interface RelayError {
@@ -64,19 +65,27 @@ class BufferedRequest extends Readable {
   /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
   readonly socket = {};
   aborted = false;
-  readonly #body: Buffer;
+  #parts: readonly Buffer[];
+  #next = 0;
+  #isWhole = false;
 
   constructor({ method, path, headers, body }: RelayRequest) {
     super({ highWaterMark: 65_536 });
     this.method = method;
     this.url = path;
     this.headers = headers;
-    this.#body = body;
+    this.#parts = body.parts;
   }
 
   override _read(): void {
-    if (this.#body.length > 0) this.push(this.#body);
-    this.push(null);
+    let takesMore = true;
+    while (takesMore && this.#next < this.#parts.length) takesMore = this.push(this.#parts[this.#next++]);
+    if (this.#next < this.#parts.length) return;
+    // What was sent is not kept for its own sake: another attempt has its own view of it.
+    this.#parts = [];
+    this.#next = 0;
+    if (!this.#isWhole) this.push(null);
+    this.#isWhole = true;
   }
 }
 
@@ -161,7 +170,7 @@ export class Relay {
   #send(headers: RequestHeaders): ClientRequest {
     const { protocol, hostname, port, path, method, agent, body } = this.#request;
     delete headers['forwarded'];
-    if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.length);
+    if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.bytes);
     const make = protocol === 'https:' ? httpsRequest : httpRequest;
     const maxHeaderSize = MAX_HEADER_BYTES;
     const client = make({ hostname, port, path, method, headers, agent, setHost: true, maxHeaderSize });

@@ -45,6 +45,11 @@ export class Reply implements Sink {
     return this.#response.writableLength;
   }
 
+  /** The caller waits with its body until it is told to send it (RFC 9110, section 10.1.1). */
+  continue(): void {
+    if (!this.gone) (this.#response as ServerResponse).writeContinue();
+  }
+
   head(status: number, headers: RequestHeaders): void {
     if (this.gone) return;
     // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.

@@ -1,4 +1,6 @@
 /** What the egress reads of a request: which operation, which model, and how many tokens it may use. Pure. */
+import type { Body } from './body.ts';
+import { JsonScan } from './json-scan.ts';
 import { type Operation, traitsOf } from './operations.ts';
 
 export interface RequestFacts {
@@ -18,7 +20,9 @@ export interface RequestFacts {
   readonly includesUsage: boolean;
   /** `stream_options` as it stands in the request; undefined when it is not there. */
   readonly streamOptions: Readonly<Record<string, unknown>> | undefined;
-  /** The body is the JSON object that the operation wants; otherwise it goes on as it is, for the provider to refuse. */
+  /** Of a body that is the JSON object that the operation wants; any other goes on as it is, for the provider to refuse. */
+  readonly scan: JsonScan | undefined;
+  /** There is a scan. */
   readonly understood: boolean;
   readonly temperature: number | undefined;
 }
@@ -31,28 +35,60 @@ const BYTES_PER_TOKEN = 4;
 const TOKENS_PER_REFERENCE = 2_000;
 const MODEL_MAX_LENGTH = 256;
 
-export function readFacts(operation: Operation, body: Buffer): RequestFacts {
-  const { readsRequest, isCounted } = traitsOf(operation);
-  const json = readsRequest ? parseObject(body) : undefined;
-  if (json === undefined) return unread(operation, isCounted ? body.length : 0);
-  const streamOptions = isObject(json['stream_options']) ? json['stream_options'] : undefined;
-  const choices = Math.max(1, whole(json['n']) || whole(json['best_of']));
-  const references = countReferences(json, 0);
-  const textBytes = Math.max(0, body.length - references.bytes);
-  const referred = references.count * TOKENS_PER_REFERENCE;
+/** The keys at the top level of a request that a policy reads, or changes. */
+const READ_KEYS: ReadonlySet<string> = new Set([
+  'model',
+  'stream',
+  'stream_options',
+  'temperature',
+  'n',
+  'best_of',
+  'max_tokens',
+  'max_completion_tokens',
+  'max_output_tokens',
+]);
+
+/** Parts of messages that are no text. */
+const REFERENCES: ReadonlySet<string> = new Set([
+  'image_url',
+  'input_image',
+  'input_audio',
+  'input_file',
+  'file',
+  'image',
+  'document',
+]);
+
+/** Takes the body of a request as it comes, for {@link readFacts}; undefined where nobody looks into it. */
+export function requestScan(operation: Operation): JsonScan | undefined {
+  return traitsOf(operation).readsRequest ? new JsonScan(READ_KEYS, REFERENCES) : undefined;
+}
+
+/** @param scan of the whole body; undefined where the operation's body is not looked into */
+export function readFacts(operation: Operation, body: Body, scan: JsonScan | undefined): RequestFacts {
+  if (scan === undefined || !scan.isWhole)
+    return unread(operation, traitsOf(operation).isCounted ? body.bytes : 0);
+  const model = lastOf(scan, 'model');
+  const temperature = lastOf(scan, 'temperature');
+  const options = lastOf(scan, 'stream_options');
+  const streamOptions = isObject(options) ? options : undefined;
+  const choices = Math.max(1, largestOf(scan, 'n') || largestOf(scan, 'best_of'));
+  const textBytes = Math.max(0, body.bytes - scan.partBytes);
+  const referred = scan.parts * TOKENS_PER_REFERENCE;
   return {
     operation,
-    model: typeof json['model'] === 'string' ? json['model'].slice(0, MODEL_MAX_LENGTH) : '',
-    stream: json['stream'] === true,
-    maxOutputTokens: choices * maxOutput(operation, json),
+    model: typeof model === 'string' ? model.slice(0, MODEL_MAX_LENGTH) : '',
+    stream: lastOf(scan, 'stream') === true,
+    maxOutputTokens: choices * maxOutput(operation, scan),
     choices,
     estimatedInputTokens: Math.ceil(textBytes / BYTES_PER_TOKEN) + referred,
     // A token has at least a byte.
     mostInputTokens: textBytes + referred,
     includesUsage: streamOptions?.['include_usage'] === true,
     streamOptions,
+    scan,
     understood: true,
-    temperature: typeof json['temperature'] === 'number' ? json['temperature'] : undefined,
+    temperature: typeof temperature === 'number' ? temperature : undefined,
   };
 }
 
@@ -67,14 +103,15 @@ function unread(operation: Operation, bytes: number): RequestFacts {
     mostInputTokens: bytes,
     includesUsage: false,
     streamOptions: undefined,
+    scan: undefined,
     understood: false,
     temperature: undefined,
   };
 }
 
-function maxOutput(operation: Operation, json: Json): number {
+function maxOutput(operation: Operation, scan: JsonScan): number {
   for (const field of traitsOf(operation).maxOutputFields) {
-    const most = whole(json[field]);
+    const most = mostOf(scan, field);
     if (most > 0) return most;
   }
   return 0;
@@ -85,48 +122,25 @@ export function maxOutputField(operation: Operation): string | undefined {
   return traitsOf(operation).maxOutputFields[0];
 }
 
-const REFERENCES: ReadonlySet<string> = new Set([
-  'image_url',
-  'input_image',
-  'input_audio',
-  'input_file',
-  'file',
-]);
-/** Deep enough for messages and their parts; what is deeper is counted by its bytes. */
-const MAX_DEPTH = 8;
-
-/** The parts that are no text, and the bytes of those that are written into the request. */
-function countReferences(value: unknown, depth: number): { count: number; bytes: number } {
-  const sum = { count: 0, bytes: 0 };
-  if (depth > MAX_DEPTH || typeof value !== 'object' || value === null) return sum;
-  for (const inner of Object.values(value)) {
-    if (typeof inner !== 'object' || inner === null) continue;
-    if (REFERENCES.has((inner as Json)['type'] as string)) {
-      sum.count++;
-      sum.bytes += longestText(inner, 0);
-      continue;
-    }
-    const { count, bytes } = countReferences(inner, depth + 1);
-    sum.count += count;
-    sum.bytes += bytes;
-  }
-  return sum;
+/** The value of a key; the last one, as most readers have it. */
+function lastOf(scan: JsonScan, key: string): unknown {
+  return parsed(scan.fields.get(key)?.texts.at(-1));
 }
 
-/** The length of the data of a part: its longest text. */
-function longestText(value: unknown, depth: number): number {
-  if (typeof value === 'string') return value.length;
-  if (depth > 3 || typeof value !== 'object' || value === null) return 0;
-  return Object.values(value).reduce<number>(
-    (most, inner) => Math.max(most, longestText(inner, depth + 1)),
-    0,
-  );
+/** The largest of the values of a key: whichever a reader takes, it is no more. */
+function largestOf(scan: JsonScan, key: string): number {
+  return (scan.fields.get(key)?.texts ?? []).reduce((most, text) => Math.max(most, whole(parsed(text))), 0);
 }
 
-function parseObject(body: Buffer): Json | undefined {
+/** The same of a maximum: 0, which is none, where one of the values is none. */
+function mostOf(scan: JsonScan, key: string): number {
+  const texts = scan.fields.get(key)?.texts ?? [];
+  return texts.some((text) => whole(parsed(text)) === 0) ? 0 : largestOf(scan, key);
+}
+
+function parsed(text: string | undefined): unknown {
   try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    return isObject(value) ? value : undefined;
+    return text === undefined ? undefined : JSON.parse(text);
   } catch {
     return undefined;
   }

@@ -60,5 +60,7 @@ export interface LlmLimitSettings {
   readonly maxWaitMs: number;
   readonly maxConcurrentRequests: number;
   readonly maxRequestBytes: number;
+  /** Of all requests together; 0 is a part of the memory that the process may have. */
+  readonly maxBodyMemoryBytes: number;
   readonly maxAnswerBytes: number;
 }

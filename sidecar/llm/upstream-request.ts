@@ -1,6 +1,7 @@
 /** A caller's request as one upstream gets it: the same, but for what a policy changes. */
 
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
+import type { Body } from './body.ts';
 import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
 import { withTopLevel } from './json-edit.ts';
@@ -64,18 +65,16 @@ export function upstreamRequest(
   };
 }
 
-function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestChanges): Buffer {
-  if (!facts.understood) return body;
-  let changed = body;
-  if (model !== facts.model) changed = withTopLevel(changed, 'model', JSON.stringify(model));
+function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestChanges): Body {
+  const { scan } = facts;
+  if (scan === undefined) return body;
+  const values = new Map<string, string>();
+  if (model !== facts.model) values.set('model', JSON.stringify(model));
   const field = maxOutputField(facts.operation);
-  if (changes.maxOutputTokens > 0 && field !== undefined)
-    changed = withTopLevel(changed, field, String(changes.maxOutputTokens));
-  if (changes.askUsage) {
-    const options = { ...facts.streamOptions, include_usage: true };
-    changed = withTopLevel(changed, 'stream_options', JSON.stringify(options));
-  }
-  return changed;
+  if (changes.maxOutputTokens > 0 && field !== undefined) values.set(field, String(changes.maxOutputTokens));
+  if (changes.askUsage)
+    values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
+  return withTopLevel(body, scan, values);
 }
 
 /**

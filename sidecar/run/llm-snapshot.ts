@@ -18,6 +18,7 @@ export function llmSnapshot(sidecar: Sidecar): unknown {
     address: sidecar.llmAddress,
     active_requests: llm.activeRequests,
     waiting_requests: llm.egress?.waiting ?? 0,
+    body_bytes: llm.egress?.bodyBytes ?? 0,
     upstreams: config.llm.upstreams.map(({ name, url, model }) => {
       const upstream = llm.egress?.upstreams.find((one) => one.name === name);
       const models =
@@ -52,6 +53,7 @@ export function measuredLlm(llm: LlmListener, clock: () => number): MeasuredLlm 
   return {
     stats: llm.stats,
     waiting: () => llm.egress?.waiting ?? 0,
+    bodyBytes: () => llm.egress?.bodyBytes ?? 0,
     upstreams: () => {
       const nowMs = clock();
       return (llm.egress?.upstreams ?? []).map((upstream) => ({

@@ -27,6 +27,7 @@ export interface MeasuredLlm {
   readonly upstreams: () => readonly MeasuredUpstream[];
   /** Requests that wait for the limits of a minute. */
   readonly waiting: () => number;
+  readonly bodyBytes: () => number;
 }
 
 type AddMetric = (
@@ -39,7 +40,7 @@ type AddMetric = (
 /** With a point, as OpenMetrics wants it. */
 const BOUNDS: readonly string[] = [...LLM_BUCKETS.map(String), '+Inf'];
 
-export function addLlm(add: AddMetric, { stats, upstreams, waiting }: MeasuredLlm): void {
+export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }: MeasuredLlm): void {
   const labelsOf = ({ upstream, model }: LlmPairStats) => ({ agent: stats.agent, upstream, model });
   const perPair = (values: (pair: LlmPairStats) => Iterable<readonly [Record<string, string>, number]>) =>
     function* (): Generator<Sample> {
@@ -92,8 +93,14 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting }: MeasuredLl
     'Requests to models that have not been answered whole.',
     () => [{ labels: {}, value: stats.activeRequests }],
   );
-  add('gauge', 'outrigger_llm_waiting_requests', 'Requests that wait for the limits of a minute.', () => [
-    { labels: {}, value: waiting() },
+  add(
+    'gauge',
+    'outrigger_llm_waiting_requests',
+    'Requests that wait for the limits of a minute, or for memory for their bodies.',
+    () => [{ labels: {}, value: waiting() }],
+  );
+  add('gauge', 'outrigger_llm_body_bytes', 'Memory that the bodies of requests take.', () => [
+    { labels: {}, value: bodyBytes() },
   ]);
   add(
     'gauge',
