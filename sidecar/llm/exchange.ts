@@ -25,7 +25,7 @@ import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
-import { tellInbound } from './tell-inbound.ts';
+import { errorOf, tellInbound } from './tell-inbound.ts';
 import { answerHeaders, changesFor, outputReserve, upstreamRequest } from './upstream-request.ts';
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
@@ -323,6 +323,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#attempt = undefined;
     held.release();
     held.judge(verdictOf(end, cancelled));
+    if (!cancelled) held.upstream.lastError = errorOf(this.request, held.upstream, end);
     const { reservation, pair } = held;
     this.#ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
     this.#observer?.onAttemptEnd(end.failure, statusOfEnd(end));
@@ -335,6 +336,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       maxAttempts: this.#choice.maxAttempts,
       nowMs: this.#context.clock(),
       clientDecides: this.#choice.clientDecides,
+      lastErrors: this.#context.upstreams.map(({ lastError }) => lastError),
     });
     this.#refuse(refusal.reason, refusal.message, refusal.outcome, refusal);
   }

@@ -18,8 +18,7 @@ export type Reason =
   | 'request_too_large'
   | 'in_flight'
   | 'call_ended'
-  | 'upstream_failed'
-  | 'internal';
+  | 'upstream_failed';
 
 const STATUS: Readonly<Record<Reason, number>> = {
   connect_failed: 502,
@@ -46,7 +45,6 @@ const STATUS: Readonly<Record<Reason, number>> = {
   in_flight: 409,
   call_ended: 504,
   upstream_failed: 502,
-  internal: 500,
 };
 
 export function statusOf(reason: Reason): number {

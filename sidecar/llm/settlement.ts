@@ -115,6 +115,8 @@ export function refusalOf(
     readonly nowMs: number;
     /** Only the client's own clock stood against another attempt. */
     readonly clientDecides: boolean;
+    /** How each upstream has failed last; '' for one that has not. */
+    readonly lastErrors: readonly string[];
   },
 ): Refusal {
   const { clientDecides } = state;
@@ -133,10 +135,14 @@ export function refusalOf(
     return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined, clientDecides };
   }
   const retryAfterMs = step.againAtMs - state.nowMs;
+  const because = state.lastErrors
+    .filter((error) => error !== '')
+    .map((error) => `; ${error}`)
+    .join('');
   if (step.because === 'circuit_open') {
-    const message = 'every upstream has failed too often and is left alone for a while; see /stats';
+    const message = `every upstream has failed too often and is left alone for a while (see /stats)${because}`;
     return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs, clientDecides };
   }
-  const message = 'every upstream is throttled for longer than may be waited; see /stats';
+  const message = `every upstream is throttled for longer than may be waited (see /stats)${because}`;
   return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs, clientDecides };
 }

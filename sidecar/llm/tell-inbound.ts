@@ -1,4 +1,4 @@
-/** Tells the inbound call how a request to a model has ended that was made for it, so that whoever called hears it. */
+/** What people are told of a request to a model that failed: with the inbound call it was made for, and when nobody is asked. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
 import type { AttemptEnd } from './attempt-owner.ts';
@@ -25,9 +25,21 @@ export function tellInbound(request: LlmRequest, outcome: LlmOutcome, end: Reque
   inbound.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
 }
 
+/** For requests that are answered without asking it; '' for an attempt that succeeded. */
+export function errorOf(request: LlmRequest, upstream: Upstream, end: AttemptEnd): string {
+  const status = statusOfEnd(end);
+  if (end.failure === undefined && status < 400) return '';
+  const what = end.failure?.message ?? `${upstream.name}: answered ${status}`;
+  return oneLine(withoutKeys(joined(what, providerMessage(end.errorBody)), secretsIn(request, upstream)));
+}
+
+function joined(...parts: string[]): string {
+  return parts.filter((part) => part !== '').join(': ');
+}
+
 function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
   const said = last === undefined ? '' : providerMessage(last.errorBody);
-  const message = [refusal || (last?.failure?.message ?? ''), said].filter((part) => part !== '').join(': ');
+  const message = joined(refusal || (last?.failure?.message ?? ''), said);
   const status = last === undefined ? 0 : statusOfEnd(last);
   const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
   return {

@@ -29,6 +29,8 @@ export class Upstream {
   activeRequests = 0;
   /** When an answer of any of its requests last showed life. */
   aliveMs = Number.NEGATIVE_INFINITY;
+  /** How the last request to it failed, for people and without keys; '' when it succeeded. */
+  lastError = '';
   readonly #environment: UpstreamEnvironment;
 
   constructor(settings: LlmUpstreamSettings, breaker: LlmBreakerSettings, environment: UpstreamEnvironment) {
