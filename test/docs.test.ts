@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
+import { REASONS, type Reason, statusOf } from '../sidecar/llm/reasons.ts';
 import { TestAuthority } from './support/certificates.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -85,4 +86,17 @@ t.test('the life of a call names files that exist', async (t) => {
   );
   t.ok(named.size > 15);
   for (const path of named) t.ok(existsSync(join(root, 'sidecar', path)), path);
+});
+
+t.test('the document of the egress has every reason, with its status', async (t) => {
+  const markdown = readFileSync(join(root, 'docs/llm-egress.md'), 'utf8');
+  const rows = [...markdown.matchAll(/^\| (`\w+`(?:, `\w+`)*) +\| (\d{3}|4xx) +\|/gm)];
+  const status = new Map(
+    rows.flatMap(([, names, code]) => [...names!.matchAll(/\w+/g)].map(([name]) => [name, code!] as const)),
+  );
+  const [, inStreams = ''] = /^Once an answer has begun([\s\S]*?)\n\n/m.exec(markdown) ?? [];
+  const known = new Set<string>([...status.keys(), ...[...inStreams.matchAll(/`(\w+)`/g)].map((m) => m[1]!)]);
+  t.strictSame([...known].sort(), [...REASONS].sort());
+  for (const [name, code] of status)
+    t.match(String(statusOf(name as Reason)), new RegExp(`^${code.replaceAll('x', '\\d')}$`), name);
 });

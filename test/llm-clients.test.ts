@@ -5,16 +5,14 @@ import OpenAI from 'openai';
 import t, { type Test } from 'tap';
 import { startEgress } from './llm/egress-listener.ts';
 import { answer, begin, hasToolResult, type Turn } from './llm/model-answers.ts';
-import { PIECES, type Script, sendError, startLlmProvider, WHOLE } from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
+import { PIECES, type Script, sendError, WHOLE } from './support/llm-provider.ts';
 import { PATIENCE_MS } from './support/patience.ts';
 import { startProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Libraries take long to load on a machine that is busy with other tests.
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 
 /** What a caller saw. */
 interface Seen {

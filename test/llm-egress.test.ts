@@ -9,6 +9,7 @@ import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { startEgress } from './llm/egress-listener.ts';
 import { closedPort } from './llm/faults.ts';
 import { type Answer, chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import {
   answerWhole,
   beginStream,
@@ -18,17 +19,13 @@ import {
   PIECES,
   sendError,
   sendJson,
-  startLlmProvider,
   USAGE_CHUNK,
   WHOLE,
 } from './support/llm-provider.ts';
 import { TestClock } from './support/test-clock.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 
 t.test('requests and answers pass byte for byte', async (t) => {
   const body =

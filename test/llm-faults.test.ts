@@ -5,12 +5,9 @@ import { CLIENTS } from './llm/clients.ts';
 import { faultSettings, startEgress } from './llm/egress-listener.ts';
 import { CLOCKS, closedPort, FAULTS } from './llm/faults.ts';
 import { complaint } from './llm/judge.ts';
-import { startLlmProvider } from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 t.jobs = 8;
 
 let cases = 0;

@@ -8,22 +8,13 @@ import t from 'tap';
 import { TURN_BYTES } from '../sidecar/llm/turn-share.ts';
 import { startEgress, type TestEgress } from './llm/egress-listener.ts';
 import { type Answer, chat, send } from './llm/send.ts';
-import {
-  answerWhole,
-  beginStream,
-  chatAnswer,
-  chatChunk,
-  DONE,
-  sendJson,
-  startLlmProvider,
-} from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
+import { answerWhole, beginStream, chatAnswer, chatChunk, DONE, sendJson } from './support/llm-provider.ts';
 import { TestClock } from './support/test-clock.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const MIB = 1_048_576;
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 
 /** A chat with a picture of so many bytes. */
 const picture = (bytes: number, more: object = {}): string => {

@@ -8,6 +8,7 @@ import { CLIENTS } from './llm/clients.ts';
 import { startEgress } from './llm/egress-listener.ts';
 import { closedPort } from './llm/faults.ts';
 import { chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import {
   answerWhole,
   beginStream,
@@ -18,17 +19,13 @@ import {
   type Script,
   sendError,
   sendJson,
-  startLlmProvider,
   WHOLE,
 } from './support/llm-provider.ts';
 import { runProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(180_000);
+const provider = await providerFor(t);
 
 /** The client waits for a second for each byte. */
 const TOLD = { 'x-stainless-read-timeout': '1.0' };

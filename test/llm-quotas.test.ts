@@ -6,15 +6,13 @@ import t, { type Test } from 'tap';
 import { attentionOf } from '../sidecar/listeners/dashboard/clusters.js';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
-import { answerWhole, sendError, sendJson, startLlmProvider } from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
+import { answerWhole, sendError, sendJson } from './support/llm-provider.ts';
 import { startSidecar } from './support/sidecar.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(120_000);
+const provider = await providerFor(t);
 
 async function start(t: Test, llm: object) {
   const egress = await startEgress(llm);

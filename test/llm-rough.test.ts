@@ -4,20 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
-import {
-  answerWhole,
-  beginStream,
-  chatChunk,
-  DONE,
-  startLlmProvider,
-  WHOLE,
-} from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
+import { answerWhole, beginStream, chatChunk, DONE, WHOLE } from './support/llm-provider.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-// Each of them waits for clocks, which takes longer on a machine that is busy with other tests.
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 
 t.test('an agent that does not read stops its own stream, not the memory and not the others', async (t) => {
   const total = 64 * 1_048_576;

@@ -8,6 +8,7 @@ import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import t from 'tap';
 import { chat, type Sent, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import { selfSigned, TestAuthority } from './support/certificates.ts';
 import {
   answerWhole,
@@ -18,7 +19,6 @@ import {
   PIECES,
   sendError,
   sendJson,
-  startLlmProvider,
   WHOLE,
 } from './support/llm-provider.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
@@ -26,11 +26,7 @@ import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-
-// It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(290_000);
+const provider = await providerFor(t);
 
 const KEY = 'sk-the-key-that-nobody-may-see';
 const baseUrlOf = (sidecar: Sidecar): string => `http://127.0.0.1:${sidecar.llmPort}/v1`;

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import {
   answerWhole,
   beginStream,
@@ -13,13 +14,10 @@ import {
   chatChunk,
   sendError,
   sendJson,
-  startLlmProvider,
 } from './support/llm-provider.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
-t.setTimeout(120_000);
+const provider = await providerFor(t);
 
 type Open = (socket: Socket, body: string) => void;
 

@@ -4,19 +4,16 @@ import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type Run, runStart } from '../agents/local/test-support.ts';
 import { chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import { openPage, startBrowser } from './support/browser.ts';
-import { answerWhole, type Script, sendJson, startLlmProvider } from './support/llm-provider.ts';
+import { answerWhole, type Script, sendJson } from './support/llm-provider.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { skipWithout } from './support/tool.ts';
 import { taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
-// Whole systems and a browser take long to start on a machine that is busy with other tests.
-t.setTimeout(290_000);
-
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
+const provider = await providerFor(t);
 
 const KEY = 'sk-live-7f3a9c2e51d84b60';
 
@@ -198,7 +195,7 @@ t.test('one task: what the provider said, and the way of the task', async (t) =>
 });
 
 /** An agent of somebody else's: it asks its model, or another agent, and says nothing but that it has failed. */
-async function startStranger(t: Test, name: string, calls?: Sidecar): Promise<Sidecar> {
+async function startStranger(t: Test, name: string, calls?: Sidecar, inbound = {}): Promise<Sidecar> {
   const unaryPath = '/agent.AgentService/ProcessTask';
   const outbound: { client?: RawClient; sidecar?: Sidecar } = {};
   const app = await startRawServer(
@@ -224,6 +221,7 @@ async function startStranger(t: Test, name: string, calls?: Sidecar): Promise<Si
           ).answer;
         await ask(content);
         if (request.includes('recovers')) await ask('something else');
+        if (request.includes('hangs')) return;
         callback({ code: status.UNKNOWN, details: 'Exception calling application' }, null);
       },
     },
@@ -231,7 +229,7 @@ async function startStranger(t: Test, name: string, calls?: Sidecar): Promise<Si
   );
   outbound.sidecar = await startSidecar(t, {
     name,
-    inbound: { app: app.address },
+    inbound: { app: app.address, ...inbound },
     llm: { upstreams: [{ name: 'openai', url: baseUrl }], retry: { max_attempts: 1 } },
     ...(calls === undefined
       ? {}
@@ -249,17 +247,19 @@ async function startStranger(t: Test, name: string, calls?: Sidecar): Promise<Si
 t.test('sidecars tell it for agents that say nothing, through all that are called', async (t) => {
   const inner = await startStranger(t, 'inner');
   const outer = await startStranger(t, 'outer', inner);
-  const client = new RawClient(t, outer.inboundPort);
-  const ask = async (input: string) => {
+  const late = await startStranger(t, 'late', undefined, { timeout: '5s' });
+  const [toOuter, toLate] = [outer, late].map(({ inboundPort }) => new RawClient(t, inboundPort));
+  const ask = async (input: string, client = toOuter!, expected = status.UNKNOWN) => {
     const { code, trailers } = await client.unary(taskRequest({ id: input, input }), {
       path: '/agent.AgentService/ProcessTask',
     });
-    t.equal(code, status.UNKNOWN, input);
+    t.equal(code, expected, input);
     const values = trailers.get('outrigger-model-failure');
     t.ok(values.length <= 1);
     t.notMatch(String(values[0]), /sk-live|4b60/);
     return values[0] === undefined ? undefined : (JSON.parse(String(values[0])) as Model);
   };
+  const hanging = ask('asks wrong-key and hangs', toLate!, status.DEADLINE_EXCEEDED);
   t.strictSame(await ask('asks wrong-key'), {
     status: 401,
     upstream: 'openai',
@@ -275,4 +275,5 @@ t.test('sidecars tell it for agents that say nothing, through all that are calle
     'what fails for another reason is not blamed on the model',
   );
   t.equal(await ask('asks busy and recovers'), undefined);
+  t.match(await hanging, { status: 401, way: ['late'] }, 'also where the sidecar answers in its place');
 });

@@ -2,16 +2,13 @@
 import { Metadata } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { chat, send } from './llm/send.ts';
-import { chatAnswer, sendError, sendJson, startLlmProvider } from './support/llm-provider.ts';
+import { providerFor } from './llm/set-up.ts';
+import { chatAnswer, sendError, sendJson } from './support/llm-provider.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { taskRequest } from './support/upstream.ts';
 
-// It starts processes, which takes long on a machine that is busy with other tests.
-t.setTimeout(290_000);
-
-const provider = await startLlmProvider();
-t.teardown(() => provider.close());
+const provider = await providerFor(t);
 
 const path = '/agent.AgentService/ProcessTask';
 const ids = { next: 1 };

@@ -47,6 +47,8 @@ const STATUS: Readonly<Record<Reason, number>> = {
   upstream_failed: 502,
 };
 
+export const REASONS = Object.keys(STATUS) as readonly Reason[];
+
 export function statusOf(reason: Reason): number {
   return STATUS[reason];
 }

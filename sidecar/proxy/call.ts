@@ -16,7 +16,7 @@ import { endFields } from './end-fields.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
-import { forgetModelFailure, noteModelFailure } from './model-failures.ts';
+import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
 import { endsBySize, isTooLarge, messageTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
 import { endOwnership } from './ownership.ts';
@@ -361,7 +361,7 @@ export class Call
   answer(local: LocalReply): void {
     if (this.done) return;
     giveUp(this, 'own_limit', local.status);
-    this.response.sendLocal(local, this.info.grpc, this.head.method);
+    this.response.sendLocal(withModelFailure(this, local), this.info.grpc, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
     this.finish(local.status);

@@ -13,6 +13,7 @@ import {
   parseModelFailure,
 } from '../policy/model-failure.ts';
 import type { Call } from './call.ts';
+import type { LocalReply } from './reasons.ts';
 
 /** Of the last attempt that failed in it; a circuit that knows none has no entry. */
 const behindCircuits = new WeakMap<CircuitBreaker, string>();
@@ -20,6 +21,12 @@ const behindCircuits = new WeakMap<CircuitBreaker, string>();
 /** The field that an inbound call's answer ends with. */
 export function modelFailureField({ context }: Call, failure: ModelFailure): readonly string[] {
   return [MODEL_FAILURE_HEADER, formatModelFailure(comingThrough(failure, context.name))];
+}
+
+/** An answer of ours in the place of the agent's, which may be late or gone because of its model. */
+export function withModelFailure(call: Call, local: LocalReply): LocalReply {
+  const { modelFailure: failure } = call;
+  return failure === undefined ? local : { ...local, modelFailure: modelFailureField(call, failure)[1] };
 }
 
 /** An answer says that the call has failed, and perhaps why. */
