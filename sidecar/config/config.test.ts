@@ -217,6 +217,7 @@ const DEFAULTS = {
         url: 'https://api.openai.com/v1',
         apiKeyEnv: 'OPENAI_API_KEY',
         model: undefined,
+        adds: undefined,
       },
     ],
     connectTimeoutMs: 5_000,

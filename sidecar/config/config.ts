@@ -276,6 +276,9 @@ export interface LlmUpstreamConfig {
   readonly apiKeyEnv: string | undefined;
   /** Replaces the model a request names; `undefined` leaves it. */
   readonly model: string | undefined;
+  readonly adds:
+    | readonly ('max_completion_tokens' | 'max_tokens' | 'max_output_tokens' | 'stream_options')[]
+    | undefined;
 }
 
 export interface LlmCircuitBreakerConfig {

@@ -189,6 +189,7 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
       url: upstream.url,
       apiKeyEnv: upstream.api_key_env ?? undefined,
       model: upstream.model ?? undefined,
+      adds: upstream.adds ?? undefined,
     })),
     connectTimeoutMs: ms(file.connect_timeout),
     firstByteTimeoutMs: ms(file.first_byte_timeout),

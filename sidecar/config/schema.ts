@@ -179,11 +179,18 @@ const llm = z.strictObject({
           .nullable()
           .default(null)
           .describe('Replaces the model of the request; null leaves it'),
+        adds: z
+          .array(oneOf(['max_completion_tokens', 'max_tokens', 'max_output_tokens', 'stream_options']))
+          .nullable()
+          .default(null)
+          .describe(
+            'Fields that budgets and limits may add to its requests, the preferred first; null goes by its host',
+          ),
       }),
     )
     .min(1)
     .max(64)
-    .default([{ ...DEFAULT_PROVIDER, model: null }])
+    .default([{ ...DEFAULT_PROVIDER, model: null, adds: null }])
     .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')

@@ -22,8 +22,8 @@ export interface AttemptOptions extends FailureContext {
 export interface AttemptOwner {
   /** The provider's headers, whatever the status. */
   onHeaders(status: number, headers: RequestHeaders): void;
-  /** An answer that is an error: true passes it on, false leaves it for another attempt. */
-  passesOn(failure: AttemptFailure): boolean;
+  /** An answer that is an error, with its body: true passes it on, false leaves it for another attempt. */
+  passesOn(failure: AttemptFailure, body: Buffer): boolean;
   /** The headers for the caller, of an answer that is passed on now. @param isEvents its length may change */
   headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders;
   /** The caller gets it: from now on there is no other attempt. */

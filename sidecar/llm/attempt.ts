@@ -158,7 +158,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#error = undefined;
     this.#errorBody = body;
     const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#status, body) });
-    if (this.#owner.passesOn(failure)) {
+    if (this.#owner.passesOn(failure, body)) {
       this.#body = new RawBody();
       this.#commit();
       if (body.length > 0) this.onData(body);
@@ -171,7 +171,7 @@ export class Attempt extends Timer implements RelayHandlers {
   /** An error is all there is of an answer: it is dealt with as if its status had said so. */
   #decideAnswer(body: AnswerBody): void {
     const failure = this.#answerFailure(body)!;
-    if (this.#owner.passesOn(failure)) {
+    if (this.#owner.passesOn(failure, NOTHING)) {
       this.#commit();
       body.release(this.#forward);
       return;

@@ -8,6 +8,7 @@
 import { Timer } from '../clock/timer-wheel.ts';
 import { deadlineReached } from '../policy/deadline.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
+import { Additions } from './added-fields.ts';
 import { Attempt } from './attempt.ts';
 import type { AttemptEnd, AttemptOwner } from './attempt-owner.ts';
 import { SMALL_BODY_BYTES } from './body-memory.ts';
@@ -21,12 +22,12 @@ import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { traitsOf } from './operations.ts';
 import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
-import { type AttemptFailure, isRetryable, type NextStep, restMs } from './retry.ts';
+import { type AttemptFailure, isRetryable, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
 import { errorOf, tellInbound } from './tell-inbound.ts';
-import { answerHeaders, changesFor, outputReserve, upstreamRequest } from './upstream-request.ts';
+import { answerHeaders, outputReserve, upstreamRequest } from './upstream-request.ts';
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
   readonly request: LlmRequest;
@@ -35,6 +36,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   readonly #sink: Sink;
   readonly #onOver: (exchange: Exchange) => void;
   readonly #choice: Choice;
+  readonly #additions: Additions;
   /** What the answer may have. */
   readonly #outputReserve: number;
   /** Most that it may use, for the limits of a minute. */
@@ -52,6 +54,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   /** It was decided when the failure's headers came. */
   #triesAgain = false;
   #staleTried = false;
+  #isUntried = false;
   #lastFailure: AttemptFailure | undefined = undefined;
   readonly #ledger: Ledger;
   #status = 0;
@@ -70,6 +73,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#onOver = onOver;
     this.#outputReserve = outputReserve(facts, settings.limits);
     this.#minuteTokens = facts.estimatedInputTokens + this.#outputReserve;
+    this.#additions = new Additions(request, settings);
     this.#choice = new Choice(context.upstreams, request, settings, this.#minuteTokens);
     this.#ledger = new Ledger(facts);
     this.#info = infoOf(request);
@@ -192,7 +196,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       this.#goOn();
       return;
     }
-    const changes = changesFor(request, this.#settings);
+    const changes = this.#additions.changesFor(upstream, clock());
     // A maximum that we set holds for each choice.
     const mostOutput = changes.maxOutputTokens * facts.choices || this.#outputReserve;
     const reservation = budget?.reserve(facts.mostInputTokens + mostOutput);
@@ -255,26 +259,15 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#held!.onAnswer();
   }
 
-  passesOn(failure: AttemptFailure): boolean {
-    this.#rest(failure);
+  passesOn(failure: AttemptFailure, body: Buffer): boolean {
+    const held = this.#held!;
+    const { clock, random } = this.#context;
+    const nowMs = clock();
+    this.#isUntried = this.#additions.wereRefused(held.upstream, failure.status, body, nowMs);
+    if (this.#isUntried) return false;
+    held.rest(failure, this.#settings.retry, random(), nowMs);
     this.#triesAgain = this.#mayTryAgain(failure);
     return !this.#triesAgain;
-  }
-
-  /** What the answer says of the model's next requests. */
-  #rest(failure: AttemptFailure): void {
-    const { upstream, model } = this.#held!;
-    const { clock, random } = this.#context;
-    const { retry } = this.#settings;
-    const { outOfCredit, status } = failure;
-    if (outOfCredit !== undefined) {
-      upstream.refuseForMoney(model, outOfCredit, clock());
-      return;
-    }
-    if (!isRetryable(failure, retry)) return;
-    if (status === 429) model.throttledInARow++;
-    const forMs = restMs(failure, retry, model.throttledInARow, random());
-    if (forMs > 0) upstream.rest(model, forMs, String(status), clock());
   }
 
   #mayTryAgain(failure: AttemptFailure): boolean {
@@ -302,11 +295,14 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       return;
     }
     this.#lastFailure = failure;
-    if (end.stale && !this.#staleTried) {
-      // The provider had closed the connection: nothing was tried yet.
-      this.#staleTried = true;
+    if (this.#isUntried || (end.stale && !this.#staleTried)) {
+      // Refused for what we had added, or the provider had closed the connection: nothing was tried yet.
       const { upstream } = this.#held!;
-      upstream.dropIdleConnections();
+      if (end.stale) {
+        this.#staleTried = true;
+        upstream.dropIdleConnections();
+      }
+      this.#isUntried = false;
       this.#choice.untry(upstream);
       this.#attempts--;
       this.#goOn();

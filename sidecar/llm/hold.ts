@@ -3,6 +3,8 @@ import type { Reservation } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
 import type { Admission, BreakerVerdict } from './breaker.ts';
 import type { ModelState } from './model-state.ts';
+import { type AttemptFailure, isRetryable, restMs } from './retry.ts';
+import type { LlmRetrySettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
 
 export class Hold {
@@ -55,6 +57,20 @@ export class Hold {
     if (this.#judged) return;
     this.#judged = true;
     this.upstream.breaker.settle(this.admission, verdict);
+  }
+
+  /** What a failed answer says of the model's next requests. @param random in [0, 1) */
+  rest(failure: AttemptFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
+    const { upstream, model } = this;
+    const { outOfCredit, status } = failure;
+    if (outOfCredit !== undefined) {
+      upstream.refuseForMoney(model, outOfCredit, nowMs);
+      return;
+    }
+    if (!isRetryable(failure, retry)) return;
+    if (status === 429) model.throttledInARow++;
+    const forMs = restMs(failure, retry, model.throttledInARow, random);
+    if (forMs > 0) upstream.rest(model, forMs, String(status), nowMs);
   }
 
   /** The attempt is over. Call it once. */

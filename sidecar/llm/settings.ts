@@ -2,6 +2,7 @@
  * The settings of the egress as it reads them; the configuration's `llm` section has this shape. What each setting
  * does is said once, in the schema's descriptions. A duration of 0 means "off" unless it says otherwise.
  */
+import type { AddedField } from './added-fields.ts';
 
 export interface LlmSettings {
   /** In order of preference. */
@@ -27,6 +28,8 @@ export interface LlmUpstreamSettings {
   readonly apiKeyEnv: string | undefined;
   /** Replaces the model a request names; `undefined` leaves it. */
   readonly model: string | undefined;
+  /** Fields that policies may add to its requests; undefined goes by its host. */
+  readonly adds: readonly AddedField[] | undefined;
 }
 
 export interface LlmRetrySettings {

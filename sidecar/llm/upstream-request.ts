@@ -1,6 +1,7 @@
 /** A caller's request as one upstream gets it: the same, but for what a policy changes. */
 
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
+import { changedFields, type RequestChanges } from './added-fields.ts';
 import type { Body } from './body.ts';
 import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
@@ -9,34 +10,13 @@ import { traitsOf } from './operations.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
 import { maxOutputField, type RequestFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
-import type { LlmLimitSettings, LlmSettings } from './settings.ts';
+import type { LlmLimitSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
-
-export interface RequestChanges {
-  /** 0 leaves the request's own maximum, or its lack of one. */
-  readonly maxOutputTokens: number;
-  /** Asks for the usage of a stream that would not tell it. */
-  readonly askUsage: boolean;
-}
 
 /** What the answer may have: by the request's own words, or what is assumed where it is silent. */
 export function outputReserve(facts: RequestFacts, limits: LlmLimitSettings): number {
   if (facts.maxOutputTokens > 0) return facts.maxOutputTokens;
   return maxOutputField(facts.operation) === undefined ? 0 : limits.defaultOutputTokens * facts.choices;
-}
-
-/** What must be changed in a request so that its tokens are bounded and can be counted. */
-export function changesFor({ facts, budget }: LlmRequest, settings: LlmSettings): RequestChanges {
-  const { streamUsage, limits } = settings;
-  const limited = budget !== undefined || limits.tokensPerMinute > 0;
-  const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
-  const canAsk = traitsOf(facts.operation).asksForUsage;
-  let maxOutputTokens = 0;
-  if (budget !== undefined && facts.maxOutputTokens === 0 && maxOutputField(facts.operation) !== undefined) {
-    const left = Math.floor((budget.left - facts.mostInputTokens) / facts.choices);
-    maxOutputTokens = Math.max(0, Math.min(limits.defaultOutputTokens, left));
-  }
-  return { maxOutputTokens, askUsage: wanted && canAsk && facts.stream && !facts.includesUsage };
 }
 
 export function upstreamRequest(
@@ -67,14 +47,7 @@ export function upstreamRequest(
 
 function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestChanges): Body {
   const { scan } = facts;
-  if (scan === undefined) return body;
-  const values = new Map<string, string>();
-  if (model !== facts.model) values.set('model', JSON.stringify(model));
-  const field = maxOutputField(facts.operation);
-  if (changes.maxOutputTokens > 0 && field !== undefined) values.set(field, String(changes.maxOutputTokens));
-  if (changes.askUsage)
-    values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
-  return withTopLevel(body, scan, values);
+  return scan === undefined ? body : withTopLevel(body, scan, changedFields(facts, model, changes));
 }
 
 /**

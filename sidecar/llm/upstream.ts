@@ -1,5 +1,6 @@
 /** One provider: where it is, whether it may be asked, and the connections to it. */
 import type { Agent } from 'node:http';
+import { type AddedField, fieldsOfHost, RefusedFields } from './added-fields.ts';
 import { UpstreamBreaker } from './breaker.ts';
 import type { Recipient } from './credentials.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
@@ -24,6 +25,9 @@ export class Upstream {
   isFirst = false;
   readonly breaker: UpstreamBreaker;
   readonly models = new ModelStates();
+  /** Fields that it has refused. */
+  readonly refused = new RefusedFields();
+  readonly #hostFields: readonly AddedField[];
   readonly agent: Agent;
   readonly url: URL;
   activeRequests = 0;
@@ -38,6 +42,7 @@ export class Upstream {
     this.settings = settings;
     this.#environment = environment;
     this.url = new URL(settings.url);
+    this.#hostFields = fieldsOfHost(this.url.hostname);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
@@ -60,6 +65,16 @@ export class Upstream {
   /** The model that this upstream is asked for; its own is one that writes text. */
   modelFor({ operation, model, understood }: RequestFacts): string {
     return understood && traitsOf(operation).generatesText ? (this.settings.model ?? model) : model;
+  }
+
+  /** What may be added to its requests, the preferred ones first. */
+  get addable(): readonly AddedField[] {
+    return this.settings.adds ?? this.#hostFields;
+  }
+
+  /** It takes the field, as far as is known, with this model. */
+  mayAdd(field: AddedField, model: string, nowMs: number): boolean {
+    return this.addable.includes(field) && !this.refused.has(model, field, nowMs);
   }
 
   /** Its own path before the operation's; both queries. */

@@ -1,0 +1,157 @@
+/**
+ * The fields that policies add to a request: a maximum where a budget holds, and the wish for a stream's usage. A provider
+ * must never refuse a request for what we have put into it, so each gets only what it is known to take, and what it
+ * refuses all the same is taken out again: a request that was refused was not run.
+ */
+import type { LlmRequest } from './context.ts';
+import { traitsOf } from './operations.ts';
+import type { RequestFacts } from './request-facts.ts';
+import type { LlmSettings } from './settings.ts';
+import type { Upstream } from './upstream.ts';
+
+/** In the order in which they are preferred. */
+export type AddedField = 'max_completion_tokens' | 'max_tokens' | 'max_output_tokens' | 'stream_options';
+
+/** `max_tokens` is deprecated there, and models that reason refuse it. */
+const OPENAI: readonly AddedField[] = [
+  'max_completion_tokens',
+  'max_tokens',
+  'max_output_tokens',
+  'stream_options',
+];
+/** It tells the usage of each stream by itself, and refuses what it does not know. */
+const MISTRAL: readonly AddedField[] = ['max_tokens'];
+/** Nearly all that speak OpenAI's API take the older name, and many only that. */
+const COMPATIBLE: readonly AddedField[] = [
+  'max_tokens',
+  'max_completion_tokens',
+  'max_output_tokens',
+  'stream_options',
+];
+
+const HOSTS: readonly (readonly [host: RegExp, fields: readonly AddedField[]])[] = [
+  [/(?:^|\.)openai\.com$/, OPENAI],
+  [/\.(?:openai|cognitiveservices|services\.ai)\.azure\.(?:com|us|cn)$/, OPENAI],
+  [/(?:^|\.)mistral\.ai$/, MISTRAL],
+];
+
+/** What may be added to requests for a host by what is known of it. */
+export function fieldsOfHost(hostname: string): readonly AddedField[] {
+  return HOSTS.find(([host]) => host.test(hostname))?.[1] ?? COMPATIBLE;
+}
+
+/** Providers learn, too: after this it is tried again. */
+const REMEMBERED_MS = 3_600_000;
+const MAX_REMEMBERED = 1_000;
+
+/** What one upstream has refused, by model: of one provider's models some take what others don't. */
+export class RefusedFields {
+  readonly #untilMs = new Map<string, number>();
+
+  has(model: string, field: AddedField, nowMs: number): boolean {
+    return this.#untilMs.size > 0 && (this.#untilMs.get(`${field} ${model}`) ?? 0) > nowMs;
+  }
+
+  add(model: string, field: AddedField, nowMs: number): void {
+    const key = `${field} ${model}`;
+    this.#untilMs.delete(key);
+    this.#untilMs.set(key, nowMs + REMEMBERED_MS);
+    if (this.#untilMs.size <= MAX_REMEMBERED) return;
+    const [oldest] = this.#untilMs.keys();
+    this.#untilMs.delete(oldest!);
+  }
+}
+
+export interface RequestChanges {
+  /** The most that the answer should have, for each choice; 0 leaves the request's own maximum, or its lack of one. */
+  readonly maxOutputTokens: number;
+  /** The field that says so to the provider; undefined where there is none that it takes. */
+  readonly maxField: AddedField | undefined;
+  /** Asks for the usage of a stream that would not tell it. */
+  readonly askUsage: boolean;
+}
+
+const REFUSED: ReadonlySet<number> = new Set([400, 422]);
+/** The field itself is wrong, and not its value in this request. */
+const UNKNOWN_FIELD =
+  /\b(?:unknown|unsupported|unrecogni[sz]ed|unexpected|extra|additional|not (?:permitted|allowed|supported|recogni[sz]ed)|no such|does not (?:exist|support))\b|extra_forbidden/i;
+
+/** What is added to one request, for each upstream that it is sent to. */
+export class Additions {
+  readonly #request: LlmRequest;
+  readonly #settings: LlmSettings;
+  /** Refused for their values, which another request would not have. */
+  readonly #without = new Set<string>();
+  #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, askUsage: false };
+
+  constructor(request: LlmRequest, settings: LlmSettings) {
+    this.#request = request;
+    this.#settings = settings;
+  }
+
+  /** What must be changed so that the request's tokens are bounded and can be counted. */
+  changesFor(upstream: Upstream, nowMs: number): RequestChanges {
+    const { facts, budget } = this.#request;
+    const { streamUsage, limits } = this.#settings;
+    const { maxOutputFields, asksForUsage } = traitsOf(facts.operation);
+    const mayAdd = (field: AddedField): boolean =>
+      upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.#without.has(keyOf(upstream, field));
+    let maxOutputTokens = 0;
+    let maxField: AddedField | undefined;
+    if (budget !== undefined && facts.maxOutputTokens === 0 && maxOutputFields.length > 0) {
+      const left = Math.floor((budget.left - facts.mostInputTokens) / facts.choices);
+      maxOutputTokens = Math.max(0, Math.min(limits.defaultOutputTokens, left));
+      maxField = upstream.addable.find((field) => maxOutputFields.includes(field) && mayAdd(field));
+    }
+    const limited = budget !== undefined || limits.tokensPerMinute > 0;
+    const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
+    const canAsk = wanted && asksForUsage && facts.stream && !facts.includesUsage;
+    this.#changes = { maxOutputTokens, maxField, askUsage: canAsk && mayAdd('stream_options') };
+    return this.#changes;
+  }
+
+  /**
+   * Was the request refused for a field that we have added? It is left out of the next attempt then, and of later
+   * requests if the upstream does not know it.
+   *
+   * @param body of the provider's error
+   */
+  wereRefused(upstream: Upstream, status: number, body: Buffer, nowMs: number): boolean {
+    if (!REFUSED.has(status)) return false;
+    const text = body.toString('utf8');
+    let refused = false;
+    for (const field of this.#added()) {
+      if (!new RegExp(`(?<![a-z_])${field}(?![a-z_])`).test(text)) continue;
+      refused = true;
+      this.#without.add(keyOf(upstream, field));
+      if (UNKNOWN_FIELD.test(text))
+        upstream.refused.add(upstream.modelFor(this.#request.facts), field, nowMs);
+    }
+    return refused;
+  }
+
+  #added(): AddedField[] {
+    const { maxField, maxOutputTokens, askUsage } = this.#changes;
+    const added: AddedField[] = maxField !== undefined && maxOutputTokens > 0 ? [maxField] : [];
+    // An object that the caller has itself is the caller's to be refused for.
+    if (askUsage && this.#request.facts.streamOptions === undefined) added.push('stream_options');
+    return added;
+  }
+}
+
+function keyOf(upstream: Upstream, field: AddedField): string {
+  return `${field} ${upstream.name}`;
+}
+
+/** The values of top-level keys that differ from the request's own, as JSON. */
+export function changedFields(
+  facts: RequestFacts,
+  model: string,
+  { maxOutputTokens, maxField, askUsage }: RequestChanges,
+): Map<string, string> {
+  const values = new Map<string, string>();
+  if (model !== facts.model) values.set('model', JSON.stringify(model));
+  if (maxOutputTokens > 0 && maxField !== undefined) values.set(maxField, String(maxOutputTokens));
+  if (askUsage) values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
+  return values;
+}
