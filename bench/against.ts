@@ -1,9 +1,10 @@
 // `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24]`: what a call costs in CPU time here,
 // as a ratio to the checkout in DIR.
 //
-// A block starts both sidecars anew, warms them up, and measures them in the order here, there, there, here: what
-// disturbs the machine disturbs both, and how V8 happened to compile one process is one value of many. Blocks follow until
-// the 95 % interval of each ratio is narrower than asked for.
+// A block starts both sidecars anew, warms them up, and measures them in the order one, other, other, one: what disturbs
+// the machine disturbs both, and how V8 happened to compile one process is one value of many. Blocks begin with this
+// checkout and with the other in turn, since the one that started first has been idle when it is measured. They follow
+// until the 95 % interval of each ratio is narrower than asked for.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -40,7 +41,7 @@ const least = 4;
 for (const side of wanted) {
   const ratios = new Map<string, number[]>();
   for (let block = 1; block <= mostBlocks; block++) {
-    for (const [name, ratio] of await measureBlock(side)) {
+    for (const [name, ratio] of await measureBlock(side, block % 2 === 0)) {
       const known = ratios.get(name) ?? [];
       known.push(ratio);
       ratios.set(name, known);
@@ -53,22 +54,22 @@ for (const side of wanted) {
   }
 }
 
-/** Of each kind of load, what this checkout's sidecar spends on a call, divided by the other's. */
-async function measureBlock(side: Side): Promise<Map<string, number>> {
+/** For each kind of load, the CPU time that this checkout's sidecar spends on a call, divided by the other's. */
+async function measureBlock(side: Side, thereFirst: boolean): Promise<Map<string, number>> {
   const cleanup = new Cleanup();
   try {
-    const costs = await costsOf(side, cleanup, [here, there]);
-    const [first, second] = costs;
-    const ours = new Map<string, number>();
-    const theirs = new Map<string, number>();
-    for (const [measure, sums] of [
-      [first!, ours],
-      [second!, theirs],
-      [second!, theirs],
-      [first!, ours],
+    const checkouts = thereFirst ? [there, here] : [here, there];
+    const [first, second] = await costsOf(side, cleanup, checkouts);
+    const sums = { first: new Map<string, number>(), second: new Map<string, number>() };
+    for (const [measure, into] of [
+      [first!, sums.first],
+      [second!, sums.second],
+      [second!, sums.second],
+      [first!, sums.first],
     ] as const)
       for (const { name, microseconds } of await measure())
-        sums.set(name, (sums.get(name) ?? 0) + microseconds);
+        into.set(name, (into.get(name) ?? 0) + microseconds);
+    const [ours, theirs] = thereFirst ? [sums.second, sums.first] : [sums.first, sums.second];
     return new Map([...ours].map(([name, sum]) => [name, sum / theirs.get(name)!]));
   } finally {
     await cleanup.run();

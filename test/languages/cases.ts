@@ -57,7 +57,7 @@ function inTurn(...calls: readonly [kind: string, options?: Options][]): Case['r
 
 async function sawCancel(server: Server, key: string): Promise<string> {
   const saw = await waitUntil('the server saw the cancel', () => server.said(`${key} cancelled`), {
-    limitMs: 5_000,
+    limitMs: 20_000,
   }).then(
     () => true,
     () => false,

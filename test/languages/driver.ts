@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
 import { canConnect } from '../support/net.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { startProcess, type TestProcess } from '../support/process.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -10,7 +11,8 @@ export type Command = readonly [program: string, ...args: string[]];
 /** Values by their names; a name with several values is given several times. */
 export type Options = Readonly<Record<string, string | number | readonly string[]>>;
 
-const limitMs = 10_000;
+/** For calls that never end: some ends leave each other waiting, with or without a sidecar. */
+const CALL_LIMIT_MS = 20_000;
 
 /** What a call came to, as the client tells it. */
 export interface End {
@@ -95,7 +97,7 @@ export class Client {
       const timer = setTimeout(
         () =>
           reject(new Error(`no "${key}" of the client, which said:\n${this.#process.logs().slice(-2_000)}`)),
-        limitMs,
+        CALL_LIMIT_MS,
       );
       this.#waiting.set(key, (line) => {
         clearTimeout(timer);
@@ -121,15 +123,11 @@ export class Server {
     const [program, ...args] = this.#command;
     const started = startProcess(this.#t, program, [...args, `${this.port}`]);
     this.#process = started;
-    await waitUntil(
-      `${program} listened`,
-      async () => {
-        if (started.child.exitCode !== null)
-          throw new Error(`${program} ended:\n${started.logs().slice(-2_000)}`);
-        return /^listening$/m.test(started.logs()) && (await canConnect(this.port));
-      },
-      { limitMs },
-    );
+    await waitUntil(`${program} listened`, async () => {
+      if (started.child.exitCode !== null)
+        throw new Error(`${program} ended:\n${started.logs().slice(-2_000)}`);
+      return /^listening$/m.test(started.logs()) && (await canConnect(this.port));
+    });
   }
 
   said(line: string): boolean {
@@ -139,7 +137,7 @@ export class Server {
   /** Waits for the process to end by itself. */
   async ended(): Promise<boolean> {
     const { child } = this.#process!;
-    return waitUntil('the server ended', () => child.exitCode !== null, { limitMs: 20_000 }).then(
+    return waitUntil('the server ended', () => child.exitCode !== null, { limitMs: PATIENCE_MS }).then(
       () => true,
       () => false,
     );

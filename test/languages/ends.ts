@@ -40,11 +40,16 @@ function python(name: string): Language {
 }
 
 const overwritten = 'a write that fails because the call has ended overwrites its status';
+const unread = 'the rest of a request is neither read nor refused: a client that writes on waits for ever';
+const joined = {
+  why: 'C-core refuses binary values that a client has joined by commas',
+  comesTo: /^(0 1|13 ); 0 1$/,
+};
 const reset = 'RST_STREAM behind a whole answer counts';
 
 export const languages: Readonly<Record<string, Language>> = {
   'java-netty': java('netty'),
-  // Only as a client: OkHttp's server loses the connection's window now and then, also between the ends alone.
+  // Only as a client: with OkHttp's server calls stall now and then, also between the ends alone.
   'java-okhttp': { client: java('okhttp').client },
   tonic: {
     ...program(join(built, 'tonic', 'debug', 'languages')),
@@ -53,9 +58,13 @@ export const languages: Readonly<Record<string, Language>> = {
         why: "the channel's own clock says CANCELLED",
         comesTo: /^[14] ; the server saw it$/,
       },
+      'the caller cancels': {
+        why: 'to drop a call ends its requests first, and resets the stream behind that',
+        comesTo: /^1 10; the server (saw|did not see) it; 1 ; the server saw it$/,
+      },
     },
   },
-  cpp: program(join(built, 'cpp', 'languages')),
+  cpp: { ...program(join(built, 'cpp', 'languages')), serverWays: { metadata: joined } },
   'connect-go': program(join(built, 'connect-go', 'languages')),
   'connect-node': {
     ...script(process.execPath, join(built, 'connect-node', 'main.mjs')),
@@ -64,6 +73,10 @@ export const languages: Readonly<Record<string, Language>> = {
         why: 'the stream is reset when it is next read or written',
         comesTo: /^1 10; the server (saw|did not see) it; 1 ; the server saw it$/,
       },
+    },
+    serverWays: {
+      'the server ends early': { why: unread, comesTo: /^(failed|0 10; 0 20000)$/ },
+      'the server refuses early': { why: unread, comesTo: /^(failed|10 )$/ },
     },
   },
   'grpc-aio': {
@@ -74,6 +87,7 @@ export const languages: Readonly<Record<string, Language>> = {
       'a failure after messages': { why: overwritten, comesTo: /^15 7x3; (9|13) 7x2$/ },
       'the server cancels': { why: overwritten, comesTo: /^(1|13) 10; 1 $/ },
     },
+    serverWays: { metadata: joined },
   },
   grpclib: {
     ...python('grpclib'),

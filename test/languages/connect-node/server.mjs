@@ -93,23 +93,22 @@ const sessions = new Set();
 const server = createServer(
   connectNodeAdapter({ routes: (router) => router.service(Bytes, implementation) }),
 );
-let streams = 0;
+/** Those whose answers have not ended. Streams whose requests nobody reads to their end close only with their connection. */
+const answering = new Set();
 server.on('session', (session) => {
   sessions.add(session);
   session.on('close', () => sessions.delete(session));
   session.on('stream', (stream) => {
-    streams += 1;
-    stream.on('close', () => {
-      streams -= 1;
-    });
+    answering.add(stream);
+    for (const event of ['finish', 'close']) stream.on(event, () => answering.delete(stream));
   });
 });
 
-/** Nothing new is accepted; the process ends with the last stream. */
+/** Nothing new is accepted; the process ends with the last answer. */
 function stop() {
   server.close();
   for (const session of sessions) session.goaway();
-  setInterval(() => streams === 0 && process.exit(0), 100);
+  setInterval(() => answering.size === 0 && process.exit(0), 100);
 }
 
 export function runServer(port) {

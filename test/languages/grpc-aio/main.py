@@ -10,6 +10,7 @@ sys.path.insert(0, dirname(dirname(abspath(__file__))))
 from python_lines import Asked, Received, data, make_calls, message, parse, say  # noqa: E402
 
 SERVICE = "languages.Bytes"
+CANCEL_FOLLOWS_SECONDS = 2
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -182,6 +183,9 @@ class Service(grpc.GenericRpcHandler):
         while sent != asked.after:
             request = await context.read()
             if request is grpc.aio.EOF:
+                if asked.key:
+                    # A cancelled call's requests end first; the cancel follows.
+                    await asyncio.sleep(CANCEL_FOLLOWS_SECONDS)
                 break
             sent += 1
             if "do-late" in asked:

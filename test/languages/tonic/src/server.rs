@@ -5,6 +5,7 @@ use crate::service::bytes_server::{Bytes, BytesServer};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -12,6 +13,8 @@ use tonic::codec::{CompressionEncoding, Streaming};
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
+
+const CANCEL_FOLLOWS: Duration = Duration::from_secs(2);
 
 struct Service {
     stop: Arc<Notify>,
@@ -194,6 +197,7 @@ impl Bytes for Service {
 
 fn answer(asked: Asked, mut source: Answers) -> Result<Response<Answers>, Status> {
     let mut guard = Guard::new(&asked);
+    let keyed = guard.key.is_some();
     if asked.after() == 0 {
         guard.ended = true;
         return match asked.failure() {
@@ -212,6 +216,8 @@ fn answer(asked: Asked, mut source: Answers) -> Result<Response<Answers>, Status
                 () = send.closed() => return,
             };
             match next {
+                // tonic ends the requests of a cancelled call as a half-close does; then the answers are dropped, too.
+                None if keyed && tokio::time::timeout(CANCEL_FOLLOWS, send.closed()).await.is_ok() => return,
                 None => break,
                 Some(Err(_)) => return,
                 Some(Ok(message)) => {
