@@ -60,18 +60,23 @@ async function eventsOf(response: Response): Promise<{ event: string; data: obje
   });
 }
 
+type Callback = (error: object | null, answer?: object, trailers?: Metadata) => void;
+
 /** A server that ends every call as its input says, after so many chunks: what sidecars and agents answer. */
 async function scriptedAgent(test: Test): Promise<string> {
   const ending = ({ request }: { request: TaskRequest }) => {
-    const { code, details = 'as scripted', trailers = {}, chunks = 0 } = JSON.parse(request.input);
+    const { code, details = 'as scripted', trailers = {}, chunks = 0, answer } = JSON.parse(request.input);
     const metadata = new Metadata();
     for (const [name, value] of Object.entries(trailers)) metadata.set(name, String(value));
-    return { error: { code: status[code as 'OK'], details, metadata }, chunks };
+    return { error: { code: status[code as 'OK'], details, metadata }, chunks, answer, metadata };
   };
   const server = new Server();
   server.addService(agentService, {
-    ProcessTask: (call: ServerUnaryCall<TaskRequest, unknown>, answer: (error: object) => void) =>
-      answer(ending(call).error),
+    ProcessTask: (call: ServerUnaryCall<TaskRequest, unknown>, callback: Callback) => {
+      const { error, answer, metadata } = ending(call);
+      if (answer === undefined) callback(error);
+      else callback(null, answer, metadata);
+    },
     StreamProcess: (call: ServerWritableStream<TaskRequest, object>) => {
       const { error, chunks } = ending(call);
       for (let index = 0; index < chunks; index += 1) call.write({ chunk: `${index}` });
@@ -271,6 +276,59 @@ t.test('what ends a call decides the HTTP status, whole and streamed', async (t)
     t.match(events.at(-1)!.data, { error: { code } });
   }
   t.match(log.join(''), /secret text/, 'the log has what the client is not told');
+});
+
+t.test('what a sidecar or an agent says of the model goes with every kind of failure', async (t) => {
+  const { url } = await gateway(t, { RESEARCH_AGENT_ADDR: await scriptedAgent(t) });
+  const model = {
+    status: 401,
+    reason: '',
+    upstream: 'openai',
+    path: '/v1/chat/completions',
+    model: 'gpt-x',
+    message: 'é: no such key',
+    way: ['research-1', 'writing-1'],
+  };
+  const said = JSON.stringify({ ...model, reason: undefined }).replaceAll('é', '\\u00e9');
+  const words = 'the model provider openai answered HTTP 401 to /v1/chat/completions (gpt-x): é: no such key';
+  for (const [code, message] of [
+    ['INTERNAL', `the research agent failed: ${words}`],
+    ['UNKNOWN', `the research agent failed: ${words}`],
+    ['UNAVAILABLE', `the research agent is not available; try again later: ${words}`],
+    ['DEADLINE_EXCEEDED', `the research agent did not answer in time: ${words}`],
+    ['RESOURCE_EXHAUSTED', `as scripted: ${words}`],
+    ['INVALID_ARGUMENT', `as scripted: ${words}`],
+  ]) {
+    const input = JSON.stringify({ code, trailers: { 'outrigger-model-failure': said } });
+    t.match(await (await post(url, { input })).json(), { error: { code, message, model } }, code);
+    const [told] = await eventsOf(await post(url, { input }, asStream));
+    t.match(told, { event: 'error', data: { error: { message, model } } });
+  }
+  const own = { code: 'INTERNAL', trailers: { 'agent-error-model': '{"status":404,"message":"m"}' } };
+  t.match(await (await post(url, { input: JSON.stringify(own) })).json(), {
+    error: {
+      message: 'the research agent failed: the model provider answered HTTP 404: m',
+      model: { status: 404 },
+    },
+  });
+  for (const text of ['x', 'null', '[]', '{"status":"x","way":5}', `{"message":"${'x'.repeat(5000)}"}`]) {
+    const input = JSON.stringify({ code: 'INTERNAL', trailers: { 'outrigger-model-failure': text } });
+    t.equal((await post(url, { input })).status, 502, `nonsense does no harm: ${text.slice(0, 20)}`);
+  }
+
+  const trailers = { 'outrigger-model-failure': said };
+  for (const [taskStatus, told] of [
+    ['FAILED', model],
+    ['TIMEOUT', model],
+    ['SUCCESS', undefined],
+  ] as const) {
+    const answer = { task_id: 't', output: 'sorry', status: taskStatus };
+    const answered = await post(url, { input: JSON.stringify({ trailers, answer }) });
+    t.equal(answered.status, 200);
+    const body = (await answered.json()) as { status: string; model?: object };
+    t.equal(body.status, taskStatus);
+    t.same(body.model, told, `${taskStatus}: an agent that says in its answer that it has failed`);
+  }
 });
 
 t.test('nobody at the address is 503, too slow an agent is 504', async (t) => {

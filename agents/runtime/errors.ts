@@ -99,8 +99,10 @@ function classifyProvider(
     return new AgentError(code, `the model provider ${what}${said}`, { ...options, ...more });
   };
   if (isUnpaid(error)) {
-    const what = `wants to be paid before it serves this agent (HTTP ${httpStatus})`;
-    return fail('RESOURCE_EXHAUSTED', what, { retryAfterMs: -1 });
+    const how = httpStatus === undefined ? '' : ` (HTTP ${httpStatus})`;
+    return fail('RESOURCE_EXHAUSTED', `wants to be paid before it serves this agent${how}`, {
+      retryAfterMs: -1,
+    });
   }
   if (httpStatus === 429) {
     const retryAfterMs = retryAfter(error.headers);
@@ -113,9 +115,10 @@ function classifyProvider(
   if (httpStatus !== undefined && httpStatus < 500 && httpStatus !== 408 && httpStatus !== 409) {
     return fail('INTERNAL', `refused this agent (HTTP ${httpStatus})`);
   }
+  if (error instanceof OpenAI.APIConnectionError) return fail('UNAVAILABLE', 'cannot be reached');
   return fail(
     'UNAVAILABLE',
-    httpStatus === undefined ? 'cannot be reached' : `is failing (HTTP ${httpStatus})`,
+    httpStatus === undefined ? 'broke off its answer' : `is failing (HTTP ${httpStatus})`,
   );
 }
 

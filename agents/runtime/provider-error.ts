@@ -24,8 +24,10 @@ export function isUnpaid({ status, code, type }: ProviderError): boolean {
 
 /** What an error of the openai client says of the provider; beside a sidecar also which one it was. */
 export function modelFailureOf(error: ProviderError, secrets: readonly string[]): ModelFailure {
-  const { headers, status } = error;
-  const reason = headers?.get('outrigger-reason') ?? '';
+  const { headers, status, type, code } = error;
+  // In the middle of a stream there is only its last event to say so.
+  const ofStream = type === 'outrigger_error' ? (code ?? '') : '';
+  const reason = headers?.get('outrigger-reason') ?? ofStream;
   return {
     // An answer of the sidecar's own has a status of the sidecar's.
     status: reason === '' ? (status ?? 0) : 0,

@@ -1,4 +1,5 @@
 import { Metadata, status } from '@grpc/grpc-js';
+import OpenAI from 'openai';
 import t from 'tap';
 import { maxMessageBytes } from '../protocol/definitions.ts';
 import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
@@ -155,6 +156,72 @@ t.test("the provider's failures become statuses", async (t) => {
   await provider.close();
   t.equal((await failureOf(processTask(client, { input: 'x' }))).code, status.UNAVAILABLE, 'nobody there');
   t.notMatch(log.join(''), /test-key-0123/);
+});
+
+t.test("the provider's own words go with the status, without keys", async (t) => {
+  const ofStatus = (httpStatus: number, error: object, headers = {}) =>
+    OpenAI.APIError.generate(httpStatus, { error }, undefined, new Headers(headers));
+  const inStream = (error: object) => new OpenAI.APIError(undefined, error, undefined, new Headers());
+  const cases: [Error, keyof typeof status, string, object][] = [
+    [
+      ofStatus(401, { message: 'Incorrect API key provided: sk-ab***yz, or test-key-0123.' }),
+      'INTERNAL',
+      'the model provider refused this agent (HTTP 401): Incorrect API key provided: [secret], or [secret].',
+      { status: 401, message: 'Incorrect API key provided: [secret], or [secret].' },
+    ],
+    [
+      ofStatus(404, { message: 'no model x' }, { 'outrigger-upstream': 'openai' }),
+      'INTERNAL',
+      'the model provider refused this agent (HTTP 404): no model x',
+      { status: 404, upstream: 'openai', message: 'no model x' },
+    ],
+    [
+      ofStatus(429, { message: 'quota\nis gone', code: 'insufficient_quota' }),
+      'RESOURCE_EXHAUSTED',
+      'the model provider wants to be paid before it serves this agent (HTTP 429): quota is gone',
+      { status: 429 },
+    ],
+    [
+      ofStatus(
+        503,
+        { message: 'nobody is asked', code: 'circuit_open' },
+        { 'outrigger-reason': 'circuit_open' },
+      ),
+      'UNAVAILABLE',
+      'the model provider is failing (HTTP 503): nobody is asked',
+      { reason: 'circuit_open' },
+    ],
+    [
+      inStream({ message: 'the stream ended', type: 'outrigger_error', code: 'stream_cut' }),
+      'UNAVAILABLE',
+      'the model provider broke off its answer: the stream ended',
+      { reason: 'stream_cut' },
+    ],
+    [
+      inStream({ message: 'x'.repeat(1000), code: 'insufficient_quota' }),
+      'RESOURCE_EXHAUSTED',
+      `the model provider wants to be paid before it serves this agent: ${'x'.repeat(299)}…`,
+      {},
+    ],
+    [
+      new OpenAI.APIConnectionError({ message: 'Connection error.' }),
+      'UNAVAILABLE',
+      'the model provider cannot be reached: Connection error.',
+      { message: 'Connection error.' },
+    ],
+  ];
+  const { client } = await testAgent(t, {
+    processTask: async ({ input }) => {
+      throw cases[Number(input)]![0];
+    },
+  });
+  for (const [index, [, code, details, model]] of cases.entries()) {
+    const failure = await failureOf(processTask(client, { input: `${index}` }));
+    t.match(failure, { code: status[code], details }, details);
+    t.match(JSON.parse(String(failure.metadata.get('agent-error-model')[0])), model);
+    const pushback = failure.metadata.get('grpc-retry-pushback-ms');
+    t.same(pushback, code === 'RESOURCE_EXHAUSTED' ? ['-1'] : [], 'what is unpaid is never to be retried');
+  }
 });
 
 t.test('what the agent throws reaches the caller only if it is meant to', async (t) => {
