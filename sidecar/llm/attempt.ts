@@ -139,6 +139,7 @@ export class Attempt extends Timer implements RelayHandlers {
       // Nothing of it decides anything, so the caller has the head when it comes.
       this.#body = new RawBody();
       this.#commit();
+      this.#options.sink.flushHead();
     } else {
       const { choices } = facts;
       this.#body = new FirstBytesBody({
@@ -305,6 +306,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#clocks.released = true;
     body.release(this.#forward);
     if (!this.#committed) this.#commit();
+    this.#options.sink.flushHead();
     this.#arm();
   }
 

@@ -82,6 +82,10 @@ export class Flight implements Sink {
     for (const reply of this.#members) reply.head(status, headers);
   }
 
+  flushHead(): void {
+    for (const reply of this.#members) reply.flushHead();
+  }
+
   write(bytes: Buffer): boolean {
     if (this.#kept !== undefined) {
       this.#keptBytes += bytes.length;

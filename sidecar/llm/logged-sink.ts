@@ -27,6 +27,10 @@ export class LoggedSink implements Sink {
     this.#sink.head(status, headers);
   }
 
+  flushHead(): void {
+    this.#sink.flushHead();
+  }
+
   write(bytes: Buffer): boolean {
     this.#keep(bytes);
     return this.#sink.write(bytes);

@@ -1,5 +1,5 @@
 /** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
-import type { Operation } from './operations.ts';
+import { type Operation, traitsOf } from './operations.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { FailureReason } from './retry.ts';
 import type { Sink } from './sink.ts';
@@ -86,9 +86,15 @@ export function refuse(sink: Sink, reason: Reason, message: string, more: Refusa
 /** The last event of a stream that can't be completed, in the form that the operation's clients throw on. */
 export function errorEvent(operation: Operation, reason: Reason, message: string): Buffer {
   const error = errorOf(reason, message);
-  const isResponses = operation === 'responses';
-  const data = isResponses ? { ...error, type: 'error', error } : { error };
-  const name = isResponses ? 'event: error\n' : '';
+  const { events } = traitsOf(operation);
+  // Clients of the Responses API read the event itself, Anthropic's its `error`.
+  const data =
+    events === 'responses'
+      ? { ...error, type: 'error', error }
+      : events === 'choices'
+        ? { error }
+        : { type: 'error', error };
+  const name = events === 'choices' ? '' : 'event: error\n';
   return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
 }
 

@@ -57,6 +57,10 @@ export class Reply implements Sink {
     (this.#response as ServerResponse).writeHead(this.status, headers);
   }
 
+  flushHead(): void {
+    if (!this.gone && !this.#over) (this.#response as ServerResponse).flushHeaders();
+  }
+
   get #isHttp2(): boolean {
     const { stream } = this.#response as Http2ServerResponse;
     return stream !== undefined && stream !== null;

@@ -8,6 +8,8 @@ import type { RequestHeaders } from './relay.ts';
  */
 export interface Sink {
   head(status: number, headers: RequestHeaders): void;
+  /** Sends the head now, before there is a byte to go with it. */
+  flushHead(): void;
   /** False: it is full; `onDrain` is called when it takes more. */
   write(bytes: Buffer): boolean;
   end(): void;
