@@ -1,20 +1,28 @@
 // A provider's refusal reaches the person who asked: through the agents and sidecars, in the gateway's answer, on the
 // page and at the end of `npm start -- --task`.
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
+import { pino } from 'pino';
 import t, { type Test } from 'tap';
+import { createGateway } from '../agents/gateway/app.ts';
+import { readGatewaySettings } from '../agents/gateway/settings.ts';
 import { type Run, runStart } from '../agents/local/test-support.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 import { openPage, startBrowser } from './support/browser.ts';
+import { freePort } from './support/free-port.ts';
 import { answerWhole, type Script, sendJson } from './support/llm-provider.ts';
+import { startProcess } from './support/process.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { skipWithout } from './support/tool.ts';
+import { requireTool, skipWithout } from './support/tool.ts';
 import { taskRequest } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 
+const PYTHON_AGENT = 'support/python/model_agent.py';
 const KEY = 'sk-live-7f3a9c2e51d84b60';
 
 const REFUSALS: Readonly<Record<string, [number, object]>> = {
@@ -277,3 +285,48 @@ t.test('sidecars tell it for agents that say nothing, through all that are calle
   t.equal(await ask('asks busy and recovers'), undefined);
   t.match(await hanging, { status: 401, way: ['late'] }, 'also where the sidecar answers in its place');
 });
+
+t.test(
+  "the gateway tells it of somebody's agent in Python, which only lets its errors happen",
+  { skip: skipWithout('python', 'model-clients') },
+  async (t) => {
+    const llmPort = await freePort();
+    const libraries = join(dirname(requireTool('model-clients')), '..', 'lib');
+    const agent = startProcess(t, requireTool('python'), [join(import.meta.dirname, PYTHON_AGENT)], {
+      env: {
+        PYTHONPATH: readdirSync(libraries)
+          .map((version) => join(libraries, version, 'site-packages'))
+          .join(':'),
+        OPENAI_BASE_URL: `http://127.0.0.1:${llmPort}/v1`,
+        OPENAI_API_KEY: KEY,
+      },
+    });
+    const port = await waitUntil('the agent said its port', () => /^(\d+)$/m.exec(agent.logs())?.[1]);
+    const sidecar = await startSidecar(t, {
+      name: 'python-agent',
+      inbound: { app: `127.0.0.1:${port}` },
+      llm: { listen: `127.0.0.1:${llmPort}`, upstreams: [{ name: 'openai', url: baseUrl }] },
+    });
+    const settings = readGatewaySettings({ RESEARCH_AGENT_ADDR: `127.0.0.1:${sidecar.inboundPort}` });
+    const gateway = await createGateway(settings, pino({ level: 'silent' }));
+    t.teardown(() => gateway.stop(0));
+    const url = await gateway.app.listen({ host: '127.0.0.1', port: 0 });
+    const ask = async (input: string, accept: string) => {
+      const answer = await fetch(`${url}/api/v1/tasks`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', accept },
+        body: JSON.stringify({ input }),
+      });
+      return { status: answer.status, text: await answer.text() };
+    };
+    for (const accept of ['application/json', 'text/event-stream']) {
+      t.equal((await ask('x', accept)).status, 200);
+      const refused = await ask('asks wrong-key', accept);
+      t.equal(refused.status, 502);
+      t.match(refused.text, /the research agent failed: the model provider openai answered HTTP 401 /);
+      t.match(refused.text, /Incorrect API key provided: \[secret\].*"way":\["python-agent"\]/);
+      t.notMatch(refused.text, /sk-live|4b60/);
+      t.match((await ask('asks no-money', accept)).text, /HTTP 429 .*You exceeded your current quota/);
+    }
+  },
+);
