@@ -9,7 +9,7 @@ import {
 } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
-import { inflateMessage, READABLE_ENCODINGS } from './message-encoding.ts';
+import { encodingBit, inflateMessage, READABLE_ENCODINGS } from './message-encoding.ts';
 
 const compress: Record<string, (bytes: Buffer) => Buffer> = {
   gzip: gzipSync,
@@ -31,6 +31,11 @@ function prose(length: number): Buffer {
 }
 
 t.strictSame([...READABLE_ENCODINGS].sort(), Object.keys(compress).sort());
+t.strictSame(
+  ['gzip', 'deflate', 'br', 'zstd', 'identity', 'snappy'].map(encodingBit),
+  [1, 2, 4, 8, 0, 0],
+  'what sidecars of other versions know them by',
+);
 
 t.test('what was compressed comes back', async (t) => {
   for (const [name, pack] of encodings) {

@@ -39,6 +39,7 @@ export const PREFIX_BYTES = 5;
 /** A frame may ask for a window of so much memory: 8 MiB, what RFC 8878 §3.1.1.1.2 recommends to support. */
 const ZSTD_WINDOW_LOG_MAX = 23;
 
+/** Sidecars tell each other which they read, by a bit for each in this order, which must not change. */
 const DECODERS: Readonly<Record<string, Decoder>> = {
   gzip: { inflate: gunzipSync, flush: constants.Z_SYNC_FLUSH },
   deflate: { inflate: inflateSync, flush: constants.Z_SYNC_FLUSH },
@@ -68,13 +69,11 @@ export function readOnlyMessage(body: Buffer, encoding: string, maxBytes: number
   return read.whole && read.bytes.length <= maxBytes ? read.bytes : 'too_large';
 }
 
-/** Sidecars tell each other which encodings they read: a bit for each, in this order, which must not change. */
-const TOLD_ENCODINGS: readonly string[] = ['gzip', 'deflate', 'br', 'zstd'];
-export const ALL_ENCODING_BITS = 2 ** TOLD_ENCODINGS.length - 1;
+export const ALL_ENCODING_BITS = 2 ** READABLE_ENCODINGS.length - 1;
 
-/** The bit of an encoding, or 0 for one that is not told. */
+/** The bit of an encoding, or 0 for one that can't be read. */
 export function encodingBit(encoding: string): number {
-  const index = TOLD_ENCODINGS.indexOf(encoding);
+  const index = READABLE_ENCODINGS.indexOf(encoding);
   return index < 0 ? 0 : 2 ** index;
 }
 

@@ -1,6 +1,7 @@
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { ConnectionWaiter } from '../cluster/pool-types.ts';
+import { PREFIX_BYTES } from '../grpc/message-encoding.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -91,15 +92,16 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
 
   private nextMessage(): Buffer | undefined {
     const { received } = this;
-    if (received.length < 5) return undefined;
+    if (received.length < PREFIX_BYTES) return undefined;
     const length = received.readUInt32BE(1);
     if (received[0] !== 0 || length > MAX_MESSAGE_BYTES) {
       this.noAnswer('not_grpc', 'the app answered a message that is compressed, or too large');
       return undefined;
     }
-    if (received.length < 5 + length) return undefined;
-    this.received = received.subarray(5 + length);
-    return received.subarray(5, 5 + length);
+    const end = PREFIX_BYTES + length;
+    if (received.length < end) return undefined;
+    this.received = received.subarray(end);
+    return received.subarray(PREFIX_BYTES, end);
   }
 
   onDataSent(): void {}
