@@ -332,6 +332,11 @@ t.test('baggage that is full gets no name, and a setting gives none at all', asy
   t.strictSame(await ask(agent, 'full', { baggage: full }), [full]);
   t.equal(leaf.calls.at(-1)!.headers['baggage'], full);
   t.match(await ask(agent, 'nearly', { baggage: full.slice(50) }), [/x,outrigger-call=/]);
+  for (const empty of ['', ' ']) {
+    const given = await ask(agent, `empty ${empty}`, { baggage: empty });
+    t.match(given, [/^outrigger-call=[\da-f]{24}$/]);
+    t.equal(given.length, 1, 'one field, also where the caller sends an empty one');
+  }
 
   const off = await startFleet(t, { call_baggage: false });
   off.passesOn(['baggage'], 1);

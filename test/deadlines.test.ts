@@ -87,6 +87,11 @@ t.test(
         await within(to, 3_600, ['grpc-timeout', '3600000u']);
         await within(to, 300_000, ['grpc-timeout', '300S']);
         await within(to, 7_200_000, ['grpc-timeout', '2H']);
+        // More digits than there may be, as C-core's servers take them; not all do, so that it is written anew.
+        await within(to, 5_000, ['grpc-timeout', '5000000000n']);
+        await within(to, 123_456_000, ['grpc-timeout', '123456000000u']);
+        await within(to, 359_999_996_400_000, ['grpc-timeout', '9999999999H']);
+        t.match(await sentOn(to, ['grpc-timeout', '0000000007S']), /^\d{1,8}[mu]$/);
       }
       await plane.apply(configure({ timeout: '90s', max_timeout: '2m' }));
       await within(unary, 90_000);
@@ -222,7 +227,7 @@ t.test('a malformed grpc-timeout is INVALID_ARGUMENT and goes no further', async
   const plane = await startDataPlane(t, oneCluster([upstream.address]));
   const peer = await connect(t, plane.outboundPort);
   let id = -1;
-  for (const value of ['', '5', 'S', '5 S', '5s', '-1S', '1.5S', '123456789S', '1Sx', '٣S'.normalize()]) {
+  for (const value of ['', '5', 'S', '5 S', '5s', '-1S', '1.5S', '1Sx', '٣S'.normalize()]) {
     id += 2;
     const latin = Buffer.from(value, 'utf8').toString('latin1');
     const answer = await ask(peer, id, path, ['grpc-timeout', latin]);

@@ -1,25 +1,32 @@
 /**
- * The `grpc-timeout` header: 1 to 8 digits and a unit (gRPC over HTTP/2, "Timeout").
+ * The `grpc-timeout` header: 1 to 8 digits and a unit (gRPC over HTTP/2, "Timeout"). Some callers write more digits, and
+ * C-core's servers take them; so does {@link parseTimeout}, up to 20. Written are no more than 8.
  *
  * Read and written once a call on the common path, hence by hand.
  */
 
 const DIGIT_0 = 0x30;
 const MAX_DIGITS = 8;
+/** Of what is read: those of any number of 64 bits. */
+const MAX_DIGITS_READ = 20;
 const MAX_VALUE = 99_999_999;
+
+/** More than this no header can say: 11,000 years. */
+const LONGEST_TIMEOUT_MS = MAX_VALUE * 3_600_000;
 
 /** The shortest timeout that the header can say, 1 ns. */
 export const SHORTEST_TIMEOUT_MS = 1e-6;
 
 /**
- * Milliseconds, with a fraction for units below; NaN when the value is malformed.
+ * Milliseconds, with a fraction for units below; NaN when the value is malformed. What is longer than the header can say in
+ * 8 digits is taken for the longest that it can.
  *
  * Zero isn't in the grammar ("positive integer"), but clients whose deadline has just passed send it. It reads as
  * {@link SHORTEST_TIMEOUT_MS}, so that it means "over" and is never taken for "no timeout".
  */
 export function parseTimeout(value: string): number {
   const digits = value.length - 1;
-  if (digits < 1 || digits > MAX_DIGITS) return Number.NaN;
+  if (digits < 1 || digits > MAX_DIGITS_READ) return Number.NaN;
   let amount = 0;
   for (let i = 0; i < digits; i++) {
     const digit = value.charCodeAt(i) - DIGIT_0;
@@ -27,7 +34,13 @@ export function parseTimeout(value: string): number {
     amount = amount * 10 + digit;
   }
   const timeoutMs = inMilliseconds(amount, value.charCodeAt(digits));
+  if (timeoutMs > LONGEST_TIMEOUT_MS) return LONGEST_TIMEOUT_MS;
   return timeoutMs === 0 ? SHORTEST_TIMEOUT_MS : timeoutMs;
+}
+
+/** Whether strict servers, which keep to 8 digits, would refuse it. */
+export function isLongTimeout(value: string): boolean {
+  return value.length > MAX_DIGITS + 1;
 }
 
 function inMilliseconds(amount: number, unit: number): number {

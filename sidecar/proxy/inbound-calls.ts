@@ -130,7 +130,7 @@ export class InboundCalls {
    */
   ofHead(ids: RequestIds): InboundCall | null | undefined {
     const { passed } = ids;
-    const name = passed === undefined ? undefined : callNameIn(passed.baggage);
+    const name = passed?.baggage === undefined ? undefined : callNameIn(passed.baggage);
     if (name !== undefined && name.process === this.process) return this.ofName(name);
     return (
       (passed && this.byTask.only(passed.taskId)) ??

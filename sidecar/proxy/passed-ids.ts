@@ -19,8 +19,8 @@ const TRACE_HEADERS: Readonly<Record<string, RegExp>> = {
 
 /** Of one request; '' for what it does not carry. */
 export class PassedIds {
-  /** Several in their order, joined by commas. */
-  baggage = '';
+  /** Several in their order, joined by commas, without those that are empty; undefined where there is no such field. */
+  baggage: string | undefined = undefined;
   requestId = '';
   taskId = '';
   correlationId = '';
@@ -29,12 +29,17 @@ export class PassedIds {
 
   /** Reads a field of a request; `name` is one of {@link PASSED_HEADERS}. */
   read(name: string, value: string): void {
-    if (name === 'baggage') this.baggage = this.baggage === '' ? value : `${this.baggage},${value}`;
+    if (name === 'baggage') this.readBaggage(value);
     else if (value.length > MAX_ID_LENGTH) return;
     else if (name === 'x-request-id') this.requestId = value;
     else if (name === 'x-task-id') this.taskId = value;
     else if (name === 'x-correlation-id') this.correlationId = value;
     else this.readTraceId(TRACE_HEADERS[name]?.exec(value)?.[1]);
+  }
+
+  private readBaggage(value: string): void {
+    const before = this.baggage ?? '';
+    this.baggage = before === '' || value === '' ? before + value : `${before},${value}`;
   }
 
   private readTraceId(text: string | undefined): void {

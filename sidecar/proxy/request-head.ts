@@ -40,7 +40,7 @@ export function sendRequestHead(call: Call, stream: Stream, endStream: boolean):
   }
   const nowMs = call.context.clock();
   const early = nowMs - call.startedAtMs < 1;
-  if (early && deadlineOwner === 'caller') {
+  if (early && deadlineOwner === 'caller' && !info.timeoutLong) {
     // No millisecond has passed: the caller's own header still says what is left.
     send(call, stream, list, undefined, endStream);
   } else if (early && deadlineOwner === 'configured') {
@@ -95,12 +95,12 @@ function send(
   let more = withPathApart(call, given);
   let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
   let literals = trace;
-  const baggage = info.passed?.baggage ?? '';
+  const baggage = info.passed?.baggage;
   const named = isNamed(call, connection.peer.maxHeaderListBytes);
-  if (baggage === '' && trace === undefined) {
+  if (baggage === undefined && trace === undefined) {
     if (named) literals = callNameField(call);
-  } else if (baggage !== '' || named) {
-    const next = baggageFor(call, baggage, named);
+  } else if (baggage !== undefined || named) {
+    const next = baggageFor(call, baggage ?? '', named);
     if (next !== baggage) {
       fields = info.withoutBaggage(fields);
       if (next !== '') more = [...(more ?? []), BAGGAGE_HEADER, next];

@@ -47,8 +47,7 @@ t.test('a timeout is read, however short, and a malformed one is noticed', async
   t.ok(infoOf('0m').timeoutMs > 0, 'no time is not "no limit"');
   t.ok(infoOf('1n').timeoutMs > 0);
   t.equal(infoOf('99999999H').timeoutMs, 99_999_999 * 3_600_000);
-  for (const value of ['', '1', 'm', '1 m', '123456789m', '1.5S', '-1S'])
-    t.ok(infoOf(value).timeoutMalformed, value);
+  for (const value of ['', '1', 'm', '1 m', '1.5S', '-1S']) t.ok(infoOf(value).timeoutMalformed, value);
 });
 
 t.test('it is derived once for a list', async (t) => {

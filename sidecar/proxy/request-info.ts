@@ -1,6 +1,6 @@
 import { acceptedEncodings } from '../grpc/message-encoding.ts';
 import { followsRequestRules } from '../grpc/request-rules.ts';
-import { parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
+import { isLongTimeout, parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, HeaderList, trimmed } from '../http2/hpack/header-list.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
@@ -33,6 +33,8 @@ export class RequestInfo {
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
+  /** It has more digits than gRPC allows, which not every server takes: it is written anew. */
+  timeoutLong = false;
   /** Attempts that hops before this one have made, by their `grpc-previous-rpc-attempts`. */
   previousAttempts = 0;
   /** W3C trace context; '' without one. What stands there twice is none. */
@@ -134,6 +136,7 @@ export class RequestInfo {
 
   private readTimeout(value: string): void {
     const timeoutMs = parseTimeout(value);
+    this.timeoutLong = isLongTimeout(value);
     if (Number.isNaN(timeoutMs)) this.timeoutMalformed = true;
     // 0 stands for "none" everywhere else; a caller that sends 0 has no time left.
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
@@ -188,9 +191,7 @@ export class RequestInfo {
 
   /** `list`, which is this one or derived from it, without baggage: another is written in its place. */
   withoutBaggage(list: HeaderList): HeaderList {
-    return this.passed === undefined || this.passed.baggage === ''
-      ? list
-      : copyWithout(list, (name) => name === BAGGAGE_HEADER);
+    return this.passed?.baggage === undefined ? list : copyWithout(list, (name) => name === BAGGAGE_HEADER);
   }
 
   /** `list`, which is this one or derived from it, without trace context: another is written in its place. */
