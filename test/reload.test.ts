@@ -169,7 +169,7 @@ t.test('200 calls and some streams outlive every change of the outbound side', a
   flight = await takeOff(client, a);
   await change('lower', toOne(a.address, { limits: { max_concurrent_calls: 3 } }));
   t.equal(await whoAnswers(client), 'RESOURCE_EXHAUSTED', 'more are in than may be from now on');
-  await change('shorter', toOne(a.address, { max_timeout: '50ms' }));
+  await change('shorter', toOne(a.address, { timeout: '50ms', max_timeout: '50ms' }));
   const late = await client.unary(Buffer.from('x'), { path: '/hold', deadline: Date.now() + 60_000 });
   t.equal(late.code, status.DEADLINE_EXCEEDED, 'the new limit holds for new calls');
   t.match(late.details, /max_timeout of 50 ms/);

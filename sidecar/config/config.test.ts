@@ -697,3 +697,24 @@ t.test('headers that hold secrets can not be asked for in the access log', async
   ])
     t.match(asked(name)[0], /access_headers.*holds no secret/, name);
 });
+
+t.test('max_timeout is no shorter than timeout', async (t) => {
+  const remedy = 'lower timeout to it as well, or raise max_timeout';
+  t.strictSame(
+    problemsOf(
+      t,
+      `inbound: { max_timeout: 30s }
+outbound:
+  clusters:
+    short: { endpoints: [a:1], timeout: 3m, max_timeout: 2m }
+    equal: { endpoints: [b:1], timeout: 2m, max_timeout: 2m }
+    off: { endpoints: [c:1], timeout: 2m, max_timeout: 0s }
+    none: { endpoints: [d:1], timeout: 0s, max_timeout: 1s }
+`,
+    ),
+    [
+      `1:25 inbound.max_timeout: is shorter than timeout, which is 60s | ${remedy}`,
+      `4:58 outbound.clusters.short.max_timeout: is shorter than timeout, which is 3m | ${remedy}`,
+    ],
+  );
+});

@@ -15,6 +15,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
     ...checkLlm(file),
     ...checkInboundTls(file),
+    ...checkTimeLimits(['inbound'], file.inbound),
   ];
 }
 
@@ -83,6 +84,7 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
     const remedy = 'raise max_ejection_time or lower base_ejection_time';
     say(['outlier_detection', 'base_ejection_time'], 'is longer than max_ejection_time', remedy);
   }
+  findings.push(...checkTimeLimits(path, cluster));
   const { cert, key } = cluster.tls ?? {};
   if ((cert === undefined) !== (key === undefined)) {
     say(['tls'], `has a ${cert === undefined ? 'key' : 'cert'} alone`, 'give cert and key, or neither');
@@ -91,6 +93,14 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
     ...checkCertificates([...path, 'tls'], cluster.tls ?? {}, { ca: 'ca', cert: 'cert', key: 'key' }),
   );
   return findings;
+}
+
+/** Callers who name no deadline would have more time than any who names one. */
+function checkTimeLimits(path: Path, limits: Pick<FileCluster, 'timeout' | 'max_timeout'>): Finding[] {
+  const maxMs = parseDurationMs(limits.max_timeout)!;
+  if (maxMs === 0 || parseDurationMs(limits.timeout)! <= maxMs) return [];
+  const message = `is shorter than timeout, which is ${limits.timeout}`;
+  return [finding([...path, 'max_timeout'], message, 'lower timeout to it as well, or raise max_timeout')];
 }
 
 function checkLlm({ llm }: FileConfig): Finding[] {
