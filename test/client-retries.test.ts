@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
-import { type Answer, ok, type Replica, trailersOnly } from './support/answers.ts';
+import { type Answer, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import { runProcess } from './support/process.ts';
@@ -47,7 +47,8 @@ const callers: readonly Caller[] = [
       };
       const config = { loadBalancingConfig: [], methodConfig: [{ name: [{}], retryPolicy }] };
       const client = new RawClient(t, port, { 'grpc.service_config': JSON.stringify(config) });
-      return status[(await client.unary(Buffer.alloc(0), { path })).code]!;
+      const deadline = Date.now() + 30_000;
+      return status[(await client.unary(Buffer.alloc(0), { path, deadline })).code]!;
     },
   },
 ];
@@ -126,6 +127,38 @@ for (const { what, skip, call } of callers) {
       t.equal(await call(t, await way.lead(t, replica.address)), 'OK', way.what);
       t.equal(replica.calls.length, 3, way.what);
     }
+  });
+
+  t.test(`an open circuit makes nobody wait into a deadline: ${what}`, { skip }, async (t) => {
+    const dead = await startPlain(t, trailersOnly(14));
+    const forever = { circuit_breaker: { recovery_timeout: '30m' } };
+    const port = await outbound(t, dead.address, forever);
+    const impatient = new RawClient(t, port);
+    const ask = (limitMs?: number) =>
+      impatient.unary(Buffer.alloc(0), limitMs === undefined ? {} : { deadline: Date.now() + limitMs });
+    for (let count = 0; count < 5; count++) await ask();
+    t.equal(await call(t, port), 'UNAVAILABLE', 'the client has the answer, as without a sidecar');
+    t.equal(dead.calls.length, 5);
+
+    const pushback = ({ trailers }: Awaited<ReturnType<typeof ask>>) => {
+      t.same(trailers.get('outrigger-reason'), ['circuit_open']);
+      return Number(trailers.get('grpc-retry-pushback-ms')[0]);
+    };
+    t.ok(pushback(await ask()) > 1_000_000, 'who has the time is told');
+    t.ok(pushback(await ask(3_600_000)) > 1_000_000);
+    t.same(pushback(await ask(1_000_000)), Number.NaN);
+
+    // A sidecar that turns calls away behind ours says how long, too.
+    const word = { 'outrigger-reason': 'rate_limited', 'grpc-retry-pushback-ms': '100000' };
+    const limiting = await startReplica(t, trailersOnly(8, word));
+    const client = new RawClient(t, await outbound(t, limiting.address, { retry: { max_attempts: 1 } }));
+    const limited = async (deadline: number) => {
+      const { trailers } = await client.unary(Buffer.alloc(0), { deadline });
+      t.same(trailers.get('outrigger-reason'), ['rate_limited']);
+      return trailers.get('grpc-retry-pushback-ms').length;
+    };
+    t.equal(await limited(Date.now() + 3_600_000), 1);
+    t.equal(await limited(Date.now() + 50_000), 0);
   });
 
   t.test(`an endpoint's own word stands: ${what}`, { skip }, async (t) => {

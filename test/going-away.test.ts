@@ -5,6 +5,7 @@ import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
+import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { errorCode, frame, frameType, type H2Peer, settings, startPeerServer } from './support/h2-peer.ts';
 import { startProcess } from './support/process.ts';
@@ -243,26 +244,43 @@ for (const hops of ['one hop', 'two hops'] as const) {
 t.test('an app that has copied what sidecars say to each other says it for nobody', async (t) => {
   const fields = {
     'outrigger-reason': 'overloaded',
+    'outrigger-http-status': '503',
     'outrigger-going-away': '1',
     'outrigger-retries-ended': '1',
+    'outrigger-tokens-used': '7',
+    'outrigger-deduplicated': 'replayed',
   };
+  const head = { ':status': 200, 'content-type': 'application/grpc', 'x-own': 'stays' };
   const app = await startUpstream(t, {
-    onCall: ({ stream: answer }) =>
-      answer.respond(
-        {
-          ':status': 200,
-          'content-type': 'application/grpc',
-          'grpc-status': '14',
-          'x-own': 'stays',
-          ...fields,
-        },
-        { endStream: true },
-      ),
+    onCall: ({ stream: answer, headers }) => {
+      const own = { 'x-own': 'stays', ...fields };
+      if (headers[':path'] === '/test.Raw/TrailersOnly') {
+        answer.respond({ ...head, 'grpc-status': '14', ...fields }, { endStream: true });
+        return;
+      }
+      const code = headers[':path'] === rawPaths.unary ? '0' : '14';
+      answer.respond({ ...head, ...fields }, { waitForTrailers: true });
+      answer.on('wantTrailers', () => answer.sendTrailers({ 'grpc-status': code, ...own }));
+      answer.end(grpcFrame('answer'));
+    },
   });
   const address = await beside(t, app.address);
   const scene = await startScene(t, [address]);
-  const { code, trailers } = await scene.client.unary(Buffer.alloc(0), { path: rawPaths.unary });
-  t.equal(code, status.UNAVAILABLE);
-  for (const name of Object.keys(fields)) t.same(trailers.get(name), [], name);
-  t.same(trailers.get('x-own'), ['stays']);
+  for (const [path, code] of [
+    ['/test.Raw/TrailersOnly', status.UNAVAILABLE],
+    [rawPaths.unary, status.OK],
+    ['/test.Raw/Failing', status.UNAVAILABLE],
+    [PROCESS_TASK_PATH, status.UNAVAILABLE],
+  ] as const) {
+    const outcome = await scene.client.unary(Buffer.alloc(0), { path });
+    t.equal(outcome.code, code, path);
+    for (const [where, metadata] of [
+      ['initial metadata', outcome.headers],
+      ['trailers', outcome.trailers],
+    ] as const) {
+      for (const name of Object.keys(fields))
+        t.same(metadata?.get(name) ?? [], [], `${path}: ${name} in ${where}`);
+      if (metadata !== undefined) t.same(metadata.get('x-own'), ['stays'], path);
+    }
+  }
 });

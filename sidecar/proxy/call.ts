@@ -12,9 +12,10 @@ import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { lingerAfterAnswer } from './early-end.ts';
-import { endFields } from './end-fields.ts';
+import { endFields, ownFields, ownHead } from './end-fields.ts';
 import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
+import { inTime } from './late-pushback.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
@@ -216,8 +217,9 @@ export class Call
     if (grpc || this.head.method === 'HEAD') attempt.stream!.expectedBytes = -1;
     if (isTooLarge(list, this.stream.connection) && endsBySize(this, attempt, 'initial metadata', list))
       return;
-    if (this.holdsHead(attempt)) attempt.heldHead = list;
-    else this.commit(attempt, list);
+    const own = ownHead(this, list, head);
+    if (this.holdsHead(attempt)) attempt.heldHead = own;
+    else this.commit(attempt, own);
   }
 
   /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
@@ -294,8 +296,7 @@ export class Call
     if (tooLarge && status === Status.OK && endsBySize(this, attempt, 'trailers', list)) return;
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     else this.hedging?.choose(attempt);
-    // What an inbound call's app says is said by the app, whatever it has copied from elsewhere.
-    const own = this.context.listener === 'inbound' && status !== Status.OK ? info.asApp : list;
+    const own = ownFields(this, attempt, list, info);
     const alone = tooLarge ? statusAlone(list, status, head.kind === 'response') : own;
     if (tooLarge) this.reason = 'headers_too_large';
     const extra = endFields(this, attempt, status, info);
@@ -358,8 +359,9 @@ export class Call
   }
 
   /** Ends the call with an answer of the sidecar's own. */
-  answer(local: LocalReply): void {
+  answer(reply: LocalReply): void {
     if (this.done) return;
+    const local = inTime(this, reply);
     giveUp(this, 'own_limit', local.status);
     this.response.sendLocal(withModelFailure(this, local), this.info.grpc, this.head.method);
     this.reason = local.reason;

@@ -5,6 +5,7 @@ import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { type ServingStatus, writeServingStatus } from '../task/health-message.ts';
+import { responseInfo } from './response-info.ts';
 
 const MAX_REQUEST_BYTES = 4_096;
 
@@ -116,7 +117,7 @@ export class HealthCall implements StreamHandler {
   /** As the app has ended its own answer. */
   endAs(list: HeaderList, head: MessageHead): void {
     if (head.kind === 'trailers') this.start();
-    this.endWith(list, undefined);
+    this.endWith(responseInfo(list, head).asApp, undefined);
   }
 
   private endWith(list: HeaderList, fields: readonly string[] | undefined): void {

@@ -1,8 +1,8 @@
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 
 /**
- * What one sidecar tells the next one behind a failed answer. An app may have copied it from an answer that it got: where it
- * would be read, at the inbound side, the app's own is left out.
+ * What one sidecar tells the next one, or a caller, with an answer. An app may have copied it from an answer that it got: at
+ * the inbound side, where it would be taken for the sidecar's, the app's own is left out of heads and trailers.
  */
 
 /** Why a sidecar answered in its app's place (`policy/reasons.ts`). */
@@ -13,14 +13,23 @@ export const HTTP_STATUS_HEADER = 'outrigger-http-status';
 export const GOING_AWAY_HEADER = 'outrigger-going-away';
 /** Hops behind have done what can be done, or ruled it out: sidecars do not retry the call (`NotAgain`). */
 export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';
+/** In the trailers of a call that came with a budget (`task-budget.ts`). */
+export const TOKENS_USED_HEADER = 'outrigger-tokens-used';
+/** Tells a caller that its answer was made for an earlier call of the same task: `joined` or `replayed`. */
+export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
+
+const PREFIX = 'outrigger-';
 
 export function isSidecarField(name: string): boolean {
+  if (!name.startsWith(PREFIX)) return false;
   switch (name) {
     case REASON_HEADER:
     case HTTP_STATUS_HEADER:
     case GOING_AWAY_HEADER:
     case RETRIES_ENDED_HEADER:
     case MODEL_FAILURE_HEADER:
+    case TOKENS_USED_HEADER:
+    case DEDUPLICATED_HEADER:
       return true;
     default:
       return false;

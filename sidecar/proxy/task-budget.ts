@@ -14,9 +14,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { TOKEN_BUDGET_HEADER, TokenBudget } from '../policy/token-budget.ts';
 import type { Call } from './call.ts';
 import type { InboundCall } from './inbound-calls.ts';
-
-/** In the trailers of a call that came with a budget. */
-export const TOKENS_USED = 'outrigger-tokens-used';
+import { TOKENS_USED_HEADER } from './sidecar-fields.ts';
 
 /** Made with the first request that draws on it. */
 const budgets = new WeakMap<InboundCall, TokenBudget>();
@@ -59,14 +57,14 @@ export function settleTokens(call: Call, used: number | undefined): void {
 export function usedTokensField(call: InboundCall): readonly string[] | undefined {
   if (call.info.tokenBudget < 0) return undefined;
   const budget = budgets.get(call);
-  return [TOKENS_USED, String(budget === undefined ? 0 : budget.spent + budget.reserved)];
+  return [TOKENS_USED_HEADER, String(budget === undefined ? 0 : budget.spent + budget.reserved)];
 }
 
 /** By the trailers; the last one is the sidecar's, an agent may have passed on another's before it. */
 export function usedTokens(trailers: HeaderList): number | undefined {
   const { fields } = trailers;
   for (let i = fields.length - 2; i >= 0; i -= 2) {
-    if (fields[i] !== TOKENS_USED) continue;
+    if (fields[i] !== TOKENS_USED_HEADER) continue;
     return /^\d{1,15}$/.test(fields[i + 1]!) ? Number(fields[i + 1]) : undefined;
   }
   return undefined;

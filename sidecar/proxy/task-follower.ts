@@ -7,10 +7,8 @@ import type { Leaving, TaskReader } from '../task/task-store.ts';
 import type { Call } from './call.ts';
 import { isTooLarge, replyToOversize, statusAlone } from './oversize.ts';
 import { reply } from './reasons.ts';
+import { DEDUPLICATED_HEADER } from './sidecar-fields.ts';
 import type { TaskRuns } from './task-runs.ts';
-
-/** Tells a caller that its answer was made for an earlier call of the same task: `joined` or `replayed`. */
-export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
 
 /** A call that gets the answer of the one that runs, or has run, the same task; at its own pace. */
 export class TaskFollower {
