@@ -91,6 +91,14 @@ export const languages: Readonly<Record<string, Language>> = {
   },
   grpclib: {
     ...python('grpclib'),
+    serverWays: {
+      metadata: { why: 'refuses an empty value', comesTo: /^0 1; (0 1|2 )$/ },
+      gzip: {
+        why: 'reads no compressed messages',
+        comesTo:
+          /^(0 50000|2 |unsupported ); (0 100,0,50000|2 (100,0)?|unsupported ); (0 150000|13 |2 |unsupported )$/,
+      },
+    },
     clientWays: {
       'the server ends early': { why: reset, comesTo: /^([01]|client) (10)?; ([01]|client) (20000)?$/ },
       'the server refuses early': { why: reset, comesTo: /^(1|10|client) $/ },
