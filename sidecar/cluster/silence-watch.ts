@@ -89,6 +89,7 @@ class SignQuestion extends Timer {
   private readonly questions: Map<Endpoint, SignQuestion>;
   private readonly endpoint: Endpoint;
   private readonly waiting: ((alive: boolean) => void)[] = [];
+  private askedAtMs = 0;
   private looks = 0;
   private ended = false;
   /** Its own HTTP/2 has answered: a sidecar is asked for its app from then on. */
@@ -110,7 +111,8 @@ class SignQuestion extends Timer {
 
   start(): void {
     const { wheel, clock } = this.environment;
-    wheel.arm(this, clock() + LOOK_MS);
+    this.askedAtMs = clock();
+    wheel.arm(this, this.askedAtMs + LOOK_MS);
     this.connection.control.askForSign(() => this.onSign());
   }
 
@@ -120,7 +122,7 @@ class SignQuestion extends Timer {
   }
 
   private onSign(): void {
-    if (this.ended) return;
+    if (this.ended || this.signed) return;
     this.signed = true;
     if (this.connection.peer.isSidecar) this.askSidecar();
     else this.heard();
@@ -141,11 +143,13 @@ class SignQuestion extends Timer {
 
   override onTimeout(nowMs: number): void {
     const { connection, environment } = this;
-    if (connection.closed) {
+    if (connection.closed || this.endpoint.removed) {
       const { absent } = this;
       this.end();
       if (absent) environment.onLost(this.endpoint);
     } else if (this.signed) this.askSidecar();
+    // Any byte is one: of those that owe many signs no more are asked for.
+    else if (connection.lastReadAtMs > this.askedAtMs) this.onSign();
     else {
       this.looks++;
       if (this.looks >= LOOKS_UNTIL_ABSENT) this.becomeAbsent();
