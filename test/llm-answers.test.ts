@@ -2,6 +2,7 @@
 // an error is that comes with a status of 200.
 import { createHash } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
@@ -525,6 +526,17 @@ t.test('an error behind the beginning of a stream passes, and is no success', as
   t.equal(answer.body.toString(), chatChunk('one') + error, 'as the provider sent it');
   t.strictSame(outcomes(), { failed: 1 });
   t.ok(listener.stats.of('one', 'm').tokens.wasted > 0, 'it has cost something');
+  const limit = `data: ${JSON.stringify(errorOf('rate_limit_error'))}\n\n`;
+  const limited = provider.script('late-limit', inStream(chatChunk('one') + limit));
+  const resting = await start(t, {
+    upstreams: [{ name: 'one', url: limited }],
+    retry: { backoff: { base: '10s', max: '10s' } },
+  });
+  const passed = await send(resting.baseUrl, '/chat/completions', chat({ stream: true })).answer;
+  t.equal(passed.body.toString(), chatChunk('one') + limit);
+  const state = resting.listener.egress!.upstreams[0]!.models.get('m')!;
+  t.ok(state.restsUntilMs > performance.now(), 'a limit lets the model rest');
+  t.strictSame([resting.outcomes(), resting.breaker()], [{ throttled: 1 }, 'closed']);
   for (let turn = 0; turn < 4; turn++) {
     // An openai client leaves with the error.
     const left = send(baseUrl, '/chat/completions', chat({ stream: true }));
@@ -627,4 +639,23 @@ t.test('real clients see what they see without us', { skip: skipWithout('model-c
     () => outcomes()['success'] === 3 && outcomes('one', 'fails')['failed'] === 3,
   );
   t.ok(listener.stats.of('one', 'm').tokens.output > 5, "Anthropic's usage is read");
+});
+
+t.test("an error's body that never ends keeps no connection", async (t) => {
+  const sockets: Socket[] = [];
+  const bad = provider.script('endless', ({ socket }, response) => {
+    sockets.push(socket);
+    response.writeHead(503, { 'content-type': 'text/html' });
+    response.write('<html>');
+  });
+  const good = provider.script('good', answerWhole);
+  const { baseUrl } = await start(t, {
+    upstreams: [
+      { name: 'one', url: bad },
+      { name: 'two', url: good },
+    ],
+  });
+  const answer = await send(baseUrl, '/chat/completions', chat()).answer;
+  t.match(answer, { status: 200, headers: { 'outrigger-upstream': 'two' } });
+  await waitUntil('its connection is closed', () => sockets[0]?.destroyed);
 });

@@ -4,7 +4,7 @@
  * Only an answer that is understood is looked into. A provider's word for it is not enough: streams come typed as
  * anything or as nothing, and JSON as text. So the first bytes decide where the operation has events or JSON at all.
  */
-import type { OperationTraits } from './operations.ts';
+import { type Operation, traitsOf } from './operations.ts';
 import { type Headers, textOf } from './retry-after.ts';
 
 export type AnswerKind = 'json' | 'events' | 'unread';
@@ -26,17 +26,18 @@ const EVENTS_TYPE = 'text/event-stream';
 
 /** Before the first byte. */
 export function expectationOf(
-  request: { readonly method: string; readonly stream: boolean; readonly traits: OperationTraits },
+  method: string,
+  { operation, stream }: { readonly operation: Operation; readonly stream: boolean },
   status: number,
   headers: Headers,
 ): Expectation {
-  const { traits } = request;
+  const traits = traitsOf(operation);
   if (!traits.answersJson && traits.events === undefined) return UNREAD;
-  if (request.method === 'HEAD' || status < 200 || status >= 300 || WITHOUT_ANSWER.has(status)) return UNREAD;
+  if (method === 'HEAD' || status < 200 || status >= 300 || WITHOUT_ANSWER.has(status)) return UNREAD;
   if (!isReadable(headers)) return UNREAD;
   const type = textOf(headers['content-type'])?.trim().toLowerCase() ?? '';
   if (JSON_LINES.test(type)) return UNREAD;
-  const isEvents = type.startsWith(EVENTS_TYPE) || (request.stream && !JSON_TYPE.test(type));
+  const isEvents = type.startsWith(EVENTS_TYPE) || (stream && !JSON_TYPE.test(type));
   return { isUnread: false, isEvents: isEvents && traits.events !== undefined };
 }
 

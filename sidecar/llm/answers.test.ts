@@ -6,7 +6,7 @@ import { expectationOf, kindOf } from './answer-kind.ts';
 import { fieldsOf, LargeEvent } from './event-fields.ts';
 import { EventScanner, type EventSink } from './event-scanner.ts';
 import { JsonDigest } from './json-digest.ts';
-import { type EventDialect, traitsOf } from './operations.ts';
+import type { EventDialect } from './operations.ts';
 import { StreamCheck } from './stream-check.ts';
 
 function whole(onEvent: EventSink['onEvent']): EventSink {
@@ -423,11 +423,7 @@ t.test('what an answer is', async (t) => {
   t.equal(kindOf(Buffer.from([0xef, 0xbf])), 'unread');
   t.equal(kindOf(Buffer.from([0x1f, 0x8b])), 'unread', 'gzip');
   const expects = (headers: Record<string, string>, stream = false, status = 200, method = 'POST') => {
-    const { isUnread, isEvents } = expectationOf(
-      { method, stream, traits: traitsOf('chat') },
-      status,
-      headers,
-    );
+    const { isUnread, isEvents } = expectationOf(method, { operation: 'chat', stream }, status, headers);
     return isUnread ? 'unread' : isEvents ? 'events' : 'plain';
   };
   const typed = (type: string) => ({ 'content-type': type });
@@ -448,8 +444,8 @@ t.test('what an answer is', async (t) => {
   for (const status of [204, 205, 206, 302]) t.equal(expects({}, false, status), 'unread', String(status));
   t.equal(expects({}, false, 202), 'plain');
   t.equal(expects({}, false, 200, 'HEAD'), 'unread');
-  const files = { method: 'GET', stream: false, traits: traitsOf('files') };
-  t.ok(expectationOf(files, 200, typed('application/json')).isUnread);
-  const list = { method: 'GET', stream: false, traits: traitsOf('models') };
-  t.notOk(expectationOf(list, 200, typed('text/event-stream')).isEvents, 'no stream that is known');
+  const files = { operation: 'files', stream: false } as const;
+  t.ok(expectationOf('GET', files, 200, typed('application/json')).isUnread);
+  const list = { operation: 'models', stream: false } as const;
+  t.notOk(expectationOf('GET', list, 200, typed('text/event-stream')).isEvents, 'no stream that is known');
 });

@@ -79,7 +79,7 @@ export class Attempt extends Timer implements RelayHandlers {
   /** All of the answer has come that anybody waits for; undefined while it has not. */
   get whole(): AttemptEnd | undefined {
     const body = this.#body;
-    return this.#committed && body?.complete === true ? this.#endWith(this.#answerFailure(body)) : undefined;
+    return this.#committed && body?.complete ? this.#endWith(this.#answerFailure(body)) : undefined;
   }
 
   /** The provider may be working on the request: it has it whole, and nothing of an answer has come. */
@@ -94,9 +94,8 @@ export class Attempt extends Timer implements RelayHandlers {
 
   /** What ends the answer when somebody else breaks it off; undefined where no event can stand. */
   errorEvent(reason: Reason, message: string): Buffer | undefined {
-    return this.#body?.isEvents === true
-      ? errorEvent(this.#options.facts.operation, reason, message)
-      : undefined;
+    if (this.#body?.isEvents !== true) return undefined;
+    return errorEvent(this.#options.facts.operation, reason, message);
   }
 
   onConnected(): void {
@@ -126,13 +125,8 @@ export class Attempt extends Timer implements RelayHandlers {
 
   #beginAnswer(status: number, headers: RequestHeaders): void {
     const { request, facts, stripUsage, maxOutputEvents, resend, clock } = this.#options;
-    const traits = traitsOf(facts.operation);
     const clocks = this.#clocks;
-    const { isUnread, isEvents } = expectationOf(
-      { method: request.method, stream: facts.stream, traits },
-      status,
-      headers,
-    );
+    const { isUnread, isEvents } = expectationOf(request.method, facts, status, headers);
     const changes = isEvents || clocks.isStream;
     clocks.isStream = isEvents;
     if (isUnread) {
@@ -142,6 +136,7 @@ export class Attempt extends Timer implements RelayHandlers {
       this.#options.sink.flushHead();
     } else {
       const { choices } = facts;
+      const traits = traitsOf(facts.operation);
       this.#body = new FirstBytesBody({
         traits,
         choices,
@@ -167,12 +162,15 @@ export class Attempt extends Timer implements RelayHandlers {
     }
     this.#skippedBytes = 0;
     this.#finish(failure);
+    // One that never ends it would keep the connection for ever.
+    const { wheel, clock } = this.#options;
+    wheel.arm(this, clock() + ERROR_BODY_MS);
   }
 
   /** An error is all there is of an answer: it is dealt with as if its status had said so. */
   #decideAnswer(body: AnswerBody): void {
     const failure = this.#answerFailure(body)!;
-    if (this.#owner.passesOn(failure, NOTHING)) {
+    if (this.#owner.passesOn(failure, Buffer.from(body.facts.error!.message))) {
       this.#commit();
       body.release(this.#forward);
       return;
@@ -235,6 +233,7 @@ export class Attempt extends Timer implements RelayHandlers {
 
   onEnd(): void {
     if (this.#error !== undefined) this.#decide(this.#error.bytes());
+    if (this.#over) this.#options.wheel.cancel(this);
     const body = this.#body;
     if (this.#over || body === undefined) return;
     const fault = body.end(this.#forward);
@@ -257,8 +256,9 @@ export class Attempt extends Timer implements RelayHandlers {
 
   onError({ code, connected, reused }: RelayError): void {
     if (this.#error !== undefined) this.#decide(this.#error.bytes());
+    if (this.#over) this.#options.wheel.cancel(this);
     if (this.#over) return;
-    if (this.#body?.complete === true) {
+    if (this.#body?.complete) {
       this.#complete(this.#body);
       return;
     }
@@ -283,7 +283,8 @@ export class Attempt extends Timer implements RelayHandlers {
   override onTimeout(nowMs: number): void {
     const clock = this.#clocks.next();
     const due = clock !== undefined && nowMs >= this.#clocks.atMs;
-    if (this.#error !== undefined && (due || nowMs >= this.#errorSinceMs + ERROR_BODY_MS))
+    if (this.#over) this.#relay.abort();
+    else if (this.#error !== undefined && (due || nowMs >= this.#errorSinceMs + ERROR_BODY_MS))
       this.#decide(this.#error.bytes());
     else if (!due) this.#arm();
     else if (clock === 'connect_timeout') this.#fail('connect_failed', { code: 'ETIMEDOUT' });

@@ -291,6 +291,11 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#settle(end, false);
     const { failure } = end;
     if (failure === undefined || end.committed) {
+      // An error behind the beginning of an answer leaves nothing to decide, but what it says of the model holds.
+      if (failure?.reason === 'status') {
+        const { clock, random } = this.#context;
+        this.#held!.rest(failure, this.#settings.retry, random(), clock());
+      }
       this.#finish(outcomeOf(end), reasonOf(end));
       return;
     }

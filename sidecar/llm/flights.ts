@@ -52,6 +52,7 @@ export class Flight implements Sink {
   onEmpty: () => void = () => {};
   readonly #members = new Set<Reply>();
   #head: { status: number; headers: RequestHeaders } | undefined = undefined;
+  #isHeadFlushed = false;
   #kept: Buffer[] | undefined = [];
   #keptBytes = 0;
 
@@ -66,6 +67,7 @@ export class Flight implements Sink {
     reply.onGone = () => this.#leave(reply);
     reply.onDrain = () => this.onDrain();
     if (this.#head !== undefined) reply.head(this.#head.status, this.#head.headers);
+    if (this.#isHeadFlushed) reply.flushHead();
     for (const bytes of this.#kept) reply.write(bytes);
     return true;
   }
@@ -83,6 +85,7 @@ export class Flight implements Sink {
   }
 
   flushHead(): void {
+    this.#isHeadFlushed = true;
     for (const reply of this.#members) reply.flushHead();
   }
 

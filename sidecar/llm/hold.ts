@@ -16,6 +16,7 @@ export class Hold {
   readonly #tokens: number;
   #learned = false;
   #judged = false;
+  #hasRested = false;
 
   /** @param tokens what the request may use of the provider's limits */
   constructor(
@@ -59,8 +60,10 @@ export class Hold {
     this.upstream.breaker.settle(this.admission, verdict);
   }
 
-  /** What a failed answer says of the model's next requests. @param random in [0, 1) */
+  /** What a failed answer says of the model's next requests, once. @param random in [0, 1) */
   rest(failure: AttemptFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
+    if (this.#hasRested) return;
+    this.#hasRested = true;
     const { upstream, model } = this;
     const { outOfCredit, status } = failure;
     if (outOfCredit !== undefined) {

@@ -17,6 +17,7 @@ import type { Tracer } from '../telemetry/tracing/tracer.ts';
 const OPERATION_NAMES: Readonly<Record<string, string>> = {
   chat: 'chat',
   responses: 'chat',
+  messages: 'chat',
   completions: 'text_completion',
   embeddings: 'embeddings',
 };
