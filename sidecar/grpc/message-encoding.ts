@@ -5,6 +5,7 @@
  * `gzip` and `deflate` (zlib's format, RFC 1950) are gRPC's own; `zstd` and `br` are those of tonic and Connect.
  */
 import { brotliDecompressSync, constants, gunzipSync, inflateSync, zstdDecompressSync } from 'node:zlib';
+import { PREFIX_BYTES } from './message-framing.ts';
 
 /** As far as a message could be read. */
 export interface ReadBytes {
@@ -34,8 +35,6 @@ interface Decoder {
   readonly leastBytes?: number;
 }
 
-/** PROTOCOL-HTTP2, "Length-Prefixed-Message": a flag and four bytes of length. */
-export const PREFIX_BYTES = 5;
 /** A frame may ask for a window of so much memory: 8 MiB, what RFC 8878 §3.1.1.1.2 recommends to support. */
 const ZSTD_WINDOW_LOG_MAX = 23;
 

@@ -1,3 +1,6 @@
+/** The compressed flag and four bytes of length in front of each message (PROTOCOL-HTTP2, "Length-Prefixed-Message"). */
+export const PREFIX_BYTES = 5;
+
 /**
  * Follows the length-prefixed messages of a gRPC stream (PROTOCOL-HTTP2, "Length-Prefixed-Message") through DATA
  * frames, whose boundaries mean nothing: counts messages and finds one that is larger than allowed before its
@@ -30,15 +33,15 @@ export class MessageFraming {
         this.finished++;
         continue;
       }
-      if (this.prefixBytes === 0 && end - at >= 5) {
+      if (this.prefixBytes === 0 && end - at >= PREFIX_BYTES) {
         this.length =
           buffer[at + 1]! * 0x1000000 + ((buffer[at + 2]! << 16) | (buffer[at + 3]! << 8) | buffer[at + 4]!);
-        at += 5;
+        at += PREFIX_BYTES;
       } else {
         // The prefix itself is split over frames: rare, so byte by byte. The first byte is the compressed flag.
         const byte = buffer[at++]!;
         this.length = this.prefixBytes === 0 ? 0 : this.length * 256 + byte;
-        if (++this.prefixBytes < 5) continue;
+        if (++this.prefixBytes < PREFIX_BYTES) continue;
         this.prefixBytes = 0;
       }
       this.started++;

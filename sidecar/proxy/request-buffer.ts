@@ -1,4 +1,5 @@
-import { PREFIX_BYTES, type Unreadable } from '../grpc/message-encoding.ts';
+import type { Unreadable } from '../grpc/message-encoding.ts';
+import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { isSharedRead } from '../http2/shared-read.ts';
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 

@@ -1,7 +1,8 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { type CallKey, hashKey } from '../cluster/balancer.ts';
 import { PoolState } from '../cluster/connection-pool.ts';
-import { encodingBit, PREFIX_BYTES } from '../grpc/message-encoding.ts';
+import { encodingBit } from '../grpc/message-encoding.ts';
+import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';

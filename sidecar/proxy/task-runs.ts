@@ -1,5 +1,5 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { PREFIX_BYTES } from '../grpc/message-encoding.ts';
+import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import { deadlineReached } from '../policy/deadline.ts';

@@ -17,7 +17,8 @@
  * Sources: gRPC over HTTP/2, "Length-Prefixed-Message"; protobuf.dev, "Encoding".
  */
 
-import { inflateMessage, PREFIX_BYTES } from '../grpc/message-encoding.ts';
+import { inflateMessage } from '../grpc/message-encoding.ts';
+import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 
 const PREFIX = 0;
 const TAG = 1;
