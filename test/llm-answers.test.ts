@@ -2,6 +2,7 @@
 // an error is that comes with a status of 200.
 import { createHash } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import OpenAI from 'openai';
@@ -182,6 +183,15 @@ t.test('the head of what nobody looks into is there when it comes', async (t) =>
   t.equal(response.headers.get('content-type'), 'application/jsonl');
   end();
   t.equal(await response.text(), jsonLines);
+  const session = connectHttp2(new URL(baseUrl).origin);
+  t.teardown(() => session.destroy());
+  const stream = session.request({ ':path': '/v1/files/file-1/content' });
+  const head = await new Promise<IncomingHttpHeaders>((resolve) => stream.once('response', resolve));
+  t.equal(head['content-type'], 'application/jsonl', 'over HTTP/2');
+  end();
+  let text = '';
+  for await (const part of stream) text += part;
+  t.equal(text, jsonLines);
 });
 
 t.test('a stream is one by the request and its first bytes, whatever it is typed as', async (t) => {
@@ -315,7 +325,7 @@ t.test('a stream is whole when its last choice has finished, and heartbeats cut 
     beginStream(response);
     response.write(body, () => end(response));
   });
-  const { baseUrl, breaker, outcomes } = await start(t, {
+  const { baseUrl, breaker, outcomes, listener } = await start(t, {
     upstreams: [{ name: 'one', url }],
     idle_timeout: '300ms',
   });
@@ -368,12 +378,20 @@ t.test('a stream is whole when its last choice has finished, and heartbeats cut 
   t.match(await ask(), { broken: false }, 'a connection that is reset behind the end takes nothing away');
   end = () => {};
   t.match(await ask(), { broken: false }, 'nor does a provider that never ends it');
+  const drained = send(baseUrl, '/chat/completions', chat({ stream: true }));
+  await drained.until('"finish_reason":"stop"');
+  listener.egress!.endRequests();
+  t.match(
+    await drained.answer,
+    { broken: false, body: Buffer.from(body) },
+    'nor does the end of the sidecar',
+  );
   body += DONE;
   const left = send(baseUrl, '/chat/completions', chat({ stream: true }));
   await left.until('[DONE]');
   left.abort();
   await left.answer.catch(() => {});
-  await waitUntil('all three are counted', () => outcomes()['success'] === before + 3);
+  await waitUntil('all four are counted', () => outcomes()['success'] === before + 4);
   t.notOk(outcomes()['cancelled'], 'a client that leaves with the whole answer has not cancelled');
 });
 

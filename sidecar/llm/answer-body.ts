@@ -136,7 +136,8 @@ export class JsonBody implements AnswerBody {
 
   end(forward: Forward): FailureReason | undefined {
     if (this.#digest !== undefined) return this.#endLarge(this.#digest);
-    const text = withoutMark(Buffer.concat(this.#held).toString('utf8'));
+    const whole = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held);
+    const text = withoutMark(whole.toString('utf8'));
     const value = parsed(text);
     if (value === undefined && !isJsonLines(text)) return 'malformed_answer';
     readAnswer(value, this.facts);

@@ -110,13 +110,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   cancel(): void {
     const { clientAtMs, receivedMs } = this.request;
     const nowMs = this.#context.clock();
-    const whole = this.#attempt?.whole;
-    if (whole !== undefined) {
-      // It leaves with all that it waits for: some clients read no further.
-      this.#attempt!.abort();
-      this.onEnd(whole);
-      return;
-    }
+    if (this.#endsWhole()) return;
     const clientIsLate = this.#attempt?.committed !== true && nowMs >= clientAtMs;
     const late = clientIsLate || deadlineReached(nowMs - receivedMs, this.#choice.callAtMs - receivedMs);
     this.#abort(late ? 'timeout' : 'cancelled', late ? 'deadline' : 'cancelled');
@@ -134,7 +128,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   }
 
   #endEarly(reason: Reason, message: string, outcome: LlmOutcome): void {
-    if (this.#over) return;
+    if (this.#over || this.#endsWhole()) return;
     const attempt = this.#attempt;
     if (attempt === undefined || !attempt.committed) {
       const clientDecides = reason === 'draining' || attempt?.mayBeRunning === true;
@@ -145,6 +139,16 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const last = attempt.errorEvent(reason, message);
     this.#abort(outcome, reason);
     this.#sink.breakOff(last);
+  }
+
+  /** All of the answer has come that its caller waits for: some read no further. Whatever ends it now takes nothing away. */
+  #endsWhole(): boolean {
+    const whole = this.#attempt?.whole;
+    if (whole === undefined) return false;
+    this.#attempt!.abort();
+    this.#sink.end();
+    this.onEnd(whole);
+    return true;
   }
 
   #abort(outcome: LlmOutcome, reason: string): void {
@@ -248,11 +252,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   }
 
   onHeaders(status: number, headers: RequestHeaders): void {
-    const { clock } = this.#context;
-    const { model } = this.#held!;
-    this.#held!.endLearning();
-    model.learned.learn(headers, clock(), Date.now());
-    if (status >= 400 && status !== 429) model.throttledInARow = 0;
+    this.#held!.onHeaders(status, headers, this.#context.clock());
   }
 
   onAnswer(): void {

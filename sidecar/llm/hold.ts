@@ -3,6 +3,7 @@ import type { Reservation } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
 import type { Admission, BreakerVerdict } from './breaker.ts';
 import type { ModelState } from './model-state.ts';
+import type { RequestHeaders } from './relay.ts';
 import { type AttemptFailure, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
@@ -38,8 +39,15 @@ export class Hold {
     upstream.activeRequests++;
   }
 
-  /** Its answer has told what is left at the provider, or it never will. */
-  endLearning(): void {
+  /** The answer tells what is left at the provider. */
+  onHeaders(status: number, headers: RequestHeaders, nowMs: number): void {
+    this.#endLearning();
+    this.model.learned.learn(headers, nowMs, Date.now());
+    if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
+  }
+
+  /** It is known what is left at the provider, or it never will be. */
+  #endLearning(): void {
     if (this.#learned) return;
     this.#learned = true;
     this.model.learned.end(this.#tokens);
@@ -78,7 +86,7 @@ export class Hold {
 
   /** The attempt is over. Call it once. */
   release(): void {
-    this.endLearning();
+    this.#endLearning();
     this.model.inUse--;
     this.upstream.activeRequests--;
   }
