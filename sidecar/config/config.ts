@@ -238,6 +238,7 @@ export interface LlmConfig {
   readonly firstByteTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly timeoutMs: number;
+  readonly webSocketIdleTimeoutMs: number;
   readonly retry: LlmRetryConfig;
   readonly circuitBreaker: LlmCircuitBreakerConfig;
   readonly limits: LlmLimitsConfig;
@@ -263,6 +264,7 @@ export interface LlmLimitsConfig {
   readonly defaultOutputTokens: number;
   readonly maxWaitMs: number;
   readonly maxConcurrentRequests: number;
+  readonly maxWebSockets: number;
   readonly maxRequestBytes: number;
   readonly maxBodyMemoryBytes: number;
   readonly maxAnswerBytes: number;

@@ -195,6 +195,7 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
     firstByteTimeoutMs: ms(file.first_byte_timeout),
     idleTimeoutMs: ms(file.idle_timeout),
     timeoutMs: ms(file.timeout),
+    webSocketIdleTimeoutMs: ms(file.web_socket_idle_timeout),
     retry: {
       maxAttempts: file.retry.max_attempts,
       maxRetryAfterMs: ms(file.retry.max_retry_after),
@@ -215,6 +216,7 @@ function toLlm(file: FileConfig['llm']): LlmConfig {
       defaultOutputTokens: file.limits.default_output_tokens,
       maxWaitMs: ms(file.limits.max_wait),
       maxConcurrentRequests: file.limits.max_concurrent_requests,
+      maxWebSockets: file.limits.max_web_sockets,
       maxRequestBytes: file.limits.max_request_bytes,
       maxBodyMemoryBytes: file.limits.max_body_memory_bytes,
       maxAnswerBytes: file.limits.max_answer_bytes,

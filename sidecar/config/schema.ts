@@ -206,6 +206,9 @@ const llm = z.strictObject({
     .describe(
       'To a whole plain answer, or to the first event of a stream, over all attempts and waits; 0s is off',
     ),
+  web_socket_idle_timeout: duration('zero')
+    .default('1h')
+    .describe('Of a WebSocket on which nothing comes, either way; 0s is off'),
   retry: z
     .strictObject({
       max_attempts: integer(1, 10)
@@ -256,6 +259,9 @@ const llm = z.strictObject({
         .default('30s')
         .describe('How long a request waits for the limits of a minute, or for memory'),
       max_concurrent_requests: integer(1, MANY).default(1024).describe('More are refused'),
+      max_web_sockets: integer(0, MANY)
+        .default(256)
+        .describe('WebSockets at a time, three quarters of them for one caller; 0 refuses them'),
       max_request_bytes: integer(1024, 268_435_456)
         .default(33_554_432)
         .describe('The largest request; it is held in memory until its answer begins'),

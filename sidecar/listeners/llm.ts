@@ -1,4 +1,4 @@
-import { createServer, type Server as HttpServer } from 'node:http';
+import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http';
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { EgressEnvironment } from '../llm/context.ts';
@@ -83,11 +83,14 @@ export class LlmListener {
         noDelay: true,
         keepAlive: true,
         keepAliveInitialDelay: PEER_CHECK_MS,
+        // Any other upgrade that is offered (h2c) is none that has to be taken (RFC 9110, section 7.8).
+        ...{ shouldUpgradeCallback: isWebSocket },
       },
       (request, response) => this.serve(request, response),
     );
     // The body is asked for when there is room for it.
     server.on('checkContinue', (request, response) => this.serve(request, response));
+    server.on('upgrade', (request, socket, head) => this.serveWebSocket(request, socket as Socket, head));
     server.maxConnections = MAX_CONNECTIONS;
     server.on('drop', () => this.listenerStats.reject('too_many_connections'));
     // What is listened with speaks HTTP/1; who says HTTP/2's first words is handed to another server.
@@ -161,6 +164,7 @@ export class LlmListener {
         (request, response) => this.serve(request, response),
       );
       this.http2.on('checkContinue', (request, response) => this.serve(request, response));
+      this.http2.on('connect', (request, response) => this.serve(request, response));
       this.http2.on('sessionError', () => {});
       this.http2.on('session', closeWhenIdle);
     }
@@ -180,14 +184,17 @@ export class LlmListener {
     return this.loading;
   }
 
+  private serveWebSocket(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    this.listenerStats.activeCalls++;
+    socket.once('close', () => this.listenerStats.activeCalls--);
+    this.egress!.acceptWebSocket(request, socket, head, isOnLoopback(socket));
+  }
+
   private serve(request: DownstreamRequest, response: DownstreamResponse): void {
-    const { localAddress } = request.socket;
-    // A unix socket has no address, and no browser reaches it.
-    const isLoopback = localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
-    this.egress!.accept(request, response, isLoopback);
+    this.egress!.accept(request, response, isOnLoopback(request.socket));
   }
 
   /** Accepts no more connections; those that are open go on. */
@@ -213,6 +220,15 @@ export class LlmListener {
     this.egress?.close();
     for (const socket of this.sockets) socket.destroy();
   }
+}
+
+/** A unix socket has no address, and no browser reaches it. */
+function isOnLoopback({ localAddress }: Socket): boolean {
+  return localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
+}
+
+function isWebSocket({ method, headers }: IncomingMessage): boolean {
+  return method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket';
 }
 
 /** A session of HTTP/2 is kept for as long without a request as a connection of HTTP/1. */

@@ -1,4 +1,6 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { totalmem } from 'node:os';
 import type { Transform } from 'node:stream';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER, type TokenBudget } from '../policy/token-budget.ts';
@@ -11,11 +13,11 @@ import { decoderOf } from './content-encoding.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
-import { complaintAbout, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
+import { type Objection, objectionTo, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
 import type { JsonScan } from './json-scan.ts';
 import { LoggedSink } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
-import type { LlmObserver } from './observer.ts';
+import type { LlmObserver, LlmRequestInfo } from './observer.ts';
 import { type Operation, operationOf, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
@@ -26,14 +28,13 @@ import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
 import { TaskBudgets } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
+import { Tunnels } from './tunnels.ts';
 import { TurnShare } from './turn-share.ts';
 import { Upstream } from './upstream.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;
 const MAX_LOGGED_BYTES = 65_536;
-/** What providers' APIs use; others (TRACE, CONNECT) would tell a caller the key, or open a tunnel. */
-const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']);
 /** Ids come from the agent: longer ones are none. */
 const MAX_ID_LENGTH = 256;
 
@@ -46,6 +47,7 @@ export class Egress {
   readonly #reading = new Set<BodyReader>();
   readonly #running = new Set<Exchange>();
   readonly #flights = new Map<string, Flight>();
+  readonly #tunnels: Tunnels;
   #active = 0;
   #draining = false;
 
@@ -62,6 +64,7 @@ export class Egress {
       clientRetries: new ClientRetries(),
       observer,
     };
+    this.#tunnels = new Tunnels(this.#context);
   }
 
   get upstreams(): readonly Upstream[] {
@@ -83,9 +86,9 @@ export class Egress {
     return this.#turn.mostBytes;
   }
 
-  /** Requests that have not been answered whole. */
+  /** Requests that have not been answered whole, and WebSockets. */
   get activeRequests(): number {
-    return this.#active;
+    return this.#active + this.#tunnels.size;
   }
 
   set observer(observer: LlmObserver | undefined) {
@@ -114,32 +117,62 @@ export class Egress {
 
   /** @param isLoopback it came to an address that only this machine has */
   accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): void {
-    const { settings } = this.#context;
     const reply = new Reply(response);
-    const path = operationPath(request.url);
-    const complaint = complaintAbout(request.headers, isLoopback);
-    if (complaint !== undefined) {
-      this.#turnAway(request, () => refuse(reply, 'forbidden', complaint));
-    } else if (!METHODS.has(request.method ?? '')) {
-      const headers = { allow: [...METHODS].join(', ') };
-      const message = `the method ${request.method} is not passed on`;
-      this.#turnAway(request, () => refuse(reply, 'method_not_allowed', message, { headers }));
-    } else if (path === undefined) {
-      const message =
-        'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1';
+    const objection = this.#objectionTo(request, isLoopback);
+    if (objection === undefined) this.#begin(request, reply, operationPath(request.url)!);
+    else this.#turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
+  }
+
+  /**
+   * A WebSocket (RFC 6455): what follows its handshake passes unread.
+   *
+   * @param head what came behind the request
+   */
+  acceptWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
+    const objection = this.#objectionTo(request, isLoopback);
+    if (objection !== undefined) {
+      this.#tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
+      return;
+    }
+    const path = operationPath(request.url)!;
+    const { headers, caller, operation, taskId, inbound } = this.#head(request, path, this.#context.clock());
+    if ((inbound?.budget ?? this.#budgetOf(caller, headers)) !== undefined) {
+      const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
+      this.#tunnels.turnAway(socket, 'forbidden', message);
+      return;
+    }
+    const [plain = '', query] = path.split('?', 2);
+    const info: LlmRequestInfo = {
+      operation,
+      method: 'GET',
+      path: plain,
+      model: (new URLSearchParams(query).get('model') ?? '').slice(0, MAX_ID_LENGTH),
+      stream: true,
+      maxOutputTokens: 0,
+      temperature: undefined,
+      headers,
+      taskId,
+    };
+    this.#tunnels.open({ path, headers, caller, info, socket, head });
+  }
+
+  /** Why a request is turned away before anything of it is looked at. */
+  #objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
+    const { limits } = this.#context.settings;
+    const objection = objectionTo(request, isLoopback);
+    if (objection?.reason === 'no_route')
       this.#context.inboundCalls
         ?.find(plainHeaders(request.headers))
-        ?.modelEnded?.(wrongPath(request.url ?? '', message));
-      this.#turnAway(request, () => refuse(reply, 'no_route', message));
-    } else if (this.#draining) {
-      this.#turnAway(request, () => refuse(reply, 'draining', 'the sidecar is shutting down'));
-    } else if (this.#active >= settings.limits.maxConcurrentRequests) {
-      const message = `${this.#active} requests are under way already (llm.limits.max_concurrent_requests)`;
-      const more = { retryAfterMs: OVERLOADED_AGAIN_MS, clientDecides: true };
-      this.#turnAway(request, () => refuse(reply, 'overloaded', message, more));
-    } else {
-      this.#begin(request, reply, path);
-    }
+        ?.modelEnded?.(wrongPath(request.url ?? '', objection.message));
+    if (objection !== undefined) return objection;
+    if (this.#draining) return { reason: 'draining', message: 'the sidecar is shutting down' };
+    if (this.#active >= limits.maxConcurrentRequests)
+      return {
+        reason: 'overloaded',
+        message: `${this.#active} requests are under way already (llm.limits.max_concurrent_requests)`,
+        more: { retryAfterMs: OVERLOADED_AGAIN_MS, clientDecides: true },
+      };
+    return undefined;
   }
 
   /** Reads the body, as soon as there is room for it. */
@@ -322,11 +355,13 @@ export class Egress {
   endRequests(): void {
     for (const reader of [...this.#reading]) reader.endForDrain();
     for (const exchange of [...this.#running]) exchange.endForDrain();
+    this.#tunnels.endForDrain();
   }
 
   close(): void {
     this.#draining = true;
     this.endRequests();
+    this.#tunnels.close();
     this.#context.gate.close();
     for (const upstream of this.#context.upstreams) upstream.close();
   }

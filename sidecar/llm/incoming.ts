@@ -1,6 +1,7 @@
 /** Reads the head of a request of the agent's: where it is for, and who it is for. */
 
 import { decoded } from './credentials.ts';
+import type { Reason, RefusalExtras } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { DownstreamRequest } from './reply.ts';
 import { type Headers, textOf } from './retry-after.ts';
@@ -38,7 +39,7 @@ function climbs(path: string): boolean {
  * Why a request may be a web page's doing: the egress holds a key and asks for no password, so a page in somebody's
  * browser must not be able to spend with it.
  */
-export function complaintAbout(headers: Headers, isLoopback: boolean): string | undefined {
+function complaintAbout(headers: Headers, isLoopback: boolean): string | undefined {
   if (headers['origin'] !== undefined || headers['sec-fetch-site'] !== undefined)
     return 'requests of web pages are not served here';
   const host = textOf(headers[':authority'] ?? headers['host'])?.toLowerCase() ?? '';
@@ -47,6 +48,38 @@ export function complaintAbout(headers: Headers, isLoopback: boolean): string | 
   if (isLoopback && !/^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])?$/.test(name))
     return 'the Host header names another machine; use http://127.0.0.1 or http://localhost';
   return undefined;
+}
+
+/** What providers' APIs use; others (TRACE, CONNECT) would tell a caller the key, or open a tunnel. */
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']);
+
+/** Why a request is turned away, in the words of its answer. */
+export interface Objection {
+  readonly reason: Reason;
+  readonly message: string;
+  readonly more?: RefusalExtras;
+}
+
+/** What is wrong with a request by its head. */
+export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
+  const complaint = complaintAbout(request.headers, isLoopback);
+  if (complaint !== undefined) return { reason: 'forbidden', message: complaint };
+  // RFC 8441 is not offered, so no client should ask for it.
+  if (request.method === 'CONNECT')
+    return {
+      reason: 'not_implemented',
+      message: 'no tunnel is opened over HTTP/2; a WebSocket to a model begins over HTTP/1.1',
+    };
+  if (!METHODS.has(request.method ?? ''))
+    return {
+      reason: 'method_not_allowed',
+      message: `the method ${request.method} is not passed on`,
+      more: { headers: { allow: [...METHODS].join(', ') } },
+    };
+  if (operationPath(request.url) !== undefined) return undefined;
+  const message =
+    'the path must begin with /v1/ and stay below it: set OPENAI_BASE_URL to http://HOST:PORT/v1';
+  return { reason: 'no_route', message };
 }
 
 /** Pseudo-headers left out. */

@@ -14,6 +14,7 @@ export type Reason =
   | 'no_route'
   | 'forbidden'
   | 'method_not_allowed'
+  | 'not_implemented'
   | 'bad_request'
   | 'request_too_large'
   | 'in_flight'
@@ -40,6 +41,7 @@ const STATUS: Readonly<Record<Reason, number>> = {
   no_route: 404,
   forbidden: 403,
   method_not_allowed: 405,
+  not_implemented: 501,
   bad_request: 400,
   request_too_large: 413,
   in_flight: 409,

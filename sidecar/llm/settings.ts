@@ -11,6 +11,7 @@ export interface LlmSettings {
   readonly firstByteTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly timeoutMs: number;
+  readonly webSocketIdleTimeoutMs: number;
   readonly retry: LlmRetrySettings;
   readonly circuitBreaker: LlmBreakerSettings;
   readonly limits: LlmLimitSettings;
@@ -62,6 +63,7 @@ export interface LlmLimitSettings {
   /** How long a request may wait for the limits of a minute. */
   readonly maxWaitMs: number;
   readonly maxConcurrentRequests: number;
+  readonly maxWebSockets: number;
   readonly maxRequestBytes: number;
   /** Of all requests together; 0 is a part of the memory that the process may have. */
   readonly maxBodyMemoryBytes: number;

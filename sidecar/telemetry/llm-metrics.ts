@@ -99,6 +99,9 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }:
     'Requests that wait for the limits of a minute, or for memory for their bodies.',
     () => [{ labels: {}, value: waiting() }],
   );
+  add('gauge', 'outrigger_llm_web_sockets', 'WebSockets to models that are open.', () => [
+    { labels: {}, value: stats.webSockets },
+  ]);
   add('gauge', 'outrigger_llm_body_bytes', 'Memory that the bodies of requests take.', () => [
     { labels: {}, value: bodyBytes() },
   ]);

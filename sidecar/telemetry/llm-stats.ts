@@ -82,6 +82,8 @@ export class LlmStats {
   /** The agent whose requests these are. */
   agent = '';
   activeRequests = 0;
+  /** WebSockets that are open. */
+  webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
 
   of(upstream: string, model: string): LlmPairStats {
