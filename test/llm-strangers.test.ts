@@ -257,10 +257,16 @@ const CALLERS = {
   'ocp-apim-subscription-key': 'callers',
   'helicone-auth': 'Bearer callers',
   'proxy-authorization': 'Basic callers',
+  api_key: 'callers',
+  'x-private-key': 'callers',
+  authtoken: 'callers',
+  'client-secret': 'callers',
+  'x-goog-iap-jwt-assertion': 'callers',
   cookie: 'session=callers',
   'openai-organization': 'org-callers',
   'openai-project': 'proj-callers',
   'x-session-id': 'kept',
+  'idempotency-key': 'kept',
 };
 
 t.test(
@@ -285,7 +291,16 @@ t.test(
       retry: { max_attempts: 4 },
     });
     t.teardown(() => egress.close());
-    const path = '/chat/completions?key=callers&api-version=1&%61pi_key=callers';
+    const secrets = [
+      'key',
+      '%61pi_key',
+      'client_secret',
+      'password',
+      'Subscription-Key',
+      'sessionToken',
+      'auth',
+    ];
+    const path = `/chat/completions?${secrets.map((name) => `${name}=callers`).join('&')}&page_token=1`;
     const answer = await send(egress.baseUrl, path, chat(), CALLERS).answer;
     t.match(answer, { status: 200, headers: { 'outrigger-upstream': 'last' } });
     t.notOk('set-cookie' in answer.headers, 'nor do cookies of another provider come back');
@@ -297,7 +312,8 @@ t.test(
       const { headers, path } = seen(name);
       t.notMatch(JSON.stringify(headers), /callers/, name);
       t.equal(headers['x-session-id'], 'kept');
-      t.equal(path, '/v1/chat/completions?api-version=1');
+      t.equal(headers['idempotency-key'], 'kept');
+      t.equal(path, '/v1/chat/completions?page_token=1', 'the place in a list is no secret');
     }
     t.match(seen('credentials-keyed').headers, {
       authorization: 'Bearer sk-two',

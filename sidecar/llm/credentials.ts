@@ -22,11 +22,13 @@ type Kind =
   | 'account';
 
 const DROPPED = /^(?:outrigger-.*|host|content-length|expect|accept-encoding|forwarded)$/;
+/** Names of what proves who asks, in headers and in queries; an underscore stands for a hyphen. */
 const SECRET =
-  /^(?:cookie2?|(?:.*-)?(?:authorization|auth|token|secret|password|credentials?)|.*(?:api|subscription|functions|access|master|virtual)-?key)$/;
+  /^(?:(?:.*-)?(?:authorization|authentication|auth|bearer|jwt|jwt-assertion|credentials?|signature|secret-id)|.*(?:secret|password|passwd)|(?:x-)?key|.*(?:api|subscription|functions|access|master|virtual|private|signing|account|license)-?keys?|(?:.*-)?(?:access|api|auth|bearer|id|identity|refresh|security|session)-?token)$/;
+/** Other names that only headers have: a token in a query may be the place in a list. */
+const SECRET_HEADER = /^(?:cookie2?|(?:.*-)?token)$/;
+const SECRET_PARAMETER = /^(?:token|sig)$/;
 const ACCOUNT = /^(?:openai-(?:organization|project)|x-goog-user-project)$/;
-/** Query parameters that some providers take a key in. */
-const SECRET_PARAMETER = /^(?:key|api[-_]?key|access[-_]?token|auth[-_]?token|token|sig|signature)$/i;
 
 /** Names of headers come from whoever asks; a handful of them comes again and again. */
 const MAX_KNOWN = 1_000;
@@ -35,7 +37,7 @@ const known = new Map<string, Kind>();
 function kindOf(name: string): Kind {
   let kind = known.get(name);
   if (kind === undefined) {
-    kind = SECRET.test(name)
+    kind = isSecret(name, SECRET_HEADER)
       ? 'secret'
       : DROPPED.test(name)
         ? 'dropped'
@@ -45,6 +47,12 @@ function kindOf(name: string): Kind {
     if (known.size < MAX_KNOWN) known.set(name, kind);
   }
   return kind;
+}
+
+/** @param others secrets of the place where the name stands */
+function isSecret(name: string, others: RegExp): boolean {
+  const plain = name.replaceAll('_', '-').toLowerCase();
+  return SECRET.test(plain) || others.test(plain);
 }
 
 export interface Recipient {
@@ -99,7 +107,7 @@ export function withoutSecrets(path: string): string {
   const kept = path
     .slice(at + 1)
     .split('&')
-    .filter((part) => !SECRET_PARAMETER.test(decoded(part.split('=', 1)[0]!)));
+    .filter((part) => !isSecret(decoded(part.split('=', 1)[0]!), SECRET_PARAMETER));
   return path.slice(0, at) + (kept.length > 0 ? `?${kept.join('&')}` : '');
 }
 
