@@ -33,12 +33,14 @@ async function measureBodies(): Promise<string> {
   const url = await startProvider(cleanup, OTHER_CORE);
   const limits = { max_body_memory_bytes: 134_217_728 };
   const outrigger = await startOutrigger(cleanup, url, TARGET_CORE, { limits });
+  const none = await measureLargeBodies(outrigger, 0, SIZES.largest);
   const one = await measureLargeBodies(outrigger, 1, SIZES.largest);
   const many = await measureLargeBodies(outrigger, 100, SIZES.large);
   return [
     `Load average while it was measured: ${loadavg()[0]!.toFixed(1)}.`,
     '',
     largeBodiesTable([
+      ['none', none],
       ['1 of 31 MiB', one],
       ['100 of 10 MiB', many],
     ]),

@@ -97,6 +97,8 @@ t.test(
     });
     for (const { status } of await Promise.all(answers)) t.equal(status, 200);
     for (const status of await Promise.all(streamed)) t.equal(status, 200);
+    const { mostBytesATurn } = egress.listener.egress!;
+    t.ok(mostBytesATurn < 2 * TURN_BYTES, `${mostBytesATurn} bytes of all were read in one turn`);
     t.ok(most <= 3, `${most} of them were at the provider at once`);
     t.equal(provider.requests('line').length, 30);
     await nothingIsLeft(egress);

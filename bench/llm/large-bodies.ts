@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { System } from './systems.ts';
 
@@ -45,6 +46,7 @@ export async function measureLargeBodies(
     most = Math.max(most, residentMiB(pid!));
   }, 20);
   const answers = await Promise.all(Array.from({ length: requests }, () => ask(baseUrl, body)));
+  if (requests === 0) await sleep(ALONE_MS);
   pinger.postMessage('end');
   const [times] = (await once(pinger, 'message')) as [number[]];
   clearInterval(watch);
@@ -99,6 +101,9 @@ function ask(baseUrl: string, body: Buffer): Promise<Answered> {
     request.end(body);
   });
 }
+
+/** How long the small ones are watched when there are no large ones: what the machine itself adds. */
+const ALONE_MS = 3_000;
 
 /** From /proc: this is for Linux. */
 function residentMiB(pid: number): number {

@@ -234,15 +234,25 @@ t.test('of large bodies only so much is read in one turn', async (t) => {
   const turns: (() => void)[] = [];
   const turn = new TurnShare((run) => turns.push(run));
   let went = 0;
-  const goOn = (): void => {
+  const reader = () => () => {
     went++;
   };
+  const goOn = reader();
   t.ok(turn.spend(TURN_BYTES - 1, goOn));
   t.notOk(turn.spend(1, goOn));
   t.notOk(turn.spend(1, goOn));
+  t.notOk(turn.spend(1, reader()));
   t.equal(turns.length, 1);
   turns.shift()?.();
   t.equal(went, 2, 'and goes on in the next one');
   t.ok(turn.spend(1, goOn));
   t.equal(turns.length, 1);
+  t.notOk(turn.spend(TURN_BYTES, goOn));
+  for (let i = 1; i < 10; i++) turn.spend(1, reader());
+  turns.shift()?.();
+  t.equal(went, 6, 'four pieces fit into a turn');
+  turns.shift()?.();
+  turns.shift()?.();
+  t.equal(went, 12);
+  t.equal(turns.length, 0);
 });

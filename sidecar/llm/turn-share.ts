@@ -6,10 +6,14 @@
 /** At the slowest a millisecond for every 40,000 bytes. */
 export const TURN_BYTES = 262_144;
 
+/** What a socket gives at once. */
+const PIECE_BYTES = 65_536;
+
 export class TurnShare {
   #left = TURN_BYTES;
-  #isOver = false;
-  readonly #waiting: (() => void)[] = [];
+  /** A next turn is waited for. */
+  #isCounting = false;
+  readonly #waiting = new Set<() => void>();
   readonly #later: (run: () => void) => void;
   /** For measurements: the most that was read in one turn. */
   mostBytes = 0;
@@ -21,21 +25,27 @@ export class TurnShare {
 
   /** @returns false when the reader should stop: `goOn` is called in another turn */
   spend(bytes: number, goOn: () => void): boolean {
-    if (!this.#isOver) {
-      this.#isOver = true;
+    if (!this.#isCounting) {
+      this.#isCounting = true;
       this.#later(() => this.#next());
     }
     this.#left -= bytes;
     this.mostBytes = Math.max(this.mostBytes, TURN_BYTES - this.#left);
     if (this.#left > 0) return true;
-    this.#waiting.push(goOn);
+    this.#waiting.add(goOn);
     return false;
   }
 
   #next(): void {
-    this.#isOver = false;
     this.#left = TURN_BYTES;
-    // Each gives a piece at least: those that did not come to their turn are first in the next one.
-    for (const goOn of this.#waiting.splice(0)) goOn();
+    // Each has a piece ready: as many go on as their pieces fit, and the others in later turns.
+    let room = TURN_BYTES / PIECE_BYTES;
+    for (const goOn of this.#waiting) {
+      if (room-- <= 0) break;
+      this.#waiting.delete(goOn);
+      goOn();
+    }
+    this.#isCounting = this.#waiting.size > 0;
+    if (this.#isCounting) this.#later(() => this.#next());
   }
 }
