@@ -230,6 +230,47 @@ t.test('a client that asks before it sends its body is told to when there is roo
   await nothingIsLeft(egress);
 });
 
+t.test('what waits for memory ends with the sidecar, with more memory, or with its client', async (t) => {
+  const open: (() => void)[] = [];
+  const url = provider.script('ends', ({ json }, response) => {
+    const answer = (): void => sendJson(response, 200, chatAnswer());
+    if (json?.['hold'] === true) open.push(answer);
+    else answer();
+  });
+  const settings = (bytes: number) => ({
+    upstreams: [{ name: 'one', url }],
+    limits: { max_body_memory_bytes: bytes, max_wait: '200s' },
+  });
+  const egress = await startEgress(settings(4 * MIB));
+  t.teardown(() => egress.close());
+  const ask = (more: object = {}) => send(egress.baseUrl, '/chat/completions', picture(3 * MIB, more));
+  const held = ask({ hold: true });
+  await waitUntil('one is held', () => open.length === 1);
+  const grows = ask();
+  await waitUntil('the next one waits', () => egress.listener.egress?.waiting === 1);
+  egress.apply(settings(64 * MIB));
+  t.equal((await grows.answer).status, 200, 'a reload has given it room');
+  egress.apply(settings(4 * MIB));
+  const leaves = ask();
+  const stays = ask();
+  await waitUntil('two wait', () => egress.listener.egress?.waiting === 2);
+  leaves.abort();
+  open[0]!();
+  t.equal((await held.answer).status, 200);
+  t.equal((await stays.answer).status, 200, 'one that has left holds nobody up');
+  const again = ask({ hold: true });
+  await waitUntil('one is held again', () => open.length === 2);
+  const ends = ask();
+  await waitUntil('one waits', () => egress.listener.egress?.waiting === 1);
+  egress.listener.drain();
+  egress.listener.endRequests();
+  const drained = await ends.answer;
+  t.equal(drained.status, 503);
+  t.equal(drained.headers['outrigger-reason'], 'draining');
+  t.equal((await again.answer).status, 503);
+  await nothingIsLeft(egress);
+});
+
 t.test('the body of an answer that has begun takes no memory any more', async (t) => {
   const open: (() => void)[] = [];
   const url = provider.script('begun', (_request, response) => {

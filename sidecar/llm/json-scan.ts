@@ -282,12 +282,17 @@ export class JsonScan {
 
   #endString(piece: Buffer, at: number): void {
     const depth = this.#depth;
+    if (this.#isKey && depth > 1 && this.#text === '') {
+      // The most frequent case: nothing of it has to be made a string.
+      this.#text = undefined;
+      this.#state = AFTER_KEY;
+      this.#isType = isType(piece, this.#textFrom, at);
+      return;
+    }
     let text: string | undefined;
     if (this.#text !== undefined) {
-      // Most keys are passed over by their length.
-      const isOther = this.#isKey && depth > 1 && this.#text === '' && at - this.#textFrom !== 4;
-      if (!isOther) this.#keepText(piece, at);
-      text = isOther ? undefined : this.#text;
+      this.#keepText(piece, at);
+      text = this.#text;
       this.#text = undefined;
     }
     if (this.#isKey) {
@@ -351,7 +356,20 @@ export class JsonScan {
   }
 }
 
+function isType(piece: Buffer, start: number, end: number): boolean {
+  return (
+    end - start === 4 &&
+    piece[start] === 0x74 &&
+    piece[start + 1] === 0x79 &&
+    piece[start + 2] === 0x70 &&
+    piece[start + 3] === 0x65
+  );
+}
+
 function utf8(latin1: string): string {
+  let at = 0;
+  while (at < latin1.length && latin1.charCodeAt(at) < 0x80) at++;
+  if (at === latin1.length) return latin1;
   return Buffer.from(latin1, 'latin1').toString('utf8');
 }
 
