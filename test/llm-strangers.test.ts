@@ -184,8 +184,6 @@ t.test(
       ['another greeting', 'SSH-2.0-OpenSSH_9.6\r\n'],
       ['an alert of TLS', '\x15\x03\x01\x00\x02\x02\x16'],
       ['HTTP/2', '\0\0\0\x04\0\0\0\0\0'],
-      ['two lengths', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}'],
-      ['a header that is none', 'HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n'],
     ] as const) {
       answer = bytes;
       const plain = await send(alone.baseUrl, '/chat/completions', chat()).answer;
@@ -204,6 +202,8 @@ t.test(
     }
     // What has an answer in it has been paid for.
     for (const [name, bytes] of [
+      ['two lengths', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}'],
+      ['a header that is none', 'HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n'],
       ['headers without end', `HTTP/1.1 200 OK\r\nx: ${'x'.repeat(200_000)}\r\n\r\n`],
       ['an answer of great depth', json(`{"choices":[{"message":{"tool_calls":${deep}}}]}`)],
       [
@@ -247,6 +247,27 @@ t.test('an odd answer that is one passes', async (t) => {
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with trailers');
   answer = 'HTTP/1.0 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}and more';
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with bytes behind its end');
+});
+
+t.test('an answer that is written carelessly, and that other clients read, passes', async (t) => {
+  let answer = '';
+  const url = await startSpeaking(t, () => answer);
+  const egress = await startEgress({ upstreams: [{ name: 'careless', url }], retry: { max_attempts: 1 } });
+  t.teardown(() => egress.close());
+  const head = 'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n';
+  for (const [name, bytes] of [
+    ['a folded header', `${head}x: a\r\n b\r\ncontent-length: 2\r\n\r\n{}`],
+    ['bare line feeds', `${head}content-length: 2\r\n\r\n{}`.replaceAll('\r', '')],
+    [
+      'a length beside chunks',
+      `${head}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+    ],
+  ] as const) {
+    answer = bytes;
+    t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], `${name}, over HTTP/2`);
+    const plain = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+    t.match(plain, { status: 200, body: Buffer.from('{}'), broken: false }, name);
+  }
 });
 
 const CALLERS = {

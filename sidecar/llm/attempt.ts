@@ -29,6 +29,9 @@ const STALE_MS = 2_000;
 /** An error's body that stands still is judged by what has come. */
 const ERROR_BODY_MS = 5_000;
 
+/** The parser's names for what is wrong behind a status line: a head that can't be read belongs to an answer. */
+const BROKEN_HEAD = /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)/;
+
 const NOTHING = Buffer.alloc(0);
 
 export class Attempt extends Timer implements RelayHandlers {
@@ -274,8 +277,7 @@ export class Attempt extends Timer implements RelayHandlers {
 
   onUnusable(what: string): void {
     if (this.#over) return;
-    // A head that is too large belongs to an answer.
-    const paid = this.#status > 0 || what.includes('HPE_HEADER_OVERFLOW');
+    const paid = this.#status > 0 || BROKEN_HEAD.test(what);
     this.#error = undefined;
     this.#fail('upstream_protocol', { code: what, paid });
   }
