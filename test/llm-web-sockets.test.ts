@@ -231,7 +231,7 @@ t.test(
     const refusal = (egress: TestEgress, options: object = {}) =>
       new Promise<{ status: number | undefined; headers: Record<string, unknown>; body: string }>(
         (resolve, reject) => {
-          const socket = new WebSocketClient(wsUrl(egress), [], options);
+          const socket = new WebSocketClient(wsUrl(egress), [], { maxHeaderSize: 65_536, ...options });
           socket.on('error', (error) => reject(error));
           socket.on('open', () => reject(new Error('it is open')));
           socket.on('unexpected-response', async (_request, response) => {

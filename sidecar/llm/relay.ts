@@ -116,7 +116,7 @@ class ResponseStandIn extends EventEmitter {
 }
 
 /** As large as the listener takes them; Node's own bound is a quarter of that. */
-const MAX_HEADER_BYTES = 65_536;
+export const MAX_HEADER_BYTES = 65_536;
 
 export class Relay {
   readonly #request: RelayRequest;

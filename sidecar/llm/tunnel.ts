@@ -14,7 +14,7 @@ import type { EgressContext } from './context.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { type Reason, refuse, statusOf } from './reasons.ts';
-import type { RequestHeaders } from './relay.ts';
+import { MAX_HEADER_BYTES, type RequestHeaders } from './relay.ts';
 import { endSoon, headText, LAST_BYTES_MS, SocketSink } from './socket-sink.ts';
 import { handshakeHeaders, handshakePath, withoutHops } from './tunnel-headers.ts';
 import type { Upstream } from './upstream.ts';
@@ -143,6 +143,7 @@ export class Tunnel extends Timer {
       // A connection of its own: it is not one for requests any more.
       agent: false,
       setHost: true,
+      maxHeaderSize: MAX_HEADER_BYTES,
     });
     this.#client = client;
     client.once('socket', (socket) =>
