@@ -378,6 +378,42 @@ t.test("a key takes the place of the caller's own, in the form that the caller h
 });
 
 t.test(
+  'a redirect of a provider to itself comes back through the egress, any other is passed on',
+  async (t) => {
+    process.env['TEST_KEY_ONE'] = 'sk-one';
+    let location = '';
+    const url = provider.script('moved', ({ path }, response) => {
+      if (path.startsWith('/v1/chat/completions/')) sendJson(response, 200, chatAnswer());
+      else response.writeHead(307, { location }).end();
+    });
+    const base = `${url}?key=of-the-upstream&v=1`;
+    const egress = await startEgress({
+      upstreams: [{ name: 'one', url: base, api_key_env: 'TEST_KEY_ONE' }],
+    });
+    t.teardown(() => egress.close());
+    const own = new URL(url);
+    const moved = `${own.pathname}/chat/completions/`;
+    for (const [from, to] of [
+      [`${moved}?key=of-the-upstream&v=1&x=2`, '/v1/chat/completions/?x=2'],
+      [`${own.origin}${moved}?key=of-the-upstream`, '/v1/chat/completions/'],
+      [`//${own.host}${moved}#there`, '/v1/chat/completions/#there'],
+      ['completions/', 'completions/'],
+      [`http://127.0.0.2:${own.port}${moved}`, `http://127.0.0.2:${own.port}${moved}`],
+      [`${own.origin}${own.pathname}-other/x`, `${own.origin}${own.pathname}-other/x`],
+      ['http://[', 'http://['],
+    ] as const) {
+      location = from;
+      const answer = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+      t.match(answer, { status: 307, headers: { location: to } }, from);
+    }
+    location = `${own.origin}${moved}`;
+    const { status } = await fetch(`${egress.baseUrl}/chat/completions`, { method: 'POST', body: chat() });
+    t.equal(status, 200, 'a client that follows it is served');
+    t.match(provider.requests('moved').at(-1)!.headers, { authorization: 'Bearer sk-one' });
+  },
+);
+
+t.test(
   'no path leaves the API, however it is written, and no method but those of an API is passed on',
   async (t) => {
     const url = provider.script('paths', answerWhole);

@@ -7,7 +7,7 @@ import type { DownstreamRequest } from './reply.ts';
 import { type Headers, textOf } from './retry-after.ts';
 
 /** What the path in front of the operation must be, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
-const BASE_PATH = '/v1';
+export const BASE_PATH = '/v1';
 
 /**
  * The path after the base, with its query; undefined when it is not under the base, or would not be for a provider that

@@ -72,6 +72,8 @@ export function answerHeaders(
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
   // The caller would send them back to us, and so to another provider.
   if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
+  const location = textOf(headers['location']);
+  if (location !== undefined) changed['location'] = upstream.callersLocation(location);
   // A broken stream gets one more event.
   if (isEvents) delete changed['content-length'];
   return changed;

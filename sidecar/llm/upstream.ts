@@ -3,6 +3,7 @@ import type { Agent } from 'node:http';
 import { type AddedField, fieldsOfHost, RefusedFields } from './added-fields.ts';
 import { UpstreamBreaker } from './breaker.ts';
 import type { Recipient } from './credentials.ts';
+import { BASE_PATH } from './incoming.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import type { LlmEvents } from './observer.ts';
@@ -82,6 +83,25 @@ export class Upstream {
     const [path = '', query] = splitQuery(operationPath);
     const queries = [this.url.search.slice(1), query ?? ''].filter((part) => part !== '');
     return this.url.pathname.replace(/\/$/, '') + path + (queries.length > 0 ? `?${queries.join('&')}` : '');
+  }
+
+  /**
+   * A redirect's `location` for the caller. One that stays with this upstream leads back through the egress, where it has its
+   * key, and without the upstream's own query; any other is the caller's to follow, as without us.
+   */
+  callersLocation(location: string): string {
+    // A path relative to the caller's own is the same here and there.
+    if (!/^(?:https?:)?\//i.test(location) || !URL.canParse(location, this.url.href)) return location;
+    const target = new URL(location, this.url);
+    const base = this.url.pathname.replace(/\/$/, '');
+    if (target.origin !== this.url.origin || !target.pathname.startsWith(`${base}/`)) return location;
+    const own = this.url.search.slice(1).split('&');
+    const query = target.search
+      .slice(1)
+      .split('&')
+      .filter((part) => part !== '' && !own.includes(part));
+    const path = BASE_PATH + target.pathname.slice(base.length);
+    return path + (query.length > 0 ? `?${query.join('&')}` : '') + target.hash;
   }
 
   /** Whose credentials it gets. */
