@@ -208,7 +208,11 @@ t.test(
   async (t) => {
     const server = await startServer(t);
     const refusing = (await import('node:http')).createServer((_request, response) => {
-      response.writeHead(401, { 'content-type': 'application/json', 'x-request-id': 'r-1' });
+      response.writeHead(401, {
+        'content-type': 'application/json',
+        'x-request-id': 'r-1',
+        'x-large': 'x'.repeat(30_000),
+      });
       response.end('{"error":{"message":"no key"}}');
     });
     refusing.listen(0, '127.0.0.1');
