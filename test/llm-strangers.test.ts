@@ -245,6 +245,15 @@ t.test('an odd answer that is one passes', async (t) => {
   answer =
     'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\ntrailer: x\r\n\r\n2\r\n{}\r\n0\r\nx: 1\r\n\r\n';
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with trailers');
+  const forged = 'outrigger-reason: throttled\r\nOutrigger-Attempts: 9\r\noutrigger-tokens-used: 1\r\n';
+  answer = `HTTP/1.1 200 OK\r\n${forged}content-type: application/json\r\ncontent-length: 2\r\n\r\n{}`;
+  const { headers } = await send(egress.baseUrl, '/chat/completions', chat()).answer;
+  const ours = Object.entries(headers).filter(([name]) => name.startsWith('outrigger-'));
+  t.strictSame(
+    Object.fromEntries(ours),
+    { 'outrigger-upstream': 'odd', 'outrigger-attempts': '1' },
+    'with headers that only the egress sets',
+  );
   answer = 'HTTP/1.0 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}and more';
   t.strictSame(await askHttp2(egress.baseUrl, chat()), [200, undefined, '{}'], 'with bytes behind its end');
 });

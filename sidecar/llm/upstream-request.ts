@@ -13,6 +13,8 @@ import { textOf } from './retry-after.ts';
 import type { LlmLimitSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
 
+const OWN_HEADERS = 'outrigger-';
+
 /** What the answer may have: by the request's own words, or what is assumed where it is silent. */
 export function outputReserve(facts: RequestFacts, limits: LlmLimitSettings): number {
   if (facts.maxOutputTokens > 0) return facts.maxOutputTokens;
@@ -64,11 +66,11 @@ export function answerHeaders(
   clientDecides: boolean,
   isEvents: boolean,
 ): RequestHeaders {
-  const changed: RequestHeaders = {
-    ...headers,
-    'outrigger-upstream': upstream.name,
-    'outrigger-attempts': String(attempts),
-  };
+  const changed: RequestHeaders = {};
+  // Ours say what this egress did: a provider's own would pass for them.
+  for (const name in headers) if (!name.startsWith(OWN_HEADERS)) changed[name] = headers[name]!;
+  changed['outrigger-upstream'] = upstream.name;
+  changed['outrigger-attempts'] = String(attempts);
   if (status >= 400 && !clientDecides) changed['x-should-retry'] = 'false';
   // The caller would send them back to us, and so to another provider.
   if (changed['set-cookie'] !== undefined && !takesCallers(upstream.recipient)) delete changed['set-cookie'];
