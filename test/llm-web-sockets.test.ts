@@ -209,6 +209,7 @@ t.test(
     const server = await startServer(t);
     const refusing = (await import('node:http')).createServer((_request, response) => {
       response.writeHead(401, {
+        'outrigger-reason': 'forged',
         'content-type': 'application/json',
         'x-request-id': 'r-1',
         'x-large': 'x'.repeat(30_000),
@@ -247,6 +248,7 @@ t.test(
       );
     const refused = await refusal(refuses);
     t.match(refused, { status: 401, headers: { 'x-request-id': 'r-1', 'outrigger-upstream': 'no' } });
+    t.notOk('outrigger-reason' in refused.headers, 'nothing passes for a word of the egress');
     t.equal(refused.body, '{"error":{"message":"no key"}}');
     await waitUntil(
       'it is counted',

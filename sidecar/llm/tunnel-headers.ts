@@ -73,7 +73,9 @@ export function handshakePath(path: string, recipient: Recipient): string {
 /** The provider's headers for the caller. */
 export function withoutHops(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
   const kept: RequestHeaders = {};
-  for (const [name, value] of Object.entries(headers)) if (!HOPS.has(name)) kept[name] = value;
+  // Our own headers say what this egress did.
+  for (const [name, value] of Object.entries(headers))
+    if (!HOPS.has(name) && !name.startsWith('outrigger-')) kept[name] = value;
   // The caller would send them back to us, and so to another provider.
   if (!takesCallers(recipient)) delete kept['set-cookie'];
   return kept;
