@@ -1,14 +1,13 @@
 // `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24]`: what a call costs in CPU time here,
 // as a ratio to the checkout in DIR.
 //
-// A block starts both sidecars anew, warms them up, and measures them in the order one, other, other, one: what disturbs
-// the machine disturbs both, and how V8 happened to compile one process is one value of many. Blocks begin with this
-// checkout and with the other in turn, since the one that started first has been idle when it is measured. They follow
-// until the 95 % interval of each ratio is narrower than asked for.
+// A block starts both sidecars anew, on one core, and measures them at the same time, some rounds of each load: what slows
+// the machine for some seconds slows both, and how V8 happened to compile one process is one value of many. Which one
+// starts first changes with each block. Blocks follow until the 95 % interval of each ratio is narrower than asked for.
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { costsOf, type Side, sides } from './against/costs.ts';
+import { type Side, sides, startSide } from './against/costs.ts';
 import { Cleanup } from './cleanup.ts';
 import { checkMachine } from './machine.ts';
 import { meanRatio, type Ratio } from './statistics.ts';
@@ -37,6 +36,8 @@ checkMachine();
 const there = resolve(folder);
 const here = join(import.meta.dirname, '..');
 const least = 4;
+/** Of each load in a block. */
+const ROUNDS = 5;
 
 for (const side of wanted) {
   const ratios = new Map<string, number[]>();
@@ -58,19 +59,20 @@ for (const side of wanted) {
 async function measureBlock(side: Side, thereFirst: boolean): Promise<Map<string, number>> {
   const cleanup = new Cleanup();
   try {
-    const checkouts = thereFirst ? [there, here] : [here, there];
-    const [first, second] = await costsOf(side, cleanup, checkouts);
-    const sums = { first: new Map<string, number>(), second: new Map<string, number>() };
-    for (const [measure, into] of [
-      [first!, sums.first],
-      [second!, sums.second],
-      [second!, sums.second],
-      [first!, sums.first],
-    ] as const)
-      for (const { name, microseconds } of await measure())
-        into.set(name, (into.get(name) ?? 0) + microseconds);
-    const [ours, theirs] = thereFirst ? [sums.second, sums.first] : [sums.first, sums.second];
-    return new Map([...ours].map(([name, sum]) => [name, sum / theirs.get(name)!]));
+    const round = await startSide(side, cleanup, thereFirst ? [there, here] : [here, there]);
+    const logarithms = new Map<string, number[]>();
+    for (let at = 0; at < ROUNDS; at++) {
+      const costs = await round();
+      const [ours, theirs] = thereFirst ? [costs[1]!, costs[0]!] : [costs[0]!, costs[1]!];
+      ours.forEach(({ name, microseconds }, load) => {
+        const all = logarithms.get(name) ?? [];
+        all.push(Math.log(microseconds / theirs[load]!.microseconds));
+        logarithms.set(name, all);
+      });
+    }
+    return new Map(
+      [...logarithms].map(([name, all]) => [name, Math.exp(all.reduce((sum, one) => sum + one, 0) / ROUNDS)]),
+    );
   } finally {
     await cleanup.run();
   }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { heldNow } from './clock/held-time.ts';
 import { TimerWheel } from './clock/timer-wheel.ts';
 import { WheelDriver } from './clock/wheel-driver.ts';
 import type { ClusterListener } from './cluster/cluster.ts';
@@ -53,7 +54,7 @@ export class Sidecar {
   llmAddress = '';
 
   /** @param clock milliseconds from any beginning, which never go back */
-  constructor(config: Config, observer: SidecarObserver, clock = (): number => performance.now()) {
+  constructor(config: Config, observer: SidecarObserver, clock = heldNow) {
     this.config = config;
     this.clock = clock;
     this.observer = observer;

@@ -5,7 +5,7 @@ import { cpuMicroseconds } from '../cpu.ts';
 import { warmUp } from '../fleet.ts';
 import { startOutrigger, startProvider } from '../llm/systems.ts';
 import { LOAD_CORE, TARGET_CORE } from '../start.ts';
-import { startTarget } from '../targets.ts';
+import { startTarget, type Target } from '../targets.ts';
 import { runTraffic, type Traffic } from '../traffic/run.ts';
 import { startWorld } from '../world.ts';
 
@@ -21,69 +21,75 @@ export interface Cost {
 
 const WARM_UP_SECONDS = 3;
 /** Compiled anew for calls that come evenly; see `sections/rates.ts`. */
-const SETTLE_SECONDS = 10;
-const PACED: Traffic = { connections: 8, streams: 100, seconds: 4, callsPerSecond: 1_500 };
+const SETTLE_SECONDS = 8;
+const PACED: Traffic = { connections: 4, streams: 100, seconds: 2, warmUpSeconds: 0.3, callsPerSecond: 750 };
 const LOADS: Readonly<Record<string, Traffic>> = {
-  '4x25': { connections: 4, streams: 25, seconds: 3 },
-  'at 1,500/s': PACED,
+  '4x25': { connections: 4, streams: 25, seconds: 2, warmUpSeconds: 0.3 },
+  'at 750/s': PACED,
 };
-const LLM_REQUESTS = 3_000;
+const LLM_REQUESTS = 1_500;
 
-/** Starts each checkout's sidecar. Calling a result measures that one. */
-export async function costsOf(
-  side: Side,
-  cleanup: Cleanup,
-  checkouts: readonly string[],
-): Promise<(() => Promise<Cost[]>)[]> {
-  return side === 'llm' ? llmCosts(cleanup, checkouts) : callCosts(side, cleanup, checkouts);
+/** Measures all checkouts' sidecars at the same time: the costs of each, in the order of the checkouts. */
+export type Round = () => Promise<Cost[][]>;
+
+/** Starts each checkout's sidecar on one core, where what slows one of them slows the others. */
+export async function startSide(side: Side, cleanup: Cleanup, checkouts: readonly string[]): Promise<Round> {
+  return side === 'llm' ? startEgresses(cleanup, checkouts) : startListeners(side, cleanup, checkouts);
 }
 
-async function callCosts(
+async function startListeners(
   side: 'inbound' | 'outbound',
   cleanup: Cleanup,
   checkouts: readonly string[],
-): Promise<(() => Promise<Cost[]>)[]> {
+): Promise<Round> {
   const world = await startWorld(cleanup);
-  const measures: (() => Promise<Cost[]>)[] = [];
+  const targets: Target[] = [];
   for (const checkout of checkouts) {
     const target = await startTarget(`outrigger ${side}`, { ...world.setup, checkout });
     await warmUp(world, target, WARM_UP_SECONDS);
-    await runTraffic(cleanup, target, { ...PACED, seconds: SETTLE_SECONDS, warmUpSeconds: 0 });
-    measures.push(async () => {
-      const costs: Cost[] = [];
-      for (const [name, traffic] of Object.entries(LOADS)) {
-        const { cpuMicroseconds: spent, calls } = await runTraffic(cleanup, target, traffic);
-        costs.push({ name, microseconds: spent / calls });
-      }
-      return costs;
-    });
+    targets.push(target);
   }
-  return measures;
+  const load = (traffic: Traffic) =>
+    Promise.all(targets.map((target) => runTraffic(cleanup, target, traffic)));
+  await load({ ...PACED, seconds: SETTLE_SECONDS });
+  return async () => {
+    const costs: Cost[][] = targets.map(() => []);
+    for (const [name, traffic] of Object.entries(LOADS)) {
+      const measured = await load(traffic);
+      measured.forEach(({ cpuMicroseconds: spent, calls }, at) => {
+        costs[at]!.push({ name, microseconds: spent / calls });
+      });
+    }
+    return costs;
+  };
 }
 
-async function llmCosts(cleanup: Cleanup, checkouts: readonly string[]): Promise<(() => Promise<Cost[]>)[]> {
+async function startEgresses(cleanup: Cleanup, checkouts: readonly string[]): Promise<Round> {
   const url = await startProvider(cleanup, LOAD_CORE);
-  const measures: (() => Promise<Cost[]>)[] = [];
+  const egresses: { ask: (stream: boolean) => Promise<void>; pid: number }[] = [];
   for (const checkout of checkouts) {
     const { baseUrl, pid } = await startOutrigger(cleanup, url, TARGET_CORE, {}, checkout);
     const agent = new Agent({ keepAlive: true, maxSockets: 8 });
     cleanup.teardown(() => agent.destroy());
-    const measure = async (): Promise<Cost[]> => {
-      const costs: Cost[] = [];
-      for (const [name, stream] of [
-        ['plain', false],
-        ['streamed', true],
-      ] as const) {
-        const before = cpuMicroseconds(pid!);
-        await askMany(`${baseUrl}/chat/completions`, agent, stream);
-        costs.push({ name, microseconds: (cpuMicroseconds(pid!) - before) / LLM_REQUESTS });
-      }
-      return costs;
-    };
-    await measure();
-    measures.push(measure);
+    egresses.push({ pid: pid!, ask: (stream) => askMany(`${baseUrl}/chat/completions`, agent, stream) });
   }
-  return measures;
+  const round: Round = async () => {
+    const costs: Cost[][] = egresses.map(() => []);
+    for (const [name, stream] of [
+      ['plain', false],
+      ['streamed', true],
+    ] as const) {
+      const before = egresses.map(({ pid }) => cpuMicroseconds(pid));
+      await Promise.all(egresses.map(({ ask }) => ask(stream)));
+      egresses.forEach(({ pid }, at) => {
+        costs[at]!.push({ name, microseconds: (cpuMicroseconds(pid) - before[at]!) / LLM_REQUESTS });
+      });
+    }
+    return costs;
+  };
+  await round();
+  await round();
+  return round;
 }
 
 /** Eight at a time. */

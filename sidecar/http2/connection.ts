@@ -114,9 +114,9 @@ export class Connection {
 
   private onBytes(chunk: Buffer): void {
     if (this.closed) return;
-    this.lastReadAtMs = this.clock();
     this.reads = (this.reads + 1) & 0x3fffffff;
     beginBatch();
+    this.lastReadAtMs = this.clock();
     try {
       this.reader.push(chunk);
     } catch (error) {

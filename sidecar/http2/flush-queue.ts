@@ -1,3 +1,5 @@
+import { holdTime, releaseTime } from '../clock/held-time.ts';
+
 /** Something that gathers output and hands it to its socket in one go. */
 export interface Flushable {
   queued: boolean;
@@ -24,13 +26,18 @@ function flushAll(): void {
   dirty.length = 0;
 }
 
-/** Opens a batch: what is marked dirty from now on is flushed by the matching `endBatch`. Batches nest. */
+/**
+ * Opens a batch: what is marked dirty from now on is flushed by the matching `endBatch`, and all of it happens at one time.
+ * Batches nest.
+ */
 export function beginBatch(): void {
-  depth++;
+  if (depth++ === 0) holdTime();
 }
 
 export function endBatch(): void {
-  if (--depth === 0 && dirty.length > 0) flushAll();
+  if (--depth > 0) return;
+  releaseTime();
+  if (dirty.length > 0) flushAll();
 }
 
 /** Outside a batch (a timer, a promise) the flush follows on the next tick. */
