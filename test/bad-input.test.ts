@@ -299,7 +299,7 @@ const cases: readonly Case[] = [
       ]);
     },
   },
-  ...['', 'S', '1', '1x', '-1S', '1.5S', '123456789S', '1 S', '1SS', '0x1S'].map(
+  ...['', 'S', '1', '1x', '-1S', '1.5S', '123456789012345678901S', '1 S', '1SS', '0x1S'].map(
     (timeout): Case => ({
       name: `grpc-timeout ${JSON.stringify(timeout)}`,
       reason: 'bad_request',
