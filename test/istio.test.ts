@@ -566,6 +566,9 @@ t.test(
 
 /** For each setting a value that is not its default, where the general ones of its type won't do. */
 const otherValues: Record<string, unknown> = {
+  // Not below timeout, which is 60 s.
+  max_timeout: '2m',
+  'inbound.max_timeout': '2m',
   balancer: 'ring_hash',
   dns: 'other-agent:50051',
   endpoints: undefined,

@@ -73,6 +73,14 @@ export function timeLeftMs(deadlineMs: number, nowMs: number): number {
   return deadlineMs === 0 ? Number.POSITIVE_INFINITY : Math.max(deadlineMs - nowMs, 0);
 }
 
+/** Less than a microsecond is no time for a call: what a caller's 0 reads as, give or take the rounding of the clock. */
+const LEAST_MS = 0.001;
+
+/** Whether there is no time left to do anything in, by {@link timeLeftMs}. */
+export function isTimeUp(leftMs: number): boolean {
+  return leftMs < LEAST_MS;
+}
+
 /** The `grpc-timeout` for upstream; undefined when there is no deadline, and the header is to be left out. */
 export function timeoutHeader(deadlineMs: number, nowMs: number): string | undefined {
   return deadlineMs === 0 ? undefined : formatTimeout(deadlineMs - nowMs);

@@ -1,11 +1,10 @@
 import type { CallKey } from '../cluster/balancer.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
-import { SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
-import { timeLeftMs } from '../policy/deadline.ts';
+import { isTimeUp, timeLeftMs } from '../policy/deadline.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
@@ -211,8 +210,7 @@ export class Pipeline implements CallDriver {
   private firstAttempt(call: Call): void {
     const nowMs = this.context.clock();
     const leftMs = timeLeftMs(call.deadlineMs, nowMs);
-    // What the header can say at least is no time to do anything in.
-    if (leftMs <= SHORTEST_TIMEOUT_MS) {
+    if (isTimeUp(leftMs)) {
       call.onTimeout(nowMs);
       return;
     }
