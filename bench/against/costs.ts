@@ -27,7 +27,7 @@ const LOADS: Readonly<Record<string, Traffic>> = {
   '4x25': { connections: 4, streams: 25, seconds: 2, warmUpSeconds: 0.3 },
   'at 750/s': PACED,
 };
-const LLM_REQUESTS = 1_500;
+const LLM_REQUESTS = 5_000;
 
 /** Measures all checkouts' sidecars at the same time: the costs of each, in the order of the checkouts. */
 export type Round = () => Promise<Cost[][]>;
