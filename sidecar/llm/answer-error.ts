@@ -3,6 +3,7 @@
  * is nothing else. Each is taken for the status that the provider would have given it. Pure.
  */
 import { billingWord } from './error-body.ts';
+import { isObject, type JsonObject } from './json-object.ts';
 
 export interface AnswerError {
   /** That it stands for: 400 to 599. */
@@ -14,8 +15,6 @@ export interface AnswerError {
   /** The provider's word for missing money, if that is it. */
   readonly outOfCredit: string | undefined;
 }
-
-type Json = Readonly<Record<string, unknown>>;
 
 /** What providers call their errors, in `code`, `type` or `status`; the first row that fits holds. */
 const WORDS: readonly (readonly [words: RegExp, status: number])[] = [
@@ -61,7 +60,7 @@ export function errorInEvent(type: string | undefined, value: unknown): AnswerEr
   return isObject(value) ? read(value, {}) : UNNAMED;
 }
 
-function errorOf(value: Json): AnswerError | undefined {
+function errorOf(value: JsonObject): AnswerError | undefined {
   const response = value['response'];
   // Of the Responses API, plain or as the event `response.failed`.
   const failed = isObject(response) ? response : value;
@@ -73,7 +72,7 @@ function errorOf(value: Json): AnswerError | undefined {
 }
 
 /** @param outer where the error stands: some have its status there */
-function read(error: Json, outer: Json): AnswerError {
+function read(error: JsonObject, outer: JsonObject): AnswerError {
   const words = [error['code'], error['type'], error['status']].filter((word) => typeof word === 'string');
   const outOfCredit = billingWord(error);
   let status = numeric(error['code']) ?? numeric(error['status']) ?? numeric(error['status_code']);
@@ -99,8 +98,4 @@ function statusOf(words: readonly string[]): number {
 function numeric(value: unknown): number | undefined {
   const status = typeof value === 'string' && /^\d{3}$/.test(value) ? Number(value) : value;
   return typeof status === 'number' && status >= 400 && status <= 599 ? status : undefined;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

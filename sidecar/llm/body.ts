@@ -17,7 +17,7 @@ const SLAB_BYTES = 65_536;
 export class BodyParts implements Body {
   parts: Buffer[] = [];
   bytes = 0;
-  /** What small pieces are copied into; the last of the parts is a view of it. */
+  /** Small pieces are copied into it; the last of the parts is a view of it. */
   #slab: Buffer | undefined = undefined;
   #used = 0;
 
@@ -39,9 +39,8 @@ export class BodyParts implements Body {
       this.parts.pop();
     }
     part.copy(slab, this.#used);
-    const start = 0;
     this.#used += part.length;
-    this.parts.push(slab.subarray(start, this.#used));
+    this.parts.push(slab.subarray(0, this.#used));
   }
 
   /** Nobody sends it again. */

@@ -1,5 +1,6 @@
 /** What the egress reads of a request: which operation, which model, and how many tokens it may use. Pure. */
 import type { Body } from './body.ts';
+import { isObject } from './json-object.ts';
 import { JsonScan } from './json-scan.ts';
 import { type Operation, traitsOf } from './operations.ts';
 
@@ -26,8 +27,6 @@ export interface RequestFacts {
   readonly understood: boolean;
   readonly temperature: number | undefined;
 }
-
-type Json = Readonly<Record<string, unknown>>;
 
 /** English has about four bytes a token; code and other scripts have fewer. */
 const BYTES_PER_TOKEN = 4;
@@ -144,10 +143,6 @@ function parsed(text: string | undefined): unknown {
   } catch {
     return undefined;
   }
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function whole(value: unknown): number {

@@ -1,13 +1,12 @@
 /** The tokens of an answer, as far as it says. Pure. */
 
 import type { AnswerError } from './answer-error.ts';
+import { isObject } from './json-object.ts';
 
 export interface Usage {
   readonly inputTokens: number;
   readonly outputTokens: number;
 }
-
-type Json = Readonly<Record<string, unknown>>;
 
 /** What is read of a plain answer or of one event of a stream. */
 export interface AnswerFacts {
@@ -96,8 +95,4 @@ function promptTokens(usage: unknown): number | undefined {
 
 function count(value: unknown): number | undefined {
   return typeof value === 'number' && value >= 0 && Number.isFinite(value) ? value : undefined;
-}
-
-function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

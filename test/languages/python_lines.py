@@ -34,6 +34,28 @@ def data(message):
     return message[at + 1 :]
 
 
+class HeldCall:
+    """The part of a call that both libraries share: it is held, and counts what it receives."""
+
+    def __init__(self, call_id, asked):
+        self.id, self.asked = call_id, asked
+        self.held = asyncio.Event()
+        self.received = Received()
+        self.over = False
+
+    async def took(self, response):
+        self.received.add(response)
+        if len(self.received.sizes) == int(self.asked.get("hold", -1)):
+            await self.hold()
+
+    async def hold(self):
+        say(f"{self.id} held")
+        await self.held.wait()
+        if "cancel" in self.asked:
+            self.over = True
+            await self.cancel()
+
+
 async def make_calls(start):
     """Makes the calls that standard input asks for, side by side. `start` makes one of its words."""
     loop = asyncio.get_running_loop()

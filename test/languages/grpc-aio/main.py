@@ -7,29 +7,27 @@ from os.path import abspath, dirname
 import grpc
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
-from python_lines import Asked, Received, data, make_calls, message, parse, say  # noqa: E402
+from python_lines import Asked, HeldCall, data, make_calls, message, parse, say  # noqa: E402
 
 SERVICE = "languages.Bytes"
 CANCEL_FOLLOWS_SECONDS = 2
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Call:
+class Call(HeldCall):
     """One call of the suite, with the operations of its kind."""
 
     def __init__(self, channel, words):
-        self.id, self.kind = words[0], words[1]
-        self.asked, metadata = parse(words[2:])
+        asked, metadata = parse(words[2:])
+        super().__init__(words[0], asked)
+        self.kind = words[1]
         options = {"metadata": metadata}
         if "deadline" in self.asked:
             options["timeout"] = int(self.asked["deadline"]) / 1000
         if "gzip" in self.asked:
             options["compression"] = grpc.Compression.Gzip
         self.channel, self.options = channel, options
-        self.held = asyncio.Event()
-        self.received = Received()
         self.call = None
-        self.over = False
 
     def start(self, request=None):
         method, name = {
@@ -84,17 +82,11 @@ class Call:
         if response is grpc.aio.EOF:
             self.over = True
             return False
-        self.received.add(response)
-        if len(self.received.sizes) == int(self.asked.get("hold", -1)):
-            await self.hold()
+        await self.took(response)
         return True
 
-    async def hold(self):
-        say(f"{self.id} held")
-        await self.held.wait()
-        if "cancel" in self.asked:
-            self.over = True
-            self.call.cancel()
+    async def cancel(self):
+        self.call.cancel()
 
 
 async def client(port):

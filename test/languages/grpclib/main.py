@@ -11,7 +11,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.server import Server
 
 sys.path.insert(0, dirname(dirname(abspath(__file__))))
-from python_lines import Asked, Received, data, make_calls, message, parse, say  # noqa: E402
+from python_lines import Asked, HeldCall, data, make_calls, message, parse, say  # noqa: E402
 
 SERVICE = "languages.Bytes"
 KINDS = {
@@ -42,15 +42,13 @@ class Details(StatusDetailsCodecBase):
         return data
 
 
-class Call:
+class Call(HeldCall):
     """One call of the suite."""
 
     def __init__(self, channel, words):
-        self.channel, self.id, self.kind = channel, words[0], words[1]
-        self.asked, self.metadata = parse(words[2:])
-        self.held = asyncio.Event()
-        self.received = Received()
-        self.over = False
+        asked, self.metadata = parse(words[2:])
+        super().__init__(words[0], asked)
+        self.channel, self.kind = channel, words[1]
         self.stream = None
 
     async def run(self):
@@ -109,18 +107,12 @@ class Call:
         if response is None:
             self.over = True
             return False
-        self.received.add(response)
-        if len(self.received.sizes) == int(self.asked.get("hold", -1)):
-            await self.hold()
+        await self.took(response)
         return True
 
-    async def hold(self):
-        say(f"{self.id} held")
-        await self.held.wait()
-        if "cancel" in self.asked:
-            self.over = True
-            await self.stream.cancel()
-            raise asyncio.CancelledError
+    async def cancel(self):
+        await self.stream.cancel()
+        raise asyncio.CancelledError
 
 
 async def client(port):

@@ -1,0 +1,6 @@
+/** A JSON object from outside: nothing is assumed of its values until they have been looked at. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
