@@ -11,7 +11,7 @@ try {
   const settings = readGatewaySettings(process.env);
   await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
-  // What is open already would keep the process, and answer, when the rest can't start.
+  // Servers that are open would keep the process, and answer, when the rest can't start.
   endOpen = () => stop(0);
   const address = await app.listen({ host: settings.host, port: settings.port });
   const { healthListen } = settings;

@@ -14,7 +14,7 @@ export interface TaskReport {
   way: string[];
 }
 
-/** What the gateway answers, as far as it is shown. */
+/** The parts of the gateway's answer that are shown. */
 interface Answer {
   task_id?: string;
   output?: string;

@@ -50,7 +50,7 @@ export function sidecarConfig(
   };
 }
 
-/** What messages and metrics call the provider: its host, which the person has set. */
+/** The provider's name in messages and metrics: its host, which the person has set. */
 function providerName(url: string): string {
   const { hostname } = new URL(url);
   return hostname === '127.0.0.1' || hostname.startsWith('[') ? 'local' : hostname;

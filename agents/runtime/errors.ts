@@ -23,7 +23,7 @@ export interface AgentErrorOptions {
   field?: string;
   /** When it is worth trying again, in milliseconds; below 0 never. Sent as `grpc-retry-pushback-ms` (gRFC A6). */
   retryAfterMs?: number;
-  /** What the model provider said; sent as the trailer `agent-error-model`. */
+  /** The model provider's refusal; sent as the trailer `agent-error-model`. */
   model?: ModelFailure | undefined;
   cause?: unknown;
 }

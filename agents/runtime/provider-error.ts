@@ -22,7 +22,7 @@ export function isUnpaid({ status, code, type }: ProviderError): boolean {
   return status === 402 || unpaidCodes.has(code) || unpaidCodes.has(type);
 }
 
-/** What an error of the openai client says of the provider; beside a sidecar also which one it was. */
+/** Reads the provider's refusal from an error of the openai client; behind a sidecar also the provider's name. */
 export function modelFailureOf(error: ProviderError, secrets: readonly string[]): ModelFailure {
   const { headers, status, type, code } = error;
   // In the middle of a stream there is only its last event to say so.

@@ -27,7 +27,7 @@ export interface OutlierEvent {
   readonly forMs: number;
 }
 
-/** What was ejected twice because it could not be reached waits so long at least; each time more, twice as long. */
+/** An endpoint that was ejected twice as unreachable waits this long at least; each further time doubles it. */
 const REPEATED_RETURN_MS = 1_000;
 
 export const NO_EVENTS: readonly OutlierEvent[] = [];

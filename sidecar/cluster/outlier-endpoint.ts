@@ -86,7 +86,7 @@ export class WatchedEndpoint {
   }
 }
 
-/** What an attempt that has failed says of whether somebody was there. */
+/** Notes whether a failed attempt found somebody there. */
 export function noteReach(watched: WatchedEndpoint, { unreachable, silent }: WatchedAttempt): void {
   if (unreachable === undefined) return;
   watched.unreachable = unreachable;

@@ -35,7 +35,7 @@ const HOSTS: readonly (readonly [host: RegExp, fields: readonly AddedField[]])[]
   [/(?:^|\.)mistral\.ai$/, MISTRAL],
 ];
 
-/** What may be added to requests for a host by what is known of it. */
+/** The fields that a known host takes. */
 export function fieldsOfHost(hostname: string): readonly AddedField[] {
   return HOSTS.find(([host]) => host.test(hostname))?.[1] ?? COMPATIBLE;
 }
@@ -76,7 +76,7 @@ const REFUSED: ReadonlySet<number> = new Set([400, 422]);
 const UNKNOWN_FIELD =
   /\b(?:unknown|unsupported|unrecogni[sz]ed|unexpected|extra|additional|not (?:permitted|allowed|supported|recogni[sz]ed)|no such|does not (?:exist|support))\b|extra_forbidden/i;
 
-/** What is added to one request, for each upstream that it is sent to. */
+/** The additions to one request, for each upstream that it is sent to. */
 export class Additions {
   readonly #request: LlmRequest;
   readonly #settings: LlmSettings;
@@ -89,7 +89,7 @@ export class Additions {
     this.#settings = settings;
   }
 
-  /** What must be changed so that the request's tokens are bounded and can be counted. */
+  /** Changes that bound a request's tokens and make them countable. */
   changesFor(upstream: Upstream, nowMs: number): RequestChanges {
     const { facts, budget } = this.#request;
     const { streamUsage, limits } = this.#settings;

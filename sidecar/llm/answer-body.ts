@@ -35,11 +35,11 @@ export interface AnswerBody {
   readonly isError: boolean;
   /** Its end is here, though its bytes may not have ended. */
   readonly complete: boolean;
-  /** What comes is passed on as it comes, from now on. */
+  /** Passes bytes on as they come, from now on. */
   readonly flowing: boolean;
   /** The next bytes. `forward` gets what may go to the caller now. */
   push(chunk: Buffer, forward: Forward): FailureReason | undefined;
-  /** What is held goes to the caller, and what comes as well. */
+  /** Sends the held bytes to the caller, and those that follow as they come. */
   release(forward: Forward): void;
   /** The provider has ended it, cleanly as far as the connection shows. */
   end(forward: Forward): FailureReason | undefined;

@@ -17,7 +17,7 @@ export interface FailureContext extends ClockLimits {
   readonly life: { aliveMs: number };
 }
 
-/** What is known of the failure itself. */
+/** Facts of the failure itself. */
 export interface FailureDetails {
   readonly code?: string;
   readonly stale?: boolean;

@@ -18,7 +18,7 @@ export interface AttemptOptions extends FailureContext {
   readonly maxOutputEvents: number;
 }
 
-/** What the attempt asks and tells while it runs. */
+/** The attempt's questions and news while it runs. */
 export interface AttemptOwner {
   /** The provider's headers, whatever the status. */
   onHeaders(status: number, headers: RequestHeaders): void;
@@ -28,7 +28,7 @@ export interface AttemptOwner {
   headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders;
   /** The caller gets it: from now on there is no other attempt. */
   onCommit(status: number): void;
-  /** What has come is an answer, and no error. */
+  /** The bytes so far are an answer, and no error. */
   onAnswer(): void;
   onEnd(end: AttemptEnd): void;
 }

@@ -12,7 +12,7 @@
 /** A body that is let in, or waits to be. */
 export interface Claim {
   readonly caller: string;
-  /** What it holds, or wants to. */
+  /** Bytes that it holds, or asks for. */
   bytes: number;
   granted: boolean;
   /** When it was let in, in milliseconds. */
@@ -62,7 +62,7 @@ export class BodyMemory {
     this.#clock = clock;
   }
 
-  /** What is held. */
+  /** Bytes that are held. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -76,7 +76,7 @@ export class BodyMemory {
     return this.#maxBytes;
   }
 
-  /** Those that are let in already stay. */
+  /** Bodies that were let in stay. */
   setMax(maxBytes: number): void {
     this.#maxBytes = maxBytes;
     this.#letIn();
@@ -90,7 +90,7 @@ export class BodyMemory {
     }
     this.#line.push(claim);
     this.#lineBytes += claim.bytes;
-    // Those before it may all wait for room of their own.
+    // All bodies before it may wait for room of their own.
     this.#letIn();
   }
 

@@ -10,7 +10,7 @@ export class Choice {
   readonly #upstreams: readonly Upstream[];
   readonly #request: LlmRequest;
   readonly #settings: LlmSettings;
-  /** What the request may use of a provider's limits. */
+  /** The request's share of a provider's limits. */
   readonly #tokens: number;
   /** Indexes of the upstreams that were asked, by the client's earlier tries too. */
   readonly #tried = new Set<number>();
@@ -102,7 +102,7 @@ export class Choice {
     this.#tried.delete(this.#upstreams.indexOf(upstream));
   }
 
-  /** What the client's next try is to know. */
+  /** Facts for the client's next try. */
   triesWith(attempts: number): EarlierTries {
     const { earlier } = this.#request;
     const upstreams = new Set(earlier.upstreams);

@@ -71,7 +71,7 @@ export class ClientRetries {
   }
 }
 
-/** What a retry has in common with the request it repeats. */
+/** The key that a retry shares with the request it repeats. */
 export function retryKey({ method, path, headers, body }: RepeatedRequest): string {
   // Cookies may be new with each answer.
   const secrets = secretsOf(headers).filter((secret) => !secret.startsWith('cookie'));

@@ -10,7 +10,7 @@
  */
 import type { RequestHeaders } from './relay.ts';
 
-/** What becomes of one of the caller's headers. */
+/** The treatment of one of the caller's headers. */
 type Kind =
   /** Goes to every upstream. */
   | 'plain'
@@ -111,7 +111,7 @@ export function withoutSecrets(path: string): string {
   return path.slice(0, at) + (kept.length > 0 ? `?${kept.join('&')}` : '');
 }
 
-/** What tells two callers apart who ask for the same. */
+/** Headers that tell apart two callers who ask for the same. */
 export function secretsOf(headers: RequestHeaders): string[] {
   const secrets: string[] = [];
   for (const name in headers) {

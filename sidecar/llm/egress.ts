@@ -76,7 +76,7 @@ export class Egress {
     return this.#context.gate.waiting + this.#memory.waiting;
   }
 
-  /** What the bodies of requests take, in bytes. */
+  /** Memory of all requests' bodies, in bytes. */
   get bodyBytes(): number {
     return this.#memory.bytes;
   }
@@ -383,7 +383,7 @@ function logged(body: Body): string {
   return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
 }
 
-/** What the bodies of all requests may take, in bytes; as much as one of them at least. */
+/** The bound of all requests' bodies, in bytes; at least that of one. */
 function bodyMemoryOf({ limits }: LlmSettings): number {
   if (limits.maxBodyMemoryBytes > 0) return limits.maxBodyMemoryBytes;
   const constrained = process.constrainedMemory();

@@ -58,7 +58,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #lastFailure: AttemptFailure | undefined = undefined;
   readonly #ledger: Ledger;
   #status = 0;
-  /** What an answer of our own says; '' without one. */
+  /** The message of an answer of our own; '' without one. */
   #refusal = '';
   #over = false;
 

@@ -30,7 +30,7 @@ export function flightDigest(
   return method === 'POST' && (always || idempotencyKey(headers) !== '') ? createHash('sha256') : undefined;
 }
 
-/** What makes two requests the same; undefined when this one is to be alone. */
+/** The identity of a request; undefined when it must run alone. */
 export function flightKey({ method, path, headers, bodyDigest }: FlightRequest): string | undefined {
   if (bodyDigest === undefined) return undefined;
   const parts = [method, path, idempotencyKey(headers), bodyDigest, ...secretsOf(headers)];

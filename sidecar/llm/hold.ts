@@ -1,4 +1,4 @@
-/** What one attempt holds of its upstream until it has ended. */
+/** The upstream's resources that one attempt holds until its end. */
 import type { Reservation } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
 import type { Admission, BreakerVerdict } from './breaker.ts';
@@ -53,7 +53,7 @@ export class Hold {
     this.model.learned.end(this.#tokens);
   }
 
-  /** What has come is an answer, and no error. */
+  /** The bytes so far are an answer, and no error. */
   onAnswer(): void {
     this.model.throttledInARow = 0;
     this.model.outOfCredit = undefined;

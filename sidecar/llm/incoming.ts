@@ -60,7 +60,7 @@ export interface Objection {
   readonly more?: RefusalExtras;
 }
 
-/** What is wrong with a request by its head. */
+/** The fault in a request's head. */
 export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
   const complaint = complaintAbout(request.headers, isLoopback);
   if (complaint !== undefined) return { reason: 'forbidden', message: complaint };

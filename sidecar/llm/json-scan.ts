@@ -85,7 +85,7 @@ export class JsonScan {
   #isKey = false;
   #isEscaped = false;
   #stringStart = 0;
-  /** What has come of a string or a value that is kept, as latin1; undefined where none is. */
+  /** The part of a kept string or value that has come, as latin1; undefined where none is kept. */
   #text: string | undefined = undefined;
   #textFrom = 0;
   #maxText = 0;

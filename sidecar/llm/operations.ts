@@ -43,7 +43,7 @@ export interface OperationTraits {
   readonly asksForUsage: boolean;
   /** The plain answer is one JSON value: the answer, or an error. Otherwise nobody looks into it. */
   readonly answersJson: boolean;
-  /** What a stream is made of; undefined when there is none, or none that is known. */
+  /** The dialect of a stream's events; undefined without a stream, or with an unknown one. */
   readonly events: EventDialect | undefined;
 }
 

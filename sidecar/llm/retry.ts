@@ -96,7 +96,7 @@ export function isRetryable(failure: AttemptFailure, settings: LlmRetrySettings)
     case 'connect_failed':
       return true;
     case 'upstream_protocol':
-      // What is no answer has cost nothing.
+      // Bytes that are no answer cost nothing.
       return !failure.mayHaveCost;
     case 'connection_lost':
     case 'first_byte':

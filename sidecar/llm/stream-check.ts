@@ -69,7 +69,7 @@ export class StreamCheck implements EventSink {
     this.#scanner = new EventScanner(options.maxHeldEventBytes);
   }
 
-  /** What ends it has come. */
+  /** The event that ends it has come. */
   get complete(): boolean {
     return this.#end.isReached;
   }

@@ -1,7 +1,7 @@
 /** Tells when a stream is whole: what ends it depends on its dialect. Pure. */
 import type { EventDialect } from './operations.ts';
 
-/** What ends a stream of the Responses API. */
+/** Events that end a stream of the Responses API. */
 const RESPONSE_ENDS: ReadonlySet<string> = new Set([
   'response.completed',
   'response.incomplete',

@@ -11,7 +11,7 @@ import type { Upstream } from './upstream.ts';
 export interface RequestEnd {
   /** As in `LlmRecord`. */
   readonly reason: string;
-  /** What an answer of our own says; '' without one. */
+  /** The message of an answer of our own; '' without one. */
   readonly refusal: string;
   /** That was asked last; undefined when none was. */
   readonly upstream: Upstream | undefined;

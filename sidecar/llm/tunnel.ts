@@ -30,7 +30,7 @@ export interface TunnelRequest {
   readonly caller: string;
   readonly info: LlmRequestInfo;
   readonly socket: Socket;
-  /** What came behind the request's head. */
+  /** Bytes that came behind the request's head. */
   readonly head: Buffer;
 }
 

@@ -68,7 +68,7 @@ export class Upstream {
     return understood && traitsOf(operation).generatesText ? (this.settings.model ?? model) : model;
   }
 
-  /** What may be added to its requests, the preferred ones first. */
+  /** Fields that may be added to its requests, the preferred ones first. */
   get addable(): readonly AddedField[] {
     return this.settings.adds ?? this.#hostFields;
   }

@@ -90,7 +90,7 @@ export interface AttemptEnd {
   readonly peerReason: string;
   /** Of `grpc-retry-pushback-ms`, read by `parsePushback`; undefined without one. */
   readonly pushbackMs: number | undefined;
-  /** Who shall not try the call again, by the endpoint's answer. */
+  /** Callers that must not try the call again, by the endpoint's answer. */
   readonly notAgain: NotAgain;
   readonly taskFailure: TaskFailure;
 }

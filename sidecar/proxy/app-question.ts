@@ -16,7 +16,7 @@ import { responseInfo } from './response-info.ts';
 /** A list of a thousand services. */
 const MAX_MESSAGE_BYTES = 65_536;
 
-/** What the app says to a question. One of the last two ends it; nothing comes afterwards. */
+/** The app's answer to a question. One of the last two ends it; nothing comes afterwards. */
 export interface AppAnswer {
   /** The message, without its prefix, and valid only during the call. */
   onMessage(message: Buffer): void;

@@ -44,7 +44,7 @@ export class HealthServices implements LocalServices {
   private readonly app: AppHealth;
   private readonly stats: ListenerStats;
   private readonly environment: AppWatchEnvironment;
-  /** Those of the app's own services have a watch there. */
+  /** Watchers of the app's own services have a watch there. */
   private readonly watchers = new Map<HealthCall, AppWatch | undefined>();
   /** Questions that the app has not answered yet. */
   private questions = 0;

@@ -13,7 +13,7 @@ export function judgeReach(call: Call, attempt: Attempt, nowMs: number): void {
   attempt.unreachable = foundNobody(verdict, stream !== undefined);
   if (stream === undefined || !isSilence(verdict, attempt.peerReason)) return;
   const { connection } = stream;
-  // What a sidecar sends says nothing of its app.
+  // Fields that a sidecar sends say nothing of its app.
   if (!connection.peer.isSidecar && nowMs - connection.lastReadAtMs < attempt.elapsedMs / 2) return;
   const { silence } = call.cluster!;
   attempt.unreachable = silence.isAbsent(endpoint);
