@@ -267,6 +267,12 @@ t.test('an answer that is written carelessly, and that other clients read, passe
   for (const [name, bytes] of [
     ['a folded header', `${head}x: a\r\n b\r\ncontent-length: 2\r\n\r\n{}`],
     ['bare line feeds', `${head}content-length: 2\r\n\r\n{}`.replaceAll('\r', '')],
+    ['the same length twice', `${head}content-length: 2\r\nContent-Length:2 \r\n\r\n{}`],
+    ['a list of the same lengths', `${head}content-length: 2, 2\r\n\r\n{}`],
+    [
+      'twice behind a hint',
+      `HTTP/1.1 103 Early Hints\r\n\r\n${head}content-length: 2\r\ncontent-length: 2\r\n\r\n{}`,
+    ],
     [
       'a length beside chunks',
       `${head}content-length: 9\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
@@ -354,6 +360,73 @@ t.test(
     t.notOk('authorization' in seen('credentials-unset').headers);
   },
 );
+
+t.test('a target in absolute form is one of ours, if its authority is', async (t) => {
+  const url = provider.script('absolute', answerWhole);
+  const egress = await startEgress({ upstreams: [{ name: 'one', url }] });
+  t.teardown(() => egress.close());
+  const statusOf = async (target: string, host: string): Promise<string> => {
+    const socket = await dial(t, egress.baseUrl);
+    const body = chat();
+    socket.write(`POST ${target} HTTP/1.1\r\nhost: ${host}\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    let answer = '';
+    socket.on('data', (part: Buffer) => {
+      answer += part;
+    });
+    await waitUntil('it is answered', () => answer.includes('\r\n\r\n'));
+    socket.destroy();
+    return answer.slice(9, 12);
+  };
+  t.equal(await statusOf('http://localhost/v1/chat/completions?x=1', 'provider.example'), '200');
+  t.equal(provider.requests('absolute')[0]?.path, '/v1/chat/completions?x=1');
+  t.equal(await statusOf('http://provider.example/v1/chat/completions', 'localhost'), '403');
+  t.equal(await statusOf('http://localhost/v2', 'localhost'), '404');
+});
+
+t.test('an upstream that tells its own key in an error does not tell it to the agent', async (t) => {
+  const key = 'sk-upstream-key-0123456789';
+  process.env['TEST_KEY_ONE'] = key;
+  const long = 'x'.repeat(100_000);
+  const url = provider.script('tells', ({ headers, path }, response) => {
+    const said = `Incorrect API key provided: ${headers.authorization}, ${path}.`;
+    const body = path.includes('/models') ? `${long}${said}` : JSON.stringify({ error: { message: said } });
+    const status = path.includes('/embeddings') ? 200 : 401;
+    response.writeHead(status, {
+      'content-type': path.includes('/models') ? 'text/html' : 'application/json',
+      'content-length': body.length,
+      'x-said': said,
+    });
+    // In pieces that cut the key.
+    const at = body.indexOf(key) + 5;
+    response.write(body.slice(0, at));
+    setTimeout(() => response.end(body.slice(at)), 20);
+  });
+  const upstream = {
+    name: 'one',
+    url: `${url}?api-key=query-key-of-the-upstream`,
+    api_key_env: 'TEST_KEY_ONE',
+  };
+  const egress = await startEgress({ upstreams: [upstream], retry: { max_attempts: 1 } });
+  t.teardown(() => egress.close());
+  for (const path of ['/chat/completions', '/embeddings', '/models/m']) {
+    const { headers, body, broken } = await send(
+      egress.baseUrl,
+      path,
+      path === '/models/m' ? undefined : chat(),
+    ).answer;
+    t.notOk(broken, path);
+    for (const text of [body.toString(), String(headers['x-said'])]) {
+      t.match(text, /Incorrect API key provided: Bearer \*{26}, /, path);
+      t.notMatch(text, /sk-upstream|query-key/, path);
+    }
+    t.equal(Number(headers['content-length']), body.length, path);
+  }
+  const own = await startEgress({ upstreams: [{ name: 'one', url }], retry: { max_attempts: 1 } });
+  t.teardown(() => own.close());
+  const told = await send(own.baseUrl, '/chat/completions', chat(), { authorization: `Bearer ${key}` })
+    .answer;
+  t.match(told.body.toString(), key, "the caller's own key is no secret to it");
+});
 
 t.test("a key takes the place of the caller's own, in the form that the caller has", async (t) => {
   process.env['TEST_KEY_ONE'] = 'sk-one';
@@ -455,7 +528,8 @@ t.test(
       '/v1/%2e%2e%3ba/admin',
       '/v2/models',
       '/v1',
-      `${origin}/v1/models`,
+      `${origin}/v2/models`,
+      `${origin}/v1/%2e%2e/admin`,
     ])
       t.equal(await statusOf('GET', path), 404, path);
     for (const path of [

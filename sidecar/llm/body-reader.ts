@@ -96,11 +96,17 @@ export class BodyReader extends Timer implements Claim {
       request.on('end', () => this.#end());
       return;
     }
+    let isEmpty = true;
+    request.on('data', () => {
+      isEmpty = false;
+    });
     decoder.on('data', (part: Buffer) => this.#take(part));
     decoder.on('end', () => this.#end());
-    decoder.on('error', () =>
-      this.#refuse('bad_request', 'the body of the request is not encoded as its content-encoding says'),
-    );
+    decoder.on('error', () => {
+      // No body at all is what its sender meant, whatever is said of its encoding.
+      if (isEmpty) this.#end();
+      else this.#refuse('bad_request', 'the body of the request is not encoded as its content-encoding says');
+    });
     request.pipe(decoder);
   }
 

@@ -111,6 +111,16 @@ export function withoutSecrets(path: string): string {
   return path.slice(0, at) + (kept.length > 0 ? `?${kept.join('&')}` : '');
 }
 
+/** The secrets in a URL's query, as they stand there and decoded. */
+export function secretsInQuery(search: string): string[] {
+  return search
+    .slice(1)
+    .split('&')
+    .map((part) => part.split('=', 2))
+    .filter(([name, value]) => value !== undefined && isSecret(decoded(name!), SECRET_PARAMETER))
+    .flatMap(([, value]) => [value!, decoded(value!)]);
+}
+
 /** Headers that tell apart two callers who ask for the same. */
 export function secretsOf(headers: RequestHeaders): string[] {
   const secrets: string[] = [];

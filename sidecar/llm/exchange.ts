@@ -16,6 +16,7 @@ import { Choice } from './choice.ts';
 import { type EgressContext, infoOf, type LlmRequest } from './context.ts';
 import type { Ticket } from './fair-limiter.ts';
 import { Hold } from './hold.ts';
+import { KeylessSink } from './keyless-sink.ts';
 import { Ledger } from './ledger.ts';
 import type { Entering } from './minute-gate.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
@@ -33,7 +34,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   readonly request: LlmRequest;
   readonly #context: EgressContext;
   readonly #settings: LlmSettings;
-  readonly #sink: Sink;
+  readonly #sink: KeylessSink;
   readonly #onOver: (exchange: Exchange) => void;
   readonly #choice: Choice;
   readonly #additions: Additions;
@@ -69,7 +70,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.request = request;
     this.#context = context;
     this.#settings = settings;
-    this.#sink = sink;
+    this.#sink = new KeylessSink(sink);
     this.#onOver = onOver;
     this.#outputReserve = outputReserve(facts, settings.limits);
     this.#minuteTokens = facts.estimatedInputTokens + this.#outputReserve;
@@ -217,6 +218,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const state = this.#choice.stateOf(upstream, clock());
     this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens);
     const relayed = upstreamRequest(request, upstream, changes);
+    this.#sink.keys = upstream.keys;
     this.#observer?.onAttempt({
       upstream: upstream.name,
       serverAddress: upstream.hostname,
@@ -263,6 +265,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const held = this.#held!;
     const { clock, random } = this.#context;
     const nowMs = clock();
+    this.#sink.isError = true;
     this.#isUntried = this.#additions.wereRefused(held.upstream, failure.status, body, nowMs);
     if (this.#isUntried) return false;
     held.rest(failure, this.#settings.retry, random(), nowMs);

@@ -9,12 +9,21 @@ import { type Headers, textOf } from './retry-after.ts';
 /** What the path in front of the operation must be, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
 export const BASE_PATH = '/v1';
 
+/** A request target in absolute form, as clients send it that take us for a proxy: its authority, and the rest. */
+const ABSOLUTE_FORM = /^https?:\/\/([^/?#]*)(.*)$/is;
+
+/** What a server goes by, whichever form a target has (RFC 9112, section 3.2.2). */
+function originForm(target: string): string {
+  return target.startsWith('/') ? target : (ABSOLUTE_FORM.exec(target)?.[2] ?? target);
+}
+
 /**
  * The path after the base, with its query; undefined when it is not under the base, or would not be for a provider that
  * decodes it.
  */
-export function operationPath(url: string | undefined): string | undefined {
-  if (url === undefined || !url.startsWith(BASE_PATH)) return undefined;
+export function operationPath(target: string | undefined): string | undefined {
+  const url = originForm(target ?? '');
+  if (!url.startsWith(BASE_PATH)) return undefined;
   const rest = url.slice(BASE_PATH.length);
   return rest.startsWith('/') && !climbs(rest.split('?', 1)[0]!) ? rest : undefined;
 }
@@ -39,10 +48,12 @@ function climbs(path: string): boolean {
  * Why a request may be a web page's doing: the egress holds a key and asks for no password, so a page in somebody's
  * browser must not be able to spend with it.
  */
-function complaintAbout(headers: Headers, isLoopback: boolean): string | undefined {
+function complaintAbout(headers: Headers, target: string, isLoopback: boolean): string | undefined {
   if (headers['origin'] !== undefined || headers['sec-fetch-site'] !== undefined)
     return 'requests of web pages are not served here';
-  const host = textOf(headers[':authority'] ?? headers['host'])?.toLowerCase() ?? '';
+  // The authority of a target in absolute form counts instead of the header (RFC 9112, section 3.2.2).
+  const authority = ABSOLUTE_FORM.exec(target)?.[1] ?? headers[':authority'] ?? headers['host'];
+  const host = textOf(authority)?.toLowerCase() ?? '';
   const name = host.replace(/:\d+$/, '');
   // A name that was made to point at 127.0.0.1 is not answered (DNS rebinding).
   if (isLoopback && !/^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])?$/.test(name))
@@ -62,7 +73,7 @@ export interface Objection {
 
 /** The fault in a request's head. */
 export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
-  const complaint = complaintAbout(request.headers, isLoopback);
+  const complaint = complaintAbout(request.headers, request.url ?? '', isLoopback);
   if (complaint !== undefined) return { reason: 'forbidden', message: complaint };
   // RFC 8441 is not offered, so no client should ask for it.
   if (request.method === 'CONNECT')

@@ -16,6 +16,7 @@ import { Readable } from 'node:stream';
 import proxy from 'http2-proxy';
 import type { Body } from './body.ts';
 import { readKeepAlive } from './kept-sockets.ts';
+import { mendLengths } from './one-length.ts';
 
 export type RequestHeaders = Record<string, string | string[]>;
 
@@ -191,6 +192,7 @@ export class Relay {
     this.#client = client;
     client.on('error', () => this.#rescue());
     client.once('socket', (socket) => {
+      mendLengths(socket);
       // Before the end of TLS's handshake nothing of the request can have been read.
       if (!socket.connecting) this.#connected();
       else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.#connected());

@@ -1,22 +1,9 @@
 /** The heads of a WebSocket's handshake as one side gets them from the other. Pure. */
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import { headersFor, type Recipient, takesCallers, withoutSecrets } from './credentials.ts';
+import { HOP_BY_HOP, withoutNamed } from './hop-by-hop.ts';
 import type { RequestHeaders } from './relay.ts';
 import { textOf } from './retry-after.ts';
-
-/** Of one connection only (RFC 9110, section 7.6.1); the upgrade is made anew for each side. */
-const HOPS: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-]);
 
 const PROTOCOLS = 'sec-websocket-protocol';
 /** Clients that can't set headers, like a browser's, put their key into a subprotocol. */
@@ -24,15 +11,11 @@ const KEY_PROTOCOL = /^openai-insecure-api-key\./;
 /** An account at one provider. */
 const ACCOUNT_PROTOCOL = /^openai-(?:organization|project)\./;
 
+/** The upgrade is made anew for each side. */
 export function handshakeHeaders(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
   const callers: RequestHeaders = {};
-  const hops = new Set(
-    String(headers['connection'] ?? '')
-      .toLowerCase()
-      .split(/\s*,\s*/),
-  );
-  for (const [name, value] of Object.entries(headers))
-    if (!HOPS.has(name) && !hops.has(name)) callers[name] = value;
+  for (const [name, value] of Object.entries(withoutNamed(headers)))
+    if (!HOP_BY_HOP.has(name)) callers[name] = value;
   const sent = headersFor(callers, recipient);
   const baggage = withoutCall(textOf(sent[BAGGAGE_HEADER]) ?? '');
   if (baggage === '') delete sent[BAGGAGE_HEADER];
@@ -75,7 +58,7 @@ export function withoutHops(headers: RequestHeaders, recipient: Recipient): Requ
   const kept: RequestHeaders = {};
   // Our own headers say what this egress did.
   for (const [name, value] of Object.entries(headers))
-    if (!HOPS.has(name) && !name.startsWith('outrigger-')) kept[name] = value;
+    if (!HOP_BY_HOP.has(name) && !name.startsWith('outrigger-')) kept[name] = value;
   // The caller would send them back to us, and so to another provider.
   if (!takesCallers(recipient)) delete kept['set-cookie'];
   return kept;

@@ -5,6 +5,7 @@ import { changedFields, type RequestChanges } from './added-fields.ts';
 import type { Body } from './body.ts';
 import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
+import { withoutNamed } from './hop-by-hop.ts';
 import { withTopLevel } from './json-edit.ts';
 import { traitsOf } from './operations.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
@@ -27,7 +28,7 @@ export function upstreamRequest(
   changes: RequestChanges,
 ): RelayRequest {
   const { recipient } = upstream;
-  const headers = headersFor(request.headers, recipient);
+  const headers = headersFor(withoutNamed(request.headers), recipient);
   const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
   if (baggage === '') delete headers[BAGGAGE_HEADER];
   else headers[BAGGAGE_HEADER] = baggage;

@@ -2,7 +2,7 @@
 import type { Agent } from 'node:http';
 import { type AddedField, fieldsOfHost, RefusedFields } from './added-fields.ts';
 import { UpstreamBreaker } from './breaker.ts';
-import type { Recipient } from './credentials.ts';
+import { type Recipient, secretsInQuery } from './credentials.ts';
 import { BASE_PATH } from './incoming.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
@@ -107,6 +107,16 @@ export class Upstream {
   /** Whose credentials it gets. */
   get recipient(): Recipient {
     return { isFirst: this.isFirst, own: this.#credentials() };
+  }
+
+  /** Its own credentials, in every form in which they are sent. */
+  get keys(): readonly string[] {
+    const own = this.#credentials();
+    const { search, password } = this.url;
+    const sent =
+      own === undefined ? [] : [own.authorization.replace(/^\S+ /, ''), decodeURIComponent(password)];
+    const keys = search === '' ? sent : [...sent, ...secretsInQuery(search)];
+    return keys.filter((key) => key !== '');
   }
 
   #credentials(): Recipient['own'] {

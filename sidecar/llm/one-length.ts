@@ -1,0 +1,123 @@
+/**
+ * Reads a `content-length` that a provider gives twice, with the same value, as one (RFC 9110, section 8.6): Node's
+ * parser refuses it, lenient or not. Lengths that differ stay as they are, and are refused.
+ */
+import type { Socket } from 'node:net';
+
+type OnData = (this: Socket, chunk: Buffer) => void;
+interface Wrapper extends OnData {
+  /** What it wraps: `removeListener` takes a wrapper away by this. */
+  listener?: OnData;
+}
+
+/** The parser refuses a longer head. */
+const MAX_HEAD_BYTES = 131_072;
+const NAME = 'content-length';
+const LENGTH = /^content-length[ \t]*:(.*)$/i;
+/** A whole head that has one length, and nothing in front of it. */
+const PLAIN_HEAD = /^HTTP\/1\.\d [2-5][\s\S]*?\r?\n\r?\n/;
+const PLAIN_BYTES = 16_384;
+const LENGTHS = /^content-length[ \t]*:/gim;
+
+/**
+ * Mends the head of the answer that comes next on a connection.
+ *
+ * @param socket to which Node's client has just given its parser
+ */
+export function mendLengths(socket: Socket): void {
+  const parse = socket.listeners('data').at(-1) as OnData | undefined;
+  if (parse === undefined) return;
+  const heads = new Heads();
+  const read: Wrapper = (chunk) => {
+    const bytes = heads.push(chunk);
+    if (heads.isOver) {
+      socket.removeListener('data', read);
+      socket.on('data', parse);
+    }
+    if (bytes.length > 0) parse.call(socket, bytes);
+  };
+  read.listener = parse;
+  socket.removeListener('data', parse);
+  socket.on('data', read);
+}
+
+/** Passes on what comes at once, but for a line that may be a second length. */
+class Heads {
+  /** The head of the answer has been passed on. */
+  isOver = false;
+  #bytes = 0;
+  /** The beginning of a line that may be a length, or the end of the head. */
+  #held = '';
+  #startsLine = true;
+  /** The status line, or what has come of it. */
+  #status = '';
+  #hasStatus = false;
+  #length: string | undefined = undefined;
+
+  push(chunk: Buffer): Buffer {
+    if (this.#bytes === 0 && isPlain(chunk)) {
+      this.isOver = true;
+      return chunk;
+    }
+    this.#bytes += chunk.length;
+    const text = this.#held + chunk.toString('latin1');
+    this.#held = '';
+    let passed = '';
+    let at = 0;
+    while (at < text.length && !this.isOver) {
+      const newline = text.indexOf('\n', at);
+      const end = newline < 0 ? text.length : newline + 1;
+      passed += this.#line(text.slice(at, end), newline >= 0);
+      at = end;
+    }
+    if (this.#bytes > MAX_HEAD_BYTES) this.isOver = true;
+    if (this.isOver) passed += this.#held + text.slice(at);
+    return Buffer.from(passed, 'latin1');
+  }
+
+  /** @param isWhole it has its end; @returns what is passed on of it */
+  #line(line: string, isWhole: boolean): string {
+    const starts = this.#startsLine;
+    if (!isWhole && starts && this.#hasStatus && (line === '\r' || mayBeLength(line))) {
+      this.#held = line;
+      return '';
+    }
+    this.#startsLine = isWhole;
+    if (!this.#hasStatus) {
+      this.#status += line.slice(0, 16);
+      this.#hasStatus = isWhole;
+      return line;
+    }
+    if (!starts || !isWhole) return line;
+    const text = line.trimEnd();
+    if (text === '') {
+      // Another head follows an interim answer's.
+      this.isOver = !/^HTTP\/1\.\d 1/.test(this.#status);
+      this.#status = '';
+      this.#hasStatus = false;
+      this.#length = undefined;
+      return line;
+    }
+    const values = LENGTH.exec(text)?.[1]
+      ?.split(',')
+      .map((value) => value.trim());
+    if (values === undefined || values.some((value) => value !== values[0])) return line;
+    const isKnown = values[0] === this.#length;
+    this.#length ??= values[0];
+    if (isKnown) return '';
+    return values.length === 1 ? line : `${NAME}: ${values[0]}\r\n`;
+  }
+}
+
+/** The usual case: nothing has to be done. */
+function isPlain(chunk: Buffer): boolean {
+  const head = PLAIN_HEAD.exec(chunk.toString('latin1', 0, PLAIN_BYTES))?.[0];
+  if (head === undefined) return false;
+  const lengths = head.match(LENGTHS);
+  return lengths === null || (lengths.length === 1 && !/^content-length[^\n]*,/im.test(head));
+}
+
+function mayBeLength(line: string): boolean {
+  const begun = line.toLowerCase();
+  return NAME.startsWith(begun) || begun.startsWith(NAME);
+}
