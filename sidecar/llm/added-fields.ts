@@ -65,8 +65,10 @@ export class RefusedFields {
 export interface RequestChanges {
   /** The most that the answer should have, for each choice; 0 leaves the request's own maximum, or its lack of one. */
   readonly maxOutputTokens: number;
-  /** The field that says so to the provider; undefined where there is none that it takes. */
+  /** The field that is added to say so; undefined where none is needed, or none is taken. */
   readonly maxField: AddedField | undefined;
+  /** Fields of the caller's own that say so in the place of a value that bounds nothing. */
+  readonly bounded: readonly string[];
   /** Asks for the usage of a stream that would not tell it. */
   readonly askUsage: boolean;
 }
@@ -82,7 +84,7 @@ export class Additions {
   readonly #settings: LlmSettings;
   /** Refused for their values, which another request would not have. */
   readonly #without = new Set<string>();
-  #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, askUsage: false };
+  #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
 
   constructor(request: LlmRequest, settings: LlmSettings) {
     this.#request = request;
@@ -91,22 +93,26 @@ export class Additions {
 
   /** Changes that bound a request's tokens and make them countable. */
   changesFor(upstream: Upstream, nowMs: number): RequestChanges {
-    const { facts, budget } = this.#request;
+    const { facts, budget, spending } = this.#request;
     const { streamUsage, limits } = this.#settings;
     const { maxOutputFields, asksForUsage } = traitsOf(facts.operation);
     const mayAdd = (field: AddedField): boolean =>
       upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.#without.has(keyOf(upstream, field));
     let maxOutputTokens = 0;
     let maxField: AddedField | undefined;
-    if (budget !== undefined && facts.maxOutputTokens === 0 && maxOutputFields.length > 0) {
-      const left = Math.floor((budget.left - facts.mostInputTokens) / facts.choices);
-      maxOutputTokens = Math.max(0, Math.min(limits.defaultOutputTokens, left));
-      maxField = upstream.addable.find((field) => maxOutputFields.includes(field) && mayAdd(field));
+    let bounded: readonly string[] = [];
+    const isBounded = spending.outputTokens > 0 && spending.unbounded.length === 0;
+    if (budget !== undefined && !isBounded && maxOutputFields.length > 0) {
+      const left = Math.floor((budget.left - spending.inputTokens) / spending.choices);
+      maxOutputTokens = spending.outputTokens || Math.max(0, Math.min(limits.defaultOutputTokens, left));
+      bounded = spending.unbounded;
+      if (bounded.length === 0)
+        maxField = upstream.addable.find((field) => maxOutputFields.includes(field) && mayAdd(field));
     }
     const limited = budget !== undefined || limits.tokensPerMinute > 0;
     const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
     const canAsk = wanted && asksForUsage && facts.stream && !facts.includesUsage;
-    this.#changes = { maxOutputTokens, maxField, askUsage: canAsk && mayAdd('stream_options') };
+    this.#changes = { maxOutputTokens, maxField, bounded, askUsage: canAsk && mayAdd('stream_options') };
     return this.#changes;
   }
 
@@ -147,11 +153,13 @@ function keyOf(upstream: Upstream, field: AddedField): string {
 export function changedFields(
   facts: RequestFacts,
   model: string,
-  { maxOutputTokens, maxField, askUsage }: RequestChanges,
+  { maxOutputTokens, maxField, bounded, askUsage }: RequestChanges,
 ): Map<string, string> {
   const values = new Map<string, string>();
   if (model !== facts.model) values.set('model', JSON.stringify(model));
-  if (maxOutputTokens > 0 && maxField !== undefined) values.set(maxField, String(maxOutputTokens));
+  if (maxOutputTokens > 0)
+    for (const field of maxField === undefined ? bounded : [maxField])
+      values.set(field, String(maxOutputTokens));
   if (askUsage) values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
   return values;
 }

@@ -1,5 +1,5 @@
 /**
- * The memory that the bodies of all requests share: who may read its body now, and who waits for room. Pure.
+ * The memory that the bodies of all requests share: who may read its body now, and who waits for room.
  *
  *     enter ──there is room──▶ granted ──release──▶ over
  *       └──▶ in line ──room──▶ granted
@@ -8,6 +8,9 @@
  * A body is let in as a whole, so that none that was begun has to wait for another one. In line the caller that holds
  * least is next: a flood of large bodies waits behind itself. Small ones have room of their own, and pass by.
  */
+
+import { totalmem } from 'node:os';
+import type { LlmLimitSettings } from './settings.ts';
 
 /** A body that is let in, or waits to be. */
 export interface Claim {
@@ -43,6 +46,15 @@ const MOST_BYTES = 268_435_456;
  */
 export function bodyMemoryFor(processBytes: number): number {
   return Math.min(MOST_BYTES, Math.floor(processBytes * PROCESS_SHARE));
+}
+
+/** The bound of all requests' bodies, in bytes; at least that of one. */
+export function bodyMemoryOf({ maxBodyMemoryBytes, maxRequestBytes }: LlmLimitSettings): number {
+  if (maxBodyMemoryBytes > 0) return maxBodyMemoryBytes;
+  const constrained = process.constrainedMemory();
+  // 0 or more than there is where nothing bounds the process.
+  const bytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  return Math.max(bodyMemoryFor(bytes), maxRequestBytes);
 }
 
 export class BodyMemory {

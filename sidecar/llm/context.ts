@@ -10,6 +10,7 @@ import type { LlmEvents, LlmObserver, LlmRequestInfo } from './observer.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { LlmSettings } from './settings.ts';
+import type { Spending } from './spending.ts';
 import type { Upstream } from './upstream.ts';
 
 export interface EgressEnvironment {
@@ -62,6 +63,8 @@ export interface LlmRequest {
   readonly inbound: InboundCall | undefined;
   readonly taskId: string;
   readonly budget: TokenBudget | undefined;
+  /** The most that it may use; of nothing where no budget holds. */
+  readonly spending: Spending;
 }
 
 /** What observers are told of it. */

@@ -1,15 +1,15 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { totalmem } from 'node:os';
+
 import type { Transform } from 'node:stream';
-import { parseTokenBudget, TOKEN_BUDGET_HEADER, type TokenBudget } from '../policy/token-budget.ts';
+import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import { type Body, viewsOf } from './body.ts';
-import { BodyMemory, bodyMemoryFor, SMALL_BODY_BYTES } from './body-memory.ts';
+import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './body-memory.ts';
 import { BodyReader } from './body-reader.ts';
 import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './client-retries.ts';
-import { decoderOf } from './content-encoding.ts';
+import { decoderOf, readsEncoded } from './content-encoding.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
@@ -18,7 +18,7 @@ import type { JsonScan } from './json-scan.ts';
 import { LoggedSink } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver, LlmRequestInfo } from './observer.ts';
-import { type Operation, operationOf, traitsOf } from './operations.ts';
+import { type Operation, operationOf, spendsUncounted, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
 import type { RequestHeaders } from './relay.ts';
 import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
@@ -26,6 +26,7 @@ import { readFacts, requestScan } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
+import { NO_SPENDING, type Spending, spendingOf, uncountable } from './spending.ts';
 import { TaskBudgets } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
 import { Tunnels } from './tunnels.ts';
@@ -53,7 +54,7 @@ export class Egress {
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
-    this.#memory = new BodyMemory(bodyMemoryOf(settings), clock);
+    this.#memory = new BodyMemory(bodyMemoryOf(settings.limits), clock);
     this.#context = {
       ...environment,
       settings,
@@ -112,7 +113,7 @@ export class Egress {
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
-    this.#memory.setMax(bodyMemoryOf(settings));
+    this.#memory.setMax(bodyMemoryOf(settings.limits));
   }
 
   /** @param isLoopback it came to an address that only this machine has */
@@ -181,15 +182,21 @@ export class Egress {
     const receivedMs = clock();
     const head = this.#head(request, path, receivedMs);
     const { operation, headers, clientAtMs, inbound, budget } = head;
-    let scan = requestScan(operation);
+    const hasBudget = budget !== undefined;
+    if (hasBudget && !traitsOf(operation).isCounted) {
+      const message = uncountable('what its path asks for is counted nowhere');
+      this.#turnAway(request, () => refuse(reply, 'bad_request', message));
+      return;
+    }
+    let scan = requestScan(operation, hasBudget);
     const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
     let decoder: Transform | undefined;
     if (scan !== undefined && encoding !== 'identity') {
-      if (this.#readsEncoded(budget)) decoder = decoderOf(encoding);
+      if (readsEncoded(settings, hasBudget)) decoder = decoderOf(encoding);
       if (decoder !== undefined) delete headers['content-encoding'];
       else scan = undefined;
-      if (decoder === undefined && budget !== undefined) {
-        const message = `a body with the content-encoding ${encoding} can't be read, and the task has a budget of tokens`;
+      if (decoder === undefined && hasBudget) {
+        const message = uncountable(`its content-encoding, ${encoding}, is none that can be read`);
         this.#turnAway(request, () => refuse(reply, 'bad_request', message));
         return;
       }
@@ -215,8 +222,13 @@ export class Egress {
       },
       (body) => {
         this.#reading.delete(reader);
-        if (reply.gone) reader.release();
-        else this.#serve(this.#read(head, reader, body, scan), reply);
+        const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
+        if ('fault' in spending) {
+          stats.of('', '').countOutcome('rejected');
+          refuse(reply, 'bad_request', uncountable(spending.fault));
+          reader.release();
+        } else if (reply.gone) reader.release();
+        else this.#serve(this.#read(head, reader, body, scan, spending), reply);
       },
     );
     this.#active++;
@@ -229,17 +241,6 @@ export class Egress {
       if (this.#reading.delete(reader)) reader.release();
     };
     reader.start();
-  }
-
-  /** Does a policy need what is in a body that is encoded? Otherwise it passes as it is. */
-  #readsEncoded(budget: TokenBudget | undefined): boolean {
-    const { limits, streamUsage, upstreams } = this.#context.settings;
-    return (
-      budget !== undefined ||
-      limits.tokensPerMinute > 0 ||
-      streamUsage === 'always' ||
-      upstreams.some(({ model }) => model !== undefined)
-    );
   }
 
   #turnAway(request: DownstreamRequest, answer: () => void): void {
@@ -256,7 +257,9 @@ export class Egress {
     const inbound = this.#context.inboundCalls?.find(headers);
     const taskId = idOf(headers['x-task-id']) ?? inbound?.taskId ?? '';
     const caller = taskId || (traceIdOf(headers) ?? '');
-    const operation = operationOf(method, path.split('?', 1)[0]!);
+    const plain = path.split('?', 1)[0]!;
+    const operation = operationOf(method, plain);
+    const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
     return {
       method,
       path,
@@ -268,13 +271,17 @@ export class Egress {
       caller,
       inbound,
       taskId,
-      budget: traitsOf(operation).isCounted
-        ? (inbound?.budget ?? this.#budgetOf(caller, headers))
-        : undefined,
+      budget: isBounded ? (inbound?.budget ?? this.#budgetOf(caller, headers)) : undefined,
     };
   }
 
-  #read(head: RequestHead, reader: BodyReader, body: Body, scan: JsonScan | undefined): LlmRequest {
+  #read(
+    head: RequestHead,
+    reader: BodyReader,
+    body: Body,
+    scan: JsonScan | undefined,
+    spending: Spending,
+  ): LlmRequest {
     const { operation, ...rest } = head;
     const { retryCount, receivedMs } = head;
     if (this.#context.settings.logBodies) this.#context.logBody('request', logged(body));
@@ -294,6 +301,7 @@ export class Egress {
         reader.release();
       },
       facts: readFacts(operation, body, scan),
+      spending,
       earlier:
         retryCount === undefined || retryCount === 0
           ? NO_EARLIER_TRIES
@@ -383,15 +391,7 @@ function logged(body: Body): string {
   return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
 }
 
-/** The bound of all requests' bodies, in bytes; at least that of one. */
-function bodyMemoryOf({ limits }: LlmSettings): number {
-  if (limits.maxBodyMemoryBytes > 0) return limits.maxBodyMemoryBytes;
-  const constrained = process.constrainedMemory();
-  // 0 or more than there is where nothing bounds the process.
-  const bytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
-  return Math.max(bodyMemoryFor(bytes), limits.maxRequestBytes);
-}
-
-type RequestHead = Omit<LlmRequest, 'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier'> & {
-  readonly operation: Operation;
-};
+type RequestHead = Omit<
+  LlmRequest,
+  'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
+> & { readonly operation: Operation };

@@ -28,7 +28,7 @@ import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd, verdictOf } from './settlement.ts';
 import type { Sink } from './sink.ts';
 import { errorOf, tellInbound } from './tell-inbound.ts';
-import { answerHeaders, outputReserve, upstreamRequest } from './upstream-request.ts';
+import { answerHeaders, outputBound, outputReserve, upstreamRequest } from './upstream-request.ts';
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
   readonly request: LlmRequest;
@@ -194,7 +194,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #begin(index: number): void {
     const { clock, wheel, stats } = this.#context;
     const { request } = this;
-    const { facts, budget } = request;
+    const { facts, budget, spending } = request;
     const upstream = this.#choice.try(index);
     const admission = upstream.breaker.admit();
     if (admission === undefined) {
@@ -202,9 +202,8 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
       return;
     }
     const changes = this.#additions.changesFor(upstream, clock());
-    // A maximum that we set holds for each choice.
-    const mostOutput = changes.maxOutputTokens * facts.choices || this.#outputReserve;
-    const reservation = budget?.reserve(facts.mostInputTokens + mostOutput);
+    const mostOutput = outputBound(facts.operation, spending, changes, this.#settings.limits);
+    const reservation = budget?.reserve(spending.inputTokens + mostOutput);
     if (budget !== undefined && reservation === undefined) {
       upstream.breaker.settle(admission, 'neutral');
       const message = `the task has ${budget.left} tokens left, and the request may use more; ask for fewer tokens`;

@@ -6,8 +6,10 @@
  *                                                                          └──} of the whole──▶ end
  *
  * The structure is checked as RFC 8259 has it; strings and numbers are not looked into, so a text that only a lenient
- * reader takes counts as an object here, too.
+ * reader takes counts as an object here, too. Budgets need more: see `isLenient`, `lookalike` and `data`.
  */
+import { type DataParts, MAX_PART_DEPTH } from './data-parts.ts';
+import { foldedKey, unescaped, utf8 } from './json-key.ts';
 
 /** From the first byte of a value to after its last, counted from the beginning of the text. */
 export interface Range {
@@ -21,6 +23,8 @@ export interface JsonField {
   readonly ranges: Range[];
   /** The text of each value; undefined where it is longer than {@link MAX_TEXT}. */
   readonly texts: (string | undefined)[];
+  /** Of its values that are arrays: their strings, arrays and objects. */
+  elements: number;
 }
 
 /** A value at the top level that is longer than this is none that a policy reads. */
@@ -29,8 +33,6 @@ export const MAX_TEXT = 4_096;
 const MAX_KEY = 256;
 /** A key that is there more often is nobody's mistake. */
 const MAX_REPEATS = 100;
-/** Parts of messages stand no deeper; what is deeper is counted with what it stands in. */
-const MAX_PART_DEPTH = 10;
 /** Deeper texts are no requests: most readers give up far earlier. */
 const MAX_DEPTH = 65_536;
 /** So many bytes of a string are looked at one by one, until its end is searched for. */
@@ -48,6 +50,9 @@ const CLOSE_ARRAY = 0x5d;
 const IS_SCALAR = new Uint8Array(256);
 for (const character of '0123456789+-.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ')
   IS_SCALAR[character.charCodeAt(0)] = 1;
+/** By byte: 1 for those that numbers and literals begin with. */
+const BEGINS_SCALAR = new Uint8Array(256);
+for (const character of '0123456789-tfn') BEGINS_SCALAR[character.charCodeAt(0)] = 1;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
 
 // Numbers, because they are looked at once a byte.
@@ -73,6 +78,12 @@ export class JsonScan {
   openEnd = -1;
   /** It has no key. */
   isEmpty = true;
+  /** Only a lenient reader takes it for JSON: for its byte order mark, or a value such as NaN. */
+  isLenient = false;
+  /** A key at the top level that a reader who ignores case takes for a wanted one; undefined without one. */
+  lookalike: string | undefined = undefined;
+  /** Bytes that are certainly no text; undefined where nobody asks. */
+  readonly data: DataParts | undefined;
   readonly #wanted: ReadonlySet<string>;
   readonly #partTypes: ReadonlySet<string>;
   #state: number = FIRST;
@@ -107,7 +118,8 @@ export class JsonScan {
    * @param wanted keys at the top level
    * @param partTypes values of `type` of the objects that are counted
    */
-  constructor(wanted: ReadonlySet<string>, partTypes: ReadonlySet<string> = new Set()) {
+  constructor(wanted: ReadonlySet<string>, partTypes: ReadonlySet<string> = new Set(), data?: DataParts) {
+    this.data = data;
     this.#wanted = wanted;
     this.#partTypes = partTypes;
   }
@@ -131,6 +143,7 @@ export class JsonScan {
   push(piece: Buffer): void {
     this.#textFrom = 0;
     this.#valueFrom = 0;
+    this.data?.goOn(piece);
     let at = 0;
     while (at < piece.length && this.#state !== BROKEN) {
       if (this.#state === STRING) at = this.#string(piece, at);
@@ -153,11 +166,13 @@ export class JsonScan {
           this.#open(1);
         } else if (this.#base + at > 2 || byte !== BYTE_ORDER_MARK[this.#base + at]) {
           this.#state = BROKEN;
+        } else {
+          this.isLenient = true;
         }
         return at + 1;
       case KEY_OR_CLOSE:
       case KEY:
-        if (byte === QUOTE) this.#beginString(at, true);
+        if (byte === QUOTE) this.#beginString(piece, at, true);
         else if (byte === CLOSE_OBJECT && this.#state === KEY_OR_CLOSE) this.#close(piece, at, 1);
         else this.#state = BROKEN;
         return at + 1;
@@ -182,21 +197,29 @@ export class JsonScan {
       this.#close(piece, at, 0);
       return at + 1;
     }
-    if (this.#field !== undefined && this.#depth === 1) {
-      this.#valueStart = this.#base + at;
-      this.#value = '';
-      this.#valueFrom = at;
-    }
+    if (this.#field !== undefined) this.#beginField(byte, at);
     if (byte === QUOTE) {
-      this.#beginString(at, false);
+      this.#beginString(piece, at, false);
       return at + 1;
     }
     this.#isType = false;
     if (byte === OPEN_OBJECT) this.#open(1);
     else if (byte === OPEN_ARRAY) this.#open(0);
-    else if (IS_SCALAR[byte] === 1) this.#state = SCALAR;
-    else this.#state = BROKEN;
+    else if (IS_SCALAR[byte] === 1) {
+      this.#state = SCALAR;
+      if (BEGINS_SCALAR[byte] === 0) this.isLenient = true;
+    } else this.#state = BROKEN;
     return at + 1;
+  }
+
+  #beginField(byte: number, at: number): void {
+    if (this.#depth === 1) {
+      this.#valueStart = this.#base + at;
+      this.#value = '';
+      this.#valueFrom = at;
+    } else if (this.#depth === 2 && this.#kinds[2] === 0 && IS_SCALAR[byte] === 0) {
+      this.#field!.elements++;
+    }
   }
 
   #open(kind: 0 | 1): void {
@@ -207,6 +230,7 @@ export class JsonScan {
     }
     this.#kinds[depth] = kind;
     this.#state = kind === 1 ? KEY_OR_CLOSE : VALUE_OR_CLOSE;
+    this.data?.open(depth);
     if (depth > MAX_PART_DEPTH) return;
     this.#partCounts[depth] = 0;
     this.#partSums[depth] = 0;
@@ -221,6 +245,7 @@ export class JsonScan {
       return;
     }
     this.#depth--;
+    this.data?.close(depth);
     if (depth === 1) {
       this.parts = this.#partCounts[1]!;
       this.partBytes = this.#partSums[1]!;
@@ -237,7 +262,7 @@ export class JsonScan {
     this.#endValue(piece, at + 1);
   }
 
-  #beginString(at: number, isKey: boolean): void {
+  #beginString(piece: Buffer, at: number, isKey: boolean): void {
     this.#state = STRING;
     this.#isKey = isKey;
     this.#isEscaped = false;
@@ -248,6 +273,7 @@ export class JsonScan {
     const kept = isKey ? depth <= MAX_PART_DEPTH : this.#isType;
     this.#text = kept ? '' : undefined;
     this.#textFrom = at + 1;
+    if (!isKey) this.data?.beginString(piece, at + 1);
   }
 
   /** On to the end of a string, or of the piece. */
@@ -287,6 +313,7 @@ export class JsonScan {
       this.#text = undefined;
       this.#state = AFTER_KEY;
       this.#isType = isType(piece, this.#textFrom, at);
+      this.data?.key(depth, piece, this.#textFrom, at);
       return;
     }
     let text: string | undefined;
@@ -299,12 +326,16 @@ export class JsonScan {
       this.#state = AFTER_KEY;
       this.#isType = text === 'type' && depth > 1;
       if (depth === 1) this.#nameField(text);
+      else if (text !== undefined) this.data?.key(depth, Buffer.from(text, 'latin1'), 0, text.length);
       return;
     }
-    if (this.#isType && text !== undefined && this.#partTypes.has(text) && depth <= MAX_PART_DEPTH)
+    if (this.#isType && text !== undefined && this.#partTypes.has(text) && depth <= MAX_PART_DEPTH) {
       this.#isPart[depth] = 1;
+      this.data?.type(depth, text);
+    }
     this.#isType = false;
     const holder = Math.min(depth, MAX_PART_DEPTH);
+    this.data?.endString(depth, this.#base + at - this.#stringStart);
     this.#longest[holder] = Math.max(this.#longest[holder]!, this.#base + at - this.#stringStart);
     this.#endValue(piece, at + 1);
   }
@@ -314,11 +345,13 @@ export class JsonScan {
     const key = text?.includes('\\') ? unescaped(text) : text;
     if (key === undefined || !this.#wanted.has(key)) {
       this.#field = undefined;
+      if (this.data !== undefined && (text === undefined || this.#wanted.has(foldedKey(text))))
+        this.lookalike = key ?? 'a key of more than 256 bytes';
       return;
     }
     let field = this.fields.get(key);
     if (field === undefined) {
-      field = { ranges: [], texts: [] };
+      field = { ranges: [], texts: [], elements: 0 };
       this.fields.set(key, field);
     }
     this.#field = field;
@@ -364,19 +397,4 @@ function isType(piece: Buffer, start: number, end: number): boolean {
     piece[start + 2] === 0x70 &&
     piece[start + 3] === 0x65
   );
-}
-
-function utf8(latin1: string): string {
-  let at = 0;
-  while (at < latin1.length && latin1.charCodeAt(at) < 0x80) at++;
-  if (at === latin1.length) return latin1;
-  return Buffer.from(latin1, 'latin1').toString('utf8');
-}
-
-function unescaped(latin1: string): string | undefined {
-  try {
-    return JSON.parse(`"${utf8(latin1)}"`) as string;
-  } catch {
-    return undefined;
-  }
 }

@@ -96,16 +96,65 @@ const POSTS: Readonly<Record<string, Operation>> = {
 /** First segments of paths whose answers nobody looks into; their names are for the log. */
 const UNREAD: ReadonlySet<string> = new Set(['audio', 'files', 'batches', 'realtime']);
 
+/** Servers, and proxies before them, may each decode a path once. */
+const MAX_DECODINGS = 4;
+
+/**
+ * The path as lenient servers read it: encodings undone, in lower case, without empty segments, `.` and parameters
+ * (`;x=1`). The request goes on with its path as it is; this only says what it may mean.
+ */
+function canonicalPath(path: string): string {
+  let text = path;
+  for (let turn = 0; turn < MAX_DECODINGS && text.includes('%'); turn++) text = decoded(text);
+  const segments = text
+    .split(/[?#]/, 1)[0]!
+    .toLowerCase()
+    .split(/[/\\]/)
+    .map((segment) => segment.split(';', 1)[0]!.replace(/^[\s\p{C}]+|[\s\p{C}.]+$/gu, ''))
+    .filter((segment) => segment !== '');
+  return `/${segments.join('/')}`;
+}
+
+/** Segments of paths below which models are asked for what no budget counts. */
+const GENERATING: ReadonlySet<string> = new Set([
+  'batch',
+  'batches',
+  'chat',
+  'complete',
+  'completion',
+  'completions',
+  'embedding',
+  'embeddings',
+  'generate',
+  'realtime',
+  'responses',
+  'runs',
+]);
+/** Last segments of such paths that ask no model. */
+const FREE = /^(?:cancel|count_tokens|input_tokens|chatcmpl-[\w-]+)$/;
+
+/**
+ * A request that may spend tokens which are counted nowhere: batches, runs of assistants, and what has the name of a
+ * generating operation without being the one that is understood (`/engines/x/completions`).
+ *
+ * @param path after the base URL, without its query
+ */
+export function spendsUncounted(method: string, path: string): boolean {
+  if (method === 'GET' || method === 'HEAD' || method === 'DELETE') return false;
+  if (traitsOf(operationOf(method, path)).isCounted) return false;
+  const segments = canonicalPath(path).split('/');
+  return segments.some((segment) => GENERATING.has(segment)) && !FREE.test(segments.at(-1)!);
+}
+
 /**
  * The operation that a request is.
  *
  * @param path after the base URL, without its query, as it stands in the request
  */
 export function operationOf(method: string, path: string): Operation {
-  const plain = path.includes('%') ? decoded(path) : path;
-  const trimmed = plain.endsWith('/') ? plain.slice(0, -1) : plain;
-  if (method === 'POST' && Object.hasOwn(POSTS, trimmed)) return POSTS[trimmed]!;
-  const first = trimmed.split('/', 2)[1] ?? '';
+  const plain = Object.hasOwn(POSTS, path) ? path : canonicalPath(path);
+  if (method === 'POST' && Object.hasOwn(POSTS, plain)) return POSTS[plain]!;
+  const first = plain.split('/', 2)[1] ?? '';
   if (first === 'models' && method === 'GET') return 'models';
   return UNREAD.has(first) ? (first as Operation) : 'other';
 }

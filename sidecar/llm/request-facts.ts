@@ -1,8 +1,10 @@
 /** What the egress reads of a request: which operation, which model, and how many tokens it may use. Pure. */
 import type { Body } from './body.ts';
+import { DataParts } from './data-parts.ts';
 import { isObject } from './json-object.ts';
 import { JsonScan } from './json-scan.ts';
 import { type Operation, traitsOf } from './operations.ts';
+import { TOKENS_PER_REFERENCE } from './spending.ts';
 
 export interface RequestFacts {
   readonly operation: Operation;
@@ -15,8 +17,6 @@ export interface RequestFacts {
   readonly choices: number;
   /** A guess at the tokens of the prompt, for the limits of a minute, which the provider's `usage` corrects. */
   readonly estimatedInputTokens: number;
-  /** More tokens than the prompt can have, for budgets. */
-  readonly mostInputTokens: number;
   /** The caller asks for a stream's usage itself. */
   readonly includesUsage: boolean;
   /** `stream_options` as it stands in the request; undefined when it is not there. */
@@ -30,8 +30,6 @@ export interface RequestFacts {
 
 /** English has about four bytes a token; code and other scripts have fewer. */
 const BYTES_PER_TOKEN = 4;
-/** An image, a sound or a file that the request only refers to: about what a large picture costs. */
-const TOKENS_PER_REFERENCE = 2_000;
 const MODEL_MAX_LENGTH = 256;
 
 /** The keys at the top level of a request that a policy reads, or changes. */
@@ -42,6 +40,7 @@ const READ_KEYS: ReadonlySet<string> = new Set([
   'temperature',
   'n',
   'best_of',
+  'prompt',
   'max_tokens',
   'max_completion_tokens',
   'max_output_tokens',
@@ -58,9 +57,14 @@ const REFERENCES: ReadonlySet<string> = new Set([
   'document',
 ]);
 
-/** Takes the body of a request as it comes, for {@link readFacts}; undefined where nobody looks into it. */
-export function requestScan(operation: Operation): JsonScan | undefined {
-  return traitsOf(operation).readsRequest ? new JsonScan(READ_KEYS, REFERENCES) : undefined;
+/**
+ * Takes the body of a request as it comes, for {@link readFacts}; undefined where nobody looks into it.
+ *
+ * @param hasBudget its tokens are to be bounded: more is looked at
+ */
+export function requestScan(operation: Operation, hasBudget = false): JsonScan | undefined {
+  if (!traitsOf(operation).readsRequest) return undefined;
+  return new JsonScan(READ_KEYS, REFERENCES, hasBudget ? new DataParts() : undefined);
 }
 
 /** @param scan of the whole body; undefined where the operation's body is not looked into */
@@ -81,8 +85,6 @@ export function readFacts(operation: Operation, body: Body, scan: JsonScan | und
     maxOutputTokens: choices * maxOutput(operation, scan),
     choices,
     estimatedInputTokens: Math.ceil(textBytes / BYTES_PER_TOKEN) + referred,
-    // A token has at least a byte.
-    mostInputTokens: textBytes + referred,
     includesUsage: streamOptions?.['include_usage'] === true,
     streamOptions,
     scan,
@@ -99,7 +101,6 @@ function unread(operation: Operation, bytes: number): RequestFacts {
     maxOutputTokens: 0,
     choices: 1,
     estimatedInputTokens: Math.ceil(bytes / BYTES_PER_TOKEN),
-    mostInputTokens: bytes,
     includesUsage: false,
     streamOptions: undefined,
     scan: undefined,

@@ -7,11 +7,12 @@ import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
 import { withoutNamed } from './hop-by-hop.ts';
 import { withTopLevel } from './json-edit.ts';
-import { traitsOf } from './operations.ts';
+import { type Operation, traitsOf } from './operations.ts';
 import type { RelayRequest, RequestHeaders } from './relay.ts';
 import { maxOutputField, type RequestFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmLimitSettings } from './settings.ts';
+import type { Spending } from './spending.ts';
 import type { Upstream } from './upstream.ts';
 
 const OWN_HEADERS = 'outrigger-';
@@ -20,6 +21,17 @@ const OWN_HEADERS = 'outrigger-';
 export function outputReserve(facts: RequestFacts, limits: LlmLimitSettings): number {
   if (facts.maxOutputTokens > 0) return facts.maxOutputTokens;
   return maxOutputField(facts.operation) === undefined ? 0 : limits.defaultOutputTokens * facts.choices;
+}
+
+/** The most that all answers to a request with a budget may have; a maximum that we set holds for each of them. */
+export function outputBound(
+  operation: Operation,
+  { choices, outputTokens }: Spending,
+  changes: RequestChanges,
+  limits: LlmLimitSettings,
+): number {
+  if (maxOutputField(operation) === undefined) return 0;
+  return choices * (changes.maxOutputTokens || outputTokens || limits.defaultOutputTokens);
 }
 
 export function upstreamRequest(
