@@ -306,6 +306,84 @@ t.test('what others take is kept to: the caller’s limit, and the endpoint’s'
   }
 });
 
+t.test('an endpoint’s limit holds for all that is sent to it', async (t) => {
+  const answer: Answer = (peer, streamId) => void peer.headers(streamId, [...HEAD, ...OK], true);
+  const limit = 4_096;
+  const small = await startServer(t, answer, [[MAX_HEADER_LIST_SIZE, limit]]);
+  const running = await plane(t, small.address);
+  for (const [listener, port] of [
+    ['inbound', running.inboundPort],
+    ['outbound', running.outboundPort],
+  ] as const) {
+    const { peer } = await Caller.connect(t, port);
+    const call = async (id: number, fields: Fields, trailers: Fields | undefined) => {
+      void peer.headers(id, fields);
+      void peer.data(id, MESSAGE, trailers === undefined);
+      if (trailers !== undefined) void peer.headers(id, trailers, true);
+      await peer.until('it was answered', () => peer.ended.has(id) || peer.resets.has(id) || peer.closed);
+    };
+    await call(1, grpcRequest('/a.B/C'), large(6_000));
+    t.equal(peer.field(1, 'grpc-status'), '8', listener);
+    t.match(peer.field(1, 'grpc-message'), /the request's trailers have 60\d\d bytes, and 127.*takes 4096/);
+    await call(3, grpcRequest('/a.B/C'), large(1_000));
+    t.equal(peer.field(3, 'grpc-status'), '0', 'trailers that it takes are sent');
+    // As much as it takes, to the byte: the fields that a hop adds are left out.
+    const fields = grpcRequest('/a.B/C', ['baggage', 'tenant=a'], ['grpc-timeout', '20S'], ['x-fill', '']);
+    const listBytes = fields.reduce((sum, [name, value]) => sum + name.length + value.length + 32, 0);
+    fields.at(-1)![1] = 'y'.repeat(limit - listBytes);
+    await call(5, fields, undefined);
+    t.equal(peer.field(5, 'grpc-status'), '0', `${listener}: ${peer.field(5, 'grpc-message')}`);
+    fields.at(-1)![1] += 'y';
+    await call(7, fields, undefined);
+    t.equal(peer.field(7, 'grpc-status'), '8', 'a byte more is refused');
+    if (listener === 'outbound') continue;
+    const question = grpcMessage(Buffer.from([10, 1, 0x78]));
+    void peer.headers(9, grpcRequest('/grpc.health.v1.Health/Check', ...large(5_000)));
+    void peer.data(9, question, true);
+    await peer.until('a question was answered', () => peer.ended.has(9) || peer.closed);
+    t.equal(peer.field(9, 'grpc-status'), '8', 'so are questions for the health of the app’s services');
+  }
+  for (const peer of small.peers)
+    for (const heads of peer.heads.values())
+      for (const head of heads) {
+        const bytes = head.reduce((sum, [name, value]) => sum + name.length + value.length + 32, 0);
+        t.ok(bytes <= limit, `${bytes} bytes`);
+      }
+});
+
+t.test('what few bytes stand for is bounded, whatever they say', async (t) => {
+  const server = await startServer(
+    t,
+    (peer, streamId) => void peer.headers(streamId, [...HEAD, ...OK], true),
+  );
+  const { inboundPort } = await plane(t, server.address);
+  const peer = (await H2Peer.connect(t, inboundPort)).behave();
+  const entry = headerBlock([['x', 'y'.repeat(3_000)]]);
+  // Literal with incremental indexing (RFC 7541 §6.2.1), and then the entry by its index.
+  entry[0] = 0x40;
+  const head = headerBlock(grpcRequest('/a.B/C'));
+  const call = async (id: number, ...more: Buffer[]) => {
+    void peer.send(frame(frameType.headers, flag.endHeaders, id, Buffer.concat([head, ...more])));
+    void peer.data(id, MESSAGE, true);
+    await peer.until('it was answered', () => peer.ended.has(id) || peer.closed);
+    return peer.field(id, 'grpc-status');
+  };
+  t.equal(await call(1, entry), '0');
+  let id = 1;
+  for (let nth = 0; nth < 500; nth++) {
+    id += 2;
+    if ((await call(id, Buffer.from([0xbe]))) !== '0')
+      t.fail('a field that repeats in each call costs nothing');
+  }
+  let refused = '';
+  for (let nth = 0; nth < 500 && refused === ''; nth++) {
+    id += 2;
+    if ((await call(id, Buffer.alloc(20, 0xbe))) === '8') refused = peer.field(id, 'grpc-message') ?? '';
+  }
+  t.match(refused, /have 6\d{4} bytes; made by references to the same few fields/);
+  t.equal(await call(id + 2, Buffer.from([0xbe])), '0', 'and other calls go on');
+});
+
 t.test('requests and responses that are not gRPC', async (t) => {
   const server = await startServer(t, (peer, streamId, path) => {
     if (path === '/head') {

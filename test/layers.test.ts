@@ -15,7 +15,7 @@ const allowed: Record<string, readonly string[]> = {
   collections: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
   tls: [],
-  http2: ['clock'],
+  http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'collections', 'clock'],
   telemetry: ['task', 'grpc', 'http2', 'clock'],

@@ -308,6 +308,11 @@ export class ConnectionPool extends Timer implements ConnectionOwner {
       );
   }
 
+  onFaulty(connection: Connection): void {
+    this.forget(connection, `${this.address} broke HTTP/2 on too many streams`, 'protocol_error');
+    connection.shutdown();
+  }
+
   private slowKeepalive(connection: Connection): void {
     const timeMs = this.keepalive.slowDown(connection, this.options.keepalive.timeMs);
     if (timeMs !== undefined) this.listener.onTooManyPings?.(timeMs);

@@ -17,6 +17,8 @@ export interface PeerIdentity {
 export interface ConnectionOwner {
   /** A request came in (servers). The owner sets `stream.handler` before it returns. */
   onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
+  /** The peer has broken HTTP/2 on too many streams (clients): begin no more of them there. */
+  onFaulty?(connection: Connection): void;
   /** What came in is no request (servers; RFC 9113 §8.1.1): its stream was reset, and nobody else hears of it. */
   onMalformedRequest?(connection: Connection, message: string): void;
   /** The peer's first SETTINGS are here: a client may open streams. */

@@ -36,6 +36,7 @@ class Owner implements ConnectionOwner, StreamHandler {
   goaway: { code: number; debug: string } | undefined;
   closedWith: ConnectionError | undefined;
   ready = false;
+  faulty = 0;
   /** What `onData` takes of `length` bytes. */
   take = (length: number): number => length;
   whenStream: (stream: Stream, endStream: boolean) => void = () => {};
@@ -51,6 +52,9 @@ class Owner implements ConnectionOwner, StreamHandler {
   }
   onCapacity(): void {
     this.capacity++;
+  }
+  onFaulty(): void {
+    this.faulty++;
   }
   onGoaway(_connection: Connection, code: number, debug: string): void {
     this.goaway = { code, debug };
@@ -272,7 +276,8 @@ t.test('a downstream that does not read its answers is not read either, until it
   const block = headerBlock(grpcRequest('/a'));
   for (let id = 1; id < 2 * count; id += 2)
     peer.socket.write(frame(frameType.headers, flag.endHeaders | flag.endStream, id, block));
-  await waitUntil('reading stopped', () => connection.socket.isPaused());
+  const stopped = (): boolean => connection.socket.isPaused() && connection.inLineBytes === 0;
+  await waitUntil('reading stopped for good', stopped);
   const { writableLength } = connection.socket;
   const served = owner.streams.length;
   t.ok(served < count, `${served} of ${count} requests were read`);
@@ -283,6 +288,34 @@ t.test('a downstream that does not read its answers is not read either, until it
   peer.socket.resume();
   await peer.until('all was answered once it read', () => peer.ended.size === count);
   t.equal(connection.closed, false);
+});
+
+t.test('a peer that sends much work is served a turn at a time, and others in between', async (t) => {
+  const hostile = await open(t, 'server');
+  const other = await open(t, 'server');
+  await hostile.peer.headers(1, grpcRequest('/a'));
+  await waitUntil('the stream is there', () => hostile.owner.streams.length === 1);
+  const count = 100_000;
+  const tiny = frame(frameType.data, 0, 1, Buffer.from('x'));
+  const sent = hostile.peer.send(Buffer.concat(Array(count).fill(tiny)));
+  let most = 0;
+  let servedAt = -1;
+  void other.peer.headers(1, grpcRequest('/a'), true);
+  for (let before = 0; before < count; ) {
+    await turn();
+    const { received } = hostile.owner;
+    most = Math.max(most, received - before);
+    before = received;
+    if (servedAt < 0 && other.owner.streams.length === 1) servedAt = received;
+  }
+  await sent;
+  // What is left of the turn before, and another one.
+  t.ok(most <= 2 * 2_048, `at most ${most} frames in one turn`);
+  t.ok(servedAt < count / 2, `the other one was served behind ${servedAt} frames`);
+  const updates = hostile.peer.count(frameType.windowUpdate);
+  t.ok(updates < 10, `${updates} WINDOW_UPDATEs answer them`);
+  await hostile.peer.data(1, Buffer.alloc(100), true);
+  await waitUntil('it goes on', () => hostile.owner.received === count + 100);
 });
 
 t.test('an upstream that does not read the answers it asks for is closed', async (t) => {
@@ -303,6 +336,43 @@ t.test('an upstream that does not read the answers it asks for is closed', async
   t.match(owner.closedWith, { source: 'peer', code: errorCode.enhanceYourCalm });
   t.ok(mostBytes < 4_000_000, `at most ${mostBytes} bytes waited`);
 });
+
+t.test('requests that an upstream is slow to read do not end its connection', async (t) => {
+  const { owner, connection, peer } = await open(t, 'client');
+  const big = new HeaderList([...requestHead.fields, 'x', 'y'.repeat(60_000)]);
+  peer.socket.pause();
+  // In one event, as a read of many calls brings them.
+  let opened = 0;
+  for (; connection.hasCapacity && opened < 1_000; opened++)
+    connection.sendHeaders(connection.openStream(owner), big, undefined, true);
+  t.ok(opened < 1_000, `${opened} streams were opened`);
+  const waits = connection.socket.writableLength;
+  t.ok(waits < 1_500_000, `${waits} bytes wait`);
+  await turn();
+  t.equal(connection.closed, false);
+  peer.socket.resume();
+  await peer.until('all requests came', () => peer.heads.size === opened);
+  await waitUntil('there is room again', () => connection.hasCapacity);
+});
+
+t.test(
+  'an upstream that breaks the protocol on many streams is not asked again, and loses none that runs',
+  async (t) => {
+    const { owner, connection, peer } = await open(t, 'client');
+    const running = connection.openStream(owner);
+    connection.sendHeaders(running, requestHead, undefined, true);
+    for (let nth = 0; nth < 1_200; nth++) {
+      const stream = connection.openStream(owner);
+      connection.sendHeaders(stream, requestHead, undefined, true);
+      void peer.windowUpdate(stream.id, 0);
+    }
+    await waitUntil('all were reset', () => owner.failures.length === 1_200);
+    t.ok(owner.faulty > 0, 'the owner hears of it');
+    t.equal(connection.closed, false);
+    await peer.headers(1, [[':status', '200']], true);
+    await waitUntil('the one that runs is answered', () => owner.heads.length === 1);
+  },
+);
 
 t.test('no stream is opened while an upstream leaves much unread', async (t) => {
   const { owner, connection, peer } = await open(t, 'client');

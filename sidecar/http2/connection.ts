@@ -6,11 +6,10 @@ import {
   ConnectionError,
   FAILURE_FROM_STALL,
   failureFromConnection,
-  failureFromGoaway,
   failureFromProtocol,
-  failureFromReset,
   type StreamFailure,
 } from './errors.ts';
+import { FloodGuard } from './flood-guard.ts';
 import { WaitingStreams } from './flow-control.ts';
 import { beginBatch, endBatch } from './flush-queue.ts';
 import { lossOf } from './foreign.ts';
@@ -23,21 +22,20 @@ import {
   FrameType,
 } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
-import { beginShutdown, endBehindGoaway, endShutdown, Goaway, retire } from './goaway.ts';
+import { beginShutdown, closeWhenDone, endBehindGoaway, endShutdown, Goaway } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
 import type { HeaderList } from './hpack/header-list.ts';
-import { type ConnectionLimits, FloodGuard } from './limits.ts';
+import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
 import type { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
 import { StreamTable } from './stream-table.ts';
 import { Stream, type StreamHandler, UNHANDLED } from './streams.ts';
-import { boundUnreadOutput, leavesMuchUnread } from './unread-output.ts';
+import { boundUnreadOutput, leavesMuchUnread, readAgain } from './unread-output.ts';
+import { countFault, waste } from './wasted-streams.ts';
+import { workTurns } from './work-turns.ts';
 import { FrameWriter } from './writer.ts';
-
-/** What of a waiting stream goes out in one turn counts as much as a whole DATA frame from this size on. */
-const EARNING_MIN_BYTES = 256;
 
 /**
  * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
@@ -81,6 +79,8 @@ export class Connection {
   reads = 0;
   /** RST_STREAM frames we have sent. */
   resetsSent = 0;
+  /** Bytes that wait for a turn, only while it is in line; `work-turns.ts` alone writes it. */
+  inLineBytes = 0;
   /** When the socket last gave us bytes; keepalive measures silence from here. */
   lastReadAtMs: number;
 
@@ -113,12 +113,21 @@ export class Connection {
   }
 
   private onBytes(chunk: Buffer): void {
-    if (this.closed) return;
     this.reads = (this.reads + 1) & 0x3fffffff;
+    this.work(chunk);
+  }
+
+  /** Works on what the socket gave, or on what an earlier turn has left (`work-turns.ts`): a turn's work at most. */
+  work(chunk: Buffer | undefined): void {
+    if (this.closed || (chunk === undefined && this.role === 'server' && leavesMuchUnread(this))) return;
+    const { reader } = this;
     beginBatch();
-    this.lastReadAtMs = this.clock();
+    const nowMs = this.clock();
+    const sinceMs = nowMs - this.lastReadAtMs;
+    this.lastReadAtMs = nowMs;
     try {
-      this.reader.push(chunk);
+      if (chunk === undefined) reader.goOn();
+      else reader.push(chunk, sinceMs);
     } catch (error) {
       // A defect of ours, or of a handler. It costs this connection and no other.
       this.fail('local', ErrorCode.INTERNAL_ERROR, 'an internal error; see the log', error);
@@ -126,12 +135,14 @@ export class Connection {
       endBatch();
     }
     if (this.writer.blocked && !this.closed) boundUnreadOutput(this);
+    if (reader.halted && !this.closed) workTurns.add(this);
+    else if (chunk === undefined) readAgain(this);
   }
 
   private onDrain(): void {
     this.writer.onDrain();
     if (this.closed) return;
-    if (this.socket.isPaused()) this.socket.resume();
+    readAgain(this);
     beginBatch();
     this.waiting.pump(this);
     if (this.role === 'client') this.owner.onCapacity(this);
@@ -192,6 +203,7 @@ export class Connection {
     }
     const maxFrameBytes = Math.min(this.peer.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES);
     this.headers.send(stream.id, list, extra, endStream, maxFrameBytes, literals);
+    this.writer.relieve();
     if (endStream) this.endLocal(stream);
   }
 
@@ -229,8 +241,7 @@ export class Connection {
 
   /** SendSide: it earns control frames, but a window that opens by a few bytes at a time earns no more than that. */
   onTurn(bytes: number): void {
-    if (bytes >= EARNING_MIN_BYTES) this.flood.progress();
-    else this.flood.trickle();
+    this.flood.moved(bytes);
   }
 
   /** SendSide: a stream's queue is empty. */
@@ -274,8 +285,9 @@ export class Connection {
 
   /** The peer broke a rule on one stream (RFC 9113 §5.4.2): reset it and tell its handler. */
   streamError(stream: Stream, code: number, message: string): void {
+    stream.wasted = true;
     this.reset(stream, code);
-    this.countFault();
+    countFault(this, stream.bornInRead === this.reads);
     stream.handler.onFailed(stream, failureFromProtocol(code, message));
   }
 
@@ -283,25 +295,14 @@ export class Connection {
   giveUp(stream: Stream): void {
     this.reset(stream, this.role === 'server' ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.CANCEL);
     stream.handler.onFailed(stream, FAILURE_FROM_STALL);
+    waste(stream);
   }
 
   /** RST_STREAM for an id that has no stream here. */
   refuse(streamId: number, code: number): void {
     this.writer.uint32Frame(FrameType.RST_STREAM, streamId, code);
     this.closedStreams.add(streamId, true);
-    this.countFault();
-  }
-
-  private countFault(): void {
-    if (this.flood.fault()) return;
-    this.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many streams had to be reset; keep to the protocol');
-  }
-
-  onPeerReset(stream: Stream, code: number): void {
-    const failure = failureFromReset(code);
-    this.closeStream(stream, false);
-    stream.handler.onFailed(stream, failure);
-    if (this.role === 'server' && !this.flood.cancel(stream.bornInRead === this.reads)) retire(this);
+    countFault(this, true);
   }
 
   /** Both ends said END_STREAM, or someone reset: forget the stream and give back what it held. */
@@ -309,10 +310,8 @@ export class Connection {
     if (stream.closed) return;
     stream.closed = true;
     this.streams.delete(stream);
-    if (this.role === 'server') {
-      this.closedStreams.add(stream.id, resetByUs);
-      if (stream.localEnded && stream.remoteEnded) this.flood.streamFinished();
-    }
+    if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
+    if (stream.localEnded && stream.remoteEnded && !stream.wasted) this.flood.streamFinished();
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
       // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.
@@ -321,7 +320,7 @@ export class Connection {
     }
     if (this.closed) return;
     if (this.role === 'client') this.owner.onCapacity(this);
-    this.closeWhenDone();
+    closeWhenDone(this);
   }
 
   /**
@@ -335,21 +334,6 @@ export class Connection {
   /** The second step, on the PING's answer; also called by the owner when that takes too long. */
   finishShutdown(): void {
     endShutdown(this);
-  }
-
-  /** Closes the connection that is leaving, behind its last stream. */
-  closeWhenDone(): void {
-    if (this.closed || this.streams.size > 0) return;
-    const done = this.role === 'server' ? this.goaway.state === 'final' : this.draining;
-    if (done) this.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
-  }
-
-  onPeerGoaway(lastStreamId: number, code: number, debug: string): void {
-    this.draining = true;
-    this.peerGoawayCode = code;
-    this.owner.onGoaway(this, code, debug);
-    if (this.role === 'client') this.failStreams(failureFromGoaway(code), lastStreamId);
-    this.closeWhenDone();
   }
 
   /** A connection error (RFC 9113 §5.4.1): GOAWAY with the code, then close. */
@@ -375,6 +359,8 @@ export class Connection {
       return;
     }
     endBehindGoaway(this.socket);
+    // What still comes is dropped, so that the peer reads our GOAWAY before a TCP reset.
+    if (this.socket.isPaused()) this.socket.resume();
     this.owner.onClosed(this, error);
   }
 
@@ -384,7 +370,8 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private failStreams(failure: StreamFailure, aboveId = 0): void {
+  /** All streams with a higher id fail with this. */
+  failStreams(failure: StreamFailure, aboveId = 0): void {
     for (const stream of this.streams.all(aboveId)) {
       this.closeStream(stream, false);
       stream.handler.onFailed(stream, failure);

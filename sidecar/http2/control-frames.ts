@@ -11,16 +11,20 @@ import {
   readUint32,
   writeUint32,
 } from './frame.ts';
+import { obeyGoaway } from './goaway.ts';
 import { PingGuard } from './ping-guard.ts';
 import { applySettings, SettingId } from './settings.ts';
+import { resetByPeer } from './wasted-streams.ts';
 
 /** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
 const PING_MARK = 0x6f75_7472;
 const MAX_SETTINGS_WITHOUT_ACK = 16;
+/** So much more than another frame SETTINGS are work: calls that wait for a stream may have to be looked at. */
+const SETTINGS_WORK = 16;
 
 /**
  * SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each costs the peer an allowance
- * (`limits.ts`): none of them is work that a caller wants done.
+ * (`flood-guard.ts`): none of them is work that a caller wants done.
  */
 export class ControlFrames {
   settingsReceived = false;
@@ -96,11 +100,7 @@ export class ControlFrames {
   onFrame(type: number, flags: number, streamId: number, buffer: Buffer, start: number, end: number): void {
     const connection = this.connection;
     if (!connection.flood.controlFrame()) {
-      connection.fail(
-        'peer',
-        ErrorCode.ENHANCE_YOUR_CALM,
-        'too many control frames for the calls they serve',
-      );
+      this.tooMany();
       return;
     }
     const length = end - start;
@@ -121,11 +121,8 @@ export class ControlFrames {
         else if (length < 8) this.sizeError('GOAWAY');
         else {
           const debug = buffer.toString('latin1', start + 8, Math.min(end, start + 8 + 256));
-          connection.onPeerGoaway(
-            readUint32(buffer, start) & 0x7fffffff,
-            readUint32(buffer, start + 4),
-            debug,
-          );
+          const lastStreamId = readUint32(buffer, start) & 0x7fffffff;
+          obeyGoaway(connection, lastStreamId, readUint32(buffer, start + 4), debug);
         }
         return;
       case FrameType.WINDOW_UPDATE:
@@ -150,6 +147,7 @@ export class ControlFrames {
 
   private onSettings(buffer: Buffer, start: number, end: number): void {
     const connection = this.connection;
+    connection.reader.spend(SETTINGS_WORK);
     const before = connection.peer.initialWindowBytes;
     const maxStreamsBefore = connection.peer.maxConcurrentStreams;
     const fault = applySettings(connection.peer, buffer, start, end, connection.role === 'client');
@@ -158,19 +156,7 @@ export class ControlFrames {
       return;
     }
     const change = connection.peer.initialWindowBytes - before;
-    if (change !== 0) {
-      for (const stream of connection.streams.all()) {
-        stream.sendWindow = widen(stream.sendWindow, change);
-        if (Number.isNaN(stream.sendWindow)) {
-          connection.fail(
-            'peer',
-            ErrorCode.FLOW_CONTROL_ERROR,
-            'SETTINGS_INITIAL_WINDOW_SIZE overflows a window',
-          );
-          return;
-        }
-      }
-    }
+    if (change !== 0 && !this.moveWindows(change)) return;
     connection.headers.encoder.setPeerTableBytes(connection.peer.headerTableBytes);
     connection.writer.beginFrame(0, FrameType.SETTINGS, Flag.ACK, 0);
     if (!this.settingsReceived) {
@@ -178,6 +164,27 @@ export class ControlFrames {
       connection.owner.onReady(connection);
     } else if (connection.role === 'client') connection.owner.onPeerSettings?.(connection, maxStreamsBefore);
     if (change > 0) connection.waiting.pump(connection);
+  }
+
+  /** RFC 9113 §6.9.2. Unlike any other frame it costs work for each stream, and the peer pays for that. */
+  private moveWindows(change: number): boolean {
+    const connection = this.connection;
+    const { flood, reader, streams, waiting } = connection;
+    if (!flood.settingsMove(streams.size)) {
+      this.tooMany();
+      return false;
+    }
+    reader.spend(streams.size);
+    for (const stream of streams) {
+      stream.sendWindow = widen(stream.sendWindow, change);
+      if (Number.isNaN(stream.sendWindow)) {
+        const message = 'SETTINGS_INITIAL_WINDOW_SIZE overflows a window';
+        connection.fail('peer', ErrorCode.FLOW_CONTROL_ERROR, message);
+        return false;
+      }
+      waiting.windowOpened(stream);
+    }
+    return true;
   }
 
   private onPing(flags: number, buffer: Buffer, start: number): void {
@@ -248,7 +255,7 @@ export class ControlFrames {
   private onReset(streamId: number, code: number): void {
     const connection = this.connection;
     const stream = connection.streams.get(streamId);
-    if (stream !== undefined) connection.onPeerReset(stream, code);
+    if (stream !== undefined) resetByPeer(connection, stream, code);
     else if (this.isIdle(streamId)) this.protocolError('RST_STREAM on an idle stream');
     // We have reset it too, perhaps, but from here on the peer knows that it is over.
     else if (connection.role === 'server') connection.closedStreams.add(streamId, false);
@@ -279,6 +286,11 @@ export class ControlFrames {
     if (streamId === 0) return true;
     if (role === 'client') return (streamId & 1) === 0 || streamId >= nextStreamId;
     return (streamId & 1) === 0 || streamId > lastPeerStreamId;
+  }
+
+  private tooMany(): void {
+    const message = 'too many control frames for the calls they serve';
+    this.connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, message);
   }
 
   private protocolError(message: string): void {

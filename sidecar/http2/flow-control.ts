@@ -1,3 +1,4 @@
+import { LinkedList } from '../collections/linked-list.ts';
 import { Flag, FrameType, MAX_WINDOW_BYTES } from './frame.ts';
 import { type QueueHolder, queuedMemory } from './queued-memory.ts';
 import { SendQueue } from './send-queue.ts';
@@ -6,8 +7,6 @@ import type { FrameWriter } from './writer.ts';
 
 /** One turn of a stream while several wait: keeps a large answer from starving small ones. */
 const TURN_BYTES = 16_384;
-/** Output gathered beyond this is handed to the socket before more is written, so that `blocked` is true in time. */
-const GATHER_MAX_BYTES = 65_536;
 
 /** What sending needs of its connection. */
 export interface SendSide {
@@ -23,28 +22,48 @@ export interface SendSide {
 /**
  * Streams whose DATA waits for a window (RFC 9113 §5.2) or for the socket. A slow reader waits here and nowhere
  * else: its connection, and its source's connection, go on.
+ *
+ *              the stream's window opens
+ *     shut ────────────────────────────────▶ ready ──▶ a turn, when the connection's window and the socket allow it
+ *       ▲                                                │
+ *       └──────────── its window is used up ◀────────────┘
+ *
+ * A frame of the peer costs the turns that it lets through, however many streams wait: nobody looks at those that are shut.
  */
 export class WaitingStreams implements QueueHolder {
-  private readonly streams = new Set<Stream>();
+  /** Their own windows are open. The next one to have a turn is the oldest. */
+  private readonly ready = new LinkedList<SendQueue>();
+  /** Their own windows are closed. The one that has been so for the longest time is the oldest. */
+  private readonly shut = new LinkedList<SendQueue>();
+  size = 0;
   /** Bytes that wait, over all streams. */
   bytes = 0;
   movedAt = 0;
 
-  get size(): number {
-    return this.streams.size;
-  }
-
-  [Symbol.iterator](): Iterator<Stream> {
-    return this.streams.values();
+  /** Streams may be discarded while they are looked at. */
+  *[Symbol.iterator](): Generator<Stream> {
+    for (const list of [this.shut, this.ready]) {
+      let queue = list.oldest;
+      while (queue !== undefined) {
+        const next: SendQueue | undefined = queue.newer;
+        yield queue.stream;
+        queue = next === undefined || next.listed ? next : list.oldest;
+      }
+    }
   }
 
   /** Lays bytes, and the stream's end, behind what waits already. */
   push(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): void {
-    if (this.streams.size === 0) this.movedAt = queuedMemory.look;
-    stream.queue ??= new SendQueue(queuedMemory.look);
-    if (end > start) stream.queue.push(buffer, start, end);
-    if (endStream) stream.queue.endStream = true;
-    this.streams.add(stream);
+    if (this.size === 0) this.movedAt = queuedMemory.look;
+    let { queue } = stream;
+    if (queue === undefined) {
+      queue = new SendQueue(stream, queuedMemory.look);
+      stream.queue = queue;
+      this.size++;
+      this.place(queue);
+    }
+    if (end > start) queue.push(buffer, start, end);
+    if (endStream) queue.endStream = true;
     this.count(end - start);
   }
 
@@ -52,9 +71,27 @@ export class WaitingStreams implements QueueHolder {
   discard(stream: Stream): void {
     const { queue } = stream;
     if (queue === undefined) return;
-    this.streams.delete(stream);
-    stream.queue = undefined;
+    this.remove(queue);
     this.count(-queue.bytes);
+  }
+
+  private remove(queue: SendQueue): void {
+    (queue.ready ? this.ready : this.shut).remove(queue);
+    queue.stream.queue = undefined;
+    this.size--;
+  }
+
+  /** Puts it at the end of the line that it belongs to. */
+  private place(queue: SendQueue): void {
+    if (queue.listed) (queue.ready ? this.ready : this.shut).remove(queue);
+    queue.ready = queue.stream.sendWindow > 0;
+    (queue.ready ? this.ready : this.shut).add(queue);
+  }
+
+  /** A stream's window has become larger: it may be among those that get turns again. */
+  windowOpened(stream: Stream): void {
+    const { queue } = stream;
+    if (queue !== undefined && !queue.ready && stream.sendWindow > 0) this.place(queue);
   }
 
   private count(bytes: number): void {
@@ -64,40 +101,26 @@ export class WaitingStreams implements QueueHolder {
 
   /**
    * Writes what the windows and the socket now allow, a turn a stream. Whoever had a turn goes to the end of the
-   * line, also across calls: windows that open a little at a time serve all streams, not the first one. The loop
-   * comes to those again that moved, and only once to those whose reader does not read.
+   * line, also across calls: windows that open a little at a time serve all streams, not the first one.
    */
   pump(side: SendSide): void {
-    if (side.writer.blocked) return;
-    for (const stream of this.streams) {
-      if (side.sendWindow <= 0) return;
-      if (!this.turn(side, stream)) continue;
-      this.toEnd(stream);
-      if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
-      if (side.writer.blocked) return;
+    while (side.sendWindow > 0 && !side.writer.blocked) {
+      const queue = this.ready.oldest;
+      if (queue === undefined) return;
+      this.turn(side, queue);
     }
   }
 
   /** Only a stream's own window opened: no need to look at the others. */
   pumpOne(side: SendSide, stream: Stream): void {
-    if (!this.streams.has(stream)) return;
-    while (side.sendWindow > 0 && !side.writer.blocked && this.streams.has(stream)) {
-      if (!this.turn(side, stream)) return;
-      this.toEnd(stream);
-      if (side.writer.pendingBytes > GATHER_MAX_BYTES) side.writer.flush();
-    }
+    this.windowOpened(stream);
+    while (stream.queue?.ready === true && side.sendWindow > 0 && !side.writer.blocked)
+      this.turn(side, stream.queue);
   }
 
-  private toEnd(stream: Stream): void {
-    if (this.streams.delete(stream)) this.streams.add(stream);
-  }
-
-  private turn(side: SendSide, stream: Stream): boolean {
-    const queue = stream.queue;
-    if (queue === undefined) {
-      this.streams.delete(stream);
-      return false;
-    }
+  /** A turn sends something, or finds out that the stream's window was shut by SETTINGS in the meantime. */
+  private turn(side: SendSide, queue: SendQueue): void {
+    const { stream } = queue;
     let sent = 0;
     let chunk = queue.first;
     while (chunk !== undefined && sent < TURN_BYTES) {
@@ -113,19 +136,18 @@ export class WaitingStreams implements QueueHolder {
       sent += bytes;
       chunk = queue.first;
     }
+    // Before anybody hears of it, who may send more.
+    if (chunk === undefined) this.remove(queue);
+    else this.place(queue);
     if (sent > 0) {
       queue.movedAt = queuedMemory.look;
       this.movedAt = queuedMemory.look;
       this.count(-sent);
       side.onTurn(sent);
     }
-    if (chunk === undefined) {
-      this.streams.delete(stream);
-      stream.queue = undefined;
-      side.onQueueSent(stream, queue);
-    }
+    if (chunk === undefined) side.onQueueSent(stream, queue);
     if (sent > 0) stream.handler.onDataSent(stream, sent);
-    return sent > 0;
+    side.writer.relieve();
   }
 }
 

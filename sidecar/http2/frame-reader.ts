@@ -1,5 +1,6 @@
 import type { ForeignClient } from './foreign.ts';
 import { FRAME_HEADER_BYTES, FrameType, PREFACE, readUint32 } from './frame.ts';
+import { workTurns } from './work-turns.ts';
 
 /** What the reader hands over. The buffer is good within the event (`shared-read.ts`): copy what is to stay. */
 export interface FrameSink {
@@ -28,6 +29,13 @@ export interface FrameSink {
   onPreface(): void;
 }
 
+/**
+ * Work that is done at once for one connection: a frame is 1, a request some 10. At one or two microseconds each a turn
+ * takes a few milliseconds; a peer that sends large frames never comes to its end.
+ */
+const TURN_WORK = 2_048;
+/** As much is to be had anew each millisecond: more than calls and tokens come to that are served as they arrive. */
+const WORK_PER_MS = 512;
 /** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
 const CUT_THROUGH_MIN_BYTES = 1_024;
 const PADDED = 8;
@@ -51,6 +59,9 @@ const HTTP1_METHODS = [
  * Splits what a socket reads into frames, in place: no object is made for a frame, and no bytes are copied except
  * the beginning of a frame that one read cut in two. A DATA frame is cut through: what is here of it goes on, so
  * that a large message is never gathered.
+ *
+ * How much is done at once is bounded: `halted` says that frames are left, which `goOn` takes when others have had their
+ * turns (`work-turns.ts`).
  */
 export class FrameReader {
   private readonly sink: FrameSink;
@@ -60,6 +71,9 @@ export class FrameReader {
   private readonly fromClient: boolean;
   private prefix: Buffer | undefined = undefined;
   private dataLeft = 0;
+  private workLeft = TURN_WORK;
+  /** The work of a turn is done, and there is more: what is pushed waits, too, until `goOn` has made it false. */
+  halted = false;
   /** Set by the sink to make the reader drop everything that still comes. */
   stopped = false;
 
@@ -70,8 +84,16 @@ export class FrameReader {
     this.fromClient = expectPreface;
   }
 
-  push(chunk: Buffer): void {
+  /** @param sinceMs how long the last call was ago */
+  push(chunk: Buffer, sinceMs = TURN_WORK): void {
     if (this.stopped) return;
+    const earned = sinceMs * WORK_PER_MS;
+    this.workLeft = earned >= TURN_WORK ? TURN_WORK : Math.min(TURN_WORK, this.workLeft + Math.floor(earned));
+    this.halted ||= this.workDone;
+    if (this.halted) {
+      this.prefix = this.prefix === undefined ? Buffer.from(chunk) : Buffer.concat([this.prefix, chunk]);
+      return;
+    }
     let buffer = chunk;
     let at = 0;
     if (this.begins) {
@@ -83,8 +105,34 @@ export class FrameReader {
       at = this.finishFrame(this.prefix, chunk);
     }
     at = this.readFrames(buffer, at);
-    // At most one frame that is not cut through, so at most maxFrameBytes and a header.
+    // One frame that is not cut through, so at most maxFrameBytes and a header; and what a turn has left of a read.
     if (at < buffer.length && !this.stopped) this.prefix = Buffer.from(buffer.subarray(at));
+  }
+
+  /** Takes frames that were left, as many as another turn may have. */
+  goOn(): void {
+    const buffer = this.prefix;
+    if (!this.halted || buffer === undefined) return;
+    this.halted = false;
+    this.workLeft = TURN_WORK;
+    const at = this.readFrames(buffer, 0);
+    this.prefix = at === buffer.length || this.stopped ? undefined : buffer.subarray(at);
+    // A frame that is not whole may have to wait for long, and keeps nothing else alive.
+    if (this.prefix !== undefined && !this.halted) this.prefix = Buffer.from(this.prefix);
+  }
+
+  private get workDone(): boolean {
+    return this.workLeft <= 0 && !workTurns.full;
+  }
+
+  /** A frame has cost more than others: so much of the turn is over. */
+  spend(work: number): void {
+    this.workLeft -= work;
+  }
+
+  /** Bytes that wait for the next turn, or for the rest of their frame. */
+  get heldBytes(): number {
+    return this.prefix?.length ?? 0;
   }
 
   /** Reads the frame that began with `prefix`, as far as it is here. Answers how much of `chunk` belongs to it. */
@@ -154,6 +202,11 @@ export class FrameReader {
       if (bytes > 0) sink.onDataMore(buffer, at - bytes, at, this.dataLeft === 0);
     }
     while (length - at >= FRAME_HEADER_BYTES && !this.stopped) {
+      if (this.workDone) {
+        this.halted = true;
+        return at;
+      }
+      this.workLeft--;
       const payloadBytes = (buffer[at]! << 16) | (buffer[at + 1]! << 8) | buffer[at + 2]!;
       const type = buffer[at + 3]!;
       const flags = buffer[at + 4]!;

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Connection } from './connection.ts';
+import { ConnectionError, failureFromGoaway } from './errors.ts';
 import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
 import type { FrameWriter } from './writer.ts';
 
@@ -50,7 +51,7 @@ export function beginShutdown(connection: Connection): void {
     connection.control.ping(() => connection.finishShutdown());
   } else {
     goaway.state = 'final';
-    connection.closeWhenDone();
+    closeWhenDone(connection);
   }
 }
 
@@ -59,11 +60,30 @@ export function endShutdown(connection: Connection): void {
   const { closed, goaway, writer, lastPeerStreamId } = connection;
   if (closed || goaway.state !== 'announced') return;
   goaway.finish(writer, lastPeerStreamId, ErrorCode.NO_ERROR, '');
-  connection.closeWhenDone();
+  closeWhenDone(connection);
+}
+
+/** Closes the connection that is leaving, behind its last stream. */
+export function closeWhenDone(connection: Connection): void {
+  const { closed, draining, goaway, role, streams } = connection;
+  if (closed || streams.size > 0) return;
+  const done = role === 'server' ? goaway.state === 'final' : draining;
+  if (done)
+    connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
+}
+
+/** The peer's GOAWAY: it takes no new streams, and none of those above this id. */
+export function obeyGoaway(connection: Connection, lastStreamId: number, code: number, debug: string): void {
+  connection.draining = true;
+  connection.peerGoawayCode = code;
+  connection.reader.spend(connection.streams.size);
+  connection.owner.onGoaway(connection, code, debug);
+  if (connection.role === 'client') connection.failStreams(failureFromGoaway(code), lastStreamId);
+  closeWhenDone(connection);
 }
 
 /**
- * The peer has cancelled more than it may on one connection (`FloodGuard.cancel`): it is asked to go on with another one,
+ * More streams came to nothing than may on one connection (`FloodGuard.cancel`): the peer is asked to go on with another one,
  * and the calls that run here, whoever makes them, are not touched. It is told so with NO_ERROR, because some libraries end
  * all calls at any other code; but a loop that begins calls and cancels them in one breath has none to lose.
  */

@@ -25,7 +25,8 @@ export class HeaderBlock {
   private readonly parts: Buffer[] = [];
   /** Bytes of them that came since the last try. */
   private freshBytes = 0;
-  private bytes = 0;
+  /** Of the block that is open, or was the last one. */
+  bytes = 0;
   private frames = 0;
 
   constructor(limits: ConnectionLimits, decoder: HpackDecoder) {

@@ -6,6 +6,16 @@ import type { FrameWriter } from './writer.ts';
 /** Below this a loop beats the call into native code that Buffer.copy makes. */
 const LOOP_MAX_BYTES = 64;
 
+/** Blocks of several frames are put together in one place for all connections, up to this size. */
+const JOINED_BYTES = 256 * 1024;
+let joined: Buffer | undefined;
+
+function roomFor(bytes: number): Buffer {
+  if (bytes > JOINED_BYTES) return Buffer.allocUnsafeSlow(bytes);
+  joined ??= Buffer.allocUnsafeSlow(JOINED_BYTES);
+  return joined;
+}
+
 /** Encodes header lists and writes them as HEADERS and, when they are large, CONTINUATION frames (RFC 9113 §6.10). */
 export class HeaderSender {
   readonly encoder = new HpackEncoder();
@@ -63,7 +73,7 @@ export class HeaderSender {
     endFlag: number,
     maxFrameBytes: number,
   ): void {
-    const whole = Buffer.allocUnsafe(bytes);
+    const whole = roomFor(bytes);
     let at = this.encoder.block.copy(whole, 0, 0, this.encoder.blockEnd);
     if (extra !== undefined) {
       for (let i = 0; i < extra.length; i += 2) at = writeLiteral(whole, at, extra[i]!, extra[i + 1]!);

@@ -6,13 +6,14 @@ import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
 import { ClosedStreams } from './closed-streams.ts';
+import { FloodGuard } from './flood-guard.ts';
 import { type SendSide, WaitingStreams, widen } from './flow-control.ts';
 import { beginBatch, endBatch } from './flush-queue.ts';
 import { ErrorCode, Flag, FrameType, MAX_WINDOW_BYTES, PREFACE, writeFrameHeader } from './frame.ts';
 import { FrameReader, type FrameSink } from './frame-reader.ts';
 import { HeaderBlock } from './header-block.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
-import { DEFAULT_LIMITS, FloodGuard } from './limits.ts';
+import { DEFAULT_LIMITS } from './limits.ts';
 import { SendQueue } from './send-queue.ts';
 import { applySettings, PeerSettings, SettingId } from './settings.ts';
 import { isSharedRead, readShared, sharedRead } from './shared-read.ts';
@@ -204,6 +205,54 @@ t.test('what is no preface, and what is too long, is told and ends the reading',
   t.strictSame(events[1], { oversize: FrameType.HEADERS, streamId: 1, length: 16_385 });
 });
 
+t.test('a reader does the work of a turn at a time, and nothing is lost in between', async (t) => {
+  const seen: number[] = [];
+  const sink: FrameSink = {
+    onFrame: (_type, _flags, streamId) => seen.push(streamId),
+    onData: (streamId) => seen.push(streamId),
+    onDataMore() {},
+    onOversizeFrame() {},
+    onForeignClient() {},
+    onForeignServer() {},
+    onPreface() {},
+  };
+  const reader = new FrameReader(sink, 16_384, false);
+  const frames = Buffer.concat(
+    Array.from({ length: 5_000 }, (_, id) =>
+      id % 2 === 0
+        ? frameOf(FrameType.DATA, 0, id, Buffer.from('x'))
+        : frameOf(FrameType.PING, 0, id, Buffer.alloc(8)),
+    ),
+  );
+  const cut = frames.length - 3;
+  reader.push(frames.subarray(0, cut));
+  t.equal(seen.length, 2_048);
+  t.equal(reader.halted, true);
+  t.ok(reader.heldBytes > 30_000);
+  reader.push(frames.subarray(cut), 0);
+  t.equal(seen.length, 2_048, 'what comes meanwhile waits, too');
+  reader.goOn();
+  t.equal(seen.length, 4_096);
+  reader.goOn();
+  t.equal(reader.halted, false);
+  t.strictSame(
+    seen,
+    Array.from({ length: 5_000 }, (_, id) => id),
+  );
+  t.equal(reader.heldBytes, 0);
+
+  const begins = frameOf(FrameType.PING, 0, 7, Buffer.alloc(8));
+  reader.push(begins.subarray(0, 4), 0);
+  reader.spend(2_048);
+  reader.push(begins.subarray(4), 0);
+  t.equal(reader.halted, true, 'a costly frame is paid for by those behind it');
+  reader.goOn();
+  t.equal(seen.at(-1), 7);
+  reader.spend(4_096);
+  reader.push(begins, 100);
+  t.equal(reader.halted, false, 'time goes by');
+});
+
 t.test('a header block is bounded by bytes and by frames', async (t) => {
   const limits = { ...DEFAULT_LIMITS, maxHeaderBlockBytes: 100, maxContinuations: 3 };
   // x-0: 0, x-1: 1, …
@@ -364,13 +413,16 @@ t.test('a stream without a window costs the others no turn, and a full socket en
   t.strictSame(sender.turns, [5, 5, 5, 5]);
   t.equal(sender.waiting.size, 2);
   negative.sendWindow += 150;
+  sender.waiting.windowOpened(negative);
   sender.pump();
   t.strictSame(sender.turns.slice(4), [3], 'what a window lets through goes');
   t.equal(negative.queue?.bytes, 65_536 - 50);
 
   sender.socket.full = true;
-  stuck.sendWindow = MAX_WINDOW_BYTES;
-  negative.sendWindow = MAX_WINDOW_BYTES;
+  for (const stream of [stuck, negative]) {
+    stream.sendWindow = MAX_WINDOW_BYTES;
+    sender.waiting.windowOpened(stream);
+  }
   sender.stream(7, 1_000_000);
   sender.pump();
   const { writableLength } = sender.socket;
@@ -378,6 +430,42 @@ t.test('a stream without a window costs the others no turn, and a full socket en
   t.ok(writableLength >= 65_536 && writableLength < 200_000, `${writableLength} bytes were handed over`);
   sender.pump();
   t.equal(sender.socket.writableLength, writableLength, 'a blocked socket gets no more');
+});
+
+t.test('a frame of the peer costs the turns that it lets through, however many streams wait', async (t) => {
+  const sender = new Sender();
+  let looks = 0;
+  for (let id = 1; id < 2_000; id += 2) {
+    const stream = sender.stream(id, 100, 0);
+    Object.defineProperty(stream, 'sendWindow', {
+      get: () => {
+        looks++;
+        return 0;
+      },
+    });
+  }
+  const open = sender.stream(2_001, 1_000);
+  looks = 0;
+  for (let update = 0; update < 500; update++) {
+    sender.sendWindow += 1;
+    sender.pump();
+  }
+  t.equal(sender.turns.length, 500);
+  t.equal(open.queue?.bytes, 500);
+  t.equal(looks, 0, 'nobody looks at those whose windows are shut');
+  t.equal([...sender.waiting].length, 1_001);
+  t.equal([...sender.waiting].at(-1), open, 'those that have waited for the longest time come first');
+  // A window that SETTINGS has shut in the meantime is found out once.
+  open.sendWindow = -5;
+  sender.sendWindow = MAX_WINDOW_BYTES;
+  for (let update = 0; update < 3; update++) sender.pump();
+  t.equal(open.queue?.bytes, 500);
+  open.sendWindow = 20;
+  sender.waiting.pumpOne(sender, open);
+  t.equal(open.queue?.bytes, 480);
+  for (const stream of sender.waiting) sender.waiting.discard(stream);
+  t.equal(sender.waiting.size, 0);
+  t.equal(sender.waiting.bytes, 0);
 });
 
 t.test('a queue gives the bytes back in order, whatever the slices were', async (t) => {
@@ -391,7 +479,7 @@ t.test('a queue gives the bytes back in order, whatever the slices were', async 
       fc.integer(),
       (lengths, portion, seed) => {
         const random = seededRandom(seed);
-        const queue = new SendQueue();
+        const queue = new SendQueue(undefined as never);
         const pushed: Buffer[] = [];
         const sent: Buffer[] = [];
         const send = () => {
@@ -421,7 +509,7 @@ t.test('a queue gives the bytes back in order, whatever the slices were', async 
 
 t.test('what a queue keeps alive is bounded by what waits in it', async (t) => {
   const kept = (slices: Iterable<{ buffer: Buffer; start: number; end: number }>) => {
-    const queue = new SendQueue();
+    const queue = new SendQueue(undefined as never);
     for (const { buffer, start, end } of slices) queue.push(buffer, start, end);
     const stores = new Set<ArrayBufferLike>();
     let chunks = 0;
@@ -487,18 +575,42 @@ t.test('the flood guard: what only makes work is used up, work that is done earn
     if (!guard.controlFrame() || !guard.controlFrame()) return t.fail('a peaceful peer was refused');
   }
 
+  const small = new FloodGuard(() => nowMs, limits);
+  for (let i = 0; i < 2_000; i++) small.controlFrame();
+  for (let i = 0; i < 100; i++) small.moved(1);
+  t.equal(
+    spent(() => small.controlFrame()),
+    100,
+    'a byte earns one',
+  );
+  for (let i = 0; i < 100; i++) small.moved(256);
+  t.equal(
+    spent(() => small.controlFrame()),
+    399,
+    'and a message four; one was owed',
+  );
+  small.moved(256);
+  t.equal(small.settingsMove(0), true);
+  t.equal(small.settingsMove(1_000), false, 'SETTINGS cost what they make us do');
+
+  const faulty = new FloodGuard(() => nowMs, limits);
+  const fault = () => faulty.fault(true) === 'within';
+  t.equal(spent(fault), 1_124, 'a peer may get all its streams wrong at once, but not for ever');
+  t.equal(faulty.fault(true), 'faults');
+  const cancel = (guard: FloodGuard) => spent(() => guard.cancel(true));
+  t.equal(cancel(faulty), 3_000 - 1_126, 'errors are paid with what cancels are paid with');
+  t.equal(faulty.cancelsAtOnce, true, 'none of them has lived');
+  for (let i = 0; i < 500; i++) faulty.cancel(false);
+  t.equal(faulty.cancelsAtOnce, false);
+
   const late = new FloodGuard(() => nowMs, limits);
-  const fault = () => late.fault();
-  t.equal(spent(fault), 200, 'a peer may get all its streams wrong at once, but not for ever');
-  const cancel = () => late.cancel(true);
-  t.equal(spent(cancel), 3_000, 'and cancel many more');
+  t.equal(cancel(late), 3_000);
+  t.equal(late.fault(true), 'resets', 'and the other way round');
   for (let i = 0; i < 31; i++) late.streamFinished();
-  for (const reset of [fault, cancel]) t.equal(spent(reset), 30, 'a finished call earns one');
+  t.equal(cancel(late), 30, 'a finished call earns one');
   nowMs += 500;
-  for (const reset of [fault, cancel]) t.equal(spent(reset), 100);
-  t.equal(late.cancelsAtOnce, true, 'none of them has lived');
-  for (let i = 0; i < 400; i++) late.cancel(false);
-  t.equal(late.cancelsAtOnce, false);
+  t.equal(cancel(late), 100);
+  t.equal(late.cancel(true, 2), false);
 
   const leaving = new FloodGuard(() => nowMs, limits);
   const callAndReset = () => leaving.lateCall() && leaving.controlFrame();

@@ -1,4 +1,5 @@
 import type { Connection } from './connection.ts';
+import { Expansion } from './expansion.ts';
 import { type ForeignClient, refuseForeignClient, refuseForeignServer } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
 import type { FrameSink } from './frame-reader.ts';
@@ -10,12 +11,17 @@ import { ReceiveWindow } from './receive-window.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
+/** A request is so much more work than another frame; and lists, and parts of their blocks, by their size. */
+const REQUEST_WORK = 8;
+const LIST_WORK_SHIFT = 9;
+const PART_WORK_SHIFT = 4;
 
 /** What comes in on a connection: header blocks and DATA, checked against RFC 9113 and handed to the streams. */
 export class Receiver implements FrameSink {
   private readonly connection: Connection;
   private readonly decoder: HpackDecoder;
   private readonly block: HeaderBlock;
+  private readonly expansion: Expansion;
   readonly window: ReceiveWindow;
   /** The stream of the DATA frame that is being cut through, if it is still wanted. */
   private cutStream: Stream | undefined = undefined;
@@ -32,6 +38,7 @@ export class Receiver implements FrameSink {
       kept: limits.keptFields,
     });
     this.block = new HeaderBlock(limits, this.decoder);
+    this.expansion = new Expansion(connection.clock, limits.keptFields);
     this.window = new ReceiveWindow(connection);
   }
 
@@ -85,21 +92,31 @@ export class Receiver implements FrameSink {
       return;
     }
     const list = this.decoder.decode(buffer, start, end);
-    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list);
+    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list, end - start);
     else connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
   }
 
   private continueBlock(flags: number, buffer: Buffer, start: number, end: number): void {
     const { block } = this;
     const { streamId, endStream, selfDependent } = block;
+    // Most of it is decoded at once, and it may be all references.
+    this.connection.reader.spend((end - start) >> PART_WORK_SHIFT);
     const list = block.add(buffer, start, end, (flags & Flag.END_HEADERS) !== 0);
-    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list);
+    if (list !== undefined) this.onList(streamId, endStream, selfDependent, list, block.bytes);
     else if (block.errorCode !== 0) this.connection.fail('peer', block.errorCode, block.error);
   }
 
   /** A whole header list: decoded even when nobody wants it, for the tables of both ends must stay the same (§4.3). */
-  private onList(streamId: number, endStream: boolean, selfDependent: boolean, list: HeaderList): void {
+  private onList(
+    streamId: number,
+    endStream: boolean,
+    selfDependent: boolean,
+    decoded: HeaderList,
+    blockBytes: number,
+  ): void {
     const connection = this.connection;
+    const list = this.expansion.admit(decoded, blockBytes);
+    connection.reader.spend(list.listBytes >> LIST_WORK_SHIFT);
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {
@@ -122,7 +139,8 @@ export class Receiver implements FrameSink {
       return;
     }
     if (streamId <= connection.lastPeerStreamId) {
-      const how = connection.closedStreams.find(streamId);
+      const ignored = streamId > connection.goaway.lastStreamId;
+      const how = ignored ? 'ignored' : connection.closedStreams.find(streamId);
       if (how === 'ended') connection.fail('peer', ErrorCode.STREAM_CLOSED, 'HEADERS on a closed stream');
       else if (how === 'forgotten') connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'stream ids must rise');
       else this.countUseless();
@@ -144,6 +162,7 @@ export class Receiver implements FrameSink {
       return;
     }
     connection.flood.progress();
+    connection.reader.spend(REQUEST_WORK);
     const stream = connection.acceptStream(streamId);
     stream.headReceived = true;
     stream.expectedBytes = head.contentLength;
@@ -256,7 +275,7 @@ export class Receiver implements FrameSink {
       this.acknowledge(stream, padding);
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
-    if (end > start) connection.flood.progress();
+    if (end > start) connection.flood.moved(end - start);
     else if (!endStream && !this.countUseless()) return;
     if (!complete) {
       this.cutStream = stream;

@@ -1,5 +1,7 @@
+import { ListNode } from '../collections/linked-list.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { isSharedRead } from './shared-read.ts';
+import type { Stream } from './streams.ts';
 
 /** A piece of DATA that waits. */
 export interface QueuedChunk {
@@ -20,7 +22,10 @@ const RETAINED_EXTRA_BYTES = 65_536;
  * where they come from; what they cost is bounded by how they are kept: small slices are gathered in blocks, larger
  * ones stay in the read they came in unless that is used again, or would keep much alive that is not theirs.
  */
-export class SendQueue {
+export class SendQueue extends ListNode<SendQueue> {
+  readonly stream: Stream;
+  /** The stream's own window is open; only `flow-control.ts` writes it. */
+  ready = false;
   endStream = false;
   trailers: HeaderList | undefined = undefined;
   trailersExtra: readonly string[] | undefined = undefined;
@@ -34,7 +39,9 @@ export class SendQueue {
   /** Sizes of the reads that chunks lie in. */
   private retainedBytes = 0;
 
-  constructor(movedAt = 0) {
+  constructor(stream: Stream, movedAt = 0) {
+    super();
+    this.stream = stream;
     this.movedAt = movedAt;
   }
 

@@ -43,6 +43,11 @@ export class StreamTable {
     this.size--;
   }
 
+  /** In no order, and only while none comes or goes. */
+  *[Symbol.iterator](): Generator<Stream> {
+    for (let stream of this.#newest) for (; stream !== undefined; stream = stream.nextInTable) yield stream;
+  }
+
   /** All that have a higher id, in the order of their ids; streams may come and go while they are looked at. */
   all(aboveId = 0): Stream[] {
     const streams: Stream[] = [];

@@ -75,6 +75,8 @@ export class Stream {
   interimBytes = 0;
   /** The read of the connection that brought it (servers). */
   bornInRead = 0;
+  /** It came to nothing by the peer's doing, and was counted as such (`wasted-streams.ts`). */
+  wasted = false;
 
   queue: SendQueue | undefined = undefined;
   /** Only {@link StreamTable} writes it. */

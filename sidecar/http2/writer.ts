@@ -10,6 +10,8 @@ const SMALL_SLAB_BYTES = 4_096;
 const SLAB_MIN_ROOM = 8_192;
 /** Below this a loop beats the call into native code that Buffer.copy makes. */
 const LOOP_MAX_BYTES = 96;
+/** Output gathered beyond this is handed to the socket before more is written. */
+const GATHER_MAX_BYTES = 65_536;
 
 /** Slabs the kernel is done with. Only a connection that is writing holds one, so idle connections cost none. */
 const spareSlabs: Buffer[] = [];
@@ -32,6 +34,8 @@ export class FrameWriter implements Flushable {
   blocked = false;
   /** HEADERS and DATA frames handed over so far: whether a call got anything since. */
   callFrames = 0;
+  /** Of control frames that were written since the socket takes no more: what the peer asks for and does not read. */
+  controlBytes = 0;
 
   private readonly socket: Socket;
   /** Over TLS writes end in a later turn of the event loop; elsewhere at once, or with `drain`. */
@@ -52,6 +56,7 @@ export class FrameWriter implements Flushable {
   /** The socket takes more again. */
   onDrain(): void {
     this.blocked = false;
+    this.controlBytes = 0;
     this.giveBack();
   }
 
@@ -63,6 +68,11 @@ export class FrameWriter implements Flushable {
     this.slab = NO_SLAB;
     this.start = 0;
     this.offset = 0;
+  }
+
+  /** Hands over what has been gathered if it is enough for a write of its own, so that `blocked` is true in time. */
+  relieve(): void {
+    if (this.pendingBytes > GATHER_MAX_BYTES) this.flush();
   }
 
   /** Bytes written but not yet handed to the socket. */
@@ -111,6 +121,8 @@ export class FrameWriter implements Flushable {
   beginFrame(length: number, type: number, flags: number, streamId: number): number {
     this.reserve(FRAME_HEADER_BYTES + length);
     if (type <= FrameType.HEADERS) this.callFrames++;
+    else if (this.blocked && type !== FrameType.CONTINUATION)
+      this.controlBytes += FRAME_HEADER_BYTES + length;
     const payload = writeFrameHeader(this.slab, this.offset, length, type, flags, streamId);
     this.offset = payload + length;
     return payload;

@@ -12,6 +12,7 @@ import type { ConnectionLimits } from '../http2/limits.ts';
 import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
+import { endForShutdown } from '../proxy/early-end.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
@@ -321,9 +322,7 @@ export class GrpcListener implements ConnectionOwner {
     this.door?.close();
     for (const connection of [...this.lifetimes.keys()]) {
       for (const stream of connection.streams.all()) {
-        if (stream.handler instanceof Call) {
-          stream.handler.endForShutdown();
-        }
+        if (stream.handler instanceof Call) endForShutdown(stream.handler);
       }
       connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'drained'));
     }

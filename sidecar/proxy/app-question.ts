@@ -9,6 +9,7 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
+import { GrowingBuffer } from './growing-buffer.ts';
 import type { HealthCall } from './health-call.ts';
 import { requestInfo } from './request-info.ts';
 import { responseInfo } from './response-info.ts';
@@ -35,7 +36,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
   private readonly call: HealthCall;
   private readonly answer: AppAnswer;
   private stream: Stream | undefined = undefined;
-  private received: Buffer = Buffer.alloc(0);
+  private readonly received = new GrowingBuffer();
   private done = false;
 
   constructor(cluster: Cluster, call: HealthCall, answer: AppAnswer) {
@@ -55,6 +56,13 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
 
   onConnection(connection: Connection): void {
     const { list, head, request } = this.call;
+    const { maxHeaderListBytes } = connection.peer;
+    if (list.listBytes > maxHeaderListBytes) {
+      this.done = true;
+      const said = `the request's header fields have ${list.listBytes} bytes`;
+      this.call.refuse(`${said}, and the app takes ${maxHeaderListBytes}`);
+      return;
+    }
     const stream = connection.openStream(this);
     this.stream = stream;
     // The answer is read on its way: it must not be compressed.
@@ -83,7 +91,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (this.done) return end - start;
-    this.received = Buffer.concat([this.received, buffer.subarray(start, end)]);
+    this.received.add(buffer, start, end);
     for (let message = this.nextMessage(); message !== undefined && !this.done; message = this.nextMessage())
       this.answer.onMessage(message);
     if (endStream) this.noAnswer('not_grpc', 'the app ended its answer without a gRPC status');
@@ -91,7 +99,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
   }
 
   private nextMessage(): Buffer | undefined {
-    const { received } = this;
+    const received = this.received.bytes;
     if (received.length < PREFIX_BYTES) return undefined;
     const length = received.readUInt32BE(1);
     if (received[0] !== 0 || length > MAX_MESSAGE_BYTES) {
@@ -100,7 +108,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
     }
     const end = PREFIX_BYTES + length;
     if (received.length < end) return undefined;
-    this.received = received.subarray(end);
+    this.received.dropFirst(end);
     return received.subarray(PREFIX_BYTES, end);
   }
 

@@ -1,6 +1,5 @@
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
-import type { Stream } from '../http2/streams.ts';
 import type { Attempt } from './attempt.ts';
 import { inflateFirst } from './compressed-request.ts';
 import { type FirstMessage, RequestBuffer } from './request-buffer.ts';
@@ -57,15 +56,14 @@ export class CallRequest extends RequestBuffer {
     return this.ended && this.trailers === undefined && this.parts.length === 0;
   }
 
-  /** Sends what there is behind the head to an attempt whose stream is open. */
-  sendTo(attempt: Attempt, stream: Stream, maxBytes: number): void {
+  /** Sends what there is behind the head, except trailers, to an attempt whose stream is open. */
+  sendTo(attempt: Attempt, maxBytes: number): void {
     const { parts, trailers } = this;
     const last = trailers === undefined && this.ended;
     for (let i = 0; i < parts.length; i++) {
       const part = parts[i]!;
       attempt.send(part, 0, part.length, last && i === parts.length - 1);
     }
-    if (trailers !== undefined) stream.connection.sendHeaders(stream, trailers, undefined, true);
     if (this.bytes > maxBytes) this.drop();
   }
 

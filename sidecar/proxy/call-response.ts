@@ -1,6 +1,6 @@
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
-import type { HeaderList } from '../http2/hpack/header-list.ts';
+import { type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { replyFields, sendLocalReply, TRAILERS_ONLY } from './local-reply.ts';
@@ -67,7 +67,10 @@ export class CallResponse {
     this.started = true;
     if (this.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
-    this.stream.connection.sendHeaders(this.stream, own, extra, true);
+    const { connection } = this.stream;
+    // What we add must not be what makes it larger than the caller takes.
+    const fits = extra === undefined || own.listBytes + sizeOf(extra) <= connection.peer.maxHeaderListBytes;
+    connection.sendHeaders(this.stream, own, fits ? extra : undefined, true);
   }
 
   /** Ends the call with an answer of the sidecar's own. */

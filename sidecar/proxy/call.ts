@@ -4,6 +4,7 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
+import { waste } from '../http2/wasted-streams.ts';
 import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
@@ -19,10 +20,10 @@ import { inTime } from './late-pushback.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
-import { endsBySize, isTooLarge, messageTooLarge, replyToTrailers, statusAlone } from './oversize.ts';
+import { endsBySize, isTooLarge, messageTooLarge, replyToOversizeRequest, statusAlone } from './oversize.ts';
 import { endOwnership } from './ownership.ts';
 import { type LocalReply, reply } from './reasons.ts';
-import { sendRequestHead } from './request-head.ts';
+import { sendRequestHead, sendRequestTrailers } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import {
   awaitAnswer,
@@ -34,6 +35,9 @@ import {
 } from './settlement.ts';
 import { settleTokens, usedTokens } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
+
+/** A call that comes to nothing sooner has hardly lived. */
+const AT_ONCE_MS = 20;
 
 /**
  * One downstream RPC, from its first HEADERS to its last frame. It is the handler of the downstream stream and the
@@ -62,7 +66,7 @@ export class Call
       return;
     }
     const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
-    const late = reply('deadline', ranOut + where);
+    const late = { ...reply('deadline', ranOut + where), byCaller: this.deadlineOwner === 'caller' };
     if (this.response.run?.outlivesDeadline(late) === true) return;
     giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
@@ -73,15 +77,14 @@ export class Call
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
     if (this.done) return;
     if (list.oversize) {
-      this.answer(replyToTrailers(this, list));
+      this.answer(replyToOversizeRequest(this, list, 'trailers'));
       return;
     }
     this.request.trailers = list;
     this.request.ended = true;
     keepAwake(this);
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
-    else if (this.attempt?.stream !== undefined && !this.attempt.ended)
-      this.attempt.stream.connection.sendHeaders(this.attempt.stream, list, undefined, true);
+    else if (this.attempt !== undefined) sendRequestTrailers(this, this.attempt);
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
@@ -188,9 +191,10 @@ export class Call
   onStreamOpen(attempt: Attempt, stream: Stream): void {
     sendRequestHead(this, stream, this.request.headOnly);
     if (this.trace && this.task === undefined) readTracedTask(this);
-    this.request.sendTo(attempt, stream, this.cluster!.settings.retry.bufferBytes);
+    this.request.sendTo(attempt, this.cluster!.settings.retry.bufferBytes);
     if (this.request.ended) awaitAnswer(this, attempt);
     this.onRequestBytesSent(attempt);
+    sendRequestTrailers(this, attempt);
   }
 
   onRequestBytesSent(attempt: Attempt): void {
@@ -350,14 +354,6 @@ export class Call
 
   // --- Its end ---------------------------------------------------------------------------------------------
 
-  /** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
-  endForShutdown(): void {
-    const begun = this.attempt?.stream !== undefined || this.follower !== undefined;
-    giveUp(this, 'shutdown', Status.UNAVAILABLE);
-    const message = 'the sidecar is shutting down and the call did not end in time; retry';
-    this.answer(reply(begun ? 'stream_cut' : 'draining', message));
-  }
-
   /** Ends the call with an answer of the sidecar's own. */
   answer(reply: LocalReply): void {
     if (this.done) return;
@@ -367,6 +363,7 @@ export class Call
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
     this.finish(local.status);
+    if (reply.byCaller === true) waste(this.stream, this.context.clock() - this.startedAtMs < AT_ONCE_MS);
   }
 
   private finish(status: StatusCode): void {

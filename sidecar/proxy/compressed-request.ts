@@ -1,6 +1,6 @@
 import { inflateMessage, READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
 import { Status } from '../grpc/status.ts';
-import { type LocalReply, reply } from './reasons.ts';
+import { type LocalReply, replyToCaller } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 
 /** As much of a compressed message is inflated to be read; of what is not compressed as much is waited for. */
@@ -39,7 +39,7 @@ export function replyToUnreadable({ flag, unreadable }: FirstMessage, encoding: 
   const named = encoding !== '' && encoding !== 'identity';
   if (unreadable === 'unsupported' && named) {
     const what = `${where} ${encoding} can't be read here; compress it by ${known}, or not at all`;
-    return reply('unreadable_message', what);
+    return replyToCaller('unreadable_message', what);
   }
   let what = `${where} that inflates to too much, or too little, at once; send it as it is`;
   if (unreadable === 'corrupt' || unreadable === 'unsupported') {
@@ -48,5 +48,5 @@ export function replyToUnreadable({ flag, unreadable }: FirstMessage, encoding: 
         ? `${where} that is not ${encoding}, or was cut`
         : `${where} its compressed flag is ${flag} with ${named ? encoding : 'no grpc-encoding'}`;
   }
-  return { ...reply('unreadable_message', what), status: Status.INTERNAL };
+  return { ...replyToCaller('unreadable_message', what), status: Status.INTERNAL };
 }

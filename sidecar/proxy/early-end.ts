@@ -1,4 +1,7 @@
+import { Status } from '../grpc/status.ts';
 import type { Call } from './call.ts';
+import { reply } from './reasons.ts';
+import { giveUp } from './settlement.ts';
 
 /** As long as a caller needs to read what is in its socket, and to end its request by itself. */
 export const LINGER_MS = 1_000;
@@ -14,4 +17,12 @@ export function lingerAfterAnswer(call: Call): void {
   if (stream.closed || stream.remoteEnded || stream.stopWhenEnded || stream.queue !== undefined) return;
   call.lingering = true;
   context.wheel.arm(call, context.clock() + LINGER_MS);
+}
+
+/** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
+export function endForShutdown(call: Call): void {
+  const begun = call.attempt?.stream !== undefined || call.follower !== undefined;
+  giveUp(call, 'shutdown', Status.UNAVAILABLE);
+  const message = 'the sidecar is shutting down and the call did not end in time; retry';
+  call.answer(reply(begun ? 'stream_cut' : 'draining', message));
 }

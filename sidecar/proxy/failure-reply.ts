@@ -5,7 +5,7 @@ import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
 import type { Call } from './call.ts';
-import { type LocalReply, reply } from './reasons.ts';
+import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
 /** What an overloaded listener asks callers to wait. */
 export const OVERLOADED_PUSHBACK_MS = 1_000;
@@ -90,7 +90,7 @@ function plainReplyTo(call: Call, attempt: Attempt, failure: AttemptFailure): Lo
   const { address } = attempt.endpoint;
   switch (failure.kind) {
     case 'no-connection':
-      if (failure.reason === 'headers_too_large') return reply(failure.reason, failure.message);
+      if (failure.reason === 'headers_too_large') return replyToCaller(failure.reason, failure.message);
       return isOverflow(failure)
         ? reply(
             'overloaded',

@@ -4,6 +4,7 @@ import { encodeStatusMessage } from '../grpc/status-message.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
+import { waste } from '../http2/wasted-streams.ts';
 import { type ServingStatus, writeServingStatus } from '../task/health-message.ts';
 import { responseInfo } from './response-info.ts';
 
@@ -56,7 +57,7 @@ export class HealthCall implements StreamHandler {
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (this.ended) return end - start;
     if (this.request.length + end - start > MAX_REQUEST_BYTES) {
-      this.end(Status.RESOURCE_EXHAUSTED, `a health request has at most ${MAX_REQUEST_BYTES} bytes`);
+      this.refuse(`a health request has at most ${MAX_REQUEST_BYTES} bytes`);
       return end - start;
     }
     this.request = Buffer.concat([this.request, buffer.subarray(start, end)]);
@@ -112,6 +113,12 @@ export class HealthCall implements StreamHandler {
       const fields = ['grpc-status', String(status), 'grpc-message', encodeStatusMessage(message)];
       this.endWith(this.started ? new HeaderList([]) : RESPONSE_HEAD, fields);
     }
+  }
+
+  /** The caller has sent more than is taken: it spends what a cancelled call spends. */
+  refuse(message: string): void {
+    this.end(Status.RESOURCE_EXHAUSTED, message);
+    waste(this.stream);
   }
 
   /** As the app has ended its own answer. */

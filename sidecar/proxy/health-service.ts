@@ -230,7 +230,7 @@ export class HealthServices implements LocalServices {
   /** Of such a list only a part is here, and the app would be asked with that. */
   private refuseOversize(call: HealthCall): boolean {
     if (!call.list.oversize) return false;
-    call.end(Status.RESOURCE_EXHAUSTED, `the request's header fields have ${call.list.listBytes} bytes`);
+    call.refuse(`the request's header fields have ${call.list.listBytes} bytes`);
     return true;
   }
 

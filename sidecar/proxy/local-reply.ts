@@ -1,5 +1,5 @@
 import { encodeStatusMessage } from '../grpc/status-message.ts';
-import { HeaderList } from '../http2/hpack/header-list.ts';
+import { HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 import { REASONS } from '../policy/reasons.ts';
@@ -45,7 +45,12 @@ export function sendLocalReply(
   const { connection } = stream;
   if (reply.reason === 'deadline' || reply.reason === 'draining') connection.waiting.discard(stream);
   if (grpc) {
-    connection.sendHeaders(stream, responseStarted ? NO_FIELDS : TRAILERS_ONLY, replyFields(reply), true);
+    const list = responseStarted ? NO_FIELDS : TRAILERS_ONLY;
+    let fields: readonly string[] = replyFields(reply);
+    // A caller that takes next to nothing is told next to nothing.
+    if (list.listBytes + sizeOf(fields) > connection.peer.maxHeaderListBytes)
+      fields = ['grpc-status', String(reply.status), REASON_HEADER, reply.reason];
+    connection.sendHeaders(stream, list, fields, true);
     connection.stopReceiving(stream);
     return;
   }

@@ -2,16 +2,20 @@ import type { StatusCode } from '../grpc/status.ts';
 import { decodeStatusMessage, encodeStatusMessage } from '../grpc/status-message.ts';
 import type { Connection } from '../http2/connection.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import { leavesMuchUnread } from '../http2/unread-output.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import { TRAILERS_ONLY } from './local-reply.ts';
-import { type LocalReply, reply } from './reasons.ts';
+import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 import { settleAttempt } from './settlement.ts';
 
 /**
  * What is larger than we take, or than those take to whom it goes. It costs its own call and no other: some HTTP/2
  * libraries end the connection of whoever sends them longer header lists than they have said that they take.
  */
+
+/** Trailers of this size are sent at once, whoever reads them. */
+const SHORT_TRAILERS_BYTES = 4_096;
 
 /** Whether a response's list can't go to this downstream as it is. */
 export function isTooLarge(list: HeaderList, { peer }: Connection): boolean {
@@ -21,29 +25,24 @@ export function isTooLarge(list: HeaderList, { peer }: Connection): boolean {
 /** The answer in place of initial metadata, or of trailers with status OK, that are larger than the caller takes. */
 export function replyToOversize(call: Call, from: string, what: Part, list: HeaderList): LocalReply {
   const { maxHeaderListBytes } = call.stream.connection.peer;
-  return tooLarge(
-    from,
-    what,
-    list,
-    `${maxHeaderListBytes} are taken by the caller (its SETTINGS_MAX_HEADER_LIST_SIZE)`,
-  );
+  const why = `at most ${maxHeaderListBytes} are taken by the caller (its SETTINGS_MAX_HEADER_LIST_SIZE)`;
+  return { ...tooLarge(from, what, list, why), byCaller: true };
 }
 
 type Part = 'initial metadata' | 'trailers';
 
-function tooLarge(from: string, what: Part, list: HeaderList, most: string): LocalReply {
+function tooLarge(from: string, what: Part, list: HeaderList, why: string): LocalReply {
   const { listBytes } = list;
-  const local = reply(
-    'headers_too_large',
-    `${from} answered with ${what} of ${listBytes} bytes; at most ${most}`,
-  );
+  const local = reply('headers_too_large', `${from} answered with ${what} of ${listBytes} bytes; ${why}`);
   // 431 would say that it is the caller's own.
   return { ...local, httpStatus: 502 };
 }
 
-/** @param maxBytes what the listener's limit is */
-function ownLimit({ context }: Call, maxBytes: number): string {
-  return `${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`;
+/** Why a list is oversize here. @param maxBytes what the listener's limit is */
+function ownLimit({ context }: Call, { listBytes }: HeaderList, maxBytes: number): string {
+  return listBytes > maxBytes
+    ? `at most ${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`
+    : 'made by references to the same few fields, and more of them than one connection may send';
 }
 
 /**
@@ -54,7 +53,12 @@ function ownLimit({ context }: Call, maxBytes: number): string {
 export function endsBySize(call: Call, attempt: Attempt, what: Part, list: HeaderList): boolean {
   const { endpoint, stream } = attempt;
   const local = list.oversize
-    ? tooLarge(endpoint.address, what, list, ownLimit(call, stream!.connection.limits.maxHeaderListBytes))
+    ? tooLarge(
+        endpoint.address,
+        what,
+        list,
+        ownLimit(call, list, stream!.connection.limits.maxHeaderListBytes),
+      )
     : replyToOversize(call, endpoint.address, what, list);
   if (!list.oversize && call.response.run?.outlivesAnswer(local) === true) return false;
   attempt.cancel();
@@ -63,10 +67,29 @@ export function endsBySize(call: Call, attempt: Attempt, what: Part, list: Heade
   return true;
 }
 
-/** The answer to a request whose trailers are too large. */
-export function replyToTrailers(call: Call, list: HeaderList): LocalReply {
-  const most = ownLimit(call, call.stream.connection.limits.maxHeaderListBytes);
-  return reply('headers_too_large', `the request's trailers have ${list.listBytes} bytes; at most ${most}`);
+/** The answer to a request whose header fields, or trailers, are more than we take. */
+export function replyToOversizeRequest(call: Call, list: HeaderList, what = 'header fields'): LocalReply {
+  const { maxHeaderListBytes } = call.stream.connection.limits;
+  const said = `the request's ${what} have ${list.listBytes} bytes`;
+  const why = ownLimit(call, list, maxHeaderListBytes);
+  return replyToCaller('headers_too_large', `${said}; ${why}; send fewer or shorter metadata`);
+}
+
+/** The answer to a request whose trailers are more than its endpoint takes, or than it reads at present. */
+export function refuseTrailers(
+  { endpoint: { address } }: Attempt,
+  connection: Connection,
+  list: HeaderList,
+): LocalReply | undefined {
+  const { maxHeaderListBytes } = connection.peer;
+  if (list.listBytes > maxHeaderListBytes) {
+    const said = `the request's trailers have ${list.listBytes} bytes, and ${address} takes ${maxHeaderListBytes}`;
+    return replyToCaller('headers_too_large', `${said}; send fewer or shorter metadata`);
+  }
+  // Unlike DATA they do not wait in a queue that is bounded.
+  if (list.listBytes > SHORT_TRAILERS_BYTES && leavesMuchUnread(connection))
+    return reply('not_read', `${address} does not read the request, and its trailers are long`);
+  return undefined;
 }
 
 /**
@@ -87,5 +110,6 @@ export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: 
 /** Ends a call whose message is larger than we take. */
 export function messageTooLarge(call: Call, what: 'request' | 'response', bytes: number): void {
   const most = `at most ${call.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
-  call.answer(reply('message_too_large', `a ${what} message has ${bytes} bytes; ${most}`));
+  const message = `a ${what} message has ${bytes} bytes; ${most}`;
+  call.answer({ ...reply('message_too_large', message), byCaller: what === 'request' });
 }

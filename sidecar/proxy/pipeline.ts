@@ -28,6 +28,7 @@ import {
 } from './failure-reply.ts';
 import { hedgingOf } from './hedging.ts';
 import { modelFailureBehind } from './model-failures.ts';
+import { replyToOversizeRequest } from './oversize.ts';
 import {
   checkPath,
   endOwnersRetries,
@@ -36,7 +37,7 @@ import {
   findTaskOwner,
   nameOutboundPath,
 } from './ownership.ts';
-import { reply } from './reasons.ts';
+import { reply, replyToCaller } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
@@ -66,22 +67,17 @@ export class Pipeline implements CallDriver {
     const call = new Call(context, this, stream, list, head, info, endStream);
     stream.handler = call;
     if (list.oversize) {
-      call.answer(
-        reply(
-          'headers_too_large',
-          `the request's header fields have ${list.listBytes} bytes; send fewer or shorter metadata`,
-        ),
-      );
+      call.answer(replyToOversizeRequest(call, list));
       return;
     }
     if (info.timeoutMalformed) {
       call.answer(
-        reply('bad_request', 'grpc-timeout is malformed; send 1 to 8 digits and one of H M S m u n'),
+        replyToCaller('bad_request', 'grpc-timeout is malformed; send 1 to 8 digits and one of H M S m u n'),
       );
       return;
     }
     if (head.method === 'CONNECT') {
-      call.answer(reply('bad_request', 'CONNECT is not served here; send gRPC calls'));
+      call.answer(replyToCaller('bad_request', 'CONNECT is not served here; send gRPC calls'));
       return;
     }
     this.route(call);

@@ -20,6 +20,8 @@ export interface LocalReply {
   readonly modelFailure?: string | undefined;
   /** For a request that is not gRPC, where the reason's own HTTP status does not fit. */
   readonly httpStatus?: number;
+  /** For something that the caller has sent: the call spends what a cancelled one spends (`http2/wasted-streams.ts`). */
+  readonly byCaller?: boolean;
 }
 
 /** An answer with the reason's own status. @param pushbackMs when to try again; the reason's own word without one */
@@ -29,4 +31,9 @@ export function reply(reason: Reason, message: string, pushbackMs?: number): Loc
   return pushback === undefined
     ? { reason, status, message }
     : { reason, status, message, pushbackMs: pushback };
+}
+
+/** The same for something that the caller itself has sent. */
+export function replyToCaller(reason: Reason, message: string): LocalReply {
+  return { ...reply(reason, message), byCaller: true };
 }

@@ -1,5 +1,6 @@
 import { formatTimeout } from '../grpc/timeout.ts';
-import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Connection } from '../http2/connection.ts';
+import { FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
@@ -7,12 +8,17 @@ import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import { baggageFor, callNameField, isNamed } from './baggage-field.ts';
 import type { Call } from './call.ts';
+import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { giveTokens } from './task-budget.ts';
 
 /** The header for a whole configured timeout, made once for each that is in use. */
 const timeoutExtras = new Map<number, readonly string[]>();
 const TIMEOUT_EXTRAS_MAX = 100;
+/** Above what a hop adds to any head. */
+const ADDED_MAX_BYTES = 2_048;
+/** Fields that are written as encoded ones: those of a trace context. */
+const LITERALS_MAX = 3;
 
 function timeoutExtra(timeoutMs: number): readonly string[] {
   let extra = timeoutExtras.get(timeoutMs);
@@ -78,6 +84,16 @@ function retryExtra(call: Call, previous: string): string[] {
   return extra;
 }
 
+/** Ends a request with the trailers that came behind it, if they came and the attempt has a stream. */
+export function sendRequestTrailers(call: Call, attempt: Attempt): void {
+  const { trailers } = call.request;
+  const { ended, stream } = attempt;
+  if (trailers === undefined || stream === undefined || ended) return;
+  const refusal = refuseTrailers(attempt, stream.connection, trailers);
+  if (refusal === undefined) stream.connection.sendHeaders(stream, trailers, undefined, true);
+  else call.answer(refusal);
+}
+
 /** With the trace context that those behind go on with, where tracing is on, and the name of an inbound call. */
 function send(
   call: Call,
@@ -107,5 +123,42 @@ function send(
     }
   }
   if (trace !== undefined) fields = info.withoutTrace(fields);
-  connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), more, endStream, literals);
+  const head = info.withScheme(fields, connection.scheme);
+  if (
+    call.requestHeadBytes + ADDED_MAX_BYTES > connection.peer.maxHeaderListBytes &&
+    exceeds(connection, head, more, literals)
+  )
+    sendBare(call, stream, tokens, endStream);
+  else connection.sendHeaders(stream, head, more, endStream, literals);
+}
+
+/** What the caller has sent fits, and what this hop adds must not be what makes it too large. A budget is no addition. */
+function sendBare(
+  call: Call,
+  stream: Stream,
+  tokens: readonly string[] | undefined,
+  endStream: boolean,
+): void {
+  const { info, list } = call;
+  const { connection } = stream;
+  let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
+  let extra = tokens;
+  const came = info.passed?.baggage;
+  const baggage = came === undefined ? undefined : baggageFor(call, came, false);
+  if (baggage !== came) {
+    fields = info.withoutBaggage(fields);
+    if (baggage) extra = [...(tokens ?? []), BAGGAGE_HEADER, baggage];
+  }
+  connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), extra, endStream);
+}
+
+/** Whether a head is larger than its peer takes (RFC 9113 §6.5.2), with all that is written behind the list. */
+function exceeds(
+  { peer: { maxHeaderListBytes } }: Connection,
+  { listBytes }: HeaderList,
+  extra: readonly string[] | undefined,
+  literals: Buffer | undefined,
+): boolean {
+  const encodedBytes = literals === undefined ? 0 : literals.length + LITERALS_MAX * FIELD_OVERHEAD_BYTES;
+  return listBytes + sizeOf(extra ?? []) + encodedBytes > maxHeaderListBytes;
 }

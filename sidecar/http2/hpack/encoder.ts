@@ -12,8 +12,10 @@ export { literalSize, writeLiteral } from './literal.ts';
 const MAX_CACHED_BLOCKS = 256;
 /** A block above this is not kept, which bounds the cache in bytes. */
 const MAX_CACHED_BLOCK_BYTES = 1024;
-/** A scratch buffer that had to become larger than this is let go with the next block. */
+/** A scratch buffer up to this size is kept by its encoder. */
 const MAX_KEPT_SCRATCH_BYTES = 16 * 1024;
+/** Larger blocks are encoded in one that all encoders share, up to this size: a buffer each would be much to collect. */
+const SHARED_SCRATCH_BYTES = 256 * 1024;
 /**
  * An insertion that evicts makes every cached block stale, so it has to be earned: it costs what this many
  * blocks bring in. A working set larger than the table then costs a few literals, not the cache.
@@ -26,9 +28,11 @@ const INDEXED = 0x80;
 const WITH_INDEXING = 0x40;
 const SIZE_UPDATE = 0x20;
 
+let sharedScratch: Buffer | undefined;
+
 /** Encodes the header blocks of one connection's direction (RFC 7541). */
 export class HpackEncoder {
-  /** After encode: the block is block[0, blockEnd), until the next encode. Not to be written to. */
+  /** After encode: the block is block[0, blockEnd), until any encoder's next one. Not to be written to. */
   block: Buffer = Buffer.alloc(0);
   blockEnd = 0;
   readonly #maxTableBytes: number;
@@ -177,8 +181,15 @@ export class HpackEncoder {
     for (let i = 0; i < fields.length; i++) bytes += fields[i]!.length;
     const scratch = this.#scratch;
     if (bytes <= scratch.length) return scratch;
-    const larger = Buffer.allocUnsafeSlow(Math.max(bytes, scratch.length * 2));
-    if (larger.length <= MAX_KEPT_SCRATCH_BYTES) this.#scratch = larger;
+    if (bytes > SHARED_SCRATCH_BYTES) return Buffer.allocUnsafeSlow(bytes);
+    if (bytes > MAX_KEPT_SCRATCH_BYTES) {
+      sharedScratch ??= Buffer.allocUnsafeSlow(SHARED_SCRATCH_BYTES);
+      return sharedScratch;
+    }
+    const larger = Buffer.allocUnsafeSlow(
+      Math.min(MAX_KEPT_SCRATCH_BYTES, Math.max(bytes, scratch.length * 2)),
+    );
+    this.#scratch = larger;
     return larger;
   }
 }

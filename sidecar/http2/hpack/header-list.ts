@@ -89,7 +89,8 @@ export function copyWithout(
   return copy;
 }
 
-function sizeOf(fields: readonly string[]): number {
+/** The size of fields as RFC 9113 §6.5.2 counts it. */
+export function sizeOf(fields: readonly string[]): number {
   let bytes = (fields.length >> 1) * FIELD_OVERHEAD_BYTES;
   for (const part of fields) bytes += part.length;
   return bytes;

@@ -1,0 +1,56 @@
+import type { Connection } from './connection.ts';
+
+/** What may wait in line over all connections, in bytes; above it connections do their work at once. */
+const MAX_HELD_BYTES = 33_554_432;
+
+/**
+ * Connections whose peers have sent more work than one turn of the event loop should do (`frame-reader.ts`). They are
+ * not read meanwhile. One of them has a turn in each turn of the loop, so that a flood of small frames takes a
+ * few milliseconds of it, however many connections bring one, and all others are served in between.
+ *
+ *     reading ──more than a turn's work came──▶ in line ──its turn: all is done──▶ reading
+ *                                                ▲   │
+ *                                                └───┘ its turn: some is left
+ */
+class WorkTurns {
+  /** Bytes that wait in line. */
+  private heldBytes = 0;
+  private readonly line: Connection[] = [];
+  private scheduled = false;
+
+  /** No more bytes may wait here. */
+  get full(): boolean {
+    return this.heldBytes > MAX_HELD_BYTES;
+  }
+
+  /** Stops reading the connection until its work is done. Does nothing when it is in line already. */
+  add(connection: Connection): void {
+    if (connection.inLineBytes > 0) return;
+    connection.socket.pause();
+    connection.inLineBytes = connection.reader.heldBytes;
+    this.heldBytes += connection.inLineBytes;
+    this.line.push(connection);
+    this.schedule();
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.line.length === 0) return;
+    this.scheduled = true;
+    setImmediate(this.run);
+  }
+
+  private readonly run = (): void => {
+    this.scheduled = false;
+    // Those that were closed meanwhile take no turn.
+    for (let connection = this.line.shift(); connection !== undefined; connection = this.line.shift()) {
+      this.heldBytes -= connection.inLineBytes;
+      connection.inLineBytes = 0;
+      if (connection.closed) continue;
+      connection.work(undefined);
+      break;
+    }
+    this.schedule();
+  };
+}
+
+export const workTurns = new WorkTurns();

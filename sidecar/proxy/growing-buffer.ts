@@ -1,0 +1,34 @@
+const FIRST_BYTES = 64;
+
+/** Bytes that come in pieces, joined as they come: a byte in a piece of its own costs no more than a byte. */
+export class GrowingBuffer {
+  private buffer: Buffer = Buffer.alloc(0);
+  private start = 0;
+  private end = 0;
+
+  /** What is here, until more is added. */
+  get bytes(): Buffer {
+    return this.buffer.subarray(this.start, this.end);
+  }
+
+  add(source: Buffer, start: number, end: number): void {
+    const length = end - start;
+    if (this.end + length > this.buffer.length) {
+      const held = this.end - this.start;
+      const larger = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, 2 * (held + length)));
+      this.buffer.copy(larger, 0, this.start, this.end);
+      this.buffer = larger;
+      this.start = 0;
+      this.end = held;
+    }
+    source.copy(this.buffer, this.end, start, end);
+    this.end += length;
+  }
+
+  dropFirst(bytes: number): void {
+    this.start += bytes;
+    if (this.start < this.end) return;
+    this.start = 0;
+    this.end = 0;
+  }
+}
