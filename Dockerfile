@@ -41,7 +41,9 @@ COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund \
  && npm cache clean --force
 COPY proto proto
+COPY LICENSE ./
 COPY agents agents
+LABEL org.opencontainers.image.title="outrigger-agents" org.opencontainers.image.licenses="Apache-2.0"
 ENV NODE_ENV=production
 USER 1000:1000
 ENTRYPOINT ["node"]
@@ -52,6 +54,7 @@ FROM ${NODE_IMAGE} AS intercept
 # A fixed version of a Debian package is gone from the mirrors with the next security update.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
+LABEL org.opencontainers.image.title="outrigger-intercept" org.opencontainers.image.licenses="Apache-2.0"
 # The redirection changes the network of its pod: that is what root and NET_ADMIN are for.
 # hadolint ignore=DL3002
 USER 0:0
@@ -61,6 +64,8 @@ ENTRYPOINT ["/usr/sbin/nft"]
 FROM scratch AS outrigger
 COPY --from=root /image /
 COPY --from=bundle /outrigger/dist /outrigger/dist
+COPY LICENSE /outrigger/
+LABEL org.opencontainers.image.title="outrigger" org.opencontainers.image.licenses="Apache-2.0"
 # One arena: what several threads would keep apart, an idle sidecar has no use for.
 ENV PATH=/usr/local/bin NODE_ENV=production MALLOC_ARENA_MAX=1
 USER 15000:15000
