@@ -9,6 +9,7 @@
  * Which of them it is shows in its first bytes (`first-bytes.ts`).
  */
 import { errorInsteadOf } from './answer-error.ts';
+import { CHUNK_COST_BYTES, type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 import type { FailureReason } from './retry.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
@@ -43,6 +44,8 @@ export interface AnswerBody {
   release(forward: Forward): void;
   /** The provider has ended it, cleanly as far as the connection shows. */
   end(forward: Forward): FailureReason | undefined;
+  /** Its attempt is over: what it held is not held any more. */
+  drop(): void;
 }
 
 /** Passed on as it comes. */
@@ -76,6 +79,8 @@ export class RawBody implements AnswerBody {
   release(): void {}
 
   end(): undefined {}
+
+  drop(): void {}
 }
 
 /** A plain JSON answer. */
@@ -87,6 +92,7 @@ export class JsonBody implements AnswerBody {
   isGood = false;
   isError = false;
   signs = 0;
+  readonly #memory: HeldBytes;
   readonly #held: Buffer[] = [];
   #heldBytes = 0;
   /** Passed on from its beginning, and still held to be read. */
@@ -95,6 +101,10 @@ export class JsonBody implements AnswerBody {
   #digest: JsonDigest | undefined = undefined;
   /** The last byte that is no white space: some providers send that while they work. */
   #lastByte = 0;
+
+  constructor(memory = heldAlone()) {
+    this.#memory = memory;
+  }
 
   get begun(): boolean {
     return this.#lastByte !== 0;
@@ -117,9 +127,13 @@ export class JsonBody implements AnswerBody {
       return;
     }
     this.#held.push(chunk);
-    this.#heldBytes += chunk.length;
-    if (this.#heldBytes <= MAX_HELD_BYTES) return;
-    this.#digest = new JsonDigest();
+    const cost = chunk.length + CHUNK_COST_BYTES;
+    if (this.#heldBytes + cost <= MAX_HELD_BYTES && this.#memory.add(cost)) {
+      this.#heldBytes += cost;
+      return;
+    }
+    this.#memory.remove(this.#heldBytes);
+    this.#digest = new JsonDigest(this.#memory);
     this.isGood = true;
     for (const held of this.#held) {
       this.#digest.push(held);
@@ -148,6 +162,10 @@ export class JsonBody implements AnswerBody {
     return undefined;
   }
 
+  drop(): void {
+    this.#memory.clear();
+  }
+
   #endLarge(digest: JsonDigest): FailureReason | undefined {
     const text = digest.text();
     if (text !== undefined) readAnswer(parsed(withoutMark(text)), this.facts);
@@ -159,11 +177,15 @@ export class JsonBody implements AnswerBody {
 export class EventsBody implements AnswerBody {
   readonly isEvents = true;
   readonly #check: StreamCheck;
+  readonly #memory: HeldBytes;
   #held: Buffer[] | undefined = [];
   #heldBytes = 0;
+  /** There was no room for the last of it. */
+  #isCrowded = false;
 
   constructor(options: StreamCheckOptions) {
-    this.#check = new StreamCheck(options);
+    this.#memory = options.memory ?? heldAlone();
+    this.#check = new StreamCheck({ ...options, memory: this.#memory });
   }
 
   get facts(): AnswerFacts {
@@ -202,13 +224,16 @@ export class EventsBody implements AnswerBody {
     if (this.#held === undefined) return this.#check.push(chunk, forward);
     const fault = this.#check.push(chunk, (bytes) => this.#hold(bytes));
     // A provider that comments for ever: the first-byte clock ends it, not our memory.
-    if (this.#heldBytes > MAX_HELD_BYTES || (fault === undefined && this.isGood)) this.release(forward);
+    if (this.#heldBytes > MAX_HELD_BYTES || this.#isCrowded || (fault === undefined && this.isGood))
+      this.release(forward);
     return fault;
   }
 
   release(forward: Forward): void {
     const held = this.#held ?? [];
     this.#held = undefined;
+    this.#memory.remove(this.#heldBytes);
+    this.#heldBytes = 0;
     for (const bytes of held) forward(bytes);
   }
 
@@ -219,9 +244,15 @@ export class EventsBody implements AnswerBody {
     return cut;
   }
 
+  drop(): void {
+    this.#memory.clear();
+  }
+
   #hold(bytes: Buffer): void {
     this.#held?.push(bytes);
-    this.#heldBytes += bytes.length;
+    const cost = bytes.length + CHUNK_COST_BYTES;
+    if (this.#memory.add(cost)) this.#heldBytes += cost;
+    else this.#isCrowded = true;
   }
 }
 

@@ -138,15 +138,9 @@ export class Attempt extends Timer implements RelayHandlers {
       this.#commit();
       this.#options.sink.flushHead();
     } else {
-      const { choices } = facts;
-      const traits = traitsOf(facts.operation);
-      this.#body = new FirstBytesBody({
-        traits,
-        choices,
-        stripUsage,
-        maxOutputEvents,
-        expectsEvents: isEvents,
-      });
+      const { choices, operation } = facts;
+      const expected = { traits: traitsOf(operation), choices, expectsEvents: isEvents };
+      this.#body = new FirstBytesBody({ ...expected, stripUsage, maxOutputEvents });
       if (isEvents && !resend) clocks.headAtMs = clock();
     }
     if (changes) this.#arm();
@@ -371,6 +365,7 @@ export class Attempt extends Timer implements RelayHandlers {
 
   #close(): void {
     this.#over = true;
+    this.#body?.drop();
     this.#options.wheel.cancel(this);
     this.#options.sink.onDrain = () => {};
   }

@@ -1,4 +1,5 @@
 /** The fields of a server-sent event (WHATWG HTML, section 9.2.6): of a whole one, or of a large one in parts. Pure. */
+import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 
 export interface EventFields {
@@ -50,7 +51,7 @@ const MAX_NAME_BYTES = 256;
 
 /** An event that comes in parts and is not held: its name, and its data with their long strings shortened. */
 export class LargeEvent {
-  readonly #digest = new JsonDigest();
+  readonly #digest: JsonDigest;
   /** Of the line: the field's name while it is read, then the value of `event`. */
   #text = Buffer.alloc(0);
   #field: 'unread' | 'data' | 'event' | 'other' = 'unread';
@@ -60,9 +61,13 @@ export class LargeEvent {
   /** One space may follow, which is no part of the value. */
   #isAfterColon = false;
 
-  /** @param isFirst of its stream: a byte order mark may stand before it */
-  constructor(isFirst: boolean) {
+  /**
+   * @param isFirst of its stream: a byte order mark may stand before it
+   * @param memory counts what is kept of it
+   */
+  constructor(isFirst: boolean, memory: HeldBytes = heldAlone()) {
     this.#isFirstLine = isFirst;
+    this.#digest = new JsonDigest(memory);
   }
 
   push(buffer: Buffer, start: number, end: number): void {
@@ -88,6 +93,11 @@ export class LargeEvent {
       at = stop + 1;
       if (stop < end) this.#endLine();
     }
+  }
+
+  /** Nothing of it is kept any more. */
+  release(): void {
+    this.#digest.release();
   }
 
   /** Call it at the event's end. */

@@ -6,6 +6,8 @@
  * bound. A larger one is handed on in parts, as they come.
  */
 
+import { type HeldBytes, heldAlone } from './held-answers.ts';
+
 const LF = 0x0a;
 const CR = 0x0d;
 
@@ -20,6 +22,7 @@ export interface EventSink {
 
 export class EventScanner {
   readonly #maxHeldBytes: number;
+  readonly #held: HeldBytes;
   /** The beginning of an event that has not ended. */
   #tail: Buffer | undefined = undefined;
   #tailLength = 0;
@@ -28,9 +31,13 @@ export class EventScanner {
   #isMidLine = false;
   #afterCr = false;
 
-  /** @param maxHeldBytes the longest event that is put together */
-  constructor(maxHeldBytes: number) {
+  /**
+   * @param maxHeldBytes the longest event that is put together
+   * @param held counts what is held of one that has not ended; without room for more it is handed on in parts
+   */
+  constructor(maxHeldBytes: number, held = heldAlone()) {
     this.#maxHeldBytes = maxHeldBytes;
+    this.#held = held;
   }
 
   /** An event has begun and not ended. */
@@ -41,6 +48,7 @@ export class EventScanner {
   /** The bytes of the event that has not ended, without those that were handed on. */
   takeUnfinished(): Buffer {
     const bytes = this.#tail === undefined ? Buffer.alloc(0) : this.#tail.subarray(0, this.#tailLength);
+    this.#held.remove(this.#tail?.length ?? 0);
     this.#tail = undefined;
     this.#tailLength = 0;
     return bytes;
@@ -91,16 +99,18 @@ export class EventScanner {
 
   #keep(chunk: Buffer, start: number, sink: EventSink): void {
     const length = this.#tailLength + chunk.length - start;
-    if (this.#inParts || length > this.#maxHeldBytes) {
+    const roomBytes = this.#tail?.length ?? 0;
+    // Doubled, so that an event that comes byte by byte is not copied for each of them.
+    const wantedBytes = length > roomBytes ? Math.max(FIRST_TAIL_BYTES, 2 * length) : roomBytes;
+    if (this.#inParts || length > this.#maxHeldBytes || !this.#held.add(wantedBytes - roomBytes)) {
       const held = this.takeUnfinished();
       this.#inParts = true;
       if (held.length > 0) sink.onPart(held, 0, held.length, false);
       sink.onPart(chunk, start, chunk.length, false);
       return;
     }
-    if (this.#tail === undefined || this.#tail.length < length) {
-      // Doubled, so that an event that comes byte by byte is not copied for each of them.
-      const larger = Buffer.allocUnsafe(Math.max(FIRST_TAIL_BYTES, 2 * length));
+    if (this.#tail === undefined || wantedBytes > roomBytes) {
+      const larger = Buffer.allocUnsafe(wantedBytes);
       this.#tail?.copy(larger, 0, 0, this.#tailLength);
       this.#tail = larger;
     }

@@ -8,6 +8,7 @@ import {
   RawBody,
 } from './answer-body.ts';
 import { type AnswerKind, kindOf } from './answer-kind.ts';
+import { HeldBytes } from './held-answers.ts';
 import type { OperationTraits } from './operations.ts';
 import type { FailureReason } from './retry.ts';
 import type { StreamCheckOptions } from './stream-check.ts';
@@ -16,7 +17,8 @@ import { type AnswerFacts, noFacts } from './usage.ts';
 /** White space beyond this decides nothing any more. */
 const MAX_UNDECIDED_BYTES = 65_536;
 
-export interface FirstBytesOptions extends Omit<StreamCheckOptions, 'dialect' | 'maxHeldEventBytes'> {
+export interface FirstBytesOptions
+  extends Omit<StreamCheckOptions, 'dialect' | 'maxHeldEventBytes' | 'memory'> {
   readonly traits: OperationTraits;
   /** By the request and the head of the answer. */
   readonly expectsEvents: boolean;
@@ -24,6 +26,7 @@ export interface FirstBytesOptions extends Omit<StreamCheckOptions, 'dialect' | 
 
 export class FirstBytesBody implements AnswerBody {
   readonly #options: FirstBytesOptions;
+  readonly #memory = new HeldBytes();
   #body: AnswerBody | undefined = undefined;
   #held: Buffer[] = [];
   #heldBytes = 0;
@@ -99,15 +102,27 @@ export class FirstBytesBody implements AnswerBody {
     return undefined;
   }
 
+  drop(): void {
+    this.#memory.clear();
+  }
+
   #become(kind: AnswerKind, head: Buffer, forward: Forward): FailureReason | undefined {
     const { traits, choices, stripUsage, maxOutputEvents } = this.#options;
     const { events: dialect, answersJson } = traits;
+    const memory = this.#memory;
     this.#held = [];
     if (kind === 'events' && dialect !== undefined) {
       const maxHeldEventBytes = MAX_HELD_BYTES;
-      this.#body = new EventsBody({ dialect, choices, maxHeldEventBytes, stripUsage, maxOutputEvents });
+      this.#body = new EventsBody({
+        dialect,
+        choices,
+        maxHeldEventBytes,
+        stripUsage,
+        maxOutputEvents,
+        memory,
+      });
     } else {
-      this.#body = kind === 'json' && answersJson ? new JsonBody() : new RawBody();
+      this.#body = kind === 'json' && answersJson ? new JsonBody(memory) : new RawBody();
     }
     if (this.#released) this.#body.release(forward);
     return this.#body.push(head, forward);

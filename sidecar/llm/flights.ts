@@ -9,6 +9,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { LlmRequest } from './context.ts';
 import { secretsOf } from './credentials.ts';
+import { CHUNK_COST_BYTES, HeldBytes } from './held-answers.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { Reply } from './reply.ts';
 import { textOf } from './retry-after.ts';
@@ -54,6 +55,7 @@ export class Flight implements Sink {
   #head: { status: number; headers: RequestHeaders } | undefined = undefined;
   #isHeadFlushed = false;
   #kept: Buffer[] | undefined = [];
+  readonly #memory = new HeldBytes();
   #keptBytes = 0;
 
   get size(): number {
@@ -74,7 +76,10 @@ export class Flight implements Sink {
 
   #leave(reply: Reply): void {
     if (!this.#members.delete(reply)) return;
-    if (this.#members.size === 0) this.onEmpty();
+    if (this.#members.size === 0) {
+      this.#forget();
+      this.onEmpty();
+    }
     // The one that was waited for may have been this one.
     else this.onDrain();
   }
@@ -91,9 +96,10 @@ export class Flight implements Sink {
 
   write(bytes: Buffer): boolean {
     if (this.#kept !== undefined) {
-      this.#keptBytes += bytes.length;
-      if (this.#keptBytes <= MAX_KEPT_BYTES) this.#kept.push(bytes);
-      else this.#kept = undefined;
+      const cost = bytes.length + CHUNK_COST_BYTES;
+      this.#keptBytes += cost;
+      if (this.#keptBytes <= MAX_KEPT_BYTES && this.#memory.add(cost)) this.#kept.push(bytes);
+      else this.#forget();
     }
     let flowing = true;
     for (const reply of [...this.#members]) {
@@ -107,11 +113,19 @@ export class Flight implements Sink {
     return flowing;
   }
 
+  /** Nobody can join any more. */
+  #forget(): void {
+    this.#kept = undefined;
+    this.#memory.clear();
+  }
+
   end(): void {
+    this.#forget();
     for (const reply of this.#members) reply.end();
   }
 
   breakOff(last: Buffer | undefined): void {
+    this.#forget();
     for (const reply of this.#members) reply.breakOff(last);
   }
 }

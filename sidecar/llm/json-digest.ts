@@ -3,6 +3,8 @@
  * sounds, embeddings), of which only the beginning is kept. What is kept is JSON again. Pure.
  */
 
+import { type HeldBytes, heldAlone } from './held-answers.ts';
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const LETTER_U = 0x75;
@@ -25,6 +27,14 @@ export class JsonDigest {
   #escapeLeft = 0;
   #keepsEscape = false;
   #isFull = false;
+  readonly #held: HeldBytes;
+  /** Of the bytes kept, beside the first. */
+  #counted = 0;
+
+  /** @param held counts what is kept; without room for more the text is not read */
+  constructor(held = heldAlone()) {
+    this.#held = held;
+  }
 
   push(bytes: Buffer): void {
     let quote = bytes.indexOf(QUOTE);
@@ -68,6 +78,14 @@ export class JsonDigest {
     return this.#isFull ? undefined : this.#kept.toString('utf8', 0, this.#length);
   }
 
+  /** Nothing of it is kept any more. */
+  release(): void {
+    this.#held.remove(this.#counted);
+    this.#counted = 0;
+    this.#kept = Buffer.alloc(0);
+    this.#length = 0;
+  }
+
   /** An escape is kept whole or not at all: a half one would be no JSON. */
   #takeEscape(byte: number): void {
     if (this.#escapeLeft > 0) this.#escapeLeft--;
@@ -78,12 +96,14 @@ export class JsonDigest {
 
   #keep(bytes: Buffer, start: number, end: number): void {
     const length = this.#length + end - start;
-    if (length > MAX_KEPT_BYTES) {
+    const moreBytes = length > this.#kept.length ? 2 * length - this.#kept.length : 0;
+    if (length > MAX_KEPT_BYTES || !this.#held.add(moreBytes)) {
       this.#isFull = true;
-      this.#kept = Buffer.alloc(0);
+      this.release();
       return;
     }
-    if (length > this.#kept.length) {
+    this.#counted += moreBytes;
+    if (moreBytes > 0) {
       const larger = Buffer.allocUnsafe(2 * length);
       this.#kept.copy(larger, 0, 0, this.#length);
       this.#kept = larger;

@@ -11,6 +11,7 @@
 import { errorInEvent } from './answer-error.ts';
 import { type EventFields, fieldsOf, LargeEvent } from './event-fields.ts';
 import { EventScanner, type EventSink } from './event-scanner.ts';
+import { type HeldBytes, heldAlone } from './held-answers.ts';
 import type { EventDialect } from './operations.ts';
 import { StreamEnd } from './stream-end.ts';
 import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
@@ -25,6 +26,8 @@ export interface StreamCheckOptions {
   readonly stripUsage: boolean;
   /** More events with text than this are more tokens than were asked for; Infinity without a budget. */
   readonly maxOutputEvents: number;
+  /** Counts what is held; apart from all other answers without it. */
+  readonly memory?: HeldBytes;
 }
 
 export type StreamFault = 'malformed_answer' | 'budget_exhausted';
@@ -54,6 +57,7 @@ export class StreamCheck implements EventSink {
   readonly #options: StreamCheckOptions;
   readonly #end: StreamEnd;
   readonly #scanner: EventScanner;
+  readonly #memory: HeldBytes;
   #fault: StreamFault | undefined = undefined;
   #isFirst = true;
   #large: LargeEvent | undefined = undefined;
@@ -66,7 +70,8 @@ export class StreamCheck implements EventSink {
   constructor(options: StreamCheckOptions) {
     this.#options = options;
     this.#end = new StreamEnd(options.dialect, options.choices);
-    this.#scanner = new EventScanner(options.maxHeldEventBytes);
+    this.#memory = options.memory ?? heldAlone();
+    this.#scanner = new EventScanner(options.maxHeldEventBytes, this.#memory);
   }
 
   /** The event that ends it has come. */
@@ -107,7 +112,7 @@ export class StreamCheck implements EventSink {
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void {
     if (this.#fault !== undefined) return;
     if (this.#large === undefined) {
-      this.#large = new LargeEvent(this.#isFirst);
+      this.#large = new LargeEvent(this.#isFirst, this.#memory);
       this.#isFirst = false;
       this.events++;
     }
@@ -120,6 +125,7 @@ export class StreamCheck implements EventSink {
   #acceptLarge(event: LargeEvent): void {
     this.#large = undefined;
     const fields = event.fields();
+    event.release();
     if (fields.isUnread) return;
     this.events--;
     this.#accept(fields);
