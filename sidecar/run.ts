@@ -5,7 +5,7 @@ import type { ConfigSource } from './config/source.ts';
 import { startAdmin } from './listeners/admin.ts';
 import { startHealth } from './listeners/health.ts';
 import type { HttpServer } from './listeners/http-server.ts';
-import { ListenError } from './listeners/listen.ts';
+import { AcceptError, ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
 import { ENDING_SIGNALS, takeHeldSignals } from './run/early-signals.ts';
@@ -19,6 +19,7 @@ import { LoggingObserver } from './run/observer.ts';
 import { circuitsOf, clustersSnapshot, statsSnapshot } from './run/snapshot.ts';
 import { startTracingIfAsked } from './run/tracing.ts';
 import { trimMemoryWhenIdle } from './run/trim-memory.ts';
+import { EXIT_SOFTWARE, endOnUnexpectedErrors } from './run/unexpected.ts';
 import { outriggerVersion } from './run/version.ts';
 import { Sidecar } from './sidecar.ts';
 import { AccessLog } from './telemetry/access-log.ts';
@@ -30,14 +31,13 @@ import type { Tracing } from './telemetry/tracing/start.ts';
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
 const EXIT_UNAVAILABLE = 69;
-/** sysexits.h EX_SOFTWARE: a defect of ours. */
-const EXIT_SOFTWARE = 70;
 /** How long the end waits for a collector to take the last spans. */
 const FLUSH_SPANS_MS = 2_000;
 
 /** Runs the sidecar until it has drained; gives the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
   const log = createLogger({ level: source.current.log.level, base: { name: source.current.name } });
+  endOnUnexpectedErrors(log);
   const events = new EventLog(Date.now);
   let running: RunningSidecar | undefined;
   try {
@@ -103,9 +103,16 @@ class RunningSidecar {
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
     });
-    const onError = (error: unknown) => log.error({ err: error }, 'an HTTP page failed; this is a defect');
+    const failed =
+      (what: string) =>
+      (error: unknown): void => {
+        if (error instanceof AcceptError) log.warn(error.message);
+        else log.error({ err: error }, `${what} failed; this is a defect`);
+      };
+    const onError = failed('an HTTP page');
+    sidecar.llm.onError = failed('a request of the egress');
     const probes = {
-      notLiveBecause: () => undefined,
+      notLiveBecause: () => sidecar.notLiveBecause,
       notReadyBecause: () => sidecar.notReadyBecause,
       appBecause: (service: string) => inbound.appBecause(service),
     };

@@ -102,9 +102,20 @@ export class Sidecar {
     yield* this.outbound.clusters.credentials();
   }
 
+  /** Why only a new process would serve again; undefined while this one does, or is about to end. */
+  get notLiveBecause(): string | undefined {
+    if (this.state !== 'running') return undefined;
+    const listeners = { inbound: this.inbound.listener, outbound: this.outbound.listener, llm: this.llm };
+    for (const [name, { isListening }] of Object.entries(listeners))
+      if (!isListening) return `${name}.listen accepts no more connections`;
+    return undefined;
+  }
+
   /** Why the sidecar is not ready for calls; undefined when it is. */
   get notReadyBecause(): string | undefined {
     if (this.state !== 'running') return this.state === 'starting' ? 'starting' : 'draining';
+    const { notLiveBecause } = this;
+    if (notLiveBecause !== undefined) return notLiveBecause;
     const { appHealth, app } = this.inbound;
     if (appHealth.healthy) return undefined;
     const failure = app.endpoints[0]?.pool.lastFailure ?? '';

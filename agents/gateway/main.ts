@@ -1,16 +1,22 @@
 import { createLogger } from '../logger.ts';
 import { startTracing, stopTracing } from '../tracing.ts';
+import { endOnUnexpectedErrors } from '../unexpected.ts';
 import { createGateway } from './app.ts';
 import { startHealthServer } from './health-server.ts';
 import { readGatewaySettings } from './settings.ts';
 
 /** Runs the gateway as this process. settings.ts lists the environment variables. */
 const log = createLogger('gateway');
+endOnUnexpectedErrors(log);
 let endOpen: () => unknown = () => {};
 try {
   const settings = readGatewaySettings(process.env);
   await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
+  // An accept that fails, for want of descriptors say, would end the process with all of its requests.
+  app.server.on('error', (error) => {
+    if (app.server.listening) log.warn({ err: error }, 'a connection can not be accepted');
+  });
   // Servers that are open would keep the process, and answer, when the rest can't start.
   endOpen = () => stop(0);
   const address = await app.listen({ host: settings.host, port: settings.port });

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { createLogger } from '../logger.ts';
 import { startTracing, stopTracing } from '../tracing.ts';
+import { endOnUnexpectedErrors } from '../unexpected.ts';
 import type { Agent } from './agent.ts';
 import { loggedError } from './redact.ts';
 import { type AgentServer, startAgentServer } from './server.ts';
@@ -14,6 +15,7 @@ import { readSettings } from './settings.ts';
  */
 export async function serveAgent(agent: Agent): Promise<void> {
   const log = createLogger(agent.name);
+  endOnUnexpectedErrors(log);
   try {
     const settings = readSettings(process.env);
     await startTracing(agent.name, process.env);

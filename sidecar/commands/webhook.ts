@@ -2,6 +2,7 @@
 import { AddressError, parseAddress } from '../cluster/address.ts';
 import { parseDurationMs } from '../config/duration.ts';
 import { endProcessSoon } from '../run/end-process.ts';
+import { endOnUnexpectedErrors } from '../run/unexpected.ts';
 import { outriggerVersion } from '../run/version.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { type CertificateOptions, ListenError, runWebhook, type WebhookOptions } from '../webhook/webhook.ts';
@@ -53,6 +54,7 @@ export async function webhook(args: readonly string[]): Promise<number> {
     return EXIT.USAGE;
   }
   const log = createLogger({ level: options.level, base: { name: 'outrigger-webhook' } });
+  endOnUnexpectedErrors(log);
   try {
     await runWebhook(options.options, log);
     endProcessSoon(EXIT.OK);

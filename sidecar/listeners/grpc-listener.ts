@@ -204,11 +204,23 @@ export class GrpcListener implements ConnectionOwner {
   /** `localhost` is both loopback addresses: a pod's IPv6 is redirected to [::1]. */
   private listenWith(server: Server, address: string): Promise<string> {
     const setting = `${this.name}.listen`;
+    const onAcceptError = (error: Error): void => {
+      const failure = new ConnectionError(
+        'local',
+        ErrorCode.INTERNAL_ERROR,
+        error.message,
+        'accept_failed',
+        error,
+      );
+      this.stats.reject(failure.reason);
+      this.environment.onConnectionError(this.name, failure);
+    };
     const where = parseAddress(address, { forListening: true });
-    if (where.kind === 'unix' || where.host !== 'localhost') return listenOn(server, address, setting);
+    if (where.kind === 'unix' || where.host !== 'localhost')
+      return listenOn(server, address, setting, onAcceptError);
     const second = this.serverFor(() => server);
     this.seconds.set(server, second);
-    return listenOnLoopback(server, second, where.port, setting);
+    return listenOnLoopback(server, second, where.port, setting, onAcceptError);
   }
 
   private closeServer(server: Server | undefined): void {
@@ -311,6 +323,11 @@ export class GrpcListener implements ConnectionOwner {
       if (connection.ready) this.shutdown(connection);
       else connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'draining'));
     }
+  }
+
+  /** From `listen` to `stopAccepting`. */
+  get isListening(): boolean {
+    return this.server?.listening === true;
   }
 
   get connectionCount(): number {

@@ -22,7 +22,7 @@ export interface HttpServerOptions {
   readonly routes: readonly HttpRoute[];
   /** Says why a request must not be answered, in words of its own. */
   readonly refuse?: (request: IncomingMessage) => string | undefined;
-  /** A handler failed: a defect, for the log. */
+  /** A handler failed, which is a defect, or a connection could not be accepted (`AcceptError`); for the log. */
   readonly onError: (error: unknown) => void;
 }
 
@@ -58,7 +58,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   );
   server.maxConnections = MAX_CONNECTIONS;
   server.on('clientError', refuseMalformed);
-  const address = await listenOn(server, options.listen, options.setting);
+  const address = await listenOn(server, options.listen, options.setting, options.onError);
   return {
     address,
     close: () =>

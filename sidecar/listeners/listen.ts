@@ -15,6 +15,19 @@ export class ListenError extends Error {
   }
 }
 
+/** A listener could not accept a connection. It goes on listening. */
+export class AcceptError extends Error {
+  override readonly name = 'AcceptError';
+
+  /** @param unsaid failures since the last one that was reported */
+  constructor(setting: string, code: string, unsaid: number) {
+    const more = unsaid === 0 ? '' : `, and ${unsaid} times before`;
+    super(
+      `${setting}: a connection can not be accepted (${code}${more}); give the process more memory or descriptors`,
+    );
+  }
+}
+
 const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'it is in use; stop what listens there, or choose another port',
   EADDRNOTAVAIL: 'this machine does not have the address; use one of its own, 0.0.0.0 or 127.0.0.1',
@@ -25,6 +38,8 @@ const REASONS: Readonly<Record<string, string>> = {
   EAI_AGAIN: 'the DNS service does not answer; use an address',
   DRAINING: 'the sidecar is about to end; start it anew with this configuration',
 };
+
+const ACCEPT_ERROR_EVERY_MS = 1_000;
 
 /** The code of an address that is refused because the process ends. */
 export const DRAINING = 'DRAINING';
@@ -38,8 +53,14 @@ const WITHOUT_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAI
  * IPv6. Throws {@link ListenError}.
  *
  * @param setting the setting that the address comes from, for the message
+ * @param onAcceptError hears, at most once a second, that connections could not be accepted
  */
-export async function listenOn(server: Server, address: string, setting: string): Promise<string> {
+export async function listenOn(
+  server: Server,
+  address: string,
+  setting: string,
+  onAcceptError: (error: AcceptError) => void,
+): Promise<string> {
   const where = parseAddress(address, { forListening: true });
   try {
     if (where.kind === 'unix') await listenOnPath(server, where.path);
@@ -47,9 +68,10 @@ export async function listenOn(server: Server, address: string, setting: string)
   } catch (error) {
     const code = codeOf(error);
     if (where.kind === 'tcp' && where.host === '::' && WITHOUT_IPV6.has(code))
-      return listenOn(server, formatHostPort('0.0.0.0', where.port), setting);
+      return listenOn(server, formatHostPort('0.0.0.0', where.port), setting, onAcceptError);
     throw new ListenError(setting, address, code);
   }
+  reportAcceptErrors(server, setting, onAcceptError);
   const bound = server.address();
   return bound === null || typeof bound === 'string' ? address : formatHostPort(bound.address, bound.port);
 }
@@ -63,11 +85,12 @@ export async function listenOnLoopback(
   second: Server,
   port: number,
   setting: string,
+  onAcceptError: (error: AcceptError) => void,
 ): Promise<string> {
-  const bound = await listenOn(first, formatHostPort('127.0.0.1', port), setting);
+  const bound = await listenOn(first, formatHostPort('127.0.0.1', port), setting, onAcceptError);
   const address = formatHostPort('::1', Number(bound.slice(bound.lastIndexOf(':') + 1)));
   try {
-    await listenOn(second, address, setting);
+    await listenOn(second, address, setting, onAcceptError);
   } catch (error) {
     if (!WITHOUT_IPV6.has(codeOf(error))) {
       first.close();
@@ -75,6 +98,25 @@ export async function listenOnLoopback(
     }
   }
   return bound;
+}
+
+/**
+ * Without a listener for it, an accept that fails would end the process with all of its calls. The kernel may say so over and
+ * over, as long as the connection waits.
+ */
+function reportAcceptErrors(server: Server, setting: string, report: (error: AcceptError) => void): void {
+  let quietUntilMs = Number.NEGATIVE_INFINITY;
+  let unsaid = 0;
+  server.on('error', (error) => {
+    const nowMs = performance.now();
+    if (nowMs < quietUntilMs) {
+      unsaid++;
+      return;
+    }
+    quietUntilMs = nowMs + ACCEPT_ERROR_EVERY_MS;
+    report(new AcceptError(setting, codeOf(error), unsaid));
+    unsaid = 0;
+  });
 }
 
 /** Throws an error with a code: also one of ours, where the kernel's says something else than what to do. */

@@ -56,6 +56,8 @@ export class LlmListener {
   private draining = false;
   /** Gets bodies, if the configuration asks for them. */
   onBody: (direction: 'request' | 'answer', body: string) => void = () => {};
+  /** Hears of connections that could not be accepted, and of requests that failed by a defect of ours. */
+  onError: (error: unknown) => void = () => {};
   /** Where it listens, with the port the system chose for port 0. */
   address = '';
 
@@ -97,7 +99,7 @@ export class LlmListener {
     const [acceptHttp1] = server.listeners('connection') as ((socket: Socket) => void)[];
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) => this.accept(socket, () => acceptHttp1!.call(server, socket)));
-    const bound = await listenOn(server, address, 'llm.listen');
+    const bound = await listenOn(server, address, 'llm.listen', (error) => this.onError(error));
     return {
       address: bound,
       commit: () => {
@@ -108,6 +110,11 @@ export class LlmListener {
       },
       cancel: () => leave(server),
     };
+  }
+
+  /** From `listen` to `stopAccepting`. */
+  get isListening(): boolean {
+    return this.server?.listening === true;
   }
 
   /** Requests that have not been answered whole. */
@@ -187,14 +194,26 @@ export class LlmListener {
   private serveWebSocket(request: IncomingMessage, socket: Socket, head: Buffer): void {
     this.listenerStats.activeCalls++;
     socket.once('close', () => this.listenerStats.activeCalls--);
-    this.egress!.acceptWebSocket(request, socket, head, isOnLoopback(socket));
+    try {
+      this.egress!.acceptWebSocket(request, socket, head, isOnLoopback(socket));
+    } catch (error) {
+      this.onError(error);
+      socket.destroy();
+    }
   }
 
   private serve(request: DownstreamRequest, response: DownstreamResponse): void {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
-    this.egress!.accept(request, response, isOnLoopback(request.socket));
+    try {
+      this.egress!.accept(request, response, isOnLoopback(request.socket));
+    } catch (error) {
+      // It costs this request and no other, of the egress or of the gRPC listeners.
+      this.onError(error);
+      if (!response.headersSent) response.statusCode = 500;
+      response.end();
+    }
   }
 
   /** Accepts no more connections; those that are open go on. */

@@ -15,7 +15,7 @@ export interface WebhookServerOptions {
   readonly onReviewed: (reviewed: Reviewed, durationMs: number) => void;
   /** A request was refused: an HTTP status, and why. */
   readonly onRefused: (status: number, reason: string) => void;
-  /** A defect of ours. */
+  /** A defect of ours, or a connection that could not be accepted (`AcceptError`). */
   readonly onError: (error: unknown) => void;
 }
 
@@ -93,7 +93,12 @@ export class WebhookServer {
       );
     });
     this.server = server;
-    this.address = await listenOn(server, this.options.listen, '--listen');
+    this.address = await listenOn(server, this.options.listen, '--listen', this.options.onError);
+  }
+
+  /** From the first certificate to `close`. */
+  get isListening(): boolean {
+    return this.server?.listening === true;
   }
 
   /** Answers what it has, takes no more, and ends within `limitMs`. */

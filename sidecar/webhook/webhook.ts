@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { InjectContext } from '../inject/patch.ts';
 import { startHealth } from '../listeners/health.ts';
 import { type HttpServer, send, startHttpServer } from '../listeners/http-server.ts';
-import { ListenError } from '../listeners/listen.ts';
+import { AcceptError, ListenError } from '../listeners/listen.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type CertificateMaterial, makeCertificate } from './certificate.ts';
 import { CertificateFiles } from './certificate-files.ts';
@@ -55,7 +55,10 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
   process.on('SIGTERM', stop).on('SIGINT', stop);
 
   let failed: unknown;
-  const onError = (error: unknown): void => log.error({ err: error }, 'a request failed; this is a defect');
+  const onError = (error: unknown): void => {
+    if (error instanceof AcceptError) log.warn(error.message);
+    else log.error({ err: error }, 'a request failed; this is a defect');
+  };
   const server: WebhookServer = new WebhookServer({
     listen: options.listen,
     inject: options.inject,
@@ -87,9 +90,13 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
     if (ended.signal.aborted) return 'ending';
     return source.notReadyBecause ?? (server.address === '' ? 'not listening yet' : undefined);
   };
+  const notLiveBecause = (): string | undefined =>
+    ended.signal.aborted || server.address === '' || server.isListening
+      ? undefined
+      : '--listen accepts no more connections';
   const pages: HttpServer[] = [];
   try {
-    await startPages(options, { notReadyBecause, metrics, onError }, pages);
+    await startPages(options, { notLiveBecause, notReadyBecause, metrics, onError }, pages);
     await keep(source, log, ended.signal);
     if (failed !== undefined) throw failed;
     await sleep(options.drainDelayMs);
@@ -124,6 +131,7 @@ async function certificateSource(
 }
 
 interface Pages {
+  readonly notLiveBecause: () => string | undefined;
   readonly notReadyBecause: () => string | undefined;
   readonly metrics: WebhookMetrics;
   readonly onError: (error: unknown) => void;
@@ -131,8 +139,8 @@ interface Pages {
 
 /** @param started gets each as soon as it listens */
 async function startPages(options: WebhookOptions, pages: Pages, started: HttpServer[]): Promise<void> {
-  const { notReadyBecause, metrics, onError } = pages;
-  const probes = { notLiveBecause: () => undefined, notReadyBecause };
+  const { notLiveBecause, notReadyBecause, metrics, onError } = pages;
+  const probes = { notLiveBecause, notReadyBecause };
   started.push(await startHealth(options.health, probes, onError, '--health'));
   const page = startHttpServer({
     setting: '--metrics',
