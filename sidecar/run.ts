@@ -31,6 +31,7 @@ import type { Tracing } from './telemetry/tracing/start.ts';
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
 const EXIT_UNAVAILABLE = 69;
+const STARTED_WITH_LAST_GOOD = 'the configuration is refused; the last good one is in use (--last-good)';
 /** How long the end waits for a collector to take the last spans. */
 const FLUSH_SPANS_MS = 2_000;
 
@@ -68,6 +69,8 @@ class RunningSidecar {
   private tracing: Tracing | undefined = undefined;
   private stopWatching: () => void = () => {};
   private drained: Promise<void> | undefined = undefined;
+  /** When the file was refused that is not in use; undefined while the file's configuration is. */
+  private refusedSince: Date | undefined = undefined;
   private applying: Promise<readonly Problem[]> = Promise.resolve([]);
   private onDrained: () => void = () => {};
 
@@ -100,6 +103,7 @@ class RunningSidecar {
       certificates: () => sidecar.credentials(),
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
+      configRefused: () => this.refusedSince !== undefined,
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
     });
@@ -115,6 +119,10 @@ class RunningSidecar {
       notLiveBecause: () => sidecar.notLiveBecause,
       notReadyBecause: () => sidecar.notReadyBecause,
       appBecause: (service: string) => inbound.appBecause(service),
+      configNote: () =>
+        this.refusedSince === undefined
+          ? undefined
+          : `the file was refused at ${this.refusedSince.toISOString()}, and the last good configuration is in use; the log says why`,
     };
     const admin = {
       clusters: () => clustersSnapshot(sidecar),
@@ -145,6 +153,8 @@ class RunningSidecar {
       'listening',
     );
     this.tellNotices();
+    if (source.refused.length > 0) this.refuse(source.refused, STARTED_WITH_LAST_GOOD);
+    else this.keepConfig();
     this.stopWatching = source.watch(
       (loaded) => void this.applyNext(loaded),
       (problems) => this.refuse(problems),
@@ -189,7 +199,7 @@ class RunningSidecar {
   }
 
   private async reload(): Promise<readonly Problem[]> {
-    const result = this.source.load();
+    const result = await this.source.loadWhenStill();
     if ('problems' in result) {
       this.refuse(result.problems);
       return result.problems;
@@ -218,6 +228,8 @@ class RunningSidecar {
       return [problem];
     }
     source.adopt(loaded);
+    this.refusedSince = undefined;
+    this.keepConfig();
     this.tellNotices();
     log.level = config.log.level;
     this.logCalls(config);
@@ -229,6 +241,12 @@ class RunningSidecar {
     log.info({ config: source.path }, 'the configuration was reloaded');
     events.record('reload', 'the configuration was reloaded');
     return [];
+  }
+
+  /** For a start with a broken file, where that was asked for. */
+  private keepConfig(): void {
+    const problem = this.source.keep();
+    if (problem !== undefined) this.log.warn(`the configuration is not kept: ${problem}`);
   }
 
   private tellNotices(): void {
@@ -247,9 +265,13 @@ class RunningSidecar {
     ]);
   }
 
-  private refuse(problems: readonly Problem[]): void {
+  private refuse(
+    problems: readonly Problem[],
+    message = 'the new configuration is refused; the old one stays',
+  ): void {
     const texts = problems.map(formatProblem);
-    this.log.error({ problems: texts }, 'the new configuration is refused; the old one stays');
+    this.refusedSince ??= new Date();
+    this.log.error({ problems: texts }, message);
     this.events.record('reload', `refused: ${texts.join('; ')}`, { problems: problems.length });
   }
 

@@ -13,23 +13,25 @@ const allowed: Record<string, readonly string[]> = {
   clock: [],
   // Kinds of lists and maps; knows nothing of what is in them.
   collections: [],
+  // Reading files that somebody else names.
+  files: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
-  tls: [],
+  tls: ['files'],
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'collections', 'clock'],
   telemetry: ['task', 'grpc', 'http2', 'clock'],
   policy: ['task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.
-  cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
+  cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['policy', 'telemetry', 'task', 'clock'],
-  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'clock'],
+  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   listeners: ['llm', 'proxy', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'clock'],
   inject: ['config', 'clock'],
   istio: ['config', 'cluster', 'task', 'grpc', 'clock'],
-  webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'clock'],
+  webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'files', 'clock'],
   // The top: main reads the command line, commands carry it out, run puts the parts together.
   sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'tls', 'clock'],
   run: [

@@ -4,17 +4,22 @@ import { formatProblem, type Problem } from '../config/problems.ts';
 import { type ConfigSource, openConfigSource } from '../config/source.ts';
 import { complain, EXIT, print } from './command.ts';
 
-/** Opens the configuration that `args` ask for, or says what is wrong and gives the exit code. */
+/**
+ * Opens the configuration that `args` ask for, or says what is wrong and gives the exit code.
+ *
+ * @param takesLastGood `--last-good DIR` is a flag: a broken file is no end where an earlier one was kept
+ */
 export async function configure(
   args: readonly string[],
+  takesLastGood = false,
 ): Promise<{ source: ConfigSource } | { exitCode: number }> {
   if (args.includes('--help') || args.includes('-h')) {
     const { settingsHelp } = await import('./settings-help.ts');
     print(settingsHelp());
     return { exitCode: EXIT.OK };
   }
-  const { path, flags, problems } = readArguments(args);
-  const opened = await openConfigSource({ path, flags, env: process.env });
+  const { path, lastGood, flags, problems } = readArguments(args, takesLastGood);
+  const opened = await openConfigSource({ path, flags, env: process.env, lastGood });
   if (problems.length === 0 && 'source' in opened) return opened;
   return refuse([...problems, ...('problems' in opened ? opened.problems : [])]);
 }
@@ -27,12 +32,14 @@ function refuse(problems: readonly Problem[]): { exitCode: number } {
 
 interface Arguments {
   readonly path: string | undefined;
+  readonly lastGood: string | undefined;
   readonly flags: readonly Override[];
   readonly problems: readonly Problem[];
 }
 
-function readArguments(args: readonly string[]): Arguments {
+function readArguments(args: readonly string[], takesLastGood: boolean): Arguments {
   let path: string | undefined;
+  let lastGood: string | undefined;
   const problems: Problem[] = [];
   const settings: string[] = [];
   for (let index = 0; index < args.length; index++) {
@@ -41,11 +48,17 @@ function readArguments(args: readonly string[]): Arguments {
       path = args[++index] ?? '';
     } else if (arg.startsWith('--config=')) {
       path = arg.slice('--config='.length);
+    } else if (takesLastGood && arg === '--last-good') {
+      lastGood = args[++index] ?? '';
+    } else if (takesLastGood && arg.startsWith('--last-good=')) {
+      lastGood = arg.slice('--last-good='.length);
     } else {
       settings.push(arg);
     }
     if (path === '') problems.push(usageProblem('--config', 'has no value', 'give the path of a YAML file'));
   }
+  if (lastGood === '')
+    problems.push(usageProblem('--last-good', 'has no value', 'give a folder that outlives the process'));
   const { overrides, rest } = overridesFromFlags(settings);
   for (const word of rest) {
     const shown = JSON.stringify(word.slice(0, 60));
@@ -53,7 +66,7 @@ function readArguments(args: readonly string[]): Arguments {
       usageProblem(shown, 'is not expected here', 'flags begin with --; the file is --config FILE'),
     );
   }
-  return { path: path || undefined, flags: overrides, problems };
+  return { path: path || undefined, lastGood: lastGood || undefined, flags: overrides, problems };
 }
 
 function usageProblem(source: string, message: string, remedy: string): Problem {

@@ -7,7 +7,7 @@ import { type Command, complain, EXIT, print } from './command.ts';
 const COMMANDS: readonly Command[] = [
   {
     name: 'run',
-    synopsis: 'run [--config FILE] [--SETTING VALUE …]',
+    synopsis: 'run [--config FILE] [--last-good DIR] [--SETTING VALUE …]',
     summary: 'runs the sidecar; SIGTERM and SIGINT drain, SIGHUP and a change of the file reload',
     load: async () => {
       holdSignals();

@@ -16,7 +16,8 @@ export function settingsHelp(): string {
       node.default === undefined ? '' : ` [${JSON.stringify(node.default).replace(/^"|"$/g, '')}]`;
     return `  --${path}${fallback}\n      ${node.description ?? ''}`;
   });
-  return `  --config FILE\n      The YAML file; OUTRIGGER_CONFIG names it too\n${lines.join('\n')}
+  return `  --config FILE\n      The YAML file; OUTRIGGER_CONFIG names it too
+  --last-good DIR\n      Of run: keeps the last file that was in use there, for a start whose own file is broken\n${lines.join('\n')}
 
 Lists and maps are written as YAML in one line: --outbound.clusters '{writing: {dns: "writing:50051"}}'
 `;

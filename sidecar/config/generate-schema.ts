@@ -5,11 +5,31 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
+import { OFF_PATHS } from './losses.ts';
 import { schema } from './schema.ts';
+
+interface Node {
+  type?: string | string[];
+  pattern?: string;
+  properties?: Record<string, Node>;
+  additionalProperties?: Node;
+}
+
+/** The word that takes something away stands in its place; a text there can be no other (`losses.ts`). */
+function allowOff(root: Node): void {
+  for (const path of OFF_PATHS) {
+    let node: Node | undefined = root;
+    for (const step of path) node = step === '*' ? node?.additionalProperties : node?.properties?.[step];
+    if (typeof node?.type !== 'string' || node.type === 'string') continue;
+    node.type = [node.type, 'string'];
+    node.pattern = '^off$';
+  }
+}
 
 /** The text of `schema.json`. */
 export function jsonSchemaText(): string {
   const { $schema, ...rest } = z.toJSONSchema(schema, { io: 'input' });
+  allowOff(rest as unknown as Node);
   const title = 'Outrigger configuration';
   return `${JSON.stringify({ $schema, title, ...rest }, null, 2)}\n`;
 }

@@ -4,6 +4,7 @@
  */
 import type { Config } from './config.ts';
 import { toConfig } from './convert.ts';
+import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import { formatPath, type Path, type Problem } from './problems.ts';
 import { type Environment, type Notice, providerNotices, withProvider } from './provider-environment.ts';
@@ -21,6 +22,10 @@ export interface LoadInputs {
   readonly yaml: Yaml | undefined;
   /** Where the provider of models may be named; empty when it is left out. */
   readonly env?: Environment;
+  /** What is in use: the file may not lose it by accident. */
+  readonly before?: Given | undefined;
+  /** The file's text, where it was read before. */
+  readonly text?: string | undefined;
 }
 
 export interface LoadedConfig {
@@ -29,22 +34,31 @@ export interface LoadedConfig {
   readonly effective: Readonly<Record<string, unknown>>;
   /** Settings that work, but perhaps not as the operator meant them. For people to read; holds no secrets. */
   readonly notices: readonly Notice[];
+  /** The file; undefined where there is none. */
+  readonly given: Given | undefined;
 }
 
 export type LoadResult = LoadedConfig | { readonly problems: readonly Problem[] };
 
 /** Reads the file again and gives the configuration, or every problem. Never throws. */
-export function loadConfig({ path, overrides, yaml, env = {} }: LoadInputs): LoadResult {
-  let file: ParsedFile = { value: {}, locate: () => undefined };
+export function loadConfig({ path, overrides, yaml, env = {}, before, text }: LoadInputs): LoadResult {
+  let file: ParsedFile = { value: {}, isWhole: true, locate: () => undefined };
+  let given: Given | undefined;
+  const read = path === undefined || text !== undefined ? { text: text ?? '' } : readConfigFile(path);
+  if ('problem' in read) return { problems: [read.problem] };
   if (path !== undefined) {
-    const read = readConfigFile(path);
-    if ('problem' in read) return { problems: [read.problem] };
     const parsed = parseYaml(yaml!, read.text, path);
     if ('problems' in parsed) return parsed;
     file = parsed;
   }
   const overridden = applyOverrides(file.value, overrides, yaml);
-  const value = withProvider(overridden.value, env);
+  if (path !== undefined) {
+    const { value, isWhole } = file;
+    given = { text: read.text, source: path, file: value, value: overridden.value, isWhole };
+    const losses = before === undefined ? [] : lossesOf(before, given);
+    if (losses.length > 0) return { problems: losses };
+  }
+  const value = withProvider(withoutOff(overridden.value), env);
   const validated = validate(value);
   const findings = 'findings' in validated ? validated.findings : [];
   const problems = [
@@ -56,6 +70,7 @@ export function loadConfig({ path, overrides, yaml, env = {} }: LoadInputs): Loa
     config: toConfig(validated.file),
     effective: redact(validated.file),
     notices: providerNotices(validated.file, valueAt(value, ['llm', 'upstreams']) !== undefined, env),
+    given,
   };
 }
 

@@ -1,10 +1,12 @@
 /** Where the running sidecar gets its configuration from, again and again. */
 import type { Config } from './config.ts';
+import { LastGood } from './last-good.ts';
 import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
+import type { Given } from './losses.ts';
 import { CONFIG_VARIABLE, type Override, overridesFromEnv } from './overrides.ts';
 import type { Problem } from './problems.ts';
 import type { Notice } from './provider-environment.ts';
-import { fingerprintOf, type StopWatching, watchFile } from './watch.ts';
+import { fingerprintOf, type StopWatching, untilStill, watchFile } from './watch.ts';
 
 export interface ConfigSource {
   /** The one in use: the first, or the latest that was adopted. */
@@ -15,8 +17,18 @@ export interface ConfigSource {
   readonly notices: readonly Notice[];
   /** The file; `undefined` when there is none and nothing can change. */
   readonly path: string | undefined;
+  /** What is wrong with the file, where the first configuration is not the file's but the last good one. */
+  readonly refused: readonly Problem[];
   /** Reads everything again. `current` stays until the result is adopted. */
   load(): LoadResult;
+  /** The same, once nobody is writing the file any more. */
+  loadWhenStill(): Promise<LoadResult>;
+  /**
+   * Keeps the file of `current` for a start with a broken one, if that was asked for.
+   *
+   * @returns why that was not possible
+   */
+  keep(): string | undefined;
   /** The running sidecar has taken this configuration: it is `current` from now on. */
   adopt(loaded: LoadedConfig): void;
   /** Loads whenever the file changes, and tells the outcome. */
@@ -34,6 +46,8 @@ export interface SourceOptions {
   readonly flags: readonly Override[];
   /** How often the file is looked at; for tests. */
   readonly watchIntervalMs?: number;
+  /** From --last-good: the folder in which the last file that was in use is kept. */
+  readonly lastGood?: string | undefined;
 }
 
 /** Loads for the first time: a source, or every problem. */
@@ -44,29 +58,49 @@ export async function openConfigSource(
   const overrides = [...overridesFromEnv(options.env), ...options.flags];
   // The parser takes longer to load than to run: a sidecar without a file starts without it.
   const yaml = path === undefined && overrides.length === 0 ? undefined : await import('yaml');
-  const load = () => loadConfig({ path, overrides, yaml, env: options.env });
+  const load = (before: Given | undefined, text?: string) =>
+    loadConfig({ path, overrides, yaml, env: options.env, before, text });
   const fingerprint = path === undefined ? '' : fingerprintOf(path);
-  const first = load();
-  if ('problems' in first) return first;
+  const lastGood = options.lastGood === undefined ? undefined : new LastGood(options.lastGood);
+  const keptText = path === undefined ? undefined : lastGood?.read();
+  const keptResult = keptText === undefined ? undefined : load(undefined, keptText);
+  const kept = keptResult !== undefined && 'config' in keptResult ? keptResult : undefined;
+  const first = load(kept?.given);
+  const refused = 'problems' in first ? first.problems : [];
+  const used = 'problems' in first ? kept : first;
+  if (used === undefined) return { problems: refused };
   const watch = (onChange: () => void): StopWatching => {
     if (path === undefined) return () => {};
     return watchFile(path, fingerprint, onChange, options.watchIntervalMs);
   };
-  return { source: createSource(path, first, load, watch) };
+  return { source: createSource({ path, first: used, refused, load, watch, lastGood }) };
 }
 
-function createSource(
-  path: string | undefined,
-  first: LoadedConfig,
-  reload: () => LoadResult,
-  watch: (onChange: () => void) => StopWatching,
-): ConfigSource {
+interface SourceParts {
+  readonly path: string | undefined;
+  readonly first: LoadedConfig;
+  readonly refused: readonly Problem[];
+  readonly load: (before: Given | undefined) => LoadResult;
+  readonly watch: (onChange: () => void) => StopWatching;
+  readonly lastGood: LastGood | undefined;
+}
+
+function createSource({ path, first, refused, load, watch, lastGood }: SourceParts): ConfigSource {
   let adopted = first;
+  const reload = () => load(adopted.given);
   return {
     path,
+    refused,
     load: reload,
+    async loadWhenStill() {
+      if (path !== undefined) await untilStill(path);
+      return reload();
+    },
     adopt(loaded) {
       adopted = loaded;
+    },
+    keep() {
+      return adopted.given === undefined ? undefined : lastGood?.keep(adopted.given.text);
     },
     get current() {
       return adopted.config;

@@ -9,13 +9,17 @@
 import { type BigIntStats, promises, statSync } from 'node:fs';
 
 export const WATCH_INTERVAL_MS = 1000;
+/** Nobody pauses for so long in the middle of writing a few kilobytes. */
+const STILL_MS = 100;
+/** Longer than this nobody who asks for a reload waits. */
+const MAX_STILL_MS = 5_000;
 
 /** Stops the watching; nothing is called afterwards. */
 export type StopWatching = () => void;
 
 /**
  * Calls `onChange` each time the file has become another one and then held still for an interval:
- * a file that is being written may be empty for a moment, and an empty configuration is a valid one.
+ * a file that is being written may be empty, or half of itself, for a moment.
  * A file that goes away is a change too. The timer does not keep the process alive.
  *
  * @param known the fingerprint of before the file was last read, so that no change after it is missed
@@ -48,6 +52,17 @@ export function watchFile(
     stopped = true;
     clearTimeout(timer);
   };
+}
+
+/** Resolves when the file has not changed for a moment: who asks for a reload may be writing it. */
+export async function untilStill(path: string): Promise<void> {
+  let seen = fingerprintOf(path);
+  for (let waitedMs = 0; waitedMs < MAX_STILL_MS; waitedMs += STILL_MS) {
+    await new Promise((resolve) => setTimeout(resolve, STILL_MS));
+    const now = fingerprintOf(path);
+    if (now === seen) return;
+    seen = now;
+  }
 }
 
 /** What tells one state of the file from another. */

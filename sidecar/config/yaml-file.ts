@@ -1,6 +1,6 @@
 /** Reads the YAML file, within bounds, and finds the line of a setting in it. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { Document, Node, Pair, YAMLMap } from 'yaml';
+import { FileError, readRegularFile } from '../files/regular-file.ts';
 import type { Path, Problem } from './problems.ts';
 
 export type Yaml = typeof import('yaml');
@@ -24,32 +24,29 @@ export interface Position {
 export interface ParsedFile {
   /** Plain values; not yet validated. */
   readonly value: unknown;
+  /** It says where it ends: by a line `...`, or because it is one `{…}`. */
+  readonly isWhole: boolean;
   /** Where a setting is written, or the nearest section around it that is. */
   locate(path: Path, part: 'key' | 'value'): Position | undefined;
 }
 
 /** Reads the text, or says why not. Symbolic links are followed: that is how config maps are mounted. */
 export function readConfigFile(path: string): { text: string } | { problem: Problem } {
-  let descriptor: number | undefined;
+  let bytes: Buffer;
   try {
-    descriptor = openSync(path, 'r');
-    const stats = fstatSync(descriptor);
-    if (!stats.isFile()) return fail(path, 'is not a regular file', 'give the path of a YAML file');
-    const bytes = Buffer.alloc(MAX_FILE_BYTES + 1);
-    let length = 0;
-    for (let read = -1; read !== 0 && length < bytes.length; length += read) {
-      read = readSync(descriptor, bytes, length, bytes.length - length, null);
-    }
-    if (length > MAX_FILE_BYTES) return fail(path, 'is larger than 1 MiB', 'is it the right file?');
-    return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)) };
+    bytes = readRegularFile(path, MAX_FILE_BYTES);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') return fail(path, 'does not exist', 'check the path given by --config');
-    if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA')
-      return fail(path, 'is not UTF-8 text', 'save it as UTF-8');
-    return fail(path, `can not be read: ${code ?? 'unknown error'}`, 'check its permissions');
-  } finally {
-    if (descriptor !== undefined) closeSync(descriptor);
+    if (!(error instanceof FileError)) throw error;
+    if (error.code === 'NOT_REGULAR')
+      return fail(path, 'is not a regular file', 'give the path of a YAML file');
+    if (error.code === 'TOO_LARGE') return fail(path, 'is larger than 1 MiB', 'is it the right file?');
+    if (error.code === 'ENOENT') return fail(path, 'does not exist', 'check the path given by --config');
+    return fail(path, `can not be read: ${error.code}`, 'check its permissions');
+  }
+  try {
+    return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes) };
+  } catch {
+    return fail(path, 'is not UTF-8 text', 'save it as UTF-8');
   }
 }
 
@@ -86,11 +83,13 @@ export function parseYaml(
       return { problems };
     }
     const value: unknown = document.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
+    const { contents, directives } = document;
+    const isWhole = directives.docEnd || (yaml.isMap(contents) && contents.flow === true);
     const locate = (path: Path, part: 'key' | 'value') => {
       const offset = offsetOf(yaml, document, path, part);
       return offset === undefined ? undefined : at(offset);
     };
-    return { value, locate };
+    return { value, isWhole, locate };
   } catch {
     // toJS throws for an alias without its anchor and for too many of them.
     const message = 'has aliases (*name) that can not be followed';

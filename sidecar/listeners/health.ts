@@ -9,6 +9,8 @@ export interface HealthSource {
   notReadyBecause(): string | undefined;
   /** Why the app, or the one of its gRPC services that is named, does not serve; `undefined` when it does. */
   appBecause?(service: string): Promise<string | undefined>;
+  /** What is wrong with the configuration file, while another configuration than the file's is in use. */
+  configNote?(): string | undefined;
 }
 
 /** A full gRPC service name is shorter. */
@@ -21,9 +23,10 @@ export function startHealth(
   onError: (error: unknown) => void,
   setting = 'health.listen',
 ): Promise<HttpServer> {
+  const configNote = () => source.configNote?.();
   const routes = [
-    probe('/healthz/live', () => source.notLiveBecause()),
-    probe('/healthz/ready', () => source.notReadyBecause()),
+    probe('/healthz/live', () => source.notLiveBecause(), configNote),
+    probe('/healthz/ready', () => source.notReadyBecause(), configNote),
   ];
   if (source.appBecause !== undefined) routes.push(appProbe((service) => source.appBecause!(service)));
   return startHttpServer({ setting, listen, routes, onError });
@@ -51,16 +54,24 @@ function appProbe(because: (service: string) => Promise<string | undefined>): Ht
   };
 }
 
-/** 200 when there is nothing against it, 503 with the reason when there is. */
-export function probe(path: string, because: () => string | undefined): HttpRoute {
+/**
+ * 200 when there is nothing against it, 503 with the reason when there is.
+ *
+ * @param note about the configuration: it serves, but perhaps not as its operator means it to
+ */
+export function probe(
+  path: string,
+  because: () => string | undefined,
+  note: () => string | undefined = () => undefined,
+): HttpRoute {
   return {
     method: 'GET',
     path,
-    handle: (_request, response) => sendHealth(response, because()),
+    handle: (_request, response) => sendHealth(response, because(), note()),
   };
 }
 
-function sendHealth(response: ServerResponse, reason: string | undefined): void {
-  if (reason === undefined) sendJson(response, 200, { ok: true });
-  else sendJson(response, 503, { ok: false, reason });
+function sendHealth(response: ServerResponse, reason: string | undefined, config?: string): void {
+  if (reason === undefined) sendJson(response, 200, { ok: true, config });
+  else sendJson(response, 503, { ok: false, reason, config });
 }

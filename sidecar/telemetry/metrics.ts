@@ -44,6 +44,8 @@ export interface MeasuredCertificate {
 export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly version: string;
   readonly ready: () => boolean;
+  /** The configuration file is refused, and the last good one in use. */
+  readonly configRefused?: () => boolean;
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
@@ -68,6 +70,12 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   add('gauge', 'outrigger_ready', 'Whether the sidecar is ready for calls: 1 or 0.', () => [
     { labels: {}, value: source.ready() ? 1 : 0 },
   ]);
+  add(
+    'gauge',
+    'outrigger_config_refused',
+    'Whether the configuration file is refused and the last good one in use: 1 or 0.',
+    () => [{ labels: {}, value: source.configRefused?.() === true ? 1 : 0 }],
+  );
   addCalls(add, source);
   addActive(add, source);
   addAttempts(add, source);

@@ -1,0 +1,168 @@
+/**
+ * What a configuration in use may not lose by accident: a file that was emptied, or cut at the end of a line, is YAML all
+ * the same, and would take away TLS and the clusters without a word. Pure.
+ *
+ * | gone from the file                         | taken away by                                             |
+ * | ------------------------------------------ | --------------------------------------------------------- |
+ * | TLS, its authorities and its allow lists   | `off` in their place                                      |
+ * | a cluster                                  | `NAME: off`, or a file that says where it ends            |
+ * | any other section or list                  | a file that says where it ends                            |
+ * | everything                                 | nothing                                                   |
+ *
+ * A file says where it ends by a last line `...` (YAML 1.2, section 9.1.2), or by being one `{…}`, as JSON is.
+ */
+import { formatPath, type Path, type Problem } from './problems.ts';
+import { isSection, type Section, valueAt } from './raw-values.ts';
+
+/** A configuration before defaults, as far as losses are judged by it. */
+export interface Given {
+  /** The file's text, and where it is. */
+  readonly text: string;
+  readonly source: string;
+  /** The file's values. */
+  readonly file: unknown;
+  /** With what the environment and flags set. */
+  readonly value: unknown;
+  /** The text says where it ends. */
+  readonly isWhole: boolean;
+}
+
+const OFF = 'off';
+const CLUSTERS: readonly string[] = ['outbound', 'clusters'];
+const CLUSTER: readonly string[] = [...CLUSTERS, '*'];
+const DOTS = 'end the file with a line of three dots (...): it says that the file is whole';
+
+/** Keys that protect something; `*` is any name. Those around come before those inside. */
+const GUARDS: readonly (readonly string[])[] = [
+  ['inbound', 'tls'],
+  ['inbound', 'tls', 'client_ca'],
+  ['inbound', 'tls', 'allow_identities'],
+  [...CLUSTER, 'tls'],
+  [...CLUSTER, 'tls', 'ca'],
+  [...CLUSTER, 'tls', 'allow_identities'],
+];
+/** Where `off` may stand; `*` is any name. */
+export const OFF_PATHS: readonly (readonly string[])[] = [...GUARDS, CLUSTER];
+
+/** The values without the guards and clusters that are `off`: to everybody else they are not there. */
+export function withoutOff(value: unknown): unknown {
+  let kept = value;
+  for (const path of OFF_PATHS.flatMap((pattern) => places(value, pattern)))
+    if (valueAt(kept, path) === OFF) kept = removed(kept, path);
+  return kept;
+}
+
+/** Why `next` can't take the place of `before`; empty when it can. */
+export function lossesOf(before: Given, next: Given): Problem[] {
+  if (isEmpty(next.file) && !isEmpty(before.file))
+    return [
+      problem(
+        next,
+        [],
+        'has no settings, and the configuration in use has some',
+        'write them; the old ones stay',
+      ),
+    ];
+  const losses = lostGuards(before, next);
+  if (next.isWhole) return losses;
+  const gone = lostSections(before.file, next.file, [], 2);
+  // What is around them is told, or is there.
+  if (isSection(valueAt(next.file, CLUSTERS)))
+    gone.push(...lostSections(before.file, next.file, CLUSTERS, 1));
+  for (const path of gone) {
+    const isCluster = path.length === 3;
+    const off = isCluster ? `write "${path[2]}: ${OFF}", or ` : '';
+    losses.push(problem(next, path, 'is gone from the file', `if that is meant, ${off}${DOTS}`));
+  }
+  if (losses.length === 0 && isCut(before, next))
+    losses.push(
+      problem(
+        next,
+        [],
+        'is the beginning of the file in use, as if it had been cut',
+        `if that is meant, ${DOTS}`,
+      ),
+    );
+  return losses;
+}
+
+function lostGuards(before: Given, next: Given): Problem[] {
+  const lost: Path[] = [];
+  for (const guard of GUARDS)
+    for (const path of places(before.value, guard)) {
+      if (!isSet(valueAt(before.value, path)) || isSet(valueAt(next.value, path))) continue;
+      // An empty list says so, too. What is around it is told, or was taken away by a word.
+      const around = path.slice(0, -1);
+      const isSaid = Array.isArray(valueAt(next.value, path)) || valueAt(next.value, path) === OFF;
+      const isAround = guard.length > 2 && !isSection(valueAt(next.value, around));
+      if (!isSaid && !isAround) lost.push(path);
+    }
+  return lost.map((path) =>
+    problem(
+      next,
+      path,
+      'is gone, and calls would go without it',
+      `if that is meant, write "${path.at(-1)}: ${OFF}"`,
+    ),
+  );
+}
+
+function isSet(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0;
+  return value !== undefined && value !== null && value !== OFF;
+}
+
+/** Sections and lists, down to a depth, that were there and had something in them. */
+function lostSections(before: unknown, next: unknown, path: Path, depth: number): Path[] {
+  const section = valueAt(before, path);
+  if (!isSection(section)) return [];
+  return Object.entries(section).flatMap(([key, value]) => {
+    const inner = [...path, key];
+    if (typeof value !== 'object' || isEmpty(value) || isGuard(inner)) return [];
+    const now = valueAt(next, inner);
+    // A key whose lines were cut off is there, and null.
+    if (now === undefined || now === null) return [inner];
+    return depth > 1 ? lostSections(before, next, inner, depth - 1) : [];
+  });
+}
+
+function isGuard(path: Path): boolean {
+  return GUARDS.some((guard) => guard.length === path.length && matches(path, guard));
+}
+
+function matches(path: Path, guard: readonly string[]): boolean {
+  return guard.every((step, index) => step === '*' || step === path[index]);
+}
+
+/** The paths of a value that a pattern names. */
+function places(value: unknown, pattern: readonly string[]): Path[] {
+  let paths: Path[] = [[]];
+  for (const step of pattern)
+    paths = paths.flatMap((path) => {
+      const section = valueAt(value, path);
+      if (!isSection(section)) return [];
+      return step === '*' ? Object.keys(section).map((key) => [...path, key]) : [[...path, step]];
+    });
+  return paths;
+}
+
+function removed(root: unknown, path: Path): unknown {
+  const [step, ...rest] = path;
+  const { [String(step)]: inner, ...others } = root as Section;
+  return rest.length === 0 ? others : { ...(root as Section), [String(step)]: removed(inner, rest) };
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === null || value === undefined || Object.keys(value as object).length === 0;
+}
+
+/** White space and comments at the end do not count. */
+function isCut(before: Given, next: Given): boolean {
+  return (
+    before.text.startsWith(next.text.trimEnd()) && JSON.stringify(before.file) !== JSON.stringify(next.file)
+  );
+}
+
+function problem({ source }: Given, path: Path, message: string, remedy: string): Problem {
+  return { path: formatPath(path), source, line: undefined, column: undefined, message, remedy };
+}
