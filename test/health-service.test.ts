@@ -218,7 +218,8 @@ t.test('Watch tells of each change as it happens', async (t) => {
 t.test('each channel that may connect may watch', async (t) => {
   const plane = await startDataPlane(t, { inbound: { app: (await startUpstream(t)).address } });
   const clients = [clientOf(t, Health!, plane), clientOf(t, Health!, plane)];
-  const watchers = Array.from({ length: 1_024 }, (_, i) => watch(clients[i % 2]!));
+  // A caller alone has all but an eighth.
+  const watchers = Array.from({ length: 896 }, (_, i) => watch(clients[i % 2]!));
   await waitUntil('all watch', () => watchers.every(({ seen }) => seen.length > 0));
   for (const { stream } of watchers) stream.cancel();
 });
@@ -227,7 +228,7 @@ t.test('watchers are bounded, and a cancelled one makes room', async (t) => {
   const { address } = await startUpstream(t);
   const plane = await startDataPlane(t, { inbound: { app: address, limits: { max_connections: 2 } } });
   const client = clientOf(t, Health!, plane);
-  const watchers = Array.from({ length: 256 }, () => watch(client));
+  const watchers = Array.from({ length: 224 }, () => watch(client));
   await waitUntil('all watch', () => watchers.every(({ seen }) => seen.length > 0));
   const refused = watch(client);
   await waitUntil('it was refused', () => refused.ended !== undefined);

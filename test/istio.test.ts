@@ -583,6 +583,7 @@ const otherValues: Record<string, unknown> = {
   'inbound.app': 'unix:/run/agent.sock',
   'inbound.listen': '0.0.0.0:16006',
   'inbound.limits.max_header_bytes': 2048,
+  'inbound.token_budget.from': 'nobody',
 };
 /** What another setting of the same file must be for this one to matter. */
 const features = {

@@ -331,6 +331,7 @@ t.test('a request ends with the inbound call it is made for, and not later than 
   let spent = 0;
   const call: InboundCall = {
     deadlineMs: Number.POSITIVE_INFINITY,
+    callerScope: '',
     taskId: 'task-1',
     budget: undefined,
     onEnd: (listener) => {
@@ -470,6 +471,7 @@ t.test(
     const inboundCalls = {
       find: () => ({
         deadlineMs: Number.POSITIVE_INFINITY,
+        callerScope: '',
         taskId: 't',
         budget,
         onEnd: () => () => {},

@@ -640,6 +640,40 @@ t.test('one caller does not get the answer to another one’s task', async (t) =
   t.equal(app.calls.length, 2, 'another one has the task run for itself');
 });
 
+t.test('the caller by its certificate has its own places, and its own budget or none', async (t) => {
+  const app = await startUpstream(t, {
+    onCall: ({ stream, headers }) => {
+      if (headers['x-hold'] === undefined) stream.on('end', () => answerWith(stream, 'ok')).resume();
+    },
+  });
+  const { plane: beside } = await startInbound(t, {
+    app: app.address,
+    inbound: { max_concurrent_calls: 8, token_budget: { from: 'identified', allow_identities: [CALLER] } },
+  });
+  const other = await authority.issue({ names: ['spiffe://example.org/ns/agents/sa/code'] });
+  const { plane: one } = await startOutbound(t, beside.inboundPort);
+  const { plane: another } = await startOutbound(t, beside.inboundPort, { issued: other });
+  const [first, second] = [new RawClient(t, one.outboundPort), new RawClient(t, another.outboundPort)];
+  const fields = new grpc.Metadata();
+  fields.set('outrigger-token-budget', '5');
+  for (const client of [first, second])
+    t.equal((await client.unary(Buffer.from('a'), { metadata: fields })).code, grpc.status.OK);
+  t.strictSame(
+    app.calls.map(({ headers }) => headers['outrigger-token-budget']),
+    ['5', undefined],
+    'from an identity that may, and from another',
+  );
+
+  const hold = new grpc.Metadata();
+  hold.set('x-hold', '1');
+  const outcomes: grpc.status[] = [];
+  for (let i = 0; i < 8; i++)
+    void first.unary(Buffer.from('b'), { metadata: hold }).then(({ code }) => outcomes.push(code));
+  await waitUntil('one is refused', () => outcomes.length === 1);
+  t.equal(outcomes[0], grpc.status.RESOURCE_EXHAUSTED, 'seven of eight are its share');
+  t.equal((await second.unary(Buffer.from('c'))).code, grpc.status.OK, 'from the same address, but another');
+});
+
 t.test('a handshake that does not end is ended, and does not keep others out', async (t) => {
   const app = await startUpstream(t);
   const { plane: beside } = await startInbound(t, { app: app.address });

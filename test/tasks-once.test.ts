@@ -231,6 +231,35 @@ const alike: readonly [what: string, one: TaskOptions, other: TaskOptions, runs:
   ['another method', {}, { path: STREAM_PROCESS_PATH }, 2],
   ['another caller', { fields: [['authorization', 'a']] }, { fields: [['authorization', 'b']] }, 2],
   ['a caller without a name', { fields: [['authorization', 'a']] }, {}, 2],
+  ['another key', { fields: [['x-api-key', 'a']] }, { fields: [['x-api-key', 'b']] }, 2],
+  ['another cookie', { fields: [['cookie', 'a=1']] }, { fields: [['cookie', 'a=2']] }, 2],
+  [
+    'a cookie in pieces',
+    { fields: [['cookie', 'a=1; b=2']] },
+    {
+      fields: [
+        ['cookie', 'a=1'],
+        ['cookie', 'b=2'],
+      ],
+    },
+    1,
+  ],
+  [
+    'another first authorization',
+    {
+      fields: [
+        ['authorization', 'a'],
+        ['authorization', 'both'],
+      ],
+    },
+    {
+      fields: [
+        ['authorization', 'b'],
+        ['authorization', 'both'],
+      ],
+    },
+    2,
+  ],
   ['no id', { id: '' }, { id: '' }, 2],
   ['compressed', gzipped, gzipped, 1],
   ['compressed and not', gzipped, plain, 1],

@@ -54,7 +54,8 @@ inbound:
   adaptive_concurrency: false
   queue: { max_calls: 0, max_wait: 5s }
   rate_limit: { calls_per_second: 0, burst: 10 }
-  tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576 }
+  tasks: { deduplicate: true, max_age: 5m, max_bytes: 16777216, max_answer_bytes: 1048576, scope_headers: [x-api-key, cookie] }
+  token_budget: { from: anyone, allow_identities: [] }
   max_call_depth: 8
   allow_call_cycles: false
   max_message_bytes: 10485760
@@ -190,7 +191,14 @@ const DEFAULTS = {
     adaptiveConcurrency: false,
     queue: { maxCalls: 0, maxWaitMs: 5_000 },
     rateLimit: { callsPerSecond: 0, burst: 10 },
-    tasks: { deduplicate: true, maxAgeMs: 300_000, maxBytes: 16_777_216, maxAnswerBytes: 1_048_576 },
+    tasks: {
+      deduplicate: true,
+      maxAgeMs: 300_000,
+      maxBytes: 16_777_216,
+      maxAnswerBytes: 1_048_576,
+      scopeHeaders: ['x-api-key', 'cookie'],
+    },
+    tokenBudget: { from: 'anyone', allowIdentities: [] },
     maxCallDepth: 8,
     allowCallCycles: false,
     callBaggage: true,
@@ -544,6 +552,14 @@ outbound:
   t.match(
     problemsOf(t, noCa).join('\n'),
     /allow_identities: can not be checked without client_ca \| give client_ca/,
+  );
+  t.match(
+    problemsOf(t, 'inbound: { token_budget: { from: identified } }').join('\n'),
+    /token_budget.from: lets nobody set a budget without inbound.tls.client_ca \| give inbound.tls.client_ca/,
+  );
+  t.match(
+    problemsOf(t, 'inbound: { token_budget: { allow_identities: [a.example] } }').join('\n'),
+    /token_budget.allow_identities: says nothing where from is anyone \| write from: identified/,
   );
   for (const [content, message] of [
     [made.key, /inbound.tls.cert: holds no certificate in PEM/],

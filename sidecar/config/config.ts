@@ -34,6 +34,7 @@ export interface InboundConfig {
   readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
   readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
   readonly tasks: InboundTasksConfig;
+  readonly tokenBudget: InboundTokenBudgetConfig;
   readonly maxCallDepth: number;
   readonly allowCallCycles: boolean;
   /** Calls are named to the agent in their baggage. */
@@ -56,6 +57,15 @@ export interface InboundTasksConfig {
   readonly maxAgeMs: number;
   readonly maxBytes: number;
   readonly maxAnswerBytes: number;
+  /** In lower case. */
+  readonly scopeHeaders: readonly string[];
+}
+
+/** Whose `outrigger-token-budget` holds. */
+export interface InboundTokenBudgetConfig {
+  readonly from: 'anyone' | 'identified' | 'nobody';
+  /** Patterns of names of which an identified caller must have one; empty is any. */
+  readonly allowIdentities: readonly string[];
 }
 
 export interface InboundKeepaliveConfig {

@@ -28,6 +28,11 @@ export function toConfig(file: FileConfig): Config {
         maxAgeMs: ms(inbound.tasks.max_age),
         maxBytes: inbound.tasks.max_bytes,
         maxAnswerBytes: inbound.tasks.max_answer_bytes,
+        scopeHeaders: inbound.tasks.scope_headers.map((name) => name.toLowerCase()),
+      },
+      tokenBudget: {
+        from: inbound.token_budget.from,
+        allowIdentities: inbound.token_budget.allow_identities,
       },
       maxCallDepth: inbound.max_call_depth,
       allowCallCycles: inbound.allow_call_cycles,

@@ -15,6 +15,7 @@ export function findContradictions(file: FileConfig): readonly Finding[] {
     ...Object.entries(file.outbound.clusters).flatMap(([name, cluster]) => checkCluster(name, cluster, file)),
     ...checkLlm(file),
     ...checkInboundTls(file),
+    ...checkTokenBudget(file),
     ...checkTimeLimits(['inbound'], file.inbound),
   ];
 }
@@ -124,6 +125,19 @@ function checkLlm({ llm }: FileConfig): Finding[] {
 function hostOf(url: string): string {
   const { hostname, port, protocol } = new URL(url);
   return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`;
+}
+
+function checkTokenBudget({ inbound: { tls, token_budget: budget } }: FileConfig): Finding[] {
+  const path = ['inbound', 'token_budget'];
+  if (budget.from === 'identified' && tls?.client_ca === undefined) {
+    const remedy = 'give inbound.tls.client_ca, by which callers show who they are, or write nobody';
+    return [finding([...path, 'from'], 'lets nobody set a budget without inbound.tls.client_ca', remedy)];
+  }
+  if (budget.from !== 'identified' && budget.allow_identities.length > 0) {
+    const remedy = 'write from: identified, or remove it';
+    return [finding([...path, 'allow_identities'], `says nothing where from is ${budget.from}`, remedy)];
+  }
+  return [];
 }
 
 function checkInboundTls(file: FileConfig): Finding[] {

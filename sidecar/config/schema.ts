@@ -58,8 +58,30 @@ const inbound = z.strictObject({
       max_answer_bytes: integer(0, 1_073_741_824)
         .default(1_048_576)
         .describe('A larger answer is given once'),
+      scope_headers: z
+        .array(text('a header name such as x-user', /^[A-Za-z0-9_.-]+$/))
+        .max(32)
+        .default(['x-api-key', 'cookie'])
+        .describe(
+          'Header fields whose values tell callers apart, besides certificate and authorization: no answer, and no work of the agent, is shared between two callers',
+        ),
     })
     .prefault({}),
+  token_budget: z
+    .strictObject({
+      from: oneOf(['anyone', 'identified', 'nobody'])
+        .default('anyone')
+        .describe(
+          'Callers whose outrigger-token-budget holds; identified ones have shown a certificate by tls.client_ca',
+        ),
+      allow_identities: z
+        .array(identity())
+        .max(1024)
+        .default([])
+        .describe('URI or DNS names of which an identified caller must have one; empty is any'),
+    })
+    .prefault({})
+    .describe("A caller's budget can only lower what the operator allows; what others send is left out"),
   max_call_depth: integer(0, 100)
     .default(8)
     .describe('Agents that a task may come through, this one included; 0 is any number'),

@@ -63,6 +63,8 @@ export class Connection {
   readonly scheme: 'http' | 'https';
   /** Undefined where the peer has shown no certificate. */
   identity: PeerIdentity | undefined = undefined;
+  /** Whom its streams are counted for, by its owner; nothing here looks at it. */
+  caller: object | undefined = undefined;
 
   /** Bytes we may still send on the connection. */
   sendWindow = DEFAULT_WINDOW_BYTES;

@@ -117,6 +117,8 @@ export function inboundLimits(workload: Named, { inbound }: Config): Resource {
         ),
       inbound.tasks.deduplicate &&
         note('inboundConnectionPool', 'inbound.tasks: a task that comes twice runs twice.'),
+      inbound.tokenBudget.from !== 'anyone' &&
+        note('inboundConnectionPool', 'inbound.token_budget: Istio counts no tokens.'),
       (inbound.maxCallDepth > 0 || !inbound.allowCallCycles) &&
         note(
           'inboundConnectionPool',

@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
+import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { parseAddress } from '../cluster/address.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner, PeerIdentity } from '../http2/connection-owner.ts';
@@ -12,17 +12,22 @@ import type { ConnectionLimits } from '../http2/limits.ts';
 import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
+import { addressOf, Callers } from '../proxy/caller.ts';
 import { endForShutdown } from '../proxy/early-end.ts';
 import type { Pipeline } from '../proxy/pipeline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import type { TlsError } from '../tls/failure.ts';
+import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
+import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
 import { TlsDoor, type TlsDoorSettings } from './tls-door.ts';
 
 export interface GrpcListenerOptions {
   readonly limits: ConnectionLimits;
   readonly maxConnections: number;
+  /** Callers share them: see `connection-places.ts`. */
+  readonly sharesConnections: boolean;
   /** Keepalive towards downstreams; `timeMs` 0 is off. */
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
   /** Downstreams that send PINGs more often, without a call that moves, are sent away; 0 is off. */
@@ -47,47 +52,8 @@ export interface GrpcListenerEnvironment {
   readonly certificates?: CredentialsListener | undefined;
 }
 
-/** The preface and SETTINGS must have come by then; a client that connects and says nothing is closed. */
-const PREFACE_TIMEOUT_MS = 10_000;
 /** How long the PING of a graceful GOAWAY may take. */
 const GOAWAY_PING_TIMEOUT_MS = 1_000;
-
-/** The clock of one downstream connection: preface, then age, then the second GOAWAY. */
-class Lifetime extends Timer {
-  readonly connection: Connection;
-  readonly keepalive: Keepalive;
-  /** Where it was accepted. */
-  readonly server: Server;
-  /** To be shut down as soon as it is ready. */
-  leaving = false;
-  private readonly onEnd: () => void;
-  private goaway = false;
-
-  constructor(connection: Connection, keepalive: Keepalive, server: Server, onEnd: () => void) {
-    super();
-    this.connection = connection;
-    this.keepalive = keepalive;
-    this.server = server;
-    this.onEnd = onEnd;
-  }
-
-  override onTimeout(): void {
-    const { connection } = this;
-    if (!connection.ready) {
-      const message = `no HTTP/2 preface and SETTINGS within ${PREFACE_TIMEOUT_MS} ms`;
-      connection.close(new ConnectionError('peer', ErrorCode.SETTINGS_TIMEOUT, message));
-    } else if (this.goaway) {
-      connection.finishShutdown();
-    } else {
-      this.goaway = true;
-      this.onEnd();
-    }
-  }
-
-  markGoaway(): void {
-    this.goaway = true;
-  }
-}
 
 /** A listener that has opened another address. One of the two methods must be called. */
 export interface Move {
@@ -107,6 +73,8 @@ export class GrpcListener implements ConnectionOwner {
   private readonly environment: GrpcListenerEnvironment;
   private options: GrpcListenerOptions;
   private readonly lifetimes = new Map<Connection, Lifetime>();
+  private readonly places: ConnectionPlaces;
+  private readonly callers = new Callers();
   private server: Server | undefined = undefined;
   /** On [::1], of those that listen on 127.0.0.1 as `localhost`. */
   private readonly seconds = new WeakMap<Server, Server>();
@@ -127,15 +95,17 @@ export class GrpcListener implements ConnectionOwner {
     this.stats = stats;
     this.environment = environment;
     this.options = options;
+    this.places = new ConnectionPlaces(placesOf(options));
   }
 
   /** New options hold for new connections. */
   update(options: GrpcListenerOptions): void {
     this.options = options;
+    this.places.limit = placesOf(options);
     if (this.server === undefined) return;
-    this.server.maxConnections = options.maxConnections;
+    this.server.maxConnections = mostSockets(options);
     const second = this.seconds.get(this.server);
-    if (second !== undefined) second.maxConnections = options.maxConnections;
+    if (second !== undefined) second.maxConnections = mostSockets(options);
   }
 
   /**
@@ -196,7 +166,7 @@ export class GrpcListener implements ConnectionOwner {
 
   private serverFor(counted: () => Server): Server {
     const server = createServer({ noDelay: true }, (socket) => this.accept(socket, counted()));
-    server.maxConnections = this.options.maxConnections;
+    server.maxConnections = mostSockets(this.options);
     server.on('drop', () => this.stats.reject('too_many_connections'));
     return server;
   }
@@ -230,20 +200,51 @@ export class GrpcListener implements ConnectionOwner {
   }
 
   private accept(socket: Socket, server: Server): void {
+    const place = this.placeFor(socket);
+    if (place === undefined) {
+      this.stats.reject('too_many_connections');
+      socket.destroy();
+      return;
+    }
+    // Also of those that do not get past the door.
+    socket.once('close', () => this.places.release(place));
     const { door } = this;
     if (door === undefined) {
       readShared(socket);
-      this.begin(socket, undefined, server);
-    } else door.accept(socket, (secured, identity) => this.begin(secured, identity, server));
+      this.begin(socket, undefined, server, place);
+    } else door.accept(socket, (secured, identity) => this.begin(secured, identity, server, place));
   }
 
-  private begin(socket: Socket, identity: PeerIdentity | undefined, server: Server): void {
+  /** Where there is none, an idle connection may have to go. */
+  private placeFor(socket: Socket): ConnectionPlace | undefined {
+    const { places } = this;
+    const address = addressOf(socket);
+    const free = places.take(address);
+    if (free !== undefined) return free;
+    const idle = places.idlest(this.lifetimes.values(), address);
+    if (idle === undefined) return undefined;
+    const place = places.takeOver(idle.place, address);
+    this.stats.reject('too_many_connections');
+    idle.makeRoom();
+    return place;
+  }
+
+  private begin(
+    socket: Socket,
+    identity: PeerIdentity | undefined,
+    server: Server,
+    place: ConnectionPlace,
+  ): void {
     const { wheel, clock } = this.environment;
     const { keepalive: keepaliveOptions, ...options } = this.options;
     const connection = new Connection(socket, this, { role: 'server', clock, ...options });
     connection.identity = identity;
+    const caller = this.callers.arrive(identity?.name ?? addressOf(socket));
+    connection.caller = caller;
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
-    const lifetime = new Lifetime(connection, keepalive, server, () => this.shutdown(connection));
+    const lifetime = new Lifetime(connection, keepalive, server, place, caller, () =>
+      this.shutdown(connection),
+    );
     this.lifetimes.set(connection, lifetime);
     this.stats.activeConnections++;
     wheel.arm(lifetime, clock() + PREFACE_TIMEOUT_MS);
@@ -283,6 +284,8 @@ export class GrpcListener implements ConnectionOwner {
     const lifetime = this.lifetimes.get(connection);
     if (lifetime === undefined) return;
     this.lifetimes.delete(connection);
+    this.places.release(lifetime.place);
+    this.callers.leave(lifetime.caller);
     this.environment.wheel.cancel(lifetime);
     lifetime.keepalive.stop();
     this.stats.activeConnections--;
@@ -344,4 +347,13 @@ export class GrpcListener implements ConnectionOwner {
       connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'drained'));
     }
   }
+}
+
+function placesOf({ maxConnections, sharesConnections }: GrpcListenerOptions): number {
+  return sharesConnections ? maxConnections : Number.POSITIVE_INFINITY;
+}
+
+/** Sockets beyond the places are those that have just been told to go. */
+function mostSockets({ maxConnections, sharesConnections }: GrpcListenerOptions): number {
+  return sharesConnections ? 2 * maxConnections : maxConnections;
 }

@@ -1,5 +1,6 @@
 import type { InboundCall, InboundCalls } from '../llm/inbound-link.ts';
 import { type Headers, textOf } from '../llm/retry-after.ts';
+import { scopeDigest } from '../proxy/caller-scope.ts';
 import type { Dependent, Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
@@ -13,7 +14,7 @@ export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner |
     if (text !== undefined) passed.read(name, text);
   }
   const traceparent = textOf(headers['traceparent']) ?? '';
-  return running.ownerOf({ traceparent, traceBinary: '', passed }, passed.taskId, passed.correlationId);
+  return running.ownerOf({ traceparent, traceBinary: '', passed }, '', '');
 }
 
 /** Joins the agent's requests to its model with the inbound calls that they are made for. */
@@ -28,14 +29,14 @@ export class InboundLink implements InboundCalls {
     const owner = ownerOfRequest(this.running, headers);
     if (owner === undefined) return undefined;
     const { call } = owner;
-    const isSure = owner.by !== 'one_of_several';
+    const deadlineMs = owner.deadlineMs === 0 ? Number.POSITIVE_INFINITY : owner.deadlineMs;
+    if (call === undefined) return { ...NOT_KNOWN, deadlineMs };
     return {
-      deadlineMs: call.deadlineMs === 0 ? Number.POSITIVE_INFINITY : call.deadlineMs,
-      taskId: isSure ? (call.task?.taskId ?? '') : '',
+      deadlineMs,
+      callerScope: scopeDigest(call.callerScope),
+      taskId: call.task?.taskId ?? '',
       budget: budgetOf(call),
       onEnd: (listener) => {
-        // It may belong to another of those.
-        if (!isSure) return () => {};
         const dependent: Dependent = { onOwnerGone: listener };
         call.dependents ??= new Set();
         call.dependents.add(dependent);
@@ -45,8 +46,11 @@ export class InboundLink implements InboundCalls {
         call.modelTokens += tokens;
       },
       modelEnded: (failure) => {
-        if (isSure) call.modelFailure = failure;
+        call.modelFailure = failure;
       },
     };
   }
 }
+
+/** It may be made for one of several calls. */
+const NOT_KNOWN = { callerScope: undefined, taskId: '', budget: undefined, onEnd: () => () => {} } as const;

@@ -19,6 +19,7 @@ import { TASK_REQUEST_MAX_BYTES, TaskRuns } from '../proxy/task-runs.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from '../task/task-store.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { TaskStats } from '../telemetry/task-stats.ts';
+import { AllowList } from '../tls/identity.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
 import { callPathGuard, type InboundSettings } from './settings.ts';
 
@@ -201,13 +202,25 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
 }
 
 function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {
-  const { maxMessageBytes, tasks, callBaggage } = inbound;
+  const { maxMessageBytes, tasks, callBaggage, tokenBudget } = inbound;
   return {
     timeLimits: timeLimits(inbound),
     maxMessageBytes,
     deduplicateTasks: tasks.deduplicate,
     namesCalls: callBaggage,
+    scopeHeaders: tasks.scopeHeaders,
+    mayBudget: mayBudget(tokenBudget),
   };
+}
+
+function mayBudget({
+  from,
+  allowIdentities,
+}: InboundSettings['inbound']['tokenBudget']): ProxySettings['mayBudget'] {
+  if (from !== 'identified') return () => from === 'anyone';
+  const allowed = new AllowList(allowIdentities);
+  return (identity) =>
+    identity !== undefined && (allowed.empty || allowed.match(identity.names) !== undefined);
 }
 
 function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSettings {
@@ -220,6 +233,7 @@ function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptio
   return {
     limits: { ...DEFAULT_LIMITS, ...headerLimits(maxHeaderBytes), maxConcurrentStreams },
     maxConnections,
+    sharesConnections: true,
     keepalive: inbound.keepalive,
     minPingIntervalMs: inbound.keepalive.minTimeMs,
     maxConnectionAgeMs: inbound.keepalive.maxConnectionAgeMs,

@@ -92,6 +92,8 @@ export class Outbound {
   }
 }
 
+const NO_HEADERS: readonly string[] = [];
+
 /** Tasks are run once by the other side. */
 function proxySettings({ inbound }: OutboundSettings): ProxySettings {
   return {
@@ -99,6 +101,9 @@ function proxySettings({ inbound }: OutboundSettings): ProxySettings {
     maxMessageBytes: inbound.maxMessageBytes,
     deduplicateTasks: false,
     namesCalls: false,
+    scopeHeaders: NO_HEADERS,
+    // The app gives a part of a budget on, or less.
+    mayBudget: () => true,
   };
 }
 
@@ -112,6 +117,8 @@ function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOp
       cancelBurst: APP_CANCEL_BURST,
     },
     maxConnections,
+    // Its downstream is one app.
+    sharesConnections: false,
     // Its downstream is the app in the same pod: the kernel tells when it is gone.
     keepalive: { timeMs: 0, timeoutMs: 0 },
     minPingIntervalMs: APP_MIN_PING_INTERVAL_MS,

@@ -28,6 +28,11 @@ export interface InboundSettings {
       readonly maxAgeMs: number;
       readonly maxBytes: number;
       readonly maxAnswerBytes: number;
+      readonly scopeHeaders: readonly string[];
+    };
+    readonly tokenBudget: {
+      readonly from: 'anyone' | 'identified' | 'nobody';
+      readonly allowIdentities: readonly string[];
     };
     readonly maxCallDepth: number;
     readonly allowCallCycles: boolean;

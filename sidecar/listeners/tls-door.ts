@@ -34,8 +34,8 @@ interface Waiting {
 /** From the first byte's wait to the end of the handshake. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /**
- * Callers at the door at a time. A handshake takes milliseconds: when there are more, the oldest has stopped midway, and
- * is sent away for the newest.
+ * Callers at the door at a time. A handshake takes milliseconds: when there are more, the oldest of the address that has most has
+ * stopped midway, and is sent away for the newest.
  */
 export const MAX_HANDSHAKES = 256;
 /**
@@ -120,7 +120,7 @@ export class TlsDoor {
 
   accept(socket: Socket, admit: Admit): void {
     const key = keyOf(socket);
-    if (this.waiting.size >= MAX_HANDSHAKES) this.sendAway(this.waiting.keys().next().value!);
+    if (this.waiting.size >= MAX_HANDSHAKES) this.sendAway(this.oneTooMany());
     const timer = setTimeout(() => this.sendAway(key), HANDSHAKE_TIMEOUT_MS);
     this.waiting.set(key, { socket, timer, admit });
     let bytes = 0;
@@ -147,6 +147,19 @@ export class TlsDoor {
     const onEnd = (): void => void socket.destroy();
     socket.on('readable', onReadable);
     socket.on('end', onEnd);
+  }
+
+  /** The oldest of the address that has most: who comes by hundreds sends nobody else away. */
+  private oneTooMany(): string {
+    const byAddress = new Map<string | undefined, { count: number; oldest: string }>();
+    let most = { count: 0, oldest: '' };
+    for (const [key, { socket }] of this.waiting) {
+      const { count, oldest } = byAddress.get(socket.remoteAddress) ?? { count: 0, oldest: key };
+      const counted = { count: count + 1, oldest };
+      byAddress.set(socket.remoteAddress, counted);
+      if (counted.count > most.count) most = counted;
+    }
+    return most.oldest;
   }
 
   private begin(socket: Socket): void {

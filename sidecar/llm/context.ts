@@ -1,6 +1,6 @@
 /** What the requests of the egress share. `settings` and `upstreams` are replaced on a reload: a request reads them once. */
 import type { TimerWheel } from '../clock/timer-wheel.ts';
-import type { TokenBudget } from '../policy/token-budget.ts';
+import type { TokenSource } from '../policy/token-budget.ts';
 import type { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Body } from './body.ts';
 import type { ClientRetries, EarlierTries } from './client-retries.ts';
@@ -62,9 +62,9 @@ export interface LlmRequest {
   /** The call it is made for. */
   readonly inbound: InboundCall | undefined;
   readonly taskId: string;
-  readonly budget: TokenBudget | undefined;
   /** The most that it may use; of nothing where no budget holds. */
   readonly spending: Spending;
+  readonly budget: TokenSource | undefined;
 }
 
 /** What observers are told of it. */

@@ -1,12 +1,13 @@
 // What the egress decides: where a request goes, when, and what may be sent; on a virtual clock.
 import fc from 'fast-check';
 import t from 'tap';
-import { TokenBudget } from '../policy/token-budget.ts';
+import { JointBudget, TokenBudget } from '../policy/token-budget.ts';
 import { FairLimiter } from './fair-limiter.ts';
+import type { InboundCall } from './inbound-link.ts';
 import { LearnedLimit } from './learned-limit.ts';
 import { type AttemptFailure, type Candidate, chooseUpstream, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
-import { TaskBudgets } from './task-budgets.ts';
+import { TaskBudgets, taskKey } from './task-budgets.ts';
 
 const RETRY: LlmRetrySettings = {
   maxAttempts: 3,
@@ -276,4 +277,48 @@ t.test('budgets of tasks: bounded, and none that is in use is forgotten', async 
   t.equal(budgets.of('held', 100), held);
   held.settle(reservation, 60);
   t.not(budgets.of('', 100), budgets.of('', 100), 'who tells no task is one of its own');
+});
+
+t.test('two budgets that hold together are both kept, and both get back what was not used', async (t) => {
+  const [one, other] = [new TokenBudget(100), new TokenBudget(60)];
+  const joint = new JointBudget(one, other);
+  t.equal(joint.left, 60);
+  t.equal(joint.reserve(61), undefined);
+  t.strictSame([one.reserved, other.reserved], [0, 0], 'what does not fit takes nothing from either');
+  const reservation = joint.reserve(60)!;
+  t.strictSame([one.left, other.left, joint.left], [40, 0, 0]);
+  joint.settle(reservation, 10);
+  joint.settle(reservation, 10);
+  t.strictSame([one.spent, other.spent, one.reserved, other.reserved], [10, 10, 0, 0]);
+  one.reserve(85);
+  t.equal(joint.left, 5);
+});
+
+t.test("a caller's budget lowers the operator's and never lifts it, and no other caller's", async (t) => {
+  const budgets = new TaskBudgets();
+  const call = (callerScope: string | undefined, tokens?: number): InboundCall => ({
+    deadlineMs: Number.POSITIVE_INFINITY,
+    callerScope,
+    taskId: 'T',
+    budget: tokens === undefined ? undefined : new TokenBudget(tokens),
+    onEnd: () => () => {},
+  });
+  const of = (inbound: InboundCall | undefined, headers: Record<string, string> = {}, own = 1_000) =>
+    budgets.forRequest(inbound, taskKey(inbound, 'T'), headers, own);
+  t.equal(of(call('alice', 999_999))?.left, 1_000);
+  t.equal(of(call('alice', 10))?.left, 10);
+  const alices = of(call('alice', 999_999))!;
+  alices.settle(alices.reserve(1_000)!, 1_000);
+  t.equal(of(call('alice', 999_999))?.left, 0, 'the task has had all, with whichever call');
+  t.equal(of(call('alice'))?.left, 0);
+  t.equal(of(call('bob'))?.left, 1_000, 'another caller may call its task the same');
+  t.equal(of(call(''))?.left, 1_000);
+  t.equal(of(undefined)?.left, 1_000);
+  const unknown = of(call(undefined))!;
+  unknown.reserve(1_000);
+  t.equal(of(call(undefined))?.left, 1_000, 'of which it is not known whose it is');
+  t.equal(of(call('carol'), { 'outrigger-token-budget': '5' })?.left, 5, "the request's own header");
+  t.equal(of(call('dan', 7), { 'outrigger-token-budget': '5' })?.left, 7, 'the same header, handed on');
+  t.equal(of(call('erin', 7), {}, 0)?.left, 7);
+  t.equal(of(call('erin'), {}, 0), undefined);
 });

@@ -3,7 +3,6 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
 import type { Transform } from 'node:stream';
-import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import { type Body, viewsOf } from './body.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './body-memory.ts';
 import { BodyReader } from './body-reader.ts';
@@ -13,6 +12,7 @@ import { decoderOf, readsEncoded } from './content-encoding.ts';
 import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
+import type { InboundCall } from './inbound-link.ts';
 import { type Objection, objectionTo, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
 import type { JsonScan } from './json-scan.ts';
 import { LoggedSink } from './logged-sink.ts';
@@ -27,7 +27,7 @@ import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Sink } from './sink.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './spending.ts';
-import { TaskBudgets } from './task-budgets.ts';
+import { TaskBudgets, taskKey } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
 import { Tunnels } from './tunnels.ts';
 import { TurnShare } from './turn-share.ts';
@@ -137,7 +137,7 @@ export class Egress {
     }
     const path = operationPath(request.url)!;
     const { headers, caller, operation, taskId, inbound } = this.#head(request, path, this.#context.clock());
-    if ((inbound?.budget ?? this.#budgetOf(caller, headers)) !== undefined) {
+    if (this.#budgetOf(inbound, taskId || (traceIdOf(headers) ?? ''), headers) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
       this.#tunnels.turnAway(socket, 'forbidden', message);
       return;
@@ -256,10 +256,10 @@ export class Egress {
     const headers = plainHeaders(request.headers);
     const inbound = this.#context.inboundCalls?.find(headers);
     const taskId = idOf(headers['x-task-id']) ?? inbound?.taskId ?? '';
-    const caller = taskId || (traceIdOf(headers) ?? '');
     const plain = path.split('?', 1)[0]!;
     const operation = operationOf(method, plain);
     const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
+    const task = taskId || (traceIdOf(headers) ?? '');
     return {
       method,
       path,
@@ -268,10 +268,10 @@ export class Egress {
       receivedMs,
       clientAtMs: receivedMs + clientPatienceMs(headers),
       retryCount: clientRetryCount(headers),
-      caller,
+      caller: taskKey(inbound, task) || task,
       inbound,
       taskId,
-      budget: isBounded ? (inbound?.budget ?? this.#budgetOf(caller, headers)) : undefined,
+      budget: isBounded ? this.#budgetOf(inbound, task, headers) : undefined,
     };
   }
 
@@ -309,12 +309,9 @@ export class Egress {
     };
   }
 
-  /** The smaller of what the configuration and the request's own header say. */
-  #budgetOf(task: string, headers: RequestHeaders) {
-    const own = this.#context.settings.limits.tokensPerTask || Number.POSITIVE_INFINITY;
-    const given = parseTokenBudget(textOf(headers[TOKEN_BUDGET_HEADER]) ?? '');
-    const total = given < 0 ? own : Math.min(own, given);
-    return Number.isFinite(total) ? this.#budgets.of(task, total) : undefined;
+  #budgetOf(inbound: InboundCall | undefined, task: string, headers: RequestHeaders) {
+    const { tokensPerTask } = this.#context.settings.limits;
+    return this.#budgets.forRequest(inbound, taskKey(inbound, task), headers, tokensPerTask);
   }
 
   #serve(request: LlmRequest, reply: Reply): void {

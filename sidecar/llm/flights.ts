@@ -31,14 +31,16 @@ export function flightDigest(
   return method === 'POST' && (always || idempotencyKey(headers) !== '') ? createHash('sha256') : undefined;
 }
 
-/** The identity of a request; undefined when it must run alone. */
-export function flightKey({ method, path, headers, bodyDigest }: FlightRequest): string | undefined {
-  if (bodyDigest === undefined) return undefined;
-  const parts = [method, path, idempotencyKey(headers), bodyDigest, ...secretsOf(headers)];
+/** The identity of a request; undefined when it must run alone. Those made for calls of two callers are two. */
+export function flightKey({ method, path, headers, bodyDigest, inbound }: FlightRequest): string | undefined {
+  if (bodyDigest === undefined || (inbound !== undefined && inbound.callerScope === undefined))
+    return undefined;
+  const caller = inbound?.callerScope ?? '';
+  const parts = [method, path, idempotencyKey(headers), bodyDigest, caller, ...secretsOf(headers)];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
-type FlightRequest = Pick<LlmRequest, 'method' | 'path' | 'headers' | 'bodyDigest'>;
+type FlightRequest = Pick<LlmRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'inbound'>;
 
 /** '' for none. */
 function idempotencyKey(headers: RequestHeaders): string {

@@ -7,6 +7,11 @@ import type { Headers } from './retry-after.ts';
 export interface InboundCall {
   /** By the sidecar's clock; Infinity without a deadline. */
   readonly deadlineMs: number;
+  /**
+   * Tells its caller from others, who may give their tasks the same ids; '' where nothing does. Undefined where it is not known
+   * which of several calls it is: then it has no task, no budget and no end.
+   */
+  readonly callerScope: string | undefined;
   /** '' when it carries no task. */
   readonly taskId: string;
   /** Of its task; undefined when it has none. */

@@ -1,5 +1,5 @@
 /** The tokens of one request over all its attempts. */
-import type { Reservation, TokenBudget } from '../policy/token-budget.ts';
+import type { Reservation, TokenSource } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
 import type { AttemptEnd } from './attempt-owner.ts';
 import type { LlmRecord } from './observer.ts';
@@ -8,7 +8,7 @@ import { reasonOf, statusOfEnd, tokensUsed } from './settlement.ts';
 
 /** Where an attempt's tokens are written down. */
 export interface Accounts {
-  readonly budget: TokenBudget | undefined;
+  readonly budget: TokenSource | undefined;
   readonly reservation: Reservation | undefined;
   readonly pair: LlmPairStats;
 }

@@ -2,31 +2,67 @@ import fc from 'fast-check';
 import t from 'tap';
 import { EventQueue } from '../../test/support/event-queue.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
-import { AdmissionQueue, type AdmissionSettings, type Queueable } from './admission-queue.ts';
+import {
+  AdmissionQueue,
+  type AdmissionSettings,
+  CallerCalls,
+  type Entry,
+  type Queueable,
+} from './admission-queue.ts';
 
 interface TestCall extends Queueable {
   readonly id: number;
 }
 
-function callWith(id: number, deadlineMs = 0): TestCall {
-  return { id, deadlineMs, queueOlder: undefined, queueNewer: undefined, queuedAtMs: Number.NaN };
+/** Of a caller of its own, unless it is told whose it is. */
+function callWith(id: number, deadlineMs = 0, callerCalls = new CallerCalls()): TestCall {
+  return {
+    id,
+    deadlineMs,
+    callerCalls,
+    queueOlder: undefined,
+    queueNewer: undefined,
+    queuedAtMs: Number.NaN,
+    queueTurn: 0,
+  };
+}
+
+/** Remembers who is in, and lets the one go that came in first. */
+class TestQueue extends AdmissionQueue<TestCall> {
+  readonly inside: TestCall[] = [];
+
+  override enter(call: TestCall, nowMs: number): Entry {
+    const entry = super.enter(call, nowMs);
+    if (entry === 'admitted') this.inside.push(call);
+    return entry;
+  }
+
+  override next(nowMs: number): TestCall | undefined {
+    const call = super.next(nowMs);
+    if (call !== undefined) this.inside.push(call);
+    return call;
+  }
+
+  leaveFirst(serviceMs: number): void {
+    this.leave(this.inside.shift()!, serviceMs);
+  }
 }
 
 const SETTINGS: AdmissionSettings = { limit: 2, maxQueued: 3, maxWaitMs: 5_000 };
 
 /** A queue that knows calls take a second, with `limit` calls in. */
-function busy(settings: Partial<AdmissionSettings> = {}): AdmissionQueue<TestCall> {
-  const queue = new AdmissionQueue<TestCall>({ ...SETTINGS, ...settings });
+function busy(settings: Partial<AdmissionSettings> = {}): TestQueue {
+  const queue = new TestQueue({ ...SETTINGS, ...settings });
   for (let i = 0; i < queue.settings.limit; i++) {
     queue.enter(callWith(-1), 0);
-    queue.leave(1_000);
+    queue.leaveFirst(1_000);
   }
   for (let i = 0; i < queue.settings.limit; i++) queue.enter(callWith(-1), 0);
   return queue;
 }
 
 t.test('so many come in, so many wait, in order; the rest is told when to come back', async (t) => {
-  const queue = new AdmissionQueue<TestCall>(SETTINGS);
+  const queue = new TestQueue(SETTINGS);
   const calls = [0, 1, 2, 3, 4, 5].map((id) => callWith(id));
   t.strictSame(
     calls.map((call) => queue.enter(call, 0)),
@@ -34,12 +70,12 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
   );
   t.equal(queue.next(0), undefined);
   t.strictSame([queue.pushbackMs(0), queue.pushbackMs(0.5)], [1_000, 1_500], 'nothing is known yet');
-  queue.leave(400);
+  queue.leaveFirst(400);
   t.equal(queue.next(10)?.id, 2);
   t.equal(queue.next(10), undefined);
   t.ok(queue.cancel(calls[3]!, 15));
   t.notOk(queue.cancel(calls[3]!, 15), 'it waits no more');
-  queue.leave(400);
+  queue.leaveFirst(400);
   t.equal(queue.next(20)?.id, 4);
   t.strictSame([queue.active, queue.queued], [2, 0]);
   t.strictSame([queue.estimatedWaitMs, queue.pushbackMs(0)], [200, 200]);
@@ -47,7 +83,7 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
   const fair = busy();
   const first = callWith(1);
   fair.enter(first, 0);
-  fair.leave(1_000);
+  fair.leaveFirst(1_000);
   t.equal(fair.enter(callWith(2), 0), 'queued', 'a slot is free, but another was first');
   t.equal(fair.next(0), first);
 
@@ -55,9 +91,9 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
     queue.enter(calls[3]!, 30);
     queue.enter(calls[3]!, 30);
   }, /enter it once/);
-  queue.leave(1);
-  queue.leave(1);
-  t.throws(() => queue.leave(1), /leave once/);
+  queue.leaveFirst(1);
+  queue.leaveFirst(1);
+  t.throws(() => queue.leave(calls[0]!, 1), /leave once/);
   t.throws(() => new AdmissionQueue({ ...SETTINGS, maxQueued: Number.NaN }), /maxQueued is NaN/);
 });
 
@@ -69,7 +105,7 @@ t.test('a call that would be late is refused when it comes, and dropped when it 
   const next = callWith(3, 9_000);
   t.strictSame([queue.enter(just, 0), queue.enter(next, 0)], ['queued', 'queued']);
   t.equal(queue.expired(499), undefined);
-  queue.leave(1_000);
+  queue.leaveFirst(1_000);
   t.equal(queue.next(600), undefined, 'it would be late');
   t.equal(queue.expired(600), just);
   t.equal(queue.expired(600), undefined);
@@ -100,23 +136,23 @@ t.test('a queue that does not empty becomes short', async (t) => {
   t.equal(queue.enter(callWith(8), 1_999), 'queued', 'a burst');
   t.equal(queue.enter(callWith(9), 2_001), 'no_room', 'standing for two service times');
   for (let i = 0; i < 7; i++) {
-    queue.leave(1_000);
+    queue.leaveFirst(1_000);
     queue.next(2_500);
   }
   t.equal(queue.queued, 2);
   t.equal(queue.enter(callWith(10), 2_500), 'no_room', 'a quarter of the limit');
-  queue.leave(1_000);
+  queue.leaveFirst(1_000);
   queue.next(2_500);
   t.equal(queue.enter(callWith(11), 2_500), 'queued');
   for (let i = 0; i < 2; i++) {
-    queue.leave(1_000);
+    queue.leaveFirst(1_000);
     queue.next(2_600);
   }
   t.equal(queue.queued, 0);
   const entries = (nowMs: number) => Array.from({ length: 8 }, (_, i) => queue.enter(callWith(i), nowMs));
   t.equal(entries(3_500).filter((entry) => entry === 'queued').length, 2, 'empty for a moment only');
   for (let i = 0; i < 2; i++) {
-    queue.leave(1_000);
+    queue.leaveFirst(1_000);
     queue.next(3_600);
   }
   t.strictSame(entries(4_700), Array(8).fill('queued'), 'empty for more than a call’s time');
@@ -130,10 +166,10 @@ t.test('limits move while calls are in', async (t) => {
   queue.settings = { ...SETTINGS, limit: 1, maxQueued: 0 };
   t.equal(queue.enter(callWith(9), 1), 'no_room');
   for (let i = 0; i < 3; i++) {
-    queue.leave(1_000);
+    queue.leaveFirst(1_000);
     t.equal(queue.next(1), undefined, 'the lower limit');
   }
-  queue.leave(1_000);
+  queue.leaveFirst(1_000);
   t.equal(queue.next(1)?.id, 2, 'who waits is not turned out');
 });
 
@@ -146,7 +182,7 @@ t.test('bounds and order hold, whatever happens', async (t) => {
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
-      const queue = new AdmissionQueue<TestCall>(SETTINGS);
+      const queue = new TestQueue(SETTINGS);
       let waiting: TestCall[] = [];
       let active = 0;
       let nowMs = 0;
@@ -159,7 +195,7 @@ t.test('bounds and order hold, whatever happens', async (t) => {
           if (entry === 'queued') waiting.push(call);
           if (entry === 'admitted') active++;
         } else if (what === 'leave' && active > 0) {
-          queue.leave(which * 20);
+          queue.leaveFirst(which * 20);
           active--;
         } else if (what === 'cancel' && waiting.length > 0) {
           const [call] = waiting.splice(which % waiting.length, 1);
@@ -228,7 +264,7 @@ function simulate({ times, deadlineMs, settings, again, sigma }: Load) {
         good++;
         latencies.push(nowMs - call.startMs);
       } else late++;
-      queue.leave(timeMs);
+      queue.leave(call, timeMs);
       pump();
     });
   };
@@ -288,4 +324,29 @@ t.test('at half load the queue takes the bursts', async (t) => {
   const half = simulate({ times: 0.5, settings, deadlineMs: 10_000, again: false, sigma: 0.5 });
   t.comment(`at half load: ${half.refused} refused, ${half.late} late`);
   t.ok(half.refused + half.late <= 3, `${half.refused + half.late} of 3,000`);
+});
+
+t.test('a caller that floods holds up no other one, neither outside nor in the queue', async (t) => {
+  const queue = new TestQueue({ limit: 16, maxQueued: 16, maxWaitMs: 5_000 });
+  const [flood, modest] = [new CallerCalls(), new CallerCalls()];
+  const entries = Array.from({ length: 40 }, (_, i) => queue.enter(callWith(i, 0, flood), 0));
+  const count = (entry: Entry): number => entries.filter((each) => each === entry).length;
+  t.strictSame([count('admitted'), count('queued'), count('no_room')], [14, 14, 12]);
+  t.equal(queue.enter(callWith(100, 0, modest), 0), 'admitted', 'past all that wait');
+  t.equal(queue.enter(callWith(101, 0, modest), 0), 'admitted');
+  queue.leaveFirst(1_000);
+  t.equal(queue.next(1), undefined, 'the flood gives way, although a place is free');
+  t.equal(queue.enter(callWith(102, 0, modest), 1), 'admitted');
+  t.equal(queue.active, 16);
+  const waits = callWith(103, 0, modest);
+  t.equal(queue.enter(waits, 1), 'queued', 'behind 14');
+  t.ok(queue.waitMs(callWith(104, 0, modest)) < queue.estimatedWaitMs, 'which it does not wait for');
+  t.equal(queue.enter(callWith(105, 0, flood), 1), 'no_room');
+  queue.leaveFirst(1_000);
+  t.equal(queue.next(2), waits, 'its turn comes before theirs');
+  t.equal(queue.next(2), undefined);
+  // Alone again, the flood has its places back, in the order of its calls.
+  for (const call of queue.inside.filter(({ callerCalls }) => callerCalls === modest))
+    queue.leave(call, 1_000);
+  t.strictSame([queue.next(3)?.id, queue.next(3)?.id, queue.next(3)], [14, 15, undefined]);
 });

@@ -22,7 +22,21 @@
  * The wait is estimated from what calls took lately: (calls ahead + 1) × mean service time / limit. Whether there is
  * time for the call itself is judged by the median: a call with less time left has less than an even chance, and
  * under overload its slot is worth more to another.
+ *
+ * Places, in and in the queue, are shared among callers (`fair-places.ts`): of those that may have another place the call that
+ * came first is next. So the calls of one caller that has more than its share hold up no other caller.
  */
+import { FairPlaces, Holder } from './fair-places.ts';
+
+/** What one caller has in a queue: calls that are in, and calls that wait, oldest first. The queue alone writes it. */
+export class CallerCalls {
+  readonly active = new Holder();
+  readonly waiting = new Holder();
+  oldest: Queueable | undefined = undefined;
+  newest: Queueable | undefined = undefined;
+  /** Its place among the callers that wait; -1 while none of its calls does. */
+  waitsAt = -1;
+}
 
 /** What a call brings to wait with; the queue alone writes it. */
 export interface Queueable {
@@ -30,8 +44,12 @@ export interface Queueable {
   queueNewer: Queueable | undefined;
   /** When it began to wait; NaN while it doesn't. */
   queuedAtMs: number;
+  /** Which of all that ever waited it is: of two that wait, the lower one came first. */
+  queueTurn: number;
   /** When the call must be over; 0 for no deadline. Read only. */
   readonly deadlineMs: number;
+  /** The same object for all calls of one caller. */
+  readonly callerCalls: CallerCalls;
 }
 
 /** `no_room`: the queue is full. `no_time`: the call would not be served in time. `too_long`: the wait is too long. */
@@ -64,10 +82,11 @@ const UNKNOWN_PUSHBACK_MS = 1_000;
 
 export class AdmissionQueue<Call extends Queueable> {
   #settings: AdmissionSettings;
-  #active = 0;
-  #queued = 0;
-  #oldest: Call | undefined = undefined;
-  #newest: Call | undefined = undefined;
+  readonly #places: FairPlaces;
+  readonly #line: FairPlaces;
+  /** Those who have calls that wait, in no order. */
+  readonly #waiting: CallerCalls[] = [];
+  #turns = 0;
   /** Since when somebody has been waiting, but for gaps of less than a call's time. */
   #busySinceMs = 0;
   #emptySinceMs = Number.NEGATIVE_INFINITY;
@@ -76,6 +95,8 @@ export class AdmissionQueue<Call extends Queueable> {
 
   constructor(settings: AdmissionSettings) {
     this.#settings = checked(settings);
+    this.#places = new FairPlaces(settings.limit);
+    this.#line = new FairPlaces(settings.maxQueued);
   }
 
   get settings(): AdmissionSettings {
@@ -85,14 +106,15 @@ export class AdmissionQueue<Call extends Queueable> {
   /** A lower limit turns nobody out; after a higher one, ask `next` until it gives nobody. */
   set settings(settings: AdmissionSettings) {
     this.#settings = checked(settings);
+    this.#places.limit = settings.limit;
   }
 
   get active(): number {
-    return this.#active;
+    return this.#places.used;
   }
 
   get queued(): number {
-    return this.#queued;
+    return this.#line.used;
   }
 
   /** Mean time between admission and leaving, in milliseconds; 0 while unknown. */
@@ -102,13 +124,13 @@ export class AdmissionQueue<Call extends Queueable> {
 
   /** A call comes. 'admitted' must be paired with `leave`; a queued one is given out by `next` or `expired`. */
   enter(call: Call, nowMs: number): Entry {
-    const { limit, maxQueued, maxWaitMs } = this.#settings;
-    if (this.#active < limit && this.#queued === 0) {
-      this.#active++;
+    const { maxQueued, maxWaitMs } = this.#settings;
+    const { callerCalls: caller } = call;
+    if (caller.waiting.held === 0 && this.#inTurn === undefined && this.#places.take(caller.active))
       return 'admitted';
-    }
-    if (this.#queued >= (this.#standing(nowMs) ? this.#standingMax : maxQueued)) return 'no_room';
-    const waitMs = this.estimatedWaitMs;
+    this.#line.limit = this.#standing(nowMs) ? this.#standingMax : maxQueued;
+    if (!this.#line.hasRoomFor(caller.waiting)) return 'no_room';
+    const waitMs = this.waitMs(call);
     if (waitMs > maxWaitMs) return 'too_long';
     if (call.deadlineMs > 0 && nowMs + waitMs + this.#medianServiceMs > call.deadlineMs) return 'no_time';
     this.#append(call, nowMs);
@@ -116,12 +138,12 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   /** A call that was admitted has ended; ask `next` afterwards. `serviceMs` is the time since its admission. */
-  leave(serviceMs: number): void {
-    if (this.#active === 0)
+  leave({ callerCalls }: Call, serviceMs: number): void {
+    if (callerCalls.active.held === 0)
       throw new Error(
         'a call left that was not in; leave once for each call that was admitted or given by next()',
       );
-    this.#active--;
+    this.#places.release(callerCalls.active);
     const service = Math.max(serviceMs, MIN_SERVICE_MS);
     if (this.#medianServiceMs === 0) {
       this.#meanServiceMs = service;
@@ -134,15 +156,14 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   /**
-   * The call whose turn it is, admitted; undefined when no slot is free, nobody waits, or the first in turn must be
-   * refused first: so ask `expired` before.
+   * The call whose turn it is, admitted; undefined when there is no place for any caller that waits, or the first in turn
+   * must be refused first: so ask `expired` before.
    */
   next(nowMs: number): Call | undefined {
-    const call = this.#oldest;
-    if (call === undefined || this.#active >= this.#settings.limit || this.#isLate(call, nowMs))
-      return undefined;
+    const call = this.#inTurn;
+    if (call === undefined || this.#isLate(call, nowMs)) return undefined;
     this.#remove(call, nowMs);
-    this.#active++;
+    this.#places.take(call.callerCalls.active);
     return call;
   }
 
@@ -151,30 +172,48 @@ export class AdmissionQueue<Call extends Queueable> {
    * refused. One whose deadline leaves too little, while nobody waits behind it, may as well try.
    */
   expired(nowMs: number): Call | undefined {
-    const call = this.#oldest;
+    const call = this.#inTurn ?? this.#oldest;
     if (call === undefined || !this.#isLate(call, nowMs)) return undefined;
     this.#remove(call, nowMs);
     return call;
   }
 
-  /** The next in turn if it has waited for as long as a call may, taken out of the queue. */
+  /** The oldest, if it has waited for as long as a call may, taken out of the queue. */
   overdue(nowMs: number): Call | undefined {
     const call = this.#oldest;
-    if (call === undefined || nowMs < this.overdueAtMs) return undefined;
+    if (call === undefined || nowMs < call.queuedAtMs + this.#settings.maxWaitMs) return undefined;
     this.#remove(call, nowMs);
     return call;
   }
 
   /** When there will be one, unless its turn comes first; Infinity while nobody waits. For a timer. */
   get overdueAtMs(): number {
-    return this.#oldest === undefined
-      ? Number.POSITIVE_INFINITY
-      : this.#oldest.queuedAtMs + this.#settings.maxWaitMs;
+    const call = this.#oldest;
+    return call === undefined ? Number.POSITIVE_INFINITY : call.queuedAtMs + this.#settings.maxWaitMs;
   }
 
-  #isLate({ deadlineMs, queueNewer }: Call, nowMs: number): boolean {
+  #isLate({ deadlineMs }: Call, nowMs: number): boolean {
     if (deadlineMs === 0) return false;
-    return nowMs + (queueNewer === undefined ? 0 : this.#medianServiceMs) >= deadlineMs;
+    return nowMs + (this.queued === 1 ? 0 : this.#medianServiceMs) >= deadlineMs;
+  }
+
+  /** Of the callers that may have another place, the call that came first. */
+  get #inTurn(): Call | undefined {
+    let first: Queueable | undefined;
+    for (const caller of this.#waiting) {
+      const { oldest } = caller;
+      if (first !== undefined && oldest!.queueTurn > first.queueTurn) continue;
+      if (this.#places.hasRoomFor(caller.active)) first = oldest;
+    }
+    return first as Call | undefined;
+  }
+
+  /** The call that came first. */
+  get #oldest(): Call | undefined {
+    let first: Queueable | undefined;
+    for (const { oldest } of this.#waiting)
+      if (first === undefined || oldest!.queueTurn < first.queueTurn) first = oldest;
+    return first as Call | undefined;
   }
 
   /** The caller of a waiting call left, or its deadline came; false when it was not waiting. */
@@ -184,9 +223,23 @@ export class AdmissionQueue<Call extends Queueable> {
     return true;
   }
 
-  /** How long a call that comes now would wait; 0 while nothing is known. */
+  /** How long a call that comes now would wait, if all that wait went before it; 0 while nothing is known. */
   get estimatedWaitMs(): number {
-    return (this.#meanServiceMs * (this.#queued + 1)) / Math.max(this.#settings.limit, 1);
+    return this.#waitBehindMs(this.queued);
+  }
+
+  /**
+   * How long this one would. Of each other caller as many calls go before it as its own caller has then: who has many more
+   * that wait has its share of the places already.
+   */
+  waitMs({ callerCalls: { waiting } }: Call): number {
+    let ahead = 0;
+    for (const other of this.#waiting) ahead += Math.min(other.waiting.held, waiting.held + 1);
+    return this.#waitBehindMs(ahead);
+  }
+
+  #waitBehindMs(calls: number): number {
+    return (this.#meanServiceMs * (calls + 1)) / Math.max(this.#settings.limit, 1);
   }
 
   /**
@@ -208,7 +261,7 @@ export class AdmissionQueue<Call extends Queueable> {
 
   /** A short queue is empty now and then, under the heaviest load, too: that alone ends nothing. */
   #wasIdle(nowMs: number): boolean {
-    return this.#queued === 0 && nowMs - this.#emptySinceMs > this.#medianServiceMs;
+    return this.queued === 0 && nowMs - this.#emptySinceMs > this.#medianServiceMs;
   }
 
   get #standingMax(): number {
@@ -219,28 +272,41 @@ export class AdmissionQueue<Call extends Queueable> {
   #append(call: Call, nowMs: number): void {
     if (!Number.isNaN(call.queuedAtMs)) throw new Error('the call waits already; enter it once');
     if (this.#wasIdle(nowMs)) this.#busySinceMs = nowMs;
-    const last = this.#newest;
+    const { callerCalls: caller } = call;
+    const last = caller.newest;
     call.queuedAtMs = nowMs;
+    call.queueTurn = this.#turns++;
     call.queueOlder = last;
     call.queueNewer = undefined;
-    if (last === undefined) this.#oldest = call;
-    else last.queueNewer = call;
-    this.#newest = call;
-    this.#queued++;
+    caller.newest = call;
+    if (last === undefined) {
+      caller.oldest = call;
+      caller.waitsAt = this.#waiting.push(caller) - 1;
+    } else last.queueNewer = call;
+    this.#line.take(caller.waiting);
   }
 
   #remove(call: Call, nowMs: number): void {
-    const older = call.queueOlder as Call | undefined;
-    const newer = call.queueNewer as Call | undefined;
-    if (older === undefined) this.#oldest = newer;
+    const { callerCalls: caller, queueOlder: older, queueNewer: newer } = call;
+    if (older === undefined) caller.oldest = newer;
     else older.queueNewer = newer;
-    if (newer === undefined) this.#newest = older;
+    if (newer === undefined) caller.newest = older;
     else newer.queueOlder = older;
     call.queueOlder = undefined;
     call.queueNewer = undefined;
     call.queuedAtMs = Number.NaN;
-    this.#queued--;
-    if (this.#queued === 0) this.#emptySinceMs = nowMs;
+    this.#line.release(caller.waiting);
+    if (caller.waiting.held === 0) this.#waitsNoMore(caller);
+    if (this.queued === 0) this.#emptySinceMs = nowMs;
+  }
+
+  #waitsNoMore(caller: CallerCalls): void {
+    const last = this.#waiting.pop()!;
+    if (last !== caller) {
+      this.#waiting[caller.waitsAt] = last;
+      last.waitsAt = caller.waitsAt;
+    }
+    caller.waitsAt = -1;
   }
 }
 

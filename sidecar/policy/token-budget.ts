@@ -22,7 +22,17 @@ export interface Reservation {
   tokens: number;
 }
 
-export class TokenBudget {
+/** What requests draw on: a budget, or several that must all have room. */
+export interface TokenSource {
+  /** What can still be reserved. */
+  readonly left: number;
+  /** Undefined when so much is not left. Must be settled, also when nothing was used. */
+  reserve(tokens: number): Reservation | undefined;
+  /** What was really used. Once is enough. */
+  settle(reservation: Reservation, usedTokens: number): void;
+}
+
+export class TokenBudget implements TokenSource {
   readonly total: number;
   #spent = 0;
   #reserved = 0;
@@ -59,5 +69,35 @@ export class TokenBudget {
     this.#reserved -= reservation.tokens;
     reservation.tokens = -1;
     this.#spent += Math.max(0, usedTokens);
+  }
+}
+
+interface JointReservation extends Reservation {
+  readonly parts: readonly [Reservation, Reservation];
+}
+
+/** Two budgets that hold for the same requests: that of the call that they are made for, and the operator's for its task. */
+export class JointBudget implements TokenSource {
+  readonly #one: TokenBudget;
+  readonly #other: TokenBudget;
+
+  constructor(one: TokenBudget, other: TokenBudget) {
+    this.#one = one;
+    this.#other = other;
+  }
+
+  get left(): number {
+    return Math.min(this.#one.left, this.#other.left);
+  }
+
+  reserve(tokens: number): JointReservation | undefined {
+    if (!(tokens >= 0) || tokens > this.left) return undefined;
+    return { tokens, parts: [this.#one.reserve(tokens)!, this.#other.reserve(tokens)!] };
+  }
+
+  settle(reservation: JointReservation, usedTokens: number): void {
+    reservation.tokens = -1;
+    this.#one.settle(reservation.parts[0], usedTokens);
+    this.#other.settle(reservation.parts[1], usedTokens);
   }
 }

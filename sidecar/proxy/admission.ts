@@ -30,7 +30,7 @@ const MAX_CALLERS = 10_000;
 /**
  * Who may come in on a listener, outermost first:
  *
- *     a rate for each caller → a place, or a place in the queue → the adaptive limit, which the ends of calls move
+ *     a rate for each caller → a place of its share, or of the queue → the adaptive limit, which the ends of calls move
  */
 export class Admission extends Timer {
   private settings: AdmissionSettings;
@@ -87,14 +87,14 @@ export class Admission extends Timer {
   enter(call: Call, nowMs: number): 'admitted' | 'queued' | LocalReply {
     const { limiter } = this;
     if (limiter !== undefined) {
-      const waitMs = limiter.take(call.callerName, nowMs);
+      const waitMs = limiter.take(call.caller.name, nowMs);
       if (waitMs > 0) {
         const message = `this caller may make ${this.settings.rateLimit.callsPerSecond} calls a second (inbound.rate_limit)`;
         return reply('rate_limited', message, waitMs);
       }
     }
     const entry = this.queue.enter(call, nowMs);
-    if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry);
+    if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry, call);
     call.entered = true;
     if (entry === 'admitted') {
       call.admittedAtMs = nowMs;
@@ -105,10 +105,10 @@ export class Admission extends Timer {
     return entry;
   }
 
-  private refusal(entry: Entry | 'waited'): LocalReply {
-    const { limit, maxQueued, maxWaitMs } = this.queue.settings;
-    const full = `${limit} calls are in flight, which is the limit`;
-    const waitMs = Math.round(this.queue.estimatedWaitMs);
+  private refusal(entry: Entry | 'waited', call: Call): LocalReply {
+    const { maxQueued, maxWaitMs } = this.queue.settings;
+    const full = this.fullness(call);
+    const waitMs = Math.round(this.queue.waitMs(call));
     const message =
       entry === 'no_room'
         ? `${full}, and ${maxQueued === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
@@ -118,6 +118,14 @@ export class Admission extends Timer {
             ? `${full}, and in the time this call has left its turn would not come: about ${waitMs} ms`
             : `${full}, and its turn would come in about ${waitMs} ms, longer than inbound.queue.max_wait`;
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
+  }
+
+  private fullness({ caller }: Call): string {
+    const { active, settings } = this.queue;
+    const { limit } = settings;
+    if (active >= limit) return `${limit} calls are in flight, which is the limit`;
+    const { held } = caller.calls.active;
+    return `${held} calls of this caller are in flight, which is its share of ${limit} while others may come`;
   }
 
   /** A call that was let in, or waited, is over with this status. */
@@ -130,7 +138,7 @@ export class Admission extends Timer {
     const serviceMs = nowMs - call.admittedAtMs;
     call.admittedAtMs = 0;
     this.adapt(status, serviceMs);
-    this.queue.leave(serviceMs);
+    this.queue.leave(call, serviceMs);
     this.letIn(nowMs);
   }
 
@@ -151,14 +159,14 @@ export class Admission extends Timer {
     for (;;) {
       const late = this.queue.expired(nowMs);
       if (late !== undefined) {
-        late.answer(this.refusal('no_time'));
+        late.answer(this.refusal('no_time', late));
         continue;
       }
       const next = this.queue.next(nowMs);
       if (next === undefined) {
         const overdue = this.queue.overdue(nowMs);
         if (overdue === undefined) break;
-        overdue.answer(this.refusal('waited'));
+        overdue.answer(this.refusal('waited', overdue));
         continue;
       }
       next.admittedAtMs = nowMs;

@@ -5,36 +5,39 @@ export class CallIndex<Call> {
   private readonly singles = new ChurnMap<Call>();
   private readonly shared = new ChurnMap<Set<Call>>();
 
-  /** @returns whether others have the same text */
-  add(key: string, call: Call): boolean {
-    if (key === '') return false;
+  /** @returns one of those that have the same text; undefined where no other has it */
+  add(key: string, call: Call): Call | undefined {
+    if (key === '') return undefined;
     const hash = hashOf(key);
     const sharing = this.shared.size === 0 ? undefined : this.shared.get(key, hash);
     if (sharing !== undefined) {
+      const [other] = sharing;
       sharing.add(call);
-      return true;
+      return other;
     }
     const single = this.singles.get(key, hash);
     if (single === undefined || single === call) {
       this.singles.set(key, call, hash);
-      return false;
+      return undefined;
     }
     this.singles.delete(key, hash);
     this.shared.set(key, new Set([single, call]), hash);
-    return true;
+    return single;
   }
 
-  delete(key: string, call: Call): void {
-    if (key === '') return;
+  /** @returns the text's hash; 0 for '' */
+  delete(key: string, call: Call): number {
+    if (key === '') return 0;
     const hash = hashOf(key);
     if (this.singles.get(key, hash) === call) {
       this.singles.delete(key, hash);
-      return;
+      return hash;
     }
     const sharing = this.shared.get(key, hash);
-    if (sharing?.delete(call) !== true || sharing.size > 1) return;
+    if (sharing?.delete(call) !== true || sharing.size > 1) return hash;
     this.shared.delete(key, hash);
     for (const last of sharing) this.singles.set(key, last, hash);
+    return hash;
   }
 
   /** The one call with this text; undefined when there is none, or more than one. */
@@ -45,5 +48,17 @@ export class CallIndex<Call> {
   /** The calls that share the key, two at least, in the order of their addition. */
   several(key: string): ReadonlySet<Call> | undefined {
     return key === '' || this.shared.size === 0 ? undefined : this.shared.get(key);
+  }
+
+  /** Whether one of the calls with this text passes the check. */
+  some(key: string, check: (call: Call) => boolean): boolean {
+    if (key === '') return false;
+    const hash = hashOf(key);
+    const single = this.singles.get(key, hash);
+    if (single !== undefined) return check(single);
+    const sharing = this.shared.size === 0 ? undefined : this.shared.get(key, hash);
+    if (sharing === undefined) return false;
+    for (const call of sharing) if (check(call)) return true;
+    return false;
   }
 }

@@ -5,7 +5,7 @@ import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import type { Queueable } from '../policy/admission-queue.ts';
+import type { CallerCalls, Queueable } from '../policy/admission-queue.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import {
@@ -26,6 +26,7 @@ import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { Call } from './call.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
+import { type Caller, callerOf } from './caller.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import type { Hedging } from './hedging.ts';
 import { IdleClock } from './idle-clock.ts';
@@ -87,6 +88,8 @@ export abstract class CallState extends Timer implements Queueable {
   ownerless = false;
   /** The agents that its owner has come through; '' when that is not sure. */
   ownersPath = '';
+  /** When the last of the calls that it may be made for is over; 0 where one of them has no deadline, or one is its owner. */
+  ownersDeadlineMs = 0;
   dependents: Set<Dependent> | undefined = undefined;
   modelTokens = 0;
   modelFailure: ModelFailure | undefined = undefined;
@@ -121,6 +124,7 @@ export abstract class CallState extends Timer implements Queueable {
   queueOlder: Queueable | undefined = undefined;
   queueNewer: Queueable | undefined = undefined;
   queuedAtMs = Number.NaN;
+  queueTurn = 0;
   done = false;
   /** It is done, and its caller has a moment to end its request. */
   lingering = false;
@@ -172,9 +176,25 @@ export abstract class CallState extends Timer implements Queueable {
     return this.list.listBytes;
   }
 
-  /** Whose rate is limited: one identity, or one address, however many connections it has. */
-  get callerName(): string {
-    return this.callerIdentity ?? this.stream.connection.socket.remoteAddress ?? 'a local socket';
+  /** Whose places it takes, and whose rate is limited. */
+  get caller(): Caller {
+    return callerOf(this.stream.connection);
+  }
+
+  get callerCalls(): CallerCalls {
+    return this.caller.calls;
+  }
+
+  /** Whose task it is, and whose work the app does for it (`caller-scope.ts`); '' where nothing tells. */
+  get callerScope(): string {
+    return this.info.scopeBy(this.settings.scopeHeaders, this.callerIdentity ?? '');
+  }
+
+  /** Tokens that its task may use, as its caller says; -1 without such a budget, or from a caller that may set none. */
+  get tokenBudget(): number {
+    const { tokenBudget } = this.info;
+    if (tokenBudget < 0 || this.settings.mayBudget(this.stream.connection.identity)) return tokenBudget;
+    return -1;
   }
 
   /** Attempts that hops above have made: of this call, or of the one that the app makes it for. */
@@ -197,7 +217,7 @@ export abstract class CallState extends Timer implements Queueable {
     this.allowedMs = allowed;
     this.deadlineMs = allowed === 0 ? 0 : this.startedAtMs + allowed;
     this.deadlineOwner = deadlineOwner(info.timeoutMs, allowed);
-    const ownersMs = owner?.deadlineMs ?? 0;
+    const ownersMs = owner?.deadlineMs ?? this.ownersDeadlineMs;
     if (ownersMs > 0 && (this.deadlineMs === 0 || ownersMs < this.deadlineMs)) {
       this.deadlineMs = ownersMs;
       this.deadlineOwner = 'inbound';

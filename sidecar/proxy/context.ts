@@ -1,5 +1,6 @@
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster/cluster.ts';
+import type { PeerIdentity } from '../http2/connection-owner.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -73,6 +74,10 @@ export interface ProxySettings {
   readonly deduplicateTasks: boolean;
   /** Inbound calls have a name in their baggage, by which the app's own calls are known to be made for them. */
   readonly namesCalls: boolean;
+  /** Header fields, in lower case, whose values tell callers apart besides identity and `authorization`. */
+  readonly scopeHeaders: readonly string[];
+  /** Whether a caller may give its call a token budget; what others send is left out. */
+  readonly mayBudget: (identity: PeerIdentity | undefined) => boolean;
   /** Of calls whose cluster is not known, or not asked. */
   readonly timeLimits: TimeLimits;
   /** Largest message in either direction; Infinity for no limit. */

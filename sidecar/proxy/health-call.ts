@@ -6,6 +6,7 @@ import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { waste } from '../http2/wasted-streams.ts';
 import { type ServingStatus, writeServingStatus } from '../task/health-message.ts';
+import { type Caller, callerOf } from './caller.ts';
 import { responseInfo } from './response-info.ts';
 
 const MAX_REQUEST_BYTES = 4_096;
@@ -35,6 +36,10 @@ export class HealthCall implements StreamHandler {
     this.list = list;
     this.head = head;
     this.onRequest = onRequest;
+  }
+
+  get caller(): Caller {
+    return callerOf(this.stream.connection);
   }
 
   complete(): void {

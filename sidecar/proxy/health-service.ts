@@ -5,6 +5,7 @@ import { Status } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
+import { FairPlaces, type Holder } from '../policy/fair-places.ts';
 import {
   readHealthList,
   readHealthService,
@@ -46,10 +47,10 @@ export class HealthServices implements LocalServices {
   private readonly environment: AppWatchEnvironment;
   /** Watchers of the app's own services have a watch there. */
   private readonly watchers = new Map<HealthCall, AppWatch | undefined>();
+  /** Watches, each of which is a stream that stays. */
+  private readonly watchPlaces = new FairPlaces(MIN_WATCHERS);
   /** Questions that the app has not answered yet. */
-  private questions = 0;
-  /** The most watches at a time, each of which is a stream that stays; and the most questions. */
-  private maxWatchers = MIN_WATCHERS;
+  private readonly questionPlaces = new FairPlaces(MIN_WATCHERS);
   identity: HealthIdentity;
   private draining = false;
 
@@ -75,7 +76,8 @@ export class HealthServices implements LocalServices {
 
   /** A channel that goes by its server's health watches it on its connection, and without a watch it takes no calls. */
   set maxConnections(count: number) {
-    this.maxWatchers = Math.max(MIN_WATCHERS, count);
+    this.watchPlaces.limit = Math.max(MIN_WATCHERS, count);
+    this.questionPlaces.limit = this.watchPlaces.limit;
   }
 
   drain(): void {
@@ -148,11 +150,11 @@ export class HealthServices implements LocalServices {
   }
 
   private watch(call: HealthCall, ours: boolean): void {
-    if (this.watchers.size >= this.maxWatchers) {
-      call.end(
-        Status.RESOURCE_EXHAUSTED,
-        `${this.maxWatchers} watchers already; use Check, or raise inbound.limits.max_connections`,
-      );
+    const { watchPlaces } = this;
+    const { watches } = call.caller;
+    if (!watchPlaces.take(watches)) {
+      const message = `${takenOf(watchPlaces, watches)} watchers already; use Check, or raise inbound.limits.max_connections`;
+      call.end(Status.RESOURCE_EXHAUSTED, message);
       return;
     }
     const watch: AppWatch | undefined = ours
@@ -161,6 +163,7 @@ export class HealthServices implements LocalServices {
     this.watchers.set(call, watch);
     call.onGone = () => {
       this.watchers.delete(call);
+      watchPlaces.release(watches);
       watch?.stop();
     };
     if (watch === undefined) this.tell(call, undefined);
@@ -214,14 +217,16 @@ export class HealthServices implements LocalServices {
 
   private ask(call: HealthCall, answer: AppAnswer): void {
     if (this.refuseOversize(call)) return;
-    if (this.questions >= this.maxWatchers) {
-      call.end(Status.RESOURCE_EXHAUSTED, `${this.maxWatchers} questions wait for the app already`);
+    const { questionPlaces } = this;
+    const { questions } = call.caller;
+    if (!questionPlaces.take(questions)) {
+      const message = `${takenOf(questionPlaces, questions)} questions wait for the app already`;
+      call.end(Status.RESOURCE_EXHAUSTED, message);
       return;
     }
     const question = new AppQuestion(this.environment.cluster, call, answer);
-    this.questions++;
     call.onGone = () => {
-      this.questions--;
+      questionPlaces.release(questions);
       question.cancel();
     };
     question.start();
@@ -271,4 +276,9 @@ export class HealthServices implements LocalServices {
       },
     };
   }
+}
+
+/** For a message to a caller that gets none. */
+function takenOf(places: FairPlaces, { held }: Holder): string {
+  return places.used >= places.limit ? `${places.limit}` : `${held} of ${places.limit} (this caller's share)`;
 }

@@ -29,8 +29,9 @@ export function findOwner(call: Call): void {
   if (isTaskPath(call.head.path)) {
     // The task's own ids may decide where the head's ids don't.
     const owner = context.inboundCalls.ofHead(info);
-    if (owner === null) call.ownerless = true;
-    else if (owner !== undefined) own(call, { call: owner, by: 'named', callPath: owner.callPath });
+    if (owner === undefined) return;
+    if (typeof owner === 'string') call.ownerless = true;
+    else own(call, { call: owner, by: 'named', callPath: owner.callPath, deadlineMs: owner.deadlineMs });
     return;
   }
   // A call to anything but an agent belongs to an inbound call only if it says so: it may be the agent's own work.
@@ -46,9 +47,13 @@ export function findTaskOwner(call: Call): void {
   if (found !== undefined) own(call, found);
 }
 
-function own(call: Call, { call: owner, by, callPath }: Owner): void {
-  call.owner = owner;
+function own(call: Call, { call: owner, by, callPath, deadlineMs }: Owner): void {
   call.ownersPath = callPath;
+  if (owner === undefined) {
+    call.ownersDeadlineMs = deadlineMs;
+    return;
+  }
+  call.owner = owner;
   // Work that only seems to belong to the call must not end with it.
   if (by !== 'named') return;
   owner.dependents ??= new Set();

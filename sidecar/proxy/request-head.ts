@@ -109,7 +109,7 @@ function send(
   const tokens = owner === undefined ? undefined : giveTokens(call);
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
   let more = withPathApart(call, given);
-  let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
+  let fields = withOwnBudget(call, list, tokens);
   let literals = trace;
   const baggage = info.passed?.baggage;
   const named = isNamed(call, connection.peer.maxHeaderListBytes);
@@ -132,6 +132,13 @@ function send(
   else connection.sendHeaders(stream, head, more, endStream, literals);
 }
 
+/** Without the budget that came, where another is given in its place, or its caller may set none. */
+function withOwnBudget(call: Call, list: HeaderList, tokens: readonly string[] | undefined): HeaderList {
+  const { info, tokenBudget } = call;
+  const keeps = tokens === undefined && tokenBudget === info.tokenBudget;
+  return keeps ? list : info.withoutTokenBudget(list);
+}
+
 /** What the caller has sent fits, and what this hop adds must not be what makes it too large. A budget is no addition. */
 function sendBare(
   call: Call,
@@ -141,7 +148,7 @@ function sendBare(
 ): void {
   const { info, list } = call;
   const { connection } = stream;
-  let fields = tokens === undefined ? list : info.withoutTokenBudget(list);
+  let fields = withOwnBudget(call, list, tokens);
   let extra = tokens;
   const came = info.passed?.baggage;
   const baggage = came === undefined ? undefined : baggageFor(call, came, false);

@@ -10,6 +10,7 @@ import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import { isUnaryPath, STREAM_PROCESS_PATH } from '../task/task-message.ts';
 import type { MethodStats } from '../telemetry/call-stats.ts';
+import { callerScope } from './caller-scope.ts';
 import { PassedIds } from './passed-ids.ts';
 import type { Route } from './router.ts';
 
@@ -49,10 +50,11 @@ export class RequestInfo {
   callPath = '';
   /** Tokens that its task may use, by `outrigger-token-budget`; -1 without one. */
   tokenBudget = -1;
-  /** Whose answer it may see: part of what makes two tasks the same. Never shown. */
-  authorization = '';
-  /** `taskScope` of these, made once. */
+  /** `taskScope` of its method and its caller, made once. */
   taskScope: string | undefined = undefined;
+  private scope = '';
+  /** The fields that `scope` is made of. */
+  private scopedBy: readonly string[] | undefined = undefined;
   /** Kept here between calls of the same head, with the router they came from. */
   route: Route | undefined = undefined;
   routedBy: unknown = undefined;
@@ -90,7 +92,7 @@ export class RequestInfo {
         this.scheme = value;
         break;
       case TOKEN_BUDGET_HEADER:
-        this.tokenBudget = parseTokenBudget(value);
+        this.tokenBudget = smallerBudget(this.tokenBudget, parseTokenBudget(value));
         break;
       case 'grpc-encoding':
         this.encoding = value;
@@ -116,9 +118,6 @@ export class RequestInfo {
       case CALL_PATH_HEADER:
         this.callPath = this.callPath === '' ? value : `${this.callPath},${value}`;
         break;
-      case 'authorization':
-        this.authorization = value;
-        break;
       case 'baggage':
       case 'x-request-id':
       case 'x-task-id':
@@ -140,6 +139,20 @@ export class RequestInfo {
     if (Number.isNaN(timeoutMs)) this.timeoutMalformed = true;
     // 0 stands for "none" everywhere else; a caller that sends 0 has no time left.
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
+  }
+
+  /**
+   * Whose request it is (`caller-scope.ts`). Heads are kept for each connection: its identity is always the same one.
+   *
+   * @param names of the fields that count; the same object until a reload
+   */
+  scopeBy(names: readonly string[], identity: string): string {
+    if (this.scopedBy !== names) {
+      this.scope = callerScope(identity, this.list, names);
+      this.scopedBy = names;
+      this.taskScope = undefined;
+    }
+    return this.scope;
   }
 
   /** Whether it is no gRPC request or breaks gRPC's rules. Asked only of requests that have failed. */
@@ -243,4 +256,10 @@ export function requestInfo(list: HeaderList, head: MessageHead): RequestInfo {
   const info = new RequestInfo(list);
   head.derived = info;
   return info;
+}
+
+/** Of two budgets the smaller one holds; -1 is none. */
+function smallerBudget(one: number, other: number): number {
+  if (one < 0 || other < 0) return Math.max(one, other);
+  return Math.min(one, other);
 }

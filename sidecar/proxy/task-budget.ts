@@ -19,9 +19,9 @@ import { TOKENS_USED_HEADER } from './sidecar-fields.ts';
 /** Made with the first request that draws on it. */
 const budgets = new WeakMap<InboundCall, TokenBudget>();
 
-/** Undefined for a call that came without one. */
+/** Undefined for a call that came without one, or from a caller that may set none (`inbound.token_budget`). */
 export function budgetOf(call: InboundCall): TokenBudget | undefined {
-  const { tokenBudget } = call.info;
+  const { tokenBudget } = call;
   if (tokenBudget < 0) return undefined;
   let budget = budgets.get(call);
   if (budget === undefined) {
@@ -39,7 +39,7 @@ export function giveTokens(call: Call): readonly string[] | undefined {
   // Of an attempt before this one: nobody has told.
   settleTokens(call, undefined);
   // An agent that passes on all it was given has not asked for all of it.
-  const asks = info.tokenBudget >= 0 && info.tokenBudget !== owner!.info.tokenBudget;
+  const asks = info.tokenBudget >= 0 && info.tokenBudget !== owner!.tokenBudget;
   const given = Math.min(asks ? info.tokenBudget : Math.floor(budget.left / 2), budget.left);
   call.givenTokens = budget.reserve(given);
   return [TOKEN_BUDGET_HEADER, String(given)];
@@ -55,7 +55,7 @@ export function settleTokens(call: Call, used: number | undefined): void {
 
 /** The trailer that tells what an inbound call has used; what its agent has left running counts as used. */
 export function usedTokensField(call: InboundCall): readonly string[] | undefined {
-  if (call.info.tokenBudget < 0) return undefined;
+  if (call.tokenBudget < 0) return undefined;
   const budget = budgets.get(call);
   return [TOKENS_USED_HEADER, String(budget === undefined ? 0 : budget.spent + budget.reserved)];
 }

@@ -59,7 +59,7 @@ export class TaskRuns extends Timer {
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private armedForMs = Number.POSITIVE_INFINITY;
-  private last = { path: '', authorization: '', identity: '', scope: '' };
+  private last = { path: '', caller: '', scope: '' };
 
   constructor(settings: TaskStoreSettings, wheel: TimerWheel, clock: () => number) {
     super();
@@ -70,9 +70,8 @@ export class TaskRuns extends Timer {
 
   /** False: the call is not to be run; it follows the one that is, or has been answered. */
   begin(call: Call, message: FirstMessage): boolean {
-    const { info } = call;
-    // Heads are kept for each connection: its caller is always the same one.
-    info.taskScope ??= this.scopeOf(call.head.path, info.authorization, call.callerIdentity ?? '');
+    const { callerScope, info } = call;
+    info.taskScope ??= this.scopeOf(call.head.path, callerScope);
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
     const nowMs = this.clock();
     let begun = this.store.begin(fingerprint, call, call, nowMs, info);
@@ -103,10 +102,10 @@ export class TaskRuns extends Timer {
   }
 
   /** Remembers the last one: callers whose heads are never the same (by a trace, say) still ask for the same. */
-  private scopeOf(path: string, authorization: string, identity: string): string {
+  private scopeOf(path: string, caller: string): string {
     const { last } = this;
-    if (last.path !== path || last.authorization !== authorization || last.identity !== identity)
-      this.last = { path, authorization, identity, scope: taskScope(path, authorization, identity) };
+    if (last.path !== path || last.caller !== caller)
+      this.last = { path, caller, scope: taskScope(path, caller) };
     return this.last.scope;
   }
 

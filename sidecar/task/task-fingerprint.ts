@@ -11,8 +11,8 @@ const METADATA_TAG = METADATA_FIELD * 8 + WireType.BYTES;
 
 /**
  * What of a call, besides its message, must be the same: its method, and who asks. An answer that one caller may see is
- * not replayed to another, so give the name in the client's certificate and the `authorization` header, and nothing that
- * changes from attempt to attempt (addresses, ports, timeouts).
+ * not replayed to another, so give all that tells callers apart (the name in the client's certificate, credentials in its
+ * header fields), and nothing that changes from attempt to attempt (addresses, ports, timeouts).
  */
 export function taskScope(method: string, ...who: readonly string[]): string {
   return hash('sha256', JSON.stringify([method, ...who]), 'base64');

@@ -1,0 +1,77 @@
+import type { Server } from 'node:net';
+import { Timer } from '../clock/timer-wheel.ts';
+import type { Connection } from '../http2/connection.ts';
+import { ConnectionError } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import type { Keepalive } from '../http2/keepalive.ts';
+import type { Caller } from '../proxy/caller.ts';
+import type { ConnectionPlace, IdleCandidate } from './connection-places.ts';
+
+/** The preface and SETTINGS must have come by then; a client that connects and says nothing is closed. */
+export const PREFACE_TIMEOUT_MS = 10_000;
+
+/** What a listener has with one downstream connection, and its clock: preface, then age, then the second GOAWAY. */
+export class Lifetime extends Timer implements IdleCandidate {
+  readonly connection: Connection;
+  readonly keepalive: Keepalive;
+  /** Where it was accepted. */
+  readonly server: Server;
+  readonly place: ConnectionPlace;
+  readonly caller: Caller;
+  /** To be shut down as soon as it is ready. */
+  leaving = false;
+  private readonly onEnd: () => void;
+  private goaway = false;
+
+  constructor(
+    connection: Connection,
+    keepalive: Keepalive,
+    server: Server,
+    place: ConnectionPlace,
+    caller: Caller,
+    onEnd: () => void,
+  ) {
+    super();
+    this.connection = connection;
+    this.keepalive = keepalive;
+    this.server = server;
+    this.place = place;
+    this.caller = caller;
+    this.onEnd = onEnd;
+  }
+
+  override onTimeout(): void {
+    const { connection } = this;
+    if (!connection.ready) {
+      const message = `no HTTP/2 preface and SETTINGS within ${PREFACE_TIMEOUT_MS} ms`;
+      connection.close(new ConnectionError('peer', ErrorCode.SETTINGS_TIMEOUT, message));
+    } else if (this.goaway) {
+      connection.finishShutdown();
+    } else {
+      this.goaway = true;
+      this.onEnd();
+    }
+  }
+
+  markGoaway(): void {
+    this.goaway = true;
+  }
+
+  get isIdle(): boolean {
+    return this.connection.streams.size === 0;
+  }
+
+  get lastReadAtMs(): number {
+    return this.connection.lastReadAtMs;
+  }
+
+  /** Ends the connection, which is idle, for another one. A call that is on its way is sent again elsewhere (RFC 9113 §6.8). */
+  makeRoom(): void {
+    const { connection } = this;
+    const message = 'idle, and another connection needs the place';
+    // GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
+    if (connection.ready)
+      connection.goaway.finish(connection.writer, connection.lastPeerStreamId, ErrorCode.NO_ERROR, message);
+    connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, message));
+  }
+}
