@@ -1,9 +1,14 @@
 // The egress between real sockets: what passes unchanged, who is asked, what is held back, and what ends when.
 import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import OpenAI from 'openai';
 import t from 'tap';
+import { asker } from '../bench/llm/requests.ts';
 import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
 import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { startEgress } from './llm/egress-listener.ts';
@@ -742,4 +747,51 @@ t.test('new settings hold for new requests, and those under way go on as they be
     { broken: false, upstream: 'a' },
   );
   t.ok(answer.body.toString().endsWith(DONE));
+});
+
+t.test('what a request held is let go of by the next small collection', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as (options?: { type: 'minor' }) => void;
+  const oldMiB = (): number =>
+    getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space')!.space_used_size / 2 ** 20;
+  // The scripted provider would keep the requests themselves.
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = [];
+    request.on('data', (part: Buffer) => parts.push(part));
+    request.on('end', () => {
+      if (!Buffer.concat(parts).includes('"stream":true')) {
+        sendJson(response, 200, chatAnswer());
+        return;
+      }
+      beginStream(response);
+      response.end(chatChunk(WHOLE) + chatChunk(undefined, 'stop') + DONE);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const egress = await startEgress({ upstreams: [{ name: 'churn', url: `http://127.0.0.1:${port}` }] });
+  t.teardown(() => {
+    egress.close();
+    server.close();
+  });
+  /** How much the old generation grows while requests come and go on kept connections. */
+  const growth = async (baseUrl: string): Promise<number> => {
+    const ask = asker(t, baseUrl);
+    const askMany = async (turns: number): Promise<void> => {
+      for (let turn = 0; turn < turns; turn++) {
+        await ask(200, turn % 2 === 0);
+        gc({ type: 'minor' });
+      }
+    };
+    // Connections, compiled code, and what is remembered of the upstream stay.
+    await askMany(4);
+    gc();
+    gc();
+    const before = oldMiB();
+    await askMany(8);
+    return oldMiB() - before;
+  };
+  const direct = await growth(`http://127.0.0.1:${port}`);
+  const through = await growth(egress.baseUrl);
+  t.ok(through < direct + 4, `${direct.toFixed(1)} MiB direct, ${through.toFixed(1)} MiB through the egress`);
 });

@@ -1,8 +1,8 @@
 // The CPU time that a sidecar spends on a call, side by side for several checkouts.
-import { Agent, request } from 'node:http';
 import type { Cleanup } from '../cleanup.ts';
 import { cpuMicroseconds } from '../cpu.ts';
 import { warmUp } from '../fleet.ts';
+import { type Ask, asker } from '../llm/requests.ts';
 import { startOutrigger, startProvider } from '../llm/systems.ts';
 import { LOAD_CORE, TARGET_CORE } from '../start.ts';
 import { startTarget, type Target } from '../targets.ts';
@@ -66,12 +66,10 @@ async function startListeners(
 
 async function startEgresses(cleanup: Cleanup, checkouts: readonly string[]): Promise<Round> {
   const url = await startProvider(cleanup, LOAD_CORE);
-  const egresses: { ask: (stream: boolean) => Promise<void>; pid: number }[] = [];
+  const egresses: { ask: Ask; pid: number }[] = [];
   for (const checkout of checkouts) {
-    const { baseUrl, pid } = await startOutrigger(cleanup, url, TARGET_CORE, {}, checkout);
-    const agent = new Agent({ keepAlive: true, maxSockets: 8 });
-    cleanup.teardown(() => agent.destroy());
-    egresses.push({ pid: pid!, ask: (stream) => askMany(`${baseUrl}/chat/completions`, agent, stream) });
+    const { baseUrl, pid } = await startOutrigger(cleanup, url, TARGET_CORE, {}, { checkout });
+    egresses.push({ pid: pid!, ask: asker(cleanup, baseUrl) });
   }
   const round: Round = async () => {
     const costs: Cost[][] = egresses.map(() => []);
@@ -80,7 +78,7 @@ async function startEgresses(cleanup: Cleanup, checkouts: readonly string[]): Pr
       ['streamed', true],
     ] as const) {
       const before = egresses.map(({ pid }) => cpuMicroseconds(pid));
-      await Promise.all(egresses.map(({ ask }) => ask(stream)));
+      await Promise.all(egresses.map(({ ask }) => ask(LLM_REQUESTS, stream)));
       egresses.forEach(({ pid }, at) => {
         costs[at]!.push({ name, microseconds: (cpuMicroseconds(pid) - before[at]!) / LLM_REQUESTS });
       });
@@ -90,33 +88,4 @@ async function startEgresses(cleanup: Cleanup, checkouts: readonly string[]): Pr
   await round();
   await round();
   return round;
-}
-
-/** Eight at a time. */
-async function askMany(url: string, agent: Agent, stream: boolean): Promise<void> {
-  const body = JSON.stringify({
-    model: 'm',
-    stream,
-    n: 20,
-    messages: [{ role: 'user', content: 'How does an outrigger keep a canoe up? '.repeat(8) }],
-  });
-  let left = LLM_REQUESTS;
-  const worker = async (): Promise<void> => {
-    while (left-- > 0) await ask(url, agent, body);
-  };
-  await Promise.all(Array.from({ length: 8 }, worker));
-}
-
-function ask(url: string, agent: Agent, body: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-    const asked = request(url, { method: 'POST', agent, headers }, (response) => {
-      if (response.statusCode !== 200) reject(new Error(`the egress answered ${response.statusCode}`));
-      response.resume();
-      response.on('end', resolve);
-      response.on('error', reject);
-    });
-    asked.on('error', reject);
-    asked.end(body);
-  });
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { CLOCKS } from '../../test/llm/faults.ts';
 import { freePort } from '../../test/support/free-port.ts';
 import { startProcess, type TestProcess } from '../../test/support/process.ts';
-import { startSidecar } from '../../test/support/sidecar.ts';
+import { type SidecarOptions, startSidecar } from '../../test/support/sidecar.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
 import type { Cleanup } from '../cleanup.ts';
 
@@ -37,12 +37,18 @@ export async function startOutrigger(
   url: string,
   core: number,
   llm: object = {},
-  checkout?: string,
+  { checkout, env }: Pick<SidecarOptions, 'checkout' | 'env'> = {},
 ): Promise<System> {
   const sidecar = await startSidecar(
     cleanup,
     { llm: { upstreams: [{ name: 'provider', url }], ...llm } },
-    { until: 'live', limitMs: 60_000, launcher: pinned(core), checkout },
+    {
+      until: 'live',
+      limitMs: 60_000,
+      launcher: pinned(core),
+      checkout,
+      ...(env === undefined ? {} : { env }),
+    },
   );
   return { name: 'outrigger', baseUrl: `http://127.0.0.1:${sidecar.llmPort}/v1`, pid: sidecar.pid };
 }

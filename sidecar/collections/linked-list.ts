@@ -37,3 +37,25 @@ export class LinkedList<Item extends ListNode<Item>> {
     item.listed = false;
   }
 }
+
+/**
+ * A place in a list, for an item that extends something else. What comes and goes with each request stands in such a list
+ * and not in a Set: a Set is made anew every so many additions, and the one before it keeps a reference to it, so that once
+ * one has got to the old generation all that follow are held by it, with everything that was in them.
+ */
+export class Listed<Value> extends ListNode<Listed<Value>> {
+  readonly value: Value;
+
+  constructor(value: Value) {
+    super();
+    this.value = value;
+  }
+}
+
+/** Takes the items out of the list one by one, each as the list's reader comes to it. */
+export function* takeAll<Value>(list: LinkedList<Listed<Value>>): Generator<Value> {
+  for (let item = list.oldest; item !== undefined; item = list.oldest) {
+    list.remove(item);
+    yield item.value;
+  }
+}

@@ -1,6 +1,7 @@
 import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http';
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
+import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import type { EgressEnvironment } from '../llm/context.ts';
 import type { Egress } from '../llm/egress.ts';
 import type { LlmObserver } from '../llm/observer.ts';
@@ -51,7 +52,7 @@ export class LlmListener {
   egress: Egress | undefined = undefined;
   private server: HttpServer | undefined = undefined;
   private http2: Http2Server | undefined = undefined;
-  private readonly sockets = new Set<Socket>();
+  private readonly sockets = new LinkedList<Listed<Socket>>();
   private watcher: LlmObserver | undefined = undefined;
   private draining = false;
   /** Gets bodies, if the configuration asks for them. */
@@ -133,10 +134,11 @@ export class LlmListener {
   }
 
   private accept(socket: Socket, acceptHttp1: () => void): void {
-    this.sockets.add(socket);
+    const listed = new Listed(socket);
+    this.sockets.add(listed);
     this.listenerStats.activeConnections++;
     socket.on('close', () => {
-      this.sockets.delete(socket);
+      this.sockets.remove(listed);
       this.listenerStats.activeConnections--;
     });
     const onError = (): void => void socket.destroy();
@@ -237,7 +239,7 @@ export class LlmListener {
     this.drain();
     this.stopAccepting();
     this.egress?.close();
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of takeAll(this.sockets)) socket.destroy();
   }
 }
 

@@ -20,9 +20,10 @@ import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import { Relay, type RelayError, type RelayHandlers, type RequestHeaders } from './relay.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
+import { ignore, shortLived } from './short-lived.ts';
 import { noFacts } from './usage.ts';
 
-/** An error's body that nobody reads is read to its end up to here, so that the connection can be used again. */
+/** An error's body that nobody reads is read up to here, so that the connection can be used again. */
 const MAX_SKIPPED_BYTES = 65_536;
 /** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
 const STALE_MS = 2_000;
@@ -61,7 +62,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#options = options;
     this.#owner = owner;
     this.#clocks = new AttemptClocks(options, options.facts.stream, options.clock());
-    options.sink.onDrain = () => this.#resume();
+    options.sink.onDrain = shortLived(() => this.#resume());
     this.#relay = new Relay(options.request, this);
     this.#arm();
   }
@@ -195,11 +196,8 @@ export class Attempt extends Timer implements RelayHandlers {
     const body = this.#body;
     if (this.#over || body === undefined) return;
     this.#bytes += chunk.length;
-    if (this.#bytes > this.#options.maxAnswerBytes) {
-      this.#fail('answer_too_large');
-      return;
-    }
-    const fault = body.push(chunk, this.#forward);
+    const isTooLarge = this.#bytes > this.#options.maxAnswerBytes;
+    const fault = isTooLarge ? 'answer_too_large' : body.push(chunk, this.#forward);
     const clocks = this.#clocks;
     if (body.isEvents !== clocks.isStream) {
       clocks.isStream = body.isEvents;
@@ -367,7 +365,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#over = true;
     this.#body?.drop();
     this.#options.wheel.cancel(this);
-    this.#options.sink.onDrain = () => {};
+    this.#options.sink.onDrain = ignore;
   }
 
   #endWith(failure: AttemptFailure | undefined, stale = false): AttemptEnd {

@@ -12,6 +12,8 @@
 
 /** Parts of messages stand no deeper; what is deeper is counted with what it stands in. */
 export const MAX_PART_DEPTH = 10;
+/** By depth; as long as most need it, for making it longer costs more than all else of a small body. */
+export const NO_LEVELS: readonly number[] = Array.from({ length: MAX_PART_DEPTH + 1 }, () => 0);
 /** What a string begins with says whether it is data. */
 const PREFIX_BYTES = 16;
 const DATA_URL = /^data:(?:image|audio|video)\\?\//i;

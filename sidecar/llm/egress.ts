@@ -1,9 +1,9 @@
 /** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-
 import type { Transform } from 'node:stream';
-import { type Body, viewsOf } from './body.ts';
+import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
+import type { Body } from './body.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './body-memory.ts';
 import { BodyReader } from './body-reader.ts';
 import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
@@ -15,7 +15,7 @@ import { Flight, flightDigest, flightKey } from './flights.ts';
 import type { InboundCall } from './inbound-link.ts';
 import { type Objection, objectionTo, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
 import type { JsonScan } from './json-scan.ts';
-import { LoggedSink } from './logged-sink.ts';
+import { LoggedSink, loggedText } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver, LlmRequestInfo } from './observer.ts';
 import { type Operation, operationOf, spendsUncounted, traitsOf } from './operations.ts';
@@ -25,6 +25,7 @@ import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.
 import { readFacts, requestScan } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmSettings } from './settings.ts';
+import { ignore, shortLived } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './spending.ts';
 import { TaskBudgets, taskKey } from './task-budgets.ts';
@@ -35,7 +36,6 @@ import { Upstream } from './upstream.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;
-const MAX_LOGGED_BYTES = 65_536;
 /** Ids come from the agent: longer ones are none. */
 const MAX_ID_LENGTH = 256;
 
@@ -45,8 +45,8 @@ export class Egress {
   readonly #memory: BodyMemory;
   readonly #turn = new TurnShare();
   /** Requests whose bodies are not there yet. */
-  readonly #reading = new Set<BodyReader>();
-  readonly #running = new Set<Exchange>();
+  readonly #reading = new LinkedList<Listed<BodyReader>>();
+  readonly #running = new LinkedList<Listed<Exchange>>();
   readonly #flights = new Map<string, Flight>();
   readonly #tunnels: Tunnels;
   #active = 0;
@@ -221,7 +221,7 @@ export class Egress {
         decoder,
       },
       (body) => {
-        this.#reading.delete(reader);
+        this.#reading.remove(listed);
         const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
         if ('fault' in spending) {
           stats.of('', '').countOutcome('rejected');
@@ -233,13 +233,16 @@ export class Egress {
     );
     this.#active++;
     stats.activeRequests = this.#active;
-    this.#reading.add(reader);
-    reply.onOver = () => {
-      reply.onOver = () => {};
+    const listed = new Listed(reader);
+    this.#reading.add(listed);
+    reply.onOver = shortLived(() => {
+      reply.onOver = ignore;
       this.#active--;
       stats.activeRequests = this.#active;
-      if (this.#reading.delete(reader)) reader.release();
-    };
+      if (!listed.listed) return;
+      this.#reading.remove(listed);
+      reader.release();
+    });
     reader.start();
   }
 
@@ -284,7 +287,7 @@ export class Egress {
   ): LlmRequest {
     const { operation, ...rest } = head;
     const { retryCount, receivedMs } = head;
-    if (this.#context.settings.logBodies) this.#context.logBody('request', logged(body));
+    if (this.#context.settings.logBodies) this.#context.logBody('request', loggedText(body));
     let key: string | undefined;
     const keyOf = (): string => {
       key ??= retryKey({ ...head, body });
@@ -318,7 +321,7 @@ export class Egress {
     const key = flightKey(request);
     if (key === undefined) {
       const exchange = this.#exchange(request, reply, () => {});
-      reply.onGone = () => exchange.cancel();
+      reply.onGone = shortLived(() => exchange.cancel());
       exchange.start();
       return;
     }
@@ -333,21 +336,20 @@ export class Egress {
     const flight = new Flight();
     flight.join(reply);
     const exchange = this.#exchange(request, flight, () => this.#flights.delete(key));
-    flight.onEmpty = () => exchange.cancel();
+    flight.onEmpty = shortLived(() => exchange.cancel());
     this.#flights.set(key, flight);
     exchange.start();
   }
 
   #exchange(request: LlmRequest, to: Sink, onOver: () => void): Exchange {
     const { settings, logBody } = this.#context;
-    const sink = settings.logBodies
-      ? new LoggedSink(to, MAX_LOGGED_BYTES, (body) => logBody('answer', body))
-      : to;
-    const exchange = new Exchange(this.#context, request, sink, (over) => {
-      this.#running.delete(over);
+    const sink = settings.logBodies ? new LoggedSink(to, (body) => logBody('answer', body)) : to;
+    const exchange = new Exchange(this.#context, request, sink, () => {
+      this.#running.remove(listed);
       onOver();
     });
-    this.#running.add(exchange);
+    const listed = new Listed(exchange);
+    this.#running.add(listed);
     return exchange;
   }
 
@@ -358,8 +360,8 @@ export class Egress {
 
   /** The time to drain is over. */
   endRequests(): void {
-    for (const reader of [...this.#reading]) reader.endForDrain();
-    for (const exchange of [...this.#running]) exchange.endForDrain();
+    for (const reader of takeAll(this.#reading)) reader.endForDrain();
+    for (const exchange of takeAll(this.#running)) exchange.endForDrain();
     this.#tunnels.endForDrain();
   }
 
@@ -382,10 +384,6 @@ function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
 function idOf(value: string | string[] | undefined): string | undefined {
   const text = textOf(value);
   return text === undefined || text === '' || text.length > MAX_ID_LENGTH ? undefined : text;
-}
-
-function logged(body: Body): string {
-  return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
 }
 
 type RequestHead = Omit<

@@ -18,6 +18,23 @@ const BYTE_ORDER_MARK = '\uFEFF';
  * @param isFirst of its stream: a byte order mark may stand before it
  */
 export function fieldsOf(buffer: Buffer, start: number, end: number, isFirst = false): EventFields {
+  return soleData(buffer, start, end) ?? allFields(buffer, start, end, isFirst);
+}
+
+/** The commonest event: one line `data: …`, and the blank line that ends it. Undefined for any other. */
+function soleData(buffer: Buffer, start: number, end: number): EventFields | undefined {
+  for (let at = 0; at < DATA.length; at++) if (buffer[start + at] !== DATA[at]) return undefined;
+  let from = start + DATA.length;
+  if (buffer[from] !== COLON) return undefined;
+  from++;
+  if (buffer[from] === SPACE) from++;
+  const lineEnd = buffer.indexOf(LF, from);
+  if (lineEnd < 0 || lineEnd + 2 !== end) return undefined;
+  const data = buffer.toString('utf8', from, lineEnd);
+  return data.includes('\r') ? undefined : { event: '', data };
+}
+
+function allFields(buffer: Buffer, start: number, end: number, isFirst: boolean): EventFields {
   let event = '';
   let data: string | undefined;
   let text = buffer.toString('utf8', start, end);

@@ -13,6 +13,7 @@ import { CHUNK_COST_BYTES, HeldBytes } from './held-answers.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { Reply } from './reply.ts';
 import { textOf } from './retry-after.ts';
+import { ignore, shortLived } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
 /** What is kept of an answer for those who join late; an answer that is longer can't be joined any more. */
@@ -50,9 +51,9 @@ function idempotencyKey(headers: RequestHeaders): string {
 
 /** The answer of one request for everybody who asked for it. */
 export class Flight implements Sink {
-  onDrain: () => void = () => {};
+  onDrain: () => void = ignore;
   /** Everybody has left. */
-  onEmpty: () => void = () => {};
+  onEmpty: () => void = ignore;
   readonly #members = new Set<Reply>();
   #head: { status: number; headers: RequestHeaders } | undefined = undefined;
   #isHeadFlushed = false;
@@ -68,8 +69,8 @@ export class Flight implements Sink {
   join(reply: Reply): boolean {
     if (this.#kept === undefined) return false;
     this.#members.add(reply);
-    reply.onGone = () => this.#leave(reply);
-    reply.onDrain = () => this.onDrain();
+    reply.onGone = shortLived(() => this.#leave(reply));
+    reply.onDrain = shortLived(() => this.onDrain());
     if (this.#head !== undefined) reply.head(this.#head.status, this.#head.headers);
     if (this.#isHeadFlushed) reply.flushHead();
     for (const bytes of this.#kept) reply.write(bytes);

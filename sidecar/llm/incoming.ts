@@ -96,8 +96,10 @@ export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Ob
 /** Pseudo-headers left out. */
 export function plainHeaders(headers: DownstreamRequest['headers']): RequestHeaders {
   const plain: RequestHeaders = {};
-  for (const [name, value] of Object.entries(headers))
+  for (const name in headers) {
+    const value = headers[name];
     if (value !== undefined && !name.startsWith(':')) plain[name] = value;
+  }
   return plain;
 }
 

@@ -8,7 +8,7 @@
  * The structure is checked as RFC 8259 has it; strings and numbers are not looked into, so a text that only a lenient
  * reader takes counts as an object here, too. Budgets need more: see `isLenient`, `lookalike` and `data`.
  */
-import { type DataParts, MAX_PART_DEPTH } from './data-parts.ts';
+import { type DataParts, MAX_PART_DEPTH, NO_LEVELS } from './data-parts.ts';
 import { foldedKey, unescaped, utf8 } from './json-key.ts';
 
 /** From the first byte of a value to after its last, counted from the beginning of the text. */
@@ -91,7 +91,7 @@ export class JsonScan {
   #base = 0;
   #depth = 0;
   /** By depth: 1 for an object, 0 for an array. */
-  readonly #kinds = [0, 0];
+  readonly #kinds = [...NO_LEVELS];
 
   #isKey = false;
   #isEscaped = false;
@@ -109,10 +109,10 @@ export class JsonScan {
 
   /** The next value is that of a key `type`. */
   #isType = false;
-  readonly #partCounts = [0, 0];
-  readonly #partSums = [0, 0];
-  readonly #longest = [0, 0];
-  readonly #isPart = [0, 0];
+  readonly #partCounts = [...NO_LEVELS];
+  readonly #partSums = [...NO_LEVELS];
+  readonly #longest = [...NO_LEVELS];
+  readonly #isPart = [...NO_LEVELS];
 
   /**
    * @param wanted keys at the top level

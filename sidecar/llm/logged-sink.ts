@@ -1,17 +1,24 @@
+import { type Body, viewsOf } from './body.ts';
 import type { RequestHeaders } from './relay.ts';
 import type { Sink } from './sink.ts';
+
+/** Kept of a body, for the log. */
+const MAX_LOGGED_BYTES = 65_536;
+
+/** The beginning of a request's body, for the log. */
+export function loggedText(body: Body): string {
+  return Buffer.concat(viewsOf(body, 0, MAX_LOGGED_BYTES)).toString('utf8');
+}
 
 /** Keeps the beginning of an answer on its way, for the log. */
 export class LoggedSink implements Sink {
   readonly #sink: Sink;
-  readonly #maxBytes: number;
   readonly #log: (body: string) => void;
   readonly #kept: Buffer[] = [];
   #keptBytes = 0;
 
-  constructor(sink: Sink, maxBytes: number, log: (body: string) => void) {
+  constructor(sink: Sink, log: (body: string) => void) {
     this.#sink = sink;
-    this.#maxBytes = maxBytes;
     this.#log = log;
   }
 
@@ -48,7 +55,7 @@ export class LoggedSink implements Sink {
   }
 
   #keep(bytes: Buffer): void {
-    const room = this.#maxBytes - this.#keptBytes;
+    const room = MAX_LOGGED_BYTES - this.#keptBytes;
     if (room <= 0) return;
     const part = bytes.subarray(0, room);
     this.#keptBytes += part.length;

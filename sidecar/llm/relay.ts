@@ -12,7 +12,6 @@
 import { EventEmitter } from 'node:events';
 import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
-import { Readable } from 'node:stream';
 import proxy from 'http2-proxy';
 import type { Body } from './body.ts';
 import { readKeepAlive } from './kept-sockets.ts';
@@ -24,7 +23,7 @@ export interface RelayRequest {
   readonly method: string;
   readonly protocol: 'http:' | 'https:';
   readonly hostname: string;
-  readonly port: number | undefined;
+  readonly port: number;
   /** With its query. */
   readonly path: string;
   readonly agent: Agent;
@@ -57,8 +56,11 @@ export interface RelayHandlers {
   onUnusable(what: string): void;
 }
 
-/** The request as http2-proxy reads it. */
-class BufferedRequest extends Readable {
+/**
+ * The request as http2-proxy reads it: like a stream that flows once somebody listens for its data, and no faster than the
+ * connection takes them. All of it is here already, so nothing of a stream's own buffers and states is needed.
+ */
+class BufferedRequest extends EventEmitter {
   readonly method: string;
   readonly url: string;
   readonly headers: RequestHeaders;
@@ -68,26 +70,46 @@ class BufferedRequest extends Readable {
   aborted = false;
   #parts: readonly Buffer[];
   #next = 0;
+  #flows = false;
   #isWhole = false;
 
   constructor({ method, path, headers, body }: RelayRequest) {
-    super({ highWaterMark: 65_536 });
+    super();
     this.method = method;
     this.url = path;
     this.headers = headers;
     this.#parts = body.parts;
   }
 
-  override _read(): void {
-    let takesMore = true;
-    while (takesMore && this.#next < this.#parts.length) takesMore = this.push(this.#parts[this.#next++]);
-    if (this.#next < this.#parts.length) return;
+  override on(name: string, listener: (...values: unknown[]) => void): this {
+    super.on(name, listener);
+    if (name === 'data') this.resume();
+    return this;
+  }
+
+  pause(): void {
+    this.#flows = false;
+  }
+
+  resume(): void {
+    if (this.#flows || this.#isWhole) return;
+    this.#flows = true;
+    // Whoever asks for it may not have finished listening.
+    process.nextTick(flow, this);
+  }
+
+  flow(): void {
+    while (this.#flows && this.#next < this.#parts.length) this.emit('data', this.#parts[this.#next++]);
+    if (!this.#flows || this.#isWhole) return;
+    this.#isWhole = true;
     // What was sent is not kept for its own sake: another attempt has its own view of it.
     this.#parts = [];
-    this.#next = 0;
-    if (!this.#isWhole) this.push(null);
-    this.#isWhole = true;
+    this.emit('end');
   }
+}
+
+function flow(request: BufferedRequest): void {
+  request.flow();
 }
 
 /**
@@ -136,8 +158,8 @@ export class Relay {
     this.#handlers = handlers;
     this.#downstream = new BufferedRequest(request);
     const options = {
-      onReq: async (_request: unknown, { headers }: { headers: RequestHeaders }) => this.#send(headers),
-      onRes: async (_request: unknown, _response: unknown, answer: IncomingMessage) => this.#receive(answer),
+      onReq: (_request: unknown, { headers }: { headers: RequestHeaders }) => this.#send(headers),
+      onRes: (_request: unknown, _response: unknown, answer: IncomingMessage) => this.#receive(answer),
     };
     const relayed = (proxy.web as unknown as Web)(this.#downstream, this.#over, options);
     relayed.then(

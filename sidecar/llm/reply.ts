@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { RequestHeaders } from './relay.ts';
+import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
 export type DownstreamRequest = IncomingMessage | Http2ServerRequest;
@@ -16,11 +17,11 @@ const MAX_LAST_BYTES_MS = 5_000;
 
 export class Reply implements Sink {
   readonly #response: DownstreamResponse;
-  onDrain: () => void = () => {};
+  onDrain: () => void = ignore;
   /** The caller has left before it had everything. */
-  onGone: () => void = () => {};
+  onGone: () => void = ignore;
   /** The answer has been handed over, or can't be any more. */
-  onOver: () => void = () => {};
+  onOver: () => void = ignore;
   /** 0 before the head. */
   status = 0;
   #over = false;

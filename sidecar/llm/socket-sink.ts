@@ -2,6 +2,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { RequestHeaders } from './relay.ts';
+import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
 /** A side that has been ended has so long until its connection is closed. */
@@ -9,7 +10,7 @@ export const LAST_BYTES_MS = 5_000;
 
 export class SocketSink implements Sink {
   readonly #socket: Socket;
-  onDrain: () => void = () => {};
+  onDrain: () => void = ignore;
 
   constructor(socket: Socket) {
     this.#socket = socket;

@@ -165,8 +165,7 @@ export class StreamCheck implements EventSink {
       return this.#acceptUnread(event, text);
     }
     // A name, a number, an empty object: a heartbeat of somebody's own.
-    if (typeof value !== 'object' || value === null || (event === '' && Object.keys(value).length === 0))
-      return true;
+    if (typeof value !== 'object' || value === null || (event === '' && isEmpty(value))) return true;
     const type = typeOf(value) ?? (event === '' ? undefined : event);
     if (type !== undefined && KEEP_ALIVES.has(type)) return true;
     const added = readAnswer(value, this.facts);
@@ -212,6 +211,11 @@ export class StreamCheck implements EventSink {
     this.#fault = 'budget_exhausted';
     return false;
   }
+}
+
+function isEmpty(value: object): boolean {
+  for (const _ in value) return false;
+  return true;
 }
 
 function typeOf(value: unknown): string | undefined {

@@ -134,7 +134,7 @@ export class Tunnel extends Timer {
       model: this.#request.info.model,
       headers: sent,
     });
-    const isSecure = upstream.url.protocol === 'https:';
+    const isSecure = upstream.protocol === 'https:';
     const client = (isSecure ? httpsRequest : httpRequest)({
       hostname: upstream.hostname,
       port: upstream.port,

@@ -41,18 +41,20 @@ export function upstreamRequest(
 ): RelayRequest {
   const { recipient } = upstream;
   const headers = headersFor(withoutNamed(request.headers), recipient);
-  const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
-  if (baggage === '') delete headers[BAGGAGE_HEADER];
-  else headers[BAGGAGE_HEADER] = baggage;
+  if (headers[BAGGAGE_HEADER] !== undefined) {
+    const baggage = withoutCall(textOf(headers[BAGGAGE_HEADER]) ?? '');
+    if (baggage === '') delete headers[BAGGAGE_HEADER];
+    else headers[BAGGAGE_HEADER] = baggage;
+  }
   // An answer that is to be checked must be readable.
   const { answersJson } = traitsOf(request.facts.operation);
   const encodings = answersJson ? 'identity' : request.headers['accept-encoding'];
   if (encodings !== undefined) headers['accept-encoding'] = encodings;
   return {
     method: request.method,
-    protocol: upstream.url.protocol as RelayRequest['protocol'],
+    protocol: upstream.protocol,
     hostname: upstream.hostname,
-    port: upstream.url.port === '' ? undefined : Number(upstream.url.port),
+    port: upstream.port,
     path: upstream.pathOf(takesCallers(recipient) ? request.path : withoutSecrets(request.path)),
     agent: upstream.agent,
     headers,

@@ -2,7 +2,7 @@
 import type { Agent } from 'node:http';
 import { type AddedField, fieldsOfHost, RefusedFields } from './added-fields.ts';
 import { UpstreamBreaker } from './breaker.ts';
-import { type Recipient, secretsInQuery } from './credentials.ts';
+import { decoded, type Recipient, secretsInQuery } from './credentials.ts';
 import { BASE_PATH } from './incoming.ts';
 import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
@@ -31,6 +31,16 @@ export class Upstream {
   readonly #hostFields: readonly AddedField[];
   readonly agent: Agent;
   readonly url: URL;
+  /** Without the brackets of an IPv6 address. */
+  readonly hostname: string;
+  readonly port: number;
+  readonly protocol: 'http:' | 'https:';
+  /** Stands before the operation's path; without a slash at its end. */
+  readonly #basePath: string;
+  /** Of the configured URL, without its question mark. */
+  readonly #ownQuery: string;
+  /** From the user and password of the configured URL; undefined without them. */
+  readonly #userCredentials: Recipient['own'];
   activeRequests = 0;
   /** When an answer of any of its requests last showed life. */
   aliveMs = Number.NEGATIVE_INFINITY;
@@ -42,25 +52,24 @@ export class Upstream {
     const { events, clock } = environment;
     this.settings = settings;
     this.#environment = environment;
-    this.url = new URL(settings.url);
+    // A URL is taken apart anew each time that a part of it is asked for.
+    const url = new URL(settings.url);
+    this.url = url;
+    this.hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
+    this.protocol = url.protocol === 'https:' ? 'https:' : 'http:';
+    this.port = Number(url.port || (this.protocol === 'https:' ? 443 : 80));
+    this.#basePath = url.pathname.replace(/\/$/, '');
+    this.#ownQuery = url.search.slice(1);
+    this.#userCredentials = userCredentials(url);
     this.#hostFields = fieldsOfHost(this.url.hostname);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
-    this.agent = keepingAgent(this.url.protocol);
+    this.agent = keepingAgent(this.protocol);
   }
 
   get name(): string {
     return this.settings.name;
-  }
-
-  get port(): number {
-    return Number(this.url.port || (this.url.protocol === 'https:' ? 443 : 80));
-  }
-
-  /** Without the brackets of an IPv6 address. */
-  get hostname(): string {
-    return this.url.hostname.replace(/^\[(.*)\]$/, '$1');
   }
 
   /** The model that this upstream is asked for; its own is one that writes text. */
@@ -80,9 +89,10 @@ export class Upstream {
 
   /** Its own path before the operation's; both queries. */
   pathOf(operationPath: string): string {
-    const [path = '', query] = splitQuery(operationPath);
-    const queries = [this.url.search.slice(1), query ?? ''].filter((part) => part !== '');
-    return this.url.pathname.replace(/\/$/, '') + path + (queries.length > 0 ? `?${queries.join('&')}` : '');
+    const [path, query] = splitQuery(operationPath);
+    const own = this.#ownQuery;
+    const both = query === '' || own === '' ? own + query : `${own}&${query}`;
+    return this.#basePath + path + (both === '' ? '' : `?${both}`);
   }
 
   /**
@@ -93,9 +103,9 @@ export class Upstream {
     // A path relative to the caller's own is the same here and there.
     if (!/^(?:https?:)?\//i.test(location) || !URL.canParse(location, this.url.href)) return location;
     const target = new URL(location, this.url);
-    const base = this.url.pathname.replace(/\/$/, '');
+    const base = this.#basePath;
     if (target.origin !== this.url.origin || !target.pathname.startsWith(`${base}/`)) return location;
-    const own = this.url.search.slice(1).split('&');
+    const own = this.#ownQuery.split('&');
     const query = target.search
       .slice(1)
       .split('&')
@@ -123,10 +133,7 @@ export class Upstream {
     const { apiKeyEnv } = this.settings;
     const key = apiKeyEnv === undefined ? undefined : this.#environment.variables[apiKeyEnv];
     if (key !== undefined && key !== '') return { authorization: `Bearer ${key}`, key };
-    const { username, password } = this.url;
-    if (username === '' && password === '') return undefined;
-    const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-    return { authorization: `Basic ${Buffer.from(pair).toString('base64')}`, key: undefined };
+    return this.#userCredentials;
   }
 
   /**
@@ -169,7 +176,15 @@ export class Upstream {
   }
 }
 
-function splitQuery(path: string): [string, string | undefined] {
+function userCredentials({ username, password }: URL): Recipient['own'] {
+  if (username === '' && password === '') return undefined;
+  // A byte a character.
+  const pair = `${decoded(username)}:${decoded(password)}`;
+  return { authorization: `Basic ${Buffer.from(pair, 'latin1').toString('base64')}`, key: undefined };
+}
+
+/** The path, and the query without its question mark; '' without one. */
+function splitQuery(path: string): [string, string] {
   const at = path.indexOf('?');
-  return at < 0 ? [path, undefined] : [path.slice(0, at), path.slice(at + 1)];
+  return at < 0 ? [path, ''] : [path.slice(0, at), path.slice(at + 1)];
 }

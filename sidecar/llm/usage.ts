@@ -61,11 +61,18 @@ function readChoices(choices: unknown, facts: AnswerFacts): string | undefined {
     if (!isObject(choice)) continue;
     if (typeof choice['finish_reason'] === 'string') facts.finishReason = choice['finish_reason'];
     const delta = isObject(choice['delta']) ? choice['delta'] : choice;
-    for (const part of [delta['content'], delta['text'], delta['refusal'], delta['reasoning_content']])
-      if (typeof part === 'string' && part !== '') text = text === undefined ? part : text + part;
+    text = joined(text, delta['content']);
+    text = joined(text, delta['text']);
+    text = joined(text, delta['refusal']);
+    text = joined(text, delta['reasoning_content']);
     if (Array.isArray(delta['tool_calls'])) text = (text ?? '') + JSON.stringify(delta['tool_calls']);
   }
   return text;
+}
+
+function joined(text: string | undefined, part: unknown): string | undefined {
+  if (typeof part !== 'string' || part === '') return text;
+  return text === undefined ? part : text + part;
 }
 
 /**
