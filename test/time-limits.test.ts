@@ -2,9 +2,10 @@
 // the end the same through whole sidecars in real time.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { heldRequests } from '../sidecar/http2/held-requests.ts';
 import { silence, startReplica } from './support/answers.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { grpcRequest, H2Peer } from './support/h2-peer.ts';
+import { errorCode, flag, frame, frameType, grpcRequest, H2Peer, headerBlock } from './support/h2-peer.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
@@ -343,17 +344,22 @@ t.test('outbound: while the cluster is not known, only the caller has a say', as
 });
 
 t.test(
-  'callers who do not send their first message are bounded in number and bytes, the stillest going first',
+  'requests that wait are bounded by what they hold, and who holds most or is stillest goes',
   async (t) => {
     const scene = await startScene(t, 'inbound');
-    const { firstMessages } = scene.plane.sidecar.inbound.context;
-    firstMessages.maxCalls = 3;
+    const { maxBytes } = heldRequests;
+    t.teardown(() => {
+      heldRequests.maxBytes = maxBytes;
+    });
     const half = message.subarray(0, 3);
     const slow = { parts: [half], ends: false };
     const calls = [await scene.call(streamProcess, slow), await scene.call(streamProcess, slow)];
     calls.push(await scene.call(processTask, { parts: [], ends: false }));
+    const held = heldRequests.bytes;
+    await calls[0]!.after(1_500);
     await calls[0]!.send(message.subarray(3, 4));
-    t.same([firstMessages.calls, firstMessages.bytes], [3, 7]);
+    t.ok(heldRequests.bytes > held, 'what has come counts');
+    heldRequests.maxBytes = heldRequests.bytes + 1_000;
     calls.push(await scene.call(streamProcess, slow));
     await calls[1]!.after(0);
     t.strictSame(
@@ -365,30 +371,62 @@ t.test(
     t.match(calls[1]!.details, /too many calls wait for their first message/);
     await calls[0]!.send(message.subarray(4), true);
     await arrived(scene, 1);
-    t.same([firstMessages.calls, firstMessages.bytes], [2, 3]);
 
-    firstMessages.maxBytes = 10_000;
-    firstMessages.maxCalls = 4;
+    const [, , third, fourth] = calls;
+    await third!.send(half);
+    await fourth!.send(message.subarray(3, 4));
+    heldRequests.maxBytes = heldRequests.bytes + 1_000;
+    const newest = await scene.call(streamProcess, slow);
+    t.equal(newest.reason, 'overloaded', 'while all of them go on, the newest one goes');
+
+    heldRequests.maxBytes = heldRequests.bytes + 30_000;
     const large = grpcFrame(taskRequest({ input: 'x'.repeat(30_000) }));
-    const sends = await scene.call(streamProcess, { parts: [large.subarray(0, 9_000)], ends: false });
-    await sends.send(large.subarray(9_000, 9_900));
-    calls.push(await scene.call(streamProcess, slow));
-    t.equal(firstMessages.calls, 4);
-    await sends.send(large.subarray(9_900, 9_996));
-    for (const call of calls.slice(2)) await call.after(0);
-    t.strictSame(
-      calls.slice(2).map(({ reason }) => reason),
-      ['overloaded', 'overloaded', undefined],
-      'until there is room',
-    );
+    const largest = await scene.call(streamProcess, { parts: [large.subarray(0, 9_000)], ends: false });
+    t.notOk(largest.ended);
+    await largest.send(large.subarray(9_000, 24_000));
+    t.equal(largest.reason, 'overloaded', 'the one that holds most');
     const whole = await scene.call(streamProcess, { parts: [message] });
     await arrived(scene, 2);
-    t.notOk(whole.ended, 'what comes at once waits for nothing');
-    for (const call of [sends, calls[4]!]) call.peer.socket.destroy();
-    await waitUntil('those that left are forgotten', () => firstMessages.calls === 0);
-    t.equal(firstMessages.bytes, 0);
+    for (const call of [third!, fourth!, whole]) {
+      await call.after(0);
+      t.notOk(call.ended, 'and none beside it');
+    }
+    for (const call of [third!, fourth!]) call.peer.socket.destroy();
+    await waitUntil('those that left are forgotten', () => heldRequests.bytes === 0);
   },
 );
+
+t.test('a header block has ten seconds from its first frame to its last', async (t) => {
+  const scene = await startScene(t, 'inbound');
+  const { lookMs } = heldRequests;
+  heldRequests.lookMs = 20;
+  t.teardown(() => {
+    heldRequests.lookMs = lookMs;
+  });
+  const block = headerBlock(grpcRequest(streamProcess));
+  const begin = async (): Promise<H2Peer> => {
+    const peer = (await H2Peer.connect(t, scene.plane.inboundPort)).behave();
+    await peer.roundTrip();
+    await peer.send(frame(frameType.headers, 0, 1, block.subarray(0, 20)));
+    await waitUntil('its beginning is held', () => heldRequests.bytes > 0);
+    return peer;
+  };
+  const slow = await begin();
+  scene.clock.advance(9 * second);
+  await slow.send(frame(frameType.continuation, flag.endHeaders, 1, block.subarray(20)));
+  await slow.data(1, message, true);
+  await arrived(scene, 1);
+  t.equal(heldRequests.bytes, 0, 'what an endpoint has is not held any more');
+
+  const stops = await begin();
+  scene.clock.advance(10 * second);
+  await stops.until('its connection has ended', () => stops.closed);
+  t.match(stops.goaway, {
+    code: errorCode.enhanceYourCalm,
+    debug: /a header block does not come to its end/,
+  });
+  t.equal(heldRequests.bytes, 0);
+});
 
 t.test('a health watch through two sidecars lives as long as its caller likes', async (t) => {
   const clock = new TestClock();

@@ -24,6 +24,8 @@ import {
 import { FrameReader } from './frame-reader.ts';
 import { beginShutdown, closeWhenDone, endBehindGoaway, endShutdown, Goaway } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
+import { HeldByConnection } from './held-by-caller.ts';
+import { heldRequests } from './held-requests.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory } from './queued-memory.ts';
@@ -55,6 +57,7 @@ export class Connection {
   readonly closedStreams = new ClosedStreams();
   readonly waiting = new WaitingStreams();
   readonly goaway = new Goaway();
+  readonly held = new HeldByConnection(this);
   readonly headers: HeaderSender;
   readonly reader: FrameReader;
   readonly receiver: Receiver;
@@ -314,6 +317,7 @@ export class Connection {
     this.streams.delete(stream);
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
     if (stream.localEnded && stream.remoteEnded && !stream.wasted) this.flood.streamFinished();
+    heldRequests.pass(stream);
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
       // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.
@@ -351,6 +355,7 @@ export class Connection {
     this.closed = true;
     this.draining = true;
     this.reader.stopped = true;
+    this.receiver.close();
     beginBatch();
     this.writer.flush();
     this.failStreams(failureFromConnection(error, false));

@@ -1,10 +1,14 @@
 import { ErrorCode } from './frame.ts';
+import type { HeldByConnection } from './held-by-caller.ts';
+import { heldRequests } from './held-requests.ts';
 import type { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 
 /** Parts are gathered up to this before they are decoded, so that small ones cost no decoding each. */
 const DECODE_MIN_BYTES = 16_384;
+/** What a part costs beside its bytes. */
+const PART_BYTES = 128;
 
 /**
  * A header block that its sender split into HEADERS and CONTINUATION frames (RFC 9113 §6.10). Between them no other frame
@@ -21,17 +25,22 @@ export class HeaderBlock {
   error = '';
   private readonly limits: ConnectionLimits;
   private readonly decoder: HpackDecoder;
+  private readonly held: HeldByConnection | undefined;
   /** Bytes that are not decoded yet: the beginning of a field and everything behind it. */
   private readonly parts: Buffer[] = [];
+  /** What they cost. */
+  private partsBytes = 0;
   /** Bytes of them that came since the last try. */
   private freshBytes = 0;
   /** Of the block that is open, or was the last one. */
   bytes = 0;
   private frames = 0;
 
-  constructor(limits: ConnectionLimits, decoder: HpackDecoder) {
+  /** @param held where a block counts whose end has not come; undefined where it does not */
+  constructor(limits: ConnectionLimits, decoder: HpackDecoder, held?: HeldByConnection) {
     this.limits = limits;
     this.decoder = decoder;
+    this.held = held;
   }
 
   begin(streamId: number, endStream: boolean, selfDependent: boolean): void {
@@ -42,6 +51,7 @@ export class HeaderBlock {
     this.bytes = 0;
     this.frames = 0;
     this.parts.length = 0;
+    this.partsBytes = 0;
     this.freshBytes = 0;
     this.decoder.begin();
   }
@@ -63,22 +73,40 @@ export class HeaderBlock {
     const here = buffer.subarray(start, end);
     this.freshBytes += here.length;
     if (!last && this.freshBytes < DECODE_MIN_BYTES) {
-      // Copied: the read that they came in is used again.
-      this.parts.push(Buffer.from(here));
+      this.keep(here);
       return undefined;
     }
     const whole = this.parts.length === 0 ? here : Buffer.concat([...this.parts, here]);
     const used = this.decoder.more(whole, 0, whole.length);
     if (used < 0) return this.fail(ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
     this.parts.length = 0;
+    this.partsBytes = 0;
     this.freshBytes = 0;
     if (!last) {
-      if (used < whole.length) this.parts.push(Buffer.from(whole.subarray(used)));
+      this.keep(whole.subarray(used));
       return undefined;
     }
     this.streamId = 0;
+    this.drop();
     const list = this.decoder.finish(whole.length - used);
     return list ?? this.fail(ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
+  }
+
+  /** Copied: the read that they came in is used again. */
+  private keep(bytes: Buffer): void {
+    if (bytes.length > 0) {
+      this.parts.push(Buffer.from(bytes));
+      this.partsBytes += bytes.length + PART_BYTES;
+    }
+    if (this.held !== undefined)
+      heldRequests.holdBlock(this.held, PART_BYTES + this.partsBytes + this.decoder.openBytes);
+  }
+
+  /** Forgets what is kept: the block is whole, or its connection has ended. */
+  drop(): void {
+    this.parts.length = 0;
+    this.partsBytes = 0;
+    if (this.held !== undefined) heldRequests.holdBlock(this.held, 0);
   }
 
   private fail(code: number, error: string): undefined {

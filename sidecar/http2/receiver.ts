@@ -5,6 +5,7 @@ import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from 
 import type { FrameSink } from './frame-reader.ts';
 import { headOf, type MessageHead } from './head.ts';
 import { HeaderBlock } from './header-block.ts';
+import { headBytes, heldRequests } from './held-requests.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { ReceiveWindow } from './receive-window.ts';
@@ -37,8 +38,9 @@ export class Receiver implements FrameSink {
       maxListBytes: limits.maxHeaderListBytes,
       kept: limits.keptFields,
     });
-    this.block = new HeaderBlock(limits, this.decoder);
     this.expansion = new Expansion(connection.clock, limits.keptFields);
+    const held = connection.role === 'server' ? connection.held : undefined;
+    this.block = new HeaderBlock(limits, this.decoder, held);
     this.window = new ReceiveWindow(connection);
   }
 
@@ -87,13 +89,24 @@ export class Receiver implements FrameSink {
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
     if ((flags & Flag.END_HEADERS) === 0) {
+      this.limitList(streamId);
       this.block.begin(streamId, endStream, selfDependent);
       this.continueBlock(0, buffer, start, end);
       return;
     }
+    this.limitList(streamId);
     const list = this.decoder.decode(buffer, start, end);
     if (list !== undefined) this.onList(streamId, endStream, selfDependent, list, end - start);
     else connection.fail('peer', ErrorCode.COMPRESSION_ERROR, `HPACK: ${this.decoder.error}`);
+  }
+
+  /** Of a new request, while its connection holds too much. */
+  private limitList(streamId: number): void {
+    const { held, limits, lastPeerStreamId } = this.connection;
+    if (!held.overdrawn) return;
+    const usual = limits.maxHeaderListBytes;
+    const begins = streamId > lastPeerStreamId;
+    this.decoder.maxListBytes = begins ? heldRequests.maxListBytes(held, usual) : usual;
   }
 
   private continueBlock(flags: number, buffer: Buffer, start: number, end: number): void {
@@ -104,6 +117,7 @@ export class Receiver implements FrameSink {
     const list = block.add(buffer, start, end, (flags & Flag.END_HEADERS) !== 0);
     if (list !== undefined) this.onList(streamId, endStream, selfDependent, list, block.bytes);
     else if (block.errorCode !== 0) this.connection.fail('peer', block.errorCode, block.error);
+    else if (heldRequests.crowded) heldRequests.makeRoom(undefined);
   }
 
   /** A whole header list: decoded even when nobody wants it, for the tables of both ends must stay the same (§4.3). */
@@ -167,11 +181,15 @@ export class Receiver implements FrameSink {
     stream.headReceived = true;
     stream.expectedBytes = head.contentLength;
     stream.remoteEnded = endStream;
+    heldRequests.begin(stream, list);
     connection.owner.onStream(stream, list, head, endStream);
+    if (stream.held && heldRequests.full) heldRequests.makeRoom(stream);
   }
 
   private onTrailers(stream: Stream, list: HeaderList, endStream: boolean): void {
-    const head = headOf(list, this.connection.role === 'server' ? 'requestTrailers' : 'trailers');
+    const server = this.connection.role === 'server';
+    const head = headOf(list, server ? 'requestTrailers' : 'trailers');
+    if (server) heldRequests.add(stream, headBytes(list));
     if (!endStream)
       this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'trailers must end the stream');
     else if (head.malformed !== undefined)
@@ -303,6 +321,7 @@ export class Receiver implements FrameSink {
     }
     if (endStream) stream.remoteEnded = true;
     const taken = stream.handler.onData(stream, buffer, start, end, endStream);
+    if (stream.held && heldRequests.full) heldRequests.makeRoom(stream);
     if (stream.closed) return;
     if (taken < bytes) {
       stream.unconsumed += bytes - taken;
@@ -343,6 +362,12 @@ export class Receiver implements FrameSink {
     this.connection.writer.uint32Frame(FrameType.WINDOW_UPDATE, stream.id, stream.unacknowledged);
     stream.receiveWindow += stream.unacknowledged;
     stream.unacknowledged = 0;
+  }
+
+  /** The connection has ended. */
+  close(): void {
+    this.decoder.forget();
+    this.block.drop();
   }
 
   onOversizeFrame(type: number, _streamId: number, length: number): void {

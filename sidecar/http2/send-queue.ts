@@ -1,5 +1,6 @@
 import { ListNode } from '../collections/linked-list.ts';
 import type { HeaderList } from './hpack/header-list.ts';
+import { requestBlocks } from './request-blocks.ts';
 import { isSharedRead } from './shared-read.ts';
 import type { Stream } from './streams.ts';
 
@@ -65,6 +66,7 @@ export class SendQueue extends ListNode<SendQueue> {
     const more = this.chunks.at(-1)?.buffer.buffer === read ? 0 : read.byteLength;
     if (
       !isSharedRead(buffer) &&
+      !requestBlocks.has(buffer) &&
       this.retainedBytes + more <= RETAINED_FACTOR * this.bytes + RETAINED_EXTRA_BYTES
     ) {
       this.retainedBytes += more;

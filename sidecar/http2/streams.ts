@@ -21,6 +21,13 @@ export interface StreamHandler {
   onDataSent(stream: Stream, bytes: number): void;
   /** The stream ended without END_STREAM. Nothing more comes. */
   onFailed(stream: Stream, failure: StreamFailure): void;
+  /**
+   * There is no room for requests that wait, and this one has to go (`held-requests.ts`). A stream whose handler does not say
+   * how is reset.
+   */
+  onNoRoom?(stream: Stream): void;
+  /** Whether the request waits for its caller: for more of it, or to read the answer. It is so where nothing is said. */
+  readonly awaitsCaller?: boolean;
 }
 
 /** Stands in until the owner of a new stream has set its own: drops what comes. */
@@ -79,6 +86,13 @@ export class Stream {
   wasted = false;
 
   queue: SendQueue | undefined = undefined;
+  /** What its request holds, in bytes; it and the following are for `held-requests.ts` to write. */
+  heldBytes = 0;
+  /** They count: nobody works on the request. */
+  held = false;
+  heldSinceMs = 0;
+  heldOlder: Stream | undefined = undefined;
+  heldNewer: Stream | undefined = undefined;
   /** Only {@link StreamTable} writes it. */
   nextInTable: Stream | undefined = undefined;
 

@@ -6,6 +6,7 @@ import type { ConnectionOwner, PeerIdentity } from '../http2/connection-owner.ts
 import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
+import { heldRequests } from '../http2/held-requests.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
@@ -241,6 +242,7 @@ export class GrpcListener implements ConnectionOwner {
     connection.identity = identity;
     const caller = this.callers.arrive(identity?.name ?? addressOf(socket));
     connection.caller = caller;
+    heldRequests.join(connection.held, caller.name);
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
     const lifetime = new Lifetime(connection, keepalive, server, place, caller, () =>
       this.shutdown(connection),
@@ -283,6 +285,7 @@ export class GrpcListener implements ConnectionOwner {
   onClosed(connection: Connection, error: ConnectionError): void {
     const lifetime = this.lifetimes.get(connection);
     if (lifetime === undefined) return;
+    heldRequests.leave(connection.held);
     this.lifetimes.delete(connection);
     this.places.release(lifetime.place);
     this.callers.leave(lifetime.caller);

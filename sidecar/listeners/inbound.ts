@@ -5,12 +5,12 @@ import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/clust
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { StaticDiscovery } from '../cluster/static-discovery.ts';
 import { ALL_ENCODING_BITS } from '../grpc/message-encoding.ts';
+import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { Admission } from '../proxy/admission.ts';
 import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
-import { FirstMessages } from '../proxy/first-messages.ts';
 import { HealthServices } from '../proxy/health-service.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
@@ -68,7 +68,6 @@ export class Inbound {
       wheel,
       clock,
       random: environment.random,
-      firstMessages: new FirstMessages(),
       events: clusterListener,
       admission: new Admission(inbound, environment, this.stats),
       stats: this.stats,
@@ -113,6 +112,7 @@ export class Inbound {
     this.context.settings = proxySettings(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
     this.taskRuns.store.settings = taskStoreSettings(inbound);
+    heldRequests.maxBytes = maxHeldBytes(inbound);
     this.listener.update(listenerOptions(inbound));
     // Callers were told, when they connected, whether tasks are run once; they go by it until they connect again.
     if (toldAnew) this.listener.renew();
@@ -199,6 +199,14 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
     outlierDetection: NO_EJECTION,
     healthCheck: HEALTH_CHECK_OFF,
   };
+}
+
+/** What one call may hold on average while it waits, where more of them may wait than fit into the least. */
+const HELD_BYTES_A_CALL = 16_384;
+
+/** Who lets very many calls wait, lets them hold as much. */
+function maxHeldBytes({ maxConcurrentCalls, queue }: InboundSettings['inbound']): number {
+  return Math.max(MIN_HELD_BYTES, HELD_BYTES_A_CALL * (maxConcurrentCalls + queue.maxCalls));
 }
 
 function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {

@@ -5,7 +5,6 @@ import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_TIME_LIMITS } from '../policy/deadline.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
-import { FirstMessages } from '../proxy/first-messages.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
@@ -43,7 +42,6 @@ export class Outbound {
       wheel: environment.wheel,
       clock: environment.clock,
       random: environment.random,
-      firstMessages: new FirstMessages(),
       events: clusterListener,
       admission: undefined,
       stats: this.stats,

@@ -1,5 +1,6 @@
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { Stream } from '../http2/streams.ts';
 import type { Attempt } from './attempt.ts';
 import { inflateFirst } from './compressed-request.ts';
 import { type FirstMessage, RequestBuffer } from './request-buffer.ts';
@@ -19,8 +20,8 @@ export class CallRequest extends RequestBuffer {
   private neededBytes = FIRST_MESSAGE_MAX_BYTES;
   private creditedBytes = 0;
 
-  constructor(grpc: boolean, ended: boolean) {
-    super();
+  constructor(stream: Stream, grpc: boolean, ended: boolean) {
+    super(stream);
     this.framing = grpc ? new MessageFraming() : undefined;
     this.ended = ended;
   }

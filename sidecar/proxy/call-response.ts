@@ -1,5 +1,6 @@
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
+import { heldRequests } from '../http2/held-requests.ts';
 import { type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { TaskObserver } from '../telemetry/task-stats.ts';
@@ -82,6 +83,8 @@ export class CallResponse {
   /** The call is over: those who have joined its task hear so, if they have not yet. */
   close(status: StatusCode): void {
     if (this.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
+    // What its caller does not read keeps the call in memory.
+    heldRequests.hold(this.stream);
   }
 
   private endRun(status: StatusCode, trailers: readonly string[]): void {

@@ -28,6 +28,7 @@ import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
+import { noRoom } from './failure-reply.ts';
 import type { Hedging } from './hedging.ts';
 import { IdleClock } from './idle-clock.ts';
 import type { Dependent, InboundCall } from './inbound-calls.ts';
@@ -114,9 +115,8 @@ export abstract class CallState extends Timer implements Queueable {
   allowedMs = 0;
   /** Undefined where silence has no limit. */
   idle: IdleClock | undefined = undefined;
-  /** Where it waits, in `first-messages.ts`, which alone writes these. */
+  /** It is routed, and known again, by its first message, which has not come. */
   awaitingMessage = false;
-  awaitedBytes = 0;
   /** When it came in, to be let out at its end; 0 while it waits, or where nobody asks. */
   admittedAtMs = 0;
   /** It has asked to come in. */
@@ -149,7 +149,7 @@ export abstract class CallState extends Timer implements Queueable {
     this.list = list;
     this.head = head;
     this.info = info;
-    this.request = new CallRequest(info.grpc, endStream);
+    this.request = new CallRequest(stream, info.grpc, endStream);
     this.startedAtMs = context.clock();
     this.response = new CallResponse(stream, info.grpc);
     this.observeTask();
@@ -232,6 +232,19 @@ export abstract class CallState extends Timer implements Queueable {
       this.idle ??= new IdleClock(this, this.context.wheel);
       this.idle.start(idleMs, this.context.clock());
     } else this.idle?.stop();
+  }
+
+  abstract answer(reply: LocalReply): void;
+
+  /** Too much waits here, and most of it is of this call's caller. No endpoint has seen the call, or all is over. */
+  onNoRoom(stream: Stream): void {
+    if (this.done) stream.connection.giveUp(stream);
+    else this.answer(noRoom(this));
+  }
+
+  /** Otherwise it waits for its turn here, for an endpoint, or for another call's answer. */
+  get awaitsCaller(): boolean {
+    return this.awaitingMessage || this.done;
   }
 
   /** Neither side has sent anything for as long as the clock says. */

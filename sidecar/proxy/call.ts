@@ -372,7 +372,6 @@ export class Call
     const { context, cluster } = this;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
-    if (this.awaitingMessage) context.firstMessages.delete(this);
     this.request.drop();
     this.idle?.stop();
     this.retryWait?.cancel();

@@ -13,7 +13,6 @@ import type { Tracer } from '../telemetry/tracing/tracer.ts';
 import type { Admission } from './admission.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
-import type { FirstMessages } from './first-messages.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
@@ -48,7 +47,6 @@ export interface ProxyContext {
   readonly random: () => number;
   /** Who may come in: on the inbound side. Outbound each cluster has its own limit. */
   readonly admission: Admission | undefined;
-  readonly firstMessages: FirstMessages;
   readonly events: PolicyEvents;
   readonly stats: ListenerStats;
   /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */

@@ -48,6 +48,14 @@ export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply
     : answer;
 }
 
+/** The caller holds most of what waits here. */
+export function noRoom({ awaitingMessage, stream }: Pick<Call, 'awaitingMessage' | 'stream'>): LocalReply {
+  const kib = Math.ceil(stream.connection.held.bytes / 1_024);
+  const what = awaitingMessage ? 'too many calls wait for their first message' : 'too many requests wait';
+  const message = `${what}, and most of them are this caller's: ${kib} KiB on this connection; send each message with its call, and fewer at a time`;
+  return reply('overloaded', message, OVERLOADED_PUSHBACK_MS);
+}
+
 export function noEndpoint(call: Call): LocalReply {
   const { name, endpoints } = call.cluster!;
   const [app] = endpoints;

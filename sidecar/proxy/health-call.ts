@@ -2,6 +2,7 @@ import { readOnlyMessage } from '../grpc/message-encoding.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import type { MessageHead } from '../http2/head.ts';
+import { heldRequests } from '../http2/held-requests.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { waste } from '../http2/wasted-streams.ts';
@@ -10,6 +11,8 @@ import { type Caller, callerOf } from './caller.ts';
 import { responseInfo } from './response-info.ts';
 
 const MAX_REQUEST_BYTES = 4_096;
+/** What a question may hold, head and all, without being counted while it is answered. */
+const LIGHT_BYTES = 16_384;
 
 const RESPONSE_HEAD = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
@@ -25,6 +28,8 @@ export class HealthCall implements StreamHandler {
   private readonly onRequest: (call: HealthCall) => void;
   /** With gRPC's prefix, as it came. */
   request: Buffer = Buffer.alloc(0);
+  /** Its request has not come as a whole, or its answer is not read. */
+  awaitsCaller = true;
   private started = false;
   private ended = false;
   /** Of a watch: what was said last, and what is to be said when the caller reads again. */
@@ -43,7 +48,18 @@ export class HealthCall implements StreamHandler {
   }
 
   complete(): void {
-    if (!this.ended) this.onRequest(this);
+    if (this.ended) return;
+    const { stream } = this;
+    this.awaitsCaller = false;
+    // What is asked or watched now is bounded in number, but not what it was asked with.
+    if (stream.heldBytes <= LIGHT_BYTES) heldRequests.pass(stream);
+    else heldRequests.moved(stream);
+    this.onRequest(this);
+  }
+
+  onNoRoom(stream: Stream): void {
+    if (this.ended) stream.connection.giveUp(stream);
+    else this.end(Status.RESOURCE_EXHAUSTED, 'too many requests wait, and most of them are of this caller');
   }
 
   get encoding(): string {
@@ -59,13 +75,14 @@ export class HealthCall implements StreamHandler {
     this.complete();
   }
 
-  onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
+  onData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (this.ended) return end - start;
     if (this.request.length + end - start > MAX_REQUEST_BYTES) {
       this.refuse(`a health request has at most ${MAX_REQUEST_BYTES} bytes`);
       return end - start;
     }
     this.request = Buffer.concat([this.request, buffer.subarray(start, end)]);
+    heldRequests.add(stream, end - start);
     if (endStream) this.complete();
     return end - start;
   }
@@ -137,6 +154,8 @@ export class HealthCall implements StreamHandler {
     const { stream } = this;
     stream.connection.sendHeaders(stream, list, fields, true);
     stream.connection.stopReceiving(stream);
+    this.awaitsCaller = true;
+    heldRequests.hold(stream);
     this.gone();
   }
 }

@@ -1,6 +1,7 @@
 import type { CallKey } from '../cluster/balancer.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { MessageHead } from '../http2/head.ts';
+import { heldRequests } from '../http2/held-requests.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { describeRejection } from '../policy/circuit-state.ts';
@@ -67,7 +68,9 @@ export class Pipeline implements CallDriver {
     const call = new Call(context, this, stream, list, head, info, endStream);
     stream.handler = call;
     if (list.oversize) {
-      call.answer(replyToOversizeRequest(call, list));
+      // Not all of it was decoded, because its caller holds too much already.
+      if (stream.connection.held.overdrawn) call.onNoRoom(stream);
+      else call.answer(replyToOversizeRequest(call, list));
       return;
     }
     if (info.timeoutMalformed) {
@@ -91,7 +94,7 @@ export class Pipeline implements CallDriver {
     const needsMessage = route.needsMessage || (tasks && needsTask(call));
     if (needsMessage && call.info.grpc && !call.request.ended) {
       call.limitTime(call.settings.timeLimits);
-      this.context.firstMessages.add(call);
+      call.awaitingMessage = true;
       return;
     }
     if (tasks) findTaskOwner(call);
@@ -119,7 +122,7 @@ export class Pipeline implements CallDriver {
     const found = waits ? undefined : call.readTask(request.hasEnough);
     // Of what is compressed the first bytes may say nothing: then more of them are enough.
     if (!request.hasEnough && (found === undefined || found.unreadable === 'unfinished')) {
-      this.context.firstMessages.moved(call);
+      heldRequests.moved(call.stream);
       return;
     }
     const route = this.routeOf(call);
@@ -128,7 +131,8 @@ export class Pipeline implements CallDriver {
       call.answer(replyToUnreadable(found, call.info.encoding));
       return;
     }
-    this.context.firstMessages.delete(call);
+    call.awaitingMessage = false;
+    heldRequests.moved(call.stream);
     if (tasks) findTaskOwner(call);
     this.begin(call, found);
   }

@@ -1,12 +1,15 @@
 import type { Unreadable } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
+import { heldRequests } from '../http2/held-requests.ts';
+import { requestBlocks } from '../http2/request-blocks.ts';
 import { isSharedRead } from '../http2/shared-read.ts';
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
+import type { Stream } from '../http2/streams.ts';
 
 /** Slices up to a quarter of what they are cut from are copied, so that a call never keeps others' bytes alive. */
 const COPY_BELOW = 4;
 /** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
-const BLOCK_MAX_BYTES = 16_384;
+const OWN_BLOCK_MAX_BYTES = 4_096;
 
 /** A request's first message without its prefix: `buffer[start, end)`. */
 export interface FirstMessage {
@@ -32,8 +35,16 @@ export class RequestBuffer {
   /** Bytes used of the last chunk, while it is a block with room; 0 when it is not. */
   private blockBytes = 0;
   bytes = 0;
+  /** What they cost: the blocks that they lie in. */
+  heldBytes = 0;
+  private readonly stream: Stream | undefined;
   /** Nothing was dropped: a new attempt can send the request from its beginning. */
   whole = true;
+
+  /** @param stream where they count; undefined where they do not */
+  constructor(stream?: Stream) {
+    this.stream = stream;
+  }
 
   add(buffer: Buffer, start: number, end: number): void {
     const length = end - start;
@@ -44,31 +55,36 @@ export class RequestBuffer {
     } else {
       this.sealBlock();
       this.chunks.push(buffer.subarray(start, end));
+      this.hold(length);
     }
+  }
+
+  private hold(bytes: number): void {
+    this.heldBytes += bytes;
+    if (this.stream !== undefined) heldRequests.add(this.stream, bytes);
   }
 
   private copy(buffer: Buffer, start: number, end: number): void {
     const { chunks } = this;
     const length = end - start;
-    if (this.blockBytes > 0) {
-      const block = chunks[chunks.length - 1]!;
-      if (this.blockBytes + length <= block.length) {
-        buffer.copy(block, this.blockBytes, start, end);
-        this.blockBytes += length;
+    if (this.blockBytes === 0) {
+      // Most requests come in one piece, and get just the room they need.
+      if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
+        chunks.push(shortCopy(buffer, start, end));
+        this.hold(length);
         return;
       }
-      this.sealBlock();
+      const size = Math.max(length, this.bytes - length);
+      const block = size > OWN_BLOCK_MAX_BYTES ? requestBlocks.take() : Buffer.allocUnsafeSlow(size);
+      chunks.push(block);
+      this.hold(block.length);
     }
-    // Most requests come in one piece, and get just the room they need.
-    if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
-      chunks.push(shortCopy(buffer, start, end));
-      return;
-    }
-    const size = chunks.length === 0 ? length : Math.max(length, Math.min(this.bytes, BLOCK_MAX_BYTES));
-    const block = Buffer.allocUnsafeSlow(size);
-    buffer.copy(block, 0, start, end);
-    chunks.push(block);
-    if (size > length) this.blockBytes = length;
+    const block = chunks[chunks.length - 1]!;
+    const bytes = Math.min(length, block.length - this.blockBytes);
+    buffer.copy(block, this.blockBytes, start, start + bytes);
+    this.blockBytes += bytes;
+    if (this.blockBytes === block.length) this.blockBytes = 0;
+    if (bytes < length) this.copy(buffer, start + bytes, end);
   }
 
   private sealBlock(): void {
@@ -83,22 +99,22 @@ export class RequestBuffer {
     return this.chunks;
   }
 
-  /** Takes the bytes of a request that is the same, in place of those that were dropped. */
+  /** Copies the bytes of a request that is the same, in place of those that were dropped. */
   adopt(parts: readonly Buffer[]): void {
     this.drop();
     this.whole = true;
-    for (const part of parts) {
-      this.chunks.push(part);
-      this.bytes += part.length;
-    }
+    for (const part of parts) this.add(part, 0, part.length);
   }
 
   /** What is here, or was not added, has been sent and will not be sent again. */
   drop(): void {
     this.whole = false;
+    // Small ones are not of those blocks.
+    if (this.heldBytes > OWN_BLOCK_MAX_BYTES) for (const chunk of this.chunks) requestBlocks.give(chunk);
     this.chunks.length = 0;
     this.blockBytes = 0;
     this.bytes = 0;
+    if (this.heldBytes > 0) this.hold(-this.heldBytes);
   }
 
   /** The first message as it came; undefined while it is not whole, unless `partly`: then it is what there is of it. */

@@ -1,5 +1,6 @@
 import { formatTimeout } from '../grpc/timeout.ts';
 import type { Connection } from '../http2/connection.ts';
+import { heldRequests } from '../http2/held-requests.ts';
 import { FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
@@ -32,6 +33,7 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 
 /** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
+  heldRequests.pass(call.stream);
   const { info, deadlineMs, deadlineOwner } = call;
   const list = call.callPath === '' || writesPathApart(call) ? call.list : info.withPath(call.callPath);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;

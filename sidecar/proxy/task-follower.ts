@@ -64,9 +64,10 @@ export class TaskFollower {
     const { end } = reader;
     if (end === undefined) return;
     if (this.endedForAnother(reader)) {
-      const request = [...this.runs.outOfTime!.request.parts];
+      // At once: they are given back when that call has ended.
+      call.request.adopt(this.runs.outOfTime!.request.parts);
       this.leave('cancelled');
-      runAgain(call, request);
+      runAgain(call);
       return;
     }
     let trailers = new HeaderList(end.trailers);
@@ -106,12 +107,11 @@ export class TaskFollower {
  * The call had joined a run that ended at the deadline of the call it ran for, and has time left itself: it runs the task
  * now, or joins another one that does. Later, because that call still has its place.
  */
-function runAgain(call: Call, request: readonly Buffer[]): void {
+function runAgain(call: Call): void {
   queueMicrotask(() => {
     if (call.done) return;
     call.follower = undefined;
     call.observeTask();
-    call.request.adopt(request);
     call.driver.onRunAgain(call);
   });
 }

@@ -1,4 +1,4 @@
-import type { HeaderList } from './header-list.ts';
+import { FIELD_OVERHEAD_BYTES, type HeaderList } from './header-list.ts';
 
 /** Longer blocks carry much that is unique, and looking them up would cost what is to be saved. */
 const MAX_BLOCK_BYTES = 128;
@@ -6,12 +6,22 @@ const MAX_BLOCK_BYTES = 128;
 const MAX_PARTS = 64;
 /** Slots, a power of two. A connection's calls repeat a few blocks; two that share a slot merely take turns. */
 const SLOTS = 256;
+/** What an entry costs beside its block and its fields: the views of the layers above, too. */
+const ENTRY_BYTES = 1_024;
+/** Of all connections together; above it each may keep a few entries, so that one which makes very many costs the others nothing. */
+const MAX_BYTES = 16_777_216;
+const ALWAYS_BYTES = 8_192;
+
+let allBytes = 0;
+
 /** What of a 32-bit hash is not the slot. */
 const SLOT_SHIFT = 32 - Math.log2(SLOTS);
 
 interface Entry {
   readonly bytes: Uint8Array;
   readonly list: HeaderList;
+  /** What it costs. */
+  readonly memory: number;
 }
 
 /**
@@ -32,6 +42,7 @@ export class BlockMemo {
   #hashes: Int32Array | undefined;
   /** Slots in use, so that forgetting costs what was kept. */
   readonly #used: number[] = [];
+  #bytes = 0;
 
   /** The list that bytes[start,end) stand for in this generation of the table. */
   find(bytes: Uint8Array, start: number, end: number, generation: number): HeaderList | undefined {
@@ -58,17 +69,34 @@ export class BlockMemo {
       this.#hashes[slot] = hash;
       return;
     }
-    if (generation !== this.#generation) this.#forget(generation);
-    if (this.#entries[slot] === undefined) this.#used.push(slot);
-    this.#entries[slot] = { bytes: new Uint8Array(bytes.subarray(start, end)), list };
+    if (generation !== this.#generation) this.#begin(generation);
+    const before = this.#entries[slot];
+    const memory =
+      ENTRY_BYTES + end - start + list.listBytes + FIELD_OVERHEAD_BYTES * (list.fields.length >> 1);
+    const more = memory - (before?.memory ?? 0);
+    if (allBytes + more > MAX_BYTES && this.#bytes + more > ALWAYS_BYTES) return;
+    this.#count(more);
+    if (before === undefined) this.#used.push(slot);
+    this.#entries[slot] = { bytes: new Uint8Array(bytes.subarray(start, end)), list, memory };
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
+    allBytes += bytes;
   }
 
   /** Old entries would keep strings alive that the table has let go. */
-  #forget(generation: number): void {
+  #begin(generation: number): void {
     while (this.#entries.length < SLOTS) this.#entries.push(undefined);
+    this.forget();
+    this.#generation = generation;
+  }
+
+  /** Keeps nothing of what it has seen. */
+  forget(): void {
     for (const slot of this.#used) this.#entries[slot] = undefined;
     this.#used.length = 0;
-    this.#generation = generation;
+    this.#count(-this.#bytes);
   }
 }
 

@@ -11,6 +11,9 @@ const MAX_INTEGER = 0x7fffffff;
 const MAX_CONTINUATION_BYTES = 5;
 
 const NOTHING: ReadonlySet<string> = new Set();
+const NO_FIELDS: string[] = [];
+/** Growing leaves an array up to half as much room again: longer ones are cut to what is in them. */
+const SLACK_MAX_PARTS = 512;
 /** Of fields that are kept of an oversize list: how long a value may be, and all of them. */
 const KEPT_VALUE_MAX_BYTES = 4_096;
 const KEPT_MAX_BYTES = 3 * KEPT_VALUE_MAX_BYTES;
@@ -27,7 +30,8 @@ export class HpackDecoder {
   /** What was wrong with the block that `decode` refused. */
   error = '';
   readonly #maxTableBytes: number;
-  readonly #maxListBytes: number;
+  /** The size (RFC 9113 §6.5.2) above which a list that begins from now on is oversize. */
+  maxListBytes: number;
   readonly #table = new DynamicTable();
   readonly #memo = new BlockMemo();
   readonly #kept: ReadonlySet<string>;
@@ -38,7 +42,7 @@ export class HpackDecoder {
   #position = 0;
   #end = 0;
   // The block being decoded.
-  #fields: string[] = [];
+  #fields = NO_FIELDS;
   #neverIndexed: number[] | undefined = undefined;
   #listBytes = 0;
   /** Of strings whose beginning was enough. */
@@ -61,7 +65,7 @@ export class HpackDecoder {
    */
   constructor(options: { maxTableBytes: number; maxListBytes: number; kept?: ReadonlySet<string> }) {
     this.#maxTableBytes = options.maxTableBytes;
-    this.#maxListBytes = options.maxListBytes;
+    this.maxListBytes = options.maxListBytes;
     this.#kept = options.kept ?? NOTHING;
     this.#longestBytes = Math.max(options.maxListBytes, options.maxTableBytes, DEFAULT_TABLE_BYTES);
   }
@@ -69,6 +73,16 @@ export class HpackDecoder {
   /** Bytes the dynamic table holds now; never above 4096 or what a size update within maxTableBytes allowed. */
   get tableBytes(): number {
     return this.#table.bytes;
+  }
+
+  /** What is held of the list of a block that comes in parts, by what it costs: see `held-requests.ts`. */
+  get openBytes(): number {
+    return Math.min(this.#listBytes, this.maxListBytes) + FIELD_OVERHEAD_BYTES * (this.#fields.length >> 1);
+  }
+
+  /** The connection has ended: nothing is remembered for it any more. */
+  forget(): void {
+    this.#memo.forget();
   }
 
   /** Decodes buffer[start,end). Returns undefined on a COMPRESSION_ERROR; `error` then says why. Never throws. */
@@ -125,7 +139,10 @@ export class HpackDecoder {
 
   #made(): HeaderList {
     const listBytes = this.#listBytes + this.#unreadBytes;
-    return new HeaderList(this.#fields, this.#neverIndexed, listBytes, listBytes > this.#maxListBytes);
+    const fields = this.#fields.length > SLACK_MAX_PARTS ? this.#fields.slice() : this.#fields;
+    // Or an idle connection would hold on to its last list.
+    this.#fields = NO_FIELDS;
+    return new HeaderList(fields, this.#neverIndexed, listBytes, listBytes > this.maxListBytes);
   }
 
   /** False when the bytes end within a field, or on an error; `#position` is behind the last whole field then. */
@@ -143,7 +160,7 @@ export class HpackDecoder {
     const input = this.#input;
     const end = this.#end;
     const table = this.#table;
-    const maxListBytes = this.#maxListBytes;
+    const { maxListBytes } = this;
     const fields = this.#fields;
     let listBytes = this.#listBytes;
     let at = this.#position;
