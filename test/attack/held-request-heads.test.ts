@@ -115,7 +115,7 @@ t.test('header blocks that do not come to their end', { skip: skipWithout('pytho
   const part = Buffer.concat(Array.from({ length: 880 }, () => headerBlock([['xy', 'zz']])));
   const { result: peers, bystander } = await scene.during(async () => {
     const peers = await Promise.all(
-      Array.from({ length: 900 }, () => H2Peer.connect(t, scene.sidecar.inboundPort)),
+      Array.from({ length: 800 }, () => H2Peer.connect(t, scene.sidecar.inboundPort)),
     );
     const send = async (peer: H2Peer): Promise<void> => {
       await peer.behave().roundTrip();
