@@ -13,6 +13,7 @@ const documents = [
   'README.md',
   'CONTRIBUTING.md',
   'CHANGELOG.md',
+  'SECURITY.md',
   'bench/README.md',
   ...markdownUnder('docs'),
 ];
@@ -86,6 +87,15 @@ t.test('the life of a call names files that exist', async (t) => {
   );
   t.ok(named.size > 15);
   for (const path of named) t.ok(existsSync(join(root, 'sidecar', path)), path);
+});
+
+t.test('the threat model names tests that exist, and every attack', async (t) => {
+  const markdown = readFileSync(join(root, 'docs/threat-model.md'), 'utf8');
+  const named = new Set([...markdown.matchAll(/`([\w/.-]+\.test\.ts)`/g)].map((match) => match[1]!));
+  t.ok(named.size > 15);
+  for (const path of named) t.ok(existsSync(join(root, path)), path);
+  for (const name of readdirSync(join(root, 'test/attack')))
+    if (name.endsWith('.test.ts')) t.ok(named.has(`test/attack/${name}`), `${name} is in the threat model`);
 });
 
 t.test('the document of the egress has every reason, with its status', async (t) => {

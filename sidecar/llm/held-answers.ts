@@ -7,7 +7,7 @@
  */
 
 /** Of each answer, beside what is shared: a usual one, whole. */
-const OWN_BYTES = 16_384;
+export const OWN_BYTES = 16_384;
 const DEFAULT_MAX_BYTES = 33_554_432;
 /** What a buffer costs beside its bytes: an answer that comes byte by byte must not be many times its size. */
 export const CHUNK_COST_BYTES = 128;

@@ -1,0 +1,115 @@
+// Holds docs/bounds.md to the defaults of the schema and to the constants of the code: the table can't say what is not so.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { validate } from '../sidecar/config/validate.ts';
+import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
+import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
+import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
+import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
+import { startRawServer } from './support/raw-grpc.ts';
+import { startSidecar } from './support/sidecar.ts';
+
+const CONTAINER_BYTES = 512 * 1024 * 1024;
+const markdown = readFileSync(join(import.meta.dirname, '../docs/bounds.md'), 'utf8');
+
+const validated = validate({ outbound: { clusters: { any: { endpoints: ['127.0.0.1:1'] } } } });
+if ('findings' in validated) throw new Error(JSON.stringify(validated.findings));
+const defaults = validated.file;
+
+/** `*` stands for any cluster. */
+function defaultOf(key: string): unknown {
+  let value: unknown = defaults;
+  for (const name of key.split('.')) value = (value as Record<string, unknown>)[name === '*' ? 'any' : name];
+  return value;
+}
+
+const numberOf = (key: string): number => {
+  const value = defaultOf(key);
+  if (typeof value !== 'number') throw new Error(`${key} has no number as its default`);
+  return value;
+};
+
+/** What the process has without a call, with everything loaded; the last test measures it. */
+const IDLE_BYTES = 145_000_000;
+
+/** What a head of the largest list takes, and what a call takes beside it. */
+const callBytes = (maxHeaderBytes: number): number => 2 * maxHeaderBytes + 4_096;
+const HEADS_BYTES = 16_777_216 + 8_192 * numberOf('inbound.limits.max_connections');
+
+/** The rows of each table by their names: what they come to at the defaults. */
+const tables: readonly Readonly<Record<string, number>>[] = [
+  {
+    'the process itself': IDLE_BYTES,
+    'requests that no endpoint has yet': Math.max(
+      MIN_HELD_BYTES,
+      16_384 * (numberOf('inbound.max_concurrent_calls') + numberOf('inbound.queue.max_calls')),
+    ),
+    'calls that run':
+      numberOf('inbound.max_concurrent_calls') * callBytes(numberOf('inbound.limits.max_header_bytes')),
+    'heads that repeat, kept to be found again': HEADS_BYTES,
+    'bytes that wait for readers': 2 * queuedMemory.maxBytes,
+    'answers to tasks, kept to be given again': numberOf('inbound.tasks.max_bytes'),
+  },
+  {
+    'calls of one cluster that run':
+      numberOf('outbound.clusters.*.limits.max_concurrent_calls') *
+      (callBytes(numberOf('outbound.limits.max_header_bytes')) +
+        numberOf('outbound.clusters.*.retry.buffer_bytes')),
+    'bodies of requests to models': bodyMemoryFor(CONTAINER_BYTES),
+    'answers of models, held until they are whole':
+      answerMemory.maxBytes + OWN_BYTES * numberOf('llm.limits.max_concurrent_requests'),
+  },
+];
+
+const sumOf = (rows: Readonly<Record<string, number>>): number =>
+  Object.values(rows).reduce((total, bytes) => total + bytes, 0);
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+
+const writtenTables = [...markdown.matchAll(/\| What is held [^\n]*\n\|[ -|]*\n((?:\|[^\n]*\n)+)/g)].map(
+  ([, lines = '']) =>
+    lines
+      .trim()
+      .split('\n')
+      .map((line) =>
+        line
+          .slice(1, -1)
+          .split('|')
+          .map((cell) => cell.trim()),
+      ),
+);
+
+t.test('each table has its rows with what they come to, and their sum', async (t) => {
+  t.equal(writtenTables.length, tables.length);
+  for (const [index, rows] of tables.entries()) {
+    const written = new Map(writtenTables[index]!.map(([name = '', , , bytes = '']) => [name, bytes]));
+    const expected = new Map(Object.entries(rows).map(([name, bytes]) => [name, megabytes(bytes)]));
+    expected.set('**all of it**', `**${megabytes(sumOf(rows))}**`);
+    t.strictSame(Object.fromEntries(written), Object.fromEntries(expected));
+  }
+  const callers = sumOf(tables[0]!);
+  t.ok(
+    callers < CONTAINER_BYTES,
+    `what callers can bring about, ${megabytes(callers)}, fits into the container`,
+  );
+});
+
+t.test('each limit that the page names has the default that it says', async (t) => {
+  let named = 0;
+  for (const [, key = '', said = ''] of markdown.matchAll(/`([a-z_]+(?:\.[a-z_*]+)+)` = ([\w.]+)/g)) {
+    t.equal(said, String(defaultOf(key)), key);
+    named++;
+  }
+  t.ok(named > 5, `${named} limits are named`);
+});
+
+t.test('a process without a call has no more than its row says', async (t) => {
+  const { address } = await startRawServer(t);
+  const sidecar = await startSidecar(t, { inbound: { app: address } }, { env: { NODE_OPTIONS: '' } });
+  // The egress and the metrics are loaded when they are asked for.
+  await fetch(`http://127.0.0.1:${sidecar.llmPort}/v1/models`);
+  await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`);
+  const status = readFileSync(`/proc/${sidecar.pid}/status`, 'utf8');
+  const peakBytes = Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+  t.ok(peakBytes > 0 && peakBytes < IDLE_BYTES, `it has had ${megabytes(peakBytes)}`);
+});
