@@ -21,6 +21,8 @@ import { startSidecar } from './support/sidecar.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
+t.setTimeout(180_000);
+
 const nothing = Buffer.alloc(0);
 /** More than any allowance; each flood also ends when its connection does. */
 const FRAMES = 60_000;
