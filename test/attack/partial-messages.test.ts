@@ -4,7 +4,9 @@ import t from 'tap';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { FlowSender } from '../support/flow-sender.ts';
 import { grpcRequest, H2Peer, uint32 } from '../support/h2-peer.ts';
+import { RawClient } from '../support/raw-grpc.ts';
 import { skipWithout } from '../support/tool.ts';
+import { answerWith, startUpstream, taskRequest } from '../support/upstream.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
 
@@ -61,4 +63,25 @@ t.test('messages of which a half comes', { skip: skipWithout('python') }, async 
   t.pass(
     `${mb(before)} MB before, ${mb(scene.peakBytes())} at the peak, ${mb(whileHeld)} held, ${mb(scene.residentBytes())} after`,
   );
+});
+
+t.test('a gateway with hundreds of large requests at a time on one connection is no attack', async (t) => {
+  const app = await startUpstream(t, {
+    onCall: ({ stream }) => void stream.on('end', () => answerWith(stream, 'ok')).resume(),
+  });
+  const scene = await startScene(t, { app: app.address, bystander: false });
+  const gateway = new RawClient(t, scene.sidecar.inboundPort);
+  const input = 'x'.repeat(200_000);
+  const outcomes = await Promise.all(
+    Array.from({ length: 500 }, (_, index) =>
+      gateway.unary(taskRequest({ id: `upload-${index}`, input }), { path: PROCESS_TASK_PATH }),
+    ),
+  );
+  const refused = outcomes.filter(({ code }) => code !== 0);
+  t.strictSame(
+    refused.slice(0, 3).map(({ details }) => details),
+    [],
+    'none is turned away',
+  );
+  scene.holds(t);
 });
