@@ -225,6 +225,8 @@ t.test('what callers send: white space passes, what HTTP/2 refuses is reset', as
   for (const [listener, port] of portsOf(plane)) {
     const white: Fields = [
       ['x-user', 'ann '],
+      ['x-tab', 'a\tb'],
+      ['x-name', 'caf\xc3\xa9\xff'],
       ['x-team', '\ta b'],
       ['x-empty', ' '],
     ];
@@ -246,6 +248,9 @@ t.test('what callers send: white space passes, what HTTP/2 refuses is reset', as
     for (const bad of [
       ['x-a', 'b\nc'],
       ['x-a', 'b\0'],
+      ['x-a', 'b\x01c'],
+      ['x-a', '\x1b[0m'],
+      ['x-a', 'b\x7f'],
       ['X-A', 'b'],
       ['', 'b'],
       ['connection', 'close'],

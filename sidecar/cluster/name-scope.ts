@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { readRegularFile } from '../files/regular-file.ts';
 import { DEFAULT_CLUSTER_DOMAIN, hostName, type NameScope } from './authority.ts';
 
 /** Mounted in pods whose service account has a token. */
 const SERVICE_ACCOUNT_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
 const RESOLVER_FILE = '/etc/resolv.conf';
+const MAX_FILE_BYTES = 1_048_576;
 
 export interface NameScopeSettings {
   /** '' is the pod's own. */
@@ -54,7 +55,7 @@ const POD: PodSources = {
   env: process.env,
   read: (path) => {
     try {
-      return readFileSync(path, 'utf8');
+      return readRegularFile(path, MAX_FILE_BYTES).toString('utf8');
     } catch {
       // Most machines are no pod, and of a pod's files some are missing.
       return undefined;

@@ -202,6 +202,7 @@ const DEFAULTS = {
     maxCallDepth: 8,
     allowCallCycles: false,
     callBaggage: true,
+    forwardClientCert: false,
     maxMessageBytes: 10_485_760,
     ...TIME_LIMITS,
     keepalive: { timeMs: 30_000, timeoutMs: 10_000, maxConnectionAgeMs: 1_800_000, minTimeMs: 10_000 },

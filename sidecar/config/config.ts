@@ -39,6 +39,8 @@ export interface InboundConfig {
   readonly allowCallCycles: boolean;
   /** Calls are named to the agent in their baggage. */
   readonly callBaggage: boolean;
+  /** What callers say of a client's certificate goes on to the agent. */
+  readonly forwardClientCert: boolean;
   readonly maxMessageBytes: number;
   readonly timeoutMs: number;
   readonly maxTimeoutMs: number;

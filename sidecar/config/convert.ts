@@ -37,6 +37,7 @@ export function toConfig(file: FileConfig): Config {
       maxCallDepth: inbound.max_call_depth,
       allowCallCycles: inbound.allow_call_cycles,
       callBaggage: inbound.call_baggage,
+      forwardClientCert: inbound.forward_client_cert,
       maxMessageBytes: inbound.max_message_bytes,
       ...toTimeLimits(inbound),
       keepalive: {

@@ -91,6 +91,11 @@ const inbound = z.strictObject({
     .describe(
       "Name a call that no trace tells apart in its W3C baggage, so that the agent's own calls are known to be made for it",
     ),
+  forward_client_cert: flag()
+    .default(false)
+    .describe(
+      "Pass on what callers say of a client's certificate (x-forwarded-client-cert, client-cert): only where a proxy that you trust writes it",
+    ),
   adaptive_concurrency: flag().default(false).describe('Lower the limit while the agent gets slower'),
   max_message_bytes: integer(1, 2_147_483_647).default(10_485_760).describe('The largest gRPC message'),
   ...timeLimits,

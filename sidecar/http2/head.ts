@@ -47,6 +47,8 @@ for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_C
  * grammar for `grpc-message` allows it and servers send it: it is passed on as it came.
  */
 const BAD_VALUE = /[\0\r\n]/;
+/** Other control characters than HTAB are invalid, too (RFC 9110 §5.5). Of a server's, clients of gRPC take them as they are. */
+const BAD_REQUEST_VALUE = /[^\t -~\x80-\uffff]/;
 const WHITE_EDGE = /^[ \t]|[ \t]$/;
 
 function isFieldName(name: string): boolean {
@@ -60,13 +62,14 @@ function isFieldName(name: string): boolean {
 function examine(list: HeaderList, head: MessageHead): string | undefined {
   const fields = list.fields;
   const fromServer = head.kind === 'response' || head.kind === 'trailers';
+  const badValue = fromServer ? BAD_VALUE : BAD_REQUEST_VALUE;
   let regular = false;
   let seen = 0;
   let forbidden: Set<string> | undefined;
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!;
     const value = fields[i + 1]!;
-    if (BAD_VALUE.test(value)) return `the value of ${printable(name)} has a forbidden character`;
+    if (badValue.test(value)) return `the value of ${printable(name)} has a forbidden character`;
     if (name.charCodeAt(0) === 0x3a /* : */) {
       if (head.kind === 'trailers') {
         (forbidden ??= new Set()).add(name);

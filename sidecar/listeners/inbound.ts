@@ -210,7 +210,7 @@ function maxHeldBytes({ maxConcurrentCalls, queue }: InboundSettings['inbound'])
 }
 
 function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {
-  const { maxMessageBytes, tasks, callBaggage, tokenBudget } = inbound;
+  const { maxMessageBytes, tasks, callBaggage, forwardClientCert, tokenBudget } = inbound;
   return {
     timeLimits: timeLimits(inbound),
     maxMessageBytes,
@@ -218,6 +218,7 @@ function proxySettings(inbound: InboundSettings['inbound']): ProxySettings {
     namesCalls: callBaggage,
     scopeHeaders: tasks.scopeHeaders,
     mayBudget: mayBudget(tokenBudget),
+    dropsCertificates: !forwardClientCert,
   };
 }
 

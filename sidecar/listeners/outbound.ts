@@ -102,6 +102,7 @@ function proxySettings({ inbound }: OutboundSettings): ProxySettings {
     scopeHeaders: NO_HEADERS,
     // The app gives a part of a budget on, or less.
     mayBudget: () => true,
+    dropsCertificates: false,
   };
 }
 

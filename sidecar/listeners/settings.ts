@@ -37,6 +37,7 @@ export interface InboundSettings {
     readonly maxCallDepth: number;
     readonly allowCallCycles: boolean;
     readonly callBaggage: boolean;
+    readonly forwardClientCert: boolean;
     readonly keepalive: {
       readonly timeMs: number;
       readonly timeoutMs: number;

@@ -67,7 +67,8 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
     this.stream = stream;
     // The answer is read on its way: it must not be compressed.
     const plain = copyWithout(list, (name) => name === 'grpc-accept-encoding');
-    const fields = requestInfo(list, head).withScheme(plain, connection.scheme);
+    const info = requestInfo(list, head);
+    const fields = info.withScheme(info.withoutCertificate(plain), connection.scheme);
     connection.sendHeaders(stream, fields, undefined, false);
     connection.sendData(stream, request, 0, request.length, true);
   }

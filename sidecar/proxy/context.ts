@@ -76,6 +76,8 @@ export interface ProxySettings {
   readonly scopeHeaders: readonly string[];
   /** Whether a caller may give its call a token budget; what others send is left out. */
   readonly mayBudget: (identity: PeerIdentity | undefined) => boolean;
+  /** What callers say of a client's certificate is not passed on: on the inbound side. */
+  readonly dropsCertificates: boolean;
   /** Of calls whose cluster is not known, or not asked. */
   readonly timeLimits: TimeLimits;
   /** Largest message in either direction; Infinity for no limit. */

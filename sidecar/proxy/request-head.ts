@@ -112,6 +112,7 @@ function send(
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
   let more = withPathApart(call, given);
   let fields = withOwnBudget(call, list, tokens);
+  if (info.namesCertificate && call.settings.dropsCertificates) fields = info.withoutCertificate(fields);
   let literals = trace;
   const baggage = info.passed?.baggage;
   const named = isNamed(call, connection.peer.maxHeaderListBytes);

@@ -50,6 +50,8 @@ export class RequestInfo {
   callPath = '';
   /** Tokens that its task may use, by `outrigger-token-budget`; -1 without one. */
   tokenBudget = -1;
+  /** It says who its caller's client was, which only a proxy that the operator trusts may say. */
+  namesCertificate = false;
   /** `taskScope` of its method and its caller, made once. */
   taskScope: string | undefined = undefined;
   private scope = '';
@@ -117,6 +119,11 @@ export class RequestInfo {
         break;
       case CALL_PATH_HEADER:
         this.callPath = this.callPath === '' ? value : `${this.callPath},${value}`;
+        break;
+      case 'x-forwarded-client-cert':
+      case 'client-cert':
+      case 'client-cert-chain':
+        this.namesCertificate = true;
         break;
       case 'baggage':
       case 'x-request-id':
@@ -202,6 +209,11 @@ export class RequestInfo {
     return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
   }
 
+  /** `list`, which is this one or derived from it, without what callers say of a client's certificate. */
+  withoutCertificate(list: HeaderList): HeaderList {
+    return this.namesCertificate ? copyWithout(list, isCertificateField) : list;
+  }
+
   /** `list`, which is this one or derived from it, without baggage: another is written in its place. */
   withoutBaggage(list: HeaderList): HeaderList {
     return this.passed?.baggage === undefined ? list : copyWithout(list, (name) => name === BAGGAGE_HEADER);
@@ -232,6 +244,11 @@ export class RequestInfo {
     }
     return this.rescheming.to;
   }
+}
+
+/** Envoy's field, and those of RFC 9440, section 4: whoever ends TLS must sanitize them. */
+function isCertificateField(name: string): boolean {
+  return name === 'x-forwarded-client-cert' || name === 'client-cert' || name === 'client-cert-chain';
 }
 
 function methodKind(path: string): MethodKind {

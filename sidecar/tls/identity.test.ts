@@ -33,6 +33,19 @@ t.test('patterns', async (t) => {
     ['*.agents.svc', 'agents.svc', false],
     ['*.agents.svc', '.agents.svc', false],
     ['*.agents.svc', 'spiffe://a.agents.svc', false],
+    ...['\0', ' ', '\t', '\n', '\x7f', '\u00a0', '"', '/', '?'].flatMap(
+      (odd): [string, string, boolean][] => [
+        ['*.agents.svc', `a${odd}.agents.svc`, false],
+        ['spiffe://a/ns/*/sa/y', `spiffe://a/ns/x${odd}x/sa/y`, false],
+      ],
+    ),
+    ...['\0', ' ', '#', '?'].map((odd): [string, string, boolean] => [
+      'spiffe://a/ns/**',
+      `spiffe://a/ns/x/y${odd}`,
+      false,
+    ]),
+    ['*.agents.svc', 'a_b-1.agents.svc', true],
+    ['spiffe://a/ns/*', 'spiffe://a/ns/a.b_c-1~%20', true],
     ['a.example', 'a.example', true],
     ['a.example', 'b.example', false],
   ];

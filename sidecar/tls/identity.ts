@@ -112,6 +112,13 @@ export class AllowList {
   }
 }
 
+/**
+ * What a `*` may stand for: a label of a DNS name, and a segment of a path (RFC 3986, `pchar`). A NUL or a blank is in
+ * neither: whoever reads such a name in C, or in a log, reads another one.
+ */
+const LABEL = /^[a-z0-9_*-]+$/i;
+const SEGMENT = /^[\w.~!$&'()*+,;=:@%-]+$/;
+
 function matches(pattern: string, identity: string): boolean {
   const wanted = segmentsOf(pattern);
   const given = segmentsOf(identity);
@@ -119,13 +126,13 @@ function matches(pattern: string, identity: string): boolean {
     if (wanted !== given) return false;
     // What is before the first dot, without it: at least one character.
     const dot = identity.indexOf('.');
-    return dot > 0 && identity.slice(dot) === pattern.slice(1);
+    return identity.slice(dot) === pattern.slice(1) && LABEL.test(identity.slice(0, dot));
   }
   if (pattern.slice(0, pattern.indexOf('://')) !== identity.slice(0, identity.indexOf('://'))) return false;
   const open = wanted.at(-1) === '**';
   const fixed = open ? wanted.slice(0, -1) : wanted;
   if (open ? given.length <= fixed.length : given.length !== fixed.length) return false;
-  if (given.some((segment, index) => index > 0 && (segment === '' || segment === '.' || segment === '..')))
+  if (given.some((segment, index) => index > 0 && (!SEGMENT.test(segment) || /^\.\.?$/.test(segment))))
     return false;
   return fixed.every((segment, index) =>
     segment === '*' && index > 0 ? given[index] !== '' : segment === given[index],

@@ -1,7 +1,7 @@
 /** Certificates as cert-manager, SPIFFE helpers and people write them: PEM files, read and judged together. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, type SecureContext } from 'node:tls';
+import { FileError, readRegularFile } from '../files/regular-file.ts';
 import { identitiesOf } from './identity.ts';
 
 /** Paths of PEM files. */
@@ -59,13 +59,17 @@ export function readMaterial(files: TlsFiles): TlsMaterial {
 function read(file: keyof TlsFiles, path: string | undefined): string | undefined {
   if (path === undefined) return undefined;
   try {
-    // The content only counts when it is PEM, so that nothing else is read whole.
-    if (statSync(path).size <= MAX_FILE_BYTES) return readFileSync(path, 'utf8');
+    return readRegularFile(path, MAX_FILE_BYTES).toString('utf8');
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new TlsFileError(file, `can not be read (${code})`, 'give the path of a PEM file');
+    if (!(error instanceof FileError)) throw error;
+    const message =
+      error.code === 'TOO_LARGE'
+        ? 'is too large for certificates'
+        : error.code === 'NOT_REGULAR'
+          ? 'is not a regular file'
+          : `can not be read (${error.code})`;
+    throw new TlsFileError(file, message, 'give the path of a PEM file');
   }
-  throw new TlsFileError(file, 'is too large for certificates', 'give the path of a PEM file');
 }
 
 function certificatesIn(pem: string): string[] {

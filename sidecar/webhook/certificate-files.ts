@@ -1,6 +1,8 @@
 import { createPrivateKey } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { type FileError, readRegularFile } from '../files/regular-file.ts';
 import { type CertificateMaterial, parse } from './certificate.ts';
+
+const MAX_FILE_BYTES = 4_194_304;
 
 /** The files can't be used; the message says which and why. */
 export class CertificateFileError extends Error {
@@ -34,7 +36,8 @@ export class CertificateFiles {
 
   /** Throws CertificateFileError; what is served goes on being served. */
   async tick(): Promise<void> {
-    const [cert, key] = await Promise.all([read(this.certFile), read(this.keyFile)]);
+    const cert = read(this.certFile);
+    const key = read(this.keyFile);
     if (this.served === cert + key) return;
     const parsed = parse(cert);
     if (parsed === undefined) throw new CertificateFileError(`${this.certFile} is no certificate in PEM`);
@@ -55,12 +58,11 @@ function belongsTo(certificate: NonNullable<ReturnType<typeof parse>>, key: stri
   }
 }
 
-async function read(file: string): Promise<string> {
+/** A read that waits, for the writer of a FIFO say, would take one of the few threads that everything waits for. */
+function read(file: string): string {
   try {
-    return await readFile(file, 'utf8');
+    return readRegularFile(file, MAX_FILE_BYTES).toString('utf8');
   } catch (error) {
-    throw new CertificateFileError(
-      `${file} can't be read (${(error as NodeJS.ErrnoException).code}); check the path`,
-    );
+    throw new CertificateFileError(`${file} can't be read (${(error as FileError).code}); check the path`);
   }
 }
