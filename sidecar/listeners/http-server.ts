@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { boundConnections } from './http-connections.ts';
 import { endWithLastWords } from './last-words.ts';
 import { listenOn } from './listen.ts';
 
@@ -33,7 +34,7 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** Many more than a few people, a scraper and a kubelet need. */
+/** Many more than a few people, a scraper and a kubelet need; above it the oldest idle one of whoever has most goes. */
 const MAX_CONNECTIONS = 128;
 const MAX_HEADER_BYTES = 16_384;
 /** Nothing here reads a body; a small one is passed over so that the connection can be used again. */
@@ -56,7 +57,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     },
     (request, response) => void serve(options, request, response),
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  boundConnections(server, MAX_CONNECTIONS);
   server.on('clientError', refuseMalformed);
   const address = await listenOn(server, options.listen, options.setting, options.onError);
   return {

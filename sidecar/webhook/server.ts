@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import type { InjectContext } from '../inject/patch.ts';
+import { boundConnections } from '../listeners/http-connections.ts';
 import { endWithLastWords } from '../listeners/last-words.ts';
 import { listenOn } from '../listeners/listen.ts';
 import { ReviewError, type Reviewed, review } from './admission.ts';
@@ -84,7 +85,7 @@ export class WebhookServer {
       },
       (request, response) => void this.answer(request, response),
     );
-    server.maxConnections = MAX_CONNECTIONS;
+    boundConnections(server, MAX_CONNECTIONS);
     // Handshakes of scanners and of clients with an old bundle; the API server reports its own.
     server.on('tlsClientError', (error, socket) => {
       this.options.onRefused(0, `TLS: ${error.message.slice(0, 200)}`);

@@ -1,0 +1,131 @@
+// Connections that idle, trickle or do not read keep no probe, scrape or operator from an answer.
+import { get } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import t, { type Test } from 'tap';
+import { HttpPlaces, type Occupant } from '../../sidecar/listeners/http-connections.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { startScene } from './scene.ts';
+
+const HOLDERS = 400;
+const PROBES = 40;
+
+/** One attacker: a connection that is opened again whenever it is closed. */
+class Holder {
+  readonly #port: number;
+  readonly #from: string;
+  readonly #text: string;
+  #socket: Socket | undefined;
+  #at = 0;
+  #stopped = false;
+  opened = 0;
+
+  constructor(port: number, from: string, text: string) {
+    this.#port = port;
+    this.#from = from;
+    this.#text = text;
+    this.#open();
+  }
+
+  #open(): void {
+    this.#at = 0;
+    const socket = connect({ port: this.#port, host: '127.0.0.1', localAddress: this.#from });
+    socket.on('connect', () => this.opened++);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      if (!this.#stopped) setTimeout(() => !this.#stopped && this.#open(), 20);
+    });
+    socket.pause();
+    this.#socket = socket;
+  }
+
+  /** One byte more, now and then. */
+  trickle(): void {
+    const byte = this.#text[this.#at++];
+    if (byte !== undefined && this.#socket?.writable) this.#socket.write(byte);
+  }
+
+  /** All of it, without reading an answer. */
+  ask(): void {
+    if (this.#at === 0 && this.#socket?.writable) this.#socket.write(this.#text);
+    this.#at = this.#text.length;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#socket?.destroy();
+  }
+}
+
+function probe(port: number, path: string, from: string): Promise<number> {
+  return new Promise((resolve) => {
+    const options = { host: '127.0.0.1', port, path, localAddress: from, agent: false, timeout: 10_000 };
+    const request = get(options, (response) => {
+      response.resume();
+      response.on('end', () => resolve(response.statusCode ?? 0));
+      response.on('error', () => resolve(-1));
+    });
+    request.on('error', () => resolve(-1));
+    request.on('timeout', () => request.destroy());
+  });
+}
+
+/** Holds every connection of a port while it is probed, from the attackers' address and from another one. */
+async function probeUnder(
+  t: Test,
+  port: number,
+  path: string,
+  kind: 'idle' | 'trickle' | 'deaf',
+): Promise<void> {
+  const request = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nX-Long: ${'x'.repeat(10_000)}\r\n\r\n`;
+  const holders = Array.from({ length: HOLDERS }, () => new Holder(port, '127.0.0.2', request));
+  const timer = setInterval(() => {
+    if (kind === 'trickle') for (const holder of holders) holder.trickle();
+    if (kind === 'deaf') for (const holder of holders) holder.ask();
+  }, 50);
+  await waitUntil('all have connected', () => holders.every(({ opened }) => opened > 0));
+  for (const from of ['127.0.0.3', '127.0.0.2']) {
+    const statuses: number[] = [];
+    for (let i = 0; i < PROBES; i++) statuses.push(await probe(port, path, from));
+    const answered = statuses.filter((status) => status === 200).length;
+    t.equal(answered, PROBES, `${path} from ${from}, under connections that are ${kind}`);
+  }
+  clearInterval(timer);
+  for (const holder of holders) holder.stop();
+}
+
+t.test('probes, scrapes and pages are answered under any number of held connections', async (t) => {
+  const scene = await startScene(t);
+  const { healthPort, metricsPort, adminPort } = scene.sidecar;
+  const { bystander } = await scene.during(async () => {
+    for (const kind of ['idle', 'trickle', 'deaf'] as const)
+      await probeUnder(t, healthPort, '/healthz/live', kind);
+    await probeUnder(t, healthPort, '/healthz/ready', 'trickle');
+    await probeUnder(t, metricsPort, '/metrics', 'trickle');
+    await probeUnder(t, adminPort, '/stats', 'trickle');
+  });
+  scene.holds(t, bystander);
+});
+
+t.test('who goes for a newcomer: the oldest idle one of whoever has most', async (t) => {
+  const places = new HttpPlaces<Occupant & { name: string }>(4);
+  const enter = (name: string, address: string, active = 0) => {
+    const one = { name, address, active };
+    places.enter(one);
+    return { one, gone: places.takeOne()?.name };
+  };
+  t.equal(enter('a1', 'a', 1).gone, undefined);
+  const a2 = enter('a2', 'a');
+  t.equal(enter('a3', 'a').gone, undefined, 'one alone has all places');
+  t.equal(enter('b1', 'b').gone, undefined);
+  t.equal(enter('b2', 'b').gone, 'a2', 'the oldest that is asked nothing');
+  t.equal(enter('a4', 'a').gone, 'a3', 'between equals the newcomer gives way itself');
+  t.equal(enter('c1', 'c').gone, 'a4');
+  t.equal(enter('c2', 'c').gone, 'b1');
+  places.leave(a2.one);
+  t.equal(places.size, 4, 'who has gone does not go again');
+  t.equal(enter('d1', 'd').gone, 'c1');
+  t.equal(enter('e1', 'e').gone, 'b2', 'where each has one: the oldest idle one');
+  t.equal(enter('f1', 'f', 1).gone, 'c2');
+  for (const name of ['g1', 'h1']) enter(name, name, 1);
+  t.equal(enter('i1', 'i', 1).gone, 'a1', 'where all are busy: the oldest');
+});
