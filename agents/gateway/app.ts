@@ -4,6 +4,8 @@ import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { maxMessageBytes } from '../protocol/definitions.ts';
 import { ApiError } from './api-error.ts';
+import { boundBodies } from './bodies.ts';
+import { boundConnections } from './connections.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
 import { healthRoute } from './health-route.ts';
 import { localSystemRoutes } from './local-system.ts';
@@ -18,6 +20,11 @@ import { taskRoute } from './task-route.ts';
  * within its limit, ids and field tags included.
  */
 const maxBodyBytes = maxMessageBytes - 16 * 1024;
+
+/** A client sends a head in one go. */
+const headersTimeoutMs = 10_000;
+/** Longer than the time of the largest body, which has an answer of its own (bodies.ts). */
+const requestTimeoutMs = 90_000;
 
 /** How long requests that were told to end have for their last answer. */
 const farewellMs = 1000;
@@ -38,12 +45,16 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   const app: FastifyInstance = fastify({
     loggerInstance: log,
     bodyLimit: maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 1000 },
     forceCloseConnections: 'idle',
     // Each request is a task or none: its id is the task's, in the log, in the answer and at the agent.
     genReqId: () => uuidv7(),
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false } },
   });
   app.removeContentTypeParser('text/plain');
+  boundBodies(app, maxBodyBytes);
+  boundConnections(app.server);
   app.setErrorHandler(errorHandler);
   app.setNotFoundHandler(notFoundHandler);
   if (isLoopback(settings.host)) {
@@ -52,8 +63,11 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
       if (why !== undefined) throw new ApiError(403, 'PERMISSION_DENIED', why);
     });
   }
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', async ({ raw }, reply) => {
     reply.header('x-content-type-options', 'nosniff');
+    // What is still to come of a body that was refused is read and thrown away: a connection that ends at once would take
+    // the answer with it.
+    if (!raw.complete) reply.removeHeader('connection');
     // Requests that came before the stop would otherwise keep their connections, and these the server.
     if (closing) reply.header('connection', 'close');
   });
