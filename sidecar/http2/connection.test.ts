@@ -276,7 +276,7 @@ t.test('a downstream that does not read its answers is not read either, until it
   const block = headerBlock(grpcRequest('/a'));
   for (let id = 1; id < 2 * count; id += 2)
     peer.socket.write(frame(frameType.headers, flag.endHeaders | flag.endStream, id, block));
-  const stopped = (): boolean => connection.socket.isPaused() && connection.inLineBytes === 0;
+  const stopped = (): boolean => connection.socket.isPaused() && !connection.inLine;
   await waitUntil('reading stopped for good', stopped);
   const { writableLength } = connection.socket;
   const served = owner.streams.length;

@@ -84,7 +84,8 @@ export class Connection {
   reads = 0;
   /** RST_STREAM frames we have sent. */
   resetsSent = 0;
-  /** Bytes that wait for a turn, only while it is in line; `work-turns.ts` alone writes it. */
+  /** It waits for a turn, with so many bytes; `work-turns.ts` alone writes these. */
+  inLine = false;
   inLineBytes = 0;
   /** When the socket last gave us bytes; keepalive measures silence from here. */
   lastReadAtMs: number;
@@ -140,7 +141,7 @@ export class Connection {
       endBatch();
     }
     if (this.writer.blocked && !this.closed) boundUnreadOutput(this);
-    if (reader.halted && !this.closed) workTurns.add(this);
+    if (reader.workDone && !this.closed) workTurns.add(this);
     else if (chunk === undefined) readAgain(this);
   }
 

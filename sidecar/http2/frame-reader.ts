@@ -36,6 +36,8 @@ export interface FrameSink {
 const TURN_WORK = 2_048;
 /** As much is to be had anew each millisecond: more than calls and tokens come to that are served as they arrive. */
 const WORK_PER_MS = 512;
+/** While others wait for their turns, a connection that does not has no more at once: a dozen requests. */
+const CROWDED_WORK = 128;
 /** A DATA frame with at least this much of its payload here goes on at once; shorter pieces wait for the rest. */
 const CUT_THROUGH_MIN_BYTES = 1_024;
 const PADDED = 8;
@@ -87,9 +89,10 @@ export class FrameReader {
   /** @param sinceMs how long the last call was ago */
   push(chunk: Buffer, sinceMs = TURN_WORK): void {
     if (this.stopped) return;
+    const most = workTurns.crowded ? CROWDED_WORK : TURN_WORK;
     const earned = sinceMs * WORK_PER_MS;
-    this.workLeft = earned >= TURN_WORK ? TURN_WORK : Math.min(TURN_WORK, this.workLeft + Math.floor(earned));
-    this.halted ||= this.workDone;
+    this.workLeft = earned >= most ? most : Math.min(most, this.workLeft + Math.floor(earned));
+    this.halted ||= this.workLeft <= 0 && !workTurns.full;
     if (this.halted) {
       this.prefix = this.prefix === undefined ? Buffer.from(chunk) : Buffer.concat([this.prefix, chunk]);
       return;
@@ -109,20 +112,21 @@ export class FrameReader {
     if (at < buffer.length && !this.stopped) this.prefix = Buffer.from(buffer.subarray(at));
   }
 
-  /** Takes frames that were left, as many as another turn may have. */
+  /** Begins another turn, with the frames that were left. */
   goOn(): void {
+    this.workLeft = TURN_WORK;
     const buffer = this.prefix;
     if (!this.halted || buffer === undefined) return;
     this.halted = false;
-    this.workLeft = TURN_WORK;
     const at = this.readFrames(buffer, 0);
     this.prefix = at === buffer.length || this.stopped ? undefined : buffer.subarray(at);
     // A frame that is not whole may have to wait for long, and keeps nothing else alive.
     if (this.prefix !== undefined && !this.halted) this.prefix = Buffer.from(this.prefix);
   }
 
-  private get workDone(): boolean {
-    return this.workLeft <= 0 && !workTurns.full;
+  /** The work of a turn is done, whether or not there is more. */
+  get workDone(): boolean {
+    return this.halted || this.workLeft <= 0;
   }
 
   /** A frame has cost more than others: so much of the turn is over. */
@@ -202,7 +206,7 @@ export class FrameReader {
       if (bytes > 0) sink.onDataMore(buffer, at - bytes, at, this.dataLeft === 0);
     }
     while (length - at >= FRAME_HEADER_BYTES && !this.stopped) {
-      if (this.workDone) {
+      if (this.workLeft <= 0 && !workTurns.full) {
         this.halted = true;
         return at;
       }

@@ -30,6 +30,6 @@ export function leavesMuchUnread({ socket, writer }: Connection): boolean {
 export function readAgain(connection: Connection): void {
   const { closed, reader, role, socket } = connection;
   if (closed || (role === 'server' && leavesMuchUnread(connection))) return;
-  if (reader.halted) workTurns.add(connection);
+  if (reader.workDone) workTurns.add(connection);
   else if (socket.isPaused()) socket.resume();
 }

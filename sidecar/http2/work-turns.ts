@@ -1,12 +1,16 @@
 import type { Connection } from './connection.ts';
 
-/** What may wait in line over all connections, in bytes; above it connections do their work at once. */
-const MAX_HELD_BYTES = 33_554_432;
+/** What may wait in line over all connections, in bytes: 64 reads. */
+export const MAX_HELD_BYTES = 8_388_608;
+const CROWD = 4;
 
 /**
  * Connections whose peers have sent more work than one turn of the event loop should do (`frame-reader.ts`). They are
  * not read meanwhile. One of them has a turn in each turn of the loop, so that a flood of small frames takes a
  * few milliseconds of it, however many connections bring one, and all others are served in between.
+ *
+ * What a connection has sent beyond its turn waits with it. While there is no more room for that, a read is worked on as a
+ * whole, and the next one waits for the turn.
  *
  *     reading ──more than a turn's work came──▶ in line ──its turn: all is done──▶ reading
  *                                                ▲   │
@@ -18,14 +22,20 @@ class WorkTurns {
   private readonly line: Connection[] = [];
   private scheduled = false;
 
-  /** No more bytes may wait here. */
+  /** No more bytes may wait in line. */
   get full(): boolean {
     return this.heldBytes > MAX_HELD_BYTES;
   }
 
+  /** Several wait. */
+  get crowded(): boolean {
+    return this.line.length >= CROWD;
+  }
+
   /** Stops reading the connection until its work is done. Does nothing when it is in line already. */
   add(connection: Connection): void {
-    if (connection.inLineBytes > 0) return;
+    if (connection.inLine) return;
+    connection.inLine = true;
     connection.socket.pause();
     connection.inLineBytes = connection.reader.heldBytes;
     this.heldBytes += connection.inLineBytes;
@@ -45,6 +55,7 @@ class WorkTurns {
     for (let connection = this.line.shift(); connection !== undefined; connection = this.line.shift()) {
       this.heldBytes -= connection.inLineBytes;
       connection.inLineBytes = 0;
+      connection.inLine = false;
       if (connection.closed) continue;
       connection.work(undefined);
       break;
