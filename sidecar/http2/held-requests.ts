@@ -9,8 +9,13 @@ const STREAM_BYTES = 4_096;
 const QUEUE_BYTES = 4_608;
 /** What a field costs beside what it counts in a header list: two places in an array, and the heads of two strings. */
 const FIELD_BYTES = 32;
-/** What all requests that wait may hold, in bytes; with settings that let more of them wait, it is more. */
-export const MIN_HELD_BYTES = 67_108_864;
+/**
+ * What all requests that wait may hold, in bytes: 1,024 calls of a gateway, each with 64 KiB of its first message, and some
+ * room for others. With settings that let more calls wait, it is more.
+ */
+export const MIN_HELD_BYTES = 75_497_472;
+/** Beyond that, of header blocks whose end has not come. */
+const OPEN_BLOCKS_BYTES = 1_048_576;
 const DEFAULT_LOOK_MS = 1_000;
 /** A request of which nothing has come for so long gives way to a newer one of its own connection. */
 const STILL_MS = 1_000;
@@ -60,7 +65,7 @@ export class HeldRequests {
 
   /** So much too full that open header blocks must go, too: otherwise they become requests, the newest of which goes. */
   get crowded(): boolean {
-    return this.bytes > 1.25 * this.maxBytes;
+    return this.bytes > this.maxBytes + OPEN_BLOCKS_BYTES;
   }
 
   /** A connection of this caller counts with the caller's others. @param name an identity, or an address */

@@ -88,7 +88,7 @@ t.test('long heads of calls whose message does not come', { skip: skipWithout('p
     );
     const send = async (peer: H2Peer): Promise<void> => {
       peer.behave();
-      for (let id = 1; id < 320 && !peer.closed; id += 2) await longHead(peer, id);
+      for (let id = 1; id < 400 && !peer.closed; id += 2) await longHead(peer, id);
       await peer.roundTrip();
     };
     await Promise.all(peers.map(send));

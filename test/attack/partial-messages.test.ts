@@ -73,7 +73,7 @@ t.test('a gateway with hundreds of large requests at a time on one connection is
   const gateway = new RawClient(t, scene.sidecar.inboundPort);
   const input = 'x'.repeat(200_000);
   const outcomes = await Promise.all(
-    Array.from({ length: 500 }, (_, index) =>
+    Array.from({ length: 700 }, (_, index) =>
       gateway.unary(taskRequest({ id: `upload-${index}`, input }), { path: PROCESS_TASK_PATH }),
     ),
   );
