@@ -30,10 +30,11 @@ export class InboundLink implements InboundCalls {
     if (owner === undefined) return undefined;
     const { call } = owner;
     const deadlineMs = owner.deadlineMs === 0 ? Number.POSITIVE_INFINITY : owner.deadlineMs;
-    if (call === undefined) return { ...NOT_KNOWN, deadlineMs };
+    const callerScope = owner.callerScope === undefined ? undefined : scopeDigest(owner.callerScope);
+    if (call === undefined) return { ...NOT_KNOWN, callerScope, deadlineMs };
     return {
       deadlineMs,
-      callerScope: scopeDigest(call.callerScope),
+      callerScope,
       taskId: call.task?.taskId ?? '',
       budget: budgetOf(call),
       onEnd: (listener) => {
@@ -53,4 +54,4 @@ export class InboundLink implements InboundCalls {
 }
 
 /** It may be made for one of several calls. */
-const NOT_KNOWN = { callerScope: undefined, taskId: '', budget: undefined, onEnd: () => () => {} } as const;
+const NOT_KNOWN = { taskId: '', budget: undefined, onEnd: () => () => {} } as const;

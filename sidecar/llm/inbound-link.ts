@@ -8,8 +8,8 @@ export interface InboundCall {
   /** By the sidecar's clock; Infinity without a deadline. */
   readonly deadlineMs: number;
   /**
-   * Tells its caller from others, who may give their tasks the same ids; '' where nothing does. Undefined where it is not known
-   * which of several calls it is: then it has no task, no budget and no end.
+   * Tells its caller from others, who may give their tasks the same ids; '' where nothing does. Undefined where calls of several
+   * callers may be meant. Where it is one of several calls, of one caller or more, it has no task, no budget and no end.
    */
   readonly callerScope: string | undefined;
   /** '' when it carries no task. */

@@ -122,7 +122,7 @@ t.test('an id that calls of two callers have proves nothing', async (t) => {
       const owner = calls.ownerOf(infoOf(request), '', '');
       t.equal(owner?.by, by, what);
       t.equal(owner?.call, by === 'named' ? alices : undefined, what);
-      if (by === 'contested') t.match(owner, { callPath: '', deadlineMs: 0 }, what);
+      if (by === 'contested') t.match(owner, { callPath: '', deadlineMs: 0, callerScope: undefined }, what);
       // The attacker has gone: what it left behind rules nothing.
       calls.delete(bobs);
       t.equal(calls.ownerOf(infoOf(request), '', '')?.call, alices, `${what}, alone again`);
@@ -157,6 +157,7 @@ t.test('of several calls of one caller only what is certain of each is certain',
   t.strictSame(of({ ...paths, deadlineMs: 5 }, { ...paths, deadlineMs: 9, tokenBudget: 1 }), {
     call: undefined,
     by: 'one_of_several',
+    callerScope: 'alice',
     callPath: 'a,b',
     deadlineMs: 9,
   });

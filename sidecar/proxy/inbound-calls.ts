@@ -63,13 +63,21 @@ export interface Owner {
   /** Undefined where it is not known. */
   readonly call: InboundCall | undefined;
   readonly by: 'named' | 'alone' | 'one_of_several' | 'contested';
+  /** Whose call it is, in each case; undefined where that is contested. */
+  readonly callerScope: string | undefined;
   /** The agents that the request has come through, as far as that is sure. */
   readonly callPath: string;
   /** When the call is over, or the last of those that may be it; 0 where that is not sure, or has no time. */
   readonly deadlineMs: number;
 }
 
-const CONTESTED: Owner = { call: undefined, by: 'contested', callPath: '', deadlineMs: 0 };
+const CONTESTED: Owner = {
+  call: undefined,
+  by: 'contested',
+  callerScope: undefined,
+  callPath: '',
+  deadlineMs: 0,
+};
 
 /**
  * The inbound calls that the app is working on, so that what it sends can be told to belong to one: by the name that we
@@ -242,7 +250,7 @@ export class InboundCalls {
     }
     const isOther = (call: InboundCall): boolean => !several.has(call);
     if (this.someOfHead(ids, isOther)) return CONTESTED;
-    return { call: undefined, by: 'one_of_several', callPath, deadlineMs };
+    return { call: undefined, by: 'one_of_several', callerScope, callPath, deadlineMs };
   }
 
   /** Whether a head has an id that a call had which is over. */
@@ -261,8 +269,9 @@ export class InboundCalls {
   }
 }
 
-function ownedBy(call: InboundCall, by: 'named' | 'alone'): Owner {
-  return { call, by, callPath: call.callPath, deadlineMs: call.deadlineMs };
+export function ownedBy(call: InboundCall, by: 'named' | 'alone'): Owner {
+  const { callerScope, callPath, deadlineMs } = call;
+  return { call, by, callerScope, callPath, deadlineMs };
 }
 
 /** A recorded call's trace may have begun here. */

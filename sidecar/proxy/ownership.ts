@@ -1,7 +1,7 @@
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Call } from './call.ts';
-import { endDependents, type Owner } from './inbound-calls.ts';
+import { endDependents, type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
@@ -31,7 +31,7 @@ export function findOwner(call: Call): void {
     const owner = context.inboundCalls.ofHead(info);
     if (owner === undefined) return;
     if (typeof owner === 'string') call.ownerless = true;
-    else own(call, { call: owner, by: 'named', callPath: owner.callPath, deadlineMs: owner.deadlineMs });
+    else own(call, ownedBy(owner, 'named'));
     return;
   }
   // A call to anything but an agent belongs to an inbound call only if it says so: it may be the agent's own work.
