@@ -6,9 +6,29 @@ import { FIELD_OVERHEAD_BYTES, HeaderList } from './hpack/header-list.ts';
  */
 const FREE_BYTES = 8_192;
 const FREE_FACTOR = 8;
-/** What more than that one peer's lists may come to at once, and in each second. */
+/** What more than that one caller's lists, or one endpoint's, may come to at once, and in each second. */
 const BURST_BYTES = 4_194_304;
 const BYTES_PER_SECOND = 1_048_576;
+
+/** What of it is left to a caller, over all its connections, or to the connection to an endpoint. */
+export class ExpansionAllowance {
+  private leftBytes = BURST_BYTES;
+  /** NaN before the first time that it did not suffice. */
+  private refilledAtMs = Number.NaN;
+
+  spend(bytes: number, clock: () => number): boolean {
+    if (bytes > this.leftBytes) {
+      const nowMs = clock();
+      const sinceMs = Number.isNaN(this.refilledAtMs) ? 0 : nowMs - this.refilledAtMs;
+      const refilled = (sinceMs / 1000) * BYTES_PER_SECOND;
+      this.leftBytes = Math.min(BURST_BYTES, this.leftBytes + refilled);
+      this.refilledAtMs = nowMs;
+      if (bytes > this.leftBytes) return false;
+    }
+    this.leftBytes -= bytes;
+    return true;
+  }
+}
 
 /**
  * Bounds how much a peer may have decoded from little (RFC 7541 §7.3): a byte of a header block may stand for a field of the
@@ -18,32 +38,19 @@ const BYTES_PER_SECOND = 1_048_576;
 export class Expansion {
   private readonly clock: () => number;
   private readonly kept: ReadonlySet<string>;
-  private leftBytes = BURST_BYTES;
-  private refilledAtMs: number;
+  private readonly own = new ExpansionAllowance();
 
   /** @param kept names of fields that are kept of a list beyond the bound, wherever they stand in it */
   constructor(clock: () => number, kept: ReadonlySet<string>) {
     this.clock = clock;
     this.kept = kept;
-    this.refilledAtMs = clock();
   }
 
   /** The list that so many bytes of a block stood for; its beginning, marked as oversize, where it is beyond the bound. */
-  admit(list: HeaderList, blockBytes: number): HeaderList {
+  admit(list: HeaderList, blockBytes: number, allowance = this.own): HeaderList {
     const excess = list.listBytes - FREE_FACTOR * blockBytes - FREE_BYTES;
-    return excess <= 0 || list.oversize || this.spend(excess) ? list : this.cut(list);
-  }
-
-  private spend(bytes: number): boolean {
-    if (bytes > this.leftBytes) {
-      const nowMs = this.clock();
-      const refilled = ((nowMs - this.refilledAtMs) / 1000) * BYTES_PER_SECOND;
-      this.leftBytes = Math.min(BURST_BYTES, this.leftBytes + refilled);
-      this.refilledAtMs = nowMs;
-      if (bytes > this.leftBytes) return false;
-    }
-    this.leftBytes -= bytes;
-    return true;
+    if (excess <= 0 || list.oversize || allowance.spend(excess, this.clock)) return list;
+    return this.cut(list);
   }
 
   private cut({ fields, listBytes, neverIndexed }: HeaderList): HeaderList {

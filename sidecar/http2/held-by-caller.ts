@@ -1,4 +1,5 @@
 import type { Connection } from './connection.ts';
+import { ExpansionAllowance } from './expansion.ts';
 import type { Stream } from './streams.ts';
 
 /** What one connection holds; only `held-requests.ts` writes it. */
@@ -50,6 +51,7 @@ export class HeldByCaller {
   readonly name: string;
   bytes = 0;
   readonly connections = new Set<HeldByConnection>();
+  readonly expansion = new ExpansionAllowance();
 
   constructor(name: string) {
     this.name = name;

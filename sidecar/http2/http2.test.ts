@@ -6,6 +6,7 @@ import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
 import { ClosedStreams } from './closed-streams.ts';
+import { Expansion, ExpansionAllowance } from './expansion.ts';
 import { FloodGuard } from './flood-guard.ts';
 import { type SendSide, WaitingStreams, widen } from './flow-control.ts';
 import { beginBatch, endBatch } from './flush-queue.ts';
@@ -13,6 +14,7 @@ import { ErrorCode, Flag, FrameType, MAX_WINDOW_BYTES, PREFACE, writeFrameHeader
 import { FrameReader, type FrameSink } from './frame-reader.ts';
 import { HeaderBlock } from './header-block.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
+import { HeaderList } from './hpack/header-list.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { SendQueue } from './send-queue.ts';
 import { applySettings, PeerSettings, SettingId } from './settings.ts';
@@ -676,4 +678,44 @@ t.test('the writer: a slow socket gets exactly the bytes that were written', asy
     t.ok(Buffer.concat(received).equals(Buffer.concat(sent)), `seed ${seed}: the same bytes`);
     t.ok(Buffer.concat(otherReceived).equals(Buffer.concat(otherSent)), 'and on the other connection');
   }
+});
+
+t.test('the lists of a caller may come to more than their blocks, but not for ever', async (t) => {
+  let nowMs = 0;
+  const expansion = new Expansion(() => nowMs, new Set(['kept']));
+  const list = (fields: number, value: string) =>
+    new HeaderList([
+      ':path',
+      '/a',
+      ...Array.from({ length: fields }, () => ['x', value]).flat(),
+      'kept',
+      'k',
+    ]);
+  const honest = list(2, 'y'.repeat(4_000));
+  for (let nth = 0; nth < 10_000; nth++) {
+    if (expansion.admit(honest, 50) !== honest) return t.fail('what both tables hold is free');
+  }
+  const literal = list(1_000, 'z');
+  for (let nth = 0; nth < 10_000; nth++) {
+    if (expansion.admit(literal, 5_000) !== literal) return t.fail('and so are short fields that were sent');
+  }
+  const much = list(15, 'y'.repeat(4_000));
+  const admitted = (shared?: ExpansionAllowance): number => {
+    let count = 0;
+    while (count < 1_000 && expansion.admit(much, 100, shared) === much) count++;
+    return count;
+  };
+  const first = admitted();
+  t.equal(first, 81, '4 MiB of 52 KB');
+  const cut = expansion.admit(much, 100);
+  t.equal(cut.oversize, true);
+  t.equal(cut.listBytes, much.listBytes);
+  t.strictSame([cut.get(':path'), cut.get('kept')], ['/a', 'k']);
+  t.ok(cut.fields.length < 10);
+  nowMs += 1_000;
+  t.equal(admitted(), 20, 'and 1 MiB a second');
+  const shared = new ExpansionAllowance();
+  t.equal(admitted(shared), first);
+  t.equal(admitted(shared), 0, 'a caller has one for all its connections');
+  return undefined;
 });

@@ -129,7 +129,7 @@ export class Receiver implements FrameSink {
     blockBytes: number,
   ): void {
     const connection = this.connection;
-    const list = this.expansion.admit(decoded, blockBytes);
+    const list = this.expansion.admit(decoded, blockBytes, connection.held.caller?.expansion);
     connection.reader.spend(list.listBytes >> LIST_WORK_SHIFT);
     this.progress++;
     const stream = connection.streams.get(streamId);

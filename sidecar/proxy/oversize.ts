@@ -42,7 +42,7 @@ function tooLarge(from: string, what: Part, list: HeaderList, why: string): Loca
 function ownLimit({ context }: Call, { listBytes }: HeaderList, maxBytes: number): string {
   return listBytes > maxBytes
     ? `at most ${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`
-    : 'made by references to the same few fields, and more of them than one connection may send';
+    : 'made by references to the same few fields, and more of them than one peer may send';
 }
 
 /**
