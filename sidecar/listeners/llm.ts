@@ -1,4 +1,9 @@
-import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
@@ -11,6 +16,7 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
+import { SentAhead } from './sent-ahead.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
   readonly listen: string;
@@ -53,6 +59,7 @@ export class LlmListener {
   private server: HttpServer | undefined = undefined;
   private http2: Http2Server | undefined = undefined;
   private readonly sockets = new LinkedList<Listed<Socket>>();
+  private readonly sentAhead = new SentAhead();
   private watcher: LlmObserver | undefined = undefined;
   private draining = false;
   /** Gets bodies, if the configuration asks for them. */
@@ -208,6 +215,7 @@ export class LlmListener {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
+    if (request.httpVersionMajor === 1) this.sentAhead.add(request.socket, response as ServerResponse);
     try {
       this.egress!.accept(request, response, isOnLoopback(request.socket));
     } catch (error) {

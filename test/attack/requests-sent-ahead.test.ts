@@ -1,0 +1,80 @@
+// An agent sends requests ahead of their answers on one connection, which then ends: it leaves, or sends what Node closes
+// connections for. Those behind the first have no turn to be closed at: they must not count as running for ever, or after
+// 1,024 of them no request is served any more.
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import t, { type Test } from 'tap';
+import { skipWithout } from '../support/tool.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { startScene } from './scene.ts';
+
+t.setTimeout(120_000);
+
+const CONNECTIONS = 60;
+const AHEAD = 25;
+const ANSWER = JSON.stringify({
+  object: 'chat.completion',
+  choices: [{ index: 0, message: { role: 'assistant', content: 'hello' }, finish_reason: 'stop' }],
+});
+
+/** Answers all but those that ask for silence. */
+async function startProvider(t: Test): Promise<{ url: string; answered: () => number }> {
+  let answered = 0;
+  const server = createServer((incoming, response) => {
+    incoming.resume();
+    if (incoming.headers['x-silent'] !== undefined) return;
+    answered++;
+    response.writeHead(200, { 'content-type': 'application/json' }).end(ANSWER);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
+    answered: () => answered,
+  };
+}
+
+const body = JSON.stringify({ model: 'm', messages: [{ role: 'user', content: 'hello' }] });
+const request = (more = ''): string =>
+  `POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n${more}Content-Length: ${body.length}\r\n\r\n${body}`;
+
+t.test('connections that are left with requests sent ahead', { skip: skipWithout('python') }, async (t) => {
+  const provider = await startProvider(t);
+  const config = { llm: { upstreams: [{ name: 'model', url: provider.url }] } };
+  const scene = await startScene(t, { config });
+  const { llmPort, adminPort } = scene.sidecar;
+  const active = async (): Promise<number> => {
+    const stats = (await (await fetch(`http://127.0.0.1:${adminPort}/stats`)).json()) as {
+      llm: { active_requests: number };
+    };
+    return stats.llm.active_requests;
+  };
+  const { bystander } = await scene.during(async () => {
+    for (let index = 0; index < CONNECTIONS; index++) {
+      const socket = connect({ port: llmPort, host: '127.0.0.1' });
+      t.teardown(() => socket.destroy());
+      socket.on('error', () => {}).resume();
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      const ahead = request('X-Silent: 1\r\n') + request().repeat(AHEAD);
+      if (index % 4 === 0) {
+        const before = provider.answered();
+        socket.write(ahead);
+        await waitUntil('one that was sent ahead is answered', () => provider.answered() > before);
+        socket.resetAndDestroy();
+      } else socket.write(`${ahead}CONNECT model:443 HTTP/1.1\r\nHost: model\r\n\r\n`);
+      await closed;
+    }
+    await waitUntil('no request runs any more', async () => (await active()) === 0, { limitMs: 20_000 });
+  });
+  const response = await fetch(`http://127.0.0.1:${llmPort}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+  });
+  t.equal(response.status, 200, 'another request is served');
+  t.equal(await response.text(), ANSWER);
+  scene.holds(t, bystander);
+});
