@@ -141,11 +141,13 @@ function readBody(
       parts.length = 0;
       resolve(body.toString('utf8'));
     };
-    payload.once('error', fail);
-    payload.once('close', () => {
+    const broken = (): void => {
       if (!payload.complete)
         fail(new ApiError(400, 'INVALID_ARGUMENT', 'the request ended before its body did'));
-    });
+    };
+    // A client that leaves is no failure of ours.
+    payload.on('error', broken);
+    payload.once('close', broken);
     if (length !== undefined && !ask(length)) return;
     payload.on('data', onData);
     payload.once('end', onEnd);
