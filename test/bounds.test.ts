@@ -5,7 +5,6 @@ import t from 'tap';
 import { validate } from '../sidecar/config/validate.ts';
 import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
-import { MAX_HELD_BYTES } from '../sidecar/http2/work-turns.ts';
 import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
 import { startRawServer } from './support/raw-grpc.ts';
@@ -50,7 +49,6 @@ const tables: readonly Readonly<Record<string, number>>[] = [
       numberOf('inbound.max_concurrent_calls') * callBytes(numberOf('inbound.limits.max_header_bytes')),
     'heads that repeat, kept to be found again': HEADS_BYTES,
     'bytes that wait for readers': 2 * queuedMemory.maxBytes,
-    'frames that wait for their turn': MAX_HELD_BYTES,
     'answers to tasks, kept to be given again': numberOf('inbound.tasks.max_bytes'),
   },
   {

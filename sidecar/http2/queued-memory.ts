@@ -33,6 +33,8 @@ export class QueuedMemory {
   maxBytes: number;
   lookMs: number;
   bytes = 0;
+  /** Bytes that others keep in the same room: frames that wait for their turn (`work-turns.ts`). */
+  besides = 0;
   /** Counts the looks: a queue's `movedAt` is the last one before it moved. */
   look = 0;
   private readonly holders = new Set<QueueHolder>();
@@ -46,6 +48,11 @@ export class QueuedMemory {
 
   get full(): boolean {
     return this.bytes > this.maxBytes;
+  }
+
+  /** Above the bound that holds whatever happens. */
+  get crammed(): boolean {
+    return this.bytes + this.besides > 2 * this.maxBytes;
   }
 
   /** `bytes` more wait at this holder, or fewer when negative; `holder.bytes` says so already. */
@@ -92,7 +99,7 @@ export class QueuedMemory {
 
   /** The bound that holds whatever happens: takes from the connection for which most waits. */
   shedExcess(): void {
-    while (this.bytes > 2 * this.maxBytes) {
+    while (this.crammed) {
       let most: QueueHolder | undefined;
       for (const holder of this.holders) if (most === undefined || holder.bytes > most.bytes) most = holder;
       if (most === undefined) return;

@@ -1,7 +1,8 @@
 import type { Connection } from './connection.ts';
+import { queuedMemory } from './queued-memory.ts';
 
-/** What may wait in line over all connections, in bytes: 64 reads. */
-export const MAX_HELD_BYTES = 8_388_608;
+/** What may wait in line over all connections, in bytes: 64 reads, and only in room that no bytes for readers need. */
+const MAX_HELD_BYTES = 8_388_608;
 const CROWD = 4;
 
 /**
@@ -17,14 +18,12 @@ const CROWD = 4;
  *                                                └───┘ its turn: some is left
  */
 class WorkTurns {
-  /** Bytes that wait in line. */
-  private heldBytes = 0;
   private readonly line: Connection[] = [];
   private scheduled = false;
 
   /** No more bytes may wait in line. */
   get full(): boolean {
-    return this.heldBytes > MAX_HELD_BYTES;
+    return queuedMemory.besides > MAX_HELD_BYTES || queuedMemory.crammed;
   }
 
   /** Several wait. */
@@ -38,7 +37,7 @@ class WorkTurns {
     connection.inLine = true;
     connection.socket.pause();
     connection.inLineBytes = connection.reader.heldBytes;
-    this.heldBytes += connection.inLineBytes;
+    queuedMemory.besides += connection.inLineBytes;
     this.line.push(connection);
     this.schedule();
   }
@@ -53,7 +52,7 @@ class WorkTurns {
     this.scheduled = false;
     // Those that were closed meanwhile take no turn.
     for (let connection = this.line.shift(); connection !== undefined; connection = this.line.shift()) {
-      this.heldBytes -= connection.inLineBytes;
+      queuedMemory.besides -= connection.inLineBytes;
       connection.inLineBytes = 0;
       connection.inLine = false;
       if (connection.closed) continue;
