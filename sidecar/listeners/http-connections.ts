@@ -15,7 +15,14 @@ export interface Occupant {
   readonly address: string;
   /** Requests that are being answered. */
   active: number;
+  /** When it came, in milliseconds. */
+  readonly sinceMs: number;
 }
+
+/** A connection that is younger may be about to ask: it keeps its place, while there are not far too many. */
+export const GRACE_MS = 1_000;
+/** So many times the bound are open within that time, under a flood of connections. */
+const MAX_EXCESS = 4;
 
 /** Pure. */
 export class HttpPlaces<T extends Occupant> {
@@ -50,10 +57,12 @@ export class HttpPlaces<T extends Occupant> {
   }
 
   /** Takes a place away where there are too few, and says whose; undefined while there are enough. */
-  takeOne(): T | undefined {
+  takeOne(nowMs: number): T | undefined {
     if (this.#size <= this.#max) return undefined;
     const leaving = this.#nextToGo();
-    if (leaving !== undefined) this.leave(leaving);
+    const isYoung = leaving !== undefined && nowMs - leaving.sinceMs < GRACE_MS;
+    if (leaving === undefined || (isYoung && this.#size <= MAX_EXCESS * this.#max)) return undefined;
+    this.leave(leaving);
     return leaving;
   }
 
@@ -80,6 +89,7 @@ class Connection implements Occupant {
   readonly socket: Socket;
   readonly address: string;
   active = 0;
+  readonly sinceMs = performance.now();
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -87,19 +97,19 @@ class Connection implements Occupant {
   }
 }
 
-/** So many times the bound are open for two turns of the event loop, under a flood of connections. */
-const MAX_EXCESS = 4;
+/** How often places are taken away while there are too few. */
+const LOOK_EVERY_MS = 250;
 
-/**
- * Bounds the connections of an HTTP or HTTPS server. Hundreds may be accepted in one turn of the event loop, and what each has
- * sent is read in the next one: only then is it known who idles, and places are taken away.
- */
+/** Bounds the connections of an HTTP or HTTPS server. */
 export function boundConnections(server: Server, max: number): void {
   const places = new HttpPlaces<Connection>(max);
-  let isDue = false;
+  let timer: NodeJS.Timeout | undefined;
   const takeSome = (): void => {
-    isDue = false;
-    for (let one = places.takeOne(); one !== undefined; one = places.takeOne()) one.socket.destroy();
+    const nowMs = performance.now();
+    for (let one = places.takeOne(nowMs); one !== undefined; one = places.takeOne(nowMs))
+      one.socket.destroy();
+    clearTimeout(timer);
+    timer = places.size > max ? setTimeout(takeSome, LOOK_EVERY_MS).unref() : undefined;
   };
   const connections = new Map<string | Socket, Connection>();
   server.on('connection', (socket: Socket) => {
@@ -111,10 +121,7 @@ export function boundConnections(server: Server, max: number): void {
       if (connections.get(key) === connection) connections.delete(key);
     });
     places.enter(connection);
-    if (places.size > MAX_EXCESS * max) takeSome();
-    if (isDue || places.size <= max) return;
-    isDue = true;
-    setImmediate(() => setImmediate(takeSome));
+    if (places.size > max) takeSome();
   });
   server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
     const connection = connections.get(keyOf(socket));

@@ -2,7 +2,7 @@
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { HttpPlaces, type Occupant } from '../../sidecar/listeners/http-connections.ts';
+import { GRACE_MS, HttpPlaces, type Occupant } from '../../sidecar/listeners/http-connections.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
 
@@ -109,9 +109,10 @@ t.test('probes, scrapes and pages are answered under any number of held connecti
 t.test('who goes for a newcomer: the oldest idle one of whoever has most', async (t) => {
   const places = new HttpPlaces<Occupant & { name: string }>(4);
   const enter = (name: string, address: string, active = 0) => {
-    const one = { name, address, active };
+    const one = { name, address, active, sinceMs: 0 };
     places.enter(one);
-    return { one, gone: places.takeOne()?.name };
+    t.equal(places.takeOne(GRACE_MS - 1), undefined, 'a young one may be about to ask');
+    return { one, gone: places.takeOne(GRACE_MS)?.name };
   };
   t.equal(enter('a1', 'a', 1).gone, undefined);
   const a2 = enter('a2', 'a');
@@ -128,4 +129,9 @@ t.test('who goes for a newcomer: the oldest idle one of whoever has most', async
   t.equal(enter('f1', 'f', 1).gone, 'c2');
   for (const name of ['g1', 'h1']) enter(name, name, 1);
   t.equal(enter('i1', 'i', 1).gone, 'a1', 'where all are busy: the oldest');
+  for (let more = 0; more < 12; more++)
+    places.enter({ name: `z${more}`, address: 'z', active: 0, sinceMs: 0 });
+  t.equal(places.takeOne(0), undefined, 'four times the bound are too many');
+  places.enter({ name: 'y', address: 'y', active: 0, sinceMs: 0 });
+  t.equal(places.takeOne(0)?.name, 'z0', 'however young they are');
 });
