@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 
 /** What the bodies of all requests may take together, until their answers are out: as text and as message it is three times as much. */
-const maxHeldBytes = 48 * 1024 * 1024;
+const maxHeldBytes = 40 * 1024 * 1024;
 /** Of that, for bodies up to `smallBytes`: they do not wait behind large ones. */
 const smallRoomBytes = 12 * 1024 * 1024;
 /** A task with a long text, and no files in it. */
