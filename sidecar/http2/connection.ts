@@ -317,7 +317,8 @@ export class Connection {
     stream.closed = true;
     this.streams.delete(stream);
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
-    if (stream.localEnded && stream.remoteEnded && !stream.wasted) this.flood.streamFinished();
+    if (stream.localEnded && stream.remoteEnded && !stream.wasted && !stream.unserved)
+      this.flood.streamFinished();
     heldRequests.pass(stream);
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {

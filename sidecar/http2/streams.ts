@@ -82,6 +82,8 @@ export class Stream {
   interimBytes = 0;
   /** The read of the connection that brought it (servers). */
   bornInRead = 0;
+  /** Its answer is our own: it has served nobody, and earns its peer nothing (`flood-guard.ts`). */
+  unserved = false;
   /** It came to nothing by the peer's doing, and was counted as such (`wasted-streams.ts`). */
   wasted = false;
 

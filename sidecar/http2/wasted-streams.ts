@@ -37,7 +37,7 @@ function spend(connection: Connection, stream: Stream, atOnce = false): void {
   if (connection.role === 'client' || connection.closed) return;
   const within = atOnce || stream.bornInRead === connection.reads;
   // One that has ended in order has earned something.
-  const earned = stream.closed && stream.localEnded && stream.remoteEnded;
+  const earned = stream.closed && stream.localEnded && stream.remoteEnded && !stream.unserved;
   if (!connection.flood.cancel(within, earned ? 2 : 1)) retire(connection);
 }
 

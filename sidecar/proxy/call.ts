@@ -359,6 +359,7 @@ export class Call
     if (this.done) return;
     const local = inTime(this, reply);
     giveUp(this, 'own_limit', local.status);
+    this.stream.unserved = true;
     this.response.sendLocal(withModelFailure(this, local), this.info.grpc, this.head.method);
     this.reason = local.reason;
     this.context.stats.reject(local.reason);
