@@ -47,7 +47,11 @@ function ip(...args: string[]): void {
 function startIn(namespace: string, user: number, args: readonly string[], env = {}): TestProcess {
   const as = ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', '--inh-caps=-all'];
   const inside = ['netns', 'exec', namespace, ...as, process.execPath, ...args];
-  return startProcess(t, requireTool('ip'), inside, { cwd: '/', env: { HOME: '/', ...env } });
+  // The test runner loads a module into each process that writes where these users may not.
+  return startProcess(t, requireTool('ip'), inside, {
+    cwd: '/',
+    env: { HOME: '/', NODE_OPTIONS: '', ...env },
+  });
 }
 
 async function serve(namespace: string, address: string, name: string): Promise<void> {
