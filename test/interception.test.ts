@@ -47,11 +47,7 @@ function ip(...args: string[]): void {
 function startIn(namespace: string, user: number, args: readonly string[], env = {}): TestProcess {
   const as = ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', '--inh-caps=-all'];
   const inside = ['netns', 'exec', namespace, ...as, process.execPath, ...args];
-  // The test runner loads a module into each process that writes where these users may not.
-  return startProcess(t, requireTool('ip'), inside, {
-    cwd: '/',
-    env: { HOME: '/', NODE_OPTIONS: '', ...env },
-  });
+  return startProcess(t, requireTool('ip'), inside, { cwd: '/', env: { HOME: '/', ...env } });
 }
 
 async function serve(namespace: string, address: string, name: string): Promise<void> {

@@ -127,6 +127,13 @@ t.test('the webhook and the gateway end, too', async (t) => {
   }
 });
 
+t.test('what a module throws at the end of a process leaves its exit code as it is', async (t) => {
+  const sidecar = await startOurs(t, faulty('throw at the end'));
+  sidecar.kill('SIGUSR2');
+  sidecar.kill('SIGTERM');
+  t.equal(await sidecar.ended, 0);
+});
+
 t.test('a heap that is full ends the process by a signal', async (t) => {
   const sidecar = await startOurs(t, faulty('heap', 0, '--max-old-space-size=60'));
   sidecar.kill('SIGUSR2');

@@ -33,6 +33,10 @@ export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal' | 'isLevelEnable
     }
     process.exit(EXIT_SOFTWARE);
   };
+  // A module that somebody loaded into the process may throw when it ends: that changes nothing about how it has ended.
+  process.once('exit', () => {
+    ending = true;
+  });
   process.on('uncaughtException', end);
   // Node takes these to the handler above, unless NODE_OPTIONS says otherwise.
   process.on('unhandledRejection', (reason) => end(reason, 'unhandledRejection'));

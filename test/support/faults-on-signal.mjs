@@ -18,6 +18,10 @@ const faults = {
     throw undefined;
   },
   reject: () => void Promise.reject(new Error('a fault that was rejected')),
+  'throw at the end': () =>
+    void process.on('exit', () => {
+      throw new Error('a fault of a module at the end');
+    }),
   // More than any machine has.
   allocate: () => void new ArrayBuffer(2 ** 52),
   heap: () => {
