@@ -58,11 +58,25 @@ export class ChurnMap<Value> {
     if (this.size > this.#mask) this.#grow();
   }
 
-  delete(key: string, hash = hashOf(key)): boolean {
+  /** Sets the value unless the key has one. @returns the value that it has, undefined where it had none */
+  add(key: string, value: Value, hash = hashOf(key)): Value | undefined {
+    const at = hash & this.#mask;
+    const first = this.#heads[at];
+    for (let node = first; node !== undefined; node = node.next)
+      if (node.hash === hash && node.key === key) return node.value;
+    this.#heads[at] = new Node(key, hash, value, first);
+    this.size++;
+    if (this.size > this.#mask) this.#grow();
+    return undefined;
+  }
+
+  /** @param value delete the key only if it has this one */
+  delete(key: string, hash = hashOf(key), value?: Value): boolean {
     const at = hash & this.#mask;
     let before: Node<Value> | undefined;
     for (let node = this.#heads[at]; node !== undefined; before = node, node = node.next) {
       if (node.hash !== hash || node.key !== key) continue;
+      if (value !== undefined && node.value !== value) return false;
       if (before === undefined) this.#heads[at] = node.next;
       else before.next = node.next;
       node.next = undefined;

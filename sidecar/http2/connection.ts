@@ -319,7 +319,7 @@ export class Connection {
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
     if (stream.localEnded && stream.remoteEnded && !stream.wasted && !stream.unserved)
       this.flood.streamFinished();
-    heldRequests.pass(stream);
+    if (stream.held) heldRequests.pass(stream);
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
       // Below zero when the handler, within `onData`, reported bytes that it has not left with us yet.

@@ -30,6 +30,11 @@ export class ExpansionAllowance {
   }
 }
 
+/** A connection whose caller, where it has one, has an allowance over all its connections. */
+interface OfCaller {
+  readonly caller: { readonly expansion: ExpansionAllowance } | undefined;
+}
+
 /**
  * Bounds how much a peer may have decoded from little (RFC 7541 §7.3): a byte of a header block may stand for a field of the
  * size of the whole table, and a dozen of them for a list that costs us, and those to whom it goes, hundreds of times as
@@ -47,10 +52,14 @@ export class Expansion {
   }
 
   /** The list that so many bytes of a block stood for; its beginning, marked as oversize, where it is beyond the bound. */
-  admit(list: HeaderList, blockBytes: number, allowance = this.own): HeaderList {
+  admit(list: HeaderList, blockBytes: number, held?: OfCaller): HeaderList {
     const excess = list.listBytes - FREE_FACTOR * blockBytes - FREE_BYTES;
-    if (excess <= 0 || list.oversize || allowance.spend(excess, this.clock)) return list;
+    if (excess <= 0 || list.oversize || this.allowanceOf(held).spend(excess, this.clock)) return list;
     return this.cut(list);
+  }
+
+  private allowanceOf(held: OfCaller | undefined): ExpansionAllowance {
+    return held?.caller?.expansion ?? this.own;
   }
 
   private cut({ fields, listBytes, neverIndexed }: HeaderList): HeaderList {

@@ -27,7 +27,8 @@ export class HeldByConnection {
     if (last === undefined) this.stillest = stream;
     else last.heldNewer = stream;
     this.latest = stream;
-    stream.heldSinceMs = this.connection.lastReadAtMs;
+    // A whole number needs no memory of its own.
+    stream.heldSinceMs = Math.floor(this.connection.lastReadAtMs);
   }
 
   remove(stream: Stream): void {

@@ -702,7 +702,8 @@ t.test('the lists of a caller may come to more than their blocks, but not for ev
   const much = list(15, 'y'.repeat(4_000));
   const admitted = (shared?: ExpansionAllowance): number => {
     let count = 0;
-    while (count < 1_000 && expansion.admit(much, 100, shared) === much) count++;
+    const held = { caller: shared && { expansion: shared } };
+    while (count < 1_000 && expansion.admit(much, 100, held) === much) count++;
     return count;
   };
   const first = admitted();

@@ -129,8 +129,9 @@ export class Receiver implements FrameSink {
     blockBytes: number,
   ): void {
     const connection = this.connection;
-    const list = this.expansion.admit(decoded, blockBytes, connection.held.caller?.expansion);
-    connection.reader.spend(list.listBytes >> LIST_WORK_SHIFT);
+    const list = this.expansion.admit(decoded, blockBytes, connection.held);
+    const work = list.listBytes >> LIST_WORK_SHIFT;
+    if (work > 0) connection.reader.spend(work);
     this.progress++;
     const stream = connection.streams.get(streamId);
     if (stream === undefined) {

@@ -126,8 +126,8 @@ export class AdmissionQueue<Call extends Queueable> {
   enter(call: Call, nowMs: number): Entry {
     const { maxQueued, maxWaitMs } = this.#settings;
     const { callerCalls: caller } = call;
-    if (caller.waiting.held === 0 && this.#inTurn === undefined && this.#places.take(caller.active))
-      return 'admitted';
+    const inTurn = this.queued === 0 || (caller.waiting.held === 0 && this.#inTurn === undefined);
+    if (inTurn && this.#places.take(caller.active)) return 'admitted';
     this.#line.limit = this.#standing(nowMs) ? this.#standingMax : maxQueued;
     if (!this.#line.hasRoomFor(caller.waiting)) return 'no_room';
     const waitMs = this.waitMs(call);

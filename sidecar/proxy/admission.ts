@@ -76,6 +76,7 @@ export class Admission extends Timer {
     const { queue, maxConcurrentCalls } = this.settings;
     const limit = this.adaptive?.limit ?? maxConcurrentCalls;
     this.queue.settings = { limit, maxQueued: queue.maxCalls, maxWaitMs: queue.maxWaitMs };
+    this.show();
   }
 
   /** Calls at once, now. */
@@ -153,6 +154,8 @@ export class Admission extends Timer {
   }
 
   private letIn(nowMs: number): void {
+    // The usual case, at the end of each call.
+    if (this.queue.queued === 0) return;
     // A call that ends as soon as it is let in comes back here: the loop below goes on with the next.
     if (this.lettingIn) return;
     this.lettingIn = true;

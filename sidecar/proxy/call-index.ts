@@ -15,11 +15,8 @@ export class CallIndex<Call> {
       sharing.add(call);
       return other;
     }
-    const single = this.singles.get(key, hash);
-    if (single === undefined || single === call) {
-      this.singles.set(key, call, hash);
-      return undefined;
-    }
+    const single = this.singles.add(key, call, hash);
+    if (single === undefined || single === call) return undefined;
     this.singles.delete(key, hash);
     this.shared.set(key, new Set([single, call]), hash);
     return single;
@@ -29,10 +26,7 @@ export class CallIndex<Call> {
   delete(key: string, call: Call): number {
     if (key === '') return 0;
     const hash = hashOf(key);
-    if (this.singles.get(key, hash) === call) {
-      this.singles.delete(key, hash);
-      return hash;
-    }
+    if (this.singles.delete(key, hash, call) || this.shared.size === 0) return hash;
     const sharing = this.shared.get(key, hash);
     if (sharing?.delete(call) !== true || sharing.size > 1) return hash;
     this.shared.delete(key, hash);

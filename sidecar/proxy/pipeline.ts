@@ -132,9 +132,10 @@ export class Pipeline implements CallDriver {
       return;
     }
     call.awaitingMessage = false;
-    heldRequests.moved(call.stream);
     if (tasks) findTaskOwner(call);
     this.begin(call, found);
+    // If it waits here now, it has begun to just now.
+    heldRequests.moved(call.stream);
   }
 
   onRunAgain(call: Call): void {
