@@ -361,6 +361,28 @@ t.test(
   },
 );
 
+t.test('a password in a base URL is used, and kept from callers, however it is written', async (t) => {
+  for (const [written, text, bytes] of [
+    ['hunter%zz-222', 'hunter%zz-222', 'hunter%zz-222'],
+    ['h%C3%BCnter-2222', 'hünter-2222', Buffer.from('hünter-2222').toString('latin1')],
+  ] as const) {
+    const url = provider.script(`user-${text.length}`, (_request, response) => {
+      response.writeHead(400, { 'content-type': 'text/plain' });
+      response.end(`${text} is wrong`);
+    });
+    const egress = await startEgress({
+      upstreams: [{ name: 'only', url: url.replace('://', `://me:${written}@`) }],
+    });
+    t.teardown(() => egress.close());
+    const answer = await send(egress.baseUrl, '/chat/completions', chat(), CALLERS).answer;
+    t.equal(answer.status, 400);
+    t.notMatch(answer.body, /nter/, 'the provider has repeated it');
+    const { authorization } = provider.requests(`user-${text.length}`)[0]!.headers;
+    const expected = Buffer.from(`me:${bytes}`, 'latin1').toString('base64');
+    t.equal(authorization, `Basic ${expected}`);
+  }
+});
+
 t.test('a target in absolute form is one of ours, if its authority is', async (t) => {
   const url = provider.script('absolute', answerWhole);
   const egress = await startEgress({ upstreams: [{ name: 'one', url }] });

@@ -56,9 +56,9 @@ function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: Req
 
 /** What was sent as a credential, in the forms in which it may come back. */
 function secretsIn(request: LlmRequest, upstream: Upstream | undefined): string[] {
-  const own = upstream?.recipient.own;
+  const own = upstream?.keys ?? [];
   const callers = secretsOf(request.headers).map((line) => line.slice(line.indexOf(': ') + 2));
-  return [own?.key ?? '', own?.authorization ?? '', ...callers]
+  return [...own, ...callers]
     .flatMap((secret) => [secret, secret.replace(/^\S+ /, '')])
     .sort((one, other) => other.length - one.length);
 }

@@ -41,6 +41,8 @@ export class Upstream {
   readonly #ownQuery: string;
   /** From the user and password of the configured URL; undefined without them. */
   readonly #userCredentials: Recipient['own'];
+  /** Its password, and what is secret in its query, in the forms in which a provider may repeat them. */
+  readonly #secretsOfUrl: readonly string[];
   activeRequests = 0;
   /** When an answer of any of its requests last showed life. */
   aliveMs = Number.NEGATIVE_INFINITY;
@@ -61,6 +63,7 @@ export class Upstream {
     this.#basePath = url.pathname.replace(/\/$/, '');
     this.#ownQuery = url.search.slice(1);
     this.#userCredentials = userCredentials(url);
+    this.#secretsOfUrl = secretsOfUrl(url);
     this.#hostFields = fieldsOfHost(this.url.hostname);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
@@ -122,11 +125,9 @@ export class Upstream {
   /** Its own credentials, in every form in which they are sent. */
   get keys(): readonly string[] {
     const own = this.#credentials();
-    const { search, password } = this.url;
-    const sent =
-      own === undefined ? [] : [own.authorization.replace(/^\S+ /, ''), decodeURIComponent(password)];
-    const keys = search === '' ? sent : [...sent, ...secretsInQuery(search)];
-    return keys.filter((key) => key !== '');
+    return own === undefined
+      ? this.#secretsOfUrl
+      : [own.authorization.replace(/^\S+ /, ''), ...this.#secretsOfUrl];
   }
 
   #credentials(): Recipient['own'] {
@@ -174,6 +175,13 @@ export class Upstream {
     this.agent.maxFreeSockets = 0;
     closeIdle(this.agent);
   }
+}
+
+function secretsOfUrl({ password, search }: URL): string[] {
+  const bytes = decoded(password);
+  // A provider repeats the bytes that it got, or the text that they are.
+  const secrets = [bytes, Buffer.from(bytes, 'latin1').toString(), ...secretsInQuery(search)];
+  return [...new Set(secrets)].filter((secret) => secret !== '');
 }
 
 function userCredentials({ username, password }: URL): Recipient['own'] {
