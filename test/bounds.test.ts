@@ -7,6 +7,7 @@ import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
+import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 import { residentBytes } from './support/memory.ts';
 import { startRawServer } from './support/raw-grpc.ts';
 import { startSidecar } from './support/sidecar.ts';
@@ -49,6 +50,7 @@ const tables: readonly Readonly<Record<string, number>>[] = [
     ),
     'calls that run':
       numberOf('inbound.max_concurrent_calls') * callBytes(numberOf('inbound.limits.max_header_bytes')),
+    'what calls that run keep of their requests, to send them to the app again': KEPT_REQUESTS_MAX_BYTES,
     'heads that repeat, kept to be found again': HEADS_BYTES,
     'bytes that wait for readers': 2 * queuedMemory.maxBytes,
     'answers to tasks, kept to be given again': numberOf('inbound.tasks.max_bytes'),

@@ -13,6 +13,7 @@ import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts
 import type { PolicyEvents, ProxyContext, ProxySettings } from '../proxy/context.ts';
 import { HealthServices } from '../proxy/health-service.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
+import { KeptRequests } from '../proxy/kept-requests.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
 import { TASK_REQUEST_MAX_BYTES, TaskRuns } from '../proxy/task-runs.ts';
@@ -75,6 +76,7 @@ export class Inbound {
       localServices: this.health,
       inboundCalls,
       taskRuns: this.taskRuns,
+      keptRequests: new KeptRequests(),
       callPath: callPathGuard(config, environment.instance),
       router: new SingleRouter(this.app),
       settings: proxySettings(inbound),

@@ -49,6 +49,7 @@ export class Outbound {
       localServices: undefined,
       inboundCalls,
       taskRuns: undefined,
+      keptRequests: undefined,
       callPath: callPathGuard(config, environment.instance),
       router: new RuleRouter([], this.clusters.clusters),
       settings: proxySettings(config),

@@ -3,6 +3,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { Attempt } from './attempt.ts';
 import { inflateFirst } from './compressed-request.ts';
+import type { KeptRequests } from './kept-requests.ts';
 import { type FirstMessage, RequestBuffer } from './request-buffer.ts';
 
 /** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
@@ -19,9 +20,14 @@ export class CallRequest extends RequestBuffer {
   /** So much of it is waited for to read its first message. */
   private neededBytes = FIRST_MESSAGE_MAX_BYTES;
   private creditedBytes = 0;
+  private readonly kept: KeptRequests | undefined;
+  /** What it has of `kept`. */
+  private keptBytes = 0;
 
-  constructor(stream: Stream, grpc: boolean, ended: boolean) {
+  /** @param kept undefined where what running calls keep of their requests is bounded by their number */
+  constructor(stream: Stream, grpc: boolean, ended: boolean, kept: KeptRequests | undefined) {
     super(stream);
+    this.kept = kept;
     this.framing = grpc ? new MessageFraming() : undefined;
     this.ended = ended;
   }
@@ -49,7 +55,26 @@ export class CallRequest extends RequestBuffer {
   keep(buffer: Buffer, start: number, end: number, maxBytes: number): void {
     if (!this.whole) return;
     if (this.bytes + end - start > maxBytes) this.drop();
-    else this.add(buffer, start, end);
+    else {
+      this.add(buffer, start, end);
+      this.share();
+    }
+  }
+
+  /** Keeps what there is of it while the call runs, if all running calls have room for it. */
+  private share(): void {
+    if (this.kept === undefined) return;
+    const moreBytes = this.heldBytes - this.keptBytes;
+    if (!this.kept.take(moreBytes)) this.drop();
+    else this.keptBytes += moreBytes;
+  }
+
+  override drop(): void {
+    if (this.keptBytes > 0) {
+      this.kept!.give(this.keptBytes);
+      this.keptBytes = 0;
+    }
+    super.drop();
   }
 
   /** The head is all there is of the request. */
@@ -66,6 +91,7 @@ export class CallRequest extends RequestBuffer {
       attempt.send(part, 0, part.length, last && i === parts.length - 1);
     }
     if (this.bytes > maxBytes) this.drop();
+    else this.share();
   }
 
   /** How many request bytes the caller may send in place of those that have gone out now. */

@@ -149,7 +149,7 @@ export abstract class CallState extends Timer implements Queueable {
     this.list = list;
     this.head = head;
     this.info = info;
-    this.request = new CallRequest(stream, info.grpc, endStream);
+    this.request = new CallRequest(stream, info.grpc, endStream, context.keptRequests);
     this.startedAtMs = context.clock();
     this.response = new CallResponse(stream, info.grpc);
     this.observeTask();

@@ -14,6 +14,7 @@ import type { Admission } from './admission.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
+import type { KeptRequests } from './kept-requests.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
 
@@ -56,6 +57,8 @@ export interface ProxyContext {
   readonly inboundCalls: InboundCalls;
   /** Runs each task once: on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
+  /** Bounds what running calls keep of their requests: on the inbound side. Outbound each cluster has `retry.buffer_bytes`. */
+  readonly keptRequests: KeptRequests | undefined;
   router: Router;
   settings: ProxySettings;
   /** Keeps agents from calling each other in circles: checks on the inbound side, names this agent on the outbound. */

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import t from 'tap';
+import type { Stream } from '../http2/streams.ts';
+import type { Attempt } from './attempt.ts';
+import { CallRequest } from './call-request.ts';
+import { KeptRequests } from './kept-requests.ts';
 import { RequestBuffer } from './request-buffer.ts';
+
+const UNHELD = { held: false, heldBytes: 0 } as Stream;
 
 /** Adds a slice of a larger read, as connections do. */
 function addSlice(request: RequestBuffer, bytes: Buffer, readBytes: number): void {
@@ -106,4 +112,30 @@ t.test('blocks are used again, and no request ever sees the bytes of another', a
     }),
   );
   t.pass('whatever comes and goes');
+});
+
+t.test('running calls share the memory for what they could send again', async (t) => {
+  const kept = new KeptRequests(100_000);
+  const attempt = { send: () => {} } as unknown as Attempt;
+  const begin = (bytes: number): CallRequest => {
+    const request = new CallRequest(UNHELD, true, true, kept);
+    request.add(Buffer.alloc(bytes), 0, bytes);
+    t.equal(request.bytes, bytes, 'what waits for an endpoint is counted elsewhere');
+    request.sendTo(attempt, 65_536);
+    return request;
+  };
+  const one = begin(60_000);
+  t.equal(one.whole, true);
+  const other = begin(60_000);
+  t.equal(other.whole, false, 'there is no room for another one');
+  t.equal(other.heldBytes, 0);
+  const small = begin(30_000);
+  t.equal(small.whole, true);
+  small.keep(Buffer.alloc(20_000), 0, 20_000, 65_536);
+  t.equal(small.whole, false, 'nor for more of one that there was room for');
+  one.sendTo(attempt, 65_536);
+  t.equal(one.whole, true, 'what is sent again is counted once');
+  one.drop();
+  one.drop();
+  t.equal(kept.bytes, 0);
 });
