@@ -17,6 +17,8 @@ const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] a
 const limitMs = 60_000;
 const timeout = 2 * limitMs;
 
+t.setTimeout(4 * limitMs);
+
 type Section = Record<string, unknown>;
 
 /** With a name short enough for the sockets in it, wherever the checkout is: a path has 107 bytes at the most. */
