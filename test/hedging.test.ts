@@ -115,6 +115,7 @@ for (const path of [rawPaths.unary, PROCESS_TASK_PATH]) {
     );
     t.equal(scene.hedges('sent'), silent.calls.length);
     t.equal(scene.hedges('won'), silent.calls.length);
+    t.equal(scene.cluster.retries.get('success'), undefined, 'a hedge is no retry');
     t.equal(
       silent.calls[0]!.body.equals(scene.replicas[1]!.calls[0]!.body),
       true,
@@ -237,6 +238,25 @@ t.test('when all have failed the retry policy goes on, and the last failure is t
   clock.advance(20);
   t.equal((await asked).code, status.UNAVAILABLE);
   t.equal(scene.attempts(), 2, 'the extra attempt counts as one');
+  t.equal(scene.hedges('sent'), 1);
+  t.equal(scene.hedges('won'), 0, 'it failed, too');
+  await expectNothingLeft(t, scene);
+});
+
+t.test('a retry that answers is none of the hedges that won, and is counted when it is made', async (t) => {
+  const scene = await startScene(t, inOrder(trailersOnly(14), ok), { delay: '10s' });
+  const retries = (outcome: string) => scene.cluster.retries.get(outcome) ?? 0;
+  const asked = scene.client.unary(request);
+  await scene.arrived(1);
+  await waitUntil('the first has failed', () =>
+    scene.cluster.endpoints.every(({ activeCalls }) => activeCalls === 0),
+  );
+  t.equal(retries('retried'), 0, 'not yet: its caller may leave before');
+  clock.advance(1_000);
+  t.equal((await asked).code, status.OK);
+  t.equal(retries('retried'), 1);
+  t.equal(retries('success'), 1);
+  t.equal(scene.hedges('won'), 0);
   await expectNothingLeft(t, scene);
 });
 

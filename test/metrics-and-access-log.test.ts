@@ -1,6 +1,7 @@
 // What a running sidecar tells of real calls: its /metrics, and its access log when that is on.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -189,6 +190,178 @@ t.test('metrics of real calls through both listeners', async (t) => {
     if (before.types.get(name) === 'counter') t.ok(after.samples.get(series)! >= value, series);
   }
 });
+
+/** Makes calls as a client without a mind of its own: no retries, no clocks, any header. */
+function bareCaller(t: Test, port: number, authority: string) {
+  const session = connect(`http://127.0.0.1:${port}`);
+  t.teardown(() => session.destroy());
+  const message = (task: Task): Buffer => {
+    const bytes = ProcessTask.requestSerialize(task);
+    const prefix = Buffer.alloc(5);
+    prefix.writeUInt32BE(bytes.length, 1);
+    return Buffer.concat([prefix, bytes]);
+  };
+  return (task: Task, headers: Record<string, string> = {}) => {
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': ProcessTask.path,
+      ':authority': authority,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      ...headers,
+    });
+    let code: number | undefined;
+    const take = (fields: Record<string, unknown>): void => {
+      if (fields['grpc-status'] !== undefined) code = Number(fields['grpc-status']);
+    };
+    const ended = new Promise<string>((resolve) => {
+      stream.on('response', take).on('trailers', take);
+      stream.on('error', () => {}).on('close', () => resolve(grpc.status[code ?? grpc.status.CANCELLED]!));
+    });
+    stream.resume().end(message(task));
+    return { ended, cancel: () => stream.close(8) };
+  };
+}
+
+/** What `/live` says of its listeners, by name. */
+async function liveListeners({ adminPort }: Sidecar) {
+  const response = await fetch(`http://127.0.0.1:${adminPort}/live`);
+  let text = '';
+  for await (const part of response.body!) {
+    text += Buffer.from(part).toString();
+    const snapshot = /event: snapshot\ndata: (.*)\n\n/.exec(text)?.[1];
+    if (snapshot === undefined) continue;
+    interface Live {
+      listeners: {
+        name: string;
+        total_requests: number;
+        traffic: { last_minute: { calls: number } } | null;
+      }[];
+    }
+    const { listeners } = JSON.parse(snapshot) as Live;
+    return Object.fromEntries(listeners.map(({ name, ...listener }) => [name, listener]));
+  }
+  throw new Error('/live has ended');
+}
+
+t.test('every call is counted once, whoever answered it and however it ended', async (t) => {
+  const app = await startAgent(t);
+  const limits = { max_header_bytes: 8_192 };
+  const sidecar = await startSidecar(t, {
+    name: 'research-agent',
+    inbound: { app, max_concurrent_calls: 2, queue: { max_calls: 0 }, limits },
+    outbound: {
+      clusters: { research: { endpoints: [app], limits: { max_concurrent_calls: 1 } } },
+    },
+  });
+  const truth = { server: new Map<string, number>(), client: new Map<string, number>() };
+  const scene = (side: keyof typeof truth, port: number, authority: string) => {
+    const call = bareCaller(t, port, authority);
+    const note = async (ended: Promise<string>): Promise<string> => {
+      const code = await ended;
+      truth[side].set(code, (truth[side].get(code) ?? 0) + 1);
+      return code;
+    };
+    return {
+      ask: (task: Task, headers?: Record<string, string>) => note(call(task, headers).ended),
+      hold: (task: Task, headers?: Record<string, string>) => {
+        const { ended, cancel } = call(task, headers);
+        return { cancel, ended: note(ended) };
+      },
+      apart: (task: Task, headers?: Record<string, string>) => call(task, headers).ended,
+    };
+  };
+  const inbound = scene('server', sidecar.inboundPort, 'research-agent');
+  for (const input of ['SUCCESS', 'PARTIAL', 'FAILED']) t.equal(await inbound.ask({ input }), 'OK');
+  t.equal(await inbound.ask({ input: 'refuse' }), 'INVALID_ARGUMENT');
+  const twice = { input: 'SUCCESS', task_id: 'the-same-task' };
+  t.equal(await inbound.ask(twice), 'OK');
+  t.equal(await inbound.ask(twice), 'OK', 'the answer that was kept');
+  t.equal(await inbound.ask({ input: '' }, { ':path': '/no.Such/Method' }), 'UNIMPLEMENTED');
+  t.equal(await inbound.ask({ input: '' }, { 'grpc-timeout': 'soon' }), 'INVALID_ARGUMENT');
+  t.equal(await inbound.ask({ input: '' }, { 'x-long': 'x'.repeat(9_000) }), 'RESOURCE_EXHAUSTED');
+  t.equal(await inbound.ask({ input: 'hang' }, { 'grpc-timeout': '100m' }), 'DEADLINE_EXCEEDED');
+  const held = [inbound.hold({ input: 'hang' }), inbound.hold({ input: 'hang' })];
+  await scrapeWhen(
+    sidecar,
+    'two calls run',
+    (page) => page.value('outrigger_active_calls', { cluster: 'app' }) === 2,
+  );
+  for (let i = 0; i < 27; i++) t.equal(await inbound.ask({ input: 'SUCCESS' }), 'RESOURCE_EXHAUSTED', 'shed');
+  for (const { cancel } of held) cancel();
+  for (const { ended } of held) t.equal(await ended, 'CANCELLED');
+  const check = { ':path': '/grpc.health.v1.Health/Check' };
+  for (let i = 0; i < 3; i++)
+    t.equal(await inbound.apart({ input: '' }, check), 'OK', 'answered here, and no call');
+
+  const outbound = scene('client', sidecar.outboundPort, 'research');
+  t.equal(await outbound.ask({ input: 'SUCCESS' }), 'OK');
+  for (let i = 0; i < 5; i++)
+    t.equal(
+      await outbound.ask({ input: 'SUCCESS' }, { ':authority': 'nobody' }),
+      'UNIMPLEMENTED',
+      'no route',
+    );
+  t.equal(await outbound.ask({ input: '' }, { 'grpc-timeout': '1' }), 'INVALID_ARGUMENT');
+  const first = outbound.hold({ input: 'hang' });
+  await scrapeWhen(
+    sidecar,
+    'a call runs',
+    (page) => page.value('outrigger_active_calls', { cluster: 'research' }) === 1,
+  );
+  for (let i = 0; i < 4; i++) t.equal(await outbound.ask({ input: 'SUCCESS' }), 'RESOURCE_EXHAUSTED', 'shed');
+  first.cancel();
+  t.equal(await first.ended, 'CANCELLED');
+
+  const page = await scrapeWhen(sidecar, 'all calls have ended', (page) =>
+    page.all('outrigger_active_calls').every(({ value }) => value === 0),
+  );
+  const counted = (name: string, keep = (_: Readonly<Record<string, string>>) => true) => {
+    const byCode = new Map<string, number>();
+    for (const { labels, value } of page.all(`${name}_count`)) {
+      const code = labels['rpc_status_code']!;
+      if (keep(labels) && value > 0) byCode.set(code, (byCode.get(code) ?? 0) + value);
+    }
+    return Object.fromEntries([...byCode].sort());
+  };
+  const sorted = (counts: ReadonlyMap<string, number>) => Object.fromEntries([...counts].sort());
+  t.strictSame(counted('rpc_server_call_duration_seconds'), sorted(truth.server));
+  t.strictSame(counted('rpc_client_call_duration_seconds'), sorted(truth.client));
+  t.strictSame(
+    counted('rpc_client_call_duration_seconds', ({ cluster }) => cluster === undefined || cluster === ''),
+    { INVALID_ARGUMENT: 1, UNIMPLEMENTED: 5 },
+    'without a cluster: those that came to none',
+  );
+  t.equal(page.value('outrigger_rejected_total', { listener: 'inbound', reason: 'overloaded' }), 27);
+  t.equal(page.value('outrigger_rejected_total', { listener: 'outbound', reason: 'overloaded' }), 4);
+
+  const total = (counts: ReadonlyMap<string, number>) =>
+    [...counts.values()].reduce((sum, count) => sum + count, 0);
+  const stats = (await (await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`)).json()) as {
+    listeners: Record<string, { total_requests: number; methods: Methods }>;
+    clusters: Record<string, Methods>;
+  };
+  const inMethods = (methods: Methods) =>
+    Object.values(methods)
+      .flatMap((byStatus) => Object.values(byStatus))
+      .reduce((sum, { count }) => sum + count, 0);
+  t.equal(stats.listeners['inbound']!.total_requests, total(truth.server));
+  t.equal(stats.listeners['outbound']!.total_requests, total(truth.client));
+  t.equal(inMethods(stats.listeners['inbound']!.methods), total(truth.server));
+  const atOutbound = inMethods(stats.listeners['outbound']!.methods) + inMethods(stats.clusters['research']!);
+  t.equal(atOutbound, total(truth.client));
+  const live = await waitUntil('the last second is in the history', async () => {
+    const listeners = await liveListeners(sidecar);
+    const { inbound, outbound } = listeners as Record<'inbound' | 'outbound', (typeof listeners)[string]>;
+    if (outbound.traffic?.last_minute.calls !== total(truth.client)) return false;
+    return { inbound, outbound };
+  });
+  t.equal(live.inbound.total_requests, total(truth.server));
+  t.equal(live.inbound.traffic!.last_minute.calls, total(truth.server));
+  t.equal(live.outbound.total_requests, total(truth.client));
+});
+
+type Methods = Record<string, Record<string, { count: number }>>;
 
 t.test('a task that is given up has wasted what its model was asked for', async (t) => {
   const provider = await startSilentProvider(t);

@@ -701,10 +701,14 @@ t.test("the runner's time is up before that of one that has joined: the task goe
   t.equal(first.status, 4);
   t.equal(first.reason, 'deadline');
   t.equal(run.closedWith, undefined);
+  const { stats } = scene.plane.sidecar.inbound;
+  const counted = (code: number) => stats.calls.of(PROCESS_TASK_PATH).byStatus[code]?.count ?? 0;
+  t.equal(counted(4), 1, 'counted as its caller saw it, and then');
   ok(run.stream, run);
   t.equal((await joined.ended()).status, 0);
   t.equal(scene.runs.length, 1);
   await expectNothingRuns(t, scene);
+  t.strictSame([counted(0), counted(4), stats.totalCalls, stats.totalErrors], [1, 1, 2, 1], 'each call once');
 });
 
 t.test(

@@ -4,7 +4,7 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { type Agent, request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect, type PeerCertificate, type TLSSocket } from 'node:tls';
+import { type ConnectionOptions, connect, type PeerCertificate, type TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
 import {
   type CertificateMaterial,
@@ -17,6 +17,7 @@ import {
   type CertificateStore,
   memoryStore,
 } from '../sidecar/webhook/certificate-keeper.ts';
+import { parseExposition } from './support/exposition.ts';
 import { freePort } from './support/free-port.ts';
 import { runProcess, startProcess } from './support/process.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -118,6 +119,20 @@ function post(
   });
 }
 
+/** Sends these bytes on a connection of their own, and waits until the other side has closed it. */
+function sendRaw(
+  { port }: { port: number },
+  ca: string,
+  bytes: string,
+  options: ConnectionOptions = {},
+): Promise<void> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port, ca, ...options });
+    socket.on('error', () => {}).on('close', () => resolve());
+    socket.resume().write(bytes);
+  });
+}
+
 const pod = (more: object = {}) => ({
   metadata: { generateName: 'agent-' },
   spec: { containers: [{ name: 'agent', ports: [{ containerPort: 50051 }] }], ...more },
@@ -170,6 +185,28 @@ t.test('reviews over TLS, and requests that are none', async (t) => {
   const clash = JSON.parse((await ask(reviewOf(pod({ initContainers: [{ name: 'outrigger' }] })))).body);
   t.match(clash.response, { allowed: true, warnings: [/no Outrigger sidecar: a container is named/] });
   t.equal(clash.response.patch, undefined);
+
+  const refused = async (): Promise<Record<string, number>> => {
+    const page = parseExposition(await (await fetch(`${webhook.metrics}/metrics`)).text());
+    const lines = page.all('outrigger_webhook_refused_total');
+    return Object.fromEntries(lines.map(({ labels, value }) => [labels['status']!, value]));
+  };
+  const none = { 0: 0, 400: 0, 404: 0, 405: 0, 413: 0, 415: 0, 500: 0, 503: 0 };
+  t.strictSame(await refused(), none, 'each from the beginning');
+  for (let i = 1; i <= 3; i++) {
+    await sendRaw(webhook, material.ca, '', { maxVersion: 'TLSv1.2' });
+    await waitUntil('the handshake is counted', async () => (await refused())[0]! >= i);
+  }
+  t.strictSame(await refused(), { ...none, 0: 3 }, 'each failed handshake once');
+  await sendRaw(
+    webhook,
+    material.ca,
+    'POST /mutate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nno length\r\n',
+  );
+  await waitUntil('the broken body is counted', async () => (await refused())[400]! >= 1);
+  await sendRaw(webhook, material.ca, 'no HTTP\r\n\r\n');
+  await waitUntil('what is no HTTP is counted', async () => (await refused())[400]! >= 2);
+  t.strictSame(await refused(), { ...none, 0: 3, 400: 2 }, 'each once');
 
   t.match(await ask('no JSON'), { status: 400 });
   t.match(await ask('{}'), { status: 400, body: /send an AdmissionReview/ });

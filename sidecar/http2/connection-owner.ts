@@ -21,6 +21,8 @@ export interface ConnectionOwner {
   onFaulty?(connection: Connection): void;
   /** What came in is no request (servers; RFC 9113 §8.1.1): its stream was reset, and nobody else hears of it. */
   onMalformedRequest?(connection: Connection, message: string): void;
+  /** The peer has as many streams as it may have, and this one was refused (servers; RFC 9113 §5.1.2): it may send it again. */
+  onStreamRefused?(connection: Connection): void;
   /** The peer's first SETTINGS are here: a client may open streams. */
   onReady(connection: Connection): void;
   /** A stream ended: there may be room for another (clients). */

@@ -168,6 +168,7 @@ export class Receiver implements FrameSink {
     }
     if (connection.streams.size >= connection.limits.maxConcurrentStreams) {
       connection.refuse(streamId, ErrorCode.REFUSED_STREAM);
+      connection.owner.onStreamRefused?.(connection);
       return;
     }
     const head = headOf(list, 'request');

@@ -274,6 +274,10 @@ export class GrpcListener implements ConnectionOwner {
     this.stats.reject('bad_request');
   }
 
+  onStreamRefused(): void {
+    this.stats.reject('too_many_streams');
+  }
+
   onCapacity(): void {
     // A server waits for no capacity.
   }

@@ -224,7 +224,7 @@ export class Egress {
         this.#reading.remove(listed);
         const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
         if ('fault' in spending) {
-          stats.of('', '').countOutcome('rejected');
+          stats.reject((clock() - receivedMs) / 1000);
           refuse(reply, 'bad_request', uncountable(spending.fault));
           reader.release();
         } else if (reply.gone) reader.release();
@@ -247,7 +247,7 @@ export class Egress {
   }
 
   #turnAway(request: DownstreamRequest, answer: () => void): void {
-    this.#context.stats.of('', '').countOutcome('rejected');
+    this.#context.stats.reject(0);
     request.on('error', () => {});
     request.resume();
     answer();

@@ -213,7 +213,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#attempts++;
     const model = upstream.modelFor(facts);
     const pair = stats.of(upstream.name, model);
-    if (this.#attempts > 1) pair.retries++;
+    this.#ledger.begin(pair);
     const state = this.#choice.stateOf(upstream, clock());
     this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens);
     const relayed = upstreamRequest(request, upstream, changes);

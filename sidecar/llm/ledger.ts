@@ -19,6 +19,7 @@ export class Ledger {
   last: AttemptEnd | undefined = undefined;
   /** Of all attempts together. */
   usedTokens = 0;
+  #isBegun = false;
   #input = 0;
   #output = 0;
   #wasted = 0;
@@ -26,6 +27,12 @@ export class Ledger {
 
   constructor(facts: RequestFacts) {
     this.#facts = facts;
+  }
+
+  /** An attempt is made. One that stands in for another that came to nothing is not the first of its request either. */
+  begin(pair: LlmPairStats): void {
+    if (this.#isBegun) pair.retries++;
+    this.#isBegun = true;
   }
 
   settle(end: AttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {

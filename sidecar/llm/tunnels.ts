@@ -40,7 +40,7 @@ export class Tunnels {
   }
 
   turnAway(socket: Socket, reason: Reason, message: string, more: RefusalExtras = {}): void {
-    this.#context.stats.of('', '').countOutcome('rejected');
+    this.#context.stats.reject(0);
     refuse(new SocketSink(socket), reason, message, more);
   }
 

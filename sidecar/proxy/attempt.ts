@@ -97,6 +97,8 @@ export class Attempt
   ended = false;
   /** Holds a place in the retry budget. */
   budgeted = false;
+  /** Sent beside others that ran, and not because one had failed. */
+  hedge = false;
   /** Its end has been judged. */
   settled = false;
   /** How it ended, for the policies (`policy/attempt-end.ts`): written by `settlement.ts`. */

@@ -1,5 +1,6 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { OTHER_METHOD } from '../telemetry/call-stats.ts';
+import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 
 /** Statuses that count as errors of the listener; what a caller did wrong does not. */
@@ -16,24 +17,45 @@ export function isError(status: StatusCode): boolean {
   }
 }
 
-/** A call has ended with this status: counts it where metrics and `/stats` read. */
+/**
+ * The caller has its answer with this status, or has left: counts the call where metrics and `/stats` read, once, whoever
+ * has answered it. A task may run on for others who have sent it; {@link endActive} says when that is over, too.
+ */
 export function countCall(call: Call, status: StatusCode): void {
-  const { cluster, context } = call;
-  const { stats } = context;
-  stats.activeCalls--;
-  if (isError(status)) stats.totalErrors++;
-  if (cluster === undefined) return;
-  if (status === Status.OK && call.attempts > 1) cluster.count(cluster.retries, 'success');
+  const { attempt, cluster, context } = call;
+  if (isError(status)) context.stats.totalErrors++;
+  if (status === Status.OK && wasRetry(attempt)) cluster!.count(cluster!.retries, 'success');
   countDuration(call, status);
 }
 
+/** The caller has left, or was told this, and the call goes on for others who have sent its task: it is not counted again. */
+export function countCallerGone(call: Call, status: StatusCode): void {
+  if (call.status !== -1) return;
+  call.status = status;
+  call.callerGoneAtMs = call.context.clock();
+  countCall(call, status);
+}
+
+/** Nothing of the call is under way any more. */
+export function endActive({ cluster, context }: Call): void {
+  context.stats.activeCalls--;
+  if (cluster !== undefined) cluster.activeCalls--;
+}
+
+/** The attempt followed one that had failed. A hedge is sent beside others, and counts for itself. */
+function wasRetry(attempt: Attempt | undefined): boolean {
+  return attempt !== undefined && attempt.number > 1 && !attempt.hedge;
+}
+
 function countDuration(call: Call, status: StatusCode): void {
-  const { attempt, context, info } = call;
-  const calls = context.listener === 'inbound' ? context.stats.calls : call.cluster!.calls;
+  const { attempt, cluster, context, info } = call;
+  // Outbound, the listener's own numbers are of calls that have come to no cluster.
+  const ofListener = context.listener === 'inbound' || cluster === undefined;
+  const calls = ofListener ? context.stats.calls : cluster.calls;
   const seconds = (context.clock() - call.startedAtMs) / 1000;
   if (status === Status.UNIMPLEMENTED) {
     // Paths that nobody implements are counted together: they are the caller's invention.
-    calls.of(OTHER_METHOD).record(status, seconds);
+    calls.of(OTHER_METHOD).record(status, seconds, call.trace?.traceId);
     return;
   }
   if (info.statsFrom !== calls || info.methodStats === undefined) {

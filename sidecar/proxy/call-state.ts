@@ -128,7 +128,11 @@ export abstract class CallState extends Timer implements Queueable {
   done = false;
   /** It is done, and its caller has a moment to end its request. */
   lingering = false;
+  /** What the caller got; -1 while it waits. */
   status: StatusCode | -1 = -1;
+  /** When the caller had got that, or had left, where the call went on for others who have sent its task; otherwise 0. */
+  callerGoneAtMs = 0;
+  /** Set when| -1 = -1;
   /** Set when the answer was ours. */
   reason: Reason | undefined = undefined;
 

@@ -8,7 +8,7 @@ import { waste } from '../http2/wasted-streams.ts';
 import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
-import { countCall } from './call-accounting.ts';
+import { countCall, endActive } from './call-accounting.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
@@ -361,16 +361,19 @@ export class Call
     giveUp(this, 'own_limit', local.status);
     this.stream.unserved = true;
     this.response.sendLocal(withModelFailure(this, local), this.info.grpc, this.head.method);
-    this.reason = local.reason;
-    this.context.stats.reject(local.reason);
+    if (this.status === -1) {
+      this.reason = local.reason;
+      this.context.stats.reject(local.reason);
+    }
     this.finish(local.status);
     if (reply.byCaller === true) waste(this.stream, this.context.clock() - this.startedAtMs < AT_ONCE_MS);
   }
 
   private finish(status: StatusCode): void {
     this.done = true;
-    this.status = status;
-    const { context, cluster } = this;
+    const isCounted = this.status !== -1;
+    if (!isCounted) this.status = status;
+    const { context } = this;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
@@ -382,12 +385,10 @@ export class Call
     settleTokens(this, undefined);
     this.hedging?.stop();
     if (this.entered) context.admission!.leave(this, status, context.clock());
-    if (cluster !== undefined) {
-      settleCircuit(this);
-      cluster.activeCalls--;
-    }
+    settleCircuit(this);
+    endActive(this);
     if (context.tracer !== undefined) endTrace(this);
-    countCall(this, status);
+    if (!isCounted) countCall(this, status);
     this.response.observer?.onEnd(status, this.modelTokens, this.response.wanted);
     context.observer?.onCallEnd(this);
   }

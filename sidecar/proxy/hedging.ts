@@ -122,7 +122,9 @@ export class Hedging extends Timer {
   choose(attempt: Attempt): void {
     const { call } = this;
     this.remove(attempt);
-    if (attempt.number > 1 && !this.stopped) call.cluster!.count(call.cluster!.hedges, 'won');
+    // A hedge that fails when all others have failed before was not quicker than anybody.
+    const won = this.running.length > 0 || !attempt.settled || attempt.status === Status.OK;
+    if (attempt.hedge && won && !this.stopped) call.cluster!.count(call.cluster!.hedges, 'won');
     this.stop();
     for (const loser of this.running) {
       if (loser.ended) continue;

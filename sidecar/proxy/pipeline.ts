@@ -163,8 +163,10 @@ export class Pipeline implements CallDriver {
       return;
     }
     const { limits } = cluster.settings;
-    if (cluster.activeCalls >= limits.maxConcurrentCalls) {
-      const message = `cluster ${cluster.name} has ${cluster.activeCalls} calls in flight (limits.max_concurrent_calls)`;
+    const inFlight = cluster.activeCalls++;
+    call.cluster = cluster;
+    if (inFlight >= limits.maxConcurrentCalls) {
+      const message = `cluster ${cluster.name} has ${inFlight} calls in flight (limits.max_concurrent_calls)`;
       call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
       return;
     }
@@ -174,8 +176,6 @@ export class Pipeline implements CallDriver {
       call.answer(entry);
       return;
     }
-    cluster.activeCalls++;
-    call.cluster = cluster;
     if (entry === 'admitted') this.onAdmitted(call);
   }
 
@@ -247,13 +247,14 @@ export class Pipeline implements CallDriver {
     return call.cluster!.pick(fillKey(this.key, call, avoid), nowMs);
   }
 
-  private attempt(call: Call, endpoint: Endpoint, nowMs: number, budgeted = false): void {
+  private attempt(call: Call, endpoint: Endpoint, nowMs: number, budgeted = false, hedge = false): void {
     call.attempts++;
     const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
     const { path } = call.head;
     const { settings } = policiesOf(call.cluster!);
     attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
+    attempt.hedge = hedge;
     if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
     call.hedging?.add(attempt, nowMs);
@@ -273,7 +274,7 @@ export class Pipeline implements CallDriver {
   private readonly extraAttempt = (call: Call, running: readonly Attempt[], nowMs: number): boolean => {
     const endpoint = this.pick(call, running[0]!.endpoint, nowMs);
     if (endpoint === undefined || running.some((attempt) => attempt.endpoint === endpoint)) return false;
-    this.attempt(call, endpoint, nowMs, true);
+    this.attempt(call, endpoint, nowMs, true, true);
     return true;
   };
 
@@ -336,7 +337,6 @@ export class Pipeline implements CallDriver {
       if (outcome !== undefined) cluster.count(cluster.retries, outcome);
       return false;
     }
-    cluster.count(cluster.retries, 'retried');
     call.backoffStep = decision.backoffStep;
     call.retryWait = new RetryWait(call, attempt, decision.target === 'same', this.resume);
     call.retryWait.start(decision.afterMs);
@@ -353,6 +353,8 @@ export class Pipeline implements CallDriver {
       this.nobodyThere(call);
       return;
     }
+    const cluster = call.cluster!;
+    cluster.count(cluster.retries, 'retried');
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
     this.attempt(call, endpoint, nowMs, true);
   };

@@ -14,6 +14,7 @@ import {
   taskScope,
 } from '../task/task-store.ts';
 import type { Call } from './call.ts';
+import { countCallerGone } from './call-accounting.ts';
 import { followTrace } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
 import { sendLocalReply } from './local-reply.ts';
@@ -165,6 +166,7 @@ export class TaskRun {
   /** Its caller has gone. True: the task runs on, for others or for its caller's retry. */
   outlives(leaving: Leaving): boolean {
     if (!this.runs.runsOn(this.entry, leaving)) return false;
+    countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
     this.left = true;
     this.readAhead();
     return true;
@@ -181,6 +183,8 @@ export class TaskRun {
     const { head, context, response, stream } = call;
     sendLocalReply(stream, local, true, response.started, head.method);
     context.stats.reject(local.reason);
+    call.reason = local.reason;
+    countCallerGone(call, local.status);
     return this.outlives('cancelled');
   }
 

@@ -119,7 +119,7 @@ export class Live implements LiveSource {
   private *sources(): Generator<TrafficSource> {
     const { inbound, outbound } = this.sidecar;
     const clusters = [...outbound.clusters.clusters.values()];
-    const durations = clusters.map(({ calls }) => calls);
+    const durations = [outbound.stats.calls, ...clusters.map(({ calls }) => calls)];
     for (const { stats, of } of [
       { stats: inbound.stats, of: [inbound.stats.calls] },
       { stats: outbound.stats, of: durations },

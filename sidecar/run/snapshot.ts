@@ -100,7 +100,10 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
     app: { address: sidecar.config.inbound.app, state: inbound.appHealth.state },
     listeners: {
       inbound: { address: sidecar.inboundAddress, ...listenerSnapshot(inbound.stats, inbound.stats.calls) },
-      outbound: { address: sidecar.outboundAddress, ...listenerSnapshot(outbound.stats, undefined) },
+      outbound: {
+        address: sidecar.outboundAddress,
+        ...listenerSnapshot(outbound.stats, outbound.stats.calls),
+      },
     },
     clusters: Object.fromEntries(
       [...outbound.clusters.clusters.values()].map((cluster) => [
@@ -135,7 +138,7 @@ function certificateSnapshot({ where, material, problem }: Credentials): [string
   ];
 }
 
-function listenerSnapshot(stats: ListenerStats, calls: CallStats | undefined) {
+function listenerSnapshot(stats: ListenerStats, calls: CallStats) {
   return {
     active_calls: stats.activeCalls,
     active_connections: stats.activeConnections,
@@ -143,7 +146,8 @@ function listenerSnapshot(stats: ListenerStats, calls: CallStats | undefined) {
     total_errors: stats.totalErrors,
     error_rate: stats.totalCalls === 0 ? 0 : stats.totalErrors / stats.totalCalls,
     rejected: Object.fromEntries(stats.rejected),
-    ...(calls === undefined ? {} : { methods: methodsSnapshot(calls) }),
+    // Outbound: of calls that have come to no cluster.
+    methods: methodsSnapshot(calls),
   };
 }
 

@@ -36,6 +36,8 @@ export interface FinishedCall {
   readonly list: { get(name: string): string | undefined };
   readonly info: { readonly traceparent: string };
   readonly startedAtMs: number;
+  /** When its caller had its answer, or had left, before the call was over; otherwise 0. */
+  readonly callerGoneAtMs: number;
   /** The gRPC status by name. */
   readonly statusName: string;
   /** Why the sidecar answered itself. */
@@ -100,7 +102,7 @@ export class AccessLog {
       status: call.statusName,
       reason: call.reason,
       peer_reason: attempt?.peerReason || undefined,
-      duration_ms: rounded(call.context.clock() - startedAtMs),
+      duration_ms: rounded((call.callerGoneAtMs || call.context.clock()) - startedAtMs),
       first_message_ms: attempt?.firstMessageAtMs
         ? rounded(attempt.firstMessageAtMs - startedAtMs)
         : undefined,

@@ -109,6 +109,7 @@ export class ListenerStats {
   concurrencyLimit = Number.POSITIVE_INFINITY;
   /** Calls and connections turned away, by reason. */
   readonly rejected = new Map<string, number>();
+  /** Inbound all; outbound those that have come to no cluster: clusters count their own. */
   readonly calls = new CallStats();
   totalCalls = 0;
   totalErrors = 0;

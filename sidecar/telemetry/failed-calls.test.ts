@@ -30,6 +30,7 @@ function run(
     context: { listener: 'outbound', clock: () => 150 },
     head: { path },
     startedAtMs: 100,
+    callerGoneAtMs: 0,
     status,
     reason,
     attempts: 0,

@@ -24,6 +24,8 @@ export interface EndedCall {
   readonly context: { readonly listener: string; readonly clock: () => number };
   readonly head: { readonly path: string };
   readonly startedAtMs: number;
+  /** When its caller had its answer, or had left, before the call was over; otherwise 0. */
+  readonly callerGoneAtMs: number;
   readonly status: StatusCode | -1;
   /** Why the sidecar answered itself. */
   readonly reason: string | undefined;
@@ -134,7 +136,7 @@ export class FailedCalls {
       cluster: call.cluster?.name ?? '',
       status: nameOf(call.status),
       reason: call.reason ?? '',
-      elapsed_ms: tenths(call.context.clock() - call.startedAtMs),
+      elapsed_ms: tenths((call.callerGoneAtMs || call.context.clock()) - call.startedAtMs),
       attempts: call.attempts,
       way: way?.sort((one, other) => one.number - other.number) ?? wayOfOne(call),
     };

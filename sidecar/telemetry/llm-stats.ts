@@ -86,6 +86,13 @@ export class LlmStats {
   webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
 
+  /** A request was turned away before any upstream was chosen. */
+  reject(seconds: number): void {
+    const pair = this.of(NO_UPSTREAM, '');
+    pair.countOutcome('rejected');
+    pair.duration.record(seconds);
+  }
+
   of(upstream: string, model: string): LlmPairStats {
     const known = this.pairs.get(`${upstream}\n${model}`);
     if (known !== undefined) return known;

@@ -88,6 +88,11 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   return [...metrics, ...processMetrics()];
 }
 
+/** The listener whose calls the local app serves. */
+const INBOUND = 'inbound';
+/** For calls that have no route, or none yet: to Prometheus, no label. */
+const NO_CLUSTER = '';
+
 type AddMetric = (
   type: SampledMetric['type'],
   name: string,
@@ -97,7 +102,7 @@ type AddMetric = (
 
 function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void {
   const server = new DurationHistogram([], function* () {
-    for (const { calls } of listeners) yield [calls];
+    for (const { calls, name } of listeners) if (name === INBOUND) yield [calls];
   });
   add(
     'histogram',
@@ -107,6 +112,8 @@ function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void 
   );
   const client = new DurationHistogram(['cluster'], function* () {
     for (const { calls, name } of clusters()) yield [calls, name];
+    // Calls that have come to no cluster.
+    for (const { calls, name } of listeners) if (name !== INBOUND) yield [calls, NO_CLUSTER];
   });
   add(
     'histogram',
@@ -200,7 +207,7 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   });
   addOutcomes(add, clusters, ({ retries }) => retries, {
     name: 'outrigger_retries_total',
-    help: 'Decisions on whether to try again, and their outcomes.',
+    help: 'Attempts that followed a failed one, those that got the answer, and decisions not to try again.',
     outcomes: RETRY_OUTCOMES,
   });
   addOutcomes(add, clusters, ({ hedges }) => hedges, {
@@ -289,9 +296,12 @@ function addSpans(add: AddMetric, { counts, waiting }: NonNullable<MetricsSource
       { labels: { outcome: 'rejected' }, value: counts.rejected },
     ],
   );
-  add('gauge', 'outrigger_spans_waiting', 'Spans that wait to be sent to the collector.', () => [
-    { labels: {}, value: waiting() },
-  ]);
+  add(
+    'gauge',
+    'outrigger_spans_waiting',
+    'Spans that no collector has taken yet, those under way included.',
+    () => [{ labels: {}, value: waiting() }],
+  );
 }
 
 function addCertificates(add: AddMetric, certificates: () => Iterable<MeasuredCertificate>): void {

@@ -3,6 +3,8 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ReviewOutcome } from './admission.ts';
 
 const OUTCOMES: readonly ReviewOutcome[] = ['injected', 'untouched', 'refused'];
+/** What `server.ts` refuses with; 0 is a failed handshake. */
+const STATUSES = [0, 400, 404, 405, 413, 415, 500, 503];
 
 export class WebhookMetrics {
   readonly registry = new Registry();
@@ -32,6 +34,7 @@ export class WebhookMetrics {
       labelNames: ['status'],
       registers,
     });
+    for (const status of STATUSES) this.refused.inc({ status }, 0);
     new Gauge({
       name: 'outrigger_webhook_certificate_expiry_timestamp_seconds',
       help: 'When the certificate that is served expires; 0 without one.',

@@ -41,6 +41,9 @@ const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_TIMEOUT_MS = 90_000;
 
+/** Codes of a connection that has ended without a word of its client. */
+const LOST: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
+
 /** An answer that is no review. */
 class Refusal extends Error {
   override readonly name = 'Refusal';
@@ -58,6 +61,10 @@ export class WebhookServer {
   private server: Server | undefined = undefined;
   /** Bytes of reviews. */
   private held = 0;
+  /** Connections that are past their handshake. */
+  private readonly secured = new WeakSet<Socket>();
+  /** Connections with a request that has not been answered. */
+  private readonly answering = new WeakSet<Socket>();
   /** With the port that the system chose for port 0; empty until it listens. */
   address = '';
 
@@ -86,13 +93,17 @@ export class WebhookServer {
       (request, response) => void this.answer(request, response),
     );
     boundConnections(server, MAX_CONNECTIONS);
-    // Handshakes of scanners and of clients with an old bundle; the API server reports its own.
-    server.on('tlsClientError', (error, socket) => {
-      this.options.onRefused(0, `TLS: ${error.message.slice(0, 200)}`);
-      socket.destroy();
-    });
+    server.on('secureConnection', (socket) => this.secured.add(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-      this.options.onRefused(400, error.code ?? error.message);
+      // Node tells of a failed handshake here, too: of scanners and of clients with an old bundle; the API server reports its own.
+      if (!this.secured.has(socket as Socket)) {
+        this.options.onRefused(0, `TLS: ${error.message.slice(0, 200)}`);
+        socket.destroy();
+        return;
+      }
+      // A request that has begun is refused where its body is read, and a connection that is lost between two is none.
+      const isRequest = !this.answering.has(socket as Socket) && !LOST.has(error.code ?? '');
+      if (isRequest) this.options.onRefused(400, error.code ?? error.message);
       endWithLastWords(
         socket as Socket,
         'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n',
@@ -121,6 +132,8 @@ export class WebhookServer {
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const startedMs = performance.now();
     let bytes = 0;
+    const { socket } = request;
+    this.answering.add(socket);
     const hold = (more: number): void => {
       bytes += more;
       this.held += more;
@@ -147,6 +160,7 @@ export class WebhookServer {
         this.refuse(request, response, new Refusal(500, 'internal error; the log has it'));
       }
     } finally {
+      this.answering.delete(socket);
       this.held -= bytes;
     }
   }

@@ -71,6 +71,8 @@ export class SpanQueue {
   private waitingSpans = 0;
   private waitingBytes = 0;
   private sending = false;
+  /** Of the request under way. */
+  private sendingSpans = 0;
   private failing = false;
   private timer: NodeJS.Timeout | undefined = undefined;
   private closed = false;
@@ -88,9 +90,9 @@ export class SpanQueue {
     this.listener = listener;
   }
 
-  /** Spans that wait, those under way not counted. */
+  /** Spans that no collector has taken yet, those of the request under way included. */
   get size(): number {
-    return this.waitingSpans + this.encoder.count;
+    return this.waitingSpans + this.sendingSpans + this.encoder.count;
   }
 
   /** Takes a span that has ended, or drops it. Never waits, never throws. */
@@ -140,6 +142,7 @@ export class SpanQueue {
     this.waitingSpans -= batch.spans;
     this.waitingBytes -= batch.body.length;
     this.sending = true;
+    this.sendingSpans = batch.spans;
     let over = false;
     let late = false;
     const end = (result: ExportResult): void => {
@@ -149,6 +152,7 @@ export class SpanQueue {
       over = true;
       clearTimeout(limit);
       this.sending = false;
+      this.sendingSpans = 0;
       this.count(batch.spans, result);
       this.sendNext();
     };
