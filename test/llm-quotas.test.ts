@@ -2,12 +2,12 @@
 // wait can help.
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-// @ts-expect-error a script of the page, without types
-import { attentionOf } from '../sidecar/listeners/dashboard/clusters.js';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 import { answerWhole, sendError, sendJson } from './support/llm-provider.ts';
+import { untilFound } from './support/now.ts';
+import { startRawServer } from './support/raw-grpc.ts';
 import { startSidecar } from './support/sidecar.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -196,7 +196,9 @@ t.test('the admin page and the metrics say which model of which provider', async
       sendJson(response, 429, { error: { type: 'insufficient_quota', code: 'insufficient_quota' } });
     else sendError(response, 429, { 'retry-after': '7200' });
   });
-  const sidecar = await startSidecar(t, { llm: { upstreams: [{ name: 'one', url }] } }, { until: 'live' });
+  const app = await startRawServer(t);
+  const inbound = { app: app.address };
+  const sidecar = await startSidecar(t, { inbound, llm: { upstreams: [{ name: 'one', url }] } });
   for (const model of ['unpaid', 'long'])
     await send(`http://127.0.0.1:${sidecar.llmPort}/v1`, '/chat/completions', chat({ model })).answer;
   const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`);
@@ -209,9 +211,12 @@ t.test('the admin page and the metrics say which model of which provider', async
   t.match(metrics, /outrigger_llm_out_of_credit\{upstream="one",model="unpaid"\} 1/);
   t.match(metrics, /outrigger_llm_cooldown_seconds\{upstream="one",model="long"\} 7[12]\d\d/);
   await untilLogged(t, sidecar, /one refuses the model unpaid until it is paid for \(insufficient_quota\)/);
-  const snapshot = { state: 'running', not_ready_because: '', clusters: [], llm };
-  t.strictSame(attentionOf(snapshot), [
-    { tone: 'bad', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },
-    { tone: 'warn', text: 'The model provider one asked for a pause of long that is too long to wait for.' },
+  const { findings } = await untilFound(sidecar, 'provider_unpaid', /insufficient_quota/);
+  t.match(findings, [
+    { severity: 'bad', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },
+    {
+      severity: 'bad',
+      text: 'The model provider one asked for a pause of long that is too long to wait for.',
+    },
   ]);
 });

@@ -10,7 +10,7 @@ import { isIP } from 'node:net';
 import { hostName, splitAuthority } from '../cluster/authority.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import { dashboardRoutes } from './dashboard.ts';
-import { streamEvents } from './event-stream.ts';
+import { answerEvents } from './event-stream.ts';
 import { probe } from './health.ts';
 import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
 import { type LiveSource, LiveStream } from './live-stream.ts';
@@ -57,7 +57,7 @@ export function startAdmin(
     {
       method: 'GET',
       path: '/events',
-      handle: (request, response) => streamEvents(source.events, request, response),
+      handle: (request, response) => answerEvents(source.events, request, response),
     },
     {
       method: 'GET',

@@ -13,6 +13,7 @@ const FILES = [
   { path: '/traffic.js', file: 'traffic.js', type: SCRIPT },
   { path: '/clusters.js', file: 'clusters.js', type: SCRIPT },
   { path: '/llm.js', file: 'llm.js', type: SCRIPT },
+  { path: '/now.js', file: 'now.js', type: SCRIPT },
   { path: '/calls.js', file: 'calls.js', type: SCRIPT },
   { path: '/words.js', file: 'words.js', type: SCRIPT },
   { path: '/icon.svg', file: 'icon.svg', type: 'image/svg+xml' },

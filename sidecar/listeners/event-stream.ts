@@ -1,7 +1,8 @@
-/** Server-sent events from the event log: what happened lately, then what happens. */
+/** The event log: what happened lately as JSON, or server-sent events, with what happens from now on. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { EventLog, SidecarEvent } from '../telemetry/events.ts';
 import { sendJson } from './http-server.ts';
+import { wantsJson } from './wanted-format.ts';
 
 /** A browser waits so long before it connects again. */
 const RETRY_MS = 2_000;
@@ -10,8 +11,12 @@ const HEARTBEAT_MS = 15_000;
 /** A reader that is so far behind does not read; it is dropped and may come again. */
 const MAX_UNREAD_BYTES = 65_536;
 
-/** Answers with an endless stream; 503 when there are too many readers. */
-export function streamEvents(log: EventLog, request: IncomingMessage, response: ServerResponse): void {
+/** Answers with what happened lately as a JSON list, or with an endless stream; 503 when there are too many readers. */
+export function answerEvents(log: EventLog, request: IncomingMessage, response: ServerResponse): void {
+  if (wantsJson(request)) {
+    sendJson(response, 200, log.recent());
+    return;
+  }
   const write = (text: string): boolean => {
     response.write(text);
     if (response.writableLength <= MAX_UNREAD_BYTES) return true;

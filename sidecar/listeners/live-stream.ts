@@ -1,5 +1,5 @@
 /**
- * What the dashboard shows, as server-sent events once a second:
+ * What the dashboard shows: as JSON once, for whoever asks for it so, or as server-sent events once a second:
  *
  *     event: hello      which run of the sidecar this is
  *     event: snapshot   how everything stands now
@@ -11,6 +11,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sendJson } from './http-server.ts';
+import { wantsJson } from './wanted-format.ts';
 
 export interface LiveSource {
   /** Another one for each run of the sidecar, by which a page knows that it was restarted. */
@@ -55,8 +56,15 @@ export class LiveStream {
     return this.readers.size;
   }
 
-  /** Answers with an endless stream; 503 when there are too many readers. */
+  /** Answers with all of it as JSON, or with an endless stream; 503 when there are too many readers. */
   handle(request: IncomingMessage, response: ServerResponse): void {
+    if (wantsJson(request)) {
+      const { source } = this;
+      const snapshot = source.snapshot() as object;
+      const lately = { events: source.events(0), calls: source.calls(0) };
+      sendJson(response, 200, { instance: source.instance, ...snapshot, ...lately });
+      return;
+    }
     if (this.readers.size >= MAX_READERS) {
       sendJson(response, 503, { error: 'too many dashboards are open; close another one' });
       return;

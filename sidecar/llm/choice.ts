@@ -2,6 +2,7 @@
 import type { EarlierTries } from './client-retries.ts';
 import type { LlmRequest } from './context.ts';
 import { ModelState } from './model-state.ts';
+import type { ProviderRecord } from './provider-record.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
@@ -26,6 +27,8 @@ export class Choice {
   readonly maxAttempts: number;
   /** Another attempt would have begun, had the client's own clock left it the time. */
   clientDecides = false;
+  /** Where it waits. */
+  #awaited: ProviderRecord | undefined = undefined;
 
   constructor(upstreams: readonly Upstream[], request: LlmRequest, settings: LlmSettings, tokens: number) {
     const { earlier, inbound, receivedMs, clientAtMs } = request;
@@ -77,8 +80,23 @@ export class Choice {
     return upstream.candidate(state, this.#tokens, this.#tried.has(index), nowMs);
   }
 
-  /** May the upstream be asked right now? */
-  isFree(index: number, nowMs: number): boolean {
+  /** The request waits until it may be asked there; gives the index back. */
+  awaitTurn(index: number): number {
+    this.endWait();
+    const upstream = this.#upstreams[index]!;
+    this.#awaited = upstream.records.of(upstream.modelFor(this.#request.facts));
+    this.#awaited.awaiting++;
+    return index;
+  }
+
+  endWait(): void {
+    if (this.#awaited !== undefined) this.#awaited.awaiting--;
+    this.#awaited = undefined;
+  }
+
+  /** The wait is over: may the upstream be asked right now? */
+  mayBegin(index: number, nowMs: number): boolean {
+    this.endWait();
     const { closed, freeAtMs } = this.#candidate(this.#upstreams[index]!, index, nowMs);
     return closed && freeAtMs <= nowMs;
   }

@@ -77,6 +77,11 @@ export class Egress {
     return this.#context.gate.waiting + this.#memory.waiting;
   }
 
+  /** Of these, those that wait for the limits of a minute. */
+  get waitingForLimits(): number {
+    return this.#context.gate.waiting;
+  }
+
   /** Memory of all requests' bodies, in bytes. */
   get bodyBytes(): number {
     return this.#memory.bytes;

@@ -25,9 +25,9 @@ import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts'
 import type { RequestHeaders } from './relay.ts';
 import { type AttemptFailure, isRetryable, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
-import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd, verdictOf } from './settlement.ts';
+import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd } from './settlement.ts';
 import type { Sink } from './sink.ts';
-import { errorOf, tellInbound } from './tell-inbound.ts';
+import { tellInbound } from './tell-inbound.ts';
 import { answerHeaders, outputBound, outputReserve, upstreamRequest } from './upstream-request.ts';
 
 export class Exchange extends Timer implements AttemptOwner, Entering {
@@ -173,7 +173,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (!step.go) {
       this.#giveUp(step);
     } else if (step.atMs > nowMs) {
-      this.#next = step.candidate;
+      this.#next = this.#choice.awaitTurn(step.candidate);
       this.#context.wheel.arm(this, Math.min(step.atMs, this.#choice.deadlineMs));
     } else {
       this.#begin(step.candidate);
@@ -183,7 +183,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   /** The wait for the next attempt is over. */
   override onTimeout(nowMs: number): void {
     // In the meantime others may have found out more about it.
-    if (this.#choice.isFree(this.#next, nowMs)) this.#begin(this.#next);
+    if (this.#choice.mayBegin(this.#next, nowMs)) this.#begin(this.#next);
     else this.#goOn();
   }
 
@@ -215,7 +215,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const pair = stats.of(upstream.name, model);
     this.#ledger.begin(pair);
     const state = this.#choice.stateOf(upstream, clock());
-    this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens);
+    this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens, clock());
     const relayed = upstreamRequest(request, upstream, changes);
     this.#sink.keys = upstream.keys;
     this.#observer?.onAttempt({
@@ -257,7 +257,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   }
 
   onAnswer(): void {
-    this.#held!.onAnswer();
+    this.#held!.onAnswer(this.#context.clock());
   }
 
   passesOn(failure: AttemptFailure, body: Buffer): boolean {
@@ -324,9 +324,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #settle(end: AttemptEnd, cancelled: boolean): void {
     const held = this.#held!;
     this.#attempt = undefined;
-    held.release();
-    held.judge(verdictOf(end, cancelled));
-    if (!cancelled) held.upstream.lastError = errorOf(this.request, held.upstream, end);
+    held.end(this.request, end, cancelled, this.#context.clock());
     const { reservation, pair } = held;
     this.#ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
     this.#observer?.onAttemptEnd(end.failure, statusOfEnd(end));
@@ -358,6 +356,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#over = true;
     const { clientRetries, clock, gate, stats, wheel } = this.#context;
     wheel.cancel(this);
+    this.#choice.endWait();
     this.#leaveGate();
     this.#leaveInbound();
     this.request.inbound?.spend?.(this.#ledger.usedTokens);

@@ -1,11 +1,16 @@
 /** The upstream's resources that one attempt holds until its end. */
 import type { Reservation } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
+import type { AttemptEnd } from './attempt-owner.ts';
 import type { Admission, BreakerVerdict } from './breaker.ts';
+import type { LlmRequest } from './context.ts';
 import type { ModelState } from './model-state.ts';
+import type { ProviderRecord } from './provider-record.ts';
 import type { RequestHeaders } from './relay.ts';
 import { type AttemptFailure, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
+import { kindOfEnd, reasonOf, verdictOf } from './settlement.ts';
+import { errorOf } from './tell-inbound.ts';
 import type { Upstream } from './upstream.ts';
 
 export class Hold {
@@ -14,6 +19,8 @@ export class Hold {
   readonly admission: Admission;
   readonly reservation: Reservation | undefined;
   readonly pair: LlmPairStats;
+  readonly startedMs: number;
+  readonly #record: ProviderRecord;
   readonly #tokens: number;
   #learned = false;
   #judged = false;
@@ -27,6 +34,7 @@ export class Hold {
     reservation: Reservation | undefined,
     pair: LlmPairStats,
     tokens: number,
+    nowMs: number,
   ) {
     this.upstream = upstream;
     this.model = model;
@@ -34,6 +42,9 @@ export class Hold {
     this.reservation = reservation;
     this.pair = pair;
     this.#tokens = tokens;
+    this.startedMs = nowMs;
+    this.#record = upstream.records.of(model.model);
+    this.#record.begin(this);
     model.learned.begin(tokens);
     model.inUse++;
     upstream.activeRequests++;
@@ -54,7 +65,8 @@ export class Hold {
   }
 
   /** The bytes so far are an answer, and no error. */
-  onAnswer(): void {
+  onAnswer(nowMs: number): void {
+    this.#record.answered(this, nowMs);
     this.model.throttledInARow = 0;
     this.model.outOfCredit = undefined;
     // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
@@ -85,9 +97,13 @@ export class Hold {
   }
 
   /** The attempt is over. Call it once. */
-  release(): void {
+  end(request: LlmRequest, end: AttemptEnd, cancelled: boolean, nowMs: number): void {
+    const { upstream } = this;
     this.#endLearning();
     this.model.inUse--;
-    this.upstream.activeRequests--;
+    upstream.activeRequests--;
+    this.judge(verdictOf(end, cancelled));
+    this.#record.ended(this, kindOfEnd(end, cancelled), reasonOf(end), nowMs);
+    if (!cancelled) upstream.lastError = errorOf(request, upstream, end);
   }
 }

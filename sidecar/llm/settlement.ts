@@ -2,6 +2,7 @@
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
 import type { AttemptEnd } from './attempt-owner.ts';
 import type { BreakerVerdict } from './breaker.ts';
+import type { AttemptKind } from './provider-record.ts';
 import type { Reason } from './reasons.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { AttemptFailure, FailureReason, NextStep } from './retry.ts';
@@ -32,6 +33,34 @@ export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
 function verdictOfStatus(status: number): BreakerVerdict {
   if (status === 429 || status === 409) return 'neutral';
   return status === 408 || status >= 500 ? 'failure' : 'success';
+}
+
+/** Refusals that are not for the caller's request but for whoever asks: a key, a right, a bill, a model or a path that is none. */
+const REFUSALS: ReadonlySet<number> = new Set([401, 402, 403, 404, 407]);
+
+/** What the attempt says of the provider, for people (`provider-record.ts`). */
+export function kindOfEnd(end: AttemptEnd, cancelled: boolean): AttemptKind {
+  const { failure } = end;
+  if (cancelled || end.stale) return 'none';
+  if (failure === undefined || failure.reason === 'status') return kindOfStatus(statusOfEnd(end));
+  switch (failure.reason) {
+    case 'draining':
+    case 'answer_too_large':
+    case 'budget_exhausted':
+      return 'none';
+    case 'deadline':
+      // The caller may have given it too little time.
+      return failure.clock === 'timeout' || failure.upstreamWasSilent ? 'failed' : 'none';
+    default:
+      return 'failed';
+  }
+}
+
+function kindOfStatus(status: number): AttemptKind {
+  if (status === 429) return 'throttled';
+  if (REFUSALS.has(status)) return 'refused';
+  if (status === 408 || status >= 500) return 'failed';
+  return status >= 400 ? 'none' : 'good';
 }
 
 /** The status that an attempt came to: of an error, that which it stands for. */

@@ -8,6 +8,7 @@ import { closeIdle, keepingAgent } from './kept-sockets.ts';
 import { type ModelState, ModelStates } from './model-state.ts';
 import type { LlmEvents } from './observer.ts';
 import { traitsOf } from './operations.ts';
+import { ProviderRecords } from './provider-record.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { Candidate } from './retry.ts';
 import type { LlmBreakerSettings, LlmUpstreamSettings } from './settings.ts';
@@ -26,6 +27,8 @@ export class Upstream {
   isFirst = false;
   readonly breaker: UpstreamBreaker;
   readonly models = new ModelStates();
+  /** How its models do, for people. */
+  readonly records = new ProviderRecords();
   /** Fields that it has refused. */
   readonly refused = new RefusedFields();
   readonly #hostFields: readonly AddedField[];

@@ -88,3 +88,19 @@ function cut(text: string, maxChars: number): string {
 function ascii(json: string): string {
   return json.replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
+
+/** In words: `the model provider one answered 401 to research: Incorrect API key provided`. */
+export function describeModelFailure({
+  status,
+  reason,
+  upstream,
+  model,
+  message,
+  way,
+}: ModelFailure): string {
+  const provider = upstream === '' ? 'the model provider' : `the model provider ${upstream}`;
+  const answer = status > 0 ? `answered ${status}` : `gave no answer${reason === '' ? '' : ` (${reason})`}`;
+  const agent = way.at(-1);
+  const whom = agent === undefined ? '' : ` to ${agent}`;
+  return `${provider} ${answer}${whom}${model === '' ? '' : ` for ${model}`}${message === '' ? '' : `: ${message}`}`;
+}

@@ -52,6 +52,8 @@ export function statusOfFailure(failure: AttemptFailure): StatusCode {
 
 /** The call an attempt works for. */
 export interface AttemptOwner {
+  /** Of the request. */
+  readonly head: { readonly path: string };
   /** Size of the request's head, as its sender counts it (RFC 9113 §6.5.2). */
   readonly requestHeadBytes: number;
   /** A stream is there: send what there is of the request. */
@@ -142,6 +144,11 @@ export class Attempt
     if (this.answered) return Progress.MESSAGE;
     if (this.stream !== undefined) return Progress.SENT;
     return this.endpoint.pool.connectionCount > 0 ? Progress.QUEUED : Progress.CONNECTING;
+  }
+
+  /** Of the request, with its query. */
+  get path(): string {
+    return this.owner.head.path;
   }
 
   /** The peer has lowered its limit of streams since: of those it had not seen by then it may refuse any. */

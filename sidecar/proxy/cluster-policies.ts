@@ -34,13 +34,21 @@ const HOPELESS_PROBES = 8;
 /** The quickest latency is taken anew after so many answers. */
 const QUICKEST_REFRESH = 16;
 
+/** Of the latest answers `count` are known, and `at` says what they took; it is 0 while they are too few. */
+export type AnswerTimes = Pick<MethodLatencies, 'answers' | 'answersMs' | 'count' | 'at'>;
+
 class MethodLatencies extends LatencyPercentiles {
   quickestMs = 0;
   hopeless = 0;
   private untilRefresh = 0;
+  /** Answers ever, and what they took in sum. */
+  answers = 0;
+  answersMs = 0;
 
   override record(latencyMs: number, nowMs: number): void {
     super.record(latencyMs, nowMs);
+    this.answers++;
+    this.answersMs += latencyMs;
     if (--this.untilRefresh > 0) return;
     this.untilRefresh = QUICKEST_REFRESH;
     this.quickestMs = this.at(QUICKEST_PERCENT);
@@ -101,6 +109,16 @@ export class ClusterPolicies {
 
   latencyAt(method: string, percent: number): number {
     return this.latencies.get(method)?.at(percent) ?? 0;
+  }
+
+  /** Those whose answers are known. */
+  followedMethods(): Iterable<string> {
+    return this.latencies.keys();
+  }
+
+  /** What is known of the time that a method's answers take; undefined while none has come. */
+  latenciesOf(method: string): AnswerTimes | undefined {
+    return this.latencies.get(method);
   }
 
   medianLatencyMs(method: string): number {

@@ -9,7 +9,9 @@ import type { EventLog } from '../telemetry/events.ts';
 import type { FailedCalls } from '../telemetry/failed-calls.ts';
 import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
+import { NowWatch } from './now.ts';
 import { clustersSnapshot } from './snapshot.ts';
+import { outriggerVersion } from './version.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
 /** Of each cluster; a page with more of them helps nobody. Those that are not usable come first. */
@@ -34,12 +36,14 @@ export class Live implements LiveSource {
   private readonly log: EventLog;
   private readonly failed: FailedCalls;
   private readonly history = new TrafficHistory();
+  private readonly now: NowWatch;
   private timer: NodeJS.Timeout | undefined = undefined;
 
   constructor(sidecar: Sidecar, log: EventLog, failed: FailedCalls) {
     this.sidecar = sidecar;
     this.log = log;
     this.failed = failed;
+    this.now = new NowWatch(sidecar);
   }
 
   start(): void {
@@ -65,10 +69,12 @@ export class Live implements LiveSource {
     const clusters = clustersSnapshot(sidecar) as Record<string, ClusterSnapshot>;
     return {
       name: config.name,
+      outrigger_version: outriggerVersion(),
       version: config.version,
       state: sidecar.state,
       not_ready_because: sidecar.notReadyBecause ?? '',
-      app: { address: config.inbound.app, state: inbound.appHealth.state },
+      app: { address: config.inbound.app, state: inbound.appHealth.state, version: config.version },
+      now: this.now.snapshot(),
       uptime_s: Math.round(process.uptime()),
       resident_bytes: process.memoryUsage.rss(),
       failed_calls_skipped: this.failed.skipped,
@@ -114,6 +120,7 @@ export class Live implements LiveSource {
 
   private sample(): void {
     this.history.sample(this.sources(), this.sidecar.clock());
+    this.now.look();
   }
 
   private *sources(): Generator<TrafficSource> {

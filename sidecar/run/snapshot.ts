@@ -5,12 +5,16 @@ import { decayedRtt } from '../cluster/peak-ewma.ts';
 import { statusName } from '../grpc/status.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import { CIRCUIT_STATE_VALUE, describeCause } from '../policy/circuit-state.ts';
+import { conditionOf } from '../policy/now/endpoints.ts';
 import { policiesOf } from '../proxy/cluster-policies.ts';
 import type { Sidecar } from '../sidecar.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
 import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
 import type { Credentials } from '../tls/credentials.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
+import { endpointFacts } from './now-facts.ts';
+import { outriggerVersion } from './version.ts';
+import { waitsAt } from './waits.ts';
 
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
 export function clustersSnapshot(sidecar: Sidecar): unknown {
@@ -58,6 +62,8 @@ function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
 
 function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): unknown {
   const attempts: Record<string, number> = {};
+  const waits = waitsAt(endpoint, nowMs);
+  const { word, tone } = conditionOf(endpointFacts(cluster, endpoint, waits));
   endpoint.attemptsByStatus.forEach((count, status) => {
     if (count > 0) attempts[statusName(status)] = count;
   });
@@ -65,6 +71,8 @@ function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): 
     address: endpoint.address,
     state: endpoint.pool.state,
     usable: endpoint.usable,
+    condition: word,
+    tone,
     because: endpoint.unusableBecause ?? '',
     service: endpoint.watched.state,
     ejections: endpoint.watched.ejections,
@@ -76,9 +84,22 @@ function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): 
     pending_calls: endpoint.pool.pendingCount,
     connections: endpoint.pool.connectionCount,
     keepalive_ms: endpoint.pool.keepaliveTimeMs,
-    latency_ms: endpoint.rttMs === 0 ? null : Math.round(decayedRtt(endpoint, nowMs) * 10) / 10,
+    latency_ms: expectedMs(endpoint, waits.longestMs, nowMs),
+    waiting_calls: waits.waiting,
+    longest_wait_ms: Math.round(waits.longestMs),
     attempts,
   };
+}
+
+/**
+ * What the balancer reckons with, which decays while nothing is answered, so that an endpoint is tried again. People are
+ * told no less than what a call has waited there already, and nothing decays since then. Null while nothing is known.
+ */
+function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): number | null {
+  const waitMs = Math.round(longestWaitMs * 10) / 10;
+  if (endpoint.rttMs === 0) return waitMs > 0 ? waitMs : null;
+  const decayedMs = decayedRtt(endpoint, nowMs - longestWaitMs);
+  return Math.max(Math.round(decayedMs * 10) / 10, waitMs);
 }
 
 /** Null when the cluster has no health checks. */
@@ -95,9 +116,14 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
   return {
     name: sidecar.config.name,
     version: sidecar.config.version,
+    outrigger_version: outriggerVersion(),
     state: sidecar.state,
     not_ready_because: sidecar.notReadyBecause ?? '',
-    app: { address: sidecar.config.inbound.app, state: inbound.appHealth.state },
+    app: {
+      address: sidecar.config.inbound.app,
+      state: inbound.appHealth.state,
+      version: sidecar.config.version,
+    },
     listeners: {
       inbound: { address: sidecar.inboundAddress, ...listenerSnapshot(inbound.stats, inbound.stats.calls) },
       outbound: {

@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs';
 
-/** Outrigger's own version, from package.json. */
+let version: string | undefined;
+
+/** Outrigger's own version, from package.json: of the sidecar, not of the app beside it. */
 export function outriggerVersion(): string {
+  if (version !== undefined) return version;
   const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(file) as { version: string }).version;
+  version = (JSON.parse(file) as { version: string }).version;
+  return version;
 }

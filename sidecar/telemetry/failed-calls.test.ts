@@ -129,3 +129,29 @@ t.test('a flood of failures is bounded, in memory and by the second', async (t) 
   run(failed, { path: '/a/b?token=secret', reason: 'no_route', status: Status.UNIMPLEMENTED, way: [] });
   t.equal(failed.recent().at(-1)!.method, 'a/b', 'a query is content');
 });
+
+t.test('what an open circuit turns away pushes no failure out', async (t) => {
+  let nowMs = 0;
+  const failed = new FailedCalls(() => nowMs);
+  for (let count = 0; count < 5; count++)
+    run(failed, { status: Status.INTERNAL, way: [['failure', 'internal']] });
+  for (; nowMs < 100_000; nowMs += 10)
+    run(failed, { status: Status.UNAVAILABLE, reason: 'circuit_open', way: [] });
+  const [causes, consequences] = [false, true].map((kind) =>
+    failed.recent().filter(({ consequence }) => consequence === kind),
+  );
+  t.strictSame(
+    causes!.map(({ id }) => id),
+    [1, 2, 3, 4, 5],
+    'the failures that opened it are all there',
+  );
+  t.equal(consequences!.length, 10, 'and the latest of those that suffered');
+  t.equal(failed.skipped, 10_000 - 100);
+  const ids = failed.recent().map(({ id }) => id);
+  t.strictSame(
+    ids,
+    [...ids].sort((one, other) => one - other),
+  );
+  run(failed, { status: Status.INTERNAL, way: [['failure', 'internal']] });
+  t.equal(failed.recent().at(-1)!.reason, '', 'a new failure finds its place at once');
+});

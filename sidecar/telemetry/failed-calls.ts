@@ -61,28 +61,61 @@ export interface CallRecord {
   readonly reason: string;
   readonly elapsed_ms: number;
   readonly attempts: number;
+  /** It suffers from what others of the list have found: an open circuit turned it away, or no endpoint was left to try. */
+  readonly consequence: boolean;
   /** By number; the first ones of a call with very many. */
   readonly way: readonly AttemptRecord[];
 }
 
 const CAPACITY = 50;
 const MAX_RECORDS_PER_SECOND = 20;
+/** Consequences have places of their own: an open circuit makes hundreds a second, and the failures that opened it stay. */
+const CONSEQUENCES = 10;
+const MAX_CONSEQUENCES_PER_SECOND = 1;
 /** Callers choose the path: what is longer is cut. */
 const MAX_METHOD_CHARS = 200;
 const MAX_ATTEMPTS = 10;
 /** Ends of attempts that are nobody's failure: the caller left, or another attempt was quicker. */
 const HARMLESS: ReadonlySet<string> = new Set(['cancelled', 'superseded', 'undecided']);
 
+/** The newest records of a kind, so many a second at most. */
+class RecordRing {
+  readonly records: CallRecord[] = [];
+  private readonly capacity: number;
+  private readonly perSecond: number;
+  private second = 0;
+  private thisSecond = 0;
+
+  constructor(capacity: number, perSecond: number) {
+    this.capacity = capacity;
+    this.perSecond = perSecond;
+  }
+
+  /** This second has had its records. */
+  isFull(nowMs: number): boolean {
+    const second = Math.floor(nowMs / 1000);
+    if (second !== this.second) {
+      this.second = second;
+      this.thisSecond = 0;
+    }
+    return this.thisSecond >= this.perSecond;
+  }
+
+  add(record: CallRecord): void {
+    this.thisSecond++;
+    if (this.records.push(record) > this.capacity) this.records.shift();
+  }
+}
+
 export class FailedCalls {
   /** Calls that went wrong and are not in the ring, because too many came at once. */
   skipped = 0;
   private readonly now: () => number;
-  private readonly ring: CallRecord[] = [];
+  private readonly causes = new RecordRing(CAPACITY, MAX_RECORDS_PER_SECOND);
+  private readonly consequences = new RecordRing(CONSEQUENCES, MAX_CONSEQUENCES_PER_SECOND);
   /** Of calls that are not over: attempts that ended, where there was more than one or it did not end well. */
   private readonly ways = new WeakMap<EndedCall, AttemptRecord[]>();
   private lastId = 0;
-  private second = 0;
-  private recordsThisSecond = 0;
 
   /** @param now wall time in milliseconds since 1970 */
   constructor(now: () => number) {
@@ -93,7 +126,7 @@ export class FailedCalls {
   onAttemptEnd(call: EndedCall, attempt: EndedAttempt): void {
     if (call.attempts === 1 && attempt.verdict.outcome === 'success') return;
     // A call that is not going to be shown needs no way.
-    if (this.overfull()) return;
+    if (this.causes.isFull(this.now())) return;
     const way = this.ways.get(call);
     if (way === undefined) this.ways.set(call, [attemptRecord(call, attempt)]);
     else if (way.length < MAX_ATTEMPTS) way.push(attemptRecord(call, attempt));
@@ -104,30 +137,20 @@ export class FailedCalls {
       return;
     const way = this.ways.get(call);
     if (!isWorthShowing(call, way)) return;
-    if (this.overfull()) {
-      this.skipped++;
-      return;
-    }
-    this.recordsThisSecond++;
-    if (this.ring.push(this.recordOf(call, way)) > CAPACITY) this.ring.shift();
-  }
-
-  /** This second has had its records. */
-  private overfull(): boolean {
-    const second = Math.floor(this.now() / 1000);
-    if (second !== this.second) {
-      this.second = second;
-      this.recordsThisSecond = 0;
-    }
-    return this.recordsThisSecond >= MAX_RECORDS_PER_SECOND;
+    const consequence = isConsequence(call);
+    const ring = consequence ? this.consequences : this.causes;
+    if (ring.isFull(this.now())) this.skipped++;
+    else ring.add(this.recordOf(call, way, consequence));
   }
 
   /** Those after the one with the given id, oldest first. */
   recent(afterId = 0): readonly CallRecord[] {
-    return this.ring.filter(({ id }) => id > afterId);
+    return [...this.causes.records, ...this.consequences.records]
+      .filter(({ id }) => id > afterId)
+      .sort((one, other) => one.id - other.id);
   }
 
-  private recordOf(call: EndedCall, way: AttemptRecord[] | undefined): CallRecord {
+  private recordOf(call: EndedCall, way: AttemptRecord[] | undefined, consequence: boolean): CallRecord {
     return {
       id: ++this.lastId,
       at: new Date(this.now()).toISOString(),
@@ -138,6 +161,7 @@ export class FailedCalls {
       reason: call.reason ?? '',
       elapsed_ms: tenths((call.callerGoneAtMs || call.context.clock()) - call.startedAtMs),
       attempts: call.attempts,
+      consequence,
       way: way?.sort((one, other) => one.number - other.number) ?? wayOfOne(call),
     };
   }
@@ -161,6 +185,11 @@ function isWorthShowing({ status, reason, attempt }: EndedCall, way: readonly At
     default:
       return false;
   }
+}
+
+/** Nobody was asked, for what others have found. */
+function isConsequence({ reason, attempt }: EndedCall): boolean {
+  return reason === 'circuit_open' || reason === 'no_endpoint' || attempt?.verdict.reason === 'circuit_open';
 }
 
 function wayOfOne(call: EndedCall): AttemptRecord[] {

@@ -20,6 +20,8 @@ export interface TlsMaterial {
   readonly ca: string | undefined;
   /** When our certificate expires, in milliseconds since 1970; Infinity without one. */
   readonly expiresAtMs: number;
+  /** Since when it is valid; -Infinity without one. */
+  readonly validFromMs: number;
   /** Who we are by it. */
   readonly identities: readonly string[];
 }
@@ -39,6 +41,7 @@ export class TlsFileError extends Error {
 }
 
 const MAX_FILE_BYTES = 4_194_304;
+const ENDLESS = { expiresAtMs: Number.POSITIVE_INFINITY, validFromMs: Number.NEGATIVE_INFINITY } as const;
 
 /** Reads the files; throws TlsFileError. A certificate that has expired is no error here: the other side says so. */
 export function readMaterial(files: TlsFiles): TlsMaterial {
@@ -47,13 +50,14 @@ export function readMaterial(files: TlsFiles): TlsMaterial {
   const ca = read('ca', files.ca);
   if (ca !== undefined) checkAuthorities(ca);
   if (cert === undefined || key === undefined)
-    return { cert: undefined, key: undefined, ca, expiresAtMs: Number.POSITIVE_INFINITY, identities: [] };
+    return { cert: undefined, key: undefined, ca, identities: [], ...ENDLESS };
   const certificate = parseFirst('cert', cert);
   if (!belongsTo(certificate, key)) {
     throw new TlsFileError('key', 'is not the key of the certificate', 'give the two that belong together');
   }
+  const validFromMs = certificate.validFromDate.getTime();
   const expiresAtMs = certificate.validToDate.getTime();
-  return { cert, key, ca, expiresAtMs, identities: identitiesOf(certificate) };
+  return { cert, key, ca, expiresAtMs, validFromMs, identities: identitiesOf(certificate) };
 }
 
 function read(file: keyof TlsFiles, path: string | undefined): string | undefined {

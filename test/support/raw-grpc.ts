@@ -98,8 +98,13 @@ export interface UnaryOutcome {
 export class RawClient {
   readonly client: grpc.Client;
 
-  constructor(t: Pick<Test, 'teardown'>, port: number, options: grpc.ClientOptions = {}) {
-    this.client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
+  constructor(
+    t: Pick<Test, 'teardown'>,
+    port: number,
+    options: grpc.ClientOptions = {},
+    channel = grpc.credentials.createInsecure(),
+  ) {
+    this.client = new grpc.Client(`127.0.0.1:${port}`, channel, {
       'grpc.max_receive_message_length': -1,
       // Channels with equal options share connections, and tests must not meet each other's.
       'grpc.use_local_subchannel_pool': 1,

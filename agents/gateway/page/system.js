@@ -137,7 +137,8 @@ export class SystemView {
     if (seen !== null) {
       const { OK: ok = 0, ...others } = seen.attempts;
       const failed = Object.values(others).reduce((sum, count) => sum + count, 0);
-      setText(card.numbers, `${ok} OK, ${failed} not, ${seen.active_calls} in flight`);
+      const errors = failed === 0 ? '' : `, ${failed} with an error`;
+      setText(card.numbers, `${ok} answered OK${errors}, ${seen.active_calls} in flight`);
     }
     setText(
       card.own,

@@ -3,6 +3,8 @@ import { breakable, element, setText, sync } from './page.js';
 import { duration, explainReason, explainVerdict, shortMethod, timeOf } from './words.js';
 
 const MAX_CALLS = 50;
+/** Calls that suffer from what the others have found (an open circuit) do not push those out. */
+const MAX_CONSEQUENCES = 10;
 const MAX_EVENTS = 100;
 
 /** The newest ones of a list that grows, by id, newest first. */
@@ -16,7 +18,8 @@ export class Latest {
   add(added) {
     const newest = this.items[0]?.id ?? 0;
     const fresh = added.filter(({ id }) => id > newest).sort((a, b) => b.id - a.id);
-    this.items = [...fresh, ...this.items].slice(0, this.most);
+    const left = { false: this.most, true: MAX_CONSEQUENCES };
+    this.items = [...fresh, ...this.items].filter(({ consequence = false }) => left[consequence]-- > 0);
   }
 
   clear() {

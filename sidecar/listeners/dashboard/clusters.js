@@ -1,62 +1,6 @@
-// Clusters with their circuits and endpoints, and what of it deserves attention.
+// Clusters with their circuits and endpoints.
 import { breakable, element, setClass, setText, sync } from './page.js';
-import { count, duration, endpointState, latency, rate, shortMethod, span } from './words.js';
-
-/** The cluster of this agent itself. */
-const APP = 'app';
-
-/** What is wrong now, as sentences without numbers that count down, so that each is read out once. */
-export function attentionOf({ state, not_ready_because: notReady, clusters, llm }) {
-  const found = [];
-  const add = (tone, text) => found.push({ tone, text });
-  if (state !== 'running' && state !== 'starting') add('warn', 'This sidecar is draining.');
-  else if (notReady !== '') add('bad', `Not ready: ${notReady}.`);
-  for (const { name, circuits, endpoints, usable_count: usable, endpoint_count: all } of clusters) {
-    for (const { method, state: circuit, because } of circuits) {
-      if (circuit === 'closed') continue;
-      const what = circuit === 'open' ? 'is open' : 'is half-open, and probes find out whether it can close';
-      add(
-        circuit === 'open' ? 'bad' : 'warn',
-        `The circuit of ${name} ${shortMethod(method)} ${what}: ${because}.`,
-      );
-    }
-    // That the app can't be reached has been said.
-    if (name === APP && notReady !== '') continue;
-    if (all > 1 && usable === 0) add('bad', `No endpoint of ${name} can be used.`);
-    for (const endpoint of endpoints) {
-      const { word, tone } = endpointState(endpoint);
-      if (tone === 'good') continue;
-      add(
-        tone,
-        `${endpoint.address} of ${name} is ${word}${endpoint.because === '' ? '' : `: ${plain(endpoint.because)}`}.`,
-      );
-    }
-  }
-  for (const { name, models } of llm.upstreams) {
-    for (const { model, out_of_credit: code, waited_for: waited } of models) {
-      const what = model === '' ? 'requests without a model' : model;
-      if (code !== null) add('bad', `The model provider ${name} refuses ${what} until it is paid: ${code}.`);
-      else if (!waited)
-        add('warn', `The model provider ${name} asked for a pause of ${what} that is too long to wait for.`);
-    }
-  }
-  for (const { name, state: circuit, rejections } of llm.upstreams) {
-    if (circuit === 'closed') continue;
-    const turned = rejections > 0 ? ', and requests are turned away' : '';
-    add(
-      circuit === 'open' ? 'bad' : 'warn',
-      `The circuit of the model provider ${name} is ${circuit}${turned}.`,
-    );
-  }
-  if (found.length > 0) return found.slice(0, 20);
-  const total = clusters.reduce((sum, { endpoint_count: all }) => sum + all, 0);
-  return [
-    {
-      tone: 'good',
-      text: `All is well: ${count(total)} ${total === 1 ? 'endpoint is' : 'endpoints are'} in service, no circuit is open.`,
-    },
-  ];
-}
+import { count, duration, latency, rate, shortMethod, span } from './words.js';
 
 /** Without what its state says already. */
 function plain(because) {
@@ -65,21 +9,12 @@ function plain(because) {
     .replace(/\.$/, '');
 }
 
-export function showAttention(list, snapshot) {
-  sync(
-    list,
-    attentionOf(snapshot),
-    ({ text }) => text,
-    ({ text }) => element('li', '', text),
-    (item, { tone }) => setClass(item, `matter ${tone}`),
-  );
-}
-
 export function showClusters(container, clusters) {
   sync(container, clusters, ({ name }) => name, createCluster, updateCluster);
 }
 
-const EXPECTED = 'The latency that the balancer reckons with: a peak that decays; failures count as slow';
+const EXPECTED =
+  'What an answer takes: the latest peak, which decays while answers come; failures count as slow, and calls that wait for as long as they have waited';
 
 function createCluster({ name }) {
   const title = element('h3', 'name');
@@ -201,7 +136,7 @@ function updateRow(row, { endpoint, because }) {
     return;
   }
   const [state, active, time, answered] = row.cells_;
-  const { word, tone } = endpointState(endpoint);
+  const { condition: word, tone } = endpoint;
   const left = endpoint.ejected_for_ms;
   setClass(state, `state ${tone}`);
   setText(
@@ -215,7 +150,7 @@ function updateRow(row, { endpoint, because }) {
   setText(time, endpoint.latency_ms === null ? '–' : duration(endpoint.latency_ms));
   const { OK: ok = 0, ...others } = endpoint.attempts;
   const failed = Object.values(others).reduce((sum, number) => sum + number, 0);
-  setText(answered, failed === 0 ? `${count(ok)} OK` : `${count(ok)} OK, ${count(failed)} not`);
+  setText(answered, failed === 0 ? `${count(ok)} OK` : `${count(ok)} OK, ${count(failed)} with an error`);
   answered.title = Object.entries(endpoint.attempts)
     .map(([status, number]) => `${status} ${number}`)
     .join(', ');

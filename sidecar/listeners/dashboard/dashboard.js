@@ -1,11 +1,15 @@
 // The dashboard: puts what comes over the connection into the page.
 import { calls, events, showCalls, showEvents } from './calls.js';
-import { showAttention, showClusters } from './clusters.js';
+import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
 import { showLlm } from './llm.js';
+import { showNow } from './now.js';
 import { setClass, setText } from './page.js';
 import { showTraffic } from './traffic.js';
 import { count, span, timeOf } from './words.js';
+
+/** The configuration's, where it names none. */
+const UNSET_VERSION = '0.0.0';
 
 const at = (id) => document.querySelector(`#${id}`);
 let instance;
@@ -14,7 +18,7 @@ let lostSinceMs;
 function show(snapshot) {
   const {
     name,
-    version,
+    outrigger_version: version,
     uptime_s: uptime,
     resident_bytes: resident,
     app,
@@ -23,14 +27,15 @@ function show(snapshot) {
   setText(at('name'), name);
   document.title = `${name} · Outrigger`;
   const megabytes = Math.round(resident / 1_048_576);
+  const appVersion = app.version === UNSET_VERSION ? '' : ` (app version ${app.version})`;
   setText(
     at('about'),
-    `sidecar of ${name} ${version} at ${app.address} · up ${span(uptime)} · ${megabytes} MB`,
+    `Outrigger ${version}, sidecar of ${name}${appVersion} at ${app.address} · up ${span(uptime)} · ${megabytes} MB`,
   );
   const good = notReady === '';
   setText(at('ready'), good ? 'ready' : snapshot.state === 'running' ? 'not ready' : 'draining');
   setClass(at('ready'), `pill ${good ? 'good' : 'bad'}`);
-  showAttention(at('attention'), snapshot);
+  showNow(at('attention'), at('attention-said'), snapshot.now);
   showTraffic(at('traffic'), snapshot.listeners);
   // What this sidecar stands beside comes last: it has the inbound card too.
   const [own, ...others] = snapshot.clusters;

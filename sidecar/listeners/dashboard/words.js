@@ -47,18 +47,6 @@ export function shortMethod(method) {
   return method.replace(/^\/?(?:[^/]*\.)?([^/.]+\/[^/]+)$/, '$1') || '(no method)';
 }
 
-/** What an endpoint is, in a word or two, and how bad that is. */
-export function endpointState({ usable, service, because, state }) {
-  const unreachable = because.startsWith('connecting failed');
-  if (service === 'ejected') return { word: unreachable ? 'ejected, unreachable' : 'ejected', tone: 'bad' };
-  if (unreachable) return { word: 'unreachable', tone: 'bad' };
-  if (because.startsWith('removed')) return { word: 'removed', tone: 'warn' };
-  if (because.startsWith('cooling')) return { word: 'cooling down', tone: 'warn' };
-  if (service === 'probation') return { word: 'on probation', tone: 'warn' };
-  if (!usable) return { word: 'not usable', tone: 'bad' };
-  return { word: state === 'idle' ? 'in service, idle' : 'in service', tone: 'good' };
-}
-
 const REASONS = {
   no_route: 'No route of this sidecar fits the call, so it was sent nowhere.',
   no_endpoint: 'The cluster had no endpoint that could be tried.',

@@ -1,0 +1,37 @@
+// "Now": what the sidecar has found to be wrong, as it says it. Nothing is judged here.
+import { element, setClass, setText, sync } from './page.js';
+import { count, span, timeOf } from './words.js';
+
+/**
+ * @param list shows each finding with its numbers, which move
+ * @param said is read out by screen readers when it changes: the sentences alone, which stay
+ */
+export function showNow(list, said, { well, summary, findings, left_out: leftOut }) {
+  const items = well
+    ? [{ id: 'well', severity: 'good', text: summary, detail: '' }]
+    : findings.map((finding) => ({ ...finding, detail: detailOf(finding) }));
+  if (leftOut > 0)
+    items.push({ id: 'more', severity: 'warn', text: `and ${count(leftOut)} more.`, detail: '' });
+  sync(list, items, ({ id }) => id, create, update);
+  setText(said, items.map(({ text }) => text).join(' '));
+}
+
+function detailOf({ detail, since, lasts_ms: lastsMs }) {
+  const when = `since ${timeOf(new Date(since))}, for ${span(lastsMs / 1000)}`;
+  return detail === '' ? when : `${detail} · ${when}`;
+}
+
+function create() {
+  const text = element('span', 'what');
+  const detail = element('span', 'numbers');
+  const item = element('li', '', element('span', 'says', text, detail));
+  item.parts = { text, detail };
+  return item;
+}
+
+function update(item, { severity, text, detail }) {
+  setClass(item, `matter ${severity}`);
+  setText(item.parts.text, text);
+  setText(item.parts.detail, detail);
+  item.parts.detail.hidden = detail === '';
+}

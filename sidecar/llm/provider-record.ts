@@ -1,0 +1,100 @@
+/**
+ * How one model of a provider does, for people: what waits there, how long its latest answers took, and what its attempts
+ * have come to since the last success. It decides nothing. Pure; times are milliseconds of a clock that never goes back.
+ */
+
+/** `none` says nothing of the provider: the caller left, or its request was at fault. */
+export type AttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'none';
+
+/** An attempt that nothing has come of yet. */
+export interface WaitingAttempt {
+  readonly startedMs: number;
+}
+
+const LATEST = 64;
+/** With fewer the slowest of them may be anything. */
+const MIN_ANSWERS = 5;
+/** Models' names come from whoever asks; those beyond share one record. */
+const MAX_MODELS = 100;
+const OTHER_MODELS = '_OTHER';
+
+export class ProviderRecord {
+  readonly model: string;
+  /** In the order they were begun. */
+  readonly waiting = new Set<WaitingAttempt>();
+  /** Requests that wait until it may be asked. */
+  awaiting = 0;
+  /** Answers ever, and the time to their first byte in sum. */
+  answers = 0;
+  answersMs = 0;
+  /** Attempts of one kind without a success among them: their kind, what they came to, how many, and when the latest ended. */
+  kind: Exclude<AttemptKind, 'good' | 'none'> | undefined = undefined;
+  what = '';
+  inARow = 0;
+  atMs = Number.NEGATIVE_INFINITY;
+  goodAtMs = Number.NEGATIVE_INFINITY;
+  readonly #latestMs = new Float64Array(LATEST);
+
+  constructor(model: string) {
+    this.model = model;
+  }
+
+  begin(attempt: WaitingAttempt): void {
+    this.waiting.add(attempt);
+  }
+
+  /** The first bytes of its answer are here. */
+  answered(attempt: WaitingAttempt, nowMs: number): void {
+    if (!this.waiting.delete(attempt)) return;
+    const tookMs = nowMs - attempt.startedMs;
+    this.#latestMs[this.answers++ % LATEST] = tookMs;
+    this.answersMs += tookMs;
+    // A stream that begins may yet be cut, but who begins to answer refuses nothing.
+    if (this.kind !== 'failed') this.#isGood(nowMs);
+  }
+
+  /** @param what a status, or the reason of a failure */
+  ended(attempt: WaitingAttempt, kind: AttemptKind, what: string, nowMs: number): void {
+    this.waiting.delete(attempt);
+    if (kind === 'none') return;
+    if (kind === 'good') {
+      this.#isGood(nowMs);
+      return;
+    }
+    this.inARow = kind === this.kind ? this.inARow + 1 : 1;
+    this.kind = kind;
+    this.what = what;
+    this.atMs = nowMs;
+  }
+
+  #isGood(nowMs: number): void {
+    this.goodAtMs = nowMs;
+    this.kind = undefined;
+    this.inARow = 0;
+  }
+
+  /** What its latest answers took at most, and how many those are; 0 of them while too few are known. */
+  get usual(): { readonly answers: number; readonly slowestMs: number } {
+    const answers = Math.min(this.answers, LATEST);
+    if (answers < MIN_ANSWERS) return { answers: 0, slowestMs: 0 };
+    return { answers, slowestMs: Math.max(...this.#latestMs.subarray(0, answers)) };
+  }
+}
+
+/** The records of one provider. */
+export class ProviderRecords {
+  readonly #records = new Map<string, ProviderRecord>();
+
+  of(model: string): ProviderRecord {
+    const known = this.#records.get(model);
+    if (known !== undefined) return known;
+    if (this.#records.size >= MAX_MODELS && model !== OTHER_MODELS) return this.of(OTHER_MODELS);
+    const record = new ProviderRecord(model);
+    this.#records.set(model, record);
+    return record;
+  }
+
+  values(): Iterable<ProviderRecord> {
+    return this.#records.values();
+  }
+}

@@ -1,0 +1,62 @@
+/** What is wrong with certificates of our own. Pure; times are milliseconds since 1970, as certificates have them. */
+import type { Finding } from './finding.ts';
+
+export interface CertificateFacts {
+  /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
+  readonly setting: string;
+  /** Infinity where none of ours is shown. */
+  readonly expiresAtMs: number;
+  /** The same as ISO 8601; '' without one. */
+  readonly expires: string;
+  readonly validFromMs: number;
+  /** Why the files as they are now can't be used; '' when they can. */
+  readonly problem: string;
+  /** A certificate, or authorities, are in use. */
+  readonly inUse: boolean;
+}
+
+/** Whoever renews certificates does so long before: cert-manager with a third left, SPIRE with a half. */
+const LATE_SHARE = 0.15;
+const LATE_MS = 7 * 86_400_000;
+
+export function* certificateFindings(
+  { setting, expiresAtMs, expires, validFromMs, problem, inUse }: CertificateFacts,
+  wallMs: number,
+): Generator<Finding> {
+  const about = { setting };
+  if (problem !== '')
+    yield {
+      kind: 'certificate_unusable',
+      id: `files ${setting}`,
+      severity: inUse ? 'warn' : 'bad',
+      text: inUse
+        ? `The certificate files of ${setting} can not be used, and those of before still are: ${problem}.`
+        : `The certificate files of ${setting} can not be used: ${problem}.`,
+      detail: '',
+      about,
+      numbers: {},
+    };
+  if (!Number.isFinite(expiresAtMs)) return;
+  const leftMs = expiresAtMs - wallMs;
+  const numbers = { expires_in_s: Math.round(leftMs / 1000) };
+  if (leftMs <= 0)
+    yield {
+      kind: 'certificate_expired',
+      id: `expiry ${setting}`,
+      severity: 'bad',
+      text: `The certificate of ${setting} has expired (${expires}), and others refuse it: renew it.`,
+      detail: '',
+      about,
+      numbers,
+    };
+  else if (leftMs < Math.min((expiresAtMs - validFromMs) * LATE_SHARE, LATE_MS))
+    yield {
+      kind: 'certificate_expires',
+      id: `expiry ${setting}`,
+      severity: 'warn',
+      text: `The certificate of ${setting} expires soon (${expires}) and has not been renewed.`,
+      detail: '',
+      about,
+      numbers,
+    };
+}

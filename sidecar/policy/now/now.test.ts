@@ -1,0 +1,443 @@
+// "Now" on a virtual clock: what is found, what is not, in which order, and when it is over.
+import t from 'tap';
+import type { EndpointFacts } from './endpoints.ts';
+import { type ClusterFacts, Now, type NowFacts } from './now.ts';
+import type { ModelFacts, ProviderFacts } from './providers.ts';
+import type { WaitFacts } from './waits.ts';
+
+const NO_WAITS: WaitFacts = {
+  waiting: 0,
+  longestMs: 0,
+  thirdMs: 0,
+  answers: 0,
+  answersMs: 0,
+  usual: { answers: 0, slowestMs: 0 },
+};
+
+const waits = (facts: Partial<WaitFacts>): WaitFacts => ({ ...NO_WAITS, ...facts });
+/** So many calls that have waited for as long. */
+const waiting = (count: number, ms: number, usualMs = 0): Partial<WaitFacts> => ({
+  waiting: count,
+  longestMs: count > 0 ? ms : 0,
+  thirdMs: count > 2 ? ms : 0,
+  usual: { answers: usualMs === 0 ? 0 : 40, slowestMs: usualMs },
+});
+
+const endpoint = (facts: Partial<EndpointFacts> = {}): EndpointFacts => ({
+  address: '10.0.0.1:1',
+  usable: true,
+  service: 'in_service',
+  pool: 'ready',
+  because: '',
+  absent: false,
+  waiting: 0,
+  longestMs: 0,
+  ...facts,
+});
+
+const cluster = (facts: Partial<ClusterFacts> = {}): ClusterFacts => ({
+  name: 'research',
+  endpoints: [endpoint()],
+  circuits: [],
+  methods: [],
+  calls: 0,
+  errors: 0,
+  behind: '',
+  ...facts,
+});
+
+const model = (facts: Partial<ModelFacts> = {}): ModelFacts => ({
+  model: 'small',
+  outOfCredit: null,
+  restsForMs: 0,
+  restsBecause: '',
+  isWaitedFor: true,
+  awaiting: 0,
+  streak: undefined,
+  waits: NO_WAITS,
+  ...facts,
+});
+
+const provider = (models: ModelFacts[], facts: Partial<ProviderFacts> = {}): ProviderFacts => ({
+  name: 'openai',
+  circuit: 'closed',
+  rejections: 0,
+  lastError: '',
+  models,
+  ...facts,
+});
+
+const facts = (given: Partial<NowFacts> = {}): NowFacts => ({
+  draining: false,
+  notReadyBecause: '',
+  app: 'app',
+  clusters: [cluster()],
+  providers: [],
+  certificates: [],
+  rejected: [],
+  waitForOwnLimits: 0,
+  wallMs: 0,
+  ...given,
+});
+
+/** Looks once a second. */
+function watch() {
+  const now = new Now();
+  let nowMs = 1_000_000;
+  const look = (given: Partial<NowFacts> = {}) => now.look(facts(given), (nowMs += 1_000));
+  return {
+    look,
+    /** Looks so often, and gives the kinds of the last look. */
+    kinds: (given: Partial<NowFacts> | ((second: number) => Partial<NowFacts>), looks = 1) => {
+      let last = look(typeof given === 'function' ? given(0) : given);
+      for (let i = 1; i < looks; i++) last = look(typeof given === 'function' ? given(i) : given);
+      return last.findings.map(({ kind }) => kind);
+    },
+  };
+}
+
+const METHOD = '/agent.AgentService/ProcessTask';
+const withMethod = (given: Partial<WaitFacts>): Partial<NowFacts> => ({
+  clusters: [cluster({ methods: [{ method: METHOD, waits: waits(given) }] })],
+});
+
+t.test('nothing wrong is said in one sentence', async (t) => {
+  const { look } = watch();
+  t.match(look(), {
+    well: true,
+    findings: [],
+    summary: 'All is well: 1 endpoint is in service, no circuit is open.',
+  });
+  const two = cluster({ endpoints: [endpoint(), endpoint({ address: '10.0.0.2:1' })] });
+  t.match(look({ clusters: [two] }), { summary: /^All is well: 2 endpoints are in service/ });
+});
+
+t.test('a task that takes long is no hang', async (t) => {
+  const thin = watch();
+  // Nothing is known of a method that was answered nineteen times.
+  t.strictSame(
+    thin.kinds((second) => withMethod(waiting(1, second * 1_000)), 600),
+    [],
+  );
+  t.strictSame(
+    thin.kinds((second) => withMethod(waiting(3, second * 1_000)), 600),
+    [],
+  );
+  const usual = watch();
+  // Tasks take up to 40 s; this one takes five minutes, and three take two.
+  t.strictSame(
+    usual.kinds((second) => withMethod(waiting(1, second * 1_000, 40_000)), 300),
+    [],
+  );
+  t.strictSame(
+    usual.kinds((second) => withMethod(waiting(3, second * 1_000, 40_000)), 120),
+    [],
+  );
+  const cache = watch();
+  // Others are answered from a cache, in milliseconds, and one takes half a minute.
+  t.strictSame(
+    cache.kinds(
+      (second) => withMethod({ ...waiting(1, second * 1_000, 5), answers: second, answersMs: second * 5 }),
+      50,
+    ),
+    [],
+  );
+});
+
+t.test('calls that wait for far longer than usual, unanswered', async (t) => {
+  const { look, kinds } = watch();
+  t.strictSame(kinds(withMethod(waiting(3, 300, 200)), 10), []);
+  t.strictSame(
+    kinds((second) => withMethod(waiting(8, 300 + second * 1_000, 200)), 5),
+    [],
+  );
+  t.strictSame(
+    kinds((second) => withMethod(waiting(8, 5_300 + second * 1_000, 200)), 3),
+    ['no_answers'],
+  );
+  const { findings } = look(withMethod(waiting(8, 9_000, 9_000)));
+  t.match(findings[0], {
+    severity: 'bad',
+    text: 'No answers from research AgentService/ProcessTask: calls wait for far longer than usual, and none is answered.',
+    detail: '8 calls wait, the longest for 9 s; none of 40 before took longer than 200 ms',
+    numbers: { waiting_calls: 8, longest_wait_ms: 9_000, usual_slowest_ms: 200 },
+  });
+  t.equal(
+    look(withMethod(waiting(8, 10_000, 9_000))).findings[0]!.sinceMs,
+    findings[0]!.sinceMs,
+    'since when',
+  );
+  // Answers come, slow ones at first.
+  const answered = (answers: number, answersMs: number) =>
+    withMethod({ ...waiting(3, 9_000, 9_000), answers, answersMs });
+  t.strictSame(kinds(answered(5, 50_000)), ['slow_answers']);
+  t.match(look(answered(6, 60_000)).findings[0]!.detail, /answers take 10 s/);
+  t.strictSame(
+    kinds(withMethod({ ...waiting(0, 0, 9_000), answers: 20, answersMs: 62_000 })),
+    [],
+    'quick again',
+  );
+});
+
+t.test(
+  'slow answers one after the other, each alone; and what is slow for long becomes the usual',
+  async (t) => {
+    const { kinds } = watch();
+    const answers = (count: number, each: number, usualMs = 200) =>
+      withMethod({
+        answers: count,
+        answersMs: count * each,
+        ...{ usual: { answers: 40, slowestMs: usualMs } },
+      });
+    t.strictSame(kinds(answers(0, 0), 3), []);
+    t.strictSame(
+      kinds((second) => answers(second + 1, 15_000, 15_000), 2),
+      [],
+      'two',
+    );
+    t.strictSame(
+      kinds((second) => answers(second + 3, 15_000, 15_000), 30),
+      ['slow_answers'],
+      'three and more',
+    );
+    t.strictSame(
+      kinds((second) => answers(second + 33, 15_000, 15_000), 600),
+      [],
+      'for ten minutes',
+    );
+  },
+);
+
+t.test('an endpoint that gives no sign of life is told when that lasts, and by its cause', async (t) => {
+  const { look, kinds } = watch();
+  const absent = endpoint({ absent: true, waiting: 4, longestMs: 6_000 });
+  const other = endpoint({ address: '10.0.0.2:1' });
+  const one = { clusters: [cluster({ endpoints: [absent, other] })] };
+  t.strictSame(kinds(one, 2), [], 'a pause');
+  t.strictSame(kinds(one), ['endpoint_silent']);
+  t.match(look(one).findings[0], {
+    text: '10.0.0.1:1 of research gives no sign of life: its process is stopped or blocked, or its host does not answer.',
+    detail: '4 calls wait for an answer, the longest for 6 s',
+  });
+  const ejected = endpoint({
+    absent: true,
+    service: 'ejected',
+    usable: false,
+    because: 'ejected (latency): slow',
+  });
+  t.strictSame(kinds({ clusters: [cluster({ endpoints: [ejected, other] })] }), ['endpoint_silent']);
+  const all = { clusters: [cluster({ endpoints: [ejected, { ...absent, address: '10.0.0.2:1' }] })] };
+  t.strictSame(kinds(all, 3), ['cluster_silent', 'endpoint_silent', 'endpoint_silent']);
+  t.ok(look().well, 'they are back');
+});
+
+t.test('causes come before their consequences', async (t) => {
+  const { look, kinds } = watch();
+  const circuit = { method: METHOD, state: 'open', because: '5 calls in a row failed', behind: '' };
+  const given = {
+    clusters: [
+      cluster({
+        endpoints: [
+          endpoint({ usable: false, because: 'connecting failed: refused', pool: 'backingOff' }),
+          endpoint({
+            address: '10.0.0.2:1',
+            usable: false,
+            service: 'ejected',
+            because: 'ejected (latency): slow.',
+          }),
+        ],
+        circuits: [circuit],
+        calls: 100,
+        errors: 90,
+      }),
+    ],
+    certificates: [
+      { setting: 'inbound.tls', expiresAtMs: 90, expires: 'then', validFromMs: 0, problem: '', inUse: true },
+      {
+        setting: 'outbound.clusters.a.tls',
+        expiresAtMs: 110,
+        expires: 'then',
+        validFromMs: 0,
+        problem: '',
+        inUse: true,
+      },
+    ],
+    wallMs: 100,
+    notReadyBecause: 'the app is gone',
+  };
+  t.strictSame(kinds(given, 2), [
+    'certificate_expired',
+    'not_ready',
+    'endpoint_unreachable',
+    'endpoint_ejected',
+    'no_endpoint',
+    'circuit_open',
+    'certificate_expires',
+  ]);
+  t.strictSame(
+    look(given)
+      .findings.slice(2, 4)
+      .map(({ text }) => text),
+    ['10.0.0.1:1 of research is unreachable: refused.', '10.0.0.2:1 of research is ejected: slow.'],
+  );
+  const behind = { ...circuit, behind: 'the model provider openai answered 401 to research' };
+  t.match(
+    look({ clusters: [cluster({ circuits: [behind] })] }).findings[0]!.text,
+    'The circuit of research AgentService/ProcessTask is open: 5 calls in a row failed; behind it: the model provider openai answered 401 to research.',
+  );
+});
+
+t.test(
+  'a provider that refuses, throttles, fails: at once where nothing else is known, and until a success',
+  async (t) => {
+    const streak = (
+      kind: 'refused' | 'throttled' | 'failed',
+      what: string,
+      inARow: number,
+      agoMs = 0,
+      goodAgoMs = 1_000,
+    ) => model({ streak: { kind, what, inARow, agoMs, goodAgoMs } });
+    const { look, kinds } = watch();
+    const of = (one: ModelFacts, more: Partial<ProviderFacts> = {}) => ({
+      providers: [provider([one], more)],
+    });
+    t.strictSame(kinds(of(streak('refused', '401', 1))), [], 'one caller with a wrong key among others');
+    t.strictSame(kinds(of(streak('refused', '401', 3))), ['provider_refuses']);
+    t.strictSame(
+      kinds(of(streak('refused', '401', 1, 0, Number.POSITIVE_INFINITY))),
+      ['provider_refuses'],
+      'the first',
+    );
+    t.strictSame(
+      kinds(of(streak('refused', '401', 1, 500_000, 560_000))),
+      ['provider_refuses'],
+      'thin traffic',
+    );
+    t.strictSame(kinds(of(streak('refused', '401', 9, 700_000, 900_000))), [], 'nobody has asked for long');
+    t.strictSame(kinds(of(streak('failed', 'connection_lost', 3))), ['provider_fails']);
+    t.strictSame(kinds(of(streak('throttled', '429', 1))), [], 'a retry has made it good');
+    t.strictSame(kinds(of(streak('throttled', '429', 4))), ['provider_throttles']);
+    t.strictSame(kinds(of(streak('throttled', '429', 4, 31_000))), [], 'half a minute ago');
+    const waits = model({ awaiting: 12, restsForMs: 3_000, restsBecause: '429' });
+    t.match(look(of(waits)).findings, [
+      {
+        kind: 'provider_throttles',
+        text: 'The model provider openai throttles small (429).',
+        detail: '12 requests wait; it may be asked again in 3 s',
+      },
+    ]);
+    const long = model({ model: '', restsForMs: 7_200_000, restsBecause: '429', isWaitedFor: false });
+    t.match(look(of(long)).findings, [
+      {
+        text: 'The model provider openai asked for a pause of requests without a model that is too long to wait for.',
+      },
+    ]);
+    t.match(
+      look(of(model({ outOfCredit: 'insufficient_quota', streak: streak('refused', '402', 5).streak })))
+        .findings,
+      [
+        {
+          kind: 'provider_unpaid',
+          text: 'The model provider openai refuses small until it is paid: insufficient_quota.',
+        },
+      ],
+    );
+    const open = look(
+      of(streak('failed', '503', 8), { circuit: 'open', rejections: 3, lastError: 'openai: answered 503' }),
+    );
+    t.strictSame(
+      open.findings.map(({ text }) => text),
+      [
+        'The model provider openai fails for small: 503.',
+        'The circuit of the model provider openai is open, and requests are turned away: openai: answered 503.',
+      ],
+    );
+  },
+);
+
+t.test('a provider that takes far longer than usual', async (t) => {
+  const { look, kinds } = watch();
+  const of = (given: Partial<WaitFacts>) => ({ providers: [provider([model({ waits: waits(given) })])] });
+  t.strictSame(kinds(of(waiting(1, 700, 800)), 5), []);
+  t.strictSame(
+    kinds((second) => of(waiting(1, second * 1_000, 800)), 9),
+    [],
+    'one, for eight seconds',
+  );
+  t.strictSame(kinds(of(waiting(1, 8_100, 800))), ['provider_slow']);
+  t.strictSame(kinds(of({ ...waiting(0, 0, 800), answers: 9, answersMs: 9 })), []);
+  t.strictSame(kinds(of(waiting(3, 5_100, 800))), ['provider_slow'], 'three, for five');
+  t.strictSame(kinds(of({}), 14), ['provider_slow'], 'nothing more is known');
+  t.strictSame(kinds(of({})), [], 'for a quarter of a minute');
+  t.match(look(of(waiting(3, 2_000, 800))).well, true);
+});
+
+t.test('calls that fail or are turned away, lately', async (t) => {
+  const { look, kinds } = watch();
+  const failing = (calls: number, errors: number) => ({ clusters: [cluster({ calls, errors })] });
+  t.strictSame(kinds(failing(50, 0), 20), []);
+  t.strictSame(kinds(failing(54, 2)), [], 'two of four');
+  t.strictSame(kinds(failing(56, 4)), ['calls_fail']);
+  t.match(look(failing(56, 4)).findings[0]!.detail, '4 of the latest 6 calls, in 15 s');
+  t.strictSame(kinds(failing(56, 4), 20), [], 'a while ago');
+  const turnedAway = (count: number) => ({
+    rejected: [
+      [
+        'inbound',
+        new Map([
+          ['overloaded', count],
+          ['deadline', 900],
+        ]),
+      ],
+    ] as const,
+  });
+  t.strictSame(kinds(turnedAway(2), 20), []);
+  t.strictSame(kinds(turnedAway(5)), ['turned_away']);
+  t.strictSame(kinds(turnedAway(5), 20), []);
+  t.strictSame(kinds({ waitForOwnLimits: 3 }, 5), [], 'for a moment');
+  t.strictSame(kinds({ waitForOwnLimits: 3 }), ['own_limits']);
+});
+
+t.test('certificates: expired, about to, and files that can not be used', async (t) => {
+  const { look, kinds } = watch();
+  const DAY = 86_400_000;
+  const certificate = (leftMs: number, lifetimeMs: number, problem = '') => ({
+    certificates: [
+      {
+        setting: 'inbound.tls',
+        expiresAtMs: lifetimeMs,
+        expires: 'then',
+        validFromMs: 0,
+        problem,
+        inUse: leftMs > 0,
+      },
+    ],
+    wallMs: lifetimeMs - leftMs,
+  });
+  t.strictSame(kinds(certificate(30 * DAY, 90 * DAY)), []);
+  t.strictSame(kinds(certificate(6 * DAY, 90 * DAY)), ['certificate_expires']);
+  t.strictSame(kinds(certificate(8 * DAY, 365 * DAY)), []);
+  t.strictSame(kinds(certificate(600_000, 3_600_000)), [], 'an hour, half of it gone');
+  t.strictSame(kinds(certificate(500_000, 3_600_000)), ['certificate_expires']);
+  t.strictSame(kinds(certificate(0, DAY)), ['certificate_expired']);
+  t.match(look(certificate(0, DAY)).findings[0]!.severity, 'bad');
+  t.strictSame(kinds(certificate(DAY, 2 * DAY, 'no key')), ['certificate_unusable']);
+  t.match(
+    look({
+      certificates: [{ ...certificate(1, 1).certificates[0]!, expiresAtMs: Number.POSITIVE_INFINITY }],
+    }),
+    {
+      well: true,
+    },
+  );
+});
+
+t.test('a flood of findings is bounded, and says how many more there are', async (t) => {
+  const endpoints = Array.from({ length: 300 }, (_, i) =>
+    endpoint({ address: `10.0.0.${i}:1`, usable: false, because: 'connecting failed: refused' }),
+  );
+  const { look } = watch();
+  const { findings, leftOut } = look({ clusters: [cluster({ endpoints })] });
+  t.equal(findings.length, 20);
+  t.equal(leftOut, 281);
+});

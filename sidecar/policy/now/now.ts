@@ -1,0 +1,266 @@
+/**
+ * What is wrong at this moment, found from facts once a second. Pure: facts and time come in.
+ *
+ *     facts ──▶ findings of each kind ──▶ those that have lasted long enough ──▶ causes first ──▶ report
+ */
+import { type CertificateFacts, certificateFindings } from './certificates.ts';
+import {
+  type CircuitFacts,
+  circuitFinding,
+  type EndpointFacts,
+  endpointFinding,
+  silentCluster,
+} from './endpoints.ts';
+import { compareFindings, type Finding, type FindingKind, type ToldFinding } from './finding.ts';
+import { type ProviderFacts, ProviderWatch } from './providers.ts';
+import { Recent } from './recent.ts';
+import { CALL_LIMITS, type WaitFacts, WaitWatch } from './waits.ts';
+import { counted, joined, shortMethod, spanOf } from './words.ts';
+
+export interface MethodFacts {
+  /** The request's path. */
+  readonly method: string;
+  readonly waits: WaitFacts;
+}
+
+export interface ClusterFacts {
+  readonly name: string;
+  readonly endpoints: readonly EndpointFacts[];
+  readonly circuits: readonly CircuitFacts[];
+  readonly methods: readonly MethodFacts[];
+  /** Calls that ended, ever, and those of them with an error of the system's. */
+  readonly calls: number;
+  readonly errors: number;
+  /** The failure of a model that is behind the latest error, in words; '' where none is known. */
+  readonly behind: string;
+}
+
+export interface NowFacts {
+  /** It takes no new calls, and ends. */
+  readonly draining: boolean;
+  /** '' when it is ready, or starts. */
+  readonly notReadyBecause: string;
+  /** The one of the app first. */
+  readonly clusters: readonly ClusterFacts[];
+  /** The name of the app's cluster. */
+  readonly app: string;
+  readonly providers: readonly ProviderFacts[];
+  readonly certificates: readonly CertificateFacts[];
+  /** Calls that each listener has answered itself, ever, by reason. */
+  readonly rejected: readonly (readonly [listener: string, reasons: ReadonlyMap<string, number>])[];
+  /** Requests to models that wait for limits of our own. */
+  readonly waitForOwnLimits: number;
+  /** Milliseconds since 1970. */
+  readonly wallMs: number;
+}
+
+export interface NowReport {
+  /** Nothing is found. */
+  readonly well: boolean;
+  readonly summary: string;
+  /** Causes before their consequences. */
+  readonly findings: readonly ToldFinding[];
+  /** Found, and not among them. */
+  readonly leftOut: number;
+}
+
+const MAX_FINDINGS = 20;
+/** What a pause of this process, or of its machine, may look like lasts for less. */
+const LASTS_MS: Partial<Record<FindingKind, number>> = {
+  // The first answer of an app that has just started is not there at the first look.
+  not_ready: 900,
+  endpoint_silent: 2_000,
+  cluster_silent: 2_000,
+  own_limits: 5_000,
+};
+const MIN_ERRORS = 3;
+const MIN_TURNED_AWAY = 3;
+
+/** Why calls are turned away, where that is for somebody to mend; other reasons have findings of their own, or are answers. */
+const TURNED_AWAY: Readonly<Record<string, string>> = {
+  overloaded: 'a limit on calls is reached',
+  no_route: 'no route fits them',
+  too_many_connections: 'there are too many connections',
+};
+
+export class Now {
+  readonly #since = new Map<string, number>();
+  readonly #waits = new Map<string, WaitWatch>();
+  readonly #providers = new ProviderWatch();
+  readonly #recent = new Recent();
+
+  look(facts: NowFacts, nowMs: number): NowReport {
+    const found = this.#find(facts, nowMs);
+    const told: ToldFinding[] = [];
+    const ids = new Set<string>();
+    for (const finding of found) {
+      ids.add(finding.id);
+      const sinceMs = this.#since.get(finding.id) ?? nowMs;
+      this.#since.set(finding.id, sinceMs);
+      if (nowMs - sinceMs >= (LASTS_MS[finding.kind] ?? 0)) told.push({ ...finding, sinceMs });
+    }
+    for (const id of this.#since.keys()) if (!ids.has(id)) this.#since.delete(id);
+    told.sort(compareFindings);
+    return {
+      well: told.length === 0,
+      summary: told.length === 0 ? allIsWell(facts) : told[0]!.text,
+      findings: told.slice(0, MAX_FINDINGS),
+      leftOut: Math.max(told.length - MAX_FINDINGS, 0),
+    };
+  }
+
+  #find(facts: NowFacts, nowMs: number): Finding[] {
+    const found: Finding[] = [];
+    for (const certificate of facts.certificates)
+      found.push(...certificateFindings(certificate, facts.wallMs));
+    if (facts.draining) found.push(simple('draining', 'warn', 'This sidecar is draining.'));
+    else if (facts.notReadyBecause !== '')
+      found.push(simple('not_ready', 'bad', `Not ready: ${facts.notReadyBecause}.`));
+    for (const cluster of facts.clusters) found.push(...this.#findIn(cluster, facts, nowMs));
+    for (const provider of facts.providers) found.push(...this.#providers.look(provider, nowMs));
+    for (const [listener, reasons] of facts.rejected)
+      found.push(...this.#turnedAway(listener, reasons, nowMs));
+    if (facts.waitForOwnLimits > 0) found.push(ownLimits(facts.waitForOwnLimits));
+    this.#forget(facts, nowMs);
+    return found;
+  }
+
+  #findIn(cluster: ClusterFacts, { app, notReadyBecause }: NowFacts, nowMs: number): Finding[] {
+    const { name, endpoints, circuits, methods } = cluster;
+    const found: Finding[] = [];
+    const add = (finding: Finding | undefined): void => {
+      if (finding !== undefined) found.push(finding);
+    };
+    for (const circuit of circuits) add(circuitFinding(name, circuit));
+    // That the app can't be reached has been said.
+    if (name !== app || notReadyBecause === '') {
+      add(silentCluster(name, endpoints));
+      for (const endpoint of endpoints) add(endpointFinding(name, endpoint));
+      if (endpoints.length > 1 && endpoints.every(({ usable }) => !usable)) add(noEndpoint(name));
+    }
+    const isSilent = found.some(({ kind }) => kind === 'endpoint_silent' || kind === 'endpoint_unreachable');
+    for (const method of methods) {
+      const finding = this.#slow(name, method, nowMs);
+      // Why they wait is known.
+      if (!isSilent || finding?.kind !== 'no_answers') add(finding);
+    }
+    const failing = this.#failing(cluster, nowMs);
+    if (!found.some(({ severity }) => severity === 'bad')) add(failing);
+    return found;
+  }
+
+  #slow(cluster: string, { method, waits }: MethodFacts, nowMs: number): Finding | undefined {
+    const id = `waits ${cluster} ${method}`;
+    let watch = this.#waits.get(id);
+    if (watch === undefined) {
+      watch = new WaitWatch(CALL_LIMITS);
+      this.#waits.set(id, watch);
+    }
+    const slow = watch.look(waits, nowMs);
+    if (slow === undefined) return undefined;
+    const { unanswered, waiting, longestMs, answersTakeMs, usualAnswers, usualSlowestMs } = slow;
+    const what = `${cluster} ${shortMethod(method)}`;
+    return {
+      kind: unanswered ? 'no_answers' : 'slow_answers',
+      id,
+      severity: unanswered ? 'bad' : 'warn',
+      text: unanswered
+        ? `No answers from ${what}: calls wait for far longer than usual, and none is answered.`
+        : `Answers of ${what} take far longer than usual.`,
+      detail: joined(
+        '; ',
+        waiting === 0 ? '' : `${counted(waiting, 'call', 'waits')}, the longest for ${spanOf(longestMs)}`,
+        answersTakeMs === 0 ? '' : `answers take ${spanOf(answersTakeMs)}`,
+        `none of ${usualAnswers} before took longer than ${spanOf(usualSlowestMs)}`,
+      ),
+      about: { cluster, method },
+      numbers: {
+        waiting_calls: waiting,
+        longest_wait_ms: Math.round(longestMs),
+        usual_slowest_ms: Math.round(usualSlowestMs),
+        ...(answersTakeMs === 0 ? {} : { answers_take_ms: Math.round(answersTakeMs) }),
+      },
+    };
+  }
+
+  #failing({ name, calls, errors, behind }: ClusterFacts, nowMs: number): Finding | undefined {
+    const ended = this.#recent.grown(`calls ${name}`, calls, nowMs);
+    const failed = this.#recent.grown(`errors ${name}`, errors, nowMs);
+    if (failed < MIN_ERRORS || failed * 2 < ended) return undefined;
+    const cause = behind === '' ? '' : `: ${behind}`;
+    return {
+      kind: 'calls_fail',
+      id: `calls ${name}`,
+      severity: 'bad',
+      text: `Most calls to ${name} fail${cause}.`,
+      detail: `${failed} of the latest ${counted(ended, 'call')}, in ${this.#recent.seconds} s`,
+      about: { cluster: name },
+      numbers: { failed_calls: failed, ended_calls: ended },
+    };
+  }
+
+  *#turnedAway(listener: string, reasons: ReadonlyMap<string, number>, nowMs: number): Generator<Finding> {
+    for (const [reason, count] of reasons) {
+      const isTls = reason.startsWith('tls_');
+      const why = isTls ? `TLS fails (${reason})` : TURNED_AWAY[reason];
+      if (why === undefined) continue;
+      const grown = this.#recent.grown(`rejected ${listener} ${reason}`, count, nowMs);
+      if (grown < MIN_TURNED_AWAY) continue;
+      yield {
+        kind: 'turned_away',
+        id: `turned away ${listener} ${reason}`,
+        severity: 'warn',
+        text: `The ${listener} listener turns ${isTls ? 'callers' : 'calls'} away: ${why}.`,
+        detail: `${grown} in ${this.#recent.seconds} s`,
+        about: { listener, reason },
+        numbers: { turned_away: grown },
+      };
+    }
+  }
+
+  /** What is remembered of clusters, methods and models that are not there any more. */
+  #forget({ clusters, providers }: NowFacts, nowMs: number): void {
+    this.#recent.forgetBefore(nowMs);
+    const models = new Set(
+      providers.flatMap(({ name, models }) => models.map(({ model }) => ProviderWatch.idOf(name, model))),
+    );
+    this.#providers.keep(models);
+    const methods = new Set(
+      clusters.flatMap(({ name, methods }) => methods.map(({ method }) => `waits ${name} ${method}`)),
+    );
+    for (const id of this.#waits.keys()) if (!methods.has(id)) this.#waits.delete(id);
+  }
+}
+
+function simple(kind: FindingKind, severity: Finding['severity'], text: string): Finding {
+  return { kind, id: kind, severity, text, detail: '', about: {}, numbers: {} };
+}
+
+function noEndpoint(cluster: string): Finding {
+  return {
+    kind: 'no_endpoint',
+    id: `none of ${cluster}`,
+    severity: 'bad',
+    text: `No endpoint of ${cluster} can be used.`,
+    detail: '',
+    about: { cluster },
+    numbers: {},
+  };
+}
+
+function ownLimits(waiting: number): Finding {
+  return {
+    kind: 'own_limits',
+    id: 'own limits',
+    severity: 'warn',
+    text: 'Requests to models wait for limits of this sidecar (llm.limits).',
+    detail: counted(waiting, 'request', 'waits'),
+    about: {},
+    numbers: { waiting_requests: waiting },
+  };
+}
+
+function allIsWell({ clusters }: NowFacts): string {
+  const total = clusters.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
+  return `All is well: ${counted(total, 'endpoint', 'is')} in service, no circuit is open.`;
+}

@@ -1,0 +1,190 @@
+/** What is wrong with the providers of models. Pure. */
+import type { Finding } from './finding.ts';
+import { MODEL_LIMITS, type WaitFacts, WaitWatch } from './waits.ts';
+import { counted, joined, spanOf } from './words.ts';
+
+/** What the latest attempts of one kind came to, without a success among them. */
+export interface StreakFacts {
+  /** `refused`: 401, 403 and their like; `throttled`: 429; `failed`: it did not answer, or with an error of its own. */
+  readonly kind: 'refused' | 'throttled' | 'failed';
+  /** A status, or the reason of the failure. */
+  readonly what: string;
+  readonly inARow: number;
+  /** How long ago the latest one ended. */
+  readonly agoMs: number;
+  /** How long ago the latest success was; Infinity when there was none. */
+  readonly goodAgoMs: number;
+}
+
+export interface ModelFacts {
+  /** '' for requests that name none. */
+  readonly model: string;
+  /** The provider's word for money that is missing; null when there is none missing. */
+  readonly outOfCredit: string | null;
+  /** Nothing is sent to it for so long; 0 when it does not rest. */
+  readonly restsForMs: number;
+  /** The status it rests for. */
+  readonly restsBecause: string;
+  /** The rest is short enough for requests to wait. */
+  readonly isWaitedFor: boolean;
+  /** Requests that wait until it may be asked. */
+  readonly awaiting: number;
+  readonly streak: StreakFacts | undefined;
+  readonly waits: WaitFacts;
+}
+
+export interface ProviderFacts {
+  readonly name: string;
+  readonly circuit: string;
+  readonly rejections: number;
+  /** How the latest request failed, without keys; '' when it did not. */
+  readonly lastError: string;
+  readonly models: readonly ModelFacts[];
+}
+
+/** A failure that retries have made good is no matter: three in a row are, or one where nothing else is known. */
+const MIN_IN_A_ROW = 3;
+const KNOWN_MS = 60_000;
+/** With thin traffic the latest answer may be minutes old, and is still the best that is known. */
+const STREAK_MS = 600_000;
+/** A 429 says nothing of what the quota is later. */
+const THROTTLED_MS = 30_000;
+
+const HINTS: Readonly<Record<string, string>> = {
+  '401': ': is the API key right?',
+  '402': ': it wants to be paid',
+  '403': ': may the key ask for this?',
+  '404': ': are the base URL and the model right?',
+};
+
+/** Looks at providers from second to second: it remembers what their models usually take. */
+export class ProviderWatch {
+  readonly #waits = new Map<string, WaitWatch>();
+
+  *look(provider: ProviderFacts, nowMs: number): Generator<Finding> {
+    const { name, circuit, lastError, rejections } = provider;
+    for (const model of provider.models) {
+      yield* quotaFindings(name, model);
+      const streak = streakFinding(name, model, lastError);
+      if (streak !== undefined) yield streak;
+      const slow = this.#slow(name, model, nowMs);
+      if (slow !== undefined) yield slow;
+    }
+    if (circuit === 'closed') return;
+    const turnedAway = rejections > 0 ? ', and requests are turned away' : '';
+    const because = lastError === '' ? '' : `: ${lastError}`;
+    yield {
+      kind: 'provider_circuit',
+      id: `circuit of provider ${name}`,
+      severity: circuit === 'open' ? 'bad' : 'warn',
+      text: `The circuit of the model provider ${name} is ${circuit}${turnedAway}${because}.`,
+      detail: '',
+      about: { provider: name },
+      numbers: { requests_turned_away: rejections },
+    };
+  }
+
+  #slow(provider: string, { model, waits }: ModelFacts, nowMs: number): Finding | undefined {
+    const id = `slow ${provider} ${model}`;
+    let watch = this.#waits.get(id);
+    if (watch === undefined) {
+      watch = new WaitWatch(MODEL_LIMITS);
+      this.#waits.set(id, watch);
+    }
+    const slow = watch.look(waits, nowMs);
+    if (slow === undefined) return undefined;
+    const { waiting, longestMs, answersTakeMs, usualAnswers, usualSlowestMs } = slow;
+    return {
+      kind: 'provider_slow',
+      id,
+      severity: slow.unanswered ? 'bad' : 'warn',
+      text: `The model provider ${provider} takes far longer than usual to answer ${nameOf(model)}.`,
+      detail: joined(
+        '; ',
+        waiting === 0
+          ? ''
+          : `${counted(waiting, 'request', 'waits')} for an answer, the longest for ${spanOf(longestMs)}`,
+        answersTakeMs === 0 ? '' : `answers take ${spanOf(answersTakeMs)}`,
+        `none of ${usualAnswers} before took longer than ${spanOf(usualSlowestMs)}`,
+      ),
+      about: { provider, model },
+      numbers: {
+        waiting_requests: waiting,
+        longest_wait_ms: Math.round(longestMs),
+        usual_slowest_ms: Math.round(usualSlowestMs),
+        ...(answersTakeMs === 0 ? {} : { answers_take_ms: Math.round(answersTakeMs) }),
+      },
+    };
+  }
+
+  /** Forgets models that are not there any more. */
+  keep(known: ReadonlySet<string>): void {
+    for (const id of this.#waits.keys()) if (!known.has(id)) this.#waits.delete(id);
+  }
+
+  static idOf(provider: string, model: string): string {
+    return `slow ${provider} ${model}`;
+  }
+}
+
+function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding> {
+  const { model, outOfCredit, restsForMs, restsBecause, isWaitedFor, awaiting, streak } = facts;
+  const about = { provider, model };
+  if (outOfCredit !== null)
+    yield {
+      kind: 'provider_unpaid',
+      id: `unpaid ${provider} ${model}`,
+      severity: 'bad',
+      text: `The model provider ${provider} refuses ${nameOf(model)} until it is paid: ${outOfCredit}.`,
+      detail: '',
+      about,
+      numbers: {},
+    };
+  const inARow = streak?.kind === 'throttled' ? streak.inARow : 0;
+  const goesOn = streak !== undefined && inARow > 0 && isTold(streak, THROTTLED_MS);
+  if (awaiting === 0 && !goesOn && (restsForMs === 0 || (isWaitedFor && inARow < 2))) return;
+  if (restsForMs === 0 && inARow === 0) return;
+  yield {
+    kind: 'provider_throttles',
+    id: `throttled ${provider} ${model}`,
+    severity: isWaitedFor ? 'warn' : 'bad',
+    text: isWaitedFor
+      ? `The model provider ${provider} throttles ${nameOf(model)} (${restsBecause || '429'}).`
+      : `The model provider ${provider} asked for a pause of ${nameOf(model)} that is too long to wait for.`,
+    detail: joined(
+      '; ',
+      awaiting === 0 ? '' : counted(awaiting, 'request', 'waits'),
+      restsForMs === 0 ? '' : `it may be asked again in ${spanOf(restsForMs)}`,
+      inARow < 2 ? '' : `429 ${inARow} times in a row`,
+    ),
+    about,
+    numbers: { waiting_requests: awaiting, rests_for_ms: Math.round(restsForMs), throttled_in_a_row: inARow },
+  };
+}
+
+function streakFinding(provider: string, facts: ModelFacts, lastError: string): Finding | undefined {
+  const { model, streak, outOfCredit } = facts;
+  if (streak === undefined || streak.kind === 'throttled' || outOfCredit !== null) return undefined;
+  if (!isTold(streak, STREAK_MS)) return undefined;
+  const { what, inARow } = streak;
+  const refused = streak.kind === 'refused';
+  return {
+    kind: refused ? 'provider_refuses' : 'provider_fails',
+    id: `streak ${provider} ${model}`,
+    severity: 'bad',
+    text: refused
+      ? `The model provider ${provider} refuses ${nameOf(model)} with ${what}${HINTS[what] ?? ''}.`
+      : `The model provider ${provider} fails for ${nameOf(model)}: ${what.replaceAll('_', ' ')}.`,
+    detail: joined('; ', inARow < 2 ? '' : `${inARow} times in a row`, lastError),
+    about: { provider, model },
+    numbers: { in_a_row: inARow, latest_ms_ago: Math.round(streak.agoMs) },
+  };
+}
+
+function isTold({ inARow, agoMs, goodAgoMs }: StreakFacts, forMs: number): boolean {
+  return agoMs < forMs && (inARow >= MIN_IN_A_ROW || goodAgoMs >= KNOWN_MS);
+}
+
+function nameOf(model: string): string {
+  return model === '' ? 'requests without a model' : model;
+}

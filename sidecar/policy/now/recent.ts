@@ -1,0 +1,45 @@
+/** How far counters have grown over the last seconds. Pure. */
+const WINDOW_MS = 15_000;
+/** Counters that are followed: more are somebody's invention. */
+const MAX_COUNTERS = 1_000;
+
+interface Sample {
+  readonly atMs: number;
+  readonly value: number;
+}
+
+export class Recent {
+  readonly #samples = new Map<string, Sample[]>();
+  readonly #windowMs: number;
+
+  constructor(windowMs = WINDOW_MS) {
+    this.#windowMs = windowMs;
+  }
+
+  /** Over how long {@link grown} looks back, in seconds. */
+  get seconds(): number {
+    return Math.round(this.#windowMs / 1000);
+  }
+
+  /** Notes a counter's value, and gives what it has grown by in the window. Call it once a look for each counter. */
+  grown(counter: string, value: number, nowMs: number): number {
+    let samples = this.#samples.get(counter);
+    if (samples === undefined) {
+      if (this.#samples.size >= MAX_COUNTERS) return 0;
+      // All of them begin at 0.
+      samples = [{ atMs: nowMs, value: 0 }];
+      this.#samples.set(counter, samples);
+    }
+    // A counter that has shrunk is another one of the same name.
+    if (value < (samples.at(-1)?.value ?? 0)) samples.length = 0;
+    samples.push({ atMs: nowMs, value });
+    while (samples.length > 1 && samples[0]!.atMs < nowMs - this.#windowMs) samples.shift();
+    return value - samples[0]!.value;
+  }
+
+  /** Forgets the counters that were not looked at since then. */
+  forgetBefore(atMs: number): void {
+    for (const [counter, samples] of this.#samples)
+      if (samples.at(-1)!.atMs < atMs) this.#samples.delete(counter);
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Whether calls wait for longer than usual, or answers take far longer. Pure.
+ *
+ * A task of an agent takes 5 ms from a cache, 10 s from a model and minutes with tools, so no fixed time says that a
+ * call hangs. What is known is how long the latest answers took. Several calls beyond a multiple of the slowest of them
+ * are evidence, a single one only beyond much more; while too few answers are known nothing is said at all (whether
+ * the other side is there is asked in another way, `cluster/silence-watch.ts`).
+ *
+ *     usual ──three waits, or answers in a row, above `many`; or one wait above `few`──▶ slow
+ *       ▲                                                                                 │
+ *       └──── answers within the usual and no such wait; or no evidence for 15 s ─────────┘
+ *
+ * What is usual is not learned while it is slow: the slow answers would soon be the usual ones. After ten minutes they are.
+ */
+
+/** How things stand with one method of a cluster, or one model of a provider. Times in milliseconds. */
+export interface WaitFacts {
+  /** Waits without an answer, where the other side has the whole request. */
+  readonly waiting: number;
+  readonly longestMs: number;
+  /** The third longest: that three wait so long is more than one long task. 0 where there are fewer. */
+  readonly thirdMs: number;
+  /** Answers ever, and how long all of them took together. */
+  readonly answers: number;
+  readonly answersMs: number;
+  /** Of the latest answers; `answers` is 0 while too few are known. */
+  readonly usual: { readonly answers: number; readonly slowestMs: number };
+}
+
+export interface WaitLimits {
+  /** A single wait is no evidence below it. */
+  readonly fewMs: number;
+  /** Three are none below it. */
+  readonly manyMs: number;
+}
+
+/** A task may take a minute that others answer from a cache. */
+export const CALL_LIMITS: WaitLimits = { fewMs: 60_000, manyMs: 5_000 };
+/** Requests to one model are more alike. */
+export const MODEL_LIMITS: WaitLimits = { fewMs: 8_000, manyMs: 5_000 };
+
+const FEW_FACTOR = 10;
+const MANY_FACTOR = 4;
+const SLOW_ANSWERS = 3;
+const LEAVE_MS = 15_000;
+const ADOPT_MS = 600_000;
+/** Percentiles look back over two minutes. */
+const FORGET_MS = 120_000;
+
+export interface Slowness {
+  /** No answer has come while the longest wait lasted. */
+  readonly unanswered: boolean;
+  readonly waiting: number;
+  readonly longestMs: number;
+  /** The mean of the latest answers; 0 while none has come. */
+  readonly answersTakeMs: number;
+  readonly usualAnswers: number;
+  readonly usualSlowestMs: number;
+}
+
+export class WaitWatch {
+  readonly #limits: WaitLimits;
+  #usual: WaitFacts['usual'] = { answers: 0, slowestMs: 0 };
+  /** As they were at the look before; NaN before the first. */
+  #answers = Number.NaN;
+  #answersMs = 0;
+  /** Answers since then. */
+  #fresh = 0;
+  #answeredAtMs = Number.NEGATIVE_INFINITY;
+  /** The mean of the latest answers. */
+  #latestMs = 0;
+  #slowInARow = 0;
+  /** NaN while nothing is slow. */
+  #slowSinceMs = Number.NaN;
+  #evidenceAtMs = 0;
+  /** Until then the slow answers are among the latest. */
+  #learnsAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(limits: WaitLimits) {
+    this.#limits = limits;
+  }
+
+  /** To be called about once a second; undefined while nothing is unusual. */
+  look(facts: WaitFacts, nowMs: number): Slowness | undefined {
+    this.#takeAnswers(facts, nowMs);
+    if (this.#isNewUsual(nowMs)) {
+      this.#becomeUsual(nowMs);
+      this.#usual = facts.usual;
+    }
+    const { slowestMs } = this.#usual;
+    const manyMs = Math.max(this.#limits.manyMs, slowestMs * MANY_FACTOR);
+    const fewMs = Math.max(this.#limits.fewMs, slowestMs * FEW_FACTOR);
+    if (this.#usual.answers > 0) this.#judge(facts, manyMs, fewMs, nowMs);
+    if (!this.#isSlow) {
+      const learns = this.#slowInARow === 0 && nowMs >= this.#learnsAtMs;
+      if (learns && facts.usual.answers > 0) this.#usual = facts.usual;
+      return undefined;
+    }
+    return {
+      unanswered: facts.waiting > 0 && nowMs - this.#answeredAtMs >= facts.longestMs,
+      waiting: facts.waiting,
+      longestMs: facts.longestMs,
+      answersTakeMs: this.#latestMs > manyMs ? this.#latestMs : 0,
+      usualAnswers: this.#usual.answers,
+      usualSlowestMs: slowestMs,
+    };
+  }
+
+  get #isSlow(): boolean {
+    return !Number.isNaN(this.#slowSinceMs);
+  }
+
+  #takeAnswers({ answers, answersMs }: WaitFacts, nowMs: number): void {
+    this.#fresh = Number.isNaN(this.#answers) ? 0 : Math.max(answers - this.#answers, 0);
+    if (this.#fresh > 0) {
+      this.#answeredAtMs = nowMs;
+      this.#latestMs = (answersMs - this.#answersMs) / this.#fresh;
+    }
+    this.#answers = answers;
+    this.#answersMs = answersMs;
+  }
+
+  #judge({ longestMs, thirdMs }: WaitFacts, manyMs: number, fewMs: number, nowMs: number): void {
+    if (this.#fresh > 0) this.#slowInARow = this.#latestMs > manyMs ? this.#slowInARow + this.#fresh : 0;
+    if (longestMs > fewMs || thirdMs > manyMs || this.#slowInARow >= SLOW_ANSWERS) {
+      if (!this.#isSlow) this.#slowSinceMs = nowMs;
+      this.#evidenceAtMs = nowMs;
+      return;
+    }
+    const answersAreUsual = this.#fresh > 0 && this.#slowInARow === 0;
+    if (this.#isSlow && (answersAreUsual || nowMs - this.#evidenceAtMs >= LEAVE_MS)) this.#becomeUsual(nowMs);
+  }
+
+  /** It has been slow for long, and answers come. */
+  #isNewUsual(nowMs: number): boolean {
+    return nowMs - this.#slowSinceMs >= ADOPT_MS && nowMs - this.#answeredAtMs < ADOPT_MS / 2;
+  }
+
+  #becomeUsual(nowMs: number): void {
+    this.#learnsAtMs = nowMs + FORGET_MS;
+    this.#slowSinceMs = Number.NaN;
+    this.#slowInARow = 0;
+  }
+}
+
+/** The three longest of many waits, kept without sorting. */
+export class LongestWaits {
+  waiting = 0;
+  longestMs = 0;
+  secondMs = 0;
+  thirdMs = 0;
+
+  add(waitMs: number): void {
+    this.waiting++;
+    if (waitMs > this.longestMs) {
+      this.thirdMs = this.secondMs;
+      this.secondMs = this.longestMs;
+      this.longestMs = waitMs;
+    } else if (waitMs > this.secondMs) {
+      this.thirdMs = this.secondMs;
+      this.secondMs = waitMs;
+    } else if (waitMs > this.thirdMs) this.thirdMs = waitMs;
+  }
+}
+
+export const NO_WAITS: Readonly<LongestWaits> = new LongestWaits();

@@ -1,0 +1,95 @@
+/**
+ * The calls that wait for an answer, read from the streams of the connections once a second: the calls themselves pay
+ * nothing for it.
+ */
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { Connection } from '../http2/connection.ts';
+import { LongestWaits } from '../policy/now/waits.ts';
+import { Attempt } from '../proxy/attempt.ts';
+
+/** Of one endpoint; beyond it the others are taken for like them. */
+const MAX_STREAMS = 2_000;
+const MAX_METHODS = 256;
+/** A call that waits for so long on a connection that is as silent lets us ask whether anybody is there. */
+const ASK_AFTER_MS = 2_000;
+/** How often a connection is asked while calls go on waiting there. */
+const ASK_AGAIN_MS = 5_000;
+
+export interface ClusterWaits {
+  readonly ofEndpoint: ReadonlyMap<Endpoint, LongestWaits>;
+  /** By path. */
+  readonly ofMethod: ReadonlyMap<string, LongestWaits>;
+}
+
+/** When connections were asked for a sign of life. */
+export type AskedAtMs = WeakMap<Connection, number>;
+
+/**
+ * @param asked of a cluster whose endpoints are to be asked for a sign of life where calls wait in silence. A process that is
+ * stopped and one that works on a long task look the same; only the second one answers that
+ */
+export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | undefined): ClusterWaits {
+  const ofEndpoint = new Map<Endpoint, LongestWaits>();
+  const ofMethod = new Map<string, LongestWaits>();
+  for (const endpoint of cluster.endpoints) {
+    if (endpoint.activeCalls === 0) continue;
+    const waits = waitsAt(
+      endpoint,
+      nowMs,
+      (connection, { longestMs }) => {
+        if (asked !== undefined) askInSilence(cluster, endpoint, connection, longestMs, asked, nowMs);
+      },
+      ofMethod,
+    );
+    if (waits.waiting > 0) ofEndpoint.set(endpoint, waits);
+  }
+  return { ofEndpoint, ofMethod };
+}
+
+/** The calls at one endpoint that have its whole attention: it has the whole request, and nothing of an answer has come. */
+export function waitsAt(
+  endpoint: Endpoint,
+  nowMs: number,
+  onConnection: (connection: Connection, waits: LongestWaits) => void = () => {},
+  ofMethod?: Map<string, LongestWaits>,
+): LongestWaits {
+  const all = new LongestWaits();
+  let left = MAX_STREAMS;
+  for (const connection of endpoint.pool.connections) {
+    const here = new LongestWaits();
+    for (const { handler, localEnded } of connection.streams) {
+      if (left-- === 0) return all;
+      if (!(handler instanceof Attempt) || !localEnded || handler.answered || handler.ended) continue;
+      const waitMs = nowMs - handler.startedAtMs;
+      here.add(waitMs);
+      all.add(waitMs);
+      if (ofMethod !== undefined) waitsOfMethod(ofMethod, handler.path)?.add(waitMs);
+    }
+    if (here.waiting > 0) onConnection(connection, here);
+  }
+  return all;
+}
+
+function waitsOfMethod(ofMethod: Map<string, LongestWaits>, path: string): LongestWaits | undefined {
+  let waits = ofMethod.get(path);
+  if (waits === undefined && ofMethod.size < MAX_METHODS) {
+    waits = new LongestWaits();
+    ofMethod.set(path, waits);
+  }
+  return waits;
+}
+
+function askInSilence(
+  cluster: Cluster,
+  endpoint: Endpoint,
+  connection: Connection,
+  longestMs: number,
+  asked: AskedAtMs,
+  nowMs: number,
+): void {
+  if (longestMs < ASK_AFTER_MS || nowMs - connection.lastReadAtMs < ASK_AFTER_MS) return;
+  if (nowMs - (asked.get(connection) ?? Number.NEGATIVE_INFINITY) < ASK_AGAIN_MS) return;
+  asked.set(connection, nowMs);
+  cluster.silence.ask(endpoint, connection);
+}
