@@ -2,6 +2,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Browser, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
+import { outriggerVersion } from '../sidecar/run/version.ts';
 import { ok, trailersOnly } from './support/answers.ts';
 import { openPage, overflowOf, startBrowser } from './support/browser.ts';
 import { freePort } from './support/free-port.ts';
@@ -34,6 +35,7 @@ async function startSystem(t: Test, writing: object = {}) {
   const cluster = (endpoints: string[]) => ({ endpoints, balancer: 'round_robin', ...quick });
   const config = {
     name: `agent ${HOSTILE}`,
+    version: '7.8.9',
     inbound: { app: good.address },
     outbound: {
       routes: ['research', 'writing', 'gone', 'mixed'].map((name) => ({
@@ -108,6 +110,9 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
     );
     t.match(await textOf(page, '#calls-title ~ #no-calls'), /None so far/);
     t.equal(await textOf(page, '#ready'), 'ready');
+    const about = await textOf(page, '#about');
+    t.match(about, `Outrigger ${outriggerVersion()}, sidecar of agent `, 'its own version');
+    t.match(about, /\(app version 7\.8\.9\)/, 'and the other one, with its name');
 
     await breakThings(system);
     await says(
@@ -120,6 +125,7 @@ t.test('in a browser', { skip: skipWithout('chromium') }, async (t) => {
     t.match(await row.locator('.state').innerText(), /^ejected, (\d+ min )?\d+ s left$/);
     const good = page.locator('tr.endpoint', { hasText: system.good.address }).last();
     t.match(await good.innerText(), /in service/);
+    t.match(await row.innerText(), /0 OK, 3 with an error/, 'in plain words');
     t.match(
       await textOf(page, '#clusters'),
       /Circuit open: Raw\/Unary, half-open in \d+ s, \d+ calls turned away; 5 calls in a row/,

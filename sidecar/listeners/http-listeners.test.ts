@@ -259,6 +259,46 @@ t.test('events come as they happen, after those that were', async (t) => {
   t.equal(events.readerCount, 0);
 });
 
+t.test('events, and all that the dashboard shows, are JSON for whoever asks for it', async (t) => {
+  const { address, events } = await startTestAdmin(t);
+  events.record('reload', 'first');
+  events.record('circuit', 'second');
+  const json = { 'content-type': 'application/json; charset=utf-8' };
+  const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8';
+  for (const [path, accept] of [
+    ['/events?format=json', '*/*'],
+    ['/events?format=json', 'text/event-stream'],
+    ['/events', 'application/json'],
+    ['/events', browser],
+  ] as const) {
+    const { status, headers, body } = await ask(address, path, { headers: { accept } });
+    t.match({ status, headers }, { status: 200, headers: json }, `${path} ${accept}`);
+    t.strictSame(
+      (JSON.parse(body) as { message: string }[]).map(({ message }) => message),
+      ['first', 'second'],
+    );
+  }
+  t.equal(events.readerCount, 0, 'they take no place of a reader');
+  for (const [path, accept] of [
+    ['/events', 'text/event-stream'],
+    ['/events', '*/*'],
+    ['/events?format=stream', 'application/json'],
+    ['/live', 'text/event-stream'],
+    ['/live', '*/*'],
+  ] as const) {
+    const { headers } = await ask(address, path, { method: 'HEAD', headers: { accept } });
+    t.match(headers, { 'content-type': 'text/event-stream' }, `${path} ${accept}`);
+  }
+  const live = await ask(address, '/live', { headers: { accept: 'application/json' } });
+  t.match(live, { status: 200, headers: json });
+  t.match(JSON.parse(live.body), {
+    instance: 'first',
+    name: 'agent',
+    events: [{ message: 'first' }, { message: 'second' }],
+    calls: [],
+  });
+});
+
 t.test('a reader that does not read is dropped, and the others go on', async (t) => {
   const { address, events } = await startTestAdmin(t);
   const slow = readEvents(t, address);
