@@ -1,3 +1,4 @@
+import { quantileOf, rateOf } from './histograms.ts';
 import { CIRCUIT_STATES, type Dashboard } from './panel.ts';
 
 const RATE = '[$__rate_interval]';
@@ -102,7 +103,7 @@ export const tasksDashboard: Dashboard = {
           unit: 's',
           width: 8,
           queries: [0.5, 0.95].map((q) => ({
-            expr: `histogram_quantile(${q}, sum by (le, service, rpc_method) (rate(rpc_server_call_duration_seconds_bucket{${S},${METHOD}}${RATE})))`,
+            expr: quantileOf(q, 'rpc_server_call_duration_seconds', `${S},${METHOD}`, 'service, rpc_method'),
             legend: `{{service}} {{rpc_method}} p${q * 100}`,
             exemplars: true,
           })),
@@ -116,7 +117,11 @@ export const tasksDashboard: Dashboard = {
           stack: true,
           queries: [
             {
-              expr: `sum by (service, rpc_method, rpc_status_code) (rate(rpc_server_call_duration_seconds_count{${S},${METHOD}}${RATE}))`,
+              expr: rateOf(
+                'rpc_server_call_duration_seconds',
+                `${S},${METHOD}`,
+                ' by (service, rpc_method, rpc_status_code)',
+              ),
               legend: '{{service}} {{rpc_method}} {{rpc_status_code}}',
             },
           ],
@@ -245,11 +250,11 @@ export const tasksDashboard: Dashboard = {
           width: 8,
           queries: [
             {
-              expr: `histogram_quantile(0.95, sum by (le, upstream, model) (rate(outrigger_llm_request_duration_seconds_bucket{${S}}${RATE})))`,
+              expr: quantileOf(0.95, 'outrigger_llm_request_duration_seconds', S, 'upstream, model'),
               legend: '{{upstream}} {{model}} p95',
             },
             {
-              expr: `histogram_quantile(0.95, sum by (le, upstream, model) (rate(outrigger_llm_time_to_first_token_seconds_bucket{${S}}${RATE})))`,
+              expr: quantileOf(0.95, 'outrigger_llm_time_to_first_token_seconds', S, 'upstream, model'),
               legend: '{{upstream}} {{model}} first token p95',
             },
           ],

@@ -1,3 +1,4 @@
+import { quantileOf, rateOf } from './histograms.ts';
 import type { Dashboard } from './panel.ts';
 import { resilienceRows } from './resilience.ts';
 import { sidecarRows } from './sidecars.ts';
@@ -7,11 +8,10 @@ export const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED'
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';
 
-const errorShare = (metric: string, by: string): string =>
-  `(sum${by} (rate(${metric}_count{${S},rpc_status_code=~"${ERRORS}"}${RATE})) or 0 * sum${by} (rate(${metric}_count{${S}}${RATE}))) / sum${by} (rate(${metric}_count{${S}}${RATE}))`;
-
-const quantile = (q: number, metric: string, by: string): string =>
-  `histogram_quantile(${q}, sum by (${by}) (rate(${metric}_bucket{${S}}${RATE})))`;
+const errorShare = (metric: string, by: string): string => {
+  const all = rateOf(metric, S, by);
+  return `(${rateOf(metric, `${S},rpc_status_code=~"${ERRORS}"`, by)} or 0 * ${all}) / ${all}`;
+};
 
 const SERVER = 'rpc_server_call_duration_seconds';
 const CLIENT = 'rpc_client_call_duration_seconds';
@@ -54,7 +54,7 @@ export const trafficDashboard: Dashboard = {
           kind: 'stat',
           unit: 'reqps',
           width: 4,
-          queries: [{ expr: `sum(rate(${SERVER}_count{${S}}${RATE}))`, legend: 'calls' }],
+          queries: [{ expr: rateOf(SERVER, S, ''), legend: 'calls' }],
         },
         {
           title: 'Errors',
@@ -103,7 +103,7 @@ export const trafficDashboard: Dashboard = {
           stack: true,
           queries: [
             {
-              expr: `sum by (service, rpc_status_code) (rate(${SERVER}_count{${S}}${RATE}))`,
+              expr: rateOf(SERVER, S, ' by (service, rpc_status_code)'),
               legend: '{{service}} {{rpc_status_code}}',
             },
           ],
@@ -116,7 +116,7 @@ export const trafficDashboard: Dashboard = {
           unit: 's',
           width: 8,
           queries: [0.5, 0.95, 0.99].map((q) => ({
-            expr: quantile(q, SERVER, 'le, service'),
+            expr: quantileOf(q, SERVER, S, 'service'),
             legend: `{{service}} p${q * 100}`,
             exemplars: true,
           })),
@@ -196,7 +196,7 @@ export const trafficDashboard: Dashboard = {
           stack: true,
           queries: [
             {
-              expr: `sum by (service, cluster, rpc_status_code) (rate(${CLIENT}_count{${S}}${RATE}))`,
+              expr: rateOf(CLIENT, S, ' by (service, cluster, rpc_status_code)'),
               legend: '{{service}} → {{cluster}} {{rpc_status_code}}',
             },
           ],
@@ -208,7 +208,7 @@ export const trafficDashboard: Dashboard = {
           unit: 's',
           width: 8,
           queries: [0.5, 0.95].map((q) => ({
-            expr: quantile(q, CLIENT, 'le, service, cluster'),
+            expr: quantileOf(q, CLIENT, S, 'service, cluster'),
             legend: `{{service}} → {{cluster}} p${q * 100}`,
             exemplars: true,
           })),
@@ -246,7 +246,7 @@ export const trafficDashboard: Dashboard = {
           width: 8,
           queries: [
             {
-              expr: `sum by (service, cluster) (rate(outrigger_attempts_total{${S},cluster!="app"}${RATE})) / sum by (service, cluster) (rate(${CLIENT}_count{${S}}${RATE}))`,
+              expr: `sum by (service, cluster) (rate(outrigger_attempts_total{${S},cluster!="app"}${RATE})) / ${rateOf(CLIENT, S, ' by (service, cluster)')}`,
               legend: '{{service}} → {{cluster}}',
             },
           ],

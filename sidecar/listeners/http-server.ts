@@ -145,7 +145,7 @@ export function send(
   response: ServerResponse,
   status: number,
   contentType: string,
-  body: string,
+  body: string | Buffer,
   readTimeoutMs = READ_TIMEOUT_MS,
 ): void {
   response.setTimeout(readTimeoutMs, () => response.destroy());

@@ -3,8 +3,8 @@ import { type HttpRoute, type HttpServer, send, startHttpServer } from './http-s
 
 /** Where the pages come from (`telemetry/metrics-pages.ts`). */
 export interface MetricsSource {
-  /** @param accept the request's `Accept`; it chooses between the text format and OpenMetrics */
-  page(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
+  /** @param accept the request's `Accept`; it chooses between the text format, OpenMetrics and protobuf */
+  page(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string | Buffer }>;
 }
 
 export function startMetrics(

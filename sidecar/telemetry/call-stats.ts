@@ -1,12 +1,5 @@
-/**
- * Call durations as plain numbers, so that recording one costs a few additions. `metrics.ts` turns them into the
- * histograms `rpc_server_call_duration_seconds` and `rpc_client_call_duration_seconds` when someone scrapes.
- */
-
-/** Upper bounds in seconds, as OpenTelemetry's RPC conventions advise for `rpc.*.call.duration`. */
-export const DURATION_BUCKETS: readonly number[] = [
-  0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
-];
+/** What calls came to, by method and status: `metrics.ts` shows it when someone scrapes. */
+import { Durations } from './durations.ts';
 
 /** Methods beyond this are counted together: a caller that invents paths must not grow our memory. */
 const MAX_METHODS = 200;
@@ -17,41 +10,6 @@ const MAX_METHOD_CHARS = 256;
 const MAX_REASONS = 64;
 export const OTHER_METHOD = '_OTHER';
 export const OTHER_REASON = '_OTHER';
-
-/** The last call of a bucket that was traced. */
-export interface Exemplar {
-  traceId: string;
-  seconds: number;
-  /** Since 1970. */
-  atSeconds: number;
-}
-
-/** One histogram: counts per bucket, the last for everything above; not cumulative. */
-export class Durations {
-  readonly buckets = new Float64Array(DURATION_BUCKETS.length + 1);
-  sumSeconds = 0;
-  count = 0;
-  /** At the index of their bucket. Undefined until a traced call comes. */
-  exemplars: (Exemplar | undefined)[] | undefined = undefined;
-
-  /** @param traceId of a call whose spans are exported: 32 hexadecimal digits. '' for all others. */
-  record(seconds: number, traceId = ''): void {
-    let at = 0;
-    while (at < DURATION_BUCKETS.length && seconds > DURATION_BUCKETS[at]!) at++;
-    this.buckets[at]!++;
-    this.sumSeconds += seconds;
-    this.count++;
-    if (traceId !== '') this.keepExemplar(at, seconds, traceId);
-  }
-
-  private keepExemplar(at: number, seconds: number, traceId: string): void {
-    this.exemplars ??= new Array(this.buckets.length).fill(undefined);
-    const exemplar = (this.exemplars[at] ??= { traceId, seconds, atSeconds: 0 });
-    exemplar.traceId = traceId;
-    exemplar.seconds = seconds;
-    exemplar.atSeconds = Date.now() / 1000;
-  }
-}
 
 /** The calls of one method, by gRPC status. */
 export class MethodStats {

@@ -13,12 +13,17 @@ export interface Series<Owner> {
 interface RememberedSeries<Owner> extends Series<Owner> {
   owners: Owner[];
   ownersBefore: Owner[];
-  /** What owners that are gone had counted. */
-  readonly past: Float64Array;
+  /** What owners that are gone had counted; most have none. */
+  past: Float64Array | undefined;
 }
 
 /** The labels of one of a series' lines, with one that only the line has. */
-export function lineLabels(series: Series<unknown>, place: number, label: string, value: string): Labels {
+export function lineLabels(
+  series: Pick<Series<unknown>, 'labels' | 'lines'>,
+  place: number,
+  label: string,
+  value: string,
+): Labels {
   return (series.lines[place] ??= { [label]: value, ...series.labels });
 }
 
@@ -89,20 +94,28 @@ export class CounterMemory<Owner extends object> {
       totals: new Float64Array(width),
       owners: [],
       ownersBefore: [],
-      past: new Float64Array(width),
+      past: undefined,
       lines: [],
     };
   }
 
-  private add({ labels, owners, ownersBefore, past, totals }: RememberedSeries<Owner>): void {
-    for (const owner of ownersBefore) if (!owners.includes(owner)) this.readOwner(owner, past, labels);
+  private add(series: RememberedSeries<Owner>): void {
+    const { labels, owners, ownersBefore, totals } = series;
+    for (const owner of ownersBefore) {
+      if (owners.includes(owner)) continue;
+      series.past ??= new Float64Array(this.width);
+      this.readOwner(owner, series.past, labels);
+    }
     ownersBefore.length = 0;
-    totals.set(past);
+    if (series.past === undefined) totals.fill(0);
+    else totals.set(series.past);
     for (const owner of owners) this.readOwner(owner, totals, labels);
   }
 
   private forget(key: string, series: RememberedSeries<Owner>): void {
     this.shown.delete(key);
+    // Of what never counted anything there is nothing to remember.
+    if (series.past === undefined || series.past.every((number) => number === 0)) return;
     series.lines.length = 0;
     this.gone.set(key, series);
     if (this.gone.size <= MAX_GONE) return;

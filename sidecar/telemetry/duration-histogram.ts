@@ -1,17 +1,40 @@
 import { statusName } from '../grpc/status.ts';
-import {
-  type CallStats,
-  DURATION_BUCKETS,
-  type Durations,
-  type Exemplar,
-  OTHER_METHOD,
-} from './call-stats.ts';
+import { type CallStats, OTHER_METHOD } from './call-stats.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
-import type { Sample } from './sampled-metric.ts';
+import { DURATION_BUCKETS, type Durations, type Exemplar, NATIVE_FIRST, NATIVE_LAST } from './durations.ts';
+import type { HistogramSample, Labels, Sample } from './sampled-metric.ts';
 
-/** With a point, as OpenMetrics wants it, in both formats: a series is the same one whatever format it came in. */
-const BOUNDS: readonly string[] = [...DURATION_BUCKETS.map(decimal), '+Inf'];
-const SUM = BOUNDS.length;
+/** Where the numbers of a histogram stand in an array: counts by bucket, their sum in seconds, and the native counts. */
+export class HistogramLayout {
+  readonly bounds: readonly number[];
+  /** With a point, as OpenMetrics wants it, in all formats: a series is the same one whatever format it came in. */
+  readonly le: readonly string[];
+  readonly sum: number;
+  readonly zeros: number;
+  /** Of the native bucket with index 0. */
+  readonly native: number;
+  readonly width: number;
+
+  constructor(bounds: readonly number[]) {
+    this.bounds = bounds;
+    this.le = [...bounds.map(decimal), '+Inf'];
+    this.sum = this.le.length;
+    this.zeros = this.sum + 1;
+    this.native = this.zeros + 1 - NATIVE_FIRST;
+    this.width = this.native + NATIVE_LAST + 1;
+  }
+
+  add(durations: Durations, totals: Float64Array): void {
+    const { buckets, native, nativeFrom, sumSeconds, zeros } = durations;
+    for (let i = 0; i < buckets.length; i++) totals[i]! += buckets[i]!;
+    totals[this.sum]! += sumSeconds;
+    totals[this.zeros]! += zeros;
+    for (let i = 0; i < native.length; i++) {
+      // Those at either end may stand for indices that are never used.
+      if (native[i]! > 0) totals[this.native + nativeFrom + i]! += native[i]!;
+    }
+  }
+}
 
 function decimal(bound: number): string {
   return Number.isInteger(bound) ? `${bound}.0` : String(bound);
@@ -20,7 +43,9 @@ function decimal(bound: number): string {
 /** The calls of something, and the values of the labels that name it. */
 export type NamedCalls = readonly [calls: CallStats, ...labelValues: string[]];
 
-/** Turns call durations into the lines of a Prometheus histogram, whose buckets count what is below them too. */
+const CALLS = new HistogramLayout(DURATION_BUCKETS);
+
+/** Turns call durations into a Prometheus histogram. */
 export class DurationHistogram {
   private readonly memory: CounterMemory<Durations>;
   private readonly sources: () => Iterable<NamedCalls>;
@@ -28,10 +53,11 @@ export class DurationHistogram {
   /** @param labelNames the labels besides `rpc_method` and `rpc_status_code` */
   constructor(labelNames: readonly string[], sources: () => Iterable<NamedCalls>) {
     this.sources = sources;
-    this.memory = new CounterMemory([...labelNames, 'rpc_method', 'rpc_status_code'], SUM + 1, addDurations);
+    const names = [...labelNames, 'rpc_method', 'rpc_status_code'];
+    this.memory = new CounterMemory(names, CALLS.width, (durations, totals) => CALLS.add(durations, totals));
   }
 
-  *read(name: string): Generator<Sample> {
+  *read(): Generator<Sample> {
     const series = this.memory.collect((found) => {
       for (const [calls, ...labelValues] of this.sources()) {
         for (const { method, byStatus } of calls.methods.values()) {
@@ -44,32 +70,45 @@ export class DurationHistogram {
         }
       }
     });
-    for (const one of series) yield* histogramLines(name, one);
+    for (const one of series) yield histogramSample(one, CALLS);
   }
 }
 
-function addDurations(durations: Durations, totals: Float64Array): void {
-  for (let i = 0; i < SUM; i++) totals[i]! += durations.buckets[i]!;
-  totals[SUM]! += durations.sumSeconds;
+export function histogramSample(
+  { labels, lines, owners, totals }: Series<Durations>,
+  layout: HistogramLayout,
+): Sample {
+  let count = 0;
+  for (let i = 0; i < layout.le.length; i++) count += totals[i]!;
+  return { labels, value: count, histogram: { layout, totals, owners, lines } };
 }
 
-/** Not lazily: its lines must fit each other. */
-function histogramLines(name: string, series: Series<Durations>): Sample[] {
-  const { labels, totals, owners } = series;
+/** The lines of a histogram in a text format, whose buckets count what is below them, too. They fit each other. */
+export function histogramLines(
+  name: string,
+  labels: Labels,
+  { layout, totals, owners, lines }: HistogramSample,
+): Sample[] {
   const metricName = `${name}_bucket`;
   const samples: Sample[] = [];
   let count = 0;
-  for (let i = 0; i < SUM; i++) {
+  for (let i = 0; i < layout.le.length; i++) {
     count += totals[i]!;
-    const exemplar = newestExemplar(owners, i);
-    samples.push({ metricName, labels: lineLabels(series, i, 'le', BOUNDS[i]!), value: count, exemplar });
+    const exemplar = exemplarOf(owners, i);
+    samples.push({
+      metricName,
+      labels: lineLabels({ labels, lines }, i, 'le', layout.le[i]!),
+      value: count,
+      exemplar,
+    });
   }
-  samples.push({ metricName: `${name}_sum`, labels, value: totals[SUM]! });
+  samples.push({ metricName: `${name}_sum`, labels, value: totals[layout.sum]! });
   samples.push({ metricName: `${name}_count`, labels, value: count });
   return samples;
 }
 
-function newestExemplar(owners: readonly Durations[], bucket: number): Sample['exemplar'] {
+/** The newest traced call of a bucket. */
+export function exemplarOf(owners: readonly Durations[], bucket: number): Sample['exemplar'] {
   let newest: Exemplar | undefined;
   for (const { exemplars } of owners) {
     const exemplar = exemplars?.[bucket];

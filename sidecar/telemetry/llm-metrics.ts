@@ -1,5 +1,7 @@
 /** What the LLM egress counts, as metrics. */
-import { LLM_BUCKETS, type LlmDurations, type LlmPairStats, type LlmStats } from './llm-stats.ts';
+import { HistogramLayout, histogramSample } from './duration-histogram.ts';
+import { type Durations, LLM_BUCKETS } from './durations.ts';
+import type { LlmPairStats, LlmStats } from './llm-stats.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** An upstream, as it is now. */
@@ -34,11 +36,10 @@ type AddMetric = (
   type: SampledMetric['type'],
   name: string,
   help: string,
-  read: (name: string) => Iterable<Sample>,
+  read: () => Iterable<Sample>,
 ) => void;
 
-/** With a point, as OpenMetrics wants it. */
-const BOUNDS: readonly string[] = [...LLM_BUCKETS.map(String), '+Inf'];
+const LAYOUT = new HistogramLayout(LLM_BUCKETS);
 
 export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }: MeasuredLlm): void {
   const labelsOf = ({ upstream, model }: LlmPairStats) => ({ agent: stats.agent, upstream, model });
@@ -71,9 +72,9 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }:
     'Tokens: input and output of whole answers, wasted for answers that nobody got whole.',
     perPair(({ tokens }) => Object.entries(tokens).map(([type, count]) => [{ type }, count])),
   );
-  const histogram = (durations: (pair: LlmPairStats) => LlmDurations) =>
-    function* (name: string): Generator<Sample> {
-      for (const pair of stats.pairs.values()) yield* histogramLines(name, labelsOf(pair), durations(pair));
+  const histogram = (durations: (pair: LlmPairStats) => Durations) =>
+    function* (): Generator<Sample> {
+      for (const pair of stats.pairs.values()) yield sampleOf(labelsOf(pair), durations(pair));
     };
   add(
     'histogram',
@@ -148,14 +149,8 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }:
   );
 }
 
-function histogramLines(name: string, labels: Record<string, string>, durations: LlmDurations): Sample[] {
-  const samples: Sample[] = [];
-  let count = 0;
-  for (let i = 0; i < BOUNDS.length; i++) {
-    count += durations.buckets[i]!;
-    samples.push({ metricName: `${name}_bucket`, labels: { le: BOUNDS[i]!, ...labels }, value: count });
-  }
-  samples.push({ metricName: `${name}_sum`, labels, value: durations.sumSeconds });
-  samples.push({ metricName: `${name}_count`, labels, value: count });
-  return samples;
+function sampleOf(labels: Record<string, string>, durations: Durations): Sample {
+  const totals = new Float64Array(LAYOUT.width);
+  LAYOUT.add(durations, totals);
+  return histogramSample({ labels, lines: [], owners: [durations], totals }, LAYOUT);
 }

@@ -2,24 +2,7 @@
  * What the LLM egress counts, as plain numbers; `llm-metrics.ts` shows them. By upstream and model, both of which are
  * bounded here: a model's name comes from whoever asks.
  */
-
-/** In seconds, as OpenTelemetry's conventions for generative AI advise: answers take longer than calls. */
-export const LLM_BUCKETS: readonly number[] = [
-  0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-];
-
-/** One histogram: counts per bucket, the last for everything above; not cumulative. */
-export class LlmDurations {
-  readonly buckets = new Float64Array(LLM_BUCKETS.length + 1);
-  sumSeconds = 0;
-
-  record(seconds: number): void {
-    let at = 0;
-    while (at < LLM_BUCKETS.length && seconds > LLM_BUCKETS[at]!) at++;
-    this.buckets[at]!++;
-    this.sumSeconds += seconds;
-  }
-}
+import { Durations, LLM_BUCKETS } from './durations.ts';
 
 /** Pairs of upstream and model beyond this are counted together. */
 const MAX_PAIRS = 100;
@@ -60,8 +43,8 @@ export class LlmPairStats {
   readonly tokens: Record<LlmTokenType, number> = { input: 0, output: 0, wasted: 0 };
   retries = 0;
   /** To the first byte of the answer that means something. */
-  readonly firstToken = new LlmDurations();
-  readonly duration = new LlmDurations();
+  readonly firstToken = new Durations(LLM_BUCKETS);
+  readonly duration = new Durations(LLM_BUCKETS);
 
   constructor(upstream: string, model: string) {
     this.upstream = upstream;

@@ -1,11 +1,13 @@
 import PromRegistry from 'prom-client/lib/registry.js';
 import { acceptedFormat, CONTENT_TYPES, type ExpositionFormat } from './accepted-format.ts';
+import { histogramLines } from './duration-histogram.ts';
+import { ProtobufPage } from './metrics-protobuf.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** What one scrape is answered with. */
 export interface MetricsPage {
   readonly contentType: string;
-  readonly body: string;
+  readonly body: string | Buffer;
 }
 
 const NO_LABELS = {};
@@ -15,7 +17,8 @@ const SLICE_LINES = 50;
 const TURN_MS = 1;
 
 /**
- * Writes the page that a scrape gets, with prom-client's registry for the text format and OpenMetrics.
+ * Writes the page that a scrape gets, with prom-client's registry for the text format and OpenMetrics, and by
+ * `metrics-protobuf.ts` for scrapers that take native histograms.
  *
  * A thousand endpoints make thousands of lines, which take many milliseconds. So a page is written in pieces with
  * turns of the event loop between them, in which calls go on. The lines of one label set, a histogram's parts, are
@@ -52,27 +55,56 @@ export class MetricsPages {
   }
 
   private async write(format: ExpositionFormat): Promise<MetricsPage> {
+    const contentType = CONTENT_TYPES[format];
+    if (format === 'protobuf') return { contentType, body: await this.writeProtobuf() };
     const parts: string[] = [];
+    await this.inTurns(async (metric, samples, first) => {
+      const lines = await this.linesOf(metric, samples, format);
+      // prom-client writes HELP and TYPE before every piece: they belong to the first.
+      parts.push(first ? lines : lines.slice(afterTwoLines(lines)));
+    });
+    if (format === 'openmetrics') parts.push('# EOF');
+    return { contentType, body: `${parts.join('\n')}\n` };
+  }
+
+  private async writeProtobuf(): Promise<Buffer> {
+    const page = new ProtobufPage();
+    const families = new Map<SampledMetric, Buffer[]>();
+    await this.inTurns((metric, samples, first) => {
+      if (samples.length === 0) return;
+      if (first) families.set(metric, []);
+      families.get(metric)!.push(page.metrics(metric.type, samples));
+    });
+    return Buffer.concat(Array.from(families, ([metric, pieces]) => page.family(metric, pieces)).flat());
+  }
+
+  /** Takes all metrics in pieces, with turns of the event loop between them. */
+  private async inTurns(
+    take: (metric: SampledMetric, samples: readonly Sample[], first: boolean) => Promise<void> | void,
+  ): Promise<void> {
     let turnEndsMs = performance.now() + TURN_MS;
     for (const metric of this.metrics) {
       let first = true;
       for (const samples of slices(metric.read())) {
-        const lines = await this.linesOf(metric, samples, format);
-        // prom-client writes HELP and TYPE before every piece: they belong to the first.
-        parts.push(first ? lines : lines.slice(afterTwoLines(lines)));
+        await take(metric, samples, first);
         first = false;
         if (performance.now() < turnEndsMs) continue;
         await new Promise((resolve) => setImmediate(resolve));
         turnEndsMs = performance.now() + TURN_MS;
       }
     }
-    if (format === 'openmetrics') parts.push('# EOF');
-    return { contentType: CONTENT_TYPES[format], body: `${parts.join('\n')}\n` };
   }
 
   /** The lines of some of a metric's samples; the last one has no end. */
-  private linesOf(metric: SampledMetric, samples: readonly Sample[], format: ExpositionFormat) {
+  private linesOf(
+    metric: SampledMetric,
+    samples: readonly Sample[],
+    format: Exclude<ExpositionFormat, 'protobuf'>,
+  ): Promise<string> {
     const { name, help, type } = metric;
+    const lines = samples.flatMap((sample) =>
+      sample.histogram === undefined ? sample : histogramLines(name, sample.labels, sample.histogram),
+    );
     const open = format === 'openmetrics';
     const piece = {
       // In OpenMetrics a counter is called without _total, and prom-client adds it to its lines.
@@ -81,7 +113,7 @@ export class MetricsPages {
       type,
       aggregator: 'sum',
       // prom-client keeps the text of shared labels by their object.
-      values: samples.map(({ metricName, labels, value, exemplar }) => ({
+      values: lines.map(({ metricName, labels, value, exemplar }) => ({
         metricName,
         labels: NO_LABELS,
         sharedLabels: labels,
@@ -96,13 +128,16 @@ export class MetricsPages {
 /** At least one: a metric without lines has a name too. */
 function* slices(samples: Iterable<Sample>): Generator<readonly Sample[]> {
   let slice: Sample[] = [];
+  let lines = 0;
   let some = false;
   for (const sample of samples) {
     slice.push(sample);
-    if (slice.length < SLICE_LINES) continue;
+    lines += sample.histogram === undefined ? 1 : sample.histogram.layout.le.length + 2;
+    if (lines < SLICE_LINES) continue;
     yield slice;
     some = true;
     slice = [];
+    lines = 0;
   }
   if (slice.length > 0 || !some) yield slice;
 }

@@ -63,7 +63,8 @@ function source(clusters: FakeCluster[] = [], fields: Partial<MetricsSource> = {
 }
 
 const pagesOf = (from: MetricsSource) => new MetricsPages(createMetrics(from));
-const read = async (pages: MetricsPages) => parseExposition((await pages.page(undefined)).body);
+const textOf = async (pages: MetricsPages, accept?: string) => String((await pages.page(accept)).body);
+const read = async (pages: MetricsPages) => parseExposition(await textOf(pages));
 const scrape = (from: MetricsSource) => read(pagesOf(from));
 
 t.test('numbers come out under the names and labels they were promised', async (t) => {
@@ -100,7 +101,9 @@ t.test('numbers come out under the names and labels they were promised', async (
       ['0.005', 2],
       ...['0.01', '0.025', '0.05', '0.075', '0.1', '0.25', '0.5', '0.75', '1.0', '2.5'].map((le) => [le, 3]),
       ...['5.0', '7.5', '10.0'].map((le) => [le, 4]),
-      ['+Inf', 5],
+      ...['15.0', '20.0', '30.0', '45.0', '60.0', '120.0', '300.0', '600.0', '1800.0', '3600.0', '+Inf'].map(
+        (le) => [le, 5],
+      ),
     ],
   );
   t.equal(value('rpc_server_call_duration_seconds_count', ok), 5);
@@ -209,11 +212,11 @@ t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async
   method.record(Status.OK, 0.021, traceId('a'));
   method.record(Status.OK, 0.022, traceId('b'));
   method.record(Status.OK, 0.023);
-  method.record(Status.OK, 60, traceId('c'));
+  method.record(Status.OK, 6_000, traceId('c'));
   const pages = pagesOf(source([], { listeners: [inbound] }));
   const page = await pages.page('application/openmetrics-text;version=1.0.0,text/plain;q=0.5');
   t.equal(page.contentType, 'application/openmetrics-text; version=1.0.0; charset=utf-8');
-  const open = parseExposition(page.body);
+  const open = parseExposition(String(page.body));
   t.ok(open.openMetrics);
   const labels = { rpc_method: 'a.B/C', rpc_status_code: 'OK' };
   const exemplars = open.exemplars.get('rpc_server_call_duration_seconds_bucket') ?? [];
@@ -221,20 +224,28 @@ t.test('OpenMetrics with a trace behind each bucket, for who asks for it', async
     exemplars.map(({ labels, exemplar, value }) => [labels['le'], exemplar, value]),
     [
       ['0.025', { trace_id: traceId('b') }, 0.022],
-      ['+Inf', { trace_id: traceId('c') }, 60],
+      ['+Inf', { trace_id: traceId('c') }, 6_000],
     ],
     'the last traced call of each bucket',
   );
   const now = Date.now() / 1000;
   for (const { atSeconds } of exemplars) t.ok(Math.abs(now - atSeconds) < 60);
   t.equal(open.value('rpc_server_call_duration_seconds_count', labels), 5);
-  const text = parseExposition((await pages.page(undefined)).body);
+  const text = parseExposition(await textOf(pages));
   t.notOk(text.openMetrics);
   t.equal(text.exemplars.size, 0, 'the text format has none');
   t.same([...open.types.keys()].sort(), [...text.types.keys()].sort(), 'the same metrics in both');
 });
 
 t.test('only who names OpenMetrics and does not prefer text gets it', async (t) => {
+  const native = 'application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited';
+  for (const accept of [
+    `${native},application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1`,
+    `${native};q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,*/*;q=0.1`,
+  ])
+    t.equal(acceptedFormat(accept), 'protobuf', accept);
+  t.equal(acceptedFormat(`${native};q=0.4,application/openmetrics-text;version=1.0.0`), 'openmetrics');
+  t.equal(acceptedFormat(native.replace('delimited', 'text')), 'text', 'of protobuf one kind');
   const prometheus =
     'application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1';
   const prometheus3 =
@@ -284,7 +295,7 @@ t.test('a long page is written in turns, one at a time, and never with old numbe
   await new Promise((resolve) => setImmediate(resolve));
   const crowd = Array.from({ length: 100 }, () => pages.page(undefined));
   cluster.endpoints[0]!.attemptsByStatus[0] = 7;
-  const { value } = parseExposition((await Promise.all(crowd))[99]!.body);
+  const { value } = parseExposition(String((await Promise.all(crowd))[99]!.body));
   done = true;
   await first;
   t.ok(turns >= 6, `${turns} turns of the event loop`);

@@ -97,7 +97,7 @@ type AddMetric = (
   type: SampledMetric['type'],
   name: string,
   help: string,
-  read: (name: string) => Iterable<Sample>,
+  read: () => Iterable<Sample>,
 ) => void;
 
 function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void {
@@ -108,7 +108,7 @@ function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void 
     'histogram',
     'rpc_server_call_duration_seconds',
     'How long calls to the local app took, as their callers saw it.',
-    (name) => server.read(name),
+    () => server.read(),
   );
   const client = new DurationHistogram(['cluster'], function* () {
     for (const { calls, name } of clusters()) yield [calls, name];
@@ -119,7 +119,7 @@ function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void 
     'histogram',
     'rpc_client_call_duration_seconds',
     'How long calls to a cluster took, with all their attempts.',
-    (name) => client.read(name),
+    () => client.read(),
   );
   const rejected = new CounterMemory(['listener', 'reason'], 1, addNamedCount('reason'));
   add(

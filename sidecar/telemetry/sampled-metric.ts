@@ -1,12 +1,28 @@
+import type { HistogramLayout } from './duration-histogram.ts';
+import type { Durations } from './durations.ts';
+
 export type Labels = Readonly<Record<string, string | number>>;
 
-/** One line of the exposition. */
+/** The numbers of one label set of a histogram. */
+export interface HistogramSample {
+  readonly layout: HistogramLayout;
+  /** As the layout says. */
+  readonly totals: Float64Array;
+  /** Whose exemplars are shown. */
+  readonly owners: readonly Durations[];
+  /** Labels of its lines, kept for the next scrape. */
+  readonly lines: (Labels | undefined)[];
+}
+
+/** One line of the exposition, or the lines of one label set of a histogram. */
 export interface Sample {
   /** For the parts of a histogram; otherwise the metric's own. */
   readonly metricName?: string;
   /** Written out once for each object: one that is kept for the next scrape costs less then. */
   readonly labels: Labels;
+  /** How many, of a histogram. */
   readonly value: number;
+  readonly histogram?: HistogramSample;
   /** A call behind a bucket, which OpenMetrics shows. `timestamp` in seconds since 1970. */
   readonly exemplar?:
     | { readonly labelSet: Labels; readonly value: number; readonly timestamp: number }
@@ -21,14 +37,9 @@ export class SampledMetric {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
-  private readonly source: (name: string) => Iterable<Sample>;
+  private readonly source: () => Iterable<Sample>;
 
-  constructor(
-    type: SampledMetric['type'],
-    name: string,
-    help: string,
-    read: (name: string) => Iterable<Sample>,
-  ) {
+  constructor(type: SampledMetric['type'], name: string, help: string, read: () => Iterable<Sample>) {
     this.type = type;
     this.name = name;
     this.help = help;
@@ -37,6 +48,6 @@ export class SampledMetric {
 
   /** Lazily: the numbers are those of the moment when their line is asked for. */
   read(): Iterable<Sample> {
-    return this.source(this.name);
+    return this.source();
   }
 }

@@ -2,7 +2,8 @@
  * What went through in each of the last sixty seconds, from counters that are kept anyway: rates, and percentiles of
  * the last minute's durations. Pure: whoever owns it calls `sample` about once a second, and a call costs nothing.
  */
-import { type CallStats, DURATION_BUCKETS } from './call-stats.ts';
+import type { CallStats } from './call-stats.ts';
+import { DURATION_BUCKETS } from './durations.ts';
 
 /** Slots of one series: a minute of seconds and the one before, to subtract from. */
 const SLOTS = 61;

@@ -13,6 +13,8 @@ export interface PrometheusOptions {
   readonly targets: Readonly<Record<string, number>>;
   /** The text of a file of rules. */
   readonly rules: string;
+  /** What is off without `--enable-feature`, besides exemplars. */
+  readonly features?: readonly string[];
 }
 
 /** One element of an instant vector. */
@@ -34,7 +36,7 @@ const SCRAPE_INTERVAL = '1s';
 
 export async function startPrometheus(
   t: Pick<Test, 'teardown'>,
-  { targets, rules }: PrometheusOptions,
+  { targets, rules, features = [] }: PrometheusOptions,
 ): Promise<Prometheus> {
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-prometheus-'));
   const config = {
@@ -63,7 +65,7 @@ export async function startPrometheus(
     `--config.file=${configFile}`,
     `--storage.tsdb.path=${join(folder, 'data')}`,
     `--web.listen-address=${url.slice('http://'.length)}`,
-    '--enable-feature=exemplar-storage',
+    `--enable-feature=${['exemplar-storage', ...features].join()}`,
     '--log.level=warn',
   ]);
   t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));

@@ -9,11 +9,11 @@ export function rate(value) {
   return value >= 100 ? count(Math.round(value)) : String(Math.round(value * 10) / 10);
 }
 
-/** Durations come from a histogram that begins at 5 ms and ends at 10 s. */
+/** Durations come from a histogram that begins at 5 ms and ends at an hour. */
 export function latency(ms) {
   if (ms === null || ms === undefined) return '–';
   if (ms <= 5) return '≤ 5 ms';
-  if (ms >= 10_000) return '≥ 10 s';
+  if (ms >= 3_600_000) return '≥ 1 h';
   return duration(ms);
 }
 
