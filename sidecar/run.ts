@@ -9,7 +9,7 @@ import { AcceptError, ListenError } from './listeners/listen.ts';
 import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
 import { ENDING_SIGNALS, takeHeldSignals } from './run/early-signals.ts';
-import { endProcessSoon } from './run/end-process.ts';
+import { endProcessSoon, FLUSH_SPANS_MS } from './run/end-process.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
 import { LlmAccessLog, observerOf } from './run/llm-observer.ts';
@@ -25,6 +25,7 @@ import { Sidecar } from './sidecar.ts';
 import { AccessLog } from './telemetry/access-log.ts';
 import { EventLog } from './telemetry/events.ts';
 import { FailedCalls } from './telemetry/failed-calls.ts';
+import { type LineWriter, stdoutWriter } from './telemetry/line-writer.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import type { Tracing } from './telemetry/tracing/start.ts';
 
@@ -32,18 +33,21 @@ const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */
 const EXIT_UNAVAILABLE = 69;
 const STARTED_WITH_LAST_GOOD = 'the configuration is refused; the last good one is in use (--last-good)';
-/** How long the end waits for a collector to take the last spans. */
-const FLUSH_SPANS_MS = 2_000;
 
 /** Runs the sidecar until it has drained; gives the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
-  const log = createLogger({ level: source.current.log.level, base: { name: source.current.name } });
+  const lines = stdoutWriter();
+  const {
+    log: { level },
+    name,
+  } = source.current;
+  const log = createLogger({ level, base: { name }, stream: lines });
   endOnUnexpectedErrors(log);
   const events = new EventLog(Date.now);
   let running: RunningSidecar | undefined;
   try {
     const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
-    running = new RunningSidecar(source, sidecar, log, events);
+    running = new RunningSidecar(source, sidecar, lines, log, events);
     await running.start();
   } catch (error) {
     const expected = error instanceof ListenError;
@@ -60,6 +64,7 @@ export async function runSidecar(source: ConfigSource): Promise<number> {
 class RunningSidecar {
   private readonly source: ConfigSource;
   private readonly sidecar: Sidecar;
+  private readonly lines: LineWriter;
   private readonly log: Logger;
   private readonly events: EventLog;
   private readonly accessLog: AccessLog;
@@ -74,9 +79,10 @@ class RunningSidecar {
   private applying: Promise<readonly Problem[]> = Promise.resolve([]);
   private onDrained: () => void = () => {};
 
-  constructor(source: ConfigSource, sidecar: Sidecar, log: Logger, events: EventLog) {
+  constructor(source: ConfigSource, sidecar: Sidecar, lines: LineWriter, log: Logger, events: EventLog) {
     this.source = source;
     this.sidecar = sidecar;
+    this.lines = lines;
     this.log = log;
     this.events = events;
     this.accessLog = new AccessLog(log);
@@ -104,6 +110,7 @@ class RunningSidecar {
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
       configRefused: () => this.refusedSince !== undefined,
+      logLines: this.lines,
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
     });
@@ -280,9 +287,9 @@ class RunningSidecar {
       this.onDrained = resolve;
       if (this.sidecar.state === 'stopped') resolve();
     });
-    await this.stop();
-    // Nor does a drained sidecar wait for a Kubernetes API that does not answer.
+    // A drained sidecar waits neither for a collector nor for a Kubernetes API that does not answer.
     endProcessSoon(EXIT_OK);
+    await this.stop();
     return EXIT_OK;
   }
 

@@ -1,3 +1,5 @@
+import { endProcess } from './end-process.ts';
+
 /** The signals that end a sidecar. */
 export const ENDING_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
@@ -6,7 +8,7 @@ const held: NodeJS.Signals[] = [];
 function hold(signal: NodeJS.Signals): void {
   held.push(signal);
   // Whoever asks twice does not want to wait for the start.
-  if (held.length > 1) process.exit(1);
+  if (held.length > 1) endProcess(1);
 }
 
 /**

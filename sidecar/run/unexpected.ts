@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import type { Logger } from '../telemetry/log.ts';
+import { endProcess } from './end-process.ts';
 
 /** sysexits.h EX_SOFTWARE: a defect of ours. */
 export const EXIT_SOFTWARE = 70;
@@ -31,7 +32,7 @@ export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal' | 'isLevelEnable
     } catch {
       // Without memory, or without a reader, there is no last word; the exit code remains.
     }
-    process.exit(EXIT_SOFTWARE);
+    endProcess(EXIT_SOFTWARE);
   };
   // A module that somebody loaded into the process may throw when it ends: that changes nothing about how it has ended.
   process.once('exit', () => {

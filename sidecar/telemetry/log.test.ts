@@ -78,6 +78,7 @@ t.test('errors are written without what clients hang on them', async (t) => {
 });
 
 const module = JSON.stringify(fileURLToPath(new URL('log.ts', import.meta.url)));
+const writer = JSON.stringify(fileURLToPath(new URL('line-writer.ts', import.meta.url)));
 
 t.test('standard output has every line when the process ends by itself', async (t) => {
   const script = `import { createLogger } from ${module};
@@ -100,14 +101,15 @@ t.test('standard output has every line when the process ends by itself', async (
 
 t.test('a reader that does not read holds nobody up', async (t) => {
   const script = `import { createLogger } from ${module};
-    let dropped = 0;
-    const logger = createLogger({ level: 'info', onDrop: () => dropped++ });
+    import { stdoutWriter } from ${writer};
+    const lines = stdoutWriter();
+    const logger = createLogger({ level: 'info', stream: lines });
     const text = 'x'.repeat(1000);
     for (let i = 0; i < 20_000; i++) {
-      logger.info(text);
+      logger.info({ i }, text);
       if (i % 100 === 0) await new Promise(setImmediate);
     }
-    process.stderr.write(String(dropped > 10_000) + ' ' + String(process.memoryUsage().rss < 200e6));
+    process.stderr.write(String(lines.dropped > 10_000) + ' ' + String(process.memoryUsage().rss < 200e6));
     process.exit(0);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -119,6 +121,53 @@ t.test('a reader that does not read holds nobody up', async (t) => {
   const code = await new Promise((resolve) => child.once('exit', resolve));
   t.equal(said, 'true true');
   t.equal(code, 0, 'nor the end of the process');
+});
+
+t.test('a reader that comes back is told how many lines it has missed, and where', async (t) => {
+  const script = `import { createLogger } from ${module};
+    import { stdoutWriter } from ${writer};
+    const lines = stdoutWriter();
+    const logger = createLogger({ level: 'error', stream: lines });
+    const access = logger.child({}, { level: 'info' });
+    for (let i = 0; i < 20_000; i++) {
+      access.info({ i }, 'x'.repeat(200));
+      if (i % 100 === 0) await new Promise(setImmediate);
+    }
+    process.stderr.write(String(lines.dropped));
+    await new Promise((resolve) => process.stdin.once('data', resolve));
+    access.info({ i: 20_000 }, 'the last one');
+    process.exit(0);`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script]);
+  t.teardown(() => child.kill('SIGKILL'));
+  const dropped = await new Promise<number>((resolve) =>
+    child.stderr.setEncoding('utf8').once('data', (chunk: string) => resolve(Number(chunk))),
+  );
+  t.ok(dropped > 1000, `${dropped} dropped`);
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    if (text === '') child.stdin.write('go on');
+    text += chunk;
+  });
+  await new Promise((resolve) => child.once('close', resolve));
+  const lines = text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, number | string>);
+  let next = 0;
+  let missed = 0;
+  let inOrder = true;
+  for (const { i, dropped_lines } of lines) {
+    if (dropped_lines !== undefined) missed += Number(dropped_lines);
+    else {
+      inOrder &&= i === next++ + missed;
+    }
+  }
+  t.ok(
+    missed === dropped || missed === dropped + 1,
+    `${missed} told, ${dropped} dropped before the last one`,
+  );
+  t.ok(inOrder, 'each line stands behind the word of those that are missing before it');
+  t.equal(next + missed, 20_001, 'each line is there, or among those that are missing');
 });
 
 t.test('a reader that goes away is no reason to stop', async (t) => {
@@ -139,12 +188,13 @@ t.test('a reader that goes away is no reason to stop', async (t) => {
 
 t.test('a full disk is no reason to stop', async (t) => {
   const script = `import { createLogger } from ${module};
-    let dropped = 0;
-    const logger = createLogger({ level: 'info', onDrop: () => dropped++ });
+    import { stdoutWriter } from ${writer};
+    const lines = stdoutWriter();
+    const logger = createLogger({ level: 'info', stream: lines });
     logger.info('x');
     setTimeout(() => {
       logger.info('y');
-      process.on('exit', () => process.stderr.write(String(dropped)));
+      process.on('exit', () => process.stderr.write(String(lines.dropped)));
     }, 50);`;
   const full = openSync('/dev/full', 'w');
   t.teardown(() => closeSync(full));

@@ -2,13 +2,14 @@
  * The log: one JSON object a line on standard output.
  *
  * A log must never hold up a call. Lines are written in the background; when whoever reads them
- * stops reading, what no longer fits the buffer is dropped and counted, and the sidecar goes on.
+ * stops reading, what no longer fits the buffer is dropped and counted, and the sidecar goes on. A line says how many are
+ * missing when the reader is back.
  *
  * It must not tell secrets either: header values, metadata and keys are taken out whoever logs them,
  * and of an error only its type, code, message and stack are written.
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { stdoutWriter } from './line-writer.ts';
+import { LineWriter, stdoutWriter } from './line-writer.ts';
 
 export type { Logger } from 'pino';
 
@@ -19,8 +20,6 @@ export interface LogOptions {
   readonly base?: Readonly<Record<string, string>>;
   /** Standard output by default. */
   readonly stream?: DestinationStream;
-  /** Called with the length of a line that was dropped because nobody reads. */
-  readonly onDrop?: (bytes: number) => void;
 }
 
 /** Names of fields that can hold secrets, in lower case without `_` and `-`. */
@@ -41,6 +40,7 @@ const MAX_DEPTH = 4;
 
 /** The logger that everything is given; `child` adds fields. */
 export function createLogger(options: LogOptions): Logger {
+  const stream = options.stream ?? stdoutWriter();
   const logger = pino(
     {
       level: options.level,
@@ -52,14 +52,25 @@ export function createLogger(options: LogOptions): Logger {
         log: (fields) => withoutSecrets(fields, 0) as Record<string, unknown>,
       },
     },
-    options.stream ?? stdoutWriter(options.onDrop ?? (() => {})),
+    stream,
   );
   // Fields of a child skip the formatters. Children of children inherit this.
   const { child } = logger;
   logger.child = function (this: Logger, fields: object, childOptions?: object) {
     return child.call(this, withoutSecrets(fields, 0) as Record<string, unknown>, childOptions);
   } as Logger['child'];
+  if (stream instanceof LineWriter) tellDropped(logger, stream);
   return logger;
+}
+
+/** At every level: lines of the access log are among those that are missing. */
+function tellDropped(logger: Logger, lines: LineWriter): void {
+  const notices = logger.child({}, { level: 'warn' });
+  lines.onDropped = (dropped) =>
+    notices.warn(
+      { dropped_lines: dropped },
+      'log lines are missing here: they were dropped while nobody read the log, or it could not be written (outrigger_log_lines_dropped_total)',
+    );
 }
 
 /** A copy without what may be secret; the same object when there is nothing to take out. */

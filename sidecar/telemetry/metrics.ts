@@ -46,6 +46,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly ready: () => boolean;
   /** The configuration file is refused, and the last good one in use. */
   readonly configRefused?: () => boolean;
+  /** Who writes the log. */
+  readonly logLines?: { readonly dropped: number };
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   readonly tasks: TaskStats;
@@ -76,6 +78,14 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
     'Whether the configuration file is refused and the last good one in use: 1 or 0.',
     () => [{ labels: {}, value: source.configRefused?.() === true ? 1 : 0 }],
   );
+  const { logLines } = source;
+  if (logLines !== undefined)
+    add(
+      'counter',
+      'outrigger_log_lines_dropped_total',
+      'Lines of the log, the access log included, that were dropped because nobody read them.',
+      () => [{ labels: {}, value: logLines.dropped }],
+    );
   addCalls(add, source);
   addActive(add, source);
   addAttempts(add, source);
