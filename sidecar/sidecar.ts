@@ -117,7 +117,7 @@ export class Sidecar {
     const { notLiveBecause } = this;
     if (notLiveBecause !== undefined) return notLiveBecause;
     const { appHealth, app } = this.inbound;
-    if (appHealth.healthy) return undefined;
+    if (appHealth.healthy || appHealth.state === 'none') return undefined;
     const failure = app.endpoints[0]?.pool.lastFailure ?? '';
     const because = appHealth.state === 'unreachable' && failure !== '' ? `: ${failure}` : '';
     return `the app at ${this.config.inbound.app} is ${appHealth.state}${because}`;

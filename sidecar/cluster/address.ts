@@ -1,6 +1,9 @@
 /** Addresses as they are written in the configuration: `host:port`, `[ipv6]:port`, `unix:path`. */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 
+/** `inbound.app` of a pod that only calls: nothing to probe, to wait for, or to send calls to. */
+export const NO_APP = 'none';
+
 export type Address = TcpAddress | UnixAddress;
 
 export interface TcpAddress {

@@ -5,7 +5,7 @@ import type { Endpoint } from './endpoint.ts';
 import { HealthProbe, type ProbeResult } from './health-probe.ts';
 import { grpcHealth } from './health-question.ts';
 
-export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown';
+export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
 
 const QUESTION = grpcHealth('');
 /** How often an app that is not there is looked for: it may be starting. */
@@ -17,6 +17,8 @@ const ABSENT_INTERVAL_MS = 250;
  *
  *     unknown ──probe──▶ serving | no_health_service | busy     (healthy)
  *                  └───▶ not_serving | unreachable              (not healthy)
+ *
+ * Where no app is configured the state is `none`: nothing is probed, and callers hear that nothing serves here.
  */
 export class AppHealth extends Timer {
   private readonly cluster: Cluster;
@@ -29,6 +31,8 @@ export class AppHealth extends Timer {
   /** The one before; an app that is stopped gets no more of them until it says something. */
   private lastProbe: HealthProbe | undefined = undefined;
   private started = false;
+  /** Whether the configuration names an app at all. */
+  private configured = true;
   private stopped = false;
   /** The endpoint that the newest state is about. */
   private endpoint: Endpoint | undefined = undefined;
@@ -58,9 +62,10 @@ export class AppHealth extends Timer {
     this.look();
   }
 
-  /** New options; the app may also be another one now, which is looked at at once. */
-  update(options: { intervalMs: number; timeoutMs: number }): void {
+  /** New options; the app may also be another one now, or none, which is looked at at once. */
+  update(options: { intervalMs: number; timeoutMs: number }, configured: boolean): void {
     this.options = options;
+    this.configured = configured;
     if (this.started && this.cluster.endpoints[0] !== this.endpoint) this.lookNow();
   }
 
@@ -95,6 +100,10 @@ export class AppHealth extends Timer {
     const endpoint = this.cluster.endpoints[0];
     const silent = endpoint === this.endpoint && this.lastProbe?.stillSilent === true;
     this.endpoint = endpoint;
+    if (!this.configured) {
+      this.found('none');
+      return;
+    }
     if (endpoint === undefined || silent) {
       this.found('unreachable');
       return;
@@ -118,7 +127,7 @@ export class AppHealth extends Timer {
     // Off means that a healthy app is not asked again; one that is not there is still looked for.
     const waitMs =
       state === 'unreachable' ? Math.min(ABSENT_INTERVAL_MS, intervalMs || ABSENT_INTERVAL_MS) : intervalMs;
-    if (waitMs > 0) this.wheel.arm(this, this.clock() + waitMs);
+    if (waitMs > 0 && state !== 'none') this.wheel.arm(this, this.clock() + waitMs);
     if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
   }
 

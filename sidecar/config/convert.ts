@@ -1,5 +1,5 @@
 /** From the file form to `Config`: durations to milliseconds, snake case to camel case, frozen. */
-import { formatAddress } from '../cluster/address.ts';
+import { formatAddress, NO_APP } from '../cluster/address.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { readAddress } from './address.ts';
 import type { ClusterConfig, Config, ListenerLimitsConfig, LlmConfig, RouteConfig } from './config.ts';
@@ -15,7 +15,7 @@ export function toConfig(file: FileConfig): Config {
     version: file.version,
     inbound: {
       listen: address(inbound.listen),
-      app: address(inbound.app),
+      app: inbound.app === NO_APP ? NO_APP : address(inbound.app),
       maxConcurrentCalls: inbound.max_concurrent_calls,
       adaptiveConcurrency: inbound.adaptive_concurrency,
       queue: { maxCalls: inbound.queue.max_calls, maxWaitMs: ms(inbound.queue.max_wait) },

@@ -1,5 +1,6 @@
 /** What no single value can say: settings that contradict each other, and files that are not there. */
 import { accessSync, constants, statSync } from 'node:fs';
+import { NO_APP } from '../cluster/address.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
 import { overlaps, reaches, readAddress } from './address.ts';
 import { parseDurationMs } from './duration.ts';
@@ -32,7 +33,8 @@ function checkListeners(file: FileConfig): Finding[] {
     const remedy = 'give each listener a port of its own';
     findings.push(finding([name, 'listen'], `is also the address of ${taken}.listen`, remedy));
   }
-  if (reaches(readAddress(file.inbound.app), readAddress(file.inbound.listen))) {
+  const { app, listen } = file.inbound;
+  if (app !== NO_APP && reaches(readAddress(app), readAddress(listen))) {
     const remedy = 'write where the agent itself listens, such as 127.0.0.1:50051';
     findings.push(
       finding(['inbound', 'app'], 'is our own inbound.listen: calls would go in circles', remedy),

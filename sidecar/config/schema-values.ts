@@ -3,6 +3,7 @@
  * that refuse a wrong one; the checks here give the message when only the form is right.
  */
 import * as z from 'zod';
+import { NO_APP } from '../cluster/address.ts';
 import { complaintAboutIdentity } from '../tls/identity.ts';
 import { complaintAboutAddress } from './address.ts';
 import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
@@ -75,6 +76,14 @@ export function target() {
   return checked(z.string(), 'an address such as 10.0.0.7:50051 or unix:/run/agent.sock', (value) => {
     return complaintAboutAddress(value, 'connect');
   });
+}
+
+/** The address of the local app, or that there is none. */
+export function appTarget() {
+  const form = `an address such as 10.0.0.7:50051 or unix:/run/agent.sock, or ${NO_APP}`;
+  return checked(z.string(), form, (value) =>
+    value === NO_APP ? undefined : complaintAboutAddress(value, 'connect'),
+  );
 }
 
 /** A DNS name with a port. */

@@ -6,6 +6,7 @@ import * as z from 'zod';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { cluster, timeLimits } from './schema-cluster.ts';
 import {
+  appTarget,
   duration,
   file,
   flag,
@@ -13,7 +14,6 @@ import {
   integer,
   listen,
   oneOf,
-  target,
   text,
   url,
 } from './schema-values.ts';
@@ -34,7 +34,9 @@ const listenerLimits = z.strictObject({
 
 const inbound = z.strictObject({
   listen: listen().default('0.0.0.0:15006').describe('Where other agents reach this one'),
-  app: target().default('127.0.0.1:50051').describe('The local agent: host:port or unix:/path'),
+  app: appTarget()
+    .default('127.0.0.1:50051')
+    .describe('The local agent: host:port or unix:/path; none for a pod that only calls'),
   max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
   queue: z
     .strictObject({

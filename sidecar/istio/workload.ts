@@ -1,6 +1,6 @@
 /** What stands at the pods of one agent: who may call them, over what, how much at a time, and what is told of it. */
 
-import { parseAddress } from '../cluster/address.ts';
+import { NO_APP, parseAddress } from '../cluster/address.ts';
 import type { Config } from '../config/config.ts';
 import { type Fields, type Named, note, notesOf, type Resource, resource } from './resource.ts';
 
@@ -87,7 +87,10 @@ export function callersAllowed(
         ),
       note('rules.0.to.0.operation.methods', 'gRPC is POST. Reflection is not among the paths.'),
       port === undefined &&
-        note('rules.0.to.0.operation', 'inbound.app is a Unix socket, so no port is named.'),
+        note(
+          'rules.0.to.0.operation',
+          `inbound.app is ${inbound.app === NO_APP ? 'none' : 'a Unix socket'}, so no port is named.`,
+        ),
     ),
   );
 }
@@ -178,6 +181,7 @@ function labelsOf({ name }: Named): Fields {
 }
 
 function appPort({ app: text }: Config['inbound']): number | undefined {
+  if (text === NO_APP) return undefined;
   const app = parseAddress(text);
   return app.kind === 'tcp' ? app.port : undefined;
 }

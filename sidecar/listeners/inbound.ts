@@ -1,4 +1,5 @@
 import { HEALTH_CHECK_OFF } from '../cluster/active-health.ts';
+import { NO_APP } from '../cluster/address.ts';
 import { AppHealth } from '../cluster/app-health.ts';
 import { AppServiceHealth } from '../cluster/app-service-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
@@ -102,9 +103,9 @@ export class Inbound {
     applyPolicies(this.app, appPolicies(inbound), this.context);
     if (inbound.app !== this.appAddress) {
       this.appAddress = inbound.app;
-      this.app.discover(new StaticDiscovery([inbound.app]));
+      this.app.discover(new StaticDiscovery(inbound.app === NO_APP ? [] : [inbound.app]));
     }
-    this.appHealth.update(inbound.health);
+    this.appHealth.update(inbound.health, inbound.app !== NO_APP);
     this.healthTimeoutMs = inbound.health.timeoutMs;
     this.health.identity = config;
     this.health.maxConnections = inbound.limits.maxConnections;
@@ -126,6 +127,7 @@ export class Inbound {
    * service here answers for is known; another one of the app's services is asked for.
    */
   async appBecause(service: string): Promise<string | undefined> {
+    if (this.appHealth.state === 'none') return 'there is no app here (inbound.app is none)';
     const ours = this.health.answersFor(service);
     const state = ours ? this.appHealth.state : await this.appServices.ask(service, this.healthTimeoutMs);
     if (ours ? this.appHealth.healthy : state === 'serving' || state === 'busy') return undefined;

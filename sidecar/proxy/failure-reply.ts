@@ -61,6 +61,11 @@ export function noEndpoint(call: Call): LocalReply {
   const [app] = endpoints;
   if (call.context.listener === 'inbound' && app !== undefined)
     return reply('no_endpoint', withoutApp(call, app.address, app.unusableBecause ?? 'it was just tried'));
+  if (call.context.listener === 'inbound')
+    return reply(
+      'no_endpoint',
+      `${call.context.name} only calls: its sidecar has no app (inbound.app is none); call an agent, or set inbound.app`,
+    );
   if (endpoints.length === 0)
     return reply('no_endpoint', `cluster ${name} has no endpoints: discovery found none yet`);
   const reasons = endpoints

@@ -98,7 +98,7 @@ export class HealthServices implements LocalServices {
   private tell(watcher: HealthCall, watch: AppWatch | undefined): void {
     if (watch === undefined) watcher.sendStatus(this.ownStatus);
     else if (watch.status !== undefined)
-      watcher.sendStatus(this.app.state === 'unreachable' ? watch.absentStatus : this.asFarAs(watch.status));
+      watcher.sendStatus(this.appIsAbsent ? watch.absentStatus : this.asFarAs(watch.status));
   }
 
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
@@ -250,6 +250,10 @@ export class HealthServices implements LocalServices {
   /** Whether it knows about this service; another one is the app's own business. */
   answersFor(service: string): boolean {
     return service === '' || service === AGENT_SERVICE || service === this.identity.name;
+  }
+
+  private get appIsAbsent(): boolean {
+    return this.app.state === 'unreachable' || this.app.state === 'none';
   }
 
   private get ownStatus(): ServingStatus {
