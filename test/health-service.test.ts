@@ -1,4 +1,5 @@
 // What the sidecar says of its agent's health: asked, watched, and as the agent dies, hangs and returns.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
@@ -9,6 +10,7 @@ import { freePort } from './support/free-port.ts';
 import { grpcRequest, H2Peer } from './support/h2-peer.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
+import { outboundTo, startSidecar } from './support/sidecar.ts';
 import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
@@ -378,4 +380,51 @@ t.test('an agent that is not there yet is found when it comes, and when another 
   await stateIs(plane, 'unreachable');
   await plane.apply({ inbound: { app: `127.0.0.1:${port}`, health: rare } });
   await waitUntil('it was found again', () => plane.sidecar.inbound.appHealth.healthy);
+});
+
+t.test('a pod that only calls is ready without an app, and says so to whoever calls it', async (t) => {
+  const upstream = await startUpstream(t, { name: 'called' });
+  const sidecar = await startSidecar(t, {
+    name: 'gateway',
+    ...outboundTo(upstream.address),
+    inbound: { app: 'none' },
+  });
+  const get = async (port: number, path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return { status: response.status, text: await response.text() };
+  };
+  const ready = async () =>
+    (await get(sidecar.metricsPort, '/metrics')).text.match(/^outrigger_ready (\d)/m)?.[1];
+  t.equal(await ready(), '1');
+  t.match(await get(sidecar.healthPort, '/healthz/app'), { status: 503, text: /inbound\.app is none/ });
+  t.match(
+    (await get(sidecar.adminPort, '/stats')).text,
+    /"app":\s*\{\s*"address":\s*"none",\s*"state":\s*"none"/,
+  );
+  const out = await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'));
+  t.equal(out.code, grpc.status.OK);
+  const inbound = new RawClient(t, sidecar.inboundPort);
+  const refused = await inbound.unary(Buffer.from('x'));
+  t.equal(refused.code, grpc.status.UNAVAILABLE);
+  t.match(refused.details, /^gateway only calls: .*inbound\.app/);
+  t.strictSame(refused.trailers.get('outrigger-reason'), ['no_endpoint']);
+  const health = new Health!(`127.0.0.1:${sidecar.inboundPort}`, grpc.credentials.createInsecure());
+  t.teardown(() => health.close());
+  t.equal(await check(health), 'NOT_SERVING', 'there is nothing to call');
+  t.equal(await check(health, 'an.apps.own'), 'UNAVAILABLE');
+
+  const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8'));
+  for (const app of [upstream.address, 'none']) {
+    writeFileSync(sidecar.configFile, JSON.stringify({ ...config, inbound: { ...config.inbound, app } }));
+    const state = app === 'none' ? 'none' : 'no_health_service';
+    await waitUntil(
+      `the app is ${state}`,
+      async () =>
+        (await get(sidecar.adminPort, '/stats')).text.includes(`"state": "${state}"`) ||
+        (await get(sidecar.adminPort, '/stats')).text.includes(`"state":"${state}"`),
+    );
+    t.equal(await ready(), '1');
+    const { code } = await inbound.unary(Buffer.from('x'));
+    t.equal(code, app === 'none' ? grpc.status.UNAVAILABLE : grpc.status.OK);
+  }
 });

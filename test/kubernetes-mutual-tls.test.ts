@@ -81,10 +81,9 @@ t.test(
       config.inbound.listen = `127.0.0.1:${port}`;
       const given = sidecar.env.filter(({ value }: KubernetesObject) => value !== undefined);
       const env = Object.fromEntries(given.map((entry: KubernetesObject) => [entry.name, entry.value]));
-      t.match(env, name === 'gateway' ? {} : { OUTRIGGER_INBOUND_APP: '127.0.0.1:50051' });
+      t.match(env, { OUTRIGGER_INBOUND_APP: name === 'gateway' ? 'none' : '127.0.0.1:50051' });
       return startSidecar(t, config, {
         env: { ...env, OUTRIGGER_INBOUND_APP: app },
-        until: name === 'gateway' ? 'live' : 'ready',
       });
     };
     const certificateOf = (name: string) => named('Certificate', `${name}-tls`);
@@ -95,7 +94,7 @@ t.test(
       (await startUpstream(t)).address,
       certificateOf('research-agent'),
     );
-    const gateway = await start('gateway', '127.0.0.1:1', certificateOf('gateway'));
+    const gateway = await start('gateway', 'none', certificateOf('gateway'));
 
     for (const caller of [research, gateway]) {
       const client = new RawClient(t, caller.outboundPort, { 'grpc.default_authority': 'writing-agent' });

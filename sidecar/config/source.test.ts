@@ -146,7 +146,7 @@ t.test('what is wrong outside the file names its variable or flag', async (t) =>
   const file = 'outbound: { clusters: { writing: { dns: a:1, timeout: x } } }';
   t.strictSame((await problemsOf(t, { file, env, flags })).sort(), [
     '--drain.timeot : is not a known setting | did you mean --drain.timeout?',
-    '--inbound.app inbound.app: has no value | give an address such as 10.0.0.7:50051 or unix:/run/agent.sock after it',
+    '--inbound.app inbound.app: has no value | give an address such as 10.0.0.7:50051 or unix:/run/agent.sock, or none after it',
     '--llm.upstreams.0.url : is not a known setting | did you mean --llm.upstreams?',
     '--log.access log.access: can not be "maybe" | write true or false',
     'OUTRIGGER_ELSE : is not a known setting | remove it; a variable is named after its setting',

@@ -241,7 +241,9 @@ t.test("the app's port: the first that may be gRPC, or none", async (t) => {
   );
   t.strictSame(web.spec.containers[0].ports, [{ name: 'http', containerPort: 8080 }]);
   const none = injected(annotated({ 'outrigger.dev/app-port': 'none' }));
-  t.equal(appOf(none), undefined);
+  t.equal(appOf(none), 'none');
+  t.equal(appOf(web), 'none', 'only web ports: it only calls');
+  t.equal(appOf(ports()), undefined, 'no ports are declared: the default may be right');
   t.equal(none.spec.containers[0].ports[0].name, 'grpc');
 });
 

@@ -7,6 +7,8 @@ import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
 export interface PodFacts {
   /** The gRPC port of the app; undefined for a pod that serves none. */
   readonly appPort: number | undefined;
+  /** Nothing in the pod serves gRPC, so that its sidecar probes no app. */
+  readonly onlyCalls: boolean;
   /** The name of the app's container, undefined when there are no containers with names. */
   readonly appContainer: string | undefined;
   /** The name that the app's port has, which the sidecar's port takes over. */
@@ -24,6 +26,22 @@ const OS_LABEL = 'kubernetes.io/os';
 const DEFAULT_GRACE_SECONDS = 30;
 /** Names of ports that are plainly not gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
 const NOT_GRPC = /^(https?|http2?-?web|web|metrics|prometheus|prom|udp|dns|ws|wss)(-|$)/;
+
+const WEB = /^(https?|web|ws|wss)(-|$)/;
+
+/**
+ * A pod that only calls: it says so, or it declares the port of a web server and none that may be gRPC. A pod that declares
+ * nothing, or metrics alone, may still serve at the default port, and what a config map says of the app is not known here.
+ */
+function isOnlyCalling(
+  wishes: PodWishes,
+  appPort: number | undefined,
+  names: readonly (string | undefined)[],
+) {
+  if (wishes.appPort === 'none') return true;
+  if (appPort !== undefined || wishes.config !== undefined) return false;
+  return names.some((name = '') => WEB.test(name) && !/metrics|prom/.test(name));
+}
 
 export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
   const containers = objectsAt(spec, 'containers');
@@ -46,8 +64,14 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
             (wanted === undefined ? !NOT_GRPC.test(name ?? '') : number === wanted),
         );
   const grace = numberAt(spec, 'terminationGracePeriodSeconds') ?? DEFAULT_GRACE_SECONDS;
+  const appPort = found?.number ?? wanted;
   return {
-    appPort: found?.number ?? wanted,
+    appPort,
+    onlyCalls: isOnlyCalling(
+      wishes,
+      appPort,
+      candidates.map(({ name }) => name),
+    ),
     appContainer: found?.container ?? stringAt(containers[0], 'name'),
     appPortName: found?.name,
     graceSeconds: Math.max(0, Math.floor(grace)),

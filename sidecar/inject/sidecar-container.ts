@@ -119,7 +119,7 @@ function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource
   if (name !== undefined) own.push({ name: 'OUTRIGGER_NAME', value: name });
   if (facts.appPort !== undefined)
     own.push({ name: 'OUTRIGGER_INBOUND_APP', value: `127.0.0.1:${facts.appPort}` });
-  else if (wishes.appPort === 'none') own.push({ name: 'OUTRIGGER_INBOUND_APP', value: wishes.appPort });
+  else if (facts.onlyCalls) own.push({ name: 'OUTRIGGER_INBOUND_APP', value: 'none' });
   own.push({ name: 'OUTRIGGER_DRAIN_DELAY', value: `${delay}s` });
   own.push({ name: 'OUTRIGGER_DRAIN_TIMEOUT', value: `${timeout}s` });
   if (wishes.logLevel !== undefined) own.push({ name: 'OUTRIGGER_LOG_LEVEL', value: wishes.logLevel });

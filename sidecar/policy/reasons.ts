@@ -73,7 +73,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
     httpStatus: 503,
     verdict: 'app_unreachable',
     ...TURNED_AWAY,
-    when: 'discovery found none, or all are in back-off',
+    when: 'discovery found none, all are in back-off, or the pod has no app (`inbound.app: none`)',
   },
   connect_failed: {
     status: Status.UNAVAILABLE,
