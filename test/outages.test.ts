@@ -73,7 +73,7 @@ interface Outage {
   readonly kind: string;
   readonly text: RegExp;
   /** What follows from it, and stands behind it. */
-  readonly follows?: (findings: readonly Finding[]) => void;
+  readonly follows?: (findings: readonly Finding[]) => void | Promise<void>;
   /** It is looked at in a browser, too. */
   readonly browser?: Browser | undefined;
 }
@@ -90,7 +90,7 @@ async function happens(t: Test, outage: Outage): Promise<void> {
     found.looks - before.looks <= MAX_LOOKS,
     `${kind} is the first finding after ${found.looks - before.looks} looks: ${found.findings[0]!.text} ${found.findings[0]!.detail}`,
   );
-  outage.follows?.(found.findings);
+  await outage.follows?.(found.findings);
   if (outage.browser !== undefined) {
     const { page, errors } = await openPage(t, outage.browser, `http://127.0.0.1:${sidecar.adminPort}/`);
     const first = page.locator('#attention > li').first();
@@ -215,12 +215,29 @@ t.test('each is named', { skip }, async (t) => {
         ? {
             kind: 'endpoint_silent',
             text: new RegExp(`^${addresses[0]} of research gives no sign of life`),
+            follows: async () => {
+              for (const own of sidecars.slice(0, 1))
+                await untilFound(own, 'not_ready', /^Not ready: the app at .* is unreachable/);
+            },
           }
         : {
             kind: 'cluster_silent',
             text: /^No answers from research: none of its endpoints gives a sign of life\./,
-            follows: ([first]: readonly Finding[]) =>
-              void t.ok(first!.numbers['waiting_calls']! >= 3, `${first!.detail}`),
+            follows: async ([first]: readonly Finding[]) => {
+              const { waiting_calls: waiting, longest_wait_ms: longestMs } = first!.numbers;
+              t.ok(waiting! >= 3, first!.detail);
+              const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/clusters`);
+              const { research } = (await page.json()) as {
+                research: { endpoints: { latency_ms: number; longest_wait_ms: number }[] };
+              };
+              const expected = research.endpoints.map(({ latency_ms: expectedMs }) => expectedMs);
+              t.ok(
+                Math.max(...expected) >= longestMs!,
+                `${expected.join(' and ')} ms are expected while calls wait`,
+              );
+              for (const endpoint of research.endpoints)
+                t.ok(endpoint.latency_ms >= endpoint.longest_wait_ms - 1);
+            },
           }),
       browser: inBrowser ? browser : undefined,
     });
@@ -363,6 +380,31 @@ t.test('each is named', { skip }, async (t) => {
     });
   }
 
+  /** What is no outage: a few calls a minute, some of which take long. */
+  async function longTasks(): Promise<void> {
+    const { address } = await startPythonAgent(t);
+    const sidecar = await sidecarTo(t, [address]);
+    const client = new RawClient(t, sidecar.outboundPort);
+    const task = (input: string) =>
+      client.unary(taskRequest({ id: `long-${++id}`, type: 'research', input }), { path: PROCESS_TASK });
+    for (let count = 0; count < KNOWN; count++) await task('echo yes');
+    await untilWell(sidecar);
+    const { looks: before } = await lookOf(sidecar);
+    let running = true;
+    const long = Promise.all([task('sleep 14'), task('sleep 13')]).finally(() => (running = false));
+    const seen = new Set<string>();
+    while (running) {
+      seen.add((await lookOf(sidecar)).summary);
+      await sleep(300);
+    }
+    t.strictSame(
+      (await long).map(({ code }) => code),
+      [0, 0],
+    );
+    t.ok((await lookOf(sidecar)).looks - before >= 8, 'it was looked at meanwhile');
+    t.strictSame([...seen], ['All is well: 2 endpoints are in service, no circuit is open.']);
+  }
+
   await Promise.all([
     replicaKilled(),
     stopped(2, false, true),
@@ -373,5 +415,6 @@ t.test('each is named', { skip }, async (t) => {
     modelCircuit(),
     circuitOpen(),
     certificateExpired(),
+    longTasks(),
   ]);
 });

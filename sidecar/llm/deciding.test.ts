@@ -2,11 +2,14 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { JointBudget, TokenBudget } from '../policy/token-budget.ts';
+import type { AttemptEnd } from './attempt-owner.ts';
 import { FairLimiter } from './fair-limiter.ts';
 import type { InboundCall } from './inbound-link.ts';
 import { LearnedLimit } from './learned-limit.ts';
+import { type AttemptKind, ProviderRecords } from './provider-record.ts';
 import { type AttemptFailure, type Candidate, chooseUpstream, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
+import { kindOfEnd } from './settlement.ts';
 import { TaskBudgets, taskKey } from './task-budgets.ts';
 
 const RETRY: LlmRetrySettings = {
@@ -321,4 +324,86 @@ t.test("a caller's budget lowers the operator's and never lifts it, and no other
   t.equal(of(call('dan', 7), { 'outrigger-token-budget': '5' })?.left, 7, 'the same header, handed on');
   t.equal(of(call('erin', 7), {}, 0)?.left, 7);
   t.equal(of(call('erin'), {}, 0), undefined);
+});
+
+t.test('what a provider has done lately with a model, for people', async (t) => {
+  const records = new ProviderRecords();
+  const record = records.of('m');
+  let nowMs = 0;
+  const attempt = () => {
+    const one = { startedMs: nowMs };
+    record.begin(one);
+    return one;
+  };
+  const good = (tookMs: number): void => {
+    const one = attempt();
+    nowMs += tookMs;
+    record.answered(one, nowMs);
+    record.ended(one, 'good', '', nowMs);
+  };
+  const bad = (kind: AttemptKind, what = '', tookMs = 10): void => {
+    const one = attempt();
+    nowMs += tookMs;
+    record.ended(one, kind, what, nowMs);
+  };
+  for (let count = 0; count < 4; count++) good(200);
+  t.strictSame(record.usual, { answers: 0, slowestMs: 0 }, 'too few');
+  good(900);
+  t.strictSame(record.usual, { answers: 5, slowestMs: 900 });
+  t.match(record, { answers: 5, answersMs: 1_700 });
+  t.equal(record.waiting.size, 0);
+
+  bad('refused', '401');
+  bad('none');
+  bad('refused', '403');
+  t.match(record, { kind: 'refused', what: '403', inARow: 2, atMs: nowMs });
+  bad('failed', '503');
+  t.match(record, { kind: 'failed', inARow: 1 });
+  const stream = attempt();
+  record.answered(stream, nowMs);
+  t.match(record, { kind: 'failed' }, 'a stream that begins may yet be cut');
+  record.ended(stream, 'failed', 'stream_cut', nowMs);
+  t.match(record, { inARow: 2, what: 'stream_cut' });
+  bad('throttled', '429');
+  record.answered(attempt(), nowMs);
+  t.match(record, { kind: undefined, inARow: 0 }, 'and throttles no more');
+
+  bad('unanswered', '', 800);
+  t.match(record, { kind: undefined }, 'who leaves before answers come says nothing');
+  bad('unanswered', '', 1_000);
+  t.match(record, { kind: 'unanswered', inARow: 1 });
+  for (let count = 0; count < 64; count++) good(50);
+  t.strictSame(record.usual, { answers: 64, slowestMs: 50 }, 'the latest');
+  for (let i = 0; i < 200; i++) records.of(`invented ${i}`);
+  t.ok([...records.values()].length <= 101, 'names that callers invent are bounded');
+});
+
+t.test('which ends say something of the provider', async (t) => {
+  const end = (status: number, more = {}) =>
+    ({ committed: true, failure: undefined, status, stale: false, ...more }) as unknown as AttemptEnd;
+  const kinds = [200, 400, 401, 403, 404, 408, 422, 429, 500, 529].map((status) =>
+    kindOfEnd(end(status), false, 'm'),
+  );
+  t.strictSame(kinds, [
+    'good',
+    'none',
+    'refused',
+    'refused',
+    'refused',
+    'failed',
+    'none',
+    'throttled',
+    'failed',
+    'failed',
+  ]);
+  t.equal(kindOfEnd(end(404), false, ''), 'none', 'a file that is none');
+  t.equal(kindOfEnd(end(0), true, 'm'), 'unanswered');
+  t.equal(kindOfEnd(end(200), true, 'm'), 'none', 'the caller had enough');
+  t.equal(kindOfEnd(end(0, { stale: true }), false, 'm'), 'none');
+  const failed = (reason: string, more = {}) =>
+    kindOfEnd(end(0, { failure: { reason, ...more } }), false, 'm');
+  t.equal(failed('connect_failed'), 'failed');
+  t.equal(failed('answer_too_large'), 'none');
+  t.equal(failed('deadline', { clock: 'timeout' }), 'failed');
+  t.equal(failed('deadline', { clock: 'call' }), 'none', 'the caller may have given it too little time');
 });

@@ -103,7 +103,7 @@ export class Hold {
     this.model.inUse--;
     upstream.activeRequests--;
     this.judge(verdictOf(end, cancelled));
-    this.#record.ended(this, kindOfEnd(end, cancelled), reasonOf(end), nowMs);
+    this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), nowMs);
     if (!cancelled) upstream.lastError = errorOf(request, upstream, end);
   }
 }

@@ -3,8 +3,8 @@
  * have come to since the last success. It decides nothing. Pure; times are milliseconds of a clock that never goes back.
  */
 
-/** `none` says nothing of the provider: the caller left, or its request was at fault. */
-export type AttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'none';
+/** `unanswered`: its caller left before anything came. `none` says nothing of the provider: the request was at fault. */
+export type AttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'unanswered' | 'none';
 
 /** An attempt that nothing has come of yet. */
 export interface WaitingAttempt {
@@ -55,8 +55,9 @@ export class ProviderRecord {
 
   /** @param what a status, or the reason of a failure */
   ended(attempt: WaitingAttempt, kind: AttemptKind, what: string, nowMs: number): void {
-    this.waiting.delete(attempt);
-    if (kind === 'none') return;
+    const waited = this.waiting.delete(attempt);
+    if (kind === 'none' || (kind === 'unanswered' && !(waited && this.#isLong(nowMs - attempt.startedMs))))
+      return;
     if (kind === 'good') {
       this.#isGood(nowMs);
       return;
@@ -65,6 +66,12 @@ export class ProviderRecord {
     this.kind = kind;
     this.what = what;
     this.atMs = nowMs;
+  }
+
+  /** Who waits for less than answers take, and leaves, says nothing. */
+  #isLong(waitedMs: number): boolean {
+    const { answers, slowestMs } = this.usual;
+    return answers > 0 && waitedMs > slowestMs;
   }
 
   #isGood(nowMs: number): void {

@@ -39,10 +39,11 @@ function verdictOfStatus(status: number): BreakerVerdict {
 const REFUSALS: ReadonlySet<number> = new Set([401, 402, 403, 404, 407]);
 
 /** What the attempt says of the provider, for people (`provider-record.ts`). */
-export function kindOfEnd(end: AttemptEnd, cancelled: boolean): AttemptKind {
+export function kindOfEnd(end: AttemptEnd, cancelled: boolean, model: string): AttemptKind {
   const { failure } = end;
-  if (cancelled || end.stale) return 'none';
-  if (failure === undefined || failure.reason === 'status') return kindOfStatus(statusOfEnd(end));
+  if (cancelled) return end.status === 0 ? 'unanswered' : 'none';
+  if (end.stale) return 'none';
+  if (failure === undefined || failure.reason === 'status') return kindOfStatus(statusOfEnd(end), model);
   switch (failure.reason) {
     case 'draining':
     case 'answer_too_large':
@@ -56,9 +57,10 @@ export function kindOfEnd(end: AttemptEnd, cancelled: boolean): AttemptKind {
   }
 }
 
-function kindOfStatus(status: number): AttemptKind {
+function kindOfStatus(status: number, model: string): AttemptKind {
   if (status === 429) return 'throttled';
-  if (REFUSALS.has(status)) return 'refused';
+  // A file or a batch that is none is the caller's matter; a model, or the path to all of them, is not.
+  if (REFUSALS.has(status)) return status === 404 && model === '' ? 'none' : 'refused';
   if (status === 408 || status >= 500) return 'failed';
   return status >= 400 ? 'none' : 'good';
 }

@@ -56,6 +56,7 @@ function describeSeen(seen) {
     return { words: `ejected${seconds}`, why: because, tone: 'bad' };
   }
   if (because.startsWith('connecting failed')) return { words: 'unreachable', why: because, tone: 'bad' };
+  if (seen.condition === 'no sign of life') return { words: seen.condition, tone: 'bad' };
   if (service === 'probation')
     return { words: 'on probation: a few calls try it', why: because, tone: 'warn' };
   if (!usable) return { words: 'not usable', why: because, tone: 'bad' };

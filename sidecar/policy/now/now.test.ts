@@ -291,7 +291,7 @@ t.test(
   'a provider that refuses, throttles, fails: at once where nothing else is known, and until a success',
   async (t) => {
     const streak = (
-      kind: 'refused' | 'throttled' | 'failed',
+      kind: 'refused' | 'throttled' | 'failed' | 'unanswered',
       what: string,
       inARow: number,
       agoMs = 0,
@@ -314,6 +314,9 @@ t.test(
       'thin traffic',
     );
     t.strictSame(kinds(of(streak('refused', '401', 9, 700_000, 900_000))), [], 'nobody has asked for long');
+    const left = of(streak('unanswered', '', 4));
+    t.strictSame(kinds(left, 2), ['provider_slow']);
+    t.match(look(left).findings[0]!.text, /openai does not answer small before callers leave/);
     t.strictSame(kinds(of(streak('failed', 'connection_lost', 3))), ['provider_fails']);
     t.strictSame(kinds(of(streak('throttled', '429', 1))), [], 'a retry has made it good');
     t.strictSame(kinds(of(streak('throttled', '429', 4))), ['provider_throttles']);
@@ -364,9 +367,9 @@ t.test('a provider that takes far longer than usual', async (t) => {
     [],
     'one, for eight seconds',
   );
-  t.strictSame(kinds(of(waiting(1, 8_100, 800))), ['provider_slow']);
+  t.strictSame(kinds(of(waiting(1, 8_100, 800)), 2), ['provider_slow']);
   t.strictSame(kinds(of({ ...waiting(0, 0, 800), answers: 9, answersMs: 9 })), []);
-  t.strictSame(kinds(of(waiting(3, 5_100, 800))), ['provider_slow'], 'three, for five');
+  t.strictSame(kinds(of(waiting(3, 5_100, 800)), 2), ['provider_slow'], 'three, for five');
   t.strictSame(kinds(of({}), 14), ['provider_slow'], 'nothing more is known');
   t.strictSame(kinds(of({})), [], 'for a quarter of a minute');
   t.match(look(of(waiting(3, 2_000, 800))).well, true);

@@ -65,12 +65,15 @@ export interface NowReport {
 }
 
 const MAX_FINDINGS = 20;
-/** What a pause of this process, or of its machine, may look like lasts for less. */
+/** What a pause of this process, or of its machine, may look like is over at the next look, or the one after it. */
 const LASTS_MS: Partial<Record<FindingKind, number>> = {
   // The first answer of an app that has just started is not there at the first look.
   not_ready: 900,
   endpoint_silent: 2_000,
   cluster_silent: 2_000,
+  provider_slow: 900,
+  no_answers: 900,
+  slow_answers: 900,
   own_limits: 5_000,
 };
 const MIN_ERRORS = 3;

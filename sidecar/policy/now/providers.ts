@@ -5,8 +5,11 @@ import { counted, joined, spanOf } from './words.ts';
 
 /** What the latest attempts of one kind came to, without a success among them. */
 export interface StreakFacts {
-  /** `refused`: 401, 403 and their like; `throttled`: 429; `failed`: it did not answer, or with an error of its own. */
-  readonly kind: 'refused' | 'throttled' | 'failed';
+  /**
+   * `refused`: 401, 403 and their like; `throttled`: 429; `failed`: it did not answer, or with an error of its own;
+   * `unanswered`: callers left who had waited for longer than any of its latest answers took.
+   */
+  readonly kind: 'refused' | 'throttled' | 'failed' | 'unanswered';
   /** A status, or the reason of the failure. */
   readonly what: string;
   readonly inARow: number;
@@ -166,19 +169,48 @@ function streakFinding(provider: string, facts: ModelFacts, lastError: string): 
   const { model, streak, outOfCredit } = facts;
   if (streak === undefined || streak.kind === 'throttled' || outOfCredit !== null) return undefined;
   if (!isTold(streak, STREAK_MS)) return undefined;
-  const { what, inARow } = streak;
-  const refused = streak.kind === 'refused';
+  const { kind, inARow } = streak;
   return {
-    kind: refused ? 'provider_refuses' : 'provider_fails',
+    kind: STREAK_FINDINGS[kind],
     id: `streak ${provider} ${model}`,
     severity: 'bad',
-    text: refused
-      ? `The model provider ${provider} refuses ${nameOf(model)} with ${what}${HINTS[what] ?? ''}.`
-      : `The model provider ${provider} fails for ${nameOf(model)}: ${what.replaceAll('_', ' ')}.`,
-    detail: joined('; ', inARow < 2 ? '' : `${inARow} times in a row`, lastError),
+    text: streakText(provider, model, streak),
+    detail: joined(
+      '; ',
+      inARow < 2 ? '' : `${inARow} times in a row`,
+      kind === 'unanswered' ? '' : lastError,
+    ),
     about: { provider, model },
     numbers: { in_a_row: inARow, latest_ms_ago: Math.round(streak.agoMs) },
   };
+}
+
+const STREAK_FINDINGS = {
+  refused: 'provider_refuses',
+  failed: 'provider_fails',
+  unanswered: 'provider_slow',
+} as const;
+
+/** Reasons of failures; others are a status, or say it by their names. */
+const FAILURES: Readonly<Record<string, string>> = {
+  connect_failed: 'it can not be connected to',
+  connection_lost: 'connections are lost before an answer',
+  first_byte: 'no answer begins in time',
+  deadline: 'no answer comes in time',
+  idle: 'answers stop in the middle',
+  stream_cut: 'streams end before their end',
+  answer_cut: 'answers break off',
+  malformed_answer: 'its answers are no JSON',
+  upstream_protocol: 'it does not answer in HTTP',
+};
+
+function streakText(provider: string, model: string, { kind, what }: StreakFacts): string {
+  const whom = nameOf(model);
+  if (kind === 'refused')
+    return `The model provider ${provider} refuses ${whom} with ${what}${HINTS[what] ?? ''}.`;
+  if (kind === 'unanswered')
+    return `The model provider ${provider} does not answer ${whom} before callers leave, who have waited for longer than usual.`;
+  return `The model provider ${provider} fails for ${whom}: ${FAILURES[what] ?? what.replaceAll('_', ' ')}.`;
 }
 
 function isTold({ inARow, agoMs, goodAgoMs }: StreakFacts, forMs: number): boolean {
