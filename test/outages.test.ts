@@ -380,6 +380,30 @@ t.test('each is named', { skip }, async (t) => {
     });
   }
 
+  /** The ninth: an agent whose process is well, and whose calls get stuck. */
+  async function agentHangs(): Promise<void> {
+    let held: (() => void)[] | undefined;
+    const upstream = await startUpstream(t, {
+      onCall: (call) => {
+        if (held === undefined) ok(call.stream, call);
+        else held.push(() => ok(call.stream, call));
+      },
+    });
+    const sidecar = await sidecarTo(t, [upstream.address]);
+    const client = new RawClient(t, sidecar.outboundPort);
+    await happens(t, {
+      sidecar,
+      traffic: traffic(t, 200, () => client.unary(Buffer.from('x'))),
+      begin: () => (held = []),
+      end: () => {
+        for (const answer of held!) answer();
+        held = undefined;
+      },
+      kind: 'no_answers',
+      text: /^No answers from research Raw\/Unary: calls wait for far longer than usual/,
+    });
+  }
+
   /** What is no outage: a few calls a minute, some of which take long. */
   async function longTasks(): Promise<void> {
     const { address } = await startPythonAgent(t);
@@ -415,6 +439,7 @@ t.test('each is named', { skip }, async (t) => {
     modelCircuit(),
     circuitOpen(),
     certificateExpired(),
+    agentHangs(),
     longTasks(),
   ]);
 });

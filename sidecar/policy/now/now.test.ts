@@ -444,3 +444,21 @@ t.test('a flood of findings is bounded, and says how many more there are', async
   t.equal(findings.length, 20);
   t.equal(leftOut, 281);
 });
+
+t.test(
+  'an answer is noticed at the next look, when a wait that began behind it is older than that',
+  async (t) => {
+    const { kinds } = watch();
+    const at = (second: number) =>
+      withMethod({
+        ...waiting(second < 1 ? 0 : 4, second * 1_000 - 200, 100),
+        answers: second < 1 ? 29 : 30,
+        answersMs: 3_000,
+      });
+    t.strictSame(kinds(at(0)), []);
+    t.strictSame(
+      kinds((second) => at(second + 1), 8),
+      ['no_answers'],
+    );
+  },
+);

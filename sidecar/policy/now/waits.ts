@@ -46,6 +46,8 @@ const LEAVE_MS = 15_000;
 const ADOPT_MS = 600_000;
 /** Percentiles look back over two minutes. */
 const FORGET_MS = 120_000;
+/** An answer is noticed at the next look. */
+const LATE_MS = 1_500;
 
 export interface Slowness {
   /** No answer has come while the longest wait lasted. */
@@ -97,7 +99,7 @@ export class WaitWatch {
       return undefined;
     }
     return {
-      unanswered: facts.waiting > 0 && nowMs - this.#answeredAtMs >= facts.longestMs,
+      unanswered: facts.waiting > 0 && nowMs - this.#answeredAtMs >= facts.longestMs - LATE_MS,
       waiting: facts.waiting,
       longestMs: facts.longestMs,
       answersTakeMs: this.#latestMs > manyMs ? this.#latestMs : 0,
