@@ -339,12 +339,12 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
     const one = attempt();
     nowMs += tookMs;
     record.answered(one, nowMs);
-    record.ended(one, 'good', '', nowMs);
+    record.ended(one, 'good', '', '', nowMs);
   };
   const bad = (kind: AttemptKind, what = '', tookMs = 10): void => {
     const one = attempt();
     nowMs += tookMs;
-    record.ended(one, kind, what, nowMs);
+    record.ended(one, kind, what, `it said ${what}`, nowMs);
   };
   for (let count = 0; count < 4; count++) good(200);
   t.strictSame(record.usual, { answers: 0, slowestMs: 0 }, 'too few');
@@ -356,13 +356,13 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
   bad('refused', '401');
   bad('none');
   bad('refused', '403');
-  t.match(record, { kind: 'refused', what: '403', inARow: 2, atMs: nowMs });
+  t.match(record, { kind: 'refused', what: '403', said: 'it said 403', inARow: 2, atMs: nowMs });
   bad('failed', '503');
   t.match(record, { kind: 'failed', inARow: 1 });
   const stream = attempt();
   record.answered(stream, nowMs);
   t.match(record, { kind: 'failed' }, 'a stream that begins may yet be cut');
-  record.ended(stream, 'failed', 'stream_cut', nowMs);
+  record.ended(stream, 'failed', 'stream_cut', '', nowMs);
   t.match(record, { inARow: 2, what: 'stream_cut' });
   bad('throttled', '429');
   record.answered(attempt(), nowMs);

@@ -103,7 +103,8 @@ export class Hold {
     this.model.inUse--;
     upstream.activeRequests--;
     this.judge(verdictOf(end, cancelled));
-    this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), nowMs);
-    if (!cancelled) upstream.lastError = errorOf(request, upstream, end);
+    const error = cancelled ? '' : errorOf(request, upstream, end);
+    this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
+    if (!cancelled) upstream.lastError = error;
   }
 }

@@ -30,6 +30,8 @@ export class ProviderRecord {
   /** Attempts of one kind without a success among them: their kind, what they came to, how many, and when the latest ended. */
   kind: Exclude<AttemptKind, 'good' | 'none'> | undefined = undefined;
   what = '';
+  /** The same in the provider's words, without keys: of these attempts alone, since a refusal of a request may quote it. */
+  said = '';
   inARow = 0;
   atMs = Number.NEGATIVE_INFINITY;
   goodAtMs = Number.NEGATIVE_INFINITY;
@@ -53,8 +55,11 @@ export class ProviderRecord {
     if (this.kind !== 'failed') this.#isGood(nowMs);
   }
 
-  /** @param what a status, or the reason of a failure */
-  ended(attempt: WaitingAttempt, kind: AttemptKind, what: string, nowMs: number): void {
+  /**
+   * @param what a status, or the reason of a failure
+   * @param said the same for people, without keys
+   */
+  ended(attempt: WaitingAttempt, kind: AttemptKind, what: string, said: string, nowMs: number): void {
     const waited = this.waiting.delete(attempt);
     if (kind === 'none' || (kind === 'unanswered' && !(waited && this.#isLong(nowMs - attempt.startedMs))))
       return;
@@ -65,6 +70,7 @@ export class ProviderRecord {
     this.inARow = kind === this.kind ? this.inARow + 1 : 1;
     this.kind = kind;
     this.what = what;
+    this.said = said;
     this.atMs = nowMs;
   }
 

@@ -129,16 +129,24 @@ function waitFacts(
 }
 
 function providerFacts(upstream: Upstream, longMs: number, nowMs: number): ProviderFacts {
-  const { name, breaker, lastError, records, models } = upstream;
+  const { name, breaker, records, models } = upstream;
   return {
     name,
     circuit: breaker.state.replace('_', '-'),
     rejections: breaker.rejections,
-    lastError,
+    lastFailure: lastFailureOf(records.values()),
     models: Array.from(records.values(), (record) =>
       modelFacts(record, models.get(record.model), longMs, nowMs),
     ),
   };
+}
+
+/** What the latest failure of any model was, for a circuit that they share. */
+function lastFailureOf(records: Iterable<ProviderRecord>): string {
+  let latest: ProviderRecord | undefined;
+  for (const record of records)
+    if (record.kind === 'failed' && (latest === undefined || record.atMs > latest.atMs)) latest = record;
+  return latest?.said ?? '';
 }
 
 /** @param longMs a model that rests for longer than this is not waited for */
@@ -169,9 +177,9 @@ function modelFacts(
   };
 }
 
-function streakFacts({ kind, what, inARow, atMs, goodAtMs }: ProviderRecord, nowMs: number) {
+function streakFacts({ kind, what, said, inARow, atMs, goodAtMs }: ProviderRecord, nowMs: number) {
   if (kind === undefined) return undefined;
-  const streak: StreakFacts = { kind, what, inARow, agoMs: nowMs - atMs, goodAgoMs: nowMs - goodAtMs };
+  const streak: StreakFacts = { kind, what, said, inARow, agoMs: nowMs - atMs, goodAgoMs: nowMs - goodAtMs };
   return streak;
 }
 

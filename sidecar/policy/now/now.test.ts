@@ -62,7 +62,7 @@ const provider = (models: ModelFacts[], facts: Partial<ProviderFacts> = {}): Pro
   name: 'openai',
   circuit: 'closed',
   rejections: 0,
-  lastError: '',
+  lastFailure: '',
   models,
   ...facts,
 });
@@ -296,7 +296,7 @@ t.test(
       inARow: number,
       agoMs = 0,
       goodAgoMs = 1_000,
-    ) => model({ streak: { kind, what, inARow, agoMs, goodAgoMs } });
+    ) => model({ streak: { kind, what, said: '', inARow, agoMs, goodAgoMs } });
     const { look, kinds } = watch();
     const of = (one: ModelFacts, more: Partial<ProviderFacts> = {}) => ({
       providers: [provider([one], more)],
@@ -314,6 +314,9 @@ t.test(
       'thin traffic',
     );
     t.strictSame(kinds(of(streak('refused', '401', 9, 700_000, 900_000))), [], 'nobody has asked for long');
+    const failed = streak('failed', '503', 3);
+    const told = of({ ...failed, streak: { ...failed.streak!, said: 'openai: answered 503: busy' } });
+    t.equal(look(told).findings[0]!.detail, '3 times in a row; openai: answered 503: busy');
     const left = of(streak('unanswered', '', 4));
     t.strictSame(kinds(left, 2), ['provider_slow']);
     t.match(look(left).findings[0]!.text, /openai does not answer small before callers leave/);
@@ -346,7 +349,7 @@ t.test(
       ],
     );
     const open = look(
-      of(streak('failed', '503', 8), { circuit: 'open', rejections: 3, lastError: 'openai: answered 503' }),
+      of(streak('failed', '503', 8), { circuit: 'open', rejections: 3, lastFailure: 'openai: answered 503' }),
     );
     t.strictSame(
       open.findings.map(({ text }) => text),

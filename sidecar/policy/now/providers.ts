@@ -12,6 +12,8 @@ export interface StreakFacts {
   readonly kind: 'refused' | 'throttled' | 'failed' | 'unanswered';
   /** A status, or the reason of the failure. */
   readonly what: string;
+  /** The same in its own words, without keys. */
+  readonly said: string;
   readonly inARow: number;
   /** How long ago the latest one ended. */
   readonly agoMs: number;
@@ -40,8 +42,8 @@ export interface ProviderFacts {
   readonly name: string;
   readonly circuit: string;
   readonly rejections: number;
-  /** How the latest request failed, without keys; '' when it did not. */
-  readonly lastError: string;
+  /** How a request failed last, without keys; '' when none has since the last success. */
+  readonly lastFailure: string;
   readonly models: readonly ModelFacts[];
 }
 
@@ -65,17 +67,17 @@ export class ProviderWatch {
   readonly #waits = new Map<string, WaitWatch>();
 
   *look(provider: ProviderFacts, nowMs: number): Generator<Finding> {
-    const { name, circuit, lastError, rejections } = provider;
+    const { name, circuit, lastFailure, rejections } = provider;
     for (const model of provider.models) {
       yield* quotaFindings(name, model);
-      const streak = streakFinding(name, model, lastError);
+      const streak = streakFinding(name, model);
       if (streak !== undefined) yield streak;
       const slow = this.#slow(name, model, nowMs);
       if (slow !== undefined) yield slow;
     }
     if (circuit === 'closed') return;
     const turnedAway = rejections > 0 ? ', and requests are turned away' : '';
-    const because = lastError === '' ? '' : `: ${lastError}`;
+    const because = lastFailure === '' ? '' : `: ${lastFailure}`;
     yield {
       kind: 'provider_circuit',
       id: `circuit of provider ${name}`,
@@ -165,21 +167,17 @@ function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding>
   };
 }
 
-function streakFinding(provider: string, facts: ModelFacts, lastError: string): Finding | undefined {
+function streakFinding(provider: string, facts: ModelFacts): Finding | undefined {
   const { model, streak, outOfCredit } = facts;
   if (streak === undefined || streak.kind === 'throttled' || outOfCredit !== null) return undefined;
   if (!isTold(streak, STREAK_MS)) return undefined;
-  const { kind, inARow } = streak;
+  const { kind, inARow, said } = streak;
   return {
     kind: STREAK_FINDINGS[kind],
     id: `streak ${provider} ${model}`,
     severity: 'bad',
     text: streakText(provider, model, streak),
-    detail: joined(
-      '; ',
-      inARow < 2 ? '' : `${inARow} times in a row`,
-      kind === 'unanswered' ? '' : lastError,
-    ),
+    detail: joined('; ', inARow < 2 ? '' : `${inARow} times in a row`, said),
     about: { provider, model },
     numbers: { in_a_row: inARow, latest_ms_ago: Math.round(streak.agoMs) },
   };
