@@ -118,7 +118,7 @@ t.test(
 
     const stranger = structuredClone(certificateOf('research-agent'));
     stranger.spec.uris = ['spiffe://cluster.local/ns/elsewhere/sa/research-agent'];
-    const outside = await start('gateway', '127.0.0.1:1', stranger);
+    const outside = await start('gateway', 'none', stranger);
     const client = new RawClient(t, outside.outboundPort, { 'grpc.default_authority': 'writing-agent' });
     const refused = await client.unary(Buffer.from('x'), { deadline: Date.now() + 20_000 });
     t.not(refused.code, grpc.status.OK, 'a service account of another namespace is refused');
