@@ -10,6 +10,7 @@ import { startMetrics } from './listeners/metrics.ts';
 import { CallObservers } from './run/call-observers.ts';
 import { ENDING_SIGNALS, takeHeldSignals } from './run/early-signals.ts';
 import { endProcessSoon, FLUSH_SPANS_MS } from './run/end-process.ts';
+import { knownSeries } from './run/known-series.ts';
 import { LazyRegistry } from './run/lazy-registry.ts';
 import { Live } from './run/live.ts';
 import { LlmAccessLog, observerOf } from './run/llm-observer.ts';
@@ -113,6 +114,8 @@ class RunningSidecar {
       logLines: this.lines,
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
+      app: inbound.app,
+      known: knownSeries(sidecar),
     });
     const failed =
       (what: string) =>

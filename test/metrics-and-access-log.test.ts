@@ -138,7 +138,8 @@ t.test('metrics of real calls through both listeners', async (t) => {
   const { sidecar, run, inbound, app } = await startBoth(t);
   const before = await scrape(sidecar);
   t.equal(before.value('outrigger_ready'), 1);
-  t.equal(before.all('outrigger_tasks_total').length, 0, 'no agent has run a task');
+  t.ok(before.all('outrigger_tasks_total').length === 6, 'each outcome, before a task has run');
+  for (const { value } of before.all('outrigger_tasks_total')) t.equal(value, 0);
   for (const input of ['SUCCESS', 'SUCCESS', 'PARTIAL', 'FAILED']) t.equal(await run({ input }), 0, input);
   t.equal(await run({ input: 'refuse' }), grpc.status.INVALID_ARGUMENT);
   t.equal(await run({ input: 'SUCCESS' }, '/other.Service/Method'), grpc.status.UNIMPLEMENTED);

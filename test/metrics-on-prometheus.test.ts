@@ -2,6 +2,7 @@
 // the first failures of all are seen by `rate` and by the shipped alert.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { Status } from '../sidecar/grpc/status.ts';
 import { metricsRoute } from '../sidecar/listeners/metrics.ts';
@@ -10,7 +11,11 @@ import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { MetricsPages } from '../sidecar/telemetry/metrics-pages.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
+import { freePort } from './support/free-port.ts';
 import { type Prometheus, startPrometheus } from './support/prometheus.ts';
+import { rulesText } from './support/promql.ts';
+import { RawClient, startRawServer } from './support/raw-grpc.ts';
+import { startSidecar } from './support/sidecar.ts';
 import { skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -91,7 +96,7 @@ for (const kind of ['classic', 'native'] as const) {
       const near = (value: number, from: number, to: number, what: string) =>
         t.ok(value >= from && value <= to, `${what}: ${value}, which is to be from ${from} to ${to}`);
       const server = 'rpc_server_call_duration_seconds';
-      const tasks = '{rpc_method="agent.AgentService/ProcessTask"}';
+      const tasks = '{rpc_method="agent.AgentService/ProcessTask",rpc_status_code="OK"}';
       const isNative = kind === 'native';
       // Of 11, 12, … 26 s.
       near(await quantile(0.5, server, tasks), isNative ? 17 : 15, 20, 'half');
@@ -102,8 +107,8 @@ for (const kind of ['classic', 'native'] as const) {
       const longest = await numberOf(
         prometheus,
         isNative
-          ? `histogram_quantile(0.5, ${server}{rpc_method="a.B/Stream"})`
-          : `histogram_quantile(0.5, sum by (le) (${server}_bucket{rpc_method="a.B/Stream"}))`,
+          ? `histogram_quantile(0.5, ${server}{rpc_method="a.B/Stream",rpc_status_code="OK"})`
+          : `histogram_quantile(0.5, sum by (le) (${server}_bucket{rpc_method="a.B/Stream",rpc_status_code="OK"}))`,
       );
       near(longest, isNative ? 1_180 : 600, isNative ? 1_330 : 1_800, 'a stream');
       const count = isNative ? `histogram_count(${server}${tasks})` : `${server}_count${tasks}`;
@@ -119,6 +124,79 @@ for (const kind of ['classic', 'native'] as const) {
         end: String(Date.now() / 1000 + 1),
       })) as { exemplars: { labels: { trace_id: string } }[] }[];
       t.equal(exemplars[0]?.exemplars[0]?.labels.trace_id, 'ab'.repeat(16));
+    },
+  );
+}
+
+for (const features of [[], ['native-histograms']]) {
+  const kind = features[0] ?? 'classic';
+  t.test(
+    `the first failures of all are in every rate, and fire: ${kind}`,
+    { skip: skipWithout('prometheus') },
+    async (t) => {
+      const agent = await startRawServer(
+        t,
+        {
+          unary: ({ request }, callback) => {
+            if (request.length === 0) callback(null, request);
+            else callback({ code: grpc.status.INTERNAL, details: 'told to fail' });
+          },
+        },
+        { unaryPath: METHOD },
+      );
+      const inbound = `127.0.0.1:${await freePort()}`;
+      const sidecar = await startSidecar(t, {
+        name: 'research-agent',
+        inbound: { listen: inbound, app: agent.address, allow_call_cycles: true },
+        outbound: {
+          clusters: {
+            research: {
+              endpoints: [inbound],
+              circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
+            },
+          },
+        },
+      });
+      const prometheus = await startPrometheus(t, {
+        targets: { research: sidecar.metricsPort },
+        // Not to wait for minutes until what is true now has been so for long.
+        rules: rulesText.replaceAll(/interval: \d+s/g, 'interval: 1s').replaceAll(/for: \d+m/g, 'for: 1s'),
+        features,
+      });
+      await waitUntil(
+        'the first scrape',
+        async () => (await prometheus.query('outrigger_ready')).length === 1,
+      );
+      const client = new RawClient(t, sidecar.outboundPort, { 'grpc.default_authority': 'research' });
+      let failed = 0;
+      await Promise.all(
+        Array.from({ length: 591 }, async (_, i) => {
+          const { code } = await client.unary(Buffer.alloc(i < 200 ? 1 : 0), { path: METHOD });
+          if (code === grpc.status.INTERNAL) failed++;
+        }),
+      );
+      t.equal(failed, 200);
+      const seen = (name: string, match: string) => {
+        const last =
+          kind === 'classic'
+            ? `increase(${name}_count{${match}}[1m])`
+            : `histogram_count(increase(${name}{${match}}[1m]))`;
+        return numberOf(prometheus, `sum(${last})`);
+      };
+      // What is between two scrapes is stretched to the ends of the minute.
+      const internal = 'rpc_status_code="INTERNAL"';
+      t.ok((await seen('rpc_server_call_duration_seconds', internal)) >= 200);
+      t.ok((await seen('rpc_client_call_duration_seconds', internal)) >= 200);
+      const counters = [
+        'outrigger_attempts_total{cluster="research",code="INTERNAL"}',
+        'outrigger_attempts_total{cluster="app",code="INTERNAL"}',
+        'outrigger_tasks_total{status="ERROR"}',
+      ];
+      for (const counter of counters)
+        t.ok((await numberOf(prometheus, `sum(increase(${counter}[1m]))`)) >= 200, counter);
+      for (const alert of ['OutriggerErrorBudgetBurnsFast', 'OutriggerTasksFail'])
+        t.ok(await numberOf(prometheus, `ALERTS{alertname="${alert}",alertstate="firing"}`), alert);
+      t.equal(await numberOf(prometheus, `sum(outrigger_attempts_total{cluster="research"})`), 591);
     },
   );
 }

@@ -1,7 +1,8 @@
 import { statusName } from '../grpc/status.ts';
-import { type CallStats, OTHER_METHOD } from './call-stats.ts';
+import { OTHER_METHOD } from './call-stats.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
-import { DURATION_BUCKETS, type Durations, type Exemplar, NATIVE_FIRST, NATIVE_LAST } from './durations.ts';
+import { DURATION_BUCKETS, Durations, type Exemplar, NATIVE_FIRST, NATIVE_LAST } from './durations.ts';
+import { KNOWN_STATUS_NAMES, type KnownCalls, KnownMethods } from './known-series.ts';
 import type { HistogramSample, Labels, Sample } from './sampled-metric.ts';
 
 /** Where the numbers of a histogram stand in an array: counts by bucket, their sum in seconds, and the native counts. */
@@ -40,18 +41,18 @@ function decimal(bound: number): string {
   return Number.isInteger(bound) ? `${bound}.0` : String(bound);
 }
 
-/** The calls of something, and the values of the labels that name it. */
-export type NamedCalls = readonly [calls: CallStats, ...labelValues: string[]];
-
 const CALLS = new HistogramLayout(DURATION_BUCKETS);
+/** Counts for what has not happened yet. */
+const NONE = new Durations();
 
 /** Turns call durations into a Prometheus histogram. */
 export class DurationHistogram {
   private readonly memory: CounterMemory<Durations>;
-  private readonly sources: () => Iterable<NamedCalls>;
+  private readonly sources: () => readonly KnownCalls[];
+  private readonly known = new KnownMethods();
 
   /** @param labelNames the labels besides `rpc_method` and `rpc_status_code` */
-  constructor(labelNames: readonly string[], sources: () => Iterable<NamedCalls>) {
+  constructor(labelNames: readonly string[], sources: () => readonly KnownCalls[]) {
     this.sources = sources;
     const names = [...labelNames, 'rpc_method', 'rpc_status_code'];
     this.memory = new CounterMemory(names, CALLS.width, (durations, totals) => CALLS.add(durations, totals));
@@ -59,7 +60,11 @@ export class DurationHistogram {
 
   *read(): Generator<Sample> {
     const series = this.memory.collect((found) => {
-      for (const [calls, ...labelValues] of this.sources()) {
+      const sources = this.sources();
+      const known = this.known.choose(sources);
+      sources.forEach(({ calls, labelValues }, i) => {
+        for (const method of known[i]!)
+          for (const status of KNOWN_STATUS_NAMES) found(NONE, ...labelValues, method, status);
         for (const { method, byStatus } of calls.methods.values()) {
           for (let status = 0; status < byStatus.length; status++) {
             const durations = byStatus[status];
@@ -68,7 +73,7 @@ export class DurationHistogram {
               found(durations, ...labelValues, method || OTHER_METHOD, statusName(status));
           }
         }
-      }
+      });
     });
     for (const one of series) yield histogramSample(one, CALLS);
   }

@@ -1,7 +1,8 @@
 /** What the LLM egress counts, as metrics. */
 import { HistogramLayout, histogramSample } from './duration-histogram.ts';
 import { type Durations, LLM_BUCKETS } from './durations.ts';
-import type { LlmPairStats, LlmStats } from './llm-stats.ts';
+import { type KnownSeries, MAX_KNOWN_MODELS } from './known-series.ts';
+import { LLM_ATTEMPTS, LLM_OUTCOMES, LlmPairStats, type LlmStats, NO_UPSTREAM } from './llm-stats.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** An upstream, as it is now. */
@@ -39,26 +40,60 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
+/** Requests that are turned away before an upstream is chosen. */
+const NOBODY = { upstream: NO_UPSTREAM, model: '' };
 const LAYOUT = new HistogramLayout(LLM_BUCKETS);
 
-export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }: MeasuredLlm): void {
+export function addLlm(
+  add: AddMetric,
+  { stats, upstreams, waiting, bodyBytes }: MeasuredLlm,
+  models: KnownSeries['models'] = () => [],
+): void {
+  const unasked = new Map<string, LlmPairStats>();
+  /** Those that requests have named, and before them those that the configuration does. */
+  const pairsOf = (): LlmPairStats[] => {
+    const pairs = [...stats.pairs.values()];
+    const known = models();
+    if (known.length === 0) return pairs;
+    for (const { upstream, model } of [...known, NOBODY]) {
+      const key = `${upstream}\n${model}`;
+      if (stats.pairs.has(key) || pairs.length >= MAX_KNOWN_MODELS) continue;
+      let pair = unasked.get(key);
+      if (pair === undefined) unasked.set(key, (pair = new LlmPairStats(upstream, model)));
+      pairs.push(pair);
+    }
+    return pairs;
+  };
+  /** Counts by outcome, the usual ones from the beginning. */
+  const counts = function* (
+    usual: readonly string[],
+    countsOf: (pair: LlmPairStats) => ReadonlyMap<string, number>,
+  ): Generator<Sample> {
+    let known = 0;
+    for (const pair of pairsOf()) {
+      const all = countsOf(pair);
+      const shown = known++ < MAX_KNOWN_MODELS ? new Set([...usual, ...all.keys()]) : all.keys();
+      for (const outcome of shown)
+        yield { labels: { ...labelsOf(pair), outcome }, value: all.get(outcome) ?? 0 };
+    }
+  };
   const labelsOf = ({ upstream, model }: LlmPairStats) => ({ agent: stats.agent, upstream, model });
   const perPair = (values: (pair: LlmPairStats) => Iterable<readonly [Record<string, string>, number]>) =>
     function* (): Generator<Sample> {
-      for (const pair of stats.pairs.values())
+      for (const pair of pairsOf())
         for (const [labels, value] of values(pair)) yield { labels: { ...labelsOf(pair), ...labels }, value };
     };
   add(
     'counter',
     'outrigger_llm_requests_total',
     'Requests to models that ended, by what became of them.',
-    perPair(({ outcomes }) => Array.from(outcomes, ([outcome, count]) => [{ outcome }, count])),
+    () => counts(LLM_OUTCOMES, ({ outcomes }) => outcomes),
   );
   add(
     'counter',
     'outrigger_llm_attempts_total',
     'Requests sent to providers: success, or why the attempt failed.',
-    perPair(({ attempts }) => Array.from(attempts, ([outcome, count]) => [{ outcome }, count])),
+    () => counts(LLM_ATTEMPTS, ({ attempts }) => attempts),
   );
   add(
     'counter',
@@ -74,7 +109,7 @@ export function addLlm(add: AddMetric, { stats, upstreams, waiting, bodyBytes }:
   );
   const histogram = (durations: (pair: LlmPairStats) => Durations) =>
     function* (): Generator<Sample> {
-      for (const pair of stats.pairs.values()) yield sampleOf(labelsOf(pair), durations(pair));
+      for (const pair of pairsOf()) yield sampleOf(labelsOf(pair), durations(pair));
     };
   add(
     'histogram',

@@ -31,6 +31,34 @@ export type LlmOutcome =
   /** Turned away: malformed, too large, too many at a time, draining. */
   | 'rejected';
 
+/** All of them, to be shown from the beginning. */
+export const LLM_OUTCOMES: readonly LlmOutcome[] = [
+  'success',
+  'refused',
+  'throttled',
+  'failed',
+  'cut',
+  'timeout',
+  'cancelled',
+  'over_budget',
+  'rejected',
+];
+/** What becomes of attempts as a rule, to be shown from the beginning; other reasons and statuses once they have happened. */
+export const LLM_ATTEMPTS: readonly string[] = [
+  'success',
+  'cancelled',
+  'connect_failed',
+  'connection_lost',
+  'first_byte',
+  'idle',
+  'stream_cut',
+  '401',
+  '429',
+  '500',
+  '502',
+  '503',
+];
+
 /** `wasted` tokens were paid for answers that nobody got whole. */
 export type LlmTokenType = 'input' | 'output' | 'wasted';
 

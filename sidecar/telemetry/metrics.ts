@@ -1,13 +1,21 @@
 /** What `/metrics` shows, read from plain numbers at the moment of the scrape. */
 import { statusName } from '../grpc/status.ts';
 import type { CallStats, ListenerStats } from './call-stats.ts';
+import { addCertificates, type MeasuredCertificate } from './certificate-metrics.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
+import {
+  CONNECT_FAILURES,
+  KNOWN_STATUSES,
+  type KnownCalls,
+  type KnownSeries,
+  MAX_KNOWN_ENDPOINTS,
+} from './known-series.ts';
 import { addLlm, type MeasuredLlm } from './llm-metrics.ts';
 import { processMetrics } from './process-metrics.ts';
 import { addResilience, type MeasuredOutliers, type ResilienceSource } from './resilience-metrics.ts';
 import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
-import { type AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
+import { AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
 import type { SpanCounts } from './tracing/span-queue.ts';
 
 /** What is read of an endpoint. */
@@ -30,16 +38,6 @@ export interface MeasuredCluster {
   readonly endpoints: Iterable<MeasuredEndpoint>;
 }
 
-/** A certificate of ours that comes from files. */
-export interface MeasuredCertificate {
-  /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
-  readonly where: string;
-  /** Since 1970; Infinity without a certificate. Undefined when the files were never right. */
-  readonly material: { readonly expiresAtMs: number } | undefined;
-  /** Why the files as they are now can't be used; '' when they can. */
-  readonly problem: string;
-}
-
 /** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
 export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly version: string;
@@ -50,6 +48,10 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly logLines?: { readonly dropped: number };
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
+  /** That of the local app, whose calls are counted at the listener. */
+  readonly app?: object;
+  /** What is shown before it has happened. */
+  readonly known?: KnownSeries;
   readonly tasks: TaskStats;
   readonly certificates?: () => Iterable<MeasuredCertificate>;
   /** Tasks that came again, by what became of them. */
@@ -90,9 +92,9 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   addActive(add, source);
   addAttempts(add, source);
   addResilience(add, source);
-  addTasks(add, source.tasks);
+  addTasks(add, source);
   addRepeatedTasks(add, source.taskStore);
-  if (source.llm !== undefined) addLlm(add, source.llm);
+  if (source.llm !== undefined) addLlm(add, source.llm, source.known?.models);
   if (source.tracing !== undefined) addSpans(add, source.tracing);
   if (source.certificates !== undefined) addCertificates(add, source.certificates);
   return [...metrics, ...processMetrics()];
@@ -100,6 +102,10 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
 
 /** The listener whose calls the local app serves. */
 const INBOUND = 'inbound';
+const GRPC_LISTENERS: readonly string[] = [INBOUND, 'outbound'];
+/** Why connections and streams are turned away, besides the errors of connections. */
+const NO_CONNECTION = ['too_many_connections'];
+const NO_PLACE = [...NO_CONNECTION, 'too_many_streams'];
 /** For calls that have no route, or none yet: to Prometheus, no label. */
 const NO_CLUSTER = '';
 
@@ -110,20 +116,28 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
-function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void {
-  const server = new DurationHistogram([], function* () {
-    for (const { calls, name } of listeners) if (name === INBOUND) yield [calls];
-  });
+function addCalls(add: AddMetric, { app, clusters, known, listeners }: MetricsSource): void {
+  const server = new DurationHistogram([], () =>
+    listeners
+      .filter(({ name }) => name === INBOUND)
+      .map(({ calls }) => ({ calls, labelValues: [], servesTasks: true })),
+  );
   add(
     'histogram',
     'rpc_server_call_duration_seconds',
     'How long calls to the local app took, as their callers saw it.',
     () => server.read(),
   );
-  const client = new DurationHistogram(['cluster'], function* () {
-    for (const { calls, name } of clusters()) yield [calls, name];
+  const client = new DurationHistogram(['cluster'], () => {
+    const sources: KnownCalls[] = [];
+    for (const cluster of clusters()) {
+      if (cluster === app) continue;
+      sources.push({ calls: cluster.calls, labelValues: [cluster.name], servesTasks: true });
+    }
     // Calls that have come to no cluster.
-    for (const { calls, name } of listeners) if (name !== INBOUND) yield [calls, NO_CLUSTER];
+    for (const { calls, name } of listeners)
+      if (name !== INBOUND) sources.push({ calls, labelValues: [NO_CLUSTER], servesTasks: false });
+    return sources;
   });
   add(
     'histogram',
@@ -131,6 +145,12 @@ function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void 
     'How long calls to a cluster took, with all their attempts.',
     () => client.read(),
   );
+  const reasonsOf = (listener: string): readonly string[] =>
+    known === undefined
+      ? []
+      : GRPC_LISTENERS.includes(listener)
+        ? [...known.reasons, ...NO_PLACE]
+        : NO_CONNECTION;
   const rejected = new CounterMemory(['listener', 'reason'], 1, addNamedCount('reason'));
   add(
     'counter',
@@ -140,7 +160,8 @@ function addCalls(add: AddMetric, { listeners, clusters }: MetricsSource): void 
       totals(
         rejected.collect((found) => {
           for (const { name, rejected } of listeners)
-            for (const reason of rejected.keys()) found(rejected, name, reason);
+            for (const reason of new Set([...reasonsOf(name), ...rejected.keys()]))
+              found(rejected, name, reason);
         }),
       ),
   );
@@ -213,7 +234,7 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
       for (const { name, endpoints } of clusters())
         for (const { address, attemptsByStatus } of endpoints) found(attemptsByStatus, name, address);
     });
-    return nonZero(series, 'code', statusName);
+    return codes(series);
   });
   addOutcomes(add, clusters, ({ retries }) => retries, {
     name: 'outrigger_retries_total',
@@ -229,7 +250,7 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   addOutcomes(add, clusters, failures, {
     name: 'outrigger_connect_failures_total',
     help: 'Connections to endpoints that were not made, by reason.',
-    outcomes: [],
+    outcomes: CONNECT_FAILURES,
     label: 'reason',
   });
 }
@@ -261,9 +282,16 @@ function addOutcomes(
   );
 }
 
-function addTasks(add: AddMetric, { agents }: TaskStats): void {
+function addTasks(add: AddMetric, { known, tasks: { agents } }: MetricsSource): void {
+  /** That of this sidecar from the beginning. */
+  const allAgents = (): AgentTasks[] => {
+    const name = known?.agent();
+    const all = [...agents.values()];
+    if (name !== undefined && !agents.has(name)) all.push(new AgentTasks(name));
+    return all;
+  };
   add('counter', 'outrigger_tasks_total', 'Tasks that ended, by the status in their answer.', () =>
-    Array.from(agents.values(), ({ agent, byOutcome }) =>
+    Array.from(allAgents(), ({ agent, byOutcome }) =>
       TASK_OUTCOMES.map((status, i) => ({ labels: { agent, status }, value: byOutcome[i]! })),
     ).flat(),
   );
@@ -276,7 +304,7 @@ function addTasks(add: AddMetric, { agents }: TaskStats): void {
     'outrigger_tokens_total',
     'Tokens that tasks used: useful when the caller got the answer, wasted when nobody did.',
     () =>
-      Array.from(agents.values(), (tasks) =>
+      Array.from(allAgents(), (tasks) =>
         Object.entries(uses).map(([use, value]) => ({
           labels: { agent: tasks.agent, use },
           value: value(tasks),
@@ -314,33 +342,6 @@ function addSpans(add: AddMetric, { counts, waiting }: NonNullable<MetricsSource
   );
 }
 
-function addCertificates(add: AddMetric, certificates: () => Iterable<MeasuredCertificate>): void {
-  add(
-    'gauge',
-    'outrigger_certificate_expiry_seconds',
-    'Seconds until the certificate in use expires; below 0 once it has.',
-    () => {
-      const samples: Sample[] = [];
-      for (const { where, material } of certificates()) {
-        const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
-        if (expiresAtMs === Number.POSITIVE_INFINITY) continue;
-        samples.push({ labels: { setting: where }, value: Math.round((expiresAtMs - Date.now()) / 1000) });
-      }
-      return samples;
-    },
-  );
-  add(
-    'gauge',
-    'outrigger_certificate_invalid',
-    'Whether the files as they are now can not be used, so that an earlier state of them is: 1 or 0.',
-    () =>
-      Array.from(certificates(), ({ where, problem }) => ({
-        labels: { setting: where },
-        value: problem === '' ? 0 : 1,
-      })),
-  );
-}
-
 function addNumbers(numbers: Float64Array, totals: Float64Array): void {
   for (let i = 0; i < numbers.length; i++) totals[i]! += numbers[i]!;
 }
@@ -356,15 +357,15 @@ function* totals(series: Iterable<Series<unknown>>): Generator<Sample> {
   for (const { labels, totals } of series) yield { labels, value: totals[0]! };
 }
 
-/** One line a number that isn't 0, with the name of its place as a label. */
-function* nonZero(
-  series: Iterable<Series<unknown>>,
-  label: string,
-  nameOf: (place: number) => string,
-): Generator<Sample> {
-  for (const one of series) {
-    const { totals } = one;
-    for (let i = 0; i < totals.length; i++)
-      if (totals[i]! > 0) yield { labels: lineLabels(one, i, label, nameOf(i)), value: totals[i]! };
+/** One line for each code with which attempts have ended; those that matter from the beginning, of some endpoints. */
+function* codes(endpoints: Iterable<Series<unknown>>): Generator<Sample> {
+  let known = 0;
+  for (const endpoint of endpoints) {
+    const { totals } = endpoint;
+    const isKnown = known++ < MAX_KNOWN_ENDPOINTS;
+    for (let i = 0; i < totals.length; i++) {
+      if (totals[i]! > 0 || (isKnown && KNOWN_STATUSES.includes(i)))
+        yield { labels: lineLabels(endpoint, i, 'code', statusName(i)), value: totals[i]! };
+    }
   }
 }

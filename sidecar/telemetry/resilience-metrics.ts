@@ -1,4 +1,5 @@
 import { CounterMemory } from './counter-memory.ts';
+import { MAX_KNOWN_CLUSTERS, TASK_METHODS } from './known-series.ts';
 import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
 /** A circuit, as it is now. */
@@ -38,6 +39,8 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
+/** Counts for a circuit that no call has needed yet. */
+const NO_BREAKER: MeasuredCircuit['breaker'] = { rejections: 0 };
 const OTHER_METHODS = '_OTHER';
 
 /** Ejections for these are shown from the beginning: the first one is then seen as an increase. */
@@ -64,6 +67,11 @@ export function addResilience(add: AddMetric, { circuits, clusters }: Resilience
   );
   add('counter', 'outrigger_circuit_rejections_total', 'Calls that a circuit turned away.', () => {
     const series = rejections.collect((found) => {
+      let known = 0;
+      for (const { name } of clusters()) {
+        if (known++ >= MAX_KNOWN_CLUSTERS) break;
+        for (const method of TASK_METHODS) found(NO_BREAKER, name, method);
+      }
       for (const { cluster, method, breaker } of circuits()) found(breaker, cluster, methodName(method));
     });
     return Array.from(series, ({ labels, totals }) => ({ labels, value: totals[0]! }));

@@ -1,0 +1,16 @@
+/** What metrics show before it has happened, as far as the configuration tells. */
+import { REASONS } from '../policy/reasons.ts';
+import type { Sidecar } from '../sidecar.ts';
+import type { KnownSeries } from '../telemetry/known-series.ts';
+
+/** Follows reloads. */
+export function knownSeries(sidecar: Sidecar): KnownSeries {
+  return {
+    reasons: Object.keys(REASONS),
+    agent: () => sidecar.inbound.context.name,
+    models: () =>
+      sidecar.config.llm.upstreams.flatMap(({ name, model }) =>
+        model === undefined ? [] : [{ upstream: name, model }],
+      ),
+  };
+}
