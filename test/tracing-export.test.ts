@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { later, ok, startReplica } from './support/answers.ts';
+import { freePort } from './support/free-port.ts';
+import type { ReceivedSpan } from './support/otlp.ts';
 import { type OtlpReceiver, startGrpcOtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
-import { RawClient } from './support/raw-grpc.ts';
+import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { startSidecar } from './support/sidecar.ts';
 import {
   CLIENT,
@@ -94,6 +96,78 @@ t.test('a share of the traces is recorded, each of them whole', async (t) => {
   t.ok(roots > 50 && roots < 150, `${roots} of ${calls}`);
   t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
 });
+
+t.test(
+  'what a caller writes behind a path is told nowhere, and methods it invents have no names',
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    // It knows the methods of `rawPaths`; others are UNIMPLEMENTED.
+    const app = await startRawServer(t);
+    const anything = await startUpstream(t);
+    const gone = `127.0.0.1:${await freePort()}`;
+    const cluster = (address: string) => ({ endpoints: [address], retry: { max_attempts: 1 } });
+    const config = {
+      name: 'caller',
+      inbound: { app: anything.address },
+      outbound: {
+        clusters: { grpcjs: cluster(app.address), anything: cluster(anything.address), gone: cluster(gone) },
+      },
+      log: { level: 'debug', access: true },
+    };
+    const sidecar = await startSidecar(t, config, { until: 'live', env: tracingTo(receiver) });
+    const secret = 'sk-live-0123456789';
+    const names: string[] = [];
+    let calls = 0;
+    const call = async (authority: string, path: string, port = sidecar.outboundPort): Promise<number> => {
+      calls++;
+      const client = (clients[`${authority} ${port}`] ??= new RawClient(t, port, {
+        'grpc.default_authority': authority,
+      }));
+      return (await client.unary(Buffer.from('x'), { path })).code;
+    };
+    const clients: Record<string, RawClient> = {};
+    t.equal(await call('anything', `/test.Raw/Unary?token=${secret}`), 0, 'it goes through as it came');
+    t.equal(anything.calls.at(-1)!.headers[':path'], `/test.Raw/Unary?token=${secret}`);
+    t.equal(await call('-', `/test.Raw/Unary?token=${secret}`, sidecar.inboundPort), 0);
+    // Until the circuit opens, and beyond.
+    for (let i = 0; i < 8; i++) t.equal(await call('gone', `/test.Raw/Unary?token=${secret}${i}`), 14);
+    t.equal(await call('nobody', `/test.Raw/Unary?token=${secret}`), 12, 'no route');
+    t.equal(await call('grpcjs', '/test.Raw/Unary'), 0);
+    for (let i = 0; i < 300; i++) t.equal(await call('grpcjs', `/invented.I${i}/Method`), 12);
+    const roots = (spans: readonly ReceivedSpan[]) => spans.filter((span) => !isAttempt(span));
+    const spans = await receiver.until('all came', (spans) => roots(spans).length === calls);
+    names.push(...new Set(spans.map(({ name }) => name)));
+    t.same(names.sort(), ['Attempt._OTHER', 'Attempt.test.Raw/Unary', '_OTHER', 'test.Raw/Unary']);
+    const originals = new Set(roots(spans).map(({ attributes }) => attributes['rpc.method_original']));
+    t.ok(originals.has('invented.I299/Method'));
+    for (const span of spans)
+      t.equal(
+        span.attributes['rpc.method_original'] !== undefined,
+        span.attributes['rpc.method'] === '_OTHER',
+      );
+    t.equal(originals.size, 302, 'of each invented one, of the call without a route, and none of the others');
+    const page = async (path: string): Promise<string> =>
+      (
+        await fetch(`http://127.0.0.1:${sidecar.adminPort}${path}`, {
+          headers: { accept: 'application/json' },
+        })
+      ).text();
+    await untilLogged(t, sidecar, /circuit.* is open/);
+    const told: Record<string, string> = {
+      spans: JSON.stringify(spans, (_, value) => (typeof value === 'bigint' ? String(value) : value)),
+      log: sidecar.logs(),
+    };
+    for (const path of ['/metrics', '/stats', '/clusters', '/live?format=json', '/events?format=json'])
+      told[path] = await page(path);
+    for (const [where, text] of Object.entries(told)) {
+      t.notMatch(text, secret, where);
+      if (where !== 'log')
+        t.match(text, where.startsWith('/events') ? /circuit/ : /test\.Raw\/Unary/, `${where} was read`);
+    }
+    const circuits = JSON.parse(told['/clusters']!).gone.circuits as object;
+    t.same(Object.keys(circuits), ['/test.Raw/Unary'], 'one circuit, which has opened');
+  },
+);
 
 /** Node's options for a process that writes down each module it loads. */
 const tellsModules = `--import=data:text/javascript,${encodeURIComponent(

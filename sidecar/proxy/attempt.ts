@@ -53,7 +53,7 @@ export function statusOfFailure(failure: AttemptFailure): StatusCode {
 /** The call an attempt works for. */
 export interface AttemptOwner {
   /** Of the request. */
-  readonly head: { readonly path: string };
+  readonly info: { readonly method: string };
   /** Size of the request's head, as its sender counts it (RFC 9113 §6.5.2). */
   readonly requestHeadBytes: number;
   /** A stream is there: send what there is of the request. */
@@ -146,9 +146,9 @@ export class Attempt
     return this.endpoint.pool.connectionCount > 0 ? Progress.QUEUED : Progress.CONNECTING;
   }
 
-  /** Of the request, with its query. */
-  get path(): string {
-    return this.owner.head.path;
+  /** The request's path, without its query. */
+  get method(): string {
+    return this.owner.info.method;
   }
 
   /** The peer has lowered its limit of streams since: of those it had not seen by then it may refuse any. */

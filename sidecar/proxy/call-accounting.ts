@@ -1,5 +1,5 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
-import { OTHER_METHOD } from '../telemetry/call-stats.ts';
+import { type CallStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
 
@@ -47,11 +47,27 @@ function wasRetry(attempt: Attempt | undefined): boolean {
   return attempt !== undefined && attempt.number > 1 && !attempt.hedge;
 }
 
+/** Where it is counted. Outbound, the listener's own numbers are of calls that have come to no cluster. */
+function statsOf({ cluster, context }: Pick<Call, 'cluster' | 'context'>): CallStats {
+  return context.listener === 'inbound' || cluster === undefined ? context.stats.calls : cluster.calls;
+}
+
+function isAnswered(attempt: Attempt | undefined): boolean {
+  return attempt !== undefined && (attempt.answered || attempt.kind === 'status');
+}
+
+/** Whether a call that ends so is counted by its method's own name. */
+export function isKnownMethod(
+  call: Pick<Call, 'cluster' | 'context' | 'info'>,
+  status: StatusCode | -1,
+  attempt: Attempt | undefined,
+): boolean {
+  return status !== Status.UNIMPLEMENTED && statsOf(call).hasName(call.info.method, isAnswered(attempt));
+}
+
 function countDuration(call: Call, status: StatusCode): void {
-  const { attempt, cluster, context, info } = call;
-  // Outbound, the listener's own numbers are of calls that have come to no cluster.
-  const ofListener = context.listener === 'inbound' || cluster === undefined;
-  const calls = ofListener ? context.stats.calls : cluster.calls;
+  const { attempt, context, info } = call;
+  const calls = statsOf(call);
   const seconds = (context.clock() - call.startedAtMs) / 1000;
   if (status === Status.UNIMPLEMENTED) {
     // Paths that nobody implements are counted together: they are the caller's invention.
@@ -59,8 +75,7 @@ function countDuration(call: Call, status: StatusCode): void {
     return;
   }
   if (info.statsFrom !== calls || info.methodStats === undefined) {
-    const answered = attempt !== undefined && (attempt.answered || attempt.kind === 'status');
-    info.methodStats = calls.of(call.head.path, answered);
+    info.methodStats = calls.of(info.method, isAnswered(attempt));
     // Not for good where it has no name of its own: an answer will give it one.
     info.statsFrom = info.methodStats.method === OTHER_METHOD ? undefined : calls;
   }

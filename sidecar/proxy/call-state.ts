@@ -24,6 +24,7 @@ import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { CallTrace } from '../telemetry/tracing/call-trace.ts';
 import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { Call } from './call.ts';
+import { isKnownMethod } from './call-accounting.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
@@ -132,7 +133,6 @@ export abstract class CallState extends Timer implements Queueable {
   status: StatusCode | -1 = -1;
   /** When the caller had got that, or had left, where the call went on for others who have sent its task; otherwise 0. */
   callerGoneAtMs = 0;
-  /** Set when| -1 = -1;
   /** Set when the answer was ours. */
   reason: Reason | undefined = undefined;
 
@@ -174,6 +174,11 @@ export abstract class CallState extends Timer implements Queueable {
   /** Who calls, by its certificate; undefined where it has shown none. */
   get callerIdentity(): string | undefined {
     return this.stream.connection.identity?.name;
+  }
+
+  /** Whether spans name the method that came, as metrics do: callers could invent more names than anybody can look through. */
+  knowsMethod(status: StatusCode | -1, attempt: Attempt | undefined): boolean {
+    return isKnownMethod(this, status, attempt);
   }
 
   get requestHeadBytes(): number {

@@ -35,7 +35,7 @@ export function tooLittleTime(call: Call, neededMs: number, nowMs: number): Loca
   const leftMs = Math.max(0, Math.round(call.deadlineMs - nowMs));
   return reply(
     'deadline',
-    `${leftMs} ms are left, and even the quickest answers of ${call.head.path} take ${Math.round(neededMs)} ms; it was not sent`,
+    `${leftMs} ms are left, and even the quickest answers of ${call.info.method} take ${Math.round(neededMs)} ms; it was not sent`,
   );
 }
 

@@ -71,7 +71,7 @@ export class Hedging extends Timer {
         responseStarted: call.responseStarted,
         requestWhole: call.request.whole && call.request.ended,
         timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
-        usualLatencyMs: policies.medianLatencyMs(call.head.path),
+        usualLatencyMs: policies.medianLatencyMs(call.info.method),
         circuitAllows: call.breaker === undefined || call.breaker.mayRetry(call.circuitAdmission),
         ownedElsewhere: false,
         freeEndpoints: cluster.usableCount - busy,
@@ -151,8 +151,8 @@ export function hedgingOf(call: Call, extraAttempt: ExtraAttempt): Hedging | und
   const policies = policiesOf(call.cluster!);
   const { hedge } = policies.settings;
   if (hedge.delayMs === 0 && hedge.percentile === 0) return undefined;
-  if (!policies.retry.isIdempotent(call.head.path)) return undefined;
-  const latency = { at: (percent: number) => policies.latencyAt(call.head.path, percent) };
+  if (!policies.retry.isIdempotent(call.info.method)) return undefined;
+  const latency = { at: (percent: number) => policies.latencyAt(call.info.method, percent) };
   const delayMs = hedgeDelayMs(hedge, latency);
   return delayMs === Number.POSITIVE_INFINITY ? undefined : new Hedging(call, hedge, delayMs, extraAttempt);
 }

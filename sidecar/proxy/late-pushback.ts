@@ -11,11 +11,11 @@ import type { LocalReply } from './reasons.ts';
  * and leaves the endpoint alone for so long).
  */
 export function isLate(call: Call, pushbackMs: number | undefined): boolean {
-  const { context, cluster, head, deadlineMs, deadlineOwner } = call;
+  const { context, cluster, info, deadlineMs, deadlineOwner } = call;
   if (context.listener !== 'outbound' || pushbackMs === undefined || pushbackMs <= 0) return false;
   // A configured limit is known to nobody but the sidecar, and counts anew for another try.
   if (deadlineMs === 0 || deadlineOwner === 'configured') return false;
-  const neededMs = cluster === undefined ? 0 : policiesOf(cluster).usualLatencyMs(head.path);
+  const neededMs = cluster === undefined ? 0 : policiesOf(cluster).usualLatencyMs(info.method);
   return pushbackMs + neededMs >= deadlineMs - context.clock();
 }
 

@@ -157,7 +157,7 @@ export class Pipeline implements CallDriver {
     if (cluster === undefined) {
       const what =
         agentType === ''
-          ? `${call.head.authority}${call.head.path}`
+          ? `${call.head.authority}${call.info.method}`
           : `agent_type ${JSON.stringify(agentType)}`;
       call.answer(reply('no_route', `no route for ${what}: ${context.router.hint}`));
       return;
@@ -190,7 +190,7 @@ export class Pipeline implements CallDriver {
   private passCircuit(call: Call): boolean {
     const nowMs = this.context.clock();
     const policies = policiesOf(call.cluster!);
-    const breaker = policies.breakers.of(call.head.path);
+    const breaker = policies.breakers.of(call.info.method);
     if (breaker.state !== 'closed') tellCircuit(call, breaker.tick(nowMs));
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
@@ -215,7 +215,7 @@ export class Pipeline implements CallDriver {
       call.onTimeout(nowMs);
       return;
     }
-    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(call.head.path, leftMs);
+    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(call.info.method, leftMs);
     if (neededMs > 0) {
       call.answer(tooLittleTime(call, neededMs, nowMs));
       return;
@@ -362,7 +362,7 @@ export class Pipeline implements CallDriver {
 
 /** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */
 function mayRunElsewhere(call: Call): boolean {
-  return call.unknownBefore && !policiesOf(call.cluster!).retry.isIdempotent(call.head.path);
+  return call.unknownBefore && !policiesOf(call.cluster!).retry.isIdempotent(call.info.method);
 }
 
 /** What `outrigger_retries_total` counts of retries that were not made. */

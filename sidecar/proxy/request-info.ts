@@ -23,6 +23,8 @@ export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 export class RequestInfo {
   /** Other HTTP/2 requests are relayed too, but are answered and judged by HTTP's rules. */
   grpc = false;
+  /** Its path, without a query: that is content, and may hold a secret. By this it is counted, judged and named. */
+  method = '';
   /** `:scheme`. */
   scheme = '';
   /** Of its method. */
@@ -89,6 +91,7 @@ export class RequestInfo {
         break;
       case ':path':
         this.kind = methodKind(value);
+        this.method = withoutQuery(value);
         break;
       case ':scheme':
         this.scheme = value;
@@ -254,6 +257,11 @@ function isCertificateField(name: string): boolean {
 function methodKind(path: string): MethodKind {
   if (isUnaryPath(path)) return 'unary';
   return path === STREAM_PROCESS_PATH ? 'task_stream' : 'unknown';
+}
+
+function withoutQuery(path: string): string {
+  const query = path.indexOf('?');
+  return query < 0 ? path : path.slice(0, query);
 }
 
 function isTraceField(name: string): boolean {

@@ -57,13 +57,13 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
   const others = cluster.usableCount - (endpoint.usable ? 1 : 0);
   call.unknownBefore ||= outcomeUnknown(attempt);
   return {
-    method: call.head.path,
+    method: call.info.method,
     attempts: call.attempts - call.transparentRetries,
     callersAttempts: call.callersAttempts,
     responseStarted: call.responseStarted,
     requestWhole: call.request.whole,
     timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
-    usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.head.path),
+    usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.info.method),
     backoffStep: call.backoffStep,
     deduplicated: isDeduplicated(call, attempt),
     unknownBefore: call.unknownBefore,

@@ -20,7 +20,7 @@ import { judgeReach } from './silence.ts';
 
 /** The request is complete: from here on it is the endpoint that takes its time. */
 export function awaitAnswer(call: Call, attempt: Attempt): void {
-  call.cluster!.outliers.detector.awaitAnswer(attempt, call.head.path, call.context.clock());
+  call.cluster!.outliers.detector.awaitAnswer(attempt, call.info.method, call.context.clock());
 }
 
 /** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
@@ -29,10 +29,10 @@ export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number):
   const cluster = call.cluster!;
   const latencyMs = nowMs - attempt.startedAtMs;
   observeLatency(endpoint, latencyMs, nowMs);
-  cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.head.path, nowMs));
+  cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
   attempt.answered = true;
   const policies = policiesOf(cluster);
-  policies.recordLatency(call.head.path, latencyMs, nowMs);
+  policies.recordLatency(call.info.method, latencyMs, nowMs);
   attempt.clock?.stop();
   if (!attempt.streaming || call.breaker === undefined || call.circuitSettled) return;
   attempt.firstMessageAtMs = nowMs;
@@ -86,7 +86,7 @@ export function settleAttempt(
   attempt.requestIrregular = status !== Status.OK && call.info.irregular;
   const verdict = verdictOf(attempt, {
     taskStatusIsVerdict: policies.settings.task.statusIsVerdict,
-    usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.head.path) : 0,
+    usualLatencyMs: judgesTime ? policies.usualLatencyMs(call.info.method) : 0,
   });
   attempt.verdict = verdict;
   judgeReach(call, attempt, nowMs);
@@ -103,7 +103,7 @@ export function settleAttempt(
   if (verdict.outcome === 'failure') observeFailure(attempt.endpoint, attempt.elapsedMs, nowMs);
   else if (!attempt.answered && verdict.outcome === 'success') {
     observeLatency(attempt.endpoint, attempt.elapsedMs, nowMs);
-    policies.recordLatency(call.head.path, attempt.elapsedMs, nowMs);
+    policies.recordLatency(call.info.method, attempt.elapsedMs, nowMs);
   }
   if (attempt.budgeted) {
     attempt.budgeted = false;
@@ -182,7 +182,7 @@ export function tellCircuit(call: Call, transition: CircuitTransition | undefine
   if (transition === undefined) return;
   const cluster = call.cluster!;
   if (call.trace) traceCircuit(call, transition);
-  call.context.events.onCircuit(cluster, call.head.path, transition);
+  call.context.events.onCircuit(cluster, call.info.method, transition);
   // Without calls nobody else would notice that an endpoint is back.
   if (transition.to === 'open' && transition.unreachable) cluster.returns.wake();
 }

@@ -64,7 +64,7 @@ export function waitsAt(
       const waitMs = nowMs - handler.startedAtMs;
       here.add(waitMs);
       all.add(waitMs);
-      if (ofMethod !== undefined) waitsOfMethod(ofMethod, handler.path)?.add(waitMs);
+      if (ofMethod !== undefined) waitsOfMethod(ofMethod, handler.method)?.add(waitMs);
     }
     if (here.waiting > 0) onConnection(connection, here);
   }

@@ -34,16 +34,25 @@ export class CallStats {
   private unanswered = 0;
 
   /**
-   * @param path the request's `:path`
+   * @param path the request's `:path`, without its query
    * @param answered whether this call was answered by whom it was for. Paths that never were get few names.
    */
   of(path: string, answered = true): MethodStats {
     const known = this.methods.get(path);
     if (known !== undefined) return known;
-    const room = this.methods.size < MAX_METHODS && (answered || this.unanswered < MAX_UNANSWERED_METHODS);
-    if (!room || path.length > MAX_METHOD_CHARS) return this.add(OTHER_METHOD);
+    if (!this.hasRoom(path, answered)) return this.add(OTHER_METHOD);
     if (!answered) this.unanswered++;
     return this.add(path);
+  }
+
+  /** Whether `of` gives it a name of its own. */
+  hasName(path: string, answered: boolean): boolean {
+    return this.methods.has(path) || this.hasRoom(path, answered);
+  }
+
+  private hasRoom(path: string, answered: boolean): boolean {
+    const room = this.methods.size < MAX_METHODS && (answered || this.unanswered < MAX_UNANSWERED_METHODS);
+    return room && path.length <= MAX_METHOD_CHARS;
   }
 
   private add(key: string): MethodStats {

@@ -1,6 +1,7 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
+import { OTHER_METHOD } from '../call-stats.ts';
 import { spanIdText } from '../ids.ts';
-import { NO_ATTRIBUTES } from './shapes.ts';
+import { NO_ATTRIBUTES, originalMethod, spanMethod } from './shapes.ts';
 import type { Attributes, AttributeValue, Span, SpanEvent, SpanLink, SpanShape } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
 import type { Tracer } from './tracer.ts';
@@ -160,8 +161,9 @@ export class CallTrace implements Span {
     span.spanHigh = this.attemptHigh;
     span.spanLow = this.attemptLow;
     let attributes: Attributes = NO_ATTRIBUTES;
-    if (kind !== 'status' || peerReason !== '') {
-      const more: AttributeValue[] = [];
+    const method = spanMethod(call, status, attempt);
+    if (kind !== 'status' || peerReason !== '' || method === OTHER_METHOD) {
+      const more: AttributeValue[] = method === OTHER_METHOD ? originalMethod(call) : [];
       // What ended it, where that was no answer.
       if (kind !== 'status') more.push('outrigger.attempt.end', kind);
       if (peerReason !== '') more.push('outrigger.peer_reason', peerReason);
@@ -170,6 +172,7 @@ export class CallTrace implements Span {
     span.shape = this.tracer.shapes.ofAttempt(
       call,
       attempt,
+      method,
       Math.max(0, number - 1 - call.transparentRetries),
       (this.transparentBits & (1 << (number - 1))) !== 0,
     );
@@ -200,8 +203,9 @@ export class CallTrace implements Span {
       taskStatus = scanner.status;
       tokensUsed = scanner.tokensUsed;
     }
-    this.shape = this.tracer.shapes.ofCall(call, this.failed, taskStatus);
-    const attributes: AttributeValue[] = [];
+    const method = spanMethod(call, status, call.attempt);
+    this.shape = this.tracer.shapes.ofCall(call, method, this.failed, taskStatus);
+    const attributes: AttributeValue[] = method === OTHER_METHOD ? originalMethod(call) : [];
     if (task !== undefined) {
       if (task.taskId !== '') attributes.push('outrigger.task.id', task.taskId);
       if (task.correlationId !== '') attributes.push('gen_ai.conversation.id', task.correlationId);

@@ -34,7 +34,8 @@ export function tracingSettings(
   if (endpoint === undefined) return undefined;
   const exporters = read('OTEL_TRACES_EXPORTER') ?? 'otlp';
   if (exporters === 'none') return undefined;
-  if (!exporters.split(',').includes('otlp')) {
+  const names = exporters.split(',').map((name) => name.trim());
+  if (!names.includes('otlp')) {
     warn(`OTEL_TRACES_EXPORTER=${exporters} is not known here: there are otlp and none; traces are off`);
     return undefined;
   }

@@ -1,5 +1,6 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import { isTaskPath, TASK_STATUS_NAMES } from '../../task/task-message.ts';
+import { OTHER_METHOD } from '../call-stats.ts';
 import { type Attributes, type AttributeValue, SpanKind, SpanShape } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
 
@@ -12,9 +13,24 @@ export const NO_ATTRIBUTES: Attributes = [];
 /** How a call or an attempt usually ends is part of its shape; with rarer numbers its shape is made for it alone. */
 const MAX_NUMBER = 15;
 
+/** HTTP's registered methods and QUERY (semantic conventions for HTTP, `http.request.method`). */
+const HTTP_METHODS: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'DELETE',
+  'CONNECT',
+  'OPTIONS',
+  'TRACE',
+  'PATCH',
+  'QUERY',
+]);
+
 /** The shapes of one method of one cluster, at one authority or endpoint. */
 class Family {
-  readonly path: string;
+  /** `rpc.method`, or `http.request.method`. */
+  readonly method: string;
   /** Whatever else tells it apart. */
   readonly cluster: string;
   readonly server: string;
@@ -24,8 +40,8 @@ class Family {
   /** Calls after this one will find it. */
   kept = false;
 
-  constructor(path: string, cluster: string, server: string, agent: string, grpc: boolean) {
-    this.path = path;
+  constructor(method: string, cluster: string, server: string, agent: string, grpc: boolean) {
+    this.method = method;
     this.cluster = cluster;
     this.server = server;
     this.agent = agent;
@@ -56,14 +72,19 @@ export class SpanShapes {
     return this.count;
   }
 
-  /** The SERVER span of an inbound call, or the CLIENT span of an outbound one. `taskStatus` is -1 without one. */
-  ofCall(call: TracedCall, failed: boolean, taskStatus: number): SpanShape {
+  /**
+   * The SERVER span of an inbound call, or the CLIENT span of an outbound one.
+   *
+   * @param method of {@link spanMethod}
+   * @param taskStatus -1 without one
+   */
+  ofCall(call: TracedCall, method: string, failed: boolean, taskStatus: number): SpanShape {
     const { context, head, cluster, info, status, attempts } = call;
     const isInbound = context.listener === 'inbound';
     const families = isInbound ? this.inbound : this.outbound;
     const family = this.family(
       families,
-      head.path,
+      method,
       cluster?.name ?? '',
       head.authority,
       context.name,
@@ -74,8 +95,8 @@ export class SpanShapes {
     const shape = family.outcomes.get(outcome);
     if (shape !== undefined) return shape;
     const kind = isInbound ? SpanKind.SERVER : SpanKind.CLIENT;
-    const attributes = [...methodAttributes(call), ...serverAttributes(cut(head.authority))];
-    if (info.grpc && isTaskPath(head.path)) {
+    const attributes = [...methodAttributes(info.grpc, method), ...serverAttributes(cut(head.authority))];
+    if (info.grpc && isTaskPath(`/${method}`)) {
       attributes.push('gen_ai.operation.name', 'invoke_agent');
       if (isInbound) attributes.push('gen_ai.agent.name', context.name, 'gen_ai.agent.version', this.version);
       else if (cluster !== undefined) attributes.push('gen_ai.agent.name', cluster.name);
@@ -84,57 +105,64 @@ export class SpanShapes {
     if (status !== -1 && info.grpc) addStatus(attributes, status, failed);
     if (!isInbound) attributes.push('outrigger.attempts', attempts);
     if (known >= 0) attributes.push('outrigger.task.status', TASK_STATUS_NAMES[known]!);
-    return this.keep(family, outcome, attempts, new SpanShape(nameOf(call), kind, attributes));
+    return this.keep(family, outcome, attempts, new SpanShape(spanName(info.grpc, method), kind, attributes));
   }
 
   /**
    * The span of one attempt; named as gRPC's own libraries name theirs, and with their names for what came before it
    * (gRPC proposal A72).
    *
+   * @param method of {@link spanMethod}
    * @param previous attempts before it that may have been processed
    */
-  ofAttempt(call: TracedCall, attempt: TracedAttempt, previous: number, transparent: boolean): SpanShape {
-    const { head, cluster, info } = call;
+  ofAttempt(
+    call: TracedCall,
+    attempt: TracedAttempt,
+    method: string,
+    previous: number,
+    transparent: boolean,
+  ): SpanShape {
+    const { cluster, info } = call;
     const { number, status, verdict } = attempt;
     const { address } = attempt.endpoint;
-    const family = this.family(this.attempts, head.path, cluster?.name ?? '', address, '', info.grpc);
+    const family = this.family(this.attempts, method, cluster?.name ?? '', address, '', info.grpc);
     const ways = (Math.min(number, MAX_NUMBER) * 16 + Math.min(previous, MAX_NUMBER)) * 2;
     const outcome = (this.verdictNumber(verdict) * 32 + status) * 512 + ways + (transparent ? 1 : 0);
     const shape = family.outcomes.get(outcome);
     if (shape !== undefined) return shape;
-    const attributes = [...methodAttributes(call), ...serverAttributes(address)];
+    const attributes = [...methodAttributes(info.grpc, method), ...serverAttributes(address)];
     if (cluster !== undefined) attributes.push('outrigger.cluster', cluster.name);
     attributes.push('outrigger.attempt.number', number);
     attributes.push('previous-rpc-attempts', previous, 'transparent-retry', transparent);
     attributes.push('outrigger.verdict', verdict.outcome, 'outrigger.verdict.reason', verdict.reason);
     const failed = status !== Status.OK && attempt.kind !== 'superseded';
     if (info.grpc) addStatus(attributes, status, failed);
-    const name = `Attempt.${nameOf(call)}`;
+    const name = `Attempt.${spanName(info.grpc, method)}`;
     return this.keep(family, outcome, number, new SpanShape(name, SpanKind.CLIENT, attributes));
   }
 
   private family(
     families: Map<string, Family[]>,
-    path: string,
+    method: string,
     cluster: string,
     server: string,
     agent: string,
     grpc: boolean,
   ): Family {
-    const list = families.get(path);
+    const list = families.get(method);
     if (list !== undefined) {
       for (const one of list) {
         if (one.server === server && one.cluster === cluster && one.agent === agent && one.grpc === grpc)
           return one;
       }
     }
-    const family = new Family(path, cluster, server, agent, grpc);
-    if (path.length > MAX_TEXT_CHARS || server.length > MAX_TEXT_CHARS) return family;
+    const family = new Family(method, cluster, server, agent, grpc);
+    if (server.length > MAX_TEXT_CHARS) return family;
     if (this.count >= MAX_SHAPES) this.forget();
     this.count++;
     family.kept = true;
-    const here = families.get(path);
-    if (here === undefined) families.set(path, [family]);
+    const here = families.get(method);
+    if (here === undefined) families.set(method, [family]);
     else here.push(family);
     return family;
   }
@@ -170,14 +198,35 @@ function addStatus(attributes: AttributeValue[], status: StatusCode, failed: boo
   if (failed) attributes.push('error.type', statusName(status));
 }
 
-/** `package.Service/Method`. A query, which plain HTTP requests may carry, is content. */
-function nameOf({ head, info }: TracedCall): string {
-  return info.grpc ? cut(head.path.slice(1)) : `HTTP ${cut(head.method)}`;
+/**
+ * `package.Service/Method`, or HTTP's method; `_OTHER` for what a caller may have invented, so that the names of spans are as
+ * few as those of metrics. Such spans have the {@link originalMethod} beside it.
+ */
+export function spanMethod(
+  call: TracedCall,
+  status: StatusCode | -1,
+  attempt: TracedAttempt | undefined,
+): string {
+  const { head, info } = call;
+  if (!info.grpc) return HTTP_METHODS.has(head.method) ? head.method : OTHER_METHOD;
+  return call.knowsMethod(status, attempt) ? cut(info.method.slice(1)) : OTHER_METHOD;
 }
 
-function methodAttributes(call: TracedCall): AttributeValue[] {
-  if (!call.info.grpc) return ['http.request.method', cut(call.head.method)];
-  return ['rpc.system.name', 'grpc', 'rpc.method', nameOf(call)];
+/** What a method is called that has no name of its own. */
+export function originalMethod({ head, info }: TracedCall): [name: string, method: string] {
+  return info.grpc
+    ? ['rpc.method_original', cut(info.method.slice(1))]
+    : ['http.request.method_original', cut(head.method)];
+}
+
+/** Semantic conventions for RPC spans and for HTTP spans, "Name". */
+function spanName(grpc: boolean, method: string): string {
+  if (grpc) return method;
+  return method === OTHER_METHOD ? 'HTTP' : `HTTP ${method}`;
+}
+
+function methodAttributes(grpc: boolean, method: string): AttributeValue[] {
+  return grpc ? ['rpc.system.name', 'grpc', 'rpc.method', method] : ['http.request.method', method];
 }
 
 /** `host:port`, `[v6]:port`, a name alone, or `unix:/path`. */

@@ -35,11 +35,15 @@ export interface TracedCall extends TracedOwner {
   readonly head: { readonly path: string; readonly authority: string; readonly method: string };
   readonly info: {
     readonly grpc: boolean;
+    /** The path without its query. */
+    readonly method: string;
     /** The headers of these names; '' without one. */
     readonly traceparent: string;
     readonly tracestate: string;
     readonly traceBinary: string;
   };
+  /** Whether spans name the method that came; of others there is no end. */
+  knowsMethod(status: StatusCode | -1, attempt: TracedAttempt | undefined): boolean;
   /** Who calls, by its certificate. */
   readonly callerIdentity?: string | undefined;
   readonly startedAtMs: number;
