@@ -184,6 +184,14 @@ t.test(
       ['another greeting', 'SSH-2.0-OpenSSH_9.6\r\n'],
       ['an alert of TLS', '\x15\x03\x01\x00\x02\x02\x16'],
       ['HTTP/2', '\0\0\0\x04\0\0\0\0\0'],
+      [
+        'an error with a forbidden character',
+        'HTTP/1.1 429 Slow\r\nretry-after: 1\x01\r\ncontent-length: 2\r\n\r\n{}',
+      ],
+      [
+        'an error with one, cut off',
+        'HTTP/1.1 500 Odd\r\nx: \x7f\r\ncontent-length: 20\r\nconnection: close\r\n\r\n{',
+      ],
     ] as const) {
       answer = bytes;
       const plain = await send(alone.baseUrl, '/chat/completions', chat()).answer;
@@ -204,6 +212,7 @@ t.test(
     for (const [name, bytes] of [
       ['two lengths', 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}'],
       ['a header that is none', 'HTTP/1.1 200 OK\r\nx y: 1\r\n\r\n'],
+      ['a forbidden character', 'HTTP/1.1 200 OK\r\nx: \x7f\r\ncontent-length: 2\r\n\r\n{}'],
       ['headers without end', `HTTP/1.1 200 OK\r\nx: ${'x'.repeat(200_000)}\r\n\r\n`],
       ['an answer of great depth', json(`{"choices":[{"message":{"tool_calls":${deep}}}]}`)],
       [

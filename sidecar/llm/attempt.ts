@@ -30,8 +30,9 @@ const STALE_MS = 2_000;
 /** An error's body that stands still is judged by what has come. */
 const ERROR_BODY_MS = 5_000;
 
-/** The parser's names for what is wrong behind a status line: a head that can't be read belongs to an answer. */
-const BROKEN_HEAD = /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)/;
+/** What is wrong behind a status line, by the parser's names and the relay's: such a head belongs to an answer. */
+const BROKEN_HEAD =
+  /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2/;
 
 const NOTHING = Buffer.alloc(0);
 

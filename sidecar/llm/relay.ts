@@ -234,6 +234,11 @@ export class Relay {
       this.#unusable(`the status ${status}`);
       return;
     }
+    // It is written to the caller later, where nothing else could be answered any more.
+    if (!isPassable(answer.rawHeaders)) {
+      this.#unusable(`a head of status ${status} with characters that HTTP forbids`);
+      return;
+    }
     this.#response = answer;
     readKeepAlive(answer.socket, answer.rawHeaders);
     const { headers, rawHeaders } = answer;
@@ -288,12 +293,26 @@ export class Relay {
       return;
     }
     this.#ended = true;
-    this.#handlers.onError({
-      code: error.code ?? 'EUNKNOWN',
-      connected: this.#isConnected,
-      reused: this.#client?.reusedSocket === true,
-    });
+    const connected = this.#isConnected;
+    const reused = this.#client?.reusedSocket === true;
+    try {
+      this.#handlers.onError({ code: error.code ?? 'EUNKNOWN', connected, reused });
+    } catch (error) {
+      this.#handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
+    }
   }
+}
+
+/** Names and values of fields (RFC 9110, section 5.5), which the parser does not look at closely. */
+const FORBIDDEN_IN_NAMES = /[^\w!#$%&'*+.^`|~-]/;
+const FORBIDDEN_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/;
+
+/** Can the fields be sent on? */
+function isPassable(rawHeaders: readonly string[]): boolean {
+  for (let at = 0; at < rawHeaders.length; at += 2)
+    if (FORBIDDEN_IN_NAMES.test(rawHeaders[at]!) || FORBIDDEN_IN_VALUES.test(rawHeaders[at + 1]!))
+      return false;
+  return true;
 }
 
 /** Has it a `transfer-encoding`, which rules out its length (RFC 9112, section 6.3)? */
