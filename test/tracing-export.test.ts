@@ -4,8 +4,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { later, ok, startReplica } from './support/answers.ts';
-import { freePort } from './support/free-port.ts';
+import { later, ok, startReplica, trailersOnly } from './support/answers.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
 import { type OtlpReceiver, startGrpcOtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
@@ -104,13 +103,17 @@ t.test(
     // It knows the methods of `rawPaths`; others are UNIMPLEMENTED.
     const app = await startRawServer(t);
     const anything = await startUpstream(t);
-    const gone = `127.0.0.1:${await freePort()}`;
+    const gone = await startReplica(t, trailersOnly(14));
     const cluster = (address: string) => ({ endpoints: [address], retry: { max_attempts: 1 } });
     const config = {
       name: 'caller',
       inbound: { app: anything.address },
       outbound: {
-        clusters: { grpcjs: cluster(app.address), anything: cluster(anything.address), gone: cluster(gone) },
+        clusters: {
+          grpcjs: cluster(app.address),
+          anything: cluster(anything.address),
+          gone: cluster(gone.address),
+        },
       },
       log: { level: 'debug', access: true },
     };
