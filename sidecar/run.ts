@@ -108,6 +108,7 @@ class RunningSidecar {
       tracing: this.tracing,
       llm: measuredLlm(sidecar.llm, sidecar.clock),
       certificates: () => sidecar.credentials(),
+      findings: () => this.live.findings,
       circuits: () => circuitsOf(sidecar),
       ready: () => sidecar.notReadyBecause === undefined,
       configRefused: () => this.refusedSince !== undefined,

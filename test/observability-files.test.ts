@@ -88,6 +88,7 @@ function exposedMetrics(): readonly { name: string; type: string }[] {
     circuits: () => [],
     tasks: new TaskStats(),
     certificates: () => [],
+    findings: () => [],
     logLines: { dropped: 0 },
     taskStore: { joined: 0, replayed: 0, refused: 0 },
     llm: { stats: new LlmStats(), upstreams: () => [], waiting: () => 0, bodyBytes: () => 0 },

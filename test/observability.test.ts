@@ -25,6 +25,12 @@ t.setTimeout(290_000);
 
 /** Queries that give nothing here, each with its reason. Their metrics must exist all the same. */
 const NO_DATA: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    ['NoAnswers', 'AnswersSlow', 'ModelRefused', 'CertificateExpired', 'CertificateExpires'].map((name) => [
+      `alert Outrigger${name}`,
+      'nothing hangs or refuses here; alerts.test.ts makes each of them fire',
+    ]),
+  ),
   'alert OutriggerWebhookCertificateExpires': 'no webhook runs here, and its certificate would be fresh',
   'alert OutriggerEventLoopBusy':
     'no sidecar is busy for five minutes; the ratio on the dashboard gives data',

@@ -55,6 +55,10 @@ export class Live implements LiveSource {
     clearInterval(this.timer);
   }
 
+  get findings() {
+    return this.now.findings;
+  }
+
   events(afterId: number) {
     return this.log.recent(afterId).slice(-MAX_EVENTS);
   }

@@ -18,6 +18,10 @@ export class NowWatch {
     this.sidecar = sidecar;
   }
 
+  get findings(): NowReport['findings'] {
+    return this.report.findings;
+  }
+
   look(): void {
     this.looks++;
     this.lookedAtMs = this.sidecar.clock();

@@ -4,6 +4,7 @@ import type { CallStats, ListenerStats } from './call-stats.ts';
 import { addCertificates, type MeasuredCertificate } from './certificate-metrics.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
 import { DurationHistogram } from './duration-histogram.ts';
+import { addFindings, type MeasuredFinding } from './finding-metrics.ts';
 import {
   CONNECT_FAILURES,
   KNOWN_STATUSES,
@@ -46,6 +47,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly configRefused?: () => boolean;
   /** Who writes the log. */
   readonly logLines?: { readonly dropped: number };
+  /** What "Now" says is wrong; a bounded list. */
+  readonly findings?: () => Iterable<MeasuredFinding>;
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   /** That of the local app, whose calls are counted at the listener. */
@@ -88,6 +91,7 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
       'Lines of the log, the access log included, that were dropped because nobody read them.',
       () => [{ labels: {}, value: logLines.dropped }],
     );
+  if (source.findings !== undefined) addFindings(add, source.findings);
   addCalls(add, source);
   addActive(add, source);
   addAttempts(add, source);
