@@ -4,8 +4,8 @@
  */
 import { exemplarOf } from './duration-histogram.ts';
 import { NATIVE_FIRST, NATIVE_LAST, NATIVE_SCHEMA, NATIVE_ZERO_SECONDS } from './durations.ts';
+import { ProtobufWriter, utf8Length, varintLength } from './protobuf-writer.ts';
 import type { HistogramSample, Labels, Sample, SampledMetric } from './sampled-metric.ts';
-import { ProtobufWriter, utf8Length, varintLength } from './tracing/protobuf-writer.ts';
 
 /** MetricType: what stands in a family. */
 const TYPES = { counter: 0, gauge: 1, histogram: 4 } as const;

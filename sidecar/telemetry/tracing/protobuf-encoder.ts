@@ -1,4 +1,4 @@
-import { ProtobufWriter, utf8Length, varintLength, writePaddedVarint } from './protobuf-writer.ts';
+import { ProtobufWriter, utf8Length, varintLength, writePaddedVarint } from '../protobuf-writer.ts';
 import {
   type Attributes,
   type AttributeValue,
