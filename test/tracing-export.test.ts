@@ -1,9 +1,12 @@
 // What is sampled, what context goes on, and collectors: good ones, and those that are away, slow or lie.
 import { type ChildProcess, execFileSync } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { defaultTextMapGetter, ROOT_CONTEXT, type TextMapPropagator, trace } from '@opentelemetry/api';
 import t from 'tap';
+import { parseTraceparent } from '../sidecar/telemetry/trace-context.ts';
 import { later, ok, startReplica, trailersOnly } from './support/answers.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
 import { type OtlpReceiver, startGrpcOtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
@@ -30,6 +33,11 @@ import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
+
+/** What its Node SDK reads B3 with. */
+const { B3Propagator } = createRequire(import.meta.resolve('@opentelemetry/sdk-node'))(
+  '@opentelemetry/propagator-b3',
+) as { B3Propagator: new () => TextMapPropagator };
 
 // --- Sampling and propagation --------------------------------------------------------------------------------
 
@@ -95,6 +103,109 @@ t.test('a share of the traces is recorded, each of them whole', async (t) => {
   t.ok(roots > 50 && roots < 150, `${roots} of ${calls}`);
   t.equal(receiver.spans.length, roots * 3, 'the sidecar behind, which would record all, follows');
 });
+
+t.test(
+  'context in the formats of B3 and Jaeger, and what W3C says of its ids, goes on through both sidecars',
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const upstream = await startUpstream(t);
+    const ids = `${traceId}-${callersSpan}`;
+    const split = { 'x-b3-traceid': traceId, 'x-b3-spanid': callersSpan };
+    const formats: Record<
+      string,
+      { fields: Record<string, string>; goesOn: Record<string, RegExp | undefined> }[]
+    > = {
+      tracecontext: [
+        {
+          fields: { traceparent: `00-${traceId}-${callersSpan}-03`, b3: `${ids}-1` },
+          goesOn: { traceparent: /^00-(\w{32})-(\w{16})-03$/, b3: new RegExp(ids) },
+        },
+      ],
+      b3: [
+        {
+          fields: { b3: `${ids}-1`, traceparent: sampled },
+          goesOn: { b3: /^(\w{32})-(\w{16})-1$/, traceparent: /./ },
+        },
+        { fields: { b3: `${ids}-d` }, goesOn: { b3: /^(\w{32})-(\w{16})-d$/ } },
+        {
+          fields: { ...split, 'x-b3-sampled': '1' },
+          goesOn: { b3: /^(\w{32})-(\w{16})-1$/, 'x-b3-traceid': undefined },
+        },
+      ],
+      'baggage, b3multi': [
+        {
+          fields: { b3: `${ids}-1` },
+          goesOn: {
+            'x-b3-traceid': /^(\w{32})$/,
+            'x-b3-spanid': /^(\w{16})$/,
+            'x-b3-sampled': /^1$/,
+            b3: undefined,
+          },
+        },
+      ],
+      'tracecontext,jaeger': [
+        {
+          fields: { 'uber-trace-id': `${traceId}%3A${callersSpan}%3A0%3A1` },
+          goesOn: { 'uber-trace-id': /^(\w{32}):(\w{16}):0:01$/, traceparent: /^00-(\w{32})-(\w{16})-01$/ },
+        },
+      ],
+    };
+    for (const [names, cases] of Object.entries(formats)) {
+      const env = { OTEL_PROPAGATORS: names };
+      const inbound = await startSidecar(
+        t,
+        { name: 'research', inbound: { app: upstream.address } },
+        { until: 'live', env: tracingTo(receiver, env) },
+      );
+      const sidecar = await startOutbound(
+        t,
+        receiver,
+        [{ address: `127.0.0.1:${inbound.inboundPort}` }],
+        {},
+        env,
+      );
+      const client = new RawClient(t, sidecar.outboundPort);
+      for (const { fields, goesOn } of cases) {
+        receiver.spans.length = 0;
+        t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+        const { headers } = upstream.calls.at(-1)!;
+        const spans = await receiver.until('all three came', (spans) => spans.length === 3);
+        const what = `${names}: ${JSON.stringify(fields)}`;
+        t.equal(callsOf(spans, CLIENT)[0]!.parentSpanId, callersSpan, what);
+        t.ok(
+          spans.every((span) => span.traceId === traceId),
+          `${what}: one trace`,
+        );
+        const { spanId, parentSpanId } = callsOf(spans, SERVER)[0]!;
+        t.equal(parentSpanId, spans.find(isAttempt)!.spanId, `${what}: one tree`);
+        for (const [name, pattern] of Object.entries(goesOn)) {
+          if (pattern === undefined) t.equal(headers[name], undefined, `${what}: no ${name}`);
+          else t.match(headers[name], pattern, `${what}: ${name}`);
+        }
+        if (names.includes('b3')) {
+          const context = new B3Propagator().extract(ROOT_CONTEXT, headers, defaultTextMapGetter);
+          t.match(trace.getSpanContext(context), { traceId, spanId, traceFlags: 1 }, 'as an SDK reads it');
+        } else t.equal(parseTraceparent(String(headers['traceparent'])) & 1, 1);
+      }
+      // Without a context, and not sampled: the decision goes on in each format.
+      receiver.spans.length = 0;
+      const fields: Record<string, string> = names.includes('b3')
+        ? { b3: `${ids}-0` }
+        : { 'uber-trace-id': `${traceId}:${callersSpan}:0:0` };
+      if (names === 'tracecontext') continue;
+      t.equal((await client.unary(Buffer.from('x'), { metadata: metadata(fields) })).code, 0);
+      const { headers } = upstream.calls.at(-1)!;
+      const written = headers['x-b3-sampled'] ?? headers['b3'] ?? headers['uber-trace-id'];
+      t.match(written, /(?:^|-)0$|:0:00$/, `${names}: not sampled`);
+      await client.unary(Buffer.from('x'));
+      await receiver.until('the next call came', (spans) => spans.length === 3);
+      t.ok(
+        receiver.spans.every((span) => span.traceId !== traceId),
+        'what was not sampled left no span',
+      );
+    }
+  },
+);
 
 t.test(
   'what a caller writes behind a path is told nowhere, and methods it invents have no names',

@@ -19,7 +19,7 @@ const TIMEOUT_EXTRAS_MAX = 100;
 /** Above what a hop adds to any head. */
 const ADDED_MAX_BYTES = 2_048;
 /** Fields that are written as encoded ones: those of a trace context. */
-const LITERALS_MAX = 3;
+const LITERALS_MAX = 8;
 
 function timeoutExtra(timeoutMs: number): readonly string[] {
   let extra = timeoutExtras.get(timeoutMs);
@@ -125,7 +125,7 @@ function send(
       if (next !== '') more = [...(more ?? []), BAGGAGE_HEADER, next];
     }
   }
-  if (trace !== undefined) fields = info.withoutTrace(fields);
+  if (trace !== undefined) fields = info.withoutTrace(fields, tracer!.replaces);
   const head = info.withScheme(fields, connection.scheme);
   if (
     call.requestHeadBytes + ADDED_MAX_BYTES > connection.peer.maxHeaderListBytes &&

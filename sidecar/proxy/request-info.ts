@@ -222,11 +222,16 @@ export class RequestInfo {
     return this.passed?.baggage === undefined ? list : copyWithout(list, (name) => name === BAGGAGE_HEADER);
   }
 
-  /** `list`, which is this one or derived from it, without trace context: another is written in its place. */
-  withoutTrace(list: HeaderList): HeaderList {
-    if (this.traceparent === '' && this.tracestate === '' && this.traceBinary === '') return list;
+  /**
+   * `list`, which is this one or derived from it, without trace context: another is written in its place.
+   *
+   * @param replaces says which fields it stands in where these are not W3C's; always the same function
+   */
+  withoutTrace(list: HeaderList, replaces: ((name: string) => boolean) | undefined): HeaderList {
+    const { traceparent, tracestate, traceBinary } = this;
+    if (replaces === undefined && traceparent === '' && tracestate === '' && traceBinary === '') return list;
     if (this.untraced === undefined || this.untracedFrom !== list) {
-      this.untraced = copyWithout(list, isTraceField);
+      this.untraced = copyWithout(list, replaces ?? isTraceField);
       this.untracedFrom = list;
     }
     return this.untraced;

@@ -35,24 +35,24 @@ export class LlmTracing implements LlmObserver {
 
   begin(info: LlmRequestInfo): LlmRequestObserver | undefined {
     const { headers } = info;
-    const traceparent = textOf(headers['traceparent']) ?? '';
-    const tracestate = textOf(headers['tracestate']) ?? '';
     const correlationId = textOf(headers['x-correlation-id']) ?? '';
     const owner = ownerOfRequest(this.inboundCalls, headers)?.call;
-    const trace = this.tracer.beginModelCall({ traceparent, tracestate }, owner, this.clock());
+    const trace = this.tracer.beginModelCall((name) => textOf(headers[name]), owner, this.clock());
     // An agent that passes nothing on: what it belongs to is known by the call that runs.
     const conversationId = correlationId || (owner?.task?.correlationId ?? '');
-    return trace === null ? undefined : new TracedRequest(trace, conversationId, this.clock);
+    return trace === null ? undefined : new TracedRequest(this.tracer, trace, conversationId, this.clock);
   }
 }
 
 class TracedRequest implements LlmRequestObserver {
+  private readonly tracer: Tracer;
   private readonly trace: ModelCallTrace;
   private readonly conversationId: string;
   private readonly clock: () => number;
   private server = '';
 
-  constructor(trace: ModelCallTrace, conversationId: string, clock: () => number) {
+  constructor(tracer: Tracer, trace: ModelCallTrace, conversationId: string, clock: () => number) {
+    this.tracer = tracer;
     this.trace = trace;
     this.conversationId = conversationId;
     this.clock = clock;
@@ -60,7 +60,7 @@ class TracedRequest implements LlmRequestObserver {
 
   onAttempt({ attempt, headers, serverAddress, serverPort, upstream }: LlmAttemptInfo): void {
     this.server = `${serverAddress.includes(':') ? `[${serverAddress}]` : serverAddress}:${serverPort}`;
-    headers['traceparent'] = `00-${this.trace.traceId}-${this.trace.spanId}-01`;
+    this.tracer.writeContext(headers, this.trace);
     if (attempt > 1)
       this.trace.event('outrigger.llm.retry', this.clock(), [
         'outrigger.llm.upstream',

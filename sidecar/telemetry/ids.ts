@@ -51,7 +51,8 @@ export class IdSource {
    */
   draw(folded: number): void {
     const { words } = this;
-    const [first, second, third] = [this.next(), this.next(), this.nextOdd()];
+    // The last 56 bits are random, each of them: the `random` flag says so.
+    const [first, second, third] = [this.nextOdd(), this.next(), this.next()];
     words[0] = first;
     words[1] = second;
     words[2] = third;

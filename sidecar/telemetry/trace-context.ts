@@ -7,6 +7,8 @@
 
 /** The one flag that is acted on (W3C Trace Context §3.2.2.5). */
 export const SAMPLED = 1;
+/** The trace id ends with 56 random bits; whoever goes on with the trace passes it on (W3C Trace Context Level 2, "Random Trace ID Flag"). */
+export const RANDOM = 2;
 
 /** `parseTraceparent` for what is no trace context. */
 export const NO_CONTEXT = -1;

@@ -23,6 +23,8 @@ export class CallTrace implements Span {
   readonly parentLow: number;
   readonly parentIsRemote: boolean;
   readonly traceState: string;
+  /** With `DEBUG`, where that came. */
+  readonly traceFlags: number;
   readonly startedAtMs: number;
   endedAtMs = 0;
   shape!: SpanShape;
@@ -53,6 +55,7 @@ export class CallTrace implements Span {
     parentLow: number,
     parentIsRemote: boolean,
     traceState: string,
+    traceFlags: number,
     startedAtMs: number,
   ) {
     this.tracer = tracer;
@@ -63,6 +66,7 @@ export class CallTrace implements Span {
     this.parentLow = parentLow;
     this.parentIsRemote = parentIsRemote;
     this.traceState = traceState;
+    this.traceFlags = traceFlags;
     this.startedAtMs = startedAtMs;
   }
 
@@ -180,6 +184,7 @@ export class CallTrace implements Span {
     span.parentHigh = this.spanHigh;
     span.parentLow = this.spanLow;
     span.traceState = this.traceState;
+    span.traceFlags = this.traceFlags;
     span.startedAtMs = attempt.startedAtMs;
     span.endedAtMs = endedAtMs;
     span.attributes = attributes;
@@ -232,6 +237,7 @@ export class AttemptSpan implements Span {
   parentLow = 0;
   readonly parentIsRemote = false;
   traceState = '';
+  traceFlags = 0;
   startedAtMs = 0;
   endedAtMs = 0;
   attributes: Attributes = NO_ATTRIBUTES;

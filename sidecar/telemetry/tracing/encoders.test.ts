@@ -41,7 +41,7 @@ function bySdk(span: Span): ReceivedSpan[] {
     return [seconds, Math.floor((at - Math.floor(at)) * 1e6) + (Math.floor(at) - seconds * 1000) * 1e6];
   };
   const { traceId, spanHigh, spanLow, parentHigh, parentLow } = span;
-  const context = { traceId, spanId: spanIdText(spanHigh, spanLow), traceFlags: 1 };
+  const context = { traceId, spanId: spanIdText(spanHigh, spanLow), traceFlags: span.traceFlags };
   const readable = {
     name: span.shape.name,
     kind: span.shape.kind - 1,
@@ -102,6 +102,7 @@ const anySpan: fc.Arbitrary<Span> = fc.record({
   parentHigh: fc.oneof(fc.constant(0), int32),
   parentLow: fc.oneof(fc.constant(0), int32),
   parentIsRemote: fc.boolean(),
+  traceFlags: fc.constantFrom(1, 3),
   traceState: fc.constantFrom('', 'congo=t61rcWkgMzE,rojo=1'),
   startedAtMs: time,
   endedAtMs: time.map((ms) => ms + 1e9 / 8),

@@ -7,6 +7,7 @@ import {
   type Span,
   type SpanEncoder,
   type SpanSource,
+  spanFlags,
 } from './span.ts';
 
 /**
@@ -36,7 +37,7 @@ export class JsonSpanEncoder implements SpanEncoder {
       traceState: span.traceState === '' ? undefined : span.traceState,
       parentSpanId:
         (span.parentHigh | span.parentLow) === 0 ? undefined : spanIdText(span.parentHigh, span.parentLow),
-      flags: span.parentIsRemote ? 0x301 : 0x101,
+      flags: spanFlags(span),
       name: shape.name,
       kind: shape.kind,
       startTimeUnixNano: unixNano(span.startedAtMs + offsetMs),

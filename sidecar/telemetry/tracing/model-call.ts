@@ -54,14 +54,22 @@ export class ModelCallTrace {
   private readonly parentHigh: number;
   private readonly parentLow: number;
   private readonly parentIsRemote: boolean;
-  private readonly traceState: string;
+  readonly traceState: string;
+  readonly traceFlags: number;
   private readonly startedAtMs: number;
   private events: SpanEvent[] | undefined = undefined;
   private droppedEvents = 0;
 
   constructor(
     tracer: Tracer,
-    parent: { traceId: string; spanHigh: number; spanLow: number; remote: boolean; traceState: string },
+    parent: {
+      traceId: string;
+      spanHigh: number;
+      spanLow: number;
+      remote: boolean;
+      traceState: string;
+      traceFlags: number;
+    },
     startedAtMs: number,
   ) {
     this.tracer = tracer;
@@ -70,6 +78,7 @@ export class ModelCallTrace {
     this.parentLow = parent.spanLow;
     this.parentIsRemote = parent.remote;
     this.traceState = parent.traceState;
+    this.traceFlags = parent.traceFlags;
     this.startedAtMs = startedAtMs;
     this.spanHigh = tracer.ids.next();
     this.spanLow = tracer.ids.nextOdd();
@@ -98,6 +107,7 @@ export class ModelCallTrace {
       parentLow: this.parentLow,
       parentIsRemote: this.parentIsRemote,
       traceState: this.traceState,
+      traceFlags: this.traceFlags,
       startedAtMs: this.startedAtMs,
       endedAtMs,
       attributes: modelAttributes(end, model),

@@ -10,6 +10,7 @@ import {
   type SpanLink,
   type SpanShape,
   type SpanSource,
+  spanFlags,
 } from './span.ts';
 
 const INITIAL_BYTES = 64 * 1024;
@@ -19,10 +20,6 @@ const MAX_KEPT_BYTES = 1024 * 1024;
 const OUTER_LENGTH_BYTES = 4;
 /** What a span has beside its shape, attributes, events, links and texts. */
 const SPAN_FIXED_BYTES = 128;
-
-/** The flags field: whether the parent is remote is known (0x100), and whether it is (0x200). */
-const FLAGS_LOCAL_PARENT = 0x101;
-const FLAGS_REMOTE_PARENT = 0x301;
 
 /**
  * Spans as OTLP's `ExportTraceServiceRequest` in protobuf (opentelemetry-proto, `trace/v1/trace.proto`), each written
@@ -116,7 +113,7 @@ export class ProtobufSpanEncoder implements SpanEncoder {
     writer.reserve(8);
     writer.byte(0x85);
     writer.byte(0x01);
-    writer.fixed32(span.parentIsRemote ? FLAGS_REMOTE_PARENT : FLAGS_LOCAL_PARENT);
+    writer.fixed32(spanFlags(span));
     writer.endMessage(start);
     this.count++;
   }

@@ -44,7 +44,7 @@ t.test('each variable that is read', async (t) => {
     protocol: 'grpc',
     sampler: { parentBased: true, ratio: 0.01 },
     queue: { maxQueueSize: 100, maxBatchSize: 100, scheduleDelayMs: 1000, exportTimeoutMs: 2000 },
-    propagates: false,
+    propagators: [],
   });
   t.equal(
     read({ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }).settings
@@ -60,7 +60,7 @@ t.test('what can not be used is told of, and what it says in its place is used',
     OTEL_TRACES_SAMPLER: 'jaeger_remote',
     OTEL_BSP_MAX_QUEUE_SIZE: '-1',
     OTEL_BSP_SCHEDULE_DELAY: 'soon',
-    OTEL_PROPAGATORS: 'tracecontext,b3',
+    OTEL_PROPAGATORS: 'tracecontext,xray',
   };
   const { settings, warnings } = read({ ...endpoint, ...wrong });
   t.strictSame(settings, DEFAULT_TRACING);
@@ -69,4 +69,22 @@ t.test('what can not be used is told of, and what it says in its place is used',
   t.equal(secret.settings, undefined);
   t.notMatch(secret.warnings.join(), /password/);
   t.equal(read({ ...endpoint, OTEL_TRACES_EXPORTER: 'zipkin' }).warnings.length, 1);
+});
+
+t.test('lists may have blanks, and name the formats of trace context', async (t) => {
+  const { settings, warnings } = read({ ...endpoint, OTEL_TRACES_EXPORTER: 'console, otlp' });
+  t.strictSame(settings, DEFAULT_TRACING, 'one of several');
+  t.strictSame(warnings, []);
+  const propagators = (names: string) => {
+    const { settings, warnings } = read({ ...endpoint, OTEL_PROPAGATORS: names });
+    return { used: settings!.propagators, warning: warnings.join() };
+  };
+  t.strictSame(propagators('tracecontext, b3multi ,baggage,b3'), {
+    used: ['tracecontext', 'b3multi', 'b3'],
+    warning: '',
+  });
+  t.strictSame(propagators('jaeger'), { used: ['jaeger'], warning: '' });
+  t.strictSame(propagators('baggage'), { used: [], warning: '' });
+  t.match(propagators('b3,ottrace'), { used: ['b3'], warning: /ottrace is not known here, and b3 is used/ });
+  t.match(propagators('xray'), { used: ['tracecontext'], warning: /xray .* tracecontext is used/ });
 });

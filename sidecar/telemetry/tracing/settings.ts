@@ -1,3 +1,4 @@
+import { PROPAGATORS, type Propagator } from './propagators.ts';
 import { DEFAULT_SAMPLER, type Sampler, samplerFromEnvironment } from './sampler.ts';
 import { DEFAULT_QUEUE, type SpanQueueSettings } from './span-queue.ts';
 
@@ -9,8 +10,8 @@ export interface TracingSettings {
   readonly protocol: OtlpProtocol;
   readonly sampler: Sampler;
   readonly queue: SpanQueueSettings;
-  /** Whether trace context is read from calls and written to them (`OTEL_PROPAGATORS`). */
-  readonly propagates: boolean;
+  /** The formats in which trace context is read from calls and written to them (`OTEL_PROPAGATORS`). */
+  readonly propagators: readonly Propagator[];
 }
 
 /**
@@ -52,7 +53,7 @@ export function tracingSettings(
     protocol,
     sampler,
     queue: queueSettings(read, warn),
-    propagates: propagates(read('OTEL_PROPAGATORS'), warn),
+    propagators: propagatorsOf(read('OTEL_PROPAGATORS'), warn),
   };
 }
 
@@ -98,14 +99,25 @@ function queueSettings(
   };
 }
 
+const DEFAULT_PROPAGATORS: readonly Propagator[] = ['tracecontext'];
+
 /** Baggage goes through in any case, as every header that is not the sidecar's does. */
-function propagates(names: string | undefined, warn: (message: string) => void): boolean {
-  if (names === undefined) return true;
-  const list = names.split(',').map((name) => name.trim());
-  const unknown = list.filter((name) => !['tracecontext', 'baggage', 'none', ''].includes(name));
+function propagatorsOf(names: string | undefined, warn: (message: string) => void): readonly Propagator[] {
+  if (names === undefined) return DEFAULT_PROPAGATORS;
+  const list = names
+    .split(',')
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== '');
+  const isKnown = (name: string): name is Propagator => (PROPAGATORS as readonly string[]).includes(name);
+  const unknown = list.filter((name) => !isKnown(name) && name !== 'baggage' && name !== 'none');
+  const known = [...new Set(list.filter(isKnown))];
+  // A list with nothing that is known counts as none at all.
+  const used = list.length > unknown.length ? known : DEFAULT_PROPAGATORS;
   if (unknown.length > 0)
-    warn(`OTEL_PROPAGATORS: ${unknown.join(', ')} is not known here; there are tracecontext and baggage`);
-  return list.includes('tracecontext') && !list.includes('none');
+    warn(
+      `OTEL_PROPAGATORS: ${unknown.join(', ')} is not known here, and ${used.join(', ') || 'no trace context'} is used; there are ${PROPAGATORS.join(', ')}, baggage and none`,
+    );
+  return list.includes('none') ? [] : used;
 }
 
 /** For tests, and for who wants tracing without an environment. */
@@ -113,5 +125,5 @@ export const DEFAULT_TRACING: TracingSettings = {
   protocol: 'http/protobuf',
   sampler: DEFAULT_SAMPLER,
   queue: DEFAULT_QUEUE,
-  propagates: true,
+  propagators: DEFAULT_PROPAGATORS,
 };

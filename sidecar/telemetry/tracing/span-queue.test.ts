@@ -10,6 +10,7 @@ const span: Span = {
   parentHigh: 0,
   parentLow: 0,
   parentIsRemote: false,
+  traceFlags: 1,
   traceState: '',
   startedAtMs: 0,
   endedAtMs: 1,

@@ -1,5 +1,7 @@
 /** What a span is made of when it is written down. OpenTelemetry's data model, in the smallest shape that holds it. */
 
+import { RANDOM, SAMPLED } from '../trace-context.ts';
+
 /** As OTLP numbers them. */
 export const SpanKind = { INTERNAL: 1, SERVER: 2, CLIENT: 3 } as const;
 export type SpanKind = (typeof SpanKind)[keyof typeof SpanKind];
@@ -51,6 +53,8 @@ export interface Span {
   /** The parent is of another process. */
   readonly parentIsRemote: boolean;
   readonly traceState: string;
+  /** Those of its `traceparent`: `SAMPLED`, and perhaps `RANDOM`. */
+  readonly traceFlags: number;
   /** Milliseconds by `performance.now()`. */
   readonly startedAtMs: number;
   readonly endedAtMs: number;
@@ -90,3 +94,8 @@ export const SCHEMA_URL = 'https://opentelemetry.io/schemas/1.45.0';
 
 /** Longer values are cut: callers choose some of them. */
 export const MAX_VALUE_CHARS = 1024;
+
+/** OTLP's `Span.flags`: W3C's, whether the parent is remote is known (0x100), and whether it is (0x200). */
+export function spanFlags({ traceFlags, parentIsRemote }: Span): number {
+  return (traceFlags & (SAMPLED | RANDOM)) | (parentIsRemote ? 0x300 : 0x100);
+}

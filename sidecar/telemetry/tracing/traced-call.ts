@@ -33,6 +33,8 @@ export interface TracedCall extends TracedOwner {
     readonly clock: () => number;
   };
   readonly head: { readonly path: string; readonly authority: string; readonly method: string };
+  /** The request's header fields. */
+  readonly list: { get(name: string): string | undefined };
   readonly info: {
     readonly grpc: boolean;
     /** The path without its query. */

@@ -5,6 +5,7 @@ import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
 import { IdSource, spanIdText } from '../ids.ts';
 import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from '../trace-context.ts';
 import type { CallTrace } from './call-trace.ts';
+import type { Propagator } from './propagators.ts';
 import { samplerFromEnvironment } from './sampler.ts';
 import type { Attributes, Span } from './span.ts';
 import type { TracedAttempt, TracedCall } from './traced-call.ts';
@@ -29,6 +30,7 @@ function callWith({ info, ...changes }: Changes = {}): Writable<TracedCall> {
       ...info,
     },
     knowsMethod: (status) => status !== Status.UNIMPLEMENTED,
+    list: { get: () => undefined },
     startedAtMs: 100,
     status: Status.OK,
     reason: undefined,
@@ -71,11 +73,15 @@ function asObject(...lists: Attributes[]): Record<string, unknown> {
   return object;
 }
 
-function setUp(sampler = 'parentbased_always_on', argument?: string, propagates = true) {
+function setUp(
+  sampler = 'parentbased_always_on',
+  argument?: string,
+  propagators: readonly Propagator[] = ['tracecontext'],
+) {
   const spans: Span[] = [];
   const settings = {
     sampler: samplerFromEnvironment(sampler, argument, (message) => t.fail(message)),
-    propagates,
+    propagators,
   };
   // A sink keeps nothing of a span, so this one copies it.
   const tracer = new Tracer(
@@ -179,7 +185,7 @@ t.test('grpc-trace-bin comes in, W3C goes out; traceparent comes first', async (
 });
 
 t.test('without propagation no context is read or written', async (t) => {
-  const { begin } = setUp('parentbased_always_on', undefined, false);
+  const { begin } = setUp('parentbased_always_on', undefined, []);
   const { trace, fields } = begin({ info: { traceparent: unsampled } });
   t.not(trace.traceId, traceIdOf(parent));
   t.equal(fields, undefined);
@@ -408,7 +414,7 @@ t.test('paths, methods and authorities that callers invent are cut and forgotten
 
 t.test('a model request joins the trace of its headers, or of the call it is made for', async (t) => {
   const { tracer, begin, spans } = setUp();
-  const none = { traceparent: '', tracestate: '' };
+  const none = (): undefined => undefined;
   const owner = begin({ info: { traceparent: parent } }).call;
   const joined = tracer.beginModelCall(none, owner, 5)!;
   joined.event('outrigger.llm.retry', 6, ['http.response.status_code', 429]);
@@ -453,9 +459,16 @@ t.test('a model request joins the trace of its headers, or of the call it is mad
     'http.response.status_code': 200,
     'outrigger.attempts': 2,
   });
-  const ofHeader = tracer.beginModelCall({ traceparent: parent, tracestate: '' }, undefined, 0)!;
+  const ofHeader = tracer.beginModelCall(
+    (name) => (name === 'traceparent' ? parent : undefined),
+    undefined,
+    0,
+  )!;
   t.equal(ofHeader.traceId, traceIdOf(parent));
-  t.equal(tracer.beginModelCall({ traceparent: unsampled, tracestate: '' }, owner, 0), null);
+  t.equal(
+    tracer.beginModelCall((name) => (name === 'traceparent' ? unsampled : undefined), owner, 0),
+    null,
+  );
   t.equal(tracer.beginModelCall(none, { trace: null }, 0), null);
   t.not(tracer.beginModelCall(none, undefined, 0)!.traceId, traceIdOf(parent), 'else it begins one');
 });

@@ -6,12 +6,21 @@ import {
   formatTraceparent,
   NO_CONTEXT,
   parseTraceparent,
+  RANDOM,
   SAMPLED,
   traceIdOf,
   traceparentFromBinary,
 } from '../trace-context.ts';
 import { AttemptSpan, CallTrace } from './call-trace.ts';
 import { ModelCallTrace } from './model-call.ts';
+import {
+  contextFields,
+  DEBUG,
+  type Propagator,
+  type ReadContext,
+  readContext,
+  replacedFields,
+} from './propagators.ts';
 import { type Sampler, samplesChild, samplesRoot } from './sampler.ts';
 import { SpanShapes } from './shapes.ts';
 import type { Span } from './span.ts';
@@ -24,8 +33,8 @@ export interface SpanSink {
 
 export interface TracerSettings {
   readonly sampler: Sampler;
-  /** Whether trace context is read from calls and written to them. */
-  readonly propagates: boolean;
+  /** The formats in which trace context is read from calls and written to them. */
+  readonly propagators: readonly Propagator[];
 }
 
 /**
@@ -43,7 +52,10 @@ export class Tracer {
   /** Written anew for each attempt. */
   readonly attemptSpan = new AttemptSpan();
   private readonly sampler: Sampler;
-  private readonly propagates: boolean;
+  private readonly propagators: readonly Propagator[];
+  /** The one format that most use, which costs least. */
+  private readonly onlyW3c: boolean;
+  private readonly replaced: ReadonlySet<string>;
   private readonly sink: SpanSink;
   private readonly field = traceparentField();
   /** The same for calls that are not sampled and came without a context. */
@@ -52,7 +64,10 @@ export class Tracer {
 
   constructor(settings: TracerSettings, sink: SpanSink, version: string, ids = new IdSource()) {
     this.sampler = settings.sampler;
-    this.propagates = settings.propagates;
+    this.propagators = settings.propagators;
+    this.onlyW3c = settings.propagators.length === 1 && settings.propagators[0] === 'tracecontext';
+    this.replaced = replacedFields(settings.propagators);
+    this.replaces = this.onlyW3c ? undefined : (name) => this.replaced.has(name);
     this.sink = sink;
     this.shapes = new SpanShapes(version);
     this.ids = ids;
@@ -66,67 +81,118 @@ export class Tracer {
   begin(call: TracedCall): CallTrace | null {
     const traceparent = this.contextOf(call);
     if (traceparent !== '') {
-      const flags = parseTraceparent(traceparent);
-      if (!samplesChild(this.sampler, flags, traceparent)) return null;
-      const traceState = call.info.tracestate === '' ? '' : cleanTracestate(call.info.tracestate);
+      const came = parseTraceparent(traceparent);
+      if (!samplesChild(this.sampler, came, traceparent)) return null;
+      const tracestate = this.stateOf(call, traceparent);
+      const traceState = tracestate === '' ? '' : cleanTracestate(tracestate);
       const [high, low] = [readHex(traceparent, SPAN_ID_AT), readHex(traceparent, SPAN_ID_AT + 8)];
-      return new CallTrace(this, traceIdOf(traceparent), high, low, true, traceState, call.startedAtMs);
+      const flags = passedFlags(came) | SAMPLED;
+      return new CallTrace(
+        this,
+        traceIdOf(traceparent),
+        high,
+        low,
+        true,
+        traceState,
+        flags,
+        call.startedAtMs,
+      );
     }
     const owner = call.owner?.trace;
     if (owner === null) return null;
     if (owner !== undefined) {
-      const { traceId, spanHigh, spanLow, traceState } = owner;
-      return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, call.startedAtMs);
+      const { traceId, spanHigh, spanLow, traceState, traceFlags } = owner;
+      return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, traceFlags, call.startedAtMs);
     }
     const { ids } = this;
     const folded = ids.next();
     if (!samplesRoot(this.sampler, folded) || isHealthCheck(call.head.path)) return null;
     ids.draw(folded);
-    return new CallTrace(this, ids.traceId(), 0, 0, false, '', call.startedAtMs);
+    return new CallTrace(this, ids.traceId(), 0, 0, false, '', SAMPLED | RANDOM, call.startedAtMs);
   }
 
   /**
    * Decides on a request to a model: its trace, or null when it is not recorded. It belongs to the trace of its
-   * `traceparent` ('' without one), or of the inbound call that the app makes it for.
+   * headers, or of the inbound call that the app makes it for.
+   *
+   * @param get a header's value, by its name in lower case
    */
   beginModelCall(
-    headers: { readonly traceparent: string; readonly tracestate: string },
+    get: (name: string) => string | undefined,
     owner: TracedOwner | undefined,
     startedAtMs: number,
   ): ModelCallTrace | null {
-    const flags = this.propagates ? parseTraceparent(headers.traceparent) : NO_CONTEXT;
-    if (flags !== NO_CONTEXT) {
-      const { traceparent } = headers;
+    const { traceparent, tracestate } = readContext(this.propagators, get);
+    if (traceparent !== '') {
+      const flags = parseTraceparent(traceparent);
       if (!samplesChild(this.sampler, flags, traceparent)) return null;
       const parent = {
         traceId: traceIdOf(traceparent),
         spanHigh: readHex(traceparent, SPAN_ID_AT),
         spanLow: readHex(traceparent, SPAN_ID_AT + 8),
         remote: true,
-        traceState: cleanTracestate(headers.tracestate),
+        traceState: cleanTracestate(tracestate),
+        traceFlags: passedFlags(flags) | SAMPLED,
       };
       return new ModelCallTrace(this, parent, startedAtMs);
     }
     const trace = owner?.trace;
     if (trace === null) return null;
     if (trace !== undefined) {
-      const { traceId, spanHigh, spanLow, traceState } = trace;
-      const parent = { traceId, spanHigh, spanLow, remote: false, traceState };
+      const { traceId, spanHigh, spanLow, traceState, traceFlags } = trace;
+      const parent = { traceId, spanHigh, spanLow, remote: false, traceState, traceFlags };
       return new ModelCallTrace(this, parent, startedAtMs);
     }
     const { ids } = this;
     const folded = ids.next();
     if (!samplesRoot(this.sampler, folded)) return null;
     ids.draw(folded);
-    const parent = { traceId: ids.traceId(), spanHigh: 0, spanLow: 0, remote: false, traceState: '' };
+    const traceFlags = SAMPLED | RANDOM;
+    const parent = {
+      traceId: ids.traceId(),
+      spanHigh: 0,
+      spanLow: 0,
+      remote: false,
+      traceState: '',
+      traceFlags,
+    };
     return new ModelCallTrace(this, parent, startedAtMs);
   }
 
-  /** The well-formed `traceparent` that a call came with, or what its `grpc-trace-bin` stands for; '' without one. */
-  private contextOf({ info }: TracedCall): string {
-    if (!this.propagates) return '';
+  /** Writes the context that a provider goes on with into its request's headers. */
+  writeContext(
+    headers: Record<string, unknown>,
+    { traceId, spanId, traceState, traceFlags }: ModelCallTrace,
+  ): void {
+    const fields = contextFields(this.propagators, traceId, spanId, traceFlags, traceState);
+    for (const name of this.replaced) if (name in headers) delete headers[name];
+    for (let i = 0; i < fields.length; i += 2) headers[fields[i]!] = fields[i + 1]!;
+  }
+
+  /** Whether an attempt's context is written in place of a field of this name; undefined where only W3C's are written. */
+  readonly replaces: ((name: string) => boolean) | undefined;
+
+  /** The well-formed `traceparent` that a call came with, or what other fields of it stand for; '' without one. */
+  private contextOf(call: TracedCall): string {
+    const { info } = call;
+    if (!this.onlyW3c) return this.read(call).traceparent;
     if (info.traceparent !== '' && parseTraceparent(info.traceparent) !== NO_CONTEXT) return info.traceparent;
     return info.traceBinary === '' ? '' : (traceparentFromBinary(info.traceBinary) ?? '');
+  }
+
+  /** The `tracestate` that belongs to this context. */
+  private stateOf(call: TracedCall, traceparent: string): string {
+    if (this.onlyW3c) return call.info.tracestate;
+    const came = this.read(call);
+    return came.traceparent === traceparent ? came.tracestate : '';
+  }
+
+  private read({ info, list }: TracedCall): ReadContext {
+    return readContext(this.propagators, (name) => {
+      // What stands there twice is none, or one.
+      if (name === 'traceparent') return info.traceparent;
+      return name === 'tracestate' ? info.tracestate : list.get(name)?.trim();
+    });
   }
 
   /**
@@ -135,11 +201,11 @@ export class Tracer {
    * next call's are written over them.
    */
   fieldsFor(call: TracedCall, attemptNumber: number): Buffer | undefined {
-    if (!this.propagates) return undefined;
+    if (this.propagators.length === 0) return undefined;
     const { trace } = call;
     if (trace === null || trace === undefined) return this.unsampledFields(call);
     trace.beginAttempt(call, attemptNumber, this.writeSpanId);
-    return this.fields(trace.traceId, true, trace.traceState);
+    return this.fields(trace.traceId, trace.traceFlags, trace.traceState);
   }
 
   private readonly writeSpanId = (high: number, low: number): void => {
@@ -148,10 +214,10 @@ export class Tracer {
   };
 
   private unsampledFields(call: TracedCall): Buffer | undefined {
-    const { info } = call;
     const context = this.contextOf(call);
     const { ids } = this;
     if (context === '') {
+      if (!this.onlyW3c) return this.freshFields();
       // Most calls: half of each id is drawn anew for each call, the other half for every so many.
       const { unsampled } = this;
       if (this.unsampledUses-- === 0) {
@@ -164,16 +230,29 @@ export class Tracer {
       return unsampled;
     }
     // Sampled by who sent it, and not here: those behind would hang their spans below one that nobody records.
-    if ((parseTraceparent(context) & SAMPLED) === 0) return undefined;
+    const flags = parseTraceparent(context);
+    if ((flags & SAMPLED) === 0 && this.onlyW3c) return undefined;
     this.writeSpanId(readHex(context, SPAN_ID_AT), readHex(context, SPAN_ID_AT + 8));
-    return this.fields(traceIdOf(context), false, info.tracestate);
+    return this.fields(traceIdOf(context), passedFlags(flags) & RANDOM, this.stateOf(call, context));
+  }
+
+  /** A context that says "not sampled", in other formats than W3C's alone. */
+  private freshFields(): Buffer {
+    const { ids } = this;
+    ids.draw(ids.next());
+    this.writeSpanId(ids.next(), ids.nextOdd());
+    return this.fields(ids.traceId(), RANDOM, '');
   }
 
   /** The span's id has been written. */
-  private fields(traceId: string, sampled: boolean, traceState: string): Buffer {
+  private fields(traceId: string, flags: number, traceState: string): Buffer {
     const { field } = this;
+    if (!this.onlyW3c) {
+      const spanId = field.toString('latin1', VALUE_AT + SPAN_ID_AT, VALUE_AT + SPAN_ID_AT + 16);
+      return literals(contextFields(this.propagators, traceId, spanId, flags, traceState));
+    }
     for (let i = 0; i < traceId.length; i++) field[VALUE_AT + TRACE_ID_AT + i] = traceId.charCodeAt(i);
-    field[field.length - 1] = sampled ? ONE : ZERO;
+    field[field.length - 1] = ZERO + (flags & (SAMPLED | RANDOM));
     if (traceState === '') return field;
     const both = Buffer.allocUnsafe(field.length + literalSize('tracestate', traceState));
     writeLiteral(both, field.copy(both), 'tracestate', traceState);
@@ -191,10 +270,24 @@ const SPAN_ID_AT = 36;
 /** Calls whose contexts have the same 96 bits in front: they differ by the other 32. */
 const UNSAMPLED_USES = 64;
 const ZERO = 0x30;
-const ONE = 0x31;
 const EMPTY_TRACEPARENT = formatTraceparent('0'.repeat(32), '0'.repeat(16), false);
 /** Where the value begins in the encoded field. */
 const VALUE_AT = literalSize('traceparent', EMPTY_TRACEPARENT) - TRACEPARENT_LENGTH;
+
+/** Of the flags that came those that go on. */
+function passedFlags(flags: number): number {
+  return flags & (RANDOM | DEBUG);
+}
+
+/** Fields, name and value in turn, as literals. */
+function literals(fields: readonly string[]): Buffer {
+  let size = 0;
+  for (let i = 0; i < fields.length; i += 2) size += literalSize(fields[i]!, fields[i + 1]!);
+  const buffer = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (let i = 0; i < fields.length; i += 2) at = writeLiteral(buffer, at, fields[i]!, fields[i + 1]!);
+  return buffer;
+}
 
 /** `traceparent` as a literal field with a value to be filled in. */
 function traceparentField(): Buffer {
