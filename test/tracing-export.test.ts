@@ -432,6 +432,59 @@ t.test(
   },
 );
 
+t.test('a collector that asks to be left alone is, and has its spans afterwards', async (t) => {
+  const receiver = await startOtlpReceiver(t);
+  const grpcReceiver = await startGrpcOtlpReceiver(t);
+  const replica = await startReplica(t, ok);
+  const arrivals: number[] = [];
+  const put = { http: '2', count: 1 };
+  receiver.respond = (response) => {
+    arrivals.push(performance.now());
+    if (arrivals.length > put.count) receiver.respond = undefined;
+    response.writeHead(arrivals.length > put.count ? 200 : 429, { 'retry-after': put.http }).end();
+  };
+  const sidecar = await startOutbound(t, receiver, [replica], {}, { OTEL_EXPORTER_OTLP_TIMEOUT: '1000' });
+  const client = new RawClient(t, sidecar.outboundPort);
+  t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  await waitUntil('it was asked', () => arrivals.length === 1);
+  // More spans come, and none of them goes before it is time, though the exporter's own limit is shorter than the pause.
+  for (let i = 0; i < 3; i++) t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  await waitUntil('it was asked again', () => arrivals.length === 2);
+  t.ok(arrivals[1]! - arrivals[0]! > 1_900, `${Math.round(arrivals[1]! - arrivals[0]!)} ms later`);
+  await receiver.until('what came meanwhile follows', (spans) => spans.length === 6);
+  t.match(
+    await spanCounts(sidecar),
+    { exported: 8, failed: 0, dropped: 0 },
+    'the batch that was put off was sent again',
+  );
+
+  // gRPC says it by google.rpc.RetryInfo: here { retry_delay { seconds: 2 } }.
+  const asked: number[] = [];
+  const type = Buffer.from('type.googleapis.com/google.rpc.RetryInfo');
+  const any = Buffer.concat([
+    Buffer.from([0x0a, type.length]),
+    type,
+    Buffer.from([0x12, 4, 0x0a, 2, 0x08, 2]),
+  ]);
+  const details = Buffer.concat([Buffer.from([0x08, 8, 0x1a, any.length]), any]);
+  grpcReceiver.refuse = () => {
+    asked.push(performance.now());
+    return asked.length === 1 ? { code: 8, details } : undefined;
+  };
+  const env = { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' };
+  const other = await startOutbound(t, grpcReceiver, [replica], {}, env);
+  t.equal((await new RawClient(t, other.outboundPort).unary(Buffer.from('x'))).code, 0);
+  await grpcReceiver.until('both spans came', (spans) => spans.length === 2);
+  t.ok(asked[1]! - asked[0]! > 1_900, `${Math.round(asked[1]! - asked[0]!)} ms later`);
+
+  // At the end nobody waits for a pause that is longer than the end.
+  receiver.respond = (response) => void response.writeHead(503, { 'retry-after': '60' }).end();
+  t.equal((await client.unary(Buffer.from('x'))).code, 0);
+  await untilLogged(t, sidecar, /503 and asks to be left alone for 60 s/);
+  client.client.close();
+  t.equal(await sidecar.stop(20_000), 0);
+});
+
 t.test('a sidecar that ends sends what it has', async (t) => {
   const receiver = await startOtlpReceiver(t);
   const replica = await startReplica(t, later(50, ok));

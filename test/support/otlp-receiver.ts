@@ -78,10 +78,14 @@ export async function startOtlpReceiver(
   });
 }
 
+/** How a request is refused, with `google.rpc.Status` as details; undefined: it is not. */
+type Refuse = () => { code: number; details: Buffer } | undefined;
+
 /** The same for gRPC. */
 export async function startGrpcOtlpReceiver(
   t: Pick<Test, 'teardown'>,
-): Promise<Pick<OtlpReceiver, 'url' | 'spans' | 'until'>> {
+): Promise<Pick<OtlpReceiver, 'url' | 'spans' | 'until'> & { refuse: Refuse | undefined }> {
+  const receiver = { refuse: undefined as Refuse | undefined };
   const spans: ReceivedSpan[] = [];
   const identity = (bytes: Buffer): Buffer => bytes;
   const definition: grpc.MethodDefinition<Buffer, Buffer> = {
@@ -94,6 +98,13 @@ export async function startGrpcOtlpReceiver(
     responseDeserialize: identity,
   };
   const take: grpc.handleUnaryCall<Buffer, Buffer> = ({ request }, callback) => {
+    const refusal = receiver.refuse?.();
+    if (refusal !== undefined) {
+      const metadata = new grpc.Metadata();
+      metadata.set('grpc-status-details-bin', refusal.details);
+      callback({ code: refusal.code, metadata });
+      return;
+    }
     spans.push(...readProtobuf(request));
     callback(null, Buffer.alloc(0));
   };
@@ -109,7 +120,7 @@ export async function startGrpcOtlpReceiver(
     await waitUntil(what, () => check(spans));
     return spans;
   };
-  return { url: `http://127.0.0.1:${port}`, spans, until };
+  return Object.assign(receiver, { url: `http://127.0.0.1:${port}`, spans, until });
 }
 
 const KINDS = ['', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER'];

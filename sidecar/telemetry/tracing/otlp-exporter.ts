@@ -1,10 +1,10 @@
 /**
- * Sends batches by the OpenTelemetry SDK's own OTLP transports, which read endpoint, headers, certificates, compression
- * and time-out from the standard variables, and repeat what a collector asks to have repeated. Loaded only when
- * tracing is on.
+ * Sends batches by OTLP. Endpoint, headers, certificates, compression and time-out are read from the standard variables by the
+ * OpenTelemetry SDK; what a collector asks to have repeated the queue repeats. Loaded only when tracing is on.
  */
 import type { IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
 import { FieldReader, WireType } from '../../task/protobuf.ts';
+import { grpcRetry } from './retry-info.ts';
 import type { OtlpProtocol } from './settings.ts';
 import type { ExportResult, SpanExporter } from './span-queue.ts';
 
@@ -18,15 +18,35 @@ const GRPC_PATH = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
 /** @throws Error when the environment names something that can't be used, such as a certificate that is not there */
 export async function createOtlpExporter(protocol: OtlpProtocol): Promise<SpanExporter> {
+  if (protocol === 'grpc') return createGrpcExporter();
+  const { createHttpExporter } = await import('./otlp-http.ts');
+  return protocol === 'http/json'
+    ? createHttpExporter('application/json', rejectedByJson)
+    : createHttpExporter('application/x-protobuf', rejectedByProtobuf);
+}
+
+async function createGrpcExporter(): Promise<SpanExporter> {
+  const { convertLegacyOtlpGrpcOptions, createOtlpGrpcExportDelegate } = await import(
+    '@opentelemetry/otlp-grpc-exporter-base'
+  );
   let rejected = 0;
-  const delegate = await createDelegate(protocol, {
-    serializeRequest: (body) => body,
-    deserializeResponse: (data) => {
-      rejected = protocol === 'http/json' ? rejectedByJson(data) : rejectedByProtobuf(data);
-      // With a partial success in it the SDK would log one.
-      return {};
+  const delegate: IOtlpExportDelegate<Uint8Array> = createOtlpGrpcExportDelegate(
+    convertLegacyOtlpGrpcOptions({}, 'TRACES'),
+    {
+      // The batch is encoded already.
+      serializeRequest: (body: Uint8Array) => body,
+      deserializeResponse: (data) => {
+        rejected = rejectedByProtobuf(data);
+        // With a partial success in it the SDK would log one.
+        return {};
+      },
     },
-  });
+    'otlp_grpc_span_exporter',
+    NO_METRICS,
+    undefined,
+    'TraceExportService',
+    GRPC_PATH,
+  );
   return {
     send(body, done) {
       try {
@@ -43,45 +63,17 @@ export async function createOtlpExporter(protocol: OtlpProtocol): Promise<SpanEx
   };
 }
 
-/** The batch is encoded already: this passes it on. */
-interface Serializer {
-  serializeRequest(body: Uint8Array): Uint8Array;
-  deserializeResponse(data: Uint8Array): object;
-}
-
-async function createDelegate(
-  protocol: OtlpProtocol,
-  serializer: Serializer,
-): Promise<IOtlpExportDelegate<Uint8Array>> {
-  if (protocol === 'grpc') {
-    const { convertLegacyOtlpGrpcOptions, createOtlpGrpcExportDelegate } = await import(
-      '@opentelemetry/otlp-grpc-exporter-base'
-    );
-    const options = convertLegacyOtlpGrpcOptions({}, 'TRACES');
-    return createOtlpGrpcExportDelegate(
-      options,
-      serializer,
-      'otlp_grpc_span_exporter',
-      NO_METRICS,
-      undefined,
-      'TraceExportService',
-      GRPC_PATH,
-    );
-  }
-  const { convertLegacyHttpOptions, createOtlpHttpExportDelegate } = await import(
-    '@opentelemetry/otlp-exporter-base/node-http'
-  );
-  const contentType = protocol === 'http/json' ? 'application/json' : 'application/x-protobuf';
-  const options = convertLegacyHttpOptions({}, 'TRACES', 'v1/traces', { 'Content-Type': contentType });
-  return createOtlpHttpExportDelegate(options, serializer, 'otlp_http_span_exporter', NO_METRICS, undefined);
-}
-
 /** The collector's own words may hold anything: only what kind of failure it was, and its code, are told. */
 function failure(error: unknown): ExportResult {
   if (!(error instanceof Error)) return { ok: false, error: 'the export failed' };
-  const { code } = error as { code?: unknown };
+  const { code, metadata } = error as { code?: unknown; metadata?: { get(name: string): unknown[] } };
   const text = error.message.slice(0, 200);
-  return { ok: false, error: code === undefined || text.includes(String(code)) ? text : `${text} (${code})` };
+  const [details] = metadata?.get('grpc-status-details-bin') ?? [];
+  return {
+    ok: false,
+    error: code === undefined || text.includes(String(code)) ? text : `${text} (${code})`,
+    retry: grpcRetry(code, Buffer.isBuffer(details) ? details : undefined),
+  };
 }
 
 /** ExportTraceServiceResponse { partial_success = 1 { rejected_spans = 1 } }; 0 for what is not one. */

@@ -1,3 +1,4 @@
+import { type Backoff, backoffMs } from '../../clock/backoff.ts';
 import type { Span, SpanEncoder } from './span.ts';
 
 /** The bounds of OpenTelemetry's batching processor (specification, "Batch Span Processor": `OTEL_BSP_*`). */
@@ -24,7 +25,22 @@ export const MAX_QUEUE_BYTES = 16 * 1024 * 1024;
 
 export type ExportResult =
   /** `rejected` spans were not taken, by the collector's own account. */
-  { readonly ok: true; readonly rejected: number } | { readonly ok: false; readonly error: string };
+  | { readonly ok: true; readonly rejected: number }
+  | {
+      readonly ok: false;
+      readonly error: string;
+      /** It may pass: the batch is sent again, not before the collector wants it; 0 where it has named no time. */
+      readonly retry?: { readonly afterMs: number } | undefined;
+    };
+
+/** Where a collector names no time (OTLP specification: "exponential backoff with random jitter"). */
+const BACKOFF: Backoff = { baseMs: 1_000, multiplier: 1.5, maxMs: 5_000 };
+/** A batch that a collector has put off so often is given up. */
+const MAX_TRIES = 5;
+/** A collector that asks for more is asked again nevertheless. */
+const MAX_PAUSE_MS = 3_600_000;
+/** A pause that is worth a line in the log. */
+const LONG_PAUSE_MS = 5_000;
 
 /** Sends one body. `done` is called once, and never throws. */
 export interface SpanExporter {
@@ -51,6 +67,9 @@ export interface SpanQueueListener {
 interface Batch {
   readonly body: Uint8Array;
   readonly spans: number;
+  tries: number;
+  /** Of the first try, by `performance.now()`. */
+  startedAtMs: number;
 }
 
 /**
@@ -59,7 +78,8 @@ interface Batch {
  *     add ──▶ open batch ──full, or its time is over──▶ waiting batches ──one at a time──▶ collector
  *      └── the queue is full: dropped, and counted
  *
- * One request is under way at a time, so that a slow collector makes the queue full and not the memory.
+ * A batch that a collector can't take now is sent again, and nothing before: after a pause that the collector names, or a
+ * back-off. One request is under way at a time, so that a slow collector makes the queue full and not the memory.
  */
 export class SpanQueue {
   readonly counts = new SpanCounts();
@@ -74,6 +94,9 @@ export class SpanQueue {
   /** Of the request under way. */
   private sendingSpans = 0;
   private failing = false;
+  /** Nothing is sent until it strikes. */
+  private pause: NodeJS.Timeout | undefined = undefined;
+  private pauseEndMs = 0;
   private timer: NodeJS.Timeout | undefined = undefined;
   private closed = false;
   private whenIdle: (() => void) | undefined = undefined;
@@ -127,13 +150,13 @@ export class SpanQueue {
     if (encoder.count === 0) return;
     const spans = encoder.count;
     const body = encoder.take();
-    this.waiting.push({ body, spans });
+    this.waiting.push({ body, spans, tries: 0, startedAtMs: 0 });
     this.waitingSpans += spans;
     this.waitingBytes += body.length;
   }
 
   private sendNext(): void {
-    if (this.sending) return;
+    if (this.sending || this.pause !== undefined) return;
     const batch = this.waiting.shift();
     if (batch === undefined) {
       this.whenIdle?.();
@@ -143,17 +166,19 @@ export class SpanQueue {
     this.waitingBytes -= batch.body.length;
     this.sending = true;
     this.sendingSpans = batch.spans;
+    if (batch.tries++ === 0) batch.startedAtMs = performance.now();
     let over = false;
     let late = false;
     const end = (result: ExportResult): void => {
+      const again = !over && !late && !result.ok && this.holds(batch, result);
       // A request that has been given up may still be using its body.
-      if (!late) this.encoder.recycle(batch.body);
+      if (!late && !again) this.encoder.recycle(batch.body);
       if (over) return;
       over = true;
       clearTimeout(limit);
       this.sending = false;
       this.sendingSpans = 0;
-      this.count(batch.spans, result);
+      if (!again) this.count(batch.spans, result);
       this.sendNext();
     };
     const limit = setTimeout(() => {
@@ -162,6 +187,32 @@ export class SpanQueue {
     }, this.settings.exportTimeoutMs);
     limit.unref();
     this.exporter.send(batch.body, end);
+  }
+
+  /** Keeps the failed batch for another try, and every other one behind it, if the failure may pass in time. */
+  private holds(batch: Batch, { error, retry }: ExportResult & { ok: false }): boolean {
+    if (retry === undefined) return false;
+    const asked = retry.afterMs > 0;
+    const pauseMs = asked
+      ? Math.min(retry.afterMs, MAX_PAUSE_MS)
+      : backoffMs(BACKOFF, batch.tries, Math.random());
+    const passedMs = performance.now() - batch.startedAtMs;
+    const again = asked ? batch.tries < MAX_TRIES : passedMs + pauseMs < this.settings.exportTimeoutMs;
+    if (!asked && !again) return false;
+    this.pauseEndMs = performance.now() + pauseMs;
+    this.pause = setTimeout(() => {
+      this.pause = undefined;
+      this.sendNext();
+    }, pauseMs).unref();
+    if (!again) return false;
+    this.waiting.unshift(batch);
+    this.waitingSpans += batch.spans;
+    this.waitingBytes += batch.body.length;
+    if (asked && pauseMs >= LONG_PAUSE_MS && !this.failing) {
+      this.listener.onExportFailing(`${error} and asks to be left alone for ${Math.round(pauseMs / 1000)} s`);
+      this.failing = true;
+    }
+    return true;
   }
 
   private count(spans: number, result: ExportResult): void {
@@ -191,6 +242,17 @@ export class SpanQueue {
     clearTimeout(this.timer);
     this.seal();
     if (!this.sending && this.waiting.length === 0) return;
+    // A collector that wants to be left alone longer is.
+    const paused = this.pause !== undefined && this.pauseEndMs > performance.now() + limitMs;
+    if (!paused) await this.untilIdle(limitMs);
+    clearTimeout(this.pause);
+    this.counts.failed += this.waitingSpans;
+    this.waiting.length = 0;
+    this.waitingSpans = 0;
+    this.waitingBytes = 0;
+  }
+
+  private async untilIdle(limitMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const limit = setTimeout(resolve, limitMs);
       this.whenIdle = () => {
@@ -199,9 +261,5 @@ export class SpanQueue {
       };
       this.sendNext();
     });
-    this.counts.failed += this.waitingSpans;
-    this.waiting.length = 0;
-    this.waitingSpans = 0;
-    this.waitingBytes = 0;
   }
 }

@@ -1,0 +1,76 @@
+/**
+ * OTLP over HTTP/1.1: one request a batch. Where to, with which headers, certificates, compression and time-out is read from
+ * the standard variables by the OpenTelemetry SDK; its own transport tells nobody what a collector asks for.
+ */
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { convertLegacyHttpOptions } from '@opentelemetry/otlp-exporter-base/node-http';
+import { httpRetry } from './retry-info.ts';
+import type { ExportResult, SpanExporter } from './span-queue.ts';
+
+/** Of an answer more is not read: it says how many spans were rejected, and why. */
+const MAX_ANSWER_BYTES = 4_194_304;
+const compress = promisify(gzip);
+/** The collector may be back in a moment. */
+const TRY_AGAIN = { afterMs: 0 };
+
+/**
+ * @param rejectedBy reads of an answer how many spans were rejected
+ * @throws Error when the environment names something that can't be used, such as a certificate that is not there
+ */
+export async function createHttpExporter(
+  contentType: string,
+  rejectedBy: (answer: Buffer) => number,
+): Promise<SpanExporter> {
+  const options = convertLegacyHttpOptions({}, 'TRACES', 'v1/traces', { 'Content-Type': contentType });
+  const url = new URL(options.url);
+  const agent = await options.agentFactory(url.protocol);
+  const { request } = await (url.protocol === 'https:' ? import('node:https') : import('node:http'));
+
+  const send = async (body: Uint8Array, done: (result: ExportResult) => void): Promise<void> => {
+    const headers: Record<string, string> = { ...(await options.headers()) };
+    const zipped = options.compression === 'gzip';
+    const payload = zipped ? await compress(body) : body;
+    if (zipped) headers['Content-Encoding'] = 'gzip';
+    headers['Content-Length'] = String(payload.length);
+    const outgoing = request(url, { method: 'POST', headers, agent }, (response) => {
+      const { statusCode = 0 } = response;
+      const ok = statusCode >= 200 && statusCode < 300;
+      const refused = (): ExportResult => ({
+        ok: false,
+        error: `the collector answered ${statusCode}`,
+        retry: httpRetry(statusCode, response.headers['retry-after'], Date.now()),
+      });
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      response.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > MAX_ANSWER_BYTES) response.destroy(new Error('the answer is too long'));
+        else if (ok) chunks.push(chunk);
+      });
+      response.on('end', () => end(ok ? { ok, rejected: rejectedBy(Buffer.concat(chunks)) } : refused()));
+      // The head has come, and says whether the spans were taken.
+      response.on('error', () => end(ok ? { ok, rejected: 0 } : refused()));
+    });
+    const timeout = setTimeout(() => {
+      end({ ok: false, error: `no answer within ${options.timeoutMillis} ms`, retry: TRY_AGAIN });
+      outgoing.destroy();
+    }, options.timeoutMillis);
+    timeout.unref();
+    let over = false;
+    const end = (result: ExportResult): void => {
+      if (over) return;
+      over = true;
+      clearTimeout(timeout);
+      done(result);
+    };
+    outgoing.on('error', (error: NodeJS.ErrnoException) =>
+      end({ ok: false, error: error.message.slice(0, 200), retry: TRY_AGAIN }),
+    );
+    outgoing.end(payload);
+  };
+  return {
+    send: (body, done) =>
+      void send(body, done).catch((error: Error) => done({ ok: false, error: error.message.slice(0, 200) })),
+  };
+}
