@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { boundConnections } from './http-connections.ts';
 import { endWithLastWords } from './last-words.ts';
 import { listenOn } from './listen.ts';
+import { SentAhead } from './sent-ahead.ts';
 
 export interface HttpRoute {
   /** A GET route answers HEAD too. */
@@ -44,6 +45,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 5_000;
 /** A client that asks and does not read must not keep its place among so few. */
 const READ_TIMEOUT_MS = 10_000;
+/** Browsers, scrapers and kubelets send one after the other. */
+const MAX_SENT_AHEAD = 4;
 
 /** Starts to listen. Throws `ListenError`. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
@@ -58,6 +61,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     (request, response) => void serve(options, request, response),
   );
   boundConnections(server, MAX_CONNECTIONS);
+  SentAhead.on(server, 'connection', { maxRequests: MAX_SENT_AHEAD, above: 'wait' });
   server.on('clientError', refuseMalformed);
   const address = await listenOn(server, options.listen, options.setting, options.onError);
   return {

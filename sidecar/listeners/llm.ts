@@ -42,6 +42,8 @@ const PEER_CHECK_MS = 60_000;
 const MAX_HEADER_BYTES = 65_536;
 const MAX_CONNECTIONS = 4_096;
 const MAX_HTTP2_STREAMS = 1_024;
+/** Clients that want more at a time open connections; so many requests ahead are somebody's who counts on no answers. */
+const MAX_SENT_AHEAD = 64;
 
 /**
  * Accepts the agent's requests to its LLM provider, over HTTP/1.1 and over HTTP/2 without TLS on one port, and hands
@@ -59,7 +61,7 @@ export class LlmListener {
   private server: HttpServer | undefined = undefined;
   private http2: Http2Server | undefined = undefined;
   private readonly sockets = new LinkedList<Listed<Socket>>();
-  private readonly sentAhead = new SentAhead();
+  private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
   private draining = false;
   /** Gets bodies, if the configuration asks for them. */
@@ -167,7 +169,10 @@ export class LlmListener {
         const preface = first.toString('latin1', 0, Math.min(first.length, HTTP2_PREFACE.length));
         // Fewer bytes than that are in no method's name either.
         if (HTTP2_PREFACE.startsWith(preface)) void this.acceptHttp2(socket);
-        else acceptHttp1();
+        else {
+          acceptHttp1();
+          this.sentAhead.accept(socket);
+        }
       });
     });
   }
@@ -204,7 +209,7 @@ export class LlmListener {
     this.listenerStats.activeCalls++;
     socket.once('close', () => this.listenerStats.activeCalls--);
     try {
-      this.egress!.acceptWebSocket(request, socket, head, isOnLoopback(socket));
+      this.egress!.acceptWebSocket(request, socket, this.sentAhead.leave(socket, head), isOnLoopback(socket));
     } catch (error) {
       this.onError(error);
       socket.destroy();
@@ -215,7 +220,8 @@ export class LlmListener {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
-    if (request.httpVersionMajor === 1) this.sentAhead.add(request.socket, response as ServerResponse);
+    if (request.httpVersionMajor === 1)
+      this.sentAhead.began(request as IncomingMessage, response as ServerResponse);
     try {
       this.egress!.accept(request, response, isOnLoopback(request.socket));
     } catch (error) {

@@ -1,10 +1,15 @@
 /** The metrics listener: `/metrics` for Prometheus. */
 import { type HttpRoute, type HttpServer, send, startHttpServer } from './http-server.ts';
 
+interface MetricsPage {
+  readonly contentType: string;
+  readonly body: string | Buffer;
+}
+
 /** Where the pages come from (`telemetry/metrics-pages.ts`). */
 export interface MetricsSource {
   /** @param accept the request's `Accept`; it chooses between the text format, OpenMetrics and protobuf */
-  page(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string | Buffer }>;
+  page(accept: string | undefined): Promise<MetricsPage>;
 }
 
 export function startMetrics(
@@ -16,13 +21,20 @@ export function startMetrics(
 }
 
 export function metricsRoute(source: MetricsSource): HttpRoute {
+  // One page may be the answer to many: what waits to be read is held once, and not once for each.
+  const bytesOf = new WeakMap<MetricsPage, Buffer>();
   return {
     method: 'GET',
     path: '/metrics',
     handle: async (request, response) => {
-      const { contentType, body } = await source.page(request.headers.accept);
+      const page = await source.page(request.headers.accept);
+      let bytes = bytesOf.get(page);
+      if (bytes === undefined) {
+        bytes = typeof page.body === 'string' ? Buffer.from(page.body) : page.body;
+        bytesOf.set(page, bytes);
+      }
       response.setHeader('Vary', 'Accept');
-      send(response, 200, contentType, body);
+      send(response, 200, page.contentType, bytes);
     },
   };
 }

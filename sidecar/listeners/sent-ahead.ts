@@ -1,28 +1,197 @@
-import type { ServerResponse } from 'node:http';
+/**
+ * Bounds the requests that a client of HTTP/1 sends ahead of their answers (pipelining, RFC 9112 §9.3.2). Node parses each
+ * read whole, and 64 KB hold 1,700 requests: here the parser gets small pieces, and no more of them while too many requests
+ * of the connection wait for their answers. Connections with requests ahead take turns, so others are served between.
+ *
+ *     read ──▶ a piece ──▶ parser ──▶ too many wait? ──▶ later, when answers are out; or never: the connection ends
+ *                 ▲                   others wait, too? ──▶ in a later turn of the event loop
+ *                 └────────────────── else the next piece
+ */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 
-/**
- * Responses to requests that were sent ahead (pipelining, RFC 9112 §9.3.2), which wait for their turn on a connection. When
- * it ends, Node closes only the one whose turn it is; the others would never hear of it, and count as running for ever.
- */
-export class SentAhead {
-  private readonly waiting = new WeakMap<Socket, Set<ServerResponse>>();
+/** Holds a usual head; of the shortest requests no more than twenty. */
+const PIECE_BYTES = 512;
+/** Of a body without a length, whose end is not known. */
+const LARGEST_PIECE_BYTES = 4_096;
+/** What one read of a connection may take of the event loop, where it is cut into pieces. */
+const TURN_MS = 2;
+/** So many connections go on in one turn of the event loop. */
+const CONNECTIONS_A_TURN = 8;
 
-  /** Does nothing where it is the response's turn already. */
-  add(socket: Socket, response: ServerResponse): void {
-    if (response.socket !== null) return;
-    let responses = this.waiting.get(socket);
-    if (responses === undefined) {
-      const all = new Set<ServerResponse>();
-      responses = all;
-      this.waiting.set(socket, all);
-      socket.once('close', () => closeUnsent(all));
-    }
-    responses.add(response);
-    response.once('close', () => responses.delete(response));
+export interface AheadBound {
+  /** Requests of one connection that wait for their answers; those of one piece come on top. */
+  readonly maxRequests: number;
+  /**
+   * What happens to more. `wait`: for answers that are quick; nobody notices that a client leaves meanwhile.
+   * `end`: the connection ends.
+   */
+  readonly above: 'wait' | 'end';
+}
+
+/** The connections of one HTTP server. */
+export class SentAhead {
+  private readonly bound: AheadBound;
+  private readonly connections = new WeakMap<Socket, Connection>();
+
+  constructor(bound: AheadBound) {
+    this.bound = bound;
+  }
+
+  /** Bounds all connections of a server that answers `request` alone. */
+  static on(server: Server | TlsServer, event: 'connection' | 'secureConnection', bound: AheadBound): void {
+    const sentAhead = new SentAhead(bound);
+    server.on(event, (socket: Socket) => sentAhead.accept(socket));
+    server.prependListener('request', (request, response) => sentAhead.began(request, response));
+  }
+
+  /** Comes between a socket and the parser that Node has just given it. */
+  accept(socket: Socket): void {
+    const parse = socket.listeners('data').at(-1) as ((bytes: Buffer) => void) | undefined;
+    if (parse !== undefined) this.connections.set(socket, new Connection(socket, parse, this.bound));
+  }
+
+  /** A request has begun; before it is answered. */
+  began(request: IncomingMessage, response: ServerResponse): void {
+    this.connections.get(request.socket)?.began(request, response);
+  }
+
+  /** The connection is none of HTTP from now on. Returns what came after its last request. */
+  leave(socket: Socket, head: Buffer): Buffer {
+    return this.connections.get(socket)?.leave(head) ?? head;
   }
 }
 
+class Connection {
+  private readonly socket: Socket;
+  private readonly parse: (bytes: Buffer) => void;
+  private readonly bound: AheadBound;
+  private readonly unanswered = new Set<ServerResponse>();
+  /** The request whose body is still to come. */
+  private incomplete: IncomingMessage | undefined = undefined;
+  /** The next so many bytes, at least, belong to the body of the latest request. */
+  private bodyBytes = 0;
+  private pieceBytes = PIECE_BYTES;
+  /** What the parser has now, and what follows it in the same read. */
+  private piece: Buffer = EMPTY;
+  private rest: Buffer = EMPTY;
+  private hasBegun = false;
+  private waitsForTurn = false;
+  private isHeld = false;
+
+  constructor(socket: Socket, parse: (bytes: Buffer) => void, bound: AheadBound) {
+    this.socket = socket;
+    this.parse = parse;
+    this.bound = bound;
+    socket.on('data', this.read);
+    socket.removeListener('data', parse);
+    socket.once('close', () => closeUnsent(this.unanswered));
+  }
+
+  began(request: IncomingMessage, response: ServerResponse): void {
+    this.hasBegun = true;
+    this.incomplete = request;
+    // The whole piece may be of its body, but for the head.
+    this.bodyBytes = Number(request.headers['content-length'] ?? 0) - this.piece.length;
+    this.unanswered.add(response);
+    response.once('close', () => {
+      this.unanswered.delete(response);
+      if (this.isHeld && !this.isFull) this.waitForTurn();
+    });
+  }
+
+  leave(head: Buffer): Buffer {
+    this.socket.removeListener('data', this.read);
+    const { rest } = this;
+    this.rest = EMPTY;
+    return rest.length === 0 ? head : Buffer.concat([head, rest]);
+  }
+
+  takeTurn(): void {
+    this.waitsForTurn = false;
+    if (this.isFull || this.socket.destroyed) return;
+    this.isHeld = false;
+    this.socket.resume();
+  }
+
+  /** One whose only request has not come whole needs what follows. */
+  private get isFull(): boolean {
+    const { size } = this.unanswered;
+    if (this.bound.above === 'end') return false;
+    return size >= this.bound.maxRequests && (size > 1 || this.incomplete === undefined);
+  }
+
+  private readonly read = (bytes: Buffer): void => {
+    this.rest = bytes;
+    // Node reads on for the body of one of the requests.
+    if (this.waitsForTurn || this.isFull) {
+      this.hold();
+      return;
+    }
+    const sinceMs = bytes.length > PIECE_BYTES ? performance.now() : 0;
+    for (;;) {
+      const length = this.bodyBytes > 0 ? this.bodyBytes : this.pieceBytes;
+      this.piece = this.rest.length <= length ? this.rest : this.rest.subarray(0, length);
+      this.rest = this.rest.length <= length ? EMPTY : this.rest.subarray(length);
+      this.hasBegun = false;
+      this.parse(this.piece);
+      if (this.incomplete?.complete) this.incomplete = undefined;
+      if (this.hasBegun) this.pieceBytes = PIECE_BYTES;
+      else if (this.bodyBytes > 0) this.bodyBytes -= this.piece.length;
+      else if (this.incomplete !== undefined)
+        this.pieceBytes = Math.min(2 * this.pieceBytes, LARGEST_PIECE_BYTES);
+      this.piece = EMPTY;
+      const { rest, socket } = this;
+      if (this.bound.above === 'end' && this.unanswered.size > this.bound.maxRequests) socket.destroy();
+      if (socket.destroyed) this.rest = EMPTY;
+      if (this.rest.length === 0) return;
+      if (socket.isPaused()) {
+        // By Node, for an answer or a body that is not read; it goes on by itself.
+        this.rest = EMPTY;
+        socket.unshift(rest);
+        return;
+      }
+      const isAhead = this.hasBegun && this.unanswered.size > 1;
+      if (this.isFull || isAhead || performance.now() - sinceMs > TURN_MS) {
+        this.hold();
+        if (!this.isFull) this.waitForTurn();
+        return;
+      }
+    }
+  };
+
+  private hold(): void {
+    const { rest, socket } = this;
+    this.rest = EMPTY;
+    this.isHeld = true;
+    socket.pause();
+    socket.unshift(rest);
+  }
+
+  private waitForTurn(): void {
+    if (this.waitsForTurn) return;
+    this.waitsForTurn = true;
+    if (waiting.push(this) === 1) setImmediate(giveTurns);
+  }
+}
+
+const EMPTY: Buffer = Buffer.alloc(0);
+
+/** The longest waiting first. */
+let waiting: Connection[] = [];
+
+function giveTurns(): void {
+  const turns = waiting.slice(0, CONNECTIONS_A_TURN);
+  waiting = waiting.slice(CONNECTIONS_A_TURN);
+  if (waiting.length > 0) setImmediate(giveTurns);
+  for (const connection of turns) connection.takeTurn();
+}
+
+/**
+ * When a connection ends, Node closes only the response whose turn it is; those behind it would never hear of it, and count
+ * as running for ever.
+ */
 function closeUnsent(responses: ReadonlySet<ServerResponse>): void {
   for (const response of [...responses]) {
     if (response.socket !== null) continue;

@@ -6,6 +6,7 @@ import type { InjectContext } from '../inject/patch.ts';
 import { boundConnections } from '../listeners/http-connections.ts';
 import { endWithLastWords } from '../listeners/last-words.ts';
 import { listenOn } from '../listeners/listen.ts';
+import { SentAhead } from '../listeners/sent-ahead.ts';
 import { ReviewError, type Reviewed, review } from './admission.ts';
 import type { CertificateMaterial } from './certificate.ts';
 
@@ -34,6 +35,8 @@ const MAX_HELD_BYTES = 64 << 20;
  */
 const MAX_VALUES = 262_144;
 const MAX_CONNECTIONS = 256;
+/** The API server sends none ahead over HTTP/1. */
+const MAX_SENT_AHEAD = 4;
 const MAX_HEADER_BYTES = 16_384;
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 const HEADERS_TIMEOUT_MS = 5_000;
@@ -93,6 +96,7 @@ export class WebhookServer {
       (request, response) => void this.answer(request, response),
     );
     boundConnections(server, MAX_CONNECTIONS);
+    SentAhead.on(server, 'secureConnection', { maxRequests: MAX_SENT_AHEAD, above: 'wait' });
     server.on('secureConnection', (socket) => this.secured.add(socket));
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       // Node tells of a failed handshake here, too: of scanners and of clients with an old bundle; the API server reports its own.

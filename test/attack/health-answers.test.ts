@@ -1,10 +1,11 @@
-// Connections that idle, trickle or do not read keep no probe, scrape or operator from an answer.
+// Connections that idle, trickle, do not read or send requests ahead keep no probe, scrape or operator from an answer.
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { GRACE_MS, HttpPlaces, type Occupant } from '../../sidecar/listeners/http-connections.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
+import { sendAhead } from './send-ahead.ts';
 
 const HOLDERS = 400;
 const PROBES = 40;
@@ -102,6 +103,32 @@ t.test('probes, scrapes and pages are answered under any number of held connecti
     await probeUnder(t, healthPort, '/healthz/ready', 'trickle');
     await probeUnder(t, metricsPort, '/metrics', 'trickle');
     await probeUnder(t, adminPort, '/stats', 'trickle');
+  });
+  scene.holds(t, bystander);
+});
+
+t.test('probes are answered, and memory is bounded, under requests that are sent ahead', async (t) => {
+  const scene = await startScene(t, { checkout: process.env['ATTACKED_CHECKOUT'] });
+  const { healthPort, metricsPort, adminPort } = scene.sidecar;
+  const attacks = [
+    { port: metricsPort, path: '/metrics', connections: 20, reads: false },
+    { port: metricsPort, path: '/metrics', connections: 1, reads: true },
+    { port: healthPort, path: '/healthz/live', connections: 100, reads: false },
+    { port: healthPort, path: '/healthz/live', connections: 100, reads: true },
+    { port: adminPort, path: '/config', connections: 50, reads: false },
+  ];
+  const { bystander } = await scene.during(async () => {
+    for (const { port, path, connections, reads } of attacks) {
+      const request = `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+      const ahead = sendAhead(t, { port, connections, reads, bytes: Buffer.from(request.repeat(1_000)) });
+      await waitUntil('all have connected', () => ahead.opened >= connections);
+      const statuses: number[] = [];
+      for (let i = 0; i < 20; i++) statuses.push(await probe(healthPort, '/healthz/live', '127.0.0.3'));
+      t.strictSame(new Set(statuses), new Set([200]), `live, while ${connections} send ${path} ahead`);
+      t.equal(await probe(port, path, '127.0.0.3'), 200, `${path} itself`);
+      await ahead.stop();
+      t.comment(`${path} on ${connections}, read ${reads}: ${scene.peakBytes() / 1e6} MB`);
+    }
   });
   scene.holds(t, bystander);
 });
