@@ -4,7 +4,6 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http';
-import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import type { EgressEnvironment } from '../llm/context.ts';
@@ -16,6 +15,7 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
+import type { LlmHttp2 } from './llm-http2.ts';
 import { SentAhead } from './sent-ahead.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
@@ -41,7 +41,6 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const PEER_CHECK_MS = 60_000;
 const MAX_HEADER_BYTES = 65_536;
 const MAX_CONNECTIONS = 4_096;
-const MAX_HTTP2_STREAMS = 1_024;
 /** Clients that want more at a time open connections; so many requests ahead are somebody's who counts on no answers. */
 const MAX_SENT_AHEAD = 64;
 
@@ -59,7 +58,7 @@ export class LlmListener {
   /** Undefined until the first connection. */
   egress: Egress | undefined = undefined;
   private server: HttpServer | undefined = undefined;
-  private http2: Http2Server | undefined = undefined;
+  private http2: LlmHttp2 | undefined = undefined;
   private readonly sockets = new LinkedList<Listed<Socket>>();
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
@@ -179,20 +178,15 @@ export class LlmListener {
 
   private async acceptHttp2(socket: Socket): Promise<void> {
     if (this.http2 === undefined) {
-      const http2 = await import('node:http2');
-      this.http2 ??= http2.createServer(
-        { settings: { maxConcurrentStreams: MAX_HTTP2_STREAMS }, maxSessionMemory: 64 },
-        (request, response) => this.serve(request, response),
+      const [http2, { LlmHttp2 }] = await Promise.all([import('node:http2'), import('./llm-http2.ts')]);
+      this.http2 ??= new LlmHttp2(http2, KEEP_ALIVE_TIMEOUT_MS, (request, response) =>
+        this.serve(request, response),
       );
-      this.http2.on('checkContinue', (request, response) => this.serve(request, response));
-      this.http2.on('connect', (request, response) => this.serve(request, response));
-      this.http2.on('sessionError', () => {});
-      this.http2.on('session', closeWhenIdle);
     }
     // The sockets of an HTTP/1 server stay half open, and its HTTP/1 connections see to the end themselves. To a session of
     // HTTP/2 the end of what its client sends is the end of the connection: it can't even acknowledge what it gets.
     socket.allowHalfOpen = false;
-    if (!socket.destroyed) this.http2.emit('connection', socket);
+    if (!socket.destroyed) this.http2.accept(socket);
   }
 
   private load(): Promise<Egress> {
@@ -216,19 +210,21 @@ export class LlmListener {
     }
   }
 
-  private serve(request: DownstreamRequest, response: DownstreamResponse): void {
+  /** @returns false when the egress has turned it away */
+  private serve(request: DownstreamRequest, response: DownstreamResponse): boolean {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
     if (request.httpVersionMajor === 1)
       this.sentAhead.began(request as IncomingMessage, response as ServerResponse);
     try {
-      this.egress!.accept(request, response, isOnLoopback(request.socket));
+      return this.egress!.accept(request, response, isOnLoopback(request.socket));
     } catch (error) {
       // It costs this request and no other, of the egress or of the gRPC listeners.
       this.onError(error);
       if (!response.headersSent) response.statusCode = 500;
       response.end();
+      return false;
     }
   }
 
@@ -264,18 +260,6 @@ function isOnLoopback({ localAddress }: Socket): boolean {
 
 function isWebSocket({ method, headers }: IncomingMessage): boolean {
   return method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket';
-}
-
-/** A session of HTTP/2 is kept for as long without a request as a connection of HTTP/1. */
-function closeWhenIdle(session: ServerHttp2Session): void {
-  let streams = 0;
-  session.on('stream', (stream: ServerHttp2Stream) => {
-    streams++;
-    stream.once('close', () => streams--);
-  });
-  session.setTimeout(KEEP_ALIVE_TIMEOUT_MS, () => {
-    if (streams === 0) session.close();
-  });
 }
 
 /** Requests on its connections are finished; those that idle are closed. */

@@ -121,12 +121,15 @@ export class Egress {
     this.#memory.setMax(bodyMemoryOf(settings.limits));
   }
 
-  /** @param isLoopback it came to an address that only this machine has */
-  accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): void {
+  /**
+   * @param isLoopback it came to an address that only this machine has
+   * @returns false when it is turned away, and no active request until its answer has been read
+   */
+  accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
     const reply = new Reply(response);
     const objection = this.#objectionTo(request, isLoopback);
-    if (objection === undefined) this.#begin(request, reply, operationPath(request.url)!);
-    else this.#turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
+    if (objection === undefined) return this.#begin(request, reply, operationPath(request.url)!);
+    return this.#turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
   }
 
   /**
@@ -182,7 +185,7 @@ export class Egress {
   }
 
   /** Reads the body, as soon as there is room for it. */
-  #begin(request: DownstreamRequest, reply: Reply, path: string): void {
+  #begin(request: DownstreamRequest, reply: Reply, path: string): boolean {
     const { settings, stats, wheel, clock } = this.#context;
     const receivedMs = clock();
     const head = this.#head(request, path, receivedMs);
@@ -190,8 +193,7 @@ export class Egress {
     const hasBudget = budget !== undefined;
     if (hasBudget && !traitsOf(operation).isCounted) {
       const message = uncountable('what its path asks for is counted nowhere');
-      this.#turnAway(request, () => refuse(reply, 'bad_request', message));
-      return;
+      return this.#turnAway(request, () => refuse(reply, 'bad_request', message));
     }
     let scan = requestScan(operation, hasBudget);
     const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
@@ -202,8 +204,7 @@ export class Egress {
       else scan = undefined;
       if (decoder === undefined && hasBudget) {
         const message = uncountable(`its content-encoding, ${encoding}, is none that can be read`);
-        this.#turnAway(request, () => refuse(reply, 'bad_request', message));
-        return;
+        return this.#turnAway(request, () => refuse(reply, 'bad_request', message));
       }
     }
     const reader = new BodyReader(
@@ -249,13 +250,15 @@ export class Egress {
       reader.release();
     });
     reader.start();
+    return true;
   }
 
-  #turnAway(request: DownstreamRequest, answer: () => void): void {
+  #turnAway(request: DownstreamRequest, answer: () => void): false {
     this.#context.stats.reject(0);
     request.on('error', () => {});
     request.resume();
     answer();
+    return false;
   }
 
   /** What the head of a request says. */
