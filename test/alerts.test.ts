@@ -33,7 +33,13 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   const url = provider.script('refuses', (request, response) =>
     refuses ? sendError(response, 401) : answerWhole(request, response),
   );
-  const authority = await TestAuthority.make();
+  const authorityFor = (leftMs: number) =>
+    TestAuthority.make('test', {
+      notBeforeMs: Date.now() - 30 * DAY_MS,
+      notAfterMs: Date.now() + leftMs,
+    });
+  const authority = await authorityFor(60 * DAY_MS);
+  const ending = await authorityFor(DAY_MS);
   const issue = async (leftMs: number) => ({
     ...(await authority.issue({
       names: ['agent'],
@@ -45,7 +51,7 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   const files = new SecretVolume(t, await issue(60 * DAY_MS));
   const sidecar = await startSidecar(t, {
     name: 'research',
-    inbound: { app: app.address, tls: { cert: files.cert, key: files.key } },
+    inbound: { app: app.address, tls: { cert: files.cert, key: files.key, client_ca: files.ca } },
     outbound: {
       routes: [{ match: { path_prefix: '/' }, cluster: 'writing' }],
       clusters: { writing: { endpoints: [agent.address] } },
@@ -115,6 +121,11 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
       begin: async () => files.replace(await issue(-DAY_MS)),
       end: async () => files.replace(await issue(60 * DAY_MS)),
     },
+    {
+      alert: 'OutriggerCertificateExpires',
+      begin: async () => files.replace({ ...(await issue(60 * DAY_MS)), ca: ending.ca }),
+      end: async () => files.replace({ ...(await issue(60 * DAY_MS)), ca: ending.ca + authority.ca }),
+    },
   ];
   const happen = async ({ alert, begin, end }: (typeof outages)[number]): Promise<void> => {
     await begin();
@@ -124,6 +135,12 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
     t.pass(alert);
   };
   // Those of one certificate one behind the other.
-  const [hang, refusal, late, expired] = outages;
-  await Promise.all([happen(hang!), happen(refusal!), happen(late!).then(() => happen(expired!))]);
+  const [hang, refusal, late, expired, ofAuthority] = outages;
+  await Promise.all([
+    happen(hang!),
+    happen(refusal!),
+    happen(late!)
+      .then(() => happen(expired!))
+      .then(() => happen(ofAuthority!)),
+  ]);
 });

@@ -45,7 +45,7 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
     providers: (llm.egress?.upstreams ?? []).map((upstream) =>
       providerFacts(upstream, sidecar.config.llm.retry.maxRetryAfterMs, nowMs),
     ),
-    certificates: Array.from(sidecar.credentials(), certificateFacts),
+    certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
     rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
     waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,
     wallMs,
@@ -192,14 +192,22 @@ function requestWaits({ waiting }: ProviderRecord, nowMs: number): Waits {
   return { waiting: waiting.size, longestMs: waits.longestMs, thirdMs: waits.thirdMs };
 }
 
-function certificateFacts({ where, material, problem }: Credentials): CertificateFacts {
-  const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
-  return {
-    setting: where,
-    expiresAtMs,
-    expires: Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : '',
-    validFromMs: material?.validFromMs ?? Number.NEGATIVE_INFINITY,
-    problem,
-    inUse: material !== undefined,
-  };
+function certificateFacts({ where, whereAuthorities, material, problem }: Credentials): CertificateFacts[] {
+  const { expiresAtMs, validFromMs, authorities } = material ?? NO_CERTIFICATE;
+  const inUse = material !== undefined;
+  const own = { setting: where, expiresAtMs, expires: dateOf(expiresAtMs), validFromMs, problem, inUse };
+  if (authorities === undefined) return [own];
+  const expires = dateOf(authorities.expiresAtMs);
+  const facts = { ...authorities, setting: whereAuthorities, expires, problem: '', inUse, isAuthority: true };
+  return [own, facts];
+}
+
+const NO_CERTIFICATE = {
+  expiresAtMs: Number.POSITIVE_INFINITY,
+  validFromMs: Number.NEGATIVE_INFINITY,
+  authorities: undefined,
+};
+
+function dateOf(atMs: number): string {
+  return Number.isFinite(atMs) ? new Date(atMs).toISOString() : '';
 }

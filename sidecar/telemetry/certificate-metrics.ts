@@ -6,7 +6,11 @@ export interface MeasuredCertificate {
   /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
   readonly where: string;
   /** Since 1970; Infinity without a certificate. Undefined when the files were never right. */
-  readonly material: { readonly expiresAtMs: number } | undefined;
+  readonly material:
+    | { readonly expiresAtMs: number; readonly authorities: { readonly expiresAtMs: number } | undefined }
+    | undefined;
+  /** The setting of the authorities: `inbound.tls.client_ca`, or `outbound.clusters.NAME.tls.ca`. */
+  readonly whereAuthorities: string;
   /** Why the files as they are now can't be used; '' when they can. */
   readonly problem: string;
 }
@@ -22,13 +26,16 @@ export function addCertificates(add: AddMetric, certificates: () => Iterable<Mea
   add(
     'gauge',
     'outrigger_certificate_expiry_seconds',
-    'Seconds until the certificate in use expires; below 0 once it has.',
+    'Seconds until the certificate in use, or the last of the authorities, expires; below 0 once it has.',
     () => {
       const samples: Sample[] = [];
-      for (const { where, material } of certificates()) {
-        const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
-        if (expiresAtMs === Number.POSITIVE_INFINITY) continue;
-        samples.push({ labels: { setting: where }, value: Math.round((expiresAtMs - Date.now()) / 1000) });
+      const tell = (setting: string, expiresAtMs = Number.POSITIVE_INFINITY): void => {
+        if (expiresAtMs === Number.POSITIVE_INFINITY) return;
+        samples.push({ labels: { setting }, value: Math.round((expiresAtMs - Date.now()) / 1000) });
+      };
+      for (const { where, whereAuthorities, material } of certificates()) {
+        tell(where, material?.expiresAtMs);
+        tell(whereAuthorities, material?.authorities?.expiresAtMs);
       }
       return samples;
     },

@@ -60,6 +60,11 @@ export class Credentials {
     this.timer = setInterval(() => this.look(), pollMs).unref();
   }
 
+  /** The setting of the authorities. */
+  get whereAuthorities(): string {
+    return `${this.where}.${this.where === 'inbound.tls' ? 'client_ca' : 'ca'}`;
+  }
+
   stop(): void {
     clearInterval(this.timer);
   }

@@ -13,6 +13,12 @@ export interface TlsFiles {
   readonly ca: string | undefined;
 }
 
+/** Milliseconds since 1970. */
+export interface Validity {
+  readonly expiresAtMs: number;
+  readonly validFromMs: number;
+}
+
 /** What the files hold. */
 export interface TlsMaterial {
   readonly cert: string | undefined;
@@ -22,6 +28,8 @@ export interface TlsMaterial {
   readonly expiresAtMs: number;
   /** Since when it is valid; -Infinity without one. */
   readonly validFromMs: number;
+  /** Of the authorities the one that lasts longest: while another one is valid, the end of one is a rotation. */
+  readonly authorities: Validity | undefined;
   /** Who we are by it. */
   readonly identities: readonly string[];
 }
@@ -48,16 +56,15 @@ export function readMaterial(files: TlsFiles): TlsMaterial {
   const cert = read('cert', files.cert);
   const key = read('key', files.key);
   const ca = read('ca', files.ca);
-  if (ca !== undefined) checkAuthorities(ca);
+  const authorities = ca === undefined ? undefined : checkAuthorities(ca);
   if (cert === undefined || key === undefined)
-    return { cert: undefined, key: undefined, ca, identities: [], ...ENDLESS };
+    return { cert: undefined, key: undefined, ca, authorities, identities: [], ...ENDLESS };
   const certificate = parseFirst('cert', cert);
   if (!belongsTo(certificate, key)) {
     throw new TlsFileError('key', 'is not the key of the certificate', 'give the two that belong together');
   }
-  const validFromMs = certificate.validFromDate.getTime();
-  const expiresAtMs = certificate.validToDate.getTime();
-  return { cert, key, ca, expiresAtMs, validFromMs, identities: identitiesOf(certificate) };
+  const { validFromMs, expiresAtMs } = validityOf(certificate);
+  return { cert, key, ca, authorities, expiresAtMs, validFromMs, identities: identitiesOf(certificate) };
 }
 
 function read(file: keyof TlsFiles, path: string | undefined): string | undefined {
@@ -95,10 +102,16 @@ function parseFirst(file: keyof TlsFiles, pem: string): X509Certificate {
 }
 
 /** One that does not parse would silently not be trusted. */
-function checkAuthorities(pem: string): void {
+function checkAuthorities(pem: string): Validity {
   const found = certificatesIn(pem);
   if (found.length === 0) parseFirst('ca', pem);
-  for (const one of found) parseFirst('ca', one);
+  return found
+    .map((one) => validityOf(parseFirst('ca', one)))
+    .reduce((one, other) => (other.expiresAtMs > one.expiresAtMs ? other : one));
+}
+
+function validityOf({ validFromDate, validToDate }: X509Certificate): Validity {
+  return { expiresAtMs: validToDate.getTime(), validFromMs: validFromDate.getTime() };
 }
 
 function belongsTo(certificate: X509Certificate, key: string): boolean {

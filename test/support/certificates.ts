@@ -54,12 +54,16 @@ export class TestAuthority {
     this.ca = `${certificate.toString('pem')}\n`;
   }
 
-  static async make(name = 'test'): Promise<TestAuthority> {
+  static async make(
+    name = 'test',
+    validity: { notBeforeMs?: number; notAfterMs?: number } = {},
+  ): Promise<TestAuthority> {
+    const { notBeforeMs = Date.now() - 48 * HOUR_MS, notAfterMs = Date.now() + 48 * HOUR_MS } = validity;
     const keys = await newKeys();
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       name: `CN=${name} authority ${randomBytes(4).toString('hex')}`,
-      notBefore: new Date(Date.now() - 48 * HOUR_MS),
-      notAfter: new Date(Date.now() + 48 * HOUR_MS),
+      notBefore: new Date(notBeforeMs),
+      notAfter: new Date(notAfterMs),
       serialNumber: serialNumber(),
       signingAlgorithm: ALGORITHM,
       keys,

@@ -13,6 +13,8 @@ export interface CertificateFacts {
   readonly problem: string;
   /** A certificate, or authorities, are in use. */
   readonly inUse: boolean;
+  /** It is an authority that others' certificates are checked by. */
+  readonly isAuthority?: boolean;
 }
 
 /** Whoever renews certificates does so long before: cert-manager with a third left, SPIRE with a half. */
@@ -20,7 +22,7 @@ const LATE_SHARE = 0.15;
 const LATE_MS = 7 * 86_400_000;
 
 export function* certificateFindings(
-  { setting, expiresAtMs, expires, validFromMs, problem, inUse }: CertificateFacts,
+  { setting, expiresAtMs, expires, validFromMs, problem, inUse, isAuthority = false }: CertificateFacts,
   wallMs: number,
 ): Generator<Finding> {
   const about = { setting };
@@ -37,6 +39,7 @@ export function* certificateFindings(
       numbers: {},
     };
   if (!Number.isFinite(expiresAtMs)) return;
+  const what = isAuthority ? 'authority' : 'certificate';
   const leftMs = expiresAtMs - wallMs;
   const numbers = { expires_in_s: Math.round(leftMs / 1000) };
   if (leftMs <= 0)
@@ -44,7 +47,7 @@ export function* certificateFindings(
       kind: 'certificate_expired',
       id: `expiry ${setting}`,
       severity: 'bad',
-      text: `The certificate of ${setting} has expired (${expires}), and others refuse it: renew it.`,
+      text: `The ${what} of ${setting} has expired (${expires}), and ${isAuthority ? 'no certificate by it is taken' : 'others refuse it'}: renew it.`,
       detail: '',
       about,
       numbers,
@@ -54,7 +57,7 @@ export function* certificateFindings(
       kind: 'certificate_expires',
       id: `expiry ${setting}`,
       severity: 'warn',
-      text: `The certificate of ${setting} expires soon (${expires}) and has not been renewed.`,
+      text: `The ${what} of ${setting} expires soon (${expires}) and has not been renewed.`,
       detail: '',
       about,
       numbers,
