@@ -5,12 +5,14 @@
  * | gone from the file                         | taken away by                                             |
  * | ------------------------------------------ | --------------------------------------------------------- |
  * | TLS, its authorities and its allow lists   | `off` in their place                                      |
+ * | a limit, a budget, a scope of callers      | its value written out (0), or a file that says where it ends |
  * | a cluster                                  | `NAME: off`, or a file that says where it ends            |
  * | any other section or list                  | a file that says where it ends                            |
  * | everything                                 | nothing                                                   |
  *
  * A file says where it ends by a last line `...` (YAML 1.2, section 9.1.2), or by being one `{…}`, as JSON is.
  */
+import { isCut } from './cut-file.ts';
 import { formatPath, type Path, type Problem } from './problems.ts';
 import { isSection, type Section, valueAt } from './raw-values.ts';
 
@@ -40,6 +42,18 @@ const GUARDS: readonly (readonly string[])[] = [
   [...CLUSTER, 'tls'],
   [...CLUSTER, 'tls', 'ca'],
   [...CLUSTER, 'tls', 'allow_identities'],
+  ['inbound', 'token_budget', 'allow_identities'],
+];
+/** Values that protect more than their defaults do, with the value that protects no more. */
+const LIMITS: readonly (readonly [path: readonly string[], open: string])[] = [
+  [['inbound', 'rate_limit', 'calls_per_second'], '0'],
+  [['inbound', 'max_timeout'], '0s'],
+  [['inbound', 'tasks', 'scope_headers'], '[x-api-key, cookie]'],
+  [['inbound', 'token_budget', 'from'], 'anyone'],
+  [[...CLUSTER, 'max_timeout'], '0s'],
+  [['llm', 'limits', 'requests_per_minute'], '0'],
+  [['llm', 'limits', 'tokens_per_minute'], '0'],
+  [['llm', 'limits', 'tokens_per_task'], '0'],
 ];
 /** Where `off` may stand; `*` is any name. */
 export const OFF_PATHS: readonly (readonly string[])[] = [...GUARDS, CLUSTER];
@@ -65,6 +79,7 @@ export function lossesOf(before: Given, next: Given): Problem[] {
     ];
   const losses = lostGuards(before, next);
   if (next.isWhole) return losses;
+  losses.push(...lostLimits(before, next));
   const gone = lostSections(before.file, next.file, [], 2);
   // What is around them is told, or is there.
   if (isSection(valueAt(next.file, CLUSTERS)))
@@ -79,7 +94,7 @@ export function lossesOf(before: Given, next: Given): Problem[] {
       problem(
         next,
         [],
-        'is the beginning of the file in use, as if it had been cut',
+        'ends where the file in use went on, as if it had been cut',
         `if that is meant, ${DOTS}`,
       ),
     );
@@ -91,9 +106,9 @@ function lostGuards(before: Given, next: Given): Problem[] {
   for (const guard of GUARDS)
     for (const path of places(before.value, guard)) {
       if (!isSet(valueAt(before.value, path)) || isSet(valueAt(next.value, path))) continue;
-      // An empty list says so, too. What is around it is told, or was taken away by a word.
+      // What is around it is told, or was taken away by a word.
       const around = path.slice(0, -1);
-      const isSaid = Array.isArray(valueAt(next.value, path)) || valueAt(next.value, path) === OFF;
+      const isSaid = valueAt(next.value, path) === OFF;
       const isAround = guard.length > 2 && !isSection(valueAt(next.value, around));
       if (!isSaid && !isAround) lost.push(path);
     }
@@ -104,6 +119,24 @@ function lostGuards(before: Given, next: Given): Problem[] {
       'is gone, and calls would go without it',
       `if that is meant, write "${path.at(-1)}: ${OFF}"`,
     ),
+  );
+}
+
+function lostLimits(before: Given, next: Given): Problem[] {
+  return LIMITS.flatMap(([limit, open]) =>
+    places(before.value, limit)
+      .filter((path) => {
+        const [was, is] = [valueAt(before.value, path), valueAt(next.value, path)];
+        const isOpen = !isSet(was) || /^0(ms|s|m|h)?$/.test(String(was)) || was === open;
+        // What is around it is told itself.
+        return (
+          !isOpen && (is === undefined || is === null) && isSection(valueAt(next.value, path.slice(0, -1)))
+        );
+      })
+      .map((path) => {
+        const remedy = `if that is meant, write "${path.at(-1)}: ${open}", or ${DOTS}`;
+        return problem(next, path, 'is gone, and its default protects less', remedy);
+      }),
   );
 }
 
@@ -154,13 +187,6 @@ function removed(root: unknown, path: Path): unknown {
 
 function isEmpty(value: unknown): boolean {
   return value === null || value === undefined || Object.keys(value as object).length === 0;
-}
-
-/** White space and comments at the end do not count. */
-function isCut(before: Given, next: Given): boolean {
-  return (
-    before.text.startsWith(next.text.trimEnd()) && JSON.stringify(before.file) !== JSON.stringify(next.file)
-  );
 }
 
 function problem({ source }: Given, path: Path, message: string, remedy: string): Problem {

@@ -2,7 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { parse, stringify } from 'yaml';
+import * as yaml from 'yaml';
+import { lossesOf } from '../../sidecar/config/losses.ts';
+import { parseYaml } from '../../sidecar/config/yaml-file.ts';
 import { TestAuthority } from '../support/certificates.ts';
 import { freePort } from '../support/free-port.ts';
 import { startProcess } from '../support/process.ts';
@@ -10,6 +12,8 @@ import { type Sidecar, startSidecar } from '../support/sidecar.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 t.setTimeout(290_000);
+
+const { parse, stringify } = yaml;
 
 type Section = Record<string, unknown>;
 
@@ -148,6 +152,16 @@ t.test('what protects goes by a word, clusters and sections by one, too', async 
       changed((c) => {
         tlsOf(c)['allow_identities'] = [];
       }),
+      '...\n',
+    ),
+    /^422.*allow_identities: is gone.*allow_identities: off/s,
+    'an empty list lets in everybody by client_ca, and is no word',
+  );
+  t.match(
+    await reload(
+      changed((c) => {
+        tlsOf(c)['allow_identities'] = 'off';
+      }),
     ),
     /^200/,
   );
@@ -169,6 +183,64 @@ t.test('what protects goes by a word, clusters and sections by one, too', async 
     /^200/,
   );
   t.notMatch(await page(), /"client_ca"|"cert"/);
+});
+
+/** Each ends with what protects; the last line is cut off in part or as a whole, and the name at the top changed. */
+const ENDS: Record<string, string> = {
+  scope: 'inbound:\n  tasks:\n    scope_headers:\n      - x-api-key\n      - cookie\n      - x-user\n',
+  rate: 'inbound:\n  rate_limit:\n    burst: 10\n    calls_per_second: 100\n',
+  time: 'inbound:\n  timeout: 20s\n  max_timeout: 30s\n',
+  budget: 'llm:\n  limits:\n    max_wait: 1s\n    tokens_per_task: 50000\n',
+  list: 'inbound:\n  token_budget:\n    allow_identities:\n      - spiffe://x/a\n      - spiffe://x/b\n    from: nobody\n',
+  routes:
+    'outbound:\n  clusters:\n    one: { endpoints: ["a:1"] }\n  routes:\n    - match: { authority: one }\n      cluster: one\n    - match: { agent_type: code }\n      cluster: one\n',
+};
+
+t.test('a file that is changed at the top and cut at the end is refused, and an edit is not', async (t) => {
+  const parsed = (text: string) => {
+    const result = parseYaml(yaml, text, 'file');
+    if ('problems' in result) return undefined;
+    const { value, isWhole } = result;
+    return { text, source: 'file', file: value, value, isWhole };
+  };
+  const losses = (before: string, next: string) => {
+    const given = parsed(next);
+    return given === undefined ? ['no YAML'] : lossesOf(parsed(before)!, given).map((loss) => loss.message);
+  };
+  for (const [name, end] of Object.entries(ENDS)) {
+    const before = `name: one\nlog: { level: info }\n${end}`;
+    const changed = before.replace('name: one', 'name: another\nversion: "2"');
+    const lastLine = changed.trimEnd().lastIndexOf('\n') + 1;
+    const indent = changed.slice(lastLine).search(/\S/);
+    for (let at = lastLine; at < changed.trimEnd().length; at++)
+      if (at === lastLine || at > lastLine + indent)
+        t.not(
+          losses(before, changed.slice(0, at)).length,
+          0,
+          `${name}: ${JSON.stringify(changed.slice(lastLine, at))}`,
+        );
+    t.strictSame(losses(before, changed), [], `${name}: a change at the top`);
+    t.strictSame(losses(before, `${changed}drain: { delay: 1s }\n`), [], `${name}: and a new section`);
+    t.strictSame(losses(before, `${end}name: one\nlog: { level: info }\n`), [], `${name}: another order`);
+    t.strictSame(losses(before, `${changed.slice(0, lastLine)}...\n`), [], `${name}: by the end of the file`);
+    const half = changed.slice(0, lastLine);
+    t.strictSame(
+      losses(`${before}drain: { delay: 1s }\n`, `${changed}drain: { delay: 2s }\n`),
+      [],
+      'a value',
+    );
+    if (['rate', 'time', 'budget'].includes(name)) {
+      const inMiddle = (text: string) => `${text}drain: { delay: 1s }\n`;
+      t.match(losses(inMiddle(before), inMiddle(half)), [/gone/], `${name}: gone from the middle`);
+      const zero = changed.replace(/\d+s?\n$/, '0\n');
+      t.strictSame(losses(before, zero), [], `${name}: by a zero`);
+      t.strictSame(losses(zero, inMiddle(half)), [], `${name}: which need not stay`);
+      t.strictSame(losses(before, changed.replace(/0(s?)\n$/, '$1\n')), [], `${name}: a smaller value`);
+    }
+  }
+  const routes = `name: one\n${ENDS['routes']}`;
+  const withoutFirst = routes.replace('    - match: { authority: one }\n      cluster: one\n', '');
+  t.strictSame(losses(routes, withoutFirst), [], 'a route goes from the middle');
 });
 
 t.test(
