@@ -44,7 +44,8 @@ COPY proto proto
 COPY LICENSE ./
 COPY agents agents
 LABEL org.opencontainers.image.title="outrigger-agents" org.opencontainers.image.licenses="Apache-2.0"
-ENV NODE_ENV=production
+# Memory: the peaks of a gateway with many large tasks are a fifth lower so.
+ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=4 MALLOC_ARENA_MAX=1
 USER 1000:1000
 ENTRYPOINT ["node"]
 CMD ["agents/gateway/main.ts"]

@@ -12,6 +12,7 @@ import { localSystemRoutes } from './local-system.ts';
 import { isLoopback, otherSite } from './other-sites.ts';
 import { pageRoutes } from './page.ts';
 import { Registry } from './registry.ts';
+import { boundSentAhead } from './sent-ahead.ts';
 import type { GatewaySettings } from './settings.ts';
 import { taskRoute } from './task-route.ts';
 
@@ -55,6 +56,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   app.removeContentTypeParser('text/plain');
   boundBodies(app, maxBodyBytes);
   boundConnections(app.server);
+  boundSentAhead(app.server);
   app.setErrorHandler(errorHandler);
   app.setNotFoundHandler(notFoundHandler);
   if (isLoopback(settings.host)) {

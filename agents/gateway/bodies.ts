@@ -10,6 +10,9 @@ const smallRoomBytes = 12 * 1024 * 1024;
 const smallBytes = 64 * 1024;
 /** Of the room for large bodies, what one address may take. */
 const addressShare = 0.875;
+/** Smaller pieces are copied together: each would cost more than it holds. */
+const smallPieceBytes = 2048;
+const blockBytes = 16 * 1024;
 /** The time of a body: this, and a second for so many bytes. A phone on the road sends faster. */
 const leastBodyMs = 10_000;
 const leastBytesPerSecond = 256 * 1024;
@@ -86,6 +89,52 @@ export function boundBodies(app: FastifyInstance, maxBytes: number, room = new B
   });
 }
 
+/** The pieces of a body. A client may send them a byte at a time. */
+class Parts {
+  readonly #length: number | undefined;
+  #parts: Buffer[] = [];
+  /** What small pieces are copied into; of a body with a length, all of them. */
+  #block: Buffer | undefined;
+  #used = 0;
+
+  constructor(length: number | undefined) {
+    this.#length = length;
+  }
+
+  push(part: Buffer): void {
+    if (this.#length === undefined) {
+      const isSmall = part.length < smallPieceBytes;
+      if (!isSmall || this.#used + part.length > blockBytes) this.#closeBlock();
+      if (!isSmall) {
+        this.#parts.push(part);
+        return;
+      }
+    }
+    this.#block ??= Buffer.allocUnsafeSlow(this.#length ?? blockBytes);
+    part.copy(this.#block, this.#used);
+    this.#used += part.length;
+  }
+
+  toText(): string {
+    if (this.#length !== undefined) return this.#block?.toString('utf8', 0, this.#used) ?? '';
+    this.#closeBlock();
+    return Buffer.concat(this.#parts).toString('utf8');
+  }
+
+  drop(): void {
+    this.#parts = [];
+    this.#block = undefined;
+    this.#used = 0;
+  }
+
+  #closeBlock(): void {
+    if (this.#block === undefined) return;
+    this.#parts.push(this.#block.subarray(0, this.#used));
+    this.#block = undefined;
+    this.#used = 0;
+  }
+}
+
 /**
  * @param take asks for room for so many bytes in all, and throws where there is none
  * @throws ApiError for a body that is too large, or too slow
@@ -98,7 +147,7 @@ function readBody(
   const declared = payload.headers['content-length'];
   const length = declared === undefined ? undefined : Number(declared);
   return new Promise((resolve, reject) => {
-    const parts: Buffer[] = [];
+    const parts = new Parts(length);
     let bytes = 0;
     let taken = 0;
     const timer = setTimeout(
@@ -113,7 +162,7 @@ function readBody(
     };
     const fail = (error: Error): void => {
       end();
-      parts.length = 0;
+      parts.drop();
       reject(error);
     };
     const ask = (forBytes: number): boolean => {
@@ -137,9 +186,9 @@ function readBody(
       end();
       // It is no more than that: the rest is others'.
       if (bytes < taken) take(bytes);
-      const body = Buffer.concat(parts);
-      parts.length = 0;
-      resolve(body.toString('utf8'));
+      const text = parts.toText();
+      parts.drop();
+      resolve(text);
     };
     const broken = (): void => {
       if (!payload.complete)

@@ -1,7 +1,8 @@
 // Bodies that come slowly, or are begun and not ended, cost the gateway a bounded memory, and nobody else an answer.
 import { readFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { createServer, type ServerHttp2Session } from 'node:http2';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { freePort } from '../support/free-port.ts';
@@ -9,6 +10,7 @@ import { startProcess } from '../support/process.ts';
 import { skipWithout } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { PEAK_BYTES, startGrpcioAgent } from './scene.ts';
+import { sendAhead } from './send-ahead.ts';
 
 const MIB = 1_048_576;
 const BODIES = 60;
@@ -29,7 +31,12 @@ t.test(
     const root = join(import.meta.dirname, '..', '..');
     const gateway = startProcess(t, process.execPath, [join(root, 'agents/gateway/main.ts')], {
       cwd: root,
-      env: { NODE_OPTIONS: '', PORT: String(port), ECHO_AGENT_ADDR: `127.0.0.1:${agent}` },
+      env: {
+        NODE_OPTIONS: '--max-semi-space-size=4',
+        MALLOC_ARENA_MAX: '1',
+        PORT: String(port),
+        ECHO_AGENT_ADDR: `127.0.0.1:${agent}`,
+      },
     });
     await waitUntil('the gateway listens', () => gateway.logs().includes('listening'));
     const peakBytes = () =>
@@ -155,6 +162,82 @@ t.test(
     const peak = peakBytes();
     t.comment(`peak ${peak}`);
     t.ok(peak < PEAK_BYTES, `${peak} bytes at most`);
+    t.equal(gateway.child.exitCode, null);
+  },
+);
+
+t.test(
+  'requests that are sent ahead, and bodies in chunks of a byte',
+  { skip: skipWithout('python') },
+  async (t) => {
+    const agent = await startGrpcioAgent(t);
+    // It answers nothing.
+    const silent = createServer().on('stream', (stream) => stream.on('error', () => {}));
+    const sessions = new Set<ServerHttp2Session>();
+    silent.on('session', (session) => sessions.add(session));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => {
+      silent.close();
+      for (const session of sessions) session.destroy();
+    });
+    const port = await freePort();
+    const root = process.env['ATTACKED_CHECKOUT'] ?? join(import.meta.dirname, '..', '..');
+    const gateway = startProcess(t, process.execPath, [join(root, 'agents/gateway/main.ts')], {
+      cwd: root,
+      env: {
+        NODE_OPTIONS: '--max-semi-space-size=4',
+        MALLOC_ARENA_MAX: '1',
+        PORT: String(port),
+        ECHO_AGENT_ADDR: `127.0.0.1:${agent}`,
+        SILENT_AGENT_ADDR: `127.0.0.1:${(silent.address() as AddressInfo).port}`,
+      },
+    });
+    await waitUntil('the gateway listens', () => gateway.logs().includes('listening'));
+    const peakBytes = () =>
+      1024 * Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${gateway.pid}/status`, 'utf8'))![1]);
+    const hello = (): Promise<number> =>
+      new Promise((resolve) => {
+        const body = JSON.stringify({ agent_type: 'echo', input: 'echo hello' });
+        const headers = { 'content-type': 'application/json', 'content-length': body.length };
+        const where = { host: '127.0.0.1', port, path: '/api/v1/tasks', localAddress: '127.0.0.3' };
+        const options = { ...where, method: 'POST', agent: false, headers, timeout: 5_000 };
+        const request = httpRequest(options, (response) => {
+          response.resume().on('end', () => resolve(response.statusCode ?? 0));
+        });
+        request.on('timeout', () => request.destroy());
+        request.on('error', () => resolve(-1));
+        request.end(body);
+      });
+    const post = (head: string, body = ''): string =>
+      `POST /api/v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n${head}\r\n\r\n${body}`;
+    const slow = JSON.stringify({ agent_type: 'silent', input: 'hello' });
+    const attacks = [
+      { what: 'tasks', connections: 2, bytes: post(`content-length: ${slow.length}`, slow).repeat(50) },
+      { what: 'tasks', connections: 20, bytes: post(`content-length: ${slow.length}`, slow).repeat(50) },
+      {
+        what: 'no page',
+        connections: 20,
+        bytes: 'GET /nope HTTP/1.1\r\nhost: localhost\r\n\r\n'.repeat(500),
+      },
+      {
+        what: 'chunks',
+        connections: 20,
+        first: post('transfer-encoding: chunked'),
+        bytes: '1\r\n \r\n'.repeat(10_000),
+      },
+    ];
+    for (const { what, connections, first = '', bytes } of attacks) {
+      const sent = { first, bytes: Buffer.from(bytes), reopenMs: 200 };
+      const ahead = sendAhead(t, { port, connections, reads: false, ...sent });
+      await waitUntil('all have connected', () => ahead.opened >= connections);
+      const statuses: number[] = [];
+      for (let calls = 0; calls < 40; calls++) statuses.push(await hello());
+      await ahead.stop();
+      t.strictSame(new Set(statuses), new Set([200]), `tasks are served while ${connections} send ${what}`);
+      t.comment(`${what} on ${connections}: ${peakBytes() / 1e6} MB`);
+    }
+    t.equal(await hello(), 200, 'and afterwards');
+    t.ok(peakBytes() < PEAK_BYTES, `${peakBytes()} bytes at most`);
     t.equal(gateway.child.exitCode, null);
   },
 );

@@ -7,6 +7,8 @@ export interface AheadOptions {
   readonly connections: number;
   /** Whether the answers are read. */
   readonly reads: boolean;
+  /** How soon one that was closed is opened again. */
+  readonly reopenMs?: number;
   /** What each connection sends once. */
   readonly first?: string;
   /** What it sends again and again after that. */
@@ -22,10 +24,8 @@ export interface Ahead {
   stop(): Promise<void>;
 }
 
-const REOPEN_MS = 20;
-
 export function sendAhead(t: Pick<Test, 'teardown'>, options: AheadOptions): Ahead {
-  const { port, connections, reads, first = '', bytes } = options;
+  const { port, connections, reads, first = '', bytes, reopenMs = 20 } = options;
   const open = new Set<Socket>();
   let stopped = false;
   let opened = 0;
@@ -46,7 +46,7 @@ export function sendAhead(t: Pick<Test, 'teardown'>, options: AheadOptions): Ahe
     socket.on('error', () => {});
     socket.on('close', () => {
       open.delete(socket);
-      if (!stopped) setTimeout(() => !stopped && begin(), REOPEN_MS);
+      if (!stopped) setTimeout(() => !stopped && begin(), reopenMs);
     });
     if (reads) socket.on('data', (part: Buffer) => (readBytes += part.length));
     else socket.pause();
