@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { endProcess } from './end-process.ts';
 import { loggedError } from './runtime/redact.ts';
 
 /** sysexits.h EX_SOFTWARE: a defect of ours. */
@@ -25,7 +26,7 @@ export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal'>): void {
     } catch {
       // Without memory, or without a reader, there is no last word; the exit code remains.
     }
-    process.exit(exitSoftware);
+    endProcess(exitSoftware);
   };
   // A module that somebody loaded into the process may throw when it ends: that changes nothing about how it has ended.
   process.once('exit', () => {

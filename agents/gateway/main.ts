@@ -1,3 +1,4 @@
+import { endProcess } from '../end-process.ts';
 import { createLogger } from '../logger.ts';
 import { startTracing, stopTracing } from '../tracing.ts';
 import { endOnUnexpectedErrors } from '../unexpected.ts';
@@ -25,14 +26,14 @@ try {
 
   let signalled = false;
   const end = async (signal: NodeJS.Signals) => {
-    if (signalled) process.exit(1);
+    if (signalled) endProcess(1);
     signalled = true;
     log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running requests');
     endHealth?.();
     await stop(settings.drainTimeoutMs);
     await stopTracing(1_000);
     log.info('stopped');
-    process.exit(0);
+    endProcess(0);
   };
   process.on('SIGTERM', end);
   process.on('SIGINT', end);

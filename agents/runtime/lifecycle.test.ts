@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -202,4 +202,31 @@ t.test('an agent whose output nobody reads any more still ends', async (t) => {
   child.stdout!.destroy();
   child.kill('SIGTERM');
   t.same(await exited, [0, null]);
+});
+
+t.test('an agent whose output nobody reads works and ends, also while a thread of it hangs', async (t) => {
+  const provider = await testProvider(t);
+  const fifo = join(t.testdir({}), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  // Takes a thread for good, as a name server or a disk does that does not answer.
+  const hook = `import{open}from'node:fs';open(${JSON.stringify(fifo)},'r',()=>{})`;
+  const { child, lines, exited } = await startProcess(t, 'code/agent.ts', {
+    AGENT_LISTEN: '127.0.0.1:0',
+    OPENAI_BASE_URL: provider.baseUrl,
+    OPENAI_API_KEY: 'k-123456',
+    LOG_LEVEL: 'trace',
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}`,
+  });
+  const client = connectAgent(String(lines[0]!['address']));
+  t.teardown(() => client.close());
+  child.stdout!.pause();
+  // Their lines are more than a pipe holds.
+  for (let i = 0; i < 400; i++) {
+    const task = { task_id: `task-${i}-${'x'.repeat(900)}`, input: 'Sort a list of canoes by length' };
+    await processTask(client, task).catch(() => {});
+  }
+  const at = performance.now();
+  child.kill('SIGTERM');
+  t.same(await exited, [0, null]);
+  t.ok(performance.now() - at < 8_000, 'and does not wait for either');
 });

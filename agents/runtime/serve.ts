@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { endProcess } from '../end-process.ts';
 import { createLogger } from '../logger.ts';
 import { startTracing, stopTracing } from '../tracing.ts';
 import { endOnUnexpectedErrors } from '../unexpected.ts';
@@ -23,13 +24,13 @@ export async function serveAgent(agent: Agent): Promise<void> {
     if (settings.slowByMs > 0) listenToSlow(server, settings.slowByMs, log);
     let signalled = false;
     const stop = async (signal: NodeJS.Signals) => {
-      if (signalled) process.exit(1);
+      if (signalled) endProcess(1);
       signalled = true;
       log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running tasks');
       const finished = await server.stop(settings.drainTimeoutMs);
       await stopTracing(1_000);
       log.info({ finished }, 'stopped');
-      process.exit(0);
+      endProcess(0);
     };
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
