@@ -2,14 +2,6 @@
  * Reads a `content-length` that a provider gives twice, with the same value, as one (RFC 9110, section 8.6): Node's
  * parser refuses it, lenient or not. Lengths that differ stay as they are, and are refused.
  */
-import type { Socket } from 'node:net';
-
-type OnData = (this: Socket, chunk: Buffer) => void;
-interface Wrapper extends OnData {
-  /** What it wraps: `removeListener` takes a wrapper away by this. */
-  listener?: OnData;
-}
-
 /** The parser refuses a longer head. */
 const MAX_HEAD_BYTES = 131_072;
 const NAME = 'content-length';
@@ -19,33 +11,14 @@ const PLAIN_HEAD = /^HTTP\/1\.\d [2-5][\s\S]*?\r?\n\r?\n/;
 const PLAIN_BYTES = 16_384;
 const LENGTHS = /^content-length[ \t]*:/gim;
 
-/**
- * Mends the head of the answer that comes next on a connection.
- *
- * @param socket to which Node's client has just given its parser
- */
-export function mendLengths(socket: Socket): void {
-  const parse = socket.listeners('data').at(-1) as OnData | undefined;
-  if (parse === undefined) return;
-  const heads = new Heads();
-  const read: Wrapper = (chunk) => {
-    const bytes = heads.push(chunk);
-    if (heads.isOver) {
-      socket.removeListener('data', read);
-      socket.on('data', parse);
-    }
-    if (bytes.length > 0) parse.call(socket, bytes);
-  };
-  read.listener = parse;
-  socket.removeListener('data', parse);
-  socket.on('data', read);
-}
-
-/** Passes on what comes at once, but for a line that may be a second length. */
-class Heads {
-  /** The head of the answer has been passed on. */
+/** The head of the answer that comes next on a connection: passed on at once, but for a line that may be a second length. */
+export class Heads {
+  /** The head of the answer has been passed on, or is not looked at any more. */
   isOver = false;
-  #bytes = 0;
+  /** More has come than one head may have, and it has not ended: interim answers without an end (RFC 9110, section 15.2). */
+  isEndless = false;
+  /** That have come. */
+  bytes = 0;
   /** The beginning of a line that may be a length, or the end of the head. */
   #held = '';
   #startsLine = true;
@@ -54,12 +27,17 @@ class Heads {
   #hasStatus = false;
   #length: string | undefined = undefined;
 
+  /** It begins with a whole head that needs no mending: the usual case. */
+  isPlain(chunk: Buffer): boolean {
+    return this.bytes === 0 && isPlain(chunk);
+  }
+
   push(chunk: Buffer): Buffer {
-    if (this.#bytes === 0 && isPlain(chunk)) {
+    if (this.isPlain(chunk)) {
       this.isOver = true;
       return chunk;
     }
-    this.#bytes += chunk.length;
+    this.bytes += chunk.length;
     const text = this.#held + chunk.toString('latin1');
     this.#held = '';
     let passed = '';
@@ -70,7 +48,10 @@ class Heads {
       passed += this.#line(text.slice(at, end), newline >= 0);
       at = end;
     }
-    if (this.#bytes > MAX_HEAD_BYTES) this.isOver = true;
+    if (!this.isOver && this.bytes > MAX_HEAD_BYTES) {
+      this.isOver = true;
+      this.isEndless = true;
+    }
     if (this.isOver) passed += this.#held + text.slice(at);
     return Buffer.from(passed, 'latin1');
   }
@@ -109,7 +90,6 @@ class Heads {
   }
 }
 
-/** The usual case: nothing has to be done. */
 function isPlain(chunk: Buffer): boolean {
   const head = PLAIN_HEAD.exec(chunk.toString('latin1', 0, PLAIN_BYTES))?.[0];
   if (head === undefined) return false;

@@ -14,8 +14,9 @@ import { type Agent, type ClientRequest, request as httpRequest, type IncomingMe
 import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
 import type { Body } from './body.ts';
+import { JoinedPieces } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
-import { mendLengths } from './one-length.ts';
+import { type FeedHandlers, ParserFeed } from './parser-feed.ts';
 
 export type RequestHeaders = Record<string, string | string[]>;
 
@@ -141,7 +142,10 @@ class ResponseStandIn extends EventEmitter {
 /** As large as the listener takes them; Node's own bound is a quarter of that. */
 export const MAX_HEADER_BYTES = 65_536;
 
-export class Relay {
+/** Before an answer: one every few seconds for many minutes. Go's client takes five, and most others have no bound. */
+const MAX_INTERIM_ANSWERS = 128;
+
+export class Relay implements FeedHandlers {
   readonly #request: RelayRequest;
   readonly #handlers: RelayHandlers;
   readonly #downstream: BufferedRequest;
@@ -150,6 +154,12 @@ export class Relay {
   );
   #client: ClientRequest | undefined = undefined;
   #response: IncomingMessage | undefined = undefined;
+  #feed: ParserFeed | undefined = undefined;
+  readonly #pieces = new JoinedPieces((bytes) => this.#deliver(bytes));
+  #interimAnswers = 0;
+  /** Pieces go on at the end of this tick. */
+  #flushes = false;
+  #flushesSinceMs = 0;
   #isConnected = false;
   #ended = false;
 
@@ -174,11 +184,11 @@ export class Relay {
   }
 
   pause(): void {
-    this.#response?.pause();
+    this.#feed?.pause();
   }
 
   resume(): void {
-    this.#response?.resume();
+    this.#feed?.resume();
   }
 
   /** Closes the request to the provider at once. */
@@ -213,8 +223,12 @@ export class Relay {
     });
     this.#client = client;
     client.on('error', () => this.#rescue());
+    client.on('information', () => {
+      if (++this.#interimAnswers > MAX_INTERIM_ANSWERS)
+        this.#unusable(`more than ${MAX_INTERIM_ANSWERS} interim answers`);
+    });
     client.once('socket', (socket) => {
-      mendLengths(socket);
+      this.#feed = ParserFeed.of(socket, this);
       // Before the end of TLS's handshake nothing of the request can have been read.
       if (!socket.connecting) this.#connected();
       else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.#connected());
@@ -243,15 +257,13 @@ export class Relay {
     readKeepAlive(answer.socket, answer.rawHeaders);
     const { headers, rawHeaders } = answer;
     if (headers['content-length'] !== undefined && isCoded(rawHeaders)) delete headers['content-length'];
-    answer.on('data', (chunk: Buffer) => {
-      if (this.#ended) return;
-      try {
-        this.#handlers.onData(chunk);
-      } catch (error) {
-        this.#unusable(`what can't be handled (${nameOf(error)})`);
-      }
+    answer.on('data', (piece: Buffer) => {
+      // What came with the head is handed out behind it.
+      if (this.#feed?.isParsing !== true) this.#flushSoon();
+      this.#pieces.push(piece);
     });
     answer.on('end', () => {
+      this.#pieces.flush();
       if (!this.#ended && answer.complete) this.#end();
     });
     try {
@@ -261,11 +273,44 @@ export class Relay {
     }
   }
 
+  #deliver(bytes: Buffer): void {
+    if (this.#ended) return;
+    try {
+      this.#handlers.onData(bytes);
+    } catch (error) {
+      this.#unusable(`what can't be handled (${nameOf(error)})`);
+    }
+  }
+
+  onFed(): void {
+    this.#pieces.flush();
+  }
+
+  onEndlessHead(bytes: number): void {
+    this.#unusable(`${bytes} bytes of heads and no end of them`);
+  }
+
+  #flushSoon(): void {
+    if (this.#flushes) return;
+    this.#flushes = true;
+    this.#flushesSinceMs = performance.now();
+    process.nextTick(flushPieces, this);
+  }
+
+  flushNow(): void {
+    this.#flushes = false;
+    this.#pieces.flush();
+    this.#feed?.account(this.#flushesSinceMs);
+  }
+
   /** The answer is whole, and what follows it is no HTTP: http2-proxy is about to throw away what was not read. */
   #rescue(): void {
+    // What stood before that.
+    this.#pieces.flush();
     const answer = this.#response;
     if (answer === undefined || !answer.complete || this.#ended) return;
     while (answer.read() !== null);
+    this.#pieces.flush();
     if (!this.#ended) this.#end();
   }
 
@@ -301,6 +346,10 @@ export class Relay {
       this.#handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
     }
   }
+}
+
+function flushPieces(relay: Relay): void {
+  relay.flushNow();
 }
 
 /** Names and values of fields (RFC 9110, section 5.5), which the parser does not look at closely. */
