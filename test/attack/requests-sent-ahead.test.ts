@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import { skipWithout } from '../support/tool.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
+import { sendAhead } from './send-ahead.ts';
 
 t.setTimeout(120_000);
 
@@ -78,3 +79,35 @@ t.test('connections that are left with requests sent ahead', { skip: skipWithout
   t.equal(await response.text(), ANSWER);
   scene.holds(t, bystander);
 });
+
+t.test(
+  'requests without an end, and bodies in chunks of a byte',
+  { skip: skipWithout('python') },
+  async (t) => {
+    const provider = await startProvider(t);
+    const config = { llm: { upstreams: [{ name: 'model', url: provider.url }] } };
+    const scene = await startScene(t, { config, checkout: process.env['ATTACKED_CHECKOUT'] });
+    const { llmPort, healthPort } = scene.sidecar;
+    const chunked =
+      'POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n';
+    const attacks = [
+      { what: 'wrong paths', bytes: 'GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(1_000) },
+      { what: 'tasks', bytes: request().repeat(100) },
+      { what: 'chunks', first: `${chunked}1\r\n{\r\n`, bytes: '1\r\n \r\n'.repeat(10_000) },
+    ];
+    const { bystander } = await scene.during(async () => {
+      for (const { what, first = '', bytes } of attacks) {
+        const sent = { first, bytes: Buffer.from(bytes), reopenMs: 200 };
+        const ahead = sendAhead(t, { port: llmPort, connections: 20, reads: false, ...sent });
+        await waitUntil('all have connected', () => ahead.opened >= 20);
+        for (let probes = 0; probes < 20; probes++) {
+          const { status } = await fetch(`http://127.0.0.1:${healthPort}/healthz/live`);
+          if (status !== 200) t.fail(`live answers ${status} under ${what}`);
+        }
+        await ahead.stop();
+        t.comment(`${what}: ${scene.peakBytes() / 1e6} MB`);
+      }
+    });
+    scene.holds(t, bystander);
+  },
+);
