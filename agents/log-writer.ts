@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 
-/** What waits for a reader that is slow. */
+/** The most that waits for a slow reader. */
 const maxWaitingBytes = 1_048_576;
 const retryMs = 20;
 /** At the end of the process, and how often its output is tried then. */

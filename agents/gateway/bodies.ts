@@ -93,7 +93,7 @@ export function boundBodies(app: FastifyInstance, maxBytes: number, room = new B
 class Parts {
   readonly #length: number | undefined;
   #parts: Buffer[] = [];
-  /** What small pieces are copied into; of a body with a length, all of them. */
+  /** The buffer that small pieces are copied into; a body with a length has one for all of them. */
   #block: Buffer | undefined;
   #used = 0;
 

@@ -7,7 +7,7 @@ const maxSentAhead = 16;
 const pieceBytes = 512;
 /** Of a body without a length. */
 const largestPieceBytes = 4096;
-/** What one read of a connection may take of the event loop, where it is cut into pieces. */
+/** The longest that one read may keep the event loop, once it is cut into pieces. */
 const turnMs = 2;
 /** So many connections go on in one turn of the event loop. */
 const connectionsPerTurn = 8;

@@ -106,7 +106,7 @@ function lostGuards(before: Given, next: Given): Problem[] {
   for (const guard of GUARDS)
     for (const path of places(before.value, guard)) {
       if (!isSet(valueAt(before.value, path)) || isSet(valueAt(next.value, path))) continue;
-      // What is around it is told, or was taken away by a word.
+      // The section around it is reported, or was taken away by a word.
       const around = path.slice(0, -1);
       const isSaid = valueAt(next.value, path) === OFF;
       const isAround = guard.length > 2 && !isSection(valueAt(next.value, around));
@@ -128,7 +128,7 @@ function lostLimits(before: Given, next: Given): Problem[] {
       .filter((path) => {
         const [was, is] = [valueAt(before.value, path), valueAt(next.value, path)];
         const isOpen = !isSet(was) || /^0(ms|s|m|h)?$/.test(String(was)) || was === open;
-        // What is around it is told itself.
+        // The section around it is reported itself.
         return (
           !isOpen && (is === undefined || is === null) && isSection(valueAt(next.value, path.slice(0, -1)))
         );

@@ -1,5 +1,5 @@
 /**
- * What the dashboard shows: as JSON once, for whoever asks for it so, or as server-sent events once a second:
+ * Serves the state that the dashboard shows: as JSON once, for whoever asks for it so, or as server-sent events once a second:
  *
  *     event: hello      which run of the sidecar this is
  *     event: snapshot   how everything stands now

@@ -170,7 +170,7 @@ export class LlmHttp2 {
     if (largest !== undefined) this.#end(largest);
   }
 
-  /** What it held counts no more, though its streams are closed one after the other. */
+  /** Stops counting its streams at once, though Node closes them one after the other. */
   #forget(connection: Connection): void {
     if (this.#connections.delete(connection)) this.#changeIdle(connection, -connection.idleStreams);
     this.#bySession.delete(connection.session);

@@ -15,7 +15,7 @@ import type { Socket } from 'node:net';
 const PIECE_BYTES = 512;
 /** Of a body without a length, whose end is not known. */
 const LARGEST_PIECE_BYTES = 4_096;
-/** What one read of a connection may take of the event loop, where it is cut into pieces. */
+/** The longest that one read may keep the event loop, once it is cut into pieces. */
 const TURN_MS = 2;
 /** So many connections go on in one turn of the event loop. */
 const CONNECTIONS_A_TURN = 8;

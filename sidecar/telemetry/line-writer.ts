@@ -7,7 +7,7 @@
  */
 import { writeSync } from 'node:fs';
 
-/** What waits for a reader that is slow. */
+/** The most that waits for a slow reader. */
 const MAX_WAITING_BYTES = 1_048_576;
 /** A full pipe is tried again after so long. */
 const RETRY_MS = 20;
