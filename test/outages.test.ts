@@ -404,6 +404,28 @@ t.test('each is named', { skip }, async (t) => {
     });
   }
 
+  /** Nothing was ever answered, so nothing is usual. */
+  async function hangsFromTheStart(): Promise<void> {
+    const held: (() => void)[] = [];
+    const upstream = await startUpstream(t, { onCall: (call) => held.push(() => ok(call.stream, call)) });
+    const young = await startSidecar(t, { inbound: { app: upstream.address } });
+    const client = new RawClient(t, young.inboundPort);
+    const calls = [client.unary(Buffer.from('x')), client.unary(Buffer.from('x'))];
+    const look = await waitUntil('nobody is told that all is well', async () => {
+      const look = await lookOf(young);
+      return !look.well && look;
+    });
+    t.strictSame(look.findings, [], 'a task may take long');
+    t.match(
+      look.summary,
+      /^Nothing is known to be wrong, but an answer of app Raw\/Unary has been waited for/,
+    );
+    t.match(look.detail, /^2 calls wait, the longest for \d+ s$/);
+    for (const answer of held) answer();
+    await Promise.all(calls);
+    t.match((await untilWell(young)).summary, /^All is well/);
+  }
+
   /** What is no outage: a few calls a minute, some of which take long. */
   async function longTasks(): Promise<void> {
     const { address } = await startPythonAgent(t);
@@ -440,6 +462,7 @@ t.test('each is named', { skip }, async (t) => {
     circuitOpen(),
     certificateExpired(),
     agentHangs(),
+    hangsFromTheStart(),
     longTasks(),
   ]);
 });

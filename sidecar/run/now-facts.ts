@@ -9,9 +9,9 @@ import { describeCause } from '../policy/circuit-state.ts';
 import { describeModelFailure, parseModelFailure } from '../policy/model-failure.ts';
 import type { CertificateFacts } from '../policy/now/certificates.ts';
 import type { CircuitFacts, EndpointFacts } from '../policy/now/endpoints.ts';
-import type { ClusterFacts, MethodFacts, NowFacts } from '../policy/now/now.ts';
+import type { ClusterFacts, NowFacts } from '../policy/now/now.ts';
 import type { ModelFacts, ProviderFacts, StreakFacts } from '../policy/now/providers.ts';
-import { LongestWaits, NO_WAITS, type WaitFacts } from '../policy/now/waits.ts';
+import { LongestWaits, type MethodFacts, NO_WAITS, type WaitFacts } from '../policy/now/waits.ts';
 import { isError } from '../proxy/call-accounting.ts';
 import { policiesOf } from '../proxy/cluster-policies.ts';
 import { modelFailureBehind } from '../proxy/model-failures.ts';
@@ -76,7 +76,7 @@ function clusterFacts(
     });
   }
   const methods: MethodFacts[] = [];
-  for (const method of policies.followedMethods())
+  for (const method of new Set([...policies.followedMethods(), ...ofMethod.keys()]))
     methods.push({
       method,
       waits: waitFacts(ofMethod.get(method) ?? NO_WAITS, policies.latenciesOf(method)),

@@ -12,14 +12,22 @@ export class NowWatch {
   private lookedAtMs = 0;
   /** From the clock of the looks, which never goes back, to the time of day. */
   private offsetMs = Number.NEGATIVE_INFINITY;
-  private report: NowReport = { well: true, summary: 'Nothing is known yet.', findings: [], leftOut: 0 };
+  private report: NowReport = {
+    well: true,
+    summary: 'Nothing is known yet.',
+    detail: '',
+    findings: [],
+    leftOut: 0,
+    all: [],
+  };
 
   constructor(sidecar: Sidecar) {
     this.sidecar = sidecar;
   }
 
-  get findings(): NowReport['findings'] {
-    return this.report.findings;
+  /** All of them, also those that the page leaves out: an alert must not depend on how much else is wrong. */
+  get findings(): NowReport['all'] {
+    return this.report.all;
   }
 
   look(): void {
@@ -30,7 +38,7 @@ export class NowWatch {
 
   /** What the latest look has found. Plain values. */
   snapshot(): unknown {
-    const { well, summary, findings, leftOut } = this.report;
+    const { well, summary, detail, findings, leftOut } = this.report;
     // Anew only when the time of day was set: otherwise what is told would differ by a millisecond each time.
     const offsetMs = Date.now() - this.sidecar.clock();
     if (Math.abs(offsetMs - this.offsetMs) > 1_000) this.offsetMs = offsetMs;
@@ -38,6 +46,7 @@ export class NowWatch {
     return {
       well,
       summary,
+      detail,
       looks: this.looks,
       at: timeOf(this.lookedAtMs),
       findings: findings.map(({ sinceMs, ...finding }) => ({

@@ -4,6 +4,7 @@ import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 /** Something that is wrong at this moment. */
 export interface MeasuredFinding {
   readonly kind: string;
+  readonly severity: string;
   /** What it is about, by the names of the configuration: `cluster`, `provider`, `setting`, `listener`. */
   readonly about: Readonly<Record<string, string>>;
 }
@@ -19,12 +20,12 @@ type AddMetric = (
 export function addFindings(add: AddMetric, findings: () => Iterable<MeasuredFinding>): void {
   add('gauge', 'outrigger_findings', 'What "Now" says is wrong at this moment, by kind.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();
-    for (const { kind, about } of findings()) {
+    for (const { kind, severity, about } of findings()) {
       const { cluster = '', provider = '', setting = '', listener = '' } = about;
-      const key = [kind, cluster, provider, setting, listener].join('\n');
+      const key = [kind, severity, cluster, provider, setting, listener].join('\n');
       const known = samples.get(key);
       if (known !== undefined) known.value++;
-      else samples.set(key, { labels: { kind, cluster, provider, setting, listener }, value: 1 });
+      else samples.set(key, { labels: { kind, severity, cluster, provider, setting, listener }, value: 1 });
     }
     return samples.values();
   });

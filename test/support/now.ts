@@ -14,6 +14,7 @@ export interface Finding {
 export interface Look {
   readonly well: boolean;
   readonly summary: string;
+  readonly detail: string;
   /** Counts the looks, one a second. */
   readonly looks: number;
   readonly findings: readonly Finding[];

@@ -6,10 +6,11 @@ import { count, span, timeOf } from './words.js';
  * @param list shows each finding with its numbers, which move
  * @param said is read out by screen readers when it changes: the sentences alone, which stay
  */
-export function showNow(list, said, { well, summary, findings, left_out: leftOut }) {
-  const items = well
-    ? [{ id: 'well', severity: 'good', text: summary, detail: '' }]
-    : findings.map((finding) => ({ ...finding, detail: detailOf(finding) }));
+export function showNow(list, said, { well, summary, detail, findings, left_out: leftOut }) {
+  const items =
+    findings.length === 0
+      ? [{ id: 'well', severity: well ? 'good' : 'warn', text: summary, detail }]
+      : findings.map((finding) => ({ ...finding, detail: detailOf(finding) }));
   if (leftOut > 0)
     items.push({ id: 'more', severity: 'warn', text: `and ${count(leftOut)} more.`, detail: '' });
   sync(list, items, ({ id }) => id, create, update);

@@ -144,6 +144,25 @@ t.test('a task that takes long is no hang', async (t) => {
   );
 });
 
+t.test('nobody is told that all is well while calls wait of which too little is known', async (t) => {
+  const { look } = watch();
+  t.match(look(withMethod(waiting(1, 10_000))), { well: true, summary: /^All is well/, detail: '' });
+  t.match(look(withMethod(waiting(3, 240_000))), {
+    well: false,
+    findings: [],
+    summary:
+      'Nothing is known to be wrong, but an answer of research AgentService/ProcessTask has been waited for, and too few are known to say how long one takes.',
+    detail: '3 calls wait, the longest for 4 min',
+  });
+  const slow = model({ waits: waits(waiting(1, 30_000)) });
+  t.match(look({ ...withMethod(waiting(1, 25_000)), providers: [provider([slow])] }), {
+    well: false,
+    summary: /an answer of the model provider openai \(small\), and of 1 other has been waited for/,
+    detail: '1 request waits, the longest for 30 s',
+  });
+  t.match(look(withMethod(waiting(1, 30_000, 40_000))), { well: true }, 'they usually take as long');
+});
+
 t.test('calls that wait for far longer than usual, unanswered', async (t) => {
   const { look, kinds } = watch();
   t.strictSame(kinds(withMethod(waiting(3, 300, 200)), 10), []);
@@ -314,6 +333,12 @@ t.test(
       'thin traffic',
     );
     t.strictSame(kinds(of(streak('refused', '401', 9, 700_000, 900_000))), [], 'nobody has asked for long');
+    const one = of(streak('refused', '401', 1, 20_000, 80_000));
+    t.match(look(one).findings, [{ severity: 'warn', detail: 'once' }], 'a single refusal wakes nobody');
+    t.strictSame(kinds(of(model())), [], 'the next request was answered');
+    t.match(look(of(streak('refused', '401', 2, 0, 120_000))).findings, [
+      { severity: 'bad', detail: '2 times in a row' },
+    ]);
     const failed = streak('failed', '503', 3);
     const told = of({ ...failed, streak: { ...failed.streak!, said: 'openai: answered 503: busy' } });
     t.equal(look(told).findings[0]!.detail, '3 times in a row; openai: answered 503: busy');
@@ -385,7 +410,8 @@ t.test('calls that fail or are turned away, lately', async (t) => {
   t.strictSame(kinds(failing(54, 2)), [], 'two of four');
   t.strictSame(kinds(failing(56, 4)), ['calls_fail']);
   t.match(look(failing(56, 4)).findings[0]!.detail, '4 of the latest 6 calls, in 15 s');
-  t.strictSame(kinds(failing(56, 4), 20), [], 'a while ago');
+  t.strictSame(kinds(failing(57, 4)), ['calls_fail']);
+  t.strictSame(kinds(failing(57, 4), 20), [], 'a while ago, and one was answered since');
   const turnedAway = (count: number) => ({
     rejected: [
       [
@@ -402,6 +428,37 @@ t.test('calls that fail or are turned away, lately', async (t) => {
   t.strictSame(kinds(turnedAway(5), 20), []);
   t.strictSame(kinds({ waitForOwnLimits: 3 }, 5), [], 'for a moment');
   t.strictSame(kinds({ waitForOwnLimits: 3 }), ['own_limits']);
+});
+
+t.test('a call a minute, and each fails', async (t) => {
+  const { look, kinds } = watch();
+  const failing = (calls: number, errors: number) => ({ clusters: [cluster({ calls, errors })] });
+  t.strictSame(kinds(failing(40, 0), 60), []);
+  t.strictSame(kinds(failing(41, 1), 60), [], 'one');
+  t.strictSame(kinds(failing(42, 2), 60), [], 'another');
+  t.strictSame(kinds(failing(43, 3), 60), ['calls_fail'], 'and another');
+  t.match(look(failing(43, 3)).findings, [
+    { text: 'Each of the latest calls to research has failed.', detail: '3 in a row, the latest 60 s ago' },
+  ]);
+  t.strictSame(kinds(failing(44, 3)), [], 'one is answered');
+  t.strictSame(kinds(failing(47, 6), 700), [], 'nobody has called for long');
+});
+
+t.test('what is left out on the page is counted all the same', async (t) => {
+  const models = Array.from({ length: 30 }, (_, i) =>
+    model({
+      model: `invented-${i}`,
+      streak: { kind: 'refused', what: '404', said: '', inARow: 2, agoMs: 0, goodAgoMs: 90_000 },
+    }),
+  );
+  const { findings, leftOut, all } = watch().look({
+    providers: [provider(models)],
+    clusters: [cluster({ circuits: [{ method: METHOD, state: 'open', because: 'it fails', behind: '' }] })],
+  });
+  t.equal(findings.length, 20);
+  t.equal(leftOut, 11);
+  t.equal(all.length, 31);
+  t.equal(all.at(-1)!.kind, 'circuit_open');
 });
 
 t.test('certificates: expired, about to, and files that can not be used', async (t) => {

@@ -11,28 +11,19 @@ import {
   endpointFinding,
   silentCluster,
 } from './endpoints.ts';
+import { type EndedCalls, FailureWatch } from './failures.ts';
 import { compareFindings, type Finding, type FindingKind, type ToldFinding } from './finding.ts';
 import { type ProviderFacts, ProviderWatch } from './providers.ts';
 import { Recent } from './recent.ts';
-import { CALL_LIMITS, type WaitFacts, WaitWatch } from './waits.ts';
+import { unknownWaits } from './unknown-waits.ts';
+import { CALL_LIMITS, type MethodFacts, WaitWatch } from './waits.ts';
 import { counted, joined, shortMethod, spanOf } from './words.ts';
 
-export interface MethodFacts {
-  /** The request's path. */
-  readonly method: string;
-  readonly waits: WaitFacts;
-}
-
-export interface ClusterFacts {
-  readonly name: string;
+export interface ClusterFacts extends EndedCalls {
   readonly endpoints: readonly EndpointFacts[];
   readonly circuits: readonly CircuitFacts[];
+  /** Those whose answers are known, and those that wait for their first. */
   readonly methods: readonly MethodFacts[];
-  /** Calls that ended, ever, and those of them with an error of the system's. */
-  readonly calls: number;
-  readonly errors: number;
-  /** The failure of a model that is behind the latest error, in words; '' where none is known. */
-  readonly behind: string;
 }
 
 export interface NowFacts {
@@ -55,13 +46,17 @@ export interface NowFacts {
 }
 
 export interface NowReport {
-  /** Nothing is found. */
+  /** Nothing is found, and nothing waits of which is not known how long it may. */
   readonly well: boolean;
   readonly summary: string;
-  /** Causes before their consequences. */
+  /** Its numbers in words, where nothing is found; '' where there are none. */
+  readonly detail: string;
+  /** Causes before their consequences; the first so many. */
   readonly findings: readonly ToldFinding[];
   /** Found, and not among them. */
   readonly leftOut: number;
+  /** All of them, for numbers. */
+  readonly all: readonly ToldFinding[];
 }
 
 const MAX_FINDINGS = 20;
@@ -76,7 +71,6 @@ const LASTS_MS: Partial<Record<FindingKind, number>> = {
   slow_answers: 900,
   own_limits: 5_000,
 };
-const MIN_ERRORS = 3;
 const MIN_TURNED_AWAY = 3;
 
 /** Why calls are turned away, where that is for somebody to mend; other reasons have findings of their own, or are answers. */
@@ -91,6 +85,7 @@ export class Now {
   readonly #waits = new Map<string, WaitWatch>();
   readonly #providers = new ProviderWatch();
   readonly #recent = new Recent();
+  readonly #failures = new FailureWatch(this.#recent);
 
   look(facts: NowFacts, nowMs: number): NowReport {
     const found = this.#find(facts, nowMs);
@@ -104,11 +99,14 @@ export class Now {
     }
     for (const id of this.#since.keys()) if (!ids.has(id)) this.#since.delete(id);
     told.sort(compareFindings);
+    const unknown = told.length === 0 ? unknownWaits(facts) : undefined;
     return {
-      well: told.length === 0,
-      summary: told.length === 0 ? allIsWell(facts) : told[0]!.text,
+      well: told.length === 0 && unknown === undefined,
+      summary: told[0]?.text ?? unknown?.text ?? allIsWell(facts),
+      detail: unknown?.detail ?? '',
       findings: told.slice(0, MAX_FINDINGS),
       leftOut: Math.max(told.length - MAX_FINDINGS, 0),
+      all: told,
     };
   }
 
@@ -147,7 +145,7 @@ export class Now {
       // Why they wait is known.
       if (!isSilent || finding?.kind !== 'no_answers') add(finding);
     }
-    const failing = this.#failing(cluster, nowMs);
+    const failing = this.#failures.look(cluster, nowMs);
     if (!found.some(({ severity }) => severity === 'bad')) add(failing);
     return found;
   }
@@ -186,22 +184,6 @@ export class Now {
     };
   }
 
-  #failing({ name, calls, errors, behind }: ClusterFacts, nowMs: number): Finding | undefined {
-    const ended = this.#recent.grown(`calls ${name}`, calls, nowMs);
-    const failed = this.#recent.grown(`errors ${name}`, errors, nowMs);
-    if (failed < MIN_ERRORS || failed * 2 < ended) return undefined;
-    const cause = behind === '' ? '' : `: ${behind}`;
-    return {
-      kind: 'calls_fail',
-      id: `calls ${name}`,
-      severity: 'bad',
-      text: `Most calls to ${name} fail${cause}.`,
-      detail: `${failed} of the latest ${counted(ended, 'call')}, in ${this.#recent.seconds} s`,
-      about: { cluster: name },
-      numbers: { failed_calls: failed, ended_calls: ended },
-    };
-  }
-
   *#turnedAway(listener: string, reasons: ReadonlyMap<string, number>, nowMs: number): Generator<Finding> {
     for (const [reason, count] of reasons) {
       const isTls = reason.startsWith('tls_');
@@ -228,6 +210,7 @@ export class Now {
       providers.flatMap(({ name, models }) => models.map(({ model }) => ProviderWatch.idOf(name, model))),
     );
     this.#providers.keep(models);
+    this.#failures.keep(new Set(clusters.map(({ name }) => name)));
     const methods = new Set(
       clusters.flatMap(({ name, methods }) => methods.map(({ method }) => `waits ${name} ${method}`)),
     );

@@ -50,6 +50,8 @@ export interface ProviderFacts {
 /** A failure that retries have made good is no matter: three in a row are, or one where nothing else is known. */
 const MIN_IN_A_ROW = 3;
 const KNOWN_MS = 60_000;
+/** What was refused or failed once may be one request's fault: it is told, and nobody is woken for it. */
+const BAD_IN_A_ROW = 2;
 /** With thin traffic the latest answer may be minutes old, and is still the best that is known. */
 const STREAK_MS = 600_000;
 /** A 429 says nothing of what the quota is later. */
@@ -175,9 +177,9 @@ function streakFinding(provider: string, facts: ModelFacts): Finding | undefined
   return {
     kind: STREAK_FINDINGS[kind],
     id: `streak ${provider} ${model}`,
-    severity: 'bad',
+    severity: inARow < BAD_IN_A_ROW ? 'warn' : 'bad',
     text: streakText(provider, model, streak),
-    detail: joined('; ', inARow < 2 ? '' : `${inARow} times in a row`, said),
+    detail: joined('; ', inARow === 1 ? 'once' : `${inARow} times in a row`, said),
     about: { provider, model },
     numbers: { in_a_row: inARow, latest_ms_ago: Math.round(streak.agoMs) },
   };

@@ -27,6 +27,12 @@ export interface WaitFacts {
   readonly usual: { readonly answers: number; readonly slowestMs: number };
 }
 
+export interface MethodFacts {
+  /** The request's path. */
+  readonly method: string;
+  readonly waits: WaitFacts;
+}
+
 export interface WaitLimits {
   /** A single wait is no evidence below it. */
   readonly fewMs: number;
