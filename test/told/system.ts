@@ -1,0 +1,97 @@
+// Two sidecars for the known mix, the caller's and the agent's, with an agent, a provider and a collector of spans.
+import type { Test } from 'tap';
+import { type Exposition, parseExposition } from '../support/exposition.ts';
+import { freePort } from '../support/free-port.ts';
+import type { LlmProvider } from '../support/llm-provider.ts';
+import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp-receiver.ts';
+import { type Sidecar, startSidecar } from '../support/sidecar.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { type MixAgent, path, startMixAgent, TASK } from './agent.ts';
+import { MixProvider } from './provider.ts';
+
+/** Calls that the agent's sidecar lets in at a time. */
+export const LIMIT = 8;
+
+export interface ToldSystem {
+  readonly agent: MixAgent;
+  readonly provider: MixProvider;
+  readonly collector: OtlpReceiver;
+  readonly caller: Sidecar;
+  readonly research: Sidecar;
+}
+
+export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvider): Promise<ToldSystem> {
+  const collector = await startOtlpReceiver(t);
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: '200' };
+  const agent = await startMixAgent(t);
+  const provider = new MixProvider(llm);
+  const research = await startSidecar(
+    t,
+    {
+      name: 'research',
+      log: { access: true },
+      inbound: {
+        listen: `0.0.0.0:${await freePort()}`,
+        app: agent.upstream.address,
+        max_concurrent_calls: LIMIT,
+      },
+      llm: {
+        upstreams: [{ name: 'openai', url: provider.url }],
+        retry: { max_attempts: 2, backoff: { base: '10ms', max: '20ms' } },
+        circuit_breaker: { failure_percent: 0 },
+      },
+    },
+    { env },
+  );
+  const endpoint = `127.0.0.1:${research.inboundPort}`;
+  const calm = {
+    endpoints: [endpoint],
+    circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
+    outlier_detection: { max_ejection_percent: 0 },
+  };
+  const retry = { backoff: { base: '1ms', max: '2ms' }, budget: { percent: 100, min_concurrent: 50 } };
+  const once = { ...calm, retry: { max_attempts: 1 } };
+  const caller = await startSidecar(
+    t,
+    {
+      name: 'caller',
+      log: { access: true },
+      inbound: { app: 'none' },
+      outbound: {
+        clusters: {
+          plain: once,
+          // An agent without a sidecar.
+          bare: { ...once, endpoints: [agent.upstream.address] },
+          retried: { ...calm, retry: { ...retry, idempotent_methods: [path('Retried'), TASK] } },
+          hedged: {
+            ...calm,
+            // A hedge goes to another endpoint.
+            endpoints: [endpoint, `127.0.5.1:${research.inboundPort}`],
+            retry: { ...retry, idempotent_methods: [path('Hedged')] },
+            hedge: { delay: '50ms' },
+          },
+        },
+      },
+    },
+    { env },
+  );
+  return { agent, provider, collector, caller, research };
+}
+
+export async function pageOf({ metricsPort }: Sidecar): Promise<Exposition> {
+  return parseExposition(await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text());
+}
+
+/** A page of the admin port, as JSON. */
+export async function adminPage({ adminPort }: Sidecar, page: string): Promise<unknown> {
+  return await (await fetch(`http://127.0.0.1:${adminPort}${page}`)).json();
+}
+
+export async function untilAtRest({ caller, research }: ToldSystem): Promise<void> {
+  for (const sidecar of [caller, research])
+    await waitUntil('every call is over, and every span sent', async () => {
+      const page = await pageOf(sidecar);
+      const still = ['outrigger_active_calls', 'outrigger_llm_active_requests', 'outrigger_spans_waiting'];
+      return still.flatMap((name) => page.all(name)).every(({ value }) => value === 0);
+    });
+}
