@@ -9,10 +9,18 @@ import {
 } from '@opentelemetry/api';
 import { envDetector, hostDetector, serviceInstanceIdDetector } from '@opentelemetry/resources';
 import { NodeSDK } from '@opentelemetry/sdk-node';
+import { extractJaeger, injectJaeger } from './jaeger.ts';
 import type { Work, WorkTracing } from './tracing.ts';
 
-/** Spans by OpenTelemetry's SDK. Loaded only when they are wanted: see tracing.ts. */
-export function createWorkTracing(serviceName: string | undefined): WorkTracing {
+/**
+ * Spans by OpenTelemetry's SDK. Loaded only when they are wanted: see tracing.ts.
+ *
+ * @param propagators `OTEL_PROPAGATORS`, in order; Jaeger's is ours, the SDK has the others
+ */
+export function createWorkTracing(
+  serviceName: string | undefined,
+  propagators: readonly string[],
+): WorkTracing {
   const sdk = new NodeSDK({
     ...(serviceName === undefined ? {} : { serviceName }),
     // The process's own detector would tell its command line, which may hold anything.
@@ -23,20 +31,29 @@ export function createWorkTracing(serviceName: string | undefined): WorkTracing 
   });
   sdk.start();
   const tracer = trace.getTracer('outrigger-agents');
+  const withJaeger = propagators.includes('jaeger') && !propagators.includes('none');
+  /** Of several contexts the one whose format is named last counts. */
+  const extract = (incoming: Readonly<Record<string, string>>): Context => {
+    if (!withJaeger) return propagation.extract(ROOT_CONTEXT, incoming);
+    return propagators.at(-1) === 'jaeger'
+      ? extractJaeger(propagation.extract(ROOT_CONTEXT, incoming), incoming)
+      : propagation.extract(extractJaeger(ROOT_CONTEXT, incoming), incoming);
+  };
   return {
     begin(name, kind, incoming, attributes) {
-      const parent = propagation.extract(ROOT_CONTEXT, incoming);
+      const parent = extract(incoming);
       const spanKind = kind === 'server' ? SpanKind.SERVER : SpanKind.INTERNAL;
       const span = tracer.startSpan(name, { kind: spanKind, attributes }, parent);
-      return workOf(span, trace.setSpan(parent, span));
+      return workOf(span, trace.setSpan(parent, span), withJaeger);
     },
     stop: () => sdk.shutdown(),
   };
 }
 
-function workOf(span: Span, context: Context): Work {
+function workOf(span: Span, context: Context, withJaeger: boolean): Work {
   const headers: Record<string, string> = {};
   propagation.inject(context, headers);
+  if (withJaeger) injectJaeger(context, headers);
   return {
     headers,
     end(attributes = {}, errorType) {

@@ -2,7 +2,7 @@ import type { Environment } from './environment.ts';
 
 /** A piece of work of this process, in the trace of what has asked for it. */
 export interface Work {
-  /** Trace context for the calls it makes: `traceparent` and, when there is one, `tracestate`. */
+  /** Trace context for the calls it makes, in the formats of `OTEL_PROPAGATORS`: `traceparent` by default. */
   readonly headers: Readonly<Record<string, string>>;
   end(attributes?: WorkAttributes, errorType?: string): void;
 }
@@ -19,8 +19,18 @@ export interface WorkTracing {
   stop(): Promise<void>;
 }
 
-/** What carries a trace from hop to hop (W3C Trace Context). */
-export const traceHeaders = ['traceparent', 'tracestate'] as const;
+/** What carries a trace from hop to hop: W3C Trace Context, B3 in both its forms, Jaeger's own. */
+export const traceHeaders = [
+  'traceparent',
+  'tracestate',
+  'b3',
+  'x-b3-traceid',
+  'x-b3-spanid',
+  'x-b3-parentspanid',
+  'x-b3-sampled',
+  'x-b3-flags',
+  'uber-trace-id',
+] as const;
 
 let tracing: WorkTracing | undefined;
 
@@ -35,7 +45,10 @@ export async function startTracing(serviceName: string, environment: Environment
   if (!endpoint || disabled || environment['OTEL_TRACES_EXPORTER'] === 'none') return;
   const { createWorkTracing } = await import('./otel-work.ts');
   // A name in the environment goes before one in code only when this is left out.
-  tracing = createWorkTracing(environment['OTEL_SERVICE_NAME'] ? undefined : serviceName);
+  tracing = createWorkTracing(
+    environment['OTEL_SERVICE_NAME'] ? undefined : serviceName,
+    (environment['OTEL_PROPAGATORS'] ?? '').split(',').map((name) => name.trim()),
+  );
 }
 
 /**

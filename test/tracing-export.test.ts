@@ -557,4 +557,10 @@ t.test('variables that can not be used are told of, and the sidecar runs', async
   const sidecar = await startSidecar(t, config, { until: 'live', env });
   t.equal((await new RawClient(t, sidecar.outboundPort).unary(Buffer.from('x'))).code, 0);
   await untilLogged(t, sidecar, /OTEL_TRACES_SAMPLER=sometimes is not known here/);
+  const nowhere = await startSidecar(t, config, { until: 'live', env: { OTEL_TRACES_EXPORTER: 'otlp' } });
+  await untilLogged(
+    t,
+    nowhere,
+    /OTEL_TRACES_EXPORTER=otlp and no OTEL_EXPORTER_OTLP_ENDPOINT: traces are off/,
+  );
 });

@@ -153,27 +153,34 @@ t.test(
   },
 );
 
+/** One task of `npm start`; every process has ended, and each has sent what it had. */
+async function runLocalTask(t: Test, env: Record<string, string>): Promise<OtlpReceiver> {
+  const receiver = await startOtlpReceiver(t);
+  const start = join(import.meta.dirname, '..', 'agents', 'local', 'start.ts');
+  const { code, output } = await runProcess(
+    t,
+    process.execPath,
+    [start, '--task', 'secret words of a task', '--agent', 'writing'],
+    { env: { OPENAI_API_KEY: '', OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, ...env }, limitMs: 120_000 },
+  );
+  t.equal(code, 0, output);
+  return receiver;
+}
+
+const localTree = [
+  'gateway: SERVER POST /api/v1/tasks',
+  '  gateway: CLIENT agent.AgentService/ProcessTask',
+  '    gateway: CLIENT Attempt.agent.AgentService/ProcessTask',
+  '      writing-1: SERVER agent.AgentService/ProcessTask',
+  '        writing-agent: INTERNAL invoke_agent writing-agent',
+  '          writing-1: CLIENT chat gpt-4o-mini',
+];
+
 t.test(
   "a task of the local system: gateway, its sidecar, the agent's sidecar, the agent, the model",
   async (t) => {
-    const receiver = await startOtlpReceiver(t);
-    const start = join(import.meta.dirname, '..', 'agents', 'local', 'start.ts');
-    const { code, output } = await runProcess(
-      t,
-      process.execPath,
-      [start, '--task', 'secret words of a task', '--agent', 'writing'],
-      { env: { OPENAI_API_KEY: '', OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url }, limitMs: 120_000 },
-    );
-    t.equal(code, 0, output);
-    // Every process has ended, and each has sent what it had.
-    t.strictSame(tree(receiver.spans), [
-      'gateway: SERVER POST /api/v1/tasks',
-      '  gateway: CLIENT agent.AgentService/ProcessTask',
-      '    gateway: CLIENT Attempt.agent.AgentService/ProcessTask',
-      '      writing-1: SERVER agent.AgentService/ProcessTask',
-      '        writing-agent: INTERNAL invoke_agent writing-agent',
-      '          writing-1: CLIENT chat gpt-4o-mini',
-    ]);
+    const receiver = await runLocalTask(t, {});
+    t.strictSame(tree(receiver.spans), localTree);
     t.equal(new Set(receiver.spans.map(({ traceId }) => traceId)).size, 1);
     const conversations = receiver.spans.filter((span) => !isAttempt(span));
     t.equal(new Set(conversations.map(({ attributes }) => attributes['gen_ai.conversation.id'])).size, 1);
@@ -191,6 +198,13 @@ t.test(
     t.notMatch(all, /secret words/);
   },
 );
+
+t.test('the same with the formats of B3 and Jaeger is one tree, too', async (t) => {
+  for (const names of ['b3', 'b3multi', 'jaeger']) {
+    const { spans } = await runLocalTask(t, { OTEL_PROPAGATORS: names });
+    t.strictSame(tree(spans), localTree, names);
+  }
+});
 
 // --- Attempts ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@ import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 import { type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
-import type { Work } from '../tracing.ts';
+import { traceHeaders, type Work } from '../tracing.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
 import type { RegisteredAgent } from './registry.ts';
 
@@ -66,7 +66,7 @@ function toApiError(error: ServiceError, agentType: string, signal: AbortSignal)
   return fromServiceError(error, agentType);
 }
 
-const forwardedHeaders = ['traceparent', 'tracestate', 'baggage', 'x-request-id'] as const;
+const forwardedHeaders = [...traceHeaders, 'baggage', 'x-request-id'] as const;
 
 /** The trace of the HTTP request goes on in the call, in the gateway's own span when it has one. A value that gRPC cannot carry is left out. */
 export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
@@ -75,6 +75,9 @@ export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
     const value = request.headers[name];
     if (typeof value === 'string' && /^[\x20-\x7e]+$/.test(value)) metadata.set(name, value);
   }
-  for (const [name, value] of Object.entries(work?.headers ?? {})) metadata.set(name, value);
+  if (work === undefined) return metadata;
+  // In another format the trace would go on at the wrong span.
+  for (const name of traceHeaders) metadata.remove(name);
+  for (const [name, value] of Object.entries(work.headers)) metadata.set(name, value);
   return metadata;
 }

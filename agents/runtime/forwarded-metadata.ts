@@ -1,18 +1,20 @@
 import { Metadata } from '@grpc/grpc-js';
 import type { TaskRequest } from '../protocol/messages.ts';
-import type { Work } from '../tracing.ts';
+import { traceHeaders, type Work } from '../tracing.ts';
 
 /**
- * What a task's call carries that its own calls must carry too: the trace context (W3C Trace Context and
- * Baggage, gRPC's binary form) and the ids a log or a de-duplicating peer ties calls together with.
+ * What a task's call carries that its own calls must carry too: the trace context (as W3C, B3 and Jaeger write it,
+ * and gRPC's binary form), W3C's baggage and the ids a log or a de-duplicating peer ties calls together with.
  */
-const forwardedNames = ['traceparent', 'tracestate', 'baggage', 'grpc-trace-bin', 'x-request-id'] as const;
+const forwardedNames = [...traceHeaders, 'grpc-trace-bin', 'baggage', 'x-request-id'] as const;
 
 /** The metadata for calls to other agents; in the agent's own span when it has one. */
 export function forwardedMetadata(incoming: Metadata, work: Work | undefined): Metadata {
   const forwarded = new Metadata();
   for (const name of forwardedNames) for (const value of incoming.get(name)) forwarded.add(name, value);
   if (work === undefined) return forwarded;
+  // In another format the trace would go on at the wrong span.
+  for (const name of traceHeaders) forwarded.remove(name);
   forwarded.remove('grpc-trace-bin');
   for (const [name, value] of Object.entries(work.headers)) forwarded.set(name, value);
   return forwarded;
@@ -29,7 +31,10 @@ export function forwardedHeaders(
     const value = incoming.get(name)[0];
     if (typeof value === 'string') headers[name] = value;
   }
-  Object.assign(headers, work?.headers);
+  if (work !== undefined) {
+    for (const name of traceHeaders) delete headers[name];
+    Object.assign(headers, work.headers);
+  }
   if (isHeaderValue(task.task_id)) headers['x-task-id'] = task.task_id;
   if (isHeaderValue(task.correlation_id)) headers['x-correlation-id'] = task.correlation_id;
   return headers;

@@ -11,8 +11,15 @@ export async function startTracingIfAsked(
   { name, version }: Config,
   log: Logger,
 ): Promise<Tracing | undefined> {
-  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT } = process.env;
-  if (!OTEL_EXPORTER_OTLP_ENDPOINT && !OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return undefined;
+  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_TRACES_EXPORTER } =
+    process.env;
+  if (!OTEL_EXPORTER_OTLP_ENDPOINT && !OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) {
+    if (OTEL_TRACES_EXPORTER && OTEL_TRACES_EXPORTER.trim() !== 'none')
+      log.warn(
+        `OTEL_TRACES_EXPORTER=${OTEL_TRACES_EXPORTER} and no OTEL_EXPORTER_OTLP_ENDPOINT: traces are off`,
+      );
+    return undefined;
+  }
   const { tracingSettings } = await import('../telemetry/tracing/settings.ts');
   const settings = tracingSettings(process.env, (message) => log.warn(message));
   if (settings === undefined) return undefined;

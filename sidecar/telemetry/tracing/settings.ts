@@ -40,6 +40,9 @@ export function tracingSettings(
     warn(`OTEL_TRACES_EXPORTER=${exporters} is not known here: there are otlp and none; traces are off`);
     return undefined;
   }
+  const others = names.filter((name) => name !== 'otlp' && name !== '');
+  if (others.length > 0)
+    warn(`OTEL_TRACES_EXPORTER: ${others.join(', ')} is not known here; otlp alone is used`);
   const protocol = protocolOf(
     read('OTEL_EXPORTER_OTLP_TRACES_PROTOCOL') ?? read('OTEL_EXPORTER_OTLP_PROTOCOL'),
     warn,
