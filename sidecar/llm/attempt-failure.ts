@@ -75,6 +75,22 @@ function wasSilent(
   return now() - startedMs >= ((clock === 'client' ? clientAtMs : timeoutAtMs) - receivedMs) / 2;
 }
 
+/** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
+const STALE_MS = 2_000;
+
+/** Was a kept connection lost because its provider had just closed it? @param sinceMs its request had gone out */
+export function isStale(code: string, sinceMs: number): boolean {
+  return sinceMs < STALE_MS && (code === 'ECONNRESET' || code === 'EPIPE');
+}
+
+/** What is wrong behind a status line, by the parser's names and the relay's: such a head belongs to an answer. */
+const BROKEN_HEAD =
+  /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2/;
+
+export function isBrokenHead(what: string): boolean {
+  return BROKEN_HEAD.test(what);
+}
+
 type Describe = (
   context: FailureContext,
   status: number,

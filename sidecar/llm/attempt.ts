@@ -11,10 +11,11 @@
 import { Timer } from '../clock/timer-wheel.ts';
 import { type AnswerBody, RawBody } from './answer-body.ts';
 import { expectationOf } from './answer-kind.ts';
+import { AnswerLife } from './answer-life.ts';
 import { AttemptClocks } from './attempt-clocks.ts';
-import { attemptFailure, type FailureDetails } from './attempt-failure.ts';
+import { attemptFailure, type FailureDetails, isBrokenHead, isStale } from './attempt-failure.ts';
 import type { AttemptEnd, AttemptOptions, AttemptOwner } from './attempt-owner.ts';
-import { billingCode, ErrorBody, isReadable } from './error-body.ts';
+import { billingCode, ERROR_BODY_MS, ErrorBody, isReadable } from './error-body.ts';
 import { FirstBytesBody } from './first-bytes.ts';
 import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
@@ -25,34 +26,23 @@ import { noFacts } from './usage.ts';
 
 /** An error's body that nobody reads is read up to here, so that the connection can be used again. */
 const MAX_SKIPPED_BYTES = 65_536;
-/** A request on a kept connection that is lost later than this was not lost to the end of the connection's idling. */
-const STALE_MS = 2_000;
-/** An error's body that stands still is judged by what has come. */
-const ERROR_BODY_MS = 5_000;
-
-/** What is wrong behind a status line, by the parser's names and the relay's: such a head belongs to an answer. */
-const BROKEN_HEAD =
-  /HPE_(?:HEADER_OVERFLOW|INVALID_HEADER_TOKEN|\w+_CONTENT_LENGTH|\w+_TRANSFER_ENCODING)|head of status 2/;
-
 const NOTHING = Buffer.alloc(0);
 
 export class Attempt extends Timer implements RelayHandlers {
   readonly #options: AttemptOptions;
   readonly #owner: AttemptOwner;
   readonly #clocks: AttemptClocks;
+  readonly #life: AnswerLife;
   readonly #relay: Relay;
   #status = 0;
   #headers: RequestHeaders = {};
   #body: AnswerBody | undefined = undefined;
   /** Of an answer that is an error, until it is decided what becomes of it. */
   #error: ErrorBody | undefined = undefined;
-  #errorSinceMs = 0;
   #errorBody: Buffer = NOTHING;
   /** Of the answer. */
   #bytes = 0;
-  #signs = 0;
   #isGood = false;
-  #firstByteMs = 0;
   #committed = false;
   /** Of a discarded answer. */
   #skippedBytes = -1;
@@ -63,6 +53,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#options = options;
     this.#owner = owner;
     this.#clocks = new AttemptClocks(options, options.facts.stream, options.clock());
+    this.#life = new AnswerLife(this.#clocks, options);
     options.sink.onDrain = shortLived(() => this.#resume());
     this.#relay = new Relay(options.request, this);
     this.#arm();
@@ -120,8 +111,7 @@ export class Attempt extends Timer implements RelayHandlers {
     }
     this.#options.life.aliveMs = this.#options.clock();
     if (isReadable(headers)) {
-      this.#error = new ErrorBody();
-      this.#errorSinceMs = this.#options.life.aliveMs;
+      this.#error = new ErrorBody(this.#options.life.aliveMs);
       this.#arm();
     } else {
       this.#decide(NOTHING);
@@ -199,23 +189,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#bytes += chunk.length;
     const isTooLarge = this.#bytes > this.#options.maxAnswerBytes;
     const fault = isTooLarge ? 'answer_too_large' : body.push(chunk, this.#forward);
-    const clocks = this.#clocks;
-    if (body.isEvents !== clocks.isStream) {
-      clocks.isStream = body.isEvents;
-      // Only a stream's head is held for its first event.
-      clocks.headAtMs = Number.POSITIVE_INFINITY;
-      this.#arm();
-    }
-    if (body.signs !== this.#signs) {
-      this.#signs = body.signs;
-      clocks.aliveMs = this.#options.clock();
-      this.#options.life.aliveMs = clocks.aliveMs;
-      if (this.#firstByteMs === 0) this.#firstByteMs = clocks.aliveMs - clocks.startedMs;
-      if (!clocks.flowing && body.flowing) {
-        clocks.flowing = true;
-        this.#arm();
-      }
-    }
+    if (this.#life.note(body)) this.#arm();
     if (fault !== undefined) this.#fail(fault);
     else if (body.isError) this.#decideAnswer(body);
     else if (body.isGood) this.#noteAnswer();
@@ -258,19 +232,19 @@ export class Attempt extends Timer implements RelayHandlers {
       this.#complete(this.#body);
       return;
     }
-    const answering = this.#status > 0 && (this.#firstByteMs > 0 || this.#committed);
+    const answering = this.#status > 0 && (this.#life.firstByteMs > 0 || this.#committed);
     if (answering) {
       this.#fail(this.#body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code });
     } else {
-      const early = !this.#relay.sent || this.#options.clock() - this.#clocks.startedMs < STALE_MS;
-      const stale = reused && early && this.#status === 0 && (code === 'ECONNRESET' || code === 'EPIPE');
+      const sinceMs = this.#relay.sent ? this.#options.clock() - this.#clocks.startedMs : 0;
+      const stale = reused && this.#status === 0 && isStale(code, sinceMs);
       this.#fail(connected ? 'connection_lost' : 'connect_failed', { code, stale });
     }
   }
 
   onUnusable(what: string): void {
     if (this.#over) return;
-    const paid = this.#status > 0 || BROKEN_HEAD.test(what);
+    const paid = this.#status > 0 || isBrokenHead(what);
     this.#error = undefined;
     this.#fail('upstream_protocol', { code: what, paid });
   }
@@ -279,7 +253,7 @@ export class Attempt extends Timer implements RelayHandlers {
     const clock = this.#clocks.next();
     const due = clock !== undefined && nowMs >= this.#clocks.atMs;
     if (this.#over) this.#relay.abort();
-    else if (this.#error !== undefined && (due || nowMs >= this.#errorSinceMs + ERROR_BODY_MS))
+    else if (this.#error !== undefined && (due || nowMs >= this.#error.untilMs))
       this.#decide(this.#error.bytes());
     else if (!due) this.#arm();
     else if (clock === 'connect_timeout') this.#fail('connect_failed', { code: 'ETIMEDOUT' });
@@ -311,7 +285,7 @@ export class Attempt extends Timer implements RelayHandlers {
     if (this.#over) return;
     const { wheel } = this.#options;
     let atMs = this.#clocks.next() === undefined ? Number.POSITIVE_INFINITY : this.#clocks.atMs;
-    if (this.#error !== undefined) atMs = Math.min(atMs, this.#errorSinceMs + ERROR_BODY_MS);
+    if (this.#error !== undefined) atMs = Math.min(atMs, this.#error.untilMs);
     if (Number.isFinite(atMs)) wheel.arm(this, atMs);
     else wheel.cancel(this);
   }
@@ -378,7 +352,7 @@ export class Attempt extends Timer implements RelayHandlers {
       errorBody: facts.error === undefined ? this.#errorBody : Buffer.from(facts.error.message),
       facts,
       estimatedOutputTokens: this.#body?.estimatedOutputTokens ?? 0,
-      firstByteMs: this.#firstByteMs,
+      firstByteMs: this.#life.firstByteMs,
       stale,
     };
   }

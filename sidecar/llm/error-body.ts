@@ -3,6 +3,8 @@ import { type Headers, textOf } from './retry-after.ts';
 
 /** What is held of it. */
 const MAX_HELD_BYTES = 65_536;
+/** One that stands still is judged by what has come. */
+export const ERROR_BODY_MS = 5_000;
 
 /** Providers refuse for money with these; 400 is how some have it. */
 const STATUSES: ReadonlySet<number> = new Set([400, 402, 403, 429]);
@@ -24,6 +26,12 @@ const PAYMENT_REQUIRED = 402;
 export class ErrorBody {
   readonly #parts: Buffer[] = [];
   #bytes = 0;
+  /** When it is judged by what has come. */
+  readonly untilMs: number;
+
+  constructor(nowMs: number) {
+    this.untilMs = nowMs + ERROR_BODY_MS;
+  }
 
   /** False when no more is held. */
   push(part: Buffer): boolean {
