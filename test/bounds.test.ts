@@ -7,6 +7,7 @@ import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
+import { MAX_READ_BYTES } from '../sidecar/llm/parser-feed.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 import { residentBytes } from './support/memory.ts';
 import { startRawServer } from './support/raw-grpc.ts';
@@ -61,8 +62,10 @@ const tables: readonly Readonly<Record<string, number>>[] = [
       (callBytes(numberOf('outbound.limits.max_header_bytes')) +
         numberOf('outbound.clusters.*.retry.buffer_bytes')),
     'bodies of requests to models': bodyMemoryFor(CONTAINER_BYTES),
-    'answers of models, held until they are whole':
+    'answers of models and their heads, held until they are whole or decided on':
       answerMemory.maxBytes + OWN_BYTES * numberOf('llm.limits.max_concurrent_requests'),
+    'what has been read of answers and waits to be parsed':
+      MAX_READ_BYTES * numberOf('llm.limits.max_concurrent_requests'),
   },
 ];
 

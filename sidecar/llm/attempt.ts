@@ -10,6 +10,7 @@
  */
 import { Timer } from '../clock/timer-wheel.ts';
 import { type AnswerBody, RawBody } from './answer-body.ts';
+import { AnswerHead } from './answer-head.ts';
 import { expectationOf } from './answer-kind.ts';
 import { AnswerLife } from './answer-life.ts';
 import { AttemptClocks } from './attempt-clocks.ts';
@@ -17,6 +18,7 @@ import { attemptFailure, type FailureDetails, isBrokenHead, isStale } from './at
 import type { AttemptEnd, AttemptOptions, AttemptOwner } from './attempt-owner.ts';
 import { billingCode, ERROR_BODY_MS, ErrorBody, isReadable } from './error-body.ts';
 import { FirstBytesBody } from './first-bytes.ts';
+import { HeldBytes } from './held-answers.ts';
 import { traitsOf } from './operations.ts';
 import { errorEvent, type Reason } from './reasons.ts';
 import { Relay, type RelayError, type RelayHandlers, type RequestHeaders } from './relay.ts';
@@ -34,8 +36,9 @@ export class Attempt extends Timer implements RelayHandlers {
   readonly #clocks: AttemptClocks;
   readonly #life: AnswerLife;
   readonly #relay: Relay;
-  #status = 0;
-  #headers: RequestHeaders = {};
+  /** Of all that is held of the answer. */
+  readonly #memory = new HeldBytes();
+  readonly #head = new AnswerHead(this.#memory);
   #body: AnswerBody | undefined = undefined;
   /** Of an answer that is an error, until it is decided what becomes of it. */
   #error: ErrorBody | undefined = undefined;
@@ -80,7 +83,7 @@ export class Attempt extends Timer implements RelayHandlers {
 
   /** The provider may be working on the request: it has it whole, and nothing of an answer has come. */
   get mayBeRunning(): boolean {
-    return this.#relay.sent && this.#status < 400 && this.#body?.begun !== true;
+    return this.#relay.sent && this.#head.status < 400 && this.#body?.begun !== true;
   }
 
   /** The provider has the whole request. */
@@ -99,26 +102,26 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#arm();
   }
 
-  onHead(status: number, headers: RequestHeaders): void {
+  onHead(status: number, headers: RequestHeaders, costBytes: number): void {
     if (this.#over) return;
-    this.#status = status;
-    this.#headers = headers;
+    const isHeld = this.#head.take(status, headers, costBytes);
     this.#clocks.connected = true;
     this.#owner.onHeaders(status, headers);
     if (status < 400) {
-      this.#beginAnswer(status, headers);
+      this.#beginAnswer(status, headers, isHeld);
       return;
     }
     this.#options.life.aliveMs = this.#options.clock();
-    if (isReadable(headers)) {
-      this.#error = new ErrorBody(this.#options.life.aliveMs);
+    if (isHeld && isReadable(headers)) {
+      this.#error = new ErrorBody(this.#options.life.aliveMs, this.#memory);
       this.#arm();
     } else {
       this.#decide(NOTHING);
     }
   }
 
-  #beginAnswer(status: number, headers: RequestHeaders): void {
+  /** @param isHeld there is room to hold it; else it is passed on as it comes */
+  #beginAnswer(status: number, headers: RequestHeaders, isHeld: boolean): void {
     const { request, facts, stripUsage, maxOutputEvents, resend, clock } = this.#options;
     const clocks = this.#clocks;
     const { isUnread, isEvents } = expectationOf(request.method, facts, status, headers);
@@ -132,17 +135,18 @@ export class Attempt extends Timer implements RelayHandlers {
     } else {
       const { choices, operation } = facts;
       const expected = { traits: traitsOf(operation), choices, expectsEvents: isEvents };
-      this.#body = new FirstBytesBody({ ...expected, stripUsage, maxOutputEvents });
+      this.#body = new FirstBytesBody({ ...expected, stripUsage, maxOutputEvents, memory: this.#memory });
       if (isEvents && !resend) clocks.headAtMs = clock();
     }
-    if (changes) this.#arm();
+    if (!isHeld && !this.#committed) this.#release(this.#body);
+    else if (changes) this.#arm();
   }
 
   /** The answer is an error: the caller gets it, or somebody else is asked. */
   #decide(body: Buffer): void {
     this.#error = undefined;
     this.#errorBody = body;
-    const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#status, body) });
+    const failure = this.#failureOf('status', { outOfCredit: billingCode(this.#head.status, body) });
     if (this.#owner.passesOn(failure, body)) {
       this.#body = new RawBody();
       this.#commit();
@@ -181,7 +185,7 @@ export class Attempt extends Timer implements RelayHandlers {
       return;
     }
     if (this.#error !== undefined) {
-      if (!this.#error.push(chunk)) this.#decide(this.#error.bytes());
+      if (!this.#error.push(chunk)) this.#decide(this.#error.take());
       return;
     }
     const body = this.#body;
@@ -196,13 +200,13 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   #noteAnswer(): void {
-    if (this.#isGood || this.#status >= 400) return;
+    if (this.#isGood || this.#head.status >= 400) return;
     this.#isGood = true;
     this.#owner.onAnswer();
   }
 
   onEnd(): void {
-    if (this.#error !== undefined) this.#decide(this.#error.bytes());
+    if (this.#error !== undefined) this.#decide(this.#error.take());
     if (this.#over) this.#options.wheel.cancel(this);
     const body = this.#body;
     if (this.#over || body === undefined) return;
@@ -225,26 +229,26 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   onError({ code, connected, reused }: RelayError): void {
-    if (this.#error !== undefined) this.#decide(this.#error.bytes());
+    if (this.#error !== undefined) this.#decide(this.#error.take());
     if (this.#over) this.#options.wheel.cancel(this);
     if (this.#over) return;
     if (this.#body?.complete) {
       this.#complete(this.#body);
       return;
     }
-    const answering = this.#status > 0 && (this.#life.firstByteMs > 0 || this.#committed);
+    const answering = this.#head.status > 0 && (this.#life.firstByteMs > 0 || this.#committed);
     if (answering) {
       this.#fail(this.#body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code });
     } else {
       const sinceMs = this.#relay.sent ? this.#options.clock() - this.#clocks.startedMs : 0;
-      const stale = reused && this.#status === 0 && isStale(code, sinceMs);
+      const stale = reused && this.#head.status === 0 && isStale(code, sinceMs);
       this.#fail(connected ? 'connection_lost' : 'connect_failed', { code, stale });
     }
   }
 
   onUnusable(what: string): void {
     if (this.#over) return;
-    const paid = this.#status > 0 || isBrokenHead(what);
+    const paid = this.#head.status > 0 || isBrokenHead(what);
     this.#error = undefined;
     this.#fail('upstream_protocol', { code: what, paid });
   }
@@ -254,7 +258,7 @@ export class Attempt extends Timer implements RelayHandlers {
     const due = clock !== undefined && nowMs >= this.#clocks.atMs;
     if (this.#over) this.#relay.abort();
     else if (this.#error !== undefined && (due || nowMs >= this.#error.untilMs))
-      this.#decide(this.#error.bytes());
+      this.#decide(this.#error.take());
     else if (!due) this.#arm();
     else if (clock === 'connect_timeout') this.#fail('connect_failed', { code: 'ETIMEDOUT' });
     else if (clock === 'first_byte_timeout') this.#fail('first_byte', { clock });
@@ -309,8 +313,10 @@ export class Attempt extends Timer implements RelayHandlers {
   #commit(): void {
     this.#committed = true;
     const isEvents = this.#body?.isEvents === true;
-    this.#options.sink.head(this.#status, this.#owner.headersFor(this.#status, this.#headers, isEvents));
-    this.#owner.onCommit(this.#status);
+    const { status, headers } = this.#head;
+    this.#options.sink.head(status, this.#owner.headersFor(status, headers, isEvents));
+    this.#head.passOn();
+    this.#owner.onCommit(status);
   }
 
   #fail(reason: FailureReason, about: FailureDetails = {}): void {
@@ -339,6 +345,9 @@ export class Attempt extends Timer implements RelayHandlers {
   #close(): void {
     this.#over = true;
     this.#body?.drop();
+    this.#head.drop();
+    this.#memory.clear();
+    this.#errorBody = NOTHING;
     this.#options.wheel.cancel(this);
     this.#options.sink.onDrain = ignore;
   }
@@ -348,7 +357,7 @@ export class Attempt extends Timer implements RelayHandlers {
     return {
       committed: this.#committed,
       failure,
-      status: this.#status,
+      status: this.#head.status,
       errorBody: facts.error === undefined ? this.#errorBody : Buffer.from(facts.error.message),
       facts,
       estimatedOutputTokens: this.#body?.estimatedOutputTokens ?? 0,
@@ -359,8 +368,8 @@ export class Attempt extends Timer implements RelayHandlers {
 
   #failureOf(reason: FailureReason, details: FailureDetails): AttemptFailure {
     return attemptFailure(reason, details, this.#options, this.#clocks, {
-      status: this.#status,
-      headers: this.#headers,
+      status: this.#head.status,
+      headers: this.#head.headers,
       sent: this.#relay.sent,
       mayBeRunning: this.mayBeRunning,
     });

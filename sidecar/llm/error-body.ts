@@ -1,4 +1,5 @@
 /** The body of a provider's error, held for a moment: it says why, and whether money is missing. Pure. */
+import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
 import { type Headers, textOf } from './retry-after.ts';
 
 /** What is held of it. */
@@ -26,21 +27,30 @@ const PAYMENT_REQUIRED = 402;
 export class ErrorBody {
   readonly #parts: Buffer[] = [];
   #bytes = 0;
+  readonly #memory: HeldBytes;
+  #countedBytes = 0;
   /** When it is judged by what has come. */
   readonly untilMs: number;
 
-  constructor(nowMs: number) {
+  constructor(nowMs: number, memory: HeldBytes) {
     this.untilMs = nowMs + ERROR_BODY_MS;
+    this.#memory = memory;
   }
 
   /** False when no more is held. */
   push(part: Buffer): boolean {
     this.#parts.push(part);
     this.#bytes += part.length;
+    const cost = part.length + CHUNK_COST_BYTES;
+    if (!this.#memory.add(cost)) return false;
+    this.#countedBytes += cost;
     return this.#bytes < MAX_HELD_BYTES;
   }
 
-  bytes(): Buffer {
+  /** What has come of it, which is not held any more. */
+  take(): Buffer {
+    this.#memory.remove(this.#countedBytes);
+    this.#countedBytes = 0;
     return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
   }
 }

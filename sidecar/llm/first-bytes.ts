@@ -22,11 +22,13 @@ export interface FirstBytesOptions
   readonly traits: OperationTraits;
   /** By the request and the head of the answer. */
   readonly expectsEvents: boolean;
+  /** Of all that is held of the answer; by default of its body alone. */
+  readonly memory?: HeldBytes;
 }
 
 export class FirstBytesBody implements AnswerBody {
   readonly #options: FirstBytesOptions;
-  readonly #memory = new HeldBytes();
+  readonly #memory: HeldBytes;
   #body: AnswerBody | undefined = undefined;
   #held: Buffer[] = [];
   #heldBytes = 0;
@@ -36,6 +38,7 @@ export class FirstBytesBody implements AnswerBody {
 
   constructor(options: FirstBytesOptions) {
     this.#options = options;
+    this.#memory = options.memory ?? new HeldBytes();
   }
 
   get facts(): AnswerFacts {

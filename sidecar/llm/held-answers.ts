@@ -1,6 +1,6 @@
 /**
- * The memory that all answers share which are held: until they are whole, until their first event, or for callers that join
- * late. Pure.
+ * The memory that all answers share which are held, with their heads: until they are whole, until their first event, until it
+ * is decided what becomes of an error, or for callers that join late. Pure.
  *
  * Each has a little of its own. Above that, what finds no room is not held: the answer is passed on as it comes, as very
  * large ones always are. So a few hundred answers at a time, each below its own bound, can't take the memory of the process.

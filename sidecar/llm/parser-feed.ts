@@ -22,7 +22,7 @@ interface Wrapper extends OnData {
 const SLICE_MS = 2;
 const MIN_SLICE_BYTES = 512;
 /** A read is no longer. */
-const MAX_SLICE_BYTES = 65_536;
+export const MAX_READ_BYTES = 65_536;
 /** Until the head of the answer is here: interim answers may stand before it. */
 const HEAD_SLICE_BYTES = 4_096;
 
@@ -38,7 +38,7 @@ export class ParserFeed implements Reader {
   readonly #handlers: FeedHandlers;
   readonly #parse: OnData;
   #heads: Heads | undefined = new Heads();
-  #sliceBytes = MAX_SLICE_BYTES;
+  #sliceBytes = MAX_READ_BYTES;
   #isLight = true;
   #fedBytes = 0;
   #paused = false;
@@ -132,8 +132,8 @@ export class ParserFeed implements Reader {
     this.#isLight = isLight;
     if (ms > SLICE_MS)
       this.#sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((this.#fedBytes * SLICE_MS) / ms));
-    else if (isLight && this.#sliceBytes < MAX_SLICE_BYTES)
-      this.#sliceBytes = Math.min(MAX_SLICE_BYTES, 2 * this.#sliceBytes);
+    else if (isLight && this.#sliceBytes < MAX_READ_BYTES)
+      this.#sliceBytes = Math.min(MAX_READ_BYTES, 2 * this.#sliceBytes);
   }
 
   /** It stays with the connection, before what comes behind it. */

@@ -13,6 +13,7 @@ import { EventEmitter } from 'node:events';
 import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
+import { headCost } from './answer-head.ts';
 import type { Body } from './body.ts';
 import { JoinedPieces } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
@@ -45,7 +46,8 @@ export interface RelayError {
 export interface RelayHandlers {
   /** The connection stands, with TLS where it has that. */
   onConnected(): void;
-  onHead(status: number, headers: RequestHeaders): void;
+  /** @param costBytes what its head takes in memory */
+  onHead(status: number, headers: RequestHeaders, costBytes: number): void;
   onData(chunk: Buffer): void;
   onEnd(): void;
   onError(error: RelayError): void;
@@ -249,14 +251,18 @@ export class Relay implements FeedHandlers {
       return;
     }
     // It is written to the caller later, where nothing else could be answered any more.
-    if (!isPassable(answer.rawHeaders)) {
+    const { headers, rawHeaders } = answer;
+    const costBytes = costOf(rawHeaders);
+    if (costBytes < 0) {
       this.#unusable(`a head of status ${status} with characters that HTTP forbids`);
       return;
     }
     this.#response = answer;
-    readKeepAlive(answer.socket, answer.rawHeaders);
-    const { headers, rawHeaders } = answer;
+    readKeepAlive(answer.socket, rawHeaders);
     if (headers['content-length'] !== undefined && isCoded(rawHeaders)) delete headers['content-length'];
+    // Node keeps them for as long as the answer goes on, and nobody asks it for them.
+    answer.rawHeaders = [];
+    answer.headers = {};
     answer.on('data', (piece: Buffer) => {
       // What came with the head is handed out behind it.
       if (this.#feed?.isParsing !== true) this.#flushSoon();
@@ -267,7 +273,7 @@ export class Relay implements FeedHandlers {
       if (!this.#ended && answer.complete) this.#end();
     });
     try {
-      this.#handlers.onHead(status, headers as RequestHeaders);
+      this.#handlers.onHead(status, headers as RequestHeaders, costBytes);
     } catch (error) {
       this.#unusable(`a head that can't be handled (${nameOf(error)})`);
     }
@@ -356,12 +362,16 @@ function flushPieces(relay: Relay): void {
 const FORBIDDEN_IN_NAMES = /[^\w!#$%&'*+.^`|~-]/;
 const FORBIDDEN_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/;
 
-/** Can the fields be sent on? */
-function isPassable(rawHeaders: readonly string[]): boolean {
-  for (let at = 0; at < rawHeaders.length; at += 2)
-    if (FORBIDDEN_IN_NAMES.test(rawHeaders[at]!) || FORBIDDEN_IN_VALUES.test(rawHeaders[at + 1]!))
-      return false;
-  return true;
+/** What the fields take in memory; -1 when they can't be sent on. */
+function costOf(rawHeaders: readonly string[]): number {
+  let bytes = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!;
+    const value = rawHeaders[at + 1]!;
+    if (FORBIDDEN_IN_NAMES.test(name) || FORBIDDEN_IN_VALUES.test(value)) return -1;
+    bytes += name.length + value.length;
+  }
+  return headCost(bytes, rawHeaders.length / 2);
 }
 
 /** Has it a `transfer-encoding`, which rules out its length (RFC 9112, section 6.3)? */

@@ -15,6 +15,9 @@ const BAD_GATEWAY = 502;
 /** For the last bytes of an answer that has broken off. */
 const MAX_LAST_BYTES_MS = 5_000;
 
+/** A longer one is not kept beside its answer. */
+const MAX_KEPT_HEAD = 4_096;
+
 export class Reply implements Sink {
   readonly #response: DownstreamResponse;
   onDrain: () => void = ignore;
@@ -26,6 +29,7 @@ export class Reply implements Sink {
   status = 0;
   #over = false;
   #breaking = false;
+  #keepsHead = false;
 
   constructor(response: DownstreamResponse) {
     this.#response = response;
@@ -56,10 +60,13 @@ export class Reply implements Sink {
     // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.
     this.status = status > MAX_STATUS && this.#isHttp2 ? BAD_GATEWAY : status;
     (this.#response as ServerResponse).writeHead(this.status, headers);
+    this.#keepsHead = true;
   }
 
   flushHead(): void {
-    if (!this.gone && !this.#over) (this.#response as ServerResponse).flushHeaders();
+    if (this.gone || this.#over) return;
+    (this.#response as ServerResponse).flushHeaders();
+    if (this.#keepsHead) this.#forgetHead();
   }
 
   get #isHttp2(): boolean {
@@ -69,7 +76,17 @@ export class Reply implements Sink {
 
   write(bytes: Buffer): boolean {
     if (this.gone || this.#over) return true;
-    return (this.#response as ServerResponse).write(bytes);
+    const takesMore = (this.#response as ServerResponse).write(bytes);
+    if (this.#keepsHead) this.#forgetHead();
+    return takesMore;
+  }
+
+  /** Node keeps the text of a head for as long as its answer goes on, to know that there was one. */
+  #forgetHead(): void {
+    this.#keepsHead = false;
+    const response = this.#response as { _header?: unknown; _headerSent?: unknown };
+    const { _header: text, _headerSent: isSent } = response;
+    if (isSent === true && typeof text === 'string' && text.length > MAX_KEPT_HEAD) response._header = '-';
   }
 
   end(): void {

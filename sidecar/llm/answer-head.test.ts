@@ -1,0 +1,29 @@
+import t from 'tap';
+import { AnswerHead, headCost } from './answer-head.ts';
+import { AnswerMemory, HeldBytes, OWN_BYTES } from './held-answers.ts';
+
+const LARGE = headCost(60_000, 100);
+
+t.test('a head counts with what is held of its answer until the caller has it', async (t) => {
+  const memory = new AnswerMemory(LARGE);
+  const head = new AnswerHead(new HeldBytes(memory));
+  t.equal(head.take(200, { 'x-a': 'b' }, LARGE), true);
+  t.equal(memory.bytes, LARGE - OWN_BYTES);
+  const other = new AnswerHead(new HeldBytes(memory));
+  t.equal(other.take(200, {}, LARGE), false, 'there is no room for another one');
+  head.passOn();
+  t.equal(memory.bytes, 0);
+  t.equal(other.take(200, {}, LARGE), true, 'there is room now');
+  head.drop();
+  other.drop();
+  t.equal(memory.bytes, 0, 'nothing is given back twice');
+});
+
+t.test('of a large head that the caller has only what a failure asks for is kept', async (t) => {
+  const head = new AnswerHead(new HeldBytes(new AnswerMemory()));
+  const asked = { 'retry-after': '7', 'x-ratelimit-reset-tokens': '6m0s' };
+  head.take(200, { ...asked, 'x-large': 'v'.repeat(60_000), date: 'd'.repeat(1_000) }, LARGE);
+  head.passOn();
+  t.strictSame(head.headers, asked);
+  t.equal(head.status, 200);
+});
