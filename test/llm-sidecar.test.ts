@@ -10,6 +10,7 @@ import t from 'tap';
 import { chat, type Sent, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 import { selfSigned, TestAuthority } from './support/certificates.ts';
+import { type Exposition, parseExposition } from './support/exposition.ts';
 import {
   answerWhole,
   beginStream,
@@ -21,8 +22,10 @@ import {
   sendJson,
   WHOLE,
 } from './support/llm-provider.ts';
+import { startOtlpReceiver } from './support/otlp-receiver.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { tracingTo } from './support/tracing.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { waitUntil } from './support/wait-until.ts';
 
@@ -303,5 +306,65 @@ t.test(
     t.equal((await send(baseUrlOf(told), '/chat/completions', chat()).answer).status, 200);
     t.equal(provider.requests('by-environment').length, 1);
     t.notMatch(used.logs() + told.logs(), new RegExp(KEY));
+  },
+);
+
+t.test(
+  'models that callers invent name no metric and no span for long, and an upstream that is gone none',
+  async (t) => {
+    const receiver = await startOtlpReceiver(t);
+    const url = provider.script('few-models', (request, response) => {
+      if (request.body.toString().includes('invented')) sendError(response, 404);
+      else return answerWhole(request, response);
+    });
+    const config = {
+      llm: {
+        upstreams: [
+          { name: 'few', url },
+          { name: 'set', url, model: 'configured' },
+        ],
+      },
+    };
+    const sidecar = await startSidecar(t, config, { until: 'live', env: tracingTo(receiver) });
+    const ask = async (model: string): Promise<number | undefined> =>
+      (await send(baseUrlOf(sidecar), '/chat/completions', chat({ model })).answer).status;
+    for (let i = 0; i < 150; i++) t.equal(await ask(`invented-${i}`), 404);
+    t.equal(await ask('real'), 200);
+    t.equal(await ask('real'), 200);
+    const scrape = async () =>
+      parseExposition(await (await fetch(`http://127.0.0.1:${sidecar.metricsPort}/metrics`)).text());
+    const succeeded = (page: Exposition): number | undefined =>
+      page
+        .all('outrigger_llm_requests_total')
+        .find(({ labels }) => labels['model'] === 'real' && labels['outcome'] === 'success')?.value;
+    const models = (page: Exposition): string[] => [
+      ...new Set(
+        page
+          .all('outrigger_llm_requests_total')
+          .map(({ labels }) => `${labels['upstream']} ${labels['model']}`),
+      ),
+    ];
+    const page = await scrape();
+    const named = models(page);
+    t.equal(named.filter((name) => name.includes('invented')).length, 50);
+    t.ok(named.includes('few _OTHER'));
+    t.equal(succeeded(page), 1, 'the second one has its name');
+    t.ok(named.includes('set configured'), 'also where nobody has asked for it');
+    const spans = await receiver.until('all came', (spans) => spans.length === 152);
+    t.strictSame([...new Set(spans.map(({ name }) => name))].sort(), ['chat _OTHER', 'chat real']);
+    t.equal(new Set(spans.map(({ attributes }) => attributes['gen_ai.request.model'])).size, 151);
+
+    const file = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as typeof config;
+    const reload = async (upstreams: object[]): Promise<void> => {
+      writeFileSync(sidecar.configFile, JSON.stringify({ ...file, llm: { ...file.llm, upstreams } }));
+      const answer = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
+      t.equal(answer.status, 200, await answer.text());
+    };
+    await reload([{ name: 'renamed', url }]);
+    const stats = async () => (await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`)).text();
+    t.notMatch(models(await scrape()).join(), /few|set/);
+    t.notMatch(await stats(), /"few"|"set"/);
+    await reload([{ name: 'few', url }]);
+    t.equal(succeeded(await scrape()), 1, 'it goes on where it was');
   },
 );

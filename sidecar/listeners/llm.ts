@@ -74,6 +74,7 @@ export class LlmListener {
     this.settings = settings;
     const logBody = (direction: 'request' | 'answer', body: string): void => this.onBody(direction, body);
     this.environment = { ...environment, variables: process.env, stats: this.stats, logBody };
+    this.stats.configure(settings.upstreams);
   }
 
   /** @returns where it listens. Throws ListenError. */
@@ -138,6 +139,7 @@ export class LlmListener {
 
   apply(settings: LlmListenerSettings): void {
     this.settings = settings;
+    this.stats.configure(settings.upstreams);
     this.egress?.apply(settings);
   }
 

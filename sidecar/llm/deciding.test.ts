@@ -376,6 +376,8 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
   t.strictSame(record.usual, { answers: 64, slowestMs: 50 }, 'the latest');
   for (let i = 0; i < 200; i++) records.of(`invented ${i}`);
   t.ok([...records.values()].length <= 101, 'names that callers invent are bounded');
+  t.equal(records.of('m'), record, 'and push out no model that answers');
+  t.equal(records.of('another').model, 'another');
 });
 
 t.test('which ends say something of the provider', async (t) => {

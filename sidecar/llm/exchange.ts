@@ -382,8 +382,9 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.request.dropBody();
     const durationMs = clock() - this.request.receivedMs;
     const pair = this.#held?.pair ?? stats.of(NO_UPSTREAM, this.request.facts.model);
-    pair.countOutcome(outcome);
-    pair.duration.record(durationMs / 1000);
+    const { facts } = this.request;
+    const model = this.#held?.upstream.modelFor(facts) ?? facts.model;
+    stats.ended(pair, model, outcome, durationMs / 1000);
     this.#observer?.onEnd({
       ...this.#ledger.record(),
       info: this.#info,

@@ -14,7 +14,7 @@ export interface WaitingAttempt {
 const LATEST = 64;
 /** With fewer the slowest of them may be anything. */
 const MIN_ANSWERS = 5;
-/** Models' names come from whoever asks; those beyond share one record. */
+/** Models' names come from whoever asks; those beyond push out one that was never answered, or share one record. */
 const MAX_MODELS = 100;
 const OTHER_MODELS = '_OTHER';
 
@@ -101,10 +101,22 @@ export class ProviderRecords {
   of(model: string): ProviderRecord {
     const known = this.#records.get(model);
     if (known !== undefined) return known;
-    if (this.#records.size >= MAX_MODELS && model !== OTHER_MODELS) return this.of(OTHER_MODELS);
+    if (this.#records.size >= MAX_MODELS && model !== OTHER_MODELS && !this.#forgetOne())
+      return this.of(OTHER_MODELS);
     const record = new ProviderRecord(model);
     this.#records.set(model, record);
     return record;
+  }
+
+  /** The oldest that has never been answered, and that nobody waits for. */
+  #forgetOne(): boolean {
+    for (const [model, { answers, goodAtMs, waiting, awaiting }] of this.#records) {
+      const isUsed = answers > 0 || goodAtMs > Number.NEGATIVE_INFINITY || waiting.size > 0 || awaiting > 0;
+      if (isUsed) continue;
+      this.#records.delete(model);
+      return true;
+    }
+    return false;
   }
 
   values(): Iterable<ProviderRecord> {

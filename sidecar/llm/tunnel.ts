@@ -350,8 +350,7 @@ export class Tunnel extends Timer {
         : outcome;
     const durationMs = clock() - this.#startedMs;
     const pair = stats.of(upstream?.name ?? '', this.#request.info.model);
-    pair.countOutcome(became);
-    pair.duration.record(durationMs / 1000);
+    stats.ended(pair, this.#request.info.model, became, durationMs / 1000);
     this.#observer?.onEnd({
       info: this.#request.info,
       outcome: became,

@@ -38,7 +38,7 @@ export function llmSnapshot(sidecar: Sidecar): unknown {
         models,
       };
     }),
-    requests: [...llm.stats.pairs.values()].map((pair) => ({
+    requests: Array.from(llm.stats.shown(), (pair) => ({
       upstream: pair.upstream,
       model: pair.model,
       outcomes: Object.fromEntries(pair.outcomes),

@@ -50,19 +50,19 @@ export function addLlm(
   models: KnownSeries['models'] = () => [],
 ): void {
   const unasked = new Map<string, LlmPairStats>();
-  /** Those that requests have named, and before them those that the configuration does. */
+  /** Those that the configuration names, first, and those that requests have named. */
   const pairsOf = (): LlmPairStats[] => {
-    const pairs = [...stats.pairs.values()];
+    const pairs = new Set<LlmPairStats>();
     const known = models();
-    if (known.length === 0) return pairs;
-    for (const { upstream, model } of [...known, NOBODY]) {
+    for (const { upstream, model } of known.length === 0 ? [] : [...known, NOBODY]) {
+      if (pairs.size >= MAX_KNOWN_MODELS) break;
       const key = `${upstream}\n${model}`;
-      if (stats.pairs.has(key) || pairs.length >= MAX_KNOWN_MODELS) continue;
-      let pair = unasked.get(key);
+      let pair = stats.pairs.get(key) ?? unasked.get(key);
       if (pair === undefined) unasked.set(key, (pair = new LlmPairStats(upstream, model)));
-      pairs.push(pair);
+      pairs.add(pair);
     }
-    return pairs;
+    for (const pair of stats.shown()) pairs.add(pair);
+    return [...pairs];
   };
   /** Counts by outcome, the usual ones from the beginning. */
   const counts = function* (

@@ -6,6 +6,8 @@ import { Durations, LLM_BUCKETS } from './durations.ts';
 
 /** Pairs of upstream and model beyond this are counted together. */
 const MAX_PAIRS = 100;
+/** Of these, the ones that nobody has ever answered: invented models must not take the places of real ones. */
+const MAX_UNANSWERED_PAIRS = 50;
 export const OTHER_MODEL = '_OTHER';
 /** For requests that no upstream was asked for. */
 export const NO_UPSTREAM = '';
@@ -73,14 +75,12 @@ export class LlmPairStats {
   /** To the first byte of the answer that means something. */
   readonly firstToken = new Durations(LLM_BUCKETS);
   readonly duration = new Durations(LLM_BUCKETS);
+  /** A request has been answered whole, or the configuration names it. */
+  answered = false;
 
   constructor(upstream: string, model: string) {
     this.upstream = upstream;
     this.model = model;
-  }
-
-  countOutcome(outcome: LlmOutcome): void {
-    this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
   }
 
   /** @param outcome `success`, or why the attempt failed */
@@ -96,24 +96,59 @@ export class LlmStats {
   /** WebSockets that are open. */
   webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
+  #unanswered = 0;
+  /** Names of upstreams, and their pairs where a model is configured; undefined until they are told. */
+  #upstreams: ReadonlySet<string> | undefined = undefined;
+  #configured: ReadonlySet<string> = new Set();
+
+  /** Told at the start and at reloads: a configured model always has its name. */
+  configure(upstreams: readonly { readonly name: string; readonly model?: string | undefined }[]): void {
+    this.#upstreams = new Set(upstreams.map(({ name }) => name));
+    this.#configured = new Set(upstreams.map(({ name, model = '' }) => `${name}\n${model}`));
+  }
+
+  /** Without upstreams that are no more: their counts go on if they come back. */
+  *shown(): Generator<LlmPairStats> {
+    for (const pair of this.pairs.values())
+      if (pair.upstream === NO_UPSTREAM || this.#upstreams?.has(pair.upstream) !== false) yield pair;
+  }
 
   /** A request was turned away before any upstream was chosen. */
   reject(seconds: number): void {
-    const pair = this.of(NO_UPSTREAM, '');
-    pair.countOutcome('rejected');
+    this.ended(this.of(NO_UPSTREAM, ''), '', 'rejected', seconds);
+  }
+
+  /** A request has ended that was counted with this pair; the model is the one it was for. */
+  ended(pair: LlmPairStats, model: string, outcome: LlmOutcome, seconds: number): void {
+    pair.outcomes.set(outcome, (pair.outcomes.get(outcome) ?? 0) + 1);
     pair.duration.record(seconds);
+    if (outcome !== 'success') return;
+    if (!pair.answered && pair.model !== OTHER_MODEL) this.#unanswered--;
+    pair.answered = true;
+    // It is a real one: from its next request on it has its name.
+    if (pair.model === OTHER_MODEL && model !== OTHER_MODEL && this.pairs.size < MAX_PAIRS)
+      this.#add(pair.upstream, model).answered = true;
   }
 
   of(upstream: string, model: string): LlmPairStats {
-    const known = this.pairs.get(`${upstream}\n${model}`);
+    const key = `${upstream}\n${model}`;
+    const known = this.pairs.get(key);
     if (known !== undefined) return known;
-    const name = this.pairs.size < MAX_PAIRS ? model : OTHER_MODEL;
-    const key = `${upstream}\n${name}`;
-    let pair = this.pairs.get(key);
-    if (pair === undefined) {
-      pair = new LlmPairStats(upstream, name);
-      this.pairs.set(key, pair);
+    if (this.#configured.has(key)) {
+      const pair = this.#add(upstream, model);
+      pair.answered = true;
+      return pair;
     }
+    if (this.pairs.size < MAX_PAIRS && this.#unanswered < MAX_UNANSWERED_PAIRS) {
+      this.#unanswered++;
+      return this.#add(upstream, model);
+    }
+    return this.pairs.get(`${upstream}\n${OTHER_MODEL}`) ?? this.#add(upstream, OTHER_MODEL);
+  }
+
+  #add(upstream: string, model: string): LlmPairStats {
+    const pair = new LlmPairStats(upstream, model);
+    this.pairs.set(`${upstream}\n${model}`, pair);
     return pair;
   }
 }

@@ -97,7 +97,8 @@ export class ModelCallTrace {
 
   end(end: ModelCallEnd, endedAtMs: number): void {
     const model = end.requestModel.slice(0, MAX_TEXT_CHARS);
-    const name = model === '' ? end.operation : `${end.operation} ${model}`;
+    const named = this.tracer.models.nameOf(end);
+    const name = named === '' ? end.operation : `${end.operation} ${named}`;
     const span: Span = {
       shape: new SpanShape(name, SpanKind.CLIENT, NO_ATTRIBUTES),
       traceId: this.traceId,

@@ -13,6 +13,7 @@ import {
 } from '../trace-context.ts';
 import { AttemptSpan, CallTrace } from './call-trace.ts';
 import { ModelCallTrace } from './model-call.ts';
+import { ModelNames } from './model-names.ts';
 import {
   contextFields,
   DEBUG,
@@ -49,6 +50,7 @@ export interface TracerSettings {
 export class Tracer {
   readonly shapes: SpanShapes;
   readonly ids: IdSource;
+  readonly models = new ModelNames();
   /** Written anew for each attempt. */
   readonly attemptSpan = new AttemptSpan();
   private readonly sampler: Sampler;
