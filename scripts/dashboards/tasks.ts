@@ -294,7 +294,7 @@ export const tasksDashboard: Dashboard = {
         {
           title: 'Waiting for quota',
           description:
-            'Requests that wait for the limits of a minute, and how long a provider is left alone after a 429. Raise the quota, or spread over providers.',
+            'Requests that wait for the limits of a minute or until a provider may be asked again, and how long a provider is left alone after a 429. Raise the quota, or spread over providers.',
           kind: 'timeseries',
           unit: 'short',
           width: 8,

@@ -32,7 +32,7 @@ import { TaskBudgets, taskKey } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
 import { Tunnels } from './tunnels.ts';
 import { TurnShare } from './turn-share.ts';
-import { Upstream } from './upstream.ts';
+import { awaitingOf, Upstream } from './upstream.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;
@@ -72,9 +72,9 @@ export class Egress {
     return this.#context.upstreams;
   }
 
-  /** Requests that wait for the limits of a minute, or for memory for their bodies. */
+  /** Requests that wait for the limits of a minute, until a provider may be asked (again), or for memory for their bodies. */
   get waiting(): number {
-    return this.#context.gate.waiting + this.#memory.waiting;
+    return this.#context.gate.waiting + awaitingOf(this.upstreams) + this.#memory.waiting;
   }
 
   /** Of these, those that wait for the limits of a minute. */

@@ -122,4 +122,11 @@ export class ProviderRecords {
   values(): Iterable<ProviderRecord> {
     return this.#records.values();
   }
+
+  /** Requests that wait until any of its models may be asked. */
+  get awaiting(): number {
+    let awaiting = 0;
+    for (const record of this.#records.values()) awaiting += record.awaiting;
+    return awaiting;
+  }
 }

@@ -199,3 +199,8 @@ function splitQuery(path: string): [string, string] {
   const at = path.indexOf('?');
   return at < 0 ? [path, ''] : [path.slice(0, at), path.slice(at + 1)];
 }
+
+/** Requests that wait until one of these may be asked. */
+export function awaitingOf(upstreams: readonly Upstream[]): number {
+  return upstreams.reduce((sum, { records }) => sum + records.awaiting, 0);
+}

@@ -33,6 +33,8 @@ export function llmSnapshot(sidecar: Sidecar): unknown {
         // The longest of its models, and the least that is left for any of them.
         cooling_for_ms: Math.max(0, ...models.map((one) => one.cooling_for_ms)),
         active_requests: upstream?.activeRequests ?? 0,
+        // Until it may be asked, by what it has answered or because the last attempt has failed.
+        waiting_requests: upstream?.records.awaiting ?? 0,
         requests_left: least(models.map((one) => one.requests_left)),
         tokens_left: least(models.map((one) => one.tokens_left)),
         models,

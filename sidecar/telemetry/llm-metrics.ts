@@ -28,7 +28,7 @@ export interface MeasuredModel {
 export interface MeasuredLlm {
   readonly stats: LlmStats;
   readonly upstreams: () => readonly MeasuredUpstream[];
-  /** Requests that wait for the limits of a minute. */
+  /** Requests that wait for the limits of a minute, a provider, or memory. */
   readonly waiting: () => number;
   readonly bodyBytes: () => number;
 }
@@ -132,7 +132,7 @@ export function addLlm(
   add(
     'gauge',
     'outrigger_llm_waiting_requests',
-    'Requests that wait for the limits of a minute, or for memory for their bodies.',
+    'Requests that wait: for the limits of a minute, until a provider may be asked, or for memory for their bodies.',
     () => [{ labels: {}, value: waiting() }],
   );
   add('gauge', 'outrigger_llm_web_sockets', 'WebSockets to models that are open.', () => [

@@ -6,18 +6,22 @@ import { count, span } from './words.js';
 export function showLlm(
   section,
   container,
-  { upstreams, requests, active_requests: active, waiting_requests: waiting },
+  { upstreams, requests, active_requests: active, waiting_requests: waitingInAll },
 ) {
   const quiet =
-    requests.length === 0 && active + waiting === 0 && upstreams.every(({ state }) => state === 'closed');
+    requests.length === 0 &&
+    active + waitingInAll === 0 &&
+    upstreams.every(({ state }) => state === 'closed');
   section.hidden = quiet;
   if (quiet) return;
   const cards = upstreams.map((upstream) => ({
     ...upstream,
+    waiting: upstream.waiting_requests,
     pairs: requests.filter((pair) => pair.upstream === upstream.name),
   }));
-  // Requests that were turned away before any upstream was asked.
+  // Requests that were turned away before any upstream was asked, or wait for the limits here.
   const others = requests.filter(({ upstream }) => !upstreams.some(({ name }) => name === upstream));
+  const waiting = upstreams.reduce((rest, one) => rest - one.waiting_requests, waitingInAll);
   if (others.length > 0 || waiting > 0)
     cards.push({ name: 'no upstream', state: 'closed', active_requests: 0, waiting, pairs: others });
   sync(container, cards, ({ name }) => name, createCard, updateCard);
