@@ -1,15 +1,18 @@
 // A known mix of calls through two sidecars, the caller's and the agent's, and requests to a model, played twice: every
 // series of `/metrics`, `/stats`, `/live`, the access log and the spans say what the callers, the agent and the provider saw.
+// A real Prometheus scrapes it all: every query of the dashboards, alerts and autoscaling gives what is true of the second round.
 import t from 'tap';
 import { providerFor } from './llm/set-up.ts';
+import { skipWithout } from './support/tool.ts';
 import { path, STREAMED_TASK, TASK } from './told/agent.ts';
 import { Calls } from './told/calls.ts';
 import { holdCalls } from './told/calls-told.ts';
 import { Ledger, type ServedCall } from './told/ledger.ts';
 import { Models } from './told/models.ts';
 import { holdModels } from './told/models-told.ts';
+import { Watcher } from './told/on-prometheus.ts';
 import { falseSeries } from './told/series.ts';
-import { pageOf, startToldSystem, untilAtRest } from './told/system.ts';
+import { pageOf, spansOf, startToldSystem, untilAtRest } from './told/system.ts';
 
 const llm = await providerFor(t);
 
@@ -18,22 +21,32 @@ t.test('what is told is true', async (t) => {
   const ledger = new Ledger();
   const calls = new Calls(t, system, ledger);
   const models = new Models(t, system, ledger);
+  const watchers = await Promise.all(
+    skipWithout('prometheus')
+      ? []
+      : (['classic', 'native'] as const).map((kind) => Watcher.start(t, system, kind)),
+  );
+  const each = (what: (watcher: Watcher) => Promise<void>) => Promise.all(watchers.map(what));
+
+  const isLate = ({ method, code, isRace }: ServedCall): boolean =>
+    method === path('Silent') && code === 'DEADLINE_EXCEEDED' && !isRace;
   const silent = { rpc_method: path('Silent').slice(1), rpc_status_code: 'DEADLINE_EXCEEDED' };
   let struckBefore = 0;
   for (const round of [1, 2]) {
     await models.play(round);
     const leave = round === 2 ? await models.waiting(round) : undefined;
-    await calls.play(round, async () => {});
+    await calls.play(round, async (held) => {
+      if (round === 2) await each((watcher) => watcher.seeHeld(held));
+    });
     await leave?.();
     await untilAtRest(system);
-    const page = await pageOf(system.research);
-    const late = page.value('rpc_server_call_duration_seconds_count', silent) ?? 0;
-    const isOwn = (call: ServedCall) =>
-      !call.isRace && call.method === path('Silent') && call.code === 'DEADLINE_EXCEEDED';
-    const own = ledger.served.filter(isOwn).length;
-    ledger.settleRaces(round, late - own - struckBefore);
-    struckBefore = late - own;
+    const late = (await pageOf(system.research)).value('rpc_server_call_duration_seconds_count', silent) ?? 0;
+    const struck = late - ledger.served.filter(isLate).length;
+    ledger.settleRaces(round, struck - struckBefore);
+    struckBefore = struck;
+    await each((watcher) => (round === 1 ? watcher.beginRound() : watcher.endRound()));
   }
+
   const atApp = ledger.served.filter((call) => call.atApp !== undefined).length;
   const bare = ledger.made.filter(({ cluster }) => cluster === 'bare').length;
   t.equal(system.agent.upstream.calls.length, atApp + bare, 'the agent has seen every call that came to it');
@@ -42,12 +55,11 @@ t.test('what is told is true', async (t) => {
 
   for (const service of ['caller', 'research'] as const) {
     const page = await pageOf(system[service]);
-    const spans = system.collector.spans.filter(
-      ({ resource }) => resource['service.name'] === service,
-    ).length;
-    t.same(falseSeries(page, service, ledger, spans), [], `every series of the ${service}'s sidecar`);
+    const wrong = falseSeries(page, service, ledger, spansOf(system, service).length);
+    t.same(wrong, [], `every series of the ${service}'s sidecar`);
     t.ok(page.samples.size > 1_000, `${page.samples.size} series`);
+    await holdCalls(t, system, ledger, service);
   }
-  for (const service of ['caller', 'research'] as const) await holdCalls(t, system, ledger, service);
   await holdModels(t, system, ledger);
+  for (const watcher of watchers) await watcher.hold(ledger.of(2), models.leftAloneAtS);
 });

@@ -9,6 +9,8 @@ export interface WrittenQuery {
   /** For the report: which panel, variable, rule or link. */
   readonly where: string;
   readonly promql: string;
+  /** As it is written, with Grafana's variables. */
+  readonly expr: string;
   readonly kind: 'panel' | 'variable' | 'link' | 'autoscaling' | 'record' | 'alert';
   readonly exemplars: boolean;
 }
@@ -89,13 +91,21 @@ export function ruleQueries(): WrittenQuery[] {
 }
 
 function written(where: string, expr: string, kind: WrittenQuery['kind'], exemplars = false): WrittenQuery {
-  const promql = expr
-    .replaceAll('$service', '.*')
-    .replaceAll('$__rate_interval', '1m')
-    .replaceAll('$__range', '5m')
-    .trim();
+  const promql = filled(expr, { service: '.*', rateInterval: '1m', range: '5m' });
   if (promql.includes('$')) throw new Error(`${where}: a variable is left in ${promql}`);
-  return { where, promql, kind, exemplars };
+  return { where, promql, expr, kind, exemplars };
+}
+
+/** A query with Grafana's variables filled in. */
+export function filled(
+  expr: string,
+  { service, rateInterval, range }: { service: string; rateInterval: string; range: string },
+): string {
+  return expr
+    .replaceAll('$service', service)
+    .replaceAll('$__rate_interval', rateInterval)
+    .replaceAll('$__range', range)
+    .trim();
 }
 
 /** Names of metrics in a query: what stands before `{`, `[`, or alone; not functions, labels or strings. */

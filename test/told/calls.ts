@@ -99,6 +99,7 @@ export class Calls {
     cluster: string,
     { method, code, leastMs, mostMs }: Seen,
     attempts: readonly grpc.status[],
+    isRace = false,
   ): void {
     const { round } = this;
     this.ledger.made.push({
@@ -109,6 +110,7 @@ export class Calls {
       leastMs,
       mostMs,
       attempts: attempts.map(nameOf),
+      isRace,
     });
   }
 
@@ -229,7 +231,7 @@ export class Calls {
     metadata.set('grpc-timeout', '300m');
     const seen = await this.unary(cluster, path('Silent'), this.id(), metadata);
     this.expect(seen, DEADLINE_EXCEEDED);
-    if (cluster !== 'direct') this.make(cluster, seen, [DEADLINE_EXCEEDED]);
+    if (cluster !== 'direct') this.make(cluster, seen, [DEADLINE_EXCEEDED], cluster === 'plain');
     if (cluster === 'bare') this.reject('caller', 'outbound', 'deadline');
     else if (cluster === 'direct') {
       this.serve(seen);

@@ -17,6 +17,8 @@ export interface MadeCall extends Timed {
   readonly code: string;
   /** Their statuses. */
   readonly attempts: readonly string[];
+  /** Which sidecar ends it first is a race, as in {@link ServedCall}. */
+  readonly isRace: boolean;
 }
 
 /** A call that came to the agent's sidecar. */
@@ -80,6 +82,21 @@ export class Ledger {
     part.again.push(...own(this.again));
     part.models.push(...own(this.models));
     part.rejected.push(...own(this.rejected));
+    return part;
+  }
+
+  /** What this sidecar tells of. */
+  ofService(service: Service): Ledger {
+    const part = new Ledger();
+    part.rejected.push(...this.rejected.filter((one) => one.service === service));
+    if (service === 'caller') {
+      part.made.push(...this.made);
+      return part;
+    }
+    part.served.push(...this.served);
+    part.tasks.push(...this.tasks);
+    part.again.push(...this.again);
+    part.models.push(...this.models);
     return part;
   }
 

@@ -21,6 +21,8 @@ export class Models {
   private readonly t: Test;
   private readonly system: ToldSystem;
   private readonly ledger: Ledger;
+  /** When the provider asked to be left alone for {@link LEFT_ALONE_S}: between these, in seconds since 1970. */
+  leftAloneAtS: readonly [from: number, to: number] = [0, 0];
   private round = 0;
   private count = 0;
 
@@ -41,7 +43,11 @@ export class Models {
     await this.whole('small', 'fail', { outcome: 'failed', status: 500, attempts: ['500', '500'] });
     // It asks to be left alone for longer than may be waited: then nobody asks it.
     const throttled = { outcome: 'throttled', status: 429 };
-    if (round === 1) await this.whole('spent', 'throttle', { ...throttled, attempts: ['429'] });
+    if (round === 1) {
+      const fromS = Date.now() / 1000;
+      await this.whole('spent', 'throttle', { ...throttled, attempts: ['429'] });
+      this.leftAloneAtS = [fromS, Date.now() / 1000];
+    }
     await this.whole('spent', 'throttle', { ...throttled, attempts: [] });
     await this.broken('part cut', { outcome: 'cut', status: OK, attempts: ['stream_cut'] });
     await this.broken('part leave', { outcome: 'cancelled', status: OK, attempts: ['cancelled'] });

@@ -12,6 +12,9 @@ import {
 /** Whole answers take so long, and timers a little less. */
 export const ANSWER_MS = 50;
 
+/** For longer than may be waited. */
+export const LEFT_ALONE_S = 600;
+
 export class MixProvider {
   readonly url: string;
   private readonly llm: LlmProvider;
@@ -35,7 +38,8 @@ export class MixProvider {
     const content = JSON.stringify(request.json?.['messages']);
     if (content.includes('refuse')) return sendError(response, 400);
     if (content.includes('fail')) return sendError(response, 500);
-    if (content.includes('throttle')) return sendError(response, 429, { 'retry-after': '600' });
+    if (content.includes('throttle'))
+      return sendError(response, 429, { 'retry-after': String(LEFT_ALONE_S) });
     if (content.includes('quota')) return sendError(response, 429, { 'retry-after': '50' });
     if (content.includes('again') && this.isFirst(request, model)) return sendError(response, 503);
     if (content.includes('pause') && this.isFirst(request, model))

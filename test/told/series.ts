@@ -74,14 +74,20 @@ function truthOf(service: Service, name: string, labels: Labels, ledger: Ledger)
 }
 
 /** A deadline that both sidecars know of may be told by either, or both. */
-export function rejectedOf(service: Service, listener?: string, reason?: string, ledger?: Ledger): Truth {
-  const { rejected = [], served = [] } = ledger ?? {};
+export function rejectedOf(
+  service: Service,
+  listener: string | undefined,
+  reason: string | undefined,
+  { rejected, made, served }: Ledger,
+): Truth {
   const count = rejected.filter(
     (one) => one.service === service && one.listener === listener && one.reason === reason,
   ).length;
-  if (reason !== 'deadline' || listener !== (service === 'caller' ? 'outbound' : 'inbound')) return count;
-  const races = served.filter(({ isRace, code }) => isRace && (service === 'caller' || code !== 'CANCELLED'));
-  return service === 'caller' ? [count, count + races.length] : count + races.length;
+  if (reason !== 'deadline') return count;
+  if (service === 'caller')
+    return listener === 'outbound' ? [count, count + made.filter(({ isRace }) => isRace).length] : count;
+  const struck = served.filter(({ isRace, code }) => isRace && code === 'DEADLINE_EXCEEDED').length;
+  return listener === 'inbound' ? count + struck : count;
 }
 
 function countOf(own: boolean, name: string, labels: Labels, ledger: Ledger): Truth | undefined {

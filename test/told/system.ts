@@ -6,7 +6,7 @@ import type { LlmProvider } from '../support/llm-provider.ts';
 import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp-receiver.ts';
 import { type Sidecar, startSidecar } from '../support/sidecar.ts';
 import { waitUntil } from '../support/wait-until.ts';
-import { type MixAgent, path, startMixAgent, TASK } from './agent.ts';
+import { type MixAgent, path, startMixAgent } from './agent.ts';
 import { MixProvider } from './provider.ts';
 
 /** Calls that the agent's sidecar lets in at a time. */
@@ -18,6 +18,8 @@ export interface ToldSystem {
   readonly collector: OtlpReceiver;
   readonly caller: Sidecar;
   readonly research: Sidecar;
+  /** By cluster; that of the agent's sidecar is `app`. */
+  readonly endpoints: Readonly<Record<string, readonly string[]>>;
 }
 
 export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvider): Promise<ToldSystem> {
@@ -44,8 +46,16 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
     { env },
   );
   const endpoint = `127.0.0.1:${research.inboundPort}`;
+  const endpoints = {
+    plain: [endpoint],
+    retried: [endpoint],
+    // A hedge goes to another endpoint.
+    hedged: [endpoint, `127.0.5.1:${research.inboundPort}`],
+    // An agent without a sidecar.
+    bare: [agent.upstream.address],
+    app: [agent.upstream.address],
+  };
   const calm = {
-    endpoints: [endpoint],
     circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
     outlier_detection: { max_ejection_percent: 0 },
   };
@@ -59,14 +69,16 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
       inbound: { app: 'none' },
       outbound: {
         clusters: {
-          plain: once,
-          // An agent without a sidecar.
-          bare: { ...once, endpoints: [agent.upstream.address] },
-          retried: { ...calm, retry: { ...retry, idempotent_methods: [path('Retried'), TASK] } },
+          plain: { ...once, endpoints: endpoints.plain },
+          bare: { ...once, endpoints: endpoints.bare },
+          retried: {
+            ...calm,
+            endpoints: endpoints.retried,
+            retry: { ...retry, idempotent_methods: [path('Retried')] },
+          },
           hedged: {
             ...calm,
-            // A hedge goes to another endpoint.
-            endpoints: [endpoint, `127.0.5.1:${research.inboundPort}`],
+            endpoints: endpoints.hedged,
             retry: { ...retry, idempotent_methods: [path('Hedged')] },
             hedge: { delay: '50ms' },
           },
@@ -75,7 +87,7 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
     },
     { env },
   );
-  return { agent, provider, collector, caller, research };
+  return { agent, provider, collector, caller, research, endpoints };
 }
 
 export async function pageOf({ metricsPort }: Sidecar): Promise<Exposition> {
@@ -94,4 +106,9 @@ export async function untilAtRest({ caller, research }: ToldSystem): Promise<voi
       const still = ['outrigger_active_calls', 'outrigger_llm_active_requests', 'outrigger_spans_waiting'];
       return still.flatMap((name) => page.all(name)).every(({ value }) => value === 0);
     });
+}
+
+/** That the collector has of a sidecar. */
+export function spansOf({ collector }: ToldSystem, service: 'caller' | 'research') {
+  return collector.spans.filter(({ resource }) => resource['service.name'] === service);
 }
