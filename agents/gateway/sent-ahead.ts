@@ -82,7 +82,7 @@ class Connection {
         this.#socket.unshift(rest);
         return;
       }
-      const length = this.#bodyBytes > 0 ? this.#bodyBytes : this.#pieceBytes;
+      const length = this.#bodyBytes > 0 ? this.#bodyBytes : pieceLength(rest, this.#pieceBytes);
       const piece = rest.length <= length ? rest : rest.subarray(0, length);
       rest = rest.subarray(piece.length);
       this.#parsePiece(piece);
@@ -117,6 +117,16 @@ class Connection {
     this.#waits = true;
     this.#turns.add(this);
   }
+}
+
+/** Behind the last chunk of a body, and behind each head. */
+const emptyLine = Buffer.from('\n\r\n');
+
+/** A large piece ends where the body may end: hundreds of small requests may follow in it. */
+function pieceLength(rest: Buffer, bytes: number): number {
+  if (bytes === pieceBytes) return bytes;
+  const at = rest.subarray(0, bytes).indexOf(emptyLine);
+  return at < 0 ? bytes : Math.max(pieceBytes, at + emptyLine.length);
 }
 
 /** The longest waiting first. */

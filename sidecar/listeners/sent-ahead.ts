@@ -131,7 +131,7 @@ class Connection {
     }
     const sinceMs = bytes.length > PIECE_BYTES ? performance.now() : 0;
     for (;;) {
-      const length = this.bodyBytes > 0 ? this.bodyBytes : this.pieceBytes;
+      const length = this.bodyBytes > 0 ? this.bodyBytes : pieceLength(this.rest, this.pieceBytes);
       this.piece = this.rest.length <= length ? this.rest : this.rest.subarray(0, length);
       this.rest = this.rest.length <= length ? EMPTY : this.rest.subarray(length);
       this.hasBegun = false;
@@ -177,6 +177,15 @@ class Connection {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
+/** Behind the last chunk of a body, and behind each head. */
+const EMPTY_LINE = Buffer.from('\n\r\n');
+
+/** A large piece ends where the body may end: hundreds of small requests may follow in it. */
+function pieceLength(rest: Buffer, bytes: number): number {
+  if (bytes === PIECE_BYTES) return bytes;
+  const at = rest.subarray(0, bytes).indexOf(EMPTY_LINE);
+  return at < 0 ? bytes : Math.max(PIECE_BYTES, at + EMPTY_LINE.length);
+}
 
 /** The longest waiting first. */
 let waiting: Connection[] = [];
