@@ -105,6 +105,29 @@ for (const path of paths) {
   });
 }
 
+t.test('a query behind its path makes a task nothing else: it is joined, and has its time', async (t) => {
+  const scene = await startScene(t, silence, { timeout: '50s' });
+  const caller = await scene.caller();
+  const path = `${PROCESS_TASK_PATH}?x=1`;
+  const first = await caller.send({ path });
+  const run = await scene.run();
+  const joined = await caller.send({ path });
+  await joinsOf(scene, 1);
+  t.equal(run.headers[':path'], path, 'the app gets it as it came, and may refuse it');
+  t.ok(parseTimeout(String(run.headers['grpc-timeout'])) <= 50_000);
+  // The app takes them for different methods.
+  const plain = await caller.send({ path: PROCESS_TASK_PATH });
+  const other = await scene.run(2);
+  for (const one of [run, other]) messageThen(0, { message: 'the answer' })(one.stream, one);
+  for (const call of [first, joined, plain]) await call.ended();
+  t.strictSame(
+    [first, joined, plain].map(({ deduplicated }) => deduplicated),
+    [undefined, 'joined', undefined],
+  );
+  t.equal(scene.runs.length, 2);
+  await expectNothingRuns(t, scene);
+});
+
 t.test('who joins a stream gets it from its beginning, and then as it comes', async (t) => {
   const scene = await startScene(t);
   const caller = await scene.caller();

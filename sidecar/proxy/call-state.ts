@@ -163,8 +163,11 @@ export abstract class CallState extends Timer implements Queueable {
 
   /** The outcome of its task is to be counted. */
   observeTask(): void {
-    const { context, head } = this;
-    if (isTaskPath(head.path)) this.response.observer = context.tasks?.observe(context.name, head.path);
+    const {
+      context,
+      info: { method },
+    } = this;
+    if (isTaskPath(method)) this.response.observer = context.tasks?.observe(context.name, method);
   }
 
   get responseStarted(): boolean {

@@ -23,7 +23,7 @@ export function followTrace(call: Call, runner: Call | undefined, how: 'joined' 
 
 /** Reads a recorded task's ids as soon as its message is here: later the request may be gone. */
 export function readTracedTask(call: Call): void {
-  if (isTaskPath(call.head.path)) call.readTask(false);
+  if (isTaskPath(call.info.method)) call.readTask(false);
 }
 
 export function traceCircuit(call: Call, { from, to }: CircuitTransition): void {

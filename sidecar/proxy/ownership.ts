@@ -26,7 +26,7 @@ export function checkPath(call: Call): boolean {
 export function findOwner(call: Call): void {
   const { context, info } = call;
   if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
-  if (isTaskPath(call.head.path)) {
+  if (isTaskPath(call.info.method)) {
     // The task's own ids may decide where the head's ids don't.
     const owner = context.inboundCalls.ofHead(info);
     if (owner === undefined) return;

@@ -88,7 +88,7 @@ export class Pipeline implements CallDriver {
 
   private route(call: Call): void {
     const route = this.routeOf(call);
-    const tasks = call.info.grpc && isTaskPath(call.head.path);
+    const tasks = call.info.grpc && isTaskPath(call.info.method);
     if (tasks && !checkPath(call)) return;
     findOwner(call);
     const needsMessage = route.needsMessage || (tasks && needsTask(call));
@@ -115,7 +115,7 @@ export class Pipeline implements CallDriver {
   /** More of the request is here: is the first message whole? */
   onFirstMessage(call: Call): void {
     const { request } = call;
-    const tasks = isTaskPath(call.head.path);
+    const tasks = isTaskPath(call.info.method);
     // A task is known by all of its request, which for these methods is one message. Of others, and of large ones, the
     // first message or its beginning is enough: ids and types stand there, before the input that makes it large.
     const waits = !request.hasEnough && tasks && runsOnce(call);
@@ -144,7 +144,7 @@ export class Pipeline implements CallDriver {
 
   /** The first message is here, as far as it will be read. */
   private begin(call: Call, message: ReturnType<Call['readTask']>): void {
-    if (isTaskPath(call.head.path) && !beginTask(call, message)) return;
+    if (isTaskPath(call.info.method) && !beginTask(call, message)) return;
     // Not the route of its beginning: a reload may have closed that one's cluster since.
     this.admit(call, this.routeOf(call));
   }
@@ -180,7 +180,7 @@ export class Pipeline implements CallDriver {
   }
 
   onAdmitted(call: Call): void {
-    if (isTaskPath(call.head.path)) nameOutboundPath(call);
+    if (isTaskPath(call.info.method)) nameOutboundPath(call);
     const { listener, inboundCalls, settings } = this.context;
     if (listener === 'inbound') inboundCalls.add(call, settings.namesCalls && call.info.grpc);
     if (this.passCircuit(call)) this.firstAttempt(call);
@@ -250,12 +250,12 @@ export class Pipeline implements CallDriver {
   private attempt(call: Call, endpoint: Endpoint, nowMs: number, budgeted = false, hedge = false): void {
     call.attempts++;
     const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
-    const { path } = call.head;
     const { settings } = policiesOf(call.cluster!);
     attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
     attempt.hedge = hedge;
-    if (settings.task.statusIsVerdict && path === PROCESS_TASK_PATH) attempt.scanner = new OutcomeScanner();
+    if (settings.task.statusIsVerdict && call.info.method === PROCESS_TASK_PATH)
+      attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
     call.hedging?.add(attempt, nowMs);
     const { outliers } = call.cluster!;

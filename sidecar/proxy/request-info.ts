@@ -90,8 +90,8 @@ export class RequestInfo {
         this.grpc = isGrpcContentType(value);
         break;
       case ':path':
-        this.kind = methodKind(value);
         this.method = withoutQuery(value);
+        this.kind = methodKind(this.method);
         break;
       case ':scheme':
         this.scheme = value;

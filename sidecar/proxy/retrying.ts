@@ -77,7 +77,7 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
 
 /** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
 function isDeduplicated(call: Call, attempt: Attempt): boolean {
-  if (!isTaskPath(call.head.path) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
+  if (!isTaskPath(call.info.method) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
   if (call.request.bytes > tasksOnceMaxBytes) return false;
   const message = call.readTask(true);
