@@ -10,14 +10,47 @@ import { answerWhole, sendError } from './support/llm-provider.ts';
 import { startPrometheus } from './support/prometheus.ts';
 import { rulesText } from './support/promql.ts';
 import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
+import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { skipWithout } from './support/tool.ts';
 import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(200_000);
 const DAY_MS = 86_400_000;
+/** Answers are slow from 5 s on, and four times the slowest that was usual. */
+const SLOW_MS = 9_000;
 const provider = await providerFor(t);
+
+/** Puts off what it is given while it is on; each for so long, which is far beyond the usual. */
+class Delay {
+  #isOn = false;
+  readonly #waiting = new Map<() => void, NodeJS.Timeout>();
+
+  readonly run = (answer: () => void): void => {
+    if (!this.#isOn) {
+      answer();
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.#waiting.delete(answer);
+      answer();
+    }, SLOW_MS);
+    this.#waiting.set(answer, timer);
+  };
+
+  readonly begin = (): void => {
+    this.#isOn = true;
+  };
+
+  readonly end = (): void => {
+    this.#isOn = false;
+    for (const [answer, timer] of this.#waiting) {
+      clearTimeout(timer);
+      answer();
+    }
+    this.#waiting.clear();
+  };
+}
 
 t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, async (t) => {
   const app = await startRawServer(t);
@@ -32,6 +65,14 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   let refuses = false;
   const url = provider.script('refuses', (request, response) =>
     refuses ? sendError(response, 401) : answerWhole(request, response),
+  );
+  const slowAgent = new Delay();
+  const slow = await startUpstream(t, {
+    onCall: (call) => slowAgent.run(() => call.stream.destroyed || ok(call.stream, call)),
+  });
+  const slowModel = new Delay();
+  const slowUrl = provider.script('slow', (request, response) =>
+    slowModel.run(() => void answerWhole(request, response)),
   );
   const authorityFor = (leftMs: number) =>
     TestAuthority.make('test', {
@@ -52,37 +93,35 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   const sidecar = await startSidecar(t, {
     name: 'research',
     inbound: { app: app.address, tls: { cert: files.cert, key: files.key, client_ca: files.ca } },
-    outbound: {
-      routes: [{ match: { path_prefix: '/' }, cluster: 'writing' }],
-      clusters: { writing: { endpoints: [agent.address] } },
-    },
+    outbound: { clusters: { writing: { endpoints: [agent.address] } } },
     llm: { upstreams: [{ name: 'openai', url, model: 'small' }] },
   });
+  const other = await startSidecar(t, {
+    name: 'editing',
+    inbound: { app: app.address },
+    outbound: { clusters: { reviewing: { endpoints: [slow.address] } } },
+    llm: { upstreams: [{ name: 'slow', url: slowUrl, model: 'large' }] },
+  });
   const prometheus = await startPrometheus(t, {
-    targets: { research: sidecar.metricsPort },
+    targets: { research: sidecar.metricsPort, editing: other.metricsPort },
     rules: rulesText.replaceAll(/interval: \d+s/g, 'interval: 1s').replaceAll(/for: \d+m/g, 'for: 2s'),
   });
   const firing = async (): Promise<string[]> => {
     const { alerts } = (await prometheus.get('alerts')) as {
       alerts: { state: string; labels: Record<string, string> }[];
     };
-    return alerts.filter(({ state }) => state === 'firing').map(({ labels }) => labels['alertname']!);
+    return alerts
+      .filter(({ state }) => state === 'firing')
+      .map(({ labels: { alertname, cluster, provider } }) =>
+        `${alertname} ${cluster ?? provider ?? ''}`.trim(),
+      );
   };
-  const client = new RawClient(t, sidecar.outboundPort);
-  const running = new Set<Promise<unknown>>();
   let goesOn = true;
-  const ask = async (): Promise<void> => {
-    const response = await fetch(`http://127.0.0.1:${sidecar.llmPort}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: 'Bearer sk-of-the-test' },
-      body: chat(),
-    });
-    await response.arrayBuffer();
-  };
-  const traffic = (async () => {
+  /** Ten a second, twenty at a time. */
+  const trafficOf = async (one: () => Promise<unknown>): Promise<void> => {
+    const running = new Set<Promise<unknown>>();
     while (goesOn) {
-      for (const one of [() => client.unary(Buffer.from('x'), { deadline: Date.now() + 60_000 }), ask]) {
-        if (running.size > 20) continue;
+      if (running.size < 20) {
         const call: Promise<unknown> = one()
           .catch(() => {})
           .finally(() => running.delete(call));
@@ -90,7 +129,24 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
       }
       await sleep(100);
     }
-  })();
+  };
+  const callOf = ({ outboundPort }: Sidecar, cluster: string) => {
+    const client = new RawClient(t, outboundPort, { 'grpc.default_authority': cluster });
+    return () => client.unary(Buffer.from('x'), { deadline: Date.now() + 60_000 });
+  };
+  const askOf =
+    ({ llmPort }: Sidecar) =>
+    async (): Promise<void> => {
+      const response = await fetch(`http://127.0.0.1:${llmPort}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: 'Bearer sk-of-the-test' },
+        body: chat(),
+      });
+      await response.arrayBuffer();
+    };
+  const traffic = Promise.all(
+    [callOf(sidecar, 'writing'), askOf(sidecar), callOf(other, 'reviewing'), askOf(other)].map(trafficOf),
+  );
   const release = (): void => {
     hangs = false;
     for (const answer of held.splice(0)) answer();
@@ -98,19 +154,21 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   t.teardown(async () => {
     goesOn = false;
     release();
+    slowAgent.end();
+    slowModel.end();
     await traffic;
   });
   await waitUntil('the usual is known, and scraped', async () => {
-    const [answers] = await prometheus.query(
-      'sum(rpc_client_call_duration_seconds_count{cluster="writing"})',
+    const known = await prometheus.query(
+      '{__name__=~"rpc_client_call_duration_seconds_count|outrigger_llm_request_duration_seconds_count"} >= 40',
     );
-    return (answers?.value ?? 0) >= 40;
+    return known.length === 4;
   });
   t.same(await firing(), [], 'all is well');
 
   const outages: { alert: string; begin: () => unknown; end: () => unknown }[] = [
-    { alert: 'OutriggerNoAnswers', begin: () => (hangs = true), end: release },
-    { alert: 'OutriggerModelRefused', begin: () => (refuses = true), end: () => (refuses = false) },
+    { alert: 'OutriggerNoAnswers writing', begin: () => (hangs = true), end: release },
+    { alert: 'OutriggerModelRefused openai', begin: () => (refuses = true), end: () => (refuses = false) },
     {
       alert: 'OutriggerCertificateExpires',
       begin: async () => files.replace(await issue(DAY_MS)),
@@ -127,6 +185,10 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
       end: async () => files.replace({ ...(await issue(60 * DAY_MS)), ca: ending.ca + authority.ca }),
     },
   ];
+  const slowness: typeof outages = [
+    { alert: 'OutriggerAnswersSlow reviewing', begin: slowAgent.begin, end: slowAgent.end },
+    { alert: 'OutriggerAnswersSlow slow', begin: slowModel.begin, end: slowModel.end },
+  ];
   const happen = async ({ alert, begin, end }: (typeof outages)[number]): Promise<void> => {
     await begin();
     await waitUntil(`${alert} fires`, async () => (await firing()).includes(alert), { everyMs: 200 });
@@ -139,6 +201,7 @@ t.test('each fires, and falls silent', { skip: skipWithout('prometheus') }, asyn
   await Promise.all([
     happen(hang!),
     happen(refusal!),
+    ...slowness.map(happen),
     happen(late!)
       .then(() => happen(expired!))
       .then(() => happen(ofAuthority!)),
