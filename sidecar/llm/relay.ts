@@ -145,7 +145,7 @@ class ResponseStandIn extends EventEmitter {
 export const MAX_HEADER_BYTES = 65_536;
 
 /** Before an answer: one every few seconds for many minutes. Go's client takes five, and most others have no bound. */
-const MAX_INTERIM_ANSWERS = 128;
+export const MAX_INTERIM_ANSWERS = 128;
 
 export class Relay implements FeedHandlers {
   readonly #request: RelayRequest;

@@ -12,6 +12,7 @@ import { Timer } from '../clock/timer-wheel.ts';
 import type { Admission } from './breaker.ts';
 import type { EgressContext } from './context.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
+import { boundInterimAnswers } from './handshake-feed.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { type Reason, refuse, statusOf } from './reasons.ts';
 import { MAX_HEADER_BYTES, type RequestHeaders } from './relay.ts';
@@ -146,6 +147,9 @@ export class Tunnel extends Timer {
       maxHeaderSize: MAX_HEADER_BYTES,
     });
     this.#client = client;
+    boundInterimAnswers(client, (what) => {
+      if (client === this.#client && !this.#over) this.#onUnusable(`answered ${what}`);
+    });
     client.once('socket', (socket) =>
       socket.once(isSecure ? 'secureConnect' : 'connect', () => this.#onConnected(client)),
     );
@@ -183,6 +187,11 @@ export class Tunnel extends Timer {
     this.#tryNext(`${upstream.name}: ${what} (${code})`);
   }
 
+  #onUnusable(what: string): void {
+    this.#settle('failure', 'upstream_protocol');
+    this.#refuse('upstream_protocol', `${this.#upstream!.name}: ${what}`);
+  }
+
   /** Any other answer than 101 is the caller's, as it is. */
   #onRefusal(answer: IncomingMessage): void {
     const status = answer.statusCode ?? 502;
@@ -210,11 +219,7 @@ export class Tunnel extends Timer {
     const upstream = this.#upstream!;
     if (answer.statusCode !== SWITCHING || answer.headers.upgrade?.toLowerCase() !== 'websocket') {
       provider.destroy();
-      this.#settle('failure', 'upstream_protocol');
-      this.#refuse(
-        'upstream_protocol',
-        `${upstream.name}: answered ${answer.statusCode} and another protocol`,
-      );
+      this.#onUnusable(`answered ${answer.statusCode} and another protocol`);
       return;
     }
     this.#status = SWITCHING;
