@@ -114,7 +114,7 @@ class RunningSidecar {
       configRefused: () => this.refusedSince !== undefined,
       logLines: this.lines,
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
-      clusters: () => [inbound.app, ...outbound.clusters.clusters.values()],
+      clusters: () => [inbound.app, ...outbound.clusters.told()],
       app: inbound.app,
       known: knownSeries(sidecar),
     });

@@ -8,9 +8,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
+import { ok, startReplica } from './support/answers.ts';
 import { type Exposition, parseExposition } from './support/exposition.ts';
 import { freePort } from './support/free-port.ts';
+import { untilFound, untilWell } from './support/now.ts';
+import { RawClient } from './support/raw-grpc.ts';
 import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { startUpstream } from './support/upstream.ts';
 import { waitUntil } from './support/wait-until.ts';
 
 const definitions = loadSync('agent_service.proto', {
@@ -434,6 +438,80 @@ t.test('metrics through reloads: a cluster goes, comes back, and takes another n
   await reload({ research });
   t.equal(await calls('research'), 2);
 });
+
+t.test(
+  'calls that run on where a reload has taken out their endpoint or cluster are told of, and how they end',
+  async (t) => {
+    const held: (() => void)[] = [];
+    const agent = await startUpstream(t, { onCall: (call) => held.push(() => ok(call.stream, call)) });
+    const other = await startReplica(t, ok);
+    const outbound = (cluster: string, endpoints: string[]) => ({
+      routes: [{ match: { path_prefix: '/' }, cluster }],
+      clusters: { [cluster]: { endpoints } },
+    });
+    const sidecar = await startSidecar(
+      t,
+      { inbound: { app: other.address }, outbound: outbound('research', [agent.address]) },
+      { until: 'live' },
+    );
+    const config = JSON.parse(readFileSync(sidecar.configFile, 'utf8')) as { outbound: object };
+    const reload = async (cluster: string, endpoints: string[]): Promise<void> => {
+      const changed = { ...config, outbound: { ...config.outbound, ...outbound(cluster, endpoints) } };
+      writeFileSync(sidecar.configFile, JSON.stringify(changed));
+      const answer = await fetch(`http://127.0.0.1:${sidecar.adminPort}/reload`, { method: 'POST' });
+      t.equal(answer.status, 200, await answer.text());
+    };
+    const shown = async (): Promise<Record<string, Record<string, number>>> => {
+      const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/clusters`);
+      const clusters = (await page.json()) as Record<
+        string,
+        { endpoints: { address: string; active_calls: number }[] }
+      >;
+      return Object.fromEntries(
+        Object.entries(clusters)
+          .filter(([name]) => name !== 'app')
+          .map(([name, { endpoints }]) => [
+            name,
+            Object.fromEntries(endpoints.map(({ address, active_calls }) => [address, active_calls])),
+          ]),
+      );
+    };
+    const client = new RawClient(t, sidecar.outboundPort);
+    const calls = [client.unary(Buffer.from('x')), client.unary(Buffer.from('x'))];
+    await waitUntil('the agent has both', () => held.length === 2);
+    await reload('research', [other.address]);
+    t.strictSame(await shown(), { research: { [agent.address]: 2, [other.address]: 0 } });
+    await untilFound(sidecar, 'endpoint_removed', /has been taken out, and calls still run there/);
+    held[0]!();
+    t.equal((await Promise.race(calls)).code, 0);
+    await waitUntil('one runs', async () => (await shown())['research']?.[agent.address] === 1);
+    await reload('renamed', [other.address]);
+    t.strictSame(await shown(), {
+      renamed: { [other.address]: 0 },
+      'research (removed)': { [agent.address]: 1 },
+    });
+    const active = async () =>
+      (await scrape(sidecar))
+        .all('outrigger_active_calls')
+        .filter(({ labels }) => labels['cluster'] !== undefined);
+    t.match(
+      (await active()).find(({ labels }) => labels['cluster'] === 'research'),
+      { value: 1 },
+    );
+    held[1]!();
+    await Promise.all(calls);
+    await untilWell(sidecar);
+    t.strictSame(await shown(), { renamed: { [other.address]: 0 } });
+    const page = await scrape(sidecar);
+    const count = (name: string) =>
+      page
+        .all(name)
+        .filter(({ labels }) => labels['cluster'] === 'research' && Object.values(labels).includes('OK'))
+        .reduce((sum, { value }) => sum + value, 0);
+    t.equal(count('rpc_client_call_duration_seconds_count'), 2, 'each call is counted once');
+    t.equal(count('outrigger_attempts_total'), 2);
+  },
+);
 
 t.test(
   'the access log says how a call went: attempts, times, bytes, traces, and headers by name',

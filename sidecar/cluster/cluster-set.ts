@@ -10,6 +10,7 @@ import type { Discovery } from './discovery.ts';
 import { DnsDiscovery } from './dns-discovery.ts';
 import { KubernetesApi, type KubernetesSettings } from './kubernetes-api.ts';
 import { KubernetesDiscovery } from './kubernetes-discovery.ts';
+import { Leaving } from './leaving.ts';
 import type { PoolEnvironment } from './pool-types.ts';
 import { StaticDiscovery } from './static-discovery.ts';
 import { type ClusterTlsSettings, TlsConnector } from './tls-connector.ts';
@@ -72,6 +73,8 @@ export function openSocket(address: string): Socket {
 /** The clusters of the outbound side, kept in step with the configuration. */
 export class ClusterSet {
   readonly clusters = new Map<string, Cluster>();
+  /** Taken out by a reload, with calls that still run. */
+  readonly leaving = new Leaving<Cluster>();
   private readonly environment: ClusterEnvironment;
   private readonly listener: ClusterListener;
   private readonly limits: UpstreamLimits;
@@ -92,6 +95,7 @@ export class ClusterSet {
       this.sources.delete(name);
       this.connectors.get(name)?.tls?.stop();
       this.connectors.delete(name);
+      this.leaving.add(cluster, this.environment.clock());
       cluster.close();
     }
     for (const [name, settings] of wanted) this.applyOne(name, settings);
@@ -127,6 +131,20 @@ export class ClusterSet {
     connector.tls?.stop();
     connector.tls = tls && new TlsConnector(name, tls, serviceName, certificates);
     return true;
+  }
+
+  /** Those that there are, and those that calls still run in or have lately; for numbers. A name may come twice. */
+  *told(): Generator<Cluster> {
+    yield* this.clusters.values();
+    yield* this.leaving.told(this.environment.clock());
+  }
+
+  /** The same by names of their own, and without those whose last call has ended. */
+  *serving(): Generator<readonly [name: string, cluster: Cluster]> {
+    yield* this.clusters;
+    let number = 0;
+    for (const cluster of this.leaving.busy())
+      yield [`${cluster.name} (removed${++number === 1 ? '' : ` ${number}`})`, cluster];
   }
 
   /** The certificates in use, by cluster. */

@@ -4,6 +4,7 @@ import { type Balancer, type BalancerKind, type CallKey, createBalancer } from '
 import { ConnectionPool, PoolState } from './connection-pool.ts';
 import type { Discovery } from './discovery.ts';
 import { Endpoint } from './endpoint.ts';
+import { Leaving } from './leaving.ts';
 import { NearEndpoints } from './near-endpoints.ts';
 import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
 import { foundAbsent, noteSlow } from './outlier-endpoint.ts';
@@ -80,6 +81,8 @@ export class Cluster {
   /** Told whenever the first connection to an endpoint came or the last one went. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
+  /** That discovery names no more, and calls still run on. */
+  readonly leaving = new Leaving<Endpoint>();
   readonly outliers: OutlierWatch;
   readonly health: ActiveHealth;
   /** Finds endpoints again that could not be reached. */
@@ -305,7 +308,20 @@ export class Cluster {
       this.outliers.tell(event);
     }
     endpoint.refreshUsable();
+    this.leaving.add(endpoint, this.environment.clock());
     if (endpoint.activeCalls === 0) endpoint.pool.close();
+  }
+
+  /** Those that there are, and those that calls still run on or have lately; for numbers. */
+  *toldEndpoints(): Generator<Endpoint> {
+    yield* this.endpoints;
+    yield* this.leaving.told(this.environment.clock());
+  }
+
+  /** Those that there are, and those that calls still run on, unless another one has their address by now. */
+  *servingEndpoints(): Generator<Endpoint> {
+    yield* this.endpoints;
+    for (const endpoint of this.leaving.busy()) if (!this.byAddress.has(endpoint.address)) yield endpoint;
   }
 
   /** The endpoint for the next attempt, or undefined when there is none to try. */

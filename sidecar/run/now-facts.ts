@@ -37,9 +37,9 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
     app: app.name,
     clusters: [
       // Whether the app is there its own health says.
-      clusterFacts(app, inbound.stats.calls, undefined, nowMs),
-      ...Array.from(outbound.clusters.clusters.values(), (cluster) =>
-        clusterFacts(cluster, cluster.calls, asked, nowMs),
+      clusterFacts(app.name, app, inbound.stats.calls, undefined, nowMs),
+      ...Array.from(outbound.clusters.serving(), ([name, cluster]) =>
+        clusterFacts(name, cluster, cluster.calls, name === cluster.name ? asked : undefined, nowMs),
       ),
     ],
     providers: (llm.egress?.upstreams ?? []).map((upstream) =>
@@ -53,6 +53,7 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
 }
 
 function clusterFacts(
+  name: string,
   cluster: Cluster,
   stats: CallStats,
   asked: AskedAtMs | undefined,
@@ -82,8 +83,8 @@ function clusterFacts(
       waits: waitFacts(ofMethod.get(method) ?? NO_WAITS, policies.latenciesOf(method)),
     });
   return {
-    name: cluster.name,
-    endpoints: cluster.endpoints
+    name,
+    endpoints: [...cluster.servingEndpoints()]
       .slice(0, MAX_ENDPOINTS)
       .map((endpoint) => endpointFacts(cluster, endpoint, ofEndpoint.get(endpoint) ?? NO_WAITS)),
     circuits,

@@ -19,8 +19,9 @@ import { waitsAt } from './waits.ts';
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
 export function clustersSnapshot(sidecar: Sidecar): unknown {
   const nowMs = sidecar.clock();
-  const clusters = [sidecar.inbound.app, ...sidecar.outbound.clusters.clusters.values()];
-  return Object.fromEntries(clusters.map((cluster) => [cluster.name, clusterSnapshot(cluster, nowMs)]));
+  const { app } = sidecar.inbound;
+  const clusters = [[app.name, app] as const, ...sidecar.outbound.clusters.serving()];
+  return Object.fromEntries(clusters.map(([name, cluster]) => [name, clusterSnapshot(cluster, nowMs)]));
 }
 
 /** The circuits of all clusters, for metrics. */
@@ -56,7 +57,9 @@ function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
         circuitSnapshot(breaker, nowMs),
       ]),
     ),
-    endpoints: cluster.endpoints.map((endpoint) => endpointSnapshot(cluster, endpoint, nowMs)),
+    endpoints: Array.from(cluster.servingEndpoints(), (endpoint) =>
+      endpointSnapshot(cluster, endpoint, nowMs),
+    ),
   };
 }
 
@@ -132,10 +135,7 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
       },
     },
     clusters: Object.fromEntries(
-      [...outbound.clusters.clusters.values()].map((cluster) => [
-        cluster.name,
-        methodsSnapshot(cluster.calls),
-      ]),
+      Array.from(outbound.clusters.serving(), ([name, cluster]) => [name, methodsSnapshot(cluster.calls)]),
     ),
     tasks_once: tasksSnapshot(sidecar),
     llm: llmSnapshot(sidecar),

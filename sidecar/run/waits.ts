@@ -32,7 +32,7 @@ export type AskedAtMs = WeakMap<Connection, number>;
 export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | undefined): ClusterWaits {
   const ofEndpoint = new Map<Endpoint, LongestWaits>();
   const ofMethod = new Map<string, LongestWaits>();
-  for (const endpoint of cluster.endpoints) {
+  for (const endpoint of cluster.servingEndpoints()) {
     if (endpoint.activeCalls === 0) continue;
     const waits = waitsAt(
       endpoint,

@@ -37,6 +37,8 @@ export interface MeasuredCluster {
   /** Connections that were not made, by reason. */
   readonly connectFailures?: ReadonlyMap<string, number>;
   readonly endpoints: Iterable<MeasuredEndpoint>;
+  /** With those that were taken out while calls ran there. */
+  readonly toldEndpoints?: () => Iterable<MeasuredEndpoint>;
 }
 
 /** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
@@ -211,9 +213,13 @@ function addActive(add: AddMetric, { listeners, clusters }: MetricsSource): void
   );
 }
 
-function connectionsOf({ endpoints }: MeasuredCluster): number {
+function endpointsOf(cluster: MeasuredCluster): Iterable<MeasuredEndpoint> {
+  return cluster.toldEndpoints?.() ?? cluster.endpoints;
+}
+
+function connectionsOf(cluster: MeasuredCluster): number {
   let connections = 0;
-  for (const { pool } of endpoints) connections += pool.connectionCount;
+  for (const { pool } of endpointsOf(cluster)) connections += pool.connectionCount;
   return connections;
 }
 
@@ -235,8 +241,9 @@ function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   const attempts = new CounterMemory<Float64Array>(['cluster', 'endpoint'], 17, addNumbers);
   add('counter', 'outrigger_attempts_total', 'Attempts that ended, by endpoint and gRPC status.', () => {
     const series = attempts.collect((found) => {
-      for (const { name, endpoints } of clusters())
-        for (const { address, attemptsByStatus } of endpoints) found(attemptsByStatus, name, address);
+      for (const cluster of clusters())
+        for (const { address, attemptsByStatus } of endpointsOf(cluster))
+          found(attemptsByStatus, cluster.name, address);
     });
     return codes(series);
   });

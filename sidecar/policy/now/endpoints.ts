@@ -41,13 +41,13 @@ export function conditionOf({ usable, service, because, pool, absent }: Endpoint
       tone: 'bad',
       kind: 'endpoint_unreachable',
     };
-  if (because.startsWith('removed')) return { word: 'removed', tone: 'warn', kind: 'endpoint_removed' };
   if (absent)
     return {
       word: ejected ? 'ejected, no sign of life' : 'no sign of life',
       tone: 'bad',
       kind: 'endpoint_silent',
     };
+  if (because.startsWith('removed')) return { word: 'removed', tone: 'warn', kind: 'endpoint_removed' };
   if (ejected) return { word: 'ejected', tone: 'bad', kind: 'endpoint_ejected' };
   if (because.startsWith('cooling')) return { word: 'cooling down', tone: 'warn', kind: 'endpoint_cooling' };
   if (service === 'probation') return { word: 'on probation', tone: 'warn', kind: 'endpoint_probation' };
@@ -67,7 +67,9 @@ export function endpointFinding(cluster: string, endpoint: EndpointFacts): Findi
     text:
       kind === 'endpoint_silent'
         ? `${address} of ${cluster} gives no sign of life: its process is stopped or blocked, or its host does not answer.`
-        : `${address} of ${cluster} is ${word}${why}.`,
+        : kind === 'endpoint_removed'
+          ? `${address} of ${cluster} has been taken out, and calls still run there.`
+          : `${address} of ${cluster} is ${word}${why}.`,
     detail: waitsInWords(waiting, longestMs),
     about: { cluster, endpoint: address },
     numbers: waiting === 0 ? {} : { waiting_calls: waiting, longest_wait_ms: Math.round(longestMs) },
