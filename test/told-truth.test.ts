@@ -48,8 +48,12 @@ t.test('what is told is true', async (t) => {
   }
 
   const atApp = ledger.served.filter((call) => call.atApp !== undefined).length;
-  const bare = ledger.made.filter(({ cluster }) => cluster === 'bare').length;
-  t.equal(system.agent.upstream.calls.length, atApp + bare, 'the agent has seen every call that came to it');
+  const direct = ledger.made.filter(({ cluster }) => ['bare', 'broken', 'ejecting'].includes(cluster));
+  t.equal(
+    system.agent.upstream.calls.length + system.bad.calls.length,
+    atApp + direct.flatMap(({ attempts }) => attempts).length,
+    'the agents have seen every call that came to them',
+  );
   t.equal(system.provider.requests.length, ledger.models.flatMap(({ attempts }) => attempts).length);
   t.ok(system.agent.count(TASK) > 0 && system.agent.count(STREAMED_TASK) > 0);
 

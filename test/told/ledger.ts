@@ -64,6 +64,28 @@ export class Ledger {
   /** Of tasks that came again, by what became of them. */
   readonly again: { readonly round: number; readonly outcome: string }[] = [];
   readonly models: ModelRequest[] = [];
+  /** Of the caller's sidecar, on other attempts than the first. */
+  readonly decisions: {
+    readonly round: number;
+    readonly kind: 'retries' | 'hedges';
+    readonly cluster: string;
+    readonly outcome: string;
+  }[] = [];
+  /** What the caller's sidecar took out of service, and has not put back: circuits with the calls that they turned away. */
+  readonly opened: {
+    readonly round: number;
+    readonly cluster: string;
+    readonly method: string;
+    turnedAway: number;
+  }[] = [];
+  readonly ejected: { readonly round: number; readonly cluster: string; readonly reason: string }[] = [];
+  /** Connections that came to nothing: one, and those that were tried again by themselves. */
+  readonly unconnected: {
+    readonly round: number;
+    readonly cluster: string;
+    readonly reason: string;
+    readonly most: number;
+  }[] = [];
   /** Calls that a sidecar answered itself. */
   readonly rejected: {
     readonly round: number;
@@ -82,6 +104,10 @@ export class Ledger {
     part.again.push(...own(this.again));
     part.models.push(...own(this.models));
     part.rejected.push(...own(this.rejected));
+    part.decisions.push(...own(this.decisions));
+    part.opened.push(...own(this.opened));
+    part.ejected.push(...own(this.ejected));
+    part.unconnected.push(...own(this.unconnected));
     return part;
   }
 
@@ -91,6 +117,10 @@ export class Ledger {
     part.rejected.push(...this.rejected.filter((one) => one.service === service));
     if (service === 'caller') {
       part.made.push(...this.made);
+      part.decisions.push(...this.decisions);
+      part.opened.push(...this.opened);
+      part.ejected.push(...this.ejected);
+      part.unconnected.push(...this.unconnected);
       return part;
     }
     part.served.push(...this.served);

@@ -5,7 +5,7 @@ import { USAGE } from '../support/llm-provider.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import type { Ledger, ModelRequest } from './ledger.ts';
 import { ANSWER_MS } from './provider.ts';
-import type { ToldSystem } from './system.ts';
+import { type ToldSystem, untilNoted } from './system.ts';
 
 const OK = 200;
 
@@ -66,7 +66,7 @@ export class Models {
       sent.abort();
       await sent.answer.catch(() => {});
       const expected = { outcome: 'cancelled', status: 0, attempts: ['429'] };
-      this.note('quota', false, expected, startedAtMs, { leaves: true });
+      await this.note('quota', false, expected, startedAtMs, { leaves: true });
     };
   }
 
@@ -85,7 +85,7 @@ export class Models {
     const startedAtMs = performance.now();
     const { status } = await this.send(model, content, stream).answer;
     this.t.equal(status, expected.status, content);
-    this.note(model, stream, expected, startedAtMs, {});
+    await this.note(model, stream, expected, startedAtMs, {});
   }
 
   /** A stream that the provider breaks off, or that its caller leaves. */
@@ -99,16 +99,17 @@ export class Models {
     else await waitUntil('the provider has it', () => provider.count('small') > before);
     if (leaves) sent.abort();
     await sent.answer.catch(() => {});
-    this.note('small', true, expected, startedAtMs, { leaves, wastes: true });
+    await this.note('small', true, expected, startedAtMs, { leaves, wastes: true });
   }
 
-  private note(
+  private async note(
     model: string,
     stream: boolean,
     { outcome, status, attempts }: Expected,
     startedAtMs: number,
     { leaves = false, wastes = false },
-  ): void {
+  ): Promise<void> {
+    await untilNoted(this.system);
     const isWhole = outcome === 'success';
     this.ledger.models.push({
       round: this.round,

@@ -2,13 +2,12 @@
 import { isError } from './ledger.ts';
 import { quantileOf } from './quantile.ts';
 import { type Facts, groups, keyOf, shareOf, size, type Truths } from './query-truth.ts';
+import { OPEN } from './series.ts';
 import { isUseless, wastedShare } from './tasks-board.ts';
 
 /** Calls that were shed and tasks that failed are some before anybody is told: as `rules.yaml` has it. */
 const MOST_SHED = 4;
 const SILENT = [
-  'CircuitOpen',
-  'EndpointsEjected',
   'EjectionsRepeated',
   'RetryBudgetExhausted',
   'NoAnswers',
@@ -72,7 +71,7 @@ export function autoscalingTruths({ service, ledger, kind, held }: Facts): Truth
 
 /** Each window is the second round. */
 export function ruleTruths({ service, ledger }: Facts): Truths {
-  const { served, tasks, models, rejected } = ledger;
+  const { served, tasks, models, rejected, opened, ejected } = ledger;
   const namespace = 'agents';
   const errors = groups(served, () => ({ namespace, service }), shareOf(isError));
   const shed = rejected.filter((one) => one.service === service && one.reason === 'overloaded').length;
@@ -104,6 +103,18 @@ export function ruleTruths({ service, ledger }: Facts): Truths {
         } as const,
       ]),
     ),
+    'alert OutriggerCircuitOpen': {
+      per: 'alert',
+      of: groups(
+        opened,
+        ({ cluster, method }) => ({ namespace, service, cluster, method: method.slice(1) }),
+        () => OPEN,
+      ),
+    },
+    'alert OutriggerEndpointsEjected': {
+      per: 'alert',
+      of: groups(ejected, ({ cluster, reason }) => ({ namespace, service, cluster, reason }), size),
+    },
     'alert OutriggerOverloaded': {
       per: 'alert',
       of: shed > MOST_SHED ? { [keyOf({ namespace, service, listener: 'inbound' })]: shed } : {},

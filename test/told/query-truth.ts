@@ -46,7 +46,7 @@ export function keyOf(labels: Labels): string {
 export function groups<T>(
   all: readonly T[],
   labelsOf: (one: T) => Labels,
-  truthOf: (group: readonly T[]) => Truth,
+  truthOf: (group: T[]) => Truth,
 ): Values {
   const found = new Map<string, T[]>();
   for (const one of all) {

@@ -1,8 +1,11 @@
 // What is true of each series of `/metrics` after the known mix. A series that has no expectation here fails: whoever adds a
 // metric says what is true of it.
 import type { Exposition } from '../support/exposition.ts';
-import { complaint, type Ledger, labelOf, type Service, type Timed, type Truth } from './ledger.ts';
+import { complaint, Ledger, labelOf, type Service, type Timed, type Truth } from './ledger.ts';
 import { LIMIT } from './system.ts';
+
+/** As circuits tell their state. */
+export const OPEN = 2;
 
 type Labels = Readonly<Record<string, string | undefined>>;
 
@@ -12,11 +15,6 @@ const AT_REST = new Set([
   'outrigger_log_lines_dropped_total',
   'outrigger_active_calls',
   'outrigger_queued_calls',
-  'outrigger_connect_failures_total',
-  'outrigger_circuit_state',
-  'outrigger_circuit_rejections_total',
-  'outrigger_ejections_total',
-  'outrigger_endpoints_ejected',
   'outrigger_llm_active_requests',
   'outrigger_llm_waiting_requests',
   'outrigger_llm_web_sockets',
@@ -70,7 +68,33 @@ function truthOf(service: Service, name: string, labels: Labels, ledger: Ledger)
     case 'outrigger_llm_cooldown_seconds':
       return { unknown: 'it runs down' };
   }
-  return countOf(own, name, labels, ledger);
+  return resilienceOf(name, labels, own ? new Ledger() : ledger) ?? countOf(own, name, labels, ledger);
+}
+
+function resilienceOf(name: string, labels: Labels, ledger: Ledger): Truth | undefined {
+  const { cluster, outcome, reason, method } = labels;
+  const isOf = (one: { cluster: string; reason: string }): boolean =>
+    one.cluster === cluster && one.reason === reason;
+  const opened = ledger.opened.find((one) => one.cluster === cluster && one.method === `/${method}`);
+  switch (name) {
+    case 'outrigger_retries_total':
+    case 'outrigger_hedges_total': {
+      const kind = name === 'outrigger_retries_total' ? 'retries' : 'hedges';
+      return ledger.decisions.filter(
+        (one) => one.kind === kind && one.cluster === cluster && one.outcome === outcome,
+      ).length;
+    }
+    case 'outrigger_circuit_state':
+      return opened === undefined ? 0 : OPEN;
+    case 'outrigger_circuit_rejections_total':
+      return opened?.turnedAway ?? 0;
+    case 'outrigger_ejections_total':
+    case 'outrigger_endpoints_ejected':
+      return ledger.ejected.filter(isOf).length;
+    case 'outrigger_connect_failures_total':
+      return unconnectedOf(ledger.unconnected.filter(isOf));
+  }
+  return undefined;
 }
 
 /** A deadline that both sidecars know of may be told by either, or both. */
@@ -90,6 +114,10 @@ export function rejectedOf(
   return listener === 'inbound' ? count + struck : count;
 }
 
+export function unconnectedOf(group: Ledger['unconnected']): Truth {
+  return [group.length, Math.max(0, ...group.map(({ most }) => most))];
+}
+
 function countOf(own: boolean, name: string, labels: Labels, ledger: Ledger): Truth | undefined {
   const { cluster, code, outcome } = labels;
   const { made, served, tasks, again, models } = ledger;
@@ -106,16 +134,8 @@ function countOf(own: boolean, name: string, labels: Labels, ledger: Ledger): Tr
         .filter((call) => call.cluster === cluster)
         .reduce((sum, { attempts }) => sum + attempts.filter((one) => one === code).length, 0);
       // Of two endpoints, either.
-      return cluster === 'hedged' ? [0, count] : count;
+      return cluster === 'hedged' || cluster === 'ejecting' ? [0, count] : count;
     }
-    case 'outrigger_retries_total':
-      return !own && cluster === 'retried' && (outcome === 'retried' || outcome === 'success')
-        ? made.filter((call) => call.cluster === 'retried').length
-        : 0;
-    case 'outrigger_hedges_total':
-      return !own && cluster === 'hedged' && (outcome === 'sent' || outcome === 'won')
-        ? made.filter((call) => call.cluster === 'hedged').length
-        : 0;
     case 'outrigger_tasks_total':
       return own ? tasks.filter(({ status }) => status === labels['status']).length : 0;
     case 'outrigger_tokens_total':

@@ -1,5 +1,7 @@
 // Two sidecars for the known mix, the caller's and the agent's, with an agent, a provider and a collector of spans.
+import { type AddressInfo, createServer } from 'node:net';
 import type { Test } from 'tap';
+import { ok, type Replica, startReplica } from '../support/answers.ts';
 import { type Exposition, parseExposition } from '../support/exposition.ts';
 import { freePort } from '../support/free-port.ts';
 import type { LlmProvider } from '../support/llm-provider.ts';
@@ -12,12 +14,19 @@ import { MixProvider } from './provider.ts';
 /** Calls that the agent's sidecar lets in at a time. */
 export const LIMIT = 8;
 
+/** So many in a row open a circuit, or eject an endpoint. */
+export const FAILURES = 3;
+
 export interface ToldSystem {
   readonly agent: MixAgent;
   readonly provider: MixProvider;
   readonly collector: OtlpReceiver;
   readonly caller: Sidecar;
   readonly research: Sidecar;
+  /** An agent without a sidecar that fails all calls once it is told to. */
+  readonly bad: Replica;
+  /** Connections that came to a port whose owner closes them at once. */
+  readonly closed: { readonly count: number };
   /** By cluster; that of the agent's sidecar is `app`. */
   readonly endpoints: Readonly<Record<string, readonly string[]>>;
 }
@@ -46,7 +55,12 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
     { env },
   );
   const endpoint = `127.0.0.1:${research.inboundPort}`;
+  const bad = await startReplica(t, ok);
+  const { address: closing, closed } = await startClosing(t);
   const endpoints = {
+    broken: [bad.address],
+    ejecting: [agent.upstream.address, bad.address],
+    closing: [closing],
     plain: [endpoint],
     retried: [endpoint],
     // A hedge goes to another endpoint.
@@ -76,6 +90,23 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
             endpoints: endpoints.retried,
             retry: { ...retry, idempotent_methods: [path('Retried')] },
           },
+          closing: { ...once, endpoints: endpoints.closing },
+          broken: {
+            ...once,
+            endpoints: endpoints.broken,
+            circuit_breaker: { consecutive_failures: FAILURES, recovery_timeout: '1h' },
+          },
+          ejecting: {
+            ...once,
+            endpoints: endpoints.ejecting,
+            balancer: 'round_robin',
+            outlier_detection: {
+              consecutive_failures: FAILURES,
+              base_ejection_time: '1h',
+              max_ejection_time: '2h',
+              max_ejection_percent: 50,
+            },
+          },
           hedged: {
             ...calm,
             endpoints: endpoints.hedged,
@@ -87,7 +118,19 @@ export async function startToldSystem(t: Pick<Test, 'teardown'>, llm: LlmProvide
     },
     { env },
   );
-  return { agent, provider, collector, caller, research, endpoints };
+  return { agent, provider, collector, caller, research, bad, closed, endpoints };
+}
+
+/** It takes connections and closes them, so that nobody gets an HTTP/2 connection. */
+async function startClosing(t: Pick<Test, 'teardown'>) {
+  const closed = { count: 0 };
+  const server = createServer((socket) => {
+    closed.count++;
+    socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  return { closed, address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
 
 export async function pageOf({ metricsPort }: Sidecar): Promise<Exposition> {
@@ -111,4 +154,14 @@ export async function untilAtRest({ caller, research }: ToldSystem): Promise<voi
 /** That the collector has of a sidecar. */
 export function spansOf({ collector }: ToldSystem, service: 'caller' | 'research') {
   return collector.spans.filter(({ resource }) => resource['service.name'] === service);
+}
+
+/**
+ * Whoever has an answer may have it a moment before the sidecar notes when it ended. Behind this both have: what they are asked
+ * after it they answer after it.
+ */
+export async function untilNoted({ caller, research }: ToldSystem): Promise<void> {
+  const ask = async ({ healthPort }: Sidecar): Promise<unknown> =>
+    (await fetch(`http://127.0.0.1:${healthPort}/healthz/live`)).arrayBuffer();
+  await Promise.all([ask(caller), ask(research)]);
 }

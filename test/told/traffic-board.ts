@@ -3,7 +3,7 @@ import { outriggerVersion } from '../../sidecar/run/version.ts';
 import { isError, labelOf, type MadeCall, type ServedCall, type Timed, type Truth } from './ledger.ts';
 import { quantileOf } from './quantile.ts';
 import { type Facts, groups, keyOf, shareOf, size, sum, type Truths, type Values } from './query-truth.ts';
-import { rejectedOf } from './series.ts';
+import { OPEN, rejectedOf, unconnectedOf } from './series.ts';
 import { LIMIT } from './system.ts';
 
 const NO_LABELS = () => ({});
@@ -18,10 +18,22 @@ export function trafficBoard(facts: Facts): Truths {
   const ofMethod = (call: ServedCall) => ({ service, rpc_method: labelOf(call) });
   const quantile = (q: number) => (group: readonly Timed[]) =>
     quantileOf(q, group, kind === 'native' ? 'native' : 'calls');
-  const outcomes = (cluster: string, names: readonly string[]): Values => {
-    const count = made.filter((call) => call.cluster === cluster).length;
-    return Object.fromEntries(names.map((outcome) => [keyOf({ service, cluster, outcome }), count]));
-  };
+  const outcomes = (kind: 'retries' | 'hedges'): Values =>
+    groups(
+      ledger.decisions.filter((one) => one.kind === kind),
+      ({ cluster, outcome }) => ({ service, cluster, outcome }),
+      size,
+    );
+  const ofReason = ({ cluster, reason }: { cluster: string; reason: string }) => ({
+    service,
+    cluster,
+    reason,
+  });
+  const ofCircuit = ({ cluster, method }: { cluster: string; method: string }) => ({
+    service,
+    cluster,
+    method: method.slice(1),
+  });
   const busy = service === 'research' ? 'inbound' : 'outbound';
   return {
     'variable service': { per: 'end', of: { [keyOf({ service })]: 1 } },
@@ -29,8 +41,8 @@ export function trafficBoard(facts: Facts): Truths {
     'Not ready or down A': NOTHING,
     'Calls a second A': { per: 'second', of: groups(served, NO_LABELS, size) },
     'Errors A': { per: 'end', of: groups(served, NO_LABELS, shareOf(isError)) },
-    'Circuits not closed A': NOTHING,
-    'Endpoints ejected A': NOTHING,
+    'Circuits not closed A': { per: 'end', of: { '': ledger.opened.length } },
+    'Endpoints ejected A': { per: 'end', of: { '': ledger.ejected.length } },
     'Calls by status A': {
       per: 'second',
       of: groups(served, ({ code }) => ({ service, rpc_status_code: code }), size),
@@ -70,13 +82,19 @@ export function trafficBoard(facts: Facts): Truths {
       per: 'end',
       of: groups(made, ofCluster, (group) => sum(group, ({ attempts }) => attempts.length) / group.length),
     },
-    'Retries and hedges by outcome A': { per: 'second', of: outcomes('retried', ['retried', 'success']) },
-    'Retries and hedges by outcome B': { per: 'second', of: outcomes('hedged', ['sent', 'won']) },
-    'Circuits A': NOTHING,
-    'Calls that circuits turned away A': NOTHING,
-    'Ejected endpoints A': NOTHING,
-    'Ejections A': NOTHING,
-    'Connections that were not made A': NOTHING,
+    'Retries and hedges by outcome A': { per: 'second', of: outcomes('retries') },
+    'Retries and hedges by outcome B': { per: 'second', of: outcomes('hedges') },
+    'Circuits A': { per: 'end', of: groups(ledger.opened, ofCircuit, () => OPEN) },
+    'Calls that circuits turned away A': {
+      per: 'second',
+      of: groups(ledger.opened, ofCircuit, (group) => sum(group, ({ turnedAway }) => turnedAway)),
+    },
+    'Ejected endpoints A': { per: 'end', of: groups(ledger.ejected, ofReason, size) },
+    'Ejections A': { per: 'round', of: groups(ledger.ejected, ofReason, size) },
+    'Connections that were not made A': {
+      per: 'second',
+      of: groups(ledger.unconnected, ofReason, unconnectedOf),
+    },
     'Event loop A': PROCESS,
     'CPU A': PROCESS,
     'Memory A': PROCESS,
@@ -89,11 +107,12 @@ export function trafficBoard(facts: Facts): Truths {
 
 function rejections({ service, ledger }: Facts): Values {
   return Object.fromEntries(
-    ['no_route', 'overloaded', 'deadline'].flatMap((reason) =>
-      ['inbound', 'outbound'].map((listener) => [
-        keyOf({ service, listener, reason }),
-        rejectedOf(service, listener, reason, ledger),
-      ]),
+    ['no_route', 'overloaded', 'deadline', 'circuit_open', 'no_endpoint', 'connect_failed'].flatMap(
+      (reason) =>
+        ['inbound', 'outbound'].map((listener) => [
+          keyOf({ service, listener, reason }),
+          rejectedOf(service, listener, reason, ledger),
+        ]),
     ),
   );
 }
