@@ -1,8 +1,9 @@
 /** The connections to a provider: kept while they idle, but not until the provider closes them. */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { joinRecords } from './joined-records.ts';
 
 /** More idle connections than this are closed. */
 const MAX_IDLE_CONNECTIONS = 256;
@@ -66,6 +67,12 @@ class KeepingHttpAgent extends HttpAgent {
 
 class KeepingHttpsAgent extends HttpsAgent {
   readonly #sweeper = new Sweeper(this);
+
+  override createConnection(...given: Parameters<HttpsAgent['createConnection']>) {
+    const socket = super.createConnection(...given);
+    if (socket instanceof Socket) joinRecords(socket);
+    return socket;
+  }
 
   override keepSocketAlive(socket: Duplex): boolean {
     return this.#sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;

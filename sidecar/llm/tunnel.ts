@@ -13,6 +13,7 @@ import type { Admission } from './breaker.ts';
 import type { EgressContext } from './context.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
 import { boundInterimAnswers } from './handshake-feed.ts';
+import { joinRecords } from './joined-records.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { type Reason, refuse, statusOf } from './reasons.ts';
 import { MAX_HEADER_BYTES, type RequestHeaders } from './relay.ts';
@@ -150,9 +151,10 @@ export class Tunnel extends Timer {
     boundInterimAnswers(client, (what) => {
       if (client === this.#client && !this.#over) this.#onUnusable(`answered ${what}`);
     });
-    client.once('socket', (socket) =>
-      socket.once(isSecure ? 'secureConnect' : 'connect', () => this.#onConnected(client)),
-    );
+    client.once('socket', (socket) => {
+      if (isSecure) joinRecords(socket);
+      socket.once(isSecure ? 'secureConnect' : 'connect', () => this.#onConnected(client));
+    });
     client.once('upgrade', (answer: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', () => {});
       if (client === this.#client && !this.#over) this.#onUpgrade(answer, socket, head);
