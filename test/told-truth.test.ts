@@ -5,6 +5,7 @@ import t from 'tap';
 import { providerFor } from './llm/set-up.ts';
 import { skipWithout } from './support/tool.ts';
 import { path, STREAMED_TASK, TASK } from './told/agent.ts';
+import { playAsking } from './told/asking.ts';
 import { Calls } from './told/calls.ts';
 import { holdCalls } from './told/calls-told.ts';
 import { Ledger, type ServedCall } from './told/ledger.ts';
@@ -34,6 +35,8 @@ t.test('what is told is true', async (t) => {
   let struckBefore = 0;
   for (const round of [1, 2]) {
     await models.play(round);
+    calls.round = round;
+    await playAsking(calls, models);
     const leave = round === 2 ? await models.waiting(round) : undefined;
     await calls.play(round, async (held) => {
       if (round === 2) await each((watcher) => watcher.seeHeld(held));

@@ -15,6 +15,8 @@ export interface MixAgent {
   readonly upstream: Upstream;
   /** Answers for calls that are held until a test says so. */
   readonly held: (() => void)[];
+  /** What it asks a model before it answers tasks whose text says so. */
+  asks: (() => Promise<void>) | undefined;
   /** How long the agent had the call with this body, and forgets it; 0 for one that has not come or was not answered. */
   takeMs(body: Buffer): number;
   /** How many calls of this method have come. */
@@ -79,15 +81,17 @@ export async function startMixAgent(t: Pick<Test, 'teardown'>): Promise<MixAgent
           hadMs.set(text, performance.now() - cameAtMs);
           act(call, text);
         };
-        if (text.includes('hold')) held.push(answer);
+        if (text.includes('ask')) void agent.asks!().then(answer);
+        else if (text.includes('hold')) held.push(answer);
         else if (method === path('Timed')) setTimeout(answer, Number(text.split(' ')[1]));
         else answer();
       });
     },
   });
-  return {
+  const agent: MixAgent = {
     upstream,
     held,
+    asks: undefined,
     takeMs(body) {
       const text = body.toString('latin1');
       const ms = hadMs.get(text) ?? 0;
@@ -96,4 +100,5 @@ export async function startMixAgent(t: Pick<Test, 'teardown'>): Promise<MixAgent
     },
     count: (method) => upstream.calls.filter(({ headers }) => headers[':path'] === method).length,
   };
+  return agent;
 }

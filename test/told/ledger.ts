@@ -53,6 +53,8 @@ export interface ModelRequest extends Timed {
   readonly begun: number;
   readonly input: number;
   readonly output: number;
+  /** Of the task that it was made for; '' without one. */
+  readonly taskId: string;
   /** Nobody counts the tokens of an answer that was broken off: there are some. */
   readonly wastes: boolean;
 }

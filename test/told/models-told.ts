@@ -54,8 +54,9 @@ export async function holdModels(t: Test, system: ToldSystem, { models }: Ledger
     attempts,
     input,
     output,
+    taskId,
   }: ModelRequest): string =>
-    [upstream, model, stream, outcome, status, attempts.length, input, output].join(' ');
+    [upstream, model, stream, outcome, status, attempts.length, input, output, taskId].join(' ');
   const lines = await accessLines(research, 'llm', models.length);
   const written = tally(lines, (line) =>
     [
@@ -67,6 +68,7 @@ export async function holdModels(t: Test, system: ToldSystem, { models }: Ledger
       line['attempts'],
       line['input_tokens'],
       line['output_tokens'],
+      line['task_id'] ?? '',
     ].join(' '),
   );
   t.same(written, tally(models, told), 'the access log of the egress');
@@ -124,4 +126,13 @@ export async function holdModels(t: Test, system: ToldSystem, { models }: Ledger
     ].join(' ');
   });
   t.same(ofSpans, expected, 'the spans of requests to models');
+  const ofTask = new Map(
+    system.collector.spans.map((span) => [span.spanId, span.attributes['outrigger.task.id']]),
+  );
+  const parents = tally(spans, ({ parentSpanId }) => String(ofTask.get(parentSpanId) ?? ''));
+  t.same(
+    parents,
+    tally(models, ({ taskId }) => taskId),
+    'they are below the spans of the tasks that they were made for',
+  );
 }

@@ -53,6 +53,7 @@ export class Models {
     await this.broken('part leave', { outcome: 'cancelled', status: OK, attempts: ['cancelled'] });
     await this.broken('silent', { outcome: 'cancelled', status: 0, attempts: ['cancelled'] });
     if (round === 1) await this.whole('quota', 'hello', success);
+    await this.late();
   }
 
   /** A request that waits for the provider's quota until its caller leaves. */
@@ -70,15 +71,23 @@ export class Models {
     };
   }
 
-  private send(model: string, content: string, stream: boolean): Sent {
+  private send(model: string, content: string, stream: boolean, headers = {}): Sent {
     const messages = [{ role: 'user', content: `${content} ${this.round} ${++this.count}` }];
     const more = stream ? { stream, stream_options: { include_usage: true } } : {};
     return send(
       `http://127.0.0.1:${this.system.research.llmPort}/v1`,
       '/chat/completions',
       chat({ model, messages, ...more }),
-      { authorization: 'Bearer sk-of-the-test' },
+      { authorization: 'Bearer sk-of-the-test', ...headers },
     );
+  }
+
+  /** A request that is answered whole, for a task that runs. */
+  async forTask(taskId: string): Promise<void> {
+    const startedAtMs = performance.now();
+    const { status } = await this.send('small', 'hello', false).answer;
+    this.t.equal(status, OK);
+    await this.note('small', false, success, startedAtMs, { taskId });
   }
 
   private async whole(model: string, content: string, expected: Expected, stream = false): Promise<void> {
@@ -86,6 +95,15 @@ export class Models {
     const { status } = await this.send(model, content, stream).answer;
     this.t.equal(status, expected.status, content);
     await this.note(model, stream, expected, startedAtMs, {});
+  }
+
+  /** Its client says how long it waits, and the provider says nothing. */
+  private async late(): Promise<void> {
+    const startedAtMs = performance.now();
+    const { status } = await this.send('small', 'silent', false, { 'x-stainless-timeout': '1' }).answer;
+    const expected = { outcome: 'timeout', status: 504, attempts: ['deadline'] };
+    this.t.equal(status, expected.status);
+    await this.note('small', false, expected, startedAtMs, { wastes: true });
   }
 
   /** A stream that the provider breaks off, or that its caller leaves. */
@@ -107,7 +125,7 @@ export class Models {
     stream: boolean,
     { outcome, status, attempts }: Expected,
     startedAtMs: number,
-    { leaves = false, wastes = false },
+    { leaves = false, wastes = false, taskId = '' },
   ): Promise<void> {
     await untilNoted(this.system);
     const isWhole = outcome === 'success';
@@ -124,6 +142,7 @@ export class Models {
       input: isWhole ? USAGE.prompt_tokens : 0,
       output: isWhole ? USAGE.completion_tokens : 0,
       wastes,
+      taskId,
       leastMs: isWhole ? ANSWER_MS - 1 : 0,
       mostMs: leaves ? Number.POSITIVE_INFINITY : performance.now() - startedAtMs,
     } satisfies ModelRequest);

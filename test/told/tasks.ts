@@ -45,11 +45,20 @@ export async function playTasks(player: Player): Promise<void> {
   }
 }
 
-/** @param expected how its agent ends it, after three messages */
-export async function playStream(player: Player, method: string, expected: grpc.status): Promise<void> {
+/**
+ * @param expected how its agent ends it, after three messages
+ * @param asking of a task whose agent asks a model first: its id, and the tokens that this takes
+ */
+export async function playStream(
+  player: Player,
+  method: string,
+  expected: grpc.status,
+  asking?: { readonly id: string; readonly tokens: number },
+): Promise<void> {
   const startedAtMs = performance.now();
-  const input = expected === OK ? 'x' : 'break';
-  const body = method === STREAMED_TASK ? taskRequest({ id: player.id(), input }) : Buffer.from(player.id());
+  const id = asking?.id ?? player.id();
+  const input = [asking && 'ask', expected !== OK && 'break'].filter(Boolean).join(' ') || 'x';
+  const body = method === STREAMED_TASK ? taskRequest({ id, input }) : Buffer.from(id);
   let messages = 0;
   const stream = player.client('plain').serverStream(body, { path: method });
   stream.on('data', () => messages++);
@@ -60,5 +69,7 @@ export async function playStream(player: Player, method: string, expected: grpc.
   const mostMs = await player.since(startedAtMs);
   player.t.equal(messages, 3, method);
   player.plain({ method, code, leastMs: player.system.agent.takeMs(body), mostMs }, expected);
-  if (method === STREAMED_TASK) player.task(code === OK ? 'SUCCESS' : 'ERROR', 'useful', 0);
+  if (method !== STREAMED_TASK) return;
+  const [status, use] = code === OK ? (['SUCCESS', 'useful'] as const) : (['ERROR', 'wasted'] as const);
+  player.task(status, use, asking?.tokens ?? 0);
 }
