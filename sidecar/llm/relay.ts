@@ -15,7 +15,7 @@ import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
 import { headCost } from './answer-head.ts';
 import type { Body } from './body.ts';
-import { JoinedPieces } from './joined-pieces.ts';
+import { JoinedPieces, type PiecesTaker } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
 import { type FeedHandlers, ParserFeed } from './parser-feed.ts';
 
@@ -147,7 +147,7 @@ export const MAX_HEADER_BYTES = 65_536;
 /** Before an answer: one every few seconds for many minutes. Go's client takes five, and most others have no bound. */
 export const MAX_INTERIM_ANSWERS = 128;
 
-export class Relay implements FeedHandlers {
+export class Relay implements FeedHandlers, PiecesTaker {
   readonly #request: RelayRequest;
   readonly #handlers: RelayHandlers;
   readonly #downstream: BufferedRequest;
@@ -157,7 +157,7 @@ export class Relay implements FeedHandlers {
   #client: ClientRequest | undefined = undefined;
   #response: IncomingMessage | undefined = undefined;
   #feed: ParserFeed | undefined = undefined;
-  readonly #pieces = new JoinedPieces((bytes) => this.#deliver(bytes));
+  readonly #pieces = new JoinedPieces(this);
   #interimAnswers = 0;
   /** Pieces go on at the end of this tick. */
   #flushes = false;
@@ -264,9 +264,8 @@ export class Relay implements FeedHandlers {
     answer.rawHeaders = [];
     answer.headers = {};
     answer.on('data', (piece: Buffer) => {
-      // What came with the head is handed out behind it.
-      if (this.#feed?.isParsing !== true) this.#flushSoon();
-      this.#pieces.push(piece);
+      if (this.#feed?.isParsing === true) this.#pieces.push(piece);
+      else this.#takeBehindHead(piece, answer.readableLength === 0);
     });
     answer.on('end', () => {
       this.#pieces.flush();
@@ -279,7 +278,7 @@ export class Relay implements FeedHandlers {
     }
   }
 
-  #deliver(bytes: Buffer): void {
+  takePieces(bytes: Buffer): void {
     if (this.#ended) return;
     try {
       this.#handlers.onData(bytes);
@@ -294,6 +293,16 @@ export class Relay implements FeedHandlers {
 
   onEndlessHead(bytes: number): void {
     this.#unusable(`${bytes} bytes of heads and no end of them`);
+  }
+
+  /** What came with the head is handed out behind it: usually one piece, which waits for no others. */
+  #takeBehindHead(piece: Buffer, isLast: boolean): void {
+    if (isLast && this.#pieces.isEmpty) {
+      this.takePieces(piece);
+      return;
+    }
+    this.#flushSoon();
+    this.#pieces.push(piece);
   }
 
   #flushSoon(): void {
