@@ -5,6 +5,7 @@ import t from 'tap';
 import { validate } from '../sidecar/config/validate.ts';
 import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
+import { MAX_UNREAD_BYTES } from '../sidecar/listeners/unread-pages.ts';
 import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
 import { MAX_READ_BYTES } from '../sidecar/llm/parser-feed.ts';
@@ -55,6 +56,7 @@ const tables: readonly Readonly<Record<string, number>>[] = [
     'heads that repeat, kept to be found again': HEADS_BYTES,
     'bytes that wait for readers': 2 * queuedMemory.maxBytes,
     'answers to tasks, kept to be given again': numberOf('inbound.tasks.max_bytes'),
+    'pages of metrics and states that nobody reads': MAX_UNREAD_BYTES,
   },
   {
     'calls of one cluster that run':

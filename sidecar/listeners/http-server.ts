@@ -8,6 +8,7 @@ import { boundConnections } from './http-connections.ts';
 import { endWithLastWords } from './last-words.ts';
 import { listenOn } from './listen.ts';
 import { SentAhead } from './sent-ahead.ts';
+import { unreadPages } from './unread-pages.ts';
 
 export interface HttpRoute {
   /** A GET route answers HEAD too. */
@@ -154,5 +155,6 @@ export function send(
 ): void {
   response.setTimeout(readTimeoutMs, () => response.destroy());
   response.writeHead(status, { 'Content-Type': contentType, 'Content-Length': Buffer.byteLength(body) });
+  unreadPages.hold(body, response);
   response.end(body);
 }
