@@ -3,7 +3,7 @@
  * a later failure may ask of it is kept. Pure.
  */
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 
 /** A smaller one is not worth the work of taking it apart. */
 const SMALL_BYTES = 4_096;

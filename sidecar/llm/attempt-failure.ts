@@ -1,7 +1,7 @@
 /** What a failed attempt is: what it says to the caller, and what it proves. Pure but for the time of day. */
 import type { AnswerError } from './answer-error.ts';
 import type { AttemptClocks, ClockLimits, ClockName } from './attempt-clocks.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { AttemptFailure, FailureReason } from './retry.ts';
 import { retryAfterMs, textOf } from './retry-after.ts';
 

@@ -1,7 +1,7 @@
 /** What an attempt is given, what it asks and tells while it runs, and what it came to. */
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { FailureContext } from './attempt-failure.ts';
-import type { RelayRequest, RequestHeaders } from './relay.ts';
+import type { RelayRequest, RequestHeaders } from './relay-request.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { AttemptFailure } from './retry.ts';
 import type { Sink } from './sink.ts';

@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { type Body, viewsOf } from './body.ts';
 import { secretsOf } from './credentials.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 
 /** Of all tries of one request so far. */
 export interface EarlierTries {

@@ -7,7 +7,7 @@ import type { ClientRetries, EarlierTries } from './client-retries.ts';
 import type { InboundCall, InboundCalls } from './inbound-link.ts';
 import type { MinuteGate } from './minute-gate.ts';
 import type { LlmEvents, LlmObserver, LlmRequestInfo } from './observer.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Spending } from './spending.ts';

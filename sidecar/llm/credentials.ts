@@ -8,7 +8,7 @@
  * The first upstream is the one that the caller's client would have asked by itself; no other has ever been told its
  * secrets.
  */
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 
 /** The treatment of one of the caller's headers. */
 type Kind =

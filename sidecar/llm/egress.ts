@@ -20,7 +20,7 @@ import { MinuteGate } from './minute-gate.ts';
 import type { LlmObserver, LlmRequestInfo } from './observer.ts';
 import { type Operation, operationOf, spendsUncounted, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
 import { readFacts, requestScan } from './request-facts.ts';
 import { textOf } from './retry-after.ts';

@@ -22,7 +22,7 @@ import type { Entering } from './minute-gate.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { traitsOf } from './operations.ts';
 import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { type AttemptFailure, isRetryable, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd } from './settlement.ts';

@@ -10,7 +10,7 @@ import { createHash, type Hash } from 'node:crypto';
 import type { LlmRequest } from './context.ts';
 import { secretsOf } from './credentials.ts';
 import { CHUNK_COST_BYTES, HeldBytes } from './held-answers.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { Reply } from './reply.ts';
 import { textOf } from './retry-after.ts';
 import { ignore, shortLived } from './short-lived.ts';

@@ -6,7 +6,7 @@ import type { Admission, BreakerVerdict } from './breaker.ts';
 import type { LlmRequest } from './context.ts';
 import type { ModelState } from './model-state.ts';
 import type { ProviderRecord } from './provider-record.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { type AttemptFailure, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
 import { kindOfEnd, reasonOf, verdictOf } from './settlement.ts';

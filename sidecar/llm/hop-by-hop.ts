@@ -1,5 +1,5 @@
 /** Headers that belong to one connection (RFC 9110, section 7.6.1). Pure. */
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',

@@ -2,7 +2,7 @@
 
 import { decoded } from './credentials.ts';
 import type { Reason, RefusalExtras } from './reasons.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { DownstreamRequest } from './reply.ts';
 import { type Headers, textOf } from './retry-after.ts';
 

@@ -1,4 +1,4 @@
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { Sink } from './sink.ts';
 
 /** Shorter ones are placeholders, such as `none`, and may be words of an answer. */

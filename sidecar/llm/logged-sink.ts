@@ -1,5 +1,5 @@
 import { type Body, viewsOf } from './body.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { Sink } from './sink.ts';
 
 /** Kept of a body, for the log. */

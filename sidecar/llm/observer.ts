@@ -1,7 +1,7 @@
 /** Told of each request while it runs: for traces and the access log. Absent when nobody listens. */
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
 import type { Operation } from './operations.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { AttemptFailure } from './retry.ts';
 
 export interface LlmRequestInfo {

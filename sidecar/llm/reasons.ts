@@ -1,6 +1,6 @@
 /** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
 import { type Operation, traitsOf } from './operations.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import type { FailureReason } from './retry.ts';
 import type { Sink } from './sink.ts';
 

@@ -9,30 +9,15 @@
  *
  * What a provider sends is a stranger's: nothing of it may throw past this file, where it would end the process.
  */
-import { EventEmitter } from 'node:events';
-import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
 import { headCost } from './answer-head.ts';
-import type { Body } from './body.ts';
 import { JoinedPieces, type PiecesTaker } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
 import { type FeedHandlers, ParserFeed } from './parser-feed.ts';
-
-export type RequestHeaders = Record<string, string | string[]>;
-
-export interface RelayRequest {
-  readonly method: string;
-  readonly protocol: 'http:' | 'https:';
-  readonly hostname: string;
-  readonly port: number;
-  /** With its query. */
-  readonly path: string;
-  readonly agent: Agent;
-  /** Hop-by-hop ones are taken out. */
-  readonly headers: RequestHeaders;
-  readonly body: Body;
-}
+import { BufferedRequest, ResponseStandIn } from './proxy-stand-ins.ts';
+import type { RelayRequest, RequestHeaders } from './relay-request.ts';
 
 export interface RelayError {
   readonly code: string;
@@ -57,88 +42,6 @@ export interface RelayHandlers {
    * @param what of it, for people: never anything of a body
    */
   onUnusable(what: string): void;
-}
-
-/**
- * The request as http2-proxy reads it: like a stream that flows once somebody listens for its data, and no faster than the
- * connection takes them. All of it is here already, so nothing of a stream's own buffers and states is needed.
- */
-class BufferedRequest extends EventEmitter {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: RequestHeaders;
-  readonly httpVersion = '1.1';
-  /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
-  readonly socket = {};
-  aborted = false;
-  #parts: readonly Buffer[];
-  #next = 0;
-  #flows = false;
-  #isWhole = false;
-
-  constructor({ method, path, headers, body }: RelayRequest) {
-    super();
-    this.method = method;
-    this.url = path;
-    this.headers = headers;
-    this.#parts = body.parts;
-  }
-
-  override on(name: string, listener: (...values: unknown[]) => void): this {
-    super.on(name, listener);
-    if (name === 'data') this.resume();
-    return this;
-  }
-
-  pause(): void {
-    this.#flows = false;
-  }
-
-  resume(): void {
-    if (this.#flows || this.#isWhole) return;
-    this.#flows = true;
-    // Whoever asks for it may not have finished listening.
-    process.nextTick(flow, this);
-  }
-
-  flow(): void {
-    while (this.#flows && this.#next < this.#parts.length) this.emit('data', this.#parts[this.#next++]);
-    if (!this.#flows || this.#isWhole) return;
-    this.#isWhole = true;
-    // What was sent is not kept for its own sake: another attempt has its own view of it.
-    this.#parts = [];
-    this.emit('end');
-  }
-}
-
-function flow(request: BufferedRequest): void {
-  request.flow();
-}
-
-/**
- * The response as http2-proxy sees it. It listens for its end. To an upgrade that nobody asked for it writes, and joins it with
- * the provider's socket: so it has all that this takes, swallows it, and tells.
- */
-class ResponseStandIn extends EventEmitter {
-  readonly #onUpgrade: () => void;
-
-  constructor(onUpgrade: () => void) {
-    super();
-    this.#onUpgrade = onUpgrade;
-  }
-
-  write(): boolean {
-    this.#onUpgrade();
-    return true;
-  }
-
-  end(): void {}
-
-  destroy(): void {}
-
-  pipe<T>(destination: T): T {
-    return destination;
-  }
 }
 
 /** As large as the listener takes them; Node's own bound is a quarter of that. */

@@ -1,7 +1,7 @@
 /** The caller's end of a request, over HTTP/1.1 or HTTP/2. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 

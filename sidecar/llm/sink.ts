@@ -1,4 +1,4 @@
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 
 /**
  * Where an answer goes: the connection of one caller, or those of several who asked for the same.

@@ -1,7 +1,7 @@
 /** Answers on a bare socket, whose connection is the caller's only for this one request. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 

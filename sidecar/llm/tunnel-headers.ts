@@ -2,7 +2,7 @@
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import { headersFor, type Recipient, takesCallers, withoutSecrets } from './credentials.ts';
 import { HOP_BY_HOP, withoutNamed } from './hop-by-hop.ts';
-import type { RequestHeaders } from './relay.ts';
+import type { RequestHeaders } from './relay-request.ts';
 import { textOf } from './retry-after.ts';
 
 const PROTOCOLS = 'sec-websocket-protocol';

@@ -8,7 +8,7 @@ import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
 import { withoutNamed } from './hop-by-hop.ts';
 import { withTopLevel } from './json-edit.ts';
 import { type Operation, traitsOf } from './operations.ts';
-import type { RelayRequest, RequestHeaders } from './relay.ts';
+import type { RelayRequest, RequestHeaders } from './relay-request.ts';
 import { maxOutputField, type RequestFacts } from './request-facts.ts';
 import { textOf } from './retry-after.ts';
 import type { LlmLimitSettings } from './settings.ts';

@@ -1,0 +1,18 @@
+/** What is asked of a provider, as one attempt sends it. */
+import type { Agent } from 'node:http';
+import type { Body } from './body.ts';
+
+export type RequestHeaders = Record<string, string | string[]>;
+
+export interface RelayRequest {
+  readonly method: string;
+  readonly protocol: 'http:' | 'https:';
+  readonly hostname: string;
+  readonly port: number;
+  /** With its query. */
+  readonly path: string;
+  readonly agent: Agent;
+  /** Hop-by-hop ones are taken out. */
+  readonly headers: RequestHeaders;
+  readonly body: Body;
+}
