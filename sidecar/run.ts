@@ -116,6 +116,7 @@ class RunningSidecar {
       listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
       clusters: () => [inbound.app, ...outbound.clusters.told()],
       app: inbound.app,
+      hasApp: () => inbound.appHealth.state !== 'none',
       known: knownSeries(sidecar),
     });
     const failed =

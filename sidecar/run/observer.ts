@@ -12,12 +12,20 @@ import type { TlsFileError, TlsMaterial } from '../tls/material.ts';
 /** Connection errors a second that are logged; a flood of them must not become a flood of lines. */
 const CONNECTION_LINES_PER_SECOND = 10;
 
+/** Some reasons are a peer's words. */
+const MAX_REASONS = 20;
+/** Endpoints that one line names. */
+const MAX_NAMED_ENDPOINTS = 20;
+
 /** Writes what the sidecar tells of itself to the log and to `/events`. */
 export class LoggingObserver implements SidecarObserver {
   private readonly log: Logger;
   private readonly events: EventLog;
-  private second = 0;
   private linesThisSecond = 0;
+  /** Errors of this second beyond them, by reason. */
+  private readonly unlogged = new Map<string, number>();
+  /** Runs from the first error of a second to its end. */
+  private second: NodeJS.Timeout | undefined = undefined;
 
   constructor(log: Logger, events: EventLog) {
     this.log = log;
@@ -27,7 +35,9 @@ export class LoggingObserver implements SidecarObserver {
   onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void {
     const details = { cluster: cluster.name, endpoints: cluster.endpoints.length };
     const changes = [...added.map((address) => `+${address}`), ...removed.map((address) => `-${address}`)];
-    const message = `cluster ${cluster.name} has ${cluster.endpoints.length} endpoints: ${changes.slice(0, 20).join(' ')}`;
+    const left = changes.length - MAX_NAMED_ENDPOINTS;
+    const more = left > 0 ? ` and ${left} more` : '';
+    const message = `cluster ${cluster.name} has ${cluster.endpoints.length} endpoints: ${changes.slice(0, MAX_NAMED_ENDPOINTS).join(' ')}${more}`;
     this.log.info(details, message);
     this.events.record('endpoints', message, details);
   }
@@ -116,18 +126,28 @@ export class LoggingObserver implements SidecarObserver {
   }
 
   onConnectionError(listener: string, error: ConnectionError): void {
-    const second = Math.floor(Date.now() / 1000);
-    if (second !== this.second) {
-      this.second = second;
-      this.linesThisSecond = 0;
+    this.second ??= setTimeout(() => this.endSecond(), 1_000).unref();
+    if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) {
+      const known = this.unlogged.size < MAX_REASONS || this.unlogged.has(`${listener} ${error.reason}`);
+      const what = known ? `${listener} ${error.reason}` : 'others';
+      this.unlogged.set(what, (this.unlogged.get(what) ?? 0) + 1);
+      return;
     }
-    if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) return;
     const details = { listener, reason: error.reason };
     // A defect of ours carries its cause with the stack; what a peer did needs one line.
     if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
     else if (error.reason.startsWith('tls_'))
       this.log.warn(details, `a caller was refused (${error.reason}): ${error.message}`);
     else this.log.info(details, `a downstream connection was closed: ${error.message}`);
+  }
+
+  private endSecond(): void {
+    this.second = undefined;
+    this.linesThisSecond = 0;
+    if (this.unlogged.size === 0) return;
+    const unlogged = Object.fromEntries(this.unlogged);
+    this.unlogged.clear();
+    this.log.info({ unlogged }, 'more downstream connections were closed in one second than have lines');
   }
 
   onCertificate(where: string, material: TlsMaterial, change: 'loaded' | 'replaced'): void {

@@ -389,6 +389,9 @@ t.test('what can be known is shown as 0 from the first scrape on, within bounds'
     t.equal(page.all('outrigger_circuit_rejections_total').length, 50 * 2);
   };
   bounds(first, 8);
+  const onlyCalls = await read(pagesOf({ ...from, hasApp: () => false }));
+  t.equal(onlyCalls.all(`${server}_count`).length, 0, 'nothing will be counted where there is no app');
+  t.equal(onlyCalls.all(`${client}_count`).length, 8 * statuses.length);
   for (let i = 0; i < 30; i++) clusters[59]!.calls.of(`/a.B/M${i}`).record(Status.OK, 1);
   for (let i = 0; i < 30; i++) clusters[58]!.calls.of(`/invented.By/${i}`, false).record(Status.CANCELLED, 1);
   const later = await read(pages);

@@ -55,6 +55,8 @@ export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
   /** That of the local app, whose calls are counted at the listener. */
   readonly app?: object;
+  /** Where none is, no task will be counted beside it. */
+  readonly hasApp?: () => boolean;
   /** What is shown before it has happened. */
   readonly known?: KnownSeries;
   readonly tasks: TaskStats;
@@ -122,11 +124,11 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
-function addCalls(add: AddMetric, { app, clusters, known, listeners }: MetricsSource): void {
+function addCalls(add: AddMetric, { app, hasApp, clusters, known, listeners }: MetricsSource): void {
   const server = new DurationHistogram([], () =>
     listeners
       .filter(({ name }) => name === INBOUND)
-      .map(({ calls }) => ({ calls, labelValues: [], servesTasks: true })),
+      .map(({ calls }) => ({ calls, labelValues: [], servesTasks: hasApp?.() ?? true })),
   );
   add(
     'histogram',
