@@ -24,6 +24,8 @@ export interface FuzzReport {
   /** What did not hold, each in a sentence; empty when all did. */
   readonly violations: readonly string[];
   readonly peakBytes: ReadonlyMap<string, number>;
+  /** What is resident once the slice is over: a leak shows here first. */
+  readonly leftBytes: ReadonlyMap<string, number>;
   readonly bystander: BystanderReport;
   /** How far the attacks got, in words. */
   readonly outcome: string;
@@ -57,6 +59,7 @@ export async function runFuzz(t: Pick<Test, 'teardown'>, options: FuzzOptions): 
       episodes: new Map(),
       violations: ['no slice ran'],
       peakBytes: new Map(),
+      leftBytes: new Map(),
       bystander: NOBODY,
       outcome: '',
     }
@@ -86,7 +89,10 @@ class Slice {
     const { scene, watched } = this.system;
     const { bystander } = await scene.during(() => this.attack());
     if (watched.every(({ alive }) => alive())) await this.settle();
-    const peakBytes = new Map(watched.map((process) => [process.name, peakOf(process)] as const));
+    const bytesOf = (field: MemoryField) =>
+      new Map(watched.map((process) => [process.name, memoryOf(process, field)] as const));
+    const peakBytes = bytesOf('VmHWM');
+    const leftBytes = bytesOf('VmRSS');
     for (const [name, bytes] of peakBytes) {
       if (bytes >= PEAK_BYTES) this.violate(`the ${name} had a peak of ${megabytes(bytes)}`);
     }
@@ -98,7 +104,7 @@ class Slice {
         `99 of 100 calls of the bystander took up to ${ms(bystander.p99Ms)}, above ${ms(bystander.boundMs)}`,
       );
     const { episodes, violations, outcome } = this;
-    return { episodes, violations, peakBytes, bystander, outcome };
+    return { episodes, violations, peakBytes, leftBytes, bystander, outcome };
   }
 
   private async attack(): Promise<void> {
@@ -223,10 +229,16 @@ async function notAlive({ name, alive, liveUrl, logs }: Watched): Promise<string
   }
 }
 
-/** The greatest resident memory of a process, in bytes; 0 once it is gone. */
-function peakOf({ pid }: Watched): number {
+/** Resident memory: the greatest so far, and what there is now. */
+type MemoryField = 'VmHWM' | 'VmRSS';
+
+/** In bytes; 0 once the process is gone. */
+function memoryOf({ pid }: Watched, field: MemoryField): number {
   try {
-    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+    const line = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(
+      readFileSync(`/proc/${pid}/status`, 'utf8'),
+    );
+    return Number(line?.[1] ?? 0) * 1024;
   } catch {
     return 0;
   }
@@ -242,14 +254,15 @@ function joined(before: FuzzReport | undefined, now: FuzzReport): FuzzReport {
 const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;
 const ms = (value: number): string => `${value.toFixed(1)} ms`;
 
-function describe({ episodes, peakBytes, bystander, violations, outcome }: FuzzReport): string {
+function describe({ episodes, peakBytes, leftBytes, bystander, violations, outcome }: FuzzReport): string {
   const counts = [...episodes].map(([name, count]) => `${name} ${count}`).join(', ');
-  const peaks = [...peakBytes].map(([name, bytes]) => `${name} ${megabytes(bytes)}`).join(', ');
+  const inWords = (all: ReadonlyMap<string, number>) =>
+    [...all].map(([name, bytes]) => `${name} ${megabytes(bytes)}`).join(', ');
   const { ok, p99Ms, slowestMs, boundMs } = bystander;
   return [
     `  episodes so far: ${counts}`,
     `  what came of it: ${outcome}`,
-    `  peaks: ${peaks}`,
+    `  peaks: ${inWords(peakBytes)}; resident now: ${inWords(leftBytes)}`,
     `  bystander: ${ok} calls, 99 of 100 within ${ms(p99Ms)}, all within ${ms(slowestMs)}; the bound is ${ms(boundMs)}`,
     ...violations.map((violation) => `  NOT HELD: ${violation}`),
   ].join('\n');
