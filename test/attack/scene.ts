@@ -28,6 +28,8 @@ export interface SceneOptions {
   /** Sections of the configuration besides `inbound.app`; none by default. */
   config?: Record<string, unknown>;
   env?: Record<string, string>;
+  /** What starts the sidecar; it must replace itself by the program (exec). */
+  launcher?: readonly string[];
   /** An address in place of the grpcio agent; false for no app. */
   app?: string | false;
   /** The folder of another checkout whose sidecar is attacked. */
@@ -67,14 +69,14 @@ export interface Scene {
 
 /** Starts the scene; all of it ends with the test. The grpcio agent needs the tool `python`: skip without it. */
 export async function startScene(t: Teardown, options: SceneOptions = {}): Promise<Scene> {
-  const { config = {}, env = {}, app: given, checkout } = options;
+  const { config = {}, env = {}, launcher = [], app: given, checkout } = options;
   const app = given ?? `127.0.0.1:${await startGrpcioAgent(t)}`;
   const inbound = { ...((config['inbound'] as object | undefined) ?? {}), ...(app === false ? {} : { app }) };
   const sidecar = await startSidecar(
     t,
     { ...config, inbound },
     // A test runner's own options are none of the sidecar's.
-    { env: { NODE_OPTIONS: '', ...env }, until: given === undefined ? 'ready' : 'live', checkout },
+    { env: { NODE_OPTIONS: '', ...env }, until: given === undefined ? 'ready' : 'live', launcher, checkout },
   );
   let ended: number | NodeJS.Signals | undefined;
   void sidecar.ended.then((code) => {

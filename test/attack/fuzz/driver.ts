@@ -46,6 +46,7 @@ const NAMED_EPISODES = 12;
 export async function runFuzz(t: Pick<Test, 'teardown'>, options: FuzzOptions): Promise<FuzzReport> {
   const { seed, slices, log } = options;
   const system = await startFuzzedSystem(t, seed);
+  log(`the sidecar runs ${system.memory}`);
   let report: FuzzReport | undefined;
   for (let slice = 0; slice < slices; slice++) {
     const sliceSeed = slice === 0 ? seed : partSeed(seed, slice);

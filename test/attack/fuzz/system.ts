@@ -7,6 +7,7 @@ import { startProcess, type TestProcess } from '../../support/process.ts';
 import { waitUntil } from '../../support/wait-until.ts';
 import { type Scene, startGrpcioAgent, startScene } from '../scene.ts';
 import { startHostileEndpoint } from './endpoint.ts';
+import { podMemory } from './pod-memory.ts';
 import { startHostileProvider } from './provider.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -24,6 +25,8 @@ export interface Watched {
 }
 
 export interface FuzzedSystem {
+  /** How the sidecar's memory is limited. */
+  readonly memory: string;
   readonly scene: Scene;
   readonly watched: readonly Watched[];
   readonly gatewayPort: number;
@@ -45,8 +48,11 @@ export async function startFuzzedSystem(t: Pick<Test, 'teardown'>, seed: number)
   t.teardown(() => provider.close());
   const agent = `127.0.0.1:${await startGrpcioAgent(t)}`;
   const [strict, byDefault] = AUTHORITIES;
+  const { env, launcher, how } = podMemory(t);
   const scene = await startScene(t, {
     app: agent,
+    env,
+    launcher,
     config: {
       outbound: {
         routes: [
@@ -70,6 +76,7 @@ export async function startFuzzedSystem(t: Pick<Test, 'teardown'>, seed: number)
   const gateway = await startGateway(t, sidecar.outboundPort);
   const webhook = await startWebhook(t);
   return {
+    memory: how,
     scene,
     watched: [
       watch('sidecar', sidecar, `http://127.0.0.1:${sidecar.healthPort}/healthz/live`),
