@@ -213,7 +213,7 @@ t.test('the admin page and the metrics say which model of which provider', async
   await untilLogged(t, sidecar, /one refuses the model unpaid until it is paid for \(insufficient_quota\)/);
   const { findings } = await untilFound(sidecar, 'provider_unpaid', /insufficient_quota/);
   t.match(findings, [
-    { severity: 'bad', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },
+    { severity: 'warn', text: 'The model provider one refuses unpaid until it is paid: insufficient_quota.' },
     {
       severity: 'bad',
       text: 'The model provider one asked for a pause of long that is too long to wait for.',

@@ -373,6 +373,20 @@ t.test(
         },
       ],
     );
+    const unpaid = (inARow: number, agoMs: number) =>
+      look(
+        of(
+          model({
+            outOfCredit: 'insufficient_quota',
+            streak: streak('throttled', '429', inARow, agoMs).streak,
+          }),
+        ),
+      )
+        .findings.filter(({ kind }) => kind === 'provider_unpaid')
+        .map(({ severity }) => severity);
+    t.strictSame(unpaid(1, 5_000), ['warn'], 'once wakes nobody');
+    t.strictSame(unpaid(2, 5_000), ['bad']);
+    t.strictSame(unpaid(2, 700_000), [], 'nobody has asked for long');
     const open = look(
       of(streak('failed', '503', 8), { circuit: 'open', rejections: 3, lastFailure: 'openai: answered 503' }),
     );

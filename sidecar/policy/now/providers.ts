@@ -137,11 +137,12 @@ export class ProviderWatch {
 function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding> {
   const { model, outOfCredit, restsForMs, restsBecause, isWaitedFor, awaiting, streak } = facts;
   const about = { provider, model };
-  if (outOfCredit !== null)
+  // What it said long ago, and nobody has asked since, may be paid by now.
+  if (outOfCredit !== null && (streak?.agoMs ?? 0) < STREAK_MS)
     yield {
       kind: 'provider_unpaid',
       id: `unpaid ${provider} ${model}`,
-      severity: 'bad',
+      severity: (streak?.inARow ?? 0) < BAD_IN_A_ROW ? 'warn' : 'bad',
       text: `The model provider ${provider} refuses ${nameOf(model)} until it is paid: ${outOfCredit}.`,
       detail: '',
       about,
