@@ -5,10 +5,12 @@ import { endOnUnexpectedErrors } from '../unexpected.ts';
 import { createGateway } from './app.ts';
 import { startHealthServer } from './health-server.ts';
 import { readGatewaySettings } from './settings.ts';
+import { keepYoungMemorySmall } from './young-memory.ts';
 
 /** Runs the gateway as this process. settings.ts lists the environment variables. */
 const log = createLogger('gateway');
 endOnUnexpectedErrors(log);
+keepYoungMemorySmall();
 let endOpen: () => unknown = () => {};
 try {
   const settings = readGatewaySettings(process.env);
