@@ -168,6 +168,7 @@ function modelFacts(
     restsBecause: restsForMs > 0 ? (state?.restsBecause ?? '') : 'its quota is used up',
     isWaitedFor: restsForMs <= longMs,
     awaiting: record.awaiting,
+    goodAgoMs: nowMs - record.goodAtMs,
     streak: streakFacts(record, nowMs),
     waits: {
       ...requestWaits(record, nowMs),

@@ -53,6 +53,7 @@ const model = (facts: Partial<ModelFacts> = {}): ModelFacts => ({
   restsBecause: '',
   isWaitedFor: true,
   awaiting: 0,
+  goodAgoMs: 1_000,
   streak: undefined,
   waits: NO_WAITS,
   ...facts,
@@ -339,6 +340,17 @@ t.test(
     t.match(look(of(streak('refused', '401', 2, 0, 120_000))).findings, [
       { severity: 'bad', detail: '2 times in a row' },
     ]);
+    const invented = {
+      ...streak('refused', '404', 9),
+      model: 'invented',
+      goodAgoMs: Number.POSITIVE_INFINITY,
+    };
+    t.match(
+      look({ providers: [provider([model(), invented])] }).findings,
+      [{ severity: 'warn', text: /with 404: are the base URL and the model right\?$/ }],
+      'a model that it does not have, while it serves another',
+    );
+    t.match(look(of(invented)).findings, [{ severity: 'bad' }], 'and where it serves none');
     const failed = streak('failed', '503', 3);
     const told = of({ ...failed, streak: { ...failed.streak!, said: 'openai: answered 503: busy' } });
     t.equal(look(told).findings[0]!.detail, '3 times in a row; openai: answered 503: busy');

@@ -34,6 +34,8 @@ export interface ModelFacts {
   readonly isWaitedFor: boolean;
   /** Requests that wait until it may be asked. */
   readonly awaiting: number;
+  /** How long ago the latest success was; Infinity when there was none. */
+  readonly goodAgoMs: number;
   readonly streak: StreakFacts | undefined;
   readonly waits: WaitFacts;
 }
@@ -59,7 +61,7 @@ const THROTTLED_MS = 30_000;
 
 const HINTS: Readonly<Record<string, string>> = {
   '401': ': is the API key right?',
-  '402': ': it wants to be paid',
+  '402': ': it wants to be paid.',
   '403': ': may the key ask for this?',
   '404': ': are the base URL and the model right?',
 };
@@ -72,7 +74,7 @@ export class ProviderWatch {
     const { name, circuit, lastFailure, rejections } = provider;
     for (const model of provider.models) {
       yield* quotaFindings(name, model);
-      const streak = streakFinding(name, model);
+      const streak = streakFinding(name, model, servesOther(provider.models, model));
       if (streak !== undefined) yield streak;
       const slow = this.#slow(name, model, nowMs);
       if (slow !== undefined) yield slow;
@@ -170,15 +172,21 @@ function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding>
   };
 }
 
-function streakFinding(provider: string, facts: ModelFacts): Finding | undefined {
+/** What callers choose may be no model of the provider's: that it has none of this name is then no outage. */
+function servesOther(models: readonly ModelFacts[], model: ModelFacts): boolean {
+  if (model.goodAgoMs !== Number.POSITIVE_INFINITY) return false;
+  return models.some(({ goodAgoMs }) => goodAgoMs < STREAK_MS);
+}
+
+function streakFinding(provider: string, facts: ModelFacts, servesOther: boolean): Finding | undefined {
   const { model, streak, outOfCredit } = facts;
   if (streak === undefined || streak.kind === 'throttled' || outOfCredit !== null) return undefined;
   if (!isTold(streak, STREAK_MS)) return undefined;
-  const { kind, inARow, said } = streak;
+  const { kind, what, inARow, said } = streak;
   return {
     kind: STREAK_FINDINGS[kind],
     id: `streak ${provider} ${model}`,
-    severity: inARow < BAD_IN_A_ROW ? 'warn' : 'bad',
+    severity: inARow < BAD_IN_A_ROW || (what === '404' && servesOther) ? 'warn' : 'bad',
     text: streakText(provider, model, streak),
     detail: joined('; ', inARow === 1 ? 'once' : `${inARow} times in a row`, said),
     about: { provider, model },
@@ -208,7 +216,7 @@ const FAILURES: Readonly<Record<string, string>> = {
 function streakText(provider: string, model: string, { kind, what }: StreakFacts): string {
   const whom = nameOf(model);
   if (kind === 'refused')
-    return `The model provider ${provider} refuses ${whom} with ${what}${HINTS[what] ?? ''}.`;
+    return `The model provider ${provider} refuses ${whom} with ${what}${HINTS[what] ?? '.'}`;
   if (kind === 'unanswered')
     return `The model provider ${provider} does not answer ${whom} before callers leave, who have waited for longer than usual.`;
   return `The model provider ${provider} fails for ${whom}: ${FAILURES[what] ?? what.replaceAll('_', ' ')}.`;
