@@ -1,5 +1,5 @@
 // A known mix of calls through two sidecars, the caller's and the agent's, and requests to a model, played twice: every
-// series of `/metrics`, `/stats`, `/live`, the access log and the spans say what the callers, the agent and the provider saw.
+// series of `/metrics`, `/stats`, `/clusters`, `/live`, the access log and the spans say what the callers, the agent and the provider saw.
 // A real Prometheus scrapes it all: every query of the dashboards, alerts and autoscaling gives what is true of the second round.
 import t from 'tap';
 import { providerFor } from './llm/set-up.ts';
@@ -8,16 +8,19 @@ import { path, STREAMED_TASK, TASK } from './told/agent.ts';
 import { playAsking } from './told/asking.ts';
 import { Calls } from './told/calls.ts';
 import { holdCalls } from './told/calls-told.ts';
+import { holdClusters } from './told/clusters-told.ts';
 import { Ledger, type ServedCall } from './told/ledger.ts';
 import { Models } from './told/models.ts';
 import { holdModels } from './told/models-told.ts';
 import { Watcher } from './told/on-prometheus.ts';
+import { processFacts, processTruths } from './told/process-facts.ts';
 import { falseSeries } from './told/series.ts';
 import { pageOf, spansOf, startToldSystem, untilAtRest } from './told/system.ts';
 
 const llm = await providerFor(t);
 
 t.test('what is told is true', async (t) => {
+  const startedAtS = Date.now() / 1000;
   const system = await startToldSystem(t, llm);
   const ledger = new Ledger();
   const calls = new Calls(t, system, ledger);
@@ -61,11 +64,16 @@ t.test('what is told is true', async (t) => {
   t.ok(system.agent.count(TASK) > 0 && system.agent.count(STREAMED_TASK) > 0);
 
   for (const service of ['caller', 'research'] as const) {
+    const { pid } = system[service];
+    const before = processFacts(pid);
     const page = await pageOf(system[service]);
-    const wrong = falseSeries(page, service, ledger, spansOf(system, service).length);
+    const others = processTruths(before, processFacts(pid), startedAtS);
+    const spans = spansOf(system, service).length;
+    const wrong = falseSeries(page, service, ledger, { others, spans });
     t.same(wrong, [], `every series of the ${service}'s sidecar`);
     t.ok(page.samples.size > 1_000, `${page.samples.size} series`);
     await holdCalls(t, system, ledger, service);
+    await holdClusters(t, system, ledger, service);
   }
   await holdModels(t, system, ledger);
   for (const watcher of watchers) await watcher.hold(ledger.of(2), models.leftAloneAtS);

@@ -4,9 +4,13 @@ import { waitUntil } from '../support/wait-until.ts';
 import { path, STREAMED_TASK, timedText } from './agent.ts';
 import { playFailures } from './failures.ts';
 import { EVER, Player } from './player.ts';
+import { LIMIT } from './system.ts';
 import { playStream, playTasks } from './tasks.ts';
 
 const { CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED } = grpc.status;
+
+/** More of them are shed than an alert takes no notice of. */
+const CROWD = LIMIT + 6;
 
 export class Calls extends Player {
   /** All of them; the calls that wait at the same time do so until `whileHeld` is done. */
@@ -100,7 +104,7 @@ export class Calls extends Player {
   private async crowd(whileHeld: (held: number) => Promise<void>): Promise<void> {
     const { held } = this.system.agent;
     let shed = 0;
-    const crowd = Array.from({ length: 12 }, async () => {
+    const crowd = Array.from({ length: CROWD }, async () => {
       const seen = await this.unary('plain', path('Held'), `hold ${this.id()}`);
       const isShed = seen.code === RESOURCE_EXHAUSTED;
       this.plain(seen, isShed ? RESOURCE_EXHAUSTED : OK, isShed ? null : OK);
@@ -108,7 +112,10 @@ export class Calls extends Player {
       shed++;
       this.reject('research', 'inbound', 'overloaded');
     });
-    await waitUntil('some are shed, and the others wait', () => held.length > 0 && held.length + shed === 12);
+    await waitUntil(
+      'some are shed, and the others wait',
+      () => held.length > 0 && held.length + shed === CROWD,
+    );
     this.t.ok(shed > 0, `${shed} were shed`);
     await whileHeld(held.length);
     for (const answer of held.splice(0)) answer();

@@ -14,6 +14,8 @@ export interface Seen {
   readonly code: grpc.status;
   readonly leastMs: number;
   readonly mostMs: number;
+  /** `outrigger-reason`. */
+  readonly reason?: string;
 }
 
 /** Who leaves does not see when that is noticed. */
@@ -58,9 +60,10 @@ export class Player {
   ): Promise<Seen> {
     const bytes = Buffer.from(body);
     const startedAtMs = performance.now();
-    const { code } = await this.client(cluster).unary(bytes, { path: method, metadata });
+    const { code, trailers } = await this.client(cluster).unary(bytes, { path: method, metadata });
+    const reason = trailers.get('outrigger-reason').join();
     const mostMs = await this.since(startedAtMs);
-    return { method, code, leastMs: this.system.agent.takeMs(bytes), mostMs };
+    return { method, code, leastMs: this.system.agent.takeMs(bytes), mostMs, reason };
   }
 
   /** How long it is since then, once the sidecars have noted what has ended. */

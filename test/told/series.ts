@@ -24,8 +24,18 @@ const AT_REST = new Set([
   'outrigger_spans_waiting',
 ]);
 
-/** What is wrong with a page; nothing when all of it is true. @param spans that the collector has of this service */
-export function falseSeries(page: Exposition, service: Service, ledger: Ledger, spans: number): string[] {
+/**
+ * What is wrong with a page; nothing when all of it is true.
+ *
+ * @param others what is known by names alone
+ * @param spans that the collector has of this service
+ */
+export function falseSeries(
+  page: Exposition,
+  service: Service,
+  ledger: Ledger,
+  { others, spans }: { others: Readonly<Record<string, Truth>>; spans: number },
+): string[] {
   const wrong = new Set<string>();
   const names = new Set([...page.samples.keys()].map((series) => series.slice(0, series.indexOf('{'))));
   for (const name of names) {
@@ -35,7 +45,7 @@ export function falseSeries(page: Exposition, service: Service, ledger: Ledger, 
           ? labels['outcome'] === 'exported'
             ? spans
             : 0
-          : truthOf(service, name, labels, ledger);
+          : (others[name] ?? truthOf(service, name, labels, ledger));
       const said = truth === undefined ? 'nobody has said what is true of it' : complaint(truth, value);
       if (said !== undefined) wrong.add(`${name} ${JSON.stringify(labels)}: ${said}`);
     }
@@ -50,7 +60,6 @@ function truthOf(service: Service, name: string, labels: Labels, ledger: Ledger)
     return timed === undefined ? undefined : part(histogram[2]!, labels['le'], timed);
   }
   if (AT_REST.has(name)) return 0;
-  if (/^(process|nodejs)_/.test(name)) return { unknown: 'the process itself is not what is told of' };
   const own = service === 'research';
   const { listener } = labels;
   switch (name) {

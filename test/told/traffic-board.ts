@@ -8,7 +8,7 @@ import { LIMIT } from './system.ts';
 
 const NO_LABELS = () => ({});
 const NOTHING = { per: 'end', of: {} } as const;
-const PROCESS = { why: 'it is of the process itself, and nobody else knows it' };
+const PROCESS = { why: 'it is of the process itself: /metrics is held to what the kernel says' };
 
 export function trafficBoard(facts: Facts): Truths {
   const { service, ledger, kind, held, spans } = facts;
