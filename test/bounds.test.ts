@@ -9,6 +9,7 @@ import { MAX_UNREAD_BYTES } from '../sidecar/listeners/unread-pages.ts';
 import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
 import { MAX_READ_BYTES } from '../sidecar/llm/parser-feed.ts';
+import { MAX_HEADER_BYTES } from '../sidecar/llm/relay.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 import { residentBytes } from './support/memory.ts';
 import { startRawServer } from './support/raw-grpc.ts';
@@ -64,6 +65,8 @@ const tables: readonly Readonly<Record<string, number>>[] = [
       (callBytes(numberOf('outbound.limits.max_header_bytes')) +
         numberOf('outbound.clusters.*.retry.buffer_bytes')),
     'bodies of requests to models': bodyMemoryFor(CONTAINER_BYTES),
+    'heads of requests to models that run':
+      (MAX_HEADER_BYTES + 4_096) * numberOf('llm.limits.max_concurrent_requests'),
     'answers of models and their heads, held until they are whole or decided on':
       answerMemory.maxBytes + OWN_BYTES * numberOf('llm.limits.max_concurrent_requests'),
     'what has been read of answers and waits to be parsed':

@@ -1,6 +1,8 @@
 /** What stands in for a server's request and response before http2-proxy, which knows no others (`relay.ts`). */
 import { EventEmitter } from 'node:events';
+import type { ClientRequest } from 'node:http';
 import type { RelayRequest, RequestHeaders } from './relay-request.ts';
+import { forgetSentHead } from './sent-head.ts';
 
 /**
  * The request as http2-proxy reads it: like a stream that flows once somebody listens for its data, and no faster than the
@@ -14,6 +16,8 @@ export class BufferedRequest extends EventEmitter {
   /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
   readonly socket = {};
   aborted = false;
+  /** What http2-proxy sends it by. */
+  sentBy: ClientRequest | undefined = undefined;
   #parts: readonly Buffer[];
   #next = 0;
   #flows = false;
@@ -51,6 +55,7 @@ export class BufferedRequest extends EventEmitter {
     // What was sent is not kept for its own sake: another attempt has its own view of it.
     this.#parts = [];
     this.emit('end');
+    if (this.sentBy !== undefined) forgetSentHead(this.sentBy);
   }
 }
 

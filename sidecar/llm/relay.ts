@@ -127,6 +127,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
       insecureHTTPParser,
     });
     this.#client = client;
+    this.#downstream.sentBy = client;
     client.on('error', () => this.#rescue());
     client.on('information', () => {
       if (++this.#interimAnswers > MAX_INTERIM_ANSWERS)

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { RequestHeaders } from './relay-request.ts';
+import { forgetSentHead } from './sent-head.ts';
 import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
@@ -14,9 +15,6 @@ const MAX_STATUS = 599;
 const BAD_GATEWAY = 502;
 /** For the last bytes of an answer that has broken off. */
 const MAX_LAST_BYTES_MS = 5_000;
-
-/** A longer one is not kept beside its answer. */
-const MAX_KEPT_HEAD = 4_096;
 
 export class Reply implements Sink {
   readonly #response: DownstreamResponse;
@@ -81,12 +79,9 @@ export class Reply implements Sink {
     return takesMore;
   }
 
-  /** Node keeps the text of a head for as long as its answer goes on, to know that there was one. */
   #forgetHead(): void {
     this.#keepsHead = false;
-    const response = this.#response as { _header?: unknown; _headerSent?: unknown };
-    const { _header: text, _headerSent: isSent } = response;
-    if (isSent === true && typeof text === 'string' && text.length > MAX_KEPT_HEAD) response._header = '-';
+    forgetSentHead(this.#response);
   }
 
   end(): void {
