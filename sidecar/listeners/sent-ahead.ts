@@ -20,6 +20,11 @@ const TURN_MS = 2;
 /** So many connections go on in one turn of the event loop. */
 const CONNECTIONS_A_TURN = 8;
 
+/** Of all connections: heads that are not whole yet, and those of requests behind others. Above it, who has more than a little ends. */
+const MAX_WAITING_HEADS_BYTES = 8_388_608;
+const LITTLE_BYTES = 2_048;
+let waitingHeadsBytes = 0;
+
 export interface AheadBound {
   /** Requests of one connection that wait for their answers; those of one piece come on top. */
   readonly maxRequests: number;
@@ -77,6 +82,9 @@ class Connection {
   private piece: Buffer = EMPTY;
   private rest: Buffer = EMPTY;
   private hasBegun = false;
+  /** Of a head that is not whole yet; of requests that wait behind others. */
+  private headBytes = 0;
+  private aheadBytes = 0;
   private waitsForTurn = false;
   private isHeld = false;
 
@@ -86,7 +94,12 @@ class Connection {
     this.bound = bound;
     socket.on('data', this.read);
     socket.removeListener('data', parse);
-    socket.once('close', () => closeUnsent(this.unanswered));
+    socket.once('close', () => {
+      waitingHeadsBytes -= this.headBytes + this.aheadBytes;
+      this.headBytes = 0;
+      this.aheadBytes = 0;
+      closeUnsent(this.unanswered);
+    });
   }
 
   began(request: IncomingMessage, response: ServerResponse): void {
@@ -97,6 +110,10 @@ class Connection {
     this.unanswered.add(response);
     response.once('close', () => {
       this.unanswered.delete(response);
+      if (this.unanswered.size === 0 && this.aheadBytes > 0) {
+        waitingHeadsBytes -= this.aheadBytes;
+        this.aheadBytes = 0;
+      }
       if (this.isHeld && !this.isFull) this.waitForTurn();
     });
   }
@@ -135,7 +152,9 @@ class Connection {
       this.piece = this.rest.length <= length ? this.rest : this.rest.subarray(0, length);
       this.rest = this.rest.length <= length ? EMPTY : this.rest.subarray(length);
       this.hasBegun = false;
+      const isInHead = this.bodyBytes <= 0 && this.incomplete === undefined;
       this.parse(this.piece);
+      if (isInHead && (!this.hasBegun || this.headBytes > 0 || this.unanswered.size > 1)) this.countHead();
       if (this.incomplete?.complete) this.incomplete = undefined;
       if (this.hasBegun) this.pieceBytes = PIECE_BYTES;
       else if (this.bodyBytes > 0) this.bodyBytes -= this.piece.length;
@@ -160,6 +179,24 @@ class Connection {
       }
     }
   };
+
+  /** The piece is of a head, or of several. */
+  private countHead(): void {
+    if (this.socket.destroyed) return;
+    const { length } = this.piece;
+    if (!this.hasBegun) {
+      this.headBytes += length;
+      waitingHeadsBytes += length;
+    } else {
+      if (this.unanswered.size > 1) {
+        this.aheadBytes += this.headBytes + length;
+        waitingHeadsBytes += length;
+      } else waitingHeadsBytes -= this.headBytes;
+      this.headBytes = 0;
+    }
+    if (waitingHeadsBytes > MAX_WAITING_HEADS_BYTES && this.headBytes + this.aheadBytes > LITTLE_BYTES)
+      this.socket.destroy();
+  }
 
   private hold(): void {
     const { rest, socket } = this;

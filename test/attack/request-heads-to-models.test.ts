@@ -1,4 +1,5 @@
-// An agent sends requests to models with heads that are as large as they may be, as many as run at a time.
+// An agent sends heads of requests to models that are as large as they may be: of as many requests as run at a time, of requests
+// ahead of others' answers, and heads without an end on as many connections as there may be.
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { skipWithout } from '../support/tool.ts';
@@ -19,6 +20,14 @@ const request = (more: string): string => `${START}${more}content-length: ${BODY
 
 const ATTACKS: Readonly<Record<string, { connections: number; bytes: string }>> = {
   '1,000 requests with one large field': { connections: 1_000, bytes: request(fields(64_000, 1)) },
+  'requests ahead of an answer on 100 connections': {
+    connections: 100,
+    bytes: request(fields(60_000, 400)).repeat(64),
+  },
+  'heads without an end on 4,000 connections': {
+    connections: 4_000,
+    bytes: START + fields(60_000, 400),
+  },
 };
 
 /** It never answers. */
