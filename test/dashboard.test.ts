@@ -2,7 +2,7 @@
 import { status } from '@grpc/grpc-js';
 import type { Browser, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
-import { outriggerVersion } from '../sidecar/run/version.ts';
+import { outriggerVersion } from '../sidecar/telemetry/version.ts';
 import { ok, trailersOnly } from './support/answers.ts';
 import { openPage, overflowOf, startBrowser } from './support/browser.ts';
 import { freePort } from './support/free-port.ts';

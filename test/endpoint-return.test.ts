@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
+import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
 import { ok, startReplica, trailersOnly } from './support/answers.ts';
 import { type DataPlane, startDataPlane } from './support/data-plane.ts';

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
+import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { INTERCEPTING_LISTENERS, interceptRules } from '../sidecar/inject/intercept.ts';
+import { INTERCEPTING_LISTENERS, interceptRules } from '../sidecar/kubernetes/inject/intercept.ts';
 import { startProcess, type TestProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
 import { waitUntil } from './support/wait-until.ts';

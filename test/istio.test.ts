@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { openConfigSource } from '../sidecar/config/source.ts';
-import { istioSets } from '../sidecar/istio/sets.ts';
-import { writeKustomization, writeSet, writeSets } from '../sidecar/istio/write.ts';
+import { istioSets } from '../sidecar/kubernetes/istio/sets.ts';
+import { writeKustomization, writeSet, writeSets } from '../sidecar/kubernetes/istio/write.ts';
 import { faultsOf, schemasIn } from './support/crd-schemas.ts';
 import { runProcess } from './support/process.ts';
 import { requireTool, skipWithout } from './support/tool.ts';
@@ -628,7 +628,10 @@ t.test('no setting is passed over in silence: it is expressed, or a comment name
       const named = names.some((name) =>
         new RegExp(`(^|[^\\w.])${name.replaceAll('.', '\\.')}\\b`, 'm').test(words),
       );
-      t.ok(text !== before || named, `${full}: map it in sidecar/istio/, or say there why Istio can't`);
+      t.ok(
+        text !== before || named,
+        `${full}: map it in sidecar/kubernetes/istio/, or say there why Istio can't`,
+      );
       count++;
     }
   }

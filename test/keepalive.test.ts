@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
 import { PingGuard } from '../sidecar/http2/ping-guard.ts';
-import { clustersSnapshot } from '../sidecar/run/snapshot.ts';
 import { oneCluster, startDataPlane } from './support/data-plane.ts';
 import {
   errorCode,

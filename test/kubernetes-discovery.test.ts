@@ -1,7 +1,7 @@
 // Endpoints by the EndpointSlices of a Service, from an API server that changes, lies down, forgets and refuses.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type EndpointSlice, readSlices } from '../sidecar/cluster/endpoint-slices.ts';
+import { type EndpointSlice, readSlices } from '../sidecar/cluster/discovery/endpoint-slices.ts';
 import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
 import { FakeKubernetesApi } from './support/kubernetes-api.ts';
 import { RawClient } from './support/raw-grpc.ts';

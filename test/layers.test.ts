@@ -41,16 +41,24 @@ const allowed: Record<string, readonly string[]> = {
     'clock',
     'collections',
   ],
-  inject: ['config', 'clock'],
-  istio: ['config', 'cluster', 'task', 'grpc', 'clock'],
-  webhook: ['inject', 'config', 'listeners', 'telemetry', 'cluster', 'files', 'clock'],
-  // The top: main reads the command line, commands carry it out, run puts the parts together.
-  sidecar: ['config', 'listeners', 'llm', 'proxy', 'policy', 'cluster', 'telemetry', 'http2', 'tls', 'clock'],
-  run: [
-    'sidecar',
+  // The top: main reads the command line, commands carry it out, process puts the parts together.
+  'data-plane': [
     'config',
     'listeners',
-    'inject',
+    'llm',
+    'proxy',
+    'policy',
+    'cluster',
+    'telemetry',
+    'http2',
+    'tls',
+    'clock',
+  ],
+  // What looks at the data plane: the log, traces, and the pages for people and Prometheus.
+  observers: [
+    'data-plane',
+    'listeners',
+    'config',
     'llm',
     'proxy',
     'policy',
@@ -62,7 +70,61 @@ const allowed: Record<string, readonly string[]> = {
     'tls',
     'clock',
   ],
-  commands: ['run', 'webhook', 'config', 'inject', 'istio', 'telemetry', 'cluster', 'clock'],
+  admin: [
+    'data-plane',
+    'config',
+    'listeners',
+    'llm',
+    'proxy',
+    'policy',
+    'cluster',
+    'telemetry',
+    'task',
+    'grpc',
+    'http2',
+    'tls',
+    'clock',
+  ],
+  process: [
+    'admin',
+    'observers',
+    'data-plane',
+    'config',
+    'listeners',
+    'llm',
+    'proxy',
+    'policy',
+    'cluster',
+    'telemetry',
+    'task',
+    'grpc',
+    'http2',
+    'tls',
+    'clock',
+  ],
+  // Beside the data plane: what puts a sidecar into pods, and says the same to Istio.
+  'kubernetes/inject': ['config', 'clock'],
+  'kubernetes/istio': ['config', 'cluster', 'task', 'grpc', 'clock'],
+  'kubernetes/webhook': [
+    'kubernetes/inject',
+    'process',
+    'config',
+    'listeners',
+    'telemetry',
+    'cluster',
+    'files',
+    'clock',
+  ],
+  commands: [
+    'process',
+    'kubernetes/inject',
+    'kubernetes/istio',
+    'kubernetes/webhook',
+    'config',
+    'telemetry',
+    'cluster',
+    'clock',
+  ],
   main: ['commands'],
 };
 
@@ -82,10 +144,10 @@ const sidecarFiles = tracked.filter((path) => path.startsWith('sidecar/') && pat
 const isTest = (path: string): boolean => path.endsWith('.test.ts') || path.includes('/test-support/');
 const textOf = (path: string): string => readFileSync(join(root, path), 'utf8');
 
-/** `sidecar/http2/hpack/decoder.ts` → `http2`; `sidecar/main.ts` → `main`. */
+/** `sidecar/http2/hpack/decoder.ts` → `http2`; `sidecar/main.ts` → `main`; each room of `kubernetes/` is one by itself. */
 function layerOf(path: string): string {
-  const [, first = ''] = path.split('/');
-  return first.replace(/\.ts$/, '');
+  const [, first = '', second = ''] = path.split('/');
+  return first === 'kubernetes' ? `${first}/${second}` : first.replace(/\.ts$/, '');
 }
 
 /** The tracked files that a file imports by relative paths. */

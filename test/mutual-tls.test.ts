@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { type ConnectionOptions, connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKES } from '../sidecar/listeners/tls-door.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKES } from '../sidecar/listeners/tls-acceptor.ts';
 import {
   ExtendedKeyUsage,
   type Issued,

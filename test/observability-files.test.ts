@@ -5,11 +5,11 @@ import { join, resolve } from 'node:path';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
 import { dashboardFiles } from '../scripts/dashboards/files.ts';
+import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
-import { WebhookMetrics } from '../sidecar/webhook/metrics.ts';
 import { runProcess } from './support/process.ts';
 import {
   autoscalingQueries,

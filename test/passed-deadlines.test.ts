@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { Metadata, type status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
+import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import { statusName } from '../sidecar/grpc/status.ts';
 import type { Attempt } from '../sidecar/proxy/attempt.ts';
 import type { Call } from '../sidecar/proxy/call.ts';

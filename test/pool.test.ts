@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { ConnectionPool } from '../sidecar/cluster/connection-pool.ts';
+import type { ConnectionPool } from '../sidecar/cluster/connection/pool.ts';
 import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
 import { freePort } from './support/free-port.ts';
 import {

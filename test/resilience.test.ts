@@ -2,10 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { OutlierEvent } from '../sidecar/cluster/outlier-detector.ts';
+import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
+import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
+import type { SidecarObserver } from '../sidecar/data-plane/sidecar.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
-import { clustersSnapshot } from '../sidecar/run/snapshot.ts';
-import type { SidecarObserver } from '../sidecar/sidecar.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import {
   type Answer,

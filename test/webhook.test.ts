@@ -11,12 +11,12 @@ import {
   certificatesIn,
   inspect,
   makeCertificate,
-} from '../sidecar/webhook/certificate.ts';
+} from '../sidecar/kubernetes/webhook/certificate.ts';
 import {
   CertificateKeeper,
   type CertificateStore,
   memoryStore,
-} from '../sidecar/webhook/certificate-keeper.ts';
+} from '../sidecar/kubernetes/webhook/certificate-keeper.ts';
 import { parseExposition } from './support/exposition.ts';
 import { freePort } from './support/free-port.ts';
 import { runProcess, startProcess } from './support/process.ts';

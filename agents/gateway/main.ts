@@ -1,7 +1,7 @@
-import { endProcess } from '../end-process.ts';
-import { createLogger } from '../logger.ts';
-import { startTracing, stopTracing } from '../tracing.ts';
-import { endOnUnexpectedErrors } from '../unexpected.ts';
+import { endProcess } from '../process/end-process.ts';
+import { createLogger } from '../process/logger.ts';
+import { endOnUnexpectedErrors } from '../process/unexpected.ts';
+import { startTracing, stopTracing } from '../tracing/tracing.ts';
 import { createGateway } from './app.ts';
 import { startHealthServer } from './health-server.ts';
 import { readGatewaySettings } from './settings.ts';

@@ -1,4 +1,4 @@
-import { address, durationMs, type Environment, SettingError, wholeNumber } from '../environment.ts';
+import { address, durationMs, type Environment, SettingError, wholeNumber } from '../process/environment.ts';
 
 export interface GatewaySettings {
   /** HOST */

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
-import { beginWork, traceHeaders } from '../tracing.ts';
+import { beginWork, traceHeaders } from '../tracing/tracing.ts';
 import { wantsEventStream } from './accept.ts';
 import { type AgentCall, metadataOf, processTask, streamTask } from './agent-call.ts';
 import { ApiError } from './api-error.ts';

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import type { Environment } from '../environment.ts';
+import type { Environment } from '../process/environment.ts';
 import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
 import { slowByMs } from './replicas.ts';

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SettingError } from '../environment.ts';
+import { SettingError } from '../process/environment.ts';
 import { parseArguments, type StartArguments, UsageError, usage } from './arguments.ts';
 import { startControl } from './control.ts';
 import { runTask } from './one-task.ts';

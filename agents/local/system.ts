@@ -1,4 +1,4 @@
-import { type Environment, wholeNumber } from '../environment.ts';
+import { type Environment, wholeNumber } from '../process/environment.ts';
 import type { AgentType } from './arguments.ts';
 import type { Ports } from './ports.ts';
 

@@ -1,4 +1,4 @@
-import { wholeNumber } from '../environment.ts';
+import { wholeNumber } from '../process/environment.ts';
 import { startProvider } from './server.ts';
 
 /** Runs the offline provider as this process: PROVIDER_HOST (127.0.0.1), PROVIDER_PORT (18080; 0 for any). */

@@ -1,6 +1,6 @@
 import { Metadata } from '@grpc/grpc-js';
 import type { TaskRequest } from '../protocol/messages.ts';
-import { traceHeaders, type Work } from '../tracing.ts';
+import { traceHeaders, type Work } from '../tracing/tracing.ts';
 
 /**
  * What a task's call carries that its own calls must carry too: the trace context (as W3C, B3 and Jaeger write it,

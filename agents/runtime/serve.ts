@@ -1,8 +1,8 @@
 import type { Logger } from 'pino';
-import { endProcess } from '../end-process.ts';
-import { createLogger } from '../logger.ts';
-import { startTracing, stopTracing } from '../tracing.ts';
-import { endOnUnexpectedErrors } from '../unexpected.ts';
+import { endProcess } from '../process/end-process.ts';
+import { createLogger } from '../process/logger.ts';
+import { endOnUnexpectedErrors } from '../process/unexpected.ts';
+import { startTracing, stopTracing } from '../tracing/tracing.ts';
 import type { Agent } from './agent.ts';
 import { loggedError } from './redact.ts';
 import { type AgentServer, startAgentServer } from './server.ts';

@@ -1,4 +1,4 @@
-import { address, durationMs, type Environment, wholeNumber } from '../environment.ts';
+import { address, durationMs, type Environment, wholeNumber } from '../process/environment.ts';
 
 /** How an agent's process is set up. */
 export interface RuntimeSettings {

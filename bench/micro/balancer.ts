@@ -4,8 +4,8 @@ import {
   type BalancerKind,
   createBalancer,
   observeLatency,
-} from '../../sidecar/cluster/balancer.ts';
-import { UNSEEN } from '../../sidecar/cluster/peak-ewma.ts';
+} from '../../sidecar/cluster/balancer/balancer.ts';
+import { UNSEEN } from '../../sidecar/cluster/balancer/peak-ewma.ts';
 import { measure } from './measure.ts';
 
 const CALLS = 1_000;

@@ -1,8 +1,8 @@
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { AddressError, formatAddress, formatHostPort, isLiteral, parseAddress } from './address.ts';
-import { connectionBackoffMs } from './backoff.ts';
-import { StaticDiscovery } from './static-discovery.ts';
+import { connectionBackoffMs } from './connection/reconnect.ts';
+import { StaticDiscovery } from './discovery/static.ts';
 
 t.test('addresses are read, and written in one canonical form', async (t) => {
   const expected: [string, object, string?][] = [

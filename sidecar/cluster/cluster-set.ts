@@ -6,14 +6,14 @@ import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
 import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.ts';
-import type { Discovery } from './discovery.ts';
-import { DnsDiscovery } from './dns-discovery.ts';
-import { KubernetesApi, type KubernetesSettings } from './kubernetes-api.ts';
-import { KubernetesDiscovery } from './kubernetes-discovery.ts';
+import type { PoolEnvironment } from './connection/pool-types.ts';
+import { type ClusterTlsSettings, TlsConnector } from './connection/tls-connector.ts';
+import type { Discovery } from './discovery/discovery.ts';
+import { DnsDiscovery } from './discovery/dns.ts';
+import { KubernetesDiscovery } from './discovery/kubernetes.ts';
+import { KubernetesApi, type KubernetesSettings } from './discovery/kubernetes-api.ts';
+import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
-import type { PoolEnvironment } from './pool-types.ts';
-import { StaticDiscovery } from './static-discovery.ts';
-import { type ClusterTlsSettings, TlsConnector } from './tls-connector.ts';
 
 /** A cluster's settings, and where its endpoints come from. */
 export interface DiscoveredClusterSettings extends ClusterSettings {

@@ -1,18 +1,18 @@
 import { CallStats } from '../telemetry/call-stats.ts';
-import { ActiveHealth, type EndpointCheck, type HealthCheckSettings } from './active-health.ts';
-import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer.ts';
-import { ConnectionPool, PoolState } from './connection-pool.ts';
-import type { Discovery } from './discovery.ts';
+import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer/balancer.ts';
+import { NearEndpoints } from './balancer/local-zone.ts';
+import { UNSEEN } from './balancer/peak-ewma.ts';
+import { ConnectionPool, PoolState } from './connection/pool.ts';
+import type { PoolEnvironment, PoolOptions } from './connection/pool-types.ts';
+import type { Discovery } from './discovery/discovery.ts';
 import { Endpoint } from './endpoint.ts';
+import { ActiveHealth, type EndpointCheck, type HealthCheckSettings } from './health/active-health.ts';
+import { ReturnWatch } from './health/return-watch.ts';
+import { SilenceWatch } from './health/silence-watch.ts';
 import { Leaving } from './leaving.ts';
-import { NearEndpoints } from './near-endpoints.ts';
-import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier-detector.ts';
-import { foundAbsent, noteSlow } from './outlier-endpoint.ts';
-import { OutlierWatch } from './outlier-watch.ts';
-import { UNSEEN } from './peak-ewma.ts';
-import type { PoolEnvironment, PoolOptions } from './pool-types.ts';
-import { ReturnWatch } from './return-watch.ts';
-import { SilenceWatch } from './silence-watch.ts';
+import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier/detector.ts';
+import { OutlierWatch } from './outlier/watch.ts';
+import { foundAbsent, noteSlow } from './outlier/watched-endpoint.ts';
 
 /** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
 const MAX_COUNTED = 64;

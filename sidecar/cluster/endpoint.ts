@@ -1,8 +1,8 @@
 import type { StatusCode } from '../grpc/status.ts';
-import type { BalancerEndpoint } from './balancer.ts';
-import { type ConnectionPool, PoolState } from './connection-pool.ts';
-import type { WatchedEndpoint } from './outlier-endpoint.ts';
-import { UNSEEN } from './peak-ewma.ts';
+import type { BalancerEndpoint } from './balancer/balancer.ts';
+import { UNSEEN } from './balancer/peak-ewma.ts';
+import { type ConnectionPool, PoolState } from './connection/pool.ts';
+import type { WatchedEndpoint } from './outlier/watched-endpoint.ts';
 
 /** One address of a cluster: its connections, its load, and what is known of its health. */
 export class Endpoint implements BalancerEndpoint {

@@ -1,7 +1,7 @@
 /** The table of commands, and the way to them. */
 import { nearest } from '../config/problems.ts';
-import { holdSignals } from '../run/early-signals.ts';
-import { outriggerVersion } from '../run/version.ts';
+import { holdSignals } from '../process/held-signals.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
 import { type Command, complain, EXIT, print } from './command.ts';
 
 const COMMANDS: readonly Command[] = [

@@ -1,6 +1,6 @@
 /** The flags that `inject` and `webhook` share: what the injected sidecar is like. */
-import { defaultInjectSettings, type InjectSettings } from '../inject/settings.ts';
-import { outriggerVersion } from '../run/version.ts';
+import { defaultInjectSettings, type InjectSettings } from '../kubernetes/inject/settings.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
 import type { FlagDescription, Flags } from './flags.ts';
 
 export const INJECT_FLAGS = {

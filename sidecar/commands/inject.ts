@@ -1,8 +1,8 @@
 /** `outrigger inject`: puts the sidecar into the workloads of Kubernetes YAML. */
 import { readFile } from 'node:fs/promises';
-import { injectManifests, ManifestError } from '../inject/manifests.ts';
-import type { WorkloadReport } from '../inject/workloads.ts';
-import { outriggerVersion } from '../run/version.ts';
+import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
+import type { WorkloadReport } from '../kubernetes/inject/workloads.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
 import { complain, EXIT, print } from './command.ts';
 import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';

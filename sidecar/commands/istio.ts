@@ -43,8 +43,8 @@ export async function istio(args: readonly string[]): Promise<number> {
   if (problems.length > 0) return refuse(problems);
   const configured = await configure(rest);
   if ('exitCode' in configured) return configured.exitCode;
-  const { istioSets } = await import('../istio/sets.ts');
-  const { writeKustomization, writeSet, writeSets } = await import('../istio/write.ts');
+  const { istioSets } = await import('../kubernetes/istio/sets.ts');
+  const { writeKustomization, writeSet, writeSets } = await import('../kubernetes/istio/write.ts');
   const config = configured.source.current;
   const namespace = given ?? (config.outbound.namespace || 'default');
   const sets = istioSets(config, { namespace, callers, trustDomain });

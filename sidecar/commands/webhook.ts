@@ -1,11 +1,16 @@
 /** `outrigger webhook`: serves the mutating admission webhook until a signal ends it. */
 import { AddressError, parseAddress } from '../cluster/address.ts';
 import { parseDurationMs } from '../config/duration.ts';
-import { endProcessSoon } from '../run/end-process.ts';
-import { endOnUnexpectedErrors } from '../run/unexpected.ts';
-import { outriggerVersion } from '../run/version.ts';
+import {
+  type CertificateOptions,
+  ListenError,
+  runWebhook,
+  type WebhookOptions,
+} from '../kubernetes/webhook/webhook.ts';
+import { endProcessSoon } from '../process/end-process.ts';
+import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { type CertificateOptions, ListenError, runWebhook, type WebhookOptions } from '../webhook/webhook.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
 import { complain, EXIT, print } from './command.ts';
 import { type FlagDescription, type Flags, flagsHelp, readFlags } from './flags.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';

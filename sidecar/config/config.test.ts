@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import * as yaml from 'yaml';
-import { makeCertificate } from '../webhook/certificate.ts';
+import { makeCertificate } from '../kubernetes/webhook/certificate.ts';
 import type { Config } from './config.ts';
 import { parseDurationMs } from './duration.ts';
 import { jsonSchemaText } from './generate-schema.ts';

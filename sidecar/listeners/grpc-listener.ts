@@ -22,7 +22,7 @@ import type { TlsError } from '../tls/failure.ts';
 import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
 import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
-import { TlsDoor, type TlsDoorSettings } from './tls-door.ts';
+import { TlsDoor, type TlsDoorSettings } from './tls-acceptor.ts';
 
 export interface GrpcListenerOptions {
   readonly limits: ConnectionLimits;

@@ -4,8 +4,8 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { endWithLastWords } from './final-response.ts';
 import { boundConnections } from './http-connections.ts';
-import { endWithLastWords } from './last-words.ts';
 import { listenOn } from './listen.ts';
 import { SentAhead } from './sent-ahead.ts';
 import { unreadPages } from './unread-pages.ts';

@@ -1,10 +1,10 @@
-import { HEALTH_CHECK_OFF } from '../cluster/active-health.ts';
 import { NO_APP } from '../cluster/address.ts';
-import { AppHealth } from '../cluster/app-health.ts';
-import { AppServiceHealth } from '../cluster/app-service-health.ts';
 import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
-import { StaticDiscovery } from '../cluster/static-discovery.ts';
+import { StaticDiscovery } from '../cluster/discovery/static.ts';
+import { HEALTH_CHECK_OFF } from '../cluster/health/active-health.ts';
+import { AppHealth } from '../cluster/health/app-health.ts';
+import { AppServiceHealth } from '../cluster/health/app-service-health.ts';
 import { ALL_ENCODING_BITS } from '../grpc/message-encoding.ts';
 import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';

@@ -1,6 +1,6 @@
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
-import { nameScopeOf } from '../cluster/name-scope.ts';
+import { nameScopeOf } from '../cluster/discovery/name-scope.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_TIME_LIMITS } from '../policy/deadline.ts';
 import { applyPolicies } from '../proxy/cluster-policies.ts';

@@ -3,7 +3,7 @@ import { CallPathGuard } from '../policy/call-path.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
-import type { TlsDoorSettings } from './tls-door.ts';
+import type { TlsDoorSettings } from './tls-acceptor.ts';
 
 /** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
 export interface ListenerLimitSettings {

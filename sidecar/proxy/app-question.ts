@@ -1,6 +1,6 @@
 import type { Cluster } from '../cluster/cluster.ts';
+import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
-import type { ConnectionWaiter } from '../cluster/pool-types.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';

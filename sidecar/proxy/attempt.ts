@@ -1,6 +1,6 @@
+import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
-import { WatchedAttempt } from '../cluster/outlier-detector.ts';
-import type { ConnectionWaiter } from '../cluster/pool-types.ts';
+import { WatchedAttempt } from '../cluster/outlier/detector.ts';
 import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';

@@ -1,4 +1,4 @@
-import type { OutlierEvent } from '../cluster/outlier-detector.ts';
+import type { OutlierEvent } from '../cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { RetryDecision } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';

@@ -1,5 +1,5 @@
-import type { AppHealth } from '../cluster/app-health.ts';
-import { SIGN_OF_LIFE_SERVICE } from '../cluster/health-question.ts';
+import type { AppHealth } from '../cluster/health/app-health.ts';
+import { SIGN_OF_LIFE_SERVICE } from '../cluster/health/question.ts';
 import { READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
 import { Status } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';

@@ -7,7 +7,7 @@ import { startUpstream } from '../../test/support/upstream.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
 import { Cluster } from '../cluster/cluster.ts';
 import { openSocket } from '../cluster/cluster-set.ts';
-import type { Discovery } from '../cluster/discovery.ts';
+import type { Discovery } from '../cluster/discovery/discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { applyPolicies } from './cluster-policies.ts';

@@ -1,4 +1,4 @@
-import type { CallKey } from '../cluster/balancer.ts';
+import type { CallKey } from '../cluster/balancer/balancer.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';

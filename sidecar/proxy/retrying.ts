@@ -1,6 +1,6 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import { type CallKey, hashKey } from '../cluster/balancer.ts';
-import { PoolState } from '../cluster/connection-pool.ts';
+import { type CallKey, hashKey } from '../cluster/balancer/balancer.ts';
+import { PoolState } from '../cluster/connection/pool.ts';
 import { encodingBit } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { timeLeftMs } from '../policy/deadline.ts';

@@ -5,7 +5,7 @@ import type { Call } from './call.ts';
 /**
  * Whether somebody was there at a failed attempt, as far as that is known. A silence is asked about, for those who are to
  * know by the time they need it: a stopped process and a hanging agent are told apart by a sign of life
- * (`cluster/silence-watch.ts`).
+ * (`cluster/health/silence-watch.ts`).
  */
 export function judgeReach(call: Call, attempt: Attempt, nowMs: number): void {
   const { verdict, stream, endpoint } = attempt;

@@ -13,7 +13,7 @@ const MAX_WAITING_BYTES = 1_048_576;
 const RETRY_MS = 20;
 /** At the end: a reader that reads has taken a pipe's content by then. */
 const FINAL_RETRY_MS = 2;
-/** A part of the two seconds that an end may take (`run/end-process.ts`). */
+/** A part of the two seconds that an end may take (`process/end-process.ts`). */
 const FINAL_MS = 400;
 const NEWLINE = 0x0a;
 

@@ -6,7 +6,7 @@ import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
 import t from 'tap';
-import { makeCertificate } from '../../sidecar/webhook/certificate.ts';
+import { makeCertificate } from '../../sidecar/kubernetes/webhook/certificate.ts';
 import { chat, send } from '../llm/send.ts';
 import { providerFor } from '../llm/set-up.ts';
 import { TestAuthority } from '../support/certificates.ts';

@@ -6,8 +6,8 @@ import {
   createBalancer,
   observeFailure,
   observeLatency,
-} from '../../sidecar/cluster/balancer.ts';
-import { UNSEEN } from '../../sidecar/cluster/peak-ewma.ts';
+} from '../../sidecar/cluster/balancer/balancer.ts';
+import { UNSEEN } from '../../sidecar/cluster/balancer/peak-ewma.ts';
 import { seededRandom } from './seeded-random.ts';
 
 export interface TestEndpoint extends BalancerEndpoint {

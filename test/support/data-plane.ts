@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Endpoint } from '../../sidecar/cluster/endpoint.ts';
-import { refreshAdmits } from '../../sidecar/cluster/outlier-endpoint.ts';
+import { refreshAdmits } from '../../sidecar/cluster/outlier/watched-endpoint.ts';
 import type { Config } from '../../sidecar/config/config.ts';
 import { openConfigSource } from '../../sidecar/config/source.ts';
-import { Sidecar, type SidecarObserver } from '../../sidecar/sidecar.ts';
+import { Sidecar, type SidecarObserver } from '../../sidecar/data-plane/sidecar.ts';
 import type { TestClock } from './test-clock.ts';
 
 type Section = Record<string, unknown>;

@@ -5,14 +5,14 @@ import {
   createBalancer,
   observeFailure,
   observeLatency,
-} from '../../sidecar/cluster/balancer.ts';
+} from '../../sidecar/cluster/balancer/balancer.ts';
 import {
   OutlierDetector,
   type OutlierEvent,
   type OutlierSettings,
   WatchedAttempt,
   type WatchedEndpoint,
-} from '../../sidecar/cluster/outlier-detector.ts';
+} from '../../sidecar/cluster/outlier/detector.ts';
 import { endpointAt, type TestEndpoint } from './balancer-simulation.ts';
 import { EventQueue } from './event-queue.ts';
 import { seededRandom } from './seeded-random.ts';

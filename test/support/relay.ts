@@ -2,8 +2,8 @@
 import type { Test } from 'tap';
 import { toConfig } from '../../sidecar/config/convert.ts';
 import { validate } from '../../sidecar/config/validate.ts';
+import { Sidecar } from '../../sidecar/data-plane/sidecar.ts';
 import type { ConnectionError } from '../../sidecar/http2/errors.ts';
-import { Sidecar } from '../../sidecar/sidecar.ts';
 
 export interface Relay {
   readonly sidecar: Sidecar;

@@ -1,5 +1,5 @@
 // What is true of each query of the dashboard "Traffic and resilience".
-import { outriggerVersion } from '../../sidecar/run/version.ts';
+import { outriggerVersion } from '../../sidecar/telemetry/version.ts';
 import { isError, labelOf, type MadeCall, type ServedCall, type Timed, type Truth } from './ledger.ts';
 import { quantileOf } from './quantile.ts';
 import { type Facts, groups, keyOf, shareOf, size, sum, type Truths, type Values } from './query-truth.ts';

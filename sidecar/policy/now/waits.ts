@@ -4,7 +4,7 @@
  * A task of an agent takes 5 ms from a cache, 10 s from a model and minutes with tools, so no fixed time says that a
  * call hangs. What is known is how long the latest answers took. Several calls beyond a multiple of the slowest of them
  * are evidence, a single one only beyond much more; while too few answers are known nothing is said at all (whether
- * the other side is there is asked in another way, `cluster/silence-watch.ts`).
+ * the other side is there is asked in another way, `cluster/health/silence-watch.ts`).
  *
  *     usual ──three waits, or answers in a row, above `many`; or one wait above `few`──▶ slow
  *       ▲                                                                                 │

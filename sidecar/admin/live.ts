@@ -1,0 +1,157 @@
+/** What the dashboard is shown, gathered once a second while somebody looks; the history also while nobody does. */
+import { randomUUID } from 'node:crypto';
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import type { LiveSource } from '../listeners/live-stream.ts';
+import { isError } from '../proxy/call-accounting.ts';
+import type { ListenerStats } from '../telemetry/call-stats.ts';
+import type { EventLog } from '../telemetry/events.ts';
+import type { FailedCalls } from '../telemetry/failed-calls.ts';
+import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/traffic-history.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
+import { llmSnapshot } from './llm-snapshot.ts';
+import { NowWatch } from './now.ts';
+import { clustersSnapshot } from './snapshot.ts';
+
+const SAMPLE_EVERY_MS = 1_000;
+/** Of each cluster; a page with more of them helps nobody. Those that are not usable come first. */
+const MAX_ENDPOINTS = 50;
+const MAX_CIRCUITS = 20;
+const MAX_CLUSTERS = 50;
+/** The events a page begins with. */
+const MAX_EVENTS = 100;
+
+/** Prefixes keep a cluster named "inbound" apart from the listener. */
+const LISTENER = 'listener ';
+const CLUSTER = 'cluster ';
+
+interface ClusterSnapshot {
+  readonly circuits: Readonly<Record<string, { readonly state: string }>>;
+  readonly endpoints: readonly { readonly usable: boolean }[];
+}
+
+export class Live implements LiveSource {
+  readonly instance = randomUUID();
+  private readonly sidecar: Sidecar;
+  private readonly log: EventLog;
+  private readonly failed: FailedCalls;
+  private readonly history = new TrafficHistory();
+  private readonly now: NowWatch;
+  private timer: NodeJS.Timeout | undefined = undefined;
+
+  constructor(sidecar: Sidecar, log: EventLog, failed: FailedCalls) {
+    this.sidecar = sidecar;
+    this.log = log;
+    this.failed = failed;
+    this.now = new NowWatch(sidecar);
+  }
+
+  start(): void {
+    this.sample();
+    this.timer = setInterval(() => this.sample(), SAMPLE_EVERY_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  get findings() {
+    return this.now.findings;
+  }
+
+  events(afterId: number) {
+    return this.log.recent(afterId).slice(-MAX_EVENTS);
+  }
+
+  calls(afterId: number) {
+    return this.failed.recent(afterId);
+  }
+
+  snapshot(): unknown {
+    const { sidecar } = this;
+    const { config, inbound, outbound } = sidecar;
+    const clusters = clustersSnapshot(sidecar) as Record<string, ClusterSnapshot>;
+    return {
+      name: config.name,
+      outrigger_version: outriggerVersion(),
+      version: config.version,
+      state: sidecar.state,
+      not_ready_because: sidecar.notReadyBecause ?? '',
+      app: { address: config.inbound.app, state: inbound.appHealth.state, version: config.version },
+      now: this.now.snapshot(),
+      uptime_s: Math.round(process.uptime()),
+      resident_bytes: process.memoryUsage.rss(),
+      failed_calls_skipped: this.failed.skipped,
+      listeners: [
+        this.listener(inbound.stats, sidecar.inboundAddress),
+        this.listener(outbound.stats, sidecar.outboundAddress),
+      ],
+      llm: llmSnapshot(sidecar),
+      cluster_count: Object.keys(clusters).length,
+      clusters: Object.entries(clusters)
+        .slice(0, MAX_CLUSTERS)
+        .map(([name, cluster]) => ({ name, ...this.shorten(name, cluster) })),
+    };
+  }
+
+  private listener(stats: ListenerStats, address: string) {
+    return {
+      name: stats.name,
+      address,
+      active_calls: stats.activeCalls,
+      active_connections: stats.activeConnections,
+      total_requests: stats.totalCalls,
+      total_errors: stats.totalErrors,
+      rejected: Object.fromEntries(stats.rejected),
+      traffic: this.history.report(LISTENER + stats.name) ?? null,
+    };
+  }
+
+  private shorten(name: string, cluster: ClusterSnapshot) {
+    const circuits = Object.entries(cluster.circuits).map(([method, circuit]) => ({ method, ...circuit }));
+    const { endpoints } = cluster;
+    return {
+      ...cluster,
+      traffic: this.history.report(CLUSTER + name) ?? null,
+      circuits: first(circuits, MAX_CIRCUITS, ({ state }) => state !== 'closed'),
+      circuit_count: circuits.length,
+      closed_count: circuits.filter(({ state }) => state === 'closed').length,
+      endpoints: first(endpoints, MAX_ENDPOINTS, ({ usable }) => !usable),
+      endpoint_count: endpoints.length,
+      usable_count: endpoints.filter(({ usable }) => usable).length,
+    };
+  }
+
+  private sample(): void {
+    this.history.sample(this.sources(), this.sidecar.clock());
+    this.now.look();
+  }
+
+  private *sources(): Generator<TrafficSource> {
+    const { inbound, outbound } = this.sidecar;
+    const clusters = [...outbound.clusters.clusters.values()];
+    const durations = [outbound.stats.calls, ...clusters.map(({ calls }) => calls)];
+    for (const { stats, of } of [
+      { stats: inbound.stats, of: [inbound.stats.calls] },
+      { stats: outbound.stats, of: durations },
+    ]) {
+      const { name, totalCalls: calls, totalErrors: errors } = stats;
+      yield { name: LISTENER + name, calls, errors, durations: of };
+    }
+    for (const { name, calls } of clusters) {
+      const counts = countCalls(calls, (status) => isError(status as StatusCode));
+      yield { name: CLUSTER + name, ...counts, durations: [calls] };
+    }
+  }
+}
+
+/** The first so many, those that stand out before the others; the order stays otherwise. */
+function first<T>(items: readonly T[], most: number, standsOut: (item: T) => boolean): readonly T[] {
+  if (items.length <= most) return items;
+  const chosen = new Set(items.filter(standsOut).slice(0, most));
+  for (const item of items) {
+    if (chosen.size >= most) break;
+    chosen.add(item);
+  }
+  return items.filter((item) => chosen.has(item));
+}

@@ -1,0 +1,113 @@
+/** The state of the LLM egress: for `/stats`, and for metrics. Never a key; URLs without what is secret in them. */
+import { redactUrl } from '../config/redact.ts';
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import type { LlmListener } from '../listeners/llm.ts';
+import type { ModelState } from '../llm/model-state.ts';
+import type { Upstream } from '../llm/upstream.ts';
+import { CIRCUIT_STATE_VALUE } from '../policy/circuit-state.ts';
+import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
+
+/** Models of an upstream that are shown, those first that need attention. */
+const MAX_MODELS = 100;
+
+/** Nothing of an upstream is known before the first request; it stands as its settings say. */
+export function llmSnapshot(sidecar: Sidecar): unknown {
+  const { llm, config } = sidecar;
+  const nowMs = sidecar.clock();
+  return {
+    address: sidecar.llmAddress,
+    active_requests: llm.activeRequests,
+    waiting_requests: llm.egress?.waiting ?? 0,
+    body_bytes: llm.egress?.bodyBytes ?? 0,
+    upstreams: config.llm.upstreams.map(({ name, url, model }) => {
+      const upstream = llm.egress?.upstreams.find((one) => one.name === name);
+      const models =
+        upstream === undefined ? [] : modelsOf(upstream, config.llm.retry.maxRetryAfterMs, nowMs);
+      return {
+        name,
+        url: redactUrl(url),
+        model: model ?? null,
+        state: (upstream?.breaker.state ?? 'closed').replace('_', '-'),
+        probe_in_ms: upstream?.breaker.state === 'open' ? inMs(upstream.breaker.probeAtMs, nowMs) : 0,
+        rejections: upstream?.breaker.rejections ?? 0,
+        // The longest of its models, and the least that is left for any of them.
+        cooling_for_ms: Math.max(0, ...models.map((one) => one.cooling_for_ms)),
+        active_requests: upstream?.activeRequests ?? 0,
+        // Until it may be asked, by what it has answered or because the last attempt has failed.
+        waiting_requests: upstream?.records.awaiting ?? 0,
+        requests_left: least(models.map((one) => one.requests_left)),
+        tokens_left: least(models.map((one) => one.tokens_left)),
+        models,
+      };
+    }),
+    requests: Array.from(llm.stats.shown(), (pair) => ({
+      upstream: pair.upstream,
+      model: pair.model,
+      outcomes: Object.fromEntries(pair.outcomes),
+      attempts: Object.fromEntries(pair.attempts),
+      retries: pair.retries,
+      tokens: { ...pair.tokens },
+    })),
+  };
+}
+
+export function measuredLlm(llm: LlmListener, clock: () => number): MeasuredLlm {
+  return {
+    stats: llm.stats,
+    waiting: () => llm.egress?.waiting ?? 0,
+    bodyBytes: () => llm.egress?.bodyBytes ?? 0,
+    upstreams: () => {
+      const nowMs = clock();
+      return (llm.egress?.upstreams ?? []).map((upstream) => ({
+        name: upstream.name,
+        state: CIRCUIT_STATE_VALUE[upstream.breaker.state],
+        rejections: upstream.breaker.rejections,
+        models: shown(upstream, nowMs).map((state) => {
+          const left = state.learned.left(nowMs);
+          return {
+            model: state.model,
+            coolingSeconds: inMs(state.restsUntilMs, nowMs) / 1000,
+            outOfCredit: state.outOfCredit !== undefined,
+            requestsLeft: left.requests,
+            tokensLeft: left.tokens,
+          };
+        }),
+      }));
+    },
+  };
+}
+
+/** @param longMs a model that rests for longer than this is not waited for */
+function modelsOf(upstream: Upstream, longMs: number, nowMs: number) {
+  return shown(upstream, nowMs).map((state) => {
+    const { model, outOfCredit, restsUntilMs, restsBecause } = state;
+    const left = state.learned.left(nowMs);
+    const rests = restsUntilMs > nowMs;
+    return {
+      model,
+      cooling_for_ms: inMs(restsUntilMs, nowMs),
+      cooling_because: rests ? restsBecause : null,
+      waited_for: restsUntilMs <= nowMs + longMs,
+      out_of_credit: outOfCredit ?? null,
+      requests_left: left.requests ?? null,
+      tokens_left: left.tokens ?? null,
+    };
+  });
+}
+
+function shown(upstream: Upstream, nowMs: number): ModelState[] {
+  const states = [...upstream.models.values()];
+  if (states.length <= MAX_MODELS) return states;
+  const needsAttention = (state: ModelState): number =>
+    state.outOfCredit !== undefined || state.restsUntilMs > nowMs ? 0 : 1;
+  return states.sort((a, b) => needsAttention(a) - needsAttention(b)).slice(0, MAX_MODELS);
+}
+
+function least(values: readonly (number | null)[]): number | null {
+  const known = values.filter((value) => value !== null);
+  return known.length === 0 ? null : Math.min(...known);
+}
+
+function inMs(atMs: number, nowMs: number): number {
+  return Math.max(0, Math.round(atMs - nowMs));
+}

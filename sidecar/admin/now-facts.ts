@@ -1,0 +1,215 @@
+/** Gathers what `policy/now` judges: once a second, from numbers that are kept anyway. */
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import type { StatusCode } from '../grpc/status.ts';
+import type { ModelState } from '../llm/model-state.ts';
+import type { ProviderRecord } from '../llm/provider-record.ts';
+import type { Upstream } from '../llm/upstream.ts';
+import { describeCause } from '../policy/circuit-state.ts';
+import { describeModelFailure, parseModelFailure } from '../policy/model-failure.ts';
+import type { CertificateFacts } from '../policy/now/certificates.ts';
+import type { CircuitFacts, EndpointFacts } from '../policy/now/endpoints.ts';
+import type { ClusterFacts, NowFacts } from '../policy/now/now.ts';
+import type { ModelFacts, ProviderFacts, StreakFacts } from '../policy/now/providers.ts';
+import { LongestWaits, type MethodFacts, NO_WAITS, type WaitFacts } from '../policy/now/waits.ts';
+import { isError } from '../proxy/call-accounting.ts';
+import { policiesOf } from '../proxy/cluster-policies.ts';
+import { modelFailureBehind } from '../proxy/model-failures.ts';
+import type { CallStats } from '../telemetry/call-stats.ts';
+import { countCalls } from '../telemetry/traffic-history.ts';
+import type { Credentials } from '../tls/credentials.ts';
+import { type AskedAtMs, waitsOf } from './waits.ts';
+
+/** Of a cluster; those that are not looked at are the endpoints of a very large Service, and healthy as far as is known. */
+const MAX_ENDPOINTS = 1_000;
+/** Requests of one model whose waits are looked at, the oldest first. */
+const MAX_REQUESTS = 1_000;
+
+/** @param asked when connections were asked for a sign of life; kept by the caller from look to look */
+export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): NowFacts {
+  const { inbound, outbound, llm, state } = sidecar;
+  const nowMs = sidecar.clock();
+  const { app } = inbound;
+  return {
+    draining: state !== 'running' && state !== 'starting',
+    notReadyBecause: sidecar.notReadyBecause ?? '',
+    app: app.name,
+    clusters: [
+      // Whether the app is there its own health says.
+      clusterFacts(app.name, app, inbound.stats.calls, undefined, nowMs),
+      ...Array.from(outbound.clusters.serving(), ([name, cluster]) =>
+        clusterFacts(name, cluster, cluster.calls, name === cluster.name ? asked : undefined, nowMs),
+      ),
+    ],
+    providers: (llm.egress?.upstreams ?? []).map((upstream) =>
+      providerFacts(upstream, sidecar.config.llm.retry.maxRetryAfterMs, nowMs),
+    ),
+    certificates: Array.from(sidecar.credentials(), certificateFacts).flat(),
+    rejected: [inbound.stats, outbound.stats].map(({ name, rejected }) => [name, rejected]),
+    waitForOwnLimits: llm.egress?.waitingForLimits ?? 0,
+    wallMs,
+  };
+}
+
+function clusterFacts(
+  name: string,
+  cluster: Cluster,
+  stats: CallStats,
+  asked: AskedAtMs | undefined,
+  nowMs: number,
+): ClusterFacts {
+  const { ofEndpoint, ofMethod } = waitsOf(cluster, nowMs, asked);
+  const policies = policiesOf(cluster);
+  const circuits: CircuitFacts[] = [];
+  let behind = '';
+  for (const [method, breaker] of policies.breakers.entries()) {
+    const failure = modelFailureBehind(breaker);
+    const ofThis = failure === undefined ? '' : inWords(failure);
+    behind ||= ofThis;
+    const { state, cause } = breaker;
+    if (state === 'closed') continue;
+    circuits.push({
+      method: method || '(other methods)',
+      state: state.replace('_', '-'),
+      because: cause === undefined ? '' : describeCause(cause),
+      behind: ofThis,
+    });
+  }
+  const methods: MethodFacts[] = [];
+  for (const method of new Set([...policies.followedMethods(), ...ofMethod.keys()]))
+    methods.push({
+      method,
+      waits: waitFacts(ofMethod.get(method) ?? NO_WAITS, policies.latenciesOf(method)),
+    });
+  return {
+    name,
+    endpoints: [...cluster.servingEndpoints()]
+      .slice(0, MAX_ENDPOINTS)
+      .map((endpoint) => endpointFacts(cluster, endpoint, ofEndpoint.get(endpoint) ?? NO_WAITS)),
+    circuits,
+    methods,
+    ...countCalls(stats, (status) => isError(status as StatusCode)),
+    behind,
+  };
+}
+
+function inWords(failure: string): string {
+  const read = parseModelFailure(failure);
+  return read === undefined ? '' : describeModelFailure(read).replace(/\.$/, '');
+}
+
+type Waits = Pick<LongestWaits, 'waiting' | 'longestMs' | 'thirdMs'>;
+
+export function endpointFacts(cluster: Cluster, endpoint: Endpoint, waits: Waits): EndpointFacts {
+  return {
+    address: endpoint.address,
+    usable: endpoint.usable,
+    service: endpoint.watched.state,
+    pool: endpoint.pool.state,
+    because: endpoint.unusableBecause ?? '',
+    absent: cluster.silence.isAbsent(endpoint),
+    waiting: waits.waiting,
+    longestMs: waits.longestMs,
+  };
+}
+
+function waitFacts(
+  { waiting, longestMs, thirdMs }: Waits,
+  times: ReturnType<ReturnType<typeof policiesOf>['latenciesOf']>,
+): WaitFacts {
+  const slowestMs = times?.at(100) ?? 0;
+  return {
+    waiting,
+    longestMs,
+    thirdMs,
+    answers: times?.answers ?? 0,
+    answersMs: times?.answersMs ?? 0,
+    usual: { answers: slowestMs === 0 ? 0 : times!.count, slowestMs },
+  };
+}
+
+function providerFacts(upstream: Upstream, longMs: number, nowMs: number): ProviderFacts {
+  const { name, breaker, records, models } = upstream;
+  return {
+    name,
+    circuit: breaker.state.replace('_', '-'),
+    rejections: breaker.rejections,
+    lastFailure: lastFailureOf(records.values()),
+    models: Array.from(records.values(), (record) =>
+      modelFacts(record, models.get(record.model), longMs, nowMs),
+    ),
+  };
+}
+
+/** What the latest failure of any model was, for a circuit that they share. */
+function lastFailureOf(records: Iterable<ProviderRecord>): string {
+  let latest: ProviderRecord | undefined;
+  for (const record of records)
+    if (record.kind === 'failed' && (latest === undefined || record.atMs > latest.atMs)) latest = record;
+  return latest?.said ?? '';
+}
+
+/** @param longMs a model that rests for longer than this is not waited for */
+function modelFacts(
+  record: ProviderRecord,
+  state: ModelState | undefined,
+  longMs: number,
+  nowMs: number,
+): ModelFacts {
+  const restsForMs = Math.max((state?.restsUntilMs ?? 0) - nowMs, 0);
+  // What the provider has said is left is used up, and requests wait for more.
+  const quotaForMs =
+    record.awaiting > 0 && state !== undefined ? Math.max(state.learned.freeAtMs(0, nowMs) - nowMs, 0) : 0;
+  return {
+    model: record.model,
+    outOfCredit: state?.outOfCredit ?? null,
+    restsForMs: Math.max(restsForMs, quotaForMs),
+    restsBecause: restsForMs > 0 ? (state?.restsBecause ?? '') : 'its quota is used up',
+    isWaitedFor: restsForMs <= longMs,
+    awaiting: record.awaiting,
+    goodAgoMs: nowMs - record.goodAtMs,
+    streak: streakFacts(record, nowMs),
+    waits: {
+      ...requestWaits(record, nowMs),
+      answers: record.answers,
+      answersMs: record.answersMs,
+      usual: record.usual,
+    },
+  };
+}
+
+function streakFacts({ kind, what, said, inARow, atMs, goodAtMs }: ProviderRecord, nowMs: number) {
+  if (kind === undefined) return undefined;
+  const streak: StreakFacts = { kind, what, said, inARow, agoMs: nowMs - atMs, goodAgoMs: nowMs - goodAtMs };
+  return streak;
+}
+
+function requestWaits({ waiting }: ProviderRecord, nowMs: number): Waits {
+  const waits = new LongestWaits();
+  for (const { startedMs } of waiting) {
+    if (waits.waiting >= MAX_REQUESTS) break;
+    waits.add(nowMs - startedMs);
+  }
+  return { waiting: waiting.size, longestMs: waits.longestMs, thirdMs: waits.thirdMs };
+}
+
+function certificateFacts({ where, whereAuthorities, material, problem }: Credentials): CertificateFacts[] {
+  const { expiresAtMs, validFromMs, authorities } = material ?? NO_CERTIFICATE;
+  const inUse = material !== undefined;
+  const own = { setting: where, expiresAtMs, expires: dateOf(expiresAtMs), validFromMs, problem, inUse };
+  if (authorities === undefined) return [own];
+  const expires = dateOf(authorities.expiresAtMs);
+  const facts = { ...authorities, setting: whereAuthorities, expires, problem: '', inUse, isAuthority: true };
+  return [own, facts];
+}
+
+const NO_CERTIFICATE = {
+  expiresAtMs: Number.POSITIVE_INFINITY,
+  validFromMs: Number.NEGATIVE_INFINITY,
+  authorities: undefined,
+};
+
+function dateOf(atMs: number): string {
+  return Number.isFinite(atMs) ? new Date(atMs).toISOString() : '';
+}

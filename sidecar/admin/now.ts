@@ -1,0 +1,61 @@
+/** Looks once a second at how things stand, and keeps what was found for whoever asks: the dashboard, `/live`. */
+
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import { Now, type NowReport } from '../policy/now/now.ts';
+import { nowFacts } from './now-facts.ts';
+import type { AskedAtMs } from './waits.ts';
+
+export class NowWatch {
+  private readonly sidecar: Sidecar;
+  private readonly now = new Now();
+  private readonly asked: AskedAtMs = new WeakMap();
+  private looks = 0;
+  private lookedAtMs = 0;
+  /** From the clock of the looks, which never goes back, to the time of day. */
+  private offsetMs = Number.NEGATIVE_INFINITY;
+  private report: NowReport = {
+    well: true,
+    summary: 'Nothing is known yet.',
+    detail: '',
+    findings: [],
+    leftOut: 0,
+    all: [],
+  };
+
+  constructor(sidecar: Sidecar) {
+    this.sidecar = sidecar;
+  }
+
+  /** All of them, also those that the page leaves out: an alert must not depend on how much else is wrong. */
+  get findings(): NowReport['all'] {
+    return this.report.all;
+  }
+
+  look(): void {
+    this.looks++;
+    this.lookedAtMs = this.sidecar.clock();
+    this.report = this.now.look(nowFacts(this.sidecar, this.asked, Date.now()), this.lookedAtMs);
+  }
+
+  /** What the latest look has found. Plain values. */
+  snapshot(): unknown {
+    const { well, summary, detail, findings, leftOut } = this.report;
+    // Anew only when the time of day was set: otherwise what is told would differ by a millisecond each time.
+    const offsetMs = Date.now() - this.sidecar.clock();
+    if (Math.abs(offsetMs - this.offsetMs) > 1_000) this.offsetMs = offsetMs;
+    const timeOf = (atMs: number): string => new Date(Math.round(atMs + this.offsetMs)).toISOString();
+    return {
+      well,
+      summary,
+      detail,
+      looks: this.looks,
+      at: timeOf(this.lookedAtMs),
+      findings: findings.map(({ sinceMs, ...finding }) => ({
+        ...finding,
+        since: timeOf(sinceMs),
+        lasts_ms: Math.round(this.lookedAtMs - sinceMs),
+      })),
+      left_out: leftOut,
+    };
+  }
+}

@@ -1,0 +1,197 @@
+import { decayedRtt } from '../cluster/balancer/peak-ewma.ts';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { EndpointCheck } from '../cluster/health/active-health.ts';
+import type { Sidecar } from '../data-plane/sidecar.ts';
+import { statusName } from '../grpc/status.ts';
+import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
+import { CIRCUIT_STATE_VALUE, describeCause } from '../policy/circuit-state.ts';
+import { conditionOf } from '../policy/now/endpoints.ts';
+import { policiesOf } from '../proxy/cluster-policies.ts';
+import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
+import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
+import type { Credentials } from '../tls/credentials.ts';
+import { llmSnapshot } from './llm-snapshot.ts';
+import { endpointFacts } from './now-facts.ts';
+import { waitsAt } from './waits.ts';
+
+/** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
+export function clustersSnapshot(sidecar: Sidecar): unknown {
+  const nowMs = sidecar.clock();
+  const { app } = sidecar.inbound;
+  const clusters = [[app.name, app] as const, ...sidecar.outbound.clusters.serving()];
+  return Object.fromEntries(clusters.map(([name, cluster]) => [name, clusterSnapshot(cluster, nowMs)]));
+}
+
+/** The circuits of all clusters, for metrics. */
+export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
+  for (const cluster of sidecar.outbound.clusters.clusters.values()) {
+    for (const [method, breaker] of policiesOf(cluster).breakers.entries()) {
+      yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[breaker.state], breaker };
+    }
+  }
+}
+
+function circuitSnapshot(breaker: CircuitBreaker, nowMs: number): unknown {
+  const { state, cause, rejections, halfOpenAtMs, probesInFlight } = breaker;
+  return {
+    state: state.replace('_', '-'),
+    because: state === 'closed' || cause === undefined ? '' : describeCause(cause),
+    half_open_in_ms: state === 'open' ? Math.max(0, Math.round(halfOpenAtMs - nowMs)) : 0,
+    probes: probesInFlight,
+    rejections,
+  };
+}
+
+function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
+  return {
+    balancer: cluster.settings.balancer,
+    active_calls: cluster.activeCalls,
+    retries: Object.fromEntries(cluster.retries),
+    connect_failures: Object.fromEntries(cluster.connectFailures),
+    retries_running: policiesOf(cluster).budget.running,
+    circuits: Object.fromEntries(
+      Array.from(policiesOf(cluster).breakers.entries(), ([method, breaker]) => [
+        method || '(other methods)',
+        circuitSnapshot(breaker, nowMs),
+      ]),
+    ),
+    endpoints: Array.from(cluster.servingEndpoints(), (endpoint) =>
+      endpointSnapshot(cluster, endpoint, nowMs),
+    ),
+  };
+}
+
+function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): unknown {
+  const attempts: Record<string, number> = {};
+  const waits = waitsAt(endpoint, nowMs);
+  const { word, tone } = conditionOf(endpointFacts(cluster, endpoint, waits));
+  endpoint.attemptsByStatus.forEach((count, status) => {
+    if (count > 0) attempts[statusName(status)] = count;
+  });
+  return {
+    address: endpoint.address,
+    state: endpoint.pool.state,
+    usable: endpoint.usable,
+    condition: word,
+    tone,
+    because: endpoint.unusableBecause ?? '',
+    service: endpoint.watched.state,
+    ejections: endpoint.watched.ejections,
+    ejected_for_ms: endpoint.watched.ejected
+      ? Math.round(Math.min(endpoint.watched.ejectedUntilMs - nowMs, 1e9))
+      : 0,
+    health_check: checkSnapshot(cluster.health.of(endpoint), nowMs),
+    active_calls: endpoint.activeCalls,
+    pending_calls: endpoint.pool.pendingCount,
+    connections: endpoint.pool.connectionCount,
+    keepalive_ms: endpoint.pool.keepaliveTimeMs,
+    latency_ms: expectedMs(endpoint, waits.longestMs, nowMs),
+    waiting_calls: waits.waiting,
+    longest_wait_ms: Math.round(waits.longestMs),
+    attempts,
+  };
+}
+
+/**
+ * What the balancer reckons with, which decays while nothing is answered, so that an endpoint is tried again. People are
+ * told no less than what a call has waited there already, and nothing decays since then. Null while nothing is known.
+ */
+function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): number | null {
+  const waitMs = Math.round(longestWaitMs * 10) / 10;
+  if (endpoint.rttMs === 0) return waitMs > 0 ? waitMs : null;
+  const decayedMs = decayedRtt(endpoint, nowMs - longestWaitMs);
+  return Math.max(Math.round(decayedMs * 10) / 10, waitMs);
+}
+
+/** Null when the cluster has no health checks. */
+function checkSnapshot(check: EndpointCheck | undefined, nowMs: number): unknown {
+  if (check === undefined) return null;
+  const { state, detail, checkedAtMs } = check;
+  const checked = checkedAtMs > Number.NEGATIVE_INFINITY;
+  return { state, because: detail, checked_ms_ago: checked ? Math.round(nowMs - checkedAtMs) : null };
+}
+
+/** `/stats`: the listeners' counters. */
+export function statsSnapshot(sidecar: Sidecar): unknown {
+  const { inbound, outbound } = sidecar;
+  return {
+    name: sidecar.config.name,
+    version: sidecar.config.version,
+    outrigger_version: outriggerVersion(),
+    state: sidecar.state,
+    not_ready_because: sidecar.notReadyBecause ?? '',
+    app: {
+      address: sidecar.config.inbound.app,
+      state: inbound.appHealth.state,
+      version: sidecar.config.version,
+    },
+    listeners: {
+      inbound: { address: sidecar.inboundAddress, ...listenerSnapshot(inbound.stats, inbound.stats.calls) },
+      outbound: {
+        address: sidecar.outboundAddress,
+        ...listenerSnapshot(outbound.stats, outbound.stats.calls),
+      },
+    },
+    clusters: Object.fromEntries(
+      Array.from(outbound.clusters.serving(), ([name, cluster]) => [name, methodsSnapshot(cluster.calls)]),
+    ),
+    tasks_once: tasksSnapshot(sidecar),
+    llm: llmSnapshot(sidecar),
+    certificates: Object.fromEntries(Array.from(sidecar.credentials(), certificateSnapshot)),
+    memory: memorySnapshot(),
+    uptime_s: Math.round(process.uptime()),
+  };
+}
+
+/** Tasks that are kept, and those that came again. */
+function tasksSnapshot({ inbound }: Sidecar): unknown {
+  const { size, bytes, joined, replayed, refused } = inbound.taskRuns.store;
+  return { kept: size, kept_bytes: bytes, joined, replayed, refused };
+}
+
+/** Names and dates; never a key, and nothing else of the files. */
+function certificateSnapshot({ where, material, problem }: Credentials): [string, unknown] {
+  const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+  return [
+    where,
+    {
+      identities: material?.identities ?? [],
+      expires: Number.isFinite(expiresAtMs) ? new Date(expiresAtMs).toISOString() : null,
+      problem,
+    },
+  ];
+}
+
+function listenerSnapshot(stats: ListenerStats, calls: CallStats) {
+  return {
+    active_calls: stats.activeCalls,
+    active_connections: stats.activeConnections,
+    total_requests: stats.totalCalls,
+    total_errors: stats.totalErrors,
+    error_rate: stats.totalCalls === 0 ? 0 : stats.totalErrors / stats.totalCalls,
+    rejected: Object.fromEntries(stats.rejected),
+    // Outbound: of calls that have come to no cluster.
+    methods: methodsSnapshot(calls),
+  };
+}
+
+function methodsSnapshot(calls: CallStats) {
+  const methods: Record<string, Record<string, { count: number; mean_ms: number }>> = {};
+  for (const stats of calls.methods.values()) {
+    const byStatus: Record<string, { count: number; mean_ms: number }> = {};
+    stats.byStatus.forEach((durations, status) => {
+      if (durations === undefined) return;
+      const meanMs = (durations.sumSeconds / durations.count) * 1000;
+      byStatus[statusName(status)] = { count: durations.count, mean_ms: Math.round(meanMs * 100) / 100 };
+    });
+    methods[stats.method] = byStatus;
+  }
+  return methods;
+}
+
+function memorySnapshot() {
+  const { rss, heapUsed, external } = process.memoryUsage();
+  return { resident_bytes: rss, heap_used_bytes: heapUsed, external_bytes: external };
+}

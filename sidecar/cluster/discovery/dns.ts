@@ -1,0 +1,228 @@
+/**
+ * Endpoints from DNS: every A and AAAA address of a name, looked up again and again.
+ *
+ *              ┌──────────── due, or refresh() and a second since the last start ───────────┐
+ *              ▼                                                                             │
+ *     ┌── looking up ──── addresses ──────────────▶ emit if changed ───────────────────▶ waiting
+ *     │        └───────── error, none, or 5 s ────▶ keep the last set, report once ────────▶ ┘
+ *     └─ stop() anywhere: what still arrives is dropped
+ *
+ * The system's resolver is asked (getaddrinfo) rather than DNS itself, for search domains and /etc/hosts, without
+ * which the short names of Kubernetes don't resolve.
+ */
+import { lookup as systemLookup } from 'node:dns/promises';
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { AddressError, formatHostPort, isLiteral, parseAddress } from '../address.ts';
+import { connectionBackoffMs } from '../connection/reconnect.ts';
+import { type Discovery, DiscoveryError } from './discovery.ts';
+
+/** All addresses of a host, as IP literals in any order. */
+export type Lookup = (host: string) => Promise<readonly string[]>;
+
+export interface DnsDiscoveryOptions {
+  /** `host:port`. */
+  address: string;
+  /** Between the start of one look-up and the next, ±10 %, so that a fleet doesn't ask in step. */
+  refreshMs: number;
+  wheel: TimerWheel;
+  now: () => number;
+  /** Gives [0, 1); Math.random when absent. */
+  random?: () => number;
+  /** The system's resolver when absent. */
+  lookup?: Lookup;
+}
+
+const LOOKUP_TIMEOUT_MS = 5000;
+const MIN_INTERVAL_MS = 1000;
+const REFRESH_JITTER = 0.1;
+/**
+ * Node can't abandon a getaddrinfo: it holds one of the four threads that files and DNS share until it returns. One
+ * that has been given up may be followed by another, but not by a third while both hang.
+ */
+const MAX_UNANSWERED = 2;
+/** A set this large is a mistake; every sidecar uses the same part of it. */
+const MAX_ENDPOINTS = 4096;
+
+export class DnsDiscovery implements Discovery {
+  readonly #host: string;
+  readonly #port: number;
+  readonly #options: DnsDiscoveryOptions;
+  readonly #random: () => number;
+  readonly #lookup: Lookup;
+  readonly #timer: Timer;
+  #onEndpoints: (addresses: readonly string[]) => void = () => {};
+  #onError: (error: Error) => void = () => {};
+  #state: 'new' | 'waiting' | 'looking up' | 'stopped' = 'new';
+  #current = '';
+  #failures = 0;
+  #startedAtMs = Number.NEGATIVE_INFINITY;
+  #refreshWanted = false;
+  #unanswered = 0;
+  /** Tells the newest look-up from one that was given up. */
+  #generation = 0;
+  #newestAnswer = 0;
+
+  /** Throws AddressError when `address` is not `host:port`. */
+  constructor(options: DnsDiscoveryOptions) {
+    const address = parseAddress(options.address);
+    if (address.kind === 'unix') {
+      throw new AddressError(
+        `address "${options.address}": a socket has no DNS name; list it under endpoints`,
+      );
+    }
+    if (!(options.refreshMs > 0)) {
+      throw new RangeError(`refreshMs is ${options.refreshMs}; give a number of milliseconds above 0`);
+    }
+    this.#host = address.host;
+    this.#port = address.port;
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+    this.#lookup = options.lookup ?? lookupAll;
+    this.#timer = new DiscoveryTimer(() => this.#onTimeout());
+  }
+
+  start(onEndpoints: (addresses: readonly string[]) => void, onError: (error: Error) => void): void {
+    if (this.#state !== 'new') throw new DiscoveryError(`${this.#host}: discovery has been started already`);
+    this.#onEndpoints = onEndpoints;
+    this.#onError = onError;
+    if (isLiteral(this.#host)) {
+      // There is nothing that could change.
+      this.#state = 'stopped';
+      onEndpoints([formatHostPort(this.#host, this.#port)]);
+    } else {
+      this.#begin();
+    }
+  }
+
+  stop(): void {
+    this.#state = 'stopped';
+    this.#options.wheel.cancel(this.#timer);
+    this.#onEndpoints = () => {};
+    this.#onError = () => {};
+  }
+
+  refresh(): void {
+    if (this.#state === 'looking up') {
+      // The running one may have asked before things changed.
+      this.#refreshWanted = true;
+    } else if (this.#state === 'waiting') {
+      const earliestMs = this.#startedAtMs + MIN_INTERVAL_MS;
+      if (this.#options.now() >= earliestMs) {
+        this.#begin();
+      } else if (!this.#refreshWanted) {
+        this.#refreshWanted = true;
+        this.#options.wheel.arm(this.#timer, earliestMs);
+      }
+    }
+  }
+
+  #onTimeout(): void {
+    if (this.#state === 'waiting') this.#begin();
+    else if (this.#state === 'looking up') this.#failed(`no answer within ${LOOKUP_TIMEOUT_MS / 1000} s`);
+  }
+
+  #begin(): void {
+    this.#startedAtMs = this.#options.now();
+    this.#refreshWanted = false;
+    if (this.#unanswered >= MAX_UNANSWERED) {
+      this.#failed(`${MAX_UNANSWERED} look-ups have not been answered at all`);
+      return;
+    }
+    this.#state = 'looking up';
+    this.#options.wheel.arm(this.#timer, this.#startedAtMs + LOOKUP_TIMEOUT_MS);
+    const generation = ++this.#generation;
+    this.#unanswered++;
+    this.#ask().then(
+      (addresses) => {
+        this.#unanswered--;
+        if (this.#state !== 'stopped') this.#answered(generation, addresses);
+      },
+      (error: unknown) => {
+        this.#unanswered--;
+        if (this.#isRunning(generation)) this.#failed(reasonOf(error));
+      },
+    );
+  }
+
+  /** So that a resolver that throws counts like one that rejects. */
+  async #ask(): Promise<readonly string[]> {
+    return await this.#lookup(this.#host);
+  }
+
+  #isRunning(generation: number): boolean {
+    return this.#state === 'looking up' && generation === this.#generation;
+  }
+
+  /** Also of a look-up that was given up: late is better than never, unless a newer one has answered. */
+  #answered(generation: number, found: readonly string[]): void {
+    if (found.length === 0) {
+      if (this.#isRunning(generation)) this.#failed('it has no addresses');
+      return;
+    }
+    if (generation < this.#newestAnswer) return;
+    this.#newestAnswer = generation;
+    this.#failures = 0;
+    if (generation === this.#generation) this.#wait(this.#intervalMs());
+    this.#emit([...new Set(found.map((address) => formatHostPort(address, this.#port)))].sort());
+  }
+
+  #emit(addresses: readonly string[]): void {
+    const kept = addresses.slice(0, MAX_ENDPOINTS);
+    const joined = kept.join();
+    if (joined === this.#current) return;
+    this.#current = joined;
+    if (kept.length < addresses.length) {
+      this.#onError(this.#error(`it has ${addresses.length} addresses; the first ${MAX_ENDPOINTS} are used`));
+    }
+    this.#onEndpoints(kept);
+  }
+
+  #failed(reason: string): void {
+    this.#failures++;
+    // Sooner than a long refresh interval would have it: an agent may just be coming up.
+    this.#wait(Math.min(this.#intervalMs(), connectionBackoffMs(this.#failures, this.#random())));
+    if (this.#failures > 1) return;
+    const kept = this.#current === '' ? '' : '; the last addresses stay in use';
+    this.#onError(this.#error(`${reason}${kept}`));
+  }
+
+  #intervalMs(): number {
+    return this.#options.refreshMs * (1 - REFRESH_JITTER + 2 * REFRESH_JITTER * this.#random());
+  }
+
+  #wait(intervalMs: number): void {
+    this.#state = 'waiting';
+    const nextMs = this.#startedAtMs + (this.#refreshWanted ? MIN_INTERVAL_MS : intervalMs);
+    this.#options.wheel.arm(this.#timer, nextMs);
+  }
+
+  #error(reason: string): DiscoveryError {
+    return new DiscoveryError(`DNS look-up of "${this.#host}": ${reason}`);
+  }
+}
+
+class DiscoveryTimer extends Timer {
+  readonly #fire: () => void;
+
+  constructor(fire: () => void) {
+    super();
+    this.#fire = fire;
+  }
+
+  override onTimeout(): void {
+    this.#fire();
+  }
+}
+
+async function lookupAll(host: string): Promise<readonly string[]> {
+  const found = await systemLookup(host, { all: true, order: 'verbatim' });
+  return found.map(({ address }) => address);
+}
+
+function reasonOf(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'ENOTFOUND')
+    return 'the name does not exist; check its spelling and that the service has pods';
+  if (code === 'EAI_AGAIN') return 'the DNS service does not answer; check that it can be reached';
+  return error instanceof Error ? error.message : String(error);
+}

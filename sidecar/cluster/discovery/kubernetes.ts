@@ -1,0 +1,224 @@
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { connectionBackoffMs } from '../connection/reconnect.ts';
+import { type Discovery, DiscoveryError } from './discovery.ts';
+import { type EndpointSlice, readSlices, type SliceQuestion } from './endpoint-slices.ts';
+
+/** A line of a watch. */
+export interface SliceEvent {
+  readonly type: string;
+  /** An EndpointSlice, or a Status when `type` is ERROR. */
+  readonly object: EndpointSlice & { readonly code?: number; readonly message?: string };
+}
+
+/** The API server, as discovery asks it. */
+export interface SliceSource {
+  /** For messages: `NAMESPACE/SERVICE`. Known once `list` has been called. */
+  readonly service: string;
+  list(): Promise<{ readonly slices: readonly EndpointSlice[]; readonly resourceVersion: string }>;
+  /** Calls `onEnd` once, when the watch is over: without an error when the server has ended it. @returns what ends it */
+  watch(
+    resourceVersion: string,
+    onEvent: (event: SliceEvent) => void,
+    onEnd: (error: Error | undefined) => void,
+  ): () => void;
+  /** The zone this sidecar is in; undefined where that is not known or does not matter. */
+  zone(): Promise<string | undefined>;
+}
+
+export interface KubernetesDiscoveryOptions {
+  readonly source: SliceSource;
+  readonly port: string | number;
+  readonly wheel: TimerWheel;
+  readonly now: () => number;
+  readonly random: () => number;
+}
+
+/** What is read from the API, or said by it, was too old: begin anew with a list. */
+const GONE = 410;
+const LIST_TIMEOUT_MS = 15_000;
+/** Between two requests at the least, also when the server ends each watch at once. */
+const MIN_INTERVAL_MS = 1_000;
+const MAX_BACKOFF_MS = 30_000;
+
+/**
+ *     listing ──answer──▶ watching ──server ended it──▶ watching again, from the last version seen
+ *        ▲                   │  └── 410, too old ──▶ listing
+ *        │                   ▼
+ *        └── back-off ◀── failed          (1 s × 1.6 up to 30 s, jitter; the endpoints stay as they were)
+ *
+ * What the API says is the truth while it can be asked: a Service without a ready pod has no endpoints. While it can't
+ * be, the last known ones stay in use.
+ */
+export class KubernetesDiscovery extends Timer implements Discovery {
+  private readonly options: KubernetesDiscoveryOptions;
+  private onEndpoints: (addresses: readonly string[], near: readonly string[]) => void = () => {};
+  private onError: (error: Error) => void = () => {};
+  private state: 'new' | 'listing' | 'watching' | 'backing off' | 'stopped' = 'new';
+  private readonly slices = new Map<string, EndpointSlice>();
+  private resourceVersion = '';
+  private zone: string | undefined = undefined;
+  private zoneError: DiscoveryError | undefined = undefined;
+  private emitted: string | undefined = undefined;
+  private failures = 0;
+  private startedAtMs = Number.NEGATIVE_INFINITY;
+  private endWatch: () => void = () => {};
+  /** Tells the request that counts from those that were given up. */
+  private generation = 0;
+
+  constructor(options: KubernetesDiscoveryOptions) {
+    super();
+    this.options = options;
+  }
+
+  start(
+    onEndpoints: (addresses: readonly string[], near?: readonly string[]) => void,
+    onError: (error: Error) => void,
+  ): void {
+    this.onEndpoints = onEndpoints;
+    this.onError = onError;
+    this.options.source.zone().then(
+      (zone) => {
+        this.zone = zone;
+        if (this.emitted !== undefined) this.emit();
+      },
+      // Calls go to all zones then. Told behind the first answer: an error before it means that there is none.
+      (error: Error) => {
+        this.zoneError = new DiscoveryError(error.message);
+        if (this.emitted !== undefined) this.tellZoneError();
+      },
+    );
+    this.list();
+  }
+
+  private tellZoneError(): void {
+    if (this.zoneError !== undefined) this.onError(this.zoneError);
+    this.zoneError = undefined;
+  }
+
+  stop(): void {
+    this.state = 'stopped';
+    this.generation++;
+    this.options.wheel.cancel(this);
+    this.endWatch();
+    this.onEndpoints = () => {};
+    this.onError = () => {};
+  }
+
+  /** Connections fail: if the API is not being watched, it is time to ask. */
+  refresh(): void {
+    if (this.state !== 'backing off') return;
+    const earliestMs = this.startedAtMs + MIN_INTERVAL_MS;
+    this.options.wheel.arm(this, Math.max(earliestMs, this.options.now() + 1));
+  }
+
+  override onTimeout(): void {
+    if (this.state === 'listing') this.failed(`no answer within ${LIST_TIMEOUT_MS / 1_000} s`);
+    else if (this.state === 'backing off') this.resume();
+  }
+
+  private resume(): void {
+    if (this.resourceVersion === '') this.list();
+    else this.watch();
+  }
+
+  private list(): void {
+    const { wheel, now, source } = this.options;
+    const generation = ++this.generation;
+    this.state = 'listing';
+    this.startedAtMs = now();
+    wheel.arm(this, this.startedAtMs + LIST_TIMEOUT_MS);
+    source.list().then(
+      ({ slices, resourceVersion }) => {
+        if (generation !== this.generation) return;
+        this.failures = 0;
+        this.slices.clear();
+        for (const slice of slices) this.slices.set(slice.metadata?.name ?? '', slice);
+        this.resourceVersion = resourceVersion;
+        if (slices.length === 0)
+          this.onError(this.error('has no EndpointSlices; check the names of Service and namespace'));
+        this.emit();
+        this.tellZoneError();
+        this.watch();
+      },
+      (error: Error) => {
+        if (generation === this.generation) this.failed(error.message);
+      },
+    );
+  }
+
+  private watch(): void {
+    const { wheel, now, source } = this.options;
+    const generation = ++this.generation;
+    this.state = 'watching';
+    this.startedAtMs = now();
+    wheel.cancel(this);
+    this.endWatch = source.watch(
+      this.resourceVersion,
+      (event) => {
+        if (generation === this.generation) this.onEvent(event);
+      },
+      (error) => {
+        if (generation !== this.generation) return;
+        if (error === undefined) this.waitFor(MIN_INTERVAL_MS);
+        else if (codeOf(error) === GONE) this.begin();
+        else this.failed(error.message);
+      },
+    );
+  }
+
+  private onEvent({ type, object }: SliceEvent): void {
+    if (type === 'ERROR') {
+      this.endWatch();
+      if (object.code === GONE) this.begin();
+      else this.failed(object.message ?? `the API server ended the watch with ${object.code}`);
+      return;
+    }
+    this.failures = 0;
+    const { name = '', resourceVersion = '' } = object.metadata ?? {};
+    if (resourceVersion !== '') this.resourceVersion = resourceVersion;
+    if (type === 'ADDED' || type === 'MODIFIED') this.slices.set(name, object);
+    else if (type === 'DELETED') this.slices.delete(name);
+    else return;
+    this.emit();
+  }
+
+  private emit(): void {
+    const question: SliceQuestion = { port: this.options.port, zone: this.zone };
+    const { addresses, near } = readSlices(this.slices.values(), question);
+    const joined = `${addresses.join()};${near.join()}`;
+    if (joined === this.emitted) return;
+    this.emitted = joined;
+    this.onEndpoints(addresses, near);
+  }
+
+  /** From a list: what was known of versions is of no use any more. */
+  private begin(): void {
+    this.resourceVersion = '';
+    this.waitFor(MIN_INTERVAL_MS);
+  }
+
+  private failed(reason: string): void {
+    this.failures++;
+    const { random } = this.options;
+    this.endWatch();
+    this.waitFor(Math.min(connectionBackoffMs(this.failures, random()), MAX_BACKOFF_MS));
+    if (this.failures > 1) return;
+    const kept = this.emitted === undefined ? '' : '; the last endpoints stay in use';
+    this.onError(this.error(`${reason}${kept}`));
+  }
+
+  private waitFor(intervalMs: number): void {
+    this.generation++;
+    this.state = 'backing off';
+    const { wheel, now } = this.options;
+    wheel.arm(this, Math.max(this.startedAtMs + intervalMs, now() + 1));
+  }
+
+  private error(reason: string): DiscoveryError {
+    return new DiscoveryError(`EndpointSlices of ${this.options.source.service}: ${reason}`);
+  }
+}
+
+function codeOf(error: Error & { readonly statusCode?: number }): number | undefined {
+  return error.statusCode;
+}

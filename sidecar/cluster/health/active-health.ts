@@ -1,0 +1,220 @@
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
+import type { Endpoint } from '../endpoint.ts';
+import { HealthProbe, type ProbeResult } from './probe.ts';
+import { AGENT_HEALTH, grpcHealth, type HealthQuestion } from './question.ts';
+import { findingOf, type HealthState, HealthThreshold, type HealthThresholds } from './threshold.ts';
+
+/** `health_check` of a cluster. */
+export interface HealthCheckSettings extends HealthThresholds {
+  /** From one check of an endpoint to the next, 10 % more or less; 0 is off. */
+  readonly intervalMs: number;
+  /** For the answer, and as long again for a sign of life when there is none. */
+  readonly timeoutMs: number;
+  /** Asked of `grpc.health.v1`. */
+  readonly service: string;
+  readonly protocol: 'grpc' | 'agent';
+}
+
+export const HEALTH_CHECK_OFF: HealthCheckSettings = {
+  intervalMs: 0,
+  timeoutMs: 2_000,
+  unhealthyThreshold: 3,
+  healthyThreshold: 2,
+  service: '',
+  protocol: 'grpc',
+};
+
+/** Checks of one cluster under way at a time; more wait for their turn. */
+const MAX_RUNNING = 16;
+/** The first checks of endpoints that came together are spread over so much time. */
+const FIRST_SPREAD_MS = 1_000;
+const JITTER = 0.1;
+
+export interface ActiveHealthEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  readonly random: () => number;
+  /** After each check that proved something; `changed` when the endpoint's state is another now. */
+  onChecked(endpoint: Endpoint, check: EndpointCheck, changed: boolean): void;
+}
+
+/** The checks of one endpoint: its clock, and what they found. */
+export class EndpointCheck extends Timer {
+  readonly endpoint: Endpoint;
+  readonly threshold = new HealthThreshold();
+  /** What the last check found, for a person. */
+  detail = '';
+  /** The last one that proved something passed. */
+  passes = false;
+  /** When the last one ended. */
+  checkedAtMs = Number.NEGATIVE_INFINITY;
+  startedAtMs = Number.NEGATIVE_INFINITY;
+  probe: HealthProbe | undefined = undefined;
+  /** The one before: an endpoint that is stopped gets no more of them until it says something. */
+  lastProbe: HealthProbe | undefined = undefined;
+  private readonly onDue: (check: EndpointCheck) => void;
+
+  constructor(endpoint: Endpoint, onDue: (check: EndpointCheck) => void) {
+    super();
+    this.endpoint = endpoint;
+    this.onDue = onDue;
+  }
+
+  get state(): HealthState {
+    return this.threshold.state;
+  }
+
+  override onTimeout(): void {
+    this.onDue(this);
+  }
+}
+
+/**
+ * Asks the endpoints of a cluster how they are, whether they have calls or not. A check goes over the connection that
+ * calls use, because it is that one which must work; it is no call, in no statistic and no policy. Whoever listens
+ * decides what the outcome means for the endpoint.
+ */
+export class ActiveHealth {
+  private readonly environment: ActiveHealthEnvironment;
+  private settings: HealthCheckSettings = HEALTH_CHECK_OFF;
+  private question: HealthQuestion = AGENT_HEALTH;
+  private readonly checks = new Map<Endpoint, EndpointCheck>();
+  private readonly running = new Set<EndpointCheck>();
+  /** Due, behind as many as may run; in the order in which they became so. */
+  private readonly waiting = new Set<EndpointCheck>();
+  private startingNext = false;
+
+  constructor(environment: ActiveHealthEnvironment) {
+    this.environment = environment;
+  }
+
+  /** What is known of an endpoint; undefined when its health is not checked. */
+  of(endpoint: Endpoint): EndpointCheck | undefined {
+    return this.checks.get(endpoint);
+  }
+
+  /**
+   * Checks these endpoints, and no others, in this way. What was found stays when the way changes.
+   *
+   * @returns those that are no longer checked
+   */
+  update(settings: HealthCheckSettings, endpoints: readonly Endpoint[]): readonly Endpoint[] {
+    const { intervalMs: intervalBefore } = this.settings;
+    this.settings = settings;
+    this.question = settings.protocol === 'agent' ? AGENT_HEALTH : grpcHealth(settings.service);
+    const wanted = new Set(settings.intervalMs === 0 ? [] : endpoints);
+    const gone: Endpoint[] = [];
+    for (const [endpoint, check] of this.checks) {
+      if (wanted.has(endpoint)) {
+        // A check that was to come in an hour must not keep an interval of a second waiting.
+        if (settings.intervalMs < intervalBefore && check.armed) this.schedule(check, FIRST_SPREAD_MS);
+        continue;
+      }
+      this.stop(check);
+      gone.push(endpoint);
+    }
+    this.startNext();
+    for (const endpoint of wanted) {
+      if (this.checks.has(endpoint)) continue;
+      const check = new EndpointCheck(endpoint, (due) => this.onDue(due));
+      this.checks.set(endpoint, check);
+      this.schedule(check, FIRST_SPREAD_MS);
+    }
+    return gone;
+  }
+
+  /** At a time of chance, within the spread and an interval. */
+  private schedule(check: EndpointCheck, spreadMs: number): void {
+    const { wheel, clock, random } = this.environment;
+    wheel.arm(check, clock() + random() * Math.min(spreadMs, this.settings.intervalMs));
+  }
+
+  private stop(check: EndpointCheck): void {
+    this.checks.delete(check.endpoint);
+    this.environment.wheel.cancel(check);
+    check.probe?.cancel();
+    check.probe = undefined;
+    this.waiting.delete(check);
+    this.running.delete(check);
+  }
+
+  private onDue(check: EndpointCheck): void {
+    if (this.running.size >= MAX_RUNNING) this.waiting.add(check);
+    else this.start(check);
+  }
+
+  /** A check can end within its start, and comes here again; the loop goes on to the next one. */
+  private startNext(): void {
+    if (this.startingNext) return;
+    this.startingNext = true;
+    for (const next of this.waiting) {
+      if (this.running.size >= MAX_RUNNING) break;
+      this.waiting.delete(next);
+      this.start(next);
+    }
+    this.startingNext = false;
+  }
+
+  private start(check: EndpointCheck): void {
+    const { wheel, clock } = this.environment;
+    const { endpoint, lastProbe } = check;
+    this.running.add(check);
+    check.startedAtMs = clock();
+    // On a connection that calls still use it is for keepalive to give up.
+    if (lastProbe?.stillSilent === true && !lastProbe.giveUpConnection()) {
+      this.finish(check, 'unreachable', undefined);
+      return;
+    }
+    const { timeoutMs } = this.settings;
+    const probe = new HealthProbe(endpoint, wheel, timeoutMs, this.question, (result, status) =>
+      this.finish(check, result, status),
+    );
+    check.probe = probe;
+    check.lastProbe = probe;
+    probe.start(check.startedAtMs);
+  }
+
+  private finish(check: EndpointCheck, result: ProbeResult, status: StatusCode | undefined): void {
+    const { wheel, clock, random } = this.environment;
+    const { intervalMs } = this.settings;
+    const nowMs = clock();
+    check.probe = undefined;
+    check.checkedAtMs = nowMs;
+    this.running.delete(check);
+    wheel.arm(
+      check,
+      Math.max(check.startedAtMs + intervalMs * (1 - JITTER + 2 * JITTER * random()), nowMs + 1),
+    );
+    this.startNext();
+    const finding = findingOf(result, status);
+    check.detail = describe(result, status);
+    if (finding === 'nothing') return;
+    const before = check.state;
+    check.threshold.record(finding, this.settings);
+    check.passes = finding === 'passes';
+    this.environment.onChecked(check.endpoint, check, check.state !== before);
+  }
+
+  close(): void {
+    this.update(HEALTH_CHECK_OFF, []);
+  }
+}
+
+function describe(result: ProbeResult, status: StatusCode | undefined): string {
+  switch (result) {
+    case 'serving':
+      return 'its health check passes';
+    case 'busy':
+      return 'its HTTP/2 answers, and its health check does not in time';
+    case 'turned_away':
+      return 'it had no room for a health check';
+    case 'unreachable':
+      return 'its health check gets no answer';
+    default:
+      break;
+  }
+  if (status === undefined) return 'its health check gets an answer that is not gRPC';
+  if (result === 'not_serving' && status === Status.OK) return 'its health check says that it does not serve';
+  return `its health check is answered ${statusName(status)}`;
+}

@@ -1,0 +1,149 @@
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import type { Cluster } from '../cluster.ts';
+import { PoolState } from '../connection/pool.ts';
+import type { Endpoint } from '../endpoint.ts';
+import { HealthProbe, type ProbeResult } from './probe.ts';
+import { grpcHealth } from './question.ts';
+
+export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
+
+const QUESTION = grpcHealth('');
+/** How often an app that is not there is looked for: it may be starting. */
+const ABSENT_INTERVAL_MS = 250;
+
+/**
+ * Whether the local app serves, as far as the sidecar can see: it keeps a connection to it, asks its own health
+ * service, and tells whoever subscribed when the answer changes.
+ *
+ *     unknown ──probe──▶ serving | no_health_service | busy     (healthy)
+ *                  └───▶ not_serving | unreachable              (not healthy)
+ *
+ * Where no app is configured the state is `none`: nothing is probed, and callers hear that nothing serves here.
+ */
+export class AppHealth extends Timer {
+  private readonly cluster: Cluster;
+  private readonly wheel: TimerWheel;
+  private readonly clock: () => number;
+  private readonly listeners = new Set<(healthy: boolean) => void>();
+  private readonly connectionListeners = new Set<() => void>();
+  private options: { readonly intervalMs: number; readonly timeoutMs: number };
+  private probe: HealthProbe | undefined = undefined;
+  /** The one before; an app that is stopped gets no more of them until it says something. */
+  private lastProbe: HealthProbe | undefined = undefined;
+  private started = false;
+  /** Whether the configuration names an app at all. */
+  private configured = true;
+  private stopped = false;
+  /** The endpoint that the newest state is about. */
+  private endpoint: Endpoint | undefined = undefined;
+  private connected = false;
+  state: AppState = 'unknown';
+
+  constructor(
+    cluster: Cluster,
+    wheel: TimerWheel,
+    clock: () => number,
+    options: { intervalMs: number; timeoutMs: number },
+  ) {
+    super();
+    this.cluster = cluster;
+    this.wheel = wheel;
+    this.clock = clock;
+    this.options = options;
+    cluster.onPoolState = (endpoint) => this.onPoolState(endpoint);
+  }
+
+  get healthy(): boolean {
+    return this.state === 'serving' || this.state === 'no_health_service' || this.state === 'busy';
+  }
+
+  start(): void {
+    this.started = true;
+    this.look();
+  }
+
+  /** New options; the app may also be another one now, or none, which is looked at at once. */
+  update(options: { intervalMs: number; timeoutMs: number }, configured: boolean): void {
+    this.options = options;
+    this.configured = configured;
+    if (this.started && this.cluster.endpoints[0] !== this.endpoint) this.lookNow();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.wheel.cancel(this);
+    this.probe?.cancel();
+    this.listeners.clear();
+    this.connectionListeners.clear();
+  }
+
+  /** Told of each connection that comes where there was none. */
+  onConnected(listener: () => void): void {
+    this.connectionListeners.add(listener);
+  }
+
+  /** @returns how to unsubscribe */
+  onChange(listener: (healthy: boolean) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  override onTimeout(): void {
+    this.look();
+  }
+
+  private look(): void {
+    if (this.stopped) return;
+    this.wheel.cancel(this);
+    this.probe?.cancel();
+    this.probe = undefined;
+    const endpoint = this.cluster.endpoints[0];
+    const silent = endpoint === this.endpoint && this.lastProbe?.stillSilent === true;
+    this.endpoint = endpoint;
+    if (!this.configured) {
+      this.found('none');
+      return;
+    }
+    if (endpoint === undefined || silent) {
+      this.found('unreachable');
+      return;
+    }
+    this.connected = endpoint.pool.state === PoolState.ready;
+    endpoint.pool.warm();
+    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, QUESTION, (result) =>
+      this.found(result === 'turned_away' ? 'unreachable' : result),
+    );
+    this.probe = probe;
+    this.lastProbe = probe;
+    probe.start(this.clock());
+  }
+
+  private found(state: AppState): void {
+    if (this.stopped) return;
+    this.probe = undefined;
+    const before = this.healthy;
+    this.state = state;
+    const { intervalMs } = this.options;
+    // Off means that a healthy app is not asked again; one that is not there is still looked for.
+    const waitMs =
+      state === 'unreachable' ? Math.min(ABSENT_INTERVAL_MS, intervalMs || ABSENT_INTERVAL_MS) : intervalMs;
+    if (waitMs > 0 && state !== 'none') this.wheel.arm(this, this.clock() + waitMs);
+    if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
+  }
+
+  /** The connection to the app went away or came: look now, not at the next interval. */
+  private onPoolState(endpoint: Endpoint): void {
+    if (endpoint !== this.endpoint || !this.started) return;
+    const connected = endpoint.pool.state === PoolState.ready;
+    if (connected === this.connected) return;
+    this.connected = connected;
+    // A probe that is under way finds out by itself.
+    if (this.probe === undefined) this.lookNow();
+    if (connected) for (const listener of this.connectionListeners) listener();
+  }
+
+  /** On the next tick: the pool that tells of a change is still about it. */
+  private lookNow(): void {
+    this.wheel.arm(this, this.clock());
+  }
+}

@@ -1,0 +1,46 @@
+import type { TimerWheel } from '../../clock/timer-wheel.ts';
+import type { Cluster } from '../cluster.ts';
+import { HealthProbe, type ProbeResult } from './probe.ts';
+import { grpcHealth } from './question.ts';
+
+/** Services asked for at a time: a probe has one, and whoever can reach the pod may ask. */
+const MAX_QUESTIONS = 16;
+
+/**
+ * Asks the local app for the health of one of its own services (`grpc.health.v1`), whenever somebody wants to know.
+ * Who asks for a service that is being asked for gets the same answer.
+ */
+export class AppServiceHealth {
+  private readonly cluster: Cluster;
+  private readonly wheel: TimerWheel;
+  private readonly clock: () => number;
+  private readonly running = new Map<string, { probe: HealthProbe; answer: Promise<ProbeResult> }>();
+
+  constructor(cluster: Cluster, wheel: TimerWheel, clock: () => number) {
+    this.cluster = cluster;
+    this.wheel = wheel;
+    this.clock = clock;
+  }
+
+  /** @returns what one probe found: within twice `timeoutMs`, which may be spent on the answer and on a sign of life */
+  ask(service: string, timeoutMs: number): Promise<ProbeResult> {
+    const same = this.running.get(service);
+    if (same !== undefined) return same.answer;
+    const endpoint = this.cluster.endpoints[0];
+    if (endpoint === undefined) return Promise.resolve('unreachable');
+    if (this.running.size >= MAX_QUESTIONS) return Promise.resolve('turned_away');
+    const { promise, resolve } = Promise.withResolvers<ProbeResult>();
+    const probe = new HealthProbe(endpoint, this.wheel, timeoutMs, grpcHealth(service), (result) => {
+      this.running.delete(service);
+      resolve(result);
+    });
+    this.running.set(service, { probe, answer: promise });
+    probe.start(this.clock());
+    return promise;
+  }
+
+  stop(): void {
+    for (const { probe } of this.running.values()) probe.cancel();
+    this.running.clear();
+  }
+}

@@ -1,0 +1,116 @@
+import { type Backoff, backoffMs } from '../../clock/backoff.ts';
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { PoolState } from '../connection/pool.ts';
+import { WANTED_BACKOFF } from '../connection/reconnect.ts';
+import type { Endpoint } from '../endpoint.ts';
+import { HealthProbe } from './probe.ts';
+import { grpcHealth } from './question.ts';
+
+export interface ReturnEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  readonly random: () => number;
+  /** All of the cluster. */
+  endpoints(): readonly Endpoint[];
+  /** Whether calls are turned away until an endpoint is back. */
+  callsWait(nowMs: number): boolean;
+  /** It has a connection, and gives no sign of life on it: `silence-watch.ts` waits for one. */
+  isAbsent(endpoint: Endpoint): boolean;
+  /** This one can be reached, and so can its app. */
+  onBack(endpoint: Endpoint): void;
+}
+
+/** While other endpoints have the calls. */
+const UNHURRIED_BACKOFF: Backoff = { baseMs: 100, multiplier: 1.6, maxMs: 5_000 };
+/** Endpoints that one look is at; the next one goes on behind them. */
+const MAX_LOOKED_AT = 16;
+const PROBE_TIMEOUT_MS = 1_000;
+const QUESTION = grpcHealth('');
+
+/**
+ * Looks for endpoints whose absence keeps calls from a cluster: it was ejected because it could not be reached, or a
+ * circuit is open for that. Without calls nobody else would notice that it is back.
+ *
+ *     asleep ──wake()──▶ looks, behind waits that grow ──nobody is missed any more──▶ asleep
+ *                          │
+ *                          └── not connected: connect │ another sidecar: ask for its app │ else: it is back
+ *
+ * A sidecar can be reached while its app can not, so that its connection proves nothing.
+ */
+export class ReturnWatch extends Timer {
+  private readonly environment: ReturnEnvironment;
+  private readonly probes = new Map<Endpoint, HealthProbe>();
+  private looks = 0;
+  /** The endpoint that the next look begins with. */
+  private next = 0;
+  private closed = false;
+
+  constructor(environment: ReturnEnvironment) {
+    super();
+    this.environment = environment;
+  }
+
+  /** An endpoint is missed, or there is a new one: looks soon, and often at first. */
+  wake(): void {
+    if (this.closed) return;
+    this.looks = 0;
+    this.wait(WANTED_BACKOFF);
+  }
+
+  private wait(backoff: Backoff): void {
+    const { wheel, clock, random } = this.environment;
+    this.looks++;
+    wheel.arm(this, clock() + backoffMs(backoff, this.looks, random()));
+  }
+
+  override onTimeout(nowMs: number): void {
+    const { environment } = this;
+    const callsWait = environment.callsWait(nowMs);
+    const missed = environment.endpoints().filter((endpoint) => callsWait || isMissed(endpoint));
+    if (missed.length === 0) return;
+    // First: what is found can end the absence at once.
+    this.wait(callsWait ? WANTED_BACKOFF : UNHURRIED_BACKOFF);
+    for (let count = Math.min(missed.length, MAX_LOOKED_AT); count > 0; count--) {
+      this.next = (this.next + 1) % missed.length;
+      this.look(missed[this.next]!, nowMs);
+    }
+  }
+
+  /** A connection has come where there was none. */
+  onConnected(endpoint: Endpoint): void {
+    const { clock } = this.environment;
+    const nowMs = clock();
+    if (isMissed(endpoint) || this.environment.callsWait(nowMs)) this.look(endpoint, nowMs);
+  }
+
+  private look(endpoint: Endpoint, nowMs: number): void {
+    const { pool } = endpoint;
+    if (pool.state !== PoolState.ready) pool.warm();
+    else if (this.environment.isAbsent(endpoint)) return;
+    else if (pool.connections[0]!.peer.isSidecar) this.ask(endpoint, nowMs);
+    else this.environment.onBack(endpoint);
+  }
+
+  private ask(endpoint: Endpoint, nowMs: number): void {
+    const { probes, environment } = this;
+    if (probes.has(endpoint)) return;
+    const probe = new HealthProbe(endpoint, environment.wheel, PROBE_TIMEOUT_MS, QUESTION, (result) => {
+      probes.delete(endpoint);
+      if ((result === 'serving' || result === 'no_health_service') && !endpoint.removed)
+        environment.onBack(endpoint);
+    });
+    probes.set(endpoint, probe);
+    probe.start(nowMs);
+  }
+
+  close(): void {
+    this.closed = true;
+    this.environment.wheel.cancel(this);
+    for (const probe of this.probes.values()) probe.cancel();
+    this.probes.clear();
+  }
+}
+
+function isMissed({ watched }: Endpoint): boolean {
+  return watched.ejected && watched.unreachable;
+}

@@ -1,0 +1,188 @@
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import type { Connection } from '../../http2/connection.ts';
+import type { Endpoint } from '../endpoint.ts';
+import { HealthProbe } from './probe.ts';
+import { SIGN_OF_LIFE } from './question.ts';
+
+export interface SilenceEnvironment {
+  readonly wheel: TimerWheel;
+  readonly clock: () => number;
+  /** It gives no sign of life: whatever it was asked meanwhile was asked of nobody. */
+  onAbsent(endpoint: Endpoint): void;
+  /** It was absent, and gives a sign of life again. */
+  onBack(endpoint: Endpoint): void;
+  /** It was absent, and the connection that it would have given a sign on is gone. */
+  onLost(endpoint: Endpoint): void;
+}
+
+/**
+ * An endpoint that gives no sign in two looks is absent: 250 ms. Twice, because the first look may come late, with a sign
+ * that nobody has read yet: this process may have been busy or stopped itself.
+ */
+const LOOK_MS = 125;
+const LOOKS_UNTIL_ABSENT = 2;
+/** How often it is looked at once it is absent. A sidecar is asked again, anybody else gives the sign that is owed. */
+const ABSENT_LOOK_MS = 500;
+/** For the answer of its sidecar, and as long again for a sign of the sidecar's own. */
+const SIDECAR_TIMEOUT_MS = 1_000;
+
+/**
+ * Tells an endpoint that is absent (its process is stopped, its host does not answer) from one that is there and does not
+ * answer calls. Both look the same to a caller whose deadline passes. Asked is HTTP/2 itself (`control.askForSign`), which
+ * answers while every handler hangs; of an endpoint with a sidecar that one is asked whether its app gives a sign.
+ *
+ *     asked ──a sign──▶ it is there, and nothing changes
+ *       │
+ *       └──no sign in two looks──▶ absent ──a sign──▶ back
+ *                                    └──the connection is lost──▶ to be found by connecting (`return-watch.ts`)
+ */
+export class SilenceWatch {
+  private readonly environment: SilenceEnvironment;
+  private readonly questions = new Map<Endpoint, SignQuestion>();
+  private closed = false;
+
+  constructor(environment: SilenceEnvironment) {
+    this.environment = environment;
+  }
+
+  /**
+   * Asks for a sign of life, unless that has been asked already.
+   *
+   * @param onAnswer told once whether it is there
+   */
+  ask(endpoint: Endpoint, connection: Connection, onAnswer?: (alive: boolean) => void): void {
+    let question = this.questions.get(endpoint);
+    if (question === undefined || question.connection.closed) {
+      if (this.closed || connection.closed) {
+        onAnswer?.(false);
+        return;
+      }
+      question?.end();
+      question = new SignQuestion(this.environment, this.questions, endpoint, connection);
+      this.questions.set(endpoint, question);
+      question.start();
+    }
+    if (onAnswer !== undefined) question.answer(onAnswer);
+  }
+
+  /** It has been asked, and has given no sign of life since. */
+  isAbsent(endpoint: Endpoint): boolean {
+    const question = this.questions.get(endpoint);
+    return question?.absent === true && !question.connection.closed;
+  }
+
+  /** Signs of life are waited for. */
+  get asking(): boolean {
+    return this.questions.size > 0;
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const question of [...this.questions.values()]) question.end();
+  }
+}
+
+class SignQuestion extends Timer {
+  readonly connection: Connection;
+  absent = false;
+  private readonly environment: SilenceEnvironment;
+  private readonly questions: Map<Endpoint, SignQuestion>;
+  private readonly endpoint: Endpoint;
+  private readonly waiting: ((alive: boolean) => void)[] = [];
+  private askedAtMs = 0;
+  private looks = 0;
+  private ended = false;
+  /** Its own HTTP/2 has answered: a sidecar is asked for its app from then on. */
+  private signed = false;
+  private probe: HealthProbe | undefined = undefined;
+
+  constructor(
+    environment: SilenceEnvironment,
+    questions: Map<Endpoint, SignQuestion>,
+    endpoint: Endpoint,
+    connection: Connection,
+  ) {
+    super();
+    this.environment = environment;
+    this.questions = questions;
+    this.endpoint = endpoint;
+    this.connection = connection;
+  }
+
+  start(): void {
+    const { wheel, clock } = this.environment;
+    this.askedAtMs = clock();
+    wheel.arm(this, this.askedAtMs + LOOK_MS);
+    this.connection.control.askForSign(() => this.onSign());
+  }
+
+  answer(onAnswer: (alive: boolean) => void): void {
+    if (this.absent) onAnswer(false);
+    else this.waiting.push(onAnswer);
+  }
+
+  private onSign(): void {
+    if (this.ended || this.signed) return;
+    this.signed = true;
+    if (this.connection.peer.isSidecar) this.askSidecar();
+    else this.heard();
+  }
+
+  /** Its app may be absent while the sidecar is there. */
+  private askSidecar(): void {
+    const { wheel, clock } = this.environment;
+    wheel.cancel(this);
+    this.probe = new HealthProbe(this.endpoint, wheel, SIDECAR_TIMEOUT_MS, SIGN_OF_LIFE, (result) => {
+      this.probe = undefined;
+      if (result === 'not_serving' || result === 'unreachable') this.becomeAbsent();
+      else if (result !== 'turned_away') this.heard();
+      if (!this.ended) wheel.arm(this, clock() + ABSENT_LOOK_MS);
+    });
+    this.probe.start(clock());
+  }
+
+  override onTimeout(nowMs: number): void {
+    const { connection, environment } = this;
+    if (connection.closed || this.endpoint.removed) {
+      const { absent } = this;
+      this.end();
+      if (absent) environment.onLost(this.endpoint);
+    } else if (this.signed) this.askSidecar();
+    // Any byte is one: of those that owe many signs no more are asked for.
+    else if (connection.lastReadAtMs > this.askedAtMs) this.onSign();
+    else {
+      this.looks++;
+      if (this.looks >= LOOKS_UNTIL_ABSENT) this.becomeAbsent();
+      environment.wheel.arm(this, nowMs + (this.absent ? ABSENT_LOOK_MS : LOOK_MS));
+    }
+  }
+
+  private becomeAbsent(): void {
+    if (this.absent) return;
+    this.absent = true;
+    this.tell(false);
+    this.environment.onAbsent(this.endpoint);
+  }
+
+  private heard(): void {
+    const { absent, endpoint } = this;
+    this.finish(true);
+    if (absent && !endpoint.removed) this.environment.onBack(endpoint);
+  }
+
+  end(): void {
+    this.finish(false);
+  }
+
+  private finish(alive: boolean): void {
+    this.ended = true;
+    this.environment.wheel.cancel(this);
+    this.probe?.cancel();
+    if (this.questions.get(this.endpoint) === this) this.questions.delete(this.endpoint);
+    this.tell(alive);
+  }
+
+  private tell(alive: boolean): void {
+    for (const onAnswer of this.waiting.splice(0)) onAnswer(alive);
+  }
+}

@@ -1,0 +1,146 @@
+/** Which endpoints are ejected, for how long, and how many may be. `outlier-detector.ts` draws the states. */
+
+import { EVIDENCE_BOUND, EVIDENCE_CAP } from './latency.ts';
+import { type EjectionReason, refreshAdmits, type WatchedEndpoint } from './watched-endpoint.ts';
+
+/** `outlier_detection` of a cluster. */
+export interface OutlierSettings {
+  /** Failures in a row that eject; 0 turns the rule off. Three: fewer happen by chance, more cost calls. */
+  readonly consecutiveFailures: number;
+  /** In service for so long, an ejection is forgotten. Failure rates are taken over four of them. */
+  readonly intervalMs: number;
+  /** 30 s: what a restart takes, and a tenth of the calls at most if nothing was wrong. */
+  readonly baseEjectionTimeMs: number;
+  /** 300 s: a replica that was repaired is used again within five minutes. */
+  readonly maxEjectionTimeMs: number;
+  /** 50: with two replicas one may go; Envoy's 10 would never eject one of four. 0 turns all ejections off. */
+  readonly maxEjectionPercent: number;
+}
+
+export interface OutlierEvent {
+  readonly kind: 'ejected' | 'returned' | 'recovered';
+  readonly endpoint: WatchedEndpoint;
+  /** Of the ejection that this is, or that this ends. */
+  readonly reason: EjectionReason;
+  /** For logs and `/events`. */
+  readonly message: string;
+  /** How long an ejection lasts; Infinity when a health check ends it. */
+  readonly forMs: number;
+}
+
+/** An endpoint that was ejected twice as unreachable waits this long at least; each further time doubles it. */
+const REPEATED_RETURN_MS = 1_000;
+
+export const NO_EVENTS: readonly OutlierEvent[] = [];
+
+export class Ejections {
+  settings: OutlierSettings;
+  endpoints: readonly WatchedEndpoint[] = [];
+  /** How many are ejected now. */
+  count = 0;
+  /** Ejections that there was no room for. */
+  overflows = 0;
+
+  constructor(settings: OutlierSettings) {
+    this.settings = settings;
+  }
+
+  /** How many endpoints may be ejected at a time. */
+  get max(): number {
+    const count = this.endpoints.length;
+    return Math.max(Math.min(Math.floor((count * this.settings.maxEjectionPercent) / 100), count - 1), 0);
+  }
+
+  eject(
+    watched: WatchedEndpoint,
+    reason: EjectionReason,
+    detail: string,
+    nowMs: number,
+  ): OutlierEvent | undefined {
+    if (this.count >= this.max) {
+      this.overflows++;
+      return undefined;
+    }
+    const forMs = this.#nextDurationMs(watched, reason, nowMs);
+    this.count++;
+    watched.state = 'ejected';
+    watched.reason = reason;
+    watched.detail = detail;
+    watched.ejections++;
+    watched.ejectedAtMs = nowMs;
+    watched.ejectedUntilMs = nowMs + forMs;
+    watched.healthySinceMs = Number.POSITIVE_INFINITY;
+    watched.healthCheckFailedSince = watched.healthCheckFails;
+    watched.epoch++;
+    watched.outcomes.clear();
+    watched.consecutive = 0;
+    // Back on probation, one answer that is surely slow makes the bound.
+    for (const track of watched.latency) track?.reset(EVIDENCE_BOUND - EVIDENCE_CAP);
+    refreshAdmits(watched);
+    const until =
+      forMs === Number.POSITIVE_INFINITY
+        ? 'until its health check passes'
+        : `for ${Math.round(forMs / 1000)} s`;
+    const message = `${watched.address} is ejected ${until}: ${detail}`;
+    return { kind: 'ejected', endpoint: watched, reason, message, forMs };
+  }
+
+  #nextDurationMs(watched: WatchedEndpoint, reason: EjectionReason, nowMs: number): number {
+    if (reason === 'health_check') return Number.POSITIVE_INFINITY;
+    const { intervalMs, baseEjectionTimeMs, maxEjectionTimeMs } = this.settings;
+    const healthyIntervals = Math.max(Math.floor((nowMs - watched.healthySinceMs) / intervalMs), 0);
+    watched.multiplier = Math.max(watched.multiplier - healthyIntervals, 0) + 1;
+    return Math.min(baseEjectionTimeMs * watched.multiplier, maxEjectionTimeMs);
+  }
+
+  /**
+   * Brings back what was ejected because it could not be reached. One that comes and goes, such as an agent that crashes
+   * at each call, waits longer with each ejection.
+   */
+  reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+    const { ejected, removed, unreachable, healthCheckFails, multiplier, ejectedAtMs } = watched;
+    if (!ejected || removed || !unreachable || healthCheckFails) return undefined;
+    const waitMs = multiplier < 2 ? 0 : REPEATED_RETURN_MS * 2 ** Math.min(multiplier - 2, 16);
+    watched.ejectedUntilMs = Math.min(watched.ejectedUntilMs, Math.max(nowMs, ejectedAtMs + waitMs));
+    return watched.ejectedUntilMs <= nowMs
+      ? this.bringBack(watched, 'it can be reached again', nowMs)
+      : undefined;
+  }
+
+  /** Lets an ejected endpoint back on probation. */
+  bringBack(watched: WatchedEndpoint, because: string, nowMs: number): OutlierEvent {
+    this.count--;
+    watched.state = 'probation';
+    watched.epoch++;
+    watched.returnedAtMs = nowMs;
+    watched.probing = 0;
+    watched.answers = 0;
+    watched.successes = 0;
+    refreshAdmits(watched);
+    const message = `${watched.address} is back on probation: ${because}`;
+    return { kind: 'returned', endpoint: watched, reason: watched.reason!, message, forMs: 0 };
+  }
+
+  /** Ends a probation. What it had to show there counts on. */
+  recover(watched: WatchedEndpoint, nowMs: number): OutlierEvent {
+    watched.state = 'in_service';
+    watched.healthySinceMs = nowMs;
+    for (const track of watched.latency) {
+      if (track !== undefined) track.evidence = Math.min(track.evidence, EVIDENCE_CAP);
+    }
+    refreshAdmits(watched);
+    const message = `${watched.address} has stood its probation`;
+    return { kind: 'recovered', endpoint: watched, reason: watched.reason!, message, forMs: 0 };
+  }
+
+  /** When more are ejected than may be, brings back those who would have returned first. */
+  keepLimit(nowMs: number): readonly OutlierEvent[] {
+    if (this.count <= this.max) return NO_EVENTS;
+    const ejected = this.endpoints.filter((endpoint) => endpoint.ejected);
+    ejected.sort((one, other) => (one.ejectedUntilMs < other.ejectedUntilMs ? -1 : 1));
+    const because = `only ${this.max} may be ejected now`;
+    return ejected
+      .slice(0, this.count - this.max)
+      .map((endpoint) => this.bringBack(endpoint, because, nowMs));
+  }
+}

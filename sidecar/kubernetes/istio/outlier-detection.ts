@@ -1,0 +1,79 @@
+/** Which pods a caller's proxy takes out of service, and what is lost beside it: rates, latency, the circuit. */
+import type { ClusterConfig } from '../../config/config.ts';
+import { durationOf, type Note, note, notesOf, type Part, spoken } from './resource.ts';
+
+export function outlierDetection(cluster: ClusterConfig): Part {
+  const settings = cluster.outlierDetection;
+  const { consecutiveFailures: failures, maxEjectionPercent } = settings;
+  const rates =
+    'outlier_detection: the sidecar also ejects by failure rate and by latency, for which Istio has no setting: a pod that fails every other call, or is ten times slower than its peers, stays in.';
+  if (failures === 0 || maxEjectionPercent === 0) {
+    const which = failures === 0 ? 'consecutive_failures' : 'max_ejection_percent';
+    return {
+      fields: undefined,
+      notes: [note('', `outlier_detection.${which} 0: no outlierDetection.`), note('', rates)],
+    };
+  }
+  const fields = {
+    consecutiveGatewayErrors: failures,
+    consecutive5xxErrors: 0,
+    splitExternalLocalOriginErrors: true,
+    consecutiveLocalOriginFailures: failures,
+    interval: durationOf(settings.intervalMs),
+    baseEjectionTime: durationOf(settings.baseEjectionTimeMs),
+    maxEjectionPercent: Math.max(1, Math.round(maxEjectionPercent)),
+    minHealthPercent: 0,
+  };
+  // Envoy's own, which Istio does not change.
+  const longestMs = Math.max(300_000, settings.baseEjectionTimeMs);
+  const notes = notesOf(
+    note('', rates),
+    note(
+      'consecutiveGatewayErrors',
+      'outlier_detection.consecutive_failures, for UNAVAILABLE and DEADLINE_EXCEEDED, and only where grpc-status comes without a message before it. A status in trailers, behind a message, counts as success: so each failed stream.',
+    ),
+    cluster.task.statusIsVerdict &&
+      note(
+        'consecutiveGatewayErrors',
+        'task.status_is_verdict: OK with TaskResponse.status FAILED or TIMEOUT is a success to Istio.',
+      ),
+    note(
+      'consecutive5xxErrors',
+      '0: off. It would see INTERNAL, UNKNOWN and DATA_LOSS, but UNIMPLEMENTED as well, and eject a pod that answers rightly.',
+    ),
+    note('consecutiveLocalOriginFailures', 'No connection, resets and timeouts, counted apart from answers.'),
+    note(
+      'interval',
+      'outlier_detection.interval: how often Istio looks for pods to bring back, so an ejection lasts up to that much longer. They come back with their whole share of calls, without probation.',
+    ),
+    settings.maxEjectionTimeMs !== longestMs &&
+      note(
+        'baseEjectionTime',
+        `outlier_detection.max_ejection_time ${spoken(settings.maxEjectionTimeMs)}: Istio has no setting for it; Envoy's is ${spoken(longestMs)}.`,
+      ),
+    maxEjectionPercent === 100 &&
+      note(
+        'maxEjectionPercent',
+        'The sidecar never ejects the last pod, whatever the percentage; here all can be out, and calls then fail at once.',
+      ),
+    note('minHealthPercent', '0: no panic mode. Ejected pods stay out even when few are left.'),
+  );
+  return { fields, notes };
+}
+
+export function breakerNotes({ circuitBreaker: breaker }: ClusterConfig): Note[] {
+  const rules = [
+    breaker.consecutiveFailures > 0 ? [`${breaker.consecutiveFailures} failures in a row`] : [],
+    breaker.failurePercent > 0
+      ? [`${breaker.failurePercent} % of ${breaker.minCalls} or more calls in ${spoken(breaker.windowMs)}`]
+      : [],
+  ].flat();
+  if (rules.length === 0) return [];
+  const after = `half-open after ${spoken(breaker.recoveryTimeoutMs)} for ${breaker.halfOpenMax} probes`;
+  return [
+    note(
+      'trafficPolicy',
+      `circuit_breaker (open after ${rules.join(' or ')}, ${after}): Istio has none. What it calls a circuit breaker are the limits of connectionPool; outlierDetection knows pods, not cluster and method, and no half-open state.`,
+    ),
+  ];
+}

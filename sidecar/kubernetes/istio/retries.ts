@@ -1,0 +1,111 @@
+/**
+ * `retry` in Istio's words.
+ *
+ * Nothing de-duplicates tasks where Istio stands alone, so a call is sent again only when its pod provably never saw
+ * it, or when its method is declared idempotent. Istio's own default, two retries on `unavailable` and `cancelled`, can
+ * run a task three times.
+ */
+import type { ClusterConfig } from '../../config/config.ts';
+import type { StatusName } from '../../grpc/status.ts';
+import { durationOf, type Fields, type Note, note, notesOf, spoken } from './resource.ts';
+
+/** Never connected, refused by HTTP/2, or lost before the request's head was written. */
+const UNTOUCHED = ['connect-failure', 'refused-stream', 'reset-before-request'];
+
+/** What Envoy's router calls the codes it can retry. */
+const GRPC_CONDITIONS: Readonly<Partial<Record<StatusName, string>>> = {
+  CANCELLED: 'cancelled',
+  DEADLINE_EXCEEDED: 'deadline-exceeded',
+  INTERNAL: 'internal',
+  RESOURCE_EXHAUSTED: 'resource-exhausted',
+  UNAVAILABLE: 'unavailable',
+};
+
+/** Envoy's longest wait is ten times the first, and Istio sets only the first. */
+const ENVOY_BACKOFF_FACTOR = 10;
+
+/** For any call. */
+export function retriesOfUntouched({ retry }: ClusterConfig): Fields {
+  return {
+    // With max_attempts 1 the sidecar, too, sends again what was never processed.
+    attempts: Math.max(1, retry.maxAttempts - 1),
+    retryOn: UNTOUCHED.join(','),
+    backoff: durationOf(retry.backoff.baseMs),
+  };
+}
+
+/** For methods that may run twice; `undefined` when nothing more is allowed for them than for others. */
+export function retriesOfIdempotent(cluster: ClusterConfig): Fields | undefined {
+  const { retry } = cluster;
+  const codes = retry.on.flatMap((name) => GRPC_CONDITIONS[name] ?? []);
+  // A lost connection and silence are UNAVAILABLE to the sidecar; Envoy has a word of its own for them.
+  const conditions = retry.on.includes('UNAVAILABLE') ? ['reset', ...codes] : codes;
+  if (retry.maxAttempts === 1 || retry.idempotentMethods.length === 0 || conditions.length === 0)
+    return undefined;
+  return {
+    attempts: retry.maxAttempts - 1,
+    retryOn: [...UNTOUCHED, ...conditions].join(','),
+    perTryTimeout: durationOf(perTryTimeoutMs(cluster)),
+    backoff: durationOf(retry.backoff.baseMs),
+  };
+}
+
+/** On the `retries` at `path`. */
+export function retryNotes(cluster: ClusterConfig, path: string, idempotent: boolean): Note[] {
+  const { retry, hedge, task } = cluster;
+  const unnamed = retry.on.filter((name) => GRPC_CONDITIONS[name] === undefined);
+  const clocks = perTryTimeoutMs(cluster) > 0;
+  const { baseMs, maxMs } = retry.backoff;
+  if (idempotent) {
+    return notesOf(
+      note(
+        path,
+        'retry.idempotent_methods: these may run twice. Conditions see grpc-status only where it comes without a message; what fails in trailers is not sent again.',
+      ),
+      unnamed.length > 0 && note(path, `retry.on ${unnamed.join(', ')}: Envoy has no condition for them.`),
+      clocks &&
+        note(
+          `${path}.perTryTimeout`,
+          'retry.per_try_timeout, first_chunk_timeout: here to the head of the answer, not to its first message.',
+        ),
+    );
+  }
+  return notesOf(
+    note(
+      path,
+      `retry, max_attempts ${retry.maxAttempts}: only what a pod provably never saw. Written out, because Istio's default also retries unavailable and cancelled, after which a task may have run.`,
+    ),
+    task.deduplicate &&
+      note(
+        path,
+        'task.deduplicate: no sidecar here that knows a task by its id, joins it while it runs or replays its answer; so nothing else is safe, and an attempt whose outcome is unknown is not followed by another.',
+      ),
+    note(
+      path,
+      'Each hop retries by itself: no grpc-retry-pushback-ms is obeyed or sent, no grpc-previous-rpc-attempts, and three hops of three attempts are 27.',
+    ),
+    retry.idempotentMethods.length === 0 &&
+      clocks &&
+      note(
+        path,
+        'retry.per_try_timeout, first_chunk_timeout: would only cut calls that may not be sent again.',
+      ),
+    note(
+      path,
+      `retry.buffer_bytes ${retry.bufferBytes}: Istio keeps a request up to the buffer limit of its connection; no field of a route sets it.`,
+    ),
+    maxMs !== baseMs * ENVOY_BACKOFF_FACTOR &&
+      note(
+        `${path}.backoff`,
+        `retry.backoff.max ${spoken(maxMs)}: Istio has no setting for it; Envoy's is ${spoken(baseMs * ENVOY_BACKOFF_FACTOR)}.`,
+      ),
+    (hedge.delayMs > 0 || hedge.percentile > 0) &&
+      note(path, 'hedge: Istio sends no second attempt beside a slow one.'),
+  );
+}
+
+/** The shorter clock of an attempt, 0 for none. */
+function perTryTimeoutMs({ retry, firstChunkTimeoutMs }: ClusterConfig): number {
+  const clocks = [retry.perTryTimeoutMs, firstChunkTimeoutMs].filter((ms) => ms > 0);
+  return clocks.length === 0 ? 0 : Math.min(...clocks);
+}

@@ -1,0 +1,292 @@
+/**
+ * The sidecar's configuration in Istio's resources: one set an agent, pure.
+ *
+ *     cluster ─▶ destination ─┬─▶ at the caller:  DestinationRule, VirtualService (and ServiceEntry)
+ *                             └─▶ at its pods:    PeerAuthentication, AuthorizationPolicy, Sidecar, Telemetry
+ *
+ * What Istio can't say becomes a comment beside the field where one would look for it.
+ */
+import {
+  DEFAULT_CLUSTER_DOMAIN,
+  type NameScope,
+  parseAuthority,
+  splitAuthority,
+} from '../../cluster/authority.ts';
+import type { ClusterConfig, Config, RouteConfig } from '../../config/config.ts';
+import { type Destination, destinationOf, isCalled } from './destination.ts';
+import { destinationRule } from './destination-rule.ts';
+import { objectName, type Resource, type ResourceSet, spoken } from './resource.ts';
+import { serviceEntry } from './service-entry.ts';
+import { matchesAll, type Rule, virtualService } from './virtual-service.ts';
+import {
+  type Caller,
+  callersAllowed,
+  inboundLimits,
+  permissiveTls,
+  strictTls,
+  telemetry,
+} from './workload.ts';
+
+export interface IstioSettings {
+  /** Of the agents, where their names say no other. */
+  readonly namespace: string;
+  /** Workloads that call agents and are none, by service account: `gateway`, `NAMESPACE/NAME`. */
+  readonly callers: readonly string[];
+  /** The first part of every identity in the mesh. */
+  readonly trustDomain: string;
+}
+
+interface Target {
+  readonly cluster: ClusterConfig;
+  readonly destination: Destination;
+}
+
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
+/** Every gRPC service that an agent has. */
+const AGENT_SERVICES = ['/agent.AgentService/', '/grpc.health.v1.Health/'];
+/** What a configuration without a name has for one. */
+const NO_NAME = 'agent';
+
+export function istioSets(config: Config, settings: IstioSettings): ResourceSet[] {
+  const scope = scopeOf(config, settings);
+  const targets = targetsOf(config, scope);
+  const others = settings.callers.map((text) => callerOf(text, settings.namespace));
+  const callers = callersOf(config, settings, targets, others);
+  const sets = uniqueNames([
+    ...targets.map((target) => {
+      const first = targets.find(({ destination }) => destination.host === target.destination.host)!;
+      return first === target
+        ? agentSet(config, settings, scope, targets, target, callers)
+        : sameSet(target.cluster, first.cluster);
+    }),
+    ...routeSets(config, scope, targets),
+    ...others.filter((caller) => !isAgent(caller, targets)).map((caller) => callerSet(config, caller)),
+  ]);
+  return sets.length > 0 ? sets : [nothing()];
+}
+
+/** Short names are of the namespace that the agents are in. */
+function scopeOf({ outbound }: Config, { namespace }: IstioSettings): NameScope {
+  return { namespace, clusterDomain: outbound.clusterDomain || DEFAULT_CLUSTER_DOMAIN };
+}
+
+function targetsOf({ outbound }: Config, scope: NameScope): Target[] {
+  const targets = [...outbound.clusters.values()].map((cluster) => ({
+    cluster,
+    destination: destinationOf(cluster, scope),
+  }));
+  // A Service has the name that it has; what is outside the mesh can take another.
+  const taken = new Set(
+    targets.flatMap(({ destination: { kind, name } }) => (kind === 'service' ? [name] : [])),
+  );
+  return targets.map(({ cluster, destination }) => {
+    if (destination.kind === 'service') return { cluster, destination };
+    let name = destination.name;
+    for (let count = 2; taken.has(name); count++) name = `${destination.name}-${count}`;
+    taken.add(name);
+    return { cluster, destination: { ...destination, name } };
+  });
+}
+
+function agentSet(
+  config: Config,
+  settings: IstioSettings,
+  scope: NameScope,
+  targets: readonly Target[],
+  { cluster, destination }: Target,
+  callers: readonly Caller[],
+): ResourceSet {
+  const rules = rulesOf(
+    config,
+    targets,
+    (authority) => isCalled(destination, cluster.name, authority, scope),
+    cluster,
+  );
+  const resources: Resource[] = [destinationRule(config, cluster, destination)];
+  if (rules.rules.length > 0)
+    resources.push(virtualService(destination, destination.host, rules.rules, rules.said));
+  if (destination.kind === 'external') {
+    resources.unshift(serviceEntry(destination));
+  } else {
+    const paths = pathsOf(config, cluster);
+    resources.push(
+      strictTls(destination, config),
+      callersAllowed(destination, config, { callers, trustDomain: settings.trustDomain, paths }),
+      inboundLimits(destination, config),
+      telemetry(destination, config),
+    );
+  }
+  const unruled =
+    rules.rules.length === 0
+      ? [
+          `No rule of outbound.routes sends calls for ${cluster.name} anywhere; Istio sends them to its pods all the same.`,
+        ]
+      : [];
+  return {
+    name: destination.name,
+    head: [...headOf(cluster.name), ...rules.missing, ...unruled, ...sidecarOnly(config)],
+    resources,
+  };
+}
+
+/** Hosts that rules name and that are no cluster. */
+function routeSets(config: Config, scope: NameScope, targets: readonly Target[]): ResourceSet[] {
+  const hostOf = (authority: string) => parseAuthority(authority, scope).host;
+  /** By what they mean, as the first rule writes them. */
+  const hosts = new Map<string, string>();
+  for (const { match } of config.outbound.routes) {
+    if (match.authority === undefined) continue;
+    const meant = hostOf(match.authority);
+    if (targets.some(({ cluster, destination }) => isCalled(destination, cluster.name, meant, scope)))
+      continue;
+    if (!hosts.has(meant)) hosts.set(meant, splitAuthority(match.authority).host);
+  }
+  return [...hosts].flatMap(([meant, host]) => {
+    const { rules, said } = rulesOf(config, targets, (authority) => hostOf(authority) === meant, undefined);
+    if (rules.length === 0) return [];
+    if (!HOST_NAME.test(host)) {
+      const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
+      return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
+    }
+    // A dash is doubled, so that it is not taken for a dot, which becomes one.
+    const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: scope.namespace };
+    const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
+    return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
+  });
+}
+
+/** The rules for one host. Without outbound.routes its own cluster is the only one. */
+function rulesOf(
+  config: Config,
+  targets: readonly Target[],
+  isHost: (authority: string) => boolean,
+  own: ClusterConfig | undefined,
+): { rules: Rule[]; said: string[]; missing: string[] } {
+  const { routes } = config.outbound;
+  const targetOf = (name: string) => targets.find(({ cluster }) => cluster.name === name);
+  const rules: Rule[] = [];
+  const said: string[] = [];
+  const missing: string[] = [];
+  const add = (match: RouteConfig['match'], name: string) => {
+    const target = targetOf(name);
+    if (target !== undefined) rules.push({ match, ...target });
+  };
+  if (routes.length === 0 && own !== undefined) add(ANY, own.name);
+  for (const { match, cluster } of routes) {
+    if (match.authority !== undefined && !isHost(match.authority)) continue;
+    if (match.agentType === undefined) {
+      add(match, cluster);
+      if (matchesAll(match)) break;
+    } else {
+      said.push(
+        `outbound.routes, agent_type ${match.agentType} to ${cluster}: it is in the message, which Istio does not read. Left out; such calls go on to the next rule.`,
+      );
+    }
+  }
+  const last = rules.at(-1);
+  if (last !== undefined && !matchesAll(last.match))
+    said.push(
+      'What no rule takes gets a 404 from Istio, which is UNIMPLEMENTED in gRPC, as from the sidecar.',
+    );
+  if (rules.length === 0) missing.push(...said);
+  return { rules, said, missing };
+}
+
+const ANY: RouteConfig['match'] = {
+  authority: undefined,
+  pathPrefix: undefined,
+  headers: {},
+  agentType: undefined,
+};
+
+/** Of a cluster with the endpoints of another. */
+function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {
+  const head = `${name}: the same endpoints as ${first.name}. Istio has one set of settings for a host; those are ${first.name}'s, and what is set differently here is not written.`;
+  return { name: objectName(name), head: [head], resources: [] };
+}
+
+function isAgent({ name, namespace }: Caller, targets: readonly Target[]): boolean {
+  return targets.some(
+    ({ destination }) =>
+      destination.kind === 'service' && destination.name === name && destination.namespace === namespace,
+  );
+}
+
+function callerSet(config: Config, caller: Caller): ResourceSet {
+  return {
+    name: caller.name,
+    head: [`${caller.name}: it calls agents. What holds for these calls is in the agents' files.`],
+    resources: [permissiveTls(caller), telemetry(caller, config)],
+  };
+}
+
+/** Agents may call each other; so may the one whose configuration this is, and whoever is named. */
+function callersOf(
+  config: Config,
+  { namespace }: IstioSettings,
+  targets: readonly Target[],
+  others: readonly Caller[],
+): Caller[] {
+  const agents = targets.flatMap(({ destination }) => (destination.kind === 'service' ? [destination] : []));
+  const self = config.name === NO_NAME ? [] : [{ name: objectName(config.name), namespace }];
+  const all = [...others, ...self, ...agents].map(({ name, namespace }) => ({ name, namespace }));
+  return all.filter(
+    (one, index) =>
+      index === all.findIndex((each) => each.name === one.name && each.namespace === one.namespace),
+  );
+}
+
+function callerOf(text: string, namespace: string): Caller {
+  const slash = text.indexOf('/');
+  return slash < 0
+    ? { name: text, namespace }
+    : { name: text.slice(slash + 1), namespace: text.slice(0, slash) };
+}
+
+/** The services of agents, and those that the configuration speaks of. */
+function pathsOf({ outbound }: Config, cluster: ClusterConfig): string[] {
+  const routed = outbound.routes
+    .filter((route) => route.cluster === cluster.name)
+    .map(({ match }) => match.pathPrefix ?? '');
+  const services = [...AGENT_SERVICES, ...cluster.retry.idempotentMethods, ...routed].flatMap(
+    (path) => /^\/[A-Za-z0-9_.]+\//.exec(path)?.[0] ?? [],
+  );
+  return [...new Set(services)].map((service) => `${service}*`);
+}
+
+function headOf(name: string): string[] {
+  return [
+    `${name}: written by "outrigger istio" from the sidecar's configuration. Comments say what Istio can't.`,
+    'Labels and service account of the pods are taken to be app.kubernetes.io/name and the name of the Service.',
+  ];
+}
+
+/** What has no place in any resource. */
+function sidecarOnly({ drain, llm }: Config): string[] {
+  const providers = llm.upstreams.map(({ name }) => name).join(', ');
+  return [
+    'inbound.listen, outbound.listen: nothing listens there. Agents call each other by the names of their Services, and Istio redirects what their pods send and get.',
+    'admin, metrics, health, log.level: the proxies have their own, on 15000, 15020, 15021 and by sidecar.istio.io/logLevel. outbound.limits: none for what the agent itself sends.',
+    `drain (delay ${spoken(drain.delayMs)}, timeout ${spoken(drain.timeoutMs)}): Istio ends streams after terminationDrainDuration (5s), or with EXIT_ON_ZERO_ACTIVE_CONNECTIONS when none are left: proxy.istio.io/config, an annotation of the pod.`,
+    `llm (${providers}): fallback between providers, their limits, retries and breaker, and keeping the key from the agent are not Istio's.`,
+  ];
+}
+
+function nothing(): ResourceSet {
+  const head = [
+    'outbound.clusters is empty: there is no agent to write resources for.',
+    'Give the configuration that the callers of your agents have.',
+  ];
+  return { name: 'nothing', head, resources: [] };
+}
+
+/** Names that are too alike for Kubernetes: the second file gets a number. */
+function uniqueNames(sets: readonly ResourceSet[]): ResourceSet[] {
+  // Which is also a file of the folder.
+  const seen = new Map([['kustomization', 1]]);
+  return sets.map((set) => {
+    const count = (seen.get(set.name) ?? 0) + 1;
+    seen.set(set.name, count);
+    return count === 1 ? set : { ...set, name: `${set.name}-${count}` };
+  });
+}

@@ -1,0 +1,68 @@
+import { createPrivateKey } from 'node:crypto';
+import { type FileError, readRegularFile } from '../../files/regular-file.ts';
+import { type CertificateMaterial, parse } from './certificate.ts';
+
+const MAX_FILE_BYTES = 4_194_304;
+
+/** The files can't be used; the message says which and why. */
+export class CertificateFileError extends Error {
+  override readonly name = 'CertificateFileError';
+}
+
+/** A certificate from files, as cert-manager writes them: read again at each tick, served when it has changed. */
+export class CertificateFiles {
+  private readonly certFile: string;
+  private readonly keyFile: string;
+  private readonly now: () => number;
+  private readonly serve: (material: Pick<CertificateMaterial, 'cert' | 'key'>) => void;
+  private served = '';
+  expiresAtMs = 0;
+
+  constructor(
+    files: { readonly cert: string; readonly key: string },
+    now: () => number,
+    serve: (material: Pick<CertificateMaterial, 'cert' | 'key'>) => void,
+  ) {
+    this.certFile = files.cert;
+    this.keyFile = files.key;
+    this.now = now;
+    this.serve = serve;
+  }
+
+  get notReadyBecause(): string | undefined {
+    if (this.served === '') return `there is no certificate in ${this.certFile} yet`;
+    return this.expiresAtMs <= this.now() ? `the certificate in ${this.certFile} has expired` : undefined;
+  }
+
+  /** Throws CertificateFileError; what is served goes on being served. */
+  async tick(): Promise<void> {
+    const cert = read(this.certFile);
+    const key = read(this.keyFile);
+    if (this.served === cert + key) return;
+    const parsed = parse(cert);
+    if (parsed === undefined) throw new CertificateFileError(`${this.certFile} is no certificate in PEM`);
+    // Written one after the other, the two may not belong together for a moment.
+    if (!belongsTo(parsed, key))
+      throw new CertificateFileError(`${this.keyFile} is not the key of ${this.certFile}`);
+    this.served = cert + key;
+    this.expiresAtMs = parsed.validToDate.getTime();
+    this.serve({ cert, key });
+  }
+}
+
+function belongsTo(certificate: NonNullable<ReturnType<typeof parse>>, key: string): boolean {
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(key));
+  } catch {
+    return false;
+  }
+}
+
+/** A read that waits, for the writer of a FIFO say, would take one of the few threads that everything waits for. */
+function read(file: string): string {
+  try {
+    return readRegularFile(file, MAX_FILE_BYTES).toString('utf8');
+  } catch (error) {
+    throw new CertificateFileError(`${file} can't be read (${(error as FileError).code}); check the path`);
+  }
+}

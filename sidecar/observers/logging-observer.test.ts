@@ -1,0 +1,48 @@
+// What is said of many errors of connections in one second, and of many endpoints at once.
+import t from 'tap';
+import { waitUntil } from '../../test/support/wait-until.ts';
+import type { Cluster } from '../cluster/cluster.ts';
+import { ConnectionError } from '../http2/errors.ts';
+import { EventLog } from '../telemetry/events.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { LoggingObserver } from './logging-observer.ts';
+
+function setUp() {
+  const lines: Record<string, unknown>[] = [];
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) };
+  return {
+    lines,
+    observer: new LoggingObserver(createLogger({ level: 'info', stream }), new EventLog(Date.now)),
+  };
+}
+
+t.test('connection errors that have no line of their own are counted in one', async (t) => {
+  const { lines, observer } = setUp();
+  for (let i = 0; i < 200; i++) {
+    observer.onConnectionError('inbound', new ConnectionError('peer', 1, 'bad', 'protocol_error'));
+    observer.onConnectionError('outbound', new ConnectionError('peer', 1, 'bad', `invented_${i}`));
+  }
+  t.equal(lines.length, 10);
+  const last = await waitUntil('the second is over', () => lines.length > 10 && lines.at(-1)!);
+  t.match(last, { msg: 'more downstream connections were closed in one second than have lines' });
+  const unlogged = last['unlogged'] as Record<string, number>;
+  t.equal(unlogged['inbound protocol_error'], 195);
+  t.equal(Object.keys(unlogged).length, 21, 'with those that a peer invents together');
+  t.equal(
+    Object.values(unlogged).reduce((sum, count) => sum + count, 0),
+    390,
+  );
+  observer.onConnectionError('inbound', new ConnectionError('peer', 1, 'bad', 'protocol_error'));
+  t.equal(lines.length, 12, 'another second has lines of its own');
+});
+
+t.test('a line on endpoints says how many it leaves out', async (t) => {
+  const { lines, observer } = setUp();
+  const cluster = { name: 'research', endpoints: { length: 30 } } as unknown as Cluster;
+  observer.onEndpoints(
+    cluster,
+    Array.from({ length: 30 }, (_, i) => `10.0.0.${i}:1`),
+    [],
+  );
+  t.match(lines[0]!['msg'], /\+10\.0\.0\.19:1 and 10 more$/);
+});

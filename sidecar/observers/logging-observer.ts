@@ -1,0 +1,179 @@
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
+import type { EndpointCheck } from '../cluster/health/active-health.ts';
+import type { OutlierEvent } from '../cluster/outlier/detector.ts';
+import type { DrainState, SidecarObserver } from '../data-plane/sidecar.ts';
+import type { ConnectionError } from '../http2/errors.ts';
+import { type CircuitTransition, describeCause } from '../policy/circuit-state.ts';
+import type { EventLog } from '../telemetry/events.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { TlsFileError, TlsMaterial } from '../tls/material.ts';
+
+/** Connection errors a second that are logged; a flood of them must not become a flood of lines. */
+const CONNECTION_LINES_PER_SECOND = 10;
+
+/** Some reasons are a peer's words. */
+const MAX_REASONS = 20;
+/** Endpoints that one line names. */
+const MAX_NAMED_ENDPOINTS = 20;
+
+/** Writes what the sidecar tells of itself to the log and to `/events`. */
+export class LoggingObserver implements SidecarObserver {
+  private readonly log: Logger;
+  private readonly events: EventLog;
+  private linesThisSecond = 0;
+  /** Errors of this second beyond them, by reason. */
+  private readonly unlogged = new Map<string, number>();
+  /** Runs from the first error of a second to its end. */
+  private second: NodeJS.Timeout | undefined = undefined;
+
+  constructor(log: Logger, events: EventLog) {
+    this.log = log;
+    this.events = events;
+  }
+
+  onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void {
+    const details = { cluster: cluster.name, endpoints: cluster.endpoints.length };
+    const changes = [...added.map((address) => `+${address}`), ...removed.map((address) => `-${address}`)];
+    const left = changes.length - MAX_NAMED_ENDPOINTS;
+    const more = left > 0 ? ` and ${left} more` : '';
+    const message = `cluster ${cluster.name} has ${cluster.endpoints.length} endpoints: ${changes.slice(0, MAX_NAMED_ENDPOINTS).join(' ')}${more}`;
+    this.log.info(details, message);
+    this.events.record('endpoints', message, details);
+  }
+
+  onDiscoveryError(cluster: Cluster, error: Error): void {
+    this.log.warn({ cluster: cluster.name, err: error }, 'discovery failed; the last good endpoints stay');
+    this.events.record('discovery', `cluster ${cluster.name}: ${error.message}`, { cluster: cluster.name });
+  }
+
+  onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void {
+    this.log.debug({ cluster: cluster.name, endpoint: endpoint.address }, message);
+  }
+
+  onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void {
+    const details = { cluster: cluster.name, endpoint: endpoint.address, usable };
+    const because = endpoint.unusableBecause ?? 'connected';
+    const message = `endpoint ${endpoint.address} of ${cluster.name} is ${usable ? 'usable again' : 'not usable'}: ${because}`;
+    if (usable) this.log.info(details, message);
+    else this.log.warn(details, message);
+    this.events.record('endpoint', message, details);
+  }
+
+  onTooManyPings(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void {
+    const details = {
+      cluster: cluster.name,
+      endpoint: endpoint.address,
+      keepalive_ms: Math.round(keepaliveTimeMs),
+    };
+    const message = `${endpoint.address} of ${cluster.name} finds our keepalive PINGs too many; it is asked each ${keepaliveTimeMs / 1000} s from now on; set keepalive.time to that`;
+    this.log.warn(details, message);
+    this.events.record('keepalive', message, details);
+  }
+
+  onHealthChange(cluster: Cluster, endpoint: Endpoint, { state, detail }: EndpointCheck): void {
+    const details = { cluster: cluster.name, endpoint: endpoint.address, state };
+    const message = `endpoint ${endpoint.address} of ${cluster.name} is ${state}: ${detail}`;
+    if (state === 'unhealthy') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('health_check', message, details);
+  }
+
+  onOutlier(cluster: Cluster, event: OutlierEvent): void {
+    const { endpoint, kind, reason, forMs, message } = event;
+    const details = {
+      cluster: cluster.name,
+      endpoint: endpoint.address,
+      kind,
+      reason,
+      for_ms: Math.round(Math.min(forMs, 1e9)),
+    };
+    if (kind === 'ejected') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('ejection', `${cluster.name}: ${message}`, details);
+  }
+
+  onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void {
+    const { from, to, cause, openForMs, unreachable } = transition;
+    const details = { cluster: cluster.name, method, from, to, open_for_ms: Math.round(openForMs) };
+    const back = to === 'half_open' && unreachable ? ': an endpoint that was away is back' : '';
+    const why = cause === undefined ? back : `: ${describeCause(cause)}`;
+    const message = `the circuit of ${cluster.name}${method} is ${to.replace('_', '-')}${why}`;
+    if (to === 'open') this.log.warn(details, message);
+    else this.log.info(details, message);
+    this.events.record('circuit', message, details);
+  }
+
+  onBreaker(upstream: string, from: string, to: string): void {
+    const message = `the circuit of the LLM upstream ${upstream} is ${to.replace('_', '-')}`;
+    if (to === 'open') this.log.warn({ upstream, from, to }, message);
+    else this.log.info({ upstream, from, to }, message);
+    this.events.record('circuit', message, { upstream, from, to });
+  }
+
+  onCooldown(upstream: string, model: string, forMs: number, because: string): void {
+    const details = { upstream, model, for_ms: Math.round(forMs) };
+    const message = `the LLM upstream ${upstream} is left alone for ${Math.round(forMs)} ms for ${modelName(model)}: it answered ${because}`;
+    this.log.info(details, message);
+    this.events.record('cooldown', message, details);
+  }
+
+  onOutOfCredit(upstream: string, model: string, code: string): void {
+    const details = { upstream, model, code };
+    const message = `the LLM upstream ${upstream} refuses ${modelName(model)} until it is paid for (${code}): see the provider's billing page`;
+    this.log.warn(details, message);
+    this.events.record('out_of_credit', message, details);
+  }
+
+  onConnectionError(listener: string, error: ConnectionError): void {
+    this.second ??= setTimeout(() => this.endSecond(), 1_000).unref();
+    if (++this.linesThisSecond > CONNECTION_LINES_PER_SECOND) {
+      const known = this.unlogged.size < MAX_REASONS || this.unlogged.has(`${listener} ${error.reason}`);
+      const what = known ? `${listener} ${error.reason}` : 'others';
+      this.unlogged.set(what, (this.unlogged.get(what) ?? 0) + 1);
+      return;
+    }
+    const details = { listener, reason: error.reason };
+    // A defect of ours carries its cause with the stack; what a peer did needs one line.
+    if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
+    else if (error.reason.startsWith('tls_'))
+      this.log.warn(details, `a caller was refused (${error.reason}): ${error.message}`);
+    else this.log.info(details, `a downstream connection was closed: ${error.message}`);
+  }
+
+  private endSecond(): void {
+    this.second = undefined;
+    this.linesThisSecond = 0;
+    if (this.unlogged.size === 0) return;
+    const unlogged = Object.fromEntries(this.unlogged);
+    this.unlogged.clear();
+    this.log.info({ unlogged }, 'more downstream connections were closed in one second than have lines');
+  }
+
+  onCertificate(where: string, material: TlsMaterial, change: 'loaded' | 'replaced'): void {
+    const { expiresAtMs, identities } = material;
+    const leftMs = expiresAtMs - Date.now();
+    const expires = material.cert === undefined ? 'none' : new Date(expiresAtMs).toISOString();
+    const details = { setting: where, expires, identities: identities.join(' ') };
+    const what = `${where}: the certificates were ${change}`;
+    if (leftMs <= 0) this.log.warn(details, `${what}, but ours has expired: others refuse it; renew it`);
+    else this.log.info(details, what);
+    if (change === 'replaced') this.events.record('certificate', what, details);
+  }
+
+  onCertificateInvalid(where: string, { file, message, remedy }: TlsFileError): void {
+    const what = `${where}: the new ${file} file ${message}; the certificate of before stays in use: ${remedy}`;
+    this.log.error({ setting: where, file }, what);
+    this.events.record('certificate', what, { setting: where, file });
+  }
+
+  onDrainState(state: DrainState): void {
+    this.log.info({ state }, `sidecar ${state}`);
+    this.events.record('state', `the sidecar is ${state}`, { state });
+  }
+}
+
+/** Requests that are passed on unread name no model. */
+function modelName(model: string): string {
+  return model === '' ? 'requests without a model' : `the model ${model}`;
+}

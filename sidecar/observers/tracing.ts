@@ -1,0 +1,43 @@
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Tracing } from '../telemetry/tracing/start.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
+
+/**
+ * Starts tracing when the standard `OTEL_*` variables ask for it. Nothing of it is loaded otherwise. What is wrong with
+ * the variables turns tracing off, and never stops the sidecar.
+ */
+export async function startTracingIfAsked(
+  { name, version }: Config,
+  log: Logger,
+): Promise<Tracing | undefined> {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_TRACES_EXPORTER } =
+    process.env;
+  if (!OTEL_EXPORTER_OTLP_ENDPOINT && !OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) {
+    if (OTEL_TRACES_EXPORTER && OTEL_TRACES_EXPORTER.trim() !== 'none')
+      log.warn(
+        `OTEL_TRACES_EXPORTER=${OTEL_TRACES_EXPORTER} and no OTEL_EXPORTER_OTLP_ENDPOINT: traces are off`,
+      );
+    return undefined;
+  }
+  const { tracingSettings } = await import('../telemetry/tracing/settings.ts');
+  const settings = tracingSettings(process.env, (message) => log.warn(message));
+  if (settings === undefined) return undefined;
+  try {
+    const { startTracing } = await import('../telemetry/tracing/start.ts');
+    const tracing = await startTracing(
+      settings,
+      { name, version, outriggerVersion: outriggerVersion() },
+      log,
+    );
+    const { protocol, sampler } = settings;
+    log.info({ protocol, parent_based: sampler.parentBased, ratio: sampler.ratio }, 'tracing is on');
+    return tracing;
+  } catch (error) {
+    log.error(
+      { err: error },
+      'tracing can not start; the sidecar runs without: correct the OTEL_* variables',
+    );
+    return undefined;
+  }
+}

@@ -1,0 +1,321 @@
+import { knownSeries } from '../admin/known-series.ts';
+import { LazyRegistry } from '../admin/lazy-registry.ts';
+import { Live } from '../admin/live.ts';
+import { measuredLlm } from '../admin/llm-snapshot.ts';
+import { circuitsOf, clustersSnapshot, statsSnapshot } from '../admin/snapshot.ts';
+import type { Config } from '../config/config.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import { formatProblem, type Problem } from '../config/problems.ts';
+import type { ConfigSource } from '../config/source.ts';
+import { Sidecar } from '../data-plane/sidecar.ts';
+import { startAdmin } from '../listeners/admin.ts';
+import { startHealth } from '../listeners/health.ts';
+import type { HttpServer } from '../listeners/http-server.ts';
+import { AcceptError, ListenError } from '../listeners/listen.ts';
+import { startMetrics } from '../listeners/metrics.ts';
+import { CallObservers } from '../observers/call-observers.ts';
+import { LlmAccessLog, observerOf } from '../observers/llm-observer.ts';
+import { LlmTracing } from '../observers/llm-tracing.ts';
+import { LoggingObserver } from '../observers/logging-observer.ts';
+import { startTracingIfAsked } from '../observers/tracing.ts';
+import { AccessLog } from '../telemetry/access-log.ts';
+import { EventLog } from '../telemetry/events.ts';
+import { FailedCalls } from '../telemetry/failed-calls.ts';
+import { type LineWriter, stdoutWriter } from '../telemetry/line-writer.ts';
+import { createLogger, type Logger } from '../telemetry/log.ts';
+import type { Tracing } from '../telemetry/tracing/start.ts';
+import { outriggerVersion } from '../telemetry/version.ts';
+import { endProcessSoon, FLUSH_SPANS_MS } from './end-process.ts';
+import { ENDING_SIGNALS, takeHeldSignals } from './held-signals.ts';
+import { trimMemoryWhenIdle } from './trim-memory.ts';
+import { EXIT_SOFTWARE, endOnUnexpectedErrors } from './unexpected.ts';
+
+const EXIT_OK = 0;
+/** sysexits.h EX_UNAVAILABLE: an address could not be had. */
+const EXIT_UNAVAILABLE = 69;
+const STARTED_WITH_LAST_GOOD = 'the configuration is refused; the last good one is in use (--last-good)';
+
+/** Runs the sidecar until it has drained; gives the exit code. */
+export async function runSidecar(source: ConfigSource): Promise<number> {
+  const lines = stdoutWriter();
+  const {
+    log: { level },
+    name,
+  } = source.current;
+  const log = createLogger({ level, base: { name }, stream: lines });
+  endOnUnexpectedErrors(log);
+  const events = new EventLog(Date.now);
+  let running: RunningSidecar | undefined;
+  try {
+    const sidecar = new Sidecar(source.current, new LoggingObserver(log, events));
+    running = new RunningSidecar(source, sidecar, lines, log, events);
+    await running.start();
+  } catch (error) {
+    const expected = error instanceof ListenError;
+    if (expected) log.fatal(error.message);
+    endProcessSoon(expected ? EXIT_UNAVAILABLE : EXIT_SOFTWARE);
+    await running?.stop();
+    if (expected) return EXIT_UNAVAILABLE;
+    throw error;
+  }
+  return running.untilDrained();
+}
+
+/** The data plane with its HTTP listeners, its configuration file and its signals. */
+class RunningSidecar {
+  private readonly source: ConfigSource;
+  private readonly sidecar: Sidecar;
+  private readonly lines: LineWriter;
+  private readonly log: Logger;
+  private readonly events: EventLog;
+  private readonly accessLog: AccessLog;
+  private readonly failedCalls = new FailedCalls(Date.now);
+  private readonly live: Live;
+  private readonly servers: HttpServer[] = [];
+  private tracing: Tracing | undefined = undefined;
+  private stopWatching: () => void = () => {};
+  private drained: Promise<void> | undefined = undefined;
+  /** When the file was refused that is not in use; undefined while the file's configuration is. */
+  private refusedSince: Date | undefined = undefined;
+  private applying: Promise<readonly Problem[]> = Promise.resolve([]);
+  private onDrained: () => void = () => {};
+
+  constructor(source: ConfigSource, sidecar: Sidecar, lines: LineWriter, log: Logger, events: EventLog) {
+    this.source = source;
+    this.sidecar = sidecar;
+    this.lines = lines;
+    this.log = log;
+    this.events = events;
+    this.accessLog = new AccessLog(log);
+    this.live = new Live(sidecar, events, this.failedCalls);
+  }
+
+  async start(): Promise<void> {
+    const { sidecar, log, source } = this;
+    const { config } = sidecar;
+    const { inbound, outbound } = sidecar;
+    this.tracing = await startTracingIfAsked(config, log);
+    this.logCalls(config);
+    sidecar.llm.onBody = (direction, body) => log.info({ listener: 'llm', direction, body }, 'LLM body');
+    inbound.context.tracer = this.tracing?.tracer;
+    outbound.context.tracer = this.tracing?.tracer;
+    await sidecar.start();
+    this.live.start();
+    const metrics = new LazyRegistry({
+      version: outriggerVersion(),
+      tasks: inbound.tasks,
+      taskStore: inbound.taskRuns.store,
+      tracing: this.tracing,
+      llm: measuredLlm(sidecar.llm, sidecar.clock),
+      certificates: () => sidecar.credentials(),
+      findings: () => this.live.findings,
+      circuits: () => circuitsOf(sidecar),
+      ready: () => sidecar.notReadyBecause === undefined,
+      configRefused: () => this.refusedSince !== undefined,
+      logLines: this.lines,
+      listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
+      clusters: () => [inbound.app, ...outbound.clusters.told()],
+      app: inbound.app,
+      hasApp: () => inbound.appHealth.state !== 'none',
+      known: knownSeries(sidecar),
+    });
+    const failed =
+      (what: string) =>
+      (error: unknown): void => {
+        if (error instanceof AcceptError) log.warn(error.message);
+        else log.error({ err: error }, `${what} failed; this is a defect`);
+      };
+    const onError = failed('an HTTP page');
+    sidecar.llm.onError = failed('a request of the egress');
+    const probes = {
+      notLiveBecause: () => sidecar.notLiveBecause,
+      notReadyBecause: () => sidecar.notReadyBecause,
+      appBecause: (service: string) => inbound.appBecause(service),
+      configNote: () =>
+        this.refusedSince === undefined
+          ? undefined
+          : `the file was refused at ${this.refusedSince.toISOString()}, and the last good configuration is in use; the log says why`,
+    };
+    const admin = {
+      clusters: () => clustersSnapshot(sidecar),
+      config: () => source.effective,
+      stats: () => statsSnapshot(sidecar),
+      notReadyBecause: probes.notReadyBecause,
+      metrics,
+      events: this.events,
+      live: this.live,
+      drain: () => void this.drain(),
+      drainInbound: () => void this.sidecar.drainInbound(),
+      reload: () => this.reload(),
+    };
+    const health = await this.keep(startHealth(config.health.listen, probes, onError));
+    const metricsServer = await this.keep(startMetrics(config.metrics.listen, metrics, onError));
+    const adminServer = await this.keep(startAdmin(config.admin.listen, admin, onError));
+    log.info(
+      {
+        inbound: sidecar.inboundAddress,
+        outbound: sidecar.outboundAddress,
+        llm: sidecar.llmAddress,
+        app: config.inbound.app,
+        admin: adminServer.address,
+        metrics: metricsServer.address,
+        health: health.address,
+        config: source.path ?? '(defaults)',
+      },
+      'listening',
+    );
+    this.tellNotices();
+    if (source.refused.length > 0) this.refuse(source.refused, STARTED_WITH_LAST_GOOD);
+    else this.keepConfig();
+    this.stopWatching = source.watch(
+      (loaded) => void this.applyNext(loaded),
+      (problems) => this.refuse(problems),
+    );
+    this.listenToSignals();
+    trimMemoryWhenIdle(
+      () => inbound.stats.activeCalls + outbound.stats.activeCalls + sidecar.llm.activeRequests,
+    );
+  }
+
+  /** Each server as soon as it is open: `stop` closes it, also when the next one can't be had. */
+  private async keep(starting: Promise<HttpServer>): Promise<HttpServer> {
+    const server = await starting;
+    this.servers.push(server);
+    return server;
+  }
+
+  /**
+   * SIGTERM and SIGINT drain, and end at once when one comes again; SIGHUP reloads. The first one ends nothing, also
+   * when a drain is under way: a `preStop` hook that asks for it over HTTP is followed by SIGTERM.
+   */
+  private listenToSignals(): void {
+    let signals = 0;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      if (++signals === 1) {
+        this.log.info({ signal }, 'draining; the same signal again ends at once');
+        void this.drain();
+      } else {
+        this.log.warn({ signal }, 'ending at once');
+        this.sidecar.close();
+        this.onDrained();
+      }
+    };
+    for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
+    for (const signal of takeHeldSignals()) onSignal(signal);
+    process.on('SIGHUP', () => void this.reload());
+  }
+
+  private drain(): Promise<void> {
+    this.drained ??= this.sidecar.drain().then(() => this.onDrained());
+    return this.drained;
+  }
+
+  private async reload(): Promise<readonly Problem[]> {
+    const result = await this.source.loadWhenStill();
+    if ('problems' in result) {
+      this.refuse(result.problems);
+      return result.problems;
+    }
+    return this.applyNext(result);
+  }
+
+  /** Behind the one that is being applied: two at a time would both open the address that has changed. */
+  private applyNext(loaded: LoadedConfig): Promise<readonly Problem[]> {
+    const applied = this.applying.then(() => this.apply(loaded));
+    this.applying = applied;
+    return applied;
+  }
+
+  /** Never rejects: with problems everything stays as it was. */
+  private async apply(loaded: LoadedConfig): Promise<readonly Problem[]> {
+    const { sidecar, log, events, source } = this;
+    const { config } = loaded;
+    const before = sidecar.config;
+    try {
+      await sidecar.apply(config);
+    } catch (error) {
+      if (!(error instanceof ListenError)) log.error({ err: error }, 'a reload failed; this is a defect');
+      const problem = asProblem(error);
+      this.refuse([problem]);
+      return [problem];
+    }
+    source.adopt(loaded);
+    this.refusedSince = undefined;
+    this.keepConfig();
+    this.tellNotices();
+    log.level = config.log.level;
+    this.logCalls(config);
+    for (const section of ['admin', 'metrics', 'health'] as const) {
+      if (config[section].listen !== before[section].listen) {
+        log.warn(`${section}.listen changed; restart the sidecar for it to take effect`);
+      }
+    }
+    log.info({ config: source.path }, 'the configuration was reloaded');
+    events.record('reload', 'the configuration was reloaded');
+    return [];
+  }
+
+  /** For a start with a broken file, where that was asked for. */
+  private keepConfig(): void {
+    const problem = this.source.keep();
+    if (problem !== undefined) this.log.warn(`the configuration is not kept: ${problem}`);
+  }
+
+  private tellNotices(): void {
+    for (const { level, message } of this.source.notices) this.log[level](message);
+  }
+
+  private logCalls(config: Config): void {
+    const { failedCalls, accessLog } = this;
+    accessLog.headers = config.log.accessHeaders;
+    const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;
+    this.sidecar.inbound.context.observer = observer;
+    this.sidecar.outbound.context.observer = observer;
+    this.sidecar.llm.observer = observerOf([
+      config.log.access ? new LlmAccessLog(this.log) : undefined,
+      this.tracing && new LlmTracing(this.tracing.tracer, this.sidecar.inboundCalls, this.sidecar.clock),
+    ]);
+  }
+
+  private refuse(
+    problems: readonly Problem[],
+    message = 'the new configuration is refused; the old one stays',
+  ): void {
+    const texts = problems.map(formatProblem);
+    this.refusedSince ??= new Date();
+    this.log.error({ problems: texts }, message);
+    this.events.record('reload', `refused: ${texts.join('; ')}`, { problems: problems.length });
+  }
+
+  async untilDrained(): Promise<number> {
+    await new Promise<void>((resolve) => {
+      this.onDrained = resolve;
+      if (this.sidecar.state === 'stopped') resolve();
+    });
+    // A drained sidecar waits neither for a collector nor for a Kubernetes API that does not answer.
+    endProcessSoon(EXIT_OK);
+    await this.stop();
+    return EXIT_OK;
+  }
+
+  async stop(): Promise<void> {
+    this.stopWatching();
+    this.live.stop();
+    this.sidecar.close();
+    await Promise.all([...this.servers.map((server) => server.close()), this.tracing?.stop(FLUSH_SPANS_MS)]);
+    // Signals would otherwise keep the process; connections that linger are none of ours any more.
+    process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT').removeAllListeners('SIGHUP');
+  }
+}
+
+function asProblem(error: unknown): Problem {
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    path: '',
+    source: 'reload',
+    line: undefined,
+    column: undefined,
+    message,
+    remedy: 'correct the address',
+  };
+}
