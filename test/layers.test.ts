@@ -128,6 +128,24 @@ const allowed: Record<string, readonly string[]> = {
   main: ['commands'],
 };
 
+/**
+ * Where files still import each other in a circle by their types: folders whose files
+ * may do so among themselves. An entry goes with its last circle.
+ */
+const circles: readonly string[] = [
+  'sidecar/cluster/balancer/',
+  'sidecar/cluster/outlier/',
+  'sidecar/clock/',
+  'sidecar/http2/',
+  'sidecar/llm/',
+  'sidecar/proxy/',
+  'sidecar/task/',
+  'sidecar/telemetry/tracing/',
+  'agents/local/',
+  'agents/tracing/',
+  'bench/',
+];
+
 /** Files that may have more than 400 lines, each with its reason. */
 const longFiles: Record<string, string> = {};
 
@@ -234,6 +252,25 @@ t.test('no file of the source imports itself in a circle when it runs', async (t
   const files = sourceFiles.filter((path) => path.endsWith('.ts'));
   const cycle = findCycle(new Map(files.map((path) => [path, neighbours(path, valueImportsOf)])));
   t.equal(cycle?.join(' → '), undefined);
+});
+
+t.test('no file of the source imports itself in a circle, types included', async (t) => {
+  const files = sourceFiles.filter((path) => path.endsWith('.ts'));
+  const imports = new Map(files.map((path) => [path, neighbours(path)]));
+  const known = (path: string, target: string): boolean =>
+    circles.some((folder) => path.startsWith(folder) && target.startsWith(folder));
+  const others = new Map(
+    [...imports].map(([path, targets]) => [path, targets.filter((target) => !known(path, target))]),
+  );
+  t.equal(findCycle(others)?.join(' → '), undefined);
+  for (const folder of circles) {
+    const inside = new Map(
+      [...imports]
+        .filter(([path]) => path.startsWith(folder))
+        .map(([path, targets]) => [path, targets.filter((target) => target.startsWith(folder))]),
+    );
+    t.ok(findCycle(inside), `${folder} has a circle; without one, remove its entry from the table`);
+  }
 });
 
 t.test('every relative import names a file that is there', async (t) => {

@@ -1,6 +1,6 @@
 // What the circuit breaker costs a call: asking it, and telling it how the call went.
 import { CircuitBreaker } from '../../sidecar/policy/circuit-breaker.ts';
-import { VERDICTS, type Verdict } from '../../sidecar/policy/verdict.ts';
+import { VERDICTS, type Verdict } from '../../sidecar/policy/verdicts.ts';
 import { measure } from './measure.ts';
 
 const CALLS = 1_000;

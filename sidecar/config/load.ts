@@ -6,11 +6,11 @@ import type { Config } from './config.ts';
 import { toConfig } from './convert.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
-import { formatPath, type Path, type Problem } from './problems.ts';
+import { type Finding, formatPath, type Path, type Problem } from './problems.ts';
 import { type Environment, type Notice, providerNotices, withProvider } from './provider-environment.ts';
 import { valueAt } from './raw-values.ts';
 import { redact } from './redact.ts';
-import { type Finding, validate } from './validate.ts';
+import { validate } from './validate.ts';
 import { type ParsedFile, parseYaml, readConfigFile, type Yaml } from './yaml-file.ts';
 
 export interface LoadInputs {

@@ -15,6 +15,15 @@ export interface Problem {
   readonly remedy: string;
 }
 
+/** A problem that does not know yet where its value came from. */
+export interface Finding {
+  readonly path: Path;
+  /** What to point at when the path is in a file. */
+  readonly part: 'key' | 'value';
+  readonly message: string;
+  readonly remedy: string;
+}
+
 /** Writes a path as people do. */
 export function formatPath(path: Path): string {
   return path.reduce<string>((done, step) => {

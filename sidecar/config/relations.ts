@@ -4,9 +4,8 @@ import { NO_APP } from '../cluster/address.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
 import { overlaps, reaches, readAddress } from './address.ts';
 import { parseDurationMs } from './duration.ts';
-import { nearest, type Path } from './problems.ts';
+import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
-import type { Finding } from './validate.ts';
 
 /** Every contradiction in a configuration whose values are right one by one. */
 export function findContradictions(file: FileConfig): readonly Finding[] {

@@ -1,19 +1,10 @@
 /** Holds unvalidated values against the schema and says everything that is wrong with them. */
 import type * as z from 'zod';
-import { nearest, type Path, showValue } from './problems.ts';
+import { type Finding, nearest, type Path, showValue } from './problems.ts';
 import { isSection, type Section, valueAt, without } from './raw-values.ts';
 import { findContradictions } from './relations.ts';
 import { type FileConfig, schema } from './schema.ts';
 import { placeAt } from './schema-paths.ts';
-
-/** A problem that does not know yet where its value came from. */
-export interface Finding {
-  readonly path: Path;
-  /** What to point at when the path is in a file. */
-  readonly part: 'key' | 'value';
-  readonly message: string;
-  readonly remedy: string;
-}
 
 /** Problems told at a time: a file with more is another kind of file, and judging each costs time. */
 const MAX_FINDINGS = 100;

@@ -12,7 +12,8 @@ import {
   describeRejection,
   isProbe,
 } from './circuit-state.ts';
-import { VERDICTS, type Verdict, verdictForCircuit } from './verdict.ts';
+import { verdictForCircuit } from './verdict.ts';
+import { VERDICTS, type Verdict } from './verdicts.ts';
 
 const SETTINGS: CircuitBreakerSettings = {
   consecutiveFailures: 5,

@@ -48,7 +48,7 @@ import { FailureRun } from './failure-run.ts';
 import { LastCrash } from './last-crash.ts';
 import { ProbeSlots } from './probe-slots.ts';
 import { ShareWindow } from './share-window.ts';
-import type { Verdict, VerdictReason } from './verdict.ts';
+import type { Verdict, VerdictReason } from './verdicts.ts';
 
 const OPEN_MULTIPLIER = 2;
 /** As long as the longest ejection: an endpoint that has been repaired is not left alone for longer. */

@@ -1,5 +1,5 @@
 /** What a circuit breaker is told, and what it tells of itself: its state, what opened it, whom it turns away. */
-import type { VerdictReason } from './verdict.ts';
+import type { VerdictReason } from './verdicts.ts';
 
 /** The configuration's `circuit_breaker`. */
 export interface CircuitBreakerSettings {

@@ -10,7 +10,7 @@ import {
   isProbe,
 } from './circuit-state.ts';
 import { foundNobody, isSilence } from './reach.ts';
-import { VERDICTS, type Verdict } from './verdict.ts';
+import { VERDICTS, type Verdict } from './verdicts.ts';
 
 const SETTINGS: CircuitBreakerSettings = {
   consecutiveFailures: 5,

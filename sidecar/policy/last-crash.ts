@@ -1,5 +1,5 @@
 import type { CircuitEvidence } from './circuit-state.ts';
-import type { Verdict } from './verdict.ts';
+import type { Verdict } from './verdicts.ts';
 
 /** Calls that a crash has cut are reported within this time of each other. */
 const CRASH_MS = 1_000;

@@ -4,7 +4,7 @@
  * The difference decides what may end a protection early. An endpoint that could not be reached is well as soon as it
  * can be; one that answers with errors has to prove itself, whatever its connection does.
  */
-import type { FailureReason, Verdict } from './verdict.ts';
+import type { FailureReason, Verdict } from './verdicts.ts';
 
 /** `either`: it says nothing, so that what was known before still holds. `connected`: it depends on that. */
 type Reach = 'unreachable' | 'reached' | 'either' | 'connected';

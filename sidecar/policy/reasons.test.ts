@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { statusName } from '../grpc/status.ts';
 import { factsOf, REASONS } from './reasons.ts';
-import { VERDICTS, type VerdictReason } from './verdict.ts';
+import { VERDICTS, type VerdictReason } from './verdicts.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const reasons = Object.entries(REASONS);

@@ -4,7 +4,7 @@
  * `docs/life-of-a-call.md`, which a test holds equal to this.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
-import type { VerdictReason } from './verdict.ts';
+import type { VerdictReason } from './verdicts.ts';
 
 export type Reason =
   | 'no_route'

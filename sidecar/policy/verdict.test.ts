@@ -4,13 +4,8 @@ import { STATUS_NAMES, Status, type StatusCode, type StatusName } from '../grpc/
 import { type AttemptEnd, type EndKind, neverReachedApp, Progress } from './attempt-end.ts';
 import { NotAgain } from './pushback.ts';
 import { REASONS } from './reasons.ts';
-import {
-  VERDICTS,
-  type VerdictOptions,
-  type VerdictReason,
-  verdictForCircuit,
-  verdictOf,
-} from './verdict.ts';
+import { type VerdictOptions, verdictForCircuit, verdictOf } from './verdict.ts';
+import { VERDICTS, type VerdictReason } from './verdicts.ts';
 
 const UNARY_OK: AttemptEnd = {
   kind: 'status',

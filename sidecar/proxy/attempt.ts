@@ -11,7 +11,7 @@ import type { Stream, StreamHandler } from '../http2/streams.ts';
 import { type AttemptEnd, type EndKind, Progress, type TaskFailure } from '../policy/attempt-end.ts';
 import type { DeadlineOwner } from '../policy/deadline.ts';
 import { NotAgain } from '../policy/pushback.ts';
-import { VERDICTS, type Verdict } from '../policy/verdict.ts';
+import { VERDICTS, type Verdict } from '../policy/verdicts.ts';
 import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
 import { encodingOf } from './response-info.ts';

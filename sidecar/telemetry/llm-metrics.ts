@@ -1,6 +1,7 @@
 /** What the LLM egress counts, as metrics. */
-import { HistogramLayout, histogramSample } from './duration-histogram.ts';
+import { histogramSample } from './duration-histogram.ts';
 import { type Durations, LLM_BUCKETS } from './durations.ts';
+import { HistogramLayout } from './histogram-layout.ts';
 import { type KnownSeries, MAX_KNOWN_MODELS } from './known-series.ts';
 import { LLM_ATTEMPTS, LLM_OUTCOMES, LlmPairStats, type LlmStats, NO_UPSTREAM } from './llm-stats.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';

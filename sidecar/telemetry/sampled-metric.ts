@@ -1,5 +1,5 @@
-import type { HistogramLayout } from './duration-histogram.ts';
 import type { Durations } from './durations.ts';
+import type { HistogramLayout } from './histogram-layout.ts';
 
 export type Labels = Readonly<Record<string, string | number>>;
 
