@@ -1,5 +1,5 @@
-// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24]`: what a call costs in CPU time here,
-// as a ratio to the checkout in DIR.
+// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24] [--loads 4x25,750/s,chunks,large]
+// [--traced PERCENT]`: what a call costs in CPU time here, as a ratio to the checkout in DIR.
 //
 // A block starts both sidecars anew, on one core, and measures them at the same time, some rounds of each load: what slows
 // the machine for some seconds slows both, and how V8 happened to compile one process is one value of many. Which one
@@ -7,28 +7,36 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Side, sides, startSide } from './against/costs.ts';
+import { loads, type Side, sides, startSide } from './against/costs.ts';
 import { Cleanup } from './cleanup.ts';
 import { checkMachine } from './machine.ts';
 import { meanRatio, type Ratio } from './statistics.ts';
 
 const { values, positionals } = parseArgs({
-  options: { within: { type: 'string', default: '3' }, blocks: { type: 'string', default: '24' } },
+  options: {
+    within: { type: 'string', default: '3' },
+    blocks: { type: 'string', default: '24' },
+    loads: { type: 'string', default: '4x25,750/s' },
+    traced: { type: 'string', default: '0' },
+  },
   allowPositionals: true,
 });
 const [folder, ...named] = positionals;
 const withinPercent = Number(values.within);
 const mostBlocks = Number(values.blocks);
+const calls = { loads: values.loads.split(','), tracedPercent: Number(values.traced) };
 const wanted: Side[] = named.length === 0 ? [...sides] : sides.filter((side) => named.includes(side));
 if (
   folder === undefined ||
   !existsSync(join(folder, 'sidecar', 'bin.mjs')) ||
   wanted.length < named.length ||
   !(withinPercent > 0) ||
+  !(calls.tracedPercent >= 0 && calls.tracedPercent <= 100) ||
+  !calls.loads.every((name) => name in loads) ||
   !(mostBlocks >= 2)
 ) {
   console.error(
-    `bench:against DIR [${sides.join('] [')}] [--within PERCENT] [--blocks N]: DIR is another checkout, installed`,
+    `bench:against DIR [${sides.join('] [')}] [--within PERCENT] [--blocks N] [--loads ${Object.keys(loads).join(',')}] [--traced PERCENT]: DIR is another checkout, installed`,
   );
   process.exit(64);
 }
@@ -59,7 +67,7 @@ for (const side of wanted) {
 async function measureBlock(side: Side, thereFirst: boolean): Promise<Map<string, number>> {
   const cleanup = new Cleanup();
   try {
-    const round = await startSide(side, cleanup, thereFirst ? [there, here] : [here, there]);
+    const round = await startSide(side, cleanup, thereFirst ? [there, here] : [here, there], calls);
     const logarithms = new Map<string, number[]>();
     for (let at = 0; at < ROUNDS; at++) {
       const costs = await round();

@@ -6,6 +6,7 @@ import { type Ask, asker } from '../llm/requests.ts';
 import { startOutrigger, startProvider } from '../llm/systems.ts';
 import { LOAD_CORE, TARGET_CORE } from '../start.ts';
 import { startTarget, type Target } from '../targets.ts';
+import { paths } from '../traffic/answers.ts';
 import { runTraffic, type Traffic } from '../traffic/run.ts';
 import { startWorld } from '../world.ts';
 
@@ -23,10 +24,22 @@ const WARM_UP_SECONDS = 3;
 /** Compiled anew for calls that come evenly; see `sections/rates.ts`. */
 const SETTLE_SECONDS = 8;
 const PACED: Traffic = { connections: 4, streams: 100, seconds: 2, warmUpSeconds: 0.3, callsPerSecond: 750 };
-const LOADS: Readonly<Record<string, Traffic>> = {
-  '4x25': { connections: 4, streams: 25, seconds: 2, warmUpSeconds: 0.3 },
-  'at 750/s': PACED,
+const WIDE: Traffic = { connections: 4, streams: 25, seconds: 2, warmUpSeconds: 0.3 };
+/** By their names on the command line, as the rows of `npm run bench` have them. */
+export const loads: Readonly<Record<string, Traffic>> = {
+  '4x25': WIDE,
+  '750/s': PACED,
+  chunks: { ...WIDE, path: paths.stream, chunks: 2_000 },
+  large: { ...WIDE, streams: 4, path: paths.large },
 };
+
+/** What the calls of both listeners are measured by. */
+export interface Calls {
+  /** Names of {@link loads}. */
+  readonly loads: readonly string[];
+  /** Of the calls, so many percent are traced; 0 starts the sidecars without tracing. */
+  readonly tracedPercent: number;
+}
 const LLM_REQUESTS = 1_500;
 /** Of a round of the egress. */
 const LLM_TURNS = 4;
@@ -35,19 +48,27 @@ const LLM_TURNS = 4;
 export type Round = () => Promise<Cost[][]>;
 
 /** Starts each checkout's sidecar on one core, where what slows one of them slows the others. */
-export async function startSide(side: Side, cleanup: Cleanup, checkouts: readonly string[]): Promise<Round> {
-  return side === 'llm' ? startEgresses(cleanup, checkouts) : startListeners(side, cleanup, checkouts);
+export async function startSide(
+  side: Side,
+  cleanup: Cleanup,
+  checkouts: readonly string[],
+  calls: Calls,
+): Promise<Round> {
+  return side === 'llm' ? startEgresses(cleanup, checkouts) : startListeners(side, cleanup, checkouts, calls);
 }
 
 async function startListeners(
   side: 'inbound' | 'outbound',
   cleanup: Cleanup,
   checkouts: readonly string[],
+  calls: Calls,
 ): Promise<Round> {
   const world = await startWorld(cleanup);
+  const { tracedPercent: percent } = calls;
+  const tracing = percent === 0 ? {} : { tracing: { percent, collectorPort: world.collectorPort } };
   const targets: Target[] = [];
   for (const checkout of checkouts) {
-    const target = await startTarget(`outrigger ${side}`, { ...world.setup, checkout });
+    const target = await startTarget(`outrigger ${side}`, { ...world.setup, ...tracing, checkout });
     await warmUp(world, target, WARM_UP_SECONDS);
     targets.push(target);
   }
@@ -56,10 +77,10 @@ async function startListeners(
   await load({ ...PACED, seconds: SETTLE_SECONDS });
   return async () => {
     const costs: Cost[][] = targets.map(() => []);
-    for (const [name, traffic] of Object.entries(LOADS)) {
-      const measured = await load(traffic);
-      measured.forEach(({ cpuMicroseconds: spent, calls }, at) => {
-        costs[at]!.push({ name, microseconds: spent / calls });
+    for (const name of calls.loads) {
+      const measured = await load(loads[name]!);
+      measured.forEach(({ cpuMicroseconds: spent, calls: made }, at) => {
+        costs[at]!.push({ name, microseconds: spent / made });
       });
     }
     return costs;
