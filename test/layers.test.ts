@@ -133,13 +133,9 @@ const allowed: Record<string, readonly string[]> = {
  * may do so among themselves. An entry goes with its last circle.
  */
 const circles: readonly string[] = [
-  'sidecar/cluster/balancer/',
-  'sidecar/cluster/outlier/',
-  'sidecar/clock/',
   'sidecar/http2/',
   'sidecar/llm/',
   'sidecar/proxy/',
-  'sidecar/task/',
   'sidecar/telemetry/tracing/',
   'agents/local/',
   'agents/tracing/',

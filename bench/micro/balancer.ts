@@ -1,11 +1,7 @@
 // What choosing an endpoint costs, over kinds of balancers and numbers of endpoints.
-import {
-  type BalancerEndpoint,
-  type BalancerKind,
-  createBalancer,
-  observeLatency,
-} from '../../sidecar/cluster/balancer/balancer.ts';
-import { UNSEEN } from '../../sidecar/cluster/balancer/peak-ewma.ts';
+import type { BalancerEndpoint, BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
+import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
+import { observeLatency, UNSEEN } from '../../sidecar/cluster/balancer/rtt.ts';
 import { measure } from './measure.ts';
 
 const CALLS = 1_000;

@@ -1,4 +1,4 @@
-import { decayedRtt } from '../cluster/balancer/peak-ewma.ts';
+import { decayedRtt } from '../cluster/balancer/rtt.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { EndpointCheck } from '../cluster/health/active-health.ts';

@@ -6,7 +6,8 @@ import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { waitUntil } from '../../test/support/wait-until.ts';
 import { backoffMs } from './backoff.ts';
-import { Timer, TimerWheel, WheelDriver } from './timer-wheel.ts';
+import { Timer, TimerWheel } from './timer-wheel.ts';
+import { WheelDriver } from './wheel-driver.ts';
 
 class TestTimer extends Timer {
   readonly name: string;
@@ -313,9 +314,11 @@ t.test('the driver goes on after a callback has thrown', async (t) => {
 });
 
 t.test('an armed wheel does not keep the process alive', async (t) => {
-  const module = pathToFileURL(`${import.meta.dirname}/timer-wheel.ts`).href;
+  const moduleAt = (name: string): string =>
+    JSON.stringify(pathToFileURL(`${import.meta.dirname}/${name}`).href);
   const program = `
-    const { Timer, TimerWheel, WheelDriver } = await import(${JSON.stringify(module)});
+    const { Timer, TimerWheel } = await import(${moduleAt('timer-wheel.ts')});
+    const { WheelDriver } = await import(${moduleAt('wheel-driver.ts')});
     class Never extends Timer { onTimeout() {} }
     const wheel = new TimerWheel();
     new WheelDriver(wheel);

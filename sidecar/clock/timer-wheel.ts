@@ -13,8 +13,6 @@
  * and is placed again from there.
  */
 
-export { WheelDriver } from './wheel-driver.ts';
-
 const LEVELS = 4;
 const SLOTS = 64;
 const SLOT_MASK = SLOTS - 1;

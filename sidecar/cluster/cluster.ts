@@ -1,7 +1,8 @@
 import { CallStats } from '../telemetry/call-stats.ts';
-import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer/balancer.ts';
+import type { Balancer, BalancerKind, CallKey } from './balancer/balancer.ts';
+import { createBalancer } from './balancer/create-balancer.ts';
 import { NearEndpoints } from './balancer/local-zone.ts';
-import { UNSEEN } from './balancer/peak-ewma.ts';
+import { UNSEEN } from './balancer/rtt.ts';
 import { ConnectionPool, PoolState } from './connection/pool.ts';
 import type { PoolEnvironment, PoolOptions } from './connection/pool-types.ts';
 import type { Discovery } from './discovery/discovery.ts';

@@ -1,6 +1,6 @@
 import type { StatusCode } from '../grpc/status.ts';
 import type { BalancerEndpoint } from './balancer/balancer.ts';
-import { UNSEEN } from './balancer/peak-ewma.ts';
+import { UNSEEN } from './balancer/rtt.ts';
 import { type ConnectionPool, PoolState } from './connection/pool.ts';
 import type { WatchedEndpoint } from './outlier/watched-endpoint.ts';
 

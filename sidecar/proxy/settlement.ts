@@ -1,4 +1,4 @@
-import { observeFailure, observeLatency } from '../cluster/balancer/balancer.ts';
+import { observeFailure, observeLatency } from '../cluster/balancer/rtt.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';

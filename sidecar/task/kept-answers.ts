@@ -1,7 +1,7 @@
 import { hashOf } from '../collections/churn-map.ts';
 import { KeyIndex } from './key-index.ts';
 import type { ReplayLog } from './replay-log.ts';
-import type { TaskEnd } from './task-entry.ts';
+import type { TaskEnd } from './task-end.ts';
 
 /** Answers that are longer are not kept here. */
 export const KEPT_ANSWER_MAX_BYTES = 4_096;

@@ -1,10 +1,9 @@
 /** One task in the store, and those who read its answer. `task-store.ts` moves them. */
 
 import { ListNode } from '../collections/linked-list.ts';
-import { Status, type StatusCode } from '../grpc/status.ts';
 import type { KeptAnswer } from './kept-answers.ts';
 import { ReplayLog } from './replay-log.ts';
-import { TaskStatus } from './task-message.ts';
+import type { TaskEnd } from './task-end.ts';
 
 /**
  *     running ──▶ finished          its answer is kept, and replayed
@@ -30,25 +29,6 @@ export type Leaving = 'cancelled' | 'time_is_up' | 'connection_lost';
 
 /** `go_on`: others wait, or it is over. `linger`: for a moment. `abort`: cancel the runner now; it is forgotten. */
 export type Remains = 'go_on' | 'linger' | 'abort';
-
-/** How a task ended: what its caller was told. */
-export interface TaskEnd {
-  readonly status: StatusCode;
-  /** `TaskResponse.status`; -1 when there was none, as in streams. */
-  readonly taskStatus: number;
-  /** Names and values in turn: the trailers, or the only header block. */
-  readonly trailers: readonly string[];
-}
-
-/**
- * Whether the same request would get the same answer: OK, unless the task itself says that it FAILED or timed out,
- * which a model does by chance; and errors of the request alone. PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION and
- * their like depend on what can change in between, everything else on the moment.
- */
-export function isReplayable(status: StatusCode, taskStatus: number): boolean {
-  if (status === Status.OK) return taskStatus !== TaskStatus.FAILED && taskStatus !== TaskStatus.TIMEOUT;
-  return status === Status.INVALID_ARGUMENT || status === Status.OUT_OF_RANGE;
-}
 
 /** What an entry takes besides its bytes, about. */
 export const ENTRY_BYTES = 512;

@@ -29,13 +29,12 @@
 import { ChurnMap, hashOf } from '../collections/churn-map.ts';
 import { LinkedList } from '../collections/linked-list.ts';
 import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
+import { isReplayable, type TaskEnd } from './task-end.ts';
 import {
   type AnswerReader,
   type Begun,
-  isReplayable,
   type Leaving,
   type Remains,
-  type TaskEnd,
   TaskEntry,
   TaskReader,
   type TaskRefusal,
@@ -44,6 +43,7 @@ import {
 } from './task-entry.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
+export * from './task-end.ts';
 export * from './task-entry.ts';
 export { fingerprintFor, taskFingerprint, taskScope } from './task-fingerprint.ts';
 export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';

@@ -1,5 +1,6 @@
 // The LLM listener in this process, with short clocks.
-import { TimerWheel, WheelDriver } from '../../sidecar/clock/timer-wheel.ts';
+import { TimerWheel } from '../../sidecar/clock/timer-wheel.ts';
+import { WheelDriver } from '../../sidecar/clock/wheel-driver.ts';
 import type { LlmConfig } from '../../sidecar/config/config.ts';
 import { toConfig } from '../../sidecar/config/convert.ts';
 import { validate } from '../../sidecar/config/validate.ts';

@@ -1,13 +1,7 @@
 // Clusters without sockets or time, for tests of the balancers.
-import {
-  type Balancer,
-  type BalancerEndpoint,
-  type BalancerKind,
-  createBalancer,
-  observeFailure,
-  observeLatency,
-} from '../../sidecar/cluster/balancer/balancer.ts';
-import { UNSEEN } from '../../sidecar/cluster/balancer/peak-ewma.ts';
+import type { Balancer, BalancerEndpoint, BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
+import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
+import { observeFailure, observeLatency, UNSEEN } from '../../sidecar/cluster/balancer/rtt.ts';
 import { seededRandom } from './seeded-random.ts';
 
 export interface TestEndpoint extends BalancerEndpoint {

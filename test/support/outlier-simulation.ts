@@ -1,11 +1,8 @@
 // A cluster of agents on a virtual clock, with the real balancer and the real outlier detector, for hours of
 // traffic in a second.
-import {
-  type BalancerKind,
-  createBalancer,
-  observeFailure,
-  observeLatency,
-} from '../../sidecar/cluster/balancer/balancer.ts';
+import type { BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
+import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
+import { observeFailure, observeLatency } from '../../sidecar/cluster/balancer/rtt.ts';
 import {
   OutlierDetector,
   type OutlierEvent,

@@ -6,16 +6,10 @@ import {
   type TestEndpoint,
 } from '../../../test/support/balancer-simulation.ts';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
-import {
-  type Balancer,
-  type BalancerKind,
-  type CallKey,
-  createBalancer,
-  hashKey,
-  observeFailure,
-  observeLatency,
-} from './balancer.ts';
-import { decayedRtt } from './peak-ewma.ts';
+import type { Balancer, BalancerKind, CallKey } from './balancer.ts';
+import { createBalancer } from './create-balancer.ts';
+import { hashKey } from './ring.ts';
+import { decayedRtt, observeFailure, observeLatency } from './rtt.ts';
 
 const KINDS: readonly BalancerKind[] = ['peak_ewma', 'least_request', 'round_robin', 'ring_hash'];
 const ANY: CallKey = { hash: 0, avoid: undefined };

@@ -4,11 +4,7 @@
  * Every balancer sees only this much of an endpoint, and `pick` allocates nothing: it runs once an attempt. An
  * endpoint that is not usable is never picked, and the one that failed the call before only when no other is.
  */
-import { LeastRequestBalancer } from './least-request.ts';
-import type { RttState } from './peak-ewma.ts';
-import { PeakEwmaBalancer } from './peak-ewma.ts';
-import { RingHashBalancer } from './ring-hash.ts';
-import { RoundRobinBalancer } from './round-robin.ts';
+import type { RttState } from './rtt.ts';
 
 export interface BalancerEndpoint extends RttState {
   /** Canonical `host:port` or `unix:path`; the ring is built from it. */
@@ -43,20 +39,3 @@ export interface Balancer {
 }
 
 export type BalancerKind = 'peak_ewma' | 'least_request' | 'round_robin' | 'ring_hash';
-
-/** A balancer keeps state of its own (a position, a ring): make one for each cluster. */
-export function createBalancer(kind: BalancerKind): Balancer {
-  switch (kind) {
-    case 'peak_ewma':
-      return new PeakEwmaBalancer();
-    case 'least_request':
-      return new LeastRequestBalancer();
-    case 'round_robin':
-      return new RoundRobinBalancer();
-    case 'ring_hash':
-      return new RingHashBalancer();
-  }
-}
-
-export { observeFailure, observeLatency } from './peak-ewma.ts';
-export { hashKey } from './ring.ts';

@@ -1,5 +1,6 @@
 import type { Endpoint } from '../endpoint.ts';
-import { type Balancer, type BalancerKind, type CallKey, createBalancer } from './balancer.ts';
+import type { Balancer, BalancerKind, CallKey } from './balancer.ts';
+import { createBalancer } from './create-balancer.ts';
 
 /** Of the endpoints in our zone, so many must be usable for them to get all calls. */
 const MIN_USABLE_SHARE = 0.5;

@@ -5,7 +5,9 @@ import {
   Simulation,
   type TestEndpoint,
 } from '../../../test/support/balancer-simulation.ts';
-import { type CallKey, createBalancer, hashKey } from './balancer.ts';
+import type { CallKey } from './balancer.ts';
+import { createBalancer } from './create-balancer.ts';
+import { hashKey } from './ring.ts';
 
 t.test('a key keeps its endpoint, and only the keys of one that leaves move', async (t) => {
   const keys = Array.from({ length: 5000 }, (_, i) => hashKey(`task-${i}`));

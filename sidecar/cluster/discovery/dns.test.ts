@@ -1,6 +1,7 @@
 import t from 'tap';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
-import { TimerWheel, WheelDriver } from '../../clock/timer-wheel.ts';
+import { TimerWheel } from '../../clock/timer-wheel.ts';
+import { WheelDriver } from '../../clock/wheel-driver.ts';
 import { AddressError } from '../address.ts';
 import { DnsDiscovery } from './dns.ts';
 

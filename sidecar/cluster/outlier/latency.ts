@@ -21,8 +21,6 @@
  * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process
  * answers nothing, and whoever waits for its answers waits for deadlines.
  */
-import type { WatchedEndpoint } from './watched-endpoint.ts';
-
 /** Methods that are told apart in a cluster. An agent has three; callers' inventions must not grow our memory. */
 export const MAX_METHODS = 8;
 export const EVIDENCE_BOUND = 12;
@@ -51,6 +49,21 @@ const SLOW_STARTS = 3;
 const PEERS_ASKED = 16;
 
 const pool = new Float64Array(SAMPLES);
+
+/** An endpoint of the cluster, as far as latencies are compared. */
+export interface LatencyPeer {
+  readonly ejected: boolean;
+  /** By the methods' slots. */
+  readonly latency: readonly (LatencyTrack | undefined)[];
+  readonly oldestWaiting: WaitingAttempt | undefined;
+}
+
+/** An attempt that has no answer yet. */
+interface WaitingAttempt {
+  readonly slot: number;
+  readonly waitingSinceMs: number;
+  readonly younger: WaitingAttempt | undefined;
+}
 
 /** The latencies of one method at one endpoint, and what they prove. */
 export class LatencyTrack {
@@ -129,7 +142,7 @@ export class LatencyTrack {
   }
 
   /** Takes limit and usual share from the peers: endpoints in service, besides `self`. */
-  refresh(endpoints: readonly WatchedEndpoint[], self: WatchedEndpoint, slot: number, nowMs: number): void {
+  refresh(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number, nowMs: number): void {
     if (this.limitMs !== Number.POSITIVE_INFINITY && nowMs - this.baselineAtMs < BASELINE_MS) return;
     this.baselineAtMs = nowMs;
     const count = poolOf(endpoints, self, slot);
@@ -153,12 +166,7 @@ export class LatencyTrack {
    * one, three answers below the limit at least, and four for each that is above it or still waits so long. When the
    * provider behind all of them stalls, nobody is the outlier.
    */
-  peersWereQuick(
-    endpoints: readonly WatchedEndpoint[],
-    self: WatchedEndpoint,
-    slot: number,
-    nowMs: number,
-  ): boolean {
+  peersWereQuick(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number, nowMs: number): boolean {
     const sinceMs = Math.min(...this.slowStartsMs);
     let quick = 0;
     let slow = 0;
@@ -179,7 +187,7 @@ export class LatencyTrack {
 }
 
 /** Attempts that wait, begun at `fromMs` or later and before `toMs`. */
-function countWaiting(endpoint: WatchedEndpoint, slot: number, fromMs: number, toMs: number): number {
+function countWaiting(endpoint: LatencyPeer, slot: number, fromMs: number, toMs: number): number {
   let count = 0;
   let attempt = endpoint.oldestWaiting;
   for (; attempt !== undefined && attempt.waitingSinceMs < toMs; attempt = attempt.younger) {
@@ -189,7 +197,7 @@ function countWaiting(endpoint: WatchedEndpoint, slot: number, fromMs: number, t
 }
 
 /** The latest answers of each peer, as many of each as there is room for; returns how many. */
-function poolOf(endpoints: readonly WatchedEndpoint[], self: WatchedEndpoint, slot: number): number {
+function poolOf(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number): number {
   const share = Math.max(Math.floor(SAMPLES / Math.max(endpoints.length - 1, 1)), 1);
   let count = 0;
   for (const endpoint of endpoints) {

@@ -1,0 +1,20 @@
+/** Makes the balancer that a cluster's settings name. */
+import type { Balancer, BalancerKind } from './balancer.ts';
+import { LeastRequestBalancer } from './least-request.ts';
+import { PeakEwmaBalancer } from './peak-ewma.ts';
+import { RingHashBalancer } from './ring-hash.ts';
+import { RoundRobinBalancer } from './round-robin.ts';
+
+/** A balancer keeps state of its own (a position, a ring): make one for each cluster. */
+export function createBalancer(kind: BalancerKind): Balancer {
+  switch (kind) {
+    case 'peak_ewma':
+      return new PeakEwmaBalancer();
+    case 'least_request':
+      return new LeastRequestBalancer();
+    case 'round_robin':
+      return new RoundRobinBalancer();
+    case 'ring_hash':
+      return new RingHashBalancer();
+  }
+}
