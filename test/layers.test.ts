@@ -134,7 +134,6 @@ const allowed: Record<string, readonly string[]> = {
  */
 const circles: readonly string[] = [
   'sidecar/http2/',
-  'sidecar/llm/',
   'sidecar/proxy/',
   'sidecar/telemetry/tracing/',
   'agents/local/',

@@ -1,6 +1,6 @@
 // What policies add to requests: only what a provider takes, and never at its caller's expense.
 import t from 'tap';
-import { fieldsOfHost } from '../sidecar/llm/added-fields.ts';
+import { fieldsOfHost } from '../sidecar/llm/addable-fields.ts';
 import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';

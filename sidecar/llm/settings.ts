@@ -2,7 +2,7 @@
  * The settings of the egress as it reads them; the configuration's `llm` section has this shape. What each setting
  * does is said once, in the schema's descriptions. A duration of 0 means "off" unless it says otherwise.
  */
-import type { AddedField } from './added-fields.ts';
+import type { AddedField } from './addable-fields.ts';
 
 export interface LlmSettings {
   /** In order of preference. */

@@ -1,6 +1,6 @@
 /** One provider: where it is, whether it may be asked, and the connections to it. */
 import type { Agent } from 'node:http';
-import { type AddedField, fieldsOfHost, RefusedFields } from './added-fields.ts';
+import { type AddedField, fieldsOfHost, RefusedFields } from './addable-fields.ts';
 import { UpstreamBreaker } from './breaker.ts';
 import { decoded, type Recipient, secretsInQuery } from './credentials.ts';
 import { BASE_PATH } from './incoming.ts';
