@@ -1,5 +1,5 @@
 // The targets that stand in front of the plain upstream, started once and used by every section that asks for them.
-import { RawClient } from '../test/support/raw-grpc.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { Cleanup } from './cleanup.ts';
 import { startTarget, type Target } from './targets.ts';
 import { largeAnswer, paths, smallAnswer } from './traffic/answers.ts';

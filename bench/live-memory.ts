@@ -1,7 +1,7 @@
 // `node bench/live-memory.ts [outrigger inbound | outrigger outbound]`: what calls leave behind. After each part of a
 // load as fast as it is answered, V8 is made to collect all that is dead; what stays is alive, or leaks.
-import { inspectable, liveBytes } from '../test/support/live-memory.ts';
-import { residentBytes } from '../test/support/memory.ts';
+import { inspectable, liveBytes } from '../scripts/harness/live-memory.ts';
+import { residentBytes } from '../scripts/harness/memory.ts';
 import { Fleet, warmUp } from './fleet.ts';
 import { imageLaunch } from './image.ts';
 import { checkMachine } from './machine.ts';

@@ -1,7 +1,7 @@
 // Where and when something was measured.
 import { execFileSync } from 'node:child_process';
 import { cpus, loadavg, release } from 'node:os';
-import { skipWithout } from '../test/support/tool.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
 import type { SectionResult } from './results.ts';
 
 /** Throws where the bench can't work. */

@@ -9,8 +9,8 @@ import type { AddressInfo } from 'node:net';
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { parseExposition } from '../test/support/exposition.ts';
-import { type Sidecar, startSidecar } from '../test/support/sidecar.ts';
+import { parseExposition } from '../scripts/harness/exposition.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
 import { Cleanup } from './cleanup.ts';
 import { summarize } from './statistics.ts';
 

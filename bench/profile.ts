@@ -2,10 +2,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
+import { asker } from '../scripts/harness/llm/asker.ts';
 import { Cleanup } from './cleanup.ts';
 import { cpuMicroseconds } from './cpu.ts';
 import { Fleet, warmUp } from './fleet.ts';
-import { asker } from './llm/requests.ts';
 import { startOutrigger, startProvider } from './llm/systems.ts';
 import { checkMachine } from './machine.ts';
 import { type CpuProfile, hottest, readProfile } from './profile/cpu-profile.ts';

@@ -11,7 +11,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { requireTool, skipWithout } from '../test/support/tool.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { Cleanup } from './cleanup.ts';
 import { envoyConfig } from './peers/envoy.ts';
 

@@ -1,8 +1,8 @@
 // Processes of the bench: each pinned to a core, and waited for until it is ready.
 import { get } from 'node:http';
-import { startProcess, type TestProcess } from '../test/support/process.ts';
-import { requireTool } from '../test/support/tool.ts';
-import { waitUntil } from '../test/support/wait-until.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { requireTool } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { Cleanup } from './cleanup.ts';
 
 /** The load and the upstream share this core … */

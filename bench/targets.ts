@@ -1,9 +1,9 @@
 // Everything that is measured: how to start it in front of the upstream, pinned to a core of its own.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { freePort } from '../test/support/free-port.ts';
-import { canConnect } from '../test/support/net.ts';
-import { requireTool, skipWithout } from '../test/support/tool.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import type { Cleanup } from './cleanup.ts';
 import { imageLaunch, type Launch } from './image.ts';
 import { envoyConfig } from './peers/envoy.ts';

@@ -6,9 +6,9 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { startDataPlane } from '../scripts/harness/data-plane.ts';
 import { DEFAULT_TRACING } from '../sidecar/telemetry/tracing/settings.ts';
 import { startTracing, type Tracing } from '../sidecar/telemetry/tracing/start.ts';
-import { startDataPlane } from '../test/support/data-plane.ts';
 import { Cleanup } from './cleanup.ts';
 import { LOAD_CORE, startPinned } from './start.ts';
 import { summarize } from './statistics.ts';

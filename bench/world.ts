@@ -2,9 +2,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TestAuthority } from '../test/support/certificates.ts';
-import { freePort } from '../test/support/free-port.ts';
-import { canConnect } from '../test/support/net.ts';
+import { TestAuthority } from '../scripts/harness/certificates.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { canConnect } from '../scripts/harness/net.ts';
 import type { Cleanup } from './cleanup.ts';
 import { LOAD_CORE, ready, startPinned } from './start.ts';
 import type { Setup, TlsFiles } from './targets.ts';

@@ -4,9 +4,9 @@
 // two transports, asks its API for what it has stored, and holds the two traces to be one tree each.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort } from '../test/support/free-port.ts';
-import { runProcess, startProcess } from '../test/support/process.ts';
-import { waitUntil } from '../test/support/wait-until.ts';
+import { freePort } from './harness/free-port.ts';
+import { runProcess, startProcess } from './harness/process.ts';
+import { waitUntil } from './harness/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 const version = '1.62.0';

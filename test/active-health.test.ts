@@ -4,19 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { outboundTo, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
 import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
 import { findingOf, HealthThreshold } from '../sidecar/cluster/health/threshold.ts';
 import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import { Status } from '../sidecar/grpc/status.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { outboundTo, startSidecar } from './support/sidecar.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -1,12 +1,12 @@
 // Who comes in at an agent, who waits, and who is told to come back later.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { startDataPlane } from '../scripts/harness/data-plane.ts';
+import { RawClient, rawPaths, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { later, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
-import { startDataPlane } from './support/data-plane.ts';
-import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 

@@ -2,18 +2,18 @@
 // is well, fires during its outage, and is silent again behind it.
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
+import { answerWhole, sendError } from '../scripts/harness/llm/provider.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 import { ok } from './support/answers.ts';
-import { SecretVolume, TestAuthority } from './support/certificates.ts';
-import { answerWhole, sendError } from './support/llm-provider.ts';
 import { startPrometheus } from './support/prometheus.ts';
 import { rulesText } from './support/promql.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { skipWithout } from './support/tool.ts';
 import { startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(200_000);
 const DAY_MS = 86_400_000;

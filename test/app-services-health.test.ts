@@ -5,13 +5,13 @@ import { gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
-import { type DataPlane, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -1,15 +1,15 @@
 // The clocks of an attempt: per try, to the first message, and between messages.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { Cluster } from '../sidecar/cluster/cluster.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { ok, type Replica, silence, startReplica } from './support/answers.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { parseExposition } from './support/exposition.ts';
+import { parseExposition } from '../scripts/harness/exposition.ts';
 import {
   errorCode,
   flag,
@@ -15,11 +15,11 @@ import {
   headerBlock,
   preface,
   settings,
-} from './support/h2-peer.ts';
-import { runProcess } from './support/process.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const MAX_MESSAGE_BYTES = 100_000;
 const GOOD = '/good.Service/Call';

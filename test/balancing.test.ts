@@ -1,9 +1,9 @@
 // Where calls go when replicas differ: seen from real replicas.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
 
 interface Replica {

@@ -2,6 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { residentBytes } from '../scripts/harness/memory.ts';
+import { startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { validate } from '../sidecar/config/validate.ts';
 import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
@@ -11,10 +15,6 @@ import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
 import { MAX_READ_BYTES } from '../sidecar/llm/parser-feed.ts';
 import { MAX_HEADER_BYTES } from '../sidecar/llm/relay.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
-import { residentBytes } from './support/memory.ts';
-import { startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const CONTAINER_BYTES = 512 * 1024 * 1024;
 const markdown = readFileSync(join(import.meta.dirname, '../docs/bounds.md'), 'utf8');

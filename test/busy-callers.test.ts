@@ -1,11 +1,18 @@
 // A caller may cancel much. That costs no call of others: neither on its own connection, nor on those to the endpoints
 // that all share, whose servers count resets (node's, which is nghttp2, ends a connection at 1,000).
 import t, { type Test } from 'tap';
-import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
-import { errorCode, frameType, grpcMessage, grpcRequest, H2Peer, settings } from './support/h2-peer.ts';
-import { RawClient, rawPaths, startRawServer, type UnaryOutcome } from './support/raw-grpc.ts';
+import { type DataPlane, policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
+import {
+  errorCode,
+  frameType,
+  grpcMessage,
+  grpcRequest,
+  H2Peer,
+  settings,
+} from '../scripts/harness/h2-peer.ts';
+import { RawClient, rawPaths, startRawServer, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { grpcFrame, type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(180_000);
 

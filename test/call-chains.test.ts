@@ -1,16 +1,16 @@
 // Agents that call agents: one owner of retries, no circles, no more time than the caller has, and an end for all.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { errorCode } from '../scripts/harness/h2-peer.ts';
+import type { UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { ok, silence, startReplica, trailersOnly } from './support/answers.ts';
 import { AgentError, type ChainAgent, type OnTask, startChain } from './support/chain-agent.ts';
-import { freePort } from './support/free-port.ts';
-import { errorCode } from './support/h2-peer.ts';
-import type { UnaryOutcome } from './support/raw-grpc.ts';
 import { TaskCaller } from './support/task-caller.ts';
 import { taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

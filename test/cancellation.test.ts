@@ -1,12 +1,12 @@
 // Who gives a call up is heard at its other end, at once, in both directions.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, frameType, grpcRequest, H2Peer, startPeerServer } from './support/h2-peer.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode, frameType, grpcRequest, H2Peer, startPeerServer } from '../scripts/harness/h2-peer.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const message = Buffer.from('message');
 

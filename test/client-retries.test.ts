@@ -2,13 +2,13 @@
 import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { type Answer, ok, type Replica, startReplica, trailersOnly } from './support/answers.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { runProcess } from './support/process.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { startUpstream, type Upstream } from './support/upstream.ts';
 
 t.setTimeout(180_000);

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { deflateSync, gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { startDataPlane } from '../scripts/harness/data-plane.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { startReplica } from './support/answers.ts';
-import { startDataPlane } from './support/data-plane.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { grpcFrame, startUpstream, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -2,20 +2,20 @@
 import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode } from '../scripts/harness/h2-peer.ts';
+import { chatAnswer, sendJson, startLlmProvider } from '../scripts/harness/llm/provider.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import { chat, send } from './llm/send.ts';
 import { ok, type Replica, silence, startReplica } from './support/answers.ts';
 import { type ChainAgent, startChain } from './support/chain-agent.ts';
-import { policiesOff, startDataPlane } from './support/data-plane.ts';
-import { errorCode } from './support/h2-peer.ts';
-import { chatAnswer, sendJson, startLlmProvider } from './support/llm-provider.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
 import { TaskCaller } from './support/task-caller.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { type SeenCall, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(120_000);
 

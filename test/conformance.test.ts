@@ -5,8 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { runProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 
 t.setTimeout(240_000);
 

@@ -2,15 +2,15 @@
 import { status } from '@grpc/grpc-js';
 import type { Browser, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { outriggerVersion } from '../sidecar/telemetry/version.ts';
 import { ok, trailersOnly } from './support/answers.ts';
 import { openPage, overflowOf, startBrowser } from './support/browser.ts';
-import { freePort } from './support/free-port.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
-import { skipWithout } from './support/tool.ts';
 import { startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 // Chromium and a sidecar take long to start on a machine that is busy with other tests.
 t.setTimeout(290_000);

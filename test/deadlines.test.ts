@@ -1,13 +1,13 @@
 // grpc-timeout: read, shortened, passed on, and kept.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode, grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 /** Of which nothing is known. */
 const path = '/any.Service/Method';

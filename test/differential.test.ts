@@ -2,13 +2,20 @@
 import * as http2 from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import {
+  flag,
+  frameType,
+  grpcRequest,
+  H2Peer,
+  settings,
+  startPeerServer,
+} from '../scripts/harness/h2-peer.ts';
+import { outboundTo } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { statusFromHttp2Error } from '../sidecar/grpc/status.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
-import { flag, frameType, grpcRequest, H2Peer, settings, startPeerServer } from './support/h2-peer.ts';
 import { type Relay, startRelay } from './support/relay.ts';
 import { seededRandom } from './support/seeded-random.ts';
-import { outboundTo } from './support/sidecar.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -1,6 +1,6 @@
 // Upstreams and callers that do everything wrong at random, with reloads between: nothing breaks, nothing is left.
 import t, { type Test } from 'tap';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
 import {
   errorCode,
   frame,
@@ -12,9 +12,9 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from './support/h2-peer.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { seededRandom } from './support/seeded-random.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const DURATION_MS = 2_500;
 const MAX_CONCURRENT_STREAMS = 3;

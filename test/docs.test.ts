@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
+import { TestAuthority } from '../scripts/harness/certificates.ts';
 import { REASONS, type Reason, statusOf } from '../sidecar/llm/reasons.ts';
-import { TestAuthority } from './support/certificates.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = [

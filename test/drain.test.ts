@@ -1,13 +1,13 @@
 // A sidecar process that is asked to go: it finishes what it has, tells everybody, and ends.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, flag, frame, frameType, grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { canConnect } from './support/net.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode, flag, frame, frameType, grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const MAX_STREAM_ID = 2 ** 31 - 1;
 const message = grpcFrame('message');

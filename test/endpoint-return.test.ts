@@ -2,15 +2,15 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
 import { ok, startReplica, trailersOnly } from './support/answers.ts';
-import { type DataPlane, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

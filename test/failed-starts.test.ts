@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { stringify } from 'yaml';
-import { freePort } from './support/free-port.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { FakeKubernetesApi } from './support/kubernetes-api.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 const program = process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'main.ts');

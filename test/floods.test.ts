@@ -1,7 +1,7 @@
 // A flood costs the connection that sends it, and nobody else: it ends in GOAWAY ENHANCE_YOUR_CALM or a reset,
 // memory stays bounded, and the calls of another connection go on.
 import t, { type Test } from 'tap';
-import { parseExposition } from './support/exposition.ts';
+import { parseExposition } from '../scripts/harness/exposition.ts';
 import {
   errorCode,
   flag,
@@ -15,11 +15,11 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from './support/h2-peer.ts';
-import { residentBytes } from './support/memory.ts';
-import { startSidecar } from './support/sidecar.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { residentBytes } from '../scripts/harness/memory.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(180_000);
 

@@ -5,12 +5,12 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
-import { TestAuthority } from './support/certificates.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+import { TestAuthority } from '../scripts/harness/certificates.ts';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 async function portOf(t: Test, server: Server): Promise<number> {
   const sockets = new Set<Socket>();

@@ -3,16 +3,23 @@
 import { join } from 'node:path';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import {
+  errorCode,
+  frame,
+  frameType,
+  type H2Peer,
+  settings,
+  startPeerServer,
+} from '../scripts/harness/h2-peer.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../sidecar/policy/circuit-state.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, frame, frameType, type H2Peer, settings, startPeerServer } from './support/h2-peer.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { grpcFrame, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(180_000);
 

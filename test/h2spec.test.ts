@@ -3,13 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { freePort } from './support/free-port.ts';
-import { readJUnit } from './support/junit.ts';
-import { canConnect } from './support/net.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { outboundTo, type Sidecar, startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { readJUnit } from '../scripts/harness/junit.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { outboundTo, type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 const cases = 145;
 

@@ -5,15 +5,15 @@ import { gzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
-import { type DataPlane, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
-import { outboundTo, startSidecar } from './support/sidecar.ts';
-import { TestClock } from './support/test-clock.ts';
+import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { outboundTo, startSidecar } from '../scripts/harness/sidecar.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const proto = (name: string): grpc.GrpcObject =>
   grpc.loadPackageDefinition(

@@ -1,6 +1,10 @@
 // Extra attempts beside slow ones: when they are made, who wins, and what becomes of the losers.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { policiesOf } from '../sidecar/proxy/cluster-policies.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import {
@@ -14,10 +18,6 @@ import {
   startReplica,
   trailersOnly,
 } from './support/answers.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 const cancel = 8;

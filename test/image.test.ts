@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
-import { freePort } from './support/free-port.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 const node = process.execPath;

@@ -5,10 +5,10 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { INTERCEPTING_LISTENERS, interceptRules } from '../sidecar/kubernetes/inject/intercept.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 const peer = join(root, 'test/intercept/peer.ts');

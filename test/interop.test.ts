@@ -2,14 +2,14 @@
 // shows that the ends agree), through one sidecar and through two in a row.
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { freePort } from './support/free-port.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { outboundTo, startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout, type ToolName } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { type InteropCase, interopCases, runInteropCase } from './support/interop-client.ts';
 import { startInteropServer } from './support/interop-service.ts';
-import { canConnect } from './support/net.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { outboundTo, startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout, type ToolName } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

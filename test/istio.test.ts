@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { openConfigSource } from '../sidecar/config/source.ts';
 import { istioSets } from '../sidecar/kubernetes/istio/sets.ts';
 import { writeKustomization, writeSet, writeSets } from '../sidecar/kubernetes/istio/write.ts';
 import { faultsOf, schemasIn } from './support/crd-schemas.ts';
-import { runProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 
 const root = join(import.meta.dirname, '..');
 const overlays = readdirSync(join(root, 'istio/overlays')).sort();

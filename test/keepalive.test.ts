@@ -2,9 +2,7 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
-import { PingGuard } from '../sidecar/http2/ping-guard.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
 import {
   errorCode,
   flag,
@@ -16,13 +14,15 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from './support/h2-peer.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
+import { PingGuard } from '../sidecar/http2/ping-guard.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

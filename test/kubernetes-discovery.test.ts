@@ -1,12 +1,12 @@
 // Endpoints by the EndpointSlices of a Service, from an API server that changes, lies down, forgets and refuses.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { type EndpointSlice, readSlices } from '../sidecar/cluster/discovery/endpoint-slices.ts';
-import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
 import { FakeKubernetesApi } from './support/kubernetes-api.ts';
-import { RawClient } from './support/raw-grpc.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
 

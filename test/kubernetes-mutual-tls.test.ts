@@ -6,15 +6,15 @@ import { dirname, join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { parseAllDocuments } from 'yaml';
-import { SecretVolume, TestAuthority } from './support/certificates.ts';
-import { freePort } from './support/free-port.ts';
-import { runProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

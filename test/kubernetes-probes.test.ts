@@ -3,16 +3,16 @@ import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import * as protoLoader from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
+import { SecretVolume, TestAuthority } from '../scripts/harness/certificates.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { injectPod } from '../sidecar/kubernetes/inject/patch.ts';
 import { defaultInjectSettings, PORTS } from '../sidecar/kubernetes/inject/settings.ts';
 import { readHealthService } from '../sidecar/task/health-message.ts';
-import { SecretVolume, TestAuthority } from './support/certificates.ts';
-import { freePort } from './support/free-port.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { answerWith, type SeenCall, startUpstream, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

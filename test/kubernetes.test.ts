@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseAllDocuments, stringify } from 'yaml';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { faultsOf, schemasIn } from './support/crd-schemas.ts';
-import { runProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 
 const root = join(import.meta.dirname, '..');
 const k8s = join(root, 'k8s');

@@ -2,7 +2,7 @@
 // beside it alone, on the connection of the caller and on that of the endpoint.
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { oneCluster, policiesOff, startDataPlane } from './support/data-plane.ts';
+import { oneCluster, policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
 import {
   errorCode,
   type Frame,
@@ -16,12 +16,12 @@ import {
   preface,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(120_000);
 

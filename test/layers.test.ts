@@ -268,6 +268,25 @@ t.test('no file of the source imports itself in a circle, types included', async
   }
 });
 
+t.test('tests and measurements share scripts/harness/ and import nothing from each other', async (t) => {
+  const apart = [
+    ['test/', 'bench/'],
+    ['bench/', 'test/'],
+    ['scripts/harness/', 'test/'],
+    ['scripts/harness/', 'bench/'],
+  ] as const;
+  const problems: string[] = [];
+  for (const path of sourceFiles) {
+    for (const [folder, other] of apart.filter(([folder]) => path.startsWith(folder))) {
+      for (const target of neighbours(path).filter((target) => target.startsWith(other)))
+        problems.push(
+          `${path} imports ${target}: put what ${folder} and ${other} share into scripts/harness/`,
+        );
+    }
+  }
+  t.strictSame(problems, []);
+});
+
 t.test('every relative import names a file that is there', async (t) => {
   const problems: string[] = [];
   for (const path of sourceFiles.filter((path) => path.endsWith('.ts'))) {

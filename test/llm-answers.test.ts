@@ -7,8 +7,7 @@ import type { Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { startEgress } from './llm/egress-listener.ts';
-import { chat, send } from './llm/send.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
 import {
   answerWhole,
   beginStream,
@@ -23,10 +22,11 @@ import {
   startLlmProvider,
   USAGE_CHUNK,
   WHOLE,
-} from './support/llm-provider.ts';
-import { runProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/llm/provider.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { chat, send } from './llm/send.ts';
 
 const provider = await startLlmProvider();
 t.teardown(() => provider.close());

@@ -3,14 +3,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { startEgress } from './llm/egress-listener.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { PIECES, type Script, sendError, WHOLE } from '../scripts/harness/llm/provider.ts';
+import { PATIENCE_MS } from '../scripts/harness/patience.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { answer, begin, hasToolResult, type Turn } from './llm/model-answers.ts';
 import { providerFor } from './llm/set-up.ts';
-import { PIECES, type Script, sendError, WHOLE } from './support/llm-provider.ts';
-import { PATIENCE_MS } from './support/patience.ts';
-import { startProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 

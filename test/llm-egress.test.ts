@@ -8,13 +8,9 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import OpenAI from 'openai';
 import t from 'tap';
-import { asker } from '../bench/llm/requests.ts';
-import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
-import { TokenBudget } from '../sidecar/policy/token-budget.ts';
-import { startEgress } from './llm/egress-listener.ts';
-import { closedPort } from './llm/faults.ts';
-import { type Answer, chat, send } from './llm/send.ts';
-import { providerFor } from './llm/set-up.ts';
+import { asker } from '../scripts/harness/llm/asker.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { closedPort } from '../scripts/harness/llm/faults.ts';
 import {
   answerWhole,
   beginStream,
@@ -26,9 +22,13 @@ import {
   sendJson,
   USAGE_CHUNK,
   WHOLE,
-} from './support/llm-provider.ts';
-import { TestClock } from './support/test-clock.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/llm/provider.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
+import { TokenBudget } from '../sidecar/policy/token-budget.ts';
+import { type Answer, chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 
 const provider = await providerFor(t);
 

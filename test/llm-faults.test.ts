@@ -1,10 +1,10 @@
 // The sixteen faults of a provider: each against the egress, seen by the openai client as it comes and by plain HTTP,
 // plain and streamed. No hang beyond the clocks, no half answer that passes for a whole one, no request too many.
 import t from 'tap';
-import { CLIENTS } from './llm/clients.ts';
-import { faultSettings, startEgress } from './llm/egress-listener.ts';
-import { CLOCKS, closedPort, FAULTS } from './llm/faults.ts';
-import { complaint } from './llm/judge.ts';
+import { CLIENTS } from '../scripts/harness/llm/clients.ts';
+import { faultSettings, startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { CLOCKS, closedPort, FAULTS } from '../scripts/harness/llm/faults.ts';
+import { complaint } from '../scripts/harness/llm/judge.ts';
 import { providerFor } from './llm/set-up.ts';
 
 const provider = await providerFor(t);

@@ -1,10 +1,16 @@
 // What policies add to requests: only what a provider takes, and never at its caller's expense.
 import t from 'tap';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import {
+  answerWhole,
+  type ProviderRequest,
+  type Script,
+  sendJson,
+  WHOLE,
+} from '../scripts/harness/llm/provider.ts';
 import { fieldsOfHost } from '../sidecar/llm/addable-fields.ts';
-import { startEgress } from './llm/egress-listener.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
-import { answerWhole, type ProviderRequest, type Script, sendJson, WHOLE } from './support/llm-provider.ts';
 
 const provider = await providerFor(t);
 

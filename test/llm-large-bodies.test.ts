@@ -5,13 +5,20 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
+import { startEgress, type TestEgress } from '../scripts/harness/llm/egress-listener.ts';
+import {
+  answerWhole,
+  beginStream,
+  chatAnswer,
+  chatChunk,
+  DONE,
+  sendJson,
+} from '../scripts/harness/llm/provider.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { TURN_BYTES } from '../sidecar/llm/turn-share.ts';
-import { startEgress, type TestEgress } from './llm/egress-listener.ts';
 import { type Answer, chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
-import { answerWhole, beginStream, chatAnswer, chatChunk, DONE, sendJson } from './support/llm-provider.ts';
-import { TestClock } from './support/test-clock.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const MIB = 1_048_576;
 const provider = await providerFor(t);

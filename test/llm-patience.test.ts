@@ -4,11 +4,9 @@ import { createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { CLIENTS } from './llm/clients.ts';
-import { startEgress } from './llm/egress-listener.ts';
-import { closedPort } from './llm/faults.ts';
-import { chat, send } from './llm/send.ts';
-import { providerFor } from './llm/set-up.ts';
+import { CLIENTS } from '../scripts/harness/llm/clients.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { closedPort } from '../scripts/harness/llm/faults.ts';
 import {
   answerWhole,
   beginStream,
@@ -20,10 +18,12 @@ import {
   sendError,
   sendJson,
   WHOLE,
-} from './support/llm-provider.ts';
-import { runProcess } from './support/process.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/llm/provider.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 
 const provider = await providerFor(t);
 

@@ -2,15 +2,15 @@
 // wait can help.
 import OpenAI from 'openai';
 import t, { type Test } from 'tap';
-import { startEgress } from './llm/egress-listener.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { answerWhole, sendError, sendJson } from '../scripts/harness/llm/provider.ts';
+import { startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
-import { answerWhole, sendError, sendJson } from './support/llm-provider.ts';
 import { untilFound } from './support/now.ts';
-import { startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
 import { untilLogged } from './support/until-logged.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 

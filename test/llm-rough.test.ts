@@ -2,11 +2,11 @@
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { startEgress } from './llm/egress-listener.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { answerWhole, beginStream, chatChunk, DONE, WHOLE } from '../scripts/harness/llm/provider.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
-import { answerWhole, beginStream, chatChunk, DONE, WHOLE } from './support/llm-provider.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 

@@ -7,10 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import t from 'tap';
-import { chat, type Sent, send } from './llm/send.ts';
-import { providerFor } from './llm/set-up.ts';
-import { selfSigned, TestAuthority } from './support/certificates.ts';
-import { type Exposition, parseExposition } from './support/exposition.ts';
+import { selfSigned, TestAuthority } from '../scripts/harness/certificates.ts';
+import { type Exposition, parseExposition } from '../scripts/harness/exposition.ts';
 import {
   answerWhole,
   beginStream,
@@ -21,13 +19,15 @@ import {
   sendError,
   sendJson,
   WHOLE,
-} from './support/llm-provider.ts';
+} from '../scripts/harness/llm/provider.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { chat, type Sent, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 import { startOtlpReceiver } from './support/otlp-receiver.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { tracingTo } from './support/tracing.ts';
 import { untilLogged } from './support/until-logged.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 

@@ -4,9 +4,7 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { startEgress } from './llm/egress-listener.ts';
-import { chat, send } from './llm/send.ts';
-import { providerFor } from './llm/set-up.ts';
+import { startEgress } from '../scripts/harness/llm/egress-listener.ts';
 import {
   answerWhole,
   beginStream,
@@ -14,8 +12,10 @@ import {
   chatChunk,
   sendError,
   sendJson,
-} from './support/llm-provider.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/llm/provider.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { chat, send } from './llm/send.ts';
+import { providerFor } from './llm/set-up.ts';
 
 const provider = await providerFor(t);
 

@@ -5,13 +5,13 @@ import { connect as connectHttp2 } from 'node:http2';
 import { createRequire } from 'node:module';
 import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { startEgress, type TestEgress } from './llm/egress-listener.ts';
-import { closedPort } from './llm/faults.ts';
+import { startEgress, type TestEgress } from '../scripts/harness/llm/egress-listener.ts';
+import { closedPort } from '../scripts/harness/llm/faults.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
-import { startProcess } from './support/process.ts';
-import { TestClock } from './support/test-clock.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

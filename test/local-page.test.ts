@@ -7,9 +7,9 @@ import { createGateway } from '../agents/gateway/app.ts';
 import { readGatewaySettings } from '../agents/gateway/settings.ts';
 import { childrenOf, commandOf, isAlive, type Run, runStart } from '../agents/local/test-support.ts';
 import { testAgent } from '../agents/test-support.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { openPage, overflowOf, startBrowser } from './support/browser.ts';
-import { skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 // A whole system and a browser take long to start on a machine that is busy with other tests.
 t.setTimeout(290_000);

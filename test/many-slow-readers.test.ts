@@ -2,7 +2,6 @@
 import * as http2 from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import {
   errorCode,
   frame,
@@ -13,10 +12,11 @@ import {
   preface,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { outboundTo } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { type Relay, startRelay } from './support/relay.ts';
-import { outboundTo } from './support/sidecar.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const MIB = 1_048_576;
 const ROOM = 8 * MIB;

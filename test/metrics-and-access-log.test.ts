@@ -8,14 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import t, { type Test } from 'tap';
+import { type Exposition, parseExposition } from '../scripts/harness/exposition.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { ok, startReplica } from './support/answers.ts';
-import { type Exposition, parseExposition } from './support/exposition.ts';
-import { freePort } from './support/free-port.ts';
 import { untilFound, untilWell } from './support/now.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const definitions = loadSync('agent_service.proto', {
   includeDirs: [join(import.meta.dirname, '../proto')],

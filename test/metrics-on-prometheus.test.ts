@@ -4,6 +4,11 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { Status } from '../sidecar/grpc/status.ts';
 import { metricsRoute } from '../sidecar/listeners/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
@@ -11,13 +16,8 @@ import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { MetricsPages } from '../sidecar/telemetry/metrics-pages.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
-import { freePort } from './support/free-port.ts';
 import { type Prometheus, startPrometheus } from './support/prometheus.ts';
 import { rulesText } from './support/promql.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
-import { skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -8,17 +8,17 @@ import t, { type Test } from 'tap';
 import { createGateway } from '../agents/gateway/app.ts';
 import { readGatewaySettings } from '../agents/gateway/settings.ts';
 import { type Run, runStart } from '../agents/local/test-support.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { answerWhole, type Script, sendJson } from '../scripts/harness/llm/provider.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 import { openPage, startBrowser } from './support/browser.ts';
-import { freePort } from './support/free-port.ts';
-import { answerWhole, type Script, sendJson } from './support/llm-provider.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const provider = await providerFor(t);
 

@@ -7,23 +7,23 @@ import { join } from 'node:path';
 import { type ConnectionOptions, connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKES } from '../sidecar/listeners/tls-acceptor.ts';
 import {
   ExtendedKeyUsage,
   type Issued,
   SecretVolume,
   selfSigned,
   TestAuthority,
-} from './support/certificates.ts';
-import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
-import { canConnect } from './support/net.ts';
-import { runProcess } from './support/process.ts';
-import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
+} from '../scripts/harness/certificates.ts';
+import { type DataPlane, policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { HANDSHAKE_TIMEOUT_MS, MAX_HANDSHAKES } from '../sidecar/listeners/tls-acceptor.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
 

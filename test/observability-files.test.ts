@@ -5,12 +5,13 @@ import { join, resolve } from 'node:path';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
 import { dashboardFiles } from '../scripts/dashboards/files.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
 import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
-import { runProcess } from './support/process.ts';
 import {
   autoscalingQueries,
   dashboardQueries,
@@ -18,7 +19,6 @@ import {
   metricNames,
   ruleQueries,
 } from './support/promql.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 
 const root = join(import.meta.dirname, '..');
 const folder = join(root, 'k8s/observability');

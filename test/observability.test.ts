@@ -4,9 +4,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { parseExposition } from './support/exposition.ts';
+import { parseExposition } from '../scripts/harness/exposition.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { startObservedSystem } from './support/observed-system.ts';
-import { runProcess } from './support/process.ts';
 import { startPrometheus } from './support/prometheus.ts';
 import {
   autoscalingQueries,
@@ -16,8 +18,6 @@ import {
   rulesText,
   type WrittenQuery,
 } from './support/promql.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const files = join(import.meta.dirname, '../k8s/observability/files');
 

@@ -3,6 +3,13 @@
 import { join } from 'node:path';
 import { Metadata, type status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode, grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import { statusName } from '../sidecar/grpc/status.ts';
 import type { Attempt } from '../sidecar/proxy/attempt.ts';
@@ -11,15 +18,8 @@ import type { ProxyContext } from '../sidecar/proxy/context.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import type { CallStats } from '../sidecar/telemetry/call-stats.ts';
 import { type Answer, ok, silence, startReplica, trailersOnly } from './support/answers.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { runProcess } from './support/process.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
 import { TaskCaller } from './support/task-caller.ts';
-import { TestClock } from './support/test-clock.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
 import { grpcFrame } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(180_000);
 

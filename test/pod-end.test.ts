@@ -2,13 +2,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { canConnect } from './support/net.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 

@@ -2,9 +2,8 @@
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { ConnectionPool } from '../sidecar/cluster/connection/pool.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
 import {
   errorCode,
   flag,
@@ -13,12 +12,13 @@ import {
   type H2Peer,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
-import { startProcess } from './support/process.ts';
-import { RawClient, startRawServer, type UnaryOutcome } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { startProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import type { ConnectionPool } from '../sidecar/cluster/connection/pool.ts';
 import { answerWith, type SeenCall, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const poolOf = (plane: DataPlane): ConnectionPool =>
   plane.sidecar.outbound.clusters.clusters.get('upstream')!.endpoints[0]!.pool;

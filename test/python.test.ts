@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { runProcess, startProcess } from './support/process.ts';
-import { outboundTo, startSidecar } from './support/sidecar.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { outboundTo, startSidecar } from '../scripts/harness/sidecar.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 t.setTimeout(290_000);
 

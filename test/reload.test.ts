@@ -3,12 +3,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
-import { grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { canConnect } from './support/net.ts';
-import { RawClient, type UnaryOutcome } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
+import { startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { canConnect } from '../scripts/harness/net.ts';
+import { RawClient, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import {
   answerWith,
   grpcFrame,
@@ -17,7 +18,6 @@ import {
   taskRequest,
   type Upstream,
 } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 type Section = Record<string, unknown>;
 interface Content {

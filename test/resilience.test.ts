@@ -2,6 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { RawClient, rawPaths, type UnaryOutcome } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
 import type { OutlierEvent } from '../sidecar/cluster/outlier/detector.ts';
 import type { SidecarObserver } from '../sidecar/data-plane/sidecar.ts';
@@ -20,11 +24,7 @@ import {
   taskStatus,
   trailersOnly,
 } from './support/answers.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { RawClient, rawPaths, type UnaryOutcome } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 const other = '/test.Raw/Other';

@@ -1,6 +1,20 @@
 // Which failed calls are tried again by policy, where, how often, and what they leave behind.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import {
+  flag,
+  frame,
+  frameType,
+  grpcRequest,
+  H2Peer,
+  settings as h2Settings,
+  headerBlock,
+  startPeerServer,
+} from '../scripts/harness/h2-peer.ts';
+import { type RawCallOptions, RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import type { Cluster } from '../sidecar/cluster/cluster.ts';
 import { policiesOf } from '../sidecar/proxy/cluster-policies.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
@@ -15,21 +29,7 @@ import {
   startReplica,
   trailersOnly,
 } from './support/answers.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import {
-  flag,
-  frame,
-  frameType,
-  grpcRequest,
-  H2Peer,
-  settings as h2Settings,
-  headerBlock,
-  startPeerServer,
-} from './support/h2-peer.ts';
-import { type RawCallOptions, RawClient, rawPaths } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const request = Buffer.from('request');
 const backoff = { base: '1ms', max: '2ms' };

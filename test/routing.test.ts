@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type DataPlane, startDataPlane } from './support/data-plane.ts';
-import { flag, frame, frameType, grpcRequest, H2Peer } from './support/h2-peer.ts';
-import { RawClient } from './support/raw-grpc.ts';
+import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { flag, frame, frameType, grpcRequest, H2Peer } from '../scripts/harness/h2-peer.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { grpcFrame, startUpstream, taskRequest, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const taskPath = '/agent.AgentService/ProcessTask';
 

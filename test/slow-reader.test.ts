@@ -3,7 +3,6 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { FlowSender, type Outgoing } from './support/flow-sender.ts';
 import {
   errorCode,
   frameType,
@@ -14,11 +13,12 @@ import {
   preface,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
-import { inspectable, liveBytes } from './support/live-memory.ts';
-import { residentBytes } from './support/memory.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { inspectable, liveBytes } from '../scripts/harness/live-memory.ts';
+import { residentBytes } from '../scripts/harness/memory.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { FlowSender, type Outgoing } from './support/flow-sender.ts';
 
 const MIB = 1_048_576;
 const READERS = 16;

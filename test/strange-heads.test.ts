@@ -10,7 +10,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type DataPlane, policiesOff, startDataPlane } from './support/data-plane.ts';
+import { type DataPlane, policiesOff, startDataPlane } from '../scripts/harness/data-plane.ts';
 import {
   errorCode,
   flag,
@@ -20,11 +20,11 @@ import {
   H2Peer,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { RawClient } from './support/raw-grpc.ts';
-import { requireTool, skipWithout } from './support/tool.ts';
-import { waitUntil } from './support/wait-until.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 t.setTimeout(180_000);
 

@@ -3,7 +3,7 @@ import { createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
 import {
   errorCode,
   flag,
@@ -14,10 +14,10 @@ import {
   headerBlock,
   settings,
   startPeerServer,
-} from './support/h2-peer.ts';
-import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { grpcFrame, startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 type Fields = [string, string][];
 const grpcHead: Fields = [

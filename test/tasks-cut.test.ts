@@ -1,15 +1,15 @@
 // Two sidecars whose connection breaks at any byte of a task's call: the caller gets its answer, and the app runs once.
 import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode } from '../scripts/harness/h2-peer.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { later, messageThen, silence, startReplica } from './support/answers.ts';
 import { type Cut, type Cutter, startCutter } from './support/cutter.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode } from './support/h2-peer.ts';
 import { type CallerStream, TaskCaller } from './support/task-caller.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -3,6 +3,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import t, { type Test } from 'tap';
+import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { errorCode, frameType } from '../scripts/harness/h2-peer.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { SettingId } from '../sidecar/http2/settings.ts';
 import type { Call } from '../sidecar/proxy/call.ts';
@@ -19,12 +23,8 @@ import {
   taskStatus,
   trailersOnly,
 } from './support/answers.ts';
-import { type DataPlane, startDataPlane } from './support/data-plane.ts';
-import { errorCode, frameType } from './support/h2-peer.ts';
 import { TaskCaller, type TaskOptions } from './support/task-caller.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame, type SeenCall, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

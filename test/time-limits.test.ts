@@ -2,14 +2,22 @@
 // the end the same through whole sidecars in real time.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import {
+  errorCode,
+  flag,
+  frame,
+  frameType,
+  grpcRequest,
+  H2Peer,
+  headerBlock,
+} from '../scripts/harness/h2-peer.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { heldRequests } from '../sidecar/http2/held-requests.ts';
 import { silence, startReplica } from './support/answers.ts';
-import { type DataPlane, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, flag, frame, frameType, grpcRequest, H2Peer, headerBlock } from './support/h2-peer.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { answerWith, grpcFrame, type SeenCall, startUpstream, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const processTask = '/agent.AgentService/ProcessTask';
 const streamProcess = '/agent.AgentService/StreamProcess';

@@ -1,11 +1,11 @@
 // A task's token budget travels with its calls: what one agent gives another is reserved until it is told what was used.
 import { Metadata } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { chatAnswer, sendError, sendJson } from '../scripts/harness/llm/provider.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
-import { chatAnswer, sendError, sendJson } from './support/llm-provider.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
 import { taskRequest } from './support/upstream.ts';
 
 const provider = await providerFor(t);

@@ -2,8 +2,8 @@
 // series of `/metrics`, `/stats`, `/clusters`, `/live`, the access log and the spans say what the callers, the agent and the provider saw.
 // A real Prometheus scrapes it all: every query of the dashboards, alerts and autoscaling gives what is true of the second round.
 import t from 'tap';
+import { skipWithout } from '../scripts/harness/tool.ts';
 import { providerFor } from './llm/set-up.ts';
-import { skipWithout } from './support/tool.ts';
 import { path, STREAMED_TASK, TASK } from './told/agent.ts';
 import { playAsking } from './told/asking.ts';
 import { Calls } from './told/calls.ts';

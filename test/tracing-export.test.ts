@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultTextMapGetter, ROOT_CONTEXT, type TextMapPropagator, trace } from '@opentelemetry/api';
 import t from 'tap';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTraceparent } from '../sidecar/telemetry/trace-context.ts';
 import { later, ok, startReplica, trailersOnly } from './support/answers.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
 import { type OtlpReceiver, startGrpcOtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
 import {
   CLIENT,
   callersSpan,
@@ -30,7 +31,6 @@ import {
 } from './support/tracing.ts';
 import { untilLogged } from './support/until-logged.ts';
 import { startUpstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

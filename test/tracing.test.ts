@@ -1,15 +1,16 @@
 // Traces as a collector gets them, over OTLP, from real processes: what a tree has in it.
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess } from '../scripts/harness/process.ts';
+import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
+import { startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { stringField } from '../sidecar/task/protobuf.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import { ok, type Replica, silence, startReplica, trailersOnly } from './support/answers.ts';
-import { freePort } from './support/free-port.ts';
 import type { ReceivedSpan } from './support/otlp.ts';
 import { drawTrees, type OtlpReceiver, startOtlpReceiver } from './support/otlp-receiver.ts';
-import { runProcess } from './support/process.ts';
-import { RawClient, rawPaths } from './support/raw-grpc.ts';
-import { startSidecar } from './support/sidecar.ts';
 import {
   CLIENT,
   callersSpan,
@@ -28,7 +29,6 @@ import {
   tree,
 } from './support/tracing.ts';
 import { answerWith, startUpstream, taskRequest } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 t.setTimeout(290_000);
 

@@ -2,11 +2,8 @@
 import { createServer, type Socket } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import type { Cluster } from '../sidecar/cluster/cluster.ts';
-import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
-import { parseTimeout } from '../sidecar/grpc/timeout.ts';
-import { type DataPlane, endCooldown, oneCluster, startDataPlane } from './support/data-plane.ts';
-import { freePort } from './support/free-port.ts';
+import { type DataPlane, endCooldown, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
 import {
   errorCode,
   type Frame,
@@ -18,12 +15,15 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from './support/h2-peer.ts';
-import { RawClient } from './support/raw-grpc.ts';
+} from '../scripts/harness/h2-peer.ts';
+import { RawClient } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
+import type { Cluster } from '../sidecar/cluster/cluster.ts';
+import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
+import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { seededRandom } from './support/seeded-random.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame, startUpstream, type Upstream } from './support/upstream.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const path = '/any.Service/Method';
 const message = grpcFrame('message');

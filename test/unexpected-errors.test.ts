@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as grpc from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { freePort } from './support/free-port.ts';
-import { startProcess, type TestProcess } from './support/process.ts';
-import { RawClient, startRawServer } from './support/raw-grpc.ts';
-import { type Sidecar, startSidecar } from './support/sidecar.ts';
-import { waitUntil } from './support/wait-until.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { startProcess, type TestProcess } from '../scripts/harness/process.ts';
+import { RawClient, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { type Sidecar, startSidecar } from '../scripts/harness/sidecar.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 
 t.setTimeout(280_000);
 

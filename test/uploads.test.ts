@@ -1,11 +1,18 @@
 // A request larger than every window on its way arrives whole, also when it begins before a connection is there; one
 // that goes on behind its answer is stopped when its caller has had time to read.
 import t from 'tap';
+import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
+import {
+  errorCode,
+  frameType,
+  grpcRequest,
+  H2Peer,
+  settings,
+  startPeerServer,
+} from '../scripts/harness/h2-peer.ts';
+import { RawClient, rawPaths, startRawServer } from '../scripts/harness/raw-grpc.ts';
+import { TestClock } from '../scripts/harness/test-clock.ts';
 import { LINGER_MS } from '../sidecar/proxy/early-end.ts';
-import { oneCluster, startDataPlane } from './support/data-plane.ts';
-import { errorCode, frameType, grpcRequest, H2Peer, settings, startPeerServer } from './support/h2-peer.ts';
-import { RawClient, rawPaths, startRawServer } from './support/raw-grpc.ts';
-import { TestClock } from './support/test-clock.ts';
 import { grpcFrame } from './support/upstream.ts';
 
 t.test(

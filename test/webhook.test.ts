@@ -6,6 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect, type PeerCertificate, type TLSSocket } from 'node:tls';
 import t, { type Test } from 'tap';
+import { parseExposition } from '../scripts/harness/exposition.ts';
+import { freePort } from '../scripts/harness/free-port.ts';
+import { runProcess, startProcess } from '../scripts/harness/process.ts';
+import { waitUntil } from '../scripts/harness/wait-until.ts';
 import {
   type CertificateMaterial,
   certificatesIn,
@@ -17,10 +21,6 @@ import {
   type CertificateStore,
   memoryStore,
 } from '../sidecar/kubernetes/webhook/certificate-keeper.ts';
-import { parseExposition } from './support/exposition.ts';
-import { freePort } from './support/free-port.ts';
-import { runProcess, startProcess } from './support/process.ts';
-import { waitUntil } from './support/wait-until.ts';
 
 const root = join(import.meta.dirname, '..');
 const main = join(root, 'sidecar/main.ts');

@@ -1,6 +1,6 @@
 import { Metadata, status } from '@grpc/grpc-js';
 import t from 'tap';
-import { startDataPlane } from '../../test/support/data-plane.ts';
+import { startDataPlane } from '../../scripts/harness/data-plane.ts';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { failureOf, processTask, streamProcess, testAgent, until } from '../test-support.ts';
 import { AgentError } from './errors.ts';

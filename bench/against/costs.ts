@@ -1,8 +1,9 @@
 // The CPU time that a sidecar spends on a call, side by side for several checkouts.
+
+import { type Ask, asker } from '../../scripts/harness/llm/asker.ts';
 import type { Cleanup } from '../cleanup.ts';
 import { cpuMicroseconds } from '../cpu.ts';
 import { warmUp } from '../fleet.ts';
-import { type Ask, asker } from '../llm/requests.ts';
 import { startOutrigger, startProvider } from '../llm/systems.ts';
 import { LOAD_CORE, TARGET_CORE } from '../start.ts';
 import { startTarget, type Target } from '../targets.ts';

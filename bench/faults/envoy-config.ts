@@ -2,7 +2,7 @@
 //
 // What it can't be told: to count errors in trailers, TaskResponse.status, or latency; to know a task by its id. It
 // does not retry what was reset or lost (`reset`), because without de-duplication that runs tasks twice.
-import type { ProxySettings } from '../../test/faults/proxy.ts';
+import type { ProxySettings } from '../../scripts/harness/faults/proxy.ts';
 
 const TYPE = 'type.googleapis.com/envoy.extensions';
 /** No limit to speak of. */

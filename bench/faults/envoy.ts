@@ -2,13 +2,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { temporaryFolder } from '../../test/faults/mesh.ts';
-import type { ProxyKind, RunningProxy } from '../../test/faults/proxy.ts';
-import { withHosts } from '../../test/faults/with-hosts.ts';
-import { freePort } from '../../test/support/free-port.ts';
-import { startProcess } from '../../test/support/process.ts';
-import { requireTool } from '../../test/support/tool.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { temporaryFolder } from '../../scripts/harness/faults/mesh.ts';
+import type { ProxyKind, RunningProxy } from '../../scripts/harness/faults/proxy.ts';
+import { withHosts } from '../../scripts/harness/faults/with-hosts.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startProcess } from '../../scripts/harness/process.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { envoyConfig } from './envoy-config.ts';
 
 /** How long it asks its callers to go before its listener closes, and then waits for streams. */

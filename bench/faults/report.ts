@@ -1,6 +1,6 @@
 // Both proxies under each fault, side by side.
-import type { Row } from '../../test/faults/row.ts';
-import { LEGEND, markdown, tableOf } from '../../test/faults/table.ts';
+import type { Row } from '../../scripts/harness/faults/row.ts';
+import { LEGEND, markdown, tableOf } from '../../scripts/harness/faults/table.ts';
 
 export interface FaultReport {
   readonly at: string;

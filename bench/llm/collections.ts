@@ -1,11 +1,11 @@
 // `node bench/llm/collections.ts [DIR]`: what the collector does for each request of an egress, of this checkout or of the
 // one in DIR. What requests leave in the old generation is moved there by small collections, and found by large ones.
 import { resolve } from 'node:path';
-import { startSidecar } from '../../test/support/sidecar.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { asker } from '../../scripts/harness/llm/asker.ts';
+import { startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { Cleanup } from '../cleanup.ts';
 import { LOAD_CORE } from '../start.ts';
-import { asker } from './requests.ts';
 import { startProvider } from './systems.ts';
 
 const WARM_UP_REQUESTS = 4_000;

@@ -1,9 +1,9 @@
 // The sixteen faults against the openai client alone, LiteLLM's proxy and the egress, as rows of a table.
-import { CLIENTS } from '../../test/llm/clients.ts';
-import { defaultSettings, faultSettings, startEgress } from '../../test/llm/egress-listener.ts';
-import { CLOCKS, closedPort, FAULTS } from '../../test/llm/faults.ts';
-import { complaint } from '../../test/llm/judge.ts';
-import { type LlmProvider, startLlmProvider } from '../../test/support/llm-provider.ts';
+import { CLIENTS } from '../../scripts/harness/llm/clients.ts';
+import { defaultSettings, faultSettings, startEgress } from '../../scripts/harness/llm/egress-listener.ts';
+import { CLOCKS, closedPort, FAULTS } from '../../scripts/harness/llm/faults.ts';
+import { complaint } from '../../scripts/harness/llm/judge.ts';
+import { type LlmProvider, startLlmProvider } from '../../scripts/harness/llm/provider.ts';
 import type { Cleanup } from '../cleanup.ts';
 import { API_KEYS, startLiteLlm } from './systems.ts';
 

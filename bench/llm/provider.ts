@@ -2,7 +2,7 @@
 // prints its base URL.
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { chatAnswer, chatChunk, DONE, USAGE_CHUNK } from '../../test/support/llm-provider.ts';
+import { chatAnswer, chatChunk, DONE, USAGE_CHUNK } from '../../scripts/harness/llm/provider.ts';
 
 const plain = JSON.stringify(chatAnswer());
 const piece = chatChunk('word ');

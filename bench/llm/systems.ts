@@ -2,11 +2,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CLOCKS } from '../../test/llm/faults.ts';
-import { freePort } from '../../test/support/free-port.ts';
-import { startProcess, type TestProcess } from '../../test/support/process.ts';
-import { type SidecarOptions, startSidecar } from '../../test/support/sidecar.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { CLOCKS } from '../../scripts/harness/llm/faults.ts';
+import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
+import { type SidecarOptions, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { Cleanup } from '../cleanup.ts';
 
 export interface System {

@@ -13,11 +13,11 @@ import {
 import t, { type Test } from 'tap';
 import { agentService } from '../../agents/protocol/definitions.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../../agents/protocol/messages.ts';
-import { TestAuthority } from '../../test/support/certificates.ts';
-import { freePort } from '../../test/support/free-port.ts';
-import { runProcess, startProcess, type TestProcess } from '../../test/support/process.ts';
-import { startSidecar } from '../../test/support/sidecar.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { TestAuthority } from '../../scripts/harness/certificates.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { runProcess, startProcess, type TestProcess } from '../../scripts/harness/process.ts';
+import { startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { Caller } from './caller.ts';
 import { readOptions, UsageError } from './options.ts';
 import type { LoadReport } from './report.ts';

@@ -1,6 +1,6 @@
 // V8's profiler in another process, over the inspector's protocol: it samples only while it is asked to.
-import { freePort } from '../../test/support/free-port.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { CpuProfile } from './cpu-profile.ts';
 
 interface Answer {

@@ -1,6 +1,6 @@
 // Resident memory of processes that were just started: idle, with streams that nothing happens on, and under load.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { residentBytes } from '../../test/support/memory.ts';
+import { residentBytes } from '../../scripts/harness/memory.ts';
 import { imageIsMissing } from '../image.ts';
 import type { Run, Section } from '../procedure.ts';
 import { startTarget, type Target } from '../targets.ts';

@@ -1,6 +1,6 @@
 // A long run at a steady rate through two sidecars, as between two pods, with their memory watched.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { residentBytes } from '../../test/support/memory.ts';
+import { residentBytes } from '../../scripts/harness/memory.ts';
 import { Fleet } from '../fleet.ts';
 import { describeMachine } from '../machine.ts';
 import type { Section } from '../procedure.ts';

@@ -1,6 +1,6 @@
 // Runs the generator on the load's core and reads what it says, with the CPU time of the target meanwhile.
 import { join } from 'node:path';
-import type { TestProcess } from '../../test/support/process.ts';
+import type { TestProcess } from '../../scripts/harness/process.ts';
 import type { Cleanup } from '../cleanup.ts';
 import { cpuMicroseconds } from '../cpu.ts';
 import { LOAD_CORE, startPinned } from '../start.ts';

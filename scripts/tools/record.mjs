@@ -1,5 +1,5 @@
 // What the install found and what it could not get: .cache/tools/found.json {name: path} and
-// .cache/tools/missing.json {name: reason}. Tests read them (test/support/tool.ts).
+// .cache/tools/missing.json {name: reason}. Tests read them (scripts/harness/tool.ts).
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -8,7 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
-import { flag, frame, frameType, headerBlock, preface, settings } from '../../test/support/h2-peer.ts';
+import { flag, frame, frameType, headerBlock, preface, settings } from '../../scripts/harness/h2-peer.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { Connection } from './connection.ts';
 import type { ConnectionOwner } from './connection-owner.ts';

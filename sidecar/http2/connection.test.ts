@@ -12,9 +12,9 @@ import {
   preface,
   settings,
   uint32,
-} from '../../test/support/h2-peer.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
 import { Connection } from './connection.ts';
 import type { ConnectionOwner } from './connection-owner.ts';

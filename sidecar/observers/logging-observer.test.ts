@@ -1,6 +1,6 @@
 // What is said of many errors of connections in one second, and of many endpoints at once.
 import t from 'tap';
-import { waitUntil } from '../../test/support/wait-until.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { EventLog } from '../telemetry/events.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { EventQueue } from '../../test/support/event-queue.ts';
+import { EventQueue } from '../../scripts/harness/event-queue.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import {
   AdmissionQueue,

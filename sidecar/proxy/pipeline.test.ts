@@ -1,10 +1,10 @@
 // The pipeline in a real data plane, with a discovery that speaks when the test wants.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
-import { readConfig, startDataPlane } from '../../test/support/data-plane.ts';
-import { RawClient } from '../../test/support/raw-grpc.ts';
+import { readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
+import { RawClient } from '../../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startUpstream } from '../../test/support/upstream.ts';
-import { waitUntil } from '../../test/support/wait-until.ts';
 import { Cluster } from '../cluster/cluster.ts';
 import { openSocket } from '../cluster/cluster-set.ts';
 import type { Discovery } from '../cluster/discovery/discovery.ts';

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { type ClientRequest, get, request } from 'node:http';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { skipWithout } from '../support/tool.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(180_000);

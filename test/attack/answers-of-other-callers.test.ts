@@ -1,7 +1,7 @@
 // A caller sends another caller's task to be given the answer that was made for that one.
 import t from 'tap';
+import { skipWithout } from '../../scripts/harness/tool.ts';
 import { TaskCaller, type TaskOptions } from '../support/task-caller.ts';
-import { skipWithout } from '../support/tool.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(120_000);

@@ -4,8 +4,8 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { boundSentAhead } from '../../agents/gateway/sent-ahead.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { SentAhead } from '../../sidecar/listeners/sent-ahead.ts';
-import { waitUntil } from '../support/wait-until.ts';
 
 const AHEAD = 200;
 /** So many of the shortest requests are in a piece of 512 bytes; each server lets some more wait. */

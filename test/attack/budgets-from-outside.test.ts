@@ -1,10 +1,10 @@
 // A caller gives its task a token budget that is larger than the operator's, or gives it one anew with each call.
 import { Metadata } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import { chatAnswer, sendJson, startLlmProvider } from '../../scripts/harness/llm/provider.ts';
+import { RawClient, startRawServer } from '../../scripts/harness/raw-grpc.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { chat, send } from '../llm/send.ts';
-import { chatAnswer, sendJson, startLlmProvider } from '../support/llm-provider.ts';
-import { RawClient, startRawServer } from '../support/raw-grpc.ts';
 import { taskRequest } from '../support/upstream.ts';
 import { type Scene, startScene } from './scene.ts';
 

@@ -3,8 +3,8 @@
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
+import { RawClient } from '../../scripts/harness/raw-grpc.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
-import { RawClient } from '../support/raw-grpc.ts';
 import { taskRequest } from '../support/upstream.ts';
 
 /** What some calls of a bystander came to. */

@@ -3,13 +3,13 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import * as yaml from 'yaml';
+import { TestAuthority } from '../../scripts/harness/certificates.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startProcess } from '../../scripts/harness/process.ts';
+import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { lossesOf } from '../../sidecar/config/losses.ts';
 import { parseYaml } from '../../sidecar/config/yaml-file.ts';
-import { TestAuthority } from '../support/certificates.ts';
-import { freePort } from '../support/free-port.ts';
-import { startProcess } from '../support/process.ts';
-import { type Sidecar, startSidecar } from '../support/sidecar.ts';
-import { waitUntil } from '../support/wait-until.ts';
 
 t.setTimeout(290_000);
 

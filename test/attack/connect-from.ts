@@ -1,7 +1,7 @@
 // Callers that have addresses of their own, on one machine: all of 127.0.0.0/8 is loopback.
 import { connect, type Socket } from 'node:net';
 import type { Test } from 'tap';
-import { H2Peer, preface, settings } from '../support/h2-peer.ts';
+import { H2Peer, preface, settings } from '../../scripts/harness/h2-peer.ts';
 
 /** A connected socket to a port of this machine. Rejects when it is not let in. */
 export async function connectFrom(

@@ -14,9 +14,9 @@ import {
   preface,
   settings,
   uint32,
-} from '../support/h2-peer.ts';
-import { skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(240_000);

@@ -1,6 +1,6 @@
 // A minute of the fuzzer with a seed that stays: the hour, and any other seed, is `npm run fuzz -- --minutes 60`.
 import t from 'tap';
-import { skipWithout } from '../support/tool.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
 import { Dice, partSeed } from './fuzz/dice.ts';
 import { runFuzz } from './fuzz/driver.ts';
 import { episodeOf } from './fuzz/episodes.ts';

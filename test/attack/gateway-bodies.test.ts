@@ -5,10 +5,10 @@ import { createServer, type ServerHttp2Session } from 'node:http2';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { freePort } from '../support/free-port.ts';
-import { startProcess } from '../support/process.ts';
-import { skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startProcess } from '../../scripts/harness/process.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { PEAK_BYTES, startGrpcioAgent } from './scene.ts';
 import { sendAhead } from './send-ahead.ts';
 

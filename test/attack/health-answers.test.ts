@@ -2,8 +2,8 @@
 import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { GRACE_MS, HttpPlaces, type Occupant } from '../../sidecar/listeners/http-connections.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
 import { sendAhead } from './send-ahead.ts';
 

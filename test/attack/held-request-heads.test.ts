@@ -1,7 +1,6 @@
 // Heads that cost their sender next to nothing and are held: they share one budget, those who hold most are turned away with a
 // reason, and the calls of others go on.
 import t from 'tap';
-import { AGENT_SERVICE_PREFIX, PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import {
   errorCode,
   flag,
@@ -12,8 +11,9 @@ import {
   headerBlock,
   preface,
   settings,
-} from '../support/h2-peer.ts';
-import { skipWithout } from '../support/tool.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { AGENT_SERVICE_PREFIX, PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(240_000);

@@ -11,9 +11,9 @@ import {
   headerBlock,
   settings,
   startPeerServer,
-} from '../support/h2-peer.ts';
-import { skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startScene } from './scene.ts';
 
 const skip = skipWithout('python');

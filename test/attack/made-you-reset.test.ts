@@ -1,7 +1,6 @@
 // Whatever makes the sidecar reset a stream, or begin work and give it up, is paid as a reset of the caller's own is
 // (CVE-2023-44487 and CVE-2025-8671): a connection that brings nothing else is sent away before it has made much work.
 import t from 'tap';
-import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import {
   errorCode,
   type Frame,
@@ -15,9 +14,10 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from '../support/h2-peer.ts';
-import { skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
+import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { startScene } from './scene.ts';
 
 const skip = skipWithout('python');

@@ -1,13 +1,13 @@
 // Messages whose prefix promises more than ever comes: what has come of them shares one budget, and the memory that an attack
 // has taken goes back to the system.
 import t from 'tap';
+import { grpcRequest, H2Peer, uint32 } from '../../scripts/harness/h2-peer.ts';
+import { RawClient } from '../../scripts/harness/raw-grpc.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { FlowSender } from '../support/flow-sender.ts';
-import { grpcRequest, H2Peer, uint32 } from '../support/h2-peer.ts';
-import { RawClient } from '../support/raw-grpc.ts';
-import { skipWithout } from '../support/tool.ts';
 import { answerWith, startUpstream, taskRequest } from '../support/upstream.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(240_000);

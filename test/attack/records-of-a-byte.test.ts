@@ -3,10 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { type ClientRequest, get, request } from 'node:http';
 import { join } from 'node:path';
 import t from 'tap';
-import { SecretVolume, TestAuthority } from '../support/certificates.ts';
-import { startProcess } from '../support/process.ts';
-import { requireTool, skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { SecretVolume, TestAuthority } from '../../scripts/harness/certificates.ts';
+import { startProcess } from '../../scripts/harness/process.ts';
+import { requireTool, skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(120_000);

@@ -2,7 +2,7 @@
 // ahead of others' answers, and heads without an end on as many connections as there may be.
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { skipWithout } from '../support/tool.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(240_000);

@@ -3,11 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { residentBytes } from '../support/memory.ts';
-import { startProcess, type TestProcess } from '../support/process.ts';
-import { type Sidecar, startSidecar } from '../support/sidecar.ts';
-import { requireTool } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { residentBytes } from '../../scripts/harness/memory.ts';
+import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
+import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { BystanderFigures } from './bystander.ts';
 
 /** What a sidecar may hold at the worst moment of an attack: injection gives it 512 MiB. */

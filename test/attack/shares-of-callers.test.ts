@@ -1,11 +1,11 @@
 // One caller takes all that it can get: calls, connections, watches of health. Others are served as before.
 import { Metadata, status } from '@grpc/grpc-js';
 import t from 'tap';
+import { grpcMessage, grpcRequest, type H2Peer } from '../../scripts/harness/h2-peer.ts';
+import { RawClient, startRawServer } from '../../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
-import { grpcMessage, grpcRequest, type H2Peer } from '../support/h2-peer.ts';
-import { RawClient, startRawServer } from '../support/raw-grpc.ts';
 import { taskRequest } from '../support/upstream.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { connectFrom, peerFrom } from './connect-from.ts';
 import { startScene } from './scene.ts';
 

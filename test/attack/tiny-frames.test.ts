@@ -1,7 +1,6 @@
 // A peer that sends very many frames that are next to nothing gets as little work done for each, and never more than a
 // turn's at a time: others are served in between, whichever side the flood comes from.
 import t, { type Test } from 'tap';
-import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import {
   errorCode,
   flag,
@@ -15,8 +14,9 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from '../support/h2-peer.ts';
-import { skipWithout } from '../support/tool.ts';
+} from '../../scripts/harness/h2-peer.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { grpcFrame, taskRequest } from '../support/upstream.ts';
 import { type Scene, startScene } from './scene.ts';
 

@@ -2,10 +2,10 @@
 import { request as httpRequest } from 'node:http';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
+import { answerWhole } from '../../scripts/harness/llm/provider.ts';
+import { startSidecar } from '../../scripts/harness/sidecar.ts';
 import { type Answer, chat } from '../llm/send.ts';
 import { providerFor } from '../llm/set-up.ts';
-import { answerWhole } from '../support/llm-provider.ts';
-import { startSidecar } from '../support/sidecar.ts';
 
 const provider = await providerFor(t);
 const url = provider.script('spent', answerWhole);

@@ -3,8 +3,8 @@
 import { once as onceOf } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
-import { skipWithout } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { skipWithout } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { startScene } from './scene.ts';
 
 t.setTimeout(120_000);

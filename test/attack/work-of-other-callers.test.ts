@@ -1,12 +1,17 @@
 // A caller sends the ids of another caller's running task, to end or to throttle what the agent does for that one.
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
+import {
+  chatAnswer,
+  type LlmProvider,
+  sendJson,
+  startLlmProvider,
+} from '../../scripts/harness/llm/provider.ts';
+import { RawClient, rawPaths, startRawServer } from '../../scripts/harness/raw-grpc.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 import { chat, send } from '../llm/send.ts';
-import { chatAnswer, type LlmProvider, sendJson, startLlmProvider } from '../support/llm-provider.ts';
-import { RawClient, rawPaths, startRawServer } from '../support/raw-grpc.ts';
 import { taskRequest } from '../support/upstream.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { type Scene, startScene } from './scene.ts';
 
 t.setTimeout(120_000);

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { runProcess } from '../support/process.ts';
+import { runProcess } from '../../scripts/harness/process.ts';
 import { get, type KubernetesObject, program } from './kubectl.ts';
 
 const root = join(import.meta.dirname, '..', '..');

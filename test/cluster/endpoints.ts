@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
-import { startSidecar } from '../support/sidecar.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { apply, get, type KubernetesObject, tryKubectl } from './kubectl.ts';
 import { writeKubeconfig } from './webhook.ts';
 

@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { freePort } from '../support/free-port.ts';
-import { startProcess, type TestProcess } from '../support/process.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { get, kubectl } from './kubectl.ts';
 
 /** The address by which the API server reaches this machine. */

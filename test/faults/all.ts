@@ -2,10 +2,10 @@
 // into this Markdown file, between its two marks. `npm test` runs the same in several files.
 import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
-import { comparisons } from './comparisons.ts';
-import { scenarios } from './scenarios.ts';
+import { comparisons } from '../../scripts/harness/faults/comparisons.ts';
+import { scenarios } from '../../scripts/harness/faults/scenarios.ts';
+import { between } from '../../scripts/harness/faults/table.ts';
 import { testFaults } from './suite.ts';
-import { between } from './table.ts';
 
 t.setTimeout(1_200_000);
 

@@ -1,6 +1,6 @@
 // Replicas that answer badly or late, as real processes.
 import t from 'tap';
-import { answerScenarios } from './scenarios-answers.ts';
+import { answerScenarios } from '../../scripts/harness/faults/scenarios-answers.ts';
 import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);

@@ -4,12 +4,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import t from 'tap';
-import { waitUntil } from '../support/wait-until.ts';
-import type { CallRecord } from './calls.ts';
-import type { RunningProxy } from './proxy.ts';
-import { countCalls, failuresOf, latencyMs } from './row.ts';
-import { append, peakConcurrency, type Run, readRuns, runTwice } from './run-record.ts';
-import { quietAfterMs, Watch } from './watch.ts';
+import type { CallRecord } from '../../scripts/harness/faults/calls.ts';
+import type { RunningProxy } from '../../scripts/harness/faults/proxy.ts';
+import { countCalls, failuresOf, latencyMs } from '../../scripts/harness/faults/row.ts';
+import {
+  append,
+  peakConcurrency,
+  type Run,
+  readRuns,
+  runTwice,
+} from '../../scripts/harness/faults/run-record.ts';
+import { quietAfterMs, Watch } from '../../scripts/harness/faults/watch.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 const run = (task: string, beganMs: number, endedMs: number, end: Run['end']): Run => ({
   task,

@@ -1,6 +1,6 @@
 // Replicas that die or fall silent, as real processes.
 import t from 'tap';
-import { silenceScenarios } from './scenarios-silence.ts';
+import { silenceScenarios } from '../../scripts/harness/faults/scenarios-silence.ts';
 import { testFaults } from './suite.ts';
 
 t.setTimeout(290_000);

@@ -1,12 +1,12 @@
 // Scenarios and comparisons as tests, and at the end a table of what each fault cost.
 import t from 'tap';
-import type { Comparison } from './comparisons.ts';
-import { compare, measure } from './measured.ts';
-import { Fleet } from './mesh.ts';
-import type { Scenario } from './one-fault.ts';
-import { outrigger } from './outrigger.ts';
-import type { Row } from './row.ts';
-import { LEGEND, markdown, tableOf } from './table.ts';
+import type { Comparison } from '../../scripts/harness/faults/comparisons.ts';
+import { compare, measure } from '../../scripts/harness/faults/measured.ts';
+import { Fleet } from '../../scripts/harness/faults/mesh.ts';
+import type { Scenario } from '../../scripts/harness/faults/one-fault.ts';
+import { outrigger } from '../../scripts/harness/faults/outrigger.ts';
+import type { Row } from '../../scripts/harness/faults/row.ts';
+import { LEGEND, markdown, tableOf } from '../../scripts/harness/faults/table.ts';
 
 /** @param report gets the tables as Markdown when all have run */
 export function testFaults(

@@ -11,11 +11,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments, stringify } from 'yaml';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { runProcess, startProcess } from '../../scripts/harness/process.ts';
+import { requireTool, tool } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { apply, type KubernetesObject, kubectl, tryKubectl } from '../cluster/kubectl.ts';
-import { freePort } from '../support/free-port.ts';
-import { runProcess, startProcess } from '../support/process.ts';
-import { requireTool, tool } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { bootstrap } from './envoy.ts';
 import { EMPTY_MESSAGE, startPod } from './pod.ts';
 

@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
+import { runProcess } from '../../scripts/harness/process.ts';
 import type { KubernetesObject } from '../cluster/kubectl.ts';
-import { runProcess } from '../support/process.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 

@@ -1,7 +1,7 @@
 // What stands for a pod: an HTTP/2 server that answers every call alike, and counts them.
 import http2 from 'node:http2';
 import type { Test } from 'tap';
-import { freePort } from '../support/free-port.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
 
 /** A gRPC message of no bytes. */
 export const EMPTY_MESSAGE = Buffer.alloc(5);

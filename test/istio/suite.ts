@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseAllDocuments, stringify } from 'yaml';
+import { runProcess } from '../../scripts/harness/process.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { apply, get, type KubernetesObject, kubectl, tryKubectl } from '../cluster/kubectl.ts';
-import { runProcess } from '../support/process.ts';
-import { requireTool } from '../support/tool.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { testOnePod } from './one-pod.ts';
 
 const root = join(import.meta.dirname, '..', '..');

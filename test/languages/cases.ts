@@ -1,5 +1,5 @@
 // What each client makes with each server: 24 cases, with what they come to between the ends alone.
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { Client, End, Options, Server } from './driver.ts';
 
 export interface Outcome {

@@ -1,10 +1,10 @@
 // Starts the ends of the calls and speaks with them by lines; see README.md.
 import { createInterface } from 'node:readline';
 import type { Test } from 'tap';
-import { canConnect } from '../support/net.ts';
-import { PATIENCE_MS } from '../support/patience.ts';
-import { startProcess, type TestProcess } from '../support/process.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { canConnect } from '../../scripts/harness/net.ts';
+import { PATIENCE_MS } from '../../scripts/harness/patience.ts';
+import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 export type Command = readonly [program: string, ...args: string[]];
 

@@ -6,9 +6,9 @@
 // By default each client meets the server of its own language and that of the next; with --all each meets all.
 import { parseArgs } from 'node:util';
 import t, { type Test } from 'tap';
-import { freePort } from '../support/free-port.ts';
-import { outboundTo, startSidecar } from '../support/sidecar.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { outboundTo, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { type Case, cases, type Outcome } from './cases.ts';
 import { Client, Server } from './driver.ts';
 import { type Language, languages, type OwnWay, skipWithout } from './ends.ts';

@@ -1,6 +1,6 @@
 // A model that answers with text or by calling a tool, in the forms of three APIs, whole or in events.
 import type { ServerResponse } from 'node:http';
-import { beginStream, type ProviderRequest, sendJson } from '../support/llm-provider.ts';
+import { beginStream, type ProviderRequest, sendJson } from '../../scripts/harness/llm/provider.ts';
 
 /** What a model comes to: its text, in pieces, or a call of the tool `add`. */
 export type Turn = { readonly pieces: readonly string[] } | { readonly callArguments: string };

@@ -1,6 +1,6 @@
 // Plain HTTP requests that a test can follow and end.
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 export interface Answer {
   readonly status: number;

@@ -1,6 +1,6 @@
 // What the files of tests of the egress begin with.
 import type { Test } from 'tap';
-import { type LlmProvider, startLlmProvider } from '../support/llm-provider.ts';
+import { type LlmProvider, startLlmProvider } from '../../scripts/harness/llm/provider.ts';
 
 /** Below the runner's own limit for a file: a test that hangs is named. */
 const FILE_LIMIT_MS = 290_000;

@@ -1,7 +1,7 @@
 // Ways in which a replica answers a call, for tests of what is made of them.
 import type { ServerHttp2Stream } from 'node:http2';
 import type { Test } from 'tap';
-import type { TestClock } from './test-clock.ts';
+import type { TestClock } from '../../scripts/harness/test-clock.ts';
 import { grpcFrame, type SeenCall, startUpstream, type Upstream } from './upstream.ts';
 
 /** What a replica does with a call whose request is complete. */

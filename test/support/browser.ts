@@ -1,7 +1,7 @@
 // A real Chromium without a window. What a page logs as an error is kept: a test that opens a page says what it expects.
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import type { Test } from 'tap';
-import { requireTool } from './tool.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
 
 export interface OpenPage {
   readonly page: Page;

@@ -1,10 +1,10 @@
 // Agents that call each other through sidecars of their own: plain grpc-js handlers, which hand on what a test says.
 import { Metadata, Server, ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
 import type { Test } from 'tap';
+import { type DataPlane, policiesOff, startDataPlane } from '../../scripts/harness/data-plane.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { RawClient, type UnaryOutcome } from '../../scripts/harness/raw-grpc.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
-import { type DataPlane, policiesOff, startDataPlane } from './data-plane.ts';
-import { freePort } from './free-port.ts';
-import { RawClient, type UnaryOutcome } from './raw-grpc.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 

@@ -6,8 +6,8 @@
 // The runner and its subjects exchange protobuf messages on standard input and output, four bytes of length before each.
 import { spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import { freePort } from './free-port.ts';
-import { startSidecar } from './sidecar.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startSidecar } from '../../scripts/harness/sidecar.ts';
 
 const [role, way, subject = ''] = process.argv.slice(2);
 

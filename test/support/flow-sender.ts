@@ -1,5 +1,5 @@
 // Sends long bodies over an H2Peer within the windows that the other end gives, as every HTTP/2 end must.
-import { flag, frame, frameType, type H2Peer } from './h2-peer.ts';
+import { flag, frame, frameType, type H2Peer } from '../../scripts/harness/h2-peer.ts';
 
 const MAX_FRAME_BYTES = 16_384;
 const INITIAL_WINDOW_SIZE = 4;

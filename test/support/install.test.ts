@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { runProcess, startProcess } from './process.ts';
+import { runProcess, startProcess } from '../../scripts/harness/process.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 

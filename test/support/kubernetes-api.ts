@@ -7,8 +7,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { TestAuthority } from '../../scripts/harness/certificates.ts';
 import type { EndpointSlice } from '../../sidecar/cluster/discovery/endpoint-slices.ts';
-import { TestAuthority } from './certificates.ts';
 
 const TOKEN = 'a-token-of-the-test';
 

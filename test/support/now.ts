@@ -1,6 +1,6 @@
 // What a sidecar says of itself at this moment: the `now` of its `/live`.
-import type { Sidecar } from './sidecar.ts';
-import { waitUntil } from './wait-until.ts';
+import type { Sidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 export interface Finding {
   readonly kind: string;

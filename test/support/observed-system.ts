@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { Test } from 'tap';
-import { freePort } from './free-port.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
 import { startOtlpReceiver } from './otlp-receiver.ts';
-import { type Sidecar, startSidecar } from './sidecar.ts';
 
 const definitions = loadSync('agent_service.proto', {
   includeDirs: [join(import.meta.dirname, '../../proto')],

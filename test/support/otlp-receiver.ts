@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import type { Test } from 'tap';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { type ReceivedSpan, readJson, readProtobuf } from './otlp.ts';
-import { waitUntil } from './wait-until.ts';
 
 export interface OtlpRequest {
   readonly path: string;

@@ -1,5 +1,6 @@
 // A cluster of agents on a virtual clock, with the real balancer and the real outlier detector, for hours of
 // traffic in a second.
+import { EventQueue } from '../../scripts/harness/event-queue.ts';
 import type { BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
 import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
 import { observeFailure, observeLatency } from '../../sidecar/cluster/balancer/rtt.ts';
@@ -11,7 +12,6 @@ import {
   type WatchedEndpoint,
 } from '../../sidecar/cluster/outlier/detector.ts';
 import { endpointAt, type TestEndpoint } from './balancer-simulation.ts';
-import { EventQueue } from './event-queue.ts';
 import { seededRandom } from './seeded-random.ts';
 
 export const DEFAULTS: OutlierSettings = {

@@ -3,10 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { freePort } from './free-port.ts';
-import { startProcess } from './process.ts';
-import { requireTool } from './tool.ts';
-import { waitUntil } from './wait-until.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import { startProcess } from '../../scripts/harness/process.ts';
+import { requireTool } from '../../scripts/harness/tool.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 export interface PrometheusOptions {
   /** Service name → port on 127.0.0.1. */

@@ -1,7 +1,14 @@
 // A caller of tasks whose every frame is the test's own: what it gets is kept byte for byte.
 import type { Test } from 'tap';
+import {
+  errorCode,
+  frameType,
+  grpcRequest,
+  H2Peer,
+  settings as h2Settings,
+  preface,
+} from '../../scripts/harness/h2-peer.ts';
 import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
-import { errorCode, frameType, grpcRequest, H2Peer, settings as h2Settings, preface } from './h2-peer.ts';
 import { grpcFrame, taskRequest } from './upstream.ts';
 
 const INITIAL_WINDOW_SIZE = 4;

@@ -1,10 +1,10 @@
 // What the tests of traces share: sidecars that trace to a receiver, and ways to read what it got.
 import * as grpc from '@grpc/grpc-js';
 import type { Test } from 'tap';
+import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
 import { stringField } from '../../sidecar/task/protobuf.ts';
 import type { ReceivedSpan } from './otlp.ts';
 import { drawTrees, type OtlpReceiver } from './otlp-receiver.ts';
-import { type Sidecar, startSidecar } from './sidecar.ts';
 import { taskRequest } from './upstream.ts';
 
 export const SERVER = 2;

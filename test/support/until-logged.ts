@@ -1,6 +1,6 @@
 import type { Test } from 'tap';
-import type { TestProcess } from './process.ts';
-import { waitUntil } from './wait-until.ts';
+import type { TestProcess } from '../../scripts/harness/process.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 
 /** A line that a process writes at an event comes through a pipe, so it may come after what the event has caused. */
 export async function untilLogged(

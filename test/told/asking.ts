@@ -1,6 +1,6 @@
 // Tasks of the known mix whose agent asks a model: where no answer says how many tokens were used, the egress knows.
 import * as grpc from '@grpc/grpc-js';
-import { USAGE } from '../support/llm-provider.ts';
+import { USAGE } from '../../scripts/harness/llm/provider.ts';
 import { taskRequest } from '../support/upstream.ts';
 import { STREAMED_TASK, TASK } from './agent.ts';
 import type { Models } from './models.ts';

@@ -1,7 +1,7 @@
 // What `/stats`, `/live`, the access log and the spans tell of calls, held to the ledger.
 import type { Test } from 'tap';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { ReceivedSpan } from '../support/otlp.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { complaint, isError, type Ledger, labelOf, type Service, type Timed } from './ledger.ts';
 import { quantileOf } from './quantile.ts';
 import { sumOf } from './series.ts';

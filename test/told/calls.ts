@@ -1,6 +1,6 @@
 // The calls of the known mix.
 import * as grpc from '@grpc/grpc-js';
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { path, STREAMED_TASK, timedText } from './agent.ts';
 import { playFailures } from './failures.ts';
 import { EVER, Player } from './player.ts';

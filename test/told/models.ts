@@ -1,8 +1,8 @@
 // The requests to models of the known mix, through the egress of the agent's sidecar.
 import type { Test } from 'tap';
+import { USAGE } from '../../scripts/harness/llm/provider.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { chat, type Sent, send } from '../llm/send.ts';
-import { USAGE } from '../support/llm-provider.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import type { Ledger, ModelRequest } from './ledger.ts';
 import { ANSWER_MS } from './provider.ts';
 import { type ToldSystem, untilNoted } from './system.ts';

@@ -1,8 +1,9 @@
 // Queries as Prometheus answers them at a moment whose samples are known: between two scrapes at rest nothing is guessed at the
 // ends, so that a rate is exactly what was added between them.
+
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { Prometheus, VectorElement } from '../support/prometheus.ts';
 import { filled, type WrittenQuery } from '../support/promql.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import type { Service } from './ledger.ts';
 
 /** Of samples of each service, in seconds. */

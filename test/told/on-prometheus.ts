@@ -1,5 +1,6 @@
 // Watches the known mix from a real Prometheus, and holds every shipped query and rule to the truth of its second round.
 import type { Test } from 'tap';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { type Prometheus, startPrometheus } from '../support/prometheus.ts';
 import {
   autoscalingQueries,
@@ -9,7 +10,6 @@ import {
   rulesText,
   type WrittenQuery,
 } from '../support/promql.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import type { Ledger } from './ledger.ts';
 import { answerAt, type Scraped, scrapedFromNow } from './moments.ts';
 import { activeAlerts, autoscalingTruths, linkTruths, ruleTruths } from './other-queries.ts';

@@ -1,7 +1,7 @@
 // Makes calls, and writes each into the ledger as its caller and the agent saw it.
 import * as grpc from '@grpc/grpc-js';
 import type { Test } from 'tap';
-import { RawClient } from '../support/raw-grpc.ts';
+import { RawClient } from '../../scripts/harness/raw-grpc.ts';
 import type { Ledger } from './ledger.ts';
 import { type ToldSystem, untilNoted } from './system.ts';
 

@@ -7,7 +7,7 @@ import {
   type LlmProvider,
   type ProviderRequest,
   sendError,
-} from '../support/llm-provider.ts';
+} from '../../scripts/harness/llm/provider.ts';
 
 /** Whole answers take so long, and timers a little less. */
 export const ANSWER_MS = 50;

@@ -1,6 +1,6 @@
 // What is true of each series of `/metrics` after the known mix. A series that has no expectation here fails: whoever adds a
 // metric says what is true of it.
-import type { Exposition } from '../support/exposition.ts';
+import type { Exposition } from '../../scripts/harness/exposition.ts';
 import { complaint, Ledger, labelOf, type Service, type Timed, type Truth } from './ledger.ts';
 import { LIMIT } from './system.ts';
 

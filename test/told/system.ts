@@ -1,13 +1,13 @@
 // Two sidecars for the known mix, the caller's and the agent's, with an agent, a provider and a collector of spans.
 import { type AddressInfo, createServer } from 'node:net';
 import type { Test } from 'tap';
+import { type Exposition, parseExposition } from '../../scripts/harness/exposition.ts';
+import { freePort } from '../../scripts/harness/free-port.ts';
+import type { LlmProvider } from '../../scripts/harness/llm/provider.ts';
+import { type Sidecar, startSidecar } from '../../scripts/harness/sidecar.ts';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { ok, type Replica, startReplica } from '../support/answers.ts';
-import { type Exposition, parseExposition } from '../support/exposition.ts';
-import { freePort } from '../support/free-port.ts';
-import type { LlmProvider } from '../support/llm-provider.ts';
 import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp-receiver.ts';
-import { type Sidecar, startSidecar } from '../support/sidecar.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { type MixAgent, path, startMixAgent } from './agent.ts';
 import { MixProvider } from './provider.ts';
 

@@ -1,7 +1,7 @@
 // The tasks of the known mix, and its streams: tasks that come again, that join one in flight, that fail and that break.
 import * as grpc from '@grpc/grpc-js';
+import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { taskRequest } from '../support/upstream.ts';
-import { waitUntil } from '../support/wait-until.ts';
 import { STREAMED_TASK, TASK, TOKENS } from './agent.ts';
 import type { Player } from './player.ts';
 import { adminPage } from './system.ts';

@@ -9,8 +9,8 @@ import {
   settings,
   startPeerServer,
   uint32,
-} from '../../../test/support/h2-peer.ts';
-import { waitUntil } from '../../../test/support/wait-until.ts';
+} from '../../../scripts/harness/h2-peer.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Connection } from '../../http2/connection.ts';
 import { DEFAULT_LIMITS } from '../../http2/limits.ts';

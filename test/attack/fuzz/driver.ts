@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
-import { waitUntil } from '../../support/wait-until.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { type BystanderReport, PEAK_BYTES } from '../scene.ts';
 import { Dice, partSeed } from './dice.ts';
 import { episodeOf, type Stage } from './episodes.ts';

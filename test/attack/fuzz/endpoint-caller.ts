@@ -1,5 +1,5 @@
 // Calls through the outbound listener to the hostile endpoint: the caller keeps to every rule, the endpoint to few.
-import { errorCode, grpcMessage, grpcRequest, preface, settings } from '../../support/h2-peer.ts';
+import { errorCode, grpcMessage, grpcRequest, preface, settings } from '../../../scripts/harness/h2-peer.ts';
 import type { Dice } from './dice.ts';
 import { ENDPOINT_PATH } from './endpoint.ts';
 import { openPeer } from './sockets.ts';

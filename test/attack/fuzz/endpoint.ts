@@ -9,7 +9,7 @@ import {
   H2Peer,
   settings,
   uint32,
-} from '../../support/h2-peer.ts';
+} from '../../../scripts/harness/h2-peer.ts';
 import { Dice } from './dice.ts';
 import { type Field, hpackBlock, references } from './grpc-fields.ts';
 import { anySettings } from './grpc-steps.ts';

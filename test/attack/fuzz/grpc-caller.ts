@@ -1,6 +1,6 @@
 // One hostile conversation with a gRPC listener: HTTP/2 frames that are mostly right, in an order that is often wrong.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { H2Peer } from '../../support/h2-peer.ts';
+import type { H2Peer } from '../../../scripts/harness/h2-peer.ts';
 import type { Dice } from './dice.ts';
 import { firstBytes, nextStep, Talk } from './grpc-steps.ts';
 import { type Lingering, openPeer } from './sockets.ts';

@@ -1,10 +1,11 @@
 // The header fields and bodies of gRPC requests: mostly as they should be, and with every fault that a field can have.
+
+import { grpcRequest, headerBlock, uint32 } from '../../../scripts/harness/h2-peer.ts';
 import {
   AGENT_HEALTH_CHECK_PATH,
   PROCESS_TASK_PATH,
   STREAM_PROCESS_PATH,
 } from '../../../sidecar/task/task-message.ts';
-import { grpcRequest, headerBlock, uint32 } from '../../support/h2-peer.ts';
 import { taskRequest } from '../../support/upstream.ts';
 import type { Dice } from './dice.ts';
 

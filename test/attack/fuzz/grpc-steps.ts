@@ -1,5 +1,13 @@
 // The steps that a conversation with a gRPC listener is made of: what a client may do, and what none may.
-import { errorCode, flag, frame, frameType, preface, settings, uint32 } from '../../support/h2-peer.ts';
+import {
+  errorCode,
+  flag,
+  frame,
+  frameType,
+  preface,
+  settings,
+  uint32,
+} from '../../../scripts/harness/h2-peer.ts';
 import type { Dice } from './dice.ts';
 import { hpackBlock, references, requestBody, requestFields } from './grpc-fields.ts';
 

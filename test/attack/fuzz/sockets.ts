@@ -1,6 +1,6 @@
 // The fuzzer's own connections: from addresses of their own, so that they share no place with the bystander, and counted.
 import { connect, type Socket } from 'node:net';
-import { H2Peer } from '../../support/h2-peer.ts';
+import { H2Peer } from '../../../scripts/harness/h2-peer.ts';
 import type { Dice } from './dice.ts';
 
 /** Connections that stay open at a time without a word. */

@@ -2,9 +2,9 @@
 // hostile ends that the sidecar itself calls.
 import { join } from 'node:path';
 import type { Test } from 'tap';
-import { freePort } from '../../support/free-port.ts';
-import { startProcess, type TestProcess } from '../../support/process.ts';
-import { waitUntil } from '../../support/wait-until.ts';
+import { freePort } from '../../../scripts/harness/free-port.ts';
+import { startProcess, type TestProcess } from '../../../scripts/harness/process.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
 import { type Scene, startGrpcioAgent, startScene } from '../scene.ts';
 import { startHostileEndpoint } from './endpoint.ts';
 import { podMemory } from './pod-memory.ts';

@@ -1,6 +1,6 @@
 // A peer that takes connections and never says a word.
 import { createServer, type Socket } from 'node:net';
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../wait-until.ts';
 import type { Owner } from './proxy.ts';
 
 /** Listens at `host:port` until the function it gives is called, or its owner ends. */

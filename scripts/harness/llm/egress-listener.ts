@@ -1,13 +1,13 @@
 // The LLM listener in this process, with short clocks.
-import { TimerWheel } from '../../sidecar/clock/timer-wheel.ts';
-import { WheelDriver } from '../../sidecar/clock/wheel-driver.ts';
-import type { LlmConfig } from '../../sidecar/config/config.ts';
-import { toConfig } from '../../sidecar/config/convert.ts';
-import { validate } from '../../sidecar/config/validate.ts';
-import { LlmListener } from '../../sidecar/listeners/llm.ts';
-import type { InboundCalls } from '../../sidecar/llm/inbound-link.ts';
-import type { LlmEvents } from '../../sidecar/llm/observer.ts';
-import type { TestClock } from '../support/test-clock.ts';
+import { TimerWheel } from '../../../sidecar/clock/timer-wheel.ts';
+import { WheelDriver } from '../../../sidecar/clock/wheel-driver.ts';
+import type { LlmConfig } from '../../../sidecar/config/config.ts';
+import { toConfig } from '../../../sidecar/config/convert.ts';
+import { validate } from '../../../sidecar/config/validate.ts';
+import { LlmListener } from '../../../sidecar/listeners/llm.ts';
+import type { InboundCalls } from '../../../sidecar/llm/inbound-link.ts';
+import type { LlmEvents } from '../../../sidecar/llm/observer.ts';
+import type { TestClock } from '../test-clock.ts';
 import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
 
 export interface TestEgress {

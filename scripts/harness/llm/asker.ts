@@ -1,6 +1,6 @@
 // Requests to an egress, eight at a time, for measurements of CPU time.
 import { Agent, request } from 'node:http';
-import type { Cleanup } from '../cleanup.ts';
+import type { Test } from 'tap';
 
 /** Sends so many requests, plain or streamed, and waits for their answers. */
 export type Ask = (requests: number, stream: boolean) => Promise<void>;
@@ -8,7 +8,7 @@ export type Ask = (requests: number, stream: boolean) => Promise<void>;
 const AT_ONCE = 8;
 
 /** @param baseUrl of the egress */
-export function asker(cleanup: Pick<Cleanup, 'teardown'>, baseUrl: string): Ask {
+export function asker(cleanup: Pick<Test, 'teardown'>, baseUrl: string): Ask {
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
   cleanup.teardown(() => agent.destroy());
   return async (requests, stream) => {

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../support/free-port.ts';
+import { freePort } from '../free-port.ts';
 import { Load } from './load.ts';
 import { callerMesh, type Fleet, type Mesh, temporaryFolder } from './mesh.ts';
 import { commonBars, LOAD, type Scenario } from './one-fault.ts';

@@ -1,10 +1,10 @@
 // An agent's pod: a replica and the proxy beside it, two processes on addresses that outlive them.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort } from '../support/free-port.ts';
-import { canConnect } from '../support/net.ts';
-import { startProcess, type TestProcess } from '../support/process.ts';
-import { waitUntil } from '../support/wait-until.ts';
+import { freePort } from '../free-port.ts';
+import { canConnect } from '../net.ts';
+import { startProcess, type TestProcess } from '../process.ts';
+import { waitUntil } from '../wait-until.ts';
 import { type Behaviour, USUAL } from './behaviour.ts';
 import type { Owner, ProxyKind, ProxySettings, RunningProxy } from './proxy.ts';
 import { append, type Run, readRuns } from './run-record.ts';

@@ -1,7 +1,7 @@
 // Agents that call agents: caller → A → B → C, each behind its proxy and calling through it.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../wait-until.ts';
 import { isOk, type RunningCall } from './calls.ts';
 import { callerMesh, type Fleet, type Mesh, temporaryFolder } from './mesh.ts';
 import { commonBars, type Scenario } from './one-fault.ts';
@@ -109,7 +109,7 @@ const cancellation: Scenario = {
   async run(fleet, owner) {
     const model = await startSilentModel(owner);
     const agent: OtherApp = {
-      program: join(import.meta.dirname, '..', '..', 'agents', 'research', 'agent.ts'),
+      program: join(import.meta.dirname, '..', '..', '..', 'agents', 'research', 'agent.ts'),
       env: (listen) => ({
         AGENT_LISTEN: listen,
         OPENAI_BASE_URL: model.url,

@@ -1,8 +1,8 @@
 // Calls as an agent makes them through the sidecar beside it, and what came of each.
 import { randomBytes } from 'node:crypto';
 import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
-import { type AgentClient, connectAgent } from '../../agents/protocol/agent-client.ts';
-import type { TaskChunk, TaskResponse, TaskStatus } from '../../agents/protocol/messages.ts';
+import { type AgentClient, connectAgent } from '../../../agents/protocol/agent-client.ts';
+import type { TaskChunk, TaskResponse, TaskStatus } from '../../../agents/protocol/messages.ts';
 import { NEXT_AUTHORITY } from './behaviour.ts';
 import type { Owner } from './proxy.ts';
 

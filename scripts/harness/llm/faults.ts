@@ -11,7 +11,7 @@ import {
   type Script,
   sendError,
   WHOLE,
-} from '../support/llm-provider.ts';
+} from './provider.ts';
 
 /**
  * The clocks that every system in the comparison is given, as far as it has them: to the first event of a stream, between

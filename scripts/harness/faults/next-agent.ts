@@ -1,7 +1,7 @@
 // A replica's own call to the next agent, through the sidecar beside it, as agents make them: a subtask with an id of
 // its own, the trace and the deadline of the task it serves, and the same end.
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
-import { type AgentClient, connectAgent } from '../../agents/protocol/agent-client.ts';
+import { type AgentClient, connectAgent } from '../../../agents/protocol/agent-client.ts';
 import { NEXT_AUTHORITY } from './behaviour.ts';
 
 let subtasks = 0;

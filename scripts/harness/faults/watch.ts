@@ -1,5 +1,5 @@
 // How many attempts have gone to an endpoint, over time, as its caller's proxy counts them.
-import { waitUntil } from '../support/wait-until.ts';
+import { waitUntil } from '../wait-until.ts';
 import type { RunningProxy } from './proxy.ts';
 
 const EVERY_MS = 50;

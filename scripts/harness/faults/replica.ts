@@ -4,13 +4,13 @@
 // The control port takes a Behaviour, or part of one, as JSON by POST. SIGTERM ends it when its calls are done.
 import { createServer as createControl } from 'node:http';
 import { constants, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import { stringField, varintField } from '../../sidecar/task/protobuf.ts';
+import { stringField, varintField } from '../../../sidecar/task/protobuf.ts';
 import {
   PROCESS_TASK_PATH,
   readTaskKey,
   STREAM_PROCESS_PATH,
   TaskStatus,
-} from '../../sidecar/task/task-message.ts';
+} from '../../../sidecar/task/task-message.ts';
 import { type Behaviour, type Fault, USUAL } from './behaviour.ts';
 import { append, type RunEvent } from './run-record.ts';
 import { WorkQueue } from './work-queue.ts';

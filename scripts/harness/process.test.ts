@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { closingCounts, TapDigest } from '../../scripts/tap-digest.ts';
+import { closingCounts, TapDigest } from '../tap-digest.ts';
 import { freePort } from './free-port.ts';
 import { readJUnit } from './junit.ts';
 import { residentBytes } from './memory.ts';

@@ -1,6 +1,6 @@
 // The proxies under test, behind one face: the sidecar here, and Envoy in bench/.
 import type { Test } from 'tap';
-import type { TestProcess } from '../support/process.ts';
+import type { TestProcess } from '../process.ts';
 
 export type Owner = Pick<Test, 'teardown'>;
 

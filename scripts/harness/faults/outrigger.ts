@@ -1,5 +1,5 @@
 // The sidecar as the proxy under test.
-import { startSidecar } from '../support/sidecar.ts';
+import { startSidecar } from '../sidecar.ts';
 import { NEXT_AUTHORITY } from './behaviour.ts';
 import type { ProxyKind, ProxySettings, RunningProxy } from './proxy.ts';
 import { withHosts } from './with-hosts.ts';
