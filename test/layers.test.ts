@@ -16,7 +16,7 @@ const allowed: Record<string, readonly string[]> = {
   // Reading files that somebody else names.
   files: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
-  tls: ['files'],
+  tls: ['files', 'clock'],
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'collections', 'clock'],
@@ -26,7 +26,7 @@ const allowed: Record<string, readonly string[]> = {
   cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
-  llm: ['policy', 'telemetry', 'task', 'clock', 'collections'],
+  llm: ['policy', 'telemetry', 'task', 'tls', 'clock', 'collections'],
   config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   listeners: [
     'llm',

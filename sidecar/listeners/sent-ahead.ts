@@ -6,10 +6,14 @@
  *     read ──▶ a piece ──▶ parser ──▶ too many wait? ──▶ later, when answers are out; or never: the connection ends
  *                 ▲                   others wait, too? ──▶ in a later turn of the event loop
  *                 └────────────────── else the next piece
+ *
+ * All connections together get no more of a turn than leaves time for everybody else (`read-turns.ts`): one whose reads take
+ * long waits behind those whose reads don't.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
+import { LIGHT_MS, type Reader, readTurns } from '../clock/read-turns.ts';
 
 /** Holds a usual head; of the shortest requests no more than twenty. */
 const PIECE_BYTES = 512;
@@ -17,13 +21,14 @@ const PIECE_BYTES = 512;
 const LARGEST_PIECE_BYTES = 4_096;
 /** The longest that one read may keep the event loop, once it is cut into pieces. */
 const TURN_MS = 2;
-/** So many connections go on in one turn of the event loop. */
-const CONNECTIONS_A_TURN = 8;
 
 /** Of all connections: heads that are not whole yet, and those of requests behind others. Above it, who has more than a little ends. */
 const MAX_WAITING_HEADS_BYTES = 8_388_608;
 const LITTLE_BYTES = 2_048;
 let waitingHeadsBytes = 0;
+/** Of all connections: what has been read and waits for a turn. Above it, who has more than a little ends. */
+const MAX_WAITING_READ_BYTES = 67_108_864;
+let waitingReadBytes = 0;
 
 export interface AheadBound {
   /** Requests of one connection that wait for their answers; those of one piece come on top. */
@@ -68,7 +73,7 @@ export class SentAhead {
   }
 }
 
-class Connection {
+class Connection implements Reader {
   private readonly socket: Socket;
   private readonly parse: (bytes: Buffer) => void;
   private readonly bound: AheadBound;
@@ -86,6 +91,9 @@ class Connection {
   private headBytes = 0;
   private aheadBytes = 0;
   private waitsForTurn = false;
+  /** Of what has gone back to the socket, until it comes again. */
+  private heldBytes = 0;
+  private isLight = true;
   private isHeld = false;
 
   constructor(socket: Socket, parse: (bytes: Buffer) => void, bound: AheadBound) {
@@ -98,6 +106,7 @@ class Connection {
       waitingHeadsBytes -= this.headBytes + this.aheadBytes;
       this.headBytes = 0;
       this.aheadBytes = 0;
+      this.countHeld(0);
       closeUnsent(this.unanswered);
     });
   }
@@ -125,7 +134,7 @@ class Connection {
     return rest.length === 0 ? head : Buffer.concat([head, rest]);
   }
 
-  takeTurn(): void {
+  goOn(): void {
     this.waitsForTurn = false;
     if (this.isFull || this.socket.destroyed) return;
     this.isHeld = false;
@@ -141,12 +150,27 @@ class Connection {
 
   private readonly read = (bytes: Buffer): void => {
     this.rest = bytes;
+    if (this.heldBytes > 0) this.countHeld(0);
     // Node reads on for the body of one of the requests.
     if (this.waitsForTurn || this.isFull) {
       this.hold();
       return;
     }
-    const sinceMs = bytes.length > PIECE_BYTES ? performance.now() : 0;
+    // What is of a body alone costs little.
+    const isOfBody = this.bodyBytes >= bytes.length;
+    if (!isOfBody && !readTurns.hasTime) {
+      this.hold();
+      this.waitForTurn();
+      return;
+    }
+    const sinceMs = performance.now();
+    this.parseRead(sinceMs);
+    const ms = performance.now() - sinceMs;
+    this.isLight = ms < LIGHT_MS;
+    if (!isOfBody) readTurns.spend(ms, !this.isLight);
+  };
+
+  private parseRead(sinceMs: number): void {
     for (;;) {
       const length = this.bodyBytes > 0 ? this.bodyBytes : pieceLength(this.rest, this.pieceBytes);
       this.piece = this.rest.length <= length ? this.rest : this.rest.subarray(0, length);
@@ -178,7 +202,7 @@ class Connection {
         return;
       }
     }
-  };
+  }
 
   /** The piece is of a head, or of several. */
   private countHead(): void {
@@ -202,14 +226,24 @@ class Connection {
     const { rest, socket } = this;
     this.rest = EMPTY;
     this.isHeld = true;
+    this.countHeld(rest.length);
+    if (waitingReadBytes > MAX_WAITING_READ_BYTES && rest.length > LITTLE_BYTES) {
+      socket.destroy();
+      return;
+    }
     socket.pause();
     socket.unshift(rest);
+  }
+
+  private countHeld(bytes: number): void {
+    waitingReadBytes += bytes - this.heldBytes;
+    this.heldBytes = bytes;
   }
 
   private waitForTurn(): void {
     if (this.waitsForTurn) return;
     this.waitsForTurn = true;
-    if (waiting.push(this) === 1) setImmediate(giveTurns);
+    readTurns.wait(this, this.isLight);
   }
 }
 
@@ -222,16 +256,6 @@ function pieceLength(rest: Buffer, bytes: number): number {
   if (bytes === PIECE_BYTES) return bytes;
   const at = rest.subarray(0, bytes).indexOf(EMPTY_LINE);
   return at < 0 ? bytes : Math.max(PIECE_BYTES, at + EMPTY_LINE.length);
-}
-
-/** The longest waiting first. */
-let waiting: Connection[] = [];
-
-function giveTurns(): void {
-  const turns = waiting.slice(0, CONNECTIONS_A_TURN);
-  waiting = waiting.slice(CONNECTIONS_A_TURN);
-  if (waiting.length > 0) setImmediate(giveTurns);
-  for (const connection of turns) connection.takeTurn();
 }
 
 /**

@@ -3,7 +3,7 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { joinRecords } from './joined-records.ts';
+import { joinRecords } from '../tls/joined-records.ts';
 
 /** More idle connections than this are closed. */
 const MAX_IDLE_CONNECTIONS = 256;

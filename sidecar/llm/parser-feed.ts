@@ -9,8 +9,8 @@
  *     reading ──the caller is full, or no time──▶ put off ──▶ reading
  */
 import type { Socket } from 'node:net';
+import { LIGHT_MS, type Reader, readTurns } from '../clock/read-turns.ts';
 import { Heads } from './one-length.ts';
-import { LIGHT_MS, type Reader, readTurns } from './read-turns.ts';
 
 type OnData = (this: Socket, chunk: Buffer) => void;
 interface Wrapper extends OnData {

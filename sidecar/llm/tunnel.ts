@@ -9,11 +9,11 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { Timer } from '../clock/timer-wheel.ts';
+import { joinRecords } from '../tls/joined-records.ts';
 import type { Admission } from './breaker.ts';
 import type { EgressContext } from './context.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
 import { boundInterimAnswers } from './handshake-feed.ts';
-import { joinRecords } from './joined-records.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { type Reason, refuse, statusOf } from './reasons.ts';
 import { MAX_HEADER_BYTES } from './relay.ts';

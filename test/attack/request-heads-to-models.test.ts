@@ -1,5 +1,6 @@
-// An agent sends heads of requests to models that are as large as they may be: of as many requests as run at a time, of requests
+// An agent sends heads of requests to models that are as large as they may be, all at once: of as many requests as run at a time, of requests
 // ahead of others' answers, and heads without an end on as many connections as there may be.
+import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { skipWithout } from '../../scripts/harness/tool.ts';
@@ -60,14 +61,19 @@ for (const [name, { connections, bytes }] of Object.entries(ATTACKS)) {
       const sockets = Array.from({ length: connections }, () => {
         const socket = connect({ port: scene.sidecar.llmPort, host: '127.0.0.1' });
         t.teardown(() => socket.destroy());
-        socket.on('error', () => {}).resume();
-        socket.write(bytes);
-        return socket;
+        return socket.on('error', () => {}).resume();
       });
+      await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+      for (const socket of sockets) socket.write(bytes);
       await new Promise((resolve) => setTimeout(resolve, ATTACK_MS));
       t.comment(`peak ${scene.peakBytes() / 1e6} MB, now ${scene.residentBytes() / 1e6} MB`);
       for (const socket of sockets) socket.destroy();
     });
     scene.holds(t, bystander);
+    // One burst delays few of its calls.
+    t.ok(
+      bystander.slowestMs <= bystander.boundMs,
+      `${bystander.slowestMs} ms, below ${bystander.boundMs} ms`,
+    );
   });
 }
