@@ -905,7 +905,7 @@ t.test('of ten thousand tasks nothing is kept but their answers', async (t) => {
   setFlagsFromString('--expose-gc');
   const collectGarbage = runInNewContext('gc') as () => void;
   const scene = await startScene(t, ok);
-  const ended: WeakRef<Call>[] = [];
+  const ended: WeakRef<object>[] = [];
   scene.plane.sidecar.inbound.context.observer = {
     onCallEnd(call) {
       if (ended.length % 100 === 0) ended.push(new WeakRef(call));

@@ -1,6 +1,4 @@
-import type { Attempt } from '../proxy/attempt.ts';
-import type { Call } from '../proxy/call.ts';
-import type { CallObserver } from '../proxy/context.ts';
+import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
 
 /** Several observers as one. A listener whose calls only one observes has that one itself, which is quicker. */
 export class CallObservers implements CallObserver {
@@ -10,11 +8,11 @@ export class CallObservers implements CallObserver {
     this.observers = observers;
   }
 
-  onAttemptEnd(call: Call, attempt: Attempt): void {
+  onAttemptEnd(call: ObservedCall, attempt: ObservedAttempt): void {
     for (const observer of this.observers) observer.onAttemptEnd?.(call, attempt);
   }
 
-  onCallEnd(call: Call): void {
+  onCallEnd(call: ObservedCall): void {
     for (const observer of this.observers) observer.onCallEnd(call);
   }
 }

@@ -9,21 +9,12 @@ import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
-import type { Tracer } from '../telemetry/tracing/tracer.ts';
 import type { Admission } from './admission.ts';
-import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { KeptRequests } from './kept-requests.ts';
+import type { CallObserver, CallTracer } from './observed-call.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
-
-/** Told of each call's end. Absent when nobody listens. */
-export interface CallObserver {
-  /** An attempt has been judged; of a call's several, each. */
-  onAttemptEnd?(call: Call, attempt: Attempt): void;
-  onCallEnd(call: Call): void;
-}
 
 /** Told of what policies decide; for `/events` and the log. */
 export interface PolicyEvents {
@@ -67,7 +58,7 @@ export interface ProxyContext {
   name: string;
   observer: CallObserver | undefined;
   /** Undefined when tracing is off. */
-  tracer: Tracer | undefined;
+  tracer: CallTracer | undefined;
 }
 
 export interface ProxySettings {

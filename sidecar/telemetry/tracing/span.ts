@@ -11,6 +11,8 @@ export type AttributeValue = string | number | boolean | readonly string[];
 /** key0, value0, key1, value1, …: no object a pair. Whole numbers are written as integers. */
 export type Attributes = readonly AttributeValue[];
 
+export const NO_ATTRIBUTES: Attributes = [];
+
 /** What all spans of one kind of call have in common. Made once, and encoded once. */
 export class SpanShape {
   readonly name: string;

@@ -1,14 +1,15 @@
-import { spanIdText } from '../ids.ts';
-import { NO_ATTRIBUTES, serverAttributes } from './shapes.ts';
+import { spanIdText } from '../../telemetry/ids.ts';
 import {
   type Attributes,
   type AttributeValue,
+  NO_ATTRIBUTES,
   type Span,
   type SpanEvent,
   SpanKind,
   SpanShape,
-} from './span.ts';
-import type { Tracer } from './tracer.ts';
+} from '../../telemetry/tracing/span.ts';
+import { serverAttributes } from './shapes.ts';
+import type { SpanRecorder } from './span-recorder.ts';
 
 /** What a model request came to. What is not known is left out. */
 export interface ModelCallEnd {
@@ -50,7 +51,7 @@ export class ModelCallTrace {
   readonly traceId: string;
   private readonly spanHigh: number;
   private readonly spanLow: number;
-  private readonly tracer: Tracer;
+  private readonly recorder: SpanRecorder;
   private readonly parentHigh: number;
   private readonly parentLow: number;
   private readonly parentIsRemote: boolean;
@@ -61,7 +62,7 @@ export class ModelCallTrace {
   private droppedEvents = 0;
 
   constructor(
-    tracer: Tracer,
+    recorder: SpanRecorder,
     parent: {
       traceId: string;
       spanHigh: number;
@@ -72,7 +73,7 @@ export class ModelCallTrace {
     },
     startedAtMs: number,
   ) {
-    this.tracer = tracer;
+    this.recorder = recorder;
     this.traceId = parent.traceId;
     this.parentHigh = parent.spanHigh;
     this.parentLow = parent.spanLow;
@@ -80,8 +81,8 @@ export class ModelCallTrace {
     this.traceState = parent.traceState;
     this.traceFlags = parent.traceFlags;
     this.startedAtMs = startedAtMs;
-    this.spanHigh = tracer.ids.next();
-    this.spanLow = tracer.ids.nextOdd();
+    this.spanHigh = recorder.ids.next();
+    this.spanLow = recorder.ids.nextOdd();
   }
 
   get spanId(): string {
@@ -97,7 +98,7 @@ export class ModelCallTrace {
 
   end(end: ModelCallEnd, endedAtMs: number): void {
     const model = end.requestModel.slice(0, MAX_TEXT_CHARS);
-    const named = this.tracer.models.nameOf(end);
+    const named = this.recorder.models.nameOf(end.requestModel, end.errorType);
     const name = named === '' ? end.operation : `${end.operation} ${named}`;
     const span: Span = {
       shape: new SpanShape(name, SpanKind.CLIENT, NO_ATTRIBUTES),
@@ -118,7 +119,7 @@ export class ModelCallTrace {
       failed: end.errorType !== '',
       statusMessage: '',
     };
-    this.tracer.write(span);
+    this.recorder.write(span);
   }
 }
 

@@ -1,6 +1,7 @@
 import { literalSize, writeLiteral } from '../../http2/hpack/encoder.ts';
+import type { CallTracer, ObservedCall, TraceOwner } from '../../proxy/observed-call.ts';
 import { AGENT_HEALTH_CHECK_PATH } from '../../task/task-message.ts';
-import { IdSource, readHex, writeHex } from '../ids.ts';
+import { IdSource, readHex, writeHex } from '../../telemetry/ids.ts';
 import {
   cleanTracestate,
   formatTraceparent,
@@ -10,10 +11,7 @@ import {
   SAMPLED,
   traceIdOf,
   traceparentFromBinary,
-} from '../trace-context.ts';
-import { AttemptSpan, CallTrace } from './call-trace.ts';
-import { ModelCallTrace } from './model-call.ts';
-import { ModelNames } from './model-names.ts';
+} from '../../telemetry/trace-context.ts';
 import {
   contextFields,
   DEBUG,
@@ -21,11 +19,14 @@ import {
   type ReadContext,
   readContext,
   replacedFields,
-} from './propagators.ts';
-import { type Sampler, samplesChild, samplesRoot } from './sampler.ts';
+} from '../../telemetry/tracing/propagators.ts';
+import { type Sampler, samplesChild, samplesRoot } from '../../telemetry/tracing/sampler.ts';
+import type { Span } from '../../telemetry/tracing/span.ts';
+import { ModelCallTrace } from './model-call.ts';
+import { ModelNames } from './model-names.ts';
+import { RecordedCall } from './recorded-call.ts';
 import { SpanShapes } from './shapes.ts';
-import type { Span } from './span.ts';
-import type { TracedCall, TracedOwner } from './traced-call.ts';
+import { AttemptSpan, type SpanRecorder } from './span-recorder.ts';
 
 /** What a tracer writes to; `SpanQueue` is one. */
 export interface SpanSink {
@@ -47,7 +48,7 @@ export interface TracerSettings {
  * each decide again and record the middle of a trace that has no beginning. Health checks begin no trace: they come
  * every few seconds, and would be most of what there is to see.
  */
-export class Tracer {
+export class Tracer implements CallTracer, SpanRecorder {
   readonly shapes: SpanShapes;
   readonly ids: IdSource;
   readonly models = new ModelNames();
@@ -80,7 +81,7 @@ export class Tracer {
   }
 
   /** Decides on a call: its trace, or null when it is not recorded. */
-  begin(call: TracedCall): CallTrace | null {
+  begin(call: ObservedCall): RecordedCall | null {
     const traceparent = this.contextOf(call);
     if (traceparent !== '') {
       const came = parseTraceparent(traceparent);
@@ -89,7 +90,7 @@ export class Tracer {
       const traceState = tracestate === '' ? '' : cleanTracestate(tracestate);
       const [high, low] = [readHex(traceparent, SPAN_ID_AT), readHex(traceparent, SPAN_ID_AT + 8)];
       const flags = passedFlags(came) | SAMPLED;
-      return new CallTrace(
+      return new RecordedCall(
         this,
         traceIdOf(traceparent),
         high,
@@ -104,13 +105,22 @@ export class Tracer {
     if (owner === null) return null;
     if (owner !== undefined) {
       const { traceId, spanHigh, spanLow, traceState, traceFlags } = owner;
-      return new CallTrace(this, traceId, spanHigh, spanLow, false, traceState, traceFlags, call.startedAtMs);
+      return new RecordedCall(
+        this,
+        traceId,
+        spanHigh,
+        spanLow,
+        false,
+        traceState,
+        traceFlags,
+        call.startedAtMs,
+      );
     }
     const { ids } = this;
     const folded = ids.next();
     if (!samplesRoot(this.sampler, folded) || isHealthCheck(call.head.path)) return null;
     ids.draw(folded);
-    return new CallTrace(this, ids.traceId(), 0, 0, false, '', SAMPLED | RANDOM, call.startedAtMs);
+    return new RecordedCall(this, ids.traceId(), 0, 0, false, '', SAMPLED | RANDOM, call.startedAtMs);
   }
 
   /**
@@ -121,7 +131,7 @@ export class Tracer {
    */
   beginModelCall(
     get: (name: string) => string | undefined,
-    owner: TracedOwner | undefined,
+    owner: TraceOwner | undefined,
     startedAtMs: number,
   ): ModelCallTrace | null {
     const { traceparent, tracestate } = readContext(this.propagators, get);
@@ -175,7 +185,7 @@ export class Tracer {
   readonly replaces: ((name: string) => boolean) | undefined;
 
   /** The well-formed `traceparent` that a call came with, or what other fields of it stand for; '' without one. */
-  private contextOf(call: TracedCall): string {
+  private contextOf(call: ObservedCall): string {
     const { info } = call;
     if (!this.onlyW3c) return this.read(call).traceparent;
     if (info.traceparent !== '' && parseTraceparent(info.traceparent) !== NO_CONTEXT) return info.traceparent;
@@ -183,13 +193,13 @@ export class Tracer {
   }
 
   /** The `tracestate` that belongs to this context. */
-  private stateOf(call: TracedCall, traceparent: string): string {
+  private stateOf(call: ObservedCall, traceparent: string): string {
     if (this.onlyW3c) return call.info.tracestate;
     const came = this.read(call);
     return came.traceparent === traceparent ? came.tracestate : '';
   }
 
-  private read({ info, list }: TracedCall): ReadContext {
+  private read({ info, list }: ObservedCall): ReadContext {
     return readContext(this.propagators, (name) => {
       // What stands there twice is none, or one.
       if (name === 'traceparent') return info.traceparent;
@@ -202,7 +212,7 @@ export class Tracer {
    * may follow any header block (RFC 7541 §6.2.2). Undefined when those that came are right. To be used at once: the
    * next call's are written over them.
    */
-  fieldsFor(call: TracedCall, attemptNumber: number): Buffer | undefined {
+  fieldsFor(call: ObservedCall, attemptNumber: number): Buffer | undefined {
     if (this.propagators.length === 0) return undefined;
     const { trace } = call;
     if (trace === null || trace === undefined) return this.unsampledFields(call);
@@ -215,7 +225,7 @@ export class Tracer {
     writeHex(this.field, VALUE_AT + SPAN_ID_AT + 8, low);
   };
 
-  private unsampledFields(call: TracedCall): Buffer | undefined {
+  private unsampledFields(call: ObservedCall): Buffer | undefined {
     const context = this.contextOf(call);
     const { ids } = this;
     if (context === '') {

@@ -1,17 +1,17 @@
 /** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
-import { ownerOfRequest } from '../listeners/inbound-link.ts';
+import { ownerOfRequest } from '../../listeners/inbound-link.ts';
 import type {
   LlmAttemptInfo,
   LlmObserver,
   LlmRecord,
   LlmRequestInfo,
   LlmRequestObserver,
-} from '../llm/observer.ts';
-import type { AttemptFailure } from '../llm/retry.ts';
-import { textOf } from '../llm/retry-after.ts';
-import type { InboundCalls } from '../proxy/inbound-calls.ts';
-import type { ModelCallTrace } from '../telemetry/tracing/model-call.ts';
-import type { Tracer } from '../telemetry/tracing/tracer.ts';
+} from '../../llm/observer.ts';
+import type { AttemptFailure } from '../../llm/retry.ts';
+import { textOf } from '../../llm/retry-after.ts';
+import type { InboundCalls } from '../../proxy/inbound-calls.ts';
+import type { ModelCallTrace } from './model-call.ts';
+import type { Tracer } from './tracer.ts';
 
 /** The names of OpenTelemetry's conventions for generative AI. */
 const OPERATION_NAMES: Readonly<Record<string, string>> = {

@@ -1,14 +1,12 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
+import type { ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
 import { isTaskPath, TASK_STATUS_NAMES } from '../../task/task-message.ts';
-import { OTHER_METHOD } from '../call-stats.ts';
-import { type Attributes, type AttributeValue, SpanKind, SpanShape } from './span.ts';
-import type { TracedAttempt, TracedCall } from './traced-call.ts';
+import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
+import { type AttributeValue, SpanKind, SpanShape } from '../../telemetry/tracing/span.ts';
 
 /** Callers choose paths and authorities: beyond this number of shapes all are forgotten, and longer texts are cut. */
 const MAX_SHAPES = 2000;
 const MAX_TEXT_CHARS = 256;
-
-export const NO_ATTRIBUTES: Attributes = [];
 
 /** How a call or an attempt usually ends is part of its shape; with rarer numbers its shape is made for it alone. */
 const MAX_NUMBER = 15;
@@ -61,7 +59,7 @@ export class SpanShapes {
   private readonly outbound = new Map<string, Family[]>();
   private readonly attempts = new Map<string, Family[]>();
   /** By what an attempt proved; verdicts are constants (policy/verdict.ts). */
-  private readonly verdicts = new Map<TracedAttempt['verdict'], number>();
+  private readonly verdicts = new Map<ObservedAttempt['verdict'], number>();
   private count = 0;
 
   constructor(version: string) {
@@ -78,7 +76,7 @@ export class SpanShapes {
    * @param method of {@link spanMethod}
    * @param taskStatus -1 without one
    */
-  ofCall(call: TracedCall, method: string, failed: boolean, taskStatus: number): SpanShape {
+  ofCall(call: ObservedCall, method: string, failed: boolean, taskStatus: number): SpanShape {
     const { context, head, cluster, info, status, attempts } = call;
     const isInbound = context.listener === 'inbound';
     const families = isInbound ? this.inbound : this.outbound;
@@ -116,8 +114,8 @@ export class SpanShapes {
    * @param previous attempts before it that may have been processed
    */
   ofAttempt(
-    call: TracedCall,
-    attempt: TracedAttempt,
+    call: ObservedCall,
+    attempt: ObservedAttempt,
     method: string,
     previous: number,
     transparent: boolean,
@@ -182,7 +180,7 @@ export class SpanShapes {
     this.attempts.clear();
   }
 
-  private verdictNumber(verdict: TracedAttempt['verdict']): number {
+  private verdictNumber(verdict: ObservedAttempt['verdict']): number {
     let number = this.verdicts.get(verdict);
     if (number === undefined) {
       number = this.verdicts.size;
@@ -203,9 +201,9 @@ function addStatus(attributes: AttributeValue[], status: StatusCode, failed: boo
  * few as those of metrics. Such spans have the {@link originalMethod} beside it.
  */
 export function spanMethod(
-  call: TracedCall,
+  call: ObservedCall,
   status: StatusCode | -1,
-  attempt: TracedAttempt | undefined,
+  attempt: ObservedAttempt | undefined,
 ): string {
   const { head, info } = call;
   if (!info.grpc) return HTTP_METHODS.has(head.method) ? head.method : OTHER_METHOD;
@@ -213,7 +211,7 @@ export function spanMethod(
 }
 
 /** What a method is called that has no name of its own. */
-export function originalMethod({ head, info }: TracedCall): [name: string, method: string] {
+export function originalMethod({ head, info }: ObservedCall): [name: string, method: string] {
   return info.grpc
     ? ['rpc.method_original', cut(info.method.slice(1))]
     : ['http.request.method_original', cut(head.method)];

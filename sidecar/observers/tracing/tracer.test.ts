@@ -1,68 +1,21 @@
 import t from 'tap';
 import { Status } from '../../grpc/status.ts';
 import { HpackDecoder } from '../../http2/hpack/decoder.ts';
-import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
-import { IdSource, spanIdText } from '../ids.ts';
-import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from '../trace-context.ts';
-import type { CallTrace } from './call-trace.ts';
-import type { Propagator } from './propagators.ts';
-import { samplerFromEnvironment } from './sampler.ts';
-import type { Attributes, Span } from './span.ts';
-import type { TracedAttempt, TracedCall } from './traced-call.ts';
+import { VERDICTS } from '../../policy/verdicts.ts';
+import type { ObservedAttempt } from '../../proxy/observed-call.ts';
+import { IdSource, spanIdText } from '../../telemetry/ids.ts';
+import { formatTraceparent, parseTraceparent, spanIdOf, traceIdOf } from '../../telemetry/trace-context.ts';
+import type { Propagator } from '../../telemetry/tracing/propagators.ts';
+import { samplerFromEnvironment } from '../../telemetry/tracing/sampler.ts';
+import type { Attributes, Span } from '../../telemetry/tracing/span.ts';
+import { attemptWith, type CallChanges, callWith } from '../test-support/observed-call.ts';
+import type { RecordedCall } from './recorded-call.ts';
 import { Tracer } from './tracer.ts';
 
 const parent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 const unsampled = parent.replace(/01$/, '00');
 
-type Writable<T> = { -readonly [K in keyof T]: T[K] };
-type Changes = Partial<Omit<TracedCall, 'info'>> & { info?: Partial<TracedCall['info']> };
-
-function callWith({ info, ...changes }: Changes = {}): Writable<TracedCall> {
-  return {
-    context: { listener: 'inbound', name: 'research-agent', clock: () => 0 },
-    head: { path: PROCESS_TASK_PATH, authority: 'writing-agent:8080', method: 'POST' },
-    info: {
-      grpc: true,
-      method: changes.head?.path ?? PROCESS_TASK_PATH,
-      traceparent: '',
-      tracestate: '',
-      traceBinary: '',
-      ...info,
-    },
-    knowsMethod: (status) => status !== Status.UNIMPLEMENTED,
-    list: { get: () => undefined },
-    startedAtMs: 100,
-    status: Status.OK,
-    reason: undefined,
-    attempts: 1,
-    transparentRetries: 0,
-    cluster: { name: 'writing' },
-    attempt: undefined,
-    task: undefined,
-    owner: undefined,
-    response: { observer: undefined },
-    trace: undefined,
-    ...changes,
-  };
-}
-
 const outboundContext = { listener: 'outbound', name: 'research-agent', clock: () => 0 } as const;
-
-function attemptWith(changes: Partial<TracedAttempt> = {}): TracedAttempt {
-  return {
-    number: 1,
-    endpoint: { address: '10.0.0.7:50051' },
-    startedAtMs: 101,
-    elapsedMs: 5,
-    kind: 'status',
-    status: Status.OK,
-    verdict: { outcome: 'success', reason: 'ok', cooldown: false },
-    pushbackMs: undefined,
-    peerReason: '',
-    scanner: undefined,
-    ...changes,
-  };
-}
 
 const idOf = ({ spanHigh, spanLow }: Span): string => spanIdText(spanHigh, spanLow);
 const parentOf = ({ parentHigh, parentLow }: Span): string => spanIdText(parentHigh, parentLow);
@@ -91,10 +44,10 @@ function setUp(
     new IdSource(),
   );
   /** Runs a call through the tracer as the proxy does. */
-  const begin = (changes?: Changes) => {
+  const begin = (changes?: CallChanges) => {
     const call = callWith(changes);
     call.trace = tracer.begin(call);
-    return { call, trace: call.trace as CallTrace, fields: fieldsOf(tracer.fieldsFor(call, 1)) };
+    return { call, trace: call.trace as RecordedCall, fields: fieldsOf(tracer.fieldsFor(call, 1)) };
   };
   return { tracer, spans, begin };
 }
@@ -209,15 +162,14 @@ t.test('one CLIENT span over all attempts, a span an attempt below it', async (t
   const { begin, spans, tracer } = setUp();
   const { call, trace } = begin({ context: outboundContext, info: { traceparent: parent } });
   const upstream: string[] = [];
-  const run = (attempt: TracedAttempt): void => {
+  const run = (attempt: ObservedAttempt): void => {
     call.attempt = attempt;
     upstream.push(spanIdOf(fieldsOf(tracer.fieldsFor(call, call.attempt!.number))!['traceparent']!));
     trace.endAttempt(call, attempt);
   };
-  const down = { outcome: 'failure', reason: 'unavailable', cooldown: false };
-  run(attemptWith({ status: Status.UNAVAILABLE, kind: 'no_connection', verdict: down }));
+  run(attemptWith({ status: Status.UNAVAILABLE, kind: 'no_connection', verdict: VERDICTS.unavailable }));
   call.transparentRetries = 1;
-  const throttled = { outcome: 'neutral', reason: 'resource_exhausted', cooldown: true };
+  const throttled = VERDICTS.back_pressure;
   run(attemptWith({ number: 2, status: Status.RESOURCE_EXHAUSTED, verdict: throttled, pushbackMs: 50 }));
   const scanner = { seen: true, status: 1, tokensUsed: 321 };
   run(attemptWith({ number: 3, endpoint: { address: '[fd00::1]:50051' }, scanner }));
@@ -290,7 +242,7 @@ t.test(
       upstream.set(number, spanIdOf(fieldsOf(tracer.fieldsFor(call, number))!['traceparent']!));
     t.equal(new Set(upstream.values()).size, 3);
     for (const number of [3, 1]) {
-      const verdict = { outcome: 'neutral', reason: 'superseded', cooldown: false };
+      const verdict = VERDICTS.superseded;
       trace.endAttempt(call, attemptWith({ number, kind: 'superseded', status: Status.CANCELLED, verdict }));
     }
     trace.endAttempt(call, attemptWith({ number: 2 }));
@@ -328,7 +280,7 @@ t.test('one SERVER span for an inbound call, whose app is told below which span 
 });
 
 t.test("which codes are errors: all of a client's, of a server's those that are its own fault", async (t) => {
-  const failedWith = (status: (typeof Status)[keyof typeof Status], changes: Changes = {}): boolean => {
+  const failedWith = (status: (typeof Status)[keyof typeof Status], changes: CallChanges = {}): boolean => {
     const { begin, spans } = setUp();
     const { call, trace } = begin({ status, ...changes });
     trace.end(call, 150);
@@ -384,9 +336,9 @@ t.test('paths, methods and authorities that callers invent are cut and forgotten
   }
   t.equal(spans[0]!.shape.name.length, 256);
   t.ok(tracer.shapes.size <= 2_000);
-  const nameOf = (changes: Changes): { name: string; attributes: Record<string, unknown> } => {
+  const nameOf = (changes: CallChanges): { name: string; attributes: Record<string, unknown> } => {
     const { call, trace } = begin({ context: outboundContext, ...changes });
-    const attempt = attemptWith({ status: call.status as TracedAttempt['status'] });
+    const attempt = attemptWith({ status: call.status as ObservedAttempt['status'] });
     trace.endAttempt(call, attempt);
     call.attempt = attempt;
     trace.end(call, 200);

@@ -2,20 +2,9 @@
  * One line a call, when `log.access` asks for it: who was called and how it ended. Never what was said: no message
  * content, and no header values but of headers that `log.access_headers` names.
  */
-import { Status, type StatusCode, statusName } from '../grpc/status.ts';
-import type { Logger } from './log.ts';
-
-/** What a line tells of an attempt. */
-interface FinishedAttempt {
-  readonly endpoint: { readonly address: string };
-  readonly startedAtMs: number;
-  readonly elapsedMs: number;
-  readonly status: StatusCode;
-  /** When a stream's first message came; 0 without one. */
-  readonly firstMessageAtMs: number;
-  /** `outrigger-reason` of the peer's sidecar; '' when it is the app's own answer. */
-  readonly peerReason: string;
-}
+import { Status, statusName } from '../grpc/status.ts';
+import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
+import type { Logger } from '../telemetry/log.ts';
 
 /** An attempt in the line of a call that had several. */
 interface TriedEndpoint {
@@ -27,49 +16,18 @@ interface TriedEndpoint {
   readonly peer_reason: string | undefined;
 }
 
-/** What a line tells of a call that has ended; `Call` of proxy/ is one. */
-export interface FinishedCall {
-  readonly context: { readonly listener: string; readonly clock: () => number };
-  /** `path` is the method. */
-  readonly head: { readonly path: string };
-  /** The request's header fields. */
-  readonly list: { get(name: string): string | undefined };
-  readonly info: { readonly traceparent: string };
-  readonly startedAtMs: number;
-  /** When its caller had its answer, or had left, before the call was over; otherwise 0. */
-  readonly callerGoneAtMs: number;
-  /** The gRPC status by name. */
-  readonly statusName: string;
-  /** Why the sidecar answered itself. */
-  readonly reason: string | undefined;
-  readonly attempts: number;
-  /** The last one. */
-  readonly attempt: FinishedAttempt | undefined;
-  readonly cluster: { readonly name: string } | undefined;
-  /** By its certificate. */
-  readonly callerIdentity?: string | undefined;
-  /** Known when the first message was read: for routing, balancing, de-duplication, or a trace. */
-  readonly task: { readonly taskId: string } | undefined;
-  /** When the call is recorded. */
-  readonly trace: { readonly traceId: string } | null | undefined;
-  /** Its answer was made for another call of the same task. */
-  readonly follower: object | undefined;
-  readonly request: { readonly framing: { readonly bytes: number } | undefined };
-  readonly response: { readonly sentBytes: number };
-}
-
 /** A caller chooses the path, and what is in its headers: what is longer is cut. */
 const MAX_CHARS = 256;
 /** Of a call with many attempts the first ones are told. */
 const MAX_TRIED = 10;
 
 /** The observer of a listener's calls that writes them down. */
-export class AccessLog {
+export class AccessLog implements CallObserver {
   /** Request headers to be written, in lower case. */
   headers: readonly string[] = [];
   private readonly logger: Logger;
   /** Of calls that are not over, where one attempt has not been enough. */
-  private readonly tried = new WeakMap<FinishedCall, TriedEndpoint[]>();
+  private readonly tried = new WeakMap<ObservedCall, TriedEndpoint[]>();
 
   /** Lines are written at every `log.level`: who turned the access log on wants them. */
   constructor(logger: Logger) {
@@ -77,7 +35,7 @@ export class AccessLog {
   }
 
   /** Told of each attempt's end, before the call's. */
-  onAttemptEnd(call: FinishedCall, attempt: FinishedAttempt): void {
+  onAttemptEnd(call: ObservedCall, attempt: ObservedAttempt): void {
     if (call.attempts === 1 && attempt.status === Status.OK) return;
     const { startedAtMs } = call;
     const record: TriedEndpoint = {
@@ -92,7 +50,7 @@ export class AccessLog {
     else if (tried.length < MAX_TRIED) tried.push(record);
   }
 
-  onCallEnd(call: FinishedCall): void {
+  onCallEnd(call: ObservedCall): void {
     const { attempt, attempts, startedAtMs, task } = call;
     // JSON leaves out what is undefined.
     this.logger.info({
@@ -119,7 +77,7 @@ export class AccessLog {
     });
   }
 
-  private valuesOf(list: FinishedCall['list']): Record<string, string> | undefined {
+  private valuesOf(list: ObservedCall['list']): Record<string, string> | undefined {
     let values: Record<string, string> | undefined;
     for (const name of this.headers) {
       const value = list.get(name);

@@ -1,11 +1,11 @@
 /** Puts the parts of tracing together. Loaded only when tracing is on (`settings.ts`). */
-import { JsonSpanEncoder } from './json-encoder.ts';
-import { createOtlpExporter } from './otlp-exporter.ts';
-import { ProtobufSpanEncoder } from './protobuf-encoder.ts';
-import { tracingResource } from './resource.ts';
-import type { TracingSettings } from './settings.ts';
-import type { SpanSource } from './span.ts';
-import { type SpanCounts, SpanQueue } from './span-queue.ts';
+import { JsonSpanEncoder } from '../../telemetry/tracing/json-encoder.ts';
+import { createOtlpExporter } from '../../telemetry/tracing/otlp-exporter.ts';
+import { ProtobufSpanEncoder } from '../../telemetry/tracing/protobuf-encoder.ts';
+import { tracingResource } from '../../telemetry/tracing/resource.ts';
+import type { TracingSettings } from '../../telemetry/tracing/settings.ts';
+import type { SpanSource } from '../../telemetry/tracing/span.ts';
+import { type SpanCounts, SpanQueue } from '../../telemetry/tracing/span-queue.ts';
 import { Tracer } from './tracer.ts';
 
 /** How often the wall clock is looked at: the kernel moves it, and spans of other hosts go by it. */

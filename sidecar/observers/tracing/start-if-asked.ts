@@ -1,7 +1,7 @@
-import type { Config } from '../config/config.ts';
-import type { Logger } from '../telemetry/log.ts';
-import type { Tracing } from '../telemetry/tracing/start.ts';
-import { outriggerVersion } from '../telemetry/version.ts';
+import type { Config } from '../../config/config.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import { outriggerVersion } from '../../telemetry/version.ts';
+import type { Tracing } from './start.ts';
 
 /**
  * Starts tracing when the standard `OTEL_*` variables ask for it. Nothing of it is loaded otherwise. What is wrong with
@@ -20,11 +20,11 @@ export async function startTracingIfAsked(
       );
     return undefined;
   }
-  const { tracingSettings } = await import('../telemetry/tracing/settings.ts');
+  const { tracingSettings } = await import('../../telemetry/tracing/settings.ts');
   const settings = tracingSettings(process.env, (message) => log.warn(message));
   if (settings === undefined) return undefined;
   try {
-    const { startTracing } = await import('../telemetry/tracing/start.ts');
+    const { startTracing } = await import('./start.ts');
     const tracing = await startTracing(
       settings,
       { name, version, outriggerVersion: outriggerVersion() },

@@ -1,5 +1,4 @@
-import { OTHER_MODEL } from '../llm-stats.ts';
-import type { ModelCallEnd } from './model-call.ts';
+import { OTHER_MODEL } from '../../telemetry/llm-stats.ts';
 
 /** Callers choose models, and backends of traces index the names of spans. */
 const MAX_ANSWERED = 100;
@@ -17,7 +16,8 @@ export class ModelNames {
   readonly #answered = new Set<string>();
   readonly #unanswered = new Set<string>();
 
-  nameOf({ requestModel, errorType }: Pick<ModelCallEnd, 'requestModel' | 'errorType'>): string {
+  /** @param errorType '' when it was answered */
+  nameOf(requestModel: string, errorType: string): string {
     if (requestModel === '' || this.#answered.has(requestModel)) return requestModel;
     if (requestModel.length > MAX_CHARS || NOT_ITS_MODEL.has(errorType)) return OTHER_MODEL;
     if (errorType === '' && this.#answered.size < MAX_ANSWERED) {

@@ -1,10 +1,18 @@
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
-import { OTHER_METHOD } from '../call-stats.ts';
-import { spanIdText } from '../ids.ts';
-import { NO_ATTRIBUTES, originalMethod, spanMethod } from './shapes.ts';
-import type { Attributes, AttributeValue, Span, SpanEvent, SpanLink, SpanShape } from './span.ts';
-import type { TracedAttempt, TracedCall } from './traced-call.ts';
-import type { Tracer } from './tracer.ts';
+import type { CallTrace, ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
+import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
+import { spanIdText } from '../../telemetry/ids.ts';
+import {
+  type Attributes,
+  type AttributeValue,
+  NO_ATTRIBUTES,
+  type Span,
+  type SpanEvent,
+  type SpanLink,
+  type SpanShape,
+} from '../../telemetry/tracing/span.ts';
+import { originalMethod, spanMethod } from './shapes.ts';
+import type { SpanRecorder } from './span-recorder.ts';
 
 /** Events beyond this are counted only. */
 const MAX_EVENTS = 32;
@@ -15,7 +23,7 @@ const MAX_ATTEMPTS = 31;
  * The trace of one call that is recorded: its own span, SERVER or CLIENT, and below it, on the outbound side, a span
  * an attempt. It becomes the span that is written down when the call ends.
  */
-export class CallTrace implements Span {
+export class RecordedCall implements Span, CallTrace {
   readonly traceId: string;
   readonly spanHigh: number;
   readonly spanLow: number;
@@ -34,9 +42,9 @@ export class CallTrace implements Span {
   links: SpanLink[] | undefined = undefined;
   failed = false;
   readonly statusMessage = '';
-  /** How the answer of another call came to this one: `joined` or `replayed`. */
-  private deduplicated = '';
-  private readonly tracer: Tracer;
+  /** How the answer of another call came to this one; '' where none did. */
+  private deduplicated: 'joined' | 'replayed' | '' = '';
+  private readonly recorder: SpanRecorder;
   /** The span of the attempt that was told of last; 0 before the first. */
   private attemptNumber = 0;
   private attemptHigh = 0;
@@ -49,7 +57,7 @@ export class CallTrace implements Span {
   private transparentBits = 0;
 
   constructor(
-    tracer: Tracer,
+    recorder: SpanRecorder,
     traceId: string,
     parentHigh: number,
     parentLow: number,
@@ -58,10 +66,10 @@ export class CallTrace implements Span {
     traceFlags: number,
     startedAtMs: number,
   ) {
-    this.tracer = tracer;
+    this.recorder = recorder;
     this.traceId = traceId;
-    this.spanHigh = tracer.ids.next();
-    this.spanLow = tracer.ids.nextOdd();
+    this.spanHigh = recorder.ids.next();
+    this.spanLow = recorder.ids.nextOdd();
     this.parentHigh = parentHigh;
     this.parentLow = parentLow;
     this.parentIsRemote = parentIsRemote;
@@ -88,7 +96,7 @@ export class CallTrace implements Span {
   }
 
   /** Gets the answer of another call; points to it when it is recorded. */
-  follow(runner: CallTrace | null | undefined, how: string): void {
+  follow(runner: CallTrace | null | undefined, how: 'joined' | 'replayed'): void {
     this.deduplicated = how;
     if (runner) this.links = [{ traceId: runner.traceId, spanId: runner.spanId }];
   }
@@ -97,7 +105,7 @@ export class CallTrace implements Span {
    * Gives the span that the upstream's spans hang below to `take`: of the attempt that begins, or of the call where
    * attempts have none.
    */
-  beginAttempt(call: TracedCall, number: number, take: (high: number, low: number) => void): void {
+  beginAttempt(call: ObservedCall, number: number, take: (high: number, low: number) => void): void {
     if (call.context.listener === 'inbound' || number > MAX_ATTEMPTS) {
       take(this.spanHigh, this.spanLow);
       return;
@@ -107,7 +115,7 @@ export class CallTrace implements Span {
   }
 
   /** Finds the span of an attempt, or begins it. */
-  private turnTo(number: number, call: TracedCall): void {
+  private turnTo(number: number, call: ObservedCall): void {
     if (call.transparentRetries > this.transparentSeen) {
       this.transparentSeen = call.transparentRetries;
       this.transparentBits |= 1 << (number - 1);
@@ -125,12 +133,12 @@ export class CallTrace implements Span {
       }
     }
     this.attemptNumber = number;
-    this.attemptHigh = this.tracer.ids.next();
-    this.attemptLow = this.tracer.ids.nextOdd();
+    this.attemptHigh = this.recorder.ids.next();
+    this.attemptLow = this.recorder.ids.nextOdd();
   }
 
   /** An attempt has been judged. */
-  endAttempt(call: TracedCall, attempt: TracedAttempt): void {
+  endAttempt(call: ObservedCall, attempt: ObservedAttempt): void {
     const endedAtMs = attempt.startedAtMs + attempt.elapsedMs;
     if (attempt.verdict.cooldown || attempt.pushbackMs !== undefined) {
       const pushback = attempt.pushbackMs;
@@ -144,7 +152,7 @@ export class CallTrace implements Span {
   }
 
   /** On the inbound side there is one app: what an attempt at it came to is told where it failed. */
-  private noteAttempt({ verdict, status, number }: TracedAttempt, endedAtMs: number): void {
+  private noteAttempt({ verdict, status, number }: ObservedAttempt, endedAtMs: number): void {
     for (const { name, atMs, attributes } of this.attemptEvents ?? []) this.event(name, atMs, attributes);
     if (verdict.outcome !== 'failure') return;
     this.event('outrigger.attempt_failed', endedAtMs, [
@@ -157,11 +165,11 @@ export class CallTrace implements Span {
     ]);
   }
 
-  private writeAttempt(call: TracedCall, attempt: TracedAttempt, endedAtMs: number): void {
+  private writeAttempt(call: ObservedCall, attempt: ObservedAttempt, endedAtMs: number): void {
     const { number, status, kind, peerReason } = attempt;
     // An attempt that never got a stream has not begun a span yet.
     if (number !== this.attemptNumber) this.turnTo(number, call);
-    const span = this.tracer.attemptSpan;
+    const span = this.recorder.attemptSpan;
     span.spanHigh = this.attemptHigh;
     span.spanLow = this.attemptLow;
     let attributes: Attributes = NO_ATTRIBUTES;
@@ -173,7 +181,7 @@ export class CallTrace implements Span {
       if (peerReason !== '') more.push('outrigger.peer_reason', peerReason);
       attributes = more;
     }
-    span.shape = this.tracer.shapes.ofAttempt(
+    span.shape = this.recorder.shapes.ofAttempt(
       call,
       attempt,
       method,
@@ -191,11 +199,11 @@ export class CallTrace implements Span {
     span.events = this.attemptEvents;
     // The loser of a hedge has done nothing wrong.
     span.failed = status !== Status.OK && kind !== 'superseded';
-    this.tracer.write(span);
+    this.recorder.write(span);
   }
 
   /** The call is over. */
-  end(call: TracedCall, endedAtMs: number): void {
+  end(call: ObservedCall, endedAtMs: number): void {
     this.endedAtMs = endedAtMs;
     const { status, task, reason } = call;
     const inbound = call.context.listener === 'inbound';
@@ -209,7 +217,7 @@ export class CallTrace implements Span {
       tokensUsed = scanner.tokensUsed;
     }
     const method = spanMethod(call, status, call.attempt);
-    this.shape = this.tracer.shapes.ofCall(call, method, this.failed, taskStatus);
+    this.shape = this.recorder.shapes.ofCall(call, method, this.failed, taskStatus);
     const attributes: AttributeValue[] = method === OTHER_METHOD ? originalMethod(call) : [];
     if (task !== undefined) {
       if (task.taskId !== '') attributes.push('outrigger.task.id', task.taskId);
@@ -223,29 +231,8 @@ export class CallTrace implements Span {
       if (reason === 'circuit_open') this.event('outrigger.circuit_rejected', endedAtMs);
     }
     this.attributes = attributes;
-    this.tracer.write(this);
+    this.recorder.write(this);
   }
-}
-
-/** Filled in for each attempt that has ended: a sink keeps nothing of what it is given. */
-export class AttemptSpan implements Span {
-  shape!: SpanShape;
-  traceId = '';
-  spanHigh = 0;
-  spanLow = 0;
-  parentHigh = 0;
-  parentLow = 0;
-  readonly parentIsRemote = false;
-  traceState = '';
-  traceFlags = 0;
-  startedAtMs = 0;
-  endedAtMs = 0;
-  attributes: Attributes = NO_ATTRIBUTES;
-  events: SpanEvent[] | undefined = undefined;
-  readonly droppedEvents = 0;
-  readonly links = undefined;
-  failed = false;
-  readonly statusMessage = '';
 }
 
 /** What counts as an error of a server (semantic conventions for gRPC, "Span status"); other codes are the caller's. */

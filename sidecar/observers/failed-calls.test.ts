@@ -1,13 +1,16 @@
 import t from 'tap';
 import { Status, type StatusCode } from '../grpc/status.ts';
-import { type EndedAttempt, type EndedCall, FailedCalls } from './failed-calls.ts';
+import type { Reason } from '../policy/reasons.ts';
+import type { Outcome, VerdictReason } from '../policy/verdicts.ts';
+import { FailedCalls } from './failed-calls.ts';
+import { attemptWith, callWith } from './test-support/observed-call.ts';
 
 interface Made {
   path?: string;
   status?: StatusCode;
-  reason?: string;
+  reason?: Reason;
   /** Each attempt's outcome and verdict. */
-  way?: readonly (readonly [outcome: string, reason: string])[];
+  way?: readonly (readonly [outcome: Outcome, reason: VerdictReason])[];
 }
 
 /** Lets a call run through its attempts to its end. */
@@ -15,28 +18,24 @@ function run(
   failed: FailedCalls,
   { path = '/a.S/M', status = Status.OK, reason, way = [['success', 'ok']] }: Made,
 ) {
-  const attempts = way.map(
-    ([outcome, why], at): EndedAttempt => ({
+  const attempts = way.map(([outcome, why], at) =>
+    attemptWith({
       number: at + 1,
       endpoint: { address: `10.0.0.${at + 1}:1` },
       startedAtMs: 100 + at * 10,
       elapsedMs: 5.04,
       status: outcome === 'success' ? Status.OK : Status.UNAVAILABLE,
-      verdict: { outcome, reason: why },
-      peerReason: '',
+      verdict: { outcome, reason: why, cooldown: false },
     }),
   );
-  const call: EndedCall & { attempts: number; attempt: EndedAttempt | undefined } = {
-    context: { listener: 'outbound', clock: () => 150 },
+  const call = callWith({
+    context: { listener: 'outbound', name: 'research-agent', clock: () => 150 },
     head: { path },
-    startedAtMs: 100,
-    callerGoneAtMs: 0,
     status,
     reason,
     attempts: 0,
-    attempt: undefined,
     cluster: { name: 'research' },
-  };
+  });
   for (const attempt of attempts) {
     call.attempts++;
     call.attempt = attempt;

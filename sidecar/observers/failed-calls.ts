@@ -6,33 +6,7 @@
  * failures may cost: beyond a number a second they are only counted.
  */
 import { Status, type StatusCode, statusName } from '../grpc/status.ts';
-
-/** What the ring asks of an attempt; `Attempt` of proxy/ is one. */
-export interface EndedAttempt {
-  readonly number: number;
-  readonly endpoint: { readonly address: string };
-  readonly startedAtMs: number;
-  readonly elapsedMs: number;
-  readonly status: StatusCode;
-  readonly verdict: { readonly outcome: string; readonly reason: string };
-  /** Why the peer's sidecar answered in its app's place; '' when it did not. */
-  readonly peerReason: string;
-}
-
-/** What the ring asks of a call that has ended; `Call` of proxy/ is one. */
-export interface EndedCall {
-  readonly context: { readonly listener: string; readonly clock: () => number };
-  readonly head: { readonly path: string };
-  readonly startedAtMs: number;
-  /** When its caller had its answer, or had left, before the call was over; otherwise 0. */
-  readonly callerGoneAtMs: number;
-  readonly status: StatusCode | -1;
-  /** Why the sidecar answered itself. */
-  readonly reason: string | undefined;
-  readonly attempts: number;
-  readonly attempt: EndedAttempt | undefined;
-  readonly cluster: { readonly name: string } | undefined;
-}
+import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
 
 export interface AttemptRecord {
   readonly number: number;
@@ -107,14 +81,14 @@ class RecordRing {
   }
 }
 
-export class FailedCalls {
+export class FailedCalls implements CallObserver {
   /** Calls that went wrong and are not in the ring, because too many came at once. */
   skipped = 0;
   private readonly now: () => number;
   private readonly causes = new RecordRing(CAPACITY, MAX_RECORDS_PER_SECOND);
   private readonly consequences = new RecordRing(CONSEQUENCES, MAX_CONSEQUENCES_PER_SECOND);
   /** Of calls that are not over: attempts that ended, where there was more than one or it did not end well. */
-  private readonly ways = new WeakMap<EndedCall, AttemptRecord[]>();
+  private readonly ways = new WeakMap<ObservedCall, AttemptRecord[]>();
   private lastId = 0;
 
   /** @param now wall time in milliseconds since 1970 */
@@ -123,7 +97,7 @@ export class FailedCalls {
   }
 
   /** Told of each attempt's end, before the call's: attempts of one call may run side by side. */
-  onAttemptEnd(call: EndedCall, attempt: EndedAttempt): void {
+  onAttemptEnd(call: ObservedCall, attempt: ObservedAttempt): void {
     if (call.attempts === 1 && attempt.verdict.outcome === 'success') return;
     // A call that is not going to be shown needs no way.
     if (this.causes.isFull(this.now())) return;
@@ -132,7 +106,7 @@ export class FailedCalls {
     else if (way.length < MAX_ATTEMPTS) way.push(attemptRecord(call, attempt));
   }
 
-  onCallEnd(call: EndedCall): void {
+  onCallEnd(call: ObservedCall): void {
     if (call.attempts === 1 && call.status === Status.OK && call.attempt?.verdict.outcome !== 'failure')
       return;
     const way = this.ways.get(call);
@@ -150,7 +124,7 @@ export class FailedCalls {
       .sort((one, other) => one.id - other.id);
   }
 
-  private recordOf(call: EndedCall, way: AttemptRecord[] | undefined, consequence: boolean): CallRecord {
+  private recordOf(call: ObservedCall, way: AttemptRecord[] | undefined, consequence: boolean): CallRecord {
     return {
       id: ++this.lastId,
       at: new Date(this.now()).toISOString(),
@@ -171,7 +145,10 @@ export class FailedCalls {
  * What a caller got wrong, or left, is no failure of this system: NOT_FOUND and its like are answers. Of calls that
  * ended well those are shown that a retry has saved; a hedge that was quicker has saved nothing.
  */
-function isWorthShowing({ status, reason, attempt }: EndedCall, way: readonly AttemptRecord[] = []): boolean {
+function isWorthShowing(
+  { status, reason, attempt }: ObservedCall,
+  way: readonly AttemptRecord[] = [],
+): boolean {
   if (reason !== undefined || attempt?.verdict.outcome === 'failure') return true;
   if (way.some(({ outcome, verdict }) => outcome !== 'success' && !HARMLESS.has(verdict))) return true;
   switch (status) {
@@ -188,15 +165,15 @@ function isWorthShowing({ status, reason, attempt }: EndedCall, way: readonly At
 }
 
 /** Nobody was asked, for what others have found. */
-function isConsequence({ reason, attempt }: EndedCall): boolean {
+function isConsequence({ reason, attempt }: ObservedCall): boolean {
   return reason === 'circuit_open' || reason === 'no_endpoint' || attempt?.verdict.reason === 'circuit_open';
 }
 
-function wayOfOne(call: EndedCall): AttemptRecord[] {
+function wayOfOne(call: ObservedCall): AttemptRecord[] {
   return call.attempt === undefined ? [] : [attemptRecord(call, call.attempt)];
 }
 
-function attemptRecord(call: EndedCall, attempt: EndedAttempt): AttemptRecord {
+function attemptRecord(call: ObservedCall, attempt: ObservedAttempt): AttemptRecord {
   return {
     number: attempt.number,
     endpoint: attempt.endpoint.address,
