@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { TestAuthority } from '../scripts/harness/certificates.ts';
-import { REASONS, type Reason, statusOf } from '../sidecar/llm/reasons.ts';
+import { REFUSAL_REASONS, type RefusalReason, statusOfRefusal } from '../sidecar/llm/reasons.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = [
@@ -106,7 +106,11 @@ t.test('the document of the egress has every reason, with its status', async (t)
   );
   const [, inStreams = ''] = /^Once an answer has begun([\s\S]*?)\n\n/m.exec(markdown) ?? [];
   const known = new Set<string>([...status.keys(), ...[...inStreams.matchAll(/`(\w+)`/g)].map((m) => m[1]!)]);
-  t.strictSame([...known].sort(), [...REASONS].sort());
+  t.strictSame([...known].sort(), [...REFUSAL_REASONS].sort());
   for (const [name, code] of status)
-    t.match(String(statusOf(name as Reason)), new RegExp(`^${code.replaceAll('x', '\\d')}$`), name);
+    t.match(
+      String(statusOfRefusal(name as RefusalReason)),
+      new RegExp(`^${code.replaceAll('x', '\\d')}$`),
+      name,
+    );
 });

@@ -25,7 +25,7 @@ import {
 } from '../scripts/harness/llm/provider.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import type { InboundCall } from '../sidecar/llm/inbound-link.ts';
+import type { OwnerCall } from '../sidecar/llm/inbound-link.ts';
 import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { type Answer, chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
@@ -334,7 +334,7 @@ t.test(
 t.test('a request ends with the inbound call it is made for, and not later than its deadline', async (t) => {
   const ends = new Set<(late?: boolean) => void>();
   let spent = 0;
-  const call: InboundCall = {
+  const call: OwnerCall = {
     deadlineMs: Number.POSITIVE_INFINITY,
     callerScope: '',
     taskId: 'task-1',

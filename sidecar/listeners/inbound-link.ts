@@ -1,5 +1,5 @@
-import type { InboundCall, InboundCalls } from '../llm/inbound-link.ts';
-import { type Headers, textOf } from '../llm/retry-after.ts';
+import { type Headers, textOf } from '../llm/headers.ts';
+import type { OwnerCall, OwnerCalls } from '../llm/inbound-link.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
 import type { Dependent, Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
@@ -18,14 +18,14 @@ export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner |
 }
 
 /** Joins the agent's requests to its model with the inbound calls that they are made for. */
-export class InboundLink implements InboundCalls {
+export class InboundLink implements OwnerCalls {
   private readonly running: RunningCalls;
 
   constructor(running: RunningCalls) {
     this.running = running;
   }
 
-  find(headers: Headers): InboundCall | undefined {
+  find(headers: Headers): OwnerCall | undefined {
     const owner = ownerOfRequest(this.running, headers);
     if (owner === undefined) return undefined;
     const { call } = owner;

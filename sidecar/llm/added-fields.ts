@@ -4,7 +4,7 @@
  * that was refused was not run.
  */
 import type { AddedField } from './addable-fields.ts';
-import type { LlmRequest } from './context.ts';
+import type { ModelRequest } from './model-request.ts';
 import { traitsOf } from './operations.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { LlmSettings } from './settings.ts';
@@ -28,13 +28,13 @@ const UNKNOWN_FIELD =
 
 /** The additions to one request, for each upstream that it is sent to. */
 export class Additions {
-  readonly #request: LlmRequest;
+  readonly #request: ModelRequest;
   readonly #settings: LlmSettings;
   /** Refused for their values, which another request would not have. */
   readonly #without = new Set<string>();
   #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
 
-  constructor(request: LlmRequest, settings: LlmSettings) {
+  constructor(request: ModelRequest, settings: LlmSettings) {
     this.#request = request;
     this.#settings = settings;
   }

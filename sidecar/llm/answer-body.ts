@@ -11,7 +11,7 @@
 import { errorInsteadOf } from './answer-error.ts';
 import { CHUNK_COST_BYTES, type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
-import type { FailureReason } from './retry.ts';
+import type { ProviderFailureReason } from './provider-failure.ts';
 import { StreamCheck, type StreamCheckOptions } from './stream-check.ts';
 import { type AnswerFacts, noFacts, readAnswer } from './usage.ts';
 
@@ -39,11 +39,11 @@ export interface AnswerBody {
   /** Passes bytes on as they come, from now on. */
   readonly flowing: boolean;
   /** The next bytes. `forward` gets what may go to the caller now. */
-  push(chunk: Buffer, forward: Forward): FailureReason | undefined;
+  push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined;
   /** Sends the held bytes to the caller, and those that follow as they come. */
   release(forward: Forward): void;
   /** The provider has ended it, cleanly as far as the connection shows. */
-  end(forward: Forward): FailureReason | undefined;
+  end(forward: Forward): ProviderFailureReason | undefined;
   /** Its attempt is over: what it held is not held any more. */
   drop(): void;
 }
@@ -148,7 +148,7 @@ export class JsonBody implements AnswerBody {
     for (const held of this.#held) forward(held);
   }
 
-  end(forward: Forward): FailureReason | undefined {
+  end(forward: Forward): ProviderFailureReason | undefined {
     if (this.#digest !== undefined) return this.#endLarge(this.#digest);
     const whole = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held);
     const text = withoutMark(whole.toString('utf8'));
@@ -166,7 +166,7 @@ export class JsonBody implements AnswerBody {
     this.#memory.clear();
   }
 
-  #endLarge(digest: JsonDigest): FailureReason | undefined {
+  #endLarge(digest: JsonDigest): ProviderFailureReason | undefined {
     const text = digest.text();
     if (text !== undefined) readAnswer(parsed(withoutMark(text)), this.facts);
     return this.#lastByte === 0x7d || this.#lastByte === 0x5d ? undefined : 'answer_cut';
@@ -220,7 +220,7 @@ export class EventsBody implements AnswerBody {
     return this.#check.events > 0;
   }
 
-  push(chunk: Buffer, forward: Forward): FailureReason | undefined {
+  push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined {
     if (this.#held === undefined) return this.#check.push(chunk, forward);
     const fault = this.#check.push(chunk, (bytes) => this.#hold(bytes));
     // A provider that comments for ever: the first-byte clock ends it, not our memory.
@@ -237,7 +237,7 @@ export class EventsBody implements AnswerBody {
     for (const bytes of held) forward(bytes);
   }
 
-  end(forward: Forward): FailureReason | undefined {
+  end(forward: Forward): ProviderFailureReason | undefined {
     if (this.#held === undefined) return this.#check.end(forward);
     const cut = this.#check.end((bytes) => this.#hold(bytes));
     if (cut === undefined && !this.isError) this.release(forward);

@@ -77,7 +77,7 @@ function read(error: JsonObject, outer: JsonObject): AnswerError {
   const outOfCredit = billingWord(error);
   let status = numeric(error['code']) ?? numeric(error['status']) ?? numeric(error['status_code']);
   status ??= numeric(outer['code']) ?? numeric(outer['status']) ?? numeric(outer['status_code']);
-  status ??= outOfCredit === undefined ? statusOf(words) : PAYMENT_REQUIRED;
+  status ??= outOfCredit === undefined ? statusOfRefusal(words) : PAYMENT_REQUIRED;
   const code = words.find((word) => SHOWN_CODE.test(word)) ?? outOfCredit ?? '';
   const isBilling = outOfCredit !== undefined || status === PAYMENT_REQUIRED;
   return {
@@ -89,7 +89,7 @@ function read(error: JsonObject, outer: JsonObject): AnswerError {
 }
 
 /** An error that nobody has a word for is the server's: what a caller did wrong is named. */
-function statusOf(words: readonly string[]): number {
+function statusOfRefusal(words: readonly string[]): number {
   for (const [known, status] of WORDS)
     if (words.some((word) => known.test(word.toLowerCase()))) return status;
   return SERVER_ERROR;

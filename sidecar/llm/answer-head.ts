@@ -2,8 +2,9 @@
  * The head of a provider's answer. It counts with what is held of the answer until the caller gets it; from then on only what
  * a later failure may ask of it is kept. Pure.
  */
+
+import type { HttpHeaders } from './headers.ts';
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
-import type { RequestHeaders } from './relay-request.ts';
 
 /** A smaller one is not worth the work of taking it apart. */
 const SMALL_BYTES = 4_096;
@@ -19,7 +20,7 @@ const ASKED = [
   'x-ratelimit-reset-tokens',
 ] as const;
 const MAX_ASKED_LENGTH = 128;
-const NO_HEADERS: RequestHeaders = {};
+const NO_HEADERS: HttpHeaders = {};
 
 /** What a head takes in memory: beside its text each field has two strings and its place among the others. */
 export function headCost(textBytes: number, fields: number): number {
@@ -29,7 +30,7 @@ export function headCost(textBytes: number, fields: number): number {
 export class AnswerHead {
   /** 0 before it is here. */
   status = 0;
-  headers: RequestHeaders = NO_HEADERS;
+  headers: HttpHeaders = NO_HEADERS;
   readonly #memory: HeldBytes;
   #costBytes = 0;
   #isCounted = false;
@@ -39,7 +40,7 @@ export class AnswerHead {
   }
 
   /** It has come. False: there is no room to hold it. */
-  take(status: number, headers: RequestHeaders, costBytes: number): boolean {
+  take(status: number, headers: HttpHeaders, costBytes: number): boolean {
     this.status = status;
     this.headers = headers;
     this.#costBytes = costBytes;
@@ -65,8 +66,8 @@ export class AnswerHead {
   }
 }
 
-function askedOf(headers: RequestHeaders): RequestHeaders {
-  const asked: RequestHeaders = {};
+function askedOf(headers: HttpHeaders): HttpHeaders {
+  const asked: HttpHeaders = {};
   for (const name of ASKED) {
     const value = headers[name];
     if (typeof value === 'string' && value.length <= MAX_ASKED_LENGTH) asked[name] = value;

@@ -4,8 +4,9 @@
  * Only an answer that is understood is looked into. A provider's word for it is not enough: streams come typed as
  * anything or as nothing, and JSON as text. So the first bytes decide where the operation has events or JSON at all.
  */
+
+import { type Headers, textOf } from './headers.ts';
 import { type Operation, traitsOf } from './operations.ts';
-import { type Headers, textOf } from './retry-after.ts';
 
 export type AnswerKind = 'json' | 'events' | 'unread';
 

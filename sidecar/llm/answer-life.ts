@@ -1,16 +1,16 @@
 /** The signs of life of one answer: they move the clocks of its attempt, and show that its upstream lives. Pure. */
 import type { AnswerBody } from './answer-body.ts';
-import type { AttemptClocks } from './attempt-clocks.ts';
+import type { ProviderAttemptClocks } from './attempt-clocks.ts';
 import type { FailureContext } from './attempt-failure.ts';
 
 export class AnswerLife {
-  readonly #clocks: AttemptClocks;
+  readonly #clocks: ProviderAttemptClocks;
   readonly #context: FailureContext;
   #signs = 0;
   /** From the start of the attempt; 0 while nothing has come. */
   firstByteMs = 0;
 
-  constructor(clocks: AttemptClocks, context: FailureContext) {
+  constructor(clocks: ProviderAttemptClocks, context: FailureContext) {
     this.#clocks = clocks;
     this.#context = context;
   }

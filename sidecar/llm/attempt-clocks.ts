@@ -10,15 +10,7 @@
  * large to be held. Until then its first byte is of no use to anybody, so a plain answer has the whole `timeout`.
  * `call`, the deadline of the inbound call, runs through all of it.
  */
-
-export type ClockName =
-  | 'connect_timeout'
-  | 'first_byte_timeout'
-  | 'idle_timeout'
-  | 'timeout'
-  | 'client'
-  | 'held_head'
-  | 'call';
+import type { ClockName } from './provider-failure.ts';
 
 export interface ClockLimits {
   /** In milliseconds; 0 is off. */
@@ -37,7 +29,7 @@ export interface ClockLimits {
  */
 const HELD_HEAD_MS = 1_000;
 
-export class AttemptClocks {
+export class ProviderAttemptClocks {
   readonly #limits: ClockLimits;
   readonly startedMs: number;
   /** The answer is, or is asked to be, a stream. */

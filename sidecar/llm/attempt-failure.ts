@@ -1,9 +1,10 @@
 /** What a failed attempt is: what it says to the caller, and what it proves. Pure but for the time of day. */
 import type { AnswerError } from './answer-error.ts';
-import type { AttemptClocks, ClockLimits, ClockName } from './attempt-clocks.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import type { AttemptFailure, FailureReason } from './retry.ts';
-import { retryAfterMs, textOf } from './retry-after.ts';
+import type { ClockLimits, ProviderAttemptClocks } from './attempt-clocks.ts';
+import type { HttpHeaders } from './headers.ts';
+import { textOf } from './headers.ts';
+import type { ClockName, ProviderFailure, ProviderFailureReason } from './provider-failure.ts';
+import { retryAfterMs } from './retry-after.ts';
 
 export interface FailureContext extends ClockLimits {
   /** For messages: the upstream's name. */
@@ -33,19 +34,19 @@ export interface FailureDetails {
 export interface Seen {
   /** 0 when there was no answer. */
   readonly status: number;
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   /** The request went out to its last byte. */
   readonly sent: boolean;
   readonly mayBeRunning: boolean;
 }
 
-export function attemptFailure(
-  reason: FailureReason,
+export function describeFailure(
+  reason: ProviderFailureReason,
   { code = '', stale = false, paid, clock, outOfCredit, answerError }: FailureDetails,
   context: FailureContext,
-  clocks: AttemptClocks,
+  clocks: ProviderAttemptClocks,
   { status: ofHead, headers, sent, mayBeRunning }: Seen,
-): AttemptFailure {
+): ProviderFailure {
   const status = answerError?.status ?? ofHead;
   const told = textOf(headers['x-should-retry']);
   const answered = reason === 'status';
@@ -67,7 +68,7 @@ export function attemptFailure(
 function wasSilent(
   clock: ClockName | undefined,
   { clock: now, life, receivedMs, clientAtMs, timeoutAtMs }: FailureContext,
-  { startedMs }: AttemptClocks,
+  { startedMs }: ProviderAttemptClocks,
 ): boolean {
   if (clock !== 'first_byte_timeout' && clock !== 'timeout' && clock !== 'client') return false;
   if (life.aliveMs >= startedMs) return false;
@@ -98,7 +99,7 @@ type Describe = (
   clock: ClockName | undefined,
 ) => string;
 
-const MESSAGES: Readonly<Record<FailureReason, Describe>> = {
+const MESSAGES: Readonly<Record<ProviderFailureReason, Describe>> = {
   status: (_context, status, code) => `answered ${status}${code === '' ? '' : ` (${code})`}`,
   connect_failed: (_context, _status, code) =>
     `can not be connected to (${code}); check its url and the network`,

@@ -1,13 +1,14 @@
 /** What an attempt is given, what it asks and tells while it runs, and what it came to. */
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { FailureContext } from './attempt-failure.ts';
-import type { RelayRequest, RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
+import type { ProviderFailure } from './provider-failure.ts';
+import type { RelayRequest } from './relay-request.ts';
 import type { RequestFacts } from './request-facts.ts';
-import type { AttemptFailure } from './retry.ts';
 import type { Sink } from './sink.ts';
 import type { AnswerFacts } from './usage.ts';
 
-export interface AttemptOptions extends FailureContext {
+export interface ProviderAttemptOptions extends FailureContext {
   readonly request: RelayRequest;
   readonly facts: RequestFacts;
   readonly sink: Sink;
@@ -19,24 +20,24 @@ export interface AttemptOptions extends FailureContext {
 }
 
 /** The attempt's questions and news while it runs. */
-export interface AttemptOwner {
+export interface ProviderAttemptOwner {
   /** The provider's headers, whatever the status. */
-  onHeaders(status: number, headers: RequestHeaders): void;
+  onHeaders(status: number, headers: HttpHeaders): void;
   /** An answer that is an error, with its body: true passes it on, false leaves it for another attempt. */
-  passesOn(failure: AttemptFailure, body: Buffer): boolean;
+  passesOn(failure: ProviderFailure, body: Buffer): boolean;
   /** The headers for the caller, of an answer that is passed on now. @param isEvents its length may change */
-  headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders;
+  headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders;
   /** The caller gets it: from now on there is no other attempt. */
   onCommit(status: number): void;
   /** The bytes so far are an answer, and no error. */
   onAnswer(): void;
-  onEnd(end: AttemptEnd): void;
+  onEnd(end: ProviderAttemptEnd): void;
 }
 
-export interface AttemptEnd {
+export interface ProviderAttemptEnd {
   readonly committed: boolean;
   /** Undefined when the answer, of whatever status, was passed on whole. */
-  readonly failure: AttemptFailure | undefined;
+  readonly failure: ProviderFailure | undefined;
   /** The provider's; 0 when it gave none. */
   readonly status: number;
   /** Of an answer that is an error, as far as it was held; of an error within an answer, its message. */

@@ -13,17 +13,17 @@ import { type AnswerBody, RawBody } from './answer-body.ts';
 import { AnswerHead } from './answer-head.ts';
 import { expectationOf } from './answer-kind.ts';
 import { AnswerLife } from './answer-life.ts';
-import { AttemptClocks } from './attempt-clocks.ts';
-import { attemptFailure, type FailureDetails, isBrokenHead, isStale } from './attempt-failure.ts';
-import type { AttemptEnd, AttemptOptions, AttemptOwner } from './attempt-owner.ts';
+import { ProviderAttemptClocks } from './attempt-clocks.ts';
+import { describeFailure, type FailureDetails, isBrokenHead, isStale } from './attempt-failure.ts';
+import type { ProviderAttemptEnd, ProviderAttemptOptions, ProviderAttemptOwner } from './attempt-owner.ts';
 import { billingCode, ERROR_BODY_MS, ErrorBody, isReadable } from './error-body.ts';
 import { FirstBytesBody } from './first-bytes.ts';
+import type { HttpHeaders } from './headers.ts';
 import { HeldBytes } from './held-answers.ts';
 import { traitsOf } from './operations.ts';
-import { errorEvent, type Reason } from './reasons.ts';
+import type { ProviderFailure, ProviderFailureReason } from './provider-failure.ts';
+import { errorEvent, type RefusalReason } from './reasons.ts';
 import { Relay, type RelayError, type RelayHandlers } from './relay.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import type { AttemptFailure, FailureReason } from './retry.ts';
 import { ignore, shortLived } from './short-lived.ts';
 import { noFacts } from './usage.ts';
 
@@ -31,10 +31,10 @@ import { noFacts } from './usage.ts';
 const MAX_SKIPPED_BYTES = 65_536;
 const NOTHING = Buffer.alloc(0);
 
-export class Attempt extends Timer implements RelayHandlers {
-  readonly #options: AttemptOptions;
-  readonly #owner: AttemptOwner;
-  readonly #clocks: AttemptClocks;
+export class ProviderAttempt extends Timer implements RelayHandlers {
+  readonly #options: ProviderAttemptOptions;
+  readonly #owner: ProviderAttemptOwner;
+  readonly #clocks: ProviderAttemptClocks;
   readonly #life: AnswerLife;
   readonly #relay: Relay;
   /** Of all that is held of the answer. */
@@ -52,11 +52,11 @@ export class Attempt extends Timer implements RelayHandlers {
   #skippedBytes = -1;
   #over = false;
 
-  constructor(options: AttemptOptions, owner: AttemptOwner) {
+  constructor(options: ProviderAttemptOptions, owner: ProviderAttemptOwner) {
     super();
     this.#options = options;
     this.#owner = owner;
-    this.#clocks = new AttemptClocks(options, options.facts.stream, options.clock());
+    this.#clocks = new ProviderAttemptClocks(options, options.facts.stream, options.clock());
     this.#life = new AnswerLife(this.#clocks, options);
     options.sink.onDrain = shortLived(() => this.#resume());
     this.#relay = new Relay(options.request, this);
@@ -64,7 +64,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   /** Closes the request to the provider at once; no `onEnd` follows. */
-  abort(): AttemptEnd {
+  abort(): ProviderAttemptEnd {
     const end = this.#endWith(undefined);
     this.#close();
     this.#relay.abort();
@@ -77,7 +77,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   /** All of the answer has come that anybody waits for; undefined while it has not. */
-  get whole(): AttemptEnd | undefined {
+  get whole(): ProviderAttemptEnd | undefined {
     const body = this.#body;
     return this.#committed && body?.complete ? this.#endWith(this.#answerFailure(body)) : undefined;
   }
@@ -93,7 +93,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   /** What ends the answer when somebody else breaks it off; undefined where no event can stand. */
-  errorEvent(reason: Reason, message: string): Buffer | undefined {
+  errorEvent(reason: RefusalReason, message: string): Buffer | undefined {
     if (this.#body?.isEvents !== true) return undefined;
     return errorEvent(this.#options.facts.operation, reason, message);
   }
@@ -103,7 +103,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#arm();
   }
 
-  onHead(status: number, headers: RequestHeaders, costBytes: number): void {
+  onHead(status: number, headers: HttpHeaders, costBytes: number): void {
     if (this.#over) return;
     const isHeld = this.#head.take(status, headers, costBytes);
     this.#clocks.connected = true;
@@ -122,7 +122,7 @@ export class Attempt extends Timer implements RelayHandlers {
   }
 
   /** @param isHeld there is room to hold it; else it is passed on as it comes */
-  #beginAnswer(status: number, headers: RequestHeaders, isHeld: boolean): void {
+  #beginAnswer(status: number, headers: HttpHeaders, isHeld: boolean): void {
     const { request, facts, stripUsage, maxOutputEvents, resend, clock } = this.#options;
     const clocks = this.#clocks;
     const { isUnread, isEvents } = expectationOf(request.method, facts, status, headers);
@@ -173,7 +173,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#finish(failure);
   }
 
-  #answerFailure({ facts: { error }, isGood }: AnswerBody): AttemptFailure | undefined {
+  #answerFailure({ facts: { error }, isGood }: AnswerBody): ProviderFailure | undefined {
     if (error === undefined) return undefined;
     // Behind a part of an answer it comes too late to cost nothing.
     return this.#failureOf('status', { answerError: error, outOfCredit: error.outOfCredit, paid: isGood });
@@ -320,7 +320,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#owner.onCommit(status);
   }
 
-  #fail(reason: FailureReason, about: FailureDetails = {}): void {
+  #fail(reason: ProviderFailureReason, about: FailureDetails = {}): void {
     if (this.#over) return;
     const { sink, facts } = this.#options;
     const failure = this.#failureOf(reason, about);
@@ -337,7 +337,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#owner.onEnd(end);
   }
 
-  #finish(failure: AttemptFailure | undefined): void {
+  #finish(failure: ProviderFailure | undefined): void {
     const end = this.#endWith(failure);
     this.#close();
     this.#owner.onEnd(end);
@@ -353,7 +353,7 @@ export class Attempt extends Timer implements RelayHandlers {
     this.#options.sink.onDrain = ignore;
   }
 
-  #endWith(failure: AttemptFailure | undefined, stale = false): AttemptEnd {
+  #endWith(failure: ProviderFailure | undefined, stale = false): ProviderAttemptEnd {
     const facts = this.#body?.facts ?? noFacts();
     return {
       committed: this.#committed,
@@ -367,8 +367,8 @@ export class Attempt extends Timer implements RelayHandlers {
     };
   }
 
-  #failureOf(reason: FailureReason, details: FailureDetails): AttemptFailure {
-    return attemptFailure(reason, details, this.#options, this.#clocks, {
+  #failureOf(reason: ProviderFailureReason, details: FailureDetails): ProviderFailure {
+    return describeFailure(reason, details, this.#options, this.#clocks, {
       status: this.#head.status,
       headers: this.#head.headers,
       sent: this.#relay.sent,

@@ -12,10 +12,10 @@ import type { Transform } from 'node:stream';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { BodyParts } from './body.ts';
 import { type BodyMemory, type Claim, SMALL_BODY_BYTES } from './body-memory.ts';
+import { textOf } from './headers.ts';
 import type { JsonScan } from './json-scan.ts';
-import { type Reason, type RefusalExtras, refuse } from './reasons.ts';
+import { type RefusalExtras, type RefusalReason, refuse } from './reasons.ts';
 import type { DownstreamRequest, Reply } from './reply.ts';
-import { textOf } from './retry-after.ts';
 import type { TurnShare } from './turn-share.ts';
 
 export interface BodyReading {
@@ -203,7 +203,7 @@ export class BodyReader extends Timer implements Claim {
     this.#refuse('request_too_large', message);
   }
 
-  #refuse(reason: Reason, message: string, more: RefusalExtras = {}): void {
+  #refuse(reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
     if (this.#over) return;
     this.#stop();
     refuse(this.#reading.reply, reason, message, more);

@@ -10,18 +10,16 @@
  *                                    └──────────failure───────────┘
  */
 import CircuitBreaker from 'opossum';
+import type { Outcome } from '../policy/verdicts.ts';
 import type { LlmBreakerSettings } from './settings.ts';
 
 export type BreakerState = 'closed' | 'half_open' | 'open';
 
 /** An attempt that was let in. */
-export interface Admission {
+export interface UpstreamAdmission {
   readonly epoch: number;
   readonly probe: boolean;
 }
-
-/** `neutral` proves nothing about the upstream. */
-export type BreakerVerdict = 'success' | 'failure' | 'neutral';
 
 /** opossum opens above its percentage; ours opens at it. */
 const JUST_BELOW = 1e-9;
@@ -62,7 +60,7 @@ export class UpstreamBreaker {
   }
 
   /** Must be settled once. */
-  admit(): Admission | undefined {
+  admit(): UpstreamAdmission | undefined {
     if (!this.admits) {
       this.rejections++;
       return undefined;
@@ -72,7 +70,7 @@ export class UpstreamBreaker {
     return { epoch: this.#epoch, probe };
   }
 
-  settle({ epoch, probe }: Admission, verdict: BreakerVerdict): void {
+  settle({ epoch, probe }: UpstreamAdmission, verdict: Outcome): void {
     if (epoch !== this.#epoch) return;
     if (verdict === 'neutral') {
       if (probe) this.#probing = false;

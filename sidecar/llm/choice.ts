@@ -1,15 +1,16 @@
 /** Where the attempts of one request go, and until when. Pure but for the upstreams it looks at. */
+import type { ClockLimits } from './attempt-clocks.ts';
 import type { EarlierTries } from './client-retries.ts';
-import type { LlmRequest } from './context.ts';
+import type { ModelRequest } from './model-request.ts';
 import { ModelState } from './model-state.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { type Candidate, chooseUpstream, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
 import type { Upstream } from './upstream.ts';
 
-export class Choice {
+export class UpstreamChoice {
   readonly #upstreams: readonly Upstream[];
-  readonly #request: LlmRequest;
+  readonly #request: ModelRequest;
   readonly #settings: LlmSettings;
   /** The request's share of a provider's limits. */
   readonly #tokens: number;
@@ -21,6 +22,8 @@ export class Choice {
   readonly timeoutAtMs: number;
   /** The deadline of the inbound call; Infinity without one. */
   readonly callAtMs: number;
+  /** Of each attempt. */
+  readonly clocks: ClockLimits;
   /** When the next attempt must have begun. */
   readonly deadlineMs: number;
   /** What is left of `max_attempts` after the client's earlier tries; it is not turned away for them. */
@@ -30,7 +33,7 @@ export class Choice {
   /** Where it waits. */
   #awaited: ProviderRecord | undefined = undefined;
 
-  constructor(upstreams: readonly Upstream[], request: LlmRequest, settings: LlmSettings, tokens: number) {
+  constructor(upstreams: readonly Upstream[], request: ModelRequest, settings: LlmSettings, tokens: number) {
     const { earlier, inbound, receivedMs, clientAtMs } = request;
     this.#upstreams = upstreams;
     this.#request = request;
@@ -38,6 +41,16 @@ export class Choice {
     this.#tokens = tokens;
     this.timeoutAtMs = settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : receivedMs + settings.timeoutMs;
     this.callAtMs = inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
+    const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs } = settings;
+    const { timeoutAtMs, callAtMs } = this;
+    this.clocks = {
+      connectTimeoutMs,
+      firstByteTimeoutMs,
+      idleTimeoutMs,
+      timeoutAtMs,
+      clientAtMs,
+      callAtMs,
+    };
     this.deadlineMs = Math.min(this.timeoutAtMs, this.callAtMs, clientAtMs);
     this.#own = request.facts.understood ? undefined : new Map();
     this.maxAttempts = Math.max(1, settings.retry.maxAttempts - earlier.attempts);

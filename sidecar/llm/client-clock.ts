@@ -6,7 +6,7 @@
  * `x-stainless-read-timeout` (Python) is the longest silence between two bytes. Both begin anew with each of the
  * client's own retries, which `x-stainless-retry-count` counts.
  */
-import { type Headers, textOf } from './retry-after.ts';
+import { type Headers, textOf } from './headers.ts';
 
 /** Of the client's time, kept for the way of our answer to it; it must arrive before the client gives up. */
 const MARGIN_SHARE = 0.05;

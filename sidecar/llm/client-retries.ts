@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import { type Body, viewsOf } from './body.ts';
 import { secretsOf } from './credentials.ts';
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 
 /** Of all tries of one request so far. */
 export interface EarlierTries {
@@ -85,6 +85,6 @@ export function retryKey({ method, path, headers, body }: RepeatedRequest): stri
 interface RepeatedRequest {
   readonly method: string;
   readonly path: string;
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   readonly body: Body;
 }

@@ -8,7 +8,7 @@
  * The first upstream is the one that the caller's client would have asked by itself; no other has ever been told its
  * secrets.
  */
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 
 /** The treatment of one of the caller's headers. */
 type Kind =
@@ -68,8 +68,8 @@ export function takesCallers({ isFirst, own }: Recipient): boolean {
 }
 
 /** The caller's headers as one upstream gets them. */
-export function headersFor(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
-  const sent: RequestHeaders = {};
+export function headersFor(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
+  const sent: HttpHeaders = {};
   const callers = takesCallers(recipient);
   for (const name in headers) {
     const kind = kindOf(name);
@@ -82,8 +82,8 @@ export function headersFor(headers: RequestHeaders, recipient: Recipient): Reque
 
 /** In the places where the caller had its own; providers of OpenAI's API take it as a bearer token. */
 function authorize(
-  sent: RequestHeaders,
-  headers: RequestHeaders,
+  sent: HttpHeaders,
+  headers: HttpHeaders,
   authorization: string,
   key: string | undefined,
 ): void {
@@ -122,7 +122,7 @@ export function secretsInQuery(search: string): string[] {
 }
 
 /** Headers that tell apart two callers who ask for the same. */
-export function secretsOf(headers: RequestHeaders): string[] {
+export function secretsOf(headers: HttpHeaders): string[] {
   const secrets: string[] = [];
   for (const name in headers) {
     const kind = kindOf(name);

@@ -2,12 +2,13 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { JointBudget, TokenBudget } from '../policy/token-budget.ts';
-import type { AttemptEnd } from './attempt-owner.ts';
+import type { ProviderAttemptEnd } from './attempt-owner.ts';
 import { FairLimiter } from './fair-limiter.ts';
-import type { InboundCall } from './inbound-link.ts';
+import type { OwnerCall } from './inbound-link.ts';
 import { LearnedLimit } from './learned-limit.ts';
-import { type AttemptKind, ProviderRecords } from './provider-record.ts';
-import { type AttemptFailure, type Candidate, chooseUpstream, isRetryable, restMs } from './retry.ts';
+import type { ProviderFailure } from './provider-failure.ts';
+import { type ProviderAttemptKind, ProviderRecords } from './provider-record.ts';
+import { type Candidate, chooseUpstream, isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
 import { kindOfEnd } from './settlement.ts';
 import { TaskBudgets, taskKey } from './task-budgets.ts';
@@ -71,7 +72,7 @@ t.test('the first upstream that is free and untried is asked at once', async (t)
 });
 
 t.test('what is tried again, and how long an upstream is left alone', async (t) => {
-  const failure = (more: Partial<AttemptFailure>): AttemptFailure => ({
+  const failure = (more: Partial<ProviderFailure>): ProviderFailure => ({
     reason: 'status',
     status: 500,
     retryAfterMs: undefined,
@@ -299,14 +300,14 @@ t.test('two budgets that hold together are both kept, and both get back what was
 
 t.test("a caller's budget lowers the operator's and never lifts it, and no other caller's", async (t) => {
   const budgets = new TaskBudgets();
-  const call = (callerScope: string | undefined, tokens?: number): InboundCall => ({
+  const call = (callerScope: string | undefined, tokens?: number): OwnerCall => ({
     deadlineMs: Number.POSITIVE_INFINITY,
     callerScope,
     taskId: 'T',
     budget: tokens === undefined ? undefined : new TokenBudget(tokens),
     onEnd: () => () => {},
   });
-  const of = (inbound: InboundCall | undefined, headers: Record<string, string> = {}, own = 1_000) =>
+  const of = (inbound: OwnerCall | undefined, headers: Record<string, string> = {}, own = 1_000) =>
     budgets.forRequest(inbound, taskKey(inbound, 'T'), headers, own);
   t.equal(of(call('alice', 999_999))?.left, 1_000);
   t.equal(of(call('alice', 10))?.left, 10);
@@ -341,7 +342,7 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
     record.answered(one, nowMs);
     record.ended(one, 'good', '', '', nowMs);
   };
-  const bad = (kind: AttemptKind, what = '', tookMs = 10): void => {
+  const bad = (kind: ProviderAttemptKind, what = '', tookMs = 10): void => {
     const one = attempt();
     nowMs += tookMs;
     record.ended(one, kind, what, `it said ${what}`, nowMs);
@@ -382,7 +383,7 @@ t.test('what a provider has done lately with a model, for people', async (t) => 
 
 t.test('which ends say something of the provider', async (t) => {
   const end = (status: number, more = {}) =>
-    ({ committed: true, failure: undefined, status, stale: false, ...more }) as unknown as AttemptEnd;
+    ({ committed: true, failure: undefined, status, stale: false, ...more }) as unknown as ProviderAttemptEnd;
   const kinds = [200, 400, 401, 403, 404, 408, 422, 429, 500, 529].map((status) =>
     kindOfEnd(end(status), false, 'm'),
   );

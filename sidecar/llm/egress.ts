@@ -9,21 +9,22 @@ import { BodyReader } from './body-reader.ts';
 import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './client-retries.ts';
 import { decoderOf, readsEncoded } from './content-encoding.ts';
-import type { EgressContext, EgressEnvironment, LlmRequest } from './context.ts';
+import type { EgressContext, EgressEnvironment } from './context.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
-import type { InboundCall } from './inbound-link.ts';
-import { type Objection, objectionTo, operationPath, plainHeaders, traceIdOf } from './incoming.ts';
+import type { HttpHeaders } from './headers.ts';
+import { textOf } from './headers.ts';
+import type { OwnerCall } from './inbound-link.ts';
+import { type Objection, objectionTo, operationPath, plainHeaders, traceIdIn } from './incoming.ts';
 import type { JsonScan } from './json-scan.ts';
 import { LoggedSink, loggedText } from './logged-sink.ts';
 import { MinuteGate } from './minute-gate.ts';
+import type { ModelRequest } from './model-request.ts';
 import type { LlmObserver, LlmRequestInfo } from './observer.ts';
 import { type Operation, operationOf, spendsUncounted, traitsOf } from './operations.ts';
 import { refuse } from './reasons.ts';
-import type { RequestHeaders } from './relay-request.ts';
 import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
-import { readFacts, requestScan } from './request-facts.ts';
-import { textOf } from './retry-after.ts';
+import { readRequestFacts, requestScan } from './request-facts.ts';
 import type { LlmSettings } from './settings.ts';
 import { ignore, shortLived } from './short-lived.ts';
 import type { Sink } from './sink.ts';
@@ -32,7 +33,7 @@ import { TaskBudgets, taskKey } from './task-budgets.ts';
 import { wrongPath } from './tell-inbound.ts';
 import { Tunnels } from './tunnels.ts';
 import { TurnShare } from './turn-share.ts';
-import { awaitingOf, Upstream } from './upstream.ts';
+import { awaitingOf, inOrder, Upstream } from './upstream.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;
@@ -145,7 +146,7 @@ export class Egress {
     }
     const path = operationPath(request.url)!;
     const { headers, caller, operation, taskId, inbound } = this.#head(request, path, this.#context.clock());
-    if (this.#budgetOf(inbound, taskId || (traceIdOf(headers) ?? ''), headers) !== undefined) {
+    if (this.#budgetOf(inbound, taskId || (traceIdIn(headers) ?? ''), headers) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
       this.#tunnels.turnAway(socket, 'forbidden', message);
       return;
@@ -270,7 +271,7 @@ export class Egress {
     const plain = path.split('?', 1)[0]!;
     const operation = operationOf(method, plain);
     const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
-    const task = taskId || (traceIdOf(headers) ?? '');
+    const task = taskId || (traceIdIn(headers) ?? '');
     return {
       method,
       path,
@@ -292,7 +293,7 @@ export class Egress {
     body: Body,
     scan: JsonScan | undefined,
     spending: Spending,
-  ): LlmRequest {
+  ): ModelRequest {
     const { operation, ...rest } = head;
     const { retryCount, receivedMs } = head;
     if (this.#context.settings.logBodies) this.#context.logBody('request', loggedText(body));
@@ -311,7 +312,7 @@ export class Egress {
         if (retryCount !== undefined && body.bytes > SMALL_BODY_BYTES) keyOf();
         reader.release();
       },
-      facts: readFacts(operation, body, scan),
+      facts: readRequestFacts(operation, body, scan),
       spending,
       earlier:
         retryCount === undefined || retryCount === 0
@@ -320,12 +321,12 @@ export class Egress {
     };
   }
 
-  #budgetOf(inbound: InboundCall | undefined, task: string, headers: RequestHeaders) {
+  #budgetOf(inbound: OwnerCall | undefined, task: string, headers: HttpHeaders) {
     const { tokensPerTask } = this.#context.settings.limits;
     return this.#budgets.forRequest(inbound, taskKey(inbound, task), headers, tokensPerTask);
   }
 
-  #serve(request: LlmRequest, reply: Reply): void {
+  #serve(request: ModelRequest, reply: Reply): void {
     const key = flightKey(request);
     if (key === undefined) {
       const exchange = this.#exchange(request, reply, () => {});
@@ -349,7 +350,7 @@ export class Egress {
     exchange.start();
   }
 
-  #exchange(request: LlmRequest, to: Sink, onOver: () => void): Exchange {
+  #exchange(request: ModelRequest, to: Sink, onOver: () => void): Exchange {
     const { settings, logBody } = this.#context;
     const sink = settings.logBodies ? new LoggedSink(to, (body) => logBody('answer', body)) : to;
     const exchange = new Exchange(this.#context, request, sink, () => {
@@ -382,19 +383,12 @@ export class Egress {
   }
 }
 
-function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
-  upstreams.forEach((upstream, index) => {
-    upstream.isFirst = index === 0;
-  });
-  return upstreams;
-}
-
 function idOf(value: string | string[] | undefined): string | undefined {
   const text = textOf(value);
   return text === undefined || text === '' || text.length > MAX_ID_LENGTH ? undefined : text;
 }
 
 type RequestHead = Omit<
-  LlmRequest,
+  ModelRequest,
   'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
 > & { readonly operation: Operation };

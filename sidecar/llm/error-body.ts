@@ -1,6 +1,7 @@
 /** The body of a provider's error, held for a moment: it says why, and whether money is missing. Pure. */
+
+import { type Headers, textOf } from './headers.ts';
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
-import { type Headers, textOf } from './retry-after.ts';
 
 /** What is held of it. */
 const MAX_HELD_BYTES = 65_536;

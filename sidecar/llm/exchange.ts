@@ -9,34 +9,38 @@ import { Timer } from '../clock/timer-wheel.ts';
 import { deadlineReached } from '../policy/deadline.ts';
 import { type LlmOutcome, NO_UPSTREAM } from '../telemetry/llm-stats.ts';
 import { Additions } from './added-fields.ts';
-import { Attempt } from './attempt.ts';
-import type { AttemptEnd, AttemptOwner } from './attempt-owner.ts';
+import { ProviderAttempt } from './attempt.ts';
+import type { ProviderAttemptEnd, ProviderAttemptOwner } from './attempt-owner.ts';
 import { SMALL_BODY_BYTES } from './body-memory.ts';
-import { Choice } from './choice.ts';
-import { type EgressContext, infoOf, type LlmRequest } from './context.ts';
+import { UpstreamChoice } from './choice.ts';
+import type { EgressContext } from './context.ts';
 import type { Ticket } from './fair-limiter.ts';
-import { Hold } from './hold.ts';
+import { type NoStep, refusalOf } from './give-up.ts';
+import type { HttpHeaders } from './headers.ts';
+import { UpstreamHold } from './hold.ts';
 import { KeylessSink } from './keyless-sink.ts';
-import { Ledger } from './ledger.ts';
+import { TokenLedger } from './ledger.ts';
 import type { Entering } from './minute-gate.ts';
+import { infoOf, type ModelRequest } from './model-request.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
 import { traitsOf } from './operations.ts';
-import { type Reason, type RefusalExtras, refuse, statusOf } from './reasons.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import { type AttemptFailure, isRetryable, type NextStep } from './retry.ts';
+import { outputBound, outputReserve } from './output-tokens.ts';
+import type { ProviderFailure } from './provider-failure.ts';
+import { type RefusalExtras, type RefusalReason, refuse, statusOfRefusal } from './reasons.ts';
+import { isRetryable, type NextStep } from './retry.ts';
 import type { LlmSettings } from './settings.ts';
-import { type NoStep, outcomeOf, reasonOf, refusalOf, statusOfEnd } from './settlement.ts';
+import { reasonOf, requestOutcomeOf, statusOfEnd } from './settlement.ts';
 import type { Sink } from './sink.ts';
-import { tellInbound } from './tell-inbound.ts';
-import { answerHeaders, outputBound, outputReserve, upstreamRequest } from './upstream-request.ts';
+import { tellOwner } from './tell-inbound.ts';
+import { answerHeaders, attemptInfo, upstreamRequest } from './upstream-request.ts';
 
-export class Exchange extends Timer implements AttemptOwner, Entering {
-  readonly request: LlmRequest;
+export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
+  readonly request: ModelRequest;
   readonly #context: EgressContext;
   readonly #settings: LlmSettings;
   readonly #sink: KeylessSink;
   readonly #onOver: (exchange: Exchange) => void;
-  readonly #choice: Choice;
+  readonly #choice: UpstreamChoice;
   readonly #additions: Additions;
   /** What the answer may have. */
   readonly #outputReserve: number;
@@ -48,22 +52,27 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
   #leaveInbound: () => void = () => {};
   #ticket: Ticket | undefined = undefined;
   #attempts = 0;
-  #attempt: Attempt | undefined = undefined;
-  #held: Hold | undefined = undefined;
+  #attempt: ProviderAttempt | undefined = undefined;
+  #held: UpstreamHold | undefined = undefined;
   /** What is waited for: the upstream of the next attempt. */
   #next = -1;
   /** It was decided when the failure's headers came. */
   #triesAgain = false;
   #staleTried = false;
   #isUntried = false;
-  #lastFailure: AttemptFailure | undefined = undefined;
-  readonly #ledger: Ledger;
+  #lastFailure: ProviderFailure | undefined = undefined;
+  readonly #ledger: TokenLedger;
   #status = 0;
   /** The message of an answer of our own; '' without one. */
   #refusal = '';
   #over = false;
 
-  constructor(context: EgressContext, request: LlmRequest, sink: Sink, onOver: (exchange: Exchange) => void) {
+  constructor(
+    context: EgressContext,
+    request: ModelRequest,
+    sink: Sink,
+    onOver: (exchange: Exchange) => void,
+  ) {
     super();
     const { settings } = context;
     const { facts } = request;
@@ -75,8 +84,8 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#outputReserve = outputReserve(facts, settings.limits);
     this.#minuteTokens = facts.estimatedInputTokens + this.#outputReserve;
     this.#additions = new Additions(request, settings);
-    this.#choice = new Choice(context.upstreams, request, settings, this.#minuteTokens);
-    this.#ledger = new Ledger(facts);
+    this.#choice = new UpstreamChoice(context.upstreams, request, settings, this.#minuteTokens);
+    this.#ledger = new TokenLedger(facts);
     this.#info = infoOf(request);
     this.#observer = context.observer?.begin(this.#info);
   }
@@ -128,7 +137,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#endEarly(late ? 'deadline' : 'call_ended', message, late ? 'timeout' : 'cancelled');
   }
 
-  #endEarly(reason: Reason, message: string, outcome: LlmOutcome): void {
+  #endEarly(reason: RefusalReason, message: string, outcome: LlmOutcome): void {
     if (this.#over || this.#endsWhole()) return;
     const attempt = this.#attempt;
     if (attempt === undefined || !attempt.committed) {
@@ -215,31 +224,19 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     const pair = stats.of(upstream.name, model);
     this.#ledger.begin(pair);
     const state = this.#choice.stateOf(upstream, clock());
-    this.#held = new Hold(upstream, state, admission, reservation, pair, this.#minuteTokens, clock());
+    this.#held = new UpstreamHold(upstream, state, admission, reservation, pair, this.#minuteTokens, clock());
     const relayed = upstreamRequest(request, upstream, changes);
     this.#sink.keys = upstream.keys;
-    this.#observer?.onAttempt({
-      upstream: upstream.name,
-      serverAddress: upstream.hostname,
-      serverPort: upstream.port,
-      attempt: this.#attempts,
-      model,
-      headers: relayed.headers,
-    });
-    const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs, limits, retry } = this.#settings;
-    this.#attempt = new Attempt(
+    this.#observer?.onAttempt(attemptInfo(upstream, this.#attempts, model, relayed.headers));
+    const { limits, retry } = this.#settings;
+    this.#attempt = new ProviderAttempt(
       {
         request: relayed,
         facts,
         sink: this.#sink,
         wheel,
         clock,
-        connectTimeoutMs,
-        firstByteTimeoutMs,
-        idleTimeoutMs,
-        timeoutAtMs: this.#choice.timeoutAtMs,
-        clientAtMs: request.clientAtMs,
-        callAtMs: this.#choice.callAtMs,
+        ...this.#choice.clocks,
         receivedMs: request.receivedMs,
         life: upstream,
         maxAnswerBytes: limits.maxAnswerBytes,
@@ -252,7 +249,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     );
   }
 
-  onHeaders(status: number, headers: RequestHeaders): void {
+  onHeaders(status: number, headers: HttpHeaders): void {
     this.#held!.onHeaders(status, headers, this.#context.clock());
   }
 
@@ -260,7 +257,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#held!.onAnswer(this.#context.clock());
   }
 
-  passesOn(failure: AttemptFailure, body: Buffer): boolean {
+  passesOn(failure: ProviderFailure, body: Buffer): boolean {
     const held = this.#held!;
     const { clock, random } = this.#context;
     const nowMs = clock();
@@ -272,13 +269,13 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     return !this.#triesAgain;
   }
 
-  #mayTryAgain(failure: AttemptFailure): boolean {
+  #mayTryAgain(failure: ProviderFailure): boolean {
     if (this.#attempts >= this.#choice.maxAttempts || !isRetryable(failure, this.#settings.retry))
       return false;
     return this.#choose(this.#context.clock()).go;
   }
 
-  headersFor(status: number, headers: RequestHeaders, isEvents: boolean): RequestHeaders {
+  headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders {
     const { clientDecides } = this.#choice;
     return answerHeaders(status, headers, this.#held!.upstream, this.#attempts, clientDecides, isEvents);
   }
@@ -289,7 +286,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     if (this.request.body.bytes > SMALL_BODY_BYTES && this.#attempt?.sent === true) this.request.dropBody();
   }
 
-  onEnd(end: AttemptEnd): void {
+  onEnd(end: ProviderAttemptEnd): void {
     this.#settle(end, false);
     const { failure } = end;
     if (failure === undefined || end.committed) {
@@ -298,7 +295,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
         const { clock, random } = this.#context;
         this.#held!.rest(failure, this.#settings.retry, random(), clock());
       }
-      this.#finish(outcomeOf(end), reasonOf(end));
+      this.#finish(requestOutcomeOf(end), reasonOf(end));
       return;
     }
     this.#lastFailure = failure;
@@ -321,7 +318,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     }
   }
 
-  #settle(end: AttemptEnd, cancelled: boolean): void {
+  #settle(end: ProviderAttemptEnd, cancelled: boolean): void {
     const held = this.#held!;
     this.#attempt = undefined;
     held.end(this.request, end, cancelled, this.#context.clock());
@@ -342,10 +339,10 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#refuse(refusal.reason, refusal.message, refusal.outcome, refusal);
   }
 
-  #refuse(reason: Reason, message: string, outcome: LlmOutcome, more: RefusalExtras = {}): void {
+  #refuse(reason: RefusalReason, message: string, outcome: LlmOutcome, more: RefusalExtras = {}): void {
     if (this.#over) return;
-    const headers: RequestHeaders = { 'outrigger-attempts': String(this.#attempts) };
-    this.#status = statusOf(reason);
+    const headers: HttpHeaders = { 'outrigger-attempts': String(this.#attempts) };
+    this.#status = statusOfRefusal(reason);
     this.#refusal = message;
     refuse(this.#sink, reason, message, { ...more, headers });
     this.#finish(outcome, reason);
@@ -360,7 +357,7 @@ export class Exchange extends Timer implements AttemptOwner, Entering {
     this.#leaveGate();
     this.#leaveInbound();
     this.request.inbound?.spend?.(this.#ledger.usedTokens);
-    tellInbound(this.request, outcome, {
+    tellOwner(this.request, outcome, {
       reason,
       refusal: this.#refusal,
       upstream: this.#held?.upstream,

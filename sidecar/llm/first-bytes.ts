@@ -10,7 +10,7 @@ import {
 import { type AnswerKind, kindOf } from './answer-kind.ts';
 import { HeldBytes } from './held-answers.ts';
 import type { OperationTraits } from './operations.ts';
-import type { FailureReason } from './retry.ts';
+import type { ProviderFailureReason } from './provider-failure.ts';
 import type { StreamCheckOptions } from './stream-check.ts';
 import { type AnswerFacts, noFacts } from './usage.ts';
 
@@ -77,7 +77,7 @@ export class FirstBytesBody implements AnswerBody {
     return this.#body?.flowing ?? false;
   }
 
-  push(chunk: Buffer, forward: Forward): FailureReason | undefined {
+  push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined {
     if (this.#body !== undefined) return this.#body.push(chunk, forward);
     this.#held.push(chunk);
     this.#heldBytes += chunk.length;
@@ -97,7 +97,7 @@ export class FirstBytesBody implements AnswerBody {
     else this.#released = true;
   }
 
-  end(forward: Forward): FailureReason | undefined {
+  end(forward: Forward): ProviderFailureReason | undefined {
     if (this.#body !== undefined) return this.#body.end(forward);
     // An empty stream is none; an empty answer is one.
     if (this.#options.expectsEvents) return 'stream_cut';
@@ -109,7 +109,7 @@ export class FirstBytesBody implements AnswerBody {
     this.#memory.clear();
   }
 
-  #become(kind: AnswerKind, head: Buffer, forward: Forward): FailureReason | undefined {
+  #become(kind: AnswerKind, head: Buffer, forward: Forward): ProviderFailureReason | undefined {
     const { traits, choices, stripUsage, maxOutputEvents } = this.#options;
     const { events: dialect, answersJson } = traits;
     const memory = this.#memory;

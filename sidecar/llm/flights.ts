@@ -7,12 +7,12 @@
  *                        └── the last caller leaves ──▶ the request is closed
  */
 import { createHash, type Hash } from 'node:crypto';
-import type { LlmRequest } from './context.ts';
 import { secretsOf } from './credentials.ts';
+import type { HttpHeaders } from './headers.ts';
+import { textOf } from './headers.ts';
 import { CHUNK_COST_BYTES, HeldBytes } from './held-answers.ts';
-import type { RequestHeaders } from './relay-request.ts';
+import type { ModelRequest } from './model-request.ts';
 import type { Reply } from './reply.ts';
-import { textOf } from './retry-after.ts';
 import { ignore, shortLived } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
@@ -26,7 +26,7 @@ const MAX_KEY_LENGTH = 512;
 /** Takes the body of a request that may be joined; undefined for one that is alone. */
 export function flightDigest(
   method: string | undefined,
-  headers: RequestHeaders,
+  headers: HttpHeaders,
   always: boolean,
 ): Hash | undefined {
   return method === 'POST' && (always || idempotencyKey(headers) !== '') ? createHash('sha256') : undefined;
@@ -41,10 +41,10 @@ export function flightKey({ method, path, headers, bodyDigest, inbound }: Flight
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
-type FlightRequest = Pick<LlmRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'inbound'>;
+type FlightRequest = Pick<ModelRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'inbound'>;
 
 /** '' for none. */
-function idempotencyKey(headers: RequestHeaders): string {
+function idempotencyKey(headers: HttpHeaders): string {
   const key = textOf(headers['idempotency-key']);
   return key === undefined || key.length > MAX_KEY_LENGTH ? '' : key;
 }
@@ -55,7 +55,7 @@ export class Flight implements Sink {
   /** Everybody has left. */
   onEmpty: () => void = ignore;
   readonly #members = new Set<Reply>();
-  #head: { status: number; headers: RequestHeaders } | undefined = undefined;
+  #head: { status: number; headers: HttpHeaders } | undefined = undefined;
   #isHeadFlushed = false;
   #kept: Buffer[] | undefined = [];
   readonly #memory = new HeldBytes();
@@ -87,7 +87,7 @@ export class Flight implements Sink {
     else this.onDrain();
   }
 
-  head(status: number, headers: RequestHeaders): void {
+  head(status: number, headers: HttpHeaders): void {
     this.#head = { status, headers };
     for (const reply of this.#members) reply.head(status, headers);
   }

@@ -1,22 +1,24 @@
 /** The upstream's resources that one attempt holds until its end. */
 import type { Reservation } from '../policy/token-budget.ts';
+import type { Outcome } from '../policy/verdicts.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt-owner.ts';
-import type { Admission, BreakerVerdict } from './breaker.ts';
-import type { LlmRequest } from './context.ts';
+import type { ProviderAttemptEnd } from './attempt-owner.ts';
+import type { UpstreamAdmission } from './breaker.ts';
+import type { HttpHeaders } from './headers.ts';
+import type { ModelRequest } from './model-request.ts';
 import type { ModelState } from './model-state.ts';
+import type { ProviderFailure } from './provider-failure.ts';
 import type { ProviderRecord } from './provider-record.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import { type AttemptFailure, isRetryable, restMs } from './retry.ts';
+import { isRetryable, restMs } from './retry.ts';
 import type { LlmRetrySettings } from './settings.ts';
-import { kindOfEnd, reasonOf, verdictOf } from './settlement.ts';
+import { kindOfEnd, reasonOf, verdictOnUpstream } from './settlement.ts';
 import { errorOf } from './tell-inbound.ts';
 import type { Upstream } from './upstream.ts';
 
-export class Hold {
+export class UpstreamHold {
   readonly upstream: Upstream;
   readonly model: ModelState;
-  readonly admission: Admission;
+  readonly admission: UpstreamAdmission;
   readonly reservation: Reservation | undefined;
   readonly pair: LlmPairStats;
   readonly startedMs: number;
@@ -30,7 +32,7 @@ export class Hold {
   constructor(
     upstream: Upstream,
     model: ModelState,
-    admission: Admission,
+    admission: UpstreamAdmission,
     reservation: Reservation | undefined,
     pair: LlmPairStats,
     tokens: number,
@@ -51,7 +53,7 @@ export class Hold {
   }
 
   /** The answer tells what is left at the provider. */
-  onHeaders(status: number, headers: RequestHeaders, nowMs: number): void {
+  onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
     this.#endLearning();
     this.model.learned.learn(headers, nowMs, Date.now());
     if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
@@ -74,14 +76,14 @@ export class Hold {
   }
 
   /** The first verdict counts. */
-  judge(verdict: BreakerVerdict): void {
+  judge(verdict: Outcome): void {
     if (this.#judged) return;
     this.#judged = true;
     this.upstream.breaker.settle(this.admission, verdict);
   }
 
   /** What a failed answer says of the model's next requests, once. @param random in [0, 1) */
-  rest(failure: AttemptFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
+  rest(failure: ProviderFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
     if (this.#hasRested) return;
     this.#hasRested = true;
     const { upstream, model } = this;
@@ -97,12 +99,12 @@ export class Hold {
   }
 
   /** The attempt is over. Call it once. */
-  end(request: LlmRequest, end: AttemptEnd, cancelled: boolean, nowMs: number): void {
+  end(request: ModelRequest, end: ProviderAttemptEnd, cancelled: boolean, nowMs: number): void {
     const { upstream } = this;
     this.#endLearning();
     this.model.inUse--;
     upstream.activeRequests--;
-    this.judge(verdictOf(end, cancelled));
+    this.judge(verdictOnUpstream(end, cancelled));
     const error = cancelled ? '' : errorOf(request, upstream, end);
     this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
     if (!cancelled) upstream.lastError = error;

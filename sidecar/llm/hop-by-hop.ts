@@ -1,5 +1,5 @@
 /** Headers that belong to one connection (RFC 9110, section 7.6.1). Pure. */
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
@@ -18,7 +18,7 @@ export const HOP_BY_HOP: ReadonlySet<string> = new Set([
  * The headers without those that the caller's `connection` names. They are taken out before any of ours is added: behind
  * that, a caller's `connection: authorization` would take the upstream's key away.
  */
-export function withoutNamed(headers: RequestHeaders): RequestHeaders {
+export function withoutNamed(headers: HttpHeaders): HttpHeaders {
   const named = headers['connection'];
   if (named === undefined || named === 'keep-alive' || named === 'close') return headers;
   const names = new Set(
@@ -27,7 +27,7 @@ export function withoutNamed(headers: RequestHeaders): RequestHeaders {
       .split(',')
       .map((name) => name.trim()),
   );
-  const kept: RequestHeaders = {};
+  const kept: HttpHeaders = {};
   for (const name in headers) if (name !== 'connection' && !names.has(name)) kept[name] = headers[name]!;
   return kept;
 }

@@ -1,10 +1,10 @@
 /** How a request of the agent's finds the inbound call that it is made for. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { TokenBudget } from '../policy/token-budget.ts';
-import type { Headers } from './retry-after.ts';
+import type { Headers } from './headers.ts';
 
 /** An inbound call that runs: what it allows the requests that are made for it. */
-export interface InboundCall {
+export interface OwnerCall {
   /** By the sidecar's clock; Infinity without a deadline. */
   readonly deadlineMs: number;
   /**
@@ -27,7 +27,7 @@ export interface InboundCall {
   modelEnded?(failure: ModelFailure | undefined): void;
 }
 
-export interface InboundCalls {
+export interface OwnerCalls {
   /** By its name in `baggage`, or another id that the agent passes on; undefined when no running call fits. */
-  find(headers: Headers): InboundCall | undefined;
+  find(headers: Headers): OwnerCall | undefined;
 }

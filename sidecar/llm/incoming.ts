@@ -1,10 +1,10 @@
 /** Reads the head of a request of the agent's: where it is for, and who it is for. */
 
 import { decoded } from './credentials.ts';
-import type { Reason, RefusalExtras } from './reasons.ts';
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
+import { type Headers, textOf } from './headers.ts';
+import type { RefusalExtras, RefusalReason } from './reasons.ts';
 import type { DownstreamRequest } from './reply.ts';
-import { type Headers, textOf } from './retry-after.ts';
 
 /** What the path in front of the operation must be, as in `OPENAI_BASE_URL=http://127.0.0.1:15002/v1`. */
 export const BASE_PATH = '/v1';
@@ -66,7 +66,7 @@ const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PAT
 
 /** Why a request is turned away, in the words of its answer. */
 export interface Objection {
-  readonly reason: Reason;
+  readonly reason: RefusalReason;
   readonly message: string;
   readonly more?: RefusalExtras;
 }
@@ -94,8 +94,8 @@ export function objectionTo(request: DownstreamRequest, isLoopback: boolean): Ob
 }
 
 /** Pseudo-headers left out. */
-export function plainHeaders(headers: DownstreamRequest['headers']): RequestHeaders {
-  const plain: RequestHeaders = {};
+export function plainHeaders(headers: DownstreamRequest['headers']): HttpHeaders {
+  const plain: HttpHeaders = {};
   for (const name in headers) {
     const value = headers[name];
     if (value !== undefined && !name.startsWith(':')) plain[name] = value;
@@ -104,6 +104,6 @@ export function plainHeaders(headers: DownstreamRequest['headers']): RequestHead
 }
 
 /** The trace id of a W3C `traceparent`; undefined when there is none. */
-export function traceIdOf(headers: Headers): string | undefined {
+export function traceIdIn(headers: Headers): string | undefined {
   return /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/.exec(textOf(headers['traceparent']) ?? '')?.[1];
 }

@@ -1,4 +1,4 @@
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 import type { Sink } from './sink.ts';
 
 /** Shorter ones are placeholders, such as `none`, and may be words of an answer. */
@@ -37,7 +37,7 @@ export class KeylessSink implements Sink {
     this.#sink.onDrain = listener;
   }
 
-  head(status: number, headers: RequestHeaders): void {
+  head(status: number, headers: HttpHeaders): void {
     if (status >= 400) this.isError = true;
     this.#sink.head(status, this.#keys.length === 0 ? headers : this.#plainHeaders(headers));
   }
@@ -85,8 +85,8 @@ export class KeylessSink implements Sink {
     return most;
   }
 
-  #plainHeaders(headers: RequestHeaders): RequestHeaders {
-    const plain: RequestHeaders = {};
+  #plainHeaders(headers: HttpHeaders): HttpHeaders {
+    const plain: HttpHeaders = {};
     for (const name in headers) {
       const value = headers[name]!;
       plain[name] = typeof value === 'string' ? this.#plain(value) : value.map((one) => this.#plain(one));

@@ -5,7 +5,8 @@
  * straight line. Requests sent since the headers were written are taken off, or fifty that start together would each
  * see the same rest.
  */
-import { type Headers, resetMs, textOf } from './retry-after.ts';
+import { type Headers, textOf } from './headers.ts';
+import { resetMs } from './retry-after.ts';
 
 /** A limit that can't be true is not believed for longer. */
 const MAX_RESET_MS = 3_600_000;

@@ -1,7 +1,7 @@
 /** The tokens of one request over all its attempts. */
 import type { Reservation, TokenSource } from '../policy/token-budget.ts';
 import type { LlmPairStats } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt-owner.ts';
+import type { ProviderAttemptEnd } from './attempt-owner.ts';
 import type { LlmRecord } from './observer.ts';
 import type { RequestFacts } from './request-facts.ts';
 import { reasonOf, statusOfEnd, tokensUsed } from './settlement.ts';
@@ -13,10 +13,10 @@ export interface Accounts {
   readonly pair: LlmPairStats;
 }
 
-export class Ledger {
+export class TokenLedger {
   readonly #facts: RequestFacts;
   /** How the last attempt ended. */
-  last: AttemptEnd | undefined = undefined;
+  last: ProviderAttemptEnd | undefined = undefined;
   /** Of all attempts together. */
   usedTokens = 0;
   #isBegun = false;
@@ -35,7 +35,7 @@ export class Ledger {
     this.#isBegun = true;
   }
 
-  settle(end: AttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {
+  settle(end: ProviderAttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {
     this.last = end;
     const { input, output, exact } = tokensUsed(end, this.#facts, cancelled);
     this.usedTokens += input + output;

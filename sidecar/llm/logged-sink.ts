@@ -1,5 +1,5 @@
 import { type Body, viewsOf } from './body.ts';
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 import type { Sink } from './sink.ts';
 
 /** Kept of a body, for the log. */
@@ -30,7 +30,7 @@ export class LoggedSink implements Sink {
     this.#sink.onDrain = listener;
   }
 
-  head(status: number, headers: RequestHeaders): void {
+  head(status: number, headers: HttpHeaders): void {
     this.#sink.head(status, headers);
   }
 

@@ -1,8 +1,8 @@
 /** Told of each request while it runs: for traces and the access log. Absent when nobody listens. */
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
+import type { HttpHeaders } from './headers.ts';
 import type { Operation } from './operations.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import type { AttemptFailure } from './retry.ts';
+import type { ProviderFailure } from './provider-failure.ts';
 
 export interface LlmRequestInfo {
   readonly operation: Operation;
@@ -15,7 +15,7 @@ export interface LlmRequestInfo {
   readonly maxOutputTokens: number;
   readonly temperature: number | undefined;
   /** The caller's, with `traceparent`; never to be written anywhere as a whole. */
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   /** Of the task it is made for; '' when none is known. */
   readonly taskId: string;
 }
@@ -29,7 +29,7 @@ export interface LlmAttemptInfo {
   readonly attempt: number;
   readonly model: string;
   /** Go to the provider; `traceparent` and `tracestate` may be written anew. */
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
 }
 
 /** How a request ended. Times in milliseconds. */
@@ -57,7 +57,7 @@ export interface LlmRecord {
 
 export interface LlmRequestObserver {
   onAttempt(info: LlmAttemptInfo): void;
-  onAttemptEnd(failure: AttemptFailure | undefined, status: number): void;
+  onAttemptEnd(failure: ProviderFailure | undefined, status: number): void;
   onEnd(record: LlmRecord): void;
 }
 

@@ -4,7 +4,7 @@
  */
 
 /** `unanswered`: its caller left before anything came. `none` says nothing of the provider: the request was at fault. */
-export type AttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'unanswered' | 'none';
+export type ProviderAttemptKind = 'good' | 'refused' | 'throttled' | 'failed' | 'unanswered' | 'none';
 
 /** An attempt that nothing has come of yet. */
 export interface WaitingAttempt {
@@ -28,7 +28,7 @@ export class ProviderRecord {
   answers = 0;
   answersMs = 0;
   /** Attempts of one kind without a success among them: their kind, what they came to, how many, and when the latest ended. */
-  kind: Exclude<AttemptKind, 'good' | 'none'> | undefined = undefined;
+  kind: Exclude<ProviderAttemptKind, 'good' | 'none'> | undefined = undefined;
   what = '';
   /** The same in the provider's words, without keys: of these attempts alone, since a refusal of a request may quote it. */
   said = '';
@@ -59,7 +59,7 @@ export class ProviderRecord {
    * @param what a status, or the reason of a failure
    * @param said the same for people, without keys
    */
-  ended(attempt: WaitingAttempt, kind: AttemptKind, what: string, said: string, nowMs: number): void {
+  ended(attempt: WaitingAttempt, kind: ProviderAttemptKind, what: string, said: string, nowMs: number): void {
     const waited = this.waiting.delete(attempt);
     if (kind === 'none' || (kind === 'unanswered' && !(waited && this.#isLong(nowMs - attempt.startedMs))))
       return;

@@ -1,7 +1,8 @@
 /** What stands in for a server's request and response before http2-proxy, which knows no others (`relay.ts`). */
 import { EventEmitter } from 'node:events';
 import type { ClientRequest } from 'node:http';
-import type { RelayRequest, RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
+import type { RelayRequest } from './relay-request.ts';
 import { forgetSentHead } from './sent-head.ts';
 
 /**
@@ -11,7 +12,7 @@ import { forgetSentHead } from './sent-head.ts';
 export class BufferedRequest extends EventEmitter {
   readonly method: string;
   readonly url: string;
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   readonly httpVersion = '1.1';
   /** For the Forwarded header, which is not sent: the provider needs to know nothing of the pod's network. */
   readonly socket = {};

@@ -5,7 +5,7 @@ import { bodyOf } from './body.ts';
 import { withTopLevel } from './json-edit.ts';
 import { JsonScan } from './json-scan.ts';
 import { type Operation, operationOf, spendsUncounted } from './operations.ts';
-import { type RequestFacts, readFacts, requestScan } from './request-facts.ts';
+import { type RequestFacts, readRequestFacts, requestScan } from './request-facts.ts';
 import { resetMs, retryAfterMs } from './retry-after.ts';
 import { type Spending, spendingOf } from './spending.ts';
 
@@ -207,7 +207,7 @@ function factsOf(operation: Operation, text: string): RequestFacts {
   const body = bodyOf(Buffer.from(text));
   const scan = requestScan(operation);
   for (const part of body.parts) scan?.push(part);
-  return readFacts(operation, body, scan);
+  return readRequestFacts(operation, body, scan);
 }
 
 t.test('what a request may use', async (t) => {

@@ -1,12 +1,13 @@
 /** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
+
+import type { HttpHeaders } from './headers.ts';
 import { type Operation, traitsOf } from './operations.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import type { FailureReason } from './retry.ts';
+import type { ProviderFailureReason } from './provider-failure.ts';
 import type { Sink } from './sink.ts';
 
 /** In the header `outrigger-reason` and as the error's `code`. */
-export type Reason =
-  | Exclude<FailureReason, 'status'>
+export type RefusalReason =
+  | Exclude<ProviderFailureReason, 'status'>
   | 'circuit_open'
   | 'throttled'
   | 'rate_limited'
@@ -21,7 +22,7 @@ export type Reason =
   | 'call_ended'
   | 'upstream_failed';
 
-const STATUS: Readonly<Record<Reason, number>> = {
+const STATUS: Readonly<Record<RefusalReason, number>> = {
   connect_failed: 502,
   connection_lost: 502,
   upstream_protocol: 502,
@@ -49,14 +50,14 @@ const STATUS: Readonly<Record<Reason, number>> = {
   upstream_failed: 502,
 };
 
-export const REASONS = Object.keys(STATUS) as readonly Reason[];
+export const REFUSAL_REASONS = Object.keys(STATUS) as readonly RefusalReason[];
 
-export function statusOf(reason: Reason): number {
+export function statusOfRefusal(reason: RefusalReason): number {
   return STATUS[reason];
 }
 
 export interface RefusalExtras {
-  readonly headers?: RequestHeaders;
+  readonly headers?: HttpHeaders;
   readonly retryAfterMs?: number | undefined;
   /** Its own rules say whether the caller's client asks again, as they do without us. */
   readonly clientDecides?: boolean;
@@ -66,9 +67,9 @@ export interface RefusalExtras {
  * An answer of our own. The caller's client is told not to try again, because whatever could be tried was tried here;
  * unless the request may be running at the provider, or only the client's own clock stood against another attempt.
  */
-export function refuse(sink: Sink, reason: Reason, message: string, more: RefusalExtras = {}): void {
+export function refuse(sink: Sink, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
   const body = Buffer.from(JSON.stringify({ error: errorOf(reason, message) }));
-  const headers: RequestHeaders = {
+  const headers: HttpHeaders = {
     'content-type': 'application/json',
     'content-length': String(body.length),
     'outrigger-reason': reason,
@@ -86,7 +87,7 @@ export function refuse(sink: Sink, reason: Reason, message: string, more: Refusa
 }
 
 /** The last event of a stream that can't be completed, in the form that the operation's clients throw on. */
-export function errorEvent(operation: Operation, reason: Reason, message: string): Buffer {
+export function errorEvent(operation: Operation, reason: RefusalReason, message: string): Buffer {
   const error = errorOf(reason, message);
   const { events } = traitsOf(operation);
   // Clients of the Responses API read the event itself, Anthropic's its `error`.
@@ -100,6 +101,6 @@ export function errorEvent(operation: Operation, reason: Reason, message: string
   return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
 }
 
-function errorOf(reason: Reason, message: string) {
+function errorOf(reason: RefusalReason, message: string) {
   return { message, type: 'outrigger_error', param: null, code: reason };
 }

@@ -1,8 +1,7 @@
 /** What is asked of a provider, as one attempt sends it. */
 import type { Agent } from 'node:http';
 import type { Body } from './body.ts';
-
-export type RequestHeaders = Record<string, string | string[]>;
+import type { HttpHeaders } from './headers.ts';
 
 export interface RelayRequest {
   readonly method: string;
@@ -13,6 +12,6 @@ export interface RelayRequest {
   readonly path: string;
   readonly agent: Agent;
   /** Hop-by-hop ones are taken out. */
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   readonly body: Body;
 }

@@ -13,11 +13,12 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
 import { headCost } from './answer-head.ts';
+import type { HttpHeaders } from './headers.ts';
 import { JoinedPieces, type PiecesTaker } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
 import { type FeedHandlers, ParserFeed } from './parser-feed.ts';
 import { BufferedRequest, ResponseStandIn } from './proxy-stand-ins.ts';
-import type { RelayRequest, RequestHeaders } from './relay-request.ts';
+import type { RelayRequest } from './relay-request.ts';
 
 export interface RelayError {
   readonly code: string;
@@ -32,7 +33,7 @@ export interface RelayHandlers {
   /** The connection stands, with TLS where it has that. */
   onConnected(): void;
   /** @param costBytes what its head takes in memory */
-  onHead(status: number, headers: RequestHeaders, costBytes: number): void;
+  onHead(status: number, headers: HttpHeaders, costBytes: number): void;
   onData(chunk: Buffer): void;
   onEnd(): void;
   onError(error: RelayError): void;
@@ -73,7 +74,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     this.#handlers = handlers;
     this.#downstream = new BufferedRequest(request);
     const options = {
-      onReq: (_request: unknown, { headers }: { headers: RequestHeaders }) => this.#send(headers),
+      onReq: (_request: unknown, { headers }: { headers: HttpHeaders }) => this.#send(headers),
       onRes: (_request: unknown, _response: unknown, answer: IncomingMessage) => this.#receive(answer),
     };
     const relayed = (proxy.web as unknown as Web)(this.#downstream, this.#over, options);
@@ -105,7 +106,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
     this.#client?.destroy();
   }
 
-  #send(headers: RequestHeaders): ClientRequest {
+  #send(headers: HttpHeaders): ClientRequest {
     const { protocol, hostname, port, path, method, agent, body } = this.#request;
     delete headers['forwarded'];
     if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.bytes);
@@ -176,7 +177,7 @@ export class Relay implements FeedHandlers, PiecesTaker {
       if (!this.#ended && answer.complete) this.#end();
     });
     try {
-      this.#handlers.onHead(status, headers as RequestHeaders, costBytes);
+      this.#handlers.onHead(status, headers as HttpHeaders, costBytes);
     } catch (error) {
       this.#unusable(`a head that can't be handled (${nameOf(error)})`);
     }

@@ -1,7 +1,7 @@
 /** The caller's end of a request, over HTTP/1.1 or HTTP/2. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 import { forgetSentHead } from './sent-head.ts';
 import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
@@ -53,7 +53,7 @@ export class Reply implements Sink {
     if (!this.gone) (this.#response as ServerResponse).writeContinue();
   }
 
-  head(status: number, headers: RequestHeaders): void {
+  head(status: number, headers: HttpHeaders): void {
     if (this.gone) return;
     // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.
     this.status = status > MAX_STATUS && this.#isHttp2 ? BAD_GATEWAY : status;

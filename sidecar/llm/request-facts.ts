@@ -58,7 +58,7 @@ const REFERENCES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Takes the body of a request as it comes, for {@link readFacts}; undefined where nobody looks into it.
+ * Takes the body of a request as it comes, for {@link readRequestFacts}; undefined where nobody looks into it.
  *
  * @param hasBudget its tokens are to be bounded: more is looked at
  */
@@ -68,7 +68,7 @@ export function requestScan(operation: Operation, hasBudget = false): JsonScan |
 }
 
 /** @param scan of the whole body; undefined where the operation's body is not looked into */
-export function readFacts(operation: Operation, body: Body, scan: JsonScan | undefined): RequestFacts {
+export function readRequestFacts(operation: Operation, body: Body, scan: JsonScan | undefined): RequestFacts {
   if (scan === undefined || !scan.isWhole)
     return unread(operation, traitsOf(operation).isCounted ? body.bytes : 0);
   const model = lastOf(scan, 'model');

@@ -5,8 +5,7 @@
  * seconds or a date), and the resets of the limits that are used up (`x-ratelimit-reset-requests` and `-tokens`,
  * durations such as `6m0s` or `120ms`; some providers send seconds or a time since 1970 instead).
  */
-
-export type Headers = Readonly<Record<string, string | string[] | undefined>>;
+import { type Headers, textOf } from './headers.ts';
 
 /** Larger numbers in a reset header are times since 1970 in seconds, and ten digits more in milliseconds. */
 const EPOCH_SECONDS = 1e9;
@@ -74,9 +73,4 @@ export function resetMs(text: string | undefined, wallMs: number): number | unde
   for (const [, amount, unit] of trimmed.matchAll(/([\d.]+)(ms|h|m|s)/g))
     totalMs += Number(amount) * UNIT_MS[unit!]!;
   return totalMs;
-}
-
-/** The first value of a header. */
-export function textOf(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? value[0] : value;
 }

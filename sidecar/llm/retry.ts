@@ -12,46 +12,8 @@
  *                       pass it on
  */
 import { type Backoff, backoffMs } from '../clock/backoff.ts';
-import type { ClockName } from './attempt-clocks.ts';
+import type { ProviderFailure } from './provider-failure.ts';
 import type { LlmRetrySettings } from './settings.ts';
-
-/** Why an attempt failed; also the reason that an answer of our own gives. */
-export type FailureReason =
-  | 'status'
-  | 'connect_failed'
-  | 'connection_lost'
-  | 'upstream_protocol'
-  | 'first_byte'
-  | 'idle'
-  | 'deadline'
-  | 'stream_cut'
-  | 'answer_cut'
-  | 'malformed_answer'
-  | 'answer_too_large'
-  | 'budget_exhausted'
-  | 'draining';
-
-export interface AttemptFailure {
-  readonly reason: FailureReason;
-  /** Of the provider's answer; 0 when there was none. */
-  readonly status: number;
-  /** What it asked for, in milliseconds. */
-  readonly retryAfterMs: number | undefined;
-  /** Its `x-should-retry`. */
-  readonly shouldRetry: boolean | undefined;
-  /** It wants to be paid first: its word for that. */
-  readonly outOfCredit: string | undefined;
-  /** The clock that was over, where one was. */
-  readonly clock: ClockName | undefined;
-  /** For people; never holds a key or anything of a body. */
-  readonly message: string;
-  /** The provider may have worked for it: its tokens count as spent. */
-  readonly mayHaveCost: boolean;
-  /** The whole request was sent and nothing is known of it: the provider may be working, and may have answered. */
-  readonly mayBeRunning: boolean;
-  /** Through most of a whole clock no request got a sign of life from the upstream, this one or another. */
-  readonly upstreamWasSilent: boolean;
-}
 
 /** What is known of an upstream when one is to be chosen. */
 export interface Candidate {
@@ -87,7 +49,7 @@ export function isRetryableStatus(status: number): boolean {
 }
 
 /** May this failure be tried again at all, by its kind? */
-export function isRetryable(failure: AttemptFailure, settings: LlmRetrySettings): boolean {
+export function isRetryable(failure: ProviderFailure, settings: LlmRetrySettings): boolean {
   switch (failure.reason) {
     case 'status':
       // Another upstream may be paid for.
@@ -168,7 +130,7 @@ const MAX_REST_MS = 86_400_000;
  * does not say is taken for a back-off, longer each time in a row; other failures rest only if they ask for it.
  */
 export function restMs(
-  { status, retryAfterMs }: AttemptFailure,
+  { status, retryAfterMs }: ProviderFailure,
   settings: LlmRetrySettings,
   inARow: number,
   random: number,

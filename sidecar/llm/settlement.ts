@@ -1,17 +1,17 @@
 /** What an attempt's end means: for the breaker, for the tokens, and for the request. Pure. */
+
+import type { Outcome } from '../policy/verdicts.ts';
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt-owner.ts';
-import type { BreakerVerdict } from './breaker.ts';
-import type { AttemptKind } from './provider-record.ts';
-import type { Reason } from './reasons.ts';
+import type { ProviderAttemptEnd } from './attempt-owner.ts';
+import type { ProviderFailure, ProviderFailureReason } from './provider-failure.ts';
+import type { ProviderAttemptKind } from './provider-record.ts';
 import type { RequestFacts } from './request-facts.ts';
-import type { AttemptFailure, FailureReason, NextStep } from './retry.ts';
 
 /**
  * What the attempt proved about the upstream. Throttling proves nothing, and neither does a caller that leaves. One
  * that is only slow has not failed: a silence counts when no other request got a sign of life either.
  */
-export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
+export function verdictOnUpstream(end: ProviderAttemptEnd, cancelled: boolean): Outcome {
   if (cancelled) return end.committed ? 'success' : 'neutral';
   if (end.stale) return 'neutral';
   if (end.failure === undefined) return verdictOfStatus(end.status);
@@ -30,7 +30,7 @@ export function verdictOf(end: AttemptEnd, cancelled: boolean): BreakerVerdict {
   }
 }
 
-function verdictOfStatus(status: number): BreakerVerdict {
+function verdictOfStatus(status: number): Outcome {
   if (status === 429 || status === 409) return 'neutral';
   return status === 408 || status >= 500 ? 'failure' : 'success';
 }
@@ -39,7 +39,7 @@ function verdictOfStatus(status: number): BreakerVerdict {
 const REFUSALS: ReadonlySet<number> = new Set([401, 402, 403, 404, 407]);
 
 /** What the attempt says of the provider, for people (`provider-record.ts`). */
-export function kindOfEnd(end: AttemptEnd, cancelled: boolean, model: string): AttemptKind {
+export function kindOfEnd(end: ProviderAttemptEnd, cancelled: boolean, model: string): ProviderAttemptKind {
   const { failure } = end;
   if (cancelled) return end.status === 0 ? 'unanswered' : 'none';
   if (end.stale) return 'none';
@@ -57,7 +57,7 @@ export function kindOfEnd(end: AttemptEnd, cancelled: boolean, model: string): A
   }
 }
 
-function kindOfStatus(status: number, model: string): AttemptKind {
+function kindOfStatus(status: number, model: string): ProviderAttemptKind {
   if (status === 429) return 'throttled';
   // A file or a batch that is none is the caller's matter; a model, or the path to all of them, is not.
   if (REFUSALS.has(status)) return status === 404 && model === '' ? 'none' : 'refused';
@@ -66,12 +66,12 @@ function kindOfStatus(status: number, model: string): AttemptKind {
 }
 
 /** The status that an attempt came to: of an error, that which it stands for. */
-export function statusOfEnd({ failure, status }: AttemptEnd): number {
+export function statusOfEnd({ failure, status }: ProviderAttemptEnd): number {
   return failure?.reason === 'status' ? failure.status : status;
 }
 
 /** Why a request was no success, for people: '' when it was one. */
-export function reasonOf(end: AttemptEnd): string {
+export function reasonOf(end: ProviderAttemptEnd): string {
   if (end.failure !== undefined && end.failure.reason !== 'status') return end.failure.reason;
   const status = statusOfEnd(end);
   return status >= 400 ? String(status) : '';
@@ -87,7 +87,7 @@ export interface TokensUsed {
 const NONE: TokensUsed = { input: 0, output: 0, exact: true };
 
 /** By the answer's usage, or as well as can be told without. */
-export function tokensUsed(end: AttemptEnd, facts: RequestFacts, cancelled: boolean): TokensUsed {
+export function tokensUsed(end: ProviderAttemptEnd, facts: RequestFacts, cancelled: boolean): TokensUsed {
   const { usage } = end.facts;
   if (usage !== undefined) return { input: usage.inputTokens, output: usage.outputTokens, exact: true };
   const refused = end.status >= 400 || (end.failure !== undefined && !end.failure.mayHaveCost);
@@ -97,7 +97,7 @@ export function tokensUsed(end: AttemptEnd, facts: RequestFacts, cancelled: bool
 }
 
 /** What a request has become when this was its last attempt. */
-export function outcomeOf(end: AttemptEnd): LlmOutcome {
+export function requestOutcomeOf(end: ProviderAttemptEnd): LlmOutcome {
   const { failure } = end;
   if (failure === undefined) return outcomeOfStatus(end.status);
   if (failure.reason === 'status') return outcomeOfStatus(failure.status);
@@ -112,68 +112,12 @@ function outcomeOfStatus(status: number): LlmOutcome {
   return status >= 400 ? 'refused' : 'success';
 }
 
-const TIMEOUTS: ReadonlySet<FailureReason> = new Set<FailureReason>(['first_byte', 'idle', 'deadline']);
+const TIMEOUTS: ReadonlySet<ProviderFailureReason> = new Set<ProviderFailureReason>([
+  'first_byte',
+  'idle',
+  'deadline',
+]);
 
-function isTimeout({ reason }: AttemptFailure): boolean {
+function isTimeout({ reason }: ProviderFailure): boolean {
   return TIMEOUTS.has(reason);
-}
-
-export type NoStep = Extract<NextStep, { go: false }>;
-
-/** An answer of our own. */
-export interface Refusal {
-  readonly reason: Reason;
-  readonly message: string;
-  readonly outcome: LlmOutcome;
-  readonly retryAfterMs: number | undefined;
-  /** The caller's client may ask again by its own rules. */
-  readonly clientDecides: boolean;
-}
-
-/**
- * What a request is answered that gets no other attempt.
- *
- * @param failure of its last attempt; undefined when there was none
- * @param step why none could be made; undefined when its time is over
- */
-export function refusalOf(
-  failure: AttemptFailure | undefined,
-  last: AttemptEnd | undefined,
-  step: NoStep | undefined,
-  state: {
-    readonly attempts: number;
-    readonly maxAttempts: number;
-    readonly nowMs: number;
-    /** Only the client's own clock stood against another attempt. */
-    readonly clientDecides: boolean;
-    /** How each upstream has failed last; '' for one that has not. */
-    readonly lastErrors: readonly string[];
-  },
-): Refusal {
-  const { clientDecides } = state;
-  if (failure !== undefined && last !== undefined) {
-    const ofStatus = failure.status === 429 ? 'throttled' : 'upstream_failed';
-    return {
-      reason: failure.reason === 'status' ? ofStatus : failure.reason,
-      message: `${failure.message}; ${state.attempts} of ${state.maxAttempts} attempts were made`,
-      outcome: outcomeOf({ ...last, failure, committed: false }),
-      retryAfterMs: failure.retryAfterMs,
-      clientDecides: failure.mayBeRunning || clientDecides,
-    };
-  }
-  if (step === undefined) {
-    const message = 'the time for the request was over before an upstream could be asked';
-    return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined, clientDecides };
-  }
-  const retryAfterMs = step.againAtMs - state.nowMs;
-  const because = state.lastErrors
-    .filter((error) => error !== '')
-    .map((error) => `; ${error}`)
-    .join('');
-  if (step.because === 'circuit_open') {
-    const message = `every upstream has failed too often and is left alone for a while (see /stats)${because}`;
-    return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs, clientDecides };
-  }
-  const message = `every upstream is throttled for longer than may be waited (see /stats)${because}`;
-  return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs, clientDecides };
 }

@@ -1,4 +1,4 @@
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 
 /**
  * Where an answer goes: the connection of one caller, or those of several who asked for the same.
@@ -7,7 +7,7 @@ import type { RequestHeaders } from './relay-request.ts';
  *                       └──breakOff──▶ over
  */
 export interface Sink {
-  head(status: number, headers: RequestHeaders): void;
+  head(status: number, headers: HttpHeaders): void;
   /** Sends the head now, before there is a byte to go with it. */
   flushHead(): void;
   /** False: it is full; `onDrain` is called when it takes more. */

@@ -1,7 +1,7 @@
 /** Answers on a bare socket, whose connection is the caller's only for this one request. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import type { RequestHeaders } from './relay-request.ts';
+import type { HttpHeaders } from './headers.ts';
 import { ignore } from './short-lived.ts';
 import type { Sink } from './sink.ts';
 
@@ -16,7 +16,7 @@ export class SocketSink implements Sink {
     this.#socket = socket;
   }
 
-  head(status: number, headers: RequestHeaders): void {
+  head(status: number, headers: HttpHeaders): void {
     this.#socket.write(
       headText(status, STATUS_CODES[status] ?? '', { ...headers, connection: 'close' }),
       'latin1',
@@ -47,7 +47,7 @@ export function endSoon(socket: Socket): void {
 }
 
 /** The head of an answer as it stands on the wire. Values were headers before: none has a line's end in it. */
-export function headText(status: number, reason: string, headers: RequestHeaders): string {
+export function headText(status: number, reason: string, headers: HttpHeaders): string {
   let text = `HTTP/1.1 ${status} ${reason}\r\n`;
   for (const [name, value] of Object.entries(headers))
     for (const one of Array.isArray(value) ? value : [value]) text += `${name}: ${one}\r\n`;

@@ -6,8 +6,8 @@ import {
   TokenBudget,
   type TokenSource,
 } from '../policy/token-budget.ts';
-import type { InboundCall } from './inbound-link.ts';
-import { type Headers, textOf } from './retry-after.ts';
+import { type Headers, textOf } from './headers.ts';
+import type { OwnerCall } from './inbound-link.ts';
 
 /** Tasks that are remembered; the one that was quiet for longest goes first. */
 const MAX_TASKS = 10_000;
@@ -16,7 +16,7 @@ const MAX_TASKS = 10_000;
  * The name of a task among those of all callers: two may give theirs the same id, and must not use up each other's budget.
  * '' for a request that tells no task, or may be for tasks of several callers.
  */
-export function taskKey(inbound: InboundCall | undefined, task: string): string {
+export function taskKey(inbound: OwnerCall | undefined, task: string): string {
   if (task === '' || inbound === undefined || inbound.callerScope === '') return task;
   return inbound.callerScope === undefined ? '' : `${inbound.callerScope} ${task}`;
 }
@@ -37,7 +37,7 @@ export class TaskBudgets {
    * @param tokensPerTask the operator's; 0 is none
    */
   forRequest(
-    inbound: InboundCall | undefined,
+    inbound: OwnerCall | undefined,
     key: string,
     headers: Headers,
     tokensPerTask: number,

@@ -1,9 +1,9 @@
 /** What people are told of a request to a model that failed: with the inbound call it was made for, and when nobody is asked. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { LlmOutcome } from '../telemetry/llm-stats.ts';
-import type { AttemptEnd } from './attempt-owner.ts';
-import type { LlmRequest } from './context.ts';
+import type { ProviderAttemptEnd } from './attempt-owner.ts';
 import { secretsOf } from './credentials.ts';
+import type { ModelRequest } from './model-request.ts';
 import { oneLine, providerMessage, withoutKeys } from './provider-message.ts';
 import { statusOfEnd } from './settlement.ts';
 import type { Upstream } from './upstream.ts';
@@ -15,10 +15,10 @@ export interface RequestEnd {
   readonly refusal: string;
   /** That was asked last; undefined when none was. */
   readonly upstream: Upstream | undefined;
-  readonly last: AttemptEnd | undefined;
+  readonly last: ProviderAttemptEnd | undefined;
 }
 
-export function tellInbound(request: LlmRequest, outcome: LlmOutcome, end: RequestEnd): void {
+export function tellOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
   const { inbound } = request;
   // One that its agent has left says nothing of the provider.
   if (inbound?.modelEnded === undefined || outcome === 'cancelled') return;
@@ -26,7 +26,7 @@ export function tellInbound(request: LlmRequest, outcome: LlmOutcome, end: Reque
 }
 
 /** For requests that are answered without asking it; '' for an attempt that succeeded. */
-export function errorOf(request: LlmRequest, upstream: Upstream, end: AttemptEnd): string {
+export function errorOf(request: ModelRequest, upstream: Upstream, end: ProviderAttemptEnd): string {
   const status = statusOfEnd(end);
   if (end.failure === undefined && status < 400) return '';
   const what = end.failure?.message ?? `${upstream.name}: answered ${status}`;
@@ -37,7 +37,7 @@ function joined(...parts: string[]): string {
   return parts.filter((part) => part !== '').join(': ');
 }
 
-function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
+function failureOf(request: ModelRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
   const said = last === undefined ? '' : providerMessage(last.errorBody);
   const message = joined(refusal || (last?.failure?.message ?? ''), said);
   const status = last === undefined ? 0 : statusOfEnd(last);
@@ -55,7 +55,7 @@ function failureOf(request: LlmRequest, { reason, refusal, upstream, last }: Req
 }
 
 /** What was sent as a credential, in the forms in which it may come back. */
-function secretsIn(request: LlmRequest, upstream: Upstream | undefined): string[] {
+function secretsIn(request: ModelRequest, upstream: Upstream | undefined): string[] {
   const own = upstream?.keys ?? [];
   const callers = secretsOf(request.headers).map((line) => line.slice(line.indexOf(': ') + 2));
   return [...own, ...callers]

@@ -1,9 +1,9 @@
 /** The heads of a WebSocket's handshake as one side gets them from the other. Pure. */
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import { headersFor, type Recipient, takesCallers, withoutSecrets } from './credentials.ts';
+import type { HttpHeaders } from './headers.ts';
+import { textOf } from './headers.ts';
 import { HOP_BY_HOP, withoutNamed } from './hop-by-hop.ts';
-import type { RequestHeaders } from './relay-request.ts';
-import { textOf } from './retry-after.ts';
 
 const PROTOCOLS = 'sec-websocket-protocol';
 /** Clients that can't set headers, like a browser's, put their key into a subprotocol. */
@@ -12,8 +12,8 @@ const KEY_PROTOCOL = /^openai-insecure-api-key\./;
 const ACCOUNT_PROTOCOL = /^openai-(?:organization|project)\./;
 
 /** The upgrade is made anew for each side. */
-export function handshakeHeaders(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
-  const callers: RequestHeaders = {};
+export function handshakeHeaders(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
+  const callers: HttpHeaders = {};
   for (const [name, value] of Object.entries(withoutNamed(headers)))
     if (!HOP_BY_HOP.has(name)) callers[name] = value;
   const sent = headersFor(callers, recipient);
@@ -54,8 +54,8 @@ export function handshakePath(path: string, recipient: Recipient): string {
 }
 
 /** The provider's headers for the caller. */
-export function withoutHops(headers: RequestHeaders, recipient: Recipient): RequestHeaders {
-  const kept: RequestHeaders = {};
+export function withoutHops(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
+  const kept: HttpHeaders = {};
   // Our own headers say what this egress did.
   for (const [name, value] of Object.entries(headers))
     if (!HOP_BY_HOP.has(name) && !name.startsWith('outrigger-')) kept[name] = value;

@@ -10,14 +10,14 @@ import { request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { Timer } from '../clock/timer-wheel.ts';
 import { joinRecords } from '../tls/joined-records.ts';
-import type { Admission } from './breaker.ts';
+import type { UpstreamAdmission } from './breaker.ts';
 import type { EgressContext } from './context.ts';
 import { FrameBoundary, GOING_AWAY } from './frame-boundary.ts';
 import { boundInterimAnswers } from './handshake-feed.ts';
+import type { HttpHeaders } from './headers.ts';
 import type { LlmRequestInfo, LlmRequestObserver } from './observer.ts';
-import { type Reason, refuse, statusOf } from './reasons.ts';
+import { type RefusalReason, refuse, statusOfRefusal } from './reasons.ts';
 import { MAX_HEADER_BYTES } from './relay.ts';
-import type { RequestHeaders } from './relay-request.ts';
 import { endSoon, headText, LAST_BYTES_MS, SocketSink } from './socket-sink.ts';
 import { handshakeHeaders, handshakePath, withoutHops } from './tunnel-headers.ts';
 import type { Upstream } from './upstream.ts';
@@ -29,7 +29,7 @@ const SWITCHING = 101;
 export interface TunnelRequest {
   /** After the base URL, with its query. */
   readonly path: string;
-  readonly headers: RequestHeaders;
+  readonly headers: HttpHeaders;
   readonly caller: string;
   readonly info: LlmRequestInfo;
   readonly socket: Socket;
@@ -48,7 +48,7 @@ export class Tunnel extends Timer {
   readonly #boundary = new FrameBoundary();
   #attempts = 0;
   #upstream: Upstream | undefined = undefined;
-  #admission: Admission | undefined = undefined;
+  #admission: UpstreamAdmission | undefined = undefined;
   #client: ClientRequest | undefined = undefined;
   #provider: Socket | undefined = undefined;
   #status = 0;
@@ -203,7 +203,7 @@ export class Tunnel extends Timer {
     const { socket } = this.#request;
     socket.write(
       headText(status, answer.statusMessage ?? '', {
-        ...withoutHops(answer.headers as RequestHeaders, this.#upstream!.recipient),
+        ...withoutHops(answer.headers as HttpHeaders, this.#upstream!.recipient),
         'outrigger-upstream': this.#upstream!.name,
         connection: 'close',
       }),
@@ -237,7 +237,7 @@ export class Tunnel extends Timer {
     }
     socket.write(
       headText(SWITCHING, 'Switching Protocols', {
-        ...withoutHops(answer.headers as RequestHeaders, upstream.recipient),
+        ...withoutHops(answer.headers as HttpHeaders, upstream.recipient),
         'outrigger-upstream': upstream.name,
         connection: 'Upgrade',
         upgrade: 'websocket',
@@ -323,9 +323,9 @@ export class Tunnel extends Timer {
     this.#observer?.onAttemptEnd(undefined, this.#status);
   }
 
-  #refuse(reason: Reason, message: string): void {
+  #refuse(reason: RefusalReason, message: string): void {
     if (this.#over) return;
-    this.#status = statusOf(reason);
+    this.#status = statusOfRefusal(reason);
     refuse(new SocketSink(this.#request.socket), reason, message, { clientDecides: true });
     this.#end(reason === 'first_byte' ? 'timeout' : 'failed', reason);
   }

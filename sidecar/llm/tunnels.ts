@@ -1,7 +1,7 @@
 /** The WebSockets under way, and how many of them there may be. */
 import type { Socket } from 'node:net';
 import type { EgressContext } from './context.ts';
-import { type Reason, type RefusalExtras, refuse } from './reasons.ts';
+import { type RefusalExtras, type RefusalReason, refuse } from './reasons.ts';
 import { SocketSink } from './socket-sink.ts';
 import { Tunnel, type TunnelRequest } from './tunnel.ts';
 
@@ -39,7 +39,7 @@ export class Tunnels {
     tunnel.start();
   }
 
-  turnAway(socket: Socket, reason: Reason, message: string, more: RefusalExtras = {}): void {
+  turnAway(socket: Socket, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
     this.#context.stats.reject(0);
     refuse(new SocketSink(socket), reason, message, more);
   }

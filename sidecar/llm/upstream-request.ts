@@ -3,39 +3,21 @@
 import { BAGGAGE_HEADER, withoutCall } from '../policy/call-baggage.ts';
 import { changedFields, type RequestChanges } from './added-fields.ts';
 import type { Body } from './body.ts';
-import type { LlmRequest } from './context.ts';
 import { headersFor, takesCallers, withoutSecrets } from './credentials.ts';
+import type { HttpHeaders } from './headers.ts';
+import { textOf } from './headers.ts';
 import { withoutNamed } from './hop-by-hop.ts';
 import { withTopLevel } from './json-edit.ts';
-import { type Operation, traitsOf } from './operations.ts';
-import type { RelayRequest, RequestHeaders } from './relay-request.ts';
-import { maxOutputField, type RequestFacts } from './request-facts.ts';
-import { textOf } from './retry-after.ts';
-import type { LlmLimitSettings } from './settings.ts';
-import type { Spending } from './spending.ts';
+import type { ModelRequest } from './model-request.ts';
+import type { LlmAttemptInfo } from './observer.ts';
+import { traitsOf } from './operations.ts';
+import type { RelayRequest } from './relay-request.ts';
 import type { Upstream } from './upstream.ts';
 
 const OWN_HEADERS = 'outrigger-';
 
-/** What the answer may have: by the request's own words, or what is assumed where it is silent. */
-export function outputReserve(facts: RequestFacts, limits: LlmLimitSettings): number {
-  if (facts.maxOutputTokens > 0) return facts.maxOutputTokens;
-  return maxOutputField(facts.operation) === undefined ? 0 : limits.defaultOutputTokens * facts.choices;
-}
-
-/** The most that all answers to a request with a budget may have; a maximum that we set holds for each of them. */
-export function outputBound(
-  operation: Operation,
-  { choices, outputTokens }: Spending,
-  changes: RequestChanges,
-  limits: LlmLimitSettings,
-): number {
-  if (maxOutputField(operation) === undefined) return 0;
-  return choices * (changes.maxOutputTokens || outputTokens || limits.defaultOutputTokens);
-}
-
 export function upstreamRequest(
-  request: LlmRequest,
+  request: ModelRequest,
   upstream: Upstream,
   changes: RequestChanges,
 ): RelayRequest {
@@ -62,9 +44,26 @@ export function upstreamRequest(
   };
 }
 
-function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestChanges): Body {
+function bodyFor({ body, facts }: ModelRequest, model: string, changes: RequestChanges): Body {
   const { scan } = facts;
   return scan === undefined ? body : withTopLevel(body, scan, changedFields(facts, model, changes));
+}
+
+/** What observers are told of an attempt. @param headers that go to the provider */
+export function attemptInfo(
+  upstream: Upstream,
+  attempt: number,
+  model: string,
+  headers: HttpHeaders,
+): LlmAttemptInfo {
+  return {
+    upstream: upstream.name,
+    serverAddress: upstream.hostname,
+    serverPort: upstream.port,
+    attempt,
+    model,
+    headers,
+  };
 }
 
 /**
@@ -75,13 +74,13 @@ function bodyFor({ body, facts }: LlmRequest, model: string, changes: RequestCha
  */
 export function answerHeaders(
   status: number,
-  headers: RequestHeaders,
+  headers: HttpHeaders,
   upstream: Upstream,
   attempts: number,
   clientDecides: boolean,
   isEvents: boolean,
-): RequestHeaders {
-  const changed: RequestHeaders = {};
+): HttpHeaders {
+  const changed: HttpHeaders = {};
   // Ours say what this egress did: a provider's own would pass for them.
   for (const name in headers) if (!name.startsWith(OWN_HEADERS)) changed[name] = headers[name]!;
   changed['outrigger-upstream'] = upstream.name;

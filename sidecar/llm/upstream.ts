@@ -200,6 +200,14 @@ function splitQuery(path: string): [string, string] {
   return at < 0 ? [path, ''] : [path.slice(0, at), path.slice(at + 1)];
 }
 
+/** The first of them is the one that the caller's client would ask by itself. */
+export function inOrder(upstreams: readonly Upstream[]): readonly Upstream[] {
+  upstreams.forEach((upstream, index) => {
+    upstream.isFirst = index === 0;
+  });
+  return upstreams;
+}
+
 /** Requests that wait until one of these may be asked. */
 export function awaitingOf(upstreams: readonly Upstream[]): number {
   return upstreams.reduce((sum, { records }) => sum + records.awaiting, 0);

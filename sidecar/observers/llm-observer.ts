@@ -6,7 +6,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../llm/observer.ts';
-import type { AttemptFailure } from '../llm/retry.ts';
+import type { ProviderFailure } from '../llm/provider-failure.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** One line a request, when `log.access` asks for it. */
@@ -70,7 +70,7 @@ class Several implements LlmRequestObserver {
     for (const observer of this.observers) observer.onAttempt(info);
   }
 
-  onAttemptEnd(failure: AttemptFailure | undefined, status: number): void {
+  onAttemptEnd(failure: ProviderFailure | undefined, status: number): void {
     for (const observer of this.observers) observer.onAttemptEnd(failure, status);
   }
 

@@ -5,7 +5,7 @@ import type { LlmConfig } from '../../../sidecar/config/config.ts';
 import { toConfig } from '../../../sidecar/config/convert.ts';
 import { validate } from '../../../sidecar/config/validate.ts';
 import { LlmListener } from '../../../sidecar/listeners/llm.ts';
-import type { InboundCalls } from '../../../sidecar/llm/inbound-link.ts';
+import type { OwnerCalls } from '../../../sidecar/llm/inbound-link.ts';
 import type { LlmEvents } from '../../../sidecar/llm/observer.ts';
 import type { TestClock } from '../test-clock.ts';
 import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
@@ -22,7 +22,7 @@ const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {}, onOutOfCredit() 
 
 interface EgressOptions {
   events?: LlmEvents;
-  inboundCalls?: InboundCalls;
+  inboundCalls?: OwnerCalls;
   /** Time passes for it only as the test moves this. */
   testClock?: TestClock;
 }

@@ -1,5 +1,6 @@
 /** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
 import { ownerOfRequest } from '../../listeners/inbound-link.ts';
+import { textOf } from '../../llm/headers.ts';
 import type {
   LlmAttemptInfo,
   LlmObserver,
@@ -7,8 +8,7 @@ import type {
   LlmRequestInfo,
   LlmRequestObserver,
 } from '../../llm/observer.ts';
-import type { AttemptFailure } from '../../llm/retry.ts';
-import { textOf } from '../../llm/retry-after.ts';
+import type { ProviderFailure } from '../../llm/provider-failure.ts';
 import type { InboundCalls } from '../../proxy/inbound-calls.ts';
 import type { ModelCallTrace } from './model-call.ts';
 import type { Tracer } from './tracer.ts';
@@ -70,7 +70,7 @@ class TracedRequest implements LlmRequestObserver {
       ]);
   }
 
-  onAttemptEnd(failure: AttemptFailure | undefined, status: number): void {
+  onAttemptEnd(failure: ProviderFailure | undefined, status: number): void {
     if (failure === undefined) return;
     const why = failure.reason === 'status' ? String(status) : failure.reason;
     this.trace.event('outrigger.llm.attempt_failed', this.clock(), ['error.type', why]);
