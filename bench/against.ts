@@ -8,9 +8,9 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loads, type Side, sides, startSide } from './against/costs.ts';
-import { Cleanup } from './cleanup.ts';
-import { checkMachine } from './machine.ts';
-import { meanRatio, type Ratio } from './statistics.ts';
+import { checkMachine } from './measuring/machine.ts';
+import { meanRatio, type Ratio } from './measuring/statistics.ts';
+import { Cleanup } from './world/cleanup.ts';
 
 const { values, positionals } = parseArgs({
   options: {

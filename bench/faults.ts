@@ -11,9 +11,9 @@ import type { ProxyKind } from '../scripts/harness/faults/proxy.ts';
 import type { Row } from '../scripts/harness/faults/row.ts';
 import { scenarios } from '../scripts/harness/faults/scenarios.ts';
 import { skipWithout } from '../scripts/harness/tool.ts';
-import { Cleanup } from './cleanup.ts';
 import { envoy } from './faults/envoy.ts';
 import { type FaultReport, reportOf } from './faults/report.ts';
+import { Cleanup } from './world/cleanup.ts';
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' } } });
 

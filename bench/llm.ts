@@ -3,12 +3,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
-import { Cleanup } from './cleanup.ts';
 import { faultTable, runFaults } from './llm/fault-table.ts';
 import { largeBodiesTable, measureLargeBodies, SIZES } from './llm/large-bodies.ts';
 import { measureLatency } from './llm/latency.ts';
 import { measureMemory, measureStreams } from './llm/streams.ts';
 import { startLiteLlm, startOutrigger, startProvider } from './llm/systems.ts';
+import { Cleanup } from './world/cleanup.ts';
 
 const DOCUMENT = join(import.meta.dirname, '..', 'docs', 'llm-egress.md');
 const TARGET_CORE = 1;

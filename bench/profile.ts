@@ -3,18 +3,18 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { asker } from '../scripts/harness/llm/asker.ts';
-import { Cleanup } from './cleanup.ts';
-import { cpuMicroseconds } from './cpu.ts';
-import { Fleet, warmUp } from './fleet.ts';
 import { startOutrigger, startProvider } from './llm/systems.ts';
-import { checkMachine } from './machine.ts';
+import { cpuMicroseconds } from './measuring/cpu.ts';
+import { checkMachine } from './measuring/machine.ts';
 import { type CpuProfile, hottest, readProfile } from './profile/cpu-profile.ts';
 import { flameGraph } from './profile/flame-graph.ts';
 import { inspector } from './profile/inspector.ts';
-import { LOAD_CORE, TARGET_CORE } from './start.ts';
-import { startTarget } from './targets.ts';
 import { paths } from './traffic/answers.ts';
 import { runTraffic, type Traffic } from './traffic/run.ts';
+import { Cleanup } from './world/cleanup.ts';
+import { Fleet, warmUp } from './world/fleet.ts';
+import { LOAD_CORE, TARGET_CORE } from './world/start.ts';
+import { startTarget } from './world/targets.ts';
 
 const HELP = `npm run bench:profile -- [options]
 

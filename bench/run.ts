@@ -1,18 +1,24 @@
 // `npm run bench -- [--quick] [--rows SECTION,SECTION] [--only TARGET,TARGET] [--rounds N] [--seconds N]`
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
-import { barsTable } from './document/aims.ts';
-import { bars } from './document/bars.ts';
-import { writeDocument } from './document/write.ts';
-import { Fleet } from './fleet.ts';
-import { imageIsMissing } from './image.ts';
-import { parseDuration } from './load/units.ts';
-import { checkMachine, describeMachine } from './machine.ts';
-import { measureSection } from './procedure.ts';
-import { sectionReport } from './report.ts';
-import { quickFolder, readResult, resultsFolder, type SectionResult, writeResult } from './results.ts';
+import { parseDuration } from '../scripts/reports/units.ts';
+import { checkMachine, describeMachine } from './measuring/machine.ts';
+import { measureSection } from './measuring/procedure.ts';
+import {
+  quickFolder,
+  readResult,
+  resultsFolder,
+  type SectionResult,
+  writeResult,
+} from './measuring/results.ts';
+import { barsTable } from './report/document/aims.ts';
+import { bars } from './report/document/bars.ts';
+import { writeDocument } from './report/document/write.ts';
+import { sectionReport } from './report/tables.ts';
+import { quickSections, sections } from './sections/all.ts';
 import { soak, soakSection } from './sections/soak.ts';
-import { quickSections, sections } from './sections.ts';
+import { Fleet } from './world/fleet.ts';
+import { imageIsMissing } from './world/image.ts';
 
 const HELP = `npm run bench -- [options]
 

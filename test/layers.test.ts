@@ -134,13 +134,7 @@ const allowed: Record<string, readonly string[]> = {
  * Folders whose files still import each other in a circle by their types, and may do so among themselves. An entry goes with
  * its last circle.
  */
-const circles: readonly string[] = [
-  'sidecar/http2/',
-  'sidecar/proxy/',
-  'agents/local/',
-  'agents/tracing/',
-  'bench/',
-];
+const circles: readonly string[] = ['sidecar/http2/', 'sidecar/proxy/', 'agents/local/', 'agents/tracing/'];
 
 /** Files that may have more than 400 lines, each with its reason. */
 const longFiles: Record<string, string> = {};
@@ -284,6 +278,20 @@ t.test('tests and measurements share scripts/harness/ and import nothing from ea
           `${path} imports ${target}: put what ${folder} and ${other} share into scripts/harness/`,
         );
     }
+  }
+  t.strictSame(problems, []);
+});
+
+t.test('the load tool stands apart from the rest of bench/, whose top has only what npm runs', async (t) => {
+  const problems: string[] = [];
+  const inLoad = (path: string): boolean => path.startsWith('bench/load/');
+  const scripts = Object.values((JSON.parse(textOf('package.json')) as { scripts: object }).scripts);
+  for (const path of sourceFiles.filter((path) => path.startsWith('bench/'))) {
+    for (const target of neighbours(path).filter((target) => target.startsWith('bench/'))) {
+      if (inLoad(path) !== inLoad(target)) problems.push(`${path} imports ${target}`);
+    }
+    if (dirname(path) === 'bench' && !scripts.includes(`node ${path}`))
+      problems.push(`${path} is no npm script: put it into a folder`);
   }
   t.strictSame(problems, []);
 });

@@ -1,15 +1,16 @@
 // The CPU time that a sidecar spends on a call, side by side for several checkouts.
 
 import { type Ask, asker } from '../../scripts/harness/llm/asker.ts';
-import type { Cleanup } from '../cleanup.ts';
-import { cpuMicroseconds } from '../cpu.ts';
-import { warmUp } from '../fleet.ts';
 import { startOutrigger, startProvider } from '../llm/systems.ts';
-import { LOAD_CORE, TARGET_CORE } from '../start.ts';
-import { startTarget, type Target } from '../targets.ts';
+import { cpuMicroseconds } from '../measuring/cpu.ts';
 import { paths } from '../traffic/answers.ts';
 import { runTraffic, type Traffic } from '../traffic/run.ts';
-import { startWorld } from '../world.ts';
+import type { Cleanup } from '../world/cleanup.ts';
+import { warmUp } from '../world/fleet.ts';
+import type { Target } from '../world/setup.ts';
+import { LOAD_CORE, TARGET_CORE } from '../world/start.ts';
+import { startTarget } from '../world/targets.ts';
+import { startWorld } from '../world/world.ts';
 
 export const sides = ['inbound', 'outbound', 'llm'] as const;
 export type Side = (typeof sides)[number];

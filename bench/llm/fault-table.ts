@@ -4,7 +4,7 @@ import { defaultSettings, faultSettings, startEgress } from '../../scripts/harne
 import { CLOCKS, closedPort, FAULTS } from '../../scripts/harness/llm/faults.ts';
 import { complaint } from '../../scripts/harness/llm/judge.ts';
 import { type LlmProvider, startLlmProvider } from '../../scripts/harness/llm/provider.ts';
-import type { Cleanup } from '../cleanup.ts';
+import type { Cleanup } from '../world/cleanup.ts';
 import { API_KEYS, startLiteLlm } from './systems.ts';
 
 type Column = 'alone' | 'litellm' | 'outrigger' | 'defaults';

@@ -1,6 +1,6 @@
 // The time to the first byte of an answer with and without something in between, asked in turns on warm connections.
 import { Agent, request as httpRequest } from 'node:http';
-import { summarize } from '../statistics.ts';
+import { summarize } from '../measuring/statistics.ts';
 import { API_KEYS, type System } from './systems.ts';
 
 export interface Latency {

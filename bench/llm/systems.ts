@@ -7,7 +7,7 @@ import { CLOCKS } from '../../scripts/harness/llm/faults.ts';
 import { startProcess, type TestProcess } from '../../scripts/harness/process.ts';
 import { type SidecarOptions, startSidecar } from '../../scripts/harness/sidecar.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
-import type { Cleanup } from '../cleanup.ts';
+import type { Cleanup } from '../world/cleanup.ts';
 
 export interface System {
   readonly name: string;

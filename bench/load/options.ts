@@ -1,7 +1,7 @@
 // Reads the command line of `npm run load`; what is wrong is said with what to write instead.
 import { parseArgs } from 'node:util';
+import { parseDuration } from '../../scripts/reports/units.ts';
 import { parseLimit, THRESHOLDS, type Threshold } from './thresholds.ts';
-import { parseDuration } from './units.ts';
 
 export interface TlsFiles {
   readonly ca?: string;

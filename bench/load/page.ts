@@ -8,10 +8,10 @@ import {
   percentileAxis,
   type Series,
   timeAxis,
-} from './chart.ts';
+} from '../../scripts/reports/chart.ts';
+import { formatCount, formatDuration, formatMs, formatPercent } from '../../scripts/reports/units.ts';
 import type { Percentiles } from './histogram.ts';
 import type { LoadReport } from './report.ts';
-import { formatCount, formatDuration, formatMs, formatPercent } from './units.ts';
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --soft: #5b6675; --grid: #dfe4ea;

@@ -1,12 +1,18 @@
 // The parts of `npm run load` that need no target.
 import fc from 'fast-check';
 import t from 'tap';
-import { linearAxis, logAxis, percentileAxis } from './chart.ts';
+import { linearAxis, logAxis, percentileAxis } from '../../scripts/reports/chart.ts';
+import {
+  formatDuration,
+  formatMs,
+  formatPercent,
+  parseDuration,
+  parsePercent,
+} from '../../scripts/reports/units.ts';
 import { Histogram } from './histogram.ts';
 import { progressBar, progressLine } from './progress.ts';
 import { Recorder } from './recorder.ts';
 import { callsDue, dueMs, totalCalls } from './schedule.ts';
-import { formatDuration, formatMs, formatPercent, parseDuration, parsePercent } from './units.ts';
 
 t.test('percentiles are never less than the true ones, and at most 0.8 % more', async (t) => {
   const times = fc.array(

@@ -1,8 +1,9 @@
 // How far the run is: a bar that is drawn again and again on a terminal, a line now and then elsewhere.
+
+import { formatCount, formatDuration, formatMs } from '../../scripts/reports/units.ts';
 import type { Generator } from './generator.ts';
 import type { Recorder } from './recorder.ts';
 import type { Schedule } from './schedule.ts';
-import { formatCount, formatDuration, formatMs } from './units.ts';
 
 const BAR_EVERY_MS = 200;
 const LINE_EVERY_MS = 5000;

@@ -1,11 +1,11 @@
 // What a run found, as it is written to the JSON file.
 import { cpus } from 'node:os';
+import { formatCount, formatMs, formatPercent } from '../../scripts/reports/units.ts';
 import type { Generator } from './generator.ts';
 import { type Percentiles, rounded } from './histogram.ts';
 import type { LoadOptions } from './options.ts';
 import type { Recorder } from './recorder.ts';
 import { judge, type Verdict } from './thresholds.ts';
-import { formatCount, formatMs, formatPercent } from './units.ts';
 
 /** All times in milliseconds unless a name says otherwise. */
 export interface LoadReport {

@@ -1,7 +1,8 @@
 // A report as lines for a terminal or a log.
+
+import { formatCount, formatDuration, formatMs, formatPercent } from '../../scripts/reports/units.ts';
 import type { Percentiles } from './histogram.ts';
 import type { LoadReport } from './report.ts';
-import { formatCount, formatDuration, formatMs, formatPercent } from './units.ts';
 
 const COLUMNS = ['p50', 'p75', 'p90', 'p95', 'p99', 'p99.9', 'max'] as const;
 const LABEL_WIDTH = 26;

@@ -1,6 +1,7 @@
 // What a run must hold to pass: --max-p99 50ms, --max-errors 1% and their like.
+
+import { formatMs, formatPercent, parseDuration, parsePercent } from '../../scripts/reports/units.ts';
 import type { Percentiles } from './histogram.ts';
-import { formatMs, formatPercent, parseDuration, parsePercent } from './units.ts';
 
 /** What thresholds are held against. */
 export interface Measured {

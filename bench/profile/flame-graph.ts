@@ -1,6 +1,6 @@
 // A flame graph as a page of its own: callers above, what they call below, width is time. A click enlarges a function, a
 // click on the root shows everything again.
-import { escapeHtml } from '../load/chart.ts';
+import { escapeHtml } from '../../scripts/reports/chart.ts';
 import type { Frame } from './cpu-profile.ts';
 
 const WIDTH = 1_400;

@@ -1,5 +1,5 @@
 // As fast as it goes: small tasks at three shapes of concurrency, with new header values in each call, large messages, chunks.
-import type { Section } from '../procedure.ts';
+import type { Section } from '../measuring/procedure.ts';
 import { chunk, paths } from '../traffic/answers.ts';
 
 const MIB = 1 << 20;

@@ -1,6 +1,6 @@
 // How figures grow with what there is more of: endpoints, streams, headers.
-import type { Section } from '../procedure.ts';
-import { startTarget } from '../targets.ts';
+import type { Section } from '../measuring/procedure.ts';
+import { startTarget } from '../world/targets.ts';
 
 export const ENDPOINTS = [1, 10, 100, 1_000] as const;
 /** Streams in all → connections and streams of each. */

@@ -1,10 +1,11 @@
 // Resident memory of processes that were just started: idle, with streams that nothing happens on, and under load.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { residentBytes } from '../../scripts/harness/memory.ts';
-import { imageIsMissing } from '../image.ts';
-import type { Run, Section } from '../procedure.ts';
-import { startTarget, type Target } from '../targets.ts';
+import type { Run, Section } from '../measuring/procedure.ts';
 import { holdStreams, runTraffic } from '../traffic/run.ts';
+import { imageIsMissing } from '../world/image.ts';
+import type { Target } from '../world/setup.ts';
+import { startTarget } from '../world/targets.ts';
 
 const MIB = 1 << 20;
 const FEW = { connections: 1, streams: 100 };

@@ -1,6 +1,6 @@
 // What the policies cost: the relay with all of them on, beside the same relay with all of them off.
-import type { Section } from '../procedure.ts';
-import { startTarget } from '../targets.ts';
+import type { Section } from '../measuring/procedure.ts';
+import { startTarget } from '../world/targets.ts';
 
 const OFF = {
   circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },

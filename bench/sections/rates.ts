@@ -1,5 +1,5 @@
 // Calls that come evenly: what a call costs and what the proxy adds to its time when it is not busy.
-import type { Section } from '../procedure.ts';
+import type { Section } from '../measuring/procedure.ts';
 
 const RATES = [200, 1_000, 1_500] as const;
 const QUICK_RATES = [1_000, 1_500] as const;

@@ -1,14 +1,15 @@
 // A long run at a steady rate through two sidecars, as between two pods, with their memory watched.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { residentBytes } from '../../scripts/harness/memory.ts';
-import { Fleet } from '../fleet.ts';
-import { describeMachine } from '../machine.ts';
-import type { Section } from '../procedure.ts';
-import type { SectionResult, SectionRow } from '../results.ts';
-import { type Line, lineThrough } from '../statistics.ts';
-import { startTarget, type Target } from '../targets.ts';
+import { describeMachine } from '../measuring/machine.ts';
+import type { Section } from '../measuring/procedure.ts';
+import type { SectionResult, SectionRow } from '../measuring/results.ts';
+import { type Line, lineThrough } from '../measuring/statistics.ts';
 import { paths } from '../traffic/answers.ts';
 import { type Measured, runTraffic } from '../traffic/run.ts';
+import { Fleet } from '../world/fleet.ts';
+import type { Target } from '../world/setup.ts';
+import { startTarget } from '../world/targets.ts';
 
 const MIB = 1 << 20;
 /** Memory of the first part is that of a process that finds its size. */

@@ -1,8 +1,9 @@
 // Mutual TLS: towards the upstream, towards the callers, and between two proxies.
-import type { Section } from '../procedure.ts';
-import { type Setup, startTarget, type Target } from '../targets.ts';
+import type { Section } from '../measuring/procedure.ts';
 import { paths } from '../traffic/answers.ts';
-import type { World } from '../world.ts';
+import type { Setup, Target } from '../world/setup.ts';
+import { startTarget } from '../world/targets.ts';
+import type { World } from '../world/world.ts';
 
 /** out: plain → mutual TLS. in: mutual TLS → plain. pair: two proxies on the one core, mutual TLS between them. */
 const WAYS = ['out', 'in', 'pair'] as const;

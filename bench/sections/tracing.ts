@@ -1,6 +1,6 @@
 // Tracing of no call, of one in a hundred, and of each.
-import type { Section } from '../procedure.ts';
-import { startTarget } from '../targets.ts';
+import type { Section } from '../measuring/procedure.ts';
+import { startTarget } from '../world/targets.ts';
 
 const PERCENTS = ['0 %', '1 %', '100 %'] as const;
 

@@ -1,9 +1,9 @@
 // Runs the generator on the load's core and reads what it says, with the CPU time of the target meanwhile.
 import { join } from 'node:path';
 import type { TestProcess } from '../../scripts/harness/process.ts';
-import type { Cleanup } from '../cleanup.ts';
-import { cpuMicroseconds } from '../cpu.ts';
-import { LOAD_CORE, startPinned } from '../start.ts';
+import { cpuMicroseconds } from '../measuring/cpu.ts';
+import type { Cleanup } from '../world/cleanup.ts';
+import { LOAD_CORE, startPinned } from '../world/start.ts';
 import { largeAnswer, paths, smallAnswer, streamBytes } from './answers.ts';
 import type { TrafficLine, TrafficOptions, TrafficResult } from './options.ts';
 
