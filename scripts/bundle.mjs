@@ -22,6 +22,8 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 mkdirSync(dist, { recursive: true });
 for (const name of readdirSync(dist)) rmSync(join(dist, name), { recursive: true, force: true });
 
+let hasVersion = false;
+
 const { metafile } = await build({
   // main.ts would start itself again through bin.mjs, to get rid of the type stripper; here there is none.
   stdin: {
@@ -64,14 +66,20 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
     {
       name: 'version',
       setup({ onLoad }) {
-        onLoad({ filter: /sidecar\/run\/version\.ts$/ }, () => ({
-          contents: `export const outriggerVersion = () => ${JSON.stringify(version)};`,
-          loader: 'ts',
-        }));
+        onLoad({ filter: /sidecar\/telemetry\/version\.ts$/ }, () => {
+          hasVersion = true;
+          return {
+            contents: `export const outriggerVersion = () => ${JSON.stringify(version)};`,
+            loader: 'ts',
+          };
+        });
       },
     },
   ],
 });
+// The file that has it may move; without this the bundle would look for a package.json that is not in the image.
+if (!hasVersion)
+  throw new Error('no file of the sidecar that says its version was found: see the plugin above');
 writeFileSync(
   join(dist, 'outrigger.mjs'),
   `#!/usr/bin/env node
