@@ -10,10 +10,10 @@ import { validate } from '../sidecar/config/validate.ts';
 import { MIN_HELD_BYTES } from '../sidecar/http2/held-requests.ts';
 import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { MAX_UNREAD_BYTES } from '../sidecar/listeners/unread-pages.ts';
-import { bodyMemoryFor } from '../sidecar/llm/body-memory.ts';
-import { answerMemory, OWN_BYTES } from '../sidecar/llm/held-answers.ts';
-import { MAX_READ_BYTES } from '../sidecar/llm/parser-feed.ts';
-import { MAX_HEADER_BYTES } from '../sidecar/llm/relay.ts';
+import { answerMemory, OWN_BYTES } from '../sidecar/llm/answer/held-answers.ts';
+import { bodyMemoryFor } from '../sidecar/llm/limits/body-memory.ts';
+import { MAX_READ_BYTES } from '../sidecar/llm/relay/parser-feed.ts';
+import { MAX_HEADER_BYTES } from '../sidecar/llm/relay/relay.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 
 const CONTAINER_BYTES = 512 * 1024 * 1024;

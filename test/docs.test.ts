@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { TestAuthority } from '../scripts/harness/certificates.ts';
-import { REFUSAL_REASONS, type RefusalReason, statusOfRefusal } from '../sidecar/llm/reasons.ts';
+import { REFUSAL_REASONS, type RefusalReason, statusOfRefusal } from '../sidecar/llm/caller/refusals.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = [

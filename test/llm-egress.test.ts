@@ -25,7 +25,7 @@ import {
 } from '../scripts/harness/llm/provider.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import type { OwnerCall } from '../sidecar/llm/inbound-link.ts';
+import type { OwnerCall } from '../sidecar/llm/shared/owner-call.ts';
 import { TokenBudget } from '../sidecar/policy/token-budget.ts';
 import { type Answer, chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';

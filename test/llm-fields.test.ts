@@ -8,7 +8,7 @@ import {
   sendJson,
   WHOLE,
 } from '../scripts/harness/llm/provider.ts';
-import { fieldsOfHost } from '../sidecar/llm/addable-fields.ts';
+import { fieldsOfHost } from '../sidecar/llm/shared/addable-fields.ts';
 import { chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 

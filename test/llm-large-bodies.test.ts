@@ -16,7 +16,7 @@ import {
 } from '../scripts/harness/llm/provider.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { TURN_BYTES } from '../sidecar/llm/turn-share.ts';
+import { TURN_BYTES } from '../sidecar/llm/limits/turn-share.ts';
 import { type Answer, chat, send } from './llm/send.ts';
 import { providerFor } from './llm/set-up.ts';
 

@@ -2,8 +2,8 @@
 import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { LlmListener } from '../listeners/llm.ts';
-import type { ModelState } from '../llm/model-state.ts';
-import type { Upstream } from '../llm/upstream.ts';
+import type { ModelState } from '../llm/provider/model-state.ts';
+import type { Upstream } from '../llm/provider/upstream.ts';
 import { CIRCUIT_STATE_VALUE } from '../policy/circuit-state.ts';
 import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
 

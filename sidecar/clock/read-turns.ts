@@ -17,7 +17,7 @@ const UNCOUNTED_READS = 16;
 const HEAVY_A_TURN = 2;
 const LIGHT_A_TURN = 16;
 
-/** An object and no function, which V8 would keep until the next large collection (`llm/short-lived.ts`). */
+/** An object and no function, which V8 would keep until the next large collection (`llm/shared/short-lived.ts`). */
 export interface Reader {
   goOn(): void;
 }

@@ -11,7 +11,7 @@ import { InboundLink } from '../listeners/inbound-link.ts';
 import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
 import { Outbound } from '../listeners/outbound.ts';
-import type { LlmEvents } from '../llm/observer.ts';
+import type { LlmEvents } from '../llm/shared/request-observer.ts';
 import type { PolicyEvents } from '../proxy/context.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';

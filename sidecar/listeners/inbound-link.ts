@@ -1,5 +1,5 @@
-import { type Headers, textOf } from '../llm/headers.ts';
-import type { OwnerCall, OwnerCalls } from '../llm/inbound-link.ts';
+import { type Headers, textOf } from '../llm/shared/headers.ts';
+import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
 import type { Dependent, Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';

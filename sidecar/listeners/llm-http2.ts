@@ -1,6 +1,6 @@
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { DownstreamRequest, DownstreamResponse } from '../llm/reply.ts';
+import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
 
 type Http2 = typeof import('node:http2');
 /** Node's own listener: makes a request and a response of a stream, and hands them to the server's listeners. */

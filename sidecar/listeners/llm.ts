@@ -6,11 +6,11 @@ import {
 } from 'node:http';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
-import type { EgressEnvironment } from '../llm/context.ts';
+import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
 import type { Egress } from '../llm/egress.ts';
-import type { LlmObserver } from '../llm/observer.ts';
-import type { DownstreamRequest, DownstreamResponse } from '../llm/reply.ts';
-import type { LlmSettings } from '../llm/settings.ts';
+import type { EgressEnvironment } from '../llm/provider/egress-context.ts';
+import type { LlmSettings } from '../llm/shared/llm-settings.ts';
+import type { LlmObserver } from '../llm/shared/request-observer.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';

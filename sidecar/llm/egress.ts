@@ -3,37 +3,42 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
-import type { Body } from './body.ts';
-import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './body-memory.ts';
-import { BodyReader } from './body-reader.ts';
-import { clientPatienceMs, clientRetryCount } from './client-clock.ts';
-import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './client-retries.ts';
-import { decoderOf, readsEncoded } from './content-encoding.ts';
-import type { EgressContext, EgressEnvironment } from './context.ts';
+import { clientPatienceMs, clientRetryCount } from './caller/client-patience.ts';
+import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
+import { LoggedSink, loggedText } from './caller/logged-sink.ts';
+import { refuse } from './caller/refusals.ts';
+import { type DownstreamRequest, type DownstreamResponse, Reply } from './caller/reply.ts';
+import type { Sink } from './caller/sink.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
-import type { HttpHeaders } from './headers.ts';
-import { textOf } from './headers.ts';
-import type { OwnerCall } from './inbound-link.ts';
-import { type Objection, objectionTo, operationPath, plainHeaders, traceIdIn } from './incoming.ts';
-import type { JsonScan } from './json-scan.ts';
-import { LoggedSink, loggedText } from './logged-sink.ts';
-import { MinuteGate } from './minute-gate.ts';
-import type { ModelRequest } from './model-request.ts';
-import type { LlmObserver, LlmRequestInfo } from './observer.ts';
-import { type Operation, operationOf, spendsUncounted, traitsOf } from './operations.ts';
-import { refuse } from './reasons.ts';
-import { type DownstreamRequest, type DownstreamResponse, Reply } from './reply.ts';
-import { readRequestFacts, requestScan } from './request-facts.ts';
-import type { LlmSettings } from './settings.ts';
-import { ignore, shortLived } from './short-lived.ts';
-import type { Sink } from './sink.ts';
-import { NO_SPENDING, type Spending, spendingOf, uncountable } from './spending.ts';
-import { TaskBudgets, taskKey } from './task-budgets.ts';
-import { wrongPath } from './tell-inbound.ts';
-import { Tunnels } from './tunnels.ts';
-import { TurnShare } from './turn-share.ts';
-import { awaitingOf, inOrder, Upstream } from './upstream.ts';
+import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
+import { MinuteGate } from './limits/minute-gate.ts';
+import { TaskBudgets, taskKey } from './limits/task-budgets.ts';
+import { TurnShare } from './limits/turn-share.ts';
+import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
+import { wrongPath } from './provider/tell-owner.ts';
+import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
+import { BodyReader } from './request/body-reader.ts';
+import { decoderOf, readsEncoded } from './request/content-encoding.ts';
+import {
+  type Objection,
+  objectionTo,
+  operationPath,
+  plainHeaders,
+  traceIdIn,
+} from './request/incoming-head.ts';
+import type { JsonScan } from './request/json-scan.ts';
+import type { ModelRequest } from './request/model-request.ts';
+import { readRequestFacts, requestScan } from './request/request-facts.ts';
+import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
+import type { Body } from './shared/body.ts';
+import { type HttpHeaders, textOf } from './shared/headers.ts';
+import type { LlmSettings } from './shared/llm-settings.ts';
+import { type Operation, operationOf, spendsUncounted, traitsOf } from './shared/operations.ts';
+import type { OwnerCall } from './shared/owner-call.ts';
+import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
+import { ignore, shortLived } from './shared/short-lived.ts';
+import { Tunnels } from './web-socket/tunnels.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;

@@ -7,14 +7,13 @@
  *                        └── the last caller leaves ──▶ the request is closed
  */
 import { createHash, type Hash } from 'node:crypto';
-import { secretsOf } from './credentials.ts';
-import type { HttpHeaders } from './headers.ts';
-import { textOf } from './headers.ts';
-import { CHUNK_COST_BYTES, HeldBytes } from './held-answers.ts';
-import type { ModelRequest } from './model-request.ts';
-import type { Reply } from './reply.ts';
-import { ignore, shortLived } from './short-lived.ts';
-import type { Sink } from './sink.ts';
+import { CHUNK_COST_BYTES, HeldBytes } from './answer/held-answers.ts';
+import type { Reply } from './caller/reply.ts';
+import type { Sink } from './caller/sink.ts';
+import type { ModelRequest } from './request/model-request.ts';
+import { type HttpHeaders, textOf } from './shared/headers.ts';
+import { secretsOf } from './shared/provider-credentials.ts';
+import { ignore, shortLived } from './shared/short-lived.ts';
 
 /** What is kept of an answer for those who join late; an answer that is longer can't be joined any more. */
 const MAX_KEPT_BYTES = 1_048_576;

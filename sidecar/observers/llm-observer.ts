@@ -1,12 +1,13 @@
 /** What is told of requests to models: a line in the access log, and a span. Never a body, a key or a header. */
+
+import type { ProviderFailure } from '../llm/shared/provider-failure.ts';
 import type {
   LlmAttemptInfo,
   LlmObserver,
   LlmRecord,
   LlmRequestInfo,
   LlmRequestObserver,
-} from '../llm/observer.ts';
-import type { ProviderFailure } from '../llm/provider-failure.ts';
+} from '../llm/shared/request-observer.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 /** One line a request, when `log.access` asks for it. */

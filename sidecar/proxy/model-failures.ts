@@ -1,6 +1,6 @@
 /**
  * Why an agent's model did not answer, on its way to whoever called: from the egress beside the agent
- * (`llm/tell-inbound.ts`) to the call it asked for, and from an agent that was called to the one that called it. An open
+ * (`llm/provider/tell-owner.ts`) to the call it asked for, and from an agent that was called to the one that called it. An open
  * circuit says it as well: its callers would not hear from the agent.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';

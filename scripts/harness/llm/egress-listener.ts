@@ -5,8 +5,8 @@ import type { LlmConfig } from '../../../sidecar/config/config.ts';
 import { toConfig } from '../../../sidecar/config/convert.ts';
 import { validate } from '../../../sidecar/config/validate.ts';
 import { LlmListener } from '../../../sidecar/listeners/llm.ts';
-import type { OwnerCalls } from '../../../sidecar/llm/inbound-link.ts';
-import type { LlmEvents } from '../../../sidecar/llm/observer.ts';
+import type { OwnerCalls } from '../../../sidecar/llm/shared/owner-call.ts';
+import type { LlmEvents } from '../../../sidecar/llm/shared/request-observer.ts';
 import type { TestClock } from '../test-clock.ts';
 import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
 

@@ -1,14 +1,14 @@
 /** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
 import { ownerOfRequest } from '../../listeners/inbound-link.ts';
-import { textOf } from '../../llm/headers.ts';
+import { textOf } from '../../llm/shared/headers.ts';
+import type { ProviderFailure } from '../../llm/shared/provider-failure.ts';
 import type {
   LlmAttemptInfo,
   LlmObserver,
   LlmRecord,
   LlmRequestInfo,
   LlmRequestObserver,
-} from '../../llm/observer.ts';
-import type { ProviderFailure } from '../../llm/provider-failure.ts';
+} from '../../llm/shared/request-observer.ts';
 import type { InboundCalls } from '../../proxy/inbound-calls.ts';
 import type { ModelCallTrace } from './model-call.ts';
 import type { Tracer } from './tracer.ts';

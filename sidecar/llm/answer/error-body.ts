@@ -1,0 +1,95 @@
+/** The body of a provider's error, held for a moment: it says why, and whether money is missing. Pure. */
+
+import { type Headers, textOf } from '../shared/headers.ts';
+import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
+
+/** What is held of it. */
+const MAX_HELD_BYTES = 65_536;
+/** One that stands still is judged by what has come. */
+export const ERROR_BODY_MS = 5_000;
+
+/** Providers refuse for money with these; 400 is how some have it. */
+const STATUSES: ReadonlySet<number> = new Set([400, 402, 403, 429]);
+
+/** Words of providers for an account that is used up: no wait helps, only paying does. */
+const BILLING_CODES: ReadonlySet<string> = new Set([
+  'insufficient_quota',
+  'billing_hard_limit_reached',
+  'billing_not_active',
+  'billing_error',
+  'insufficient_balance',
+  'insufficient_credits',
+  'credits_exhausted',
+]);
+/** Anthropic has no code of its own for it. */
+const LOW_CREDIT = /^Your credit balance is too low/;
+const PAYMENT_REQUIRED = 402;
+
+export class ErrorBody {
+  readonly #parts: Buffer[] = [];
+  #bytes = 0;
+  readonly #memory: HeldBytes;
+  #countedBytes = 0;
+  /** When it is judged by what has come. */
+  readonly untilMs: number;
+
+  constructor(nowMs: number, memory: HeldBytes) {
+    this.untilMs = nowMs + ERROR_BODY_MS;
+    this.#memory = memory;
+  }
+
+  /** False when no more is held. */
+  push(part: Buffer): boolean {
+    this.#parts.push(part);
+    this.#bytes += part.length;
+    const cost = part.length + CHUNK_COST_BYTES;
+    if (!this.#memory.add(cost)) return false;
+    this.#countedBytes += cost;
+    return this.#bytes < MAX_HELD_BYTES;
+  }
+
+  /** What has come of it, which is not held any more. */
+  take(): Buffer {
+    this.#memory.remove(this.#countedBytes);
+    this.#countedBytes = 0;
+    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
+  }
+}
+
+/** Can the body be read before it is decided what becomes of the request? */
+export function isReadable(headers: Headers): boolean {
+  const encoding = textOf(headers['content-encoding']) ?? 'identity';
+  return encoding === 'identity' && /\bjson\b|^text\/plain\b/i.test(textOf(headers['content-type']) ?? '');
+}
+
+/**
+ * The provider's word for missing money; undefined when the error is of another kind.
+ *
+ * @param body as far as it was held
+ */
+export function billingCode(status: number, body: Buffer): string | undefined {
+  if (!STATUSES.has(status)) return undefined;
+  const fallback = status === PAYMENT_REQUIRED ? 'payment_required' : undefined;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString('utf8'));
+  } catch {
+    return fallback;
+  }
+  // Gemini's is in a list.
+  const outer = ((Array.isArray(parsed) ? parsed[0] : parsed) ?? {}) as { error?: unknown };
+  const error = typeof outer.error === 'object' && outer.error !== null ? outer.error : outer;
+  return billingWord(error) ?? fallback;
+}
+
+/**
+ * The word for missing money in an error.
+ *
+ * @param error the object that has its code and message
+ */
+export function billingWord(error: object): string | undefined {
+  const { code, type, message } = error as { code?: unknown; type?: unknown; message?: unknown };
+  for (const word of [code, type])
+    if (typeof word === 'string' && BILLING_CODES.has(word.toLowerCase())) return word.toLowerCase();
+  return typeof message === 'string' && LOW_CREDIT.test(message) ? 'credit_balance_too_low' : undefined;
+}

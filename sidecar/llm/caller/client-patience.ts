@@ -1,0 +1,40 @@
+/**
+ * What a caller's own client says of its patience: how long it waits, and how often it has asked already. Pure.
+ *
+ * The clients that Stainless generates (openai, anthropic, …) send one of two headers. `x-stainless-timeout` (Node)
+ * is in whole seconds, cut off, and ends with the answer's headers, or with a whole plain answer in later versions.
+ * `x-stainless-read-timeout` (Python) is the longest silence between two bytes. Both begin anew with each of the
+ * client's own retries, which `x-stainless-retry-count` counts.
+ */
+import { type Headers, textOf } from '../shared/headers.ts';
+
+/** Of the client's time, kept for the way of our answer to it; it must arrive before the client gives up. */
+const MARGIN_SHARE = 0.05;
+const MIN_MARGIN_MS = 200;
+const MAX_MARGIN_MS = 2_000;
+const MAX_RETRY_COUNT = 1_000;
+
+/**
+ * How long the client waits, in milliseconds from its request, with a margin taken off; Infinity when it does not say.
+ * A client whose timeout is below a second may say 0: it ends its request by itself.
+ */
+export function clientPatienceMs(headers: Headers): number {
+  const timeoutMs = Math.min(
+    secondsToMs(headers['x-stainless-timeout']),
+    secondsToMs(headers['x-stainless-read-timeout']),
+  );
+  if (timeoutMs === Number.POSITIVE_INFINITY) return timeoutMs;
+  const marginMs = Math.min(MAX_MARGIN_MS, Math.max(MIN_MARGIN_MS, timeoutMs * MARGIN_SHARE));
+  return timeoutMs - Math.min(marginMs, timeoutMs / 2);
+}
+
+/** Retries that the client has made before this request: 0 for its first; undefined when it does not count them. */
+export function clientRetryCount(headers: Headers): number | undefined {
+  const text = textOf(headers['x-stainless-retry-count']);
+  return text !== undefined && /^\d{1,6}$/.test(text) ? Math.min(Number(text), MAX_RETRY_COUNT) : undefined;
+}
+
+function secondsToMs(value: string | string[] | undefined): number {
+  const seconds = Number(textOf(value));
+  return seconds > 0 ? seconds * 1000 : Number.POSITIVE_INFINITY;
+}

@@ -1,0 +1,106 @@
+/** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
+
+import type { HttpHeaders } from '../shared/headers.ts';
+import { type Operation, traitsOf } from '../shared/operations.ts';
+import type { ProviderFailureReason } from '../shared/provider-failure.ts';
+import type { Sink } from './sink.ts';
+
+/** In the header `outrigger-reason` and as the error's `code`. */
+export type RefusalReason =
+  | Exclude<ProviderFailureReason, 'status'>
+  | 'circuit_open'
+  | 'throttled'
+  | 'rate_limited'
+  | 'overloaded'
+  | 'no_route'
+  | 'forbidden'
+  | 'method_not_allowed'
+  | 'not_implemented'
+  | 'bad_request'
+  | 'request_too_large'
+  | 'in_flight'
+  | 'call_ended'
+  | 'upstream_failed';
+
+const STATUS: Readonly<Record<RefusalReason, number>> = {
+  connect_failed: 502,
+  connection_lost: 502,
+  upstream_protocol: 502,
+  first_byte: 504,
+  idle: 504,
+  deadline: 504,
+  stream_cut: 502,
+  answer_cut: 502,
+  malformed_answer: 502,
+  answer_too_large: 502,
+  budget_exhausted: 429,
+  draining: 503,
+  circuit_open: 503,
+  throttled: 429,
+  rate_limited: 429,
+  overloaded: 503,
+  no_route: 404,
+  forbidden: 403,
+  method_not_allowed: 405,
+  not_implemented: 501,
+  bad_request: 400,
+  request_too_large: 413,
+  in_flight: 409,
+  call_ended: 504,
+  upstream_failed: 502,
+};
+
+export const REFUSAL_REASONS = Object.keys(STATUS) as readonly RefusalReason[];
+
+export function statusOfRefusal(reason: RefusalReason): number {
+  return STATUS[reason];
+}
+
+export interface RefusalExtras {
+  readonly headers?: HttpHeaders;
+  readonly retryAfterMs?: number | undefined;
+  /** Its own rules say whether the caller's client asks again, as they do without us. */
+  readonly clientDecides?: boolean;
+}
+
+/**
+ * An answer of our own. The caller's client is told not to try again, because whatever could be tried was tried here;
+ * unless the request may be running at the provider, or only the client's own clock stood against another attempt.
+ */
+export function refuse(sink: Sink, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
+  const body = Buffer.from(JSON.stringify({ error: errorOf(reason, message) }));
+  const headers: HttpHeaders = {
+    'content-type': 'application/json',
+    'content-length': String(body.length),
+    'outrigger-reason': reason,
+    ...(more.clientDecides ? {} : { 'x-should-retry': 'false' }),
+    ...more.headers,
+  };
+  const { retryAfterMs } = more;
+  if (retryAfterMs !== undefined && Number.isFinite(retryAfterMs)) {
+    headers['retry-after'] = String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+    headers['retry-after-ms'] = String(Math.max(1, Math.ceil(retryAfterMs)));
+  }
+  sink.head(STATUS[reason], headers);
+  sink.write(body);
+  sink.end();
+}
+
+/** The last event of a stream that can't be completed, in the form that the operation's clients throw on. */
+export function errorEvent(operation: Operation, reason: RefusalReason, message: string): Buffer {
+  const error = errorOf(reason, message);
+  const { events } = traitsOf(operation);
+  // Clients of the Responses API read the event itself, Anthropic's its `error`.
+  const data =
+    events === 'responses'
+      ? { ...error, type: 'error', error }
+      : events === 'choices'
+        ? { error }
+        : { type: 'error', error };
+  const name = events === 'choices' ? '' : 'event: error\n';
+  return Buffer.from(`${name}data: ${JSON.stringify(data)}\n\n`);
+}
+
+function errorOf(reason: RefusalReason, message: string) {
+  return { message, type: 'outrigger_error', param: null, code: reason };
+}

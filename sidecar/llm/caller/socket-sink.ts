@@ -1,0 +1,55 @@
+/** Answers on a bare socket, whose connection is the caller's only for this one request. */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { HttpHeaders } from '../shared/headers.ts';
+import { ignore } from '../shared/short-lived.ts';
+import type { Sink } from './sink.ts';
+
+/** A side that has been ended has so long until its connection is closed. */
+export const LAST_BYTES_MS = 5_000;
+
+export class SocketSink implements Sink {
+  readonly #socket: Socket;
+  onDrain: () => void = ignore;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  head(status: number, headers: HttpHeaders): void {
+    this.#socket.write(
+      headText(status, STATUS_CODES[status] ?? '', { ...headers, connection: 'close' }),
+      'latin1',
+    );
+  }
+
+  flushHead(): void {}
+
+  write(bytes: Buffer): boolean {
+    return this.#socket.write(bytes);
+  }
+
+  end(): void {
+    endSoon(this.#socket);
+  }
+
+  breakOff(): void {
+    this.#socket.destroy();
+  }
+}
+
+/** Ends our side; what the other one still sends is thrown away, and it is not waited for long. */
+export function endSoon(socket: Socket): void {
+  if (socket.destroyed) return;
+  socket.end();
+  socket.resume();
+  socket.setTimeout(LAST_BYTES_MS, () => socket.destroy());
+}
+
+/** The head of an answer as it stands on the wire. Values were headers before: none has a line's end in it. */
+export function headText(status: number, reason: string, headers: HttpHeaders): string {
+  let text = `HTTP/1.1 ${status} ${reason}\r\n`;
+  for (const [name, value] of Object.entries(headers))
+    for (const one of Array.isArray(value) ? value : [value]) text += `${name}: ${one}\r\n`;
+  return `${text}\r\n`;
+}

@@ -1,0 +1,110 @@
+/**
+ * What a provider's `x-ratelimit-*` headers say is left, and when there will be enough for the next request. Pure.
+ *
+ * Providers refill steadily: the reset is the time at which everything is back, so in between what is left rises in a
+ * straight line. Requests sent since the headers were written are taken off, or fifty that start together would each
+ * see the same rest.
+ */
+import { type Headers, textOf } from '../shared/headers.ts';
+import { resetMs } from './retry-after.ts';
+
+/** A limit that can't be true is not believed for longer. */
+const MAX_RESET_MS = 3_600_000;
+
+class Meter {
+  #limit = Number.POSITIVE_INFINITY;
+  #remaining = Number.POSITIVE_INFINITY;
+  #atMs = 0;
+  #resetMs = 0;
+  /** Reserved by attempts that have had no answer. */
+  #inFlight = 0;
+
+  get known(): boolean {
+    return this.#remaining !== Number.POSITIVE_INFINITY;
+  }
+
+  learn(limit: number, remaining: number, resetAfterMs: number, nowMs: number): void {
+    this.#limit = Math.max(limit, remaining);
+    this.#remaining = remaining;
+    this.#atMs = nowMs;
+    this.#resetMs = Math.min(resetAfterMs, MAX_RESET_MS);
+  }
+
+  begin(amount: number): void {
+    this.#inFlight += amount;
+  }
+
+  end(amount: number): void {
+    this.#inFlight -= amount;
+  }
+
+  available(nowMs: number): number {
+    if (!this.known) return Number.POSITIVE_INFINITY;
+    const passed = this.#resetMs === 0 ? 1 : Math.min(1, (nowMs - this.#atMs) / this.#resetMs);
+    return this.#remaining + (this.#limit - this.#remaining) * passed - this.#inFlight;
+  }
+
+  /** When `amount` will be there: now, in the future, or once all is back when it never is. */
+  freeAtMs(amount: number, nowMs: number): number {
+    if (!this.known || this.available(nowMs) >= amount) return nowMs;
+    const resetAtMs = this.#atMs + this.#resetMs;
+    // What is in flight will be answered, and its headers will tell.
+    if (resetAtMs <= nowMs) return nowMs;
+    const rise = this.#limit - this.#remaining;
+    const missing = amount + this.#inFlight - this.#remaining;
+    if (rise <= 0 || missing >= rise) return resetAtMs;
+    return Math.min(resetAtMs, this.#atMs + (missing / rise) * this.#resetMs);
+  }
+}
+
+/** The limits of one upstream. */
+export class LearnedLimit {
+  readonly #requests = new Meter();
+  readonly #tokens = new Meter();
+
+  /** An attempt is sent. Must be followed by {@link end} with the same number. */
+  begin(tokens: number): void {
+    this.#requests.begin(1);
+    this.#tokens.begin(tokens);
+  }
+
+  /** Its answer's headers are here, or it has failed. */
+  end(tokens: number): void {
+    this.#requests.end(1);
+    this.#tokens.end(tokens);
+  }
+
+  learn(headers: Headers, nowMs: number, wallMs: number): void {
+    learnOne(this.#requests, headers, 'requests', nowMs, wallMs);
+    learnOne(this.#tokens, headers, 'tokens', nowMs, wallMs);
+  }
+
+  /** When a request of so many tokens is likely to get through. */
+  freeAtMs(tokens: number, nowMs: number): number {
+    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(tokens, nowMs));
+  }
+
+  /** What is left by now, for people and for scaling; undefined while the provider has not said. */
+  left(nowMs: number): { requests: number | undefined; tokens: number | undefined } {
+    const of = (meter: Meter) => (meter.known ? Math.max(0, Math.floor(meter.available(nowMs))) : undefined);
+    return { requests: of(this.#requests), tokens: of(this.#tokens) };
+  }
+}
+
+function learnOne(
+  meter: Meter,
+  headers: Headers,
+  kind: 'requests' | 'tokens',
+  nowMs: number,
+  wallMs: number,
+) {
+  const remaining = count(headers[`x-ratelimit-remaining-${kind}`]);
+  const reset = resetMs(textOf(headers[`x-ratelimit-reset-${kind}`]), wallMs);
+  if (remaining === undefined || reset === undefined) return;
+  meter.learn(count(headers[`x-ratelimit-limit-${kind}`]) ?? remaining, remaining, reset, nowMs);
+}
+
+function count(value: string | string[] | undefined): number | undefined {
+  const text = textOf(value)?.trim();
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}

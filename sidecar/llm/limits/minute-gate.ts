@@ -1,0 +1,116 @@
+import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { FairLimiter, type FairLimits, type Ticket } from './fair-limiter.ts';
+
+/** A request at the gate; one of the two is called, later or at once. */
+export interface Entering {
+  onLetIn(ticket: Ticket): void;
+  /** It can't get in in time. @param againMs when it may be worth asking again */
+  onTurnedAway(againMs: number): void;
+}
+
+interface Waiting {
+  readonly entering: Entering;
+  readonly timer: Patience;
+}
+
+class Patience extends Timer {
+  readonly #onTimeout: () => void;
+
+  constructor(onTimeout: () => void) {
+    super();
+    this.#onTimeout = onTimeout;
+  }
+
+  override onTimeout(): void {
+    this.#onTimeout();
+  }
+}
+
+/** Drives a {@link FairLimiter}: who can't be let in now waits, up to a limit, and is let in by a timer. */
+export class MinuteGate {
+  readonly #limiter: FairLimiter;
+  readonly #wheel: TimerWheel;
+  readonly #clock: () => number;
+  readonly #waiting = new Map<Ticket, Waiting>();
+  readonly #opener = new Patience(() => this.#open());
+  #limits: FairLimits;
+
+  constructor(limits: FairLimits, wheel: TimerWheel, clock: () => number) {
+    this.#limits = limits;
+    this.#limiter = new FairLimiter(limits, clock());
+    this.#wheel = wheel;
+    this.#clock = clock;
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** Are there limits at all? */
+  get limits(): boolean {
+    return this.#limits.requestsPerMinute > 0 || this.#limits.tokensPerMinute > 0;
+  }
+
+  setLimits(limits: FairLimits): void {
+    this.#limits = limits;
+    this.#limiter.setLimits(limits, this.#clock());
+    this.#open();
+  }
+
+  /**
+   * Asks to be let in with so many tokens, by a time at the latest.
+   * Gives the way to leave the line; of no use once it is let in.
+   */
+  enter(caller: string, tokens: number, untilMs: number, entering: Entering): () => void {
+    const ticket = this.#limiter.enter(caller, tokens);
+    const leave = (): void => {
+      const waiting = this.#waiting.get(ticket);
+      if (waiting === undefined) return;
+      this.#wheel.cancel(waiting.timer);
+      this.#waiting.delete(ticket);
+      this.#limiter.leave(ticket);
+    };
+    const turnAway = (): void => {
+      leave();
+      entering.onTurnedAway(this.#limiter.waitMs(tokens, this.#clock()));
+    };
+    const timer = new Patience(turnAway);
+    this.#waiting.set(ticket, { entering, timer });
+    this.#open();
+    if (!this.#waiting.has(ticket)) return leave;
+    // Alone it would get in too late: it need not wait to be told.
+    if (this.#clock() + this.#limiter.waitMs(tokens, this.#clock()) > untilMs) turnAway();
+    else this.#wheel.arm(timer, untilMs);
+    return leave;
+  }
+
+  settle(ticket: Ticket, usedTokens: number): void {
+    this.#limiter.settle(ticket, usedTokens);
+    this.#open();
+  }
+
+  giveBack(ticket: Ticket): void {
+    this.#limiter.giveBack(ticket);
+    this.#open();
+  }
+
+  close(): void {
+    this.#wheel.cancel(this.#opener);
+    for (const { timer } of this.#waiting.values()) this.#wheel.cancel(timer);
+    this.#waiting.clear();
+  }
+
+  #open(): void {
+    const nowMs = this.#clock();
+    for (let ticket = this.#limiter.grant(nowMs); ticket !== undefined; ticket = this.#limiter.grant(nowMs)) {
+      const waiting = this.#waiting.get(ticket);
+      if (waiting === undefined) continue;
+      this.#waiting.delete(ticket);
+      this.#wheel.cancel(waiting.timer);
+      waiting.entering.onLetIn(ticket);
+    }
+    const nextAtMs = this.#limiter.nextAtMs(nowMs);
+    if (Number.isFinite(nextAtMs)) this.#wheel.arm(this.#opener, nextAtMs);
+    else this.#wheel.cancel(this.#opener);
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * How long a provider asks to be left alone, from the headers of its answer. Pure.
+ *
+ * Read in this order: `retry-after-ms` (milliseconds, OpenAI's and Azure's), `Retry-After` (RFC 9110, section 10.2.3:
+ * seconds or a date), and the resets of the limits that are used up (`x-ratelimit-reset-requests` and `-tokens`,
+ * durations such as `6m0s` or `120ms`; some providers send seconds or a time since 1970 instead).
+ */
+import { type Headers, textOf } from '../shared/headers.ts';
+
+/** Larger numbers in a reset header are times since 1970 in seconds, and ten digits more in milliseconds. */
+const EPOCH_SECONDS = 1e9;
+const EPOCH_MS = 1e12;
+
+const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+
+/**
+ * Milliseconds from now, 0 or more; undefined when the answer names no time that can be read.
+ *
+ * @param status of the answer: the resets of used-up limits say something only about a 429
+ * @param wallMs the time in milliseconds since 1970, for dates; the answer's own `Date` comes first
+ */
+export function retryAfterMs(status: number, headers: Headers, wallMs: number): number | undefined {
+  const inMs = Number.parseFloat(textOf(headers['retry-after-ms']) ?? '');
+  if (inMs >= 0 && Number.isFinite(inMs)) return inMs;
+  const after = textOf(headers['retry-after']);
+  if (after !== undefined) {
+    // Its clock and ours may differ by more than the wait.
+    const ms = secondsOrDateMs(after, httpDateMs(textOf(headers['date']) ?? '') ?? wallMs);
+    if (ms !== undefined) return ms;
+  }
+  return status === 429 ? resetOfUsedUp(headers, wallMs) : undefined;
+}
+
+function secondsOrDateMs(text: string, wallMs: number): number | undefined {
+  const trimmed = text.trim();
+  if (/^\d{1,12}(?:\.\d+)?$/.test(trimmed)) return Number(trimmed) * 1000;
+  const atMs = httpDateMs(trimmed);
+  return atMs === undefined ? undefined : Math.max(0, atMs - wallMs);
+}
+
+/** One of HTTP's three forms of a date (RFC 9110, section 5.6.7), all of them in GMT, in milliseconds since 1970. */
+function httpDateMs(text: string): number | undefined {
+  // Date.parse takes nearly anything for a date; one of HTTP's begins with a weekday.
+  if (text.length > 64 || !/^[A-Za-z]{3,9},? /.test(text)) return undefined;
+  const atMs = Date.parse(/ (?:GMT|UTC|[+-]\d{4})$/.test(text) ? text : `${text} GMT`);
+  return Number.isNaN(atMs) ? undefined : atMs;
+}
+
+/** The later reset of the limits that have nothing left; of both when neither says what is left. */
+function resetOfUsedUp(headers: Headers, wallMs: number): number | undefined {
+  let longest: number | undefined;
+  for (const kind of ['requests', 'tokens'] as const) {
+    const remaining = textOf(headers[`x-ratelimit-remaining-${kind}`]);
+    if (remaining !== undefined && Number(remaining) > 0) continue;
+    const ms = resetMs(textOf(headers[`x-ratelimit-reset-${kind}`]), wallMs);
+    if (ms !== undefined) longest = Math.max(longest ?? 0, ms);
+  }
+  return longest;
+}
+
+/** `1h2m3.5s`, `120ms`, a number of seconds, or a time since 1970; in milliseconds from now. */
+export function resetMs(text: string | undefined, wallMs: number): number | undefined {
+  const trimmed = text?.trim() ?? '';
+  if (trimmed === '' || trimmed.length > 32) return undefined;
+  if (/^\d+(?:\.\d+)?$/.test(trimmed)) {
+    const value = Number(trimmed);
+    if (value > EPOCH_MS) return Math.max(0, value - wallMs);
+    if (value > EPOCH_SECONDS) return Math.max(0, value * 1000 - wallMs);
+    return value * 1000;
+  }
+  if (!/^(?:\d+(?:\.\d+)?(?:ms|h|m|s))+$/.test(trimmed)) return undefined;
+  let totalMs = 0;
+  for (const [, amount, unit] of trimmed.matchAll(/([\d.]+)(ms|h|m|s)/g))
+    totalMs += Number(amount) * UNIT_MS[unit!]!;
+  return totalMs;
+}

@@ -1,0 +1,114 @@
+/**
+ * The fields that policies add to one request: a maximum where a budget holds, and the wish for a stream's usage. A provider
+ * must never refuse a request for what we have put into it, so what it refuses all the same is taken out again: a request
+ * that was refused was not run.
+ */
+
+import type { ModelRequest } from '../request/model-request.ts';
+import type { RequestFacts } from '../request/request-facts.ts';
+import type { AddedField } from '../shared/addable-fields.ts';
+import type { LlmSettings } from '../shared/llm-settings.ts';
+import { traitsOf } from '../shared/operations.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface RequestChanges {
+  /** The most that the answer should have, for each choice; 0 leaves the request's own maximum, or its lack of one. */
+  readonly maxOutputTokens: number;
+  /** The field that is added to say so; undefined where none is needed, or none is taken. */
+  readonly maxField: AddedField | undefined;
+  /** Fields of the caller's own that say so in the place of a value that bounds nothing. */
+  readonly bounded: readonly string[];
+  /** Asks for the usage of a stream that would not tell it. */
+  readonly askUsage: boolean;
+}
+
+const REFUSED: ReadonlySet<number> = new Set([400, 422]);
+/** The field itself is wrong, and not its value in this request. */
+const UNKNOWN_FIELD =
+  /\b(?:unknown|unsupported|unrecogni[sz]ed|unexpected|extra|additional|not (?:permitted|allowed|supported|recogni[sz]ed)|no such|does not (?:exist|support))\b|extra_forbidden/i;
+
+/** The additions to one request, for each upstream that it is sent to. */
+export class Additions {
+  readonly #request: ModelRequest;
+  readonly #settings: LlmSettings;
+  /** Refused for their values, which another request would not have. */
+  readonly #without = new Set<string>();
+  #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
+
+  constructor(request: ModelRequest, settings: LlmSettings) {
+    this.#request = request;
+    this.#settings = settings;
+  }
+
+  /** Changes that bound a request's tokens and make them countable. */
+  changesFor(upstream: Upstream, nowMs: number): RequestChanges {
+    const { facts, budget, spending } = this.#request;
+    const { streamUsage, limits } = this.#settings;
+    const { maxOutputFields, asksForUsage } = traitsOf(facts.operation);
+    const mayAdd = (field: AddedField): boolean =>
+      upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.#without.has(keyOf(upstream, field));
+    let maxOutputTokens = 0;
+    let maxField: AddedField | undefined;
+    let bounded: readonly string[] = [];
+    const isBounded = spending.outputTokens > 0 && spending.unbounded.length === 0;
+    if (budget !== undefined && !isBounded && maxOutputFields.length > 0) {
+      const left = Math.floor((budget.left - spending.inputTokens) / spending.choices);
+      maxOutputTokens = spending.outputTokens || Math.max(0, Math.min(limits.defaultOutputTokens, left));
+      bounded = spending.unbounded;
+      if (bounded.length === 0)
+        maxField = upstream.addable.find((field) => maxOutputFields.includes(field) && mayAdd(field));
+    }
+    const limited = budget !== undefined || limits.tokensPerMinute > 0;
+    const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
+    const canAsk = wanted && asksForUsage && facts.stream && !facts.includesUsage;
+    this.#changes = { maxOutputTokens, maxField, bounded, askUsage: canAsk && mayAdd('stream_options') };
+    return this.#changes;
+  }
+
+  /**
+   * Was the request refused for a field that we have added? It is left out of the next attempt then, and of later
+   * requests if the upstream does not know it.
+   *
+   * @param body of the provider's error
+   */
+  wereRefused(upstream: Upstream, status: number, body: Buffer, nowMs: number): boolean {
+    if (!REFUSED.has(status)) return false;
+    const text = body.toString('utf8');
+    let refused = false;
+    for (const field of this.#added()) {
+      if (!new RegExp(`(?<![a-z_])${field}(?![a-z_])`).test(text)) continue;
+      refused = true;
+      this.#without.add(keyOf(upstream, field));
+      if (UNKNOWN_FIELD.test(text))
+        upstream.refused.add(upstream.modelFor(this.#request.facts), field, nowMs);
+    }
+    return refused;
+  }
+
+  #added(): AddedField[] {
+    const { maxField, maxOutputTokens, askUsage } = this.#changes;
+    const added: AddedField[] = maxField !== undefined && maxOutputTokens > 0 ? [maxField] : [];
+    // An object that the caller has itself is the caller's to be refused for.
+    if (askUsage && this.#request.facts.streamOptions === undefined) added.push('stream_options');
+    return added;
+  }
+}
+
+function keyOf(upstream: Upstream, field: AddedField): string {
+  return `${field} ${upstream.name}`;
+}
+
+/** The values of top-level keys that differ from the request's own, as JSON. */
+export function changedFields(
+  facts: RequestFacts,
+  model: string,
+  { maxOutputTokens, maxField, bounded, askUsage }: RequestChanges,
+): Map<string, string> {
+  const values = new Map<string, string>();
+  if (model !== facts.model) values.set('model', JSON.stringify(model));
+  if (maxOutputTokens > 0)
+    for (const field of maxField === undefined ? bounded : [maxField])
+      values.set(field, String(maxOutputTokens));
+  if (askUsage) values.set('stream_options', JSON.stringify({ ...facts.streamOptions, include_usage: true }));
+  return values;
+}

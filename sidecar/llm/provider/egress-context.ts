@@ -1,0 +1,31 @@
+/** What the requests of the egress share. `settings` and `upstreams` are replaced on a reload: a request reads them once. */
+import type { TimerWheel } from '../../clock/timer-wheel.ts';
+import type { LlmStats } from '../../telemetry/llm-stats.ts';
+import type { ClientRetries } from '../caller/client-retries.ts';
+import type { MinuteGate } from '../limits/minute-gate.ts';
+import type { LlmSettings } from '../shared/llm-settings.ts';
+import type { OwnerCalls } from '../shared/owner-call.ts';
+import type { LlmEvents, LlmObserver } from '../shared/request-observer.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface EgressEnvironment {
+  readonly wheel: TimerWheel;
+  /** Milliseconds that never go back. */
+  readonly clock: () => number;
+  readonly random: () => number;
+  /** The environment variables, for keys. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly stats: LlmStats;
+  readonly events: LlmEvents;
+  readonly inboundCalls: OwnerCalls | undefined;
+  /** Gets bodies, if the configuration asks for them. */
+  readonly logBody: (direction: 'request' | 'answer', body: string) => void;
+}
+
+export interface EgressContext extends EgressEnvironment {
+  settings: LlmSettings;
+  upstreams: readonly Upstream[];
+  readonly gate: MinuteGate;
+  readonly clientRetries: ClientRetries;
+  observer: LlmObserver | undefined;
+}

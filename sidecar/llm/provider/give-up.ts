@@ -1,0 +1,67 @@
+/** What a request is answered that gets no other attempt. Pure. */
+import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
+import type { RefusalReason } from '../caller/refusals.ts';
+import type { ProviderFailure } from '../shared/provider-failure.ts';
+import { requestOutcomeOf } from './attempt-verdict.ts';
+import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
+import type { NextStep } from './provider-retry.ts';
+
+export type NoStep = Extract<NextStep, { go: false }>;
+
+/** An answer of our own. */
+export interface Refusal {
+  readonly reason: RefusalReason;
+  readonly message: string;
+  readonly outcome: LlmOutcome;
+  readonly retryAfterMs: number | undefined;
+  /** The caller's client may ask again by its own rules. */
+  readonly clientDecides: boolean;
+}
+
+/**
+ * What a request is answered that gets no other attempt.
+ *
+ * @param failure of its last attempt; undefined when there was none
+ * @param step why none could be made; undefined when its time is over
+ */
+export function refusalOf(
+  failure: ProviderFailure | undefined,
+  last: ProviderAttemptEnd | undefined,
+  step: NoStep | undefined,
+  state: {
+    readonly attempts: number;
+    readonly maxAttempts: number;
+    readonly nowMs: number;
+    /** Only the client's own clock stood against another attempt. */
+    readonly clientDecides: boolean;
+    /** How each upstream has failed last; '' for one that has not. */
+    readonly lastErrors: readonly string[];
+  },
+): Refusal {
+  const { clientDecides } = state;
+  if (failure !== undefined && last !== undefined) {
+    const ofStatus = failure.status === 429 ? 'throttled' : 'upstream_failed';
+    return {
+      reason: failure.reason === 'status' ? ofStatus : failure.reason,
+      message: `${failure.message}; ${state.attempts} of ${state.maxAttempts} attempts were made`,
+      outcome: requestOutcomeOf({ ...last, failure, committed: false }),
+      retryAfterMs: failure.retryAfterMs,
+      clientDecides: failure.mayBeRunning || clientDecides,
+    };
+  }
+  if (step === undefined) {
+    const message = 'the time for the request was over before an upstream could be asked';
+    return { reason: 'deadline', message, outcome: 'timeout', retryAfterMs: undefined, clientDecides };
+  }
+  const retryAfterMs = step.againAtMs - state.nowMs;
+  const because = state.lastErrors
+    .filter((error) => error !== '')
+    .map((error) => `; ${error}`)
+    .join('');
+  if (step.because === 'circuit_open') {
+    const message = `every upstream has failed too often and is left alone for a while (see /stats)${because}`;
+    return { reason: 'circuit_open', message, outcome: 'failed', retryAfterMs, clientDecides };
+  }
+  const message = `every upstream is throttled for longer than may be waited (see /stats)${because}`;
+  return { reason: 'throttled', message, outcome: 'throttled', retryAfterMs, clientDecides };
+}

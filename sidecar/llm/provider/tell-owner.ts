@@ -1,0 +1,75 @@
+/** What people are told of a request to a model that failed: with the inbound call it was made for, and when nobody is asked. */
+import type { ModelFailure } from '../../policy/model-failure.ts';
+import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
+import { oneLine, providerMessage, withoutKeys } from '../answer/provider-message.ts';
+import type { ModelRequest } from '../request/model-request.ts';
+import { secretsOf } from '../shared/provider-credentials.ts';
+import { statusOfEnd } from './attempt-verdict.ts';
+import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
+import type { Upstream } from './upstream.ts';
+
+export interface RequestEnd {
+  /** As in `LlmRecord`. */
+  readonly reason: string;
+  /** The message of an answer of our own; '' without one. */
+  readonly refusal: string;
+  /** That was asked last; undefined when none was. */
+  readonly upstream: Upstream | undefined;
+  readonly last: ProviderAttemptEnd | undefined;
+}
+
+export function tellOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
+  const { inbound } = request;
+  // One that its agent has left says nothing of the provider.
+  if (inbound?.modelEnded === undefined || outcome === 'cancelled') return;
+  inbound.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
+}
+
+/** For requests that are answered without asking it; '' for an attempt that succeeded. */
+export function errorOf(request: ModelRequest, upstream: Upstream, end: ProviderAttemptEnd): string {
+  const status = statusOfEnd(end);
+  if (end.failure === undefined && status < 400) return '';
+  const what = end.failure?.message ?? `${upstream.name}: answered ${status}`;
+  return oneLine(withoutKeys(joined(what, providerMessage(end.errorBody)), secretsIn(request, upstream)));
+}
+
+function joined(...parts: string[]): string {
+  return parts.filter((part) => part !== '').join(': ');
+}
+
+function failureOf(request: ModelRequest, { reason, refusal, upstream, last }: RequestEnd): ModelFailure {
+  const said = last === undefined ? '' : providerMessage(last.errorBody);
+  const message = joined(refusal || (last?.failure?.message ?? ''), said);
+  const status = last === undefined ? 0 : statusOfEnd(last);
+  const path = (upstream?.pathOf(request.path) ?? request.path).split('?', 1)[0]!;
+  return {
+    status,
+    // A number is the provider's status, which is told anyway.
+    reason: /^\d+$/.test(reason) ? '' : reason,
+    upstream: upstream?.name ?? '',
+    path,
+    model: upstream?.modelFor(request.facts) ?? request.facts.model,
+    message: oneLine(withoutKeys(message, secretsIn(request, upstream))) + hintFor(status, path),
+    way: [],
+  };
+}
+
+/** What was sent as a credential, in the forms in which it may come back. */
+function secretsIn(request: ModelRequest, upstream: Upstream | undefined): string[] {
+  const own = upstream?.keys ?? [];
+  const callers = secretsOf(request.headers).map((line) => line.slice(line.indexOf(': ') + 2));
+  return [...own, ...callers]
+    .flatMap((secret) => [secret, secret.replace(/^\S+ /, '')])
+    .sort((one, other) => other.length - one.length);
+}
+
+/** The commonest mistake with a base URL. */
+function hintFor(status: number, path: string): string {
+  return status === 404 && !/\/v\d|\/openai\//.test(path) ? ' (is /v1 missing from the base URL?)' : '';
+}
+
+/** Of a request whose path is under no base URL of ours. */
+export function wrongPath(url: string, message: string): ModelFailure {
+  const path = url.split('?', 1)[0]!;
+  return { status: 0, reason: 'no_route', upstream: '', path, model: '', message, way: [] };
+}

@@ -1,0 +1,126 @@
+/**
+ * The breaker of one upstream: opossum's, with what it lacks for calls that stream.
+ *
+ * opossum judges a promise per call. Here an attempt is let in first and judged later, when its outcome is known, by
+ * firing opossum with the outcome alone. So an attempt that proves nothing (429, the caller left) is never fired and
+ * moves nothing, and one that was let in before the last change of state is not fired either.
+ *
+ *     closed ──share of failures──▶ open ──recovery_timeout──▶ half-open ──success──▶ closed
+ *                                    ▲                            │ one probe at a time
+ *                                    └──────────failure───────────┘
+ */
+import CircuitBreaker from 'opossum';
+import type { Outcome } from '../../policy/verdicts.ts';
+import type { LlmBreakerSettings } from '../shared/llm-settings.ts';
+
+export type BreakerState = 'closed' | 'half_open' | 'open';
+
+/** An attempt that was let in. */
+export interface UpstreamAdmission {
+  readonly epoch: number;
+  readonly probe: boolean;
+}
+
+/** opossum opens above its percentage; ours opens at it. */
+const JUST_BELOW = 1e-9;
+
+const FAILED = new Error('the attempt failed');
+
+export class UpstreamBreaker {
+  readonly settings: LlmBreakerSettings;
+  state: BreakerState = 'closed';
+  /** When it opened, by the caller's clock. */
+  openedAtMs = 0;
+  rejections = 0;
+  readonly #clock: () => number;
+  readonly #onChange: (from: BreakerState, to: BreakerState) => void;
+  #circuit: CircuitBreaker<[ok: boolean], void>;
+  #epoch = 0;
+  #probing = false;
+
+  constructor(
+    settings: LlmBreakerSettings,
+    clock: () => number,
+    onChange: (from: BreakerState, to: BreakerState) => void,
+  ) {
+    this.settings = settings;
+    this.#clock = clock;
+    this.#onChange = onChange;
+    this.#circuit = this.#create();
+  }
+
+  /** When an open circuit lets a probe through. */
+  get probeAtMs(): number {
+    return this.state === 'open' ? this.openedAtMs + this.settings.recoveryTimeoutMs : this.#clock();
+  }
+
+  /** Would {@link admit} let an attempt in? */
+  get admits(): boolean {
+    return this.state === 'closed' || (this.state === 'half_open' && !this.#probing);
+  }
+
+  /** Must be settled once. */
+  admit(): UpstreamAdmission | undefined {
+    if (!this.admits) {
+      this.rejections++;
+      return undefined;
+    }
+    const probe = this.state === 'half_open';
+    if (probe) this.#probing = true;
+    return { epoch: this.#epoch, probe };
+  }
+
+  settle({ epoch, probe }: UpstreamAdmission, verdict: Outcome): void {
+    if (epoch !== this.#epoch) return;
+    if (verdict === 'neutral') {
+      if (probe) this.#probing = false;
+      return;
+    }
+    // A probe's place is taken until opossum has changed its state, some microtasks from now.
+    this.#circuit.fire(verdict === 'success').catch(() => {});
+  }
+
+  /** Ends its timers. */
+  close(): void {
+    this.#circuit.removeAllListeners();
+    this.#circuit.shutdown();
+  }
+
+  #create(): CircuitBreaker<[ok: boolean], void> {
+    const { failurePercent, minCalls, windowMs, recoveryTimeoutMs } = this.settings;
+    const circuit = new CircuitBreaker(
+      async (ok: boolean) => {
+        if (!ok) throw FAILED;
+      },
+      {
+        timeout: false,
+        enabled: failurePercent > 0,
+        errorThresholdPercentage: failurePercent - JUST_BELOW,
+        volumeThreshold: minCalls,
+        rollingCountTimeout: windowMs,
+        rollingCountBuckets: Math.min(10, windowMs),
+        rollingPercentilesEnabled: false,
+        enableSnapshots: false,
+        resetTimeout: recoveryTimeoutMs,
+      },
+    );
+    circuit.on('open', () => this.#change('open'));
+    circuit.on('halfOpen', () => this.#change('half_open'));
+    circuit.on('close', () => {
+      this.#change('closed');
+      // The window still has the failures it opened for: one more would open it again.
+      this.close();
+      this.#circuit = this.#create();
+    });
+    return circuit;
+  }
+
+  #change(to: BreakerState): void {
+    const from = this.state;
+    if (to === 'open') this.openedAtMs = this.#clock();
+    this.state = to;
+    this.#epoch++;
+    this.#probing = false;
+    if (from !== to) this.#onChange(from, to);
+  }
+}

@@ -1,0 +1,112 @@
+/** The upstream's resources that one attempt holds until its end. */
+import type { Reservation } from '../../policy/token-budget.ts';
+import type { Outcome } from '../../policy/verdicts.ts';
+import type { LlmPairStats } from '../../telemetry/llm-stats.ts';
+import type { ModelRequest } from '../request/model-request.ts';
+import type { HttpHeaders } from '../shared/headers.ts';
+import type { LlmRetrySettings } from '../shared/llm-settings.ts';
+import type { ProviderFailure } from '../shared/provider-failure.ts';
+import { kindOfEnd, reasonOf, verdictOnUpstream } from './attempt-verdict.ts';
+import type { ModelState } from './model-state.ts';
+import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
+import type { ProviderRecord } from './provider-record.ts';
+import { isRetryable, restMs } from './provider-retry.ts';
+import { errorOf } from './tell-owner.ts';
+import type { Upstream } from './upstream.ts';
+import type { UpstreamAdmission } from './upstream-breaker.ts';
+
+export class UpstreamHold {
+  readonly upstream: Upstream;
+  readonly model: ModelState;
+  readonly admission: UpstreamAdmission;
+  readonly reservation: Reservation | undefined;
+  readonly pair: LlmPairStats;
+  readonly startedMs: number;
+  readonly #record: ProviderRecord;
+  readonly #tokens: number;
+  #learned = false;
+  #judged = false;
+  #hasRested = false;
+
+  /** @param tokens what the request may use of the provider's limits */
+  constructor(
+    upstream: Upstream,
+    model: ModelState,
+    admission: UpstreamAdmission,
+    reservation: Reservation | undefined,
+    pair: LlmPairStats,
+    tokens: number,
+    nowMs: number,
+  ) {
+    this.upstream = upstream;
+    this.model = model;
+    this.admission = admission;
+    this.reservation = reservation;
+    this.pair = pair;
+    this.#tokens = tokens;
+    this.startedMs = nowMs;
+    this.#record = upstream.records.of(model.model);
+    this.#record.begin(this);
+    model.learned.begin(tokens);
+    model.inUse++;
+    upstream.activeRequests++;
+  }
+
+  /** The answer tells what is left at the provider. */
+  onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
+    this.#endLearning();
+    this.model.learned.learn(headers, nowMs, Date.now());
+    if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
+  }
+
+  /** It is known what is left at the provider, or it never will be. */
+  #endLearning(): void {
+    if (this.#learned) return;
+    this.#learned = true;
+    this.model.learned.end(this.#tokens);
+  }
+
+  /** The bytes so far are an answer, and no error. */
+  onAnswer(nowMs: number): void {
+    this.#record.answered(this, nowMs);
+    this.model.throttledInARow = 0;
+    this.model.outOfCredit = undefined;
+    // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
+    if (this.admission.probe) this.judge('success');
+  }
+
+  /** The first verdict counts. */
+  judge(verdict: Outcome): void {
+    if (this.#judged) return;
+    this.#judged = true;
+    this.upstream.breaker.settle(this.admission, verdict);
+  }
+
+  /** What a failed answer says of the model's next requests, once. @param random in [0, 1) */
+  rest(failure: ProviderFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
+    if (this.#hasRested) return;
+    this.#hasRested = true;
+    const { upstream, model } = this;
+    const { outOfCredit, status } = failure;
+    if (outOfCredit !== undefined) {
+      upstream.refuseForMoney(model, outOfCredit, nowMs);
+      return;
+    }
+    if (!isRetryable(failure, retry)) return;
+    if (status === 429) model.throttledInARow++;
+    const forMs = restMs(failure, retry, model.throttledInARow, random);
+    if (forMs > 0) upstream.rest(model, forMs, String(status), nowMs);
+  }
+
+  /** The attempt is over. Call it once. */
+  end(request: ModelRequest, end: ProviderAttemptEnd, cancelled: boolean, nowMs: number): void {
+    const { upstream } = this;
+    this.#endLearning();
+    this.model.inUse--;
+    upstream.activeRequests--;
+    this.judge(verdictOnUpstream(end, cancelled));
+    const error = cancelled ? '' : errorOf(request, upstream, end);
+    this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
+    if (!cancelled) upstream.lastError = error;
+  }
+}

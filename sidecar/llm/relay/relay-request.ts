@@ -1,0 +1,17 @@
+/** What is asked of a provider, as one attempt sends it. */
+import type { Agent } from 'node:http';
+import type { Body } from '../shared/body.ts';
+import type { HttpHeaders } from '../shared/headers.ts';
+
+export interface RelayRequest {
+  readonly method: string;
+  readonly protocol: 'http:' | 'https:';
+  readonly hostname: string;
+  readonly port: number;
+  /** With its query. */
+  readonly path: string;
+  readonly agent: Agent;
+  /** Hop-by-hop ones are taken out. */
+  readonly headers: HttpHeaders;
+  readonly body: Body;
+}

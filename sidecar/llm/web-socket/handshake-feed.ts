@@ -1,0 +1,51 @@
+/**
+ * Bounds what a provider may send before its answer to a handshake: interim answers (RFC 9110, section 15.2) have no end of
+ * their own, and Node parses each read whole. `parser-feed.ts` does this for requests; behind a handshake's answer the
+ * bytes are no HTTP any more, and go on as they are.
+ */
+import type { ClientRequest } from 'node:http';
+import type { Socket } from 'node:net';
+import { MAX_INTERIM_ANSWERS } from '../relay/relay.ts';
+
+/** What is parsed at once: of the shortest interim answers twice as many as are allowed. */
+const SLICE_BYTES = 4_096;
+const MAX_BYTES = 131_072;
+
+type OnData = (this: Socket, chunk: Buffer) => void;
+
+/** @param onEndless gets what is too much, for people; it ends the request */
+export function boundInterimAnswers(client: ClientRequest, onEndless: (what: string) => void): void {
+  let interimAnswers = 0;
+  client.on('information', () => {
+    if (++interimAnswers === MAX_INTERIM_ANSWERS + 1)
+      onEndless(`more than ${MAX_INTERIM_ANSWERS} interim answers`);
+  });
+  client.once('socket', (socket) => {
+    const parse = socket.listeners('data').at(-1) as OnData | undefined;
+    if (parse === undefined) return;
+    let bytes = 0;
+    let isAnswered = false;
+    client.once('response', () => {
+      isAnswered = true;
+    });
+    const read: OnData & { listener?: OnData } = (chunk) => {
+      let rest = chunk;
+      while (rest.length > 0 && !socket.destroyed) {
+        const slice = isAnswered ? rest : rest.subarray(0, SLICE_BYTES);
+        rest = rest.subarray(slice.length);
+        bytes += slice.length;
+        parse.call(socket, slice);
+        // The answer to the handshake is here, and somebody else reads on.
+        if (!socket.listeners('data').includes(read)) {
+          if (rest.length > 0) socket.unshift(rest);
+          return;
+        }
+        if (!isAnswered && bytes > MAX_BYTES) onEndless(`${bytes} bytes of heads and no end of them`);
+      }
+    };
+    // Node takes its own listener away by this.
+    read.listener = parse;
+    socket.removeListener('data', parse);
+    socket.on('data', read);
+  });
+}

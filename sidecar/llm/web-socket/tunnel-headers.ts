@@ -1,0 +1,64 @@
+/** The heads of a WebSocket's handshake as one side gets them from the other. Pure. */
+import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
+import { HOP_BY_HOP, withoutNamed } from '../provider/hop-by-hop.ts';
+import { type HttpHeaders, textOf } from '../shared/headers.ts';
+import { headersFor, type Recipient, takesCallers, withoutSecrets } from '../shared/provider-credentials.ts';
+
+const PROTOCOLS = 'sec-websocket-protocol';
+/** Clients that can't set headers, like a browser's, put their key into a subprotocol. */
+const KEY_PROTOCOL = /^openai-insecure-api-key\./;
+/** An account at one provider. */
+const ACCOUNT_PROTOCOL = /^openai-(?:organization|project)\./;
+
+/** The upgrade is made anew for each side. */
+export function handshakeHeaders(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
+  const callers: HttpHeaders = {};
+  for (const [name, value] of Object.entries(withoutNamed(headers)))
+    if (!HOP_BY_HOP.has(name)) callers[name] = value;
+  const sent = headersFor(callers, recipient);
+  const baggage = withoutCall(textOf(sent[BAGGAGE_HEADER]) ?? '');
+  if (baggage === '') delete sent[BAGGAGE_HEADER];
+  else sent[BAGGAGE_HEADER] = baggage;
+  const protocols = textOf(sent[PROTOCOLS]);
+  if (protocols !== undefined) {
+    const kept = protocolsFor(protocols, recipient);
+    if (kept === '') delete sent[PROTOCOLS];
+    else sent[PROTOCOLS] = kept;
+    // In the place where the caller had its own: some refuse two.
+    if (
+      KEY_PROTOCOL.test(kept.split(', ').find((one) => KEY_PROTOCOL.test(one)) ?? '') &&
+      !takesCallers(recipient)
+    )
+      delete sent['authorization'];
+  }
+  return { ...sent, connection: 'Upgrade', upgrade: 'websocket' };
+}
+
+function protocolsFor(protocols: string, recipient: Recipient): string {
+  const { own, isFirst } = recipient;
+  const kept: string[] = [];
+  for (const one of protocols.split(',').map((text) => text.trim())) {
+    if (KEY_PROTOCOL.test(one)) {
+      if (takesCallers(recipient)) kept.push(one);
+      else if (own?.key !== undefined) kept.push(`openai-insecure-api-key.${own.key}`);
+    } else if (one !== '' && (isFirst || !ACCOUNT_PROTOCOL.test(one))) {
+      kept.push(one);
+    }
+  }
+  return kept.join(', ');
+}
+
+export function handshakePath(path: string, recipient: Recipient): string {
+  return takesCallers(recipient) ? path : withoutSecrets(path);
+}
+
+/** The provider's headers for the caller. */
+export function withoutHops(headers: HttpHeaders, recipient: Recipient): HttpHeaders {
+  const kept: HttpHeaders = {};
+  // Our own headers say what this egress did.
+  for (const [name, value] of Object.entries(headers))
+    if (!HOP_BY_HOP.has(name) && !name.startsWith('outrigger-')) kept[name] = value;
+  // The caller would send them back to us, and so to another provider.
+  if (!takesCallers(recipient)) delete kept['set-cookie'];
+  return kept;
+}

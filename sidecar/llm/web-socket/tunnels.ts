@@ -1,0 +1,61 @@
+/** The WebSockets under way, and how many of them there may be. */
+import type { Socket } from 'node:net';
+import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
+import { SocketSink } from '../caller/socket-sink.ts';
+import type { EgressContext } from '../provider/egress-context.ts';
+import { Tunnel, type TunnelRequest } from './tunnel.ts';
+
+/** Of all, for one caller: another one finds a place. */
+const CALLER_SHARE = 0.75;
+/** When who is one too many may come again. */
+const AGAIN_MS = 1_000;
+
+export class Tunnels {
+  readonly #context: EgressContext;
+  readonly #open = new Set<Tunnel>();
+  readonly #callers = new Map<string, number>();
+
+  constructor(context: EgressContext) {
+    this.#context = context;
+  }
+
+  /** WebSockets that are open, or are about to be. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  open(request: TunnelRequest): void {
+    const { maxWebSockets } = this.#context.settings.limits;
+    const { caller, socket } = request;
+    const ofCaller = this.#callers.get(caller) ?? 0;
+    if (this.#open.size >= maxWebSockets || ofCaller >= Math.ceil(maxWebSockets * CALLER_SHARE)) {
+      const message = `${this.#open.size} WebSockets are open already, ${ofCaller} of this caller's (llm.limits.max_web_sockets)`;
+      this.turnAway(socket, 'overloaded', message, { retryAfterMs: AGAIN_MS, clientDecides: true });
+      return;
+    }
+    this.#callers.set(caller, ofCaller + 1);
+    const tunnel = new Tunnel(this.#context, request, () => this.#forget(tunnel));
+    this.#open.add(tunnel);
+    tunnel.start();
+  }
+
+  turnAway(socket: Socket, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
+    this.#context.stats.reject(0);
+    refuse(new SocketSink(socket), reason, message, more);
+  }
+
+  endForDrain(): void {
+    for (const tunnel of [...this.#open]) tunnel.endForDrain();
+  }
+
+  close(): void {
+    for (const tunnel of [...this.#open]) tunnel.close();
+  }
+
+  #forget(tunnel: Tunnel): void {
+    if (!this.#open.delete(tunnel)) return;
+    const left = (this.#callers.get(tunnel.caller) ?? 1) - 1;
+    if (left > 0) this.#callers.set(tunnel.caller, left);
+    else this.#callers.delete(tunnel.caller);
+  }
+}
