@@ -1,38 +1,29 @@
-import type { Connection } from './connection.ts';
 import type { ConnectionError } from './errors.ts';
 import type { MessageHead } from './head.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
 import type { Stream } from './streams.ts';
 
-/** Who the peer has proved to be, by its certificate. */
-export interface PeerIdentity {
-  /** The one that goes into logs, limits and the scope of tasks. */
-  readonly name: string;
-  /** All URI and DNS names of the certificate. */
-  readonly names: readonly string[];
-}
-
-/** Who accepted or made a connection. No method may throw. */
-export interface ConnectionOwner {
+/** Who accepted or made a connection, which is a `C`. No method may throw. */
+export interface ConnectionOwner<C> {
   /** A request came in (servers). The owner sets `stream.handler` before it returns. */
   onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void;
   /** The peer has broken HTTP/2 on too many streams (clients): begin no more of them there. */
-  onFaulty?(connection: Connection): void;
+  onFaulty?(connection: C): void;
   /** What came in is no request (servers; RFC 9113 §8.1.1): its stream was reset, and nobody else hears of it. */
-  onMalformedRequest?(connection: Connection, message: string): void;
+  onMalformedRequest?(connection: C, message: string): void;
   /** The peer has as many streams as it may have, and this one was refused (servers; RFC 9113 §5.1.2): it may send it again. */
-  onStreamRefused?(connection: Connection): void;
+  onStreamRefused?(connection: C): void;
   /** The peer's first SETTINGS are here: a client may open streams. */
-  onReady(connection: Connection): void;
+  onReady(connection: C): void;
   /** A stream ended: there may be room for another (clients). */
-  onCapacity(connection: Connection): void;
+  onCapacity(connection: C): void;
   /** SETTINGS came again (clients). @param maxStreamsBefore how many streams the peer allowed until now */
-  onPeerSettings?(connection: Connection, maxStreamsBefore: number): void;
+  onPeerSettings?(connection: C, maxStreamsBefore: number): void;
   /** The peer will take no new streams. Those it did not process fail right after this. */
-  onGoaway(connection: Connection, code: number, debug: string): void;
+  onGoaway(connection: C, code: number, debug: string): void;
   /** The connection is gone; its streams have failed already. Called once. */
-  onClosed(connection: Connection, error: ConnectionError): void;
+  onClosed(connection: C, error: ConnectionError): void;
 }
 
 export interface ConnectionOptions {

@@ -71,7 +71,7 @@ const trailers = new HeaderList(['grpc-status', '0']);
 const requestHead = new HeaderList([':method', 'POST', ':scheme', 'http', ':path', '/a', ':authority', 'b']);
 
 /** Uses its streams in random ways, as a relay between two ends of different speed does. */
-class Player implements ConnectionOwner, StreamHandler {
+class Player implements ConnectionOwner<Connection>, StreamHandler {
   private readonly random: () => number;
   private readonly owed = new Map<Stream, number>();
   readonly live = new Set<Stream>();

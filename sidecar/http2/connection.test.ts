@@ -26,7 +26,7 @@ import { type ConnectionLimits, DEFAULT_LIMITS } from './limits.ts';
 import type { Stream, StreamHandler } from './streams.ts';
 
 /** Owner and handler of everything that comes in; keeps what it was told. */
-class Owner implements ConnectionOwner, StreamHandler {
+class Owner implements ConnectionOwner<Connection>, StreamHandler {
   readonly streams: Stream[] = [];
   readonly heads: { id: number; fields: readonly string[]; endStream: boolean }[] = [];
   readonly failures: { id: number; failure: StreamFailure }[] = [];

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { ClosedStreams } from './closed-streams.ts';
-import type { ConnectionOptions, ConnectionOwner, PeerIdentity } from './connection-owner.ts';
+import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
   ConnectionError,
@@ -28,12 +28,13 @@ import { HeldByConnection } from './held-by-caller.ts';
 import { heldRequests } from './held-requests.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { ConnectionLimits } from './limits.ts';
+import type { PeerIdentity } from './peer-identity.ts';
 import { queuedMemory } from './queued-memory.ts';
 import { Receiver } from './receiver.ts';
 import type { SendQueue } from './send-queue.ts';
 import { PeerSettings } from './settings.ts';
 import { StreamTable } from './stream-table.ts';
-import { Stream, type StreamHandler, UNHANDLED } from './streams.ts';
+import { Stream, type StreamConnection, type StreamHandler, UNHANDLED } from './streams.ts';
 import { boundUnreadOutput, leavesMuchUnread, readAgain } from './unread-output.ts';
 import { countFault, waste } from './wasted-streams.ts';
 import { workTurns } from './work-turns.ts';
@@ -44,11 +45,11 @@ import { FrameWriter } from './writer.ts';
  * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of gRPC or policy: `receiver.ts`
  * acts on HEADERS and DATA that come in, `control-frames.ts` on the rest, and the methods here send.
  */
-export class Connection {
+export class Connection implements StreamConnection {
   readonly role: 'server' | 'client';
   readonly limits: ConnectionLimits;
   readonly socket: Socket;
-  readonly owner: ConnectionOwner;
+  readonly owner: ConnectionOwner<Connection>;
   readonly clock: () => number;
   readonly writer: FrameWriter;
   readonly peer = new PeerSettings();
@@ -90,7 +91,7 @@ export class Connection {
   /** When the socket last gave us bytes; keepalive measures silence from here. */
   lastReadAtMs: number;
 
-  constructor(socket: Socket, owner: ConnectionOwner, options: ConnectionOptions) {
+  constructor(socket: Socket, owner: ConnectionOwner<Connection>, options: ConnectionOptions) {
     this.socket = socket;
     this.owner = owner;
     this.role = options.role;
@@ -251,7 +252,7 @@ export class Connection {
   }
 
   /** SendSide: a stream's queue is empty. */
-  onQueueSent(stream: Stream, queue: SendQueue): void {
+  onQueueSent(stream: Stream, queue: SendQueue<Stream>): void {
     if (queue.trailers !== undefined)
       this.sendHeaders(stream, queue.trailers, queue.trailersExtra, queue.endStream);
     else if (queue.endStream) this.endLocal(stream);
@@ -301,7 +302,12 @@ export class Connection {
   giveUp(stream: Stream): void {
     this.reset(stream, this.role === 'server' ? ErrorCode.ENHANCE_YOUR_CALM : ErrorCode.CANCEL);
     stream.handler.onFailed(stream, FAILURE_FROM_STALL);
-    waste(stream);
+    this.waste(stream);
+  }
+
+  /** Its owner ends it for something that the peer has said in it (`wasted-streams.ts`). */
+  waste(stream: Stream, atOnce = false): void {
+    waste(this, stream, atOnce);
   }
 
   /** RST_STREAM for an id that has no stream here. */

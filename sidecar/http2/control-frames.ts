@@ -1,7 +1,7 @@
-import type { Connection } from './connection.ts';
-import type { ConnectionOptions } from './connection-owner.ts';
+import type { ClosedStreams } from './closed-streams.ts';
+import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ConnectionError } from './errors.ts';
-import { widen } from './flow-control.ts';
+import { type SendSide, type WaitingStreams, widen } from './flow-control.ts';
 import {
   DEFAULT_WINDOW_BYTES,
   ErrorCode,
@@ -12,9 +12,14 @@ import {
   writeUint32,
 } from './frame.ts';
 import { obeyGoaway } from './goaway.ts';
+import type { HeaderSender } from './header-sender.ts';
+import type { ConnectionLimits } from './limits.ts';
 import { PingGuard } from './ping-guard.ts';
-import { applySettings, SettingId } from './settings.ts';
-import { resetByPeer } from './wasted-streams.ts';
+import { applySettings, type PeerSettings, SettingId } from './settings.ts';
+import type { StreamTable } from './stream-table.ts';
+import type { Stream } from './streams.ts';
+import { resetByPeer, type SpendingConnection } from './wasted-streams.ts';
+import type { FrameWriter } from './writer.ts';
 
 /** Our PINGs carry this and a number, so that an answer to something else is not taken for theirs. */
 const PING_MARK = 0x6f75_7472;
@@ -22,13 +27,28 @@ const MAX_SETTINGS_WITHOUT_ACK = 16;
 /** So much more than another frame SETTINGS are work: calls that wait for a stream may have to be looked at. */
 const SETTINGS_WORK = 16;
 
+/** What control frames act on. */
+export interface ControlledConnection extends SpendingConnection, SendSide {
+  readonly owner: ConnectionOwner<ControlledConnection>;
+  readonly writer: FrameWriter;
+  readonly limits: ConnectionLimits;
+  readonly peer: PeerSettings;
+  readonly headers: HeaderSender;
+  readonly streams: StreamTable;
+  readonly waiting: WaitingStreams;
+  readonly closedStreams: ClosedStreams;
+  readonly lastReadAtMs: number;
+  readonly nextStreamId: number;
+  streamError(stream: Stream, code: number, message: string): void;
+}
+
 /**
  * SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM and PRIORITY (RFC 9113 §6). Each costs the peer an allowance
  * (`flood-guard.ts`): none of them is work that a caller wants done.
  */
 export class ControlFrames {
   settingsReceived = false;
-  private readonly connection: Connection;
+  private readonly connection: ControlledConnection;
   private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
   private pingNumber = 0;
   private readonly pingGuard: PingGuard;
@@ -37,7 +57,7 @@ export class ControlFrames {
   /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
   private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
-  constructor(connection: Connection, options: ConnectionOptions) {
+  constructor(connection: ControlledConnection, options: ConnectionOptions) {
     this.connection = connection;
     this.pingGuard = new PingGuard(options.minPingIntervalMs ?? 0);
     this.tasksOnceMaxBytes = options.tasksOnceMaxBytes ?? 0;

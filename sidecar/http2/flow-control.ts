@@ -16,7 +16,7 @@ export interface SendSide {
   /** So many bytes of a stream's queue went out in one turn. */
   onTurn(bytes: number): void;
   /** The queue of a stream went out to its end: send the trailers, close the stream, tell the handler. */
-  onQueueSent(stream: Stream, queue: SendQueue): void;
+  onQueueSent(stream: Stream, queue: SendQueue<Stream>): void;
 }
 
 /**
@@ -32,9 +32,9 @@ export interface SendSide {
  */
 export class WaitingStreams implements QueueHolder {
   /** Their own windows are open. The next one to have a turn is the oldest. */
-  private readonly ready = new LinkedList<SendQueue>();
+  private readonly ready = new LinkedList<SendQueue<Stream>>();
   /** Their own windows are closed. The one that has been so for the longest time is the oldest. */
-  private readonly shut = new LinkedList<SendQueue>();
+  private readonly shut = new LinkedList<SendQueue<Stream>>();
   size = 0;
   /** Bytes that wait, over all streams. */
   bytes = 0;
@@ -45,7 +45,7 @@ export class WaitingStreams implements QueueHolder {
     for (const list of [this.shut, this.ready]) {
       let queue = list.oldest;
       while (queue !== undefined) {
-        const next: SendQueue | undefined = queue.newer;
+        const next: SendQueue<Stream> | undefined = queue.newer;
         yield queue.stream;
         queue = next === undefined || next.listed ? next : list.oldest;
       }
@@ -75,14 +75,14 @@ export class WaitingStreams implements QueueHolder {
     this.count(-queue.bytes);
   }
 
-  private remove(queue: SendQueue): void {
+  private remove(queue: SendQueue<Stream>): void {
     (queue.ready ? this.ready : this.shut).remove(queue);
     queue.stream.queue = undefined;
     this.size--;
   }
 
   /** Puts it at the end of the line that it belongs to. */
-  private place(queue: SendQueue): void {
+  private place(queue: SendQueue<Stream>): void {
     if (queue.listed) (queue.ready ? this.ready : this.shut).remove(queue);
     queue.ready = queue.stream.sendWindow > 0;
     (queue.ready ? this.ready : this.shut).add(queue);
@@ -119,7 +119,7 @@ export class WaitingStreams implements QueueHolder {
   }
 
   /** A turn sends something, or finds out that the stream's window was shut by SETTINGS in the meantime. */
-  private turn(side: SendSide, queue: SendQueue): void {
+  private turn(side: SendSide, queue: SendQueue<Stream>): void {
     const { stream } = queue;
     let sent = 0;
     let chunk = queue.first;

@@ -1,8 +1,17 @@
-import type { Connection } from './connection.ts';
 import { ConnectionError } from './errors.ts';
 import { ErrorCode } from './frame.ts';
 
 /** Peers that do not speak HTTP/2: said in words, and to an HTTP/1 client in its own protocol. */
+
+/** What refusing a peer, or telling how it was lost, needs of a connection. */
+export interface ForeignConnection {
+  readonly role: 'server' | 'client';
+  readonly ready: boolean;
+  readonly socket: { write(text: string): unknown };
+  readonly control: { sendPrefaceAndSettings(): void };
+  fail(source: 'peer', code: number, message: string): void;
+  close(error: ConnectionError): void;
+}
 
 /** A person with a browser or curl can read it. */
 const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge, not HTTP/1.1. Use a gRPC client (or curl --http2-prior-knowledge).\n`;
@@ -11,7 +20,7 @@ const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: t
 export type ForeignClient = 'http1' | 'tls' | 'nothing known';
 
 /** Closes a downstream connection that does not begin with the preface (RFC 9113 §3.4). */
-export function refuseForeignClient(connection: Connection, looksLike: ForeignClient): void {
+export function refuseForeignClient(connection: ForeignConnection, looksLike: ForeignClient): void {
   if (looksLike === 'http1') {
     connection.socket.write(HTTP1_ANSWER);
     connection.close(
@@ -46,7 +55,7 @@ const PLAIN_TO_TLS = 'set tls for its cluster, or give its plain text port';
 const GRPC_PORT = 'gRPC needs HTTP/2: give the address of its gRPC port';
 
 /** Closes an upstream connection whose first bytes are no HTTP/2 frame, and says what they are. */
-export function refuseForeignServer(connection: Connection, begins: Buffer): void {
+export function refuseForeignServer(connection: ForeignConnection, begins: Buffer): void {
   const { reason, message } = describe(begins.toString('latin1', 0, Math.min(begins.length, LOOK_BYTES)));
   connection.close(new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, message, reason));
 }
@@ -76,7 +85,7 @@ function firstLine(text: string): string {
 export const SILENT_SERVER_HINT = 'a server that wants TLS, speaks only HTTP/1 or is starting does so';
 
 /** Describes the loss of a connection whose socket has ended, or has failed with this error. */
-export function lossOf({ role, ready }: Connection, error: NodeJS.ErrnoException | undefined): string {
+export function lossOf({ role, ready }: ForeignConnection, error: NodeJS.ErrnoException | undefined): string {
   const what =
     error === undefined ? 'the peer closed the connection' : `the connection failed: ${error.message}`;
   const silent = role === 'client' && !ready && (error === undefined || error.code === 'ECONNRESET');

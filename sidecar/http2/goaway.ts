@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
-import type { Connection } from './connection.ts';
-import { ConnectionError, failureFromGoaway } from './errors.ts';
+import type { ConnectionOwner } from './connection-owner.ts';
+import { ConnectionError, failureFromGoaway, type StreamFailure } from './errors.ts';
+import type { FloodGuard } from './flood-guard.ts';
 import { ErrorCode, FrameType, MAX_STREAM_ID, writeUint32 } from './frame.ts';
+import type { FrameReader } from './frame-reader.ts';
 import type { FrameWriter } from './writer.ts';
 
 /** How long a peer gets to read our GOAWAY before the socket is destroyed. */
@@ -41,8 +43,28 @@ function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, me
   debug?.copy(writer.buffer, at + 8);
 }
 
+/** What ending a connection in order needs of it. */
+export interface LeavingConnection {
+  readonly role: 'server' | 'client';
+  readonly owner: ConnectionOwner<LeavingConnection>;
+  readonly writer: FrameWriter;
+  readonly flood: FloodGuard;
+  readonly goaway: Goaway;
+  readonly reader: Pick<FrameReader, 'spend'>;
+  readonly control: { ping(onPong: () => void): void };
+  readonly streams: { readonly size: number };
+  readonly closed: boolean;
+  readonly lastPeerStreamId: number;
+  draining: boolean;
+  peerGoawayCode: number;
+  finishShutdown(): void;
+  failStreams(failure: StreamFailure, aboveId: number): void;
+  fail(source: 'peer', code: number, message: string): void;
+  close(error: ConnectionError): void;
+}
+
 /** The first step of an orderly end; a client, which has no calls to refuse, needs no other. */
-export function beginShutdown(connection: Connection): void {
+export function beginShutdown(connection: LeavingConnection): void {
   const { closed, goaway, role } = connection;
   if (closed || goaway.state !== 'serving') return;
   connection.draining = true;
@@ -56,7 +78,7 @@ export function beginShutdown(connection: Connection): void {
 }
 
 /** The second step: no stream that begins from now on is served; those that run go on. */
-export function endShutdown(connection: Connection): void {
+export function endShutdown(connection: LeavingConnection): void {
   const { closed, goaway, writer, lastPeerStreamId } = connection;
   if (closed || goaway.state !== 'announced') return;
   goaway.finish(writer, lastPeerStreamId, ErrorCode.NO_ERROR, '');
@@ -64,7 +86,7 @@ export function endShutdown(connection: Connection): void {
 }
 
 /** Closes the connection that is leaving, behind its last stream. */
-export function closeWhenDone(connection: Connection): void {
+export function closeWhenDone(connection: LeavingConnection): void {
   const { closed, draining, goaway, role, streams } = connection;
   if (closed || streams.size > 0) return;
   const done = role === 'server' ? goaway.state === 'final' : draining;
@@ -73,7 +95,12 @@ export function closeWhenDone(connection: Connection): void {
 }
 
 /** The peer's GOAWAY: it takes no new streams, and none of those above this id. */
-export function obeyGoaway(connection: Connection, lastStreamId: number, code: number, debug: string): void {
+export function obeyGoaway(
+  connection: LeavingConnection,
+  lastStreamId: number,
+  code: number,
+  debug: string,
+): void {
   connection.draining = true;
   connection.peerGoawayCode = code;
   connection.reader.spend(connection.streams.size);
@@ -87,7 +114,7 @@ export function obeyGoaway(connection: Connection, lastStreamId: number, code: n
  * and the calls that run here, whoever makes them, are not touched. It is told so with NO_ERROR, because some libraries end
  * all calls at any other code; but a loop that begins calls and cancels them in one breath has none to lose.
  */
-export function retire(connection: Connection): void {
+export function retire(connection: LeavingConnection): void {
   const { flood, goaway, streams } = connection;
   if (streams.size === 0 && flood.cancelsAtOnce) {
     connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');

@@ -1,27 +1,50 @@
-import type { Connection } from './connection.ts';
 import { ExpansionAllowance } from './expansion.ts';
-import type { Stream } from './streams.ts';
+
+/** A stream whose request holds memory; only `held-requests.ts` writes what is not readonly. */
+export interface HeldStream {
+  readonly connection: { readonly held: HeldByConnection };
+  readonly closed: boolean;
+  /** What waits of its answer. */
+  readonly queue: object | undefined;
+  /** Whether the request waits for its caller: for more of it, or to read the answer. */
+  readonly awaitsCaller: boolean;
+  heldBytes: number;
+  /** They count: nobody works on the request. */
+  held: boolean;
+  heldSinceMs: number;
+  heldOlder: HeldStream | undefined;
+  heldNewer: HeldStream | undefined;
+  /** Ends the request, for there is no room for it. */
+  refuseForRoom(): void;
+}
+
+/** A connection with such streams. */
+export interface HoldingConnection {
+  readonly clock: () => number;
+  readonly lastReadAtMs: number;
+  fail(source: 'peer', code: number, message: string): void;
+}
 
 /** What one connection holds; only `held-requests.ts` writes it. */
 export class HeldByConnection {
-  readonly connection: Connection;
+  readonly connection: HoldingConnection;
   bytes = 0;
   caller: HeldByCaller | undefined = undefined;
   /** Of its requests the one of which nothing has come for the longest time. The others follow in that order. */
-  stillest: Stream | undefined = undefined;
-  private latest: Stream | undefined = undefined;
+  stillest: HeldStream | undefined = undefined;
+  private latest: HeldStream | undefined = undefined;
   /** Of a header block whose end has not come. */
   blockBytes = 0;
   blockBeganAtMs = 0;
   /** Its last request found no room. */
   overdrawn = false;
 
-  constructor(connection: Connection) {
+  constructor(connection: HoldingConnection) {
     this.connection = connection;
   }
 
   /** Takes a stream as the one that has moved last. */
-  append(stream: Stream): void {
+  append(stream: HeldStream): void {
     const last = this.latest;
     stream.heldOlder = last;
     if (last === undefined) this.stillest = stream;
@@ -31,7 +54,7 @@ export class HeldByConnection {
     stream.heldSinceMs = Math.floor(this.connection.lastReadAtMs);
   }
 
-  remove(stream: Stream): void {
+  remove(stream: HeldStream): void {
     const { heldOlder: older, heldNewer: newer } = stream;
     if (older === undefined) this.stillest = newer;
     else older.heldNewer = newer;

@@ -1,7 +1,6 @@
 import { ErrorCode } from './frame.ts';
-import { HeldByCaller, type HeldByConnection } from './held-by-caller.ts';
+import { HeldByCaller, type HeldByConnection, type HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';
-import type { Stream } from './streams.ts';
 
 /** What a stream and its call cost beside header fields and bytes. */
 const STREAM_BYTES = 4_096;
@@ -92,13 +91,13 @@ export class HeldRequests {
   }
 
   /** A request begins. */
-  begin(stream: Stream, list: HeaderList): void {
+  begin(stream: HeldStream, list: HeaderList): void {
     stream.heldBytes = STREAM_BYTES + headBytes(list);
     this.hold(stream);
   }
 
   /** Nobody works on the stream's request, or any more. Does nothing when it is held, or closed. */
-  hold(stream: Stream): void {
+  hold(stream: HeldStream): void {
     if (stream.held || stream.closed) return;
     stream.held = true;
     if (stream.queue !== undefined) stream.heldBytes += QUEUE_BYTES;
@@ -107,7 +106,7 @@ export class HeldRequests {
   }
 
   /** An endpoint has the request, or it is over. */
-  pass(stream: Stream): void {
+  pass(stream: HeldStream): void {
     if (!stream.held) return;
     stream.held = false;
     stream.connection.held.remove(stream);
@@ -115,13 +114,13 @@ export class HeldRequests {
   }
 
   /** Bytes of the request's messages are kept, or not any more (negative). */
-  add(stream: Stream, bytes: number): void {
+  add(stream: HeldStream, bytes: number): void {
     stream.heldBytes += bytes;
     if (stream.held) this.count(stream.connection.held, bytes);
   }
 
   /** More of the request has come, or it waits for something else now. */
-  moved(stream: Stream): void {
+  moved(stream: HeldStream): void {
     if (!stream.held) return;
     const { held } = stream.connection;
     held.remove(stream);
@@ -149,7 +148,7 @@ export class HeldRequests {
   }
 
   /** Makes room until there is some. @param newest the request that has brought the last bytes, if one has */
-  makeRoom(newest: Stream | undefined): void {
+  makeRoom(newest: HeldStream | undefined): void {
     while (this.full) {
       const caller = this.largest();
       const victim = caller?.stillest;
@@ -176,11 +175,9 @@ export class HeldRequests {
     return most;
   }
 
-  private refuse(stream: Stream): void {
-    const { handler, connection } = stream;
+  private refuse(stream: HeldStream): void {
     this.refused++;
-    if (handler.onNoRoom === undefined) connection.giveUp(stream);
-    else handler.onNoRoom(stream);
+    stream.refuseForRoom();
     // Whatever has become of it: who makes room must come to an end.
     this.pass(stream);
   }
@@ -224,8 +221,8 @@ export class HeldRequests {
           if (2 * this.bytes <= this.maxBytes) return;
           if (nowMs - stream.heldSinceMs < PATIENCE_MS) break;
           // What waits for its turn here has clocks of its own.
-          if (stream.handler.awaitsCaller === false) this.moved(stream);
-          else this.refuse(stream);
+          if (stream.awaitsCaller) this.refuse(stream);
+          else this.moved(stream);
         }
       }
   }

@@ -1,7 +1,13 @@
-import type { Stream } from './streams.ts';
+/** A stream whose bytes wait. */
+export interface QueuedStream {
+  readonly sendWindow: number;
+  readonly queue: { readonly movedAt: number } | undefined;
+  /** Resets it, and forgets what waits. */
+  giveUp(): void;
+}
 
 /** The streams of one connection whose bytes wait, the one that has moved least lately first. */
-export interface QueueHolder extends Iterable<Stream> {
+export interface QueueHolder extends Iterable<QueuedStream> {
   readonly bytes: number;
   /** As in a queue: when one of them moved. */
   readonly movedAt: number;
@@ -92,7 +98,7 @@ export class QueuedMemory {
       for (const stream of holder) {
         if (this.bytes <= this.maxBytes / 2) return;
         const stuck = stream.sendWindow <= 0 || holder.movedAt <= stalledAt;
-        if (stuck && stream.queue!.movedAt <= stalledAt) stream.connection.giveUp(stream);
+        if (stuck && stream.queue!.movedAt <= stalledAt) stream.giveUp();
       }
     }
   }
@@ -104,7 +110,7 @@ export class QueuedMemory {
       for (const holder of this.holders) if (most === undefined || holder.bytes > most.bytes) most = holder;
       if (most === undefined) return;
       for (const stream of most) {
-        stream.connection.giveUp(stream);
+        stream.giveUp();
         break;
       }
     }

@@ -1,6 +1,15 @@
-import type { Connection } from './connection.ts';
 import { FrameType } from './frame.ts';
+import type { ConnectionLimits } from './limits.ts';
 import { queuedMemory, type RoomWaiter } from './queued-memory.ts';
+import type { FrameWriter } from './writer.ts';
+
+/** What the window needs of its connection. */
+export interface WindowConnection {
+  readonly role: 'server' | 'client';
+  readonly limits: ConnectionLimits;
+  readonly writer: FrameWriter;
+  readonly closed: boolean;
+}
 
 /**
  * What the peer may send on a whole connection (RFC 9113 §6.9). It does not wait for slow readers, or one of them
@@ -12,9 +21,9 @@ export class ReceiveWindow implements RoomWaiter {
   /** Bytes that came and wait for slow readers, over all streams. */
   bufferedBytes = 0;
   private unacknowledged = 0;
-  private readonly connection: Connection;
+  private readonly connection: WindowConnection;
 
-  constructor(connection: Connection) {
+  constructor(connection: WindowConnection) {
     this.connection = connection;
     this.leftBytes = connection.limits.connectionWindowBytes;
   }

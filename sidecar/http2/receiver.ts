@@ -1,4 +1,3 @@
-import type { Connection } from './connection.ts';
 import { Expansion } from './expansion.ts';
 import { type ForeignClient, refuseForeignClient, refuseForeignServer } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
@@ -9,6 +8,7 @@ import { headBytes, heldRequests } from './held-requests.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { ReceiveWindow } from './receive-window.ts';
+import type { ReceivingConnection } from './receiving-connection.ts';
 import type { Stream } from './streams.ts';
 
 const HPACK_TABLE_BYTES = 4096;
@@ -19,7 +19,7 @@ const PART_WORK_SHIFT = 4;
 
 /** What comes in on a connection: header blocks and DATA, checked against RFC 9113 and handed to the streams. */
 export class Receiver implements FrameSink {
-  private readonly connection: Connection;
+  private readonly connection: ReceivingConnection;
   private readonly decoder: HpackDecoder;
   private readonly block: HeaderBlock;
   private readonly expansion: Expansion;
@@ -30,7 +30,7 @@ export class Receiver implements FrameSink {
   /** HEADERS and DATA frames so far: what makes a strict server forgive our PINGs. */
   progress = 0;
 
-  constructor(connection: Connection) {
+  constructor(connection: ReceivingConnection) {
     this.connection = connection;
     const { limits } = connection;
     this.decoder = new HpackDecoder({

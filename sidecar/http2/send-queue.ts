@@ -2,7 +2,6 @@ import { ListNode } from '../collections/linked-list.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import { requestBlocks } from './request-blocks.ts';
 import { isSharedRead } from './shared-read.ts';
-import type { Stream } from './streams.ts';
 
 /** A piece of DATA that waits. */
 export interface QueuedChunk {
@@ -23,8 +22,8 @@ const RETAINED_EXTRA_BYTES = 65_536;
  * where they come from; what they cost is bounded by how they are kept: small slices are gathered in blocks, larger
  * ones stay in the read they came in unless that is used again, or would keep much alive that is not theirs.
  */
-export class SendQueue extends ListNode<SendQueue> {
-  readonly stream: Stream;
+export class SendQueue<S> extends ListNode<SendQueue<S>> {
+  readonly stream: S;
   /** The stream's own window is open; only `flow-control.ts` writes it. */
   ready = false;
   endStream = false;
@@ -40,7 +39,7 @@ export class SendQueue extends ListNode<SendQueue> {
   /** Sizes of the reads that chunks lie in. */
   private retainedBytes = 0;
 
-  constructor(stream: Stream, movedAt = 0) {
+  constructor(stream: S, movedAt = 0) {
     super();
     this.stream = stream;
     this.movedAt = movedAt;

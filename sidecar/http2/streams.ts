@@ -1,8 +1,12 @@
-import type { Connection } from './connection.ts';
 import type { StreamFailure } from './errors.ts';
 import type { MessageHead } from './head.ts';
+import type { HeldByConnection, HeldStream } from './held-by-caller.ts';
 import type { HeaderList } from './hpack/header-list.ts';
+import type { ConnectionLimits } from './limits.ts';
+import type { PeerIdentity } from './peer-identity.ts';
 import type { SendQueue } from './send-queue.ts';
+import type { PeerSettings } from './settings.ts';
+import type { UnreadOutput } from './unread-output.ts';
 
 /** What a stream tells the one who uses it. No method may throw. */
 export interface StreamHandler {
@@ -30,6 +34,35 @@ export interface StreamHandler {
   readonly awaitsCaller?: boolean;
 }
 
+/** What a stream, and who uses it, needs of its connection. */
+export interface StreamConnection extends UnreadOutput {
+  readonly scheme: 'http' | 'https';
+  readonly limits: ConnectionLimits;
+  readonly peer: PeerSettings;
+  readonly identity: PeerIdentity | undefined;
+  readonly caller: object | undefined;
+  readonly held: HeldByConnection;
+  readonly waiting: { discard(stream: Stream): void };
+  readonly control: { askForSign(onAnswer: () => void): void };
+  readonly closed: boolean;
+  readonly lastReadAtMs: number;
+  readonly peerGoawayCode: number;
+  sendHeaders(
+    stream: Stream,
+    list: HeaderList,
+    extra: readonly string[] | undefined,
+    endStream: boolean,
+    literals?: Buffer,
+  ): void;
+  sendData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number;
+  consume(stream: Stream, bytes: number): void;
+  stopReceiving(stream: Stream): void;
+  reset(stream: Stream, code: number): void;
+  streamError(stream: Stream, code: number, message: string): void;
+  giveUp(stream: Stream): void;
+  waste(stream: Stream, atOnce?: boolean): void;
+}
+
 /** Stands in until the owner of a new stream has set its own: drops what comes. */
 export const UNHANDLED: StreamHandler = {
   onHeaders() {},
@@ -51,8 +84,8 @@ export const UNHANDLED: StreamHandler = {
  *                   │ RST_STREAM either way              RST_STREAM either way │
  *                   └──────────────────────▶ closed ◀──────────────────────────┘
  */
-export class Stream {
-  readonly connection: Connection;
+export class Stream implements HeldStream {
+  readonly connection: StreamConnection;
   readonly id: number;
   handler: StreamHandler;
 
@@ -87,19 +120,19 @@ export class Stream {
   /** It came to nothing by the peer's doing, and was counted as such (`wasted-streams.ts`). */
   wasted = false;
 
-  queue: SendQueue | undefined = undefined;
+  queue: SendQueue<Stream> | undefined = undefined;
   /** What its request holds, in bytes; it and the following are for `held-requests.ts` to write. */
   heldBytes = 0;
   /** They count: nobody works on the request. */
   held = false;
   heldSinceMs = 0;
-  heldOlder: Stream | undefined = undefined;
-  heldNewer: Stream | undefined = undefined;
+  heldOlder: HeldStream | undefined = undefined;
+  heldNewer: HeldStream | undefined = undefined;
   /** Only {@link StreamTable} writes it. */
   nextInTable: Stream | undefined = undefined;
 
   constructor(
-    connection: Connection,
+    connection: StreamConnection,
     id: number,
     handler: StreamHandler,
     sendWindow: number,
@@ -110,5 +143,21 @@ export class Stream {
     this.handler = handler;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
+  }
+
+  /** Its reader does not take what waits for it (`queued-memory.ts`). */
+  giveUp(): void {
+    this.connection.giveUp(this);
+  }
+
+  /** There is no room for its request (`held-requests.ts`). */
+  refuseForRoom(): void {
+    const { handler } = this;
+    if (handler.onNoRoom === undefined) this.connection.giveUp(this);
+    else handler.onNoRoom(this);
+  }
+
+  get awaitsCaller(): boolean {
+    return this.handler.awaitsCaller !== false;
   }
 }

@@ -1,7 +1,6 @@
-import type { Connection } from './connection.ts';
 import { failureFromReset } from './errors.ts';
 import { ErrorCode } from './frame.ts';
-import { retire } from './goaway.ts';
+import { type LeavingConnection, retire } from './goaway.ts';
 import type { Stream } from './streams.ts';
 
 /**
@@ -10,8 +9,15 @@ import type { Stream } from './streams.ts';
  * one are not touched; a peer that breaks HTTP/2 itself too often loses the connection.
  */
 
+/** What a spoilt stream costs its connection. */
+export interface SpendingConnection extends LeavingConnection {
+  /** How often the socket gave us bytes. */
+  readonly reads: number;
+  closeStream(stream: Stream, resetByUs: boolean): void;
+}
+
 /** The peer has reset the stream. */
-export function resetByPeer(connection: Connection, stream: Stream, code: number): void {
+export function resetByPeer(connection: SpendingConnection, stream: Stream, code: number): void {
   const failure = failureFromReset(code);
   const counted = stream.wasted;
   stream.wasted = true;
@@ -26,13 +32,13 @@ export function resetByPeer(connection: Connection, stream: Stream, code: number
  *
  * @param atOnce it has hardly lived; also where the same read has brought it
  */
-export function waste(stream: Stream, atOnce = false): void {
+export function waste(connection: SpendingConnection, stream: Stream, atOnce: boolean): void {
   if (stream.wasted) return;
   stream.wasted = true;
-  spend(stream.connection, stream, atOnce);
+  spend(connection, stream, atOnce);
 }
 
-function spend(connection: Connection, stream: Stream, atOnce = false): void {
+function spend(connection: SpendingConnection, stream: Stream, atOnce = false): void {
   // A server that resets streams, or spoils them, gets no more of them than it is asked to serve.
   if (connection.role === 'client' || connection.closed) return;
   const within = atOnce || stream.bornInRead === connection.reads;
@@ -42,7 +48,7 @@ function spend(connection: Connection, stream: Stream, atOnce = false): void {
 }
 
 /** The peer has made an error in HTTP/2, for which a stream was reset, or refused. */
-export function countFault(connection: Connection, atOnce: boolean): void {
+export function countFault(connection: SpendingConnection, atOnce: boolean): void {
   const { role, flood, owner } = connection;
   const verdict = flood.fault(atOnce);
   if (verdict === 'within' || connection.closed) return;

@@ -1,9 +1,19 @@
-import type { Connection } from './connection.ts';
 import { queuedMemory } from './queued-memory.ts';
 
 /** What may wait in line over all connections, in bytes: 64 reads, and only in room that no bytes for readers need. */
 const MAX_HELD_BYTES = 8_388_608;
 const CROWD = 4;
+
+/** What a turn needs of its connection. */
+export interface WorkingConnection {
+  readonly closed: boolean;
+  readonly socket: { pause(): unknown };
+  readonly reader: { readonly heldBytes: number };
+  /** It waits for a turn, with so many bytes; only this file writes these. */
+  inLine: boolean;
+  inLineBytes: number;
+  work(chunk: undefined): void;
+}
 
 /**
  * Connections whose peers have sent more work than one turn of the event loop should do (`frame-reader.ts`). They are
@@ -18,7 +28,7 @@ const CROWD = 4;
  *                                                └───┘ its turn: some is left
  */
 class WorkTurns {
-  private readonly line: Connection[] = [];
+  private readonly line: WorkingConnection[] = [];
   private scheduled = false;
 
   /** No more bytes may wait in line. */
@@ -32,7 +42,7 @@ class WorkTurns {
   }
 
   /** Stops reading the connection until its work is done. Does nothing when it is in line already. */
-  add(connection: Connection): void {
+  add(connection: WorkingConnection): void {
     if (connection.inLine) return;
     connection.inLine = true;
     connection.socket.pause();

@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { parseAddress } from '../cluster/address.ts';
 import { Connection } from '../http2/connection.ts';
-import type { ConnectionOwner, PeerIdentity } from '../http2/connection-owner.ts';
+import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -10,6 +10,7 @@ import { heldRequests } from '../http2/held-requests.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
+import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
 import { Call } from '../proxy/call.ts';
@@ -67,7 +68,7 @@ export interface Move {
 }
 
 /** Accepts gRPC connections on one address and hands their calls to a pipeline. */
-export class GrpcListener implements ConnectionOwner {
+export class GrpcListener implements ConnectionOwner<Connection> {
   readonly name: string;
   private readonly pipeline: Pipeline;
   private readonly stats: ListenerStats;

@@ -1,7 +1,7 @@
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
-import type { PeerIdentity } from '../http2/connection-owner.ts';
+import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { Credentials, type CredentialsListener } from '../tls/credentials.ts';
 import { printable, TlsError, tlsErrorOf, verificationOf } from '../tls/failure.ts';
 import { AllowList, identitiesOf } from '../tls/identity.ts';

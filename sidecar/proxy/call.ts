@@ -4,7 +4,6 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import { waste } from '../http2/wasted-streams.ts';
 import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
@@ -366,7 +365,8 @@ export class Call
       this.context.stats.reject(local.reason);
     }
     this.finish(local.status);
-    if (reply.byCaller === true) waste(this.stream, this.context.clock() - this.startedAtMs < AT_ONCE_MS);
+    if (reply.byCaller === true)
+      this.stream.connection.waste(this.stream, this.context.clock() - this.startedAtMs < AT_ONCE_MS);
   }
 
   private finish(status: StatusCode): void {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Connection } from '../http2/connection.ts';
+import type { StreamConnection } from '../http2/streams.ts';
 import { CallerCalls } from '../policy/admission-queue.ts';
 import { Holder } from '../policy/fair-places.ts';
 
@@ -72,7 +72,7 @@ export class Callers {
 /** Whose connection nobody has told. */
 const SOMEBODY = new Caller('');
 
-export function callerOf({ caller }: Connection): Caller {
+export function callerOf({ caller }: StreamConnection): Caller {
   return (caller as Caller | undefined) ?? SOMEBODY;
 }
 

@@ -1,8 +1,8 @@
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster/cluster.ts';
-import type { PeerIdentity } from '../http2/connection-owner.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
+import type { PeerIdentity } from '../http2/peer-identity.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';

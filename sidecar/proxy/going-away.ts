@@ -1,5 +1,5 @@
-import type { Connection } from '../http2/connection.ts';
 import { ErrorCode } from '../http2/frame.ts';
+import type { StreamConnection } from '../http2/streams.ts';
 import { endsWithConnection } from '../policy/verdict.ts';
 import type { Attempt } from './attempt.ts';
 
@@ -11,7 +11,7 @@ import type { Attempt } from './attempt.ts';
  */
 
 /** Connections that one has been counted of. */
-const counted = new WeakSet<Connection>();
+const counted = new WeakSet<StreamConnection>();
 
 /** Whether the attempt's end is a part of its connection's going away. */
 export function goesAway({ stream, answered }: Attempt): boolean {
@@ -26,6 +26,6 @@ export function countGoingAway({ stream, verdict, goingAway }: Attempt): void {
 }
 
 /** ENHANCE_YOUR_CALM: it is our own PINGs or resets that were too many. */
-function isGoingAway({ peerGoawayCode }: Connection): boolean {
+function isGoingAway({ peerGoawayCode }: StreamConnection): boolean {
   return peerGoawayCode === ErrorCode.NO_ERROR || peerGoawayCode === ErrorCode.ENHANCE_YOUR_CALM;
 }

@@ -5,7 +5,6 @@ import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../http2/streams.ts';
-import { waste } from '../http2/wasted-streams.ts';
 import { type ServingStatus, writeServingStatus } from '../task/health-message.ts';
 import { type Caller, callerOf } from './caller.ts';
 import { responseInfo } from './response-info.ts';
@@ -140,7 +139,7 @@ export class HealthCall implements StreamHandler {
   /** The caller has sent more than is taken: it spends what a cancelled call spends. */
   refuse(message: string): void {
     this.end(Status.RESOURCE_EXHAUSTED, message);
-    waste(this.stream);
+    this.stream.connection.waste(this.stream);
   }
 
   /** As the app has ended its own answer. */

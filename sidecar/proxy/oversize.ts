@@ -1,7 +1,7 @@
 import type { StatusCode } from '../grpc/status.ts';
 import { decodeStatusMessage, encodeStatusMessage } from '../grpc/status-message.ts';
-import type { Connection } from '../http2/connection.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { StreamConnection } from '../http2/streams.ts';
 import { leavesMuchUnread } from '../http2/unread-output.ts';
 import type { Attempt } from './attempt.ts';
 import type { Call } from './call.ts';
@@ -18,7 +18,7 @@ import { settleAttempt } from './settlement.ts';
 const SHORT_TRAILERS_BYTES = 4_096;
 
 /** Whether a response's list can't go to this downstream as it is. */
-export function isTooLarge(list: HeaderList, { peer }: Connection): boolean {
+export function isTooLarge(list: HeaderList, { peer }: StreamConnection): boolean {
   return list.oversize || list.listBytes > peer.maxHeaderListBytes;
 }
 
@@ -78,7 +78,7 @@ export function replyToOversizeRequest(call: Call, list: HeaderList, what = 'hea
 /** The answer to a request whose trailers are more than its endpoint takes, or than it reads at present. */
 export function refuseTrailers(
   { endpoint: { address } }: Attempt,
-  connection: Connection,
+  connection: StreamConnection,
   list: HeaderList,
 ): LocalReply | undefined {
   const { maxHeaderListBytes } = connection.peer;

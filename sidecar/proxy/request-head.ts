@@ -1,8 +1,7 @@
 import { formatTimeout } from '../grpc/timeout.ts';
-import type { Connection } from '../http2/connection.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import { FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
-import type { Stream } from '../http2/streams.ts';
+import type { Stream, StreamConnection } from '../http2/streams.ts';
 import { BAGGAGE_HEADER } from '../policy/call-baggage.ts';
 import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
@@ -164,7 +163,7 @@ function sendBare(
 
 /** Whether a head is larger than its peer takes (RFC 9113 §6.5.2), with all that is written behind the list. */
 function exceeds(
-  { peer: { maxHeaderListBytes } }: Connection,
+  { peer: { maxHeaderListBytes } }: StreamConnection,
   { listBytes }: HeaderList,
   extra: readonly string[] | undefined,
   literals: Buffer | undefined,

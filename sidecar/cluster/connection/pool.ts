@@ -36,7 +36,7 @@ const REPLACED = 'replaced';
  * streams. After a failure the pool tries again by itself, behind the back-off: no call has to find out that the
  * endpoint is still dead.
  */
-export class ConnectionPool extends Timer implements ConnectionOwner {
+export class ConnectionPool extends Timer implements ConnectionOwner<Connection> {
   private readonly address: string;
   private readonly environment: PoolEnvironment;
   private readonly listener: PoolListener;

@@ -1,5 +1,5 @@
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
-import type { Connection } from '../../http2/connection.ts';
+import type { StreamConnection } from '../../http2/streams.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { HealthProbe } from './probe.ts';
 import { SIGN_OF_LIFE } from './question.ts';
@@ -50,7 +50,7 @@ export class SilenceWatch {
    *
    * @param onAnswer told once whether it is there
    */
-  ask(endpoint: Endpoint, connection: Connection, onAnswer?: (alive: boolean) => void): void {
+  ask(endpoint: Endpoint, connection: StreamConnection, onAnswer?: (alive: boolean) => void): void {
     let question = this.questions.get(endpoint);
     if (question === undefined || question.connection.closed) {
       if (this.closed || connection.closed) {
@@ -83,7 +83,7 @@ export class SilenceWatch {
 }
 
 class SignQuestion extends Timer {
-  readonly connection: Connection;
+  readonly connection: StreamConnection;
   absent = false;
   private readonly environment: SilenceEnvironment;
   private readonly questions: Map<Endpoint, SignQuestion>;
@@ -100,7 +100,7 @@ class SignQuestion extends Timer {
     environment: SilenceEnvironment,
     questions: Map<Endpoint, SignQuestion>,
     endpoint: Endpoint,
-    connection: Connection,
+    connection: StreamConnection,
   ) {
     super();
     this.environment = environment;

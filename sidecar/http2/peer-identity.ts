@@ -1,0 +1,7 @@
+/** Who the peer has proved to be, by its certificate. */
+export interface PeerIdentity {
+  /** The one that goes into logs, limits and the scope of tasks. */
+  readonly name: string;
+  /** All URI and DNS names of the certificate. */
+  readonly names: readonly string[];
+}

@@ -1,0 +1,31 @@
+import type { ClosedStreams } from './closed-streams.ts';
+import type { ConnectionOwner } from './connection-owner.ts';
+import type { ControlFrames } from './control-frames.ts';
+import type { FloodGuard } from './flood-guard.ts';
+import type { ForeignConnection } from './foreign.ts';
+import type { FrameReader } from './frame-reader.ts';
+import type { Goaway } from './goaway.ts';
+import type { HeldByConnection } from './held-by-caller.ts';
+import type { WindowConnection } from './receive-window.ts';
+import type { StreamTable } from './stream-table.ts';
+import type { Stream } from './streams.ts';
+
+/** What receiving needs of its connection. */
+export interface ReceivingConnection extends WindowConnection, ForeignConnection {
+  readonly role: 'server' | 'client';
+  readonly owner: ConnectionOwner<ReceivingConnection>;
+  readonly clock: () => number;
+  readonly flood: FloodGuard;
+  readonly held: HeldByConnection;
+  readonly reader: Pick<FrameReader, 'spend'>;
+  readonly control: ControlFrames;
+  readonly goaway: Goaway;
+  readonly streams: StreamTable;
+  readonly closedStreams: ClosedStreams;
+  /** Highest stream id the peer has begun (servers). */
+  lastPeerStreamId: number;
+  acceptStream(id: number): Stream;
+  closeStream(stream: Stream, resetByUs: boolean): void;
+  streamError(stream: Stream, code: number, message: string): void;
+  refuse(streamId: number, code: number): void;
+}
