@@ -28,7 +28,9 @@ const allowed: Record<string, readonly string[]> = {
   proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['policy', 'telemetry', 'task', 'tls', 'clock', 'collections'],
-  config: ['policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
+  // Kinds of values that settings have, and what a declaration of settings stands for in the code.
+  settings: ['tls'],
+  config: ['settings', 'policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   listeners: [
     'llm',
     'proxy',
@@ -44,6 +46,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   // The top: main reads the command line, commands carry it out, process puts the parts together.
   'data-plane': [
+    'settings',
     'config',
     'listeners',
     'llm',
@@ -59,6 +62,7 @@ const allowed: Record<string, readonly string[]> = {
   observers: [
     'data-plane',
     'listeners',
+    'settings',
     'config',
     'llm',
     'proxy',
@@ -74,6 +78,7 @@ const allowed: Record<string, readonly string[]> = {
   admin: [
     'observers',
     'data-plane',
+    'settings',
     'config',
     'listeners',
     'llm',
@@ -91,6 +96,7 @@ const allowed: Record<string, readonly string[]> = {
     'admin',
     'observers',
     'data-plane',
+    'settings',
     'config',
     'listeners',
     'llm',
@@ -105,11 +111,12 @@ const allowed: Record<string, readonly string[]> = {
     'clock',
   ],
   // Beside the data plane: what puts a sidecar into pods, and says the same to Istio.
-  'kubernetes/inject': ['config', 'clock'],
-  'kubernetes/istio': ['config', 'cluster', 'task', 'grpc', 'clock'],
+  'kubernetes/inject': ['settings', 'config', 'clock'],
+  'kubernetes/istio': ['settings', 'config', 'cluster', 'task', 'grpc', 'clock'],
   'kubernetes/webhook': [
     'kubernetes/inject',
     'process',
+    'settings',
     'config',
     'listeners',
     'telemetry',
@@ -122,6 +129,7 @@ const allowed: Record<string, readonly string[]> = {
     'kubernetes/inject',
     'kubernetes/istio',
     'kubernetes/webhook',
+    'settings',
     'config',
     'telemetry',
     'cluster',

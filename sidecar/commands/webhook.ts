@@ -1,6 +1,5 @@
 /** `outrigger webhook`: serves the mutating admission webhook until a signal ends it. */
 import { AddressError, parseAddress } from '../cluster/address.ts';
-import { parseDurationMs } from '../config/duration.ts';
 import {
   type CertificateOptions,
   ListenError,
@@ -9,6 +8,7 @@ import {
 } from '../kubernetes/webhook/webhook.ts';
 import { endProcessSoon } from '../process/end-process.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
+import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import { complain, EXIT, print } from './command.ts';

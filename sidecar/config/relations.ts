@@ -1,9 +1,9 @@
 /** What no single value can say: settings that contradict each other, and files that are not there. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { NO_APP } from '../cluster/address.ts';
+import { parseDurationMs } from '../settings/duration.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
 import { overlaps, reaches, readAddress } from './address.ts';
-import { parseDurationMs } from './duration.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 

@@ -2,7 +2,6 @@
 import * as z from 'zod';
 import { STATUS_NAMES } from '../grpc/status.ts';
 import {
-  dnsTarget,
   duration,
   file,
   flag,
@@ -11,9 +10,9 @@ import {
   oneOf,
   percent,
   portOfPods,
-  target,
   text,
-} from './schema-values.ts';
+} from '../settings/kinds.ts';
+import { dnsTarget, target } from './address-kinds.ts';
 
 /** Every gRPC status that is an error, by name. */
 const ERROR_CODES = STATUS_NAMES.filter((name) => name !== 'OK');
@@ -159,9 +158,6 @@ export const timeLimits = {
       `How long neither side may send anything, from the request on: of every method but ProcessTask when given, 0s is off; by default, which null stands for, ${STREAM_IDLE_TIMEOUT} of StreamProcess only`,
     ),
 };
-
-const timeLimitsSection = z.strictObject(timeLimits);
-export type FileTimeLimits = z.output<typeof timeLimitsSection>;
 
 /** `outbound.clusters.NAME`. */
 export const cluster = z.strictObject({

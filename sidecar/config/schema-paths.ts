@@ -1,7 +1,7 @@
 /** Finds one's way in the schema by path, and lists the settings it has. */
 import * as z from 'zod';
+import { kinds } from '../settings/kinds.ts';
 import type { Path } from './problems.ts';
-import { forms } from './schema-values.ts';
 
 /** What a place in the configuration holds. */
 export type Place =
@@ -18,7 +18,7 @@ export function placeAt(root: z.ZodType, path: Path): Place | undefined {
   if (bare instanceof z.ZodObject) return { kind: 'section', keys: Object.keys(bare.shape) };
   if (bare instanceof z.ZodRecord) return { kind: 'map' };
   if (bare instanceof z.ZodArray) return { kind: 'list' };
-  const form = forms.get(bare)?.form ?? 'another value';
+  const form = kinds.get(bare)?.form ?? 'another value';
   if (bare instanceof z.ZodBoolean) return { kind: 'boolean', form, nullable };
   if (bare instanceof z.ZodNumber) return { kind: 'number', form, nullable };
   return { kind: 'text', form, nullable };

@@ -3,20 +3,10 @@
  * environment variables, the flags and `outrigger check` all come from here.
  */
 import * as z from 'zod';
+import { duration, file, flag, headerName, identity, integer, oneOf, text, url } from '../settings/kinds.ts';
+import { appTarget, listen } from './address-kinds.ts';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { cluster, timeLimits } from './schema-cluster.ts';
-import {
-  appTarget,
-  duration,
-  file,
-  flag,
-  identity,
-  integer,
-  listen,
-  oneOf,
-  text,
-  url,
-} from './schema-values.ts';
 
 const MANY = 1_000_000;
 
@@ -61,7 +51,7 @@ const inbound = z.strictObject({
         .default(1_048_576)
         .describe('A larger answer is given once'),
       scope_headers: z
-        .array(text('a header name such as x-user', /^[A-Za-z0-9_.-]+$/))
+        .array(headerName('a header name such as x-user'))
         .max(32)
         .default(['x-api-key', 'cookie'])
         .describe(
@@ -156,7 +146,7 @@ const route = z.strictObject({
         .optional()
         .describe('How the path begins'),
       headers: z
-        .record(text('a header name', /^[A-Za-z0-9_.-]+$/), text('the value of the header', /^[\x20-\x7e]*$/))
+        .record(headerName('a header name'), text('the value of the header', /^[\x20-\x7e]*$/))
         .optional()
         .describe('Headers with the exact values they must have'),
       agent_type: text('an agent type such as code').optional().describe('TaskRequest.agent_type'),

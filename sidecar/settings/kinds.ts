@@ -1,15 +1,24 @@
 /**
- * The kinds of value a setting can have. Each says in `forms` what it looks like, for the messages
- * that refuse a wrong one; the checks here give the message when only the form is right.
+ * The kinds of value a setting can have. Each says in `kinds` what it looks like, for the messages that refuse a wrong one;
+ * the checks here give the message when only the form is right.
  */
 import * as z from 'zod';
-import { NO_APP } from '../cluster/address.ts';
 import { complaintAboutIdentity } from '../tls/identity.ts';
-import { complaintAboutAddress } from './address.ts';
 import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
 
-/** What a right value looks like, in words: "a duration such as 30s". */
-export const forms = z.registry<{ form: string }>();
+export interface Kind {
+  /** What a right value looks like, in words: "a duration such as 30s". */
+  readonly form: string;
+  /** What the code gets for a right value; undefined where that is the value itself. */
+  readonly read?: (value: never) => unknown;
+  /** What the setting's name ends in, in the code. */
+  readonly unit?: 'Ms';
+}
+
+export const kinds = z.registry<Kind>();
+
+/** As it is written: `30s`, `1h30m`. No other text that settings have is of this type. */
+export type Duration = `${number}${string}`;
 
 const made = new Map<string, z.ZodType>();
 
@@ -17,7 +26,7 @@ const made = new Map<string, z.ZodType>();
  * Settings of one kind share one schema, for a sidecar's start is mostly the making of schemas. What is said of a single
  * setting (`default`, `describe`) makes a new one around it.
  */
-function shared<T extends z.ZodType>(kind: string, make: () => T): T {
+export function shared<T extends z.ZodType>(kind: string, make: () => T): T {
   const before = made.get(kind);
   if (before !== undefined) return before as T;
   const schema = make();
@@ -34,7 +43,12 @@ interface Complaint {
   readonly remedy: string;
 }
 
-function checked(schema: z.ZodString, form: string, complain: (value: string) => Complaint | undefined) {
+export function checked(
+  schema: z.ZodString,
+  form: string,
+  complain: (value: string) => Complaint | undefined,
+  more: Omit<Kind, 'form'> = {},
+) {
   return schema
     .max(MAX_TEXT_LENGTH, { abort: true })
     .check((context) => {
@@ -43,23 +57,30 @@ function checked(schema: z.ZodString, form: string, complain: (value: string) =>
       const { message, remedy } = complaint;
       context.issues.push({ code: 'custom', input: context.value, message, params: { remedy } });
     })
-    .register(forms, { form });
+    .register(kinds, { form, ...more });
 }
 
 /** Text that is not empty and has no control characters. */
 export function text(form: string, pattern?: RegExp) {
   const base = z.string().regex(pattern ?? /^[^\p{Cc}]+$/u, { abort: true });
-  return base.max(MAX_TEXT_LENGTH).register(forms, { form });
+  return base.max(MAX_TEXT_LENGTH).register(kinds, { form });
+}
+
+/** The name of a header field, which the code has in lower case. */
+export function headerName(form: string) {
+  const name = z.string().regex(/^[A-Za-z0-9_.-]+$/, { abort: true });
+  const read = (value: string) => value.toLowerCase();
+  return name.max(MAX_TEXT_LENGTH).register(kinds, { form, read });
 }
 
 /** A duration; `zero` says whether `0s` is a meaning (mostly "off"). */
-export function duration(zero: 'zero' | 'positive') {
+export function duration(zero: 'zero' | 'positive'): z.ZodType<Duration, Duration> {
   return shared(`duration ${zero}`, () => durationOf(zero));
 }
 
 function durationOf(zero: 'zero' | 'positive') {
   const base = z.string().regex(DURATION_PATTERN, { abort: true });
-  return checked(base, 'a duration such as 30s, 250ms or 1h30m', (value) => {
+  const complain = (value: string): Complaint | undefined => {
     const ms = parseDurationMs(value);
     if (ms === undefined || ms > MAX_DURATION_MS) {
       return { message: 'is too long a duration', remedy: 'use at most 24 days: 576h' };
@@ -68,30 +89,12 @@ function durationOf(zero: 'zero' | 'positive') {
       return { message: 'can not be zero', remedy: 'write how long it may take, such as 5s' };
     }
     return undefined;
+  };
+  const duration = checked(base, 'a duration such as 30s, 250ms or 1h30m', complain, {
+    read: parseDurationMs,
+    unit: 'Ms',
   });
-}
-
-/** An address to connect to. */
-export function target() {
-  return checked(z.string(), 'an address such as 10.0.0.7:50051 or unix:/run/agent.sock', (value) => {
-    return complaintAboutAddress(value, 'connect');
-  });
-}
-
-/** The address of the local app, or that there is none. */
-export function appTarget() {
-  const form = `an address such as 10.0.0.7:50051 or unix:/run/agent.sock, or ${NO_APP}`;
-  return checked(z.string(), form, (value) =>
-    value === NO_APP ? undefined : complaintAboutAddress(value, 'connect'),
-  );
-}
-
-/** A DNS name with a port. */
-export function dnsTarget() {
-  return checked(z.string(), 'a name with a port such as writing-agent-headless:50051', (value) => {
-    if (!value.startsWith('unix:')) return complaintAboutAddress(value, 'connect');
-    return { message: 'is a unix socket', remedy: 'write it in endpoints, or a DNS name with a port here' };
-  });
+  return duration as unknown as z.ZodType<Duration, Duration>;
 }
 
 /** A port by its name in a Service (RFC 6335 §5.1), or by its number. */
@@ -103,16 +106,8 @@ export function portOfPods() {
       /^([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)$/,
     );
   const form = 'the name of a port such as grpc, or a number from 1 to 65535';
-  return z.union([z.int().min(1).max(65_535), name]).register(forms, { form });
-}
-
-/** An address to listen on; port 0 takes a free one. */
-export function listen() {
-  return shared('listen', () =>
-    checked(z.string(), 'an address such as 127.0.0.1:15001 or unix:/run/x.sock', (value) => {
-      return complaintAboutAddress(value, 'listen');
-    }),
-  );
+  const read = (port: string | number) => (/^\d+$/.test(`${port}`) ? Number(port) : port);
+  return z.union([z.int().min(1).max(65_535), name]).register(kinds, { form, read });
 }
 
 /** A whole number. */
@@ -121,18 +116,18 @@ export function integer(min: number, max: number) {
     z
       .int()
       .check(z.gte(min), z.lte(max))
-      .register(forms, { form: `a whole number from ${min} to ${max}` }),
+      .register(kinds, { form: `a whole number from ${min} to ${max}` }),
   );
 }
 
 export function percent() {
   return shared('percent', () =>
-    z.number().check(z.gte(0), z.lte(100)).register(forms, { form: 'a number from 0 to 100' }),
+    z.number().check(z.gte(0), z.lte(100)).register(kinds, { form: 'a number from 0 to 100' }),
   );
 }
 
 export function flag() {
-  return shared('flag', () => z.boolean().register(forms, { form: 'true or false' }));
+  return shared('flag', () => z.boolean().register(kinds, { form: 'true or false' }));
 }
 
 /** The path of a file. */
@@ -164,5 +159,5 @@ export function url() {
 }
 
 export function oneOf<const T extends readonly string[]>(values: T) {
-  return z.enum(values).register(forms, { form: `one of ${values.join(', ')}` });
+  return z.enum(values).register(kinds, { form: `one of ${values.join(', ')}` });
 }

@@ -1,0 +1,39 @@
+/** The kinds of address a setting can have. The code gets each in its one form (`formatAddress`). */
+import * as z from 'zod';
+import { formatAddress, NO_APP } from '../cluster/address.ts';
+import { checked, shared } from '../settings/kinds.ts';
+import { complaintAboutAddress, readAddress } from './address.ts';
+
+const read = (text: string): string => formatAddress(readAddress(text));
+
+/** An address to connect to. */
+export function target() {
+  const form = 'an address such as 10.0.0.7:50051 or unix:/run/agent.sock';
+  return checked(z.string(), form, (value) => complaintAboutAddress(value, 'connect'), { read });
+}
+
+/** The address of the local app, or that there is none. */
+export function appTarget() {
+  const form = `an address such as 10.0.0.7:50051 or unix:/run/agent.sock, or ${NO_APP}`;
+  const complain = (value: string) =>
+    value === NO_APP ? undefined : complaintAboutAddress(value, 'connect');
+  return checked(z.string(), form, complain, {
+    read: (value: string) => (value === NO_APP ? NO_APP : read(value)),
+  });
+}
+
+/** A DNS name with a port. */
+export function dnsTarget() {
+  return checked(z.string(), 'a name with a port such as writing-agent-headless:50051', (value) => {
+    if (!value.startsWith('unix:')) return complaintAboutAddress(value, 'connect');
+    return { message: 'is a unix socket', remedy: 'write it in endpoints, or a DNS name with a port here' };
+  });
+}
+
+/** An address to listen on; port 0 takes a free one. */
+export function listen() {
+  const form = 'an address such as 127.0.0.1:15001 or unix:/run/x.sock';
+  return shared('listen', () =>
+    checked(z.string(), form, (value) => complaintAboutAddress(value, 'listen'), { read }),
+  );
+}

@@ -1,0 +1,81 @@
+/**
+ * Settings as the code sees them, from how they are written in the configuration: camel case, units in the names, every key
+ * present, durations in milliseconds. So a setting's declaration is all there is to write of it: its type and its value come
+ * from there.
+ */
+import * as z from 'zod';
+import { type Duration, kinds } from './kinds.ts';
+
+type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}`
+  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  : Name;
+
+type SettingName<Key extends string, Value> =
+  NonNullable<Value> extends Duration ? `${CamelCase<Key>}Ms` : CamelCase<Key>;
+
+/** `max_wait: '5s'` becomes `maxWaitMs: 5000`; what is null or absent is undefined. */
+type SettingsFrom<Value> = Value extends null
+  ? undefined
+  : Value extends Duration
+    ? number
+    : Value extends readonly (infer Item)[]
+      ? readonly SettingsFrom<Item>[]
+      : Value extends object
+        ? {
+            readonly [Key in Extract<keyof Value, string> as SettingName<Key, Value[Key]>]: SettingsFrom<
+              Value[Key]
+            >;
+          }
+        : Value;
+
+/** What a declaration stands for in the code. */
+export type SettingsOf<Schema extends z.ZodType> = SettingsFrom<z.output<Schema>>;
+
+/** What `value`, already validated by `schema`, stands for in the code. */
+export function settingsOf<Schema extends z.ZodType>(
+  schema: Schema,
+  value: z.output<Schema>,
+): SettingsOf<Schema> {
+  return read(schema, value) as SettingsOf<Schema>;
+}
+
+function read(schema: z.ZodType, value: unknown): unknown {
+  if (value === null || value === undefined) return undefined;
+  const bare = bareOf(schema);
+  if (bare instanceof z.ZodObject) {
+    const section = value as Readonly<Record<string, unknown>>;
+    const settings: Record<string, unknown> = {};
+    for (const [key, inner] of Object.entries<z.ZodType>(bare.shape))
+      settings[settingName(key, inner)] = read(inner, section[key]);
+    return settings;
+  }
+  if (bare instanceof z.ZodArray)
+    return (value as readonly unknown[]).map((item) => read(bare.element as z.ZodType, item));
+  if (bare instanceof z.ZodRecord) {
+    const { keyType, valueType } = bare as z.ZodRecord;
+    const entries = Object.entries(value as Readonly<Record<string, unknown>>);
+    return Object.fromEntries(
+      entries.map(([key, inner]) => [read(keyType as z.ZodType, key), read(valueType as z.ZodType, inner)]),
+    );
+  }
+  const kind = kinds.get(bare);
+  return kind?.read === undefined ? value : kind.read(value as never);
+}
+
+function settingName(key: string, schema: z.ZodType): string {
+  const name = key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return `${name}${kinds.get(bareOf(schema))?.unit ?? ''}`;
+}
+
+/** Without defaults, "optional" and "or null". */
+export function bareOf(schema: z.ZodType): z.ZodType {
+  let bare = schema;
+  while (
+    bare instanceof z.ZodDefault ||
+    bare instanceof z.ZodPrefault ||
+    bare instanceof z.ZodOptional ||
+    bare instanceof z.ZodNullable
+  )
+    bare = bare.unwrap() as z.ZodType;
+  return bare;
+}
