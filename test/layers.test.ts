@@ -139,6 +139,23 @@ const allowed: Record<string, readonly string[]> = {
 };
 
 /**
+ * Layers with rooms, folders of their own: what a room may import of the other rooms. The files beside the rooms put them
+ * together: they may import each of them, and no room imports them.
+ */
+const rooms: Record<string, Record<string, readonly string[]>> = {
+  llm: {
+    shared: [],
+    caller: ['shared'],
+    limits: ['shared'],
+    answer: ['shared'],
+    request: ['caller', 'limits', 'shared'],
+    relay: ['answer', 'shared'],
+    provider: ['relay', 'request', 'answer', 'limits', 'caller', 'shared'],
+    'web-socket': ['provider', 'relay', 'request', 'caller', 'shared'],
+  },
+};
+
+/**
  * Folders whose files still import each other in a circle by their types, and may do so among themselves. An entry goes with
  * its last circle.
  */
@@ -244,6 +261,28 @@ t.test('imports in sidecar/ go only downwards', async (t) => {
 t.test('the table of layers has no circle and names only layers', async (t) => {
   t.equal(findCycle(new Map(Object.entries(allowed))), undefined);
   for (const layer of Object.values(allowed).flat()) t.ok(layer in allowed, layer);
+});
+
+t.test('imports between the rooms of a layer go only downwards', async (t) => {
+  const problems: string[] = [];
+  for (const [layer, table] of Object.entries(rooms)) {
+    t.equal(findCycle(new Map(Object.entries(table))), undefined, `the rooms of ${layer}/ have an order`);
+    const folder = `sidecar/${layer}/`;
+    /** '' for a file beside the rooms. */
+    const roomOf = (path: string): string => dirname(path).slice(folder.length);
+    for (const path of sidecarFiles.filter((path) => path.startsWith(folder) && !isTest(path))) {
+      const room = roomOf(path);
+      if (room === '') continue;
+      const below = table[room];
+      if (below === undefined) problems.push(`${path}: the room ${room} is not in the table of this test`);
+      for (const target of neighbours(path).filter((target) => target.startsWith(folder))) {
+        const other = roomOf(target);
+        if (other !== room && below?.includes(other) !== true)
+          problems.push(`${path} imports ${target}: ${room} may import ${below?.join(', ') || 'no room'}`);
+      }
+    }
+  }
+  t.strictSame(problems, []);
 });
 
 t.test('no file of the source imports itself in a circle when it runs', async (t) => {
