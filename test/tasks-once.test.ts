@@ -9,7 +9,7 @@ import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
 import { SettingId } from '../sidecar/http2/settings.ts';
-import type { Call } from '../sidecar/proxy/call.ts';
+import type { TaskRunner } from '../sidecar/proxy/task-run.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import type { TaskStore } from '../sidecar/task/task-store.ts';
 import {
@@ -34,7 +34,7 @@ const paths = [PROCESS_TASK_PATH, STREAM_PROCESS_PATH] as const;
 interface Scene {
   readonly app: Replica;
   readonly plane: DataPlane;
-  readonly store: TaskStore<Call>;
+  readonly store: TaskStore<TaskRunner>;
   /** Calls of tasks that the app has seen. */
   readonly runs: readonly SeenCall[];
   readonly content: Record<string, unknown>;

@@ -12,7 +12,7 @@ import { DRAINING, ListenError } from '../listeners/listen.ts';
 import { LlmListener } from '../listeners/llm.ts';
 import { Outbound } from '../listeners/outbound.ts';
 import type { LlmEvents } from '../llm/shared/request-observer.ts';
-import type { PolicyEvents } from '../proxy/context.ts';
+import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 

@@ -1,7 +1,8 @@
 import { type Headers, textOf } from '../llm/shared/headers.ts';
 import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
-import type { Dependent, Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
+import type { Dependent } from '../proxy/inbound-call.ts';
+import type { Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls.ts';
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
 

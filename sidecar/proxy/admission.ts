@@ -1,10 +1,10 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
-import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
+import { AdmissionQueue, type Entry, type Queueable } from '../policy/admission-queue.ts';
 import { RateLimiter } from '../policy/rate-limit.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
-import type { Call } from './call.ts';
+import type { Caller } from './caller.ts';
 import { type LocalReply, reply } from './reasons.ts';
 
 export interface AdmissionSettings {
@@ -14,6 +14,18 @@ export interface AdmissionSettings {
   readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
   /** `callsPerSecond` 0 is no limit. */
   readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
+}
+
+/** A call that asks to come in. */
+export interface EnteringCall extends Queueable {
+  readonly caller: Caller;
+  /** It has asked to come in. Written here. */
+  entered: boolean;
+  /** When it came in; 0 while it waits. Written here. */
+  admittedAtMs: number;
+  /** Its turn in the queue has come. */
+  onAdmitted(): void;
+  answer(reply: LocalReply): void;
 }
 
 export interface AdmissionEnvironment {
@@ -34,7 +46,7 @@ const MAX_CALLERS = 10_000;
  */
 export class Admission extends Timer {
   private settings: AdmissionSettings;
-  private readonly queue: AdmissionQueue<Call>;
+  private readonly queue: AdmissionQueue<EnteringCall>;
   private adaptive: AdaptiveConcurrency | undefined = undefined;
   private limiter: RateLimiter | undefined = undefined;
   private readonly wheel: TimerWheel;
@@ -85,7 +97,7 @@ export class Admission extends Timer {
   }
 
   /** `admitted` and `queued` calls must `leave`; a call that gets an answer must be ended with it. */
-  enter(call: Call, nowMs: number): 'admitted' | 'queued' | LocalReply {
+  enter(call: EnteringCall, nowMs: number): 'admitted' | 'queued' | LocalReply {
     const { limiter } = this;
     if (limiter !== undefined) {
       const waitMs = limiter.take(call.caller.name, nowMs);
@@ -106,7 +118,7 @@ export class Admission extends Timer {
     return entry;
   }
 
-  private refusal(entry: Entry | 'waited', call: Call): LocalReply {
+  private refusal(entry: Entry | 'waited', call: EnteringCall): LocalReply {
     const { maxQueued, maxWaitMs } = this.queue.settings;
     const full = this.fullness(call);
     const waitMs = Math.round(this.queue.waitMs(call));
@@ -121,7 +133,7 @@ export class Admission extends Timer {
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
   }
 
-  private fullness({ caller }: Call): string {
+  private fullness({ caller }: EnteringCall): string {
     const { active, settings } = this.queue;
     const { limit } = settings;
     if (active >= limit) return `${limit} calls are in flight, which is the limit`;
@@ -130,7 +142,7 @@ export class Admission extends Timer {
   }
 
   /** A call that was let in, or waited, is over with this status. */
-  leave(call: Call, status: StatusCode, nowMs: number): void {
+  leave(call: EnteringCall, status: StatusCode, nowMs: number): void {
     if (call.admittedAtMs === 0) {
       this.queue.cancel(call, nowMs);
       this.show();
@@ -173,7 +185,7 @@ export class Admission extends Timer {
         continue;
       }
       next.admittedAtMs = nowMs;
-      next.driver.onAdmitted(next);
+      next.onAdmitted();
     }
     this.lettingIn = false;
     this.show();

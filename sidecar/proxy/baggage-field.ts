@@ -9,7 +9,10 @@ import {
   withoutCall,
 } from '../policy/call-baggage.ts';
 import { writeHex } from '../telemetry/ids.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
+
+/** What its name is made of. */
+type NamedCall = CallWith<'context' | 'runningAt' | 'nonce'>;
 
 /** `baggage` with our member alone, as a literal that may follow any header block (RFC 7541 §6.2.2). */
 const field = Buffer.allocUnsafeSlow(literalSize(BAGGAGE_HEADER, EMPTY_MEMBER));
@@ -21,7 +24,7 @@ const VALUE_AT = field.length - EMPTY_MEMBER.length;
 const ROOM_BYTES = 512;
 
 /** Whether the call has a name, and its head room for it. */
-export function isNamed(call: Call, maxHeaderListBytes: number): boolean {
+export function isNamed(call: CallWith<'nonce' | 'requestHeadBytes'>, maxHeaderListBytes: number): boolean {
   return call.nonce !== 0 && call.requestHeadBytes + ROOM_BYTES <= maxHeaderListBytes;
 }
 
@@ -29,7 +32,7 @@ export function isNamed(call: Call, maxHeaderListBytes: number): boolean {
  * The name of an inbound call as an encoded field, for the app to pass on: what nearly all calls need that need one. To be
  * used at once: the next call's is written over it.
  */
-export function callNameField({ context, runningAt, nonce }: Call): Buffer {
+export function callNameField({ context, runningAt, nonce }: NamedCall): Buffer {
   writeHex(field, VALUE_AT + PROCESS_AT, context.inboundCalls.process);
   writeHex(field, VALUE_AT + PLACE_AT, runningAt);
   writeHex(field, VALUE_AT + NONCE_AT, nonce);
@@ -37,7 +40,7 @@ export function callNameField({ context, runningAt, nonce }: Call): Buffer {
 }
 
 /** The baggage that goes upstream in place of the one that came. */
-export function baggageFor(call: Call, baggage: string, named: boolean): string {
+export function baggageFor(call: NamedCall, baggage: string, named: boolean): string {
   if (!named) return withoutCall(baggage);
   return withCall(baggage, callNameField(call).toString('latin1', VALUE_AT));
 }

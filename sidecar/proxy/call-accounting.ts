@@ -1,7 +1,32 @@
+import type { Cluster } from '../cluster/cluster.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
-import { type CallStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
+import { type CallStats, type ListenerStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { RequestInfo } from './request-info.ts';
+
+/** Where a call is counted. */
+export interface PlacedCall {
+  readonly cluster: Cluster | undefined;
+  readonly context: {
+    readonly listener: 'inbound' | 'outbound';
+    readonly stats: ListenerStats;
+    readonly clock: () => number;
+  };
+}
+
+/** And what is counted of it. */
+export interface CountedCall extends PlacedCall {
+  readonly info: RequestInfo;
+  readonly attempt: Attempt | undefined;
+  readonly startedAtMs: number;
+  readonly trace: { readonly traceId: string } | null | undefined;
+}
+
+/** What its caller got, and when it had that. Written here where the call goes on. */
+export interface HeardCall extends CountedCall {
+  status: StatusCode | -1;
+  callerGoneAtMs: number;
+}
 
 /** Statuses that count as errors of the listener; what a caller did wrong does not. */
 export function isError(status: StatusCode): boolean {
@@ -21,7 +46,7 @@ export function isError(status: StatusCode): boolean {
  * The caller has its answer with this status, or has left: counts the call where metrics and `/stats` read, once, whoever
  * has answered it. A task may run on for others who have sent it; {@link endActive} says when that is over, too.
  */
-export function countCall(call: Call, status: StatusCode): void {
+export function countCall(call: CountedCall, status: StatusCode): void {
   const { attempt, cluster, context } = call;
   if (isError(status)) context.stats.totalErrors++;
   if (status === Status.OK && wasRetry(attempt)) cluster!.count(cluster!.retries, 'success');
@@ -29,7 +54,7 @@ export function countCall(call: Call, status: StatusCode): void {
 }
 
 /** The caller has left, or was told this, and the call goes on for others who have sent its task: it is not counted again. */
-export function countCallerGone(call: Call, status: StatusCode): void {
+export function countCallerGone(call: HeardCall, status: StatusCode): void {
   if (call.status !== -1) return;
   call.status = status;
   call.callerGoneAtMs = call.context.clock();
@@ -37,7 +62,7 @@ export function countCallerGone(call: Call, status: StatusCode): void {
 }
 
 /** Nothing of the call is under way any more. */
-export function endActive({ cluster, context }: Call): void {
+export function endActive({ cluster, context }: PlacedCall): void {
   context.stats.activeCalls--;
   if (cluster !== undefined) cluster.activeCalls--;
 }
@@ -48,7 +73,7 @@ function wasRetry(attempt: Attempt | undefined): boolean {
 }
 
 /** Where it is counted. Outbound, the listener's own numbers are of calls that have come to no cluster. */
-function statsOf({ cluster, context }: Pick<Call, 'cluster' | 'context'>): CallStats {
+function statsOf({ cluster, context }: PlacedCall): CallStats {
   return context.listener === 'inbound' || cluster === undefined ? context.stats.calls : cluster.calls;
 }
 
@@ -58,14 +83,14 @@ function isAnswered(attempt: Attempt | undefined): boolean {
 
 /** Whether a call that ends so is counted by its method's own name. */
 export function isKnownMethod(
-  call: Pick<Call, 'cluster' | 'context' | 'info'>,
+  call: PlacedCall & { readonly info: { readonly method: string } },
   status: StatusCode | -1,
   attempt: Attempt | undefined,
 ): boolean {
   return status !== Status.UNIMPLEMENTED && statsOf(call).hasName(call.info.method, isAnswered(attempt));
 }
 
-function countDuration(call: Call, status: StatusCode): void {
+function countDuration(call: CountedCall, status: StatusCode): void {
   const { attempt, context, info } = call;
   const calls = statsOf(call);
   const seconds = (context.clock() - call.startedAtMs) / 1000;

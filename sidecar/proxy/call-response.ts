@@ -7,7 +7,7 @@ import type { TaskObserver } from '../telemetry/task-stats.ts';
 import { replyFields, sendLocalReply, TRAILERS_ONLY } from './local-reply.ts';
 import type { LocalReply } from './reasons.ts';
 import { encodingOf } from './response-info.ts';
-import type { TaskRun } from './task-runs.ts';
+import type { TaskRun } from './task-run.ts';
 
 /**
  * The response side of a call: what goes down to the caller and, when the call runs a task that others have sent, too,

@@ -21,8 +21,7 @@ import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
 import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
-import type { Attempt, AttemptFailure } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { Attempt } from './attempt.ts';
 import { isKnownMethod } from './call-accounting.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
@@ -31,7 +30,7 @@ import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
 import type { Hedging } from './hedging.ts';
 import { IdleClock } from './idle-clock.ts';
-import type { Dependent, InboundCall } from './inbound-calls.ts';
+import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
@@ -39,27 +38,11 @@ import type { RequestInfo } from './request-info.ts';
 import type { RetryWait } from './retrying.ts';
 import type { TaskFollower } from './task-follower.ts';
 
-/** What a call asks of the pipeline that it runs through. */
-export interface CallDriver {
-  /** The first message is here, or can't be had. */
-  onFirstMessage(call: Call): void;
-  /** An attempt failed before anything was sent downstream, or the call ended with it. */
-  onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void;
-  /** An attempt waits for a stream of an endpoint that has none to give: has another one? */
-  mayMove(call: Call, attempt: Attempt): boolean;
-  /** It had joined another call's task, and runs it now. */
-  onRunAgain(call: Call): void;
-  /** Its turn in the queue has come. */
-  onAdmitted(call: Call): void;
-  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
-  retries(call: Call, attempt: Attempt): boolean;
-}
-
 /** What a call is and what it remembers; what happens to it is in `call.ts`. */
-export abstract class CallState extends Timer implements Queueable {
+export abstract class CallState<Driver> extends Timer implements Queueable {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;
-  readonly driver: CallDriver;
+  readonly driver: Driver;
   readonly stream: Stream;
   readonly list: HeaderList;
   readonly head: MessageHead;
@@ -138,7 +121,7 @@ export abstract class CallState extends Timer implements Queueable {
 
   constructor(
     context: ProxyContext,
-    driver: CallDriver,
+    driver: Driver,
     stream: Stream,
     list: HeaderList,
     head: MessageHead,

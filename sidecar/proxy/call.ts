@@ -8,13 +8,13 @@ import type { Leaving, TaskSubscriber } from '../task/task-store.ts';
 import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
 import { countCall, endActive } from './call-accounting.ts';
+import type { CallDriver } from './call-driver.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
-import { policiesOf } from './cluster-policies.ts';
 import { lingerAfterAnswer } from './early-end.ts';
 import { endFields, ownFields, ownHead } from './end-fields.ts';
-import { ranOutAfter, replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
-import type { Dependent, InboundCall } from './inbound-calls.ts';
+import { replyToClock, replyToDeadline, replyToIdle, replyToUnread, statusFor } from './failure-reply.ts';
+import type { Dependent, InboundCall } from './inbound-call.ts';
 import { inTime } from './late-pushback.ts';
 import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
 import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
@@ -24,6 +24,7 @@ import { endOwnership } from './ownership.ts';
 import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead, sendRequestTrailers } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
+import { holdsHead } from './retrying.ts';
 import {
   awaitAnswer,
   giveUp,
@@ -48,24 +49,19 @@ const AT_ONCE_MS = 20;
  *                                                    └──────────────▶ done ◀──────┘
  */
 export class Call
-  extends CallState
+  extends CallState<CallDriver<Call>>
   implements StreamHandler, AttemptOwner, InboundCall, Dependent, TaskSubscriber
 {
   override onTimeout(nowMs: number): void {
-    const ranOut = ranOutAfter(this, nowMs);
-    const { attempt, stream } = this;
+    const { stream } = this;
     if (this.done) {
-      if (this.lingering) {
-        stream.connection.stopReceiving(stream);
-        return;
-      }
+      if (this.lingering) stream.connection.stopReceiving(stream);
       // The answer is complete but its reader does not take it: the deadline is for that too.
-      const late = reply('deadline', `${ranOut}, waiting for the caller to read`);
-      if (!stream.closed) sendLocalReply(stream, late, this.info.grpc, true, this.head.method);
+      else if (!stream.closed)
+        sendLocalReply(stream, replyToUnread(this, nowMs), this.info.grpc, true, this.head.method);
       return;
     }
-    const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
-    const late = { ...reply('deadline', ranOut + where), byCaller: this.deadlineOwner === 'caller' };
+    const late = replyToDeadline(this, nowMs);
     if (this.response.run?.outlivesDeadline(late) === true) return;
     giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
     this.answer(late);
@@ -140,20 +136,20 @@ export class Call
 
   /** Nobody waits for the task that it runs. */
   abandon(): void {
-    const late = this.callersTimeIsUp(this.context.clock());
-    if (!this.done) this.endUnheard(late ? 'time_is_up' : 'cancelled', Status.CANCELLED);
+    if (this.done) return;
+    this.endUnheard(
+      this.callersTimeIsUp(this.context.clock()) ? 'time_is_up' : 'cancelled',
+      Status.CANCELLED,
+    );
   }
 
   /** Nobody is there to be answered. At the caller's deadline it is the deadline that has ended the call. */
   private endUnheard(leaving: Leaving, otherwise: StatusCode): void {
-    if (leaving !== 'time_is_up') {
-      giveUp(this, 'cancelled', Status.CANCELLED);
-      this.finish(otherwise);
-      return;
-    }
-    giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
-    this.reason = 'deadline';
-    this.finish(Status.DEADLINE_EXCEEDED);
+    const late = leaving === 'time_is_up';
+    const status = late ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
+    giveUp(this, late ? 'deadline' : 'cancelled', status);
+    if (late) this.reason = 'deadline';
+    this.finish(late ? status : otherwise);
   }
 
   onOwnerGone(late: boolean): void {
@@ -173,6 +169,14 @@ export class Call
     this.limitTime(this.settings.timeLimits);
     // The call that runs the task has a clock for the app's silence.
     this.idle?.stop();
+  }
+
+  runAgain(): void {
+    this.driver.onRunAgain(this);
+  }
+
+  onAdmitted(): void {
+    this.driver.onAdmitted(this);
   }
 
   onTaskProgress(): void {
@@ -221,18 +225,8 @@ export class Call
     if (isTooLarge(list, this.stream.connection) && endsBySize(this, attempt, 'initial metadata', list))
       return;
     const own = ownHead(this, list, head);
-    if (this.holdsHead(attempt)) attempt.heldHead = own;
+    if (holdsHead(this, attempt)) attempt.heldHead = own;
     else this.commit(attempt, own);
-  }
-
-  /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
-  private holdsHead(attempt: Attempt): boolean {
-    return (
-      !attempt.streaming &&
-      this.info.grpc &&
-      this.request.whole &&
-      policiesOf(this.cluster!).retry.maxAttempts > 1
-    );
   }
 
   /** Something goes downstream: this attempt is the one. */
@@ -292,7 +286,7 @@ export class Call
     settleAttempt(this, attempt, 'status', status, 0, info);
     if (this.owner !== undefined) settleTokens(this, usedTokens(list));
     if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(this, list);
-    if (status !== Status.OK && !this.responseStarted && this.driver.retries(this, attempt)) {
+    if (status !== Status.OK && !this.responseStarted && this.retries(attempt)) {
       attempt.stopSending();
       return;
     }
@@ -311,12 +305,23 @@ export class Call
   private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
     settleAttempt(this, attempt, 'status', status, 0, info);
     attempt.stopSending();
-    this.finish(status);
-    lingerAfterAnswer(this);
+    this.completeFollowing(status);
   }
 
   mayMove(attempt: Attempt): boolean {
     return this.driver.mayMove(this, attempt);
+  }
+
+  retries(attempt: Attempt): boolean {
+    return this.driver.retries(this, attempt);
+  }
+
+  onRetryDue(failed: Attempt, sameEndpoint: boolean): void {
+    this.driver.onRetryDue(this, failed, sameEndpoint);
+  }
+
+  hedge(running: readonly Attempt[], nowMs: number): boolean {
+    return this.driver.hedge(this, running, nowMs);
   }
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
@@ -330,7 +335,7 @@ export class Call
 
   onAttemptClock(attempt: Attempt, clock: AttemptClockName | 'idle'): void {
     settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
-    const again = this.driver.retries(this, attempt);
+    const again = this.retries(attempt);
     // A cancelled task would have to run a second time: the next attempt joins it.
     attempt.letGo(this.retryWait?.sameEndpoint === true ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
     if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));

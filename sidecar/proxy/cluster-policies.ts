@@ -6,7 +6,12 @@ import type { HedgeSettings } from '../policy/hedge.ts';
 import { LatencyPercentiles } from '../policy/percentile.ts';
 import { RetryPolicy, type RetrySettings } from '../policy/retry.ts';
 import { RetryBudget, type RetryBudgetSettings } from '../policy/retry-budget.ts';
-import type { PolicyEvents } from './context.ts';
+
+/** Told of what policies decide; for `/events` and the log. */
+export interface PolicyEvents {
+  /** @param method the path of the circuit that has changed */
+  onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void;
+}
 
 /** What the policies of one cluster are set to. */
 export interface PolicySettings extends TimeLimits {

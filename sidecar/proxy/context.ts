@@ -1,26 +1,16 @@
-import type { TimerWheel } from '../clock/timer-wheel.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
-import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
-import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Admission } from './admission.ts';
-import type { InboundCalls } from './inbound-calls.ts';
+import type { CallContext } from './call-facts.ts';
 import type { KeptRequests } from './kept-requests.ts';
 import type { CallObserver, CallTracer } from './observed-call.ts';
 import type { Router } from './router.ts';
 import type { TaskRuns } from './task-runs.ts';
-
-/** Told of what policies decide; for `/events` and the log. */
-export interface PolicyEvents {
-  /** @param method the path of the circuit that has changed */
-  onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void;
-}
 
 /** Services that the sidecar answers itself (health). */
 export interface LocalServices {
@@ -32,32 +22,22 @@ export interface LocalServices {
  * What the calls of one listener share. `router` and `settings` are replaced on a reload: a call reads them once,
  * at its beginning, so no call sees half of each.
  */
-export interface ProxyContext {
-  readonly listener: 'inbound' | 'outbound';
-  readonly wheel: TimerWheel;
-  readonly clock: () => number;
+export interface ProxyContext extends CallContext {
   readonly random: () => number;
   /** Who may come in: on the inbound side. Outbound each cluster has its own limit. */
   readonly admission: Admission | undefined;
-  readonly events: PolicyEvents;
-  readonly stats: ListenerStats;
   /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;
   readonly localServices: LocalServices | undefined;
-  /** Those that the app is working on. The inbound side writes, the outbound side reads. */
-  readonly inboundCalls: InboundCalls;
   /** Runs each task once: on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
   /** Bounds what running calls keep of their requests: on the inbound side. Outbound each cluster has `retry.buffer_bytes`. */
   readonly keptRequests: KeptRequests | undefined;
   router: Router;
   settings: ProxySettings;
-  /** Keeps agents from calling each other in circles: checks on the inbound side, names this agent on the outbound. */
   callPath: CallPathGuard;
-  /** Whose calls these are: the agent's name on metrics of tasks. */
   name: string;
   observer: CallObserver | undefined;
-  /** Undefined when tracing is off. */
   tracer: CallTracer | undefined;
 }
 

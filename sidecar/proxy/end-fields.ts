@@ -3,12 +3,16 @@ import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
-import { isLate } from './late-pushback.ts';
+import type { CallWith } from './call-facts.ts';
+import type { InboundCall } from './inbound-call.ts';
+import { isLate, type TimedCall } from './late-pushback.ts';
 import { modelFailureField } from './model-failures.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { GOING_AWAY_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 import { usedTokensField } from './task-budget.ts';
+
+/** What the fields behind an answer say of the call. */
+type AnsweredCall = CallWith<'context' | 'modelFailure' | 'notAgain'> & InboundCall;
 
 const PUSHBACK = 'grpc-retry-pushback-ms';
 const NEVER_RETRY: readonly string[] = [PUSHBACK, String(NEVER)];
@@ -16,12 +20,17 @@ const RETRIES_ENDED: readonly string[] = [RETRIES_ENDED_HEADER, '1'];
 const GOING_AWAY: readonly string[] = [GOING_AWAY_HEADER, '1'];
 
 /** The head of a response as it goes down: what an inbound call's app says is said by the app, whatever it has copied. */
-export function ownHead(call: Call, list: HeaderList, head: MessageHead): HeaderList {
+export function ownHead(call: CallWith<'context' | 'info'>, list: HeaderList, head: MessageHead): HeaderList {
   return call.context.listener === 'inbound' && call.info.grpc ? responseInfo(list, head).asApp : list;
 }
 
 /** The end of a gRPC answer as it goes down, before {@link endFields}. */
-export function ownFields(call: Call, attempt: Attempt, list: HeaderList, info: ResponseInfo): HeaderList {
+export function ownFields(
+  call: TimedCall,
+  attempt: Attempt,
+  list: HeaderList,
+  info: ResponseInfo,
+): HeaderList {
   if (call.context.listener === 'inbound') return info.asApp;
   // A sidecar's own word; an app's stands, as without us.
   return attempt.peerReason !== '' && isLate(call, info.pushbackMs) ? copyWithout(list, isPushback) : list;
@@ -33,7 +42,7 @@ function isPushback(name: string): boolean {
 
 /** The fields of ours behind an answer's own: undefined on the common path, where there are none. */
 export function endFields(
-  call: Call,
+  call: AnsweredCall,
   attempt: Attempt,
   status: StatusCode,
   info: ResponseInfo,

@@ -4,8 +4,11 @@ import { deadlineReached } from '../policy/deadline.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
+
+/** By its deadline, which some servers strike at before we do. */
+type FailedCall = CallWith<'context' | 'deadlineMs'>;
 
 /** What an overloaded listener asks callers to wait. */
 export const OVERLOADED_PUSHBACK_MS = 1_000;
@@ -14,8 +17,10 @@ export function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
 }
 
+type EndedCall = CallWith<'allowedMs' | 'deadlineOwner' | 'info' | 'startedAtMs'>;
+
 /** Whose time it was, and how long it lasted. */
-export function ranOutAfter(call: Call, nowMs: number): string {
+function ranOutAfter(call: EndedCall, nowMs: number): string {
   const { allowedMs, info } = call;
   const limit =
     info.timeoutMs > 0
@@ -30,8 +35,27 @@ export function ranOutAfter(call: Call, nowMs: number): string {
   return `${whose} ran out after ${Math.round(nowMs - call.startedAtMs)} ms`;
 }
 
+/** Its time is up, and it has no answer. */
+export function replyToDeadline(call: EndedCall & CallWith<'attempt'>, nowMs: number): LocalReply {
+  const { attempt, deadlineOwner } = call;
+  const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
+  return {
+    ...reply('deadline', ranOutAfter(call, nowMs) + where),
+    byCaller: deadlineOwner === 'caller',
+  };
+}
+
+/** Its time is up, and its caller has not read the answer, which is complete. */
+export function replyToUnread(call: EndedCall, nowMs: number): LocalReply {
+  return reply('deadline', `${ranOutAfter(call, nowMs)}, waiting for the caller to read`);
+}
+
 /** Refused before it costs anything: its answer would come too late. */
-export function tooLittleTime(call: Call, neededMs: number, nowMs: number): LocalReply {
+export function tooLittleTime(
+  call: CallWith<'deadlineMs' | 'info'>,
+  neededMs: number,
+  nowMs: number,
+): LocalReply {
   const leftMs = Math.max(0, Math.round(call.deadlineMs - nowMs));
   return reply(
     'deadline',
@@ -40,7 +64,11 @@ export function tooLittleTime(call: Call, neededMs: number, nowMs: number): Loca
 }
 
 /** The answer for the last attempt's failure. It tells callers above when another try makes no sense. */
-export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply {
+export function lastAnswer({
+  context,
+  lastFailure,
+  notAgain,
+}: CallWith<'context' | 'lastFailure' | 'notAgain'>): LocalReply {
   const answer = lastFailure!;
   if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };
   return notAgain === NotAgain.SIDECARS && context.listener === 'inbound'
@@ -49,14 +77,14 @@ export function lastAnswer({ context, lastFailure, notAgain }: Call): LocalReply
 }
 
 /** The caller holds most of what waits here. */
-export function noRoom({ awaitingMessage, stream }: Pick<Call, 'awaitingMessage' | 'stream'>): LocalReply {
+export function noRoom({ awaitingMessage, stream }: CallWith<'awaitingMessage' | 'stream'>): LocalReply {
   const kib = Math.ceil(stream.connection.held.bytes / 1_024);
   const what = awaitingMessage ? 'too many calls wait for their first message' : 'too many requests wait';
   const message = `${what}, and most of them are this caller's: ${kib} KiB on this connection; send each message with its call, and fewer at a time`;
   return reply('overloaded', message, OVERLOADED_PUSHBACK_MS);
 }
 
-export function noEndpoint(call: Call): LocalReply {
+export function noEndpoint(call: CallWith<'cluster' | 'context'>): LocalReply {
   const { name, endpoints } = call.cluster!;
   const [app] = endpoints;
   if (call.context.listener === 'inbound' && app !== undefined)
@@ -75,7 +103,7 @@ export function noEndpoint(call: Call): LocalReply {
 }
 
 /** Names the agent, for callers of many agents and for the operator who has to start the app. */
-function withoutApp(call: Call, address: string, why: string): string {
+function withoutApp(call: CallWith<'context'>, address: string, why: string): string {
   return `the app of ${call.context.name} at ${address} takes no calls (${why}); start it, or correct inbound.app`;
 }
 
@@ -83,7 +111,7 @@ function withoutApp(call: Call, address: string, why: string): string {
  * The gRPC status of a failed attempt of this call. Some servers reset a call with CANCEL when its deadline passes, a moment
  * before our own clock strikes.
  */
-export function statusFor(call: Call, attempt: Attempt, failure: AttemptFailure): StatusCode {
+export function statusFor(call: FailedCall, attempt: Attempt, failure: AttemptFailure): StatusCode {
   if (failure.kind === 'reset' && failure.code === ErrorCode.CANCEL && call.deadlineMs > 0) {
     const { startedAtMs } = attempt;
     if (deadlineReached(call.context.clock() - startedAtMs, call.deadlineMs - startedAtMs))
@@ -93,13 +121,13 @@ export function statusFor(call: Call, attempt: Attempt, failure: AttemptFailure)
 }
 
 /** What the caller is told of an attempt that failed and is not tried again. */
-export function replyToFailure(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
+export function replyToFailure(call: FailedCall, attempt: Attempt, failure: AttemptFailure): LocalReply {
   const answer = plainReplyTo(call, attempt, failure);
   const goingAway = call.context.listener === 'inbound' && attempt.verdict.reason === 'going_away';
   return goingAway ? { ...answer, goingAway } : answer;
 }
 
-function plainReplyTo(call: Call, attempt: Attempt, failure: AttemptFailure): LocalReply {
+function plainReplyTo(call: FailedCall, attempt: Attempt, failure: AttemptFailure): LocalReply {
   const { address } = attempt.endpoint;
   switch (failure.kind) {
     case 'no-connection':
@@ -163,7 +191,11 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
 }
 
 /** The answer to the caller of a call that was silent for too long. */
-export function replyToIdle({ attempt, request, response }: Call): LocalReply {
+export function replyToIdle({
+  attempt,
+  request,
+  response,
+}: CallWith<'attempt' | 'request' | 'response'>): LocalReply {
   if (attempt === undefined) return reply('idle', 'the request did not come (idle_timeout)');
   const { address } = attempt.endpoint;
   if (!request.ended)

@@ -9,12 +9,19 @@ import {
   hedgeDelayMs,
 } from '../policy/hedge.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';
-import { settleAttempt } from './settlement.ts';
+import { type SettledCall, settleAttempt } from './settlement.ts';
 
-/** Makes an attempt beside those that run; false when no other endpoint can be had. */
-export type ExtraAttempt = (call: Call, running: readonly Attempt[], nowMs: number) => boolean;
+export type HedgedCall = SettledCall &
+  CallWith<'circuitAdmission' | 'breaker' | 'request' | 'responseStarted' | 'info'> & {
+    readonly retryWait: object | undefined;
+    /** The one that goes on, or has answered. Written here. */
+    attempt: Attempt | undefined;
+    severalEndpointsFailed: boolean;
+    /** Makes an attempt beside those that run; false when no other endpoint can be had. */
+    hedge(running: readonly Attempt[], nowMs: number): boolean;
+  };
 
 /** Why there is no extra attempt now, though there may be one later. */
 const MAY_PASS: ReadonlySet<HedgeDecision> = new Set(['budget_exhausted', 'no_endpoint']);
@@ -26,9 +33,8 @@ const MAY_PASS: ReadonlySet<HedgeDecision> = new Set(['budget_exhausted', 'no_en
  *        └──────── an answer has come, or the call is over ────────▶ stopped, the losers reset
  */
 export class Hedging extends Timer {
-  private readonly call: Call;
+  private readonly call: HedgedCall;
   private readonly settings: HedgeSettings;
-  private readonly extraAttempt: ExtraAttempt;
   private readonly delayMs: number;
   /** Running, the newest last; the call's `attempt` is one of them. */
   private readonly running: Attempt[] = [];
@@ -37,12 +43,11 @@ export class Hedging extends Timer {
   private stopped = false;
   private refused = false;
 
-  constructor(call: Call, settings: HedgeSettings, delayMs: number, extraAttempt: ExtraAttempt) {
+  constructor(call: HedgedCall, settings: HedgeSettings, delayMs: number) {
     super();
     this.call = call;
     this.settings = settings;
     this.delayMs = delayMs;
-    this.extraAttempt = extraAttempt;
   }
 
   /** An attempt has begun. */
@@ -89,7 +94,7 @@ export class Hedging extends Timer {
       return;
     }
     this.extra++;
-    if (!this.extraAttempt(call, running, nowMs)) {
+    if (!call.hedge(running, nowMs)) {
       policies.budget.release();
       return;
     }
@@ -147,12 +152,12 @@ export class Hedging extends Timer {
 }
 
 /** Hedges a call whose cluster and method are set so. */
-export function hedgingOf(call: Call, extraAttempt: ExtraAttempt): Hedging | undefined {
+export function hedgingOf(call: HedgedCall): Hedging | undefined {
   const policies = policiesOf(call.cluster!);
   const { hedge } = policies.settings;
   if (hedge.delayMs === 0 && hedge.percentile === 0) return undefined;
   if (!policies.retry.isIdempotent(call.info.method)) return undefined;
   const latency = { at: (percent: number) => policies.latencyAt(call.info.method, percent) };
   const delayMs = hedgeDelayMs(hedge, latency);
-  return delayMs === Number.POSITIVE_INFINITY ? undefined : new Hedging(call, hedge, delayMs, extraAttempt);
+  return delayMs === Number.POSITIVE_INFINITY ? undefined : new Hedging(call, hedge, delayMs);
 }

@@ -2,7 +2,8 @@ import t from 'tap';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import { callerScope, scopeDigest } from './caller-scope.ts';
-import { type InboundCall, InboundCalls } from './inbound-calls.ts';
+import type { InboundCall } from './inbound-call.ts';
+import { InboundCalls } from './inbound-calls.ts';
 import { RequestInfo } from './request-info.ts';
 
 type Fields = Readonly<Record<string, string>>;

@@ -1,6 +1,9 @@
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';
 import type { LocalReply } from './reasons.ts';
+
+/** Whose time is known to whoever calls it. */
+export type TimedCall = CallWith<'context' | 'cluster' | 'info' | 'deadlineMs' | 'deadlineOwner'>;
 
 /**
  * Whether a client that waits as it is asked to would only wait into its deadline. gRPC's clients with a `retryPolicy` wait as
@@ -10,7 +13,7 @@ import type { LocalReply } from './reasons.ts';
  * On the outbound side, where clients are: a sidecar that hears it on the inbound side makes more of it (it does not wait,
  * and leaves the endpoint alone for so long).
  */
-export function isLate(call: Call, pushbackMs: number | undefined): boolean {
+export function isLate(call: TimedCall, pushbackMs: number | undefined): boolean {
   const { context, cluster, info, deadlineMs, deadlineOwner } = call;
   if (context.listener !== 'outbound' || pushbackMs === undefined || pushbackMs <= 0) return false;
   // A configured limit is known to nobody but the sidecar, and counts anew for another try.
@@ -20,7 +23,7 @@ export function isLate(call: Call, pushbackMs: number | undefined): boolean {
 }
 
 /** An answer of ours without a pushback that comes too late. */
-export function inTime(call: Call, answer: LocalReply): LocalReply {
+export function inTime(call: TimedCall, answer: LocalReply): LocalReply {
   if (!isLate(call, answer.pushbackMs)) return answer;
   const { pushbackMs: _, ...others } = answer;
   return others;

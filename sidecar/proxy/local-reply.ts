@@ -65,7 +65,7 @@ export function sendLocalReply(
     'content-type',
     'text/plain; charset=utf-8',
   ];
-  head.push('content-length', String(body.length), 'outrigger-reason', reply.reason);
+  head.push('content-length', String(body.length), REASON_HEADER, reply.reason);
   // DATA behind the answer to HEAD would be an error of the whole connection (RFC 9110 §9.3.2).
   const headOnly = method === 'HEAD';
   connection.sendHeaders(stream, new HeaderList(head), undefined, headOnly);

@@ -12,25 +12,32 @@ import {
   type ModelFailure,
   parseModelFailure,
 } from '../policy/model-failure.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
+import type { Dependent } from './inbound-call.ts';
 import type { LocalReply } from './reasons.ts';
+
+/** Its owner is told why it failed. */
+type AnsweredCall = CallWith<'owner' | 'breaker' | 'context' | 'modelFailure'> & Dependent;
 
 /** Of the last attempt that failed in it; a circuit that knows none has no entry. */
 const behindCircuits = new WeakMap<CircuitBreaker, string>();
 
 /** The field that an inbound call's answer ends with. */
-export function modelFailureField({ context }: Call, failure: ModelFailure): readonly string[] {
+export function modelFailureField(
+  { context }: CallWith<'context'>,
+  failure: ModelFailure,
+): readonly string[] {
   return [MODEL_FAILURE_HEADER, formatModelFailure(comingThrough(failure, context.name))];
 }
 
 /** An answer of ours in the place of the agent's, which may be late or gone because of its model. */
-export function withModelFailure(call: Call, local: LocalReply): LocalReply {
+export function withModelFailure(call: CallWith<'context' | 'modelFailure'>, local: LocalReply): LocalReply {
   const { modelFailure: failure } = call;
   return failure === undefined ? local : { ...local, modelFailure: modelFailureField(call, failure)[1] };
 }
 
 /** An answer says that the call has failed, and perhaps why. */
-export function noteModelFailure(call: Call, list: HeaderList): void {
+export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
   const { owner, breaker, context } = call;
   if (context.listener === 'inbound') {
     const value = call.modelFailure && modelFailureField(call, call.modelFailure)[1];
@@ -45,7 +52,7 @@ export function noteModelFailure(call: Call, list: HeaderList): void {
 }
 
 /** An attempt has failed without an answer. */
-export function forgetModelFailure({ breaker }: Call): void {
+export function forgetModelFailure({ breaker }: CallWith<'breaker'>): void {
   if (breaker !== undefined) behindCircuits.delete(breaker);
 }
 

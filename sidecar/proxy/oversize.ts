@@ -4,15 +4,18 @@ import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { StreamConnection } from '../http2/streams.ts';
 import { leavesMuchUnread } from '../http2/unread-output.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { TRAILERS_ONLY } from './local-reply.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
-import { settleAttempt } from './settlement.ts';
+import { type SettledCall, settleAttempt } from './settlement.ts';
+import { REASON_HEADER } from './sidecar-fields.ts';
 
 /**
  * What is larger than we take, or than those take to whom it goes. It costs its own call and no other: some HTTP/2
  * libraries end the connection of whoever sends them longer header lists than they have said that they take.
  */
+
+type OversizeCall = SettledCall & CallWith<'stream' | 'response', 'answer'>;
 
 /** Trailers of this size are sent at once, whoever reads them. */
 const SHORT_TRAILERS_BYTES = 4_096;
@@ -23,7 +26,12 @@ export function isTooLarge(list: HeaderList, { peer }: StreamConnection): boolea
 }
 
 /** The answer in place of initial metadata, or of trailers with status OK, that are larger than the caller takes. */
-export function replyToOversize(call: Call, from: string, what: Part, list: HeaderList): LocalReply {
+export function replyToOversize(
+  call: CallWith<'stream'>,
+  from: string,
+  what: Part,
+  list: HeaderList,
+): LocalReply {
   const { maxHeaderListBytes } = call.stream.connection.peer;
   const why = `at most ${maxHeaderListBytes} are taken by the caller (its SETTINGS_MAX_HEADER_LIST_SIZE)`;
   return { ...tooLarge(from, what, list, why), byCaller: true };
@@ -39,7 +47,7 @@ function tooLarge(from: string, what: Part, list: HeaderList, why: string): Loca
 }
 
 /** Why a list is oversize here. @param maxBytes what the listener's limit is */
-function ownLimit({ context }: Call, { listBytes }: HeaderList, maxBytes: number): string {
+function ownLimit({ context }: CallWith<'context'>, { listBytes }: HeaderList, maxBytes: number): string {
   return listBytes > maxBytes
     ? `at most ${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`
     : 'made by references to the same few fields, and more of them than one peer may send';
@@ -50,7 +58,7 @@ function ownLimit({ context }: Call, { listBytes }: HeaderList, maxBytes: number
  *
  * @returns whether with that the call is over; false while others wait for the same task, who may take it
  */
-export function endsBySize(call: Call, attempt: Attempt, what: Part, list: HeaderList): boolean {
+export function endsBySize(call: OversizeCall, attempt: Attempt, what: Part, list: HeaderList): boolean {
   const { endpoint, stream } = attempt;
   const local = list.oversize
     ? tooLarge(
@@ -68,7 +76,11 @@ export function endsBySize(call: Call, attempt: Attempt, what: Part, list: Heade
 }
 
 /** The answer to a request whose header fields, or trailers, are more than we take. */
-export function replyToOversizeRequest(call: Call, list: HeaderList, what = 'header fields'): LocalReply {
+export function replyToOversizeRequest(
+  call: CallWith<'context' | 'stream'>,
+  list: HeaderList,
+  what = 'header fields',
+): LocalReply {
   const { maxHeaderListBytes } = call.stream.connection.limits;
   const said = `the request's ${what} have ${list.listBytes} bytes`;
   const why = ownLimit(call, list, maxHeaderListBytes);
@@ -103,12 +115,16 @@ export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: 
   if (message !== undefined) fields.push('grpc-message', encodeStatusMessage(decodeStatusMessage(message)));
   const pushback = list.get('grpc-retry-pushback-ms');
   if (pushback !== undefined) fields.push('grpc-retry-pushback-ms', pushback);
-  fields.push('outrigger-reason', 'headers_too_large');
+  fields.push(REASON_HEADER, 'headers_too_large');
   return new HeaderList(fields);
 }
 
 /** Ends a call whose message is larger than we take. */
-export function messageTooLarge(call: Call, what: 'request' | 'response', bytes: number): void {
+export function messageTooLarge(
+  call: CallWith<'settings', 'answer'>,
+  what: 'request' | 'response',
+  bytes: number,
+): void {
   const most = `at most ${call.settings.maxMessageBytes} are allowed (inbound.max_message_bytes)`;
   const message = `a ${what} message has ${bytes} bytes; ${most}`;
   call.answer({ ...reply('message_too_large', message), byCaller: what === 'request' });

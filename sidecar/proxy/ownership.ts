@@ -1,6 +1,7 @@
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
+import type { Dependent, InboundCall } from './inbound-call.ts';
 import { endDependents, type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
@@ -9,8 +10,19 @@ import { reply } from './reasons.ts';
  * it, who owns its retries, and the agents it has come through.
  */
 
+/** A call whose path is written here. */
+type PathCall = CallWith<'context' | 'info' | 'ownersPath', 'answer'> & { callPath: string };
+/** A call whose owner is found, and written, here. */
+type OwnedCall = Dependent &
+  CallWith<'context' | 'info' | 'task'> & {
+    owner: InboundCall | undefined;
+    ownerless: boolean;
+    ownersPath: string;
+    ownersDeadlineMs: number;
+  };
+
 /** Refuses a task that has come in a circle, or from too far. False: it has been answered. */
-export function checkPath(call: Call): boolean {
+export function checkPath(call: PathCall): boolean {
   const { context, info } = call;
   if (context.listener === 'outbound') return true;
   const check = context.callPath.check(info.callPath);
@@ -23,7 +35,7 @@ export function checkPath(call: Call): boolean {
 }
 
 /** Finds the owner by what the head says. */
-export function findOwner(call: Call): void {
+export function findOwner(call: OwnedCall): void {
   const { context, info } = call;
   if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
   if (isTaskPath(call.info.method)) {
@@ -40,14 +52,14 @@ export function findOwner(call: Call): void {
 }
 
 /** Finds it by what the task says, or because just one call is running. */
-export function findTaskOwner(call: Call): void {
+export function findTaskOwner(call: OwnedCall): void {
   const { context, info, task, owner } = call;
   if (context.listener === 'inbound' || owner !== undefined || call.ownerless) return;
   const found = context.inboundCalls.ownerOf(info, task?.taskId ?? '', task?.correlationId ?? '');
   if (found !== undefined) own(call, found);
 }
 
-function own(call: Call, { call: owner, by, callPath, deadlineMs }: Owner): void {
+function own(call: OwnedCall, { call: owner, by, callPath, deadlineMs }: Owner): void {
   call.ownersPath = callPath;
   if (owner === undefined) {
     call.ownersDeadlineMs = deadlineMs;
@@ -61,7 +73,9 @@ function own(call: Call, { call: owner, by, callPath, deadlineMs }: Owner): void
 }
 
 /** The call is over. What the app does for an inbound one that it has not answered is wanted by nobody. */
-export function endOwnership(call: Call): void {
+export function endOwnership(
+  call: Dependent & InboundCall & CallWith<'attempt' | 'context' | 'owner' | 'reason'>,
+): void {
   const { attempt, context, owner, reason } = call;
   owner?.dependents?.delete(call);
   if (context.listener === 'outbound') return;
@@ -70,7 +84,7 @@ export function endOwnership(call: Call): void {
 }
 
 /** Names the agents that an outbound task has come through, unless its agent has passed them on. */
-export function nameOutboundPath(call: Call): void {
+export function nameOutboundPath(call: PathCall): void {
   const { context, info, ownersPath } = call;
   if (context.listener === 'inbound' || info.callPath !== '') return;
   call.callPath = ownersPath || context.callPath.self;
@@ -80,12 +94,12 @@ export function nameOutboundPath(call: Call): void {
  * Nobody is there to be called. The app hears the plain truth, and may wait and call again; but sidecars above would only
  * have it run again for the same end.
  */
-export function endOwnersRetries({ owner }: Call): void {
+export function endOwnersRetries({ owner }: CallWith<'owner'>): void {
   if (owner !== undefined) tell(owner, NotAgain.SIDECARS);
 }
 
 /** Tells in this call's answer, and in that of the inbound call that it was made for, who must not try again. */
-export function endRetries(call: Call, notAgain: NotAgain): void {
+export function endRetries(call: CallWith<'owner'> & { notAgain: NotAgain }, notAgain: NotAgain): void {
   tell(call, notAgain);
   if (call.owner !== undefined) tell(call.owner, notAgain);
 }

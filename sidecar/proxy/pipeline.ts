@@ -14,7 +14,7 @@ import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure } from './attempt.ts';
 import { AttemptClock } from './attempt-clock.ts';
 import { Call } from './call.ts';
-import type { CallDriver } from './call-state.ts';
+import type { CallDriver } from './call-driver.ts';
 import { beginTrace, traceRetry } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { replyToUnreadable } from './compressed-request.ts';
@@ -52,7 +52,7 @@ import { beginTask, needsTask, runsOnce } from './task-runs.ts';
  *
  * and back: an attempt's end is judged (`settlement.ts`), then followed by another (`retries`) or told the caller.
  */
-export class Pipeline implements CallDriver {
+export class Pipeline implements CallDriver<Call> {
   private readonly context: ProxyContext;
   private readonly key: CallKey = { hash: 0, avoid: undefined };
 
@@ -222,7 +222,7 @@ export class Pipeline implements CallDriver {
     }
     const endpoint = this.pick(call, undefined, nowMs);
     if (endpoint !== undefined) {
-      call.hedging = hedgingOf(call, this.extraAttempt);
+      call.hedging = hedgingOf(call);
       this.attempt(call, endpoint, nowMs);
     } else if (call.cluster!.resolving) this.awaitEndpoints(call);
     else this.nobodyThere(call);
@@ -271,12 +271,12 @@ export class Pipeline implements CallDriver {
   }
 
   /** One more beside those that run, at an endpoint that has none of them. */
-  private readonly extraAttempt = (call: Call, running: readonly Attempt[], nowMs: number): boolean => {
+  hedge(call: Call, running: readonly Attempt[], nowMs: number): boolean {
     const endpoint = this.pick(call, running[0]!.endpoint, nowMs);
     if (endpoint === undefined || running.some((attempt) => attempt.endpoint === endpoint)) return false;
     this.attempt(call, endpoint, nowMs, true, true);
     return true;
-  };
+  }
 
   /** Whether a call whose attempt was provably not processed may be sent once more at once. */
   private mayGoOn(call: Call, limitLowered: boolean, nowMs: number): boolean {
@@ -338,13 +338,13 @@ export class Pipeline implements CallDriver {
       return false;
     }
     call.backoffStep = decision.backoffStep;
-    call.retryWait = new RetryWait(call, attempt, decision.target === 'same', this.resume);
+    call.retryWait = new RetryWait(call, attempt, decision.target === 'same');
     call.retryWait.start(decision.afterMs);
     return true;
   }
 
   /** The back-off is over. */
-  private readonly resume = (call: Call, failed: Attempt, sameEndpoint: boolean): void => {
+  onRetryDue(call: Call, failed: Attempt, sameEndpoint: boolean): void {
     const nowMs = this.context.clock();
     const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
     const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
@@ -357,7 +357,7 @@ export class Pipeline implements CallDriver {
     cluster.count(cluster.retries, 'retried');
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
     this.attempt(call, endpoint, nowMs, true);
-  };
+  }
 }
 
 /** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */

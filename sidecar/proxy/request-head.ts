@@ -7,10 +7,34 @@ import { CALL_PATH_HEADER } from '../policy/call-path.ts';
 import { previousAttemptsHeader } from '../policy/pushback.ts';
 import type { Attempt } from './attempt.ts';
 import { baggageFor, callNameField, isNamed } from './baggage-field.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
+import type { ObservedCall } from './observed-call.ts';
 import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
-import { giveTokens } from './task-budget.ts';
+import { type GivingCall, giveTokens } from './task-budget.ts';
+
+/** What its head says upstream of a call. */
+type SendingCall = GivingCall &
+  ObservedCall &
+  CallWith<
+    | 'context'
+    | 'settings'
+    | 'stream'
+    | 'list'
+    | 'info'
+    | 'startedAtMs'
+    | 'requestHeadBytes'
+    | 'tokenBudget'
+    | 'callersAttempts'
+    | 'attempts'
+    | 'transparentRetries'
+    | 'deadlineMs'
+    | 'deadlineOwner'
+    | 'allowedMs'
+    | 'callPath'
+    | 'runningAt'
+    | 'nonce'
+  >;
 
 /** The header for a whole configured timeout, made once for each that is in use. */
 const timeoutExtras = new Map<number, readonly string[]>();
@@ -31,7 +55,7 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 }
 
 /** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
-export function sendRequestHead(call: Call, stream: Stream, endStream: boolean): void {
+export function sendRequestHead(call: SendingCall, stream: Stream, endStream: boolean): void {
   heldRequests.pass(call.stream);
   const { info, deadlineMs, deadlineOwner } = call;
   const list = call.callPath === '' || writesPathApart(call) ? call.list : info.withPath(call.callPath);
@@ -60,33 +84,36 @@ export function sendRequestHead(call: Call, stream: Stream, endStream: boolean):
 }
 
 /** A server of plain HTTP knows `grpc-timeout` only from callers who send it. */
-function saysTimeout({ deadlineMs, info }: Call): boolean {
+function saysTimeout({ deadlineMs, info }: CallWith<'deadlineMs' | 'info'>): boolean {
   return deadlineMs > 0 && (info.grpc || info.timeoutMs > 0);
 }
 
 /** A head that does not come again is not worth a copy: the call path is written behind it. */
-function writesPathApart({ callPath, info, list }: Call): boolean {
+function writesPathApart({ callPath, info, list }: CallWith<'callPath' | 'info' | 'list'>): boolean {
   return callPath !== '' && info.callPath === '' && !list.shared;
 }
 
 /** The last call path's, which is nearly always this agent's own. */
 let pathExtra: readonly string[] = [CALL_PATH_HEADER, ''];
 
-function withPathApart(call: Call, extra: readonly string[] | undefined): readonly string[] | undefined {
+function withPathApart(
+  call: SendingCall,
+  extra: readonly string[] | undefined,
+): readonly string[] | undefined {
   if (!writesPathApart(call)) return extra;
   if (pathExtra[1] !== call.callPath) pathExtra = [CALL_PATH_HEADER, call.callPath];
   return extra === undefined ? pathExtra : extra.concat(pathExtra);
 }
 
 /** What is left of the time, and how many attempts came before (gRPC proposal A6). */
-function retryExtra(call: Call, previous: string): string[] {
+function retryExtra(call: SendingCall, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
   if (saysTimeout(call)) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
   return extra;
 }
 
 /** Ends a request with the trailers that came behind it, if they came and the attempt has a stream. */
-export function sendRequestTrailers(call: Call, attempt: Attempt): void {
+export function sendRequestTrailers(call: CallWith<'request', 'answer'>, attempt: Attempt): void {
   const { trailers } = call.request;
   const { ended, stream } = attempt;
   if (trailers === undefined || stream === undefined || ended) return;
@@ -97,7 +124,7 @@ export function sendRequestTrailers(call: Call, attempt: Attempt): void {
 
 /** With the trace context that those behind go on with, where tracing is on, and the name of an inbound call. */
 function send(
-  call: Call,
+  call: SendingCall,
   stream: Stream,
   list: HeaderList,
   extra: readonly string[] | undefined,
@@ -135,7 +162,11 @@ function send(
 }
 
 /** Without the budget that came, where another is given in its place, or its caller may set none. */
-function withOwnBudget(call: Call, list: HeaderList, tokens: readonly string[] | undefined): HeaderList {
+function withOwnBudget(
+  call: SendingCall,
+  list: HeaderList,
+  tokens: readonly string[] | undefined,
+): HeaderList {
   const { info, tokenBudget } = call;
   const keeps = tokens === undefined && tokenBudget === info.tokenBudget;
   return keeps ? list : info.withoutTokenBudget(list);
@@ -143,7 +174,7 @@ function withOwnBudget(call: Call, list: HeaderList, tokens: readonly string[] |
 
 /** What the caller has sent fits, and what this hop adds must not be what makes it too large. A budget is no addition. */
 function sendBare(
-  call: Call,
+  call: SendingCall,
   stream: Stream,
   tokens: readonly string[] | undefined,
   endStream: boolean,

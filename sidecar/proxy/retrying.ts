@@ -8,30 +8,51 @@ import { timeLeftMs } from '../policy/deadline.ts';
 import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';
+
+/** A call that waits to be tried again. */
+export interface WaitingCall extends CallWith<'context' | 'cluster' | 'done'> {
+  /** Undefined when it waits no longer. Written here. */
+  retryWait: RetryWait | undefined;
+  /** The back-off is over. */
+  onRetryDue(failed: Attempt, sameEndpoint: boolean): void;
+}
+
+/** What the policy asks of a call. */
+type FailedCall = CallWith<
+  | 'info'
+  | 'cluster'
+  | 'attempts'
+  | 'transparentRetries'
+  | 'callersAttempts'
+  | 'responseStarted'
+  | 'request'
+  | 'deadlineMs'
+  | 'backoffStep'
+  | 'breaker'
+  | 'circuitAdmission'
+  | 'task',
+  'readTask'
+> & {
+  /** An earlier attempt may have been processed. Written here. */
+  unknownBefore: boolean;
+};
 
 /** A call between two attempts. */
 export class RetryWait extends Timer {
-  private readonly call: Call;
+  private readonly call: WaitingCall;
   private readonly wheel: TimerWheel;
-  private readonly resume: (call: Call, failed: Attempt, sameEndpoint: boolean) => void;
   private readonly failed: Attempt;
   /** It goes to the endpoint that may be running the task. */
   readonly sameEndpoint: boolean;
 
-  constructor(
-    call: Call,
-    failed: Attempt,
-    sameEndpoint: boolean,
-    resume: (call: Call, failed: Attempt, sameEndpoint: boolean) => void,
-  ) {
+  constructor(call: WaitingCall, failed: Attempt, sameEndpoint: boolean) {
     super();
     this.call = call;
     this.wheel = call.context.wheel;
     this.failed = failed;
     this.sameEndpoint = sameEndpoint;
-    this.resume = resume;
   }
 
   start(afterMs: number): void {
@@ -40,7 +61,7 @@ export class RetryWait extends Timer {
 
   override onTimeout(): void {
     this.call.retryWait = undefined;
-    if (!this.call.done) this.resume(this.call, this.failed, this.sameEndpoint);
+    if (!this.call.done) this.call.onRetryDue(this.failed, this.sameEndpoint);
   }
 
   /** The call has ended while it waited: the place in the budget goes back. */
@@ -52,7 +73,7 @@ export class RetryWait extends Timer {
 }
 
 /** What the retry policy must know of a call whose attempt has just failed. */
-export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryCall {
+export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): RetryCall {
   const cluster = call.cluster!;
   const { endpoint } = attempt;
   const others = cluster.usableCount - (endpoint.usable ? 1 : 0);
@@ -76,8 +97,16 @@ export function retryCallOf(call: Call, attempt: Attempt, nowMs: number): RetryC
   };
 }
 
+/** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
+export function holdsHead(
+  { cluster, info, request }: CallWith<'cluster' | 'info' | 'request'>,
+  attempt: Attempt,
+): boolean {
+  return !attempt.streaming && info.grpc && request.whole && policiesOf(cluster!).retry.maxAttempts > 1;
+}
+
 /** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
-function isDeduplicated(call: Call, attempt: Attempt): boolean {
+function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
   if (!isTaskPath(call.info.method) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
   if (call.request.bytes > tasksOnceMaxBytes) return false;
@@ -89,7 +118,7 @@ function isDeduplicated(call: Call, attempt: Attempt): boolean {
 }
 
 /** What the balancer goes by: the task's id, and the endpoint that has just failed. */
-export function fillKey(key: CallKey, call: Call, avoid: CallKey['avoid']): CallKey {
+export function fillKey(key: CallKey, call: CallWith<'task'>, avoid: CallKey['avoid']): CallKey {
   key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
   key.avoid = avoid;
   return key;

@@ -1,4 +1,4 @@
-import type { InboundCall } from './inbound-calls.ts';
+import type { InboundCall } from './inbound-call.ts';
 import { binaryTraceOf, type RequestIds, traceIdOf, traceIdsOf } from './request-ids.ts';
 
 /**

@@ -7,12 +7,26 @@ import { verdictForCircuit, verdictOf } from '../policy/verdict.ts';
 import { VERDICTS } from '../policy/verdicts.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 import { traceCircuit, traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { countGoingAway, goesAway } from './going-away.ts';
+import type { ObservedCall } from './observed-call.ts';
 import type { ResponseInfo } from './response-info.ts';
 import { judgeReach } from './silence.ts';
+
+/** A call of which the circuit is told: whether it has had a verdict is written here. */
+type CircuitCall = CallWith<
+  'cluster' | 'context' | 'info' | 'trace' | 'breaker' | 'circuitAdmission' | 'severalEndpointsFailed'
+> & { circuitSettled: boolean };
+/** A call whose attempt is judged; observers may read all of it. */
+export type SettledCall = ObservedCall &
+  CallWith<'cluster' | 'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
+/** A call that gives up the attempts that it has. */
+export type GivenUpCall = SettledCall &
+  CallWith<'attempt'> & {
+    readonly hedging: { readonly attempts: readonly Attempt[]; stop(): void } | undefined;
+  };
 
 /**
  * Where what happened becomes what is believed: each attempt's end is judged once (`policy/verdict.ts`), and the
@@ -20,12 +34,12 @@ import { judgeReach } from './silence.ts';
  */
 
 /** The request is complete: from here on it is the endpoint that takes its time. */
-export function awaitAnswer(call: Call, attempt: Attempt): void {
+export function awaitAnswer(call: CallWith<'cluster' | 'context' | 'info'>, attempt: Attempt): void {
   call.cluster!.outliers.detector.awaitAnswer(attempt, call.info.method, call.context.clock());
 }
 
 /** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
-export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number): void {
+export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: number): void {
   const { endpoint } = attempt;
   const cluster = call.cluster!;
   const latencyMs = nowMs - attempt.startedAtMs;
@@ -42,13 +56,15 @@ export function settleFirstMessage(call: Call, attempt: Attempt, nowMs: number):
 }
 
 /** Something went one way or the other: while a caller speaks, or still reads, its call is not idle. */
-export function keepAwake(call: Call): void {
+export function keepAwake(
+  call: CallWith<'context'> & { readonly idle: { movedAtMs: number } | undefined },
+): void {
   if (call.idle !== undefined) call.idle.movedAtMs = call.context.clock();
 }
 
 /** An attempt has ended; `info` where an answer ended it. Says it to all but the circuit breaker. */
 export function settleAttempt(
-  call: Call,
+  call: SettledCall,
   attempt: Attempt,
   kind: EndKind,
   status: StatusCode,
@@ -138,7 +154,7 @@ function readInfo(attempt: Attempt, info: ResponseInfo): void {
 }
 
 /** Ends the attempts that run, if any, and says why. */
-export function giveUp(call: Call, kind: EndKind, status: StatusCode): void {
+export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode): void {
   const { attempt, hedging } = call;
   if (hedging !== undefined) {
     hedging.stop();
@@ -147,14 +163,14 @@ export function giveUp(call: Call, kind: EndKind, status: StatusCode): void {
   if (attempt !== undefined) end(call, attempt, kind, status);
 }
 
-function end(call: Call, attempt: Attempt, kind: EndKind, status: StatusCode): void {
+function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusCode): void {
   if (attempt.ended) return;
   attempt.cancel();
   settleAttempt(call, attempt, kind, status, 0, undefined);
 }
 
 /** The call is over: the circuit hears of the attempt that decided it. */
-export function settleCircuit(call: Call): void {
+export function settleCircuit(call: CircuitCall & CallWith<'attempt'>): void {
   const { breaker, attempt } = call;
   if (breaker === undefined) return;
   const nowMs = call.context.clock();
@@ -179,7 +195,10 @@ export function settleCircuit(call: Call): void {
 }
 
 /** A circuit has changed its state at this call; undefined when it has not. */
-export function tellCircuit(call: Call, transition: CircuitTransition | undefined): void {
+export function tellCircuit(
+  call: CallWith<'cluster' | 'context' | 'info' | 'trace'>,
+  transition: CircuitTransition | undefined,
+): void {
   if (transition === undefined) return;
   const cluster = call.cluster!;
   if (call.trace) traceCircuit(call, transition);

@@ -1,13 +1,13 @@
 import { foundNobody, isSilence } from '../policy/reach.ts';
 import type { Attempt } from './attempt.ts';
-import type { Call } from './call.ts';
+import type { CallWith } from './call-facts.ts';
 
 /**
  * Whether somebody was there at a failed attempt, as far as that is known. A silence is asked about, for those who are to
  * know by the time they need it: a stopped process and a hanging agent are told apart by a sign of life
  * (`cluster/health/silence-watch.ts`).
  */
-export function judgeReach(call: Call, attempt: Attempt, nowMs: number): void {
+export function judgeReach(call: CallWith<'cluster' | 'context'>, attempt: Attempt, nowMs: number): void {
   const { verdict, stream, endpoint } = attempt;
   if (verdict.outcome !== 'failure') return;
   attempt.unreachable = foundNobody(verdict, stream !== undefined);

@@ -11,10 +11,15 @@
  * What an attempt has used that never told is unknown, and counts as all it was given: the sum is never overspent.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';
-import { TOKEN_BUDGET_HEADER, TokenBudget } from '../policy/token-budget.ts';
-import type { Call } from './call.ts';
-import type { InboundCall } from './inbound-calls.ts';
+import { type Reservation, TOKEN_BUDGET_HEADER, TokenBudget } from '../policy/token-budget.ts';
+import type { CallWith } from './call-facts.ts';
+import type { InboundCall } from './inbound-call.ts';
 import { TOKENS_USED_HEADER } from './sidecar-fields.ts';
+
+/** A call that is given a part of its owner's budget. What it holds of it is written here. */
+export interface GivingCall extends CallWith<'owner' | 'info'> {
+  givenTokens: Reservation | undefined;
+}
 
 /** Made with the first request that draws on it. */
 const budgets = new WeakMap<InboundCall, TokenBudget>();
@@ -32,7 +37,7 @@ export function budgetOf(call: InboundCall): TokenBudget | undefined {
 }
 
 /** What an attempt of an outbound call is given of its owner's budget, as fields; undefined when there is none. */
-export function giveTokens(call: Call): readonly string[] | undefined {
+export function giveTokens(call: GivingCall): readonly string[] | undefined {
   const { owner, info } = call;
   const budget = owner === undefined ? undefined : budgetOf(owner);
   if (budget === undefined) return undefined;
@@ -46,7 +51,7 @@ export function giveTokens(call: Call): readonly string[] | undefined {
 }
 
 /** @param used what the other side says; undefined when it does not */
-export function settleTokens(call: Call, used: number | undefined): void {
+export function settleTokens(call: GivingCall, used: number | undefined): void {
   const { givenTokens, owner } = call;
   if (givenTokens === undefined) return;
   call.givenTokens = undefined;

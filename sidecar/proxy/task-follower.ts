@@ -1,36 +1,56 @@
-import { Status } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
-import type { Leaving, TaskReader } from '../task/task-store.ts';
-import type { Call } from './call.ts';
+import type { Leaving, Remains, TaskReader } from '../task/task-store.ts';
+import type { CallWith } from './call-facts.ts';
 import { isTooLarge, replyToOversize, statusAlone } from './oversize.ts';
 import { reply } from './reasons.ts';
 import { DEDUPLICATED_HEADER } from './sidecar-fields.ts';
-import type { TaskRuns } from './task-runs.ts';
+import type { TaskRunner } from './task-run.ts';
+
+/** Where the runs of a listener's tasks are kept. */
+interface FollowedRuns {
+  readonly store: { leave(reader: TaskReader<TaskRunner>, leaving: Leaving, nowMs: number): Remains };
+  /** While those who have joined a run are told that it has ended: its call, if that call's time was up. */
+  readonly outOfTime: TaskRunner | undefined;
+  schedule(): void;
+}
+
+/** The call that follows. */
+export interface FollowingCall
+  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'deadlineMs' | 'done', 'answer'> {
+  /** Undefined once it runs the task itself. Written here, and by `follow`. */
+  follower: TaskFollower | undefined;
+  observeTask(): void;
+  /** It has joined another call's task, and runs it now. */
+  runAgain(): void;
+  /** All of that call's answer was sent, or waits to be read. */
+  completeFollowing(status: StatusCode): void;
+}
 
 /** A call that gets the answer of the one that runs, or has run, the same task; at its own pace. */
 export class TaskFollower {
-  private readonly runs: TaskRuns;
-  private readonly call: Call;
-  private reader: TaskReader<Call> | undefined = undefined;
+  private readonly runs: FollowedRuns;
+  private readonly call: FollowingCall;
+  private reader: TaskReader<TaskRunner> | undefined = undefined;
   private how = '';
   private headSent = false;
 
-  constructor(runs: TaskRuns, call: Call) {
+  constructor(runs: FollowedRuns, call: FollowingCall) {
     this.runs = runs;
     this.call = call;
   }
 
-  start(reader: TaskReader<Call>, decision: 'join' | 'replay'): void {
+  start(reader: TaskReader<TaskRunner>, decision: 'join' | 'replay'): void {
     this.reader = reader;
     this.how = decision === 'join' ? 'joined' : 'replayed';
     this.pump();
   }
 
   /** The call that runs the task; another one's spans and logs may point to it. */
-  get runner(): Call | undefined {
+  get runner(): TaskRunner | undefined {
     return this.reader?.entry.runner;
   }
 
@@ -84,7 +104,7 @@ export class TaskFollower {
   }
 
   /** The run has ended because the time of the call it ran for was up; this one's is not, and it has seen nothing of it. */
-  private endedForAnother({ head }: TaskReader<Call>): boolean {
+  private endedForAnother({ head }: TaskReader<TaskRunner>): boolean {
     const { outOfTime } = this.runs;
     const { context, deadlineMs, info } = this.call;
     if (outOfTime === undefined || head !== undefined || !outOfTime.request.whole) return false;
@@ -107,17 +127,20 @@ export class TaskFollower {
  * The call had joined a run that ended at the deadline of the call it ran for, and has time left itself: it runs the task
  * now, or joins another one that does. Later, because that call still has its place.
  */
-function runAgain(call: Call): void {
+function runAgain(call: FollowingCall): void {
   queueMicrotask(() => {
     if (call.done) return;
     call.follower = undefined;
     call.observeTask();
-    call.driver.onRunAgain(call);
+    call.runAgain();
   });
 }
 
 /** Whether the caller's time is up, or it does not want the answer, or may come back for it. */
-export function callerLeft(call: Call, { kind, code }: StreamFailure): Leaving {
+export function callerLeft(
+  call: CallWith<'context', 'callersTimeIsUp'>,
+  { kind, code }: StreamFailure,
+): Leaving {
   if (kind === 'reset' && code === ErrorCode.OUTRIGGER_COMES_BACK) return 'connection_lost';
   const gone = kind === 'reset' || kind === 'connection';
   if (gone && call.callersTimeIsUp(call.context.clock())) return 'time_is_up';

@@ -1,8 +1,6 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
-import { Status, type StatusCode } from '../grpc/status.ts';
-import type { Stream } from '../http2/streams.ts';
-import { deadlineReached } from '../policy/deadline.ts';
+import type { StatusCode } from '../grpc/status.ts';
 import {
   fingerprintFor,
   type Leaving,
@@ -10,17 +8,17 @@ import {
   type TaskEntry,
   TaskStore,
   type TaskStoreSettings,
+  type TaskSubscriber,
   taskFingerprint,
   taskScope,
 } from '../task/task-store.ts';
-import type { Call } from './call.ts';
-import { countCallerGone } from './call-accounting.ts';
-import { followTrace } from './call-tracing.ts';
+import type { CallWith } from './call-facts.ts';
+import { followTrace, type RecordedCall } from './call-tracing.ts';
 import { OVERLOADED_PUSHBACK_MS } from './failure-reply.ts';
-import { sendLocalReply } from './local-reply.ts';
-import { type LocalReply, reply } from './reasons.ts';
+import { reply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
-import { TaskFollower } from './task-follower.ts';
+import { type FollowingCall, TaskFollower } from './task-follower.ts';
+import { TaskRun, type TaskRunner } from './task-run.ts';
 
 /**
  * The largest request, with its five bytes of prefix, that is told apart from others; larger ones run each time they
@@ -28,20 +26,40 @@ import { TaskFollower } from './task-follower.ts';
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
 
+/** Whether, and where, a listener's tasks run once. */
+interface TaskContext {
+  readonly taskRuns: TaskRuns | undefined;
+  readonly settings: { readonly deduplicateTasks: boolean };
+}
+
+/** A call of a task. It is given its part in it here: it runs the task, or follows the call that does. */
+export type TaskCall = TaskRunner &
+  TaskSubscriber &
+  FollowingCall &
+  RecordedCall & {
+    readonly context: TaskContext;
+    readonly callerScope: string;
+    follow(follower: TaskFollower): void;
+  };
+
 /** Whether calls of tasks that come again are to be found. */
-export function runsOnce({ context }: Call): boolean {
+export function runsOnce({ context }: { readonly context: TaskContext }): boolean {
   return context.taskRuns !== undefined && context.settings.deduplicateTasks;
 }
 
 /** Whether a task's message must be here before it can go on: to be found again, or to find whom it is made for. */
-export function needsTask({ context, owner, ownerless }: Call): boolean {
+export function needsTask({
+  context,
+  owner,
+  ownerless,
+}: CallWith<'context' | 'owner' | 'ownerless'>): boolean {
   return (
     context.listener === 'inbound' || (owner === undefined && !ownerless && context.inboundCalls.size > 0)
   );
 }
 
 /** False: the call is not to be run. A request that is too large, or has no id, runs each time it comes. */
-export function beginTask(call: Call, message: FirstMessage | undefined): boolean {
+export function beginTask(call: TaskCall, message: FirstMessage | undefined): boolean {
   const { task, request } = call;
   if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
   // Compressed or not it is the same task, as far as all of it could be read.
@@ -54,9 +72,9 @@ export function beginTask(call: Call, message: FirstMessage | undefined): boolea
  * a task in flight take no place of its own.
  */
 export class TaskRuns extends Timer {
-  readonly store: TaskStore<Call>;
+  readonly store: TaskStore<TaskRunner>;
   /** While those who have joined a run are told that it has ended: the call that it ran for, if it was its time that was up. */
-  outOfTime: Call | undefined = undefined;
+  outOfTime: TaskRunner | undefined = undefined;
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private armedForMs = Number.POSITIVE_INFINITY;
@@ -70,7 +88,7 @@ export class TaskRuns extends Timer {
   }
 
   /** False: the call is not to be run; it follows the one that is, or has been answered. */
-  begin(call: Call, message: FirstMessage): boolean {
+  begin(call: TaskCall, message: FirstMessage): boolean {
     const { callerScope, info } = call;
     info.taskScope ??= this.scopeOf(call.head.path, callerScope);
     const fingerprint = taskFingerprint(info.taskScope, message.buffer, message.start, message.end);
@@ -111,7 +129,7 @@ export class TaskRuns extends Timer {
   }
 
   /** The caller of the call that runs a task has gone. True: the task runs on, for others or for its retry. */
-  runsOn(entry: TaskEntry<Call>, leaving: Leaving): boolean {
+  runsOn(entry: TaskEntry<TaskRunner>, leaving: Leaving): boolean {
     const remains = this.store.runnersCallerLeft(entry, leaving, this.clock());
     if (remains === 'linger') this.schedule();
     return remains !== 'abort';
@@ -142,115 +160,5 @@ export class TaskRuns extends Timer {
     this.store.finish(run.entry, { status, taskStatus, trailers }, nowMs);
     this.outOfTime = undefined;
     if (this.armedForMs === Number.POSITIVE_INFINITY) this.schedule();
-  }
-}
-
-/** The call that runs a task writes its answer here for those who have sent the same task. */
-export class TaskRun {
-  readonly entry: TaskEntry<Call>;
-  readonly call: Call;
-  private readonly runs: TaskRuns;
-  /** Its own caller's time was up while others had joined. */
-  private late = false;
-  /** Its own caller has left; it runs for others. */
-  private left = false;
-  /** Of what waits for its own caller, bytes that the app has been told to send more for. */
-  private aheadBytes = 0;
-
-  constructor(runs: TaskRuns, entry: TaskEntry<Call>, call: Call) {
-    this.runs = runs;
-    this.entry = entry;
-    this.call = call;
-  }
-
-  /** Its caller has gone. True: the task runs on, for others or for its caller's retry. */
-  outlives(leaving: Leaving): boolean {
-    if (!this.runs.runsOn(this.entry, leaving)) return false;
-    countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
-    this.left = true;
-    this.readAhead();
-    return true;
-  }
-
-  /**
-   * Its caller's time is up, or it can't take the answer. True: the caller, if it is still there, was told this, and the
-   * task runs on for others.
-   */
-  outlivesAnswer(local: LocalReply): boolean {
-    const { call, entry } = this;
-    if (entry.callers <= (this.left ? 0 : 1)) return false;
-    if (this.left) return true;
-    const { head, context, response, stream } = call;
-    sendLocalReply(stream, local, true, response.started, head.method);
-    context.stats.reject(local.reason);
-    call.reason = local.reason;
-    countCallerGone(call, local.status);
-    return this.outlives('cancelled');
-  }
-
-  /** Its caller's time is up. True: as for {@link outlivesAnswer}, and what the app does is not bound by that time any more. */
-  outlivesDeadline(late: LocalReply): boolean {
-    if (!this.outlivesAnswer(late)) return false;
-    this.late = true;
-    this.call.deadlineMs = 0;
-    this.call.deadlineOwner = 'none';
-    return true;
-  }
-
-  /**
-   * Those who have joined must not wait for a caller that does not read: while all of the answer is kept, the app may
-   * send on. What is kept is bounded, and so is what waits beside it.
-   */
-  get readsAhead(): boolean {
-    const { entry } = this;
-    return entry.refusal === undefined && entry.readers !== undefined && entry.readers.size > 0;
-  }
-
-  /** Others have joined, or nobody reads here any more: the app may send in place of what waits. */
-  readAhead(): void {
-    const { attempt } = this.call;
-    const bytes = attempt?.stream?.unconsumed ?? 0;
-    if (bytes <= 0) return;
-    if (!this.left) this.aheadBytes += bytes;
-    attempt!.consume(bytes);
-  }
-
-  /** Sends on to its own caller. @returns how many bytes the app may send in their place now */
-  send(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    const bytes = end - start;
-    const { readsAhead } = this;
-    // Before they are sent: what goes out of the queue is reported within the call.
-    if (readsAhead) this.aheadBytes += bytes;
-    const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
-    if (readsAhead) this.aheadBytes -= sent;
-    return readsAhead || stream.closed ? bytes : sent;
-  }
-
-  /** So many bytes of what waited went out. @returns how many the app has not been told of */
-  owed(bytes: number): number {
-    const told = Math.min(bytes, this.aheadBytes);
-    this.aheadBytes -= told;
-    return bytes - told;
-  }
-
-  /** Whether the app, which watches the deadline of this call too, has ended it for that. */
-  endsForTime(status: StatusCode, nowMs: number): boolean {
-    if (this.late) return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
-    const { deadlineMs, startedAtMs } = this.call;
-    if (status !== Status.DEADLINE_EXCEEDED || deadlineMs === 0) return false;
-    return deadlineReached(nowMs - startedAtMs, deadlineMs - startedAtMs);
-  }
-
-  onHead(fields: readonly string[]): void {
-    this.runs.store.head(this.entry, fields);
-  }
-
-  onData(buffer: Buffer, start: number, end: number): void {
-    this.runs.store.append(this.entry, buffer, start, end);
-  }
-
-  /** The first one counts. */
-  onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
-    this.runs.end(this, status, taskStatus, trailers);
   }
 }
