@@ -7,10 +7,13 @@ import {
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
+import { endOf } from '../llm/caller/response-end.ts';
 import type { Egress } from '../llm/egress.ts';
+
 import type { EgressEnvironment } from '../llm/provider/egress-context.ts';
 import type { LlmSettings } from '../llm/shared/llm-settings.ts';
 import type { LlmObserver } from '../llm/shared/request-observer.ts';
+
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
@@ -216,7 +219,7 @@ export class LlmListener {
   private serve(request: DownstreamRequest, response: DownstreamResponse): boolean {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
-    response.once('close', () => this.listenerStats.activeCalls--);
+    endOf(response).once('close', () => this.listenerStats.activeCalls--);
     if (request.httpVersionMajor === 1)
       this.sentAhead.began(request as IncomingMessage, response as ServerResponse);
     try {

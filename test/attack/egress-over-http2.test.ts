@@ -201,3 +201,39 @@ t.test('what clients do is possible as before', async (t) => {
   t.strictSame(await ask(session), { status: 200, text: ANSWER }, 'after 200 were cancelled at once');
   t.equal(goneAway, false, 'nothing of it ends the connection');
 });
+
+t.test(
+  'what a client resets before its answer is cancelled at the provider, whatever its method',
+  async (t) => {
+    let asked = 0;
+    let left = 0;
+    const provider = createServer((incoming) => {
+      asked++;
+      incoming.resume().socket.once('close', () => left++);
+    });
+    await new Promise<void>((resolve) => provider.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => {
+      provider.close();
+      provider.closeAllConnections();
+    });
+    const url = `http://127.0.0.1:${(provider.address() as AddressInfo).port}/v1`;
+    const { sidecar } = await startScene(t, {
+      config: { llm: { upstreams: [{ name: 'model', url }] } },
+      app: false,
+      checkout,
+    });
+    const session = client(t, sidecar.llmPort);
+    const methods = ['HEAD', 'GET', 'POST', 'DELETE'];
+    const streams = methods.map((method) => session.request({ ':method': method, ':path': '/v1/models' }));
+    for (const stream of streams) stream.on('error', () => {}).end();
+    await waitUntil('the provider was asked', () => asked === methods.length);
+    for (const stream of streams) stream.close(errorCode.cancel);
+    await waitUntil('the provider is asked nothing any more', () => left === methods.length);
+    await waitUntil('no request is active', async () => {
+      const page = await fetch(`http://127.0.0.1:${sidecar.adminPort}/stats`);
+      const { llm } = (await page.json()) as { llm: { active_requests: number } };
+      return llm.active_requests === 0;
+    });
+    t.equal(left, methods.length);
+  },
+);

@@ -4,6 +4,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { forgetSentHead } from '../shared/sent-head.ts';
 import { ignore } from '../shared/short-lived.ts';
+import { endOf } from './response-end.ts';
 import type { Sink } from './sink.ts';
 
 export type DownstreamRequest = IncomingMessage | Http2ServerRequest;
@@ -33,7 +34,7 @@ export class Reply implements Sink {
     this.#response = response;
     response.on('drain', () => this.onDrain());
     response.on('error', () => {});
-    response.on('close', () => {
+    endOf(response).on('close', () => {
       if (!this.#over && !this.#breaking) this.onGone();
       this.onOver();
     });
