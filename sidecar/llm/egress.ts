@@ -1,4 +1,4 @@
-/** The LLM egress: takes the agent's requests, and holds what they share. Loaded with the first connection. */
+/** Takes the agent's requests, hands each to an exchange, and holds what they share. It is loaded with the first connection. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';

@@ -1,6 +1,6 @@
 /**
- * Single flight: identical requests that are under way at the same time, and say by an idempotency key that they are
- * the same, are one request to the provider. Whoever joins late gets what has been sent so far first.
+ * Joins equal requests in single flight: those that are under way at the same time, and say by an idempotency key that
+ * they are the same, are one request to the provider. Whoever joins late gets what has been sent so far first.
  *
  *     first caller ──▶ flight ──▶ provider
  *     same key     ──▶   │  (joins; the answer goes to both)

@@ -1,5 +1,5 @@
 /**
- * The body of a provider's answer on its way to the caller, in one of three ways:
+ * Passes the body of a provider's answer on to the caller, in one of three ways:
  *
  * - a stream of events, checked event by event (`stream-check.ts`);
  * - a plain JSON answer, held until it is whole, for nobody can use a part of it: what breaks off becomes an error in

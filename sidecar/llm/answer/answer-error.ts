@@ -1,5 +1,5 @@
 /**
- * Errors in answers whose status says that all is well: the first event of a stream, a later one, or a plain answer that
+ * Finds errors in answers whose status says that all is well: the first event of a stream, a later one, or a plain answer that
  * is nothing else. Each is taken for the status that the provider would have given it. Pure.
  */
 

@@ -1,5 +1,5 @@
 /**
- * The head of a provider's answer. It counts with what is held of the answer until the caller gets it; from then on only what
+ * Keeps the head of a provider's answer. It counts with what is held of the answer until the caller gets it; from then on only what
  * a later failure may ask of it is kept. Pure.
  */
 

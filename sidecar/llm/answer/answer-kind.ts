@@ -1,5 +1,5 @@
 /**
- * What an answer is: by the request, by its head, and by its first bytes. Pure.
+ * Tells what kind an answer is: by the request, by its head, and by its first bytes. Pure.
  *
  * Only an answer that is understood is looked into. A provider's word for it is not enough: streams come typed as
  * anything or as nothing, and JSON as text. So the first bytes decide where the operation has events or JSON at all.

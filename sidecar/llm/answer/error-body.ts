@@ -1,4 +1,4 @@
-/** The body of a provider's error, held for a moment: it says why, and whether money is missing. Pure. */
+/** Holds the body of a provider's error for a moment: it says why, and whether money is missing. Pure. */
 
 import { type Headers, textOf } from '../shared/headers.ts';
 import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';

@@ -1,4 +1,4 @@
-/** The fields of a server-sent event (WHATWG HTML, section 9.2.6): of a whole one, or of a large one in parts. Pure. */
+/** Reads the fields of a server-sent event (WHATWG HTML, section 9.2.6), whole or, of a large one, in parts. Pure. */
 import { type HeldBytes, heldAlone } from './held-answers.ts';
 import { JsonDigest } from './json-digest.ts';
 

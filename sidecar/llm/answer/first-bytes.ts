@@ -1,4 +1,4 @@
-/** An answer whose kind its first bytes show: held until they do, then handed to the body of that kind. Pure. */
+/** Holds an answer until its first bytes show its kind, and hands it to the body of that kind. Pure. */
 
 import type { OperationTraits } from '../shared/operations.ts';
 import type { ProviderFailureReason } from '../shared/provider-failure.ts';

@@ -1,5 +1,5 @@
 /**
- * The memory that all answers share which are held, with their heads: until they are whole, until their first event, until it
+ * Shares the memory for answers that are held, with their heads: until they are whole, until their first event, until it
  * is decided what becomes of an error, or for callers that join late. Pure.
  *
  * Each has a little of its own. Above that, what finds no room is not held: the answer is passed on as it comes, as very

@@ -1,4 +1,4 @@
-/** The words of a provider's error, for people: short, on one line, and without keys. Pure. */
+/** Reads the words of a provider's error for people: short, on one line, and without keys. Pure. */
 
 /** Longer ones are cut. */
 const MAX_CHARS = 300;

@@ -1,4 +1,4 @@
-/** The tokens of an answer, as far as it says. Pure. */
+/** Reads the tokens, the model and the end that an answer tells of itself. Pure. */
 
 import { isObject } from '../shared/json-object.ts';
 import type { AnswerError } from './answer-error.ts';

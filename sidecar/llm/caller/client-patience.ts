@@ -1,5 +1,5 @@
 /**
- * What a caller's own client says of its patience: how long it waits, and how often it has asked already. Pure.
+ * Reads what a caller's own client says of its patience: how long it waits, and how often it has asked already. Pure.
  *
  * The clients that Stainless generates (openai, anthropic, …) send one of two headers. `x-stainless-timeout` (Node)
  * is in whole seconds, cut off, and ends with the answer's headers, or with a whole plain answer in later versions.

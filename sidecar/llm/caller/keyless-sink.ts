@@ -1,3 +1,4 @@
+/** Keeps an upstream's key from the agent: it is masked in an answer's headers, and in the body of an error. */
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { Sink } from './sink.ts';
 

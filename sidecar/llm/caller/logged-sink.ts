@@ -1,3 +1,4 @@
+/** Keeps the beginning of a request's body and of its answer for the log, where `log_bodies` is on. */
 import { type Body, viewsOf } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import type { Sink } from './sink.ts';

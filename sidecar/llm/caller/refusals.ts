@@ -1,4 +1,4 @@
-/** The answers that the egress gives itself, in the form of an OpenAI error, and the event that ends a broken stream. */
+/** Writes the refusals, which are answers of our own in OpenAI's form, and the event that ends a broken stream. */
 
 import type { HttpHeaders } from '../shared/headers.ts';
 import { type Operation, traitsOf } from '../shared/operations.ts';

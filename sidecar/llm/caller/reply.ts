@@ -1,4 +1,4 @@
-/** The caller's end of a request, over HTTP/1.1 or HTTP/2. */
+/** Writes an answer to the caller's connection, over HTTP/1.1 or HTTP/2. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { HttpHeaders } from '../shared/headers.ts';

@@ -1,3 +1,4 @@
+/** What an answer is written to, whoever its caller is: a connection, several of them, or a wrapper around one. */
 import type { HttpHeaders } from '../shared/headers.ts';
 
 /**

@@ -1,4 +1,4 @@
-/** Answers on a bare socket, whose connection is the caller's only for this one request. */
+/** Writes an answer to a bare socket, where a WebSocket's handshake was refused. */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { HttpHeaders } from '../shared/headers.ts';

@@ -1,5 +1,5 @@
 /**
- * The memory that the bodies of all requests share: who may read its body now, and who waits for room.
+ * Shares the memory for request bodies among all requests: says who may read its body now, and who waits for room.
  *
  *     enter ──there is room──▶ granted ──release──▶ over
  *       └──▶ in line ──room──▶ granted

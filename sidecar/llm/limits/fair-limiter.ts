@@ -1,5 +1,5 @@
 /**
- * Requests and tokens a minute, shared fairly among callers. Pure: the time comes in, in milliseconds that never go
+ * Shares requests and tokens a minute fairly among callers. Pure: the time comes in, in milliseconds that never go
  * back, and whoever drives it asks `grant` when `nextAtMs` says so.
  *
  * Both limits are buckets that refill steadily and hold a minute's worth. A request takes what it may use at most

@@ -1,5 +1,5 @@
 /**
- * What a provider's `x-ratelimit-*` headers say is left, and when there will be enough for the next request. Pure.
+ * Learns from a provider's `x-ratelimit-*` headers what is left, and when there will be enough for the next request. Pure.
  *
  * Providers refill steadily: the reset is the time at which everything is back, so in between what is left rises in a
  * straight line. Requests sent since the headers were written are taken off, or fifty that start together would each

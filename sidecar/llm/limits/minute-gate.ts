@@ -1,3 +1,4 @@
+/** The line of requests that wait for the limits of a minute: each is let in when its turn comes, or turned away in time. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { FairLimiter, type FairLimits, type Ticket } from './fair-limiter.ts';
 

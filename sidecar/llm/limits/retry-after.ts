@@ -1,5 +1,5 @@
 /**
- * How long a provider asks to be left alone, from the headers of its answer. Pure.
+ * Reads from an answer's headers how long a provider asks to be left alone. Pure.
  *
  * Read in this order: `retry-after-ms` (milliseconds, OpenAI's and Azure's), `Retry-After` (RFC 9110, section 10.2.3:
  * seconds or a date), and the resets of the limits that are used up (`x-ratelimit-reset-requests` and `-tokens`,

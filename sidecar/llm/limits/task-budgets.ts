@@ -1,4 +1,4 @@
-/** The token budgets that rule the agent's requests: of the call that one is made for, and of its task. */
+/** Finds the token budgets that a request draws on: that of the call it is made for, and that of its task. */
 import {
   JointBudget,
   parseTokenBudget,

@@ -1,5 +1,5 @@
 /**
- * How much of large bodies is read in one turn of the event loop, of all of them together: a socket may have megabytes
+ * Bounds how much of large bodies is read in one turn of the event loop, of all of them together: a socket may have megabytes
  * ready at once, and everybody else waits while they are read.
  */
 

@@ -1,5 +1,5 @@
 /**
- * The fields that policies add to one request: a maximum where a budget holds, and the wish for a stream's usage. A provider
+ * Adds to a request the fields that policies need: a maximum where a budget holds, and the wish for a stream's usage. A provider
  * must never refuse a request for what we have put into it, so what it refuses all the same is taken out again: a request
  * that was refused was not run.
  */

@@ -1,4 +1,4 @@
-/** The signs of life of one answer: they move the clocks of its attempt, and show that its upstream lives. Pure. */
+/** Notes the signs of life of an answer: they move the clocks of its attempt, and show that its upstream lives. Pure. */
 import type { AnswerBody } from '../answer/answer-body.ts';
 import type { FailureContext } from './describe-failure.ts';
 import type { ProviderAttemptClocks } from './provider-attempt-clocks.ts';

@@ -1,4 +1,7 @@
-/** What an attempt's end means: for the breaker, for the tokens, and for the request. Pure. */
+/**
+ * Judges how a provider attempt ended: what it proves to the breaker, what it cost in tokens, and what the request came to.
+ * Pure.
+ */
 
 import type { Outcome } from '../../policy/verdicts.ts';
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';

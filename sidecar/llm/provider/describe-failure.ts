@@ -1,4 +1,4 @@
-/** What a failed attempt is: what it says to the caller, and what it proves. Pure but for the time of day. */
+/** Describes how an attempt failed: in words for the caller, and in facts for the retry. Pure but for the time of day. */
 import type { AnswerError } from '../answer/answer-error.ts';
 import { retryAfterMs } from '../limits/retry-after.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';

@@ -1,4 +1,4 @@
-/** What the requests of the egress share. `settings` and `upstreams` are replaced on a reload: a request reads them once. */
+/** Holds what all requests of the egress share. A reload replaces `settings` and `upstreams`, so a request reads them once. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { LlmStats } from '../../telemetry/llm-stats.ts';
 import type { ClientRetries } from '../caller/client-retries.ts';

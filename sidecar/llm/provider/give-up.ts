@@ -1,4 +1,4 @@
-/** What a request is answered that gets no other attempt. Pure. */
+/** Chooses the refusal of a request that gets no other attempt: a model's 429 becomes `throttled` here. Pure. */
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { RefusalReason } from '../caller/refusals.ts';
 import type { ProviderFailure } from '../shared/provider-failure.ts';

@@ -1,4 +1,4 @@
-/** Headers that belong to one connection (RFC 9110, section 7.6.1). Pure. */
+/** Takes out header fields that belong to one connection (RFC 9110, section 7.6.1). Pure. */
 import type { HttpHeaders } from '../shared/headers.ts';
 
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([

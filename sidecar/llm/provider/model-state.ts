@@ -1,5 +1,5 @@
 /**
- * What an upstream has let know of one of its models: providers limit each model by itself, so a 429 for one says
+ * Keeps what an upstream has let know of one of its models: providers limit each model by itself, so a 429 for one says
  * nothing about another. Pure; times are milliseconds of a clock that never goes back.
  */
 import { LearnedLimit } from '../limits/learned-limit.ts';

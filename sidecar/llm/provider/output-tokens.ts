@@ -1,4 +1,4 @@
-/** How many tokens the answer to a request may have: what is reserved for it, and where it is cut. Pure. */
+/** Says how many tokens an answer may have: what is reserved for it, and where it is cut. Pure. */
 
 import { maxOutputField, type RequestFacts } from '../request/request-facts.ts';
 import type { Spending } from '../request/spending.ts';

@@ -1,5 +1,5 @@
 /**
- * The clocks of one attempt: which of them runs, and which is over first. Pure.
+ * Keeps the clocks of one attempt: which of them runs, and which is over first. Pure.
  *
  *     connecting ──▶ waiting ─────────────────────▶ flowing
  *     connect_timeout  stream: first_byte_timeout     idle_timeout

@@ -1,4 +1,4 @@
-/** What an attempt is given, what it asks and tells while it runs, and what it came to. */
+/** Names what a provider attempt is given, what it asks its owner while it runs, and what it came to. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { AnswerFacts } from '../answer/usage.ts';
 import type { Sink } from '../caller/sink.ts';

@@ -1,5 +1,5 @@
 /**
- * One try of a request at one upstream: its clocks, and its answer's way to the caller.
+ * A provider attempt is one try of a request at one upstream: its clocks, and its answer's way to the caller.
  *
  *     connecting ──▶ waiting ──first byte──▶ flowing ──▶ over
  *      connect_failed  first_byte, deadline    idle, stream_cut, …

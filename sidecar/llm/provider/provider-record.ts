@@ -1,5 +1,5 @@
 /**
- * How one model of a provider does, for people: what waits there, how long its latest answers took, and what its attempts
+ * Records for people how one model of a provider does: what waits there, how long its latest answers took, and what its attempts
  * have come to since the last success. It decides nothing. Pure; times are milliseconds of a clock that never goes back.
  */
 

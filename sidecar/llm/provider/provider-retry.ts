@@ -1,5 +1,5 @@
 /**
- * What to do about an attempt that failed before anything of its answer was passed on. Pure.
+ * Decides what follows an attempt that failed before anything of its answer was passed on. Pure.
  *
  *     attempt failed ──▶ may it be running? ──yes, and not `resend`──▶ pass it on: the caller decides
  *                            │no

@@ -1,4 +1,4 @@
-/** What people are told of a request to a model that failed: with the inbound call it was made for, and when nobody is asked. */
+/** Tells the owner call that a request to a model has failed, and why; from there the failure goes to the task's caller. */
 import type { ModelFailure } from '../../policy/model-failure.ts';
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import { oneLine, providerMessage, withoutKeys } from '../answer/provider-message.ts';

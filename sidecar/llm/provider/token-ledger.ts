@@ -1,4 +1,4 @@
-/** The tokens of one request over all its attempts. */
+/** Adds up the tokens of one request over all its attempts, and settles them with the task's budget. */
 import type { Reservation, TokenSource } from '../../policy/token-budget.ts';
 import type { LlmPairStats } from '../../telemetry/llm-stats.ts';
 import type { RequestFacts } from '../request/request-facts.ts';

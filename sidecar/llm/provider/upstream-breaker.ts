@@ -1,5 +1,5 @@
 /**
- * The breaker of one upstream: opossum's, with what it lacks for calls that stream.
+ * Breaks the circuit to one upstream: with opossum, and with what it lacks for calls that stream.
  *
  * opossum judges a promise per call. Here an attempt is let in first and judged later, when its outcome is known, by
  * firing opossum with the outcome alone. So an attempt that proves nothing (429, the caller left) is never fired and

@@ -1,4 +1,4 @@
-/** Where the attempts of one request go, and until when. Pure but for the upstreams it looks at. */
+/** Chooses the upstream of each attempt of one request, and says until when. Pure but for the upstreams it looks at. */
 
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { ModelRequest } from '../request/model-request.ts';

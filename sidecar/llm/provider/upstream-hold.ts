@@ -1,4 +1,7 @@
-/** The upstream's resources that one attempt holds until its end. */
+/**
+ * Holds what one attempt takes of its upstream until it ends: a place in the breaker, in the learned limits and in the
+ * records.
+ */
 import type { Reservation } from '../../policy/token-budget.ts';
 import type { Outcome } from '../../policy/verdicts.ts';
 import type { LlmPairStats } from '../../telemetry/llm-stats.ts';

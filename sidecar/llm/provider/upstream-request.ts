@@ -1,4 +1,7 @@
-/** A caller's request as one upstream gets it: the same, but for what a policy changes. */
+/**
+ * Makes the request that one upstream gets, and the headers of the answer that the caller gets. Both change only what a
+ * policy asks for.
+ */
 
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import type { RelayRequest } from '../relay/relay-request.ts';

@@ -1,4 +1,4 @@
-/** One provider: where it is, whether it may be asked, and the connections to it. */
+/** Keeps one provider: its address and keys, its breaker, its models, and the connections to it. */
 import type { Agent } from 'node:http';
 import { closeIdle, keepingAgent } from '../relay/kept-sockets.ts';
 import { BASE_PATH } from '../request/incoming-head.ts';

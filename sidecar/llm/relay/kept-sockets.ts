@@ -1,4 +1,4 @@
-/** The connections to a provider: kept while they idle, but not until the provider closes them. */
+/** Keeps connections to a provider while they idle, but not until the provider closes them. */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Socket } from 'node:net';

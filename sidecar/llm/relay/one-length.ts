@@ -2,6 +2,7 @@
  * Reads a `content-length` that a provider gives twice, with the same value, as one (RFC 9110, section 8.6): Node's
  * parser refuses it, lenient or not. Lengths that differ stay as they are, and are refused.
  */
+
 /** The parser refuses a longer head. */
 const MAX_HEAD_BYTES = 131_072;
 const NAME = 'content-length';

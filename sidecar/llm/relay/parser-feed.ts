@@ -1,6 +1,6 @@
 /**
  * Gives the bytes of a provider's connection to Node's parser, no faster than the caller takes what comes out of it, and
- * no more in one turn of the event loop than leaves time for everybody else (`read-turns.ts`).
+ * no more in one turn of the event loop than leaves time for everybody else (`clock/read-turns.ts`).
  *
  * Node's own way is to parse a whole read at once, and to let a paused answer keep each chunk of it as a buffer of its own:
  * of chunks of one byte that is two hundred times what has come. Here bytes that can't be worked on yet stay with the

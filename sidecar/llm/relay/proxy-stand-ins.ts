@@ -1,4 +1,4 @@
-/** What stands in for a server's request and response before http2-proxy, which knows no others (`relay.ts`). */
+/** Stands in for a server's request and response, the only ones that http2-proxy knows (`relay.ts`). */
 import { EventEmitter } from 'node:events';
 import type { ClientRequest } from 'node:http';
 import type { HttpHeaders } from '../shared/headers.ts';

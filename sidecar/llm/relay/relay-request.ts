@@ -1,4 +1,4 @@
-/** What is asked of a provider, as one attempt sends it. */
+/** Describes the request that one attempt sends to a provider. */
 import type { Agent } from 'node:http';
 import type { Body } from '../shared/body.ts';
 import type { HttpHeaders } from '../shared/headers.ts';

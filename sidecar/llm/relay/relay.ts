@@ -1,5 +1,5 @@
 /**
- * One request to a provider, through http2-proxy; the only file that knows it.
+ * Relays one request to a provider through http2-proxy, and is the only file that knows it.
  *
  * What http2-proxy does here: hop-by-hop headers out of both directions, the body sent once there is a connection and
  * no faster than it goes, and both sides tied together, so that the end of one ends the other. What it can't do

@@ -1,4 +1,4 @@
-/** Reads the head of a request of the agent's: where it is for, and who it is for. */
+/** Reads the head of a request: its path, its trace, and whether it may be served at all. */
 
 import type { RefusalExtras, RefusalReason } from '../caller/refusals.ts';
 import type { DownstreamRequest } from '../caller/reply.ts';

@@ -1,4 +1,4 @@
-/** The text of a JSON key, from its bytes. Pure. */
+/** Turns the bytes of a JSON key into its text. Pure. */
 
 /** @param latin1 the bytes of UTF-8, one a character */
 export function utf8(latin1: string): string {

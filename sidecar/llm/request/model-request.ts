@@ -1,4 +1,4 @@
-/** One request of the agent to its model, when it has been read: what everything that happens to it goes by. */
+/** Describes a model request: one request of the agent that has been read, with all that later steps need of it. */
 import type { TokenSource } from '../../policy/token-budget.ts';
 import type { EarlierTries } from '../caller/client-retries.ts';
 import type { Body } from '../shared/body.ts';

@@ -1,4 +1,4 @@
-/** What the egress reads of a request: which operation, which model, and how many tokens it may use. Pure. */
+/** Reads what a request asks for: its model, whether it wants a stream, and how many tokens it may use. Pure. */
 import type { Body } from '../shared/body.ts';
 import { isObject } from '../shared/json-object.ts';
 import { type Operation, traitsOf } from '../shared/operations.ts';

@@ -1,5 +1,5 @@
 /**
- * The most tokens that a request can use, whichever way its server reads it; token budgets go by it. Pure.
+ * Counts the most tokens that a request can use, whichever way its server reads it; token budgets go by it. Pure.
  *
  * Servers differ: one takes the first of two keys and another the last, one takes `"5"` for a number, one heeds `best_of`
  * and another only `n`. So the greatest of all readings counts, and a request that a server may read in a way that can't

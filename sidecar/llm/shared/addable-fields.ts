@@ -1,4 +1,4 @@
-/** The fields that policies may add to the requests of a provider: what its host is known to take, and what it has refused. */
+/** Knows which fields a provider takes from us: by its host, and by what it has refused before. */
 
 /** In the order in which they are preferred. */
 export type AddedField = 'max_completion_tokens' | 'max_tokens' | 'max_output_tokens' | 'stream_options';

@@ -1,5 +1,5 @@
 /**
- * The bytes of a request as they came, piece by piece: they are kept once, never joined, and changed by putting other
+ * Keeps the bytes of a request as they came, piece by piece: they are kept once, never joined, and changed by putting other
  * pieces between views of them.
  */
 

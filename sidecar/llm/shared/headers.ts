@@ -1,4 +1,4 @@
-/** The header fields of HTTP messages, as Node hands them out and takes them. */
+/** Names the types of HTTP header fields as Node hands them out and takes them. */
 
 /** As they were received: nothing is assumed of them. */
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;

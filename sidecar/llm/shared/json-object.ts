@@ -1,4 +1,4 @@
-/** A JSON object from outside: nothing is assumed of its values until they have been looked at. */
+/** Tells a JSON object from other values. Nothing is assumed of what stands in it until that has been looked at. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 export function isObject(value: unknown): value is JsonObject {

@@ -1,5 +1,5 @@
 /**
- * The one table of what the egress understands of a provider's API. Pure.
+ * Has the one table of what the egress understands of a provider's API. Pure.
  *
  * A request is one of these operations by its method and path. What the table does not say of an operation is not
  * looked at: the request and its answer pass as they are.

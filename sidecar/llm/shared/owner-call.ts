@@ -1,4 +1,4 @@
-/** How a request of the agent's finds the inbound call that it is made for. */
+/** Describes the owner call: the inbound call that the agent serves while it makes a request to its model. */
 import type { ModelFailure } from '../../policy/model-failure.ts';
 import type { TokenBudget } from '../../policy/token-budget.ts';
 import type { Headers } from './headers.ts';

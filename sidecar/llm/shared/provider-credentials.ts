@@ -1,5 +1,5 @@
 /**
- * Whose credentials a request carries to which upstream. Pure.
+ * Decides whose credentials a request carries to which upstream. Pure.
  *
  *     first upstream, no key configured       the caller's own
  *     any upstream with a key configured      that key, where the caller had its own; nothing else of the caller's

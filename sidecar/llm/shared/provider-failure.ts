@@ -1,4 +1,4 @@
-/** How an attempt at a provider has failed, as everything that decides by it reads it. */
+/** Says in which ways an attempt at a provider can fail. Retries, breakers, refusals and traces go by it. */
 
 /** The clocks of an attempt (`provider/provider-attempt-clocks.ts`). */
 export type ClockName =

@@ -1,4 +1,4 @@
-/** Told of each request while it runs: for traces and the access log. Absent when nobody listens. */
+/** Describes who is told of each request while it runs: traces, the access log, `/events`. It is absent when nobody listens. */
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { HttpHeaders } from './headers.ts';
 import type { Operation } from './operations.ts';

@@ -1,3 +1,4 @@
+/** Frees the text of a head that has been sent, which Node would keep for as long as the message goes on. */
 /** A longer text of a head is not kept beside its message. */
 const MAX_KEPT = 4_096;
 

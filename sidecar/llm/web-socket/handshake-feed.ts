@@ -1,6 +1,6 @@
 /**
  * Bounds what a provider may send before its answer to a handshake: interim answers (RFC 9110, section 15.2) have no end of
- * their own, and Node parses each read whole. `parser-feed.ts` does this for requests; behind a handshake's answer the
+ * their own, and Node parses each read whole. `relay/parser-feed.ts` does this for requests; behind a handshake's answer the
  * bytes are no HTTP any more, and go on as they are.
  */
 import type { ClientRequest } from 'node:http';

@@ -1,4 +1,4 @@
-/** The heads of a WebSocket's handshake as one side gets them from the other. Pure. */
+/** Makes the heads of a WebSocket's handshake that one side gets of the other. Pure. */
 import { BAGGAGE_HEADER, withoutCall } from '../../policy/call-baggage.ts';
 import { HOP_BY_HOP, withoutNamed } from '../provider/hop-by-hop.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';

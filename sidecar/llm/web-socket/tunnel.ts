@@ -1,5 +1,5 @@
 /**
- * One WebSocket between the agent and a provider (RFC 6455): its handshake with one upstream after the other, and then its
+ * Tunnels one WebSocket between the agent and a provider (RFC 6455): its handshake with one upstream after the other, and then its
  * bytes, both ways and unread.
  *
  *     connecting ──▶ waiting for 101 ──▶ open ──▶ over

@@ -1,4 +1,4 @@
-/** The WebSockets under way, and how many of them there may be. */
+/** Keeps the WebSockets that are under way, and bounds how many there may be, in all and for each caller. */
 import type { Socket } from 'node:net';
 import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
 import { SocketSink } from '../caller/socket-sink.ts';
