@@ -43,6 +43,7 @@ RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund \
 COPY proto proto
 COPY LICENSE ./
 COPY agents agents
+COPY sidecar/node sidecar/node
 LABEL org.opencontainers.image.title="outrigger-agents" org.opencontainers.image.licenses="Apache-2.0"
 # Memory: the peaks of a gateway with many large tasks are a fifth lower so.
 ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=4 MALLOC_ARENA_MAX=1

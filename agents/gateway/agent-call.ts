@@ -2,7 +2,8 @@ import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 import { type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
-import { traceHeaders, type Work } from '../tracing/tracing.ts';
+import { traceHeaders } from '../tracing/tracing.ts';
+import type { Work } from '../tracing/work.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
 import type { RegisteredAgent } from './registry.ts';
 

@@ -2,17 +2,17 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
+import { SentAhead } from '../../sidecar/node/sent-ahead.ts';
 import { maxMessageBytes } from '../protocol/definitions.ts';
 import { ApiError } from './api-error.ts';
 import { boundBodies } from './bodies.ts';
-import { boundConnections } from './connections.ts';
+import { boundConnections, sentAhead } from './connections.ts';
 import { errorHandler, notFoundHandler } from './error-handler.ts';
 import { healthRoute } from './health-route.ts';
 import { localSystemRoutes } from './local-system.ts';
 import { isLoopback, otherSite } from './other-sites.ts';
 import { pageRoutes } from './page.ts';
 import { Registry } from './registry.ts';
-import { boundSentAhead } from './sent-ahead.ts';
 import type { GatewaySettings } from './settings.ts';
 import { taskRoute } from './task-route.ts';
 
@@ -56,7 +56,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   app.removeContentTypeParser('text/plain');
   boundBodies(app, maxBodyBytes);
   boundConnections(app.server);
-  boundSentAhead(app.server);
+  SentAhead.on(app.server, 'connection', sentAhead);
   app.setErrorHandler(errorHandler);
   app.setNotFoundHandler(notFoundHandler);
   if (isLoopback(settings.host)) {

@@ -1,8 +1,12 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { AheadBound } from '../../sidecar/node/sent-ahead.ts';
 
 /** More than a gateway's clients have at a time; each costs some kilobytes. */
 export const maxConnections = 1024;
+
+/** Requests of one connection that may wait for their answers. No client sends that many ahead: one that does is cut off. */
+export const sentAhead: AheadBound = { maxRequests: 16, above: 'end' };
 
 interface Connection {
   readonly socket: Socket;
@@ -14,7 +18,8 @@ interface Connection {
 
 /**
  * Bounds a server's connections. One that works on a request keeps its place. When all are taken a newcomer gets the place
- * of the oldest that waits for its client, of the address that has most, and is turned away only where there is none.
+ * of the oldest that waits for its client, of the address that has most, and is turned away only where there is none. The
+ * pages of a sidecar answer in milliseconds and turn nobody away; a task takes minutes, and no newcomer may end it.
  */
 export function boundConnections(server: Server, max = maxConnections): void {
   /** The oldest first. */

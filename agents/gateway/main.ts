@@ -1,4 +1,4 @@
-import { endProcess } from '../process/end-process.ts';
+import { endProcess } from '../../sidecar/node/end-process.ts';
 import { createLogger } from '../process/logger.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { startTracing, stopTracing } from '../tracing/tracing.ts';

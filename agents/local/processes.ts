@@ -4,9 +4,11 @@ import { stringify } from 'yaml';
 import type { Environment } from '../process/environment.ts';
 import type { ProcessDescription } from './process.ts';
 import { accepts, answersOk } from './readiness.ts';
-import { slowByMs } from './replicas.ts';
 import { sidecarConfig } from './sidecar-config.ts';
 import { type LocalAgent, type LocalModel, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
+
+/** How long each task of an agent waits that was slowed down. */
+export const slowByMs = 3000;
 
 /** Tasks that are running when the system stops get this long. */
 const drainTimeout = '3s';

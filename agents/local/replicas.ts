@@ -14,9 +14,6 @@ export type ReplicaState = 'running' | 'killed' | 'stopped' | 'slow' | 'starting
 export const replicaActions = ['kill', 'stop', 'slow', 'restore'] as const;
 export type ReplicaAction = (typeof replicaActions)[number];
 
-/** How long each task of an agent waits that was slowed down. */
-export const slowByMs = 3000;
-
 /** The agents of a running system, to be broken and mended. */
 export class Replicas {
   readonly #supervisor: Supervisor;

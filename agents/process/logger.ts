@@ -1,5 +1,5 @@
 import { type Logger, pino } from 'pino';
-import { LogWriter } from './log-writer.ts';
+import { stdoutWriter } from '../../sidecar/node/line-writer.ts';
 
 /**
  * The log of a process: JSON lines on the standard output, from LOG_LEVEL (info) up. Neither of pino's own writers does:
@@ -7,5 +7,13 @@ import { LogWriter } from './log-writer.ts';
  */
 export function createLogger(name: string): Logger {
   const level = process.env['LOG_LEVEL'] || 'info';
-  return pino({ name, level }, new LogWriter());
+  const lines = stdoutWriter();
+  const log = pino({ name, level }, lines);
+  const notices = log.child({}, { level: 'warn' });
+  lines.onDropped = (dropped) =>
+    notices.warn(
+      { dropped_lines: dropped },
+      'log lines are missing here: they were dropped while nobody read the log',
+    );
+  return log;
 }

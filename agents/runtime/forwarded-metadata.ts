@@ -1,6 +1,7 @@
 import { Metadata } from '@grpc/grpc-js';
 import type { TaskRequest } from '../protocol/messages.ts';
-import { traceHeaders, type Work } from '../tracing/tracing.ts';
+import { traceHeaders } from '../tracing/tracing.ts';
+import type { Work } from '../tracing/work.ts';
 
 /**
  * What a task's call carries that its own calls must carry too: the trace context (as W3C, B3 and Jaeger write it,

@@ -1,6 +1,6 @@
 import type OpenAI from 'openai';
+import { redactProvider } from '../process/redact.ts';
 import type { ModelFailure } from '../protocol/model-failure.ts';
-import { redactProvider } from './redact.ts';
 
 type ProviderError = InstanceType<typeof OpenAI.APIError>;
 

@@ -1,10 +1,10 @@
 import type { Logger } from 'pino';
-import { endProcess } from '../process/end-process.ts';
+import { endProcess } from '../../sidecar/node/end-process.ts';
 import { createLogger } from '../process/logger.ts';
+import { loggedError } from '../process/redact.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { startTracing, stopTracing } from '../tracing/tracing.ts';
 import type { Agent } from './agent.ts';
-import { loggedError } from './redact.ts';
 import { type AgentServer, startAgentServer } from './server.ts';
 import { readSettings } from './settings.ts';
 

@@ -1,7 +1,8 @@
 import type { Metadata } from '@grpc/grpc-js';
 import type OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
-import { beginWork, traceHeaders, type Work } from '../tracing/tracing.ts';
+import { beginWork, traceHeaders } from '../tracing/tracing.ts';
+import type { Work } from '../tracing/work.ts';
 import { AgentError } from './errors.ts';
 import { forwardedHeaders, forwardedMetadata } from './forwarded-metadata.ts';
 import { answerText, type ModelOptions, modelOptions, TaskModel } from './model.ts';

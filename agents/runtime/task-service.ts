@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { loggedError } from '../process/redact.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 import { type AgentError, classify, type ErrorStatus, toStatus } from './errors.ts';
-import { loggedError } from './redact.ts';
 import { type ContextSettings, type IncomingCall, startTask, type TaskContext } from './task-context.ts';
 import { validateTask } from './validate-task.ts';
 

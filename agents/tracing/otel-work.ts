@@ -10,7 +10,7 @@ import {
 import { envDetector, hostDetector, serviceInstanceIdDetector } from '@opentelemetry/resources';
 import { NodeSDK } from '@opentelemetry/sdk-node';
 import { extractJaeger, injectJaeger } from './jaeger.ts';
-import type { Work, WorkTracing } from './tracing.ts';
+import type { Work, WorkTracing } from './work.ts';
 
 /**
  * Spans by OpenTelemetry's SDK. Loaded only when they are wanted: see tracing.ts.

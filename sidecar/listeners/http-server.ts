@@ -4,10 +4,10 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { SentAhead } from '../node/sent-ahead.ts';
 import { endWithLastWords } from './final-response.ts';
 import { boundConnections } from './http-connections.ts';
 import { listenOn } from './listen.ts';
-import { SentAhead } from './sent-ahead.ts';
 import { unreadPages } from './unread-pages.ts';
 
 export interface HttpRoute {

@@ -9,17 +9,15 @@ import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
 import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
 import { endOf } from '../llm/caller/response-end.ts';
 import type { Egress } from '../llm/egress.ts';
-
 import type { EgressEnvironment } from '../llm/provider/egress-context.ts';
 import type { LlmSettings } from '../llm/shared/llm-settings.ts';
 import type { LlmObserver } from '../llm/shared/request-observer.ts';
-
+import { SentAhead } from '../node/sent-ahead.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
 import type { LlmHttp2 } from './llm-http2.ts';
-import { SentAhead } from './sent-ahead.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
   readonly listen: string;

@@ -1,4 +1,4 @@
-import { endProcess } from './end-process.ts';
+import { endProcess } from '../node/end-process.ts';
 
 /** The signals that end a sidecar. */
 export const ENDING_SIGNALS = ['SIGTERM', 'SIGINT'] as const;

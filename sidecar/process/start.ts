@@ -13,6 +13,8 @@ import { startHealth } from '../listeners/health.ts';
 import type { HttpServer } from '../listeners/http-server.ts';
 import { AcceptError, ListenError } from '../listeners/listen.ts';
 import { startMetrics } from '../listeners/metrics.ts';
+import { type LineWriter, stdoutWriter } from '../node/line-writer.ts';
+import { EXIT_SOFTWARE } from '../node/uncaught-errors.ts';
 import { AccessLog } from '../observers/access-log.ts';
 import { CallObservers } from '../observers/call-observers.ts';
 import { FailedCalls } from '../observers/failed-calls.ts';
@@ -22,13 +24,12 @@ import { LlmTracing } from '../observers/tracing/llm-tracing.ts';
 import type { Tracing } from '../observers/tracing/start.ts';
 import { startTracingIfAsked } from '../observers/tracing/start-if-asked.ts';
 import { EventLog } from '../telemetry/events.ts';
-import { type LineWriter, stdoutWriter } from '../telemetry/line-writer.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import { endProcessSoon, FLUSH_SPANS_MS } from './end-process.ts';
 import { ENDING_SIGNALS, takeHeldSignals } from './held-signals.ts';
 import { trimMemoryWhenIdle } from './trim-memory.ts';
-import { EXIT_SOFTWARE, endOnUnexpectedErrors } from './unexpected.ts';
+import { endOnUnexpectedErrors } from './unexpected.ts';
 
 const EXIT_OK = 0;
 /** sysexits.h EX_UNAVAILABLE: an address could not be had. */

@@ -78,7 +78,7 @@ t.test('errors are written without what clients hang on them', async (t) => {
 });
 
 const module = JSON.stringify(fileURLToPath(new URL('log.ts', import.meta.url)));
-const writer = JSON.stringify(fileURLToPath(new URL('line-writer.ts', import.meta.url)));
+const writer = JSON.stringify(fileURLToPath(new URL('../node/line-writer.ts', import.meta.url)));
 
 t.test('standard output has every line when the process ends by itself', async (t) => {
   const script = `import { createLogger } from ${module};

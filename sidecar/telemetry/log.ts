@@ -9,7 +9,7 @@
  * and of an error only its type, code, message and stack are written.
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { LineWriter, stdoutWriter } from './line-writer.ts';
+import { LineWriter, stdoutWriter } from '../node/line-writer.ts';
 
 export type { Logger } from 'pino';
 

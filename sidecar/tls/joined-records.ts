@@ -5,7 +5,7 @@
  * them take turns.
  */
 import type { Socket } from 'node:net';
-import { type Reader, readTurns } from '../clock/read-turns.ts';
+import { type Reader, readTurns } from '../node/read-turns.ts';
 
 /** Larger ones go on by themselves. */
 const SMALL_BYTES = 1_024;

@@ -3,9 +3,9 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import t, { type Test } from 'tap';
-import { boundSentAhead } from '../../agents/gateway/sent-ahead.ts';
+import { sentAhead } from '../../agents/gateway/connections.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
-import { SentAhead } from '../../sidecar/listeners/sent-ahead.ts';
+import { SentAhead } from '../../sidecar/node/sent-ahead.ts';
 
 const AHEAD = 200;
 /** So many of the shortest requests are in a piece of 512 bytes; each server lets some more wait. */
@@ -67,7 +67,7 @@ for (const [name, last] of Object.entries({
   });
   t.test(`the gateway's server, behind a body with ${name}`, async (t) => {
     const server = createServer();
-    boundSentAhead(server);
+    SentAhead.on(server, 'connection', sentAhead);
     const { most } = await mostAtOnce(t, server, bytes);
     t.ok(most <= 16 + OF_A_PIECE, `${most} begun at once`);
   });

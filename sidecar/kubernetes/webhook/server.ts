@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { endWithLastWords } from '../../listeners/final-response.ts';
 import { boundConnections } from '../../listeners/http-connections.ts';
 import { listenOn } from '../../listeners/listen.ts';
-import { SentAhead } from '../../listeners/sent-ahead.ts';
+import { SentAhead } from '../../node/sent-ahead.ts';
 import type { InjectContext } from '../inject/patch.ts';
 import { ReviewError, type Reviewed, review } from './admission.ts';
 import type { CertificateMaterial } from './certificate.ts';

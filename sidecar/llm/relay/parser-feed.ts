@@ -9,7 +9,7 @@
  *     reading ──the caller is full, or no time──▶ put off ──▶ reading
  */
 import type { Socket } from 'node:net';
-import { LIGHT_MS, type Reader, readTurns } from '../../clock/read-turns.ts';
+import { LIGHT_MS, type Reader, readTurns } from '../../node/read-turns.ts';
 import { Heads } from './one-length.ts';
 
 type OnData = (this: Socket, chunk: Buffer) => void;

@@ -1,12 +1,12 @@
 /**
  * Requests that run on threads of their own. `exit` waits for these threads, and nothing can interrupt them: a name server
- * that does not answer holds `getaddrinfo` for many seconds.
+ * that does not answer holds `getaddrinfo` for many seconds, a disk that hangs holds a read for ever.
  */
-const onThreads = /^(?:GetAddrInfo|GetNameInfo|FS)Req/;
+const ON_THREADS = /^(?:GetAddrInfo|GetNameInfo|FS)Req/;
 
 /** Ends the process at once with this code, also while a thread of it hangs. What listens to `exit` runs before. */
 export function endProcess(code: number): never {
-  if (process.getActiveResourcesInfo().some((name) => onThreads.test(name)))
+  if (process.getActiveResourcesInfo().some((name) => ON_THREADS.test(name)))
     process.once('exit', () => replaceProcess(code));
   process.exit(code);
 }

@@ -13,7 +13,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
-import { LIGHT_MS, type Reader, readTurns } from '../clock/read-turns.ts';
+import { LIGHT_MS, type Reader, readTurns } from './read-turns.ts';
 
 /** Holds a usual head; of the shortest requests no more than twenty. */
 const PIECE_BYTES = 512;

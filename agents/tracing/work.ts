@@ -1,0 +1,18 @@
+/** A piece of work of this process, in the trace of what has asked for it. */
+export interface Work {
+  /** Trace context for the calls it makes, in the formats of `OTEL_PROPAGATORS`: `traceparent` by default. */
+  readonly headers: Readonly<Record<string, string>>;
+  end(attributes?: WorkAttributes, errorType?: string): void;
+}
+
+export type WorkAttributes = Record<string, string | number | boolean>;
+
+export interface WorkTracing {
+  begin(
+    name: string,
+    kind: 'server' | 'internal',
+    incoming: Readonly<Record<string, string>>,
+    attributes: WorkAttributes,
+  ): Work;
+  stop(): Promise<void>;
+}
