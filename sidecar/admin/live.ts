@@ -11,7 +11,7 @@ import { countCalls, TrafficHistory, type TrafficSource } from '../telemetry/tra
 import { outriggerVersion } from '../telemetry/version.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
 import { NowWatch } from './now.ts';
-import { clustersSnapshot } from './snapshot.ts';
+import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
 /** Of each cluster; a page with more of them helps nobody. Those that are not usable come first. */
@@ -24,11 +24,6 @@ const MAX_EVENTS = 100;
 /** Prefixes keep a cluster named "inbound" apart from the listener. */
 const LISTENER = 'listener ';
 const CLUSTER = 'cluster ';
-
-interface ClusterSnapshot {
-  readonly circuits: Readonly<Record<string, { readonly state: string }>>;
-  readonly endpoints: readonly { readonly usable: boolean }[];
-}
 
 export class Live implements LiveSource {
   readonly instance = randomUUID();
@@ -67,10 +62,10 @@ export class Live implements LiveSource {
     return this.failed.recent(afterId);
   }
 
-  snapshot(): unknown {
+  snapshot() {
     const { sidecar } = this;
     const { config, inbound, outbound } = sidecar;
-    const clusters = clustersSnapshot(sidecar) as Record<string, ClusterSnapshot>;
+    const clusters = clustersSnapshot(sidecar);
     return {
       name: config.name,
       outrigger_version: outriggerVersion(),

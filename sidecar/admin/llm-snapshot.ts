@@ -11,7 +11,7 @@ import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
 const MAX_MODELS = 100;
 
 /** Nothing of an upstream is known before the first request; it stands as its settings say. */
-export function llmSnapshot(sidecar: Sidecar): unknown {
+export function llmSnapshot(sidecar: Sidecar) {
   const { llm, config } = sidecar;
   const nowMs = sidecar.clock();
   return {

@@ -38,7 +38,7 @@ export class NowWatch {
   }
 
   /** What the latest look has found. Plain values. */
-  snapshot(): unknown {
+  snapshot() {
     const { well, summary, detail, findings, leftOut } = this.report;
     // Anew only when the time of day was set: otherwise what is told would differ by a millisecond each time.
     const offsetMs = Date.now() - this.sidecar.clock();

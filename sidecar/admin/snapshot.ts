@@ -17,11 +17,13 @@ import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
 
 /** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
-export function clustersSnapshot(sidecar: Sidecar): unknown {
+export function clustersSnapshot(sidecar: Sidecar) {
   const nowMs = sidecar.clock();
   const { app } = sidecar.inbound;
   const clusters = [[app.name, app] as const, ...sidecar.outbound.clusters.serving()];
-  return Object.fromEntries(clusters.map(([name, cluster]) => [name, clusterSnapshot(cluster, nowMs)]));
+  return Object.fromEntries(
+    clusters.map(([name, cluster]) => [name, clusterSnapshot(cluster, nowMs)] as const),
+  );
 }
 
 /** The circuits of all clusters, for metrics. */
@@ -33,7 +35,7 @@ export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
   }
 }
 
-function circuitSnapshot(breaker: CircuitBreaker, nowMs: number): unknown {
+function circuitSnapshot(breaker: CircuitBreaker, nowMs: number) {
   const { state, cause, rejections, halfOpenAtMs, probesInFlight } = breaker;
   return {
     state: state.replace('_', '-'),
@@ -44,7 +46,9 @@ function circuitSnapshot(breaker: CircuitBreaker, nowMs: number): unknown {
   };
 }
 
-function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
+export type ClusterSnapshot = ReturnType<typeof clusterSnapshot>;
+
+function clusterSnapshot(cluster: Cluster, nowMs: number) {
   return {
     balancer: cluster.settings.balancer,
     active_calls: cluster.activeCalls,
@@ -63,7 +67,7 @@ function clusterSnapshot(cluster: Cluster, nowMs: number): unknown {
   };
 }
 
-function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number): unknown {
+function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number) {
   const attempts: Record<string, number> = {};
   const waits = waitsAt(endpoint, nowMs);
   const { word, tone } = conditionOf(endpointFacts(cluster, endpoint, waits));
@@ -106,7 +110,7 @@ function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): n
 }
 
 /** Null when the cluster has no health checks. */
-function checkSnapshot(check: EndpointCheck | undefined, nowMs: number): unknown {
+function checkSnapshot(check: EndpointCheck | undefined, nowMs: number) {
   if (check === undefined) return null;
   const { state, detail, checkedAtMs } = check;
   const checked = checkedAtMs > Number.NEGATIVE_INFINITY;
@@ -114,7 +118,7 @@ function checkSnapshot(check: EndpointCheck | undefined, nowMs: number): unknown
 }
 
 /** `/stats`: the listeners' counters. */
-export function statsSnapshot(sidecar: Sidecar): unknown {
+export function statsSnapshot(sidecar: Sidecar) {
   const { inbound, outbound } = sidecar;
   return {
     name: sidecar.config.name,
@@ -146,13 +150,13 @@ export function statsSnapshot(sidecar: Sidecar): unknown {
 }
 
 /** Tasks that are kept, and those that came again. */
-function tasksSnapshot({ inbound }: Sidecar): unknown {
+function tasksSnapshot({ inbound }: Sidecar) {
   const { size, bytes, joined, replayed, refused } = inbound.taskRuns.store;
   return { kept: size, kept_bytes: bytes, joined, replayed, refused };
 }
 
 /** Names and dates; never a key, and nothing else of the files. */
-function certificateSnapshot({ where, material, problem }: Credentials): [string, unknown] {
+function certificateSnapshot({ where, material, problem }: Credentials) {
   const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
   return [
     where,

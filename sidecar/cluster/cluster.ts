@@ -47,8 +47,8 @@ export interface ClusterSettings {
   readonly retry: { readonly bufferBytes: number };
 }
 
-/** The circuits of a cluster, as far as its endpoints are of interest to them; times in milliseconds. */
-export interface ClusterCircuits {
+/** What the endpoints of a cluster mean to the policies that the layer above has for it; times in milliseconds. */
+export interface EndpointPolicies {
   /** Whether calls are turned away because no endpoint could be reached. */
   callsWait(nowMs: number): boolean;
   /** An endpoint has just been told healthy. */
@@ -90,9 +90,8 @@ export class Cluster {
   readonly returns: ReturnWatch;
   /** Tells those that are absent from those that are silent. */
   readonly silence: SilenceWatch;
-  /** A slot for the layer above, for the policies that go by cluster. */
-  policies: unknown = undefined;
-  circuits: ClusterCircuits | undefined = undefined;
+  /** Those of the layer above. */
+  policies: EndpointPolicies | undefined = undefined;
   /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
   resolving = true;
   private readonly waiting: (() => void)[] = [];
@@ -122,7 +121,7 @@ export class Cluster {
       clock,
       random,
       endpoints: () => this.endpoints,
-      callsWait: (nowMs) => this.circuits?.callsWait(nowMs) === true,
+      callsWait: (nowMs) => this.policies?.callsWait(nowMs) === true,
       isAbsent: (endpoint) => this.silence.isAbsent(endpoint),
       onBack: (endpoint) => this.onBack(endpoint),
     });
@@ -140,7 +139,7 @@ export class Cluster {
     const nowMs = this.environment.clock();
     this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
     this.outliers.wake(nowMs);
-    this.circuits?.onEndpointBack(nowMs);
+    this.policies?.onEndpointBack(nowMs);
   }
 
   /** Its calls wait: it may be slow, or stopped. */
@@ -152,7 +151,7 @@ export class Cluster {
 
   private onAbsent({ watched }: Endpoint): void {
     foundAbsent(watched);
-    this.circuits?.onEndpointAbsent();
+    this.policies?.onEndpointAbsent();
     this.returns.wake();
   }
 
@@ -267,13 +266,13 @@ export class Cluster {
   }
 
   private tellCircuits(someAreNew: boolean): void {
-    const { circuits, endpoints } = this;
-    if (circuits === undefined || endpoints.length === 0) return;
+    const { policies, endpoints } = this;
+    if (policies === undefined || endpoints.length === 0) return;
     const nowMs = this.environment.clock();
     const sinceMs = endpoints.reduce((oldest, { addedAtMs }) => Math.min(oldest, addedAtMs), nowMs);
-    circuits.onEndpointsSince(sinceMs, nowMs);
+    policies.onEndpointsSince(sinceMs, nowMs);
     // Connects: what discovery names may be there or not.
-    if (someAreNew && circuits.callsWait(nowMs)) this.returns.wake();
+    if (someAreNew && policies.callsWait(nowMs)) this.returns.wake();
   }
 
   private createEndpoint(address: string): Endpoint {

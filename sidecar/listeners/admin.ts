@@ -19,10 +19,10 @@ import { type MetricsSource, metricsRoute } from './metrics.ts';
 /** What the admin pages show and do. Each value becomes JSON as it is. */
 export interface AdminSource {
   /** Clusters by name with their endpoints: state, load, ejection, breaker. */
-  clusters(): unknown;
+  clusters(): object;
   /** The effective configuration in the file's form, without secrets. */
-  config(): unknown;
-  stats(): unknown;
+  config(): object;
+  stats(): object;
   notReadyBecause(): string | undefined;
   readonly metrics: MetricsSource;
   readonly events: EventLog;
@@ -33,7 +33,7 @@ export interface AdminSource {
   /** The same for callers alone; what the app calls itself is served on. */
   drainInbound(): void;
   /** Reads the configuration again: empty when it is used now, or every problem while the old one stays. */
-  reload(): Promise<readonly unknown[]>;
+  reload(): Promise<readonly object[]>;
 }
 
 export function startAdmin(
@@ -41,7 +41,7 @@ export function startAdmin(
   source: AdminSource,
   onError: (error: unknown) => void,
 ): Promise<HttpServer> {
-  const json = (path: string, value: () => unknown): HttpRoute => ({
+  const json = (path: string, value: () => object): HttpRoute => ({
     method: 'GET',
     path,
     handle: (_request, response) => sendJson(response, 200, value()),

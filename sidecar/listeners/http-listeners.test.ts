@@ -360,7 +360,7 @@ t.test('the dashboard is told once a second, and first what happened lately', as
 t.test('a dashboard that does not read misses snapshots, costs no memory, and is dropped', async (t) => {
   const source = {
     instance: 'first',
-    snapshot: () => 'x'.repeat(1_000_000),
+    snapshot: () => ({ text: 'x'.repeat(1_000_000) }),
     events: () => [],
     calls: () => [],
   };

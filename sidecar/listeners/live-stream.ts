@@ -16,7 +16,7 @@ import { wantsJson } from './wanted-format.ts';
 export interface LiveSource {
   /** Another one for each run of the sidecar, by which a page knows that it was restarted. */
   readonly instance: string;
-  snapshot(): unknown;
+  snapshot(): object;
   /** What came after the one with this id, oldest first. */
   events(afterId: number): readonly Numbered[];
   calls(afterId: number): readonly Numbered[];
@@ -60,7 +60,7 @@ export class LiveStream {
   handle(request: IncomingMessage, response: ServerResponse): void {
     if (wantsJson(request)) {
       const { source } = this;
-      const snapshot = source.snapshot() as object;
+      const snapshot = source.snapshot();
       const lately = { events: source.events(0), calls: source.calls(0) };
       sendJson(response, 200, { instance: source.instance, ...snapshot, ...lately });
       return;
@@ -126,6 +126,6 @@ export class LiveStream {
 }
 
 /** JSON has no line breaks, so one data line holds it. */
-function eventOf(name: string, value: unknown): string {
+function eventOf(name: string, value: object): string {
   return `event: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
 }

@@ -1,4 +1,4 @@
-import type { Cluster } from '../cluster/cluster.ts';
+import type { Cluster, EndpointPolicies } from '../cluster/cluster.ts';
 import { CircuitBreakers } from '../policy/circuit-breakers.ts';
 import type { CircuitBreakerSettings, CircuitTransition } from '../policy/circuit-state.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
@@ -61,29 +61,47 @@ class MethodLatencies extends LatencyPercentiles {
 }
 
 /** The policies of one cluster and what they remember; they live as long as the cluster does. */
-export class ClusterPolicies {
+export class ClusterPolicies implements EndpointPolicies {
   readonly breakers: CircuitBreakers;
   readonly budget: RetryBudget;
   retry: RetryPolicy;
   settings: PolicySettings;
   private readonly latencies = new Map<string, MethodLatencies>();
+  private readonly onCircuit: (method: string, transition: CircuitTransition) => void;
 
-  constructor(settings: PolicySettings, random: () => number) {
+  constructor(
+    settings: PolicySettings,
+    random: () => number,
+    onCircuit: (method: string, transition: CircuitTransition) => void,
+  ) {
     this.settings = settings;
+    this.onCircuit = onCircuit;
     this.breakers = new CircuitBreakers(settings.circuitBreaker, random);
     this.budget = new RetryBudget(settings.retry.budget);
     this.retry = new RetryPolicy(settings.retry, this.budget);
   }
 
-  update(
-    settings: PolicySettings,
-    nowMs: number,
-    onCircuit: (method: string, transition: CircuitTransition) => void,
-  ): void {
+  update(settings: PolicySettings, nowMs: number): void {
     this.settings = settings;
-    this.breakers.update(settings.circuitBreaker, nowMs, onCircuit);
+    this.breakers.update(settings.circuitBreaker, nowMs, this.onCircuit);
     this.budget.settings = settings.retry.budget;
     this.retry = new RetryPolicy(settings.retry, this.budget);
+  }
+
+  callsWait(nowMs: number): boolean {
+    return this.breakers.awaitsEndpoint(nowMs);
+  }
+
+  onEndpointBack(nowMs: number): void {
+    this.breakers.endpointBack(nowMs, this.onCircuit);
+  }
+
+  onEndpointAbsent(): void {
+    this.breakers.endpointAbsent();
+  }
+
+  onEndpointsSince(sinceMs: number, nowMs: number): void {
+    this.breakers.endpointsSince(sinceMs, nowMs, this.onCircuit);
   }
 
   /** An attempt with a verdict of success gave its first message after so long. */
@@ -132,25 +150,19 @@ export class ClusterPolicies {
 }
 
 /** Gives a cluster its policies, or new settings to those it has. */
-export function applyPolicies(cluster: Cluster, settings: PolicySettings, context: PolicyEnvironment): void {
-  const { random, clock, events } = context;
-  if (cluster.policies instanceof ClusterPolicies) {
-    cluster.policies.update(settings, clock(), (method, change) => events.onCircuit(cluster, method, change));
-  } else {
-    const policies = new ClusterPolicies(settings, random);
-    const { breakers } = policies;
-    const tell = (method: string, change: CircuitTransition): void =>
-      events.onCircuit(cluster, method, change);
-    cluster.policies = policies;
-    cluster.circuits = {
-      callsWait: (nowMs) => breakers.awaitsEndpoint(nowMs),
-      onEndpointBack: (nowMs) => breakers.endpointBack(nowMs, tell),
-      onEndpointAbsent: () => breakers.endpointAbsent(),
-      onEndpointsSince: (sinceMs, nowMs) => breakers.endpointsSince(sinceMs, nowMs, tell),
-    };
-  }
+export function applyPolicies(
+  cluster: Cluster,
+  settings: PolicySettings,
+  { random, clock, events }: PolicyEnvironment,
+): void {
+  if (cluster.policies === undefined)
+    cluster.policies = new ClusterPolicies(settings, random, (method, change) =>
+      events.onCircuit(cluster, method, change),
+    );
+  else policiesOf(cluster).update(settings, clock());
 }
 
+/** All clusters that calls come to have had {@link applyPolicies}. */
 export function policiesOf(cluster: Cluster): ClusterPolicies {
   return cluster.policies as ClusterPolicies;
 }

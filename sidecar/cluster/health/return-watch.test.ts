@@ -54,7 +54,7 @@ class Rig {
       },
       silent,
     );
-    this.cluster.circuits = {
+    this.cluster.policies = {
       callsWait: () => this.callsWait,
       onEndpointBack() {},
       onEndpointAbsent() {},
