@@ -71,6 +71,26 @@ t.test('every link to a file of the repository leads to one, and every anchor to
   }
 });
 
+t.test('each behaviour of the egress is in the file and the method that its document names', async (t) => {
+  const [, section = ''] =
+    /^## Where to find it$(.*?)^## /ms.exec(readFileSync(join(root, 'docs/llm-egress.md'), 'utf8')) ?? [];
+  const rows = [...section.matchAll(/^\| (.*?) \| `(\S+?)` \| (.*?) \|$/gm)];
+  t.ok(rows.length > 40, `${rows.length} behaviours were found`);
+  for (const [, behaviour = '', path = '', names = ''] of rows) {
+    const file = join(root, path.startsWith('agents/') ? '' : 'sidecar', path);
+    t.ok(existsSync(file), `${path}: ${behaviour}`);
+    if (!existsSync(file)) continue;
+    const source = readFileSync(file, 'utf8');
+    for (const [, name = ''] of names.matchAll(/`(\S+?)`/g)) {
+      const declared = new RegExp(
+        `^(?:export |  )?(?:readonly |override )?(?:function |class )?${name}\\b *[(=<{]|^export class ${name}\\b`,
+        'm',
+      );
+      t.match(source, declared, `${path} has ${name}: ${behaviour}`);
+    }
+  }
+});
+
 function anchorsOf(markdown: string): string[] {
   return [...markdown.matchAll(/^#+ (.*)$/gm)].map((match) =>
     match[1]!

@@ -49,7 +49,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
   readonly #info: LlmRequestInfo;
   readonly #observer: LlmRequestObserver | undefined;
   #leaveGate: () => void = () => {};
-  #leaveInbound: () => void = () => {};
+  #leaveOwner: () => void = () => {};
   #ticket: Ticket | undefined = undefined;
   #attempts = 0;
   #attempt: ProviderAttempt | undefined = undefined;
@@ -92,7 +92,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
 
   start(): void {
     const { inbound, caller, facts } = this.request;
-    if (inbound !== undefined) this.#leaveInbound = inbound.onEnd((late) => this.#endOfInbound(late));
+    if (inbound !== undefined) this.#leaveOwner = inbound.onEnd((late) => this.#endOfOwner(late));
     if (this.#over) return;
     const { gate } = this.#context;
     if (!gate.limits || !traitsOf(facts.operation).isCounted) {
@@ -132,7 +132,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
     this.#endEarly('draining', message, 'failed');
   }
 
-  #endOfInbound(late = false): void {
+  #endOfOwner(late = false): void {
     const message = 'the call that this request was made for has ended';
     this.#endEarly(late ? 'deadline' : 'call_ended', message, late ? 'timeout' : 'cancelled');
   }
@@ -355,7 +355,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
     wheel.cancel(this);
     this.#choice.endWait();
     this.#leaveGate();
-    this.#leaveInbound();
+    this.#leaveOwner();
     this.request.inbound?.spend?.(this.#ledger.usedTokens);
     tellOwner(this.request, outcome, {
       reason,
