@@ -125,6 +125,7 @@ const allowed: Record<string, readonly string[]> = {
     'listeners',
     'telemetry',
     'cluster',
+    'tls',
     'files',
     'clock',
     'node',

@@ -5,6 +5,7 @@ import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { Credentials, type CredentialsListener } from '../tls/credentials.ts';
 import { printable, TlsError, tlsErrorOf, verificationOf } from '../tls/failure.ts';
 import { AllowList, identitiesOf } from '../tls/identity.ts';
+import { joinRecords } from '../tls/joined-records.ts';
 import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
 import { tlsRefusal } from './tls-refusal.ts';
 
@@ -198,6 +199,7 @@ export class TlsDoor {
     const admit = this.waiting.get(key)?.admit;
     // It was sent away in the meantime.
     if (admit === undefined || !this.leave(key)) return void socket.destroy();
+    joinRecords(socket);
     const verdict = this.judge(socket);
     if (verdict instanceof TlsError) {
       this.listener.onRefused(verdict);

@@ -3,6 +3,7 @@ import { checkServerIdentity, connect, type PeerCertificate, type SecureContext 
 import { Credentials, type CredentialsListener } from '../../tls/credentials.ts';
 import { printable, TlsError } from '../../tls/failure.ts';
 import { AllowList, identitiesOf } from '../../tls/identity.ts';
+import { joinRecords } from '../../tls/joined-records.ts';
 import { ALPN_H2, contextOf } from '../../tls/material.ts';
 import { parseAddress } from '../address.ts';
 import { hostName } from '../authority.ts';
@@ -63,6 +64,7 @@ export class TlsConnector {
       rejectUnauthorized: true,
       checkServerIdentity: (_host, certificate) => this.refuse(name, certificate),
     });
+    joinRecords(socket);
     socket.once('secureConnect', () => {
       if (socket.alpnProtocol !== ALPN_H2)
         socket.destroy(new TlsError('tls_no_alpn', 'the endpoint does not offer HTTP/2 (ALPN h2)'));

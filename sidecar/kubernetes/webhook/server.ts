@@ -6,6 +6,7 @@ import { endWithLastWords } from '../../listeners/final-response.ts';
 import { boundConnections } from '../../listeners/http-connections.ts';
 import { listenOn } from '../../listeners/listen.ts';
 import { SentAhead } from '../../node/sent-ahead.ts';
+import { joinRecords } from '../../tls/joined-records.ts';
 import type { InjectContext } from '../inject/patch.ts';
 import { ReviewError, type Reviewed, review } from './admission.ts';
 import type { CertificateMaterial } from './certificate.ts';
@@ -97,7 +98,10 @@ export class WebhookServer {
     );
     boundConnections(server, MAX_CONNECTIONS);
     SentAhead.on(server, 'secureConnection', { maxRequests: MAX_SENT_AHEAD, above: 'wait' });
-    server.on('secureConnection', (socket) => this.secured.add(socket));
+    server.on('secureConnection', (socket) => {
+      joinRecords(socket);
+      this.secured.add(socket);
+    });
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
       // Node tells of a failed handshake here, too: of scanners and of clients with an old bundle; the API server reports its own.
       if (!this.secured.has(socket as Socket)) {
