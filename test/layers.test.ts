@@ -10,6 +10,7 @@ const root = join(import.meta.dirname, '..');
 
 /** Layer (a folder of sidecar/, or main.ts) → the layers it may import besides itself. */
 const allowed: Record<string, readonly string[]> = {
+  errors: [],
   // What agents/ may import, too: the end of a process, its output, its HTTP/1 connections.
   node: [],
   clock: [],
@@ -181,6 +182,9 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
  */
 const circles: readonly string[] = [];
 
+/** What every layer may import: the vocabulary of errors. It imports nothing. */
+const vocabulary = 'errors';
+
 /** Files that may have more than 400 lines, each with its reason. */
 const longFiles: Record<string, string> = {};
 
@@ -267,7 +271,7 @@ t.test('imports in sidecar/ go only downwards', async (t) => {
         continue;
       }
       const targetLayer = layerOf(target);
-      if (targetLayer !== layer && !below.includes(targetLayer)) {
+      if (targetLayer !== layer && targetLayer !== vocabulary && !below.includes(targetLayer)) {
         problems.push(
           `${path} imports ${target}: ${layer} may import ${below.join(', ') || 'no other layer'}`,
         );
@@ -441,6 +445,18 @@ t.test("no file names a path of somebody's machine", async (t) => {
     if (/\.(png|ico|gz|bin|woff2?)$/.test(path)) continue;
     const found = home.exec(textOf(path));
     if (found !== null) problems.push(`${path} contains ${found[0]}…: use a path relative to the checkout`);
+  }
+  t.strictSame(problems, []);
+});
+
+/** A connection does not know whether its peer is downstream or upstream: it says peer, network or local. */
+const ownShapes: ReadonlySet<string> = new Set(['TypedError', 'ConnectionError']);
+
+t.test('errors of the sidecar say whose fault they are and whether a retry is safe', async (t) => {
+  const problems: string[] = [];
+  for (const path of sidecarFiles.filter((path) => !isTest(path))) {
+    for (const [, name] of textOf(path).matchAll(/class (\w+) extends Error\b/g))
+      if (!ownShapes.has(name!)) problems.push(`${path}: ${name} extends Error: extend TypedError`);
   }
   t.strictSame(problems, []);
 });

@@ -1,5 +1,7 @@
 /** Addresses as they are written in the configuration: `host:port`, `[ipv6]:port`, `unix:path`. */
+
 import { isIP, isIPv4, isIPv6 } from 'node:net';
+import { TypedError } from '../errors/typed-error.ts';
 
 /** `inbound.app` of a pod that only calls: nothing to probe, to wait for, or to send calls to. */
 export const NO_APP = 'none';
@@ -19,8 +21,10 @@ export interface UnixAddress {
 }
 
 /** An address that can't be used; the message says why and how to write it. */
-export class AddressError extends Error {
+export class AddressError extends TypedError {
   override readonly name = 'AddressError';
+  override readonly source = 'downstream';
+  override readonly isSafeToRetry = false;
 }
 
 /** The path of a Unix socket has 108 bytes in the kernel, one of them the end (unix(7)). */

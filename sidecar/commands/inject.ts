@@ -1,5 +1,7 @@
 /** `outrigger inject`: puts the sidecar into the workloads of Kubernetes YAML. */
+
 import { readFile } from 'node:fs/promises';
+import { TypedError } from '../errors/typed-error.ts';
 import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
 import type { WorkloadReport } from '../kubernetes/inject/workloads.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
@@ -60,8 +62,10 @@ function refuse(problems: readonly string[]): number {
 }
 
 /** The input can't be read; the message says why. */
-class InputError extends Error {
+class InputError extends TypedError {
   override readonly name = 'InputError';
+  override readonly source = 'downstream';
+  override readonly isSafeToRetry = true;
 }
 
 async function readText(file: string): Promise<string> {

@@ -1,9 +1,13 @@
 /** Reads files that somebody else names: regular ones only, within bounds, and without waiting for anybody. */
+
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { TypedError } from '../errors/typed-error.ts';
 
 /** A file can't be read: it is another kind of file, too large, or what the system says. */
-export class FileError extends Error {
+export class FileError extends TypedError {
   override readonly name = 'FileError';
+  override readonly source = 'ours';
+  override readonly isSafeToRetry = true;
   /** `NOT_REGULAR`, `TOO_LARGE`, or the system's own, such as `ENOENT`. */
   readonly code: string;
 

@@ -1,12 +1,16 @@
 /** Binds a server to an address of the configuration. */
+
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { formatHostPort, parseAddress } from '../cluster/address.ts';
+import { TypedError } from '../errors/typed-error.ts';
 
 /** A listener could not be had; the message says which, why, and what to do. */
-export class ListenError extends Error {
+export class ListenError extends TypedError {
   override readonly name = 'ListenError';
+  override readonly source = 'ours';
+  override readonly isSafeToRetry = true;
   readonly code: string;
 
   constructor(setting: string, address: string, code: string) {
@@ -16,8 +20,10 @@ export class ListenError extends Error {
 }
 
 /** A listener could not accept a connection. It goes on listening. */
-export class AcceptError extends Error {
+export class AcceptError extends TypedError {
   override readonly name = 'AcceptError';
+  override readonly source = 'ours';
+  override readonly isSafeToRetry = true;
 
   /** @param unsaid failures since the last one that was reported */
   constructor(setting: string, code: string, unsaid: number) {

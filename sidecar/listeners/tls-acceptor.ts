@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { createServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { Credentials, type CredentialsListener } from '../tls/credentials.ts';
-import { printable, TlsError, tlsErrorOf, verificationOf } from '../tls/failure.ts';
+import { ofCaller, printable, TlsError, tlsErrorOf, verificationOf } from '../tls/failure.ts';
 import { AllowList, identitiesOf } from '../tls/identity.ts';
 import { joinRecords } from '../tls/joined-records.ts';
 import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
@@ -202,7 +202,7 @@ export class TlsDoor {
     joinRecords(socket);
     const verdict = this.judge(socket);
     if (verdict instanceof TlsError) {
-      this.listener.onRefused(verdict);
+      this.listener.onRefused(ofCaller(verdict));
       end(socket, tlsRefusal(verdict.reason, verdict.message));
     } else {
       admit(socket, verdict);
@@ -263,7 +263,7 @@ export class TlsDoor {
   }
 
   private refused(reason: TlsError['reason'], message: string): void {
-    this.listener.onRefused(new TlsError(reason, message));
+    this.listener.onRefused(ofCaller(new TlsError(reason, message)));
   }
 
   close(): void {

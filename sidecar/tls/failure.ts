@@ -1,5 +1,7 @@
 /** What Node's and OpenSSL's many errors mean: one short reason for counters, and a message that says what to do. */
+
 import type { TLSSocket } from 'node:tls';
+import { type ErrorSource, TypedError } from '../errors/typed-error.ts';
 
 /** Why TLS was refused; the word in metrics and logs. */
 export type TlsReason =
@@ -21,14 +23,25 @@ export type TlsReason =
   | 'tls_handshake';
 
 /** TLS failed, or its peer was refused. The message says why and what to do. */
-export class TlsError extends Error {
+export class TlsError extends TypedError {
   override readonly name = 'TlsError';
+  /** Of connections that we make. Who accepts one sets it to `downstream`. */
+  override source: ErrorSource;
+  /** Nothing was sent before the end of the handshake. */
+  override readonly isSafeToRetry = true;
   readonly reason: TlsReason;
 
   constructor(reason: TlsReason, message: string, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
+    super(message, cause);
+    this.source = reason === 'tls_no_certificate' ? 'ours' : 'upstream';
     this.reason = reason;
   }
+}
+
+/** The same where the other side is the caller. */
+export function ofCaller(error: TlsError): TlsError {
+  error.source = 'downstream';
+  return error;
 }
 
 interface Meaning {

@@ -1,6 +1,8 @@
 /** Certificates as cert-manager, SPIFFE helpers and people write them: PEM files, read and judged together. */
+
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext } from 'node:tls';
+import { TypedError } from '../errors/typed-error.ts';
 import { FileError, readRegularFile } from '../files/regular-file.ts';
 import { identitiesOf } from './identity.ts';
 
@@ -35,8 +37,10 @@ export interface TlsMaterial {
 }
 
 /** A file can't be used; the message says which, why, and what to do. */
-export class TlsFileError extends Error {
+export class TlsFileError extends TypedError {
   override readonly name = 'TlsFileError';
+  override readonly source = 'ours';
+  override readonly isSafeToRetry = true;
   /** Which of the files. */
   readonly file: keyof TlsFiles;
   readonly remedy: string;

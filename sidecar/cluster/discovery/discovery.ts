@@ -1,4 +1,5 @@
 /** Where a cluster's endpoints come from. */
+import { TypedError } from '../../errors/typed-error.ts';
 
 export interface Discovery {
   /**
@@ -19,6 +20,8 @@ export interface Discovery {
 }
 
 /** The set could not be found out; the message says of what and why. */
-export class DiscoveryError extends Error {
+export class DiscoveryError extends TypedError {
   override readonly name = 'DiscoveryError';
+  override readonly source = 'upstream';
+  override readonly isSafeToRetry = true;
 }

@@ -1,13 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Document, isMap, isNode, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
+import { TypedError } from '../../errors/typed-error.ts';
 import type { Json } from './json.ts';
 import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
 import type { InjectContext } from './patch.ts';
 import { injectObject, type WorkloadReport } from './workloads.ts';
 
 /** A document that is no YAML; the message names its line in the whole text. */
-export class ManifestError extends Error {
+export class ManifestError extends TypedError {
   override readonly name = 'ManifestError';
+  override readonly source = 'downstream';
+  override readonly isSafeToRetry = false;
 }
 
 /**

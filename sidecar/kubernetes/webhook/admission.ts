@@ -1,10 +1,13 @@
+import { TypedError } from '../../errors/typed-error.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from '../inject/json.ts';
 import { jsonPatch } from '../inject/json-patch.ts';
 import { type InjectContext, type Injection, injectPod } from '../inject/patch.ts';
 
 /** What was asked is no AdmissionReview; the message says why. Answered with 400. */
-export class ReviewError extends Error {
+export class ReviewError extends TypedError {
   override readonly name = 'ReviewError';
+  override readonly source = 'downstream';
+  override readonly isSafeToRetry = false;
 }
 
 export type ReviewOutcome = 'injected' | 'untouched' | 'refused';

@@ -1,12 +1,15 @@
 import { createPrivateKey } from 'node:crypto';
+import { TypedError } from '../../errors/typed-error.ts';
 import { type FileError, readRegularFile } from '../../files/regular-file.ts';
 import { type CertificateMaterial, parse } from './certificate.ts';
 
 const MAX_FILE_BYTES = 4_194_304;
 
 /** The files can't be used; the message says which and why. */
-export class CertificateFileError extends Error {
+export class CertificateFileError extends TypedError {
   override readonly name = 'CertificateFileError';
+  override readonly source = 'ours';
+  override readonly isSafeToRetry = true;
 }
 
 /** A certificate from files, as cert-manager writes them: read again at each tick, served when it has changed. */

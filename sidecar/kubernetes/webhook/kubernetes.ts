@@ -1,4 +1,5 @@
 /** What the webhook asks of the Kubernetes API: one Secret to share its certificate in, one field to be trusted by. */
+
 import {
   AdmissionregistrationV1Api,
   ApiException,
@@ -8,12 +9,15 @@ import {
   setHeaderOptions,
   type V1Secret,
 } from '@kubernetes/client-node';
+import { TypedError } from '../../errors/typed-error.ts';
 import type { CertificateMaterial } from './certificate.ts';
 import type { CertificateStore, TrustPublisher } from './certificate-keeper.ts';
 
 /** The API could not be asked, or said no; the message says what is missing. */
-export class KubernetesError extends Error {
+export class KubernetesError extends TypedError {
   override readonly name = 'KubernetesError';
+  override readonly source = 'upstream';
+  override readonly isSafeToRetry = true;
 }
 
 const REQUEST_TIMEOUT_MS = 10_000;

@@ -1,7 +1,9 @@
 /** The webhook's HTTPS server: one path, and bounds on everything that a client can send. */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
+import { TypedError } from '../../errors/typed-error.ts';
 import { endWithLastWords } from '../../listeners/final-response.ts';
 import { boundConnections } from '../../listeners/http-connections.ts';
 import { listenOn } from '../../listeners/listen.ts';
@@ -49,8 +51,10 @@ const KEEP_ALIVE_TIMEOUT_MS = 90_000;
 const LOST: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
 
 /** An answer that is no review. */
-class Refusal extends Error {
+class Refusal extends TypedError {
   override readonly name = 'Refusal';
+  override readonly source = 'downstream';
+  override readonly isSafeToRetry = false;
   readonly status: number;
 
   constructor(status: number, message: string) {
