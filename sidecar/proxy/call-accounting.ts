@@ -49,7 +49,7 @@ export function isError(status: StatusCode): boolean {
 export function countCall(call: CountedCall, status: StatusCode): void {
   const { attempt, cluster, context } = call;
   if (isError(status)) context.stats.totalErrors++;
-  if (status === Status.OK && wasRetry(attempt)) cluster!.count(cluster!.retries, 'success');
+  if (status === Status.OK && wasRetry(attempt)) cluster?.count(cluster.retries, 'success');
   countDuration(call, status);
 }
 

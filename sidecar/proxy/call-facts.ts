@@ -4,8 +4,6 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
-import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
-import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import type { DeadlineOwner } from '../policy/deadline.ts';
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
@@ -14,6 +12,7 @@ import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallRequest } from './call-request.ts';
 import type { CallResponse } from './call-response.ts';
+import type { CircuitTicket } from './circuit-ticket.ts';
 import type { PolicyEvents } from './cluster-policies.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
@@ -59,9 +58,7 @@ export interface CallFacts extends ObservedCall {
   readonly tokenBudget: number;
 
   readonly cluster: Cluster | undefined;
-  readonly breaker: CircuitBreaker | undefined;
-  readonly circuitAdmission: CircuitAdmission;
-  readonly circuitSettled: boolean;
+  readonly circuit: CircuitTicket | undefined;
 
   readonly deadlineMs: number;
   readonly deadlineOwner: DeadlineOwner;
@@ -89,6 +86,22 @@ export interface CallFacts extends ObservedCall {
   readonly trace: CallTrace | null | undefined;
 
   readonly done: boolean;
+}
+
+/** What a call has that was given to a cluster. */
+export interface PlacedFacts {
+  readonly cluster: Cluster;
+}
+
+/** What a call has that its circuit has let in, too: such a call has attempts, and others have none. */
+export interface AdmittedFacts extends PlacedFacts {
+  readonly circuit: CircuitTicket;
+}
+
+export function isAdmitted<Given extends CallWith<'cluster' | 'circuit'>>(
+  call: Given,
+): call is Given & AdmittedFacts {
+  return call.circuit !== undefined;
 }
 
 /** What can be asked of a call, by those who may ask it. */

@@ -6,8 +6,6 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallerCalls, Queueable } from '../policy/admission-queue.ts';
-import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
-import type { CircuitAdmission } from '../policy/circuit-state.ts';
 import {
   allowedMs,
   type DeadlineOwner,
@@ -19,6 +17,7 @@ import {
 import type { ModelFailure } from '../policy/model-failure.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
+import { outcomeUnknown } from '../policy/retry.ts';
 import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
@@ -26,6 +25,7 @@ import { isKnownMethod } from './call-accounting.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
+import type { CircuitTicket } from './circuit-ticket.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
 import type { Hedging } from './hedging.ts';
@@ -89,10 +89,8 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   hedging: Hedging | undefined = undefined;
   /** What the caller is told when no other attempt follows. */
   lastFailure: LocalReply | undefined = undefined;
-  breaker: CircuitBreaker | undefined = undefined;
-  circuitAdmission: CircuitAdmission = 0;
-  /** The circuit has had its first verdict. */
-  circuitSettled = false;
+  /** From when its circuit has let it in. */
+  circuit: CircuitTicket | undefined = undefined;
   deadlineMs = 0;
   deadlineOwner: DeadlineOwner = 'none';
   /** From its beginning to its own deadline or the configured one, without what its owner has left; 0 is no limit. */
@@ -229,6 +227,11 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
     } else this.idle?.stop();
   }
 
+  /** An attempt has ended badly, perhaps behind the app's having run it. */
+  noteOutcome(attempt: Attempt): void {
+    this.unknownBefore ||= outcomeUnknown(attempt);
+  }
+
   abstract answer(reply: LocalReply): void;
 
   /** Too much waits here, and most of it is of this call's caller. No endpoint has seen the call, or all is over. */
@@ -243,7 +246,7 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   }
 
   /** Neither side has sent anything for as long as the clock says. */
-  abstract onIdle(nowMs: number): void;
+  abstract onIdle(): void;
 
   /**
    * Whether its time is over for the caller, too: a caller's own deadline, and that of the call its app answers, strike

@@ -9,14 +9,15 @@ import { type Attempt, type AttemptFailure, type AttemptOwner, endKindOf } from 
 import type { AttemptClockName } from './attempt-clock.ts';
 import { countCall, endActive } from './call-accounting.ts';
 import type { CallDriver } from './call-driver.ts';
+import type { AdmittedFacts, PlacedFacts } from './call-facts.ts';
 import { CallState } from './call-state.ts';
 import { endTrace, readTracedTask } from './call-tracing.ts';
-import { lingerAfterAnswer } from './early-end.ts';
+import { endForDeadline, endForSilence, lingerAfterAnswer } from './early-end.ts';
 import { endFields, ownFields, ownHead } from './end-fields.ts';
-import { replyToClock, replyToDeadline, replyToIdle, replyToUnread, statusFor } from './failure-reply.ts';
+import { replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import { inTime } from './late-pushback.ts';
-import { NO_FIELDS, sendLocalReply } from './local-reply.ts';
+import { NO_FIELDS } from './local-reply.ts';
 import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
 import { notGrpc, withoutStatus } from './no-answer.ts';
 import { endsBySize, isTooLarge, messageTooLarge, replyToOversizeRequest, statusAlone } from './oversize.ts';
@@ -39,6 +40,11 @@ import { callerLeft, type TaskFollower } from './task-follower.ts';
 /** A call that comes to nothing sooner has hardly lived. */
 const AT_ONCE_MS = 20;
 
+/** A call that was given to a cluster. */
+export type PlacedCall = Call & PlacedFacts;
+/** And that its circuit has let in: from here on it has attempts. */
+export type AdmittedCall = Call & AdmittedFacts;
+
 /**
  * One downstream RPC, from its first HEADERS to its last frame. It is the handler of the downstream stream and the
  * owner of the attempts; what to do next is decided in `pipeline.ts`.
@@ -53,18 +59,7 @@ export class Call
   implements StreamHandler, AttemptOwner, InboundCall, Dependent, TaskSubscriber
 {
   override onTimeout(nowMs: number): void {
-    const { stream } = this;
-    if (this.done) {
-      if (this.lingering) stream.connection.stopReceiving(stream);
-      // The answer is complete but its reader does not take it: the deadline is for that too.
-      else if (!stream.closed)
-        sendLocalReply(stream, replyToUnread(this, nowMs), this.info.grpc, true, this.head.method);
-      return;
-    }
-    const late = replyToDeadline(this, nowMs);
-    if (this.response.run?.outlivesDeadline(late) === true) return;
-    giveUp(this, 'deadline', Status.DEADLINE_EXCEEDED);
-    this.answer(late);
+    endForDeadline(this, nowMs);
   }
 
   // --- The downstream stream -------------------------------------------------------------------------------
@@ -102,10 +97,11 @@ export class Call
       // What is kept for an attempt to come is held against the stream's window: nothing is given back yet.
       return 0;
     }
-    if (!this.responseStarted) request.keep(buffer, start, end, this.cluster!.settings.retry.bufferBytes);
+    if (!this.responseStarted)
+      request.keep(buffer, start, end, this.admitted.cluster.settings.retry.bufferBytes);
     if (this.trace && this.task === undefined) readTracedTask(this);
     attempt.send(buffer, start, end, endStream);
-    if (endStream) awaitAnswer(this, attempt);
+    if (endStream) awaitAnswer(this.admitted, attempt);
     return request.credit(attempt);
   }
 
@@ -176,7 +172,7 @@ export class Call
   }
 
   onAdmitted(): void {
-    this.driver.onAdmitted(this);
+    this.driver.onAdmitted(this as PlacedCall);
   }
 
   onTaskProgress(): void {
@@ -191,11 +187,16 @@ export class Call
 
   // --- The attempt -----------------------------------------------------------------------------------------
 
+  /** As an attempt knows it: there is none before. */
+  private get admitted(): AdmittedCall {
+    return this as AdmittedCall;
+  }
+
   onStreamOpen(attempt: Attempt, stream: Stream): void {
     sendRequestHead(this, stream, this.request.headOnly);
     if (this.trace && this.task === undefined) readTracedTask(this);
-    this.request.sendTo(attempt, this.cluster!.settings.retry.bufferBytes);
-    if (this.request.ended) awaitAnswer(this, attempt);
+    this.request.sendTo(attempt, this.admitted.cluster.settings.retry.bufferBytes);
+    if (this.request.ended) awaitAnswer(this.admitted, attempt);
     this.onRequestBytesSent(attempt);
     sendRequestTrailers(this, attempt);
   }
@@ -217,15 +218,18 @@ export class Call
     keepAwake(this);
     const { grpc } = this.info;
     if (grpc && !responseInfo(list, head).grpc) {
-      notGrpc(this, attempt, list, head);
+      notGrpc(this.admitted, attempt, list, head);
       return;
     }
     // gRPC's clients do not look at it, and to HEAD it is the length of what GET would get.
     if (grpc || this.head.method === 'HEAD') attempt.stream!.expectedBytes = -1;
-    if (isTooLarge(list, this.stream.connection) && endsBySize(this, attempt, 'initial metadata', list))
+    if (
+      isTooLarge(list, this.stream.connection) &&
+      endsBySize(this.admitted, attempt, 'initial metadata', list)
+    )
       return;
     const own = ownHead(this, list, head);
-    if (holdsHead(this, attempt)) attempt.heldHead = own;
+    if (holdsHead(this.admitted, attempt)) attempt.heldHead = own;
     else this.commit(attempt, own);
   }
 
@@ -242,10 +246,10 @@ export class Call
     const { framing } = response;
     // Servers that flush a head, or end without a status, may do it so: no message has begun.
     if (end === start && framing !== undefined) {
-      if (endStream) withoutStatus(this, attempt);
+      if (endStream) withoutStatus(this.admitted, attempt);
       return 0;
     }
-    if (!attempt.answered) settleFirstMessage(this, attempt, this.context.clock());
+    if (!attempt.answered) settleFirstMessage(this.admitted, attempt, this.context.clock());
     keepAwake(this);
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     if (framing === undefined) {
@@ -259,7 +263,7 @@ export class Call
     }
     attempt.scanner?.feed(buffer, start, end);
     const sent = response.sendData(buffer, start, end, false);
-    if (endStream) withoutStatus(this, attempt);
+    if (endStream) withoutStatus(this.admitted, attempt);
     return sent;
   }
 
@@ -268,7 +272,7 @@ export class Call
     const tooLarge = isTooLarge(list, this.stream.connection);
     if (!this.info.grpc) {
       if (tooLarge && !response.started) {
-        endsBySize(this, attempt, 'initial metadata', list);
+        endsBySize(this.admitted, attempt, 'initial metadata', list);
         return;
       }
       // Trailers of HTTP may be left out (RFC 9110 §6.5.1).
@@ -279,18 +283,18 @@ export class Call
     const info = responseInfo(list, head);
     const { status } = info;
     if (status === -1) {
-      if (info.grpc) withoutStatus(this, attempt);
-      else notGrpc(this, attempt, list, head);
+      if (info.grpc) withoutStatus(this.admitted, attempt);
+      else notGrpc(this.admitted, attempt, list, head);
       return;
     }
-    settleAttempt(this, attempt, 'status', status, 0, info);
+    settleAttempt(this.admitted, attempt, 'status', status, 0, info);
     if (this.owner !== undefined) settleTokens(this, usedTokens(list));
     if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(this, list);
     if (status !== Status.OK && !this.responseStarted && this.retries(attempt)) {
       attempt.stopSending();
       return;
     }
-    if (tooLarge && status === Status.OK && endsBySize(this, attempt, 'trailers', list)) return;
+    if (tooLarge && status === Status.OK && endsBySize(this.admitted, attempt, 'trailers', list)) return;
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     else this.hedging?.choose(attempt);
     const own = ownFields(this, attempt, list, info);
@@ -303,25 +307,25 @@ export class Call
 
   /** The response has ended in order: the caller has all of it, or it is queued for it. */
   private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
-    settleAttempt(this, attempt, 'status', status, 0, info);
+    settleAttempt(this.admitted, attempt, 'status', status, 0, info);
     attempt.stopSending();
     this.completeFollowing(status);
   }
 
   mayMove(attempt: Attempt): boolean {
-    return this.driver.mayMove(this, attempt);
+    return this.driver.mayMove(this.admitted, attempt);
   }
 
   retries(attempt: Attempt): boolean {
-    return this.driver.retries(this, attempt);
+    return this.driver.retries(this.admitted, attempt);
   }
 
   onRetryDue(failed: Attempt, sameEndpoint: boolean): void {
-    this.driver.onRetryDue(this, failed, sameEndpoint);
+    this.driver.onRetryDue(this.admitted, failed, sameEndpoint);
   }
 
   hedge(running: readonly Attempt[], nowMs: number): boolean {
-    return this.driver.hedge(this, running, nowMs);
+    return this.driver.hedge(this.admitted, running, nowMs);
   }
 
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void {
@@ -329,31 +333,27 @@ export class Call
     if (failure.unprocessed) settleTokens(this, 0);
     forgetModelFailure(this);
     const code = 'code' in failure ? failure.code : 0;
-    settleAttempt(this, attempt, endKindOf(failure), statusFor(this, attempt, failure), code, undefined);
-    this.driver.onAttemptFailed(this, attempt, failure);
+    settleAttempt(
+      this.admitted,
+      attempt,
+      endKindOf(failure),
+      statusFor(this, attempt, failure),
+      code,
+      undefined,
+    );
+    this.driver.onAttemptFailed(this.admitted, attempt, failure);
   }
 
   onAttemptClock(attempt: Attempt, clock: AttemptClockName | 'idle'): void {
-    settleAttempt(this, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
+    settleAttempt(this.admitted, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
     const again = this.retries(attempt);
     // A cancelled task would have to run a second time: the next attempt joins it.
     attempt.letGo(this.retryWait?.sameEndpoint === true ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
     if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));
   }
 
-  onIdle(nowMs: number): void {
-    const { attempt, response } = this;
-    this.idle!.restart(nowMs);
-    // The silence is ours, or the caller's who does not read, so that the endpoint may not send.
-    if (attempt === undefined ? !this.awaitingMessage : attempt.ended) return;
-    if (response.waits && response.run?.readsAhead !== true) return;
-    if (attempt !== undefined && this.hedging === undefined) {
-      this.onAttemptClock(attempt, 'idle');
-      return;
-    }
-    const late = replyToIdle(this);
-    giveUp(this, 'idle', Status.DEADLINE_EXCEEDED);
-    this.answer(late);
+  onIdle(): void {
+    endForSilence(this);
   }
 
   // --- Its end ---------------------------------------------------------------------------------------------

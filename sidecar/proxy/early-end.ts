@@ -1,12 +1,21 @@
 import type { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
+import type { Attempt } from './attempt.ts';
 import type { CallWith } from './call-facts.ts';
+import { replyToDeadline, replyToIdle, replyToUnread } from './failure-reply.ts';
+import { sendLocalReply } from './local-reply.ts';
 import { reply } from './reasons.ts';
 import { type GivenUpCall, giveUp } from './settlement.ts';
 
 /** Its own timer is used once more: the call's deadline has done its work. */
 type AnsweredCall = Timer & CallWith<'stream' | 'context'> & { lingering: boolean };
 type EndingCall = GivenUpCall & CallWith<'follower', 'answer'>;
+type LateCall = EndingCall &
+  CallWith<'stream' | 'head' | 'response' | 'done' | 'allowedMs' | 'info'> & { readonly lingering: boolean };
+type SilentCall = EndingCall &
+  CallWith<'response' | 'awaitingMessage'> & {
+    onAttemptClock(attempt: Attempt, clock: 'idle'): void;
+  };
 
 /** As long as a caller needs to read what is in its socket, and to end its request by itself. */
 export const LINGER_MS = 1_000;
@@ -30,4 +39,35 @@ export function endForShutdown(call: EndingCall): void {
   giveUp(call, 'shutdown', Status.UNAVAILABLE);
   const message = 'the sidecar is shutting down and the call did not end in time; retry';
   call.answer(reply(begun ? 'stream_cut' : 'draining', message));
+}
+
+/** The call's time is up, or the time that its caller has for what comes behind the answer. */
+export function endForDeadline(call: LateCall, nowMs: number): void {
+  const { stream } = call;
+  if (call.done) {
+    if (call.lingering) stream.connection.stopReceiving(stream);
+    // The answer is complete but its reader does not take it: the deadline is for that too.
+    else if (!stream.closed)
+      sendLocalReply(stream, replyToUnread(call, nowMs), call.info.grpc, true, call.head.method);
+    return;
+  }
+  const late = replyToDeadline(call, nowMs);
+  if (call.response.run?.outlivesDeadline(late) === true) return;
+  giveUp(call, 'deadline', Status.DEADLINE_EXCEEDED);
+  call.answer(late);
+}
+
+/** Neither side has sent anything for as long as the call's idle clock says. */
+export function endForSilence(call: SilentCall): void {
+  const { attempt, response } = call;
+  // The silence is ours, or the caller's who does not read, so that the endpoint may not send.
+  if (attempt === undefined ? !call.awaitingMessage : attempt.ended) return;
+  if (response.waits && response.run?.readsAhead !== true) return;
+  if (attempt !== undefined && call.hedging === undefined) {
+    call.onAttemptClock(attempt, 'idle');
+    return;
+  }
+  const late = replyToIdle(call);
+  giveUp(call, 'idle', Status.DEADLINE_EXCEEDED);
+  call.answer(late);
 }

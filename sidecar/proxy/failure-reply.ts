@@ -4,7 +4,7 @@ import { deadlineReached } from '../policy/deadline.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { type Attempt, type AttemptFailure, statusOfFailure } from './attempt.ts';
 import type { AttemptClockName } from './attempt-clock.ts';
-import type { CallWith } from './call-facts.ts';
+import type { CallWith, PlacedFacts } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
 /** By its deadline, which some servers strike at before we do. */
@@ -84,8 +84,8 @@ export function noRoom({ awaitingMessage, stream }: CallWith<'awaitingMessage' |
   return reply('overloaded', message, OVERLOADED_PUSHBACK_MS);
 }
 
-export function noEndpoint(call: CallWith<'cluster' | 'context'>): LocalReply {
-  const { name, endpoints } = call.cluster!;
+export function noEndpoint(call: PlacedFacts & CallWith<'context'>): LocalReply {
+  const { name, endpoints } = call.cluster;
   const [app] = endpoints;
   if (call.context.listener === 'inbound' && app !== undefined)
     return reply('no_endpoint', withoutApp(call, app.address, app.unusableBecause ?? 'it was just tried'));

@@ -14,7 +14,7 @@ import { policiesOf } from './cluster-policies.ts';
 import { type SettledCall, settleAttempt } from './settlement.ts';
 
 export type HedgedCall = SettledCall &
-  CallWith<'circuitAdmission' | 'breaker' | 'request' | 'responseStarted' | 'info'> & {
+  CallWith<'request' | 'responseStarted' | 'info'> & {
     readonly retryWait: object | undefined;
     /** The one that goes on, or has answered. Written here. */
     attempt: Attempt | undefined;
@@ -65,7 +65,7 @@ export class Hedging extends Timer {
     const { call, settings, running } = this;
     // Between two attempts the retry policy has the word.
     if (this.stopped || call.retryWait !== undefined) return;
-    const cluster = call.cluster!;
+    const cluster = call.cluster;
     const policies = policiesOf(cluster);
     const busy = running.filter(({ endpoint }) => endpoint.usable).length;
     const decision = decideHedge(
@@ -77,7 +77,7 @@ export class Hedging extends Timer {
         requestWhole: call.request.whole && call.request.ended,
         timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
         usualLatencyMs: policies.medianLatencyMs(call.info.method),
-        circuitAllows: call.breaker === undefined || call.breaker.mayRetry(call.circuitAdmission),
+        circuitAllows: call.circuit.mayRetry,
         ownedElsewhere: false,
         freeEndpoints: cluster.usableCount - busy,
         pushbackMs: this.pushbackMs,
@@ -129,7 +129,7 @@ export class Hedging extends Timer {
     this.remove(attempt);
     // A hedge that fails when all others have failed before was not quicker than anybody.
     const won = this.running.length > 0 || !attempt.settled || attempt.status === Status.OK;
-    if (attempt.hedge && won && !this.stopped) call.cluster!.count(call.cluster!.hedges, 'won');
+    if (attempt.hedge && won && !this.stopped) call.cluster.count(call.cluster.hedges, 'won');
     this.stop();
     for (const loser of this.running) {
       if (loser.ended) continue;
@@ -153,7 +153,7 @@ export class Hedging extends Timer {
 
 /** Hedges a call whose cluster and method are set so. */
 export function hedgingOf(call: HedgedCall): Hedging | undefined {
-  const policies = policiesOf(call.cluster!);
+  const policies = policiesOf(call.cluster);
   const { hedge } = policies.settings;
   if (hedge.delayMs === 0 && hedge.percentile === 0) return undefined;
   if (!policies.retry.isIdempotent(call.info.method)) return undefined;

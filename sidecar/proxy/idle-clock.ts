@@ -1,8 +1,8 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 
 export interface Silent {
-  /** Nothing has moved for so long; the clock stands until it is started again. */
-  onIdle(nowMs: number): void;
+  /** Nothing has moved for so long; the clock has begun anew. */
+  onIdle(): void;
 }
 
 /** Counts how long neither side of a call has sent anything. Made only for calls whose silence has a limit. */
@@ -35,7 +35,11 @@ export class IdleClock extends Timer {
 
   override onTimeout(nowMs: number): void {
     const atMs = this.movedAtMs + this.idleMs;
-    if (nowMs < atMs) this.wheel.arm(this, atMs);
-    else this.call.onIdle(nowMs);
+    if (nowMs < atMs) {
+      this.wheel.arm(this, atMs);
+      return;
+    }
+    this.restart(nowMs);
+    this.call.onIdle();
   }
 }

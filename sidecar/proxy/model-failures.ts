@@ -17,7 +17,7 @@ import type { Dependent } from './inbound-call.ts';
 import type { LocalReply } from './reasons.ts';
 
 /** Its owner is told why it failed. */
-type AnsweredCall = CallWith<'owner' | 'breaker' | 'context' | 'modelFailure'> & Dependent;
+type AnsweredCall = CallWith<'owner' | 'circuit' | 'context' | 'modelFailure'> & Dependent;
 
 /** Of the last attempt that failed in it; a circuit that knows none has no entry. */
 const behindCircuits = new WeakMap<CircuitBreaker, string>();
@@ -38,22 +38,22 @@ export function withModelFailure(call: CallWith<'context' | 'modelFailure'>, loc
 
 /** An answer says that the call has failed, and perhaps why. */
 export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
-  const { owner, breaker, context } = call;
+  const { owner, circuit, context } = call;
   if (context.listener === 'inbound') {
     const value = call.modelFailure && modelFailureField(call, call.modelFailure)[1];
-    if (breaker !== undefined) remember(breaker, value);
+    if (circuit !== undefined) remember(circuit.breaker, value);
     return;
   }
   const value = list.get(MODEL_FAILURE_HEADER);
   const failure = value === undefined ? undefined : parseModelFailure(value);
-  if (breaker !== undefined) remember(breaker, failure === undefined ? undefined : value);
+  if (circuit !== undefined) remember(circuit.breaker, failure === undefined ? undefined : value);
   // Whoever called this agent may fail for the same reason. Work that only seems to belong to a call says nothing of it.
   if (failure !== undefined && owner?.dependents?.has(call) === true) owner.modelFailure = failure;
 }
 
 /** An attempt has failed without an answer. */
-export function forgetModelFailure({ breaker }: CallWith<'breaker'>): void {
-  if (breaker !== undefined) behindCircuits.delete(breaker);
+export function forgetModelFailure({ circuit }: CallWith<'circuit'>): void {
+  if (circuit !== undefined) behindCircuits.delete(circuit.breaker);
 }
 
 export function modelFailureBehind(breaker: CircuitBreaker): string | undefined {

@@ -1,4 +1,5 @@
 import type { CallKey } from '../cluster/balancer/balancer.ts';
+import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
@@ -13,9 +14,10 @@ import { OutcomeScanner } from '../task/outcome-scanner.ts';
 import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
 import { Attempt, type AttemptFailure } from './attempt.ts';
 import { AttemptClock } from './attempt-clock.ts';
-import { Call } from './call.ts';
+import { type AdmittedCall, Call, type PlacedCall } from './call.ts';
 import type { CallDriver } from './call-driver.ts';
 import { beginTrace, traceRetry } from './call-tracing.ts';
+import { CircuitTicket } from './circuit-ticket.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { replyToUnreadable } from './compressed-request.ts';
 import type { ProxyContext } from './context.ts';
@@ -164,58 +166,57 @@ export class Pipeline implements CallDriver<Call> {
     }
     const { limits } = cluster.settings;
     const inFlight = cluster.activeCalls++;
-    call.cluster = cluster;
+    const placed = placedIn(call, cluster);
     if (inFlight >= limits.maxConcurrentCalls) {
       const message = `cluster ${cluster.name} has ${inFlight} calls in flight (limits.max_concurrent_calls)`;
       call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
       return;
     }
     call.limitTime(policiesOf(cluster).settings);
-    const entry = context.admission?.enter(call, context.clock()) ?? 'admitted';
+    const entry = context.admission?.enter(placed, context.clock()) ?? 'admitted';
     if (typeof entry === 'object') {
       call.answer(entry);
       return;
     }
-    if (entry === 'admitted') this.onAdmitted(call);
+    if (entry === 'admitted') this.onAdmitted(placed);
   }
 
-  onAdmitted(call: Call): void {
+  onAdmitted(call: PlacedCall): void {
     if (isTaskPath(call.info.method)) nameOutboundPath(call);
     const { listener, inboundCalls, settings } = this.context;
     if (listener === 'inbound') inboundCalls.add(call, settings.namesCalls && call.info.grpc);
-    if (this.passCircuit(call)) this.firstAttempt(call);
+    const admitted = this.passCircuit(call);
+    if (admitted !== undefined) this.firstAttempt(admitted);
   }
 
-  /** The circuit of the call's cluster and method. */
-  private passCircuit(call: Call): boolean {
+  /** The circuit of the call's cluster and method. Undefined: it is open, and the call is answered. */
+  private passCircuit(call: PlacedCall): AdmittedCall | undefined {
     const nowMs = this.context.clock();
-    const policies = policiesOf(call.cluster!);
+    const policies = policiesOf(call.cluster);
     const breaker = policies.breakers.of(call.info.method);
     if (breaker.state !== 'closed') tellCircuit(call, breaker.tick(nowMs));
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
-      const name = call.cluster!.name;
+      const name = call.cluster.name;
       endRetries(call, NotAgain.SIDECARS);
       const why = `cluster ${name}: ${describeRejection(admission)}`;
       const modelFailure = modelFailureBehind(breaker);
       call.answer({ ...reply('circuit_open', why, admission.retryAfterMs), modelFailure });
-      return false;
+      return undefined;
     }
-    call.breaker = breaker;
-    call.circuitAdmission = admission;
     policies.budget.countCall(nowMs);
-    return true;
+    return letIn(call, new CircuitTicket(breaker, admission));
   }
 
   /** Picks an endpoint for the call's first attempt. */
-  private firstAttempt(call: Call): void {
+  private firstAttempt(call: AdmittedCall): void {
     const nowMs = this.context.clock();
     const leftMs = timeLeftMs(call.deadlineMs, nowMs);
     if (isTimeUp(leftMs)) {
       call.onTimeout(nowMs);
       return;
     }
-    const neededMs = policiesOf(call.cluster!).hopelessBelowMs(call.info.method, leftMs);
+    const neededMs = policiesOf(call.cluster).hopelessBelowMs(call.info.method, leftMs);
     if (neededMs > 0) {
       call.answer(tooLittleTime(call, neededMs, nowMs));
       return;
@@ -224,33 +225,39 @@ export class Pipeline implements CallDriver<Call> {
     if (endpoint !== undefined) {
       call.hedging = hedgingOf(call);
       this.attempt(call, endpoint, nowMs);
-    } else if (call.cluster!.resolving) this.awaitEndpoints(call);
+    } else if (call.cluster.resolving) this.awaitEndpoints(call);
     else this.nobodyThere(call);
   }
 
-  private nobodyThere(call: Call): void {
+  private nobodyThere(call: AdmittedCall): void {
     endOwnersRetries(call);
     call.answer(call.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
   }
 
   /** A cluster that a start or a reload has just made: its first look-up is under way. */
-  private awaitEndpoints(call: Call): void {
-    const waits = call.cluster!.whenResolved(() => {
+  private awaitEndpoints(call: AdmittedCall): void {
+    const waits = call.cluster.whenResolved(() => {
       if (!call.done) this.firstAttempt(call);
     });
     if (waits) return;
-    const message = `enough calls wait for the endpoints of cluster ${call.cluster!.name} (limits.max_pending_calls)`;
+    const message = `enough calls wait for the endpoints of cluster ${call.cluster.name} (limits.max_pending_calls)`;
     call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
   }
 
-  private pick(call: Call, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
-    return call.cluster!.pick(fillKey(this.key, call, avoid), nowMs);
+  private pick(call: AdmittedCall, avoid: Endpoint | undefined, nowMs: number): Endpoint | undefined {
+    return call.cluster.pick(fillKey(this.key, call, avoid), nowMs);
   }
 
-  private attempt(call: Call, endpoint: Endpoint, nowMs: number, budgeted = false, hedge = false): void {
+  private attempt(
+    call: AdmittedCall,
+    endpoint: Endpoint,
+    nowMs: number,
+    budgeted = false,
+    hedge = false,
+  ): void {
     call.attempts++;
     const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
-    const { settings } = policiesOf(call.cluster!);
+    const { settings } = policiesOf(call.cluster);
     attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
     attempt.hedge = hedge;
@@ -258,7 +265,7 @@ export class Pipeline implements CallDriver<Call> {
       attempt.scanner = new OutcomeScanner();
     call.attempt = attempt;
     call.hedging?.add(attempt, nowMs);
-    const { outliers } = call.cluster!;
+    const { outliers } = call.cluster;
     outliers.detector.begin(attempt, nowMs);
     outliers.wake(nowMs);
     const { perTryTimeoutMs } = settings.retry;
@@ -271,7 +278,7 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   /** One more beside those that run, at an endpoint that has none of them. */
-  hedge(call: Call, running: readonly Attempt[], nowMs: number): boolean {
+  hedge(call: AdmittedCall, running: readonly Attempt[], nowMs: number): boolean {
     const endpoint = this.pick(call, running[0]!.endpoint, nowMs);
     if (endpoint === undefined || running.some((attempt) => attempt.endpoint === endpoint)) return false;
     this.attempt(call, endpoint, nowMs, true, true);
@@ -279,25 +286,25 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   /** Whether a call whose attempt was provably not processed may be sent once more at once. */
-  private mayGoOn(call: Call, limitLowered: boolean, nowMs: number): boolean {
+  private mayGoOn(call: AdmittedCall, limitLowered: boolean, nowMs: number): boolean {
     return mayRetryTransparently({
       unprocessed: !mayRunElsewhere(call),
       responseStarted: call.responseStarted,
       requestWhole: call.request.whole,
       attempts: call.attempts,
-      endpoints: call.cluster!.endpoints.length,
+      endpoints: call.cluster.endpoints.length,
       timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
       limitLowered,
     });
   }
 
-  mayMove(call: Call, attempt: Attempt): boolean {
-    if (call.cluster!.roomyBeside(attempt.endpoint, undefined) === undefined) return false;
+  mayMove(call: AdmittedCall, attempt: Attempt): boolean {
+    if (call.cluster.roomyBeside(attempt.endpoint, undefined) === undefined) return false;
     return this.mayGoOn(call, false, this.context.clock());
   }
 
-  onAttemptFailed(call: Call, attempt: Attempt, failure: AttemptFailure): void {
-    const cluster = call.cluster!;
+  onAttemptFailed(call: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
+    const cluster = call.cluster;
     const nowMs = this.context.clock();
     if (call.hedging?.dropped(attempt, nowMs) === true) return;
     const retry =
@@ -315,14 +322,15 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   /** Asks the retry policy. "Not again" is counted with its reason, and told to the hops above when it is final. */
-  retries(call: Call, attempt: Attempt): boolean {
+  retries(call: AdmittedCall, attempt: Attempt): boolean {
     if (call.responseStarted) return false;
     const { context } = this;
     const nowMs = context.clock();
-    const cluster = call.cluster!;
+    const cluster = call.cluster;
     const policy = policiesOf(cluster).retry;
     if (call.hedging !== undefined && policy.mayFollow(attempt) && call.hedging.dropped(attempt, nowMs))
       return true;
+    call.noteOutcome(attempt);
     const retryCall = retryCallOf(call, attempt, nowMs);
     // Nobody is there to be asked again, and to wait for that would only take the caller's time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) {
@@ -344,16 +352,16 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   /** The back-off is over. */
-  onRetryDue(call: Call, failed: Attempt, sameEndpoint: boolean): void {
+  onRetryDue(call: AdmittedCall, failed: Attempt, sameEndpoint: boolean): void {
     const nowMs = this.context.clock();
     const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
     const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
     if (endpoint === undefined) {
-      policiesOf(call.cluster!).budget.release();
+      policiesOf(call.cluster).budget.release();
       this.nobodyThere(call);
       return;
     }
-    const cluster = call.cluster!;
+    const cluster = call.cluster;
     cluster.count(cluster.retries, 'retried');
     if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
     this.attempt(call, endpoint, nowMs, true);
@@ -361,8 +369,18 @@ export class Pipeline implements CallDriver<Call> {
 }
 
 /** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */
-function mayRunElsewhere(call: Call): boolean {
-  return call.unknownBefore && !policiesOf(call.cluster!).retry.isIdempotent(call.info.method);
+function mayRunElsewhere(call: AdmittedCall): boolean {
+  return call.unknownBefore && !policiesOf(call.cluster).retry.isIdempotent(call.info.method);
+}
+
+function placedIn(call: Call, cluster: Cluster): PlacedCall {
+  call.cluster = cluster;
+  return call as PlacedCall;
+}
+
+function letIn(call: PlacedCall, circuit: CircuitTicket): AdmittedCall {
+  call.circuit = circuit;
+  return call as AdmittedCall;
 }
 
 /** What `outrigger_retries_total` counts of retries that were not made. */

@@ -5,14 +5,14 @@ import { PoolState } from '../cluster/connection/pool.ts';
 import { encodingBit } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
-import { outcomeUnknown, type RetryCall } from '../policy/retry.ts';
+import type { RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
-import type { CallWith } from './call-facts.ts';
+import type { AdmittedFacts, CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';
 
 /** A call that waits to be tried again. */
-export interface WaitingCall extends CallWith<'context' | 'cluster' | 'done'> {
+export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'done'> {
   /** Undefined when it waits no longer. Written here. */
   retryWait: RetryWait | undefined;
   /** The back-off is over. */
@@ -22,7 +22,6 @@ export interface WaitingCall extends CallWith<'context' | 'cluster' | 'done'> {
 /** What the policy asks of a call. */
 type FailedCall = CallWith<
   | 'info'
-  | 'cluster'
   | 'attempts'
   | 'transparentRetries'
   | 'callersAttempts'
@@ -30,14 +29,13 @@ type FailedCall = CallWith<
   | 'request'
   | 'deadlineMs'
   | 'backoffStep'
-  | 'breaker'
-  | 'circuitAdmission'
   | 'task',
   'readTask'
-> & {
-  /** An earlier attempt may have been processed. Written here. */
-  unknownBefore: boolean;
-};
+> &
+  AdmittedFacts & {
+    /** An earlier attempt, or this one, may have been processed. */
+    readonly unknownBefore: boolean;
+  };
 
 /** A call between two attempts. */
 export class RetryWait extends Timer {
@@ -68,16 +66,15 @@ export class RetryWait extends Timer {
   cancel(): void {
     if (!this.armed) return;
     this.wheel.cancel(this);
-    policiesOf(this.call.cluster!).budget.release();
+    policiesOf(this.call.cluster).budget.release();
   }
 }
 
 /** What the retry policy must know of a call whose attempt has just failed. */
 export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): RetryCall {
-  const cluster = call.cluster!;
+  const cluster = call.cluster;
   const { endpoint } = attempt;
   const others = cluster.usableCount - (endpoint.usable ? 1 : 0);
-  call.unknownBefore ||= outcomeUnknown(attempt);
   return {
     method: call.info.method,
     attempts: call.attempts - call.transparentRetries,
@@ -90,7 +87,7 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     deduplicated: isDeduplicated(call, attempt),
     unknownBefore: call.unknownBefore,
     ownedElsewhere: false,
-    circuitAllows: call.breaker === undefined || call.breaker.mayRetry(call.circuitAdmission),
+    circuitAllows: call.circuit.mayRetry,
     otherEndpoints: others,
     sameReachable: !endpoint.removed && endpoint.pool.state !== PoolState.backingOff,
     callsInFlight: cluster.activeCalls,
@@ -99,15 +96,15 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
 
 /** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
 export function holdsHead(
-  { cluster, info, request }: CallWith<'cluster' | 'info' | 'request'>,
+  { cluster, info, request }: AdmittedFacts & CallWith<'info' | 'request'>,
   attempt: Attempt,
 ): boolean {
-  return !attempt.streaming && info.grpc && request.whole && policiesOf(cluster!).retry.maxAttempts > 1;
+  return !attempt.streaming && info.grpc && request.whole && policiesOf(cluster).retry.maxAttempts > 1;
 }
 
 /** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
 function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
-  if (!isTaskPath(call.info.method) || !policiesOf(call.cluster!).settings.task.deduplicate) return false;
+  if (!isTaskPath(call.info.method) || !policiesOf(call.cluster).settings.task.deduplicate) return false;
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
   if (call.request.bytes > tasksOnceMaxBytes) return false;
   const message = call.readTask(true);

@@ -1,13 +1,12 @@
 import { observeFailure, observeLatency } from '../cluster/balancer/rtt.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
-import { ANY_ENDPOINT, type CircuitEvidence, type CircuitTransition } from '../policy/circuit-state.ts';
+import type { CircuitTransition } from '../policy/circuit-state.ts';
 import { NEVER, NotAgain } from '../policy/pushback.ts';
 import { verdictForCircuit, verdictOf } from '../policy/verdict.ts';
-import { VERDICTS } from '../policy/verdicts.ts';
 import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
-import type { CallWith } from './call-facts.ts';
+import { type AdmittedFacts, type CallWith, isAdmitted, type PlacedFacts } from './call-facts.ts';
 import { traceCircuit, traceOutlier } from './call-tracing.ts';
 import { policiesOf } from './cluster-policies.ts';
 import { countGoingAway, goesAway } from './going-away.ts';
@@ -15,16 +14,15 @@ import type { ObservedCall } from './observed-call.ts';
 import type { ResponseInfo } from './response-info.ts';
 import { judgeReach } from './silence.ts';
 
-/** A call of which the circuit is told: whether it has had a verdict is written here. */
-type CircuitCall = CallWith<
-  'cluster' | 'context' | 'info' | 'trace' | 'breaker' | 'circuitAdmission' | 'severalEndpointsFailed'
-> & { circuitSettled: boolean };
+/** A call of which the circuit is told. */
+type CircuitCall = AdmittedFacts & CallWith<'context' | 'info' | 'trace'>;
 /** A call whose attempt is judged; observers may read all of it. */
 export type SettledCall = ObservedCall &
-  CallWith<'cluster' | 'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
+  AdmittedFacts &
+  CallWith<'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
 /** A call that gives up the attempts that it has. */
-export type GivenUpCall = SettledCall &
-  CallWith<'attempt'> & {
+export type GivenUpCall = Omit<SettledCall, keyof AdmittedFacts> &
+  CallWith<'attempt' | 'cluster' | 'circuit'> & {
     readonly hedging: { readonly attempts: readonly Attempt[]; stop(): void } | undefined;
   };
 
@@ -34,14 +32,14 @@ export type GivenUpCall = SettledCall &
  */
 
 /** The request is complete: from here on it is the endpoint that takes its time. */
-export function awaitAnswer(call: CallWith<'cluster' | 'context' | 'info'>, attempt: Attempt): void {
-  call.cluster!.outliers.detector.awaitAnswer(attempt, call.info.method, call.context.clock());
+export function awaitAnswer(call: PlacedFacts & CallWith<'context' | 'info'>, attempt: Attempt): void {
+  call.cluster.outliers.detector.awaitAnswer(attempt, call.info.method, call.context.clock());
 }
 
 /** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
 export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: number): void {
   const { endpoint } = attempt;
-  const cluster = call.cluster!;
+  const cluster = call.cluster;
   const latencyMs = nowMs - attempt.startedAtMs;
   observeLatency(endpoint, latencyMs, nowMs);
   cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
@@ -49,10 +47,7 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   const policies = policiesOf(cluster);
   policies.recordLatency(call.info.method, latencyMs, nowMs);
   attempt.clock?.stop();
-  if (!attempt.streaming || call.breaker === undefined || call.circuitSettled) return;
-  attempt.firstMessageAtMs = nowMs;
-  call.circuitSettled = true;
-  tellCircuit(call, call.breaker.settle(call.circuitAdmission, VERDICTS.first_message, nowMs, attempt));
+  if (attempt.streaming) tellCircuit(call, call.circuit.firstMessage(attempt, nowMs));
 }
 
 /** Something went one way or the other: while a caller speaks, or still reads, its call is not idle. */
@@ -75,7 +70,7 @@ export function settleAttempt(
   attempt.settled = true;
   attempt.ended = true;
   attempt.clock?.stop();
-  const cluster = call.cluster!;
+  const cluster = call.cluster;
   const nowMs = call.context.clock();
   const policies = policiesOf(cluster);
   attempt.kind = kind;
@@ -155,6 +150,8 @@ function readInfo(attempt: Attempt, info: ResponseInfo): void {
 
 /** Ends the attempts that run, if any, and says why. */
 export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode): void {
+  // Without that it has no attempts.
+  if (!isAdmitted(call)) return;
   const { attempt, hedging } = call;
   if (hedging !== undefined) {
     hedging.stop();
@@ -170,37 +167,27 @@ function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusC
 }
 
 /** The call is over: the circuit hears of the attempt that decided it. */
-export function settleCircuit(call: CircuitCall & CallWith<'attempt'>): void {
-  const { breaker, attempt } = call;
-  if (breaker === undefined) return;
+export function settleCircuit(
+  call: CallWith<'cluster' | 'circuit' | 'attempt' | 'severalEndpointsFailed' | 'context' | 'info' | 'trace'>,
+): void {
+  if (!isAdmitted(call)) return;
+  const { circuit, cluster, attempt } = call;
   const nowMs = call.context.clock();
-  if (attempt === undefined) {
-    // Admitted and never tried (no endpoint, the caller left): the place it held goes back.
-    if (!call.circuitSettled)
-      tellCircuit(call, breaker.settle(call.circuitAdmission, VERDICTS.undecided, nowMs));
-    call.circuitSettled = true;
-    return;
-  }
-  const verdict = attempt.circuitVerdict;
-  // A run of failures must come from two endpoints while there are two; counted only when it matters.
-  if (verdict.outcome === 'failure') breaker.endpoints = call.cluster!.usableCount;
-  const evidence: CircuitEvidence = call.severalEndpointsFailed
-    ? { ...ANY_ENDPOINT, unreachable: attempt.unreachable, silent: attempt.silent }
-    : attempt;
-  const transition = call.circuitSettled
-    ? breaker.amend(call.circuitAdmission, verdict, nowMs, evidence)
-    : breaker.settle(call.circuitAdmission, verdict, nowMs, evidence);
-  call.circuitSettled = true;
-  tellCircuit(call, transition);
+  tellCircuit(
+    call,
+    attempt === undefined
+      ? circuit.giveBack(nowMs)
+      : circuit.settle(attempt, call.severalEndpointsFailed, cluster, nowMs),
+  );
 }
 
 /** A circuit has changed its state at this call; undefined when it has not. */
 export function tellCircuit(
-  call: CallWith<'cluster' | 'context' | 'info' | 'trace'>,
+  call: PlacedFacts & CallWith<'context' | 'info' | 'trace'>,
   transition: CircuitTransition | undefined,
 ): void {
   if (transition === undefined) return;
-  const cluster = call.cluster!;
+  const cluster = call.cluster;
   if (call.trace) traceCircuit(call, transition);
   call.context.events.onCircuit(cluster, call.info.method, transition);
   // Without calls nobody else would notice that an endpoint is back.

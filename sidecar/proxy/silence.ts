@@ -1,13 +1,13 @@
 import { foundNobody, isSilence } from '../policy/reach.ts';
 import type { Attempt } from './attempt.ts';
-import type { CallWith } from './call-facts.ts';
+import type { CallWith, PlacedFacts } from './call-facts.ts';
 
 /**
  * Whether somebody was there at a failed attempt, as far as that is known. A silence is asked about, for those who are to
  * know by the time they need it: a stopped process and a hanging agent are told apart by a sign of life
  * (`cluster/health/silence-watch.ts`).
  */
-export function judgeReach(call: CallWith<'cluster' | 'context'>, attempt: Attempt, nowMs: number): void {
+export function judgeReach(call: PlacedFacts & CallWith<'context'>, attempt: Attempt, nowMs: number): void {
   const { verdict, stream, endpoint } = attempt;
   if (verdict.outcome !== 'failure') return;
   attempt.unreachable = foundNobody(verdict, stream !== undefined);
@@ -15,7 +15,7 @@ export function judgeReach(call: CallWith<'cluster' | 'context'>, attempt: Attem
   const { connection } = stream;
   // Fields that a sidecar sends say nothing of its app.
   if (!connection.peer.isSidecar && nowMs - connection.lastReadAtMs < attempt.elapsedMs / 2) return;
-  const { silence } = call.cluster!;
+  const { silence } = call.cluster;
   attempt.unreachable = silence.isAbsent(endpoint);
   attempt.silent = true;
   // The local app has no circuit, and nothing to be ejected for.
