@@ -353,9 +353,9 @@ t.test('a request ends with the inbound call it is made for, and not later than 
     beginStream(response);
     response.write(chatChunk('one'));
   });
-  const inboundCalls = { find: () => ({ ...call, deadlineMs }) };
+  const ownerCalls = { find: () => ({ ...call, deadlineMs }) };
   const testClock = new TestClock();
-  const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { inboundCalls, testClock });
+  const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { ownerCalls, testClock });
   const come = (count: number) =>
     waitUntil('it has come', () => provider.requests('inbound').length === count);
   t.teardown(() => egress.close());
@@ -473,7 +473,7 @@ t.test(
       setTimeout(() => response.destroy(), 20);
     });
     const budget = new TokenBudget(10_000);
-    const inboundCalls = {
+    const ownerCalls = {
       find: () => ({
         deadlineMs: Number.POSITIVE_INFINITY,
         callerScope: '',
@@ -483,7 +483,7 @@ t.test(
         spend() {},
       }),
     };
-    const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { inboundCalls });
+    const egress = await startEgress({ upstreams: [{ name: 'one', url }] }, { ownerCalls });
     t.teardown(() => egress.close());
     const silent = await send(egress.baseUrl, '/chat/completions', chat({ stream: true, max_tokens: 100 }))
       .answer;

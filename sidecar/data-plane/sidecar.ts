@@ -82,7 +82,7 @@ export class Sidecar {
       clock,
       random: Math.random,
       events: observer,
-      inboundCalls: new InboundLink(inboundCalls),
+      ownerCalls: new InboundLink(inboundCalls),
     });
     this.llm.stats.agent = config.name;
   }

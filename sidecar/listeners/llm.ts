@@ -25,7 +25,7 @@ export interface LlmListenerSettings extends LlmSettings {
 
 export type LlmListenerEnvironment = Pick<
   EgressEnvironment,
-  'wheel' | 'clock' | 'random' | 'events' | 'inboundCalls'
+  'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls'
 >;
 
 /** The first bytes of HTTP/2 without an upgrade (RFC 9113, section 3.4); no HTTP/1 method is called so. */

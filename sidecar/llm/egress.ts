@@ -3,7 +3,6 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Transform } from 'node:stream';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
-import { clientPatienceMs, clientRetryCount } from './caller/client-patience.ts';
 import { ClientRetries, NO_EARLIER_TRIES, retryKey } from './caller/client-retries.ts';
 import { LoggedSink, loggedText } from './caller/logged-sink.ts';
 import { refuse } from './caller/refusals.ts';
@@ -13,37 +12,29 @@ import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
-import { TaskBudgets, taskKey } from './limits/task-budgets.ts';
+import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
 import { wrongPath } from './provider/tell-owner.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
-import {
-  type Objection,
-  objectionTo,
-  operationPath,
-  plainHeaders,
-  traceIdIn,
-} from './request/incoming-head.ts';
+import { type Objection, objectionTo, operationPath, plainHeaders } from './request/incoming-head.ts';
 import type { JsonScan } from './request/json-scan.ts';
 import type { ModelRequest } from './request/model-request.ts';
+import { MAX_ID_LENGTH, type RequestHead, readHead, requestBudget } from './request/read-head.ts';
 import { readRequestFacts, requestScan } from './request/request-facts.ts';
 import { NO_SPENDING, type Spending, spendingOf, uncountable } from './request/spending.ts';
 import type { Body } from './shared/body.ts';
-import { type HttpHeaders, textOf } from './shared/headers.ts';
+import { textOf } from './shared/headers.ts';
 import type { LlmSettings } from './shared/llm-settings.ts';
-import { type Operation, operationOf, spendsUncounted, traitsOf } from './shared/operations.ts';
-import type { OwnerCall } from './shared/owner-call.ts';
+import { traitsOf } from './shared/operations.ts';
 import type { LlmObserver, LlmRequestInfo } from './shared/request-observer.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
 const OVERLOADED_AGAIN_MS = 1_000;
-/** Ids come from the agent: longer ones are none. */
-const MAX_ID_LENGTH = 256;
 
 export class Egress {
   readonly #context: EgressContext;
@@ -150,8 +141,9 @@ export class Egress {
       return;
     }
     const path = operationPath(request.url)!;
-    const { headers, caller, operation, taskId, inbound } = this.#head(request, path, this.#context.clock());
-    if (this.#budgetOf(inbound, taskId || (traceIdIn(headers) ?? ''), headers) !== undefined) {
+    const webSocket = this.#head(request, path, this.#context.clock());
+    const { headers, caller, operation, taskId } = webSocket;
+    if (requestBudget(webSocket, this.#budgets, this.#context.settings.limits.tokensPerTask) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
       this.#tunnels.turnAway(socket, 'forbidden', message);
       return;
@@ -176,7 +168,7 @@ export class Egress {
     const { limits } = this.#context.settings;
     const objection = objectionTo(request, isLoopback);
     if (objection?.reason === 'no_route')
-      this.#context.inboundCalls
+      this.#context.ownerCalls
         ?.find(plainHeaders(request.headers))
         ?.modelEnded?.(wrongPath(request.url ?? '', objection.message));
     if (objection !== undefined) return objection;
@@ -195,7 +187,7 @@ export class Egress {
     const { settings, stats, wheel, clock } = this.#context;
     const receivedMs = clock();
     const head = this.#head(request, path, receivedMs);
-    const { operation, headers, clientAtMs, inbound, budget } = head;
+    const { operation, headers, clientAtMs, ownerCall, budget } = head;
     const hasBudget = budget !== undefined;
     if (hasBudget && !traitsOf(operation).isCounted) {
       const message = uncountable('what its path asks for is counted nowhere');
@@ -226,7 +218,7 @@ export class Egress {
         waitUntilMs: Math.min(
           receivedMs + settings.limits.maxWaitMs,
           clientAtMs,
-          inbound?.deadlineMs ?? Number.POSITIVE_INFINITY,
+          ownerCall?.deadlineMs ?? Number.POSITIVE_INFINITY,
         ),
         scan,
         digest: flightDigest(request.method, headers, settings.singleFlight),
@@ -267,29 +259,9 @@ export class Egress {
     return false;
   }
 
-  /** What the head of a request says. */
   #head(request: DownstreamRequest, path: string, receivedMs: number): RequestHead {
-    const method = request.method ?? 'GET';
-    const headers = plainHeaders(request.headers);
-    const inbound = this.#context.inboundCalls?.find(headers);
-    const taskId = idOf(headers['x-task-id']) ?? inbound?.taskId ?? '';
-    const plain = path.split('?', 1)[0]!;
-    const operation = operationOf(method, plain);
-    const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
-    const task = taskId || (traceIdIn(headers) ?? '');
-    return {
-      method,
-      path,
-      headers,
-      operation,
-      receivedMs,
-      clientAtMs: receivedMs + clientPatienceMs(headers),
-      retryCount: clientRetryCount(headers),
-      caller: taskKey(inbound, task) || task,
-      inbound,
-      taskId,
-      budget: isBounded ? this.#budgetOf(inbound, task, headers) : undefined,
-    };
+    const { ownerCalls, settings } = this.#context;
+    return readHead(request, path, receivedMs, ownerCalls, this.#budgets, settings.limits.tokensPerTask);
   }
 
   #read(
@@ -324,11 +296,6 @@ export class Egress {
           ? NO_EARLIER_TRIES
           : this.#context.clientRetries.take(keyOf(), retryCount, receivedMs),
     };
-  }
-
-  #budgetOf(inbound: OwnerCall | undefined, task: string, headers: HttpHeaders) {
-    const { tokensPerTask } = this.#context.settings.limits;
-    return this.#budgets.forRequest(inbound, taskKey(inbound, task), headers, tokensPerTask);
   }
 
   #serve(request: ModelRequest, reply: Reply): void {
@@ -387,13 +354,3 @@ export class Egress {
     for (const upstream of this.#context.upstreams) upstream.close();
   }
 }
-
-function idOf(value: string | string[] | undefined): string | undefined {
-  const text = textOf(value);
-  return text === undefined || text === '' || text.length > MAX_ID_LENGTH ? undefined : text;
-}
-
-type RequestHead = Omit<
-  ModelRequest,
-  'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
-> & { readonly operation: Operation };

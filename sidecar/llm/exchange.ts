@@ -91,8 +91,8 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
   }
 
   start(): void {
-    const { inbound, caller, facts } = this.request;
-    if (inbound !== undefined) this.#leaveOwner = inbound.onEnd((late) => this.#endOfOwner(late));
+    const { ownerCall, caller, facts } = this.request;
+    if (ownerCall !== undefined) this.#leaveOwner = ownerCall.onEnd((late) => this.#endOfOwner(late));
     if (this.#over) return;
     const { gate } = this.#context;
     if (!gate.limits || !traitsOf(facts.operation).isCounted) {
@@ -356,7 +356,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
     this.#choice.endWait();
     this.#leaveGate();
     this.#leaveOwner();
-    this.request.inbound?.spend?.(this.#ledger.usedTokens);
+    this.request.ownerCall?.spend?.(this.#ledger.usedTokens);
     tellOwner(this.request, outcome, {
       reason,
       refusal: this.#refusal,

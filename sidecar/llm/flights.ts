@@ -32,15 +32,21 @@ export function flightDigest(
 }
 
 /** The identity of a request; undefined when it must run alone. Those made for calls of two callers are two. */
-export function flightKey({ method, path, headers, bodyDigest, inbound }: FlightRequest): string | undefined {
-  if (bodyDigest === undefined || (inbound !== undefined && inbound.callerScope === undefined))
+export function flightKey({
+  method,
+  path,
+  headers,
+  bodyDigest,
+  ownerCall,
+}: FlightRequest): string | undefined {
+  if (bodyDigest === undefined || (ownerCall !== undefined && ownerCall.callerScope === undefined))
     return undefined;
-  const caller = inbound?.callerScope ?? '';
+  const caller = ownerCall?.callerScope ?? '';
   const parts = [method, path, idempotencyKey(headers), bodyDigest, caller, ...secretsOf(headers)];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 
-type FlightRequest = Pick<ModelRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'inbound'>;
+type FlightRequest = Pick<ModelRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'ownerCall'>;
 
 /** '' for none. */
 function idempotencyKey(headers: HttpHeaders): string {

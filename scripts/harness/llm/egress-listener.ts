@@ -22,14 +22,14 @@ const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {}, onOutOfCredit() 
 
 interface EgressOptions {
   events?: LlmEvents;
-  inboundCalls?: OwnerCalls;
+  ownerCalls?: OwnerCalls;
   /** Time passes for it only as the test moves this. */
   testClock?: TestClock;
 }
 
 export async function startEgress(
   llm: object,
-  { events = NO_EVENTS, inboundCalls, testClock }: EgressOptions = {},
+  { events = NO_EVENTS, ownerCalls, testClock }: EgressOptions = {},
 ): Promise<TestEgress> {
   const wheel = new TimerWheel();
   const clock = testClock?.now ?? (() => performance.now());
@@ -40,7 +40,7 @@ export async function startEgress(
     clock,
     random: Math.random,
     events,
-    inboundCalls,
+    ownerCalls,
   });
   const address = await listener.listen('127.0.0.1:0');
   return {

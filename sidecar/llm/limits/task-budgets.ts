@@ -16,9 +16,9 @@ const MAX_TASKS = 10_000;
  * The name of a task among those of all callers: two may give theirs the same id, and must not use up each other's budget.
  * '' for a request that tells no task, or may be for tasks of several callers.
  */
-export function taskKey(inbound: OwnerCall | undefined, task: string): string {
-  if (task === '' || inbound === undefined || inbound.callerScope === '') return task;
-  return inbound.callerScope === undefined ? '' : `${inbound.callerScope} ${task}`;
+export function taskKey(ownerCall: OwnerCall | undefined, task: string): string {
+  if (task === '' || ownerCall === undefined || ownerCall.callerScope === '') return task;
+  return ownerCall.callerScope === undefined ? '' : `${ownerCall.callerScope} ${task}`;
 }
 
 export class TaskBudgets {
@@ -37,12 +37,12 @@ export class TaskBudgets {
    * @param tokensPerTask the operator's; 0 is none
    */
   forRequest(
-    inbound: OwnerCall | undefined,
+    ownerCall: OwnerCall | undefined,
     key: string,
     headers: Headers,
     tokensPerTask: number,
   ): TokenSource | undefined {
-    const ofCall = inbound?.budget;
+    const ofCall = ownerCall?.budget;
     const given = ofCall === undefined ? parseTokenBudget(textOf(headers[TOKEN_BUDGET_HEADER]) ?? '') : -1;
     const operators = tokensPerTask || Number.POSITIVE_INFINITY;
     const total = given < 0 ? operators : Math.min(operators, given);

@@ -307,8 +307,8 @@ t.test("a caller's budget lowers the operator's and never lifts it, and no other
     budget: tokens === undefined ? undefined : new TokenBudget(tokens),
     onEnd: () => () => {},
   });
-  const of = (inbound: OwnerCall | undefined, headers: Record<string, string> = {}, own = 1_000) =>
-    budgets.forRequest(inbound, taskKey(inbound, 'T'), headers, own);
+  const of = (ownerCall: OwnerCall | undefined, headers: Record<string, string> = {}, own = 1_000) =>
+    budgets.forRequest(ownerCall, taskKey(ownerCall, 'T'), headers, own);
   t.equal(of(call('alice', 999_999))?.left, 1_000);
   t.equal(of(call('alice', 10))?.left, 10);
   const alices = of(call('alice', 999_999))!;

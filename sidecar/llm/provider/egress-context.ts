@@ -17,7 +17,7 @@ export interface EgressEnvironment {
   readonly variables: Readonly<Record<string, string | undefined>>;
   readonly stats: LlmStats;
   readonly events: LlmEvents;
-  readonly inboundCalls: OwnerCalls | undefined;
+  readonly ownerCalls: OwnerCalls | undefined;
   /** Gets bodies, if the configuration asks for them. */
   readonly logBody: (direction: 'request' | 'answer', body: string) => void;
 }

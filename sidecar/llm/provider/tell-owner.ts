@@ -19,10 +19,10 @@ export interface RequestEnd {
 }
 
 export function tellOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
-  const { inbound } = request;
+  const { ownerCall } = request;
   // One that its agent has left says nothing of the provider.
-  if (inbound?.modelEnded === undefined || outcome === 'cancelled') return;
-  inbound.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
+  if (ownerCall?.modelEnded === undefined || outcome === 'cancelled') return;
+  ownerCall.modelEnded(outcome === 'success' ? undefined : failureOf(request, end));
 }
 
 /** For requests that are answered without asking it; '' for an attempt that succeeded. */

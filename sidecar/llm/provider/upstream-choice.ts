@@ -35,13 +35,13 @@ export class UpstreamChoice {
   #awaited: ProviderRecord | undefined = undefined;
 
   constructor(upstreams: readonly Upstream[], request: ModelRequest, settings: LlmSettings, tokens: number) {
-    const { earlier, inbound, receivedMs, clientAtMs } = request;
+    const { earlier, ownerCall, receivedMs, clientAtMs } = request;
     this.#upstreams = upstreams;
     this.#request = request;
     this.#settings = settings;
     this.#tokens = tokens;
     this.timeoutAtMs = settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : receivedMs + settings.timeoutMs;
-    this.callAtMs = inbound?.deadlineMs ?? Number.POSITIVE_INFINITY;
+    this.callAtMs = ownerCall?.deadlineMs ?? Number.POSITIVE_INFINITY;
     const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs } = settings;
     const { timeoutAtMs, callAtMs } = this;
     this.clocks = {

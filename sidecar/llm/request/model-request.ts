@@ -33,7 +33,7 @@ export interface ModelRequest {
   /** Who is asked to be fair to: the task, the trace, or the connection. */
   readonly caller: string;
   /** The call it is made for. */
-  readonly inbound: OwnerCall | undefined;
+  readonly ownerCall: OwnerCall | undefined;
   readonly taskId: string;
   /** The most that it may use; of nothing where no budget holds. */
   readonly spending: Spending;

@@ -1,0 +1,79 @@
+/** Reads what the head of a request says: which operation it is, for which task and caller, and what it may use. */
+import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
+import type { DownstreamRequest } from '../caller/reply.ts';
+import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
+import { type HttpHeaders, textOf } from '../shared/headers.ts';
+import { type Operation, operationOf, spendsUncounted, traitsOf } from '../shared/operations.ts';
+import type { OwnerCall, OwnerCalls } from '../shared/owner-call.ts';
+import { plainHeaders, traceIdIn } from './incoming-head.ts';
+import type { ModelRequest } from './model-request.ts';
+
+/** Ids come from the agent: longer ones are none. */
+export const MAX_ID_LENGTH = 256;
+
+/** What is known of a request before its body has been read. */
+export type RequestHead = Omit<
+  ModelRequest,
+  'body' | 'bodyDigest' | 'retryKey' | 'dropBody' | 'facts' | 'earlier' | 'spending'
+> & { readonly operation: Operation };
+
+/**
+ * @param path after the base URL, with its query
+ * @param tokensPerTask the operator's budget for a task; 0 is none
+ */
+export function readHead(
+  request: DownstreamRequest,
+  path: string,
+  receivedMs: number,
+  ownerCalls: OwnerCalls | undefined,
+  budgets: TaskBudgets,
+  tokensPerTask: number,
+): RequestHead {
+  const method = request.method ?? 'GET';
+  const headers = plainHeaders(request.headers);
+  const ownerCall = ownerCalls?.find(headers);
+  const taskId = idOf(headers['x-task-id']) ?? ownerCall?.taskId ?? '';
+  const plain = path.split('?', 1)[0]!;
+  const operation = operationOf(method, plain);
+  const isBounded = traitsOf(operation).isCounted || spendsUncounted(method, plain);
+  const task = taskOf(taskId, headers);
+  return {
+    method,
+    path,
+    headers,
+    operation,
+    receivedMs,
+    clientAtMs: receivedMs + clientPatienceMs(headers),
+    retryCount: clientRetryCount(headers),
+    caller: taskKey(ownerCall, task) || task,
+    ownerCall,
+    taskId,
+    budget: isBounded ? requestBudget({ ownerCall, taskId, headers }, budgets, tokensPerTask) : undefined,
+  };
+}
+
+/** The budget that a request draws on, whatever it asks for; undefined without one. */
+export function requestBudget(
+  { ownerCall, taskId, headers }: BudgetedRequest,
+  budgets: TaskBudgets,
+  tokensPerTask: number,
+) {
+  const key = taskKey(ownerCall, taskOf(taskId, headers));
+  return budgets.forRequest(ownerCall, key, headers, tokensPerTask);
+}
+
+interface BudgetedRequest {
+  readonly ownerCall: OwnerCall | undefined;
+  readonly taskId: string;
+  readonly headers: HttpHeaders;
+}
+
+/** A request that names no task is told by its trace. */
+function taskOf(taskId: string, headers: HttpHeaders): string {
+  return taskId || (traceIdIn(headers) ?? '');
+}
+
+function idOf(value: string | string[] | undefined): string | undefined {
+  const text = textOf(value);
+  return text === undefined || text === '' || text.length > MAX_ID_LENGTH ? undefined : text;
+}
