@@ -1,4 +1,4 @@
-// `npm test`: lint, types, then every test file (or the ones named as arguments). The last line is
+// `npm test`: lint, types, unused code, then every test file (or the ones named as arguments). The last line is
 // `N passed, N failed`, with `, N skipped` when a tool that a test needs could not be had.
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
@@ -15,6 +15,7 @@ const filesAndOptions = process.argv.slice(2);
 for (const [name, program, args] of [
   ['lint', 'biome', ['check', '--error-on-warnings', '.']],
   ['types', 'tsc', ['--noEmit']],
+  ['unused code', 'knip', ['--treat-config-hints-as-errors']],
 ] as const) {
   const startedMs = Date.now();
   const code = await inherit(bin(program), [...args]);

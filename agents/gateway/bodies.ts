@@ -25,7 +25,7 @@ interface Claim {
 }
 
 /** The memory that bodies share. A body is let in as a whole, so that none that was begun waits for another one. */
-export class BodyRoom {
+class BodyRoom {
   #small = 0;
   #large = 0;
   /** Of large bodies, by address. */

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { AheadBound } from '../../sidecar/node/sent-ahead.ts';
 
 /** More than a gateway's clients have at a time; each costs some kilobytes. */
-export const maxConnections = 1024;
+const maxConnections = 1024;
 
 /** Requests of one connection that may wait for their answers. No client sends that many ahead: one that does is cut off. */
 export const sentAhead: AheadBound = { maxRequests: 16, above: 'end' };

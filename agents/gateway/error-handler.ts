@@ -2,7 +2,7 @@ import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 
 /** Answers a request with an error, in the one form all errors of the API have. */
-export function sendError(reply: FastifyReply, request: FastifyRequest, error: ApiError): FastifyReply {
+function sendError(reply: FastifyReply, request: FastifyRequest, error: ApiError): FastifyReply {
   if (error.retryAfterS !== undefined) reply.header('retry-after', error.retryAfterS);
   return reply.code(error.httpStatus).send(error.toBody(request.id));
 }

@@ -11,7 +11,7 @@ export interface StartArguments {
   help: boolean;
 }
 
-export const agentTypes = ['research', 'writing', 'code'] as const;
+const agentTypes = ['research', 'writing', 'code'] as const;
 export type AgentType = (typeof agentTypes)[number];
 
 export const usage = `Runs the local system: the gateway, two research agents, a writing and a code agent, and a sidecar beside each.

@@ -8,7 +8,7 @@ import { sidecarConfig } from './sidecar-config.ts';
 import { type LocalAgent, type LocalModel, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
 
 /** How long each task of an agent waits that was slowed down. */
-export const slowByMs = 3000;
+const slowByMs = 3000;
 
 /** Tasks that are running when the system stops get this long. */
 const drainTimeout = '3s';

@@ -2,7 +2,7 @@ import type { ReplicaState, Replicas } from './replicas.ts';
 import type { LocalSystem, SidecarPorts } from './system.ts';
 
 /** What the page shows of an agent. */
-export interface ReplicaReport {
+interface ReplicaReport {
   readonly name: string;
   readonly type: string;
   readonly address: string;

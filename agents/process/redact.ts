@@ -15,7 +15,7 @@ const maskedKey = /[\w-]*\*{2,}[\w*-]*/g;
 const longRun = /\b(?=[A-Za-z_]*\d)(?=[\d_]*[A-Za-z])[A-Za-z0-9_]{20,}\b/g;
 
 /** Replaces everything that is or looks like a key. */
-export function redact(text: string, secrets: readonly string[]): string {
+function redact(text: string, secrets: readonly string[]): string {
   let clean = text;
   for (const secret of secrets) if (secret.length >= 4) clean = clean.replaceAll(secret, '[secret]');
   return clean.replaceAll(bearer, '$1[secret]').replaceAll(providerKey, '[secret]');

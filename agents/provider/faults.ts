@@ -25,7 +25,7 @@ export interface Behaviour {
 }
 
 /** Which requests a rule is for. All that is given must fit; an empty scope fits every request. */
-export interface Scope {
+interface Scope {
   /** Part of the model's name. */
   model?: string;
   /** Part of the question. */

@@ -4,7 +4,7 @@ import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 
 /** What an agent asks of another one. The ids, the trace and the deadline come from its own task. */
-export interface Subtask {
+interface Subtask {
   input: string;
   metadata?: Record<string, string>;
   max_tokens?: number;

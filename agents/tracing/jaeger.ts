@@ -1,7 +1,7 @@
 import { type Context, isValidSpanId, isValidTraceId, trace } from '@opentelemetry/api';
 
 /** Jaeger's `uber-trace-id`, which OpenTelemetry's SDK for Node does not know: `trace:span:parent:flags`. */
-export const jaegerHeader = 'uber-trace-id';
+const jaegerHeader = 'uber-trace-id';
 
 /** Leading zeros may be missing, and some senders encode the colons. */
 const pattern = /^([\da-f]{1,32}):([\da-f]{1,16}):[\da-f]{1,16}:([\da-f]{1,2})$/i;

@@ -5,7 +5,7 @@ export interface Work {
   end(attributes?: WorkAttributes, errorType?: string): void;
 }
 
-export type WorkAttributes = Record<string, string | number | boolean>;
+type WorkAttributes = Record<string, string | number | boolean>;
 
 export interface WorkTracing {
   begin(

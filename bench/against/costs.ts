@@ -15,7 +15,7 @@ import { startWorld } from '../world/world.ts';
 export const sides = ['inbound', 'outbound', 'llm'] as const;
 export type Side = (typeof sides)[number];
 
-export interface Cost {
+interface Cost {
   /** Of the load. */
   readonly name: string;
   /** User and system time a call. */

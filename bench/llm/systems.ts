@@ -18,7 +18,7 @@ export interface System {
 
 type CreateVenv = (folder: string, packages: readonly string[]) => Promise<void>;
 
-export const LITELLM = 'litellm[proxy]==1.106.2';
+const LITELLM = 'litellm[proxy]==1.106.2';
 const LITELLM_KEY = 'sk-only-for-the-comparison-0123456789';
 
 /** Runs a program on one core where the machine has more than one. */

@@ -101,7 +101,7 @@ function addedTable(section: Section, result: SectionResult): string[] {
   return ['', 'Added to the figures of `direct` in the same round:', '', ...table(['', ...titles], rows)];
 }
 
-export function nameOf({ target, variant }: SectionRow): string {
+function nameOf({ target, variant }: SectionRow): string {
   return variant === '' ? target : `${target}, ${variant}`;
 }
 
@@ -122,7 +122,7 @@ function ratioCell(row: SectionRow, base: SectionRow | undefined, name: string):
   return ratio === undefined ? '' : ratio.median.toFixed(2);
 }
 
-export function show(value: number, digits?: number): string {
+function show(value: number, digits?: number): string {
   const places = digits ?? (Math.abs(value) < 10 ? 2 : 0);
   return value.toLocaleString('en-US', { minimumFractionDigits: places, maximumFractionDigits: places });
 }

@@ -17,7 +17,7 @@ const SLAB_RESERVE_BYTES = 24 * 1024;
 /** Larger payloads are sent from where they are. */
 const COPY_BYTES = 4096;
 /** Windows that we give: larger than anything that is sent. */
-export const RECEIVE_WINDOW_BYTES = 2 ** 30 - 1;
+const RECEIVE_WINDOW_BYTES = 2 ** 30 - 1;
 const INITIAL_WINDOW_SETTING = 4;
 const HEADER_TABLE_SETTING = 1;
 const STREAMS_SETTING = 3;

@@ -54,10 +54,3 @@ export interface TrafficResult {
   /** What the generator had of its core meanwhile, from 0 to 1. */
   cpuShare: number;
 }
-
-export const ordinaryTraffic = {
-  path: '/agent.AgentService/ProcessTask',
-  inputBytes: 100,
-  extraHeaders: 0,
-  uniqueHeaders: 'none',
-} as const satisfies Partial<TrafficOptions>;

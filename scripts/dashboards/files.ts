@@ -3,7 +3,7 @@ import { type Dashboard, grafanaModel } from './panel.ts';
 import { tasksDashboard } from './tasks.ts';
 import { trafficDashboard } from './traffic.ts';
 
-export const dashboards: readonly Dashboard[] = [trafficDashboard, tasksDashboard];
+const dashboards: readonly Dashboard[] = [trafficDashboard, tasksDashboard];
 
 const folder = join(import.meta.dirname, '../../k8s/observability/files/grafana/dashboards');
 

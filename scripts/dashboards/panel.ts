@@ -1,8 +1,8 @@
 // The parts of Grafana's dashboard model (schema 41) that our two dashboards use, and a layout that flows.
 
-export type Unit = 'reqps' | 's' | 'percentunit' | 'short' | 'bytes' | 'cps' | 'none';
+type Unit = 'reqps' | 's' | 'percentunit' | 'short' | 'bytes' | 'cps' | 'none';
 
-export interface Query {
+interface Query {
   /** PromQL. `$service` is the variable at the top; `$__rate_interval` and `$__range` are Grafana's. */
   readonly expr: string;
   readonly legend: string;
@@ -10,7 +10,7 @@ export interface Query {
   readonly exemplars?: boolean;
 }
 
-export interface Panel {
+interface Panel {
   readonly title: string;
   /** What it means, and what to do when it moves. */
   readonly description: string;
@@ -27,7 +27,7 @@ export interface Panel {
 }
 
 /** Traces, from Tempo. */
-export interface TracesPanel {
+interface TracesPanel {
   readonly title: string;
   readonly description: string;
   readonly kind: 'traces';

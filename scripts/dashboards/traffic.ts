@@ -4,7 +4,7 @@ import { resilienceRows } from './resilience.ts';
 import { sidecarRows } from './sidecars.ts';
 
 /** Statuses that say that the service, not its caller, is at fault. */
-export const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED';
+const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED';
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';
 

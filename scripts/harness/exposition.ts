@@ -16,7 +16,7 @@ export interface Exposition {
   all(name: string): { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
-export interface ExemplarLine {
+interface ExemplarLine {
   /** Of the line it stands on. */
   readonly labels: Readonly<Record<string, string>>;
   /** Its own. */

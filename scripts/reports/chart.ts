@@ -1,6 +1,6 @@
 // Charts as inline SVG: lines over a linear or logarithmic axis, and stacked bars.
 
-export const WIDTH = 860;
+const WIDTH = 860;
 const HEIGHT = 300;
 const LEFT = 72;
 const RIGHT = 16;

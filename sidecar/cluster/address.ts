@@ -8,14 +8,14 @@ export const NO_APP = 'none';
 
 export type Address = TcpAddress | UnixAddress;
 
-export interface TcpAddress {
+interface TcpAddress {
   kind: 'tcp';
   /** A name or an IP literal, the latter without brackets. */
   host: string;
   port: number;
 }
 
-export interface UnixAddress {
+interface UnixAddress {
   kind: 'unix';
   path: string;
 }

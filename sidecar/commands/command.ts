@@ -14,7 +14,7 @@ export const EXIT = {
 /**
  * Runs with the arguments after its name. The number is the exit code; `undefined` leaves it as it is.
  */
-export type CommandMain = (args: readonly string[]) => Promise<number | undefined>;
+type CommandMain = (args: readonly string[]) => Promise<number | undefined>;
 
 export interface Command {
   readonly name: string;

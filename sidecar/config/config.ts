@@ -21,9 +21,9 @@ export interface Config extends Omit<Settings, 'inbound' | 'outbound'> {
   readonly outbound: OutboundConfig;
 }
 
-export interface InboundConfig extends Omit<Settings['inbound'], 'idleTimeoutMs'>, IdleLimits {}
+interface InboundConfig extends Omit<Settings['inbound'], 'idleTimeoutMs'>, IdleLimits {}
 
-export interface OutboundConfig extends Omit<Settings['outbound'], 'routes' | 'clusters'> {
+interface OutboundConfig extends Omit<Settings['outbound'], 'routes' | 'clusters'> {
   readonly routes: readonly RouteConfig[];
   readonly clusters: ReadonlyMap<string, ClusterConfig>;
 }

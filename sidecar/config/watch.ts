@@ -8,7 +8,7 @@
  */
 import { type BigIntStats, promises, statSync } from 'node:fs';
 
-export const WATCH_INTERVAL_MS = 1000;
+const WATCH_INTERVAL_MS = 1000;
 /** Nobody pauses for so long in the middle of writing a few kilobytes. */
 const STILL_MS = 100;
 /** Longer than this nobody who asks for a reload waits. */

@@ -16,7 +16,7 @@ const MAX_FLAWS = 10;
 /** The tags that name what YAML resolves without them. */
 const PLAIN_TAGS = /^tag:yaml\.org,2002:(?:str|int|float|bool|null|map|seq|merge)$/;
 
-export interface Position {
+interface Position {
   readonly line: number;
   readonly column: number;
 }

@@ -42,7 +42,7 @@ export function headBytes({ shared, listBytes, fields }: HeaderList): number {
  * So a caller is turned away for what it holds itself, and never for what others do. Its newest request goes first, because
  * what has just come costs the collector nothing.
  */
-export class HeldRequests {
+class HeldRequests {
   maxBytes: number;
   lookMs: number;
   /** Held now. */

@@ -1,5 +1,5 @@
 /** A stream whose bytes wait. */
-export interface QueuedStream {
+interface QueuedStream {
   readonly sendWindow: number;
   readonly queue: { readonly movedAt: number } | undefined;
   /** Resets it, and forgets what waits. */
@@ -35,7 +35,7 @@ const DEFAULT_LOOK_MS = 1_000;
  *
  * So who reads at all is served, slowly if need be, and who does not can't hold up its source for others.
  */
-export class QueuedMemory {
+class QueuedMemory {
   maxBytes: number;
   lookMs: number;
   bytes = 0;

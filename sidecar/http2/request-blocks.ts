@@ -1,5 +1,5 @@
 /** One block: the payload of a whole DATA frame. */
-export const REQUEST_BLOCK_BYTES = 16_384;
+const REQUEST_BLOCK_BYTES = 16_384;
 /** What is usually in use fits into this, which stays. */
 const FIRST_BYTES = 1_048_576;
 /**
@@ -35,7 +35,7 @@ class Slab {
  *
  * Who has a block may not let anybody keep a view of it: its bytes are good until it is given back.
  */
-export class RequestBlocks {
+class RequestBlocks {
   private readonly slabs: Slab[] = [];
   private readonly byMemory = new Map<ArrayBufferLike, Slab>();
 

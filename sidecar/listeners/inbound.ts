@@ -27,7 +27,7 @@ import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } 
 import { callPathGuard, type InboundSettings } from './settings.ts';
 
 /** The app's cluster is named so in metrics and in `/clusters`. */
-export const APP_CLUSTER = 'app';
+const APP_CLUSTER = 'app';
 
 /** Calls that come to this pod: to the local app, or answered here when they ask for health. */
 export class Inbound {

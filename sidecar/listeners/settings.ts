@@ -6,7 +6,7 @@ import type { RouteRule } from '../proxy/router.ts';
 import type { TlsDoorSettings } from './tls-acceptor.ts';
 
 /** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
-export interface ListenerLimitSettings {
+interface ListenerLimitSettings {
   readonly maxConnections: number;
   readonly maxConcurrentStreams: number;
   readonly maxHeaderBytes: number;

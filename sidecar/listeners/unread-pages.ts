@@ -10,7 +10,7 @@ export const MAX_UNREAD_BYTES = 8_388_608;
 /** Smaller pages are bounded by the number of connections. */
 const SMALL_BYTES = 16_384;
 
-export class UnreadPages {
+class UnreadPages {
   readonly #maxBytes: number;
   /** By what they hold, the oldest first: readers of one page share its bytes. */
   readonly #readers = new Map<string | Buffer, Set<ServerResponse>>();

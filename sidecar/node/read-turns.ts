@@ -7,9 +7,9 @@
 /** A usual read takes less. A connection whose last read took longer waits behind those whose reads are light. */
 export const LIGHT_MS = 1;
 /** Of one turn, for the reads of connections that are not light. */
-export const HEAVY_TURN_MS = 4;
+const HEAVY_TURN_MS = 4;
 /** Of one turn, for all reads: usual ones, of hundreds of answers at a time, don't wait for each other. */
-export const TURN_MS = 50;
+const TURN_MS = 50;
 /** Reads that take less are counted only once a turn is counted at all: so few of them cost nothing beside. */
 const UNCOUNTED_MS = 0.2;
 const UNCOUNTED_READS = 16;
@@ -22,7 +22,7 @@ export interface Reader {
   goOn(): void;
 }
 
-export class ReadTurns {
+class ReadTurns {
   #spentMs = 0;
   #heavyMs = 0;
   #reads = 0;

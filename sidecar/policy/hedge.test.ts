@@ -11,14 +11,12 @@ import { RetryBudget } from './retry-budget.ts';
 
 const SETTINGS: HedgeSettings = { delayMs: 50, percentile: 0, maxExtra: 1 };
 const SLOW_CALL: HedgeCall = {
-  idempotent: true,
   extra: 0,
   responseStarted: false,
   requestWhole: true,
   timeLeftMs: 10_000,
   usualLatencyMs: 200,
   circuitAllows: true,
-  ownedElsewhere: false,
   freeEndpoints: 2,
   pushbackMs: undefined,
   callsInFlight: 10,
@@ -29,11 +27,9 @@ t.test('an extra attempt needs all of it', async (t) => {
     [{}, 'send'],
     [{ timeLeftMs: Number.POSITIVE_INFINITY, usualLatencyMs: 0 }, 'send'],
     [{ pushbackMs: 500 }, 'send'],
-    [{ idempotent: false }, 'not_idempotent'],
     [{ responseStarted: true }, 'answered'],
     [{ extra: 1 }, 'max_extra'],
     [{ pushbackMs: -1 }, 'pushback'],
-    [{ ownedElsewhere: true }, 'owned_elsewhere'],
     [{ circuitAllows: false }, 'circuit'],
     [{ requestWhole: false }, 'request_dropped'],
     [{ freeEndpoints: 0 }, 'no_endpoint'],

@@ -25,8 +25,8 @@ export interface HedgeSettings {
   readonly maxExtra: number;
 }
 
+/** A call of a method that may run twice. */
 export interface HedgeCall {
-  readonly idempotent: boolean;
   /** Extra attempts so far. */
   readonly extra: number;
   readonly responseStarted: boolean;
@@ -38,8 +38,6 @@ export interface HedgeCall {
   readonly usualLatencyMs: number;
   /** `CircuitBreaker.mayRetry`: neither a probe nor a call of a circuit that has opened. */
   readonly circuitAllows: boolean;
-  /** A hop before this one has said that it makes the extra attempts. */
-  readonly ownedElsewhere: boolean;
   /** Endpoints that can be used and where no attempt of the call is running. */
   readonly freeEndpoints: number;
   /** The last pushback that an attempt of the call was answered with. */
@@ -50,12 +48,10 @@ export interface HedgeCall {
 
 export type HedgeDecision =
   | 'send'
-  | 'not_idempotent'
   | 'answered'
   | 'max_extra'
   | 'request_dropped'
   | 'pushback'
-  | 'owned_elsewhere'
   | 'circuit'
   | 'no_endpoint'
   | 'deadline'
@@ -83,11 +79,9 @@ export function decideHedge(
   budget: RetryBudget,
   nowMs: number,
 ): HedgeDecision {
-  if (!call.idempotent) return 'not_idempotent';
   if (call.responseStarted) return 'answered';
   if (call.extra >= settings.maxExtra) return 'max_extra';
   if (call.pushbackMs === NEVER) return 'pushback';
-  if (call.ownedElsewhere) return 'owned_elsewhere';
   if (!call.circuitAllows) return 'circuit';
   if (!call.requestWhole) return 'request_dropped';
   // Beside itself at the same endpoint an attempt would only wait twice.

@@ -55,8 +55,6 @@ export interface RetryCall {
   readonly deduplicated: boolean;
   /** An earlier attempt may have been processed (`outcomeUnknown`). */
   readonly unknownBefore: boolean;
-  /** A hop before this one has said that it retries this call itself. */
-  readonly ownedElsewhere: boolean;
   /** `CircuitBreaker.mayRetry`. */
   readonly circuitAllows: boolean;
   /** Endpoints that can be used, besides the one that failed. */
@@ -76,7 +74,6 @@ export type GiveUpReason =
   | 'ended'
   | 'code'
   | 'pushback'
-  | 'owned_elsewhere'
   | 'attempts_exhausted'
   | 'not_safe'
   | 'request_dropped'
@@ -84,7 +81,7 @@ export type GiveUpReason =
   | 'deadline'
   | 'budget_exhausted';
 
-export interface RetryAgain {
+interface RetryAgain {
   readonly again: true;
   readonly afterMs: number;
   /** `same`: the endpoint whose outcome is unknown. `other`: any, that one only when there is no other. */
@@ -93,7 +90,7 @@ export interface RetryAgain {
   readonly backoffStep: number;
 }
 
-export interface RetryGiveUp {
+interface RetryGiveUp {
   readonly again: false;
   readonly reason: GiveUpReason;
   /**
@@ -164,7 +161,6 @@ export class RetryPolicy {
     // Another endpoint would wait for the same caller.
     if (end.kind === 'idle' && !end.answerOwed) return 'ended';
     if (!this.mayFollow(end)) return 'code';
-    if (call.ownedElsewhere) return 'owned_elsewhere';
     if (call.callersAttempts + call.attempts >= this.maxAttempts) return 'attempts_exhausted';
     if (!this.#isSafe(end, call)) return 'not_safe';
     if (!call.requestWhole) return 'request_dropped';

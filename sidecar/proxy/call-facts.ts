@@ -44,7 +44,7 @@ export interface CallContext {
  * beside that what it writes; `Call` has them all, and none of these files knows `Call`. What the fields mean stands where
  * they are kept.
  */
-export interface CallFacts extends ObservedCall {
+interface CallFacts extends ObservedCall {
   readonly context: CallContext;
   readonly settings: { readonly dropsCertificates: boolean; readonly maxMessageBytes: number };
   readonly stream: Stream;
@@ -105,7 +105,7 @@ export function isAdmitted<Given extends CallWith<'cluster' | 'circuit'>>(
 }
 
 /** What can be asked of a call, by those who may ask it. */
-export interface CallActs {
+interface CallActs {
   /** Ends the call with an answer of the sidecar's own. */
   answer(reply: LocalReply): void;
   /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */

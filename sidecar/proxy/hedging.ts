@@ -71,14 +71,12 @@ export class Hedging extends Timer {
     const decision = decideHedge(
       settings,
       {
-        idempotent: true,
         extra: this.extra,
         responseStarted: call.responseStarted,
         requestWhole: call.request.whole && call.request.ended,
         timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
         usualLatencyMs: policies.medianLatencyMs(call.info.method),
         circuitAllows: call.circuit.mayRetry,
-        ownedElsewhere: false,
         freeEndpoints: cluster.usableCount - busy,
         pushbackMs: this.pushbackMs,
         callsInFlight: cluster.activeCalls,

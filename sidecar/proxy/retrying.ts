@@ -86,7 +86,6 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     backoffStep: call.backoffStep,
     deduplicated: isDeduplicated(call, attempt),
     unknownBefore: call.unknownBefore,
-    ownedElsewhere: false,
     circuitAllows: call.circuit.mayRetry,
     otherEndpoints: others,
     sameReachable: !endpoint.removed && endpoint.pool.state !== PoolState.backingOff,

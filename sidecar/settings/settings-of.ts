@@ -68,7 +68,7 @@ function settingName(key: string, schema: z.ZodType): string {
 }
 
 /** Without defaults, "optional" and "or null". */
-export function bareOf(schema: z.ZodType): z.ZodType {
+function bareOf(schema: z.ZodType): z.ZodType {
   let bare = schema;
   while (
     bare instanceof z.ZodDefault ||

@@ -31,7 +31,7 @@ export type Leaving = 'cancelled' | 'time_is_up' | 'connection_lost';
 export type Remains = 'go_on' | 'linger' | 'abort';
 
 /** What an entry takes besides its bytes, about. */
-export const ENTRY_BYTES = 512;
+const ENTRY_BYTES = 512;
 
 export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly fingerprint: string;

@@ -9,7 +9,7 @@ const MAX_METHOD_CHARS = 256;
 /** Reasons come from a fixed set, but for the error codes of HTTP/2, which a peer may invent. */
 const MAX_REASONS = 64;
 export const OTHER_METHOD = '_OTHER';
-export const OTHER_REASON = '_OTHER';
+const OTHER_REASON = '_OTHER';
 
 /** The calls of one method, by gRPC status. */
 export class MethodStats {

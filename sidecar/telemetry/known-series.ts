@@ -27,9 +27,9 @@ export const TASK_METHODS: readonly string[] = [PROCESS_TASK_PATH, STREAM_PROCES
 );
 
 /** Methods of a listener or a cluster with all {@link KNOWN_STATUSES}: a histogram has 27 lines for each of them. */
-export const MAX_KNOWN_METHODS = 12;
+const MAX_KNOWN_METHODS = 12;
 /** Of these, methods of agents that nobody has called yet. */
-export const MAX_METHODS_AHEAD = 8;
+const MAX_METHODS_AHEAD = 8;
 /** Endpoints with all {@link KNOWN_STATUSES}. */
 export const MAX_KNOWN_ENDPOINTS = 100;
 /** Clusters with their circuits of an agent's methods. */

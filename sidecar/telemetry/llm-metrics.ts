@@ -7,7 +7,7 @@ import { LLM_ATTEMPTS, LLM_OUTCOMES, LlmPairStats, type LlmStats, NO_UPSTREAM } 
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** An upstream, as it is now. */
-export interface MeasuredUpstream {
+interface MeasuredUpstream {
   readonly name: string;
   /** 0 closed, 1 half-open, 2 open. */
   readonly state: number;
@@ -16,7 +16,7 @@ export interface MeasuredUpstream {
 }
 
 /** A model of an upstream: providers limit each by itself. */
-export interface MeasuredModel {
+interface MeasuredModel {
   readonly model: string;
   /** Left alone for so much longer. */
   readonly coolingSeconds: number;

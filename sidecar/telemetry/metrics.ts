@@ -28,7 +28,7 @@ export interface MeasuredEndpoint {
 }
 
 /** What is read of a cluster. */
-export interface MeasuredCluster {
+interface MeasuredCluster {
   readonly name: string;
   readonly activeCalls: number;
   readonly retries: ReadonlyMap<string, number>;

@@ -5,7 +5,7 @@
  */
 
 /** Bytes kept for the length of a message within a span: up to 2 MiB. */
-export const LENGTH_BYTES = 3;
+const LENGTH_BYTES = 3;
 
 const MAX_LOOP_CHARS = 96;
 const MAX_LOOP_BYTES = 64;

@@ -8,7 +8,7 @@ import { PROCESS_TASK_PATH, TASK_STATUS_NAMES, TaskStatus } from '../task/task-m
 
 /** Agents beyond this are counted together. */
 const MAX_AGENTS = 100;
-export const OTHER_AGENT = '_OTHER';
+const OTHER_AGENT = '_OTHER';
 
 const ERROR = TASK_STATUS_NAMES.length;
 const UNKNOWN = ERROR + 1;

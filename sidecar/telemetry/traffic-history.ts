@@ -24,7 +24,7 @@ export interface TrafficSource {
 }
 
 /** Percentiles in milliseconds; null without a call. A figure of the highest bucket is its lower bound. */
-export interface LatencyReport {
+interface LatencyReport {
   readonly calls: number;
   readonly p50_ms: number | null;
   readonly p90_ms: number | null;

@@ -16,7 +16,7 @@ export const NOBODY: CredentialsListener = { onCertificate() {}, onCertificateIn
  * How often the files are looked at. Stats are asked for rather than events, as for the configuration file: a secret
  * volume swaps a link above the files, and sends none.
  */
-export const CERTIFICATE_POLL_MS = 1_000;
+const CERTIFICATE_POLL_MS = 1_000;
 
 const PARTS = ['cert', 'key', 'ca'] as const;
 

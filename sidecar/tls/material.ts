@@ -16,7 +16,7 @@ export interface TlsFiles {
 }
 
 /** Milliseconds since 1970. */
-export interface Validity {
+interface Validity {
   readonly expiresAtMs: number;
   readonly validFromMs: number;
 }

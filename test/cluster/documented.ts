@@ -10,7 +10,7 @@ const root = join(import.meta.dirname, '..', '..');
 const NOT_HERE = /port-forward|rollout status|\blogs\b|^docker |^curl |^helm |^outrigger /;
 
 /** The commands of its blocks, with lines that go on joined to one. */
-export function documentedCommands(): string[] {
+function documentedCommands(): string[] {
   const markdown = readFileSync(join(root, 'docs', 'kubernetes.md'), 'utf8');
   return [...markdown.matchAll(/^```sh\n(.*?)^```/gms)].flatMap(([, block = '']) =>
     block

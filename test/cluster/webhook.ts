@@ -8,7 +8,7 @@ import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { get, kubectl } from './kubectl.ts';
 
 /** The address by which the API server reaches this machine. */
-export const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
+const host = process.env['OUTRIGGER_TEST_HOST'] ?? '127.0.0.1';
 export const system = 'outrigger-system';
 const patient = { everyMs: 250 };
 

@@ -8,7 +8,7 @@ import { PROCESS_TASK_PATH } from '../../sidecar/task/task-message.ts';
 
 const identity = (bytes: Buffer): Buffer => bytes;
 
-export interface SeenTask {
+interface SeenTask {
   readonly request: Buffer;
   readonly metadata: Metadata;
   /** In milliseconds from its beginning; Infinity without one. */

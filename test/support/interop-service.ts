@@ -10,13 +10,13 @@ export interface Payload {
   body: Buffer;
 }
 
-export interface SimpleRequest {
+interface SimpleRequest {
   response_size: number;
   payload: Payload | null;
   response_status: { code: number; message: string } | null;
 }
 
-export interface StreamingOutputCallRequest {
+interface StreamingOutputCallRequest {
   response_parameters: { size: number; interval_us: number }[];
   payload: Payload | null;
   response_status: { code: number; message: string } | null;

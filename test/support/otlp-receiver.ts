@@ -7,7 +7,7 @@ import type { Test } from 'tap';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { type ReceivedSpan, readJson, readProtobuf } from './otlp.ts';
 
-export interface OtlpRequest {
+interface OtlpRequest {
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly spans: number;

@@ -1,7 +1,7 @@
 // OTLP as a collector reads it: bodies of both encodings as plain objects, by the published numbers of the fields.
 import { FieldReader, WireType } from '../../sidecar/task/protobuf.ts';
 
-export type Value = string | number | boolean | string[];
+type Value = string | number | boolean | string[];
 
 export interface ReceivedSpan {
   traceId: string;

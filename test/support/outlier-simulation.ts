@@ -23,7 +23,7 @@ export const DEFAULTS: OutlierSettings = {
 };
 
 /** How a replica treats one call. */
-export interface Treatment {
+interface Treatment {
   /** To the first message; Infinity for never. */
   readonly latencyMs: number;
   readonly fails: boolean;

@@ -148,7 +148,7 @@ export function labelOf({ method, code }: { readonly method: string; readonly co
 }
 
 /** Statuses that say that the system failed, and not that a caller did, or left. */
-export const ERRORS = ['UNKNOWN', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS'];
+const ERRORS = ['UNKNOWN', 'DEADLINE_EXCEEDED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS'];
 
 export const isError = ({ code }: { readonly code: string }): boolean => ERRORS.includes(code);
 

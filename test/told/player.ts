@@ -5,7 +5,7 @@ import { RawClient } from '../../scripts/harness/raw-grpc.ts';
 import type { Ledger } from './ledger.ts';
 import { type ToldSystem, untilNoted } from './system.ts';
 
-export const nameOf = (code: number): string => grpc.status[code] ?? `CODE_${code}`;
+const nameOf = (code: number): string => grpc.status[code] ?? `CODE_${code}`;
 const { OK } = grpc.status;
 
 /** A call as its caller saw it. */

@@ -9,7 +9,7 @@ import {
 } from '../../measuring/results.ts';
 import type { Summary } from '../../measuring/statistics.ts';
 
-export interface Finding {
+interface Finding {
   /** Whose figure it is: a listener, or a way. */
   readonly of: string;
   readonly text: string;

@@ -1,7 +1,7 @@
 // What replicas did, from the files they write: these survive a SIGKILL.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 
-export type RunEnd = 'ok' | 'failed' | 'aborted' | 'died' | 'answer_lost';
+type RunEnd = 'ok' | 'failed' | 'aborted' | 'died' | 'answer_lost';
 
 /**
  * One line of a record. `failed`: the replica answered an error or FAILED; `aborted`: the stream was reset;

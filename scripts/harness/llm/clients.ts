@@ -13,7 +13,7 @@ export interface Seen {
   readonly durationMs: number;
 }
 
-export interface Ask {
+interface Ask {
   readonly baseUrl: string;
   readonly model: string;
   readonly stream: boolean;

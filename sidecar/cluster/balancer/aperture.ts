@@ -10,7 +10,7 @@
  * The two are even where a draw is busy once in four: at four endpoints for each call in flight. So one that is free is
  * found nearly always, and a sidecar with many calls uses all endpoints.
  */
-export const APERTURE_MIN = 32;
+const APERTURE_MIN = 32;
 const NARROWER = 1 / 16;
 
 export class Aperture {

@@ -47,8 +47,6 @@ import {
 
 export type { OutlierEvent, OutlierSettings } from './ejections.ts';
 export {
-  type EjectionReason,
-  type EndpointReport,
   reportOf,
   WatchedAttempt,
   WatchedEndpoint,

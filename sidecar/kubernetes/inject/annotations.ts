@@ -23,7 +23,7 @@ export interface PodWishes {
   readonly portOffset: number;
 }
 
-export interface Resources {
+interface Resources {
   readonly cpu: string | undefined;
   readonly memory: string | undefined;
 }

@@ -16,7 +16,7 @@ import { objectName } from './resource.ts';
 
 export type Destination = ServiceDestination | ExternalDestination;
 
-export interface ServiceDestination {
+interface ServiceDestination {
   readonly kind: 'service';
   readonly name: string;
   readonly namespace: string;

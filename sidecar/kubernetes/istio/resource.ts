@@ -1,6 +1,6 @@
 /** What the other files of this folder make: Kubernetes objects, and what is to be said beside their fields. */
 
-export type Value = string | number | boolean | readonly Value[] | Fields;
+type Value = string | number | boolean | readonly Value[] | Fields;
 /** A field that is `undefined` is not written. */
 export interface Fields {
   readonly [name: string]: Value | undefined;

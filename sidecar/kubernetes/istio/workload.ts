@@ -172,7 +172,7 @@ export function telemetry(workload: Named, { log }: Config): Resource {
   ]);
 }
 
-export function selectorOf(workload: Named): Fields {
+function selectorOf(workload: Named): Fields {
   return { matchLabels: labelsOf(workload) };
 }
 

@@ -6,7 +6,7 @@ import { type CertificateMaterial, parse } from './certificate.ts';
 const MAX_FILE_BYTES = 4_194_304;
 
 /** The files can't be used; the message says which and why. */
-export class CertificateFileError extends TypedError {
+class CertificateFileError extends TypedError {
   override readonly name = 'CertificateFileError';
   override readonly source = 'ours';
   override readonly isSafeToRetry = true;

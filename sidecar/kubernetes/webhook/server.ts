@@ -24,7 +24,7 @@ export interface WebhookServerOptions {
   readonly onError: (error: unknown) => void;
 }
 
-export const MUTATE_PATH = '/mutate';
+const MUTATE_PATH = '/mutate';
 /** An object has 3 MiB at most where it comes in (the API server's own limit), and a review may hold two. */
 const MAX_BODY_BYTES = 8 << 20;
 /**

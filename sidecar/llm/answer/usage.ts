@@ -3,7 +3,7 @@
 import { isObject } from '../shared/json-object.ts';
 import type { AnswerError } from './answer-error.ts';
 
-export interface Usage {
+interface Usage {
   readonly inputTokens: number;
   readonly outputTokens: number;
 }
@@ -80,7 +80,7 @@ function joined(text: string | undefined, part: unknown): string | undefined {
  *
  * @param prompt what has been told of the prompt before
  */
-export function usageOf(value: unknown, prompt?: number): Usage | undefined {
+function usageOf(value: unknown, prompt?: number): Usage | undefined {
   if (!isObject(value)) return undefined;
   const input = promptTokens(value);
   const output = count(value['completion_tokens']) ?? count(value['output_tokens']);

@@ -44,7 +44,7 @@ export type NextStep =
   | { readonly go: false; readonly because: 'circuit_open' | 'cooling'; readonly againAtMs: number };
 
 /** openai's clients retry on these, and every 5xx. */
-export function isRetryableStatus(status: number): boolean {
+function isRetryableStatus(status: number): boolean {
   return status === 408 || status === 409 || status === 429 || status >= 500;
 }
 

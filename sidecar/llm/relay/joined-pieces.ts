@@ -4,7 +4,7 @@
  */
 
 /** Larger pieces go on by themselves. */
-export const JOINED_BYTES = 4_096;
+const JOINED_BYTES = 4_096;
 
 /** An object and no function: one closure less for each answer. */
 export interface PiecesTaker {

@@ -12,7 +12,7 @@ import { type DataParts, MAX_PART_DEPTH, NO_LEVELS } from './data-parts.ts';
 import { foldedKey, unescaped, utf8 } from './json-key.ts';
 
 /** From the first byte of a value to after its last, counted from the beginning of the text. */
-export interface Range {
+interface Range {
   readonly start: number;
   readonly end: number;
 }
@@ -28,7 +28,7 @@ export interface JsonField {
 }
 
 /** A value at the top level that is longer than this is none that a policy reads. */
-export const MAX_TEXT = 4_096;
+const MAX_TEXT = 4_096;
 /** A key that is wanted, with every character of it escaped, is shorter. */
 const MAX_KEY = 256;
 /** A key that is there more often is nobody's mistake. */

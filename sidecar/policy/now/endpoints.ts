@@ -76,7 +76,7 @@ export function endpointFinding(cluster: string, endpoint: EndpointFacts): Findi
   };
 }
 
-export function waitsInWords(waiting: number, longestMs: number): string {
+function waitsInWords(waiting: number, longestMs: number): string {
   if (waiting === 0) return '';
   if (waiting === 1) return `1 call has waited for its answer for ${spanOf(longestMs)}`;
   return `${counted(waiting, 'call', 'waits')} for an answer, the longest for ${spanOf(longestMs)}`;

@@ -57,7 +57,7 @@ export class Talk {
 }
 
 /** What is sent; nothing where there is nothing to do it to. */
-export type Step = (talk: Talk) => Buffer;
+type Step = (talk: Talk) => Buffer;
 
 const nothing = Buffer.alloc(0);
 
