@@ -56,7 +56,7 @@ t.test('31 MiB pass, with what a policy changes, and are never parsed or read in
   for (const [at, body] of bodies.entries()) {
     // The provider is in this process and parses what it gets: it may, from its own file.
     JSON.parse = (text, ...rest) => {
-      if (!new Error().stack?.includes('llm-provider.ts')) longest = Math.max(longest, text.length);
+      if (!new Error().stack?.includes('harness/llm/provider.ts')) longest = Math.max(longest, text.length);
       return parse(text, ...rest);
     };
     try {
