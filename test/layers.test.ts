@@ -20,21 +20,22 @@ const allowed: Record<string, readonly string[]> = {
   files: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
   tls: ['files', 'clock', 'node'],
+  // Kinds of values that settings have, and what a declaration of settings stands for in the code.
+  settings: ['tls'],
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'collections', 'clock'],
   // Counters and records; knows no calls. What turns a call into them stands in observers/.
   telemetry: ['task', 'grpc', 'http2', 'clock', 'node'],
-  policy: ['task', 'grpc', 'clock'],
+  policy: ['settings', 'task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.
-  cluster: ['telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
-  proxy: ['policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
+  cluster: ['settings', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
+  proxy: ['settings', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
-  llm: ['policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
-  // Kinds of values that settings have, and what a declaration of settings stands for in the code.
-  settings: ['tls'],
+  llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
   config: ['settings', 'policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
   listeners: [
+    'settings',
     'llm',
     'proxy',
     'policy',
@@ -138,6 +139,7 @@ const allowed: Record<string, readonly string[]> = {
     'kubernetes/webhook',
     'settings',
     'config',
+    'policy',
     'telemetry',
     'cluster',
     'clock',

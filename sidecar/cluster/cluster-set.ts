@@ -5,13 +5,16 @@ import { type ConnectionLimits, DEFAULT_LIMITS, headerLimits } from '../http2/li
 import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
-import { Cluster, type ClusterListener, type ClusterSettings } from './cluster.ts';
+import { Cluster, type ClusterListener } from './cluster.ts';
+import type { ClusterSettings } from './cluster-settings.ts';
 import type { PoolEnvironment } from './connection/pool-types.ts';
-import { type ClusterTlsSettings, TlsConnector } from './connection/tls-connector.ts';
+import { TlsConnector } from './connection/tls-connector.ts';
+import type { ClusterTlsSettings } from './connection/tls-settings.ts';
 import type { Discovery } from './discovery/discovery.ts';
 import { DnsDiscovery } from './discovery/dns.ts';
 import { KubernetesDiscovery } from './discovery/kubernetes.ts';
-import { KubernetesApi, type KubernetesSettings } from './discovery/kubernetes-api.ts';
+import { KubernetesApi } from './discovery/kubernetes-api.ts';
+import type { KubernetesSettings } from './discovery/kubernetes-settings.ts';
 import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
 

@@ -1,17 +1,18 @@
 import { CallStats } from '../telemetry/call-stats.ts';
-import type { Balancer, BalancerKind, CallKey } from './balancer/balancer.ts';
+import type { Balancer, CallKey } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/create-balancer.ts';
 import { NearEndpoints } from './balancer/local-zone.ts';
 import { UNSEEN } from './balancer/rtt.ts';
+import type { ClusterSettings } from './cluster-settings.ts';
 import { ConnectionPool, PoolState } from './connection/pool.ts';
 import type { PoolEnvironment, PoolOptions } from './connection/pool-types.ts';
 import type { Discovery } from './discovery/discovery.ts';
 import { Endpoint } from './endpoint.ts';
-import { ActiveHealth, type EndpointCheck, type HealthCheckSettings } from './health/active-health.ts';
+import { ActiveHealth, type EndpointCheck } from './health/active-health.ts';
 import { ReturnWatch } from './health/return-watch.ts';
 import { SilenceWatch } from './health/silence-watch.ts';
 import { Leaving } from './leaving.ts';
-import { fallbackRank, type OutlierEvent, type OutlierSettings } from './outlier/detector.ts';
+import { fallbackRank, type OutlierEvent } from './outlier/detector.ts';
 import { OutlierWatch } from './outlier/watch.ts';
 import { foundAbsent, noteSlow } from './outlier/watched-endpoint.ts';
 
@@ -30,21 +31,6 @@ export interface ClusterListener {
   onHealthChange?(cluster: Cluster, endpoint: Endpoint, check: EndpointCheck): void;
   /** An endpoint was ejected, came back on probation, or has proved itself again. */
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
-}
-
-export interface ClusterSettings {
-  readonly name: string;
-  readonly balancer: BalancerKind;
-  readonly connectTimeoutMs: number;
-  readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
-  readonly limits: {
-    readonly maxConnections: number;
-    readonly maxPendingCalls: number;
-    readonly maxConcurrentCalls: number;
-  };
-  readonly outlierDetection: OutlierSettings;
-  readonly healthCheck: HealthCheckSettings;
-  readonly retry: { readonly bufferBytes: number };
 }
 
 /** What the endpoints of a cluster mean to the policies that the layer above has for it; times in milliseconds. */

@@ -2,7 +2,7 @@
  * `outrigger check`: prints the configuration that `run` would use, or every problem with it. What works, but perhaps not as it
  * is meant, is told on standard error.
  */
-import { STREAM_IDLE_TIMEOUT } from '../config/schema-cluster.ts';
+import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { complain, EXIT, print } from './command.ts';
 import { configure } from './configure.ts';
 

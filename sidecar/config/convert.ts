@@ -1,9 +1,10 @@
 /** From the file form to `Config`; most of it follows from the schema. */
+
+import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { settingsOf } from '../settings/settings-of.ts';
 import type { Config } from './config.ts';
 import { type FileConfig, schema } from './schema.ts';
-import { STREAM_IDLE_TIMEOUT } from './schema-cluster.ts';
 
 /** The immutable configuration that `file`, already validated, stands for. */
 export function toConfig(file: FileConfig): Config {

@@ -3,10 +3,11 @@
  * environment variables, the flags and `outrigger check` all come from here.
  */
 import * as z from 'zod';
+import { timeLimits } from '../policy/time-limit-settings.ts';
 import { duration, file, flag, headerName, identity, integer, oneOf, text, url } from '../settings/kinds.ts';
 import { appTarget, listen } from './address-kinds.ts';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
-import { cluster, timeLimits } from './schema-cluster.ts';
+import { cluster } from './schema-cluster.ts';
 
 const MANY = 1_000_000;
 

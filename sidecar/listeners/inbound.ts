@@ -1,6 +1,7 @@
 import { NO_APP } from '../cluster/address.ts';
-import type { Cluster, ClusterListener, ClusterSettings } from '../cluster/cluster.ts';
+import type { Cluster, ClusterListener } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
+import type { ClusterSettings } from '../cluster/cluster-settings.ts';
 import { StaticDiscovery } from '../cluster/discovery/static.ts';
 import { HEALTH_CHECK_OFF } from '../cluster/health/active-health.ts';
 import { AppHealth } from '../cluster/health/app-health.ts';

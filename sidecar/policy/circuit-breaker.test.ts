@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { CircuitBreaker } from './circuit-breaker.ts';
+import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import { CircuitBreakers } from './circuit-breakers.ts';
 import {
   CIRCUIT_STATE_VALUE,
   type CircuitAdmission,
-  type CircuitBreakerSettings,
   type CircuitEvidence,
   type CircuitRejection,
   describeCause,

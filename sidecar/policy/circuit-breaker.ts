@@ -31,12 +31,13 @@
  *
  * Pure: the time comes in with each question, in milliseconds that never go back; nothing runs by itself.
  */
+
 import { backoffMs } from '../clock/backoff.ts';
+import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import { CircuitReach } from './circuit-reach.ts';
 import {
   ANY_ENDPOINT,
   type CircuitAdmission,
-  type CircuitBreakerSettings,
   type CircuitCause,
   type CircuitEvidence,
   type CircuitRejection,

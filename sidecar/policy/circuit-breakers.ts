@@ -1,6 +1,8 @@
 /** The circuits of one cluster, one for each method that is called there. */
+
 import { CircuitBreaker } from './circuit-breaker.ts';
-import type { CircuitBreakerSettings, CircuitTransition } from './circuit-state.ts';
+import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
+import type { CircuitTransition } from './circuit-state.ts';
 
 /** Methods with a circuit of their own. Paths are the callers' to invent, so the rest share one. */
 const MAX_METHODS = 256;

@@ -1,28 +1,6 @@
 /** What a circuit breaker is told, and what it tells of itself: its state, what opened it, whom it turns away. */
 import type { VerdictReason } from './verdicts.ts';
 
-/** The configuration's `circuit_breaker`. */
-export interface CircuitBreakerSettings {
-  /**
-   * Failures in a row that open it; 0 turns the rule off. Five by default: an app that fails one call in ten does so
-   * five times in a row once in 100,000 calls, and a dead one is known after five.
-   */
-  readonly consecutiveFailures: number;
-  /** Share of failures that opens it, 0 for off. Half: below that, more calls would be lost by opening than saved. */
-  readonly failurePercent: number;
-  /**
-   * Calls before the share counts; with thin traffic the window reaches back for them, up to six windows. Among 20
-   * calls an app that fails one in four gets to half by chance in 1.4 % of windows, one in five in 0.3 %; with 5 calls
-   * it would be 10 % and 6 %.
-   */
-  readonly minCalls: number;
-  readonly windowMs: number;
-  /** From open to the first probe: for endpoints that answer errors. Those that were away end it by coming back. */
-  readonly recoveryTimeoutMs: number;
-  /** Probes at a time, and successes that close it: one lucky answer does not bring the whole load back. */
-  readonly halfOpenMax: number;
-}
-
 /**
  * A call that was let in: the generation of a closed circuit (0 or more), or a probe's number (below 0). A number, so
  * that letting a call in allocates nothing.

@@ -6,18 +6,13 @@
  * waits here counts without any two clocks being compared.
  */
 import { formatTimeout } from '../grpc/timeout.ts';
+import type { TimeLimitSettings } from './time-limit-settings.ts';
 
 /**
  * The time limits that are configured for one side, an inbound listener or an outbound cluster. They are for callers who
  * named no deadline of their own: that one stands, and only `maxTimeoutMs`, which is off by default, shortens it.
  */
-export interface TimeLimits {
-  /** Of calls known to be unary whose caller names no deadline. Any other call may go on for as long as it moves. */
-  readonly timeoutMs: number;
-  /** The most a caller's own deadline may be. */
-  readonly maxTimeoutMs: number;
-  /** From the start of an attempt to the first message of its answer. */
-  readonly firstChunkTimeoutMs: number;
+export interface TimeLimits extends TimeLimitSettings {
   /** Silence in both directions, of a task's stream. */
   readonly idleTimeoutMs: number;
   /** The same, of methods of which nothing is known: a stream that says little, such as a health `Watch`, is well. */

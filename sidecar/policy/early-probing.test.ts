@@ -1,14 +1,10 @@
 // Circuits that opened because nobody could be reached, and end when somebody can.
+
 import fc from 'fast-check';
 import t from 'tap';
 import { CircuitBreaker } from './circuit-breaker.ts';
-import {
-  type CircuitBreakerSettings,
-  type CircuitEvidence,
-  type CircuitRejection,
-  describeRejection,
-  isProbe,
-} from './circuit-state.ts';
+import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
+import { type CircuitEvidence, type CircuitRejection, describeRejection, isProbe } from './circuit-state.ts';
 import { foundNobody, isSilence } from './reach.ts';
 import { VERDICTS, type Verdict } from './verdicts.ts';
 

@@ -1,11 +1,6 @@
 import t from 'tap';
-import {
-  decideHedge,
-  type HedgeCall,
-  type HedgeSettings,
-  hedgeAfterFailureMs,
-  hedgeDelayMs,
-} from './hedge.ts';
+import { decideHedge, type HedgeCall, hedgeAfterFailureMs, hedgeDelayMs } from './hedge.ts';
+import type { HedgeSettings } from './hedge-settings.ts';
 import { LatencyPercentiles } from './percentile.ts';
 import { RetryBudget } from './retry-budget.ts';
 

@@ -9,21 +9,9 @@
  * An answer is a response head that is not an error, or any status that retrying would not help. A status that may be
  * retried does not end the call as long as another attempt is running (gRPC proposal A6, "Hedging Policy").
  */
+import type { HedgeSettings } from './hedge-settings.ts';
 import { NEVER } from './pushback.ts';
 import type { RetryBudget } from './retry-budget.ts';
-
-/** The configuration's `hedge`. */
-export interface HedgeSettings {
-  /** From one attempt to the next; 0 is off, unless a percentile is given. */
-  readonly delayMs: number;
-  /**
-   * The delay is what so many percent of the recent answers took, when that is known and longer than `delayMs`; 0 is
-   * off. With 95 one call in twenty is hedged, a quarter of the default budget.
-   */
-  readonly percentile: number;
-  /** Extra attempts at most. One: a third answer is rarely faster than two, and always costs. */
-  readonly maxExtra: number;
-}
 
 /** A call of a method that may run twice. */
 export interface HedgeCall {

@@ -15,13 +15,8 @@
  * So a cluster that fails everything gets at most its calls, `percent` more, and `min_concurrent` more a second.
  * Percent 20 and 3 at a time are Envoy's figures; its users ask for the window in time.
  */
+import type { RetryBudgetSettings } from './retry-settings.ts';
 import { ShareWindow } from './share-window.ts';
-
-/** The configuration's `retry.budget`. */
-export interface RetryBudgetSettings {
-  readonly percent: number;
-  readonly minConcurrent: number;
-}
 
 /** Ten buckets of a second, see `ShareWindow`. */
 const WINDOW_MS = 10_000;

@@ -2,14 +2,9 @@ import t from 'tap';
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';
 import { NEVER, NotAgain, parsePreviousAttempts, parsePushback, previousAttemptsHeader } from './pushback.ts';
-import {
-  type GiveUpReason,
-  outcomeUnknown,
-  type RetryCall,
-  RetryPolicy,
-  type RetrySettings,
-} from './retry.ts';
+import { type GiveUpReason, outcomeUnknown, type RetryCall, RetryPolicy } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
+import type { RetrySettings } from './retry-settings.ts';
 
 const PROCESS = '/agent.AgentService/ProcessTask';
 const LOOK_UP = '/agent.Catalogue/LookUp';

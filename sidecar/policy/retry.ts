@@ -18,21 +18,11 @@
  * Sources: gRPC proposal A6, "Retryable Status Codes", "Exponential Backoff", "Pushback".
  */
 import { type Backoff, backoffMs } from '../clock/backoff.ts';
-import { Status, type StatusCode, type StatusName } from '../grpc/status.ts';
+import { Status, type StatusCode } from '../grpc/status.ts';
 import { type AttemptEnd, neverReachedApp, turnedAwayBySidecar } from './attempt-end.ts';
 import { NEVER, NotAgain } from './pushback.ts';
 import type { RetryBudget } from './retry-budget.ts';
-
-/** The configuration's `retry`, as far as it is decided by here. */
-export interface RetrySettings {
-  /** The first included; 1 turns retries off. Three: a second failure is bad luck, a third is an outage. */
-  readonly maxAttempts: number;
-  /** UNAVAILABLE alone by default: the one code that says "not now". Others may come after work was done. */
-  readonly on: readonly StatusName[];
-  readonly idempotentMethods: readonly string[];
-  /** 25 ms to 250 ms, as Envoy waits: long enough for a restart of a connection, short beside any agent's answer. */
-  readonly backoff: { readonly baseMs: number; readonly maxMs: number };
-}
+import type { RetrySettings } from './retry-settings.ts';
 
 /** What the policy must know of the call. A call can have these fields itself. */
 export interface RetryCall {

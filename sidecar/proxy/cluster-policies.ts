@@ -1,11 +1,14 @@
 import type { Cluster, EndpointPolicies } from '../cluster/cluster.ts';
+import type { CircuitBreakerSettings } from '../policy/circuit-breaker-settings.ts';
 import { CircuitBreakers } from '../policy/circuit-breakers.ts';
-import type { CircuitBreakerSettings, CircuitTransition } from '../policy/circuit-state.ts';
+import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
-import type { HedgeSettings } from '../policy/hedge.ts';
+import type { HedgeSettings } from '../policy/hedge-settings.ts';
 import { LatencyPercentiles } from '../policy/percentile.ts';
-import { RetryPolicy, type RetrySettings } from '../policy/retry.ts';
-import { RetryBudget, type RetryBudgetSettings } from '../policy/retry-budget.ts';
+import { RetryPolicy } from '../policy/retry.ts';
+import { RetryBudget } from '../policy/retry-budget.ts';
+import type { AllRetrySettings, RetrySettings } from '../policy/retry-settings.ts';
+import type { TaskSettings } from '../policy/task-settings.ts';
 
 /** Told of what policies decide; for `/events` and the log. */
 export interface PolicyEvents {
@@ -16,9 +19,9 @@ export interface PolicyEvents {
 /** What the policies of one cluster are set to. */
 export interface PolicySettings extends TimeLimits {
   readonly circuitBreaker: CircuitBreakerSettings;
-  readonly retry: RetrySettings & { readonly perTryTimeoutMs: number; readonly budget: RetryBudgetSettings };
+  readonly retry: RetrySettings & Pick<AllRetrySettings, 'perTryTimeoutMs' | 'budget'>;
   readonly hedge: HedgeSettings;
-  readonly task: { readonly statusIsVerdict: boolean; readonly deduplicate: boolean };
+  readonly task: TaskSettings;
 }
 
 export interface PolicyEnvironment {

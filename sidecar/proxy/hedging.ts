@@ -1,13 +1,8 @@
 import { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
-import {
-  decideHedge,
-  type HedgeDecision,
-  type HedgeSettings,
-  hedgeAfterFailureMs,
-  hedgeDelayMs,
-} from '../policy/hedge.ts';
+import { decideHedge, type HedgeDecision, hedgeAfterFailureMs, hedgeDelayMs } from '../policy/hedge.ts';
+import type { HedgeSettings } from '../policy/hedge-settings.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';

@@ -1,5 +1,6 @@
 // A cluster of agents on a virtual clock, with the real balancer and the real outlier detector, for hours of
 // traffic in a second.
+
 import { EventQueue } from '../../scripts/harness/event-queue.ts';
 import type { BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
 import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
@@ -7,10 +8,10 @@ import { observeFailure, observeLatency } from '../../sidecar/cluster/balancer/r
 import {
   OutlierDetector,
   type OutlierEvent,
-  type OutlierSettings,
   WatchedAttempt,
   type WatchedEndpoint,
 } from '../../sidecar/cluster/outlier/detector.ts';
+import type { OutlierSettings } from '../../sidecar/cluster/outlier/outlier-settings.ts';
 import { endpointAt, type TestEndpoint } from './balancer-simulation.ts';
 import { seededRandom } from './seeded-random.ts';
 

@@ -7,15 +7,7 @@ import { joinRecords } from '../../tls/joined-records.ts';
 import { ALPN_H2, contextOf } from '../../tls/material.ts';
 import { parseAddress } from '../address.ts';
 import { hostName } from '../authority.ts';
-
-export interface ClusterTlsSettings {
-  /** Paths of PEM files; the system's authorities when `ca` is undefined. */
-  readonly ca: string | undefined;
-  readonly cert: string | undefined;
-  readonly key: string | undefined;
-  readonly serverName: string | undefined;
-  readonly allowIdentities: readonly string[];
-}
+import type { ClusterTlsSettings } from './tls-settings.ts';
 
 /** Opens TLS sockets to the endpoints of one cluster. */
 export class TlsConnector {

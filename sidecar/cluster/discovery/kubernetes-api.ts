@@ -2,16 +2,7 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { EndpointSlice } from './endpoint-slices.ts';
 import type { SliceEvent, SliceSource } from './kubernetes.ts';
-
-export interface KubernetesSettings {
-  readonly service: string;
-  /** '' is the pod's own. */
-  readonly namespace: string;
-  readonly port: string | number;
-  readonly zonePreference: boolean;
-  /** Ours; '' is that of the node which NODE_NAME names. */
-  readonly zone: string;
-}
+import type { KubernetesSettings } from './kubernetes-settings.ts';
 
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
 const SERVICE_LABEL = 'kubernetes.io/service-name';

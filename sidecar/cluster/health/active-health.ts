@@ -1,20 +1,10 @@
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { Endpoint } from '../endpoint.ts';
+import type { HealthCheckSettings } from './health-check-settings.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
 import { AGENT_HEALTH, grpcHealth, type HealthQuestion } from './question.ts';
-import { findingOf, type HealthState, HealthThreshold, type HealthThresholds } from './threshold.ts';
-
-/** `health_check` of a cluster. */
-export interface HealthCheckSettings extends HealthThresholds {
-  /** From one check of an endpoint to the next, 10 % more or less; 0 is off. */
-  readonly intervalMs: number;
-  /** For the answer, and as long again for a sign of life when there is none. */
-  readonly timeoutMs: number;
-  /** Asked of `grpc.health.v1`. */
-  readonly service: string;
-  readonly protocol: 'grpc' | 'agent';
-}
+import { findingOf, type HealthState, HealthThreshold } from './threshold.ts';
 
 export const HEALTH_CHECK_OFF: HealthCheckSettings = {
   intervalMs: 0,

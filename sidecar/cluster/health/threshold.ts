@@ -1,4 +1,5 @@
 import { Status, type StatusCode } from '../../grpc/status.ts';
+import type { HealthThresholds } from './health-check-settings.ts';
 import type { ProbeResult } from './probe.ts';
 
 /**
@@ -38,11 +39,6 @@ export function findingOf(result: ProbeResult, status: StatusCode | undefined): 
     default:
       return 'fails';
   }
-}
-
-export interface HealthThresholds {
-  readonly unhealthyThreshold: number;
-  readonly healthyThreshold: number;
 }
 
 export type HealthState = 'unknown' | 'healthy' | 'unhealthy';

@@ -5,11 +5,11 @@ import {
   type AttemptOutcome,
   fallbackRank,
   OutlierDetector,
-  type OutlierSettings,
   reportOf,
   WatchedAttempt,
   type WatchedEndpoint,
 } from './detector.ts';
+import type { OutlierSettings } from './outlier-settings.ts';
 
 const METHOD = '/agent.AgentService/ProcessTask';
 

@@ -32,9 +32,11 @@
  *
  * Recording allocates nothing but with a method's first answer at an endpoint.
  */
-import { Ejections, NO_EVENTS, type OutlierEvent, type OutlierSettings } from './ejections.ts';
+
+import { Ejections, NO_EVENTS, type OutlierEvent } from './ejections.ts';
 import { judgeFailures } from './failures.ts';
 import { EVIDENCE_BOUND, EVIDENCE_CAP, LatencyTrack, MAX_METHODS } from './latency.ts';
+import type { OutlierSettings } from './outlier-settings.ts';
 import {
   noteReach,
   PROBATION_SUCCESSES,
@@ -45,7 +47,7 @@ import {
   WatchedEndpoint,
 } from './watched-endpoint.ts';
 
-export type { OutlierEvent, OutlierSettings } from './ejections.ts';
+export type { OutlierEvent } from './ejections.ts';
 export {
   reportOf,
   WatchedAttempt,

@@ -1,21 +1,8 @@
 /** Which endpoints are ejected, for how long, and how many may be. `outlier-detector.ts` draws the states. */
 
 import { EVIDENCE_BOUND, EVIDENCE_CAP } from './latency.ts';
+import type { OutlierSettings } from './outlier-settings.ts';
 import { type EjectionReason, refreshAdmits, type WatchedEndpoint } from './watched-endpoint.ts';
-
-/** `outlier_detection` of a cluster. */
-export interface OutlierSettings {
-  /** Failures in a row that eject; 0 turns the rule off. Three: fewer happen by chance, more cost calls. */
-  readonly consecutiveFailures: number;
-  /** In service for so long, an ejection is forgotten. Failure rates are taken over four of them. */
-  readonly intervalMs: number;
-  /** 30 s: what a restart takes, and a tenth of the calls at most if nothing was wrong. */
-  readonly baseEjectionTimeMs: number;
-  /** 300 s: a replica that was repaired is used again within five minutes. */
-  readonly maxEjectionTimeMs: number;
-  /** 50: with two replicas one may go; Envoy's 10 would never eject one of four. 0 turns all ejections off. */
-  readonly maxEjectionPercent: number;
-}
 
 export interface OutlierEvent {
   readonly kind: 'ejected' | 'returned' | 'recovered';

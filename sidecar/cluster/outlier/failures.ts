@@ -5,7 +5,7 @@
  * Failures that all share have their cause behind the endpoints, at the model's provider say. Ejecting one of them
  * only loads the others, and keeps it out when the cause is gone. So each rule looks at the peers, too.
  */
-import type { OutlierSettings } from './ejections.ts';
+import type { OutlierSettings } from './outlier-settings.ts';
 import { leastDifference, lowestRate } from './rates.ts';
 import type { EjectionReason, WatchedEndpoint } from './watched-endpoint.ts';
 

@@ -1,5 +1,6 @@
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
-import { OutlierDetector, type OutlierEvent, type OutlierSettings } from './detector.ts';
+import { OutlierDetector, type OutlierEvent } from './detector.ts';
+import type { OutlierSettings } from './outlier-settings.ts';
 
 /** How often a cluster with something to wait for is looked at; the detector's own waits are coarser. */
 const TICK_MS = 250;

@@ -1,0 +1,30 @@
+import type * as z from 'zod';
+import { duration } from '../settings/kinds.ts';
+import type { SettingsOf } from '../settings/settings-of.ts';
+
+/** The idle timeout of `StreamProcess` where none is given. */
+export const STREAM_IDLE_TIMEOUT = '5m';
+
+/** The time limits of calls, which the inbound side and each cluster have: each a key of theirs. */
+export const timeLimits = {
+  timeout: duration('zero')
+    .default('60s')
+    .describe(
+      'The most a call of ProcessTask may take whose caller names no deadline; no other method has one; 0s is off',
+    ),
+  max_timeout: duration('zero')
+    .default('0s')
+    .describe("The most a caller's own deadline may be, of any method; 0s leaves it as it is"),
+  first_chunk_timeout: duration('zero')
+    .default('0s')
+    .describe('To the first message of an answer; 0s is off'),
+  idle_timeout: duration('zero')
+    .nullable()
+    .default(null)
+    .describe(
+      `How long neither side may send anything, from the request on: of every method but ProcessTask when given, 0s is off; by default, which null stands for, ${STREAM_IDLE_TIMEOUT} of StreamProcess only`,
+    ),
+};
+
+/** `idle_timeout` is two limits: see `TimeLimits` of `deadline.ts`. */
+export type TimeLimitSettings = Omit<SettingsOf<z.ZodObject<typeof timeLimits>>, 'idleTimeoutMs'>;
