@@ -80,3 +80,14 @@ t.test('where all places are taken the idle ones of whoever has most go', async 
   for (const connection of [...listener.open]) listener.close(connection);
   t.equal(listener.places.used, 0);
 });
+
+t.test('who has a whole network of IPv6 can not take all places with an address for each', async (t) => {
+  const listener = new Listener(1_024);
+  for (let n = 0; n < 2_000; n++) listener.connect(`2001:db8::${n.toString(16)}`);
+  t.ok(listener.places.used >= 900, `${listener.places.used} places are taken`);
+  for (let n = 1; n <= 100; n++)
+    t.not(listener.connect(`2001:db8:${n}::1`), 'refused', 'another network finds a place');
+  for (let n = 1; n <= 100; n++) t.not(listener.connect(`10.0.0.${n}`), 'refused', 'an address of IPv4, too');
+  while (listener.open.length > 0) listener.close(listener.open[0]!);
+  t.equal(listener.places.used, 0);
+});

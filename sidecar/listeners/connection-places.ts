@@ -1,12 +1,13 @@
 import { FairPlaces, Holder } from '../policy/fair-places.ts';
+import { Neighbours } from './neighbours.ts';
 
-/** The connections of one address. */
+/** The connections of one address, or of a network of many (`neighbours.ts`). */
 class AddressHolder extends Holder {
-  readonly address: string;
+  readonly name: string;
 
-  constructor(address: string) {
+  constructor(name: string) {
     super();
-    this.address = address;
+    this.name = name;
   }
 }
 
@@ -14,6 +15,8 @@ class AddressHolder extends Holder {
 export interface ConnectionPlace {
   /** How many its address has. */
   readonly holder: Holder;
+  /** The address, or the network, that it is counted for. */
+  readonly name: string;
 }
 
 /** Of a connection that is open. */
@@ -30,6 +33,7 @@ interface Taken extends ConnectionPlace {
 export class ConnectionPlaces {
   private readonly fair: FairPlaces;
   private readonly holders = new Map<string, AddressHolder>();
+  private readonly neighbours = new Neighbours();
 
   constructor(limit: number) {
     this.fair = new FairPlaces(limit);
@@ -76,27 +80,34 @@ export class ConnectionPlaces {
     candidates: Iterable<Candidate>,
     address: string,
   ): Candidate | undefined {
-    const own = this.holders.get(address)?.held ?? 0;
+    const name = this.neighbours.nameOf(address);
+    const own = this.holders.get(name)?.held ?? 0;
     let chosen: Candidate | undefined;
     for (const candidate of candidates) {
       const { holder } = candidate.place as Taken;
-      if (!candidate.isIdle || (holder.address !== address && holder.held <= own + 1)) continue;
+      if (!candidate.isIdle || (holder.name !== name && holder.held <= own + 1)) continue;
       if (chosen === undefined || comesBefore(candidate, chosen)) chosen = candidate;
     }
     return chosen;
   }
 
   private holderOf(address: string): AddressHolder {
-    return this.holders.get(address) ?? new AddressHolder(address);
+    const name = this.neighbours.nameOf(address);
+    return this.holders.get(name) ?? new AddressHolder(name);
   }
 
   private given(holder: AddressHolder): Taken {
-    this.holders.set(holder.address, holder);
-    return { holder, isOpen: true };
+    const { name } = holder;
+    this.holders.set(name, holder);
+    this.neighbours.add(name);
+    return { holder, name, isOpen: true };
   }
 
   private forget(holder: AddressHolder): void {
-    if (holder.held === 0 && this.holders.get(holder.address) === holder) this.holders.delete(holder.address);
+    const { name } = holder;
+    if (holder.held > 0 || this.holders.get(name) !== holder) return;
+    this.holders.delete(name);
+    this.neighbours.delete(name);
   }
 }
 

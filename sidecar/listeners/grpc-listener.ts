@@ -241,7 +241,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     const { keepalive: keepaliveOptions, ...options } = this.options;
     const connection = new Connection(socket, this, { role: 'server', clock, ...options });
     connection.identity = identity;
-    const caller = this.callers.arrive(identity?.name ?? addressOf(socket));
+    const caller = this.callers.arrive(identity?.name ?? place.name);
     connection.caller = caller;
     heldRequests.join(connection.held, caller.name);
     const keepalive = new Keepalive(connection, wheel, { ...keepaliveOptions, withoutStreams: true });
