@@ -12,9 +12,13 @@ import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { PEAK_BYTES, startGrpcioAgent } from './scene.ts';
 import { sendAhead } from './send-ahead.ts';
 
+t.setTimeout(180_000);
+
 const MIB = 1_048_576;
 const BODIES = 60;
 const BODY_BYTES = 10_000_000;
+/** Of many fields, as large as the gateway takes them. */
+const HEAD = `GET /nope HTTP/1.1\r\n${Array.from({ length: 250 }, (_, at) => `x-${at}: ${'v'.repeat(48)}\r\n`).join('')}`;
 
 interface Answer {
   readonly status: number;
@@ -225,9 +229,18 @@ t.test(
         first: post('transfer-encoding: chunked'),
         bytes: '1\r\n \r\n'.repeat(10_000),
       },
+      // Each sends one, and nothing more: whose sender works all the time answers nobody itself.
+      { what: 'a head without an end', connections: 1_000, reopenMs: 60_000, first: HEAD, bytes: '' },
+      {
+        what: 'a large head',
+        connections: 1_000,
+        reopenMs: 60_000,
+        first: `${HEAD}host: a\r\n\r\n`,
+        bytes: '',
+      },
     ];
-    for (const { what, connections, first = '', bytes } of attacks) {
-      const sent = { first, bytes: Buffer.from(bytes), reopenMs: 200 };
+    for (const { what, connections, first = '', bytes, reopenMs = 200 } of attacks) {
+      const sent = { first, bytes: Buffer.from(bytes), reopenMs };
       const ahead = sendAhead(t, { port, connections, reads: false, ...sent });
       await waitUntil('all have connected', () => ahead.opened >= connections);
       const statuses: number[] = [];
