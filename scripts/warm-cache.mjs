@@ -9,7 +9,7 @@ process.argv[2] = '--version';
 for (const part of [
   'main.ts',
   'commands/run.ts',
-  'run.ts',
+  'process/start.ts',
   'telemetry/metrics.ts',
   'config/source.ts',
   'llm/egress.ts',

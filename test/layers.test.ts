@@ -399,6 +399,14 @@ t.test('every relative import names a file that is there', async (t) => {
   t.strictSame(problems, []);
 });
 
+t.test('what is compiled when the project is installed is in the sidecar', async (t) => {
+  const parts = [...textOf('scripts/warm-cache.mjs').matchAll(/^ {2}'(\S+\.ts)',$/gm)].map(
+    ([, part]) => part!,
+  );
+  t.ok(parts.length > 3, `${parts.length} files are named`);
+  for (const part of parts) t.ok(existsSync(join(root, 'sidecar', part)), part);
+});
+
 t.test('policies are pure: no clock, no randomness, no input or output of their own', async (t) => {
   const problems: string[] = [];
   const impure =
