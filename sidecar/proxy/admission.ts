@@ -1,10 +1,10 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
-import { AdmissionQueue, type Entry, type Queueable } from '../policy/admission-queue.ts';
+import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
 import { RateLimiter } from '../policy/rate-limit.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
-import type { Caller } from './caller.ts';
+import { type EnteringCall, QueuePlace } from './queue-place.ts';
 import { type LocalReply, reply } from './reasons.ts';
 
 export interface AdmissionSettings {
@@ -14,18 +14,6 @@ export interface AdmissionSettings {
   readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
   /** `callsPerSecond` 0 is no limit. */
   readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
-}
-
-/** A call that asks to come in. */
-export interface EnteringCall extends Queueable {
-  readonly caller: Caller;
-  /** It has asked to come in. Written here. */
-  entered: boolean;
-  /** When it came in; 0 while it waits. Written here. */
-  admittedAtMs: number;
-  /** Its turn in the queue has come. */
-  onAdmitted(): void;
-  answer(reply: LocalReply): void;
 }
 
 export interface AdmissionEnvironment {
@@ -46,7 +34,7 @@ const MAX_CALLERS = 10_000;
  */
 export class Admission extends Timer {
   private settings: AdmissionSettings;
-  private readonly queue: AdmissionQueue<EnteringCall>;
+  private readonly queue: AdmissionQueue<QueuePlace>;
   private adaptive: AdaptiveConcurrency | undefined = undefined;
   private limiter: RateLimiter | undefined = undefined;
   private readonly wheel: TimerWheel;
@@ -106,11 +94,12 @@ export class Admission extends Timer {
         return reply('rate_limited', message, waitMs);
       }
     }
-    const entry = this.queue.enter(call, nowMs);
-    if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry, call);
-    call.entered = true;
+    const place = new QueuePlace(call);
+    const entry = this.queue.enter(place, nowMs);
+    if (entry !== 'admitted' && entry !== 'queued') return this.refusal(entry, place);
+    call.place = place;
     if (entry === 'admitted') {
-      call.admittedAtMs = nowMs;
+      place.admittedAtMs = nowMs;
       return entry;
     }
     this.show();
@@ -118,10 +107,10 @@ export class Admission extends Timer {
     return entry;
   }
 
-  private refusal(entry: Entry | 'waited', call: EnteringCall): LocalReply {
+  private refusal(entry: Entry | 'waited', place: QueuePlace): LocalReply {
     const { maxQueued, maxWaitMs } = this.queue.settings;
-    const full = this.fullness(call);
-    const waitMs = Math.round(this.queue.waitMs(call));
+    const full = this.fullness(place);
+    const waitMs = Math.round(this.queue.waitMs(place));
     const message =
       entry === 'no_room'
         ? `${full}, and ${maxQueued === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
@@ -133,25 +122,26 @@ export class Admission extends Timer {
     return reply('overloaded', message, this.queue.pushbackMs(this.random()));
   }
 
-  private fullness({ caller }: EnteringCall): string {
+  private fullness({ callerCalls }: QueuePlace): string {
     const { active, settings } = this.queue;
     const { limit } = settings;
     if (active >= limit) return `${limit} calls are in flight, which is the limit`;
-    const { held } = caller.calls.active;
+    const { held } = callerCalls.active;
     return `${held} calls of this caller are in flight, which is its share of ${limit} while others may come`;
   }
 
-  /** A call that was let in, or waited, is over with this status. */
-  leave(call: EnteringCall, status: StatusCode, nowMs: number): void {
-    if (call.admittedAtMs === 0) {
-      this.queue.cancel(call, nowMs);
+  /** A call is over with this status: where it was let in, or waited, it leaves its place. */
+  leave({ place }: EnteringCall, status: StatusCode, nowMs: number): void {
+    if (place === undefined) return;
+    if (place.admittedAtMs === 0) {
+      this.queue.cancel(place, nowMs);
       this.show();
       return;
     }
-    const serviceMs = nowMs - call.admittedAtMs;
-    call.admittedAtMs = 0;
+    const serviceMs = nowMs - place.admittedAtMs;
+    place.admittedAtMs = 0;
     this.adapt(status, serviceMs);
-    this.queue.leave(call, serviceMs);
+    this.queue.leave(place, serviceMs);
     this.letIn(nowMs);
   }
 
@@ -174,18 +164,18 @@ export class Admission extends Timer {
     for (;;) {
       const late = this.queue.expired(nowMs);
       if (late !== undefined) {
-        late.answer(this.refusal('no_time', late));
+        late.call.answer(this.refusal('no_time', late));
         continue;
       }
       const next = this.queue.next(nowMs);
       if (next === undefined) {
         const overdue = this.queue.overdue(nowMs);
         if (overdue === undefined) break;
-        overdue.answer(this.refusal('waited', overdue));
+        overdue.call.answer(this.refusal('waited', overdue));
         continue;
       }
       next.admittedAtMs = nowMs;
-      next.onAdmitted();
+      next.call.onAdmitted();
     }
     this.lettingIn = false;
     this.show();

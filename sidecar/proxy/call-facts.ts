@@ -39,6 +39,16 @@ export interface CallContext {
   readonly tracer: CallTracer | undefined;
 }
 
+/** What a call remembers of its attempts (`call-attempts.ts`). */
+export interface TriedFacts {
+  readonly backoffStep: number;
+  readonly unknownBefore: boolean;
+  readonly severalEndpointsFailed: boolean;
+  readonly lastFailure: LocalReply | undefined;
+  readonly retryWait: object | undefined;
+  readonly hedging: { readonly attempts: readonly Attempt[]; stop(): void } | undefined;
+}
+
 /**
  * All that others read of a call. Each file that does something for a call picks from these what it reads, and declares
  * beside that what it writes; `Call` has them all, and none of these files knows `Call`. What the fields mean stands where
@@ -66,9 +76,7 @@ interface CallFacts extends ObservedCall {
   readonly awaitingMessage: boolean;
 
   readonly attempt: Attempt | undefined;
-  readonly backoffStep: number;
-  readonly severalEndpointsFailed: boolean;
-  readonly lastFailure: LocalReply | undefined;
+  readonly tries: TriedFacts;
   readonly responseStarted: boolean;
 
   readonly owner: InboundCall | undefined;

@@ -5,7 +5,6 @@ import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import type { CallerCalls, Queueable } from '../policy/admission-queue.ts';
 import {
   allowedMs,
   type DeadlineOwner,
@@ -17,29 +16,28 @@ import {
 import type { ModelFailure } from '../policy/model-failure.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
-import { outcomeUnknown } from '../policy/retry.ts';
 import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import { isKnownMethod } from './call-accounting.ts';
+import { CallAttempts } from './call-attempts.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
-import type { Hedging } from './hedging.ts';
 import { IdleClock } from './idle-clock.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { CallTrace } from './observed-call.ts';
+import type { QueuePlace } from './queue-place.ts';
 import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
-import type { RetryWait } from './retrying.ts';
 import type { TaskFollower } from './task-follower.ts';
 
 /** What a call is and what it remembers; what happens to it is in `call.ts`. */
-export abstract class CallState<Driver> extends Timer implements Queueable {
+export abstract class CallState<Driver> extends Timer {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;
   readonly driver: Driver;
@@ -54,15 +52,7 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   task: TaskKey | undefined = undefined;
   /** Undefined until it is decided whether the call is recorded; null when it is not. */
   trace: CallTrace | null | undefined = undefined;
-  attempt: Attempt | undefined = undefined;
-  attempts = 0;
-  /** Of the attempts, those that followed one which was provably never processed. */
-  transparentRetries = 0;
-  /** Back-offs since the last pushback. */
-  backoffStep = 0;
-  /** An earlier attempt may have been processed. */
-  unknownBefore = false;
-  severalEndpointsFailed = false;
+  readonly tries = new CallAttempts();
   /** Whom its answer tells not to try again: by what this hop, or an outbound call of the app's, has found. */
   notAgain: NotAgain = NotAgain.NOBODY;
   runningAt = -1;
@@ -84,11 +74,6 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   callPath = '';
   /** Gets the answer of another call that runs the same task. */
   follower: TaskFollower | undefined = undefined;
-  retryWait: RetryWait | undefined = undefined;
-  /** Attempts beside `attempt`, where the call may have them. */
-  hedging: Hedging | undefined = undefined;
-  /** What the caller is told when no other attempt follows. */
-  lastFailure: LocalReply | undefined = undefined;
   /** From when its circuit has let it in. */
   circuit: CircuitTicket | undefined = undefined;
   deadlineMs = 0;
@@ -99,14 +84,7 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   idle: IdleClock | undefined = undefined;
   /** It is routed, and known again, by its first message, which has not come. */
   awaitingMessage = false;
-  /** When it came in, to be let out at its end; 0 while it waits, or where nobody asks. */
-  admittedAtMs = 0;
-  /** It has asked to come in. */
-  entered = false;
-  queueOlder: Queueable | undefined = undefined;
-  queueNewer: Queueable | undefined = undefined;
-  queuedAtMs = Number.NaN;
-  queueTurn = 0;
+  place: QueuePlace | undefined = undefined;
   done = false;
   /** It is done, and its caller has a moment to end its request. */
   lingering = false;
@@ -151,6 +129,19 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
     if (isTaskPath(method)) this.response.observer = context.tasks?.observe(context.name, method);
   }
 
+  /** The attempt that runs, or has ended last. */
+  get attempt(): Attempt | undefined {
+    return this.tries.current;
+  }
+
+  get attempts(): number {
+    return this.tries.count;
+  }
+
+  get transparentRetries(): number {
+    return this.tries.transparentRetries;
+  }
+
   get responseStarted(): boolean {
     return this.response.started;
   }
@@ -172,10 +163,6 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
   /** Whose places it takes, and whose rate is limited. */
   get caller(): Caller {
     return callerOf(this.stream.connection);
-  }
-
-  get callerCalls(): CallerCalls {
-    return this.caller.calls;
   }
 
   /** Whose task it is, and whose work the app does for it (`caller-scope.ts`); '' where nothing tells. */
@@ -225,11 +212,6 @@ export abstract class CallState<Driver> extends Timer implements Queueable {
       this.idle ??= new IdleClock(this, this.context.wheel);
       this.idle.start(idleMs, this.context.clock());
     } else this.idle?.stop();
-  }
-
-  /** An attempt has ended badly, perhaps behind the app's having run it. */
-  noteOutcome(attempt: Attempt): void {
-    this.unknownBefore ||= outcomeUnknown(attempt);
   }
 
   abstract answer(reply: LocalReply): void;

@@ -15,7 +15,6 @@ import { endTrace, readTracedTask } from './call-tracing.ts';
 import { endForDeadline, endForSilence, lingerAfterAnswer } from './early-end.ts';
 import { endFields, ownFields, ownHead } from './end-fields.ts';
 import { replyToClock, replyToIdle, statusFor } from './failure-reply.ts';
-import type { Dependent, InboundCall } from './inbound-call.ts';
 import { inTime } from './late-pushback.ts';
 import { NO_FIELDS } from './local-reply.ts';
 import { forgetModelFailure, noteModelFailure, withModelFailure } from './model-failures.ts';
@@ -54,10 +53,7 @@ export type AdmittedCall = Call & AdmittedFacts;
  *       └────────────────────┴── answered by us ─────┤  └── another attempt       │ cut, deadline, cancelled
  *                                                    └──────────────▶ done ◀──────┘
  */
-export class Call
-  extends CallState<CallDriver<Call>>
-  implements StreamHandler, AttemptOwner, InboundCall, Dependent, TaskSubscriber
-{
+export class Call extends CallState<CallDriver<Call>> implements StreamHandler, AttemptOwner, TaskSubscriber {
   override onTimeout(nowMs: number): void {
     endForDeadline(this, nowMs);
   }
@@ -90,7 +86,7 @@ export class Call
     }
     request.ended = endStream;
     keepAwake(this);
-    const attempt = this.attempt;
+    const { attempt } = this;
     if (attempt?.stream === undefined || attempt.ended) {
       request.add(buffer, start, end);
       if (this.awaitingMessage) this.driver.onFirstMessage(this);
@@ -236,7 +232,7 @@ export class Call
   /** Something goes downstream: this attempt is the one. */
   private commit(attempt: Attempt, head: HeaderList): void {
     attempt.heldHead = undefined;
-    this.hedging?.choose(attempt);
+    this.tries.hedging?.choose(attempt);
     this.response.sendHead(head);
     this.request.drop();
   }
@@ -296,7 +292,7 @@ export class Call
     }
     if (tooLarge && status === Status.OK && endsBySize(this.admitted, attempt, 'trailers', list)) return;
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
-    else this.hedging?.choose(attempt);
+    else this.tries.hedging?.choose(attempt);
     const own = ownFields(this, attempt, list, info);
     const alone = tooLarge ? statusAlone(list, status, head.kind === 'response') : own;
     if (tooLarge) this.reason = 'headers_too_large';
@@ -348,7 +344,8 @@ export class Call
     settleAttempt(this.admitted, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
     const again = this.retries(attempt);
     // A cancelled task would have to run a second time: the next attempt joins it.
-    attempt.letGo(this.retryWait?.sameEndpoint === true ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
+    const comesBack = this.tries.retryWait?.sameEndpoint === true;
+    attempt.letGo(comesBack ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
     if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));
   }
 
@@ -375,21 +372,21 @@ export class Call
   }
 
   private finish(status: StatusCode): void {
+    const { context, tries } = this;
     this.done = true;
     const isCounted = this.status !== -1;
     if (!isCounted) this.status = status;
-    const { context } = this;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
     this.request.drop();
     this.idle?.stop();
-    this.retryWait?.cancel();
+    tries.retryWait?.cancel();
     this.follower?.leave('cancelled');
     this.response.close(status);
     endOwnership(this);
     settleTokens(this, undefined);
-    this.hedging?.stop();
-    if (this.entered) context.admission!.leave(this, status, context.clock());
+    tries.hedging?.stop();
+    context.admission?.leave(this, status, context.clock());
     settleCircuit(this);
     endActive(this);
     if (context.tracer !== undefined) endTrace(this);

@@ -63,7 +63,7 @@ export function endForSilence(call: SilentCall): void {
   // The silence is ours, or the caller's who does not read, so that the endpoint may not send.
   if (attempt === undefined ? !call.awaitingMessage : attempt.ended) return;
   if (response.waits && response.run?.readsAhead !== true) return;
-  if (attempt !== undefined && call.hedging === undefined) {
+  if (attempt !== undefined && call.tries.hedging === undefined) {
     call.onAttemptClock(attempt, 'idle');
     return;
   }

@@ -66,10 +66,10 @@ export function tooLittleTime(
 /** The answer for the last attempt's failure. It tells callers above when another try makes no sense. */
 export function lastAnswer({
   context,
-  lastFailure,
+  tries,
   notAgain,
-}: CallWith<'context' | 'lastFailure' | 'notAgain'>): LocalReply {
-  const answer = lastFailure!;
+}: CallWith<'context' | 'tries' | 'notAgain'>): LocalReply {
+  const answer = tries.lastFailure!;
   if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };
   return notAgain === NotAgain.SIDECARS && context.listener === 'inbound'
     ? { ...answer, retriesEnded: true }

@@ -9,11 +9,9 @@ import { policiesOf } from './cluster-policies.ts';
 import { type SettledCall, settleAttempt } from './settlement.ts';
 
 export type HedgedCall = SettledCall &
-  CallWith<'request' | 'responseStarted' | 'info'> & {
-    readonly retryWait: object | undefined;
-    /** The one that goes on, or has answered. Written here. */
-    attempt: Attempt | undefined;
-    severalEndpointsFailed: boolean;
+  CallWith<'request' | 'responseStarted' | 'info' | 'tries'> & {
+    /** Which attempt goes on, or has answered, is told to it. */
+    readonly tries: { choose(attempt: Attempt): void; goOnWith(attempt: Attempt): void };
     /** Makes an attempt beside those that run; false when no other endpoint can be had. */
     hedge(running: readonly Attempt[], nowMs: number): boolean;
   };
@@ -59,7 +57,7 @@ export class Hedging extends Timer {
   override onTimeout(nowMs: number): void {
     const { call, settings, running } = this;
     // Between two attempts the retry policy has the word.
-    if (this.stopped || call.retryWait !== undefined) return;
+    if (this.stopped || call.tries.retryWait !== undefined) return;
     const cluster = call.cluster;
     const policies = policiesOf(cluster);
     const busy = running.filter(({ endpoint }) => endpoint.usable).length;
@@ -105,8 +103,7 @@ export class Hedging extends Timer {
     const last = this.running.at(-1);
     if (last === undefined) return false;
     const { call } = this;
-    call.severalEndpointsFailed = true;
-    call.attempt = last;
+    call.tries.goOnWith(last);
     if (this.extra < this.settings.maxExtra) this.armIn(hedgeAfterFailureMs(this.pushbackMs), nowMs);
     return true;
   }
@@ -130,7 +127,7 @@ export class Hedging extends Timer {
       settleAttempt(call, loser, 'superseded', Status.CANCELLED, 0, undefined);
     }
     this.running.length = 0;
-    call.attempt = attempt;
+    call.tries.choose(attempt);
   }
 
   stop(): void {

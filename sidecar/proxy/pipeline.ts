@@ -12,7 +12,7 @@ import type { GiveUpReason } from '../policy/retry.ts';
 import { mayRetryTransparently } from '../policy/transparent-retry.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
 import { isTaskPath, PROCESS_TASK_PATH } from '../task/task-message.ts';
-import { Attempt, type AttemptFailure } from './attempt.ts';
+import type { Attempt, AttemptFailure } from './attempt.ts';
 import { AttemptClock } from './attempt-clock.ts';
 import { type AdmittedCall, Call, type PlacedCall } from './call.ts';
 import type { CallDriver } from './call-driver.ts';
@@ -223,7 +223,7 @@ export class Pipeline implements CallDriver<Call> {
     }
     const endpoint = this.pick(call, undefined, nowMs);
     if (endpoint !== undefined) {
-      call.hedging = hedgingOf(call);
+      call.tries.hedgeBy(hedgingOf(call));
       this.attempt(call, endpoint, nowMs);
     } else if (call.cluster.resolving) this.awaitEndpoints(call);
     else this.nobodyThere(call);
@@ -231,7 +231,7 @@ export class Pipeline implements CallDriver<Call> {
 
   private nobodyThere(call: AdmittedCall): void {
     endOwnersRetries(call);
-    call.answer(call.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
+    call.answer(call.tries.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
   }
 
   /** A cluster that a start or a reload has just made: its first look-up is under way. */
@@ -255,16 +255,14 @@ export class Pipeline implements CallDriver<Call> {
     budgeted = false,
     hedge = false,
   ): void {
-    call.attempts++;
-    const attempt = new Attempt(call, endpoint, call.attempts, nowMs);
+    const attempt = call.tries.begin(call, endpoint, nowMs);
     const { settings } = policiesOf(call.cluster);
     attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
     attempt.hedge = hedge;
     if (settings.task.statusIsVerdict && call.info.method === PROCESS_TASK_PATH)
       attempt.scanner = new OutcomeScanner();
-    call.attempt = attempt;
-    call.hedging?.add(attempt, nowMs);
+    call.tries.hedging?.add(attempt, nowMs);
     const { outliers } = call.cluster;
     outliers.detector.begin(attempt, nowMs);
     outliers.wake(nowMs);
@@ -306,16 +304,16 @@ export class Pipeline implements CallDriver<Call> {
   onAttemptFailed(call: AdmittedCall, attempt: Attempt, failure: AttemptFailure): void {
     const cluster = call.cluster;
     const nowMs = this.context.clock();
-    if (call.hedging?.dropped(attempt, nowMs) === true) return;
+    if (call.tries.hedging?.dropped(attempt, nowMs) === true) return;
     const retry =
       failure.unprocessed && !isOverflow(failure) && this.mayGoOn(call, attempt.limitLowered, nowMs);
     const endpoint = retry ? this.pick(call, attempt.endpoint, nowMs) : undefined;
     if (endpoint !== undefined) {
       cluster.count(cluster.retries, 'retried');
-      call.transparentRetries++;
+      call.tries.countTransparent();
       this.attempt(call, endpoint, nowMs);
     } else {
-      call.lastFailure = replyToFailure(call, attempt, failure);
+      call.tries.fail(replyToFailure(call, attempt, failure));
       // A queue that is full here is not emptier at the next attempt.
       if (isOverflow(failure) || !this.retries(call, attempt)) call.answer(lastAnswer(call));
     }
@@ -328,9 +326,13 @@ export class Pipeline implements CallDriver<Call> {
     const nowMs = context.clock();
     const cluster = call.cluster;
     const policy = policiesOf(cluster).retry;
-    if (call.hedging !== undefined && policy.mayFollow(attempt) && call.hedging.dropped(attempt, nowMs))
+    if (
+      call.tries.hedging !== undefined &&
+      policy.mayFollow(attempt) &&
+      call.tries.hedging.dropped(attempt, nowMs)
+    )
       return true;
-    call.noteOutcome(attempt);
+    call.tries.noteOutcome(attempt);
     const retryCall = retryCallOf(call, attempt, nowMs);
     // Nobody is there to be asked again, and to wait for that would only take the caller's time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) {
@@ -345,9 +347,9 @@ export class Pipeline implements CallDriver<Call> {
       if (outcome !== undefined) cluster.count(cluster.retries, outcome);
       return false;
     }
-    call.backoffStep = decision.backoffStep;
-    call.retryWait = new RetryWait(call, attempt, decision.target === 'same');
-    call.retryWait.start(decision.afterMs);
+    const wait = new RetryWait(call, attempt, decision.target === 'same');
+    call.tries.wait(wait, decision.backoffStep);
+    wait.start(decision.afterMs);
     return true;
   }
 
@@ -363,14 +365,14 @@ export class Pipeline implements CallDriver<Call> {
     }
     const cluster = call.cluster;
     cluster.count(cluster.retries, 'retried');
-    if (endpoint !== failed.endpoint) call.severalEndpointsFailed = true;
+    if (endpoint !== failed.endpoint) call.tries.changeEndpoint();
     this.attempt(call, endpoint, nowMs, true);
   }
 }
 
 /** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */
 function mayRunElsewhere(call: AdmittedCall): boolean {
-  return call.unknownBefore && !policiesOf(call.cluster).retry.isIdempotent(call.info.method);
+  return call.tries.unknownBefore && !policiesOf(call.cluster).retry.isIdempotent(call.info.method);
 }
 
 function placedIn(call: Call, cluster: Cluster): PlacedCall {

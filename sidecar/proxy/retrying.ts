@@ -13,8 +13,7 @@ import { policiesOf } from './cluster-policies.ts';
 
 /** A call that waits to be tried again. */
 export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'done'> {
-  /** Undefined when it waits no longer. Written here. */
-  retryWait: RetryWait | undefined;
+  readonly tries: { endWait(): void };
   /** The back-off is over. */
   onRetryDue(failed: Attempt, sameEndpoint: boolean): void;
 }
@@ -28,14 +27,11 @@ type FailedCall = CallWith<
   | 'responseStarted'
   | 'request'
   | 'deadlineMs'
-  | 'backoffStep'
+  | 'tries'
   | 'task',
   'readTask'
 > &
-  AdmittedFacts & {
-    /** An earlier attempt, or this one, may have been processed. */
-    readonly unknownBefore: boolean;
-  };
+  AdmittedFacts;
 
 /** A call between two attempts. */
 export class RetryWait extends Timer {
@@ -58,7 +54,7 @@ export class RetryWait extends Timer {
   }
 
   override onTimeout(): void {
-    this.call.retryWait = undefined;
+    this.call.tries.endWait();
     if (!this.call.done) this.call.onRetryDue(this.failed, this.sameEndpoint);
   }
 
@@ -83,9 +79,9 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     requestWhole: call.request.whole,
     timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
     usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.info.method),
-    backoffStep: call.backoffStep,
+    backoffStep: call.tries.backoffStep,
     deduplicated: isDeduplicated(call, attempt),
-    unknownBefore: call.unknownBefore,
+    unknownBefore: call.tries.unknownBefore,
     circuitAllows: call.circuit.mayRetry,
     otherEndpoints: others,
     sameReachable: !endpoint.removed && endpoint.pool.state !== PoolState.backingOff,

@@ -22,9 +22,7 @@ export type SettledCall = ObservedCall &
   CallWith<'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
 /** A call that gives up the attempts that it has. */
 export type GivenUpCall = Omit<SettledCall, keyof AdmittedFacts> &
-  CallWith<'attempt' | 'cluster' | 'circuit'> & {
-    readonly hedging: { readonly attempts: readonly Attempt[]; stop(): void } | undefined;
-  };
+  CallWith<'attempt' | 'tries' | 'cluster' | 'circuit'>;
 
 /**
  * Where what happened becomes what is believed: each attempt's end is judged once (`policy/verdict.ts`), and the
@@ -152,7 +150,8 @@ function readInfo(attempt: Attempt, info: ResponseInfo): void {
 export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode): void {
   // Without that it has no attempts.
   if (!isAdmitted(call)) return;
-  const { attempt, hedging } = call;
+  const { attempt, tries } = call;
+  const { hedging } = tries;
   if (hedging !== undefined) {
     hedging.stop();
     for (const running of hedging.attempts) end(call, running, kind, status);
@@ -168,7 +167,7 @@ function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusC
 
 /** The call is over: the circuit hears of the attempt that decided it. */
 export function settleCircuit(
-  call: CallWith<'cluster' | 'circuit' | 'attempt' | 'severalEndpointsFailed' | 'context' | 'info' | 'trace'>,
+  call: CallWith<'cluster' | 'circuit' | 'attempt' | 'tries' | 'context' | 'info' | 'trace'>,
 ): void {
   if (!isAdmitted(call)) return;
   const { circuit, cluster, attempt } = call;
@@ -177,7 +176,7 @@ export function settleCircuit(
     call,
     attempt === undefined
       ? circuit.giveBack(nowMs)
-      : circuit.settle(attempt, call.severalEndpointsFailed, cluster, nowMs),
+      : circuit.settle(attempt, call.tries.severalEndpointsFailed, cluster, nowMs),
   );
 }
 
