@@ -69,8 +69,8 @@ t.test(
       ...['/batches', '/audio/transcriptions', '/moderations'],
     ];
     const answers = await Promise.all(paths.map((path) => send(egress.baseUrl, path, chat()).answer));
-    for (const [i, answer] of answers.entries()) {
-      t.match(answer, { status: 200, broken: false, headers: { 'outrigger-attempts': '1' } }, paths[i]);
+    for (const [i, path] of paths.entries()) {
+      t.match(answers[i], { status: 200, broken: false, headers: { 'outrigger-attempts': '1' } }, path);
     }
     t.equal(provider.requests('slow').length, paths.length, 'each was sent once');
     t.strictSame(told, [], 'slow is no failure');

@@ -298,7 +298,7 @@ t.test('what a sidecar or an agent says of the model goes with every kind of fai
     ['DEADLINE_EXCEEDED', `the research agent did not answer in time: ${words}`],
     ['RESOURCE_EXHAUSTED', `as scripted: ${words}`],
     ['INVALID_ARGUMENT', `as scripted: ${words}`],
-  ]) {
+  ] as const) {
     const input = JSON.stringify({ code, trailers: { 'outrigger-model-failure': said } });
     t.match(await (await post(url, { input })).json(), { error: { code, message, model } }, code);
     const [told] = await eventsOf(await post(url, { input }, asStream));

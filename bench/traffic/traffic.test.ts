@@ -45,13 +45,13 @@ t.test('header blocks say the same to a decoder, however often and with however 
       const requests = all.map((fields) => fields.get('x-request-id')!);
       t.ok(
         traces.every((value) => /^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/.test(value)),
-        traces[0],
+        `${traces[0]}`,
       );
       t.ok(
         requests.every((value) =>
           /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(value),
         ),
-        requests[0],
+        `${requests[0]}`,
       );
       t.equal(new Set(traces).size, CALLS, 'each trace is new');
       t.equal(new Set(requests).size, CALLS, 'each request id is new');
