@@ -3,8 +3,19 @@
  * environment variables, the flags and `outrigger check` all come from here.
  */
 import * as z from 'zod';
+import { egress, llmUpstream } from '../llm/shared/llm-settings.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
-import { duration, file, flag, headerName, identity, integer, oneOf, text, url } from '../settings/kinds.ts';
+import {
+  duration,
+  entryName,
+  file,
+  flag,
+  headerName,
+  identity,
+  integer,
+  oneOf,
+  text,
+} from '../settings/kinds.ts';
 import { appTarget, listen } from './address-kinds.ts';
 import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { cluster } from './schema-cluster.ts';
@@ -133,8 +144,6 @@ const inbound = z.strictObject({
     .describe('TLS for callers; cleartext when absent'),
 });
 
-const clusterName = text('a name such as writing-agent', /^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$/);
-
 const route = z.strictObject({
   match: z
     .strictObject({
@@ -154,7 +163,7 @@ const route = z.strictObject({
     })
     .prefault({})
     .describe('Everything given must hold; nothing given takes every call'),
-  cluster: clusterName.describe('A key of outbound.clusters'),
+  cluster: entryName().describe('A key of outbound.clusters'),
 });
 
 const outbound = z.strictObject({
@@ -177,7 +186,7 @@ const outbound = z.strictObject({
     .default([])
     .describe('The first match wins; when there is none the authority names the cluster'),
   clusters: z
-    .record(clusterName, cluster)
+    .record(entryName(), cluster)
     .default({})
     .describe('Sets of endpoints that serve the same, by name'),
 });
@@ -185,123 +194,12 @@ const outbound = z.strictObject({
 const llm = z.strictObject({
   listen: listen().default(LLM_LISTEN).describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
   upstreams: z
-    .array(
-      z.strictObject({
-        name: clusterName.describe('The name in metrics and logs'),
-        url: url().describe('The base URL of its API'),
-        api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
-          .nullable()
-          .default(null)
-          .describe(
-            'The environment variable that holds the key; without one the first upstream gets what the caller sends',
-          ),
-        model: text('the name of a model')
-          .nullable()
-          .default(null)
-          .describe('Replaces the model of the request; null leaves it'),
-        adds: z
-          .array(oneOf(['max_completion_tokens', 'max_tokens', 'max_output_tokens', 'stream_options']))
-          .nullable()
-          .default(null)
-          .describe(
-            'Fields that budgets and limits may add to its requests, the preferred first; null goes by its host',
-          ),
-      }),
-    )
+    .array(llmUpstream)
     .min(1)
     .max(64)
     .default([{ ...DEFAULT_PROVIDER, model: null, adds: null }])
     .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
-  connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
-  first_byte_timeout: duration('zero')
-    .default('2m')
-    .describe('To the first event with data of a stream; a plain answer has timeout; 0s is off'),
-  idle_timeout: duration('zero')
-    .default('2m')
-    .describe(
-      'Between events with data of a stream (comments do not count), or bytes of a large answer; 0s is off',
-    ),
-  timeout: duration('zero')
-    .default('10m')
-    .describe(
-      'To a whole plain answer, or to the first event of a stream, over all attempts and waits; 0s is off',
-    ),
-  web_socket_idle_timeout: duration('zero')
-    .default('1h')
-    .describe('Of a WebSocket on which nothing comes, either way; 0s is off'),
-  retry: z
-    .strictObject({
-      max_attempts: integer(1, 10)
-        .default(3)
-        .describe('Attempts at all upstreams together, the first one included; 1 is no retry'),
-      max_retry_after: duration('zero')
-        .default('60s')
-        .describe(
-          'The longest Retry-After that is waited for; above it a model is asked for elsewhere, or refused',
-        ),
-      resend: flag()
-        .default(false)
-        .describe(
-          'Send again what was sent and not answered; it may be running, and be answered and paid for twice',
-        ),
-      backoff: z
-        .strictObject({
-          base: duration('positive').default('500ms').describe('Before the first retry at the same upstream'),
-          max: duration('positive').default('8s').describe('The longest, before jitter'),
-        })
-        .prefault({}),
-      incomplete_answers: flag()
-        .default(false)
-        .describe('Retry a plain answer that broke off or is no JSON too; its tokens are paid for twice'),
-    })
-    .prefault({}),
-  circuit_breaker: z
-    .strictObject({
-      failure_percent: integer(0, 100).default(50).describe('Share of failures that opens it; 0 is off'),
-      min_calls: integer(1, MANY).default(5).describe('Requests in the window before the share counts'),
-      window: duration('positive').default('10s').describe('The window the share is taken over'),
-      recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
-    })
-    .prefault({}),
-  limits: z
-    .strictObject({
-      requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
-      tokens_per_minute: integer(0, 1_000_000_000)
-        .default(0)
-        .describe('Input and output together, reserved before a request is sent; 0 is none'),
-      tokens_per_task: integer(0, 1_000_000_000)
-        .default(0)
-        .describe('The budget of a task that comes without one; 0 is none'),
-      default_output_tokens: integer(1, 100_000_000)
-        .default(4096)
-        .describe('Reserved for a request that names no maximum, and its maximum where a budget holds'),
-      max_wait: duration('zero')
-        .default('30s')
-        .describe('How long a request waits for the limits of a minute, or for memory'),
-      max_concurrent_requests: integer(1, MANY).default(1024).describe('More are refused'),
-      max_web_sockets: integer(0, MANY)
-        .default(256)
-        .describe('WebSockets at a time, three quarters of them for one caller; 0 refuses them'),
-      max_request_bytes: integer(1024, 268_435_456)
-        .default(33_554_432)
-        .describe('The largest request; it is held in memory until its answer begins'),
-      max_body_memory_bytes: integer(0, 68_719_476_736)
-        .default(0)
-        .describe(
-          "What the bodies of all requests may take; more wait for max_wait; 0 is a quarter of the container's memory, 256 MiB at most",
-        ),
-      max_answer_bytes: integer(1024, 2_147_483_647).default(134_217_728).describe('The largest answer'),
-    })
-    .prefault({}),
-  stream_usage: oneOf(['auto', 'always', 'never'])
-    .default('auto')
-    .describe('Ask for the usage of streams that would not tell it; auto does where tokens are limited'),
-  single_flight: flag()
-    .default(false)
-    .describe('Identical requests at the same time run once even without an Idempotency-Key'),
-  log_bodies: flag()
-    .default(false)
-    .describe('Write requests and answers to the log; they hold what users say'),
+  ...egress,
 });
 
 const listener = (address: string, description: string) =>

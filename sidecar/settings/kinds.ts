@@ -66,6 +66,13 @@ export function text(form: string, pattern?: RegExp) {
   return base.max(MAX_TEXT_LENGTH).register(kinds, { form });
 }
 
+/** What an entry of the configuration is called, by which others mean it. */
+export function entryName() {
+  return shared('entry name', () =>
+    text('a name such as writing-agent', /^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$/),
+  );
+}
+
 /** The name of a header field, which the code has in lower case. */
 export function headerName(form: string) {
   const name = z.string().regex(/^[A-Za-z0-9_.-]+$/, { abort: true });

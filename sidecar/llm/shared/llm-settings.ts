@@ -1,71 +1,131 @@
-/**
- * The settings of the egress as it reads them; the configuration's `llm` section has this shape. What each setting
- * does is said once, in the schema's descriptions. A duration of 0 means "off" unless it says otherwise.
- */
-import type { AddedField } from './addable-fields.ts';
+/** The settings of the egress: keys of the configuration's `llm`, and what it reads of them. */
+import * as z from 'zod';
+import { duration, entryName, flag, integer, oneOf, text, url } from '../../settings/kinds.ts';
+import type { SettingsOf } from '../../settings/settings-of.ts';
 
-export interface LlmSettings {
-  /** In order of preference. */
-  readonly upstreams: readonly LlmUpstreamSettings[];
-  readonly connectTimeoutMs: number;
-  readonly firstByteTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  readonly timeoutMs: number;
-  readonly webSocketIdleTimeoutMs: number;
-  readonly retry: LlmRetrySettings;
-  readonly circuitBreaker: LlmBreakerSettings;
-  readonly limits: LlmLimitSettings;
-  /** When the usage of a streamed chat completion is asked for on the caller's behalf. */
-  readonly streamUsage: 'auto' | 'always' | 'never';
-  readonly singleFlight: boolean;
-  readonly logBodies: boolean;
-}
+const MANY = 1_000_000;
 
-export interface LlmUpstreamSettings {
-  readonly name: string;
-  /** May hold credentials: never print it. */
-  readonly url: string;
-  /** The environment variable that holds the key. */
-  readonly apiKeyEnv: string | undefined;
-  /** Replaces the model a request names; `undefined` leaves it. */
-  readonly model: string | undefined;
-  /** Fields that policies may add to its requests; undefined goes by its host. */
-  readonly adds: readonly AddedField[] | undefined;
-}
+/** An entry of `llm.upstreams`. Its URL may hold credentials: `redact.ts` has the form for eyes. */
+export const llmUpstream = z.strictObject({
+  name: entryName().describe('The name in metrics and logs'),
+  url: url().describe('The base URL of its API'),
+  api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
+    .nullable()
+    .default(null)
+    .describe(
+      'The environment variable that holds the key; without one the first upstream gets what the caller sends',
+    ),
+  model: text('the name of a model')
+    .nullable()
+    .default(null)
+    .describe('Replaces the model of the request; null leaves it'),
+  adds: z
+    .array(oneOf(['max_completion_tokens', 'max_tokens', 'max_output_tokens', 'stream_options']))
+    .nullable()
+    .default(null)
+    .describe(
+      'Fields that budgets and limits may add to its requests, the preferred first; null goes by its host',
+    ),
+});
 
-export interface LlmRetrySettings {
-  /** The first one included, over all upstreams. */
-  readonly maxAttempts: number;
-  /** The longest time that a provider may ask for and a request waits for. */
-  readonly maxRetryAfterMs: number;
-  /** Send again what was sent whole and not answered, though it may be running and be paid for twice. */
-  readonly resend: boolean;
-  readonly backoff: { readonly baseMs: number; readonly maxMs: number };
-  /** Try again after a plain answer that broke off or is no JSON, though it has cost tokens. */
-  readonly incompleteAnswers: boolean;
-}
+/** The other keys. */
+export const egress = {
+  connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
+  first_byte_timeout: duration('zero')
+    .default('2m')
+    .describe('To the first event with data of a stream; a plain answer has timeout; 0s is off'),
+  idle_timeout: duration('zero')
+    .default('2m')
+    .describe(
+      'Between events with data of a stream (comments do not count), or bytes of a large answer; 0s is off',
+    ),
+  timeout: duration('zero')
+    .default('10m')
+    .describe(
+      'To a whole plain answer, or to the first event of a stream, over all attempts and waits; 0s is off',
+    ),
+  web_socket_idle_timeout: duration('zero')
+    .default('1h')
+    .describe('Of a WebSocket on which nothing comes, either way; 0s is off'),
+  retry: z
+    .strictObject({
+      max_attempts: integer(1, 10)
+        .default(3)
+        .describe('Attempts at all upstreams together, the first one included; 1 is no retry'),
+      max_retry_after: duration('zero')
+        .default('60s')
+        .describe(
+          'The longest Retry-After that is waited for; above it a model is asked for elsewhere, or refused',
+        ),
+      resend: flag()
+        .default(false)
+        .describe(
+          'Send again what was sent and not answered; it may be running, and be answered and paid for twice',
+        ),
+      backoff: z
+        .strictObject({
+          base: duration('positive').default('500ms').describe('Before the first retry at the same upstream'),
+          max: duration('positive').default('8s').describe('The longest, before jitter'),
+        })
+        .prefault({}),
+      incomplete_answers: flag()
+        .default(false)
+        .describe('Retry a plain answer that broke off or is no JSON too; its tokens are paid for twice'),
+    })
+    .prefault({}),
+  circuit_breaker: z
+    .strictObject({
+      failure_percent: integer(0, 100).default(50).describe('Share of failures that opens it; 0 is off'),
+      min_calls: integer(1, MANY).default(5).describe('Requests in the window before the share counts'),
+      window: duration('positive').default('10s').describe('The window the share is taken over'),
+      recovery_timeout: duration('positive').default('30s').describe('From open to the first probe'),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      requests_per_minute: integer(0, 1_000_000_000).default(0).describe('0 is none'),
+      tokens_per_minute: integer(0, 1_000_000_000)
+        .default(0)
+        .describe('Input and output together, reserved before a request is sent; 0 is none'),
+      tokens_per_task: integer(0, 1_000_000_000)
+        .default(0)
+        .describe('The budget of a task that comes without one; 0 is none'),
+      default_output_tokens: integer(1, 100_000_000)
+        .default(4096)
+        .describe('Reserved for a request that names no maximum, and its maximum where a budget holds'),
+      max_wait: duration('zero')
+        .default('30s')
+        .describe('How long a request waits for the limits of a minute, or for memory'),
+      max_concurrent_requests: integer(1, MANY).default(1024).describe('More are refused'),
+      max_web_sockets: integer(0, MANY)
+        .default(256)
+        .describe('WebSockets at a time, three quarters of them for one caller; 0 refuses them'),
+      max_request_bytes: integer(1024, 268_435_456)
+        .default(33_554_432)
+        .describe('The largest request; it is held in memory until its answer begins'),
+      max_body_memory_bytes: integer(0, 68_719_476_736)
+        .default(0)
+        .describe(
+          "What the bodies of all requests may take; more wait for max_wait; 0 is a quarter of the container's memory, 256 MiB at most",
+        ),
+      max_answer_bytes: integer(1024, 2_147_483_647).default(134_217_728).describe('The largest answer'),
+    })
+    .prefault({}),
+  stream_usage: oneOf(['auto', 'always', 'never'])
+    .default('auto')
+    .describe('Ask for the usage of streams that would not tell it; auto does where tokens are limited'),
+  single_flight: flag()
+    .default(false)
+    .describe('Identical requests at the same time run once even without an Idempotency-Key'),
+  log_bodies: flag()
+    .default(false)
+    .describe('Write requests and answers to the log; they hold what users say'),
+};
 
-export interface LlmBreakerSettings {
-  /** 0 is off. */
-  readonly failurePercent: number;
-  readonly minCalls: number;
-  readonly windowMs: number;
-  readonly recoveryTimeoutMs: number;
-}
-
-export interface LlmLimitSettings {
-  /** 0 is none, here and in the next two. */
-  readonly requestsPerMinute: number;
-  readonly tokensPerMinute: number;
-  readonly tokensPerTask: number;
-  /** What is reserved, and asked for where a budget holds, when a request names no maximum of its own. */
-  readonly defaultOutputTokens: number;
-  /** How long a request may wait for the limits of a minute. */
-  readonly maxWaitMs: number;
-  readonly maxConcurrentRequests: number;
-  readonly maxWebSockets: number;
-  readonly maxRequestBytes: number;
-  /** Of all requests together; 0 is a part of the memory that the process may have. */
-  readonly maxBodyMemoryBytes: number;
-  readonly maxAnswerBytes: number;
-}
+export type LlmUpstreamSettings = SettingsOf<typeof llmUpstream>;
+export type LlmSettings = SettingsOf<
+  z.ZodObject<typeof egress & { upstreams: z.ZodArray<typeof llmUpstream> }>
+>;
+export type LlmRetrySettings = LlmSettings['retry'];
+export type LlmBreakerSettings = LlmSettings['circuitBreaker'];
+export type LlmLimitSettings = LlmSettings['limits'];
