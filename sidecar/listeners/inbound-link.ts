@@ -1,3 +1,4 @@
+/** Finds the inbound call that owns a request to a model, for the egress, which knows nothing of the proxy. */
 import { type Headers, textOf } from '../llm/shared/headers.ts';
 import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';

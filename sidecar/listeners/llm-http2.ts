@@ -1,3 +1,4 @@
+/** Serves the agent's requests to models that come over HTTP/2 without TLS, and bounds what a connection may hold. */
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';

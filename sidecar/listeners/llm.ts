@@ -1,3 +1,4 @@
+/** Listens for the agent's requests to models: tells HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
 import {
   createServer,
   type Server as HttpServer,
