@@ -21,7 +21,7 @@ import { TestClock } from '../scripts/harness/test-clock.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
 import { clustersSnapshot } from '../sidecar/admin/snapshot.ts';
-import { PingGuard } from '../sidecar/http2/ping-guard.ts';
+import { PingGuard } from '../sidecar/grpc/ping-guard.ts';
 import { answerWith, startUpstream } from './support/upstream.ts';
 
 t.setTimeout(290_000);

@@ -422,6 +422,24 @@ t.test('policies are pure: no clock, no randomness, no input or output of their 
   t.strictSame(problems, []);
 });
 
+t.test('http2/ knows HTTP/2 alone: no word of gRPC, of tasks, of models or of policies', async (t) => {
+  const foreign =
+    /grpc|grfc|outrigger|sidecar|\btasks?|\bagents?\b|\bmodels?\b|\bllm|polic(y|ies)|breaker|\bretr(y|ies)\b/i;
+  const problems: string[] = [];
+  for (const path of sidecarFiles.filter((path) => layerOf(path) === 'http2' && !isTest(path))) {
+    // Two fields of RFC 7541's table are called so.
+    const lines = textOf(path)
+      .replace(/'(retry-after|user-agent)'/g, '')
+      .split('\n');
+    const at = lines.findIndex((line) => foreign.test(line));
+    if (at >= 0)
+      problems.push(
+        `${path}:${at + 1} says ${foreign.exec(lines[at]!)?.[0]}: let the owner of the connection say it`,
+      );
+  }
+  t.strictSame(problems, []);
+});
+
 t.test('no source file besides tests has more than 400 lines', async (t) => {
   const problems: string[] = [];
   for (const path of sourceFiles.filter((path) => !isTest(path))) {

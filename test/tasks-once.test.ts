@@ -7,8 +7,8 @@ import { type DataPlane, startDataPlane } from '../scripts/harness/data-plane.ts
 import { errorCode, frameType } from '../scripts/harness/h2-peer.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
+import { SidecarSetting } from '../sidecar/grpc/sidecar-settings.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
-import { SettingId } from '../sidecar/http2/settings.ts';
 import type { TaskRunner } from '../sidecar/proxy/task-run.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../sidecar/task/task-message.ts';
 import type { TaskStore } from '../sidecar/task/task-store.ts';
@@ -440,7 +440,7 @@ function announced(caller: TaskCaller): number {
   for (const { type, payload } of caller.peer.frames) {
     if (type !== frameType.settings) continue;
     for (let at = 0; at < payload.length; at += 6)
-      if (payload.readUInt16BE(at) === SettingId.OUTRIGGER_TASKS_ONCE) return payload.readUInt32BE(at + 2);
+      if (payload.readUInt16BE(at) === SidecarSetting.TASKS_ONCE) return payload.readUInt32BE(at + 2);
   }
   return 0;
 }

@@ -1,7 +1,8 @@
 import type { StatusCode } from '../grpc/status.ts';
 import type { BalancerEndpoint } from './balancer/balancer.ts';
 import { UNSEEN } from './balancer/rtt.ts';
-import { type ConnectionPool, PoolState } from './connection/pool.ts';
+import type { ConnectionPool } from './connection/pool.ts';
+import { PoolState } from './connection/pool-state.ts';
 import type { WatchedEndpoint } from './outlier/watched-endpoint.ts';
 
 /** One address of a cluster: its connections, its load, and what is known of its health. */

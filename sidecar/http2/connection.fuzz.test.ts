@@ -10,6 +10,7 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { flag, frame, frameType, headerBlock, preface, settings } from '../../scripts/harness/h2-peer.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
+import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
 import { Connection } from './connection.ts';
 import type { ConnectionOwner } from './connection-owner.ts';
 import type { ConnectionError } from './errors.ts';
@@ -72,6 +73,8 @@ const requestHead = new HeaderList([':method', 'POST', ':scheme', 'http', ':path
 
 /** Uses its streams in random ways, as a relay between two ends of different speed does. */
 class Player implements ConnectionOwner<Connection>, StreamHandler {
+  readonly onForeignClient = refuseForeignClient;
+  readonly onForeignServer = refuseForeignServer;
   private readonly random: () => number;
   private readonly owed = new Map<Stream, number>();
   readonly live = new Set<Stream>();

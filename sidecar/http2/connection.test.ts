@@ -16,17 +16,21 @@ import {
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import { socketPair } from '../../test/support/socket-pair.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';
+import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
+import { Keepalive } from '../grpc/keepalive.ts';
+import { READ_SIDECAR_SETTINGS, welcomePingIntervalMs } from '../grpc/sidecar-settings.ts';
 import { Connection } from './connection.ts';
 import type { ConnectionOwner } from './connection-owner.ts';
 import type { ConnectionError, StreamFailure } from './errors.ts';
 import type { MessageHead } from './head.ts';
 import { HeaderList } from './hpack/header-list.ts';
-import { Keepalive } from './keepalive.ts';
 import { type ConnectionLimits, DEFAULT_LIMITS } from './limits.ts';
 import type { Stream, StreamHandler } from './streams.ts';
 
 /** Owner and handler of everything that comes in; keeps what it was told. */
 class Owner implements ConnectionOwner<Connection>, StreamHandler {
+  readonly onForeignClient = refuseForeignClient;
+  readonly onForeignServer = refuseForeignServer;
   readonly streams: Stream[] = [];
   readonly heads: { id: number; fields: readonly string[]; endStream: boolean }[] = [];
   readonly failures: { id: number; failure: StreamFailure }[] = [];
@@ -96,6 +100,7 @@ async function open(
     role,
     limits: { ...DEFAULT_LIMITS, ...limits },
     clock,
+    extension: READ_SIDECAR_SETTINGS,
   });
   const peer = new H2Peer(far, role === 'server' ? 'client' : 'server');
   await peer.send(role === 'server' ? preface : Buffer.alloc(0), settings());
@@ -466,7 +471,7 @@ async function keepaliveEnds(
   const ends = await open(t, options.role ?? 'client', {}, clock.read);
   if (options.pingsWelcome) {
     await ends.peer.send(settings([0xf0a7, 1]));
-    await waitUntil('the setting came', () => ends.connection.peer.welcomePingIntervalMs === 1);
+    await waitUntil('the setting came', () => welcomePingIntervalMs(ends.connection.peer) === 1);
   }
   const keepalive = new Keepalive(ends.connection, clock.wheel, {
     timeMs: 30_000,

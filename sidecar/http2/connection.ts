@@ -42,7 +42,7 @@ import { FrameWriter } from './writer.ts';
 
 /**
  * One HTTP/2 connection, either side of it, over any socket: cleartext with prior knowledge, or TLS that has
- * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of gRPC or policy: `receiver.ts`
+ * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of what is above HTTP/2: `receiver.ts`
  * acts on HEADERS and DATA that come in, `control-frames.ts` on the rest, and the methods here send.
  */
 export class Connection implements StreamConnection {
@@ -52,7 +52,7 @@ export class Connection implements StreamConnection {
   readonly owner: ConnectionOwner<Connection>;
   readonly clock: () => number;
   readonly writer: FrameWriter;
-  readonly peer = new PeerSettings();
+  readonly peer: PeerSettings;
   readonly flood: FloodGuard;
   readonly streams = new StreamTable();
   readonly closedStreams = new ClosedStreams();
@@ -97,10 +97,11 @@ export class Connection implements StreamConnection {
     this.role = options.role;
     this.scheme = 'encrypted' in socket ? 'https' : 'http';
     this.limits = options.limits;
+    this.peer = new PeerSettings(options.extension?.ids);
     this.clock = options.clock;
     this.lastReadAtMs = options.clock();
     this.writer = new FrameWriter(socket);
-    this.headers = new HeaderSender(this.writer);
+    this.headers = new HeaderSender(this.writer, options.knownNames);
     this.flood = new FloodGuard(options.clock, options.limits);
     this.receiver = new Receiver(this);
     this.control = new ControlFrames(this, options);

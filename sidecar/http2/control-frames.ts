@@ -1,5 +1,5 @@
 import type { ClosedStreams } from './closed-streams.ts';
-import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
+import type { ConnectionOptions, ConnectionOwner, PingJudge } from './connection-owner.ts';
 import { ConnectionError } from './errors.ts';
 import { type SendSide, type WaitingStreams, widen } from './flow-control.ts';
 import {
@@ -14,7 +14,6 @@ import {
 import { obeyGoaway } from './goaway.ts';
 import type { HeaderSender } from './header-sender.ts';
 import type { ConnectionLimits } from './limits.ts';
-import { PingGuard } from './ping-guard.ts';
 import { applySettings, type PeerSettings, SettingId } from './settings.ts';
 import type { StreamTable } from './stream-table.ts';
 import type { Stream } from './streams.ts';
@@ -51,17 +50,15 @@ export class ControlFrames {
   private readonly connection: ControlledConnection;
   private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
   private pingNumber = 0;
-  private readonly pingGuard: PingGuard;
-  private readonly tasksOnceMaxBytes: number;
-  private readonly tasksOnceEncodings: number;
+  private readonly pingJudge: PingJudge | undefined;
+  private readonly announced: readonly number[];
   /** What to call at each ACK of our SETTINGS that is still to come, in their order. */
   private readonly settingsAcks: ((() => void) | undefined)[] = [];
 
   constructor(connection: ControlledConnection, options: ConnectionOptions) {
     this.connection = connection;
-    this.pingGuard = new PingGuard(options.minPingIntervalMs ?? 0);
-    this.tasksOnceMaxBytes = options.tasksOnceMaxBytes ?? 0;
-    this.tasksOnceEncodings = options.tasksOnceEncodings ?? 0;
+    this.pingJudge = options.pings;
+    this.announced = options.extension?.announced ?? [];
   }
 
   sendPrefaceAndSettings(): void {
@@ -76,16 +73,8 @@ export class ControlFrames {
         limits.maxHeaderListBytes,
         SettingId.MAX_CONCURRENT_STREAMS,
         limits.maxConcurrentStreams,
-        SettingId.OUTRIGGER_PINGS_WELCOME,
-        Math.max(this.pingGuard.minIntervalMs, 1),
       );
-    if (this.tasksOnceMaxBytes > 0)
-      entries.push(
-        SettingId.OUTRIGGER_TASKS_ONCE,
-        this.tasksOnceMaxBytes,
-        SettingId.OUTRIGGER_TASKS_ONCE_ENCODINGS,
-        this.tasksOnceEncodings,
-      );
+    entries.push(...this.announced);
     this.settingsAcks.push(undefined);
     let at = writer.beginFrame(entries.length * 3, FrameType.SETTINGS, 0, 0);
     for (let i = 0; i < entries.length; i += 2) {
@@ -210,8 +199,9 @@ export class ControlFrames {
   private onPing(flags: number, buffer: Buffer, start: number): void {
     const { writer, lastReadAtMs } = this.connection;
     if ((flags & Flag.ACK) === 0) {
-      if (!this.pingGuard.accepts(lastReadAtMs, writer.callFrames)) {
-        this.sendAway();
+      const { pingJudge } = this;
+      if (pingJudge !== undefined && !pingJudge.accepts(lastReadAtMs, writer.callFrames)) {
+        this.sendAway(pingJudge);
         return;
       }
       writer.frame(FrameType.PING, Flag.ACK, 0, buffer, start, start + 8);
@@ -221,12 +211,10 @@ export class ControlFrames {
     while (this.pings.length > 0 && this.pings[0]!.number <= number) this.pings.shift()!.onPong();
   }
 
-  /** As grpc servers do it: by these very words, which tell a client to double its time, and with the calls. */
-  private sendAway(): void {
+  /** With its calls: who sends PINGs so often would go on. */
+  private sendAway({ reason, message }: PingJudge): void {
     const { goaway, writer, lastPeerStreamId } = this.connection;
-    const reason = 'too_many_pings';
     goaway.finish(writer, lastPeerStreamId, ErrorCode.ENHANCE_YOUR_CALM, reason);
-    const message = `its keepalive PINGs came more often than every ${this.pingGuard.minIntervalMs} ms`;
     this.connection.close(new ConnectionError('peer', ErrorCode.ENHANCE_YOUR_CALM, message, reason));
   }
 

@@ -45,11 +45,6 @@ export const ErrorCode = {
   ENHANCE_YOUR_CALM: 11,
   INADEQUATE_SECURITY: 12,
   HTTP_1_1_REQUIRED: 13,
-  /**
-   * Ours, for sidecars that have announced `OUTRIGGER_TASKS_ONCE`: this attempt is given up, and the next one will join
-   * its task. To all others an unknown code is an INTERNAL_ERROR (RFC 9113 §7), and they never get it.
-   */
-  OUTRIGGER_COMES_BACK: 0xf0a8,
 } as const;
 
 const ERROR_NAMES: readonly string[] = Object.keys(ErrorCode);

@@ -11,7 +11,7 @@ export class MessageHead {
   readonly kind: HeadKind;
   /** Why the message is malformed (§8.1.1), if it is. */
   malformed: string | undefined = undefined;
-  /** The list as it is passed on, where a server has sent fields that HTTP/2 forbids and gRPC's clients ignore. */
+  /** The list as it is passed on, where a server has sent fields that HTTP/2 forbids and clients ignore. */
   passable: HeaderList | undefined = undefined;
   method = '';
   path = '';
@@ -43,11 +43,11 @@ const NAME_CHARS = new Uint8Array(256);
 for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz") NAME_CHARS[char.charCodeAt(0)] = 1;
 
 /**
- * Characters that end a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but gRPC's
- * grammar for `grpc-message` allows it and servers send it: it is passed on as it came.
+ * Characters that end a line or a string in HTTP/1 and in C (§8.2.1). White space at a value's ends is malformed, too, but
+ * servers send it, and grammars above HTTP/2 allow it: it is passed on as it came.
  */
 const BAD_VALUE = /[\0\r\n]/;
-/** Other control characters than HTAB are invalid, too (RFC 9110 §5.5). Of a server's, clients of gRPC take them as they are. */
+/** Other control characters than HTAB are invalid, too (RFC 9110 §5.5). Of a server's, clients take them as they are. */
 const BAD_REQUEST_VALUE = /[^\t -~\x80-\uffff]/;
 const WHITE_EDGE = /^[ \t]|[ \t]$/;
 
@@ -129,8 +129,8 @@ function pseudo(head: MessageHead, name: string, value: string): number {
 }
 
 /**
- * Reads a field, and says what is wrong with it. A request with such a field is malformed. Of a response, clients of
- * gRPC take what they need and leave the field alone, so that without a relay the call goes well.
+ * Reads a field, and says what is wrong with it. A request with such a field is malformed. Of a response, clients
+ * take what they need and leave the field alone, so that without a relay the call goes well.
  */
 function regularField(head: MessageHead, name: string, value: string): string | undefined {
   switch (name) {

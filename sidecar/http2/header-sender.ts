@@ -1,5 +1,6 @@
 import { Flag, FrameType } from './frame.ts';
 import { HpackEncoder, literalSize, writeLiteral } from './hpack/encoder.ts';
+import type { KnownName } from './hpack/field-treatment.ts';
 import type { HeaderList } from './hpack/header-list.ts';
 import type { FrameWriter } from './writer.ts';
 
@@ -18,10 +19,11 @@ function roomFor(bytes: number): Buffer {
 
 /** Encodes header lists and writes them as HEADERS and, when they are large, CONTINUATION frames (RFC 9113 §6.10). */
 export class HeaderSender {
-  readonly encoder = new HpackEncoder();
+  readonly encoder: HpackEncoder;
   private readonly writer: FrameWriter;
 
-  constructor(writer: FrameWriter) {
+  constructor(writer: FrameWriter, knownNames?: ReadonlyMap<string, KnownName>) {
+    this.encoder = new HpackEncoder({ knownNames });
     this.writer = writer;
   }
 

@@ -298,7 +298,7 @@ t.test('SETTINGS are applied in order and held against their ranges', async (t) 
     const payload = settingsPayload(...entries);
     return applySettings(peer, payload, 0, payload.length, fromServer)?.code;
   };
-  const peer = new PeerSettings();
+  const peer = new PeerSettings([0xf0a7]);
   t.equal(
     apply(
       peer,
@@ -310,7 +310,7 @@ t.test('SETTINGS are applied in order and held against their ranges', async (t) 
       [SettingId.INITIAL_WINDOW_SIZE, MAX_WINDOW_BYTES],
       [SettingId.MAX_FRAME_SIZE, 16_777_215],
       [SettingId.MAX_HEADER_LIST_SIZE, 9],
-      [SettingId.OUTRIGGER_PINGS_WELCOME, 1],
+      [0xf0a7, 1],
       [0xabcd, 1],
     ),
     undefined,
@@ -321,7 +321,7 @@ t.test('SETTINGS are applied in order and held against their ranges', async (t) 
     initialWindowBytes: MAX_WINDOW_BYTES,
     maxFrameBytes: 16_777_215,
     maxHeaderListBytes: 9,
-    welcomePingIntervalMs: 1,
+    extensions: [1],
   });
   const code = (fromServer: boolean, ...entry: [number, number]) =>
     apply(new PeerSettings(), fromServer, entry);

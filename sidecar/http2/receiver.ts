@@ -1,5 +1,5 @@
 import { Expansion } from './expansion.ts';
-import { type ForeignClient, refuseForeignClient, refuseForeignServer } from './foreign.ts';
+import type { ForeignClient } from './foreign.ts';
 import { DEFAULT_MAX_FRAME_BYTES, ErrorCode, Flag, FrameType, readUint32 } from './frame.ts';
 import type { FrameSink } from './frame-reader.ts';
 import { headOf, type MessageHead } from './head.ts';
@@ -383,10 +383,10 @@ export class Receiver implements FrameSink {
   }
 
   onForeignClient(looksLike: ForeignClient): void {
-    refuseForeignClient(this.connection, looksLike);
+    this.connection.owner.onForeignClient(this.connection, looksLike);
   }
 
   onForeignServer(begins: Buffer): void {
-    refuseForeignServer(this.connection, begins);
+    this.connection.owner.onForeignServer(this.connection, begins);
   }
 }

@@ -2,7 +2,6 @@ import type { ClosedStreams } from './closed-streams.ts';
 import type { ConnectionOwner } from './connection-owner.ts';
 import type { ControlFrames } from './control-frames.ts';
 import type { FloodGuard } from './flood-guard.ts';
-import type { ForeignConnection } from './foreign.ts';
 import type { FrameReader } from './frame-reader.ts';
 import type { Goaway } from './goaway.ts';
 import type { HeldByConnection } from './held-by-caller.ts';
@@ -11,7 +10,7 @@ import type { StreamTable } from './stream-table.ts';
 import type { Stream } from './streams.ts';
 
 /** What receiving needs of its connection. */
-export interface ReceivingConnection extends WindowConnection, ForeignConnection {
+export interface ReceivingConnection extends WindowConnection {
   readonly role: 'server' | 'client';
   readonly owner: ConnectionOwner<ReceivingConnection>;
   readonly clock: () => number;
@@ -27,5 +26,6 @@ export interface ReceivingConnection extends WindowConnection, ForeignConnection
   acceptStream(id: number): Stream;
   closeStream(stream: Stream, resetByUs: boolean): void;
   streamError(stream: Stream, code: number, message: string): void;
+  fail(source: 'peer', code: number, message: string): void;
   refuse(streamId: number, code: number): void;
 }

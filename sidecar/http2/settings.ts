@@ -14,16 +14,15 @@ export const SettingId = {
   INITIAL_WINDOW_SIZE: 4,
   MAX_FRAME_SIZE: 5,
   MAX_HEADER_LIST_SIZE: 6,
-  /**
-   * Ours, from the range nobody assigned: it tells the other sidecar that keepalive PINGs on calls without data are
-   * welcome here, as often as each so many milliseconds. Others ignore it, as RFC 9113 §6.5.2 asks of unknown settings.
-   */
-  OUTRIGGER_PINGS_WELCOME: 0xf0a7,
-  /** Likewise: a task that is sent again is run once here, if its request has at most so many bytes. */
-  OUTRIGGER_TASKS_ONCE: 0xf0a8,
-  /** Likewise: compressed requests are among those, by these encodings (bits: `grpc/message-encoding.ts`). */
-  OUTRIGGER_TASKS_ONCE_ENCODINGS: 0xf0a9,
 } as const;
+
+/** Settings beyond RFC 9113's on which the owner of a connection has agreed with its peers. */
+export interface SettingsExtension {
+  /** Those that are read when they come; all others are ignored (§6.5.2). */
+  readonly ids: readonly number[];
+  /** Those that we send: ids and values in turn. */
+  readonly announced: readonly number[];
+}
 
 /** What the peer last told us. Defaults are those in force before its first SETTINGS. */
 export class PeerSettings {
@@ -33,14 +32,13 @@ export class PeerSettings {
   initialWindowBytes = DEFAULT_WINDOW_BYTES;
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
   maxHeaderListBytes = Number.POSITIVE_INFINITY;
-  /** The interval at which the peer welcomes PINGs without data; 0 when it has not said that it does. */
-  welcomePingIntervalMs = 0;
-  tasksOnceMaxBytes = 0;
-  tasksOnceEncodings = 0;
+  /** Settings that RFC 9113 does not define and the connection's owner knows, in the order of its ids; 0 before they come. */
+  readonly extensions: number[];
+  readonly extensionIds: readonly number[];
 
-  /** Another Outrigger. */
-  get isSidecar(): boolean {
-    return this.welcomePingIntervalMs > 0;
+  constructor(extensionIds: readonly number[] = []) {
+    this.extensionIds = extensionIds;
+    this.extensions = extensionIds.map(() => 0);
   }
 }
 
@@ -101,17 +99,11 @@ export function applySettings(
       case SettingId.MAX_HEADER_LIST_SIZE:
         peer.maxHeaderListBytes = value;
         break;
-      case SettingId.OUTRIGGER_PINGS_WELCOME:
-        peer.welcomePingIntervalMs = value;
+      default: {
+        const extension = peer.extensionIds.indexOf(id);
+        if (extension >= 0) peer.extensions[extension] = value;
         break;
-      case SettingId.OUTRIGGER_TASKS_ONCE:
-        peer.tasksOnceMaxBytes = value;
-        break;
-      case SettingId.OUTRIGGER_TASKS_ONCE_ENCODINGS:
-        peer.tasksOnceEncodings = value;
-        break;
-      default:
-        break;
+      }
     }
   }
   return undefined;

@@ -107,7 +107,7 @@ export class Stream implements HeldStream {
   unconsumed = 0;
   /**
    * What `content-length` still promises; -1 without one. A client's handler may set it to -1 at the head, where the
-   * promise is not for this response (HEAD) or the message says its own length (gRPC).
+   * promise is not for this response (HEAD) or the message says its own length.
    */
   expectedBytes = -1;
 

@@ -1,9 +1,9 @@
 import type { Server } from 'node:net';
 import { Timer } from '../clock/timer-wheel.ts';
+import type { Keepalive } from '../grpc/keepalive.ts';
 import type { Connection } from '../http2/connection.ts';
 import { ConnectionError } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
-import type { Keepalive } from '../http2/keepalive.ts';
 import type { Caller } from '../proxy/caller.ts';
 import type { ConnectionPlace, IdleCandidate } from './connection-places.ts';
 

@@ -1,6 +1,11 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { parseAddress } from '../cluster/address.ts';
+import { GRPC_FIELD_NAMES } from '../grpc/field-names.ts';
+import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
+import { Keepalive } from '../grpc/keepalive.ts';
+import { PingGuard } from '../grpc/ping-guard.ts';
+import { type Announcement, announceSidecar } from '../grpc/sidecar-settings.ts';
 import { Connection } from '../http2/connection.ts';
 import type { ConnectionOwner } from '../http2/connection-owner.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -8,7 +13,6 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
-import { Keepalive } from '../http2/keepalive.ts';
 import type { ConnectionLimits } from '../http2/limits.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { readShared } from '../http2/shared-read.ts';
@@ -25,19 +29,14 @@ import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
 import { TlsDoor, type TlsDoorSettings } from './tls-acceptor.ts';
 
-export interface GrpcListenerOptions {
+/** What a listener announces to its downstreams, and what it asks of them. */
+export interface GrpcListenerOptions extends Announcement {
   readonly limits: ConnectionLimits;
   readonly maxConnections: number;
   /** Callers share them: see `connection-places.ts`. */
   readonly sharesConnections: boolean;
   /** Keepalive towards downstreams; `timeMs` 0 is off. */
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
-  /** Downstreams that send PINGs more often, without a call that moves, are sent away; 0 is off. */
-  readonly minPingIntervalMs: number;
-  /** Announced to downstreams: tasks with requests up to so many bytes are run once. */
-  readonly tasksOnceMaxBytes?: number;
-  /** Compressed ones, too, by these encodings (bits: `grpc/message-encoding.ts`). */
-  readonly tasksOnceEncodings?: number;
   /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
   readonly maxConnectionAgeMs: number;
 }
@@ -69,6 +68,8 @@ export interface Move {
 
 /** Accepts gRPC connections on one address and hands their calls to a pipeline. */
 export class GrpcListener implements ConnectionOwner<Connection> {
+  readonly onForeignClient = refuseForeignClient;
+  readonly onForeignServer = refuseForeignServer;
   readonly name: string;
   private readonly pipeline: Pipeline;
   private readonly stats: ListenerStats;
@@ -238,8 +239,15 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     place: ConnectionPlace,
   ): void {
     const { wheel, clock } = this.environment;
-    const { keepalive: keepaliveOptions, ...options } = this.options;
-    const connection = new Connection(socket, this, { role: 'server', clock, ...options });
+    const { keepalive: keepaliveOptions, limits, minPingIntervalMs } = this.options;
+    const connection = new Connection(socket, this, {
+      role: 'server',
+      clock,
+      limits,
+      pings: new PingGuard(minPingIntervalMs),
+      extension: announceSidecar(this.options),
+      knownNames: GRPC_FIELD_NAMES,
+    });
     connection.identity = identity;
     const caller = this.callers.arrive(identity?.name ?? place.name);
     connection.caller = caller;

@@ -1,6 +1,7 @@
 import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
+import { tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -165,8 +166,8 @@ export class Attempt
 
   onConnection(connection: Connection): void {
     // Of the latest connection: behind the same address may be another process by now.
-    this.endpoint.tasksOnceMaxBytes = connection.peer.tasksOnceMaxBytes;
-    this.endpoint.tasksOnceEncodings = connection.peer.tasksOnceEncodings;
+    this.endpoint.tasksOnceMaxBytes = tasksOnceMaxBytes(connection.peer);
+    this.endpoint.tasksOnceEncodings = tasksOnceEncodings(connection.peer);
     const { maxHeaderListBytes } = connection.peer;
     if (this.owner.requestHeadBytes > maxHeaderListBytes) {
       // Some servers end the connection of whoever sends them more, with the calls of others.

@@ -1,3 +1,4 @@
+import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
 import { ErrorCode } from '../http2/frame.ts';
@@ -329,14 +330,8 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     if (failure.unprocessed) settleTokens(this, 0);
     forgetModelFailure(this);
     const code = 'code' in failure ? failure.code : 0;
-    settleAttempt(
-      this.admitted,
-      attempt,
-      endKindOf(failure),
-      statusFor(this, attempt, failure),
-      code,
-      undefined,
-    );
+    const status = statusFor(this, attempt, failure);
+    settleAttempt(this.admitted, attempt, endKindOf(failure), status, code, undefined);
     this.driver.onAttemptFailed(this.admitted, attempt, failure);
   }
 
@@ -345,7 +340,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     const again = this.retries(attempt);
     // A cancelled task would have to run a second time: the next attempt joins it.
     const comesBack = this.tries.retryWait?.sameEndpoint === true;
-    attempt.letGo(comesBack ? ErrorCode.OUTRIGGER_COMES_BACK : ErrorCode.CANCEL);
+    attempt.letGo(comesBack ? ATTEMPT_COMES_BACK : ErrorCode.CANCEL);
     if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));
   }
 

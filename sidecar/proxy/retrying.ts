@@ -1,7 +1,7 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { CallKey } from '../cluster/balancer/balancer.ts';
 import { hashKey } from '../cluster/balancer/ring.ts';
-import { PoolState } from '../cluster/connection/pool.ts';
+import { PoolState } from '../cluster/connection/pool-state.ts';
 import { encodingBit } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { timeLeftMs } from '../policy/deadline.ts';

@@ -1,4 +1,5 @@
 import { observeFailure, observeLatency } from '../cluster/balancer/rtt.ts';
+import { isSidecar } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
@@ -131,7 +132,7 @@ export function settleAttempt(
 function readInfo(attempt: Attempt, info: ResponseInfo): void {
   const never = info.pushbackMs === NEVER;
   attempt.pushbackMs = info.pushbackMs;
-  if (attempt.stream?.connection.peer.isSidecar !== true) {
+  if (attempt.stream === undefined || !isSidecar(attempt.stream.connection.peer)) {
     // A server's wish is not said of the calls that its caller was made for.
     if (never) attempt.notAgain = NotAgain.SIDECARS;
     return;

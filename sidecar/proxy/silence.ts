@@ -1,3 +1,4 @@
+import { isSidecar } from '../grpc/sidecar-settings.ts';
 import { foundNobody, isSilence } from '../policy/reach.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallWith, PlacedFacts } from './call-facts.ts';
@@ -14,7 +15,7 @@ export function judgeReach(call: PlacedFacts & CallWith<'context'>, attempt: Att
   if (stream === undefined || !isSilence(verdict, attempt.peerReason)) return;
   const { connection } = stream;
   // Fields that a sidecar sends say nothing of its app.
-  if (!connection.peer.isSidecar && nowMs - connection.lastReadAtMs < attempt.elapsedMs / 2) return;
+  if (!isSidecar(connection.peer) && nowMs - connection.lastReadAtMs < attempt.elapsedMs / 2) return;
   const { silence } = call.cluster;
   attempt.unreachable = silence.isAbsent(endpoint);
   attempt.silent = true;

@@ -1,6 +1,6 @@
+import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
-import { ErrorCode } from '../http2/frame.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
 import type { Leaving, Remains, TaskReader } from '../task/task-store.ts';
@@ -141,7 +141,7 @@ export function callerLeft(
   call: CallWith<'context', 'callersTimeIsUp'>,
   { kind, code }: StreamFailure,
 ): Leaving {
-  if (kind === 'reset' && code === ErrorCode.OUTRIGGER_COMES_BACK) return 'connection_lost';
+  if (kind === 'reset' && code === ATTEMPT_COMES_BACK) return 'connection_lost';
   const gone = kind === 'reset' || kind === 'connection';
   if (gone && call.callersTimeIsUp(call.context.clock())) return 'time_is_up';
   return kind === 'connection' ? 'connection_lost' : 'cancelled';

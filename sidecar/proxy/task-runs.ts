@@ -22,7 +22,7 @@ import { TaskRun, type TaskRunner } from './task-run.ts';
 
 /**
  * The largest request, with its five bytes of prefix, that is told apart from others; larger ones run each time they
- * come. Peers are told, so that they do not send such a task again (`SettingId.OUTRIGGER_TASKS_ONCE`).
+ * come. Peers are told, so that they do not send such a task again (`grpc/sidecar-settings.ts`).
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
 

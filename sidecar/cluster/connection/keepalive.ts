@@ -1,6 +1,6 @@
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
+import { Keepalive } from '../../grpc/keepalive.ts';
 import type { Connection } from '../../http2/connection.ts';
-import { Keepalive } from '../../http2/keepalive.ts';
 
 /** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
 const MAX_LEARNED_MS = 7_200_000;

@@ -1,5 +1,8 @@
 import type { Socket } from 'node:net';
 import { Timer } from '../../clock/timer-wheel.ts';
+import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';
+import { refuseForeignClient, refuseForeignServer } from '../../grpc/foreign-peers.ts';
+import { READ_SIDECAR_SETTINGS } from '../../grpc/sidecar-settings.ts';
 import { Connection } from '../../http2/connection.ts';
 import type { ConnectionOwner } from '../../http2/connection-owner.ts';
 import { ConnectionError } from '../../http2/errors.ts';
@@ -7,23 +10,10 @@ import { ErrorCode, errorName } from '../../http2/frame.ts';
 import { printable, tlsErrorOf } from '../../tls/failure.ts';
 import { causeOf, connectTimeout } from './connect-failure.ts';
 import { PoolKeepalive } from './keepalive.ts';
+import { PoolState } from './pool-state.ts';
 import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
 import { ReconnectSchedule } from './reconnect.ts';
 import { freshCount, isReset, isSpent, isWorn } from './worn-connections.ts';
-
-/**
- *     idle ──first call──▶ connecting ──SETTINGS came──▶ ready ──last connection gone──▶ idle
- *                           ▲      │ refused, timed out
- *                           │      ▼
- *                           └── backingOff    (1 s × 1.6 up to 120 s, jitter 0.2)
- */
-export const PoolState = {
-  idle: 'idle',
-  connecting: 'connecting',
-  ready: 'ready',
-  backingOff: 'backingOff',
-} as const;
-export type PoolState = (typeof PoolState)[keyof typeof PoolState];
 
 /** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
 const UNUSED_LIFE_MS = 1_000;
@@ -37,6 +27,8 @@ const REPLACED = 'replaced';
  * endpoint is still dead.
  */
 export class ConnectionPool extends Timer implements ConnectionOwner<Connection> {
+  readonly onForeignServer = refuseForeignServer;
+  readonly onForeignClient = refuseForeignClient;
   private readonly address: string;
   private readonly environment: PoolEnvironment;
   private readonly listener: PoolListener;
@@ -183,6 +175,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
       role: 'client',
       limits: environment.limits(),
       clock: environment.clock,
+      extension: READ_SIDECAR_SETTINGS,
+      knownNames: GRPC_FIELD_NAMES,
     });
     environment.wheel.arm(this, nowMs + options.connectTimeoutMs);
     this.setState(

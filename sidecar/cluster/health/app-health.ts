@@ -1,6 +1,6 @@
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster.ts';
-import { PoolState } from '../connection/pool.ts';
+import { PoolState } from '../connection/pool-state.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
 import { grpcHealth } from './question.ts';

@@ -1,6 +1,7 @@
 import { type Backoff, backoffMs } from '../../clock/backoff.ts';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
-import { PoolState } from '../connection/pool.ts';
+import { isSidecar } from '../../grpc/sidecar-settings.ts';
+import { PoolState } from '../connection/pool-state.ts';
 import { WANTED_BACKOFF } from '../connection/reconnect.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { HealthProbe } from './probe.ts';
@@ -87,7 +88,7 @@ export class ReturnWatch extends Timer {
     const { pool } = endpoint;
     if (pool.state !== PoolState.ready) pool.warm();
     else if (this.environment.isAbsent(endpoint)) return;
-    else if (pool.connections[0]!.peer.isSidecar) this.ask(endpoint, nowMs);
+    else if (isSidecar(pool.connections[0]!.peer)) this.ask(endpoint, nowMs);
     else this.environment.onBack(endpoint);
   }
 

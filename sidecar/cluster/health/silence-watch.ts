@@ -1,4 +1,5 @@
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { isSidecar } from '../../grpc/sidecar-settings.ts';
 import type { StreamConnection } from '../../http2/streams.ts';
 import type { Endpoint } from '../endpoint.ts';
 import { HealthProbe } from './probe.ts';
@@ -124,7 +125,7 @@ class SignQuestion extends Timer {
   private onSign(): void {
     if (this.ended || this.signed) return;
     this.signed = true;
-    if (this.connection.peer.isSidecar) this.askSidecar();
+    if (isSidecar(this.connection.peer)) this.askSidecar();
     else this.heard();
   }
 

@@ -1,5 +1,5 @@
 import { DEFAULT_TABLE_BYTES } from './dynamic-table.ts';
-import { isWorthAnEntry } from './field-treatment.ts';
+import { isWorthAnEntry, type KnownName } from './field-treatment.ts';
 import type { HeaderList } from './header-list.ts';
 import { IndexedTable } from './indexed-table.ts';
 import { NEVER_INDEXED, WITHOUT_INDEXING, writeLiteralField } from './literal.ts';
@@ -36,7 +36,7 @@ export class HpackEncoder {
   block: Buffer = Buffer.alloc(0);
   blockEnd = 0;
   readonly #maxTableBytes: number;
-  readonly #table = new IndexedTable();
+  readonly #table: IndexedTable;
   readonly #recent = new RecentPairs();
   readonly #cache = new Map<HeaderList, Buffer>();
   #cacheGeneration = 0;
@@ -48,8 +48,12 @@ export class HpackEncoder {
   /** Whether the cache may hold blocks with a pair that had to wait for credit. */
   #refused = false;
 
-  /** @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default */
-  constructor(options?: { maxTableBytes?: number }) {
+  /**
+   * @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default
+   * @param options.knownNames how fields are treated, by their names, of which it is known beforehand
+   */
+  constructor(options?: { maxTableBytes?: number; knownNames?: ReadonlyMap<string, KnownName> | undefined }) {
+    this.#table = new IndexedTable(options?.knownNames);
     this.#maxTableBytes = options?.maxTableBytes ?? DEFAULT_TABLE_BYTES;
     this.setPeerTableBytes(DEFAULT_TABLE_BYTES);
   }

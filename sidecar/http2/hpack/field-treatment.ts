@@ -11,20 +11,7 @@ import { type StaticName, staticByName } from './static-table.ts';
  */
 export type Treatment = 'repeats' | 'per-call' | 'secret';
 
-const PER_CALL = [
-  'age',
-  'content-length',
-  'date',
-  'grpc-message',
-  'grpc-previous-rpc-attempts',
-  'grpc-retry-pushback-ms',
-  'grpc-status-details-bin',
-  'grpc-timeout',
-  'grpc-trace-bin',
-  'traceparent',
-  'tracestate',
-  'x-request-id',
-];
+const PER_CALL = ['age', 'content-length', 'date', 'traceparent', 'tracestate', 'x-request-id'];
 const SECRET = [
   'api-key',
   'authorization',
@@ -46,12 +33,18 @@ export interface KnownName {
 }
 
 /** The names of the static table and those that are not treated as `repeats`. */
-export const knownNames: ReadonlyMap<string, KnownName> = new Map(
-  [...staticByName.keys(), ...PER_CALL, ...SECRET].map((name) => {
-    const treatment = SECRET.includes(name) ? 'secret' : PER_CALL.includes(name) ? 'per-call' : 'repeats';
-    return [name, { treatment, static: staticByName.get(name) }];
-  }),
-);
+export const knownNames: ReadonlyMap<string, KnownName> = knownNamesWith([]);
+
+/** The same with further names that are `per-call`, for whoever knows what a connection carries. */
+export function knownNamesWith(perCall: readonly string[]): ReadonlyMap<string, KnownName> {
+  const all = [...PER_CALL, ...perCall];
+  return new Map(
+    [...staticByName.keys(), ...all, ...SECRET].map((name) => {
+      const treatment = SECRET.includes(name) ? 'secret' : all.includes(name) ? 'per-call' : 'repeats';
+      return [name, { treatment, static: staticByName.get(name) }];
+    }),
+  );
+}
 
 /** An entry may take this share of the table: what is larger would push out too much. */
 const MAX_TABLE_SHARE = 4;

@@ -23,11 +23,19 @@ export class IndexedTable extends DynamicTable {
   /** Names in the dynamic table, and those of knownNames that were asked for: both are few. */
   readonly #byName = new Map<string, NameEntries>();
 
+  readonly #known: ReadonlyMap<string, KnownName>;
+
+  /** @param known how names are treated of which it is known beforehand */
+  constructor(known = knownNames) {
+    super();
+    this.#known = known;
+  }
+
   /** What the tables know of a name; undefined when they don't. */
   find(name: string): NameEntries | undefined {
     const entries = this.#byName.get(name);
     if (entries !== undefined) return entries;
-    const known = knownNames.get(name);
+    const known = this.#known.get(name);
     return known && this.#add(name, known);
   }
 

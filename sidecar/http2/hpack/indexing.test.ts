@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import t, { type Test } from 'tap';
+import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';
 import { HpackDecoder } from './decoder.ts';
 import { HpackEncoder } from './encoder.ts';
 import { HeaderList } from './header-list.ts';
@@ -13,7 +14,10 @@ class Wire {
   readonly #t: Test;
   constructor(t: Test, maxTableBytes?: number) {
     this.#t = t;
-    this.encoder = new HpackEncoder(maxTableBytes === undefined ? {} : { maxTableBytes });
+    this.encoder = new HpackEncoder({
+      knownNames: GRPC_FIELD_NAMES,
+      ...(maxTableBytes === undefined ? {} : { maxTableBytes }),
+    });
   }
   /** Sends a list over and gives its block's hex. */
   send(list: HeaderList | string[]): string {

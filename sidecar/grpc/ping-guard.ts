@@ -1,3 +1,5 @@
+import type { PingJudge } from '../http2/connection-owner.ts';
+
 /** Strikes that are forgiven, as grpc servers do (gRFC A8). */
 const MAX_STRIKES = 2;
 /** An interval may be so much shorter than asked for: a network does not keep a client's beat. */
@@ -12,15 +14,22 @@ const TOLERANCE = 0.9;
  *
  * What this guards is work without use: a fleet of idle clients, each with a PING a second. Floods are `FloodGuard`'s.
  */
-export class PingGuard {
+export class PingGuard implements PingJudge {
   /** 0 is off. */
   readonly minIntervalMs: number;
   private strikes = 0;
   private lastAtMs = Number.NEGATIVE_INFINITY;
   private callFramesSeen = 0;
 
+  /** These very words tell a client to double its time, as grpc servers do. */
+  readonly reason = 'too_many_pings';
+
   constructor(minIntervalMs: number) {
     this.minIntervalMs = minIntervalMs;
+  }
+
+  get message(): string {
+    return `its keepalive PINGs came more often than every ${this.minIntervalMs} ms`;
   }
 
   /**

@@ -1,7 +1,8 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
-import type { Connection } from './connection.ts';
-import { ConnectionError } from './errors.ts';
-import { ErrorCode } from './frame.ts';
+import type { Connection } from '../http2/connection.ts';
+import { ConnectionError } from '../http2/errors.ts';
+import { ErrorCode } from '../http2/frame.ts';
+import { welcomePingIntervalMs } from './sidecar-settings.ts';
 
 export interface KeepaliveOptions {
   /** Silence after which a PING asks whether the peer is there; 0 is off. */
@@ -49,7 +50,7 @@ export class Keepalive extends Timer {
 
   start(): void {
     if (this.timeMs === 0) return;
-    this.slowDown(this.connection.peer.welcomePingIntervalMs);
+    this.slowDown(welcomePingIntervalMs(this.connection.peer));
     this.wheel.arm(this, this.connection.lastReadAtMs + this.timeMs);
   }
 
@@ -87,7 +88,7 @@ export class Keepalive extends Timer {
       this.progressSeen = connection.receiver.progress;
       this.pingsWithoutData = 0;
     }
-    const counted = connection.role === 'client' && connection.peer.welcomePingIntervalMs === 0;
+    const counted = connection.role === 'client' && welcomePingIntervalMs(connection.peer) === 0;
     if (counted && this.pingsWithoutData >= POLITE_PINGS) {
       const nextAtMs = this.askedAtMs + POLITE_INTERVAL_MS;
       if (nowMs < nextAtMs) {

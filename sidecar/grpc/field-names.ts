@@ -1,0 +1,11 @@
+/** Tells the encoder of header fields which of gRPC's are new with each call. */
+import { knownNamesWith } from '../http2/hpack/field-treatment.ts';
+
+export const GRPC_FIELD_NAMES = knownNamesWith([
+  'grpc-message',
+  'grpc-previous-rpc-attempts',
+  'grpc-retry-pushback-ms',
+  'grpc-status-details-bin',
+  'grpc-timeout',
+  'grpc-trace-bin',
+]);
