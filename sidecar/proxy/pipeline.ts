@@ -48,11 +48,13 @@ import { keepAwake, tellCircuit } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /**
- * The layers a call goes through, outermost first:
+ * The layers a call goes through, outermost first, each with the method that leads in:
  *
- *     accept → route → admit → breaker → retry → hedge → pick → attempt
+ *     accept ─▶ route ─▶ onFirstMessage ─▶ begin ─▶ admit ─▶ onAdmitted ─▶ passCircuit ─▶ firstAttempt ─▶ pick ─▶ attempt
  *
- * and back: an attempt's end is judged (`settlement.ts`), then followed by another (`retries`) or told the caller.
+ * and back: an attempt's end reaches the call (`AttemptOwner`), is judged (`settlement.ts`), and `onAttemptFailed` or
+ * `retries` has it followed by another attempt, at once or by `onRetryDue`, or the call is answered (`Call.answer`).
+ * `docs/life-of-a-call.md` has the same methods in the same order.
  */
 export class Pipeline implements CallDriver<Call> {
   private readonly context: ProxyContext;
