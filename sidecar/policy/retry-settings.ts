@@ -9,7 +9,7 @@ const ERROR_CODES = STATUS_NAMES.filter((name) => name !== 'OK');
 const MANY = 1_000_000;
 
 /** `retry.budget` of a cluster. */
-export const retryBudget = z.strictObject({
+const retryBudget = z.strictObject({
   percent: percent().default(20).describe('Retries as a share of the calls in flight'),
   min_concurrent: integer(0, MANY).default(3).describe('Retries that are always allowed at a time'),
 });

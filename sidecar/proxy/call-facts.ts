@@ -40,7 +40,7 @@ export interface CallContext {
 }
 
 /** What a call remembers of its attempts (`call-attempts.ts`). */
-export interface TriedFacts {
+interface TriedFacts {
   readonly backoffStep: number;
   readonly unknownBefore: boolean;
   readonly severalEndpointsFailed: boolean;
