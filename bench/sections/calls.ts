@@ -24,7 +24,7 @@ const main = ['direct', 'envoy', 'haproxy', 'outrigger inbound', 'outrigger outb
 export const calls: Section = {
   name: 'calls',
   title: 'Unary calls',
-  about: 'As fast as they are answered: 4 connections with 25 streams each, 64 with one, 10 with 100.',
+  about: 'A closed loop at full speed: 4 connections with 25 streams each, 64 with one, 10 with 100.',
   targets: everyone,
   measures: {
     wide: { title: 'calls/s, 4 x 25', better: 'more' },

@@ -53,7 +53,8 @@ export const endpoints: Section = {
 export const streams: Section = {
   name: 'streams',
   title: 'More streams',
-  about: 'Unary calls with so many open at once: one stream on one connection up to 100 on each of 100.',
+  about:
+    'Unary calls with a growing number in flight: one stream on one connection up to 100 on each of 100.',
   targets: proxies,
   rounds: 3,
   measures: Object.fromEntries(
@@ -71,7 +72,7 @@ export const streams: Section = {
 export const headers: Section = {
   name: 'headers',
   title: 'More headers',
-  about: 'Unary calls at 4 x 25 with so many headers beside the usual ones, the same in each call.',
+  about: 'Unary calls at 4 x 25 with a growing number of additional headers, the same in each call.',
   targets: proxies,
   rounds: 3,
   measures: Object.fromEntries(

@@ -14,9 +14,9 @@ export const rates: Section = {
   name: 'rates',
   title: 'At fixed rates',
   about:
-    'An open loop over 8 connections: calls are sent when they are due, whether earlier ones were answered or not. ' +
-    `All are warmed up with ${SETTLE_SECONDS} s of them at 1,500/s. ` +
-    'Latency is from the sending of a call to its last byte; what a proxy adds is its figure less that of `direct`.',
+    'An open loop over 8 connections: the load sends each call when it is due, whether or not earlier ones have been answered. ' +
+    `Each proxy first gets ${SETTLE_SECONDS} s of warm-up at 1,500/s. ` +
+    'Latency is the time from the sending of a call to its last byte; a proxy adds its figure minus that of `direct`.',
   targets: ['direct', 'envoy', 'haproxy', 'nginx', 'outrigger inbound', 'outrigger outbound'],
   quickTargets: ['direct', 'envoy', 'haproxy', 'outrigger inbound', 'outrigger outbound'],
   settle: { ...LOAD, seconds: SETTLE_SECONDS, warmUpSeconds: 0, callsPerSecond: 1_500 },

@@ -12,7 +12,7 @@ export function barsTable(all: readonly Bar[]): string {
   const lines = [
     '## What was aimed at',
     '',
-    'Ratios are medians of the ratios within each round, with the least and the most.',
+    'Ratios are medians of the ratios within each round, with the minimum and the maximum.',
     '',
     ...table(['', 'bar', 'of', 'measured', ''], rows),
   ];

@@ -10,12 +10,12 @@ import { pictures } from './pictures.ts';
 
 const INTRODUCTION = `# Performance
 
-\`npm run bench\` puts the sidecar beside Envoy, HAProxy, nginx, pass-throughs on node:http2 and grpc-js, and no proxy at
-all, each on one pinned core, in interleaved rounds of one run. [bench/README.md](../bench/README.md) says how, and what
-is not measured. Compare ratios within one run: figures of different machines, or of different days, say little.
+\`npm run bench\` compares the sidecar with Envoy, HAProxy, nginx, pass-throughs on node:http2 and grpc-js, and no proxy at
+all, each on one pinned core, in interleaved rounds of one run. [bench/README.md](../bench/README.md) describes the method,
+and what it does not measure. Compare ratios within one run, not figures of different machines or days.
 
-This page is written by \`npm run bench:docs\` from the files in \`bench/results/\`; change those by measuring, not this.
-Metrics, deadlines, balancer, circuit breaker, outlier detection and de-duplication of tasks are on, as they are by default.`;
+\`npm run bench:docs\` generates this page from the files in \`bench/results/\`; measure again instead of editing it. Metrics,
+deadlines, balancer, circuit breaker, outlier detection and de-duplication of tasks are on, as by default.`;
 
 /** Which picture belongs to which section. */
 const PICTURES: Readonly<Record<string, readonly string[]>> = {
