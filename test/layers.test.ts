@@ -33,7 +33,19 @@ const allowed: Record<string, readonly string[]> = {
   proxy: ['settings', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
-  config: ['settings', 'llm', 'policy', 'cluster', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
+  config: [
+    'settings',
+    'listeners',
+    'llm',
+    'policy',
+    'cluster',
+    'task',
+    'grpc',
+    'http2',
+    'tls',
+    'files',
+    'clock',
+  ],
   listeners: [
     'settings',
     'llm',

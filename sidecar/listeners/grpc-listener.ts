@@ -27,7 +27,8 @@ import type { TlsError } from '../tls/failure.ts';
 import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
 import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
-import { TlsDoor, type TlsDoorSettings } from './tls-acceptor.ts';
+import type { TlsDoorSettings } from './listener-settings.ts';
+import { TlsDoor } from './tls-acceptor.ts';
 
 /** What a listener announces to its downstreams, and what it asks of them. */
 export interface GrpcListenerOptions extends Announcement {

@@ -7,17 +7,8 @@ import { ofCaller, printable, TlsError, tlsErrorOf, verificationOf } from '../tl
 import { AllowList, identitiesOf } from '../tls/identity.ts';
 import { joinRecords } from '../tls/joined-records.ts';
 import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
+import type { TlsDoorSettings } from './listener-settings.ts';
 import { tlsRefusal } from './tls-refusal.ts';
-
-export interface TlsDoorSettings {
-  /** Paths of PEM files. */
-  readonly cert: string;
-  readonly key: string;
-  readonly clientCa: string | undefined;
-  readonly allowIdentities: readonly string[];
-  /** Plain text is refused. */
-  readonly required: boolean;
-}
 
 /** Gets a caller that may come in: in plain text, and where no certificate is asked for, without an identity. */
 export type Admit = (socket: Socket, identity: PeerIdentity | undefined) => void;
