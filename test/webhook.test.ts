@@ -262,10 +262,14 @@ t.test('a flood of reviews, slow ones and half ones leave it standing', async (t
     'and so is a burst of large pods',
   );
 
+  for (const socket of sockets.splice(0)) socket.destroy();
   const most = Buffer.alloc((8 << 20) - 1, ' ');
   await waitUntil('it refuses what is too much', async () => {
-    for (let count = 0; count < 10; count++) begin(8 << 20, most);
-    for (const socket of sockets.splice(0, Math.max(0, sockets.length - 60))) socket.destroy();
+    // More of them at a time would only take the machine's time from each other.
+    const open = sockets.filter((socket) => !socket.destroyed);
+    sockets.length = 0;
+    sockets.push(...open);
+    while (sockets.length < 20) begin(8 << 20, most);
     const { status } = await post(webhook, material.ca, reviewOf(pod()));
     return status === 503;
   });
