@@ -207,6 +207,12 @@ export abstract class CallState<Driver> extends Timer {
     this.limitSilence(idleTimeoutMs(limits, info.kind));
   }
 
+  /** Its caller's time is up, and bounds it no more: it runs its task for others. */
+  liftDeadline(): void {
+    this.deadlineMs = 0;
+    this.deadlineOwner = 'none';
+  }
+
   private limitSilence(idleMs: number): void {
     if (idleMs > 0) {
       this.idle ??= new IdleClock(this, this.context.wheel);

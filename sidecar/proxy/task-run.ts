@@ -1,6 +1,6 @@
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
-import { type DeadlineOwner, deadlineReached } from '../policy/deadline.ts';
+import { deadlineReached } from '../policy/deadline.ts';
 import type { Reason } from '../policy/reasons.ts';
 import type { Leaving, TaskEntry } from '../task/task-store.ts';
 import { countCallerGone, type HeardCall } from './call-accounting.ts';
@@ -8,7 +8,7 @@ import { sendLocalReply } from './local-reply.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
 
-/** The call that runs a task. Once its own caller is gone its answer and its time are written here. */
+/** The call that runs a task. Once its own caller is gone what that one got is written here. */
 export interface TaskRunner extends HeardCall {
   readonly stream: Stream;
   readonly head: { readonly method: string };
@@ -16,8 +16,9 @@ export interface TaskRunner extends HeardCall {
   readonly trace: CallTrace | null | undefined;
   readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
   readonly response: { readonly started: boolean; run: TaskRun | undefined };
-  deadlineMs: number;
-  deadlineOwner: DeadlineOwner;
+  readonly deadlineMs: number;
+  /** Its caller's time is up, and bounds it no more. */
+  liftDeadline(): void;
   reason: Reason | undefined;
   /** Nobody waits for the task. */
   abandon(): void;
@@ -81,8 +82,7 @@ export class TaskRun {
   outlivesDeadline(late: LocalReply): boolean {
     if (!this.outlivesAnswer(late)) return false;
     this.late = true;
-    this.call.deadlineMs = 0;
-    this.call.deadlineOwner = 'none';
+    this.call.liftDeadline();
     return true;
   }
 
