@@ -1,8 +1,8 @@
 import { CallStats } from '../telemetry/call-stats.ts';
 import type { Balancer, CallKey } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/create-balancer.ts';
-import { NearEndpoints } from './balancer/local-zone.ts';
 import { UNSEEN } from './balancer/rtt.ts';
+import { ZoneEndpoints } from './balancer/zone-endpoints.ts';
 import type { ClusterSettings } from './cluster-settings.ts';
 import { ConnectionPool } from './connection/pool.ts';
 import { PoolState } from './connection/pool-state.ts';
@@ -65,7 +65,7 @@ export class Cluster {
   private discovery: Discovery | undefined = undefined;
   private balancer: Balancer;
   /** Those in our own zone. */
-  readonly near: NearEndpoints;
+  readonly near: ZoneEndpoints;
   /** Told whenever the first connection to an endpoint came or the last one went. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
@@ -89,7 +89,7 @@ export class Cluster {
     this.environment = environment;
     this.listener = listener;
     this.balancer = createBalancer(settings.balancer);
-    this.near = new NearEndpoints(settings.balancer);
+    this.near = new ZoneEndpoints(settings.balancer);
     this.outliers = new OutlierWatch(
       settings.outlierDetection,
       environment.wheel,

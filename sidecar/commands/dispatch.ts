@@ -1,6 +1,6 @@
 /** The table of commands, and the way to them. */
 import { nearest } from '../config/problems.ts';
-import { holdSignals } from '../process/held-signals.ts';
+import { deferSignals } from '../process/deferred-signals.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import { type Command, complain, EXIT, print } from './command.ts';
 
@@ -10,7 +10,7 @@ const COMMANDS: readonly Command[] = [
     synopsis: 'run [--config FILE] [--last-good DIR] [--SETTING VALUE …]',
     summary: 'runs the sidecar; SIGTERM and SIGINT drain, SIGHUP and a change of the file reload',
     load: async () => {
-      holdSignals();
+      deferSignals();
       return (await import('./run.ts')).run;
     },
   },

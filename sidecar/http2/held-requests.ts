@@ -134,7 +134,7 @@ class HeldRequests {
     else if (held.blockBytes === 0) {
       held.blockBeganAtMs = held.connection.clock();
       this.openBlocks.add(held);
-      this.look();
+      this.scheduleCheck();
     }
     this.count(held, bytes - held.blockBytes);
     held.blockBytes = bytes;
@@ -144,7 +144,7 @@ class HeldRequests {
     held.bytes += bytes;
     if (held.caller !== undefined) held.caller.bytes += bytes;
     this.bytes += bytes;
-    if (this.timer === undefined && 2 * this.bytes > this.maxBytes) this.look();
+    if (this.timer === undefined && 2 * this.bytes > this.maxBytes) this.scheduleCheck();
   }
 
   /** Makes room until there is some. @param newest the request that has brought the last bytes, if one has */
@@ -199,16 +199,16 @@ class HeldRequests {
     return held.overdrawn ? Math.min(usual, OVERDRAWN_LIST_BYTES) : usual;
   }
 
-  private look(): void {
-    this.timer ??= setTimeout(this.lookAgain, this.lookMs).unref();
+  private scheduleCheck(): void {
+    this.timer ??= setTimeout(this.checkAgain, this.lookMs).unref();
   }
 
-  private readonly lookAgain = (): void => {
+  private readonly checkAgain = (): void => {
     this.timer = undefined;
     for (const held of [...this.openBlocks])
       if (held.connection.clock() - held.blockBeganAtMs >= BLOCK_PATIENCE_MS) this.endBlock(held);
     if (2 * this.bytes > this.maxBytes) this.endStill();
-    if (2 * this.bytes > this.maxBytes || this.openBlocks.size > 0) this.look();
+    if (2 * this.bytes > this.maxBytes || this.openBlocks.size > 0) this.scheduleCheck();
   };
 
   /** Those who hold most come first, and half of the room is enough. */

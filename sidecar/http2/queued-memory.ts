@@ -67,7 +67,7 @@ class QueuedMemory {
     if (holder.bytes === 0) this.holders.delete(holder);
     else if (holder.bytes === bytes) this.holders.add(holder);
     if (!this.full) this.announceRoom();
-    else this.timer ??= setTimeout(this.lookAgain, this.lookMs).unref();
+    else this.timer ??= setTimeout(this.checkAgain, this.lookMs).unref();
   }
 
   /** While it is full. */
@@ -82,10 +82,10 @@ class QueuedMemory {
     }
   }
 
-  private readonly lookAgain = (): void => {
+  private readonly checkAgain = (): void => {
     this.timer = undefined;
     this.shedStalled();
-    if (this.full) this.timer ??= setTimeout(this.lookAgain, this.lookMs).unref();
+    if (this.full) this.timer ??= setTimeout(this.checkAgain, this.lookMs).unref();
   };
 
   /**

@@ -7,7 +7,7 @@ const LIMIT_MS = 1_000;
  * Says why, and ends the connection, whatever its client does. Only to end our own half would leave it open until the
  * client closes it, with all that the request holds: and one that never does is often why it is ended.
  */
-export function endWithLastWords(socket: Socket, response: string): void {
+export function sendFinalResponse(socket: Socket, response: string): void {
   if (!socket.writable) {
     socket.destroy();
     return;

@@ -27,8 +27,8 @@ import type { TlsError } from '../tls/failure.ts';
 import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
 import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
-import type { TlsDoorSettings } from './listener-settings.ts';
-import { TlsDoor } from './tls-acceptor.ts';
+import type { TlsAcceptorSettings } from './listener-settings.ts';
+import { TlsAcceptor } from './tls-acceptor.ts';
 
 /** What a listener announces to its downstreams, and what it asks of them. */
 export interface GrpcListenerOptions extends Announcement {
@@ -83,7 +83,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   /** On [::1], of those that listen on 127.0.0.1 as `localhost`. */
   private readonly seconds = new WeakMap<Server, Server>();
   /** Undefined where everybody may come in as they are, in plain text. */
-  door: TlsDoor | undefined = undefined;
+  door: TlsAcceptor | undefined = undefined;
   /** Where it listens, with the port the system chose for port 0. */
   address = '';
 
@@ -116,12 +116,12 @@ export class GrpcListener implements ConnectionOwner<Connection> {
    * New connections are TLS as these settings say, or plain text without any. Open ones that would not be let in any
    * more are asked to go.
    */
-  secure(settings: TlsDoorSettings | undefined): void {
+  secure(settings: TlsAcceptorSettings | undefined): void {
     if (JSON.stringify(settings) === JSON.stringify(this.door?.settings)) return;
     this.door?.close();
     this.door =
       settings &&
-      new TlsDoor(settings, this.environment.certificates ?? NOBODY, {
+      new TlsAcceptor(settings, this.environment.certificates ?? NOBODY, {
         onRefused: (error) => this.refused(error),
       });
     for (const connection of [...this.lifetimes.keys()])
@@ -169,7 +169,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   }
 
   private serverFor(counted: () => Server): Server {
-    const server = createServer({ noDelay: true }, (socket) => this.accept(socket, counted()));
+    const server = createServer({ noDelay: true }, (socket) => this.acceptSocket(socket, counted()));
     server.maxConnections = mostSockets(this.options);
     server.on('drop', () => this.stats.reject('too_many_connections'));
     return server;
@@ -203,7 +203,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     this.seconds.get(server)?.close();
   }
 
-  private accept(socket: Socket, server: Server): void {
+  private acceptSocket(socket: Socket, server: Server): void {
     const place = this.placeFor(socket);
     if (place === undefined) {
       this.stats.reject('too_many_connections');
@@ -216,7 +216,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     if (door === undefined) {
       readShared(socket);
       this.begin(socket, undefined, server, place);
-    } else door.accept(socket, (secured, identity) => this.begin(secured, identity, server, place));
+    } else door.acceptHandshake(socket, (secured, identity) => this.begin(secured, identity, server, place));
   }
 
   /** Where there is none, an idle connection may have to go. */
@@ -277,7 +277,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   }
 
   onStream(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
-    this.pipeline.accept(stream, list, head, endStream);
+    this.pipeline.acceptRequest(stream, list, head, endStream);
   }
 
   onMalformedRequest(): void {

@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { SentAhead } from '../node/sent-ahead.ts';
-import { endWithLastWords } from './final-response.ts';
+import { sendFinalResponse } from './final-response.ts';
 import { boundConnections } from './http-connections.ts';
 import { listenOn } from './listen.ts';
 import { unreadPages } from './unread-pages.ts';
@@ -132,7 +132,7 @@ function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
     return;
   }
   const status = STATUS_OF_PARSER_ERROR[error.code ?? ''] ?? '400 Bad Request';
-  endWithLastWords(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  sendFinalResponse(socket, `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
 
 const STATUS_OF_PARSER_ERROR: Readonly<Record<string, string>> = {

@@ -143,4 +143,4 @@ export const outboundKeys = {
 
 export type InboundKeys = Omit<SettingsOf<z.ZodObject<typeof inboundKeys>>, 'idleTimeoutMs'> & TimeLimits;
 export type OutboundKeys = SettingsOf<z.ZodObject<typeof outboundKeys>>;
-export type TlsDoorSettings = SettingsOf<typeof tls>;
+export type TlsAcceptorSettings = SettingsOf<typeof tls>;

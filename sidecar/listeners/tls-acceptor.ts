@@ -7,13 +7,13 @@ import { ofCaller, printable, TlsError, tlsErrorOf, verificationOf } from '../tl
 import { AllowList, identitiesOf } from '../tls/identity.ts';
 import { joinRecords } from '../tls/joined-records.ts';
 import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
-import type { TlsDoorSettings } from './listener-settings.ts';
+import type { TlsAcceptorSettings } from './listener-settings.ts';
 import { tlsRefusal } from './tls-refusal.ts';
 
 /** Gets a caller that may come in: in plain text, and where no certificate is asked for, without an identity. */
 export type Admit = (socket: Socket, identity: PeerIdentity | undefined) => void;
 
-export interface TlsDoorListener {
+export interface TlsAcceptorListener {
   onRefused(error: TlsError): void;
 }
 
@@ -51,10 +51,10 @@ const HTTP2 = 'PRI ';
  * Each connection proves itself anew: sessions are not resumed, so that a certificate that has expired, or is no longer
  * allowed, opens no other one. Connections between sidecars live for minutes; what resumption would save is not felt.
  */
-export class TlsDoor {
+export class TlsAcceptor {
   readonly credentials: Credentials;
-  readonly settings: TlsDoorSettings;
-  private readonly listener: TlsDoorListener;
+  readonly settings: TlsAcceptorSettings;
+  private readonly listener: TlsAcceptorListener;
   private readonly allowed: AllowList;
   private readonly server: TlsServer;
   /** Handshakes begun in this turn, and those that wait for the next ones. */
@@ -63,7 +63,11 @@ export class TlsDoor {
   /** In the order they came; by address and port, by which Node tells of a handshake's end. */
   private readonly waiting = new Map<string, Waiting>();
 
-  constructor(settings: TlsDoorSettings, certificates: CredentialsListener, listener: TlsDoorListener) {
+  constructor(
+    settings: TlsAcceptorSettings,
+    certificates: CredentialsListener,
+    listener: TlsAcceptorListener,
+  ) {
     this.settings = settings;
     this.listener = listener;
     this.allowed = new AllowList(settings.allowIdentities);
@@ -110,7 +114,7 @@ export class TlsDoor {
     return this.waiting.size;
   }
 
-  accept(socket: Socket, admit: Admit): void {
+  acceptHandshake(socket: Socket, admit: Admit): void {
     const key = keyOf(socket);
     if (this.waiting.size >= MAX_HANDSHAKES) this.sendAway(this.oneTooMany());
     const timer = setTimeout(() => this.sendAway(key), HANDSHAKE_TIMEOUT_MS);

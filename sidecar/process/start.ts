@@ -26,8 +26,8 @@ import { startTracingIfAsked } from '../observers/tracing/start-if-asked.ts';
 import { EventLog } from '../telemetry/events.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
+import { ENDING_SIGNALS, takeDeferredSignals } from './deferred-signals.ts';
 import { endProcessSoon, FLUSH_SPANS_MS } from './end-process.ts';
-import { ENDING_SIGNALS, takeHeldSignals } from './held-signals.ts';
 import { trimMemoryWhenIdle } from './trim-memory.ts';
 import { endOnUnexpectedErrors } from './unexpected.ts';
 
@@ -202,7 +202,7 @@ class RunningSidecar {
       }
     };
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
-    for (const signal of takeHeldSignals()) onSignal(signal);
+    for (const signal of takeDeferredSignals()) onSignal(signal);
     process.on('SIGHUP', () => void this.reload());
   }
 

@@ -65,7 +65,7 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   /** A request came in on a downstream connection. */
-  accept(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
+  acceptRequest(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     const { context } = this;
     if (context.localServices?.serve(stream, list, head, endStream) === true) return;
     const info = requestInfo(list, head);

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { TypedError } from '../../errors/typed-error.ts';
-import { endWithLastWords } from '../../listeners/final-response.ts';
+import { sendFinalResponse } from '../../listeners/final-response.ts';
 import { boundConnections } from '../../listeners/http-connections.ts';
 import { listenOn } from '../../listeners/listen.ts';
 import { SentAhead } from '../../node/sent-ahead.ts';
@@ -116,7 +116,7 @@ export class WebhookServer {
       // A request that has begun is refused where its body is read, and a connection that is lost between two is none.
       const isRequest = !this.answering.has(socket as Socket) && !LOST.has(error.code ?? '');
       if (isRequest) this.options.onRefused(400, error.code ?? error.message);
-      endWithLastWords(
+      sendFinalResponse(
         socket as Socket,
         'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n',
       );

@@ -9,7 +9,7 @@ const MIN_USABLE_SHARE = 0.5;
  * The endpoints of a cluster that are in our own zone. They get all calls while at least half of them are usable;
  * otherwise all endpoints of the cluster do. A retry looks among all of them: what has failed nearby may work elsewhere.
  */
-export class NearEndpoints {
+export class ZoneEndpoints {
   private endpoints: readonly Endpoint[] = [];
   private balancer: Balancer;
   /** Whether they get the calls now. */
