@@ -9,10 +9,10 @@ import type { MethodKind } from '../policy/deadline.ts';
 import { parsePreviousAttempts } from '../policy/pushback.ts';
 import { parseTokenBudget, TOKEN_BUDGET_HEADER } from '../policy/token-budget.ts';
 import { isUnaryPath, STREAM_PROCESS_PATH } from '../task/task-message.ts';
-import type { MethodStats } from '../telemetry/call-stats.ts';
+import type { CallStats, MethodStats } from '../telemetry/call-stats.ts';
 import { callerScope } from './caller-scope.ts';
 import { PassedIds } from './passed-ids.ts';
-import type { Route } from './router.ts';
+import type { Route, Router } from './router.ts';
 
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 
@@ -61,9 +61,9 @@ export class RequestInfo {
   private scopedBy: readonly string[] | undefined = undefined;
   /** Kept here between calls of the same head, with the router they came from. */
   route: Route | undefined = undefined;
-  routedBy: unknown = undefined;
+  routedBy: Router | undefined = undefined;
   methodStats: MethodStats | undefined = undefined;
-  statsFrom: unknown = undefined;
+  statsFrom: CallStats | undefined = undefined;
   /** As the last call of this head that changed between plain text and TLS needed it. */
   private rescheming: { readonly from: HeaderList; readonly to: HeaderList } | undefined = undefined;
   private irregularity: boolean | undefined = undefined;
