@@ -12,8 +12,8 @@ import { queuedMemory } from '../sidecar/http2/queued-memory.ts';
 import { MAX_UNREAD_BYTES } from '../sidecar/listeners/unread-pages.ts';
 import { answerMemory, OWN_BYTES } from '../sidecar/llm/answer/held-answers.ts';
 import { bodyMemoryFor } from '../sidecar/llm/limits/body-memory.ts';
+import { MAX_LARGE_HEADS_BYTES, USUAL_HEAD_BYTES } from '../sidecar/llm/limits/head-memory.ts';
 import { MAX_READ_BYTES } from '../sidecar/llm/relay/parser-feed.ts';
-import { MAX_HEADER_BYTES } from '../sidecar/llm/relay/relay.ts';
 import { KEPT_REQUESTS_MAX_BYTES } from '../sidecar/proxy/kept-requests.ts';
 
 const CONTAINER_BYTES = 512 * 1024 * 1024;
@@ -66,7 +66,7 @@ const tables: readonly Readonly<Record<string, number>>[] = [
         numberOf('outbound.clusters.*.retry.buffer_bytes')),
     'bodies of requests to models': bodyMemoryFor(CONTAINER_BYTES),
     'heads of requests to models that run':
-      (MAX_HEADER_BYTES + 4_096) * numberOf('llm.limits.max_concurrent_requests'),
+      MAX_LARGE_HEADS_BYTES + USUAL_HEAD_BYTES * numberOf('llm.limits.max_concurrent_requests'),
     'answers of models and their heads, held until they are whole or decided on':
       answerMemory.maxBytes + OWN_BYTES * numberOf('llm.limits.max_concurrent_requests'),
     'what has been read of answers and waits to be parsed':

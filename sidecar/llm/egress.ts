@@ -11,6 +11,7 @@ import type { Sink } from './caller/sink.ts';
 import { Exchange } from './exchange.ts';
 import { Flight, flightDigest, flightKey } from './flights.ts';
 import { BodyMemory, bodyMemoryOf, SMALL_BODY_BYTES } from './limits/body-memory.ts';
+import { HeadMemory } from './limits/head-memory.ts';
 import { MinuteGate } from './limits/minute-gate.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
@@ -34,12 +35,16 @@ import { ignore, shortLived } from './shared/short-lived.ts';
 import { Tunnels } from './web-socket/tunnels.ts';
 
 /** When who is one too many may come again: some of the others have ended by then. */
-const OVERLOADED_AGAIN_MS = 1_000;
+/** What is under way ends soon. */
+const AGAIN = { retryAfterMs: 1_000, clientDecides: true } as const;
+const NO_ROOM_FOR_HEADS =
+  'the heads of the requests that are under way hold all the memory there is for them; send fewer or shorter fields, or fewer requests at a time';
 
 export class Egress {
   readonly #context: EgressContext;
   readonly #budgets = new TaskBudgets();
   readonly #memory: BodyMemory;
+  readonly #heads = new HeadMemory();
   readonly #turn = new TurnShare();
   /** Requests whose bodies are not there yet. */
   readonly #reading = new LinkedList<Listed<BodyReader>>();
@@ -177,7 +182,7 @@ export class Egress {
       return {
         reason: 'overloaded',
         message: `${this.#active} requests are under way already (llm.limits.max_concurrent_requests)`,
-        more: { retryAfterMs: OVERLOADED_AGAIN_MS, clientDecides: true },
+        more: AGAIN,
       };
     return undefined;
   }
@@ -205,6 +210,9 @@ export class Egress {
         return this.#turnAway(request, () => refuse(reply, 'bad_request', message));
       }
     }
+    const headBytes = this.#heads.hold(request.rawHeaders);
+    if (headBytes < 0)
+      return this.#turnAway(request, () => refuse(reply, 'overloaded', NO_ROOM_FOR_HEADS, AGAIN));
     const reader = new BodyReader(
       {
         request,
@@ -242,6 +250,7 @@ export class Egress {
     reply.onOver = shortLived(() => {
       reply.onOver = ignore;
       this.#active--;
+      this.#heads.release(headBytes);
       stats.activeRequests = this.#active;
       if (!listed.listed) return;
       this.#reading.remove(listed);

@@ -21,6 +21,7 @@ const request = (more: string): string => `${START}${more}content-length: ${BODY
 
 const ATTACKS: Readonly<Record<string, { connections: number; bytes: string }>> = {
   '1,000 requests with one large field': { connections: 1_000, bytes: request(fields(64_000, 1)) },
+  '1,000 requests with 400 fields': { connections: 1_000, bytes: request(fields(60_000, 400)) },
   'requests ahead of an answer on 100 connections': {
     connections: 100,
     bytes: request(fields(60_000, 400)).repeat(64),
