@@ -222,7 +222,7 @@ t.test('a reader does the work of a turn at a time, and nothing is lost in betwe
   const frames = Buffer.concat(
     Array.from({ length: 5_000 }, (_, id) =>
       id % 2 === 0
-        ? frameOf(FrameType.DATA, 0, id, Buffer.from('x'))
+        ? frameOf(FrameType.WINDOW_UPDATE, 0, id, Buffer.alloc(4))
         : frameOf(FrameType.PING, 0, id, Buffer.alloc(8)),
     ),
   );
@@ -253,6 +253,15 @@ t.test('a reader does the work of a turn at a time, and nothing is lost in betwe
   reader.spend(4_096);
   reader.push(begins, 100);
   t.equal(reader.halted, false, 'time goes by');
+
+  seen.length = 0;
+  const data = new FrameReader(sink, 16_384, false);
+  data.push(Buffer.concat(Array(20_000).fill(frameOf(FrameType.DATA, 0, 1, Buffer.from('x')))));
+  t.equal(seen.length, 8_192, 'DATA is a quarter of the work of another frame');
+  const empty = new FrameReader(sink, 16_384, false);
+  seen.length = 0;
+  empty.push(Buffer.concat(Array(20_000).fill(frameOf(FrameType.DATA, 0, 1, Buffer.alloc(0)))));
+  t.equal(seen.length, 2_048, 'but not where it brings nothing');
 });
 
 t.test('a header block is bounded by bytes and by frames', async (t) => {
