@@ -1,3 +1,7 @@
+/**
+ * Decides which calls come in on a listener: the rate limit of each caller, the places, the queue and the adaptive
+ * limit.
+ */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
@@ -8,27 +12,27 @@ import { type EnteringCall, QueuePlace } from './queue-place.ts';
 import { type LocalReply, reply } from './reasons.ts';
 
 export interface AdmissionSettings {
-  /** Infinity for no limit. */
+  /** Infinity means no limit. */
   readonly maxConcurrentCalls: number;
   readonly adaptiveConcurrency: boolean;
   readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
-  /** `callsPerSecond` 0 is no limit. */
+  /** `callsPerSecond` 0 means no limit. */
   readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
 }
 
 export interface AdmissionEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
-  /** In [0, 1). */
+  /** Returns a number in [0, 1). */
   readonly random: () => number;
 }
 
-/** What an adaptive limit begins with, and never goes below. */
+/** The adaptive limit starts at this value and never goes below it. */
 const ADAPTIVE_MIN = 3;
 const MAX_CALLERS = 10_000;
 
 /**
- * Who may come in on a listener, outermost first:
+ * Admits, queues or refuses the calls of a listener. A call passes these limits, outermost first:
  *
  *     a rate for each caller → a place of its share, or of the queue → the adaptive limit, which the ends of calls move
  */
@@ -54,7 +58,7 @@ export class Admission extends Timer {
     this.update(settings);
   }
 
-  /** Nobody is turned out by a lower limit; whoever has waited for a higher one comes in. */
+  /** A lower limit ends no call; a higher one admits waiting calls. */
   update(settings: AdmissionSettings): void {
     const { maxConcurrentCalls, adaptiveConcurrency, rateLimit } = settings;
     const sameMax = this.settings.maxConcurrentCalls === maxConcurrentCalls;
@@ -79,12 +83,15 @@ export class Admission extends Timer {
     this.show();
   }
 
-  /** Calls at once, now. */
+  /** The number of calls that may run at a time now. */
   get limit(): number {
     return this.queue.settings.limit;
   }
 
-  /** `admitted` and `queued` calls must `leave`; a call that gets an answer must be ended with it. */
+  /**
+   * The caller must call `leave` for each `admitted` or `queued` call, and must end a call with the reply if it gets
+   * one.
+   */
   enter(call: EnteringCall, nowMs: number): 'admitted' | 'queued' | LocalReply {
     const { limiter } = this;
     if (limiter !== undefined) {
@@ -130,7 +137,7 @@ export class Admission extends Timer {
     return `${held} calls of this caller are in flight, which is its share of ${limit} while others may come`;
   }
 
-  /** A call is over with this status: where it was let in, or waited, it leaves its place. */
+  /** A call ended with this status: gives back the place that it held or waited for. */
   leave({ place }: EnteringCall, status: StatusCode, nowMs: number): void {
     if (place === undefined) return;
     if (place.admittedAtMs === 0) {
@@ -156,9 +163,9 @@ export class Admission extends Timer {
   }
 
   private letIn(nowMs: number): void {
-    // The usual case, at the end of each call.
+    // The usual case at the end of a call.
     if (this.queue.queued === 0) return;
-    // A call that ends as soon as it is let in comes back here: the loop below goes on with the next.
+    // A call that ends as soon as it is admitted comes back here; the loop below continues with the next one.
     if (this.lettingIn) return;
     this.lettingIn = true;
     for (;;) {
@@ -181,7 +188,10 @@ export class Admission extends Timer {
     this.show();
   }
 
-  /** Calls that end look at the queue; but those that have places may be streams, and go on for hours. */
+  /**
+   * The end of a call serves the queue. The timer does, too, because the calls that hold places may be streams that run
+   * for hours.
+   */
   override onTimeout(nowMs: number): void {
     this.letIn(nowMs);
     const { overdueAtMs } = this.queue;

@@ -1,3 +1,4 @@
+/** Forwards one health request of a caller to the app. */
 import type { Cluster } from '../cluster/cluster.ts';
 import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
@@ -14,21 +15,21 @@ import type { HealthCall } from './health-call.ts';
 import { requestInfo } from './request-info.ts';
 import { responseInfo } from './response-info.ts';
 
-/** A list of a thousand services. */
+/** Enough for a list of a thousand services. */
 const MAX_MESSAGE_BYTES = 65_536;
 
-/** The app's answer to a question. One of the last two ends it; nothing comes afterwards. */
+/** Receives the app's answer to a question. One of the last two methods ends the answer; none is called afterwards. */
 export interface AppAnswer {
-  /** The message, without its prefix, and valid only during the call. */
+  /** The message without its prefix; valid only during the call. */
   onMessage(message: Buffer): void;
   onEnd(status: StatusCode, list: HeaderList, head: MessageHead): void;
-  /** `absent`: nobody was there, or went away. `not_grpc`: what it said can't be read. */
+  /** `absent`: no app was reachable, or its connection closed. `not_grpc`: the answer is unreadable. */
   onNoAnswer(why: 'absent' | 'not_grpc', message: string): void;
 }
 
 /**
- * A caller's question about the health of a service of the app's own, put to the app as the caller has sent it, with its
- * metadata. It has no clock of ours: it ends when the app ends it, or when the caller goes.
+ * Forwards a caller's request about the health of one of the app's own services, unchanged and with its metadata. The
+ * sidecar sets no timeout for it: the question ends when the app ends it, or when the caller leaves.
  */
 export class AppQuestion implements StreamHandler, ConnectionWaiter {
   /** Undefined when there is no app. */
@@ -65,7 +66,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
     }
     const stream = connection.openStream(this);
     this.stream = stream;
-    // The answer is read on its way: it must not be compressed.
+    // The sidecar reads the answer, so the app must not compress it.
     const plain = copyWithout(list, (name) => name === 'grpc-accept-encoding');
     const info = requestInfo(list, head);
     const fields = info.withScheme(info.withoutCertificate(plain), connection.scheme);
@@ -125,7 +126,7 @@ export class AppQuestion implements StreamHandler, ConnectionWaiter {
     this.answer.onNoAnswer(why, message);
   }
 
-  /** Nobody waits for the answer any more. */
+  /** The caller left: cancels the request to the app. */
   cancel(): void {
     if (this.done) return;
     this.done = true;

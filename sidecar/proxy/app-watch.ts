@@ -1,3 +1,4 @@
+/** Keeps one caller's health watch of the app's own service alive across restarts of the app. */
 import { type Backoff, backoffMs } from '../clock/backoff.ts';
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster/cluster.ts';
@@ -15,12 +16,12 @@ export interface AppWatchEnvironment {
   readonly random: () => number;
 }
 
-/** Waits before the app is asked again, after it has ended a watch at once. */
+/** The waits before the watch asks the app again, after the app ended it at once. */
 const AGAIN: Backoff = { baseMs: 100, multiplier: 1.6, maxMs: 5_000 };
-/** A watch that lasted for so long has ended for a reason of its own: it is begun anew without a wait. */
+/** A watch that lasted this long did not fail at once: the next one starts without a wait. */
 const LASTED_MS = 1_000;
 
-/** The app does not end a watch so for something that the caller did: it ends, or its connection does. */
+/** Whether the status says that the app, or its connection, is ending. The caller can't have caused these statuses. */
 function isGoing(status: StatusCode): boolean {
   return status === Status.OK || status === Status.CANCELLED || status === Status.UNAVAILABLE;
 }
@@ -30,15 +31,15 @@ function isGoing(status: StatusCode): boolean {
  *
  *                ┌──── the app's messages ────┐
  *                ▼                            │
- *     asking ──▶ watching ──────────────────▶ told
+ *     asking ──▶ watching ──────────────────▶ reported
  *       ▲          │
- *       │          ├── the app ends, or its connection: asked again ──▶ nobody there: NOT_SERVING, and again later
- *       │          ├── it knows no health service: SERVICE_UNKNOWN, asked again on its next connection
+ *       │          ├── the app or its connection ends: ask again ──▶ no app: NOT_SERVING, and ask again later
+ *       │          ├── the app has no health service: SERVICE_UNKNOWN, ask again on its next connection
  *       └──────────┘
- *                  └── another status: the caller gets it
+ *                  └── another status: report it to the caller
  */
 export class AppWatch extends Timer implements AppAnswer {
-  /** The status that the app said last, or that its absence implies; undefined before either. */
+  /** The last status that the app reported, or that its absence implies; undefined before either. */
   status: ServingStatus | undefined = undefined;
   private readonly environment: AppWatchEnvironment;
   private readonly call: HealthCall;
@@ -46,11 +47,11 @@ export class AppWatch extends Timer implements AppAnswer {
   private question: AppQuestion | undefined = undefined;
   private startedAtMs = 0;
   private heard = false;
-  /** Times in a row that it was ended at once. */
+  /** How many times in a row the app ended the watch at once. */
   private failures = 0;
   private stopped = false;
 
-  /** @param onStatus `status` is another, or the same again */
+  /** @param onStatus called when `status` changes, and when the app repeats it */
   constructor(environment: AppWatchEnvironment, call: HealthCall, onStatus: () => void) {
     super();
     this.environment = environment;
@@ -67,7 +68,7 @@ export class AppWatch extends Timer implements AppAnswer {
     this.question.start();
   }
 
-  /** There is a connection to the app where there was none; after a reload, to another app. */
+  /** The app is connected again; after a reload, this may be another app. */
   onConnected(): void {
     const { question } = this;
     if (
@@ -111,7 +112,10 @@ export class AppWatch extends Timer implements AppAnswer {
     else this.again();
   }
 
-  /** Keeps the last status until the next try, since a connection that only grew old says nothing new. */
+  /**
+   * Keeps the last status until the next try: a connection that closed because of its age says nothing about the
+   * service.
+   */
   private again(): void {
     if (this.stopped) return;
     const { wheel, clock, random } = this.environment;
@@ -122,7 +126,7 @@ export class AppWatch extends Timer implements AppAnswer {
     if (!this.heard) this.set(this.absentStatus);
   }
 
-  /** The caller has gone. */
+  /** The caller left. */
   stop(): void {
     this.stopped = true;
     this.environment.wheel.cancel(this);

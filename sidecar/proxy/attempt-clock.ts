@@ -1,13 +1,17 @@
+/** Limits the time from the start of an attempt to its first message. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 
-/** Which of an attempt's own clocks has struck; the names are those of `outrigger-reason` and of verdicts. */
+/** The clock of an attempt that expired; `outrigger-reason` and verdicts use the same names. */
 export type AttemptClockName = 'per_try' | 'first_chunk';
 
 export interface ClockedAttempt {
   onClock(clock: AttemptClockName): void;
 }
 
-/** From the start of an attempt to its first message: the shorter of the two limits. Made only for attempts that have one. */
+/**
+ * Runs from the start of an attempt to its first message, for the shorter of two limits. Only attempts with a limit
+ * have one.
+ */
 export class AttemptClock extends Timer {
   private readonly attempt: ClockedAttempt;
   private readonly wheel: TimerWheel;
@@ -19,7 +23,7 @@ export class AttemptClock extends Timer {
     this.wheel = wheel;
   }
 
-  /** Until the first message; 0 is off, and one of the two is not. */
+  /** Starts the clock, which runs until the first message. 0 turns a limit off; at least one of the two must be on. */
   start(perTryMs: number, firstChunkMs: number, nowMs: number): void {
     const perTryFirst = perTryMs > 0 && (firstChunkMs === 0 || perTryMs <= firstChunkMs);
     this.running = perTryFirst ? 'per_try' : 'first_chunk';

@@ -1,3 +1,4 @@
+/** One try of a call at one endpoint: its stream, how far it came, and how it ended. */
 import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
@@ -17,7 +18,7 @@ import type { OutcomeScanner } from '../task/outcome-scanner.ts';
 import type { AttemptClock, AttemptClockName, ClockedAttempt } from './attempt-clock.ts';
 import { encodingOf } from './response-info.ts';
 
-/** No stream could be had: nothing of the call has been sent. */
+/** The endpoint gave no stream; nothing of the call was sent. */
 export interface NoConnection {
   readonly kind: 'no-connection';
   readonly reason: 'connect_failed' | 'pending_overflow' | 'headers_too_large' | 'no_streams';
@@ -27,7 +28,7 @@ export interface NoConnection {
 
 export type AttemptFailure = StreamFailure | NoConnection;
 
-/** The same in the policies' words. */
+/** Maps a failure to the end kind of the policies. */
 export function endKindOf(failure: AttemptFailure): EndKind {
   switch (failure.kind) {
     case 'no-connection':
@@ -42,7 +43,7 @@ export function endKindOf(failure: AttemptFailure): EndKind {
   }
 }
 
-/** The gRPC status that a failed attempt stands for. */
+/** Maps a failed attempt to a gRPC status. */
 export function statusOfFailure(failure: AttemptFailure): StatusCode {
   if (failure.kind === 'no-connection' && failure.reason === 'headers_too_large')
     return Status.RESOURCE_EXHAUSTED;
@@ -51,25 +52,25 @@ export function statusOfFailure(failure: AttemptFailure): StatusCode {
   return failure.kind === 'reset' ? statusFromHttp2Error(failure.code) : Status.INTERNAL;
 }
 
-/** The call an attempt works for. */
+/** The call that an attempt works for. */
 export interface AttemptOwner {
-  /** Of the request. */
+  /** The request's head. */
   readonly info: { readonly method: string };
   /** Size of the request's head, as its sender counts it (RFC 9113 §6.5.2). */
   readonly requestHeadBytes: number;
-  /** A stream is there: send what there is of the request. */
+  /** The stream is open: send the part of the request that has arrived. */
   onStreamOpen(attempt: Attempt, stream: Stream): void;
-  /** An interim response (1xx), which says nothing of the answer. */
+  /** An interim response (1xx); it says nothing about the final response. */
   onInterim(attempt: Attempt, list: HeaderList): void;
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void;
-  /** Answers how many bytes are done with, as `StreamHandler.onData` does. */
+  /** Returns how many bytes are processed, as `StreamHandler.onData` does. */
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number;
   /** The response ended with these fields: trailers, or a Trailers-Only response. */
   onResponseEnd(attempt: Attempt, list: HeaderList, head: MessageHead): void;
-  /** Its endpoint has no stream to give: may it go to another one that has? */
+  /** The endpoint has no free stream. Returns whether the attempt may move to an endpoint that has one. */
   mayMove(attempt: Attempt): boolean;
   onAttemptFailed(attempt: Attempt, failure: AttemptFailure): void;
-  /** One of the attempt's own clocks has struck. */
+  /** One of the attempt's own clocks expired. */
   onAttemptClock(attempt: Attempt, clock: AttemptClockName): void;
   onRequestBytesSent(attempt: Attempt): void;
 }
@@ -79,32 +80,32 @@ export interface AttemptOwner {
  *
  *     waiting ──a connection has room──▶ streaming ──END_STREAM──▶ ended
  *        │                                  │
- *        └──none can be had──▶ failed ◀─────┘ reset, connection lost, GOAWAY
+ *        └──none available──▶ failed ◀──────┘ reset, connection lost, GOAWAY
  *
- * What happens to a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id, no
- * connection at all) is said by `failure.unprocessed`, and decided in `pipeline.ts`.
+ * `failure.unprocessed` marks a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id,
+ * no connection at all). `pipeline.ts` decides what follows.
  */
 export class Attempt
   extends WatchedAttempt
   implements StreamHandler, ConnectionWaiter, AttemptEnd, ClockedAttempt
 {
   readonly endpoint: Endpoint;
-  /** 1 for the first of a call. */
+  /** 1 for the first attempt of a call. */
   readonly number: number;
   readonly startedAtMs: number;
   stream: Stream | undefined = undefined;
-  /** How many streams the peer allowed when this one was opened. */
+  /** The peer's limit of streams when this stream was opened. */
   private streamsAllowed = 0;
-  /** Request bytes that are on their way. */
+  /** The number of request bytes that were sent, or are queued to be sent. */
   sentBytes = 0;
   ended = false;
   /** Holds a place in the retry budget. */
   budgeted = false;
-  /** Sent beside others that ran, and not because one had failed. */
+  /** Was sent beside running attempts, not after a failed one. */
   hedge = false;
-  /** Its end has been judged. */
+  /** Its end was judged. */
   settled = false;
-  /** How it ended, for the policies (`policy/attempt-end.ts`): written by `settlement.ts`. */
+  /** How it ended, for the policies (`policy/attempt-end.ts`). `settlement.ts` writes it. */
   kind: EndKind = 'cancelled';
   status: StatusCode = Status.CANCELLED;
   code = 0;
@@ -121,14 +122,14 @@ export class Attempt
   goingAway = false;
   taskFailure: TaskFailure = 'none';
   verdict: Verdict = VERDICTS.undecided;
-  /** The same, as the circuit is told of it. */
+  /** The verdict that the circuit receives. */
   circuitVerdict: Verdict = VERDICTS.undecided;
-  /** When a stream's first verdict was given; 0 without one. */
+  /** The time of a stream's first verdict; 0 without one. */
   firstMessageAtMs = 0;
   clock: AttemptClock | undefined = undefined;
-  /** A unary response's head waits for its message or its status: until then another attempt can be made. */
+  /** The head of a unary response, held until its message or status arrives. Until then another attempt may follow. */
   heldHead: HeaderList | undefined = undefined;
-  /** Reads the answer's TaskResponse.status, where it counts. */
+  /** Reads TaskResponse.status of the answer, where it counts. */
   scanner: OutcomeScanner | undefined = undefined;
   private readonly owner: AttemptOwner;
 
@@ -140,7 +141,7 @@ export class Attempt
     this.startedAtMs = startedAtMs;
   }
 
-  /** How far it has come. */
+  /** How far the attempt came. */
   get progress(): Progress {
     if (this.answered) return Progress.MESSAGE;
     if (this.stream !== undefined) return Progress.SENT;
@@ -152,7 +153,10 @@ export class Attempt
     return this.owner.info.method;
   }
 
-  /** The peer has lowered its limit of streams since: of those it had not seen by then it may refuse any. */
+  /**
+   * Whether the peer lowered its limit of streams after it opened this one. It may refuse any stream that it had not
+   * seen by then.
+   */
   get limitLowered(): boolean {
     const { stream } = this;
     return stream !== undefined && stream.connection.peer.maxConcurrentStreams < this.streamsAllowed;
@@ -165,12 +169,12 @@ export class Attempt
   }
 
   onConnection(connection: Connection): void {
-    // Of the latest connection: behind the same address may be another process by now.
+    // Read it from the latest connection: another process may now listen at the same address.
     this.endpoint.tasksOnceMaxBytes = tasksOnceMaxBytes(connection.peer);
     this.endpoint.tasksOnceEncodings = tasksOnceEncodings(connection.peer);
     const { maxHeaderListBytes } = connection.peer;
     if (this.owner.requestHeadBytes > maxHeaderListBytes) {
-      // Some servers end the connection of whoever sends them more, with the calls of others.
+      // Some servers close the connection of a client that exceeds their limit, and end the calls of others with it.
       const said = `the request's header fields have ${this.owner.requestHeadBytes} bytes`;
       const message = `${said}, and ${this.endpoint.address} takes ${maxHeaderListBytes}; send fewer or shorter metadata`;
       this.onNoConnection('headers_too_large', message);
@@ -194,32 +198,33 @@ export class Attempt
   /** Sends a piece of the request; the stream must be open. */
   send(buffer: Buffer, start: number, end: number, endStream: boolean): void {
     const stream = this.stream!;
-    // Not in one statement with the sum: what was queued may go out, and be counted by onDataSent, during the call.
+    // Don't add in the same statement: sendData may flush queued bytes, and onDataSent then counts them during the
+    // call.
     const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
     this.sentBytes += sent;
   }
 
-  /** The response's bytes, which the downstream had to wait for, have gone out. */
+  /** Returns credit for response bytes that the downstream received after a wait. */
   consume(bytes: number): void {
     const { stream } = this;
     if (stream !== undefined) stream.connection.consume(stream, bytes);
   }
 
-  /** Gives the attempt up: the endpoint hears RST_STREAM at once. */
+  /** Cancels the attempt: sends RST_STREAM to the endpoint at once. */
   cancel(): void {
     if (this.ended) return;
     this.ended = true;
     this.letGo(ErrorCode.CANCEL);
   }
 
-  /** Ends the stream of an attempt that has been judged. */
+  /** Ends the stream of an attempt that was judged. */
   letGo(code: number): void {
     const { stream } = this;
     if (stream === undefined) this.endpoint.pool.cancel(this);
     else stream.connection.reset(stream, code);
   }
 
-  /** It was answered, and half of the RPC may still be open: the caller's part is not wanted any more. */
+  /** The answer is complete, but the request may still be open: asks for no more of it. */
   stopSending(): void {
     const stream = this.stream!;
     if (!stream.closed && !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);

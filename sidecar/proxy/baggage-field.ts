@@ -1,3 +1,4 @@
+/** Writes the `baggage` field that names an inbound call to the app (`policy/call-baggage.ts`). */
 import { literalSize, writeLiteral } from '../http2/hpack/encoder.ts';
 import {
   BAGGAGE_HEADER,
@@ -11,26 +12,26 @@ import {
 import { writeHex } from '../telemetry/ids.ts';
 import type { CallWith } from './call-facts.ts';
 
-/** What its name is made of. */
+/** The fields that the name is made of. */
 type NamedCall = CallWith<'context' | 'runningAt' | 'nonce'>;
 
 /** `baggage` with our member alone, as a literal that may follow any header block (RFC 7541 §6.2.2). */
 const field = Buffer.allocUnsafeSlow(literalSize(BAGGAGE_HEADER, EMPTY_MEMBER));
 writeLiteral(field, 0, BAGGAGE_HEADER, EMPTY_MEMBER);
-/** Where the value begins in it. */
+/** Where the value begins in the field. */
 const VALUE_AT = field.length - EMPTY_MEMBER.length;
 
-/** Room that later hops need in a head: a call must not fail because our member filled what the app takes. */
+/** Room that later hops need in a head. A call must not fail because our member used up the app's limit. */
 const ROOM_BYTES = 512;
 
-/** Whether the call has a name, and its head room for it. */
+/** Whether the call has a name, and its head has room for it. */
 export function isNamed(call: CallWith<'nonce' | 'requestHeadBytes'>, maxHeaderListBytes: number): boolean {
   return call.nonce !== 0 && call.requestHeadBytes + ROOM_BYTES <= maxHeaderListBytes;
 }
 
 /**
- * The name of an inbound call as an encoded field, for the app to pass on: what nearly all calls need that need one. To be
- * used at once: the next call's is written over it.
+ * The name of an inbound call as an encoded field, for the app to pass on. Nearly all named calls use it. The next call
+ * overwrites the buffer, so use it at once.
  */
 export function callNameField({ context, runningAt, nonce }: NamedCall): Buffer {
   writeHex(field, VALUE_AT + PROCESS_AT, context.inboundCalls.process);
@@ -39,7 +40,7 @@ export function callNameField({ context, runningAt, nonce }: NamedCall): Buffer 
   return field;
 }
 
-/** The baggage that goes upstream in place of the one that came. */
+/** The `baggage` value that goes upstream in place of the received one. */
 export function baggageFor(call: NamedCall, baggage: string, named: boolean): string {
   if (!named) return withoutCall(baggage);
   return withCall(baggage, callNameField(call).toString('latin1', VALUE_AT));

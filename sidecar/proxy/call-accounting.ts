@@ -1,10 +1,11 @@
+/** Counts calls by method and status, for metrics and `/stats`. */
 import type { Cluster } from '../cluster/cluster.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { type CallStats, type ListenerStats, OTHER_METHOD } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
 import type { RequestInfo } from './request-info.ts';
 
-/** Where a call is counted. */
+/** The fields that say where a call is counted. */
 export interface PlacedCall {
   readonly cluster: Cluster | undefined;
   readonly context: {
@@ -14,7 +15,7 @@ export interface PlacedCall {
   };
 }
 
-/** And what is counted of it. */
+/** The fields of a call that are counted. */
 export interface CountedCall extends PlacedCall {
   readonly info: RequestInfo;
   readonly attempt: Attempt | undefined;
@@ -22,13 +23,13 @@ export interface CountedCall extends PlacedCall {
   readonly trace: { readonly traceId: string } | null | undefined;
 }
 
-/** What its caller got, and when it had that. Written here where the call goes on. */
+/** The status that the caller received, and when. This file writes them where the call outlives its caller. */
 export interface HeardCall extends CountedCall {
   status: StatusCode | -1;
   callerGoneAtMs: number;
 }
 
-/** Statuses that count as errors of the listener; what a caller did wrong does not. */
+/** Whether a status counts as an error of the listener. Errors that the caller made do not. */
 export function isError(status: StatusCode): boolean {
   switch (status) {
     case Status.UNAVAILABLE:
@@ -43,8 +44,8 @@ export function isError(status: StatusCode): boolean {
 }
 
 /**
- * The caller has its answer with this status, or has left: counts the call where metrics and `/stats` read, once, whoever
- * has answered it. A task may run on for others who have sent it; {@link endActive} says when that is over, too.
+ * The caller received its answer with this status, or left: counts the call once for metrics and `/stats`, whether the
+ * app or the sidecar answered. A task may continue for other callers; {@link endActive} counts the end of that.
  */
 export function countCall(call: CountedCall, status: StatusCode): void {
   const { attempt, cluster, context } = call;
@@ -53,7 +54,10 @@ export function countCall(call: CountedCall, status: StatusCode): void {
   countDuration(call, status);
 }
 
-/** The caller has left, or was told this, and the call goes on for others who have sent its task: it is not counted again. */
+/**
+ * The caller left, or received this status, and the call continues for others who sent its task. It is not counted
+ * again.
+ */
 export function countCallerGone(call: HeardCall, status: StatusCode): void {
   if (call.status !== -1) return;
   call.status = status;
@@ -61,18 +65,18 @@ export function countCallerGone(call: HeardCall, status: StatusCode): void {
   countCall(call, status);
 }
 
-/** Nothing of the call is under way any more. */
+/** No part of the call is running any more. */
 export function endActive({ cluster, context }: PlacedCall): void {
   context.stats.activeCalls--;
   if (cluster !== undefined) cluster.activeCalls--;
 }
 
-/** The attempt followed one that had failed. A hedge is sent beside others, and counts for itself. */
+/** Whether the attempt followed one that failed. A hedge runs beside others and is counted as a hedge. */
 function wasRetry(attempt: Attempt | undefined): boolean {
   return attempt !== undefined && attempt.number > 1 && !attempt.hedge;
 }
 
-/** Where it is counted. Outbound, the listener's own numbers are of calls that have come to no cluster. */
+/** Returns the stats that count the call. The outbound listener's own stats count calls that reached no cluster. */
 function statsOf({ cluster, context }: PlacedCall): CallStats {
   return context.listener === 'inbound' || cluster === undefined ? context.stats.calls : cluster.calls;
 }
@@ -81,7 +85,7 @@ function isAnswered(attempt: Attempt | undefined): boolean {
   return attempt !== undefined && (attempt.answered || attempt.kind === 'status');
 }
 
-/** Whether a call that ends so is counted by its method's own name. */
+/** Whether a call that ends this way is counted under its method's own name. */
 export function isKnownMethod(
   call: PlacedCall & { readonly info: { readonly method: string } },
   status: StatusCode | -1,
@@ -95,13 +99,13 @@ function countDuration(call: CountedCall, status: StatusCode): void {
   const calls = statsOf(call);
   const seconds = (context.clock() - call.startedAtMs) / 1000;
   if (status === Status.UNIMPLEMENTED) {
-    // Paths that nobody implements are counted together: they are the caller's invention.
+    // Callers can invent paths: all paths that no app implements share one entry.
     calls.of(OTHER_METHOD).record(status, seconds, call.trace?.traceId);
     return;
   }
   if (info.statsFrom !== calls || info.methodStats === undefined) {
     info.methodStats = calls.of(info.method, isAnswered(attempt));
-    // Not for good where it has no name of its own: an answer will give it one.
+    // Don't cache the shared entry: the method gets its own name when the app answers it.
     info.statsFrom = info.methodStats.method === OTHER_METHOD ? undefined : calls;
   }
   info.methodStats.record(status, seconds, call.trace?.traceId);

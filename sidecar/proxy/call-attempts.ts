@@ -1,3 +1,4 @@
+/** The state that a call keeps about its attempts. */
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { outcomeUnknown } from '../policy/retry.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
@@ -5,23 +6,23 @@ import type { Hedging } from './hedging.ts';
 import type { LocalReply } from './reasons.ts';
 import type { RetryWait } from './retrying.ts';
 
-/** What a call remembers of its attempts. Others read it; only these methods write it. */
+/** The state that a call keeps about its attempts. Others read it; only these methods write it. */
 export class CallAttempts {
-  /** The one that runs, or has ended last. */
+  /** The running attempt, or the one that ended last. */
   current: Attempt | undefined = undefined;
   count = 0;
-  /** Of the attempts, those that followed one which was provably never processed. */
+  /** How many attempts followed one that was provably never processed. */
   transparentRetries = 0;
   /** Back-offs since the last pushback. */
   backoffStep = 0;
-  /** An earlier attempt may have been processed. */
+  /** The endpoint may have processed an earlier attempt. */
   unknownBefore = false;
   severalEndpointsFailed = false;
-  /** What the caller is told when no other attempt follows. */
+  /** The answer for the caller if no other attempt follows. */
   lastFailure: LocalReply | undefined = undefined;
-  /** The back-off that is under way. */
+  /** The running back-off. */
   retryWait: RetryWait | undefined = undefined;
-  /** Attempts beside `current`, where the call may have them. */
+  /** The attempts beside `current`, where hedging is on. */
   hedging: Hedging | undefined = undefined;
 
   begin(call: AttemptOwner, endpoint: Endpoint, nowMs: number): Attempt {
@@ -30,33 +31,33 @@ export class CallAttempts {
     return this.current;
   }
 
-  /** The call may have several at a time. */
+  /** Allows the call several attempts at a time. */
   hedgeBy(hedging: Hedging | undefined): void {
     this.hedging = hedging;
   }
 
-  /** Of those that run beside each other this one has answered. */
+  /** This attempt answered first; the others end. */
   choose(attempt: Attempt): void {
     this.current = attempt;
   }
 
-  /** One of those that run beside each other has failed: this one is left. */
+  /** One of several running attempts failed; this one continues. */
   goOnWith(attempt: Attempt): void {
     this.severalEndpointsFailed = true;
     this.current = attempt;
   }
 
-  /** One has failed, and the next one goes to another endpoint. */
+  /** An attempt failed, and the next one goes to another endpoint. */
   changeEndpoint(): void {
     this.severalEndpointsFailed = true;
   }
 
-  /** One was provably never processed, and is followed by another at once. */
+  /** An attempt was provably never processed, and another follows at once. */
   countTransparent(): void {
     this.transparentRetries++;
   }
 
-  /** One has ended badly, perhaps behind the app's having run it. */
+  /** Notes whether the app may have run the failed attempt. */
   noteOutcome(attempt: Attempt): void {
     this.unknownBefore ||= outcomeUnknown(attempt);
   }

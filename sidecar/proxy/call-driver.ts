@@ -1,22 +1,23 @@
+/** What a call asks of the pipeline that it runs through. */
 import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { AdmittedFacts, PlacedFacts } from './call-facts.ts';
 
 /** What a call asks of the pipeline that it runs through. */
 export interface CallDriver<Call> {
-  /** The first message is here, or can't be had. */
+  /** The first message arrived, or will not arrive. */
   onFirstMessage(call: Call): void;
-  /** An attempt failed before anything was sent downstream, or the call ended with it. */
+  /** An attempt failed before anything was sent downstream, or ended the call. */
   onAttemptFailed(call: Call & AdmittedFacts, attempt: Attempt, failure: AttemptFailure): void;
-  /** An attempt waits for a stream of an endpoint that has none to give: has another one? */
+  /** An attempt waits for a stream of an endpoint that has none free. Returns whether another endpoint has one. */
   mayMove(call: Call & AdmittedFacts, attempt: Attempt): boolean;
-  /** One more attempt beside those that run, at an endpoint that has none of them. False: there is none. */
+  /** Starts one more attempt at an endpoint that runs none of this call's. Returns false when there is no such endpoint. */
   hedge(call: Call & AdmittedFacts, running: readonly Attempt[], nowMs: number): boolean;
   /** The back-off after a failed attempt is over. */
   onRetryDue(call: Call & AdmittedFacts, failed: Attempt, sameEndpoint: boolean): void;
-  /** It had joined another call's task, and runs it now. */
+  /** The call had joined another call's task, and now runs it itself. */
   onRunAgain(call: Call): void;
-  /** Its turn in the queue has come. */
+  /** The call's turn in the queue came. */
   onAdmitted(call: Call & PlacedFacts): void;
-  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
+  /** An attempt failed and nothing was sent downstream. Returns true when another follows and the call continues. */
   retries(call: Call & AdmittedFacts, attempt: Attempt): boolean;
 }

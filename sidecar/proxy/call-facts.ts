@@ -1,3 +1,4 @@
+/** The parts of a call that other files may read and call, as types. */
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -21,25 +22,25 @@ import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 
-/** What is read through a call of what its listener's calls share: the lower part of `context.ts`. */
+/** What calls of one listener share, as others read it through a call: the lower part of `context.ts`. */
 export interface CallContext {
   readonly listener: 'inbound' | 'outbound';
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly events: PolicyEvents;
   readonly stats: ListenerStats;
-  /** Those that the app is working on. The inbound side writes, the outbound side reads. */
+  /** The inbound calls that the app is working on. The inbound side writes them, the outbound side reads them. */
   readonly inboundCalls: InboundCalls;
-  /** Keeps agents from calling each other in circles: checks on the inbound side, names this agent on the outbound. */
+  /** Prevents circles of agents: checks the path of inbound calls, and adds this agent's name to that of outbound calls. */
   readonly callPath: CallPathGuard;
-  /** Whose calls these are: the agent's name on metrics of tasks. */
+  /** The agent's name, for metrics of tasks. */
   readonly name: string;
   readonly observer: CallObserver | undefined;
   /** Undefined when tracing is off. */
   readonly tracer: CallTracer | undefined;
 }
 
-/** What a call remembers of its attempts (`call-attempts.ts`). */
+/** The state that a call keeps about its attempts (`call-attempts.ts`). */
 interface TriedFacts {
   readonly backoffStep: number;
   readonly unknownBefore: boolean;
@@ -50,9 +51,9 @@ interface TriedFacts {
 }
 
 /**
- * All that others read of a call. Each file that does something for a call picks from these what it reads, and declares
- * beside that what it writes; `Call` has them all, and none of these files knows `Call`. What the fields mean stands where
- * they are kept.
+ * Everything that other files read of a call. Each file that works on a call picks the fields that it reads from these,
+ * and declares the fields that it writes beside its own code. `Call` has all of them, and none of these files knows
+ * `Call`. The files that keep the fields document them.
  */
 interface CallFacts extends ObservedCall {
   readonly context: CallContext;
@@ -96,12 +97,12 @@ interface CallFacts extends ObservedCall {
   readonly done: boolean;
 }
 
-/** What a call has that was given to a cluster. */
+/** The fields that a call has once it is assigned to a cluster. */
 export interface PlacedFacts {
   readonly cluster: Cluster;
 }
 
-/** What a call has that its circuit has let in, too: such a call has attempts, and others have none. */
+/** The fields that a call also has once its circuit admitted it. Only such calls have attempts. */
 export interface AdmittedFacts extends PlacedFacts {
   readonly circuit: CircuitTicket;
 }
@@ -112,19 +113,19 @@ export function isAdmitted<Given extends CallWith<'cluster' | 'circuit'>>(
   return call.circuit !== undefined;
 }
 
-/** What can be asked of a call, by those who may ask it. */
+/** The methods of a call that other files may call. */
 interface CallActs {
   /** Ends the call with an answer of the sidecar's own. */
   answer(reply: LocalReply): void;
-  /** An attempt has ended badly and nothing was sent downstream. True: another follows, and the call goes on. */
+  /** An attempt failed and nothing was sent downstream. Returns true when another follows and the call continues. */
   retries(attempt: Attempt): boolean;
-  /** Reads the task's ids from the first message, once it is there; `partly`: from what there is of it. */
+  /** Reads the task's ids from the first message once it is complete; with `partly`, from the part that has arrived. */
   readTask(partly: boolean): FirstMessage | undefined;
-  /** Whether its time is over for the caller, too. */
+  /** Whether the caller's own deadline has passed, too. */
   callersTimeIsUp(nowMs: number): boolean;
 }
 
-/** A call, of which a file reads these facts and does these acts. */
+/** The view of a call for a file that reads these facts and calls these methods. */
 export type CallWith<Fact extends keyof CallFacts, Act extends keyof CallActs = never> = Pick<
   CallFacts,
   Fact

@@ -1,11 +1,12 @@
+/** Finds running calls by an id that several of them may share. */
 import { ChurnMap, hashOf } from '../collections/churn-map.ts';
 
-/** Running calls by a text that several may share; most do not. A text of '' is none. */
+/** Running calls by an id that several may share, though most do not. The index ignores ''. */
 export class CallIndex<Call> {
   private readonly singles = new ChurnMap<Call>();
   private readonly shared = new ChurnMap<Set<Call>>();
 
-  /** @returns one of those that have the same text; undefined where no other has it */
+  /** @returns one of the calls with the same id; undefined when there is no other */
   add(key: string, call: Call): Call | undefined {
     if (key === '') return undefined;
     const hash = hashOf(key);
@@ -22,7 +23,7 @@ export class CallIndex<Call> {
     return single;
   }
 
-  /** @returns the text's hash; 0 for '' */
+  /** @returns the id's hash; 0 for '' */
   delete(key: string, call: Call): number {
     if (key === '') return 0;
     const hash = hashOf(key);
@@ -34,17 +35,17 @@ export class CallIndex<Call> {
     return hash;
   }
 
-  /** The one call with this text; undefined when there is none, or more than one. */
+  /** The one call with this id; undefined when there is none, or more than one. */
   only(key: string): Call | undefined {
     return key === '' ? undefined : this.singles.get(key);
   }
 
-  /** The calls that share the key, two at least, in the order of their addition. */
+  /** The calls that share the id, at least two, in the order in which they were added. */
   several(key: string): ReadonlySet<Call> | undefined {
     return key === '' || this.shared.size === 0 ? undefined : this.shared.get(key);
   }
 
-  /** Whether one of the calls with this text passes the check. */
+  /** Whether one of the calls with this id passes the check. */
   some(key: string, check: (call: Call) => boolean): boolean {
     if (key === '') return false;
     const hash = hashOf(key);

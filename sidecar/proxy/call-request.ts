@@ -1,3 +1,4 @@
+/** The request side of a call: what has arrived, what was sent upstream, and what is kept for another attempt. */
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -6,25 +7,28 @@ import { inflateFirst } from './compressed-request.ts';
 import type { KeptRequests } from './kept-requests.ts';
 import { type FirstMessage, RequestBuffer } from './request-buffer.ts';
 
-/** The first message is waited for up to this size; a larger one is routed by what its first bytes say. */
+/** A first message is awaited up to this size; a larger one is routed by its first bytes. */
 const FIRST_MESSAGE_MAX_BYTES = 65_536;
-/** Where they say nothing yet: a block of zstd's has 128 KiB, and stays below a stream's window. */
+/**
+ * The limit where the first bytes are not readable yet: a zstd block has 128 KiB, and this stays below a stream's
+ * window.
+ */
 const FIRST_BLOCK_MAX_BYTES = 196_608;
 
-/** The request side of a call: what has come of it, what has gone out, and what the caller may send in its place. */
+/** The request side of a call: what has arrived, what was sent upstream, and the credit that the caller gets for that. */
 export class CallRequest extends RequestBuffer {
-  /** The caller has sent all it will send. */
+  /** The caller has ended its request. */
   ended: boolean;
   trailers: HeaderList | undefined = undefined;
   readonly framing: MessageFraming | undefined;
-  /** So much of it is waited for to read its first message. */
+  /** How many bytes to wait for before the first message is read. */
   private neededBytes = FIRST_MESSAGE_MAX_BYTES;
   private creditedBytes = 0;
   private readonly kept: KeptRequests | undefined;
-  /** What it has of `kept`. */
+  /** The call's share of `kept`. */
   private keptBytes = 0;
 
-  /** @param kept undefined where what running calls keep of their requests is bounded by their number */
+  /** @param kept undefined where the number of running calls alone bounds what they keep of their requests */
   constructor(stream: Stream, grpc: boolean, ended: boolean, kept: KeptRequests | undefined) {
     super(stream);
     this.kept = kept;
@@ -32,14 +36,14 @@ export class CallRequest extends RequestBuffer {
     this.ended = ended;
   }
 
-  /** No more of it is waited for to read its first message. */
+  /** Whether enough bytes have arrived to read the first message. */
   get hasEnough(): boolean {
     return this.ended || this.bytes >= this.neededBytes;
   }
 
   /**
-   * What can be read of the first message; undefined while it is not all here, unless `partly`. A compressed one is
-   * inflated anew each time: to keep that would cost a caller nothing, and us 64 KiB for each of its calls.
+   * Reads the first message; undefined while it is incomplete, unless `partly`. A compressed message is inflated on
+   * each call: keeping the result would cost the caller nothing and us 64 KiB for each of its calls.
    *
    * @param encoding the call's `grpc-encoding`; '' without one
    */
@@ -51,7 +55,7 @@ export class CallRequest extends RequestBuffer {
     return inflated;
   }
 
-  /** Keeps bytes that are being sent, as long as another attempt could be made with them. */
+  /** Keeps bytes that are being sent, as long as another attempt could use them. */
   keep(buffer: Buffer, start: number, end: number, maxBytes: number): void {
     if (!this.whole) return;
     if (this.bytes + end - start > maxBytes) this.drop();
@@ -61,7 +65,7 @@ export class CallRequest extends RequestBuffer {
     }
   }
 
-  /** Keeps what there is of it while the call runs, if all running calls have room for it. */
+  /** Keeps the bytes while the call runs, if the memory that all running calls share has room for them. */
   private share(): void {
     if (this.kept === undefined) return;
     const moreBytes = this.heldBytes - this.keptBytes;
@@ -77,12 +81,12 @@ export class CallRequest extends RequestBuffer {
     super.drop();
   }
 
-  /** The head is all there is of the request. */
+  /** The request consists of its head alone. */
   get headOnly(): boolean {
     return this.ended && this.trailers === undefined && this.parts.length === 0;
   }
 
-  /** Sends what there is behind the head, except trailers, to an attempt whose stream is open. */
+  /** Sends what follows the head, except trailers, to an attempt whose stream is open. */
   sendTo(attempt: Attempt, maxBytes: number): void {
     const { parts, trailers } = this;
     const last = trailers === undefined && this.ended;
@@ -94,7 +98,7 @@ export class CallRequest extends RequestBuffer {
     else this.share();
   }
 
-  /** How many request bytes the caller may send in place of those that have gone out now. */
+  /** The number of request bytes that the caller may send because as many went out. */
   credit(attempt: Attempt): number {
     const bytes = attempt.sentBytes - this.creditedBytes;
     if (bytes <= 0) return 0;

@@ -1,3 +1,4 @@
+/** The response side of a call: sends the answer to the caller, and records it for others who sent the same task. */
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import { heldRequests } from '../http2/held-requests.ts';
@@ -10,18 +11,18 @@ import { encodingOf } from './response-info.ts';
 import type { TaskRun } from './task-run.ts';
 
 /**
- * The response side of a call: what goes down to the caller and, when the call runs a task that others have sent, too,
- * to them. A caller that has gone does not matter here: its stream is closed, and takes what it is given.
+ * The response side of a call: sends the answer to the caller and, when the call runs a task, to the others who sent
+ * it. A caller that left needs no special case: its stream is closed and drops what it is given.
  */
 export class CallResponse {
-  /** Something was sent downstream: no other attempt can be made. */
+  /** Something was sent downstream: no other attempt may follow. */
   started = false;
-  /** Of messages, those included that wait for the caller to read. */
+  /** Message bytes, including those that wait for the caller to read. */
   sentBytes = 0;
   readonly framing: MessageFraming | undefined;
   /** The task that this call runs for all who send it. */
   run: TaskRun | undefined = undefined;
-  /** Somebody waited for the answer when it was complete: the caller, or one who has joined its task. */
+  /** The caller, or a follower, was still waiting when the answer was complete. */
   wanted = true;
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined = undefined;
@@ -37,7 +38,7 @@ export class CallResponse {
     return this.stream.queue !== undefined;
   }
 
-  /** To the caller alone, as it comes (RFC 9110 §15.2). */
+  /** Sends an interim response to the caller alone, as it arrives (RFC 9110 §15.2). */
   sendInterim(list: HeaderList): void {
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
   }
@@ -49,7 +50,7 @@ export class CallResponse {
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
   }
 
-  /** @returns how many bytes are done with, as `Connection.sendData` says */
+  /** @returns how many bytes are processed, as `Connection.sendData` does */
   sendData(buffer: Buffer, start: number, end: number, endStream: boolean): number {
     this.sentBytes += end - start;
     this.observer?.onResponseData(buffer, start, end);
@@ -60,16 +61,16 @@ export class CallResponse {
   }
 
   /**
-   * Trailers, or a Trailers-Only response; `extra` goes behind the list's fields.
+   * Sends trailers, or a Trailers-Only response; `extra` follows the list's fields.
    *
-   * @param own what the caller gets in place of the list, when that is too large for it and not for others
+   * @param own the list for the caller where the full one is too large for it but not for the followers
    */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined, own = list): void {
     this.started = true;
     if (this.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
     const { connection } = this.stream;
-    // What we add must not be what makes it larger than the caller takes.
+    // Our own fields must not push the list above the caller's limit.
     const fits = extra === undefined || own.listBytes + sizeOf(extra) <= connection.peer.maxHeaderListBytes;
     connection.sendHeaders(this.stream, own, fits ? extra : undefined, true);
   }
@@ -80,10 +81,10 @@ export class CallResponse {
     if (this.run !== undefined) this.endRun(local.status, replyFields(local));
   }
 
-  /** The call is over: those who have joined its task hear so, if they have not yet. */
+  /** The call is over: notifies the followers of its task, unless they already have the end. */
   close(status: StatusCode): void {
     if (this.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
-    // What its caller does not read keeps the call in memory.
+    // Answer bytes that the caller does not read keep the call in memory.
     heldRequests.hold(this.stream);
   }
 
