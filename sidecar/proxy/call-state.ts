@@ -1,3 +1,4 @@
+/** The state of one downstream call; `call.ts` has its behaviour. */
 import { Timer } from '../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { StatusCode } from '../grpc/status.ts';
@@ -36,7 +37,7 @@ import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { TaskFollower } from './task-follower.ts';
 
-/** What a call is and what it remembers; what happens to it is in `call.ts`. */
+/** The state of a call. `call.ts` has its behaviour. */
 export abstract class CallState<Driver> extends Timer {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;
@@ -50,49 +51,55 @@ export abstract class CallState<Driver> extends Timer {
   readonly response: CallResponse;
   cluster: Cluster | undefined = undefined;
   task: TaskKey | undefined = undefined;
-  /** Undefined until it is decided whether the call is recorded; null when it is not. */
+  /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
   trace: CallTrace | null | undefined = undefined;
   readonly tries = new CallAttempts();
-  /** Whom its answer tells not to try again: by what this hop, or an outbound call of the app's, has found. */
+  /** The callers that must not try again, as this hop or an outbound call of the app found. */
   notAgain: NotAgain = NotAgain.NOBODY;
   runningAt = -1;
   nonce = 0;
-  /** The inbound call that the app makes this outbound one for. */
+  /** The inbound call that the app makes this outbound call for. */
   owner: InboundCall | undefined = undefined;
-  /** It says that it is made for a call that is over. */
+  /** Its head names an inbound call that is over. */
   ownerless = false;
-  /** The agents that its owner has come through; '' when that is not sure. */
+  /** The agents that its owner has come through; '' when the owner's path is not certain. */
   ownersPath = '';
-  /** When the last of the calls that it may be made for is over; 0 where one of them has no deadline, or one is its owner. */
+  /**
+   * The latest deadline of the calls that may own this one; 0 when one of them has no deadline, or when `owner` is
+   * known.
+   */
   ownersDeadlineMs = 0;
   dependents: Set<Dependent> | undefined = undefined;
   modelTokens = 0;
   modelFailure: ModelFailure | undefined = undefined;
-  /** What the running attempt may use of its owner's token budget (`task-budget.ts`). */
+  /** The tokens that the running attempt may use of its owner's budget (`task-budget.ts`). */
   givenTokens: Reservation | undefined = undefined;
-  /** The agents it has come through, this one included; '' when that is not known, or not asked. */
+  /** The agents that the call has come through, this one included; '' when unknown or not checked. */
   callPath = '';
-  /** Gets the answer of another call that runs the same task. */
+  /** Receives the answer of another call that runs the same task. */
   follower: TaskFollower | undefined = undefined;
-  /** From when its circuit has let it in. */
+  /** Set once the circuit has admitted the call. */
   circuit: CircuitTicket | undefined = undefined;
   deadlineMs = 0;
   deadlineOwner: DeadlineOwner = 'none';
-  /** From its beginning to its own deadline or the configured one, without what its owner has left; 0 is no limit. */
+  /**
+   * The time from the call's start to its own deadline or the configured one, not counting its owner's; 0 means no
+   * limit.
+   */
   allowedMs = 0;
   /** Undefined where silence has no limit. */
   idle: IdleClock | undefined = undefined;
-  /** It is routed, and known again, by its first message, which has not come. */
+  /** Routing or de-duplication needs the first message, which has not arrived. */
   awaitingMessage = false;
   place: QueuePlace | undefined = undefined;
   done = false;
-  /** It is done, and its caller has a moment to end its request. */
+  /** The call is done, and its caller has a moment to end the request. */
   lingering = false;
-  /** What the caller got; -1 while it waits. */
+  /** The status that the caller received; -1 while it waits. */
   status: StatusCode | -1 = -1;
-  /** When the caller had got that, or had left, where the call went on for others who have sent its task; otherwise 0. */
+  /** When the caller received that status or left, if the call continued for others who sent its task; otherwise 0. */
   callerGoneAtMs = 0;
-  /** Set when the answer was ours. */
+  /** Set when the sidecar answered the call itself. */
   reason: Reason | undefined = undefined;
 
   constructor(
@@ -120,7 +127,7 @@ export abstract class CallState<Driver> extends Timer {
     context.stats.totalCalls++;
   }
 
-  /** The outcome of its task is to be counted. */
+  /** Counts the outcome of the call's task when it ends. */
   observeTask(): void {
     const {
       context,
@@ -129,7 +136,7 @@ export abstract class CallState<Driver> extends Timer {
     if (isTaskPath(method)) this.response.observer = context.tasks?.observe(context.name, method);
   }
 
-  /** The attempt that runs, or has ended last. */
+  /** The running attempt, or the one that ended last. */
   get attempt(): Attempt | undefined {
     return this.tries.current;
   }
@@ -146,12 +153,12 @@ export abstract class CallState<Driver> extends Timer {
     return this.response.started;
   }
 
-  /** Who calls, by its certificate; undefined where it has shown none. */
+  /** The caller's certificate name; undefined without a certificate. */
   get callerIdentity(): string | undefined {
     return this.stream.connection.identity?.name;
   }
 
-  /** Whether spans name the method that came, as metrics do: callers could invent more names than anybody can look through. */
+  /** Whether spans name the method, as metrics do. Callers could invent any number of names. */
   knowsMethod(status: StatusCode | -1, attempt: Attempt | undefined): boolean {
     return isKnownMethod(this, status, attempt);
   }
@@ -160,29 +167,32 @@ export abstract class CallState<Driver> extends Timer {
     return this.list.listBytes;
   }
 
-  /** Whose places it takes, and whose rate is limited. */
+  /** The caller for places and rate limits. */
   get caller(): Caller {
     return callerOf(this.stream.connection);
   }
 
-  /** Whose task it is, and whose work the app does for it (`caller-scope.ts`); '' where nothing tells. */
+  /**
+   * The scope of the task, and of the work that the app does for it (`caller-scope.ts`); '' where nothing identifies
+   * the caller.
+   */
   get callerScope(): string {
     return this.info.scopeBy(this.settings.scopeHeaders, this.callerIdentity ?? '');
   }
 
-  /** Tokens that its task may use, as its caller says; -1 without such a budget, or from a caller that may set none. */
+  /** The token budget that the caller set for its task; -1 without one, or when the caller may not set one. */
   get tokenBudget(): number {
     const { tokenBudget } = this.info;
     if (tokenBudget < 0 || this.settings.mayBudget(this.stream.connection.identity)) return tokenBudget;
     return -1;
   }
 
-  /** Attempts that hops above have made: of this call, or of the one that the app makes it for. */
+  /** The attempts that hops above have made, of this call or of the one that the app makes it for. */
   get callersAttempts(): number {
     return Math.max(this.info.previousAttempts, this.owner?.info.previousAttempts ?? 0);
   }
 
-  /** Reads the task's ids from the first message, once it is there; `partly`: from what there is of it. */
+  /** Reads the task's ids from the first message once it is complete; with `partly`, from the part that has arrived. */
   readTask(partly: boolean): FirstMessage | undefined {
     const found = this.request.readFirst(this.info.encoding, partly);
     if (found !== undefined && found.unreadable !== 'unfinished')
@@ -207,7 +217,7 @@ export abstract class CallState<Driver> extends Timer {
     this.limitSilence(idleTimeoutMs(limits, info.kind));
   }
 
-  /** Its caller's time is up, and bounds it no more: it runs its task for others. */
+  /** Removes the caller's deadline: the call runs its task for others. */
   liftDeadline(): void {
     this.deadlineMs = 0;
     this.deadlineOwner = 'none';
@@ -222,23 +232,26 @@ export abstract class CallState<Driver> extends Timer {
 
   abstract answer(reply: LocalReply): void;
 
-  /** Too much waits here, and most of it is of this call's caller. No endpoint has seen the call, or all is over. */
+  /**
+   * Waiting bytes exceed the limit, and this call's caller holds most of them. No endpoint has seen the call, or all is
+   * over.
+   */
   onNoRoom(stream: Stream): void {
     if (this.done) stream.connection.giveUp(stream);
     else this.answer(noRoom(this));
   }
 
-  /** Otherwise it waits for its turn here, for an endpoint, or for another call's answer. */
+  /** False while the call waits for the sidecar: for its turn, for an endpoint, or for another call's answer. */
   get awaitsCaller(): boolean {
     return this.awaitingMessage || this.done;
   }
 
-  /** Neither side has sent anything for as long as the clock says. */
+  /** Neither side has sent anything for the idle timeout. */
   abstract onIdle(): void;
 
   /**
-   * Whether its time is over for the caller, too: a caller's own deadline, and that of the call its app answers, strike
-   * where they were set a moment before ours. A configured timeout is known to nobody but us.
+   * Whether the caller's own deadline has passed, too. A caller's deadline, and that of the inbound call that the app
+   * answers, were set a moment before ours and expire first. Only the sidecar knows a configured timeout.
    */
   callersTimeIsUp(nowMs: number): boolean {
     const { deadlineMs, deadlineOwner, startedAtMs } = this;

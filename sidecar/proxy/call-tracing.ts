@@ -1,3 +1,4 @@
+/** Reports a recorded call's events to its trace. */
 import type { OutlierEvent } from '../cluster/outlier/detector.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
 import type { RetryDecision } from '../policy/retry.ts';
@@ -6,22 +7,22 @@ import type { CallWith } from './call-facts.ts';
 import type { CallTrace, ObservedCall, TraceOwner } from './observed-call.ts';
 
 /**
- * Where the proxy tells a call's trace what happens. Whoever calls these has looked first whether the call is recorded:
- * for all others, and while tracing is off, nothing is called and nothing is made.
+ * Reports what happens to a call to its trace. Callers first check that the call is recorded: for other calls, and
+ * while tracing is off, no function here is called and nothing is allocated.
  */
 
-/** A call whose record begins, or ends. */
+/** A call whose record begins or ends. */
 export type RecordedCall = ObservedCall & CallWith<'context'> & { trace: CallTrace | null | undefined };
-/** A call whose record is told of something. */
+/** A call that adds an event to its record. */
 type TracingCall = CallWith<'context' | 'trace'>;
 
-/** Decides whether the call is recorded, when what it belongs to is known. The first decision holds. */
+/** Decides whether to record the call, once its owner is known. The first decision stands. */
 export function beginTrace(call: RecordedCall): void {
   const { tracer } = call.context;
   if (tracer !== undefined && call.trace === undefined) call.trace = tracer.begin(call);
 }
 
-/** The call gets the answer of another one, whose trace it points to while that one runs. */
+/** The call receives another call's answer; its trace links to that call's trace while that call runs. */
 export function followTrace(
   call: RecordedCall,
   runner: TraceOwner | undefined,
@@ -31,7 +32,7 @@ export function followTrace(
   call.trace?.follow(runner?.trace, how);
 }
 
-/** Reads a recorded task's ids as soon as its message is here: later the request may be gone. */
+/** Reads a recorded task's ids as soon as its message arrives: the request may be dropped later. */
 export function readTracedTask(call: CallWith<'info', 'readTask'>): void {
   if (isTaskPath(call.info.method)) call.readTask(false);
 }
@@ -42,14 +43,17 @@ export function traceCircuit(call: TracingCall, { from, to }: CircuitTransition)
   call.trace?.event(name, call.context.clock(), details);
 }
 
-/** The attempt that has just ended was the last straw for its endpoint, or let it off. */
+/** Notes that the end of the attempt had its endpoint ejected. */
 export function traceOutlier(call: TracingCall, { kind, reason, endpoint }: OutlierEvent): void {
   if (kind !== 'ejected') return;
   const details = ['outrigger.ejection.reason', reason, 'outrigger.endpoint', endpoint.address];
   call.trace?.attemptEvent('outrigger.endpoint_ejected', call.context.clock(), details);
 }
 
-/** Reasons that say nothing of this call: its cluster, or what it was answered with, is never tried again. */
+/**
+ * Reasons that hold for every call of this kind and say nothing about this one: its cluster, or its status, is never
+ * retried.
+ */
 const PLAIN_REASONS: ReadonlySet<string> = new Set(['committed', 'retries_off', 'ended', 'code']);
 
 export function traceRetry(call: TracingCall, decision: RetryDecision): void {
@@ -60,7 +64,7 @@ export function traceRetry(call: TracingCall, decision: RetryDecision): void {
     call.trace?.event('outrigger.retry_refused', nowMs, ['outrigger.retry.reason', decision.reason]);
 }
 
-/** The call is over. What was answered before anything was decided is decided on now. */
+/** The call is over. Decides now about a call that was answered before the tracer could decide. */
 export function endTrace(call: RecordedCall): void {
   beginTrace(call);
   call.trace?.end(call, call.context.clock());

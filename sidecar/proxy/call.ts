@@ -37,17 +37,17 @@ import {
 import { settleTokens, usedTokens } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
 
-/** A call that comes to nothing sooner has hardly lived. */
+/** A call that its caller spoils within this time counts as spoiled at once (`Connection.waste`). */
 const AT_ONCE_MS = 20;
 
-/** A call that was given to a cluster. */
+/** A call that is assigned to a cluster. */
 export type PlacedCall = Call & PlacedFacts;
-/** And that its circuit has let in: from here on it has attempts. */
+/** A call that its circuit admitted: from here on it has attempts. */
 export type AdmittedCall = Call & AdmittedFacts;
 
 /**
- * One downstream RPC, from its first HEADERS to its last frame. It is the handler of the downstream stream and the
- * owner of the attempts; what to do next is decided in `pipeline.ts`.
+ * One downstream RPC, from its first HEADERS frame to its last frame. It handles the downstream stream and owns the
+ * attempts; `pipeline.ts` decides what to do next.
  *
  *     begun ──▶ (awaiting the first message) ──▶ attempting ──response head──▶ answering ──▶ done
  *       │                    │                       │  ▲                        │
@@ -91,7 +91,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     if (attempt?.stream === undefined || attempt.ended) {
       request.add(buffer, start, end);
       if (this.awaitingMessage) this.driver.onFirstMessage(this);
-      // What is kept for an attempt to come is held against the stream's window: nothing is given back yet.
+      // Bytes kept for a later attempt count against the stream's window: return no credit yet.
       return 0;
     }
     if (!this.responseStarted)
@@ -112,7 +112,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     }
   }
 
-  /** The caller is gone: so is its attempt, at once, unless others wait for the task, or it may come back for it. */
+  /** The caller left: cancels the attempt at once, unless others wait for the task or the caller may come back for it. */
   onFailed(_stream: Stream, failure: StreamFailure): void {
     if (this.done) {
       this.context.wheel.cancel(this);
@@ -127,7 +127,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.endUnheard(leaving, failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
   }
 
-  /** Nobody waits for the task that it runs. */
+  /** No caller waits for the task that this call runs. */
   abandon(): void {
     if (this.done) return;
     this.endUnheard(
@@ -136,7 +136,10 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     );
   }
 
-  /** Nobody is there to be answered. At the caller's deadline it is the deadline that has ended the call. */
+  /**
+   * Ends the call without an answer, because the caller has left. At the caller's deadline, the deadline ended the
+   * call.
+   */
   private endUnheard(leaving: Leaving, otherwise: StatusCode): void {
     const late = leaving === 'time_is_up';
     const status = late ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
@@ -154,13 +157,13 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.answer(reply('caller_gone', 'the call that this one was made for has been given up by its caller'));
   }
 
-  /** Another call runs, or has run, this one's task. */
+  /** Another call runs, or has run, this call's task. */
   follow(follower: TaskFollower): void {
     this.follower = follower;
     this.response.observer = undefined;
     this.request.drop();
     this.limitTime(this.settings.timeLimits);
-    // The call that runs the task has a clock for the app's silence.
+    // The call that runs the task has the clock for the app's silence.
     this.idle?.stop();
   }
 
@@ -176,7 +179,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.follower?.pump();
   }
 
-  /** All of that call's answer was sent, or waits to be read. */
+  /** The other call's answer was sent completely, or waits for the caller to read. */
   completeFollowing(status: StatusCode): void {
     this.finish(status);
     lingerAfterAnswer(this);
@@ -184,7 +187,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   // --- The attempt -----------------------------------------------------------------------------------------
 
-  /** As an attempt knows it: there is none before. */
+  /** The call as an attempt knows it: it has no attempt before it is admitted. */
   private get admitted(): AdmittedCall {
     return this as AdmittedCall;
   }
@@ -205,7 +208,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.stream.connection.consume(this.stream, bytes);
   }
 
-  /** It commits the call to nothing: another attempt may follow. */
+  /** An interim response does not commit the call: another attempt may follow. */
   onInterim(attempt: Attempt, list: HeaderList): void {
     if (attempt === this.attempt && !isTooLarge(list, this.stream.connection))
       this.response.sendInterim(list);
@@ -218,7 +221,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
       notGrpc(this.admitted, attempt, list, head);
       return;
     }
-    // gRPC's clients do not look at it, and to HEAD it is the length of what GET would get.
+    // gRPC clients ignore it, and on HEAD it gives the length of the response to GET.
     if (grpc || this.head.method === 'HEAD') attempt.stream!.expectedBytes = -1;
     if (
       isTooLarge(list, this.stream.connection) &&
@@ -230,7 +233,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     else this.commit(attempt, own);
   }
 
-  /** Something goes downstream: this attempt is the one. */
+  /** Commits the call to this attempt: something goes downstream. */
   private commit(attempt: Attempt, head: HeaderList): void {
     attempt.heldHead = undefined;
     this.tries.hedging?.choose(attempt);
@@ -241,7 +244,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   onResponseData(attempt: Attempt, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const { response } = this;
     const { framing } = response;
-    // Servers that flush a head, or end without a status, may do it so: no message has begun.
+    // Servers may flush a head, or end without a status, by an empty DATA frame: no message has begun.
     if (end === start && framing !== undefined) {
       if (endStream) withoutStatus(this.admitted, attempt);
       return 0;
@@ -272,7 +275,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
         endsBySize(this.admitted, attempt, 'initial metadata', list);
         return;
       }
-      // Trailers of HTTP may be left out (RFC 9110 §6.5.1).
+      // HTTP trailers may be dropped (RFC 9110 §6.5.1).
       response.sendEnd(tooLarge ? NO_FIELDS : list, Status.OK, undefined);
       this.complete(attempt, Status.OK, undefined);
       return;
@@ -302,7 +305,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.complete(attempt, status, info);
   }
 
-  /** The response has ended in order: the caller has all of it, or it is queued for it. */
+  /** The response ended normally: the caller has all of it, or the rest is queued. */
   private complete(attempt: Attempt, status: StatusCode, info: ResponseInfo | undefined): void {
     settleAttempt(this.admitted, attempt, 'status', status, 0, info);
     attempt.stopSending();
@@ -338,7 +341,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   onAttemptClock(attempt: Attempt, clock: AttemptClockName | 'idle'): void {
     settleAttempt(this.admitted, attempt, clock, Status.DEADLINE_EXCEEDED, 0, undefined);
     const again = this.retries(attempt);
-    // A cancelled task would have to run a second time: the next attempt joins it.
+    // Cancelling would make the task run a second time: the next attempt joins it instead.
     const comesBack = this.tries.retryWait?.sameEndpoint === true;
     attempt.letGo(comesBack ? ATTEMPT_COMES_BACK : ErrorCode.CANCEL);
     if (!again) this.answer(clock === 'idle' ? replyToIdle(this) : replyToClock(attempt, clock));

@@ -1,21 +1,24 @@
+/** Derives a call's scope: what separates its caller from others who reach the same app. */
 import { hash } from 'node:crypto';
 import { type HeaderList, trimmed } from '../http2/hpack/header-list.ts';
 
-/** Whatever the configuration says. */
+/** Part of every scope, whatever the configuration says. */
 const AUTHORIZATION = 'authorization';
-/** May come in pieces, which are one field (RFC 9113 §8.2.3). */
+/** A cookie may arrive in several fields, which count as one (RFC 9113 §8.2.3). */
 const COOKIE = 'cookie';
 
 /**
- * What tells the caller of a request from others who reach the same app: the name in its certificate, each `authorization`,
- * and each value of the configured fields (`inbound.tasks.scope_headers`). Two requests of one scope may share an answer, and
- * the app's work for one of them may be taken for the other's. Never shown: it is made of credentials.
+ * Separates the caller of a request from others who reach the same app, by the name in its certificate, each
+ * `authorization`, and each value of the configured fields (`inbound.tasks.scope_headers`). Two requests of one scope
+ * may share an answer, and the app's work for one of them may count as work for the other. Never log or show it: it
+ * contains credentials.
  *
- * The fields may stand in any order. The values of one stand in theirs: which of two counts is for the app to say.
+ * The order of different fields does not matter. The order of one field's values does: the app decides which of two
+ * values counts.
  *
  * @param identity '' without a certificate
  * @param names in lower case
- * @returns '' where nothing tells
+ * @returns '' where nothing identifies the caller
  */
 export function callerScope(identity: string, { fields }: HeaderList, names: readonly string[]): string {
   let parts: string[] | undefined;
@@ -35,7 +38,7 @@ export function callerScope(identity: string, { fields }: HeaderList, names: rea
   return JSON.stringify(parts);
 }
 
-/** Of a scope, for what is kept longer than a call: of one length, and no credential. */
+/** The digest of a scope, for records that outlive a call: it has a fixed length and contains no credential. */
 export function scopeDigest(scope: string): string {
   return scope === '' ? '' : hash('sha256', scope, 'base64');
 }

@@ -1,23 +1,24 @@
+/** The callers of a listener, and what each of them holds. */
 import type { Socket } from 'node:net';
 import type { StreamConnection } from '../http2/streams.ts';
 import { CallerCalls } from '../policy/admission-queue.ts';
 import { Holder } from '../policy/fair-places.ts';
 
 /**
- * A caller of a listener: one identity, or without one an address, however many connections it has. What callers share (calls,
- * watches, questions about health) is counted for each of them.
+ * One caller of a listener: an identity or, without one, an address, with all its connections. Calls, watches and
+ * health questions are shared among callers, and counted for each of them.
  *
- * `authorization` and the like do not count here: who wants more than one share could make up as many of them as it likes.
+ * `authorization` and similar fields do not count here: a client could invent as many values as it wants shares.
  */
 export class Caller {
-  /** The name in its certificate, or its address. */
+  /** The name in the caller's certificate, or its address. */
   readonly name: string;
   readonly calls = new CallerCalls();
-  /** Of health. */
+  /** Health watches. */
   readonly watches = new Holder();
-  /** About the health of the app's own services, not answered yet. */
+  /** Open questions about the health of the app's own services. */
   readonly questions = new Holder();
-  /** Open ones; only {@link Callers} writes it. */
+  /** Open connections; only {@link Callers} writes it. */
   connections = 0;
 
   constructor(name: string) {
@@ -30,17 +31,17 @@ export class Caller {
   }
 }
 
-/** The callers of a listener that are connected, or have calls that go on without a connection (`TaskRun.outlives`). */
+/** The callers of a listener that are connected, or have calls that continue without a connection (`TaskRun.outlives`). */
 export class Callers {
   private readonly byName = new Map<string, Caller>();
-  /** Those that have no connection. */
+  /** The callers that have no connection. */
   private readonly left = new Set<Caller>();
 
   get size(): number {
     return this.byName.size;
   }
 
-  /** A connection of this caller has come. Must be paired with `leave`. */
+  /** Counts a new connection of this caller. Each `arrive` must be paired with a `leave`. */
   arrive(name: string): Caller {
     this.forgetLeft();
     let caller = this.byName.get(name);
@@ -55,7 +56,7 @@ export class Callers {
 
   leave(caller: Caller): void {
     if (--caller.connections > 0) return;
-    // It is remembered while it holds places: who connects anew has no second share.
+    // Keep the caller while it holds places, so that a reconnect gives it no second share.
     this.left.add(caller);
     this.forgetLeft();
   }
@@ -69,14 +70,14 @@ export class Callers {
   }
 }
 
-/** Whose connection nobody has told. */
+/** The caller of a connection that was never registered. */
 const SOMEBODY = new Caller('');
 
 export function callerOf({ caller }: StreamConnection): Caller {
   return (caller as Caller | undefined) ?? SOMEBODY;
 }
 
-/** An IPv4 address is written as one, whatever the listener is. */
+/** Writes an IPv4 address in its own form, also on an IPv6 listener. */
 export function addressOf({ remoteAddress }: Socket): string {
   if (remoteAddress === undefined) return 'a local socket';
   return remoteAddress.startsWith('::ffff:') ? remoteAddress.slice(7) : remoteAddress;

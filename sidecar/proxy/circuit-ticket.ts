@@ -1,3 +1,4 @@
+/** Pairs a call with its circuit: one verdict for each admission. */
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import {
   ANY_ENDPOINT,
@@ -8,11 +9,11 @@ import {
 import { VERDICTS } from '../policy/verdicts.ts';
 import type { Attempt } from './attempt.ts';
 
-/** What a call that its circuit has let in owes it: one verdict, which a later one may amend. */
+/** An admitted call owes its circuit one verdict, which a later one may amend. */
 export class CircuitTicket {
   readonly breaker: CircuitBreaker;
   private readonly admission: CircuitAdmission;
-  /** The circuit has had its first verdict. */
+  /** The circuit has received the first verdict. */
   private settled = false;
 
   constructor(breaker: CircuitBreaker, admission: CircuitAdmission) {
@@ -20,12 +21,12 @@ export class CircuitTicket {
     this.admission = admission;
   }
 
-  /** Whether the circuit has nothing against another attempt. */
+  /** Whether the circuit allows another attempt. */
   get mayRetry(): boolean {
     return this.breaker.mayRetry(this.admission);
   }
 
-  /** A stream is judged at its first message. */
+  /** Settles a stream at its first message. */
   firstMessage(attempt: Attempt, nowMs: number): CircuitTransition | undefined {
     if (this.settled) return undefined;
     attempt.firstMessageAtMs = nowMs;
@@ -33,7 +34,7 @@ export class CircuitTicket {
     return this.breaker.settle(this.admission, VERDICTS.first_message, nowMs, attempt);
   }
 
-  /** The call is over without an attempt (no endpoint, the caller left): the place it held goes back. */
+  /** The call ended without an attempt (no endpoint, or its caller left): gives the place back. */
   giveBack(nowMs: number): CircuitTransition | undefined {
     if (this.settled) return undefined;
     this.settled = true;
@@ -41,9 +42,9 @@ export class CircuitTicket {
   }
 
   /**
-   * The call is over: the circuit hears of the attempt that decided it.
+   * The call is over: settles it by the attempt that decided it.
    *
-   * @param several attempts have failed at more endpoints than this one's
+   * @param several attempts failed at more endpoints than this one's
    */
   settle(
     attempt: Attempt,
@@ -53,7 +54,7 @@ export class CircuitTicket {
   ): CircuitTransition | undefined {
     const { breaker, admission } = this;
     const { circuitVerdict: verdict, unreachable, silent } = attempt;
-    // A run of failures must come from two endpoints while there are two; counted only when it matters.
+    // With two or more endpoints, a run of failures must come from at least two. Count them only when it matters.
     if (verdict.outcome === 'failure') breaker.endpoints = cluster.usableCount;
     const evidence: CircuitEvidence = several ? { ...ANY_ENDPOINT, unreachable, silent } : attempt;
     if (this.settled) return breaker.amend(admission, verdict, nowMs, evidence);

@@ -1,3 +1,4 @@
+/** The policies of one cluster, what they remember, and the latencies of its methods. */
 import type { Cluster, EndpointPolicies } from '../cluster/cluster.ts';
 import type { CircuitBreakerSettings } from '../policy/circuit-breaker-settings.ts';
 import { CircuitBreakers } from '../policy/circuit-breakers.ts';
@@ -10,13 +11,13 @@ import { RetryBudget } from '../policy/retry-budget.ts';
 import type { AllRetrySettings, RetrySettings } from '../policy/retry-settings.ts';
 import type { TaskSettings } from '../policy/task-settings.ts';
 
-/** Told of what policies decide; for `/events` and the log. */
+/** Receives the decisions of policies, for `/events` and the log. */
 export interface PolicyEvents {
-  /** @param method the path of the circuit that has changed */
+  /** @param method the path of the circuit that changed */
   onCircuit(cluster: Cluster, method: string, transition: CircuitTransition): void;
 }
 
-/** What the policies of one cluster are set to. */
+/** The settings of one cluster's policies. */
 export interface PolicySettings extends TimeLimits {
   readonly circuitBreaker: CircuitBreakerSettings;
   readonly retry: RetrySettings & Pick<AllRetrySettings, 'perTryTimeoutMs' | 'budget'>;
@@ -30,26 +31,26 @@ export interface PolicyEnvironment {
   readonly events: PolicyEvents;
 }
 
-/** Methods whose latencies are followed; the rest have no usual latency. */
+/** The number of methods whose latencies are tracked; the others have no usual latency. */
 const MAX_METHODS = 256;
-/** The percentile that "usual" stands for in verdicts, and the one that retries need. */
+/** The percentile that counts as "usual" in verdicts, and the one that retries use. */
 const USUAL_PERCENT = 95;
 const MEDIAN_PERCENT = 50;
-/** What only the quickest answers keep to: a call with less time than that is not worth sending. */
+/** Only the quickest answers meet this percentile: a call with less time left is not worth sending. */
 const QUICKEST_PERCENT = 5;
-/** Of the calls that would be refused for it, each so many-th is made: the agent may have become quicker. */
+/** One in so many calls that this rule would refuse is sent all the same: the agent may have become faster. */
 const HOPELESS_PROBES = 8;
-/** The quickest latency is taken anew after so many answers. */
+/** The quickest latency is computed anew after so many answers. */
 const QUICKEST_REFRESH = 16;
 
-/** Of the latest answers `count` are known, and `at` says what they took; it is 0 while they are too few. */
+/** `count` of the latest answers are known, and `at` gives their percentiles; `at` returns 0 while there are too few. */
 export type AnswerTimes = Pick<MethodLatencies, 'answers' | 'answersMs' | 'count' | 'at'>;
 
 class MethodLatencies extends LatencyPercentiles {
   quickestMs = 0;
   hopeless = 0;
   private untilRefresh = 0;
-  /** Answers ever, and what they took in sum. */
+  /** All answers so far, and the sum of their durations. */
   answers = 0;
   answersMs = 0;
 
@@ -63,7 +64,7 @@ class MethodLatencies extends LatencyPercentiles {
   }
 }
 
-/** The policies of one cluster and what they remember; they live as long as the cluster does. */
+/** The policies of one cluster and their state; they live as long as the cluster does. */
 export class ClusterPolicies implements EndpointPolicies {
   readonly breakers: CircuitBreakers;
   readonly budget: RetryBudget;
@@ -107,7 +108,7 @@ export class ClusterPolicies implements EndpointPolicies {
     this.breakers.endpointsSince(sinceMs, nowMs, this.onCircuit);
   }
 
-  /** An attempt with a verdict of success gave its first message after so long. */
+  /** Records the time to the first message of an attempt with a verdict of success. */
   recordLatency(method: string, latencyMs: number, nowMs: number): void {
     let latencies = this.latencies.get(method);
     if (latencies === undefined) {
@@ -118,14 +119,14 @@ export class ClusterPolicies implements EndpointPolicies {
     latencies.record(latencyMs, nowMs);
   }
 
-  /** What nearly all answers of the method keep to, over all endpoints; 0 when not known. */
+  /** The latency that nearly all answers of the method stay within, over all endpoints; 0 when unknown. */
   usualLatencyMs(method: string): number {
     return this.latencies.get(method)?.at(USUAL_PERCENT) ?? 0;
   }
 
   /**
-   * Milliseconds that an answer of the method takes at least, if a call with so much time left can't be answered in
-   * time by all that is known; 0 when it is worth trying.
+   * The shortest time, in milliseconds, that an answer of the method takes, if a call with `leftMs` left can't be
+   * answered in time by all that is known; 0 when the call is worth a try.
    */
   hopelessBelowMs(method: string, leftMs: number): number {
     const latencies = this.latencies.get(method);
@@ -137,12 +138,12 @@ export class ClusterPolicies implements EndpointPolicies {
     return this.latencies.get(method)?.at(percent) ?? 0;
   }
 
-  /** Those whose answers are known. */
+  /** The methods whose latencies are known. */
   followedMethods(): Iterable<string> {
     return this.latencies.keys();
   }
 
-  /** What is known of the time that a method's answers take; undefined while none has come. */
+  /** The known latencies of a method; undefined before its first answer. */
   latenciesOf(method: string): AnswerTimes | undefined {
     return this.latencies.get(method);
   }
@@ -152,7 +153,7 @@ export class ClusterPolicies implements EndpointPolicies {
   }
 }
 
-/** Gives a cluster its policies, or new settings to those it has. */
+/** Creates a cluster's policies, or applies new settings to the existing ones. */
 export function applyPolicies(
   cluster: Cluster,
   settings: PolicySettings,
@@ -165,7 +166,7 @@ export function applyPolicies(
   else policiesOf(cluster).update(settings, clock());
 }
 
-/** All clusters that calls come to have had {@link applyPolicies}. */
+/** Returns a cluster's policies. {@link applyPolicies} has run for every cluster that receives calls. */
 export function policiesOf(cluster: Cluster): ClusterPolicies {
   return cluster.policies as ClusterPolicies;
 }

@@ -1,17 +1,18 @@
+/** Inflates the compressed first message of a request, so that its ids and agent type can be read. */
 import { inflateMessage, READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
 import { Status } from '../grpc/status.ts';
 import { type LocalReply, replyToCaller } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 
-/** As much of a compressed message is inflated to be read; of what is not compressed as much is waited for. */
+/** The limit of an inflated message that is read; the same as the limit of an uncompressed one. */
 const INFLATED_MAX_BYTES = 65_536;
 
 const NO_BYTES = Buffer.alloc(0);
 
 /**
- * A compressed first message, inflated as far as that is possible.
+ * Inflates a compressed first message as far as possible.
  *
- * @param message as it came
+ * @param message as received
  * @param encoding the call's `grpc-encoding`; '' without one
  */
 export function inflateFirst(message: FirstMessage, encoding: string): FirstMessage {
@@ -32,7 +33,7 @@ export function inflateFirst(message: FirstMessage, encoding: string): FirstMess
   };
 }
 
-/** The answer to a call whose route hangs on what can't be read; the codes are those of gRPC's compression.md. */
+/** The answer to a call whose route depends on an unreadable message; the codes are those of gRPC's compression.md. */
 export function replyToUnreadable({ flag, unreadable }: FirstMessage, encoding: string): LocalReply {
   const where = "this call's route is by agent_type, which is in its message, and";
   const known = READABLE_ENCODINGS.join(', ');

@@ -1,3 +1,4 @@
+/** What the calls of one listener share. */
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
@@ -14,24 +15,24 @@ import type { TaskRuns } from './task-runs.ts';
 
 /** Services that the sidecar answers itself (health). */
 export interface LocalServices {
-  /** Takes the stream over and answers true, or leaves it alone and answers false. */
+  /** Takes the stream over and returns true, or leaves it alone and returns false. */
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean;
 }
 
 /**
- * What the calls of one listener share. `router` and `settings` are replaced on a reload: a call reads them once,
- * at its beginning, so no call sees half of each.
+ * What the calls of one listener share. A reload replaces `router` and `settings`: a call reads each once, at its
+ * start, so that no call sees half of each.
  */
 export interface ProxyContext extends CallContext {
   readonly random: () => number;
-  /** Who may come in: on the inbound side. Outbound each cluster has its own limit. */
+  /** Admits calls on the inbound side. On the outbound side each cluster has its own limit. */
   readonly admission: Admission | undefined;
-  /** Where the outcomes of tasks are counted: on the inbound side, whose app runs them. */
+  /** Counts the outcomes of tasks on the inbound side, whose app runs them. */
   readonly tasks: TaskStats | undefined;
   readonly localServices: LocalServices | undefined;
-  /** Runs each task once: on the inbound side. */
+  /** Runs each task once, on the inbound side. */
   readonly taskRuns: TaskRuns | undefined;
-  /** Bounds what running calls keep of their requests: on the inbound side. Outbound each cluster has `retry.buffer_bytes`. */
+  /** Bounds what running calls keep of their requests, on the inbound side. Outbound clusters have `retry.buffer_bytes`. */
   readonly keptRequests: KeptRequests | undefined;
   router: Router;
   settings: ProxySettings;
@@ -42,18 +43,18 @@ export interface ProxyContext extends CallContext {
 }
 
 export interface ProxySettings {
-  /** Tasks that come again are run once. */
+  /** Runs a repeated task once. */
   readonly deduplicateTasks: boolean;
-  /** Inbound calls have a name in their baggage, by which the app's own calls are known to be made for them. */
+  /** Names each inbound call in its baggage, so that the sidecar can find the owner of the app's own calls. */
   readonly namesCalls: boolean;
-  /** Header fields, in lower case, whose values tell callers apart besides identity and `authorization`. */
+  /** Header fields, in lower case, that separate callers in addition to identity and `authorization`. */
   readonly scopeHeaders: readonly string[];
-  /** Whether a caller may give its call a token budget; what others send is left out. */
+  /** Whether a caller may set a token budget for its call; other callers' budgets are removed. */
   readonly mayBudget: (identity: PeerIdentity | undefined) => boolean;
-  /** What callers say of a client's certificate is not passed on: on the inbound side. */
+  /** Removes the fields in which callers describe a client's certificate, on the inbound side. */
   readonly dropsCertificates: boolean;
-  /** Of calls whose cluster is not known, or not asked. */
+  /** The limits of calls whose cluster is unknown or not asked. */
   readonly timeLimits: TimeLimits;
-  /** Largest message in either direction; Infinity for no limit. */
+  /** The largest message in either direction; Infinity means no limit. */
   readonly maxMessageBytes: number;
 }

@@ -1,3 +1,4 @@
+/** Ends a call before its answer is complete, or its request after that: deadline, silence, shutdown. */
 import type { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
 import type { Attempt } from './attempt.ts';
@@ -7,7 +8,7 @@ import { sendLocalReply } from './local-reply.ts';
 import { reply } from './reasons.ts';
 import { type GivenUpCall, giveUp } from './settlement.ts';
 
-/** Its own timer is used once more: the call's deadline has done its work. */
+/** The call's timer is free to be used again: its deadline no longer applies. */
 type AnsweredCall = Timer & CallWith<'stream' | 'context'> & { lingering: boolean };
 type EndingCall = GivenUpCall & CallWith<'follower', 'answer'>;
 type LateCall = EndingCall &
@@ -17,23 +18,23 @@ type SilentCall = EndingCall &
     onAttemptClock(attempt: Attempt, clock: 'idle'): void;
   };
 
-/** As long as a caller needs to read what is in its socket, and to end its request by itself. */
+/** A caller's time to read what is in its socket, and to end its request. */
 export const LINGER_MS = 1_000;
 
 /**
- * The caller has its whole answer, and its request has not ended. RST_STREAM NO_ERROR would be in order at once
- * (RFC 9113 §8.1), but there are clients that drop messages and status when it comes right behind them, and servers
- * that never send it. So the caller has time to end its request; what it sends meanwhile is dropped.
+ * The caller has the whole answer, but its request has not ended. RST_STREAM NO_ERROR would be correct at once (RFC
+ * 9113 §8.1), but some clients drop messages and status when it arrives right behind them, and some servers never send
+ * it. So the caller gets time to end its request; the sidecar drops what it sends in that time.
  */
 export function lingerAfterAnswer(call: AnsweredCall): void {
   const { stream, context } = call;
-  // A slow reader has its deadline first; an answer of ours has its own way (stopReceiving).
+  // A slow reader still has its deadline, and an answer of our own ends the request by stopReceiving.
   if (stream.closed || stream.remoteEnded || stream.stopWhenEnded || stream.queue !== undefined) return;
   call.lingering = true;
   context.wheel.arm(call, context.clock() + LINGER_MS);
 }
 
-/** The sidecar stops. "Draining" would say that the app has seen nothing of the call. */
+/** Ends the call because the sidecar stops. The reason "draining" would say that the app has seen nothing of the call. */
 export function endForShutdown(call: EndingCall): void {
   const begun = call.attempt?.stream !== undefined || call.follower !== undefined;
   giveUp(call, 'shutdown', Status.UNAVAILABLE);
@@ -41,12 +42,12 @@ export function endForShutdown(call: EndingCall): void {
   call.answer(reply(begun ? 'stream_cut' : 'draining', message));
 }
 
-/** The call's time is up, or the time that its caller has for what comes behind the answer. */
+/** The call's deadline passed, or the time to end its request after the answer. */
 export function endForDeadline(call: LateCall, nowMs: number): void {
   const { stream } = call;
   if (call.done) {
     if (call.lingering) stream.connection.stopReceiving(stream);
-    // The answer is complete but its reader does not take it: the deadline is for that too.
+    // The answer is complete but the caller does not read it: the deadline bounds that, too.
     else if (!stream.closed)
       sendLocalReply(stream, replyToUnread(call, nowMs), call.info.grpc, true, call.head.method);
     return;
@@ -57,10 +58,10 @@ export function endForDeadline(call: LateCall, nowMs: number): void {
   call.answer(late);
 }
 
-/** Neither side has sent anything for as long as the call's idle clock says. */
+/** Neither side has sent anything for the call's idle timeout. */
 export function endForSilence(call: SilentCall): void {
   const { attempt, response } = call;
-  // The silence is ours, or the caller's who does not read, so that the endpoint may not send.
+  // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
   if (attempt === undefined ? !call.awaitingMessage : attempt.ended) return;
   if (response.waits && response.run?.readsAhead !== true) return;
   if (attempt !== undefined && call.tries.hedging === undefined) {

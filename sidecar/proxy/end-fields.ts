@@ -1,3 +1,4 @@
+/** The fields that the sidecar adds to, or removes from, the head and the end of an answer. */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
@@ -11,7 +12,7 @@ import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { GOING_AWAY_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 import { usedTokensField } from './task-budget.ts';
 
-/** What the fields behind an answer say of the call. */
+/** The parts of a call that the fields behind an answer depend on. */
 type AnsweredCall = CallWith<'context' | 'modelFailure' | 'notAgain'> & InboundCall;
 
 const PUSHBACK = 'grpc-retry-pushback-ms';
@@ -19,12 +20,12 @@ const NEVER_RETRY: readonly string[] = [PUSHBACK, String(NEVER)];
 const RETRIES_ENDED: readonly string[] = [RETRIES_ENDED_HEADER, '1'];
 const GOING_AWAY: readonly string[] = [GOING_AWAY_HEADER, '1'];
 
-/** The head of a response as it goes down: what an inbound call's app says is said by the app, whatever it has copied. */
+/** Prepares a response head for the caller: removes sidecar fields that an inbound call's app may have copied. */
 export function ownHead(call: CallWith<'context' | 'info'>, list: HeaderList, head: MessageHead): HeaderList {
   return call.context.listener === 'inbound' && call.info.grpc ? responseInfo(list, head).asApp : list;
 }
 
-/** The end of a gRPC answer as it goes down, before {@link endFields}. */
+/** Prepares the end of a gRPC answer for the caller, before {@link endFields}. */
 export function ownFields(
   call: TimedCall,
   attempt: Attempt,
@@ -32,7 +33,7 @@ export function ownFields(
   info: ResponseInfo,
 ): HeaderList {
   if (call.context.listener === 'inbound') return info.asApp;
-  // A sidecar's own word; an app's stands, as without us.
+  // Remove only a sidecar's pushback; the app's own passes, as it would without us.
   return attempt.peerReason !== '' && isLate(call, info.pushbackMs) ? copyWithout(list, isPushback) : list;
 }
 
@@ -40,7 +41,7 @@ function isPushback(name: string): boolean {
   return name === PUSHBACK;
 }
 
-/** The fields of ours behind an answer's own: undefined on the common path, where there are none. */
+/** The fields that the sidecar adds behind an answer; undefined in the common case, where there are none. */
 export function endFields(
   call: AnsweredCall,
   attempt: Attempt,
@@ -49,7 +50,7 @@ export function endFields(
 ): readonly string[] | undefined {
   const inbound = call.context.listener === 'inbound';
   let fields = inbound ? usedTokensField(call) : undefined;
-  // Also behind OK: an agent may say in its answer that the task failed.
+  // Behind OK, too: an agent may report in its answer that the task failed.
   if (inbound && call.modelFailure !== undefined)
     fields = joined(fields, modelFailureField(call, call.modelFailure));
   if (status === Status.OK) return fields;

@@ -1,12 +1,12 @@
-/** So many ids are remembered, less those that fall together: minutes of an agent's calls. */
+/** The number of ids that are remembered, less hash collisions: minutes of an agent's calls. */
 const SLOTS = 8_192;
 
 /**
- * Ids of calls that are over: the latest ones, by their hashes. A hash that falls together with another one's is one id too many,
- * and in 32 bits that happens once in some millions.
+ * Remembers the latest ids of calls that are over, by their hashes. A collision counts an id that never ended; with 32
+ * bits that happens once in some millions.
  */
 export class EndedIds {
-  /** 0 for none. */
+  /** 0 means none. */
   private readonly hashes = new Int32Array(SLOTS);
 
   add(hash: number): void {
