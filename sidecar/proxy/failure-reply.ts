@@ -1,3 +1,4 @@
+/** Turns a call's failure into the reply that its caller receives. */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { ErrorCode } from '../http2/frame.ts';
 import { deadlineReached } from '../policy/deadline.ts';
@@ -7,10 +8,10 @@ import type { AttemptClockName } from './attempt-clock.ts';
 import type { CallWith, PlacedFacts } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
-/** By its deadline, which some servers strike at before we do. */
+/** A failed call, with its deadline: some servers enforce it before we do. */
 type FailedCall = CallWith<'context' | 'deadlineMs'>;
 
-/** What an overloaded listener asks callers to wait. */
+/** The pushback that an overloaded listener sends. */
 export const OVERLOADED_PUSHBACK_MS = 1_000;
 
 export function isOverflow(failure: AttemptFailure): boolean {
@@ -19,7 +20,7 @@ export function isOverflow(failure: AttemptFailure): boolean {
 
 type EndedCall = CallWith<'allowedMs' | 'deadlineOwner' | 'info' | 'startedAtMs'>;
 
-/** Whose time it was, and how long it lasted. */
+/** Says whose limit the call ran into, and how long it was. */
 function ranOutAfter(call: EndedCall, nowMs: number): string {
   const { allowedMs, info } = call;
   const limit =
@@ -35,7 +36,7 @@ function ranOutAfter(call: EndedCall, nowMs: number): string {
   return `${whose} ran out after ${Math.round(nowMs - call.startedAtMs)} ms`;
 }
 
-/** Its time is up, and it has no answer. */
+/** The reply to a call that has no answer at its deadline. */
 export function replyToDeadline(call: EndedCall & CallWith<'attempt'>, nowMs: number): LocalReply {
   const { attempt, deadlineOwner } = call;
   const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
@@ -45,12 +46,12 @@ export function replyToDeadline(call: EndedCall & CallWith<'attempt'>, nowMs: nu
   };
 }
 
-/** Its time is up, and its caller has not read the answer, which is complete. */
+/** The reply to a call whose answer is complete but unread at its deadline. */
 export function replyToUnread(call: EndedCall, nowMs: number): LocalReply {
   return reply('deadline', `${ranOutAfter(call, nowMs)}, waiting for the caller to read`);
 }
 
-/** Refused before it costs anything: its answer would come too late. */
+/** Refuses a call at no cost, because its answer would come too late. */
 export function tooLittleTime(
   call: CallWith<'deadlineMs' | 'info'>,
   neededMs: number,
@@ -63,7 +64,7 @@ export function tooLittleTime(
   );
 }
 
-/** The answer for the last attempt's failure. It tells callers above when another try makes no sense. */
+/** The reply to the last attempt's failure. It tells hops above when another try makes no sense. */
 export function lastAnswer({
   context,
   tries,
@@ -76,7 +77,7 @@ export function lastAnswer({
     : answer;
 }
 
-/** The caller holds most of what waits here. */
+/** Refuses a call whose caller holds most of the waiting bytes. */
 export function noRoom({ awaitingMessage, stream }: CallWith<'awaitingMessage' | 'stream'>): LocalReply {
   const kib = Math.ceil(stream.connection.held.bytes / 1_024);
   const what = awaitingMessage ? 'too many calls wait for their first message' : 'too many requests wait';
@@ -108,8 +109,8 @@ function withoutApp(call: CallWith<'context'>, address: string, why: string): st
 }
 
 /**
- * The gRPC status of a failed attempt of this call. Some servers reset a call with CANCEL when its deadline passes, a moment
- * before our own clock strikes.
+ * The gRPC status of a failed attempt of this call. Some servers reset a call with CANCEL when its deadline passes, a
+ * moment before our own clock expires.
  */
 export function statusFor(call: FailedCall, attempt: Attempt, failure: AttemptFailure): StatusCode {
   if (failure.kind === 'reset' && failure.code === ErrorCode.CANCEL && call.deadlineMs > 0) {
@@ -120,7 +121,7 @@ export function statusFor(call: FailedCall, attempt: Attempt, failure: AttemptFa
   return statusOfFailure(failure);
 }
 
-/** What the caller is told of an attempt that failed and is not tried again. */
+/** The reply to a failed attempt that no other follows. */
 export function replyToFailure(call: FailedCall, attempt: Attempt, failure: AttemptFailure): LocalReply {
   const answer = plainReplyTo(call, attempt, failure);
   const goingAway = call.context.listener === 'inbound' && attempt.verdict.reason === 'going_away';
@@ -175,7 +176,7 @@ export function replyToNotGrpc(
   return { reason: 'upstream_protocol', status, message, upstreamHttpStatus: httpStatus };
 }
 
-/** What the caller is told when one of the attempt's own clocks has struck. */
+/** The reply when one of the attempt's own clocks expired. */
 export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalReply {
   const { address } = attempt.endpoint;
   const elapsedMs = Math.round(attempt.elapsedMs);
@@ -190,7 +191,7 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
   }
 }
 
-/** The answer to the caller of a call that was silent for too long. */
+/** The reply to a call that was silent for too long. */
 export function replyToIdle({
   attempt,
   request,

@@ -1,31 +1,33 @@
+/** Counts what ends with a connection that goes away as one event. */
 import { ErrorCode } from '../http2/frame.ts';
 import type { StreamConnection } from '../http2/streams.ts';
 import { endsWithConnection } from '../policy/verdict.ts';
 import type { Attempt } from './attempt.ts';
 
 /**
- * What ends on a connection that its peer has said GOAWAY on, in order, is one event of going away: a server that ends its
- * connections at a certain age ends their streams some time after (C-core with UNAVAILABLE, others by closing), and a pod
- * that stops does so, too. It proves nothing of the endpoint. A stream that was answered has seen it work. Of those that
- * were not, one for each connection counts as it is: an endpoint that only goes away must be found as well.
+ * After a peer has sent GOAWAY in order, all that ends on its connection is one event of going away. A server that
+ * closes its connections at a certain age ends their streams some time later (C-core with UNAVAILABLE, others by
+ * closing the connection), and so does a pod that stops. This proves nothing about the endpoint. A stream that was
+ * answered saw the endpoint work. Of the streams without an answer, one for each connection counts normally: an
+ * endpoint that only goes away must be found, too.
  */
 
-/** Connections that one has been counted of. */
+/** The connections of which one stream was counted. */
 const counted = new WeakSet<StreamConnection>();
 
-/** Whether the attempt's end is a part of its connection's going away. */
+/** Whether the attempt ended because its connection is going away. */
 export function goesAway({ stream, answered }: Attempt): boolean {
   const connection = stream?.connection;
   return connection !== undefined && isGoingAway(connection) && (answered || counted.has(connection));
 }
 
-/** To be told of an attempt that has been judged. */
+/** Counts an attempt; call it after the verdict. */
 export function countGoingAway({ stream, verdict, goingAway }: Attempt): void {
   if (goingAway || verdict.outcome !== 'failure' || stream === undefined) return;
   if (isGoingAway(stream.connection) && endsWithConnection(verdict)) counted.add(stream.connection);
 }
 
-/** ENHANCE_YOUR_CALM: it is our own PINGs or resets that were too many. */
+/** Exclude ENHANCE_YOUR_CALM: our own PINGs or resets were too many. */
 function isGoingAway({ peerGoawayCode }: StreamConnection): boolean {
   return peerGoawayCode === ErrorCode.NO_ERROR || peerGoawayCode === ErrorCode.ENHANCE_YOUR_CALM;
 }

@@ -1,12 +1,12 @@
 const FIRST_BYTES = 64;
 
-/** Bytes that come in pieces, joined as they come: a byte in a piece of its own costs no more than a byte. */
+/** Joins bytes as they arrive in pieces: a piece of one byte costs no more than a byte. */
 export class GrowingBuffer {
   private buffer: Buffer = Buffer.alloc(0);
   private start = 0;
   private end = 0;
 
-  /** What is here, until more is added. */
+  /** The bytes so far; valid until more are added. */
   get bytes(): Buffer {
     return this.buffer.subarray(this.start, this.end);
   }

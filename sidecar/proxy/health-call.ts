@@ -1,3 +1,4 @@
+/** One health request of a caller: gathers the request, then sends the answer. */
 import { readOnlyMessage } from '../grpc/message-encoding.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { encodeStatusMessage } from '../grpc/status-message.ts';
@@ -10,28 +11,28 @@ import { type Caller, callerOf } from './caller.ts';
 import { responseInfo } from './response-info.ts';
 
 const MAX_REQUEST_BYTES = 4_096;
-/** What a question may hold, head and all, without being counted while it is answered. */
+/** The size, head included, up to which a request is not counted as held while it is answered. */
 const LIGHT_BYTES = 16_384;
 
 const RESPONSE_HEAD = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
 
-/** One caller's question about health: gathers the small request, then answers. */
+/** One health request of a caller: gathers the small request, then sends the answer. */
 export class HealthCall implements StreamHandler {
   readonly list: HeaderList;
   readonly head: MessageHead;
   service = '';
-  /** It has ended, whoever ended it. */
+  /** Called when the call has ended, whoever ended it. */
   onGone: () => void = () => {};
   private readonly stream: Stream;
   private readonly onRequest: (call: HealthCall) => void;
-  /** With gRPC's prefix, as it came. */
+  /** The request as received, with gRPC's prefix. */
   request: Buffer = Buffer.alloc(0);
-  /** Its request has not come as a whole, or its answer is not read. */
+  /** True while the request is incomplete, or the answer unread. */
   awaitsCaller = true;
   private started = false;
   private ended = false;
-  /** Of a watch: what was said last, and what is to be said when the caller reads again. */
+  /** Of a watch: the status that was sent last, and the one to send when the caller reads again. */
   private lastStatus = -1;
   private nextStatus = -1;
 
@@ -50,7 +51,7 @@ export class HealthCall implements StreamHandler {
     if (this.ended) return;
     const { stream } = this;
     this.awaitsCaller = false;
-    // What is asked or watched now is bounded in number, but not what it was asked with.
+    // The number of open questions and watches is bounded, but not the size of their requests.
     if (stream.heldBytes <= LIGHT_BYTES) heldRequests.pass(stream);
     else heldRequests.moved(stream);
     this.onRequest(this);
@@ -65,7 +66,7 @@ export class HealthCall implements StreamHandler {
     return this.list.getTrimmed('grpc-encoding') ?? '';
   }
 
-  /** The message without its prefix, inflated where it is compressed; or why it can't be read. */
+  /** The message without its prefix, inflated if it is compressed; or why it is unreadable. */
   readMessage(): ReturnType<typeof readOnlyMessage> {
     return readOnlyMessage(this.request, this.encoding, MAX_REQUEST_BYTES);
   }
@@ -101,7 +102,10 @@ export class HealthCall implements StreamHandler {
     this.onGone();
   }
 
-  /** Of a watch: says it if it is another than before. A caller that does not read hears the newest when it does. */
+  /**
+   * Of a watch: sends a status that differs from the last one. A caller that does not read gets the newest when it
+   * reads again.
+   */
   sendStatus(status: ServingStatus): void {
     this.nextStatus = -1;
     if (status === this.lastStatus || this.ended) return;
@@ -136,13 +140,13 @@ export class HealthCall implements StreamHandler {
     }
   }
 
-  /** The caller has sent more than is taken: it spends what a cancelled call spends. */
+  /** The caller sent more than the limit: refuses the call, which costs the allowance of a cancelled one. */
   refuse(message: string): void {
     this.end(Status.RESOURCE_EXHAUSTED, message);
     this.stream.connection.waste(this.stream);
   }
 
-  /** As the app has ended its own answer. */
+  /** Ends the call with the fields that the app ended its own answer with. */
   endAs(list: HeaderList, head: MessageHead): void {
     if (head.kind === 'trailers') this.start();
     this.endWith(responseInfo(list, head).asApp, undefined);

@@ -1,3 +1,4 @@
+/** Answers health requests on the inbound side, for the agent itself or by asking the app. */
 import type { AppHealth } from '../cluster/health/app-health.ts';
 import { SIGN_OF_LIFE_SERVICE } from '../cluster/health/question.ts';
 import { READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
@@ -27,29 +28,32 @@ const CHECK_PATH = '/grpc.health.v1.Health/Check';
 const WATCH_PATH = '/grpc.health.v1.Health/Watch';
 const LIST_PATH = '/grpc.health.v1.Health/List';
 const AGENT_SERVICE = 'agent.AgentService';
-/** Where few connections are allowed: sidecars carry the watches of many channels on each. */
+/**
+ * The minimum, for listeners that allow few connections: a sidecar carries the watches of many channels on one
+ * connection.
+ */
 const MIN_WATCHERS = 256;
 
-/** Who answers for the agent. */
+/** The names that the sidecar answers for. */
 export interface HealthIdentity {
   readonly name: string;
   readonly version: string;
 }
 
 /**
- * `grpc.health.v1.Health` and `agent.AgentService/HealthCheck` on the inbound side. For the server as a whole, for
- * `agent.AgentService` and for the agent's own name they are answered from what the sidecar sees of the app, so that an
- * agent need implement neither. Any other service is the app's own, and the app is asked.
+ * Serves `grpc.health.v1.Health` and `agent.AgentService/HealthCheck` on the inbound side. For the server as a whole,
+ * for `agent.AgentService` and for the agent's own name, the sidecar answers from what it observes of the app, so that
+ * an agent need implement neither. Any other service is the app's own, and the sidecar asks the app.
  */
 export class HealthServices implements LocalServices {
   private readonly app: AppHealth;
   private readonly stats: ListenerStats;
   private readonly environment: AppWatchEnvironment;
-  /** Watchers of the app's own services have a watch there. */
+  /** Open watches. A watch of one of the app's own services has an `AppWatch`. */
   private readonly watchers = new Map<HealthCall, AppWatch | undefined>();
-  /** Watches, each of which is a stream that stays. */
+  /** Places for watches, each of which is a long-lived stream. */
   private readonly watchPlaces = new FairPlaces(MIN_WATCHERS);
-  /** Questions that the app has not answered yet. */
+  /** Places for questions that the app has not answered yet. */
   private readonly questionPlaces = new FairPlaces(MIN_WATCHERS);
   identity: HealthIdentity;
   private draining = false;
@@ -74,7 +78,7 @@ export class HealthServices implements LocalServices {
     return this.app.healthy && !this.draining;
   }
 
-  /** A channel that goes by its server's health watches it on its connection, and without a watch it takes no calls. */
+  /** A channel with client-side health checking watches on its connection, and takes no calls without a watch. */
   set maxConnections(count: number) {
     this.watchPlaces.limit = Math.max(MIN_WATCHERS, count);
     this.questionPlaces.limit = this.watchPlaces.limit;
@@ -85,7 +89,7 @@ export class HealthServices implements LocalServices {
     this.tellWatchers();
   }
 
-  /** The sidecar goes: those who watch it shall watch another one. */
+  /** The sidecar stops: ends all watches, so that their callers watch another replica. */
   endWatches(): void {
     for (const watcher of [...this.watchers.keys()])
       watcher.end(Status.UNAVAILABLE, 'the sidecar is shutting down');
@@ -103,10 +107,10 @@ export class HealthServices implements LocalServices {
 
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean {
     const { path } = head;
-    // Most paths are not even as long.
+    // Four cheap comparisons: most paths differ in length already.
     if (path !== CHECK_PATH && path !== WATCH_PATH && path !== LIST_PATH && path !== AGENT_HEALTH_CHECK_PATH)
       return false;
-    // Protocols beside gRPC have the same paths; they are between caller and app.
+    // Other protocols beside gRPC use the same paths; those requests go to the app.
     if (!requestInfo(list, head).grpc) return false;
     const call = new HealthCall(stream, list, head, (complete) => this.answer(complete, path));
     stream.handler = call;
@@ -170,13 +174,13 @@ export class HealthServices implements LocalServices {
     else if (!this.refuseOversize(call)) watch.ask();
   }
 
-  /** A service of the app's own. */
+  /** Asks the app about one of its own services. */
   private check(call: HealthCall): void {
     this.ask(call, {
       onMessage: (message) =>
         call.sendMessage(writeServingStatus(this.asFarAs(readServingStatus(message, 0, message.length)))),
       onEnd: (status, list, head) => {
-        // A server that has this service knows its own; one without knows none.
+        // A server that has the health service knows its own services; one without it knows none.
         if (status === Status.UNIMPLEMENTED) this.unknown(call);
         else call.endAs(list, head);
       },
@@ -187,7 +191,7 @@ export class HealthServices implements LocalServices {
     });
   }
 
-  /** The caller's sidecar: is the app there at this moment? */
+  /** Answers another sidecar's question whether the app is alive at this moment. */
   private signOfLife(call: HealthCall): void {
     const { cluster } = this.environment;
     const [app] = cluster.endpoints;
@@ -232,7 +236,7 @@ export class HealthServices implements LocalServices {
     question.start();
   }
 
-  /** Of such a list only a part is here, and the app would be asked with that. */
+  /** Refuses a request with an oversize header list: only a part of it is here, and the app would receive that part. */
   private refuseOversize(call: HealthCall): boolean {
     if (!call.list.oversize) return false;
     call.refuse(`the request's header fields have ${call.list.listBytes} bytes`);
@@ -247,7 +251,7 @@ export class HealthServices implements LocalServices {
     call.end(Status.UNAVAILABLE, `the app of ${this.identity.name} can't be asked: ${message}`);
   }
 
-  /** Whether it knows about this service; another one is the app's own business. */
+  /** Whether the sidecar answers for this service itself; any other is the app's own. */
   answersFor(service: string): boolean {
     return service === '' || service === AGENT_SERVICE || service === this.identity.name;
   }
@@ -260,7 +264,7 @@ export class HealthServices implements LocalServices {
     return this.healthy ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
   }
 
-  /** What an app says of itself, to those who reach it through a sidecar that goes. */
+  /** Limits the app's own status while the sidecar drains: SERVING becomes NOT_SERVING. */
   private asFarAs(status: ServingStatus): ServingStatus {
     return this.draining && status === ServingStatus.SERVING ? ServingStatus.NOT_SERVING : status;
   }
@@ -282,7 +286,7 @@ export class HealthServices implements LocalServices {
   }
 }
 
-/** For a message to a caller that gets none. */
+/** For the message to a caller that gets no place. */
 function takenOf(places: FairPlaces, { held }: Holder): string {
   return places.used >= places.limit ? `${places.limit}` : `${held} of ${places.limit} (this caller's share)`;
 }

@@ -1,3 +1,4 @@
+/** Runs extra attempts of one call beside a slow one. */
 import { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
@@ -10,17 +11,17 @@ import { type SettledCall, settleAttempt } from './settlement.ts';
 
 export type HedgedCall = SettledCall &
   CallWith<'request' | 'responseStarted' | 'info' | 'tries'> & {
-    /** Which attempt goes on, or has answered, is told to it. */
+    /** Receives the attempt that continues, or that answered. */
     readonly tries: { choose(attempt: Attempt): void; goOnWith(attempt: Attempt): void };
-    /** Makes an attempt beside those that run; false when no other endpoint can be had. */
+    /** Starts an attempt beside the running ones; returns false when no other endpoint is available. */
     hedge(running: readonly Attempt[], nowMs: number): boolean;
   };
 
-/** Why there is no extra attempt now, though there may be one later. */
+/** Decisions against an extra attempt that may change later. */
 const MAY_PASS: ReadonlySet<HedgeDecision> = new Set(['budget_exhausted', 'no_endpoint']);
 
 /**
- * The attempts of one call that run beside each other (`policy/hedge.ts`). Made only for calls that may be hedged.
+ * The attempts of one call that run beside each other (`policy/hedge.ts`). Only calls that may be hedged have one.
  *
  *     waiting ──delay, or a failure──▶ one more beside the others ──▶ waiting …
  *        └──────── an answer has come, or the call is over ────────▶ stopped, the losers reset
@@ -29,7 +30,7 @@ export class Hedging extends Timer {
   private readonly call: HedgedCall;
   private readonly settings: HedgeSettings;
   private readonly delayMs: number;
-  /** Running, the newest last; the call's `attempt` is one of them. */
+  /** The running attempts, the newest last; the call's `attempt` is one of them. */
   private readonly running: Attempt[] = [];
   private extra = 0;
   private pushbackMs: number | undefined = undefined;
@@ -43,7 +44,7 @@ export class Hedging extends Timer {
     this.delayMs = delayMs;
   }
 
-  /** An attempt has begun. */
+  /** An attempt started. */
   add(attempt: Attempt, nowMs: number): void {
     this.running.push(attempt);
     if (this.extra < this.settings.maxExtra && !this.stopped) this.armIn(this.delayMs, nowMs);
@@ -56,7 +57,7 @@ export class Hedging extends Timer {
 
   override onTimeout(nowMs: number): void {
     const { call, settings, running } = this;
-    // Between two attempts the retry policy has the word.
+    // Between two attempts the retry policy decides.
     if (this.stopped || call.tries.retryWait !== undefined) return;
     const cluster = call.cluster;
     const policies = policiesOf(cluster);
@@ -80,7 +81,7 @@ export class Hedging extends Timer {
     if (decision !== 'send') {
       if (decision === 'budget_exhausted' && !this.refused) cluster.count(cluster.hedges, 'budget_exhausted');
       this.refused = true;
-      // What is in the way now may be gone by then.
+      // The obstacle may have disappeared after another delay.
       if (MAY_PASS.has(decision)) this.armIn(this.delayMs, nowMs);
       return;
     }
@@ -94,8 +95,8 @@ export class Hedging extends Timer {
   }
 
   /**
-   * This attempt has failed, and has been judged. True: others run, so the call goes on with them, and the next one
-   * need not wait any longer.
+   * The attempt failed and was judged. Returns true when others are running: the call continues with them, and the next
+   * attempt need not wait for its delay.
    */
   dropped(attempt: Attempt, nowMs: number): boolean {
     this.remove(attempt);
@@ -113,11 +114,11 @@ export class Hedging extends Timer {
     if (at >= 0) this.running.splice(at, 1);
   }
 
-  /** This one has answered: the others are reset. */
+  /** The attempt answered: resets the others. */
   choose(attempt: Attempt): void {
     const { call } = this;
     this.remove(attempt);
-    // A hedge that fails when all others have failed before was not quicker than anybody.
+    // A hedge that fails after all others have failed did not win.
     const won = this.running.length > 0 || !attempt.settled || attempt.status === Status.OK;
     if (attempt.hedge && won && !this.stopped) call.cluster.count(call.cluster.hedges, 'won');
     this.stop();
@@ -135,13 +136,13 @@ export class Hedging extends Timer {
     this.call.context.wheel.cancel(this);
   }
 
-  /** All that run, for the call that gives up. */
+  /** All running attempts, for a call that gives up. */
   get attempts(): readonly Attempt[] {
     return this.running;
   }
 }
 
-/** Hedges a call whose cluster and method are set so. */
+/** Hedges a call whose cluster and method are configured for it. */
 export function hedgingOf(call: HedgedCall): Hedging | undefined {
   const policies = policiesOf(call.cluster);
   const { hedge } = policies.settings;

@@ -1,16 +1,17 @@
+/** Detects calls on which neither side sends anything. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 
 export interface Silent {
-  /** Nothing has moved for so long; the clock has begun anew. */
+  /** Nothing was sent for the limit; the clock has started again. */
   onIdle(): void;
 }
 
-/** Counts how long neither side of a call has sent anything. Made only for calls whose silence has a limit. */
+/** Measures how long neither side of a call has sent anything. Only calls with such a limit have one. */
 export class IdleClock extends Timer {
   private readonly call: Silent;
   private readonly wheel: TimerWheel;
   private idleMs = 0;
-  /** Written for each message, read when the clock strikes: messages move no timer. */
+  /** Written for each message and read when the clock expires, so that messages move no timer. */
   movedAtMs = 0;
 
   constructor(call: Silent, wheel: TimerWheel) {

@@ -1,14 +1,18 @@
+/** A running inbound call, as the app's own calls and model requests see it. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { RequestInfo } from './request-info.ts';
 
-/** What belongs to a running inbound call, and ends with it when its caller gives up: an outbound call, a model's. */
+/**
+ * Work that belongs to a running inbound call and ends with it when its caller leaves: an outbound call or a model
+ * request.
+ */
 export interface Dependent {
   /**
-   * The inbound call is over without having been answered by the app: nobody waits any more.
+   * The inbound call ended without an answer of the app, and no caller waits any more.
    *
-   * @param late its time was up; otherwise its caller has given up before
+   * @param late its deadline passed; otherwise its caller left before
    */
   onOwnerGone(late: boolean): void;
 }
@@ -16,26 +20,32 @@ export interface Dependent {
 /** An inbound call while the app works on it. */
 export interface InboundCall {
   readonly info: RequestInfo;
-  /** What tells its caller from others (`caller-scope.ts`). */
+  /** Separates its caller from others (`caller-scope.ts`). */
   readonly callerScope: string;
   /** Null when the call is not recorded. */
   readonly trace: CallTrace | null | undefined;
   readonly task: { readonly taskId: string; readonly correlationId: string } | undefined;
   /** On the listener's clock; 0 without a deadline. */
   readonly deadlineMs: number;
-  /** Tokens that its task may use, by its caller; -1 without such a budget. */
+  /** The token budget that its caller set for the task; -1 without one. */
   readonly tokenBudget: number;
-  /** What its agent's own calls say of where they come from. */
+  /** The path of agents that the app's own calls carry. */
   readonly callPath: string;
-  /** The app has had calls made for it that were tried to the end: hops above must not multiply them. */
+  /** Set when calls that the app made for this one were retried to the end: hops above must not multiply them. */
   notAgain: NotAgain;
   dependents: Set<Dependent> | undefined;
-  /** Where it is among those that are running; -1 while it is not. Only `InboundCalls` writes it. */
+  /** Its place among the running calls; -1 while it is not running. Only `InboundCalls` writes it. */
   runningAt: number;
-  /** Makes its name unlike that of the call before it in its place; 0 when it has no name. So too. */
+  /**
+   * Distinguishes its name from that of the previous call in its place; 0 without a name. Only `InboundCalls` writes
+   * it.
+   */
   nonce: number;
-  /** Tokens of the requests to models that were made for it, as far as they are over. */
+  /** The tokens of finished model requests that were made for it. */
   modelTokens: number;
-  /** Of the last request to a model that was made for it, here or by an agent that it called; undefined where that succeeded. */
+  /**
+   * The failure of the latest model request that was made for it, here or by an agent that it called; undefined after a
+   * success.
+   */
   modelFailure: ModelFailure | undefined;
 }

@@ -1,3 +1,4 @@
+/** The inbound calls that the app is working on, and the search for the owner of the app's own requests. */
 import { randomInt } from 'node:crypto';
 import { hashOf } from '../collections/churn-map.ts';
 import { type CallName, callNameIn } from '../policy/call-baggage.ts';
@@ -9,25 +10,25 @@ import { binaryTraceOf, type RequestIds, traceIdOf, traceIdsOf } from './request
 import { tellsApart } from './rival-calls.ts';
 
 /**
- * How an inbound call is known to be the one that a request of the app's is made for:
+ * How the sidecar knows the inbound call that the app makes a request for:
  *
- * - `named`: by what both of them carry, and nothing speaks for another running call;
+ * - `named`: both carry the same name or id, and nothing in the request points to another running call;
  * - `alone`: no other call is running.
  *
- * Or it is not known, and then nobody's budget, end or failures are the request's:
+ * Otherwise the owner is unknown, and no call's budget, end or failures apply to the request:
  *
- * - `one_of_several`: several calls of one caller may be it. What is certain of all of them is certain of it;
- * - `contested`: calls of several callers may be it.
+ * - `one_of_several`: it may be one of several calls of one caller. What holds for all of them holds for it;
+ * - `contested`: it may be one of several callers' calls.
  */
 export interface Owner {
-  /** Undefined where it is not known. */
+  /** Undefined where the owner is unknown. */
   readonly call: InboundCall | undefined;
   readonly by: 'named' | 'alone' | 'one_of_several' | 'contested';
-  /** Whose call it is, in each case; undefined where that is contested. */
+  /** The scope of the owner or of all candidates; undefined where they have several. */
   readonly callerScope: string | undefined;
-  /** The agents that the request has come through, as far as that is sure. */
+  /** The agents that the request has come through, as far as that is certain. */
   readonly callPath: string;
-  /** When the call is over, or the last of those that may be it; 0 where that is not sure, or has no time. */
+  /** When the owner, or the last of the candidates, must be over; 0 when that is uncertain, or there is no deadline. */
   readonly deadlineMs: number;
 }
 
@@ -40,15 +41,15 @@ const CONTESTED: Owner = {
 };
 
 /**
- * The inbound calls that the app is working on, so that what it sends can be told to belong to one: by the name that we
- * have given the call (`policy/call-baggage.ts`), by the trace that both are in, by a task's id or another one that came
- * with it, or because just one is running.
+ * The inbound calls that the app is working on. They show which of them a request of the app belongs to: by the name
+ * that the sidecar gave the call (`policy/call-baggage.ts`), by a trace that both are part of, by a task's id or
+ * another id that came with the call, or because only one call is running.
  *
- * All of these but the name are a caller's to choose. So an id proves nothing where two calls may have been meant: another
- * caller may have taken it to rule, or to end, what is done for the first.
+ * A caller chooses all of these except the name. So an id proves nothing where it fits two calls: another caller may
+ * have copied it to control, or to end, what is done for the first.
  */
 export class InboundCalls {
-  /** A call's place stays its own while it runs. */
+  /** A call keeps its place while it runs. */
   private readonly places: (InboundCall | undefined)[] = [];
   private readonly freePlaces: number[] = [];
   private readonly byTrace = new CallIndex<InboundCall>();
@@ -57,16 +58,19 @@ export class InboundCalls {
   private readonly byRequest = new CallIndex<InboundCall>();
   private readonly ended = new EndedIds();
   private readonly ids = new IdSource();
-  /** Calls of one trace, or calls of several callers with one id, have run at the same time: ids do not say enough here. */
+  /**
+   * Calls of one trace, or calls of several callers with one id, ran at the same time: ids do not suffice to find the
+   * owner.
+   */
   private sharesIds = false;
-  /** Whose some of the calls are, and how many of them are others'. */
+  /** The scope of some of the calls, and the number of calls of other scopes. */
   private scope = '';
   private others = 0;
-  /** Tells our names from those of a sidecar that was here before. */
+  /** Distinguishes our names from those of an earlier sidecar process. */
   readonly process = randomInt(2 ** 32) | 0;
   size = 0;
 
-  /** @param named its calls in turn are to be known by a name, where ids do not tell them apart */
+  /** @param named whether the app's own calls can carry a name back, where ids do not suffice */
   add(call: InboundCall, named: boolean): void {
     if (call.runningAt >= 0) return;
     call.runningAt = this.freePlaces.pop() ?? this.places.length;
@@ -122,7 +126,7 @@ export class InboundCalls {
       return;
     }
     if (this.others === 0 || this.others < this.size) return;
-    // It was the last one of that caller.
+    // The last call of that caller has ended.
     this.scope = this.places.find((other) => other !== undefined)!.callerScope;
     this.others = 0;
     for (const other of this.places)
@@ -130,8 +134,8 @@ export class InboundCalls {
   }
 
   /**
-   * By what a request's head says, if nothing in it speaks for another call. `over` when it is made for a call that is over: then
-   * it belongs to none of those that run. Undefined when the head does not say.
+   * Finds the owner by the ids in a request's head, if none of them points to another call. `over` when the head names
+   * a call that is over: then the request belongs to no running call. Undefined when the head names none.
    */
   ofHead(ids: RequestIds): InboundCall | 'over' | 'contested' | undefined {
     const { passed } = ids;
@@ -148,11 +152,11 @@ export class InboundCalls {
 
   private ofName({ place, nonce }: CallName): InboundCall | undefined {
     const call = this.places[place];
-    // A call without a name has no nonce, and 0 is nobody's.
+    // A call without a name has no nonce; 0 matches no call.
     return nonce !== 0 && call?.nonce === nonce ? call : undefined;
   }
 
-  /** Whether a call that has one of the ids of a head passes the check. */
+  /** Whether a call with one of the head's ids passes the check. */
   private someOfHead(ids: RequestIds, check: (call: InboundCall) => boolean): boolean {
     const { passed } = ids;
     if (traceIdsOf(ids).some((id) => this.byTrace.some(id, check))) return true;
@@ -164,7 +168,7 @@ export class InboundCalls {
     );
   }
 
-  /** By the ids of the task that a request brings, and by everything else. */
+  /** Finds the owner by the ids of the task in a request, and by everything else. */
   ownerOf(ids: RequestIds, taskId: string, correlationId: string): Owner | undefined {
     if (this.size === 0) return undefined;
     const ofHead = this.ofHead(ids);
@@ -177,14 +181,14 @@ export class InboundCalls {
       if (ofTask !== undefined && several.has(ofTask)) return ownedBy(ofTask, 'named');
       return this.oneOf(several, ids);
     }
-    // A subtask's id is the agent's to choose, and may be another caller's: alone it proves nothing.
+    // The agent chooses a subtask's id, which may be another caller's: alone it proves nothing.
     const alike = this.byTask.several(taskId) ?? this.byCorrelation.several(correlationId);
     if (ofTask !== undefined || alike !== undefined) {
       if (this.others > 0) return CONTESTED;
       return ofTask !== undefined ? ownedBy(ofTask, 'named') : this.oneOf(alike!, ids);
     }
     const { only } = this;
-    // It may be what is left of a call that is over, whose agent has not heard of that.
+    // The request may be left over from a call that is over, if the agent has not noticed the end yet.
     return only && !this.namesEnded(ids) ? ownedBy(only, 'alone') : undefined;
   }
 
@@ -213,7 +217,7 @@ export class InboundCalls {
     return { call: undefined, by: 'one_of_several', callerScope, callPath, deadlineMs };
   }
 
-  /** Whether a head has an id that a call had which is over. */
+  /** Whether one of the head's ids belonged to a call that is over. */
   private namesEnded(ids: RequestIds): boolean {
     const { passed } = ids;
     const isEnded = (id: string): boolean => id !== '' && this.ended.has(hashOf(id));
@@ -222,9 +226,9 @@ export class InboundCalls {
     return isEnded(passed.taskId) || isEnded(passed.correlationId) || isEnded(passed.requestId);
   }
 
-  /** The one that is running, while it is alone. */
+  /** The running call, while there is only one. */
   private get only(): InboundCall | undefined {
-    // Places are given anew as soon as they are free: it is most likely in one of the first.
+    // Calls take the first free place, so it is most likely in one of the first.
     return this.size === 1 ? this.places.find((call) => call !== undefined) : undefined;
   }
 }
@@ -234,7 +238,7 @@ export function ownedBy(call: InboundCall, by: 'named' | 'alone'): Owner {
   return { call, by, callerScope, callPath, deadlineMs };
 }
 
-/** A recorded call's trace may have begun here. */
+/** The trace of a recorded call may have started here. */
 function traceOf({ trace, info }: InboundCall): string {
   return trace?.traceId ?? traceIdOf(info.traceparent);
 }
@@ -247,7 +251,7 @@ function first<Found>(ids: readonly string[], find: (id: string) => Found | unde
   return undefined;
 }
 
-/** Ends what is left of a call that nobody waits for. @param late its time was up */
+/** Ends the work for a call whose caller is gone. @param late its deadline passed */
 export function endDependents(call: InboundCall, late: boolean): void {
   const { dependents } = call;
   if (dependents === undefined) return;

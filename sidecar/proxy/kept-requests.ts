@@ -1,12 +1,12 @@
 /**
- * What all running calls of a listener may keep, in bytes, of requests that an endpoint has: to send them again where it did not
- * begin with them. 256 prompts of 64 KiB.
+ * The bytes that all running calls of a listener may keep of requests that an endpoint has received, to send them again
+ * if it did not process them. 256 prompts of 64 KiB.
  */
 export const KEPT_REQUESTS_MAX_BYTES = 16_777_216;
 
 /**
- * The memory of running calls for their own requests. A call that finds no room sends its request once: the memory of many
- * large requests is worth more than a resend that hardly any of them needs.
+ * Bounds the memory in which running calls keep their own requests. A call that finds no room sends its request once:
+ * the memory of many large requests is worth more than a resend, which hardly any of them needs.
  */
 export class KeptRequests {
   readonly maxBytes: number;
@@ -16,7 +16,7 @@ export class KeptRequests {
     this.maxBytes = maxBytes;
   }
 
-  /** @returns false without room: then nothing was taken */
+  /** @returns false, and takes nothing, when there is no room */
   take(bytes: number): boolean {
     if (this.bytes + bytes > this.maxBytes) return false;
     this.bytes += bytes;

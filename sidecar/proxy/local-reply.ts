@@ -1,3 +1,4 @@
+/** Sends an answer of the sidecar's own to the caller. */
 import { encodeStatusMessage } from '../grpc/status-message.ts';
 import { HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -15,7 +16,7 @@ export const NO_FIELDS = new HeaderList([]);
 export const TRAILERS_ONLY = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const EMPTY = Buffer.alloc(0);
 
-/** The fields every answer of ours carries, as Trailers-Only or as trailers behind a response that had begun. */
+/** The fields of every answer of our own, in Trailers-Only form or as trailers after a response that has begun. */
 export function replyFields(reply: LocalReply): string[] {
   const fields = ['grpc-status', String(reply.status), 'grpc-message', encodeStatusMessage(reply.message)];
   fields.push(REASON_HEADER, reply.reason);
@@ -30,10 +31,10 @@ export function replyFields(reply: LocalReply): string[] {
 }
 
 /**
- * Ends a downstream stream with an answer of ours: for gRPC a Trailers-Only response, or trailers when messages
- * have been sent; for other HTTP/2 requests a status and a line of text, or a reset when the response had begun
- * (a response that is cut must not look whole). Messages that wait for a slow reader go first, unless time is up:
- * a reader that has stopped would keep them, and never hear why the call ended.
+ * Ends a downstream stream with an answer of our own. A gRPC call gets a Trailers-Only response, or trailers when
+ * messages were sent. Another HTTP/2 request gets a status and a line of text, or a reset when the response has begun
+ * (a truncated response must not look complete). Messages that wait for a slow reader go first, unless the deadline has
+ * passed: a reader that has stopped would keep them in memory, and never learn why the call ended.
  */
 export function sendLocalReply(
   stream: Stream,
@@ -47,7 +48,7 @@ export function sendLocalReply(
   if (grpc) {
     const list = responseStarted ? NO_FIELDS : TRAILERS_ONLY;
     let fields: readonly string[] = replyFields(reply);
-    // A caller that takes next to nothing is told next to nothing.
+    // The caller's limit of header lists is tiny: send as little as possible.
     if (list.listBytes + sizeOf(fields) > connection.peer.maxHeaderListBytes)
       fields = ['grpc-status', String(reply.status), REASON_HEADER, reply.reason];
     connection.sendHeaders(stream, list, fields, true);
@@ -66,7 +67,7 @@ export function sendLocalReply(
     'text/plain; charset=utf-8',
   ];
   head.push('content-length', String(body.length), REASON_HEADER, reply.reason);
-  // DATA behind the answer to HEAD would be an error of the whole connection (RFC 9110 §9.3.2).
+  // DATA after the response to HEAD would be a connection error (RFC 9110 §9.3.2).
   const headOnly = method === 'HEAD';
   connection.sendHeaders(stream, new HeaderList(head), undefined, headOnly);
   if (!headOnly) {

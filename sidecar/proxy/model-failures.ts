@@ -1,7 +1,7 @@
 /**
- * Why an agent's model did not answer, on its way to whoever called: from the egress beside the agent
- * (`llm/provider/tell-owner.ts`) to the call it asked for, and from an agent that was called to the one that called it. An open
- * circuit says it as well: its callers would not hear from the agent.
+ * Passes the reason why an agent's model did not answer on to the callers: from the egress beside the agent
+ * (`llm/provider/tell-owner.ts`) to the call that the request was made for, and from a called agent to the one that
+ * called it. An open circuit reports it as well, since it keeps its callers from the agent's own answer.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
@@ -16,10 +16,10 @@ import type { CallWith } from './call-facts.ts';
 import type { Dependent } from './inbound-call.ts';
 import type { LocalReply } from './reasons.ts';
 
-/** Its owner is told why it failed. */
+/** A call that passes the failure on to its owner. */
 type AnsweredCall = CallWith<'owner' | 'circuit' | 'context' | 'modelFailure'> & Dependent;
 
-/** Of the last attempt that failed in it; a circuit that knows none has no entry. */
+/** The model failure of the last failed attempt in each circuit; a circuit without one has no entry. */
 const behindCircuits = new WeakMap<CircuitBreaker, string>();
 
 /** The field that an inbound call's answer ends with. */
@@ -30,13 +30,16 @@ export function modelFailureField(
   return [MODEL_FAILURE_HEADER, formatModelFailure(comingThrough(failure, context.name))];
 }
 
-/** An answer of ours in the place of the agent's, which may be late or gone because of its model. */
+/**
+ * Adds the failure to an answer of our own, which may replace an agent's answer that is late or lost because of its
+ * model.
+ */
 export function withModelFailure(call: CallWith<'context' | 'modelFailure'>, local: LocalReply): LocalReply {
   const { modelFailure: failure } = call;
   return failure === undefined ? local : { ...local, modelFailure: modelFailureField(call, failure)[1] };
 }
 
-/** An answer says that the call has failed, and perhaps why. */
+/** Notes the failure of a call, and its cause if the answer reports one. */
 export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
   const { owner, circuit, context } = call;
   if (context.listener === 'inbound') {
@@ -47,11 +50,11 @@ export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
   const value = list.get(MODEL_FAILURE_HEADER);
   const failure = value === undefined ? undefined : parseModelFailure(value);
   if (circuit !== undefined) remember(circuit.breaker, failure === undefined ? undefined : value);
-  // Whoever called this agent may fail for the same reason. Work that only seems to belong to a call says nothing of it.
+  // The caller's call may fail for the same reason. Exclude work that only seems to belong to a call.
   if (failure !== undefined && owner?.dependents?.has(call) === true) owner.modelFailure = failure;
 }
 
-/** An attempt has failed without an answer. */
+/** An attempt failed without an answer. */
 export function forgetModelFailure({ circuit }: CallWith<'circuit'>): void {
   if (circuit !== undefined) behindCircuits.delete(circuit.breaker);
 }

@@ -1,3 +1,4 @@
+/** Handles responses to gRPC calls that are no gRPC answers. */
 import { Status, statusFromHttp } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
@@ -10,9 +11,9 @@ import { type SettledCall, settleAttempt } from './settlement.ts';
 
 type UnansweredCall = SettledCall & CallWith<never, 'answer' | 'retries'>;
 
-/** Responses to gRPC calls that are no answers of gRPC's: another attempt follows, or the caller is told. */
+/** A response that is no gRPC answer is retried, or becomes an error of the call. */
 
-/** The answer of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
+/** Handles the response of a proxy or a web server (gRPC, "HTTP to gRPC Status Code Mapping"). */
 export function notGrpc(call: UnansweredCall, attempt: Attempt, list: HeaderList, head: MessageHead): void {
   const status = statusFromHttp(head.status);
   attempt.cancel();
@@ -21,7 +22,7 @@ export function notGrpc(call: UnansweredCall, attempt: Attempt, list: HeaderList
   call.answer(replyToNotGrpc(attempt, status, head.status, responseInfo(list, head).contentType));
 }
 
-/** A gRPC response without `grpc-status` is no answer, however clean its end looks: INTERNAL, as gRPC's clients say. */
+/** Handles a gRPC response without `grpc-status`, which is INTERNAL however clean its end looks, as for gRPC's clients. */
 export function withoutStatus(call: UnansweredCall, attempt: Attempt): void {
   attempt.cancel();
   settleAttempt(call, attempt, 'no_status', Status.INTERNAL, 0, undefined);
