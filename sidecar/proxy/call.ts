@@ -1,3 +1,4 @@
+/** One downstream RPC: handles the caller's stream and owns the attempts. */
 import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';

@@ -1,6 +1,7 @@
 /**
- * What others may read of a call and its attempts, and what they are asked of: the proxy knows no more of traces, access
- * logs and records of failures. `Call` and `Attempt` are read as they stand, so that telling of a call makes nothing.
+ * What observers may read of a call and its attempts, and what they implement. The proxy knows nothing else of traces,
+ * access logs and records of failures. Observers read `Call` and `Attempt` in place, so that reporting a call allocates
+ * nothing.
  */
 import type { StatusCode } from '../grpc/status.ts';
 import type { EndKind } from '../policy/attempt-end.ts';
@@ -9,27 +10,27 @@ import type { Verdict } from '../policy/verdicts.ts';
 import type { Attributes } from '../telemetry/tracing/span.ts';
 
 export interface ObservedAttempt {
-  /** 1 for the first of a call. */
+  /** 1 for the first attempt of a call. */
   readonly number: number;
   readonly endpoint: { readonly address: string };
   readonly startedAtMs: number;
   readonly elapsedMs: number;
-  /** When a stream's first message came; 0 without one. */
+  /** When a stream's first message arrived; 0 without one. */
   readonly firstMessageAtMs: number;
-  /** How it ended. */
+  /** How the attempt ended. */
   readonly kind: EndKind;
   readonly status: StatusCode;
   readonly verdict: Verdict;
   readonly pushbackMs: number | undefined;
-  /** Why the peer's sidecar answered in its app's place; '' when it did not. */
+  /** Why the peer's sidecar answered in place of its app; '' when it did not. */
   readonly peerReason: string;
-  /** Reads the answer's outcome, where it counts. */
+  /** Reads the outcome of the answer, where it counts. */
   readonly scanner:
     | { readonly seen: boolean; readonly status: number; readonly tokensUsed: number }
     | undefined;
 }
 
-/** A call whose trace others go on with. Undefined: not decided yet. Null: not recorded. */
+/** A call whose trace others continue. Undefined: not decided yet. Null: not recorded. */
 export interface TraceOwner {
   readonly trace: CallTrace | null | undefined;
 }
@@ -47,31 +48,31 @@ export interface ObservedCall extends TraceOwner {
     readonly grpc: boolean;
     /** The path without its query. */
     readonly method: string;
-    /** The headers of these names; '' without one. */
+    /** The header fields of these names; '' without one. */
     readonly traceparent: string;
     readonly tracestate: string;
     readonly traceBinary: string;
   };
-  /** Whether spans name the method that came; of others there is no end. */
+  /** Whether spans name the method. Callers could invent any number of other names. */
   knowsMethod(status: StatusCode | -1, attempt: ObservedAttempt | undefined): boolean;
-  /** Who calls, by its certificate. */
+  /** The caller's certificate name. */
   readonly callerIdentity: string | undefined;
   readonly startedAtMs: number;
-  /** When its caller had its answer, or had left, before the call was over; otherwise 0. */
+  /** When its caller received the answer or left, if that was before the end of the call; otherwise 0. */
   readonly callerGoneAtMs: number;
   readonly status: StatusCode | -1;
-  /** The status by name; '' without one. */
+  /** The name of the status; '' without one. */
   readonly statusName: string;
-  /** Why the sidecar answered itself. */
+  /** Why the sidecar answered the call itself. */
   readonly reason: Reason | undefined;
   readonly attempts: number;
   readonly transparentRetries: number;
   readonly cluster: { readonly name: string } | undefined;
-  /** The last one. */
+  /** The last attempt. */
   readonly attempt: ObservedAttempt | undefined;
-  /** Known when the first message was read: for routing, balancing, de-duplication, or a trace. */
+  /** Known once the first message was read: for routing, balancing, de-duplication, or a trace. */
   readonly task: { readonly taskId: string; readonly correlationId: string } | undefined;
-  /** Its answer was made for another call of the same task. */
+  /** Set when the call receives the answer of another call of the same task. */
   readonly follower: object | undefined;
   /** The inbound call that the app makes this one for. */
   readonly owner: TraceOwner | undefined;
@@ -82,14 +83,14 @@ export interface ObservedCall extends TraceOwner {
   };
 }
 
-/** Told of each call's end. Absent when nobody listens. */
+/** Observes the end of each call. Absent when there is no observer. */
 export interface CallObserver {
-  /** An attempt has been judged; of a call's several, each. */
+  /** An attempt was judged; called for each attempt of a call. */
   onAttemptEnd?(call: ObservedCall, attempt: ObservedAttempt): void;
   onCallEnd(call: ObservedCall): void;
 }
 
-/** The trace of one call that is recorded. */
+/** The trace of one recorded call. */
 export interface CallTrace {
   readonly traceId: string;
   /** The call's own span: 64 bits in two halves, and as text. */
@@ -98,30 +99,29 @@ export interface CallTrace {
   readonly spanId: string;
   readonly traceState: string;
   readonly traceFlags: number;
-  /** Notes what happened to the call. */
+  /** Records an event of the call. */
   event(name: string, atMs: number, attributes?: Attributes): void;
-  /** Notes what happened to the attempt that ends. */
+  /** Records an event of the attempt that ends. */
   attemptEvent(name: string, atMs: number, attributes?: Attributes): void;
-  /** Gets the answer of another call; points to it when it is recorded. */
+  /** The call receives another call's answer: links to that call's trace, if it is recorded. */
   follow(runner: CallTrace | null | undefined, how: 'joined' | 'replayed'): void;
-  /** Gives the span that the upstream's spans hang below to `take`, for an attempt that begins. */
+  /** An attempt starts: gives `take` the id of the span that becomes the parent of the upstream's spans. */
   beginAttempt(call: ObservedCall, number: number, take: (high: number, low: number) => void): void;
-  /** An attempt has been judged. */
+  /** An attempt was judged. */
   endAttempt(call: ObservedCall, attempt: ObservedAttempt): void;
   /** The call is over. */
   end(call: ObservedCall, endedAtMs: number): void;
 }
 
-/** Decides which calls are recorded, and what trace context goes upstream. */
+/** Decides which calls are recorded, and which trace context goes upstream. */
 export interface CallTracer {
-  /** The call's trace, or null when it is not recorded. */
+  /** Returns the call's trace, or null when it is not recorded. */
   begin(call: ObservedCall): CallTrace | null;
   /**
-   * The header fields that say upstream which trace it is in, in place of those that came, encoded as literals that may
-   * follow any header block. Undefined when those that came are right. To be used at once: the next call's are written over
-   * them.
+   * The trace context fields for upstream, which replace the received ones, encoded as literals that may follow any
+   * header block. Undefined when the received ones are right. The next call overwrites the buffer, so use it at once.
    */
   fieldsFor(call: ObservedCall, attemptNumber: number): Buffer | undefined;
-  /** Whether an attempt's context is written in place of a field of this name; undefined where only W3C's are written. */
+  /** Whether an attempt's context replaces the field of this name; undefined where only W3C's fields are written. */
   readonly replaces: ((name: string) => boolean) | undefined;
 }

@@ -1,3 +1,4 @@
+/** Answers for heads, trailers and messages that are larger than the sidecar or their receiver accepts. */
 import type { StatusCode } from '../grpc/status.ts';
 import { decodeStatusMessage, encodeStatusMessage } from '../grpc/status-message.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
@@ -11,21 +12,21 @@ import { type SettledCall, settleAttempt } from './settlement.ts';
 import { REASON_HEADER } from './sidecar-fields.ts';
 
 /**
- * What is larger than we take, or than those take to whom it goes. It costs its own call and no other: some HTTP/2
- * libraries end the connection of whoever sends them longer header lists than they have said that they take.
+ * Handles what is larger than the sidecar accepts, or than its receiver does. It costs its own call and no other: some
+ * HTTP/2 libraries close the connection of a peer that sends header lists above their announced limit.
  */
 
 type OversizeCall = SettledCall & CallWith<'stream' | 'response', 'answer'>;
 
-/** Trailers of this size are sent at once, whoever reads them. */
+/** Trailers up to this size are sent at once, even to a peer that leaves much unread. */
 const SHORT_TRAILERS_BYTES = 4_096;
 
-/** Whether a response's list can't go to this downstream as it is. */
+/** Whether this downstream does not accept a response's list as it is. */
 export function isTooLarge(list: HeaderList, { peer }: StreamConnection): boolean {
   return list.oversize || list.listBytes > peer.maxHeaderListBytes;
 }
 
-/** The answer in place of initial metadata, or of trailers with status OK, that are larger than the caller takes. */
+/** The answer in place of initial metadata, or of trailers with status OK, that exceed the caller's limit. */
 export function replyToOversize(
   call: CallWith<'stream'>,
   from: string,
@@ -42,11 +43,11 @@ type Part = 'initial metadata' | 'trailers';
 function tooLarge(from: string, what: Part, list: HeaderList, why: string): LocalReply {
   const { listBytes } = list;
   const local = reply('headers_too_large', `${from} answered with ${what} of ${listBytes} bytes; ${why}`);
-  // 431 would say that it is the caller's own.
+  // 431 would blame the caller's own request.
   return { ...local, httpStatus: 502 };
 }
 
-/** Why a list is oversize here. @param maxBytes what the listener's limit is */
+/** Says why the sidecar itself rejects a list. @param maxBytes the listener's limit */
 function ownLimit({ context }: CallWith<'context'>, { listBytes }: HeaderList, maxBytes: number): string {
   return listBytes > maxBytes
     ? `at most ${maxBytes} are taken (${context.listener}.limits.max_header_bytes)`
@@ -54,9 +55,9 @@ function ownLimit({ context }: CallWith<'context'>, { listBytes }: HeaderList, m
 }
 
 /**
- * Tells the caller that the list is too large for it, or for us.
+ * Tells the caller that the list is too large for it, or for the sidecar.
  *
- * @returns whether with that the call is over; false while others wait for the same task, who may take it
+ * @returns whether this ended the call; false while others wait for the same task and may accept the list
  */
 export function endsBySize(call: OversizeCall, attempt: Attempt, what: Part, list: HeaderList): boolean {
   const { endpoint, stream } = attempt;
@@ -75,7 +76,7 @@ export function endsBySize(call: OversizeCall, attempt: Attempt, what: Part, lis
   return true;
 }
 
-/** The answer to a request whose header fields, or trailers, are more than we take. */
+/** The answer to a request whose header fields or trailers exceed our own limit. */
 export function replyToOversizeRequest(
   call: CallWith<'context' | 'stream'>,
   list: HeaderList,
@@ -87,7 +88,7 @@ export function replyToOversizeRequest(
   return replyToCaller('headers_too_large', `${said}; ${why}; send fewer or shorter metadata`);
 }
 
-/** The answer to a request whose trailers are more than its endpoint takes, or than it reads at present. */
+/** The answer to a request whose trailers exceed the endpoint's limit, or would add to what it leaves unread. */
 export function refuseTrailers(
   { endpoint: { address } }: Attempt,
   connection: StreamConnection,
@@ -98,15 +99,15 @@ export function refuseTrailers(
     const said = `the request's trailers have ${list.listBytes} bytes, and ${address} takes ${maxHeaderListBytes}`;
     return replyToCaller('headers_too_large', `${said}; send fewer or shorter metadata`);
   }
-  // Unlike DATA they do not wait in a queue that is bounded.
+  // Unlike DATA, trailers do not wait in a bounded queue.
   if (list.listBytes > SHORT_TRAILERS_BYTES && leavesMuchUnread(connection))
     return reply('not_read', `${address} does not read the request, and its trailers are long`);
   return undefined;
 }
 
 /**
- * The end of a call that has failed, without its metadata: the code, the message and the pushback that the app gave,
- * and our reason. A status of OK is not kept so: the caller would take what is missing for all there is.
+ * The end of a failed call without its metadata: the app's code, message and pushback, and our reason. A status of OK
+ * is not kept in this way: the caller would take an incomplete answer for a complete one.
  */
 export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: boolean): HeaderList {
   const fields: string[] = trailersOnly ? [...TRAILERS_ONLY.fields] : [];
@@ -119,7 +120,7 @@ export function statusAlone(list: HeaderList, status: StatusCode, trailersOnly: 
   return new HeaderList(fields);
 }
 
-/** Ends a call whose message is larger than we take. */
+/** Ends a call whose message exceeds our limit. */
 export function messageTooLarge(
   call: CallWith<'settings', 'answer'>,
   what: 'request' | 'response',

@@ -1,3 +1,4 @@
+/** Applies to a call what its owner gives it (`inbound-calls.ts`): deadline, end, retries and path. */
 import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { CallWith } from './call-facts.ts';
@@ -6,13 +7,13 @@ import { endDependents, type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
- * What a call has to do with the call that its agent makes it for (`inbound-calls.ts`): the time it has left, who ends
- * it, who owns its retries, and the agents it has come through.
+ * Applies to a call what follows from the inbound call that its agent makes it for (`inbound-calls.ts`): the time left,
+ * who ends it, who owns its retries, and the agents it has come through.
  */
 
-/** A call whose path is written here. */
+/** A call whose path this file writes. */
 type PathCall = CallWith<'context' | 'info' | 'ownersPath', 'answer'> & { callPath: string };
-/** A call whose owner is found, and written, here. */
+/** A call whose owner this file finds and writes. */
 type OwnedCall = Dependent &
   CallWith<'context' | 'info' | 'task'> & {
     owner: InboundCall | undefined;
@@ -21,7 +22,7 @@ type OwnedCall = Dependent &
     ownersDeadlineMs: number;
   };
 
-/** Refuses a task that has come in a circle, or from too far. False: it has been answered. */
+/** Refuses a task whose path is circular or too long. Returns false when the call was answered. */
 export function checkPath(call: PathCall): boolean {
   const { context, info } = call;
   if (context.listener === 'outbound') return true;
@@ -34,24 +35,24 @@ export function checkPath(call: PathCall): boolean {
   return false;
 }
 
-/** Finds the owner by what the head says. */
+/** Finds the owner by the request's head. */
 export function findOwner(call: OwnedCall): void {
   const { context, info } = call;
   if (context.listener === 'inbound' || context.inboundCalls.size === 0) return;
   if (isTaskPath(call.info.method)) {
-    // The task's own ids may decide where the head's ids don't.
+    // The task's own ids may decide where the ids of the head don't.
     const owner = context.inboundCalls.ofHead(info);
     if (owner === undefined) return;
     if (typeof owner === 'string') call.ownerless = true;
     else own(call, ownedBy(owner, 'named'));
     return;
   }
-  // A call to anything but an agent belongs to an inbound call only if it says so: it may be the agent's own work.
+  // A call to anything but an agent has an owner only if its head names one: it may be the agent's own work.
   const found = context.inboundCalls.ownerOf(info, '', '');
   if (found !== undefined && found.by !== 'alone') own(call, found);
 }
 
-/** Finds it by what the task says, or because just one call is running. */
+/** Finds the owner by the task, or because only one call is running. */
 export function findTaskOwner(call: OwnedCall): void {
   const { context, info, task, owner } = call;
   if (context.listener === 'inbound' || owner !== undefined || call.ownerless) return;
@@ -72,7 +73,7 @@ function own(call: OwnedCall, { call: owner, by, callPath, deadlineMs }: Owner):
   owner.dependents.add(call);
 }
 
-/** The call is over. What the app does for an inbound one that it has not answered is wanted by nobody. */
+/** The call is over. If it is inbound and the app has not answered it, nobody wants what the app does for it. */
 export function endOwnership(
   call: Dependent & InboundCall & CallWith<'attempt' | 'context' | 'owner' | 'reason'>,
 ): void {
@@ -83,7 +84,7 @@ export function endOwnership(
   if (attempt?.kind !== 'status') endDependents(call, reason === 'deadline');
 }
 
-/** Names the agents that an outbound task has come through, unless its agent has passed them on. */
+/** Adds the path of agents to an outbound task, unless the agent has passed it on itself. */
 export function nameOutboundPath(call: PathCall): void {
   const { context, info, ownersPath } = call;
   if (context.listener === 'inbound' || info.callPath !== '') return;
@@ -91,14 +92,14 @@ export function nameOutboundPath(call: PathCall): void {
 }
 
 /**
- * Nobody is there to be called. The app hears the plain truth, and may wait and call again; but sidecars above would only
- * have it run again for the same end.
+ * No endpoint is reachable. The app receives that status, and may wait and call again; but sidecars above must not run
+ * the app again, since it would fail in the same way.
  */
 export function endOwnersRetries({ owner }: CallWith<'owner'>): void {
   if (owner !== undefined) tell(owner, NotAgain.SIDECARS);
 }
 
-/** Tells in this call's answer, and in that of the inbound call that it was made for, who must not try again. */
+/** Tells the callers of this call and of its owner, in their answers, who must not try again. */
 export function endRetries(call: CallWith<'owner'> & { notAgain: NotAgain }, notAgain: NotAgain): void {
   tell(call, notAgain);
   if (call.owner !== undefined) tell(call.owner, notAgain);

@@ -1,30 +1,31 @@
 /**
- * Ids that applications pass on from the calls they serve to the calls they make, besides W3C's `traceparent`: by them an
- * agent's call is known to belong to an inbound one. Meshes ask applications for most of these headers.
+ * Reads the ids that applications pass on from the calls they serve to the calls they make, besides W3C's
+ * `traceparent`. They show which inbound call an agent's call belongs to. Meshes ask applications to pass on most of
+ * these headers.
  */
 
-/** Longer ids are nobody's. */
+/** Longer ids are ignored. */
 const MAX_ID_LENGTH = 256;
 
-/** Headers that have a trace's id in them, and how it is found there. */
+/** Headers that contain a trace id, and the pattern that extracts it. */
 const TRACE_HEADERS: Readonly<Record<string, RegExp>> = {
   // B3's single form: id-span-sampled-parent, or the decision alone.
   b3: /^([\da-f]{16,32})-/i,
   'x-b3-traceid': /^([\da-f]{16,32})$/i,
   'x-cloud-trace-context': /^([\da-f]{32})(?:$|[/;])/i,
-  // Jaeger's, whose colons some senders encode.
+  // Jaeger's header, whose colons some senders encode.
   'uber-trace-id': /^([\da-f]{1,32})(?::|%3a)/i,
   'x-amzn-trace-id': /(?:^|;)Root=1-([\da-f]{8}-[\da-f]{24})/i,
 };
 
-/** Of one request; '' for what it does not carry. */
+/** The passed ids of one request; '' for each that it does not carry. */
 export class PassedIds {
-  /** Several in their order, joined by commas, without those that are empty; undefined where there is no such field. */
+  /** Several fields in order, joined by commas, without empty ones; undefined without such a field. */
   baggage: string | undefined = undefined;
   requestId = '';
   taskId = '';
   correlationId = '';
-  /** As `traceparent` would write them. */
+  /** In the form of `traceparent`. */
   readonly traceIds: string[] = [];
 
   /** Reads a field of a request; `name` is one of {@link PASSED_HEADERS}. */

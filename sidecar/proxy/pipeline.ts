@@ -1,3 +1,4 @@
+/** Leads a call through its layers and decides what follows each event. */
 import type { CallKey } from '../cluster/balancer/balancer.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
@@ -48,13 +49,13 @@ import { keepAwake, tellCircuit } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /**
- * The layers a call goes through, outermost first, each with the method that leads in:
+ * The layers that a call passes, outermost first, each by the method that enters it:
  *
  *     accept ─▶ route ─▶ onFirstMessage ─▶ begin ─▶ admit ─▶ onAdmitted ─▶ passCircuit ─▶ firstAttempt ─▶ pick ─▶ attempt
  *
- * and back: an attempt's end reaches the call (`AttemptOwner`), is judged (`settlement.ts`), and `onAttemptFailed` or
- * `retries` has it followed by another attempt, at once or by `onRetryDue`, or the call is answered (`Call.answer`).
- * `docs/life-of-a-call.md` has the same methods in the same order.
+ * On the way back the call receives the attempt's end (`AttemptOwner`) and `settlement.ts` judges it. Then
+ * `onAttemptFailed` or `retries` starts another attempt, at once or by `onRetryDue`, or the call is answered
+ * (`Call.answer`). `docs/life-of-a-call.md` has the same methods in the same order.
  */
 export class Pipeline implements CallDriver<Call> {
   private readonly context: ProxyContext;
@@ -64,7 +65,7 @@ export class Pipeline implements CallDriver<Call> {
     this.context = context;
   }
 
-  /** A request came in on a downstream connection. */
+  /** A request arrived on a downstream connection. */
   acceptRequest(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): void {
     const { context } = this;
     if (context.localServices?.serve(stream, list, head, endStream) === true) return;
@@ -72,7 +73,7 @@ export class Pipeline implements CallDriver<Call> {
     const call = new Call(context, this, stream, list, head, info, endStream);
     stream.handler = call;
     if (list.oversize) {
-      // Not all of it was decoded, because its caller holds too much already.
+      // Its head was not decoded completely, because its caller holds too much already.
       if (stream.connection.held.overdrawn) call.onNoRoom(stream);
       else call.answer(replyToOversizeRequest(call, list));
       return;
@@ -105,7 +106,7 @@ export class Pipeline implements CallDriver<Call> {
     this.admit(call, route);
   }
 
-  /** Looked up once for each head that a connection repeats, and anew behind a reload. */
+  /** Looks the route up once for each head that a connection repeats, and again after a reload. */
   private routeOf(call: Call): Route {
     const { router } = this.context;
     const { info } = call;
@@ -116,29 +117,30 @@ export class Pipeline implements CallDriver<Call> {
     return info.route!;
   }
 
-  /** More of the request is here: is the first message whole? */
+  /** More of the request arrived: checks whether the first message is complete. */
   onFirstMessage(call: Call): void {
     const { request } = call;
     const tasks = isTaskPath(call.info.method);
-    // A task is known by all of its request, which for these methods is one message. Of others, and of large ones, the
-    // first message or its beginning is enough: ids and types stand there, before the input that makes it large.
+    // The whole request identifies a task; for these methods that is one message. For other methods, and for large
+    // messages, the first message or its beginning suffices: ids and types precede the input that makes a message
+    // large.
     const waits = !request.hasEnough && tasks && runsOnce(call);
     const found = waits ? undefined : call.readTask(request.hasEnough);
-    // Of what is compressed the first bytes may say nothing: then more of them are enough.
+    // The first bytes of a compressed message may be unreadable: then wait for more of them.
     if (!request.hasEnough && (found === undefined || found.unreadable === 'unfinished')) {
       heldRequests.moved(call.stream);
       return;
     }
     const route = this.routeOf(call);
     if (found?.unreadable !== undefined && route.byAgentType.length > 0) {
-      // Whom it is for can't be known, and any other agent would be the wrong one.
+      // The agent it is for is unknown, and any other agent would be wrong.
       call.answer(replyToUnreadable(found, call.info.encoding));
       return;
     }
     call.awaitingMessage = false;
     if (tasks) findTaskOwner(call);
     this.begin(call, found);
-    // If it waits here now, it has begun to just now.
+    // If the call waits here now, its wait has only just begun.
     heldRequests.moved(call.stream);
   }
 
@@ -146,10 +148,10 @@ export class Pipeline implements CallDriver<Call> {
     this.begin(call, call.readTask(true));
   }
 
-  /** The first message is here, as far as it will be read. */
+  /** The first message arrived, as far as it will be read. */
   private begin(call: Call, message: ReturnType<Call['readTask']>): void {
     if (isTaskPath(call.info.method) && !beginTask(call, message)) return;
-    // Not the route of its beginning: a reload may have closed that one's cluster since.
+    // Route again instead of using the early route: a reload may have closed its cluster since.
     this.admit(call, this.routeOf(call));
   }
 
@@ -191,7 +193,7 @@ export class Pipeline implements CallDriver<Call> {
     if (admitted !== undefined) this.firstAttempt(admitted);
   }
 
-  /** The circuit of the call's cluster and method. Undefined: it is open, and the call is answered. */
+  /** Asks the circuit of the call's cluster and method. Undefined: it is open, and the call was answered. */
   private passCircuit(call: PlacedCall): AdmittedCall | undefined {
     const nowMs = this.context.clock();
     const policies = policiesOf(call.cluster);
@@ -236,7 +238,7 @@ export class Pipeline implements CallDriver<Call> {
     call.answer(call.tries.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
   }
 
-  /** A cluster that a start or a reload has just made: its first look-up is under way. */
+  /** Waits for the first look-up of a cluster that a start or a reload has just created. */
   private awaitEndpoints(call: AdmittedCall): void {
     const waits = call.cluster.whenResolved(() => {
       if (!call.done) this.firstAttempt(call);
@@ -277,7 +279,7 @@ export class Pipeline implements CallDriver<Call> {
     attempt.start();
   }
 
-  /** One more beside those that run, at an endpoint that has none of them. */
+  /** Starts one more attempt, at an endpoint that runs none of this call's. */
   hedge(call: AdmittedCall, running: readonly Attempt[], nowMs: number): boolean {
     const endpoint = this.pick(call, running[0]!.endpoint, nowMs);
     if (endpoint === undefined || running.some((attempt) => attempt.endpoint === endpoint)) return false;
@@ -285,7 +287,7 @@ export class Pipeline implements CallDriver<Call> {
     return true;
   }
 
-  /** Whether a call whose attempt was provably not processed may be sent once more at once. */
+  /** Whether a call whose attempt was provably not processed may be sent again at once. */
   private mayGoOn(call: AdmittedCall, limitLowered: boolean, nowMs: number): boolean {
     return mayRetryTransparently({
       unprocessed: !mayRunElsewhere(call),
@@ -316,12 +318,12 @@ export class Pipeline implements CallDriver<Call> {
       this.attempt(call, endpoint, nowMs);
     } else {
       call.tries.fail(replyToFailure(call, attempt, failure));
-      // A queue that is full here is not emptier at the next attempt.
+      // A queue that is full now stays full for the next attempt.
       if (isOverflow(failure) || !this.retries(call, attempt)) call.answer(lastAnswer(call));
     }
   }
 
-  /** Asks the retry policy. "Not again" is counted with its reason, and told to the hops above when it is final. */
+  /** Asks the retry policy. A refusal is counted by its reason, and reported to the hops above when it is final. */
   retries(call: AdmittedCall, attempt: Attempt): boolean {
     if (call.responseStarted) return false;
     const { context } = this;
@@ -336,7 +338,7 @@ export class Pipeline implements CallDriver<Call> {
       return true;
     call.tries.noteOutcome(attempt);
     const retryCall = retryCallOf(call, attempt, nowMs);
-    // Nobody is there to be asked again, and to wait for that would only take the caller's time.
+    // No endpoint is reachable, and a wait would only cost the caller time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) {
       endOwnersRetries(call);
       return false;
@@ -372,7 +374,7 @@ export class Pipeline implements CallDriver<Call> {
   }
 }
 
-/** An earlier attempt may be running the task: only its own endpoint can tell, or the task would run twice. */
+/** Whether an earlier attempt may be running the task. Only its own endpoint may get the call then, or it would run twice. */
 function mayRunElsewhere(call: AdmittedCall): boolean {
   return call.tries.unknownBefore && !policiesOf(call.cluster).retry.isIdempotent(call.info.method);
 }
@@ -387,7 +389,7 @@ function letIn(call: PlacedCall, circuit: CircuitTicket): AdmittedCall {
   return call as AdmittedCall;
 }
 
-/** What `outrigger_retries_total` counts of retries that were not made. */
+/** The reasons for which `outrigger_retries_total` counts a retry that was not made. */
 const COUNTED_REASONS: Partial<Record<GiveUpReason, string>> = {
   budget_exhausted: 'budget_exhausted',
   not_safe: 'not_safe',

@@ -1,14 +1,15 @@
+/** The place of a call on its listener, and in the queue for it. */
 import type { CallerCalls, Queueable } from '../policy/admission-queue.ts';
 import type { Caller } from './caller.ts';
 import type { LocalReply } from './reasons.ts';
 
-/** A call that asks to come in. */
+/** A call that asks to be admitted. */
 export interface EnteringCall {
   readonly caller: Caller;
   readonly deadlineMs: number;
-  /** Undefined where it has not come in, and does not wait. Written by `admission.ts`. */
+  /** Undefined for a call that is neither admitted nor queued. `admission.ts` writes it. */
   place: QueuePlace | undefined;
-  /** Its turn in the queue has come. */
+  /** The call's turn in the queue came. */
   onAdmitted(): void;
   answer(reply: LocalReply): void;
 }
@@ -21,7 +22,7 @@ export class QueuePlace implements Queueable {
   queueNewer: Queueable | undefined = undefined;
   queuedAtMs = Number.NaN;
   queueTurn = 0;
-  /** When the call came in; 0 while it waits. */
+  /** When the call was admitted; 0 while it waits. */
   admittedAtMs = 0;
 
   constructor(call: EnteringCall) {

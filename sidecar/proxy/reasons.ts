@@ -1,3 +1,4 @@
+/** The answers that the sidecar gives itself. */
 import type { StatusCode } from '../grpc/status.ts';
 import { NEVER } from '../policy/pushback.ts';
 import { REASONS, type Reason } from '../policy/reasons.ts';
@@ -6,25 +7,25 @@ import { REASONS, type Reason } from '../policy/reasons.ts';
 export interface LocalReply {
   readonly reason: Reason;
   readonly status: StatusCode;
-  /** For a person: what happened and what to do. Encoded for `grpc-message` when it is sent. */
+  /** Tells a person what happened and what to do. It is encoded for `grpc-message` when it is sent. */
   readonly message: string;
-  /** Sent as `grpc-retry-pushback-ms`; negative: do not retry. */
+  /** Sent as `grpc-retry-pushback-ms`; a negative value means: do not retry. */
   readonly pushbackMs?: number;
-  /** The HTTP status that upstream gave in place of gRPC. The sidecar before this one judges its endpoint by it. */
+  /** The HTTP status that upstream gave in place of gRPC. The downstream sidecar judges its endpoint by it. */
   readonly upstreamHttpStatus?: number;
   /** Upstream's connection was going away in order (`going-away.ts`). */
   readonly goingAway?: boolean;
-  /** Sidecars above are not to retry the call. */
+  /** Sidecars above must not retry the call. */
   readonly retriesEnded?: boolean;
-  /** What a model provider said that the calls before failed for, as `outrigger-model-failure` tells it. */
+  /** The model provider's error behind the failures before, for `outrigger-model-failure`. */
   readonly modelFailure?: string | undefined;
-  /** For a request that is not gRPC, where the reason's own HTTP status does not fit. */
+  /** The status for a request that is not gRPC, where the reason's own HTTP status does not fit. */
   readonly httpStatus?: number;
-  /** For something that the caller has sent: the call spends what a cancelled one spends (`http2/wasted-streams.ts`). */
+  /** The caller caused it: the call costs the same allowance as a cancelled one (`http2/wasted-streams.ts`). */
   readonly byCaller?: boolean;
 }
 
-/** An answer with the reason's own status. @param pushbackMs when to try again; the reason's own word without one */
+/** An answer with the reason's own status. @param pushbackMs when to try again; without it, the reason's own value */
 export function reply(reason: Reason, message: string, pushbackMs?: number): LocalReply {
   const { status, final } = REASONS[reason];
   const pushback = pushbackMs ?? (final ? NEVER : undefined);
@@ -33,7 +34,7 @@ export function reply(reason: Reason, message: string, pushbackMs?: number): Loc
     : { reason, status, message, pushbackMs: pushback };
 }
 
-/** The same for something that the caller itself has sent. */
+/** The same for an error that the caller itself caused. */
 export function replyToCaller(reason: Reason, message: string): LocalReply {
   return { ...reply(reason, message), byCaller: true };
 }

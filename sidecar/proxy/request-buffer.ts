@@ -1,3 +1,4 @@
+/** Keeps the bytes of a request that an attempt may still have to send. */
 import type { Unreadable } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { heldRequests } from '../http2/held-requests.ts';
@@ -6,9 +7,9 @@ import { isSharedRead } from '../http2/shared-read.ts';
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 import type { Stream } from '../http2/streams.ts';
 
-/** Slices up to a quarter of what they are cut from are copied, so that a call never keeps others' bytes alive. */
+/** Slices up to a quarter of their buffer are copied, so that a call never keeps others' bytes alive. */
 const COPY_BELOW = 4;
-/** Further small slices are gathered in blocks that double up to this size: a byte a frame must cost a byte. */
+/** Further small slices share blocks that double up to this size: a frame of one byte must cost one byte. */
 const OWN_BLOCK_MAX_BYTES = 4_096;
 
 /** A request's first message without its prefix: `buffer[start, end)`. */
@@ -16,32 +17,32 @@ export interface FirstMessage {
   readonly buffer: Buffer;
   readonly start: number;
   readonly end: number;
-  /** That is all of it, from its first byte to its last. */
+  /** The message is complete. */
   readonly whole: boolean;
-  /** How it came: 1 is compressed, and more than that nothing that gRPC knows. */
+  /** The flag of gRPC's prefix: 1 means compressed, and gRPC knows no higher value. */
   readonly flag: number;
-  /** Size of the message in the request, as far as it has come. */
+  /** Size of the message in the request, as far as it has arrived. */
   readonly wireBytes: number;
-  /** Why the message can't be read. */
+  /** Why the message is unreadable. */
   readonly unreadable: Unreadable | undefined;
 }
 
 /**
- * The request as far as it has come: what an attempt that has no stream yet will send, and what another attempt
- * would send again. Once something was dropped it can't be sent again; then it only holds what was not sent at all.
+ * The request as far as it has arrived: what an attempt without a stream will send, and what another attempt would send
+ * again. Once a part was dropped, the request can't be sent again; then the buffer only holds what was not sent at all.
  */
 export class RequestBuffer {
   private readonly chunks: Buffer[] = [];
   /** Bytes used of the last chunk, while it is a block with room; 0 when it is not. */
   private blockBytes = 0;
   bytes = 0;
-  /** What they cost: the blocks that they lie in. */
+  /** The memory that the bytes occupy: the size of their blocks. */
   heldBytes = 0;
   private readonly stream: Stream | undefined;
   /** Nothing was dropped: a new attempt can send the request from its beginning. */
   whole = true;
 
-  /** @param stream where they count; undefined where they do not */
+  /** @param stream counts the bytes as held; undefined where they are not counted */
   constructor(stream?: Stream) {
     this.stream = stream;
   }
@@ -68,7 +69,7 @@ export class RequestBuffer {
     const { chunks } = this;
     const length = end - start;
     if (this.blockBytes === 0) {
-      // Most requests come in one piece, and get just the room they need.
+      // Most requests arrive in one piece, and get exactly the room they need.
       if (chunks.length === 0 && length <= SHORT_COPY_MAX_BYTES) {
         chunks.push(shortCopy(buffer, start, end));
         this.hold(length);
@@ -99,17 +100,17 @@ export class RequestBuffer {
     return this.chunks;
   }
 
-  /** Copies the bytes of a request that is the same, in place of those that were dropped. */
+  /** Copies the bytes of an identical request, in place of those that were dropped. */
   adopt(parts: readonly Buffer[]): void {
     this.drop();
     this.whole = true;
     for (const part of parts) this.add(part, 0, part.length);
   }
 
-  /** What is here, or was not added, has been sent and will not be sent again. */
+  /** Everything so far was sent, and will not be sent again. */
   drop(): void {
     this.whole = false;
-    // Small ones are not of those blocks.
+    // Small chunks do not come from those blocks.
     if (this.heldBytes > OWN_BLOCK_MAX_BYTES) for (const chunk of this.chunks) requestBlocks.give(chunk);
     this.chunks.length = 0;
     this.blockBytes = 0;
@@ -117,10 +118,10 @@ export class RequestBuffer {
     if (this.heldBytes > 0) this.hold(-this.heldBytes);
   }
 
-  /** The first message as it came; undefined while it is not whole, unless `partly`: then it is what there is of it. */
+  /** The first message as received; undefined while it is incomplete, unless `partly`: then the part that has arrived. */
   firstMessage(partly: boolean): FirstMessage | undefined {
     if (this.bytes < PREFIX_BYTES) return undefined;
-    // Read through the chunks: a message that comes byte by byte must not be joined anew for each of them.
+    // Read across the chunks: joining them for each byte of a slow message would cost too much.
     const flag = this.byteAt(0);
     let length = 0;
     for (let i = 1; i < PREFIX_BYTES; i++) length = length * 256 + this.byteAt(i);

@@ -1,3 +1,4 @@
+/** Writes the head of a call's request for one endpoint, and its trailers. */
 import { formatTimeout } from '../grpc/timeout.ts';
 import { heldRequests } from '../http2/held-requests.ts';
 import { FIELD_OVERHEAD_BYTES, type HeaderList, sizeOf } from '../http2/hpack/header-list.ts';
@@ -13,7 +14,7 @@ import { refuseTrailers } from './oversize.ts';
 import { PREVIOUS_ATTEMPTS } from './request-info.ts';
 import { type GivingCall, giveTokens } from './task-budget.ts';
 
-/** What its head says upstream of a call. */
+/** The parts of a call that its head upstream depends on. */
 type SendingCall = GivingCall &
   ObservedCall &
   CallWith<
@@ -36,12 +37,12 @@ type SendingCall = GivingCall &
     | 'nonce'
   >;
 
-/** The header for a whole configured timeout, made once for each that is in use. */
+/** The header fields for a whole configured timeout, made once for each timeout in use. */
 const timeoutExtras = new Map<number, readonly string[]>();
 const TIMEOUT_EXTRAS_MAX = 100;
-/** Above what a hop adds to any head. */
+/** More than a hop adds to any head. */
 const ADDED_MAX_BYTES = 2_048;
-/** Fields that are written as encoded ones: those of a trace context. */
+/** The most fields that are written in encoded form: those of a trace context. */
 const LITERALS_MAX = 8;
 
 function timeoutExtra(timeoutMs: number): readonly string[] {
@@ -54,7 +55,7 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
   return extra;
 }
 
-/** Sends a call's head upstream, with what is left of its time as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
+/** Sends a call's head upstream, with the time left as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: SendingCall, stream: Stream, endStream: boolean): void {
   heldRequests.pass(call.stream);
   const { info, deadlineMs, deadlineOwner } = call;
@@ -72,7 +73,7 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
   const nowMs = call.context.clock();
   const early = nowMs - call.startedAtMs < 1;
   if (early && deadlineOwner === 'caller' && !info.timeoutLong) {
-    // No millisecond has passed: the caller's own header still says what is left.
+    // No millisecond has passed: the caller's own header still states the time left.
     send(call, stream, list, undefined, endStream);
   } else if (early && deadlineOwner === 'configured') {
     const extra = timeoutExtra(call.allowedMs);
@@ -83,17 +84,17 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
   }
 }
 
-/** A server of plain HTTP knows `grpc-timeout` only from callers who send it. */
+/** Whether to send `grpc-timeout`. A plain HTTP server gets it only if the caller sent one. */
 function saysTimeout({ deadlineMs, info }: CallWith<'deadlineMs' | 'info'>): boolean {
   return deadlineMs > 0 && (info.grpc || info.timeoutMs > 0);
 }
 
-/** A head that does not come again is not worth a copy: the call path is written behind it. */
+/** Whether to append the call path behind the head: a head that does not repeat is not worth a copy. */
 function writesPathApart({ callPath, info, list }: CallWith<'callPath' | 'info' | 'list'>): boolean {
   return callPath !== '' && info.callPath === '' && !list.shared;
 }
 
-/** The last call path's, which is nearly always this agent's own. */
+/** The last call path, which is nearly always this agent's own. */
 let pathExtra: readonly string[] = [CALL_PATH_HEADER, ''];
 
 function withPathApart(
@@ -105,14 +106,14 @@ function withPathApart(
   return extra === undefined ? pathExtra : extra.concat(pathExtra);
 }
 
-/** What is left of the time, and how many attempts came before (gRPC proposal A6). */
+/** The time left, and the number of earlier attempts (gRPC proposal A6). */
 function retryExtra(call: SendingCall, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
   if (saysTimeout(call)) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
   return extra;
 }
 
-/** Ends a request with the trailers that came behind it, if they came and the attempt has a stream. */
+/** Ends a request with the caller's trailers, if they have arrived and the attempt has a stream. */
 export function sendRequestTrailers(call: CallWith<'request', 'answer'>, attempt: Attempt): void {
   const { trailers } = call.request;
   const { ended, stream } = attempt;
@@ -122,7 +123,7 @@ export function sendRequestTrailers(call: CallWith<'request', 'answer'>, attempt
   else call.answer(refusal);
 }
 
-/** With the trace context that those behind go on with, where tracing is on, and the name of an inbound call. */
+/** Sends the list with the trace context for upstream, where tracing is on, and with the name of an inbound call. */
 function send(
   call: SendingCall,
   stream: Stream,
@@ -161,7 +162,7 @@ function send(
   else connection.sendHeaders(stream, head, more, endStream, literals);
 }
 
-/** Without the budget that came, where another is given in its place, or its caller may set none. */
+/** Removes the received budget where another replaces it, or its caller may not set one. */
 function withOwnBudget(
   call: SendingCall,
   list: HeaderList,
@@ -172,7 +173,10 @@ function withOwnBudget(
   return keeps ? list : info.withoutTokenBudget(list);
 }
 
-/** What the caller has sent fits, and what this hop adds must not be what makes it too large. A budget is no addition. */
+/**
+ * Sends the head without our additions: the caller's own fields fit, and ours must not make it too large. A budget
+ * stays.
+ */
 function sendBare(
   call: SendingCall,
   stream: Stream,
@@ -192,7 +196,7 @@ function sendBare(
   connection.sendHeaders(stream, info.withScheme(fields, connection.scheme), extra, endStream);
 }
 
-/** Whether a head is larger than its peer takes (RFC 9113 §6.5.2), with all that is written behind the list. */
+/** Whether a head, with all that follows the list, is larger than its peer accepts (RFC 9113 §6.5.2). */
 function exceeds(
   { peer: { maxHeaderListBytes } }: StreamConnection,
   { listBytes }: HeaderList,
