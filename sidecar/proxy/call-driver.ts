@@ -2,7 +2,7 @@
 import type { Attempt, AttemptFailure } from './attempt.ts';
 import type { AdmittedFacts, PlacedFacts } from './call-facts.ts';
 
-/** What a call asks of the pipeline that it runs through. */
+/** The pipeline, as a call knows it. */
 export interface CallDriver<Call> {
   /** The first message arrived, or will not arrive. */
   onFirstMessage(call: Call): void;

@@ -1,3 +1,4 @@
+/** What the proxy reads from the head of a request. */
 import { acceptedEncodings } from '../grpc/message-encoding.ts';
 import { followsRequestRules } from '../grpc/request-rules.ts';
 import { isLongTimeout, parseTimeout, SHORTEST_TIMEOUT_MS } from '../grpc/timeout.ts';
@@ -17,54 +18,54 @@ import type { Route, Router } from './router.ts';
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 
 /**
- * What a proxy reads from a request's head. Derived once for each header list: callers that repeat themselves,
+ * What the proxy reads from a request's head. It is derived once for each header list: callers that repeat their heads,
  * as gRPC clients do, pay for it once a connection.
  */
 export class RequestInfo {
-  /** Other HTTP/2 requests are relayed too, but are answered and judged by HTTP's rules. */
+  /** Other HTTP/2 requests are relayed too, but HTTP's rules decide how they are answered and judged. */
   grpc = false;
-  /** Its path, without a query: that is content, and may hold a secret. By this it is counted, judged and named. */
+  /** The path without its query, which is content and may hold a secret. Metrics, verdicts and names use it. */
   method = '';
   /** `:scheme`. */
   scheme = '';
-  /** Of its method. */
+  /** The kind of the method. */
   kind: MethodKind = 'unknown';
-  /** `grpc-encoding`, by which messages may be compressed; '' without one. */
+  /** `grpc-encoding`, the compression of messages; '' without one. */
   encoding = '';
   /** `grpc-accept-encoding`; '' without one. */
   acceptEncoding = '';
   /** From `grpc-timeout`; 0 without one. */
   timeoutMs = 0;
   timeoutMalformed = false;
-  /** It has more digits than gRPC allows, which not every server takes: it is written anew. */
+  /** The timeout has more digits than gRPC allows, which some servers reject: write it anew. */
   timeoutLong = false;
   /** Attempts that hops before this one have made, by their `grpc-previous-rpc-attempts`. */
   previousAttempts = 0;
-  /** W3C trace context; '' without one. What stands there twice is none. */
+  /** W3C trace context; '' without one. A repeated field counts as none. */
   traceparent = '';
-  /** Several in their order, joined by commas. */
+  /** Several fields in order, joined by commas. */
   tracestate = '';
-  /** Trace context as gRPC libraries sent it before: `grpc-trace-bin`. */
+  /** The trace context of earlier gRPC libraries: `grpc-trace-bin`. */
   traceBinary = '';
-  /** Other ids that applications pass on; undefined when there is none of them. */
+  /** Other ids that applications pass on; undefined when there are none. */
   passed: PassedIds | undefined = undefined;
   /** The agents that the call has come through (`policy/call-path.ts`); '' without any. */
   callPath = '';
-  /** Tokens that its task may use, by `outrigger-token-budget`; -1 without one. */
+  /** The tokens that the call's task may use, by `outrigger-token-budget`; -1 without one. */
   tokenBudget = -1;
-  /** It says who its caller's client was, which only a proxy that the operator trusts may say. */
+  /** The head describes the certificate of its caller's client; only a proxy that the operator trusts may do so. */
   namesCertificate = false;
-  /** `taskScope` of its method and its caller, made once. */
+  /** `taskScope` of the method and the caller, computed once. */
   taskScope: string | undefined = undefined;
   private scope = '';
-  /** The fields that `scope` is made of. */
+  /** The names of the fields that `scope` was computed from. */
   private scopedBy: readonly string[] | undefined = undefined;
-  /** Kept here between calls of the same head, with the router they came from. */
+  /** Cached for calls with the same head, together with the router that gave it. */
   route: Route | undefined = undefined;
   routedBy: Router | undefined = undefined;
   methodStats: MethodStats | undefined = undefined;
   statsFrom: CallStats | undefined = undefined;
-  /** As the last call of this head that changed between plain text and TLS needed it. */
+  /** The list for the latest call of this head that changed between plain text and TLS. */
   private rescheming: { readonly from: HeaderList; readonly to: HeaderList } | undefined = undefined;
   private irregularity: boolean | undefined = undefined;
   private readonly list: HeaderList;
@@ -72,7 +73,7 @@ export class RequestInfo {
   private strippedFrom: HeaderList | undefined = undefined;
   private untraced: HeaderList | undefined = undefined;
   private untracedFrom: HeaderList | undefined = undefined;
-  /** The list with another path than the one that came, as the last call of this head needed it. */
+  /** The list for the latest call of this head that had another path than the received one. */
   private repathed: HeaderList | undefined = undefined;
   private repathedAs = '';
 
@@ -80,7 +81,7 @@ export class RequestInfo {
     this.list = list;
     const fields = list.fields;
     for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, trimmed(fields[i + 1]!));
-    // By this name HTTP requests may do anything.
+    // HTTP requests to such a path may do anything.
     if (!this.grpc) this.kind = 'unknown';
   }
 
@@ -147,12 +148,13 @@ export class RequestInfo {
     const timeoutMs = parseTimeout(value);
     this.timeoutLong = isLongTimeout(value);
     if (Number.isNaN(timeoutMs)) this.timeoutMalformed = true;
-    // 0 stands for "none" everywhere else; a caller that sends 0 has no time left.
+    // 0 means "none" everywhere else, but a caller that sends 0 has no time left.
     else this.timeoutMs = Math.max(timeoutMs, SHORTEST_TIMEOUT_MS);
   }
 
   /**
-   * Whose request it is (`caller-scope.ts`). Heads are kept for each connection: its identity is always the same one.
+   * The scope of the request (`caller-scope.ts`). Heads are kept for each connection, so the identity is always the
+   * same.
    *
    * @param names of the fields that count; the same object until a reload
    */
@@ -165,21 +167,21 @@ export class RequestInfo {
     return this.scope;
   }
 
-  /** Whether it is no gRPC request or breaks gRPC's rules. Asked only of requests that have failed. */
+  /** Whether the request is not gRPC or breaks gRPC's rules. Used only for failed requests. */
   get irregular(): boolean {
     this.irregularity ??= !this.grpc || !followsRequestRules(this.list);
     return this.irregularity;
   }
 
-  /** Encodings that the caller can read besides plain messages. */
+  /** The encodings that the caller can read, besides uncompressed messages. */
   get acceptedEncodings(): readonly string[] {
     return acceptedEncodings(this.acceptEncoding, this.encoding);
   }
 
-  /** Whether its caller can read an answer that was made for another call. */
+  /** Whether the caller can read an answer that was made for another call. */
   canRead(head: readonly string[] | undefined, runner: { readonly info: RequestInfo } | undefined): boolean {
     const accepted = this.acceptedEncodings;
-    // An app answers by what its caller accepts.
+    // An app chooses the encoding by what its caller accepts.
     if (runner?.info.acceptedEncodings.every((encoding) => accepted.includes(encoding)) === true) return true;
     if (head === undefined) return runner === undefined;
     for (let i = 0; i < head.length; i += 2)
@@ -187,7 +189,7 @@ export class RequestInfo {
     return true;
   }
 
-  /** The list with this call path in place of its own; the same list while callers repeat themselves. */
+  /** The list with this call path in place of its own; cached while callers repeat their heads. */
   withPath(path: string): HeaderList {
     if (this.callPath === path) return this.list;
     if (this.repathed === undefined || this.repathedAs !== path) {
@@ -197,7 +199,7 @@ export class RequestInfo {
     return this.repathed;
   }
 
-  /** `list`, which is this one or from `withPath`, without the fields that attempts write anew. */
+  /** Removes the fields that each attempt writes anew from `list`, which is this one or from `withPath`. */
   withoutVarying(list: HeaderList): HeaderList {
     if (this.timeoutMs === 0 && this.previousAttempts === 0) return list;
     if (this.stripped === undefined || this.strippedFrom !== list) {
@@ -207,25 +209,25 @@ export class RequestInfo {
     return this.stripped;
   }
 
-  /** `list`, which is this one or derived from it, without a token budget: another is written in its place. */
+  /** Removes the token budget from `list`, which is this one or derived from it; another one replaces it. */
   withoutTokenBudget(list: HeaderList): HeaderList {
     return this.tokenBudget < 0 ? list : copyWithout(list, (name) => name === TOKEN_BUDGET_HEADER);
   }
 
-  /** `list`, which is this one or derived from it, without what callers say of a client's certificate. */
+  /** Removes from `list`, which is this one or derived from it, the fields that describe a client's certificate. */
   withoutCertificate(list: HeaderList): HeaderList {
     return this.namesCertificate ? copyWithout(list, isCertificateField) : list;
   }
 
-  /** `list`, which is this one or derived from it, without baggage: another is written in its place. */
+  /** Removes the baggage from `list`, which is this one or derived from it; another one replaces it. */
   withoutBaggage(list: HeaderList): HeaderList {
     return this.passed?.baggage === undefined ? list : copyWithout(list, (name) => name === BAGGAGE_HEADER);
   }
 
   /**
-   * `list`, which is this one or derived from it, without trace context: another is written in its place.
+   * Removes the trace context from `list`, which is this one or derived from it; another one replaces it.
    *
-   * @param replaces says which fields it stands in where these are not W3C's; always the same function
+   * @param replaces says which fields hold trace context, where these are not W3C's; always the same function
    */
   withoutTrace(list: HeaderList, replaces: ((name: string) => boolean) | undefined): HeaderList {
     const { traceparent, tracestate, traceBinary } = this;
@@ -238,8 +240,8 @@ export class RequestInfo {
   }
 
   /**
-   * `list`, which is this one or derived from it, with the scheme of the connection that it goes out on. Servers that
-   * compare it with their own transport refuse another (Kestrel does).
+   * Sets the scheme of `list`, which is this one or derived from it, to that of the outgoing connection. Servers that
+   * compare it with their own transport reject another one (Kestrel does).
    */
   withScheme(list: HeaderList, scheme: 'http' | 'https'): HeaderList {
     if (this.scheme === scheme) return list;
@@ -254,7 +256,7 @@ export class RequestInfo {
   }
 }
 
-/** Envoy's field, and those of RFC 9440, section 4: whoever ends TLS must sanitize them. */
+/** Envoy's field and those of RFC 9440, section 4, which a proxy that terminates TLS must sanitize. */
 function isCertificateField(name: string): boolean {
   return name === 'x-forwarded-client-cert' || name === 'client-cert' || name === 'client-cert-chain';
 }
@@ -288,7 +290,7 @@ export function requestInfo(list: HeaderList, head: MessageHead): RequestInfo {
   return info;
 }
 
-/** Of two budgets the smaller one holds; -1 is none. */
+/** The smaller of two budgets; -1 means none. */
 function smallerBudget(one: number, other: number): number {
   if (one < 0 || other < 0) return Math.max(one, other);
   return Math.min(one, other);

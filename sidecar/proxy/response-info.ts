@@ -1,3 +1,4 @@
+/** What the proxy reads from a response head or from trailers. */
 import { parseStatus, type StatusCode } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { copyWithout, type HeaderList } from '../http2/hpack/header-list.ts';
@@ -11,12 +12,12 @@ import {
   RETRIES_ENDED_HEADER,
 } from './sidecar-fields.ts';
 
-/** What a proxy reads from a response head or from trailers. Derived once for each header list. */
+/** What the proxy reads from a response head or from trailers. It is derived once for each header list. */
 export class ResponseInfo {
   /** -1 when there is no `grpc-status`. */
   readonly status: StatusCode | -1;
   readonly contentType: string | undefined;
-  /** Whether what follows can be gRPC. Servers that leave the content-type out are taken at their word. */
+  /** Whether the response can be gRPC. A response without content-type may be. */
   readonly grpc: boolean;
   /** `outrigger-reason`: the peer's sidecar answered in place of its app. '' when the app did. */
   readonly peerReason: string = '';
@@ -50,8 +51,9 @@ export class ResponseInfo {
   }
 
   /**
-   * The list without what only a sidecar may say. An app may have passed it on from a call of its own; as its answer it would
-   * say that the app has seen nothing of the call, or is going away.
+   * The list without the fields that only a sidecar may send. An app may have copied them from an answer that it
+   * received; in its own answer they would say that the app has seen nothing of the call, or that its connection is
+   * going away.
    */
   get asApp(): HeaderList {
     this.ofApp ??= hasSidecarField(this.list) ? copyWithout(this.list, isSidecarField) : this.list;
@@ -59,7 +61,7 @@ export class ResponseInfo {
   }
 }
 
-/** `grpc-encoding` of a response's head, by which its messages may be compressed; '' without one. */
+/** `grpc-encoding` of a response's head, the compression of its messages; '' without one. */
 export function encodingOf(list: HeaderList): string {
   return list.getTrimmed('grpc-encoding') ?? '';
 }

@@ -1,3 +1,4 @@
+/** The wait between two attempts of a call, and what the retry policy needs to know of the call. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { CallKey } from '../cluster/balancer/balancer.ts';
 import { hashKey } from '../cluster/balancer/ring.ts';
@@ -11,14 +12,14 @@ import type { Attempt } from './attempt.ts';
 import type { AdmittedFacts, CallWith } from './call-facts.ts';
 import { policiesOf } from './cluster-policies.ts';
 
-/** A call that waits to be tried again. */
+/** A call that waits for its next attempt. */
 export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'done'> {
   readonly tries: { endWait(): void };
   /** The back-off is over. */
   onRetryDue(failed: Attempt, sameEndpoint: boolean): void;
 }
 
-/** What the policy asks of a call. */
+/** The parts of a failed call that the policy reads. */
 type FailedCall = CallWith<
   | 'info'
   | 'attempts'
@@ -33,12 +34,12 @@ type FailedCall = CallWith<
 > &
   AdmittedFacts;
 
-/** A call between two attempts. */
+/** The wait of a call between two attempts. */
 export class RetryWait extends Timer {
   private readonly call: WaitingCall;
   private readonly wheel: TimerWheel;
   private readonly failed: Attempt;
-  /** It goes to the endpoint that may be running the task. */
+  /** The next attempt goes to the endpoint that may be running the task. */
   readonly sameEndpoint: boolean;
 
   constructor(call: WaitingCall, failed: Attempt, sameEndpoint: boolean) {
@@ -58,7 +59,7 @@ export class RetryWait extends Timer {
     if (!this.call.done) this.call.onRetryDue(this.failed, this.sameEndpoint);
   }
 
-  /** The call has ended while it waited: the place in the budget goes back. */
+  /** The call ended during the wait: gives its place in the budget back. */
   cancel(): void {
     if (!this.armed) return;
     this.wheel.cancel(this);
@@ -66,7 +67,7 @@ export class RetryWait extends Timer {
   }
 }
 
-/** What the retry policy must know of a call whose attempt has just failed. */
+/** Collects what the retry policy must know of a call whose attempt has just failed. */
 export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): RetryCall {
   const cluster = call.cluster;
   const { endpoint } = attempt;
@@ -89,7 +90,10 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
   };
 }
 
-/** Servers that send the head before they know the outcome would otherwise rule out every retry of a unary call. */
+/**
+ * Whether to hold the response head of a unary call. Servers that send it before they know the outcome would otherwise
+ * prevent retries.
+ */
 export function holdsHead(
   { cluster, info, request }: AdmittedFacts & CallWith<'info' | 'request'>,
   attempt: Attempt,
@@ -97,7 +101,7 @@ export function holdsHead(
   return !attempt.streaming && info.grpc && request.whole && policiesOf(cluster).retry.maxAttempts > 1;
 }
 
-/** It carries a task id, and the endpoint's sidecar has said that it runs a task once. */
+/** Whether the call carries a task id, and the endpoint's sidecar has announced that it runs each task once. */
 function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
   if (!isTaskPath(call.info.method) || !policiesOf(call.cluster).settings.task.deduplicate) return false;
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
@@ -109,7 +113,7 @@ function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
   return isRead && (tasksOnceEncodings & encodingBit(call.info.encoding)) !== 0;
 }
 
-/** What the balancer goes by: the task's id, and the endpoint that has just failed. */
+/** Fills in what the balancer picks by: the task's id, and the endpoint that has just failed. */
 export function fillKey(key: CallKey, call: CallWith<'task'>, avoid: CallKey['avoid']): CallKey {
   key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
   key.avoid = avoid;

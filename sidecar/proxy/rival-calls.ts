@@ -1,10 +1,12 @@
+/** Tells two running calls that share an id apart. */
 import type { InboundCall } from './inbound-call.ts';
 import { binaryTraceOf, type RequestIds, traceIdOf, traceIdsOf } from './request-ids.ts';
 
 /**
- * Whether a request that carries these ids of `found` can't be made for `other`, which has some of them, too: there is an id that
- * the request and `found` have in common, where `other` has one of its own. An id that only `other` lacks says nothing, since its
- * caller may not have sent one; neither does one that `found` has not got from its caller either, which may be the agent's.
+ * Whether an id rules out that a request with `found`'s ids is made for `other`, which shares some of them. Such an id
+ * is one that the request and `found` share, and for which `other` has a different value. An id that `other` lacks
+ * proves nothing, since its caller may not have sent one; neither does an id that `found` did not receive from its
+ * caller, because the agent may have made it.
  *
  *     request        trace 1, task a    trace 1, task a    trace 1, task a
  *     found          trace 1, task a    trace 1, task a    task a

@@ -1,3 +1,4 @@
+/** Finds the cluster of a call by its authority, path, header fields or agent type. */
 import {
   type Authority,
   isSameAuthority,
@@ -10,11 +11,11 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { AGENT_SERVICE_PREFIX } from '../task/task-message.ts';
 
-/** Where a call goes, as far as its head tells. */
+/** The cluster of a call, as far as the head decides it. */
 export class Route {
-  /** The answer, unless `byAgentType` has to be asked first. */
+  /** The result, unless a rule of `byAgentType` matches. */
   readonly cluster: Cluster | undefined;
-  /** Rules that the first message decides, in order; behind them comes `cluster`. */
+  /** Rules that need the first message, in order; `cluster` applies when none matches. */
   readonly byAgentType: readonly { readonly agentType: string; readonly cluster: Cluster }[];
   /** Whether the first message must be read before an endpoint can be picked. */
   readonly needsMessage: boolean;
@@ -36,11 +37,11 @@ export class Route {
 
 export interface Router {
   route(list: HeaderList, head: MessageHead): Route;
-  /** For the answer to a call that no route takes. */
+  /** Part of the answer to a call without a route. */
   readonly hint: string;
 }
 
-/** Everything to one cluster: the inbound side and its app. */
+/** Routes every call to one cluster: the app, on the inbound side. */
 export class SingleRouter implements Router {
   private readonly target: Route;
   private readonly taskTarget: Route;
@@ -66,21 +67,21 @@ export interface RouteRule {
   readonly cluster: string;
 }
 
-/** Authorities whose meaning is remembered: an agent calls few, and a header list that is new asks each time. */
+/** The most authorities in the cache: an agent calls few, and each new header list looks its authority up. */
 const KNOWN_MAX = 256;
 
 /** A call's authority with the cluster that it names. */
 interface KnownAuthority extends Authority {
-  /** The cluster of that name. */
+  /** The cluster with that name. */
   readonly cluster: Cluster | undefined;
 }
 
-/** A rule, with its authority read. */
+/** A rule with its parsed authority. */
 interface ReadRule extends RouteRule {
   readonly authority: Authority | undefined;
 }
 
-/** The outbound side: the first rule that matches; without rules the authority names the cluster. */
+/** Routes the outbound side by the first rule that matches; without rules the authority names the cluster. */
 export class RuleRouter implements Router {
   private readonly rules: readonly ReadRule[];
   private readonly clusters: ReadonlyMap<string, Cluster>;
@@ -128,7 +129,7 @@ export class RuleRouter implements Router {
     return known;
   }
 
-  /** The one of that very name; then one whose name has the same port; then one whose name has none. */
+  /** Prefers the cluster of exactly that name, then one whose name has the same port, then one whose name has none. */
   private clusterOf(text: string, asked: Authority): Cluster | undefined {
     const exact = this.clusters.get(text);
     if (exact !== undefined) return exact;
@@ -137,10 +138,10 @@ export class RuleRouter implements Router {
   }
 }
 
-/** Most names in a hint, which travels in the trailers of each call that no route takes. */
+/** The most names in a hint, which is sent in the trailers of each call without a route. */
 const HINT_NAMES_MAX = 20;
 
-/** Says what the rules ask for, so that whoever misspelt a name sees the right one. */
+/** Lists what the rules match, so that a person who misspelt a name finds the right one. */
 function hintOfRules(rules: readonly RouteRule[]): string {
   const asked = (what: string, of: (rule: RouteRule) => string | undefined): string[] => {
     const names = [...new Set(rules.map(of))].filter((name) => name !== undefined);

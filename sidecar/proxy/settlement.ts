@@ -1,3 +1,4 @@
+/** Judges each attempt at its end, and reports the verdict to the balancer, the outlier detector and the circuit. */
 import { observeFailure, observeLatency } from '../cluster/balancer/rtt.ts';
 import { isSidecar } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
@@ -15,27 +16,30 @@ import type { ObservedCall } from './observed-call.ts';
 import type { ResponseInfo } from './response-info.ts';
 import { judgeReach } from './silence.ts';
 
-/** A call of which the circuit is told. */
+/** A call that reports to its circuit. */
 type CircuitCall = AdmittedFacts & CallWith<'context' | 'info' | 'trace'>;
 /** A call whose attempt is judged; observers may read all of it. */
 export type SettledCall = ObservedCall &
   AdmittedFacts &
   CallWith<'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
-/** A call that gives up the attempts that it has. */
+/** A call that gives up its attempts. */
 export type GivenUpCall = Omit<SettledCall, keyof AdmittedFacts> &
   CallWith<'attempt' | 'tries' | 'cluster' | 'circuit'>;
 
 /**
- * Where what happened becomes what is believed: each attempt's end is judged once (`policy/verdict.ts`), and the
- * verdict goes to the outlier detector, the balancer and, with the call's end, to the circuit breaker.
+ * Judges each attempt's end once (`policy/verdict.ts`), and reports the verdict to the outlier detector, the balancer
+ * and, at the end of the call, the circuit breaker.
  */
 
-/** The request is complete: from here on it is the endpoint that takes its time. */
+/** The request is complete: from here on the endpoint owes the answer. */
 export function awaitAnswer(call: PlacedFacts & CallWith<'context' | 'info'>, attempt: Attempt): void {
   call.cluster.outliers.detector.awaitAnswer(attempt, call.info.method, call.context.clock());
 }
 
-/** The first byte of a response message: the latency that a caller feels, and a stream's first verdict. */
+/**
+ * The first byte of a response message arrived: it gives the latency that a caller sees, and a stream its first
+ * verdict.
+ */
 export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: number): void {
   const { endpoint } = attempt;
   const cluster = call.cluster;
@@ -49,14 +53,14 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   if (attempt.streaming) tellCircuit(call, call.circuit.firstMessage(attempt, nowMs));
 }
 
-/** Something went one way or the other: while a caller speaks, or still reads, its call is not idle. */
+/** Bytes moved in either direction: a call is not idle while its caller sends or reads. */
 export function keepAwake(
   call: CallWith<'context'> & { readonly idle: { movedAtMs: number } | undefined },
 ): void {
   if (call.idle !== undefined) call.idle.movedAtMs = call.context.clock();
 }
 
-/** An attempt has ended; `info` where an answer ended it. Says it to all but the circuit breaker. */
+/** An attempt ended; `info` is set if an answer ended it. Reports the verdict to all but the circuit breaker. */
 export function settleAttempt(
   call: SettledCall,
   attempt: Attempt,
@@ -102,7 +106,8 @@ export function settleAttempt(
   attempt.verdict = verdict;
   judgeReach(call, attempt, nowMs);
   countGoingAway(attempt);
-  // Before this very end can eject the endpoint: a circuit is not told of what an earlier ejection has dealt with.
+  // Compute it before this end can eject the endpoint: the circuit ignores only attempts that an earlier ejection
+  // covers.
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
   const outlier = outliers.detector.end(attempt, verdict.outcome, nowMs);
@@ -128,16 +133,16 @@ export function settleAttempt(
   }
 }
 
-/** Takes from an answer what it says besides its status. */
+/** Reads from an answer what it says besides its status. */
 function readInfo(attempt: Attempt, info: ResponseInfo): void {
   const never = info.pushbackMs === NEVER;
   attempt.pushbackMs = info.pushbackMs;
   if (attempt.stream === undefined || !isSidecar(attempt.stream.connection.peer)) {
-    // A server's wish is not said of the calls that its caller was made for.
+    // The "never" of a plain server stops sidecars, but not the clients of the calls above.
     if (never) attempt.notAgain = NotAgain.SIDECARS;
     return;
   }
-  // Others may have copied these from an answer that they got: a sidecar gives its own, or none.
+  // Only a sidecar's own fields count: any other server may have copied them from an answer that it received.
   if (info.peerReason !== '') {
     attempt.peerReason = info.peerReason;
     attempt.code = info.upstreamHttpStatus;
@@ -147,9 +152,9 @@ function readInfo(attempt: Attempt, info: ResponseInfo): void {
   else if (info.retriesEnded) attempt.notAgain = NotAgain.SIDECARS;
 }
 
-/** Ends the attempts that run, if any, and says why. */
+/** Ends the running attempts, if any, and records why. */
 export function giveUp(call: GivenUpCall, kind: EndKind, status: StatusCode): void {
-  // Without that it has no attempts.
+  // A call without a circuit has no attempts.
   if (!isAdmitted(call)) return;
   const { attempt, tries } = call;
   const { hedging } = tries;
@@ -166,7 +171,7 @@ function end(call: SettledCall, attempt: Attempt, kind: EndKind, status: StatusC
   settleAttempt(call, attempt, kind, status, 0, undefined);
 }
 
-/** The call is over: the circuit hears of the attempt that decided it. */
+/** The call is over: settles its circuit by the attempt that decided it. */
 export function settleCircuit(
   call: CallWith<'cluster' | 'circuit' | 'attempt' | 'tries' | 'context' | 'info' | 'trace'>,
 ): void {
@@ -181,7 +186,7 @@ export function settleCircuit(
   );
 }
 
-/** A circuit has changed its state at this call; undefined when it has not. */
+/** Reports that this call changed the circuit's state; does nothing when `transition` is undefined. */
 export function tellCircuit(
   call: PlacedFacts & CallWith<'context' | 'info' | 'trace'>,
   transition: CircuitTransition | undefined,
@@ -190,7 +195,7 @@ export function tellCircuit(
   const cluster = call.cluster;
   if (call.trace) traceCircuit(call, transition);
   call.context.events.onCircuit(cluster, call.info.method, transition);
-  // Without calls nobody else would notice that an endpoint is back.
+  // Without calls nothing else would notice that an endpoint is back.
   if (transition.to === 'open' && transition.unreachable) cluster.returns.wake();
 }
 

@@ -1,21 +1,22 @@
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 
 /**
- * What one sidecar tells the next one, or a caller, with an answer. An app may have copied it from an answer that it got: at
- * the inbound side, where it would be taken for the sidecar's, the app's own is left out of heads and trailers.
+ * The fields by which a sidecar informs the next one, or a caller, with an answer. An app may have copied them from an
+ * answer that it received; the inbound side, whose fields they would be taken for, removes the app's own from heads and
+ * trailers.
  */
 
 /** Why a sidecar answered in its app's place (`policy/reasons.ts`). */
 export const REASON_HEADER = 'outrigger-reason';
-/** The HTTP status that upstream answered a gRPC call with, where it gave no gRPC status. */
+/** The HTTP status with which upstream answered a gRPC call, when it gave no gRPC status. */
 export const HTTP_STATUS_HEADER = 'outrigger-http-status';
 /** The call ended with a connection that was going away in order: `going-away.ts`. */
 export const GOING_AWAY_HEADER = 'outrigger-going-away';
-/** Hops behind have done what can be done, or ruled it out: sidecars do not retry the call (`NotAgain`). */
+/** Hops upstream have retried, or ruled retries out: sidecars do not retry the call (`NotAgain`). */
 export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';
-/** In the trailers of a call that came with a budget (`task-budget.ts`). */
+/** The tokens that a call with a budget has used, in its trailers (`task-budget.ts`). */
 export const TOKENS_USED_HEADER = 'outrigger-tokens-used';
-/** Tells a caller that its answer was made for an earlier call of the same task: `joined` or `replayed`. */
+/** The answer was made for an earlier call of the same task: `joined` or `replayed`. */
 export const DEDUPLICATED_HEADER = 'outrigger-deduplicated';
 
 const PREFIX = 'outrigger-';

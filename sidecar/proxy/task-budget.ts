@@ -1,14 +1,14 @@
 /**
- * The token budget of a task on its way through agents. An inbound call brings it as `outrigger-token-budget`; its
- * agent's requests to models draw on it (`llm/`), and each call to another agent is given a part, reserved until that
- * agent's sidecar says what was used of it:
+ * Passes the token budget of a task through agents. An inbound call carries it as `outrigger-token-budget`; its agent's
+ * model requests draw on it (`llm/`), and each call to another agent gets a part, which stays reserved until that
+ * agent's sidecar reports how much it used:
  *
  *     caller ──budget 20000──▶ sidecar ──▶ agent ──▶ model
- *                                 │ half of what is left, or what the agent says
+ *                                 │ half of what is left, or what the agent asks for
  *                                 └──budget 10000──▶ sidecar ──▶ agent ──▶ model
  *                                 ◀──tokens-used 1200──┘  the rest comes back
  *
- * What an attempt has used that never told is unknown, and counts as all it was given: the sum is never overspent.
+ * If no report arrives for an attempt, its use is unknown and counts as its whole part: the sum is never overspent.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { type Reservation, TOKEN_BUDGET_HEADER, TokenBudget } from '../policy/token-budget.ts';
@@ -16,15 +16,15 @@ import type { CallWith } from './call-facts.ts';
 import type { InboundCall } from './inbound-call.ts';
 import { TOKENS_USED_HEADER } from './sidecar-fields.ts';
 
-/** A call that is given a part of its owner's budget. What it holds of it is written here. */
+/** A call that gets a part of its owner's budget. This file writes what it holds of it. */
 export interface GivingCall extends CallWith<'owner' | 'info'> {
   givenTokens: Reservation | undefined;
 }
 
-/** Made with the first request that draws on it. */
+/** Created with the first request that draws on it. */
 const budgets = new WeakMap<InboundCall, TokenBudget>();
 
-/** Undefined for a call that came without one, or from a caller that may set none (`inbound.token_budget`). */
+/** Undefined for a call that came without a budget, or from a caller that may set none (`inbound.token_budget`). */
 export function budgetOf(call: InboundCall): TokenBudget | undefined {
   const { tokenBudget } = call;
   if (tokenBudget < 0) return undefined;
@@ -36,21 +36,24 @@ export function budgetOf(call: InboundCall): TokenBudget | undefined {
   return budget;
 }
 
-/** What an attempt of an outbound call is given of its owner's budget, as fields; undefined when there is none. */
+/**
+ * The fields that give an attempt of an outbound call its part of the owner's budget; undefined when there is no
+ * budget.
+ */
 export function giveTokens(call: GivingCall): readonly string[] | undefined {
   const { owner, info } = call;
   const budget = owner === undefined ? undefined : budgetOf(owner);
   if (budget === undefined) return undefined;
-  // Of an attempt before this one: nobody has told.
+  // The reservation of an earlier attempt, which has not reported its use.
   settleTokens(call, undefined);
-  // An agent that passes on all it was given has not asked for all of it.
+  // An agent that passes the whole budget on does not ask for all of it.
   const asks = info.tokenBudget >= 0 && info.tokenBudget !== owner!.tokenBudget;
   const given = Math.min(asks ? info.tokenBudget : Math.floor(budget.left / 2), budget.left);
   call.givenTokens = budget.reserve(given);
   return [TOKEN_BUDGET_HEADER, String(given)];
 }
 
-/** @param used what the other side says; undefined when it does not */
+/** @param used the reported number; undefined without a report */
 export function settleTokens(call: GivingCall, used: number | undefined): void {
   const { givenTokens, owner } = call;
   if (givenTokens === undefined) return;
@@ -58,14 +61,14 @@ export function settleTokens(call: GivingCall, used: number | undefined): void {
   budgetOf(owner!)?.settle(givenTokens, used ?? givenTokens.tokens);
 }
 
-/** The trailer that tells what an inbound call has used; what its agent has left running counts as used. */
+/** The trailer that reports what an inbound call has used; requests that its agent left running count in full. */
 export function usedTokensField(call: InboundCall): readonly string[] | undefined {
   if (call.tokenBudget < 0) return undefined;
   const budget = budgets.get(call);
   return [TOKENS_USED_HEADER, String(budget === undefined ? 0 : budget.spent + budget.reserved)];
 }
 
-/** By the trailers; the last one is the sidecar's, an agent may have passed on another's before it. */
+/** Reads the last field: the sidecar adds its own behind one that an agent may have passed on. */
 export function usedTokens(trailers: HeaderList): number | undefined {
   const { fields } = trailers;
   for (let i = fields.length - 2; i >= 0; i -= 2) {

@@ -1,3 +1,4 @@
+/** Sends a call the answer of another call that runs the same task. */
 import { ATTEMPT_COMES_BACK } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { StreamFailure } from '../http2/errors.ts';
@@ -10,10 +11,10 @@ import { reply } from './reasons.ts';
 import { DEDUPLICATED_HEADER } from './sidecar-fields.ts';
 import type { TaskRunner } from './task-run.ts';
 
-/** Where the runs of a listener's tasks are kept. */
+/** Where a listener keeps the runs of its tasks. */
 interface FollowedRuns {
   readonly store: { leave(reader: TaskReader<TaskRunner>, leaving: Leaving, nowMs: number): Remains };
-  /** While those who have joined a run are told that it has ended: its call, if that call's time was up. */
+  /** The call whose run ended at its deadline; set while its followers are notified. */
   readonly outOfTime: TaskRunner | undefined;
   schedule(): void;
 }
@@ -21,16 +22,16 @@ interface FollowedRuns {
 /** The call that follows. */
 export interface FollowingCall
   extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'deadlineMs' | 'done', 'answer'> {
-  /** Undefined once it runs the task itself. Written here, and by `follow`. */
+  /** Undefined once the call runs the task itself. This file and `follow` write it. */
   follower: TaskFollower | undefined;
   observeTask(): void;
-  /** It has joined another call's task, and runs it now. */
+  /** The call had joined another call's task, and now runs it itself. */
   runAgain(): void;
-  /** All of that call's answer was sent, or waits to be read. */
+  /** The other call's answer was sent completely, or waits for the caller to read. */
   completeFollowing(status: StatusCode): void;
 }
 
-/** A call that gets the answer of the one that runs, or has run, the same task; at its own pace. */
+/** Sends a call the answer of the call that runs, or has run, the same task, at the pace of its own caller. */
 export class TaskFollower {
   private readonly runs: FollowedRuns;
   private readonly call: FollowingCall;
@@ -49,12 +50,12 @@ export class TaskFollower {
     this.pump();
   }
 
-  /** The call that runs the task; another one's spans and logs may point to it. */
+  /** The call that runs the task; spans and logs may point to it. */
   get runner(): TaskRunner | undefined {
     return this.reader?.entry.runner;
   }
 
-  /** Sends what there is, as far as the caller reads. Call again when its stream has room. */
+  /** Sends what has arrived, as far as the caller reads. Call it again when the stream has room. */
   pump(): void {
     const { call, reader } = this;
     if (reader === undefined || call.done) return;
@@ -79,12 +80,12 @@ export class TaskFollower {
       if (bytes === undefined) break;
       call.response.sendData(bytes, 0, bytes.length, false);
     }
-    // What went out at once has been followed by more, and by the end, within that call.
+    // Sending may have called back: more of the answer, and its end, may have gone out already.
     if (call.done) return;
     const { end } = reader;
     if (end === undefined) return;
     if (this.endedForAnother(reader)) {
-      // At once: they are given back when that call has ended.
+      // Copy them at once: the other call drops its bytes when it has ended.
       call.request.adopt(this.runs.outOfTime!.request.parts);
       this.leave('cancelled');
       runAgain(call);
@@ -103,16 +104,19 @@ export class TaskFollower {
     call.completeFollowing(end.status);
   }
 
-  /** The run has ended because the time of the call it ran for was up; this one's is not, and it has seen nothing of it. */
+  /**
+   * Whether the run ended at the deadline of its own call, while this call has time left and has seen none of the
+   * answer.
+   */
   private endedForAnother({ head }: TaskReader<TaskRunner>): boolean {
     const { outOfTime } = this.runs;
     const { context, deadlineMs, info } = this.call;
     if (outOfTime === undefined || head !== undefined || !outOfTime.request.whole) return false;
-    // The same task may have come in another compression, which this call's head does not name.
+    // The same task may have arrived in another compression, which this call's head does not name.
     return outOfTime.info.encoding === info.encoding && timeLeftMs(deadlineMs, context.clock()) > 0;
   }
 
-  /** The caller has what it wants, or has gone. */
+  /** The caller has its answer, or left. */
   leave(leaving: Leaving): void {
     const { reader, runs } = this;
     if (reader === undefined) return;
@@ -124,8 +128,8 @@ export class TaskFollower {
 }
 
 /**
- * The call had joined a run that ended at the deadline of the call it ran for, and has time left itself: it runs the task
- * now, or joins another one that does. Later, because that call still has its place.
+ * The call joined a run that ended at the deadline of its own call, and has time left itself: it now runs the task, or
+ * joins another call that does. It does so in a later turn, because the other call still holds its place.
  */
 function runAgain(call: FollowingCall): void {
   queueMicrotask(() => {
@@ -136,7 +140,7 @@ function runAgain(call: FollowingCall): void {
   });
 }
 
-/** Whether the caller's time is up, or it does not want the answer, or may come back for it. */
+/** Whether the caller's deadline has passed, or it does not want the answer, or it may come back for it. */
 export function callerLeft(
   call: CallWith<'context', 'callersTimeIsUp'>,
   { kind, code }: StreamFailure,

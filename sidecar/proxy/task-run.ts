@@ -1,3 +1,4 @@
+/** Records the answer of a call that runs a task, for the others who have sent the same task. */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import { deadlineReached } from '../policy/deadline.ts';
@@ -8,7 +9,7 @@ import { sendLocalReply } from './local-reply.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
 
-/** The call that runs a task. Once its own caller is gone what that one got is written here. */
+/** The call that runs a task. Once its own caller has left, this file writes the status that the caller received. */
 export interface TaskRunner extends HeardCall {
   readonly stream: Stream;
   readonly head: { readonly method: string };
@@ -17,34 +18,34 @@ export interface TaskRunner extends HeardCall {
   readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
   readonly response: { readonly started: boolean; run: TaskRun | undefined };
   readonly deadlineMs: number;
-  /** Its caller's time is up, and bounds it no more. */
+  /** Removes the caller's deadline, which has passed, from the call. */
   liftDeadline(): void;
   reason: Reason | undefined;
-  /** Nobody waits for the task. */
+  /** No caller waits for the task. */
   abandon(): void;
 }
 
-/** Where the runs of a listener's tasks are kept. */
+/** Where a listener keeps the runs of its tasks. */
 export interface KeptRuns {
   readonly store: {
     head(entry: TaskEntry<TaskRunner>, fields: readonly string[]): void;
     append(entry: TaskEntry<TaskRunner>, buffer: Buffer, start: number, end: number): void;
   };
-  /** The caller of the call that runs a task has gone. True: the task runs on, for others or for its retry. */
+  /** The caller of the runner has left. Returns true when the task continues, for others or for its retry. */
   runsOn(entry: TaskEntry<TaskRunner>, leaving: Leaving): boolean;
   end(run: TaskRun, status: StatusCode, taskStatus: number, trailers: readonly string[]): void;
 }
 
-/** The call that runs a task writes its answer here for those who have sent the same task. */
+/** Records the answer of the call that runs a task, for the others who have sent the same task. */
 export class TaskRun {
   readonly entry: TaskEntry<TaskRunner>;
   readonly call: TaskRunner;
   private readonly runs: KeptRuns;
-  /** Its own caller's time was up while others had joined. */
+  /** The deadline of its own caller passed while followers waited. */
   private late = false;
-  /** Its own caller has left; it runs for others. */
+  /** Its own caller left; it runs for followers. */
   private left = false;
-  /** Of what waits for its own caller, bytes that the app has been told to send more for. */
+  /** Of the bytes that wait for its own caller, those for which the app received credit already. */
   private aheadBytes = 0;
 
   constructor(runs: KeptRuns, entry: TaskEntry<TaskRunner>, call: TaskRunner) {
@@ -53,7 +54,7 @@ export class TaskRun {
     this.call = call;
   }
 
-  /** Its caller has gone. True: the task runs on, for others or for its caller's retry. */
+  /** The caller has left. Returns true when the task continues, for others or for the caller's retry. */
   outlives(leaving: Leaving): boolean {
     if (!this.runs.runsOn(this.entry, leaving)) return false;
     countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
@@ -63,8 +64,8 @@ export class TaskRun {
   }
 
   /**
-   * Its caller's time is up, or it can't take the answer. True: the caller, if it is still there, was told this, and the
-   * task runs on for others.
+   * The caller's deadline passed, or the caller can't receive the answer. Returns true when the caller, if it is still
+   * connected, received this reply and the task continues for others.
    */
   outlivesAnswer(local: LocalReply): boolean {
     const { call, entry } = this;
@@ -78,7 +79,10 @@ export class TaskRun {
     return this.outlives('cancelled');
   }
 
-  /** Its caller's time is up. True: as for {@link outlivesAnswer}, and what the app does is not bound by that time any more. */
+  /**
+   * The caller's deadline passed. Returns true as {@link outlivesAnswer} does; the deadline then no longer bounds the
+   * app's work.
+   */
   outlivesDeadline(late: LocalReply): boolean {
     if (!this.outlivesAnswer(late)) return false;
     this.late = true;
@@ -87,15 +91,15 @@ export class TaskRun {
   }
 
   /**
-   * Those who have joined must not wait for a caller that does not read: while all of the answer is kept, the app may
-   * send on. What is kept is bounded, and so is what waits beside it.
+   * Followers must not wait for a caller that does not read: while the whole answer is kept, the app may continue to
+   * send. What is kept is bounded, and so is what waits beside it.
    */
   get readsAhead(): boolean {
     const { entry } = this;
     return entry.refusal === undefined && entry.readers !== undefined && entry.readers.size > 0;
   }
 
-  /** Others have joined, or nobody reads here any more: the app may send in place of what waits. */
+  /** Followers have joined, or nobody reads here any more: gives the app credit for the bytes that wait. */
   readAhead(): void {
     const { attempt } = this.call;
     const bytes = attempt?.stream?.unconsumed ?? 0;
@@ -104,25 +108,25 @@ export class TaskRun {
     attempt!.consume(bytes);
   }
 
-  /** Sends on to its own caller. @returns how many bytes the app may send in their place now */
+  /** Sends to its own caller. @returns how many bytes the app may send in their place now */
   send(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     const bytes = end - start;
     const { readsAhead } = this;
-    // Before they are sent: what goes out of the queue is reported within the call.
+    // Decide before sending: bytes that leave the queue are reported within the call.
     if (readsAhead) this.aheadBytes += bytes;
     const sent = stream.connection.sendData(stream, buffer, start, end, endStream);
     if (readsAhead) this.aheadBytes -= sent;
     return readsAhead || stream.closed ? bytes : sent;
   }
 
-  /** So many bytes of what waited went out. @returns how many the app has not been told of */
+  /** This many waiting bytes went out. @returns how many of them the app has no credit for yet */
   owed(bytes: number): number {
     const told = Math.min(bytes, this.aheadBytes);
     this.aheadBytes -= told;
     return bytes - told;
   }
 
-  /** Whether the app, which watches the deadline of this call too, has ended it for that. */
+  /** Whether the app has ended the call because of the deadline, which it watches, too. */
   endsForTime(status: StatusCode, nowMs: number): boolean {
     if (this.late) return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
     const { deadlineMs, startedAtMs } = this.call;
@@ -138,7 +142,7 @@ export class TaskRun {
     this.runs.store.append(this.entry, buffer, start, end);
   }
 
-  /** The first one counts. */
+  /** The first end counts. */
   onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
     this.runs.end(this, status, taskStatus, trailers);
   }

@@ -1,3 +1,4 @@
+/** Runs each task of a listener once: a repeated call joins the running one, or gets the kept answer. */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import type { StatusCode } from '../grpc/status.ts';
@@ -21,18 +22,18 @@ import { type FollowingCall, TaskFollower } from './task-follower.ts';
 import { TaskRun, type TaskRunner } from './task-run.ts';
 
 /**
- * The largest request, with its five bytes of prefix, that is told apart from others; larger ones run each time they
- * come. Peers are told, so that they do not send such a task again (`grpc/sidecar-settings.ts`).
+ * The largest request, including its five bytes of prefix, that is recognised when it comes again; larger ones run each
+ * time. Peers learn the limit, so that they do not send such a task again (`grpc/sidecar-settings.ts`).
  */
 export const TASK_REQUEST_MAX_BYTES = 65_535;
 
-/** Whether, and where, a listener's tasks run once. */
+/** Whether, and where, a listener runs its tasks once. */
 interface TaskContext {
   readonly taskRuns: TaskRuns | undefined;
   readonly settings: { readonly deduplicateTasks: boolean };
 }
 
-/** A call of a task. It is given its part in it here: it runs the task, or follows the call that does. */
+/** A call of a task. It gets its part here: it runs the task, or follows the call that does. */
 export type TaskCall = TaskRunner &
   TaskSubscriber &
   FollowingCall &
@@ -42,12 +43,12 @@ export type TaskCall = TaskRunner &
     follow(follower: TaskFollower): void;
   };
 
-/** Whether calls of tasks that come again are to be found. */
+/** Whether repeated calls of tasks are recognised. */
 export function runsOnce({ context }: { readonly context: TaskContext }): boolean {
   return context.taskRuns !== undefined && context.settings.deduplicateTasks;
 }
 
-/** Whether a task's message must be here before it can go on: to be found again, or to find whom it is made for. */
+/** Whether a call must wait for its task's message: to recognise the task, or to find the owner. */
 export function needsTask({
   context,
   owner,
@@ -58,22 +59,22 @@ export function needsTask({
   );
 }
 
-/** False: the call is not to be run. A request that is too large, or has no id, runs each time it comes. */
+/** Returns false when the call must not run. A request that is too large, or has no id, runs each time. */
 export function beginTask(call: TaskCall, message: FirstMessage | undefined): boolean {
   const { task, request } = call;
   if (!runsOnce(call) || message === undefined || task === undefined || task.taskId === '') return true;
-  // Compressed or not it is the same task, as far as all of it could be read.
+  // Compressed or not, it is the same task, if the whole message was readable.
   if (!request.ended || !message.whole || request.bytes !== PREFIX_BYTES + message.wireBytes) return true;
   return call.context.taskRuns!.begin(call, message);
 }
 
 /**
- * Runs each task once (`task/task-store.ts`): the inbound side asks before a call is admitted, so that those who join
- * a task in flight take no place of its own.
+ * Runs each task once (`task/task-store.ts`). The inbound side asks it before admission, so that calls which join a
+ * running task take no place of their own.
  */
 export class TaskRuns extends Timer {
   readonly store: TaskStore<TaskRunner>;
-  /** While those who have joined a run are told that it has ended: the call that it ran for, if it was its time that was up. */
+  /** The call whose run ended at its deadline; set while its followers are notified. */
   outOfTime: TaskRunner | undefined = undefined;
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
@@ -87,7 +88,7 @@ export class TaskRuns extends Timer {
     this.clock = clock;
   }
 
-  /** False: the call is not to be run; it follows the one that is, or has been answered. */
+  /** Returns false when the call must not run: it follows the call that is running the task, or gets the kept answer. */
   begin(call: TaskCall, message: FirstMessage): boolean {
     const { callerScope, info } = call;
     info.taskScope ??= this.scopeOf(call.head.path, callerScope);
@@ -108,7 +109,7 @@ export class TaskRuns extends Timer {
         begun.reader.entry.runner?.response.run?.readAhead();
         call.follower!.start(begun.reader, begun.decision);
         return false;
-      // Nobody was asked.
+      // The store was not asked.
       case 'unreadable':
         return true;
       case 'refuse': {
@@ -120,7 +121,7 @@ export class TaskRuns extends Timer {
     }
   }
 
-  /** Remembers the last one: callers whose heads are never the same (by a trace, say) still ask for the same. */
+  /** Remembers the latest scope: callers whose heads always differ (by a trace id, say) still have the same one. */
   private scopeOf(path: string, caller: string): string {
     const { last } = this;
     if (last.path !== path || last.caller !== caller)
@@ -128,14 +129,14 @@ export class TaskRuns extends Timer {
     return this.last.scope;
   }
 
-  /** The caller of the call that runs a task has gone. True: the task runs on, for others or for its retry. */
+  /** The caller of the runner has left. Returns true when the task continues, for others or for its retry. */
   runsOn(entry: TaskEntry<TaskRunner>, leaving: Leaving): boolean {
     const remains = this.store.runnersCallerLeft(entry, leaving, this.clock());
     if (remains === 'linger') this.schedule();
     return remains !== 'abort';
   }
 
-  /** Tells the store's clock; call when something was added to it. */
+  /** Sets the timer to the store's next expiry; call it when something was added to the store. */
   schedule(): void {
     const nowMs = this.clock();
     const atMs = this.store.nextAtMs(nowMs);
