@@ -1,11 +1,11 @@
 /**
- * A concurrency limit that finds itself: as many calls at once as the agent does without making each slower.
- * Pure; durations come in.
+ * A concurrency limit that adjusts itself: as many calls at once as the agent can run without slowing each of them
+ * down. Pure; durations come in.
  *
  *     gradient = tolerance × unhurried / now            between 0.5 and 1: how much slower calls have become
  *     limit'   = gradient × limit + √limit              Envoy's formula: the root is the queue that growth needs
  *
- * `now` is the median of a window of calls, `unhurried` what it is while the agent is not pressed.
+ * `now` is the median of a window of calls, `unhurried` that median while the agent is not under pressure.
  *
  *                     calls are slower                        slow for long
  *     starting ──────────────────────────▶ following ◀──────────────────────────▶ measuring
@@ -14,45 +14,45 @@
  *         ▲                                                                             │
  *         └──────────────────── calls have become slower for good ──────────────────────┘
  *
- * The field's versions are made for calls of milliseconds, thousands a second. Here a window is a number of calls,
- * not a time: at one call a second a window of 100 ms, as Envoy has it, would be empty. And `unhurried` follows
- * slower calls only while the limit is not in use. Netflix's Gradient2 averages over everything: under lasting
- * overload its long-term average becomes the overload's, and the limit climbs. Envoy measures anew each minute, with
- * three calls at a time, which stops an agent whose calls take a minute. Here that is done when calls stay slow
- * however low the limit is, and less often each time nothing has changed.
+ * Known implementations are made for calls of milliseconds, at thousands a second. Here a window is a number of calls,
+ * not a time: at one call a second Envoy's window of 100 ms would be empty. And `unhurried` follows slower calls only
+ * while the limit is not in use. Netflix's Gradient2 averages over everything: under lasting overload its long-term
+ * average approaches that of the overload, and the limit climbs. Envoy measures anew each minute, with three calls at a
+ * time, which stops an agent whose calls take a minute. This limit measures when calls stay slow however low it is, and
+ * less often after each measurement that changed nothing.
  */
 
 export interface AdaptiveConcurrencySettings {
-  /** Never lower, and what it begins with: Envoy's 3, enough to measure with. */
+  /** The lowest limit, and the first one: Envoy's 3, enough to measure with. */
   readonly min: number;
-  /** Never higher: `max_concurrent_calls`. */
+  /** The highest limit: `max_concurrent_calls`. */
   readonly max: number;
 }
 
 /**
- * Calls may take so many times as long as they do unhurried. Netflix's 1.5: the median of 20 calls of a model
- * wanders by a third without any load, and below that the limit would shrink for nothing.
+ * Calls may take this multiple of their unhurried duration. Netflix's 1.5: the median of 20 model calls varies by a
+ * third without any load, so a lower tolerance would shrink the limit for no reason.
  */
 const TOLERANCE = 1.5;
 const MIN_GRADIENT = 0.5;
-/** A window is as many calls as the limit, between these: enough for a median, few enough to follow. */
+/** A window is as many calls as the limit, within these bounds: enough for a median, few enough to follow changes. */
 const MIN_WINDOW = 20;
 const MAX_WINDOW = 100;
-/** While starting and measuring: an agent whose calls take 3 s is at a limit of 24 after half a minute. */
+/** The window while starting and measuring: an agent whose calls take 3 s reaches a limit of 24 after half a minute. */
 const SHORT_WINDOW = 10;
-/** How much of the way `unhurried` goes to a quicker window's median, and to a slower one's when the limit is idle. */
+/** The step of `unhurried` towards a quicker window's median, and towards a slower one's while the limit is not in use. */
 const QUICKER_WEIGHT = 0.2;
 const SLOWER_WEIGHT = 0.1;
-/** How much of the way the limit goes to its new value: one unlucky window is not an overload. */
+/** The step of the limit towards its new value: one unlucky window is not an overload. */
 const SMOOTHING = 0.5;
-/** What calls that were dropped for overload do to the limit, once a window. */
+/** Calls dropped for overload multiply the limit by this, once a window. */
 const DROP_FACTOR = 0.9;
-/** At this gradient the formula rests at a limit of 16: calls are slow, and not for being many. */
+/** At this gradient the formula settles at a limit of 16: calls are slow, but not because there are many. */
 const SLOW_GRADIENT = 0.75;
-/** So many slow windows before a measurement, doubling to so many. */
+/** The number of slow windows before a measurement; it doubles up to the maximum. */
 const MIN_PATIENCE = 10;
 const MAX_PATIENCE = 320;
-/** Measured slower than this × what was known: the agent is another one now. */
+/** A measurement above this multiple of the known value means that the agent itself has changed. */
 const CHANGED = 1.25;
 
 type Phase = 'starting' | 'following' | 'measuring';
@@ -80,7 +80,7 @@ export class AdaptiveConcurrency {
     this.#limitBefore = min;
   }
 
-  /** Calls at once; a whole number. */
+  /** The number of calls that may run at once; a whole number. */
   get limit(): number {
     return Math.floor(this.#limit);
   }
@@ -89,7 +89,7 @@ export class AdaptiveConcurrency {
     return this.#phase;
   }
 
-  /** Median of the last window, in milliseconds; 0 while unknown. For metrics, as `unhurriedMs`. */
+  /** The median of the last window, in milliseconds; 0 while unknown. For metrics, as `unhurriedMs`. */
   get medianMs(): number {
     return this.#medianMs;
   }
@@ -99,11 +99,11 @@ export class AdaptiveConcurrency {
   }
 
   /**
-   * A call ended well. `inFlight` counts it too; its time in our queue is no part of `durationMs`. Failures don't belong
-   * here: they are quick. Returns whether the limit may have changed.
+   * A call succeeded. `inFlight` includes it; `durationMs` does not include its time in our queue. Don't record
+   * failures: they are quick. Returns whether the limit may have changed.
    */
   record(durationMs: number, inFlight: number): boolean {
-    // What ends now was slowed by the calls from before.
+    // Earlier calls still slow down the ones that end now.
     if (this.#phase === 'measuring' && inFlight > this.#settings.min) return false;
     this.#durationsMs[this.#samples++] = durationMs;
     if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
@@ -117,7 +117,7 @@ export class AdaptiveConcurrency {
     return true;
   }
 
-  /** A call ended by its deadline, or the agent said that it is overloaded. */
+  /** A call ended at its deadline, or the agent reported overload. */
   recordDrop(inFlight: number): void {
     if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
     if (this.#dropped || this.#phase === 'measuring') return;
@@ -146,7 +146,7 @@ export class AdaptiveConcurrency {
     this.#phase = 'following';
     const wanted = gradient * this.#limit + Math.sqrt(this.#limit);
     const next = this.#limit + (wanted - this.#limit) * SMOOTHING;
-    // Nothing is known of a higher limit while this one is not in use.
+    // A limit that is not in use says nothing about a higher one.
     if (next < this.#limit || (pressed && !this.#dropped)) this.#moveTo(next);
     this.#slowWindows = gradient <= SLOW_GRADIENT ? this.#slowWindows + 1 : 0;
     if (this.#slowWindows >= this.#patience) this.#measure();

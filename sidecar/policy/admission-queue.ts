@@ -1,52 +1,52 @@
 /**
- * Who may come in, who waits, and who is better told at once to come back later. Pure: callers are nodes of an
- * intrusive list, time and randomness come in.
+ * Decides which calls are admitted, which wait, and which are refused at once with a pushback. Pure: callers are nodes
+ * of an intrusive list, time and randomness come in.
  *
- *                ┌── a slot is free ─────────────────────────▶ admitted ──leave()──▶ gone
+ *                ┌── a slot is free ─────────────────────────▶ admitted ──leave()──▶ ended
  *     enter() ───┼── it will be in time ──▶ queued ──next()────▲
- *                │                            │  ├─ can't be in time any more ──▶ refused, given out by expired()
- *                │                            │  └─ has waited for max_wait ────▶ refused, given out by overdue()
+ *                │                            │  ├─ can't be in time any more ──▶ refused, returned by expired()
+ *                │                            │  └─ has waited for max_wait ────▶ refused, returned by overdue()
  *                │                            └─ cancel(): its caller left
  *                └── queue full, or the wait too long for its deadline ──▶ refused, with a pushback
  *
- * A queue is for bursts. It can't help against more calls than an agent can do; then it only makes each of them
- * late. So it is short in three ways: in number, in the wait it may mean, and, once it has been in use for two calls'
- * time without a pause, in a quarter of a call's time, which keeps all slots busy and adds a quarter to the latency, not a
- * multiple (the idea is CoDel's, RFC 8289: a queue that never empties is doing no good).
+ * A queue absorbs bursts. It can't help against more calls than an agent can run; then it only delays each of them. So
+ * it is limited in three ways: in number, in the wait that it may cause, and, once it has been in use for two calls'
+ * time without a pause, to a quarter of a call's time. That keeps all slots busy and adds a quarter to the latency, not
+ * a multiple (the idea is CoDel's, RFC 8289: a queue that never empties does no good).
  *
- * First in, first out. Under overload others serve the newest first, since the oldest have given up
- * unseen ("Fail at Scale", ACM Queue 13(8), 2015). Here callers that give up are seen (RST_STREAM), deadlines are known
- * (grpc-timeout), and whoever can't be served in time is refused when it comes. So nobody waits in vain, and the newest
- * first would only make it so.
+ * First in, first out. Under overload other systems serve the newest first, since the oldest callers have given up
+ * unnoticed ("Fail at Scale", ACM Queue 13(8), 2015). Here the queue sees callers that give up (RST_STREAM) and knows
+ * deadlines (grpc-timeout), and it refuses at once a call that it can't serve in time. So no call waits in vain, and
+ * serving the newest first would only cause that.
  *
- * The wait is estimated from what calls took lately: (calls ahead + 1) × mean service time / limit. Whether there is
- * time for the call itself is judged by the median: a call with less time left has less than an even chance, and
- * under overload its slot is worth more to another.
+ * The estimated wait follows from recent calls: (calls ahead + 1) × mean service time / limit. The median decides
+ * whether there is time for the call itself: a call with less time left has less than an even chance, and under
+ * overload its slot is worth more to another call.
  *
- * Places, in and in the queue, are shared among callers (`fair-places.ts`): of those that may have another place the call that
- * came first is next. So the calls of one caller that has more than its share hold up no other caller.
+ * Callers share the places of running and of queued calls (`fair-places.ts`): among the callers that may have another
+ * place, the call that arrived first is next. So a caller with more calls than its share delays no other caller.
  */
 import { FairPlaces, Holder } from './fair-places.ts';
 
-/** What one caller has in a queue: calls that are in, and calls that wait, oldest first. The queue alone writes it. */
+/** The calls of one caller in a queue: the running ones, and the waiting ones, oldest first. Only the queue writes it. */
 export class CallerCalls {
   readonly active = new Holder();
   readonly waiting = new Holder();
   oldest: Queueable | undefined = undefined;
   newest: Queueable | undefined = undefined;
-  /** Its place among the callers that wait; -1 while none of its calls does. */
+  /** The caller's index in the list of waiting callers; -1 while none of its calls waits. */
   waitsAt = -1;
 }
 
-/** What a call brings to wait with; the queue alone writes it. */
+/** The fields that a call needs for waiting; only the queue writes them. */
 export interface Queueable {
   queueOlder: Queueable | undefined;
   queueNewer: Queueable | undefined;
-  /** When it began to wait; NaN while it doesn't. */
+  /** When the call started to wait; NaN while it does not wait. */
   queuedAtMs: number;
-  /** Which of all that ever waited it is: of two that wait, the lower one came first. */
+  /** The call's number among all that ever waited: of two waiting calls, the lower one arrived first. */
   queueTurn: number;
-  /** When the call must be over; 0 for no deadline. Read only. */
+  /** When the call must be over; 0 for no deadline. The queue only reads it. */
   readonly deadlineMs: number;
   /** The same object for all calls of one caller. */
   readonly callerCalls: CallerCalls;
@@ -56,38 +56,41 @@ export interface Queueable {
 export type Entry = 'admitted' | 'queued' | 'no_room' | 'no_time' | 'too_long';
 
 export interface AdmissionSettings {
-  /** Calls at once. */
+  /** The number of calls that may run at once. */
   readonly limit: number;
-  /** Calls that may wait. As many as run: then nobody waits for more than about one service time. */
+  /** The number of calls that may wait. With as many as may run, none waits for more than about one service time. */
   readonly maxQueued: number;
-  /** The longest wait, by what is estimated and by what it turns out to be. 5 s: agents' callers wait for seconds anyway, and browsers' for not much more. */
+  /**
+   * The longest wait, estimated or real. 5 s: callers of agents wait for seconds anyway, and browsers for not much
+   * longer.
+   */
   readonly maxWaitMs: number;
 }
 
-/** Weight of the newest call in the mean: it follows a change within some twenty calls. */
+/** Weight of the newest call in the mean: the mean follows a change within some twenty calls. */
 const MEAN_WEIGHT = 1 / 16;
-/** Step of the running median, as a share of it. */
+/** Step of the running median, as a share of the median. */
 const MEDIAN_STEP = 0.05;
 const MIN_SERVICE_MS = 0.1;
-/** The queue counts as standing when it has been in use for so many median service times. */
+/** A queue is standing when it has been in use for this many median service times. */
 const STANDING_SERVICES = 2;
 const MIN_STANDING_MS = 100;
-/** Of those at once, how many may wait in a standing queue. */
+/** The share of the limit that may wait in a standing queue. */
 const STANDING_SHARE = 1 / 4;
-/** A pushback that is shorter is a retry storm, one that is longer keeps callers away when all is well again. */
+/** A shorter pushback causes a retry storm; a longer one keeps callers away after the overload is over. */
 const MIN_PUSHBACK_MS = 50;
 const MAX_PUSHBACK_MS = 30_000;
-/** Until a call has ended nothing is known of how long they take. */
+/** The pushback while no call has ended and service times are unknown. */
 const UNKNOWN_PUSHBACK_MS = 1_000;
 
 export class AdmissionQueue<Call extends Queueable> {
   #settings: AdmissionSettings;
   readonly #places: FairPlaces;
   readonly #line: FairPlaces;
-  /** Those who have calls that wait, in no order. */
+  /** The callers with waiting calls, in no order. */
   readonly #waiting: CallerCalls[] = [];
   #turns = 0;
-  /** Since when somebody has been waiting, but for gaps of less than a call's time. */
+  /** Since when calls have been waiting, ignoring gaps shorter than a call's time. */
   #busySinceMs = 0;
   #emptySinceMs = Number.NEGATIVE_INFINITY;
   #meanServiceMs = 0;
@@ -103,7 +106,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return this.#settings;
   }
 
-  /** A lower limit turns nobody out; after a higher one, ask `next` until it gives nobody. */
+  /** A lower limit ends no call; after a higher one, call `next` until it returns undefined. */
   set settings(settings: AdmissionSettings) {
     this.#settings = checked(settings);
     this.#places.limit = settings.limit;
@@ -117,12 +120,12 @@ export class AdmissionQueue<Call extends Queueable> {
     return this.#line.used;
   }
 
-  /** Mean time between admission and leaving, in milliseconds; 0 while unknown. */
+  /** The mean time between admission and end, in milliseconds; 0 while unknown. */
   get meanServiceMs(): number {
     return this.#meanServiceMs;
   }
 
-  /** A call comes. 'admitted' must be paired with `leave`; a queued one is given out by `next` or `expired`. */
+  /** A call arrived. Pair 'admitted' with `leave`; `next`, `expired` or `overdue` returns a queued one. */
   enter(call: Call, nowMs: number): Entry {
     const { maxQueued, maxWaitMs } = this.#settings;
     const { callerCalls: caller } = call;
@@ -137,7 +140,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return 'queued';
   }
 
-  /** A call that was admitted has ended; ask `next` afterwards. `serviceMs` is the time since its admission. */
+  /** An admitted call ended; call `next` afterwards. `serviceMs` is the time since its admission. */
   leave({ callerCalls }: Call, serviceMs: number): void {
     if (callerCalls.active.held === 0)
       throw new Error(
@@ -156,8 +159,8 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   /**
-   * The call whose turn it is, admitted; undefined when there is no place for any caller that waits, or the first in turn
-   * must be refused first: so ask `expired` before.
+   * Admits and returns the next call in turn. Undefined when no waiting caller may have another place, or when the next
+   * call must be refused: so call `expired` before.
    */
   next(nowMs: number): Call | undefined {
     const call = this.#inTurn;
@@ -168,8 +171,8 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   /**
-   * The next in turn if it can't be served in time any more, taken out of the queue: answer it as if it had been
-   * refused. One whose deadline leaves too little, while nobody waits behind it, may as well try.
+   * Removes and returns the next call in turn if it can't be served in time any more: refuse it. A call whose deadline
+   * leaves too little time may still try while no call waits behind it.
    */
   expired(nowMs: number): Call | undefined {
     const call = this.#inTurn ?? this.#oldest;
@@ -178,7 +181,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return call;
   }
 
-  /** The oldest, if it has waited for as long as a call may, taken out of the queue. */
+  /** Removes and returns the oldest call, if it has waited for the longest time that a call may. */
   overdue(nowMs: number): Call | undefined {
     const call = this.#oldest;
     if (call === undefined || nowMs < call.queuedAtMs + this.#settings.maxWaitMs) return undefined;
@@ -186,7 +189,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return call;
   }
 
-  /** When there will be one, unless its turn comes first; Infinity while nobody waits. For a timer. */
+  /** When `overdue` will return a call, unless its turn comes first; Infinity while no call waits. For a timer. */
   get overdueAtMs(): number {
     const call = this.#oldest;
     return call === undefined ? Number.POSITIVE_INFINITY : call.queuedAtMs + this.#settings.maxWaitMs;
@@ -197,7 +200,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return nowMs + (this.queued === 1 ? 0 : this.#medianServiceMs) >= deadlineMs;
   }
 
-  /** Of the callers that may have another place, the call that came first. */
+  /** The call that arrived first, of the callers that may have another place. */
   get #inTurn(): Call | undefined {
     let first: Queueable | undefined;
     for (const caller of this.#waiting) {
@@ -208,7 +211,7 @@ export class AdmissionQueue<Call extends Queueable> {
     return first as Call | undefined;
   }
 
-  /** The call that came first. */
+  /** The call that arrived first. */
   get #oldest(): Call | undefined {
     let first: Queueable | undefined;
     for (const { oldest } of this.#waiting)
@@ -216,21 +219,21 @@ export class AdmissionQueue<Call extends Queueable> {
     return first as Call | undefined;
   }
 
-  /** The caller of a waiting call left, or its deadline came; false when it was not waiting. */
+  /** The caller of a waiting call left, or its deadline passed; returns false when the call was not waiting. */
   cancel(call: Call, nowMs: number): boolean {
     if (Number.isNaN(call.queuedAtMs)) return false;
     this.#remove(call, nowMs);
     return true;
   }
 
-  /** How long a call that comes now would wait, if all that wait went before it; 0 while nothing is known. */
+  /** How long a new call would wait behind all waiting calls; 0 while unknown. */
   get estimatedWaitMs(): number {
     return this.#waitBehindMs(this.queued);
   }
 
   /**
-   * How long this one would. Of each other caller as many calls go before it as its own caller has then: who has many more
-   * that wait has its share of the places already.
+   * How long this call would wait. Of each other caller, at most as many calls go before it as its own caller then has
+   * waiting: a caller with many more waiting calls already has its share of the places.
    */
   waitMs({ callerCalls: { waiting } }: Call): number {
     let ahead = 0;
@@ -243,8 +246,8 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   /**
-   * What a refused caller should wait: until those who wait now have been served, and up to as long again, so that
-   * those who were refused together don't come back together. `random` is in [0, 1).
+   * How long a refused caller should wait: until the waiting calls are served, plus a random part of up to the same
+   * time, so that calls refused together do not come back together. `random` is in [0, 1).
    */
   pushbackMs(random: number): number {
     if (this.#meanServiceMs === 0) return UNKNOWN_PUSHBACK_MS * (1 + random);
@@ -253,13 +256,13 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   #standing(nowMs: number): boolean {
-    // Until a call has ended nothing is known of how long a queue may be in use.
+    // Until a call has ended, it is unknown how long a queue may be in use.
     if (this.#medianServiceMs === 0 || this.#wasIdle(nowMs)) return false;
     const standingMs = Math.max(this.#medianServiceMs * STANDING_SERVICES, MIN_STANDING_MS);
     return nowMs - this.#busySinceMs > standingMs;
   }
 
-  /** A short queue is empty now and then, under the heaviest load, too: that alone ends nothing. */
+  /** Even under the heaviest load a short queue is empty at times: that alone does not end its use. */
   #wasIdle(nowMs: number): boolean {
     return this.queued === 0 && nowMs - this.#emptySinceMs > this.#medianServiceMs;
   }

@@ -1,16 +1,16 @@
 /**
- * Our member of W3C `baggage`, which says of an agent's own call which inbound call it is made for. Pure.
+ * Our member of W3C `baggage`, which names the inbound call that an agent's own call is made for. Pure.
  *
  *     caller ──▶ sidecar ──baggage: a=1,outrigger-call=ID──▶ agent
  *                   ◀── baggage: a=1,outrigger-call=ID ─────── its call to another agent, or to its model
  *     other ◀── baggage: a=1 ──┘
  *
- * OpenTelemetry's SDKs pass baggage on by default, and unlike `traceparent` it decides nothing: neither whether an agent
- * records its spans, nor below which they hang. What a caller sends under our key is taken out, and our own never leaves
- * the pod: an id names a call of this sidecar's alone.
+ * OpenTelemetry's SDKs pass baggage on by default. Unlike `traceparent`, baggage decides neither whether an agent
+ * records its spans nor which parent they have. The sidecar removes what a caller sends under our key, and our own
+ * member never leaves the pod: an id names a call of this sidecar alone.
  *
- * An id is 24 hexadecimal digits: eight of this process, eight of the call's place among those that run, and eight that
- * are random, so that nobody else can name a call.
+ * An id is 24 hexadecimal digits: eight of this process, eight of the call's place among the running calls, and eight
+ * random ones, so that nobody else can name a call.
  *
  * Source: W3C Baggage, "Header Content" and "Limits".
  */
@@ -21,10 +21,10 @@ const KEY = 'outrigger-call';
 const PART_DIGITS = 8;
 const ID_LENGTH = 3 * PART_DIGITS;
 
-/** Every hop must be able to pass on this many characters. Longer baggage passes unchanged, without our member. */
+/** The length that every hop must be able to pass on. Longer baggage passes unchanged, without our member. */
 const MAX_BAGGAGE_LENGTH = 8_192;
 
-/** Our member, with zeros where the digits of a name's three numbers go. */
+/** Our member, with zeros in place of the digits of a name's three numbers. */
 export const EMPTY_MEMBER = `${KEY}=${'0'.repeat(ID_LENGTH)}`;
 export const PROCESS_AT = KEY.length + 1;
 export const PLACE_AT = PROCESS_AT + PART_DIGITS;
@@ -37,7 +37,7 @@ export interface CallName {
   readonly nonce: number;
 }
 
-/** The call that baggage names; undefined when it names none. Of several the first counts. */
+/** The call that baggage names; undefined when it names none. The first of several members counts. */
 export function callNameIn(baggage: string): CallName | undefined {
   if (!mayHaveKey(baggage)) return undefined;
   for (const member of baggage.split(',')) {
@@ -65,7 +65,7 @@ export function withoutCall(baggage: string): string {
   return others.length === members.length ? baggage : others.join(',').trim();
 }
 
-/** Baggage without what a caller has put under our key, and with `member` at its end, if it may be so long. */
+/** Baggage with `member` at its end, if the limit allows it, and without what a caller has put under our key. */
 export function withCall(baggage: string, member: string): string {
   const others = withoutCall(baggage);
   if (others === '') return member;
@@ -73,12 +73,12 @@ export function withCall(baggage: string, member: string): string {
   return both.length > MAX_BAGGAGE_LENGTH ? others : both;
 }
 
-/** Whether it is worth to take the text apart. */
+/** Whether the text is worth parsing. */
 function mayHaveKey(baggage: string): boolean {
   return baggage.includes(KEY) || baggage.includes('%');
 }
 
-/** SDKs decode keys before they pass them on, some of them with a plus for a blank. */
+/** SDKs decode keys before they pass them on, and some read a plus as a blank. */
 function isOurKey(text: string): boolean {
   const key = text.trim();
   if (key === KEY || !key.includes('%')) return key === KEY;

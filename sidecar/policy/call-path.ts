@@ -1,5 +1,5 @@
 /**
- * The path of agents that a call has come through, so that agents can't call each other in a loop. Pure.
+ * The path of agents that a call has come through; it prevents loops of agents. Pure.
  *
  *     gateway ──▶ research ──▶ writing ──▶ research        refused by research's sidecar: it is in its own path
  *         path: gateway    gateway,research   gateway,research,writing
@@ -7,23 +7,23 @@
  *     research ──▶ writing ──▶ code                        allowed: each call has its own path, and code is in none
  *         └──────▶ search ───▶ code
  *
- * The header `outrigger-path` names the agents from the first caller to the last, separated by commas, the
- * sender last. Whoever serves a call checks it before the agent runs, and sends the path with its own name at the end
- * on every call that the agent makes for it.
+ * The header `outrigger-path` names the agents from the first caller to the last, separated by commas, the sender last.
+ * The sidecar of a called agent checks the path before the agent runs, and sends it, with that agent's name appended,
+ * on every call that the agent makes for this one.
  *
- * What is refused would be refused again: answer it FAILED_PRECONDITION, which no policy retries, and with a pushback
- * of "never". The header may be forged, as any; it can only make calls fail that its sender could have left out.
+ * A refused call would be refused again: answer it FAILED_PRECONDITION, which no policy retries, and with a pushback of
+ * "never". As any header, the path may be forged; a forged path can only fail calls that its sender could have omitted.
  */
 
 export const CALL_PATH_HEADER = 'outrigger-path';
 
 /**
- * Agents in a path, the one that is called included. Chains of people's design have three or four; eight leaves
- * room, and stops a loop through agents that don't know each other's names before it costs much.
+ * The most agents in a path, including the called one. Chains that people design have three or four; eight leaves room,
+ * and stops a loop of agents that don't know each other's names before it costs much.
  */
 export const DEFAULT_MAX_DEPTH = 8;
 
-/** An agent's name in the path; longer names are cut. */
+/** The length of an agent's name in the path; longer names are cut. */
 const MAX_NAME_LENGTH = 64;
 
 export type PathCheck =
@@ -32,9 +32,9 @@ export type PathCheck =
   | { readonly ok: false; readonly refuse: 'cycle' | 'depth'; readonly message: string };
 
 export interface CallPathSettings {
-  /** This many agents at most may be in a path, this one included; 0 for any number. */
+  /** The most agents in a path, this one included; 0 means no limit. */
   readonly maxDepth: number;
-  /** Agents that call themselves, or each other in turns, on purpose: then only the depth ends it. */
+  /** Set for agents that call themselves or each other on purpose: then only the depth ends a loop. */
   readonly allowCycles: boolean;
 }
 
@@ -44,9 +44,9 @@ export class CallPathGuard {
   readonly #encodedSelf: string;
   readonly #maxDepth: number;
   readonly #allowCycles: boolean;
-  /** Of calls that nobody called for. */
+  /** The path of calls that no agent made. */
   readonly #first: PathCheck;
-  /** Callers repeat themselves: the last header and what became of it. */
+  /** The last header and its result, since callers repeat themselves. */
   #lastHeader = '';
   #lastCheck: PathCheck;
 
@@ -59,12 +59,12 @@ export class CallPathGuard {
     this.#lastCheck = this.#first;
   }
 
-  /** The path of a call that nobody called for: the agent's own name. */
+  /** The path of a call that no agent made: the agent's own name. */
   get self(): string {
     return this.#encodedSelf;
   }
 
-  /** `header` is what came with the call; of several, all of them joined by commas, as HTTP has it. */
+  /** `header` is the field of the call; several are joined by commas, as HTTP defines. */
   check(header: string | undefined): PathCheck {
     if (header === undefined || header === '') return this.#first;
     if (header !== this.#lastHeader) {
@@ -76,7 +76,7 @@ export class CallPathGuard {
 
   #checkAnew(header: string): PathCheck {
     const maxDepth = Math.min(this.#maxDepth, MAX_COUNTED_DEPTH);
-    // No path that is allowed can be longer; what is longer is not even looked at.
+    // No allowed path can be longer; don't parse what is.
     if (header.length > maxDepth * (MAX_NAME_LENGTH + 2)) return this.#tooDeep(`over ${maxDepth}`);
     const names: string[] = [];
     for (const part of header.split(',')) {
@@ -100,7 +100,7 @@ export class CallPathGuard {
   }
 }
 
-/** A limit of "any" is one of this many: the header must stay a header. */
+/** Limits a `maxDepth` of "any": the header must stay a header. */
 const MAX_COUNTED_DEPTH = 100;
 
 /** Letters, digits and `-._~` as they are, everything else percent-encoded (RFC 3986, section 2), cut between escapes. */
@@ -112,7 +112,7 @@ function encodeName(name: string): string {
   return whole.slice(0, MAX_NAME_LENGTH).replace(/%.?$/, '') || 'unnamed';
 }
 
-/** For messages; what is no good encoding is shown as it came. */
+/** For messages; invalid encoding is shown as received. */
 function decodeName(name: string): string {
   try {
     return decodeURIComponent(name);
