@@ -1,6 +1,6 @@
 /**
- * The circuit of one cluster and method: it stops calls that would fail anyway, so that callers hear it at once and
- * the endpoints get time to recover.
+ * The circuit of one cluster and method: it stops calls that would fail anyway, so that callers know at once and the
+ * endpoints get time to recover.
  *
  *                    failures in a row (several endpoints, or the only one),
  *                    or their share in the window is too high
@@ -11,23 +11,23 @@
  *              │ half_open_max                  recovery_timeout is over, │    │ a probe fails, or its
  *              │ successes                     repeats wait longer: ×2,   │    │ stream is cut
  *              │                               at most 5 min, ±20 %;      │    │
- *              │                               sooner when nobody could   │    │
- *              │                               be reached and somebody    │    │
- *              │                               can now                    ▼    │
+ *              │                               sooner when no endpoint    │    │
+ *              │                               was reachable and one      │    │
+ *              │                               is reachable now           ▼    │
  *              │                                                      ┌───────────┐ half_open_max probes
  *              └──────────────────────────────────────────────────────│ half-open │ at a time, rejects
  *                                                                     └───────────┘ the others
  *                                     a neutral verdict gives the probe's place to the next call
  *
- * Every change of state begins a new generation. A verdict on a call of an earlier generation is dropped: it tells of
- * the time before, and must neither close a circuit that opened since nor open one that closed.
+ * Every change of state begins a new generation. The circuit drops a verdict on a call of an earlier generation: it
+ * describes the time before, and must neither close a circuit that opened since nor open one that closed.
  *
- * Calls are counted, not attempts: what a retry has mended was no failure of the cluster.
+ * The circuit counts calls, not attempts: a call that a retry rescued was no failure of the cluster.
  *
- * What opened it decides what may end it early (`reach.ts`, `circuit-reach.ts`). The latest failure counts: when it says
- * that nobody was there, the return of an endpoint ({@link CircuitBreaker.endpointBack}) makes an open circuit half-open
- * at once. When it is an answer, only time does. See `early-probing.ts` for what keeps an endpoint that comes and goes from being
- * probed all the time.
+ * The cause of the opening decides what may end it early (`reach.ts`, `circuit-reach.ts`). The latest failure counts:
+ * when it shows that no endpoint was reachable, the return of an endpoint ({@link CircuitBreaker.endpointBack}) makes
+ * an open circuit half-open at once. When it is an answer, only time does. `early-probing.ts` limits the probes of an
+ * endpoint that comes and goes.
  *
  * Pure: the time comes in with each question, in milliseconds that never go back; nothing runs by itself.
  */
@@ -52,11 +52,11 @@ import { ShareWindow } from './share-window.ts';
 import type { Verdict, VerdictReason } from './verdicts.ts';
 
 const OPEN_MULTIPLIER = 2;
-/** As long as the longest ejection: an endpoint that has been repaired is not left alone for longer. */
+/** As long as the longest ejection: a repaired endpoint is not avoided for longer. */
 const MAX_OPEN_MS = 300_000;
 /**
- * What a call is asked to wait when the probes are out, whose verdicts come within a usual call; and while nobody can be
- * reached, which may end at any time.
+ * The pushback while all probes are out, whose verdicts arrive within a usual call, and while no endpoint is reachable,
+ * which may end at any time.
  */
 const SHORT_RETRY_AFTER_MS = 1_000;
 const REMEMBERED_REASONS = 5;
@@ -64,9 +64,9 @@ const REMEMBERED_REASONS = 5;
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 export class CircuitBreaker {
-  /** Endpoints that can be used now. With more than one, a run of failures must come from two; see `FailureRun`. */
+  /** The number of usable endpoints. With more than one, a run of failures must come from two; see `FailureRun`. */
   endpoints = 1;
-  /** Calls that were turned away, ever. */
+  /** The number of calls rejected so far. */
   rejections = 0;
   #settings: CircuitBreakerSettings;
   readonly #random: () => number;
@@ -79,7 +79,7 @@ export class CircuitBreaker {
   readonly #lastCrash = new LastCrash();
   #cause: CircuitCause | undefined = undefined;
   #openings = 0;
-  /** How long it was to stay open the last time, and how long that was: shorter when an endpoint came back. */
+  /** The planned and the real duration of the last opening: the real one is shorter when an endpoint came back. */
   #openForMs = 0;
   #wasOpenMs = 0;
   #openedAtMs = Number.NEGATIVE_INFINITY;
@@ -91,10 +91,10 @@ export class CircuitBreaker {
   #lastEarlierProbe = 0;
   readonly #probes = new ProbeSlots();
   #successes = 0;
-  /** Made when it opens, given out again for each call it turns away. */
+  /** Created when the circuit opens, and returned for each rejected call. */
   #rejection: Mutable<CircuitRejection> | undefined = undefined;
 
-  /** @param random gives [0, 1), for the jitter */
+  /** @param random returns [0, 1), for the jitter */
   constructor(settings: CircuitBreakerSettings, random: () => number) {
     this.#settings = settings;
     this.#random = random;
@@ -102,12 +102,12 @@ export class CircuitBreaker {
     this.#window = new ShareWindow(settings.windowMs);
   }
 
-  /** As it was at the last question; {@link tick} brings it up to date. */
+  /** The state at the last question; {@link tick} brings it up to date. */
   get state(): CircuitState {
     return this.#state;
   }
 
-  /** What opened it last; undefined when nothing ever did. */
+  /** What opened the circuit last; undefined when it never opened. */
   get cause(): CircuitCause | undefined {
     return this.#cause;
   }
@@ -116,7 +116,7 @@ export class CircuitBreaker {
     return this.#probes.inFlight;
   }
 
-  /** When an open circuit lets probes in; Infinity in other states. For a timer, to tell of it in time. */
+  /** When an open circuit admits probes; Infinity in other states. For a timer that reports the change in time. */
   get halfOpenAtMs(): number {
     if (this.#state !== 'open') return Number.POSITIVE_INFINITY;
     return Math.min(this.#dueAtMs, this.#early.atMs);
@@ -127,15 +127,15 @@ export class CircuitBreaker {
     return this.#openedAtMs + this.#openForMs;
   }
 
-  /** Whether somebody should look for the endpoints, and say {@link endpointBack}: it is open because none was there. */
+  /** Whether the circuit is open because no endpoint was reachable, so that {@link endpointBack} may end it. */
   awaitsEndpoint(nowMs: number): boolean {
     return this.#state === 'open' && this.#reach.unreachable && nowMs < this.halfOpenAtMs;
   }
 
   /**
-   * May a call begin? Each admission must be settled once, whatever becomes of its call.
+   * Asks whether a call may begin. Each admission must be settled once, whatever becomes of its call.
    *
-   * From an open circuit whose time has come this makes a half-open one; ask {@link tick} before to be told.
+   * An open circuit whose time has come becomes half-open here; call {@link tick} before to get the transition.
    */
   admit(nowMs: number): CircuitAdmission | CircuitRejection {
     if (this.#state === 'closed') return this.#generation;
@@ -159,16 +159,16 @@ export class CircuitBreaker {
   }
 
   /**
-   * Whether a call that was admitted may make another attempt: not when the circuit has opened since, and not for a
-   * probe, or three probes would be nine attempts.
+   * Whether an admitted call may make another attempt: not when the circuit has opened since, and not for a probe, or
+   * three probes would be nine attempts.
    */
   mayRetry(admission: CircuitAdmission): boolean {
     return this.#state === 'closed' && admission === this.#generation;
   }
 
   /**
-   * The first verdict on an admitted call: a stream's at its first message, other calls' at their end. Answers how
-   * the state has changed, undefined when it has not.
+   * Takes the first verdict on an admitted call: on a stream at its first message, on other calls at their end. Returns
+   * the change of state; undefined without one.
    */
   settle(
     admission: CircuitAdmission,
@@ -182,7 +182,7 @@ export class CircuitBreaker {
       case 'success':
         this.#failures.reset();
         this.#reach.answered();
-        // A first message says nothing of how streams end.
+        // A first message says nothing about how streams end.
         if (verdict.reason !== 'first_message') this.#cuts.reset();
         this.#window.add(nowMs);
         return undefined;
@@ -198,7 +198,7 @@ export class CircuitBreaker {
   }
 
   /**
-   * The second verdict on a stream that was settled with success at its first message. Failure takes that success
+   * Takes the second verdict on a stream that was settled with success at its first message. Failure takes that success
    * back: a stream that is cut counts as one failed call, not as half of one.
    */
   amend(
@@ -223,8 +223,8 @@ export class CircuitBreaker {
   }
 
   /**
-   * What time alone changes: an open circuit becomes half-open, and probes that have had no verdict for as long as
-   * the recovery timeout give their places back.
+   * Applies the passage of time: an open circuit becomes half-open, and a probe without a verdict for the recovery
+   * timeout gives its place back.
    */
   tick(nowMs: number): CircuitTransition | undefined {
     if (this.#state === 'half_open') {
@@ -235,9 +235,9 @@ export class CircuitBreaker {
   }
 
   /**
-   * An endpoint has just been told healthy: a connection came back, or its health check passes again. A circuit that is
-   * open because none could be reached lets probes in, at once or as soon as `early-probing.ts` allows it; it ends when
-   * an endpoint can be reached. One that opened for what endpoints answered keeps its time.
+   * An endpoint became healthy: a connection came back, or its health check passes again. A circuit that is open
+   * because no endpoint was reachable admits probes, at once or as soon as `early-probing.ts` allows it. One that
+   * opened because of answers keeps its time.
    */
   endpointBack(nowMs: number): CircuitTransition | undefined {
     if (this.#state !== 'open' || !this.#reach.unreachable) return undefined;
@@ -245,14 +245,14 @@ export class CircuitBreaker {
     return this.tick(nowMs);
   }
 
-  /** An endpoint gives no sign of life: what opened or will open the circuit by silence was its absence. */
+  /** An endpoint gives no sign of life: if silence opened or will open the circuit, the endpoint was absent. */
   endpointAbsent(): void {
     this.#reach.absent();
   }
 
   /**
-   * All endpoints there are have come since then: what they answered that opened it was answered by others. Probes are
-   * let in as by {@link endpointBack}.
+   * All current endpoints were added since then: others gave the answers that opened the circuit. Admits probes as
+   * {@link endpointBack} does.
    */
   endpointsSince(sinceMs: number, nowMs: number): CircuitTransition | undefined {
     if (this.#state !== 'open' || sinceMs < this.#openedAtMs) return undefined;
@@ -261,8 +261,8 @@ export class CircuitBreaker {
   }
 
   /**
-   * New settings hold from now on; how long an open circuit stays open was decided when it opened. Settings that turn
-   * both rules off close it.
+   * Applies new settings from now on; an open circuit keeps the time that it was opened for. Settings that turn both
+   * rules off close it.
    */
   update(settings: CircuitBreakerSettings, nowMs: number): CircuitTransition | undefined {
     if (settings.windowMs !== this.#settings.windowMs) this.#window = new ShareWindow(settings.windowMs);
@@ -290,7 +290,7 @@ export class CircuitBreaker {
     return this.#successes >= this.#settings.halfOpenMax ? this.#close(nowMs) : undefined;
   }
 
-  /** A failure was counted in a closed circuit: is it one too many? */
+  /** A closed circuit counted a failure: opens it if a limit is reached. */
   #judge({ reason }: Verdict, nowMs: number): CircuitTransition | undefined {
     const { consecutiveFailures, failurePercent, minCalls } = this.#settings;
     this.#remember(reason);
@@ -323,14 +323,14 @@ export class CircuitBreaker {
     this.#reach.failed(from);
     const cause = { rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [verdict.reason] } as const;
     if (nowMs < this.#early.probingSinceMs || nowMs >= this.#dueAtMs) return this.#open(cause, nowMs);
-    // Without the early probes it would still be open: they cost it nothing.
+    // Without early probes the circuit would still be open: their failure does not extend it.
     this.#early.failed(nowMs);
     return this.#rejectFor(cause, nowMs);
   }
 
   #open(cause: CircuitCause, nowMs: number): CircuitTransition {
     const { recoveryTimeoutMs, windowMs } = this.#settings;
-    // It has recovered once it was closed for longer than it had been open.
+    // The cluster has recovered if the circuit was closed for longer than it had been open.
     const heldMs = this.#state === 'closed' ? nowMs - this.#changedAtMs : 0;
     this.#openings = heldMs > Math.max(this.#wasOpenMs, windowMs) ? 1 : this.#openings + 1;
     const backoff = {
@@ -338,7 +338,7 @@ export class CircuitBreaker {
       multiplier: OPEN_MULTIPLIER,
       maxMs: Math.max(MAX_OPEN_MS, recoveryTimeoutMs),
     };
-    // The first time it is what the operator has set, to the millisecond.
+    // The first time it is exactly the configured time.
     this.#openForMs =
       this.#openings === 1 ? recoveryTimeoutMs : backoffMs(backoff, this.#openings, this.#random());
     this.#openedAtMs = nowMs;
@@ -346,7 +346,7 @@ export class CircuitBreaker {
     return this.#rejectFor(cause, nowMs);
   }
 
-  /** Until the recovery timeout is over, or an endpoint is back. */
+  /** Rejects calls until the recovery timeout is over, or an endpoint is back. */
   #rejectFor(cause: CircuitCause, nowMs: number): CircuitTransition {
     this.#cause = cause;
     this.#rejection = { state: 'open', cause, unreachable: this.#reach.unreachable, retryAfterMs: 0 };

@@ -1,10 +1,10 @@
-/** The circuits of one cluster, one for each method that is called there. */
+/** The circuits of one cluster, one for each called method. */
 
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import type { CircuitTransition } from './circuit-state.ts';
 
-/** Methods with a circuit of their own. Paths are the callers' to invent, so the rest share one. */
+/** The number of methods with a circuit of their own. Callers can invent paths, so the other methods share one. */
 const MAX_METHODS = 256;
 const OTHER_METHODS = '';
 
@@ -37,30 +37,30 @@ export class CircuitBreakers {
     return breaker;
   }
 
-  /** Each method with its circuit; `''` stands for those that share one. */
+  /** Each method with its circuit; `''` stands for the methods that share one. */
   entries(): IterableIterator<[string, CircuitBreaker]> {
     return this.#byMethod.entries();
   }
 
-  /** How many endpoints of the cluster can be used now. */
+  /** The number of usable endpoints of the cluster. */
   set endpoints(endpoints: number) {
     this.#endpoints = endpoints;
     for (const breaker of this.#byMethod.values()) breaker.endpoints = endpoints;
   }
 
-  /** @param onTransition told of circuits that the new settings close */
+  /** @param onTransition receives the circuits that the new settings close */
   update(settings: CircuitBreakerSettings, nowMs: number, onTransition: OnTransition): void {
     this.#settings = settings;
     this.#each((breaker) => breaker.update(settings, nowMs), onTransition);
   }
 
-  /** Whether a circuit is open because no endpoint could be reached; see {@link CircuitBreaker.awaitsEndpoint}. */
+  /** Whether a circuit is open because no endpoint was reachable; see {@link CircuitBreaker.awaitsEndpoint}. */
   awaitsEndpoint(nowMs: number): boolean {
     for (const breaker of this.#byMethod.values()) if (breaker.awaitsEndpoint(nowMs)) return true;
     return false;
   }
 
-  /** An endpoint has just been told healthy; see {@link CircuitBreaker.endpointBack}. */
+  /** An endpoint became healthy; see {@link CircuitBreaker.endpointBack}. */
   endpointBack(nowMs: number, onTransition: OnTransition): void {
     this.#each((breaker) => breaker.endpointBack(nowMs), onTransition);
   }
@@ -70,7 +70,7 @@ export class CircuitBreakers {
     for (const breaker of this.#byMethod.values()) breaker.endpointAbsent();
   }
 
-  /** The oldest endpoint there is came at `sinceMs`; see {@link CircuitBreaker.endpointsSince}. */
+  /** The oldest current endpoint was added at `sinceMs`; see {@link CircuitBreaker.endpointsSince}. */
   endpointsSince(sinceMs: number, nowMs: number, onTransition: OnTransition): void {
     this.#each((breaker) => breaker.endpointsSince(sinceMs, nowMs), onTransition);
   }

@@ -1,6 +1,6 @@
 /**
- * Whether a circuit's failures say that nobody was there. The latest one counts, and after a silence what is found out of it
- * later: an endpoint that gives no sign of life was absent.
+ * Whether a circuit's failures show that no endpoint was reachable. The latest failure counts. After a silence, a later
+ * check counts: an endpoint that gives no sign of life was absent.
  */
 import type { CircuitEvidence } from './circuit-state.ts';
 
@@ -14,7 +14,7 @@ export class CircuitReach {
     this.#silent = silent;
   }
 
-  /** Somebody answered well. */
+  /** An endpoint answered with success. */
   answered(): void {
     this.unreachable = false;
     this.#silent = false;

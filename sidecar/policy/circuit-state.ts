@@ -1,9 +1,9 @@
-/** What a circuit breaker is told, and what it tells of itself: its state, what opened it, whom it turns away. */
+/** The input and output of a circuit breaker: evidence, state, cause of an opening, rejections. */
 import type { VerdictReason } from './verdicts.ts';
 
 /**
- * A call that was let in: the generation of a closed circuit (0 or more), or a probe's number (below 0). A number, so
- * that letting a call in allocates nothing.
+ * An admitted call: the generation of a closed circuit (0 or more), or the number of a probe (below 0). It is a number
+ * so that an admission allocates nothing.
  */
 export type CircuitAdmission = number;
 
@@ -13,14 +13,14 @@ export function isProbe(admission: CircuitAdmission): boolean {
 
 /** The attempt that gave the verdict; an attempt object has these fields itself. */
 export interface CircuitEvidence {
-  /** Compared by identity; undefined when attempts at several endpoints have failed the call. */
+  /** Compared by identity; undefined when attempts at several endpoints failed. */
   readonly endpoint: unknown;
   readonly startedAtMs: number;
-  /** When the first verdict of a stream was given; 0 when there was none. */
+  /** When a stream got its first verdict; 0 without one. */
   readonly firstMessageAtMs: number;
-  /** Nobody was there, or somebody was; undefined when it may be either (`reach.ts`). */
+  /** True when the endpoint was not reachable, false when it was; undefined when that is unknown (`reach.ts`). */
   readonly unreachable: boolean | undefined;
-  /** Nothing came in time, and whether somebody was there is being asked; see `circuit-reach.ts`. */
+  /** Nothing arrived in time, and a check whether the endpoint is alive is running; see `circuit-reach.ts`. */
   readonly silent: boolean;
 }
 
@@ -43,17 +43,17 @@ export const CIRCUIT_STATE_VALUE: Readonly<Record<CircuitState, number>> = {
 };
 
 /**
- * What opened a circuit: so many calls in a row failed; so many streams in a row were cut after their first message;
- * the share of failures was too high; or a probe failed and opened it again.
+ * The rule that opened a circuit: this many calls in a row failed; this many streams in a row were cut after their
+ * first message; the share of failures was too high; or a probe failed and opened it again.
  */
 export interface CircuitCause {
   readonly rule: 'consecutive_failures' | 'consecutive_cuts' | 'failure_percent' | 'probe';
   readonly failures: number;
-  /** Of so many calls; equal to `failures` for the other rules. */
+  /** The number of calls that the rule counted; equal to `failures` for the rules without a share. */
   readonly calls: number;
-  /** The time these calls were looked at over; 0 for the other rules. */
+  /** The time over which these calls were counted; 0 for the other rules. */
   readonly overMs: number;
-  /** Why the latest of them failed, the latest last. */
+  /** Why the most recent of them failed, in order. */
   readonly reasons: readonly VerdictReason[];
 }
 
@@ -61,30 +61,30 @@ export interface CircuitTransition {
   readonly from: CircuitState;
   readonly to: CircuitState;
   readonly atMs: number;
-  /** What opened it; undefined for other moves. */
+  /** What opened the circuit; undefined for other transitions. */
   readonly cause: CircuitCause | undefined;
-  /** How long it will stay open; 0 for other moves. */
+  /** How long the circuit will stay open; 0 for other transitions. */
   readonly openForMs: number;
-  /** How often it has opened without having recovered in between; 1 for the first time. */
+  /** How often it has opened without a recovery in between; 1 for the first time. */
   readonly openings: number;
   /**
-   * Open: it opened because nobody could be reached, so that somebody should look for the endpoints. Half-open: one of
-   * them can be reached again, before the recovery timeout is over. False for other moves.
+   * Open: no endpoint was reachable, so something must look for them. Half-open: an endpoint is reachable again, before
+   * the recovery timeout is over. False for other transitions.
    */
   readonly unreachable: boolean;
 }
 
-/** A call that was not let in. The breaker changes and gives out the same object again: read it at once. */
+/** A rejected call. The breaker changes and returns the same object again: read it at once. */
 export interface CircuitRejection {
   readonly state: CircuitState;
   readonly cause: CircuitCause;
-  /** It is open because nobody could be reached, and ends when somebody can. */
+  /** The circuit is open because no endpoint was reachable, and ends when one is. */
   readonly unreachable: boolean;
-  /** When another try may get in, in milliseconds from now; for `grpc-retry-pushback-ms`. */
+  /** When another try may be admitted, in milliseconds from now; for `grpc-retry-pushback-ms`. */
   readonly retryAfterMs: number;
 }
 
-/** The cause in words, for `grpc-message`, `/clusters` and the log. */
+/** Describes the cause for `grpc-message`, `/clusters` and the log. */
 export function describeCause({ rule, failures, calls, overMs, reasons }: CircuitCause): string {
   const why = countReasons(reasons);
   switch (rule) {
@@ -106,7 +106,7 @@ function countReasons(reasons: readonly VerdictReason[]): string {
   return [...counts].map(([reason, count]) => (count === 1 ? reason : `${count} × ${reason}`)).join(', ');
 }
 
-/** A rejection in words: what to tell the caller, which is that it is not its fault and when to come again. */
+/** Describes a rejection: tells the caller that it is not at fault, and when to try again. */
 export function describeRejection({ state, cause, unreachable, retryAfterMs }: CircuitRejection): string {
   const when = `try again in ${Math.ceil(retryAfterMs / 100) / 10} s`;
   const until = unreachable ? ' until an endpoint can be reached' : '';

@@ -1,21 +1,21 @@
 /**
- * Deadlines of calls. Pure; times are milliseconds on the caller's monotonic clock, and 0 always stands for "none",
- * as in the configuration.
+ * Deadlines of calls. Pure; times are milliseconds on the caller's monotonic clock, and 0 always means "none", as in
+ * the configuration.
  *
- * Each hop turns the timeout it was sent into a point in time, and sends on what is left of it, so the time a call
- * waits here counts without any two clocks being compared.
+ * Each hop turns the received timeout into a point in time, and sends on what is left of it. So the time that a call
+ * waits here counts, and no two clocks need to be compared.
  */
 import { formatTimeout } from '../grpc/timeout.ts';
 import type { TimeLimitSettings } from './time-limit-settings.ts';
 
 /**
- * The time limits that are configured for one side, an inbound listener or an outbound cluster. They are for callers who
- * named no deadline of their own: that one stands, and only `maxTimeoutMs`, which is off by default, shortens it.
+ * The time limits of one side, an inbound listener or an outbound cluster. They apply to callers without a deadline of
+ * their own. A caller's deadline stands; only `maxTimeoutMs`, which is off by default, shortens it.
  */
 export interface TimeLimits extends TimeLimitSettings {
-  /** Silence in both directions, of a task's stream. */
+  /** The limit of silence in both directions, for a task's stream. */
   readonly idleTimeoutMs: number;
-  /** The same, of methods of which nothing is known: a stream that says little, such as a health `Watch`, is well. */
+  /** The same for unknown methods: a stream that sends little, such as a health `Watch`, is well. */
   readonly otherIdleTimeoutMs: number;
 }
 
@@ -31,8 +31,8 @@ export const NO_TIME_LIMITS: TimeLimits = {
 export type MethodKind = 'unary' | 'task_stream' | 'unknown';
 
 /**
- * Whose limit a call ran into. The answer says so, because the remedy is another one. `inbound`: what is left of the
- * inbound call that an outbound one is made for.
+ * The owner of the limit that a call ran into. The answer names it, because the remedy depends on it. `inbound`: the
+ * time left of the inbound call that an outbound one is made for.
  */
 export type DeadlineOwner = 'caller' | 'configured' | 'inbound' | 'none';
 
@@ -42,19 +42,19 @@ export function allowedMs(callerTimeoutMs: number, limits: TimeLimits, kind: Met
   return kind === 'unary' ? limits.timeoutMs : 0;
 }
 
-/** The owner of the limit that {@link allowedMs} took. The caller wins a tie, since it gives up at that moment. */
+/** The owner of the limit that {@link allowedMs} chose. The caller wins a tie, since it gives up at that moment. */
 export function deadlineOwner(callerTimeoutMs: number, allowed: number): DeadlineOwner {
   if (allowed === 0) return 'none';
   return allowed === callerTimeoutMs ? 'caller' : 'configured';
 }
 
-/** How long neither side may send anything; 0 for no limit. A unary call is silent while it is worked on. */
+/** How long both sides may be silent; 0 for no limit. A unary call is silent while the app works on it. */
 export function idleTimeoutMs(limits: TimeLimits, kind: MethodKind): number {
   if (kind === 'unknown') return limits.otherIdleTimeoutMs;
   return kind === 'task_stream' ? limits.idleTimeoutMs : 0;
 }
 
-/** When an attempt must be over: by the call's deadline, or sooner by its own limit. */
+/** When an attempt must be over: at the call's deadline, or earlier at its own limit. */
 export function attemptDeadlineAtMs(
   callDeadlineAtMs: number,
   nowMs: number,
@@ -68,27 +68,27 @@ export function timeLeftMs(deadlineMs: number, nowMs: number): number {
   return deadlineMs === 0 ? Number.POSITIVE_INFINITY : Math.max(deadlineMs - nowMs, 0);
 }
 
-/** Less than a microsecond is no time for a call: what a caller's 0 reads as, give or take the rounding of the clock. */
+/** Less than a microsecond is no time for a call: it is a caller's 0, apart from the rounding of the clock. */
 const LEAST_MS = 0.001;
 
-/** Whether there is no time left to do anything in, by {@link timeLeftMs}. */
+/** Whether the time left, by {@link timeLeftMs}, is too short to do anything. */
 export function isTimeUp(leftMs: number): boolean {
   return leftMs < LEAST_MS;
 }
 
-/** The `grpc-timeout` for upstream; undefined when there is no deadline, and the header is to be left out. */
+/** The `grpc-timeout` for upstream; undefined when there is no deadline and the header must be left out. */
 export function timeoutHeader(deadlineMs: number, nowMs: number): string | undefined {
   return deadlineMs === 0 ? undefined : formatTimeout(deadlineMs - nowMs);
 }
 
-/** Bounds of the time that a request, or its reset, may spend on the way to us from a busy process or host. */
+/** Bounds of the time that a request, or its reset, may spend on the way here from a busy process or host. */
 const LEAST_LEEWAY_MS = 20;
 const MOST_LEEWAY_MS = 1_000;
 
 /**
- * Whether a deadline has passed for the one at the other end, who watches the same deadline by a clock of its own. The
- * caller's clock started before ours: its request waited on its way, and clients round what they write in `grpc-timeout`
- * up by as much as 1 % (C-core has three digits). So its RST_STREAM comes a little before our own clock strikes.
+ * Whether a deadline has passed at the other end, which watches the same deadline by its own clock. The caller's clock
+ * started before ours: its request spent time on the way, and clients round the value of `grpc-timeout` up by as much
+ * as 1 % (C-core has three digits). So its RST_STREAM arrives a little before our own clock expires.
  *
  * @param elapsedMs since the call, or the attempt, began here
  * @param allowedMs from then to the deadline; Infinity for none
@@ -104,7 +104,7 @@ function leewayMs(allowedMs: number): number {
   return Math.max(waited, allowedMs * 0.01);
 }
 
-/** The smaller of two limits, of which 0 is none. */
+/** The smaller of two limits, where 0 means none. */
 function shorter(one: number, other: number): number {
   if (one === 0) return other;
   return other === 0 || one <= other ? one : other;

@@ -1,9 +1,9 @@
 /**
- * Failures in a row, and whether they speak for the cluster or for one endpoint.
+ * Counts failures in a row, and whether they are the cluster's or those of one endpoint.
  *
  * Many calls are in flight at a time. When one of two endpoints falls silent, its calls time out between the other's
- * answers, and by chance alone five time-outs soon come in a row. That endpoint is the outlier detector's business;
- * the circuit is the cluster's. So a run counts when it comes from two endpoints, or when there is only one.
+ * answers, and by chance alone five time-outs soon arrive in a row. The outlier detector handles that endpoint; the
+ * circuit covers the cluster. So a run counts when it comes from two endpoints, or when there is only one.
  */
 export class FailureRun {
   #count = 0;
@@ -14,7 +14,7 @@ export class FailureRun {
     return this.#count;
   }
 
-  /** @param endpoint whose failure it was; undefined when several have failed the call, or when it is not known */
+  /** @param endpoint that failed; undefined when several failed the call, or when it is unknown */
   add(endpoint: unknown): void {
     if (this.#count++ === 0) {
       this.#endpoint = endpoint;
@@ -24,7 +24,7 @@ export class FailureRun {
     }
   }
 
-  /** @param limit of failures; 0 is off. @param endpoints that can be used now */
+  /** @param limit of failures; 0 turns the rule off. @param endpoints number of usable endpoints */
   reaches(limit: number, endpoints: number): boolean {
     return limit > 0 && this.#count >= limit && (this.#fromSeveral || endpoints <= 1);
   }

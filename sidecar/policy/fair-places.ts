@@ -1,24 +1,24 @@
 /**
  * Places that callers share: calls in flight, connections, watches. Pure.
  *
- * A caller may take another place while it holds fewer than 7 for each place that is free:
+ * A caller may take another place while it holds fewer than 7 for each free place:
  *
- *     one caller alone that wants all     7/8 of them: an eighth stays free for whoever comes
+ *     one caller alone that wants all     7/8 of them: an eighth stays free for a newcomer
  *     two that want all                   7/15 each
  *     n that want all                     7/(7n + 1) each
  *     one that wants few                  what it wants, and the others share the rest
  *
- * Nobody is turned out. When another caller comes, whoever holds more than its share takes no more places until enough of its
- * own have become free: it gives way as its calls end. What is left always keeps some free places, so that a newcomer need
- * not wait for that. Of fewer than eight places a caller alone may have all.
+ * A caller never loses a place that it holds. When another caller arrives, a caller above its share takes no more
+ * places until enough of its own are free: it gives way as its calls end. Some places always stay free, so that a
+ * newcomer need not wait for that. Of fewer than eight places, a caller alone may have all.
  *
- * This is "dynamic thresholds" (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998), made for the buffers of
- * switches: it needs no list of callers, no clock, and no guess of what they will ask for.
+ * The rule is "dynamic thresholds" (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998), made for the
+ * buffers of switches: it needs no list of callers, no clock, and no forecast of their demand.
  */
 
 const PLACES_PER_FREE_ONE = 7;
 
-/** What one caller holds of one kind of places. */
+/** The places of one kind that one caller holds. */
 export class Holder {
   /** Only {@link FairPlaces} writes it. */
   held = 0;
@@ -26,10 +26,10 @@ export class Holder {
 
 export class FairPlaces {
   #limit: number;
-  /** Places that are taken. */
+  /** The number of taken places. */
   used = 0;
 
-  /** @param limit places in all; Infinity for no limit. Throws RangeError. */
+  /** @param limit number of places; Infinity for no limit. Throws RangeError. */
   constructor(limit: number) {
     this.#limit = checked(limit);
   }
@@ -38,7 +38,7 @@ export class FairPlaces {
     return this.#limit;
   }
 
-  /** A lower limit turns nobody out. Throws RangeError. */
+  /** A lower limit takes no place away. Throws RangeError. */
   set limit(limit: number) {
     this.#limit = checked(limit);
   }
@@ -49,7 +49,7 @@ export class FairPlaces {
     return free > 0 && holder.held < PLACES_PER_FREE_ONE * free;
   }
 
-  /** Must be paired with `release` if it answers true. */
+  /** If it returns true, pair it with `release`. */
   take(holder: Holder): boolean {
     if (!this.hasRoomFor(holder)) return false;
     holder.held++;
@@ -57,7 +57,7 @@ export class FairPlaces {
     return true;
   }
 
-  /** Another caller gets a place that one holds. */
+  /** Moves a place from one caller to another. */
   move(from: Holder, to: Holder): void {
     this.release(from);
     to.held++;

@@ -1,13 +1,13 @@
 /**
- * Hedging: a second attempt beside one that is slow, at another endpoint; the first answer wins and the others are
- * reset. For idempotent methods only, and within the retry budget. Pure.
+ * Hedging: a second attempt beside a slow one, at another endpoint; the first answer wins and the others are reset.
+ * Only for idempotent methods, and within the retry budget. Pure.
  *
  *     first attempt ──delay──▶ second beside it ──delay──▶ … at most max_extra
  *           │                       │
  *           └───── first answer ────┴──▶ the others are cancelled (verdict `superseded`, neutral)
  *
- * An answer is a response head that is not an error, or any status that retrying would not help. A status that may be
- * retried does not end the call as long as another attempt is running (gRPC proposal A6, "Hedging Policy").
+ * An answer is a response head that is not an error, or any status that a retry would not improve. A status that may be
+ * retried does not end the call while another attempt is running (gRPC proposal A6, "Hedging Policy").
  */
 import type { HedgeSettings } from './hedge-settings.ts';
 import { NEVER } from './pushback.ts';
@@ -15,20 +15,20 @@ import type { RetryBudget } from './retry-budget.ts';
 
 /** A call of a method that may run twice. */
 export interface HedgeCall {
-  /** Extra attempts so far. */
+  /** The number of extra attempts so far. */
   readonly extra: number;
   readonly responseStarted: boolean;
-  /** All of the request that has come is still here. */
+  /** All of the request that has arrived is still in memory. */
   readonly requestWhole: boolean;
   /** Infinity without a deadline. */
   readonly timeLeftMs: number;
-  /** The median of the method's latencies, in milliseconds; 0 when not known. */
+  /** The median of the method's latencies, in milliseconds; 0 when unknown. */
   readonly usualLatencyMs: number;
   /** `CircuitBreaker.mayRetry`: neither a probe nor a call of a circuit that has opened. */
   readonly circuitAllows: boolean;
-  /** Endpoints that can be used and where no attempt of the call is running. */
+  /** The number of usable endpoints that run no attempt of the call. */
   readonly freeEndpoints: number;
-  /** The last pushback that an attempt of the call was answered with. */
+  /** The last pushback that an attempt of the call received. */
   readonly pushbackMs: number | undefined;
   /** In the cluster. */
   readonly callsInFlight: number;
@@ -46,9 +46,9 @@ export type HedgeDecision =
   | 'budget_exhausted';
 
 /**
- * Milliseconds from the start of one attempt to the next; Infinity when there is to be none.
+ * Milliseconds from the start of one attempt to the next; Infinity when no other follows.
  *
- * @param latency gives the latency that so many percent of the answers kept to, 0 when not known
+ * @param latency returns the latency that this percentage of the answers stayed within, 0 when unknown
  */
 export function hedgeDelayMs(settings: HedgeSettings, latency: { at(percent: number): number }): number {
   const { delayMs, percentile } = settings;
@@ -58,8 +58,8 @@ export function hedgeDelayMs(settings: HedgeSettings, latency: { at(percent: num
 }
 
 /**
- * The delay is over and no answer has come: is an extra attempt made? `send` has taken a place in the budget: release
- * it when that attempt ends.
+ * The delay is over without an answer: decides whether to make an extra attempt. `send` has taken a place in the
+ * budget: release it when that attempt ends.
  */
 export function decideHedge(
   settings: HedgeSettings,
@@ -72,15 +72,15 @@ export function decideHedge(
   if (call.pushbackMs === NEVER) return 'pushback';
   if (!call.circuitAllows) return 'circuit';
   if (!call.requestWhole) return 'request_dropped';
-  // Beside itself at the same endpoint an attempt would only wait twice.
+  // A second attempt at the same endpoint would wait as long as the first.
   if (call.freeEndpoints === 0) return 'no_endpoint';
   if (call.timeLeftMs <= call.usualLatencyMs) return 'deadline';
   return budget.tryAcquire(nowMs, call.callsInFlight) ? 'send' : 'budget_exhausted';
 }
 
 /**
- * Milliseconds from now to the next extra attempt after one that failed: at once, since nobody needs to wait for what
- * has failed, or when the endpoint's pushback says; Infinity when it says never.
+ * Milliseconds from now to the next extra attempt after a failed one: 0, since nothing is left to wait for, or the
+ * endpoint's pushback; Infinity when the pushback says never.
  */
 export function hedgeAfterFailureMs(pushbackMs: number | undefined): number {
   if (pushbackMs === undefined) return 0;
