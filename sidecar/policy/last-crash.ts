@@ -1,3 +1,4 @@
+/** Recognises the failures that one crash of an endpoint causes. */
 import type { CircuitEvidence } from './circuit-state.ts';
 import type { Verdict } from './verdicts.ts';
 
@@ -5,14 +6,14 @@ import type { Verdict } from './verdicts.ts';
 const CRASH_MS = 1_000;
 
 /**
- * A crash takes all calls in flight at an endpoint with it. That is one event: the first of them counts, and those
- * that had begun before it and are reported with it do not.
+ * A crash ends all calls in flight at an endpoint. It is one event: its first failure counts, and calls that began
+ * before it and are reported with it do not.
  */
 export class LastCrash {
   #endpoint: unknown = undefined;
   #atMs = Number.NEGATIVE_INFINITY;
 
-  /** Whether this failure is one more of the latest crash; if it may be another one, that is the latest from now on. */
+  /** Whether this failure belongs to the latest crash. If it may be another crash, that one is the latest from now on. */
   explains({ reason }: Verdict, nowMs: number, { endpoint, startedAtMs }: CircuitEvidence): boolean {
     if (endpoint === undefined || (reason !== 'connection_lost' && reason !== 'app_cut')) return false;
     const same = endpoint === this.#endpoint && startedAtMs <= this.#atMs;

@@ -1,11 +1,12 @@
 /**
- * Why the last request to a model failed that was made for a call, on its way back through the callers' sidecars. Pure.
+ * Why the last model request of a call failed, on its way back through the callers' sidecars. Pure.
  *
- * It stands behind the call's answer in one field of JSON, escaped to printable ASCII, so that clients in any language
- * can read it: `{"status":401,"upstream":"openai","path":"/v1/chat/completions","model":"m","message":"…","way":["research"]}`.
+ * The failure follows the call's answer in one field of JSON, escaped to printable ASCII, so that clients in any
+ * language can read it:
+ * `{"status":401,"upstream":"openai","path":"/v1/chat/completions","model":"m","message":"…","way":["research"]}`.
  */
 
-/** Metadata of an answer's end. */
+/** Metadata at the end of an answer. */
 export const MODEL_FAILURE_HEADER = 'outrigger-model-failure';
 
 export interface ModelFailure {
@@ -13,24 +14,24 @@ export interface ModelFailure {
   readonly status: number;
   /** `outrigger-reason` where the egress answered in the provider's place; '' otherwise. */
   readonly reason: string;
-  /** The provider's name in the configuration; '' when none was asked. */
+  /** The provider's name in the configuration; '' when the egress asked none. */
   readonly upstream: string;
-  /** That was asked of the provider, without a query. */
+  /** The path of the request to the provider, without a query. */
   readonly path: string;
   readonly model: string;
-  /** The provider's own words, or the egress's; without keys. */
+  /** The message of the provider or of the egress; without keys. */
   readonly message: string;
-  /** The names of the sidecars that the failure has come through: first the one whose agent was called first. */
+  /** The names of the sidecars that passed the failure on: first the one whose agent was called first. */
   readonly way: readonly string[];
 }
 
 const MAX_MESSAGE_CHARS = 300;
 const MAX_NAME_CHARS = 128;
 const MAX_HOPS = 16;
-/** Servers and clients take 8 KiB of metadata by default, and there are other fields. */
+/** Servers and clients accept 8 KiB of metadata by default, and there are other fields. */
 const MAX_FIELD_CHARS = 4_096;
 
-/** The field's value; the message is cut short where it would be too long. */
+/** The value of the field; a long message is cut to fit. */
 export function formatModelFailure(failure: ModelFailure): string {
   const { status, reason, upstream, path, model, message, way } = failure;
   const build = (messageChars: number, hops: number): string =>
@@ -49,7 +50,7 @@ export function formatModelFailure(failure: ModelFailure): string {
   return whole.length <= MAX_FIELD_CHARS ? whole : build(MAX_MESSAGE_CHARS / 10, 1);
 }
 
-/** Undefined for what is no such value. */
+/** Undefined for any other value. */
 export function parseModelFailure(text: string): ModelFailure | undefined {
   if (text.length > MAX_FIELD_CHARS || !text.startsWith('{')) return undefined;
   let read: Partial<Record<keyof ModelFailure, unknown>>;
@@ -75,7 +76,7 @@ export function parseModelFailure(text: string): ModelFailure | undefined {
   };
 }
 
-/** The failure as an answer of this sidecar tells it. */
+/** The failure for an answer of this sidecar: adds its name to the way. */
 export function comingThrough(failure: ModelFailure, name: string): ModelFailure {
   return { ...failure, way: [name, ...failure.way] };
 }
@@ -84,12 +85,12 @@ function cut(text: string, maxChars: number): string {
   return text.length <= maxChars ? text : `${text.slice(0, maxChars - 1)}…`;
 }
 
-/** JSON with everything escaped that is not printable ASCII. */
+/** JSON in which everything but printable ASCII is escaped. */
 function ascii(json: string): string {
   return json.replace(/[^\x20-\x7e]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** In words: `the model provider one answered 401 to research: Incorrect API key provided`. */
+/** For people: `the model provider one answered 401 to research: Incorrect API key provided`. */
 export function describeModelFailure({
   status,
   reason,

@@ -1,13 +1,13 @@
 /**
- * Percentiles of a method's recent latencies in bounded memory: a histogram whose buckets grow by 9 %, so a figure is
- * at most that much too high, from a quarter of a millisecond to over an hour in 1.5 kB. Pure.
+ * Percentiles of a method's recent latencies in bounded memory. A histogram whose buckets grow by 9 % gives figures
+ * that are at most that much too high, from a quarter of a millisecond to over an hour in 1.5 kB. Pure.
  *
  *     previous minute ─┐
  *                      ├──▶ percentile
  *     this minute ─────┘
  *
  * When a minute is over and has enough answers of its own, it becomes the previous one. Until then the older figures
- * stay: what an agent usually takes does not change because nobody asks it.
+ * stay: an agent's usual latency does not change because no call arrives.
  */
 
 const BUCKETS_PER_OCTAVE = 8;
@@ -15,7 +15,7 @@ const SHORTEST_MS = 0.25;
 const OCTAVES = 24;
 const BUCKETS = BUCKETS_PER_OCTAVE * OCTAVES;
 const PERIOD_MS = 60_000;
-/** Below this the 95th percentile is the slowest answer, which may be anything. */
+/** With fewer answers the 95th percentile is the slowest one, which may have any value. */
 const MIN_ANSWERS = 20;
 
 export class LatencyPercentiles {
@@ -25,14 +25,14 @@ export class LatencyPercentiles {
   #previousCount = 0;
   #startedAtMs = Number.NEGATIVE_INFINITY;
 
-  /** Answers that the percentiles are taken from. */
+  /** The number of answers that the percentiles are computed from. */
   get count(): number {
     return this.#currentCount + this.#previousCount;
   }
 
   /**
-   * Counts an answer: milliseconds from the attempt's start to its first message, of attempts with a verdict of
-   * success. Failures at once and time-outs are no answers.
+   * Counts an answer: milliseconds from the attempt's start to its first message, for attempts with a verdict of
+   * success. Don't count immediate failures and time-outs.
    */
   record(latencyMs: number, nowMs: number): void {
     if (nowMs - this.#startedAtMs >= PERIOD_MS && (this.#currentCount >= MIN_ANSWERS || this.count === 0))
@@ -52,7 +52,8 @@ export class LatencyPercentiles {
   }
 
   /**
-   * What `percent` of the answers took at most, in milliseconds, up to 9 % too high; 0 when there are too few to say.
+   * The time that `percent` of the answers stayed within, in milliseconds, up to 9 % too high; 0 when there are too few
+   * answers.
    *
    * @param percent above 0, up to 100
    */

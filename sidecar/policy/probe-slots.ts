@@ -1,19 +1,20 @@
 /**
- * The probes of a half-open circuit. A probe holds one of few places until its verdict comes; one that has none after
- * a while gives its place back, or a call that never ends would keep the circuit from ever closing.
+ * The probes of a half-open circuit. A probe holds one of few places until its verdict arrives. A probe that has none
+ * after a while gives its place back, or a call that never ends would keep the circuit from closing.
  *
  *     take ──▶ in flight ──verdict──▶ released
  *                 │                      ▲
  *                 └──too long──▶ overdue ┘   its place is free, its verdict still counts
  *
- * An overdue probe's verdict counts, because a method may simply take longer than that: such a circuit must close too.
+ * The verdict of an overdue probe counts, because a method may simply take longer than that: such a circuit must close,
+ * too.
  */
 
-/** Overdue probes that are remembered; the oldest is forgotten, and its verdict with it. */
+/** The number of overdue probes to remember; the oldest is forgotten, and its verdict with it. */
 const MAX_OVERDUE = 1000;
 
 export class ProbeSlots {
-  /** When each began; the oldest first. */
+  /** When each probe began; the oldest first. */
   readonly #inFlight = new Map<number, number>();
   readonly #overdue = new Set<number>();
 
@@ -25,12 +26,12 @@ export class ProbeSlots {
     this.#inFlight.set(id, nowMs);
   }
 
-  /** The probe has its verdict. False when it is not known, or had one already. */
+  /** The probe got its verdict. Returns false when the probe is unknown, or had its verdict already. */
   release(id: number): boolean {
     return this.#inFlight.delete(id) || this.#overdue.delete(id);
   }
 
-  /** Gives the places back of the probes that began at `beforeMs` or earlier. */
+  /** Frees the places of the probes that began at `beforeMs` or earlier. */
   expire(beforeMs: number): void {
     for (const [id, startedAtMs] of this.#inFlight) {
       if (startedAtMs > beforeMs) return;

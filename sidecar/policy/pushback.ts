@@ -1,15 +1,15 @@
 /** The `grpc-retry-pushback-ms` header: how long the server asks a caller to wait before it tries again (A6). */
 
-/** What a negative or unreadable value means: do not try again at all. */
+/** The meaning of a negative or unreadable value: do not try again at all. */
 export const NEVER = -1;
 
 /**
- * Whom the answer to a call tells not to try it again. Compare with `<`.
+ * The callers that must not retry a call, by its answer. Compare with `<`.
  *
- * What a sidecar does not retry is its caller's to decide, as without the sidecar: a client's own `retryPolicy` goes on, and
- * nothing is said. Other sidecars in the chain hear it where they would have an agent run again for the same end
- * (`outrigger-retries-ended`). `grpc-retry-pushback-ms: -1`, which ends a client's own policy as well, is for a failure whose
- * retries have been made and used up: a hop above would multiply them.
+ * If a sidecar does not retry, its caller decides, as it would without the sidecar: a client's own `retryPolicy` stays
+ * in force, and the answer carries no field. Other sidecars in the chain are notified (`outrigger-retries-ended`) if
+ * they would have an agent run again with the same result. `grpc-retry-pushback-ms: -1`, which ends a client's own
+ * policy as well, is for a failure whose retries are used up: a hop above would multiply them.
  */
 export const NotAgain = { NOBODY: 0, SIDECARS: 1, EVERYBODY: 2 } as const;
 export type NotAgain = (typeof NotAgain)[keyof typeof NotAgain];
@@ -38,8 +38,8 @@ export function parsePreviousAttempts(value: string | undefined): number {
 }
 
 /**
- * The `grpc-previous-rpc-attempts` of an attempt (A6): those that the caller says were made before, and ours. The
- * transparent ones are not counted: no server has seen them. Undefined when the header is to be left out.
+ * The `grpc-previous-rpc-attempts` of an attempt (A6): the attempts that the caller reports, and ours. Transparent
+ * retries do not count: no server has seen those attempts. Undefined when the header must be left out.
  */
 export function previousAttemptsHeader(callersAttempts: number, ownAttempts: number): string | undefined {
   const previous = callersAttempts + ownAttempts;

@@ -1,23 +1,23 @@
-/** What is wrong with certificates of our own. Pure; times are milliseconds since 1970, as certificates have them. */
+/** Finds problems of our own certificates. Pure; times are milliseconds since 1970, as in certificates. */
 import type { Finding } from './finding.ts';
 
 export interface CertificateFacts {
   /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
   readonly setting: string;
-  /** Infinity where none of ours is shown. */
+  /** Infinity where we show no certificate. */
   readonly expiresAtMs: number;
-  /** The same as ISO 8601; '' without one. */
+  /** The same as ISO 8601; '' without a certificate. */
   readonly expires: string;
   readonly validFromMs: number;
-  /** Why the files as they are now can't be used; '' when they can. */
+  /** Why the current files are not usable; '' when they are. */
   readonly problem: string;
   /** A certificate, or authorities, are in use. */
   readonly inUse: boolean;
-  /** It is an authority that others' certificates are checked by. */
+  /** It is an authority that checks others' certificates. */
   readonly isAuthority?: boolean;
 }
 
-/** Whoever renews certificates does so long before: cert-manager with a third left, SPIRE with a half. */
+/** Tools renew certificates long before this: cert-manager with a third left, SPIRE with a half. */
 const LATE_SHARE = 0.15;
 const LATE_MS = 7 * 86_400_000;
 

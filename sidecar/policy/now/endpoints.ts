@@ -1,19 +1,19 @@
-/** What endpoints and circuits are found to be. Pure. */
+/** Finds the problems of endpoints and circuits. Pure. */
 import type { Finding, FindingKind, Severity } from './finding.ts';
 import { counted, joined, shortMethod, spanOf } from './words.ts';
 
 export interface EndpointFacts {
   readonly address: string;
-  /** Calls may be sent there. */
+  /** The balancer may send calls there. */
   readonly usable: boolean;
   readonly service: 'in_service' | 'ejected' | 'probation';
-  /** Of its connections: `idle`, `connecting`, `ready`, `backingOff`. */
+  /** The state of its connections: `idle`, `connecting`, `ready`, `backingOff`. */
   readonly pool: string;
-  /** Why it is not usable, or was not; '' otherwise. */
+  /** Why the endpoint is not usable, or was not; '' otherwise. */
   readonly because: string;
-  /** It was asked for a sign of life, and gives none. */
+  /** The sidecar asked it for a sign of life and got none. */
   readonly absent: boolean;
-  /** Calls there that have no answer yet. */
+  /** The number of calls there that have no answer yet. */
   readonly waiting: number;
   readonly longestMs: number;
 }
@@ -22,11 +22,11 @@ export interface CircuitFacts {
   readonly method: string;
   readonly state: string;
   readonly because: string;
-  /** The failure of a model that is behind it, in words; '' where none is known. */
+  /** The model failure that is the cause, in words; '' where none is known. */
   readonly behind: string;
 }
 
-/** How an endpoint is, in a word or two; `kind` is undefined where that is no matter. */
+/** The condition of an endpoint in a word or two; `kind` is undefined where it is no finding. */
 export interface Condition {
   readonly word: string;
   readonly tone: 'good' | Severity;
@@ -82,7 +82,7 @@ function waitsInWords(waiting: number, longestMs: number): string {
   return `${counted(waiting, 'call', 'waits')} for an answer, the longest for ${spanOf(longestMs)}`;
 }
 
-/** Several endpoints, and each that has calls gives no sign of life. */
+/** The cluster has several endpoints, and none of those with calls gives a sign of life. */
 export function silentCluster(cluster: string, endpoints: readonly EndpointFacts[]): Finding | undefined {
   if (endpoints.length < 2 || !endpoints.every(isOut) || !endpoints.some(({ absent }) => absent))
     return undefined;
@@ -124,7 +124,7 @@ export function circuitFinding(cluster: string, circuit: CircuitFacts): Finding 
   };
 }
 
-/** Without what its state says already. */
+/** Removes what the endpoint's state says already. */
 function plain(because: string): string {
   return because
     .replace(/^(ejected \([a-z_]+\)|back from an ejection \([a-z_]+\)|connecting failed): /, '')

@@ -1,21 +1,19 @@
-/**
- * Whether the calls of a cluster fail: most of those of the last seconds, or, where there are few, each of the latest. Pure.
- */
+/** Finds clusters whose calls fail: most calls of the last seconds or, where there are few, each of the latest. Pure. */
 import type { Finding } from './finding.ts';
 import type { Recent } from './recent.ts';
 import { counted, spanOf } from './words.ts';
 
-/** Calls that ended, ever, and those of them with an error of the system's. */
+/** The number of calls that ended so far, and of those with a system error. */
 export interface EndedCalls {
   readonly name: string;
   readonly calls: number;
   readonly errors: number;
-  /** The failure of a model that is behind the latest error, in words; '' where none is known. */
+  /** The model failure behind the latest error, in words; '' where none is known. */
   readonly behind: string;
 }
 
 const MIN_ERRORS = 3;
-/** With a call a minute the latest ones are minutes old, and still the best that is known. */
+/** At a call a minute, the latest calls are minutes old, and still the best evidence. */
 const RUN_MS = 600_000;
 
 /** Failures without a success among them. */
@@ -34,7 +32,7 @@ export class FailureWatch {
     this.#recent = recent;
   }
 
-  /** To be called once a look for each cluster. */
+  /** Call it once for each cluster in each look. */
   look({ name, calls, errors, behind }: EndedCalls, nowMs: number): Finding | undefined {
     const ended = this.#recent.grown(`calls ${name}`, calls, nowMs);
     const failed = this.#recent.grown(`errors ${name}`, errors, nowMs);
@@ -69,7 +67,7 @@ export class FailureWatch {
       this.#runs.set(name, run);
     }
     const failed = errors - run.errors;
-    // A counter that has shrunk is another one of the same name.
+    // A counter that has decreased belongs to another cluster of the same name.
     const isOther = failed < 0 || calls < run.calls;
     if (isOther || calls - run.calls > failed) run.inARow = 0;
     else run.inARow += failed;
@@ -79,7 +77,7 @@ export class FailureWatch {
     return run;
   }
 
-  /** Forgets clusters that are not there any more. */
+  /** Removes the clusters that no longer exist. */
   keep(known: ReadonlySet<string>): void {
     for (const name of this.#runs.keys()) if (!known.has(name)) this.#runs.delete(name);
   }

@@ -1,12 +1,12 @@
 /**
- * What an operator is told first: each thing that is wrong at this moment, with its cause, since when and in numbers.
- * Pure, as all of this folder: facts come in once a second, findings go out.
+ * What an operator sees first: each current problem with its cause, its start and its numbers. Pure, as everything in
+ * this folder: facts come in once a second, findings go out.
  */
 
 /**
- * In the order in which findings are told: what causes others comes before them. A silent replica times calls out, the
- * time-outs eject it and open a circuit; an expired certificate makes endpoints unreachable; a provider that refuses makes
- * an agent's calls fail.
+ * In the order in which findings are listed: causes precede their consequences. A silent replica times calls out, the
+ * time-outs eject it and open a circuit; an expired certificate makes endpoints unreachable; a provider that refuses
+ * makes an agent's calls fail.
  */
 const FINDING_KINDS = [
   'certificate_expired',
@@ -40,33 +40,36 @@ const FINDING_KINDS = [
 
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
-/** `bad`: calls suffer, or surely will. `warn`: to be looked at. */
+/** `bad`: calls fail or are delayed, or soon will be. `warn`: somebody should look at it. */
 export type Severity = 'bad' | 'warn';
 
 export interface Finding {
   readonly kind: FindingKind;
-  /** The same from look to look while it is the same finding. */
+  /** Stays the same from look to look while the finding is the same. */
   readonly id: string;
   readonly severity: Severity;
-  /** A sentence that stays as it is while nothing changes, so that a screen reader says it once: it has no running numbers. */
+  /**
+   * A sentence without running numbers. It does not change while the problem does not, so that a screen reader says it
+   * once.
+   */
   readonly text: string;
   /** The numbers in words; '' where there are none. */
   readonly detail: string;
-  /** What it is about: `cluster`, `endpoint`, `method`, `provider`, `model`, `setting`, `listener`. */
+  /** The subject: `cluster`, `endpoint`, `method`, `provider`, `model`, `setting`, `listener`. */
   readonly about: Readonly<Record<string, string>>;
-  /** Units are in the names. */
+  /** The names contain the units. */
   readonly numbers: Readonly<Record<string, number>>;
 }
 
-/** A finding that has been told for some time. */
+/** A finding that is reported, with its start. */
 export interface ToldFinding extends Finding {
-  /** When it was first seen, by the clock of the looks. */
+  /** When it was first found, on the clock of the looks. */
   readonly sinceMs: number;
 }
 
 const RANKS: ReadonlyMap<FindingKind, number> = new Map(FINDING_KINDS.map((kind, rank) => [kind, rank]));
 
-/** Causes before their consequences; of one kind the bad before the others, then the older. */
+/** Orders causes before consequences; within one kind, `bad` before `warn`, then the older first. */
 export function compareFindings(one: ToldFinding, other: ToldFinding): number {
   const bySeverity = (finding: Finding): number => (finding.severity === 'bad' ? 0 : 1);
   return (

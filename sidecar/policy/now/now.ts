@@ -1,5 +1,5 @@
 /**
- * What is wrong at this moment, found from facts once a second. Pure: facts and time come in.
+ * Finds the current problems from facts, once a second. Pure: facts and time come in.
  *
  *     facts ──▶ findings of each kind ──▶ those that have lasted long enough ──▶ causes first ──▶ report
  */
@@ -22,47 +22,50 @@ import { counted, joined, shortMethod, spanOf } from './words.ts';
 export interface ClusterFacts extends EndedCalls {
   readonly endpoints: readonly EndpointFacts[];
   readonly circuits: readonly CircuitFacts[];
-  /** Those whose answers are known, and those that wait for their first. */
+  /** The methods whose answers are known, and those that wait for their first answer. */
   readonly methods: readonly MethodFacts[];
 }
 
 export interface NowFacts {
-  /** It takes no new calls, and ends. */
+  /** The sidecar accepts no new calls, and stops. */
   readonly draining: boolean;
-  /** '' when it is ready, or starts. */
+  /** '' when the sidecar is ready, or is starting. */
   readonly notReadyBecause: string;
-  /** The one of the app first. */
+  /** The app's cluster first. */
   readonly clusters: readonly ClusterFacts[];
   /** The name of the app's cluster. */
   readonly app: string;
   readonly providers: readonly ProviderFacts[];
   readonly certificates: readonly CertificateFacts[];
-  /** Calls that each listener has answered itself, ever, by reason. */
+  /** The number of calls that each listener has answered itself so far, by reason. */
   readonly rejected: readonly (readonly [listener: string, reasons: ReadonlyMap<string, number>])[];
-  /** Requests to models that wait for limits of our own. */
+  /** The number of model requests that wait for our own limits. */
   readonly waitForOwnLimits: number;
   /** Milliseconds since 1970. */
   readonly wallMs: number;
 }
 
 export interface NowReport {
-  /** Nothing is found, and nothing waits of which is not known how long it may. */
+  /** There are no findings, and no waits whose usual length is unknown. */
   readonly well: boolean;
   readonly summary: string;
-  /** Its numbers in words, where nothing is found; '' where there are none. */
+  /** The numbers of the summary in words, when there are no findings; '' where there are none. */
   readonly detail: string;
-  /** Causes before their consequences; the first so many. */
+  /** Causes before their consequences; at most `MAX_FINDINGS`. */
   readonly findings: readonly ToldFinding[];
-  /** Found, and not among them. */
+  /** The number of findings that are not in `findings`. */
   readonly leftOut: number;
-  /** All of them, for numbers. */
+  /** All findings, for metrics. */
   readonly all: readonly ToldFinding[];
 }
 
 const MAX_FINDINGS = 20;
-/** What a pause of this process, or of its machine, may look like is over at the next look, or the one after it. */
+/**
+ * How long a finding must last. The effects of a pause of this process or its machine end by the next look or the one
+ * after it.
+ */
 const LASTS_MS: Partial<Record<FindingKind, number>> = {
-  // The first answer of an app that has just started is not there at the first look.
+  // At the first look, an app that has just started has not answered yet.
   not_ready: 900,
   endpoint_silent: 2_000,
   cluster_silent: 2_000,
@@ -73,7 +76,10 @@ const LASTS_MS: Partial<Record<FindingKind, number>> = {
 };
 const MIN_TURNED_AWAY = 3;
 
-/** Why calls are turned away, where that is for somebody to mend; other reasons have findings of their own, or are answers. */
+/**
+ * Why calls are rejected, for reasons that an operator can remedy; other reasons have findings of their own, or are
+ * answers.
+ */
 const TURNED_AWAY: Readonly<Record<string, string>> = {
   overloaded: 'a limit on calls is reached',
   no_route: 'no route fits them',
@@ -133,7 +139,7 @@ export class Now {
       if (finding !== undefined) found.push(finding);
     };
     for (const circuit of circuits) add(circuitFinding(name, circuit));
-    // That the app can't be reached has been said.
+    // Skip the app's endpoints if an earlier finding says that the app is not reachable.
     if (name !== app || notReadyBecause === '') {
       add(silentCluster(name, endpoints));
       for (const endpoint of endpoints) add(endpointFinding(name, endpoint));
@@ -142,7 +148,7 @@ export class Now {
     const isSilent = found.some(({ kind }) => kind === 'endpoint_silent' || kind === 'endpoint_unreachable');
     for (const method of methods) {
       const finding = this.#slow(name, method, nowMs);
-      // Why they wait is known.
+      // Skip a lack of answers that a silent or unreachable endpoint explains.
       if (!isSilent || finding?.kind !== 'no_answers') add(finding);
     }
     const failing = this.#failures.look(cluster, nowMs);
@@ -203,7 +209,7 @@ export class Now {
     }
   }
 
-  /** What is remembered of clusters, methods and models that are not there any more. */
+  /** Forgets the clusters, methods and models that no longer exist. */
   #forget({ clusters, providers }: NowFacts, nowMs: number): void {
     this.#recent.forgetBefore(nowMs);
     const models = new Set(

@@ -1,38 +1,38 @@
-/** What is wrong with the providers of models. Pure. */
+/** Finds the problems of model providers. Pure. */
 import type { Finding } from './finding.ts';
 import { MODEL_LIMITS, type WaitFacts, WaitWatch } from './waits.ts';
 import { counted, joined, spanOf } from './words.ts';
 
-/** What the latest attempts of one kind came to, without a success among them. */
+/** The latest attempts that ended with one kind of result, without a success among them. */
 export interface StreakFacts {
   /**
-   * `refused`: 401, 403 and their like; `throttled`: 429; `failed`: it did not answer, or with an error of its own;
-   * `unanswered`: callers left who had waited for longer than any of its latest answers took.
+   * `refused`: 401, 403 and similar; `throttled`: 429; `failed`: no answer, or an error of the provider's own;
+   * `unanswered`: callers left after they had waited longer than any of the provider's latest answers took.
    */
   readonly kind: 'refused' | 'throttled' | 'failed' | 'unanswered';
   /** A status, or the reason of the failure. */
   readonly what: string;
-  /** The same in its own words, without keys. */
+  /** The provider's message, without keys. */
   readonly said: string;
   readonly inARow: number;
-  /** How long ago the latest one ended. */
+  /** How long ago the latest attempt ended. */
   readonly agoMs: number;
   /** How long ago the latest success was; Infinity when there was none. */
   readonly goodAgoMs: number;
 }
 
 export interface ModelFacts {
-  /** '' for requests that name none. */
+  /** '' for requests that name no model. */
   readonly model: string;
-  /** The provider's word for money that is missing; null when there is none missing. */
+  /** The provider's message that payment is missing; null when it is not. */
   readonly outOfCredit: string | null;
-  /** Nothing is sent to it for so long; 0 when it does not rest. */
+  /** How long the egress sends it no requests; 0 when it may. */
   readonly restsForMs: number;
-  /** The status it rests for. */
+  /** The status that caused the rest. */
   readonly restsBecause: string;
   /** The rest is short enough for requests to wait. */
   readonly isWaitedFor: boolean;
-  /** Requests that wait until it may be asked. */
+  /** The number of requests that wait for the end of the rest. */
   readonly awaiting: number;
   /** How long ago the latest success was; Infinity when there was none. */
   readonly goodAgoMs: number;
@@ -44,19 +44,19 @@ export interface ProviderFacts {
   readonly name: string;
   readonly circuit: string;
   readonly rejections: number;
-  /** How a request failed last, without keys; '' when none has since the last success. */
+  /** How the latest request failed, without keys; '' when none has failed since the last success. */
   readonly lastFailure: string;
   readonly models: readonly ModelFacts[];
 }
 
-/** A failure that retries have made good is no matter: three in a row are, or one where nothing else is known. */
+/** A failure that retries repaired is no finding. Three in a row are, or one where nothing else is known. */
 const MIN_IN_A_ROW = 3;
 const KNOWN_MS = 60_000;
-/** What was refused or failed once may be one request's fault: it is told, and nobody is woken for it. */
+/** A single refusal or failure may be the fault of one request: it is a warning, not an alarm. */
 const BAD_IN_A_ROW = 2;
-/** With thin traffic the latest answer may be minutes old, and is still the best that is known. */
+/** With thin traffic the latest answer may be minutes old, and is still the best evidence. */
 const STREAK_MS = 600_000;
-/** A 429 says nothing of what the quota is later. */
+/** A 429 says nothing about the quota at a later time. */
 const THROTTLED_MS = 30_000;
 
 const HINTS: Readonly<Record<string, string>> = {
@@ -66,7 +66,7 @@ const HINTS: Readonly<Record<string, string>> = {
   '404': ': are the base URL and the model right?',
 };
 
-/** Looks at providers from second to second: it remembers what their models usually take. */
+/** Examines providers from second to second, and remembers how long their models usually take. */
 export class ProviderWatch {
   readonly #waits = new Map<string, WaitWatch>();
 
@@ -126,7 +126,7 @@ export class ProviderWatch {
     };
   }
 
-  /** Forgets models that are not there any more. */
+  /** Removes the models that no longer exist. */
   keep(known: ReadonlySet<string>): void {
     for (const id of this.#waits.keys()) if (!known.has(id)) this.#waits.delete(id);
   }
@@ -139,7 +139,7 @@ export class ProviderWatch {
 function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding> {
   const { model, outOfCredit, restsForMs, restsBecause, isWaitedFor, awaiting, streak } = facts;
   const about = { provider, model };
-  // What it said long ago, and nobody has asked since, may be paid by now.
+  // An old refusal without a request since proves nothing: the bill may be paid by now.
   if (outOfCredit !== null && (streak?.agoMs ?? 0) < STREAK_MS)
     yield {
       kind: 'provider_unpaid',
@@ -172,7 +172,7 @@ function* quotaFindings(provider: string, facts: ModelFacts): Generator<Finding>
   };
 }
 
-/** What callers choose may be no model of the provider's: that it has none of this name is then no outage. */
+/** Callers may name a model that the provider does not have: that is no outage if it serves other models. */
 function servesOther(models: readonly ModelFacts[], model: ModelFacts): boolean {
   if (model.goodAgoMs !== Number.POSITIVE_INFINITY) return false;
   return models.some(({ goodAgoMs }) => goodAgoMs < STREAK_MS);
@@ -200,7 +200,7 @@ const STREAK_FINDINGS = {
   unanswered: 'provider_slow',
 } as const;
 
-/** Reasons of failures; others are a status, or say it by their names. */
+/** Descriptions of failure reasons; other failures are a status, or their names suffice. */
 const FAILURES: Readonly<Record<string, string>> = {
   connect_failed: 'it can not be connected to',
   connection_lost: 'connections are lost before an answer',

@@ -1,6 +1,6 @@
-/** How far counters have grown over the last seconds. Pure. */
+/** Measures how much counters have grown over the last seconds. Pure. */
 const WINDOW_MS = 15_000;
-/** Counters that are followed: more are somebody's invention. */
+/** The number of counters to follow: callers have invented any more. */
 const MAX_COUNTERS = 1_000;
 
 interface Sample {
@@ -16,28 +16,28 @@ export class Recent {
     this.#windowMs = windowMs;
   }
 
-  /** Over how long {@link grown} looks back, in seconds. */
+  /** How far back {@link grown} looks, in seconds. */
   get seconds(): number {
     return Math.round(this.#windowMs / 1000);
   }
 
-  /** Notes a counter's value, and gives what it has grown by in the window. Call it once a look for each counter. */
+  /** Records a counter's value and returns its growth in the window. Call it once for each counter in each look. */
   grown(counter: string, value: number, nowMs: number): number {
     let samples = this.#samples.get(counter);
     if (samples === undefined) {
       if (this.#samples.size >= MAX_COUNTERS) return 0;
-      // All of them begin at 0.
+      // All counters start at 0.
       samples = [{ atMs: nowMs, value: 0 }];
       this.#samples.set(counter, samples);
     }
-    // A counter that has shrunk is another one of the same name.
+    // A counter that has decreased is another one of the same name.
     if (value < (samples.at(-1)?.value ?? 0)) samples.length = 0;
     samples.push({ atMs: nowMs, value });
     while (samples.length > 1 && samples[0]!.atMs < nowMs - this.#windowMs) samples.shift();
     return value - samples[0]!.value;
   }
 
-  /** Forgets the counters that were not looked at since then. */
+  /** Removes the counters that were not looked at since then. */
   forgetBefore(atMs: number): void {
     for (const [counter, samples] of this.#samples)
       if (samples.at(-1)!.atMs < atMs) this.#samples.delete(counter);

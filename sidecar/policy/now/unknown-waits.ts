@@ -1,16 +1,16 @@
 /**
- * What waits where too few answers are known to say whether that is long: no finding, for a task may take minutes, and
- * nothing that "all is well" could be said of. Pure.
+ * Reports waits of which nobody knows whether they are long, because too few answers are known. They are no finding,
+ * since a task may take minutes, but they rule out "all is well". Pure.
  */
 import type { ProviderFacts } from './providers.ts';
 import type { MethodFacts, WaitFacts } from './waits.ts';
 import { counted, shortMethod, spanOf } from './words.ts';
 
-/** Shorter waits are not worth a word. */
+/** Shorter waits are not reported. */
 const WORTH_MS = 20_000;
 
 export interface UnknownWaits {
-  /** It stays as it is while nothing changes. */
+  /** Does not change while the situation does not. */
   readonly text: string;
   /** The numbers in words. */
   readonly detail: string;

@@ -1,29 +1,30 @@
 /**
- * Whether calls wait for longer than usual, or answers take far longer. Pure.
+ * Detects calls that wait longer than usual, and answers that take much longer. Pure.
  *
- * A task of an agent takes 5 ms from a cache, 10 s from a model and minutes with tools, so no fixed time says that a
- * call hangs. What is known is how long the latest answers took. Several calls beyond a multiple of the slowest of them
- * are evidence, a single one only beyond much more; while too few answers are known nothing is said at all (whether
- * the other side is there is asked in another way, `cluster/health/silence-watch.ts`).
+ * A task of an agent takes 5 ms from a cache, 10 s from a model and minutes with tools, so no fixed time shows that a
+ * call hangs. The durations of the latest answers are known. Several calls beyond a multiple of the slowest answer are
+ * evidence, a single one only beyond a much larger multiple; while too few answers are known there is no finding
+ * (`cluster/health/silence-watch.ts` checks in another way whether the other side is alive).
  *
  *     usual ──three waits, or answers in a row, above `many`; or one wait above `few`──▶ slow
  *       ▲                                                                                 │
  *       └──── answers within the usual and no such wait; or no evidence for 15 s ─────────┘
  *
- * What is usual is not learned while it is slow: the slow answers would soon be the usual ones. After ten minutes they are.
+ * The usual duration is not updated while calls are slow: the slow answers would soon be the usual ones. After ten
+ * minutes they are.
  */
 
-/** How things stand with one method of a cluster, or one model of a provider. Times in milliseconds. */
+/** The state of one method of a cluster, or one model of a provider. Times in milliseconds. */
 export interface WaitFacts {
-  /** Waits without an answer, where the other side has the whole request. */
+  /** The number of waits without an answer, where the other side has the whole request. */
   readonly waiting: number;
   readonly longestMs: number;
-  /** The third longest: that three wait so long is more than one long task. 0 where there are fewer. */
+  /** The third longest wait: three waits this long are more than one long task. 0 where there are fewer. */
   readonly thirdMs: number;
-  /** Answers ever, and how long all of them took together. */
+  /** The number of answers so far, and the sum of their durations. */
   readonly answers: number;
   readonly answersMs: number;
-  /** Of the latest answers; `answers` is 0 while too few are known. */
+  /** From the latest answers; `answers` is 0 while too few are known. */
   readonly usual: { readonly answers: number; readonly slowestMs: number };
 }
 
@@ -34,15 +35,15 @@ export interface MethodFacts {
 }
 
 export interface WaitLimits {
-  /** A single wait is no evidence below it. */
+  /** A single wait below this is no evidence. */
   readonly fewMs: number;
-  /** Three are none below it. */
+  /** Three waits below this are none. */
   readonly manyMs: number;
 }
 
-/** A task may take a minute that others answer from a cache. */
+/** One task may take a minute while others are answered from a cache. */
 export const CALL_LIMITS: WaitLimits = { fewMs: 60_000, manyMs: 5_000 };
-/** Requests to one model are more alike. */
+/** Requests to one model differ less. */
 export const MODEL_LIMITS: WaitLimits = { fewMs: 8_000, manyMs: 5_000 };
 
 const FEW_FACTOR = 10;
@@ -50,17 +51,17 @@ const MANY_FACTOR = 4;
 const SLOW_ANSWERS = 3;
 const LEAVE_MS = 15_000;
 const ADOPT_MS = 600_000;
-/** Percentiles look back over two minutes. */
+/** Percentiles cover two minutes. */
 const FORGET_MS = 120_000;
 /** An answer is noticed at the next look. */
 const LATE_MS = 1_500;
 
 export interface Slowness {
-  /** No answer has come while the longest wait lasted. */
+  /** No answer arrived during the longest wait. */
   readonly unanswered: boolean;
   readonly waiting: number;
   readonly longestMs: number;
-  /** The mean of the latest answers; 0 while none has come. */
+  /** The mean duration of the latest answers; 0 before the first. */
   readonly answersTakeMs: number;
   readonly usualAnswers: number;
   readonly usualSlowestMs: number;
@@ -69,26 +70,26 @@ export interface Slowness {
 export class WaitWatch {
   readonly #limits: WaitLimits;
   #usual: WaitFacts['usual'] = { answers: 0, slowestMs: 0 };
-  /** As they were at the look before; NaN before the first. */
+  /** The values at the previous look; NaN before the first. */
   #answers = Number.NaN;
   #answersMs = 0;
-  /** Answers since then. */
+  /** The number of answers since the previous look. */
   #fresh = 0;
   #answeredAtMs = Number.NEGATIVE_INFINITY;
-  /** The mean of the latest answers. */
+  /** The mean duration of the latest answers. */
   #latestMs = 0;
   #slowInARow = 0;
   /** NaN while nothing is slow. */
   #slowSinceMs = Number.NaN;
   #evidenceAtMs = 0;
-  /** Until then the slow answers are among the latest. */
+  /** The slow answers are among the latest until then. */
   #learnsAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(limits: WaitLimits) {
     this.#limits = limits;
   }
 
-  /** To be called about once a second; undefined while nothing is unusual. */
+  /** Call it about once a second; returns undefined while nothing is unusual. */
   look(facts: WaitFacts, nowMs: number): Slowness | undefined {
     this.#takeAnswers(facts, nowMs);
     if (this.#isNewUsual(nowMs)) {
@@ -139,7 +140,7 @@ export class WaitWatch {
     if (this.#isSlow && (answersAreUsual || nowMs - this.#evidenceAtMs >= LEAVE_MS)) this.#becomeUsual(nowMs);
   }
 
-  /** It has been slow for long, and answers come. */
+  /** The method has been slow for long, and answers arrive. */
   #isNewUsual(nowMs: number): boolean {
     return nowMs - this.#slowSinceMs >= ADOPT_MS && nowMs - this.#answeredAtMs < ADOPT_MS / 2;
   }

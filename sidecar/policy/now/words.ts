@@ -1,6 +1,6 @@
-/** How findings say numbers and names. */
+/** Formats numbers and names for findings. */
 
-/** A length of time: `0.2 s`, `8 s`, `3 min`. */
+/** Formats a duration: `0.2 s`, `8 s`, `3 min`. */
 export function spanOf(ms: number): string {
   const seconds = ms / 1000;
   if (seconds < 1) return `${Math.max(Math.round(ms), 1)} ms`;
@@ -9,7 +9,7 @@ export function spanOf(ms: number): string {
   return `${Math.round(seconds / 60)} min`;
 }
 
-/** `1 call waits`, `3 calls wait`: the verb is given as it follows one. */
+/** `1 call waits`, `3 calls wait`: pass the verb in the singular. */
 export function counted(count: number, noun: string, verb = ''): string {
   const subject = count === 1 ? `1 ${noun}` : `${count} ${noun}s`;
   if (verb === '') return subject;
@@ -23,7 +23,7 @@ export function shortMethod(method: string): string {
   return method.replace(/^\/?(?:[^/]*\.)?([^/.]+\/[^/]+)$/, '$1') || '(no method)';
 }
 
-/** Joins what is not empty. */
+/** Joins the parts that are not empty. */
 export function joined(separator: string, ...parts: readonly string[]): string {
   return parts.filter((part) => part !== '').join(separator);
 }
