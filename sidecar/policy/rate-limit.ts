@@ -1,27 +1,28 @@
 /**
  * A token bucket for each caller. Pure; the time comes in, in milliseconds that never go back.
  *
- * A bucket is kept as one number, the time at which it will be full again (the "theoretical arrival time" of the
- * generic cell rate algorithm, ITU-T I.371): full in the past means full now. Nothing is to be refilled, and a caller
- * that was quiet for so long needs no entry.
+ * A bucket is one number, the time at which it will be full again (the "theoretical arrival time" of the generic cell
+ * rate algorithm, ITU-T I.371): a time in the past means that it is full now. No bucket needs refilling, and a caller
+ * that was quiet for long enough needs no entry.
  *
  *     full at     now                     now + burst × interval
  *      ──┼─────────┼──────────────────────────┼────▶ time
  *        │ full    │ so much of it is used    │ empty: refused until a token is there
  *
- * At most `maxCallers` are remembered, the ones that called last. A caller is only forgotten when its bucket is full,
- * or inventing names would be a way to have one's own forgotten; when none can be, new callers share one bucket.
+ * The limiter remembers at most `maxCallers`, those that called last. It forgets a caller only when its bucket is full,
+ * or a caller could have its own bucket forgotten by inventing names; when none can be forgotten, new callers share one
+ * bucket.
  */
 
 export interface RateLimitSettings {
   readonly callsPerSecond: number;
-  /** Calls at once after a silence: 1 or more. */
+  /** The number of calls at once after a silence: 1 or more. */
   readonly burst: number;
-  /** 10,000 callers are about a megabyte and a half. */
+  /** 10,000 callers take about a megabyte and a half. */
   readonly maxCallers: number;
 }
 
-/** Longer names are told apart by their first characters: they come from certificates or addresses. */
+/** Longer names are compared by their first characters: they come from certificates or addresses. */
 const MAX_NAME_LENGTH = 256;
 const MAX_PUSHBACK_MS = 60_000;
 
@@ -39,7 +40,7 @@ class Bucket {
 export class RateLimiter {
   #settings: RateLimitSettings;
   readonly #buckets = new Map<string, Bucket>();
-  /** For those there is no room for. */
+  /** The bucket of callers for which there is no room. */
   readonly #shared = new Bucket('');
   #oldest: Bucket | undefined = undefined;
   #newest: Bucket | undefined = undefined;
@@ -56,14 +57,14 @@ export class RateLimiter {
     return this.#settings;
   }
 
-  /** New limits hold at once; what was used stays used. */
+  /** New limits apply at once; what was used stays used. */
   set settings(settings: RateLimitSettings) {
     this.#settings = checked(settings);
   }
 
   /**
-   * Takes `cost` tokens for a call of `caller`, and answers 0; or takes none, and answers in how many milliseconds,
-   * at most a minute, there will be enough. A cost above the burst needs a full bucket.
+   * Takes `cost` tokens for a call of `caller` and returns 0; or takes none and returns in how many milliseconds, at
+   * most a minute, there will be enough. A cost above the burst needs a full bucket.
    */
   take(caller: string, nowMs: number, cost = 1): number {
     const { callsPerSecond, burst } = this.#settings;
@@ -71,7 +72,7 @@ export class RateLimiter {
     const bucket = this.#bucketOf(caller, nowMs);
     const fullAtMs = Math.max(bucket.fullAtMs, nowMs) + cost * intervalMs;
     const excessMs = fullAtMs - nowMs - Math.max(burst, cost) * intervalMs;
-    // A thousandth of a millisecond is what the sums of intervals may be off by.
+    // The sums of intervals may be off by a thousandth of a millisecond.
     if (excessMs > 1e-3) return Math.min(Math.ceil(excessMs), MAX_PUSHBACK_MS);
     bucket.fullAtMs = fullAtMs;
     return 0;

@@ -1,18 +1,18 @@
 /**
- * Whether a failure says that nobody was there, or that somebody was and failed.
+ * Whether a failure shows that the endpoint was not reachable, or that it was reachable and failed.
  *
- * The difference decides what may end a protection early. An endpoint that could not be reached is well as soon as it
- * can be; one that answers with errors has to prove itself, whatever its connection does.
+ * The difference decides what may end a protection early. An endpoint that was not reachable is well as soon as it is;
+ * one that answers with errors must prove itself, whatever its connection does.
  */
 import type { FailureReason, Verdict } from './verdicts.ts';
 
-/** `either`: it says nothing, so that what was known before still holds. `connected`: it depends on that. */
+/** `either`: the failure proves nothing, so the earlier knowledge stands. `connected`: it depends on the connection. */
 type Reach = 'unreachable' | 'reached' | 'either' | 'connected';
 
 const REACH: Readonly<Record<FailureReason, Reach>> = {
   connect_failed: 'unreachable',
   connection_lost: 'unreachable',
-  // Its sidecar is there and its app is not: what counts is the app.
+  // The sidecar is reachable and its app is not: the app counts.
   app_unreachable: 'unreachable',
   app_cut: 'either',
   reset: 'either',
@@ -34,8 +34,8 @@ const REACH: Readonly<Record<FailureReason, Reach>> = {
 };
 
 /**
- * True when the failure says that nobody was there, false when somebody was; undefined when it may be either, or when
- * it was no failure.
+ * Returns true when the failure shows that the endpoint was not reachable, false when it was reachable; undefined when
+ * both are possible, or when it was no failure.
  *
  * @param connected the attempt had a connection
  */
@@ -47,8 +47,8 @@ export function foundNobody({ outcome, reason }: Verdict, connected: boolean): b
 }
 
 /**
- * Whether nothing came in time, which says neither that somebody was there nor that nobody was: an agent that hangs and one
- * whose process is stopped look the same. A sidecar that says so of its app (`peerReason`) knows no more.
+ * Whether nothing arrived in time, which does not show whether the endpoint was alive: a hanging agent and a stopped
+ * process look the same. A sidecar that reports this of its app (`peerReason`) knows no more.
  */
 export function isSilence({ outcome, reason }: Verdict, peerReason: string): boolean {
   if (outcome !== 'failure') return false;

@@ -1,7 +1,7 @@
 /**
- * Why a sidecar answers a call itself: the value of `outrigger-reason`, and of metrics' `reason`. One table says all that
- * a reason means, so that a new one does not compile without its status, its verdict, its safety and its line in
- * `docs/life-of-a-call.md`, which a test holds equal to this.
+ * Why a sidecar answers a call itself: the value of `outrigger-reason`, and of the label `reason` of metrics. One table
+ * defines a reason completely, so that a new one does not compile without its status, its verdict, its safety and its
+ * line in `docs/life-of-a-call.md`, which a test holds equal to this table.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { VerdictReason } from './verdicts.ts';
@@ -31,7 +31,7 @@ export type Reason =
   | 'task_not_repeatable';
 
 export interface ReasonFacts {
-  /** The status of the answer. Some reasons may carry another one, see `when`. */
+  /** The status of the answer. Some reasons may have another one, see `when`. */
   readonly status: StatusCode;
   /** The HTTP status for a request that is not gRPC. */
   readonly httpStatus: number;
@@ -42,21 +42,21 @@ export interface ReasonFacts {
    */
   readonly verdict: VerdictReason | 'by_deadline' | 'by_status' | 'by_http_status' | 'by_own_status';
   /**
-   * `untouched`: the app has seen nothing of the call, nor of an earlier attempt of it, so that it can be sent again
-   * whatever it does. A sidecar must not give such a reason to a call that may have reached its app.
+   * `untouched`: the app has seen nothing of the call, nor of an earlier attempt of it, so that the call can be sent
+   * again, whatever it does. A sidecar must not give such a reason for a call that may have reached its app.
    */
   readonly app: 'untouched' | 'may_have_seen';
-  /** Another endpoint, or this one a little later, may take the call. */
+  /** Another endpoint, or this one a little later, may accept the call. */
   readonly turnedAway: boolean;
-  /** Another try would be refused again: the answer says `grpc-retry-pushback-ms: -1`. */
+  /** Another try would be refused again: the answer carries `grpc-retry-pushback-ms: -1`. */
   readonly final: boolean;
-  /** The documents' line. */
+  /** The line in the documents. */
   readonly when: string;
 }
 
-/** The app saw nothing of the call, and another endpoint may take it. */
+/** The app saw nothing of the call, and another endpoint may accept it. */
 const TURNED_AWAY = { app: 'untouched', turnedAway: true, final: false } as const;
-/** The app saw nothing of the call, and no endpoint would take it. */
+/** The app saw nothing of the call, and no endpoint would accept it. */
 const REFUSED = { app: 'untouched', turnedAway: false, final: false } as const;
 const MAY_HAVE_RUN = { app: 'may_have_seen', turnedAway: false, final: false } as const;
 
@@ -85,7 +85,7 @@ export const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   circuit_open: {
     status: Status.UNAVAILABLE,
     httpStatus: 503,
-    // The failures that opened it have been counted when they happened.
+    // The failures that opened it were counted when they happened.
     verdict: 'circuit_open',
     ...TURNED_AWAY,
     when: 'the circuit of the cluster and method is open; with pushback',

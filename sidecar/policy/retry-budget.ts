@@ -1,16 +1,16 @@
 /**
- * How many retries and hedges a cluster may get on top of its calls, so that retries of a failing cluster do not
- * become the load that keeps it failing. Pure.
+ * How many retries and hedges a cluster may get on top of its calls, so that retries of a failing cluster do not become
+ * the load that keeps it failing. Pure.
  *
- * A retry is allowed when either holds:
+ * A retry is allowed when one of these holds:
  *
- * - the share: retries of the last 10 s, or those running if there are more, are below `percent` of the calls of the
- *   last 10 s, or of those running if there are more. Both are taken because either alone is wrong for some traffic:
- *   what was begun 10 s ago is forgotten while calls of a minute still run, and of fast calls none is running at the
- *   moment one looks;
- * - the floor: fewer than `min_concurrent` retries are running, and fewer than that many began in this second. It is
- *   for thin traffic, of which a share is nothing: at one call a second every call can use all of its attempts. The
- *   limit in time is there because retries that fail at once would never be many at a time.
+ * - the share: retries of the last 10 s, or the running ones if there are more, are below `percent` of the calls of the
+ *   last 10 s, or of the running ones if there are more. Either count alone is wrong for some traffic: calls of a
+ *   minute still run when the window has forgotten their start, and of fast calls none may be running at a given
+ *   moment;
+ * - the floor: fewer than `min_concurrent` retries are running, and fewer than that many began in this second. It
+ *   serves thin traffic, whose share is nothing: at one call a second every call can use all of its attempts. The limit
+ *   in time is needed because retries that fail at once would never be many at a time.
  *
  * So a cluster that fails everything gets at most its calls, `percent` more, and `min_concurrent` more a second.
  * Percent 20 and 3 at a time are Envoy's figures; its users ask for the window in time.
@@ -23,17 +23,17 @@ const WINDOW_MS = 10_000;
 
 export class RetryBudget {
   settings: RetryBudgetSettings;
-  /** Retries that were not allowed, ever. */
+  /** The number of retries that were not allowed so far. */
   exhausted = 0;
   #running = 0;
-  /** Calls and, marked, retries. */
+  /** Counts calls and, as marked events, retries. */
   readonly #window = new ShareWindow(WINDOW_MS);
 
   constructor(settings: RetryBudgetSettings) {
     this.settings = settings;
   }
 
-  /** Retries that were allowed and have not been released. */
+  /** The number of allowed retries that were not released yet. */
   get running(): number {
     return this.#running;
   }
@@ -44,9 +44,10 @@ export class RetryBudget {
   }
 
   /**
-   * May one more attempt be made? If so it must be released when it ends, or when it is not made after all.
+   * Asks for one more attempt. If it returns true, call `release` when the attempt ends, or when it is not made after
+   * all.
    *
-   * @param callsInFlight in the cluster, the call in question included
+   * @param callsInFlight in the cluster, including this call
    */
   tryAcquire(nowMs: number, callsInFlight: number): boolean {
     if (!this.#allows(nowMs, callsInFlight)) {
@@ -66,7 +67,7 @@ export class RetryBudget {
     return Math.max(marked, this.#running) * 100 < percent * Math.max(total, callsInFlight);
   }
 
-  /** Throws when more is released than was acquired, which would quietly lift the limit. */
+  /** Throws when more is released than was acquired, which would raise the limit unnoticed. */
   release(): void {
     if (this.#running === 0)
       throw new Error('a retry was released twice; release once for each tryAcquire() that was true');

@@ -1,3 +1,4 @@
+/** The settings of retries. */
 import * as z from 'zod';
 import { STATUS_NAMES } from '../grpc/status.ts';
 import { duration, integer, oneOf, percent, text } from '../settings/kinds.ts';
@@ -20,7 +21,7 @@ export type RetryBudgetSettings = SettingsOf<typeof retryBudget>;
 export const retry = z.strictObject({
   // Three: a second failure is bad luck, a third is an outage.
   max_attempts: integer(1, 10).default(3).describe('Attempts, the first one included; 1 is no retry'),
-  // UNAVAILABLE alone: the one code that says "not now". Others may come after work was done.
+  // UNAVAILABLE alone: the one code that means "not now". Others may follow work that was done.
   on: z
     .array(oneOf(ERROR_CODES))
     .max(ERROR_CODES.length)
@@ -32,7 +33,7 @@ export const retry = z.strictObject({
     .default([])
     .describe('Methods that may run twice: /package.Service/Method'),
   per_try_timeout: duration('zero').default('0s').describe('The most one attempt may take; 0s is off'),
-  // As Envoy waits: long enough for a restart of a connection, short beside any agent's answer.
+  // Envoy's back-off: long enough for a connection to restart, short beside any agent's answer.
   backoff: z
     .strictObject({
       base: duration('positive').default('25ms').describe('The first wait before a retry, before jitter'),
@@ -46,5 +47,5 @@ export const retry = z.strictObject({
 });
 
 export type AllRetrySettings = SettingsOf<typeof retry>;
-/** As far as `RetryPolicy` decides by them. */
+/** The part on which `RetryPolicy` bases its decisions. */
 export type RetrySettings = Pick<AllRetrySettings, 'maxAttempts' | 'on' | 'idempotentMethods' | 'backoff'>;

@@ -1,19 +1,20 @@
 /**
- * Whether a failed attempt is followed by another, when, and where.
+ * Whether another attempt follows a failed one, when, and where.
  *
- * Transparent retries come first (`transparent-retry.ts`): what the transport proves untouched costs no attempt and no
- * budget. What is left is asked here, and all of it must hold:
+ * Transparent retries come first (`transparent-retry.ts`): what the transport proves untouched uses no attempt and no
+ * budget. For the other failures this policy decides, and all of these must hold:
  *
  *     nothing sent to the caller → pushback allows → the code may be tried again → this hop owns the retries
  *       → attempts are left → running it again is safe → the request is still here → the circuit is closed
  *         → the deadline leaves time → the budget has room
  *
- * Safe is a call that never reached the app, one of a method declared idempotent, or a task that the other side
- * de-duplicates by its id. gRPC itself retries by code alone; an agent that runs twice is paid for twice.
+ * A call is safe if it never reached the app, if its method is declared idempotent, or if it is a task that the other
+ * side de-duplicates by its id. gRPC itself retries by code alone; but a second run of an agent costs as much as the
+ * first.
  *
- * Where to: an endpoint that failed is avoided. But a task whose outcome is unknown (the connection was lost after the
- * request had been sent) goes back to the endpoint that may be running it, which joins it to the run in flight or
- * replays its answer; it goes elsewhere only when that endpoint can't be reached any more.
+ * The target: a retry avoids the endpoint that failed. But a task whose outcome is unknown (the connection was lost
+ * after the request had been sent) returns to the endpoint that may be running it, which joins it to the run in
+ * progress or replays its answer; it goes elsewhere only when that endpoint is not reachable any more.
  *
  * Sources: gRPC proposal A6, "Retryable Status Codes", "Exponential Backoff", "Pushback".
  */
@@ -28,30 +29,30 @@ import type { RetrySettings } from './retry-settings.ts';
 export interface RetryCall {
   /** The path, `/package.Service/Method`. */
   readonly method: string;
-  /** So far, without transparent ones. */
+  /** The number of attempts so far, without transparent ones. */
   readonly attempts: number;
-  /** Made by hops before this one, by their `grpc-previous-rpc-attempts`: they count against the same limit. */
+  /** Attempts of hops before this one, by their `grpc-previous-rpc-attempts`: they count against the same limit. */
   readonly callersAttempts: number;
   readonly responseStarted: boolean;
-  /** All of the request that has come is still here. */
+  /** All of the request that has arrived is still in memory. */
   readonly requestWhole: boolean;
   /** Infinity without a deadline. */
   readonly timeLeftMs: number;
-  /** The median of the method's latencies, in milliseconds; 0 when not known. */
+  /** The median of the method's latencies, in milliseconds; 0 when unknown. */
   readonly usualLatencyMs: number;
-  /** Back-offs since the last pushback: 0 at first, then what the last decision said. */
+  /** Back-offs since the last pushback: 0 at first, then the value of the last decision. */
   readonly backoffStep: number;
-  /** It carries a task id, and the endpoints' sidecars have said that they de-duplicate by it. */
+  /** The call carries a task id, and the endpoints' sidecars have announced that they de-duplicate by it. */
   readonly deduplicated: boolean;
-  /** An earlier attempt may have been processed (`outcomeUnknown`). */
+  /** The endpoint may have processed an earlier attempt (`outcomeUnknown`). */
   readonly unknownBefore: boolean;
   /** `CircuitBreaker.mayRetry`. */
   readonly circuitAllows: boolean;
-  /** Endpoints that can be used, besides the one that failed. */
+  /** The number of usable endpoints besides the one that failed. */
   readonly otherEndpoints: number;
   /**
-   * The endpoint that may be running the task, or the one that failed, is still part of the cluster and its connection
-   * is not in back-off. Ejection does not matter: what runs there runs there.
+   * The endpoint that may be running the task, or the one that failed, is still part of the cluster, and its connection
+   * is not in back-off. Ejection does not matter: the task keeps running there.
    */
   readonly sameReachable: boolean;
   /** In the cluster. */
@@ -74,9 +75,9 @@ export type GiveUpReason =
 interface RetryAgain {
   readonly again: true;
   readonly afterMs: number;
-  /** `same`: the endpoint whose outcome is unknown. `other`: any, that one only when there is no other. */
+  /** `same`: the endpoint whose outcome is unknown. `other`: any; that one only when there is no other. */
   readonly target: 'same' | 'other';
-  /** For `RetryCall.backoffStep` the next time. */
+  /** The next value of `RetryCall.backoffStep`. */
   readonly backoffStep: number;
 }
 
@@ -84,8 +85,8 @@ interface RetryGiveUp {
   readonly again: false;
   readonly reason: GiveUpReason;
   /**
-   * Whom the answer, and that of the inbound call it belongs to, tells not to try again: each hop above would try as
-   * often again (three hops of three attempts: 27).
+   * The callers that must not try again, by this call's answer and by that of the inbound call it belongs to: each hop
+   * above would multiply the attempts (three hops of three attempts: 27).
    */
   readonly notAgain: NotAgain;
 }
@@ -94,7 +95,7 @@ export type RetryDecision = RetryAgain | RetryGiveUp;
 
 const BACKOFF_MULTIPLIER = 2;
 
-/** Immutable: make a new one for new settings; the budget goes on. */
+/** Immutable: create a new one for new settings, with the same budget. */
 export class RetryPolicy {
   readonly maxAttempts: number;
   readonly #codes: number;
@@ -115,8 +116,8 @@ export class RetryPolicy {
   }
 
   /**
-   * What follows the attempt that ended so. "Again" has taken a place in the budget: release it when the new attempt
-   * ends, or when it is not made after all.
+   * Decides what follows the attempt that ended in this way. "Again" has taken a place in the budget: release it when
+   * the new attempt ends, or when it is not made after all.
    *
    * @param random in [0, 1), for the jitter
    */
@@ -127,7 +128,7 @@ export class RetryPolicy {
     const pushbackMs = pushbackFor(end, call, target);
     const step = pushbackMs === undefined ? call.backoffStep + 1 : 0;
     const afterMs = pushbackMs ?? backoffMs(this.#backoff, step, random);
-    // To be joined to a run in flight takes less than a run, nobody knows how much.
+    // Joining a run in progress takes less time than a run; how much less is unknown.
     const neededMs = target === 'same' ? 0 : call.usualLatencyMs;
     if (call.timeLeftMs <= afterMs + neededMs) return giveUp('deadline', end, call);
     if (!this.#budget.tryAcquire(nowMs, call.callsInFlight)) return giveUp('budget_exhausted', end, call);
@@ -136,7 +137,7 @@ export class RetryPolicy {
 
   #refusal(end: AttemptEnd, call: RetryCall): GiveUpReason | undefined {
     if (call.responseStarted) return 'committed';
-    // Whatever the code, and though this hop would not try again anyway: those above must hear of it.
+    // Check this before the code, even when this hop would not try again: the hops above must be notified.
     if (end.pushbackMs === NEVER || end.notAgain !== NotAgain.NOBODY) return 'pushback';
     if (this.maxAttempts <= 1) return 'retries_off';
     switch (end.kind) {
@@ -157,10 +158,11 @@ export class RetryPolicy {
     return call.circuitAllows ? undefined : 'circuit';
   }
 
-  /** Whether what happened may be better at another attempt, whatever else speaks against one. */
+  /** Whether another attempt may have a better result, regardless of the other conditions. */
   mayFollow(end: AttemptEnd): boolean {
     if (this.#allows(end.status)) return true;
-    // An endpoint that is silent, gives no status, or whose sidecar sends callers away, is unavailable under another code.
+    // An endpoint that is silent, gives no status, or whose sidecar sends callers away is unavailable, under another
+    // code.
     const silent = end.kind === 'per_try' || end.kind === 'first_chunk' || end.kind === 'no_status';
     return this.#allows(Status.UNAVAILABLE) && (silent || turnedAwayBySidecar(end));
   }
@@ -178,16 +180,17 @@ export class RetryPolicy {
     if (!call.deduplicated || !call.sameReachable) return 'other';
     const idempotent = this.#idempotent.has(call.method);
     if (outcomeUnknown(end)) {
-      // A silent endpoint may be running it, or may have stopped: who may run it twice goes where someone answers.
+      // A silent endpoint may be running the task or may have stopped: a call that may run twice goes to another
+      // endpoint.
       const silent = end.kind === 'per_try' || end.kind === 'first_chunk';
       return silent && idempotent ? 'other' : 'same';
     }
-    // Turned away now, but an earlier attempt may still be running there.
+    // The endpoint refused this attempt, but may still be running an earlier one.
     return call.unknownBefore && neverReachedApp(end) && !idempotent ? 'same' : 'other';
   }
 }
 
-/** Whether the attempt may have been processed, or may still be: it was sent, and no answer says what became of it. */
+/** Whether the attempt may have been processed, or may still be: it was sent, and no answer gives its outcome. */
 export function outcomeUnknown(end: AttemptEnd): boolean {
   switch (end.kind) {
     case 'no_status':
@@ -207,8 +210,8 @@ export function outcomeUnknown(end: AttemptEnd): boolean {
 }
 
 /**
- * The wait that the endpoint has asked for, in place of a back-off. What a sidecar asks that sent the call away before
- * its app is about that endpoint alone (its load, its circuit), and does not hold for another one.
+ * The pushback of the endpoint, which replaces a back-off. A sidecar that refused the call before its app asks for a
+ * wait at that endpoint alone (for its load, its circuit), which does not apply to another one.
  */
 function pushbackFor(end: AttemptEnd, call: RetryCall, target: 'same' | 'other'): number | undefined {
   const goesElsewhere = target === 'other' && call.otherEndpoints > 0;
@@ -224,11 +227,11 @@ function notAgain(reason: GiveUpReason, end: AttemptEnd, call: RetryCall): NotAg
     case 'pushback':
       return end.notAgain || NotAgain.SIDECARS;
     case 'attempts_exhausted':
-      // Used up by the caller's own attempts: how many it makes is its own decision.
+      // The caller's own attempts used the limit up: the caller alone decides how many it makes.
       return call.attempts > 1 ? NotAgain.EVERYBODY : NotAgain.SIDECARS;
     case 'not_safe':
     case 'budget_exhausted':
-      // A sidecar above that has its agent run again has this call made again, which this hop has ruled out.
+      // A sidecar above would have its agent run again and repeat this call, which this hop has ruled out.
       return NotAgain.SIDECARS;
     default:
       return NotAgain.NOBODY;

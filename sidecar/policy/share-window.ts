@@ -8,14 +8,14 @@
  *                      └───────── one window ──────────┘
  *         └── with thin traffic: further back, until enough events are in it
  *
- * A window of fixed length holds ten calls when one comes each second, and three with slow agents: too few for a
- * share to mean anything. So it reaches back until it holds `minTotal` events, but never further than
- * {@link MAX_WINDOWS} windows: what was longer ago says nothing about now.
+ * A window of fixed length holds ten calls at one call a second, and three with slow agents: too few for a meaningful
+ * share. So it extends back until it holds `minTotal` events, but never further than {@link MAX_WINDOWS} windows: older
+ * events say nothing about now.
  */
 
-/** A window is that much too short at worst: the bucket of now has just begun. */
+/** At worst a window is one bucket too short, when the current bucket has just begun. */
 const BUCKETS_PER_WINDOW = 10;
-/** With a window of 10 s: a minute. One call each three seconds still makes 20 in it. */
+/** With a window of 10 s, a minute. One call every three seconds still gives 20 calls. */
 const MAX_WINDOWS = 6;
 const BUCKETS = BUCKETS_PER_WINDOW * MAX_WINDOWS;
 
@@ -26,10 +26,10 @@ export class ShareWindow {
   readonly #marked = new Uint32Array(BUCKETS);
   /** The number of the newest bucket since time 0. */
   #newest = 0;
-  /** What the last `look` has found. */
+  /** The result of the last `look`. */
   total = 0;
   marked = 0;
-  /** How far back that reached, in milliseconds. */
+  /** How far back the last `look` went, in milliseconds. */
   spanMs = 0;
 
   constructor(windowMs: number) {
@@ -49,12 +49,12 @@ export class ShareWindow {
     this.#marked[slot]!++;
   }
 
-  /** Marks without adding: for what was added already. */
+  /** Marks an event that was added before. */
   mark(nowMs: number): void {
     this.#marked[this.#slot(nowMs)]!++;
   }
 
-  /** Takes back an event that was added, unmarked, at `atMs`; nothing happens when that is too long ago. */
+  /** Takes back an unmarked event that was added at `atMs`; does nothing when that is too long ago. */
   takeBack(atMs: number, nowMs: number): void {
     this.#slot(nowMs);
     const bucket = Math.floor(atMs / this.#bucketMs);
@@ -63,7 +63,7 @@ export class ShareWindow {
     if (this.#totals[slot]! > this.#marked[slot]!) this.#totals[slot]!--;
   }
 
-  /** Counts one window back, and further as long as there are fewer than `minTotal` events. */
+  /** Counts the events of one window, and of further buckets while there are fewer than `minTotal` events. */
   look(nowMs: number, minTotal: number): void {
     this.#slot(nowMs);
     this.total = 0;
@@ -79,7 +79,7 @@ export class ShareWindow {
     this.spanMs = buckets * this.#bucketMs;
   }
 
-  /** What was marked in the bucket of now, a tenth of the window or less. */
+  /** The number of marked events in the current bucket, a tenth of the window or less. */
   markedNow(nowMs: number): number {
     return this.#marked[this.#slot(nowMs)]!;
   }
@@ -89,7 +89,7 @@ export class ShareWindow {
     this.#marked.fill(0);
   }
 
-  /** The slot of now; those of the time that has passed since the last event are emptied. */
+  /** The current slot; clears the slots of the time since the last event. */
   #slot(nowMs: number): number {
     const bucket = Math.floor(nowMs / this.#bucketMs);
     const newest = this.#newest;

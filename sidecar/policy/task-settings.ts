@@ -1,3 +1,4 @@
+/** The settings of tasks. */
 import * as z from 'zod';
 import { flag } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';

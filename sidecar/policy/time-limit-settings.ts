@@ -1,11 +1,12 @@
+/** The settings of time limits. */
 import type * as z from 'zod';
 import { duration } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 
-/** The idle timeout of `StreamProcess` where none is given. */
+/** The default idle timeout of `StreamProcess`. */
 export const STREAM_IDLE_TIMEOUT = '5m';
 
-/** The time limits of calls, which the inbound side and each cluster have: each a key of theirs. */
+/** The time limits of calls; the inbound side and each cluster have these keys. */
 export const timeLimits = {
   timeout: duration('zero')
     .default('60s')
@@ -26,5 +27,5 @@ export const timeLimits = {
     ),
 };
 
-/** `idle_timeout` is two limits: see `TimeLimits` of `deadline.ts`. */
+/** `idle_timeout` stands for two limits: see `TimeLimits` of `deadline.ts`. */
 export type TimeLimitSettings = Omit<SettingsOf<z.ZodObject<typeof timeLimits>>, 'idleTimeoutMs'>;

@@ -1,34 +1,34 @@
 /**
- * The tokens that a task may use. Pure.
+ * Bounds the tokens that a task may use. Pure.
  *
- * What a request may use at most is reserved before it is sent, and what it did use takes the reservation's place
- * when it has ended, so that any number of requests at once can't use more than there is:
+ * Before a request is sent, the most that it may use is reserved; when it has ended, its real use replaces the
+ * reservation. So any number of concurrent requests can't use more than the total:
  *
  *     spent + reserved ≤ total
  *
- * A part can be granted to somebody else (an agent that is called): it is reserved here until the call has ended.
+ * A part can be granted to a called agent: it stays reserved here until the call has ended.
  */
 
-/** In a call's metadata, or a request's headers: how many tokens its task may use. */
+/** The field of a call's metadata, or of a request's headers, that limits the tokens of its task. */
 export const TOKEN_BUDGET_HEADER = 'outrigger-token-budget';
 
-/** A whole number; -1 when it is none, which is no budget. */
+/** A whole number; -1, which means no budget, for any other text. */
 export function parseTokenBudget(text: string): number {
   return /^\d{1,15}$/.test(text) ? Number(text) : -1;
 }
 
 export interface Reservation {
-  /** Below 0 once it is settled. */
+  /** Below 0 once the reservation is settled. */
   tokens: number;
 }
 
-/** What requests draw on: a budget, or several that must all have room. */
+/** The source of a request's tokens: one budget, or several that must all have room. */
 export interface TokenSource {
-  /** What can still be reserved. */
+  /** The number of tokens that can still be reserved. */
   readonly left: number;
-  /** Undefined when so much is not left. Must be settled, also when nothing was used. */
+  /** Undefined when fewer tokens are left. Each reservation must be settled, even when nothing was used. */
   reserve(tokens: number): Reservation | undefined;
-  /** What was really used. Once is enough. */
+  /** Replaces the reservation by the real use. Further calls do nothing. */
   settle(reservation: Reservation, usedTokens: number): void;
 }
 
@@ -51,19 +51,22 @@ export class TokenBudget implements TokenSource {
     return this.#reserved;
   }
 
-  /** What can still be reserved. */
+  /** The number of tokens that can still be reserved. */
   get left(): number {
     return Math.max(0, this.total - this.#spent - this.#reserved);
   }
 
-  /** Undefined when so much is not left. Must be settled, also when nothing was used. */
+  /** Undefined when fewer tokens are left. Each reservation must be settled, even when nothing was used. */
   reserve(tokens: number): Reservation | undefined {
     if (!(tokens >= 0) || tokens > this.left) return undefined;
     this.#reserved += tokens;
     return { tokens };
   }
 
-  /** What was really used; a provider that took more than was reserved leaves less for the rest. Once is enough. */
+  /**
+   * Replaces the reservation by the real use; a use above the reservation leaves less for the rest. Further calls do
+   * nothing.
+   */
   settle(reservation: Reservation, usedTokens: number): void {
     if (reservation.tokens < 0) return;
     this.#reserved -= reservation.tokens;
@@ -76,7 +79,7 @@ interface JointReservation extends Reservation {
   readonly parts: readonly [Reservation, Reservation];
 }
 
-/** Two budgets that hold for the same requests: that of the call that they are made for, and the operator's for its task. */
+/** Two budgets for the same requests: that of the owner call, and the operator's budget for its task. */
 export class JointBudget implements TokenSource {
   readonly #one: TokenBudget;
   readonly #other: TokenBudget;

@@ -1,7 +1,7 @@
 /**
  * What an attempt proved about its endpoint. One pure function for every kind of RPC.
  *
- * A unary RPC is judged once, at its end. A stream is judged twice, because its end may be minutes away:
+ * It judges a unary RPC once, at its end, and a stream twice, because its end may be minutes away:
  *
  *     first message ──▶ verdictOf(kind 'first_message')  success: a half-open circuit has its answer
  *            │
@@ -10,8 +10,8 @@
  *                                                        failure: it was cut, and the first success is taken back
  *                                                        neutral: its caller left; the first success stands
  *
- * A stream that ends before its first message is judged once, by its end. Who does not know whether a method
- * streams treats it as a stream: the second verdict corrects the first.
+ * A stream that ends before its first message is judged once, by its end. An unknown method counts as a stream: the
+ * second verdict corrects the first.
  */
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';
@@ -20,18 +20,18 @@ import { factsOf } from './reasons.ts';
 import { VERDICTS, type Verdict } from './verdicts.ts';
 
 export interface VerdictOptions {
-  /** OK with a TaskResponse.status of FAILED or TIMEOUT is a failure (`task.status_is_verdict`). */
+  /** An OK with a TaskResponse.status of FAILED or TIMEOUT is a failure (`task.status_is_verdict`). */
   readonly taskStatusIsVerdict: boolean;
   /**
-   * What the method's answers take at most in nearly all cases (its 95th percentile), in milliseconds; 0 when not
-   * known. It must come from all endpoints of the cluster: an endpoint's own figure would excuse its slowness.
+   * The latency that the method's answers nearly always stay within (their 95th percentile), in milliseconds; 0 when
+   * unknown. It must cover all endpoints of the cluster: an endpoint's own figure would excuse its slowness.
    */
   readonly usualLatencyMs: number;
 }
 
 /**
- * Deadlines below this prove nothing while nothing is known of a method's latency. Low, because a black hole that
- * has never answered must still be found by callers with deadlines of a fraction of a second.
+ * While a method's latency is unknown, shorter deadlines prove nothing. The value is low, because callers with
+ * deadlines of a fraction of a second must still find a black hole that has never answered.
  */
 const ASSUMED_LATENCY_MS = 100;
 
@@ -42,9 +42,9 @@ export function verdictOf(end: AttemptEnd, options: VerdictOptions): Verdict {
 }
 
 /**
- * Whether it may be how a server refuses a request that breaks gRPC's rules. C-core resets it (no `te: trailers`, another
- * method than POST) or says INTERNAL (metadata that is no base64): five from one such caller must not close the method
- * to all. A server that has begun a message has taken the request.
+ * Whether this may be how a server refuses a request that breaks gRPC's rules. C-core resets it (no `te: trailers`,
+ * another method than POST) or answers INTERNAL (metadata that is no base64): five from one such caller must not close
+ * the method to all. A server that has begun a message has accepted the request.
  */
 function mayRefuseRequest({ reason }: Verdict, { progress, peerReason }: AttemptEnd): boolean {
   switch (reason) {
@@ -62,7 +62,7 @@ function mayRefuseRequest({ reason }: Verdict, { progress, peerReason }: Attempt
   }
 }
 
-/** Whether it may be the end of the connection that has failed the attempt; what an app says of itself is its own. */
+/** Whether the end of the connection may have failed the attempt; an app's own status does not depend on it. */
 export function endsWithConnection({ reason }: Verdict): boolean {
   switch (reason) {
     case 'unavailable':
@@ -91,13 +91,14 @@ function verdictAlone(end: AttemptEnd, options: VerdictOptions): Verdict {
     case 'reset':
       return verdictOfReset(end, options);
     case 'goaway':
-      // In order (a rollout, an old connection), or our own PINGs were too many: it says nothing of the app.
+      // The peer went away in order (a rollout, an old connection), or our own PINGs were too many: this says nothing
+      // about the app.
       return end.code === NO_ERROR || end.code === ENHANCE_YOUR_CALM
         ? VERDICTS.going_away
         : VERDICTS.goaway_error;
     case 'connection_lost':
-      // An idle connection that the peer closes just as we choose it: nothing was asked, nothing was refused.
-      // If the endpoint is gone, the next connection will say so.
+      // The peer closed an idle connection just as we chose it: it had no request to refuse. If the endpoint is gone,
+      // the next connection will show it.
       return end.unprocessed ? VERDICTS.not_sent : VERDICTS.connection_lost;
     case 'protocol':
       return VERDICTS.protocol;
@@ -125,9 +126,9 @@ function verdictAlone(end: AttemptEnd, options: VerdictOptions): Verdict {
 }
 
 /**
- * What a circuit is told of an attempt whose endpoint has been ejected since it began: nothing. The ejection has
- * dealt with that endpoint; the calls that were in flight there when it fell silent say nothing of the others, and
- * would open the circuit of a cluster that is well otherwise.
+ * The verdict for the circuit. An attempt whose endpoint was ejected since it began is neutral: the ejection has dealt
+ * with that endpoint. The calls that were in flight there when it fell silent say nothing about the others, and would
+ * open the circuit of an otherwise healthy cluster.
  *
  * @param ejectedAtMs when the endpoint was ejected; 0 when it is not
  */
@@ -149,7 +150,8 @@ function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
     case ENHANCE_YOUR_CALM:
       return VERDICTS.back_pressure;
     case CANCEL:
-      // Some servers reset a stream so when its deadline passes. Otherwise nobody asked for it: a status was owed.
+      // Some servers reset a stream with CANCEL when its deadline passes. Otherwise nobody asked for the reset: a
+      // status was owed.
       return timeWasUp(end) ? verdictOfDeadline(end, options, VERDICTS.reset) : VERDICTS.reset;
     default:
       return VERDICTS.reset;
@@ -157,10 +159,10 @@ function verdictOfReset(end: AttemptEnd, options: VerdictOptions): Verdict {
 }
 
 /**
- * An answer in HTTP alone. What is wrong with the request (401 and 403 of a middleware, 404 for a method that a server of
- * several protocols does not have, 431, a redirect to where one signs in) is the caller's, and proves nothing of the
- * endpoint: callers with a bad token must not close it to others. 408, 421 and 425 are no fault of the request, and 429 is
- * back-pressure in any protocol.
+ * The verdict on an answer in HTTP alone. Errors of the request (401 and 403 of a middleware, 404 for a method that a
+ * server of several protocols does not have, 431, a redirect to a sign-in page) are the caller's, and prove nothing
+ * about the endpoint: callers with a bad token must not close it to others. 408, 421 and 425 are no fault of the
+ * request, and 429 is back-pressure in any protocol.
  */
 function verdictOfHttp(code: number): Verdict {
   if (code === 429) return VERDICTS.back_pressure;
@@ -168,7 +170,7 @@ function verdictOfHttp(code: number): Verdict {
   return ofRequest ? VERDICTS.caller_error : VERDICTS.not_grpc;
 }
 
-/** A status that the app gave. */
+/** The verdict on a status that the app gave. */
 function verdictOfStatus(end: AttemptEnd, options: VerdictOptions): Verdict {
   switch (end.status) {
     case Status.OK:
@@ -182,12 +184,12 @@ function verdictOfStatus(end: AttemptEnd, options: VerdictOptions): Verdict {
     case Status.DATA_LOSS:
       return VERDICTS.data_loss;
     case Status.DEADLINE_EXCEEDED:
-      // A server that watches the same deadline answers a moment before our own clock strikes.
+      // A server that watches the same deadline answers a moment before our own clock expires.
       return verdictOfDeadline(end, options, VERDICTS.deadline_exceeded);
     case Status.RESOURCE_EXHAUSTED:
       return VERDICTS.back_pressure;
     case Status.CANCELLED:
-      // Not by our caller: by a server that saw the deadline pass, or that stops, which proves nothing.
+      // The server cancelled, not our caller: it saw the deadline pass, or it stops, which proves nothing.
       return timeWasUp(end)
         ? verdictOfDeadline(end, options, VERDICTS.deadline_exceeded)
         : VERDICTS.cancelled_by_app;
@@ -208,8 +210,8 @@ function verdictOfTask(end: AttemptEnd, options: VerdictOptions): Verdict {
 }
 
 /**
- * An answer that the peer's own sidecar made. What it did before its app saw the call proves nothing of the app,
- * neither good nor bad; that it can't reach its app, or that the app cut the call, is the endpoint's failure.
+ * The verdict on an answer of the peer's own sidecar. What the sidecar did before its app saw the call proves nothing
+ * about the app, good or bad; if it can't reach its app, or if the app cut the call, the endpoint has failed.
  */
 function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict {
   const facts = factsOf(end.peerReason);
@@ -234,13 +236,13 @@ function verdictOfPeerSidecar(end: AttemptEnd, options: VerdictOptions): Verdict
   }
 }
 
-/** Nothing came for too long. It is the endpoint's failure only if it was the endpoint's turn. */
+/** The verdict when nothing arrived for too long. The endpoint has failed only if it owed the answer. */
 function verdictOfSilence(end: AttemptEnd, failure: Verdict): Verdict {
   if (end.progress === Progress.QUEUED) return VERDICTS.not_sent;
   return end.answerOwed ? failure : VERDICTS.awaited_caller;
 }
 
-/** A reason of a sidecar newer than this one: its status decides, but it is never a success of the app. */
+/** The verdict on the reason of a newer sidecar: its status decides, but it is never a success of the app. */
 function verdictOfUnknownReason(end: AttemptEnd, options: VerdictOptions): Verdict {
   if (end.status === Status.OK) return VERDICTS.undecided;
   const verdict = verdictOfStatus(end, options);
@@ -248,9 +250,9 @@ function verdictOfUnknownReason(end: AttemptEnd, options: VerdictOptions): Verdi
 }
 
 /**
- * Time ran out. It is the endpoint's failure only if it had the time that its answers usually take: a caller in a
- * hurry, or a retry with what an earlier attempt has left over, must not eject endpoints that work. A stream that
- * was flowing when its time was up has failed at nothing; one that had stalled is found by the idle clock.
+ * The verdict when the deadline passed. The endpoint has failed only if it had the time that its answers usually take:
+ * a caller in a hurry, or a retry with the rest of an earlier attempt's time, must not eject endpoints that work. A
+ * stream that was flowing at its deadline has failed at nothing; the idle clock finds one that had stalled.
  */
 function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Verdict): Verdict {
   if (end.progress === Progress.QUEUED) return VERDICTS.not_sent;
@@ -261,7 +263,7 @@ function verdictOfDeadline(end: AttemptEnd, options: VerdictOptions, failure: Ve
   return end.allowedMs < (options.usualLatencyMs || assumedMs) ? VERDICTS.deadline_too_short : failure;
 }
 
-/** The endpoint watches the same deadline, and its clock may strike a little before ours. */
+/** Whether the deadline has passed at the endpoint, whose clock may expire a little before ours. */
 function timeWasUp(end: AttemptEnd): boolean {
   return end.deadlineOwner !== 'none' && deadlineReached(end.elapsedMs, end.allowedMs);
 }

@@ -1,11 +1,11 @@
-/** Every verdict there is, and why: constants, so that judging a call allocates nothing. */
+/** Every verdict and its reason, as constants, so that judging a call allocates nothing. */
 
 export type Outcome = 'success' | 'failure' | 'neutral';
 
 export interface Verdict {
   readonly outcome: Outcome;
   readonly reason: VerdictReason;
-  /** The endpoint asked for less: the balancer leaves it alone for a while, for its pushback when it gave one. */
+  /** The endpoint asked for less: the balancer avoids it for its pushback, or for a default time without one. */
   readonly cooldown: boolean;
 }
 
@@ -70,5 +70,5 @@ function constants(): Readonly<Record<VerdictReason, Verdict>> {
   return all as Record<VerdictReason, Verdict>;
 }
 
-/** Every verdict there is, by its reason. */
+/** Every verdict, by its reason. */
 export const VERDICTS = constants();
