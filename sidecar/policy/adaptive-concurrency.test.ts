@@ -6,11 +6,11 @@ import { AdaptiveConcurrency } from './adaptive-concurrency.ts';
 
 const SETTINGS = { min: 3, max: 1_000 };
 
-/** An agent that does `capacity(now)` calls at once; more of them share its time. */
+/** An agent that runs `capacity(now)` calls at once; more calls share its time. */
 interface Agent {
   readonly serviceMs: (nowMs: number) => number;
   readonly capacity: number;
-  /** Calls a second that come. */
+  /** Arriving calls per second. */
   readonly rate: (nowMs: number) => number;
   readonly sigma: number;
   readonly durationMs: number;

@@ -14,7 +14,7 @@ interface TestCall extends Queueable {
   readonly id: number;
 }
 
-/** Of a caller of its own, unless it is told whose it is. */
+/** A call with a caller of its own, unless the test gives one. */
 function callWith(id: number, deadlineMs = 0, callerCalls = new CallerCalls()): TestCall {
   return {
     id,
@@ -27,7 +27,7 @@ function callWith(id: number, deadlineMs = 0, callerCalls = new CallerCalls()): 
   };
 }
 
-/** Remembers who is in, and lets the one go that came in first. */
+/** A queue that remembers the admitted calls and ends the one that was admitted first. */
 class TestQueue extends AdmissionQueue<TestCall> {
   readonly inside: TestCall[] = [];
 
@@ -50,7 +50,7 @@ class TestQueue extends AdmissionQueue<TestCall> {
 
 const SETTINGS: AdmissionSettings = { limit: 2, maxQueued: 3, maxWaitMs: 5_000 };
 
-/** A queue that knows calls take a second, with `limit` calls in. */
+/** A queue that has learned that calls take a second, with `limit` calls running. */
 function busy(settings: Partial<AdmissionSettings> = {}): TestQueue {
   const queue = new TestQueue({ ...SETTINGS, ...settings });
   for (let i = 0; i < queue.settings.limit; i++) {
@@ -233,13 +233,13 @@ interface Load {
   readonly times: number;
   readonly deadlineMs: number;
   readonly settings: AdmissionSettings;
-  /** Refused callers come again after their pushback, twice. */
+  /** Refused callers try again after their pushback, twice. */
   readonly again: boolean;
-  /** Service times as log-normal; 0 for always the same. */
+  /** The spread of log-normal service times; 0 makes all equal. */
   readonly sigma: number;
 }
 
-/** An agent of ten slots and calls of a second, for ten minutes. */
+/** Simulates an agent of ten slots and calls of one second, for ten minutes. */
 function simulate({ times, deadlineMs, settings, again, sigma }: Load) {
   const random = seededRandom(3);
   const events = new EventQueue();
@@ -345,7 +345,7 @@ t.test('a caller that floods holds up no other one, neither outside nor in the q
   queue.leaveFirst(1_000);
   t.equal(queue.next(2), waits, 'its turn comes before theirs');
   t.equal(queue.next(2), undefined);
-  // Alone again, the flood has its places back, in the order of its calls.
+  // When the flood is alone again, it gets its places back, in the order of its calls.
   for (const call of queue.inside.filter(({ callerCalls }) => callerCalls === modest))
     queue.leave(call, 1_000);
   t.strictSame([queue.next(3)?.id, queue.next(3)?.id, queue.next(3)], [14, 15, undefined]);

@@ -4,7 +4,7 @@ import { CallPathGuard, DEFAULT_MAX_DEPTH } from './call-path.ts';
 
 const guardOf = (self: string, maxDepth: number) => new CallPathGuard(self, { maxDepth, allowCycles: false });
 
-/** Sends a call through agents in turn; the answer of the first that refuses, or the last path. */
+/** Sends a call through agents in turn; returns the answer of the first one that refuses, or the last path. */
 function through(names: readonly string[], maxDepth = DEFAULT_MAX_DEPTH) {
   let path: string | undefined;
   for (const name of names) {

@@ -50,12 +50,12 @@ class Bench {
     throw new Error('the call was let in');
   }
 
-  /** Calls one after the other. */
+  /** Makes calls one after the other. */
   calls(count: number, verdict: Verdict, from?: CircuitEvidence): void {
     for (let i = 0; i < count; i++) this.breaker.settle(this.admit(), verdict, this.nowMs, from);
   }
 
-  /** A stream that sends a message and then ends so. */
+  /** Makes a stream that sends a message and ends with this verdict. */
   stream(verdict: Verdict): void {
     const admission = this.admit();
     this.breaker.settle(admission, firstMessage, this.nowMs);
@@ -127,7 +127,7 @@ t.test('it opens on the share of failures, however thin the traffic', async (t) 
     [2500, 49_000],
   ] as const) {
     const bench = new Bench({ consecutiveFailures: 0 });
-    // Three of five fail, so that they are never five in a row.
+    // Three of five fail, but never five in a row.
     let calls = 0;
     while (bench.breaker.state === 'closed' && calls < 100) {
       bench.calls(1, calls % 5 < 3 ? unavailable : ok);
@@ -184,7 +184,7 @@ t.test('a stream that is cut is one failed call', async (t) => {
   for (let i = 0; i < 4; i++) mixed.stream(unavailable);
   t.equal(mixed.breaker.state, 'closed', 'one that ended well ends the run');
 
-  // 60 % of the streams are cut: with the first message counted beside the cut it would look like 38 %.
+  // 60 % of the streams are cut. If each first message counted as a success, it would look like 38 %.
   const share = new Bench({ consecutiveFailures: 0, failurePercent: 60 });
   for (let i = 0; i < 19; i++) share.stream(i % 5 < 3 ? unavailable : ok);
   t.equal(share.breaker.state, 'closed');
@@ -321,7 +321,7 @@ t.test('a probe without a verdict gives its place back, and its verdict counts w
   const second = [bench.admit(), bench.admit(), bench.admit()];
   bench.rejection();
   bench.wait(15_000);
-  // A method that takes 45 s is well, too.
+  // A method that takes 45 s is healthy, too.
   for (const probe of first.slice(0, 2)) t.equal(bench.breaker.settle(probe, ok, bench.nowMs), undefined);
   t.equal(bench.breaker.settle(first[0]!, ok, bench.nowMs), undefined, 'but each counts once');
   t.match(bench.breaker.settle(first[2]!, ok, bench.nowMs), { to: 'closed' });
@@ -512,18 +512,18 @@ interface ModelCall {
   readonly admission: CircuitAdmission;
   readonly startedAtMs: number;
   readonly endpoint: string;
-  /** How often the state had changed when it was let in. */
+  /** How often the state had changed when the call was admitted. */
   readonly generation: number;
   firstMessageAtMs: number;
 }
 
-/** Runs the steps against a circuit and throws when a promise is broken. */
+/** Runs the steps against a circuit and throws when an invariant is broken. */
 class Model {
   readonly settings: CircuitBreakerSettings;
   readonly breaker: CircuitBreaker;
   nowMs = 5000;
   generation = 0;
-  /** Not settled yet; streams that were. */
+  /** Calls that are not settled yet, and streams that are. */
   calls: ModelCall[] = [];
   streams: ModelCall[] = [];
 
@@ -658,7 +658,7 @@ t.test('what a circuit promises holds for every order of events', async (t) => {
         model.step(step);
         states.set(model.breaker.state, (states.get(model.breaker.state) ?? 0) + 1);
       }
-      // Now the cluster is well. Whatever was in flight never ends; a call is made every 100 ms and answered.
+      // Now the cluster is healthy. Calls in flight never end; a call is made every 100 ms and answered.
       model.calls = [];
       const untilMs = model.nowMs + 360_000 + 2 * settings.recoveryTimeoutMs + 1000;
       while (model.nowMs < untilMs && model.breaker.state !== 'closed') {
@@ -675,8 +675,8 @@ t.test('what a circuit promises holds for every order of events', async (t) => {
 });
 
 t.test('a silent endpoint beside one that answers does not open the circuit', async (t) => {
-  // 100 calls a second to two endpoints, one of which falls silent: what is in flight there times out between the
-  // answers of the other. It is ejected after three time-outs, unless no more may be ejected.
+  // 100 calls a second to two endpoints, one of which falls silent: its calls in flight time out between the answers of
+  // the other. It is ejected after three time-outs, unless the limit of ejections is reached.
   const opens = (random: () => number, endpoints: number, ejects: boolean): boolean => {
     const bench = new Bench();
     bench.breaker.endpoints = endpoints;

@@ -1,4 +1,4 @@
-// Circuits that opened because nobody could be reached, and end when somebody can.
+// Circuits that opened because no endpoint was reachable, and end when one is.
 
 import fc from 'fast-check';
 import t from 'tap';

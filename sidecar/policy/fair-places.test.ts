@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { FairPlaces, Holder } from './fair-places.ts';
 
-/** Takes places until there is none for this caller. */
+/** Takes places until this caller may have no more. */
 function fill(places: FairPlaces, holder: Holder): number {
   while (places.take(holder));
   return holder.held;
@@ -26,7 +26,7 @@ t.test('whoever has too much gives way as its calls end', async (t) => {
   t.ok(places.take(other), 'a newcomer finds a place at once');
   t.notOk(places.hasRoomFor(gateway), 'although others are free');
   fill(places, other);
-  // The first one asks for a place again for each that it gives back, and before the other does.
+  // The first caller takes a new place for each that it gives back, before the other one asks.
   for (let i = 0; i < 1_000; i++) {
     places.release(gateway);
     places.take(gateway);
@@ -44,7 +44,7 @@ t.test('many that want all have about the same, and one that wants few has them'
     const greedy = Array.from({ length: count }, () => new Holder());
     const modest = new Holder();
     for (let i = 0; i < 3; i++) places.take(modest);
-    // In turns.
+    // The callers take turns.
     for (let i = 0; i < 1_024; i++) for (const holder of greedy) places.take(holder);
     const held = greedy.map((holder) => holder.held);
     t.ok(

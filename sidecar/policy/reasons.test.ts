@@ -1,4 +1,5 @@
-// Every reason has its verdict, its safety and its lines in the documents and on the dashboard: one owner, the table.
+// Every reason has its verdict, its safety and its lines in the documents and on the dashboard: the table defines them
+// all.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -31,7 +32,7 @@ t.test('the document of a call has the table, line by line', async (t) => {
 });
 
 t.test('the dashboard has words for each reason and each verdict', async (t) => {
-  // Plain JavaScript for browsers: nothing declares its types.
+  // Plain JavaScript for browsers, without type declarations.
   const words = join(root, 'sidecar/listeners/dashboard/words.js');
   const { explainReason, explainVerdict } = (await import(words)) as Record<string, (name: string) => string>;
   for (const [name] of reasons) t.match(explainReason!(name), /^[A-Z].*\.$/, name);

@@ -4,7 +4,7 @@ import { RetryBudget } from './retry-budget.ts';
 
 const DEFAULTS = { percent: 20, minConcurrent: 3 };
 
-/** Calls that all fail, each of which wants two retries that fail as well. */
+/** Calls that all fail; each wants two retries, which fail as well. */
 function failingTraffic(budget: RetryBudget, callsPerSecond: number, seconds: number, attemptMs: number) {
   let nowMs = 500_000;
   const ends: number[] = [];
@@ -80,7 +80,7 @@ t.test('a burst is measured by the calls of the window, or by those in flight', 
     let count = 0;
     while (count < 1000 && budget.tryAcquire(atMs, callsInFlight)) {
       count++;
-      // They end at once: what was begun in the window counts all the same.
+      // The retries end at once, but those that began in the window count all the same.
       budget.release();
     }
     return count;

@@ -51,7 +51,7 @@ const CALL: RetryCall = {
 };
 /** A task that its endpoints' sidecars de-duplicate. */
 const TASK = { method: PROCESS, deduplicated: true } as const;
-/** One that they do not. */
+/** A task that they do not de-duplicate. */
 const PLAIN = { method: PROCESS } as const;
 const LOST = { kind: 'connection_lost' } as const;
 
@@ -72,7 +72,7 @@ function decide({ end, call, settings, budget = plentiful(), random = 0.5 }: Cas
   return policy.next({ ...UNAVAILABLE, ...end }, { ...CALL, ...call }, 1000, random);
 }
 
-/** `same`, `other`, or why not. */
+/** Returns `same`, `other`, or the reason for no retry. */
 function verdict(which: Case): string {
   const decision = decide(which);
   return decision.again ? decision.target : decision.reason;
@@ -207,7 +207,7 @@ t.test('back-off grows with jitter, and a pushback takes its place', async (t) =
   t.match(decide({ end: { pushbackMs: 0 } }), { again: true, afterMs: 0 });
   t.equal(verdict({ end: { pushbackMs: 59_000 } }), 'deadline');
 
-  // An open circuit of one app for 20 s is no reason not to ask the replica beside it.
+  // The open circuit of one app, for 20 s, is no reason to avoid the replica beside it.
   const circuit = { peerReason: 'circuit_open', pushbackMs: 20_000 } as const;
   t.match(decide({ end: circuit }), { again: true, afterMs: 25, backoffStep: 1 });
   t.match(decide({ end: circuit, call: { otherEndpoints: 0 } }), { again: true, afterMs: 20_000 });
@@ -255,7 +255,7 @@ t.test('the headers of retries', async (t) => {
 
 t.test('three hops over a dead leaf make three attempts, not twenty-seven', async (t) => {
   interface Chain {
-    /** Sidecars say that a hop has given up. */
+    /** Sidecars report that a hop has given up. */
     readonly pushback: boolean;
     /** Sidecars count the attempts of the hops before. */
     readonly counts: boolean;

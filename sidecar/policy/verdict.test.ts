@@ -27,7 +27,7 @@ const UNARY_OK: AttemptEnd = {
 };
 const AGENTS: VerdictOptions = { taskStatusIsVerdict: true, usualLatencyMs: 1000 };
 
-/** The four kinds of RPC differ, for the end of an attempt, in whether its response is a stream. */
+/** For the end of an attempt, the four kinds of RPC differ only in whether the response is a stream. */
 const KINDS_OF_RPC = [
   { rpc: 'unary', streaming: false },
   { rpc: 'client streaming', streaming: false },
@@ -136,7 +136,7 @@ t.test('what happened on the wire', async (t) => {
     [{ kind: 'shutdown' }, 'neutral shutdown'],
   ];
   for (const [end, expected] of cases) {
-    // A verdict of the wire does not depend on the status that the caller is told, nor on the message.
+    // A verdict from the transport depends neither on the caller's status nor on the message.
     for (const status of [Status.UNAVAILABLE, Status.INTERNAL, Status.OK])
       t.equal(judge({ ...end, status }), expected, JSON.stringify(end));
   }

@@ -16,7 +16,7 @@ function infoOf(fields: Fields): RequestInfo {
   );
 }
 
-/** A call of somebody's (`by`) with these fields. */
+/** A call of the caller `by` with these fields. */
 function callOf(
   { task, by = '', ...fields }: Record<string, string>,
   more: Partial<InboundCall> = {},
@@ -124,7 +124,7 @@ t.test('an id that calls of two callers have proves nothing', async (t) => {
       t.equal(owner?.by, by, what);
       t.equal(owner?.call, by === 'named' ? alices : undefined, what);
       if (by === 'contested') t.match(owner, { callPath: '', deadlineMs: 0, callerScope: undefined }, what);
-      // The attacker has gone: what it left behind rules nothing.
+      // The attacker left: what it left behind has no effect.
       calls.delete(bobs);
       t.equal(calls.ownerOf(infoOf(request), '', '')?.call, alices, `${what}, alone again`);
     }
@@ -139,7 +139,7 @@ t.test("the id of a subtask is the agent's: alone it proves nothing where severa
   t.equal(calls.ownerOf(infoOf({}), 'T-2', ''), undefined, 'nobody has it');
   const own = callOf({ task: 'T', by: 'alice' });
   t.equal(running(own, callOf({ task: 'T-1', by: 'alice' })).ownerOf(infoOf({}), 'T', '')?.call, own);
-  // Within calls of one caller that a head names together it says which.
+  // Among calls of one caller that a head names together, the task's id decides.
   const [one, two] = [
     callOf({ traceparent: traceOf('a'), task: '1', by: 'alice' }),
     callOf({ traceparent: traceOf('a'), task: '2', by: 'alice' }),
@@ -232,7 +232,7 @@ t.test('what tells callers apart', async (t) => {
   ];
   t.equal(new Set(different).size, different.length, different.join('\n'));
   t.equal(new Set(different.map(scopeDigest)).size, different.length);
-  // A reload of the names holds for heads that were seen before.
+  // A reload of the names applies to heads that were seen before.
   const info = infoOf({ 'x-user': 'alice' });
   t.equal(info.scopeBy(names, ''), '');
   info.taskScope = 'old';

@@ -1,4 +1,4 @@
-// The pipeline in a real data plane, with a discovery that speaks when the test wants.
+// The pipeline in a real data plane, with a discovery that answers when the test wants.
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { readConfig, startDataPlane } from '../../scripts/harness/data-plane.ts';
@@ -25,7 +25,7 @@ class TestDiscovery implements Discovery {
   refresh(): void {}
 }
 
-/** An outbound listener whose only cluster has not heard from its discovery yet. */
+/** An outbound listener whose only cluster has no result of its discovery yet. */
 async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
   const { outbound } = await readConfig({
     outbound: { clusters: { agents: { dns: 'agents.example:1', timeout: '300ms', limits } } },

@@ -13,7 +13,7 @@ function addSlice(request: RequestBuffer, bytes: Buffer, readBytes: number): voi
   const read = Buffer.alloc(Math.max(readBytes, bytes.length), 0xee);
   bytes.copy(read, read.length - bytes.length);
   request.add(read, read.length - bytes.length, read.length);
-  // What is read next into the same place must not change what is kept.
+  // The next read into the same memory must not change what is kept.
   if (read.length > bytes.length * 4) read.fill(0xdd);
 }
 
@@ -24,7 +24,7 @@ t.test('whatever it is cut into, the request comes out as it came in', async (t)
       const request = new RequestBuffer();
       for (const [bytes, readBytes, look] of slices) {
         addSlice(request, Buffer.from(bytes), readBytes);
-        // An attempt may begin at any time, and more may come behind it.
+        // An attempt may begin at any time, and more bytes may follow.
         if (look) request.parts;
       }
       const expected = Buffer.concat(slices.map(([bytes]) => Buffer.from(bytes)));

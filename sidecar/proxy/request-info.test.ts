@@ -13,7 +13,7 @@ t.test('what is gRPC is seen by its content-type', async (t) => {
 
 t.test('grpc-timeout is taken out, and nothing else', async (t) => {
   const fields = ['x-a', '1', 'grpc-timeout', '5S', 'authorization', 'secret', 'x-a', '2'];
-  // The third field must never be indexed by anybody.
+  // The third field must never be indexed.
   const list = new HeaderList(fields, [2]);
   const info = new RequestInfo(list);
   t.equal(info.timeoutMs, 5_000);

@@ -1,4 +1,4 @@
-// "Now" on a virtual clock: what is found, what is not, in which order, and when it is over.
+// "Now" on a virtual clock: which findings appear, which do not, in which order, and when they end.
 import t from 'tap';
 import type { EndpointFacts } from './endpoints.ts';
 import { type ClusterFacts, Now, type NowFacts } from './now.ts';
@@ -15,7 +15,7 @@ const NO_WAITS: WaitFacts = {
 };
 
 const waits = (facts: Partial<WaitFacts>): WaitFacts => ({ ...NO_WAITS, ...facts });
-/** So many calls that have waited for as long. */
+/** This many calls that have waited for this long. */
 const waiting = (count: number, ms: number, usualMs = 0): Partial<WaitFacts> => ({
   waiting: count,
   longestMs: count > 0 ? ms : 0,
@@ -88,7 +88,7 @@ function watch() {
   const look = (given: Partial<NowFacts> = {}) => now.look(facts(given), (nowMs += 1_000));
   return {
     look,
-    /** Looks so often, and gives the kinds of the last look. */
+    /** Looks this many times and returns the kinds of the last look. */
     kinds: (given: Partial<NowFacts> | ((second: number) => Partial<NowFacts>), looks = 1) => {
       let last = look(typeof given === 'function' ? given(0) : given);
       for (let i = 1; i < looks; i++) last = look(typeof given === 'function' ? given(i) : given);
@@ -115,7 +115,7 @@ t.test('nothing wrong is said in one sentence', async (t) => {
 
 t.test('a task that takes long is no hang', async (t) => {
   const thin = watch();
-  // Nothing is known of a method that was answered nineteen times.
+  // Nineteen answers are too few to know the method.
   t.strictSame(
     thin.kinds((second) => withMethod(waiting(1, second * 1_000)), 600),
     [],
@@ -135,7 +135,7 @@ t.test('a task that takes long is no hang', async (t) => {
     [],
   );
   const cache = watch();
-  // Others are answered from a cache, in milliseconds, and one takes half a minute.
+  // Other tasks are answered from a cache, in milliseconds, and one takes half a minute.
   t.strictSame(
     cache.kinds(
       (second) => withMethod({ ...waiting(1, second * 1_000, 5), answers: second, answersMs: second * 5 }),
@@ -187,7 +187,7 @@ t.test('calls that wait for far longer than usual, unanswered', async (t) => {
     findings[0]!.sinceMs,
     'since when',
   );
-  // Answers come, slow ones at first.
+  // Answers arrive, slow ones at first.
   const answered = (answers: number, answersMs: number) =>
     withMethod({ ...waiting(3, 9_000, 9_000), answers, answersMs });
   t.strictSame(kinds(answered(5, 50_000)), ['slow_answers']);
