@@ -96,7 +96,7 @@ export class Attempt
   stream: Stream | undefined = undefined;
   /** The peer's limit of streams when this stream was opened. */
   private streamsAllowed = 0;
-  /** The number of request bytes that were sent, or are queued to be sent. */
+  /** The number of request bytes that have gone out. */
   sentBytes = 0;
   ended = false;
   /** Holds a place in the retry budget. */

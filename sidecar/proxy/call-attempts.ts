@@ -6,7 +6,7 @@ import type { Hedging } from './hedging.ts';
 import type { LocalReply } from './reasons.ts';
 import type { RetryWait } from './retrying.ts';
 
-/** The state that a call keeps about its attempts. Others read it; only these methods write it. */
+/** Other files read these fields; only these methods write them. */
 export class CallAttempts {
   /** The running attempt, or the one that ended last. */
   current: Attempt | undefined = undefined;

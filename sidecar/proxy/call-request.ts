@@ -1,4 +1,4 @@
-/** The request side of a call: what has arrived, what was sent upstream, and what is kept for another attempt. */
+/** The request side of a call: what has arrived, what went upstream, what is kept for another attempt. */
 import { MessageFraming } from '../grpc/message-framing.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -15,7 +15,7 @@ const FIRST_MESSAGE_MAX_BYTES = 65_536;
  */
 const FIRST_BLOCK_MAX_BYTES = 196_608;
 
-/** The request side of a call: what has arrived, what was sent upstream, and the credit that the caller gets for that. */
+/** A kept request that also computes the credit which its caller gets for the bytes that went out. */
 export class CallRequest extends RequestBuffer {
   /** The caller has ended its request. */
   ended: boolean;

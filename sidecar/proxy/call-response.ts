@@ -10,10 +10,7 @@ import type { LocalReply } from './reasons.ts';
 import { encodingOf } from './response-info.ts';
 import type { TaskRun } from './task-run.ts';
 
-/**
- * The response side of a call: sends the answer to the caller and, when the call runs a task, to the others who sent
- * it. A caller that left needs no special case: its stream is closed and drops what it is given.
- */
+/** A caller that left needs no special case: its stream is closed and drops what it is given. */
 export class CallResponse {
   /** Something was sent downstream: no other attempt may follow. */
   started = false;

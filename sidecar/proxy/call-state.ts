@@ -37,7 +37,6 @@ import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { TaskFollower } from './task-follower.ts';
 
-/** The state of a call. `call.ts` has its behaviour. */
 export abstract class CallState<Driver> extends Timer {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;

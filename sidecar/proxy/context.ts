@@ -19,10 +19,7 @@ export interface LocalServices {
   serve(stream: Stream, list: HeaderList, head: MessageHead, endStream: boolean): boolean;
 }
 
-/**
- * What the calls of one listener share. A reload replaces `router` and `settings`: a call reads each once, at its
- * start, so that no call sees half of each.
- */
+/** A reload replaces `router` and `settings`: a call reads each once, at its start, so that no call sees half of each. */
 export interface ProxyContext extends CallContext {
   readonly random: () => number;
   /** Admits calls on the inbound side. On the outbound side each cluster has its own limit. */

@@ -1,3 +1,5 @@
+/** Gathers bytes that arrive in pieces in one buffer. */
+
 const FIRST_BYTES = 64;
 
 /** Joins bytes as they arrive in pieces: a piece of one byte costs no more than a byte. */

@@ -17,7 +17,6 @@ const LIGHT_BYTES = 16_384;
 const RESPONSE_HEAD = new HeaderList([':status', '200', 'content-type', 'application/grpc']);
 const OK_TRAILERS = new HeaderList(['grpc-status', '0']);
 
-/** One health request of a caller: gathers the small request, then sends the answer. */
 export class HealthCall implements StreamHandler {
   readonly list: HeaderList;
   readonly head: MessageHead;

@@ -17,10 +17,7 @@ import type { Route, Router } from './router.ts';
 
 export const PREVIOUS_ATTEMPTS = 'grpc-previous-rpc-attempts';
 
-/**
- * What the proxy reads from a request's head. It is derived once for each header list: callers that repeat their heads,
- * as gRPC clients do, pay for it once a connection.
- */
+/** Derived once for each header list: callers that repeat their heads, as gRPC clients do, pay for it once a connection. */
 export class RequestInfo {
   /** Other HTTP/2 requests are relayed too, but HTTP's rules decide how they are answered and judged. */
   grpc = false;

@@ -12,7 +12,7 @@ import {
   RETRIES_ENDED_HEADER,
 } from './sidecar-fields.ts';
 
-/** What the proxy reads from a response head or from trailers. It is derived once for each header list. */
+/** Derived once for each header list. */
 export class ResponseInfo {
   /** -1 when there is no `grpc-status`. */
   readonly status: StatusCode | -1;

@@ -1,3 +1,4 @@
+/** The names of the fields by which sidecars inform each other, and callers, with an answer. */
 import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 
 /**

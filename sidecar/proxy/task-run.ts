@@ -36,7 +36,6 @@ export interface KeptRuns {
   end(run: TaskRun, status: StatusCode, taskStatus: number, trailers: readonly string[]): void;
 }
 
-/** Records the answer of the call that runs a task, for the others who have sent the same task. */
 export class TaskRun {
   readonly entry: TaskEntry<TaskRunner>;
   readonly call: TaskRunner;
