@@ -80,7 +80,7 @@ export interface AttemptEnd {
   /** Milliseconds from the attempt's start to this end. */
   readonly elapsedMs: number;
   /**
-   * The attempt ended with a connection that was going away in order, and another attempt already counted for that: see
+   * The attempt ended with a connection that was going away gracefully, and another attempt already counted for that: see
    * `proxy/going-away.ts`.
    */
   readonly goingAway: boolean;

@@ -91,7 +91,7 @@ function verdictAlone(end: AttemptEnd, options: VerdictOptions): Verdict {
     case 'reset':
       return verdictOfReset(end, options);
     case 'goaway':
-      // The peer went away in order (a rollout, an old connection), or our own PINGs were too many: this says nothing
+      // The peer went away gracefully (a rollout, an old connection), or our own PINGs were too many: this says nothing
       // about the app.
       return end.code === NO_ERROR || end.code === ENHANCE_YOUR_CALM
         ? VERDICTS.going_away

@@ -154,7 +154,7 @@ export class Attempt
   }
 
   /**
-   * Whether the peer lowered its limit of streams after it opened this one. It may refuse any stream that it had not
+   * Whether the peer has lowered its limit of streams since this one was opened. It may refuse any stream that it had not
    * seen by then.
    */
   get limitLowered(): boolean {

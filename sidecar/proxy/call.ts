@@ -352,7 +352,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     endForSilence(this);
   }
 
-  // --- Its end ---------------------------------------------------------------------------------------------
+  // --- The end ---------------------------------------------------------------------------------------------
 
   /** Ends the call with an answer of the sidecar's own. */
   answer(reply: LocalReply): void {

@@ -5,7 +5,7 @@ import { endsWithConnection } from '../policy/verdict.ts';
 import type { Attempt } from './attempt.ts';
 
 /**
- * After a peer has sent GOAWAY in order, all that ends on its connection is one event of going away. A server that
+ * After a peer has sent a graceful GOAWAY, all that ends on its connection is one event of going away. A server that
  * closes its connections at a certain age ends their streams some time later (C-core with UNAVAILABLE, others by
  * closing the connection), and so does a pod that stops. This proves nothing about the endpoint. A stream that was
  * answered saw the endpoint work. Of the streams without an answer, one for each connection counts normally: an

@@ -2,7 +2,7 @@
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 
 export interface Silent {
-  /** Nothing was sent for the limit; the clock has started again. */
+  /** Nothing was sent for as long as the limit allows; the clock has started again. */
   onIdle(): void;
 }
 

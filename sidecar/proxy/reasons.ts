@@ -13,7 +13,7 @@ export interface LocalReply {
   readonly pushbackMs?: number;
   /** The HTTP status that upstream gave in place of gRPC. The downstream sidecar judges its endpoint by it. */
   readonly upstreamHttpStatus?: number;
-  /** Upstream's connection was going away in order (`going-away.ts`). */
+  /** Upstream's connection was going away gracefully (`going-away.ts`). */
   readonly goingAway?: boolean;
   /** Sidecars above must not retry the call. */
   readonly retriesEnded?: boolean;

@@ -78,7 +78,7 @@ export class RequestInfo {
     this.list = list;
     const fields = list.fields;
     for (let i = 0; i < fields.length; i += 2) this.read(fields[i]!, trimmed(fields[i + 1]!));
-    // HTTP requests to such a path may do anything.
+    // A plain HTTP request to a method's path may do anything.
     if (!this.grpc) this.kind = 'unknown';
   }
 

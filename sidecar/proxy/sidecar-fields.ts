@@ -11,7 +11,7 @@ import { MODEL_FAILURE_HEADER } from '../policy/model-failure.ts';
 export const REASON_HEADER = 'outrigger-reason';
 /** The HTTP status with which upstream answered a gRPC call, when it gave no gRPC status. */
 export const HTTP_STATUS_HEADER = 'outrigger-http-status';
-/** The call ended with a connection that was going away in order: `going-away.ts`. */
+/** The call ended with a connection that was going away gracefully: `going-away.ts`. */
 export const GOING_AWAY_HEADER = 'outrigger-going-away';
 /** Hops upstream have retried, or ruled retries out: sidecars do not retry the call (`NotAgain`). */
 export const RETRIES_ENDED_HEADER = 'outrigger-retries-ended';

@@ -109,7 +109,7 @@ export class TaskRuns extends Timer {
         begun.reader.entry.runner?.response.run?.readAhead();
         call.follower!.start(begun.reader, begun.decision);
         return false;
-      // The store was not asked.
+      // Can't occur: the second look-up does not ask what the caller can read.
       case 'unreadable':
         return true;
       case 'refuse': {
