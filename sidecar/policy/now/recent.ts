@@ -1,6 +1,6 @@
 /** Measures how much counters have grown over the last seconds. Pure. */
 const WINDOW_MS = 15_000;
-/** The number of counters to follow: callers have invented any more. */
+/** The most counters to follow: any further names are inventions of callers. */
 const MAX_COUNTERS = 1_000;
 
 interface Sample {
