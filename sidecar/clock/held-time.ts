@@ -1,17 +1,17 @@
 /**
- * One time for all that one event causes. A read of many calls would otherwise ask the operating system for the time
- * several times a call, for answers that differ by microseconds.
+ * Holds the time while one event is handled. A read that carries many calls would otherwise read the system clock several
+ * times a call, for values that differ by microseconds.
  *
  *     holdTime ──▶ heldNow: the time of its first use ──▶ releaseTime ──▶ heldNow: the time of each use
  *
- * Time is held within one synchronous run only, so that whoever asks later never gets an old one.
+ * Hold the time within one synchronous run only, so that later code never reads an old time.
  */
 const UNREAD = -1;
 
 let held = false;
 let nowMs = UNREAD;
 
-/** Stops the time that {@link heldNow} gives, until {@link releaseTime}. */
+/** Stops the time that {@link heldNow} returns, until {@link releaseTime}. */
 export function holdTime(): void {
   held = true;
   nowMs = UNREAD;
@@ -21,7 +21,7 @@ export function releaseTime(): void {
   held = false;
 }
 
-/** Milliseconds of `performance.now()`, which never go back. While the time is held they are those of the first use. */
+/** Returns the monotonic milliseconds of `performance.now()`; while the time is held, those of the first use. */
 export function heldNow(): number {
   if (!held) return performance.now();
   if (nowMs === UNREAD) nowMs = performance.now();

@@ -1,16 +1,16 @@
 /**
- * One wheel for every deadline of the data path: calls, attempts, keepalive, idle streams.
+ * A hierarchical timer wheel. One wheel holds every deadline of the data path: calls, attempts, keepalive, idle streams.
  *
- * A sidecar arms and cancels several timers a call and almost none of them ever fires, so arming and cancelling
- * are what must be cheap: both are O(1), and neither allocates: each timer brings its list node.
+ * A sidecar arms and cancels several timers a call, and almost none of them ever fires. So arming and cancelling are
+ * O(1) and allocate nothing: each timer brings its list node.
  *
- *     level 3   64 slots of 262,144 ticks   ── reached every 262,144 ticks: its slot's timers are dealt out below
+ *     level 3   64 slots of 262,144 ticks   ── every 262,144 ticks, a slot's timers move to the levels below
  *     level 2   64 slots of   4,096 ticks   ──┐
  *     level 1   64 slots of      64 ticks   ──┤ cascade
  *     level 0   64 slots of       1 tick    ◀─┘ fires
  *
- * With ticks of 10 ms the four levels span 46 hours. A timer further away waits in the last slot it could reach
- * and is placed again from there.
+ * With ticks of 10 ms the four levels span 46 hours. A timer further away waits in the last slot that it can reach, and
+ * the wheel places it again from there.
  */
 
 const LEVELS = 4;
@@ -21,10 +21,10 @@ const WHEEL_SPAN = SLOTS ** LEVELS;
 const NOT_ARMED = -1;
 
 /**
- * A timer's place in a slot's circular list; also the slot's fixed end, which spares linking its special cases.
+ * A timer's node in a slot's circular list. A node without a timer is the slot's sentinel, which saves special cases.
  *
- * It is an object of its own, not part of the timer, because there are many kinds of timers: with these
- * fields in six classes every access was megamorphic, and arming took three times as long.
+ * The node is an object of its own because there are many classes of timers: with these fields in six classes every
+ * access was megamorphic, and arming took three times as long.
  */
 class TimerNode {
   readonly timer: Timer | undefined;
@@ -41,12 +41,12 @@ class TimerNode {
   }
 }
 
-/** Something that can be armed on a {@link TimerWheel}; on one at a time. Extend it, or hold one per deadline. */
+/** A timer of a {@link TimerWheel}, armed on one wheel at a time. Extend it, or hold one per deadline. */
 export abstract class Timer {
-  /** The wheel's; nobody else touches it. */
+  /** Only the wheel uses it. */
   readonly timerNode = new TimerNode(this);
 
-  /** Called once when the time has come; the timer is no longer armed then, and may be armed again. */
+  /** The wheel calls it once when the timer is due. The timer is no longer armed then, and may be armed again. */
   abstract onTimeout(nowMs: number): void;
 
   get armed(): boolean {
@@ -54,7 +54,7 @@ export abstract class Timer {
   }
 }
 
-/** Told that a timer was armed for a time before the one the driver sleeps until. */
+/** The wheel calls it when a timer is armed for a time before the one that the driver sleeps until. */
 export type Waker = (atMs: number) => void;
 
 export class TimerWheel {
@@ -64,7 +64,7 @@ export class TimerWheel {
   #size = 0;
   /** Every timer due at or before this tick has fired. */
   #tick = 0;
-  /** While `advance` runs, the tick it runs to: what a callback arms comes after it. */
+  /** While `advance` runs, the tick that it runs to: timers that a callback arms fire after it. */
   #targetTick = 0;
   #advancing = false;
   #wakeTick = Number.NEGATIVE_INFINITY;
@@ -87,8 +87,8 @@ export class TimerWheel {
   }
 
   /**
-   * Fires `timer` at the first `advance` at or after `atMs`, at most one tick later than a steady caller's. A time
-   * that has passed fires at the next tick. Arming an armed timer moves it.
+   * Arms `timer` to fire at the first `advance` at or after `atMs`: where `advance` is called at each tick, at most one
+   * tick late. A timer armed for a time that has passed fires at the next tick. Arming an armed timer moves it.
    */
   arm(timer: Timer, atMs: number): void {
     if (Number.isNaN(atMs)) throw new RangeError('a timer was armed for NaN; give a time in milliseconds');
@@ -108,8 +108,8 @@ export class TimerWheel {
   }
 
   /**
-   * Fires everything due at `nowMs`. A callback that throws doesn't keep the others from firing: the error (an
-   * AggregateError for several) is thrown once all have. A time before the last one does nothing.
+   * Fires every timer due at `nowMs`. A callback that throws doesn't keep the others from firing: `advance` throws the
+   * error (an AggregateError for several) after the last one. A call with an earlier time than the last does nothing.
    */
   advance(nowMs: number): void {
     const target = Math.floor(nowMs / this.#tickMs);
@@ -138,8 +138,8 @@ export class TimerWheel {
   }
 
   /**
-   * When `advance` has something to do next: a time no later than the first timer's, and that timer's own tick
-   * when it is less than 64 ticks away. Undefined when nothing is armed. Looks at up to 256 slots.
+   * Returns when to call `advance` next: no later than the first timer is due, and exactly then when it is due in less
+   * than 64 ticks. Undefined when no timer is armed. Reads up to 256 slots.
    */
   nextAtMs(): number | undefined {
     if (this.#size === 0) return undefined;
@@ -158,13 +158,13 @@ export class TimerWheel {
     return next * this.#tickMs;
   }
 
-  /** For the driver: from now on `waker` hears of a timer armed for before `atMs`. */
+  /** For the driver: from now on the wheel calls `waker` when a timer is armed for a time before `atMs`. */
   wakeBefore(atMs: number, waker: Waker | undefined): void {
     this.#wakeTick = waker === undefined ? Number.NEGATIVE_INFINITY : Math.floor(atMs / this.#tickMs);
     this.#waker = waker;
   }
 
-  /** The next tick at which there can be something to fire or to cascade; stretches without are jumped over. */
+  /** Returns the next tick at which a timer can fire or cascade, and skips empty stretches. */
   #nextBusyTick(target: number): number {
     if (this.#size === 0) return target;
     let next = this.#tick + 1;
@@ -196,7 +196,7 @@ export class TimerWheel {
     const next = node.next!;
     previous.next = next;
     next.previous = previous;
-    // A finished call that still pointed at its neighbours would keep them from being collected.
+    // A finished call that still pointed at its neighbours would keep the collector from freeing them.
     node.next = undefined;
     node.previous = undefined;
     this.#levelSizes[node.level]!--;
@@ -204,15 +204,15 @@ export class TimerWheel {
     this.#size--;
   }
 
-  /** At the start of a level's slot, deals its timers out to the levels below; the highest level first. */
+  /** At the start of a level's slot, moves its timers to the levels below, the highest level first. */
   #cascade(): void {
     let top = 1;
     while (top < LEVELS - 1 && this.#tick % LEVEL_SPANS[top + 1]! === 0) top++;
     for (let level = top; level > 0; level--) {
       if (this.#levelSizes[level] === 0) continue;
       const end = this.#slots[level * SLOTS + ((this.#tick / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
-      // Ends: nothing can be placed in the slot that begins now. Its timers are due within its span, which is
-      // below; and what is parked further away than the wheel reaches goes to the slot that has just ended.
+      // The loop ends, because no timer can be placed in the slot that begins now: its timers are due within its span
+      // and go to a level below, and those beyond the wheel's span go to the slot that has just ended.
       for (let node = end.next!; node !== end; node = end.next!) {
         this.#unlink(node);
         this.#place(node);

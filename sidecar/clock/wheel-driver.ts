@@ -4,9 +4,9 @@ import type { TimerWheel } from './timer-wheel.ts';
 const LONGEST_SLEEP_MS = 86_400_000;
 
 /**
- * Drives a wheel from one setTimeout that is armed only while the wheel holds timers, and never keeps the process
- * alive. The sleep lasts until the wheel has something to do, so an idle sidecar with only keepalive timers wakes
- * a few times a minute; arming costs a setTimeout only when it is for before the present sleep's end.
+ * Drives a wheel from one setTimeout, which is armed only while the wheel holds timers and never keeps the process alive.
+ * The driver sleeps until the wheel has work, so an idle sidecar with only keepalive timers wakes a few times a minute.
+ * Arming a timer costs a setTimeout only when the timer is due before the driver would wake.
  */
 export class WheelDriver {
   readonly #wheel: TimerWheel;
@@ -20,7 +20,7 @@ export class WheelDriver {
     this.#sleepUntilNext();
   }
 
-  /** Fires what is due now. Useful at the end of a long stretch of work; the driver itself needs no kicks. */
+  /** Fires the timers that are due now. Useful at the end of a long stretch of work; the driver works without it. */
   kick(): void {
     if (this.#stopped) return;
     try {
@@ -30,7 +30,7 @@ export class WheelDriver {
     }
   }
 
-  /** Stops for good; the timers stay armed on the wheel and don't fire. */
+  /** Stops for good. The timers stay armed on the wheel and don't fire. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#sleep);
@@ -42,7 +42,7 @@ export class WheelDriver {
 
   readonly #sleepUntil = (atMs: number): void => {
     clearTimeout(this.#sleep);
-    // setTimeout may come up to a millisecond early, which would cost a second wake-up: hence the ceiling and one.
+    // setTimeout may fire up to a millisecond early, which would cost a second wake-up: hence the ceiling and one.
     const sleepMs = Math.min(Math.max(Math.ceil(atMs - this.#now()) + 1, 1), LONGEST_SLEEP_MS);
     this.#sleep = setTimeout(this.#tick, sleepMs).unref();
     this.#wheel.wakeBefore(atMs, this.#sleepUntil);

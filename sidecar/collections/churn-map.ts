@@ -1,11 +1,13 @@
 /**
- * Starts hashes elsewhere in each process, so that nobody outside can tell which keys fall together. Those that do are
- * walked through, at some nanoseconds each.
+ * A hash map for keys that come and go with each call.
+ *
+ * Each process seeds its hashes at random, so that no peer can choose keys that collide. A look-up compares colliding
+ * keys one by one, at some nanoseconds each.
  */
 const SEED = (Math.random() * 2 ** 32) | 0;
 const FIRST_CAPACITY = 16;
 
-/** FNV-1a with a better mixed end, over UTF-16 code units. */
+/** FNV-1a over UTF-16 code units, with a final mixing step. */
 export function hashOf(key: string): number {
   let hash = SEED;
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
@@ -27,12 +29,12 @@ class Node<Value> {
 }
 
 /**
- * A map for what comes and goes with each call. A `Map` is made anew every so many additions, and the one before it keeps
- * a reference to it: once one that is out of use has got to the old generation, all that follow are held by it, with
- * everything that was in them, until the next collection of the whole heap. With a few thousand calls a second the
- * collector then moves nearly each call's objects twice, for nothing. Here what was deleted refers to nothing.
+ * A map for entries that live as long as a call. V8 rebuilds the table of a `Map` every so many additions, and the old
+ * table keeps a reference to the new one. Once one dead table has got to the old generation, it holds all that follow,
+ * with every entry that was in them, until the next collection of the whole heap. With a few thousand calls a second the
+ * collector then moves nearly each call's objects twice, for nothing. Here a deleted entry refers to nothing.
  *
- * Whoever looks for a key several times hashes it once.
+ * A caller that looks for a key several times hashes it once and passes the hash.
  */
 export class ChurnMap<Value> {
   size = 0;
@@ -58,7 +60,7 @@ export class ChurnMap<Value> {
     if (this.size > this.#mask) this.#grow();
   }
 
-  /** Sets the value unless the key has one. @returns the value that it has, undefined where it had none */
+  /** Sets the value unless the key has one. @returns the present value, undefined where there was none */
   add(key: string, value: Value, hash = hashOf(key)): Value | undefined {
     const at = hash & this.#mask;
     const first = this.#heads[at];

@@ -1,9 +1,9 @@
 /**
- * A list in the order of adding, whose items carry the links. A Set keeps that order, too, but to take its first
- * item costs a walk over all that were deleted before it: with ten thousand answers, 20 µs for each new one.
+ * A doubly linked list in insertion order, whose items carry the links. A Set keeps that order, too, but taking its first
+ * item walks over all that were deleted before it: with ten thousand answers, 20 µs for each new one.
  */
 
-/** What a list's items extend; in one list at a time. */
+/** The base of a list's items. An item is in one list at a time. */
 export class ListNode<Item> {
   older: Item | undefined = undefined;
   newer: Item | undefined = undefined;
@@ -14,7 +14,7 @@ export class LinkedList<Item extends ListNode<Item>> {
   oldest: Item | undefined = undefined;
   newest: Item | undefined = undefined;
 
-  /** Adds the item as the newest; one that is in the list already is moved. */
+  /** Adds the item as the newest, or moves it there when it is in the list already. */
   add(item: Item): void {
     if (item.listed) this.remove(item);
     item.listed = true;
@@ -39,9 +39,9 @@ export class LinkedList<Item extends ListNode<Item>> {
 }
 
 /**
- * A place in a list, for an item that extends something else. What comes and goes with each request stands in such a list
- * and not in a Set: a Set is made anew every so many additions, and the one before it keeps a reference to it, so that once
- * one has got to the old generation all that follow are held by it, with everything that was in them.
+ * A node for a value that extends another class. Values that live as long as a request are in such a list and not in a
+ * Set: V8 rebuilds the table of a Set every so many additions, and the old table keeps a reference to the new one. Once
+ * one has got to the old generation, it holds all that follow, with every value that was in them.
  */
 export class Listed<Value> extends ListNode<Listed<Value>> {
   readonly value: Value;
@@ -52,7 +52,7 @@ export class Listed<Value> extends ListNode<Listed<Value>> {
   }
 }
 
-/** Takes the items out of the list one by one, each as the list's reader comes to it. */
+/** Removes the items one by one, the oldest first, as the caller iterates. */
 export function* takeAll<Value>(list: LinkedList<Listed<Value>>): Generator<Value> {
   for (let item = list.oldest; item !== undefined; item = list.oldest) {
     list.remove(item);

@@ -16,7 +16,7 @@ import type { PolicyEvents } from '../proxy/cluster-policies.ts';
 import { InboundCalls } from '../proxy/inbound-calls.ts';
 import type { Credentials, CredentialsListener } from '../tls/credentials.ts';
 
-/** What the sidecar tells of itself while it runs; for logs and `/events`. */
+/** Receives the events of a running sidecar, for logs and `/events`. */
 export interface SidecarObserver
   extends ClusterListener,
     PolicyEvents,
@@ -27,15 +27,18 @@ export interface SidecarObserver
 }
 
 /**
- *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last connection gone──▶ stopped
+ *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last connection closed──▶ stopped
  *                                                                              └──drain.timeout──▶ ended ──▶ stopped
  */
 export type DrainState = 'starting' | 'running' | 'notReady' | 'goaway' | 'ended' | 'stopped';
 
-/** How often a draining sidecar looks whether its last connection has gone. */
+/** How often a draining sidecar checks whether its last connection has closed. */
 const DRAIN_POLL_MS = 20;
 
-/** The data plane: both gRPC listeners, the LLM egress and what they share. HTTP listeners, signals and files are `run.ts`'s. */
+/**
+ * The data plane: both gRPC listeners, the LLM egress and the state that they share. `process/start.ts` has the HTTP
+ * listeners, the signals and the configuration file.
+ */
 export class Sidecar {
   readonly inbound: Inbound;
   readonly outbound: Outbound;
@@ -53,7 +56,7 @@ export class Sidecar {
   outboundAddress = '';
   llmAddress = '';
 
-  /** @param clock milliseconds from any beginning, which never go back */
+  /** @param clock monotonic milliseconds from any origin */
   constructor(config: Config, observer: SidecarObserver, clock = heldNow) {
     this.config = config;
     this.clock = clock;
@@ -87,7 +90,7 @@ export class Sidecar {
     this.llm.stats.agent = config.name;
   }
 
-  /** Listens. Throws when an address can't be had. */
+  /** Opens the listeners; throws ListenError when an address can't be bound. */
   async start(): Promise<void> {
     this.inboundAddress = await this.inbound.start(this.config.inbound.listen);
     this.outboundAddress = await this.outbound.start(this.config.outbound.listen);
@@ -95,14 +98,14 @@ export class Sidecar {
     this.setState('running');
   }
 
-  /** The certificates that come from files, in use now. */
+  /** The certificates in use that come from files. */
   *credentials(): Generator<Credentials> {
     const { door } = this.inbound.listener;
     if (door !== undefined) yield door.credentials;
     yield* this.outbound.clusters.credentials();
   }
 
-  /** Why only a new process would serve again; undefined while this one does, or is about to end. */
+  /** Why only a new process would serve again; undefined while this one serves or drains. */
   get notLiveBecause(): string | undefined {
     if (this.state !== 'running') return undefined;
     const listeners = { inbound: this.inbound.listener, outbound: this.outbound.listener, llm: this.llm };
@@ -124,8 +127,8 @@ export class Sidecar {
   }
 
   /**
-   * Takes a new configuration without dropping a call. Listen addresses are moved: calls on the old ones finish.
-   * Throws ListenError when a new address can't be had; whatever it throws, the old configuration stays in use.
+   * Applies a new configuration without dropping a call. Listeners move to new addresses; calls on the old ones finish.
+   * Throws ListenError when a new address can't be bound. On any error the old configuration stays in use.
    */
   async apply(config: Config): Promise<void> {
     const before = this.config;
@@ -144,7 +147,7 @@ export class Sidecar {
     this.llmAddress = this.llm.address;
   }
 
-  /** Listens where the new configuration says so beside where it listens now: on all of them, or on none. */
+  /** Opens all new listen addresses beside the present ones, or none. */
   private async openMoves(config: Config): Promise<readonly Move[]> {
     const { inbound, outbound, llm, config: before } = this;
     const moves: Move[] = [];
@@ -154,10 +157,10 @@ export class Sidecar {
     ): Promise<void> => {
       const { listen } = config[name];
       if (listen === before[name].listen) return;
-      // It is closing the address that it has.
+      // A draining sidecar closes the addresses that it has.
       if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
       moves.push(await listener.open(listen));
-      // The drain began meanwhile.
+      // The drain began while the address was opened.
       if (this.state !== 'running') throw new ListenError(`${name}.listen`, listen, DRAINING);
     };
     try {
@@ -185,9 +188,10 @@ export class Sidecar {
   }
 
   /**
-   * Ends without losing a call: not ready, GOAWAY, then calls and streams up to the limit; what is left is ended
-   * with `draining`. A connection closes behind its last call, when its answer has been read: the last connection
-   * is the end. The outbound side and the LLM egress serve as long as inbound calls run, because they need them.
+   * Drains: the sidecar reports not ready, sends GOAWAY, lets calls and streams finish up to the limit, and ends the rest
+   * with `draining`. A connection closes after its last call, when the caller has read the answer; the drain is over when
+   * the last connection has closed. The outbound side and the LLM egress serve until the inbound calls, which need them,
+   * have ended.
    */
   async drain(): Promise<void> {
     if (this.ending || this.state === 'starting' || this.stopped) return;
@@ -204,15 +208,15 @@ export class Sidecar {
     if (inbound.stats.activeCalls + outbound.stats.activeCalls + llm.activeRequests > 0)
       this.setState('ended');
     this.endCalls();
-    // The answers just written need a turn of the event loop to leave.
+    // The answers just written need a turn of the event loop to reach the socket.
     await sleep(DRAIN_POLL_MS);
     this.close();
   }
 
   /**
-   * The first half of a drain, for the beginning of a pod's end: callers are sent away, and what the app itself calls
-   * is served until `drain`. Asked for again it is the same one. Resolves with the end of its time, when nothing of
-   * the inbound side is left.
+   * The first half of a drain, for the time when a pod begins to end: it sends callers away, and serves the app's own
+   * calls until `drain`. A second call returns the same promise. Resolves when the inbound side has no connection left or
+   * its time is over, with the time at which the drain ends.
    */
   drainInbound(): Promise<number> {
     this.inboundDrain ??= this.sendCallersAway();
@@ -232,7 +236,7 @@ export class Sidecar {
     inbound.listener.drain();
     inbound.health.endWatches();
     await this.until(() => inbound.listener.connectionCount === 0, endAtMs);
-    // When `drain` waits for this, it ends what is left, with the other sides and their order.
+    // When `drain` waits for this, it ends the remaining calls itself, in the order of the three sides.
     if (!this.stopped && !this.ending) inbound.listener.endCalls();
     return endAtMs;
   }
@@ -251,7 +255,7 @@ export class Sidecar {
     this.llm.endRequests();
   }
 
-  /** Ends at once, a drain that is under way too. */
+  /** Stops at once, also during a drain. */
   close(): void {
     if (this.stopped) return;
     this.inbound.listener.stopAccepting();

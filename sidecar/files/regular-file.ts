@@ -1,14 +1,14 @@
-/** Reads files that somebody else names: regular ones only, within bounds, and without waiting for anybody. */
+/** Reads files whose paths the configuration names: regular files only, within a size bound, without ever blocking. */
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { TypedError } from '../errors/typed-error.ts';
 
-/** A file can't be read: it is another kind of file, too large, or what the system says. */
+/** A file can't be read: it is no regular file, it is too large, or the system reports an error. */
 export class FileError extends TypedError {
   override readonly name = 'FileError';
   override readonly source = 'ours';
   override readonly isSafeToRetry = true;
-  /** `NOT_REGULAR`, `TOO_LARGE`, or the system's own, such as `ENOENT`. */
+  /** `NOT_REGULAR`, `TOO_LARGE`, or the system's code, such as `ENOENT`. */
   readonly code: string;
 
   constructor(path: string, code: string) {
@@ -18,9 +18,9 @@ export class FileError extends TypedError {
 }
 
 /**
- * The whole content. Symbolic links are followed: that is how config maps and secrets are mounted. To open a FIFO waits
- * for its writer, and some devices wait for their line, so nothing is waited for, and only then is the kind looked at.
- * Throws {@link FileError}.
+ * Returns the whole content; throws {@link FileError}. It follows symbolic links, because config maps and secrets are
+ * mounted with them. Opening a FIFO blocks until it has a writer, and some devices block, too: so it opens the file without
+ * blocking and then checks its kind.
  */
 export function readRegularFile(path: string, maxBytes: number): Buffer {
   let descriptor: number | undefined;
@@ -29,7 +29,7 @@ export function readRegularFile(path: string, maxBytes: number): Buffer {
     const stats = fstatSync(descriptor);
     if (!stats.isFile()) throw new FileError(path, 'NOT_REGULAR');
     if (stats.size > maxBytes) throw new FileError(path, 'TOO_LARGE');
-    // Files of /proc have the size 0, and others may grow while they are read.
+    // Files of /proc have the size 0, and other files may grow during the read.
     const bytes = Buffer.alloc(Math.min(maxBytes, Math.max(stats.size, 65_536)) + 1);
     let length = 0;
     for (let read = -1; read !== 0 && length < bytes.length; length += read)

@@ -1,46 +1,46 @@
 /**
  * Writes lines to a file descriptor without ever waiting for its reader.
  *
- * Lines are gathered for one turn of the event loop and written together. What a full pipe does not take
- * waits, up to a bound; more is dropped and counted, and the reader is told how many lines it has missed where they would
- * have stood. At the end of the process the reader gets a last moment.
+ * The writer collects the lines of one turn of the event loop and writes them together. When the pipe is full, lines
+ * wait, up to a bound; the writer drops and counts the rest, and `onDropped` writes the number of dropped lines in their
+ * place. When the process ends, the writer waits up to `FINAL_MS` for the reader.
  */
 import { writeSync } from 'node:fs';
 
-/** The most that waits for a slow reader. */
+/** The most bytes that wait for a slow reader. */
 const MAX_WAITING_BYTES = 1_048_576;
-/** A full pipe is tried again after so long. */
+/** How long the writer waits before it tries a full pipe again. */
 const RETRY_MS = 20;
-/** At the end: a reader that reads has taken a pipe's content by then. */
+/** The same when the process ends: a live reader has emptied the pipe by then. */
 const FINAL_RETRY_MS = 2;
-/** A part of the two seconds that an end may take (`process/end-process.ts`). */
+/** A part of the two seconds that the end of the process may take (`process/end-process.ts`). */
 const FINAL_MS = 400;
 const NEWLINE = 0x0a;
 
 export class LineWriter {
-  /** Lines that nobody will read. */
+  /** Lines that were dropped since the start. */
   dropped = 0;
   /**
-   * Called when lines can be written again, with the number of those that were dropped since the last call. What it writes
-   * stands behind the lines that came before them, and is never dropped for want of room.
+   * Called when the writer can write again, with the number of lines dropped since the last call. The lines that it
+   * writes follow those from before the gap, and are never dropped for want of room.
    */
   onDropped: (lines: number) => void = () => {};
   readonly #fd: number;
   #lines: string[] = [];
   #linesLength = 0;
-  /** What is being written, and how much of it has been. */
+  /** The chunk in progress, and how many of its bytes are written. */
   #chunk: Buffer | undefined;
   #written = 0;
   #scheduled = false;
-  /** A line has been dropped: shorter ones behind it are, too, until there is room for all. */
+  /** A line was dropped: shorter lines behind it are dropped, too, until there is room for all. */
   #full = false;
   #broken = false;
-  /** Of `dropped`, those that `onDropped` has been called with. */
+  /** The part of `dropped` that `onDropped` has reported. */
   #told = 0;
   #telling = false;
-  /** The last write has failed: what tells of it would fail as well. */
+  /** The last write failed: a report of dropped lines would fail as well. */
   #failed = false;
-  /** The last write has left a line without its end. */
+  /** The last write ended within a line. */
   #cut = false;
 
   constructor(fd: number) {
@@ -63,11 +63,11 @@ export class LineWriter {
 
   #flush(): void {
     if (this.#writeSome()) this.#scheduled = false;
-    // The timer keeps no process alive: its end flushes.
+    // The timer does not keep the process alive; its exit handler flushes.
     else setTimeout(() => this.#flush(), RETRY_MS).unref();
   }
 
-  /** Writes as much as is taken; false when some is left. */
+  /** Writes as much as the pipe takes; returns false when some is left. */
   #writeSome(): boolean {
     while (!this.#broken) {
       if (this.#chunk === undefined) this.#gather();
@@ -80,17 +80,17 @@ export class LineWriter {
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === 'EAGAIN') return false;
-        // The reader has closed the pipe: there is nobody to tell, and no reason to stop.
+        // The reader has closed the pipe: nobody reads an error, and the process goes on.
         this.#broken = code === 'EPIPE' || code === 'EBADF';
         this.#failed = true;
-        // Any other error, a full disk for one, may pass.
+        // Any other error, such as a full disk, may pass.
         this.#drop(chunk);
       }
     }
     return true;
   }
 
-  /** Gives up the rest of what is being written. */
+  /** Drops the rest of the chunk, and counts its lines. */
   #drop(chunk: Buffer): void {
     for (let at = this.#written; at < chunk.length; at++) if (chunk[at] === NEWLINE) this.dropped++;
     if (this.#written > 0) this.#cut = chunk[this.#written - 1] !== NEWLINE;
@@ -104,7 +104,7 @@ export class LineWriter {
   #gather(): void {
     this.#tellDropped();
     if (this.#lines.length === 0) return;
-    // Half a line and a whole one together would be no line at all.
+    // The next line must not continue the one that was cut.
     if (this.#cut) this.#lines.unshift('\n');
     this.#cut = false;
     this.#chunk = Buffer.from(this.#lines.join(''));
@@ -118,7 +118,7 @@ export class LineWriter {
     const lines = this.dropped - this.#told;
     if (lines === 0 || this.#failed) return;
     this.#told = this.dropped;
-    // It writes: no turn of the loop needs to be asked for.
+    // A flush is in progress, so `write` needs to schedule none.
     const scheduled = this.#scheduled;
     this.#scheduled = true;
     this.#telling = true;
@@ -135,8 +135,8 @@ export class LineWriter {
 }
 
 /**
- * A writer to standard output. Reading `process.stdout` makes Node set a pipe to non-blocking; otherwise
- * the first write that a full pipe does not take would stop the whole process.
+ * Makes a writer to standard output. Reading `process.stdout` makes Node set a pipe to non-blocking; otherwise the first
+ * write to a full pipe would block the whole process.
  */
 export function stdoutWriter(): LineWriter {
   process.stdout.on('error', () => {});

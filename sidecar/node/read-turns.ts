@@ -1,23 +1,23 @@
 /**
- * How long the answers of all providers are read in one turn of the event loop. A read of 64 KiB may hold ten thousand
- * chunks, events or interim answers, and everybody else waits while they are worked on. What it costs shows only by the
- * time it took, whatever it holds. Reads that find no time left wait for a later turn.
+ * Bounds how long one turn of the event loop reads HTTP/1 and TLS connections. A read of 64 KiB may hold ten thousand
+ * chunks, events or interim answers, and all other connections wait while it is processed. Only the time that a read took
+ * shows its cost, whatever it holds. Reads that find no time left wait for a later turn.
  */
 
-/** A usual read takes less. A connection whose last read took longer waits behind those whose reads are light. */
+/** A usual read takes less. A connection whose last read took longer is heavy, and waits behind the light ones. */
 export const LIGHT_MS = 1;
-/** Of one turn, for the reads of connections that are not light. */
+/** The time in one turn for reads of heavy connections. */
 const HEAVY_TURN_MS = 4;
-/** Of one turn, for all reads: usual ones, of hundreds of answers at a time, don't wait for each other. */
+/** The time in one turn for all reads: usual ones, of hundreds of answers at a time, don't wait for each other. */
 const TURN_MS = 50;
-/** Reads that take less are counted only once a turn is counted at all: so few of them cost nothing beside. */
+/** Shorter reads do not begin a count until there are `UNCOUNTED_READS` of them: a few of them need no bookkeeping. */
 const UNCOUNTED_MS = 0.2;
 const UNCOUNTED_READS = 16;
-/** Who goes on in one turn: of the heavy ones as many as find time, each with a slice (`parser-feed.ts`). */
+/** How many waiting connections continue in one turn; each heavy one gets a slice of time (`parser-feed.ts`). */
 const HEAVY_A_TURN = 2;
 const LIGHT_A_TURN = 16;
 
-/** An object and no function, which V8 would keep until the next large collection (`llm/shared/short-lived.ts`). */
+/** An object rather than a function, which V8 would keep until the next major collection (`llm/shared/short-lived.ts`). */
 export interface Reader {
   goOn(): void;
 }
@@ -26,23 +26,27 @@ class ReadTurns {
   #spentMs = 0;
   #heavyMs = 0;
   #reads = 0;
-  /** The end of the turn is waited for. */
+  /** A callback for the next turn is scheduled. */
   #isCounting = false;
   readonly #light = new Set<Reader>();
   readonly #heavy = new Set<Reader>();
   readonly #later: (run: () => void) => void;
 
-  /** @param later runs what it is given in another turn */
+  /** @param later runs the given function in another turn */
   constructor(later: (run: () => void) => void = setImmediate) {
     this.#later = later;
   }
 
-  /** This turn has time for another read. */
+  /** Whether this turn has time for another read. */
   get hasTime(): boolean {
     return this.#heavyMs < HEAVY_TURN_MS && this.#spentMs < TURN_MS;
   }
 
-  /** A read took so long. @param isHeavy the one before it on its connection, too: a single one may be a collection's */
+  /**
+   * Counts a read that took `ms`.
+   *
+   * @param isHeavy the connection's read before took long, too: a single long read may be a garbage collection
+   */
   spend(ms: number, isHeavy: boolean): void {
     if (!this.#isCounting) {
       if (ms < UNCOUNTED_MS && ++this.#reads < UNCOUNTED_READS) return;
@@ -52,7 +56,7 @@ class ReadTurns {
     if (isHeavy) this.#heavyMs += ms;
   }
 
-  /** Calls its `goOn`, once, in another turn. @param isLight its last read took less than {@link LIGHT_MS} */
+  /** Calls the reader's `goOn`, once, in another turn. @param isLight its last read took less than {@link LIGHT_MS} */
   wait(reader: Reader, isLight: boolean): void {
     if (isLight) this.#light.add(reader);
     else this.#heavy.add(reader);
@@ -83,5 +87,5 @@ function release(waiting: Set<Reader>, count: number): void {
   }
 }
 
-/** Of the process: there is one event loop. */
+/** One for the process, which has one event loop. */
 export const readTurns = new ReadTurns();

@@ -4,29 +4,29 @@ import { endProcess } from './end-process.ts';
 export const EXIT_SOFTWARE = 70;
 
 /**
- * Ends the process on an error that nobody has caught, a thrown one or a rejection, with exit code 70, after its last words.
- * Its state is not known any more: to go on would risk a process whose probes say that it lives while it serves nobody.
+ * Ends the process with exit code 70 on an uncaught exception or an unhandled rejection, after `tell` has reported it. The
+ * state of the process is unknown then: if it continued, its probes could pass while it serves nobody.
  *
- * @param tell writes the error where somebody reads it; `origin` is Node's
+ * @param tell reports the error, to the log for example; `origin` is Node's
  */
 export function endOnUncaughtErrors(tell: (error: unknown, origin: string) => void): void {
   let ending = false;
   const end = (error: unknown, origin: string): void => {
-    // What fails on the way out must not begin anew.
+    // An error during the exit must not start it again.
     if (ending) return;
     ending = true;
     try {
       tell(error ?? new Error(`${error} was thrown`), origin);
     } catch {
-      // Without memory, or without a reader, there is no last word; the exit code remains.
+      // Without memory or a reader there is no report; the exit code remains.
     }
     endProcess(EXIT_SOFTWARE);
   };
-  // A module that somebody loaded into the process may throw when it ends: that changes nothing about how it has ended.
+  // A preloaded module may throw in its exit handler: the process has ended by then, and keeps its exit code.
   process.once('exit', () => {
     ending = true;
   });
   process.on('uncaughtException', end);
-  // Node takes these to the handler above, unless NODE_OPTIONS says otherwise.
+  // Node passes these to the handler above, unless NODE_OPTIONS says otherwise.
   process.on('unhandledRejection', (reason) => end(reason, 'unhandledRejection'));
 }

@@ -32,11 +32,11 @@ import { trimMemoryWhenIdle } from './trim-memory.ts';
 import { endOnUnexpectedErrors } from './unexpected.ts';
 
 const EXIT_OK = 0;
-/** sysexits.h EX_UNAVAILABLE: an address could not be had. */
+/** sysexits.h EX_UNAVAILABLE: the sidecar could not listen at an address. */
 const EXIT_UNAVAILABLE = 69;
 const STARTED_WITH_LAST_GOOD = 'the configuration is refused; the last good one is in use (--last-good)';
 
-/** Runs the sidecar until it has drained; gives the exit code. */
+/** Runs the sidecar until it has drained; resolves with the exit code. */
 export async function runSidecar(source: ConfigSource): Promise<number> {
   const lines = stdoutWriter();
   const {
@@ -62,7 +62,7 @@ export async function runSidecar(source: ConfigSource): Promise<number> {
   return running.untilDrained();
 }
 
-/** The data plane with its HTTP listeners, its configuration file and its signals. */
+/** Puts the process together: the data plane with its HTTP listeners, its configuration file and its signals. */
 class RunningSidecar {
   private readonly source: ConfigSource;
   private readonly sidecar: Sidecar;
@@ -76,7 +76,7 @@ class RunningSidecar {
   private tracing: Tracing | undefined = undefined;
   private stopWatching: () => void = () => {};
   private drained: Promise<void> | undefined = undefined;
-  /** When the file was refused that is not in use; undefined while the file's configuration is. */
+  /** When the present file was refused; undefined while its configuration is in use. */
   private refusedSince: Date | undefined = undefined;
   private applying: Promise<readonly Problem[]> = Promise.resolve([]);
   private onDrained: () => void = () => {};
@@ -178,7 +178,7 @@ class RunningSidecar {
     );
   }
 
-  /** Each server as soon as it is open: `stop` closes it, also when the next one can't be had. */
+  /** Keeps each server as soon as it listens, so that `stop` closes it even when the next one fails to listen. */
   private async keep(starting: Promise<HttpServer>): Promise<HttpServer> {
     const server = await starting;
     this.servers.push(server);
@@ -186,8 +186,8 @@ class RunningSidecar {
   }
 
   /**
-   * SIGTERM and SIGINT drain, and end at once when one comes again; SIGHUP reloads. The first one ends nothing, also
-   * when a drain is under way: a `preStop` hook that asks for it over HTTP is followed by SIGTERM.
+   * SIGTERM and SIGINT start a drain, and a second one ends the process at once; SIGHUP reloads. The first one never ends
+   * the process, even during a drain: the kubelet sends SIGTERM after a `preStop` hook that starts the drain over HTTP.
    */
   private listenToSignals(): void {
     let signals = 0;
@@ -220,14 +220,14 @@ class RunningSidecar {
     return this.applyNext(result);
   }
 
-  /** Behind the one that is being applied: two at a time would both open the address that has changed. */
+  /** Applies configurations one after the other: two at a time would both open the changed address. */
   private applyNext(loaded: LoadedConfig): Promise<readonly Problem[]> {
     const applied = this.applying.then(() => this.apply(loaded));
     this.applying = applied;
     return applied;
   }
 
-  /** Never rejects: with problems everything stays as it was. */
+  /** Never rejects. When there are problems, the old configuration stays in use. */
   private async apply(loaded: LoadedConfig): Promise<readonly Problem[]> {
     const { sidecar, log, events, source } = this;
     const { config } = loaded;
@@ -256,7 +256,7 @@ class RunningSidecar {
     return [];
   }
 
-  /** For a start with a broken file, where that was asked for. */
+  /** Stores the configuration for a later start with a broken file (`--last-good`). */
   private keepConfig(): void {
     const problem = this.source.keep();
     if (problem !== undefined) this.log.warn(`the configuration is not kept: ${problem}`);
@@ -293,7 +293,7 @@ class RunningSidecar {
       this.onDrained = resolve;
       if (this.sidecar.state === 'stopped') resolve();
     });
-    // A drained sidecar waits neither for a collector nor for a Kubernetes API that does not answer.
+    // A drained sidecar does not wait for a collector or a Kubernetes API that does not answer.
     endProcessSoon(EXIT_OK);
     await this.stop();
     return EXIT_OK;
@@ -304,7 +304,7 @@ class RunningSidecar {
     this.live.stop();
     this.sidecar.close();
     await Promise.all([...this.servers.map((server) => server.close()), this.tracing?.stop(FLUSH_SPANS_MS)]);
-    // Signals would otherwise keep the process; connections that linger are none of ours any more.
+    // Signal handlers would keep the process alive. Open connections may linger until the process ends.
     process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT').removeAllListeners('SIGHUP');
   }
 }

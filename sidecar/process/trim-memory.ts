@@ -1,22 +1,22 @@
 import { flushCompileCache } from 'node:module';
 
-/** After the start, and long enough before anybody looks at memory. */
+/** How long after the start the first collection runs, when no call is active. */
 const TRIM_AFTER_MS = 2_000;
-/** How often it is looked whether memory has grown that nobody uses. */
+/** How often {@link watchGrowth} checks memory and processor time. */
 const LOOK_MS = 5_000;
-/** So much more than after the start is worth a collection. */
+/** Resident memory has to grow by this much since the start for a collection. */
 const GROWN_BYTES = 50_331_648;
-/** Of a core: above it somebody would wait for the collection, and the collector runs by itself anyway. */
+/** A share of one core. Above it calls would wait for the collection, and V8 collects by itself anyway. */
 const QUIET_SHARE = 0.1;
-/** A collection that gives back less was in vain; the next one comes after twice the time, an hour at most. */
+/** A collection that frees less was in vain: the next one comes after twice the time, an hour at most. */
 const WORTH_BYTES = 16_777_216;
 const MAX_LOOKS = 720;
 
 /**
- * Starting leaves 15 to 20 MB that nobody will use again: the configuration's schema, compiled once, the source
- * text of every module. A sidecar that then idles would never collect it, so it is collected once, in a moment
- * without calls. And what a rush of calls has left would stay for as long as nothing else comes: a process that has grown and
- * has little to do is collected again.
+ * Runs the garbage collector while the sidecar idles. The start leaves 15 to 20 MB of garbage: the configuration's schema,
+ * compiled once, and the source text of every module. V8 would not collect it while the sidecar idles, so we collect once
+ * in a moment without calls. The garbage of a burst of calls would stay as well until more work comes: a process that has
+ * grown and has little to do is collected again.
  */
 export function trimMemoryWhenIdle(activeCalls: () => number): void {
   const trim = () => {
@@ -24,7 +24,7 @@ export function trimMemoryWhenIdle(activeCalls: () => number): void {
       schedule();
       return;
     }
-    // Otherwise written at the exit only, which a process that is killed never comes to.
+    // Node writes the compile cache at exit only, which a killed process never reaches.
     flushCompileCache();
     collect();
     watchGrowth();
@@ -37,7 +37,7 @@ let collector: ((options: object) => void) | undefined;
 
 function collect(): void {
   if (collector === undefined) {
-    // Here, because loading them would be a thirtieth of the start.
+    // Loaded here, because loading them earlier would take a thirtieth of the start.
     const { setFlagsFromString } = process.getBuiltinModule('node:v8');
     const { runInNewContext } = process.getBuiltinModule('node:vm');
     setFlagsFromString('--expose-gc');
@@ -47,7 +47,7 @@ function collect(): void {
   collector({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 }
 
-/** Looks at memory and processor time for as long as the process lives; see {@link GrowthWatch}. */
+/** Checks memory and processor time until the process ends; {@link GrowthWatch} decides when to collect. */
 function watchGrowth(): void {
   const watch = new GrowthWatch(process.memoryUsage.rss());
   let cpu = process.cpuUsage();
@@ -58,31 +58,31 @@ function watchGrowth(): void {
     const share = (used.user + used.system) / 1_000 / (nowMs - atMs);
     atMs = nowMs;
     if (watch.look(process.memoryUsage.rss(), share)) collect();
-    // What the collection itself takes is no work of others.
+    // The collection's own processor time does not count as work.
     cpu = process.cpuUsage();
   }, LOOK_MS).unref();
 }
 
-/** When a process that has grown is to be collected. Pure: memory and time come in. */
+/** Decides when to collect a process that has grown. Pure: memory and processor time come in as arguments. */
 export class GrowthWatch {
   private readonly afterStartBytes: number;
-  /** What it had when it was collected; 0 when that has been judged. */
+  /** Resident memory before the last collection; 0 once that collection has been judged. */
   private collectedBytes = 0;
-  /** What the last collection has left. */
+  /** Resident memory after the last collection. */
   private leftBytes = Number.POSITIVE_INFINITY;
   private looksToNext = 0;
   private pauseLooks = 1;
 
-  /** @param afterStartBytes resident memory of the process that has just started */
+  /** @param afterStartBytes resident memory of the process just after its start */
   constructor(afterStartBytes: number) {
     this.afterStartBytes = afterStartBytes;
   }
 
   /**
-   * To be called at even intervals.
+   * Call it at even intervals.
    *
-   * @param residentBytes what it has now
-   * @param share of a core that it has used since the last look
+   * @param residentBytes present resident memory
+   * @param share the share of one core that the process has used since the last call
    * @returns whether to collect now
    */
   look(residentBytes: number, share: number): boolean {
@@ -104,7 +104,7 @@ export class GrowthWatch {
     this.pauseLooks = 1;
   }
 
-  /** What the last collection has brought, at the look behind it. */
+  /** Judges, one interval later, how much the last collection has freed. */
   private judge(residentBytes: number): void {
     const inVain = residentBytes > this.collectedBytes - WORTH_BYTES;
     this.pauseLooks = inVain ? Math.min(2 * this.pauseLooks, MAX_LOOKS) : 1;

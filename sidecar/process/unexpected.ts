@@ -9,7 +9,7 @@ const WHAT =
   'please report this line as a defect';
 
 /**
- * Ends the process on an error that nobody has caught: with one line in the log, at whatever level, and exit code 70.
+ * Ends the process on an uncaught error, with one log line at any log level and exit code 70.
  * `docs/process-failures.md` says which errors never come here.
  */
 export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal' | 'isLevelEnabled'>): void {

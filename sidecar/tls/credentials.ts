@@ -1,34 +1,34 @@
 import { statSync } from 'node:fs';
 import { readMaterial, TlsFileError, type TlsFiles, type TlsMaterial } from './material.ts';
 
-/** Who hears of changes. */
+/** Receives the changes of certificates. */
 export interface CredentialsListener {
   /** `where` names the setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
   onCertificate(where: string, material: TlsMaterial, change: 'loaded' | 'replaced'): void;
-  /** The files have changed and can't be used: what was in use stays. Told once for each state of the files. */
+  /** The files have changed and can't be used; the old certificate stays in use. Called once for each state of the files. */
   onCertificateInvalid(where: string, error: TlsFileError): void;
 }
 
-/** For those who need not be told. */
+/** A listener that does nothing. */
 export const NOBODY: CredentialsListener = { onCertificate() {}, onCertificateInvalid() {} };
 
 /**
- * How often the files are looked at. Stats are asked for rather than events, as for the configuration file: a secret
- * volume swaps a link above the files, and sends none.
+ * How often {@link Credentials} polls the files. It polls rather than waiting for events, as the configuration does: a
+ * secret volume swaps a link above the files, and that causes no event for them.
  */
 const CERTIFICATE_POLL_MS = 1_000;
 
 const PARTS = ['cert', 'key', 'ca'] as const;
 
 /**
- * The certificates of one listener or cluster, kept in step with their files:
+ * The certificates of one listener or cluster, kept up to date with their files:
  *
- *     in use ──files changed──▶ changed ──same at the next look, and valid──▶ in use (new connections have the new one)
- *       ▲                          │ same at the next look, but not valid
- *       └──────────────────────────┴──▶ told once; the old one stays until the files change again
+ *     in use ──files changed──▶ changed ──unchanged at the next poll, valid──▶ in use (new connections have the new one)
+ *       ▲                          │ unchanged at the next poll, but not valid
+ *       └──────────────────────────┴──▶ reported once; the old one stays until the files change again
  *
- * Certificate and key are two files, so what is read between the two writes may not belong together: only what has
- * held still for one interval is judged, and what changes while it is read is read again.
+ * Certificate and key are two files, and a read between the two writes may get parts that do not belong together. So
+ * Credentials reads files only when they have not changed for one interval, and again when they change during the read.
  */
 export class Credentials {
   readonly where: string;
@@ -38,12 +38,12 @@ export class Credentials {
   private timer: NodeJS.Timeout | undefined = undefined;
   private judged = '';
   private seen = '';
-  /** Undefined until the files could be used for the first time. */
+  /** Undefined until the first valid files. */
   material: TlsMaterial | undefined = undefined;
-  /** Why the files as they are now can't be used; '' when they can. */
+  /** Why the present files can't be used; '' when they can. */
   problem = '';
 
-  /** @param onChange hears of each material before anybody else; also of the first */
+  /** @param onChange called with each new material, also the first, before the listener */
   constructor(
     where: string,
     files: TlsFiles,
@@ -60,7 +60,7 @@ export class Credentials {
     this.timer = setInterval(() => this.look(), pollMs).unref();
   }
 
-  /** The setting of the authorities. */
+  /** The name of the setting that has the authorities. */
   get whereAuthorities(): string {
     return `${this.where}.${this.where === 'inbound.tls' ? 'client_ca' : 'ca'}`;
   }
@@ -88,7 +88,7 @@ export class Credentials {
       this.listener.onCertificateInvalid(this.where, error);
       return;
     }
-    // A swap in the middle: the parts may be of two states.
+    // The files changed during the read, so the parts may not belong together.
     if (this.fingerprint() !== seen) return;
     this.judged = seen;
     this.problem = '';
@@ -99,7 +99,7 @@ export class Credentials {
     this.listener.onCertificate(this.where, material, before === undefined ? 'loaded' : 'replaced');
   }
 
-  /** Changes with the content, the inode behind all links, and every write. */
+  /** A text that changes with the content, the inode behind all links, and every write. */
   private fingerprint(): string {
     return PARTS.map((part) => describe(this.files[part])).join();
   }

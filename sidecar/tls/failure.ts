@@ -1,9 +1,9 @@
-/** What Node's and OpenSSL's many errors mean: one short reason for counters, and a message that says what to do. */
+/** Maps Node's and OpenSSL's TLS errors to one short reason for counters and a message that says what to do. */
 
 import type { TLSSocket } from 'node:tls';
 import { type ErrorSource, TypedError } from '../errors/typed-error.ts';
 
-/** Why TLS was refused; the word in metrics and logs. */
+/** Why TLS failed; the value of `reason` in metrics and logs. */
 export type TlsReason =
   | 'tls_expired'
   | 'tls_not_yet_valid'
@@ -22,12 +22,12 @@ export type TlsReason =
   | 'tls_cut'
   | 'tls_handshake';
 
-/** TLS failed, or its peer was refused. The message says why and what to do. */
+/** TLS failed, or we refused the peer. The message says why and what to do. */
 export class TlsError extends TypedError {
   override readonly name = 'TlsError';
-  /** Of connections that we make. Who accepts one sets it to `downstream`. */
+  /** For connections that we open. A listener sets it to `downstream` ({@link ofCaller}). */
   override source: ErrorSource;
-  /** Nothing was sent before the end of the handshake. */
+  /** We send nothing before the handshake ends. */
   override readonly isSafeToRetry = true;
   readonly reason: TlsReason;
 
@@ -38,7 +38,7 @@ export class TlsError extends TypedError {
   }
 }
 
-/** The same where the other side is the caller. */
+/** Marks the error as the caller's, for a connection that we accepted. */
 export function ofCaller(error: TlsError): TlsError {
   error.source = 'downstream';
   return error;
@@ -49,7 +49,7 @@ interface Meaning {
   readonly message: string;
 }
 
-/** What is wrong with the certificate that the other side showed, by OpenSSL's X509_V_ERR name. */
+/** What is wrong with the peer's certificate, by OpenSSL's X509_V_ERR name. */
 const CERTIFICATE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   [
     'CERT_HAS_EXPIRED',
@@ -127,7 +127,7 @@ const CERTIFICATE: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ],
 ]);
 
-/** Codes of OpenSSL's SSL errors; `ALERT` in one means that the peer has said so of us. */
+/** Codes of OpenSSL's SSL errors; `ALERT` in one means that the peer sent the alert to us. */
 const HANDSHAKE: readonly (readonly [RegExp, TlsReason, string])[] = [
   [
     /ALERT_NO_APPLICATION_PROTOCOL|NO_APPLICATION_PROTOCOL/,
@@ -169,7 +169,7 @@ const HANDSHAKE: readonly (readonly [RegExp, TlsReason, string])[] = [
   ],
 ];
 
-/** What a socket's error says of TLS; undefined when it is no error of TLS. */
+/** Returns the TLS error behind a socket's error; undefined when TLS did not cause it. */
 export function tlsErrorOf(error: unknown): TlsError | undefined {
   if (error instanceof TlsError) return error;
   const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
@@ -188,13 +188,13 @@ export function tlsErrorOf(error: unknown): TlsError | undefined {
   return new TlsError('tls_handshake', `TLS failed (${code})`, error);
 }
 
-/** Other X509_V_ERR names, which Node gives as they are: `PATH_LENGTH_EXCEEDED`, `HOSTNAME_MISMATCH`, … */
+/** Handles all other X509_V_ERR names, which Node passes on unchanged: `PATH_LENGTH_EXCEEDED`, `HOSTNAME_MISMATCH`, … */
 function certificateCode(code: string, error: unknown): TlsError | undefined {
   if (!/^(CERT_|CRL_|UNABLE_TO_|INVALID_|PATH_|HOSTNAME_|ERROR_IN_CERT)/.test(code)) return undefined;
   return new TlsError('tls_bad_certificate', `its certificate can't be used (${code})`, error);
 }
 
-/** What the verification of a peer that has shown a certificate has found; undefined when all is well. */
+/** Returns why the verification of the peer's certificate failed; undefined when it passed. */
 export function verificationOf(socket: TLSSocket): TlsError | undefined {
   if (socket.authorized) return undefined;
   const code = String(socket.authorizationError ?? 'CERT_UNTRUSTED');
@@ -202,7 +202,7 @@ export function verificationOf(socket: TLSSocket): TlsError | undefined {
   return tlsErrorOf(error) ?? new TlsError('tls_bad_certificate', `its certificate can't be used (${code})`);
 }
 
-/** A peer's words, for a line of ours. */
+/** Makes text from a peer safe for our log lines: printable ASCII, at most 200 characters. */
 export function printable(text: string): string {
   return text.replace(/[^\x20-\x7e]+/g, ' ').slice(0, 200);
 }

@@ -1,13 +1,13 @@
 /**
- * Who a peer is, by its certificate: the URI and DNS names of its subjectAltName (RFC 5280 §4.2.1.6), where SPIFFE
- * puts its ID too. The common name counts for nothing.
+ * Reads a peer's identities from its certificate: the URI and DNS names of its subjectAltName (RFC 5280 §4.2.1.6), which
+ * holds the SPIFFE ID, too. The common name is ignored. {@link AllowList} compares them with the configured patterns.
  */
 import type { X509Certificate } from 'node:crypto';
 
-/** Names of one certificate that are looked at; one with more is no workload's. */
+/** The most names that we read of one certificate; no workload's certificate has more. */
 const MAX_NAMES = 64;
 
-/** `spiffe://…` and other URIs as they are, DNS names in lower case; SPIFFE IDs first. */
+/** Returns `spiffe://…` and other URIs unchanged, DNS names in lower case; SPIFFE IDs first. */
 export function identitiesOf(certificate: Pick<X509Certificate, 'subjectAltName'>): readonly string[] {
   const uris: string[] = [];
   const names: string[] = [];
@@ -24,7 +24,7 @@ function isSpiffe(uri: string): boolean {
   return uri.startsWith('spiffe://');
 }
 
-/** Node writes `URI:a, DNS:b`, and a value with a comma or quote in it as a JSON string, so that none can be made up. */
+/** Node writes `URI:a, DNS:b`, and quotes a value that has a comma or quote as a JSON string, so no value can forge a name. */
 function splitNames(text: string): string[] {
   const entries: string[] = [];
   let from = 0;
@@ -51,7 +51,7 @@ function unquote(value: string): string {
   }
 }
 
-/** Why a pattern can't be used, or undefined when it can. */
+/** Returns why a pattern can't be used, or undefined when it can. */
 export function complaintAboutIdentity(pattern: string): string | undefined {
   if (/[\s,"]/.test(pattern)) return 'has a blank, a comma or a quote in it';
   const segments = segmentsOf(pattern);
@@ -74,14 +74,14 @@ function dnsComplaint(pattern: string): string | undefined {
   return right ? undefined : 'is neither a URI nor a DNS name';
 }
 
-/** Trust domain and path segments of a URI; undefined for a DNS name. */
+/** Returns the trust domain and the path segments of a URI; undefined for a DNS name. */
 function segmentsOf(identity: string): readonly string[] | undefined {
   const at = identity.indexOf('://');
   return at < 0 ? undefined : identity.slice(at + 3).split('/');
 }
 
 /**
- * An allow list. A pattern is an identity, with wildcards for whole parts only:
+ * The allow list of a listener or cluster. A pattern is an identity, with wildcards for whole parts only:
  *
  * - in a URI `*` is one path segment, and `**` at the end is one or more: `spiffe://example.org/ns/agents/sa/*`;
  *   scheme and trust domain must be written out;
@@ -99,12 +99,12 @@ export class AllowList {
     this.wild = normal.filter((pattern) => pattern.includes('*'));
   }
 
-  /** Lets everybody in whose certificate is valid. */
+  /** An empty list allows every peer with a valid certificate. */
   get empty(): boolean {
     return this.patterns.length === 0;
   }
 
-  /** The first of the identities that is on the list. */
+  /** Returns the first of the identities that is on the list. */
   match(identities: readonly string[]): string | undefined {
     return identities.find(
       (identity) => this.exact.has(identity) || this.wild.some((pattern) => matches(pattern, identity)),
@@ -113,8 +113,8 @@ export class AllowList {
 }
 
 /**
- * What a `*` may stand for: a label of a DNS name, and a segment of a path (RFC 3986, `pchar`). A NUL or a blank is in
- * neither: whoever reads such a name in C, or in a log, reads another one.
+ * What a `*` matches: a label of a DNS name, or a segment of a path (RFC 3986, `pchar`). Neither has a NUL or a blank: C
+ * code or the reader of a log would take such a name for another one.
  */
 const LABEL = /^[a-z0-9_*-]+$/i;
 const SEGMENT = /^[\w.~!$&'()*+,;=:@%-]+$/;
@@ -124,7 +124,7 @@ function matches(pattern: string, identity: string): boolean {
   const given = segmentsOf(identity);
   if (wanted === undefined || given === undefined) {
     if (wanted !== given) return false;
-    // What is before the first dot, without it: at least one character.
+    // The first label must have at least one character.
     const dot = identity.indexOf('.');
     return identity.slice(dot) === pattern.slice(1) && LABEL.test(identity.slice(0, dot));
   }

@@ -1,23 +1,23 @@
 /**
- * Joins what a peer, on either side, sends over TLS in small records. Node hands out each record as a buffer of its own, without an end while
- * what was read of the connection lasts: 2,800 records of one byte of one read, 200 times their size, and the double of
- * that again while the reader is not ready. A few in a row, as events of a stream come, go on at once; connections with more of
- * them take turns. Once a turn of the event loop has given so many records, no other connection is read in it: a thousand of
- * them would have hundreds each.
+ * Joins small TLS records of a peer, downstream or upstream, into larger buffers. Node passes on each record as a buffer
+ * of its own and reads all records of one read in one go: up to 2,800 records of one byte, 200 times their size, and
+ * twice that while the reader is not ready. A few records in a row, such as the events of a stream, pass at once;
+ * connections with more take turns. After RECORDS_A_TURN records in one turn of the event loop, no connection is read
+ * until the next turn: a thousand connections would have hundreds each.
  */
 import type { Socket } from 'node:net';
 import { type Reader, readTurns } from '../node/read-turns.ts';
 
-/** Larger ones go on by themselves. */
+/** Larger records pass unchanged. */
 const SMALL_BYTES = 1_024;
 const JOINED_BYTES = 4_096;
-/** So many in a row that come within so long are joined, with those behind them, and wait for a turn. */
+/** When this many records in a row arrive within `ROW_MS`, they and those behind them are joined and wait for a turn. */
 const IN_A_ROW = 64;
 const ROW_MS = 2;
-/** Joined in one turn; each takes a microsecond, whatever is done with it. */
+/** Records joined in one turn of the event loop. Each takes a microsecond, whatever is done with it. */
 const RECORDS_A_TURN = 8_192;
 
-/** What Node reads a socket with. */
+/** The part of Node's socket handle that starts and stops reading. */
 interface Handle {
   reading?: boolean;
   readStop?: () => void;
@@ -51,9 +51,9 @@ class Joiner implements Reader {
   #length = 0;
   #inARow = 0;
   #rowSinceMs = 0;
-  /** Until its turn. */
+  /** True until the connection has its turn. */
   #joins = false;
-  /** Until the next turn. */
+  /** True until the next turn of the event loop. */
   #isStopped = false;
 
   constructor(socket: Socket) {
@@ -79,7 +79,7 @@ class Joiner implements Reader {
     countRecord();
     chunk.copy(this.#joined, this.#length);
     this.#length += chunk.length;
-    // Node stops to read until what has been joined is handed on, and taken.
+    // `false` makes Node stop reading until the joined bytes have been passed on and consumed.
     return false;
   };
 

@@ -1,4 +1,4 @@
-/** Certificates as cert-manager, SPIFFE helpers and people write them: PEM files, read and judged together. */
+/** Reads and checks PEM files (certificate, key and authorities together), as cert-manager, SPIFFE helpers and people write them. */
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext } from 'node:tls';
@@ -11,7 +11,7 @@ export interface TlsFiles {
   /** Our certificate, with its chain. */
   readonly cert: string | undefined;
   readonly key: string | undefined;
-  /** The authorities that the other side's certificate must be by. */
+  /** The authorities, one of which must have issued the peer's certificate. */
   readonly ca: string | undefined;
 }
 
@@ -21,22 +21,22 @@ interface Validity {
   readonly validFromMs: number;
 }
 
-/** What the files hold. */
+/** The content of the files. */
 export interface TlsMaterial {
   readonly cert: string | undefined;
   readonly key: string | undefined;
   readonly ca: string | undefined;
   /** When our certificate expires, in milliseconds since 1970; Infinity without one. */
   readonly expiresAtMs: number;
-  /** Since when it is valid; -Infinity without one. */
+  /** When our certificate becomes valid; -Infinity without one. */
   readonly validFromMs: number;
-  /** Of the authorities the one that lasts longest: while another one is valid, the end of one is a rotation. */
+  /** The validity of the authority that expires last: while another one is valid, the end of one is a rotation. */
   readonly authorities: Validity | undefined;
-  /** Who we are by it. */
+  /** The identities in our certificate. */
   readonly identities: readonly string[];
 }
 
-/** A file can't be used; the message says which, why, and what to do. */
+/** A file can't be used. The message says why, `file` says which, and `remedy` what to do. */
 export class TlsFileError extends TypedError {
   override readonly name = 'TlsFileError';
   override readonly source = 'ours';
@@ -55,7 +55,7 @@ export class TlsFileError extends TypedError {
 const MAX_FILE_BYTES = 4_194_304;
 const ENDLESS = { expiresAtMs: Number.POSITIVE_INFINITY, validFromMs: Number.NEGATIVE_INFINITY } as const;
 
-/** Reads the files; throws TlsFileError. A certificate that has expired is no error here: the other side says so. */
+/** Reads the files; throws TlsFileError. An expired certificate is no error here: the peer reports it. */
 export function readMaterial(files: TlsFiles): TlsMaterial {
   const cert = read('cert', files.cert);
   const key = read('key', files.key);
@@ -105,7 +105,7 @@ function parseFirst(file: keyof TlsFiles, pem: string): X509Certificate {
   }
 }
 
-/** One that does not parse would silently not be trusted. */
+/** Parses every authority: OpenSSL would silently ignore one that does not parse. */
 function checkAuthorities(pem: string): Validity {
   const found = certificatesIn(pem);
   if (found.length === 0) parseFirst('ca', pem);
@@ -126,10 +126,10 @@ function belongsTo(certificate: X509Certificate, key: string): boolean {
   }
 }
 
-/** AES-128 first: it is as safe here as 256, and costs less for each record. */
+/** AES-128 first: it is as safe here as AES-256, and costs less for each record. */
 const CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
 
-/** TLS 1.3 alone (RFC 8446). */
+/** Makes a context that allows TLS 1.3 only (RFC 8446). */
 export function contextOf({ cert, key, ca }: TlsMaterial): SecureContext {
   return createSecureContext({ cert, key, ca, ...PROTOCOL });
 }
