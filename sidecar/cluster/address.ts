@@ -1,9 +1,9 @@
-/** Addresses as they are written in the configuration: `host:port`, `[ipv6]:port`, `unix:path`. */
+/** Parses and formats the addresses of the configuration: `host:port`, `[ipv6]:port`, `unix:path`. */
 
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { TypedError } from '../errors/typed-error.ts';
 
-/** `inbound.app` of a pod that only calls: nothing to probe, to wait for, or to send calls to. */
+/** `inbound.app` of a pod that only makes calls: there is no app to probe, to wait for, or to send calls to. */
 export const NO_APP = 'none';
 
 export type Address = TcpAddress | UnixAddress;
@@ -27,14 +27,14 @@ export class AddressError extends TypedError {
   override readonly isSafeToRetry = false;
 }
 
-/** The path of a Unix socket has 108 bytes in the kernel, one of them the end (unix(7)). */
+/** The kernel reserves 108 bytes for the path of a Unix socket, one of them for the NUL at its end (unix(7)). */
 const MAX_UNIX_PATH_BYTES = 107;
 /** RFC 1035 section 2.3.4. */
 const MAX_NAME_LENGTH = 253;
 const MAX_LABEL_LENGTH = 63;
 
 /**
- * Reads one address; throws {@link AddressError}. `forListening` allows port 0, for which the system chooses one.
+ * Parses one address; throws {@link AddressError}. `forListening` allows port 0, which lets the system choose a port.
  *
  * `unix:` takes an absolute path, a relative one, or gRPC's `unix:///path`.
  */
@@ -50,14 +50,14 @@ export function parseAddress(text: string, { forListening = false } = {}): Addre
   return { kind: 'tcp', host, port: parsePort(text, text.slice(colon + 1), forListening) };
 }
 
-/** The canonical text, which {@link parseAddress} reads back. */
+/** Returns the canonical text, which {@link parseAddress} can parse. */
 export function formatAddress(address: Address): string {
   return address.kind === 'unix' ? `unix:${address.path}` : formatHostPort(address.host, address.port);
 }
 
 /** `host:port`, with brackets around an IPv6 literal. */
 export function formatHostPort(host: string, port: number): string {
-  // The colon first: the question itself compiles a large expression when it is asked for the first time.
+  // Look for a colon first: the first call of isIPv6 compiles a large regular expression.
   return host.includes(':') && isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
@@ -95,11 +95,11 @@ function parseHost(text: string, host: string): string {
     throw problem(text, 'the host is not a name', 'use letters, digits, hyphens and dots');
   }
   const name = host.toLowerCase();
-  // Of other names the dot says that they are whole, and the resolver is to know.
+  // Other names keep their dot: it tells the resolver that the name is fully qualified.
   return name === 'localhost.' ? 'localhost' : name;
 }
 
-/** RFC 1123's letters, digits and hyphens, and the underscore, which container networks use. */
+/** RFC 1123 allows letters, digits and hyphens; container networks use the underscore as well. */
 function isLabel(label: string): boolean {
   return label.length <= MAX_LABEL_LENGTH && /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/i.test(label);
 }
@@ -119,7 +119,7 @@ function shortened(text: string): string {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
-/** Whether the host can be connected to without asking DNS. */
+/** Whether the host is an IP literal, which needs no DNS look-up. */
 export function isLiteral(host: string): boolean {
   return isIP(host) !== 0;
 }

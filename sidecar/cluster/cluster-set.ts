@@ -18,6 +18,8 @@ import type { KubernetesSettings } from './discovery/kubernetes-settings.ts';
 import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
 
+/** The outbound clusters: {@link ClusterSet} creates, changes and closes them as the configuration changes. */
+
 /** A cluster's settings, and where its endpoints come from. */
 export interface DiscoveredClusterSettings extends ClusterSettings {
   readonly endpoints: readonly string[];
@@ -33,15 +35,15 @@ export interface ClusterEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  /** Hears of certificates that come from files. */
+  /** Receives the changes of certificates that come from files. */
   readonly certificates?: CredentialsListener | undefined;
 }
 
-/** Limits of the connections to endpoints. A change applies to connections made after it. */
+/** The limits of connections to endpoints. A change applies to connections opened after it. */
 export class UpstreamLimits {
   current!: ConnectionLimits;
 
-  /** @param maxHeaderBytes the largest header list that is taken from an endpoint, as RFC 9113 §6.5.2 counts it */
+  /** @param maxHeaderBytes the largest header list that we accept from an endpoint, as RFC 9113 §6.5.2 counts it */
   constructor(maxHeaderBytes: number) {
     this.update(maxHeaderBytes);
   }
@@ -51,12 +53,12 @@ export class UpstreamLimits {
   }
 }
 
-/** As certificates for Services have it. */
+/** The name that certificates for Services have. */
 function serviceNameOf({ service, namespace }: KubernetesSettings): string {
   return namespace === '' ? service : `${service}.${namespace}.svc`;
 }
 
-/** How a cluster's connections are made at present. */
+/** How a cluster's connections are opened at present. */
 interface Connector {
   settings: string;
   tls: TlsConnector | undefined;
@@ -73,10 +75,10 @@ export function openSocket(address: string): Socket {
   return socket;
 }
 
-/** The clusters of the outbound side, kept in step with the configuration. */
+/** The clusters of the outbound side. {@link ClusterSet.apply} makes them match the configuration. */
 export class ClusterSet {
   readonly clusters = new Map<string, Cluster>();
-  /** Taken out by a reload, with calls that still run. */
+  /** Clusters that a reload removed while calls still ran in them. */
   readonly leaving = new Leaving<Cluster>();
   private readonly environment: ClusterEnvironment;
   private readonly listener: ClusterListener;
@@ -90,7 +92,7 @@ export class ClusterSet {
     this.limits = limits;
   }
 
-  /** Makes, changes and closes clusters until they are as wanted. Calls in flight are not touched. */
+  /** Creates, changes and closes clusters to match `wanted`. Calls in flight are not affected. */
   apply(wanted: ReadonlyMap<string, DiscoveredClusterSettings>): void {
     for (const [name, cluster] of this.clusters) {
       if (wanted.has(name)) continue;
@@ -123,7 +125,7 @@ export class ClusterSet {
     cluster.discover(this.discoveryOf(settings));
   }
 
-  /** Whether that is another way than before. */
+  /** Updates how connections are opened. @returns whether it changed */
   private connectBy(connector: Connector, settings: DiscoveredClusterSettings): boolean {
     const { name, tls, dns, kubernetes } = settings;
     const wanted = JSON.stringify([tls, dns, kubernetes]);
@@ -136,13 +138,13 @@ export class ClusterSet {
     return true;
   }
 
-  /** Those that there are, and those that calls still run in or have lately; for numbers. A name may come twice. */
+  /** For metrics: the configured clusters, and removed ones with calls now or lately. A name may appear twice. */
   *told(): Generator<Cluster> {
     yield* this.clusters.values();
     yield* this.leaving.told(this.environment.clock());
   }
 
-  /** The same by names of their own, and without those whose last call has ended. */
+  /** The configured clusters, and removed ones that still have calls, each under a unique name. */
   *serving(): Generator<readonly [name: string, cluster: Cluster]> {
     yield* this.clusters;
     let number = 0;

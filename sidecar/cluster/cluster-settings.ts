@@ -6,7 +6,7 @@ import type { outlierDetection } from './outlier/outlier-settings.ts';
 
 const MANY = 1_000_000;
 
-/** Keys of a cluster: how a call comes to an endpoint. */
+/** Keys of a cluster: how it picks an endpoint for a call and connects to it. */
 export const picking = {
   balancer: oneOf(['peak_ewma', 'least_request', 'round_robin', 'ring_hash'])
     .default('peak_ewma')
@@ -14,7 +14,7 @@ export const picking = {
   connect_timeout: duration('positive').default('5s').describe('TCP, TLS and the first SETTINGS together'),
 };
 
-/** Keys of a cluster: its connections. */
+/** Keys of a cluster: its keepalive and its limits. */
 export const connections = {
   keepalive: z
     .strictObject({
@@ -36,7 +36,7 @@ export const connections = {
 type Declared = typeof picking &
   typeof connections & { outlier_detection: typeof outlierDetection; health_check: typeof healthCheck };
 
-/** What a cluster reads of its settings. */
+/** The settings that a cluster reads. */
 export interface ClusterSettings extends SettingsOf<z.ZodObject<Declared>> {
   readonly name: string;
   readonly retry: { readonly bufferBytes: number };

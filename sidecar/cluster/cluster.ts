@@ -17,46 +17,49 @@ import { fallbackRank, type OutlierEvent } from './outlier/detector.ts';
 import { OutlierWatch } from './outlier/watch.ts';
 import { foundAbsent, noteSlow } from './outlier/watched-endpoint.ts';
 
-/** Words that are counted apart: a peer chooses some of them (TLS reasons in its GOAWAY), and each is kept. */
+/** The most reasons that have a counter of their own: a peer chooses some of them (TLS reasons in its GOAWAY). */
 const MAX_COUNTED = 64;
 
-/** What a cluster is told of its surroundings. */
+/** Receives the events of clusters and their endpoints. */
 export interface ClusterListener {
   onEndpoints(cluster: Cluster, added: readonly string[], removed: readonly string[]): void;
   onDiscoveryError(cluster: Cluster, error: Error): void;
   onConnectFailed(cluster: Cluster, endpoint: Endpoint, message: string): void;
   onEndpointUsable(cluster: Cluster, endpoint: Endpoint, usable: boolean): void;
-  /** An endpoint finds our keepalive PINGs too many: it is asked less often from now on. */
+  /** An endpoint rejects our keepalive PINGs as too many: we send fewer from now on. */
   onTooManyPings?(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void;
-  /** An endpoint's health check found it to be well, or not, and found otherwise before. */
+  /** The result of an endpoint's health check changed. */
   onHealthChange?(cluster: Cluster, endpoint: Endpoint, check: EndpointCheck): void;
   /** An endpoint was ejected, came back on probation, or has proved itself again. */
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
 
-/** What the endpoints of a cluster mean to the policies that the layer above has for it; times in milliseconds. */
+/** What a cluster reports to, and asks of, the policies that the layer above has for it; times in milliseconds. */
 export interface EndpointPolicies {
-  /** Whether calls are turned away because no endpoint could be reached. */
+  /** Whether the policies reject calls because no endpoint could be reached. */
   callsWait(nowMs: number): boolean;
-  /** An endpoint has just been told healthy. */
+  /** An endpoint can be reached again, or its health check passes. */
   onEndpointBack(nowMs: number): void;
-  /** One that has left calls unanswered gives no sign of life either: it is not there. */
+  /** An endpoint that left calls unanswered gives no sign of life either: it is absent. */
   onEndpointAbsent(): void;
-  /** Endpoints have come or gone; of those there are, the oldest has come then. */
+  /** Endpoints were added or removed; the oldest of the present ones was added at `sinceMs`. */
   onEndpointsSince(sinceMs: number, nowMs: number): void;
 }
 
-/** A named set of endpoints that serve the same thing, and the balancer that picks among them. */
+/**
+ * A named set of endpoints that serve the same methods. The cluster picks an endpoint for each attempt, and connects
+ * discovery, balancer, connection pools, health checks and outlier detection.
+ */
 export class Cluster {
   readonly name: string;
   settings: ClusterSettings;
   activeCalls = 0;
-  /** Calls the cluster's own limits turned away, by reason. */
+  /** Calls that the cluster's own limits rejected, by reason. */
   readonly rejected = new Map<string, number>();
   readonly retries = new Map<string, number>();
-  /** Attempts beside others: sent, won, or not made for want of room in the budget. */
+  /** Hedges: sent, won, or not sent because the budget was spent. */
   readonly hedges = new Map<string, number>();
-  /** Connections that were not made, by reason. */
+  /** Failed connection attempts, by reason. */
   readonly connectFailures = new Map<string, number>();
   readonly calls = new CallStats();
   private readonly environment: PoolEnvironment;
@@ -64,22 +67,22 @@ export class Cluster {
   private readonly byAddress = new Map<string, Endpoint>();
   private discovery: Discovery | undefined = undefined;
   private balancer: Balancer;
-  /** Those in our own zone. */
+  /** The endpoints in our own zone. */
   readonly near: ZoneEndpoints;
-  /** Told whenever the first connection to an endpoint came or the last one went. */
+  /** Called whenever the first connection to an endpoint opened or the last one closed. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
-  /** That discovery names no more, and calls still run on. */
+  /** Endpoints that discovery names no more while calls still run on them. */
   readonly leaving = new Leaving<Endpoint>();
   readonly outliers: OutlierWatch;
   readonly health: ActiveHealth;
-  /** Finds endpoints again that could not be reached. */
+  /** Detects that endpoints that could not be reached are back. */
   readonly returns: ReturnWatch;
-  /** Tells those that are absent from those that are silent. */
+  /** Tells absent endpoints from those that are present but silent. */
   readonly silence: SilenceWatch;
-  /** Those of the layer above. */
+  /** The policies of the layer above. */
   policies: EndpointPolicies | undefined = undefined;
-  /** Discovery has not spoken yet: who finds no endpoint may find one in a moment. */
+  /** Discovery has reported nothing yet: a call that finds no endpoint may find one in a moment. */
   resolving = true;
   private readonly waiting: (() => void)[] = [];
 
@@ -121,7 +124,7 @@ export class Cluster {
     });
   }
 
-  /** It can be reached, or its health check passes: what was kept from it for its absence alone is not any more. */
+  /** The endpoint can be reached, or its health check passes: lift what its absence alone had caused. */
   private onBack(endpoint: Endpoint): void {
     const nowMs = this.environment.clock();
     this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
@@ -129,7 +132,7 @@ export class Cluster {
     this.policies?.onEndpointBack(nowMs);
   }
 
-  /** Its calls wait: it may be slow, or stopped. */
+  /** Its calls wait: ask whether the endpoint is slow or its process is stopped. */
   private askSlow(endpoint: Endpoint): void {
     noteSlow(endpoint.watched, this.silence.isAbsent(endpoint));
     const [connection] = endpoint.pool.connections;
@@ -143,12 +146,12 @@ export class Cluster {
   }
 
   /**
-   * A failing check ejects, whatever the calls say. An endpoint in connection back-off gets no calls as it is: it is
-   * not ejected, and leaves its place among those that may be to one that would get some.
+   * A failing check ejects the endpoint, even if its calls succeed. An endpoint in connection back-off gets no calls
+   * anyway: it is not ejected, which leaves room to eject another that would get calls.
    */
   private onChecked(endpoint: Endpoint, check: EndpointCheck, changed: boolean): void {
     const healthy = check.state !== 'unhealthy';
-    // Told again and again while it fails: there may be room to eject it by now.
+    // Report every failed check, not only the first: there may be room to eject it by now.
     if (healthy ? changed : endpoint.pool.state !== PoolState.backingOff)
       this.tellHealth(endpoint, healthy, check.detail);
     if (healthy && check.passes) this.onBack(endpoint);
@@ -168,7 +171,7 @@ export class Cluster {
 
   private onOutlier(event: OutlierEvent): void {
     const endpoint = this.byAddress.get(event.endpoint.address);
-    // What it was slow at is what it was ejected for: remembered, it would get no calls to prove itself with.
+    // Forget the latency estimate: with the slow one it would get no calls to prove itself with.
     if (event.kind === 'returned' && endpoint !== undefined) Object.assign(endpoint, UNSEEN);
     if (event.kind === 'ejected') {
       if (event.reason === 'latency' && endpoint !== undefined) this.askSlow(endpoint);
@@ -177,14 +180,14 @@ export class Cluster {
     this.listener.onOutlier(this, event);
   }
 
-  /** Endpoints that can be picked now. */
+  /** The number of endpoints that the balancer may pick now. */
   get usableCount(): number {
     let count = 0;
     for (const endpoint of this.endpoints) if (endpoint.usable) count++;
     return count;
   }
 
-  /** Endpoints come from here from now on; the old ones stay until the new source has spoken. */
+  /** Replaces discovery. The present endpoints stay until the new source reports its set. */
   discover(discovery: Discovery): void {
     this.discovery?.stop();
     this.discovery = discovery;
@@ -200,7 +203,7 @@ export class Cluster {
     );
   }
 
-  /** Calls back once discovery has spoken, for good or ill. False: as many wait already as may (`maxPendingCalls`). */
+  /** Calls back once discovery reports endpoints or an error. False: as many as may (`maxPendingCalls`) wait already. */
   whenResolved(then: () => void): boolean {
     if (this.waiting.length >= this.settings.limits.maxPendingCalls) return false;
     this.waiting.push(then);
@@ -212,7 +215,7 @@ export class Cluster {
     for (const then of this.waiting.splice(0)) then();
   }
 
-  /** New settings hold for what is decided from now on; calls in flight keep what they have. */
+  /** Applies new settings to decisions from now on; calls in flight keep the old ones. */
   update(settings: ClusterSettings): void {
     const balancerChanged = settings.balancer !== this.settings.balancer;
     this.settings = settings;
@@ -258,7 +261,7 @@ export class Cluster {
     const nowMs = this.environment.clock();
     const sinceMs = endpoints.reduce((oldest, { addedAtMs }) => Math.min(oldest, addedAtMs), nowMs);
     policies.onEndpointsSince(sinceMs, nowMs);
-    // Connects: what discovery names may be there or not.
+    // Connect to the new endpoints to find out whether they can be reached.
     if (someAreNew && policies.callsWait(nowMs)) this.returns.wake();
   }
 
@@ -280,7 +283,7 @@ export class Cluster {
       },
       onConnectFailed: (message, reason) => {
         this.count(this.connectFailures, reason);
-        // The address may have moved: a new look-up costs little now.
+        // The address may have changed: a new look-up costs little now.
         this.discovery?.refresh();
         this.listener.onConnectFailed(this, endpoint, message);
       },
@@ -299,34 +302,34 @@ export class Cluster {
     if (endpoint.activeCalls === 0) endpoint.pool.close();
   }
 
-  /** Those that there are, and those that calls still run on or have lately; for numbers. */
+  /** For metrics: the present endpoints, and removed ones with calls now or lately. */
   *toldEndpoints(): Generator<Endpoint> {
     yield* this.endpoints;
     yield* this.leaving.told(this.environment.clock());
   }
 
-  /** Those that there are, and those that calls still run on, unless another one has their address by now. */
+  /** The present endpoints, and removed ones that still have calls, unless another one has their address by now. */
   *servingEndpoints(): Generator<Endpoint> {
     yield* this.endpoints;
     for (const endpoint of this.leaving.busy()) if (!this.byAddress.has(endpoint.address)) yield endpoint;
   }
 
-  /** The endpoint for the next attempt, or undefined when there is none to try. */
+  /** Returns the endpoint for the next attempt; undefined when there is none. */
   pick(key: CallKey, nowMs: number): Endpoint | undefined {
     const { random } = this.environment;
     const picked = (this.near.pick(key, random, nowMs) ??
       this.balancer.pick(this.endpoints, key, random, nowMs)) as Endpoint | undefined;
     if (picked === undefined) {
-      // Somebody waits for what discovery has not found: it may be there by now.
+      // A call needs an endpoint that discovery has not found: it may exist by now.
       if (this.endpoints.length === 0 && !this.resolving) this.discovery?.refresh();
       return this.fallback(key, nowMs);
     }
-    // A task that is sent again waits for the endpoint that may know it, as long as that takes calls at all.
+    // A task that is sent again waits for the endpoint that may know it, unless that endpoint accepts no calls.
     const stays = !picked.pool.full || (key.hash !== 0 && !picked.pool.shut);
     return stays ? picked : (this.roomyBeside(picked, key.avoid) ?? picked);
   }
 
-  /** The least busy endpoint that can be picked and has a stream to give, or may have one soon. */
+  /** Returns the least busy usable endpoint that has a free stream, or may have one soon. */
   roomyBeside(full: Endpoint, avoid: CallKey['avoid']): Endpoint | undefined {
     let best: Endpoint | undefined;
     for (const endpoint of this.endpoints) {
@@ -337,8 +340,8 @@ export class Cluster {
   }
 
   /**
-   * None can be picked: all are ejected, cooling down or in back-off. A call that may fail is better than one that
-   * surely does, so it goes to the one that is nearest to its return; one whose connection was just refused is left out.
+   * The balancer can pick none: all are ejected, cooling down or in back-off. A call that may fail is better than one that
+   * surely does, so it goes to the endpoint that returns first, except one that has just refused a connection.
    */
   private fallback(key: CallKey, nowMs: number): Endpoint | undefined {
     let best: Endpoint | undefined;
@@ -360,7 +363,7 @@ export class Cluster {
     counters.set(key, (counters.get(key) ?? 0) + 1);
   }
 
-  /** How connections are made has changed: calls from now on go on new ones. */
+  /** The way to connect has changed: calls from now on go on new connections. */
   renewConnections(): void {
     for (const endpoint of this.endpoints) endpoint.pool.renew();
   }

@@ -5,10 +5,10 @@ import type { ConnectionPool } from './connection/pool.ts';
 import { PoolState } from './connection/pool-state.ts';
 import type { WatchedEndpoint } from './outlier/watched-endpoint.ts';
 
-/** One address of a cluster: its connections, its load, and what is known of its health. */
+/** One address of a cluster, with its connections, its load and its health. */
 export class Endpoint implements BalancerEndpoint {
   readonly address: string;
-  /** When discovery named it, by the cluster's clock. */
+  /** When discovery first named it, by the cluster's clock. */
   readonly addedAtMs: number;
   weight = 1;
   /** Attempts in flight; a stream counts until it ends. */
@@ -16,15 +16,15 @@ export class Endpoint implements BalancerEndpoint {
   rttMs = UNSEEN.rttMs;
   rttAtMs = UNSEEN.rttAtMs;
   rttProbedAtMs = UNSEEN.rttProbedAtMs;
-  /** Read by the balancer: not ejected, not cooling down, not in connection back-off, still part of the cluster. */
+  /** For the balancer: not ejected, not cooling down, not in connection back-off, still part of the cluster. */
   usable = true;
-  /** Discovery no longer names it: it finishes what it has. */
+  /** Discovery no longer names it: it only finishes its calls. */
   removed = false;
   /** Attempts that ended, by gRPC status. */
   readonly attemptsByStatus = new Float64Array(17);
-  /** Its sidecar has said that it runs a task once, however often it is sent, if the request is no larger; or 0. */
+  /** Its sidecar runs a task of at most this size once, however often it is sent; 0 when it announced no such size. */
   tasksOnceMaxBytes = 0;
-  /** It does so for requests that are compressed by these encodings (bits: `grpc/message-encoding.ts`). */
+  /** The encodings of compressed requests for which it does so (bits: `grpc/message-encoding.ts`). */
   tasksOnceEncodings = 0;
   pool!: ConnectionPool;
   /** Ejection, probation and cooldown: the outlier detector's view of this endpoint. */
@@ -36,7 +36,7 @@ export class Endpoint implements BalancerEndpoint {
     this.addedAtMs = addedAtMs;
   }
 
-  /** Call whenever something that `usable` depends on has changed. */
+  /** Call it whenever something that `usable` depends on has changed. */
   refreshUsable(): void {
     this.usable = !this.removed && this.pool.state !== PoolState.backingOff && this.watched.admits;
   }

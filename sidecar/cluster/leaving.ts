@@ -1,18 +1,18 @@
 /**
- * What has been taken out while calls still ran on it. It is told of until they have ended and a while longer: a scraper that
- * comes by now and then must see how they ended. Pure; nothing of it is done for a call.
+ * Clusters or endpoints that were removed while calls still ran on them. Metrics report them until the calls have ended and
+ * two minutes longer, so that a scraper sees how they ended. Pure; it does no work per call.
  */
 
 /** Scrapes are less than a minute apart, as a rule. */
 const TOLD_MS = 120_000;
-/** Items beyond are forgotten, those that went first before the others. */
+/** Beyond this many, the items removed first are dropped. */
 const MAX_ITEMS = 1_000;
 
 export class Leaving<Item extends { readonly activeCalls: number }> {
-  /** When it was last seen with calls. */
+  /** Item → when it last had calls, as `told` saw it. */
   readonly #items = new Map<Item, number>();
 
-  /** Keeps it if calls run on it. */
+  /** Keeps the item if it has calls. */
   add(item: Item, nowMs: number): void {
     if (item.activeCalls === 0) return;
     this.#items.set(item, nowMs);
@@ -21,7 +21,7 @@ export class Leaving<Item extends { readonly activeCalls: number }> {
     this.#items.delete(oldest!);
   }
 
-  /** Those with calls, and those whose last ones have ended lately. */
+  /** The items that have calls, or had some in the last two minutes. */
   *told(nowMs: number): Generator<Item> {
     for (const [item, seenMs] of this.#items) {
       if (item.activeCalls > 0) this.#items.set(item, nowMs);
@@ -33,7 +33,7 @@ export class Leaving<Item extends { readonly activeCalls: number }> {
     }
   }
 
-  /** Those with calls. */
+  /** The items that have calls. */
   *busy(): Generator<Item> {
     for (const item of this.#items.keys()) if (item.activeCalls > 0) yield item;
   }

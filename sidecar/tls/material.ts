@@ -1,4 +1,4 @@
-/** Reads and checks PEM files (certificate, key and authorities together), as cert-manager, SPIFFE helpers and people write them. */
+/** Reads certificate, key and authorities from PEM files, as cert-manager and SPIFFE helpers write them, and checks them. */
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext } from 'node:tls';

@@ -1,36 +1,36 @@
 /**
- * How many of a cluster's endpoints calls are drawn from: all of up to 32, and of more as many as the calls in flight
- * need, from a place that is random for each sidecar (the idea is Finagle's aperture).
+ * Limits how many of a cluster's endpoints the balancer draws from: all of up to 32, and of more as many as the calls in
+ * flight need, from an offset that is random for each sidecar (the idea is Finagle's aperture).
  *
  * A hundred sidecars that each kept connections to a thousand endpoints would keep a hundred thousand, nearly all of them
- * cold when their next call comes, and no endpoint would be called often enough for its failures to be told from chance.
+ * cold when their next call comes, and no endpoint would get enough calls to tell its failures from chance.
  *
  *     both draws busy ──▶ one wider          else ──▶ 1/16 narrower
  *
- * The two are even where a draw is busy once in four: at four endpoints for each call in flight. So one that is free is
- * found nearly always, and a sidecar with many calls uses all endpoints.
+ * The width is stable when a draw is busy once in four: at four endpoints for each call in flight. So nearly every draw
+ * finds a free endpoint, and a sidecar with many calls uses all endpoints.
  */
 const APERTURE_MIN = 32;
 const NARROWER = 1 / 16;
 
 export class Aperture {
   #width = APERTURE_MIN;
-  /** Where it begins, as a share of all: it stays about there when endpoints come and go. */
+  /** The offset as a share of all endpoints: it stays about the same when endpoints are added or removed. */
   #from = -1;
 
-  /** How many of `count` endpoints are drawn from. */
+  /** Returns how many of `count` endpoints to draw from. */
   width(count: number): number {
     return count <= APERTURE_MIN ? count : Math.min(Math.ceil(this.#width), count);
   }
 
-  /** The index of the first of them; they may go on at 0. */
+  /** Returns the index of the first of them; they may wrap around to 0. */
   from(count: number, random: () => number): number {
     if (count <= APERTURE_MIN) return 0;
     if (this.#from < 0) this.#from = random();
     return Math.floor(this.#from * count);
   }
 
-  /** An endpoint was chosen of two in it. `busy`: not even the better one was free, or could be had. */
+  /** Adjusts the width after a draw of two. `busy`: not even the better one was free. */
   chosen(busy: boolean, count: number): void {
     if (count <= APERTURE_MIN) return;
     const width = busy ? this.#width + 1 : this.#width - NARROWER;

@@ -1,23 +1,23 @@
 /**
- * Choosing an endpoint for an attempt.
+ * The interface of balancers, which choose an endpoint for each attempt.
  *
- * Every balancer sees only this much of an endpoint, and `pick` allocates nothing: it runs once an attempt. An
- * endpoint that is not usable is never picked, and the one that failed the call before only when no other is.
+ * `pick` runs once an attempt and allocates nothing. It never picks an endpoint that is not usable, and picks the one that
+ * failed the attempt before only when no other is usable.
  */
 import type { RttState } from './rtt.ts';
 
 export interface BalancerEndpoint extends RttState {
-  /** Canonical `host:port` or `unix:path`; the ring is built from it. */
+  /** Canonical `host:port` or `unix:path`; the ring hashes it. */
   readonly address: string;
   /** Not ejected, not cooling down, not in connection back-off. */
   usable: boolean;
   /** Attempts and streams that have not ended yet. */
   activeCalls: number;
-  /** Share of the traffic relative to the others; 1 is usual, above 0. */
+  /** The share of the traffic relative to the others, above 0; 1 is usual. */
   weight: number;
 }
 
-/** What the balancers may know of a call. */
+/** The part of a call that balancers see. */
 export interface CallKey {
   /** 32-bit hash of what the call should stick to (its task id, see `hashKey`); 0 for nothing. */
   hash: number;
@@ -34,7 +34,7 @@ export interface Balancer {
     nowMs: number,
   ): BalancerEndpoint | undefined;
 
-  /** To be called when endpoints came, went or changed their weight. */
+  /** Call it when endpoints were added or removed, or changed their weight. */
   update?(endpoints: readonly BalancerEndpoint[]): void;
 }
 

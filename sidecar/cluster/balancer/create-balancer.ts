@@ -5,7 +5,7 @@ import { PeakEwmaBalancer } from './peak-ewma.ts';
 import { RingHashBalancer } from './ring-hash.ts';
 import { RoundRobinBalancer } from './round-robin.ts';
 
-/** A balancer keeps state of its own (a position, a ring): make one for each cluster. */
+/** A balancer has state (a position, a ring): create one for each cluster. */
 export function createBalancer(kind: BalancerKind): Balancer {
   switch (kind) {
     case 'peak_ewma':

@@ -1,6 +1,6 @@
 /**
- * Power of two choices on calls in flight alone: for endpoints that are alike, and calls whose latency says
- * little about the endpoint (it is the model's, or grows with the input).
+ * Power of two choices by calls in flight alone: for equal endpoints, and calls whose latency says little about the
+ * endpoint (it is the model's, or grows with the input).
  */
 import type { BalancerEndpoint } from './balancer.ts';
 import { PowerOfTwoBalancer } from './power-of-two.ts';

@@ -1,5 +1,5 @@
 /**
- * Power of two choices on peak EWMA latency times calls in flight.
+ * Power of two choices by peak EWMA latency times calls in flight.
  *
  *     cost = decayed rtt × (active calls + 1) / weight
  *
@@ -18,8 +18,8 @@ export class PeakEwmaBalancer extends PowerOfTwoBalancer {
   }
 
   /**
-   * A stale estimate has decayed to almost nothing, which is meant to draw one call and not all of them: from that
-   * call on it counts in full again, and decays anew if no answer comes.
+   * A stale estimate has decayed to almost nothing, which shall attract one call and not all of them: from that call on
+   * the estimate counts in full again, and decays anew if no answer comes.
    */
   protected override chosen(endpoint: BalancerEndpoint, nowMs: number): void {
     if (ageMs(endpoint, nowMs) > DECAY_MS) endpoint.rttProbedAtMs = nowMs;

@@ -1,23 +1,23 @@
 /**
  * The power of two choices: draw two endpoints, take the one with the lower cost.
  *
- * Always taking the cheapest of all would need a look at every endpoint, and would send every sidecar of a fleet
- * to the same one at once; two random draws come close to the best balance without either (Mitzenmacher 2001). Of very
- * many endpoints only some are drawn from, see `aperture.ts`.
+ * Taking the cheapest of all would have to compare every endpoint, and would send every sidecar of a fleet to the same one
+ * at once. Two random draws come close to the best balance without either (Mitzenmacher 2001). With very many endpoints
+ * it draws only from some of them, see `aperture.ts`.
  */
 import { Aperture } from './aperture.ts';
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 
-/** With half of the endpoints ejected, 8 draws miss once in 256; then a scan answers for certain. */
+/** With half of the endpoints ejected, 8 draws all miss once in 256; then a scan finds a usable one. */
 const MAX_DRAWS = 8;
 
 export abstract class PowerOfTwoBalancer implements Balancer {
   readonly #aperture = new Aperture();
 
-  /** What one more call would cost there; the lower is taken. */
+  /** The cost of one more call at this endpoint; the balancer takes the lower one. */
   protected abstract cost(endpoint: BalancerEndpoint, nowMs: number): number;
 
-  /** Told of the choice when there was one. */
+  /** Called with the chosen endpoint when there was a choice. */
   protected chosen(_endpoint: BalancerEndpoint, _nowMs: number): void {}
 
   pick(
@@ -32,7 +32,7 @@ export abstract class PowerOfTwoBalancer implements Balancer {
     const from = aperture.from(count, random);
     const width = aperture.width(count);
     const first = drawUsable(endpoints, from, width, call.avoid, -1, random);
-    // Better the endpoint that failed the last attempt than none, if it is still in the set.
+    // The endpoint that failed the last attempt is better than none, if it is still in the set.
     if (first < 0) return call.avoid?.usable && endpoints.includes(call.avoid) ? call.avoid : undefined;
     const second = drawUsable(endpoints, from, width, call.avoid, first, random);
     const one = endpoints[first]!;
@@ -45,8 +45,8 @@ export abstract class PowerOfTwoBalancer implements Balancer {
 }
 
 /**
- * The index of a usable endpoint that is neither `avoid` nor at `taken`; -1 when there is none. It is one of the `width`
- * from `from` on, unless hardly any of those is usable.
+ * Returns the index of a usable endpoint that is neither `avoid` nor at `taken`; -1 when there is none. It is one of the
+ * `width` endpoints from `from` on, unless hardly any of those is usable.
  */
 function drawUsable(
   endpoints: readonly BalancerEndpoint[],
@@ -57,7 +57,7 @@ function drawUsable(
   random: () => number,
 ): number {
   const count = endpoints.length;
-  // The other one of two needs no luck.
+  // The second of two needs no random draw.
   const draws = taken >= 0 && count === 2 ? 0 : MAX_DRAWS;
   let index = 0;
   for (let draw = 0; draw < draws; draw++) {

@@ -1,27 +1,27 @@
 /**
  * Consistent hashing with bounded loads.
  *
- *     ring of 2^32 places; each endpoint owns about 100 of them, spread by hash
+ *     a ring of 2^32 places, of which each endpoint owns about 100, spread by hash
  *     a call's key hashes to a place; the next owner clockwise gets the call, if it is usable and below its bound
  *
- * Calls with one key (a task id) meet the same endpoint, where a repeated task is joined or replayed. When an
- * endpoint leaves, only its keys move, to its neighbours on the ring, which are many because its places are spread;
- * every sidecar draws the same ring from the same addresses.
+ * Calls with one key (a task id) go to the same endpoint, where a repeated task is joined or replayed. When an endpoint
+ * is removed, only its keys move, to its neighbours on the ring, which are many because its places are spread. Every
+ * sidecar draws the same ring from the same addresses.
  *
- * A popular key would melt its endpoint, so nobody carries more than 1.25 times its fair share of the calls in
- * flight: above it, the call walks on to the next owner (Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing with
- * Bounded Loads", 2016). The overflow of a key goes to the same neighbours each time, so it still meets few.
+ * A popular key would overload its endpoint, so no endpoint carries more than 1.25 times its fair share of the calls in
+ * flight. Above it, the call goes to the next owner (Mirrokni, Thorup, Zadimoghaddam: "Consistent Hashing with Bounded
+ * Loads", 2016). The overflow of a key goes to the same neighbours each time, so it still reaches few endpoints.
  */
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 import { mix, Ring } from './ring.ts';
 
 const PLACES_PER_WEIGHT = 100;
-/** Of the whole ring: 4 MB. With more endpoints than fit at 100 each, each has fewer. */
+/** The size of the whole ring: 4 MB. With more endpoints than fit at 100 places each, each has fewer. */
 const MAX_PLACES = 262_144;
 const LOAD_FACTOR = 1.25;
-/** So few calls at once melt nobody; without it an idle cluster would spread two calls of one task. */
+/** So few calls overload no endpoint; without this minimum an idle cluster would spread two calls of one task. */
 const MIN_BOUND = 4;
-/** A walk past so many full places means that the sum is stale; the least loaded one seen takes the call. */
+/** After so many full places the sum must be stale; the least loaded endpoint seen gets the call. */
 const MAX_FULL_PLACES = 512;
 const SUM_LIFETIME_MS = 10;
 
@@ -29,12 +29,12 @@ export class RingHashBalancer implements Balancer {
   #endpoints: readonly BalancerEndpoint[] = [];
   #count = 0;
   #ring = new Ring([]);
-  /** How many calls in flight one unit of weight may carry now. */
+  /** How many calls in flight one unit of weight may have now. */
   #bound = MIN_BOUND;
   #sumAtMs = Number.NEGATIVE_INFINITY;
   #picksUntilSum = 0;
 
-  /** Draws the ring anew; milliseconds for 1,000 endpoints. */
+  /** Draws the ring anew; takes milliseconds for 1,000 endpoints. */
   update(endpoints: readonly BalancerEndpoint[]): void {
     this.#endpoints = endpoints;
     this.#count = endpoints.length;
@@ -54,7 +54,7 @@ export class RingHashBalancer implements Balancer {
     if (endpoints !== this.#endpoints || endpoints.length !== this.#count) this.update(endpoints);
     if (this.#count === 0) return undefined;
     if (this.#picksUntilSum-- <= 0 || nowMs - this.#sumAtMs >= SUM_LIFETIME_MS) this.#sum(nowMs);
-    // A key's hash is mixed once more: it may come from a function that leaves its high bits alone.
+    // Mix the key's hash once more: it may come from a function that leaves the high bits unused.
     const { owners } = this.#ring;
     let place = this.#ring.placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
     let leastLoaded: BalancerEndpoint | undefined;
@@ -75,8 +75,8 @@ export class RingHashBalancer implements Balancer {
   }
 
   /**
-   * The fair share needs the sum over all endpoints. It is taken again after a sixteenth as many picks as there are
-   * endpoints, which costs each pick 16 additions and lets the share be wrong by a sixteenth of a call.
+   * The fair share needs the sum over all endpoints. The balancer sums again after a sixteenth as many picks as there are
+   * endpoints: that costs each pick 16 additions and lets the share be wrong by a sixteenth of a call.
    */
   #sum(nowMs: number): void {
     let active = 0;

@@ -4,18 +4,18 @@ const MAX_KEY_CHARACTERS = 256;
 const FNV_BASIS = 0x811c9dc5;
 
 /**
- * The places in ascending order. Hashes are even, so dealing them into about as many buckets as there are places
- * sorts them in one pass, and finds the bucket to start a look-up in at once.
+ * The places in ascending order. Hashes are evenly spread, so distributing them into about as many buckets as there are
+ * places sorts them in one pass, and gives the bucket where a look-up starts.
  */
 export class Ring {
   readonly #places: Uint32Array;
-  /** Whose each place is: an index into the constructor's list. */
+  /** The owner of each place, as an index into the constructor's list. */
   readonly owners: Uint32Array;
   /** Index of each bucket's first place, and at the end the number of places. */
   readonly #starts: Uint32Array;
   readonly #shift: number;
 
-  /** An address and how many places it gets, for each owner. The same list draws the same ring everywhere. */
+  /** Takes an address and its number of places for each owner. The same list gives the same ring everywhere. */
   constructor(shares: readonly (readonly [address: string, places: number])[]) {
     let total = 0;
     for (const [, places] of shares) total += places;
@@ -26,7 +26,7 @@ export class Ring {
     const hashes = new Uint32Array(total);
     let next = 0;
     for (const [address, places] of shares) {
-      // Two hashes of the address: with one, two addresses that collide would share all of their places.
+      // Use two hashes of the address: with one, two colliding addresses would share all of their places.
       const first = fnv1a(address, FNV_BASIS);
       const stride = mix(fnv1a(address, 1)) | 1;
       for (let i = 0; i < places; i++) {
@@ -49,14 +49,14 @@ export class Ring {
     }
   }
 
-  /** Index of the first place at or after `hash`; past the end of the circle, of the first place of all. */
+  /** Returns the index of the first place at or after `hash`; 0 past the end of the circle. */
   placeAfter(hash: number): number {
     let place = this.#starts[hash >>> this.#shift]!;
     while (place < this.#places.length && this.#places[place]! < hash) place++;
     return place < this.#places.length ? place : 0;
   }
 
-  /** Into its bucket, which begins at `start` and has `filled` places in order; of equal ones the earlier owner's is first. */
+  /** Inserts into a bucket that begins at `start` and has `filled` places in order; of equal places the earlier owner's is first. */
   #insert(hash: number, owner: number, start: number, filled: number): void {
     let place = start + filled;
     for (; place > start && this.#places[place - 1]! > hash; place--) {
@@ -68,12 +68,12 @@ export class Ring {
   }
 }
 
-/** What ring_hash sticks to: a 32-bit hash of `key`, never 0. Only the first 256 characters count. */
+/** Hashes the `key` of a call for ring_hash to 32 bits, never 0. Only the first 256 characters count. */
 export function hashKey(key: string): number {
   return mix(fnv1a(key, FNV_BASIS)) || 1;
 }
 
-/** FNV-1a by UTF-16 code units. */
+/** FNV-1a over UTF-16 code units. */
 function fnv1a(text: string, seed: number): number {
   let hash = seed | 0;
   const length = Math.min(text.length, MAX_KEY_CHARACTERS);

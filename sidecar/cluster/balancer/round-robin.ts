@@ -1,6 +1,6 @@
 /**
- * One after the other. It starts at a random place, or a fleet of sidecars that start together would walk in
- * step. Weights don't count.
+ * Picks the endpoints in turn. It starts at a random one, or sidecars that start together would pick the same ones at the
+ * same time. It ignores weights.
  */
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 
@@ -22,8 +22,8 @@ export class RoundRobinBalancer implements Balancer {
       const following = index + 1 < count ? index + 1 : 0;
       if (endpoint.usable) {
         if (endpoint !== call.avoid) {
-          // Past the one taken, not one further than before: else an unusable endpoint's turn would go to its
-          // successor each time, and that one would carry twice the load.
+          // Continue after the picked endpoint, not one further than before: else an unusable endpoint's turn would go
+          // to its successor each time, which would get twice the load.
           this.#next = following;
           return endpoint;
         }

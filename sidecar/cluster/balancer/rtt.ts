@@ -6,22 +6,22 @@
  * an endpoint which was slow once is tried again.
  */
 
-/** Time in which an estimate loses 63 % of its weight. */
+/** The time in which an estimate loses 63 % of its weight. */
 export const DECAY_MS = 10_000;
-/** What an endpoint costs between its first call and that call's answer. */
+/** The estimate between an endpoint's first call and the answer to it. */
 const DEFAULT_RTT_MS = 30;
 const MIN_RTT_MS = 0.01;
-/** One failure moves traffic for some seconds; one after the other, they soon move all of it. */
+/** One failure moves traffic away for some seconds; repeated failures soon move all of it. */
 const FAILURE_FACTOR = 3;
 const MAX_FAILURE_RTT_MS = 10_000;
 
-/** The estimate's part of an endpoint. Start it with {@link UNSEEN}. */
+/** The estimate's fields of an endpoint. Start them with {@link UNSEEN}. */
 export interface RttState {
-  /** Peak EWMA at `rttAtMs`; 0 as long as nothing has been observed. */
+  /** Peak EWMA at `rttAtMs`; 0 before the first observation. */
   rttMs: number;
-  /** When the last answer was observed. */
+  /** When the last answer arrived. */
   rttAtMs: number;
-  /** When a call was last sent there on the strength of a stale estimate. */
+  /** When the balancer last picked it by a stale estimate. */
   rttProbedAtMs: number;
 }
 
@@ -34,7 +34,7 @@ export const UNSEEN: Readonly<RttState> = {
 /**
  * Counts an answer: the time from the attempt's start to its first response frame, in milliseconds.
  *
- * For answers of the endpoint only, whatever their status says of the request; see {@link observeFailure}.
+ * Only for answers of the endpoint, whatever their status; for failures see {@link observeFailure}.
  */
 export function observeLatency(endpoint: RttState, latencyMs: number, nowMs: number): void {
   const latency = Math.max(latencyMs, MIN_RTT_MS);
@@ -48,16 +48,16 @@ export function observeLatency(endpoint: RttState, latencyMs: number, nowMs: num
 }
 
 /**
- * Counts an attempt whose verdict was failure after `elapsedMs`. A refusal takes no time at all: counted as an
- * answer, it would draw all the traffic to the broken endpoint. It counts as three times as slow as the endpoint
- * was, up to 10 s, so that a single error of an app doesn't empty an endpoint that is well.
+ * Counts an attempt whose verdict was failure after `elapsedMs`. A refused connection takes no time at all: counted as an
+ * answer, it would attract all traffic to the broken endpoint. A failure counts as three times the endpoint's latency, up
+ * to 10 s, so that a single error of the app doesn't move all traffic away from a healthy endpoint.
  */
 export function observeFailure(endpoint: RttState, elapsedMs: number, nowMs: number): void {
   const penaltyMs = Math.min((endpoint.rttMs || DEFAULT_RTT_MS) * FAILURE_FACTOR, MAX_FAILURE_RTT_MS);
   observeLatency(endpoint, Math.max(elapsedMs, penaltyMs), nowMs);
 }
 
-/** The estimate as it counts at `nowMs`, in milliseconds; 0 for an endpoint that nothing was ever sent to. */
+/** Returns the decayed estimate at `nowMs`, in milliseconds; 0 for an endpoint that has had no call yet. */
 export function decayedRtt(endpoint: RttState, nowMs: number): number {
   const rttMs = endpoint.rttMs === 0 ? DEFAULT_RTT_MS : endpoint.rttMs;
   const age = ageMs(endpoint, nowMs);

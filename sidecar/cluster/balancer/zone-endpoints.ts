@@ -2,12 +2,12 @@ import type { Endpoint } from '../endpoint.ts';
 import type { Balancer, BalancerKind, CallKey } from './balancer.ts';
 import { createBalancer } from './create-balancer.ts';
 
-/** Of the endpoints in our zone, so many must be usable for them to get all calls. */
+/** At least this share of the endpoints in our zone must be usable for them to get all calls. */
 const MIN_USABLE_SHARE = 0.5;
 
 /**
- * The endpoints of a cluster that are in our own zone. They get all calls while at least half of them are usable;
- * otherwise all endpoints of the cluster do. A retry looks among all of them: what has failed nearby may work elsewhere.
+ * The endpoints of a cluster in our own zone. They get all calls while at least half of them are usable; otherwise all
+ * endpoints of the cluster get calls. A retry may go to any endpoint: a call that failed in our zone may work in another.
  */
 export class ZoneEndpoints {
   private endpoints: readonly Endpoint[] = [];
@@ -30,7 +30,7 @@ export class ZoneEndpoints {
     this.recount();
   }
 
-  /** To be called when one has become usable, or is not any more. */
+  /** Call it when an endpoint became usable, or is no longer. */
   recount(): void {
     const { endpoints } = this;
     if (endpoints.length === 0) {

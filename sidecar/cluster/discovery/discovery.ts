@@ -1,25 +1,25 @@
-/** Where a cluster's endpoints come from. */
+/** The source of a cluster's endpoints: a static list, DNS or Kubernetes. */
 import { TypedError } from '../../errors/typed-error.ts';
 
 export interface Discovery {
   /**
-   * Begins. `onEndpoints` hears the whole set, canonical (`host:port`, `unix:path`), sorted and without repeats,
-   * first when it is known and then whenever it has changed. `onError` hears of a failure once per streak of them;
-   * the set stays as it was.
+   * Starts. `onEndpoints` receives the whole set, canonical (`host:port`, `unix:path`), sorted and without repeats, first
+   * when it is known and then whenever it changes. `onError` receives the first failure of a streak; the set stays as it
+   * was.
    *
-   * `near` are those of the addresses that are in our zone, where they can take all calls; none is none.
+   * `near` are the addresses in our zone if they can take all calls; otherwise it is empty.
    */
   start(
     onEndpoints: (addresses: readonly string[], near?: readonly string[]) => void,
     onError: (error: Error) => void,
   ): void;
-  /** Ends for good: neither callback is called any more. */
+  /** Stops for good: neither callback is called after it. */
   stop(): void;
-  /** Asks for a look before its time, because connections fail. Cheap to call for each failure. */
+  /** Requests an early look-up because connections fail. Cheap enough to call for each failure. */
   refresh(): void;
 }
 
-/** The set could not be found out; the message says of what and why. */
+/** Discovery failed; the message says of which name and why. */
 export class DiscoveryError extends TypedError {
   override readonly name = 'DiscoveryError';
   override readonly source = 'upstream';

@@ -1,14 +1,14 @@
 /**
- * Endpoints from DNS: every A and AAAA address of a name, looked up again and again.
+ * Endpoints from DNS: every A and AAAA address of a name, looked up at intervals.
  *
  *              ┌──────────── due, or refresh() and a second since the last start ───────────┐
  *              ▼                                                                             │
  *     ┌── looking up ──── addresses ──────────────▶ emit if changed ───────────────────▶ waiting
  *     │        └───────── error, none, or 5 s ────▶ keep the last set, report once ────────▶ ┘
- *     └─ stop() anywhere: what still arrives is dropped
+ *     └─ stop() in any state: later answers are dropped
  *
- * The system's resolver is asked (getaddrinfo) rather than DNS itself, for search domains and /etc/hosts, without
- * which the short names of Kubernetes don't resolve.
+ * It asks the system's resolver (getaddrinfo) rather than a DNS server: the short names of Kubernetes resolve only with
+ * search domains and /etc/hosts.
  */
 import { lookup as systemLookup } from 'node:dns/promises';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
@@ -16,13 +16,13 @@ import { AddressError, formatHostPort, isLiteral, parseAddress } from '../addres
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
 
-/** All addresses of a host, as IP literals in any order. */
+/** Resolves with all addresses of a host, as IP literals in any order. */
 export type Lookup = (host: string) => Promise<readonly string[]>;
 
 export interface DnsDiscoveryOptions {
   /** `host:port`. */
   address: string;
-  /** Between the start of one look-up and the next, ±10 %, so that a fleet doesn't ask in step. */
+  /** The time from the start of one look-up to the next, ±10 %, so that the look-ups of a fleet spread out. */
   refreshMs: number;
   wheel: TimerWheel;
   now: () => number;
@@ -36,11 +36,11 @@ const LOOKUP_TIMEOUT_MS = 5000;
 const MIN_INTERVAL_MS = 1000;
 const REFRESH_JITTER = 0.1;
 /**
- * Node can't abandon a getaddrinfo: it holds one of the four threads that files and DNS share until it returns. One
- * that has been given up may be followed by another, but not by a third while both hang.
+ * Node can't cancel a getaddrinfo: it holds one of the four threads that files and DNS share until it returns. After one
+ * that timed out another may start, but no third while both hang.
  */
 const MAX_UNANSWERED = 2;
-/** A set this large is a mistake; every sidecar uses the same part of it. */
+/** A larger set is a mistake; every sidecar uses the same part of it. */
 const MAX_ENDPOINTS = 4096;
 
 export class DnsDiscovery implements Discovery {
@@ -58,7 +58,7 @@ export class DnsDiscovery implements Discovery {
   #startedAtMs = Number.NEGATIVE_INFINITY;
   #refreshWanted = false;
   #unanswered = 0;
-  /** Tells the newest look-up from one that was given up. */
+  /** Tells the newest look-up from one that timed out. */
   #generation = 0;
   #newestAnswer = 0;
 
@@ -86,7 +86,7 @@ export class DnsDiscovery implements Discovery {
     this.#onEndpoints = onEndpoints;
     this.#onError = onError;
     if (isLiteral(this.#host)) {
-      // There is nothing that could change.
+      // A literal never changes.
       this.#state = 'stopped';
       onEndpoints([formatHostPort(this.#host, this.#port)]);
     } else {
@@ -103,7 +103,7 @@ export class DnsDiscovery implements Discovery {
 
   refresh(): void {
     if (this.#state === 'looking up') {
-      // The running one may have asked before things changed.
+      // The running look-up may have started before the change.
       this.#refreshWanted = true;
     } else if (this.#state === 'waiting') {
       const earliestMs = this.#startedAtMs + MIN_INTERVAL_MS;
@@ -144,7 +144,7 @@ export class DnsDiscovery implements Discovery {
     );
   }
 
-  /** So that a resolver that throws counts like one that rejects. */
+  /** Async, so that a resolver that throws counts like one that rejects. */
   async #ask(): Promise<readonly string[]> {
     return await this.#lookup(this.#host);
   }
@@ -153,7 +153,7 @@ export class DnsDiscovery implements Discovery {
     return this.#state === 'looking up' && generation === this.#generation;
   }
 
-  /** Also of a look-up that was given up: late is better than never, unless a newer one has answered. */
+  /** Uses also the answer of a look-up that timed out, unless a newer one has answered. */
   #answered(generation: number, found: readonly string[]): void {
     if (found.length === 0) {
       if (this.#isRunning(generation)) this.#failed('it has no addresses');
@@ -179,7 +179,7 @@ export class DnsDiscovery implements Discovery {
 
   #failed(reason: string): void {
     this.#failures++;
-    // Sooner than a long refresh interval would have it: an agent may just be coming up.
+    // Retry sooner than a long refresh interval: an agent may just be starting.
     this.#wait(Math.min(this.#intervalMs(), connectionBackoffMs(this.#failures, this.#random())));
     if (this.#failures > 1) return;
     const kept = this.#current === '' ? '' : '; the last addresses stay in use';

@@ -1,8 +1,8 @@
-/** What the EndpointSlices of a Service say of whom to call (Kubernetes API discovery.k8s.io/v1). Pure. */
+/** Reads the endpoints to call from the EndpointSlices of a Service (Kubernetes API discovery.k8s.io/v1). Pure. */
 import { isIP } from 'node:net';
 import { formatHostPort } from '../address.ts';
 
-/** As much of an EndpointSlice as is read; what is not as it should be is left out. */
+/** The fields of an EndpointSlice that we read. {@link readSlices} skips malformed ones. */
 export interface EndpointSlice {
   readonly metadata?: { readonly name?: string; readonly resourceVersion?: string };
   readonly addressType?: string;
@@ -22,27 +22,27 @@ interface SliceEndpoint {
 }
 
 export interface SliceQuestion {
-  /** The name of a port of the Service, or a number of the pods', which need not be in the Service. */
+  /** The name of a port of the Service, or the number of a port of the pods, which need not be in the Service. */
   readonly port: string | number;
-  /** Our own; undefined where all zones are the same. */
+  /** Our own zone; undefined when zones don't matter. */
   readonly zone: string | undefined;
 }
 
 export interface SliceAnswer {
   /** Canonical, sorted, without repeats. */
   readonly addresses: readonly string[];
-  /** Of these, the ones in our zone, where they are enough to take all its calls; otherwise none. */
+  /** The addresses in our zone if they are enough to take all its calls; otherwise none. */
   readonly near: readonly string[];
 }
 
-/** A set this large is a mistake; every sidecar uses the same part of it. */
+/** A larger set is a mistake; every sidecar uses the same part of it. */
 const MAX_ENDPOINTS = 4_096;
-/** Of what each zone would have if the endpoints were spread evenly, so much has to be in ours. */
+/** Our zone needs at least this share of the endpoints that an even spread would give it. */
 const MIN_SHARE_OF_ZONE = 0.5;
 
 /**
- * Who gets calls: endpoints that are ready and not terminating. What says nothing of either is ready, as the API has it.
- * A pod with addresses of both families is one endpoint, by its IPv4 address.
+ * Returns the endpoints that are ready and not terminating. An endpoint without conditions is ready, as the API defines it.
+ * A pod with addresses of both families is one endpoint, with its IPv4 address.
  */
 export function readSlices(slices: Iterable<EndpointSlice>, question: SliceQuestion): SliceAnswer {
   const zoneOf = new Map<string, string>();
@@ -56,7 +56,7 @@ export function readSlices(slices: Iterable<EndpointSlice>, question: SliceQuest
       const uid = targetRef?.uid ?? '';
       if (uid !== '' && addressType === 'IPv4') podsByV4.add(uid);
       else if (podsByV4.has(uid)) continue;
-      // All addresses of an endpoint are the same one (the API's comment): the first stands for it.
+      // All addresses of an endpoint reach the same pod (the API's comment): use the first.
       const [address] = addresses ?? [];
       if (address !== undefined && isIP(address) !== 0) zoneOf.set(formatHostPort(address, port), zone ?? '');
     }

@@ -1,4 +1,7 @@
-/** The Kubernetes API as the service account of the pod may ask it, or as KUBECONFIG says. Its client is loaded at the first use. */
+/**
+ * Reads EndpointSlices from the Kubernetes API, with the pod's service account or with KUBECONFIG. It loads the API's
+ * client at the first use.
+ */
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { EndpointSlice } from './endpoint-slices.ts';
 import type { SliceEvent, SliceSource } from './kubernetes.ts';
@@ -7,7 +10,7 @@ import type { KubernetesSettings } from './kubernetes-settings.ts';
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
 const SERVICE_LABEL = 'kubernetes.io/service-name';
 
-/** EndpointSlices by the real API. */
+/** EndpointSlices from the API server. */
 export class KubernetesApi implements SliceSource {
   private readonly settings: KubernetesSettings;
   private loaded:
@@ -21,7 +24,7 @@ export class KubernetesApi implements SliceSource {
   }
 
   private async load() {
-    // Again after a failure: the token may have been mounted meanwhile.
+    // Load again after a failure: the token may have been mounted since.
     this.loaded ??= import('@kubernetes/client-node').then((client) => {
       const config = new client.KubeConfig();
       config.loadFromDefault();
@@ -66,7 +69,7 @@ export class KubernetesApi implements SliceSource {
     const end = (error: unknown): void => {
       if (ended) return;
       ended = true;
-      // The client gives up a watch on which nothing has come for a while; that is no failure.
+      // The client ends a watch that received nothing for a while; that is no failure.
       const quiet = error === null || error === undefined || (error as Error).name === 'TimeoutError';
       onEnd(quiet ? undefined : explained(error, 'watch'));
     };
@@ -109,7 +112,7 @@ const REMEDIES: Readonly<Record<number, string>> = {
   403: 'this service account may not (403); give it the Role of docs/tls.md',
 };
 
-/** With the HTTP status as `statusCode`, and never the body: it is the server's. */
+/** Makes an error with the HTTP status as `statusCode`. It leaves out the response body, which the server controls. */
 function explained(error: unknown, verb: string): Error {
   const { code, statusCode, message, cause } = error as {
     code?: unknown;

@@ -3,25 +3,25 @@ import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
 import { type EndpointSlice, readSlices, type SliceQuestion } from './endpoint-slices.ts';
 
-/** A line of a watch. */
+/** One event of a watch. */
 export interface SliceEvent {
   readonly type: string;
   /** An EndpointSlice, or a Status when `type` is ERROR. */
   readonly object: EndpointSlice & { readonly code?: number; readonly message?: string };
 }
 
-/** The API server, as discovery asks it. */
+/** The requests that discovery sends to the API server. */
 export interface SliceSource {
   /** For messages: `NAMESPACE/SERVICE`. Known once `list` has been called. */
   readonly service: string;
   list(): Promise<{ readonly slices: readonly EndpointSlice[]; readonly resourceVersion: string }>;
-  /** Calls `onEnd` once, when the watch is over: without an error when the server has ended it. @returns what ends it */
+  /** Calls `onEnd` once when the watch ends, without an error when the server ended it. @returns a function that stops it */
   watch(
     resourceVersion: string,
     onEvent: (event: SliceEvent) => void,
     onEnd: (error: Error | undefined) => void,
   ): () => void;
-  /** The zone this sidecar is in; undefined where that is not known or does not matter. */
+  /** The zone of this sidecar; undefined when it is unknown or does not matter. */
   zone(): Promise<string | undefined>;
 }
 
@@ -33,21 +33,23 @@ export interface KubernetesDiscoveryOptions {
   readonly random: () => number;
 }
 
-/** What is read from the API, or said by it, was too old: begin anew with a list. */
+/** The resource version is too old: start again with a list. */
 const GONE = 410;
 const LIST_TIMEOUT_MS = 15_000;
-/** Between two requests at the least, also when the server ends each watch at once. */
+/** The shortest time between two requests, even when the server ends each watch at once. */
 const MIN_INTERVAL_MS = 1_000;
 const MAX_BACKOFF_MS = 30_000;
 
 /**
+ * Endpoints from the EndpointSlices of a Service: lists them once, then watches them.
+ *
  *     listing ──answer──▶ watching ──server ended it──▶ watching again, from the last version seen
  *        ▲                   │  └── 410, too old ──▶ listing
  *        │                   ▼
  *        └── back-off ◀── failed          (1 s × 1.6 up to 30 s, jitter; the endpoints stay as they were)
  *
- * What the API says is the truth while it can be asked: a Service without a ready pod has no endpoints. While it can't
- * be, the last known ones stay in use.
+ * While the API can be reached, its answer counts: a Service without a ready pod has no endpoints. While it can't be
+ * reached, the last known endpoints stay in use.
  */
 export class KubernetesDiscovery extends Timer implements Discovery {
   private readonly options: KubernetesDiscoveryOptions;
@@ -62,7 +64,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private failures = 0;
   private startedAtMs = Number.NEGATIVE_INFINITY;
   private endWatch: () => void = () => {};
-  /** Tells the request that counts from those that were given up. */
+  /** Tells the present request from abandoned ones. */
   private generation = 0;
 
   constructor(options: KubernetesDiscoveryOptions) {
@@ -81,7 +83,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
         this.zone = zone;
         if (this.emitted !== undefined) this.emit();
       },
-      // Calls go to all zones then. Told behind the first answer: an error before it means that there is none.
+      // Calls go to all zones then. Reported after the first list: an error before it would mean that the list failed.
       (error: Error) => {
         this.zoneError = new DiscoveryError(error.message);
         if (this.emitted !== undefined) this.tellZoneError();
@@ -104,7 +106,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
     this.onError = () => {};
   }
 
-  /** Connections fail: if the API is not being watched, it is time to ask. */
+  /** Connections fail: if no watch is open, send the next request early. */
   refresh(): void {
     if (this.state !== 'backing off') return;
     const earliestMs = this.startedAtMs + MIN_INTERVAL_MS;
@@ -191,7 +193,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
     this.onEndpoints(addresses, near);
   }
 
-  /** From a list: what was known of versions is of no use any more. */
+  /** Starts again with a list: the resource version is no longer valid. */
   private begin(): void {
     this.resourceVersion = '';
     this.waitFor(MIN_INTERVAL_MS);

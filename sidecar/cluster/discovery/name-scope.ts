@@ -1,19 +1,19 @@
 import { readRegularFile } from '../../files/regular-file.ts';
 import { DEFAULT_CLUSTER_DOMAIN, hostName, type NameScope } from '../authority.ts';
 
-/** Mounted in pods whose service account has a token. */
+/** The kubelet mounts it in pods whose service account has a token. */
 const SERVICE_ACCOUNT_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
 const RESOLVER_FILE = '/etc/resolv.conf';
 const MAX_FILE_BYTES = 1_048_576;
 
 export interface NameScopeSettings {
-  /** '' is the pod's own. */
+  /** '' means the pod's own namespace. */
   readonly namespace: string;
-  /** '' is the one by which the pod looks names up. */
+  /** '' means the domain in the pod's search list. */
   readonly clusterDomain: string;
 }
 
-/** Where a process can find out which pod it is. */
+/** Where a process finds the namespace of its pod. */
 export interface PodSources {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The text of a file, or undefined when there is none. */
@@ -21,9 +21,9 @@ export interface PodSources {
 }
 
 /**
- * The namespace and cluster domain that short names belong to, from what is there of, in this order: the settings;
+ * Finds the namespace and cluster domain that complete short names. It takes the first present of: the settings;
  * POD_NAMESPACE, which injection sets; the service account's files; the search list of resolv.conf, which the kubelet
- * begins with `NAMESPACE.svc.DOMAIN`.
+ * starts with `NAMESPACE.svc.DOMAIN`.
  */
 export function nameScopeOf(settings: NameScopeSettings, sources: PodSources = POD): NameScope {
   const search = searchListOf(sources.read(RESOLVER_FILE) ?? '');
@@ -38,13 +38,13 @@ export function nameScopeOf(settings: NameScopeSettings, sources: PodSources = P
   return { namespace: hostName(namespace), clusterDomain: hostName(clusterDomain) };
 }
 
-/** The last `search` line holds (resolv.conf(5)). */
+/** The last `search` line applies (resolv.conf(5)). */
 function searchListOf(text: string): NameScope | undefined {
   const line = text.split('\n').findLast((each) => /^search\s/.test(each)) ?? '';
   const domains = line.split(/\s+/).slice(1).map(hostName);
   for (const domain of domains) {
     const [namespace = '', service, ...rest] = domain.split('.');
-    // The list goes on with svc.DOMAIN: without it this is another's naming.
+    // In Kubernetes the list continues with svc.DOMAIN; without it the domain is not the cluster's.
     if (service === 'svc' && domains.includes(`svc.${rest.join('.')}`))
       return { namespace, clusterDomain: rest.join('.') };
   }
@@ -57,7 +57,7 @@ const POD: PodSources = {
     try {
       return readRegularFile(path, MAX_FILE_BYTES).toString('utf8');
     } catch {
-      // Most machines are no pod, and of a pod's files some are missing.
+      // Outside a pod the files do not exist, and inside one some may be missing.
       return undefined;
     }
   },

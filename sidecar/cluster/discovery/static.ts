@@ -1,4 +1,4 @@
-/** Endpoints as the configuration lists them. A name among them is resolved when it is connected to. */
+/** Endpoints that the configuration lists. A host name is resolved when the pool connects to it. */
 import { formatAddress, parseAddress } from '../address.ts';
 import type { Discovery } from './discovery.ts';
 
