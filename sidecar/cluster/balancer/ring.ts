@@ -56,7 +56,7 @@ export class Ring {
     return place < this.#places.length ? place : 0;
   }
 
-  /** Inserts into a bucket that begins at `start` and has `filled` places in order; of equal places the earlier owner's is first. */
+  /** Inserts into a bucket that begins at `start` with `filled` sorted places. Equal places stay in the order of owners. */
   #insert(hash: number, owner: number, start: number, filled: number): void {
     let place = start + filled;
     for (; place > start && this.#places[place - 1]! > hash; place--) {

@@ -1,11 +1,11 @@
-/** Why a connection to an endpoint could not be made, or has ended, in words. */
+/** Describes why a connection to an endpoint could not be opened, or has closed. */
 import type { Connection } from '../../http2/connection.ts';
 import { ConnectionError } from '../../http2/errors.ts';
 import { SILENT_SERVER_HINT } from '../../http2/foreign.ts';
 import { ErrorCode } from '../../http2/frame.ts';
 import { tlsErrorOf } from '../../tls/failure.ts';
 
-/** Of a connection that is not ready for calls in time. */
+/** The error of a connection that is not ready for calls in time. */
 export function connectTimeout(
   { ready, socket }: Connection,
   address: string,
@@ -21,7 +21,7 @@ export function connectTimeout(
   return new ConnectionError('network', ErrorCode.NO_ERROR, message, 'connect_timeout');
 }
 
-/** Message and reason of a failed connection; the TLS error's own where TLS caused it. */
+/** Returns message and reason of a failed connection; the TLS error's own if TLS caused it. */
 export function causeOf(error: ConnectionError): { message: string; reason: string } {
   const tls = tlsErrorOf(error.cause);
   if (tls === undefined) return error;

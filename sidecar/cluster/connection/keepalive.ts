@@ -2,21 +2,21 @@ import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import { Keepalive } from '../../grpc/keepalive.ts';
 import type { Connection } from '../../http2/connection.ts';
 
-/** Keepalive is not slowed down beyond this: no server counts PINGs that come so seldom. */
+/** The slowest keepalive that we learn, two hours: no server counts PINGs that are so rare. */
 const MAX_LEARNED_MS = 7_200_000;
 
-/** The keepalive clocks of one endpoint's connections, and what it has said of our PINGs (gRFC A8). */
+/** The keepalive of one endpoint's connections, and the interval learned from its `too_many_pings` (gRFC A8). */
 export class PoolKeepalive {
   private readonly clocks = new Map<Connection, Keepalive>();
   private readonly wheel: TimerWheel;
-  /** Twice what the peer has called `too_many_pings`. */
+  /** Twice the interval that the peer has rejected with `too_many_pings`. */
   private learnedMs = 0;
 
   constructor(wheel: TimerWheel) {
     this.wheel = wheel;
   }
 
-  /** The silence after which a peer is asked, where `configuredMs` is configured; 0 is off. */
+  /** Returns the silence after which we send a PING, when `configuredMs` is configured; 0 is off. */
   timeMs(configuredMs: number): number {
     return configuredMs === 0 ? 0 : Math.max(configuredMs, this.learnedMs);
   }
@@ -37,10 +37,10 @@ export class PoolKeepalive {
   }
 
   /**
-   * This connection was told that its PINGs are too many. Several that are told at the same time do not add up: it goes by
-   * what each did. The others follow at once.
+   * The peer rejected the PINGs of this connection as too many. Several such rejections at the same time do not add up: each
+   * doubles the interval that its own connection used. All connections change at once.
    *
-   * @returns the time from now on; undefined when it is no longer than before
+   * @returns the new interval; undefined when it is not longer than before
    */
   slowDown(connection: Connection, configuredMs: number): number | undefined {
     const askedAfterMs = this.clocks.get(connection)?.askedAfterMs ?? 0;

@@ -6,13 +6,13 @@ import type { ConnectionLimits } from '../../http2/limits.ts';
 
 /** An attempt that waits for a stream. */
 export interface ConnectionWaiter {
-  /** There is room on this connection: open a stream now. */
+  /** This connection has a free stream: open it now. */
   onConnection(connection: Connection): void;
-  /** None can be had; nothing of the call has been sent. */
+  /** No connection can be had; nothing of the call has been sent. */
   onNoConnection(reason: 'connect_failed' | 'pending_overflow', message: string): void;
   /**
-   * It waits, and there may be no stream for a long time: the peer has lowered its limit. True: it waits no longer, for it
-   * has gone elsewhere.
+   * There may be no stream for a long time, because the peer has lowered its limit. Return true if the attempt has moved to
+   * another endpoint and waits no longer.
    */
   onNoStreams?(message: string): boolean;
 }
@@ -24,12 +24,12 @@ export interface PoolOptions {
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
 }
 
-/** Time, timers and sockets that a pool takes as arguments. */
+/** The time, timers and sockets that a pool uses. */
 export interface PoolEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  /** For the next connection. */
+  /** The limits of the next connection. */
   limits(): ConnectionLimits;
   connect(address: string): Socket;
 }
@@ -38,6 +38,6 @@ export interface PoolListener {
   onStateChange(): void;
   /** @param reason a short word for counters */
   onConnectFailed(message: string, reason: string): void;
-  /** The peer finds our keepalive PINGs too many, and is asked less often from now on. */
+  /** The peer rejects our keepalive PINGs as too many: we send fewer from now on. */
   onTooManyPings?(keepaliveTimeMs: number): void;
 }

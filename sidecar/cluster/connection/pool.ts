@@ -15,16 +15,16 @@ import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } fro
 import { ReconnectSchedule } from './reconnect.ts';
 import { freshCount, isReset, isSpent, isWorn } from './worn-connections.ts';
 
-/** A connection that ends sooner, without having had a stream, has failed as one that was never made. */
+/** A connection that closes sooner, without a single stream, counts as a failed connection attempt. */
 const UNUSED_LIFE_MS = 1_000;
 
-/** Why a connection is left whose cluster connects in another way from now on. */
+/** The reason to leave a connection when the cluster's way to connect has changed. */
 const REPLACED = 'replaced';
 
 /**
- * The connections to one endpoint. One is made for the first call, another when all are at the peer's limit of
- * streams. After a failure the pool tries again by itself, behind the back-off: no call has to find out that the
- * endpoint is still dead.
+ * The connections to one endpoint. The pool opens one for the first call, and another when all have reached the peer's
+ * limit of streams. After a failure it connects again by itself, after the back-off, so that no call has to discover that
+ * the endpoint is still dead.
  */
 export class ConnectionPool extends Timer implements ConnectionOwner<Connection> {
   readonly onForeignServer = refuseForeignServer;
@@ -40,7 +40,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
   private readonly schedule = new ReconnectSchedule();
   private closed = false;
-  /** There are connections, and their peers allow no stream on any (SETTINGS_MAX_CONCURRENT_STREAMS is 0). */
+  /** There are connections, but the peer allows no stream on any (SETTINGS_MAX_CONCURRENT_STREAMS is 0). */
   shut = false;
   state: PoolState = PoolState.idle;
   lastFailure = '';
@@ -66,7 +66,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     return this.waiters.size;
   }
 
-  /** The silence after which the peer is asked for a sign of life: as configured, or longer by its own wish; 0 is off. */
+  /** The silence after which we send a PING: as configured, or longer after `too_many_pings`; 0 is off. */
   get keepaliveTimeMs(): number {
     return this.keepalive.timeMs(this.options.keepalive.timeMs);
   }
@@ -75,19 +75,19 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     return this.ready;
   }
 
-  /** A call would have to wait until others end: no more connections are to be had, or none would take it. */
+  /** A call would have to wait until others end: the pool can open no more connections, or the peer allows no stream. */
   get full(): boolean {
     if (this.shut) return true;
     if (this.waiters.size === 0 || this.connecting !== undefined) return false;
     return this.armed || this.ready.length >= this.options.maxConnections;
   }
 
-  /** Whether a call that finds no usable endpoint may try this one in spite of its back-off. */
+  /** Whether a call that finds no usable endpoint may use this one despite its back-off. */
   mayPanic(nowMs: number): boolean {
     return this.connecting !== undefined || nowMs >= this.schedule.wantedAtMs;
   }
 
-  /** A connection with room, or undefined: then the waiter is called later, once, unless it is cancelled. */
+  /** Returns a connection with a free stream, or undefined: then it calls the waiter later, once, unless that is cancelled. */
   acquire(waiter: ConnectionWaiter): Connection | undefined {
     const connection = this.withCapacity();
     if (connection !== undefined) return connection;
@@ -97,7 +97,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
     const overflow = this.waiters.size >= this.options.maxPendingCalls;
     if (!overflow) this.waiters.add(waiter);
-    // Also for a call that may not wait: the next one shall find a connection.
+    // Connect even for a call that may not wait, so that the next one finds a connection.
     this.connectForMore();
     if (overflow) {
       waiter.onNoConnection('pending_overflow', `${this.waiters.size} calls already wait for a connection`);
@@ -105,15 +105,15 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     return undefined;
   }
 
-  /** Makes one more connection, if there may be one. The first one is not kept waiting by a back-off: see `pick`. */
+  /** Opens one more connection, if the limit allows. A back-off does not delay the first one: see `pick`. */
   private connectForMore(): void {
     if (this.connecting !== undefined || this.closed) return;
-    // The one that would take streams comes beside those that do not: they may never take any again.
+    // Connections that allow no streams do not count against the limit: they may never allow any again.
     if (!this.takesStreams || (freshCount(this.ready) < this.options.maxConnections && !this.armed))
       this.connect();
   }
 
-  /** Is there a connection whose peer allows streams at all? */
+  /** Whether the peer allows streams on any connection. */
   private get takesStreams(): boolean {
     for (const { peer } of this.ready) if (peer.maxConcurrentStreams > 0) return true;
     return false;
@@ -123,7 +123,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     this.waiters.delete(waiter);
   }
 
-  /** Makes a connection without waiting for a call. */
+  /** Connects without waiting for a call. */
   warm(): void {
     if (this.ready.length === 0 && this.connecting === undefined && !this.closed) this.connect();
   }
@@ -140,8 +140,8 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   }
 
   /**
-   * A worn one is used until another one is there, and then let go. Calls wait for that only when the worn one is spent, and
-   * not at all where no other is to be had.
+   * Uses a worn connection until another is ready, and then shuts it down. Calls wait for the new one only when the worn one
+   * is spent, and not at all when no other can be opened.
    */
   private besideWorn(worn: Connection, fresh: Connection | undefined): Connection | undefined {
     if (fresh === undefined) {
@@ -220,7 +220,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
   }
 
-  /** One that takes no streams is as one that is still being made: it has the same time to take some. */
+  /** A connection that allows no streams counts as still connecting: it has the connect timeout to allow some. */
   onReady(connection: Connection): void {
     if (connection !== this.connecting) return;
     if (connection.peer.maxConcurrentStreams === 0) {
@@ -233,7 +233,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     this.onTaking(connection);
   }
 
-  /** There is a connection that takes streams: a new one, or one that took none before. */
+  /** A connection allows streams: a new one, or one that allowed none before. */
   private onTaking(connection: Connection): void {
     this.schedule.succeeded();
     this.lastFailure = '';
@@ -255,7 +255,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
   }
 
-  /** The peer takes fewer streams, or none. Calls that wait go elsewhere, where there is room. */
+  /** The peer allows fewer streams, or none. Waiting calls move to other endpoints that have room. */
   private lookWhetherShut(): void {
     this.shut = !this.takesStreams && (this.ready.length > 0 || this.connecting?.ready === true);
     if (!this.full) return;
@@ -263,7 +263,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
       ? `${this.address} takes no calls: its SETTINGS_MAX_CONCURRENT_STREAMS is 0`
       : `${this.address} takes fewer calls than before: it has lowered its SETTINGS_MAX_CONCURRENT_STREAMS`;
     for (const waiter of [...this.waiters]) {
-      // In any case, so that those who stay keep their order.
+      // Delete and add again, so that the remaining waiters keep their order.
       if (!this.waiters.delete(waiter)) continue;
       if (waiter.onNoStreams?.(message) !== true) this.waiters.add(waiter);
     }
@@ -279,7 +279,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
       this.waiters.delete(waiter);
       waiter.onConnection(connection);
     }
-    // The peer allows fewer streams than are waiting: another connection shares the load.
+    // More calls wait than the peer allows streams: open another connection.
     if (this.waiters.size > 0) this.connectForMore();
   }
 
@@ -289,7 +289,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     const said = debug === '' ? '' : `: ${printable(debug)}`;
     const reason = /^tls_[a-z_]{1,20}(?=:)/.exec(debug)?.[0] ?? 'goaway';
     const message = `${this.address} sent GOAWAY (${errorName(code)}) before it took a call${said}`;
-    // Its streams go on, and so does its keepalive.
+    // Its streams continue, and so does its keepalive.
     if (connection !== this.connecting) this.forget(connection, message, reason);
     else
       connection.close(
@@ -329,10 +329,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   }
 
   onStream(): void {
-    // A client accepts no streams: push is off, and the connection answers it with an error.
+    // A client accepts no streams: push is off, and the connection treats a pushed stream as an error.
   }
 
-  /** No new streams on this connection. One that never had any counts as a failure, or it would be made anew at once. */
+  /** Opens no new streams on this connection. One that never had any counts as a failure, so the pool backs off. */
   private forget(connection: Connection, message: string, reason: string): void {
     const at = this.ready.indexOf(connection);
     if (at < 0) return;
@@ -354,7 +354,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     if (this.waiters.size > 0) this.connectForMore();
   }
 
-  /** New calls go on new connections, which are made as from now on; those that are open finish what they have. */
+  /** Sends new calls over new connections; open connections finish their calls. */
   renew(): void {
     for (const connection of [...this.ready]) {
       this.forget(connection, 'it is replaced', REPLACED);
@@ -362,7 +362,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     }
     this.connecting?.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'it is replaced', REPLACED));
     this.schedule.succeeded();
-    // What failed before may succeed now: the next call finds out.
+    // A connection that failed before may succeed now: the next call tries.
     if (this.state !== PoolState.backingOff || this.closed) return;
     this.environment.wheel.cancel(this);
     this.setState(PoolState.idle);
@@ -374,7 +374,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     this.listener.onStateChange();
   }
 
-  /** Lets calls finish and closes. Waiting ones fail. */
+  /** Lets calls finish and closes. Waiting calls fail. */
   close(): void {
     if (this.closed) return;
     this.closed = true;

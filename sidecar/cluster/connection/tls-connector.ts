@@ -13,7 +13,7 @@ import type { ClusterTlsSettings } from './tls-settings.ts';
 export class TlsConnector {
   readonly credentials: Credentials;
   private readonly settings: ClusterTlsSettings;
-  /** What the endpoints are called where addresses come from a name. */
+  /** The name that discovery resolved to the endpoints' addresses; undefined for listed addresses. */
   private readonly serviceName: string | undefined;
   private readonly allowed: AllowList;
   private context: SecureContext | undefined = undefined;
@@ -35,8 +35,8 @@ export class TlsConnector {
   }
 
   /**
-   * Connects; errors of the socket are TlsError, or Node's, for `tlsErrorOf`. Nothing of ours is sent before the endpoint's
-   * certificate is verified. Throws AddressError, and TlsError while there is no certificate to use.
+   * Connects. The socket's errors are TlsError or Node's, for `tlsErrorOf`. We send no data before the endpoint's
+   * certificate is verified. Throws AddressError, and TlsError while there is no usable certificate.
    */
   connect(address: string): Socket {
     const { context, serviceName } = this;
@@ -45,11 +45,11 @@ export class TlsConnector {
     const { serverName } = this.settings;
     const where = parseAddress(address);
     const host = where.kind === 'unix' ? 'localhost' : where.host;
-    // RFC 6066 §3: a name to be indicated has no dot at its end, and certificates have none either.
+    // RFC 6066 §3: the server name has no dot at its end, and neither do the names in certificates.
     const name = hostName(serverName ?? serviceName ?? host);
     const socket = connect({
       ...(where.kind === 'unix' ? { path: where.path } : { host, port: where.port }),
-      // RFC 6066 §3: an address is no name.
+      // RFC 6066 §3: the server name is never an IP address.
       ...(isIP(name) === 0 ? { servername: name } : {}),
       secureContext: context,
       ALPNProtocols: [ALPN_H2],
@@ -64,7 +64,10 @@ export class TlsConnector {
     return socket;
   }
 
-  /** Verified to be by an authority of ours: is it who it should be? A list of identities stands in for the default name. */
+  /**
+   * Checks the name in a certificate that our authorities have verified; returns why it is refused. A list of identities
+   * replaces the default name.
+   */
   private refuse(name: string, certificate: PeerCertificate): Error | undefined {
     const who = namesOf(certificate);
     if (!this.allowed.empty) {
@@ -90,7 +93,7 @@ export class TlsConnector {
   }
 }
 
-/** For messages: the names, with IP addresses, as they are in the certificate. */
+/** For messages: the names and IP addresses in the certificate. */
 function namesOf({ subjectaltname = '' }: PeerCertificate): string {
   return printable(subjectaltname.replaceAll(/(URI|DNS|IP Address):/g, '')) || 'nobody';
 }

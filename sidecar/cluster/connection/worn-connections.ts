@@ -1,31 +1,31 @@
 import type { Connection } from '../../http2/connection.ts';
 
 /**
- * Callers that cancel make us reset streams, and servers end a connection that resets too many (Envoy at 500, nghttp2 at
- * 1,000): with it the calls of others, who share it. One that has reset this many is replaced.
+ * Callers that cancel make us reset streams, and servers close a connection that resets too many (Envoy at 500, nghttp2 at
+ * 1,000), with the calls of others that share it. So the pool replaces a connection that has reset this many.
  */
 const RESETS_MAX = 300;
-/** Open streams may be reset as well, all at once: count them, and open another connection from this many on. */
+/** All open streams may be reset at once. When they and the resets add up to this many, the pool opens another connection. */
 const RESETS_SAFE = 500;
-/** And from this many on calls wait for it, while it is being made. */
+/** From this sum on, calls wait for the new connection. */
 const RESETS_SPENT = 800;
 
-/** It has reset so many streams that another one should take its place. */
+/** The connection has reset so many streams that another should replace it. */
 export function isReset({ resetsSent }: Connection): boolean {
   return resetsSent >= RESETS_MAX;
 }
 
-/** No more streams should be opened on it, if another one is to be had. */
+/** The pool should open new streams on another connection, if it can have one. */
 export function isWorn({ resetsSent, streams }: Connection): boolean {
   return resetsSent >= RESETS_MAX || resetsSent + streams.size >= RESETS_SAFE;
 }
 
-/** So many could be reset on it that its peer may end it. */
+/** So many streams could be reset that the peer may close the connection. */
 export function isSpent({ resetsSent, streams }: Connection): boolean {
   return resetsSent + streams.size >= RESETS_SPENT;
 }
 
-/** Without those that are to be replaced. */
+/** Counts the connections that need no replacement. */
 export function freshCount(connections: readonly Connection[]): number {
   let count = 0;
   for (const connection of connections) if (!isReset(connection)) count++;

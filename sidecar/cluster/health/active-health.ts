@@ -15,9 +15,9 @@ export const HEALTH_CHECK_OFF: HealthCheckSettings = {
   protocol: 'grpc',
 };
 
-/** Checks of one cluster under way at a time; more wait for their turn. */
+/** The most checks of one cluster that run at a time; more wait for their turn. */
 const MAX_RUNNING = 16;
-/** The first checks of endpoints that came together are spread over so much time. */
+/** The first checks of endpoints that were added together are spread over this time. */
 const FIRST_SPREAD_MS = 1_000;
 const JITTER = 0.1;
 
@@ -25,23 +25,23 @@ export interface ActiveHealthEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  /** After each check that proved something; `changed` when the endpoint's state is another now. */
+  /** Called after each check with a finding; `changed` when the endpoint's state changed. */
   onChecked(endpoint: Endpoint, check: EndpointCheck, changed: boolean): void;
 }
 
-/** The checks of one endpoint: its clock, and what they found. */
+/** The checks of one endpoint: their timer and their results. */
 export class EndpointCheck extends Timer {
   readonly endpoint: Endpoint;
   readonly threshold = new HealthThreshold();
-  /** What the last check found, for a person. */
+  /** What the last check found, as text for logs and pages. */
   detail = '';
-  /** The last one that proved something passed. */
+  /** The last check with a finding passed. */
   passes = false;
-  /** When the last one ended. */
+  /** When the last check ended. */
   checkedAtMs = Number.NEGATIVE_INFINITY;
   startedAtMs = Number.NEGATIVE_INFINITY;
   probe: HealthProbe | undefined = undefined;
-  /** The one before: an endpoint that is stopped gets no more of them until it says something. */
+  /** The probe before: a stopped endpoint gets no further probe until it sends something. */
   lastProbe: HealthProbe | undefined = undefined;
   private readonly onDue: (check: EndpointCheck) => void;
 
@@ -61,9 +61,9 @@ export class EndpointCheck extends Timer {
 }
 
 /**
- * Asks the endpoints of a cluster how they are, whether they have calls or not. A check goes over the connection that
- * calls use, because it is that one which must work; it is no call, in no statistic and no policy. Whoever listens
- * decides what the outcome means for the endpoint.
+ * Checks the health of a cluster's endpoints at intervals, whether they have calls or not. A check uses the connection that
+ * calls use, because that is the one that must work. It is not a call, and counts in no statistic and no policy. The
+ * cluster decides what the result means for the endpoint.
  */
 export class ActiveHealth {
   private readonly environment: ActiveHealthEnvironment;
@@ -71,7 +71,7 @@ export class ActiveHealth {
   private question: HealthQuestion = AGENT_HEALTH;
   private readonly checks = new Map<Endpoint, EndpointCheck>();
   private readonly running = new Set<EndpointCheck>();
-  /** Due, behind as many as may run; in the order in which they became so. */
+  /** Checks that are due while as many as may are running, in the order in which they became due. */
   private readonly waiting = new Set<EndpointCheck>();
   private startingNext = false;
 
@@ -79,15 +79,15 @@ export class ActiveHealth {
     this.environment = environment;
   }
 
-  /** What is known of an endpoint; undefined when its health is not checked. */
+  /** Returns the check of an endpoint; undefined when its health is not checked. */
   of(endpoint: Endpoint): EndpointCheck | undefined {
     return this.checks.get(endpoint);
   }
 
   /**
-   * Checks these endpoints, and no others, in this way. What was found stays when the way changes.
+   * Checks these endpoints, and no others, by these settings. Earlier results stay when the settings change.
    *
-   * @returns those that are no longer checked
+   * @returns the endpoints that are no longer checked
    */
   update(settings: HealthCheckSettings, endpoints: readonly Endpoint[]): readonly Endpoint[] {
     const { intervalMs: intervalBefore } = this.settings;
@@ -97,7 +97,7 @@ export class ActiveHealth {
     const gone: Endpoint[] = [];
     for (const [endpoint, check] of this.checks) {
       if (wanted.has(endpoint)) {
-        // A check that was to come in an hour must not keep an interval of a second waiting.
+        // A check that was due in an hour must not delay a new interval of a second.
         if (settings.intervalMs < intervalBefore && check.armed) this.schedule(check, FIRST_SPREAD_MS);
         continue;
       }
@@ -114,7 +114,7 @@ export class ActiveHealth {
     return gone;
   }
 
-  /** At a time of chance, within the spread and an interval. */
+  /** Arms the check at a random time within the spread, or within an interval if that is shorter. */
   private schedule(check: EndpointCheck, spreadMs: number): void {
     const { wheel, clock, random } = this.environment;
     wheel.arm(check, clock() + random() * Math.min(spreadMs, this.settings.intervalMs));
@@ -134,7 +134,7 @@ export class ActiveHealth {
     else this.start(check);
   }
 
-  /** A check can end within its start, and comes here again; the loop goes on to the next one. */
+  /** A check can end within `start`, which calls this again: the guard leaves the next check to the running loop. */
   private startNext(): void {
     if (this.startingNext) return;
     this.startingNext = true;
@@ -151,7 +151,7 @@ export class ActiveHealth {
     const { endpoint, lastProbe } = check;
     this.running.add(check);
     check.startedAtMs = clock();
-    // On a connection that calls still use it is for keepalive to give up.
+    // While calls use the connection, only keepalive may close it.
     if (lastProbe?.stillSilent === true && !lastProbe.giveUpConnection()) {
       this.finish(check, 'unreachable', undefined);
       return;

@@ -8,17 +8,17 @@ import { grpcHealth } from './question.ts';
 export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
 
 const QUESTION = grpcHealth('');
-/** How often an app that is not there is looked for: it may be starting. */
+/** How often we try to reach an absent app: it may be starting. */
 const ABSENT_INTERVAL_MS = 250;
 
 /**
- * Whether the local app serves, as far as the sidecar can see: it keeps a connection to it, asks its own health
- * service, and tells whoever subscribed when the answer changes.
+ * Checks whether the local app serves. It keeps a connection to the app, probes the app's own health service, and notifies
+ * subscribers when the result changes.
  *
  *     unknown ──probe──▶ serving | no_health_service | busy     (healthy)
  *                  └───▶ not_serving | unreachable              (not healthy)
  *
- * Where no app is configured the state is `none`: nothing is probed, and callers hear that nothing serves here.
+ * When no app is configured the state is `none`: nothing is probed, and callers are told that nothing serves here.
  */
 export class AppHealth extends Timer {
   private readonly cluster: Cluster;
@@ -28,13 +28,13 @@ export class AppHealth extends Timer {
   private readonly connectionListeners = new Set<() => void>();
   private options: { readonly intervalMs: number; readonly timeoutMs: number };
   private probe: HealthProbe | undefined = undefined;
-  /** The one before; an app that is stopped gets no more of them until it says something. */
+  /** The probe before; a stopped app gets no further probe until it sends something. */
   private lastProbe: HealthProbe | undefined = undefined;
   private started = false;
   /** Whether the configuration names an app at all. */
   private configured = true;
   private stopped = false;
-  /** The endpoint that the newest state is about. */
+  /** The endpoint that `state` describes. */
   private endpoint: Endpoint | undefined = undefined;
   private connected = false;
   state: AppState = 'unknown';
@@ -62,7 +62,7 @@ export class AppHealth extends Timer {
     this.look();
   }
 
-  /** New options; the app may also be another one now, or none, which is looked at at once. */
+  /** Applies new options. If the app is another one now, or none, it probes at once. */
   update(options: { intervalMs: number; timeoutMs: number }, configured: boolean): void {
     this.options = options;
     this.configured = configured;
@@ -77,12 +77,12 @@ export class AppHealth extends Timer {
     this.connectionListeners.clear();
   }
 
-  /** Told of each connection that comes where there was none. */
+  /** Calls the listener whenever the first connection to the app opens. */
   onConnected(listener: () => void): void {
     this.connectionListeners.add(listener);
   }
 
-  /** @returns how to unsubscribe */
+  /** @returns a function that unsubscribes */
   onChange(listener: (healthy: boolean) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -124,25 +124,25 @@ export class AppHealth extends Timer {
     const before = this.healthy;
     this.state = state;
     const { intervalMs } = this.options;
-    // Off means that a healthy app is not asked again; one that is not there is still looked for.
+    // With the interval off, a healthy app is not probed again, but an absent one still is.
     const waitMs =
       state === 'unreachable' ? Math.min(ABSENT_INTERVAL_MS, intervalMs || ABSENT_INTERVAL_MS) : intervalMs;
     if (waitMs > 0 && state !== 'none') this.wheel.arm(this, this.clock() + waitMs);
     if (this.healthy !== before) for (const listener of this.listeners) listener(this.healthy);
   }
 
-  /** The connection to the app went away or came: look now, not at the next interval. */
+  /** The connection to the app opened or closed: probe now, not at the next interval. */
   private onPoolState(endpoint: Endpoint): void {
     if (endpoint !== this.endpoint || !this.started) return;
     const connected = endpoint.pool.state === PoolState.ready;
     if (connected === this.connected) return;
     this.connected = connected;
-    // A probe that is under way finds out by itself.
+    // A running probe notices the change itself.
     if (this.probe === undefined) this.lookNow();
     if (connected) for (const listener of this.connectionListeners) listener();
   }
 
-  /** On the next tick: the pool that tells of a change is still about it. */
+  /** Probes on the next tick: the pool that reports a change has not finished it yet. */
   private lookNow(): void {
     this.wheel.arm(this, this.clock());
   }

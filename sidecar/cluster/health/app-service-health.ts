@@ -3,12 +3,12 @@ import type { Cluster } from '../cluster.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
 import { grpcHealth } from './question.ts';
 
-/** Services asked for at a time: a probe has one, and whoever can reach the pod may ask. */
+/** The most services probed at a time: a kubelet probe names one, and every client that reaches the pod may send some. */
 const MAX_QUESTIONS = 16;
 
 /**
- * Asks the local app for the health of one of its own services (`grpc.health.v1`), whenever somebody wants to know.
- * Who asks for a service that is being asked for gets the same answer.
+ * Asks the local app for the health of one of its own services (`grpc.health.v1`) on request. Requests for a service whose
+ * probe is running share its result.
  */
 export class AppServiceHealth {
   private readonly cluster: Cluster;
@@ -22,7 +22,7 @@ export class AppServiceHealth {
     this.clock = clock;
   }
 
-  /** @returns what one probe found: within twice `timeoutMs`, which may be spent on the answer and on a sign of life */
+  /** @returns the result of one probe, within twice `timeoutMs`: once for the answer, once for a sign of life */
   ask(service: string, timeoutMs: number): Promise<ProbeResult> {
     const same = this.running.get(service);
     if (same !== undefined) return same.answer;

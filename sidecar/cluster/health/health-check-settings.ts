@@ -8,7 +8,7 @@ export const healthCheck = z.strictObject({
   interval: duration('zero')
     .default('0s')
     .describe('How often each endpoint is asked for its health; 0s is off'),
-  // And as long again for a sign of life when there is none.
+  // Without an answer, a sign of life may take as long again.
   timeout: duration('positive').default('2s').describe('How long its answer may take'),
   unhealthy_threshold: integer(1, 100)
     .default(3)

@@ -12,10 +12,10 @@ import type { Endpoint } from '../endpoint.ts';
 import type { HealthQuestion } from './question.ts';
 
 /**
- * What one probe found.
- * `serving`, `not_serving`: the endpoint's own health service said so. `no_health_service`: it answers, but has
- * none. `busy`: its health service does not answer in time, but its HTTP/2 does. `turned_away`: it took no call at
- * that moment, or there was no room to wait for it. `unreachable`: nothing answers.
+ * The result of one probe.
+ * `serving`, `not_serving`: the endpoint's own health service answered so. `no_health_service`: it answers, but has none.
+ * `busy`: its health service does not answer in time, but its HTTP/2 does. `turned_away`: it accepted no call at that
+ * moment, or there was no room to wait for a connection. `unreachable`: nothing answers.
  */
 export type ProbeResult =
   | 'serving'
@@ -28,10 +28,10 @@ export type ProbeResult =
 const MAX_ANSWER_BYTES = 1_024;
 
 /**
- * Asks an endpoint once for its health. When the answer does not come in time its HTTP/2 is asked for a
- * sign of life, which tells a dead endpoint from a busy one: an agent whose few worker threads all wait for their
- * model can't answer a health call, and is exactly as healthy as before. That is not asked by a PING, because strict
- * servers count those while no data moves, and end the connection with the very calls the agent is busy with.
+ * Asks an endpoint once for its health. When the answer does not arrive in time, the probe asks its HTTP/2 for a sign of
+ * life, which tells a dead endpoint from a busy one: an agent whose few worker threads all wait for their model can't
+ * answer a health call, and is as healthy as before. It sends no PING, because strict servers count PINGs while no data
+ * moves, and close the connection with the very calls that keep the agent busy.
  */
 export class HealthProbe extends Timer implements StreamHandler, ConnectionWaiter {
   private readonly endpoint: Endpoint;
@@ -42,7 +42,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private stream: Stream | undefined = undefined;
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
-  /** Of the answer; nothing was said of what we read, and some compress all the same. */
+  /** The `grpc-encoding` of the answer: we announce none, but some servers compress anyway. */
   private encoding = '';
   private asked = false;
   private askedAtMs = 0;
@@ -78,7 +78,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     const stream = connection.openStream(this);
     this.stream = stream;
     const fields = [':method', 'POST', ':scheme', connection.scheme, ':path', this.question.path];
-    // A socket's path is no authority.
+    // The path of a Unix socket is not a valid authority.
     const authority = this.endpoint.address.startsWith('unix:') ? 'localhost' : this.endpoint.address;
     fields.push(':authority', authority, 'content-type', 'application/grpc', 'te', 'trailers');
     connection.sendHeaders(stream, new HeaderList(fields), undefined, false);
@@ -86,13 +86,13 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     connection.sendData(stream, request, 0, request.length, true);
   }
 
-  /** The endpoint was asked, and has not sent a byte since: there is no use in asking again yet. */
+  /** The endpoint has not sent a byte since the sign of life was requested: another probe would be useless. */
   get stillSilent(): boolean {
     const { connection } = this;
     return this.asked && !connection!.closed && connection!.lastReadAtMs < this.askedAtMs;
   }
 
-  /** Closes a connection that is still silent, so that the next probe finds out whether another can be had. */
+  /** Closes a silent connection that has no streams, so that the next probe tries a new one. @returns whether it did */
   giveUpConnection(): boolean {
     const connection = this.connection!;
     if (connection.streams.size > 0) return false;
@@ -106,7 +106,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   }
 
   override onTimeout(nowMs: number): void {
-    // All streams may be in use: the connection can be asked all the same.
+    // All streams may be in use: the connection can give a sign of life anyway.
     this.connection ??= this.endpoint.pool.connections.find(({ peer }) => peer.maxConcurrentStreams > 0);
     const { connection } = this;
     if (connection === undefined || connection.closed || this.asked) {
@@ -123,7 +123,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     const status = endStream ? list.getTrimmed('grpc-status') : undefined;
     if (head.kind === 'response') this.encoding = list.getTrimmed('grpc-encoding') ?? '';
     if (status === undefined) {
-      // The answer of a web server, with or without a page.
+      // A web server answers, with or without a body.
       if (head.kind === 'response' && head.status > 200)
         this.finish('no_health_service', statusFromHttp(head.status));
       else if (endStream) this.finish('no_health_service');
@@ -163,7 +163,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     this.endpoint.pool.cancel(this);
     const { stream } = this;
     if (stream === undefined) return;
-    // An exchange that has ended needs no reset: servers count those.
+    // Do not reset a stream that has ended: servers count resets.
     if (!stream.remoteEnded || !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);
   }
 }

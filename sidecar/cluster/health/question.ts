@@ -6,16 +6,16 @@ import {
   writeHealthRequest,
 } from '../../task/health-message.ts';
 
-/** What is asked of an endpoint's health, and how its answer is read. */
+/** A request for an endpoint's health, and how to read the answer. */
 export interface HealthQuestion {
   readonly path: string;
-  /** The message with its prefix. */
+  /** The message with its gRPC prefix. */
   readonly request: Buffer;
-  /** Whether the message at `start` says that it serves. */
+  /** Whether the message at `start` reports that the endpoint serves. */
   readonly serves: (buffer: Buffer, start: number, end: number) => boolean;
 }
 
-/** `grpc.health.v1`; '' asks for the server as a whole. */
+/** Uses `grpc.health.v1`; '' means the server as a whole. */
 export function grpcHealth(service: string): HealthQuestion {
   return {
     path: '/grpc.health.v1.Health/Check',
@@ -24,7 +24,7 @@ export function grpcHealth(service: string): HealthQuestion {
   };
 }
 
-/** The agents' own HealthCheck. */
+/** Uses the agents' own HealthCheck. */
 export const AGENT_HEALTH: HealthQuestion = {
   path: '/agent.AgentService/HealthCheck',
   request: frameMessage(Buffer.alloc(0)),
@@ -32,8 +32,8 @@ export const AGENT_HEALTH: HealthQuestion = {
 };
 
 /**
- * Asks a sidecar whether its app's HTTP/2 answers at this moment. An older one asks its app for a service of that name, and
- * any answer to that is a sign of life as well.
+ * Asks a sidecar whether its app's HTTP/2 answers at this moment. An older sidecar asks its app for the health of a service
+ * of that name, and any answer to that is a sign of life as well.
  */
 export const SIGN_OF_LIFE_SERVICE = 'outrigger.SignOfLife';
 export const SIGN_OF_LIFE = grpcHealth(SIGN_OF_LIFE_SERVICE);

@@ -11,38 +11,38 @@ export interface ReturnEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  /** All of the cluster. */
+  /** All endpoints of the cluster. */
   endpoints(): readonly Endpoint[];
-  /** Whether calls are turned away until an endpoint is back. */
+  /** Whether calls are rejected until an endpoint is back. */
   callsWait(nowMs: number): boolean;
-  /** It has a connection, and gives no sign of life on it: `silence-watch.ts` waits for one. */
+  /** Whether the endpoint gives no sign of life on its connection: `silence-watch.ts` waits for one. */
   isAbsent(endpoint: Endpoint): boolean;
-  /** This one can be reached, and so can its app. */
+  /** The endpoint can be reached, and so can its app. */
   onBack(endpoint: Endpoint): void;
 }
 
-/** While other endpoints have the calls. */
+/** The back-off while other endpoints serve the calls. */
 const UNHURRIED_BACKOFF: Backoff = { baseMs: 100, multiplier: 1.6, maxMs: 5_000 };
-/** Endpoints that one look is at; the next one goes on behind them. */
+/** The most endpoints tried in one round; the next round continues after them. */
 const MAX_LOOKED_AT = 16;
 const PROBE_TIMEOUT_MS = 1_000;
 const QUESTION = grpcHealth('');
 
 /**
- * Looks for endpoints whose absence keeps calls from a cluster: it was ejected because it could not be reached, or a
- * circuit is open for that. Without calls nobody else would notice that it is back.
+ * Tries to reach endpoints whose absence keeps calls from a cluster: the endpoint was ejected because it could not be
+ * reached, or a circuit is open for that reason. Without calls nothing else would notice that it is back.
  *
- *     asleep ──wake()──▶ looks, behind waits that grow ──nobody is missed any more──▶ asleep
+ *     asleep ──wake()──▶ tries, with growing waits ──no endpoint is missed any more──▶ asleep
  *                          │
  *                          └── not connected: connect │ another sidecar: ask for its app │ else: it is back
  *
- * A sidecar can be reached while its app can not, so that its connection proves nothing.
+ * A sidecar can be reached while its app can't, so a connection to a sidecar proves nothing about its app.
  */
 export class ReturnWatch extends Timer {
   private readonly environment: ReturnEnvironment;
   private readonly probes = new Map<Endpoint, HealthProbe>();
   private looks = 0;
-  /** The endpoint that the next look begins with. */
+  /** The endpoint that the next round begins with. */
   private next = 0;
   private closed = false;
 
@@ -51,7 +51,7 @@ export class ReturnWatch extends Timer {
     this.environment = environment;
   }
 
-  /** An endpoint is missed, or there is a new one: looks soon, and often at first. */
+  /** Call it when an endpoint is missed, or a new one was added: it tries soon, and often at first. */
   wake(): void {
     if (this.closed) return;
     this.looks = 0;
@@ -69,7 +69,7 @@ export class ReturnWatch extends Timer {
     const callsWait = environment.callsWait(nowMs);
     const missed = environment.endpoints().filter((endpoint) => callsWait || isMissed(endpoint));
     if (missed.length === 0) return;
-    // First: what is found can end the absence at once.
+    // Arm first: a successful try can end the absence at once.
     this.wait(callsWait ? WANTED_BACKOFF : UNHURRIED_BACKOFF);
     for (let count = Math.min(missed.length, MAX_LOOKED_AT); count > 0; count--) {
       this.next = (this.next + 1) % missed.length;
@@ -77,7 +77,7 @@ export class ReturnWatch extends Timer {
     }
   }
 
-  /** A connection has come where there was none. */
+  /** The endpoint's first connection is open. */
   onConnected(endpoint: Endpoint): void {
     const { clock } = this.environment;
     const nowMs = clock();

@@ -8,34 +8,34 @@ import { SIGN_OF_LIFE } from './question.ts';
 export interface SilenceEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
-  /** It gives no sign of life: whatever it was asked meanwhile was asked of nobody. */
+  /** The endpoint gives no sign of life: it has processed nothing that we sent since. */
   onAbsent(endpoint: Endpoint): void;
-  /** It was absent, and gives a sign of life again. */
+  /** The endpoint was absent, and gives a sign of life again. */
   onBack(endpoint: Endpoint): void;
-  /** It was absent, and the connection that it would have given a sign on is gone. */
+  /** The endpoint was absent, and the connection that would have carried its sign of life has closed. */
   onLost(endpoint: Endpoint): void;
 }
 
 /**
- * An endpoint that gives no sign in two looks is absent: 250 ms. Twice, because the first look may come late, with a sign
- * that nobody has read yet: this process may have been busy or stopped itself.
+ * An endpoint without a sign of life at two checks is absent: after 250 ms. It takes two, because the first one may be late
+ * while a sign is still unread: this process may have been busy or stopped itself.
  */
 const LOOK_MS = 125;
 const LOOKS_UNTIL_ABSENT = 2;
-/** How often it is looked at once it is absent. A sidecar is asked again, anybody else gives the sign that is owed. */
+/** How often we check an absent endpoint. A sidecar is asked again; any other endpoint still owes its first sign. */
 const ABSENT_LOOK_MS = 500;
-/** For the answer of its sidecar, and as long again for a sign of the sidecar's own. */
+/** How long its sidecar's answer may take, and again as long for a sign of life of the sidecar itself. */
 const SIDECAR_TIMEOUT_MS = 1_000;
 
 /**
- * Tells an endpoint that is absent (its process is stopped, its host does not answer) from one that is there and does not
- * answer calls. Both look the same to a caller whose deadline passes. Asked is HTTP/2 itself (`control.askForSign`), which
- * answers while every handler hangs; of an endpoint with a sidecar that one is asked whether its app gives a sign.
+ * Tells an absent endpoint (its process is stopped, its host does not answer) from one that is present and does not answer
+ * calls. Both look the same to a caller whose deadline passes. The watch asks HTTP/2 itself (`control.askForSign`), which
+ * answers even while every handler hangs. If the endpoint is a sidecar, it asks that whether its app gives a sign.
  *
- *     asked ──a sign──▶ it is there, and nothing changes
+ *     asked ──a sign──▶ present, and nothing changes
  *       │
- *       └──no sign in two looks──▶ absent ──a sign──▶ back
- *                                    └──the connection is lost──▶ to be found by connecting (`return-watch.ts`)
+ *       └──no sign at two checks──▶ absent ──a sign──▶ back
+ *                                     └──the connection is lost──▶ `return-watch.ts` tries to connect
  */
 export class SilenceWatch {
   private readonly environment: SilenceEnvironment;
@@ -47,9 +47,9 @@ export class SilenceWatch {
   }
 
   /**
-   * Asks for a sign of life, unless that has been asked already.
+   * Asks for a sign of life, unless a request is pending already.
    *
-   * @param onAnswer told once whether it is there
+   * @param onAnswer called once with whether the endpoint is present
    */
   ask(endpoint: Endpoint, connection: StreamConnection, onAnswer?: (alive: boolean) => void): void {
     let question = this.questions.get(endpoint);
@@ -66,13 +66,13 @@ export class SilenceWatch {
     if (onAnswer !== undefined) question.answer(onAnswer);
   }
 
-  /** It has been asked, and has given no sign of life since. */
+  /** Whether the endpoint was asked and has given no sign of life since. */
   isAbsent(endpoint: Endpoint): boolean {
     const question = this.questions.get(endpoint);
     return question?.absent === true && !question.connection.closed;
   }
 
-  /** Signs of life are waited for. */
+  /** Whether any request for a sign of life is pending. */
   get asking(): boolean {
     return this.questions.size > 0;
   }
@@ -93,7 +93,7 @@ class SignQuestion extends Timer {
   private askedAtMs = 0;
   private looks = 0;
   private ended = false;
-  /** Its own HTTP/2 has answered: a sidecar is asked for its app from then on. */
+  /** Its own HTTP/2 has answered: from then on a sidecar is asked for its app. */
   private signed = false;
   private probe: HealthProbe | undefined = undefined;
 
@@ -129,7 +129,7 @@ class SignQuestion extends Timer {
     else this.heard();
   }
 
-  /** Its app may be absent while the sidecar is there. */
+  /** The app may be absent while its sidecar is present. */
   private askSidecar(): void {
     const { wheel, clock } = this.environment;
     wheel.cancel(this);
@@ -149,7 +149,7 @@ class SignQuestion extends Timer {
       this.end();
       if (absent) environment.onLost(this.endpoint);
     } else if (this.signed) this.askSidecar();
-    // Any byte is one: of those that owe many signs no more are asked for.
+    // Any byte is a sign of life: `askForSign` sends nothing to a peer that owes many signs.
     else if (connection.lastReadAtMs > this.askedAtMs) this.onSign();
     else {
       this.looks++;

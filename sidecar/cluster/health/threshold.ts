@@ -3,16 +3,16 @@ import type { HealthThresholds } from './health-check-settings.ts';
 import type { ProbeResult } from './probe.ts';
 
 /**
- * What a check proves. `refuses`: the endpoint itself said that it does not serve, which is no accident. `nothing`:
- * it lives, and had no room for the question.
+ * What a check proves. `refuses`: the endpoint itself reported that it does not serve, which is no accident. `nothing`: it
+ * is alive, and had no room for the check.
  */
 export type HealthFinding = 'passes' | 'fails' | 'refuses' | 'nothing';
 
 /**
- * @param status what the endpoint answered, if it did
+ * Maps a probe's result to a finding. An endpoint that has no such service, or denies us access to it, passes because it is
+ * alive: a wrong setting must not eject endpoints.
  *
- * An endpoint that has no such service, or does not let us ask it, is healthy because it lives: a setting that is
- * wrong must not take endpoints away.
+ * @param status the endpoint's answer, if it gave one
  */
 export function findingOf(result: ProbeResult, status: StatusCode | undefined): HealthFinding {
   switch (result) {
@@ -44,13 +44,15 @@ export function findingOf(result: ProbeResult, status: StatusCode | undefined): 
 export type HealthState = 'unknown' | 'healthy' | 'unhealthy';
 
 /**
+ * The health of one endpoint, by its latest checks:
+ *
  *                  passes once                 fails unhealthy_threshold times in a row, or refuses once
  *      unknown ──────────────────▶ healthy ─────────────────────────────────────────────────────────▶ unhealthy
  *         │                           ▲                                                                 │   ▲
  *         │                           └──── passes healthy_threshold times in a row ────────────────────┘   │
  *         └──────────────────────── fails as often, or refuses ─────────────────────────────────────────────┘
  *
- * `nothing` leaves all as it is.
+ * `nothing` changes nothing.
  */
 export class HealthThreshold {
   state: HealthState = 'unknown';

@@ -1,6 +1,6 @@
 /**
- * Takes endpoints that do worse than their peers out of service, and lets them back with care. Pure: time comes in,
- * in milliseconds that never go back, and what happened goes out as events.
+ * Ejects endpoints that do worse than their peers, and lets them back on probation. Pure: monotonic milliseconds come in
+ * as arguments, and events go out as results.
  *
  *                  fails, or is slow                       3 attempts ended well; or 3 were answered,
  *                 ┌─────────────────┐                      and an interval went by without a failure
@@ -9,28 +9,27 @@
  *      │          ▲                    ▲                                        in_service
  *      │          └────────────────────┼─ failures in a row, failure rate, ──────────┘
  *      │                               │  latency, health check
- *      └─ a health check that failed passes, what could not be reached can be, or fewer may be ejected now
+ *      └─ its failed health check passes, it can be reached again, or fewer endpoints may be ejected now
  *
  * How long: base_ejection_time × how often it was ejected, at most max_ejection_time; that count shrinks by one with
  * each interval in service. With the default 30 s a replica that flaps is out for 30, 60, 90 … 300 s.
  *
  * How many: never more than max_ejection_percent of the endpoints, rounded down, and never the last one. With two
- * endpoints that is one, and with one none: to eject the only replica would turn all calls away, which is for the
- * circuit breaker to decide, by method and with probes. A failing endpoint that there is no room to eject is counted
- * in `overflows`, and ejected when another has returned and it still fails.
+ * endpoints that is one, and with one none: ejecting the only replica would reject all calls, which the circuit breaker
+ * decides, by method and with probes. A failing endpoint beyond that limit counts in `overflows`; the detector ejects it
+ * when another has returned and it still fails.
  *
- * Panic: at 50 % the rest carries at most double load, so there is no threshold at which ejections are ignored, as
- * Envoy has it. When no endpoint at all can be picked (the others are cooling down, or can't be reached), the
- * caller takes the one with the lowest {@link fallbackRank}, ejected ones last: a call that may fail is better
- * than one that surely does.
+ * Panic: at 50 % the rest carries at most double load, so unlike Envoy we have no threshold at which ejections are
+ * ignored. When no endpoint at all can be picked (the others are cooling down, or can't be reached), the cluster takes the
+ * one with the lowest {@link fallbackRank}, ejected ones last: a call that may fail is better than one that surely does.
  *
- * Probation: one call may wait for its answer, then two, then four, then any number; the first failure, or an
- * answer that is surely slow, ejects again. A small weight would still send a burst to a replica that never answers.
+ * Probation: one call may wait for its answer, then two, then four, then any number; the first failure, or an answer that
+ * is surely slow, ejects again. A small weight instead would still send a burst to a replica that never answers.
  *
- * What is not counted: neutral ends (callers that left, throttling), answers of our own (they are no attempt's end),
- * and attempts that were begun before the endpoint's state last changed.
+ * Not counted: neutral ends (cancelled calls, throttling), our own answers (they end no attempt), and attempts that began
+ * before the endpoint's state last changed.
  *
- * Recording allocates nothing but with a method's first answer at an endpoint.
+ * Recording allocates only at a method's first answer of an endpoint.
  */
 
 import { Ejections, NO_EVENTS, type OutlierEvent } from './ejections.ts';
@@ -54,15 +53,15 @@ export {
   WatchedEndpoint,
 } from './watched-endpoint.ts';
 
-/** What an attempt proved: a verdict's outcome. */
+/** The outcome of an attempt's verdict. */
 export type AttemptOutcome = 'success' | 'failure' | 'neutral';
 
-/** How often waits are looked at while attempts wait. */
+/** How often `tick` checks the attempts that wait for an answer. */
 const WAIT_CHECK_MS = 250;
-/** Cooldown of an endpoint that is exhausted and doesn't say for how long; doubles while it stays so. */
+/** The cooldown of an exhausted endpoint that gives no pushback; doubles while it stays exhausted. */
 const BASE_COOLDOWN_MS = 1_000;
 const MAX_GUESSED_COOLDOWN_MS = 10_000;
-/** A pushback counts up to here: an hour, said by mistake, must not take an endpoint away. */
+/** The longest pushback that counts: an hour given by mistake must not take an endpoint out of service. */
 const MAX_COOLDOWN_MS = 60_000;
 
 /** The outlier detection of one cluster. */
@@ -83,12 +82,12 @@ export class OutlierDetector {
     return this.#ejections.count;
   }
 
-  /** How many may be ejected at a time. */
+  /** The most endpoints that may be ejected at a time. */
   get maxEjected(): number {
     return this.#ejections.max;
   }
 
-  /** Ejections that there was no room for. */
+  /** Ejections that the limit prevented. */
   get overflows(): number {
     return this.#ejections.overflows;
   }
@@ -99,7 +98,7 @@ export class OutlierDetector {
     return endpoint;
   }
 
-  /** What still runs there counts no more. With fewer endpoints fewer may be ejected, so others may return. */
+  /** Its running attempts count no more. With fewer endpoints fewer may be ejected, so others may return. */
   remove(endpoint: WatchedEndpoint, nowMs: number): readonly OutlierEvent[] {
     if (endpoint.removed) return NO_EVENTS;
     endpoint.removed = true;
@@ -108,7 +107,7 @@ export class OutlierDetector {
     return this.#ejections.keepLimit(nowMs);
   }
 
-  /** New settings hold from now on; ejections under way end when they were to end. */
+  /** New settings apply from now on; present ejections keep their end. */
   update(settings: OutlierSettings, nowMs: number): readonly OutlierEvent[] {
     this.#ejections.settings = settings;
     return this.#ejections.keepLimit(nowMs);
@@ -128,8 +127,8 @@ export class OutlierDetector {
   }
 
   /**
-   * The request is complete, and now it is the endpoint's turn: its latency is measured from here. Not to be called
-   * for an attempt whose caller goes on sending; that answer may be waiting for the caller.
+   * The request is complete: the endpoint's latency is measured from here. Do not call it while the caller still sends,
+   * because the endpoint may be waiting for the caller then.
    */
   awaitAnswer(attempt: WatchedAttempt, method: string, nowMs: number): void {
     const { watched } = attempt;
@@ -143,7 +142,7 @@ export class OutlierDetector {
     startWaiting(attempt);
   }
 
-  /** The first response message is here. For unary calls `end` follows at once, for streams much later. */
+  /** The first response message arrived. For unary calls `end` follows at once, for streams much later. */
   answered(attempt: WatchedAttempt, method: string, nowMs: number): OutlierEvent | undefined {
     if (attempt.answered) return undefined;
     attempt.answered = true;
@@ -157,7 +156,7 @@ export class OutlierDetector {
       attempt.promisedInRun = watched.run;
     }
     if (track === undefined) {
-      // Known from its first answer on: a path that is never answered is a caller's invention.
+      // Remember a method at its first answer: callers may invent paths, which are never answered.
       if (this.#methods.size < MAX_METHODS && !this.#methods.has(method))
         this.#methods.set(method, this.#methods.size);
       return undefined;
@@ -170,8 +169,8 @@ export class OutlierDetector {
   }
 
   /**
-   * The attempt is over. A stream that was answered and is cut later is a failure like any other. An attempt that
-   * was cancelled is neutral, but how long it has waited in vain counts for the latency.
+   * The attempt is over. A stream that was answered and is cut later is a failure like any other. A cancelled attempt is
+   * neutral, but the time that it waited in vain counts for the latency.
    */
   end(attempt: WatchedAttempt, outcome: AttemptOutcome, nowMs: number): OutlierEvent | undefined {
     const { watched, track } = attempt;
@@ -187,14 +186,14 @@ export class OutlierDetector {
     if (track === undefined || attempt.answered) return undefined;
     track.refresh(this.endpoints, watched, attempt.slot, nowMs);
     const waitedMs = nowMs - attempt.waitingSinceMs;
-    // A wait that was ended early says nothing of how quick the answer would have been.
+    // A short wait proves nothing about how quick the answer would have been.
     if (waitedMs <= track.limitMs) return undefined;
     track.add(waitedMs, attempt.waitingSinceMs);
     attempt.credited += track.credit(waitedMs, attempt.waitingSinceMs, attempt.credited);
     return this.#judgeLatency(watched, track, attempt.slot, nowMs);
   }
 
-  /** Nothing that was begun before the last change of state counts, nor what is tried at an ejected endpoint. */
+  /** Ignores attempts that began before the last change of state, and attempts at an ejected endpoint. */
   #counts({ epoch, watched }: WatchedAttempt): boolean {
     return epoch === watched.epoch && !watched.ejected && !watched.removed;
   }
@@ -226,7 +225,7 @@ export class OutlierDetector {
     watched.outcomes.push(true, nowMs);
     watched.lastFailureAtMs = nowMs;
     noteReach(watched, attempt);
-    // A failure of what was begun before something that succeeded is old news, and no part of a run.
+    // Ignore failures of attempts started before the latest success: they are no part of a run.
     if (attempt.begunAtMs >= watched.lastSuccessBegunAtMs) {
       if (watched.consecutive++ === 0) {
         watched.run++;
@@ -255,8 +254,8 @@ export class OutlierDetector {
   // --- Throttling and active health checks -----------------------------------------------------------------
 
   /**
-   * The endpoint answered RESOURCE_EXHAUSTED: it is left alone for its pushback, at most a minute; or for 1 s,
-   * doubling to 10 s, when it gave none (or a negative one, which is about retries only).
+   * The endpoint answered RESOURCE_EXHAUSTED: the balancer avoids it for its pushback, at most a minute; or for 1 s,
+   * doubling to 10 s, when it gave none (or a negative one, which only concerns retries).
    */
   coolDown(watched: WatchedEndpoint, pushbackMs: number | undefined, nowMs: number): void {
     let forMs = pushbackMs ?? -1;
@@ -272,11 +271,11 @@ export class OutlierDetector {
   }
 
   /**
-   * An active health check came to a result (the checker has seen to repeats). A failing one ejects until it
-   * passes. A passing one brings back what a check had kept out, and also what calls had ejected if a check has
-   * failed since: then something has changed there. A check that passed all the while proves nothing.
+   * An active health check has a result (the checker has applied its thresholds). A failing check ejects the endpoint until
+   * it passes. A passing check brings back an endpoint that a check had ejected, and one that calls had ejected if a check
+   * has failed since: then something has changed there. A check that passed all the time proves nothing.
    *
-   * @param detail what the check found, for a person
+   * @param detail what the check found, as text for logs and pages
    */
   healthChecked(
     watched: WatchedEndpoint,
@@ -295,8 +294,8 @@ export class OutlierDetector {
   }
 
   /**
-   * The endpoint can be reached again. What was ejected because it could not be comes back on probation, the first time at
-   * once; what is kept out for its answers, or by its health check, does not.
+   * The endpoint can be reached again. If it was ejected as unreachable it returns on probation, the first time at once; if
+   * its answers or its health check caused the ejection, it stays ejected.
    */
   reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     return this.#ejections.reached(watched, nowMs);
@@ -304,7 +303,7 @@ export class OutlierDetector {
 
   // --- Time ------------------------------------------------------------------------------------------------
 
-  /** What time brings: returns, the latency of those who wait, health checks that there is room for now. */
+  /** Handles the passing of time: returns, the latency of waiting attempts, postponed ejections by health checks. */
   tick(nowMs: number): readonly OutlierEvent[] {
     let events: OutlierEvent[] | undefined;
     for (const endpoint of this.endpoints) {
@@ -356,7 +355,7 @@ export class OutlierDetector {
     return undefined;
   }
 
-  /** When `tick` has something to do next; Infinity when nothing can happen without a call. */
+  /** Returns when to call `tick` next; Infinity when nothing can happen without a call. */
   nextAtMs(nowMs: number): number {
     let next = Number.POSITIVE_INFINITY;
     for (const endpoint of this.endpoints) {
@@ -372,15 +371,15 @@ export class OutlierDetector {
 function createTrack(watched: WatchedEndpoint, slot: number): LatencyTrack {
   const track = new LatencyTrack();
   if (watched.state === 'probation') track.reset(EVIDENCE_BOUND - EVIDENCE_CAP);
-  // Slots in between must be there: a list with holes is slower to read.
+  // Fill the slots in between: V8 reads a list with holes more slowly.
   while (watched.latency.length <= slot) watched.latency.push(undefined);
   watched.latency[slot] = track;
   return track;
 }
 
 /**
- * For when no endpoint admits a call: the lower, the better. First an endpoint on probation that has its probes,
- * then the one whose cooldown ends first, then ejected ones, first the one that returns first.
+ * Ranks endpoints when none admits a call: the lower, the better. First an endpoint on probation that has all its probes,
+ * then the one whose cooldown ends first, then the ejected one that returns first.
  */
 export function fallbackRank(watched: WatchedEndpoint, nowMs: number): number {
   if (watched.ejected) {
@@ -391,7 +390,7 @@ export function fallbackRank(watched: WatchedEndpoint, nowMs: number): number {
   return watched.state === 'probation' ? 1 : 0;
 }
 
-/** From [0, ∞) into [0, 1), in the same order. */
+/** Maps [0, ∞) to [0, 1) in the same order. */
 function soon(ms: number): number {
   const left = Math.max(ms, 0);
   return left / (left + 1000);

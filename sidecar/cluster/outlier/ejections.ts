@@ -1,4 +1,4 @@
-/** Which endpoints are ejected, for how long, and how many may be. `outlier-detector.ts` draws the states. */
+/** Decides which endpoints are ejected, for how long, and how many may be. `detector.ts` draws the states. */
 
 import { EVIDENCE_BOUND, EVIDENCE_CAP } from './latency.ts';
 import type { OutlierSettings } from './outlier-settings.ts';
@@ -7,7 +7,7 @@ import { type EjectionReason, refreshAdmits, type WatchedEndpoint } from './watc
 export interface OutlierEvent {
   readonly kind: 'ejected' | 'returned' | 'recovered';
   readonly endpoint: WatchedEndpoint;
-  /** Of the ejection that this is, or that this ends. */
+  /** The reason of this ejection, or of the one that ends. */
   readonly reason: EjectionReason;
   /** For logs and `/events`. */
   readonly message: string;
@@ -15,7 +15,7 @@ export interface OutlierEvent {
   readonly forMs: number;
 }
 
-/** An endpoint that was ejected twice as unreachable waits this long at least; each further time doubles it. */
+/** The shortest second ejection of an unreachable endpoint; each further one doubles it. */
 const REPEATED_RETURN_MS = 1_000;
 
 export const NO_EVENTS: readonly OutlierEvent[] = [];
@@ -23,16 +23,16 @@ export const NO_EVENTS: readonly OutlierEvent[] = [];
 export class Ejections {
   settings: OutlierSettings;
   endpoints: readonly WatchedEndpoint[] = [];
-  /** How many are ejected now. */
+  /** The number of endpoints that are ejected now. */
   count = 0;
-  /** Ejections that there was no room for. */
+  /** Ejections that the limit prevented. */
   overflows = 0;
 
   constructor(settings: OutlierSettings) {
     this.settings = settings;
   }
 
-  /** How many endpoints may be ejected at a time. */
+  /** The most endpoints that may be ejected at a time. */
   get max(): number {
     const count = this.endpoints.length;
     return Math.max(Math.min(Math.floor((count * this.settings.maxEjectionPercent) / 100), count - 1), 0);
@@ -61,7 +61,7 @@ export class Ejections {
     watched.epoch++;
     watched.outcomes.clear();
     watched.consecutive = 0;
-    // Back on probation, one answer that is surely slow makes the bound.
+    // On probation, one answer that is surely slow reaches the bound.
     for (const track of watched.latency) track?.reset(EVIDENCE_BOUND - EVIDENCE_CAP);
     refreshAdmits(watched);
     const until =
@@ -81,8 +81,8 @@ export class Ejections {
   }
 
   /**
-   * Brings back what was ejected because it could not be reached. One that comes and goes, such as an agent that crashes
-   * at each call, waits longer with each ejection.
+   * Brings back an endpoint that was ejected as unreachable. One that flaps, such as an agent that crashes at each call,
+   * waits longer with each ejection.
    */
   reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     const { ejected, removed, unreachable, healthCheckFails, multiplier, ejectedAtMs } = watched;
@@ -108,7 +108,7 @@ export class Ejections {
     return { kind: 'returned', endpoint: watched, reason: watched.reason!, message, forMs: 0 };
   }
 
-  /** Ends a probation. What it had to show there counts on. */
+  /** Ends a probation. The latency evidence from it stays, up to EVIDENCE_CAP. */
   recover(watched: WatchedEndpoint, nowMs: number): OutlierEvent {
     watched.state = 'in_service';
     watched.healthySinceMs = nowMs;
@@ -120,7 +120,7 @@ export class Ejections {
     return { kind: 'recovered', endpoint: watched, reason: watched.reason!, message, forMs: 0 };
   }
 
-  /** When more are ejected than may be, brings back those who would have returned first. */
+  /** When more are ejected than the limit allows, brings back those that would return first. */
   keepLimit(nowMs: number): readonly OutlierEvent[] {
     if (this.count <= this.max) return NO_EVENTS;
     const ejected = this.endpoints.filter((endpoint) => endpoint.ejected);

@@ -1,9 +1,9 @@
 /**
- * Whether an endpoint that has just failed is an outlier: by failures in a row, by its own failure rate, or by its
- * success rate beside that of the others.
+ * Judges whether an endpoint that has just failed is an outlier: by failures in a row, by its own failure rate, or by its
+ * success rate beside that of its peers.
  *
- * Failures that all share have their cause behind the endpoints, at the model's provider say. Ejecting one of them
- * only loads the others, and keeps it out when the cause is gone. So each rule looks at the peers, too.
+ * When all endpoints fail, the cause is behind them, at the model's provider for example. Ejecting one of them would only
+ * load the others, and keep it out of service after the cause is fixed. So each rule compares with the peers, too.
  */
 import type { OutlierSettings } from './outlier-settings.ts';
 import { leastDifference, lowestRate } from './rates.ts';
@@ -16,18 +16,18 @@ export interface Finding {
 
 /** Two minutes by default: 30 calls each, with four replicas at one call a second. */
 const WINDOW_INTERVALS = 4;
-/** With fewer calls of an endpoint, or of its peers, there is no rate. */
+/** With fewer calls, an endpoint or its peers have no meaningful rate. */
 const MIN_CALLS = 5;
-/** Two in a row happen by chance, however rare failures are: they come in pairs, as with a lost connection. */
+/** Two in a row happen by chance, however rare failures are: a lost connection, for example, causes several. */
 const MIN_FAILURES = 3;
-/** The others' failure rate must be exceeded by this much for certain: less is no reason to move traffic. */
+/** The failure rate must certainly exceed the peers' by this much: less is no reason to move traffic. */
 const MIN_DIFFERENCE = 0.1;
-/** An endpoint that surely fails more often than not is out, however little is known of its peers. */
+/** An endpoint that certainly fails more often than not is ejected, however little we know of its peers. */
 const FAILING_RATE = 0.5;
-/** Up to this failure rate of the best peer, the configured number of failures in a row counts as it is. */
+/** Up to this failure rate of the best peer, the configured number of failures in a row applies unchanged. */
 const USUAL_RATE = 0.1;
 
-/** To be asked after each failure of an endpoint in service or on probation. */
+/** Call it after each failure of an endpoint in service or on probation. */
 export function judgeFailures(
   watched: WatchedEndpoint,
   endpoints: readonly WatchedEndpoint[],
@@ -43,7 +43,7 @@ export function judgeFailures(
   return inARow(watched, endpoints, settings, nowMs, windowMs) ?? byRate(watched, endpoints, nowMs, windowMs);
 }
 
-/** Since this endpoint's run of failures began, others have failed, and nothing begun since has succeeded. */
+/** Since this endpoint's run of failures began, peers have failed, and no attempt begun since has succeeded at a peer. */
 function peersFailToo(watched: WatchedEndpoint, endpoints: readonly WatchedEndpoint[]): boolean {
   let fail = false;
   for (const other of endpoints) {
@@ -62,7 +62,7 @@ function inARow(
   windowMs: number,
 ): Finding | undefined {
   const { consecutive, promising } = watched;
-  // Streams that were answered since and go on speak against a run, as successes in between would.
+  // Streams that were answered since and still run count against a run, as successes in between would.
   if (consecutiveFailures === 0 || consecutive < consecutiveFailures || promising >= consecutive)
     return undefined;
   const needed = failuresNeeded(consecutiveFailures, bestPeerRate(watched, endpoints, nowMs, windowMs));
@@ -70,7 +70,7 @@ function inARow(
   return { reason: 'consecutive_failures', detail: `${consecutive} failures in a row` };
 }
 
-/** As many as are as unlikely, at the peer's failure rate, as the configured number is at {@link USUAL_RATE}. */
+/** Returns the run that is as unlikely at the peer's failure rate as the configured one is at {@link USUAL_RATE}. */
 export function failuresNeeded(consecutiveFailures: number, peerRate: number): number {
   if (peerRate <= USUAL_RATE) return consecutiveFailures;
   if (peerRate >= 1) return Number.POSITIVE_INFINITY;
@@ -88,7 +88,7 @@ function byRate(
   const { calls, failures } = outcomes;
   if (calls < MIN_CALLS || failures < MIN_FAILURES) return undefined;
   const lowest = lowestRate(failures, calls);
-  // Most failures end here, before any peer is looked at.
+  // Most failures end here, before any comparison with peers.
   if (lowest < MIN_DIFFERENCE) return undefined;
   const detail = `${failures} of its last ${calls} calls failed`;
   if (lowest >= FAILING_RATE && bestPeerRate(watched, endpoints, nowMs, windowMs) < FAILING_RATE)
@@ -106,7 +106,7 @@ function byRate(
   return { reason: 'success_rate', detail: `${detail}, ${otherFailures} of ${otherCalls} at the others` };
 }
 
-/** The failure rate of the peer that does best; 0 when of none enough is known. */
+/** Returns the lowest failure rate among the peers; 0 when none has enough calls. */
 function bestPeerRate(
   watched: WatchedEndpoint,
   endpoints: readonly WatchedEndpoint[],

@@ -1,59 +1,59 @@
 /**
- * Finding the replica that is far slower than its peers.
+ * Finds the replica that is far slower than its peers.
  *
- * A model takes 2 s for one prompt and 20 s for the next, answers from a cache take 5 ms, and that is no fault. So
- * neither a mean nor a fixed limit will do, and no single slow answer proves anything. What is asked is: how
- * likely were these answers, had a peer given them? For each endpoint and method:
+ * A model takes 2 s for one prompt and 20 s for the next, answers from a cache take 5 ms, and that is no fault. So neither
+ * a mean nor a fixed limit will do, and no single slow answer proves anything. The test computes how likely these answers
+ * would be from a peer. For each endpoint and method:
  *
  *     limit     four times the median of the peers' answers, and 100 ms at least
  *     usual     the share of the peers' answers above the limit: (above + 1) / (answers + 2)
- *     evidence  + ln(0.9 / usual) for an answer above the limit, more the further it is from all that peers
- *                 ever took, 4 at most;  - about 2.3 for one below it;  never under 0
+ *     evidence  + ln(0.9 / usual) for an answer above the limit, more the further it is beyond the slowest of
+ *                 the peers' answers, 4 at most;  - about 2.3 for one below it;  never under 0
  *
  * At {@link EVIDENCE_BOUND} the endpoint is an outlier. This is a sequential test (Wald 1945; as a running one,
  * CUSUM, Page 1954): it takes three answers when peers are steady, six or seven when one in ten of theirs is slow
- * too, and two dozen where half of them are. The bound is what keeps ordinary variance from ejecting. Simulated for
+ * too, and two dozen where half of them are. The bound keeps ordinary variance from causing ejections. Simulated for
  * 720 hours at one call a second, with 2 and 4 replicas, it was reached by chance: never with log-normal latencies
  * whose p99 is three times the median; once in about 150 hours where it is six to ten times the median; once in 80
  * where one answer in ten comes from a slow model and the others from a cache, and once in 30 where half of them do.
- * `outlier-simulation.test.ts` holds a day of each. A bound of 15 costs one answer more.
+ * `simulation.test.ts` simulates a day of each. A bound of 15 costs one answer more.
  *
- * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process
- * answers nothing, and whoever waits for its answers waits for deadlines.
+ * An attempt without an answer is evidence as soon as it has waited longer than the limit: a stopped process answers
+ * nothing, and its answers would only be counted at the deadlines.
  */
-/** Methods that are told apart in a cluster. An agent has three; callers' inventions must not grow our memory. */
+/** The most methods tracked in a cluster. An agent has three; paths that callers invent must not grow our memory. */
 export const MAX_METHODS = 8;
 export const EVIDENCE_BOUND = 12;
-/** The most that one attempt can prove: so it takes three, as with failures. */
+/** The most evidence of one attempt: so an ejection takes three, as with failures. */
 export const EVIDENCE_CAP = 4;
 
 const SAMPLES = 64;
-/** With fewer, the peers' median says nothing. */
+/** With fewer samples, the peers' median means nothing. */
 const MIN_PEER_SAMPLES = 5;
-/** Twice as slow is another machine's load, and the balancer's business. */
+/** An endpoint that is twice as slow may only be loaded, which the balancer handles. */
 const SLOW_RATIO = 4;
-/** Nobody who calls a model feels less; a pause for garbage, or of the machine, stays below it. */
+/** Callers of a model do not notice less; a pause for garbage collection, or of the machine, is shorter. */
 const FLOOR_MS = 100;
-/** How often an endpoint that really is slow is above the limit. */
+/** The share of a slow endpoint's answers that are above the limit. */
 const SLOW_SHARE = 0.9;
 /**
- * Of attempts that begin close together one is looked at: a stall of a moment hits all of them, and is one piece of
- * evidence. It also bounds what this costs when there are thousands of calls a second.
+ * Of attempts that begin within this time only one counts: a short stall hits all of them, and is one piece of evidence.
+ * It also bounds the cost at thousands of calls a second.
  */
 const SPACING_MS = 100;
-/** How long limit and usual share hold before they are taken anew. */
+/** How long limit and usual share are valid before they are computed again. */
 const BASELINE_MS = 1_000;
 
 const SLOW_STARTS = 3;
-/** Peers whose answers are looked at before an ejection; of a hundred, sixteen know enough. */
+/** The most peers that are compared before an ejection; sixteen of a hundred are enough. */
 const PEERS_ASKED = 16;
 
 const pool = new Float64Array(SAMPLES);
 
-/** An endpoint of the cluster, as far as latencies are compared. */
+/** The part of an endpoint that the comparison of latencies reads. */
 export interface LatencyPeer {
   readonly ejected: boolean;
-  /** By the methods' slots. */
+  /** Indexed by the methods' slots. */
   readonly latency: readonly (LatencyTrack | undefined)[];
   readonly oldestWaiting: WaitingAttempt | undefined;
 }
@@ -65,18 +65,18 @@ interface WaitingAttempt {
   readonly younger: WaitingAttempt | undefined;
 }
 
-/** The latencies of one method at one endpoint, and what they prove. */
+/** The latencies of one method at one endpoint, and the evidence from them. */
 export class LatencyTrack {
   readonly samplesMs = new Float64Array(SAMPLES);
   readonly sampleStartedAtMs = new Float64Array(SAMPLES);
   samples = 0;
   evidence = 0;
-  /** When the latest slow attempts were begun. */
+  /** When the latest slow attempts began. */
   readonly slowStartsMs = new Float64Array(SLOW_STARTS).fill(Number.POSITIVE_INFINITY);
   lastStartMs = Number.NEGATIVE_INFINITY;
-  /** When the attempt was begun that was the latest of those answered below the limit. */
+  /** The latest start of an attempt that was answered below the limit. */
   lastQuickStartMs = Number.NEGATIVE_INFINITY;
-  /** Infinity as long as the peers have shown too little. */
+  /** Infinity while the peers have too few samples. */
   limitMs = Number.POSITIVE_INFINITY;
   peerMedianMs = 0;
   private slowestMs = 0;
@@ -84,14 +84,14 @@ export class LatencyTrack {
   private quickWeight = 0;
   private baselineAtMs = Number.NEGATIVE_INFINITY;
 
-  /** Whether an attempt that begins to wait now is one to look at. */
+  /** Whether an attempt that begins to wait now counts; see {@link SPACING_MS}. */
   take(nowMs: number): boolean {
     if (nowMs - this.lastStartMs < SPACING_MS) return false;
     this.lastStartMs = nowMs;
     return true;
   }
 
-  /** An answer came, or was waited for so long in vain. */
+  /** Adds a sample: the latency of an answer, or the time of a wait in vain. */
   add(latencyMs: number, startedAtMs: number): void {
     const index = this.samples % SAMPLES;
     this.samplesMs[index] = latencyMs;
@@ -99,27 +99,27 @@ export class LatencyTrack {
     this.samples++;
   }
 
-  /** What a latency, or a wait that has not ended, proves: above 0 for, below 0 against its being an outlier. */
+  /** Returns the evidence of a latency, or of a wait so far: above 0 for an outlier, below 0 against. */
   private weigh(latencyMs: number): number {
     if (this.limitMs === Number.POSITIVE_INFINITY) return 0;
     if (latencyMs <= this.limitMs) return this.quickWeight;
-    // As if answers twice as slow as any peer's were half as likely: a tail as heavy as any that was measured.
+    // Assume that answers twice as slow as any peer's are half as likely: a tail as heavy as any that we measured.
     const beyond = Math.max(Math.log(latencyMs / this.slowestMs), 0);
     return Math.min(this.slowWeight + beyond, EVIDENCE_CAP);
   }
 
-  /** What more an attempt's latency proves, or its wait so far, beyond the `credited` that it has proved before. */
+  /** Adds the evidence of an attempt's latency, or of its wait so far, beyond the `credited` part. @returns the addition */
   credit(latencyMs: number, startedAtMs: number, credited: number): number {
     const weight = this.weigh(latencyMs) - credited;
     if (weight > 0) {
-      // Overtaken: what was begun later has been answered quickly. This one is long, or its stall is over.
+      // An attempt that began later was answered quickly: this call is long by itself, or the stall is over.
       if (startedAtMs < this.lastQuickStartMs) return 0;
       if (credited === 0) this.#noteSlowStart(startedAtMs);
     } else {
       if (credited > 0) return 0;
       this.lastQuickStartMs = Math.max(this.lastQuickStartMs, startedAtMs);
     }
-    // Not above the bound: slowness that peers shared must not count for long.
+    // Cap the evidence at the bound: slowness that peers shared must not count for long.
     this.evidence = Math.min(Math.max(this.evidence + weight, 0), EVIDENCE_BOUND);
     return weight;
   }
@@ -130,18 +130,18 @@ export class LatencyTrack {
   }
 
   get conclusive(): boolean {
-    // What has been added up of parts may fall short by a rounding error.
+    // A sum of parts may miss the bound by a rounding error.
     return this.evidence >= EVIDENCE_BOUND - 1e-9;
   }
 
-  /** Forgets what the endpoint did; `evidence` is what it starts with. */
+  /** Clears the samples; `evidence` is the new start value. */
   reset(evidence: number): void {
     this.samples = 0;
     this.evidence = evidence;
     this.slowStartsMs.fill(Number.POSITIVE_INFINITY);
   }
 
-  /** Takes limit and usual share from the peers: endpoints in service, besides `self`. */
+  /** Computes limit and usual share from the peers: all endpoints that are not ejected, except `self`. */
   refresh(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number, nowMs: number): void {
     if (this.limitMs !== Number.POSITIVE_INFINITY && nowMs - this.baselineAtMs < BASELINE_MS) return;
     this.baselineAtMs = nowMs;
@@ -162,9 +162,9 @@ export class LatencyTrack {
   }
 
   /**
-   * Whether peers were quick while this endpoint was slow: of the attempts that were begun since its third last slow
-   * one, three answers below the limit at least, and four for each that is above it or still waits so long. When the
-   * provider behind all of them stalls, nobody is the outlier.
+   * Whether peers were quick while this endpoint was slow: of the attempts begun since its third last slow one, at least
+   * three answers below the limit, and four for each that is above it or has waited as long. When the provider behind all
+   * endpoints stalls, none is the outlier.
    */
   peersWereQuick(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number, nowMs: number): boolean {
     const sinceMs = Math.min(...this.slowStartsMs);
@@ -186,7 +186,7 @@ export class LatencyTrack {
   }
 }
 
-/** Attempts that wait, begun at `fromMs` or later and before `toMs`. */
+/** Counts waiting attempts begun at `fromMs` or later and before `toMs`. */
 function countWaiting(endpoint: LatencyPeer, slot: number, fromMs: number, toMs: number): number {
   let count = 0;
   let attempt = endpoint.oldestWaiting;
@@ -196,7 +196,7 @@ function countWaiting(endpoint: LatencyPeer, slot: number, fromMs: number, toMs:
   return count;
 }
 
-/** The latest answers of each peer, as many of each as there is room for; returns how many. */
+/** Fills `pool` with the latest samples of each peer, as many of each as fit; returns how many. */
 function poolOf(endpoints: readonly LatencyPeer[], self: LatencyPeer, slot: number): number {
   const share = Math.max(Math.floor(SAMPLES / Math.max(endpoints.length - 1, 1)), 1);
   let count = 0;

@@ -6,17 +6,17 @@ const MANY = 1_000_000;
 
 /** `outlier_detection` of a cluster. */
 export const outlierDetection = z.strictObject({
-  // Three: fewer happen by chance, more cost calls.
+  // Fewer than three happen by chance, more would fail more calls.
   consecutive_failures: integer(0, MANY)
     .default(3)
     .describe('Failures in a row that eject an endpoint; 0 is off'),
-  // In service for so long, an ejection is forgotten. Failure rates are taken over four of them.
+  // After this time in service, one ejection is forgotten. Failure rates cover four intervals.
   interval: duration('positive').default('30s').describe('How often ejected endpoints are looked at'),
-  // What a restart takes, and a tenth of the calls at most if nothing was wrong.
+  // A restart takes about as long, and a wrong ejection costs a tenth of the calls at most.
   base_ejection_time: duration('positive').default('30s').describe('The first ejection; each next is longer'),
-  // A replica that was repaired is used again within five minutes.
+  // A repaired replica gets calls again within five minutes.
   max_ejection_time: duration('positive').default('300s').describe('The longest ejection'),
-  // With two replicas one may go; Envoy's 10 would never eject one of four. 0 turns all ejections off.
+  // Of two replicas one may be ejected; Envoy's 10 would never eject one of four. 0 turns all ejections off.
   max_ejection_percent: percent().default(50).describe('The most of the endpoints that may be ejected'),
 });
 

@@ -1,29 +1,28 @@
 /**
- * Failure rates of endpoints that see a call every few seconds.
+ * Compares failure rates of endpoints that get a call every few seconds.
  *
  * Envoy compares success rates when at least 5 hosts had 100 requests each in 10 s; agents run 2 to 4 replicas at
- * one call a second, and would never be compared. With few calls a rate says little by itself (one failure in two
- * calls is "50 %"), so what is compared here are the bounds that the data allow:
+ * one call a second, and would never be compared. With few calls a rate alone means little (one failure in two calls is
+ * "50 %"), so this compares the bounds that the data allow:
  *
  *     rate        |--------[===l1=====p1=====u1===]------|   the endpoint
  *     rate        |-[l2=p2==u2]---------------------------|   all others together
  *                              ◀── surely worse by at least this much
  *
- * Wilson's score interval (1927) keeps its promise for rates near 0 and for a handful of calls, where the usual
- * "mean ± deviation" does not. For the difference of two rates Newcombe's method 10 (1998) puts two such intervals
- * together.
+ * Wilson's score interval (1927) is accurate for rates near 0 and for a handful of calls, where the usual "mean ±
+ * deviation" is not. For the difference of two rates Newcombe's method 10 (1998) combines two such intervals.
  */
 
-/** Outcomes that are remembered; at higher traffic a window is this many calls, and not a time. */
+/** The most outcomes in a window; at higher traffic it covers this many calls rather than a time. */
 const CAPACITY = 128;
 
 /**
- * 99.5 % on the one side that is looked at. The question is put again after each failure, thousands of times a
- * day, so 95 % would be wrong every hour; see the figures in `outlier-detector.test.ts`.
+ * 99.5 %, one-sided. The test runs after each failure, thousands of times a day, so 95 % would be wrong every hour; see
+ * the figures in `detector.test.ts`.
  */
 const Z = 2.576;
 
-/** What became of the latest attempts at one endpoint. Allocates nothing after it was made. */
+/** The outcomes of the latest attempts at one endpoint. Allocates only in its constructor. */
 export class OutcomeWindow {
   readonly #failed = new Uint8Array(CAPACITY);
   readonly #atMs = new Float64Array(CAPACITY);
@@ -41,7 +40,7 @@ export class OutcomeWindow {
     if (failed) this.failures++;
   }
 
-  /** Forgets what is older than `windowMs`. To be called before `calls` and `failures` are read. */
+  /** Drops outcomes older than `windowMs`. Call it before reading `calls` and `failures`. */
   trim(nowMs: number, windowMs: number): void {
     while (this.calls > 0 && this.#atMs[this.#oldest]! <= nowMs - windowMs) this.#dropOldest();
   }
@@ -61,17 +60,17 @@ export class OutcomeWindow {
   }
 }
 
-/** The least that the true rate can be, as far as `failures` of `calls` tell; 0 without calls. */
+/** Returns the lower bound of the true rate, given `failures` of `calls`; 0 without calls. */
 export function lowestRate(failures: number, calls: number): number {
   return calls === 0 ? 0 : Math.max(0, centre(failures, calls) - halfWidth(failures, calls));
 }
 
-/** The most that the true rate can be; 1 without calls. */
+/** Returns the upper bound of the true rate; 1 without calls. */
 export function highestRate(failures: number, calls: number): number {
   return calls === 0 ? 1 : Math.min(1, centre(failures, calls) + halfWidth(failures, calls));
 }
 
-/** By how much the first rate is higher than the second at least; negative when that is not certain. */
+/** Returns by how much the first rate certainly exceeds the second; negative when it is not certain. */
 export function leastDifference(
   failures: number,
   calls: number,

@@ -2,16 +2,16 @@ import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { OutlierDetector, type OutlierEvent } from './detector.ts';
 import type { OutlierSettings } from './outlier-settings.ts';
 
-/** How often a cluster with something to wait for is looked at; the detector's own waits are coarser. */
+/** How often the detector ticks while it has something to wait for; its own waits are coarser. */
 const TICK_MS = 250;
 
-/** Runs a cluster's outlier detector: gives it time while it needs any, and tells of what it decides. */
+/** Runs a cluster's outlier detector: calls `tick` while the detector needs it, and reports its events. */
 export class OutlierWatch extends Timer {
   readonly detector: OutlierDetector;
   private readonly wheel: TimerWheel;
   private readonly clock: () => number;
   private readonly onEvent: (event: OutlierEvent) => void;
-  /** Ejections ever, by reason. */
+  /** All ejections since the start, by reason. */
   readonly ejections = new Map<string, number>();
   private closed = false;
 
@@ -28,7 +28,7 @@ export class OutlierWatch extends Timer {
     this.onEvent = onEvent;
   }
 
-  /** Something runs or waits that time may change: `tick` follows until nothing does. */
+  /** Starts the ticks; they go on until the detector has nothing to wait for. */
   wake(nowMs: number): void {
     if (!this.armed && !this.closed) this.wheel.arm(this, nowMs + TICK_MS);
   }

@@ -1,4 +1,4 @@
-/** What outlier detection keeps of an endpoint and of an attempt. `outlier-detector.ts` moves it. */
+/** The state that outlier detection keeps of an endpoint and of an attempt. `detector.ts` changes it. */
 import type { LatencyTrack } from './latency.ts';
 import { OutcomeWindow } from './rates.ts';
 
@@ -11,25 +11,25 @@ export type EjectionReason =
 
 export type EndpointState = 'in_service' | 'ejected' | 'probation';
 
-/** Answers that open an endpoint on probation to any number of calls, and good ends that let it off. */
+/** On probation: answers after which any number of calls may wait, and successes that end the probation. */
 export const PROBATION_SUCCESSES = 3;
 
-/** An endpoint as outlier detection sees it. Others read; only the detector writes. */
+/** An endpoint as outlier detection sees it. Only the detector writes it. */
 export class WatchedEndpoint {
   readonly address: string;
   state: EndpointState = 'in_service';
-  /** Why it was ejected last, for a person. */
+  /** Why it was ejected last; `detail` is the text for logs and pages. */
   reason: EjectionReason | undefined = undefined;
   detail = '';
   ejections = 0;
   ejectedAtMs = Number.NEGATIVE_INFINITY;
-  /** Infinity while an active health check keeps it out. */
+  /** Infinity while an active health check keeps it ejected. */
   ejectedUntilMs = Number.NEGATIVE_INFINITY;
-  /** How often the base ejection time is due; shrinks by one with each healthy interval. */
+  /** The factor of the base ejection time; shrinks by one with each healthy interval. */
   multiplier = 0;
-  /** Since when it is in service without reserve. */
+  /** Since when it is in service and off probation. */
   healthySinceMs = Number.POSITIVE_INFINITY;
-  /** Counts changes of state: an attempt that was begun before the last one proves nothing about now. */
+  /** Counts changes of state: an attempt begun before the last change proves nothing about the present state. */
   epoch = 0;
   removed = false;
 
@@ -37,14 +37,14 @@ export class WatchedEndpoint {
   /** Numbers the runs of consecutive failures. */
   run = 0;
   runSinceMs = Number.NEGATIVE_INFINITY;
-  /** When the attempt was begun that was the latest of those that ended well. */
+  /** The latest start of an attempt that succeeded. */
   lastSuccessBegunAtMs = Number.NEGATIVE_INFINITY;
   lastFailureAtMs = Number.NEGATIVE_INFINITY;
-  /** The latest failure that says so found nobody there; of an ejected endpoint: which is why it is out. */
+  /** The latest failure that can tell found the endpoint unreachable. When it is ejected, that is the cause. */
   unreachable = false;
-  /** The latest failure was a silence: nobody knows yet whether somebody was there. */
+  /** The latest failure was a silence: it is not known yet whether the endpoint was present. */
   silent = false;
-  /** Attempts that were answered during this run of failures, and may end well. */
+  /** Attempts that were answered during this run of failures, and may still succeed. */
   promising = 0;
   readonly outcomes = new OutcomeWindow();
   readonly latency: (LatencyTrack | undefined)[] = [];
@@ -52,14 +52,14 @@ export class WatchedEndpoint {
   newestWaiting: WatchedAttempt | undefined = undefined;
 
   returnedAtMs = Number.NEGATIVE_INFINITY;
-  /** On probation: attempts that wait for their answer, answers, and attempts that ended well. */
+  /** On probation: attempts that wait for their answer, answers, and successes. */
   probing = 0;
   answers = 0;
   successes = 0;
 
   cooling = false;
   coolUntilMs = Number.NEGATIVE_INFINITY;
-  /** RESOURCE_EXHAUSTED in a row without a pushback. */
+  /** The number of RESOURCE_EXHAUSTED in a row without a pushback. */
   throttled = 0;
   healthCheckFails = false;
   /** A health check has failed since it was ejected: a passing one means that something has changed. */
@@ -67,7 +67,7 @@ export class WatchedEndpoint {
 
   /**
    * Whether the balancer may pick it: in service, or on probation with room for a probe, and not cooling down.
-   * `onAdmitsChange` is called after each change.
+   * The detector calls `onAdmitsChange` after each change.
    */
   admits = true;
   onAdmitsChange: (() => void) | undefined = undefined;
@@ -86,25 +86,25 @@ export class WatchedEndpoint {
   }
 }
 
-/** Notes whether a failed attempt found somebody there. */
+/** Notes whether a failed attempt reached the endpoint. */
 export function noteReach(watched: WatchedEndpoint, { unreachable, silent }: WatchedAttempt): void {
   if (unreachable === undefined) return;
   watched.unreachable = unreachable;
   watched.silent = silent;
 }
 
-/** It is ejected for its latency, and whether it is there at all is being asked. */
+/** The endpoint is ejected for its latency, and the silence watch is asking whether it is present at all. */
 export function noteSlow(watched: WatchedEndpoint, absent: boolean): void {
   watched.unreachable = absent;
   watched.silent = true;
 }
 
-/** It gives no sign of life: if it was silent at last, nobody was there. */
+/** The endpoint gives no sign of life: if its latest failure was a silence, it was unreachable. */
 export function foundAbsent(watched: WatchedEndpoint): void {
   watched.unreachable ||= watched.silent;
 }
 
-/** To be called after whatever `admits` depends on has changed. */
+/** Call it after a change of anything that `admits` depends on. */
 export function refreshAdmits(watched: WatchedEndpoint): void {
   const { state, cooling, probing } = watched;
   const admits =
@@ -114,26 +114,26 @@ export function refreshAdmits(watched: WatchedEndpoint): void {
   watched.onAdmitsChange?.();
 }
 
-/** The part of an attempt that outlier detection needs; attempts extend it, so that recording allocates nothing. */
+/** The part of an attempt that outlier detection needs. Attempts extend it, so that recording allocates nothing. */
 export class WatchedAttempt {
   readonly watched: WatchedEndpoint;
   begunAtMs = 0;
   /** When the wait for the first message began: the request was complete. */
   waitingSinceMs = 0;
   answered = false;
-  /** It failed because nobody was there, or although somebody was; undefined when it may be either. */
+  /** Whether it failed because the endpoint was unreachable; undefined when that is not known. */
   unreachable: boolean | undefined = undefined;
-  /** It failed because nothing came, and whether somebody was there is being asked (`silence-watch.ts`). */
+  /** It failed without an answer, and `silence-watch.ts` is asking whether the endpoint is present. */
   silent = false;
-  /** The endpoint's when the attempt was begun. */
+  /** The endpoint's epoch when the attempt began. */
   epoch = -1;
   probe = false;
-  /** The run of failures in which its answer came; 0 outside of one. */
+  /** The run of failures during which its answer arrived; 0 outside of one. */
   promisedInRun = 0;
   slot = -1;
-  /** Undefined when its latency is not looked at. */
+  /** Undefined when its latency does not count. */
   track: LatencyTrack | undefined = undefined;
-  /** What its wait has proved so far. */
+  /** The evidence that its wait has added so far. */
   credited = 0;
   waiting = false;
   older: WatchedAttempt | undefined = undefined;
@@ -162,7 +162,7 @@ export function stopWaiting(attempt: WatchedAttempt): void {
   else older.younger = younger;
   if (younger === undefined) watched.newestWaiting = older;
   else younger.older = older;
-  // An attempt that has ended must not keep its neighbours from being collected.
+  // An ended attempt must not keep the collector from freeing its neighbours.
   attempt.older = undefined;
   attempt.younger = undefined;
 }
@@ -170,15 +170,15 @@ export function stopWaiting(attempt: WatchedAttempt): void {
 /** One endpoint's line in `/clusters`. */
 export interface EndpointReport {
   readonly state: EndpointState | 'cooling_down';
-  /** Why it is not in service, for a person; empty when it is. */
+  /** Why it is not in service, as text; empty when it is. */
   readonly because: string;
-  /** Until an ejection or a cooldown ends; 0 when none does, Infinity when a health check ends it. */
+  /** The time until an ejection or a cooldown ends; 0 without one, Infinity when a health check ends it. */
   readonly leftMs: number;
   readonly reason: EjectionReason | undefined;
-  /** Since it is known. */
+  /** Since discovery named it. */
   readonly ejections: number;
   readonly consecutiveFailures: number;
-  /** Of the latest calls, 128 at most. */
+  /** Among the latest calls, at most 128. */
   readonly calls: number;
   readonly failures: number;
 }
