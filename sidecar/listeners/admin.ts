@@ -1,9 +1,9 @@
 /**
- * The admin listener: a dashboard and JSON for people on this machine, and two commands.
+ * The admin listener: a dashboard and JSON for operators on this machine, and the commands drain and reload.
  *
- * It asks for no password, so it must not be reachable through somebody's browser: a page of another
- * site may not send it commands (Origin), and a name that was made to point at 127.0.0.1 is not
- * answered (DNS rebinding). Nothing in its answers is a secret.
+ * It asks for no password, so other sites must not reach it through the operator's browser: it rejects commands from pages
+ * of other sites (Origin), and requests whose Host is a foreign name that resolves to 127.0.0.1 (DNS rebinding). Its
+ * answers contain no secrets.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
@@ -16,7 +16,7 @@ import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './ht
 import { type LiveSource, LiveStream } from './live-stream.ts';
 import { type MetricsSource, metricsRoute } from './metrics.ts';
 
-/** What the admin pages show and do. Each value becomes JSON as it is. */
+/** The data and commands behind the admin pages. Each value is sent as JSON, unchanged. */
 export interface AdminSource {
   /** Clusters by name with their endpoints: state, load, ejection, breaker. */
   clusters(): object;
@@ -26,13 +26,13 @@ export interface AdminSource {
   notReadyBecause(): string | undefined;
   readonly metrics: MetricsSource;
   readonly events: EventLog;
-  /** What the dashboard shows. */
+  /** The data of the dashboard. */
   readonly live: LiveSource;
-  /** Begins to drain; does not wait for its end. */
+  /** Starts a drain; does not wait for its end. */
   drain(): void;
-  /** The same for callers alone; what the app calls itself is served on. */
+  /** Drains the inbound side only; the sidecar goes on serving the app's own calls. */
   drainInbound(): void;
-  /** Reads the configuration again: empty when it is used now, or every problem while the old one stays. */
+  /** Reloads the configuration. Resolves with the problems that keep the old one in use, or an empty list. */
   reload(): Promise<readonly object[]>;
 }
 
@@ -76,7 +76,7 @@ export function startAdmin(
 }
 
 function drain(response: ServerResponse, begin: () => void): void {
-  // The answer first: the end of the drain closes this listener.
+  // Answer first: the end of the drain closes this listener.
   sendJson(response, 202, { draining: true });
   begin();
 }
@@ -87,13 +87,13 @@ async function reload(source: AdminSource, response: ServerResponse): Promise<vo
   else sendJson(response, 422, { reloaded: false, problems });
 }
 
-/** Why a request may be another site's doing; `undefined` when it is not. */
+/** Returns why a request may come from another site; `undefined` when it does not. */
 function refuseOtherSites(request: IncomingMessage): string | undefined {
   const { host, origin } = request.headers;
   if (host === undefined || !isOurs(host, request)) {
     return 'the Host header names another machine; use http://localhost or http://127.0.0.1';
   }
-  // Only browsers send Origin, and they always do with a POST.
+  // Only browsers send Origin, and they send it with every POST.
   const otherSite = origin !== undefined && origin !== `http://${host}`;
   const site = request.headers['sec-fetch-site'];
   const crossSite = site !== undefined && site !== 'same-origin' && site !== 'none';
@@ -103,7 +103,7 @@ function refuseOtherSites(request: IncomingMessage): string | undefined {
   return undefined;
 }
 
-/** localhost, a loopback address, or the very address that the connection was made to. */
+/** Accepts localhost, a loopback address, and the address that the client connected to. */
 function isOurs(hostHeader: string, request: IncomingMessage): boolean {
   const name = splitAuthority(hostHeader).host;
   if (name === 'localhost' || name === '::1') return true;

@@ -7,18 +7,18 @@ import { ErrorCode } from '../http2/frame.ts';
 import type { Caller } from '../proxy/caller.ts';
 import type { ConnectionPlace, IdleCandidate } from './connection-places.ts';
 
-/** The preface and SETTINGS must have come by then; a client that connects and says nothing is closed. */
+/** How long the preface and SETTINGS may take; then a silent client's connection is closed. */
 export const PREFACE_TIMEOUT_MS = 10_000;
 
-/** What a listener has with one downstream connection, and its clock: preface, then age, then the second GOAWAY. */
+/** A listener's state of one downstream connection, and its timer: preface, then age, then the second GOAWAY. */
 export class Lifetime extends Timer implements IdleCandidate {
   readonly connection: Connection;
   readonly keepalive: Keepalive;
-  /** Where it was accepted. */
+  /** The server that accepted it. */
   readonly server: Server;
   readonly place: ConnectionPlace;
   readonly caller: Caller;
-  /** To be shut down as soon as it is ready. */
+  /** Shut it down as soon as it is ready. */
   leaving = false;
   private readonly onEnd: () => void;
   private goaway = false;
@@ -65,7 +65,7 @@ export class Lifetime extends Timer implements IdleCandidate {
     return this.connection.lastReadAtMs;
   }
 
-  /** Ends the connection, which is idle, for another one. A call that is on its way is sent again elsewhere (RFC 9113 §6.8). */
+  /** Closes the idle connection to free its place. The client retries a call in transit elsewhere (RFC 9113 §6.8). */
   makeRoom(): void {
     const { connection } = this;
     const message = 'idle, and another connection needs the place';

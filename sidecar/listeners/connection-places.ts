@@ -1,7 +1,9 @@
 import { FairPlaces, Holder } from '../policy/fair-places.ts';
 import { Neighbours } from './neighbours.ts';
 
-/** The connections of one address, or of a network of many (`neighbours.ts`). */
+/** Shares the connections of a listener fairly among client addresses. */
+
+/** The connections of one address, or of one network with many (`neighbours.ts`). */
 class AddressHolder extends Holder {
   readonly name: string;
 
@@ -11,24 +13,24 @@ class AddressHolder extends Holder {
   }
 }
 
-/** A connection's place, from its acceptance to its end. */
+/** A connection's place, from accept to close. */
 export interface ConnectionPlace {
-  /** How many its address has. */
+  /** Counts the places of its address. */
   readonly holder: Holder;
-  /** The address, or the network, that it is counted for. */
+  /** The address or network that it counts for. */
   readonly name: string;
 }
 
-/** Of a connection that is open. */
+/** The place of an open connection. */
 interface Taken extends ConnectionPlace {
   readonly holder: AddressHolder;
   isOpen: boolean;
 }
 
 /**
- * The places of a listener's connections, shared among addresses (`policy/fair-places.ts`): who connects has shown no
- * certificate yet. Where there is none for a newcomer, an idle connection gives way (`idlest`), so that neither an address nor all
- * of them together can be shut out by connections that do nothing.
+ * The places of a listener's connections, shared among addresses (`policy/fair-places.ts`), because a new connection has
+ * shown no certificate yet. When no place is free, an idle connection is closed for the new one (`idlest`), so that idle
+ * connections can't lock out one address or all.
  */
 export class ConnectionPlaces {
   private readonly fair: FairPlaces;
@@ -47,14 +49,14 @@ export class ConnectionPlaces {
     return this.fair.used;
   }
 
-  /** Undefined when this address may have no more. Must be given back, once or more often. */
+  /** Undefined when this address may have no more. The caller must release the place, once or more often. */
   take(address: string): ConnectionPlace | undefined {
     const holder = this.holderOf(address);
     if (!this.fair.take(holder)) return undefined;
     return this.given(holder);
   }
 
-  /** Takes the place of a connection that has to go. */
+  /** Gives the place of a connection that is being closed to another address. */
   takeOver(old: ConnectionPlace, address: string): ConnectionPlace {
     const taken = old as Taken;
     const holder = this.holderOf(address);
@@ -73,8 +75,9 @@ export class ConnectionPlaces {
   }
 
   /**
-   * Of these connections the one that goes for another one of this address: an idle one of the address that has most, if that is
-   * the same one, or has more even without it; of those the one that has been silent for longest. Undefined when none does.
+   * Chooses the connection to close for a new one of this address: an idle connection of the address that has most, if that
+   * is the same address, or still has more without it. Of those it takes the one that was silent longest. Undefined when
+   * there is none.
    */
   idlest<Candidate extends IdleCandidate>(
     candidates: Iterable<Candidate>,
@@ -113,9 +116,9 @@ export class ConnectionPlaces {
 
 export interface IdleCandidate {
   readonly place: ConnectionPlace;
-  /** No call is on it. */
+  /** It has no calls. */
   readonly isIdle: boolean;
-  /** When something came on it last. */
+  /** When it last received bytes. */
   readonly lastReadAtMs: number;
 }
 

@@ -1,4 +1,4 @@
-/** The files of the admin page, served with a policy that lets nothing else into it. */
+/** Serves the files of the dashboard, with a content security policy that allows nothing else. */
 import { type HttpRoute, send } from './http-server.ts';
 
 const HTML = 'text/html; charset=utf-8';
@@ -35,7 +35,7 @@ export function dashboardRoutes(): HttpRoute[] {
     method: 'GET',
     path,
     handle: async (_request, response) => {
-      // Loaded here: few sidecars are ever looked at.
+      // Loaded here: few sidecars ever serve a dashboard.
       const { readFile } = await import('node:fs/promises');
       const text = await readFile(new URL(`dashboard/${file}`, import.meta.url), 'utf8');
       response.setHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY);

@@ -1,17 +1,17 @@
-/** The event log: what happened lately as JSON, or server-sent events, with what happens from now on. */
+/** Serves the event log: the latest events as JSON, or these and all further ones as server-sent events. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { EventLog, SidecarEvent } from '../telemetry/events.ts';
 import { sendJson } from './http-server.ts';
 import { wantsJson } from './wanted-format.ts';
 
-/** A browser waits so long before it connects again. */
+/** How long a browser waits before it reconnects. */
 const RETRY_MS = 2_000;
-/** So often something is sent, for the proxies between that end what is silent. */
+/** How often we send a comment, because proxies in between close silent connections. */
 const HEARTBEAT_MS = 15_000;
-/** A reader that is so far behind does not read; it is dropped and may come again. */
+/** A reader with more unread bytes does not read: we close its connection, and it may reconnect. */
 const MAX_UNREAD_BYTES = 65_536;
 
-/** Answers with what happened lately as a JSON list, or with an endless stream; 503 when there are too many readers. */
+/** Answers with the latest events as a JSON list, or with an endless stream; 503 when there are too many readers. */
 export function answerEvents(log: EventLog, request: IncomingMessage, response: ServerResponse): void {
   if (wantsJson(request)) {
     sendJson(response, 200, log.recent());
@@ -35,7 +35,7 @@ export function answerEvents(log: EventLog, request: IncomingMessage, response: 
     return;
   }
   write(`retry: ${RETRY_MS}\n\n`);
-  // A browser that comes back names the last event it has seen (HTML, "Server-sent events").
+  // A browser that reconnects names the last event it has received (HTML, "Server-sent events").
   const lastSeen = Number(request.headers['last-event-id']);
   for (const event of missed(log, lastSeen)) write(format(event));
   const heartbeat = setInterval(() => write(':\n\n'), HEARTBEAT_MS).unref();
@@ -45,7 +45,7 @@ export function answerEvents(log: EventLog, request: IncomingMessage, response: 
   });
 }
 
-/** An id that has not been given yet is one of the run before this: then everything is new. */
+/** Returns the events after this id. An id from the future belongs to an earlier process: then all events are new. */
 function missed(log: EventLog, lastSeenId: number): readonly SidecarEvent[] {
   const all = log.recent();
   const known = Number.isSafeInteger(lastSeenId) && lastSeenId <= (all.at(-1)?.id ?? 0);

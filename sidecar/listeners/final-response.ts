@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
 
-/** For what was said to get out, at the most. */
+/** The longest time to send the response. */
 const LIMIT_MS = 1_000;
 
 /**
- * Says why, and ends the connection, whatever its client does. Only to end our own half would leave it open until the
- * client closes it, with all that the request holds: and one that never does is often why it is ended.
+ * Sends a last response and closes the connection, whatever its client does. Ending only our half would keep it open, with
+ * all that the request holds, until the client closes its half; a client that never does is often the reason for this.
  */
 export function sendFinalResponse(socket: Socket, response: string): void {
   if (!socket.writable) {

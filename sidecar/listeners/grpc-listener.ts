@@ -30,15 +30,15 @@ import { listenOn, listenOnLoopback } from './listen.ts';
 import type { TlsAcceptorSettings } from './listener-settings.ts';
 import { TlsAcceptor } from './tls-acceptor.ts';
 
-/** What a listener announces to its downstreams, and what it asks of them. */
+/** What a listener announces to its downstreams, and what it demands of them. */
 export interface GrpcListenerOptions extends Announcement {
   readonly limits: ConnectionLimits;
   readonly maxConnections: number;
-  /** Callers share them: see `connection-places.ts`. */
+  /** Callers share `maxConnections`: see `connection-places.ts`. */
   readonly sharesConnections: boolean;
   /** Keepalive towards downstreams; `timeMs` 0 is off. */
   readonly keepalive: { readonly timeMs: number; readonly timeoutMs: number };
-  /** 0 is for ever. Each connection gets up to 10 % more or less, so that they do not all go at once. */
+  /** 0 means no limit. Each connection gets up to 10 % more or less, so that they do not all close at once. */
   readonly maxConnectionAgeMs: number;
 }
 
@@ -46,28 +46,28 @@ export interface GrpcListenerEnvironment {
   readonly wheel: TimerWheel;
   readonly clock: () => number;
   readonly random: () => number;
-  /** Tells this sidecar from all others. */
+  /** Identifies this sidecar among all others. */
   readonly instance: string;
-  /** A connection ended for another reason than its peer's wish; for the log. */
+  /** A connection failed or was refused; for the log. */
   onConnectionError(listener: string, error: ConnectionError): void;
-  /** Hears of certificates that come from files. */
+  /** Receives the changes of certificates that come from files. */
   readonly certificates?: CredentialsListener | undefined;
 }
 
 /** How long the PING of a graceful GOAWAY may take. */
 const GOAWAY_PING_TIMEOUT_MS = 1_000;
 
-/** A listener that has opened another address. One of the two methods must be called. */
+/** A listener that has opened a second address. The caller must call one of the two methods. */
 export interface Move {
   /** With the port the system chose for port 0. */
   readonly address: string;
-  /** Stays there, and leaves the old address: its connections finish what they have. */
+  /** Keeps the new address and closes the old one, whose connections finish their calls. */
   commit(): void;
-  /** Leaves it again. */
+  /** Closes the new address. */
   cancel(): void;
 }
 
-/** Accepts gRPC connections on one address and hands their calls to a pipeline. */
+/** Accepts gRPC connections on one address and passes their calls to a pipeline. */
 export class GrpcListener implements ConnectionOwner<Connection> {
   readonly onForeignClient = refuseForeignClient;
   readonly onForeignServer = refuseForeignServer;
@@ -80,11 +80,11 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   private readonly places: ConnectionPlaces;
   private readonly callers = new Callers();
   private server: Server | undefined = undefined;
-  /** On [::1], of those that listen on 127.0.0.1 as `localhost`. */
+  /** The second server, on [::1], of each server that listens on 127.0.0.1 for `localhost`. */
   private readonly seconds = new WeakMap<Server, Server>();
-  /** Undefined where everybody may come in as they are, in plain text. */
+  /** Undefined when every client may connect in plain text. */
   door: TlsAcceptor | undefined = undefined;
-  /** Where it listens, with the port the system chose for port 0. */
+  /** The address it listens on, with the port the system chose for port 0. */
   address = '';
 
   constructor(
@@ -102,7 +102,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     this.places = new ConnectionPlaces(placesOf(options));
   }
 
-  /** New options hold for new connections. */
+  /** Applies new options to new connections. */
   update(options: GrpcListenerOptions): void {
     this.options = options;
     this.places.limit = placesOf(options);
@@ -113,8 +113,8 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   }
 
   /**
-   * New connections are TLS as these settings say, or plain text without any. Open ones that would not be let in any
-   * more are asked to go.
+   * Accepts new connections over TLS with these settings, or in plain text without any. Open connections that these settings
+   * would refuse get a graceful GOAWAY.
    */
   secure(settings: TlsAcceptorSettings | undefined): void {
     if (JSON.stringify(settings) === JSON.stringify(this.door?.settings)) return;
@@ -140,14 +140,14 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     this.environment.onConnectionError(this.name, refusal);
   }
 
-  /** @returns where it listens, with the port the system chose for port 0. Throws ListenError. */
+  /** @returns the address it listens on, with the port the system chose for port 0. Throws ListenError. */
   async listen(address: string): Promise<string> {
     const move = await this.open(address);
     move.commit();
     return move.address;
   }
 
-  /** Listens on another address beside the present one, to move there or not. Throws ListenError. */
+  /** Listens on a second address; the returned move commits or cancels the change. Throws ListenError. */
   async open(address: string): Promise<Move> {
     const server = this.serverFor(() => server);
     const bound = await this.listenWith(server, address);
@@ -175,7 +175,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     return server;
   }
 
-  /** `localhost` is both loopback addresses: a pod's IPv6 is redirected to [::1]. */
+  /** `localhost` means both loopback addresses: a pod's IPv6 traffic is redirected to [::1]. */
   private listenWith(server: Server, address: string): Promise<string> {
     const setting = `${this.name}.listen`;
     const onAcceptError = (error: Error): void => {
@@ -210,7 +210,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
       socket.destroy();
       return;
     }
-    // Also of those that do not get past the door.
+    // Release the place also when the TLS handshake fails.
     socket.once('close', () => this.places.release(place));
     const { door } = this;
     if (door === undefined) {
@@ -219,7 +219,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     } else door.acceptHandshake(socket, (secured, identity) => this.begin(secured, identity, server, place));
   }
 
-  /** Where there is none, an idle connection may have to go. */
+  /** Takes a place. When none is free, it may close an idle connection. */
   private placeFor(socket: Socket): ConnectionPlace | undefined {
     const { places } = this;
     const address = addressOf(socket);
@@ -289,11 +289,11 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   }
 
   onCapacity(): void {
-    // A server waits for no capacity.
+    // A server opens no streams, so it never waits for capacity.
   }
 
   onGoaway(): void {
-    // The client opens no more calls; those it has are finished.
+    // The client opens no more calls; its present calls finish.
   }
 
   onClosed(connection: Connection, error: ConnectionError): void {
@@ -325,18 +325,18 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
   }
 
-  /** Accepts no more connections; those that are open go on. */
+  /** Accepts no more connections; open connections stay. */
   stopAccepting(): void {
     this.closeServer(this.server);
     this.server = undefined;
   }
 
-  /** Asks every downstream to connect again; calls in flight, and those on their way, are finished. */
+  /** Asks every downstream to reconnect; calls in flight and in transit finish. */
   renew(): void {
     for (const connection of [...this.lifetimes.keys()]) this.shutdown(connection);
   }
 
-  /** GOAWAY on every connection: calls in flight, and those on their way, are finished. */
+  /** Sends GOAWAY on every connection: calls in flight and in transit finish. */
   drain(): void {
     this.door?.sendWaitingAway();
     for (const connection of [...this.lifetimes.keys()]) {
@@ -345,7 +345,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     }
   }
 
-  /** From `listen` to `stopAccepting`. */
+  /** True from `listen` to `stopAccepting`. */
   get isListening(): boolean {
     return this.server?.listening === true;
   }
@@ -354,7 +354,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     return this.lifetimes.size;
   }
 
-  /** The time to drain is over: what still runs is ended with `draining`. */
+  /** The time to drain is over: ends the remaining calls with `draining`. */
   endCalls(): void {
     this.door?.close();
     for (const connection of [...this.lifetimes.keys()]) {
@@ -370,7 +370,7 @@ function placesOf({ maxConnections, sharesConnections }: GrpcListenerOptions): n
   return sharesConnections ? maxConnections : Number.POSITIVE_INFINITY;
 }
 
-/** Sockets beyond the places are those that have just been told to go. */
+/** Twice the places, because sockets that are being closed for new ones still count. */
 function mostSockets({ maxConnections, sharesConnections }: GrpcListenerOptions): number {
   return sharesConnections ? 2 * maxConnections : maxConnections;
 }

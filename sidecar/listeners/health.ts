@@ -1,22 +1,22 @@
-/** The health listener: what a kubelet's probes ask (`/healthz/live`, `/healthz/ready`, `/healthz/app`). */
+/** The health listener, for a kubelet's probes (`/healthz/live`, `/healthz/ready`, `/healthz/app`). */
 import type { ServerResponse } from 'node:http';
 import { type HttpRoute, type HttpServer, sendJson, startHttpServer } from './http-server.ts';
 
 export interface HealthSource {
   /** Why the process should be restarted; `undefined` while it is fine. */
   notLiveBecause(): string | undefined;
-  /** Why no calls should be sent here; `undefined` when they may come. */
+  /** Why callers should send no calls here; `undefined` when they may. */
   notReadyBecause(): string | undefined;
-  /** Why the app, or the one of its gRPC services that is named, does not serve; `undefined` when it does. */
+  /** Why the app, or the named one of its gRPC services, does not serve; `undefined` when it does. */
   appBecause?(service: string): Promise<string | undefined>;
-  /** What is wrong with the configuration file, while another configuration than the file's is in use. */
+  /** What is wrong with the configuration file, while another configuration is in use. */
   configNote?(): string | undefined;
 }
 
-/** A full gRPC service name is shorter. */
+/** Every full gRPC service name is shorter. */
 const MAX_SERVICE_CHARS = 256;
 
-/** @param setting where the address comes from, for messages */
+/** @param setting the setting that has the address, for messages */
 export function startHealth(
   listen: string,
   source: HealthSource,
@@ -33,8 +33,8 @@ export function startHealth(
 }
 
 /**
- * `/healthz/app?service=NAME`: the app's health as a gRPC probe would find it, for a kubelet, whose gRPC probes can
- * neither reach an app on localhost nor speak TLS. Without a service, or with an empty one, the app as a whole.
+ * `/healthz/app?service=NAME` returns the app's health as a gRPC probe would find it, for a kubelet, whose gRPC probes can
+ * neither reach an app on localhost nor use TLS. An absent or empty service means the app as a whole.
  */
 function appProbe(because: (service: string) => Promise<string | undefined>): HttpRoute {
   return {
@@ -55,9 +55,9 @@ function appProbe(because: (service: string) => Promise<string | undefined>): Ht
 }
 
 /**
- * 200 when there is nothing against it, 503 with the reason when there is.
+ * Answers 200 when `because` returns no reason, and 503 with the reason otherwise.
  *
- * @param note about the configuration: it serves, but perhaps not as its operator means it to
+ * @param note about the configuration: the sidecar serves, but perhaps not with the intended one
  */
 export function probe(
   path: string,

@@ -1,30 +1,30 @@
 /**
- * The places of a small HTTP server's connections. Nobody is turned away: when all are taken a newcomer gets the place of
- * another one, so that no number of idle or trickling connections keeps a probe from its answer.
+ * Bounds the connections of a small HTTP server. It rejects none: when all places are taken, it closes another connection
+ * for the new one, so that idle or slow connections can't block a probe, whatever their number.
  *
- *     all taken ──▶ who holds most? ──▶ its oldest that is idle; else its oldest
+ *     all taken ──▶ the address with most connections ──▶ its oldest idle one; else its oldest
  *
- * An address alone has all places, and loses them one by one to others as they come.
+ * A single address may use all places, and loses them one by one as other addresses connect.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server, Socket } from 'node:net';
 
-/** A connection as its place sees it. */
+/** The part of a connection that {@link HttpPlaces} reads. */
 export interface Occupant {
-  /** Whose it is; '' where nobody can be told from others. */
+  /** The client's address; '' when it has none, as on a unix socket. */
   readonly address: string;
-  /** Requests that are being answered. */
+  /** Requests in progress. */
   active: number;
-  /** When it came, in milliseconds. */
+  /** When it was accepted, in milliseconds. */
   readonly sinceMs: number;
 }
 
-/** A connection that is younger may be about to ask: it keeps its place, while there are not far too many. */
+/** A younger connection may be about to send a request: it stays open unless there are far too many (`MAX_EXCESS`). */
 export const GRACE_MS = 1_000;
-/** So many times the bound are open within that time, under a flood of connections. */
+/** The factor of the bound up to which a flood of young connections may grow. */
 const MAX_EXCESS = 4;
 
-/** Pure. */
+/** Chooses the connection to close. Pure. */
 export class HttpPlaces<T extends Occupant> {
   readonly #max: number;
   /** By address, the oldest first. */
@@ -56,7 +56,7 @@ export class HttpPlaces<T extends Occupant> {
     if (own.size === 0) this.#byAddress.delete(occupant.address);
   }
 
-  /** Takes a place away where there are too few, and says whose; undefined while there are enough. */
+  /** Removes and returns the connection to close when there are too many; otherwise undefined. */
   takeOne(nowMs: number): T | undefined {
     if (this.#size <= this.#max) return undefined;
     const leaving = this.#nextToGo();
@@ -68,9 +68,9 @@ export class HttpPlaces<T extends Occupant> {
 
   #nextToGo(): T | undefined {
     let most: Set<T> | undefined;
-    // Of two addresses that hold the same the one that came first is first in the map.
+    // Of two addresses with as many connections, the map has the earlier one first.
     for (const own of this.#byAddress.values()) if (own.size > (most?.size ?? 0)) most = own;
-    // Where each has one place, whoever uses none of it goes first.
+    // When each address has one connection, choose among all of them, idle ones first.
     const candidates = most?.size === 1 ? this.#everybody() : (most ?? []);
     let oldest: T | undefined;
     for (const one of candidates) {
@@ -97,7 +97,7 @@ class Connection implements Occupant {
   }
 }
 
-/** How often places are taken away while there are too few. */
+/** How often connections are closed while there are too many. */
 const LOOK_EVERY_MS = 250;
 
 /** Bounds the connections of an HTTP or HTTPS server. */
@@ -131,7 +131,7 @@ export function boundConnections(server: Server, max: number): void {
   });
 }
 
-/** The same for the two sockets of one TLS connection; one of a unix socket is its own. */
+/** The two sockets of one TLS connection have the same key; the socket of a unix connection is its own key. */
 function keyOf(socket: Socket): string | Socket {
   const { remoteAddress, remotePort } = socket;
   return remotePort === undefined ? socket : `${remoteAddress} ${remotePort}`;

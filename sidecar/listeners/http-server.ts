@@ -1,6 +1,6 @@
 /**
- * The small HTTP server under admin, metrics and health: a table of routes, and bounds on everything a
- * client can send. Nothing of a request is ever put into an answer.
+ * The small HTTP server under admin, metrics and health: a table of routes, and bounds on everything that a client can
+ * send. Its answers never contain any part of a request.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -14,42 +14,42 @@ export interface HttpRoute {
   /** A GET route answers HEAD too. */
   readonly method: 'GET' | 'POST';
   readonly path: string;
-  /** A throw becomes 500, without its text. */
+  /** A thrown error becomes status 500, without its message. */
   readonly handle: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
 }
 
 export interface HttpServerOptions {
-  /** The setting it listens by, for messages: `admin.listen`. */
+  /** The setting that has the address, for messages: `admin.listen`. */
   readonly setting: string;
   readonly listen: string;
   readonly routes: readonly HttpRoute[];
-  /** Says why a request must not be answered, in words of its own. */
+  /** Returns why to refuse a request with 403; the text must not contain any part of the request. */
   readonly refuse?: (request: IncomingMessage) => string | undefined;
-  /** A handler failed, which is a defect, or a connection could not be accepted (`AcceptError`); for the log. */
+  /** For the log: a handler failed, which is a defect, or `accept` failed (`AcceptError`). */
   readonly onError: (error: unknown) => void;
 }
 
 export interface HttpServer {
   /** With the port that the system chose for port 0. */
   readonly address: string;
-  /** Ends every connection, also those that stream events. */
+  /** Closes every connection, also those that stream events. */
   close(): Promise<void>;
 }
 
-/** Many more than a few people, a scraper and a kubelet need; above it the oldest idle one of whoever has most goes. */
+/** Many more than some operators, a scraper and a kubelet need; see `http-connections.ts` for what happens above it. */
 const MAX_CONNECTIONS = 128;
 const MAX_HEADER_BYTES = 16_384;
-/** Nothing here reads a body; a small one is passed over so that the connection can be used again. */
+/** No route reads a body; a small one is discarded so that the client can reuse the connection. */
 const MAX_BODY_BYTES = 65_536;
 const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 5_000;
-/** A client that asks and does not read must not keep its place among so few. */
+/** A client that requests and does not read must not keep one of the few connections. */
 const READ_TIMEOUT_MS = 10_000;
-/** Browsers, scrapers and kubelets send one after the other. */
+/** Browsers, scrapers and kubelets do not pipeline requests. */
 const MAX_SENT_AHEAD = 4;
 
-/** Starts to listen. Throws `ListenError`. */
+/** Starts the server; throws `ListenError`. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const server = createServer(
     {
@@ -121,11 +121,11 @@ function skipBody(request: IncomingMessage): void {
     bytes += chunk.length;
     if (bytes > MAX_BODY_BYTES) request.destroy();
   });
-  // A client that leaves while it sends is no error of ours.
+  // A client that disconnects while it sends is no error of ours.
   request.on('error', () => {});
 }
 
-/** The parser gave up: answer in one line, by hand, and close. */
+/** The parser failed, so there is no response object: write a short answer and close. */
 function refuseMalformed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET') {
     socket.destroy();
@@ -140,12 +140,12 @@ const STATUS_OF_PARSER_ERROR: Readonly<Record<string, string>> = {
   ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
 };
 
-/** Answers with JSON, indented: people read it with curl. */
+/** Answers with indented JSON, because operators read it with curl. */
 export function sendJson(response: ServerResponse, status: number, value: unknown): void {
   send(response, status, 'application/json; charset=utf-8', `${JSON.stringify(value, null, 2)}\n`);
 }
 
-/** @param readTimeoutMs a client that takes no byte of the answer for so long is let go */
+/** @param readTimeoutMs the connection is closed when its client reads no byte of the answer for this time */
 export function send(
   response: ServerResponse,
   status: number,

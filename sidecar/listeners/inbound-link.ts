@@ -1,4 +1,4 @@
-/** Finds the inbound call that owns a request to a model, for the egress, which knows nothing of the proxy. */
+/** Finds the inbound call that owns a model request, for the egress, which does not import the proxy. */
 import { type Headers, textOf } from '../llm/shared/headers.ts';
 import type { OwnerCall, OwnerCalls } from '../llm/shared/owner-call.ts';
 import { scopeDigest } from '../proxy/caller-scope.ts';
@@ -7,7 +7,7 @@ import type { Owner, InboundCalls as RunningCalls } from '../proxy/inbound-calls
 import { PASSED_HEADERS, PassedIds } from '../proxy/passed-ids.ts';
 import { budgetOf } from '../proxy/task-budget.ts';
 
-/** The inbound call that a request of the agent's to its model is made for. */
+/** Returns the inbound call that owns a model request of the agent. */
 export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner | undefined {
   if (running.size === 0) return undefined;
   const passed = new PassedIds();
@@ -19,7 +19,7 @@ export function ownerOfRequest(running: RunningCalls, headers: Headers): Owner |
   return running.ownerOf({ traceparent, traceBinary: '', passed }, '', '');
 }
 
-/** Joins the agent's requests to its model with the inbound calls that they are made for. */
+/** Connects the agent's model requests with the inbound calls that own them. */
 export class InboundLink implements OwnerCalls {
   private readonly running: RunningCalls;
 
@@ -55,5 +55,5 @@ export class InboundLink implements OwnerCalls {
   }
 }
 
-/** It may be made for one of several calls. */
+/** The owner may be any of several calls. */
 const NOT_KNOWN = { taskId: '', budget: undefined, onEnd: () => () => {} } as const;

@@ -27,10 +27,10 @@ import { AllowList } from '../tls/identity.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
 import { callPathGuard, type InboundSettings } from './settings.ts';
 
-/** The app's cluster is named so in metrics and in `/clusters`. */
+/** The name of the app's cluster in metrics and in `/clusters`. */
 const APP_CLUSTER = 'app';
 
-/** Calls that come to this pod: to the local app, or answered here when they ask for health. */
+/** The inbound side: passes callers' calls to the local app, and answers health calls itself. */
 export class Inbound {
   readonly stats = new ListenerStats('inbound');
   readonly tasks = new TaskStats();
@@ -97,7 +97,7 @@ export class Inbound {
     this.apply(config);
   }
 
-  /** Takes a new configuration; the address to listen on is the caller's business. */
+  /** Applies a new configuration, except the listen address, which the caller changes. */
   apply(config: InboundSettings): void {
     const { inbound } = config;
     this.appLimits.update(inbound.limits.maxHeaderBytes);
@@ -119,14 +119,14 @@ export class Inbound {
     this.taskRuns.store.settings = taskStoreSettings(inbound);
     heldRequests.maxBytes = maxHeldBytes(inbound);
     this.listener.update(listenerOptions(inbound));
-    // Callers were told, when they connected, whether tasks are run once; they go by it until they connect again.
+    // SETTINGS announced to callers whether a task runs once; they rely on it until they reconnect.
     if (toldAnew) this.listener.renew();
     this.listener.secure(inbound.tls);
   }
 
   /**
-   * Why the app does not serve, whether or not this sidecar takes calls for it; undefined when it does. What the health
-   * service here answers for is known; another one of the app's services is asked for.
+   * Returns why the app does not serve, even while this sidecar accepts calls for it; undefined when it serves. For the
+   * services that our health service answers for, the state is known; for any other service it asks the app.
    */
   async appBecause(service: string): Promise<string | undefined> {
     if (this.appHealth.state === 'none') return 'there is no app here (inbound.app is none)';
@@ -150,7 +150,7 @@ export class Inbound {
   }
 }
 
-/** The app is alone: there is nothing to eject it for, no peer to compare it with, and nowhere else to try. */
+/** The app is a single endpoint: it has no peer to compare it with, and there is no other endpoint to use instead. */
 const NO_EJECTION = {
   consecutiveFailures: 0,
   intervalMs: 30_000,
@@ -194,7 +194,7 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
     name: APP_CLUSTER,
     balancer: 'round_robin',
     connectTimeoutMs: 5_000,
-    // The app is on this host: its health is asked for (app-health.ts), and a strict server is not annoyed by PINGs.
+    // The app is on this host: app-health.ts probes it, and strict servers reject PINGs.
     keepalive: { timeMs: 0, timeoutMs: 0 },
     limits: {
       maxConnections: 16,
@@ -207,10 +207,10 @@ function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {
   };
 }
 
-/** What one call may hold on average while it waits, where more of them may wait than fit into the least. */
+/** The average memory for each waiting call, when more of them may wait than fit into `MIN_HELD_BYTES`. */
 const HELD_BYTES_A_CALL = 16_384;
 
-/** Who lets very many calls wait, lets them hold as much. */
+/** The more calls the operator lets wait, the more memory they may hold. */
 function maxHeldBytes({ maxConcurrentCalls, queue }: InboundSettings['inbound']): number {
   return Math.max(MIN_HELD_BYTES, HELD_BYTES_A_CALL * (maxConcurrentCalls + queue.maxCalls));
 }

@@ -6,7 +6,7 @@ import { dirname } from 'node:path';
 import { formatHostPort, parseAddress } from '../cluster/address.ts';
 import { TypedError } from '../errors/typed-error.ts';
 
-/** A listener could not be had; the message says which, why, and what to do. */
+/** An address could not be opened; the message says which, why, and what to do. */
 export class ListenError extends TypedError {
   override readonly name = 'ListenError';
   override readonly source = 'ours';
@@ -19,7 +19,7 @@ export class ListenError extends TypedError {
   }
 }
 
-/** A listener could not accept a connection. It goes on listening. */
+/** A listener could not accept a connection. It continues to listen. */
 export class AcceptError extends TypedError {
   override readonly name = 'AcceptError';
   override readonly source = 'ours';
@@ -47,19 +47,19 @@ const REASONS: Readonly<Record<string, string>> = {
 
 const ACCEPT_ERROR_EVERY_MS = 1_000;
 
-/** The code of an address that is refused because the process ends. */
+/** The code when an address is refused because the sidecar drains. */
 export const DRAINING = 'DRAINING';
 
-/** What a kernel answers that has no IPv6, or not for this pod. */
+/** The errors of a kernel without IPv6, or without IPv6 in this pod. */
 const WITHOUT_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EPROTONOSUPPORT']);
 
 /**
- * Listens, and gives the address with the port that the system chose for port 0.
- * A unix socket that a dead process left behind is replaced. `[::]` takes IPv4 too, and nothing else where there is no
+ * Listens, and resolves with the address, with the port that the system chose for port 0.
+ * It replaces a unix socket that a dead process left behind. `[::]` accepts IPv4, too, and only IPv4 on a system without
  * IPv6. Throws {@link ListenError}.
  *
- * @param setting the setting that the address comes from, for the message
- * @param onAcceptError hears, at most once a second, that connections could not be accepted
+ * @param setting the setting that has the address, for the message
+ * @param onAcceptError called, at most once a second, when connections could not be accepted
  */
 export async function listenOn(
   server: Server,
@@ -83,8 +83,8 @@ export async function listenOn(
 }
 
 /**
- * Listens on both loopback addresses: on 127.0.0.1 with `first`, and on [::1], where there is one, with `second`, on the
- * same port. Gives the address of the first. Throws {@link ListenError}, and neither listens then.
+ * Listens on both loopback addresses: on 127.0.0.1 with `first`, and on [::1], if the system has it, with `second`, on the
+ * same port. Resolves with the address of the first. When it throws {@link ListenError}, neither listens.
  */
 export async function listenOnLoopback(
   first: Server,
@@ -107,8 +107,8 @@ export async function listenOnLoopback(
 }
 
 /**
- * Without a listener for it, an accept that fails would end the process with all of its calls. The kernel may say so over and
- * over, as long as the connection waits.
+ * Reports failed accepts. Without an `error` listener such a failure would end the process with all of its calls. The
+ * kernel may repeat the error for as long as the connection waits.
  */
 function reportAcceptErrors(server: Server, setting: string, report: (error: AcceptError) => void): void {
   let quietUntilMs = Number.NEGATIVE_INFINITY;
@@ -125,9 +125,9 @@ function reportAcceptErrors(server: Server, setting: string, report: (error: Acc
   });
 }
 
-/** Throws an error with a code: also one of ours, where the kernel's says something else than what to do. */
+/** Throws an error with a code: one of ours where the kernel's would be misleading. */
 async function listenOnPath(server: Server, path: string): Promise<void> {
-  // For a missing folder Node says EACCES.
+  // For a missing folder Node reports EACCES; stat reports ENOENT.
   statSync(dirname(path));
   try {
     await listenOnce(server, { path });
@@ -157,7 +157,7 @@ function listenOnce(
   });
 }
 
-/** Nobody accepts on this socket any more. */
+/** Whether no process accepts connections on this socket. */
 function isAbandoned(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);

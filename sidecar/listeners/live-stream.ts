@@ -1,23 +1,23 @@
 /**
- * Serves the state that the dashboard shows: as JSON once, for whoever asks for it so, or as server-sent events once a second:
+ * Serves the state of the dashboard: once as JSON on request, or as server-sent events once a second:
  *
- *     event: hello      which run of the sidecar this is
- *     event: snapshot   how everything stands now
- *     event: events     what happened since, as a list; at first what happened lately
- *     event: calls      the calls that went wrong since
+ *     event: hello      the id of this run of the sidecar
+ *     event: snapshot   the present state of everything
+ *     event: events     the events since the last one, as a list; first the latest events
+ *     event: calls      the calls that failed since
  *
- * One timer for all readers, none without one. Nothing is kept for a reader that does not keep up: it misses
- * snapshots, and is dropped when it has not read for long.
+ * One timer serves all readers, and runs only while there are some. Nothing is buffered for a slow reader: it misses
+ * snapshots, and its connection is closed when it has not read for long.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { sendJson } from './http-server.ts';
 import { wantsJson } from './wanted-format.ts';
 
 export interface LiveSource {
-  /** Another one for each run of the sidecar, by which a page knows that it was restarted. */
+  /** Unique for each run of the sidecar, so that a page detects a restart. */
   readonly instance: string;
   snapshot(): object;
-  /** What came after the one with this id, oldest first. */
+  /** Returns the events after the one with this id, oldest first. */
   events(afterId: number): readonly Numbered[];
   calls(afterId: number): readonly Numbered[];
 }
@@ -29,7 +29,7 @@ interface Numbered {
 const EVERY_MS = 1_000;
 const RETRY_MS = 1_000;
 const MAX_READERS = 16;
-/** A reader that has left this many snapshots unread is gone or stopped. */
+/** A reader that has left this many snapshots unread is disconnected or stopped. */
 const MAX_MISSED = 30;
 
 interface Reader {
@@ -56,7 +56,7 @@ export class LiveStream {
     return this.readers.size;
   }
 
-  /** Answers with all of it as JSON, or with an endless stream; 503 when there are too many readers. */
+  /** Answers with everything as JSON, or with an endless stream; 503 when there are too many readers. */
   handle(request: IncomingMessage, response: ServerResponse): void {
     if (wantsJson(request)) {
       const { source } = this;

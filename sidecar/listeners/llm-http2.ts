@@ -1,41 +1,41 @@
-/** Serves the agent's requests to models that come over HTTP/2 without TLS, and bounds what a connection may hold. */
+/** Serves the agent's model requests over HTTP/2 without TLS, and bounds what the connections may hold. */
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
 
 type Http2 = typeof import('node:http2');
-/** Node's own listener: makes a request and a response of a stream, and hands them to the server's listeners. */
+/** Node's own listener: makes a request and a response of a stream, and passes them to the server's listeners. */
 type AcceptStream = (stream: ServerHttp2Stream, ...head: unknown[]) => void;
-/** @returns false when the request was turned away, and nothing but its answer is left of it */
+/** @returns false when the request was refused and only its answer remains */
 type Serve = (request: DownstreamRequest, response: DownstreamResponse) => boolean;
 
-/** Streams of one connection at a time: the usual clients open 100 at most. Node refuses those above. */
+/** The most streams of one connection at a time: usual clients open at most 100. Node refuses more. */
 const MAX_STREAMS = 256;
-/** Fields of a request: as Node has it by itself. A field of nothing costs a byte to refer to, and far more to hold. */
+/** The most fields of a request: Node's default. A reference to an empty field takes one byte on the wire, and far more in memory. */
 const MAX_FIELDS = 128;
-/** In megabytes, for a connection. */
+/** Megabytes for one connection. */
 const MAX_SESSION_MEMORY_MB = 64;
-/** Streams of all connections that are open, and that the egress did not take or has not looked at yet. */
+/** The most open streams, over all connections, that the egress has refused or not seen yet. */
 const MAX_IDLE_STREAMS = 1_024;
-/** Requests begun in one turn of the event loop. */
+/** The most requests that begin in one turn of the event loop. */
 const TURN_STREAMS = 16;
-/** Heads read in one turn of the event loop until nothing more is read in it: a read of one connection may bring hundreds. */
+/** After this many heads in one turn of the event loop, all connections stop reading: one read may bring hundreds. */
 const TURN_HEADS = 32;
-/** Requests of a connection that its client may cancel at once, and each second. */
+/** The requests that a client may cancel on one connection, at once and each second. */
 const RESET_BURST = 512;
 const RESETS_PER_SECOND = 200;
-/** Node's own allowance for them ends a connection without closing it, so it has to be the greater one. */
+/** Node's own limit on resets ends a connection without closing it, so it has to be higher than ours. */
 const NODE_RESET_FACTOR = 4;
 
 /**
- * The agent's connections of HTTP/2. Node bounds each connection, and does all that a connection brings at once; this bounds
- * what all of them hold and do:
+ * The agent's HTTP/2 connections. Node bounds each connection, and processes everything in a read at once; this bounds what
+ * all connections together hold and do:
  *
- *     stream ──turn──▶ taken by the egress, which bounds what it takes (`llm.limits.max_concurrent_requests`)
- *       │        └───▶ turned away: open until its answer has been read and its body has ended
- *       └ in line: its connection is not read meanwhile; when its client resets it, it costs nothing more
+ *     stream ──turn──▶ accepted by the egress, up to `llm.limits.max_concurrent_requests`
+ *       │        └───▶ refused: open until its answer has been read and its body has ended
+ *       └ queued: its connection is not read until its turn; if its client resets it, it costs nothing more
  *
- * When too many are open that the egress did not take, the connection with most of them is closed.
+ * When too many open streams are not accepted by the egress, the connection with most of them is closed.
  */
 export class LlmHttp2 {
   readonly #server: Http2Server;
@@ -52,7 +52,7 @@ export class LlmHttp2 {
   readonly #serve: Serve;
   readonly #http2: Http2;
 
-  /** @param idleMs a connection without requests is closed after so long */
+  /** @param idleMs a connection without requests is closed after this time */
   constructor(http2: Http2, idleMs: number, serve: Serve) {
     this.#http2 = http2;
     this.#serve = serve;
@@ -73,13 +73,13 @@ export class LlmHttp2 {
     server.on('connect', listener);
     server.on('sessionError', () => {});
     server.on('session', (session) => this.#open(session, idleMs));
-    // Streams come here first, and to Node's listener when it is their turn.
+    // Streams arrive here first, and go to Node's listener when it is their turn.
     [this.#acceptStream] = server.listeners('stream') as [AcceptStream];
     server.removeAllListeners('stream');
     server.on('stream', (stream, ...head) => this.#arrive(stream, head));
   }
 
-  /** Takes a connection whose first bytes are HTTP/2's. */
+  /** Accepts a connection that begins with the HTTP/2 preface. */
   accept(socket: Socket): void {
     this.#arriving = socket;
     this.#server.emit('connection', socket);
@@ -93,13 +93,13 @@ export class LlmHttp2 {
     session.once('close', () => this.#forget(connection));
     session.setTimeout(idleMs, () => {
       if (connection.streams === 0) session.close();
-      // Nobody reads the answers, or ends the requests that they were given to.
+      // All its requests were refused, and the client neither reads the answers nor ends the requests.
       else if (connection.streams === connection.idleStreams) session.destroy();
     });
   }
 
   #arrive(stream: ServerHttp2Stream, head: unknown[]): void {
-    // Node throws what no listener hears.
+    // Node throws an error event that has no listener.
     stream.on('error', () => {});
     const connection = this.#bySession.get(stream.session as ServerHttp2Session);
     if (connection === undefined) return;
@@ -138,7 +138,7 @@ export class LlmHttp2 {
     setImmediate(() => this.#turn());
   }
 
-  /** A stream of each connection in line, as long as the turn has room. */
+  /** Begins one stream of each queued connection, as long as the turn has room. */
   #turn(): void {
     this.#isNextTurnDue = false;
     this.#streamsOfTurn = 0;
@@ -171,26 +171,26 @@ export class LlmHttp2 {
     if (largest !== undefined) this.#end(largest);
   }
 
-  /** Stops counting its streams at once, though Node closes them one after the other. */
+  /** Stops counting its streams at once, although Node closes them one after the other. */
   #forget(connection: Connection): void {
     if (this.#connections.delete(connection)) this.#changeIdle(connection, -connection.idleStreams);
     this.#bySession.delete(connection.session);
   }
 
-  /** Also where the GOAWAY can't leave, because its peer does not read. */
+  /** Closes the connection, even when its peer does not read and the GOAWAY can't be sent. */
   #end(connection: Connection): void {
     const { session, socket } = connection;
     connection.waiting.length = 0;
     if (session.destroyed) return;
     this.#forget(connection);
-    // In two steps: with a code, `destroy` makes an error for each stream.
+    // Two steps: `destroy` with a code would create an error for each stream.
     session.goaway(this.#http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
     session.destroy();
     setImmediate(() => socket.destroy());
   }
 }
 
-/** What Node reads a socket with; a session of HTTP/2 takes it over from the socket, whose `pause` does nothing then. */
+/** Node's handle of a socket. An HTTP/2 session takes it over, and the socket's `pause` has no effect after that. */
 interface ReadHandle {
   readStop?: () => void;
   readStart?: () => void;
@@ -202,7 +202,7 @@ class Connection {
   readonly waiting: [ServerHttp2Stream, unknown[]][] = [];
   readonly taken = new Set<ServerHttp2Stream>();
   streams = 0;
-  /** Of these, those that the egress did not take. */
+  /** The streams among them that the egress has not accepted. */
   idleStreams = 0;
   #resetsLeft = RESET_BURST;
   #resetAtMs = 0;
@@ -229,14 +229,14 @@ class Connection {
     return (this.socket as unknown as { _handle?: ReadHandle | null })._handle;
   }
 
-  /** The next stream that its client has not reset meanwhile. */
+  /** Returns the next queued stream that its client has not reset. */
   nextWaiting(): [ServerHttp2Stream, unknown[]] | undefined {
     for (let next = this.waiting.shift(); next !== undefined; next = this.waiting.shift())
       if (!next[0].destroyed && !next[0].aborted) return next;
     return undefined;
   }
 
-  /** Spends from the allowance for resets; false when it is empty. */
+  /** Counts a reset; returns false when the client has sent too many. */
   mayReset(): boolean {
     const nowMs = performance.now();
     const earned = ((nowMs - this.#resetAtMs) * RESETS_PER_SECOND) / 1_000;

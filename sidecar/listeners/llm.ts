@@ -1,4 +1,4 @@
-/** Listens for the agent's requests to models: tells HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
+/** Listens for the agent's model requests: tells HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
 import {
   createServer,
   type Server as HttpServer,
@@ -29,27 +29,26 @@ export type LlmListenerEnvironment = Pick<
   'wheel' | 'clock' | 'random' | 'events' | 'ownerCalls'
 >;
 
-/** The first bytes of HTTP/2 without an upgrade (RFC 9113, section 3.4); no HTTP/1 method is called so. */
+/** The start of the HTTP/2 preface (RFC 9113, section 3.4); no HTTP/1 method has this name. */
 const HTTP2_PREFACE = 'PRI ';
-/** A client that connects and says nothing is closed. */
+/** How long a client may take to send its first bytes. */
 const FIRST_BYTES_TIMEOUT_MS = 10_000;
-/** Of a client that has closed its side. */
+/** How long a client that has closed its side may take to read the rest. */
 const LAST_BYTES_TIMEOUT_MS = 5_000;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 120_000;
 /** Longer than the idle time of the usual clients' pools, so that they close first. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
-/** A client that vanished without a word is looked for (by TCP) after so much silence. */
+/** After this silence TCP keepalive checks whether the client still exists. */
 const PEER_CHECK_MS = 60_000;
 const MAX_HEADER_BYTES = 65_536;
 const MAX_CONNECTIONS = 4_096;
-/** Clients that want more at a time open connections; so many requests ahead are somebody's who counts on no answers. */
+/** Clients that need more at a time open connections; one that pipelines more requests does not wait for answers. */
 const MAX_SENT_AHEAD = 64;
 
 /**
- * Accepts the agent's requests to its LLM provider, over HTTP/1.1 and over HTTP/2 without TLS on one port, and hands
- * them to the egress. The egress and its libraries are loaded with the first connection: a sidecar whose agent asks
- * no model pays nothing for it.
+ * Accepts the agent's model requests, over HTTP/1.1 and over HTTP/2 without TLS on one port, and passes them to the egress.
+ * It loads the egress and its libraries with the first connection, so that a sidecar whose agent uses no model has no cost.
  */
 export class LlmListener {
   readonly stats = new LlmStats();
@@ -65,11 +64,11 @@ export class LlmListener {
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
   private draining = false;
-  /** Gets bodies, if the configuration asks for them. */
+  /** Called with bodies, if the configuration logs them. */
   onBody: (direction: 'request' | 'answer', body: string) => void = () => {};
-  /** Hears of connections that could not be accepted, and of requests that failed by a defect of ours. */
+  /** Called when a connection could not be accepted, or a request failed by a defect of ours. */
   onError: (error: unknown) => void = () => {};
-  /** Where it listens, with the port the system chose for port 0. */
+  /** The address it listens on, with the port the system chose for port 0. */
   address = '';
 
   constructor(settings: LlmListenerSettings, environment: LlmListenerEnvironment) {
@@ -79,14 +78,14 @@ export class LlmListener {
     this.stats.configure(settings.upstreams);
   }
 
-  /** @returns where it listens. Throws ListenError. */
+  /** @returns the address it listens on. Throws ListenError. */
   async listen(address: string): Promise<string> {
     const move = await this.open(address);
     move.commit();
     return move.address;
   }
 
-  /** Listens on another address beside the present one, to move there or not. Throws ListenError. */
+  /** Listens on a second address; the returned move commits or cancels the change. Throws ListenError. */
   async open(address: string): Promise<Move> {
     const server = createServer(
       {
@@ -97,17 +96,17 @@ export class LlmListener {
         noDelay: true,
         keepAlive: true,
         keepAliveInitialDelay: PEER_CHECK_MS,
-        // Any other upgrade that is offered (h2c) is none that has to be taken (RFC 9110, section 7.8).
+        // A server may ignore any other upgrade, such as h2c (RFC 9110, section 7.8).
         ...{ shouldUpgradeCallback: isWebSocket },
       },
       (request, response) => this.serve(request, response),
     );
-    // The body is asked for when there is room for it.
+    // The egress sends 100 Continue when it has room for the body.
     server.on('checkContinue', (request, response) => this.serve(request, response));
     server.on('upgrade', (request, socket, head) => this.serveWebSocket(request, socket as Socket, head));
     server.maxConnections = MAX_CONNECTIONS;
     server.on('drop', () => this.listenerStats.reject('too_many_connections'));
-    // What is listened with speaks HTTP/1; who says HTTP/2's first words is handed to another server.
+    // The HTTP/1 server accepts; a connection that opens with the HTTP/2 preface goes to the HTTP/2 server.
     const [acceptHttp1] = server.listeners('connection') as ((socket: Socket) => void)[];
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) => this.accept(socket, () => acceptHttp1!.call(server, socket)));
@@ -124,12 +123,12 @@ export class LlmListener {
     };
   }
 
-  /** From `listen` to `stopAccepting`. */
+  /** True from `listen` to `stopAccepting`. */
   get isListening(): boolean {
     return this.server?.listening === true;
   }
 
-  /** Requests that have not been answered whole. */
+  /** Requests whose answer is not complete. */
   get activeRequests(): number {
     return this.egress?.activeRequests ?? 0;
   }
@@ -155,7 +154,7 @@ export class LlmListener {
     });
     const onError = (): void => void socket.destroy();
     socket.on('error', onError);
-    // It has left: what was written before still goes out, but is not kept for one that does not read.
+    // The client has closed its side: send what was written, but not for longer than LAST_BYTES_TIMEOUT_MS.
     socket.on('end', () => socket.setTimeout(LAST_BYTES_TIMEOUT_MS, onError));
     socket.setTimeout(FIRST_BYTES_TIMEOUT_MS, onError);
     socket.once('readable', () => {
@@ -170,7 +169,7 @@ export class LlmListener {
         socket.setTimeout(0, onError);
         socket.removeListener('timeout', onError);
         const preface = first.toString('latin1', 0, Math.min(first.length, HTTP2_PREFACE.length));
-        // Fewer bytes than that are in no method's name either.
+        // No method begins with a part of the preface either, when fewer bytes arrived.
         if (HTTP2_PREFACE.startsWith(preface)) void this.acceptHttp2(socket);
         else {
           acceptHttp1();
@@ -187,8 +186,8 @@ export class LlmListener {
         this.serve(request, response),
       );
     }
-    // The sockets of an HTTP/1 server stay half open, and its HTTP/1 connections see to the end themselves. To a session of
-    // HTTP/2 the end of what its client sends is the end of the connection: it can't even acknowledge what it gets.
+    // Sockets of an HTTP/1 server allow half-open connections, which HTTP/1 handles itself. For an HTTP/2 session the end of
+    // the client's bytes ends the connection: the client can't even acknowledge frames after it.
     socket.allowHalfOpen = false;
     if (!socket.destroyed) this.http2.accept(socket);
   }
@@ -214,7 +213,7 @@ export class LlmListener {
     }
   }
 
-  /** @returns false when the egress has turned it away */
+  /** @returns false when the egress has refused the request */
   private serve(request: DownstreamRequest, response: DownstreamResponse): boolean {
     if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
@@ -224,7 +223,7 @@ export class LlmListener {
     try {
       return this.egress!.accept(request, response, isOnLoopback(request.socket));
     } catch (error) {
-      // It costs this request and no other, of the egress or of the gRPC listeners.
+      // The defect fails this request only, and no other of the egress or the gRPC listeners.
       this.onError(error);
       if (!response.headersSent) response.statusCode = 500;
       response.end();
@@ -232,19 +231,19 @@ export class LlmListener {
     }
   }
 
-  /** Accepts no more connections; those that are open go on. */
+  /** Accepts no more connections; open connections stay. */
   stopAccepting(): void {
     leave(this.server);
     this.server = undefined;
   }
 
-  /** New requests are refused; those under way are finished. */
+  /** Refuses new requests; requests in progress finish. */
   drain(): void {
     this.draining = true;
     this.egress?.drain();
   }
 
-  /** The time to drain is over: what still runs is ended with `draining`. */
+  /** The time to drain is over: ends the remaining requests with `draining`. */
   endRequests(): void {
     this.egress?.endRequests();
   }
@@ -257,7 +256,7 @@ export class LlmListener {
   }
 }
 
-/** A unix socket has no address, and no browser reaches it. */
+/** False for a unix socket, which has no address; no browser can reach it. */
 function isOnLoopback({ localAddress }: Socket): boolean {
   return localAddress !== undefined && /^(?:127\.|::1$|::ffff:127\.)/.test(localAddress);
 }
@@ -266,7 +265,7 @@ function isWebSocket({ method, headers }: IncomingMessage): boolean {
   return method === 'GET' && headers.upgrade?.toLowerCase() === 'websocket';
 }
 
-/** Requests on its connections are finished; those that idle are closed. */
+/** Stops accepting; requests on its connections finish, and idle connections close. */
 function leave(server: HttpServer | undefined): void {
   server?.close();
   server?.closeIdleConnections();

@@ -6,9 +6,9 @@ interface MetricsPage {
   readonly body: string | Buffer;
 }
 
-/** Where the pages come from (`telemetry/metrics-pages.ts`). */
+/** The source of the pages (`telemetry/metrics-pages.ts`). */
 export interface MetricsSource {
-  /** @param accept the request's `Accept`; it chooses between the text format, OpenMetrics and protobuf */
+  /** @param accept the request's `Accept`, which selects the text format, OpenMetrics or protobuf */
   page(accept: string | undefined): Promise<MetricsPage>;
 }
 
@@ -21,7 +21,7 @@ export function startMetrics(
 }
 
 export function metricsRoute(source: MetricsSource): HttpRoute {
-  // One page may be the answer to many: what waits to be read is held once, and not once for each.
+  // One page may answer many requests: convert it once, so that its readers share the bytes.
   const bytesOf = new WeakMap<MetricsPage, Buffer>();
   return {
     method: 'GET',

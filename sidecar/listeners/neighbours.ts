@@ -1,17 +1,17 @@
 /**
- * Whom an address stands for. Whoever has one address of IPv6 usually has all of its network of 64 bits, 2^64 of them, and could
- * be as many callers. But the pods of a node in Kubernetes share such a network, too: some hundred addresses of one are told apart,
- * and those that come beyond these count as one caller, by the name of the network.
+ * Decides which IPv6 addresses count as one caller. A host with one IPv6 address usually has its whole /64 network, 2^64
+ * addresses, and could pose as as many callers. But the pods of a Kubernetes node share such a network, too. So up to
+ * `TOLD_APART` addresses of a network count one by one, and all further ones count as one caller, named by the network.
  */
 
 /** More than a node has pods. */
 export const TOLD_APART = 256;
 
-/** The addresses that are told apart now. */
+/** The addresses that count one by one now. */
 export class Neighbours {
   readonly #byNetwork = new Map<string, Set<string>>();
 
-  /** @returns the address, or its network where too many others of it are told apart */
+  /** @returns the address, or its network when enough other addresses of it count one by one */
   nameOf(address: string): string {
     const network = networkOf(address);
     const told = network === undefined ? undefined : this.#byNetwork.get(network);
@@ -33,7 +33,7 @@ export class Neighbours {
   }
 }
 
-/** `2001:db8::1` → `2001:db8:0:0::/64`. Undefined for what is no address of IPv6, or the name of a network. */
+/** `2001:db8::1` → `2001:db8:0:0::/64`. Undefined for anything that is no IPv6 address, also for the name of a network. */
 export function networkOf(address: string): string | undefined {
   if (!address.includes(':') || address.includes('/')) return undefined;
   const [bare = ''] = address.split('%', 1);

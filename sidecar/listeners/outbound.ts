@@ -13,13 +13,13 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
 import { callPathGuard, type OutboundSettings } from './settings.ts';
 
-/** PINGs within the pod cost no network, and sending the app away costs it its calls: only a loop is stopped. */
+/** PINGs within the pod cost no network, and GOAWAY would cost the app its calls: this only stops a loop. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
 
-/** The app may cancel as many calls as it likes; only a loop that does nothing else is sent to another connection. */
+/** The app may cancel many calls; only a loop that does nothing else has to reconnect. */
 const APP_CANCEL_BURST = 20_000;
 
-/** Calls that this pod's app makes: by route to a cluster. */
+/** The outbound side: routes the calls of this pod's app to clusters. */
 export class Outbound {
   readonly stats = new ListenerStats('outbound');
   readonly clusters: ClusterSet;
@@ -68,7 +68,7 @@ export class Outbound {
     this.apply(config);
   }
 
-  /** Takes a new configuration; the address to listen on is the caller's business. */
+  /** Applies a new configuration, except the listen address, which the caller changes. */
   apply(config: OutboundSettings): void {
     const { outbound } = config;
     this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
@@ -94,7 +94,7 @@ export class Outbound {
 
 const NO_HEADERS: readonly string[] = [];
 
-/** Tasks are run once by the other side. */
+/** The upstream's sidecar runs tasks once, so this side does not. */
 function proxySettings({ inbound }: OutboundSettings): ProxySettings {
   return {
     timeLimits: NO_TIME_LIMITS,
@@ -102,7 +102,7 @@ function proxySettings({ inbound }: OutboundSettings): ProxySettings {
     deduplicateTasks: false,
     namesCalls: false,
     scopeHeaders: NO_HEADERS,
-    // The app gives a part of a budget on, or less.
+    // The app passes on a part of a budget, or less.
     mayBudget: () => true,
     dropsCertificates: false,
   };
@@ -120,7 +120,7 @@ function listenerOptions(outbound: OutboundSettings['outbound']): GrpcListenerOp
     maxConnections,
     // Its downstream is one app.
     sharesConnections: false,
-    // Its downstream is the app in the same pod: the kernel tells when it is gone.
+    // Its downstream is the app in the same pod: the kernel reports when it ends.
     keepalive: { timeMs: 0, timeoutMs: 0 },
     minPingIntervalMs: APP_MIN_PING_INTERVAL_MS,
     maxConnectionAgeMs: 0,

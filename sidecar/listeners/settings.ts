@@ -4,8 +4,7 @@ import type { PolicySettings } from '../proxy/cluster-policies.ts';
 import type { RouteRule } from '../proxy/router.ts';
 import type { InboundKeys, OutboundKeys } from './listener-settings.ts';
 
-/** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
-/** What the listeners want of a configuration; `config/config.ts` has it all in this shape. */
+/** The part of the configuration that the listeners read; `config/config.ts` has it all in this shape. */
 export interface InboundSettings {
   readonly name: string;
   readonly version: string;
@@ -24,10 +23,10 @@ export interface OutboundSettings {
   };
 }
 
-/** What an agent is called that was given no name (`config/schema.ts`): many may be called so. */
+/** The default name of an agent (`config/schema.ts`), which many may have. */
 const UNNAMED = 'agent';
 
-/** @param instance tells an agent without a name from others; its replicas look like different agents then */
+/** @param instance identifies an agent without a name; its replicas look like different agents then */
 export function callPathGuard(
   { name, inbound }: Pick<OutboundSettings, 'name' | 'inbound'>,
   instance: string,

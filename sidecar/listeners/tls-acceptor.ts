@@ -10,7 +10,7 @@ import { ALPN_H2, PROTOCOL, type TlsMaterial } from '../tls/material.ts';
 import type { TlsAcceptorSettings } from './listener-settings.ts';
 import { tlsRefusal } from './tls-refusal.ts';
 
-/** Gets a caller that may come in: in plain text, and where no certificate is asked for, without an identity. */
+/** Receives an admitted caller; without an identity in plain text, and when no certificate is required. */
 export type Admit = (socket: Socket, identity: PeerIdentity | undefined) => void;
 
 export interface TlsAcceptorListener {
@@ -23,33 +23,35 @@ interface Waiting {
   readonly admit: Admit;
 }
 
-/** From the first byte's wait to the end of the handshake. */
+/** How long a caller may take from accept to the end of the handshake. */
 export const HANDSHAKE_TIMEOUT_MS = 5_000;
 /**
- * Callers at the door at a time. A handshake takes milliseconds: when there are more, the oldest of the address that has most has
- * stopped midway, and is sent away for the newest.
+ * The most callers in a handshake at a time. A handshake takes milliseconds: when there are more, the oldest one of the
+ * address that has most has stopped midway, and its connection is closed for the newest.
  */
 export const MAX_HANDSHAKES = 256;
 /**
- * Handshakes begun in one turn of the event loop. Each costs a signature, most of a millisecond: when a fleet connects at
- * once, calls go on between them.
+ * The most handshakes that begin in one turn of the event loop. Each costs a signature, most of a millisecond: when a fleet
+ * connects at once, calls continue in between.
  */
 const HANDSHAKES_PER_TURN = 8;
-/** How long a caller that is refused may take to read why. */
+/** How long a refused caller may take to read the reason. */
 const LINGER_MS = 1_000;
 /** ContentType handshake, the first byte of a TLS connection (RFC 8446 §5.1). HTTP/2 begins with `P`. */
 const TLS_HANDSHAKE = 0x16;
 const HTTP2 = 'PRI ';
 
 /**
- *     accepted ──first byte──▶ TLS ──handshake──▶ certificate, identity ──▶ in
+ * Accepts TLS connections and checks the caller's certificate:
+ *
+ *     accepted ──first byte──▶ TLS ──handshake──▶ certificate, identity ──▶ admitted
  *         │                     │                        └──▶ refused, with the reason in a GOAWAY
  *         │                     └── failed, cut, too long ──▶ closed
- *         ├──────────────▶ plain text ──▶ in, or refused where TLS is required
- *         └── nothing for too long, or too many after it ──▶ closed
+ *         ├──────────────▶ plain text ──▶ admitted, or refused where TLS is required
+ *         └── no byte for too long, or too many after it ──▶ closed
  *
- * Each connection proves itself anew: sessions are not resumed, so that a certificate that has expired, or is no longer
- * allowed, opens no other one. Connections between sidecars live for minutes; what resumption would save is not felt.
+ * Each connection has to authenticate again: sessions are not resumed, so that an expired or no longer allowed certificate
+ * opens no new connection. Connections between sidecars live for minutes, so resumption would save little.
  */
 export class TlsAcceptor {
   readonly credentials: Credentials;
@@ -57,10 +59,10 @@ export class TlsAcceptor {
   private readonly listener: TlsAcceptorListener;
   private readonly allowed: AllowList;
   private readonly server: TlsServer;
-  /** Handshakes begun in this turn, and those that wait for the next ones. */
+  /** The number of handshakes begun in this turn, and the sockets that wait for later turns. */
   private begun = 0;
   private readonly next: Socket[] = [];
-  /** In the order they came; by address and port, by which Node tells of a handshake's end. */
+  /** In the order of arrival, by address and port, because Node reports a handshake's end on another socket object. */
   private readonly waiting = new Map<string, Waiting>();
 
   constructor(
@@ -75,10 +77,10 @@ export class TlsAcceptor {
       ...PROTOCOL,
       ALPNProtocols: [ALPN_H2],
       requestCert: settings.clientCa !== undefined,
-      // Judged here, so that the caller can be told why.
+      // Verified in `judge`, so that the refusal can give the reason.
       rejectUnauthorized: false,
       secureOptions: constants.SSL_OP_NO_TICKET,
-      // Ours ends sooner, and counts.
+      // Our own timeout is shorter, and counts the refusal.
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS + 1_000,
     });
     this.server.on('secureConnection', (socket) => this.onSecure(socket));
@@ -89,7 +91,7 @@ export class TlsAcceptor {
     );
   }
 
-  /** New connections have the new certificate; those that are open keep theirs. */
+  /** New connections use the new certificate; open ones keep theirs. */
   private use({ cert, key, ca }: TlsMaterial): void {
     this.server.setSecureContext({
       ...PROTOCOL,
@@ -101,7 +103,7 @@ export class TlsAcceptor {
     });
   }
 
-  /** Whether a connection that came in before may stay: it would be let in again. */
+  /** Whether an open connection may stay: these settings would admit it again. */
   admits(scheme: 'http' | 'https', identity: PeerIdentity | undefined): boolean {
     const { clientCa, required } = this.settings;
     if (scheme === 'http') return !required;
@@ -122,7 +124,7 @@ export class TlsAcceptor {
     let bytes = 0;
     socket.on('error', ignore);
     socket.once('close', () => {
-      // Its address may belong to the next one already.
+      // Another connection may have its address and port by now.
       if (this.waiting.get(key)?.socket === socket && this.leave(key) && bytes > 0)
         this.refused('tls_cut', 'the caller went away during the handshake; does it refuse our certificate?');
     });
@@ -139,13 +141,13 @@ export class TlsAcceptor {
       }
       this.begin(socket);
     };
-    // A caller that leaves without a byte, as a TCP probe does.
+    // The caller closes without a byte, as a TCP probe does.
     const onEnd = (): void => void socket.destroy();
     socket.on('readable', onReadable);
     socket.on('end', onEnd);
   }
 
-  /** The oldest of the address that has most: who comes by hundreds sends nobody else away. */
+  /** Returns the oldest of the address that has most, so that an address with hundreds displaces only its own. */
   private oneTooMany(): string {
     const byAddress = new Map<string | undefined, { count: number; oldest: string }>();
     let most = { count: 0, oldest: '' };
@@ -192,7 +194,7 @@ export class TlsAcceptor {
   private onSecure(socket: TLSSocket): void {
     const key = keyOf(socket);
     const admit = this.waiting.get(key)?.admit;
-    // It was sent away in the meantime.
+    // The handshake timed out or was displaced before.
     if (admit === undefined || !this.leave(key)) return void socket.destroy();
     joinRecords(socket);
     const verdict = this.judge(socket);
@@ -229,16 +231,16 @@ export class TlsAcceptor {
 
   private onHandshakeFailed(error: Error, socket: TLSSocket): void {
     const { code } = error as NodeJS.ErrnoException;
-    // The socket's own close tells of it.
+    // The socket's `close` event handles it.
     if (code === 'ECONNRESET' || !this.leave(keyOf(socket))) return;
     const problem = this.credentials.material === undefined ? `; our own: ${this.credentials.problem}` : '';
     const failure = tlsErrorOf(error) ?? new TlsError('tls_handshake', `the handshake failed (${code})`);
     this.refused(failure.reason, failure.message + problem);
-    // Node leaves the connection open behind some alerts.
+    // Node leaves the connection open after some alerts.
     socket.destroy();
   }
 
-  /** Its time is over, or it has to make room. */
+  /** Closes a connection whose time is over, or that another one displaces. */
   private sendAway(key: string): void {
     const waiting = this.waiting.get(key);
     if (waiting === undefined) return;
@@ -266,7 +268,7 @@ export class TlsAcceptor {
     this.sendWaitingAway();
   }
 
-  /** Those who have not come in yet. */
+  /** Closes the connections that are not admitted yet. */
   sendWaitingAway(): void {
     for (const [key, { socket }] of [...this.waiting]) {
       this.leave(key);
@@ -276,15 +278,15 @@ export class TlsAcceptor {
 }
 
 function ignore(): void {
-  // The socket's close tells of it.
+  // The socket's `close` event handles it.
 }
 
-/** The configuration has no TLS on unix sockets, which have no address. */
+/** Address and port are enough: unix sockets, which have none, can't have TLS by the configuration. */
 function keyOf({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress}:${remotePort}`;
 }
 
-/** Says why, and reads what still comes: unread bytes would make a reset of the end, which overtakes the words. */
+/** Sends the reason and closes. It reads on, because unread bytes would turn the end into a reset, which discards the reason. */
 function end(socket: Socket, words: Buffer): void {
   socket.on('error', () => {});
   socket.resume();

@@ -4,10 +4,10 @@ const FIXED_BYTES = 8;
 const MAX_DEBUG_BYTES = 300;
 
 /**
- * What a caller that is refused gets: GOAWAY with INADEQUATE_SECURITY (RFC 9113 §7) and the reason in its debug data.
- * TLS itself could only say so by an alert without words, and in TLS 1.3 a client takes its handshake for done before
- * the server has judged its certificate. No SETTINGS go before it: to gRPC clients a connection without them was not
- * made, so that they back off; one that was made and then left they would make again at once.
+ * Writes the answer to a refused caller: GOAWAY with INADEQUATE_SECURITY (RFC 9113 §7) and the reason as debug data. TLS
+ * itself could only send an alert without a text, and in TLS 1.3 a client considers its handshake complete before the
+ * server has verified its certificate. No SETTINGS precede it: gRPC clients treat a connection without SETTINGS as failed
+ * and back off; after a connection that succeeded and then closed they would reconnect at once.
  */
 export function tlsRefusal(reason: string, message: string): Buffer {
   const debug = Buffer.from(`${reason}: ${message}`, 'latin1').subarray(0, MAX_DEBUG_BYTES);

@@ -1,18 +1,18 @@
 /**
- * Bounds what the pages of the small HTTP servers hold while their readers don't read. A page of metrics may have several
- * megabytes, and each question at another moment gets another page. The readers of the oldest page give way: they get
- * nothing new either way, and a scraper that reads at all is done long before.
+ * Bounds the memory of pages that the clients of the small HTTP servers don't read. A page of metrics may have several
+ * megabytes, and requests at different moments get different pages. Above the bound, the connections that read the oldest
+ * page are closed: a scraper that reads at all has finished long before.
  */
 import type { ServerResponse } from 'node:http';
 
-/** Of all servers together. The newest page is held whatever it takes. */
+/** The bound for all servers together. The newest page is kept whatever its size. */
 export const MAX_UNREAD_BYTES = 8_388_608;
 /** Smaller pages are bounded by the number of connections. */
 const SMALL_BYTES = 16_384;
 
 class UnreadPages {
   readonly #maxBytes: number;
-  /** By what they hold, the oldest first: readers of one page share its bytes. */
+  /** Page → the responses that send it, the oldest page first. Readers of one page share its bytes. */
   readonly #readers = new Map<string | Buffer, Set<ServerResponse>>();
   #bytes = 0;
 
@@ -20,12 +20,12 @@ class UnreadPages {
     this.#maxBytes = maxBytes;
   }
 
-  /** Held now, in bytes. */
+  /** The bytes held now. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Counts a body until its reader has it, or has left. Call it before the answer ends. */
+  /** Counts a body until its reader has received it or disconnected. Call it before the answer ends. */
   hold(body: string | Buffer, response: ServerResponse): void {
     if (body.length < SMALL_BYTES) return;
     let readers = this.#readers.get(body);
@@ -55,5 +55,5 @@ class UnreadPages {
   }
 }
 
-/** Of the process. */
+/** One for the process. */
 export const unreadPages = new UnreadPages(MAX_UNREAD_BYTES);

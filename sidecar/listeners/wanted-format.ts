@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 
 /**
- * Whether a page that is a stream of events is wanted as JSON, once: `?format=json`, or an `Accept` that names JSON or, as
- * a browser's address bar does, HTML, and no stream. Whoever names nothing gets the stream (`?format=stream` says so).
+ * Whether the client of an event stream wants one JSON document instead: `?format=json`, or an `Accept` that names JSON or,
+ * as a browser's address bar sends, HTML, and no stream. The default, or `?format=stream`, is the stream.
  */
 export function wantsJson({ url = '', headers }: IncomingMessage): boolean {
   const format = new URLSearchParams(url.split('?', 2)[1] ?? '').get('format');

@@ -1,46 +1,49 @@
 /**
- * Bounds the requests that a client of HTTP/1 sends ahead of their answers (pipelining, RFC 9112 §9.3.2). Node parses each
- * read whole, and 64 KB hold 1,700 requests: here the parser gets small pieces, and no more of them while too many requests
- * of the connection wait for their answers. Connections with requests ahead take turns, so others are served between.
+ * Bounds the requests that an HTTP/1 client sends ahead of their answers (pipelining, RFC 9112 §9.3.2). Node parses each
+ * read whole, and 64 KB hold 1,700 requests. Here the parser gets small pieces, and no more of them while too many requests
+ * of the connection wait for their answers. Connections with pipelined requests take turns, so that others are served.
  *
- *     read ──▶ a piece ──▶ parser ──▶ too many wait? ──▶ later, when answers are out; or never: the connection ends
+ *     read ──▶ a piece ──▶ parser ──▶ too many wait? ──▶ after some answers; or the connection closes (`above`)
  *                 ▲                   others wait, too? ──▶ in a later turn of the event loop
  *                 └────────────────── else the next piece
  *
- * All connections together get no more of a turn than leaves time for everybody else (`read-turns.ts`): one whose reads take
- * long waits behind those whose reads don't.
+ * All connections together get a bounded time of each turn of the event loop (`read-turns.ts`). A connection whose reads
+ * take long waits behind those whose reads don't.
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { LIGHT_MS, type Reader, readTurns } from './read-turns.ts';
 
-/** Holds a usual head; of the shortest requests no more than twenty. */
+/** A piece holds a usual head, and at most twenty of the shortest requests. */
 const PIECE_BYTES = 512;
-/** Of a body without a length, whose end is not known. */
+/** The largest piece of a body without a length, whose end is not known. */
 const LARGEST_PIECE_BYTES = 4_096;
-/** The longest that one read may keep the event loop, once it is cut into pieces. */
+/** How long one read, cut into pieces, may occupy the event loop. */
 const TURN_MS = 2;
 
-/** Of all connections: heads that are not whole yet, and those of requests behind others. Above it, who has more than a little ends. */
+/**
+ * The most bytes, over all connections, of incomplete heads and of the heads of pipelined requests. Above it, connections
+ * with more than `LITTLE_BYTES` are closed.
+ */
 const MAX_WAITING_HEADS_BYTES = 8_388_608;
 const LITTLE_BYTES = 2_048;
 let waitingHeadsBytes = 0;
-/** Of all connections: what has been read and waits for a turn. Above it, who has more than a little ends. */
+/** The most bytes, over all connections, that were read and wait for a turn. Above it, those with more than `LITTLE_BYTES` close. */
 const MAX_WAITING_READ_BYTES = 67_108_864;
 let waitingReadBytes = 0;
 
 export interface AheadBound {
-  /** Requests of one connection that wait for their answers; those of one piece come on top. */
+  /** The most requests of one connection that wait for answers; one piece may exceed it. */
   readonly maxRequests: number;
   /**
-   * What happens to more. `wait`: for answers that are quick; nobody notices that a client leaves meanwhile.
-   * `end`: the connection ends.
+   * What happens above it. `wait`: the connection is not read, so a client that leaves is not noticed; for quick answers.
+   * `end`: the connection is closed.
    */
   readonly above: 'wait' | 'end';
 }
 
-/** The connections of one HTTP server. */
+/** Bounds the connections of one HTTP server. */
 export class SentAhead {
   private readonly bound: AheadBound;
   private readonly connections = new WeakMap<Socket, Connection>();
@@ -56,18 +59,18 @@ export class SentAhead {
     server.prependListener('request', (request, response) => sentAhead.began(request, response));
   }
 
-  /** Comes between a socket and the parser that Node has just given it. */
+  /** Intercepts the bytes between a socket and the parser that Node has just attached to it. */
   accept(socket: Socket): void {
     const parse = socket.listeners('data').at(-1) as ((bytes: Buffer) => void) | undefined;
     if (parse !== undefined) this.connections.set(socket, new Connection(socket, parse, this.bound));
   }
 
-  /** A request has begun; before it is answered. */
+  /** Call it when a request begins, before it is answered. */
   began(request: IncomingMessage, response: ServerResponse): void {
     this.connections.get(request.socket)?.began(request, response);
   }
 
-  /** The connection is none of HTTP from now on. Returns what came after its last request. */
+  /** The connection no longer speaks HTTP (an upgrade). Returns the bytes that followed its last request. */
   leave(socket: Socket, head: Buffer): Buffer {
     return this.connections.get(socket)?.leave(head) ?? head;
   }
@@ -78,20 +81,20 @@ class Connection implements Reader {
   private readonly parse: (bytes: Buffer) => void;
   private readonly bound: AheadBound;
   private readonly unanswered = new Set<ServerResponse>();
-  /** The request whose body is still to come. */
+  /** The request whose body is incomplete. */
   private incomplete: IncomingMessage | undefined = undefined;
-  /** The next so many bytes, at least, belong to the body of the latest request. */
+  /** At least this many of the next bytes belong to the body of the latest request. */
   private bodyBytes = 0;
   private pieceBytes = PIECE_BYTES;
-  /** What the parser has now, and what follows it in the same read. */
+  /** The piece in the parser, and the rest of the same read. */
   private piece: Buffer = EMPTY;
   private rest: Buffer = EMPTY;
   private hasBegun = false;
-  /** Of a head that is not whole yet; of requests that wait behind others. */
+  /** Bytes of an incomplete head, and of requests that wait behind others. */
   private headBytes = 0;
   private aheadBytes = 0;
   private waitsForTurn = false;
-  /** Of what has gone back to the socket, until it comes again. */
+  /** Bytes that were put back into the socket, until they are read again. */
   private heldBytes = 0;
   private isLight = true;
   private isHeld = false;
@@ -114,7 +117,7 @@ class Connection implements Reader {
   began(request: IncomingMessage, response: ServerResponse): void {
     this.hasBegun = true;
     this.incomplete = request;
-    // The whole piece may be of its body, but for the head.
+    // Subtract the piece: all of it but the head may belong to the body.
     this.bodyBytes = Number(request.headers['content-length'] ?? 0) - this.piece.length;
     this.unanswered.add(response);
     response.once('close', () => {
@@ -141,7 +144,7 @@ class Connection implements Reader {
     this.socket.resume();
   }
 
-  /** One whose only request has not come whole needs what follows. */
+  /** Whether too many requests wait. A connection with a single, incomplete request must read on. */
   private get isFull(): boolean {
     const { size } = this.unanswered;
     if (this.bound.above === 'end') return false;
@@ -151,12 +154,12 @@ class Connection implements Reader {
   private readonly read = (bytes: Buffer): void => {
     this.rest = bytes;
     if (this.heldBytes > 0) this.countHeld(0);
-    // Node reads on for the body of one of the requests.
+    // Node has resumed reading for the body of a request.
     if (this.waitsForTurn || this.isFull) {
       this.hold();
       return;
     }
-    // What is of a body alone costs little.
+    // Bytes of a body cost little.
     const isOfBody = this.bodyBytes >= bytes.length;
     if (!isOfBody && !readTurns.hasTime) {
       this.hold();
@@ -190,7 +193,7 @@ class Connection implements Reader {
       if (socket.destroyed) this.rest = EMPTY;
       if (this.rest.length === 0) return;
       if (socket.isPaused()) {
-        // By Node, for an answer or a body that is not read; it goes on by itself.
+        // Node has paused it for an answer or a body that is not consumed, and will resume it.
         this.rest = EMPTY;
         socket.unshift(rest);
         return;
@@ -204,7 +207,7 @@ class Connection implements Reader {
     }
   }
 
-  /** The piece is of a head, or of several. */
+  /** Counts a piece that holds a part of a head, or several heads. */
   private countHead(): void {
     if (this.socket.destroyed) return;
     const { length } = this.piece;
@@ -248,10 +251,10 @@ class Connection implements Reader {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
-/** Behind the last chunk of a body, and behind each head. */
+/** It ends the last chunk of a body, and each head. */
 const EMPTY_LINE = Buffer.from('\n\r\n');
 
-/** A large piece ends where the body may end: hundreds of small requests may follow in it. */
+/** Ends a large piece where the body may end: hundreds of small requests may follow it. */
 function pieceLength(rest: Buffer, bytes: number): number {
   if (bytes === PIECE_BYTES) return bytes;
   const at = rest.subarray(0, bytes).indexOf(EMPTY_LINE);
@@ -259,8 +262,8 @@ function pieceLength(rest: Buffer, bytes: number): number {
 }
 
 /**
- * When a connection ends, Node closes only the response whose turn it is; those behind it would never hear of it, and count
- * as running for ever.
+ * Closes the responses that Node leaves open. When a connection ends, Node closes only the response whose turn it is; those
+ * behind it would get no event and count as running for ever.
  */
 function closeUnsent(responses: ReadonlySet<ServerResponse>): void {
   for (const response of [...responses]) {

@@ -1,20 +1,20 @@
-// Calls that went wrong, each with its way through the attempts; and events.
+// Shows failed calls, each with its attempts, and events.
 import { breakable, element, setText, sync } from './page.js';
 import { duration, explainReason, explainVerdict, shortMethod, timeOf } from './words.js';
 
 const MAX_CALLS = 50;
-/** Calls that suffer from what the others have found (an open circuit) do not push those out. */
+/** Calls that failed only because of earlier failures (an open circuit) do not displace those. */
 const MAX_CONSEQUENCES = 10;
 const MAX_EVENTS = 100;
 
-/** The newest ones of a list that grows, by id, newest first. */
+/** Keeps the newest items of a growing list, by id, newest first. */
 export class Latest {
   constructor(most) {
     this.most = most;
     this.items = [];
   }
 
-  /** Those that are known already are left out: each connection begins with all of them. */
+  /** Skips known items: each connection begins with all of them. */
   add(added) {
     const newest = this.items[0]?.id ?? 0;
     const fresh = added.filter(({ id }) => id > newest).sort((a, b) => b.id - a.id);
@@ -105,7 +105,7 @@ function createAttempt(attempt, callMs) {
   return item;
 }
 
-/** How grave an event is, by what it says of itself. */
+/** Returns the severity of an event, by its own fields. */
 function toneOf({ type, details }) {
   if (type === 'circuit') return details.to === 'open' ? 'bad' : details.to === 'closed' ? 'good' : 'warn';
   if (type === 'ejection') return details.kind === 'ejected' ? 'bad' : 'good';

@@ -1,8 +1,8 @@
-// Clusters with their circuits and endpoints.
+// Shows clusters with their circuits and endpoints.
 import { breakable, element, setClass, setText, sync } from './page.js';
 import { count, duration, latency, rate, shortMethod, span } from './words.js';
 
-/** Without what its state says already. */
+/** Removes the part that the state shows already. */
 function plain(because) {
   return because
     .replace(/^(ejected \([a-z_]+\)|back from an ejection \([a-z_]+\)|connecting failed): /, '')
@@ -59,7 +59,7 @@ function updateCluster({ parts }, cluster) {
   setText(parts.more, hidden === 0 ? '' : `and ${count(hidden)} more, all of them at /clusters`);
 }
 
-/** Each circuit that is not closed; of the closed ones only how many there are. */
+/** Shows each circuit that is not closed, and the number of closed ones. */
 function showCircuits(list, { circuits, circuit_count: all, closed_count: closed }) {
   const notClosed = circuits.filter(({ state }) => state !== 'closed');
   const items = notClosed.map((circuit) => ({ key: circuit.method, ...circuit }));
@@ -99,7 +99,7 @@ function describeNotClosed({ method, state, because, half_open_in_ms: left, reje
   return `Circuit ${state}: ${shortMethod(method)}${when}${turnedAway}; ${because}`;
 }
 
-/** An endpoint has a row, and a second one for what is to be said about its state. */
+/** An endpoint has a row, and a second one that explains its state. */
 function rowsOf(endpoints) {
   return endpoints.flatMap((endpoint) => {
     const row = { key: endpoint.address, endpoint };

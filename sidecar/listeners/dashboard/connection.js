@@ -1,4 +1,4 @@
-// The stream of what the sidecar shows. It is closed while nobody looks, and comes back by itself.
+// Receives the sidecar's live stream. It closes while the page is hidden, and reconnects by itself.
 //
 //     connecting ──first snapshot──▶ live ──nothing for 5 s──▶ silent ──still nothing──▶ (opened anew) lost
 //          ▲                          │                                                      │
@@ -6,7 +6,7 @@
 
 const SILENT_AFTER_MS = 5000;
 const REOPEN_AFTER_MS = 15_000;
-/** The browser gives up on an HTTP error (503: too many readers) and has to be asked again. */
+/** The browser does not reconnect after an HTTP error (503: too many readers), so we retry. */
 const RETRY_MS = 3000;
 
 /**
@@ -68,7 +68,7 @@ export function connect(listener) {
       open();
     }
   });
-  // A page that the browser keeps for its back button holds no connection.
+  // A page in the browser's back/forward cache keeps no connection.
   window.addEventListener('pagehide', () => source?.close());
   window.addEventListener('pageshow', ({ persisted }) => {
     if (persisted) open();

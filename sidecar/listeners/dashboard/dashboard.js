@@ -1,4 +1,4 @@
-// The dashboard: puts what comes over the connection into the page.
+// The dashboard: shows the data of the live stream on the page.
 import { calls, events, showCalls, showEvents } from './calls.js';
 import { showClusters } from './clusters.js';
 import { connect } from './connection.js';
@@ -8,7 +8,7 @@ import { setClass, setText } from './page.js';
 import { showTraffic } from './traffic.js';
 import { count, span, timeOf } from './words.js';
 
-/** The configuration's, where it names none. */
+/** The default of the configuration. */
 const UNSET_VERSION = '0.0.0';
 
 const at = (id) => document.querySelector(`#${id}`);

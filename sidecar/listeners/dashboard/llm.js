@@ -1,8 +1,8 @@
-// The LLM egress: each upstream with its circuit, and what its models were asked and have cost.
+// Shows the LLM egress: each upstream with its circuit, and the requests and costs of its models.
 import { element, figure, setClass, setText, sync } from './page.js';
 import { count, span } from './words.js';
 
-/** Nothing is shown of an egress that nobody has used. */
+/** Hides an egress that had no request. */
 export function showLlm(
   section,
   container,
@@ -19,7 +19,7 @@ export function showLlm(
     waiting: upstream.waiting_requests,
     pairs: requests.filter((pair) => pair.upstream === upstream.name),
   }));
-  // Requests that were turned away before any upstream was asked, or wait for the limits here.
+  // Requests that were refused before any provider attempt, or wait for our limits.
   const others = requests.filter(({ upstream }) => !upstreams.some(({ name }) => name === upstream));
   const waiting = upstreams.reduce((rest, one) => rest - one.waiting_requests, waitingInAll);
   if (others.length > 0 || waiting > 0)
@@ -52,7 +52,7 @@ function createCard({ name, url = '' }) {
   return card;
 }
 
-/** Every outcome but an answer, or a refusal that is the caller's own. */
+/** Counts every outcome but an answer, or a refusal that the caller caused. */
 function notAnswered(outcomes) {
   const { success = 0, refused = 0, cancelled = 0, ...others } = outcomes;
   return Object.values(others).reduce((sum, number) => sum + number, 0);

@@ -1,10 +1,10 @@
-// "Now": what the sidecar has found to be wrong, as it says it. Nothing is judged here.
+// Shows "Now": the sidecar's findings, unchanged. The page adds no judgement of its own.
 import { element, setClass, setText, sync } from './page.js';
 import { count, span, timeOf } from './words.js';
 
 /**
  * @param list shows each finding with its numbers, which move
- * @param said is read out by screen readers when it changes: the sentences alone, which stay
+ * @param said has the sentences alone, without numbers; screen readers announce its changes
  */
 export function showNow(list, said, { well, summary, detail, findings, left_out: leftOut }) {
   const items =

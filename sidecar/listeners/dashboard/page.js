@@ -1,9 +1,9 @@
-// Builds and updates elements. Text is always put in as text, never as HTML: names come from the configuration,
-// from callers and from peers.
+// Builds and updates elements. It inserts strings as text, never as HTML: names come from the configuration, from callers
+// and from peers.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** An element with a class and children; strings become text. */
+/** Makes an element with a class and children; strings become text. */
 export function element(name, className, ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -17,7 +17,7 @@ export function svg(name, attributes = {}) {
   return made;
 }
 
-/** Sets text only where it has changed, so that a selection and a screen reader are left in peace. */
+/** Sets text only when it has changed, so that it does not disturb a selection or a screen reader. */
 export function setText(node, text) {
   const wanted = String(text);
   if (node.textContent !== wanted) node.textContent = wanted;
@@ -28,11 +28,11 @@ export function setClass(node, name) {
 }
 
 /**
- * Makes a container show these items: what is there stays there, with its focus, and is brought up to date.
+ * Makes a container show these items. It keeps and updates the elements of known items, with their focus.
  *
- * @param keyOf what an item is known by
+ * @param keyOf returns the key of an item
  * @param create makes the element of an item
- * @param update brings it up to date
+ * @param update updates it
  */
 export function sync(container, items, keyOf, create, update) {
   const old = container.shown ?? new Map();
@@ -51,14 +51,14 @@ export function sync(container, items, keyOf, create, update) {
   container.shown = shown;
 }
 
-/** A definition: a small label and its value, whose element is given back to be updated. */
+/** Makes a definition: a small label and its value. Returns the value's element for updates. */
 export function figure(list, label) {
   const value = element('dd');
   list.append(element('div', '', element('dt', '', label), value));
   return value;
 }
 
-/** A name with places where it may be broken: after dots, slashes and colons. */
+/** Returns a name with line-break opportunities after dots, slashes and colons. */
 export function breakable(node, text) {
   if (node.shownText === text) return;
   node.shownText = text;

@@ -1,4 +1,4 @@
-// The cards of the listeners: rates, percentiles, and a chart of the last minute.
+// Shows the cards of the listeners: rates, percentiles, and a chart of the last minute.
 import { element, figure, setText, svg, sync } from './page.js';
 import { count, latency, rate } from './words.js';
 
@@ -64,7 +64,7 @@ function updateCard({ parts }, listener) {
   updateChart(parts.chart, traffic?.calls ?? [], traffic?.errors ?? []);
 }
 
-/** Calls as an area with a line, errors as an area before it. */
+/** Draws calls as an area with a line, and errors as an area in front of it. */
 export function createChart() {
   const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' });
   const calls = svg('path', { class: 'calls-area' });
@@ -78,7 +78,7 @@ export function createChart() {
 
 export function updateChart({ picture, calls, line, errors, most }, callRates, errorRates) {
   const highest = Math.max(0, ...callRates, ...errorRates);
-  // A round number above the highest, so that the scale does not jump with each call.
+  // Round the highest value up, so that the scale does not jump with each call.
   const scale = roundUp(Math.max(highest, 1));
   const outline = points(callRates, scale);
   calls.setAttribute('d', area(outline));
@@ -96,7 +96,7 @@ function roundUp(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
-/** The newest is at the right. */
+/** The newest value is at the right. */
 function points(rates, scale) {
   const step = WIDTH / (SECONDS - 1);
   return rates.map((value, i) => {

@@ -1,4 +1,4 @@
-// How numbers, states and reasons are said.
+// Formats numbers, states and reasons.
 
 export function count(value) {
   if (value >= 100_000) return `${Math.round(value / 1000)} k`;
@@ -24,7 +24,7 @@ export function duration(ms) {
   return span(ms / 1000);
 }
 
-/** A length of time for people: `42 s`, `3 min 5 s`, `2 h 4 min`. */
+/** Formats a duration: `42 s`, `3 min 5 s`, `2 h 4 min`. */
 export function span(seconds) {
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
@@ -72,7 +72,7 @@ const REASONS = {
   task_not_repeatable: 'The task had run before, and its answer could not be given again.',
 };
 
-/** Why the sidecar answered in an endpoint's place. */
+/** Why the sidecar answered instead of an endpoint. */
 export function explainReason(reason) {
   return REASONS[reason] ?? '';
 }
