@@ -11,7 +11,7 @@ type Serve = (request: DownstreamRequest, response: DownstreamResponse) => boole
 
 /** The most streams of one connection at a time: usual clients open at most 100. Node refuses more. */
 const MAX_STREAMS = 256;
-/** The most fields of a request: Node's default. A reference to an empty field takes one byte on the wire, and far more in memory. */
+/** The most fields of a request: Node's default. An indexed empty field takes one byte on the wire and far more in memory. */
 const MAX_FIELDS = 128;
 /** Megabytes for one connection. */
 const MAX_SESSION_MEMORY_MB = 64;

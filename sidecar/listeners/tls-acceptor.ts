@@ -286,7 +286,7 @@ function keyOf({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress}:${remotePort}`;
 }
 
-/** Sends the reason and closes. It reads on, because unread bytes would turn the end into a reset, which discards the reason. */
+/** Sends the reason and closes. It reads on: unread bytes would turn the end into a reset, which discards the reason. */
 function end(socket: Socket, words: Buffer): void {
   socket.on('error', () => {});
   socket.resume();

@@ -1,17 +1,19 @@
 import { bytesField, FieldReader, stringField, varintField, WireType } from './protobuf.ts';
 
+/** Reads and writes the messages of `grpc.health.v1` and of the agents' own HealthCheck. */
+
 /** `grpc.health.v1.HealthCheckResponse.ServingStatus`. */
 export const ServingStatus = { UNKNOWN: 0, SERVING: 1, NOT_SERVING: 2, SERVICE_UNKNOWN: 3 } as const;
 export type ServingStatus = (typeof ServingStatus)[keyof typeof ServingStatus];
 
-/** The five bytes before every gRPC message, and the message. */
+/** Puts the five-byte prefix of gRPC before a message. */
 export function frameMessage(message: Buffer): Buffer {
   const prefix = Buffer.alloc(5);
   prefix.writeUInt32BE(message.length, 1);
   return Buffer.concat([prefix, message]);
 }
 
-/** The `service` (1) of a HealthCheckRequest. */
+/** Reads `service` (1) of a HealthCheckRequest. */
 export function readHealthService(buffer: Buffer, start: number, end: number): string {
   const reader = new FieldReader(buffer, start, end);
   let service = '';
@@ -34,7 +36,7 @@ export function readServingStatus(buffer: Buffer, start: number, end: number): S
   return (status <= 3 ? status : 0) as ServingStatus;
 }
 
-/** `HealthListResponse.statuses` (1), a map from service to HealthCheckResponse. Undefined when it can't be read. */
+/** Reads `HealthListResponse.statuses` (1), a map from service to HealthCheckResponse. Undefined when it is malformed. */
 export function readHealthList(
   buffer: Buffer,
   start: number,
@@ -72,7 +74,7 @@ export interface AgentHealth {
   readonly checks: Readonly<Record<string, string>>;
 }
 
-/** The `healthy` (1) of an `agent.HealthResponse`. */
+/** Reads `healthy` (1) of an `agent.HealthResponse`. */
 export function readAgentHealthy(buffer: Buffer, start: number, end: number): boolean {
   const reader = new FieldReader(buffer, start, end);
   let healthy = false;
@@ -81,7 +83,7 @@ export function readAgentHealthy(buffer: Buffer, start: number, end: number): bo
   return healthy;
 }
 
-/** `agent.HealthResponse`. */
+/** Writes an `agent.HealthResponse`. */
 export function writeAgentHealth(health: AgentHealth): Buffer {
   const fields = [
     varintField(1, health.healthy ? 1 : 0),

@@ -3,40 +3,40 @@ import { KeyIndex } from './key-index.ts';
 import type { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-end.ts';
 
-/** Answers that are longer are not kept here. */
+/** Longer answers are not kept here. */
 export const KEPT_ANSWER_MAX_BYTES = 4_096;
-/** Answers share blocks of this size, which go as a whole: they are let go in the order in which they came. */
+/** Answers share blocks of this size. A block is freed as a whole, because answers are dropped in the order of arrival. */
 const BLOCK_BYTES = 65_536;
 const FIRST_CAPACITY = 64;
-/** What an answer takes besides its bytes and its key, about: places in the columns. */
+/** About what an answer takes besides its bytes and its key: its slots in the columns. */
 const SLOT_BYTES = 192;
 
-/** An answer as it was when it was put here. */
+/** An answer as it was added. */
 export interface KeptAnswer {
   readonly head: readonly string[] | undefined;
   readonly end: TaskEnd;
-  /** A view: copy what is to stay. */
+  /** A view: copy it to keep it. */
   readonly bytes: Buffer;
   readonly expiresAtMs: number;
 }
 
 /**
- * Short answers that nobody has asked for again, which is nearly all of them: a ring of columns, oldest first. An
- * object for each, with what belongs to it, would live just long enough to be moved twice by the collector and
- * to be left to it in the old generation: at ten thousand calls a second that costs more than the calls' own policies.
+ * Short answers that no duplicate has requested, which is nearly all of them: a ring of columns, oldest first. An object
+ * for each answer would live just long enough for the collector to move it twice and promote it to the old generation: at
+ * ten thousand calls a second that costs more than the calls' own policies.
  *
- *          dropped: only that it was given    kept
+ *          dropped: the bare fact remains     kept
  *        ┌──────────────────────────────────┬───────────────────┐
  *        ▲ #first                           ▲ #firstKept        ▲ #next
  *
- * They are numbered in the order of their coming; a number stays good until its answer is forgotten.
+ * Answers are numbered in the order of arrival; a number is valid until its answer is forgotten.
  */
 export class KeptAnswers {
   #capacity = FIRST_CAPACITY;
   #first = 0;
   #firstKept = 0;
   #next = 0;
-  /** None where the answer has been taken out. */
+  /** A slot has no key when its answer was taken out. */
   #keys = new KeyIndex(FIRST_CAPACITY);
   #heads: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
   #trailers: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
@@ -46,21 +46,21 @@ export class KeptAnswers {
   #statuses = new Int8Array(FIRST_CAPACITY);
   #taskStatuses = new Float64Array(FIRST_CAPACITY);
   #expiry = new Float64Array(FIRST_CAPACITY);
-  /** Of the answer with its key; what a dropped one still has. */
+  /** The bytes of an answer with its key; of a dropped one, what remains. */
   #sizes = new Uint32Array(FIRST_CAPACITY);
   #block: Buffer | undefined = undefined;
   #blockUsed = 0;
-  /** Of all answers that are here, and of what is left of dropped ones. */
+  /** The bytes of all answers, and of what remains of dropped ones. */
   bytes = 0;
-  /** How many are here, dropped ones included. */
+  /** The number of answers, dropped ones included. */
   size = 0;
 
-  /** Nothing is here, not even a dropped one. */
+  /** There is no answer, not even a dropped one. */
   get empty(): boolean {
     return this.#first === this.#next;
   }
 
-  /** The number of the answer with this key, or -1. */
+  /** Returns the number of the answer with this key, or -1. */
   find(key: string, hash = hashOf(key)): number {
     const slot = this.#keys.find(key, hash);
     if (slot < 0) return -1;
@@ -69,8 +69,8 @@ export class KeptAnswers {
   }
 
   /**
-   * @param key in Latin-1, and not here yet
-   * @param fieldsBytes the head's and the trailers', as far as they count
+   * @param key in Latin-1, and not present yet
+   * @param fieldsBytes the bytes that count for head and trailers
    * @returns its number
    */
   add(
@@ -116,17 +116,17 @@ export class KeptAnswers {
     return this.#expiry[number & (this.#capacity - 1)]!;
   }
 
-  /** The answer's head; undefined where it had none, or is not kept. */
+  /** Returns the answer's head; undefined when it had none, or was dropped. */
   headOf(number: number): readonly string[] | undefined {
     return this.#heads[number & (this.#capacity - 1)];
   }
 
-  /** Of it only that it was given is known. */
+  /** Whether the answer was dropped: only the fact that it was given remains. */
   dropped(number: number): boolean {
     return number < this.#firstKept;
   }
 
-  /** Takes an answer out, which must not be a dropped one: somebody asks for it. */
+  /** Removes and returns an answer for a duplicate; it must not be a dropped one. */
   take(number: number): KeptAnswer {
     const slot = number & (this.#capacity - 1);
     const start = this.#starts[slot]!;
@@ -144,7 +144,7 @@ export class KeptAnswers {
     return answer;
   }
 
-  /** Lets go of the oldest answer that is still here, all but that it was given. False: there is none. */
+  /** Drops the oldest answer that is not dropped yet. @returns false when there is none */
   dropOldest(): boolean {
     while (this.#firstKept < this.#next) {
       const slot = this.#firstKept++ & (this.#capacity - 1);
@@ -158,7 +158,7 @@ export class KeptAnswers {
     return false;
   }
 
-  /** The number of the oldest, if something is here. */
+  /** The number of the oldest answer, if there is any. */
   get oldest(): number {
     return this.#first;
   }
@@ -167,12 +167,12 @@ export class KeptAnswers {
     return this.#first < this.#firstKept;
   }
 
-  /** How many places lie between the oldest and the newest, holes included. */
+  /** The number of slots from the oldest to the newest answer, holes included. */
   get span(): number {
     return this.#next - this.#first;
   }
 
-  /** Answers can be forgotten anywhere; it is the oldest that make room. */
+  /** Forgets any answer. Slots are reused only after the oldest answers are forgotten. */
   forget(number: number): void {
     const slot = number & (this.#capacity - 1);
     this.#clear(slot);

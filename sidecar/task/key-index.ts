@@ -4,27 +4,27 @@ import { hashOf } from '../collections/churn-map.ts';
 const BLOCK_BYTES = 65_536;
 
 /**
- * Finds slots by their keys. A `Map` would hold on to a string for each key, for long enough to be moved by the collector
- * twice and be left to it in the old generation, and would itself be made anew every some thousand keys. Here hashes are
- * columns, and the bytes of the keys lie one behind the other in blocks, each of which goes with its last key.
+ * Finds slots by their keys. A `Map` would keep a string for each key, long enough for the collector to move it twice and
+ * promote it to the old generation, and V8 would rebuild the map's table every few thousand keys. Here hashes are columns,
+ * and the bytes of the keys lie one after the other in blocks, each of which is freed with its last key.
  *
- * Keys that fall together are walked through: with all of ten thousand that would take some 20 µs.
+ * A look-up compares colliding keys one by one: if all of ten thousand collided, it would take some 20 µs.
  */
 export class KeyIndex {
   readonly #mask: number;
-  /** Of each hash the slot that was set last; -1 for none. */
+  /** For each hash the slot that was set last; -1 for none. */
   readonly #newest: Int32Array;
-  /** The slot of the same hash that was set before. */
+  /** For each slot the one of the same hash that was set before. */
   readonly #older: Int32Array;
   readonly #hashes: Int32Array;
   readonly #starts: Uint16Array;
-  /** 0 where there is no key. */
+  /** 0 for a slot without a key. */
   readonly #lengths: Uint16Array;
   readonly #blocks: (Buffer | undefined)[];
   #block: Buffer | undefined = undefined;
   #used = 0;
 
-  /** @param capacity how many slots there are, a power of two */
+  /** @param capacity the number of slots, a power of two */
   constructor(capacity: number) {
     this.#mask = capacity - 1;
     this.#newest = new Int32Array(capacity).fill(-1);
@@ -35,12 +35,12 @@ export class KeyIndex {
     this.#blocks = new Array(capacity).fill(undefined);
   }
 
-  /** Of its key; 0 where there is none. */
+  /** Returns the length of the slot's key; 0 without one. */
   lengthAt(slot: number): number {
     return this.#lengths[slot]!;
   }
 
-  /** The slot of a key, or -1. */
+  /** Returns the slot of a key, or -1. */
   find(key: string, hash = hashOf(key)): number {
     for (let slot = this.#newest[hash & this.#mask]!; slot >= 0; slot = this.#older[slot]!) {
       if (this.#hashes[slot] === hash && this.#lengths[slot] === key.length && this.#keyAt(slot) === key)
@@ -54,7 +54,7 @@ export class KeyIndex {
     return this.#blocks[slot]!.toString('latin1', start, start + this.#lengths[slot]!);
   }
 
-  /** @param key not empty, in Latin-1, of less than 64 KiB, and not here yet */
+  /** @param key not empty, in Latin-1, shorter than 64 KiB, and not present yet */
   set(slot: number, key: string, hash: number): void {
     const { length } = key;
     if (this.#block === undefined || this.#used + length > BLOCK_BYTES) {
@@ -90,7 +90,7 @@ export class KeyIndex {
     this.#blocks[slot] = undefined;
   }
 
-  /** The same key at a slot of this one, which must be set in the order in which they were there. */
+  /** Takes over a key from another index. Call it in the order in which the keys were set there. */
   take(from: KeyIndex, slot: number, to: number): void {
     this.#link(to, from.#hashes[slot]!, from.#lengths[slot]!, from.#blocks[slot]!, from.#starts[slot]!);
     this.#block = from.#block;

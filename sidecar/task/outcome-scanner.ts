@@ -1,9 +1,8 @@
 /**
- * Reads how a task ended from the bytes of its `agent.TaskResponse`, while they pass.
+ * Reads how a task ended from the bytes of its `agent.TaskResponse` as they pass.
  *
- * The message may have megabytes of `output`, and arrives in DATA frames whose boundaries mean nothing. It is not
- * kept: what lies between the two fields that matter is stepped over, and a few numbers say where in the message
- * the last chunk ended.
+ * The message may have megabytes of `output`, and arrives in DATA frames whose boundaries mean nothing. The scanner does
+ * not keep it: it skips all but two fields, and a few numbers record where in the message the last chunk ended.
  *
  *     prefix ──5 bytes──▶ tag ──VARINT──▶ value ──────▶ tag
  *        │                │ ├──BYTES───▶ length ─▶ skip ─▶ tag
@@ -11,8 +10,8 @@
  *        ▼                ▼
  *      gather ─────────▶ done ◀── end of the message, or malformed
  *
- * A compressed message is gathered, inflated at its end and then read likewise. One that takes more than its bounds stays
- * unknown: answers that say FAILED are short.
+ * It gathers a compressed message, inflates it at its end and reads it in the same way. One that exceeds the bounds stays
+ * unknown: answers with the status FAILED are short.
  *
  * Sources: gRPC over HTTP/2, "Length-Prefixed-Message"; protobuf.dev, "Encoding".
  */
@@ -29,7 +28,7 @@ const DONE = 5;
 const GATHER = 6;
 
 const COMPRESSED = 1;
-/** Of a compressed message so much is kept until it is whole, and so much is made of it. */
+/** The largest compressed message that is gathered, and the most bytes to which it is inflated. */
 const COMPRESSED_MAX_BYTES = 65_536;
 const INFLATED_MAX_BYTES = 1_048_576;
 const MAX_VARINT_SHIFT = 63;
@@ -38,13 +37,13 @@ const STATUS_FIELD = 3;
 const TOKENS_USED_FIELD = 4;
 
 export class OutcomeScanner {
-  /** The response's `grpc-encoding`, to be set before its first message; '' without one. */
+  /** The response's `grpc-encoding`; '' without one. Set it before the first message. */
   encoding = '';
-  /** A whole message has passed, and it could be read. Stays false for one that is malformed, or can't be inflated. */
+  /** A complete message has passed and was read. Stays false for one that is malformed or can't be inflated. */
   seen = false;
-  /** The value of `status`, an open enum; counts only when `seen`. */
+  /** The value of `status`, an open enum; valid only when `seen`. */
   status = 0;
-  /** `tokens_used` as it is written: a careless agent can make it negative. Counts only when `seen`. */
+  /** `tokens_used` as the agent wrote it, possibly negative; valid only when `seen`. */
   tokensUsed = 0;
 
   private state = PREFIX;
@@ -52,18 +51,18 @@ export class OutcomeScanner {
   private messageBytesLeft = 0;
   private skipBytesLeft = 0;
   private field = 0;
-  /** How deep in groups the next field lies; their fields are not the message's. */
+  /** The depth of groups around the next field; fields in groups are not the message's. */
   private groups = 0;
-  /** A varint that a chunk may end in: its lower 32 bits, the place of the next seven, and whether it has more. */
+  /** A varint that may span chunks: its lower 32 bits, the shift of the next seven, and whether higher bits are set. */
   private low = 0;
   private shift = 0;
   private wide = false;
-  /** Of a compressed message, what has come in earlier chunks. */
+  /** The earlier chunks of a compressed message. */
   private gathered: Buffer[] | undefined = undefined;
 
   /**
-   * The next bytes of the response's DATA; never throws. The first message counts: a second one would break the
-   * RPC.
+   * Reads the next bytes of the response's DATA; never throws. Only the first message counts: a second one would violate
+   * the RPC.
    */
   feed(buffer: Buffer, start: number, end: number): void {
     const at = this.state === PREFIX ? this.readPrefix(buffer, start, end) : start;
@@ -75,7 +74,7 @@ export class OutcomeScanner {
     this.read(buffer, at, end);
   }
 
-  /** Bytes of the message itself. */
+  /** Reads bytes of the message itself. */
   private read(buffer: Buffer, start: number, end: number): void {
     let at = start;
     const limit = Math.min(end, at + this.messageBytesLeft);
@@ -121,7 +120,7 @@ export class OutcomeScanner {
     this.messageBytesLeft -= piece.length;
     const gathered = this.gathered!;
     if (this.messageBytesLeft > 0) {
-      // The buffer is the connection's own.
+      // Copy: the connection reuses its buffer.
       if (piece.length > 0) gathered.push(Buffer.from(piece));
       return;
     }
@@ -161,7 +160,7 @@ export class OutcomeScanner {
       case LENGTH:
         return wide || low < 0 ? DONE : this.skip(low);
       default:
-        // An int32 is the lower 32 bits of what is written; the last one wins, as in every protobuf parser.
+        // An int32 is the lower 32 bits of the varint; the last one wins, as in every protobuf parser.
         if (this.groups === 0) {
           if (this.field === STATUS_FIELD) this.status = low;
           else if (this.field === TOKENS_USED_FIELD) this.tokensUsed = low;
@@ -193,13 +192,13 @@ export class OutcomeScanner {
   }
 
   private skip(bytes: number): number {
-    // More than the message has is found out at its end.
+    // If the message is shorter, `endMessage` notices.
     this.skipBytesLeft = bytes;
     return bytes === 0 ? TAG : SKIP;
   }
 
   private endMessage(): void {
-    // A message that ends within a field was cut by who wrote it.
+    // A message that ends within a field is malformed.
     this.seen = this.state === TAG && this.shift === 0 && this.groups === 0;
     this.state = DONE;
   }

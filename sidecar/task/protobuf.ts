@@ -1,12 +1,12 @@
 /**
- * The little of protobuf's wire format that a sidecar needs (protobuf.dev, "Encoding"): to find a few fields of a
- * message without decoding the rest, and to write messages of two or three fields. The agents' own messages are
- * decoded by protobufjs; this one runs on the data path, on bytes that anyone may have sent.
+ * The part of protobuf's wire format that a sidecar needs (protobuf.dev, "Encoding"): it finds a few fields of a message
+ * without decoding the rest, and writes messages of two or three fields. The agents use protobufjs; this runs on the data
+ * path, on untrusted bytes.
  */
 
 export const WireType = { VARINT: 0, FIXED64: 1, BYTES: 2, FIXED32: 5 } as const;
 
-/** Walks over the fields of one message in place. Malformed input ends the walk with `malformed` set. */
+/** Iterates over the fields of one message in place. Malformed input ends the iteration with `malformed` set. */
 export class FieldReader {
   private buffer: Buffer;
   private at: number;
@@ -14,9 +14,9 @@ export class FieldReader {
   malformed = false;
   field = 0;
   wireType = 0;
-  /** A varint's value; exact to 2^53, which is enough for what is read here. */
+  /** A varint's value, exact to 2^53, which is enough for the fields read here. */
   varint = 0;
-  /** Where a BYTES field lies. */
+  /** The range of a BYTES field's value. */
   valueStart = 0;
   valueEnd = 0;
 
@@ -52,7 +52,7 @@ export class FieldReader {
     }
   }
 
-  /** A string field's text. */
+  /** Returns a string field's text. */
   text(): string {
     return this.buffer.toString('utf8', this.valueStart, this.valueEnd);
   }

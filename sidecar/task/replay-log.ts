@@ -1,25 +1,25 @@
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 
 /**
- * The bytes of an answer, in order, for those who join it later or ask for it again.
+ * The bytes of an answer, in order, for followers that join the run later or get the answer replayed.
  *
  *     dropped   page      page            page
  *     ┌ ─ ─ ─ ┬────────┬───────────────┬─────────────┬───┐
  *     └ ─ ─ ─ ┴────────┴───────────────┴─────────────┴───┘
  *             ▲ start            ▲ a reader          ▲ length
  *
- * Bytes are copied in: what arrives on a socket lies in slabs that are 64 KiB large, and a log that kept a token of
- * each would keep them all. What has been written is never moved, so readers get views without copying.
+ * The log copies bytes on append: a socket's bytes arrive in slabs of 64 KiB, and a log that referred to one token of each
+ * would keep all slabs alive. It never moves written bytes, so readers get views without copying.
  */
 
 const MIN_PAGE_BYTES = 512;
 const MAX_PAGE_BYTES = 65_536;
-/** Of a log without bytes; never written to. */
+/** The pages of an empty log; never written to. */
 const NO_PAGES: Page[] = [];
 
 interface Page {
   readonly buffer: Buffer;
-  /** Offset of its first byte in the log. */
+  /** The offset of its first byte in the log. */
   readonly startsAt: number;
   used: number;
 }
@@ -31,14 +31,14 @@ export class ReplayLog {
   /** Memory held, in bytes. */
   heldBytes = 0;
 
-  /** The offset of the first byte that is still here. */
+  /** The offset of the first byte that has not been dropped. */
   get start(): number {
     return this.#pages[0]?.startsAt ?? this.length;
   }
 
   append(buffer: Buffer, start: number, end: number): void {
     let from = start;
-    // Most answers come in one short piece.
+    // Most answers arrive in one short piece.
     if (this.#pages.length === 0 && end - start <= SHORT_COPY_MAX_BYTES) {
       const copy = shortCopy(buffer, start, end);
       this.#addPage({ buffer: copy, startsAt: this.length, used: copy.length });
@@ -55,12 +55,12 @@ export class ReplayLog {
     }
   }
 
-  /** The last page, if it has room, or a new one: for all of `bytes` when it can be, and larger from page to page. */
+  /** Returns the last page, if it has room, or a new one. A new page holds all of `bytes` if possible; pages grow. */
   #pageFor(bytes: number): Page {
     const last = this.#pages.at(-1);
     if (last !== undefined && last.used < last.buffer.length) return last;
     const size = Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
-    // Not from Node's pool, which others use, too: a page of it would hold on to their bytes.
+    // Not from Node's shared pool: a page in it would keep unrelated bytes alive.
     return this.#addPage({ buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 });
   }
 
@@ -71,12 +71,12 @@ export class ReplayLog {
     return page;
   }
 
-  /** Copies all of it, of which nothing may have been dropped. */
+  /** Copies the whole log, of which nothing may have been dropped. */
   copyTo(target: Buffer, at: number): void {
     for (const { buffer, used, startsAt } of this.#pages) buffer.copy(target, at + startsAt, 0, used);
   }
 
-  /** What there is at `offset`, up to the end of a page; undefined at the end, and for what has been dropped. */
+  /** Returns the bytes from `offset` to the end of a page; undefined at the end of the log, and for dropped bytes. */
   read(offset: number): Buffer | undefined {
     if (offset < this.start || offset >= this.length) return undefined;
     const pages = this.#pages;
@@ -91,7 +91,7 @@ export class ReplayLog {
     return buffer.subarray(offset - startsAt, used);
   }
 
-  /** Lets go of whole pages in front of `offset`. */
+  /** Drops whole pages before `offset`. */
   dropBefore(offset: number): void {
     let count = 0;
     for (const { startsAt, used, buffer } of this.#pages) {

@@ -1,9 +1,9 @@
-/** How a task ended, and whether its answer may be given again. */
+/** How a task ended, and whether its answer may be replayed. */
 
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { TaskStatus } from './task-message.ts';
 
-/** How a task ended: what its caller was told. */
+/** The end of a task, as its caller received it. */
 export interface TaskEnd {
   readonly status: StatusCode;
   /** `TaskResponse.status`; -1 when there was none, as in streams. */
@@ -13,9 +13,9 @@ export interface TaskEnd {
 }
 
 /**
- * Whether the same request would get the same answer: OK, unless the task itself says that it FAILED or timed out,
- * which a model does by chance; and errors of the request alone. PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION and
- * their like depend on what can change in between, everything else on the moment.
+ * Whether the same request would get the same answer. OK would, unless the task's own status is FAILED or TIMEOUT, which
+ * happens to a model by chance; so would errors that only the request causes. PERMISSION_DENIED, NOT_FOUND,
+ * FAILED_PRECONDITION and the like depend on state that can change in between, all others on the moment.
  */
 export function isReplayable(status: StatusCode, taskStatus: number): boolean {
   if (status === Status.OK) return taskStatus !== TaskStatus.FAILED && taskStatus !== TaskStatus.TIMEOUT;

@@ -1,6 +1,7 @@
 /**
- * Whether two requests are the same task. A task id alone does not say so: agents reuse ids (for the parts of a task
- * that they hand on, or all their lives), and the answer to one question must not be given to another.
+ * Computes the fingerprint of a task: two requests with one fingerprint are the same task. A task id alone is not enough:
+ * agents reuse ids (for the parts of a task that they delegate, or always), and the answer to one request must not be given
+ * to another.
  */
 import { createHash, hash } from 'node:crypto';
 import { FieldReader, WireType } from './protobuf.ts';
@@ -10,25 +11,25 @@ const METADATA_FIELD = 5;
 const METADATA_TAG = METADATA_FIELD * 8 + WireType.BYTES;
 
 /**
- * What of a call, besides its message, must be the same: its method, and who asks. An answer that one caller may see is
- * not replayed to another, so give all that tells callers apart (the name in the client's certificate, credentials in its
- * header fields), and nothing that changes from attempt to attempt (addresses, ports, timeouts).
+ * Returns a digest of the method and the caller, which must be equal for the same task. An answer to one caller is never
+ * replayed to another, so pass all that tells callers apart (the name in the client's certificate, credentials in its
+ * header fields), and nothing that changes between attempts (addresses, ports, timeouts).
  */
 export function taskScope(method: string, ...who: readonly string[]): string {
   return hash('sha256', JSON.stringify([method, ...who]), 'base64');
 }
 
-/** Messages up to this size are their own fingerprints: a digest would cost more than it saves. */
+/** Messages up to this size are part of the fingerprint: a digest would cost more than it saves. */
 const SHORT_BYTES = 256;
-/** Behind the scope, so that no message looks like a digest. All of it is Latin-1: the store keeps it as bytes. */
+/** Marks after the scope, so that no message looks like a digest. Fingerprints are Latin-1: the store keeps them as bytes. */
 const MESSAGE_MARK = '=';
 const DIGEST_MARK = '#';
 const READER_MARK = '~';
 
 /**
- * The same for requests that say the same to the same method for the same caller: a short message itself, or SHA-256
- * over it, so that nobody can make another's. The entries of `metadata` may come in any order, as maps are written in
- * any.
+ * Returns equal texts for equal requests to the same method by the same caller: with a short message itself, or with its
+ * SHA-256, so that no caller can forge another's. The order of the entries of `metadata` does not matter, because encoders
+ * write maps in any order.
  */
 export function taskFingerprint(scope: string, message: Buffer, start: number, end: number): string {
   const parts = partsOf(message, start, end);
@@ -42,7 +43,7 @@ export function taskFingerprint(scope: string, message: Buffer, start: number, e
   return scope + DIGEST_MARK + digest.digest('base64');
 }
 
-/** Of the same task, for those who can't read the answer that others get: they have one of their own, by what they accept. */
+/** Returns a separate fingerprint for callers that can't read the answer of the others, by the encodings that they accept. */
 export function fingerprintFor(fingerprint: string, acceptedEncodings: readonly string[]): string {
   return fingerprint + READER_MARK + hash('sha256', acceptedEncodings.join(), 'base64');
 }
@@ -50,7 +51,7 @@ export function fingerprintFor(fingerprint: string, acceptedEncodings: readonly 
 const joint = Buffer.alloc(1_024);
 let scopeInJoint = '';
 
-/** In one piece from the start: to put strings together makes one more of each. */
+/** Builds the fingerprint as one string: a concatenation would create additional strings. */
 function joined(scope: string, message: Buffer, start: number, end: number): string {
   const at = scope.length + MESSAGE_MARK.length;
   if (at > joint.length - SHORT_BYTES) return scope + MESSAGE_MARK + message.toString('latin1', start, end);
@@ -62,7 +63,7 @@ function joined(scope: string, message: Buffer, start: number, end: number): str
   return joint.toString('latin1', 0, at + end - start);
 }
 
-/** The message without its metadata, and the entries of that; undefined when there is nothing to put in order. */
+/** Splits the message into the entries of its metadata and the rest; undefined when there is nothing to sort. */
 function partsOf(
   message: Buffer,
   start: number,
@@ -75,7 +76,7 @@ function partsOf(
   while (reader.next()) {
     if (reader.field !== METADATA_FIELD || reader.wireType !== WireType.BYTES) continue;
     const entryStart = reader.valueStart - prefixBytes(reader.valueEnd - reader.valueStart);
-    // Written in a longer form than need be: no encoder does that, and byte by byte it is compared right, too.
+    // The tag or length has a non-minimal encoding: no encoder writes that, and comparing all bytes is correct, too.
     if (entryStart < from || message[entryStart] !== METADATA_TAG) return undefined;
     rest.push(message.subarray(from, entryStart));
     entries.push(message.subarray(entryStart, reader.valueEnd));
@@ -86,7 +87,7 @@ function partsOf(
   return { rest, entries };
 }
 
-/** What the tag and the length take before a field of so many bytes. */
+/** Returns the size of tag and length before a field of `length` bytes. */
 function prefixBytes(length: number): number {
   let bytes = 2;
   for (let rest = length; rest >= 128; rest = Math.floor(rest / 128)) bytes++;

@@ -1,15 +1,17 @@
 import { FieldReader, WireType } from './protobuf.ts';
 
+/** Reads the few fields of `agent.TaskRequest` and `agent.TaskResponse` that a sidecar needs. */
+
 /** The service whose messages a sidecar can read. */
 export const AGENT_SERVICE_PREFIX = '/agent.AgentService/';
 export const PROCESS_TASK_PATH = '/agent.AgentService/ProcessTask';
 export const STREAM_PROCESS_PATH = '/agent.AgentService/StreamProcess';
 export const AGENT_HEALTH_CHECK_PATH = '/agent.AgentService/HealthCheck';
 
-/** Longer ids and types are cut: they become labels and keys. */
+/** Longer ids and types are ignored, because they would become labels and keys. */
 const MAX_TEXT_BYTES = 256;
 
-/** What routing and balancing want to know of an `agent.TaskRequest`. */
+/** The fields of an `agent.TaskRequest` that routing and balancing use. */
 export interface TaskKey {
   readonly taskId: string;
   readonly correlationId: string;
@@ -18,7 +20,7 @@ export interface TaskKey {
 
 const NO_TASK: TaskKey = { taskId: '', correlationId: '', agentType: '' };
 
-/** Reads `task_id` (1), `correlation_id` (2) and `agent_type` (3). A malformed message gives what was found before the fault. */
+/** Reads `task_id` (1), `correlation_id` (2) and `agent_type` (3); of a malformed message, those before the fault. */
 export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey {
   const reader = new FieldReader(buffer, start, end);
   let taskId = '';
@@ -35,17 +37,17 @@ export function readTaskKey(buffer: Buffer, start: number, end: number): TaskKey
   return empty ? NO_TASK : { taskId, correlationId, agentType };
 }
 
-/** Whether calls of this method bring a task: its methods' requests are one `agent.TaskRequest`. */
+/** Whether calls of this method carry a task: their request is one `agent.TaskRequest`. */
 export function isTaskPath(path: string): boolean {
   return path === PROCESS_TASK_PATH || path === STREAM_PROCESS_PATH;
 }
 
-/** Whether it is known that a call of this method has one request and one answer. */
+/** Whether a call of this method is known to have one request and one answer. */
 export function isUnaryPath(path: string): boolean {
   return path === PROCESS_TASK_PATH;
 }
 
-/** `agent.Status`; open, as proto3 enums are. */
+/** `agent.Status`; an open enum, as all of proto3. */
 export const TaskStatus = { SUCCESS: 0, PARTIAL: 1, FAILED: 2, TIMEOUT: 3 } as const;
 export const TASK_STATUS_NAMES: readonly string[] = Object.keys(TaskStatus);
 
@@ -64,6 +66,6 @@ export function readTaskOutcome(buffer: Buffer, start: number, end: number): Tas
     if (reader.field === 3) status = reader.varint;
     else if (reader.field === 4) tokensUsed = reader.varint;
   }
-  // A negative int32 comes as ten bytes and reads as more than 2^31: no number of tokens.
+  // A negative int32 is encoded in ten bytes and reads as more than 2^31: not a number of tokens.
   return { status, tokensUsed: tokensUsed > 0x7fffffff ? 0 : tokensUsed };
 }

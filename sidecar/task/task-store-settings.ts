@@ -1,14 +1,14 @@
-/** How much a `TaskStore` keeps, and for how long. */
+/** How many answers a `TaskStore` keeps, and for how long. */
 export interface TaskStoreSettings {
   /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
   readonly maxBytes: number;
   /** 1 MiB: an hour of tokens, and a hundredth of what a message may have. */
   readonly maxEntryBytes: number;
-  /** 10,000: at half a kilobyte each at most, what answers without bytes may add. */
+  /** 10,000: answers without bytes take at most half a kilobyte each. */
   readonly maxEntries: number;
-  /** 5 min: all tries of a call with a timeout of 60 s, and of a caller that tries again by hand. */
+  /** 5 min: covers all tries of a call with a timeout of 60 s, and a manual retry. */
   readonly maxAgeMs: number;
-  /** 5 s: a lost connection is found out, and the retry is here, within one or two. */
+  /** 5 s: a caller detects a lost connection and its retry arrives within one or two. */
   readonly lingerMs: number;
 }
 

@@ -1,30 +1,30 @@
 /**
- * Runs each task once: a duplicate joins the call in flight, or gets the answer that was given. This is what makes
- * it safe to send a task again when its connection was lost. No sockets: calls come as `Runner` and as subscribers.
+ * Runs each task once: a duplicate joins the run in progress, or gets the kept answer replayed. So it is safe to send a
+ * task again after a lost connection. The store knows no sockets: calls come in as `Runner` and as subscribers.
  *
- *     begin ──┬── nothing known ──────────────▶ run      the caller runs it, and says so: head, append, finish
- *             ├── running, all of it there ───▶ join     a reader gets the answer from its beginning
- *             ├── finished ───────────────────▶ replay   so too, and all at once
- *             ├── in an unknown encoding ─────▶ unreadable   it is another task for who can't read the answer
- *             └── it can't be had, or no room ▶ refuse   rather than run twice; not to be retried, but for `full`
+ *     begin ──┬── unknown ────────────────────▶ run      the caller runs it, and reports head, append, finish
+ *             ├── running, no byte dropped ───▶ join     a reader gets the answer from its beginning
+ *             ├── finished ───────────────────▶ replay   the same, all at once
+ *             ├── in an unknown encoding ─────▶ unreadable   callers that can't read the answer run it as another task
+ *             └── answer lost, or no room ────▶ refuse   rather than run twice; only `full` may be retried
  *
- * The same task is the same id with the same request (`task-fingerprint.ts`). An id that comes with another request
- * is another task and runs: to refuse it would break agents that reuse ids, and to replay would answer another
- * question. For such callers an id protects only requests that are alike.
+ * The same task is the same id with the same request (`task-fingerprint.ts`). The same id with another request is another
+ * task and runs: a refusal would break agents that reuse ids, and a replay would answer another question. For such callers
+ * an id protects only equal requests.
  *
- * Kept are answers that would be the same again: see {@link isReplayable}. Any other end is given to those who have
- * joined, and forgotten, so that a retry runs the task anew: UNAVAILABLE replayed for minutes would make an outage of
- * a hiccup.
+ * The store keeps answers that would be the same again: see {@link isReplayable}. Any other end goes to the followers and
+ * is forgotten, so that a retry runs the task again: UNAVAILABLE replayed for minutes would turn a short failure into an
+ * outage.
  *
- * A short answer that nobody has joined is kept as columns of a ring (`kept-answers.ts`), and becomes an entry again when
- * somebody asks for it.
+ * A short answer without followers is kept in the columns of a ring (`kept-answers.ts`), and becomes an entry again when a
+ * duplicate arrives.
  *
- * Bounds: bytes of all answers, of one, number of tasks, and age. What a caller waits for is never forgotten. A running
- * answer that outgrows its bound can't be joined any more, and is refused to later duplicates until its age is over; so is
- * one that was dropped to make room for others. A reader that falls behind by more than an answer's bound loses the rest.
+ * Bounds: bytes of all answers, of one, number of tasks, and age. A task with waiting callers is never forgotten. A running
+ * answer that exceeds its bound can't be joined any more, and later duplicates are refused until its age is over; the same
+ * holds for an answer dropped to make room. A reader that lags by more than an answer's bound loses the rest.
  *
- * When its callers leave: if all of them cancelled, the task is to be cancelled at once. If the last one's connection
- * was lost, it runs on for a moment: that caller's retry is on its way, and would run it a second time.
+ * When all callers have cancelled, the task is cancelled at once. When the last one's connection was lost, it runs on for
+ * `lingerMs`: that caller's retry is probably on its way, and would otherwise run it a second time.
  */
 import { ChurnMap, hashOf } from '../collections/churn-map.ts';
 import { LinkedList } from '../collections/linked-list.ts';
@@ -50,13 +50,13 @@ export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settin
 
 export class TaskStore<Runner> {
   settings: TaskStoreSettings;
-  /** By fingerprint, which the id is part of. */
+  /** By fingerprint, which includes the id. */
   readonly #entries = new ChurnMap<TaskEntry<Runner>>();
-  /** Short answers that nobody has asked for again, which are not in the map. */
+  /** Short answers that no duplicate has requested; they are not in the map. */
   readonly #kept = new KeptAnswers();
-  /** The others, and those that somebody has asked for; the one that was asked for last is the newest. */
+  /** All other kept answers, the most recently requested one last. */
   readonly #answers = new LinkedList<TaskEntry<Runner>>();
-  /** Tasks that are over and have none. */
+  /** Tasks that are over and whose answer is not kept. */
   readonly #unreplayable = new LinkedList<TaskEntry<Runner>>();
   readonly #orphans = new Set<TaskEntry<Runner>>();
   #bytes = 0;
@@ -69,19 +69,19 @@ export class TaskStore<Runner> {
     this.settings = settings;
   }
 
-  /** Entries; those that run, and those that are over. */
+  /** The number of tasks, running and over. */
   get size(): number {
     return this.#entries.size + this.#kept.size;
   }
 
-  /** Of all entries, and of answers that are still being read. */
+  /** The bytes of all entries, and of forgotten answers that still have readers. */
   get bytes(): number {
     return this.#bytes + this.#kept.bytes;
   }
 
   /**
-   * A task has come; `fingerprint` is of its request, the id in it included. `run` obliges the caller to end the entry, by `finish` or by leaving; `runner` is kept with it.
-   * `subscriber` is told when there is more to read, not within this call. Without `by` any answer is taken.
+   * Decides on an arriving task. After `run` the caller must end the entry, by `finish` or by leaving. The store notifies
+   * `subscriber` when there is more to read, but not within this call. Without `by` the caller can read any answer.
    */
   begin(
     fingerprint: string,
@@ -137,7 +137,7 @@ export class TaskStore<Runner> {
   #run(fingerprint: string, hash: number, runner: Runner): Begun<Runner> {
     let abandoned: TaskEntry<Runner> | undefined;
     if (this.size >= this.settings.maxEntries && !this.#forgetOldest()) {
-      // A caller that is here comes before one that may come back.
+      // A present caller has priority over one that may retry.
       [abandoned] = this.#orphans;
       if (abandoned === undefined) return this.#refuse('full');
       this.#forget(abandoned);
@@ -167,21 +167,21 @@ export class TaskStore<Runner> {
 
   // --- The runner's part -----------------------------------------------------------------------------------
 
-  /** The response's header fields came. */
+  /** The response's header fields arrived. */
   head(entry: TaskEntry<Runner>, fields: readonly string[]): void {
     entry.setHead(fields);
     this.#grown(entry);
   }
 
-  /** Bytes of the response's messages came; they are copied. */
+  /** Bytes of the response's messages arrived; they are copied. */
   append(entry: TaskEntry<Runner>, buffer: Buffer, start: number, end: number): void {
-    // Nobody reads it, and nobody can come to.
+    // The answer has no readers, and can't get any.
     if (entry.refusal !== undefined && !entry.readers?.size) return;
     entry.log.append(buffer, start, end);
     this.#grown(entry);
   }
 
-  /** The call that runs the task has ended. Readers read on; what can be replayed is kept. */
+  /** The call that runs the task has ended. Readers read on; a replayable answer is kept. */
   finish(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
     if (entry.state !== 'running') return;
     entry.setEnd(end);
@@ -208,7 +208,7 @@ export class TaskStore<Runner> {
     this.#grown(entry);
   }
 
-  /** Of a finished task its answer is all that stays. */
+  /** Moves the answer of a finished task to the ring, and frees the entry. */
   #keep(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
     const { fingerprint, hash, head, log, fieldsBytes } = entry;
     const kept = this.#kept;
@@ -220,7 +220,7 @@ export class TaskStore<Runner> {
     this.#makeRoom(undefined);
   }
 
-  /** The oldest of those; false when there is none. */
+  /** Forgets the oldest answer in the ring; returns false when there is none. */
   #forgetKept(): boolean {
     const kept = this.#kept;
     if (kept.empty) return false;
@@ -228,7 +228,7 @@ export class TaskStore<Runner> {
     return true;
   }
 
-  /** More of an answer is here: readers are told, and bounds held. */
+  /** An answer has grown: applies the bounds and notifies the readers. */
   #grown(entry: TaskEntry<Runner>): void {
     if (entry.log.heldBytes > this.settings.maxEntryBytes) entry.refusal = 'too_large';
     this.#recount(entry);
@@ -239,7 +239,7 @@ export class TaskStore<Runner> {
     this.#trim(entry);
   }
 
-  /** Drops what nobody will read any more of an answer that can't be joined, and cuts off those who lag behind. */
+  /** Of an answer that can't be joined, drops the bytes that all readers have read, and cuts off readers that lag. */
   #trim(entry: TaskEntry<Runner>): void {
     if (entry.refusal === undefined) return;
     const { log, readers } = entry;
@@ -262,7 +262,7 @@ export class TaskStore<Runner> {
     entry.readers!.delete(reader);
     entry.callers--;
     if (entry.state === 'running' && entry.callers === 0) {
-      // Nobody is left; the next tick says so.
+      // No caller is left: the next tick returns the task as abandoned.
       entry.orphanUntilMs = Number.NEGATIVE_INFINITY;
       this.#orphans.add(entry);
     }
@@ -272,7 +272,7 @@ export class TaskStore<Runner> {
 
   // --- Callers that leave ----------------------------------------------------------------------------------
 
-  /** A reader has all it wants, or its caller left. */
+  /** A reader is done, or its caller left. */
   leave(reader: TaskReader<Runner>, leaving: Leaving, nowMs: number): Remains {
     const { entry } = reader;
     if (entry.readers?.delete(reader) !== true) return 'go_on';
@@ -290,7 +290,7 @@ export class TaskStore<Runner> {
   #callerLeft(entry: TaskEntry<Runner>, leaving: Leaving, nowMs: number): Remains {
     entry.callers--;
     if (entry.state !== 'running' || entry.callers > 0) return 'go_on';
-    // What can't be joined can't be wanted any more.
+    // A retry could not join an answer that is refused, so there is no reason to wait for one.
     if (leaving === 'connection_lost' && entry.refusal === undefined) {
       entry.orphanUntilMs = nowMs + this.settings.lingerMs;
       this.#orphans.add(entry);
@@ -302,7 +302,7 @@ export class TaskStore<Runner> {
 
   // --- Time and room ---------------------------------------------------------------------------------------
 
-  /** Forgets what is too old. Returns the tasks that nobody came back for: cancel their runners. */
+  /** Forgets answers that are too old. Returns abandoned tasks, without a retry in time: cancel their runners. */
   tick(nowMs: number): readonly TaskEntry<Runner>[] {
     const abandoned: TaskEntry<Runner>[] = [];
     for (const entry of this.#orphans) {
@@ -332,7 +332,7 @@ export class TaskStore<Runner> {
     return entry.state === 'finished' ? this.#answers : this.#unreplayable;
   }
 
-  /** When `tick` has something to do next; Infinity when nothing is kept. */
+  /** Returns when to call `tick` next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
     let next =
       this.#kept.empty && this.#answers.oldest === undefined && this.#unreplayable.oldest === undefined
@@ -349,7 +349,7 @@ export class TaskStore<Runner> {
     entry.countedBytes = bytes;
   }
 
-  /** Drops old answers until the bytes fit; then `growing`, which does not, can't be joined any more. */
+  /** Drops old answers until the bytes fit. If that is not enough, `growing` can't be joined any more. */
   #makeRoom(growing: TaskEntry<Runner> | undefined): void {
     const { maxBytes } = this.settings;
     while (this.bytes > maxBytes) if (!this.#kept.dropOldest()) break;
@@ -363,7 +363,7 @@ export class TaskStore<Runner> {
     if (growing !== undefined) growing.refusal ??= 'too_large';
   }
 
-  /** Of an answer only that it was given. */
+  /** Drops an answer; only the fact that it was given remains. */
   #drop(entry: TaskEntry<Runner>): void {
     this.#answers.remove(entry);
     entry.state = 'unreplayable';
@@ -382,7 +382,7 @@ export class TaskStore<Runner> {
     return oldest !== undefined;
   }
 
-  /** Out of the maps; its bytes are let go when nobody reads them. */
+  /** Removes the entry from map and lists; its bytes are freed when it has no reader. */
   #forget(entry: TaskEntry<Runner>): void {
     if (entry.state === 'forgotten') return;
     this.#listOf(entry).remove(entry);

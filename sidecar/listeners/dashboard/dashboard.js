@@ -8,7 +8,7 @@ import { setClass, setText } from './page.js';
 import { showTraffic } from './traffic.js';
 import { count, span, timeOf } from './words.js';
 
-/** The default of the configuration. */
+/** The default of `version` in the configuration. */
 const UNSET_VERSION = '0.0.0';
 
 const at = (id) => document.querySelector(`#${id}`);
@@ -37,7 +37,7 @@ function show(snapshot) {
   setClass(at('ready'), `pill ${good ? 'good' : 'bad'}`);
   showNow(at('attention'), at('attention-said'), snapshot.now);
   showTraffic(at('traffic'), snapshot.listeners);
-  // What this sidecar stands beside comes last: it has the inbound card too.
+  // The cluster of the own app comes last, because the inbound card shows it, too.
   const [own, ...others] = snapshot.clusters;
   showClusters(at('clusters'), [...others, own]);
   showLlm(at('llm'), at('llm-cards'), snapshot.llm);

@@ -3,8 +3,8 @@ import { element, setClass, setText, sync } from './page.js';
 import { count, span, timeOf } from './words.js';
 
 /**
- * @param list shows each finding with its numbers, which move
- * @param said has the sentences alone, without numbers; screen readers announce its changes
+ * @param list shows each finding with its numbers, which change often
+ * @param said has the sentences alone, which change rarely; screen readers announce its changes
  */
 export function showNow(list, said, { well, summary, detail, findings, left_out: leftOut }) {
   const items =
