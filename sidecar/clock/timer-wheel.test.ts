@@ -1,3 +1,4 @@
+// The timer wheel against a plain model, and its driver on real timers.
 import { execFile } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';

@@ -1,3 +1,4 @@
+/** Drives a timer wheel from one `setTimeout`. */
 import type { TimerWheel } from './timer-wheel.ts';
 
 /** A day is enough, and setTimeout takes no more than 2^31 - 1 ms. */

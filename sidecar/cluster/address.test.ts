@@ -1,3 +1,4 @@
+// Parsing and formatting of addresses.
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { AddressError, formatAddress, formatHostPort, isLiteral, parseAddress } from './address.ts';

@@ -1,3 +1,4 @@
+// Comparison of server names.
 import fc from 'fast-check';
 import t from 'tap';
 import { hostName, isSameAuthority, NO_SCOPE, parseAuthority, splitAuthority } from './authority.ts';

@@ -1,3 +1,4 @@
+/** The outbound clusters: creates, changes and closes them as the configuration changes. */
 import { connect as netConnect, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { STATUS_FIELDS } from '../grpc/status.ts';
@@ -17,8 +18,6 @@ import { KubernetesApi } from './discovery/kubernetes-api.ts';
 import type { KubernetesSettings } from './discovery/kubernetes-settings.ts';
 import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
-
-/** The outbound clusters: {@link ClusterSet} creates, changes and closes them as the configuration changes. */
 
 /** A cluster's settings, and where its endpoints come from. */
 export interface DiscoveredClusterSettings extends ClusterSettings {

@@ -1,3 +1,4 @@
+/** The settings of a cluster, except those that have a file of their own (discovery, health checks, outliers, TLS). */
 import * as z from 'zod';
 import { duration, integer, oneOf } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';

@@ -1,3 +1,4 @@
+/** One cluster: picks an endpoint for each attempt, and keeps the endpoints in step with discovery and health. */
 import { CallStats } from '../telemetry/call-stats.ts';
 import type { Balancer, CallKey } from './balancer/balancer.ts';
 import { createBalancer } from './balancer/create-balancer.ts';

@@ -1,3 +1,4 @@
+/** One endpoint of a cluster, as balancer, pool and outlier detection share it. */
 import type { StatusCode } from '../grpc/status.ts';
 import type { BalancerEndpoint } from './balancer/balancer.ts';
 import { UNSEEN } from './balancer/rtt.ts';

@@ -1,3 +1,4 @@
+// The churn map against a `Map`, and its effect on the old generation.
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';

@@ -1,3 +1,4 @@
+/** Puts the data plane together, reconfigures it and drains it. */
 import { randomUUID } from 'node:crypto';
 import { heldNow } from '../clock/held-time.ts';
 import { TimerWheel } from '../clock/timer-wheel.ts';

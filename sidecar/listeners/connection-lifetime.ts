@@ -1,3 +1,4 @@
+/** The lifetime of one downstream connection: preface timeout, maximum age, graceful GOAWAY. */
 import type { Server } from 'node:net';
 import { Timer } from '../clock/timer-wheel.ts';
 import type { Keepalive } from '../grpc/keepalive.ts';

@@ -1,3 +1,4 @@
+// Fair sharing of connections among addresses.
 import t from 'tap';
 import { type ConnectionPlace, ConnectionPlaces, type IdleCandidate } from './connection-places.ts';
 

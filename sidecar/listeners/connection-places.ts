@@ -1,7 +1,6 @@
+/** Shares the connections of a listener fairly among client addresses. */
 import { FairPlaces, Holder } from '../policy/fair-places.ts';
 import { Neighbours } from './neighbours.ts';
-
-/** Shares the connections of a listener fairly among client addresses. */
 
 /** The connections of one address, or of one network with many (`neighbours.ts`). */
 class AddressHolder extends Holder {

@@ -1,3 +1,4 @@
+/** Sends a last HTTP/1 response on a connection that has to close. */
 import type { Socket } from 'node:net';
 
 /** The longest time to send the response. */

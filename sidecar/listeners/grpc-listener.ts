@@ -1,3 +1,4 @@
+/** Accepts gRPC connections, over TLS or plain text, for the inbound and the outbound side. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { parseAddress } from '../cluster/address.ts';

@@ -1,3 +1,4 @@
+/** Configures the inbound side: listener, app cluster, health services, task store. */
 import { NO_APP } from '../cluster/address.ts';
 import type { Cluster, ClusterListener } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';

@@ -1,3 +1,4 @@
+// Which IPv6 addresses count as one caller.
 import t from 'tap';
 import { Neighbours, networkOf, TOLD_APART } from './neighbours.ts';
 

@@ -1,3 +1,4 @@
+/** Configures the outbound side: listener, clusters, routes. */
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { nameScopeOf } from '../cluster/discovery/name-scope.ts';

@@ -1,3 +1,4 @@
+/** The part of the configuration that the listeners read. */
 import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
 import { CallPathGuard } from '../policy/call-path.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';

@@ -1,3 +1,4 @@
+/** Accepts TLS handshakes, bounds them, and checks the certificates of callers. */
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type TLSSocket, type Server as TlsServer } from 'node:tls';

@@ -1,3 +1,4 @@
+/** Chooses between JSON and an event stream for one request. */
 import type { IncomingMessage } from 'node:http';
 
 /**

@@ -1,3 +1,4 @@
+/** Ends the process on errors that no code has caught. */
 import { endProcess } from './end-process.ts';
 
 /** sysexits.h EX_SOFTWARE: a defect of ours. */

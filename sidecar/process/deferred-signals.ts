@@ -1,3 +1,4 @@
+/** Keeps signals that arrive before the sidecar can handle them. */
 import { endProcess } from '../node/end-process.ts';
 
 /** The signals that end a sidecar. */

@@ -1,3 +1,4 @@
+/** Ends the process within a bounded time after its last call. */
 import { endProcess } from '../node/end-process.ts';
 
 /**

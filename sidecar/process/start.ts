@@ -1,3 +1,4 @@
+/** Starts the process, applies new configurations, handles signals, and ends it after the drain. */
 import { knownSeries } from '../admin/known-series.ts';
 import { LazyRegistry } from '../admin/lazy-registry.ts';
 import { Live } from '../admin/live.ts';

@@ -1,3 +1,4 @@
+/** Returns unused memory to the system while the sidecar idles. */
 import { flushCompileCache } from 'node:module';
 
 /** How long after the start the first collection runs, when no call is active. */

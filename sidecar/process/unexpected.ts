@@ -1,3 +1,4 @@
+/** Logs an uncaught error and ends the process. */
 import { writeSync } from 'node:fs';
 import { endOnUncaughtErrors } from '../node/uncaught-errors.ts';
 import type { Logger } from '../telemetry/log.ts';

@@ -1,6 +1,5 @@
-import { bytesField, FieldReader, stringField, varintField, WireType } from './protobuf.ts';
-
 /** Reads and writes the messages of `grpc.health.v1` and of the agents' own HealthCheck. */
+import { bytesField, FieldReader, stringField, varintField, WireType } from './protobuf.ts';
 
 /** `grpc.health.v1.HealthCheckResponse.ServingStatus`. */
 export const ServingStatus = { UNKNOWN: 0, SERVING: 1, NOT_SERVING: 2, SERVICE_UNKNOWN: 3 } as const;

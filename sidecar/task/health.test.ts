@@ -1,3 +1,4 @@
+// Health messages against protobufjs.
 import { join } from 'node:path';
 import { loadSync, type MethodDefinition } from '@grpc/proto-loader';
 import t from 'tap';

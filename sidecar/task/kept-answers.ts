@@ -1,3 +1,4 @@
+/** A compact store for short answers of finished tasks. */
 import { hashOf } from '../collections/churn-map.ts';
 import { KeyIndex } from './key-index.ts';
 import type { ReplayLog } from './replay-log.ts';

@@ -1,3 +1,4 @@
+/** A hash index from keys to slots, without an object for each key. */
 import { hashOf } from '../collections/churn-map.ts';
 
 /** Keys share blocks of this size. */

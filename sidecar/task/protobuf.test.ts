@@ -1,3 +1,4 @@
+// The field reader against protobufjs, and on malformed bytes.
 import { join } from 'node:path';
 import { loadSync, type MethodDefinition } from '@grpc/proto-loader';
 import fc from 'fast-check';

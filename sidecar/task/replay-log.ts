@@ -1,3 +1,4 @@
+/** Holds the bytes of one answer for replay. */
 import { SHORT_COPY_MAX_BYTES, shortCopy } from '../http2/short-copy.ts';
 
 /**

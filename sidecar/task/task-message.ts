@@ -1,6 +1,5 @@
-import { FieldReader, WireType } from './protobuf.ts';
-
 /** Reads the few fields of `agent.TaskRequest` and `agent.TaskResponse` that a sidecar needs. */
+import { FieldReader, WireType } from './protobuf.ts';
 
 /** The service whose messages a sidecar can read. */
 export const AGENT_SERVICE_PREFIX = '/agent.AgentService/';

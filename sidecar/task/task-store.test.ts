@@ -1,3 +1,4 @@
+// The task store: join, replay, refusal, bounds and callers that leave.
 import fc from 'fast-check';
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';

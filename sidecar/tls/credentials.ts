@@ -1,3 +1,4 @@
+/** Watches the certificate files of one listener or cluster, and loads them when they change. */
 import { statSync } from 'node:fs';
 import { readMaterial, TlsFileError, type TlsFiles, type TlsMaterial } from './material.ts';
 

@@ -1,3 +1,4 @@
+// Joining of small TLS records.
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';

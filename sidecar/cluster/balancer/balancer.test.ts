@@ -1,3 +1,4 @@
+// What all balancers share, and what each does with load and latency.
 import t from 'tap';
 import {
   endpointAt,

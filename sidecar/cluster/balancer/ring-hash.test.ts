@@ -1,3 +1,4 @@
+// Consistent hashing: stability, spread and bounded loads.
 import t from 'tap';
 import {
   endpointAt,

@@ -1,3 +1,4 @@
+/** Prefers the endpoints in our own zone while enough of them are usable. */
 import type { Endpoint } from '../endpoint.ts';
 import type { Balancer, BalancerKind, CallKey } from './balancer.ts';
 import { createBalancer } from './create-balancer.ts';

@@ -1,3 +1,4 @@
+/** The keepalive of the connections to one endpoint. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import { Keepalive } from '../../grpc/keepalive.ts';
 import type { Connection } from '../../http2/connection.ts';

@@ -1,3 +1,4 @@
+/** The connection pool of one endpoint; `pool-state.ts` draws its states. */
 import type { Socket } from 'node:net';
 import { Timer } from '../../clock/timer-wheel.ts';
 import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';

@@ -1,3 +1,4 @@
+/** Opens TLS connections to endpoints and checks their certificates. */
 import { isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect, type PeerCertificate, type SecureContext } from 'node:tls';
 import { Credentials, type CredentialsListener } from '../../tls/credentials.ts';

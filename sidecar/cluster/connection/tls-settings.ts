@@ -1,3 +1,4 @@
+/** The TLS settings of a cluster. */
 import * as z from 'zod';
 import { file, identity, text } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';

@@ -1,3 +1,4 @@
+/** Decides when a connection has reset so many streams that the pool should replace it. */
 import type { Connection } from '../../http2/connection.ts';
 
 /**

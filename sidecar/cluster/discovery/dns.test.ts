@@ -1,3 +1,4 @@
+// DNS discovery on a virtual clock and a DNS that the test writes.
 import t from 'tap';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
 import { TimerWheel } from '../../clock/timer-wheel.ts';

@@ -1,3 +1,4 @@
+/** The settings for discovery in Kubernetes. */
 import * as z from 'zod';
 import { flag, portOfPods, text } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';

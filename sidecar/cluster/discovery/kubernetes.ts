@@ -1,3 +1,4 @@
+/** Discovers endpoints by listing and watching the EndpointSlices of a Service. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';

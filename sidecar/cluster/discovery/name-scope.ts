@@ -1,3 +1,4 @@
+/** Finds the namespace and the cluster domain that complete short names of Services. */
 import { readRegularFile } from '../../files/regular-file.ts';
 import { DEFAULT_CLUSTER_DOMAIN, hostName, type NameScope } from '../authority.ts';
 

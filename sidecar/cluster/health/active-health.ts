@@ -1,3 +1,4 @@
+/** Active health checks of the endpoints of a cluster. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { Endpoint } from '../endpoint.ts';

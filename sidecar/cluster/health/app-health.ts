@@ -1,3 +1,4 @@
+/** Checks whether the local app serves. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster.ts';
 import { PoolState } from '../connection/pool-state.ts';

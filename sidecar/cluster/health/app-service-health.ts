@@ -1,3 +1,4 @@
+/** Checks single gRPC services of the local app on request. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';

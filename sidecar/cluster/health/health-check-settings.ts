@@ -1,3 +1,4 @@
+/** The settings of active health checks. */
 import * as z from 'zod';
 import { duration, integer, oneOf, text } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';

@@ -1,3 +1,4 @@
+/** Sends one health request to an endpoint, and asks for a sign of life when no answer arrives. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { readOnlyMessage } from '../../grpc/message-encoding.ts';
 import { parseStatus, Status, type StatusCode, statusFromHttp } from '../../grpc/status.ts';

@@ -1,3 +1,4 @@
+/** The health requests that a probe can send. */
 import {
   frameMessage,
   readAgentHealthy,

@@ -1,3 +1,4 @@
+/** Detects that unreachable endpoints are back. */
 import { type Backoff, backoffMs } from '../../clock/backoff.ts';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { isSidecar } from '../../grpc/sidecar-settings.ts';

@@ -1,3 +1,4 @@
+/** Detects that an endpoint is absent, by signs of life on its connection. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { isSidecar } from '../../grpc/sidecar-settings.ts';
 import type { StreamConnection } from '../../http2/streams.ts';

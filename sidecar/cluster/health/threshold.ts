@@ -1,3 +1,4 @@
+/** Judges the results of health checks. Pure. */
 import { Status, type StatusCode } from '../../grpc/status.ts';
 import type { HealthThresholds } from './health-check-settings.ts';
 import type { ProbeResult } from './probe.ts';

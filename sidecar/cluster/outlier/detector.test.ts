@@ -1,3 +1,4 @@
+// The outlier detector: ejection, probation, latency, cooldown and health checks.
 import fc from 'fast-check';
 import t from 'tap';
 import { DEFAULTS } from '../../../test/support/outlier-simulation.ts';

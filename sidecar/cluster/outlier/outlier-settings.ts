@@ -1,3 +1,4 @@
+/** The settings of outlier detection. */
 import * as z from 'zod';
 import { duration, integer, percent } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';

@@ -1,3 +1,4 @@
+// The window of outcomes, and the bounds of rates.
 import t from 'tap';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
 import { failuresNeeded } from './failures.ts';

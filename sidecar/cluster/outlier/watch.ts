@@ -1,3 +1,4 @@
+/** Connects the pure outlier detector with timers and events. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { OutlierDetector, type OutlierEvent } from './detector.ts';
 import type { OutlierSettings } from './outlier-settings.ts';
