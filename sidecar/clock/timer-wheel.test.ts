@@ -25,7 +25,7 @@ class TestTimer extends Timer {
   }
 }
 
-/** What the wheel promises, in the plainest way: a time fires at the first tick that is not before it. */
+/** A plain model of the wheel: a timer fires at the first tick that is not before its time. */
 class Model {
   readonly #due = new Map<TestTimer, number>();
   #tick = 0;
@@ -70,7 +70,7 @@ t.test('it fires what a sorted list would, on any mix of arming, moving, cancell
         fired.push(timer.armed || atMs !== nowMs ? `${timer.name}: armed, or told ${atMs}` : timer.name);
       });
     });
-    // From a start far from 0, as a machine's clock has.
+    // Start far from 0, as a machine's clock does.
     let nowMs = seed % 2 === 0 ? 0 : 12_345_678_901.5;
     wheel.advance(nowMs);
     model.advance(nowMs);
@@ -130,7 +130,7 @@ t.test('callbacks may arm, move and cancel', async (t) => {
   const moved = new TestTimer('moved', () => fired.push('moved'));
   const again = new TestTimer('again', (timer, nowMs) => {
     fired.push(timer.name);
-    // For now, and for a time that has passed: the next tick, or `advance` would never end.
+    // A timer for now, or for a time that has passed, fires at the next tick, or `advance` would never end.
     if (fired.length < 5) wheel.arm(timer, fired.length % 2 === 0 ? nowMs : nowMs - 1000);
   });
   wheel.arm(
@@ -215,7 +215,7 @@ t.test('a jump over a long empty stretch does not walk it tick by tick', async (
   wheel.advance(yearMs * 30);
   let fired = 0;
   for (let i = 1; i <= 20; i++) wheel.arm(new TestTimer('far', () => fired++), yearMs * (30 + i));
-  // 630 billion ticks: only jumping gets there within the test's time limit.
+  // 630 billion ticks: only a jump stays within the test's time limit.
   wheel.advance(yearMs * 49);
   t.equal(fired, 19);
   wheel.advance(yearMs * 50);
@@ -269,7 +269,7 @@ t.test('the driver fires timers of different lengths by one setTimeout at a time
   const timeouts = await countingTimeouts(async () => {
     const startMs = performance.now();
     for (let i = 0; i < 20_000; i++) {
-      // A deadline of a minute, as calls have; one in a hundred is short and fires.
+      // Use a deadline of a minute, as calls do; one in a hundred is short and fires.
       const atMs = startMs + (i % 100 === 0 ? 20 + (i % 7) * 30 : 60_000);
       const timer = new TestTimer(`${i}`, (_, nowMs) => {
         fired++;

@@ -44,7 +44,7 @@ t.test('what was deleted is let go of by the next small collection', async (t) =
   const gc = runInNewContext('gc') as (options?: { type: 'minor' }) => void;
   const oldMiB = (): number =>
     getHeapSpaceStatistics().find(({ space_name: name }) => name === 'old_space')!.space_used_size / 2 ** 20;
-  /** How much the old generation grows while entries come and go in a map that has got there before. */
+  /** Returns how much the old generation grows while entries are added to and deleted from an old map. */
   const growth = (map: Pick<Map<string, unknown>, 'set' | 'delete'>): number => {
     map.set('first', {});
     gc();

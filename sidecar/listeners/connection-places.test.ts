@@ -7,7 +7,7 @@ interface Connected extends IdleCandidate {
   isIdle: boolean;
 }
 
-/** A listener's connections, which come in this order. */
+/** A listener's connections, in the order of their arrival. */
 class Listener {
   readonly places: ConnectionPlaces;
   readonly open: Connected[] = [];
@@ -21,7 +21,7 @@ class Listener {
     this.open.push({ address, place, isIdle, lastReadAtMs: this.comings++ });
   }
 
-  /** `taken`, `refused`, or the address whose connection had to go. */
+  /** `taken`, `refused`, or the address whose connection was closed. */
   connect(address: string, isIdle = true): string {
     const free = this.places.take(address);
     if (free !== undefined) {
@@ -37,7 +37,7 @@ class Listener {
 
   close(connection: Connected): void {
     this.open.splice(this.open.indexOf(connection), 1);
-    // Its socket ends later than the connection.
+    // Its socket closes after the connection.
     this.places.release(connection.place);
     this.places.release(connection.place);
   }

@@ -1,4 +1,4 @@
-// Admin, metrics and health over real sockets: what they answer, and whom they refuse.
+// Admin, metrics and health over real sockets: what they answer, and which requests they refuse.
 import { spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
 import {
@@ -28,7 +28,7 @@ interface Ask {
   body?: string;
 }
 
-/** One request on a connection of its own. */
+/** Sends one request on a new connection. */
 function ask(
   address: string,
   path: string,
@@ -51,7 +51,7 @@ function ask(
   });
 }
 
-/** Sends bytes as they are and gives what comes back until the other side closes. */
+/** Sends raw bytes and returns everything received until the other side closes. */
 function sendRaw(address: string, bytes: string): Promise<string> {
   return new Promise((resolve) => {
     let answer = '';
@@ -208,7 +208,7 @@ t.test('the page brings its own script and lets no other in', async (t) => {
   t.notMatch((await ask(address, '/dashboard.js')).body, /innerHTML|document\.write|eval\(/);
 });
 
-/** A reader of events on a socket, which can also stop to read. */
+/** A reader of events on a socket, which can also stop reading. */
 function readEvents(t: Test, address: string, headers = '') {
   const socket: Socket = connect(Number(address.split(':').at(-1)), '127.0.0.1');
   t.teardown(() => socket.destroy());
@@ -309,7 +309,7 @@ t.test('a reader that does not read is dropped, and the others go on', async (t)
   t.equal(events.readerCount, 2);
   const message = 'x'.repeat(500);
   let last = 0;
-  // Until the buffers of the kernel are full too.
+  // Write until the buffers of the kernel are full, too.
   for (; events.readerCount === 2 && last < 200_000; last++) {
     events.record('reload', message);
     if (last % 50 === 0) await good.until(new RegExp(`id: ${last + 1}\n`));
@@ -319,7 +319,7 @@ t.test('a reader that does not read is dropped, and the others go on', async (t)
   t.equal(events.recent().length, 256, 'the ring is bounded');
 });
 
-/** The names of the events that a reader of `/live` gets. */
+/** Returns the names of the events that a reader of `/live` receives. */
 function readLive(t: Test, address: string) {
   const socket = connect(Number(address.split(':').at(-1)), '127.0.0.1');
   t.teardown(() => socket.destroy());
@@ -509,7 +509,7 @@ t.test('a client that asks for a page and does not read it is let go', async (t)
   const closed = new Promise((resolve) => socket.on('error', () => {}).on('close', resolve));
   socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n');
   socket.pause();
-  // Its own side hears of the end only when it reads.
+  // The client notices the end only when it reads.
   onClose = () => socket.resume();
   let read = 0;
   socket.on('data', (chunk: Buffer) => (read += chunk.length));
@@ -549,7 +549,7 @@ t.test('listening', async (t) => {
     message: /the folder of the socket does not exist; make it/,
   });
 
-  // What a process that was killed leaves behind: a socket nobody accepts on.
+  // A killed process leaves a socket on which no process accepts.
   const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
   spawnSync(process.execPath, ['-e', script]);
   t.ok(lstatSync(path).isSocket());

@@ -1,4 +1,4 @@
-// When a process that has grown is collected, by figures that a test makes up.
+// When a process that has grown is collected, with invented figures.
 import t from 'tap';
 import { GrowthWatch } from './trim-memory.ts';
 

@@ -19,7 +19,7 @@ const methodOf = (file: string, service: string, method: string): MethodDefiniti
 const check = methodOf('health.proto', 'grpc.health.v1.Health', 'Check');
 const agent = methodOf('agent_service.proto', 'agent.AgentService', 'HealthCheck');
 
-/** The message behind gRPC's prefix, which must fit it. */
+/** Returns the message after gRPC's prefix, whose length must match. */
 function unframe(framed: Buffer): Buffer {
   t.equal(framed[0], 0);
   t.equal(framed.readUInt32BE(1), framed.length - 5);

@@ -1,4 +1,4 @@
-// The scanner against protobufjs, which wrote the messages: every order of fields, every chunking, broken bytes.
+// The scanner on messages that protobufjs wrote: every order of fields, every chunking, broken bytes.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -34,7 +34,7 @@ function frame(message: Buffer, flag = 0): Buffer {
   return Buffer.concat([prefix, message]);
 }
 
-/** Feeds the bytes as slices of one buffer that begins elsewhere, as a socket's do. */
+/** Feeds the bytes as slices of one larger buffer, as they arrive from a socket. */
 function scan(bytes: Buffer, cuts: readonly number[] = [], encoding = ''): OutcomeScanner {
   const scanner = new OutcomeScanner();
   scanner.encoding = encoding;
@@ -54,7 +54,7 @@ const UNKNOWN = { seen: false };
 const text = fc.string({ unit: 'binary', maxLength: 300 });
 const int32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
 const toolCall = fc.record({ tool_name: text, arguments: text, result: text, latency_ms: fc.nat() });
-/** One field as protobufjs writes it, or one that this version does not know; messages merge when joined. */
+/** One field as protobufjs writes it, or an unknown one; concatenated messages merge. */
 const field = fc.oneof(
   fc.record({ task_id: text }).map(encode),
   fc.record({ output: text }).map(encode),
@@ -141,7 +141,7 @@ t.test('a compressed message that can not be read is unknown', async (t) => {
   const two = Buffer.concat([gzipSync(message.subarray(0, 3)), gzipSync(message.subarray(3))]);
   t.same(outcomeOf(scan(frame(two, 1), [], 'gzip')), { seen: true, status: 2, tokensUsed: 5 }, 'two members');
 
-  // Reading is bounded by the bytes that come in and by the bytes that inflating makes.
+  // The number of input bytes and the number of inflated bytes bound the reading.
   const failed = (outputBytes: number) => encode({ output: 'x'.repeat(outputBytes), status: 2 });
   t.match(outcomeOf(scan(frame(gzipSync(failed(1_000_000)), 1), [], 'gzip')), { seen: true, status: 2 });
   t.match(outcomeOf(scan(frame(gzipSync(failed(1_100_000)), 1), [], 'gzip')), UNKNOWN, 'a bomb');

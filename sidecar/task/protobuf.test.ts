@@ -72,7 +72,7 @@ t.test('status and tokens are read from what protobufjs writes', async (t) => {
 t.test('bytes that are no message are read to their end, and throw nothing', async (t) => {
   const bytes = fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
-    // Damaged messages come further than noise.
+    // Damaged messages reach more code than random bytes.
     fc.tuple(taskRequest, fc.nat(), fc.nat(255)).map(([task, at, value]) => {
       const message = Buffer.from(requestSerialize(task));
       if (message.length > 0) message[at % message.length] = value;

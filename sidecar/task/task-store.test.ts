@@ -23,7 +23,7 @@ const OK = { status: Status.OK, taskStatus: TaskStatus.SUCCESS, trailers: ['grpc
 const UNAVAILABLE = { status: Status.UNAVAILABLE, taskStatus: -1, trailers: ['grpc-status', '14'] };
 const HEAD = [':status', '200', 'content-type', 'application/grpc'];
 
-/** Somebody who reads all there is whenever told. */
+/** A reader that reads everything available whenever it is notified. */
 class Subscriber {
   told = 0;
   received = '';
@@ -226,7 +226,7 @@ t.test('an answer that is not kept is still read to its end', async (t) => {
   store.leave(slow.reader, 'cancelled', 0);
   t.equal(store.bytes, 0);
 
-  // Cut off at the end, for want of room: nothing of it is left.
+  // Cut off at the end for want of room: none of its bytes remain.
   const full = storeWith({ maxBytes: 20_000, maxEntryBytes: 8_000 });
   const large = full.begin('b');
   const cut = full.begin('b');

@@ -1,4 +1,4 @@
-// Who a certificate is for, and what an allow list takes.
+// The identities in a certificate, and what an allow list accepts.
 import t from 'tap';
 import { AllowList, complaintAboutIdentity, identitiesOf } from './identity.ts';
 

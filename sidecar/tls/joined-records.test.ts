@@ -6,7 +6,7 @@ import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { joinRecords } from './joined-records.ts';
 
-/** As a socket is for its reader. */
+/** Makes a stream that behaves like a socket for its reader. */
 function newSocket(): Socket {
   const socket = new Readable({ read() {} }) as Socket;
   joinRecords(socket);
@@ -22,7 +22,7 @@ t.test('all bytes come, in their order, whatever their sizes are and whenever th
     let ended = false;
     socket.on('data', (bytes: Buffer) => {
       if (random() < 0.1) {
-        // As `parser-feed.ts` puts off what it has no time for.
+        // Defer the read, as `parser-feed.ts` does when it has no time.
         socket.pause();
         socket.unshift(bytes);
       } else got.push(bytes);

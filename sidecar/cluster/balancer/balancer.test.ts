@@ -32,7 +32,7 @@ for (const kind of KINDS) {
       const endpoints = endpointsWith(Array(count).fill(10));
       for (const usableShare of [0, 0.001, 0.1, 0.5, 1]) {
         for (const endpoint of endpoints) endpoint.usable = random() < usableShare;
-        // The one chosen first may be the only usable one: at least one then is.
+        // Keep at least one endpoint usable: the one chosen first may be the only one.
         if (usableShare > 0 && count > 0) endpoints[Math.floor(random() * count)]!.usable = true;
         const usable = endpoints.filter((endpoint) => endpoint.usable);
         for (let i = 0; i < 100; i++) {
@@ -59,7 +59,7 @@ for (const kind of KINDS) {
       const simulation = new Simulation(kind, endpointsWith(Array(count).fill(10)));
       const shares = simulation.run(count / 10, 20_000);
       const [least, most] = [Math.min(...shares) * count, Math.max(...shares) * count];
-      // 2,000 calls each. The places on the ring are drawn, not dealt, hence its wider margin.
+      // 2,000 calls each. The places on the ring are random, hence its wider margin.
       const margin = kind === 'ring_hash' ? 0.5 : 0.15;
       t.ok(least > 1 - margin && most < 1 + margin, `${count}: from ${least} to ${most} of the fair share`);
     }
@@ -88,7 +88,7 @@ t.test('peak_ewma: the first slow answer turns the traffic away, and recovery br
   const during = simulation.run(0.5, 5000)[2]!;
   t.ok(during < 0.01, `${during} while it is slow`);
   endpoints[2]!.latencyMs = 10;
-  // 2,000 ms fall to 10 within 53 s, then a call comes and finds it well.
+  // 2,000 ms fall to 10 within 53 s, then a call finds the endpoint healthy.
   simulation.run(0.5, 60_000);
   const after = simulation.run(0.5, 20_000)[2]!;
   t.ok(after > 0.25, `${after} a minute after it recovered`);
@@ -121,7 +121,7 @@ t.test('peak_ewma: streams count until they end', async (t) => {
   endpoints[0]!.activeCalls -= 20;
   const after = simulation.run(0.5, 20_000)[0]!;
   t.ok(after > 0.28, `${after} after they ended`);
-  // Two of them compare directly, without a draw between.
+  // With two endpoints the balancer always compares both.
   const pair = new Simulation('peak_ewma', endpointsWith([10, 10]));
   pair.run(0.5, 1000);
   pair.endpoints[1]!.activeCalls += 20;
@@ -153,7 +153,7 @@ t.test('peak_ewma: a stale endpoint is tried by one call at a time', async (t) =
     observeLatency(fast, 10, nowMs);
     if (balancer.pick([fast, stale], ANY, random, nowMs) === stale) probes++;
   }
-  // 10 s fall to 10 ms within 69 s; no answer ever comes, so it is tried anew after as long.
+  // 10 s fall to 10 ms within 69 s; no answer ever arrives, so the next try follows after the same time.
   t.ok(probes >= 7 && probes <= 10, `${probes} calls in ten minutes`);
 });
 

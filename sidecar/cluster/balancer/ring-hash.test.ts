@@ -34,7 +34,7 @@ t.test('a key keeps its endpoint, and only the keys of one that leaves move', as
   const heirs = new Set(after.filter((_, i) => before[i] === leaving));
   t.ok(heirs.size >= 15, `its keys went to ${heirs.size} others, not to one`);
 
-  // Being unusable for a while is leaving without the ring being drawn anew.
+  // An endpoint that is unusable for a while moves its keys without a new ring.
   const balancer = createBalancer('ring_hash');
   all[7]!.usable = false;
   const during = keys.map((hash) => balancer.pick(all, { hash, avoid: undefined }, () => 0, 1)!.address);
@@ -87,7 +87,7 @@ t.test('a hot key fills its endpoint to 1.25 of the mean, no further', async (t)
   const most = Math.max(...endpoints.map(({ mostActive }) => mostActive));
   t.ok(most <= 30, `at most ${most} in flight at one endpoint; 20 is the mean, 180 have the key`);
   t.ok(Math.max(...shares) < 0.14, 'nobody serves much more than a tenth');
-  // And a lone task's calls stay together.
+  // The calls of a single task stay together.
   const quiet = new Simulation('ring_hash', endpointsWith(Array(10).fill(100)));
   t.equal(Math.max(...quiet.run(0.02, 10_000, () => hot)), 1);
 });

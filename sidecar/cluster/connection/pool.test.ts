@@ -20,14 +20,14 @@ import type { ConnectionWaiter, PoolOptions } from './pool-types.ts';
 
 const MAX_CONCURRENT_STREAMS = 3;
 
-/** One call as a pool sees it: waits for a connection, then keeps a stream on it until `end`. */
+/** One call as a pool sees it: it waits for a connection, then keeps a stream on it until `end`. */
 class Caller implements ConnectionWaiter, StreamHandler {
   readonly name: string;
   connection: Connection | undefined = undefined;
   stream: Stream | undefined = undefined;
   refused: string | undefined = undefined;
   failure: string | undefined = undefined;
-  /** Set where it would go elsewhere, rather than wait for a stream. */
+  /** Set when the call would use another endpoint rather than wait for a stream. */
   moves = false;
   moved: string | undefined = undefined;
   private readonly log: string[];
@@ -69,7 +69,7 @@ class Rig {
   readonly wheel = new TimerWheel();
   readonly states: string[] = [];
   readonly failures: string[] = [];
-  /** When the pool connected, from the test's beginning. */
+  /** When the pool connected, in milliseconds since the test began. */
   readonly connects: number[] = [];
   /** Callers in the order in which they got their streams. */
   readonly served: string[] = [];
@@ -110,7 +110,7 @@ class Rig {
     return connect(Number(this.address.split(':')[1]), '127.0.0.1');
   }
 
-  /** Lets time pass; what sockets do takes its own time and is waited for by the test. */
+  /** Lets virtual time pass. Sockets take real time, and the test waits for them. */
   pass(durationMs: number): void {
     const endMs = this.nowMs + durationMs;
     while (this.nowMs < endMs) {
@@ -136,7 +136,7 @@ const goaway = (lastStreamId: number, code = 0, debug = ''): Buffer =>
 
 const closedAddress = '127.0.0.1:1';
 
-/** A server that behaves, with this limit of streams a connection. */
+/** A well-behaved server with this limit of streams on a connection. */
 async function startServer(
   t: Test,
   maxStreams?: number,
@@ -187,7 +187,7 @@ t.test('back-off grows from try to try up to two minutes, and ends with success'
     waits.push(rig.connects.at(-1)! - before);
     await waitUntil('it failed again', () => rig.failures.length === failures + 1);
   }
-  // Random is in its middle: no jitter. A tick of the wheel may be added.
+  // Random is 0.5: no jitter. The wheel may add a tick.
   const expected = Array.from({ length: 13 }, (_, step) => Math.min(1_000 * 1.6 ** step, 120_000));
   for (const [step, wait] of waits.entries())
     t.ok(
@@ -220,7 +220,7 @@ t.test('at the limit of streams another connection is made, up to the most', asy
   t.equal(rig.pool.connectionCount, 3);
   t.equal(rig.pool.pendingCount, 4);
   for (const { streams } of rig.pool.connections) t.equal(streams.size, 2);
-  // Whoever ends makes room for who has waited longest.
+  // The end of a call makes room for the one that has waited longest.
   for (const index of [5, 0, 3]) callers[index]!.end();
   t.strictSame(rig.served, ['1', '2', '3', '4', '5', '6', '7', '8', '9']);
   t.equal(callers[6]!.connection, callers[5]!.connection, 'on the connection that has room');
@@ -299,7 +299,7 @@ t.test('a connection that is going away is replaced, its streams go on', async (
   t.not(next.connection, below!.connection);
   t.equal(below!.connection!.closed, false);
 
-  // It may be dead without knowing: who still waits on it must find out.
+  // The connection may be dead: calls that still wait on it must notice.
   server.peers[0]!.onFrame = undefined;
   rig.pass(30_020);
   await waitUntil('a PING was sent', () => server.peers[0]!.count(frameType.ping) > 0);
@@ -385,7 +385,7 @@ t.test('a connection whose peer allows no more streams is left for another one',
   t.equal(first!.failure, undefined, 'what runs on the first one goes on');
   t.ok(waiting.every(({ refused }) => refused === undefined));
 
-  // The second one allows none any more, too, nor would a third.
+  // The second connection allows no more streams either, nor would a third.
   limit = 0;
   waiting[2]!.moves = true;
   server.peers[1]!.send(settings([MAX_CONCURRENT_STREAMS, 0]));

@@ -42,7 +42,7 @@ class Dns {
     );
   }
 
-  /** Lets time pass by steps of 10 ms, and everything happen that falls into it. */
+  /** Lets time pass in steps of 10 ms, and runs everything that is due. */
   async pass(durationMs: number): Promise<void> {
     const endMs = this.nowMs + durationMs;
     while (this.nowMs < endMs) {

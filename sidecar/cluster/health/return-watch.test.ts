@@ -1,4 +1,4 @@
-// How often endpoints that are away are looked for, on a virtual clock and without a network.
+// How often unreachable endpoints are tried, on a virtual clock and without a network.
 import t, { type Test } from 'tap';
 import { TimerWheel } from '../../clock/timer-wheel.ts';
 import { DEFAULT_LIMITS } from '../../http2/limits.ts';
@@ -18,7 +18,7 @@ const silent: ClusterListener = {
 /** A cluster whose endpoints can't be reached. */
 class Rig {
   readonly wheel = new TimerWheel();
-  /** When, and where. */
+  /** The time and the address of each try. */
   readonly connects: [atMs: number, address: string][] = [];
   readonly cluster: Cluster;
   callsWait = false;
@@ -66,7 +66,7 @@ class Rig {
     t.teardown(() => this.cluster.close());
   }
 
-  /** A circuit has opened because nobody was there. */
+  /** A circuit is open because no endpoint could be reached. */
   miss(): void {
     this.callsWait = true;
     this.cluster.returns.wake();
@@ -80,7 +80,7 @@ class Rig {
     }
   }
 
-  /** Connections that were tried in this time. */
+  /** Returns the connection attempts in this time. */
   triesIn(durationMs: number): number {
     const before = this.connects.length;
     this.pass(durationMs);
@@ -94,7 +94,7 @@ t.test('an endpoint that calls wait for is tried often, but no more than twice a
   rig.miss();
   rig.pass(1_500);
   const waits = rig.connects.map(([atMs], index) => atMs - (rig.connects[index - 1]?.[0] ?? 10_000));
-  // Its own back-off tries it too, a second behind the first failure.
+  // The pool's own back-off tries it, too, a second after the first failure.
   t.ok(waits.length >= 5 && Math.max(...waits) <= 400, `${waits}`);
   rig.pass(3_500);
   const tries = rig.triesIn(20_000);

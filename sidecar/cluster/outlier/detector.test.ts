@@ -199,7 +199,7 @@ t.test('streams under way that look well speak against a run of failures', async
 t.test('failures that all endpoints share eject nobody', async (t) => {
   const { detector, endpoints } = detectorWith(3);
   for (let i = 0; i < 20; i++) for (const endpoint of endpoints) call(detector, endpoint, 'success', i * 500);
-  // A provider's outage: the first to have three failures in a row may go before its peers' failures are known.
+  // A provider's outage: the first endpoint with three failures in a row may be ejected before its peers fail.
   for (let i = 20; i < 600; i++)
     for (const endpoint of endpoints) call(detector, endpoint, 'failure', i * 500);
   t.ok(detector.ejected <= 1, `${detector.ejected} ejected`);
@@ -284,14 +284,14 @@ t.test('latency: three slow answers while peers were quick; not when all are slo
   for (let i = 0; i < 20; i++)
     for (const endpoint of [all.slow, all.quick]) t.equal(all.timed(endpoint, 60_000), undefined);
 
-  // A stall of a moment hits all calls that are there: one piece of evidence.
+  // A short stall hits all calls in flight: one piece of evidence.
   const stalled = setUp();
   const stallAtMs = stalled.now();
   const hit = Array.from({ length: 50 }, (_, i) => begun(stalled.detector, stalled.slow, stallAtMs + i));
   for (let i = 0; i < 12; i++) stalled.timed(stalled.quick, 1500);
   for (const attempt of hit) t.equal(stalled.detector.answered(attempt, METHOD, stalled.now()), undefined);
 
-  // Back from an ejection, one that surely hangs is enough, though nothing was known of its latency.
+  // After an ejection, one call that surely hangs is enough, although the endpoint has no latency samples.
   const refusing = detectorWith(2);
   const [bad, peer] = refusing.endpoints as [WatchedEndpoint, WatchedEndpoint];
   fail(refusing.detector, bad, 3, 0);
@@ -309,7 +309,7 @@ t.test('latency: three slow answers while peers were quick; not when all are slo
   }
   t.equal(bad.ejections, 2);
 
-  // Not answered at all: three that wait are as good as three answers, once they have waited long enough.
+  // Without any answer, three waiting calls count like three answers, once they have waited long enough.
   const hung = setUp();
   const startMs = hung.now();
   const waiting = [0, 1, 2].map((i) => begun(hung.detector, hung.slow, startMs + i * 200));
@@ -322,14 +322,14 @@ t.test('latency: three slow answers while peers were quick; not when all are slo
   t.ok(atMs - startMs < 20_000, `after ${atMs - startMs} ms`);
   for (const attempt of waiting) t.equal(hung.detector.end(attempt, 'failure', atMs + 1), undefined);
 
-  // Callers that give up leave how long they have waited.
+  // The wait of a cancelled call counts.
   const left = setUp();
   const leftAtMs = left.now();
   const impatient = [0, 1, 2].map((i) => begun(left.detector, left.slow, leftAtMs + i * 200));
   for (let i = 0; i < 12; i++) left.timed(left.quick, 1500);
   const last = impatient.map((attempt) => left.detector.end(attempt, 'neutral', left.now())).at(-1);
   t.match(last, { reason: 'latency' });
-  // Callers that give up sooner leave nothing: not even that the endpoint was quick.
+  // A shorter wait of a cancelled call does not count, not even as a quick answer.
   const mixed = setUp();
   let found: { reason: string } | undefined;
   for (let i = 0; i < 3; i++) {
@@ -431,7 +431,7 @@ t.test('active health checks eject and bring back', async (t) => {
   t.match(detector.tick(3), [{ kind: 'ejected', endpoint: two, reason: 'health_check' }], 'now there is');
   t.match(detector.healthChecked(two, true, '', 4), { kind: 'returned' });
 
-  // Ejected by its calls: a check that passes all the while brings nothing back, one that had failed does.
+  // Ejected by its calls: a check that passed all the time brings it not back, one that had failed does.
   const calls = detectorWith(2);
   const bad = calls.endpoints[0]!;
   fail(calls.detector, bad, 3, 0);
@@ -535,7 +535,7 @@ t.test('whatever happens: the limit holds, and everybody comes back', async (t) 
         if (endpoint.probing !== 0) throw new Error(`${endpoint.probing} probes are left`);
         if (endpoint.oldestWaiting !== undefined) throw new Error('an attempt that has ended still waits');
       }
-      // Nothing but time, given when it is asked for: everybody is back.
+      // Only time passes, by `nextAtMs` and `tick`: all endpoints return.
       for (let i = 0; i < 50; i++) {
         const next = detector.nextAtMs(nowMs);
         if (next === Number.POSITIVE_INFINITY) break;

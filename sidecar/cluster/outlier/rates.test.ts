@@ -16,7 +16,7 @@ t.test('bounds are the rates that the data only just allow', async (t) => {
     const rate = failures / calls;
     for (const bound of [lowestRate(failures, calls), highestRate(failures, calls)]) {
       t.ok(bound >= 0 && bound <= 1);
-      // Wilson's interval by its definition: the data are 2.576 deviations of the bound away from the bound.
+      // Wilson's interval by its definition: the data are 2.576 standard deviations of the bound away from the bound.
       const deviations = Math.abs(rate - bound) / Math.sqrt((bound * (1 - bound)) / calls);
       if (bound > 1e-9 && bound < 1 - 1e-9) t.ok(Math.abs(deviations - 2.576) < 1e-6, `${failures}/${calls}`);
     }

@@ -1,17 +1,17 @@
-// Hours of traffic through balancer and outlier detection, on a virtual clock: what is ejected that should not be,
-// and how soon what should. Prints its figures; the bounds asserted are what docs and defaults rely on.
+// Simulates hours of traffic through balancer and outlier detection, on a virtual clock: how often it ejects a healthy
+// endpoint, and how soon a bad one. It prints its figures; docs and defaults rely on the bounds that it asserts.
 import t from 'tap';
 import { logNormal, OutlierSimulation, type Replica } from '../../../test/support/outlier-simulation.ts';
 
 const HOUR_MS = 3_600_000;
 const FAULT_AT_MS = 600_000;
 
-/** An agent: log-normal time to its answer, and a share of calls that fail. */
+/** An agent: log-normal latency, and a share of failing calls. */
 const agent =
   (medianMs: number, sigma: number, failing = 0): Replica =>
   (_nowMs, random) => ({ latencyMs: logNormal(medianMs, sigma, random), fails: random() < failing });
 
-/** Some answers come from a cache, the others from a model. */
+/** An agent that takes some answers from a cache, and the others from a model. */
 const cached =
   (share: number, cacheMs: number, modelMs: number): Replica =>
   (_nowMs, random) => ({
@@ -19,7 +19,7 @@ const cached =
     fails: false,
   });
 
-/** Tokens for some ten seconds after the first. */
+/** An agent that streams tokens for some ten seconds after the first. */
 const streaming =
   (failing: number): Replica =>
   (_nowMs, random) => ({
@@ -116,7 +116,7 @@ t.test('what all replicas share is no replica’s fault', async (t) => {
       return simulation.run(300_000).ejections().length - before;
     });
     t.comment(`${name}, 5 times: ejections ${ejections.join(', ')}`);
-    // Who is the first to show it can't be told from one that is alone with it.
+    // The first endpoint to fail looks like the only one.
     t.ok(Math.max(...ejections) <= 2, name);
   }
 });
