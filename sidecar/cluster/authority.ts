@@ -78,6 +78,6 @@ function fullName(host: string, { namespace, clusterDomain }: NameScope): string
   const dot = host.indexOf('.');
   if (dot < 0) return namespace === '' ? host : `${host}.${namespace}.svc.${clusterDomain}`;
   if (host.endsWith('.svc')) return `${host}.${clusterDomain}`;
-  // A name of three labels or more is outside the cluster.
+  // Any other name of three labels or more is complete: a Service's full name, or a name outside the cluster.
   return host.includes('.', dot + 1) ? host : `${host}.svc.${clusterDomain}`;
 }

@@ -137,7 +137,7 @@ export class ClusterSet {
     return true;
   }
 
-  /** For metrics: the configured clusters, and removed ones with calls now or lately. A name may appear twice. */
+  /** For metrics: the configured clusters, and removed ones with calls now or recently. A name may appear twice. */
   *told(): Generator<Cluster> {
     yield* this.clusters.values();
     yield* this.leaving.told(this.environment.clock());

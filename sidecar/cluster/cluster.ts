@@ -31,7 +31,7 @@ export interface ClusterListener {
   onTooManyPings?(cluster: Cluster, endpoint: Endpoint, keepaliveTimeMs: number): void;
   /** The result of an endpoint's health check changed. */
   onHealthChange?(cluster: Cluster, endpoint: Endpoint, check: EndpointCheck): void;
-  /** An endpoint was ejected, came back on probation, or has proved itself again. */
+  /** An endpoint was ejected, returned on probation, or recovered. */
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
 
@@ -303,7 +303,7 @@ export class Cluster {
     if (endpoint.activeCalls === 0) endpoint.pool.close();
   }
 
-  /** For metrics: the present endpoints, and removed ones with calls now or lately. */
+  /** For metrics: the present endpoints, and removed ones with calls now or recently. */
   *toldEndpoints(): Generator<Endpoint> {
     yield* this.endpoints;
     yield* this.leaving.told(this.environment.clock());

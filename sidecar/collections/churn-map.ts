@@ -1,5 +1,5 @@
 /**
- * A hash map for keys that come and go with each call.
+ * A hash map for keys that live as long as a call.
  *
  * Each process seeds its hashes at random, so that no peer can choose keys that collide. A look-up compares colliding
  * keys one by one, at some nanoseconds each.

@@ -106,7 +106,7 @@ export class Sidecar {
     yield* this.outbound.clusters.credentials();
   }
 
-  /** Why only a new process would serve again; undefined while this one serves or drains. */
+  /** Why only a new process would serve again; undefined while this one starts, serves or drains. */
   get notLiveBecause(): string | undefined {
     if (this.state !== 'running') return undefined;
     const listeners = { inbound: this.inbound.listener, outbound: this.outbound.listener, llm: this.llm };

@@ -1,4 +1,4 @@
-/** Reads files whose paths the configuration names: regular files only, within a size bound, without ever blocking. */
+/** Reads files that we do not control, such as configured ones: regular files only, within a size bound, without blocking. */
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { TypedError } from '../errors/typed-error.ts';

@@ -1,4 +1,4 @@
-/** The settings of the listeners for calls, as the configuration has them. */
+/** The settings of the inbound and the outbound listener. */
 import * as z from 'zod';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';

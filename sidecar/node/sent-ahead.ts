@@ -29,7 +29,7 @@ const TURN_MS = 2;
 const MAX_WAITING_HEADS_BYTES = 8_388_608;
 const LITTLE_BYTES = 2_048;
 let waitingHeadsBytes = 0;
-/** The same for bytes that were read and wait for a turn. */
+/** The same bound for bytes that were read and wait for a turn. */
 const MAX_WAITING_READ_BYTES = 67_108_864;
 let waitingReadBytes = 0;
 

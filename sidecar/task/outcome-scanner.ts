@@ -1,8 +1,8 @@
 /**
  * Reads how a task ended from the bytes of its `agent.TaskResponse` as they pass.
  *
- * The message may have megabytes of `output`, and arrives in DATA frames whose boundaries mean nothing. The scanner does
- * not keep it: it skips all but two fields, and a few numbers record where in the message the last chunk ended.
+ * The message may have megabytes of `output`, and arrives in DATA frames with arbitrary boundaries. The scanner does not
+ * keep it: it skips all but two fields, and a few numbers record where in the message the last chunk ended.
  *
  *     prefix ──5 bytes──▶ tag ──VARINT──▶ value ──────▶ tag
  *        │                │ ├──BYTES───▶ length ─▶ skip ─▶ tag

@@ -2,7 +2,7 @@
 export interface TaskStoreSettings {
   /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
   readonly maxBytes: number;
-  /** 1 MiB: an hour of tokens, and a hundredth of what a message may have. */
+  /** 1 MiB: an hour of tokens, and a tenth of the default `max_message_bytes`. */
   readonly maxEntryBytes: number;
   /** 10,000: answers without bytes take at most half a kilobyte each. */
   readonly maxEntries: number;

@@ -1,9 +1,9 @@
 /**
  * Joins small TLS records of a peer, downstream or upstream, into larger buffers. Node passes on each record as a buffer
- * of its own and reads all records of one read in one go: up to 2,800 records of one byte, 200 times their size, and
- * twice that while the reader is not ready. A few records in a row, such as the events of a stream, pass at once;
- * connections with more take turns. After RECORDS_A_TURN records in one turn of the event loop, no connection is read
- * until the next turn: a thousand connections would have hundreds each.
+ * of its own, for as long as bytes of a read remain. One read can hold 2,800 records of one byte, whose buffers take 200
+ * times their size, and twice as much again while the reader is not ready. A few records in a row, such as the events of a
+ * stream, pass at once; connections with more take turns. After RECORDS_A_TURN records in one turn of the event loop, no
+ * connection is read until the next turn: a thousand connections would have hundreds each.
  */
 import type { Socket } from 'node:net';
 import { type Reader, readTurns } from '../node/read-turns.ts';

@@ -19,7 +19,7 @@ export class PeakEwmaBalancer extends PowerOfTwoBalancer {
 
   /**
    * A stale estimate has decayed to almost nothing, which shall attract one call and not all of them: from that call on
-   * the estimate counts in full again, and decays anew if no answer comes.
+   * the estimate counts in full again, and decays anew if no answer arrives.
    */
   protected override chosen(endpoint: BalancerEndpoint, nowMs: number): void {
     if (ageMs(endpoint, nowMs) > DECAY_MS) endpoint.rttProbedAtMs = nowMs;

@@ -5,7 +5,7 @@ import type { SettingsOf } from '../../settings/settings-of.ts';
 
 /** `health_check` of a cluster. */
 export const healthCheck = z.strictObject({
-  // 10 % more or less.
+  // Each interval varies by ±10 %.
   interval: duration('zero')
     .default('0s')
     .describe('How often each endpoint is asked for its health; 0s is off'),

@@ -31,7 +31,7 @@ const SIDECAR_TIMEOUT_MS = 1_000;
 /**
  * Tells an absent endpoint (its process is stopped, its host does not answer) from one that is present and does not answer
  * calls. Both look the same to a caller whose deadline passes. The watch asks HTTP/2 itself (`control.askForSign`), which
- * answers even while every handler hangs. If the endpoint is a sidecar, it asks that whether its app gives a sign.
+ * answers even while every handler hangs. When the endpoint is a sidecar, the watch asks it whether its app gives a sign.
  *
  *     asked ──a sign──▶ present, and nothing changes
  *       │

@@ -40,7 +40,7 @@ export class WatchedEndpoint {
   /** The latest start of an attempt that succeeded. */
   lastSuccessBegunAtMs = Number.NEGATIVE_INFINITY;
   lastFailureAtMs = Number.NEGATIVE_INFINITY;
-  /** The latest failure that can tell found the endpoint unreachable. When it is ejected, that is the cause. */
+  /** The latest conclusive failure found the endpoint unreachable; of an ejected endpoint, the cause of the ejection. */
   unreachable = false;
   /** The latest failure was a silence: it is not known yet whether the endpoint was present. */
   silent = false;

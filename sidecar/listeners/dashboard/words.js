@@ -9,7 +9,7 @@ export function rate(value) {
   return value >= 100 ? count(Math.round(value)) : String(Math.round(value * 10) / 10);
 }
 
-/** Durations come from a histogram that begins at 5 ms and ends at an hour. */
+/** Durations are from a histogram that begins at 5 ms and ends at an hour. */
 export function latency(ms) {
   if (ms === null || ms === undefined) return '–';
   if (ms <= 5) return '≤ 5 ms';
