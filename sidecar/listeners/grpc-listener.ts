@@ -326,7 +326,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
   }
 
-  /** Accepts no more connections; open connections stay. */
+  /** Stops accepting connections; open connections stay. */
   stopAccepting(): void {
     this.closeServer(this.server);
     this.server = undefined;

@@ -231,7 +231,7 @@ export class LlmListener {
     }
   }
 
-  /** Accepts no more connections; open connections stay. */
+  /** Stops accepting connections; open connections stay. */
   stopAccepting(): void {
     leave(this.server);
     this.server = undefined;

@@ -251,7 +251,7 @@ class Connection implements Reader {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
-/** It ends the last chunk of a body, and each head. */
+/** The bytes that end the last chunk of a body, and each head. */
 const EMPTY_LINE = Buffer.from('\n\r\n');
 
 /** Ends a large piece where the body may end: hundreds of small requests may follow it. */

@@ -19,7 +19,7 @@ const PLACES_PER_WEIGHT = 100;
 /** The size of the whole ring: 4 MB. With more endpoints than fit at 100 places each, each has fewer. */
 const MAX_PLACES = 262_144;
 const LOAD_FACTOR = 1.25;
-/** So few calls overload no endpoint; without this minimum an idle cluster would spread two calls of one task. */
+/** Four calls overload no endpoint; without this minimum an idle cluster would spread two calls of one task. */
 const MIN_BOUND = 4;
 /** After so many full places the sum must be stale; the least loaded endpoint seen gets the call. */
 const MAX_FULL_PLACES = 512;

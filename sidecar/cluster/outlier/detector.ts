@@ -26,8 +26,8 @@
  * Probation: one call may wait for its answer, then two, then four, then any number; the first failure, or an answer that
  * is surely slow, ejects again. A small weight instead would still send a burst to a replica that never answers.
  *
- * Not counted: neutral ends (cancelled calls, throttling), our own answers (they end no attempt), and attempts that began
- * before the endpoint's state last changed.
+ * The detector does not count neutral ends (cancelled calls, throttling), our own answers (they end no attempt), and
+ * attempts that began before the endpoint's state last changed.
  *
  * Recording allocates only at a method's first answer of an endpoint.
  */
@@ -98,7 +98,7 @@ export class OutlierDetector {
     return endpoint;
   }
 
-  /** Its running attempts count no more. With fewer endpoints fewer may be ejected, so others may return. */
+  /** Removes an endpoint; its running attempts stop counting. With fewer endpoints fewer may be ejected, so others may return. */
   remove(endpoint: WatchedEndpoint, nowMs: number): readonly OutlierEvent[] {
     if (endpoint.removed) return NO_EVENTS;
     endpoint.removed = true;
