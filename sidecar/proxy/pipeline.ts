@@ -51,7 +51,8 @@ import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 /**
  * The layers that a call passes, outermost first, each by the method that enters it:
  *
- *     accept ─▶ route ─▶ onFirstMessage ─▶ begin ─▶ admit ─▶ onAdmitted ─▶ passCircuit ─▶ firstAttempt ─▶ pick ─▶ attempt
+ *     acceptRequest ─▶ route ─▶ onFirstMessage ─▶ begin ─▶ admit ─▶ onAdmitted ─▶ passCircuit ─▶ firstAttempt
+ *     ─▶ pick ─▶ attempt
  *
  * On the way back the call receives the attempt's end (`AttemptOwner`) and `settlement.ts` judges it. Then
  * `onAttemptFailed` or `retries` starts another attempt, at once or by `onRetryDue`, or the call is answered
