@@ -1,10 +1,10 @@
-/** What metrics show before it has happened, as far as the configuration tells. */
+/** The series that metrics show before their first event, as far as the configuration names them. */
 
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import { REASONS } from '../policy/reasons.ts';
 import type { KnownSeries } from '../telemetry/known-series.ts';
 
-/** Follows reloads. */
+/** The result follows reloads. */
 export function knownSeries(sidecar: Sidecar): KnownSeries {
   return {
     reasons: Object.keys(REASONS),

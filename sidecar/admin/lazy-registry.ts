@@ -1,8 +1,9 @@
+/** Loads the metrics at the first scrape. */
 import type { MetricsSource } from '../telemetry/metrics.ts';
 import type { MetricsPage, MetricsPages } from '../telemetry/metrics-pages.ts';
 
 /**
- * The metrics, loaded and made at the first scrape: they hold no numbers of their own, and loading them would take a
+ * Loads and creates the metrics at the first scrape. They hold no numbers of their own, and loading them would take a
  * tenth of the time from start to ready.
  */
 export class LazyRegistry {
@@ -13,7 +14,7 @@ export class LazyRegistry {
     this.source = source;
   }
 
-  /** @param accept the request's header of that name: who asks for OpenMetrics gets it */
+  /** @param accept the request's `Accept` header: a client that requests OpenMetrics gets it */
   async page(accept?: string): Promise<MetricsPage> {
     this.pages ??= load(this.source);
     return (await this.pages).page(accept);

@@ -1,4 +1,4 @@
-/** What the dashboard is shown, gathered once a second while somebody looks; the history also while nobody does. */
+/** The data of the dashboard, gathered once a second while a page is open; the history is gathered always. */
 import { randomUUID } from 'node:crypto';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { StatusCode } from '../grpc/status.ts';
@@ -14,14 +14,14 @@ import { NowWatch } from './now.ts';
 import { type ClusterSnapshot, clustersSnapshot } from './snapshot.ts';
 
 const SAMPLE_EVERY_MS = 1_000;
-/** Of each cluster; a page with more of them helps nobody. Those that are not usable come first. */
+/** The endpoints shown of each cluster: a page with more helps no reader. Unusable ones come first. */
 const MAX_ENDPOINTS = 50;
 const MAX_CIRCUITS = 20;
 const MAX_CLUSTERS = 50;
-/** The events a page begins with. */
+/** The number of events at the start of a page. */
 const MAX_EVENTS = 100;
 
-/** Prefixes keep a cluster named "inbound" apart from the listener. */
+/** A prefix distinguishes the listener from a cluster named "inbound". */
 const LISTENER = 'listener ';
 const CLUSTER = 'cluster ';
 
@@ -140,7 +140,7 @@ export class Live implements LiveSource {
   }
 }
 
-/** The first so many, those that stand out before the others; the order stays otherwise. */
+/** The first items, up to this number: those that stand out come before the others, and both keep their order. */
 function first<T>(items: readonly T[], most: number, standsOut: (item: T) => boolean): readonly T[] {
   if (items.length <= most) return items;
   const chosen = new Set(items.filter(standsOut).slice(0, most));

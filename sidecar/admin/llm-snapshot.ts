@@ -1,4 +1,4 @@
-/** The state of the LLM egress: for `/stats`, and for metrics. Never a key; URLs without what is secret in them. */
+/** The state of the LLM egress, for `/stats` and for metrics. It never holds a key, and its URLs are redacted. */
 import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { LlmListener } from '../listeners/llm.ts';
@@ -7,10 +7,10 @@ import type { Upstream } from '../llm/provider/upstream.ts';
 import { CIRCUIT_STATE_VALUE } from '../policy/circuit-state.ts';
 import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
 
-/** Models of an upstream that are shown, those first that need attention. */
+/** The models shown of an upstream; those that need attention come first. */
 const MAX_MODELS = 100;
 
-/** Nothing of an upstream is known before the first request; it stands as its settings say. */
+/** An upstream without a request has no state yet, so its settings stand in. */
 export function llmSnapshot(sidecar: Sidecar) {
   const { llm, config } = sidecar;
   const nowMs = sidecar.clock();
@@ -30,10 +30,10 @@ export function llmSnapshot(sidecar: Sidecar) {
         state: (upstream?.breaker.state ?? 'closed').replace('_', '-'),
         probe_in_ms: upstream?.breaker.state === 'open' ? inMs(upstream.breaker.probeAtMs, nowMs) : 0,
         rejections: upstream?.breaker.rejections ?? 0,
-        // The longest of its models, and the least that is left for any of them.
+        // The longest cooldown of its models, and the smallest remaining quota of any of them.
         cooling_for_ms: Math.max(0, ...models.map((one) => one.cooling_for_ms)),
         active_requests: upstream?.activeRequests ?? 0,
-        // Until it may be asked, by what it has answered or because the last attempt has failed.
+        // The time until we may try it again, by its answers or after the last failure.
         waiting_requests: upstream?.records.awaiting ?? 0,
         requests_left: least(models.map((one) => one.requests_left)),
         tokens_left: least(models.map((one) => one.tokens_left)),
@@ -77,7 +77,7 @@ export function measuredLlm(llm: LlmListener, clock: () => number): MeasuredLlm 
   };
 }
 
-/** @param longMs a model that rests for longer than this is not waited for */
+/** @param longMs requests do not wait for a model that rests longer than this */
 function modelsOf(upstream: Upstream, longMs: number, nowMs: number) {
   return shown(upstream, nowMs).map((state) => {
     const { model, outOfCredit, restsUntilMs, restsBecause } = state;

@@ -1,4 +1,4 @@
-/** Gathers what `policy/now` judges: once a second, from numbers that are kept anyway. */
+/** Gathers the facts that `policy/now` judges, once a second, from counters that exist anyway. */
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
@@ -21,12 +21,12 @@ import { countCalls } from '../telemetry/traffic-history.ts';
 import type { Credentials } from '../tls/credentials.ts';
 import { type AskedAtMs, waitsOf } from './waits.ts';
 
-/** Of a cluster; those that are not looked at are the endpoints of a very large Service, and healthy as far as is known. */
+/** The endpoints examined of a cluster; the others belong to a very large Service and count as healthy. */
 const MAX_ENDPOINTS = 1_000;
-/** Requests of one model whose waits are looked at, the oldest first. */
+/** The requests of one model whose waits we examine, oldest first. */
 const MAX_REQUESTS = 1_000;
 
-/** @param asked when connections were asked for a sign of life; kept by the caller from look to look */
+/** @param asked when we sent each connection a sign-of-life request; the caller keeps it from one look to the next */
 export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): NowFacts {
   const { inbound, outbound, llm, state } = sidecar;
   const nowMs = sidecar.clock();
@@ -36,7 +36,7 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
     notReadyBecause: sidecar.notReadyBecause ?? '',
     app: app.name,
     clusters: [
-      // Whether the app is there its own health says.
+      // The app's own health tells whether it is there.
       clusterFacts(app.name, app, inbound.stats.calls, undefined, nowMs),
       ...Array.from(outbound.clusters.serving(), ([name, cluster]) =>
         clusterFacts(name, cluster, cluster.calls, name === cluster.name ? asked : undefined, nowMs),
@@ -142,7 +142,7 @@ function providerFacts(upstream: Upstream, longMs: number, nowMs: number): Provi
   };
 }
 
-/** What the latest failure of any model was, for a circuit that they share. */
+/** The latest failure of any model, for a circuit that they share. */
 function lastFailureOf(records: Iterable<ProviderRecord>): string {
   let latest: ProviderRecord | undefined;
   for (const record of records)
@@ -150,7 +150,7 @@ function lastFailureOf(records: Iterable<ProviderRecord>): string {
   return latest?.said ?? '';
 }
 
-/** @param longMs a model that rests for longer than this is not waited for */
+/** @param longMs requests do not wait for a model that rests longer than this */
 function modelFacts(
   record: ProviderRecord,
   state: ModelState | undefined,
@@ -158,7 +158,7 @@ function modelFacts(
   nowMs: number,
 ): ModelFacts {
   const restsForMs = Math.max((state?.restsUntilMs ?? 0) - nowMs, 0);
-  // What the provider has said is left is used up, and requests wait for more.
+  // The quota that the provider has reported is used up, and requests wait for more.
   const quotaForMs =
     record.awaiting > 0 && state !== undefined ? Math.max(state.learned.freeAtMs(0, nowMs) - nowMs, 0) : 0;
   return {

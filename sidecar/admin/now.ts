@@ -1,4 +1,4 @@
-/** Looks once a second at how things stand, and keeps what was found for whoever asks: the dashboard, `/live`. */
+/** Judges the state of the sidecar once a second, and keeps the findings for the dashboard and `/live`. */
 
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import { Now, type NowReport } from '../policy/now/now.ts';
@@ -11,7 +11,7 @@ export class NowWatch {
   private readonly asked: AskedAtMs = new WeakMap();
   private looks = 0;
   private lookedAtMs = 0;
-  /** From the clock of the looks, which never goes back, to the time of day. */
+  /** The difference between the monotonic clock of the looks and the time of day. */
   private offsetMs = Number.NEGATIVE_INFINITY;
   private report: NowReport = {
     well: true,
@@ -26,7 +26,7 @@ export class NowWatch {
     this.sidecar = sidecar;
   }
 
-  /** All of them, also those that the page leaves out: an alert must not depend on how much else is wrong. */
+  /** All findings, including those that the page leaves out: an alert must not depend on how much else is wrong. */
   get findings(): NowReport['all'] {
     return this.report.all;
   }
@@ -37,10 +37,11 @@ export class NowWatch {
     this.report = this.now.look(nowFacts(this.sidecar, this.asked, Date.now()), this.lookedAtMs);
   }
 
-  /** What the latest look has found. Plain values. */
+  /** The findings of the latest look, as plain values. */
   snapshot() {
     const { well, summary, detail, findings, leftOut } = this.report;
-    // Anew only when the time of day was set: otherwise what is told would differ by a millisecond each time.
+    // We compute the difference again only when the time of day was set: otherwise the reported times would vary by a
+    // millisecond.
     const offsetMs = Date.now() - this.sidecar.clock();
     if (Math.abs(offsetMs - this.offsetMs) > 1_000) this.offsetMs = offsetMs;
     const timeOf = (atMs: number): string => new Date(Math.round(atMs + this.offsetMs)).toISOString();

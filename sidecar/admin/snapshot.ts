@@ -1,3 +1,4 @@
+/** The pages `/clusters` and `/stats`: the sidecar's state as plain values. */
 import { decayedRtt } from '../cluster/balancer/rtt.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
@@ -16,7 +17,7 @@ import { llmSnapshot } from './llm-snapshot.ts';
 import { endpointFacts } from './now-facts.ts';
 import { waitsAt } from './waits.ts';
 
-/** `/clusters`: every endpoint with its state and why. Plain values in the contract's words. */
+/** `/clusters`: every endpoint with its state and the reason, as plain values with the names of the admin API. */
 export function clustersSnapshot(sidecar: Sidecar) {
   const nowMs = sidecar.clock();
   const { app } = sidecar.inbound;
@@ -99,8 +100,8 @@ function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number) {
 }
 
 /**
- * What the balancer reckons with, which decays while nothing is answered, so that an endpoint is tried again. People are
- * told no less than what a call has waited there already, and nothing decays since then. Null while nothing is known.
+ * The balancer's estimate decays while no answer arrives, so that the balancer tries the endpoint again. The page shows
+ * at least the time that a call has already waited there, and does not let it decay. Null while nothing is known.
  */
 function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): number | null {
   const waitMs = Math.round(longestWaitMs * 10) / 10;
@@ -149,13 +150,13 @@ export function statsSnapshot(sidecar: Sidecar) {
   };
 }
 
-/** Tasks that are kept, and those that came again. */
+/** The stored tasks, and the repeated ones. */
 function tasksSnapshot({ inbound }: Sidecar) {
   const { size, bytes, joined, replayed, refused } = inbound.taskRuns.store;
   return { kept: size, kept_bytes: bytes, joined, replayed, refused };
 }
 
-/** Names and dates; never a key, and nothing else of the files. */
+/** Names and dates; never a key, and no other content of the files. */
 function certificateSnapshot({ where, material, problem }: Credentials) {
   const expiresAtMs = material?.expiresAtMs ?? Number.POSITIVE_INFINITY;
   return [
@@ -176,7 +177,7 @@ function listenerSnapshot(stats: ListenerStats, calls: CallStats) {
     total_errors: stats.totalErrors,
     error_rate: stats.totalCalls === 0 ? 0 : stats.totalErrors / stats.totalCalls,
     rejected: Object.fromEntries(stats.rejected),
-    // Outbound: of calls that have come to no cluster.
+    // Outbound: the calls that reached no cluster.
     methods: methodsSnapshot(calls),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * The calls that wait for an answer, read from the streams of the connections once a second: the calls themselves pay
- * nothing for it.
+ * Finds the calls that wait for an answer, by reading the streams of the connections once a second. The calls
+ * themselves pay nothing for it.
  */
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
@@ -8,12 +8,12 @@ import type { Connection } from '../http2/connection.ts';
 import { LongestWaits } from '../policy/now/waits.ts';
 import { Attempt } from '../proxy/attempt.ts';
 
-/** Of one endpoint; beyond it the others are taken for like them. */
+/** The streams examined of one endpoint; the others count as similar. */
 const MAX_STREAMS = 2_000;
 const MAX_METHODS = 256;
-/** A call that waits for so long on a connection that is as silent lets us ask whether anybody is there. */
+/** We ask for a sign of life after a call has waited this long on a connection that was silent for as long. */
 const ASK_AFTER_MS = 2_000;
-/** How often a connection is asked while calls go on waiting there. */
+/** How often we ask a connection again while calls still wait there. */
 const ASK_AGAIN_MS = 5_000;
 
 export interface ClusterWaits {
@@ -22,12 +22,12 @@ export interface ClusterWaits {
   readonly ofMethod: ReadonlyMap<string, LongestWaits>;
 }
 
-/** When connections were asked for a sign of life. */
+/** When we asked each connection for a sign of life. */
 export type AskedAtMs = WeakMap<Connection, number>;
 
 /**
- * @param asked of a cluster whose endpoints are to be asked for a sign of life where calls wait in silence. A process that is
- * stopped and one that works on a long task look the same; only the second one answers that
+ * @param asked given for a cluster whose endpoints we ask for a sign of life when calls wait in silence. A stopped
+ * process and one that works on a long task look the same; only the second one answers
  */
 export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | undefined): ClusterWaits {
   const ofEndpoint = new Map<Endpoint, LongestWaits>();
@@ -47,7 +47,7 @@ export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | unde
   return { ofEndpoint, ofMethod };
 }
 
-/** The calls at one endpoint that have its whole attention: it has the whole request, and nothing of an answer has come. */
+/** The calls that only the endpoint delays: it has the whole request, and has not begun to answer. */
 export function waitsAt(
   endpoint: Endpoint,
   nowMs: number,

@@ -1,6 +1,6 @@
 /**
- * `outrigger check`: prints the configuration that `run` would use, or every problem with it. What works, but perhaps not as it
- * is meant, is told on standard error.
+ * `outrigger check`: prints the configuration that `run` would use, or every problem with it. Settings that work, but
+ * perhaps not as intended, go to standard error.
  */
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { complain, EXIT, print } from './command.ts';
@@ -13,7 +13,7 @@ export async function check(args: readonly string[]): Promise<number> {
   const document = new Document(configured.source.effective);
   visit(document, {
     Pair: (_, { key, value }) => {
-      // The one default that is no value of its setting: written out, it would be for all methods.
+      // The one default that is no value of its setting: written out, it would apply to all methods.
       if (isScalar(key) && key.value === 'idle_timeout' && isScalar(value) && value.value === null)
         value.comment = ` ${STREAM_IDLE_TIMEOUT} for StreamProcess, none for other methods`;
     },

@@ -1,18 +1,19 @@
-/** What every command is, and how commands end. */
+/** The interface of all commands, and their exit codes. */
 
 /** Exit codes, after sysexits.h. */
 export const EXIT = {
   OK: 0,
   /** The command line or the configuration is wrong. */
   USAGE: 64,
-  /** What was asked for is not there. */
+  /** A requested service or file does not exist. */
   UNAVAILABLE: 69,
   /** A defect of ours. */
   SOFTWARE: 70,
 } as const;
 
 /**
- * Runs with the arguments after its name. The number is the exit code; `undefined` leaves it as it is.
+ * Runs the command with the arguments after its name. A number is the exit code; `undefined` leaves the exit code
+ * unchanged.
  */
 type CommandMain = (args: readonly string[]) => Promise<number | undefined>;
 
@@ -23,7 +24,7 @@ export interface Command {
   readonly load: () => Promise<CommandMain>;
 }
 
-/** Writes to standard output; a reader that has gone away (`| head`) is not an error. */
+/** Writes to standard output; a reader that has closed the pipe (`| head`) is not an error. */
 export function print(text: string): void {
   process.stdout.once('error', ignoreClosedPipe);
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);

@@ -123,7 +123,7 @@ t.test('help and version', async (t) => {
 });
 
 t.test('output that nobody reads is not an error', async (t) => {
-  // The reader is gone long before there is something to read.
+  // The reader closes the pipe long before there is output.
   const command = `{ "${process.execPath}" "${root}sidecar/main.ts" check; echo "exit $?" >&2; } | true`;
   const { stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
   t.equal(stderr, 'exit 0\n');
@@ -138,7 +138,7 @@ t.test('the launcher', async (t) => {
   t.equal(outrigger(['chek'], {}, 'sidecar/bin.mjs').exitCode, 64);
 
   t.test('on a Node that is too old', async (t) => {
-    // A copy of the launcher that is told of an older Node; what it starts is real.
+    // A copy of the launcher that believes in an older Node; what it starts is real.
     const directory = t.testdir({ sidecar: {} });
     const launcher = readFileSync(`${root}sidecar/bin.mjs`, 'utf8').replace(
       'process.versions.node',

@@ -1,13 +1,14 @@
-/** What `run` and `check` share: the arguments that name a configuration, and the load. */
+/** The part that `run` and `check` share: the arguments that name a configuration, and loading it. */
 import { type Override, overridesFromFlags } from '../config/overrides.ts';
 import { formatProblem, type Problem } from '../config/problems.ts';
 import { type ConfigSource, openConfigSource } from '../config/source.ts';
 import { complain, EXIT, print } from './command.ts';
 
 /**
- * Opens the configuration that `args` ask for, or says what is wrong and gives the exit code.
+ * Opens the configuration that `args` name, or reports the problems and returns the exit code.
  *
- * @param takesLastGood `--last-good DIR` is a flag: a broken file is no end where an earlier one was kept
+ * @param takesLastGood whether `--last-good DIR` is a flag: with it, a broken file is no failure if an earlier one was
+ * kept
  */
 export async function configure(
   args: readonly string[],

@@ -1,4 +1,4 @@
-/** The table of commands, and the way to them. */
+/** The table of commands, and their dispatch. */
 import { nearest } from '../config/problems.ts';
 import { deferSignals } from '../process/deferred-signals.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
@@ -46,7 +46,7 @@ const COMMANDS: readonly Command[] = [
   },
 ];
 
-/** Runs what the arguments ask for and gives the exit code. Never throws. */
+/** Runs the command that the arguments name and returns the exit code. Never throws. */
 export async function dispatch(args: readonly string[]): Promise<number | undefined> {
   const [first, ...rest] = args;
   if (first === undefined) {

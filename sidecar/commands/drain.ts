@@ -1,4 +1,7 @@
-/** `outrigger drain`: tells the sidecar beside it that its pod ends. It is the preStop hook of an injected sidecar. */
+/**
+ * `outrigger drain`: tells the sidecar in the same pod that the pod ends. It is the preStop hook of an injected
+ * sidecar.
+ */
 import { request } from 'node:http';
 import { parseAddress } from '../cluster/address.ts';
 import { complain, EXIT } from './command.ts';
@@ -7,8 +10,8 @@ import { configure } from './configure.ts';
 const TIMEOUT_MS = 5_000;
 
 /**
- * Sends callers away; what the app calls itself is served until SIGTERM. Returns at once: a native sidecar gets SIGTERM
- * when the other containers have ended, hook or no hook.
+ * The sidecar sends callers away, and serves the app's own calls until SIGTERM. The command returns at once: a native
+ * sidecar gets SIGTERM after the other containers have ended, with or without a hook.
  */
 export async function drain(args: readonly string[]): Promise<number> {
   const configured = await configure(args);

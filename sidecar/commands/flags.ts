@@ -1,20 +1,18 @@
-/** Reads `--name value`, `--name=value` and short forms, for commands whose flags are no settings of the sidecar. */
+/** Parses `--name value`, `--name=value` and short forms, for commands whose flags are no settings of the sidecar. */
 
 export interface FlagDescription {
-  /** Other ways to write it: `-f`. */
+  /** A short form: `-f`. */
   readonly short?: string;
-  /** The environment variable that is read when the flag is not given. */
+  /** The environment variable to read when the flag is absent. */
   readonly env?: string;
-  /** Given more than once, all values count. */
+  /** The flag may repeat; all values count. */
   readonly many?: boolean;
   readonly help: string;
 }
 
 export type Flags<Names extends string> = Record<Names, readonly string[]>;
 
-/**
- * Reads the arguments by the table. Gives every problem with them at once, in words that say what to write.
- */
+/** Parses the arguments by the table. Returns every problem at once, each with what to write instead. */
 export function readFlags<Names extends string>(
   args: readonly string[],
   table: Readonly<Record<Names, FlagDescription>>,

@@ -1,4 +1,4 @@
-/** The flags that `inject` and `webhook` share: what the injected sidecar is like. */
+/** The flags that `inject` and `webhook` share: the settings of the injected sidecar. */
 import { defaultInjectSettings, type InjectSettings } from '../kubernetes/inject/settings.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import type { FlagDescription, Flags } from './flags.ts';
@@ -20,10 +20,10 @@ export const INJECT_FLAGS = {
 } satisfies Record<string, FlagDescription>;
 
 const POLICIES = ['Always', 'IfNotPresent', 'Never'] as const;
-/** A reference as registries take it, loosely: the API server judges it in the end. */
+/** The form of an image reference, loosely: the API server decides in the end. */
 const IMAGE = /^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}$/;
 
-/** The settings, or every problem with the flags. */
+/** Returns the settings, or every problem with the flags. */
 export function readInjectSettings(
   flags: Flags<keyof typeof INJECT_FLAGS>,
 ): { settings: InjectSettings } | { problems: string[] } {

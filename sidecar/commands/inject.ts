@@ -1,4 +1,4 @@
-/** `outrigger inject`: puts the sidecar into the workloads of Kubernetes YAML. */
+/** `outrigger inject`: adds the sidecar to the workloads in Kubernetes YAML. */
 
 import { readFile } from 'node:fs/promises';
 import { TypedError } from '../errors/typed-error.ts';
@@ -14,12 +14,12 @@ const FLAGS = {
   ...INJECT_FLAGS,
 } satisfies Record<string, FlagDescription>;
 
-/** A cluster's worth of manifests has a few megabytes. */
+/** The manifests of a whole cluster have a few megabytes. */
 const MAX_BYTES = 64 << 20;
 
 /**
- * Writes the YAML with the sidecar in it to standard output, and what was done to standard error. When one workload
- * can't have it, nothing is written: half a deployment is worse than none.
+ * Writes the YAML with the sidecar to standard output, and a report to standard error. If one workload can't have the
+ * sidecar, the command writes no YAML: half a deployment is worse than none.
  */
 export async function inject(args: readonly string[]): Promise<number> {
   if (args.includes('--help') || args.includes('-h')) {
@@ -61,7 +61,7 @@ function refuse(problems: readonly string[]): number {
   return EXIT.USAGE;
 }
 
-/** The input can't be read; the message says why. */
+/** The input is unreadable; the message says why. */
 class InputError extends TypedError {
   override readonly name = 'InputError';
   override readonly source = 'downstream';

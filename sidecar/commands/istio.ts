@@ -1,4 +1,4 @@
-/** `outrigger istio`: the configuration as resources of Istio's. */
+/** `outrigger istio`: writes the configuration as Istio's resources. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { complain, EXIT, print } from './command.ts';
@@ -68,7 +68,7 @@ export async function istio(args: readonly string[]): Promise<number> {
   return EXIT.OK;
 }
 
-/** The flags of this command, and those of the configuration. */
+/** Separates the flags of this command from those of the configuration. */
 function split(args: readonly string[]): { own: string[]; rest: string[] } {
   const own: string[] = [];
   const rest: string[] = [];

@@ -9,7 +9,7 @@ interface Node {
   readonly additionalProperties?: Node | boolean;
 }
 
-/** One line a setting: the flag, its default and what it does. */
+/** One line a setting: the flag, its default and its description. */
 export function settingsHelp(): string {
   const lines = [...settings(schema as Node, '')].map(({ path, node }) => {
     const fallback =

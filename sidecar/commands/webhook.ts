@@ -44,7 +44,7 @@ const FLAGS = {
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 const MINUTE_MS = 60_000;
-/** Ten years, in hours; longer than anybody should trust a certificate. */
+/** Ten years, in hours; no certificate should live longer. */
 const MAX_LIFETIME_MS = 87_600 * 60 * MINUTE_MS;
 
 export async function webhook(args: readonly string[]): Promise<number> {

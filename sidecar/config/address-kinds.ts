@@ -1,4 +1,4 @@
-/** The kinds of address a setting can have. The code gets each in its one form (`formatAddress`). */
+/** The kinds of addresses in settings. The code receives each in its canonical form (`formatAddress`). */
 import * as z from 'zod';
 import { formatAddress, NO_APP } from '../cluster/address.ts';
 import { checked, shared } from '../settings/kinds.ts';
@@ -12,7 +12,7 @@ export function target() {
   return checked(z.string(), form, (value) => complaintAboutAddress(value, 'connect'), { read });
 }
 
-/** The address of the local app, or that there is none. */
+/** The address of the local app, or `none`. */
 export function appTarget() {
   const form = `an address such as 10.0.0.7:50051 or unix:/run/agent.sock, or ${NO_APP}`;
   const complain = (value: string) =>
@@ -30,7 +30,7 @@ export function dnsTarget() {
   });
 }
 
-/** An address to listen on; port 0 takes a free one. */
+/** An address to listen on; for port 0 the system picks a free port. */
 export function listen() {
   const form = 'an address such as 127.0.0.1:15001 or unix:/run/x.sock';
   return shared('listen', () =>

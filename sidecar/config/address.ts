@@ -1,14 +1,14 @@
-/** What the configuration asks about addresses, on top of reading them: can one listen there, do two collide. */
+/** Checks of the configuration's addresses beyond their syntax: whether we can listen there, and whether two collide. */
 import { isIP, isIPv4 } from 'node:net';
 import { type Address, parseAddress } from '../cluster/address.ts';
 import { hostName } from '../cluster/authority.ts';
 
-/** Reads an address of a configuration that is already valid; port 0 is accepted. */
+/** Parses an address of a configuration that is already valid; accepts port 0. */
 export function readAddress(text: string): Address {
   return parseAddress(text, { forListening: true });
 }
 
-/** What is wrong with an address and what to write instead, or `undefined` when it is right. */
+/** Returns what is wrong with an address and what to write instead, or `undefined` for a valid one. */
 export function complaintAboutAddress(
   text: string,
   use: 'connect' | 'listen',
@@ -20,7 +20,7 @@ export function complaintAboutAddress(
     const remedy = 'write an IP address of this machine, or localhost; 0.0.0.0 or [::] is every interface';
     return { message: 'names a host to listen on', remedy };
   } catch (error) {
-    // The messages of address errors end in what to write.
+    // Messages of address errors end with the remedy.
     const { message } = error as Error;
     const end = message.lastIndexOf('; ');
     return { message: message.slice(0, end), remedy: message.slice(end + 2) };
@@ -36,7 +36,7 @@ export function overlaps(a: Address, b: Address): boolean {
   return isAny(a.host) || isAny(b.host) || canonicalHost(a.host) === canonicalHost(b.host);
 }
 
-/** Whether who connects to `target` on this machine reaches a listener on `listen`. */
+/** Whether a connection to `target` from this machine reaches a listener on `listen`. */
 export function reaches(target: Address, listen: Address): boolean {
   if (target.kind === 'unix' || listen.kind === 'unix') return overlaps(target, listen);
   if (target.port !== listen.port) return false;

@@ -1,4 +1,4 @@
-// What a configuration file means, and what is said about a wrong one.
+// The meaning of a configuration file, and the problems reported for a wrong one.
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import * as yaml from 'yaml';
@@ -38,12 +38,12 @@ function problemsOf(t: Test, text: string, pem = PEM): string[] {
   });
 }
 
-/** For comparisons: the clusters in a Map like any other. */
+/** For comparisons: puts the clusters in a plain Map. */
 function plain(config: Config) {
   return { ...config, outbound: { ...config.outbound, clusters: new Map(config.outbound.clusters) } };
 }
 
-/** Every setting there is, as the documentation shows them. */
+/** Every setting, as the documentation shows it. */
 const WHOLE = `
 name: research-agent
 version: 1.0.0
@@ -632,7 +632,7 @@ t.test('a hostile file costs little', async (t) => {
     bomb.push(`${name}: &${name} [${`*${'abcdefg'[i]},`.repeat(9)}]`);
   t.match(problemsOf(t, bomb.join('\n'))[0], /aliases/);
   const keys = Array.from({ length: 60_000 }, (_, i) => `key${i}: 1`).join('\n');
-  // Compared each with each they would take minutes, and the test its timeout.
+  // Comparing each with each would take minutes and exceed the test's timeout.
   const problems = problemsOf(t, keys);
   t.equal(problems.length, 101);
   t.ok(problems.includes('1:1 : has 59900 more problems | is it the right file?'));

@@ -1,9 +1,9 @@
 /**
- * The configuration as the rest of the code sees it: camel case, units in the names, every value present, nothing changeable.
- * All of it follows from the schema (`settings/settings-of.ts`), where each setting is declared and described once; what
- * differs from that is here and in `convert.ts`.
+ * The configuration in the form of the code: camel case, units in the names, every value present, nothing mutable. It
+ * follows from the schema (`settings/settings-of.ts`), which declares and describes each setting once; exceptions are
+ * here and in `convert.ts`.
  *
- * A duration of 0 means "off" wherever the schema lets 0 through.
+ * A duration of 0 means "off" wherever the schema accepts 0.
  */
 import type { TimeLimits } from '../policy/deadline.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
@@ -13,7 +13,7 @@ type Settings = SettingsOf<typeof schema>;
 type ClusterSettings = Settings['outbound']['clusters'][string];
 type RouteSettings = Settings['outbound']['routes'][number];
 
-/** One setting, `idle_timeout`, is two limits. */
+/** The setting `idle_timeout` becomes two limits. */
 type IdleLimits = Pick<TimeLimits, 'idleTimeoutMs' | 'otherIdleTimeoutMs'>;
 
 export interface Config extends Omit<Settings, 'inbound' | 'outbound'> {
@@ -33,13 +33,13 @@ export interface RouteConfig extends Omit<RouteSettings, 'match'> {
 }
 
 export interface RouteMatchConfig extends Omit<RouteSettings['match'], 'headers'> {
-  /** Empty where none are given. */
+  /** Empty when the file has none. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
 export interface ClusterConfig extends Omit<ClusterSettings, 'idleTimeoutMs' | 'endpoints'>, IdleLimits {
   readonly name: string;
-  /** Empty where none are given. */
+  /** Empty when the file has none. */
   readonly endpoints: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-/** From the file form to `Config`; most of it follows from the schema. */
+/** Converts the file form to `Config`; most of it follows from the schema. */
 
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
 import { parseDurationMs } from '../settings/duration.ts';
@@ -6,7 +6,7 @@ import { settingsOf } from '../settings/settings-of.ts';
 import type { Config } from './config.ts';
 import { type FileConfig, schema } from './schema.ts';
 
-/** The immutable configuration that `file`, already validated, stands for. */
+/** The immutable configuration of an already validated `file`. */
 export function toConfig(file: FileConfig): Config {
   const { inbound, outbound, ...rest } = settingsOf(schema, file);
   return deepFreeze({
@@ -34,7 +34,7 @@ function idleLimits(idleTimeoutMs: number | undefined) {
   return { idleTimeoutMs: idleTimeoutMs ?? STREAM_IDLE_MS, otherIdleTimeoutMs: idleTimeoutMs ?? 0 };
 }
 
-/** Object.freeze does not reach into a Map, so this one refuses by itself. */
+/** Object.freeze does not protect a Map's entries, so this Map refuses changes itself. */
 class FrozenMap<K, V> extends Map<K, V> {
   #frozen = false;
 

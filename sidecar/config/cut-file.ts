@@ -1,4 +1,4 @@
-/** Files that end where the one in use went on. Pure. */
+/** Recognizes a truncated file by comparing it with the file in use. Pure. */
 import { type Section, valueAt } from './raw-values.ts';
 
 interface File {
@@ -7,16 +7,17 @@ interface File {
 }
 
 /**
- * Whether a file looks like a cut one, also where something above its end was changed: its last line stands in the file in use,
- * or begins a line there, and what followed there is lost. Nothing is lost by a change of order. White space, comments
- * and the word for the end do not count. Of equal lines the one with most equal lines above it is meant; the last one, of equals.
+ * Whether a file looks truncated, even if lines above its end changed: its last line is a line of the file in use, or
+ * the beginning of one, and the settings after that line are lost. A change of order loses nothing. White space,
+ * comments and the end marker do not count. Among equal lines, the comparison picks the one with the most equal lines
+ * above it; among those, the last one.
  */
 export function isCut(before: File, next: File): boolean {
   const old = linesOf(before.text);
   const lines = linesOf(next.text);
   const last = lines.at(-1);
   if (last === undefined) return false;
-  // Whoever cuts a line takes its end along; a line that has one is as long as its writer wanted.
+  // A truncated line has lost its line ending; a line with one is complete.
   const isOpen = !/[\r\n]\s*$/.test(next.text);
   let cutAt = -1;
   let mostEqual = -1;
@@ -43,7 +44,7 @@ function linesOf(text: string): string[] {
     .filter((line) => line !== '' && line !== '...' && !/^\s*#/.test(line));
 }
 
-/** The paths of all that is no section and no list. */
+/** The paths of all values that are neither a section nor a list. */
 function leaves(value: unknown, path: readonly (string | number)[] = []): (readonly (string | number)[])[] {
   if (typeof value !== 'object' || value === null) return value === null ? [] : [path];
   const steps = Array.isArray(value) ? value.map((_, index) => index) : Object.keys(value);

@@ -1,6 +1,6 @@
 /**
- * Writes `schema.json`, the JSON Schema of the configuration file for editors and other tools:
- * `node sidecar/config/generate-schema.ts`. A test holds it equal to the schema it comes from.
+ * Writes `schema.json`, the JSON Schema of the configuration file for editors and other tools: `node
+ * sidecar/config/generate-schema.ts`. A test checks that it matches the schema.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ interface Node {
   additionalProperties?: Node;
 }
 
-/** The word that takes something away stands in its place; a text there can be no other (`losses.ts`). */
+/** Allows `off` in the place of each section that it removes; no other text is valid there (`losses.ts`). */
 function allowOff(root: Node): void {
   for (const path of OFF_PATHS) {
     let node: Node | undefined = root;

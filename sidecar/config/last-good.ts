@@ -1,13 +1,14 @@
+/** Stores the last good configuration file for a start with a broken one. */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FileError, readRegularFile } from '../files/regular-file.ts';
 import { MAX_FILE_BYTES } from './yaml-file.ts';
 
 const FILE = 'last-good.yaml';
-/** A configuration names hosts and may hold the password of a URL. */
+/** Private, because a configuration names hosts and may hold the password of a URL. */
 const MODE = 0o600;
 
-/** The configuration file that was last in use, kept in a folder: a start whose own file is broken goes by it. */
+/** Keeps the configuration file that was last in use in a folder. A start with a broken file uses this one instead. */
 export class LastGood {
   readonly folder: string;
   private kept = '';
@@ -16,7 +17,7 @@ export class LastGood {
     this.folder = folder;
   }
 
-  /** Its text; undefined when none was kept, or it can't be read. */
+  /** The stored text; undefined when there is none, or it is unreadable. */
   read(): string | undefined {
     try {
       return readRegularFile(join(this.folder, FILE), MAX_FILE_BYTES).toString('utf8');
@@ -27,9 +28,9 @@ export class LastGood {
   }
 
   /**
-   * Keeps a text in the place of the one before; never half of one.
+   * Replaces the stored text, atomically.
    *
-   * @returns why that was not possible; undefined when it was
+   * @returns why it failed; undefined for success
    */
   keep(text: string): string | undefined {
     if (text === this.kept) return undefined;

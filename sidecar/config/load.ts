@@ -1,6 +1,6 @@
 /**
- * Puts the configuration together: defaults, then the file, then environment variables, then flags.
- * Either all of it is right, or every problem is told at once and nothing is used.
+ * Assembles the configuration: defaults, then the file, then environment variables, then flags. Either all of it is
+ * valid, or the result is every problem at once and no part of it is used.
  */
 import type { Config } from './config.ts';
 import { toConfig } from './convert.ts';
@@ -16,31 +16,31 @@ import { type ParsedFile, parseYaml, readConfigFile, type Yaml } from './yaml-fi
 export interface LoadInputs {
   /** The YAML file; `undefined` for none. */
   readonly path: string | undefined;
-  /** In the order they are laid on top of the file. */
+  /** In the order in which they override the file. */
   readonly overrides: readonly Override[];
-  /** The parser; needed when there is a file or an override. */
+  /** The parser; required when there is a file or an override. */
   readonly yaml: Yaml | undefined;
-  /** Where the provider of models may be named; empty when it is left out. */
+  /** The variables that may name the provider of models; empty by default. */
   readonly env?: Environment;
-  /** What is in use: the file may not lose it by accident. */
+  /** The configuration in use, which the file must not lose by accident. */
   readonly before?: Given | undefined;
-  /** The file's text, where it was read before. */
+  /** The file's text, if it is already read. */
   readonly text?: string | undefined;
 }
 
 export interface LoadedConfig {
   readonly config: Config;
-  /** The same in the file's form with every default, for eyes: without secrets. */
+  /** The same in the file's form with every default, for display: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
-  /** Settings that work, but perhaps not as the operator meant them. For people to read; holds no secrets. */
+  /** Settings that work, but perhaps not as the operator intended. For operators to read; they hold no secrets. */
   readonly notices: readonly Notice[];
-  /** The file; undefined where there is none. */
+  /** The values before defaults; undefined where there is no file. */
   readonly given: Given | undefined;
 }
 
 export type LoadResult = LoadedConfig | { readonly problems: readonly Problem[] };
 
-/** Reads the file again and gives the configuration, or every problem. Never throws. */
+/** Reads the file again and returns the configuration, or every problem. Never throws. */
 export function loadConfig({ path, overrides, yaml, env = {}, before, text }: LoadInputs): LoadResult {
   let file: ParsedFile = { value: {}, isWhole: true, locate: () => undefined };
   let given: Given | undefined;
@@ -74,7 +74,7 @@ export function loadConfig({ path, overrides, yaml, env = {}, before, text }: Lo
   };
 }
 
-/** A value that an override set (or one inside it) is the override's fault, any other the file's. */
+/** Attributes a problem to the override that set the value (or a part of it), and any other problem to the file. */
 function locate(
   { path, part, message, remedy }: Finding,
   filePath: string,
@@ -98,7 +98,7 @@ function locate(
   };
 }
 
-/** In the order of the file; what has no line comes last. */
+/** In the order of the file; problems without a line come last. */
 function byPlace(a: Problem, b: Problem): number {
   const line = (problem: Problem) => problem.line ?? Number.MAX_SAFE_INTEGER;
   return line(a) - line(b) || (a.column ?? 0) - (b.column ?? 0);

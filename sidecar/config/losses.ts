@@ -1,31 +1,31 @@
 /**
- * What a configuration in use may not lose by accident: a file that was emptied, or cut at the end of a line, is YAML all
- * the same, and would take away TLS and the clusters without a word. Pure.
+ * Refuses a new configuration file that loses protection of the one in use by accident: a file that was emptied, or
+ * truncated at the end of a line, is still valid YAML, and would silently remove TLS and the clusters. Pure.
  *
- * | gone from the file                         | taken away by                                             |
+ * | missing from the file                      | removed on purpose by                                     |
  * | ------------------------------------------ | --------------------------------------------------------- |
  * | TLS, its authorities and its allow lists   | `off` in their place                                      |
- * | a limit, a budget, a scope of callers      | its value written out (0), or a file that says where it ends |
- * | a cluster                                  | `NAME: off`, or a file that says where it ends            |
- * | any other section or list                  | a file that says where it ends                            |
+ * | a limit, a budget, a scope of callers      | its value written out (0), or a file with an end marker   |
+ * | a cluster                                  | `NAME: off`, or a file with an end marker                 |
+ * | any other section or list                  | a file with an end marker                                 |
  * | everything                                 | nothing                                                   |
  *
- * A file says where it ends by a last line `...` (YAML 1.2, section 9.1.2), or by being one `{…}`, as JSON is.
+ * A file has an end marker if its last line is `...` (YAML 1.2, section 9.1.2), or if it is one `{…}`, like JSON.
  */
 import { isCut } from './cut-file.ts';
 import { formatPath, type Path, type Problem } from './problems.ts';
 import { isSection, type Section, valueAt } from './raw-values.ts';
 
-/** A configuration before defaults, as far as losses are judged by it. */
+/** The part of a configuration, before defaults, that the judgement of losses needs. */
 export interface Given {
-  /** The file's text, and where it is. */
+  /** The file's text, and the file's path. */
   readonly text: string;
   readonly source: string;
   /** The file's values. */
   readonly file: unknown;
-  /** With what the environment and flags set. */
+  /** The file's values, with those of the environment and the flags. */
   readonly value: unknown;
-  /** The text says where it ends. */
+  /** Whether the text has an end marker. */
   readonly isWhole: boolean;
 }
 
@@ -34,7 +34,7 @@ const CLUSTERS: readonly string[] = ['outbound', 'clusters'];
 const CLUSTER: readonly string[] = [...CLUSTERS, '*'];
 const DOTS = 'end the file with a line of three dots (...): it says that the file is whole';
 
-/** Keys that protect something; `*` is any name. Those around come before those inside. */
+/** Keys that protect something; `*` matches any name. Outer keys come before inner ones. */
 const GUARDS: readonly (readonly string[])[] = [
   ['inbound', 'tls'],
   ['inbound', 'tls', 'client_ca'],
@@ -44,7 +44,7 @@ const GUARDS: readonly (readonly string[])[] = [
   [...CLUSTER, 'tls', 'allow_identities'],
   ['inbound', 'token_budget', 'allow_identities'],
 ];
-/** Values that protect more than their defaults do, with the value that protects no more. */
+/** Values that protect more than their defaults do, each with the value that protects least. */
 const LIMITS: readonly (readonly [path: readonly string[], open: string])[] = [
   [['inbound', 'rate_limit', 'calls_per_second'], '0'],
   [['inbound', 'max_timeout'], '0s'],
@@ -55,10 +55,10 @@ const LIMITS: readonly (readonly [path: readonly string[], open: string])[] = [
   [['llm', 'limits', 'tokens_per_minute'], '0'],
   [['llm', 'limits', 'tokens_per_task'], '0'],
 ];
-/** Where `off` may stand; `*` is any name. */
+/** The paths that accept `off`; `*` matches any name. */
 export const OFF_PATHS: readonly (readonly string[])[] = [...GUARDS, CLUSTER];
 
-/** The values without the guards and clusters that are `off`: to everybody else they are not there. */
+/** The values without the guards and clusters that are `off`: the rest of the code never sees those. */
 export function withoutOff(value: unknown): unknown {
   let kept = value;
   for (const path of OFF_PATHS.flatMap((pattern) => places(value, pattern)))
@@ -66,7 +66,7 @@ export function withoutOff(value: unknown): unknown {
   return kept;
 }
 
-/** Why `next` can't take the place of `before`; empty when it can. */
+/** Why `next` can't replace `before`; empty when it can. */
 export function lossesOf(before: Given, next: Given): Problem[] {
   if (isEmpty(next.file) && !isEmpty(before.file))
     return [
@@ -81,7 +81,7 @@ export function lossesOf(before: Given, next: Given): Problem[] {
   if (next.isWhole) return losses;
   losses.push(...lostLimits(before, next));
   const gone = lostSections(before.file, next.file, [], 2);
-  // What is around them is told, or is there.
+  // Otherwise the loss of the section around them is reported.
   if (isSection(valueAt(next.file, CLUSTERS)))
     gone.push(...lostSections(before.file, next.file, CLUSTERS, 1));
   for (const path of gone) {
@@ -106,7 +106,7 @@ function lostGuards(before: Given, next: Given): Problem[] {
   for (const guard of GUARDS)
     for (const path of places(before.value, guard)) {
       if (!isSet(valueAt(before.value, path)) || isSet(valueAt(next.value, path))) continue;
-      // The section around it is reported, or was taken away by a word.
+      // The section around it is reported, or was removed by `off`.
       const around = path.slice(0, -1);
       const isSaid = valueAt(next.value, path) === OFF;
       const isAround = guard.length > 2 && !isSection(valueAt(next.value, around));
@@ -145,7 +145,7 @@ function isSet(value: unknown): boolean {
   return value !== undefined && value !== null && value !== OFF;
 }
 
-/** Sections and lists, down to a depth, that were there and had something in them. */
+/** Sections and lists, down to a depth, that were not empty before and are missing now. */
 function lostSections(before: unknown, next: unknown, path: Path, depth: number): Path[] {
   const section = valueAt(before, path);
   if (!isSection(section)) return [];
@@ -153,7 +153,7 @@ function lostSections(before: unknown, next: unknown, path: Path, depth: number)
     const inner = [...path, key];
     if (typeof value !== 'object' || isEmpty(value) || isGuard(inner)) return [];
     const now = valueAt(next, inner);
-    // A key whose lines were cut off is there, and null.
+    // A key whose lines were cut off is present, and null.
     if (now === undefined || now === null) return [inner];
     return depth > 1 ? lostSections(before, next, inner, depth - 1) : [];
   });
@@ -167,7 +167,7 @@ function matches(path: Path, guard: readonly string[]): boolean {
   return guard.every((step, index) => step === '*' || step === path[index]);
 }
 
-/** The paths of a value that a pattern names. */
+/** The paths of a value that match a pattern. */
 function places(value: unknown, pattern: readonly string[]): Path[] {
   let paths: Path[] = [[]];
   for (const step of pattern)

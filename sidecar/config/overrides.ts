@@ -1,8 +1,8 @@
 /**
- * Environment variables and flags that override the file: `OUTRIGGER_INBOUND_APP`, `--inbound.app`
- * and `--inbound-app` all set `inbound.app`. The value replaces what was there, sections, lists and
- * maps whole (written as YAML in one line). Settings of a cluster can be given too, by its name:
- * `OUTRIGGER_OUTBOUND_CLUSTERS_WRITING_TIMEOUT`, `--outbound.clusters.writing.timeout`.
+ * Environment variables and flags that override the file: `OUTRIGGER_INBOUND_APP`, `--inbound.app` and `--inbound-app`
+ * all set `inbound.app`. The value replaces the file's; a section, list or map (written as YAML in one line) replaces
+ * the whole. An override can also set a cluster's settings by its name: `OUTRIGGER_OUTBOUND_CLUSTERS_WRITING_TIMEOUT`,
+ * `--outbound.clusters.writing.timeout`.
  */
 import { formatPath, nearest, type Path, type Problem } from './problems.ts';
 import { isSection, valueAt, withValue } from './raw-values.ts';
@@ -10,10 +10,10 @@ import { schema } from './schema.ts';
 import { placeAt, settablePaths } from './schema-paths.ts';
 import { parseYaml, type Yaml } from './yaml-file.ts';
 
-/** One setting from outside the file; `source` is the variable's or flag's name as written. */
+/** One setting from outside the file; `source` is the name of the variable or flag, as written. */
 export interface Override {
   readonly source: string;
-  /** Without prefix, in lower case, `_` between the words: `inbound_app`. */
+  /** Without prefix, in lower case, with `_` between the words: `inbound_app`. */
   readonly name: string;
   /** The segments of a dotted flag; they can name a cluster that does not exist yet. */
   readonly segments: readonly string[] | undefined;
@@ -23,22 +23,22 @@ export interface Override {
 
 export interface Overridden {
   readonly value: unknown;
-  /** Which override set what; later ones win. */
+  /** The path that each override set; later ones win. */
   readonly origins: readonly { readonly path: Path; readonly source: string }[];
   readonly problems: readonly Problem[];
 }
 
 const PREFIX = 'OUTRIGGER_';
-/** The path of the file, the same as --config. */
+/** The path of the file, like --config. */
 export const CONFIG_VARIABLE = 'OUTRIGGER_CONFIG';
 /**
- * Kubernetes sets such variables for every service of the namespace; a service called "outrigger"
- * or "outrigger-webhook" makes ones with our prefix, and they are not meant for us.
+ * Kubernetes sets such variables for every Service of the namespace. A Service named "outrigger" or "outrigger-webhook"
+ * gets variables with our prefix that are no settings.
  */
 const SERVICE_LINK =
   /^OUTRIGGER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)$/;
 
-/** The overrides in the environment, sections before what is in them. */
+/** The overrides in the environment, sections before their contents. */
 export function overridesFromEnv(env: NodeJS.ProcessEnv): Override[] {
   return Object.keys(env)
     .filter((name) => name.startsWith(PREFIX) && name !== CONFIG_VARIABLE)
@@ -50,8 +50,8 @@ export function overridesFromEnv(env: NodeJS.ProcessEnv): Override[] {
 }
 
 /**
- * The overrides among command line arguments, and what is no flag. `--flag=value`, `--flag value`,
- * and `--flag` alone for what is true or false.
+ * The overrides among command line arguments, and the remaining arguments. Forms: `--flag=value`, `--flag value`, and
+ * `--flag` alone for booleans.
  */
 export function overridesFromFlags(args: readonly string[]): { overrides: Override[]; rest: string[] } {
   const overrides: Override[] = [];
@@ -84,7 +84,7 @@ function takesNext(name: string, next: string): boolean {
   return isFlag ? /^(?:true|false)$/.test(next) : !next.startsWith('--');
 }
 
-/** `raw` with the overrides on top, in their order. */
+/** `raw` with the overrides applied in order. */
 export function applyOverrides(
   raw: unknown,
   overrides: readonly Override[],
@@ -141,7 +141,7 @@ function words(path: Path): string {
 
 type Parsed = { readonly value: unknown } | { readonly message: string; readonly remedy: string };
 
-/** Reads a text as the kind of value that belongs at `path`; its form is judged later. */
+/** Parses a text as the kind of value that belongs at `path`; the schema judges its form later. */
 function parseValue(path: Path, text: string | undefined, yaml: Yaml | undefined): Parsed {
   const place = placeAt(schema, path)!;
   if (text === undefined) {

@@ -1,4 +1,4 @@
-/** What is wrong with a configuration, and what to do about it. */
+/** Problems with a configuration, each with its remedy, and how messages show them. */
 
 /** The keys and list positions from the root of the configuration to a setting. */
 export type Path = readonly (string | number)[];
@@ -15,16 +15,16 @@ export interface Problem {
   readonly remedy: string;
 }
 
-/** A problem that does not know yet where its value came from. */
+/** A problem whose value has no known source yet. */
 export interface Finding {
   readonly path: Path;
-  /** What to point at when the path is in a file. */
+  /** The part that a message points at, when the path is in a file. */
   readonly part: 'key' | 'value';
   readonly message: string;
   readonly remedy: string;
 }
 
-/** Writes a path as people do. */
+/** Formats a path for messages. */
 export function formatPath(path: Path): string {
   return path.reduce<string>((done, step) => {
     if (typeof step === 'number') return `${done}[${step}]`;
@@ -32,7 +32,7 @@ export function formatPath(path: Path): string {
   }, '');
 }
 
-/** Two lines: where and what, then the remedy. */
+/** Two lines: the place and the problem, then the remedy. */
 export function formatProblem({ path, source, line, column, message, remedy }: Problem): string {
   const where = line === undefined ? source : `${source}:${line}:${column}`;
   return `${where}: ${path === '' ? '' : `${path}: `}${message}\n    ${remedy}`;
@@ -40,7 +40,7 @@ export function formatProblem({ path, source, line, column, message, remedy }: P
 
 const SHOWN_CHARACTERS = 60;
 
-/** A value for a message: quoted, on one line, cut when long, and never what could be a secret. */
+/** Formats a value for a message: quoted, on one line, cut when long, and masked if it may be a secret. */
 export function showValue(path: Path, value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (value === null) return 'null (nothing)';
@@ -52,7 +52,7 @@ export function showValue(path: Path, value: unknown): string {
   return JSON.stringify(cut);
 }
 
-/** People paste keys where the name of a variable or of a file belongs. */
+/** Operators sometimes paste a key where the name of a variable or a file belongs. */
 function mayBeSecret(path: Path, value: string): boolean {
   const setting = path.findLast((step) => typeof step === 'string') ?? '';
   return (
@@ -61,7 +61,7 @@ function mayBeSecret(path: Path, value: string): boolean {
   );
 }
 
-/** The one of `candidates` that `word` is a slip of, or shares the beginning with. */
+/** The candidate that `word` misspells or abbreviates. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
@@ -77,7 +77,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   return [...candidates].find((candidate) => candidate.startsWith(word) || word.startsWith(candidate));
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */
+/** The number of insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);

@@ -1,8 +1,8 @@
-/** What holds of the providers of models where no setting says otherwise; for the schema and for the environment's variables. */
+/** The defaults of the providers of models, for the schema and for the environment's variables. */
 
 export const LLM_LISTEN = '127.0.0.1:15002';
 
-/** The upstream that a client of openai's asks by itself. */
+/** The upstream that OpenAI's client uses by default. */
 export const DEFAULT_PROVIDER = {
   name: 'openai',
   url: 'https://api.openai.com/v1',

@@ -1,6 +1,6 @@
 /**
- * What the environment says of the provider of models: `OPENAI_BASE_URL` names it where no setting does, and variables that
- * are of no use, or missing, are told instead of being passed over.
+ * The provider of models from the environment: `OPENAI_BASE_URL` names it where no setting does. Variables that are
+ * unused or missing give a notice instead of being ignored.
  */
 import { reaches, readAddress } from './address.ts';
 import { formatPath } from './problems.ts';
@@ -11,9 +11,9 @@ import type { FileConfig } from './schema.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Something that works, but perhaps not as it is meant. */
+/** A setting that works, but perhaps not as intended. */
 export interface Notice {
-  /** `warn` where a setting asks for what is not there, `info` where nothing does. */
+  /** `warn` when a setting refers to a missing variable, `info` otherwise. */
   readonly level: 'info' | 'warn';
   readonly message: string;
 }
@@ -22,7 +22,7 @@ const BASE_URL = 'OPENAI_BASE_URL';
 const UPSTREAMS = ['llm', 'upstreams'];
 const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'];
 
-/** `raw` with the provider of `OPENAI_BASE_URL`, where it names no upstream and the variable can be used. */
+/** `raw` with the provider of `OPENAI_BASE_URL`, if `raw` names no upstream and the variable is usable. */
 export function withProvider(raw: unknown, env: Environment): unknown {
   const url = env[BASE_URL];
   if (url === undefined || url === '' || valueAt(raw, UPSTREAMS) !== undefined) return raw;
@@ -32,13 +32,13 @@ export function withProvider(raw: unknown, env: Environment): unknown {
 }
 
 /**
- * @param file what is in force
- * @param isNamed a setting names the upstreams
+ * @param file the effective configuration
+ * @param isNamed whether a setting names the upstreams
  */
 export function providerNotices(file: FileConfig, isNamed: boolean, env: Environment): Notice[] {
   return [
     ...baseUrlNotices(file, isNamed, env),
-    // Without a setting the agent's own key is expected to pass.
+    // Without a setting we expect the agent's own key to pass through.
     ...(isNamed ? file.llm.upstreams.flatMap((_, index) => keyNotices(file, index, env)) : []),
     ...proxyNotices(file, isNamed, env),
   ];
@@ -71,7 +71,7 @@ function keyNotices(file: FileConfig, index: number, env: Environment): Notice[]
   return [{ level: 'warn', message }];
 }
 
-/** A client that asks its provider by itself would go through it. */
+/** A client that connects to its provider directly would use this proxy. */
 function proxyNotices({ llm }: FileConfig, isNamed: boolean, env: Environment): Notice[] {
   const name = PROXIES.find((one) => (env[one] ?? '') !== '');
   if (name === undefined) return [];

@@ -1,4 +1,4 @@
-/** Reading and changing configuration values that have not been validated yet. */
+/** Reads and changes configuration values before validation. */
 import type { Path } from './problems.ts';
 
 export type Section = Record<string, unknown>;
@@ -7,7 +7,7 @@ export function isSection(value: unknown): value is Section {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The value at `path`, or `undefined`; inherited properties do not count. */
+/** The value at `path`, or `undefined`; ignores inherited properties. */
 export function valueAt(root: unknown, path: Path): unknown {
   let value = root;
   for (const step of path) {
@@ -17,7 +17,7 @@ export function valueAt(root: unknown, path: Path): unknown {
   return value;
 }
 
-/** A copy of `root` with `value` at `path`; sections on the way are made. What is no section stays as it is. */
+/** A copy of `root` with `value` at `path`; creates missing sections. A value that is no section stays unchanged. */
 export function withValue(root: unknown, path: Path, value: unknown): unknown {
   const [step, ...rest] = path;
   if (step === undefined) return value;
@@ -28,8 +28,8 @@ export function withValue(root: unknown, path: Path, value: unknown): unknown {
 }
 
 /**
- * A copy of `root` without what is at `path`. A list that loses something is taken out whole, for
- * its positions would shift; so is a section that misses a key, when that key is to be taken out.
+ * A copy of `root` without the value at `path`. A list that would lose an item is removed whole, because its positions
+ * would shift; so is a section without the key that is to be removed.
  */
 export function without(root: unknown, path: Path): unknown {
   if (path.length === 0) return {};

@@ -1,6 +1,6 @@
 /**
- * The configuration for eyes. Keys never are in it (only the names of the variables that hold
- * them), but a URL can carry a password or a token, and those are masked.
+ * The configuration for display. It never holds keys (only the names of their variables), but a URL can carry a
+ * password or a token; those are masked.
  */
 import type { FileConfig } from './schema.ts';
 

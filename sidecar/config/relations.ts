@@ -1,4 +1,4 @@
-/** What no single value can say: settings that contradict each other, and files that are not there. */
+/** Checks that span several settings: contradictions, and missing files. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { NO_APP } from '../cluster/address.ts';
 import { parseDurationMs } from '../settings/duration.ts';
@@ -7,7 +7,7 @@ import { overlaps, reaches, readAddress } from './address.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 
-/** Every contradiction in a configuration whose values are right one by one. */
+/** Every contradiction in a configuration whose values are valid one by one. */
 export function findContradictions(file: FileConfig): readonly Finding[] {
   return [
     ...checkListeners(file),
@@ -97,7 +97,7 @@ function checkCluster(name: string, cluster: FileCluster, file: FileConfig): Fin
   return findings;
 }
 
-/** Callers who name no deadline would have more time than any who names one. */
+/** A caller without a deadline would have more time than any caller with one. */
 function checkTimeLimits(path: Path, limits: Pick<FileCluster, 'timeout' | 'max_timeout'>): Finding[] {
   const maxMs = parseDurationMs(limits.max_timeout)!;
   if (maxMs === 0 || parseDurationMs(limits.timeout)! <= maxMs) return [];
@@ -159,7 +159,7 @@ function checkInboundTls(file: FileConfig): Finding[] {
   return findings;
 }
 
-/** Files that are there and do not hold what they should are better found before they are needed. */
+/** Checks at the start that the files hold what they should, before a connection needs them. */
 function checkCertificates(
   path: Path,
   section: Readonly<Record<string, unknown>>,
@@ -190,9 +190,9 @@ function checkFiles(
       accessSync(file, constants.R_OK);
       if (statSync(file).isFile()) return [];
     } catch {
-      // Not there or not ours to read: the same remedy.
+      // The file is missing or unreadable: the remedy is the same.
     }
-    // The name stays out of the message: people put the key itself here.
+    // The message leaves the name out: an operator may have put the key itself here.
     return [finding([...path, key], 'names no file that can be read', 'give the path of a PEM file')];
   });
 }

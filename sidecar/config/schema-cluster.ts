@@ -1,4 +1,4 @@
-/** The file form of one outbound cluster, of the settings that each part of it declares. */
+/** The file form of one outbound cluster, composed of the settings that each component declares. */
 import * as z from 'zod';
 import { connections, picking } from '../cluster/cluster-settings.ts';
 import { tls } from '../cluster/connection/tls-settings.ts';

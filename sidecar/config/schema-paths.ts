@@ -1,4 +1,4 @@
-/** Finds one's way in the schema by path, and lists the settings it has. */
+/** Looks up places in the schema by path, and lists its settings. */
 import * as z from 'zod';
 import { kinds } from '../settings/kinds.ts';
 import type { Path } from './problems.ts';
@@ -10,7 +10,7 @@ export type Place =
   | { readonly kind: 'list' }
   | { readonly kind: 'text' | 'number' | 'boolean'; readonly form: string; readonly nullable: boolean };
 
-/** What belongs at `path`, or `undefined` when the schema has no such place. */
+/** The schema at `path`, or `undefined` when the schema has no such place. */
 export function placeAt(root: z.ZodType, path: Path): Place | undefined {
   const schema = schemaAt(root, path);
   if (schema === undefined) return undefined;
@@ -42,7 +42,7 @@ function schemaAt(root: z.ZodType, path: Path): z.ZodType | undefined {
   return schema;
 }
 
-/** Takes defaults, "optional" and "or null" off. */
+/** Removes defaults, "optional" and "or null". */
 function unwrap(schema: z.ZodType): { bare: z.ZodType; nullable: boolean } {
   let nullable = false;
   let bare = schema;
@@ -59,8 +59,8 @@ function unwrap(schema: z.ZodType): { bare: z.ZodType; nullable: boolean } {
 }
 
 /**
- * Every path that an environment variable or a flag can set. `namesAt` gives the entries of a map
- * (the clusters that exist) to go on into.
+ * Every path that an environment variable or a flag can set. `namesAt` gives the entries of a map (the existing
+ * clusters) to descend into.
  */
 export function* settablePaths(
   root: z.ZodType,

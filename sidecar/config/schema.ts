@@ -1,6 +1,6 @@
 /**
- * The configuration file: every key, its form, its default and what it does. `schema.json`, the
- * environment variables, the flags and `outrigger check` all come from here.
+ * The configuration file: every key, its form, its default and its description. `schema.json`, the environment
+ * variables, the flags and `outrigger check` all derive from it.
  */
 import * as z from 'zod';
 import { inboundKeys, outboundKeys } from '../listeners/listener-settings.ts';
@@ -105,6 +105,6 @@ export const schema = z.strictObject({
     .prefault({}),
 });
 
-/** What a valid file says, with the defaults filled in and nothing converted. */
+/** The values of a valid file, with the defaults filled in and nothing converted. */
 export type FileConfig = z.output<typeof schema>;
 export type FileCluster = FileConfig['outbound']['clusters'][string];

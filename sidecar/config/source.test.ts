@@ -1,4 +1,4 @@
-// Where settings come from: the file, the environment, the flags, and the file again when it changes.
+// The sources of settings: the file, the environment, the flags, and the file again when it changes.
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { LoadedConfig } from './load.ts';
@@ -206,7 +206,7 @@ t.test('a wrong file leaves the old configuration in use', async (t) => {
   t.match(source.effective, { name: 'two' });
 });
 
-/** Collects what a watch tells, and waits for the next of it. */
+/** Collects the outcomes that a watch reports, and waits for the next one. */
 function watchOutcomes(t: Test, source: ConfigSource) {
   const outcomes: string[] = [];
   let wake: (() => void) | undefined;
@@ -264,7 +264,7 @@ t.test('a changed file is loaded, a wrong one refused', async (t) => {
 });
 
 t.test('a config map that is swapped is loaded', async (t) => {
-  // As the kubelet does it: file → ..data/file, ..data → a directory, and ..data is replaced by a rename.
+  // As the kubelet does it: file → ..data/file, ..data → a directory, and a rename replaces ..data.
   const directory = t.testdir({});
   const version = (name: string) => {
     mkdirSync(`${directory}/..${name}`);

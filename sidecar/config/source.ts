@@ -1,4 +1,4 @@
-/** Where the running sidecar gets its configuration from, again and again. */
+/** The source of the running sidecar's configuration, which it reads again on every change. */
 import type { Config } from './config.ts';
 import { LastGood } from './last-good.ts';
 import { type LoadedConfig, type LoadResult, loadConfig } from './load.ts';
@@ -9,29 +9,29 @@ import type { Notice } from './provider-environment.ts';
 import { fingerprintOf, type StopWatching, untilStill, watchFile } from './watch.ts';
 
 export interface ConfigSource {
-  /** The one in use: the first, or the latest that was adopted. */
+  /** The configuration in use: the first, or the latest that was adopted. */
   readonly current: Config;
-  /** `current` in the file's form with every default, for eyes: without secrets. */
+  /** `current` in the file's form with every default, for display: without secrets. */
   readonly effective: Readonly<Record<string, unknown>>;
-  /** Settings of `current` that work, but perhaps not as the operator meant them. */
+  /** Settings of `current` that work, but perhaps not as the operator intended. */
   readonly notices: readonly Notice[];
-  /** The file; `undefined` when there is none and nothing can change. */
+  /** The path of the file; `undefined` when there is none and the configuration can't change. */
   readonly path: string | undefined;
-  /** What is wrong with the file, where the first configuration is not the file's but the last good one. */
+  /** The problems of the file, if the first configuration is the last good one instead. */
   readonly refused: readonly Problem[];
-  /** Reads everything again. `current` stays until the result is adopted. */
+  /** Reads everything again. `current` stays until `adopt`. */
   load(): LoadResult;
-  /** The same, once nobody is writing the file any more. */
+  /** The same, after the file has stopped changing. */
   loadWhenStill(): Promise<LoadResult>;
   /**
-   * Keeps the file of `current` for a start with a broken one, if that was asked for.
+   * Stores the file of `current` for a later start with a broken one, if --last-good asked for that.
    *
-   * @returns why that was not possible
+   * @returns why it failed; undefined for success
    */
   keep(): string | undefined;
-  /** The running sidecar has taken this configuration: it is `current` from now on. */
+  /** The running sidecar uses this configuration: it becomes `current`. */
   adopt(loaded: LoadedConfig): void;
-  /** Loads whenever the file changes, and tells the outcome. */
+  /** Loads the file at each change, and reports the outcome. */
   watch(
     onLoaded: (loaded: LoadedConfig) => void,
     onProblems: (problems: readonly Problem[]) => void,
@@ -42,15 +42,15 @@ export interface SourceOptions {
   /** From --config; `OUTRIGGER_CONFIG` when absent. */
   readonly path: string | undefined;
   readonly env: NodeJS.ProcessEnv;
-  /** What the flags set; on top of the environment. */
+  /** The settings of the flags, which override the environment. */
   readonly flags: readonly Override[];
-  /** How often the file is looked at; for tests. */
+  /** How often we check the file; for tests. */
   readonly watchIntervalMs?: number;
-  /** From --last-good: the folder in which the last file that was in use is kept. */
+  /** From --last-good: the folder that stores the last file in use. */
   readonly lastGood?: string | undefined;
 }
 
-/** Loads for the first time: a source, or every problem. */
+/** Loads for the first time: returns a source, or every problem. */
 export async function openConfigSource(
   options: SourceOptions,
 ): Promise<{ source: ConfigSource } | { problems: readonly Problem[] }> {

@@ -1,4 +1,4 @@
-/** Holds unvalidated values against the schema and says everything that is wrong with them. */
+/** Validates raw values against the schema and reports every problem with them. */
 import type * as z from 'zod';
 import { type Finding, nearest, type Path, showValue } from './problems.ts';
 import { isSection, type Section, valueAt, without } from './raw-values.ts';
@@ -6,15 +6,15 @@ import { findContradictions } from './relations.ts';
 import { type FileConfig, schema } from './schema.ts';
 import { placeAt } from './schema-paths.ts';
 
-/** Problems told at a time: a file with more is another kind of file, and judging each costs time. */
+/** The limit of reported problems: a file with more is probably no configuration, and each check costs time. */
 const MAX_FINDINGS = 100;
 /** Enough to find and remove the damage of a wrong value; each round removes at least one. */
 const MAX_REPAIRS = 64;
 
-/** A parser compiled for speed would cost more than it saves: a configuration is judged once. */
+/** A compiled parser would cost more than it saves, because we validate a configuration once. */
 const ONCE = { jitless: true };
 
-/** The configuration in file form with defaults, or what is wrong: form and contradictions together. */
+/** The configuration in file form with defaults, or its problems: wrong forms and contradictions together. */
 export function validate(raw: unknown): { file: FileConfig } | { findings: readonly Finding[] } {
   const value = withoutEmptySections(raw);
   const parsed = schema.safeParse(value, ONCE);
@@ -32,8 +32,8 @@ export function validate(raw: unknown): { file: FileConfig } | { findings: reado
 }
 
 /**
- * A section whose lines are all commented out is null in YAML; it means a section with nothing in
- * it. A null anywhere else stays and is judged by the schema.
+ * A section whose lines are all commented out is null in YAML; it means an empty section. A null elsewhere stays, and
+ * the schema judges it.
  */
 function withoutEmptySections(raw: unknown, path: Path = []): unknown {
   if (!isSection(raw)) return raw;
@@ -47,9 +47,9 @@ function withoutEmptySections(raw: unknown, path: Path = []): unknown {
   return Object.fromEntries(kept);
 }
 
-/** Wrong values taken out, the rest may still contradict itself, and that is better said now. */
+/** Removes the wrong values and checks the rest for contradictions, so that one report holds both. */
 function contradictionsOfTheRest(value: unknown, findings: readonly Finding[]): readonly Finding[] {
-  // What is around a finding may be gone with an earlier one.
+  // An earlier finding may have removed the place of a later one.
   let rest = findings.reduce<unknown>((kept, { path }) => {
     return valueAt(kept, path.slice(0, -1)) === undefined ? kept : without(kept, path);
   }, value);
@@ -68,7 +68,7 @@ function startsWith(path: Path, start: Path): boolean {
   return start.every((step, index) => path[index] === step);
 }
 
-/** Unknown keys of one section come as one issue. */
+/** The schema library reports the unknown keys of a section as one issue; we report one for each key. */
 function oneForEachKey(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
   return issue.code === 'unrecognized_keys' ? issue.keys.map((key) => ({ ...issue, keys: [key] })) : [issue];
 }

@@ -1,28 +1,28 @@
 /**
- * Notices that a file has changed, by asking for its stats every second.
+ * Notices changes of a file by reading its stats every second.
  *
- * Why not file system events: a config map is mounted as a symbolic link to a link to a directory
- * that is swapped, so the file itself never changes; bind-mounted single files and network file
- * systems send no events at all; and editors that rename leave a watch on a file that is gone. One
- * stat a second costs nothing that can be measured and sees all of these, for it follows links.
+ * File system events do not suffice: a config map is mounted as a symbolic link to a link to a directory that the
+ * kubelet swaps, so the file itself never changes; bind-mounted single files and network file systems send no events at
+ * all; and an editor that renames leaves the watch on a deleted file. One stat a second has no measurable cost and sees
+ * all of these changes, because it follows links.
  */
 import { type BigIntStats, promises, statSync } from 'node:fs';
 
 const WATCH_INTERVAL_MS = 1000;
-/** Nobody pauses for so long in the middle of writing a few kilobytes. */
+/** No writer pauses for this long in the middle of writing a few kilobytes. */
 const STILL_MS = 100;
-/** Longer than this nobody who asks for a reload waits. */
+/** A requested reload waits no longer than this. */
 const MAX_STILL_MS = 5_000;
 
-/** Stops the watching; nothing is called afterwards. */
+/** Stops the watch; it makes no more calls afterwards. */
 export type StopWatching = () => void;
 
 /**
- * Calls `onChange` each time the file has become another one and then held still for an interval:
- * a file that is being written may be empty, or half of itself, for a moment.
- * A file that goes away is a change too. The timer does not keep the process alive.
+ * Calls `onChange` each time the file has changed and then stayed unchanged for an interval, because a file may be
+ * empty or incomplete for a moment while it is being written. Deletion of the file is a change too. The timer does not
+ * keep the process alive.
  *
- * @param known the fingerprint of before the file was last read, so that no change after it is missed
+ * @param known the fingerprint from before the file was last read, so that no later change is missed
  */
 export function watchFile(
   path: string,
@@ -54,7 +54,7 @@ export function watchFile(
   };
 }
 
-/** Resolves when the file has not changed for a moment: who asks for a reload may be writing it. */
+/** Resolves when the file has stopped changing: the operator who requests a reload may still be writing it. */
 export async function untilStill(path: string): Promise<void> {
   let seen = fingerprintOf(path);
   for (let waitedMs = 0; waitedMs < MAX_STILL_MS; waitedMs += STILL_MS) {
@@ -65,7 +65,7 @@ export async function untilStill(path: string): Promise<void> {
   }
 }
 
-/** What tells one state of the file from another. */
+/** Identifies one state of the file. */
 export function fingerprintOf(path: string): string {
   try {
     return describe(statSync(path, { bigint: true }));

@@ -5,15 +5,15 @@ import type { Path, Problem } from './problems.ts';
 
 export type Yaml = typeof import('yaml');
 
-/** A configuration is a few kilobytes; what is larger is another file. */
+/** A configuration has a few kilobytes; a larger file is no configuration. */
 export const MAX_FILE_BYTES = 1_048_576;
 /** Enough for a cluster's settings shared by anchors; an alias bomb needs thousands. */
 const MAX_ALIASES = 256;
 /** Deeper than any setting. */
 const MAX_DEPTH = 32;
-/** Syntax problems told at a time; one often brings others after it. */
+/** The limit of reported syntax errors; one often causes others. */
 const MAX_FLAWS = 10;
-/** The tags that name what YAML resolves without them. */
+/** Tags that name YAML's built-in types. */
 const PLAIN_TAGS = /^tag:yaml\.org,2002:(?:str|int|float|bool|null|map|seq|merge)$/;
 
 interface Position {
@@ -22,15 +22,15 @@ interface Position {
 }
 
 export interface ParsedFile {
-  /** Plain values; not yet validated. */
+  /** Plain values, before validation. */
   readonly value: unknown;
-  /** It says where it ends: by a line `...`, or because it is one `{…}`. */
+  /** Whether the file has an end marker: a last line `...`, or it is one `{…}`. */
   readonly isWhole: boolean;
-  /** Where a setting is written, or the nearest section around it that is. */
+  /** The position of a setting, or of the nearest enclosing section in the file. */
   locate(path: Path, part: 'key' | 'value'): Position | undefined;
 }
 
-/** Reads the text, or says why not. Symbolic links are followed: that is how config maps are mounted. */
+/** Reads the text, or reports why not. Follows symbolic links, because config maps are mounted that way. */
 export function readConfigFile(path: string): { text: string } | { problem: Problem } {
   let bytes: Buffer;
   try {
@@ -54,7 +54,7 @@ function fail(source: string, message: string, remedy: string): { problem: Probl
   return { problem: { path: '', source, line: undefined, column: undefined, message, remedy } };
 }
 
-/** Parses YAML 1.2 with merge keys (`<<`); what is wrong with its syntax comes back as problems. */
+/** Parses YAML 1.2 with merge keys (`<<`); returns syntax errors as problems. */
 export function parseYaml(
   yaml: Yaml,
   text: string,
@@ -69,9 +69,9 @@ export function parseYaml(
     const document = yaml.parseDocument(text, {
       lineCounter,
       merge: true,
-      // Its look for duplicates compares every key with every other: a minute for 1 MiB of keys.
+      // The parser's check for duplicates compares every key with every other: a minute for 1 MiB of keys.
       uniqueKeys: false,
-      // Pretty errors would put lines of the file, with whatever is in them, into the messages.
+      // Pretty errors would copy lines of the file, which may hold secrets, into the messages.
       prettyErrors: false,
       logLevel: 'error',
     });
@@ -91,7 +91,7 @@ export function parseYaml(
     };
     return { value, isWhole, locate };
   } catch {
-    // toJS throws for an alias without its anchor and for too many of them.
+    // toJS throws for an alias without its anchor, and for too many aliases.
     const message = 'has aliases (*name) that can not be followed';
     const remedy = `use at most ${MAX_ALIASES}, each after its anchor (&name)`;
     return { problems: [{ path: '', source, line: undefined, column: undefined, message, remedy }] };
@@ -116,7 +116,10 @@ function tooDeep(offset: number): Flaw {
   return { offset, message: 'is nested too deep', remedy: 'check the brackets and the indentation' };
 }
 
-/** What YAML allows and a configuration does not: keys twice, keys that are no text, custom tags, depth. */
+/**
+ * Refuses what YAML allows and a configuration does not: duplicate keys, keys that are no text, custom tags, deep
+ * nesting.
+ */
 function inspectNodes(yaml: Yaml, node: unknown, around: readonly string[] = [], depth = 0): Flaw[] {
   if (!yaml.isNode(node)) return [];
   const offset = node.range?.[0] ?? 0;
@@ -169,7 +172,7 @@ function syntaxRemedy(code: string): string {
   return remedies[code] ?? 'check the indentation and the quotes; [IPv6]:port and text with ": " need quotes';
 }
 
-/** Walks the document's nodes as far along `path` as they go. */
+/** Follows `path` through the document's nodes as far as it exists. */
 function offsetOf(yaml: Yaml, document: Document.Parsed, path: Path, part: 'key' | 'value') {
   let node = document.contents as Node | null;
   let offset = node?.range?.[0] ?? undefined;

@@ -1,4 +1,4 @@
-/** Tells the encoder of header fields which of gRPC's are new with each call. */
+/** Names the header fields of gRPC whose values change with each call, for the HPACK encoder. */
 import { knownNamesWith } from '../http2/hpack/field-treatment.ts';
 
 export const GRPC_FIELD_NAMES = knownNamesWith([

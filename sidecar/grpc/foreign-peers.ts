@@ -1,9 +1,9 @@
-/** Refuses peers that do not speak HTTP/2, in words, and an HTTP/1 client in its own protocol. */
+/** Refuses peers that do not speak HTTP/2, with a clear message; an HTTP/1 client gets it in its own protocol. */
 import { ConnectionError } from '../http2/errors.ts';
 import type { ForeignClient } from '../http2/foreign.ts';
 import { ErrorCode } from '../http2/frame.ts';
 
-/** What refusing a peer needs of a connection. */
+/** The part of a connection that a refusal needs. */
 interface ForeignConnection {
   readonly socket: { write(text: string): unknown };
   readonly control: { sendPrefaceAndSettings(): void };
@@ -11,7 +11,7 @@ interface ForeignConnection {
   close(error: ConnectionError): void;
 }
 
-/** A person with a browser or curl can read it. */
+/** Readable in a browser or with curl. */
 const HTTP1_ANSWER = `HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge, not HTTP/1.1. Use a gRPC client (or curl --http2-prior-knowledge).\n`;
 
 /** Closes a downstream connection that does not begin with the preface (RFC 9113 §3.4). */
@@ -23,7 +23,7 @@ export function refuseForeignClient(connection: ForeignConnection, looksLike: Fo
     );
     return;
   }
-  // By these bytes a TLS client learns that this is no TLS.
+  // These bytes tell a TLS client that this port does not speak TLS.
   connection.control.sendPrefaceAndSettings();
   if (looksLike === 'tls') {
     const message =
@@ -34,22 +34,22 @@ export function refuseForeignClient(connection: ForeignConnection, looksLike: Fo
   connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'the connection does not begin with the HTTP/2 preface');
 }
 
-/** So much of what a server says first is looked at. */
+/** The number of a server's first bytes that we examine. */
 const LOOK_BYTES = 512;
 const SHOWN_CHARS = 80;
-/** How an alert and a handshake begin, of any version (RFC 8446 §5.1). */
+/** The first bytes of an alert and a handshake, of any version (RFC 8446 §5.1). */
 const TLS_RECORDS = ['\x15\x03', '\x16\x03'];
-/** Its first line may come in pieces. */
+/** The first line may arrive in pieces. */
 const HTTP1_RESPONSE = /^HTTP/;
 const HTML = /^\s*</;
 const SSH = /^SSH-/;
-/** Web servers answer plain text on their TLS port so, in HTTP/1. */
+/** Web servers answer plain text on their TLS port with such words, in HTTP/1. */
 const WANTS_TLS = /https|\bssl\b|\btls\b/i;
 
 const PLAIN_TO_TLS = 'set tls for its cluster, or give its plain text port';
 const GRPC_PORT = 'gRPC needs HTTP/2: give the address of its gRPC port';
 
-/** Closes an upstream connection whose first bytes are no HTTP/2 frame, and says what they are. */
+/** Closes an upstream connection whose first bytes are no HTTP/2 frame, and reports which protocol they belong to. */
 export function refuseForeignServer(connection: ForeignConnection, begins: Buffer): void {
   const { reason, message } = describe(begins.toString('latin1', 0, Math.min(begins.length, LOOK_BYTES)));
   connection.close(new ConnectionError('peer', ErrorCode.PROTOCOL_ERROR, message, reason));

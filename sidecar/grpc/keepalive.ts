@@ -1,3 +1,4 @@
+/** Finds dead peers with PINGs (gRFC A8, A9). */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { Connection } from '../http2/connection.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -5,24 +6,24 @@ import { ErrorCode } from '../http2/frame.ts';
 import { welcomePingIntervalMs } from './sidecar-settings.ts';
 
 export interface KeepaliveOptions {
-  /** Silence after which a PING asks whether the peer is there; 0 is off. */
+  /** The silence after which a PING tests the peer; 0 is off. */
   readonly timeMs: number;
-  /** How long the answer may take. */
+  /** The time limit for the answer. */
   readonly timeoutMs: number;
-  /** Whether a connection without streams is asked too. */
+  /** Whether a connection without streams also sends PINGs. */
   readonly withoutStreams: boolean;
 }
 
-/** What servers that enforce gRFC A8 by default bear between pings when no data moved. */
+/** The interval that servers with the default enforcement of gRFC A8 accept between PINGs without data. */
 const POLITE_INTERVAL_MS = 300_000;
 const POLITE_PINGS = 2;
 
 /**
- * Finds dead peers (gRFC A8, A9): after `timeMs` of silence a PING, and without any byte within `timeoutMs` the
- * connection is closed. An agent may be silent for minutes while its model thinks, and a strict server answers the
- * fourth PING without data with GOAWAY `too_many_pings`, which would kill the call it was to protect. So a client
- * sends two and then one each five minutes, unless its peer has said how often PINGs are welcome, as another sidecar
- * does. Clients count no PINGs, so that a server is not held to this.
+ * Finds dead peers (gRFC A8, A9): sends a PING after `timeMs` of silence, and closes the connection if no byte arrives
+ * within `timeoutMs`. An agent may be silent for minutes while its model works, and a strict server answers the fourth
+ * PING without data with GOAWAY `too_many_pings`, which would end the call that the PINGs protect. So a client sends
+ * two PINGs and then one every five minutes, unless its peer has announced how often PINGs are welcome, as another
+ * sidecar does. Clients count no PINGs, so this limit does not apply to a server.
  *
  *     listening ──silent for timeMs──▶ asking ──any byte──▶ listening
  *                                        └──timeoutMs──▶ connection closed
@@ -31,9 +32,9 @@ export class Keepalive extends Timer {
   private readonly connection: Connection;
   private readonly wheel: TimerWheel;
   private readonly options: KeepaliveOptions;
-  /** The silence after which it asks: `timeMs`, or longer when the peer wants it so. */
+  /** The silence before a PING: `timeMs`, or longer if the peer demands it. */
   timeMs: number;
-  /** What `timeMs` was when it last asked; 0 when it has not. */
+  /** The value of `timeMs` at the latest PING; 0 before the first. */
   askedAfterMs = 0;
   private askedAtMs = 0;
   private asking = false;
@@ -58,7 +59,7 @@ export class Keepalive extends Timer {
     this.wheel.cancel(this);
   }
 
-  /** Asks no more often than this from now on. */
+  /** Sends PINGs no more often than this from now on. */
   slowDown(timeMs: number): void {
     if (this.timeMs > 0) this.timeMs = Math.max(this.timeMs, timeMs);
   }
@@ -92,7 +93,7 @@ export class Keepalive extends Timer {
     if (counted && this.pingsWithoutData >= POLITE_PINGS) {
       const nextAtMs = this.askedAtMs + POLITE_INTERVAL_MS;
       if (nowMs < nextAtMs) {
-        // Looks again before that: data that moves in the meantime allows PINGs again.
+        // Checks again before that time: data in the meantime allows PINGs again.
         wheel.arm(this, Math.min(nextAtMs, nowMs + timeMs));
         return;
       }

@@ -14,7 +14,7 @@ import { encodingBit, inflateMessage, READABLE_ENCODINGS } from './message-encod
 const compress: Record<string, (bytes: Buffer) => Buffer> = {
   gzip: gzipSync,
   deflate: deflateSync,
-  // Its default is for files that are compressed once.
+  // The default is tuned for files that are compressed once.
   br: (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }),
   zstd: zstdCompressSync,
 };
@@ -23,7 +23,7 @@ const LIMIT = 65_536;
 const ZSTD_LIMIT = 262_144;
 const MEBIBYTE = 1_048_576;
 
-/** Text that is like no other, and takes about half of its length. */
+/** Text without repetitions, which compresses to about half of its length. */
 function prose(length: number): Buffer {
   const bytes = Buffer.from(createHash('shake256', { outputLength: length }).update('prose').digest());
   for (let i = 0; i < length; i++) bytes[i] = 97 + (bytes[i]! % 16);
@@ -54,9 +54,9 @@ t.test('of more than the limit, or while it comes, a beginning is read', async (
     const alike = Buffer.alloc(2 * MEBIBYTE, long.subarray(0, 100_000));
     for (const bytes of [prose(ZSTD_LIMIT + 1), long, alike, Buffer.alloc(50 * MEBIBYTE, 'a')]) {
       const packed = pack(bytes);
-      // The second block has a few bytes: it is found only by luck.
+      // The second block has a few bytes: the search finds it only by luck.
       if (name === 'zstd' && bytes === alike) continue;
-      // A few bytes of brotli stand for any number.
+      // A few bytes of brotli can stand for any number.
       if (name === 'br' && packed.length < 100) {
         t.equal(inflateMessage(name, packed, true, LIMIT), 'too_large', name);
         continue;

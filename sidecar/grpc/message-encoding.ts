@@ -1,44 +1,45 @@
 /**
- * Reads compressed messages (gRPC's compression.md): what passes on passes on as it came, and of a message that something
- * hangs on its bytes are inflated here, within bounds: whatever its size and ratio, no more than they say is made of it.
+ * Reads compressed messages (gRPC's compression.md). The sidecar relays a compressed message unchanged, and inflates
+ * only a message whose content it needs, within bounds: whatever its size and ratio, it produces no more bytes than the
+ * bound.
  *
- * `gzip` and `deflate` (zlib's format, RFC 1950) are gRPC's own; `zstd` and `br` are those of tonic and Connect.
+ * `gzip` and `deflate` (zlib's format, RFC 1950) are gRPC's own; tonic and Connect add `zstd` and `br`.
  */
 import { brotliDecompressSync, constants, gunzipSync, inflateSync, zstdDecompressSync } from 'node:zlib';
 import { PREFIX_BYTES } from './message-framing.ts';
 
-/** As far as a message could be read. */
+/** The readable part of a message. */
 export interface ReadBytes {
   readonly bytes: Buffer;
-  /** These are all of it, and nothing follows them. */
+  /** Whether these bytes are the whole message, and nothing follows them. */
   readonly whole: boolean;
 }
 
 /**
- * `unsupported`: by its encoding. `corrupt`: its bytes are not what they should be. `too_large`: even its beginning is.
- * `unfinished`: there is too little of it yet, for some encodings come in blocks.
+ * `unsupported`: unknown encoding. `corrupt`: invalid bytes. `too_large`: even its beginning exceeds the bound.
+ * `unfinished`: more bytes are needed, because some encodings come in blocks.
  */
 export type Unreadable = 'unsupported' | 'corrupt' | 'too_large' | 'unfinished';
 
 interface Inflated {
   readonly buffer: Buffer;
-  /** The native side, which knows how many bytes it has taken in. */
+  /** The native side, which reports how many bytes it has consumed. */
   readonly engine: { readonly bytesWritten: number };
 }
 
 interface Decoder {
   readonly inflate: (data: Buffer, options: object) => unknown;
-  /** Gives what there is of a message that goes on. */
+  /** Returns the available part of an incomplete message. */
   readonly flush: number;
   readonly params?: Readonly<Record<number, number>>;
-  /** The bound is no lower than that: what comes in blocks can't be read without the first. */
+  /** The lowest usable bound: an encoding in blocks is unreadable without its whole first block. */
   readonly leastBytes?: number;
 }
 
-/** A frame may ask for a window of so much memory: 8 MiB, what RFC 8878 §3.1.1.1.2 recommends to support. */
+/** The largest window that a frame may request: 8 MiB, which RFC 8878 §3.1.1.1.2 recommends to support. */
 const ZSTD_WINDOW_LOG_MAX = 23;
 
-/** Sidecars tell each other which they read, by a bit for each in this order, which must not change. */
+/** Sidecars announce the encodings that they read by a bit for each, in this order, which must not change. */
 const DECODERS: Readonly<Record<string, Decoder>> = {
   gzip: { inflate: gunzipSync, flush: constants.Z_SYNC_FLUSH },
   deflate: { inflate: inflateSync, flush: constants.Z_SYNC_FLUSH },
@@ -57,7 +58,7 @@ export const READABLE_ENCODINGS: readonly string[] = Object.keys(DECODERS);
 /**
  * The one message of a small exchange, from its prefix to its end.
  *
- * @param maxBytes of the message, once it is inflated
+ * @param maxBytes the limit of the inflated message
  */
 export function readOnlyMessage(body: Buffer, encoding: string, maxBytes: number): Buffer | Unreadable {
   if (body.length < PREFIX_BYTES || body.readUInt32BE(1) !== body.length - PREFIX_BYTES) return 'corrupt';
@@ -70,30 +71,30 @@ export function readOnlyMessage(body: Buffer, encoding: string, maxBytes: number
 
 export const ALL_ENCODING_BITS = 2 ** READABLE_ENCODINGS.length - 1;
 
-/** The bit of an encoding, or 0 for one that can't be read. */
+/** The bit of an encoding, or 0 for an unsupported one. */
 export function encodingBit(encoding: string): number {
   const index = READABLE_ENCODINGS.indexOf(encoding);
   return index < 0 ? 0 : 2 ** index;
 }
 
 /**
- * What a caller can read beside plain messages, in one order and without repetitions: what it says in
- * `grpc-accept-encoding`, and what it writes itself.
+ * The encodings that a caller can read beside plain messages, in a fixed order and without repetitions: those in its
+ * `grpc-accept-encoding`, and the one that it sends itself.
  */
 export function acceptedEncodings(acceptEncoding: string, encoding: string): readonly string[] {
   const names = `${acceptEncoding},${encoding}`.split(',').map((name) => name.trim());
   return [...new Set(names)].filter((name) => name !== '' && name !== 'identity').sort();
 }
 
-/** Where the beginning of a message is looked for: deflate makes 32 KiB of these at most. */
+/** The bytes in which we search for the beginning of a message: deflate expands them to 32 KiB at most. */
 const FIRST_PREFIX_BYTES = 32;
 
 /**
- * Inflates a message's bytes at once, so there must not be many: a MiB of what comes out may take three milliseconds.
+ * Inflates a message's bytes synchronously, so keep the bound low: a MiB of output may take three milliseconds.
  *
  * @param encoding `grpc-encoding`
- * @param complete the message ends with these bytes; otherwise what there is of it is read
- * @param maxBytes of a message that would be longer a beginning is given; of zstd's it is 256 KiB at least
+ * @param complete true if the message ends with these bytes; otherwise the available part is read
+ * @param maxBytes a longer message gives only its beginning; for zstd that is at least 256 KiB
  */
 export function inflateMessage(
   encoding: string,
@@ -108,7 +109,7 @@ export function inflateMessage(
   if (inflated === 'too_large') return beginningOf(decoder, data, mostBytes);
   if (inflated === 'corrupt') return 'corrupt';
   if (!complete && inflated.buffer.length === 0) return 'unfinished';
-  // Bytes behind the end of the stream were not looked at; other readers may take them for data.
+  // The inflater ignored bytes after the end of the stream; other readers may take them for data.
   return { bytes: inflated.buffer, whole: complete && inflated.engine.bytesWritten === data.length };
 }
 
@@ -131,12 +132,12 @@ function inflate(
   }
 }
 
-/** Halvings between a prefix that gives nothing and one that gives too much. */
+/** The number of bisection steps between a prefix that gives nothing and one that gives too much. */
 const MAX_HALVINGS = 8;
 
 /**
- * Node gives all of a message or nothing: as much of it is inflated as is sure to fit, in steps that double. What comes in
- * large blocks is looked for between the last step that gave nothing and the first that gave too much.
+ * Node returns all of a message or nothing, so we inflate prefixes whose output surely fits, doubling each time. For an
+ * encoding with large blocks, bisect between the last prefix that gave nothing and the first that gave too much.
  */
 function beginningOf(decoder: Decoder, data: Buffer, maxBytes: number): ReadBytes | Unreadable {
   let bytes: Buffer = Buffer.alloc(0);

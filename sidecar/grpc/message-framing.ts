@@ -3,21 +3,24 @@ export const PREFIX_BYTES = 5;
 
 /**
  * Follows the length-prefixed messages of a gRPC stream (PROTOCOL-HTTP2, "Length-Prefixed-Message") through DATA
- * frames, whose boundaries mean nothing: counts messages and finds one that is larger than allowed before its
- * bytes have passed.
+ * frames, whose boundaries mean nothing. It counts messages, and detects one above the limit before its bytes have
+ * passed.
  */
 export class MessageFraming {
-  /** Messages whose prefix has been seen whole. */
+  /** Messages whose whole prefix has arrived. */
   started = 0;
-  /** Messages that have passed to their last byte. */
+  /** Messages whose last byte has passed. */
   finished = 0;
-  /** All that has passed, prefixes included. */
+  /** All bytes so far, including prefixes. */
   bytes = 0;
   private prefixBytes = 0;
   private length = 0;
   private bodyLeft = 0;
 
-  /** @returns false when a message is longer than `maxBytes`; the caller ends the call and asks no more */
+  /**
+   * @returns false when a message is longer than `maxBytes`; the caller then ends the call and makes no further calls
+   * here
+   */
   advance(buffer: Buffer, start: number, end: number, maxBytes: number): boolean {
     this.bytes += end - start;
     let at = start;
@@ -38,7 +41,7 @@ export class MessageFraming {
           buffer[at + 1]! * 0x1000000 + ((buffer[at + 2]! << 16) | (buffer[at + 3]! << 8) | buffer[at + 4]!);
         at += PREFIX_BYTES;
       } else {
-        // The prefix itself is split over frames: rare, so byte by byte. The first byte is the compressed flag.
+        // A prefix split over frames is rare, so we read it byte by byte. The first byte is the compressed flag.
         const byte = buffer[at++]!;
         this.length = this.prefixBytes === 0 ? 0 : this.length * 256 + byte;
         if (++this.prefixBytes < PREFIX_BYTES) continue;
@@ -52,12 +55,12 @@ export class MessageFraming {
     return true;
   }
 
-  /** Nothing of a further message has been seen: the stream may end here (a cut one would not). */
+  /** True between two messages: the stream may end here (a truncated one would not). */
   get atBoundary(): boolean {
     return this.bodyLeft === 0 && this.prefixBytes === 0;
   }
 
-  /** Length of the message that is passing, for the answer that refuses it. */
+  /** The length of the current message, for the answer that refuses it. */
   get messageBytes(): number {
     return this.length;
   }

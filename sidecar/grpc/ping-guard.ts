@@ -1,18 +1,20 @@
+/** Limits the PINGs of downstream clients (gRFC A8, A9). */
 import type { PingJudge } from '../http2/connection-owner.ts';
 
-/** Strikes that are forgiven, as grpc servers do (gRFC A8). */
+/** The number of strikes that we tolerate, as gRPC servers do (gRFC A8). */
 const MAX_STRIKES = 2;
-/** An interval may be so much shorter than asked for: a network does not keep a client's beat. */
+/** An interval may be this much shorter than required, because networks add jitter. */
 const TOLERANCE = 0.9;
 
 /**
- * Judges a downstream's PINGs (gRFC A8, A9). One that comes sooner after the one before than `minIntervalMs` is a
- * strike; one that comes in time takes a strike back; HEADERS or DATA of ours take all of them back and allow a PING
- * at once, because clients measure the network with a PING when data has come. The third strike in hand ends the
- * connection. Whether it has streams makes no difference: a client that keeps an idle connection warm at this pace
- * costs nothing, and one that has lost its connection would only come back.
+ * Judges a downstream's PINGs (gRFC A8, A9). A PING less than `minIntervalMs` after the previous one is a strike; a
+ * PING in time removes a strike; HEADERS or DATA of ours remove all strikes and allow a PING at once, because clients
+ * measure the network with a PING after data. The third strike closes the connection. It makes no difference whether
+ * the connection has streams: a client that keeps an idle connection open at this pace costs nothing, and a client that
+ * lost its connection would only reconnect.
  *
- * What this guards is work without use: a fleet of idle clients, each with a PING a second. Floods are `FloodGuard`'s.
+ * This guards against useless work, such as a fleet of idle clients that each send a PING a second. `FloodGuard`
+ * handles floods.
  */
 export class PingGuard implements PingJudge {
   /** 0 is off. */
@@ -21,7 +23,7 @@ export class PingGuard implements PingJudge {
   private lastAtMs = Number.NEGATIVE_INFINITY;
   private callFramesSeen = 0;
 
-  /** These very words tell a client to double its time, as grpc servers do. */
+  /** With this exact text a client doubles its interval, as after a gRPC server's GOAWAY. */
   readonly reason = 'too_many_pings';
 
   constructor(minIntervalMs: number) {
@@ -33,10 +35,10 @@ export class PingGuard implements PingJudge {
   }
 
   /**
-   * A PING came in.
+   * Judges a received PING.
    *
-   * @param callFramesSent how many HEADERS and DATA frames this side has sent so far
-   * @returns false when it was one too many
+   * @param callFramesSent the number of HEADERS and DATA frames that this side has sent so far
+   * @returns false when the PING exceeds the limit
    */
   accepts(nowMs: number, callFramesSent: number): boolean {
     if (this.minIntervalMs === 0) return true;

@@ -1,13 +1,17 @@
 /**
- * What gRPC asks of a request's head (PROTOCOL-HTTP2, "Requests"). Nothing is refused by it here: servers differ in what
- * they bear, and each shall have what its caller has sent. It says whose fault it may be that one refuses.
+ * gRPC's rules for a request's head (PROTOCOL-HTTP2, "Requests"). The sidecar refuses no request by them: servers
+ * differ in what they accept, and each shall receive what its caller sent. The rules tell whether the caller may be at
+ * fault when a server refuses.
  */
 import { type HeaderList, trimmed } from '../http2/hpack/header-list.ts';
 
-/** Every implementation reads these; of another one C-core's servers say INTERNAL, where UNIMPLEMENTED is asked for. */
+/**
+ * Every implementation reads these. For another encoding C-core's servers answer INTERNAL, where gRPC requires
+ * UNIMPLEMENTED.
+ */
 const COMMON_ENCODINGS: ReadonlySet<string> = new Set(['identity', 'gzip', 'deflate']);
 
-/** Whether the head keeps to the rules that servers go by, which is not said of its content-type. */
+/** Whether the head follows the rules that servers check, except the rule on content-type. */
 export function followsRequestRules({ fields }: HeaderList): boolean {
   let te = false;
   for (let i = 0; i < fields.length; i += 2) {

@@ -1,19 +1,19 @@
 /**
- * What sidecars tell each other beyond RFC 9113: settings, and an error code, from the ranges nobody assigned. Others ignore
- * such settings (§6.5.2). A connection's owner registers them with it.
+ * The extensions to RFC 9113 that sidecars agree on: settings and an error code, from unassigned ranges. Other peers
+ * ignore such settings (§6.5.2). The owner of a connection registers them.
  */
 import type { PeerSettings, SettingsExtension } from '../http2/settings.ts';
 
 export const SidecarSetting = {
-  /** Keepalive PINGs on calls without data are welcome, as often as each so many milliseconds. */
+  /** The peer accepts keepalive PINGs on calls without data, one every this many milliseconds. */
   PINGS_WELCOME: 0xf0a7,
-  /** A task that is sent again is run once here, if its request has at most so many bytes. */
+  /** This side runs a repeated task once, if its request has at most this many bytes. */
   TASKS_ONCE: 0xf0a8,
-  /** Compressed requests are among those, by these encodings (bits: `message-encoding.ts`). */
+  /** The same for compressed requests with these encodings (bits: `message-encoding.ts`). */
   TASKS_ONCE_ENCODINGS: 0xf0a9,
 } as const;
 
-/** Their order is that of {@link PeerSettings.extensions}. */
+/** In the order of {@link PeerSettings.extensions}. */
 const IDS = [
   SidecarSetting.PINGS_WELCOME,
   SidecarSetting.TASKS_ONCE,
@@ -21,8 +21,8 @@ const IDS = [
 ] as const;
 
 /**
- * A RST_STREAM's code, for sidecars that have announced `TASKS_ONCE`: this attempt is given up, and the next one will join
- * its task. To all others an unknown code is an INTERNAL_ERROR (RFC 9113 §7), and they never get it.
+ * A RST_STREAM code for sidecars that have announced `TASKS_ONCE`: the attempt is abandoned, and the next one will join
+ * its task. Other peers never receive it; to them an unknown code means INTERNAL_ERROR (RFC 9113 §7).
  */
 export const ATTEMPT_COMES_BACK = 0xf0a8;
 
@@ -30,15 +30,15 @@ export const ATTEMPT_COMES_BACK = 0xf0a8;
 export const READ_SIDECAR_SETTINGS: SettingsExtension = { ids: IDS, announced: [] };
 
 export interface Announcement {
-  /** Downstreams that send PINGs more often, without a call that moves, are sent away; 0 is off. */
+  /** A downstream that sends PINGs more often, without a call that moves data, is disconnected; 0 is off. */
   readonly minPingIntervalMs: number;
-  /** Tasks with requests up to so many bytes are run once, however often they are sent. */
+  /** Repeated tasks with requests up to this many bytes run once. */
   readonly tasksOnceMaxBytes?: number;
-  /** Compressed ones, too, by these encodings (bits: `message-encoding.ts`). */
+  /** The same for compressed requests with these encodings (bits: `message-encoding.ts`). */
   readonly tasksOnceEncodings?: number;
 }
 
-/** For servers, which read these settings and send them. */
+/** For servers, which read these settings and announce them. */
 export function announceSidecar({
   minPingIntervalMs,
   tasksOnceMaxBytes = 0,
@@ -55,7 +55,7 @@ export function announceSidecar({
   return { ids: IDS, announced };
 }
 
-/** The interval at which the peer welcomes PINGs without data; 0 when it has not said that it does. */
+/** The interval at which the peer accepts PINGs without data; 0 when it has announced none. */
 export function welcomePingIntervalMs({ extensions }: PeerSettings): number {
   return extensions[0] ?? 0;
 }

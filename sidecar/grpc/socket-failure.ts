@@ -1,14 +1,14 @@
-/** What a Node socket error means for the calls on its connection. */
+/** Maps a Node socket error to its meaning for the calls on the connection. */
 import { Status, type StatusCode } from './status.ts';
 
-/** What a failed socket means for the calls on it. */
+/** The meaning of a failed socket for the calls on it. */
 export interface SocketFailure {
   status: StatusCode;
-  /** Proof that the peer has seen none of the call: it can be sent again elsewhere, whatever the call does. */
+  /** The peer provably received nothing of the call, so any call may be retried at another endpoint. */
   notProcessed: boolean;
-  /** Our own shortage (file descriptors, ports, memory): it says nothing about the endpoint. */
+  /** A local shortage (file descriptors, ports, memory), which is no evidence about the endpoint. */
   local: boolean;
-  /** For people: what happened and what to look at. */
+  /** For operators: what happened and what to check. */
   hint: string;
 }
 
@@ -35,7 +35,7 @@ const SHORTAGE_HINTS: ReadonlyMap<string, string> = new Map([
   ['ENOMEM', 'no memory for sockets on this host'],
   ['EADDRNOTAVAIL', 'no local port is free: widen the port range or use fewer connections'],
 ]);
-/** Codes that only an attempt to connect gives, whenever they are seen. */
+/** Codes that only a connection attempt produces, at any time. */
 const NEVER_CONNECTED: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'ENOENT',
@@ -47,10 +47,10 @@ const NEVER_CONNECTED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Reads the `code` of a Node socket or TLS error. `connected` says whether the connection was usable before: until
- * then nothing of a call can have been written, and afterwards what was written may have been acted upon.
+ * Interprets the `code` of a Node socket or TLS error. `connected` tells whether the connection was usable before:
+ * until then no byte of a call can have been sent; afterwards the peer may have acted on what was sent.
  *
- * The status is always UNAVAILABLE, as gRPC asks for every loss of a connection.
+ * The status is always UNAVAILABLE, as gRPC requires for every lost connection.
  */
 export function socketFailure(code: string | undefined, connected: boolean): SocketFailure {
   const known = code ?? 'no code';

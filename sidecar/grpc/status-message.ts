@@ -11,7 +11,7 @@ const encoder = new TextEncoder();
 /**
  * The header's value for `message`, at most 1,024 bytes long.
  *
- * Beyond what gRPC asks for, spaces at either end are escaped: HTTP/2 allows none there (RFC 9113 section 8.2.1).
+ * It also escapes spaces at either end, which gRPC does not require: HTTP/2 allows none there (RFC 9113 section 8.2.1).
  */
 export function encodeStatusMessage(message: string): string {
   if (message.length <= MAX_MESSAGE_BYTES && isPlain(message)) return message;
@@ -36,8 +36,8 @@ export function encodeStatusMessage(message: string): string {
 }
 
 /**
- * The text of a `grpc-message` value. Never fails: a `%` that begins no escape stands for itself, bytes that are no
- * UTF-8 become U+FFFD, and what follows the first 1,024 decoded bytes is dropped.
+ * Decodes a `grpc-message` value. Never fails: a `%` that begins no escape stays, invalid UTF-8 becomes U+FFFD, and
+ * text after the first 1,024 decoded bytes is dropped.
  */
 export function decodeStatusMessage(value: string): string {
   if (value.length <= MAX_MESSAGE_BYTES && isPlain(value)) return value;
@@ -51,11 +51,11 @@ export function decodeStatusMessage(value: string): string {
       bytes[size++] = (high << 4) | low;
       i += 2;
     } else {
-      // Header values are read as Latin-1, so an unescaped character is one byte of the sender's.
+      // Header values are read as Latin-1, so an unescaped character is one byte of the sender.
       bytes[size++] = code;
     }
   }
-  // `stream` holds back a character that the bound has cut in two; the fresh decoder is dropped with it.
+  // `stream` holds back a character that the bound has split; it is dropped with the decoder.
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(0, size), {
     stream: size === MAX_MESSAGE_BYTES,
   });
@@ -66,7 +66,7 @@ function isPlain(text: string): boolean {
   return text.charCodeAt(0) !== SPACE && text.charCodeAt(text.length - 1) !== SPACE;
 }
 
-/** Printable ASCII but the percent sign. */
+/** Printable ASCII except the percent sign. */
 function isUnescaped(code: number): boolean {
   return code >= SPACE && code <= 0x7e && code !== PERCENT;
 }

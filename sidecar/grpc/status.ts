@@ -1,5 +1,5 @@
 /**
- * gRPC status codes, and how failures of the layers below translate into them.
+ * gRPC status codes, and the mapping of failures of lower layers to them.
  *
  * Sources: gRPC core concepts "Status codes"; gRPC over HTTP/2, "HTTP2 Transport Mapping" and "Errors"; the gRPC
  * document "HTTP to gRPC Status Code Mapping".
@@ -28,17 +28,17 @@ export const Status = {
 export type StatusName = keyof typeof Status;
 export type StatusCode = (typeof Status)[StatusName];
 
-/** The fields that are kept of trailers too large to pass on: they say how the call ended. */
+/** The fields that we keep of trailers too large to relay: they carry the call's status. */
 export const STATUS_FIELDS: ReadonlySet<string> = new Set([
   'grpc-status',
   'grpc-message',
   'grpc-retry-pushback-ms',
 ]);
 
-/** Every name, at the index of its code. */
+/** Every name, by the index of its code. */
 export const STATUS_NAMES = Object.keys(Status) as readonly StatusName[];
 
-/** The code's name; a code that gRPC doesn't define is UNKNOWN, so that labels made of it stay few. */
+/** The code's name; a code that gRPC doesn't define is UNKNOWN, which bounds the number of labels. */
 export function statusName(code: number): StatusName {
   return STATUS_NAMES[code] ?? 'UNKNOWN';
 }
@@ -47,7 +47,7 @@ export function statusFromName(name: string): StatusCode | undefined {
   return Object.hasOwn(Status, name) ? Status[name as StatusName] : undefined;
 }
 
-/** Reads a `grpc-status` value; what is no code of gRPC's is UNKNOWN. */
+/** Parses a `grpc-status` value; an unknown code becomes UNKNOWN. */
 export function parseStatus(value: string): StatusCode {
   if (value.length === 0 || value.length > 2) return Status.UNKNOWN;
   let code = 0;
@@ -62,7 +62,7 @@ export function parseStatus(value: string): StatusCode {
 /**
  * The status of a stream that ended in RST_STREAM or GOAWAY with this HTTP/2 error code, and no `grpc-status`.
  *
- * NO_ERROR is INTERNAL: the peer ended a stream politely and forgot the answer.
+ * NO_ERROR becomes INTERNAL: the peer ended the stream without an error, but also without an answer.
  */
 export function statusFromHttp2Error(errorCode: number): StatusCode {
   switch (errorCode) {
@@ -80,8 +80,8 @@ export function statusFromHttp2Error(errorCode: number): StatusCode {
 }
 
 /**
- * The status of an answer without `grpc-status`, as a proxy or a web server in the way gives. What the table does not name
- * is UNKNOWN, 431 too: grpc-go, grpc-js and C-core have it so, and gRPC's table named it later than they were written.
+ * The status of an answer without `grpc-status`, as a proxy or a web server in between sends. A code outside gRPC's
+ * table is UNKNOWN. So is 431, as in grpc-go, grpc-js and C-core: gRPC's table added it after they were written.
  */
 export function statusFromHttp(httpStatus: number): StatusCode {
   switch (httpStatus) {

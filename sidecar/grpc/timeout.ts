@@ -1,28 +1,28 @@
 /**
- * The `grpc-timeout` header: 1 to 8 digits and a unit (gRPC over HTTP/2, "Timeout"). Some callers write more digits, and
- * C-core's servers take them; so does {@link parseTimeout}, up to 20. Written are no more than 8.
+ * The `grpc-timeout` header: 1 to 8 digits and a unit (gRPC over HTTP/2, "Timeout"). Some callers write more digits,
+ * and C-core's servers accept them; {@link parseTimeout} accepts up to 20. We write no more than 8.
  *
- * Read and written once a call on the common path, hence by hand.
+ * Every call parses and formats it once, so both are written by hand.
  */
 
 const DIGIT_0 = 0x30;
 const MAX_DIGITS = 8;
-/** Of what is read: those of any number of 64 bits. */
+/** The most digits that we parse: enough for any 64-bit number. */
 const MAX_DIGITS_READ = 20;
 const MAX_VALUE = 99_999_999;
 
-/** More than this no header can say: 11,000 years. */
+/** The longest time that the header can express: 11,000 years. */
 const LONGEST_TIMEOUT_MS = MAX_VALUE * 3_600_000;
 
-/** The shortest timeout that the header can say, 1 ns. */
+/** The shortest time that the header can express, 1 ns. */
 export const SHORTEST_TIMEOUT_MS = 1e-6;
 
 /**
- * Milliseconds, with a fraction for units below; NaN when the value is malformed. What is longer than the header can say in
- * 8 digits is taken for the longest that it can.
+ * Milliseconds, with a fraction for smaller units; NaN for a malformed value. A time beyond the header's range of 8
+ * digits becomes the longest time in that range.
  *
- * Zero isn't in the grammar ("positive integer"), but clients whose deadline has just passed send it. It reads as
- * {@link SHORTEST_TIMEOUT_MS}, so that it means "over" and is never taken for "no timeout".
+ * Zero isn't in the grammar ("positive integer"), but clients whose deadline has just passed send it. It parses as
+ * {@link SHORTEST_TIMEOUT_MS}, so it means an expired deadline and never "no timeout".
  */
 export function parseTimeout(value: string): number {
   const digits = value.length - 1;
@@ -38,7 +38,7 @@ export function parseTimeout(value: string): number {
   return timeoutMs === 0 ? SHORTEST_TIMEOUT_MS : timeoutMs;
 }
 
-/** Whether strict servers, which keep to 8 digits, would refuse it. */
+/** Whether strict servers, which accept only 8 digits, would refuse it. */
 export function isLongTimeout(value: string): boolean {
   return value.length > MAX_DIGITS + 1;
 }
@@ -63,9 +63,9 @@ function inMilliseconds(amount: number, unit: number): number {
 }
 
 /**
- * The header's value for `timeoutMs` milliseconds: never longer than that, at most 8 digits, and within 0.1 % of it.
+ * The header's value for `timeoutMs` milliseconds: never longer, at most 8 digits, and within 0.1 % of it.
  *
- * What is not above zero becomes `1n`, the least the header can say: answer such a call instead of sending it on.
+ * A time of zero or less becomes `1n`, the shortest value: answer such a call instead of forwarding it.
  */
 export function formatTimeout(timeoutMs: number): string {
   if (timeoutMs >= 1000) {
@@ -79,7 +79,7 @@ export function formatTimeout(timeoutMs: number): string {
   return '1n';
 }
 
-/** The product rounded down; the multiplication itself may have rounded up, past the time that is left. */
+/** The product rounded down; the multiplication may have rounded up, past the remaining time. */
 function wholeBelow(timeoutMs: number, perMs: number): number {
   const whole = Math.floor(timeoutMs * perMs);
   return whole / perMs > timeoutMs ? whole - 1 : whole;

@@ -1,12 +1,12 @@
 /**
- * One line a call, when `log.access` asks for it: who was called and how it ended. Never what was said: no message
- * content, and no header values but of headers that `log.access_headers` names.
+ * The access log: one line a call, when `log.access` is on, with the called service and how the call ended. It never
+ * holds content: no messages, and no header values except those that `log.access_headers` names.
  */
 import { Status, statusName } from '../grpc/status.ts';
 import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
 import type { Logger } from '../telemetry/log.ts';
 
-/** An attempt in the line of a call that had several. */
+/** One attempt, in the line of a call that had several. */
 interface TriedEndpoint {
   readonly endpoint: string;
   readonly status: string;
@@ -16,25 +16,25 @@ interface TriedEndpoint {
   readonly peer_reason: string | undefined;
 }
 
-/** A caller chooses the path, and what is in its headers: what is longer is cut. */
+/** Callers choose the path and the headers; longer values are cut. */
 const MAX_CHARS = 256;
-/** Of a call with many attempts the first ones are told. */
+/** The log shows only the first attempts of a call with many. */
 const MAX_TRIED = 10;
 
-/** The observer of a listener's calls that writes them down. */
+/** Observes a listener's calls and logs each. */
 export class AccessLog implements CallObserver {
-  /** Request headers to be written, in lower case. */
+  /** The request headers to log, in lower case. */
   headers: readonly string[] = [];
   private readonly logger: Logger;
-  /** Of calls that are not over, where one attempt has not been enough. */
+  /** The attempts of unfinished calls that needed more than one. */
   private readonly tried = new WeakMap<ObservedCall, TriedEndpoint[]>();
 
-  /** Lines are written at every `log.level`: who turned the access log on wants them. */
+  /** The log writes its lines at every `log.level`: an operator who turned it on wants them. */
   constructor(logger: Logger) {
     this.logger = logger.child({ log: 'access' }, { level: 'info' });
   }
 
-  /** Told of each attempt's end, before the call's. */
+  /** Runs at the end of each attempt, before the end of the call. */
   onAttemptEnd(call: ObservedCall, attempt: ObservedAttempt): void {
     if (call.attempts === 1 && attempt.status === Status.OK) return;
     const { startedAtMs } = call;
@@ -52,7 +52,7 @@ export class AccessLog implements CallObserver {
 
   onCallEnd(call: ObservedCall): void {
     const { attempt, attempts, startedAtMs, task } = call;
-    // JSON leaves out what is undefined.
+    // JSON omits undefined fields.
     this.logger.info({
       listener: call.context.listener,
       caller: call.callerIdentity,
@@ -87,12 +87,12 @@ export class AccessLog implements CallObserver {
   }
 }
 
-/** W3C trace context, "traceparent"; also of calls that are not recorded. */
+/** W3C trace context, "traceparent"; set also for calls that are not recorded. */
 function traceIdOf(traceparent: string): string | undefined {
   return /^[0-9a-f]{2}-([0-9a-f]{32})-/.exec(traceparent)?.[1];
 }
 
-/** `package.Service/Method`, as metrics have it. A query, which plain HTTP requests may carry, is content. */
+/** `package.Service/Method`, as in metrics. The query, which plain HTTP requests may carry, is content and is left out. */
 function methodOf(path: string): string {
   const query = path.indexOf('?');
   const method = path.slice(path.startsWith('/') ? 1 : 0, query < 0 ? undefined : query);

@@ -9,11 +9,11 @@ interface Made {
   path?: string;
   status?: StatusCode;
   reason?: Reason;
-  /** Each attempt's outcome and verdict. */
+  /** The outcome and verdict of each attempt. */
   way?: readonly (readonly [outcome: Outcome, reason: VerdictReason])[];
 }
 
-/** Lets a call run through its attempts to its end. */
+/** Takes a call through its attempts to its end. */
 function run(
   failed: FailedCalls,
   { path = '/a.S/M', status = Status.OK, reason, way = [['success', 'ok']] }: Made,

@@ -1,9 +1,9 @@
 /**
- * The calls that went wrong lately, each with its way through the attempts: what the dashboard shows. A call that a
- * retry has saved is among them. Who was asked and what came of it, never what was said: no message, no header value.
+ * The recent failed calls, each with its attempts, for the dashboard. A call that succeeded only after a retry is among
+ * them. A record names endpoints and outcomes, never content: no message, no header value.
  *
- * A call that is well at its first attempt costs one comparison. The ring is bounded, and so is what a flood of
- * failures may cost: beyond a number a second they are only counted.
+ * A call that succeeds at its first attempt costs one comparison. The ring is bounded, and so is the cost of many
+ * failures: beyond a number a second, they are only counted.
  */
 import { Status, type StatusCode, statusName } from '../grpc/status.ts';
 import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
@@ -11,7 +11,7 @@ import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/obser
 export interface AttemptRecord {
   readonly number: number;
   readonly endpoint: string;
-  /** `success`, `failure` or `neutral`, and why: `policy/verdict.ts`. */
+  /** `success`, `failure` or `neutral`; `policy/verdict.ts` gives the reason. */
   readonly outcome: string;
   readonly verdict: string;
   readonly status: string;
@@ -24,35 +24,38 @@ export interface AttemptRecord {
 export interface CallRecord {
   /** Counts from 1. */
   readonly id: number;
-  /** When it ended: ISO 8601, UTC. */
+  /** The time of its end: ISO 8601, UTC. */
   readonly at: string;
   readonly listener: string;
   readonly method: string;
   /** '' when the call had no route. */
   readonly cluster: string;
   readonly status: string;
-  /** `outrigger-reason` of an answer of the sidecar's own; '' when the answer was an endpoint's. */
+  /** `outrigger-reason` of an answer that the sidecar wrote; '' when an endpoint answered. */
   readonly reason: string;
   readonly elapsed_ms: number;
   readonly attempts: number;
-  /** It suffers from what others of the list have found: an open circuit turned it away, or no endpoint was left to try. */
+  /** The call failed as a consequence of other failures: an open circuit refused it, or no endpoint was left to try. */
   readonly consequence: boolean;
-  /** By number; the first ones of a call with very many. */
+  /** In order of their numbers; only the first ones of a call with very many. */
   readonly way: readonly AttemptRecord[];
 }
 
 const CAPACITY = 50;
 const MAX_RECORDS_PER_SECOND = 20;
-/** Consequences have places of their own: an open circuit makes hundreds a second, and the failures that opened it stay. */
+/**
+ * Consequences have their own places: an open circuit makes hundreds a second, and must not displace the failures that
+ * opened it.
+ */
 const CONSEQUENCES = 10;
 const MAX_CONSEQUENCES_PER_SECOND = 1;
-/** Callers choose the path: what is longer is cut. */
+/** Callers choose the path; longer paths are cut. */
 const MAX_METHOD_CHARS = 200;
 const MAX_ATTEMPTS = 10;
-/** Ends of attempts that are nobody's failure: the caller left, or another attempt was quicker. */
+/** Ends of attempts that are no failure: the caller cancelled, or another attempt was faster. */
 const HARMLESS: ReadonlySet<string> = new Set(['cancelled', 'superseded', 'undecided']);
 
-/** The newest records of a kind, so many a second at most. */
+/** The newest records of one kind, bounded in number and in records per second. */
 class RecordRing {
   readonly records: CallRecord[] = [];
   private readonly capacity: number;
@@ -65,7 +68,7 @@ class RecordRing {
     this.perSecond = perSecond;
   }
 
-  /** This second has had its records. */
+  /** Whether this second's records are used up. */
   isFull(nowMs: number): boolean {
     const second = Math.floor(nowMs / 1000);
     if (second !== this.second) {
@@ -82,12 +85,12 @@ class RecordRing {
 }
 
 export class FailedCalls implements CallObserver {
-  /** Calls that went wrong and are not in the ring, because too many came at once. */
+  /** Failed calls that are not in the ring, because too many came at once. */
   skipped = 0;
   private readonly now: () => number;
   private readonly causes = new RecordRing(CAPACITY, MAX_RECORDS_PER_SECOND);
   private readonly consequences = new RecordRing(CONSEQUENCES, MAX_CONSEQUENCES_PER_SECOND);
-  /** Of calls that are not over: attempts that ended, where there was more than one or it did not end well. */
+  /** The ended attempts of unfinished calls, if there were several or one failed. */
   private readonly ways = new WeakMap<ObservedCall, AttemptRecord[]>();
   private lastId = 0;
 
@@ -96,10 +99,10 @@ export class FailedCalls implements CallObserver {
     this.now = now;
   }
 
-  /** Told of each attempt's end, before the call's: attempts of one call may run side by side. */
+  /** Runs at the end of each attempt, before the end of the call. Attempts of one call may run side by side. */
   onAttemptEnd(call: ObservedCall, attempt: ObservedAttempt): void {
     if (call.attempts === 1 && attempt.verdict.outcome === 'success') return;
-    // A call that is not going to be shown needs no way.
+    // A call that will not be shown needs no record of its attempts.
     if (this.causes.isFull(this.now())) return;
     const way = this.ways.get(call);
     if (way === undefined) this.ways.set(call, [attemptRecord(call, attempt)]);
@@ -117,7 +120,7 @@ export class FailedCalls implements CallObserver {
     else ring.add(this.recordOf(call, way, consequence));
   }
 
-  /** Those after the one with the given id, oldest first. */
+  /** The records after the one with this id, oldest first. */
   recent(afterId = 0): readonly CallRecord[] {
     return [...this.causes.records, ...this.consequences.records]
       .filter(({ id }) => id > afterId)
@@ -142,8 +145,8 @@ export class FailedCalls implements CallObserver {
 }
 
 /**
- * What a caller got wrong, or left, is no failure of this system: NOT_FOUND and its like are answers. Of calls that
- * ended well those are shown that a retry has saved; a hedge that was quicker has saved nothing.
+ * An error of the caller, or its cancellation, is no failure of this system: NOT_FOUND and similar codes are answers.
+ * Of the successful calls we show those that a retry saved; a faster hedge saved nothing.
  */
 function isWorthShowing(
   { status, reason, attempt }: ObservedCall,
@@ -164,7 +167,7 @@ function isWorthShowing(
   }
 }
 
-/** Nobody was asked, for what others have found. */
+/** The call had no attempt, because of earlier failures of other calls. */
 function isConsequence({ reason, attempt }: ObservedCall): boolean {
   return reason === 'circuit_open' || reason === 'no_endpoint' || attempt?.verdict.reason === 'circuit_open';
 }
@@ -190,7 +193,7 @@ function nameOf(status: StatusCode | -1): string {
   return status === -1 ? '' : statusName(status);
 }
 
-/** A query, which plain HTTP requests may carry, is content. */
+/** The query, which plain HTTP requests may carry, is content and is left out. */
 function methodOf(path: string): string {
   const query = path.indexOf('?');
   return path.slice(path.startsWith('/') ? 1 : 0, query < 0 ? undefined : query).slice(0, MAX_METHOD_CHARS);

@@ -1,4 +1,7 @@
-/** What is told of requests to models: a line in the access log, and a span. Never a body, a key or a header. */
+/**
+ * Observes requests to models: writes a line in the access log and a span for each. Neither holds a body, a key or a
+ * header.
+ */
 
 import type { ProviderFailure } from '../llm/shared/provider-failure.ts';
 import type {
@@ -10,14 +13,14 @@ import type {
 } from '../llm/shared/request-observer.ts';
 import type { Logger } from '../telemetry/log.ts';
 
-/** One line a request, when `log.access` asks for it. */
+/** One line a request, when `log.access` is on. */
 export class LlmAccessLog implements LlmObserver {
   private readonly logger: Logger;
   private readonly line: LlmRequestObserver;
 
   constructor(logger: Logger) {
     this.logger = logger.child({ log: 'access' }, { level: 'info' });
-    // Lines need nothing of the way: one object serves every request.
+    // The line needs nothing from the attempts, so one object serves every request.
     this.line = { onAttempt() {}, onAttemptEnd() {}, onEnd: (record) => this.write(record) };
   }
 
@@ -27,7 +30,7 @@ export class LlmAccessLog implements LlmObserver {
 
   private write(record: LlmRecord): void {
     const { info } = record;
-    // JSON leaves out what is undefined.
+    // JSON omits undefined fields.
     this.logger.info({
       listener: 'llm',
       method: info.operation,
@@ -53,7 +56,7 @@ function rounded(ms: number): number {
   return Math.round(ms * 1000) / 1000;
 }
 
-/** Tells several; undefined when there is nobody to tell. */
+/** Joins several observers into one; undefined when there are none. */
 export function observerOf(observers: readonly (LlmObserver | undefined)[]): LlmObserver | undefined {
   const present = observers.filter((one) => one !== undefined);
   if (present.length < 2) return present[0];

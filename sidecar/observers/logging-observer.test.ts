@@ -1,4 +1,4 @@
-// What is said of many errors of connections in one second, and of many endpoints at once.
+// The log lines for many connection errors in one second, and for many endpoints at once.
 import t from 'tap';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { Cluster } from '../cluster/cluster.ts';

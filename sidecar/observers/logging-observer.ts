@@ -1,3 +1,4 @@
+/** Writes changes of the sidecar's state to the log and to `/events`. */
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { EndpointCheck } from '../cluster/health/active-health.ts';
@@ -9,22 +10,22 @@ import type { EventLog } from '../telemetry/events.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { TlsFileError, TlsMaterial } from '../tls/material.ts';
 
-/** Connection errors a second that are logged; a flood of them must not become a flood of lines. */
+/** Connection errors that we log each second; a flood of errors must not become a flood of lines. */
 const CONNECTION_LINES_PER_SECOND = 10;
 
-/** Some reasons are a peer's words. */
+/** Some reasons contain a peer's text, so their number is bounded. */
 const MAX_REASONS = 20;
-/** Endpoints that one line names. */
+/** The number of endpoints that one line names. */
 const MAX_NAMED_ENDPOINTS = 20;
 
-/** Writes what the sidecar tells of itself to the log and to `/events`. */
+/** Writes the sidecar's events to the log and to `/events`. */
 export class LoggingObserver implements SidecarObserver {
   private readonly log: Logger;
   private readonly events: EventLog;
   private linesThisSecond = 0;
-  /** Errors of this second beyond them, by reason. */
+  /** Further errors of this second, by reason. */
   private readonly unlogged = new Map<string, number>();
-  /** Runs from the first error of a second to its end. */
+  /** Runs from the first error of a second to the end of that second. */
   private second: NodeJS.Timeout | undefined = undefined;
 
   constructor(log: Logger, events: EventLog) {
@@ -134,7 +135,7 @@ export class LoggingObserver implements SidecarObserver {
       return;
     }
     const details = { listener, reason: error.reason };
-    // A defect of ours carries its cause with the stack; what a peer did needs one line.
+    // A defect of ours is logged with its cause and stack; an error of the peer needs one line.
     if (error.source === 'local') this.log.error({ ...details, err: error }, error.message);
     else if (error.reason.startsWith('tls_'))
       this.log.warn(details, `a caller was refused (${error.reason}): ${error.message}`);
@@ -173,7 +174,7 @@ export class LoggingObserver implements SidecarObserver {
   }
 }
 
-/** Requests that are passed on unread name no model. */
+/** Requests that we relay unread name no model. */
 function modelName(model: string): string {
   return model === '' ? 'requests without a model' : `the model ${model}`;
 }

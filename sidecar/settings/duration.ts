@@ -1,9 +1,9 @@
 /**
- * Durations as people write them in the configuration: `30s`, `250ms`, `1.5s`, `1h30m`. The unit is
- * required, so that nobody has to guess whether 60 means seconds or milliseconds.
+ * Durations as the configuration has them: `30s`, `250ms`, `1.5s`, `1h30m`. The unit is required, so that 60 can't be
+ * mistaken for seconds or milliseconds.
  */
 
-/** What a duration looks like; numbers may have a fraction, units go from large to small. */
+/** The syntax of a duration: numbers may have a fraction, units go from large to small. */
 export const DURATION_PATTERN =
   /^(?=.)(?:(?:\d+(?:\.\d+)?)h)?(?:(?:\d+(?:\.\d+)?)m)?(?:(?:\d+(?:\.\d+)?)s)?(?:(?:\d+(?:\.\d+)?)ms)?$/;
 
@@ -12,7 +12,7 @@ export const MAX_DURATION_MS = 2 ** 31 - 1;
 
 const UNIT_MS = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 } as const;
 
-/** Milliseconds, rounded to whole ones, or `undefined` when `text` is not a duration. */
+/** Milliseconds, rounded to a whole number, or `undefined` when `text` is not a duration. */
 export function parseDurationMs(text: string): number | undefined {
   if (text.length > 64 || !DURATION_PATTERN.test(text)) return undefined;
   let totalMs = 0;

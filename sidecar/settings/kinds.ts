@@ -1,30 +1,30 @@
 /**
- * The kinds of value a setting can have. Each says in `kinds` what it looks like, for the messages that refuse a wrong one;
- * the checks here give the message when only the form is right.
+ * The kinds of values of settings. Each describes its form in `kinds`, for the messages that refuse a wrong value;
+ * where a value has the right form but is still wrong, the check here gives the message.
  */
 import * as z from 'zod';
 import { complaintAboutIdentity } from '../tls/identity.ts';
 import { DURATION_PATTERN, MAX_DURATION_MS, parseDurationMs } from './duration.ts';
 
 export interface Kind {
-  /** What a right value looks like, in words: "a duration such as 30s". */
+  /** The form of a valid value, in words: "a duration such as 30s". */
   readonly form: string;
-  /** What the code gets for a right value; undefined where that is the value itself. */
+  /** Converts a valid value for the code; undefined where the code uses the value itself. */
   readonly read?: (value: never) => unknown;
-  /** What the setting's name ends in, in the code. */
+  /** The unit at the end of the setting's name in the code. */
   readonly unit?: 'Ms';
 }
 
 export const kinds = z.registry<Kind>();
 
-/** As it is written: `30s`, `1h30m`. No other text that settings have is of this type. */
+/** The written form: `30s`, `1h30m`. No other setting has texts of this type. */
 export type Duration = `${number}${string}`;
 
 const made = new Map<string, z.ZodType>();
 
 /**
- * Settings of one kind share one schema, for a sidecar's start is mostly the making of schemas. What is said of a single
- * setting (`default`, `describe`) makes a new one around it.
+ * Settings of one kind share one schema, because a sidecar spends most of its start on creating schemas. Options of a
+ * single setting (`default`, `describe`) wrap it in a new one.
  */
 export function shared<T extends z.ZodType>(kind: string, make: () => T): T {
   const before = made.get(kind);
@@ -34,10 +34,10 @@ export function shared<T extends z.ZodType>(kind: string, make: () => T): T {
   return schema;
 }
 
-/** The longest text any setting takes. */
+/** The longest text that a setting accepts. */
 const MAX_TEXT_LENGTH = 4096;
 
-/** A complaint about a value, and what to do. */
+/** What is wrong with a value, and what to do. */
 interface Complaint {
   readonly message: string;
   readonly remedy: string;
@@ -66,21 +66,21 @@ export function text(form: string, pattern?: RegExp) {
   return base.max(MAX_TEXT_LENGTH).register(kinds, { form });
 }
 
-/** What an entry of the configuration is called, by which others mean it. */
+/** The name of an entry of the configuration, by which other settings refer to it. */
 export function entryName() {
   return shared('entry name', () =>
     text('a name such as writing-agent', /^[A-Za-z0-9][A-Za-z0-9._:-]{0,252}$/),
   );
 }
 
-/** The name of a header field, which the code has in lower case. */
+/** The name of a header field, in lower case in the code. */
 export function headerName(form: string) {
   const name = z.string().regex(/^[A-Za-z0-9_.-]+$/, { abort: true });
   const read = (value: string) => value.toLowerCase();
   return name.max(MAX_TEXT_LENGTH).register(kinds, { form, read });
 }
 
-/** A duration; `zero` says whether `0s` is a meaning (mostly "off"). */
+/** A duration; `zero` says whether `0s` has a meaning (mostly "off"). */
 export function duration(zero: 'zero' | 'positive'): z.ZodType<Duration, Duration> {
   return shared(`duration ${zero}`, () => durationOf(zero));
 }

@@ -1,7 +1,7 @@
 /**
- * Settings as the code sees them, from how they are written in the configuration: camel case, units in the names, every key
- * present, durations in milliseconds. So a setting's declaration is all there is to write of it: its type and its value come
- * from there.
+ * Converts settings from their form in the configuration to the form in the code: camel case, units in the names, every
+ * key present, durations in milliseconds. So a setting needs only its declaration; its type and its value follow from
+ * it.
  */
 import * as z from 'zod';
 import { type Duration, kinds } from './kinds.ts';
@@ -13,7 +13,7 @@ type CamelCase<Name extends string> = Name extends `${infer First}_${infer Rest}
 type SettingName<Key extends string, Value> =
   NonNullable<Value> extends Duration ? `${CamelCase<Key>}Ms` : CamelCase<Key>;
 
-/** `max_wait: '5s'` becomes `maxWaitMs: 5000`; what is null or absent is undefined. */
+/** `max_wait: '5s'` becomes `maxWaitMs: 5000`; null and absent values become undefined. */
 type SettingsFrom<Value> = Value extends null
   ? undefined
   : Value extends Duration
@@ -28,10 +28,10 @@ type SettingsFrom<Value> = Value extends null
           }
         : Value;
 
-/** What a declaration stands for in the code. */
+/** The type of a declared setting in the code. */
 export type SettingsOf<Schema extends z.ZodType> = SettingsFrom<z.output<Schema>>;
 
-/** What `value`, already validated by `schema`, stands for in the code. */
+/** Converts `value`, which `schema` has already validated, to its form in the code. */
 export function settingsOf<Schema extends z.ZodType>(
   schema: Schema,
   value: z.output<Schema>,
@@ -67,7 +67,7 @@ function settingName(key: string, schema: z.ZodType): string {
   return `${name}${kinds.get(bareOf(schema))?.unit ?? ''}`;
 }
 
-/** Without defaults, "optional" and "or null". */
+/** The schema without defaults, "optional" and "or null". */
 function bareOf(schema: z.ZodType): z.ZodType {
   let bare = schema;
   while (

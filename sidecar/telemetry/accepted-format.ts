@@ -1,7 +1,12 @@
-/** The formats of an exposition: the two of text, of which OpenMetrics has exemplars, and protobuf, which has native histograms, too. */
+/** Picks the format of a scrape's answer from the request's `Accept` header. */
+
+/**
+ * The formats of an exposition: two text formats, of which OpenMetrics carries exemplars, and protobuf, which also
+ * carries native histograms.
+ */
 export type ExpositionFormat = 'text' | 'openmetrics' | 'protobuf';
 
-/** Those of text as prom-client's registry knows them. */
+/** The content types of the text formats, as prom-client's registry names them. */
 export const CONTENT_TYPES = {
   text: 'text/plain; version=0.0.4; charset=utf-8',
   openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
@@ -11,8 +16,8 @@ export const CONTENT_TYPES = {
 const MAX_RANGES = 32;
 
 /**
- * Which format to answer with. Protobuf and OpenMetrics only for who names them and prefers nothing else that there is:
- * everybody else, curl and browsers among them, gets what every scraper reads.
+ * Picks the format to answer with. A client gets protobuf or OpenMetrics only when it names them and prefers no other
+ * format that we write. Every other client, such as curl or a browser, gets the text format, which every scraper reads.
  *
  * @param accept the header `Accept` (RFC 9110 §12.5.1)
  */
@@ -33,7 +38,7 @@ function formatOf(type: string, parameters: readonly string[]): ExpositionFormat
   switch (type) {
     case 'application/openmetrics-text': {
       const version = parameterOf(parameters, 'version');
-      // Other versions may read otherwise. Prometheus asks for both of these.
+      // Other versions may differ. Prometheus requests both of these.
       return version === undefined || version === '1.0.0' || version === '0.0.1' ? 'openmetrics' : undefined;
     }
     case 'application/vnd.google.protobuf':

@@ -1,19 +1,19 @@
-/** What calls came to, by method and status: `metrics.ts` shows it when someone scrapes. */
+/** Counts of calls by method and status. `metrics.ts` reads them at each scrape. */
 import { Durations } from './durations.ts';
 
-/** Methods beyond this are counted together: a caller that invents paths must not grow our memory. */
+/** The methods beyond this number share one count: a caller that invents paths must not grow our memory. */
 const MAX_METHODS = 200;
-/** Of these, the ones that nobody has ever answered: invented paths must not take the places of real ones. */
+/** The places for methods that no endpoint has answered yet: invented paths must not take the places of real ones. */
 const MAX_UNANSWERED_METHODS = 50;
 const MAX_METHOD_CHARS = 256;
-/** Reasons come from a fixed set, but for the error codes of HTTP/2, which a peer may invent. */
+/** Reasons come from a fixed set, except the error codes of HTTP/2, which a peer may invent. */
 const MAX_REASONS = 64;
 export const OTHER_METHOD = '_OTHER';
 const OTHER_REASON = '_OTHER';
 
 /** The calls of one method, by gRPC status. */
 export class MethodStats {
-  /** `package.Service/Method`, as the conventions write it. */
+  /** `package.Service/Method`, as OpenTelemetry's conventions write it. */
   readonly method: string;
   readonly byStatus: (Durations | undefined)[] = new Array(17).fill(undefined);
 
@@ -35,7 +35,7 @@ export class CallStats {
 
   /**
    * @param path the request's `:path`, without its query
-   * @param answered whether this call was answered by whom it was for. Paths that never were get few names.
+   * @param answered whether the called service answered. Paths that no service answered get few names.
    */
   of(path: string, answered = true): MethodStats {
     const known = this.methods.get(path);
@@ -45,7 +45,7 @@ export class CallStats {
     return this.add(path);
   }
 
-  /** Whether `of` gives it a name of its own. */
+  /** Whether `of` gives this path a name of its own. */
   hasName(path: string, answered: boolean): boolean {
     return this.methods.has(path) || this.hasRoom(path, answered);
   }
@@ -65,18 +65,18 @@ export class CallStats {
   }
 }
 
-/** What one listener counts. */
+/** The counts of one listener. */
 export class ListenerStats {
   readonly name: string;
   activeCalls = 0;
   activeConnections = 0;
-  /** Of the active calls, those that wait for a place. */
+  /** The active calls that wait for a place. */
   queuedCalls = 0;
-  /** Calls that may be in flight at once; Infinity for any number. */
+  /** Calls that may be in flight at once; Infinity for no limit. */
   concurrencyLimit = Number.POSITIVE_INFINITY;
-  /** Calls and connections turned away, by reason. */
+  /** Refused calls and connections, by reason. */
   readonly rejected = new Map<string, number>();
-  /** Inbound all; outbound those that have come to no cluster: clusters count their own. */
+  /** Inbound: all calls. Outbound: the calls that reached no cluster; each cluster counts its own. */
   readonly calls = new CallStats();
   totalCalls = 0;
   totalErrors = 0;

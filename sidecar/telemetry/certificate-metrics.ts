@@ -1,17 +1,20 @@
-/** What is told of our own certificates. */
+/** Metrics of our own certificates: their expiry, and problems with their files. */
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
-/** A certificate of ours that comes from files. */
+/** One of our certificates that comes from files. */
 export interface MeasuredCertificate {
   /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
   readonly where: string;
-  /** Since 1970; Infinity without a certificate. Undefined when the files were never right. */
+  /**
+   * The expiry in milliseconds since 1970; Infinity without a certificate. Undefined when the files have never been
+   * valid.
+   */
   readonly material:
     | { readonly expiresAtMs: number; readonly authorities: { readonly expiresAtMs: number } | undefined }
     | undefined;
-  /** The setting of the authorities: `inbound.tls.client_ca`, or `outbound.clusters.NAME.tls.ca`. */
+  /** The setting of the certificate authorities: `inbound.tls.client_ca`, or `outbound.clusters.NAME.tls.ca`. */
   readonly whereAuthorities: string;
-  /** Why the files as they are now can't be used; '' when they can. */
+  /** Why the current files can't be used; '' when they can. */
   readonly problem: string;
 }
 

@@ -1,23 +1,24 @@
+/** Keeps counters monotonic while the objects that hold them are created and removed. */
 import type { Labels } from './sampled-metric.ts';
 
-/** One label set, with its numbers as of now. */
+/** One label set, with its current numbers. */
 export interface Series<Owner> {
   readonly labels: Labels;
   readonly totals: Float64Array;
-  /** Who counts for it now. */
+  /** The objects that count for it now. */
   readonly owners: readonly Owner[];
-  /** Labels of its lines, at the number's place: made once, so that they are also written out once. */
+  /** The labels of its lines, by the index of the number. Created once, so that their text is also written once. */
   readonly lines: (Labels | undefined)[];
 }
 
 interface RememberedSeries<Owner> extends Series<Owner> {
   owners: Owner[];
   ownersBefore: Owner[];
-  /** What owners that are gone had counted; most have none. */
+  /** The counts of removed owners; undefined for most series. */
   past: Float64Array | undefined;
 }
 
-/** The labels of one of a series' lines, with one that only the line has. */
+/** The labels of one line of a series, plus one label that only this line has. */
 export function lineLabels(
   series: Pick<Series<unknown>, 'labels' | 'lines'>,
   place: number,
@@ -30,22 +31,22 @@ export function lineLabels(
 /** Adds what an owner has counted for a label set to `totals`. */
 export type ReadOwner<Owner> = (owner: Owner, totals: Float64Array, labels: Labels) => void;
 
-/** Label sets that are gone and whose totals are kept; those that went first are forgotten first. */
+/** The removed label sets whose totals we keep; the memory drops the oldest first. */
 const MAX_GONE = 2_000;
 
 /**
- * Keeps counters from going down while the objects that count come and go.
+ * Keeps counters from decreasing while the objects that count are created and removed.
  *
- * An endpoint that DNS drops and names again is a new object that counts from zero, and so is a cluster that a
- * reload takes out and another brings back. Its series is not shown while nobody counts for it, and goes on where
- * it was when somebody does again. Objects that share a label set are added up.
+ * DNS may drop an endpoint and return it later, and a reload may remove a cluster and another add it again. The new
+ * object counts from zero. A series is hidden while no object counts for it, and continues from its last value when one
+ * does again. Objects with the same label set are summed.
  */
 export class CounterMemory<Owner extends object> {
   private readonly labelNames: readonly string[];
   private readonly width: number;
   private readonly readOwner: ReadOwner<Owner>;
   private readonly shown = new Map<string, RememberedSeries<Owner>>();
-  /** In the order in which they went. */
+  /** In order of removal. */
   private readonly gone = new Map<string, RememberedSeries<Owner>>();
 
   /** @param width how many numbers a label set has */
@@ -56,8 +57,8 @@ export class CounterMemory<Owner extends object> {
   }
 
   /**
-   * One scrape: `visit` names every owner there is now, at once; the totals are made one by one as they are asked
-   * for, so that a long list can be taken in pieces. To be taken to its end before the next one begins.
+   * One scrape: `visit` names every current owner at once. The generator computes the totals one by one, on request, so
+   * that a caller can take a long list in pieces. Finish one scrape before you begin the next.
    */
   *collect(
     visit: (found: (owner: Owner, ...labelValues: string[]) => void) => void,
@@ -77,7 +78,7 @@ export class CounterMemory<Owner extends object> {
   }
 
   private seriesOf(labelValues: readonly string[]): RememberedSeries<Owner> {
-    // One label is the common case of none to join.
+    // Most metrics have one label, which needs no join.
     const key = labelValues.length === 1 ? labelValues[0]! : labelValues.join('\n');
     const shown = this.shown.get(key);
     if (shown !== undefined) return shown;
@@ -114,7 +115,7 @@ export class CounterMemory<Owner extends object> {
 
   private forget(key: string, series: RememberedSeries<Owner>): void {
     this.shown.delete(key);
-    // Of what never counted anything there is nothing to remember.
+    // A series that never counted anything needs no memory.
     if (series.past === undefined || series.past.every((number) => number === 0)) return;
     series.lines.length = 0;
     this.gone.set(key, series);

@@ -1,3 +1,4 @@
+/** Turns call durations into Prometheus histograms, classic and native, with exemplars. */
 import { statusName } from '../grpc/status.ts';
 import { OTHER_METHOD } from './call-stats.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
@@ -7,7 +8,7 @@ import { KNOWN_STATUS_NAMES, type KnownCalls, KnownMethods } from './known-serie
 import type { HistogramSample, Labels, Sample } from './sampled-metric.ts';
 
 const CALLS = new HistogramLayout(DURATION_BUCKETS);
-/** Counts for what has not happened yet. */
+/** Stands in for a label set without calls. */
 const NONE = new Durations();
 
 /** Turns call durations into a Prometheus histogram. */
@@ -33,7 +34,7 @@ export class DurationHistogram {
         for (const { method, byStatus } of calls.methods.values()) {
           for (let status = 0; status < byStatus.length; status++) {
             const durations = byStatus[status];
-            // A call that nobody implements has no method of its own.
+            // A method that no service implements has no name of its own.
             if (durations !== undefined)
               found(durations, ...labelValues, method || OTHER_METHOD, statusName(status));
           }
@@ -53,7 +54,7 @@ export function histogramSample(
   return { labels, value: count, histogram: { layout, totals, owners, lines } };
 }
 
-/** The lines of a histogram in a text format, whose buckets count what is below them, too. They fit each other. */
+/** The lines of a histogram in a text format. Buckets are cumulative, and all lines come from one moment. */
 export function histogramLines(
   name: string,
   labels: Labels,
@@ -77,7 +78,7 @@ export function histogramLines(
   return samples;
 }
 
-/** The newest traced call of a bucket. */
+/** The newest traced call of a bucket, among all owners. */
 export function exemplarOf(owners: readonly Durations[], bucket: number): Sample['exemplar'] {
   let newest: Exemplar | undefined;
   for (const { exemplars } of owners) {

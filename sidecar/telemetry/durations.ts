@@ -1,53 +1,62 @@
 /**
- * Durations as plain numbers, so that recording one costs a few additions. `duration-histogram.ts` turns them into a
- * Prometheus histogram when someone scrapes, by fixed bounds (classic) and by exponential ones (native).
+ * Durations as plain numbers: recording one costs a few additions. At each scrape, `duration-histogram.ts` turns them
+ * into a Prometheus histogram with fixed bounds (classic) and exponential bounds (native).
  */
 
 /**
- * Upper bounds in seconds: as OpenTelemetry's RPC conventions advise for `rpc.*.call.duration` up to 10 s, and further for
- * tasks of agents, which take minutes, and streams, which may stay for an hour.
+ * Upper bounds in seconds. Up to 10 s they follow OpenTelemetry's RPC conventions for `rpc.*.call.duration`; they go
+ * further for tasks of agents, which take minutes, and for streams, which may stay open for an hour.
  */
 export const DURATION_BUCKETS: readonly number[] = [
   0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60, 120, 300,
   600, 1_800, 3_600,
 ];
 
-/** As OpenTelemetry's conventions for generative AI advise up to 81.92 s, and further: models that think take minutes. */
+/**
+ * Up to 81.92 s these follow OpenTelemetry's conventions for generative AI; they go further because reasoning models
+ * take minutes.
+ */
 export const LLM_BUCKETS: readonly number[] = [
   0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,
   655.36, 1_310.72, 2_621.44, 5_242.88,
 ];
 
-/** Prometheus' schema of native histograms: 2^3 buckets for each power of two, so that each is 9 % wider than the last. */
+/**
+ * Prometheus' schema of native histograms: 2^3 buckets for each power of two, so each bucket is 9 % wider than the one
+ * before.
+ */
 export const NATIVE_SCHEMA = 3;
 const STEPS = 2 ** NATIVE_SCHEMA;
-/** Durations up to so many seconds, about a microsecond, count as 0. */
+/** Durations up to this number of seconds, about a microsecond, count as 0. */
 export const NATIVE_ZERO_SECONDS = 2 ** -20;
-/** The bucket of index i holds durations above 2^((i - 1) / 8) s, up to 2^(i / 8) s. These are the first and the last one. */
+/**
+ * The bucket of index i holds durations above 2^((i - 1) / 8) s, up to 2^(i / 8) s. These are the first and the last
+ * index.
+ */
 export const NATIVE_FIRST = -20 * STEPS + 1;
-/** Up to 36 hours; what is longer counts as this. */
+/** Up to 36 hours; the last bucket also holds longer durations. */
 export const NATIVE_LAST = 17 * STEPS;
 
-/** The last call of a bucket that was traced. */
+/** The latest traced call of a bucket. */
 export interface Exemplar {
   traceId: string;
   seconds: number;
-  /** Since 1970. */
+  /** Seconds since 1970. */
   atSeconds: number;
 }
 
-/** One histogram: counts per bucket, the last for everything above; not cumulative. */
+/** One histogram: counts per bucket, not cumulative; the last bucket holds everything above the bounds. */
 export class Durations {
   readonly bounds: readonly number[];
   readonly buckets: Float64Array;
   sumSeconds = 0;
   count = 0;
-  /** Those that count as 0 in a native histogram. */
+  /** The durations that count as 0 in a native histogram. */
   zeros = 0;
-  /** Counts of the native buckets from index `nativeFrom` on, as far as any was needed. */
+  /** Counts of the native buckets from index `nativeFrom` on; the array grows as needed. */
   native: Float64Array = NOTHING;
   nativeFrom = 0;
-  /** At the index of their bucket. Undefined until a traced call comes. */
+  /** By the index of the bucket. Undefined until a traced call arrives. */
   exemplars: (Exemplar | undefined)[] | undefined = undefined;
 
   constructor(bounds = DURATION_BUCKETS) {
@@ -55,7 +64,7 @@ export class Durations {
     this.buckets = new Float64Array(bounds.length + 1);
   }
 
-  /** @param traceId of a call whose spans are exported: 32 hexadecimal digits. '' for all others. */
+  /** @param traceId 32 hexadecimal digits for a call whose spans are exported; '' for all others */
   record(seconds: number, traceId = ''): void {
     const { bounds } = this;
     let at = 0;
@@ -71,7 +80,10 @@ export class Durations {
     if (traceId !== '') this.keepExemplar(at, seconds, traceId);
   }
 
-  /** Makes room for the bucket of this index: a power of two at a time, for durations of one method are alike. */
+  /**
+   * Makes room for the bucket of this index. The array grows by a power of two at a time, because durations of one
+   * method are similar.
+   */
   private reach(index: number): number {
     const wanted = Math.min(Math.max(index, NATIVE_FIRST), NATIVE_LAST);
     const { native, nativeFrom } = this;

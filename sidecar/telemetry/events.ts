@@ -1,28 +1,28 @@
 /**
- * What happened lately: changes of breakers, ejections, connections, drain and reload. A bounded
- * ring, read by `/events`; whoever records into it never waits for whoever reads.
+ * Recent changes of the sidecar: circuits, ejections, connections, drain and reload. They are kept in a bounded ring,
+ * which `/events` reads. A writer never waits for a reader.
  */
 
 export interface SidecarEvent {
-  /** Counts from 1; a reader that has missed some sees a gap. */
+  /** Counts from 1; a gap shows a reader that it has missed events. */
   readonly id: number;
   /** ISO 8601, UTC. */
   readonly at: string;
   /** `circuit`, `ejection`, `drain`, `reload`, … */
   readonly type: string;
   readonly message: string;
-  /** Numbers and names that belong to it: cluster, endpoint, state. */
+  /** Numbers and names that belong to the event: cluster, endpoint, state. */
   readonly details: EventDetails;
 }
 
 export type EventDetails = Readonly<Record<string, string | number | boolean>>;
 
-/** Gets each new event; `false` means that it can not keep up and is not called again. */
+/** Receives each new event. `false` means that the reader can not keep up; we call it no more. */
 export type EventReader = (event: SidecarEvent) => boolean;
 
 const DEFAULT_CAPACITY = 256;
 const DEFAULT_MAX_READERS = 16;
-/** A message that carries text of a peer's stays a message. */
+/** Bounds messages that include a peer's text. */
 const MAX_MESSAGE_LENGTH = 500;
 
 export class EventLog {
@@ -47,19 +47,19 @@ export class EventLog {
   record(type: string, message: string, details: EventDetails = {}): void {
     const at = new Date(this.#now()).toISOString();
     const event = { id: ++this.#lastId, at, type, message: message.slice(0, MAX_MESSAGE_LENGTH), details };
-    // A few hundred entries: moving them up costs less than an index that every reader must know of.
+    // The ring has a few hundred entries: moving them costs less than an index that every reader would have to know.
     if (this.#ring.push(event) > this.#capacity) this.#ring.shift();
     for (const reader of this.#readers) {
       if (!reader(event)) this.#readers.delete(reader);
     }
   }
 
-  /** The newest ones, oldest first, after the event with the given id. */
+  /** The newest events after the event with this id, oldest first. */
   recent(afterId = 0): readonly SidecarEvent[] {
     return this.#ring.filter(({ id }) => id > afterId);
   }
 
-  /** Sends every new event to `reader`; `undefined` when there are too many readers already. */
+  /** Sends every new event to `reader`; returns `undefined` when there are too many readers already. */
   subscribe(reader: EventReader): (() => void) | undefined {
     if (this.#readers.size >= this.#maxReaders) return undefined;
     this.#readers.add(reader);

@@ -1,11 +1,11 @@
-/** What "Now" says is wrong, as a metric that alerts go by. */
+/** The findings of `/now` as a metric, for alerts. */
 import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
-/** Something that is wrong at this moment. */
+/** A problem that exists now. */
 export interface MeasuredFinding {
   readonly kind: string;
   readonly severity: string;
-  /** What it is about, by the names of the configuration: `cluster`, `provider`, `setting`, `listener`. */
+  /** The subject, by the names of the configuration: `cluster`, `provider`, `setting`, `listener`. */
   readonly about: Readonly<Record<string, string>>;
 }
 
@@ -16,7 +16,7 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
-/** What is wrong has no series while nothing is: an alert on it ends with the finding. */
+/** Adds one series for each current finding. A finding that ends takes its series with it, which ends an alert on it. */
 export function addFindings(add: AddMetric, findings: () => Iterable<MeasuredFinding>): void {
   add('gauge', 'outrigger_findings', 'What "Now" says is wrong at this moment, by kind.', () => {
     const samples = new Map<string, { labels: Labels; value: number }>();

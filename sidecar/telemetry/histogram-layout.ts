@@ -1,13 +1,14 @@
+/** The layout of a histogram's numbers in one array. */
 import { type Durations, NATIVE_FIRST, NATIVE_LAST } from './durations.ts';
 
-/** Where the numbers of a histogram stand in an array: counts by bucket, their sum in seconds, and the native counts. */
+/** The places of a histogram's numbers in an array: counts by bucket, their sum in seconds, and the native counts. */
 export class HistogramLayout {
   readonly bounds: readonly number[];
-  /** With a point, as OpenMetrics wants it, in all formats: a series is the same one whatever format it came in. */
+  /** With a decimal point in all formats, as OpenMetrics requires: a series keeps its identity across formats. */
   readonly le: readonly string[];
   readonly sum: number;
   readonly zeros: number;
-  /** Of the native bucket with index 0. */
+  /** The place of the native bucket with index 0. */
   readonly native: number;
   readonly width: number;
 
@@ -26,7 +27,7 @@ export class HistogramLayout {
     totals[this.sum]! += sumSeconds;
     totals[this.zeros]! += zeros;
     for (let i = 0; i < native.length; i++) {
-      // Those at either end may stand for indices that are never used.
+      // The buckets at either end may have indices that are never used.
       if (native[i]! > 0) totals[this.native + nativeFrom + i]! += native[i]!;
     }
   }

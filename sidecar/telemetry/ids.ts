@@ -1,15 +1,16 @@
+/** Generates trace and span ids, and writes and reads their hexadecimal form. */
 import { randomFillSync } from 'node:crypto';
 
 const HEX_CODES = Buffer.from('0123456789abcdef', 'latin1');
 
 /**
- * Makes trace and span ids. They need to be unlike each other, not secret: xoshiro128** (Blackman and Vigna), seeded
- * from the system's randomness, costs a few shifts where `crypto` costs a call into native code.
+ * Generates trace and span ids. They need to be unique, not secret: xoshiro128** (Blackman and Vigna), seeded from the
+ * system's randomness, costs a few shifts where `crypto` costs a call into native code.
  *
- * Ids are numbers of 32 bits as long as nobody wants to read them: to write out a text is dearer than to draw it.
+ * An id stays a set of 32-bit numbers until a reader needs its text: formatting costs more than generating.
  */
 export class IdSource {
-  /** The trace id that `draw` has made. */
+  /** The trace id that the last `draw` generated. */
   readonly words = new Int32Array(4);
   private a: number;
   private b: number;
@@ -19,7 +20,7 @@ export class IdSource {
 
   constructor(seed?: Int32Array) {
     const state = seed ?? randomFillSync(new Int32Array(4));
-    // All zeros is the one state it would never leave.
+    // All zeros is the one state that the generator never leaves.
     this.a = state[0]! | 1;
     this.b = state[1]!;
     this.c = state[2]!;
@@ -39,19 +40,20 @@ export class IdSource {
     return Math.imul((scrambled << 7) | (scrambled >>> 25), 9);
   }
 
-  /** Half of an id, never zero: an id of zeros is none (W3C Trace Context §3.2.2.3, §3.2.2.4). */
+  /** Half of an id, never zero: an id of zeros is invalid (W3C Trace Context §3.2.2.3, §3.2.2.4). */
   nextOdd(): number {
     return this.next() | 1;
   }
 
   /**
-   * Draws a trace id into `words`, which `traceId` writes out.
+   * Generates a trace id into `words`, which `traceId` formats.
    *
-   * @param folded what its four words make together (`sampler.ts`): decided on before the rest is drawn
+   * @param folded the combination of the id's four words (`sampler.ts`); the sampler decides on it before the rest is
+   * generated
    */
   draw(folded: number): void {
     const { words } = this;
-    // The last 56 bits are random, each of them: the `random` flag says so.
+    // The last 56 bits are all random, as the `random` flag promises.
     const [first, second, third] = [this.nextOdd(), this.next(), this.next()];
     words[0] = first;
     words[1] = second;
@@ -59,7 +61,7 @@ export class IdSource {
     words[3] = folded ^ first ^ second ^ third;
   }
 
-  /** The trace id that was drawn last. */
+  /** The text of the trace id that the last `draw` generated. */
   traceId(): string {
     const { words, text } = this;
     for (let i = 0; i < 4; i++) writeHex(text, i * 8, words[i]!);

@@ -1,14 +1,14 @@
 /**
- * What is shown as 0 before it has happened. `rate()` and `increase()` see nothing of a series that appears with its first
- * value, so the first failures of all would fire no alert. Whatever can be known is shown from the first scrape on, within
- * bounds: every series costs whoever scrapes it. Nothing of this is done for a call.
+ * The series that metrics show as 0 before their first event. `rate()` and `increase()` miss a series that appears with
+ * its first value, so the very first failures would fire no alert. We show every series that we can know from the first
+ * scrape on, within bounds, because each series costs every scraper. None of this work runs for a call.
  */
 import { Status, statusName } from '../grpc/status.ts';
 import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../task/task-message.ts';
 import type { CallStats } from './call-stats.ts';
 import { OTHER_METHOD } from './call-stats.ts';
 
-/** OK, and the statuses that are failures of the system, or load that it sheds; what a caller did wrong is not. */
+/** OK, and the statuses that are failures of the system or shed load; errors of the caller are not among them. */
 export const KNOWN_STATUSES: readonly number[] = [
   Status.OK,
   Status.UNKNOWN,
@@ -26,9 +26,9 @@ export const TASK_METHODS: readonly string[] = [PROCESS_TASK_PATH, STREAM_PROCES
   path.slice(1),
 );
 
-/** Methods of a listener or a cluster with all {@link KNOWN_STATUSES}: a histogram has 27 lines for each of them. */
+/** Methods of a listener or a cluster with all {@link KNOWN_STATUSES}: a histogram has 27 lines for each status. */
 const MAX_KNOWN_METHODS = 12;
-/** Of these, methods of agents that nobody has called yet. */
+/** Of these, methods of agents without a call yet. */
 const MAX_METHODS_AHEAD = 8;
 /** Endpoints with all {@link KNOWN_STATUSES}. */
 export const MAX_KNOWN_ENDPOINTS = 100;
@@ -37,7 +37,7 @@ export const MAX_KNOWN_CLUSTERS = 50;
 /** Models of upstreams with all outcomes. */
 export const MAX_KNOWN_MODELS = 20;
 
-/** Why connections fail as a rule; others are shown once they have happened. */
+/** The usual reasons of failed connections; others appear after their first failure. */
 export const CONNECT_FAILURES: readonly string[] = [
   'connection_lost',
   'connect_timeout',
@@ -47,29 +47,32 @@ export const CONNECT_FAILURES: readonly string[] = [
   'not_http2',
 ];
 
-/** What is known of the configuration. */
+/** The facts of the configuration that name series. */
 export interface KnownSeries {
   /** Every `outrigger-reason`. */
   readonly reasons: readonly string[];
   /** The name of the agent whose tasks are counted. */
   readonly agent: () => string;
-  /** Models that upstreams of the LLM egress are asked for; those that callers choose are not known. */
+  /**
+   * Models that the configuration names for upstreams of the LLM egress; models that callers choose are unknown in
+   * advance.
+   */
   readonly models: () => readonly { readonly upstream: string; readonly model: string }[];
 }
 
-/** Calls of something, and whether they may be an agent's tasks. */
+/** The calls of a listener or a cluster, and whether they may be an agent's tasks. */
 export interface KnownCalls {
   readonly calls: CallStats;
-  /** Values of the labels that name it. */
+  /** Values of the identifying labels. */
   readonly labelValues: readonly string[];
   readonly servesTasks: boolean;
 }
 
-/** Chooses the methods that are shown with all statuses; a method that is chosen stays so while its calls are there. */
+/** Chooses the methods to show with all statuses. A chosen method stays chosen while its calls exist. */
 export class KnownMethods {
   private chosen = new Set<string>();
 
-  /** @returns the methods of each of these */
+  /** @returns the methods of each source */
   choose(sources: readonly KnownCalls[]): readonly (readonly string[])[] {
     const called = sources.map(({ calls }) => methodsThatAnswered(calls));
     const ahead = sources.map(({ servesTasks }, i) =>
@@ -95,7 +98,7 @@ export class KnownMethods {
   }
 }
 
-/** A path that somebody has invented is never answered with OK. */
+/** No service answers an invented path with OK. */
 function methodsThatAnswered({ methods }: CallStats): string[] {
   const names: string[] = [];
   for (const { method, byStatus } of methods.values())

@@ -1,4 +1,4 @@
-/** What the LLM egress counts, as metrics. */
+/** Metrics of the LLM egress, from its counts. */
 import { histogramSample } from './duration-histogram.ts';
 import { type Durations, LLM_BUCKETS } from './durations.ts';
 import { HistogramLayout } from './histogram-layout.ts';
@@ -6,7 +6,7 @@ import { type KnownSeries, MAX_KNOWN_MODELS } from './known-series.ts';
 import { LLM_ATTEMPTS, LLM_OUTCOMES, LlmPairStats, type LlmStats, NO_UPSTREAM } from './llm-stats.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
-/** An upstream, as it is now. */
+/** The current state of an upstream. */
 interface MeasuredUpstream {
   readonly name: string;
   /** 0 closed, 1 half-open, 2 open. */
@@ -15,13 +15,13 @@ interface MeasuredUpstream {
   readonly models: readonly MeasuredModel[];
 }
 
-/** A model of an upstream: providers limit each by itself. */
+/** The current state of one model of an upstream: providers limit each model separately. */
 interface MeasuredModel {
   readonly model: string;
-  /** Left alone for so much longer. */
+  /** The remaining time of the model's cooldown, in seconds. */
   readonly coolingSeconds: number;
   readonly outOfCredit: boolean;
-  /** By the provider's own headers; undefined while it has not said. */
+  /** From the provider's own headers; undefined until it has sent them. */
   readonly requestsLeft: number | undefined;
   readonly tokensLeft: number | undefined;
 }
@@ -29,7 +29,7 @@ interface MeasuredModel {
 export interface MeasuredLlm {
   readonly stats: LlmStats;
   readonly upstreams: () => readonly MeasuredUpstream[];
-  /** Requests that wait for the limits of a minute, a provider, or memory. */
+  /** Requests that wait for a per-minute limit, a provider, or memory. */
   readonly waiting: () => number;
   readonly bodyBytes: () => number;
 }
@@ -41,7 +41,7 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
-/** Requests that are turned away before an upstream is chosen. */
+/** For requests refused before an upstream was chosen. */
 const NOBODY = { upstream: NO_UPSTREAM, model: '' };
 const LAYOUT = new HistogramLayout(LLM_BUCKETS);
 
@@ -51,7 +51,7 @@ export function addLlm(
   models: KnownSeries['models'] = () => [],
 ): void {
   const unasked = new Map<string, LlmPairStats>();
-  /** Those that the configuration names, first, and those that requests have named. */
+  /** First the pairs that the configuration names, then those that requests have named. */
   const pairsOf = (): LlmPairStats[] => {
     const pairs = new Set<LlmPairStats>();
     const known = models();
@@ -65,7 +65,7 @@ export function addLlm(
     for (const pair of stats.shown()) pairs.add(pair);
     return [...pairs];
   };
-  /** Counts by outcome, the usual ones from the beginning. */
+  /** Counts by outcome; the usual outcomes appear from the first scrape on. */
   const counts = function* (
     usual: readonly string[],
     countsOf: (pair: LlmPairStats) => ReadonlyMap<string, number>,

@@ -1,39 +1,39 @@
 /**
- * What the LLM egress counts, as plain numbers; `llm-metrics.ts` shows them. By upstream and model, both of which are
- * bounded here: a model's name comes from whoever asks.
+ * Counts of the LLM egress as plain numbers, by upstream and model; `llm-metrics.ts` shows them. Both keys are bounded
+ * here, because a caller chooses the name of the model.
  */
 import { Durations, LLM_BUCKETS } from './durations.ts';
 
-/** Pairs of upstream and model beyond this are counted together. */
+/** The pairs of upstream and model beyond this number share one count. */
 const MAX_PAIRS = 100;
-/** Of these, the ones that nobody has ever answered: invented models must not take the places of real ones. */
+/** The places for pairs that no upstream has answered yet: invented models must not take the places of real ones. */
 const MAX_UNANSWERED_PAIRS = 50;
 export const OTHER_MODEL = '_OTHER';
-/** For requests that no upstream was asked for. */
+/** For requests that reached no upstream. */
 export const NO_UPSTREAM = '';
 
-/** What became of a request. */
+/** How a request ended. */
 export type LlmOutcome =
-  /** Answered whole. */
+  /** The answer was complete. */
   | 'success'
-  /** The provider refused it (4xx), and its answer was passed on. */
+  /** The provider refused the request (4xx), and the egress relayed its answer. */
   | 'refused'
-  /** Throttled: by the provider (429), or by the limits here. */
+  /** Throttled by the provider (429), or by our own limits. */
   | 'throttled'
-  /** It failed at every upstream that was asked, or none could be. */
+  /** It failed at every upstream that we tried, or no upstream was available. */
   | 'failed'
-  /** Its answer broke off after its beginning. */
+  /** The answer broke off after its beginning. */
   | 'cut'
-  /** One of the clocks ended it. */
+  /** A time limit ended it. */
   | 'timeout'
-  /** The caller left. */
+  /** The caller cancelled it. */
   | 'cancelled'
-  /** Its task's token budget does not reach. */
+  /** It exceeds its task's token budget. */
   | 'over_budget'
-  /** Turned away: malformed, too large, too many at a time, draining. */
+  /** Refused: malformed, too large, too many at a time, or draining. */
   | 'rejected';
 
-/** All of them, to be shown from the beginning. */
+/** All outcomes, shown from the first scrape on. */
 export const LLM_OUTCOMES: readonly LlmOutcome[] = [
   'success',
   'refused',
@@ -45,7 +45,7 @@ export const LLM_OUTCOMES: readonly LlmOutcome[] = [
   'over_budget',
   'rejected',
 ];
-/** What becomes of attempts as a rule, to be shown from the beginning; other reasons and statuses once they have happened. */
+/** The usual outcomes of attempts, shown from the first scrape on; other reasons and statuses appear after their first. */
 export const LLM_ATTEMPTS: readonly string[] = [
   'success',
   'cancelled',
@@ -61,10 +61,10 @@ export const LLM_ATTEMPTS: readonly string[] = [
   '503',
 ];
 
-/** `wasted` tokens were paid for answers that nobody got whole. */
+/** `wasted` tokens were paid for answers that no caller received completely. */
 export type LlmTokenType = 'input' | 'output' | 'wasted';
 
-/** The requests that one upstream was asked for with one model. */
+/** The requests to one upstream for one model. */
 export class LlmPairStats {
   readonly upstream: string;
   readonly model: string;
@@ -72,10 +72,10 @@ export class LlmPairStats {
   readonly attempts = new Map<string, number>();
   readonly tokens: Record<LlmTokenType, number> = { input: 0, output: 0, wasted: 0 };
   retries = 0;
-  /** To the first byte of the answer that means something. */
+  /** Until the first byte of content in the answer. */
   readonly firstToken = new Durations(LLM_BUCKETS);
   readonly duration = new Durations(LLM_BUCKETS);
-  /** A request has been answered whole, or the configuration names it. */
+  /** True after a complete answer, or when the configuration names the pair. */
   answered = false;
 
   constructor(upstream: string, model: string) {
@@ -90,42 +90,42 @@ export class LlmPairStats {
 }
 
 export class LlmStats {
-  /** The agent whose requests these are. */
+  /** The agent that makes these requests. */
   agent = '';
   activeRequests = 0;
-  /** WebSockets that are open. */
+  /** Open WebSockets. */
   webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
   #unanswered = 0;
-  /** Names of upstreams, and their pairs where a model is configured; undefined until they are told. */
+  /** Names of upstreams, and their pairs where a model is configured; undefined before `configure`. */
   #upstreams: ReadonlySet<string> | undefined = undefined;
   #configured: ReadonlySet<string> = new Set();
 
-  /** Told at the start and at reloads: a configured model always has its name. */
+  /** The sidecar calls this at the start and at reloads, so that a configured model always has its name. */
   configure(upstreams: readonly { readonly name: string; readonly model?: string | undefined }[]): void {
     this.#upstreams = new Set(upstreams.map(({ name }) => name));
     this.#configured = new Set(upstreams.map(({ name, model = '' }) => `${name}\n${model}`));
   }
 
-  /** Without upstreams that are no more: their counts go on if they come back. */
+  /** Leaves out removed upstreams; their counts continue if they return. */
   *shown(): Generator<LlmPairStats> {
     for (const pair of this.pairs.values())
       if (pair.upstream === NO_UPSTREAM || this.#upstreams?.has(pair.upstream) !== false) yield pair;
   }
 
-  /** A request was turned away before any upstream was chosen. */
+  /** A request was refused before any upstream was chosen. */
   reject(seconds: number): void {
     this.ended(this.of(NO_UPSTREAM, ''), '', 'rejected', seconds);
   }
 
-  /** A request has ended that was counted with this pair; the model is the one it was for. */
+  /** A request counted with this pair has ended; `model` is the model that it requested. */
   ended(pair: LlmPairStats, model: string, outcome: LlmOutcome, seconds: number): void {
     pair.outcomes.set(outcome, (pair.outcomes.get(outcome) ?? 0) + 1);
     pair.duration.record(seconds);
     if (outcome !== 'success') return;
     if (!pair.answered && pair.model !== OTHER_MODEL) this.#unanswered--;
     pair.answered = true;
-    // It is a real one: from its next request on it has its name.
+    // The model is real: it has its own name from its next request on.
     if (pair.model === OTHER_MODEL && model !== OTHER_MODEL && this.pairs.size < MAX_PAIRS)
       this.#add(pair.upstream, model).answered = true;
   }

@@ -1,4 +1,4 @@
-// The log: its form, what is kept out of it, and that nobody waits for its reader.
+// The log: its format, what it leaves out, and that no call waits for its reader.
 import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

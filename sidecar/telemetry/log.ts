@@ -1,12 +1,12 @@
 /**
  * The log: one JSON object a line on standard output.
  *
- * A log must never hold up a call. Lines are written in the background; when whoever reads them
- * stops reading, what no longer fits the buffer is dropped and counted, and the sidecar goes on. A line says how many are
- * missing when the reader is back.
+ * A log must never delay a call. A background writer writes the lines. When the reader stops reading, the buffer fills,
+ * and the log drops and counts further lines while the sidecar continues. When the reader returns, a line reports the
+ * number of missing lines.
  *
- * It must not tell secrets either: header values, metadata and keys are taken out whoever logs them,
- * and of an error only its type, code, message and stack are written.
+ * The log must not reveal secrets either: it removes header values, metadata and keys from every line, and of an error
+ * it writes only the type, code, message and stack.
  */
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { LineWriter, stdoutWriter } from '../node/line-writer.ts';
@@ -35,10 +35,10 @@ const SECRET_FIELDS = new Set([
   'secret',
 ]);
 const REMOVED = '[removed]';
-/** Objects in objects are looked into this far; deeper ones are not written. */
+/** The depth to which we search nested objects for secrets; deeper objects are left out. */
 const MAX_DEPTH = 4;
 
-/** The logger that everything is given; `child` adds fields. */
+/** Creates the logger that every component receives; `child` adds fields. */
 export function createLogger(options: LogOptions): Logger {
   const stream = options.stream ?? stdoutWriter();
   const logger = pino(
@@ -54,7 +54,7 @@ export function createLogger(options: LogOptions): Logger {
     },
     stream,
   );
-  // Fields of a child skip the formatters. Children of children inherit this.
+  // Pino's formatters skip the fields of a child. Children of children inherit this override.
   const { child } = logger;
   logger.child = function (this: Logger, fields: object, childOptions?: object) {
     return child.call(this, withoutSecrets(fields, 0) as Record<string, unknown>, childOptions);
@@ -63,7 +63,7 @@ export function createLogger(options: LogOptions): Logger {
   return logger;
 }
 
-/** At every level: lines of the access log are among those that are missing. */
+/** Reports at every level, because lines of the access log may be among the missing ones. */
 function tellDropped(logger: Logger, lines: LineWriter): void {
   const notices = logger.child({}, { level: 'warn' });
   lines.onDropped = (dropped) =>
@@ -73,7 +73,7 @@ function tellDropped(logger: Logger, lines: LineWriter): void {
     );
 }
 
-/** A copy without what may be secret; the same object when there is nothing to take out. */
+/** A copy without possible secrets; the same object when there is nothing to remove. */
 function withoutSecrets(value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Error) return value;
   if (depth === MAX_DEPTH) return REMOVED;
@@ -91,7 +91,7 @@ function withoutSecrets(value: unknown, depth: number): unknown {
   return copy ?? value;
 }
 
-/** Errors of clients carry the request and its headers as properties: none but these are written. */
+/** Errors of clients carry the request and its headers as properties; we write none but these. */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return String(error);
   const { name, message, stack } = error;

@@ -1,31 +1,32 @@
+/** Writes the page that answers a scrape, in pieces, so that calls continue meanwhile. */
 import PromRegistry from 'prom-client/lib/registry.js';
 import { acceptedFormat, CONTENT_TYPES, type ExpositionFormat } from './accepted-format.ts';
 import { histogramLines } from './duration-histogram.ts';
 import { ProtobufPage } from './metrics-protobuf.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
-/** What one scrape is answered with. */
+/** The answer to one scrape. */
 export interface MetricsPage {
   readonly contentType: string;
   readonly body: string | Buffer;
 }
 
 const NO_LABELS = {};
-/** Lines that are written in one go, some 100 µs. */
+/** Lines that we write in one go; they take some 100 µs. */
 const SLICE_LINES = 50;
-/** How long calls may have to wait for a scrape. */
+/** How long a scrape may delay calls. */
 const TURN_MS = 1;
 
 /**
- * Writes the page that a scrape gets, with prom-client's registry for the text format and OpenMetrics, and by
- * `metrics-protobuf.ts` for scrapers that take native histograms.
+ * Writes the page of a scrape: by prom-client's registry for the text format and OpenMetrics, by `metrics-protobuf.ts`
+ * for scrapers that take native histograms.
  *
- * A thousand endpoints make thousands of lines, which take many milliseconds. So a page is written in pieces with
- * turns of the event loop between them, in which calls go on. The lines of one label set, a histogram's parts, are
- * read at one moment and fit each other.
+ * A thousand endpoints make thousands of lines, which take many milliseconds. So we write a page in pieces and let
+ * calls run in turns of the event loop between them. We read the lines of one label set, such as a histogram's parts,
+ * at one moment, so they are consistent.
  *
- * One page is written at a time, and one more waits, which all that come in the meantime get: a crowd of scrapers
- * costs no more than one. Nobody gets numbers from before the question.
+ * One page is written at a time, and one more waits; all requests that arrive meanwhile share the waiting page. So many
+ * scrapers cost no more than one. No scraper receives numbers from before its request.
  */
 export class MetricsPages {
   private readonly metrics: readonly SampledMetric[];
@@ -40,7 +41,7 @@ export class MetricsPages {
     this.metrics = metrics;
   }
 
-  /** @param accept the request's header of that name */
+  /** @param accept the request's `Accept` header */
   page(accept: string | undefined): Promise<MetricsPage> {
     const format = acceptedFormat(accept);
     const waiting = this.waiting.get(format);
@@ -60,7 +61,7 @@ export class MetricsPages {
     const parts: string[] = [];
     await this.inTurns(async (metric, samples, first) => {
       const lines = await this.linesOf(metric, samples, format);
-      // prom-client writes HELP and TYPE before every piece: they belong to the first.
+      // prom-client writes HELP and TYPE before every piece; they belong before the first only.
       parts.push(first ? lines : lines.slice(afterTwoLines(lines)));
     });
     if (format === 'openmetrics') parts.push('# EOF');
@@ -95,7 +96,7 @@ export class MetricsPages {
     }
   }
 
-  /** The lines of some of a metric's samples; the last one has no end. */
+  /** The lines of some of a metric's samples; the last line has no line ending. */
   private linesOf(
     metric: SampledMetric,
     samples: readonly Sample[],
@@ -107,12 +108,12 @@ export class MetricsPages {
     );
     const open = format === 'openmetrics';
     const piece = {
-      // In OpenMetrics a counter is called without _total, and prom-client adds it to its lines.
+      // In OpenMetrics a counter's name has no _total; prom-client adds it to the lines.
       name: open && type === 'counter' ? name.replace(/_total$/, '') : name,
       help,
       type,
       aggregator: 'sum',
-      // prom-client keeps the text of shared labels by their object.
+      // prom-client caches the text of shared labels by their object.
       values: lines.map(({ metricName, labels, value, exemplar }) => ({
         metricName,
         labels: NO_LABELS,
@@ -125,7 +126,7 @@ export class MetricsPages {
   }
 }
 
-/** At least one: a metric without lines has a name too. */
+/** Yields at least one slice: a metric without lines still has a name. */
 function* slices(samples: Iterable<Sample>): Generator<readonly Sample[]> {
   let slice: Sample[] = [];
   let lines = 0;

@@ -1,15 +1,15 @@
 /**
- * Writes metrics as Prometheus' protobuf (io.prometheus.client, metrics.proto of prometheus/client_model): the format that
- * carries native histograms. Each family stands behind its length; fields of a message may come in any order.
+ * Writes metrics as Prometheus' protobuf (io.prometheus.client, metrics.proto of prometheus/client_model), the format
+ * that carries native histograms. A length precedes each family; fields of a message may come in any order.
  */
 import { exemplarOf } from './duration-histogram.ts';
 import { NATIVE_FIRST, NATIVE_LAST, NATIVE_SCHEMA, NATIVE_ZERO_SECONDS } from './durations.ts';
 import { ProtobufWriter, utf8Length, varintLength } from './protobuf-writer.ts';
 import type { HistogramSample, Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
-/** MetricType: what stands in a family. */
+/** MetricType, the type of a family. */
 const TYPES = { counter: 0, gauge: 1, histogram: 4 } as const;
-/** The field of Metric that holds the value, by type; each of the first two has it as its field 1. */
+/** The field of Metric that holds the value, by type. In a counter and a gauge, the value is field 1. */
 const VALUE_FIELDS = { counter: 3, gauge: 2, histogram: 7 } as const;
 
 const VARINT = 0;
@@ -17,13 +17,13 @@ const FIXED64 = 1;
 const BYTES = 2;
 /** A tag, a length, and a number. */
 const SMALL_FIELD_BYTES = 24;
-/** Native buckets without a call between two with some are written as 0 up to so many: a span costs more. */
+/** We write a gap of up to this many empty native buckets as zeros: a new span costs more. */
 const MAX_GAP = 2;
 
 export class ProtobufPage {
   private readonly writer = new ProtobufWriter(16_384);
 
-  /** One family. @param pieces what `metrics` gave */
+  /** One family. @param pieces the results of `metrics` */
   family({ name, help, type }: SampledMetric, pieces: readonly Buffer[]): Buffer[] {
     const { writer } = this;
     writer.at = 0;
@@ -71,7 +71,7 @@ export class ProtobufPage {
     this.number(1, count);
     this.double(2, totals[layout.sum]!);
     let below = 0;
-    // The last one, +Inf, is the count.
+    // The count stands for the last bucket, +Inf.
     for (let i = 0; i < layout.bounds.length; i++) {
       below += totals[i]!;
       const bucket = this.begin(3);
@@ -94,7 +94,10 @@ export class ProtobufPage {
     this.native(totals, layout.native);
   }
 
-  /** Runs of buckets, each with its distance from the one before, and how much each bucket has more than the one before. */
+  /**
+   * Writes spans of buckets, each with its distance from the span before, and each bucket's count as the difference
+   * from the bucket before.
+   */
   private native(totals: Float64Array, zeroAt: number): void {
     const deltas: number[] = [];
     let before = 0;
@@ -112,7 +115,7 @@ export class ProtobufPage {
       end = last + 1;
       first = last;
     }
-    // Without a span some readers take it for a classic histogram.
+    // Without a span some readers take the histogram for a classic one.
     if (deltas.length === 0) this.span(0, 0);
     const packed = this.begin(13);
     this.writer.reserve(deltas.length * 10);
@@ -166,7 +169,7 @@ export class ProtobufPage {
   }
 }
 
-/** A signed number as one without a sign (protobuf.dev, "Signed Integers"). */
+/** ZigZag encoding of a signed number (protobuf.dev, "Signed Integers"). */
 function zigzag(value: number): number {
   return value < 0 ? -value * 2 - 1 : value * 2;
 }

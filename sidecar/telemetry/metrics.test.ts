@@ -1,4 +1,4 @@
-// The text that Prometheus gets: read back strictly, against known numbers, random histories and real calls.
+// The text that Prometheus scrapes, parsed strictly and compared with known numbers, random histories and real calls.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
@@ -157,7 +157,7 @@ t.test('numbers come out under the names and labels they were promised', async (
 });
 
 t.test('the process tells of itself', async (t) => {
-  // Node knows how busy the event loop is once it has waited.
+  // Node knows the event loop's utilization after its first wait.
   await waitUntil('the event loop has waited', () => performance.eventLoopUtilization().idle > 0);
   const { value, types } = await scrape(source());
   t.equal(types.get('process_cpu_seconds_total'), 'counter');
@@ -395,7 +395,7 @@ t.test('what can be known is shown as 0 from the first scrape on, within bounds'
   for (let i = 0; i < 30; i++) clusters[59]!.calls.of(`/a.B/M${i}`).record(Status.OK, 1);
   for (let i = 0; i < 30; i++) clusters[58]!.calls.of(`/invented.By/${i}`, false).record(Status.CANCELLED, 1);
   const later = await read(pages);
-  // 18 of these have no place among the twelve, and are shown with what they have counted.
+  // 18 of these have no place among the twelve, and show only the statuses that they have counted.
   t.equal(later.all(`${client}_count`).length, 12 * statuses.length + 26 + 30);
   const failures = { rpc_status_code: 'INTERNAL', cluster: 'c59' };
   t.equal(
@@ -532,7 +532,7 @@ t.test('tasks by agent and outcome, their tokens by use', async (t) => {
   run('research', Status.UNAVAILABLE);
   run('research', Status.CANCELLED, { output: 'nobody reads this', status: 'SUCCESS', tokens_used: 50 });
   run('code', Status.OK, { status: 'SUCCESS' });
-  // The answer says it better than the egress, which says it where there is none.
+  // The answer's own count wins; the egress's count stands in where there is no answer.
   run('writing', Status.OK, { status: 'SUCCESS', tokens_used: 30 }, 0, 31);
   run('writing', Status.CANCELLED, undefined, 0, 400);
   const lost = tasks.observe('lost', '/agent.AgentService/ProcessTask');

@@ -1,4 +1,4 @@
-/** What `/metrics` shows, read from plain numbers at the moment of the scrape. */
+/** The metrics of `/metrics`, read from plain numbers at the moment of the scrape. */
 import { statusName } from '../grpc/status.ts';
 import type { CallStats, ListenerStats } from './call-stats.ts';
 import { addCertificates, type MeasuredCertificate } from './certificate-metrics.ts';
@@ -19,57 +19,57 @@ import { type Labels, type Sample, SampledMetric } from './sampled-metric.ts';
 import { AgentTasks, TASK_OUTCOMES, type TaskStats } from './task-stats.ts';
 import type { SpanCounts } from './tracing/span-queue.ts';
 
-/** What is read of an endpoint. */
+/** The numbers of an endpoint. */
 export interface MeasuredEndpoint {
   readonly address: string;
-  /** Attempts that ended, at the index of their gRPC status. */
+  /** Ended attempts, by the index of their gRPC status. */
   readonly attemptsByStatus: Float64Array;
   readonly pool: { readonly connectionCount: number };
 }
 
-/** What is read of a cluster. */
+/** The numbers of a cluster. */
 interface MeasuredCluster {
   readonly name: string;
   readonly activeCalls: number;
   readonly retries: ReadonlyMap<string, number>;
   readonly hedges: ReadonlyMap<string, number>;
   readonly calls: CallStats;
-  /** Connections that were not made, by reason. */
+  /** Failed connection attempts, by reason. */
   readonly connectFailures?: ReadonlyMap<string, number>;
   readonly endpoints: Iterable<MeasuredEndpoint>;
-  /** With those that were taken out while calls ran there. */
+  /** Includes endpoints that were removed while calls ran there. */
   readonly toldEndpoints?: () => Iterable<MeasuredEndpoint>;
 }
 
-/** Where the numbers are. Everything is read anew at each scrape, so a reload needs no call here. */
+/** The sources of all numbers. Each scrape reads everything anew, so a reload need not call us. */
 export interface MetricsSource extends Omit<ResilienceSource, 'clusters'> {
   readonly version: string;
   readonly ready: () => boolean;
-  /** The configuration file is refused, and the last good one in use. */
+  /** Whether the configuration file is refused while the last good one is in use. */
   readonly configRefused?: () => boolean;
-  /** Who writes the log. */
+  /** The writer of the log. */
   readonly logLines?: { readonly dropped: number };
-  /** What "Now" says is wrong; a bounded list. */
+  /** The findings of "Now"; a bounded list. */
   readonly findings?: () => Iterable<MeasuredFinding>;
   readonly listeners: readonly ListenerStats[];
   readonly clusters: () => Iterable<MeasuredCluster & MeasuredOutliers>;
-  /** That of the local app, whose calls are counted at the listener. */
+  /** The cluster of the local app, whose calls are counted at the listener. */
   readonly app?: object;
-  /** Where none is, no task will be counted beside it. */
+  /** Whether there is an app. Without one there are no tasks to count. */
   readonly hasApp?: () => boolean;
-  /** What is shown before it has happened. */
+  /** The series to show before their first event. */
   readonly known?: KnownSeries;
   readonly tasks: TaskStats;
   readonly certificates?: () => Iterable<MeasuredCertificate>;
-  /** Tasks that came again, by what became of them. */
+  /** Repeated tasks, by what became of them. */
   readonly taskStore: { readonly joined: number; readonly replayed: number; readonly refused: number };
-  /** Undefined where there is no LLM egress. */
+  /** Undefined without an LLM egress. */
   readonly llm?: MeasuredLlm;
   /** Undefined when tracing is off. */
   readonly tracing?: { readonly counts: SpanCounts; readonly waiting: () => number } | undefined;
 }
 
-/** Everything there is to scrape. The metrics hold no numbers of their own and may be made at the first scrape. */
+/** All metrics. They hold no numbers of their own, so the first scrape may create them. */
 export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
   const metrics: SampledMetric[] = [];
   const add: AddMetric = (type, name, help, read) =>
@@ -111,10 +111,10 @@ export function createMetrics(source: MetricsSource): readonly SampledMetric[] {
 /** The listener whose calls the local app serves. */
 const INBOUND = 'inbound';
 const GRPC_LISTENERS: readonly string[] = [INBOUND, 'outbound'];
-/** Why connections and streams are turned away, besides the errors of connections. */
+/** The reasons of refused connections and streams, besides connection errors. */
 const NO_CONNECTION = ['too_many_connections'];
 const NO_PLACE = [...NO_CONNECTION, 'too_many_streams'];
-/** For calls that have no route, or none yet: to Prometheus, no label. */
+/** For calls without a route, or without one yet. To Prometheus, an empty label is no label. */
 const NO_CLUSTER = '';
 
 type AddMetric = (
@@ -142,7 +142,7 @@ function addCalls(add: AddMetric, { app, hasApp, clusters, known, listeners }: M
       if (cluster === app) continue;
       sources.push({ calls: cluster.calls, labelValues: [cluster.name], servesTasks: true });
     }
-    // Calls that have come to no cluster.
+    // Calls that reached no cluster.
     for (const { calls, name } of listeners)
       if (name !== INBOUND) sources.push({ calls, labelValues: [NO_CLUSTER], servesTasks: false });
     return sources;
@@ -176,8 +176,8 @@ function addCalls(add: AddMetric, { app, hasApp, clusters, known, listeners }: M
 }
 
 /**
- * A call in flight is counted at its listener and at its cluster, under one name with one of two labels. To
- * Prometheus a label that is absent and an empty one are the same, so `{listener!=""}` picks the one kind.
+ * A call in flight counts at its listener and at its cluster, under one name with one of two labels. Prometheus treats
+ * an absent label and an empty one alike, so `{listener!=""}` selects the one kind.
  */
 function addActive(add: AddMetric, { listeners, clusters }: MetricsSource): void {
   add(
@@ -225,7 +225,10 @@ function connectionsOf(cluster: MeasuredCluster): number {
   return connections;
 }
 
-/** Clusters of one name (the app's is `app`, and an outbound one may be too) are added up: a line may come once. */
+/**
+ * Sums clusters of one name (the app's cluster is `app`, and an outbound one may have that name too): a line may appear
+ * only once.
+ */
 function byCluster(
   clusters: Iterable<MeasuredCluster>,
   value: (cluster: MeasuredCluster) => number,
@@ -235,7 +238,7 @@ function byCluster(
   return Array.from(values, ([cluster, value]) => ({ labels: { cluster }, value }));
 }
 
-/** Shown from the beginning: the first one of each is then seen as an increase. */
+/** Shown from the first scrape on, so that the first event of each shows as an increase. */
 const HEDGE_OUTCOMES = ['sent', 'won', 'budget_exhausted'];
 const RETRY_OUTCOMES = ['retried', 'success', 'budget_exhausted', 'not_safe', 'deadline'];
 
@@ -296,7 +299,7 @@ function addOutcomes(
 }
 
 function addTasks(add: AddMetric, { known, tasks: { agents } }: MetricsSource): void {
-  /** That of this sidecar from the beginning. */
+  /** Includes this sidecar's agent from the first scrape on. */
   const allAgents = (): AgentTasks[] => {
     const name = known?.agent();
     const all = [...agents.values()];
@@ -359,7 +362,7 @@ function addNumbers(numbers: Float64Array, totals: Float64Array): void {
   for (let i = 0; i < numbers.length; i++) totals[i]! += numbers[i]!;
 }
 
-/** For counts by name, where the name is the value of a label. */
+/** Adds counts by name; the name is the value of a label. */
 function addNamedCount(label: string) {
   return (counts: ReadonlyMap<string, number>, totals: Float64Array, labels: Labels): void => {
     totals[0]! += counts.get(String(labels[label])) ?? 0;
@@ -370,7 +373,10 @@ function* totals(series: Iterable<Series<unknown>>): Generator<Sample> {
   for (const { labels, totals } of series) yield { labels, value: totals[0]! };
 }
 
-/** One line for each code with which attempts have ended; those that matter from the beginning, of some endpoints. */
+/**
+ * One line for each code with which attempts have ended; for some endpoints, the important codes appear from the first
+ * scrape on.
+ */
 function* codes(endpoints: Iterable<Series<unknown>>): Generator<Sample> {
   let known = 0;
   for (const endpoint of endpoints) {

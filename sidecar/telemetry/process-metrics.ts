@@ -1,10 +1,9 @@
 /**
- * The process itself, under the names that prom-client's default metrics have, so that dashboards made for Node fit.
+ * Metrics of the process, under the names of prom-client's default metrics, so that dashboards for Node work.
  *
- * Those that cost something while nobody scrapes are left out: prom-client's event-loop lag wakes the process a
- * hundred times a second (6 ms of CPU time a second, as much as a hundred calls), and its garbage-collection
- * histogram runs a callback after each collection. How busy the event loop is comes from counters that Node keeps
- * anyway.
+ * We leave out the metrics that cost something between scrapes: prom-client's event-loop lag wakes the process a
+ * hundred times a second (6 ms of CPU time a second, as much as a hundred calls), and its garbage-collection histogram
+ * runs a callback after each collection. The event loop's utilization comes from counters that Node keeps anyway.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
@@ -14,7 +13,7 @@ type ProcessMetric = readonly [
   type: 'counter' | 'gauge',
   name: string,
   help: string,
-  /** Undefined where the system does not tell. */
+  /** Undefined where the system does not report it. */
   value: () => number | undefined,
 ];
 
@@ -74,10 +73,10 @@ function cpuSeconds(kind: 'user' | 'system'): number {
   return process.cpuUsage()[kind] / 1e6;
 }
 
-/** From Linux's /proc; unknown elsewhere. */
+/** From Linux's /proc; unknown on other systems. */
 function openDescriptors(): number | undefined {
   try {
-    // One of them is the listing's own.
+    // One of them is the descriptor of the listing itself.
     return readdirSync('/proc/self/fd').length - 1;
   } catch {
     return undefined;

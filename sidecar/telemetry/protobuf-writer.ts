@@ -1,10 +1,10 @@
 /**
- * Writes protobuf into one buffer that grows (protobuf.dev, "Encoding"). Lengths of messages that are not known
- * before they are written get a fixed number of bytes and are filled in later: a varint may have more bytes than it
- * needs, and moving what is written would cost more.
+ * Writes protobuf into one growing buffer (protobuf.dev, "Encoding"). Where the length of a message is unknown in
+ * advance, the writer reserves a fixed number of bytes and fills it in later: a varint may have more bytes than it
+ * needs, and moving the written bytes would cost more.
  */
 
-/** Bytes kept for the length of a message within a span: up to 2 MiB. */
+/** Bytes reserved for the length of a message within a span: up to 2 MiB. */
 const LENGTH_BYTES = 3;
 
 const MAX_LOOP_CHARS = 96;
@@ -18,7 +18,7 @@ export class ProtobufWriter {
     this.buffer = Buffer.allocUnsafeSlow(initialBytes);
   }
 
-  /** Makes room for so many bytes more; the methods below write without looking. */
+  /** Makes room for this many more bytes; the methods below write without a check. */
   reserve(bytes: number): void {
     const needed = this.at + bytes;
     if (needed <= this.buffer.length) return;
@@ -51,7 +51,7 @@ export class ProtobufWriter {
     this.at = at + 4;
   }
 
-  /** 32 bits, the most significant byte first, as ids have them. */
+  /** 32 bits, the most significant byte first, as in ids. */
   bigEndian32(value: number): void {
     const { buffer, at } = this;
     buffer[at] = value >>> 24;
@@ -61,7 +61,7 @@ export class ProtobufWriter {
     this.at = at + 4;
   }
 
-  /** Any whole number of int64's range that a double holds, as ten bytes at most. */
+  /** A whole number of int64's range that a double represents, as ten bytes at most. */
   int64(value: number): void {
     if (value >= 0) {
       this.varint(value);
@@ -79,7 +79,10 @@ export class ProtobufWriter {
     this.at = this.buffer.writeDoubleLE(value, this.at);
   }
 
-  /** Milliseconds since 1970, as fixed64 nanoseconds: exact, though 2^53 nanoseconds are only 104 days. */
+  /**
+   * Milliseconds since 1970, as fixed64 nanoseconds. The result is exact, though a double holds only 2^53 nanoseconds,
+   * 104 days.
+   */
   unixNano(epochMs: number): void {
     const whole = Math.floor(epochMs);
     const high = Math.floor(whole / 0x10000);
@@ -100,7 +103,7 @@ export class ProtobufWriter {
       this.at += bytes.copy(this.buffer, this.at);
       return;
     }
-    // Below this a loop beats the call into native code.
+    // For short strings a loop beats the call into native code.
     const { buffer, at } = this;
     for (let i = 0; i < length; i++) buffer[at + i] = bytes[i]!;
     this.at = at + length;
@@ -116,7 +119,7 @@ export class ProtobufWriter {
     this.at = at;
   }
 
-  /** A string with its length before it. `bytes` is what `utf8Length` says. */
+  /** A length-prefixed string. `bytes` is the result of `utf8Length`. */
   text(text: string, bytes: number): void {
     this.varint(bytes);
     if (bytes === text.length && bytes <= MAX_LOOP_CHARS) {
@@ -129,7 +132,7 @@ export class ProtobufWriter {
     }
   }
 
-  /** Leaves room for a length; `endMessage` with what this gives fills it in. */
+  /** Reserves room for a length; pass the returned place to `endMessage`, which fills it in. */
   beginMessage(): number {
     this.at += LENGTH_BYTES;
     return this.at;
@@ -140,7 +143,7 @@ export class ProtobufWriter {
   }
 }
 
-/** Bytes that a string has in UTF-8. */
+/** The length of a string in UTF-8 bytes. */
 export function utf8Length(text: string): number {
   if (text.length > MAX_LOOP_CHARS) return Buffer.byteLength(text, 'utf8');
   for (let i = 0; i < text.length; i++) {
@@ -149,14 +152,14 @@ export function utf8Length(text: string): number {
   return text.length;
 }
 
-/** Bytes that `varint` takes. */
+/** The length of a `varint` in bytes. */
 export function varintLength(value: number): number {
   let bytes = 1;
   for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes++;
   return bytes;
 }
 
-/** A varint of exactly so many bytes, padded with zeros at its high end. */
+/** A varint of exactly this many bytes, padded with zeros at its high end. */
 export function writePaddedVarint(buffer: Buffer, at: number, value: number, bytes: number): void {
   let rest = value;
   for (let i = 0; i < bytes - 1; i++) {

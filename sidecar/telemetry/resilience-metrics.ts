@@ -1,8 +1,9 @@
+/** Metrics of circuits and outlier detection. */
 import { CounterMemory } from './counter-memory.ts';
 import { MAX_KNOWN_CLUSTERS, TASK_METHODS } from './known-series.ts';
 import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
-/** A circuit, as it is now. */
+/** The current state of a circuit. */
 export interface MeasuredCircuit {
   readonly cluster: string;
   /** The path; '' for the methods that share a circuit. */
@@ -10,16 +11,16 @@ export interface MeasuredCircuit {
   /** 0 closed, 1 half-open, 2 open. */
   readonly state: number;
   readonly breaker: {
-    /** Calls it has turned away, ever. */
+    /** All calls that it has refused. */
     readonly rejections: number;
   };
 }
 
-/** A cluster's outlier detection, as it is now. */
+/** The current state of a cluster's outlier detection. */
 export interface MeasuredOutliers {
   readonly name: string;
   readonly outliers: {
-    /** Ejections ever, by reason. */
+    /** All ejections, by reason. */
     readonly ejections: ReadonlyMap<string, number>;
     readonly detector: {
       readonly endpoints: Iterable<{ readonly ejected: boolean; readonly reason: string | undefined }>;
@@ -39,11 +40,11 @@ type AddMetric = (
   read: () => Iterable<Sample>,
 ) => void;
 
-/** Counts for a circuit that no call has needed yet. */
+/** Stands in for a circuit that no call has needed yet. */
 const NO_BREAKER: MeasuredCircuit['breaker'] = { rejections: 0 };
 const OTHER_METHODS = '_OTHER';
 
-/** Ejections for these are shown from the beginning: the first one is then seen as an increase. */
+/** These reasons appear from the first scrape on, so that the first ejection shows as an increase. */
 const EJECTION_REASONS = [
   'consecutive_failures',
   'failure_percentage',
@@ -52,7 +53,7 @@ const EJECTION_REASONS = [
   'health_check',
 ];
 
-/** What the breakers and the outlier detectors say of themselves. */
+/** Adds the metrics of circuits and outlier detectors. */
 export function addResilience(add: AddMetric, { circuits, clusters }: ResilienceSource): void {
   add('gauge', 'outrigger_circuit_state', 'Circuits: 0 closed, 1 half-open, 2 open.', () =>
     Array.from(circuits(), ({ cluster, method, state }) => ({

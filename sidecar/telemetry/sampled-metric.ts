@@ -1,3 +1,4 @@
+/** A metric that reads its numbers from their owner at each scrape. */
 import type { Durations } from './durations.ts';
 import type { HistogramLayout } from './histogram-layout.ts';
 
@@ -6,32 +7,32 @@ export type Labels = Readonly<Record<string, string | number>>;
 /** The numbers of one label set of a histogram. */
 export interface HistogramSample {
   readonly layout: HistogramLayout;
-  /** As the layout says. */
+  /** In the order of the layout. */
   readonly totals: Float64Array;
-  /** Whose exemplars are shown. */
+  /** The durations whose exemplars are shown. */
   readonly owners: readonly Durations[];
-  /** Labels of its lines, kept for the next scrape. */
+  /** The labels of its lines, kept for the next scrape. */
   readonly lines: (Labels | undefined)[];
 }
 
 /** One line of the exposition, or the lines of one label set of a histogram. */
 export interface Sample {
-  /** For the parts of a histogram; otherwise the metric's own. */
+  /** Set for the parts of a histogram; otherwise the name is the metric's own. */
   readonly metricName?: string;
-  /** Written out once for each object: one that is kept for the next scrape costs less then. */
+  /** prom-client formats each labels object once; an object that is kept makes the next scrape cheaper. */
   readonly labels: Labels;
-  /** How many, of a histogram. */
+  /** For a histogram, the count. */
   readonly value: number;
   readonly histogram?: HistogramSample;
-  /** A call behind a bucket, which OpenMetrics shows. `timestamp` in seconds since 1970. */
+  /** A call behind a bucket, which OpenMetrics shows. `timestamp` is in seconds since 1970. */
   readonly exemplar?:
     | { readonly labelSet: Labels; readonly value: number; readonly timestamp: number }
     | undefined;
 }
 
 /**
- * A metric whose numbers belong to someone else and are read when someone scrapes. prom-client's own classes want
- * to be told of every change, and keep a string key a label set to find it by: too much for the path of a call.
+ * A metric whose numbers belong to another object; a scrape reads them. prom-client's own classes need a call for every
+ * change, and find each label set by a string key: both are too slow for the path of a call.
  */
 export class SampledMetric {
   readonly name: string;
@@ -46,7 +47,7 @@ export class SampledMetric {
     this.source = read;
   }
 
-  /** Lazily: the numbers are those of the moment when their line is asked for. */
+  /** Lazy: each line has the numbers of the moment when the reader takes it. */
   read(): Iterable<Sample> {
     return this.source();
   }

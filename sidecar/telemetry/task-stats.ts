@@ -1,12 +1,12 @@
 /**
- * What became of tasks, as plain numbers: by agent and outcome, with the tokens they used. `metrics.ts` shows them
- * as `outrigger_tasks_total` and `outrigger_tokens_total`.
+ * Outcomes of tasks as plain numbers: by agent and outcome, with the tokens that they used. `metrics.ts` shows them as
+ * `outrigger_tasks_total` and `outrigger_tokens_total`.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { OutcomeScanner } from '../task/outcome-scanner.ts';
 import { PROCESS_TASK_PATH, TASK_STATUS_NAMES, TaskStatus } from '../task/task-message.ts';
 
-/** Agents beyond this are counted together. */
+/** The agents beyond this number share one count. */
 const MAX_AGENTS = 100;
 const OTHER_AGENT = '_OTHER';
 
@@ -14,19 +14,19 @@ const ERROR = TASK_STATUS_NAMES.length;
 const UNKNOWN = ERROR + 1;
 
 /**
- * A task's outcome is its `agent.Status`; or ERROR when the RPC failed, so that there is no answer; or UNKNOWN when
- * the answer can't be read (malformed, compressed beyond what is inflated, or a status of a newer protocol).
+ * A task's outcome is its `agent.Status`; or ERROR when the RPC failed and there is no answer; or UNKNOWN when we can't
+ * read the answer (malformed, compressed beyond the limit of decompression, or a status of a newer protocol).
  */
 export const TASK_OUTCOMES: readonly string[] = [...TASK_STATUS_NAMES, 'ERROR', 'UNKNOWN'];
 
 /** The tasks of one agent. */
 export class AgentTasks {
   readonly agent: string;
-  /** How many ended so, at the index of the outcome in {@link TASK_OUTCOMES}. */
+  /** Ended tasks, by the index of the outcome in {@link TASK_OUTCOMES}. */
   readonly byOutcome = new Float64Array(TASK_OUTCOMES.length);
-  /** Tokens behind answers that the caller got and can use. */
+  /** Tokens of answers that the caller received and can use. */
   usefulTokens = 0;
-  /** Tokens behind answers that nobody got (the caller had gone, or its time was over), or that say FAILED or TIMEOUT. */
+  /** Tokens of answers that no caller received (cancelled, or past the deadline), or that say FAILED or TIMEOUT. */
   wastedTokens = 0;
 
   constructor(agent: string) {
@@ -34,21 +34,21 @@ export class AgentTasks {
   }
 }
 
-/** Follows one task's call. Made at its beginning; fed with what goes to the caller. */
+/** Follows one task's call from its beginning. The call feeds it the response that goes downstream. */
 export interface TaskObserver {
-  /** The response's `grpc-encoding`; '' without one. Before its first message. */
+  /** The response's `grpc-encoding`; '' without one. Called before the first message. */
   onResponseHead(encoding: string): void;
   /** The next bytes of the response's DATA frames. */
   onResponseData(buffer: Buffer, start: number, end: number): void;
-  /** `TaskResponse.status` as far as it could be read; -1 when not. */
+  /** `TaskResponse.status` if it was readable; -1 otherwise. */
   readonly taskStatus: number;
-  /** `TaskResponse.tokens_used` likewise; 0 when not. */
+  /** `TaskResponse.tokens_used` if it was readable; 0 otherwise. */
   readonly tokensUsed: number;
   /**
-   * The call is over with this status, whoever gave it. Called once.
+   * The call has ended with this status, from the endpoint or the sidecar. Called once.
    *
-   * @param modelTokens what went through the LLM egress for it: counts where no answer says how many it used
-   * @param wanted false when its caller's connection was lost, and nobody came back for the answer
+   * @param modelTokens the tokens that the LLM egress counted for it; they count where no answer reports its tokens
+   * @param wanted false when the caller's connection was lost and no caller came back for the answer
    */
   onEnd(status: StatusCode, modelTokens: number, wanted: boolean): void;
 }
@@ -57,7 +57,7 @@ export interface TaskObserver {
 export class TaskStats {
   readonly agents = new Map<string, AgentTasks>();
 
-  /** For one call of a task to this agent. @param path the method: `ProcessTask`'s or `StreamProcess`'s */
+  /** Observes one call of a task to this agent. @param path the method: `ProcessTask`'s or `StreamProcess`'s */
   observe(agent: string, path: string): TaskObserver {
     const tasks = this.of(agent);
     return path === PROCESS_TASK_PATH ? new ObservedTask(tasks) : new ObservedStream(tasks);
@@ -116,7 +116,7 @@ class ObservedTask implements TaskObserver {
   }
 }
 
-/** Chunks carry neither status nor tokens: the call's own status and the egress tell. */
+/** Chunks carry neither status nor tokens: those come from the call's own status and the egress. */
 class ObservedStream implements TaskObserver {
   readonly taskStatus = -1;
   readonly tokensUsed = 0;
@@ -129,7 +129,7 @@ class ObservedStream implements TaskObserver {
   onResponseHead(): void {}
 
   onResponseData(): void {
-    // Nothing in it is counted.
+    // A chunk holds nothing that we count.
   }
 
   onEnd(status: StatusCode, modelTokens: number, wanted: boolean): void {

@@ -1,16 +1,19 @@
 /**
- * Trace context as it stands in headers: W3C `traceparent` and `tracestate` (W3C Trace Context), and the binary
- * `grpc-trace-bin` that gRPC libraries sent before (OpenCensus' BinaryEncoding). Pure, and strict: what is malformed
- * counts as absent, for a half-read context would join calls that do not belong together. It is read without tracing,
- * too, to find the call that another one is made for.
+ * Trace context in headers: W3C `traceparent` and `tracestate` (W3C Trace Context), and the binary `grpc-trace-bin`
+ * that earlier gRPC libraries send (OpenCensus' BinaryEncoding). Pure and strict: a malformed context counts as absent,
+ * because a context read in part would join unrelated calls. The sidecar reads it without tracing, too, to find the
+ * owner of an outbound call.
  */
 
-/** The one flag that is acted on (W3C Trace Context §3.2.2.5). */
+/** The one flag that we act on (W3C Trace Context §3.2.2.5). */
 export const SAMPLED = 1;
-/** The trace id ends with 56 random bits; whoever goes on with the trace passes it on (W3C Trace Context Level 2, "Random Trace ID Flag"). */
+/**
+ * The trace id ends with 56 random bits; each hop passes this flag on (W3C Trace Context Level 2, "Random Trace ID
+ * Flag").
+ */
 export const RANDOM = 2;
 
-/** `parseTraceparent` for what is no trace context. */
+/** The result of `parseTraceparent` for text that is no trace context. */
 export const NO_CONTEXT = -1;
 
 const TRACEPARENT_LENGTH = 55;
@@ -24,10 +27,10 @@ const HEX_VALUES = new Uint8Array(256).fill(16);
 for (let i = 0; i < 16; i++) HEX_VALUES['0123456789abcdef'.charCodeAt(i)] = i;
 
 /**
- * Checks a `traceparent` and gives its flags, 0 to 255, or NO_CONTEXT. Allocates nothing: the ids are read from the
- * text by `traceIdOf` and `spanIdOf`, when somebody wants them.
+ * Validates a `traceparent` and returns its flags, 0 to 255, or NO_CONTEXT. Allocates nothing: `traceIdOf` and
+ * `spanIdOf` read the ids from the text on demand.
  *
- * A version above 00 is read by what version 00 says of it, and may have more behind the flags (§3.2.4).
+ * A version above 00 is parsed by the rules of version 00, and may have more text after the flags (§3.2.4).
  */
 export function parseTraceparent(text: string): number {
   const { length } = text;
@@ -44,12 +47,12 @@ export function parseTraceparent(text: string): number {
   return hexByte(text, FLAGS_AT);
 }
 
-/** Of a `traceparent` that `parseTraceparent` has accepted. */
+/** The trace id of a `traceparent` that `parseTraceparent` has accepted. */
 export function traceIdOf(traceparent: string): string {
   return traceparent.slice(TRACE_ID_AT, 35);
 }
 
-/** Of a `traceparent` that `parseTraceparent` has accepted. */
+/** The span id of a `traceparent` that `parseTraceparent` has accepted. */
 export function spanIdOf(traceparent: string): string {
   return traceparent.slice(SPAN_ID_AT, 52);
 }
@@ -83,10 +86,10 @@ function isId(text: string, start: number, end: number): boolean {
 const BINARY_BYTES = 29;
 
 /**
- * The `traceparent` that a `grpc-trace-bin` stands for; undefined for a malformed one. The bytes are a version of 0
- * and three fields: 0 with the trace id, 1 with the span id, 2 with the flags.
+ * Converts a `grpc-trace-bin` to a `traceparent`; undefined for a malformed one. The bytes are a version of 0 and three
+ * fields: 0 with the trace id, 1 with the span id, 2 with the flags.
  *
- * @param text base64, with padding or without, as gRPC sends `-bin` metadata; of several values the first counts
+ * @param text base64, with padding or without, as gRPC sends `-bin` metadata; the first of several values counts
  */
 export function traceparentFromBinary(text: string): string | undefined {
   const comma = text.indexOf(',');
@@ -103,22 +106,22 @@ export function traceparentFromBinary(text: string): string | undefined {
 
 /** Members of a `tracestate` (§3.3.1.1). */
 const MAX_MEMBERS = 32;
-/** Every hop must pass on this much (§3.3.1.5), and this sidecar passes on no more. */
+/** Every hop must pass on this much (§3.3.1.5); this sidecar passes on no more. */
 const MAX_TRACESTATE_LENGTH = 512;
-/** What is too long loses its long members first (§3.3.1.5). */
+/** A list that is too long loses its long members first (§3.3.1.5). */
 const LONG_MEMBER_LENGTH = 128;
 
 const KEY = /^(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})$/;
 const VALUE = /^[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]$/;
 
 /**
- * A `tracestate` to pass on: as it came when it is well formed and within its limits, without its longest or last
- * members when it is too long, and '' when it is malformed: then all of it is void (§3.3.1).
+ * The `tracestate` to pass on: unchanged when it is well formed and within its limits, without its longest or last
+ * members when it is too long, and '' when it is malformed, which makes all of it invalid (§3.3.1).
  *
  * @param text one header's value, or several joined by commas in their order (§3.3.1.4)
  */
 export function cleanTracestate(text: string): string {
-  // Nobody needs to look at all of a list that is this far above any limit.
+  // A list this far above every limit needs no parsing.
   if (text.length > MAX_MEMBERS * 520) return '';
   const members: string[] = [];
   const keys = new Set<string>();

@@ -1,29 +1,29 @@
 /**
- * What went through in each of the last sixty seconds, from counters that are kept anyway: rates, and percentiles of
- * the last minute's durations. Pure: whoever owns it calls `sample` about once a second, and a call costs nothing.
+ * The traffic of the last sixty seconds, from counters that exist anyway: rates, and percentiles of the last minute's
+ * durations. Pure: its owner calls `sample` about once a second, and a call costs nothing.
  */
 import type { CallStats } from './call-stats.ts';
 import { DURATION_BUCKETS } from './durations.ts';
 
-/** Slots of one series: a minute of seconds and the one before, to subtract from. */
+/** Slots of one series: a minute of seconds, and one slot before them to subtract from. */
 const SLOTS = 61;
 const BUCKETS = DURATION_BUCKETS.length + 1;
-/** What is shown as "now" is the mean of this long: single seconds jump. */
+/** The current rate is the mean of this many seconds: single seconds fluctuate. */
 const RATE_SECONDS = 5;
-/** More clusters than this are counted but not drawn. */
+/** Clusters beyond this number are counted but not drawn. */
 const MAX_SERIES = 64;
 
-/** What the counters of something say at one moment. */
+/** The counters of one source at one moment. */
 export interface TrafficSource {
   readonly name: string;
-  /** Calls ever. */
+  /** All calls so far. */
   readonly calls: number;
   readonly errors: number;
-  /** Where their durations are. */
+  /** The sources of their durations. */
   readonly durations: readonly CallStats[];
 }
 
-/** Percentiles in milliseconds; null without a call. A figure of the highest bucket is its lower bound. */
+/** Percentiles in milliseconds; null without a call. A value in the highest bucket is its lower bound. */
 interface LatencyReport {
   readonly calls: number;
   readonly p50_ms: number | null;
@@ -35,7 +35,7 @@ export interface TrafficReport {
   readonly calls_per_s: number;
   readonly errors_per_s: number;
   readonly last_minute: LatencyReport & { readonly errors: number };
-  /** A second each, oldest first, up to sixty. */
+  /** One number a second, oldest first, up to sixty. */
   readonly calls: readonly number[];
   readonly errors: readonly number[];
 }
@@ -44,7 +44,7 @@ class Series {
   readonly calls = new Float64Array(SLOTS);
   readonly errors = new Float64Array(SLOTS);
   readonly buckets = new Float64Array(SLOTS * BUCKETS);
-  /** Slots that are filled. */
+  /** The number of filled slots. */
   filled = 0;
 }
 
@@ -61,7 +61,7 @@ export class TrafficHistory {
       unseen.delete(source.name);
       this.add(source);
     }
-    // A cluster that a reload has taken away.
+    // A reload has removed these clusters.
     for (const name of unseen) this.series.delete(name);
   }
 
@@ -69,7 +69,7 @@ export class TrafficHistory {
     let series = this.series.get(name);
     const at = this.slot;
     const before = (at + SLOTS - 1) % SLOTS;
-    // Counters that have shrunk are another cluster's of the same name.
+    // A smaller count means another cluster of the same name.
     if (series === undefined || calls < series.calls[before]!) {
       if (series === undefined && this.series.size >= MAX_SERIES) return;
       series = new Series();
@@ -100,12 +100,12 @@ export class TrafficHistory {
     };
   }
 
-  /** The slot so many samples ago. */
+  /** The slot this many samples ago. */
   private back(samples: number): number {
     return (this.slot + SLOTS - samples) % SLOTS;
   }
 
-  /** What was added between each two samples, for a second: a sample that came late holds more than one. */
+  /** The rate per second between each two samples; a late sample covers more than a second. */
   private steps(counts: Float64Array, filled: number): number[] {
     const steps: number[] = [];
     for (let ago = filled - 2; ago >= 0; ago--) {
@@ -129,7 +129,7 @@ function sumBuckets(durations: readonly CallStats[], into: Float64Array): void {
   }
 }
 
-/** Calls, and those that ended with an error of the system's, by all methods. */
+/** Counts calls, and those that ended with an error of the system, over all methods. */
 export function countCalls(stats: CallStats, isError: (status: number) => boolean) {
   let calls = 0;
   let errors = 0;
@@ -143,7 +143,7 @@ export function countCalls(stats: CallStats, isError: (status: number) => boolea
   return { calls, errors };
 }
 
-/** Of what was counted between two slots, evenly spread within each bucket. */
+/** Percentiles of the calls between two slots; calls count as evenly spread within each bucket. */
 function percentiles(buckets: Float64Array, newest: number, oldest: number): LatencyReport {
   let calls = 0;
   for (let i = 0; i < BUCKETS; i++) calls += buckets[newest + i]! - buckets[oldest + i]!;

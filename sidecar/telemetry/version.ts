@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 let version: string | undefined;
 
-/** Outrigger's own version, from package.json: of the sidecar, not of the app beside it. */
+/** Outrigger's version, from package.json: the sidecar's version, not the app's. */
 export function outriggerVersion(): string {
   if (version !== undefined) return version;
   const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');

@@ -1,4 +1,4 @@
-// Calls and attempts as observers see them, for tests that need no proxy.
+// Calls and attempts for tests of observers, without a proxy.
 import { Status } from '../../grpc/status.ts';
 import { VERDICTS } from '../../policy/verdicts.ts';
 import type { ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
@@ -11,7 +11,7 @@ export type CallChanges = Partial<Omit<ObservedCall, 'info' | 'head' | 'response
   response?: Partial<ObservedCall['response']>;
 };
 
-/** A unary call that ended well, besides the changes. */
+/** A successful unary call, with these changes. */
 export function callWith({ info, head, response, ...changes }: CallChanges = {}): Writable<ObservedCall> {
   const path = head?.path ?? PROCESS_TASK_PATH;
   return {
@@ -40,7 +40,7 @@ export function callWith({ info, head, response, ...changes }: CallChanges = {})
   };
 }
 
-/** An attempt that ended well, besides the changes. */
+/** A successful attempt, with these changes. */
 export function attemptWith(changes: Partial<ObservedAttempt> = {}): ObservedAttempt {
   return {
     number: 1,

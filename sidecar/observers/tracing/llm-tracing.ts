@@ -1,4 +1,4 @@
-/** Makes the CLIENT span of each request to a model. Never a prompt, an answer or a key. */
+/** Creates the CLIENT span of each request to a model. The span never holds a prompt, an answer or a key. */
 import { ownerOfRequest } from '../../listeners/inbound-link.ts';
 import { textOf } from '../../llm/shared/headers.ts';
 import type { ProviderFailure } from '../../llm/shared/provider-failure.ts';
@@ -38,7 +38,7 @@ export class LlmTracing implements LlmObserver {
     const correlationId = textOf(headers['x-correlation-id']) ?? '';
     const owner = ownerOfRequest(this.inboundCalls, headers)?.call;
     const trace = this.tracer.beginModelCall((name) => textOf(headers[name]), owner, this.clock());
-    // An agent that passes nothing on: what it belongs to is known by the call that runs.
+    // If the agent propagates no context, the running call identifies the conversation.
     const conversationId = correlationId || (owner?.task?.correlationId ?? '');
     return trace === null ? undefined : new TracedRequest(this.tracer, trace, conversationId, this.clock);
   }

@@ -1,3 +1,4 @@
+/** The span of one request to a model. */
 import { spanIdText } from '../../telemetry/ids.ts';
 import {
   type Attributes,
@@ -11,7 +12,7 @@ import {
 import { serverAttributes } from './shapes.ts';
 import type { SpanRecorder } from './span-recorder.ts';
 
-/** What a model request came to. What is not known is left out. */
+/** The end of a model request. Unknown attributes are omitted. */
 export interface ModelCallEnd {
   /** `openai`, `anthropic`, …: a well-known value of `gen_ai.provider.name`, or the upstream's name. */
   readonly provider: string;
@@ -24,28 +25,28 @@ export interface ModelCallEnd {
   readonly responseId: string;
   readonly finishReason: string;
   readonly stream: boolean;
-  /** -1 when the answer did not tell. */
+  /** -1 when the answer reported none. */
   readonly inputTokens: number;
   readonly outputTokens: number;
-  /** To the first chunk of a stream, in milliseconds; -1 without one. */
+  /** Until the first chunk of a stream, in milliseconds; -1 without one. */
   readonly firstChunkMs: number;
-  /** HTTP status; 0 when there was no answer. */
+  /** HTTP status; 0 without an answer. */
   readonly httpStatus: number;
-  /** Requests that were sent, retries and fallbacks included. */
+  /** Provider attempts, including retries and fallbacks. */
   readonly attempts: number;
-  /** Why it failed: `429`, `timeout`, `connect_failed`, …; '' when it did not. */
+  /** Why it failed: `429`, `timeout`, `connect_failed`, …; '' for success. */
   readonly errorType: string;
-  /** Of the task that it was made for; '' when not known. */
+  /** The conversation of the task for which the agent made the request; '' when unknown. */
   readonly conversationId: string;
 }
 
-/** Models and servers are few; callers could invent some. */
+/** Models and servers are few, but callers could invent long ones. */
 const MAX_TEXT_CHARS = 256;
 const MAX_EVENTS = 32;
 
 /**
- * The CLIENT span of one request to a model provider, with all its retries (OpenTelemetry's conventions for generative
- * AI, in development). Never a prompt, an answer or a key.
+ * The CLIENT span of one request to a model provider, including all retries (OpenTelemetry's conventions for generative
+ * AI, in development). It never holds a prompt, an answer or a key.
  */
 export class ModelCallTrace {
   readonly traceId: string;
@@ -89,7 +90,7 @@ export class ModelCallTrace {
     return spanIdText(this.spanHigh, this.spanLow);
   }
 
-  /** A retry, a fallback, a rejection by the breaker or a limit. */
+  /** Records a retry, a fallback, or a rejection by the circuit or a limit. */
   event(name: string, atMs: number, attributes: Attributes = NO_ATTRIBUTES): void {
     this.events ??= [];
     if (this.events.length >= MAX_EVENTS) this.droppedEvents++;

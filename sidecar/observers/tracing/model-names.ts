@@ -1,22 +1,23 @@
+/** Bounds the names of models in the names of spans. */
 import { OTHER_MODEL } from '../../telemetry/llm-stats.ts';
 
-/** Callers choose models, and backends of traces index the names of spans. */
+/** Callers choose models, and tracing backends index the names of spans. */
 const MAX_ANSWERED = 100;
 const MAX_UNANSWERED = 50;
 const MAX_CHARS = 256;
 
-/** By these a provider says that it does not have the model, or does not understand the request. */
+/** With these statuses a provider says that it does not have the model, or does not understand the request. */
 const NOT_ITS_MODEL: ReadonlySet<string> = new Set(['400', '404', '422']);
 
 /**
- * Which models stand in the names of spans: those that have been answered, and some that nobody has refused yet. The others
- * are `_OTHER` there; `gen_ai.request.model` has them all.
+ * Selects the models that appear in the names of spans: those that have been answered, and some that no provider has
+ * refused yet. All others appear as `_OTHER`; `gen_ai.request.model` holds every name.
  */
 export class ModelNames {
   readonly #answered = new Set<string>();
   readonly #unanswered = new Set<string>();
 
-  /** @param errorType '' when it was answered */
+  /** @param errorType '' for a successful answer */
   nameOf(requestModel: string, errorType: string): string {
     if (requestModel === '' || this.#answered.has(requestModel)) return requestModel;
     if (requestModel.length > MAX_CHARS || NOT_ITS_MODEL.has(errorType)) return OTHER_MODEL;

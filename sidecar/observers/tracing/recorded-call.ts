@@ -1,3 +1,4 @@
+/** The trace of one recorded call. */
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { CallTrace, ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
 import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
@@ -14,14 +15,14 @@ import {
 import { originalMethod, spanMethod } from './shapes.ts';
 import type { SpanRecorder } from './span-recorder.ts';
 
-/** Events beyond this are counted only. */
+/** Further events are only counted. */
 const MAX_EVENTS = 32;
-/** What comes later has no span of its own. Configurations allow ten, and a few more for what was never processed. */
+/** Further attempts have no span of their own. Configurations allow ten, and a few more for transparent retries. */
 const MAX_ATTEMPTS = 31;
 
 /**
- * The trace of one call that is recorded: its own span, SERVER or CLIENT, and below it, on the outbound side, a span
- * an attempt. It becomes the span that is written down when the call ends.
+ * The trace of one recorded call: its own span, SERVER or CLIENT, and on the outbound side a child span for each
+ * attempt. When the call ends, this object is its span.
  */
 export class RecordedCall implements Span, CallTrace {
   readonly traceId: string;
@@ -31,7 +32,7 @@ export class RecordedCall implements Span, CallTrace {
   readonly parentLow: number;
   readonly parentIsRemote: boolean;
   readonly traceState: string;
-  /** With `DEBUG`, where that came. */
+  /** Includes `DEBUG` if the context had it. */
   readonly traceFlags: number;
   readonly startedAtMs: number;
   endedAtMs = 0;
@@ -42,18 +43,18 @@ export class RecordedCall implements Span, CallTrace {
   links: SpanLink[] | undefined = undefined;
   failed = false;
   readonly statusMessage = '';
-  /** How the answer of another call came to this one; '' where none did. */
+  /** How this call received the answer of another call; '' when it did not. */
   private deduplicated: 'joined' | 'replayed' | '' = '';
   private readonly recorder: SpanRecorder;
-  /** The span of the attempt that was told of last; 0 before the first. */
+  /** The number of the attempt whose span is current; 0 before the first. */
   private attemptNumber = 0;
   private attemptHigh = 0;
   private attemptLow = 0;
-  /** Those of others, which hedged calls have running beside it: number, high and low in turn. */
+  /** The spans of other attempts that a hedged call has in flight: number, high and low in turn. */
   private otherAttempts: number[] | undefined = undefined;
   private attemptEvents: SpanEvent[] | undefined = undefined;
   private transparentSeen = 0;
-  /** A bit for each attempt that followed one which was provably never processed. */
+  /** A bit for each attempt that was a transparent retry. */
   private transparentBits = 0;
 
   constructor(
@@ -82,27 +83,27 @@ export class RecordedCall implements Span, CallTrace {
     return spanIdText(this.spanHigh, this.spanLow);
   }
 
-  /** Notes what happened to the call. */
+  /** Adds an event to the call. */
   event(name: string, atMs: number, attributes: Attributes = NO_ATTRIBUTES): void {
     this.events ??= [];
     if (this.events.length >= MAX_EVENTS) this.droppedEvents++;
     else this.events.push({ name, atMs, attributes });
   }
 
-  /** Notes what happened to the attempt that ends. */
+  /** Adds an event to the attempt that ends. */
   attemptEvent(name: string, atMs: number, attributes: Attributes = NO_ATTRIBUTES): void {
     this.attemptEvents ??= [];
     if (this.attemptEvents.length < MAX_EVENTS) this.attemptEvents.push({ name, atMs, attributes });
   }
 
-  /** Gets the answer of another call; points to it when it is recorded. */
+  /** This call receives the answer of another call; links to that call if it is recorded. */
   follow(runner: CallTrace | null | undefined, how: 'joined' | 'replayed'): void {
     this.deduplicated = how;
     if (runner) this.links = [{ traceId: runner.traceId, spanId: runner.spanId }];
   }
 
   /**
-   * Gives the span that the upstream's spans hang below to `take`: of the attempt that begins, or of the call where
+   * Passes the parent of the upstream's spans to `take`: the span of the new attempt, or the span of the call where
    * attempts have none.
    */
   beginAttempt(call: ObservedCall, number: number, take: (high: number, low: number) => void): void {
@@ -114,7 +115,7 @@ export class RecordedCall implements Span, CallTrace {
     take(this.attemptHigh, this.attemptLow);
   }
 
-  /** Finds the span of an attempt, or begins it. */
+  /** Makes the span of this attempt current; begins it if it is new. */
   private turnTo(number: number, call: ObservedCall): void {
     if (call.transparentRetries > this.transparentSeen) {
       this.transparentSeen = call.transparentRetries;
@@ -137,7 +138,7 @@ export class RecordedCall implements Span, CallTrace {
     this.attemptLow = this.recorder.ids.nextOdd();
   }
 
-  /** An attempt has been judged. */
+  /** Records the verdict on an attempt. */
   endAttempt(call: ObservedCall, attempt: ObservedAttempt): void {
     const endedAtMs = attempt.startedAtMs + attempt.elapsedMs;
     if (attempt.verdict.cooldown || attempt.pushbackMs !== undefined) {
@@ -151,7 +152,7 @@ export class RecordedCall implements Span, CallTrace {
     this.attemptEvents = undefined;
   }
 
-  /** On the inbound side there is one app: what an attempt at it came to is told where it failed. */
+  /** The inbound side has one app, so only a failed attempt adds an event. */
   private noteAttempt({ verdict, status, number }: ObservedAttempt, endedAtMs: number): void {
     for (const { name, atMs, attributes } of this.attemptEvents ?? []) this.event(name, atMs, attributes);
     if (verdict.outcome !== 'failure') return;
@@ -176,7 +177,7 @@ export class RecordedCall implements Span, CallTrace {
     const method = spanMethod(call, status, attempt);
     if (kind !== 'status' || peerReason !== '' || method === OTHER_METHOD) {
       const more: AttributeValue[] = method === OTHER_METHOD ? originalMethod(call) : [];
-      // What ended it, where that was no answer.
+      // The cause of the end, where it was no answer.
       if (kind !== 'status') more.push('outrigger.attempt.end', kind);
       if (peerReason !== '') more.push('outrigger.peer_reason', peerReason);
       attributes = more;
@@ -197,7 +198,7 @@ export class RecordedCall implements Span, CallTrace {
     span.endedAtMs = endedAtMs;
     span.attributes = attributes;
     span.events = this.attemptEvents;
-    // The loser of a hedge has done nothing wrong.
+    // The losing attempt of a hedge has not failed.
     span.failed = status !== Status.OK && kind !== 'superseded';
     this.recorder.write(span);
   }
@@ -235,7 +236,10 @@ export class RecordedCall implements Span, CallTrace {
   }
 }
 
-/** What counts as an error of a server (semantic conventions for gRPC, "Span status"); other codes are the caller's. */
+/**
+ * The codes that count as errors of a server (semantic conventions for gRPC, "Span status"); other codes are errors of
+ * the caller.
+ */
 function isServerError(status: StatusCode): boolean {
   switch (status) {
     case Status.UNKNOWN:

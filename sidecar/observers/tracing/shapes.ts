@@ -1,14 +1,18 @@
+/** Builds and caches the shapes of spans: the attributes that spans of similar calls share. */
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
 import { isTaskPath, TASK_STATUS_NAMES } from '../../task/task-message.ts';
 import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
 import { type AttributeValue, SpanKind, SpanShape } from '../../telemetry/tracing/span.ts';
 
-/** Callers choose paths and authorities: beyond this number of shapes all are forgotten, and longer texts are cut. */
+/**
+ * Callers choose paths and authorities: beyond this number of shapes the cache drops all of them, and longer texts are
+ * cut.
+ */
 const MAX_SHAPES = 2000;
 const MAX_TEXT_CHARS = 256;
 
-/** How a call or an attempt usually ends is part of its shape; with rarer numbers its shape is made for it alone. */
+/** The usual ends of calls and attempts have cached shapes; a larger number gets a shape for one use. */
 const MAX_NUMBER = 15;
 
 /** HTTP's registered methods and QUERY (semantic conventions for HTTP, `http.request.method`). */
@@ -29,13 +33,13 @@ const HTTP_METHODS: ReadonlySet<string> = new Set([
 class Family {
   /** `rpc.method`, or `http.request.method`. */
   readonly method: string;
-  /** Whatever else tells it apart. */
+  /** The other keys of the family. */
   readonly cluster: string;
   readonly server: string;
   readonly agent: string;
   readonly grpc: boolean;
   readonly outcomes = new Map<number, SpanShape>();
-  /** Calls after this one will find it. */
+  /** Whether later calls find it in the cache. */
   kept = false;
 
   constructor(method: string, cluster: string, server: string, agent: string, grpc: boolean) {
@@ -48,17 +52,17 @@ class Family {
 }
 
 /**
- * What spans of a method, a cluster, an endpoint and a usual outcome have in common, by OpenTelemetry's conventions
- * for RPCs (semantic-conventions 1.45, stable) and for agents (in development). Made and encoded once: nearly all calls
- * repeat what others were, and then only ids and times are written.
+ * The common attributes of spans of one method, cluster, endpoint and usual outcome, by OpenTelemetry's conventions for
+ * RPCs (semantic-conventions 1.45, stable) and for agents (in development). A shape is created and encoded once: nearly
+ * all calls repeat earlier ones, so their spans write only ids and times.
  */
 export class SpanShapes {
-  /** Of the agent beside this sidecar. */
+  /** The version of the agent beside this sidecar. */
   private readonly version: string;
   private readonly inbound = new Map<string, Family[]>();
   private readonly outbound = new Map<string, Family[]>();
   private readonly attempts = new Map<string, Family[]>();
-  /** By what an attempt proved; verdicts are constants (policy/verdict.ts). */
+  /** By verdict; verdicts are constants (policy/verdict.ts). */
   private readonly verdicts = new Map<ObservedAttempt['verdict'], number>();
   private count = 0;
 
@@ -73,7 +77,7 @@ export class SpanShapes {
   /**
    * The SERVER span of an inbound call, or the CLIENT span of an outbound one.
    *
-   * @param method of {@link spanMethod}
+   * @param method the result of {@link spanMethod}
    * @param taskStatus -1 without one
    */
   ofCall(call: ObservedCall, method: string, failed: boolean, taskStatus: number): SpanShape {
@@ -107,11 +111,11 @@ export class SpanShapes {
   }
 
   /**
-   * The span of one attempt; named as gRPC's own libraries name theirs, and with their names for what came before it
+   * The span of one attempt. It has the name that gRPC's own libraries use, and their attributes for previous attempts
    * (gRPC proposal A72).
    *
-   * @param method of {@link spanMethod}
-   * @param previous attempts before it that may have been processed
+   * @param method the result of {@link spanMethod}
+   * @param previous the number of earlier attempts that may have been processed
    */
   ofAttempt(
     call: ObservedCall,
@@ -172,7 +176,7 @@ export class SpanShapes {
     return shape;
   }
 
-  /** Full means that somebody invents paths; those in use are soon back. */
+  /** A full cache means that a caller invents paths; the shapes in use soon return. */
   private forget(): void {
     this.count = 0;
     this.inbound.clear();
@@ -190,15 +194,15 @@ export class SpanShapes {
   }
 }
 
-/** The convention's code; for one that is an error it is the kind of error as well. */
+/** The convention's code; for an error, the code is also the type of the error. */
 function addStatus(attributes: AttributeValue[], status: StatusCode, failed: boolean): void {
   attributes.push('rpc.response.status_code', statusName(status));
   if (failed) attributes.push('error.type', statusName(status));
 }
 
 /**
- * `package.Service/Method`, or HTTP's method; `_OTHER` for what a caller may have invented, so that the names of spans are as
- * few as those of metrics. Such spans have the {@link originalMethod} beside it.
+ * `package.Service/Method`, or HTTP's method; `_OTHER` for a name that a caller may have invented, so that spans have
+ * as few names as metrics. Such spans also carry the {@link originalMethod}.
  */
 export function spanMethod(
   call: ObservedCall,
@@ -210,7 +214,7 @@ export function spanMethod(
   return call.knowsMethod(status, attempt) ? cut(info.method.slice(1)) : OTHER_METHOD;
 }
 
-/** What a method is called that has no name of its own. */
+/** The original name of a method that has no name of its own. */
 export function originalMethod({ head, info }: ObservedCall): [name: string, method: string] {
   return info.grpc
     ? ['rpc.method_original', cut(info.method.slice(1))]

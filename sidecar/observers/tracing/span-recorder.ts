@@ -1,3 +1,4 @@
+/** The parts that all recorded calls share. */
 import type { IdSource } from '../../telemetry/ids.ts';
 import {
   type Attributes,
@@ -9,17 +10,17 @@ import {
 import type { ModelNames } from './model-names.ts';
 import type { SpanShapes } from './shapes.ts';
 
-/** What recorded calls share: `Tracer` is it. */
+/** The state that recorded calls share; `Tracer` implements it. */
 export interface SpanRecorder {
   readonly shapes: SpanShapes;
   readonly ids: IdSource;
   readonly models: ModelNames;
-  /** Written anew for each attempt. */
+  /** Reused for each attempt. */
   readonly attemptSpan: AttemptSpan;
   write(span: Span): void;
 }
 
-/** Filled in for each attempt that has ended: a sink keeps nothing of what it is given. */
+/** The span of an ended attempt, refilled for each one: a sink must keep no reference to it. */
 export class AttemptSpan implements Span {
   shape!: SpanShape;
   traceId = '';

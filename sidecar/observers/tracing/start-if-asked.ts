@@ -1,10 +1,11 @@
+/** Starts tracing if the environment asks for it. */
 import type { Config } from '../../config/config.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import { outriggerVersion } from '../../telemetry/version.ts';
 import type { Tracing } from './start.ts';
 
 /**
- * Starts tracing when the standard `OTEL_*` variables ask for it. Nothing of it is loaded otherwise. What is wrong with
+ * Starts tracing when the standard `OTEL_*` variables ask for it. Otherwise it loads no code of tracing. An error in
  * the variables turns tracing off, and never stops the sidecar.
  */
 export async function startTracingIfAsked(

@@ -1,4 +1,4 @@
-/** Puts the parts of tracing together. Loaded only when tracing is on (`settings.ts`). */
+/** Assembles the parts of tracing. Loaded only when tracing is on (`settings.ts`). */
 import { JsonSpanEncoder } from '../../telemetry/tracing/json-encoder.ts';
 import { createOtlpExporter } from '../../telemetry/tracing/otlp-exporter.ts';
 import { ProtobufSpanEncoder } from '../../telemetry/tracing/protobuf-encoder.ts';
@@ -8,35 +8,35 @@ import type { SpanSource } from '../../telemetry/tracing/span.ts';
 import { type SpanCounts, SpanQueue } from '../../telemetry/tracing/span-queue.ts';
 import { Tracer } from './tracer.ts';
 
-/** How often the wall clock is looked at: the kernel moves it, and spans of other hosts go by it. */
+/** How often we compare with the wall clock: the kernel adjusts it, and spans of other hosts use it. */
 const CLOCK_CHECK_MS = 10_000;
-/** A smaller difference is left alone, so that spans of one call keep their order. */
+/** We ignore a smaller difference, so that spans of one call keep their order. */
 const CLOCK_TOLERANCE_MS = 2;
 
-/** Tells once that a collector fails, and once that it works again. */
+/** Notified once when a collector fails, and once when it works again. */
 export interface TracingLog {
   warn(details: object, message: string): void;
   info(details: object, message: string): void;
 }
 
 export interface TracingIdentity {
-  /** The agent's; `service.name` unless the environment names another. */
+  /** The agent's name; `service.name` unless the environment names another. */
   readonly name: string;
   readonly version: string;
-  /** The sidecar's own. */
+  /** The version of the sidecar. */
   readonly outriggerVersion: string;
 }
 
 export interface Tracing {
   readonly tracer: Tracer;
   readonly counts: SpanCounts;
-  /** Spans that wait for the collector. */
+  /** The number of spans that wait for the collector. */
   readonly waiting: () => number;
-  /** Sends what waits, for `limitMs` at most, and ends. */
+  /** Sends the waiting spans, for `limitMs` at most, and ends. */
   stop(limitMs: number): Promise<void>;
 }
 
-/** @throws Error when the environment names something that can't be used, such as a certificate that is not there */
+/** @throws Error when the environment names something unusable, such as a missing certificate */
 export async function startTracing(
   settings: TracingSettings,
   { name, version, outriggerVersion }: TracingIdentity,

@@ -36,14 +36,14 @@ function setUp(
     sampler: samplerFromEnvironment(sampler, argument, (message) => t.fail(message)),
     propagators,
   };
-  // A sink keeps nothing of a span, so this one copies it.
+  // A sink must keep no reference to a span, so this one copies it.
   const tracer = new Tracer(
     settings,
     { add: (span) => void spans.push({ ...span }) },
     '2.0.0',
     new IdSource(),
   );
-  /** Runs a call through the tracer as the proxy does. */
+  /** Takes a call through the tracer as the proxy does. */
   const begin = (changes?: CallChanges) => {
     const call = callWith(changes);
     call.trace = tracer.begin(call);
@@ -52,7 +52,7 @@ function setUp(
   return { tracer, spans, begin };
 }
 
-/** As the next hop reads them. */
+/** The fields as the next hop reads them. */
 function fieldsOf(encoded: Buffer | undefined): Record<string, string> | undefined {
   if (encoded === undefined) return undefined;
   const decoder = new HpackDecoder({ maxTableBytes: 0, maxListBytes: 10_000 });

@@ -1,3 +1,4 @@
+/** Decides which calls are recorded, and which trace context goes upstream. */
 import { literalSize, writeLiteral } from '../../http2/hpack/encoder.ts';
 import type { CallTracer, ObservedCall, TraceOwner } from '../../proxy/observed-call.ts';
 import { AGENT_HEALTH_CHECK_PATH } from '../../task/task-message.ts';
@@ -28,40 +29,40 @@ import { RecordedCall } from './recorded-call.ts';
 import { SpanShapes } from './shapes.ts';
 import { AttemptSpan, type SpanRecorder } from './span-recorder.ts';
 
-/** What a tracer writes to; `SpanQueue` is one. */
+/** The destination of ended spans; `SpanQueue` is one. */
 export interface SpanSink {
   add(span: Span): void;
 }
 
 export interface TracerSettings {
   readonly sampler: Sampler;
-  /** The formats in which trace context is read from calls and written to them. */
+  /** The formats in which the tracer reads trace context from calls and writes it to them. */
   readonly propagators: readonly Propagator[];
 }
 
 /**
- * Decides which calls are recorded, and what trace context goes upstream.
+ * Decides which calls are recorded, and which trace context goes upstream.
  *
- * A call goes on with the trace in its headers; without one, an outbound call goes on with the trace of the inbound
- * call that the app makes it for; without that it begins a trace. What is not recorded has no trace object. It still
- * has a context: the one that came with it, or a fresh one that says "not sampled", so that the hops behind do not
- * each decide again and record the middle of a trace that has no beginning. Health checks begin no trace: they come
- * every few seconds, and would be most of what there is to see.
+ * A call continues the trace in its headers. Without one, an outbound call continues the trace of the inbound call that
+ * owns it. Without that, it begins a trace. A call that is not recorded has no trace object, but it still has a
+ * context: the one in its headers, or a new one that says "not sampled". Otherwise each later hop would decide again,
+ * and record the middle of a trace without a beginning. Health checks begin no trace: they come every few seconds, and
+ * would outnumber all other spans.
  */
 export class Tracer implements CallTracer, SpanRecorder {
   readonly shapes: SpanShapes;
   readonly ids: IdSource;
   readonly models = new ModelNames();
-  /** Written anew for each attempt. */
+  /** Reused for each attempt. */
   readonly attemptSpan = new AttemptSpan();
   private readonly sampler: Sampler;
   private readonly propagators: readonly Propagator[];
-  /** The one format that most use, which costs least. */
+  /** Most deployments use W3C alone, which costs least. */
   private readonly onlyW3c: boolean;
   private readonly replaced: ReadonlySet<string>;
   private readonly sink: SpanSink;
   private readonly field = traceparentField();
-  /** The same for calls that are not sampled and came without a context. */
+  /** The same for calls that are not sampled and arrived without a context. */
   private readonly unsampled = traceparentField();
   private unsampledUses = 0;
 
@@ -80,7 +81,7 @@ export class Tracer implements CallTracer, SpanRecorder {
     this.sink.add(span);
   }
 
-  /** Decides on a call: its trace, or null when it is not recorded. */
+  /** Decides on a call: returns its trace, or null when it is not recorded. */
   begin(call: ObservedCall): RecordedCall | null {
     const traceparent = this.contextOf(call);
     if (traceparent !== '') {
@@ -124,10 +125,10 @@ export class Tracer implements CallTracer, SpanRecorder {
   }
 
   /**
-   * Decides on a request to a model: its trace, or null when it is not recorded. It belongs to the trace of its
-   * headers, or of the inbound call that the app makes it for.
+   * Decides on a request to a model: returns its trace, or null when it is not recorded. The request belongs to the
+   * trace in its headers, or to that of the inbound call that owns it.
    *
-   * @param get a header's value, by its name in lower case
+   * @param get returns a header's value, by its name in lower case
    */
   beginModelCall(
     get: (name: string) => string | undefined,
@@ -171,7 +172,7 @@ export class Tracer implements CallTracer, SpanRecorder {
     return new ModelCallTrace(this, parent, startedAtMs);
   }
 
-  /** Writes the context that a provider goes on with into its request's headers. */
+  /** Writes the context for the provider into the request's headers. */
   writeContext(
     headers: Record<string, unknown>,
     { traceId, spanId, traceState, traceFlags }: ModelCallTrace,
@@ -181,10 +182,10 @@ export class Tracer implements CallTracer, SpanRecorder {
     for (let i = 0; i < fields.length; i += 2) headers[fields[i]!] = fields[i + 1]!;
   }
 
-  /** Whether an attempt's context is written in place of a field of this name; undefined where only W3C's are written. */
+  /** Whether an attempt's context replaces a field of this name; undefined where only W3C's fields are written. */
   readonly replaces: ((name: string) => boolean) | undefined;
 
-  /** The well-formed `traceparent` that a call came with, or what other fields of it stand for; '' without one. */
+  /** The well-formed `traceparent` of a call, or one converted from other fields; '' without one. */
   private contextOf(call: ObservedCall): string {
     const { info } = call;
     if (!this.onlyW3c) return this.read(call).traceparent;
@@ -201,16 +202,16 @@ export class Tracer implements CallTracer, SpanRecorder {
 
   private read({ info, list }: ObservedCall): ReadContext {
     return readContext(this.propagators, (name) => {
-      // What stands there twice is none, or one.
+      // A repeated traceparent is malformed here; repeated tracestate fields are joined.
       if (name === 'traceparent') return info.traceparent;
       return name === 'tracestate' ? info.tracestate : list.get(name)?.trim();
     });
   }
 
   /**
-   * The header fields that say upstream which trace it is in, in place of those that came, encoded as literals that
-   * may follow any header block (RFC 7541 §6.2.2). Undefined when those that came are right. To be used at once: the
-   * next call's are written over them.
+   * The header fields that carry the trace context upstream and replace the received ones, encoded as literals that may
+   * follow any header block (RFC 7541 §6.2.2). Undefined when the received fields are right. Use the result at once:
+   * the next call overwrites it.
    */
   fieldsFor(call: ObservedCall, attemptNumber: number): Buffer | undefined {
     if (this.propagators.length === 0) return undefined;
@@ -230,7 +231,7 @@ export class Tracer implements CallTracer, SpanRecorder {
     const { ids } = this;
     if (context === '') {
       if (!this.onlyW3c) return this.freshFields();
-      // Most calls: half of each id is drawn anew for each call, the other half for every so many.
+      // The common case: half of each id is generated for each call, the other half once for several calls.
       const { unsampled } = this;
       if (this.unsampledUses-- === 0) {
         this.unsampledUses = UNSAMPLED_USES;
@@ -241,14 +242,14 @@ export class Tracer implements CallTracer, SpanRecorder {
       writeHex(unsampled, VALUE_AT + SPAN_ID_AT + 8, ids.nextOdd());
       return unsampled;
     }
-    // Sampled by who sent it, and not here: those behind would hang their spans below one that nobody records.
+    // The sender sampled the call and we did not: later hops would hang their spans below one that is never recorded.
     const flags = parseTraceparent(context);
     if ((flags & SAMPLED) === 0 && this.onlyW3c) return undefined;
     this.writeSpanId(readHex(context, SPAN_ID_AT), readHex(context, SPAN_ID_AT + 8));
     return this.fields(traceIdOf(context), passedFlags(flags) & RANDOM, this.stateOf(call, context));
   }
 
-  /** A context that says "not sampled", in other formats than W3C's alone. */
+  /** A context that says "not sampled", in formats other than W3C's alone. */
   private freshFields(): Buffer {
     const { ids } = this;
     ids.draw(ids.next());
@@ -256,7 +257,7 @@ export class Tracer implements CallTracer, SpanRecorder {
     return this.fields(ids.traceId(), RANDOM, '');
   }
 
-  /** The span's id has been written. */
+  /** The span's id is already written. */
   private fields(traceId: string, flags: number, traceState: string): Buffer {
     const { field } = this;
     if (!this.onlyW3c) {
@@ -279,19 +280,19 @@ function isHealthCheck(path: string): boolean {
 const TRACEPARENT_LENGTH = 55;
 const TRACE_ID_AT = 3;
 const SPAN_ID_AT = 36;
-/** Calls whose contexts have the same 96 bits in front: they differ by the other 32. */
+/** The number of calls whose contexts share the same first 96 bits; the other 32 differ. */
 const UNSAMPLED_USES = 64;
 const ZERO = 0x30;
 const EMPTY_TRACEPARENT = formatTraceparent('0'.repeat(32), '0'.repeat(16), false);
 /** Where the value begins in the encoded field. */
 const VALUE_AT = literalSize('traceparent', EMPTY_TRACEPARENT) - TRACEPARENT_LENGTH;
 
-/** Of the flags that came those that go on. */
+/** The received flags that are passed on. */
 function passedFlags(flags: number): number {
   return flags & (RANDOM | DEBUG);
 }
 
-/** Fields, name and value in turn, as literals. */
+/** The fields (alternating name and value) as literals. */
 function literals(fields: readonly string[]): Buffer {
   let size = 0;
   for (let i = 0; i < fields.length; i += 2) size += literalSize(fields[i]!, fields[i + 1]!);
@@ -301,7 +302,7 @@ function literals(fields: readonly string[]): Buffer {
   return buffer;
 }
 
-/** `traceparent` as a literal field with a value to be filled in. */
+/** `traceparent` as a literal field with a placeholder for the value. */
 function traceparentField(): Buffer {
   const field = Buffer.allocUnsafeSlow(VALUE_AT + TRACEPARENT_LENGTH);
   writeLiteral(field, 0, 'traceparent', EMPTY_TRACEPARENT);

@@ -1,4 +1,4 @@
-// Holds both encoders against the SDK's own: what a collector reads of a span must not depend on who wrote it.
+// Compares both encoders with the SDK's own: a collector must read the same span from each.
 import { createRequire } from 'node:module';
 import type { Link } from '@opentelemetry/api';
 import fc from 'fast-check';
@@ -31,7 +31,7 @@ function asObject(attributes: Attributes): Record<string, AttributeValue> {
   return object;
 }
 
-/** The same span in the SDK's words, written by its serializer. */
+/** The same span, written by the SDK's serializer. */
 function bySdk(span: Span): ReceivedSpan[] {
   const { ProtobufTraceSerializer } = require('@opentelemetry/otlp-transformer');
   const offset = source.epochOffsetMs();
@@ -84,7 +84,7 @@ const value = fc.oneof(
   fc.boolean(),
   fc.array(fc.string({ maxLength: 20 }), { minLength: 1, maxLength: 3 }),
 );
-// The prefix keeps away from names, such as toString, that objects have of their own.
+// The prefix avoids names that every object has, such as toString.
 const key = fc.string({ maxLength: 40 }).map((text) => `key.${text}`);
 const attributes = fc
   .array(fc.tuple(key, value), { maxLength: 8 })
@@ -130,7 +130,7 @@ t.test('what is written can be read, and says what the SDK says', async (t) => {
       }
       const wanted = spans.flatMap(bySdk).map((span) => ({
         ...span,
-        // A span without a parent has no parent that could be remote; the SDK says so by leaving the bit out.
+        // A span without a parent has no remote parent; the SDK then leaves the bit out.
         flags: span.parentSpanId === '' ? 0 : span.flags,
       }));
       const plain = (span: ReceivedSpan) => ({ ...span, flags: span.parentSpanId === '' ? 0 : span.flags });

@@ -1,3 +1,4 @@
+/** Encodes spans as OTLP's JSON. */
 import { spanIdText } from '../ids.ts';
 import {
   type Attributes,
@@ -11,8 +12,8 @@ import {
 } from './span.ts';
 
 /**
- * The same as JSON, for collectors that take `http/json` only (OTLP specification, "JSON Protobuf Encoding": ids are
- * hexadecimal, 64-bit numbers are strings). It is not the default, and not written for speed.
+ * Encodes spans as JSON for collectors that accept only `http/json` (OTLP specification, "JSON Protobuf Encoding": ids
+ * are hexadecimal, 64-bit numbers are strings). It is not the default, and not optimized.
  */
 export class JsonSpanEncoder implements SpanEncoder {
   count = 0;
@@ -66,7 +67,7 @@ export class JsonSpanEncoder implements SpanEncoder {
   }
 
   recycle(): void {
-    // A string's bytes are made anew each time.
+    // Each batch has new bytes, so there is nothing to reuse.
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Sends batches by OTLP. Endpoint, headers, certificates, compression and time-out are read from the standard variables by the
- * OpenTelemetry SDK; what a collector asks to have repeated the queue repeats. Loaded only when tracing is on.
+ * Sends batches of spans by OTLP. The OpenTelemetry SDK reads endpoint, headers, certificates, compression and time-out
+ * from the standard variables; the queue repeats the batches that a collector asks to have repeated. Loaded only when
+ * tracing is on.
  */
 import type { IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
 import { FieldReader, WireType } from '../../task/protobuf.ts';
@@ -11,12 +12,12 @@ import type { ExportResult, SpanExporter } from './span-queue.ts';
 /** `ExportResultCode.SUCCESS` of @opentelemetry/core. */
 const SUCCESS = 0;
 
-/** Counts nothing: what becomes of spans is counted by the queue. */
+/** Counts nothing: the queue counts what becomes of spans. */
 const NO_METRICS = { name: 'span', countItems: () => 0 } as const;
 
 const GRPC_PATH = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
-/** @throws Error when the environment names something that can't be used, such as a certificate that is not there */
+/** @throws Error when the environment names something unusable, such as a missing certificate */
 export async function createOtlpExporter(protocol: OtlpProtocol): Promise<SpanExporter> {
   if (protocol === 'grpc') return createGrpcExporter();
   const { createHttpExporter } = await import('./otlp-http.ts');
@@ -33,11 +34,11 @@ async function createGrpcExporter(): Promise<SpanExporter> {
   const delegate: IOtlpExportDelegate<Uint8Array> = createOtlpGrpcExportDelegate(
     convertLegacyOtlpGrpcOptions({}, 'TRACES'),
     {
-      // The batch is encoded already.
+      // The batch is already encoded.
       serializeRequest: (body: Uint8Array) => body,
       deserializeResponse: (data) => {
         rejected = rejectedByProtobuf(data);
-        // With a partial success in it the SDK would log one.
+        // The SDK would log a partial success if we returned it.
         return {};
       },
     },
@@ -51,7 +52,7 @@ async function createGrpcExporter(): Promise<SpanExporter> {
     send(body, done) {
       try {
         delegate.export(body, ({ code, error }) => {
-          // The response was read in the same turn, just before.
+          // The SDK read the response in the same turn, just before.
           const result: ExportResult = code === SUCCESS ? { ok: true, rejected } : failure(error);
           rejected = 0;
           done(result);
@@ -63,7 +64,7 @@ async function createGrpcExporter(): Promise<SpanExporter> {
   };
 }
 
-/** The collector's own words may hold anything: only what kind of failure it was, and its code, are told. */
+/** A collector's message may contain anything, so we report only the kind of failure and its code. */
 function failure(error: unknown): ExportResult {
   if (!(error instanceof Error)) return { ok: false, error: 'the export failed' };
   const { code, metadata } = error as { code?: unknown; metadata?: { get(name: string): unknown[] } };
@@ -76,7 +77,7 @@ function failure(error: unknown): ExportResult {
   };
 }
 
-/** ExportTraceServiceResponse { partial_success = 1 { rejected_spans = 1 } }; 0 for what is not one. */
+/** ExportTraceServiceResponse { partial_success = 1 { rejected_spans = 1 } }; 0 for any other message. */
 function rejectedByProtobuf(data: Uint8Array): number {
   const buffer = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   const reader = new FieldReader(buffer, 0, buffer.length);

@@ -1,6 +1,7 @@
 /**
- * OTLP over HTTP/1.1: one request a batch. Where to, with which headers, certificates, compression and time-out is read from
- * the standard variables by the OpenTelemetry SDK; its own transport tells nobody what a collector asks for.
+ * OTLP over HTTP/1.1: one request a batch. The OpenTelemetry SDK reads endpoint, headers, certificates, compression and
+ * time-out from the standard variables. We don't use the SDK's transport, because it hides what a collector's answer
+ * asks for.
  */
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
@@ -8,15 +9,15 @@ import { convertLegacyHttpOptions } from '@opentelemetry/otlp-exporter-base/node
 import { httpRetry } from './retry-info.ts';
 import type { ExportResult, SpanExporter } from './span-queue.ts';
 
-/** Of an answer more is not read: it says how many spans were rejected, and why. */
+/** We read no more of an answer than this; it reports the number of rejected spans, and why. */
 const MAX_ANSWER_BYTES = 4_194_304;
 const compress = promisify(gzip);
-/** The collector may be back in a moment. */
+/** The collector may recover in a moment. */
 const TRY_AGAIN = { afterMs: 0 };
 
 /**
- * @param rejectedBy reads of an answer how many spans were rejected
- * @throws Error when the environment names something that can't be used, such as a certificate that is not there
+ * @param rejectedBy reads the number of rejected spans from an answer
+ * @throws Error when the environment names something unusable, such as a missing certificate
  */
 export async function createHttpExporter(
   contentType: string,
@@ -49,7 +50,7 @@ export async function createHttpExporter(
         else if (ok) chunks.push(chunk);
       });
       response.on('end', () => end(ok ? { ok, rejected: rejectedBy(Buffer.concat(chunks)) } : refused()));
-      // The head has come, and says whether the spans were taken.
+      // The head has arrived, and its status tells whether the collector took the spans.
       response.on('error', () => end(ok ? { ok, rejected: 0 } : refused()));
     });
     const timeout = setTimeout(() => {

@@ -1,6 +1,6 @@
 /**
- * Trace context in the formats that `OTEL_PROPAGATORS` names (OpenTelemetry specification, "API Propagators"). Each is read
- * into a `traceparent`, which everything else goes by, and written from one. Pure.
+ * Trace context in the formats that `OTEL_PROPAGATORS` names (OpenTelemetry specification, "API Propagators"). Each
+ * format is read into a `traceparent`, which the rest of the code uses, and written from one. Pure.
  */
 import { NO_CONTEXT, parseTraceparent, RANDOM, SAMPLED, traceparentFromBinary } from '../trace-context.ts';
 
@@ -8,14 +8,14 @@ export type Propagator = 'tracecontext' | 'b3' | 'b3multi' | 'jaeger';
 
 export const PROPAGATORS: readonly Propagator[] = ['tracecontext', 'b3', 'b3multi', 'jaeger'];
 
-/** A flag beside W3C's, between hops of ours only: B3 and Jaeger ask to have it passed on. */
+/** A flag beside W3C's, between our own hops only: B3 and Jaeger require hops to pass it on. */
 export const DEBUG = 0x80;
 const W3C_FLAGS = SAMPLED | RANDOM;
 
-/** Gives a header field's value; names are in lower case. */
+/** Returns a header field's value; names are in lower case. */
 type ReadField = (name: string) => string | undefined;
 
-/** The context that a request came with, as a well-formed `traceparent`; '' without one. */
+/** The context of a request, as a well-formed `traceparent`; '' without one. */
 export interface ReadContext {
   readonly traceparent: string;
   readonly tracestate: string;
@@ -23,7 +23,7 @@ export interface ReadContext {
 
 const NONE: ReadContext = { traceparent: '', tracestate: '' };
 
-/** Of several that a request has the one that is named last counts, as in OpenTelemetry's SDKs. */
+/** If a request has several formats, the last one in the list wins, as in OpenTelemetry's SDKs. */
 export function readContext(propagators: readonly Propagator[], get: ReadField): ReadContext {
   let found = NONE;
   for (const propagator of propagators) {
@@ -51,7 +51,7 @@ const B3_SINGLE = /^([\da-f]{16}|[\da-f]{32})-([\da-f]{16})(?:-([01d]))?(?:-[\da
 const B3_TRACE_ID = /^(?:[\da-f]{16}|[\da-f]{32})$/i;
 const SPAN_ID = /^[\da-f]{16}$/i;
 
-/** Either form is read, the single one first. Without a decision it is not sampled, as in OpenTelemetry's SDKs. */
+/** Reads both forms, the single one first. Without a sampling decision it is not sampled, as in OpenTelemetry's SDKs. */
 function readB3(get: ReadField): string | undefined {
   const single = B3_SINGLE.exec(get('b3') ?? '');
   if (single !== null) return contextOf(single[1]!, single[2]!, b3Flags(single[3]));
@@ -89,7 +89,7 @@ function contextOf(traceId: string, spanId: string, flags: number): string {
   return `00-${traceId.toLowerCase().padStart(32, '0')}-${spanId.toLowerCase().padStart(16, '0')}-${hex}`;
 }
 
-/** The fields to write, name and value in turn. `flags` are those of `traceparent`, and {@link DEBUG}. */
+/** The fields to write, alternating name and value. `flags` are those of `traceparent`, and {@link DEBUG}. */
 export function contextFields(
   propagators: readonly Propagator[],
   traceId: string,
@@ -133,7 +133,7 @@ const FIELDS: Readonly<Record<Propagator, readonly string[]>> = {
   jaeger: ['uber-trace-id'],
 };
 
-/** Fields that a hop writes anew, or whose place those that it writes take. */
+/** Fields that a hop replaces by those that it writes. */
 export function replacedFields(propagators: readonly Propagator[]): ReadonlySet<string> {
   return new Set(propagators.flatMap((propagator) => FIELDS[propagator]));
 }

@@ -14,11 +14,11 @@ import {
 } from './span.ts';
 
 const INITIAL_BYTES = 64 * 1024;
-/** A buffer that had to grow beyond this is not kept for the next batch. */
+/** The encoder keeps no buffer larger than this for the next batch. */
 const MAX_KEPT_BYTES = 1024 * 1024;
 /** Bytes for the two lengths at the body's beginning: up to 256 MiB. */
 const OUTER_LENGTH_BYTES = 4;
-/** What a span has beside its shape, attributes, events, links and texts. */
+/** The size of a span without its shape, attributes, events, links and texts. */
 const SPAN_FIXED_BYTES = 128;
 
 /**

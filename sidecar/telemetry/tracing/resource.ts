@@ -1,4 +1,4 @@
-/** Whose spans these are, from the standard variables and the host. Loaded only when tracing is on. */
+/** The resource of all spans, from the standard variables and the host. Loaded only when tracing is on. */
 import {
   defaultResource,
   detectResources,
@@ -11,8 +11,9 @@ import {
 import type { Attributes, AttributeValue } from './span.ts';
 
 /**
- * `OTEL_SERVICE_NAME`, then `service.name` in `OTEL_RESOURCE_ATTRIBUTES`, then the sidecar's own name; the rest of
- * `OTEL_RESOURCE_ATTRIBUTES` beside what the host is. The process's command line stays out: it may hold anything.
+ * The name is `OTEL_SERVICE_NAME`, then `service.name` in `OTEL_RESOURCE_ATTRIBUTES`, then the sidecar's own name. The
+ * rest of `OTEL_RESOURCE_ATTRIBUTES` joins the attributes of the host. The process's command line stays out: it may
+ * contain secrets.
  */
 export async function tracingResource(name: string, version: string): Promise<Attributes> {
   const own = resourceFromAttributes({

@@ -1,6 +1,6 @@
 /**
- * Whether a collector's failure may pass, and how long it asks to be left alone (OTLP specification, "Failures" and
- * "OTLP/gRPC Throttling", "OTLP/HTTP Throttling"). Pure.
+ * Decides whether a collector's failure is temporary, and how long to wait before the next try (OTLP specification,
+ * "Failures" and "OTLP/gRPC Throttling", "OTLP/HTTP Throttling"). Pure.
  */
 import { FieldReader, WireType } from '../../task/protobuf.ts';
 import type { ExportResult } from './span-queue.ts';
@@ -10,8 +10,8 @@ type Retry = (ExportResult & { ok: false })['retry'];
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
 /**
- * @param retryAfter the header's value: seconds, or a date
- * @param nowMs since 1970
+ * @param retryAfter the value of `Retry-After`: seconds, or a date
+ * @param nowMs milliseconds since 1970
  */
 export function httpRetry(status: number, retryAfter: string | undefined, nowMs: number): Retry {
   if (!RETRIED_STATUSES.has(status)) return undefined;
@@ -25,11 +25,11 @@ const RESOURCE_EXHAUSTED = 8;
 /** CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE and DATA_LOSS. */
 const RETRIED_CODES: ReadonlySet<unknown> = new Set([1, 4, 10, 11, 14, 15]);
 
-/** @param details of `grpc-status-details-bin`; undefined without one */
+/** @param details the bytes of `grpc-status-details-bin`; undefined without one */
 export function grpcRetry(code: unknown, details: Buffer | undefined): Retry {
   const afterMs = details === undefined ? undefined : retryDelayMs(details);
   if (RETRIED_CODES.has(code)) return { afterMs: afterMs ?? 0 };
-  // Without a time the collector is not going to recover.
+  // Without a delay the collector is not going to recover.
   return code === RESOURCE_EXHAUSTED && afterMs !== undefined ? { afterMs } : undefined;
 }
 

@@ -1,29 +1,32 @@
 /**
- * Which calls are recorded. Decided before anything of a trace exists, from the parent's flags or from the numbers a
- * new trace id is made of; so a call that is not recorded costs a comparison.
+ * Decides which calls are recorded, before anything of a trace exists: from the parent's flags, or from the numbers of
+ * which a new trace id is made. So a call that is not recorded costs one comparison.
  */
 export interface Sampler {
-  /** A child follows its parent's decision (`parentbased_…`). */
+  /** Whether a child follows its parent's decision (`parentbased_…`). */
   readonly parentBased: boolean;
-  /** Share of new traces that are recorded, 0 to 1. */
+  /** The share of new traces to record, 0 to 1. */
   readonly ratio: number;
 }
 
 export const DEFAULT_SAMPLER: Sampler = { parentBased: true, ratio: 1 };
 
-/** The SDK's rule: the id's four words folded into one are below this. All services with one ratio agree so. */
+/**
+ * The SDK's rule: record when the id's four words, folded into one, are below this bound. So all services with one
+ * ratio agree.
+ */
 function upperBound(ratio: number): number {
   return ratio >= 1 ? 4_294_967_296 : Math.floor(ratio * 4_294_967_295);
 }
 
-/** Decides on a new trace by its id's four words, folded into one: random bits, of which the id is then made. */
+/** Decides on a new trace by the id's four words, folded into one: random bits, of which the id is then made. */
 export function samplesRoot({ ratio }: Sampler, folded: number): boolean {
   if (ratio >= 1) return true;
   if (ratio <= 0) return false;
   return folded >>> 0 < upperBound(ratio);
 }
 
-/** Decides on a call that goes on with the trace of `traceparent`, a well-formed one, with these flags. */
+/** Decides on a call that continues the trace of this well-formed `traceparent`, with these flags. */
 export function samplesChild({ parentBased, ratio }: Sampler, flags: number, traceparent: string): boolean {
   if (parentBased) return (flags & 1) !== 0;
   if (ratio >= 1) return true;
@@ -41,8 +44,8 @@ export function samplesChild({ parentBased, ratio }: Sampler, flags: number, tra
 }
 
 /**
- * The sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name (OpenTelemetry specification, "General
- * SDK Configuration"). What is not known is told to `warn`, and the default holds.
+ * The sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` name (OpenTelemetry specification, "General SDK
+ * Configuration"). An unknown value goes to `warn`, and the default applies.
  */
 export function samplerFromEnvironment(
   name: string | undefined,

@@ -1,3 +1,4 @@
+/** The settings of tracing, from the standard `OTEL_*` variables. */
 import { PROPAGATORS, type Propagator } from './propagators.ts';
 import { DEFAULT_SAMPLER, type Sampler, samplerFromEnvironment } from './sampler.ts';
 import { DEFAULT_QUEUE, type SpanQueueSettings } from './span-queue.ts';
@@ -10,17 +11,17 @@ export interface TracingSettings {
   readonly protocol: OtlpProtocol;
   readonly sampler: Sampler;
   readonly queue: SpanQueueSettings;
-  /** The formats in which trace context is read from calls and written to them (`OTEL_PROPAGATORS`). */
+  /** The formats in which the sidecar reads trace context from calls and writes it to them (`OTEL_PROPAGATORS`). */
   readonly propagators: readonly Propagator[];
 }
 
 /**
- * What the standard variables ask of traces (OpenTelemetry specification, "General SDK Configuration" and "OTLP
- * Exporter Configuration"). Undefined when tracing is off: no endpoint is given, or it is turned off by
- * OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER. Endpoint, headers, certificates, compression and time-out are read by
- * the exporter itself.
+ * The settings that the standard variables ask for (OpenTelemetry specification, "General SDK Configuration" and "OTLP
+ * Exporter Configuration"). Undefined when tracing is off: no endpoint is given, or OTEL_SDK_DISABLED or
+ * OTEL_TRACES_EXPORTER turns it off. The exporter itself reads endpoint, headers, certificates, compression and
+ * time-out.
  *
- * @param warn told of every value that can't be used; tracing goes on with the default
+ * @param warn receives every unusable value; tracing continues with the default
  */
 export function tracingSettings(
   env: Environment,
@@ -74,7 +75,7 @@ function protocolOf(name: string | undefined, warn: (message: string) => void): 
   }
 }
 
-/** gRPC endpoints may leave the scheme out. */
+/** A gRPC endpoint may omit the scheme. */
 function isEndpoint(text: string, protocol: OtlpProtocol): boolean {
   if (URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return true;
   return protocol === 'grpc' && URL.canParse(`http://${text}`);
@@ -104,7 +105,7 @@ function queueSettings(
 
 const DEFAULT_PROPAGATORS: readonly Propagator[] = ['tracecontext'];
 
-/** Baggage goes through in any case, as every header that is not the sidecar's does. */
+/** Baggage passes through in any case, as every header that the sidecar does not own. */
 function propagatorsOf(names: string | undefined, warn: (message: string) => void): readonly Propagator[] {
   if (names === undefined) return DEFAULT_PROPAGATORS;
   const list = names
@@ -114,7 +115,7 @@ function propagatorsOf(names: string | undefined, warn: (message: string) => voi
   const isKnown = (name: string): name is Propagator => (PROPAGATORS as readonly string[]).includes(name);
   const unknown = list.filter((name) => !isKnown(name) && name !== 'baggage' && name !== 'none');
   const known = [...new Set(list.filter(isKnown))];
-  // A list with nothing that is known counts as none at all.
+  // A list without any known name counts as no list.
   const used = list.length > unknown.length ? known : DEFAULT_PROPAGATORS;
   if (unknown.length > 0)
     warn(
@@ -123,7 +124,7 @@ function propagatorsOf(names: string | undefined, warn: (message: string) => voi
   return list.includes('none') ? [] : used;
 }
 
-/** For tests, and for who wants tracing without an environment. */
+/** For tests, and for callers that want tracing without an environment. */
 export const DEFAULT_TRACING: TracingSettings = {
   protocol: 'http/protobuf',
   sampler: DEFAULT_SAMPLER,

@@ -1,15 +1,16 @@
+/** Queues ended spans within fixed bounds, and sends them to the collector in batches. */
 import { type Backoff, backoffMs } from '../../clock/backoff.ts';
 import type { Span, SpanEncoder } from './span.ts';
 
 /** The bounds of OpenTelemetry's batching processor (specification, "Batch Span Processor": `OTEL_BSP_*`). */
 export interface SpanQueueSettings {
-  /** Spans that may wait; further ones are dropped. */
+  /** Spans that may wait; the queue drops further ones. */
   readonly maxQueueSize: number;
   /** Spans in one request. */
   readonly maxBatchSize: number;
-  /** The longest a span waits for company, in milliseconds. */
+  /** The longest time that a span waits for its batch to fill, in milliseconds. */
   readonly scheduleDelayMs: number;
-  /** The most one request may take with its retries, in milliseconds. */
+  /** The longest time for one request with its retries, in milliseconds. */
   readonly exportTimeoutMs: number;
 }
 
@@ -20,45 +21,45 @@ export const DEFAULT_QUEUE: SpanQueueSettings = {
   exportTimeoutMs: 30_000,
 };
 
-/** Whatever the spans are: what waits takes no more than this. */
+/** The bound on the waiting spans' bytes, whatever their number. */
 export const MAX_QUEUE_BYTES = 16 * 1024 * 1024;
 
 export type ExportResult =
-  /** `rejected` spans were not taken, by the collector's own account. */
+  /** `rejected` is the number of spans that the collector reports as not taken. */
   | { readonly ok: true; readonly rejected: number }
   | {
       readonly ok: false;
       readonly error: string;
-      /** It may pass: the batch is sent again, not before the collector wants it; 0 where it has named no time. */
+      /** Set for a temporary failure: send the batch again after this time; 0 where the collector named none. */
       readonly retry?: { readonly afterMs: number } | undefined;
     };
 
-/** Where a collector names no time (OTLP specification: "exponential backoff with random jitter"). */
+/** Applies where a collector names no time (OTLP specification: "exponential backoff with random jitter"). */
 const BACKOFF: Backoff = { baseMs: 1_000, multiplier: 1.5, maxMs: 5_000 };
-/** A batch that a collector has put off so often is given up. */
+/** After this many tries the queue drops a batch. */
 const MAX_TRIES = 5;
-/** A collector that asks for more is asked again nevertheless. */
+/** The longest pause that we grant a collector. */
 const MAX_PAUSE_MS = 3_600_000;
-/** A pause that is worth a line in the log. */
+/** A pause of at least this length is logged. */
 const LONG_PAUSE_MS = 5_000;
 
-/** Sends one body. `done` is called once, and never throws. */
+/** Sends one body. It calls `done` once, and never throws. */
 export interface SpanExporter {
   send(body: Uint8Array, done: (result: ExportResult) => void): void;
 }
 
-/** What became of spans; for metrics. */
+/** What became of spans, for metrics. */
 export class SpanCounts {
   exported = 0;
   /** The queue was full. */
   droppedQueueFull = 0;
-  /** The collector could not be reached, or did not answer in time, or refused the request. */
+  /** The collector was unreachable, did not answer in time, or refused the request. */
   failed = 0;
-  /** The collector took the request and not all of its spans. */
+  /** The collector took the request but not all of its spans. */
   rejected = 0;
 }
 
-/** Told when the collector's state changes, not of each failure. */
+/** Notified when the collector's state changes, not of each failure. */
 export interface SpanQueueListener {
   onExportFailing(error: string): void;
   onExportWorking(): void;
@@ -68,18 +69,19 @@ interface Batch {
   readonly body: Uint8Array;
   readonly spans: number;
   tries: number;
-  /** Of the first try, by `performance.now()`. */
+  /** The time of the first try, by `performance.now()`. */
   startedAtMs: number;
 }
 
 /**
- * Holds spans until a collector takes them, and never more than its bounds.
+ * Holds spans until a collector takes them, within its bounds.
  *
  *     add ──▶ open batch ──full, or its time is over──▶ waiting batches ──one at a time──▶ collector
  *      └── the queue is full: dropped, and counted
  *
- * A batch that a collector can't take now is sent again, and nothing before: after a pause that the collector names, or a
- * back-off. One request is under way at a time, so that a slow collector makes the queue full and not the memory.
+ * The queue sends a batch again that a collector can't take now, and no other batch before it: after the pause that the
+ * collector names, or a back-off. One request is in flight at a time, so a slow collector fills the queue and not the
+ * memory.
  */
 export class SpanQueue {
   readonly counts = new SpanCounts();
@@ -91,10 +93,10 @@ export class SpanQueue {
   private waitingSpans = 0;
   private waitingBytes = 0;
   private sending = false;
-  /** Of the request under way. */
+  /** Spans of the request in flight. */
   private sendingSpans = 0;
   private failing = false;
-  /** Nothing is sent until it strikes. */
+  /** The queue sends nothing until this timer fires. */
   private pause: NodeJS.Timeout | undefined = undefined;
   private pauseEndMs = 0;
   private timer: NodeJS.Timeout | undefined = undefined;
@@ -113,12 +115,12 @@ export class SpanQueue {
     this.listener = listener;
   }
 
-  /** Spans that no collector has taken yet, those of the request under way included. */
+  /** Spans that no collector has taken yet, including those of the request in flight. */
   get size(): number {
     return this.waitingSpans + this.sendingSpans + this.encoder.count;
   }
 
-  /** Takes a span that has ended, or drops it. Never waits, never throws. */
+  /** Takes or drops an ended span. Never waits, never throws. */
   add(span: Span): void {
     const { encoder, settings } = this;
     if (
@@ -171,7 +173,7 @@ export class SpanQueue {
     let late = false;
     const end = (result: ExportResult): void => {
       const again = !over && !late && !result.ok && this.holds(batch, result);
-      // A request that has been given up may still be using its body.
+      // A request that timed out may still use its body.
       if (!late && !again) this.encoder.recycle(batch.body);
       if (over) return;
       over = true;
@@ -189,7 +191,7 @@ export class SpanQueue {
     this.exporter.send(batch.body, end);
   }
 
-  /** Keeps the failed batch for another try, and every other one behind it, if the failure may pass in time. */
+  /** Keeps the failed batch for another try, and all others behind it, if the failure is temporary and time remains. */
   private holds(batch: Batch, { error, retry }: ExportResult & { ok: false }): boolean {
     if (retry === undefined) return false;
     const asked = retry.afterMs > 0;
@@ -235,14 +237,14 @@ export class SpanQueue {
     }
   }
 
-  /** Sends what there is and takes no more; resolves when it is sent, and after `limitMs` at the latest. */
+  /** Sends the waiting spans and takes no more; resolves when they are sent, and after `limitMs` at the latest. */
   async close(limitMs: number): Promise<void> {
     if (this.closed) return;
     this.closed = true;
     clearTimeout(this.timer);
     this.seal();
     if (!this.sending && this.waiting.length === 0) return;
-    // A collector that wants to be left alone longer is.
+    // If the collector asks for a pause beyond the limit, we send nothing more.
     const paused = this.pause !== undefined && this.pauseEndMs > performance.now() + limitMs;
     if (!paused) await this.untilIdle(limitMs);
     clearTimeout(this.pause);

@@ -1,4 +1,4 @@
-/** What a span is made of when it is written down. OpenTelemetry's data model, in the smallest shape that holds it. */
+/** The parts of a span for the encoders: OpenTelemetry's data model, in the smallest form that holds it. */
 
 import { RANDOM, SAMPLED } from '../trace-context.ts';
 
@@ -8,12 +8,12 @@ export type SpanKind = (typeof SpanKind)[keyof typeof SpanKind];
 
 export type AttributeValue = string | number | boolean | readonly string[];
 
-/** key0, value0, key1, value1, …: no object a pair. Whole numbers are written as integers. */
+/** key0, value0, key1, value1, …: no object a pair. Encoders write whole numbers as integers. */
 export type Attributes = readonly AttributeValue[];
 
 export const NO_ATTRIBUTES: Attributes = [];
 
-/** What all spans of one kind of call have in common. Made once, and encoded once. */
+/** What all spans of one kind of call have in common. Created once, and encoded once. */
 export class SpanShape {
   readonly name: string;
   readonly kind: SpanKind;
@@ -35,13 +35,13 @@ export interface SpanEvent {
   readonly attributes: Attributes;
 }
 
-/** Another trace, or another span of the same one, that belongs to it. */
+/** A related span, of another trace or of the same one. */
 export interface SpanLink {
   readonly traceId: string;
   readonly spanId: string;
 }
 
-/** A span that has ended. An encoder reads it at once and keeps nothing of it. */
+/** An ended span. An encoder reads it at once and keeps no reference to it. */
 export interface Span {
   readonly shape: SpanShape;
   /** 32 lower-case hexadecimal digits. */
@@ -52,52 +52,52 @@ export interface Span {
   /** Both 0 for the first span of a trace. */
   readonly parentHigh: number;
   readonly parentLow: number;
-  /** The parent is of another process. */
+  /** Whether the parent belongs to another process. */
   readonly parentIsRemote: boolean;
   readonly traceState: string;
-  /** Those of its `traceparent`: `SAMPLED`, and perhaps `RANDOM`. */
+  /** The flags of its `traceparent`: `SAMPLED`, and perhaps `RANDOM`. */
   readonly traceFlags: number;
   /** Milliseconds by `performance.now()`. */
   readonly startedAtMs: number;
   readonly endedAtMs: number;
-  /** Beyond those of the shape. */
+  /** The attributes besides those of the shape. */
   readonly attributes: Attributes;
   readonly events: readonly SpanEvent[] | undefined;
   readonly droppedEvents: number;
   readonly links: readonly SpanLink[] | undefined;
   readonly failed: boolean;
-  /** What a failed one says of itself; '' for nothing. */
+  /** The message of a failed span; '' for none. */
   readonly statusMessage: string;
 }
 
-/** Collects spans, in the form they are sent in. */
+/** Collects spans, encoded for sending. */
 export interface SpanEncoder {
   /** Spans since `take`. */
   readonly count: number;
   readonly bytes: number;
   add(span: Span): void;
-  /** The body of one export request, with all spans since the last one. */
+  /** Returns the body of one export request, with all spans since the last `take`. */
   take(): Uint8Array;
-  /** A body that has been sent may be written over. */
+  /** Returns a sent body, which the encoder may overwrite. */
   recycle(body: Uint8Array): void;
 }
 
-/** Who sends the spans. */
+/** The origin of the spans. */
 export interface SpanSource {
   readonly resource: Attributes;
   readonly scopeName: string;
   readonly scopeVersion: string;
-  /** Adds to `performance.now()` what makes it milliseconds since 1970. */
+  /** The difference between milliseconds since 1970 and `performance.now()`. */
   readonly epochOffsetMs: () => number;
 }
 
-/** The schema that attribute names are of. */
+/** The schema of the attribute names. */
 export const SCHEMA_URL = 'https://opentelemetry.io/schemas/1.45.0';
 
 /** Longer values are cut: callers choose some of them. */
 export const MAX_VALUE_CHARS = 1024;
 
-/** OTLP's `Span.flags`: W3C's, whether the parent is remote is known (0x100), and whether it is (0x200). */
+/** OTLP's `Span.flags`: W3C's flags, whether we know that the parent is remote (0x100), and whether it is (0x200). */
 export function spanFlags({ traceFlags, parentIsRemote }: Span): number {
   return (traceFlags & (SAMPLED | RANDOM)) | (parentIsRemote ? 0x300 : 0x100);
 }
