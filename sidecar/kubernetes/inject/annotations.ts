@@ -1,9 +1,10 @@
+/** Reads the annotations with which a pod configures its sidecar. */
 import { isObject, type JsonObject, objectAt } from './json.ts';
 import { MAX_PORT_OFFSET, MIN_PORT_OFFSET } from './settings.ts';
 
-/** What a pod asks of its sidecar. */
+/** The settings of a pod's annotations. */
 export interface PodWishes {
-  /** `none` for a pod that serves no gRPC; undefined to take the first container port. */
+  /** `none` for a pod that serves no gRPC; undefined for the first container port. */
   readonly appPort: number | 'none' | undefined;
   /** The name of a config map. */
   readonly config: string | undefined;
@@ -11,15 +12,15 @@ export interface PodWishes {
   readonly requests: Resources;
   readonly limits: Resources;
   readonly intercept: boolean;
-  /** Destination ports whose connections go to the sidecar; undefined for the app's own port. */
+  /** The destination ports whose connections the rules redirect to the sidecar; undefined for the app's own port. */
   readonly interceptPorts: readonly number[] | undefined;
-  /** The Secret with the sidecar's certificate. */
+  /** The Secret that holds the sidecar's certificate. */
   readonly tlsSecret: string | undefined;
-  /** The volume of the pod that has it instead: of a CSI driver, or one that a SPIFFE helper writes to. */
+  /** The volume of the pod that holds it instead: one of a CSI driver, or one that a SPIFFE helper writes to. */
   readonly tlsVolume: string | undefined;
-  /** Whether the sidecar asks the Kubernetes API for endpoints, and so needs a token. */
+  /** Whether the sidecar reads endpoints from the Kubernetes API, for which it needs a token. */
   readonly endpointSlices: boolean;
-  /** By how much all ports of the sidecar are moved. */
+  /** The offset of all ports of the sidecar. */
   readonly portOffset: number;
 }
 
@@ -29,7 +30,7 @@ interface Resources {
 }
 
 const PREFIX = 'outrigger.dev/';
-/** The annotations that are settings; others of our prefix are refused, for they are spelled wrongly. */
+/** The annotations that are settings. Other annotations with our prefix are refused, because they are misspelled. */
 const SETTINGS = [
   'app-port',
   'config',
@@ -47,21 +48,21 @@ const SETTINGS = [
 ] as const;
 const OWN = ['injected'];
 const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
-/** A Kubernetes quantity, without exponents: 100m, 0.5, 128Mi. */
+/** A Kubernetes quantity without exponents: 100m, 0.5, 128Mi. */
 const CPU = /^(\d{1,6}m|\d{1,3}(\.\d{1,3})?)$/;
 const MEMORY = /^\d{1,15}(\.\d{1,3})?(Ki|Mi|Gi|k|M|G)?$/;
-/** The name of a config map or a Secret (a DNS subdomain), and that of a volume (a DNS label). */
+/** The name of a config map or a Secret (a DNS subdomain), and the name of a volume (a DNS label). */
 const OBJECT_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
 
-/** Reads the annotations of a pod, or says everything that is wrong with them. */
+/** Reads the annotations of a pod, or reports every problem with them. */
 export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { problems: string[] } {
   const annotations = objectAt(metadata, 'annotations');
   const problems: string[] = [];
   const raw = (name: (typeof SETTINGS)[number]): string | undefined => {
     const value = annotations[PREFIX + name];
-    // YAML without quotes makes numbers and booleans of them; Kubernetes refuses those, inject need not.
+    // Unquoted YAML values become numbers and booleans; Kubernetes refuses those, but inject need not.
     if (value === undefined || value === null || value === '' || Array.isArray(value) || isObject(value))
       return undefined;
     return String(value).trim();
@@ -143,7 +144,7 @@ const UNITS: Readonly<Record<string, number>> = {
   Gi: 2 ** 30,
 };
 
-/** An amount of CPU or memory as a number, for comparisons. */
+/** Converts an amount of CPU or memory to a number, for comparisons. */
 export function quantity(text: string): number {
   const [, number = '', unit = ''] = /^([\d.]+)(.*)$/.exec(text) ?? [];
   return Number(number) * (UNITS[unit] ?? 1);

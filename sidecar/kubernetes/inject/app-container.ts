@@ -1,23 +1,24 @@
+/** Changes the app's container: probes, port name and preStop hook. */
 import { at, isObject, type Json, type JsonObject, numberAt, objectAt, stringAt } from './json.ts';
 import type { Ports } from './settings.ts';
 
 const PROBES = ['startupProbe', 'readinessProbe', 'livenessProbe'] as const;
-/** The services that the sidecar's health service answers for, its name beside them. */
+/** The services for which the sidecar's health service answers, besides its own name. */
 const HEALTH_SERVICES = new Set([undefined, '', 'agent.AgentService']);
 
-/** What decides where the sidecar is probed for the app. */
+/** Decides how the kubelet probes the app through the sidecar. */
 export interface ProbeTarget {
   readonly ports: Ports;
-  /** The sidecar's name, which its health service answers for. */
+  /** The sidecar's name; its health service answers for it. */
   readonly name: string | undefined;
-  /** Its port may speak TLS, which a kubelet's gRPC probes can't. */
+  /** Whether the sidecar's port may use TLS, which a kubelet's gRPC probes do not support. */
   readonly mayHaveTls: boolean;
 }
 
 /**
- * gRPC probes of the app's port go to the sidecar, which answers for the app: the app may listen on localhost only,
- * where no kubelet comes. They stay gRPC where the sidecar's own health service can be asked so; otherwise its health
- * port is asked over HTTP, which asks the app.
+ * Redirects gRPC probes of the app's port to the sidecar, which answers for the app: the app may listen on localhost
+ * only, where the kubelet can't reach it. A probe stays gRPC if the sidecar's own health service can answer it.
+ * Otherwise it becomes an HTTP probe of the sidecar's health port, which checks the app.
  */
 export function moveProbes(container: JsonObject, appPort: number, target: ProbeTarget): JsonObject {
   let moved = container;
@@ -38,14 +39,14 @@ export function moveProbes(container: JsonObject, appPort: number, target: Probe
 }
 
 function httpGetOf(service: string, port: number): JsonObject {
-  // Not encodeURIComponent, which throws at half a surrogate pair.
+  // Not encodeURIComponent, which throws for half a surrogate pair.
   const query = service === '' ? '' : `?${new URLSearchParams({ service })}`;
   return { path: `/healthz/app${query}`, port, scheme: 'HTTP' };
 }
 
 /**
- * Takes the name off the app's port, for the sidecar's port has it now: a Service that asks for its target by name
- * looks at containers first. What the container itself says by that name is said by number instead.
+ * Removes the name of the app's port, because the sidecar's port takes it: a Service that targets a port by name finds
+ * the first container with that name. References to the name in the container itself become the number.
  */
 export function releasePortName(container: JsonObject, appPort: number, name: string): JsonObject {
   const ports = at(container, 'ports');
@@ -86,7 +87,7 @@ function withoutPortName(action: JsonObject, name: string, port: number): JsonOb
   return changed;
 }
 
-/** Holds SIGTERM back while callers are sent away, where the container has no hook of its own. */
+/** Delays SIGTERM while the sidecar sends callers away, if the container has no hook of its own. */
 export function holdSigterm(container: JsonObject, seconds: number): JsonObject {
   const lifecycle = objectAt(container, 'lifecycle');
   if (seconds <= 0 || isObject(at(lifecycle, 'preStop'))) return container;

@@ -1,23 +1,24 @@
+/** Changes the environment of the pod's containers, and moves the model's key to the sidecar. */
 import { at, isObject, type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 import { PLACEHOLDER_KEY, type Ports } from './settings.ts';
 
-/** What moves from the app's environment to the sidecar's. */
+/** The parts of the app's environment that move to the sidecar. */
 export interface LlmMove {
-  /** `llm.upstreams` for the sidecar; undefined leaves its default. */
+  /** `llm.upstreams` for the sidecar; undefined keeps its default. */
   readonly upstreams: string | undefined;
-  /** Variables of the app that the sidecar gets, the key among them. */
+  /** Variables of the app that the sidecar receives, including the key. */
   readonly environment: readonly JsonObject[];
 }
 
-/** `RESEARCH_AGENT_ADDR`, the gateway's and other callers' way to say where an agent is. */
+/** `RESEARCH_AGENT_ADDR`: the variable with which the gateway and other callers configure the address of an agent. */
 const AGENT_ADDRESS = /^[A-Z][A-Z0-9_]*_AGENT_ADDR$/;
 const LOOPBACK = /^(https?:\/\/)?(127\.|localhost\b|\[::1\])/;
 
 export const NOTHING_MOVES: LlmMove = { upstreams: undefined, environment: [] };
 
 /**
- * The key and the provider's address that a container knows, to be told to the sidecar. A key that comes some other
- * way, by `envFrom` or from a file, is not seen, and then no key moves.
+ * The key and the provider's address in a container's environment, for the sidecar. A key from `envFrom` or a file is
+ * invisible here, and then no key moves.
  */
 export function llmMoveOf(container: JsonObject): LlmMove {
   const key = variable(container, 'OPENAI_API_KEY');
@@ -25,7 +26,7 @@ export function llmMoveOf(container: JsonObject): LlmMove {
   if (key === undefined || !canMove(key)) return NOTHING_MOVES;
   const literal = stringAt(url, 'value') ?? '';
   if (url === undefined || LOOPBACK.test(literal)) return { upstreams: undefined, environment: [key] };
-  // One that may be missing would leave the sidecar with `$(OPENAI_BASE_URL)` for an address.
+  // A variable that may be missing would give the sidecar the address `$(OPENAI_BASE_URL)`.
   if (!canMove(url) || mayBeMissing(url)) return NOTHING_MOVES;
   const isReference = isObject(at(url, 'valueFrom'));
   const upstream = {
@@ -33,17 +34,17 @@ export function llmMoveOf(container: JsonObject): LlmMove {
     url: isReference ? '$(OPENAI_BASE_URL)' : literal,
     api_key_env: 'OPENAI_API_KEY',
   };
-  // JSON is YAML, which is how a list is written in a variable.
+  // JSON is YAML, the form of a list in a variable.
   return { upstreams: JSON.stringify([upstream]), environment: isReference ? [key, url] : [key] };
 }
 
 /**
- * The environment of an app beside a sidecar: agents are called through it, and so is the model when the sidecar
- * holds the key.
+ * The environment of an app beside a sidecar: the app calls agents through the sidecar, and also its model, if the
+ * sidecar holds the key.
  *
- * @param isAgent it is the container that serves the app's port, which is told where the sidecar is
+ * @param isAgent whether this container serves the app's port; only that one gets the sidecar's address
  * @param llm what the sidecar took over from any container of the pod
- * @param ports where the sidecar listens
+ * @param ports the ports of the sidecar
  */
 export function appEnvironment(
   container: JsonObject,
@@ -56,7 +57,7 @@ export function appEnvironment(
   const before = at(container, 'env');
   const variables = Array.isArray(before) ? before : [];
   const known = new Set(objectsAt(container, 'env').map((entry) => stringAt(entry, 'name')));
-  // A container with another key or provider keeps its own way.
+  // A container with another key or provider keeps its own.
   const sidecarHasKey = llm !== NOTHING_MOVES && JSON.stringify(llmMoveOf(container)) === JSON.stringify(llm);
   const changed = variables.map((entry) => {
     const name = stringAt(entry, 'name') ?? '';
@@ -71,8 +72,8 @@ export function appEnvironment(
     if (!known.has(name)) changed.push({ name, value });
   };
   if (isAgent) add('AGENT_OUTBOUND', outbound);
-  // The sidecar passes on the key of an app whose key it has not got. Where the provider may be set by a whole
-  // config map or Secret (envFrom), a variable would hide it.
+  // The sidecar passes through the key of an app whose key it does not hold. If a whole config map or Secret (envFrom)
+  // may set the provider, a variable would hide it.
   const fromElsewhere = objectsAt(container, 'envFrom').length > 0;
   if (sidecarHasKey || (isAgent && !fromElsewhere && llm === NOTHING_MOVES && !known.has('OPENAI_API_KEY')))
     add('OPENAI_BASE_URL', llmUrl);
@@ -81,7 +82,7 @@ export function appEnvironment(
   return untouched ? container : { ...container, env: changed };
 }
 
-/** The OTEL_… variables with a value of their own; `OTEL_SERVICE_NAME` names the app and not the sidecar. */
+/** The OTEL_… variables with a literal value. `OTEL_SERVICE_NAME` is not among them, because it names the app. */
 export function otelOf(container: JsonObject): JsonObject[] {
   return objectsAt(container, 'env').filter((entry) => {
     const name = stringAt(entry, 'name') ?? '';
@@ -89,7 +90,7 @@ export function otelOf(container: JsonObject): JsonObject[] {
   });
 }
 
-/** The last one of a name holds, as in Kubernetes; one that is empty says nothing. */
+/** The last variable of a name counts, as in Kubernetes; an empty one counts as absent. */
 function variable(container: JsonObject, name: string): JsonObject | undefined {
   const found = objectsAt(container, 'env').findLast((entry) => entry['name'] === name);
   return isObject(at(found, 'valueFrom')) || (stringAt(found, 'value') ?? '') !== '' ? found : undefined;
@@ -99,7 +100,7 @@ function canMove(entry: JsonObject): boolean {
   return !refersToOthers(entry) && stringAt(entry, 'value') !== PLACEHOLDER_KEY;
 }
 
-/** `$(OTHER)` is put in from the variables of the same container; the sidecar has not got them. */
+/** Kubernetes expands `$(OTHER)` from the variables of the same container; the sidecar does not have them. */
 function refersToOthers(entry: JsonObject): boolean {
   return /\$\([^)]*\)/.test(stringAt(entry, 'value') ?? '');
 }

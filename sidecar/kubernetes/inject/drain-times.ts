@@ -1,20 +1,20 @@
-/** How the time that a pod has to end is shared out, in seconds. */
+/** The division of a pod's grace period, in seconds. */
 export interface DrainTimes {
-  /** From "not ready" to the first GOAWAY: so long do callers that hear late still come. */
+  /** From "not ready" to the first GOAWAY: callers that learn of the change late still connect in this time. */
   readonly delay: number;
-  /** How long the app's SIGTERM is held back, so that it serves while its callers are sent away. */
+  /** The delay of the app's SIGTERM, so that the app serves while the sidecar sends callers away. */
   readonly appSleep: number;
-  /** From the first GOAWAY to the end of the calls that are left. */
+  /** From the first GOAWAY to the end of the remaining calls. */
   readonly timeout: number;
 }
 
-/** What a change of endpoints takes to reach callers: a watch, a DNS answer's life, a refresh. */
+/** The longest time for a change of endpoints to reach callers: a watch, the TTL of a DNS answer, a refresh. */
 const LONGEST_DELAY = 5;
 /** Between the last answer and SIGKILL. */
 const MARGIN = 2;
 
 /**
- * The pod's grace period is the one truth: what it leaves is what calls get.
+ * Everything derives from the pod's grace period: calls get what it leaves.
  *
  *     deletion                                                        SIGKILL
  *     ├── delay ──┤GOAWAY                                                   │
@@ -22,8 +22,8 @@ const MARGIN = 2;
  *     ├── appSleep ──┤SIGTERM to the app … ends ┤SIGTERM to the sidecar     │
  *     0                                                              grace ─┘
  *
- * The sidecar's preStop hook starts its drain at once, beside the app's; a native sidecar gets SIGTERM when the
- * other containers have ended.
+ * The sidecar's preStop hook starts its drain at once, at the same time as the app's; a native sidecar gets SIGTERM
+ * after the other containers have ended.
  */
 export function drainTimes(graceSeconds: number): DrainTimes {
   const delay = Math.min(LONGEST_DELAY, Math.floor(graceSeconds / 6));

@@ -1,25 +1,27 @@
+/** Redirects a pod's gRPC connections to the sidecar by nftables rules. */
 import type { PodWishes } from './annotations.ts';
 import type { JsonObject } from './json.ts';
 import type { PodFacts } from './pod-facts.ts';
 import { INTERCEPT_NAME, type InjectSettings, PORTS, ROOT, SIDECAR_USER } from './settings.ts';
 
-/** Where a pod's gRPC goes when nothing says otherwise: the port of the agents. */
+/** The default port of a pod's gRPC: the port of the agents. */
 const DEFAULT_PORT = 50051;
 
 export interface Interception {
-  /** The app's port: connections that come to it from outside go to the sidecar; undefined for none. */
+  /** The app's port: the rules redirect external connections to it to the sidecar; undefined for none. */
   readonly inboundPort: number | undefined;
-  /** Connections that leave for these ports go to the sidecar. */
+  /** The rules redirect outgoing connections to these ports to the sidecar. */
   readonly outboundPorts: readonly number[];
 }
 
 /**
  * The nftables script that redirects a pod's gRPC. It replaces its own table in one transaction, so it may run again.
  *
- * - What the sidecar sends itself is let through by its user: to the app, and to other pods.
- * - What stays on the loopback interface is let through: an app that calls 127.0.0.1 means it.
- * - IPv4 and IPv6: a redirected connection stays in its family and ends on 127.0.0.1 or [::1], or outside on the
- *   address that it came to, so the sidecar has to listen on all of them ({@link INTERCEPTING_LISTENERS}).
+ * - Connections of the sidecar's user pass: to the app, and to other pods.
+ * - Connections on the loopback interface pass: an app that calls 127.0.0.1 means that address.
+ * - The rules cover IPv4 and IPv6: a redirected connection stays in its family and ends on 127.0.0.1 or [::1], or, from
+ * outside, on the address that it was sent to. So the sidecar has to listen on all of them ({@link
+ * INTERCEPTING_LISTENERS}).
  */
 export function interceptRules({ inboundPort, outboundPorts }: Interception): string {
   const inbound =
@@ -43,7 +45,7 @@ table inet outrigger {${inbound}
 `;
 }
 
-/** Where a sidecar has to listen for what the rules redirect to it. */
+/** The addresses on which a sidecar has to listen for redirected connections. */
 export const INTERCEPTING_LISTENERS: readonly JsonObject[] = [
   { name: 'OUTRIGGER_INBOUND_LISTEN', value: `[::]:${PORTS.inbound}` },
   { name: 'OUTRIGGER_OUTBOUND_LISTEN', value: `localhost:${PORTS.outbound}` },
@@ -57,8 +59,9 @@ export function interception(wishes: PodWishes, facts: PodFacts): Interception {
 }
 
 /**
- * The step that redirects, as an init container behind the sidecar's, so that nothing is redirected to a sidecar
- * that is not there. It needs NET_ADMIN and root, which the pod security standards "baseline" and "restricted" refuse.
+ * The init container that installs the rules. It runs after the sidecar's, so that no connection is redirected to a
+ * sidecar that has not started. It needs NET_ADMIN and root, which the pod security standards "baseline" and
+ * "restricted" refuse.
  */
 export function interceptContainer(settings: InjectSettings, rules: string): JsonObject {
   return {

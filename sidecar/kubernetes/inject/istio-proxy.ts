@@ -1,11 +1,11 @@
-/** Istio's proxies, whose ports are the sidecar's: they can't be in one pod unless one of them moves. */
+/** Detects Istio's proxies, which use the sidecar's ports: both fit in one pod only if one of them moves. */
 import { type JsonObject, objectAt, objectsAt, stringAt } from './json.ts';
 
 const CONTAINER = 'istio-proxy';
 const SIDECAR_LABEL = 'sidecar.istio.io/inject';
 const AMBIENT_LABEL = 'istio.io/dataplane-mode';
 
-/** Why the sidecar can't have its usual ports in this pod; undefined when Istio lays no claim to them. */
+/** Why the sidecar can't have its usual ports in this pod; undefined when Istio does not use them. */
 export function istioClash(spec: JsonObject, metadata: JsonObject): string | undefined {
   const claim = claimOf(spec, metadata);
   if (claim === undefined) return undefined;
@@ -24,8 +24,8 @@ function claimOf(spec: JsonObject, metadata: JsonObject): string | undefined {
 }
 
 /**
- * Keeps Istio out of the pod, where there is one: without a word of the pod's own its namespace would decide, which is
- * not known here.
+ * Disables Istio's injection in the pod. Without an explicit label the pod's namespace would decide, which we do not
+ * know here.
  */
 export function withoutIstio(labels: JsonObject): JsonObject {
   return { ...labels, ...missing(labels, SIDECAR_LABEL, 'false'), ...missing(labels, AMBIENT_LABEL, 'none') };

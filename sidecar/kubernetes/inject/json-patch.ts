@@ -1,3 +1,4 @@
+/** Computes JSON Patches (RFC 6902). */
 import { isObject, type Json, type JsonObject } from './json.ts';
 
 /** One operation of RFC 6902; `remove` has no value. */
@@ -8,8 +9,8 @@ export interface PatchOperation {
 }
 
 /**
- * The operations that turn `before` into `after` (RFC 6902): objects key by key, lists element by element and then
- * what has been added to or taken off the end. A list that got something in front is written anew as a whole.
+ * The operations that turn `before` into `after` (RFC 6902): objects key by key, lists element by element, then the
+ * elements added to or removed from the end. A list with a new element in front is replaced as a whole.
  */
 export function jsonPatch(before: Json, after: Json, path = ''): PatchOperation[] {
   if (isObject(before) && isObject(after)) return objectPatch(before, after, path);
@@ -39,7 +40,7 @@ function listPatch(before: readonly Json[], after: readonly Json[], path: string
   );
 }
 
-/** Whether the lists hold the same things at the same places, by name where they have names. */
+/** Whether the lists hold the same items in the same places; items with names are compared by name. */
 function alike(before: readonly Json[], after: readonly Json[]): boolean {
   return before.every((value, index) => {
     const other = after[index]!;
@@ -68,7 +69,7 @@ function escaped(key: string): string {
   return key.replaceAll('~', '~0').replaceAll('/', '~1');
 }
 
-/** The keys and indices of a path; `-` stays as it is. */
+/** The keys and indices of a path; `-` stays unchanged. */
 export function pathSegments(path: string): string[] {
   return path
     .split('/')

@@ -1,4 +1,4 @@
-/** JSON as it comes from outside: nothing is assumed of it until it has been looked at. */
+/** JSON of unknown origin, with accessors that assume nothing about it. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
 
 export interface JsonObject {
@@ -9,13 +9,13 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The object under a key, or an empty one: absent, null and of another type are all "nothing given". */
+/** The object under a key, or an empty one: an absent value, null and a value of another type all count as not given. */
 export function objectAt(value: unknown, key: string): JsonObject {
   const inner = at(value, key);
   return isObject(inner) ? inner : {};
 }
 
-/** The objects of the list under a key; anything else in it is passed over. */
+/** The objects of the list under a key; other items are skipped. */
 export function objectsAt(value: unknown, key: string): readonly JsonObject[] {
   const inner = at(value, key);
   return Array.isArray(inner) ? inner.filter(isObject) : [];
@@ -31,7 +31,7 @@ export function numberAt(value: unknown, key: string): number | undefined {
   return typeof inner === 'number' ? inner : undefined;
 }
 
-/** What stands under an own key; never what an object inherits, `constructor` say. */
+/** The value of an own key; never an inherited one, such as `constructor`. */
 export function at(value: unknown, key: string): Json | undefined {
   return isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
 }

@@ -1,3 +1,4 @@
+/** Injects the sidecar into YAML manifests, and keeps their comments and layout. */
 import { isDeepStrictEqual } from 'node:util';
 import { Document, isMap, isNode, isSeq, type ParsedNode, parseDocument, type Tags } from 'yaml';
 import { TypedError } from '../../errors/typed-error.ts';
@@ -6,7 +7,7 @@ import { jsonPatch, type PatchOperation, pathSegments } from './json-patch.ts';
 import type { InjectContext } from './patch.ts';
 import { injectObject, type WorkloadReport } from './workloads.ts';
 
-/** A document that is no YAML; the message names its line in the whole text. */
+/** A document that is not valid YAML; the message names its line in the whole text. */
 export class ManifestError extends TypedError {
   override readonly name = 'ManifestError';
   override readonly source = 'downstream';
@@ -14,8 +15,8 @@ export class ManifestError extends TypedError {
 }
 
 /**
- * YAML 1.1 as Kubernetes' own reader takes it, `0644` and `yes` among it; without what has no place in JSON, and
- * without numbers to the base of 60, which it does not know either.
+ * YAML 1.1 as Kubernetes' own parser accepts it, including `0644` and `yes`; without types that JSON lacks, and without
+ * sexagesimal numbers, which that parser does not support either.
  */
 const YAML_OPTIONS = {
   schema: 'yaml-1.1',
@@ -30,13 +31,13 @@ const YAML_OPTIONS = {
     ),
 } as const;
 
-/** Aliases that expand beyond this are an attack or a mistake (the "billion laughs"). */
+/** More alias expansions than this are an attack or a mistake ("billion laughs"). */
 const MAX_ALIASES = 1_000;
 
 /**
- * Puts the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
- * workload comes back byte for byte; in one that is changed comments and the order of keys stay. Throws
- * {@link ManifestError}.
+ * Injects the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
+ * workload stays byte for byte; a changed document keeps its comments and the order of its keys. Throws {@link
+ * ManifestError}.
  */
 export function injectManifests(
   text: string,
@@ -55,19 +56,19 @@ export function injectManifests(
 }
 
 interface Slice {
-  /** The line that separates it from the one before, kept as it is; empty for the first. */
+  /** The separator line before it, unchanged; empty for the first document. */
   readonly marker: string;
   readonly body: string;
 }
 
-/** A line that begins with `---` separates documents wherever it stands (YAML 1.2, section 9.1.2). */
+/** A line that begins with `---` separates documents everywhere (YAML 1.2, section 9.1.2). */
 function splitDocuments(text: string): Slice[] {
   const slices: Slice[] = [];
   let marker = '';
   let from = 0;
   for (const match of text.matchAll(/^---(?=[ \t\r\n]|$)[^\n]*(?:\n|$)/gm)) {
     slices.push({ marker, body: text.slice(from, match.index) });
-    // What stands beside the marker, other than a comment, belongs to the document.
+    // Text after the marker, other than a comment, belongs to the document.
     const onlyMarker = /^---[ \t]*(#[^\n]*)?\r?\n?$/.test(match[0]);
     marker = onlyMarker ? match[0] : '---';
     from = match.index + marker.length;
@@ -106,7 +107,7 @@ function toJson(document: Document, firstLine: number): Json {
   }
 }
 
-/** Changes the document in place, for its comments; where aliases or merges stand in the way, writes it anew. */
+/** Changes the document in place, to keep its comments; if aliases or merges prevent that, writes it anew. */
 function rewritten(document: Document<ParsedNode>, text: string, before: Json, after: Json): string {
   const options = { lineWidth: 0, indentSeq: !/^( *)[\w"']+:[^\n]*\n\1- /m.test(text) };
   for (const operation of jsonPatch(before, after)) applyTo(document, operation);
@@ -122,7 +123,7 @@ function rewritten(document: Document<ParsedNode>, text: string, before: Json, a
 
 function anew(document: Document, contents: Json): Document {
   const written = new Document(contents, { ...YAML_OPTIONS, aliasDuplicateObjects: false });
-  // Of its comments only the first can be kept: the others stood in nodes that are no more.
+  // Only the first comment survives: the others belonged to nodes that no longer exist.
   written.commentBefore = document.commentBefore;
   const first = isMap(document.contents) ? document.contents.items[0]?.key : undefined;
   if (isNode(first) && written.contents !== null)
@@ -140,15 +141,15 @@ function applyTo(document: Document, { op, path, value }: PatchOperation): void 
     } else if (Array.isArray(value) && keys.at(-1) === 'initContainers') {
       insert(document, keys, value);
     } else {
-      // A plain value goes into the node that is there, with its comment.
+      // A scalar replaces the value of the existing node, which keeps its comment.
       document.setIn(keys, typeof value === 'object' ? document.createNode(value) : value);
     }
   } catch {
-    // The comparison with what it should be finds out.
+    // The comparison with the expected result detects a failure.
   }
 }
 
-/** A list that got something new in one place keeps the nodes, and so the comments, of what was in it. */
+/** Inserts into a list at one place, so that its other nodes keep their comments. */
 function insert(document: Document, keys: readonly (string | number)[], value: readonly Json[]): void {
   const list = document.getIn(keys);
   const before = isSeq(list) ? list.items.length : 0;
@@ -161,7 +162,7 @@ function insert(document: Document, keys: readonly (string | number)[], value: r
   const changed = list.items.findIndex((item, index) => !same(item, index));
   const place = changed === -1 ? before : changed;
   const fresh = value.slice(place, place + value.length - before).map((item) => document.createNode(item));
-  // What was said of the first one, in front of the list, is still said of it.
+  // A comment in front of the list belongs to its first item.
   const [first] = list.items as { commentBefore?: string | null }[];
   if (place === 0 && first !== undefined && list.commentBefore) {
     first.commentBefore = [list.commentBefore, first.commentBefore].filter(Boolean).join('\n');
@@ -170,7 +171,7 @@ function insert(document: Document, keys: readonly (string | number)[], value: r
   (list.items as unknown[]).splice(place, 0, ...fresh);
 }
 
-/** Without prototypes and special kinds, so that only the contents are compared. */
+/** Removes prototypes and special types, so that only the contents are compared. */
 function plain(value: unknown): unknown {
   return JSON.parse(JSON.stringify(value ?? null));
 }

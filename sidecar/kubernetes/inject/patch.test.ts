@@ -1,4 +1,4 @@
-// The patch: what it does to pods it knows, and that it harms none it doesn't.
+// The patch: its effect on the pods that it supports, and that it breaks no others.
 import fc from 'fast-check';
 import t from 'tap';
 import { drainTimes } from './drain-times.ts';

@@ -1,3 +1,4 @@
+/** Injects the sidecar into one pod. */
 import { readWishes } from './annotations.ts';
 import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
 import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
@@ -10,25 +11,25 @@ import { INJECT_LABEL, type InjectSettings, STATUS_ANNOTATION } from './settings
 import { sidecarContainer } from './sidecar-container.ts';
 import { placeOfSidecar, sidecarVolumes } from './sidecar-volumes.ts';
 
-/** A pod, or the template of one: what has `metadata` and `spec`. */
+/** The result for a pod or a pod template: an object with `metadata` and `spec`. */
 export type Injection =
   | { readonly outcome: 'injected'; readonly pod: JsonObject }
-  /** As it was, on purpose. */
+  /** Unchanged, on purpose. */
   | { readonly outcome: 'untouched'; readonly because: string }
-  /** As it was, though a sidecar was wanted; each problem says what to do. */
+  /** Unchanged, though the pod requested a sidecar; each problem says what to do. */
   | { readonly outcome: 'refused'; readonly problems: readonly string[] };
 
-/** Where else a name for the sidecar can come from: the workload around the template. */
+/** Other sources of the sidecar's name: the workload around the template. */
 export interface InjectContext {
   readonly settings: InjectSettings;
-  /** Written into the annotation. */
+  /** The version, which goes into the annotation. */
   readonly version: string;
   readonly workloadName?: string | undefined;
 }
 
 /**
- * Puts the sidecar into a pod. Pure; the pod that comes in is not changed. Never throws, whatever comes in: what it
- * does not understand it leaves alone. Injecting what has been injected changes nothing.
+ * Injects the sidecar into a pod. Pure: it does not change the given pod. It never throws, and leaves unchanged what it
+ * does not understand. A second injection changes nothing.
  */
 export function injectPod(pod: unknown, context: InjectContext): Injection {
   if (!isObject(pod) || !isObject(at(pod, 'spec'))) return untouched('it is not a pod');
@@ -62,7 +63,7 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
   const { settings, version } = context;
   const containers = at(spec, 'containers') as readonly Json[];
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
-  // One config map serves many workloads, so a name that the pod is given goes before the one in there.
+  // Many workloads share one config map, so the pod's own name overrides the name in there.
   const name =
     givenName(metadata) ?? (wishes.config === undefined ? nameOf(metadata, context.workloadName) : undefined);
   const llm = firstMove(objectsAt(spec, 'containers'), app);
@@ -82,7 +83,7 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
     name,
     mayHaveTls: wishes.tlsSecret !== undefined || wishes.tlsVolume !== undefined,
   };
-  // Containers of a pod share its network: each may be probed by the app's port.
+  // Containers of a pod share its network, so each may be probed on the app's port.
   const probed = (container: JsonObject): JsonObject =>
     facts.appPort === undefined ? container : moveProbes(container, facts.appPort, target);
   const inits = listAt(spec, 'initContainers').map((init) => (isObject(init) ? probed(init) : init));
@@ -93,7 +94,7 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
       isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
     ),
   };
-  // A token is for a named account; the one that a pod has without a word is this.
+  // A token belongs to a service account; a pod without an explicit one uses this.
   if (wishes.endpointSlices && (at(spec, 'serviceAccountName') ?? at(spec, 'serviceAccount') ?? '') === '')
     newSpec['serviceAccountName'] = 'default';
   const volumes = sidecarVolumes(wishes).map(({ name, source }) => ({ name, ...source }));
@@ -120,7 +121,7 @@ function listAt(value: JsonObject, key: string): readonly Json[] {
   return Array.isArray(list) ? list : [];
 }
 
-/** The key of the app's container, or else of the first one that has one. */
+/** The key of the app's container, or else of the first container with a key. */
 function firstMove(containers: readonly JsonObject[], app: JsonObject | undefined): LlmMove {
   const ordered = app === undefined ? containers : [app, ...containers.filter((other) => other !== app)];
   return ordered.map(llmMoveOf).find((move) => move !== NOTHING_MOVES) ?? NOTHING_MOVES;
@@ -134,7 +135,7 @@ function nameOf(metadata: JsonObject, workloadName: string | undefined): string 
   const found =
     stringAt(objectAt(metadata, 'labels'), 'app') ??
     workloadName ??
-    // The name of a Deployment's pod is made of the Deployment's, the template's digest and an end of its own.
+    // The name of a Deployment's pod consists of the Deployment's name, the template's hash and a suffix of its own.
     stringAt(metadata, 'generateName')?.replace(/(-[a-z0-9]{6,10})?-$/, '') ??
     stringAt(metadata, 'name');
   return found === '' ? undefined : found;

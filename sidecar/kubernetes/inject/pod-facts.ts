@@ -1,37 +1,39 @@
+/** Examines a pod before the injection: its ports, its grace period, and what conflicts with a sidecar. */
 import type { PodWishes } from './annotations.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
 import { INTERCEPT_NAME, PORT_NAMES, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
 import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
 
-/** What has been found out about a pod before it is changed. */
+/** The facts about a pod before it is changed. */
 export interface PodFacts {
-  /** The gRPC port of the app; undefined for a pod that serves none. */
+  /** The gRPC port of the app; undefined for a pod that serves no gRPC. */
   readonly appPort: number | undefined;
-  /** Nothing in the pod serves gRPC, so that its sidecar probes no app. */
+  /** Whether the pod only makes calls, so that its sidecar probes no app. */
   readonly onlyCalls: boolean;
-  /** The name of the app's container, undefined when there are no containers with names. */
+  /** The name of the app's container; undefined if no container has a name. */
   readonly appContainer: string | undefined;
-  /** The name that the app's port has, which the sidecar's port takes over. */
+  /** The name of the app's port, which the sidecar's port takes over. */
   readonly appPortName: string | undefined;
-  /** The seconds that the pod has to end. */
+  /** The pod's grace period in seconds. */
   readonly graceSeconds: number;
-  /** Where the sidecar listens. */
+  /** The ports of the sidecar. */
   readonly ports: Ports;
-  /** The resources that the pod has as a whole (`spec.resources`), of which the sidecar takes what it needs. */
+  /** The resources of the pod as a whole (`spec.resources`), which the sidecar shares. */
   readonly sharedResources: ReadonlySet<string>;
 }
 
 const OS_LABEL = 'kubernetes.io/os';
 /** Kubernetes' default for `terminationGracePeriodSeconds`. */
 const DEFAULT_GRACE_SECONDS = 30;
-/** Names of ports that are plainly not gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
+/** Port names that exclude gRPC, as `appProtocol` and Istio use them: `http`, `https-admin`, `metrics`. */
 const NOT_GRPC = /^(https?|http2?-?web|web|metrics|prometheus|prom|udp|dns|ws|wss)(-|$)/;
 
 const WEB = /^(https?|web|ws|wss)(-|$)/;
 
 /**
- * A pod that only calls: it says so, or it declares the port of a web server and none that may be gRPC. A pod that declares
- * nothing, or metrics alone, may still serve at the default port, and what a config map says of the app is not known here.
+ * A pod only makes calls if it says so, or if it declares the port of a web server and no port that may be gRPC. A pod
+ * that declares no ports, or only metrics, may still serve on the default port; and we do not know here what a config
+ * map says about the app.
  */
 function isOnlyCalling(
   wishes: PodWishes,
@@ -82,7 +84,7 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
   };
 }
 
-/** Why a pod has nothing to gain or everything to lose from a sidecar; undefined when it can have one. */
+/** Why a sidecar would not help a pod or would break it; undefined when the pod can have one. */
 export function cannotHaveSidecar(spec: JsonObject, metadata: JsonObject): string | undefined {
   if (objectsAt(spec, 'containers').length === 0) return 'it has no containers';
   if (at(spec, 'hostNetwork') === true) return 'it uses the network of its node (hostNetwork)';
@@ -93,7 +95,7 @@ export function cannotHaveSidecar(spec: JsonObject, metadata: JsonObject): strin
   return undefined;
 }
 
-/** Whether a sidecar is there that somebody put in by hand, or that an earlier injection did. */
+/** Whether the pod already has a sidecar, added by hand or by an earlier injection. */
 export function hasSidecar(spec: JsonObject): boolean {
   return [...objectsAt(spec, 'initContainers'), ...objectsAt(spec, 'containers')].some(
     (container) =>
@@ -107,7 +109,7 @@ function looksLikeOurs(container: JsonObject): boolean {
   return repository === SIDECAR_NAME;
 }
 
-/** Everything of the pod's that a sidecar would collide with. */
+/** Every conflict between the pod and a sidecar. */
 export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): string[] {
   const problems: string[] = [];
   const inits = objectsAt(spec, 'initContainers');

@@ -1,3 +1,4 @@
+/** Builds the sidecar's container. */
 import { type PodWishes, quantity } from './annotations.ts';
 import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
@@ -16,8 +17,8 @@ import {
 import { sidecarMounts } from './sidecar-volumes.ts';
 
 /**
- * What a sidecar idles at and what it takes under load; docs/kubernetes.md has the measurements. There is no CPU limit
- * unless it is asked for: being throttled is a pause in every call of the pod.
+ * The sidecar's usage when idle and under load; docs/kubernetes.md has the measurements. It has no CPU limit unless the
+ * pod requests one: throttling would pause every call of the pod.
  */
 const DEFAULTS = { cpuRequest: '100m', memoryRequest: '128Mi', memoryLimit: '512Mi' };
 
@@ -27,13 +28,13 @@ export interface SidecarSource {
   readonly facts: PodFacts;
   /** The name in metrics, traces and HealthCheck. */
   readonly name: string | undefined;
-  /** What of the app's environment the sidecar has to know. */
+  /** The parts of the app's environment for the sidecar. */
   readonly llm: LlmMove;
-  /** OTEL_… variables of the app, which the sidecar shares. */
+  /** OTEL_… variables of the app, which the sidecar also gets. */
   readonly otel: readonly JsonObject[];
 }
 
-/** The sidecar as a native sidecar: an init container that stays (Kubernetes 1.29 and later). */
+/** The sidecar as a native sidecar: an init container that keeps running (Kubernetes 1.29 and later). */
 export function sidecarContainer(source: SidecarSource): JsonObject {
   const { settings, wishes, facts } = source;
   const { ports } = facts;
@@ -48,7 +49,7 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
     env: environment(source),
     ports: [
       {
-        // The name of the app's port, so that a Service that asks for the port by name gets the sidecar.
+        // The name of the app's port, so that a Service that targets the port by name reaches the sidecar.
         name: serves ? (facts.appPortName ?? 'grpc-outrigger') : 'grpc-outrigger',
         containerPort: ports.inbound,
         protocol: 'TCP',
@@ -56,14 +57,14 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
       { name: PORT_NAMES.metrics, containerPort: ports.metrics, protocol: 'TCP' },
       { name: PORT_NAMES.health, containerPort: ports.health, protocol: 'TCP' },
     ],
-    // The app starts when this has succeeded.
+    // The app starts after this probe has succeeded.
     startupProbe: {
       ...probe('/healthz/live', ports.health),
       periodSeconds: 1,
       failureThreshold: 60,
       timeoutSeconds: 2,
     },
-    // Ready means that the app is; a pod that serves nothing is ready with its sidecar.
+    // The sidecar is ready when the app is; in a pod that serves nothing, when the sidecar is.
     readinessProbe: {
       ...probe(serves ? '/healthz/ready' : '/healthz/live', ports.health),
       periodSeconds: 2,
@@ -76,7 +77,7 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
       failureThreshold: 6,
       timeoutSeconds: 5,
     },
-    // Runs when the pod begins to end, beside the app's hook; SIGTERM comes when the app has ended.
+    // Runs when the pod begins to end, together with the app's hook; SIGTERM arrives when the app has ended.
     lifecycle: {
       preStop: {
         exec: {
@@ -106,16 +107,16 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
 function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource): JsonObject[] {
   const { delay, timeout } = drainTimes(facts.graceSeconds);
   const own: JsonObject[] = [
-    // First, because `$(NAME)` refers to what stands before it.
+    // First, because `$(NAME)` refers to earlier variables.
     ...llm.environment,
     { name: 'POD_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.name' } } },
     { name: 'POD_NAMESPACE', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } } },
-    // Whose label is the zone that endpoints are preferred in.
+    // The sidecar prefers endpoints in the zone of this node's label.
     { name: 'NODE_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'spec.nodeName' } } },
     ...(wishes.portOffset === 0 ? [] : listenAddresses(facts.ports)),
     ...(wishes.intercept ? INTERCEPTING_LISTENERS : []),
   ];
-  // What a config map says stays, except where the pod knows better: its port, its time to end, its log level.
+  // The config map's values stay, except those that the pod knows better: its port, its grace period, its log level.
   if (name !== undefined) own.push({ name: 'OUTRIGGER_NAME', value: name });
   if (facts.appPort !== undefined)
     own.push({ name: 'OUTRIGGER_INBOUND_APP', value: `127.0.0.1:${facts.appPort}` });
@@ -140,7 +141,7 @@ function names(variables: readonly JsonObject[]): Set<unknown> {
   return new Set(variables.map((variable) => variable['name']));
 }
 
-/** What the configuration has by default, on the ports that the pod has for it. */
+/** The default addresses, on this pod's ports. */
 function listenAddresses(ports: Ports): JsonObject[] {
   const outside: readonly (keyof Ports)[] = ['inbound', 'metrics', 'health'];
   return (Object.keys(ports) as (keyof Ports)[]).map((listener) => ({
@@ -154,8 +155,8 @@ function probe(path: string, port: number): JsonObject {
 }
 
 /**
- * Defaults are for what the pod has not got as a whole: of that a container's part may not be more than there is, and
- * Kubernetes would refuse the pod.
+ * The defaults apply to resources that the pod as a whole does not limit: a container's part may not exceed the pod's,
+ * or Kubernetes refuses the pod.
  */
 function resources({ requests, limits }: PodWishes, shared: ReadonlySet<string>): JsonObject {
   const { cpuRequest, memoryRequest, memoryLimit } = DEFAULTS;

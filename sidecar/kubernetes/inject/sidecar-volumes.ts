@@ -1,3 +1,4 @@
+/** Builds the volumes and mounts of the sidecar, and finds its place among the init containers. */
 import type { PodWishes } from './annotations.ts';
 import { at, isObject, type Json, type JsonObject, objectsAt, stringAt } from './json.ts';
 import {
@@ -12,14 +13,14 @@ import {
 
 export interface SidecarVolume {
   readonly name: string;
-  /** What the pod gets under `volumes`, beside the name. */
+  /** The entry under the pod's `volumes`, without the name. */
   readonly source: JsonObject;
 }
 
-/** An hour, as the API server gives to any pod; the kubelet renews it in time. */
+/** About an hour, as the API server grants to every pod; the kubelet renews the token in time. */
 const TOKEN_SECONDS = 3_607;
 
-/** The volumes that a pod gets for its sidecar. No other container mounts them. */
+/** The volumes that the pod gets for its sidecar. No other container mounts them. */
 export function sidecarVolumes({ config, tlsSecret, endpointSlices }: PodWishes): SidecarVolume[] {
   const volumes: SidecarVolume[] = [];
   if (config !== undefined)
@@ -27,15 +28,15 @@ export function sidecarVolumes({ config, tlsSecret, endpointSlices }: PodWishes)
       name: CONFIG_VOLUME,
       source: { configMap: { name: config, items: [{ key: CONFIG_FILE, path: CONFIG_FILE }] } },
     });
-  // All of it, under the names that it has: a renewed Secret is swapped as a whole. Its files are readable for the
-  // sidecar's user because they are for everybody who mounts the volume, and that is the sidecar alone.
+  // The whole Secret, under its own names, because the kubelet swaps a renewed Secret as a whole. Its files are
+  // readable for all users, and so for the sidecar's; only the sidecar mounts the volume.
   if (tlsSecret !== undefined)
     volumes.push({ name: TLS_VOLUME, source: { secret: { secretName: tlsSecret } } });
   if (endpointSlices) volumes.push({ name: TOKEN_VOLUME, source: { projected: { sources: TOKEN_SOURCES } } });
   return volumes;
 }
 
-/** What an automatic mount has, which every container of the pod would get. */
+/** The sources of an automatic mount, which every container of the pod would get. */
 const TOKEN_SOURCES: readonly JsonObject[] = [
   { serviceAccountToken: { expirationSeconds: TOKEN_SECONDS, path: 'token' } },
   { configMap: { name: 'kube-root-ca.crt', items: [{ key: 'ca.crt', path: 'ca.crt' }] } },
@@ -46,7 +47,7 @@ const TOKEN_SOURCES: readonly JsonObject[] = [
   },
 ];
 
-/** The same in the sidecar, with the volume of the pod that brings certificates. */
+/** The mounts of these volumes in the sidecar, plus the pod's volume with certificates. */
 export function sidecarMounts({ config, tlsSecret, tlsVolume, endpointSlices }: PodWishes): JsonObject[] {
   const mounts: JsonObject[] = [];
   const mount = (name: string, mountPath: string): void => {
@@ -60,15 +61,15 @@ export function sidecarMounts({ config, tlsSecret, tlsVolume, endpointSlices }: 
 }
 
 /**
- * Where among the init containers the sidecar goes: in front, but behind those that write its certificates. It can't
- * start without them, and they would not start before it has.
+ * The place of the sidecar among the init containers: first, but after those that write its certificates. It can't
+ * start without certificates, and later init containers wait for it.
  */
 export function placeOfSidecar(initContainers: readonly Json[], { tlsVolume }: PodWishes): number {
   if (tlsVolume === undefined) return 0;
   return initContainers.findLastIndex((container) => writes(container, tlsVolume)) + 1;
 }
 
-/** Why certificates would never come: who writes them starts after the sidecar. */
+/** Why certificates would never arrive: the init container that writes them starts after the sidecar. */
 export function lateCertificates(spec: JsonObject, { tlsVolume }: PodWishes): string | undefined {
   if (tlsVolume === undefined) return undefined;
   const volume = objectsAt(spec, 'volumes').find((each) => stringAt(each, 'name') === tlsVolume);

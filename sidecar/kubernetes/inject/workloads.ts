@@ -1,7 +1,8 @@
+/** Finds the pod templates in Kubernetes objects. */
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from './json.ts';
 import { type InjectContext, type Injection, injectPod } from './patch.ts';
 
-/** Where a kind keeps its pod template; a Pod is its own. */
+/** The place of the pod template in each kind; a Pod is its own template. */
 const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
   'v1/Pod': [],
   'v1/ReplicationController': ['spec', 'template'],
@@ -14,7 +15,7 @@ const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
   'batch/CronJob': ['spec', 'jobTemplate', 'spec', 'template'],
 };
 
-/** What became of one workload of a document. */
+/** The result for one workload of a document. */
 export interface WorkloadReport {
   /** `Deployment agents/research-agent`. */
   readonly what: string;
@@ -22,8 +23,8 @@ export interface WorkloadReport {
 }
 
 /**
- * Puts the sidecar into every workload of one object: a workload itself, or a List with workloads in it. An object
- * of another kind comes back as it was, with no report.
+ * Injects the sidecar into every workload of one object: the workload itself, or a List of workloads. An object of
+ * another kind stays unchanged, without a report.
  */
 export function injectObject(
   object: Json,
@@ -51,7 +52,7 @@ function injectList(
   items: readonly Json[],
   context: Omit<InjectContext, 'workloadName'>,
 ): ReturnType<typeof injectObject> {
-  // A DeploymentList's items need not say what they are.
+  // A DeploymentList's items may omit their kind.
   const kind = stringAt(list, 'kind')!.slice(0, -'List'.length);
   const reports: WorkloadReport[] = [];
   const changed = items.map((item) => {

@@ -1,4 +1,4 @@
-/** TLS of a caller's proxy: the mesh's own to a Service, files to what is outside. */
+/** TLS of a caller's proxy: the mesh's own TLS to a Service, certificate files to hosts outside. */
 import { hostName } from '../../cluster/authority.ts';
 import type { ClusterConfig } from '../../config/config.ts';
 import type { Destination } from './destination.ts';

@@ -1,4 +1,4 @@
-/** What a caller's proxy does with the pods of one cluster: balancing, pool, budget, ejection, TLS. */
+/** Builds the DestinationRule of a cluster: balancing, connection pool, retry budget, ejection, TLS. */
 import type { ClusterConfig, Config } from '../../config/config.ts';
 import { clientTls } from './client-tls.ts';
 import type { Destination } from './destination.ts';

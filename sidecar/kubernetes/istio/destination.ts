@@ -1,12 +1,12 @@
 /**
- * Where in the cluster the endpoints of the configuration are: a Service of Kubernetes, or something outside the mesh.
+ * Maps the endpoints of the configuration to destinations: a Service of Kubernetes, or a host outside the mesh.
  *
  *     dns: writing-agent-headless:15006       → Service writing-agent of the namespace
  *     dns: code-agent.tools:50051             → Service code-agent of the namespace tools
  *     kubernetes: { service: code-agent }     → the same, of its namespace
- *     endpoints: [127.0.0.1:50061]            → Service called like the cluster
+ *     endpoints: [127.0.0.1:50061]            → Service with the name of the cluster
  *     endpoints: [10.0.0.7:50051, …]          → ServiceEntry with these addresses
- *     dns: agents.example.com:443             → ServiceEntry that is looked up
+ *     dns: agents.example.com:443             → ServiceEntry that Istio resolves
  */
 import { isIP } from 'node:net';
 import { type Address, parseAddress } from '../../cluster/address.ts';
@@ -20,9 +20,9 @@ interface ServiceDestination {
   readonly kind: 'service';
   readonly name: string;
   readonly namespace: string;
-  /** The name that Istio knows it by. */
+  /** The host name in Istio. */
   readonly host: string;
-  /** Why it is this one where the configuration names another; empty when it names this one. */
+  /** Why this host, if the configuration names another; empty otherwise. */
   readonly because: string;
 }
 
@@ -32,9 +32,9 @@ export interface ExternalDestination {
   readonly namespace: string;
   readonly host: string;
   readonly port: number;
-  /** IP addresses with their ports; undefined when the host is looked up. */
+  /** IP addresses with their ports; undefined when Istio resolves the host. */
   readonly addresses: readonly { readonly address: string; readonly port: number }[] | undefined;
-  /** Endpoints that no ServiceEntry can hold. */
+  /** Endpoints that a ServiceEntry can't express. */
   readonly leftOut: readonly string[];
 }
 
@@ -75,7 +75,7 @@ export function isCalled(
   return [hostOf(cluster), hostOf(destination.host)].includes(hostOf(authority));
 }
 
-/** A headless Service stands beside one that isn't, by the convention of the manifests. */
+/** By the convention of the manifests, a headless Service accompanies a normal one. */
 function named(name: string, namespace: string, scope: NameScope): ServiceDestination {
   const because = HEADLESS.test(name) ? headless(name) : '';
   return service(name.replace(HEADLESS, ''), namespace, because, scope);

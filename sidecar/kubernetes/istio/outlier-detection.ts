@@ -1,4 +1,4 @@
-/** Which pods a caller's proxy takes out of service, and what is lost beside it: rates, latency, the circuit. */
+/** Builds the outlier detection of a caller's proxy, and notes what it can't express: rates, latency, the circuit. */
 import type { ClusterConfig } from '../../config/config.ts';
 import { durationOf, type Note, note, notesOf, type Part, spoken } from './resource.ts';
 
@@ -24,7 +24,7 @@ export function outlierDetection(cluster: ClusterConfig): Part {
     maxEjectionPercent: Math.max(1, Math.round(maxEjectionPercent)),
     minHealthPercent: 0,
   };
-  // Envoy's own, which Istio does not change.
+  // Envoy's default, which Istio does not change.
   const longestMs = Math.max(300_000, settings.baseEjectionTimeMs);
   const notes = notesOf(
     note('', rates),

@@ -1,7 +1,7 @@
-/** What the other files of this folder make: Kubernetes objects, and what is to be said beside their fields. */
+/** The data model of this folder: Kubernetes objects, and the notes beside their fields. */
 
 type Value = string | number | boolean | readonly Value[] | Fields;
-/** A field that is `undefined` is not written. */
+/** A field that is `undefined` is omitted. */
 export interface Fields {
   readonly [name: string]: Value | undefined;
 }
@@ -25,7 +25,7 @@ const GROUPS: Readonly<Record<Kind, string>> = {
   Telemetry: 'telemetry.istio.io/v1',
 };
 
-/** A comment above the field at `at`, or above the nearest one around it that is written. */
+/** A comment above the field at `at`, or above the nearest enclosing field that is written. */
 export interface Note {
   readonly at: readonly (string | number)[];
   readonly says: string;
@@ -36,11 +36,11 @@ export interface Resource {
   readonly notes: readonly Note[];
 }
 
-/** All that is said of one agent: a file. */
+/** All resources and notes of one agent: one file. */
 export interface ResourceSet {
-  /** The file's name without its ending; a DNS label. */
+  /** The file's name without its extension; a DNS label. */
   readonly name: string;
-  /** Paragraphs above everything. */
+  /** Paragraphs at the top of the file. */
   readonly head: readonly string[];
   readonly resources: readonly Resource[];
 }
@@ -60,29 +60,29 @@ export function resource(
   return { object: { apiVersion: GROUPS[kind], kind, metadata, spec }, notes };
 }
 
-/** A note on a field of `spec`, its path with dots. */
+/** A note on a field of `spec`; `path` has dots. */
 export function note(path: string, says: string): Note {
   const steps = path.split('.').map((step) => (/^\d+$/.test(step) ? Number(step) : step));
   return { at: path === '' ? ['spec'] : ['spec', ...steps], says };
 }
 
-/** The notes whose condition holds. */
+/** The notes whose condition is true. */
 export function notesOf(...notes: readonly (Note | false | undefined)[]): Note[] {
   return notes.filter((each) => each !== undefined && each !== false);
 }
 
-/** Protobuf's JSON form of a duration, which Istio reads; `undefined` for 0, which is off in the sidecar. */
+/** A duration in protobuf's JSON form, which Istio reads; `undefined` for 0, which means off in the sidecar. */
 export function durationOf(ms: number): string | undefined {
   return ms === 0 ? undefined : ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
 }
 
-/** As a person writes it in a comment. */
+/** A duration for a comment. */
 export function spoken(ms: number): string {
   if (ms > 0 && ms % 60_000 === 0) return `${ms / 60_000}m`;
   return durationOf(ms) ?? '0s';
 }
 
-/** A name that Kubernetes takes for an object, as near to `text` as can be. */
+/** A valid Kubernetes object name, as similar to `text` as possible. */
 export function objectName(text: string): string {
   const name = text
     .toLowerCase()
@@ -91,7 +91,7 @@ export function objectName(text: string): string {
   return name.slice(0, 63).replace(/-+$/, '') || 'cluster';
 }
 
-/** A field of a `spec` that another file makes. */
+/** A field of a `spec`, built in another file. */
 export interface Part {
   readonly fields: Fields | undefined;
   /** Their paths begin at the part. */

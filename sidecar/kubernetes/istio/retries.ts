@@ -1,7 +1,7 @@
 /**
- * `retry` in Istio's words.
+ * Translates `retry` to Istio's retries.
  *
- * Nothing de-duplicates tasks where Istio stands alone, so a call is sent again only when its pod provably never saw
+ * Without the sidecar nothing de-duplicates tasks, so Istio retries a call only when its pod provably never received
  * it, or when its method is declared idempotent. Istio's own default, two retries on `unavailable` and `cancelled`, can
  * run a task three times.
  */
@@ -9,10 +9,10 @@ import type { ClusterConfig } from '../../config/config.ts';
 import type { StatusName } from '../../grpc/status.ts';
 import { durationOf, type Fields, type Note, note, notesOf, spoken } from './resource.ts';
 
-/** Never connected, refused by HTTP/2, or lost before the request's head was written. */
+/** The connection failed, HTTP/2 refused the stream, or the stream was lost before the request's head was written. */
 const UNTOUCHED = ['connect-failure', 'refused-stream', 'reset-before-request'];
 
-/** What Envoy's router calls the codes it can retry. */
+/** The names of Envoy's router for the codes that it can retry. */
 const GRPC_CONDITIONS: Readonly<Partial<Record<StatusName, string>>> = {
   CANCELLED: 'cancelled',
   DEADLINE_EXCEEDED: 'deadline-exceeded',
@@ -21,24 +21,24 @@ const GRPC_CONDITIONS: Readonly<Partial<Record<StatusName, string>>> = {
   UNAVAILABLE: 'unavailable',
 };
 
-/** Envoy's longest wait is ten times the first, and Istio sets only the first. */
+/** Envoy's longest back-off is ten times the first, and Istio sets only the first. */
 const ENVOY_BACKOFF_FACTOR = 10;
 
-/** For any call. */
+/** The retries of any call. */
 export function retriesOfUntouched({ retry }: ClusterConfig): Fields {
   return {
-    // With max_attempts 1 the sidecar, too, sends again what was never processed.
+    // With max_attempts 1 the sidecar, too, retries a request that was never processed.
     attempts: Math.max(1, retry.maxAttempts - 1),
     retryOn: UNTOUCHED.join(','),
     backoff: durationOf(retry.backoff.baseMs),
   };
 }
 
-/** For methods that may run twice; `undefined` when nothing more is allowed for them than for others. */
+/** The retries of idempotent methods; `undefined` when they get no more than others. */
 export function retriesOfIdempotent(cluster: ClusterConfig): Fields | undefined {
   const { retry } = cluster;
   const codes = retry.on.flatMap((name) => GRPC_CONDITIONS[name] ?? []);
-  // A lost connection and silence are UNAVAILABLE to the sidecar; Envoy has a word of its own for them.
+  // The sidecar reports a lost connection and silence as UNAVAILABLE; Envoy has a separate condition for them.
   const conditions = retry.on.includes('UNAVAILABLE') ? ['reset', ...codes] : codes;
   if (retry.maxAttempts === 1 || retry.idempotentMethods.length === 0 || conditions.length === 0)
     return undefined;
@@ -50,7 +50,7 @@ export function retriesOfIdempotent(cluster: ClusterConfig): Fields | undefined 
   };
 }
 
-/** On the `retries` at `path`. */
+/** Notes on the `retries` at `path`. */
 export function retryNotes(cluster: ClusterConfig, path: string, idempotent: boolean): Note[] {
   const { retry, hedge, task } = cluster;
   const unnamed = retry.on.filter((name) => GRPC_CONDITIONS[name] === undefined);
@@ -104,7 +104,7 @@ export function retryNotes(cluster: ClusterConfig, path: string, idempotent: boo
   );
 }
 
-/** The shorter clock of an attempt, 0 for none. */
+/** The shorter time limit of an attempt, 0 for none. */
 function perTryTimeoutMs({ retry, firstChunkTimeoutMs }: ClusterConfig): number {
   const clocks = [retry.perTryTimeoutMs, firstChunkTimeoutMs].filter((ms) => ms > 0);
   return clocks.length === 0 ? 0 : Math.min(...clocks);

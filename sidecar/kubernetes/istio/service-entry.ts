@@ -1,4 +1,4 @@
-/** Makes endpoints outside the mesh known to Istio, so that the other resources can speak of them. */
+/** Declares endpoints outside the mesh to Istio, so that other resources can refer to them. */
 import type { ExternalDestination } from './destination.ts';
 import { note, notesOf, type Resource, resource } from './resource.ts';
 

@@ -1,10 +1,10 @@
 /**
- * The sidecar's configuration in Istio's resources: one set an agent, pure.
+ * Translates the sidecar's configuration to Istio's resources: one set for each agent. Pure.
  *
  *     cluster ─▶ destination ─┬─▶ at the caller:  DestinationRule, VirtualService (and ServiceEntry)
  *                             └─▶ at its pods:    PeerAuthentication, AuthorizationPolicy, Sidecar, Telemetry
  *
- * What Istio can't say becomes a comment beside the field where one would look for it.
+ * A setting that Istio can't express becomes a comment beside the field where a reader would look for it.
  */
 import {
   DEFAULT_CLUSTER_DOMAIN,
@@ -28,11 +28,11 @@ import {
 } from './workload.ts';
 
 export interface IstioSettings {
-  /** Of the agents, where their names say no other. */
+  /** The namespace of agents whose names have none. */
   readonly namespace: string;
-  /** Workloads that call agents and are none, by service account: `gateway`, `NAMESPACE/NAME`. */
+  /** Workloads that call agents but are none, by service account: `gateway`, `NAMESPACE/NAME`. */
   readonly callers: readonly string[];
-  /** The first part of every identity in the mesh. */
+  /** The trust domain, the first part of every identity in the mesh. */
   readonly trustDomain: string;
 }
 
@@ -42,9 +42,9 @@ interface Target {
 }
 
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
-/** Every gRPC service that an agent has. */
+/** The gRPC services of every agent. */
 const AGENT_SERVICES = ['/agent.AgentService/', '/grpc.health.v1.Health/'];
-/** What a configuration without a name has for one. */
+/** The default name of a configuration. */
 const NO_NAME = 'agent';
 
 export function istioSets(config: Config, settings: IstioSettings): ResourceSet[] {
@@ -65,7 +65,7 @@ export function istioSets(config: Config, settings: IstioSettings): ResourceSet[
   return sets.length > 0 ? sets : [nothing()];
 }
 
-/** Short names are of the namespace that the agents are in. */
+/** Short names belong to the namespace of the agents. */
 function scopeOf({ outbound }: Config, { namespace }: IstioSettings): NameScope {
   return { namespace, clusterDomain: outbound.clusterDomain || DEFAULT_CLUSTER_DOMAIN };
 }
@@ -75,7 +75,7 @@ function targetsOf({ outbound }: Config, scope: NameScope): Target[] {
     cluster,
     destination: destinationOf(cluster, scope),
   }));
-  // A Service has the name that it has; what is outside the mesh can take another.
+  // The name of a Service is fixed; a host outside the mesh can have another.
   const taken = new Set(
     targets.flatMap(({ destination: { kind, name } }) => (kind === 'service' ? [name] : [])),
   );
@@ -129,10 +129,10 @@ function agentSet(
   };
 }
 
-/** Hosts that rules name and that are no cluster. */
+/** Hosts in rules that are no cluster. */
 function routeSets(config: Config, scope: NameScope, targets: readonly Target[]): ResourceSet[] {
   const hostOf = (authority: string) => parseAuthority(authority, scope).host;
-  /** By what they mean, as the first rule writes them. */
+  /** By meaning, spelled as in the first rule. */
   const hosts = new Map<string, string>();
   for (const { match } of config.outbound.routes) {
     if (match.authority === undefined) continue;
@@ -148,14 +148,14 @@ function routeSets(config: Config, scope: NameScope, targets: readonly Target[])
       const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
       return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
     }
-    // A dash is doubled, so that it is not taken for a dot, which becomes one.
+    // A dash is doubled, because a dot becomes a single dash.
     const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: scope.namespace };
     const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
     return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
   });
 }
 
-/** The rules for one host. Without outbound.routes its own cluster is the only one. */
+/** The rules for one host. Without outbound.routes, its own cluster is the only one. */
 function rulesOf(
   config: Config,
   targets: readonly Target[],
@@ -199,7 +199,7 @@ const ANY: RouteConfig['match'] = {
   agentType: undefined,
 };
 
-/** Of a cluster with the endpoints of another. */
+/** The set of a cluster whose endpoints another cluster already has. */
 function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {
   const head = `${name}: the same endpoints as ${first.name}. Istio has one set of settings for a host; those are ${first.name}'s, and what is set differently here is not written.`;
   return { name: objectName(name), head: [head], resources: [] };
@@ -220,7 +220,7 @@ function callerSet(config: Config, caller: Caller): ResourceSet {
   };
 }
 
-/** Agents may call each other; so may the one whose configuration this is, and whoever is named. */
+/** The callers: the agents, the owner of this configuration, and the named workloads. */
 function callersOf(
   config: Config,
   { namespace }: IstioSettings,
@@ -243,7 +243,7 @@ function callerOf(text: string, namespace: string): Caller {
     : { name: text.slice(slash + 1), namespace: text.slice(0, slash) };
 }
 
-/** The services of agents, and those that the configuration speaks of. */
+/** The services of agents, and those in the configuration. */
 function pathsOf({ outbound }: Config, cluster: ClusterConfig): string[] {
   const routed = outbound.routes
     .filter((route) => route.cluster === cluster.name)
@@ -261,7 +261,7 @@ function headOf(name: string): string[] {
   ];
 }
 
-/** What has no place in any resource. */
+/** Settings that no resource can express. */
 function sidecarOnly({ drain, llm }: Config): string[] {
   const providers = llm.upstreams.map(({ name }) => name).join(', ');
   return [
@@ -280,9 +280,9 @@ function nothing(): ResourceSet {
   return { name: 'nothing', head, resources: [] };
 }
 
-/** Names that are too alike for Kubernetes: the second file gets a number. */
+/** Resolves names that become equal in Kubernetes: the second file gets a number. */
 function uniqueNames(sets: readonly ResourceSet[]): ResourceSet[] {
-  // Which is also a file of the folder.
+  // The folder has a file of this name, too.
   const seen = new Map([['kustomization', 1]]);
   return sets.map((set) => {
     const count = (seen.get(set.name) ?? 0) + 1;

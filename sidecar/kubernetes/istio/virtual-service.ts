@@ -1,4 +1,4 @@
-/** Which calls go to which cluster, how long they may take and when they are sent again. One for each host. */
+/** Builds the VirtualService of a host: which calls go to which cluster, their time limits and their retries. */
 import { splitAuthority } from '../../cluster/authority.ts';
 import type { ClusterConfig, RouteMatchConfig } from '../../config/config.ts';
 import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
@@ -15,7 +15,7 @@ import {
 } from './resource.ts';
 import { retriesOfIdempotent, retriesOfUntouched, retryNotes } from './retries.ts';
 
-/** Calls that match go to the cluster. */
+/** Sends matching calls to the cluster. */
 export interface Rule {
   readonly match: RouteMatchConfig;
   readonly cluster: ClusterConfig;
@@ -23,8 +23,8 @@ export interface Rule {
 }
 
 /**
- * @param rules in the order of the configuration; the first that matches wins here, too
- * @param said what of the configuration's rules is not among them, and why
+ * @param rules in the order of the configuration; the first match wins here, too
+ * @param said which of the configuration's rules are missing, and why
  */
 export function virtualService(
   at: Named,
@@ -55,14 +55,14 @@ function idempotentMethods({ match, cluster }: Rule): readonly string[] {
   return cluster.retry.idempotentMethods.filter((method) => method.startsWith(match.pathPrefix ?? '/'));
 }
 
-/** The header in which gRPC says how long a call may take. */
+/** The header with gRPC's timeout of a call. */
 const DEADLINE = 'grpc-timeout';
 
 /**
- * A route has one time limit for all of its calls, and the proxy shortens the caller's deadline to it. So calls are told
- * apart before: by their method, and by whether they say a deadline.
+ * A route has one time limit for all of its calls, and the proxy shortens the caller's deadline to it. So separate
+ * routes distinguish calls by their method, and by whether they have a deadline.
  *
- * @param methods the ones that these routes are for; `undefined` for all that match
+ * @param methods the methods of these routes; `undefined` for all that match
  */
 function routesOf(
   { match, cluster, destination }: Rule,
@@ -101,7 +101,7 @@ export function matchesAll({ authority, pathPrefix, headers }: RouteMatchConfig)
   return pathPrefix === undefined && Object.keys(headers).length === 0 && portIn(authority) === undefined;
 }
 
-/** The host is the VirtualService's; what is left of an authority is its port. */
+/** The port in an authority; the VirtualService has the host. */
 function portIn(authority: string | undefined): number | undefined {
   return authority === undefined ? undefined : splitAuthority(authority).port || undefined;
 }
@@ -117,7 +117,7 @@ function matchOf(match: RouteMatchConfig): Fields | undefined {
   };
 }
 
-/** On the routes from `first` on. */
+/** Notes on the routes from `first` on. */
 function timeNotes(cluster: ClusterConfig, http: readonly Fields[], first: number): Note[] {
   return http.slice(first).flatMap((route, index) => {
     const path = `http.${first + index}`;

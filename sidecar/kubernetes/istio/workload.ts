@@ -1,13 +1,13 @@
-/** What stands at the pods of one agent: who may call them, over what, how much at a time, and what is told of it. */
+/** Builds the resources at an agent's pods: allowed callers, TLS, limits, and telemetry. */
 
 import { NO_APP, parseAddress } from '../../cluster/address.ts';
 import type { Config } from '../../config/config.ts';
 import { type Fields, type Named, note, notesOf, type Resource, resource } from './resource.ts';
 
-/** Who calls, as Istio knows them: the service accounts of their pods. */
+/** A caller in Istio: the service account of its pods. */
 export interface Caller extends Named {}
 
-/** All traffic to the agent's pods is mutual TLS. */
+/** Requires mutual TLS for all traffic to the agent's pods. */
 export function strictTls(workload: Named, { inbound }: Config): Resource {
   const notes = notesOf(
     inbound.tls === undefined &&
@@ -26,7 +26,7 @@ export function strictTls(workload: Named, { inbound }: Config): Resource {
   );
 }
 
-/** For a workload that others than the mesh call. */
+/** For a workload with callers outside the mesh. */
 export function permissiveTls(workload: Named): Resource {
   const why =
     'Its own callers, browsers and ingress controllers, need not be in the mesh. STRICT once they are.';
@@ -39,7 +39,7 @@ export function permissiveTls(workload: Named): Resource {
 }
 
 /**
- * Only these callers, only these services. What no rule of the workload allows is denied.
+ * Allows only these callers and these services. Istio denies what no rule of the workload allows.
  *
  * @param paths `/package.Service/*`
  */
@@ -186,7 +186,7 @@ function appPort({ app: text }: Config['inbound']): number | undefined {
   return app.kind === 'tcp' ? app.port : undefined;
 }
 
-/** What a principal can say: a SPIFFE name, with a star at its end at most. */
+/** The valid form of a principal: a SPIFFE ID, with a star only at its end. */
 function isPrincipal(name: string): boolean {
   return name.startsWith('spiffe://') && !name.slice(0, -1).includes('*');
 }

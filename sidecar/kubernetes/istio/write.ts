@@ -1,4 +1,4 @@
-/** Resources as YAML, each comment above the field it is about. */
+/** Writes resources as YAML, each comment above its field. */
 import {
   Document,
   isCollection,
@@ -20,23 +20,23 @@ export function writeSet({ head, resources }: ResourceSet): string {
   return [top.join(''), ...resources.map(writeResource)].filter((text) => text !== '').join('---\n');
 }
 
-/** Several files as one stream. */
+/** Joins several files to one stream. */
 export function writeSets(sets: readonly ResourceSet[]): string {
   return sets.map(writeSet).join('---\n');
 }
 
-/** For kustomize: the files of a folder. */
+/** The kustomization that lists the files of the folder. */
 export function writeKustomization(sets: readonly ResourceSet[]): string {
   const files = sets.filter(({ resources }) => resources.length > 0).map(({ name }) => `  - ${name}.yaml\n`);
   return `# Written by "outrigger istio --directory".\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:${files.length === 0 ? ' []\n' : `\n${files.join('')}`}`;
 }
 
 function writeResource({ object, notes }: Resource): string {
-  // Through JSON: fields that are undefined go, and no two places share an object, which YAML would write as an alias.
+  // JSON removes undefined fields and shared objects, which YAML would write as aliases.
   const document = new Document(JSON.parse(JSON.stringify(object)));
   for (const each of notes) attach(document, each);
   visit(document, {
-    // Quoted where a parser of YAML 1.1 would see something else than text.
+    // Quotes text that a YAML 1.1 parser would read as another type.
     Scalar: (_, node) => {
       if (typeof node.value === 'string' && /^(\d[\d:_]*|y|n|yes|no|on|off)$/i.test(node.value))
         node.type = Scalar.QUOTE_DOUBLE;
@@ -69,11 +69,11 @@ function attach(document: Document, { at, says }: Note): void {
   holder.commentBefore = holder.commentBefore ? `${holder.commentBefore}\n${lines}` : lines;
 }
 
-/** Lines that begin with a space, as after a comment's sign. */
+/** Wraps text to lines that begin with a space, as after a comment sign. */
 function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
-  // Control characters of a configuration's names could end the comment.
+  // Control characters in the configuration's names could end the comment.
   for (const word of text.replaceAll(/[\p{Cc}\u2028\u2029]/gu, '?').split(' ')) {
     if (line !== '' && line.length + word.length + 1 > width) {
       lines.push(line);

@@ -1,9 +1,10 @@
+/** Answers admission reviews of pods. */
 import { TypedError } from '../../errors/typed-error.ts';
 import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from '../inject/json.ts';
 import { jsonPatch } from '../inject/json-patch.ts';
 import { type InjectContext, type Injection, injectPod } from '../inject/patch.ts';
 
-/** What was asked is no AdmissionReview; the message says why. Answered with 400. */
+/** The request is no AdmissionReview; the message says why. The server answers 400. */
 export class ReviewError extends TypedError {
   override readonly name = 'ReviewError';
   override readonly source = 'downstream';
@@ -13,7 +14,7 @@ export class ReviewError extends TypedError {
 export type ReviewOutcome = 'injected' | 'untouched' | 'refused';
 
 export interface Reviewed {
-  /** The AdmissionReview to answer with. */
+  /** The AdmissionReview of the answer. */
   readonly answer: JsonObject;
   readonly outcome: ReviewOutcome;
   /** `agents/research-agent-5d4f-…`, for the log. */
@@ -28,8 +29,8 @@ const MAX_WARNING_CHARS = 250;
 const MAX_WARNINGS = 5;
 
 /**
- * Answers an AdmissionReview (admission.k8s.io/v1). A pod is always allowed: with the sidecar, as it is, or as it is
- * with a warning that says why it got none. Throws {@link ReviewError}.
+ * Answers an AdmissionReview (admission.k8s.io/v1). It always allows a pod: with the sidecar, unchanged, or unchanged
+ * with a warning that says why it has no sidecar. Throws {@link ReviewError}.
  */
 export function review(body: unknown, context: InjectContext): Reviewed {
   const request = objectAt(body, 'request');
@@ -54,7 +55,7 @@ function injectionOf(request: JsonObject, object: Json, context: InjectContext):
   const kind = objectAt(request, 'kind');
   const isPod = stringAt(kind, 'kind') === 'Pod' && stringAt(kind, 'group') === '' && isObject(object);
   const operation = stringAt(request, 'operation');
-  // A container can't be put into a pod that is there already, and a subresource is no pod.
+  // A running pod accepts no new container, and a subresource is no pod.
   if (!isPod || operation !== 'CREATE' || (stringAt(request, 'subResource') ?? '') !== '')
     return { outcome: 'untouched', because: 'it is not a pod that is being created' };
   return injectPod(object, context);

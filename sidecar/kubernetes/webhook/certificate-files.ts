@@ -1,3 +1,4 @@
+/** Reads the webhook's certificate from files. */
 import { createPrivateKey } from 'node:crypto';
 import { TypedError } from '../../errors/typed-error.ts';
 import { type FileError, readRegularFile } from '../../files/regular-file.ts';
@@ -5,14 +6,17 @@ import { type CertificateMaterial, parse } from './certificate.ts';
 
 const MAX_FILE_BYTES = 4_194_304;
 
-/** The files can't be used; the message says which and why. */
+/** The files are unusable; the message says which and why. */
 class CertificateFileError extends TypedError {
   override readonly name = 'CertificateFileError';
   override readonly source = 'ours';
   override readonly isSafeToRetry = true;
 }
 
-/** A certificate from files, as cert-manager writes them: read again at each tick, served when it has changed. */
+/**
+ * A certificate from files, as cert-manager writes them. Each tick reads them again, and serves the certificate if it
+ * has changed.
+ */
 export class CertificateFiles {
   private readonly certFile: string;
   private readonly keyFile: string;
@@ -37,14 +41,14 @@ export class CertificateFiles {
     return this.expiresAtMs <= this.now() ? `the certificate in ${this.certFile} has expired` : undefined;
   }
 
-  /** Throws CertificateFileError; what is served goes on being served. */
+  /** Throws CertificateFileError; the webhook then keeps its current certificate. */
   async tick(): Promise<void> {
     const cert = read(this.certFile);
     const key = read(this.keyFile);
     if (this.served === cert + key) return;
     const parsed = parse(cert);
     if (parsed === undefined) throw new CertificateFileError(`${this.certFile} is no certificate in PEM`);
-    // Written one after the other, the two may not belong together for a moment.
+    // The two files are written one after the other, and may not match for a moment.
     if (!belongsTo(parsed, key))
       throw new CertificateFileError(`${this.keyFile} is not the key of ${this.certFile}`);
     this.served = cert + key;
@@ -61,7 +65,10 @@ function belongsTo(certificate: NonNullable<ReturnType<typeof parse>>, key: stri
   }
 }
 
-/** A read that waits, for the writer of a FIFO say, would take one of the few threads that everything waits for. */
+/**
+ * Reads regular files only: a read that blocks, for instance on a FIFO's writer, would occupy a thread of the small
+ * pool that the whole process shares.
+ */
 function read(file: string): string {
   try {
     return readRegularFile(file, MAX_FILE_BYTES).toString('utf8');

@@ -1,3 +1,4 @@
+/** Keeps the webhook's own certificate valid and trusted. */
 import {
   type CertificateMaterial,
   type CertificateRequest,
@@ -6,17 +7,17 @@ import {
   withOlderAuthorities,
 } from './certificate.ts';
 
-/** Where replicas of the webhook share a certificate. */
+/** The place where replicas of the webhook share a certificate. */
 export interface CertificateStore {
-  /** What is stored, with a version for `write`; material that is not there is undefined. */
+  /** The stored certificate, with a version for `write`; missing material is undefined. */
   read(): Promise<{ material: CertificateMaterial | undefined; version: string }>;
-  /** False when somebody else has written since that version. */
+  /** False when another writer has written since that version. */
   write(material: CertificateMaterial, version: string): Promise<boolean>;
 }
 
-/** Who is told what to trust: the MutatingWebhookConfiguration's `caBundle`. */
+/** Publishes the trusted authorities: the MutatingWebhookConfiguration's `caBundle`. */
 export interface TrustPublisher {
-  /** Resolves when API servers are told to trust these authorities. */
+  /** Resolves when the API servers' configuration trusts these authorities. */
   publish(ca: string): Promise<void>;
 }
 
@@ -24,28 +25,28 @@ export interface KeeperEnvironment {
   readonly names: readonly string[];
   readonly lifetimeMs: number;
   readonly store: CertificateStore;
-  /** Undefined where somebody else does it. */
+  /** Undefined if the operator publishes them. */
   readonly publisher: TrustPublisher | undefined;
   readonly now: () => number;
   readonly make: (request: CertificateRequest) => Promise<CertificateMaterial>;
-  /** New material is to be served from now on. */
+  /** Serves this material from now on. */
   readonly serve: (material: CertificateMaterial) => void;
 }
 
-/** A new one is made when this share of the old one's life is left. */
+/** We make a new certificate when this share of the old one's lifetime remains. */
 const ROTATE_AT_SHARE = 1 / 3;
-/** From "trusted" to "served": every API server has heard of it by then. */
+/** The delay between publishing and serving; by then every API server has the new bundle. */
 const SETTLE_MS = 30_000;
 
 /**
  * Keeps a certificate that API servers trust. Each `tick`:
  *
- *     store ── usable? ──no──▶ make one, write it (who writes first wins; the others read it)
+ *     store ── usable? ──no──▶ make one, write it (the first writer wins; the others read it)
  *       │                                        │
  *       └──────────── yes ───────────────────────┴──▶ publish its authorities ──▶ settle ──▶ serve
  *
- * The bundle has the old authority beside the new one, so replicas may change one after the other. What fails is
- * tried again at the next tick, and what is served goes on being served.
+ * The bundle holds the old authority beside the new one, so replicas may change one after the other. The next tick
+ * repeats what failed; meanwhile the webhook keeps its current certificate.
  */
 export class CertificateKeeper {
   private readonly environment: KeeperEnvironment;
@@ -57,19 +58,19 @@ export class CertificateKeeper {
     this.environment = environment;
   }
 
-  /** Milliseconds since the epoch; 0 when none is served. */
+  /** Milliseconds since the epoch; 0 without a certificate. */
   get expiresAtMs(): number {
     return this.servedUntilMs;
   }
 
-  /** Why reviews can't be answered; undefined when they can. */
+  /** Why the webhook can't answer reviews; undefined when it can. */
   get notReadyBecause(): string | undefined {
     if (this.served === undefined) return 'there is no certificate yet that API servers trust';
     if (this.servedUntilMs <= this.environment.now()) return 'the certificate has expired';
     return undefined;
   }
 
-  /** One look. Throws what the store or the publisher threw; nothing is lost by it. */
+  /** One check. Throws errors of the store or the publisher; the state stays valid. */
   async tick(): Promise<void> {
     const { publisher, now, names } = this.environment;
     const material = await this.usable();
@@ -86,7 +87,7 @@ export class CertificateKeeper {
     this.environment.serve(material);
   }
 
-  /** What is in the store, or what has been put there; undefined when another replica is about to. */
+  /** The stored certificate, or a new one that we stored; undefined when another replica is about to store one. */
   private async usable(): Promise<CertificateMaterial | undefined> {
     const { store, now, names, lifetimeMs, make } = this.environment;
     const { material, version } = await store.read();
@@ -103,13 +104,13 @@ export class CertificateKeeper {
     const inspected = inspect(material, names);
     if ('unusable' in inspected || certificatesIn(material.ca).length === 0) return false;
     const { notBeforeMs, notAfterMs } = inspected;
-    // Of its own life, but no longer than what is asked for now.
+    // Measured by its own lifetime, but no longer than the lifetime that is configured now.
     const lifeMs = Math.min(notAfterMs - notBeforeMs, lifetimeMs);
     return notAfterMs - now() > lifeMs * ROTATE_AT_SHARE;
   }
 }
 
-/** A certificate of this process alone. */
+/** A store for this process alone. */
 export function memoryStore(): CertificateStore {
   let kept: CertificateMaterial | undefined;
   return {

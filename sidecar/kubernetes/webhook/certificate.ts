@@ -1,11 +1,12 @@
+/** Creates and checks the webhook's certificates. */
 import 'reflect-metadata';
 import { createPrivateKey, X509Certificate as NodeCertificate, randomBytes, webcrypto } from 'node:crypto';
 import { isIP } from 'node:net';
 import * as x509 from '@peculiar/x509';
 
-/** What the server shows and who vouches for it, in PEM. */
+/** The server's certificate and its authorities, in PEM. */
 export interface CertificateMaterial {
-  /** Every authority that is to be trusted now: the newest first, and those before it that have not expired. */
+  /** Every authority to trust now: the newest first, then earlier ones that have not expired. */
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
@@ -19,12 +20,12 @@ export interface CertificateRequest {
 }
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-/** Clocks of the API server and of this pod may differ by so much. */
+/** The tolerated difference between the clocks of the API server and of this pod. */
 const SKEW_MS = 5 * 60_000;
 
 /**
- * Makes an authority and one certificate by it. The authority's key is never stored: each rotation has a new
- * authority, and nobody can sign anything else by the old one.
+ * Creates an authority and one certificate signed by it. The authority's key is never stored: each rotation has a new
+ * authority, and no further certificate can be signed by the old one.
  */
 export async function makeCertificate(request: CertificateRequest): Promise<CertificateMaterial> {
   const { names, nowMs, lifetimeMs } = request;
@@ -44,7 +45,7 @@ export async function makeCertificate(request: CertificateRequest): Promise<Cert
   });
   const cert = await x509.X509CertificateGenerator.create({
     ...validity,
-    // A common name has 64 characters at most (RFC 5280, appendix A.1); the names that count are below.
+    // A common name has 64 characters at most (RFC 5280, appendix A.1); clients check the names below.
     subject: 'CN=outrigger-webhook',
     issuer: ca.subject,
     serialNumber: serialNumber(),
@@ -73,14 +74,14 @@ function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
   return webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
 }
 
-/** Positive, and 16 random bytes: RFC 5280, section 4.1.2.2. */
+/** A positive number of 16 random bytes: RFC 5280, section 4.1.2.2. */
 function serialNumber(): string {
   const bytes = randomBytes(16);
   bytes[0] = (bytes[0]! & 0x7f) | 0x40;
   return bytes.toString('hex');
 }
 
-/** What of `ca` has not expired, behind the newest one. */
+/** The unexpired authorities of `ca`, after the newest one. */
 export function withOlderAuthorities(
   newest: CertificateMaterial,
   ca: string,
@@ -90,7 +91,7 @@ export function withOlderAuthorities(
     const parsed = parse(pem);
     return parsed !== undefined && parsed.validToDate.getTime() > nowMs && !newest.ca.includes(pem);
   });
-  // Two rotations back is out of use on every replica.
+  // No replica still uses the authority of two rotations ago.
   return {
     ...newest,
     ca:
@@ -107,8 +108,8 @@ export function certificatesIn(pem: string): string[] {
 }
 
 /**
- * Whether the material can be served: it parses, key and certificate belong together, it is by the first authority,
- * and it is for these names. Gives when it begins and ends, or why it can't.
+ * Whether the material can be served: it parses, key and certificate match, the first authority signed it, and it has
+ * these names. Returns the times of its validity, or why it is unusable.
  */
 export function inspect(
   material: CertificateMaterial,

@@ -1,4 +1,4 @@
-/** What the webhook asks of the Kubernetes API: one Secret to share its certificate in, one field to be trusted by. */
+/** The webhook's client of the Kubernetes API: a Secret shares its certificate, and one field publishes its authorities. */
 
 import {
   AdmissionregistrationV1Api,
@@ -13,7 +13,7 @@ import { TypedError } from '../../errors/typed-error.ts';
 import type { CertificateMaterial } from './certificate.ts';
 import type { CertificateStore, TrustPublisher } from './certificate-keeper.ts';
 
-/** The API could not be asked, or said no; the message says what is missing. */
+/** The API was unreachable or refused; the message says what is missing. */
 export class KubernetesError extends TypedError {
   override readonly name = 'KubernetesError';
   override readonly source = 'upstream';
@@ -23,14 +23,14 @@ export class KubernetesError extends TypedError {
 const REQUEST_TIMEOUT_MS = 10_000;
 const CONFLICT = 409;
 
-/** The cluster that this pod is in, or that KUBECONFIG names. */
+/** The cluster of this pod, or the one that KUBECONFIG names. */
 export function loadKubeConfig(): KubeConfig {
   const config = new KubeConfig();
   config.loadFromDefault();
   return config;
 }
 
-/** A Secret that exists already, so that the webhook need not be allowed to make any. */
+/** A store in an existing Secret, so that the webhook needs no permission to create one. */
 export function secretStore(config: KubeConfig, namespace: string, name: string): CertificateStore {
   const api = config.makeApiClient(CoreV1Api);
   const what = `the Secret ${namespace}/${name}`;
@@ -51,7 +51,7 @@ export function secretStore(config: KubeConfig, namespace: string, name: string)
       const base64 = (value: string): string => Buffer.from(value).toString('base64');
       const body: V1Secret = {
         ...read,
-        // The version makes it fail when another replica was faster.
+        // The version makes the write fail when another replica was faster.
         metadata: { ...read?.metadata, name, namespace, resourceVersion: version },
         data: { ...read?.data, 'ca.crt': base64(ca), 'tls.crt': base64(cert), 'tls.key': base64(key) },
       };
@@ -79,7 +79,7 @@ export function webhookConfiguration(config: KubeConfig, name: string): TrustPub
       );
       if (outdated.length === 0) return;
       const body = [
-        // Somebody may have changed the list since it was read.
+        // Another client may have changed the list since we read it.
         { op: 'test', path: '/metadata/resourceVersion', value: found.metadata?.resourceVersion },
         ...outdated.map((index) => ({
           op: 'add',
@@ -93,7 +93,7 @@ export function webhookConfiguration(config: KubeConfig, name: string): TrustPub
   };
 }
 
-/** Throws KubernetesError: what was tried, what came of it, what to do. */
+/** Throws KubernetesError: what we tried, how it failed, what to do. */
 async function ask<T>(what: string, request: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

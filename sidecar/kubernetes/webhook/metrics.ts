@@ -1,9 +1,9 @@
-/** The webhook's own numbers for Prometheus. */
+/** The webhook's own metrics for Prometheus. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { ReviewOutcome } from './admission.ts';
 
 const OUTCOMES: readonly ReviewOutcome[] = ['injected', 'untouched', 'refused'];
-/** What `server.ts` refuses with; 0 is a failed handshake. */
+/** The statuses of refusals in `server.ts`; 0 is a failed handshake. */
 const STATUSES = [0, 400, 404, 405, 413, 415, 500, 503];
 
 export class WebhookMetrics {
@@ -12,7 +12,7 @@ export class WebhookMetrics {
   private readonly duration: Histogram;
   private readonly refused: Counter<'status'>;
 
-  /** @param expiresAtMs when the certificate that is served expires; 0 for none */
+  /** @param expiresAtMs returns when the current certificate expires; 0 for none */
   constructor(expiresAtMs: () => number) {
     const registers = [this.registry];
     this.reviews = new Counter({

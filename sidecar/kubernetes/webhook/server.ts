@@ -1,4 +1,4 @@
-/** The webhook's HTTPS server: one path, and bounds on everything that a client can send. */
+/** The webhook's HTTPS server: one path, and bounds on all input of clients. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
@@ -16,29 +16,29 @@ import type { CertificateMaterial } from './certificate.ts';
 export interface WebhookServerOptions {
   readonly listen: string;
   readonly inject: InjectContext;
-  /** A review was answered, in so many milliseconds. */
+  /** A review was answered after this many milliseconds. */
   readonly onReviewed: (reviewed: Reviewed, durationMs: number) => void;
-  /** A request was refused: an HTTP status, and why. */
+  /** A request was refused, with this HTTP status and reason. */
   readonly onRefused: (status: number, reason: string) => void;
-  /** A defect of ours, or a connection that could not be accepted (`AcceptError`). */
+  /** A defect of ours, or a connection that the server could not accept (`AcceptError`). */
   readonly onError: (error: unknown) => void;
 }
 
 const MUTATE_PATH = '/mutate';
-/** An object has 3 MiB at most where it comes in (the API server's own limit), and a review may hold two. */
+/** An incoming object has 3 MiB at most (the API server's own limit), and a review may hold two. */
 const MAX_BODY_BYTES = 8 << 20;
 /**
- * What has come of all reviews that are not answered yet. Bytes and not reviews are counted: the API server asks for as
- * many as pods are being created, and somebody who begins reviews and never ends them must not take others' places.
+ * The bound on the received bytes of all unanswered reviews. It counts bytes and not reviews: the API server sends one
+ * review for each new pod, and a client that begins reviews and never ends them must not take others' places.
  */
 const MAX_HELD_BYTES = 64 << 20;
 /**
- * Texts, numbers, objects and lists in a review. Parsed, each takes up to a hundred bytes, however short it was: eight
- * megabytes of `{},` would take four hundred. A pod as large as etcd takes it has fewer.
+ * The number of texts, numbers, objects and lists in a review. Each takes up to a hundred bytes once parsed, however
+ * short it was: eight megabytes of `{},` would take four hundred. The largest pod that etcd accepts has fewer.
  */
 const MAX_VALUES = 262_144;
 const MAX_CONNECTIONS = 256;
-/** The API server sends none ahead over HTTP/1. */
+/** The API server pipelines no requests over HTTP/1. */
 const MAX_SENT_AHEAD = 4;
 const MAX_HEADER_BYTES = 16_384;
 const HANDSHAKE_TIMEOUT_MS = 5_000;
@@ -47,7 +47,7 @@ const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 5_000;
 const KEEP_ALIVE_TIMEOUT_MS = 90_000;
 
-/** Codes of a connection that has ended without a word of its client. */
+/** Error codes of a connection that the client closed without a request. */
 const LOST: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
 
 /** An answer that is no review. */
@@ -63,24 +63,24 @@ class Refusal extends TypedError {
   }
 }
 
-/** Serves as soon as it has a certificate. */
+/** Starts to listen at its first certificate. */
 export class WebhookServer {
   private readonly options: WebhookServerOptions;
   private server: Server | undefined = undefined;
-  /** Bytes of reviews. */
+  /** Received bytes of unanswered reviews. */
   private held = 0;
-  /** Connections that are past their handshake. */
+  /** Connections whose handshake is complete. */
   private readonly secured = new WeakSet<Socket>();
-  /** Connections with a request that has not been answered. */
+  /** Connections with an unanswered request. */
   private readonly answering = new WeakSet<Socket>();
-  /** With the port that the system chose for port 0; empty until it listens. */
+  /** Includes the port that the system chose for port 0; empty until the server listens. */
   address = '';
 
   constructor(options: WebhookServerOptions) {
     this.options = options;
   }
 
-  /** Shows this certificate to every connection from now on; the first one makes it listen. Throws ListenError. */
+  /** Uses this certificate for new connections; the first call starts to listen. Throws ListenError. */
   async use({ cert, key }: Pick<CertificateMaterial, 'cert' | 'key'>): Promise<void> {
     if (this.server !== undefined) {
       this.server.setSecureContext({ cert, key, minVersion: 'TLSv1.3' });
@@ -107,13 +107,14 @@ export class WebhookServer {
       this.secured.add(socket);
     });
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-      // Node tells of a failed handshake here, too: of scanners and of clients with an old bundle; the API server reports its own.
+      // Node also reports failed handshakes here: of scanners, and of clients with an old bundle. The API server
+      // reports its own.
       if (!this.secured.has(socket as Socket)) {
         this.options.onRefused(0, `TLS: ${error.message.slice(0, 200)}`);
         socket.destroy();
         return;
       }
-      // A request that has begun is refused where its body is read, and a connection that is lost between two is none.
+      // A started request is refused where its body is read, and a connection lost between two requests is no refusal.
       const isRequest = !this.answering.has(socket as Socket) && !LOST.has(error.code ?? '');
       if (isRequest) this.options.onRefused(400, error.code ?? error.message);
       sendFinalResponse(
@@ -130,7 +131,7 @@ export class WebhookServer {
     return this.server?.listening === true;
   }
 
-  /** Answers what it has, takes no more, and ends within `limitMs`. */
+  /** Answers the requests in flight, accepts no more, and ends within `limitMs`. */
   async close(limitMs: number): Promise<void> {
     const { server } = this;
     if (server === undefined) return;
@@ -158,7 +159,7 @@ export class WebhookServer {
       response.writeHead(200, {
         'Content-Type': 'application/json',
         'Content-Length': Buffer.byteLength(body),
-        // A server that is about to end lets its clients go to another one.
+        // A server that is about to stop lets its clients connect to another one.
         ...(this.server?.listening ? {} : { Connection: 'close' }),
       });
       response.end(body);
@@ -167,7 +168,7 @@ export class WebhookServer {
       if (error instanceof Refusal) this.refuse(request, response, error);
       else if (error instanceof ReviewError) this.refuse(request, response, new Refusal(400, error.message));
       else {
-        // The failurePolicy of the configuration decides what becomes of the pod.
+        // The configuration's failurePolicy decides about the pod.
         this.options.onError(error);
         this.refuse(request, response, new Refusal(500, 'internal error; the log has it'));
       }
@@ -180,7 +181,7 @@ export class WebhookServer {
   private refuse(request: IncomingMessage, response: ServerResponse, { status, message }: Refusal): void {
     this.options.onRefused(status, message);
     if (response.headersSent || response.destroyed) return;
-    // What is still to come of the body is not read: the connection ends with the answer.
+    // We do not read the rest of the body: the connection closes with the answer.
     response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close' });
     response.end(`${message}\n`, () => request.destroy());
   }
@@ -188,7 +189,7 @@ export class WebhookServer {
 
 const TOO_LARGE = `a review has at most ${MAX_BODY_BYTES >> 20} MiB`;
 
-/** @param hold hears of each part that is kept, and may refuse it */
+/** @param hold receives the size of each part that we keep, and may refuse it */
 async function readReview(request: IncomingMessage, hold: (bytes: number) => void): Promise<unknown> {
   const path = (request.url ?? '').split('?', 1)[0];
   if (path !== MUTATE_PATH) throw new Refusal(404, `ask for ${MUTATE_PATH}`);
@@ -198,7 +199,7 @@ async function readReview(request: IncomingMessage, hold: (bytes: number) => voi
   if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw new Refusal(413, TOO_LARGE);
   const chunks: Buffer[] = [];
   try {
-    // The connection stays for the answer when this is left in the middle.
+    // The connection stays open for the answer if the loop ends early.
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       hold(chunk.length);
       chunks.push(chunk);
@@ -219,7 +220,7 @@ async function readReview(request: IncomingMessage, hold: (bytes: number) => voi
 
 const TOO_MANY_VALUES = `a review has at most ${MAX_VALUES} values`;
 
-/** Each value but the first has a comma or a bracket in front, before its key if it has one. */
+/** Each value except the first follows a comma or a bracket, before its key if it has one. */
 function hasTooManyValues(json: Buffer): boolean {
   if (json.length <= MAX_VALUES) return false;
   let values = 0;

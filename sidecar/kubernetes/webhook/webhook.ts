@@ -1,3 +1,4 @@
+/** Runs the webhook: certificate, server, metrics, health and shutdown. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startHealth } from '../../listeners/health.ts';
 import { type HttpServer, send, startHttpServer } from '../../listeners/http-server.ts';
@@ -16,7 +17,7 @@ export interface WebhookOptions {
   readonly metrics: string;
   readonly inject: InjectContext;
   readonly certificate: CertificateOptions;
-  /** From "not ready" to the end of accepting, so that the Service has other endpoints by then. */
+  /** From "not ready" until the server stops to accept; by then the Service has other endpoints. */
   readonly drainDelayMs: number;
 }
 
@@ -28,18 +29,18 @@ export type CertificateOptions =
       readonly lifetimeMs: number;
       /** The Secret that replicas share; undefined for a certificate of this process alone. */
       readonly secret: { readonly namespace: string; readonly name: string } | undefined;
-      /** The MutatingWebhookConfiguration to be trusted by; undefined where somebody else sees to it. */
+      /** The MutatingWebhookConfiguration that should trust it; undefined if the operator maintains the bundle. */
       readonly configuration: string | undefined;
     };
 
-/** A source of certificates that is looked at again and again. */
+/** A source of certificates that we poll. */
 interface CertificateSource {
   readonly notReadyBecause: string | undefined;
   readonly expiresAtMs: number;
   tick(): Promise<void>;
 }
 
-/** How often the certificate and the trust in it are looked at, when all is well and when it is not. */
+/** How often we check the certificate and the bundle: normally, and after a failure. */
 const TICK_MS = 15_000;
 const RETRY_MS = 2_000;
 const CLOSE_LIMIT_MS = 10_000;
@@ -74,7 +75,7 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
     },
   });
   const serve = (material: Pick<CertificateMaterial, 'cert' | 'key'>): void => {
-    // A request to the API server that was under way at the end.
+    // This request to the API server was in flight at the end.
     if (ended.signal.aborted) return;
     server.use(material).then(
       () => log.info({ address: server.address }, 'serving with a new certificate'),
@@ -115,7 +116,7 @@ async function certificateSource(
 ): Promise<CertificateSource> {
   if (options.kind === 'files') return new CertificateFiles(options, Date.now, serve);
   const { names, lifetimeMs, secret, configuration } = options;
-  // Loaded only where it is needed: the client is large.
+  // Loaded on demand, because the client is large.
   const api =
     secret === undefined && configuration === undefined ? undefined : await import('./kubernetes.ts');
   const cluster = api?.loadKubeConfig();
@@ -137,7 +138,7 @@ interface Pages {
   readonly onError: (error: unknown) => void;
 }
 
-/** @param started gets each as soon as it listens */
+/** @param started receives each server as soon as it listens */
 async function startPages(options: WebhookOptions, pages: Pages, started: HttpServer[]): Promise<void> {
   const { notLiveBecause, notReadyBecause, metrics, onError } = pages;
   const probes = { notLiveBecause, notReadyBecause };
@@ -158,10 +159,10 @@ async function startPages(options: WebhookOptions, pages: Pages, started: HttpSe
   started.push(await page);
 }
 
-/** Looks after the certificate until the end; a failure is said once, until something else fails or all is well. */
+/** Maintains the certificate until the end. Logs a failure once, until it changes or ends. */
 async function keep(source: CertificateSource, log: Logger, ended: AbortSignal): Promise<void> {
   let said = '';
-  // A tick may wait for an API server that does not answer, and the end does not.
+  // A tick may wait for an unresponsive API server, but the end must not.
   const end = new Promise<void>((resolve) => ended.addEventListener('abort', () => resolve()));
   while (!ended.aborted) {
     let waitMs = TICK_MS;
