@@ -8,7 +8,7 @@ import type { Agent } from './runtime/agent.ts';
 import { type AgentServer, startAgentServer } from './runtime/server.ts';
 import { type RuntimeSettings, readSettings } from './runtime/settings.ts';
 
-/** What the tests of agents share: real servers on free ports that end with the test. */
+/** Helpers for the tests of agents: real servers on free ports that end with the test. */
 
 export async function testProvider(test: Test): Promise<Provider> {
   const provider = await startProvider('127.0.0.1', 0);
@@ -19,11 +19,11 @@ export async function testProvider(test: Test): Promise<Provider> {
 export interface TestAgent {
   server: AgentServer;
   client: AgentClient;
-  /** Every line the runtime logged, as text. */
+  /** Every line that the runtime logged, as text. */
   log: string[];
 }
 
-/** Starts an agent in this process. What the test does not say of it is the simplest there is. */
+/** Starts an agent in this process, with simple defaults for what the test leaves out. */
 export async function testAgent(
   test: Test,
   agent: Partial<Agent>,
@@ -92,8 +92,8 @@ export async function failureOf(call: Promise<unknown>): Promise<ServiceError> {
 }
 
 /**
- * Waits until something is so. It has no limit of its own: the test runner's applies, and its report shows
- * where the test stood.
+ * Waits until the condition is true. It has no time limit of its own: the test runner's applies, and its report shows
+ * where the test stopped.
  */
 export async function until(isSo: () => boolean): Promise<void> {
   while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -1,10 +1,11 @@
+/** The code agent: writes a program for a task, in one piece or streamed. */
 import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
 
 const instructions = `You are a code agent. Answer with working code in one fenced block, in the language of
 the request, TypeScript if it names none. Handle bad input. After the block say in two sentences at most how
 to run and how to test it.`;
 
-/** Code should come out the same each time; a task that sets a temperature overrides it. */
+/** A low temperature gives the same code each time; a task can override it. */
 const usualTemperature = 0.1;
 
 function conversation(task: TaskRequest) {

@@ -1,3 +1,4 @@
+/** Calls an agent for a task of the REST API. */
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import type { FastifyRequest } from 'fastify';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
@@ -7,17 +8,17 @@ import type { Work } from '../tracing/work.ts';
 import { ApiError, fromServiceError } from './api-error.ts';
 import type { RegisteredAgent } from './registry.ts';
 
-/** A task on its way to its agent. */
+/** A call of an agent for one task. */
 export interface AgentCall {
   agent: RegisteredAgent;
   task: Partial<TaskRequest>;
   metadata: Metadata;
   timeoutMs: number;
-  /** Fires when the client has left or the gateway stops; the call is then cancelled. */
+  /** Fires when the client disconnects or the gateway stops; the signal cancels the call. */
   signal: AbortSignal;
 }
 
-/** An agent's answer; where that says that the task failed, also what its end says of the model. */
+/** An agent's answer; for a failed task, with the model's failure from the trailers. */
 export interface TaskAnswer extends TaskResponse {
   model?: ModelFailure | undefined;
 }
@@ -33,7 +34,7 @@ export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentC
       if (error) reject(toApiError(error, agent.type, signal));
       else answered = answer!;
     });
-    // Comes behind the answer.
+    // The trailers follow the answer.
     call.on('status', ({ metadata: trailers }) => {
       if (answered === undefined) return;
       const failed = answered.status === 'FAILED' || answered.status === 'TIMEOUT';
@@ -44,7 +45,7 @@ export function processTask({ agent, task, metadata, timeoutMs, signal }: AgentC
   });
 }
 
-/** The chunks as they come; read slowly, the agent is slowed down. @throws ApiError */
+/** Yields the chunks as they arrive; a slow reader slows the agent down. @throws ApiError */
 export async function* streamTask(given: AgentCall): AsyncGenerator<TaskChunk> {
   const { agent, task, metadata, timeoutMs, signal } = given;
   const call = agent.client.StreamProcess(task, metadata, { deadline: Date.now() + timeoutMs });
@@ -57,7 +58,7 @@ export async function* streamTask(given: AgentCall): AsyncGenerator<TaskChunk> {
     throw toApiError(error as ServiceError, agent.type, signal);
   } finally {
     signal.removeEventListener('abort', cancel);
-    // Leaving the loop early does not end a grpc-js call; for one that is over this does nothing.
+    // Leaving the loop early does not end a grpc-js call; a finished call ignores this.
     call.cancel();
   }
 }
@@ -69,7 +70,10 @@ function toApiError(error: ServiceError, agentType: string, signal: AbortSignal)
 
 const forwardedHeaders = [...traceHeaders, 'baggage', 'x-request-id'] as const;
 
-/** The trace of the HTTP request goes on in the call, in the gateway's own span when it has one. A value that gRPC cannot carry is left out. */
+/**
+ * The metadata of the call: it continues the trace of the HTTP request, in the gateway's own span if there is one.
+ * Values that gRPC cannot carry are left out.
+ */
 export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
   const metadata = new Metadata();
   for (const name of forwardedHeaders) {
@@ -77,7 +81,7 @@ export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
     if (typeof value === 'string' && /^[\x20-\x7e]+$/.test(value)) metadata.set(name, value);
   }
   if (work === undefined) return metadata;
-  // In another format the trace would go on at the wrong span.
+  // A header in another format would continue the trace at the wrong span.
   for (const name of traceHeaders) metadata.remove(name);
   for (const [name, value] of Object.entries(work.headers)) metadata.set(name, value);
   return metadata;

@@ -1,19 +1,20 @@
+/** Errors of the REST API, and their translation from gRPC statuses. */
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { describeModelFailure, type ModelFailure, modelFailureIn } from '../protocol/model-failure.ts';
 
 export interface ApiErrorOptions {
-  /** The field of the request at fault. */
+  /** The invalid field of the request. */
   field?: string | undefined;
-  /** Why a sidecar answered in the agent's place, such as `circuit_open`. */
+  /** Why a sidecar answered instead of the agent, such as `circuit_open`. */
   reason?: string | undefined;
-  /** When to try again, in whole seconds. */
+  /** The time until the next try, in whole seconds. */
   retryAfterS?: number | undefined;
   /** Why the agent's model did not answer. */
   model?: ModelFailure | undefined;
   cause?: unknown;
 }
 
-/** What a client of the API is told. Codes are the names of gRPC's statuses throughout. */
+/** An error that a client of the API sees. All codes are names of gRPC statuses. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly httpStatus: number;
@@ -53,7 +54,7 @@ const usualRetryAfterS = 1;
 const longestMessageChars = 500;
 
 /**
- * What a failed call to an agent means over HTTP:
+ * Translates a failed call of an agent to HTTP:
  *
  *   INVALID_ARGUMENT                      422, with the field if the agent names it
  *   FAILED_PRECONDITION                   409
@@ -61,13 +62,13 @@ const longestMessageChars = 500;
  *   RESOURCE_EXHAUSTED  overloaded        503 with Retry-After: a sidecar sheds load
  *                       message_too_large 413
  *                       else              429 with Retry-After: the model provider throttles the agent; without it
- *                                         where the provider wants to be paid: that is what a negative pushback says
+ *                                         if the provider demands payment, which a negative pushback signals
  *   DEADLINE_EXCEEDED                     504
  *   anything else                         502
  *
- * Messages of statuses that are about the request are passed on. Those of all others may hold addresses or
- * the text of an exception; the log has them, the client gets what it can act on. Where the agent's model did not
- * answer, the provider's status and words go with each of them, as sidecars or agents tell them without keys.
+ * The client receives the messages of statuses about its request. Other messages may hold addresses or the text of an
+ * exception: they go to the log, and the client receives what it can act on. If the agent's model did not answer, every
+ * error includes the provider's status and message, from which sidecars and agents have removed keys.
  */
 export function fromServiceError(error: ServiceError, agentType: string): ApiError {
   const code = status[error.code] ?? 'UNKNOWN';
@@ -77,7 +78,7 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
   const said = error.details.slice(0, longestMessageChars);
   const model = modelFailureIn(error.metadata);
   const because = model === undefined ? '' : `: ${describeModelFailure(model)}`;
-  // Our agents repeat the provider's words in their own.
+  // Our agents repeat the provider's message in their own.
   const details = model === undefined || said.includes(model.message) ? said : said + because;
   const options = { field, reason, model, cause: error };
   switch (error.code) {
@@ -97,7 +98,7 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
     case status.DEADLINE_EXCEEDED:
       return new ApiError(504, code, `the ${agentType} agent did not answer in time${because}`, options);
     case status.UNIMPLEMENTED: {
-      // A sidecar's words for a name without a route: they are about names, and say which there are.
+      // A sidecar's message about an unknown name: it lists the known names.
       const why = reason === 'no_route' ? `: ${details}` : '';
       return new ApiError(502, code, `nothing serves the ${agentType} agent${why}`, options);
     }
@@ -106,7 +107,7 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
   }
 }
 
-/** The pushback (gRFC A6) in whole seconds; a negative one says "never", which a 503 cannot. */
+/** The pushback (gRFC A6) in whole seconds; a negative one means "never", which a 503 cannot express. */
 function retryAfter(error: ServiceError): number {
   const pushbackMs = pushback(error);
   return pushbackMs >= 0 ? Math.max(1, Math.ceil(pushbackMs / 1000)) : usualRetryAfterS;

@@ -1,3 +1,4 @@
+/** Assembles the gateway's HTTP server: limits, routes, errors and shutdown. */
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
@@ -17,28 +18,26 @@ import type { GatewaySettings } from './settings.ts';
 import { taskRoute } from './task-route.ts';
 
 /**
- * A body's JSON is never shorter than its texts are in a gRPC message, so a body of this size makes a message
- * within its limit, ids and field tags included.
+ * A text is never shorter in JSON than in a gRPC message, so a body of this size fits into a message of the largest
+ * size, including ids and field tags.
  */
 const maxBodyBytes = maxMessageBytes - 16 * 1024;
 
-/** A client sends a head in one go. */
+/** A client sends the head of a request at once. */
 const headersTimeoutMs = 10_000;
-/** Longer than the time of the largest body, which has an answer of its own (bodies.ts). */
+/** Longer than the time limit of the largest body, which has its own answer (bodies.ts). */
 const requestTimeoutMs = 90_000;
 
-/** How long requests that were told to end have for their last answer. */
+/** The time for the last answers of requests that the gateway aborts. */
 const farewellMs = 1000;
 
 export interface Gateway {
   app: FastifyInstance;
-  /**
-   * Takes no new requests and waits for the running ones; those that outlast the limit are ended with 503.
-   */
+  /** Accepts no new requests and waits for the running ones; after the limit it ends the rest with 503. */
   stop(limitMs: number): Promise<void>;
 }
 
-/** The REST API in front of the agents. It listens when its `app` is told to. */
+/** Creates the REST API in front of the agents. It listens when the caller starts its `app`. */
 export async function createGateway(settings: GatewaySettings, log: FastifyBaseLogger): Promise<Gateway> {
   const registry = new Registry(settings.agents);
   const stopping = new AbortController();
@@ -49,7 +48,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     requestTimeout: requestTimeoutMs,
     http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: 1000 },
     forceCloseConnections: 'idle',
-    // Each request is a task or none: its id is the task's, in the log, in the answer and at the agent.
+    // Each request is one task at most: its id is the task's id, in the log, in the answer and at the agent.
     genReqId: () => uuidv7(),
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false } },
   });
@@ -67,10 +66,9 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   }
   app.addHook('onSend', async ({ raw }, reply) => {
     reply.header('x-content-type-options', 'nosniff');
-    // What is still to come of a body that was refused is read and thrown away: a connection that ends at once would take
-    // the answer with it.
+    // The server reads and discards the rest of a refused body: a connection that closed at once would lose the answer.
     if (!raw.complete) reply.removeHeader('connection');
-    // Requests that came before the stop would otherwise keep their connections, and these the server.
+    // Requests from before the stop would otherwise keep their connections open, and these the server.
     if (closing) reply.header('connection', 'close');
   });
   app.addHook('onClose', async () => registry.close());
@@ -84,7 +82,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
     taskRoute(routes, { registry, timeoutMs, maxInputChars, stopping: stopping.signal });
     healthRoute(routes, registry);
     pageRoutes(routes, links);
-    // Only where nobody but this machine can ask for it.
+    // Only if no other machine can reach the gateway.
     localSystemRoutes(routes, isLoopback(settings.host) ? settings.localSystem : '');
   });
 
@@ -96,7 +94,7 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
       );
     const timers = [
       setTimeout(end, limitMs),
-      // For clients that take no answer, or never finish their request.
+      // For clients that read no answer, or never finish their request.
       setTimeout(() => app.server.closeAllConnections(), limitMs + farewellMs),
     ];
     await app.close();

@@ -1,41 +1,42 @@
+/** Reads request bodies within bounds of memory and time. */
 import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 
-/** What the bodies of all requests may take together, until their answers are out: as text and as message it is three times as much. */
+/** The bound on the bodies of all unanswered requests: as text and as message they take three times as much memory. */
 const maxHeldBytes = 40 * 1024 * 1024;
-/** Of that, for bodies up to `smallBytes`: they do not wait behind large ones. */
+/** The part reserved for bodies up to `smallBytes`, so that they do not wait behind large ones. */
 const smallRoomBytes = 12 * 1024 * 1024;
-/** A task with a long text, and no files in it. */
+/** A task with a long text and no files. */
 const smallBytes = 64 * 1024;
-/** Of the room for large bodies, what one address may take. */
+/** The share of the room for large bodies that one address may use. */
 const addressShare = 0.875;
-/** Smaller pieces are copied together: each would cost more than it holds. */
+/** Smaller pieces are copied together, because each would cost more than it holds. */
 const smallPieceBytes = 2048;
 const blockBytes = 16 * 1024;
-/** The time of a body: this, and a second for so many bytes. A phone on the road sends faster. */
+/** The time limit of a body: this, plus a second for each so many bytes. A mobile phone sends faster. */
 const leastBodyMs = 10_000;
 const leastBytesPerSecond = 256 * 1024;
 const retryAfterS = 1;
 
-/** Room for one body, from before it is read until its answer is out. */
+/** The room for one body, from before we read it until the answer is sent. */
 interface Claim {
   readonly address: string;
   bytes: number;
 }
 
-/** The memory that bodies share. A body is let in as a whole, so that none that was begun waits for another one. */
+/** The memory that bodies share. It admits a body as a whole, so that no body waits for another halfway. */
 class BodyRoom {
   #small = 0;
   #large = 0;
-  /** Of large bodies, by address. */
+  /** The bytes of large bodies, by address. */
   readonly #byAddress = new Map<string, number>();
 
   get heldBytes(): number {
     return this.#small + this.#large;
   }
 
-  /** @throws ApiError where there is no room for it now */
+  /** @throws ApiError if there is no room now */
   take(claim: Claim, bytes: number): void {
     this.release(claim);
     if (bytes <= smallBytes) {
@@ -70,7 +71,7 @@ function noRoom(): ApiError {
   return new ApiError(503, 'UNAVAILABLE', message, { reason: 'overloaded', retryAfterS });
 }
 
-/** Has the JSON bodies of all requests read within their bounds of time and memory. */
+/** Makes fastify read the JSON bodies of all requests within these bounds of time and memory. */
 export function boundBodies(app: FastifyInstance, maxBytes: number, room = new BodyRoom()): void {
   const claims = new WeakMap<IncomingMessage, Claim>();
   const parseJson = app.getDefaultJsonParser('error', 'error');
@@ -89,11 +90,11 @@ export function boundBodies(app: FastifyInstance, maxBytes: number, room = new B
   });
 }
 
-/** The pieces of a body. A client may send them a byte at a time. */
+/** The pieces of a body. A client may send one byte at a time. */
 class Parts {
   readonly #length: number | undefined;
   #parts: Buffer[] = [];
-  /** The buffer that small pieces are copied into; a body with a length has one for all of them. */
+  /** The buffer for small pieces; a body with a length has one for all of them. */
   #block: Buffer | undefined;
   #used = 0;
 
@@ -136,8 +137,8 @@ class Parts {
 }
 
 /**
- * @param take asks for room for so many bytes in all, and throws where there is none
- * @throws ApiError for a body that is too large, or too slow
+ * @param take reserves room for this many bytes in total, and throws if there is none
+ * @throws ApiError for a body that is too large or too slow
  */
 function readBody(
   payload: IncomingMessage,
@@ -157,7 +158,7 @@ function readBody(
     const end = (): void => {
       clearTimeout(timer);
       payload.off('data', onData).off('end', onEnd);
-      // What still comes is thrown away, until the connection ends with its answer.
+      // Discard the rest until the connection closes with its answer.
       payload.resume();
     };
     const fail = (error: Error): void => {
@@ -178,13 +179,13 @@ function readBody(
     };
     const onData = (part: Buffer): void => {
       bytes += part.length;
-      // Without a length it may be the largest that is allowed, once it is not small.
+      // A body without a length that is no longer small may have the largest size.
       if (bytes > taken && !ask(bytes > smallBytes ? Math.max(bytes, maxBytes) : smallBytes)) return;
       parts.push(part);
     };
     const onEnd = (): void => {
       end();
-      // It is no more than that: the rest is others'.
+      // The body is smaller, so the rest of the room is free for others.
       if (bytes < taken) take(bytes);
       const text = parts.toText();
       parts.drop();
@@ -194,7 +195,7 @@ function readBody(
       if (!payload.complete)
         fail(new ApiError(400, 'INVALID_ARGUMENT', 'the request ended before its body did'));
     };
-    // A client that leaves is no failure of ours.
+    // A disconnect of the client is no failure of ours.
     payload.on('error', broken);
     payload.once('close', broken);
     if (length !== undefined && !ask(length)) return;

@@ -1,11 +1,15 @@
+/** Bounds the connections of the gateway's server. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { AheadBound } from '../../sidecar/node/sent-ahead.ts';
 
-/** More than a gateway's clients have at a time; each costs some kilobytes. */
+/** More than a gateway's clients open at a time; each costs some kilobytes. */
 const maxConnections = 1024;
 
-/** Requests of one connection that may wait for their answers. No client sends that many ahead: one that does is cut off. */
+/**
+ * The requests of one connection that may wait for their answers. No client pipelines this many; the server closes the
+ * connection of one that does.
+ */
 export const sentAhead: AheadBound = { maxRequests: 16, above: 'end' };
 
 interface Connection {
@@ -17,12 +21,13 @@ interface Connection {
 }
 
 /**
- * Bounds a server's connections. One that works on a request keeps its place. When all are taken a newcomer gets the place
- * of the oldest that waits for its client, of the address that has most, and is turned away only where there is none. The
- * pages of a sidecar answer in milliseconds and turn nobody away; a task takes minutes, and no newcomer may end it.
+ * Bounds a server's connections. A connection with a request in progress keeps its place. When all places are taken, a
+ * new connection replaces the oldest idle one, of the address with the most connections; only if there is none, the
+ * server refuses it. A sidecar's pages answer in milliseconds and refuse no connection; a task takes minutes, and a new
+ * connection must not end it.
  */
 export function boundConnections(server: Server, max = maxConnections): void {
-  /** The oldest first. */
+  /** Oldest first. */
   const open = new Map<Socket, Connection>();
   server.on('connection', (socket: Socket) => {
     if (open.size >= max) (oldestWaiting(open.values())?.socket ?? socket).destroy();
@@ -58,7 +63,7 @@ function oldestWaiting(open: Iterable<Connection>): Connection | undefined {
   return found;
 }
 
-/** Its request has come whole, and the answer is not out yet. */
+/** The whole request has arrived, and the answer is not sent yet. */
 function works({ request, response }: Connection): boolean {
   return request?.complete === true && response?.closed === false && !response.writableFinished;
 }

@@ -1,13 +1,14 @@
+/** Answers errors in the one format of the API. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 
-/** Answers a request with an error, in the one form all errors of the API have. */
+/** Answers a request with an error in the format of the API. */
 function sendError(reply: FastifyReply, request: FastifyRequest, error: ApiError): FastifyReply {
   if (error.retryAfterS !== undefined) reply.header('retry-after', error.retryAfterS);
   return reply.code(error.httpStatus).send(error.toBody(request.id));
 }
 
-/** Turns whatever a route threw, or fastify found wrong with the request, into such an answer. */
+/** Answers for errors that a route threw, or that fastify found in the request. */
 export function errorHandler(error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) {
   const told = error instanceof ApiError ? error : fromFastify(error);
   if (told.httpStatus === 500) request.log.error({ err: error }, 'a request failed');

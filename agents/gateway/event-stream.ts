@@ -1,12 +1,13 @@
+/** Writes an answer as server-sent events. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
-/** A comment this often keeps proxies from taking a thinking agent for a dead connection. */
+/** The interval of comments, which tell proxies that a connection with a slow agent is alive. */
 const heartbeatMs = 15_000;
 
 /**
- * An answer as server-sent events (WHATWG HTML, 9.2). The head goes out with the first event, so that a task
- * that fails before it has said anything still gets the right HTTP status.
+ * An answer as server-sent events (WHATWG HTML, 9.2). The head goes out with the first event, so that a task that fails
+ * before its first chunk still gets the right HTTP status.
  */
 export class EventStream {
   readonly #response: ServerResponse;
@@ -21,10 +22,10 @@ export class EventStream {
   }
 
   /**
-   * Sends an event. Resolves when the reader has room for the next one.
+   * Sends an event. Resolves when the reader can take the next one.
    *
-   * @param signal gives up waiting for a reader who has left
-   * @param head the status and headers, if this is the first event
+   * @param signal stops waiting for a reader that has disconnected
+   * @param head the status and headers, for the first event
    */
   async send(
     event: 'chunk' | 'done' | 'error',
@@ -49,7 +50,7 @@ export class EventStream {
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
       'x-content-type-options': 'nosniff',
-      // A connection kept alive after its stream would hold up the gateway when it stops.
+      // A connection kept alive after its stream would delay the gateway's shutdown.
       connection: 'close',
       ...headers,
     });

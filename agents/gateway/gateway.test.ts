@@ -22,7 +22,7 @@ interface Running extends Gateway {
   log: string[];
 }
 
-/** A gateway whose agents are the given addresses. */
+/** A gateway for agents at these addresses. */
 async function gateway(
   test: Test,
   addresses: Record<string, string>,
@@ -51,7 +51,7 @@ function post(
 
 const asStream = { accept: 'text/event-stream' };
 
-/** The events of a stream that has ended. */
+/** The events of a finished stream. */
 async function eventsOf(response: Response): Promise<{ event: string; data: object }[]> {
   const blocks = (await response.text()).split('\n\n').filter((block) => block.startsWith('event: '));
   return blocks.map((block) => {
@@ -62,7 +62,7 @@ async function eventsOf(response: Response): Promise<{ event: string; data: obje
 
 type Callback = (error: object | null, answer?: object, trailers?: Metadata) => void;
 
-/** A server that ends every call as its input says, after so many chunks: what sidecars and agents answer. */
+/** A server that ends every call as its input says, after some chunks, like sidecars and agents. */
 async function scriptedAgent(test: Test): Promise<string> {
   const ending = ({ request }: { request: TaskRequest }) => {
     const { code, details = 'as scripted', trailers = {}, chunks = 0, answer } = JSON.parse(request.input);

@@ -1,3 +1,4 @@
+/** GET /api/v1/health: the health of all agents. */
 import { Metadata } from '@grpc/grpc-js';
 import type { FastifyInstance } from 'fastify';
 import type { HealthResponse } from '../protocol/messages.ts';
@@ -5,12 +6,12 @@ import { fromServiceError } from './api-error.ts';
 import type { RegisteredAgent, Registry } from './registry.ts';
 import { healthSchema } from './schemas.ts';
 
-/** How long an agent, or its sidecar in its place, may take to say how it is. */
+/** The time limit for an agent, or the sidecar in front of it, to answer a health check. */
 const limitMs = 2000;
 
 type AgentHealth = HealthResponse & { error?: string };
 
-/** GET /api/v1/health: each agent by its type. 200 while at least one works, 503 when none does. */
+/** GET /api/v1/health: the health of each agent by its type. 200 while at least one agent works, 503 otherwise. */
 export function healthRoute(app: FastifyInstance, registry: Registry): void {
   const schema = { summary: 'The health of every agent', response: { 200: healthSchema, 503: healthSchema } };
   app.get('/api/v1/health', { schema }, async (_request, reply) => {

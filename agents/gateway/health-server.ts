@@ -1,11 +1,12 @@
+/** The gateway's gRPC health service, for its sidecar. */
 import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { healthService } from '../protocol/definitions.ts';
 
 /**
- * Answers `grpc.health.v1.Health` for the gateway, which serves nothing else over gRPC: its sidecar asks what it stands
- * beside, and would otherwise never be ready.
+ * Serves `grpc.health.v1.Health`, the gateway's only gRPC service: its sidecar checks the process beside it, and would
+ * otherwise never become ready.
  *
- * @returns ends it
+ * @returns a function that stops the server
  * @throws Error if the address cannot be bound
  */
 export async function startHealthServer(listen: string): Promise<() => void> {

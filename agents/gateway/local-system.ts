@@ -1,8 +1,9 @@
+/** The routes with which the page controls the local system. */
 import { request } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 
-/** An agent that is started again takes this long at most. */
+/** The longest time to restart an agent. */
 const limitMs = 65_000;
 
 interface Answer {
@@ -11,8 +12,8 @@ interface Answer {
 }
 
 /**
- * The part of the page that breaks and mends replicas. Whoever runs the local system listens on a Unix socket; without
- * one there is nothing to see and nothing to do.
+ * The API for the page's controls, which break and restore replicas. The local system listens on a Unix socket; without
+ * one, these routes show and do nothing.
  *
  * @param socketPath '' outside of a local system
  */
@@ -36,7 +37,7 @@ export function localSystemRoutes(app: FastifyInstance, socketPath: string): voi
   }
 }
 
-/** Besides the check of app.ts, for browsers that send no Sec-Fetch-Site: a form of another site needs no script. */
+/** Complements the check of app.ts for browsers that send no Sec-Fetch-Site: another site's form needs no script. */
 function refuseOtherPages({ headers }: FastifyRequest): void {
   const { origin, host } = headers;
   if (origin !== undefined && origin !== `http://${host}`)

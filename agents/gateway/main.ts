@@ -1,3 +1,4 @@
+/** The entry point of the gateway's process. */
 import { endProcess } from '../../sidecar/node/end-process.ts';
 import { createLogger } from '../process/logger.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
@@ -16,11 +17,11 @@ try {
   const settings = readGatewaySettings(process.env);
   await startTracing('gateway', process.env);
   const { app, stop } = await createGateway(settings, log);
-  // An accept that fails, for want of descriptors say, would end the process with all of its requests.
+  // A failed accept, for instance without free file descriptors, would otherwise end the process with all requests.
   app.server.on('error', (error) => {
     if (app.server.listening) log.warn({ err: error }, 'a connection can not be accepted');
   });
-  // Servers that are open would keep the process, and answer, when the rest can't start.
+  // If a later part can't start, open servers would keep the process alive.
   endOpen = () => stop(0);
   const address = await app.listen({ host: settings.host, port: settings.port });
   const { healthListen } = settings;
@@ -39,7 +40,7 @@ try {
   };
   process.on('SIGTERM', end);
   process.on('SIGINT', end);
-  // Last: whoever reads this may send a signal at once.
+  // Last, because a reader of this line may send a signal at once.
   log.info({ address }, 'listening');
 } catch (error) {
   log.fatal({ err: error }, 'cannot start');

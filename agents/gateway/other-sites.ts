@@ -1,14 +1,15 @@
+/** Detects requests that another web site sends through the user's browser. */
 import type { IncomingHttpHeaders } from 'node:http';
 
 const loopbackName = /^(localhost|.+\.localhost|127(\.\d{1,3}){3}|\[::1\])$/i;
 
 /**
- * Why a request to a gateway on a loopback address may be another site's doing; undefined if it is not.
+ * Why a request to a gateway on a loopback address may come from another site; undefined if it does not.
  *
- * A web page the user has open can send requests to this machine. Its own site shows in Sec-Fetch-Site (W3C
- * Fetch Metadata), unless the site's name has been made to point here (DNS rebinding): then it shows in Host.
+ * A web page that the user has open can send requests to this machine. Sec-Fetch-Site (W3C Fetch Metadata) reveals that
+ * site, unless its name resolves to this machine (DNS rebinding): then Host reveals it.
  *
- * @param names further names this gateway is known by, in lower case
+ * @param names further names of this gateway, in lower case
  */
 export function otherSite(
   method: string,
@@ -28,7 +29,7 @@ export function otherSite(
   return undefined;
 }
 
-/** Whether an address to listen on can only be reached from this machine. */
+/** Whether only this machine can reach an address to listen on. */
 export function isLoopback(host: string): boolean {
   return loopbackName.test(host) || host === '::1';
 }

@@ -1,3 +1,4 @@
+/** Serves the gateway's page. */
 import { readFileSync } from 'node:fs';
 import type { FastifyInstance } from 'fastify';
 
@@ -10,10 +11,10 @@ const files = [
   ['/page.css', 'page.css', 'text/css; charset=utf-8'],
 ] as const;
 
-/** The page needs nothing but its own files, so nothing else may run on it. */
+/** The page needs only its own files, so the policy allows nothing else. */
 const policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** GET /: the page of the local system, where a task can be sent by hand. */
+/** GET /: the page of the local system, from which a user can send a task. */
 export function pageRoutes(app: FastifyInstance, links: readonly { name: string; url: string }[]): void {
   for (const [path, name, type] of files) {
     const content = readFileSync(new URL(`page/${name}`, import.meta.url));

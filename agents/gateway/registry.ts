@@ -1,14 +1,15 @@
+/** The agents that the gateway can call. */
 import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
 
 export interface RegisteredAgent {
-  /** What a task asks for: `research`. */
+  /** The type in a task's request: `research`. */
   type: string;
-  /** What the sidecar routes by: `research-agent`. */
+  /** The authority by which the sidecar routes: `research-agent`. */
   authority: string;
   client: AgentClient;
 }
 
-/** The agents the gateway knows, each with a channel of its own. */
+/** The known agents, each with its own channel. */
 export class Registry {
   readonly #agents = new Map<string, RegisteredAgent>();
 

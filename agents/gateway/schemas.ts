@@ -1,4 +1,4 @@
-/** The API's JSON Schemas: what requests are checked against and what the OpenAPI page shows. */
+/** The API's JSON Schemas: they validate requests and appear on the OpenAPI page. */
 
 const longestIdChars = 256;
 const mostMetadata = 64;
@@ -35,7 +35,7 @@ export function taskSchema(maxInputChars: number) {
   } as const;
 }
 
-/** The body that taskSchema lets through. */
+/** A body that taskSchema accepts. */
 export interface TaskBody {
   input: string;
   agent_type: string;

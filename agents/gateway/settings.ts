@@ -1,33 +1,34 @@
+/** The gateway's settings, from environment variables. */
 import { address, durationMs, type Environment, SettingError, wholeNumber } from '../process/environment.ts';
 
 export interface GatewaySettings {
   /** HOST */
   host: string;
-  /** GATEWAY_HOSTS, `name,…`: names, besides localhost, under which a gateway on a loopback address answers. */
+  /** GATEWAY_HOSTS, `name,…`: names besides localhost under which a gateway on a loopback address answers. */
   names: readonly string[];
   /** PORT; 0 for any free one. */
   port: number;
   /** GATEWAY_TIMEOUT: the deadline of a task, streamed or not. */
   timeoutMs: number;
-  /** GATEWAY_DRAIN_TIMEOUT: how long running requests may go on after SIGTERM. */
+  /** GATEWAY_DRAIN_TIMEOUT: the time for running requests after SIGTERM. */
   drainTimeoutMs: number;
   /** GATEWAY_MAX_INPUT_CHARS: the longest input of a task. */
   maxInputChars: number;
-  /** Agent type → where to call it. */
+  /** Agent type → address. */
   agents: ReadonlyMap<string, string>;
-  /** GATEWAY_LINKS, `name=url,…`: what else the page at `/` links to. */
+  /** GATEWAY_LINKS, `name=url,…`: further links on the page at `/`. */
   links: readonly { name: string; url: string }[];
-  /** GATEWAY_HEALTH_LISTEN: where its sidecar asks over gRPC how it is; '' for nowhere. */
+  /** GATEWAY_HEALTH_LISTEN: the address of the gRPC health service for its sidecar; '' for none. */
   healthListen: string;
-  /** GATEWAY_LOCAL_SYSTEM: the socket of a local system, whose replicas the page then shows and breaks; '' for none. */
+  /** GATEWAY_LOCAL_SYSTEM: the socket of a local system, whose replicas the page shows and breaks; '' for none. */
   localSystem: string;
 }
 
-/** The agents there are when nothing is said, and where: the gateway's own sidecar, which routes by authority. */
+/** The default agents, at the address of the gateway's own sidecar, which routes by authority. */
 const usualAgents = ['research', 'writing', 'code'];
 const sidecar = '127.0.0.1:15001';
 
-/** @throws SettingError naming the variable at fault */
+/** @throws SettingError with the name of the invalid variable */
 export function readGatewaySettings(environment: Environment): GatewaySettings {
   return {
     host: environment['HOST'] || '127.0.0.1',
@@ -45,7 +46,7 @@ export function readGatewaySettings(environment: Environment): GatewaySettings {
   };
 }
 
-/** RESEARCH_AGENT_ADDR and so on; a variable of that form with another name adds an agent type. */
+/** RESEARCH_AGENT_ADDR and so on; another variable of this form adds an agent type. */
 function readAgents(environment: Environment): Map<string, string> {
   const agents = new Map(
     usualAgents.map((type) => [type, address(environment, `${type.toUpperCase()}_AGENT_ADDR`, sidecar)]),

@@ -1,3 +1,4 @@
+/** POST /api/v1/tasks: sends a task to an agent. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { v7 as uuidv7 } from 'uuid';
 import { beginWork, traceHeaders } from '../tracing/tracing.ts';
@@ -12,11 +13,11 @@ export interface TaskRouteSettings {
   registry: Registry;
   timeoutMs: number;
   maxInputChars: number;
-  /** Fires, with an ApiError as its reason, when tasks that are still running have to end. */
+  /** Fires, with an ApiError as its reason, when running tasks have to end. */
   stopping: AbortSignal;
 }
 
-/** POST /api/v1/tasks: one task for one agent, answered whole or, by the Accept header, as a stream. */
+/** POST /api/v1/tasks: one task for one agent, answered as a whole or, by the Accept header, as a stream. */
 export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): void {
   const schema = {
     summary: 'Run a task',

@@ -1,12 +1,13 @@
+/** Parses the command line of `npm start`. */
 import { parseArgs } from 'node:util';
 
 export interface StartArguments {
-  /** A task to send, after which everything is stopped; without one the system runs until Ctrl-C. */
+  /** A task to send, after which the system stops; without one the system runs until Ctrl-C. */
   task: string | undefined;
   agent: AgentType;
-  /** Leaves the sidecars out: the gateway calls the agents itself. For comparing, and for finding faults. */
+  /** Leaves the sidecars out, so that the gateway calls the agents directly. For comparisons and debugging. */
   withoutSidecars: boolean;
-  /** Shows what the processes log as it comes. */
+  /** Prints the processes' log lines as they arrive. */
   logs: boolean;
   help: boolean;
 }

@@ -1,12 +1,13 @@
+/** Claims a loopback port for a child process. */
 import { createServer, type ListenOptions, type Server } from 'node:net';
 
 /**
- * Takes a loopback port for this process, to be listened on by a process that it starts: false when something listens
- * there or another process has taken it.
+ * Claims a loopback port for this process, for a child process to listen on: false when a process listens there or
+ * another process has claimed it.
  *
- * A look alone would not do: of two processes that look at the same moment both find the port free. So the port is
- * held by a name in Linux's abstract socket namespace, which the kernel gives back when this process ends. Where there
- * are no such names, the look has to do.
+ * A check alone does not suffice: two processes that check at the same moment both find the port free. So a name in
+ * Linux's abstract socket namespace holds the claim, and the kernel releases it when this process ends. On other
+ * systems the check has to suffice.
  *
  * @param host the address that has to be free
  */
@@ -23,7 +24,7 @@ export async function claimPort(port: number, host = '127.0.0.1'): Promise<boole
   return true;
 }
 
-/** A server that listens there, or why there is none. */
+/** A server that listens there, or the error. */
 export function listening(options: ListenOptions): Promise<Server | Error> {
   return new Promise((resolve) => {
     const server = createServer();

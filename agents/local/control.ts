@@ -1,3 +1,4 @@
+/** The control socket of the local system. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type ReplicaAction, type Replicas, replicaActions } from './replicas.ts';
 import type { Sender } from './sender.ts';
@@ -5,14 +6,14 @@ import type { LocalSystem } from './system.ts';
 import { readSystem } from './system-state.ts';
 
 /**
- * What the page of the local system sees and does, on a Unix socket that only this user can reach: no browser gets
- * here but through the gateway, which knows whose pages may.
+ * The API with which the page shows and changes the local system, on a Unix socket that only this user can reach: a
+ * browser reaches it only through the gateway, which checks the origin of its requests.
  *
- *   GET  /state                    how everything is
+ *   GET  /state                    the state of the system
  *   POST /replicas/NAME/ACTION     kill, stop, slow or restore an agent
  *   POST /sending/TYPE             sends tasks to agents of that type, one after the other; `off` ends that
  *
- * @param path where the socket is made
+ * @param path the path of the socket
  */
 export async function startControl(
   path: string,
@@ -31,12 +32,12 @@ export async function startControl(
     server.once('error', reject);
     server.listen(path, resolve);
   });
-  // It must not keep the starter from ending.
+  // The server must not keep the process alive.
   server.unref();
   return server;
 }
 
-/** Undefined when there is nothing of that name. */
+/** Undefined for an unknown path. */
 async function answer(
   asked: string,
   system: LocalSystem,

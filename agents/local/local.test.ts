@@ -14,7 +14,7 @@ import { planSystem } from './system.ts';
 import { childrenOf, isAlive, runStart, start } from './test-support.ts';
 import { wayOf } from './way.ts';
 
-// It starts processes, which takes long on a machine that is busy with other tests.
+// The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
 
 t.test('the command line', async (t) => {

@@ -1,20 +1,21 @@
+/** Sends one task through the local system and reports its route. */
 import { describeModelFailure, type ModelFailure } from '../protocol/model-failure.ts';
 import { type LocalSystem, modelUrl } from './system.ts';
 import { takeSnapshot, wayOf } from './way.ts';
 
-/** What came of a task, ready to be printed. */
+/** The result of a task, ready to print. */
 export interface TaskReport {
-  /** The answer, or why there is none. */
+  /** The answer, or the error. */
   output: string;
-  /** As the agent says; `ERROR` when the task came to no answer. */
+  /** The agent's status; `ERROR` when the task had no answer. */
   status: string;
   taskId: string;
-  /** Until the gateway has answered. */
+  /** Until the gateway answered. */
   latencyMs: number;
   way: string[];
 }
 
-/** The parts of the gateway's answer that are shown. */
+/** The printed parts of the gateway's answer. */
 interface Answer {
   task_id?: string;
   output?: string;
@@ -24,7 +25,7 @@ interface Answer {
   error?: { code: string; message: string; reason?: string; task_id: string; model?: ModelFailure };
 }
 
-/** Sends one task through the gateway of a running system and finds out which way it took, also when it fails. */
+/** Sends one task through the gateway of a running system and determines its route, also when it fails. */
 export async function runTask(system: LocalSystem, input: string, agentType: string): Promise<TaskReport> {
   const before = await takeSnapshot(system);
   const startedMs = performance.now();
@@ -51,7 +52,7 @@ function describeError({ code, message, reason }: NonNullable<Answer['error']>, 
   return `${message} (HTTP ${httpStatus}, ${code}${reason === undefined ? '' : `, ${reason}`})`;
 }
 
-/** The way's last step: what the provider did. */
+/** The last step of the route: the provider's part. */
 async function modelStep(
   system: LocalSystem,
   taskId: string,
@@ -63,7 +64,7 @@ async function modelStep(
   return [`  → the offline provider (${url}), asked ${await timesAsked(system.model.port, taskId)}${said}`];
 }
 
-/** How often the offline provider was asked for a task. */
+/** The number of requests that the offline provider received for a task. */
 async function timesAsked(port: number, taskId: string): Promise<string> {
   const stats = await fetch(`http://127.0.0.1:${port}/control/stats`);
   const { by_task: byTask } = (await stats.json()) as { by_task: Record<string, number> };

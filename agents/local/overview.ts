@@ -1,6 +1,7 @@
+/** The overview that `npm start` prints. */
 import { type LocalSystem, modelUrl } from './system.ts';
 
-/** What the user needs to know of a running system. */
+/** The addresses and hints that a user of a running system needs. */
 export function overview({ agents, gateway, model }: LocalSystem): string {
   const url = `http://127.0.0.1:${gateway.port}`;
   const rows: [string, string][] = [
@@ -26,7 +27,7 @@ export function overview({ agents, gateway, model }: LocalSystem): string {
   return rows.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join('\n');
 }
 
-/** Whether a model answers or only our own provider. */
+/** Whether a real model answers or only our offline provider. */
 export function aboutModel({ model }: LocalSystem): string {
   return model.kind === 'offline'
     ? 'OPENAI_API_KEY is not set: an offline provider answers, without a model, from the words of the question.'

@@ -1,23 +1,24 @@
+/** Chooses loopback ports for the local system. */
 import { claimPort, listening } from './claimed-port.ts';
 
 /**
- * Free ports come from below the range the system gives to outgoing connections (32768 and up on Linux), so
- * that none of those takes one between the look and the use. Each starter begins in a slice of its own, by its
- * process id, so that two that start at the same time rarely look at the same port.
+ * Free ports come from below the range of outgoing connections (32768 and up on Linux), so that none of those takes one
+ * between the check and the use. Each starter begins in its own slice, by process id, so that two starters rarely try
+ * the same port.
  */
 const lowest = 20_000;
 const sliceSize = 200;
 const slices = 60;
 
-/** Held by the one local system that has the usual ports: a name in Linux's abstract socket namespace. */
+/** A name in Linux's abstract socket namespace, held by the one local system that has the usual ports. */
 const usualPortsLock = '\0outrigger-local-system';
 
-/** Gives out loopback ports, each once. */
+/** Allocates loopback ports, each once. */
 export class Ports {
   readonly #given = new Set<number>();
   readonly #mayTakeUsual: boolean;
   #next: number;
-  /** What has to be said about ports that were not free. */
+  /** Notices about ports that were not free. */
   readonly notices: string[] = [];
 
   private constructor(mayTakeUsual: boolean, processId: number) {
@@ -25,10 +26,11 @@ export class Ports {
     this.#next = (processId % slices) * sliceSize;
   }
 
-  /** Finds out whether another local system of this machine has the usual ports, or is about to take them. */
+  /** Checks whether another local system of this machine has the usual ports, or is about to take them. */
   static async open(processId: number = process.pid): Promise<Ports> {
     const lock = await listening({ path: usualPortsLock });
-    // Held until the process ends, which must not wait for it. Where there are no such names nobody has it.
+    // Held until the process ends; it must not keep the process alive. On systems without such names no process holds
+    // it.
     if (lock instanceof Error)
       return new Ports((lock as NodeJS.ErrnoException).code !== 'EADDRINUSE', processId);
     lock.unref();
@@ -48,7 +50,7 @@ export class Ports {
   /**
    * The wanted port, or another one and a notice.
    *
-   * @param isUsual it is one that every local system wants, not one this user asked for
+   * @param isUsual whether every local system wants this port, and not only this user
    */
   async preferably(wanted: number, what: string, isUsual: boolean): Promise<number> {
     const mayTake = this.#mayTakeUsual || !isUsual;

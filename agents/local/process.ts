@@ -1,16 +1,17 @@
+/** Runs one process of the local system. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** A process of the local system: what to run and how to tell that it is ready. */
+/** A process of the local system: its program, and the check that it is ready. */
 export interface ProcessDescription {
   name: string;
   /** A file of the repository, relative to its root. */
   file: string;
   args: readonly string[];
   env: Readonly<Record<string, string>>;
-  /** True once it can be used. Asked again and again, so it has to be cheap; it may reject. */
+  /** True once the process is usable. It runs repeatedly, so it has to be cheap; it may reject. */
   isReady(): Promise<boolean>;
 }
 
@@ -22,16 +23,19 @@ const reportedLines = 30;
 const longestLineChars = 2000;
 const askAgainMs = 50;
 
-/** Runs one process: keeps its last log lines, waits for it to be ready, and ends it in the end. */
+/** Runs one process: keeps its last log lines, waits until it is ready, and ends it. */
 export class ManagedProcess {
   readonly name: string;
   readonly #description: ProcessDescription;
   readonly #child: ChildProcess;
   readonly #lines: string[] = [];
-  /** Resolves, with what there is to say about it, when the process has ended. */
+  /** Resolves with a description when the process has ended. */
   readonly ended: Promise<string>;
   #hasEnded = false;
-  /** Continues a paused process when its standard input ends: by resume(), or because this process has died. */
+  /**
+   * A helper process that continues a paused process when its standard input ends: after resume(), or if this process
+   * dies.
+   */
   #waker: ChildProcess | undefined = undefined;
 
   constructor(description: ProcessDescription, onLine?: (name: string, line: string) => void) {
@@ -41,7 +45,7 @@ export class ManagedProcess {
       cwd: root,
       env: description.env,
       stdio: ['pipe', 'pipe', 'pipe'],
-      // In a group of its own: Ctrl-C is for the starter, which then stops the others in order.
+      // In its own process group: Ctrl-C reaches only the starter, which then stops the others in order.
       detached: true,
     });
     for (const output of [this.#child.stdout!, this.#child.stderr!]) {
@@ -51,7 +55,7 @@ export class ManagedProcess {
         onLine?.(this.name, line);
       });
     }
-    // A pipe whose other end is gone says so; the end of the process says it better.
+    // A closed pipe raises an error here; the end of the process reports more.
     this.#child.stdin!.on('error', () => {});
     this.ended = once(this.#child, 'close').then(
       ([code, signal]) => `ended with ${signal ?? `exit code ${code}`}`,
@@ -74,7 +78,7 @@ export class ManagedProcess {
     return !this.#hasEnded;
   }
 
-  /** What it logged last, for an error message. */
+  /** Its last log lines, for an error message. */
   lastWords(): string {
     if (this.#lines.length === 0) return '    (it logged nothing)';
     return this.#lines
@@ -83,7 +87,7 @@ export class ManagedProcess {
       .join('\n');
   }
 
-  /** @throws Error naming the process, with its last log lines, if it ends or is not ready when the signal fires */
+  /** @throws Error with the name of the process and its last log lines, if it ends or is not ready when the signal fires */
   async ready(limit: AbortSignal): Promise<void> {
     const ended = this.ended.then((how) => {
       throw new Error(`${this.name} ${how} before it was ready. Its last lines:\n${this.lastWords()}`);
@@ -101,13 +105,13 @@ export class ManagedProcess {
       await Promise.race([ready, ended, late]);
     } finally {
       asking = false;
-      // The races that were lost end some day too, and nobody listens then.
+      // The losing promises of the race also settle later, without a listener.
       ended.catch(() => {});
       late.catch(() => {});
     }
   }
 
-  /** SIGTERM, and SIGKILL for a process that has not ended after the limit. True if it ended by itself. */
+  /** Sends SIGTERM, and SIGKILL if the process is still running after the limit. Resolves true if it ended by itself. */
   async stop(limitMs: number): Promise<boolean> {
     if (!this.isRunning) return true;
     this.resume();
@@ -123,9 +127,9 @@ export class ManagedProcess {
   }
 
   /**
-   * Stops it as a debugger does (SIGSTOP): its connections stay and nothing answers.
+   * Pauses the process as a debugger does (SIGSTOP): its connections stay open and it does not answer.
    *
-   * A stopped process does not see that its starter is gone, so somebody who does see it has to wake it.
+   * A stopped process does not notice the end of its starter, so a helper has to continue it.
    */
   pause(): void {
     if (!this.isRunning || this.#waker !== undefined) return;
@@ -138,11 +142,11 @@ export class ManagedProcess {
     waker.on('error', () => this.resume());
     this.#waker = waker;
     this.#child.kill('SIGSTOP');
-    // Its number may become another process's.
+    // The process id may be reused.
     void this.ended.then(() => waker.kill('SIGKILL'));
   }
 
-  /** Lets a paused process go on. */
+  /** Continues a paused process. */
   resume(): void {
     if (this.#waker === undefined) return;
     this.#waker.kill('SIGKILL');
@@ -154,7 +158,7 @@ export class ManagedProcess {
     if (this.isRunning) this.#child.kill(signal);
   }
 
-  /** At once, without a last word. */
+  /** Kills the process at once (SIGKILL). */
   kill(): void {
     this.#child.kill('SIGKILL');
   }

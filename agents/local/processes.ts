@@ -1,3 +1,4 @@
+/** Describes the processes of the local system: programs, environments and configuration files. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -7,13 +8,13 @@ import { accepts, answersOk } from './readiness.ts';
 import { sidecarConfig } from './sidecar-config.ts';
 import { type LocalAgent, type LocalModel, type LocalSystem, modelUrl, type SidecarPorts } from './system.ts';
 
-/** How long each task of an agent waits that was slowed down. */
+/** The delay of each task of a slowed agent. */
 const slowByMs = 3000;
 
-/** Tasks that are running when the system stops get this long. */
+/** The time for running tasks when the system stops. */
 const drainTimeout = '3s';
 
-/** The processes that make up a local system, in the groups in which they are started, one after the other. */
+/** The processes of a local system, in groups that start one after the other. */
 export interface SystemProcesses {
   agents: ProcessDescription[];
   sidecars: ProcessDescription[];
@@ -23,7 +24,7 @@ export interface SystemProcesses {
 /**
  * Describes the processes of a system and writes the configuration files of its sidecars.
  *
- * @param folder where those files go
+ * @param folder the folder of those files
  */
 export function describeProcesses(
   system: LocalSystem,
@@ -35,13 +36,13 @@ export function describeProcesses(
     const file = join(folder, `${name}.yaml`);
     const app = `127.0.0.1:${agent?.port ?? system.gateway.healthPort}`;
     writeFileSync(file, stringify(sidecarConfig(name, ports, app, system.agents, modelUrl(system.model))));
-    // Ready means that what it stands beside is; the gateway starts after its sidecar.
+    // A sidecar is ready when the process beside it is; the gateway starts after its sidecar.
     const probe = agent === undefined ? 'live' : 'ready';
     return {
       name: `${name}'s sidecar`,
       file: 'sidecar/main.ts',
       args: ['run', '--config', file],
-      // The key is the sidecar's: the agent has a placeholder.
+      // The sidecar holds the key; the agent gets a placeholder.
       env:
         agent !== undefined && system.model.kind === 'provider'
           ? { ...env, OPENAI_API_KEY: system.model.apiKey }
@@ -63,7 +64,7 @@ export function describeProcesses(
   };
 }
 
-/** Where the gateway reaches whoever runs the system. */
+/** The socket on which the gateway reaches the starter. */
 export function controlSocket(folder: string): string {
   return join(folder, 'control.sock');
 }
@@ -100,7 +101,7 @@ function agentProcess(
   };
 }
 
-/** Beside a sidecar the agent asks its model through it: the sidecar has the key, and owns the retries. */
+/** The agent beside a sidecar sends model requests through it: the sidecar holds the key, and does the retries. */
 function modelEnvironment(model: LocalModel, sidecar: SidecarPorts | undefined): Record<string, string> {
   if (sidecar !== undefined) {
     return {
@@ -123,7 +124,7 @@ function gatewayProcess(
 ): ProcessDescription {
   const addresses: Record<string, string> = {};
   for (const { type, port } of agents) {
-    // Without sidecars nobody balances: the first agent of a type gets every task.
+    // Without sidecars there is no balancing: the first agent of a type gets every task.
     addresses[`${type.toUpperCase()}_AGENT_ADDR`] ??= `127.0.0.1:${gateway.sidecar?.outbound ?? port}`;
   }
   const links = agents.map(({ name, sidecar }) => ({ name, sidecar }));
@@ -145,7 +146,7 @@ function gatewayProcess(
         .map(({ name, sidecar }) => `Sidecar of ${name}=http://127.0.0.1:${sidecar!.admin}/`)
         .join(','),
     },
-    // Every agent healthy, asked on the way a task takes: the whole system works.
+    // Every agent is healthy, checked along the route of a task: the whole system works.
     isReady: async () => {
       const found = await (await fetch(`${url}/api/v1/health`)).json();
       const agents = Object.values(found as Record<string, { healthy: boolean }>);
@@ -154,7 +155,7 @@ function gatewayProcess(
   };
 }
 
-/** Settings of the shell's that are meant for a process of another set-up, and keys, stay out. */
+/** Leaves out the shell's settings for other processes, and keys. */
 function neutral(environment: Environment): Record<string, string> {
   const foreign =
     /^(OPENAI_|OUTRIGGER_|AGENT_|GATEWAY_|PROVIDER_|PORT$|HOST$|OTEL_SERVICE_NAME$)|_AGENT_ADDR$/;

@@ -1,3 +1,5 @@
+/** Parses the Prometheus text format. */
+
 /** One sample of a metric. */
 export interface Sample {
   name: string;
@@ -5,7 +7,7 @@ export interface Sample {
   value: number;
 }
 
-/** Reads the Prometheus text format; lines that are no samples are left out. */
+/** Parses the Prometheus text format; skips lines that are no samples. */
 export function parsePrometheus(text: string): Sample[] {
   const samples: Sample[] = [];
   for (const line of text.split('\n')) {
@@ -22,7 +24,7 @@ export function parsePrometheus(text: string): Sample[] {
   return samples;
 }
 
-/** The samples that have grown, with what they have grown by. */
+/** The samples that have grown, with the differences. */
 export function growth(before: readonly Sample[], after: readonly Sample[]): Sample[] {
   const key = ({ name, labels }: Sample) => JSON.stringify([name, Object.entries(labels).sort()]);
   const old = new Map(before.map((sample) => [key(sample), sample.value]));

@@ -1,3 +1,4 @@
+/** Checks whether a process of the local system is ready. */
 import { connect } from 'node:net';
 
 const limitMs = 2000;
@@ -9,7 +10,7 @@ export async function answersOk(url: string): Promise<boolean> {
   return answer.ok;
 }
 
-/** Whether somebody accepts connections on a port of 127.0.0.1. */
+/** Whether a port of 127.0.0.1 accepts connections. */
 export function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');

@@ -1,8 +1,9 @@
+/** Breaks and restores the agents of a running local system. */
 import type { Supervisor } from './supervisor.ts';
 import type { LocalAgent } from './system.ts';
 
 /**
- * What was done to an agent's process, or came to it:
+ * The state of an agent's process:
  *
  *     running ──kill──▶ killed ──restore──▶ starting ──▶ running
  *        ├─────stop──▶ stopped ──restore──▶ running          it hangs: connections stay, nothing answers (SIGSTOP)
@@ -14,12 +15,12 @@ export type ReplicaState = 'running' | 'killed' | 'stopped' | 'slow' | 'starting
 export const replicaActions = ['kill', 'stop', 'slow', 'restore'] as const;
 export type ReplicaAction = (typeof replicaActions)[number];
 
-/** The agents of a running system, to be broken and mended. */
+/** The agents of a running system, with the actions that break and restore them. */
 export class Replicas {
   readonly #supervisor: Supervisor;
   readonly #agents: readonly LocalAgent[];
   readonly #states = new Map<string, ReplicaState>();
-  /** What is under way: one thing at a time for each replica. */
+  /** Actions in progress: one at a time for each replica. */
   readonly #busy = new Map<string, Promise<void>>();
 
   constructor(supervisor: Supervisor, agents: readonly LocalAgent[]) {
@@ -43,12 +44,12 @@ export class Replicas {
   }
 
   /**
-   * Does it, whatever was done before: a replica that is slow and is to be stopped is mended first.
+   * Runs an action from any state: a slow replica that is to be stopped is restored first.
    *
-   * @throws Error if a process that is started again does not come up
+   * @throws Error if a restarted process does not become ready
    */
   act(name: string, action: ReplicaAction): Promise<void> {
-    // A start that failed is its own caller's to hear of.
+    // The caller of a failed start receives its error.
     const before = this.#busy.get(name)?.catch(() => {}) ?? Promise.resolve();
     const done = before.then(() => this.#act(name, action));
     this.#busy.set(name, done);

@@ -1,32 +1,34 @@
-/** A task that was sent, as the page shows it. */
+/** Sends a steady load of tasks for the page. */
+
+/** A sent task, as the page shows it. */
 export interface SentTask {
   readonly id: number;
   readonly state: 'running' | 'succeeded' | 'failed';
   readonly ms: number;
-  /** Why it failed. */
+  /** Why the task failed. */
   readonly error: string;
 }
 
 export interface SenderReport {
-  /** The type of agent that tasks are sent to; '' when none are. */
+  /** The type of the agents that receive the tasks; '' when it sends none. */
   readonly to: string;
   readonly total: number;
   readonly succeeded: number;
   readonly failed: number;
-  /** The latest, oldest first. */
+  /** The latest tasks, oldest first. */
   readonly recent: readonly SentTask[];
 }
 
 const everyMs = 250;
-/** Enough for all that wait for an agent that hangs until its sidecar's callers are told to go elsewhere. */
+/** Enough for all tasks that wait for a hanging agent until the sidecars route around it. */
 const maxInFlight = 40;
 const maxRecent = 60;
-/** It ends by itself when nobody has looked for so long: a page that was closed must not leave it running. */
+/** It stops when no page has requested its state for this long: a closed page must not leave it running. */
 const unwatchedMs = 15_000;
 const taskLimitMs = 70_000;
 const question = 'Why do circuit breakers matter?';
 
-/** Sends a task four times a second, so that there is something for faults to happen to. */
+/** Sends a task four times a second, so that faults have visible effects. */
 export class Sender {
   readonly #url: string;
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -42,7 +44,7 @@ export class Sender {
     this.#url = `${gatewayUrl}/api/v1/tasks`;
   }
 
-  /** @param agentType whom tasks are sent to from now on */
+  /** @param agentType the type of the agents that receive the tasks from now on */
   start(agentType: string): void {
     this.#to = agentType;
     this.#watchedAtMs = performance.now();
@@ -77,7 +79,7 @@ export class Sender {
     this.#put({ id, state: error === '' ? 'succeeded' : 'failed', ms, error });
   }
 
-  /** Why it failed; '' when it did not. */
+  /** Resolves with why the task failed; '' for success. */
   async #ask(): Promise<string> {
     try {
       const answer = await fetch(this.#url, {

@@ -1,20 +1,21 @@
+/** The configuration of the local system's sidecars. */
 import type { LocalAgent, SidecarPorts } from './system.ts';
 
 /**
- * Where the local system differs from the defaults, it is to make faults and recovery visible within seconds at a few
- * tasks a second: every other call goes to each replica, and an ejection lasts a third of the usual time.
+ * The differences from the defaults make faults and recovery visible within seconds at a few tasks a second: replicas
+ * take turns, and an ejection lasts a third of the usual time.
  */
 const visible = { balancer: 'round_robin', outlier_detection: { base_ejection_time: '10s' } };
 
-/** Calls that are running when the system stops get this long. */
+/** The time for running calls when the system stops. */
 const drainTimeout = '3s';
 
 /**
- * The configuration of one sidecar of the local system: calls go by authority (`research-agent`) to the
- * inbound sides of the sidecars of those agents.
+ * The configuration of one sidecar of the local system: it routes calls by authority (`research-agent`) to the inbound
+ * listeners of those agents' sidecars.
  *
- * @param app `host:port` of what it stands beside: an agent, or where the gateway says how it is
- * @param model the base URL of the provider that the agent's model is asked at
+ * @param app `host:port` of the process beside it: an agent, or the gateway's health service
+ * @param model the base URL of the provider for the agent's model requests
  */
 export function sidecarConfig(
   name: string,
@@ -50,7 +51,7 @@ export function sidecarConfig(
   };
 }
 
-/** The provider's name in messages and metrics: its host, which the person has set. */
+/** The provider's name in messages and metrics: the host that the user has set. */
 function providerName(url: string): string {
   const { hostname } = new URL(url);
   return hostname === '127.0.0.1' || hostname.startsWith('[') ? 'local' : hostname;

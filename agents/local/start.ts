@@ -17,7 +17,7 @@ import { planSystem } from './system.ts';
 
 /** Wrong usage, as in BSD's sysexits. */
 const exitUsage = 64;
-/** What shells call an end by Ctrl-C. */
+/** The exit code that shells use after Ctrl-C. */
 const exitInterrupted = 130;
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -31,7 +31,7 @@ async function main(argv: readonly string[]): Promise<number> {
     ...(given.logs ? { onLine: (name, line) => console.log(`[${name}] ${line}`) } : {}),
     onEnded: (name, how, lastWords) => console.error(`\n${name} ${how}. Its last lines:\n${lastWords}\n`),
   });
-  // Without a task this is how the system is meant to end.
+  // Without a task, an interrupt is the normal end.
   const interrupted = untilInterrupted(supervisor, given.task === undefined ? 0 : exitInterrupted);
   try {
     return await Promise.race([run(given, folder, supervisor, interrupted), interrupted]);
@@ -68,7 +68,7 @@ async function run(
   return failed ? 1 : 0;
 }
 
-/** The first signal ends the system in order, with the given exit code; a second one at once. */
+/** The first signal stops the system in order, with the given exit code; a second one stops it at once. */
 function untilInterrupted(supervisor: Supervisor, exitCode: number): Promise<number> {
   return new Promise((resolve) => {
     let asked = false;
@@ -86,7 +86,7 @@ function untilInterrupted(supervisor: Supervisor, exitCode: number): Promise<num
   });
 }
 
-/** npm passes Ctrl-C on but not a signal of its own: when it is ended otherwise, this process has a new parent. */
+/** npm forwards Ctrl-C but not a signal to npm itself: when npm ends otherwise, this process has a new parent. */
 function onceNpmIsGone(stop: () => void): void {
   if (process.env['npm_lifecycle_event'] === undefined) return;
   const parent = process.ppid;
@@ -105,5 +105,5 @@ try {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = expected ? exitUsage : 1;
 }
-// Signal handlers and sockets kept alive by fetch would hold it.
+// Signal handlers and fetch's idle sockets would keep it alive.
 process.exit();

@@ -1,16 +1,17 @@
+/** Starts and stops the processes of the local system in order. */
 import { ManagedProcess, type ProcessDescription } from './process.ts';
 import type { SystemProcesses } from './processes.ts';
 
-/** How long the whole system may take to be ready; a slow machine needs a good part of it. */
+/** The time until the whole system is ready; a slow machine needs a good part of it. */
 const startLimitMs = 60_000;
 
-/** How long each process may take to end; tasks in flight may use 3 s of it. */
+/** The time for each process to end; tasks in flight may use 3 s of it. */
 const stopLimitMs = 5000;
 
 export interface SupervisorListener {
   /** A line that a process logged. */
   onLine?: (name: string, line: string) => void;
-  /** A process of the running system ended that nobody stopped. While it starts, `start` reports that. */
+  /** A process of the running system ended unexpectedly. During the start, `start` reports that. */
   onEnded?: (name: string, how: string, lastWords: string) => void;
 }
 
@@ -18,7 +19,7 @@ export interface SupervisorListener {
  * Starts and stops the processes of a local system.
  *
  *   start:  agents and provider → sidecars → gateway       each group once the one before is ready
- *   stop:   gateway → sidecars → agents and provider        so that tasks in flight find their way to the end
+ *   stop:   gateway → sidecars → agents and provider        so that tasks in flight can finish
  */
 export class Supervisor {
   readonly #listener: SupervisorListener;
@@ -29,11 +30,11 @@ export class Supervisor {
 
   constructor(listener: SupervisorListener = {}) {
     this.#listener = listener;
-    // Whatever happens to this process, nothing of the system stays: see also end-with-parent.ts.
+    // However this process ends, no process of the system stays: see also end-with-parent.ts.
     process.once('exit', () => this.kill());
   }
 
-  /** @throws Error naming the process that ended or was not ready in time, with its last log lines */
+  /** @throws Error with the name of the process that ended or was not ready in time, and its last log lines */
   async start({ agents, sidecars, gateway }: SystemProcesses): Promise<void> {
     const limit = AbortSignal.timeout(startLimitMs);
     for (const group of [agents, sidecars, [gateway]]) {
@@ -44,14 +45,14 @@ export class Supervisor {
     this.#started = true;
   }
 
-  /** @throws Error if there is no process of that name */
+  /** @throws Error for an unknown name */
   get(name: string): ManagedProcess {
     const found = this.#groups.flat().find((one) => one.name === name);
     if (found === undefined) throw new Error(`there is no process "${name}"`);
     return found;
   }
 
-  /** Ends a process on purpose: nobody is told that it ended. */
+  /** Ends a process on purpose, without a report of its end. */
   async end(name: string): Promise<void> {
     const one = this.get(name);
     this.#expected.add(one);
@@ -60,7 +61,7 @@ export class Supervisor {
   }
 
   /**
-   * Starts a process that has ended once more.
+   * Starts an ended process again.
    *
    * @throws Error with its last log lines, if it ends or is not ready in time
    */
@@ -75,7 +76,7 @@ export class Supervisor {
     await again.ready(AbortSignal.timeout(startLimitMs));
   }
 
-  /** The names of the processes that had to be killed. */
+  /** Resolves with the names of the processes that had to be killed. */
   async stop(): Promise<string[]> {
     this.#stopping = true;
     const killed: string[] = [];

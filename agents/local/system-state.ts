@@ -1,18 +1,19 @@
+/** Gathers the state of the local system for the page. */
 import type { ReplicaState, Replicas } from './replicas.ts';
 import type { LocalSystem, SidecarPorts } from './system.ts';
 
-/** What the page shows of an agent. */
+/** The page's data of an agent. */
 interface ReplicaReport {
   readonly name: string;
   readonly type: string;
   readonly address: string;
   readonly state: ReplicaState;
   readonly pid: number | undefined;
-  /** Its sidecar's dashboard; '' without a sidecar. */
+  /** The URL of its sidecar's dashboard; '' without a sidecar. */
   readonly dashboard: string;
-  /** What its own sidecar says of it; '' when it is ready. */
+  /** Why its own sidecar is not ready; '' when it is. */
   readonly notReadyBecause: string;
-  /** How the gateway's sidecar sees it, as in its `/clusters`; null when it does not say. */
+  /** Its state at the gateway's sidecar, as in that sidecar's `/clusters`; null when unknown. */
   readonly seen: unknown;
 }
 
@@ -30,7 +31,7 @@ export interface SystemReport {
   readonly model: { readonly offline: boolean; readonly url: string };
 }
 
-/** Local requests between processes that may be stopped: none of them may hold up the page. */
+/** The time limit of local requests to processes that may be stopped, so that none delays the page. */
 const limitMs = 1000;
 
 interface ClusterView {
@@ -38,7 +39,7 @@ interface ClusterView {
   readonly circuits: Readonly<Record<string, { readonly state: string; readonly because: string }>>;
 }
 
-/** Asks every sidecar how things are. */
+/** Reads the state of every sidecar. */
 export async function readSystem(system: LocalSystem, replicas: Replicas): Promise<SystemReport> {
   const { gateway, agents, model } = system;
   const [clusters, ...reasons] = await Promise.all([

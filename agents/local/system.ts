@@ -1,3 +1,4 @@
+/** Plans a local system: its agents and all ports. */
 import { type Environment, wholeNumber } from '../process/environment.ts';
 import type { AgentType } from './arguments.ts';
 import type { Ports } from './ports.ts';
@@ -10,7 +11,7 @@ const members: readonly { name: string; type: AgentType }[] = [
   { name: 'code-1', type: 'code' },
 ];
 
-/** Where a sidecar of the local system listens; all on 127.0.0.1. */
+/** The ports of a sidecar of the local system, all on 127.0.0.1. */
 export interface SidecarPorts {
   inbound: number;
   outbound: number;
@@ -28,7 +29,7 @@ export interface LocalAgent {
   sidecar: SidecarPorts | undefined;
 }
 
-/** The local system before any of it runs: who there is, and where each listens. */
+/** The plan of a local system: its processes and their ports. */
 export interface LocalSystem {
   agents: readonly LocalAgent[];
   gateway: {
@@ -39,12 +40,12 @@ export interface LocalSystem {
   model: LocalModel;
 }
 
-/** Who answers the agents' model requests. */
+/** The provider that answers the agents' model requests. */
 export type LocalModel =
   | { kind: 'offline'; port: number }
   | { kind: 'provider'; baseUrl: string; apiKey: string; name: string | undefined };
 
-/** Where to send what: the contract's ports, which the gateway's sidecar has if they are free. */
+/** The documented ports, which the gateway's sidecar gets if they are free. */
 const usualPorts: SidecarPorts = {
   inbound: 15006,
   outbound: 15001,
@@ -54,7 +55,7 @@ const usualPorts: SidecarPorts = {
   health: 15021,
 };
 
-/** Decides who listens where. @throws SettingError if PORT cannot be used */
+/** Assigns all ports. @throws SettingError if PORT cannot be used */
 export async function planSystem(
   environment: Environment,
   ports: Ports,

@@ -4,18 +4,18 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 
-/** What the tests of the local system share. */
+/** Helpers for the tests of the local system. */
 
 export const start = fileURLToPath(new URL('start.ts', import.meta.url));
 
 export interface Run {
   child: ChildProcess;
-  /** Both outputs so far. */
+  /** Standard output and error so far. */
   output(): string;
   ended: Promise<[number | null, string | null]>;
 }
 
-/** Runs the starter as `npm start` does. It is killed when the test ends, and its processes end with it. */
+/** Runs the starter as `npm start` does. The end of the test kills it, and its processes end with it. */
 export function runStart(test: Test, args: string[], env: Record<string, string> = {}): Run {
   const { OPENAI_API_KEY: _, ...clean } = process.env;
   const child = spawn(process.execPath, [start, ...args], { env: { ...clean, ...env } });
@@ -30,13 +30,13 @@ export function runStart(test: Test, args: string[], env: Record<string, string>
   return { child, output: () => output, ended };
 }
 
-/** The processes that a process has started. */
+/** The child processes of a process. */
 export function childrenOf(pid: number): number[] {
   const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
   return text.split(' ').filter(Boolean).map(Number);
 }
 
-/** The words a process was started with. None for one that is dead, waited for or not. */
+/** The command line of a process. Empty for a dead process, reaped or not. */
 export function commandOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);

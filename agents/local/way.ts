@@ -1,7 +1,8 @@
+/** Determines the route of a task from the sidecars' metrics. */
 import { growth, parsePrometheus, type Sample } from './prometheus-text.ts';
 import type { LocalSystem, SidecarPorts } from './system.ts';
 
-/** What every sidecar counted at one moment, by the name of its neighbour; those that did not say are left out. */
+/** The counters of every sidecar at one moment, by the name of its neighbour; unreachable sidecars are missing. */
 export type Snapshot = ReadonlyMap<string, readonly Sample[]>;
 
 const limitMs = 5000;
@@ -30,8 +31,8 @@ async function readMetrics(port: number): Promise<Sample[]> {
 }
 
 /**
- * The way of the one task that ran between two snapshots: which attempts the gateway's sidecar made, and which
- * agents' sidecars served a call. It is what they counted, not what was meant to happen.
+ * The route of the one task that ran between two snapshots: the attempts of the gateway's sidecar, and the agents'
+ * sidecars that served a call. It shows what the sidecars counted, not what was expected.
  */
 export function wayOf(system: LocalSystem, before: Snapshot, after: Snapshot): string[] {
   const { gateway, agents } = system;
@@ -54,7 +55,7 @@ export function wayOf(system: LocalSystem, before: Snapshot, after: Snapshot): s
   return way;
 }
 
-/** How many tasks a sidecar served its callers. */
+/** The number of tasks that a sidecar served. */
 function servedCalls(grown: readonly Sample[]): number {
   return grown
     .filter(({ name, labels }) => {

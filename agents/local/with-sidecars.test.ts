@@ -2,7 +2,7 @@ import t from 'tap';
 import { until } from '../test-support.ts';
 import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';
 
-// It starts processes, which takes long on a machine that is busy with other tests.
+// The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
 
 t.test('one task goes through both sidecars, and the way shows it', async (t) => {

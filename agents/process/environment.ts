@@ -1,4 +1,4 @@
-/** A setting that cannot be used. The message names it and says what it takes. */
+/** An invalid setting. The message names it and describes valid values. */
 export class SettingError extends Error {
   override readonly name = 'SettingError';
 }
@@ -7,14 +7,14 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
 
-/** The longest a Node timer can wait, about 24.8 days. */
+/** The longest delay of a Node timer, about 24.8 days. */
 const longestMs = 2 ** 31 - 1;
 
 /**
- * Reads a length of time such as `500ms`, `30s`, `5m`.
+ * Reads a duration such as `500ms`, `30s`, `5m`.
  *
  * @returns milliseconds
- * @throws SettingError when it is set to something else
+ * @throws SettingError for any other text
  */
 export function durationMs(environment: Environment, name: string, byDefault: number): number {
   const text = environment[name];
@@ -29,7 +29,7 @@ export function durationMs(environment: Environment, name: string, byDefault: nu
 /**
  * Reads a whole number.
  *
- * @throws SettingError when it is set to something else or lies outside of least..most
+ * @throws SettingError for any other text or a number outside of least..most
  */
 export function wholeNumber(
   environment: Environment,
@@ -47,9 +47,9 @@ export function wholeNumber(
 }
 
 /**
- * Reads where to listen or whom to call: `host:port`, `[v6]:port` or `unix:/path`.
+ * Reads an address to listen on or to call: `host:port`, `[v6]:port` or `unix:/path`.
  *
- * @throws SettingError when it is set to something else
+ * @throws SettingError for any other text
  */
 export function address(environment: Environment, name: string, byDefault: string): string {
   const text = environment[name] || byDefault;

@@ -1,9 +1,11 @@
+/** The log of an agent process. */
 import { type Logger, pino } from 'pino';
 import { stdoutWriter } from '../../sidecar/node/line-writer.ts';
 
 /**
- * The log of a process: JSON lines on the standard output, from LOG_LEVEL (info) up. Neither of pino's own writers does:
- * the one stops the process while nobody reads, the other never lets it end when the reader is gone.
+ * Creates the log of a process: JSON lines on the standard output, from LOG_LEVEL (info) up. Neither of pino's own
+ * writers works here: one blocks the process while nobody reads, the other keeps it from ending when the reader is
+ * gone.
  */
 export function createLogger(name: string): Logger {
   const level = process.env['LOG_LEVEL'] || 'info';

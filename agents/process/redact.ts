@@ -1,4 +1,4 @@
-/** What the log may know of an error: never a key, wherever in its text a library put it. */
+/** An error in a form that is safe to log: without keys, wherever a library put them. */
 export interface LoggedError {
   type: string;
   message: string;
@@ -9,12 +9,12 @@ export interface LoggedError {
 
 const bearer = /\b(Bearer\s+)[\w.~+/=-]+/gi;
 const providerKey = /\b(?:sk|gsk|xai|hf|r8|pplx|nvapi|csk)[-_][\w*.-]{4,}|\bAIza[\w-]{8,}/g;
-/** A provider that refuses a key may name its ends. */
+/** A provider that refuses a key may quote its first and last characters. */
 const maskedKey = /[\w-]*\*{2,}[\w*-]*/g;
-/** A run of letters and digits so long is no word. */
+/** A run of letters and digits this long is no word. */
 const longRun = /\b(?=[A-Za-z_]*\d)(?=[\d_]*[A-Za-z])[A-Za-z0-9_]{20,}\b/g;
 
-/** Replaces everything that is or looks like a key. */
+/** Replaces everything that is or resembles a key. */
 function redact(text: string, secrets: readonly string[]): string {
   let clean = text;
   for (const secret of secrets) if (secret.length >= 4) clean = clean.replaceAll(secret, '[secret]');
@@ -36,7 +36,7 @@ export function loggedError(error: unknown, secrets: readonly string[], depth = 
   return described;
 }
 
-/** The same for the words of a provider, which may name the key that it refuses, whole or in part. */
+/** Redacts a provider's message, which may quote the refused key, whole or in part. */
 export function redactProvider(text: string, secrets: readonly string[]): string {
   return redact(text, secrets).replaceAll(maskedKey, '[secret]').replaceAll(longRun, '[secret]');
 }

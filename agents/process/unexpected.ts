@@ -1,8 +1,9 @@
+/** Ends the process on an unexpected error. */
 import type { Logger } from 'pino';
 import { endOnUncaughtErrors } from '../../sidecar/node/uncaught-errors.ts';
 import { loggedError } from './redact.ts';
 
-/** Ends the process on an error that nobody has caught: with one line in the log, without keys, and exit code 70. */
+/** Ends the process on an uncaught error: with one log line without keys, and exit code 70. */
 export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal'>): void {
   endOnUncaughtErrors((error, origin) => {
     log.fatal(

@@ -1,3 +1,4 @@
+/** The client of agent.AgentService. */
 import {
   type ChannelOptions,
   type ClientReadableStream,
@@ -16,7 +17,7 @@ export interface CallOptions {
 
 type Answer<T> = (error: ServiceError | null, value?: T) => void;
 
-/** A client of agent.AgentService over one channel. Fields of a request that are left out are proto3's zeros. */
+/** A client of agent.AgentService over one channel. Omitted fields of a request get proto3's default values. */
 export interface AgentClient {
   ProcessTask(
     task: Partial<TaskRequest>,
@@ -41,13 +42,13 @@ export interface AgentClient {
 const Client = makeClientConstructor(agentService, 'AgentService');
 
 /**
- * A channel to an agent, or to the sidecar that knows the way to it.
+ * Opens a channel to an agent, or to the sidecar that routes to it.
  *
- * The reconnect back-off is short because the peer is on this host or one hop away: a sidecar that restarts
- * has to be found again at once, and back-off towards far endpoints is the sidecar's.
+ * The reconnect back-off is short because the peer is on this host or one hop away: the channel has to find a restarted
+ * sidecar at once, and the sidecar does the back-off towards far endpoints.
  *
  * @param address `host:port` or `unix:/path`
- * @param authority the name the sidecar routes by; the address if none is given
+ * @param authority the name by which the sidecar routes; the address by default
  */
 export function connectAgent(address: string, authority?: string): AgentClient {
   const options: ChannelOptions = {

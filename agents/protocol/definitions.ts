@@ -1,10 +1,11 @@
+/** Loads the definitions of proto/. */
 import { fileURLToPath } from 'node:url';
 import type { ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
 
 const protoFolder = fileURLToPath(new URL('../../proto/', import.meta.url));
 
-/** Every message and service of proto/, as proto-loader gives them. */
+/** Every message and service of proto/, as proto-loader returns them. */
 export const packageDefinition: PackageDefinition = loadSync(
   ['agent_service.proto', 'health.proto', 'reflection.proto'],
   { includeDirs: [protoFolder], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true },
@@ -18,10 +19,10 @@ export const agentService = service('agent.AgentService');
 export const healthService = service('grpc.health.v1.Health');
 export const reflectionService = service('grpc.reflection.v1.ServerReflection');
 
-/** The longest message an agent or its caller sends or takes (contract: max_message_bytes). */
+/** The longest message that an agent or its caller sends or accepts (contract: max_message_bytes). */
 export const maxMessageBytes = 10 * 1024 * 1024;
 
-/** Channel and server options that both ends share. */
+/** Channel and server options for both ends. */
 export const messageLimits = {
   'grpc.max_receive_message_length': maxMessageBytes,
   'grpc.max_send_message_length': maxMessageBytes,

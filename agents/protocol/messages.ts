@@ -1,6 +1,6 @@
 /**
- * The messages of proto/agent_service.proto as they look in TypeScript: field names as in the file, numbers
- * for int64 (all of ours are small), names for enums.
+ * The TypeScript types of the messages of proto/agent_service.proto: the file's field names, numbers for int64 (all of
+ * ours are small), names for enums.
  */
 
 export type TaskStatus = 'SUCCESS' | 'PARTIAL' | 'FAILED' | 'TIMEOUT';
@@ -11,7 +11,7 @@ export interface TaskRequest {
   agent_type: string;
   input: string;
   metadata: Record<string, string>;
-  /** Tokens the answer may have; 0 leaves it to the agent. */
+  /** The limit of the answer's tokens; 0 leaves it to the agent. */
   max_tokens: number;
   /** 0 leaves it to the agent. */
   temperature: number;
@@ -46,5 +46,5 @@ export interface HealthResponse {
   checks: Record<string, string>;
 }
 
-/** The states of grpc.health.v1; SERVICE_UNKNOWN is only sent by Watch. */
+/** The states of grpc.health.v1; only Watch sends SERVICE_UNKNOWN. */
 export type ServingStatus = 'UNKNOWN' | 'SERVING' | 'NOT_SERVING' | 'SERVICE_UNKNOWN';

@@ -1,22 +1,23 @@
+/** A model's failure as metadata of a call. */
 import type { Metadata } from '@grpc/grpc-js';
 
-/** Why a task's model did not answer: from a sidecar, which saw the request, or from the agent. */
+/** Why a task's model did not answer: reported by a sidecar, which saw the request, or by the agent. */
 export interface ModelFailure {
   /** HTTP status of the provider's answer; 0 when it gave none. */
   status: number;
-  /** `outrigger-reason` where the sidecar answered in the provider's place; '' otherwise. */
+  /** `outrigger-reason` if the sidecar answered instead of the provider; '' otherwise. */
   reason: string;
-  /** The provider's name in the sidecar's configuration; '' when it is not known. */
+  /** The provider's name in the sidecar's configuration; '' when unknown. */
   upstream: string;
   path: string;
   model: string;
-  /** The provider's own words, without keys; '' when it gave none. */
+  /** The provider's own message, without keys; '' when it sent none. */
   message: string;
-  /** The sidecars that it has come through: first the one whose agent was called first. */
+  /** The sidecars that reported it, in the order of the call: the first one's agent was called first. */
   way: string[];
 }
 
-/** Sidecars say it in the first one. An agent says it in the second one, which counts where no sidecar says anything. */
+/** Sidecars use the first field. Agents use the second one, which counts if no sidecar reports anything. */
 const sidecarField = 'outrigger-model-failure';
 export const agentField = 'agent-error-model';
 
@@ -25,10 +26,10 @@ const longestMessageChars = 300;
 const longestNameChars = 128;
 const mostHops = 16;
 
-/** Undefined when the call's end says nothing of a model. */
+/** Undefined when the trailers report no model failure. */
 export function modelFailureIn(metadata: Metadata | undefined): ModelFailure | undefined {
   for (const name of [sidecarField, agentField]) {
-    // The last one is the sidecar's own.
+    // The last value is the sidecar's own.
     const text = metadata?.get(name).at(-1);
     const read = typeof text === 'string' ? parse(text) : undefined;
     if (read !== undefined) return read;
@@ -36,7 +37,7 @@ export function modelFailureIn(metadata: Metadata | undefined): ModelFailure | u
   return undefined;
 }
 
-/** As one field of metadata: JSON in printable ASCII. What it does not know is left out. */
+/** Formats it as one metadata field: JSON in printable ASCII. Unknown parts are omitted. */
 export function formatModelFailure(failure: ModelFailure): string {
   const { status, reason, upstream, path, model, message, way } = failure;
   const known = Object.entries({ status, reason, upstream, path, model, message, way }).filter(

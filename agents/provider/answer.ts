@@ -1,25 +1,26 @@
+/** Generates the offline provider's answers. */
 import { countTokens, tokensOf } from './tokens.ts';
 
 export interface Prompt {
-  /** What the system, developer or instructions text says. */
+  /** The text of the system, developer or instructions message. */
   instructions: string;
-  /** What the user asks: the last user message. */
+  /** The user's question: the last user message. */
   question: string;
-  /** The whole of the prompt, for counting. */
+  /** The tokens of the whole prompt. */
   inputTokens: number;
 }
 
 export interface Answer {
-  /** The answer in the order and the pieces in which it is streamed. */
+  /** The answer, in the pieces in which it is streamed. */
   tokens: string[];
-  /** `length` if the limit cut it off. */
+  /** `length` if the limit truncated it. */
   finishReason: 'stop' | 'length';
   inputTokens: number;
 }
 
 const quoteChars = 240;
 
-/** Words that say nothing about what a text is about. */
+/** Words that do not describe a text's topic. */
 const smallWords = new Set(
   (
     'a about all also an and any are as at be because been but by can could did do does for from had has have ' +
@@ -30,12 +31,11 @@ const smallWords = new Set(
 );
 
 /**
- * Answers a prompt without a model: the same text for the same prompt, built from the question's own words
- * and shaped by the instructions, so that a reader sees which agent it went through and a test can tell what
- * was asked.
+ * Answers a prompt without a model: equal prompts get equal answers. The answer uses the question's own words and
+ * follows the instructions, so that a reader sees which agent was involved, and a test can check what the agent asked.
  *
  * @param maxTokens 0 for no limit
- * @param exactTokens the length to fill or cut the answer to; 0 leaves it as it comes
+ * @param exactTokens the length to which the answer is padded or truncated; 0 for its natural length
  */
 export function answer(prompt: Prompt, maxTokens: number, exactTokens = 0): Answer {
   const whole = tokensOf(compose(prompt));
@@ -50,7 +50,7 @@ export function answer(prompt: Prompt, maxTokens: number, exactTokens = 0): Answ
   };
 }
 
-/** Makes a prompt of its two texts. */
+/** Builds a prompt from its two texts. */
 export function promptOf(instructions: string, question: string, otherTurns = ''): Prompt {
   const inputTokens = countTokens(instructions) + countTokens(question) + countTokens(otherTurns);
   return { instructions, question, inputTokens };
@@ -94,7 +94,7 @@ const shapes: Readonly<Record<string, Shape>> = {
   },
 };
 
-/** Up to four words that the text uses most, the earlier first among equals. */
+/** The text's most frequent words, up to four; of equally frequent words the earlier first. */
 function topicsOf(text: string): string[] {
   const counts = new Map<string, number>();
   for (const word of text

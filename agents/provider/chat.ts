@@ -1,11 +1,12 @@
+/** The answers of POST /v1/chat/completions. */
 import type { Answer } from './answer.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
 
-/** The shapes of POST /v1/chat/completions. */
+/** The answers of POST /v1/chat/completions. */
 
 export interface AnswerIdentity {
-  /** Unique for the answer; each shape puts its own prefix before it. */
+  /** Unique for each answer; each endpoint adds its own prefix. */
   id: string;
   /** Seconds since the epoch. */
   created: number;
@@ -30,7 +31,7 @@ export function chatCompletion(request: TextRequest, given: Answer, { id, create
   };
 }
 
-/** The same as a stream: the role, a chunk for each token, the reason of the end, the usage if asked for. */
+/** The answer as a stream: the role, a chunk for each token, the finish reason, and the usage if requested. */
 export function* chatCompletionEvents(
   request: TextRequest,
   given: Answer,

@@ -1,3 +1,4 @@
+/** The control API of the offline provider. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Faults, parseRule } from './faults.ts';
 import { readJson } from './read-json.ts';
@@ -5,12 +6,12 @@ import { RequestError } from './requests.ts';
 import type { StatsCounter } from './stats.ts';
 
 /**
- * How tests and demonstrations steer the provider:
+ * The API with which tests and demonstrations control the provider:
  *
  *   POST /control/behaviour  adds a rule (see faults.ts)
  *   GET  /control/behaviour  the rules in force
- *   GET  /control/stats      what was asked so far
- *   POST /control/reset      forgets the rules and the counts
+ *   GET  /control/stats      the requests so far
+ *   POST /control/reset      removes the rules and resets the counts
  */
 export async function control(
   { request, response }: { request: IncomingMessage; response: ServerResponse },

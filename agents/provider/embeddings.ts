@@ -1,3 +1,4 @@
+/** The answers of POST /v1/embeddings. */
 import { createHash } from 'node:crypto';
 import { RequestError } from './requests.ts';
 import { countTokens } from './tokens.ts';
@@ -7,8 +8,8 @@ const mostDimensions = 4096;
 const mostInputs = 2048;
 
 /**
- * POST /v1/embeddings: every word of a text counts towards a place its hash names, and the vector is scaled
- * to length 1. So the same text has the same vector, and texts that share words lie near each other.
+ * POST /v1/embeddings: every word of a text adds to the component that its hash selects, and the vector is normalized.
+ * So equal texts have equal vectors, and texts that share words have similar ones.
  *
  * @throws RequestError
  */

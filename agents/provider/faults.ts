@@ -1,6 +1,6 @@
-/** How the provider behaves on a request. Everything left out is as a healthy provider would do it. */
+/** The provider's behaviour on a request. Every omitted field means the behaviour of a healthy provider. */
 export interface Behaviour {
-  /** Wait before anything is sent, in milliseconds. */
+  /** Wait this long before the response begins, in milliseconds. */
   latency_ms?: number;
   /** Wait between the headers and the first byte of the body, in milliseconds. */
   first_byte_ms?: number;
@@ -10,21 +10,21 @@ export interface Behaviour {
   fail?: { status: number };
   /** Answer 429. retry_after is in seconds; without it there is no Retry-After. */
   throttle?: { retry_after?: number };
-  /** Break the connection after so many chunks; of a plain answer, in the middle of the body. */
+  /** Close the connection abruptly after this many chunks; for a plain answer, in the middle of the body. */
   cut_after_chunks?: number;
-  /** End the stream neatly after so many chunks, without its end marker. */
+  /** End the stream cleanly after this many chunks, without its end marker. */
   end_after_chunks?: number;
-  /** Send nothing more after so many chunks until the caller leaves; of a plain answer, nothing at all. */
+  /** Send nothing after this many chunks until the caller disconnects; for a plain answer, nothing at all. */
   stall_after_chunks?: number;
-  /** Send server-sent comments in place of chunks until the caller leaves. */
+  /** Send server-sent comments instead of chunks until the caller disconnects. */
   comments_only?: boolean;
-  /** Send a body that is no JSON. */
+  /** Send a body that is not JSON. */
   malformed?: boolean;
-  /** Make the answer exactly so long. */
+  /** Make the answer exactly this many tokens long. */
   output_tokens?: number;
 }
 
-/** Which requests a rule is for. All that is given must fit; an empty scope fits every request. */
+/** The requests to which a rule applies. Every given field must match; an empty scope matches every request. */
 interface Scope {
   /** Part of the model's name. */
   model?: string;
@@ -36,7 +36,7 @@ interface Scope {
 
 export interface Rule {
   scope?: Scope;
-  /** For so many requests only. */
+  /** The number of requests to which the rule applies. */
   times?: number;
   behaviour: Behaviour;
 }
@@ -49,7 +49,7 @@ export interface RequestFacts {
 
 const maxRules = 1000;
 
-/** The rules in force. Of those that fit a request the one added last decides. */
+/** The rules in force. Of the rules that match a request, the latest one applies. */
 export class Faults {
   #rules: { rule: Rule; left: number }[] = [];
 
@@ -67,7 +67,7 @@ export class Faults {
     return this.#rules.map(({ rule, left }) => ({ ...rule, left: Number.isFinite(left) ? left : null }));
   }
 
-  /** The behaviour for a request, counted against the rule's `times`. */
+  /** Returns the behaviour for a request, and counts the request against the rule's `times`. */
   take(request: RequestFacts): Behaviour {
     const entry = this.#rules.findLast(({ rule }) => fits(rule.scope ?? {}, request));
     if (entry === undefined) return {};
@@ -88,9 +88,9 @@ const counts = ['cut_after_chunks', 'end_after_chunks', 'stall_after_chunks', 'o
 const flags = ['comments_only', 'malformed'] as const;
 
 /**
- * Reads a rule from a control request.
+ * Parses the rule of a control request.
  *
- * @throws TypeError saying which key is wrong and what it takes
+ * @throws TypeError that names the invalid key and its valid values
  */
 export function parseRule(value: unknown): Rule {
   const { scope, times, behaviour, ...others } = object(value, 'the body');

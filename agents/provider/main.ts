@@ -1,3 +1,4 @@
+/** The entry point of the offline provider's process. */
 import { wholeNumber } from '../process/environment.ts';
 import { startProvider } from './server.ts';
 

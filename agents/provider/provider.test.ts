@@ -19,7 +19,7 @@ async function provider(test: Test): Promise<{ provider: Provider; openai: OpenA
   };
 }
 
-/** What a promise that must fail failed with. */
+/** The error of a promise that must reject. */
 async function failure(failing: Promise<unknown>): Promise<unknown> {
   return failing.then(
     () => new Error('it did not fail'),

@@ -1,3 +1,4 @@
+/** Reads the JSON body of a request. */
 import type { IncomingMessage } from 'node:http';
 import { RequestError } from './requests.ts';
 

@@ -1,6 +1,7 @@
+/** Parses requests of the OpenAI API. */
 import { type Prompt, promptOf } from './answer.ts';
 
-/** A request the provider refuses, in the words of the OpenAI API. */
+/** A request that the provider refuses, with an error in the format of the OpenAI API. */
 export class RequestError extends Error {
   override readonly name = 'RequestError';
   readonly status: number;
@@ -13,11 +14,11 @@ export class RequestError extends Error {
   }
 }
 
-/** What both kinds of text request come down to. */
+/** The common form of both kinds of text request. */
 export interface TextRequest {
   model: string;
   prompt: Prompt;
-  /** 0 for none given. */
+  /** 0 if absent. */
   maxTokens: number;
   temperature: number | null;
   stream: boolean;
@@ -71,7 +72,7 @@ function common(body: Json) {
   };
 }
 
-/** The instructions are all system and developer turns, the question is the last turn of the user. */
+/** The instructions are all system and developer turns; the question is the last user turn. */
 function promptOfTurns(turns: unknown[], param: string, given: string): Prompt {
   const instructions = given === '' ? [] : [given];
   const others: string[] = [];
@@ -89,7 +90,7 @@ function promptOfTurns(turns: unknown[], param: string, given: string): Prompt {
   return promptOf(instructions.join('\n'), question, others.join('\n'));
 }
 
-/** Content is a text or a list of parts, of which the text parts count. */
+/** Content is a text or a list of parts; only text parts count. */
 function textOf(content: unknown): string {
   if (typeof content === 'string') return content;
   if (!Array.isArray(content)) return '';

@@ -1,9 +1,10 @@
+/** The answers of POST /v1/responses. */
 import type { Answer } from './answer.ts';
 import type { AnswerIdentity } from './chat.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
 
-/** The shapes of POST /v1/responses. */
+/** The answers of POST /v1/responses. */
 
 type State = 'in_progress' | 'completed' | 'incomplete';
 
@@ -12,7 +13,7 @@ export function response(request: TextRequest, given: Answer, identity: AnswerId
   return responseObject(request, identity, state, [message(identity, state, given.tokens.join(''))], given);
 }
 
-/** The same as a stream of typed, numbered events. It has no end marker but its last event. */
+/** The answer as a stream of typed, numbered events. Its last event is its only end marker. */
 export function* responseEvents(
   request: TextRequest,
   given: Answer,

@@ -1,3 +1,4 @@
+/** Sends answers with the faults of a behaviour. */
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,13 +8,13 @@ import type { Behaviour } from './faults.ts';
 export interface StreamEvent {
   event?: string;
   data: string;
-  /** It carries a token of the answer. */
+  /** Whether it carries a token of the answer. */
   isToken?: boolean;
 }
 
 const commentEveryMs = 100;
 
-/** Sends a JSON body, or as much of it as the behaviour allows. Rejects when the caller leaves. */
+/** Sends a JSON body, or as much of it as the behaviour allows. Rejects when the caller disconnects. */
 export async function sendJson(
   response: ServerResponse,
   body: object,
@@ -36,10 +37,10 @@ export async function sendJson(
 }
 
 /**
- * Sends server-sent events at the behaviour's pace and no faster than the caller reads. Rejects when the
- * caller leaves.
+ * Sends server-sent events at the behaviour's pace, and no faster than the caller reads. Rejects when the caller
+ * disconnects.
  *
- * @param sent told of each token that has gone out
+ * @param sent called for each sent token
  */
 export async function sendEvents(
   response: ServerResponse,
@@ -59,7 +60,7 @@ export async function sendEvents(
   for (const { event, data, isToken } of events) {
     if (chunks === behaviour.stall_after_chunks) await forEver(signal);
     if (chunks === behaviour.cut_after_chunks) {
-      // In the next turn, so that what was written before reaches the caller.
+      // In the next turn of the event loop, so that earlier writes reach the caller.
       setImmediate(() => response.destroy());
       return;
     }
@@ -74,7 +75,7 @@ export async function sendEvents(
   response.end();
 }
 
-/** Until the caller leaves. */
+/** Rejects when the caller disconnects; never resolves. */
 function forEver(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });

@@ -1,3 +1,4 @@
+/** The HTTP server of the offline provider. */
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -13,7 +14,7 @@ import { responseEvents, response as responseShape } from './responses.ts';
 import { sendEvents, sendJson } from './send.ts';
 import { StatsCounter } from './stats.ts';
 
-/** The models /v1/models lists. Any other name is answered too. */
+/** The models that /v1/models lists. The provider also answers requests for any other name. */
 const models = ['gpt-4o-mini', 'gpt-4o', 'text-embedding-3-small'];
 
 export interface Provider {
@@ -24,14 +25,14 @@ export interface Provider {
   close(): Promise<void>;
 }
 
-/** A request on its way: its signal fires when the caller leaves. */
+/** A request in progress; the signal fires when the caller disconnects. */
 interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   signal: AbortSignal;
 }
 
-/** What a text endpoint needs: how to read its request and how to shape its answer. */
+/** The two functions of a text endpoint: one parses its request, one formats its answer. */
 const textEndpoints = {
   '/v1/chat/completions': { read: readChatRequest, whole: chatCompletion, events: chatCompletionEvents },
   '/v1/responses': { read: readResponsesRequest, whole: responseShape, events: responseEvents },
@@ -121,7 +122,7 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
   }
 }
 
-/** True if the behaviour wants no answer but an error. */
+/** Sends the error that the behaviour demands; false if it demands none. */
 function refuse(response: ServerResponse, { fail, throttle }: Behaviour): boolean {
   if (throttle) {
     if (throttle.retry_after !== undefined) response.setHeader('retry-after', throttle.retry_after);

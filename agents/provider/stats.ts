@@ -1,9 +1,9 @@
-/** What the provider was asked since the start or the last reset. */
+/** The requests since the start or the last reset. */
 export interface Stats {
   requests: number;
-  /** Requests that are being answered now. */
+  /** Requests in progress. */
   active: number;
-  /** Requests whose caller left before the answer was complete. */
+  /** Requests whose caller disconnected before the answer was complete. */
   aborted: number;
   by_path: Record<string, number>;
   by_model: Record<string, number>;
@@ -13,7 +13,7 @@ export interface Stats {
   tokens: { input: number; output: number };
 }
 
-/** How many names each table holds; beyond, the oldest goes. */
+/** The number of names in each table; the oldest name makes room for a new one. */
 const maxNames = 10_000;
 
 export class StatsCounter {
@@ -23,7 +23,7 @@ export class StatsCounter {
   #tokens = { input: 0, output: 0 };
   #tables = { path: new Map(), model: new Map(), task: new Map(), status: new Map() };
 
-  /** A request has come. */
+  /** A request has arrived. */
   begin(path: string): void {
     this.#requests += 1;
     this.#active += 1;
@@ -44,14 +44,14 @@ export class StatsCounter {
     this.#tokens.output += outputTokens;
   }
 
-  /** It is over. */
+  /** The request has ended. */
   end(status: number, aborted: boolean): void {
     this.#active = Math.max(0, this.#active - 1);
     if (aborted) this.#aborted += 1;
     else count(this.#tables.status, String(status));
   }
 
-  /** Forgets everything but what is active. */
+  /** Resets everything except the active requests. */
   reset(): void {
     this.#requests = 0;
     this.#aborted = 0;

@@ -1,3 +1,4 @@
+/** The research agent: answers a question with findings, evidence and open points. */
 import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
 
 const instructions = `You are a research agent. Answer the question from what is known, in this order:

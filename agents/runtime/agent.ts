@@ -1,7 +1,8 @@
+/** The interface of an agent. */
 import type { TaskRequest, TaskResponse, TaskStatus, ToolCall } from '../protocol/messages.ts';
 import type { TaskContext } from './task-context.ts';
 
-/** What a task came to. The runtime adds the task's id and the time it took. */
+/** The result of a task. The runtime adds the task's id and its duration. */
 export interface TaskResult {
   output: string;
   /** SUCCESS if left out. */
@@ -10,13 +11,13 @@ export interface TaskResult {
   tool_calls?: ToolCall[];
 }
 
-/** An agent: who it is and how it does a task. Everything else is the runtime's or the sidecar's. */
+/** An agent: its name, and how it processes a task. The runtime and the sidecar do everything else. */
 export interface Agent {
   name: string;
   version: string;
-  /** Does the task and gives the whole answer. May throw; see errors.ts for what the caller is told. */
+  /** Processes the task and returns the whole answer. May throw; errors.ts decides what the caller receives. */
   processTask(task: TaskRequest, context: TaskContext): Promise<TaskResult>;
-  /** Does the task and yields the answer piece by piece. It is read only as fast as the caller reads. */
+  /** Processes the task and yields the answer in pieces, only as fast as the caller reads. */
   streamProcess(task: TaskRequest, context: TaskContext): AsyncIterable<string>;
 }
 

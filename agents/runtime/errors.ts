@@ -1,3 +1,4 @@
+/** Translates an agent's errors to gRPC statuses. */
 import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import {
@@ -8,7 +9,7 @@ import {
 } from '../protocol/model-failure.ts';
 import { isUnpaid, modelFailureOf } from './provider-error.ts';
 
-/** The statuses an agent answers with of its own accord. */
+/** The statuses with which an agent answers itself. */
 export type AgentErrorCode =
   | 'INVALID_ARGUMENT'
   | 'FAILED_PRECONDITION'
@@ -19,16 +20,16 @@ export type AgentErrorCode =
   | 'INTERNAL';
 
 export interface AgentErrorOptions {
-  /** The field of TaskRequest at fault; sent as the trailer `agent-error-field`. */
+  /** The invalid field of TaskRequest; sent as the trailer `agent-error-field`. */
   field?: string;
-  /** When it is worth trying again, in milliseconds; below 0 never. Sent as `grpc-retry-pushback-ms` (gRFC A6). */
+  /** When to try again, in milliseconds; negative for never. Sent as `grpc-retry-pushback-ms` (gRFC A6). */
   retryAfterMs?: number;
   /** The model provider's refusal; sent as the trailer `agent-error-model`. */
   model?: ModelFailure | undefined;
   cause?: unknown;
 }
 
-/** An error whose message is meant for the caller. Any other error reaches the caller as its kind only. */
+/** An error whose message is intended for the caller. Of any other error the caller receives only the kind. */
 export class AgentError extends Error {
   override readonly name = 'AgentError';
   readonly code: AgentErrorCode;
@@ -45,7 +46,7 @@ export class AgentError extends Error {
   }
 }
 
-/** What goes to the caller. */
+/** The status that the caller receives. */
 export interface ErrorStatus {
   code: status;
   details: string;
@@ -61,20 +62,20 @@ export function toStatus(error: AgentError): ErrorStatus {
 }
 
 /**
- * Says what a thrown value means to the caller:
+ * Translates a thrown value for the caller:
  *
- *   an AgentError                        → as it says
+ *   an AgentError                        → its own status
  *   the provider answers 429             → RESOURCE_EXHAUSTED, with its Retry-After
- *   the provider wants to be paid        → RESOURCE_EXHAUSTED, never to be retried
- *   the provider answers 400, 413, 422   → INVALID_ARGUMENT: it could not take this input
- *   the provider answers 401, 403, 404   → INTERNAL: this agent is set up wrongly, and retrying cannot help
+ *   the provider demands payment         → RESOURCE_EXHAUSTED, and callers must not retry
+ *   the provider answers 400, 413, 422   → INVALID_ARGUMENT: it rejected this input
+ *   the provider answers 401, 403, 404   → INTERNAL: this agent is misconfigured, and a retry cannot help
  *   the provider answers 408, 409, 5xx, breaks off, or cannot be reached → UNAVAILABLE
- *   a call to another agent failed       → its status where that concerns the caller too, else INTERNAL
+ *   a call to another agent failed       → its status if it also concerns the caller, otherwise INTERNAL
  *   anything else                        → INTERNAL, without its message
  *
- * A provider's own words go with it, without keys.
+ * The status includes the provider's own message, without keys.
  *
- * @param secrets what must not be in them, whatever it looks like
+ * @param secrets texts to remove from the message, whatever they look like
  */
 export function classify(error: unknown, secrets: readonly string[] = []): AgentError {
   if (error instanceof AgentError) return error;
@@ -155,7 +156,7 @@ function classifyAgentCall(error: AgentCallError): AgentError {
   const name = passedOn.get(code);
   const model = modelFailureIn(metadata);
   if (name === undefined) {
-    // The name that this agent calls is wrong, and the sidecar says which names there are.
+    // This agent calls an unknown name, and the sidecar lists the known ones.
     const why = metadata.get('outrigger-reason')[0] === 'no_route' ? `: ${details}` : '';
     return new AgentError('INTERNAL', `a call to another agent failed${why}`, { cause: error, model });
   }
@@ -167,7 +168,7 @@ function classifyAgentCall(error: AgentCallError): AgentError {
   });
 }
 
-/** fetch reports a body that breaks off as a TypeError "terminated" whose cause has undici's or the socket's code. */
+/** fetch reports a truncated body as a TypeError "terminated", whose cause has undici's or the socket's code. */
 function isBrokenConnection(error: unknown, code: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const deeper = (error.cause as { code?: unknown } | undefined)?.code;

@@ -1,27 +1,28 @@
+/** Forwards a task's metadata to the calls that an agent makes for it. */
 import { Metadata } from '@grpc/grpc-js';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { traceHeaders } from '../tracing/tracing.ts';
 import type { Work } from '../tracing/work.ts';
 
 /**
- * What a task's call carries that its own calls must carry too: the trace context (as W3C, B3 and Jaeger write it,
- * and gRPC's binary form), W3C's baggage and the ids a log or a de-duplicating peer ties calls together with.
+ * The metadata that a task's own calls must carry, too: the trace context (in the formats of W3C, B3 and Jaeger, and
+ * gRPC's binary form), W3C's baggage, and the ids by which logs and de-duplicating peers correlate calls.
  */
 const forwardedNames = [...traceHeaders, 'grpc-trace-bin', 'baggage', 'x-request-id'] as const;
 
-/** The metadata for calls to other agents; in the agent's own span when it has one. */
+/** The metadata for calls to other agents; in the agent's own span if there is one. */
 export function forwardedMetadata(incoming: Metadata, work: Work | undefined): Metadata {
   const forwarded = new Metadata();
   for (const name of forwardedNames) for (const value of incoming.get(name)) forwarded.add(name, value);
   if (work === undefined) return forwarded;
-  // In another format the trace would go on at the wrong span.
+  // A header in another format would continue the trace at the wrong span.
   for (const name of traceHeaders) forwarded.remove(name);
   forwarded.remove('grpc-trace-bin');
   for (const [name, value] of Object.entries(work.headers)) forwarded.set(name, value);
   return forwarded;
 }
 
-/** The same as HTTP headers, for calls to the model provider. */
+/** The same as HTTP headers, for requests to the model provider. */
 export function forwardedHeaders(
   incoming: Metadata,
   task: TaskRequest,
@@ -41,7 +42,7 @@ export function forwardedHeaders(
   return headers;
 }
 
-/** Ids come from the caller: what cannot stand in a header (RFC 9110, 5.5) or is too long stays out of it. */
+/** Callers choose the ids: a text that is no valid header value (RFC 9110, 5.5) or too long is left out. */
 function isHeaderValue(text: string): boolean {
   return /^[\x21-\x7e]{1,256}$/.test(text);
 }

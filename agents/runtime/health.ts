@@ -1,3 +1,4 @@
+/** The agent's health services. */
 import {
   type handleUnaryCall,
   Metadata,
@@ -15,15 +16,15 @@ interface HealthCheckRequest {
 
 type Watcher = ServerWritableStream<HealthCheckRequest, { status: ServingStatus }>;
 
-/** The names grpc.health.v1 answers for: the server as a whole, and its one service. */
+/** The names for which grpc.health.v1 answers: the server as a whole, and its one service. */
 const knownServices: ReadonlySet<string> = new Set(['', 'agent.AgentService']);
 
-/** How many Watch streams are held open at most; a sidecar needs one. */
+/** The limit of open Watch streams; a sidecar needs one. */
 const maxWatchers = 100;
 
 /**
- * Whether the agent takes tasks: from the start until it is told to stop. It knows nothing else of itself;
- * what callers should make of an agent that errs is the sidecar's to judge.
+ * Whether the agent accepts tasks: from its start until it stops. It judges nothing else about itself; the sidecar
+ * judges an agent that fails.
  */
 export class Health {
   readonly #agent: Agent;
@@ -34,7 +35,7 @@ export class Health {
     this.#agent = agent;
   }
 
-  /** Says NOT_SERVING from now on and ends the watches, which would otherwise keep the server from closing. */
+  /** Reports NOT_SERVING from now on and ends the watches, which would otherwise keep the server open. */
   stop(): void {
     this.#serving = false;
     for (const watcher of this.#watchers) {

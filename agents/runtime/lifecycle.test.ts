@@ -12,7 +12,7 @@ import { connectAgent } from '../protocol/agent-client.ts';
 import { agentService, healthService, reflectionService } from '../protocol/definitions.ts';
 import { failureOf, processTask, streamProcess, testAgent, testProvider, until } from '../test-support.ts';
 
-// It starts processes, which takes long on a machine that is busy with other tests.
+// The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
 
 // biome-ignore lint/suspicious/noExplicitAny: a client made from a definition has the definition's methods
@@ -208,7 +208,7 @@ t.test('an agent whose output nobody reads works and ends, also while a thread o
   const provider = await testProvider(t);
   const fifo = join(t.testdir({}), 'fifo');
   execFileSync('mkfifo', [fifo]);
-  // Takes a thread for good, as a name server or a disk does that does not answer.
+  // Blocks a thread for good, like an unresponsive name server or disk.
   const hook = `import{open}from'node:fs';open(${JSON.stringify(fifo)},'r',()=>{})`;
   const { child, lines, exited } = await startProcess(t, 'code/agent.ts', {
     AGENT_LISTEN: '127.0.0.1:0',
@@ -220,7 +220,7 @@ t.test('an agent whose output nobody reads works and ends, also while a thread o
   const client = connectAgent(String(lines[0]!['address']));
   t.teardown(() => client.close());
   child.stdout!.pause();
-  // Their lines are more than a pipe holds.
+  // The lines exceed a pipe's buffer.
   for (let i = 0; i < 400; i++) {
     const task = { task_id: `task-${i}-${'x'.repeat(900)}`, input: 'Sort a list of canoes by length' };
     await processTask(client, task).catch(() => {});

@@ -1,11 +1,12 @@
+/** The model client of one task. */
 import OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
 import { AgentError } from './errors.ts';
 import type { ModelSettings } from './settings.ts';
 
 /**
- * An openai client that belongs to one task: every request it makes ends with the task, whether or not the
- * agent remembers to hand over the signal. A model that goes on for a caller who has left still costs.
+ * An openai client that belongs to one task: every request ends with the task, whether or not the agent passes the
+ * signal on. A model that continues for a disconnected caller still costs money.
  */
 export class TaskModel extends OpenAI {
   readonly #taskSignal: AbortSignal;
@@ -28,14 +29,14 @@ export class TaskModel extends OpenAI {
   }
 }
 
-/** The request fields that come from the task and the settings rather than from the agent. */
+/** The request fields that come from the task and the settings, not from the agent. */
 export interface ModelOptions {
   model: string;
   max_tokens?: number;
   temperature?: number;
 }
 
-/** proto3 cannot tell 0 from "not set", so 0 means that the provider decides. */
+/** proto3 cannot distinguish 0 from "not set", so 0 leaves the choice to the provider. */
 export function modelOptions(settings: ModelSettings, task: TaskRequest): ModelOptions {
   return {
     model: settings.name,
@@ -45,7 +46,7 @@ export function modelOptions(settings: ModelSettings, task: TaskRequest): ModelO
   };
 }
 
-/** The parts of a streamed chat completion that matter here. */
+/** The relevant fields of a streamed chat completion. */
 interface CompletionChunk {
   choices: { delta: { content?: string | null }; finish_reason: string | null }[];
 }
@@ -53,8 +54,8 @@ interface CompletionChunk {
 /**
  * The text of a streamed chat completion.
  *
- * @throws AgentError UNAVAILABLE if it ends without a finish_reason: a provider or a proxy that was cut off
- * can close the connection neatly, and half an answer must not pass for a whole one
+ * @throws AgentError UNAVAILABLE if it ends without a finish_reason: a provider or proxy that breaks off can close the
+ * connection cleanly, and half an answer must not pass for a whole one
  */
 export async function* answerText(chunks: AsyncIterable<CompletionChunk>): AsyncGenerator<string> {
   let finished = false;

@@ -1,9 +1,10 @@
+/** Calls from an agent to other agents. */
 import type { Metadata } from '@grpc/grpc-js';
 import { v7 as uuidv7 } from 'uuid';
 import { type AgentClient, connectAgent } from '../protocol/agent-client.ts';
 import type { TaskChunk, TaskRequest, TaskResponse } from '../protocol/messages.ts';
 
-/** What an agent asks of another one. The ids, the trace and the deadline come from its own task. */
+/** A task for another agent. The ids, the trace and the deadline come from the calling agent's task. */
 interface Subtask {
   input: string;
   metadata?: Record<string, string>;
@@ -13,12 +14,12 @@ interface Subtask {
 
 /** Calls to other agents, by name, on behalf of one task. They end when the task ends. */
 export interface OtherAgents {
-  /** @throws the call's ServiceError; uncaught, the runtime passes its meaning on to the caller */
+  /** @throws the call's ServiceError; if the agent does not catch it, the runtime translates it for the caller */
   process(agentName: string, subtask: Subtask): Promise<TaskResponse>;
   stream(agentName: string, subtask: Subtask): AsyncIterable<TaskChunk>;
 }
 
-/** One channel for each agent that is called, all through the sidecar, which routes by authority. */
+/** One channel for each called agent, all through the sidecar, which routes by authority. */
 export class AgentChannels {
   readonly #outbound: string;
   readonly #clients = new Map<string, AgentClient>();
@@ -85,8 +86,8 @@ export function otherAgents(channels: AgentChannels, calling: CallingTask): Othe
 }
 
 /**
- * A subtask has an id of its own, for a task id names one piece of work and answers may be replayed by it;
- * the correlation id ties the two together.
+ * A subtask has its own id, because a task id names one piece of work and a sidecar may replay answers by it; the
+ * correlation id connects the two.
  */
 function subtaskRequest(task: TaskRequest, subtask: Subtask): Partial<TaskRequest> {
   return {

@@ -1,3 +1,4 @@
+/** Reads a model provider's errors. */
 import type OpenAI from 'openai';
 import { redactProvider } from '../process/redact.ts';
 import type { ModelFailure } from '../protocol/model-failure.ts';
@@ -6,7 +7,7 @@ type ProviderError = InstanceType<typeof OpenAI.APIError>;
 
 const longestMessageChars = 300;
 
-/** Words of providers for an account that is used up: waiting does not help, paying does. */
+/** Error codes of providers for an exhausted account: waiting does not help, payment does. */
 const unpaidCodes: ReadonlySet<unknown> = new Set([
   'insufficient_quota',
   'billing_hard_limit_reached',
@@ -17,19 +18,19 @@ const unpaidCodes: ReadonlySet<unknown> = new Set([
   'credits_exhausted',
 ]);
 
-/** Does the provider refuse for money? */
+/** Whether the provider refuses because of payment. */
 export function isUnpaid({ status, code, type }: ProviderError): boolean {
   return status === 402 || unpaidCodes.has(code) || unpaidCodes.has(type);
 }
 
-/** Reads the provider's refusal from an error of the openai client; behind a sidecar also the provider's name. */
+/** Reads the provider's refusal from an error of the openai client; behind a sidecar, also the provider's name. */
 export function modelFailureOf(error: ProviderError, secrets: readonly string[]): ModelFailure {
   const { headers, status, type, code } = error;
-  // In the middle of a stream there is only its last event to say so.
+  // In the middle of a stream, only its last event reports the failure.
   const ofStream = type === 'outrigger_error' ? (code ?? '') : '';
   const reason = headers?.get('outrigger-reason') ?? ofStream;
   return {
-    // An answer of the sidecar's own has a status of the sidecar's.
+    // If the sidecar answered, the status is the sidecar's own.
     status: reason === '' ? (status ?? 0) : 0,
     reason,
     upstream: headers?.get('outrigger-upstream') ?? '',
@@ -40,10 +41,10 @@ export function modelFailureOf(error: ProviderError, secrets: readonly string[])
   };
 }
 
-/** On one line, bounded, and without keys; '' when the provider gave none. */
+/** The message on one line, bounded, and without keys; '' when the provider sent none. */
 function messageOf(error: ProviderError, secrets: readonly string[]): string {
   const { status } = error;
-  // The client's own words, or the status and what the body says.
+  // The client's own message, or the status and the body's message.
   const said = status === undefined ? error.message : error.message.replace(/^\d{3} /, '');
   if (said === 'status code (no body)' || said.startsWith('<')) return '';
   const line = redactProvider(said, secrets)

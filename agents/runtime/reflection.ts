@@ -1,3 +1,4 @@
+/** gRPC server reflection for agents. */
 import { type ServerDuplexStream, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { PackageDefinition } from '@grpc/proto-loader';
 
@@ -20,8 +21,8 @@ type Answer =
   | { error_response: { error_code: number; error_message: string } };
 
 /**
- * Server reflection (grpc.reflection.v1) over all of proto/. The files are few and refer to each other little,
- * so every question for a known symbol is answered with all of them; a client takes what it needs.
+ * Server reflection (grpc.reflection.v1) over all of proto/. The files are few, so every question about a known symbol
+ * gets all of them; a client takes what it needs.
  */
 export function reflection(definition: PackageDefinition): UntypedServiceImplementation {
   const services: string[] = [];

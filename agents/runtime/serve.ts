@@ -1,3 +1,4 @@
+/** Runs an agent as a process. */
 import type { Logger } from 'pino';
 import { endProcess } from '../../sidecar/node/end-process.ts';
 import { createLogger } from '../process/logger.ts';
@@ -9,10 +10,10 @@ import { type AgentServer, startAgentServer } from './server.ts';
 import { readSettings } from './settings.ts';
 
 /**
- * Runs an agent as this process: listens on AGENT_LISTEN (127.0.0.1:50051 by default), and on SIGTERM or
- * SIGINT finishes the running tasks within AGENT_DRAIN_TIMEOUT. A second signal ends it at once. With AGENT_SLOW_BY
- * set, SIGUSR2 slows it down and, sent again, lets it go at full speed: a fault to practise with.
- * settings.ts lists the environment variables.
+ * Runs an agent as this process: listens on AGENT_LISTEN (127.0.0.1:50051 by default), and on SIGTERM or SIGINT
+ * finishes the running tasks within AGENT_DRAIN_TIMEOUT. A second signal ends it at once. With AGENT_SLOW_BY set,
+ * SIGUSR2 slows the agent down, and a second SIGUSR2 restores its speed: a fault for demonstrations. settings.ts lists
+ * the environment variables.
  */
 export async function serveAgent(agent: Agent): Promise<void> {
   const log = createLogger(agent.name);
@@ -34,7 +35,7 @@ export async function serveAgent(agent: Agent): Promise<void> {
     };
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
-    // Last: whoever reads this may send a signal at once.
+    // Last, because a reader of this line may send a signal at once.
     log.info({ address: server.address, version: agent.version }, 'listening');
   } catch (error) {
     log.fatal({ err: loggedError(error, [process.env['OPENAI_API_KEY'] ?? '']) }, 'cannot start');

@@ -1,3 +1,4 @@
+/** The gRPC server of an agent. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
@@ -16,18 +17,18 @@ import { streamHandler, unaryHandler } from './task-service.ts';
 import { removeStaleSocket } from './unix-socket.ts';
 
 export interface AgentServer {
-  /** Where it listens: `host:port` with the real port, or `unix:/path`. */
+  /** The address that it listens on: `host:port` with the real port, or `unix:/path`. */
   readonly address: string;
   /**
-   * Takes no new tasks and waits for the running ones; those that outlast the limit are told to end, with
-   * UNAVAILABLE for their callers. True if every task came to its own end.
+   * Accepts no new tasks and waits for the running ones; after the limit it aborts the rest, whose callers get
+   * UNAVAILABLE. Resolves true if every task finished by itself.
    */
   stop(limitMs: number): Promise<boolean>;
-  /** A fault to practise with: tasks that come from now on wait so long first; 0 for no longer. */
+  /** A fault for demonstrations: delays each new task by this time; 0 turns it off. */
   delayTasks(byMs: number): void;
 }
 
-/** How long tasks that were told to end have for sending their last status. */
+/** The time for aborted tasks to send their last status. */
 const farewellMs = 500;
 
 /** @throws Error if the address cannot be bound */
@@ -85,7 +86,7 @@ function bind(server: Server, listen: string): Promise<number> {
   });
 }
 
-/** True if it happened within the limit. */
+/** Resolves true if it happened within the limit. */
 async function within(happening: Promise<void>, limitMs: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {

@@ -1,14 +1,15 @@
+/** An agent's settings, from environment variables. */
 import { address, durationMs, type Environment, wholeNumber } from '../process/environment.ts';
 
-/** How an agent's process is set up. */
+/** The settings of an agent's process. */
 export interface RuntimeSettings {
   /** AGENT_LISTEN: `host:port` or `unix:/path`. */
   listen: string;
   /** AGENT_OUTBOUND: the sidecar's outbound listener, for calls to other agents. */
   outbound: string;
-  /** AGENT_DRAIN_TIMEOUT: how long tasks may go on after SIGTERM. */
+  /** AGENT_DRAIN_TIMEOUT: the time for running tasks after SIGTERM. */
   drainTimeoutMs: number;
-  /** AGENT_SLOW_BY: how long every task waits first while SIGUSR2 has the agent slowed down; 0 for no such switch. */
+  /** AGENT_SLOW_BY: the delay of every task while SIGUSR2 has slowed the agent down; 0 ignores the signal. */
   slowByMs: number;
   model: ModelSettings;
 }
@@ -16,18 +17,18 @@ export interface RuntimeSettings {
 export interface ModelSettings {
   /** OPENAI_BASE_URL. By default the sidecar's LLM port. */
   baseUrl: string;
-  /** OPENAI_API_KEY. The sidecar holds the real one; beside it the agent needs none. */
+  /** OPENAI_API_KEY. The sidecar holds the real key; an agent beside it needs none. */
   apiKey: string;
   /** OPENAI_MODEL. */
   name: string;
   /**
-   * OPENAI_MAX_RETRIES: retries by the openai client itself. None by default: the sidecar's LLM port makes them,
-   * and both together would multiply. Without a sidecar 2 is the client's usual number.
+   * OPENAI_MAX_RETRIES: retries by the openai client itself. None by default: the sidecar's LLM listener retries, and
+   * both together would multiply the attempts. Without a sidecar, 2 is the client's usual number.
    */
   maxRetries: number;
 }
 
-/** @throws SettingError naming the variable at fault */
+/** @throws SettingError with the name of the invalid variable */
 export function readSettings(environment: Environment): RuntimeSettings {
   return {
     listen: address(environment, 'AGENT_LISTEN', '127.0.0.1:50051'),

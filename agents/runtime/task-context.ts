@@ -1,3 +1,4 @@
+/** The context of one task for its agent. */
 import type { Metadata } from '@grpc/grpc-js';
 import type OpenAI from 'openai';
 import type { TaskRequest } from '../protocol/messages.ts';
@@ -9,27 +10,27 @@ import { answerText, type ModelOptions, modelOptions, TaskModel } from './model.
 import { type AgentChannels, type OtherAgents, otherAgents } from './other-agents.ts';
 import type { ModelSettings } from './settings.ts';
 
-/** What an agent has at hand while it does one task. */
+/** The tools and data that an agent has while it processes one task. */
 export interface TaskContext {
-  /** Fires when the caller cancels or leaves, at the deadline, and when the agent is stopped. */
+  /** Fires when the caller cancels or disconnects, at the deadline, and when the agent stops. */
   readonly signal: AbortSignal;
-  /** When the caller stops waiting, in milliseconds since the epoch; Infinity if it named no deadline. */
+  /** The caller's deadline, in milliseconds since the epoch; Infinity if it set none. */
   readonly deadlineMs: number;
-  /** Milliseconds left to the deadline, never below 0; Infinity without one. */
+  /** Milliseconds until the deadline, never below 0; Infinity without one. */
   timeLeftMs(): number;
-  /** The call's metadata as it came. */
+  /** The call's metadata, unchanged. */
   readonly metadata: Metadata;
-  /** A model client whose requests end with this task and carry its ids. Made when first used. */
+  /** A model client whose requests end with this task and carry its ids. Created on first use. */
   readonly openai: OpenAI;
-  /** `model`, and `max_tokens` and `temperature` where the task sets them: spread it into a request. */
+  /** `model`, and `max_tokens` and `temperature` if the task sets them: spread it into a request. */
   readonly modelOptions: ModelOptions;
-  /** The text of a streamed chat completion; throws if the stream was cut off. */
+  /** The text of a streamed chat completion; throws if the stream was truncated. */
   answerText: typeof answerText;
   /** Calls to other agents through the sidecar, with this task's deadline, cancellation and trace. */
   readonly agents: OtherAgents;
 }
 
-/** The parts of a grpc-js server call that a context is made from. */
+/** The parts of a grpc-js server call that a context needs. */
 export interface IncomingCall {
   readonly request: TaskRequest;
   readonly metadata: Metadata;
@@ -41,20 +42,20 @@ export interface ContextSettings {
   agent: { name: string; version: string };
   model: ModelSettings;
   channels: AgentChannels;
-  /** Fires when tasks that are still running have to end. */
+  /** Fires when running tasks have to end. */
   stopping: AbortSignal;
 }
 
 export interface RunningTask {
   context: TaskContext;
-  /** To be called when the call is over, with the code it failed with. */
+  /** Call this when the call has ended, with the code of its failure. */
   release(failedWith?: string): void;
 }
 
-/** The longest a Node timer can wait; a later deadline needs none. */
+/** The longest delay of a Node timer; a later deadline needs no timer. */
 const longestTimerMs = 2 ** 31 - 1;
 
-/** Makes the context of a call. The signal's reason is the AgentError the caller would be told. */
+/** Creates the context of a call. The signal's reason is the AgentError for the caller. */
 export function startTask(call: IncomingCall, settings: ContextSettings): RunningTask {
   const task = call.request;
   const deadlineMs = Number(call.getDeadline());
@@ -100,7 +101,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
   return { context, release };
 }
 
-/** The agent's own span, below its sidecar's; none unless tracing is on (tracing.ts). */
+/** The agent's own span, a child of its sidecar's; none unless tracing is on (tracing.ts). */
 function beginTaskWork(
   { request, metadata }: IncomingCall,
   agent: { name: string; version: string },

@@ -1,3 +1,4 @@
+/** Implements agent.AgentService's task methods. */
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { handleServerStreamingCall, handleUnaryCall } from '@grpc/grpc-js';
@@ -12,11 +13,11 @@ import { validateTask } from './validate-task.ts';
 export interface TaskServiceSettings extends ContextSettings {
   agent: Agent;
   log: Logger;
-  /** A fault to practise with: each task waits so long first. */
+  /** A fault for demonstrations: delays each task by this time. */
   delay: { ms: number };
 }
 
-/** ProcessTask: the agent's whole answer, or the status of what it threw. */
+/** ProcessTask: answers with the agent's whole answer, or with the status of its error. */
 export function unaryHandler(settings: TaskServiceSettings): handleUnaryCall<TaskRequest, TaskResponse> {
   return (call, answer) => {
     const startedMs = performance.now();
@@ -35,7 +36,7 @@ export function unaryHandler(settings: TaskServiceSettings): handleUnaryCall<Tas
   };
 }
 
-/** StreamProcess: a chunk for each piece the agent yields, then an empty one with is_final. */
+/** StreamProcess: sends a chunk for each piece that the agent yields, then an empty one with is_final. */
 export function streamHandler(
   settings: TaskServiceSettings,
 ): handleServerStreamingCall<TaskRequest, TaskChunk> {
@@ -47,11 +48,11 @@ export function streamHandler(
         for (;;) {
           const piece = await untilAborted(pieces.next(), signal);
           if (piece.done) break;
-          // write is false when the caller reads more slowly than the agent answers: the agent waits.
+          // write returns false when the caller reads more slowly than the agent answers: the agent waits.
           if (!call.write({ chunk: piece.value, is_final: false })) await once(call, 'drain', { signal });
         }
       } finally {
-        // Not awaited: an agent that does not look at its signal must not hold up the answer.
+        // Not awaited: an agent that ignores its signal must not delay the answer.
         pieces.return?.().catch(() => {});
       }
       call.write({ chunk: '', is_final: true });
@@ -61,7 +62,7 @@ export function streamHandler(
   };
 }
 
-/** What both have in common: checking the task, its context, and a status for whatever is thrown. */
+/** The common part: validates the task, creates its context, and translates errors to a status. */
 async function run(
   settings: TaskServiceSettings,
   call: IncomingCall,
@@ -76,7 +77,7 @@ async function run(
     if (delay.ms > 0) await sleep(delay.ms, undefined, { signal: context.signal });
     await work(context);
   } catch (thrown) {
-    // Once the signal has fired, whatever the agent threw is a consequence of it.
+    // Once the signal has fired, it is the cause of whatever the agent threw.
     const error = context.signal.aborted
       ? (context.signal.reason as AgentError)
       : classify(thrown, [settings.model.apiKey]);
@@ -88,7 +89,7 @@ async function run(
   }
 }
 
-/** Settles with the work, or as soon as the signal fires, even if the work does not look at it. */
+/** Settles with the work, or as soon as the signal fires, even if the work ignores it. */
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   let abort = () => {};

@@ -6,7 +6,7 @@ import { failureOf, processTask, streamProcess, testAgent, testProvider, until }
 import type { Agent } from './agent.ts';
 import { AgentError } from './errors.ts';
 
-/** An agent that does with the model what the real ones do. */
+/** An agent that uses the model like the real agents. */
 const modelAgent: Partial<Agent> = {
   async processTask(task, { openai, modelOptions }) {
     const messages = [{ role: 'user' as const, content: task.input }];
@@ -89,7 +89,7 @@ t.test('a deadline ends the model call and the task', async (t) => {
     },
     { baseUrl: provider.baseUrl },
   );
-  // A caller that names its deadline and leaves it to the agent to keep it.
+  // A caller that sets a deadline and leaves its enforcement to the agent.
   const metadata = new Metadata();
   metadata.set('grpc-timeout', '1000m');
   const unary = await failureOf(processTask(client, { input: 'x' }, {}, metadata));
@@ -305,7 +305,7 @@ t.test('a stream is produced no faster than it is read, and stops when its reade
   const reader = call[Symbol.asyncIterator]();
   await reader.next();
   let before = -1;
-  // The agent has come to rest once nothing is produced for a while.
+  // The agent has stopped when it produces nothing for a while.
   while (before !== produced) {
     before = produced;
     await new Promise((resolve) => setTimeout(resolve, 100));

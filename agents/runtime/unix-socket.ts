@@ -1,11 +1,12 @@
+/** Removes stale Unix sockets. */
 import { lstat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 
 /**
- * Removes the socket file a process left behind when it was killed, so that its successor can bind. A socket
- * somebody still accepts on stays, and so does a file that is no socket.
+ * Removes the socket file of a killed process, so that its successor can bind. A socket with a listening process stays,
+ * and so does a file that is no socket.
  *
- * @param listen an address; anything but `unix:/path` is left alone
+ * @param listen an address; ignored unless it is `unix:/path`
  */
 export async function removeStaleSocket(listen: string): Promise<void> {
   if (!listen.startsWith('unix:')) return;
@@ -21,7 +22,7 @@ function isAccepting(path: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    // Only a refusal proves that nobody listens.
+    // Only a refused connection proves that no process listens.
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED'));
   });
 }

@@ -1,13 +1,14 @@
+/** Validates tasks. */
 import type { TaskRequest } from '../protocol/messages.ts';
 import { AgentError } from './errors.ts';
 
-/** The widest range of temperatures any provider takes. */
+/** The highest temperature that any provider accepts. */
 const highestTemperature = 2;
 
 /**
- * Refuses what no agent can work on, before the agent runs.
+ * Refuses invalid tasks before the agent runs.
  *
- * @throws AgentError INVALID_ARGUMENT naming the field
+ * @throws AgentError INVALID_ARGUMENT that names the field
  */
 export function validateTask(task: TaskRequest): void {
   if (task.input.trim() === '') throw bad('input', 'must not be empty');

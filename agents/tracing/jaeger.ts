@@ -1,13 +1,14 @@
+/** Reads and writes Jaeger's trace header. */
 import { type Context, isValidSpanId, isValidTraceId, trace } from '@opentelemetry/api';
 
-/** Jaeger's `uber-trace-id`, which OpenTelemetry's SDK for Node does not know: `trace:span:parent:flags`. */
+/** Jaeger's `uber-trace-id`, which OpenTelemetry's SDK for Node does not support: `trace:span:parent:flags`. */
 const jaegerHeader = 'uber-trace-id';
 
 /** Leading zeros may be missing, and some senders encode the colons. */
 const pattern = /^([\da-f]{1,32}):([\da-f]{1,16}):[\da-f]{1,16}:([\da-f]{1,2})$/i;
 const sampled = 1;
 
-/** The context of a request; as it was where there is none in the header. */
+/** The context of a request; unchanged without the header. */
 export function extractJaeger(context: Context, headers: Readonly<Record<string, string>>): Context {
   const parts = pattern.exec((headers[jaegerHeader] ?? '').replace(/%3a/gi, ':'));
   if (parts === null) return context;

@@ -1,3 +1,4 @@
+/** Records spans with OpenTelemetry's SDK. */
 import {
   type Context,
   propagation,
@@ -13,7 +14,7 @@ import { extractJaeger, injectJaeger } from './jaeger.ts';
 import type { Work, WorkTracing } from './work.ts';
 
 /**
- * Spans by OpenTelemetry's SDK. Loaded only when they are wanted: see tracing.ts.
+ * Spans by OpenTelemetry's SDK. Loaded on demand: see tracing.ts.
  *
  * @param propagators `OTEL_PROPAGATORS`, in order; Jaeger's is ours, the SDK has the others
  */
@@ -23,7 +24,7 @@ export function createWorkTracing(
 ): WorkTracing {
   const sdk = new NodeSDK({
     ...(serviceName === undefined ? {} : { serviceName }),
-    // The process's own detector would tell its command line, which may hold anything.
+    // The process detector would report the command line, which may contain secrets.
     resourceDetectors: [hostDetector, serviceInstanceIdDetector, envDetector],
     instrumentations: [],
     metricReaders: [],
@@ -32,7 +33,7 @@ export function createWorkTracing(
   sdk.start();
   const tracer = trace.getTracer('outrigger-agents');
   const withJaeger = propagators.includes('jaeger') && !propagators.includes('none');
-  /** Of several contexts the one whose format is named last counts. */
+  /** If a request has several formats, the last one in the list wins. */
   const extract = (incoming: Readonly<Record<string, string>>): Context => {
     if (!withJaeger) return propagation.extract(ROOT_CONTEXT, incoming);
     return propagators.at(-1) === 'jaeger'

@@ -1,7 +1,8 @@
+/** Records spans of an agent process if the environment asks for it. */
 import type { Environment } from '../process/environment.ts';
 import type { Work, WorkTracing } from './work.ts';
 
-/** What carries a trace from hop to hop: W3C Trace Context, B3 in both its forms, Jaeger's own. */
+/** The headers that carry a trace from hop to hop: W3C Trace Context, B3 in both forms, Jaeger's own. */
 export const traceHeaders = [
   'traceparent',
   'tracestate',
@@ -17,8 +18,8 @@ export const traceHeaders = [
 let tracing: WorkTracing | undefined;
 
 /**
- * Begins to record spans of this process's own, by the standard `OTEL_*` variables. Without an OTLP endpoint the SDK is
- * not even loaded, and trace context is passed on as it came.
+ * Starts to record this process's spans, by the standard `OTEL_*` variables. Without an OTLP endpoint the SDK is not
+ * even loaded, and trace context passes through unchanged.
  */
 export async function startTracing(serviceName: string, environment: Environment): Promise<void> {
   const endpoint =
@@ -26,7 +27,7 @@ export async function startTracing(serviceName: string, environment: Environment
   const disabled = environment['OTEL_SDK_DISABLED']?.toLowerCase() === 'true';
   if (!endpoint || disabled || environment['OTEL_TRACES_EXPORTER'] === 'none') return;
   const { createWorkTracing } = await import('./otel-work.ts');
-  // A name in the environment goes before one in code only when this is left out.
+  // The environment's name has precedence over one in code only if this is omitted.
   tracing = createWorkTracing(
     environment['OTEL_SERVICE_NAME'] ? undefined : serviceName,
     (environment['OTEL_PROPAGATORS'] ?? '').split(',').map((name) => name.trim()),
@@ -34,22 +35,22 @@ export async function startTracing(serviceName: string, environment: Environment
 }
 
 /**
- * Begins a piece of work; undefined when none is recorded.
+ * Begins a span of work; undefined when nothing is recorded.
  *
- * @param incoming the headers that it came with
+ * @param incoming the headers of the request
  */
 export function beginWork(...args: Parameters<WorkTracing['begin']>): Work | undefined {
   return tracing?.begin(...args);
 }
 
-/** Sends what there is, within the limit. */
+/** Sends the remaining spans, within the limit. */
 export async function stopTracing(limitMs: number): Promise<void> {
   if (tracing === undefined) return;
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, limitMs);
   });
-  // A collector that is away is told of by the sidecars.
+  // The sidecars report an unreachable collector.
   await Promise.race([tracing.stop().catch(() => {}), late]);
   clearTimeout(timer);
 }

@@ -1,6 +1,6 @@
-/** A piece of work of this process, in the trace of what has asked for it. */
+/** A piece of work of this process, in the trace of its request. */
 export interface Work {
-  /** Trace context for the calls it makes, in the formats of `OTEL_PROPAGATORS`: `traceparent` by default. */
+  /** Trace context for the calls that it makes, in the formats of `OTEL_PROPAGATORS`: `traceparent` by default. */
   readonly headers: Readonly<Record<string, string>>;
   end(attributes?: WorkAttributes, errorType?: string): void;
 }

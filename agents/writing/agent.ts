@@ -1,10 +1,11 @@
+/** The writing agent: writes a text for a task. */
 import { serveAgent, type TaskRequest } from '../runtime/serve.ts';
 
 const instructions = `You are a writing agent. Turn the request into finished prose: a title, short paragraphs
 that each make one point, and a closing sentence. Plain words, active voice, no filler. Keep every fact that
 was given and add none.`;
 
-/** Prose gains from some variety; a task that sets a temperature overrides it. */
+/** Prose gains from some variety; a task can override the temperature. */
 const usualTemperature = 0.8;
 
 function conversation(task: TaskRequest) {

@@ -1,4 +1,4 @@
-// The page of the gateway: sends tasks and shows their answers; in a local system also what is up, and breaks it.
+// The gateway's page: sends tasks and shows their answers; in a local system it also shows and breaks replicas.
 import { happened, SystemView, stepToModel, wayBetween } from './system.js';
 import { showSent, streamTask } from './tasks.js';
 
@@ -12,7 +12,7 @@ const cancel = at('cancel');
 const keep = at('keep');
 const submit = form.querySelector('[type=submit]');
 
-/** Whom the local system sends tasks to all the time; '' for nobody. */
+/** The type of agent to which the local system keeps sending tasks; '' for none. */
 let sendingTo = '';
 
 const view = new SystemView(at('replicas'), {
@@ -20,7 +20,7 @@ const view = new SystemView(at('replicas'), {
   act: (name, action) => command(`replicas/${name}/${action}`),
 });
 
-/** Tells the local system to do something, and shows how it is then. */
+/** Sends a command to the local system, and shows the resulting state. */
 async function command(path) {
   const response = await fetch(`/local/${path}`, { method: 'POST' });
   const body = await response.json();
@@ -33,7 +33,7 @@ async function readState() {
   return response.json();
 }
 
-/** The way is what the counters grew by meanwhile: not while other tasks of this page run. */
+/** The route of a task, from the growth of the counters; unavailable while other tasks of this page run. */
 async function wayOf(before) {
   if (!before.local || sendingTo !== '') return [];
   const after = await readState();
@@ -87,7 +87,7 @@ keep.addEventListener('click', async () => {
   }
 });
 
-/** Outside of a local system: what the agents say of themselves. */
+/** Outside of a local system: shows the agents' own health. */
 async function showAgents() {
   const agents = await (await fetch('/api/v1/health')).json();
   const rows = Object.entries(agents).map(([type, { agent_name: name, version, healthy, error }]) => {
@@ -138,7 +138,7 @@ function connected(is) {
   at('connection').className = `connection ${is ? 'live' : 'lost'}`;
 }
 
-/** Anew every second while somebody looks. */
+/** Refreshes every second while the page is visible. */
 async function refresh() {
   try {
     if (document.visibilityState === 'visible') {

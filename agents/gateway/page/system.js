@@ -1,4 +1,4 @@
-// The replicas: how they are, how the gateway's sidecar sees them, and what can be done to them.
+// The replicas: their state, their state at the gateway's sidecar, and the actions on them.
 
 const MAX_HAPPENED = 40;
 const ACTIONS = [
@@ -20,7 +20,7 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** The way of a task: what the gateway's sidecar counted between two looks, failures first. */
+/** The route of a task: the differences of the gateway's sidecar's counters between two looks, failures first. */
 export function wayBetween(before, after) {
   const steps = [];
   for (const { name, seen } of after.replicas) {
@@ -37,7 +37,7 @@ export function wayBetween(before, after) {
   });
 }
 
-/** The way's last step, where a model did not answer: which sidecars the task went through, and whom they asked. */
+/** The last step of the route, if a model did not answer: the sidecars that the task passed, and the provider. */
 export function stepToModel(failure) {
   if (failure === undefined) return [];
   const { way, upstream, path, status, reason, model } = failure;
@@ -46,7 +46,7 @@ export function stepToModel(failure) {
   return [`${through} → ${asked}: ${status > 0 ? `HTTP ${status}` : reason || 'no answer'}`];
 }
 
-/** What the gateway's sidecar makes of a replica, in words, and whether it sends calls there. */
+/** Describes a replica's state at the gateway's sidecar, and whether the sidecar sends calls there. */
 function describeSeen(seen) {
   if (seen === null) return { words: 'not known', tone: 'quiet' };
   const { usable, service, ejected_for_ms: left } = seen;
@@ -66,7 +66,7 @@ function describeSeen(seen) {
 const TONES = { running: 'good', slow: 'warn', starting: 'warn' };
 
 export class SystemView {
-  /** @param say is given a line of what happened; act(name, action) does something to a replica */
+  /** @param say receives a line for the list of events; act(name, action) runs an action on a replica */
   constructor(list, { say, act }) {
     this.list = list;
     this.say = say;
@@ -150,7 +150,7 @@ export class SystemView {
         action === 'restore'
           ? state === 'running'
           : state === 'killed' || state === 'ended' || DOES[state] === action;
-      // Not disabled: the focus would be lost while the state changes.
+      // Not disabled: the button would lose the focus while the state changes.
       button.setAttribute('aria-disabled', String(useless));
     }
   }
@@ -166,7 +166,7 @@ export class SystemView {
     }
   }
 
-  /** A change of what the gateway's sidecar makes of a replica. */
+  /** Reports a change of a replica's state at the gateway's sidecar. */
   tell({ name, seen }) {
     const { words, why = '', tone } = describeSeen(seen);
     const what = words.replace(/, \d+ s left$/, '');
@@ -177,10 +177,10 @@ export class SystemView {
   }
 }
 
-/** Which action has led to a state. */
+/** The action that led to a state. */
 const DOES = { killed: 'kill', stopped: 'stop', slow: 'slow' };
 
-/** Adds a line with the time, and forgets the oldest. */
+/** Adds a line with the time, and removes the oldest. */
 export function happened(list, text, tone) {
   const now = new Date();
   const time = element('time', '', now.toLocaleTimeString([], { hour12: false }));

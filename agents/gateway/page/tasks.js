@@ -1,9 +1,9 @@
-// Sending a task, whose answer is shown as it arrives; and how the tasks fare that the local system keeps sending.
+// Sends a task and shows its answer as it arrives; shows the results of the tasks that the local system sends.
 
-/** A task that takes longer has a square of its own colour. */
+/** A task that takes longer has a different colour. */
 const SLOW_MS = 2000;
 
-/** Reads server-sent events from a response's body; EventSource cannot POST. */
+/** Parses server-sent events of a response's body; EventSource cannot POST. */
 async function* eventsOf(response) {
   let text = '';
   for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
@@ -27,7 +27,7 @@ function post(task, accept, signal) {
   });
 }
 
-/** Says why a task failed; `model`, where its agent's model did not answer. */
+/** Why a task failed; `model` is set if its agent's model did not answer. */
 class TaskError extends Error {
   constructor({ code, message, model }) {
     super(code === undefined ? message : `${code}: ${message}`);
@@ -36,7 +36,7 @@ class TaskError extends Error {
 }
 
 /**
- * Sends a task and gives its answer as it comes.
+ * Sends a task and passes on the chunks of its answer as they arrive.
  *
  * @throws TaskError
  */
@@ -53,7 +53,7 @@ export async function streamTask(task, signal, onChunk) {
   throw new TaskError({ message: 'the connection broke off' });
 }
 
-/** The tasks that are kept going: a square for each, and what it comes to. */
+/** The tasks that the local system sends: a square for each, and the totals. */
 export function showSent(strip, summary, { total, succeeded, failed, recent }) {
   while (strip.childElementCount > recent.length) strip.lastElementChild.remove();
   recent.forEach(({ state, ms, error }, i) => {
