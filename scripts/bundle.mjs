@@ -1,12 +1,12 @@
-// `npm run bundle`: the sidecar as a few JavaScript files in dist/, for the image. Nothing else is needed beside Node:
-// no node_modules, no type stripping, and so none of the memory that the stripper takes.
+// `npm run bundle`: bundles the sidecar into a few JavaScript files in dist/, for the image. They need only Node: no
+// node_modules and no type stripping, which saves the stripper's memory.
 //
 //     dist/outrigger.mjs     the command; it turns the compile cache on, then loads main.mjs
-//     dist/main.mjs, …       the code, in pieces that are loaded when they are needed
+//     dist/main.mjs, …       the code, in chunks that are loaded on demand
 //     dist/dashboard/        the files of the admin page
-//     dist/compile-cache/    V8's code for them, where it was made on the Node it will run on (--compile)
+//     dist/compile-cache/    V8's compiled code, made on the Node that will run it (--compile)
 //
-// --out FOLDER puts it elsewhere; what is in the folder is deleted.
+// --out FOLDER writes to another folder and deletes that folder's contents.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,14 +18,14 @@ const out = process.argv.indexOf('--out');
 const dist = out < 0 ? join(root, 'dist') : resolve(process.argv[out + 1] ?? '');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-// The folder itself stays: in the image's build it belongs to somebody who may not make it.
+// The folder itself stays: in the image's build, the user of the build may not create it.
 mkdirSync(dist, { recursive: true });
 for (const name of readdirSync(dist)) rmSync(join(dist, name), { recursive: true, force: true });
 
 let hasVersion = false;
 
 const { metafile } = await build({
-  // main.ts would start itself again through bin.mjs, to get rid of the type stripper; here there is none.
+  // main.ts would restart itself through bin.mjs to turn the type stripper off; a bundle has none.
   stdin: {
     contents: `import { dispatch } from './commands/dispatch.ts';
 process.exitCode = await dispatch(process.argv.slice(2));`,
@@ -42,7 +42,8 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
   format: 'esm',
   platform: 'node',
   target: 'node24',
-  // ESM builds where packages have both: a CommonJS one that is loaded by import() has no named exports in a bundle.
+  // Prefer the ESM builds of packages that have both: a CommonJS module loaded by import() has no named exports in a
+  // bundle.
   mainFields: ['module', 'main'],
   alias: { yaml: join(root, 'node_modules', 'yaml', 'browser', 'index.js') },
   minifySyntax: true,
@@ -54,7 +55,7 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
   plugins: [
     builtinsByName,
     {
-      // Its ESM build asks for grpc-js by a require of its own making, which no bundler sees.
+      // Its ESM build loads grpc-js by a custom require, which a bundler can't see.
       name: 'grpc-js of the OTLP exporter',
       setup({ onLoad }) {
         onLoad({ filter: /otlp-grpc-exporter-base\/dist\/.*\.mjs$/ }, ({ path }) => ({
@@ -77,7 +78,8 @@ process.exitCode = await dispatch(process.argv.slice(2));`,
     },
   ],
 });
-// The file that has it may move; without this the bundle would look for a package.json that is not in the image.
+// The file that reads the version may move; without this replacement the bundle would look for a package.json that is
+// not in the image.
 if (!hasVersion)
   throw new Error('no file of the sidecar that says its version was found: see the plugin above');
 writeFileSync(
@@ -99,7 +101,7 @@ console.log(
   `dist/: ${Object.keys(metafile.outputs).length} files, ${(bytes / 1024 / 1024).toFixed(1)} MiB; main.mjs ${(statSync(join(dist, 'main.mjs')).size / 1024).toFixed(0)} KiB`,
 );
 
-/** Runs the sidecar once, to its end, so that the cache has what a start needs. */
+/** Runs the sidecar once, so that the cache holds the code that a start needs. */
 function compile() {
   const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'].flatMap((name) => [
     `--${name}.listen`,
@@ -108,7 +110,7 @@ function compile() {
   const { status, stderr, stdout } = spawnSync(
     process.execPath,
     [join(dist, 'outrigger.mjs'), 'run', '--drain.timeout', '0s', ...listeners],
-    // The cache is written when the sidecar idles, two seconds after its start, or ends.
+    // Node writes the cache when the sidecar idles, two seconds after its start, or ends.
     { encoding: 'utf8', timeout: 6_000, killSignal: 'SIGTERM' },
   );
   if (status !== 0 && status !== null) throw new Error(`the bundle does not run:\n${stdout}${stderr}`);

@@ -1,7 +1,7 @@
-// `npm run check:traces`: puts a real collector to the traces that `npm test` puts a small one of ours to.
+// `npm run check:traces`: checks traces with a real collector; `npm test` uses a small one of ours.
 //
-// Builds Jaeger 1.62 (some minutes, once, into .cache/traces), sends it a task of the local system over each of OTLP's
-// two transports, asks its API for what it has stored, and holds the two traces to be one tree each.
+// Builds Jaeger 1.62 (once, in some minutes, into .cache/traces), sends it a task of the local system over each of
+// OTLP's two transports, reads the stored traces from its API, and checks that each trace is one tree.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from './harness/free-port.ts';
@@ -13,7 +13,7 @@ const version = '1.62.0';
 const folder = join(root, '.cache', 'traces');
 const jaeger = join(folder, `jaeger-${version}`);
 
-/** Jaeger's module asks for this itself, which Go heeds in the main module only. */
+/** Jaeger's module has these requirements itself, but Go reads them in the main module only. */
 const goModule = `module outrigger/traces
 
 go 1.23
@@ -23,7 +23,7 @@ require github.com/jaegertracing/jaeger v${version}
 replace github.com/Shopify/sarama => github.com/Shopify/sarama v1.33.0
 `;
 
-/** The tree of a task, a span a line: service, kind, name. */
+/** The tree of a task, one span a line: service, kind, name. */
 const wanted = `gateway server POST /api/v1/tasks
   gateway client agent.AgentService/ProcessTask
     gateway client Attempt.agent.AgentService/ProcessTask
@@ -124,7 +124,7 @@ async function check(): Promise<boolean> {
   return good;
 }
 
-/** One task of the local system, whose processes all send their spans before they end. */
+/** Runs one task in the local system; all processes send their spans before they end. */
 async function sendTask(env: Record<string, string>): Promise<void> {
   const start = join(root, 'agents', 'local', 'start.ts');
   const args = [start, '--task', 'Why do circuit breakers matter?', '--agent', 'writing'];

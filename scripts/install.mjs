@@ -1,11 +1,11 @@
-// Puts in place what the npm scripts need, and does nothing when it is there already.
+// Installs what the npm scripts need, and does nothing if it is already there.
 //
 //   node scripts/install.mjs            node_modules (npm start)
-//   node scripts/install.mjs --tests    and the peers and tools that `npm test` drives
+//   node scripts/install.mjs --tests    and the peers and tools that `npm test` uses
 //   node scripts/install.mjs --bench    and the peers that `npm run bench` measures
 //
-// It runs on the Node of the host (20 or newer) before any dependency exists, so it is plain
-// JavaScript on Node's own modules.
+// It runs on the host's Node (20 or newer) before any dependency exists, so it is plain JavaScript on Node's own
+// modules.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { installDebian } from './tools/debian.mjs';
@@ -37,29 +37,29 @@ async function main() {
       // Another install may have finished while this one waited for the lock.
       if (ready()) return;
       const modules = nodeModulesAreCurrent() ? undefined : installNodeModules();
-      // When node_modules fails, so does the install, at once: what still runs beside it is ended.
+      // A failure of node_modules fails the install at once, and ends its other parts.
       await Promise.all([modules?.then(warmCache), needsPeers ? installPeers() : undefined]);
     });
   }
   checkNode();
 }
 
-/** The sidecar's first start would otherwise take twice as long. Whether it works is nobody's condition. */
+/** Without it, the sidecar's first start takes twice as long. A failure here fails nothing else. */
 function warmCache() {
   const node = join(root, 'node_modules', '.bin', 'node');
   spawnSync(node, [join(root, 'scripts', 'warm-cache.mjs')], { stdio: 'ignore', timeout: 30_000 });
 }
 
-/** One after the other: both may have to install Go itself. */
+/** One after the other, because both may have to install Go itself. */
 async function installGo(record) {
   await installGoTools(record, wants);
   await installIstioSchemas(record, wants);
 }
 
-/** Tools and peers never fail the install: what can't be had is recorded, and its tests are skipped by name. */
+/** Tools and peers never fail the install: it records what it can't get, and the report names the skipped tests. */
 async function installPeers() {
   const record = new Record(wants);
-  // Debian first where it brings Python itself; the rest side by side.
+  // Debian first if it installs Python itself; the rest in parallel.
   await installDebian(record, wants);
   await Promise.all([installGo(record), installPython(record, wants)]);
   record.write();

@@ -1,4 +1,5 @@
-// Builds what `npm run test:istio` drives, once: istioctl, and with --pilot also istiod. Nine and two minutes of a core.
+// Builds the tools of `npm run test:istio`, once: istioctl, and with --pilot also istiod. They take nine and two
+// minutes of a core.
 //
 //   node scripts/istio-tools.mjs [--pilot]
 import { existsSync, mkdirSync } from 'node:fs';
@@ -7,7 +8,7 @@ import { run } from './tools/command.mjs';
 import { findGo } from './tools/go.mjs';
 import { cache, which } from './tools/paths.mjs';
 
-/** Of the release whose schemas scripts/tools/istio.mjs takes. */
+/** The release whose schemas scripts/tools/istio.mjs uses. */
 const version = 'v0.0.0-20260827124520-eed52ebb66ad';
 const bin = join(cache, 'istio', 'bin');
 const programs = {

@@ -1,5 +1,5 @@
-// Builds what `npm run test:languages` drives, into .cache/languages: minutes at first, later what has changed.
-// What can't be built is named with its reason in missing.json there, and the suite skips it by name.
+// Builds the peers of `npm run test:languages` into .cache/languages: the first build takes minutes, later ones build
+// only changes. A failed build goes with its reason to missing.json there, and the suite skips it by name.
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
@@ -23,7 +23,7 @@ const built = join(cache, 'languages');
 const limitMs = 30 * 60_000;
 const pythonPackages = ['grpcio==1.85.1', 'grpclib==0.4.9', 'h2==4.4.1', 'multidict==7.2.1'];
 
-/** One job: nobody waits for this, and others may work on the machine. */
+/** One job at a time: this build is not urgent, and other processes may need the machine. */
 const builds = {
   java: ['java-netty', 'java-okhttp'],
   tonic: ['tonic'],
@@ -58,7 +58,7 @@ function nice(program, args, options) {
   return run('nice', [program, ...args], { limitMs, ...options });
 }
 
-/** The path of a program, which Debian's packages bring where it is missing. */
+/** The path of a program; installs its Debian packages if it is missing. */
 async function need(program, packages) {
   const problem = which(program) === undefined ? await installPackages(packages) : undefined;
   const path = which(program);
@@ -85,7 +85,7 @@ async function buildTonic() {
   await nice(cargo, ['build', '--locked', '--quiet', '--jobs', '1'], { cwd: folder, env });
 }
 
-/** The lock in the repository names no registry; cargo says which it is. */
+/** The lock in the repository names no registry; cargo adds its own. */
 async function restoreLock(cargo, folder) {
   const pins = readFileSync(join(sources, 'tonic', 'versions.lock'), 'utf8');
   const lock = join(folder, 'Cargo.lock');

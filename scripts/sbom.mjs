@@ -1,7 +1,8 @@
-// `npm run sbom`: what the images are made of, as a CycloneDX document (JSON) on standard output; --out FILE writes a file.
+// `npm run sbom`: writes the contents of the images as a CycloneDX document (JSON) to standard output, or to a file
+// with --out FILE.
 //
-// npm makes it from package-lock.json: every package that runs, at its version, with its hash and its licence. What only
-// tests and builds need is taken out. Node itself comes to the images with their base, so it is added.
+// npm generates it from package-lock.json: every package that runs, with its version, hash and licence. This script
+// removes the packages that only tests and builds need. It adds Node itself, which comes with the images' base.
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -19,9 +20,9 @@ if (made.status !== 0) {
 }
 
 const bom = JSON.parse(made.stdout);
-// npm takes the folder's name.
+// npm uses the folder's name.
 bom.metadata.component.name = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).name;
-// npm's own --omit=dev leaves out what tests need, too, though it runs as well.
+// npm's own --omit=dev also removes packages that tests need and that run as well.
 bom.components = bom.components.filter(({ properties = [] }) => !properties.some(isForDevelopment));
 const refs = new Set([bom.metadata.component, ...bom.components].map((one) => one['bom-ref']));
 bom.dependencies = bom.dependencies
@@ -36,7 +37,7 @@ function isForDevelopment({ name, value }) {
   return name === 'cdx:npm:package:development' && value === 'true';
 }
 
-/** The base that the Dockerfile names: Node, on Debian. */
+/** The base image in the Dockerfile: Node, on Debian. */
 function node() {
   const [, version, variant] = /node:([\d.]+)-([\w-]+)/.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'));
   const purl = `pkg:docker/node@${version}-${variant}`;

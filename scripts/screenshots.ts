@@ -1,5 +1,5 @@
-// Takes the pictures of the documents: npm run screenshots. They show the local system with a replica that was killed,
-// while tasks go on: nothing in them is made up.
+// `npm run screenshots`: takes the screenshots of the documents. They show the real local system with a killed replica,
+// while tasks continue.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
@@ -21,7 +21,7 @@ let output = '';
 system.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
 process.on('exit', () => system.kill('SIGINT'));
 
-/** The first group of what the system prints. */
+/** The first group of the system's output that matches. */
 async function printed(pattern: RegExp): Promise<string> {
   const endMs = performance.now() + limitMs;
   for (;;) {
@@ -33,7 +33,7 @@ async function printed(pattern: RegExp): Promise<string> {
   }
 }
 
-/** As much of the page as there is, down to a height. */
+/** Takes a screenshot of the page, up to a height. */
 async function shoot(page: Page, name: string, maxHeight: number): Promise<void> {
   const { width } = page.viewportSize()!;
   const height = Math.min(maxHeight, await page.evaluate<number>('document.documentElement.scrollHeight'));

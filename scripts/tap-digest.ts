@@ -1,5 +1,5 @@
-// Reads the runner's TAP as it comes and keeps what a reader of a log wants: a line for each file,
-// everything about a file that failed, each skipped test by name, and the counts.
+// Digests the runner's TAP as it arrives for readers of a log: a line for each file, the whole output of a failed file,
+// each skipped test by name, and the counts.
 
 export interface TestCounts {
   passed: number;
@@ -9,7 +9,7 @@ export interface TestCounts {
 
 /** The counts in tap's closing line, `# { total: 5, pass: 3, fail: 1, skip: 1 }`; all 0 without one. */
 export function closingCounts(tap: string): TestCounts {
-  // The last one at the margin: files print closing lines of their own, indented.
+  // The last unindented one: files print their own closing lines, indented.
   const line = [...tap.matchAll(/^# \{ (total: .*) \}$/gm)].at(-1)?.[1] ?? '';
   const count = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(line)?.[1] ?? 0);
   return { passed: count('pass'), failed: count('fail'), skipped: count('skip') + count('todo') };
@@ -37,7 +37,7 @@ export class TapDigest {
 
   end(): void {
     if (this.#rest !== '') this.#line(this.#rest);
-    // What is left belongs to a file that never came to its result.
+    // The remaining lines belong to a file without a result.
     for (const line of this.#file) this.#print(line);
   }
 

@@ -1,5 +1,5 @@
-// `npm test`: lint, types, unused code, then every test file (or the ones named as arguments). The last line is
-// `N passed, N failed`, with `, N skipped` when a tool that a test needs could not be had.
+// `npm test`: checks lint, types and unused code, then runs every test file (or the given ones). The last line is `N
+// passed, N failed`, with `, N skipped` when a test lacks a tool.
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,7 +32,7 @@ if (tests.counts.passed + tests.counts.failed === 0) {
   console.error('no test ran: name files that exist, or none to run them all');
   totals.failed += 1;
 } else if (tests.code !== 0 && tests.counts.failed === 0) {
-  // A file that ended in the middle, or a runner that broke, without one failed assertion.
+  // A file ended early, or the runner failed, without a failed assertion.
   console.error(`the test runner ended with ${tests.code}`);
   totals.failed += 1;
 }
@@ -46,7 +46,7 @@ interface Outcome {
   counts: TestCounts;
 }
 
-/** On a terminal tap draws its own report; the counts come from the TAP that it also writes to a file. */
+/** On a terminal tap prints its own report; the counts come from the TAP that it also writes to a file. */
 async function runOnTerminal(): Promise<Outcome> {
   const file = join(tmpdir(), `outrigger-tap-${process.pid}.tap`);
   try {
@@ -57,7 +57,7 @@ async function runOnTerminal(): Promise<Outcome> {
   }
 }
 
-/** Elsewhere (a log, a pipe) one line a file, and the whole TAP of a file that failed. */
+/** Elsewhere (a log, a pipe) this prints one line a file, and the whole TAP of a failed file. */
 async function runPiped(): Promise<Outcome> {
   const digest = new TapDigest((line) => console.log(line));
   const child = spawn(bin('tap'), tapArguments('--reporter=tap'), {

@@ -1,15 +1,15 @@
-// Node's own modules, as a bundle should ask for them.
+// Node's built-in modules in the bundle.
 //
-// `import { createServer } from 'node:http'` makes Node read every export of the module, those that nobody asked for
-// too. One of them is `WebSocket`, which loads Node's fetch: 60 to 70 ms and 14 MB for a sidecar that needs none of it.
-// In the bundle such an import becomes a look-up of the names that are used.
+// `import { createServer } from 'node:http'` makes Node evaluate every export of the module, also the unused ones. One
+// of them is `WebSocket`, which loads Node's fetch: 60 to 70 ms and 14 MB for a sidecar that does not need it. In the
+// bundle such an import becomes a lookup of the used names.
 import { isBuiltin } from 'node:module';
 
 /** @type {import('esbuild').Plugin} */
 export const builtinsByName = {
   name: "Node's own modules by name",
   setup({ onResolve, onLoad }) {
-    // Each importer has its own, for what one of them uses need not be read for another.
+    // Each importer has its own copy, because it should read only the exports that it uses itself.
     onResolve({ filter: /^[a-z_/:]+$/ }, ({ path, kind, importer }) =>
       isBuiltin(path) && kind === 'import-statement'
         ? { path: `${path.replace(/^node:/, '')}?${importer}`, namespace: 'builtin', sideEffects: false }
@@ -23,8 +23,8 @@ export const builtinsByName = {
 };
 
 /**
- * Before each file of the bundle: CommonJS packages ask by `require` for Node's own modules, and for what they can do
- * without, which there is none of here. Node's `require` takes a third of a millisecond to make.
+ * Precedes each file of the bundle: CommonJS packages `require` Node's built-in modules, and optional packages, which
+ * the bundle does not have. Creating Node's own `require` takes a third of a millisecond.
  */
 export const requireBuiltin = `const require = (id) => {
   const builtin = process.getBuiltinModule(id);
@@ -32,7 +32,7 @@ export const requireBuiltin = `const require = (id) => {
   return builtin;
 };`;
 
-/** What is marked as pure is left out by the bundler where nobody uses it. */
+/** The bundler removes an unused export that is marked as pure. */
 function contentsOf(path, names) {
   const named = names
     .filter((name) => name !== 'default' && name !== 'module.exports')

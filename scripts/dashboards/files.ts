@@ -1,3 +1,4 @@
+/** The list of the generated dashboard files. */
 import { join, relative } from 'node:path';
 import { type Dashboard, grafanaModel } from './panel.ts';
 import { tasksDashboard } from './tasks.ts';
@@ -7,7 +8,7 @@ const dashboards: readonly Dashboard[] = [trafficDashboard, tasksDashboard];
 
 const folder = join(import.meta.dirname, '../../k8s/observability/files/grafana/dashboards');
 
-/** The path of each file, from here, and its text. */
+/** The relative path of each file, and its text. */
 export function dashboardFiles(): readonly (readonly [path: string, text: string])[] {
   return dashboards.map((dashboard) => [
     relative(process.cwd(), join(folder, `${dashboard.uid}.json`)),

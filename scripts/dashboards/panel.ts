@@ -1,32 +1,32 @@
-// The parts of Grafana's dashboard model (schema 41) that our two dashboards use, and a layout that flows.
+// The parts of Grafana's dashboard model (schema 41) that our two dashboards use, and a flowing layout.
 
 type Unit = 'reqps' | 's' | 'percentunit' | 'short' | 'bytes' | 'cps' | 'none';
 
 interface Query {
-  /** PromQL. `$service` is the variable at the top; `$__rate_interval` and `$__range` are Grafana's. */
+  /** PromQL. `$service` is the dashboard's variable; `$__rate_interval` and `$__range` are Grafana's. */
   readonly expr: string;
   readonly legend: string;
-  /** Ask for exemplars: points that lead to traces. */
+  /** Whether to query exemplars: points that link to traces. */
   readonly exemplars?: boolean;
 }
 
 interface Panel {
   readonly title: string;
-  /** What it means, and what to do when it moves. */
+  /** The meaning of the panel, and what to do when the value changes. */
   readonly description: string;
   readonly kind: 'timeseries' | 'stat' | 'state-timeline' | 'table' | 'bargauge';
   readonly unit: Unit;
   readonly queries: readonly Query[];
-  /** Of Grafana's 24 columns. */
+  /** In columns; Grafana has 24. */
   readonly width: number;
   readonly stack?: boolean;
-  /** From these values on: green, then each colour. */
+  /** Each colour applies from its value on; below the first one, green. */
   readonly thresholds?: readonly (readonly [from: number, colour: 'orange' | 'red'])[];
-  /** Names for values, such as those of a state. */
+  /** Names for values, such as the names of a state. */
   readonly mappings?: Readonly<Record<string, { readonly text: string; readonly color: string }>>;
 }
 
-/** Traces, from Tempo. */
+/** A table of traces, from Tempo. */
 interface TracesPanel {
   readonly title: string;
   readonly description: string;
@@ -59,7 +59,7 @@ const TEMPO = { type: 'tempo', uid: 'tempo' };
 const HEIGHT = { stat: 4, other: 8 };
 const COLUMNS = 24;
 
-/** The JSON that Grafana reads. */
+/** The JSON of Grafana's model. */
 export function grafanaModel({ uid, title, description, rows }: Dashboard): object {
   let id = 0;
   let y = 0;

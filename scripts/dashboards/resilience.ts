@@ -1,9 +1,10 @@
+/** The dashboard rows about circuits, ejections and failures. */
 import { CIRCUIT_STATES, type Row } from './panel.ts';
 
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';
 
-/** Circuits, ejections, and the traces of what failed. */
+/** Circuits, ejections, and traces of failed calls. */
 export const resilienceRows: readonly Row[] = [
   {
     title: 'Circuits and ejections',

@@ -1,3 +1,4 @@
+/** The dashboard rows about the sidecars' processes. */
 import type { Row } from './panel.ts';
 
 const RATE = '[$__rate_interval]';

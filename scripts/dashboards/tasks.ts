@@ -1,3 +1,4 @@
+/** The dashboard of tasks. */
 import { quantileOf, rateOf } from './histograms.ts';
 import { CIRCUIT_STATES, type Dashboard } from './panel.ts';
 

@@ -1,9 +1,10 @@
+/** The dashboard of calls and connections. */
 import { quantileOf, rateOf } from './histograms.ts';
 import type { Dashboard } from './panel.ts';
 import { resilienceRows } from './resilience.ts';
 import { sidecarRows } from './sidecars.ts';
 
-/** Statuses that say that the service, not its caller, is at fault. */
+/** The statuses that mean an error of the service, not of its caller. */
 const ERRORS = 'UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED';
 const RATE = '[$__rate_interval]';
 const S = 'service=~"$service"';

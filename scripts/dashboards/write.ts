@@ -1,4 +1,5 @@
-// `npm run dashboards`: writes the dashboards that Grafana is provisioned with. A test holds the committed files equal.
+// `npm run dashboards`: writes the dashboards that Grafana loads. A test checks that the committed files are up to
+// date.
 import { writeFileSync } from 'node:fs';
 import { dashboardFiles } from './files.ts';
 

@@ -1,4 +1,4 @@
-// Certificates as an authority of a cluster would give them, made for one test.
+// Certificates for one test, similar to those of a cluster's authority.
 import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -42,7 +42,7 @@ const alternativeNames = (names: readonly string[]): x509.SubjectAlternativeName
     }),
   );
 
-/** One that others are made by. */
+/** An authority that signs certificates. */
 export class TestAuthority {
   readonly ca: string;
   private readonly keys: webcrypto.CryptoKeyPair;
@@ -101,7 +101,7 @@ export class TestAuthority {
   }
 }
 
-/** By nobody but itself. */
+/** A self-signed certificate. */
 export async function selfSigned(names: readonly string[]): Promise<Issued> {
   const keys = await newKeys();
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
@@ -116,7 +116,10 @@ export async function selfSigned(names: readonly string[]): Promise<Issued> {
   return { cert: `${certificate.toString('pem')}\n`, key: await keyPem(keys) };
 }
 
-/** Paths of the files in a folder as the kubelet mounts a secret: a link to a link to a folder that is swapped whole. */
+/**
+ * Paths of the files in a folder, as the kubelet mounts a Secret: a link to a link to a folder that is swapped as a
+ * whole.
+ */
 export class SecretVolume {
   readonly cert: string;
   readonly key: string;
@@ -135,7 +138,7 @@ export class SecretVolume {
       symlinkSync(join('..data', name), join(this.folder, name));
   }
 
-  /** In one step. */
+  /** Replaces all files in one step. */
   replace({ cert, key, ca }: Issued & { readonly ca: string }): void {
     const name = `..v${++this.version}`;
     mkdirSync(join(this.folder, name));

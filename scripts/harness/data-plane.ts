@@ -1,4 +1,5 @@
-// The data plane of a sidecar inside the test's own process: real sockets, and its clock, wheel and counters at hand.
+// A sidecar's data plane inside the test's own process: with real sockets, and with access to its clock, wheel and
+// counters.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import type { TestClock } from './test-clock.ts';
 
 type Section = Record<string, unknown>;
 
-/** What a configuration file with this content says; listeners without an address get a port of the kernel's. */
+/** The configuration of a file with this content; listeners without an address get a port from the kernel. */
 export async function readConfig(content: Section): Promise<Config> {
   const listen = '127.0.0.1:0';
   const complete: Section = { ...content };
@@ -48,13 +49,16 @@ export interface DataPlane {
   readonly sidecar: Sidecar;
   readonly inboundPort: number;
   readonly outboundPort: number;
-  /** Applies another configuration, as a reload does. */
+  /** Applies another configuration, like a reload. */
   apply(content: Section): Promise<void>;
 }
 
 const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(':') + 1));
 
-/** Starts both listeners; they end with the test. With a `clock` time passes for it only as the test moves that. */
+/**
+ * Starts both listeners; they end with the test. With a `clock`, the data plane's time passes only when the test
+ * advances it.
+ */
 export async function startDataPlane(
   t: Pick<Test, 'teardown'>,
   content: Section,
@@ -73,21 +77,24 @@ export async function startDataPlane(
   };
 }
 
-/** Settings of a cluster that neither ejects, nor breaks, nor retries: for tests of what lies below. */
+/** Settings of a cluster without ejection, circuit breaking and retries, for tests of the layers below. */
 export const policiesOff: Section = {
   circuit_breaker: { consecutive_failures: 0, failure_percent: 0 },
   outlier_detection: { max_ejection_percent: 0 },
   retry: { max_attempts: 1 },
 };
 
-/** Lets an endpoint that has just refused a call be picked again at once. */
+/** Ends the cooldown of an endpoint that has refused a call, so that the balancer can pick it again. */
 export function endCooldown({ watched }: Endpoint): void {
   watched.cooling = false;
   watched.coolUntilMs = Number.NEGATIVE_INFINITY;
   refreshAdmits(watched);
 }
 
-/** The configuration of a data plane whose outbound side sends every call to one cluster of these endpoints, without policies. */
+/**
+ * The configuration of a data plane whose outbound listener sends every call to one cluster of these endpoints, without
+ * policies.
+ */
 export function oneCluster(endpoints: readonly string[], settings: Section = {}): Section {
   return {
     outbound: {

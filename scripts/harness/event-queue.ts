@@ -1,4 +1,4 @@
-// What happens when, in a simulation: a binary heap of times and functions.
+// The event queue of a simulation: a binary heap of times and functions.
 
 interface Entry {
   readonly atMs: number;
@@ -14,7 +14,7 @@ export class EventQueue {
     return this.#heap[0]?.atMs ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Of two at the same time the one that was added first runs first. */
+  /** Events at the same time run in the order of insertion. */
   at(atMs: number, run: () => void): void {
     const heap = this.#heap;
     const entry = { atMs, order: this.#added++, run };
@@ -28,7 +28,7 @@ export class EventQueue {
     heap[index] = entry;
   }
 
-  /** Takes the next one out and runs it; false when there is none. */
+  /** Removes and runs the next event; returns false when there is none. */
   runNext(): boolean {
     const heap = this.#heap;
     const first = heap[0];

@@ -1,25 +1,25 @@
-// A strict reader of Prometheus' text format 0.0.4 and of OpenMetrics 1.0: whatever Prometheus would refuse or misread
-// is an error. Counters of OpenMetrics are given by their names of the text format, with `_total`.
+// A strict parser of Prometheus' text format 0.0.4 and of OpenMetrics 1.0: it treats whatever Prometheus would refuse
+// or misread as an error. OpenMetrics counters have their names of the text format, with `_total`.
 
 export interface Exposition {
-  /** It is OpenMetrics: it ends with `# EOF`. */
+  /** Whether the page is OpenMetrics, which ends with `# EOF`. */
   readonly openMetrics: boolean;
   /** By the name on the line. */
   readonly exemplars: ReadonlyMap<string, readonly ExemplarLine[]>;
   /** By metric name: counter, gauge, histogram. */
   readonly types: ReadonlyMap<string, string>;
-  /** By series, written as name{a="1",b="2"} with the labels in alphabetical order. */
+  /** By series, in the form name{a="1",b="2"} with the labels in alphabetical order. */
   readonly samples: ReadonlyMap<string, number>;
   /** The value of the one series with exactly these labels. */
   value(name: string, labels?: Readonly<Record<string, string>>): number | undefined;
-  /** Label sets and values of one name, as it is written on the line. */
+  /** Label sets and values of all lines with this name. */
   all(name: string): { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
 interface ExemplarLine {
-  /** Of the line it stands on. */
+  /** The labels of its line. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Its own. */
+  /** The labels of the exemplar. */
   readonly exemplar: Readonly<Record<string, string>>;
   readonly value: number;
   readonly atSeconds: number;
@@ -114,7 +114,7 @@ function parseLabels(text: string): Record<string, string> | undefined {
 }
 
 function seriesName(name: string, labels: Readonly<Record<string, string>>): string {
-  // An empty label is an absent one.
+  // An empty label counts as absent.
   const pairs = Object.entries(labels).filter(([, value]) => value !== '');
   return `${name}{${pairs
     .sort()
@@ -122,7 +122,7 @@ function seriesName(name: string, labels: Readonly<Record<string, string>>): str
     .join(',')}}`;
 }
 
-/** Buckets grow with their bound, and the last one is everything. */
+/** Bucket counts grow with the bounds, and the last bucket counts everything. */
 function checkHistogram(name: string, lines: readonly Line[]): void {
   const counts = new Map<string, { bound: number; count: number }>();
   for (const { labels, value } of lines.filter((line) => line.name === `${name}_bucket`)) {

@@ -1,15 +1,15 @@
-// Ports for processes that can't choose one themselves.
+// Allocates ports for processes that can't choose one themselves.
 import { claimPort } from '../../agents/local/claimed-port.ts';
 
-// Below the range that the kernel hands to outgoing connections (32768 and up on Linux, 49152 elsewhere),
-// so that none of those takes a port between the look and the use. Test processes begin in blocks of
-// their own, by process id, so that they rarely look at the same port.
+// Below the range of outgoing connections (32768 and up on Linux, 49152 elsewhere), so that none of those takes a port
+// between the check and the use. Test processes begin in their own blocks, by process id, so that they rarely try the
+// same port.
 const first = 20_000;
 const blocks = 600;
 const blockSize = 20;
 let next = (process.pid % blocks) * blockSize;
 
-/** A TCP port on 127.0.0.1 that nothing listens on. No other test or local system is given it while this process runs. */
+/** A free TCP port on 127.0.0.1. No other test or local system gets it while this process runs. */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < blocks * blockSize; tries += 1) {
     const port = first + next;

@@ -1,4 +1,4 @@
-// One end of an HTTP/2 connection with frames made by hand, for what no well-behaved library would send.
+// One end of an HTTP/2 connection with hand-made frames, for tests that send what no library would.
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Test } from 'tap';
 import { HpackDecoder } from '../../sidecar/http2/hpack/decoder.ts';
@@ -68,7 +68,7 @@ export function settings(...entries: readonly (readonly [id: number, value: numb
   return frame(frameType.settings, 0, 0, payload);
 }
 
-/** A header block of literals without indexing: it leaves no trace in the other end's table. */
+/** A header block of literals without indexing, which leave the peer's dynamic table unchanged. */
 export function headerBlock(fields: readonly (readonly [name: string, value: string])[]): Buffer {
   return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), literal(name), literal(value)]));
 }
@@ -110,20 +110,20 @@ export function grpcMessage(body: Buffer): Buffer {
 export class H2Peer {
   readonly socket: Socket;
   readonly role: 'client' | 'server';
-  /** What came in, DATA without its payload; the first 10,000. */
+  /** Received frames, DATA without its payload; the first 10,000. */
   readonly frames: Frame[] = [];
-  /** Frames that came in, by type. */
+  /** Received frames, by type. */
   readonly counts = new Map<number, number>();
   dataBytes = 0;
   closed = false;
   goaway: { lastStreamId: number; code: number; debug: string } | undefined = undefined;
-  /** Called for each frame that comes in, with the whole payload. */
+  /** Called for each received frame, with the whole payload. */
   onFrame: ((frame: Frame) => void) | undefined = undefined;
   private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 1_000_000 });
   private readonly waiters = new Set<() => void>();
   private reads = false;
   private roundTrips = 0;
-  /** Bytes of DATA in the chunk that is being read, padding included, by stream. */
+  /** Bytes of DATA in the current chunk, including padding, by stream. */
   private readonly used = new Map<number, number>();
   private rest: Buffer = nothing;
   private block: Buffer = nothing;
@@ -142,7 +142,7 @@ export class H2Peer {
     });
   }
 
-  /** A client that has sent its preface and SETTINGS. */
+  /** Connects a client that has sent its preface and SETTINGS. */
   static async connect(
     t: Teardown,
     port: number,
@@ -159,7 +159,7 @@ export class H2Peer {
     return peer;
   }
 
-  /** Resolves once the bytes are on their way, or can't be. */
+  /** Resolves once the bytes are sent, or can't be. */
   send(...parts: Buffer[]): Promise<void> {
     if (this.socket.destroyed) return Promise.resolve();
     return new Promise((resolve) => this.socket.write(Buffer.concat(parts), () => resolve()));
@@ -194,8 +194,8 @@ export class H2Peer {
   }
 
   /**
-   * Answers SETTINGS and PING as one must, and gives back the windows that DATA has used, of the connection and of each
-   * stream that goes on. With `reads` false it gives no window: the test is a reader that stops, or gives its own.
+   * Answers SETTINGS and PING as required, and returns flow-control windows, for the connection and for each open
+   * stream. With `reads` false it returns no window: the test acts as a reader that stops, or returns windows itself.
    */
   behave({ reads = true }: { reads?: boolean } = {}): this {
     this.reads = reads;
@@ -210,7 +210,7 @@ export class H2Peer {
     return this;
   }
 
-  /** Asks for a sign of life and waits for it: what the other end had sent by then is here. */
+  /** Sends a SETTINGS frame and waits for its ACK: by then, all frames that the peer had sent before are here. */
   async roundTrip(): Promise<void> {
     const question = Buffer.alloc(8);
     question.writeUInt32BE(++this.roundTrips);
@@ -230,7 +230,7 @@ export class H2Peer {
     return this.counts.get(type) ?? 0;
   }
 
-  /** Waits until `check` is true, and looks whenever something came in. Rejects after `limitMs`. */
+  /** Waits until `check` is true; checks whenever bytes arrive. Rejects after `limitMs`. */
   until(what: string, check: () => boolean, limitMs = PATIENCE_MS): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -248,16 +248,16 @@ export class H2Peer {
     });
   }
 
-  /** What came in, in one line, for a message. */
+  /** A one-line summary of the received frames, for a message. */
   summary(): string {
     const counts = [...this.counts].map(([type, count]) => `type ${type}: ${count}`).join(', ');
     const goaway = this.goaway === undefined ? 'no GOAWAY' : `GOAWAY ${JSON.stringify(this.goaway)}`;
     return `frames ${counts || 'none'}; ${goaway}; ${this.closed ? 'closed' : 'open'}`;
   }
 
-  /** The decoded fields of each HEADERS frame of a stream, as far as they came. */
+  /** The decoded fields of each received HEADERS frame, by stream. */
   readonly heads = new Map<number, [string, string][][]>();
-  /** The code each stream was reset with. */
+  /** The error code of each reset stream. */
   readonly resets = new Map<number, number>();
   /** Streams that ended with END_STREAM. */
   readonly ended = new Set<number>();
@@ -289,7 +289,7 @@ export class H2Peer {
     this.wake();
   }
 
-  /** Once a chunk, so that streams which ended within it cost no frame. */
+  /** Once a chunk, so that streams that ended within it cost no frame. */
   private giveBack(): void {
     if (this.used.size === 0) return;
     const updates: Buffer[] = [];
@@ -363,7 +363,7 @@ export interface H2PeerServer {
   readonly server: Server;
 }
 
-/** Accepts connections as an HTTP/2 server whose frames the test makes. */
+/** Accepts connections as an HTTP/2 server; the test makes its frames. */
 export async function startPeerServer(t: Teardown, onPeer: (peer: H2Peer) => void): Promise<H2PeerServer> {
   const peers: H2Peer[] = [];
   const server = createServer({ noDelay: true }, (socket) => {

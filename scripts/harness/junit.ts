@@ -1,10 +1,10 @@
-// Reads the JUnit report that h2spec writes.
+// Parses h2spec's JUnit report.
 
 export interface CaseResult {
   suite: string;
   name: string;
   outcome: 'passed' | 'failed' | 'skipped';
-  /** What was expected and what came, on one line. Empty when it passed. */
+  /** The expected and the actual result, on one line. Empty for a passed test. */
   detail: string;
 }
 

@@ -1,12 +1,12 @@
-// What a Node process really holds: its garbage is collected first, over the inspector's protocol.
+// Measures a Node process' live memory, after a garbage collection over the inspector's protocol.
 import type { TestProcess } from './process.ts';
 
-/** Environment of a process that is to be asked. */
+/** The environment of a process that `liveBytes` can measure. */
 export const inspectable = { NODE_OPTIONS: '--inspect=127.0.0.1:0' } as const;
 
-/** Collects the garbage of a process that runs with `inspectable`, and answers its heap and its buffers in bytes. */
+/** Collects the garbage of a process started with `inspectable`, and returns the bytes of its heap and its buffers. */
 export async function liveBytes(program: Pick<TestProcess, 'logs'>): Promise<number> {
-  // A program that replaces itself says it twice; the last one holds.
+  // A program that replaces itself prints it twice; the last one counts.
   const url = [...program.logs().matchAll(/Debugger listening on (ws:\S+)/g)].at(-1)?.[1];
   if (url === undefined)
     throw new Error('the process can not be asked: start it with NODE_OPTIONS=--inspect');
@@ -21,7 +21,7 @@ export async function liveBytes(program: Pick<TestProcess, 'logs'>): Promise<num
       socket.send(JSON.stringify({ id: 1, method, params }));
     });
   try {
-    // What the first one frees may hold buffers that only a second one gives back.
+    // The first collection may free objects that hold buffers; a second one frees those.
     for (let round = 0; round < 2; round++) await ask('HeapProfiler.collectGarbage');
     const expression = 'process.memoryUsage().heapUsed + process.memoryUsage().external';
     const { result } = (await ask('Runtime.evaluate', { expression })) as { result: { value: number } };

@@ -1,7 +1,7 @@
-// Small questions to sockets.
+// Checks of sockets.
 import { connect } from 'node:net';
 
-/** True when something accepts TCP connections on this port of 127.0.0.1. */
+/** Whether this port of 127.0.0.1 accepts TCP connections. */
 export function canConnect(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ port, host: '127.0.0.1' });

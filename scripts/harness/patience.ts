@@ -1,7 +1,7 @@
-// How long tests wait for what has to come.
+// The time limit for waits in tests.
 
 /**
- * The time after which a test gives up what it waits for, in milliseconds. Only a test that fails ever waits so long, so
- * it is chosen for the slowest machine, with others at work on it, and well below the runner's limit for a file.
+ * The time limit of a test's wait, in milliseconds. Only a failing test waits this long, so it suits the slowest
+ * machine under load, and stays well below the runner's limit for a file.
  */
 export const PATIENCE_MS = 60_000;

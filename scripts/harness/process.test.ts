@@ -1,4 +1,4 @@
-// The helpers themselves: what they start must end, and what they count must be right.
+// Tests of the helpers: their processes must end, and their counts must be right.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -119,7 +119,7 @@ t.test("reads h2spec's report", async (t) => {
   ]);
 });
 
-/** Runs real test files with the real runner and digests what it prints. */
+/** Runs real test files with the real runner and digests its output. */
 function digestOf(
   t: Test,
   files: Record<string, string>,
@@ -127,7 +127,7 @@ function digestOf(
   const root = join(import.meta.dirname, '..', '..');
   const folder = mkdtempSync(join(root, '.cache', 'digest-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  // A project of its own: the runner keeps state in its project's folder, and this one is being tested.
+  // A separate project, because the runner keeps state in the project's folder and this one is under test.
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
   writeFileSync(join(folder, '.taprc'), 'type-strip-only: true\ndisable-coverage: true\n');
   const paths = Object.entries(files).map(([name, text]) => {
@@ -141,7 +141,7 @@ function digestOf(
   const { stdout, status } = spawnSync(tap, args, { cwd: folder, env, encoding: 'utf8' });
   const lines: string[] = [];
   const digest = new TapDigest((line) => lines.push(line));
-  // In pieces that end anywhere, as a pipe gives them.
+  // In pieces that end anywhere, like those of a pipe.
   for (let at = 0; at < stdout.length; at += 7) digest.write(stdout.slice(at, at + 7));
   digest.end();
   return { lines, digest, code: status ?? -1 };

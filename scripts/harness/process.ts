@@ -1,16 +1,16 @@
-// Child processes that never outlive the test that started them.
+// Child processes that never outlive their test.
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Test } from 'tap';
 import { PATIENCE_MS } from './patience.ts';
 
 export interface TestProcess {
   readonly pid: number;
-  /** Everything printed so far, standard output and error together. */
+  /** All output so far, standard output and error together. */
   logs(): string;
   /** Resolves with the exit code, or the signal's name, once the process has ended. */
   readonly ended: Promise<number | NodeJS.Signals>;
   kill(signal: NodeJS.Signals): void;
-  /** SIGTERM, and SIGKILL when it is still there after `limitMs`. */
+  /** Sends SIGTERM, and SIGKILL if the process still runs after `limitMs`. */
   stop(limitMs?: number): Promise<number | NodeJS.Signals>;
   readonly child: ChildProcess;
 }
@@ -18,7 +18,7 @@ export interface TestProcess {
 export interface ProcessOptions {
   env?: Record<string, string>;
   cwd?: string;
-  /** Whether `child.stdin` can be written to. */
+  /** Whether the test can write to `child.stdin`. */
   stdin?: boolean;
 }
 
@@ -32,21 +32,21 @@ function killAll(): void {
 
 process.on('exit', killAll);
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGALRM'] as const) {
-  // The runner ends a file that takes too long by a signal, which skips 'exit' and every teardown.
+  // When a file takes too long, the runner ends it by a signal, which skips 'exit' and every teardown.
   process.once(signal, () => {
     killAll();
     setImmediate(() => process.exit(1));
   });
 }
 
-/** Starts a program; it is killed when the test `t` ends, however it ends. */
+/** Starts a program; the end of the test `t` kills it, however the test ends. */
 export function startProcess(
   t: Teardown,
   program: string,
   args: readonly string[],
   { env = {}, cwd, stdin = false }: ProcessOptions = {},
 ): TestProcess {
-  // What is said to the tests is none of the sidecar's settings, and it refuses those that it doesn't know.
+  // Variables for the tests are no settings of the sidecar, which refuses unknown ones.
   const { OUTRIGGER_TEST_SIDECAR: _, ...inherited } = process.env;
   const child = spawn(program, args, {
     env: { ...inherited, ...env },
@@ -56,7 +56,7 @@ export function startProcess(
   running.add(child);
   let output = '';
   const keep = (chunk: string): void => {
-    // The end is what explains a failure.
+    // The end of the output explains a failure.
     output = (output + chunk).slice(-1_000_000);
   };
   child.stdout!.setEncoding('utf8').on('data', keep);
@@ -87,7 +87,7 @@ export function startProcess(
   return { pid: child.pid ?? -1, logs: () => output, ended, kill, stop, child };
 }
 
-/** Runs a program to its end. After `limitMs` it is killed, and its code is then 'SIGKILL'. */
+/** Runs a program to its end. After `limitMs` it is killed, and its code is 'SIGKILL'. */
 export async function runProcess(
   t: Teardown,
   program: string,

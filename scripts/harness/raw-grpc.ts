@@ -1,4 +1,4 @@
-// grpc-js ends that carry bytes: a server with all four kinds of call and a client for any path.
+// grpc-js peers that carry bytes: a server with all four kinds of call, and a client for any path.
 import * as grpc from '@grpc/grpc-js';
 import type { Test } from 'tap';
 
@@ -31,7 +31,7 @@ export const rawPaths = {
   bidi: '/test.Raw/Bidi',
 } as const;
 
-/** Without a handler of your own: unary and bidi echo, clientStream joins, serverStream sends the request thrice. */
+/** Defaults for missing handlers: unary and bidi echo, clientStream joins, serverStream sends the request three times. */
 const defaults: Required<RawHandlers> = {
   unary: (call, callback) => callback(null, call.request),
   clientStream: (call, callback) => {
@@ -55,7 +55,7 @@ export interface RawServer {
   readonly server: grpc.Server;
 }
 
-/** A grpc-js server on a port of the kernel's choice, shut down with the test. */
+/** A grpc-js server on a port that the kernel chooses; it shuts down with the test. */
 export async function startRawServer(
   t: Pick<Test, 'teardown'>,
   handlers: RawHandlers = {},
@@ -106,7 +106,7 @@ export class RawClient {
   ) {
     this.client = new grpc.Client(`127.0.0.1:${port}`, channel, {
       'grpc.max_receive_message_length': -1,
-      // Channels with equal options share connections, and tests must not meet each other's.
+      // Channels with equal options share connections, and tests must not use each other's.
       'grpc.use_local_subchannel_pool': 1,
       ...options,
     });
@@ -136,7 +136,7 @@ export class RawClient {
         headers = received;
       });
       call.on('status', ({ code, details, metadata: trailers }) => {
-        // The callback comes after the status.
+        // The callback follows the status event.
         setImmediate(() => resolve({ code, details, response, headers, trailers }));
       });
     });

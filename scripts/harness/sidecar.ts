@@ -1,4 +1,4 @@
-// A real sidecar process with ports of its own.
+// A real sidecar process with its own ports.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ export interface Sidecar extends TestProcess {
   readonly adminPort: number;
   readonly metricsPort: number;
   readonly healthPort: number;
-  /** The configuration file, to be changed by tests of reloading. */
+  /** The configuration file, for tests that reload it. */
   readonly configFile: string;
 }
 
@@ -25,16 +25,16 @@ export interface SidecarOptions {
   /** 'ready' (the default) waits for /healthz/ready, which also needs the app; 'live' for /healthz/live. */
   until?: 'ready' | 'live';
   limitMs?: number;
-  /** What starts the process, such as `taskset -c 1`; it must replace itself by the program (exec). */
+  /** The command that starts the process, such as `taskset -c 1`; it must replace itself by the program (exec). */
   launcher?: readonly string[];
-  /** The folder of another checkout whose sidecar is started; this one's when absent. */
+  /** The folder of another checkout whose sidecar to start; this checkout by default. */
   checkout?: string | undefined;
 }
 
 type Section = Record<string, unknown>;
 
 const root = join(import.meta.dirname, '..', '..');
-/** Another build of the sidecar can be put to the same tests, say a bundle. */
+/** Selects another build of the sidecar for the same tests, for instance a bundle. */
 const program = process.env['OUTRIGGER_TEST_SIDECAR'] ?? join(root, 'sidecar', 'main.ts');
 
 function programOf(checkout: string | undefined): string {
@@ -43,7 +43,7 @@ function programOf(checkout: string | undefined): string {
 
 const listeners = ['inbound', 'outbound', 'llm', 'admin', 'metrics', 'health'] as const;
 
-/** Starts `outrigger run` with this configuration (an object or YAML); free ports are added to it. */
+/** Starts `outrigger run` with this configuration (an object or YAML), plus free ports. */
 export async function startSidecar(
   t: Pick<Test, 'teardown'>,
   config: Section | string = {},

@@ -1,11 +1,11 @@
-// A clock that stands still until a test moves it, for the data plane of a sidecar in the test's own process.
+// A clock that only a test advances, for a sidecar's data plane in the test's own process.
 import type { TimerWheel } from '../../sidecar/clock/timer-wheel.ts';
 import { EventQueue } from './event-queue.ts';
 
 /**
- * Deadlines, delays, back-off and windows of the sidecars that share it pass when the test says so, and not while a busy
- * machine takes its time: what a test waits for is an event, and then it moves the clock. Wheels tick every 10 ms, so move
- * it by a tick more than what is to come due.
+ * Deadlines, delays, back-off and windows of the sidecars that share this clock pass when the test advances it, and not
+ * while a busy machine is slow: a test waits for an event, and then advances the clock. Wheels tick every 10 ms, so
+ * advance it by a tick more than the time that is to expire.
  */
 export class TestClock {
   nowMs = 1_000_000;
@@ -19,17 +19,17 @@ export class TestClock {
     this.wheels.add(wheel);
   }
 
-  /** For what a test's own servers do later. */
+  /** Schedules later actions of a test's own servers. */
   after(ms: number, run: () => void): void {
     this.due.at(this.nowMs + ms, run);
   }
 
-  /** Milliseconds until the next thing that `after` was told of; Infinity without one. */
+  /** Milliseconds until the next action of `after`; Infinity without one. */
   get nextInMs(): number {
     return this.due.nextAtMs - this.nowMs;
   }
 
-  /** Lets so many milliseconds pass, and does what has come due in them, in its order. */
+  /** Advances the clock by this time, and runs all due actions in order. */
   advance(ms: number): void {
     const targetMs = this.nowMs + ms;
     while (this.due.nextAtMs <= targetMs) {

@@ -33,15 +33,15 @@ export type ToolName =
 
 const folder = join(import.meta.dirname, '..', '..', '.cache', 'tools');
 
-/** The program's path, or undefined where it could not be had. */
+/** The program's path, or undefined if its installation failed. */
 export function tool(name: ToolName): string | undefined {
   const path = read('found.json')[name];
   return path !== undefined && existsSync(path) ? path : undefined;
 }
 
 /**
- * What `t.test`'s options take as `skip`: false when all tools are there, otherwise which one is
- * missing and why, which the report then shows beside the test's name.
+ * The value of `skip` in `t.test`'s options: false when all tools are there, otherwise which one is missing and why,
+ * which the report shows beside the test's name.
  */
 export function skipWithout(...names: ToolName[]): string | false {
   for (const name of names) {

@@ -1,13 +1,13 @@
-// Waits for something outside to become true, and gives up with a reason.
+// Waits until an external condition is true, and fails with a reason after a time limit.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PATIENCE_MS } from './patience.ts';
 
-/** A value that stands for "not yet" is false, undefined or null; anything else ends the waiting. */
+/** False, undefined and null mean "not yet"; any other value ends the wait. */
 type NotYet = false | undefined | null;
 
 /**
- * Asks `check` every `everyMs` until it gives something, and returns that. A check that throws has
- * not come true yet; its last error is the cause of the one that ends the waiting after `limitMs`.
+ * Calls `check` every `everyMs` until it returns a value, and returns that. A check that throws counts as "not yet";
+ * its last error becomes the cause of the error after `limitMs`.
  */
 export async function waitUntil<T>(
   what: string,

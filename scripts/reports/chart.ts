@@ -11,20 +11,20 @@ const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
 const X_TICKS = 8;
 
 export interface Axis {
-  /** From 0 to 1 within the plot. */
+  /** The position within the plot, from 0 to 1. */
   readonly place: (value: number) => number;
   readonly ticks: readonly { readonly value: number; readonly label: string }[];
 }
 
 export interface Series {
   readonly name: string;
-  /** A class of the page's style sheet, which gives it its colour. */
+  /** A class of the page's style sheet, which sets the colour. */
   readonly style: string;
   /** A point without a y interrupts the line. */
   readonly points: readonly (readonly [x: number, y: number | undefined])[];
 }
 
-/** 1, 10, 100 …, with 2 and 5 between when the range is short. */
+/** The ticks 1, 10, 100 …, with 2 and 5 between for a short range. */
 export function logAxis(least: number, most: number, format: (value: number) => string): Axis {
   const low = Math.floor(Math.log10(Math.max(1e-3, least)));
   const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(1e-3, most)) - 1e-9));
@@ -55,13 +55,13 @@ export function linearAxis(most: number, format: (value: number) => string, want
   return { place: (value) => value / end, ticks };
 }
 
-/** Seconds up to where the run ended, and no further. */
+/** Seconds up to the end of the run. */
 export function timeAxis(seconds: number, format: (value: number) => string): Axis {
   const { ticks } = linearAxis(seconds, format, X_TICKS);
   return { place: (value) => value / seconds, ticks: ticks.filter(({ value }) => value <= seconds) };
 }
 
-/** Each nine as long as the one before it: 0, 90, 99, 99.9 % … */
+/** Each nine is as wide as the one before it: 0, 90, 99, 99.9 % … */
 export function percentileAxis(last: number): Axis {
   const distance = (percent: number): number => -Math.log10(1 - Math.min(percent, 99.99999) / 100);
   const most = Math.max(1, distance(last));
@@ -83,7 +83,7 @@ export function lineChart(label: string, x: Axis, y: Axis, series: readonly Seri
       }
       const place = `${across(x.place(atX))} ${up(y.place(atY))}`;
       path += `${drawing ? 'L' : 'M'}${place}`;
-      // One that stands alone would have no line.
+      // A single point would have no line.
       if (!drawing && points[i + 1]?.[1] === undefined) {
         const [cx, cy] = place.split(' ');
         dots.push(`<circle class="${style}" cx="${cx}" cy="${cy}" r="3"/>`);
@@ -98,7 +98,7 @@ export function lineChart(label: string, x: Axis, y: Axis, series: readonly Seri
 export interface Bar {
   readonly from: number;
   readonly to: number;
-  /** From the bottom upwards. */
+  /** From bottom to top. */
   readonly parts: readonly { readonly style: string; readonly value: number }[];
 }
 

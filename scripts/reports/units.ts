@@ -1,21 +1,21 @@
-// What people write for durations, shares and counts, read and written.
+// Parses and formats durations, shares and counts.
 
 const UNIT_MS: Record<string, number> = { us: 0.001, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
-/** `30s`, `1.5m`, `250ms`, `200us`, `1h` in milliseconds; undefined when it is none. A unit is needed. */
+/** Converts `30s`, `1.5m`, `250ms`, `200us`, `1h` to milliseconds; undefined for other text. The unit is required. */
 export function parseDuration(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)(us|ms|s|m|h)$/.exec(text.trim());
   return match === null ? undefined : Number(match[1]) * UNIT_MS[match[2]!]!;
 }
 
-/** `1%` or `0.5 %` as a share of 1; undefined when it is none. */
+/** Converts `1%` or `0.5 %` to a share of 1; undefined for other text. */
 export function parsePercent(text: string): number | undefined {
   const match = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());
   const share = match === null ? Number.NaN : Number(match[1]) / 100;
   return share <= 1 ? share : undefined;
 }
 
-/** With three figures that count: `0.412 ms`, `12.3 ms`, `1.50 s`. */
+/** Three significant digits: `0.412 ms`, `12.3 ms`, `1.50 s`. */
 export function formatMs(ms: number | undefined): string {
   if (ms === undefined) return '–';
   if (ms >= 99_950) return `${(ms / 1000).toFixed(0)} s`;

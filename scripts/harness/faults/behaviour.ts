@@ -1,33 +1,36 @@
-// What a replica can be told to do, over its control port.
+// The behaviour of a replica, which its control port can change.
 
 export type Fault =
   | 'none'
-  /** OK, and a TaskResponse that says FAILED. A stream has no such field: it is answered as usual. */
+  /** OK, with a TaskResponse that reports FAILED. A stream has no such field, and gets its usual answer. */
   | 'failed_status'
-  /** An error in a Trailers-Only response: all that proxies which look at headers see. */
+  /** An error in a trailers-only response: the only kind that a proxy detects by headers alone. */
   | 'trailers_only'
-  /** An error in the trailers: of a stream after its first message, of a task after the headers. */
+  /** An error in the trailers: for a stream after its first message, for a task after the headers. */
   | 'trailers'
-  /** Takes the call and never answers. */
+  /** Accepts the call and never answers. */
   | 'hang'
-  /** RST_STREAM: of a stream after its first message, of a task after the headers. */
+  /** RST_STREAM: for a stream after its first message, for a task after the headers. */
   | 'reset';
 
 export interface Behaviour {
   readonly fault: Fault;
   /** The gRPC status of `trailers_only` and `trailers`. */
   readonly code: number;
-  /** The fault comes and goes, each for so long, beginning with the fault; 0: it stays. */
+  /** The replica alternates between fault and health, each for this time, fault first; 0: the fault stays. */
   readonly flapMs: number;
-  /** From the request to the answer, or to a stream's first message. */
+  /** The time from the request to the answer, or to a stream's first message. */
   readonly serviceMs: number;
   readonly chunks: number;
   readonly chunkEveryMs: number;
-  /** All times above are multiplied by this. */
+  /** A factor for all times above. */
   readonly slowdown: number;
-  /** Tasks that are worked on at a time, the others queue; 0 is no limit. */
+  /** The number of tasks in progress; further ones queue; 0 is no limit. */
   readonly workers: number;
-  /** The answer needs another agent's: a call to this port (a sidecar's outbound), by the same kind of RPC. */
+  /**
+   * Before it answers, the replica calls another agent: on this port (a sidecar's outbound listener), with the same
+   * kind of RPC.
+   */
   readonly nextPort: number;
 }
 
@@ -43,5 +46,5 @@ export const USUAL: Behaviour = {
   nextPort: 0,
 };
 
-/** The authority that agents call each other by here. */
+/** The authority by which agents call each other here. */
 export const NEXT_AUTHORITY = 'agents';

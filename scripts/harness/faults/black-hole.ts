@@ -1,16 +1,16 @@
-// A peer that takes connections and never says a word.
+// A peer that accepts connections and sends nothing.
 import { createServer, type Socket } from 'node:net';
 import { waitUntil } from '../wait-until.ts';
 import type { Owner } from './proxy.ts';
 
-/** Listens at `host:port` until the function it gives is called, or its owner ends. */
+/** Listens at `host:port` until the caller calls the returned function, or the owner ends. */
 export async function openBlackHole(owner: Owner, address: string): Promise<() => Promise<void>> {
   const [host, port] = address.split(':') as [string, string];
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
-    // Never read: what is sent fills the buffers.
+    // Never read: sent data fills the buffers.
     socket.pause();
   });
   const close = (): Promise<void> =>

@@ -1,4 +1,4 @@
-// Calls as an agent makes them through the sidecar beside it, and what came of each.
+// Calls that an agent makes through its sidecar, and their results.
 import { randomBytes } from 'node:crypto';
 import { Metadata, type StatusObject, status } from '@grpc/grpc-js';
 import { type AgentClient, connectAgent } from '../../../agents/protocol/agent-client.ts';
@@ -11,14 +11,14 @@ export interface CallRecord {
   readonly streaming: boolean;
   readonly startedMs: number;
   endedMs: number;
-  /** The gRPC status; undefined while it is in flight. */
+  /** The gRPC status; undefined while the call is in flight. */
   code: status | undefined;
   details: string;
-  /** `outrigger-reason`, when the sidecar itself gave the answer. */
+  /** `outrigger-reason`, if the sidecar itself answered. */
   reason: string;
-  /** Of the TaskResponse. */
+  /** The status of the TaskResponse. */
   taskStatus: TaskStatus | undefined;
-  /** Messages of a stream that came. */
+  /** The received messages of a stream. */
   chunks: number;
   /** The replica that answered. */
   servedBy: string;
@@ -35,13 +35,13 @@ let tasks = 0;
 export class Caller {
   readonly #client: AgentClient;
 
-  /** @param port a proxy's outbound listener */
+  /** @param port the port of a proxy's outbound listener */
   constructor(owner: Owner, port: number) {
     this.#client = connectAgent(`127.0.0.1:${port}`, NEXT_AUTHORITY);
     owner.teardown(() => this.#client.close());
   }
 
-  /** Never fails: an error is a record with its code. */
+  /** Never rejects: an error gives a record with its code. */
   call({
     streaming = false,
     timeoutMs = 2_000,
@@ -77,7 +77,7 @@ export class Caller {
         record.code = end.code;
         record.details = end.details;
         record.reason = String(end.metadata.get('outrigger-reason')[0] ?? '');
-        // The answer's callback comes after the status.
+        // The answer's callback follows the status event.
         setImmediate(() => resolve(record));
       });
     });

@@ -1,4 +1,4 @@
-// The six measurements that the peers' defects were found by. Each is a number, and less of it is better.
+// The six measurements that revealed the peers' defects. Each is a number, and lower is better.
 import { status } from '@grpc/grpc-js';
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './mesh.ts';
@@ -8,16 +8,16 @@ import { attemptsAtLeaf, startChain } from './scenarios-chain.ts';
 
 export interface Comparison {
   readonly name: string;
-  /** What Envoy does; ours has to be better. */
+  /** Envoy's result; ours has to be better. */
   readonly peer: string;
-  /** As of a bar. */
+  /** As in a bar. */
   readonly measured?: boolean;
   run(fleet: Fleet, owner: Owner): Promise<{ found: string; better: boolean }>;
 }
 
 const CALLS = 40;
 
-/** Of forty calls, one after the other, to two replicas of which one is bad: how many did that one get? */
+/** Of forty sequential calls to two replicas, one of them bad: how many did the bad one get? */
 function ofForty(
   name: string,
   streaming: boolean,
@@ -31,7 +31,7 @@ function ofForty(
     measured: true,
     async run(fleet, owner) {
       const mesh = await fleet.mesh(owner, { pods: 2, behaviour: { serviceMs: 2, chunkEveryMs: 2 } });
-      // To be told from a replica that gets few calls anyway, the bad one must be one that gets many.
+      // The bad replica must be one that gets many calls, to differ from one that gets few anyway.
       for (let made = 0; made < 20; made++) await mesh.caller.call({ streaming }).ended;
       const bad = busiest(mesh);
       await bad.behave(behaviour);

@@ -1,10 +1,10 @@
-// Calls at a steady rate, whatever becomes of them: callers do not wait for each other.
+// Calls at a steady rate, independent of their results: callers do not wait for each other.
 import type { Caller, CallRecord, RunningCall } from './calls.ts';
 import { TRAVEL_MS } from './run-record.ts';
 
 export interface LoadOptions {
   readonly perSecond: number;
-  /** Of every so many calls one is a stream; 0 is none, 1 all. */
+  /** One of this many calls is a stream; 0 means none, 1 all. */
   readonly streamEvery: number;
   readonly timeoutMs: number;
 }
@@ -24,7 +24,7 @@ export class Load {
       this.#longestPauseMs = Math.max(this.#longestPauseMs, performance.now() - lookedMs);
       lookedMs = performance.now();
       const due = ((performance.now() - startedMs) * perSecond) / 1_000;
-      // After a pause of this very process the calls that were missed are not all made at once.
+      // After a pause of this process, do not make up for all missed calls at once.
       for (let burst = 0; this.records.length < due && burst < 10; burst++) {
         const streaming = streamEvery > 0 && this.records.length % streamEvery === streamEvery - 1;
         const call = caller.call({ streaming, timeoutMs });
@@ -35,19 +35,19 @@ export class Load {
   }
 
   /**
-   * How long what processes tell each other may have been under way: longer where the machine has kept this process
-   * waiting, which it then does with all others, too.
+   * The possible delay of messages between processes: longer when the machine has delayed this process, because it then
+   * delays all others, too.
    */
   get travelMs(): number {
     return TRAVEL_MS + this.#longestPauseMs;
   }
 
-  /** Calls that have not ended. */
+  /** Unfinished calls. */
   get inFlight(): number {
     return this.records.reduce((count, { code }) => count + (code === undefined ? 1 : 0), 0);
   }
 
-  /** Makes no more calls, and gives those made when the last has ended. */
+  /** Makes no more calls, and resolves with all records when the last call has ended. */
   async stop(): Promise<CallRecord[]> {
     clearInterval(this.#timer);
     await Promise.all(this.#running.map(({ ended }) => ended));

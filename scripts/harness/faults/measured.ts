@@ -1,14 +1,14 @@
-// Runs a scenario again when only the machine may be to blame.
+// Repeats a scenario when the machine alone may be at fault.
 import type { Comparison } from './comparisons.ts';
 import type { Fleet } from './mesh.ts';
 import type { Scenario } from './one-fault.ts';
 import type { Owner } from './proxy.ts';
 import type { Row } from './row.ts';
 
-/** Other work on the machine takes time from all processes, and only ever makes a measured number worse. */
+/** Other work on the machine takes time from all processes, and can only worsen a measured number. */
 const RUNS = 3;
 
-/** The row of the first run that keeps its bars; what is not measured has to hold in every run. */
+/** The row of the first run that meets its bars; bars that are not measured have to hold in every run. */
 export async function measure(scenario: Scenario, fleet: Fleet, owner: Owner): Promise<Row> {
   let row = await scenario.run(fleet, owner);
   for (let run = 2; run <= RUNS && onlyMeasuredFail(row); run++) row = await scenario.run(fleet, owner);

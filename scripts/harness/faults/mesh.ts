@@ -1,4 +1,4 @@
-// caller → its proxy → (the proxy beside each replica → replica), each a process.
+// The mesh of a scenario: caller → its proxy → (the proxy beside each replica → replica), each a process.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,20 +10,20 @@ import type { Run } from './run-record.ts';
 
 export interface MeshOptions {
   readonly pods?: number;
-  /** Of the caller's proxy. */
+  /** The settings of the caller's proxy. */
   readonly settings?: Partial<ProxySettings>;
-  /** Of every replica from the start. */
+  /** The initial behaviour of every replica. */
   readonly behaviour?: Partial<Behaviour>;
 }
 
 export interface Mesh {
   readonly owner: Owner;
   readonly settings: ProxySettings;
-  /** The caller's own proxy, which has seen nothing yet but some calls that were answered. */
+  /** The caller's own proxy, without any state but some successful calls. */
   readonly front: RunningProxy;
   readonly pods: readonly Pod[];
   readonly caller: Caller;
-  /** Everything that ran at any replica; `travelMs` as `readRuns` takes it. */
+  /** All runs at any replica; `travelMs` as in `readRuns`. */
   runs(travelMs?: number): Run[];
 }
 
@@ -34,8 +34,8 @@ export function temporaryFolder(owner: Owner): string {
 }
 
 /**
- * The pods of one kind of proxy. Scenarios share them, for processes are what takes time here; the caller's proxy,
- * which keeps the ejections, budgets and breakers, is new for each.
+ * The pods of one kind of proxy. Scenarios share them, because processes take most of the time; each scenario gets a
+ * new proxy for the caller, which holds the ejections, budgets and circuits.
  */
 export class Fleet {
   readonly kind: ProxyKind;
@@ -49,7 +49,7 @@ export class Fleet {
     this.#folder = temporaryFolder(owner);
   }
 
-  /** Pods as good as new: what a scenario broke is started again. */
+  /** Returns renewed pods: processes that a scenario broke are restarted. */
   async #take(count: number, behaviour: Partial<Behaviour>): Promise<Pod[]> {
     const missing = Array.from({ length: Math.max(0, count - this.#pods.length) }, (_, index) => index);
     const started = missing.map((index) =>
@@ -66,7 +66,7 @@ export class Fleet {
     return taken;
   }
 
-  /** @param owner ends the caller's part of it */
+  /** @param owner ends the caller's part of the mesh */
   async mesh(
     owner: Owner,
     { pods: count = 3, settings: changes = {}, behaviour = {} }: MeshOptions = {},
@@ -78,9 +78,9 @@ export class Fleet {
 }
 
 /**
- * A caller with a proxy of its own before these pods.
+ * A caller with its own proxy in front of these pods.
  *
- * @param warmUp makes calls first, so that connections are there and every pod has answered
+ * @param warmUp makes calls first, so that all connections exist and every pod has answered
  */
 export async function callerMesh(
   owner: Owner,

@@ -1,5 +1,5 @@
-// A replica's own call to the next agent, through the sidecar beside it, as agents make them: a subtask with an id of
-// its own, the trace and the deadline of the task it serves, and the same end.
+// A replica's call to the next agent, through its sidecar, like an agent's: a subtask with its own id, the trace and
+// the deadline of the task that it serves, and the same end.
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { type AgentClient, connectAgent } from '../../../agents/protocol/agent-client.ts';
 import { NEXT_AUTHORITY } from './behaviour.ts';
@@ -14,7 +14,7 @@ function deadlineOf(timeout: string | undefined): { deadline?: number } {
   return found === null ? {} : { deadline: Date.now() + Number(found[1]) * UNIT_MS[found[2]!]! };
 }
 
-/** The gRPC status the call ended with. */
+/** The gRPC status of the call. */
 export function callNext(
   port: number,
   task: string,

@@ -1,4 +1,4 @@
-// One replica of several gets a fault under load, and is mended later: what most scenarios are.
+// The pattern of most scenarios: one replica of several gets a fault under load, and recovers later.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CallRecord } from './calls.ts';
 import { Load, type LoadOptions } from './load.ts';
@@ -13,12 +13,12 @@ export interface Scenario {
   run(fleet: Fleet, owner: Owner): Promise<Row>;
 }
 
-/** What is known when the bars are looked at. */
+/** The measurements for the bars. */
 export interface Measured {
   readonly counts: Counts;
   readonly records: readonly CallRecord[];
   readonly reached: number;
-  /** Calls in flight when the fault came. */
+  /** Calls in flight at the start of the fault. */
   readonly inFlight: number;
   readonly balancer: ProxySettings['balancer'];
 }
@@ -28,17 +28,17 @@ export interface OneFault {
   readonly mesh?: MeshOptions;
   readonly load?: Partial<LoadOptions>;
   readonly faultMs?: number;
-  /** Brings the fault about, and gives what mends it. */
+  /** Causes the fault, and returns a function that ends it. */
   fault(pod: Pod, mesh: Mesh): Promise<() => Promise<unknown>>;
   readonly bars?: (measured: Measured) => Bar[];
   readonly note?: (measured: Measured) => string;
 }
 
-/** Callers wait a little longer than their proxy (SETTINGS.timeoutMs), so that it is the proxy that gives up. */
+/** Callers wait a little longer than their proxy (SETTINGS.timeoutMs), so that the proxy times out first. */
 export const LOAD: LoadOptions = { perSecond: 80, streamEvery: 5, timeoutMs: 2_500 };
 const BEFORE_MS = 700;
 const FAULT_MS = 2_500;
-/** The longest that is waited for a mended replica to be used again. */
+/** The longest wait for a recovered replica to get calls again. */
 const BACK_LIMIT_MS = 4_000;
 
 export function oneFault(plan: OneFault): Scenario {
@@ -84,12 +84,12 @@ export function oneFault(plan: OneFault): Scenario {
   };
 }
 
-/** The one that a fault hurts most; a balancer need not use all alike. */
+/** The replica that a fault hurts most; a balancer need not use all alike. */
 export function busiest({ pods }: Mesh): Pod {
   return pods.toSorted((a, b) => b.runs.length - a.runs.length)[0]!;
 }
 
-/** When the replica began the first task that was made after `sinceMs`. */
+/** When the replica began the first task made after `sinceMs`. */
 async function servedAgain(pod: Pod, load: Load, sinceMs: number): Promise<number | undefined> {
   const endMs = Date.now() + BACK_LIMIT_MS;
   while (Date.now() < endMs) {
@@ -113,8 +113,8 @@ export function commonBars({ lost, twice }: { lost: number; twice: number }): Ba
 }
 
 /**
- * A silent replica costs the calls in flight and those it takes to notice: a few where the balancer sees it too, and
- * with round robin what goes there in a second, which is about a third of the calls.
+ * A silent replica costs the calls in flight and the calls until its detection: few if the balancer notices it too;
+ * with round robin all that go there in a second, about a third of the calls.
  */
 export function grayBars({ counts, inFlight, balancer }: Measured): Bar[] {
   const cost = counts.calls - counts.ok;

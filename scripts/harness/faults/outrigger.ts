@@ -7,7 +7,7 @@ import { withHosts } from './with-hosts.ts';
 const ms = (value: number): string => `${value}ms`;
 const CLUSTER = NEXT_AUTHORITY;
 
-/** The part of `/clusters` that is read here. */
+/** The part of `/clusters` that this file reads. */
 type Clusters = Record<
   string,
   { endpoints: { address: string; active_calls: number; attempts: Record<string, number> }[] }
@@ -21,7 +21,7 @@ function configOf(settings: ProxySettings): Record<string, unknown> {
     ...where,
     balancer: settings.balancer === 'adaptive' ? 'peak_ewma' : 'round_robin',
     timeout: ms(timeoutMs),
-    // Envoy's routes end calls of any method by then, whatever their callers say.
+    // Envoy's routes end calls of any method by then, whatever the caller's deadline.
     max_timeout: ms(timeoutMs),
     connect_timeout: ms(settings.connectTimeoutMs),
     circuit_breaker: { recovery_timeout: '1s' },
@@ -72,7 +72,7 @@ export const outrigger: ProxyKind = {
           address,
           active + Object.values(attempts).reduce((sum, count) => sum + count, 0),
         ]);
-        // What was said of an endpoint that is gone stays true.
+        // The counts of a removed endpoint stay valid.
         counted = new Map([...counted, ...now]);
         return counted.get(endpoint) ?? 0;
       },

@@ -1,4 +1,4 @@
-// An agent's pod: a replica and the proxy beside it, two processes on addresses that outlive them.
+// An agent's pod: a replica and the proxy beside it, two processes with fixed addresses.
 import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../free-port.ts';
@@ -11,7 +11,7 @@ import { append, type Run, readRuns } from './run-record.ts';
 
 const program = join(import.meta.dirname, 'replica.ts');
 
-/** A program that takes the replica's place, and cannot be told to misbehave. */
+/** A program in the place of the replica, without scripted faults. */
 export interface OtherApp {
   readonly program: string;
   /** @param listen `host:port` */
@@ -20,17 +20,17 @@ export interface OtherApp {
 
 export interface PodOptions {
   readonly name: string;
-  /** For its record. */
+  /** The folder of its record. */
   readonly folder: string;
   readonly host?: string;
-  /** Where it is called; one of its own when absent. */
+  /** The port for callers; a port of its own by default. */
   readonly port?: number;
   readonly app?: OtherApp;
 }
 
 export class Pod {
   readonly name: string;
-  /** `host:port` that other pods call. */
+  /** `host:port` for other pods. */
   readonly address: string;
   readonly #owner: Owner;
   readonly #kind: ProxyKind;
@@ -64,7 +64,7 @@ export class Pod {
     this.#settings = { ...settings, name, app: this.#appAddress, inbound: this.address };
   }
 
-  /** @param settings of its proxy; what is the pod's own is filled in */
+  /** @param settings the settings of its proxy; the pod adds its own */
   static async start(
     owner: Owner,
     kind: ProxyKind,
@@ -89,7 +89,7 @@ export class Pod {
     return readRuns(this.#recordFile, this.name, travelMs);
   }
 
-  /** Starts both, as a kubelet does: at the same time. */
+  /** Starts both at the same time, like a kubelet. */
   async restart(): Promise<void> {
     await Promise.all([this.startApp(), this.startProxy()]);
   }
@@ -111,7 +111,7 @@ export class Pod {
     this.proxy = await this.#kind.start(this.#owner, this.#settings);
   }
 
-  /** As it was when it started: its processes run, the replica does what is usual, and nothing is on record. */
+  /** Restores the initial state: both processes run, the replica behaves normally, and its record is empty. */
   async renew(): Promise<void> {
     const { app, proxy } = this;
     await Promise.all([
@@ -122,7 +122,7 @@ export class Pod {
     truncateSync(this.#recordFile);
   }
 
-  /** Changes what the replica does; kept when it is started anew. */
+  /** Changes the replica's behaviour; a restart keeps it. */
   async behave(behaviour: Partial<Behaviour>): Promise<void> {
     this.#behaviour = { ...this.#behaviour, ...behaviour };
     await this.#sendBehaviour();
@@ -134,7 +134,7 @@ export class Pod {
     await answer.text();
   }
 
-  /** kill -9 of the agent; its proxy lives on. */
+  /** Kills the agent (kill -9); its proxy keeps running. */
   async killApp(): Promise<void> {
     const atMs = Date.now();
     this.app.kill('SIGKILL');
@@ -142,7 +142,7 @@ export class Pod {
     this.#noteDeath('process_killed', atMs);
   }
 
-  /** kill -9 of agent and proxy: nothing listens there any more. */
+  /** Kills agent and proxy (kill -9): no process listens there any more. */
   async kill(): Promise<void> {
     const atMs = Date.now();
     this.proxy.process.kill('SIGKILL');
@@ -151,13 +151,13 @@ export class Pod {
     this.#noteDeath('process_killed', atMs);
   }
 
-  /** Both are asked to go at the same time, as a kubelet does, and have gone when this resolves. */
+  /** Asks both to end at the same time, like a kubelet; both have ended when this resolves. */
   async leave(): Promise<void> {
     await Promise.all([this.proxy.leave(), this.app.stop()]);
     this.#noteDeath('process_died', Date.now());
   }
 
-  /** What it was doing then ended with it; it can't say so itself. */
+  /** Records that its runs ended with it; a killed process can't. */
   #noteDeath(event: 'process_died' | 'process_killed', atMs: number): void {
     const { pid } = this.app;
     append(this.#recordFile, { atMs, pid, run: 0, task: '', event });

@@ -1,27 +1,27 @@
-// The proxies under test, behind one face: the sidecar here, and Envoy in bench/.
+// The common interface of the proxies under test: the sidecar here, and Envoy in bench/.
 import type { Test } from 'tap';
 import type { TestProcess } from '../process.ts';
 
 export type Owner = Pick<Test, 'teardown'>;
 
-/** What is set up alike in every proxy. Times are short, so that ejections come and go within seconds. */
+/** The settings that every proxy gets. Times are short, so that ejections begin and end within seconds. */
 export interface ProxySettings {
   readonly name: string;
-  /** `host:port` of the agent beside it; none for a proxy that only calls. */
+  /** `host:port` of the agent beside it; undefined for a proxy that only calls. */
   readonly app: string | undefined;
-  /** Where callers reach the agent through it. */
+  /** The address for callers of the agent. */
   readonly inbound: string | undefined;
-  /** The endpoints its agent calls, or a name with its port: then `hostsFile` says where that is. */
+  /** The endpoints that its agent calls, or a name with its port, which `hostsFile` resolves. */
   readonly endpoints: readonly string[] | string;
-  /** Takes the place of /etc/hosts for this proxy alone. */
+  /** Replaces /etc/hosts for this proxy alone. */
   readonly hostsFile: string | undefined;
-  /** `adaptive` is the proxy's own best; with round robin nothing but ejection keeps calls from a bad endpoint. */
+  /** `adaptive` is the proxy's best balancer; with round robin only ejection keeps calls from a bad endpoint. */
   readonly balancer: 'adaptive' | 'round_robin';
-  /** The most a call that its agent makes may take. */
+  /** The time limit of a call that its agent makes. */
   readonly timeoutMs: number;
-  /** The most a call to its agent may take: more, so that it is the caller's proxy that loses patience. */
+  /** The time limit of a call to its agent: longer, so that the caller's proxy times out first. */
   readonly inboundTimeoutMs: number;
-  /** Of one attempt, at an endpoint whose connection does not come. */
+  /** The time limit of one connection attempt. */
   readonly connectTimeoutMs: number;
   readonly maxAttempts: number;
   readonly ejection: {
@@ -30,7 +30,7 @@ export interface ProxySettings {
     readonly baseMs: number;
     readonly maxPercent: number;
   };
-  /** Calls that its agent gets at a time; 0 is no limit to speak of. */
+  /** Concurrent calls to its agent; 0 means practically no limit. */
   readonly maxConcurrentCalls: number;
 }
 
@@ -51,15 +51,15 @@ export const SETTINGS: ProxySettings = {
 
 export interface RunningProxy {
   readonly process: TestProcess;
-  /** `host:port` for callers from elsewhere. */
+  /** `host:port` for external callers. */
   readonly inbound: string;
-  /** For the agent beside it. */
+  /** The port for the agent beside it. */
   readonly outboundPort: number;
-  /** Attempts that were begun at an endpoint so far, failed connections included. */
+  /** The attempts at an endpoint so far, including failed connections. */
   sentTo(endpoint: string): Promise<number>;
-  /** What a proxy is told when its pod is to go: take nothing new, finish what there is, end. */
+  /** The orderly end of a proxy whose pod ends: accept nothing new, finish running calls, exit. */
   leave(): Promise<void>;
-  /** The same as `leave`, but the process stays. */
+  /** Like `leave`, but the process stays. */
   drain(): Promise<void>;
 }
 

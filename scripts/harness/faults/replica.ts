@@ -1,7 +1,8 @@
-// A replica of an agent whose faults can be scripted, as a process of its own:
+// A replica of an agent with scripted faults, as a process of its own:
 //   node replica.ts NAME HOST PORT CONTROL_PORT RECORD_FILE
-// It serves agent.AgentService and grpc.health.v1 on node:http2, because a gRPC library would not let it misbehave.
-// The control port takes a Behaviour, or part of one, as JSON by POST. SIGTERM ends it when its calls are done.
+// It serves agent.AgentService and grpc.health.v1 on node:http2, because a gRPC library would prevent its faults. The
+// control port accepts a Behaviour, or a part of one, as JSON by POST. SIGTERM ends the process when its calls are
+// done.
 import { createServer as createControl } from 'node:http';
 import { constants, createServer, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { stringField, varintField } from '../../../sidecar/task/protobuf.ts';
@@ -39,7 +40,7 @@ function currentFault(): Fault {
   return fault;
 }
 
-/** One execution of a task; what it writes is dropped once its stream is gone. */
+/** One execution of a task; its output is dropped once its stream is closed. */
 class Execution {
   readonly stream: ServerHttp2Stream;
   readonly streaming: boolean;
@@ -79,7 +80,7 @@ class Execution {
     if (fault === 'hang') return;
     if (fault === 'trailers_only') return this.#fail(behaviour.code);
     if (nextPort > 0) {
-      // Loaded by those who need it: a gRPC client takes longer to load than all the rest.
+      // Loaded on demand: a gRPC client takes longer to load than everything else.
       const { callNext } = await import('./next-agent.ts');
       const code = await callNext(nextPort, this.task, this.streaming, headers, this.signal);
       if (this.signal.aborted) return;
@@ -124,7 +125,7 @@ class Execution {
       const isLast = number === chunks;
       stream.write(frame(stringField(1, name), varintField(2, isLast ? 1 : 0)));
       if (fault === 'trailers') return this.#fail(behaviour.code);
-      // Else the reset would overtake the message in this very process.
+      // Otherwise the reset would overtake the message in this process.
       if (fault === 'reset') return void setTimeout(() => this.#reset(), 5);
       if (!isLast) await new Promise((resolve) => setTimeout(resolve, chunkEveryMs * slowdown));
     }
@@ -198,7 +199,7 @@ process.on('SIGTERM', () => {
   wait.ref();
 });
 
-// Whoever started it is gone without saying so.
+// The starter may have ended without a signal to this process.
 const parent = process.ppid;
 setInterval(() => {
   if (process.ppid !== parent) process.exit(1);

@@ -1,4 +1,4 @@
-// What a fault did to the callers: a line of the table, and the bars it has to keep.
+// The effects of a fault on callers: a row of the table, and the bars that it has to meet.
 import { status } from '@grpc/grpc-js';
 import type { CallRecord } from './calls.ts';
 import { byTask, type Run, runTwice, TRAVEL_MS } from './run-record.ts';
@@ -6,7 +6,7 @@ import { byTask, type Run, runTwice, TRAVEL_MS } from './run-record.ts';
 export interface Bar {
   readonly bar: string;
   readonly holds: boolean;
-  /** A number that other work on the machine makes worse, and never better: see `measured.ts`. */
+  /** Whether other work on the machine can worsen, but never improve, the number: see `measured.ts`. */
   readonly measured?: boolean;
 }
 
@@ -14,23 +14,23 @@ export interface Row {
   readonly fault: string;
   readonly calls: number;
   readonly ok: number;
-  /** Failed with UNAVAILABLE, the code that every proxy was told to retry, where a second try harmed nobody. */
+  /** Failed with UNAVAILABLE, the code that every proxy retries, although a second try would have been harmless. */
   readonly lost: number;
-  /** Failed in a way that is not to be retried: another code, or the task may be running still. */
+  /** Failed without permission to retry: with another code, or while the task may still run. */
   readonly failed: number;
-  /** Waited for an answer until their time was over. */
+  /** Waited for an answer until the deadline. */
   readonly timedOut: number;
-  /** Streams that ended after the caller had got a part of them. */
+  /** Streams that ended after the caller had received a part of them. */
   readonly cut: number;
-  /** Turned away with RESOURCE_EXHAUSTED. */
+  /** Refused with RESOURCE_EXHAUSTED. */
   readonly shed: number;
   /** Tasks that ran twice, see `runTwice`. */
   readonly twice: number;
-  /** Attempts that went to the faulty replica while it was faulty. */
+  /** Attempts at the faulty replica during the fault. */
   readonly reached?: number;
-  /** From the fault to the last call that was sent there, before it was left alone. */
+  /** From the fault to the last call at the replica before the proxy avoided it. */
   readonly outAfterMs?: number | 'never';
-  /** From its end to the first call that was served there again. */
+  /** From the end of the fault to the first call that the replica served again. */
   readonly backAfterMs?: number | string;
   readonly note: string;
   readonly bars: readonly Bar[];
@@ -39,9 +39,9 @@ export interface Row {
 export type Counts = Pick<Row, 'calls' | 'ok' | 'lost' | 'failed' | 'timedOut' | 'cut' | 'shed' | 'twice'>;
 
 /**
- * Counts what is the same for all faults. `timeoutMs` is the time the calls had.
+ * Counts what all faults have in common. `timeoutMs` is the deadline of the calls.
  *
- * @param travelMs how long what processes tell each other may be under way
+ * @param travelMs the possible delay of messages between processes
  */
 export function countCalls(
   records: readonly CallRecord[],
@@ -55,7 +55,7 @@ export function countCalls(
     if (record.code === status.OK) count.ok++;
     else if (record.chunks > 0) count.cut++;
     else if (record.code === status.RESOURCE_EXHAUSTED) count.shed++;
-    // Whatever status it is given: Envoy's own timeout says UNAVAILABLE.
+    // Whatever its status: Envoy reports its own timeout as UNAVAILABLE.
     else if (record.endedMs - record.startedMs >= timeoutMs * 0.95) count.timedOut++;
     else if (mayBeRetried(record, runsOf.get(record.task) ?? [], travelMs)) count.lost++;
     else count.failed++;
@@ -70,7 +70,7 @@ export function countCalls(
   };
 }
 
-/** Nothing of the task had come to an end that counts, and nothing was running any more when its call failed. */
+/** When its call failed, no run of the task had an end that counts, and none was in progress. */
 function mayBeRetried(record: CallRecord, runs: readonly Run[], travelMs: number): boolean {
   if (record.code !== status.UNAVAILABLE) return false;
   return runs.every(
@@ -79,7 +79,7 @@ function mayBeRetried(record: CallRecord, runs: readonly Run[], travelMs: number
   );
 }
 
-/** Why calls failed, for the note: `UNAVAILABLE connect_failed ×3`. */
+/** The reasons of failed calls, for the note: `UNAVAILABLE connect_failed ×3`. */
 export function failuresOf(records: readonly CallRecord[]): string {
   const counts = new Map<string, number>();
   for (const { code, reason } of records) {
@@ -90,7 +90,7 @@ export function failuresOf(records: readonly CallRecord[]): string {
   return [...counts].map(([what, count]) => `${what} ×${count}`).join(', ');
 }
 
-/** Milliseconds that so many percent of the calls took at most. */
+/** The latency percentile in milliseconds. */
 export function latencyMs(records: readonly CallRecord[], percent: number): number {
   const sorted = records.map(({ startedMs, endedMs }) => endedMs - startedMs).sort((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil((sorted.length * percent) / 100) - 1)] ?? 0;

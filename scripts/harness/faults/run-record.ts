@@ -1,11 +1,11 @@
-// What replicas did, from the files they write: these survive a SIGKILL.
+// The records of replicas, in files that survive a SIGKILL.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 
 type RunEnd = 'ok' | 'failed' | 'aborted' | 'died' | 'answer_lost';
 
 /**
  * One line of a record. `failed`: the replica answered an error or FAILED; `aborted`: the stream was reset;
- * `answer_lost`: it succeeded, and was killed with the answer still on its way.
+ * `answer_lost`: the run succeeded, but its process was killed before the answer arrived.
  */
 export interface RunEvent {
   readonly atMs: number;
@@ -29,14 +29,14 @@ export function append(file: string, event: RunEvent): void {
   appendFileSync(file, `${JSON.stringify(event)}\n`);
 }
 
-/** How long an answer or a reset may be under way between two processes of one machine that have time for it. */
+/** The longest delay of an answer or a reset between two processes of one idle machine. */
 export const TRAVEL_MS = 100;
 
 /**
- * Everything that ran at a replica, in the order it began. Nobody can know of an answer that was lost with the process
- * that had it: the task runs again then, as it is documented.
+ * All runs of a replica, in the order of their start. No proxy can know of an answer that was lost with its process:
+ * the task then runs again, as documented.
  *
- * @param travelMs how long an answer may take out of the pod
+ * @param travelMs how long an answer may take to leave the pod
  */
 export function readRuns(file: string, replica: string, travelMs = TRAVEL_MS): Run[] {
   if (!existsSync(file)) return [];
@@ -61,11 +61,11 @@ export function readRuns(file: string, replica: string, travelMs = TRAVEL_MS): R
 }
 
 /**
- * Tasks that were run twice: a run began although an earlier one had succeeded or was still going on. A run that began
- * after all earlier ones were known to have failed (answered an error, died with their process, were reset) is
- * a second try, and no task run twice.
+ * Tasks that ran twice: a run began although an earlier one had succeeded or was in progress. A run that began after
+ * all earlier ones had visibly failed (answered an error, died with their process, were reset) is a retry, and not a
+ * task that ran twice.
  *
- * @param travelMs how late a replica may notice that a run is not wanted any more
+ * @param travelMs how late a replica may notice the end of a run's caller
  */
 export function runTwice(runs: readonly Run[], travelMs = TRAVEL_MS): string[] {
   const twice: string[] = [];
@@ -89,7 +89,7 @@ export function byTask(runs: readonly Run[]): Map<string, Run[]> {
   return Map.groupBy(runs, ({ task }) => task) as Map<string, Run[]>;
 }
 
-/** The most runs at a time. */
+/** The highest number of concurrent runs. */
 export function peakConcurrency(runs: readonly Run[]): number {
   const steps = runs.flatMap(({ beganMs, endedMs }) => [[beganMs, 1] as const, [endedMs, -1] as const]);
   steps.sort(([a, stepA], [b, stepB]) => a - b || stepA - stepB);

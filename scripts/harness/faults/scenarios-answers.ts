@@ -1,11 +1,11 @@
-// Replicas that answer, but badly or late.
+// Scenarios of replicas that answer badly or late.
 
 import type { Behaviour } from './behaviour.ts';
 import type { MeshOptions } from './mesh.ts';
 import { latencyNote, type Measured, oneFault, type Scenario } from './one-fault.ts';
 import type { Bar } from './row.ts';
 
-/** Attempts at a failing replica: three to notice, those beside them, and one or two each time it is tried again. */
+/** Attempts at a failing replica: three until its ejection, those beside them, and one or two at each return. */
 const REACHED_LIMIT = 20;
 
 const noticed = ({ reached }: Measured): Bar[] => [

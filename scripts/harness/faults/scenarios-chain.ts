@@ -1,4 +1,4 @@
-// Agents that call agents: caller → A → B → C, each behind its proxy and calling through it.
+// Scenarios of agents that call agents: caller → A → B → C, each behind its proxy and calling through it.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { waitUntil } from '../wait-until.ts';
@@ -13,9 +13,9 @@ import { startSilentModel } from './silent-model.ts';
 const NAMES = ['A', 'B', 'C'];
 
 /**
- * The pods from A to the leaf; each replica calls the next one through the proxy beside it.
+ * Starts the pods from A to the leaf; each replica calls the next one through its proxy.
  *
- * @param leafApp takes the place of the leaf's replica
+ * @param leafApp a program in the place of the leaf's replica
  */
 export async function startChain(
   { kind }: Fleet,
@@ -25,7 +25,7 @@ export async function startChain(
   const folder = temporaryFolder(owner);
   const pods: Pod[] = [];
   let endpoints: string[] = [];
-  // The leaf first: who is called must have an address.
+  // The leaf first, because its callers need its address.
   for (const name of NAMES.toReversed()) {
     const app = pods.length === 0 && leafApp !== undefined ? { app: leafApp } : {};
     const pod = await Pod.start(
@@ -39,11 +39,11 @@ export async function startChain(
     pods.unshift(pod);
   }
   const settings = { ...SETTINGS, ...changes, name: 'caller', endpoints };
-  // A leaf that is not a replica would not answer calls that come before their time.
+  // A leaf that is no replica would not answer the calls of the warm-up.
   return callerMesh(owner, kind, pods, settings, { warmUp: leafApp === undefined });
 }
 
-/** Attempts that the proxy before the leaf makes while something is done. */
+/** The attempts that the proxy in front of the leaf makes during an action. */
 export async function attemptsAtLeaf({ pods }: Mesh, during: () => Promise<unknown>): Promise<number> {
   const [, before, leaf] = pods as [Pod, Pod, Pod];
   const sent = () => before.proxy.sentTo(leaf.address);
@@ -75,7 +75,7 @@ const retryStorm: Scenario = {
       await Promise.all(calls.map(({ ended }) => ended));
     });
     const records = calls.map(({ record }) => record);
-    // No call could have been answered: the leaf fails them all.
+    // No call could have succeeded: the leaf fails all of them.
     const counts = { ...countCalls(records, mesh.runs(), settings.timeoutMs), lost: 0 };
     const bars: Bar[] = [
       ...commonBars(counts),
@@ -83,7 +83,7 @@ const retryStorm: Scenario = {
         bar: `one call makes at most ${settings.maxAttempts} attempts at the leaf (${single})`,
         holds: single <= settings.maxAttempts,
       },
-      // A fifth more, and three more in each second that it may take.
+      // A fifth more, and three more for each second that the scenario may take.
       {
         bar: `${STORM_CALLS} calls make at most 60 attempts (${storm})`,
         holds: storm <= STORM_CALLS * 1.2 + 12,
@@ -100,10 +100,10 @@ const retryStorm: Scenario = {
 };
 
 const CANCELLED_CALLS = 20;
-/** Nobody gives up by a clock: neither while the agent starts to ask its model, nor in the place of the cancel. */
+/** No deadline expires: neither while the agent begins its model request, nor instead of the cancellation. */
 const WITHOUT_CLOCKS = { timeoutMs: 600_000, inboundTimeoutMs: 600_000 };
 
-/** The leaf is a real agent here, whose model provider takes requests and never answers. */
+/** The leaf is a real agent here; its model provider accepts requests and never answers. */
 const cancellation: Scenario = {
   name: 'a caller that cancels, three hops up',
   async run(fleet, owner) {
@@ -132,7 +132,7 @@ const cancellation: Scenario = {
     return {
       fault: this.name,
       ...counts,
-      // CANCELLED is what these callers asked for.
+      // These callers cancelled their calls, so CANCELLED is right.
       failed: 0,
       note: `${CANCELLED_CALLS - left} of ${CANCELLED_CALLS} model requests given up, the last after ${tookMs} ms`,
       bars: [

@@ -1,4 +1,4 @@
-// Replicas that come and go as planned: nobody should notice.
+// Scenarios of planned changes of replicas, which no caller should notice.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,13 +12,13 @@ import { type Bar, countCalls, failuresOf, latencyMs, type Row } from './row.ts'
 import { Watch } from './watch.ts';
 import { withoutHosts } from './with-hosts.ts';
 
-/** Every second call is a stream of over a second. */
+/** Every second call is a stream that takes over a second. */
 const LONG_STREAMS = { ...LOAD, perSecond: 40, streamEvery: 2, timeoutMs: 6_000 };
-/** Of the caller's proxy. */
+/** For the caller's proxy. */
 const PATIENT = { timeoutMs: 6_000 };
 const LONG = { chunks: 12, chunkEveryMs: 100 };
 
-/** A change under load, where nothing may be lost, cut or run twice. */
+/** A change under load, which may lose, cut or repeat nothing. */
 async function planned(
   fault: string,
   mesh: Mesh,
@@ -75,7 +75,7 @@ const drain: Scenario = {
   },
 };
 
-/** A name whose addresses are changed from pods 1 and 2 to pods 2 and 3, before pod 1 goes. */
+/** A name whose addresses change from pods 1 and 2 to pods 2 and 3, before pod 1 ends. */
 const dnsChange: Scenario = {
   name: 'DNS change',
   async run(fleet, owner) {
@@ -119,7 +119,7 @@ const dnsChange: Scenario = {
   },
 };
 
-/** Three pods on one port of three addresses, as a headless service has them. */
+/** Three pods on one port of three addresses, like those of a headless Service. */
 async function startOnAddresses(fleet: Fleet, owner: Owner, folder: string, port: number): Promise<Pod[]> {
   const numbers = [1, 2, 3];
   const pods = await Promise.all(

@@ -1,4 +1,4 @@
-// More calls than the replicas can do.
+// Scenarios with more calls than the replicas can serve.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isOk } from './calls.ts';
 import { Load } from './load.ts';
@@ -11,17 +11,17 @@ import { peakConcurrency } from './run-record.ts';
 
 const PODS = 2;
 const WORKERS = 2;
-/** Long enough that the machine has little to do with it: an agent waits for its model. */
+/** Long enough that the machine hardly matters: an agent waits for its model. */
 const SERVICE_MS = 100;
-/** 40 a second. */
+/** 40 calls a second. */
 const CAPACITY = (PODS * WORKERS * 1_000) / SERVICE_MS;
 const TIMES = 5;
 const FOR_MS = 3_000;
-/** What a caller has, and with it what an answer is worth. */
+/** The caller's deadline; a later answer has no value. */
 const TIMEOUT_MS = 600;
 const BAR_PERCENT = 80;
 
-/** Each pod lets in what its replica works on, and as much again to wait. */
+/** Each pod admits the calls that its replica works on, and as many in its queue. */
 const LIMIT = 2 * WORKERS;
 
 const NAME = `overload at ${TIMES} times capacity`;
@@ -56,7 +56,7 @@ async function overloadOnce({ kind }: Fleet, owner: Owner): Promise<Row> {
   return {
     fault: NAME,
     ...counts,
-    // There is no capacity for them anywhere: whatever they were told, they were turned away.
+    // No replica has capacity for them: whatever their status, they were refused.
     lost: 0,
     shed: counts.shed + counts.lost,
     note: [

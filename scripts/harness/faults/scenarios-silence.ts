@@ -1,8 +1,8 @@
-// Replicas that die or fall silent.
+// Scenarios of replicas that die or stop to answer.
 import { openBlackHole } from './black-hole.ts';
 import { grayBars, latencyNote, type OneFault, oneFault, type Scenario } from './one-fault.ts';
 
-/** Longer than a call may take: a proxy that learns from its own timeouts alone gets to learn. */
+/** Longer than a call's deadline, so that a proxy which learns only from its timeouts can learn. */
 const SILENCE_MS = 4_000;
 
 const signal = (name: NodeJS.Signals, ...processes: { kill(name: NodeJS.Signals): void }[]): void => {

@@ -1,11 +1,11 @@
-// A model provider that takes every request, answers none, and notices when one is given up.
+// A model provider that accepts every request, answers none, and notices cancelled ones.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Owner } from './proxy.ts';
 
 export interface SilentModel {
   readonly url: string;
-  /** Requests that somebody waits for. */
+  /** Requests with a waiting client. */
   readonly open: number;
 }
 

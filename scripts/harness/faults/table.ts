@@ -1,4 +1,4 @@
-// Rows as Markdown that also reads well on a terminal.
+// Formats rows as a Markdown table that is also readable on a terminal.
 import type { Row } from './row.ts';
 
 const COLUMNS: readonly [title: string, cell: (row: Row) => string][] = [
@@ -23,7 +23,7 @@ export const LEGEND = [
   'the first run had succeeded or was going on; reached it: attempts at the faulty replica while it was faulty.',
 ].join(' ');
 
-/** @param lines each begins with who or what it is about; `leading` are the titles of that */
+/** @param lines each begins with the cells of its subject; `leading` has the titles of those */
 export function tableOf(leading: readonly string[], lines: readonly (readonly [string[], Row])[]): string {
   const head = [...leading, ...COLUMNS.map(([title]) => title)];
   const body = lines.map(([cells, row]) => [...cells, ...COLUMNS.map(([, cell]) => cell(row))]);
@@ -39,7 +39,7 @@ export function markdown(head: readonly string[], body: readonly (readonly strin
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)].join('\n');
 }
 
-/** A document with another table between its marks. Throws when it has none. */
+/** The document with this table between its marks. Throws without marks. */
 export function between(document: string, table: string): string {
   const [begin, end] = ['<!-- faults:begin -->', '<!-- faults:end -->'];
   const from = document.indexOf(begin);

@@ -1,14 +1,14 @@
-// How many attempts have gone to an endpoint, over time, as its caller's proxy counts them.
+// Watches the number of attempts at an endpoint over time, as its caller's proxy counts them.
 import { waitUntil } from '../wait-until.ts';
 import type { RunningProxy } from './proxy.ts';
 
 const EVERY_MS = 50;
-/** An endpoint is out of service when nothing goes there for so long; a steady load goes everywhere sooner. */
+/** An endpoint without attempts for this long is out of service; a steady load reaches every other one sooner. */
 const QUIET_MS = 400;
 
 export interface Sample {
   readonly atMs: number;
-  /** So far. */
+  /** The attempts so far. */
   readonly count: number;
 }
 
@@ -25,7 +25,7 @@ export class Watch {
     this.#polling = this.#poll();
   }
 
-  /** Resolves when it has looked for the first time. */
+  /** Resolves after its first look. */
   static async begin(proxy: RunningProxy, endpoint: string): Promise<Watch> {
     const watch = new Watch(proxy, endpoint);
     await waitUntil('the proxy said how many calls it sent', () => watch.#samples.length > 0);
@@ -38,7 +38,7 @@ export class Watch {
       try {
         this.#samples.push({ atMs, count: await this.#proxy.sentTo(this.#endpoint) });
       } catch {
-        // An admin port that does not answer just now says nothing.
+        // A temporary failure of the admin port means nothing.
       }
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
     }
@@ -49,12 +49,12 @@ export class Watch {
     await this.#polling;
   }
 
-  /** Attempts begun in this time, to the accuracy of the polling. */
+  /** The attempts that began in this time, to the accuracy of the polling. */
   sentBetween(fromMs: number, toMs: number): number {
     return countAt(this.#samples, toMs) - countAt(this.#samples, fromMs);
   }
 
-  /** `quietAfterMs` of what was seen. */
+  /** `quietAfterMs` of the samples so far. */
   quietAfterMs(fromMs: number, toMs: number): number | 'never' {
     return quietAfterMs(this.#samples, fromMs, toMs);
   }
@@ -64,7 +64,7 @@ function countAt(samples: readonly Sample[], atMs: number): number {
   return samples.findLast((sample) => sample.atMs <= atMs)?.count ?? 0;
 }
 
-/** Milliseconds from `fromMs` until nothing was sent any more for a while; never: not before `toMs`. */
+/** Milliseconds from `fromMs` until the attempts stopped for a while; never: not before `toMs`. */
 export function quietAfterMs(samples: readonly Sample[], fromMs: number, toMs: number): number | 'never' {
   let lastGrowthMs = fromMs;
   let count = countAt(samples, fromMs);

@@ -1,14 +1,14 @@
-// A process that reads another /etc/hosts than the rest of the machine.
+// Runs a process with its own /etc/hosts.
 import { spawnSync } from 'node:child_process';
 
 const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
 
-/** What starts a program so that `file` is its /etc/hosts; the file may be changed in place at any time. */
+/** The command that starts a program with `file` as its /etc/hosts; the file may be changed in place at any time. */
 export function withHosts(file: string): readonly string[] {
   return ['unshare', '--map-root-user', '--mount', 'sh', '-c', script, file];
 }
 
-/** Why that can't be done on this machine, which must let users have mount namespaces; false when it can. */
+/** Why this machine can't do that (it needs mount namespaces for users); false when it can. */
 export function withoutHosts(): string | false {
   const { status, stderr, error } = spawnSync('unshare', ['-rm', 'sh', '-c', script, '/etc/hosts', 'true'], {
     encoding: 'utf8',

@@ -1,14 +1,14 @@
-// Work that takes time and can be done only so much at a time: what gives a replica a capacity.
+// A queue for work with limited concurrency, which gives a replica its capacity.
 
 export class WorkQueue {
   #working = 0;
   readonly #waiting: (() => void)[] = [];
 
-  /** Resolves when the work is done, or its caller has gone. */
+  /** Resolves when the work is done, or its caller has disconnected. */
   async work(forMs: number, workers: number, signal: AbortSignal): Promise<void> {
     if (workers > 0 && this.#working >= workers) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
-      // The place has been handed over. An agent that notices does not begin what nobody waits for.
+      // The place was handed over. An attentive agent does not begin work whose caller has left.
       if (signal.aborted) return this.#release();
     } else this.#working++;
     if (forMs > 0) await new Promise((resolve) => setTimeout(resolve, forMs));

@@ -1,13 +1,13 @@
-// Requests to an egress, eight at a time, for measurements of CPU time.
+// Sends requests to an egress, eight at a time, for measurements of CPU time.
 import { Agent, request } from 'node:http';
 import type { Test } from 'tap';
 
-/** Sends so many requests, plain or streamed, and waits for their answers. */
+/** Sends this many requests, plain or streamed, and waits for their answers. */
 export type Ask = (requests: number, stream: boolean) => Promise<void>;
 
 const AT_ONCE = 8;
 
-/** @param baseUrl of the egress */
+/** @param baseUrl the base URL of the egress */
 export function asker(cleanup: Pick<Test, 'teardown'>, baseUrl: string): Ask {
   const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE });
   cleanup.teardown(() => agent.destroy());

@@ -1,11 +1,9 @@
-// Two callers of a model, and what each of them saw: the openai package as it comes, and plain HTTP.
+// Two clients of a model, the unmodified openai package and plain HTTP, and the outcome that each observes.
 import { request as httpRequest } from 'node:http';
 import OpenAI from 'openai';
 
 export interface Seen {
-  /**
-   * `answer`: an end without an error. `error`: one that the caller sees. `hang`: neither within the limit.
-   */
+  /** `answer`: an end without an error. `error`: a visible error. `hang`: neither within the limit. */
   readonly kind: 'answer' | 'error' | 'hang';
   readonly text: string;
   readonly status: number | undefined;
@@ -17,9 +15,9 @@ interface Ask {
   readonly baseUrl: string;
   readonly model: string;
   readonly stream: boolean;
-  /** Longer than this is a hang. */
+  /** A longer time is a hang. */
   readonly limitMs: number;
-  /** For the openai client, which tells a request's own timeout and not the client's. */
+  /** For the openai client, which sends the timeout of a request and not the client's. */
   readonly timeoutMs?: number;
   readonly requestTimeoutMs?: number;
   readonly maxRetries?: number;
@@ -91,7 +89,7 @@ async function askOpenAi(ask: Ask, partial: Partial, signal: AbortSignal): Promi
   for await (const chunk of chunks) partial.text += chunk.choices[0]?.delta.content ?? '';
 }
 
-/** A caller without a library: any end of the bytes is an end, unless an event says that it is an error. */
+/** A client without a library: any end of the bytes is an end, unless an event reports an error. */
 function askHttp(ask: Ask, partial: Partial, signal: AbortSignal): Promise<void> {
   const body = JSON.stringify({
     model: ask.model,

@@ -1,4 +1,4 @@
-// The LLM listener in this process, with short clocks.
+// The LLM listener in this process, with short time limits.
 import { TimerWheel } from '../../../sidecar/clock/timer-wheel.ts';
 import { WheelDriver } from '../../../sidecar/clock/wheel-driver.ts';
 import type { LlmConfig } from '../../../sidecar/config/config.ts';
@@ -13,7 +13,7 @@ import { CLOCKS, MAX_ANSWER_BYTES } from './faults.ts';
 export interface TestEgress {
   readonly listener: LlmListener;
   readonly baseUrl: string;
-  /** Takes another configuration: the `llm` section as in the file. */
+  /** Applies another configuration: the `llm` section as in the file. */
   apply(llm: object): void;
   close(): void;
 }
@@ -23,7 +23,7 @@ const NO_EVENTS: LlmEvents = { onBreaker() {}, onCooldown() {}, onOutOfCredit() 
 interface EgressOptions {
   events?: LlmEvents;
   ownerCalls?: OwnerCalls;
-  /** Time passes for it only as the test moves this. */
+  /** Its time passes only when the test advances this clock. */
   testClock?: TestClock;
 }
 
@@ -60,12 +60,12 @@ function settings(llm: object): LlmConfig {
   return toConfig(validated.file).llm;
 }
 
-/** The `llm` section with the default clocks. */
+/** The `llm` section with the default time limits. */
 export function defaultSettings(url: string): object {
   return { upstreams: [{ name: 'scripted', url }], limits: { max_answer_bytes: MAX_ANSWER_BYTES } };
 }
 
-/** The `llm` section with the clocks of the comparison. */
+/** The `llm` section with the time limits of the comparison. */
 export function faultSettings(url: string): object {
   return {
     upstreams: [{ name: 'scripted', url }],

@@ -1,4 +1,4 @@
-// The sixteen faults of a provider, as scripts, and what a caller behind a good egress sees of each.
+// The sixteen faults of a provider, as scripts, and the outcome that a client of a good egress observes for each.
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -14,11 +14,11 @@ import {
 } from './provider.ts';
 
 /**
- * The clocks that every system in the comparison is given, as far as it has them: to the first event of a stream, between
- * its events, and to a whole plain answer. All attempts together may take `totalMs`.
+ * The time limits of every system in the comparison, as far as it has them: to the first event of a stream, between its
+ * events, and for a whole plain answer. All attempts together may take `totalMs`.
  */
 export const CLOCKS = { firstByteMs: 1_000, idleMs: 1_000, plainMs: 2_000, totalMs: 6_000, attempts: 3 };
-/** Answers larger than this are to be refused. */
+/** An egress has to refuse larger answers. */
 export const MAX_ANSWER_BYTES = 2_097_152;
 
 export interface Fault {
@@ -26,13 +26,13 @@ export interface Fault {
   /** Plain, streamed, or both. */
   readonly modes: readonly ('plain' | 'stream')[];
   readonly script: Script;
-  /** The provider's port is one where nobody listens. */
+  /** Whether no process listens on the provider's port. */
   readonly refused?: true;
-  /** What the caller must get: the whole answer, or an error that it can see. */
+  /** The outcome that the client must observe: the whole answer, or a visible error. */
   readonly expect: 'answer' | 'error';
-  /** The status that the caller must get; undefined for any. */
+  /** The status that the client must get; undefined for any. */
   readonly status?: number;
-  /** The most requests the provider may see; 3 when it is left out. */
+  /** The limit of requests to the provider; 3 by default. */
   readonly requests?: number;
 }
 
@@ -138,7 +138,7 @@ export const FAULTS: readonly Fault[] = [
         beginStream(response);
         response.end(chatChunk(PIECES[0]) + chatChunk(PIECES[1]));
       } else {
-        // Without a length the end of the connection is the end of the answer: half of one looks whole.
+        // Without a length the end of the connection ends the answer: half an answer looks whole.
         response.writeHead(200, { 'content-type': 'application/json', connection: 'close' });
         const text = JSON.stringify(chatAnswer());
         response.end(text.slice(0, text.length / 2));
@@ -190,7 +190,7 @@ export const FAULTS: readonly Fault[] = [
         response.write('{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"');
       }
       const filler = 'x'.repeat(65_536);
-      // Sixteen times what may come; nobody should read on.
+      // Sixteen times the limit; no egress should read that much.
       for (let sent = 0; sent < 16 * MAX_ANSWER_BYTES && !response.destroyed; sent += filler.length) {
         if (!response.write(streamed ? chatChunk(filler) : filler))
           await Promise.race([new Promise((resolve) => response.once('drain', resolve)), sleep(2_000)]);
@@ -228,7 +228,7 @@ export const FAULTS: readonly Fault[] = [
 
 export { WHOLE };
 
-/** A port where nobody listens. */
+/** A port on which no process listens. */
 export async function closedPort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -1,14 +1,14 @@
-// Whether what a caller saw of a fault is what it should have.
+// Judges the outcome that a client observed for a fault.
 import type { Seen } from './clients.ts';
 import { CLOCKS, type Fault, WHOLE } from './faults.ts';
 
-/** What a busy machine may add. */
+/** The delay that a busy machine may add. */
 const SLACK_MS = 6_000;
 
 /**
- * Undefined when all is well; otherwise what is wrong, in a few words.
+ * Undefined for the right outcome; otherwise what is wrong, in a few words.
  *
- * @param mostMs how long it may take, without what a busy machine adds
+ * @param mostMs the time limit, without the delay of a busy machine
  */
 export function complaint(
   fault: Fault,

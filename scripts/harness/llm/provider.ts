@@ -1,20 +1,20 @@
-// A provider of models that does what a test tells it: one server, a script for each first part of the path.
+// A scripted provider of models: one server, with a script for each first part of the path.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 
-/** One request as it came. */
+/** One received request. */
 export interface ProviderRequest {
   readonly method: string;
-  /** After the script's name: `/v1/chat/completions`. */
+  /** The part after the script's name: `/v1/chat/completions`. */
   readonly path: string;
   readonly headers: IncomingMessage['headers'];
   readonly body: Buffer;
-  /** The body as JSON; undefined when it is none. */
+  /** The body as JSON; undefined for any other body. */
   readonly json: Record<string, unknown> | undefined;
-  /** 1 for the first of its script. */
+  /** 1 for the first request of its script. */
   readonly count: number;
   readonly atMs: number;
-  /** Whoever asked has left before the answer was whole. */
+  /** Whether the client disconnected before the answer was complete. */
   aborted: boolean;
   readonly socket: Socket;
 }
@@ -138,7 +138,7 @@ export function beginStream(response: ServerResponse, headers = {}): void {
   response.flushHeaders();
 }
 
-/** The whole answer, as a stream if that is asked for. */
+/** The whole answer, as a stream if requested. */
 export const answerWhole: Script = ({ json }, response) => {
   if (json?.['stream'] !== true) {
     sendJson(response, 200, chatAnswer());
