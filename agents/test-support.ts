@@ -1,3 +1,4 @@
+/** Starts agents for tests, and calls them. */
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { pino } from 'pino';
 import type { Test } from 'tap';

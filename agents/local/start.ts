@@ -1,3 +1,4 @@
+/** `npm start`: runs the whole local system on one machine. arguments.ts has its usage. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +13,6 @@ import { Replicas } from './replicas.ts';
 import { Sender } from './sender.ts';
 import { Supervisor } from './supervisor.ts';
 import { planSystem } from './system.ts';
-
-/** `npm start`: the whole local system on one machine. arguments.ts has its usage. */
 
 /** Wrong usage, as in BSD's sysexits. */
 const exitUsage = 64;

@@ -1,3 +1,4 @@
+/** Starts the local system for its tests. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

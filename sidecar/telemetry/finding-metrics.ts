@@ -1,4 +1,4 @@
-/** The findings of `/now` as a metric, for alerts. */
+/** The findings of "Now" as a metric, for alerts. */
 import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
 /** A problem that exists now. */

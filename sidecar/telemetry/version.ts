@@ -1,3 +1,4 @@
+/** Outrigger's version. */
 import { readFileSync } from 'node:fs';
 
 let version: string | undefined;

@@ -1,3 +1,4 @@
+/** Encodes spans as OTLP's protobuf. */
 import { ProtobufWriter, utf8Length, varintLength, writePaddedVarint } from '../protobuf-writer.ts';
 import {
   type Attributes,
@@ -22,8 +23,8 @@ const OUTER_LENGTH_BYTES = 4;
 const SPAN_FIXED_BYTES = 128;
 
 /**
- * Spans as OTLP's `ExportTraceServiceRequest` in protobuf (opentelemetry-proto, `trace/v1/trace.proto`), each written
- * when it ends: nothing of it is left for the garbage collector, and what a batch takes is known to the byte.
+ * Encodes spans as OTLP's `ExportTraceServiceRequest` in protobuf (opentelemetry-proto, `trace/v1/trace.proto`), each
+ * when it ends: no objects are left for the garbage collector, and the size of a batch is known exactly.
  *
  *     ResourceSpans ─┬─ Resource        written once, at each body's beginning
  *                    └─ ScopeSpans ─┬─ InstrumentationScope
@@ -34,7 +35,7 @@ export class ProtobufSpanEncoder implements SpanEncoder {
   private readonly source: SpanSource;
   private readonly writer = new ProtobufWriter(INITIAL_BYTES);
   private readonly head: Buffer;
-  /** Where in the head the two open messages begin. */
+  /** The positions of the two open messages in the head. */
   private readonly resourceSpansAt: number;
   private readonly scopeSpansAt: number;
   private spare: Buffer | undefined = undefined;
@@ -174,7 +175,7 @@ function writeNested(writer: ProtobufWriter, tag: number, message: Buffer): void
   writer.raw(message);
 }
 
-/** Keys of attributes, of which there are few, as `KeyValue.key` fields. */
+/** The encoded `KeyValue.key` fields of attribute keys, which are few. */
 const encodedKeys = new Map<string, Buffer>();
 const MAX_KEYS = 1000;
 
