@@ -14,7 +14,7 @@ const addressShare = 0.875;
 /** Smaller pieces are copied together, because each would cost more than it holds. */
 const smallPieceBytes = 2048;
 const blockBytes = 16 * 1024;
-/** The time limit of a body: this, plus a second for each so many bytes. A mobile phone sends faster. */
+/** The time limit of a body: this, plus a second for each `leastBytesPerSecond`. A mobile phone sends faster. */
 const leastBodyMs = 10_000;
 const leastBytesPerSecond = 256 * 1024;
 const retryAfterS = 1;

@@ -1,4 +1,4 @@
-/** Answers errors in the one format of the API. */
+/** The error handlers of the REST API. */
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error.ts';
 

@@ -1,4 +1,4 @@
-/** Runs one process of the local system. */
+/** Starts, watches and ends one process of the local system. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

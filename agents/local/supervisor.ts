@@ -16,7 +16,7 @@ export interface SupervisorListener {
 }
 
 /**
- * Starts and stops the processes of a local system.
+ * The processes of a local system start and stop in this order:
  *
  *   start:  agents and provider → sidecars → gateway       each group once the one before is ready
  *   stop:   gateway → sidecars → agents and provider        so that tasks in flight can finish

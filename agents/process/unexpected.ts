@@ -1,4 +1,4 @@
-/** Ends the process on an unexpected error. */
+/** Handles errors that no code has caught. */
 import type { Logger } from 'pino';
 import { endOnUncaughtErrors } from '../../sidecar/node/uncaught-errors.ts';
 import { loggedError } from './redact.ts';

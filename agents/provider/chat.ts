@@ -3,8 +3,6 @@ import type { Answer } from './answer.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
 
-/** The answers of POST /v1/chat/completions. */
-
 export interface AnswerIdentity {
   /** Unique for each answer; each endpoint adds its own prefix. */
   id: string;

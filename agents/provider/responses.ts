@@ -4,8 +4,6 @@ import type { AnswerIdentity } from './chat.ts';
 import type { TextRequest } from './requests.ts';
 import type { StreamEvent } from './send.ts';
 
-/** The answers of POST /v1/responses. */
-
 type State = 'in_progress' | 'completed' | 'incomplete';
 
 export function response(request: TextRequest, given: Answer, identity: AnswerIdentity): object {

@@ -1,4 +1,4 @@
-/** Runs an agent as a process. */
+/** The entry point of agent processes. */
 import type { Logger } from 'pino';
 import { endProcess } from '../../sidecar/node/end-process.ts';
 import { createLogger } from '../process/logger.ts';

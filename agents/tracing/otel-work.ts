@@ -1,4 +1,4 @@
-/** Records spans with OpenTelemetry's SDK. */
+/** The tracing of agent processes that record spans. */
 import {
   type Context,
   propagation,

@@ -1,4 +1,4 @@
-/** Loads the metrics at the first scrape. */
+/** Defers the cost of metrics to the first scrape. */
 import type { MetricsSource } from '../telemetry/metrics.ts';
 import type { MetricsPage, MetricsPages } from '../telemetry/metrics-pages.ts';
 

@@ -1,4 +1,4 @@
-/** Finds dead peers with PINGs (gRFC A8, A9). */
+/** Keepalive of HTTP/2 connections (gRFC A8, A9). */
 import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { Connection } from '../http2/connection.ts';
 import { ConnectionError } from '../http2/errors.ts';

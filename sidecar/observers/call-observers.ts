@@ -1,7 +1,7 @@
 /** Joins several call observers into one. */
 import type { CallObserver, ObservedAttempt, ObservedCall } from '../proxy/observed-call.ts';
 
-/** Calls several observers as one. A listener with a single observer uses that observer itself, which is faster. */
+/** A listener with a single observer uses that observer itself, which is faster. */
 export class CallObservers implements CallObserver {
   private readonly observers: readonly CallObserver[];
 

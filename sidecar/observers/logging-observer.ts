@@ -18,7 +18,7 @@ const MAX_REASONS = 20;
 /** The number of endpoints that one line names. */
 const MAX_NAMED_ENDPOINTS = 20;
 
-/** Writes the sidecar's events to the log and to `/events`. */
+/** Each method logs one kind of event. Connection errors are limited to some lines a second. */
 export class LoggingObserver implements SidecarObserver {
   private readonly log: Logger;
   private readonly events: EventLog;

@@ -1,4 +1,4 @@
-/** Keeps counters monotonic while the objects that hold them are created and removed. */
+/** Remembers the counts of removed objects. */
 import type { Labels } from './sampled-metric.ts';
 
 /** One label set, with its current numbers. */

@@ -53,7 +53,6 @@ const EJECTION_REASONS = [
   'health_check',
 ];
 
-/** Adds the metrics of circuits and outlier detectors. */
 export function addResilience(add: AddMetric, { circuits, clusters }: ResilienceSource): void {
   add('gauge', 'outrigger_circuit_state', 'Circuits: 0 closed, 1 half-open, 2 open.', () =>
     Array.from(circuits(), ({ cluster, method, state }) => ({

@@ -1,4 +1,4 @@
-/** Injects the sidecar into one pod. */
+/** The injection of a sidecar, from the facts about a pod to its changed spec. */
 import { readWishes } from './annotations.ts';
 import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
 import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';

@@ -1,4 +1,4 @@
-/** The trace of one recorded call. */
+/** The spans of a call and its attempts. */
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { CallTrace, ObservedAttempt, ObservedCall } from '../../proxy/observed-call.ts';
 import { OTHER_METHOD } from '../../telemetry/call-stats.ts';

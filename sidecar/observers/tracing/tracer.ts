@@ -41,8 +41,6 @@ export interface TracerSettings {
 }
 
 /**
- * Decides which calls are recorded, and which trace context goes upstream.
- *
  * A call continues the trace in its headers. Without one, an outbound call continues the trace of the inbound call that
  * owns it. Without that, it begins a trace. A call that is not recorded has no trace object, but it still has a
  * context: the one in its headers, or a new one that says "not sampled". Otherwise each later hop would decide again,
