@@ -210,7 +210,7 @@ export class H2Peer {
     return this;
   }
 
-  /** Sends a SETTINGS frame and waits for its ACK: by then, all frames that the peer had sent before are here. */
+  /** Sends a PING and waits for its ACK: by then, all frames that the peer had sent before are here. */
   async roundTrip(): Promise<void> {
     const question = Buffer.alloc(8);
     question.writeUInt32BE(++this.roundTrips);

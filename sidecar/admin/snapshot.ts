@@ -101,7 +101,7 @@ function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number) {
 
 /**
  * The balancer's estimate decays while no answer arrives, so that the balancer tries the endpoint again. The page shows
- * at least the time that a call has already waited there, and does not let it decay. Null while nothing is known.
+ * at least the time that a call has already waited there, and no decay during that wait. Null while nothing is known.
  */
 function expectedMs(endpoint: Endpoint, longestWaitMs: number, nowMs: number): number | null {
   const waitMs = Math.round(longestWaitMs * 10) / 10;

@@ -94,7 +94,7 @@ const FIRST_PREFIX_BYTES = 32;
  *
  * @param encoding `grpc-encoding`
  * @param complete true if the message ends with these bytes; otherwise the available part is read
- * @param maxBytes a longer message gives only its beginning; for zstd that is at least 256 KiB
+ * @param maxBytes a longer message gives only its beginning; for zstd the bound is 256 KiB or more
  */
 export function inflateMessage(
   encoding: string,

@@ -167,7 +167,7 @@ function isWorthShowing(
   }
 }
 
-/** The call had no attempt, because of earlier failures of other calls. */
+/** The call failed because of earlier failures of other calls: a circuit was open, or no endpoint was left. */
 function isConsequence({ reason, attempt }: ObservedCall): boolean {
   return reason === 'circuit_open' || reason === 'no_endpoint' || attempt?.verdict.reason === 'circuit_open';
 }
