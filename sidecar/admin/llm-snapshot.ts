@@ -33,7 +33,7 @@ export function llmSnapshot(sidecar: Sidecar) {
         // The longest cooldown of its models, and the smallest remaining quota of any of them.
         cooling_for_ms: Math.max(0, ...models.map((one) => one.cooling_for_ms)),
         active_requests: upstream?.activeRequests ?? 0,
-        // The time until we may try it again, by its answers or after the last failure.
+        // They wait until we may try the upstream again, by its answers or after the last failure.
         waiting_requests: upstream?.records.awaiting ?? 0,
         requests_left: least(models.map((one) => one.requests_left)),
         tokens_left: least(models.map((one) => one.tokens_left)),

@@ -20,8 +20,8 @@ export interface Interception {
  * - Connections of the sidecar's user pass: to the app, and to other pods.
  * - Connections on the loopback interface pass: an app that calls 127.0.0.1 means that address.
  * - The rules cover IPv4 and IPv6: a redirected connection stays in its family and ends on 127.0.0.1 or [::1], or, from
- * outside, on the address that it was sent to. So the sidecar has to listen on all of them ({@link
- * INTERCEPTING_LISTENERS}).
+ *   outside, on the address that it was sent to. So the sidecar has to listen on all of them
+ *   ({@link INTERCEPTING_LISTENERS}).
  */
 export function interceptRules({ inboundPort, outboundPorts }: Interception): string {
   const inbound =

@@ -36,8 +36,8 @@ const MAX_ALIASES = 1_000;
 
 /**
  * Injects the sidecar into every workload of a YAML (or JSON) text with any number of documents. A document without a
- * workload stays byte for byte; a changed document keeps its comments and the order of its keys. Throws {@link
- * ManifestError}.
+ * workload stays byte for byte; a changed document keeps its comments and the order of its keys. Throws
+ * {@link ManifestError}.
  */
 export function injectManifests(
   text: string,

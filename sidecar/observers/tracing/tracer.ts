@@ -240,7 +240,7 @@ export class Tracer implements CallTracer, SpanRecorder {
       writeHex(unsampled, VALUE_AT + SPAN_ID_AT + 8, ids.nextOdd());
       return unsampled;
     }
-    // The sender sampled the call and we did not: later hops would hang their spans below one that is never recorded.
+    // The sender sampled the call and we did not: the parent of later hops' spans would be one that is never recorded.
     const flags = parseTraceparent(context);
     if ((flags & SAMPLED) === 0 && this.onlyW3c) return undefined;
     this.writeSpanId(readHex(context, SPAN_ID_AT), readHex(context, SPAN_ID_AT + 8));
