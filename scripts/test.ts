@@ -1,5 +1,5 @@
-// `npm test`: checks lint, types and unused code, then runs every test file (or the given ones). The last line is `N
-// passed, N failed`, with `, N skipped` when a test lacks a tool.
+// `npm test`: checks lint, types and unused code, then runs every test file (or the given ones). The last line is
+// `N passed, N failed`, with `, N skipped` when a test lacks a tool.
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * Writes `schema.json`, the JSON Schema of the configuration file for editors and other tools: `node
- * sidecar/config/generate-schema.ts`. A test checks that it matches the schema.
+ * Writes `schema.json`, the JSON Schema of the configuration file for editors and other tools:
+ * `node sidecar/config/generate-schema.ts`. A test checks that it matches the schema.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
