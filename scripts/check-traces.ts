@@ -13,7 +13,7 @@ const version = '1.62.0';
 const folder = join(root, '.cache', 'traces');
 const jaeger = join(folder, `jaeger-${version}`);
 
-/** Jaeger's module has these requirements itself, but Go reads them in the main module only. */
+/** Jaeger's own module has this `replace`, but Go reads the directive in the main module only. */
 const goModule = `module outrigger/traces
 
 go 1.23

@@ -85,7 +85,7 @@ async function buildTonic() {
   await nice(cargo, ['build', '--locked', '--quiet', '--jobs', '1'], { cwd: folder, env });
 }
 
-/** The lock in the repository names no registry; cargo adds its own. */
+/** The lock in the repository names no registry; a lock that cargo generates supplies its name. */
 async function restoreLock(cargo, folder) {
   const pins = readFileSync(join(sources, 'tonic', 'versions.lock'), 'utf8');
   const lock = join(folder, 'Cargo.lock');

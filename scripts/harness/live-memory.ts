@@ -1,4 +1,4 @@
-// Measures a Node process' live memory, after a garbage collection over the inspector's protocol.
+// Measures the live memory of a Node process, after a garbage collection over the inspector's protocol.
 import type { TestProcess } from './process.ts';
 
 /** The environment of a process that `liveBytes` can measure. */

@@ -1,4 +1,4 @@
-// Reads a process' memory from /proc (Linux).
+// Reads a process's memory from /proc (Linux).
 import { readFileSync } from 'node:fs';
 
 /** Resident memory of a process in bytes. Throws where /proc does not show it. */

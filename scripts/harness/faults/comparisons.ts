@@ -10,7 +10,7 @@ export interface Comparison {
   readonly name: string;
   /** Envoy's result; ours has to be better. */
   readonly peer: string;
-  /** As in a bar. */
+  /** As in a bar: see `row.ts`. */
   readonly measured?: boolean;
   run(fleet: Fleet, owner: Owner): Promise<{ found: string; better: boolean }>;
 }

@@ -1,4 +1,4 @@
-// Scenarios of replicas that die or stop to answer.
+// Scenarios of replicas that die or stop answering.
 import { openBlackHole } from './black-hole.ts';
 import { grayBars, latencyNote, type OneFault, oneFault, type Scenario } from './one-fault.ts';
 

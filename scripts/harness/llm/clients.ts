@@ -17,7 +17,7 @@ interface Ask {
   readonly stream: boolean;
   /** A longer time is a hang. */
   readonly limitMs: number;
-  /** For the openai client, which sends the timeout of a request and not the client's. */
+  /** The openai client's own timeout. The client sends the provider only `requestTimeoutMs`, the timeout of a request. */
   readonly timeoutMs?: number;
   readonly requestTimeoutMs?: number;
   readonly maxRetries?: number;

@@ -82,7 +82,7 @@ export function appEnvironment(
   return untouched ? container : { ...container, env: changed };
 }
 
-/** The OTEL_… variables with a literal value. `OTEL_SERVICE_NAME` is not among them, because it names the app. */
+/** The OTEL_… variables that refer to no other variable. `OTEL_SERVICE_NAME` is not among them, because it names the app. */
 export function otelOf(container: JsonObject): JsonObject[] {
   return objectsAt(container, 'env').filter((entry) => {
     const name = stringAt(entry, 'name') ?? '';

@@ -63,7 +63,7 @@ class Refusal extends TypedError {
   }
 }
 
-/** Starts to listen at its first certificate. */
+/** Starts listening at its first certificate. */
 export class WebhookServer {
   private readonly options: WebhookServerOptions;
   private server: Server | undefined = undefined;

@@ -17,7 +17,7 @@ export interface WebhookOptions {
   readonly metrics: string;
   readonly inject: InjectContext;
   readonly certificate: CertificateOptions;
-  /** From "not ready" until the server stops to accept; by then the Service has other endpoints. */
+  /** From "not ready" until the server stops accepting connections; by then the Service has other endpoints. */
   readonly drainDelayMs: number;
 }
 
