@@ -1,3 +1,4 @@
+// The REST API of the gateway: requests, streams, errors, health and shutdown, against scripted agents.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+// The limit of V8's memory for new objects.
 import { getHeapSpaceStatistics } from 'node:v8';
 import t from 'tap';
 import { keepYoungMemorySmall } from './young-memory.ts';

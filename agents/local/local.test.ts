@@ -1,3 +1,4 @@
+// The parts of the local system: command line, ports, processes, configuration and routes of tasks.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';

@@ -1,3 +1,4 @@
+// The whole local system, with real sidecars.
 import t from 'tap';
 import { until } from '../test-support.ts';
 import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';

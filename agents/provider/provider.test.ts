@@ -1,3 +1,4 @@
+// The offline provider: its API, checked with the openai client, and its faults.
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import OpenAI from 'openai';

@@ -1,3 +1,4 @@
+// Calls from an agent to other agents.
 import { Metadata, status } from '@grpc/grpc-js';
 import t from 'tap';
 import { startDataPlane } from '../../scripts/harness/data-plane.ts';

@@ -1,3 +1,4 @@
+// Tasks of an agent: answers, streams, deadlines, cancellation and errors.
 import { Metadata, status } from '@grpc/grpc-js';
 import OpenAI from 'openai';
 import t from 'tap';

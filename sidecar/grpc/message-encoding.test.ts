@@ -1,3 +1,4 @@
+// Compressed messages: round trips, bounds and random bytes.
 import { createHash } from 'node:crypto';
 import {
   brotliCompressSync,

@@ -1,3 +1,4 @@
+// gRPC's rules for the head of a request.
 import t from 'tap';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { followsRequestRules } from './request-rules.ts';

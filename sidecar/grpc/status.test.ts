@@ -1,3 +1,4 @@
+// Statuses, status messages and socket errors.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';

@@ -1,3 +1,4 @@
+// Parsing and formatting of `grpc-timeout`.
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { formatTimeout, parseTimeout, SHORTEST_TIMEOUT_MS } from './timeout.ts';

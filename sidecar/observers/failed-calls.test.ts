@@ -1,3 +1,4 @@
+// The list of failed calls: its contents and its bounds.
 import t from 'tap';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Reason } from '../policy/reasons.ts';

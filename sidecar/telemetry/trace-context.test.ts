@@ -1,3 +1,4 @@
+// Parsing of trace context, against the rules of W3C and random texts.
 import fc from 'fast-check';
 import t from 'tap';
 import {

@@ -1,3 +1,4 @@
+// Rates and percentiles of the last minute.
 import t from 'tap';
 import { Status } from '../grpc/status.ts';
 import { CallStats } from './call-stats.ts';

@@ -82,7 +82,10 @@ export function appEnvironment(
   return untouched ? container : { ...container, env: changed };
 }
 
-/** The OTEL_… variables that refer to no other variable. `OTEL_SERVICE_NAME` is not among them, because it names the app. */
+/**
+ * The OTEL_… variables that refer to no other variable. `OTEL_SERVICE_NAME` is not among them, because it names the
+ * app.
+ */
 export function otelOf(container: JsonObject): JsonObject[] {
   return objectsAt(container, 'env').filter((entry) => {
     const name = stringAt(entry, 'name') ?? '';

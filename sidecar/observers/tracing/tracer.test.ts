@@ -1,3 +1,4 @@
+// Traces of calls and model requests, and the trace context that goes upstream.
 import t from 'tap';
 import { Status } from '../../grpc/status.ts';
 import { HpackDecoder } from '../../http2/hpack/decoder.ts';

@@ -1,3 +1,4 @@
+// Samplers, and the ids of new traces.
 import t from 'tap';
 import { IdSource, readHex, spanIdText } from '../ids.ts';
 import { formatTraceparent, parseTraceparent } from '../trace-context.ts';

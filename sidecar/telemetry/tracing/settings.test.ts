@@ -1,3 +1,4 @@
+// The settings of tracing, from environment variables.
 import t from 'tap';
 import { DEFAULT_TRACING, tracingSettings } from './settings.ts';
 

@@ -1,3 +1,4 @@
+// The queue of spans: batches, bounds, retries and the end.
 import t from 'tap';
 import { type Span, type SpanEncoder, SpanKind, SpanShape } from './span.ts';
 import { type ExportResult, MAX_QUEUE_BYTES, SpanQueue, type SpanQueueSettings } from './span-queue.ts';
