@@ -3,7 +3,7 @@
 import * as http2 from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
@@ -460,8 +460,15 @@ t.test('fuzzing leaves no memory behind', async (t) => {
   const run = async (seeds: number) => {
     for (let seed = 1; seed <= seeds; seed++)
       await feed('server', damage(server, preface.length, seededRandom(seed)), seed);
-    collectGarbage();
-    return process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+    // V8 frees the memory of buffers beside the program: one collection may be too early to see it.
+    let least = Number.POSITIVE_INFINITY;
+    for (let collections = 0; collections < 5; collections++) {
+      collectGarbage();
+      await sleep(20);
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      least = Math.min(least, heapUsed + arrayBuffers);
+    }
+    return least;
   };
   const first = await run(200);
   const second = await run(200);
