@@ -35,7 +35,7 @@ export const loads: Readonly<Record<string, Traffic>> = {
   large: { ...WIDE, streams: 4, path: paths.large },
 };
 
-/** What the calls of both listeners are measured by. */
+/** Chooses the loads that measure the calls of both listeners. */
 export interface Calls {
   /** Names of {@link loads}. */
   readonly loads: readonly string[];

@@ -1,4 +1,4 @@
-// What a target is given when it starts, and what it is once it has started.
+// The setup that starts a target, and the target once it runs.
 import type { TrafficOptions } from '../traffic/options.ts';
 import type { Cleanup } from './cleanup.ts';
 
@@ -38,7 +38,7 @@ export interface Target {
   /** From the start of the process to its first accepted connection, or until it says that it is ready. */
   readyMs?: number;
   metricsPort?: number;
-  /** What the process has said so far. */
+  /** The output of the process so far. */
   logs?: () => string;
   /** Ends it before the cleanup does. */
   stop: () => Promise<void>;

@@ -20,11 +20,6 @@ class UnreadPages {
     this.#maxBytes = maxBytes;
   }
 
-  /** The bytes held now. */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** Counts a body until its reader has received it or disconnected. Call it before the answer ends. */
   hold(body: string | Buffer, response: ServerResponse): void {
     if (body.length < SMALL_BYTES) return;
@@ -41,17 +36,19 @@ class UnreadPages {
 
   #leave(body: string | Buffer, response: ServerResponse): void {
     const readers = this.#readers.get(body);
-    if (readers?.delete(response) !== true || readers.size > 0) return;
-    this.#readers.delete(body);
-    this.#bytes -= body.length;
+    if (readers?.delete(response) === true && readers.size === 0) this.#forget(body);
   }
 
   #endOldest(): void {
     const [oldest] = this.#readers;
     const [body, readers] = oldest!;
+    this.#forget(body);
+    for (const response of readers) response.destroy();
+  }
+
+  #forget(body: string | Buffer): void {
     this.#readers.delete(body);
     this.#bytes -= body.length;
-    for (const response of readers) response.destroy();
   }
 }
 

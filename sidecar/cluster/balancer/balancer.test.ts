@@ -1,4 +1,4 @@
-// What all balancers share, and what each does with load and latency.
+// Tests the behaviour common to all balancers, and how each uses load and latency.
 import t from 'tap';
 import {
   endpointAt,

@@ -34,7 +34,7 @@ export interface ActiveHealthEnvironment {
 export class EndpointCheck extends Timer {
   readonly endpoint: Endpoint;
   readonly threshold = new HealthThreshold();
-  /** What the last check found, as text for logs and pages. */
+  /** The result of the last check, as text for logs and pages. */
   detail = '';
   /** The last check with a finding passed. */
   passes = false;
