@@ -16,46 +16,46 @@ export function closingCounts(tap: string): TestCounts {
 }
 
 export class TapDigest {
-  readonly #print: (line: string) => void;
-  #rest = '';
-  #file: string[] = [];
-  #closing = '';
+  private readonly print: (line: string) => void;
+  private rest = '';
+  private file: string[] = [];
+  private closing = '';
 
   constructor(print: (line: string) => void) {
-    this.#print = print;
+    this.print = print;
   }
 
   get counts(): TestCounts {
-    return closingCounts(this.#closing);
+    return closingCounts(this.closing);
   }
 
   write(chunk: string): void {
-    const lines = (this.#rest + chunk).split('\n');
-    this.#rest = lines.pop() ?? '';
-    for (const line of lines) this.#line(line);
+    const lines = (this.rest + chunk).split('\n');
+    this.rest = lines.pop() ?? '';
+    for (const line of lines) this.line(line);
   }
 
   end(): void {
-    if (this.#rest !== '') this.#line(this.#rest);
+    if (this.rest !== '') this.line(this.rest);
     // The remaining lines belong to a file without a result.
-    for (const line of this.#file) this.#print(line);
+    for (const line of this.file) this.print(line);
   }
 
-  #line(line: string): void {
+  private line(line: string): void {
     if (/^# \{ total: /.test(line)) {
-      this.#closing = line;
+      this.closing = line;
     } else if (/^ok \d+/.test(line)) {
-      for (const inner of this.#file) if (/^\s+ok \d+ .*# (SKIP|TODO)/.test(inner)) this.#print(inner);
-      this.#print(line);
-      this.#file = [];
+      for (const inner of this.file) if (/^\s+ok \d+ .*# (SKIP|TODO)/.test(inner)) this.print(inner);
+      this.print(line);
+      this.file = [];
     } else if (/^not ok \d+/.test(line)) {
-      for (const inner of this.#file) this.#print(inner);
-      this.#print(line);
-      this.#file = [];
+      for (const inner of this.file) this.print(inner);
+      this.print(line);
+      this.file = [];
     } else if (/^\s/.test(line)) {
-      this.#file.push(line);
+      this.file.push(line);
     } else if (line !== '' && !/^(TAP version|\d+\.\.\d+|# (Subtest|No coverage|time=))/.test(line)) {
-      this.#print(line);
+      this.print(line);
     }
   }
 }

@@ -23,32 +23,32 @@ const provider = await providerFor(t);
 
 /** Puts off what it is given while it is on; each for so long, which is far beyond the usual. */
 class Delay {
-  #isOn = false;
-  readonly #waiting = new Map<() => void, NodeJS.Timeout>();
+  private isOn = false;
+  private readonly waiting = new Map<() => void, NodeJS.Timeout>();
 
   readonly run = (answer: () => void): void => {
-    if (!this.#isOn) {
+    if (!this.isOn) {
       answer();
       return;
     }
     const timer = setTimeout(() => {
-      this.#waiting.delete(answer);
+      this.waiting.delete(answer);
       answer();
     }, SLOW_MS);
-    this.#waiting.set(answer, timer);
+    this.waiting.set(answer, timer);
   };
 
   readonly begin = (): void => {
-    this.#isOn = true;
+    this.isOn = true;
   };
 
   readonly end = (): void => {
-    this.#isOn = false;
-    for (const [answer, timer] of this.#waiting) {
+    this.isOn = false;
+    for (const [answer, timer] of this.waiting) {
       clearTimeout(timer);
       answer();
     }
-    this.#waiting.clear();
+    this.waiting.clear();
   };
 }
 

@@ -27,27 +27,27 @@ interface Claim {
 
 /** The memory that bodies share. It admits a body as a whole, so that no body waits for another halfway. */
 class BodyRoom {
-  #small = 0;
-  #large = 0;
+  private small = 0;
+  private large = 0;
   /** The bytes of large bodies, by address. */
-  readonly #byAddress = new Map<string, number>();
+  private readonly byAddress = new Map<string, number>();
 
   get heldBytes(): number {
-    return this.#small + this.#large;
+    return this.small + this.large;
   }
 
   /** @throws ApiError if there is no room now */
   take(claim: Claim, bytes: number): void {
     this.release(claim);
     if (bytes <= smallBytes) {
-      if (this.#small + bytes > smallRoomBytes) throw noRoom();
-      this.#small += bytes;
+      if (this.small + bytes > smallRoomBytes) throw noRoom();
+      this.small += bytes;
     } else {
       const largeRoom = maxHeldBytes - smallRoomBytes;
-      const own = this.#byAddress.get(claim.address) ?? 0;
-      if (this.#large + bytes > largeRoom || own + bytes > largeRoom * addressShare) throw noRoom();
-      this.#large += bytes;
-      this.#byAddress.set(claim.address, own + bytes);
+      const own = this.byAddress.get(claim.address) ?? 0;
+      if (this.large + bytes > largeRoom || own + bytes > largeRoom * addressShare) throw noRoom();
+      this.large += bytes;
+      this.byAddress.set(claim.address, own + bytes);
     }
     claim.bytes = bytes;
   }
@@ -56,13 +56,13 @@ class BodyRoom {
     const { bytes, address } = claim;
     claim.bytes = 0;
     if (bytes <= smallBytes) {
-      this.#small -= bytes;
+      this.small -= bytes;
       return;
     }
-    this.#large -= bytes;
-    const left = (this.#byAddress.get(address) ?? 0) - bytes;
-    if (left > 0) this.#byAddress.set(address, left);
-    else this.#byAddress.delete(address);
+    this.large -= bytes;
+    const left = (this.byAddress.get(address) ?? 0) - bytes;
+    if (left > 0) this.byAddress.set(address, left);
+    else this.byAddress.delete(address);
   }
 }
 
@@ -92,47 +92,47 @@ export function boundBodies(app: FastifyInstance, maxBytes: number, room = new B
 
 /** The pieces of a body. A client may send one byte at a time. */
 class Parts {
-  readonly #length: number | undefined;
-  #parts: Buffer[] = [];
+  private readonly length: number | undefined;
+  private parts: Buffer[] = [];
   /** The buffer for small pieces; a body with a length has one for all of them. */
-  #block: Buffer | undefined;
-  #used = 0;
+  private block: Buffer | undefined;
+  private used = 0;
 
   constructor(length: number | undefined) {
-    this.#length = length;
+    this.length = length;
   }
 
   push(part: Buffer): void {
-    if (this.#length === undefined) {
+    if (this.length === undefined) {
       const isSmall = part.length < smallPieceBytes;
-      if (!isSmall || this.#used + part.length > blockBytes) this.#closeBlock();
+      if (!isSmall || this.used + part.length > blockBytes) this.closeBlock();
       if (!isSmall) {
-        this.#parts.push(part);
+        this.parts.push(part);
         return;
       }
     }
-    this.#block ??= Buffer.allocUnsafeSlow(this.#length ?? blockBytes);
-    part.copy(this.#block, this.#used);
-    this.#used += part.length;
+    this.block ??= Buffer.allocUnsafeSlow(this.length ?? blockBytes);
+    part.copy(this.block, this.used);
+    this.used += part.length;
   }
 
   toText(): string {
-    if (this.#length !== undefined) return this.#block?.toString('utf8', 0, this.#used) ?? '';
-    this.#closeBlock();
-    return Buffer.concat(this.#parts).toString('utf8');
+    if (this.length !== undefined) return this.block?.toString('utf8', 0, this.used) ?? '';
+    this.closeBlock();
+    return Buffer.concat(this.parts).toString('utf8');
   }
 
   drop(): void {
-    this.#parts = [];
-    this.#block = undefined;
-    this.#used = 0;
+    this.parts = [];
+    this.block = undefined;
+    this.used = 0;
   }
 
-  #closeBlock(): void {
-    if (this.#block === undefined) return;
-    this.#parts.push(this.#block.subarray(0, this.#used));
-    this.#block = undefined;
-    this.#used = 0;
+  private closeBlock(): void {
+    if (this.block === undefined) return;
+    this.parts.push(this.block.subarray(0, this.used));
+    this.block = undefined;
+    this.used = 0;
   }
 }
 

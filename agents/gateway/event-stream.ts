@@ -10,13 +10,13 @@ const heartbeatMs = 15_000;
  * before its first chunk still gets the right HTTP status.
  */
 export class EventStream {
-  readonly #response: ServerResponse;
-  readonly #heartbeat: NodeJS.Timeout;
+  private readonly response: ServerResponse;
+  private readonly heartbeat: NodeJS.Timeout;
 
   constructor(response: ServerResponse) {
-    this.#response = response;
-    this.#heartbeat = setInterval(() => {
-      this.#open(200, {});
+    this.response = response;
+    this.heartbeat = setInterval(() => {
+      this.open(200, {});
       response.write(': waiting\n\n');
     }, heartbeatMs);
   }
@@ -33,19 +33,19 @@ export class EventStream {
     signal: AbortSignal,
     head: { status: number; headers: Record<string, string> } = { status: 200, headers: {} },
   ): Promise<void> {
-    this.#open(head.status, head.headers);
-    const flowing = this.#response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-    if (!flowing) await once(this.#response, 'drain', { signal });
+    this.open(head.status, head.headers);
+    const flowing = this.response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    if (!flowing) await once(this.response, 'drain', { signal });
   }
 
   end(): void {
-    clearInterval(this.#heartbeat);
-    this.#response.end();
+    clearInterval(this.heartbeat);
+    this.response.end();
   }
 
-  #open(status: number, headers: Record<string, string>): void {
-    if (this.#response.headersSent) return;
-    this.#response.writeHead(status, {
+  private open(status: number, headers: Record<string, string>): void {
+    if (this.response.headersSent) return;
+    this.response.writeHead(status, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',

@@ -11,25 +11,25 @@ export interface RegisteredAgent {
 
 /** The known agents, each with its own channel. */
 export class Registry {
-  readonly #agents = new Map<string, RegisteredAgent>();
+  private readonly agents = new Map<string, RegisteredAgent>();
 
   /** @param addresses agent type → `host:port` or `unix:/path` */
   constructor(addresses: ReadonlyMap<string, string>) {
     for (const [type, address] of addresses) {
       const authority = `${type}-agent`;
-      this.#agents.set(type, { type, authority, client: connectAgent(address, authority) });
+      this.agents.set(type, { type, authority, client: connectAgent(address, authority) });
     }
   }
 
   get(type: string): RegisteredAgent | undefined {
-    return this.#agents.get(type);
+    return this.agents.get(type);
   }
 
   all(): RegisteredAgent[] {
-    return [...this.#agents.values()];
+    return [...this.agents.values()];
   }
 
   close(): void {
-    for (const { client } of this.#agents.values()) client.close();
+    for (const { client } of this.agents.values()) client.close();
   }
 }

@@ -15,15 +15,15 @@ const usualPortsLock = '\0outrigger-local-system';
 
 /** Allocates loopback ports, each once. */
 export class Ports {
-  readonly #given = new Set<number>();
-  readonly #mayTakeUsual: boolean;
-  #next: number;
+  private readonly given = new Set<number>();
+  private readonly mayTakeUsual: boolean;
+  private next: number;
   /** Notices about ports that were not free. */
   readonly notices: string[] = [];
 
   private constructor(mayTakeUsual: boolean, processId: number) {
-    this.#mayTakeUsual = mayTakeUsual;
-    this.#next = (processId % slices) * sliceSize;
+    this.mayTakeUsual = mayTakeUsual;
+    this.next = (processId % slices) * sliceSize;
   }
 
   /** Checks whether another local system of this machine has the usual ports, or is about to take them. */
@@ -40,9 +40,9 @@ export class Ports {
   /** @throws Error if there is none */
   async any(): Promise<number> {
     for (let count = 0; count < slices * sliceSize; count += 1) {
-      const port = lowest + this.#next;
-      this.#next = (this.#next + 1) % (slices * sliceSize);
-      if (await this.#take(port)) return port;
+      const port = lowest + this.next;
+      this.next = (this.next + 1) % (slices * sliceSize);
+      if (await this.take(port)) return port;
     }
     throw new Error(`no port from ${lowest} to ${lowest + slices * sliceSize - 1} is free`);
   }
@@ -53,18 +53,18 @@ export class Ports {
    * @param isUsual whether every local system wants this port, and not only this user
    */
   async preferably(wanted: number, what: string, isUsual: boolean): Promise<number> {
-    const mayTake = this.#mayTakeUsual || !isUsual;
-    if (mayTake && (await this.#take(wanted))) return wanted;
+    const mayTake = this.mayTakeUsual || !isUsual;
+    if (mayTake && (await this.take(wanted))) return wanted;
     const port = await this.any();
     const why = mayTake ? 'is taken' : 'is for another local system that runs here';
     this.notices.push(`Port ${wanted} ${why}: ${what} is on port ${port} instead.`);
     return port;
   }
 
-  async #take(port: number): Promise<boolean> {
-    if (this.#given.has(port)) return false;
+  private async take(port: number): Promise<boolean> {
+    if (this.given.has(port)) return false;
     if (!(await claimPort(port))) return false;
-    this.#given.add(port);
+    this.given.add(port);
     return true;
   }
 }

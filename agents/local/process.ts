@@ -26,62 +26,58 @@ const askAgainMs = 50;
 /** Runs one process: keeps its last log lines, waits until it is ready, and ends it. */
 export class ManagedProcess {
   readonly name: string;
-  readonly #description: ProcessDescription;
-  readonly #child: ChildProcess;
-  readonly #lines: string[] = [];
+  readonly description: ProcessDescription;
+  private readonly child: ChildProcess;
+  private readonly lines: string[] = [];
   /** Resolves with a description when the process has ended. */
   readonly ended: Promise<string>;
-  #hasEnded = false;
+  private hasEnded = false;
   /**
    * A helper process that continues a paused process when its standard input ends: after resume(), or if this process
    * dies.
    */
-  #waker: ChildProcess | undefined = undefined;
+  private waker: ChildProcess | undefined = undefined;
 
   constructor(description: ProcessDescription, onLine?: (name: string, line: string) => void) {
     this.name = description.name;
-    this.#description = description;
-    this.#child = spawn(process.execPath, ['--import', preload, description.file, ...description.args], {
+    this.description = description;
+    this.child = spawn(process.execPath, ['--import', preload, description.file, ...description.args], {
       cwd: root,
       env: description.env,
       stdio: ['pipe', 'pipe', 'pipe'],
       // In its own process group: Ctrl-C reaches only the starter, which then stops the others in order.
       detached: true,
     });
-    for (const output of [this.#child.stdout!, this.#child.stderr!]) {
+    for (const output of [this.child.stdout!, this.child.stderr!]) {
       createInterface({ input: output }).on('line', (line) => {
-        this.#lines.push(line.slice(0, longestLineChars));
-        if (this.#lines.length > keptLines) this.#lines.shift();
+        this.lines.push(line.slice(0, longestLineChars));
+        if (this.lines.length > keptLines) this.lines.shift();
         onLine?.(this.name, line);
       });
     }
     // A closed pipe raises an error here; the end of the process reports more.
-    this.#child.stdin!.on('error', () => {});
-    this.ended = once(this.#child, 'close').then(
+    this.child.stdin!.on('error', () => {});
+    this.ended = once(this.child, 'close').then(
       ([code, signal]) => `ended with ${signal ?? `exit code ${code}`}`,
       (error: Error) => `could not be started: ${error.message}`,
     );
     void this.ended.then(() => {
-      this.#hasEnded = true;
+      this.hasEnded = true;
     });
   }
 
   get pid(): number | undefined {
-    return this.#child.pid;
-  }
-
-  get description(): ProcessDescription {
-    return this.#description;
+    return this.child.pid;
   }
 
   get isRunning(): boolean {
-    return !this.#hasEnded;
+    return !this.hasEnded;
   }
 
   /** Its last log lines, for an error message. */
   lastWords(): string {
-    if (this.#lines.length === 0) return '    (it logged nothing)';
-    return this.#lines
+    if (this.lines.length === 0) return '    (it logged nothing)';
+    return this.lines
       .slice(-reportedLines)
       .map((line) => `    ${line}`)
       .join('\n');
@@ -97,7 +93,7 @@ export class ManagedProcess {
     });
     let asking = true;
     const ready = (async () => {
-      while (asking && !(await this.#description.isReady().catch(() => false))) {
+      while (asking && !(await this.description.isReady().catch(() => false))) {
         await new Promise((resolve) => setTimeout(resolve, askAgainMs));
       }
     })();
@@ -120,7 +116,7 @@ export class ManagedProcess {
       inTime = false;
       this.kill();
     }, limitMs);
-    this.#child.kill('SIGTERM');
+    this.child.kill('SIGTERM');
     await this.ended;
     clearTimeout(timer);
     return inTime;
@@ -132,34 +128,34 @@ export class ManagedProcess {
    * A stopped process does not notice the end of its starter, so a helper has to continue it.
    */
   pause(): void {
-    if (!this.isRunning || this.#waker !== undefined) return;
-    const { pid } = this.#child;
+    if (!this.isRunning || this.waker !== undefined) return;
+    const { pid } = this.child;
     const waker = spawn('sh', ['-c', 'read _; kill -CONT "$1"', 'sh', String(pid)], {
       stdio: ['pipe', 'ignore', 'ignore'],
       detached: true,
     });
     waker.stdin?.on('error', () => {});
     waker.on('error', () => this.resume());
-    this.#waker = waker;
-    this.#child.kill('SIGSTOP');
+    this.waker = waker;
+    this.child.kill('SIGSTOP');
     // The process id may be reused.
     void this.ended.then(() => waker.kill('SIGKILL'));
   }
 
   /** Continues a paused process. */
   resume(): void {
-    if (this.#waker === undefined) return;
-    this.#waker.kill('SIGKILL');
-    this.#waker = undefined;
-    this.#child.kill('SIGCONT');
+    if (this.waker === undefined) return;
+    this.waker.kill('SIGKILL');
+    this.waker = undefined;
+    this.child.kill('SIGCONT');
   }
 
   send(signal: NodeJS.Signals): void {
-    if (this.isRunning) this.#child.kill(signal);
+    if (this.isRunning) this.child.kill(signal);
   }
 
   /** Kills the process at once (SIGKILL). */
   kill(): void {
-    this.#child.kill('SIGKILL');
+    this.child.kill('SIGKILL');
   }
 }

@@ -17,29 +17,29 @@ export type ReplicaAction = (typeof replicaActions)[number];
 
 /** The agents of a running system, with the actions that break and restore them. */
 export class Replicas {
-  readonly #supervisor: Supervisor;
-  readonly #agents: readonly LocalAgent[];
-  readonly #states = new Map<string, ReplicaState>();
+  private readonly supervisor: Supervisor;
+  private readonly agents: readonly LocalAgent[];
+  private readonly states = new Map<string, ReplicaState>();
   /** Actions in progress: one at a time for each replica. */
-  readonly #busy = new Map<string, Promise<void>>();
+  private readonly busy = new Map<string, Promise<void>>();
 
   constructor(supervisor: Supervisor, agents: readonly LocalAgent[]) {
-    this.#supervisor = supervisor;
-    this.#agents = agents;
+    this.supervisor = supervisor;
+    this.agents = agents;
   }
 
   has(name: string): boolean {
-    return this.#agents.some((agent) => agent.name === name);
+    return this.agents.some((agent) => agent.name === name);
   }
 
   stateOf(name: string): ReplicaState {
-    const state = this.#states.get(name) ?? 'running';
-    const alive = this.#supervisor.get(name).isRunning;
+    const state = this.states.get(name) ?? 'running';
+    const alive = this.supervisor.get(name).isRunning;
     return alive || state === 'killed' || state === 'starting' ? state : 'ended';
   }
 
   pidOf(name: string): number | undefined {
-    const one = this.#supervisor.get(name);
+    const one = this.supervisor.get(name);
     return one.isRunning ? one.pid : undefined;
   }
 
@@ -50,43 +50,43 @@ export class Replicas {
    */
   act(name: string, action: ReplicaAction): Promise<void> {
     // The caller of a failed start receives its error.
-    const before = this.#busy.get(name)?.catch(() => {}) ?? Promise.resolve();
-    const done = before.then(() => this.#act(name, action));
-    this.#busy.set(name, done);
+    const before = this.busy.get(name)?.catch(() => {}) ?? Promise.resolve();
+    const done = before.then(() => this.perform(name, action));
+    this.busy.set(name, done);
     return done;
   }
 
-  async #act(name: string, action: ReplicaAction): Promise<void> {
+  private async perform(name: string, action: ReplicaAction): Promise<void> {
     const state = this.stateOf(name);
-    const one = this.#supervisor.get(name);
+    const one = this.supervisor.get(name);
     if (action === 'kill') {
-      this.#states.set(name, 'killed');
-      if (one.isRunning) await this.#supervisor.end(name);
+      this.states.set(name, 'killed');
+      if (one.isRunning) await this.supervisor.end(name);
       return;
     }
-    await this.#restore(name, state);
+    await this.restore(name, state);
     if (action === 'stop') {
-      this.#supervisor.get(name).pause();
-      this.#states.set(name, 'stopped');
+      this.supervisor.get(name).pause();
+      this.states.set(name, 'stopped');
     } else if (action === 'slow') {
-      this.#supervisor.get(name).send('SIGUSR2');
-      this.#states.set(name, 'slow');
+      this.supervisor.get(name).send('SIGUSR2');
+      this.states.set(name, 'slow');
     }
   }
 
-  async #restore(name: string, state: ReplicaState): Promise<void> {
-    const one = this.#supervisor.get(name);
+  private async restore(name: string, state: ReplicaState): Promise<void> {
+    const one = this.supervisor.get(name);
     if (state === 'stopped') one.resume();
     if (state === 'slow') one.send('SIGUSR2');
     if (state === 'killed' || state === 'ended') {
-      this.#states.set(name, 'starting');
+      this.states.set(name, 'starting');
       try {
-        await this.#supervisor.startAgain(name);
+        await this.supervisor.startAgain(name);
       } catch (error) {
-        this.#states.set(name, 'ended');
+        this.states.set(name, 'ended');
         throw error;
       }
     }
-    this.#states.set(name, 'running');
+    this.states.set(name, 'running');
   }
 }

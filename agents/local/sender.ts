@@ -30,62 +30,62 @@ const question = 'Why do circuit breakers matter?';
 
 /** Sends a task four times a second, so that faults have visible effects. */
 export class Sender {
-  readonly #url: string;
-  #timer: NodeJS.Timeout | undefined = undefined;
-  #to = '';
-  #watchedAtMs = 0;
-  #total = 0;
-  #succeeded = 0;
-  #failed = 0;
-  #recent: SentTask[] = [];
+  private readonly url: string;
+  private timer: NodeJS.Timeout | undefined = undefined;
+  private to = '';
+  private watchedAtMs = 0;
+  private total = 0;
+  private succeeded = 0;
+  private failed = 0;
+  private recent: SentTask[] = [];
 
   /** @param gatewayUrl such as `http://127.0.0.1:8080` */
   constructor(gatewayUrl: string) {
-    this.#url = `${gatewayUrl}/api/v1/tasks`;
+    this.url = `${gatewayUrl}/api/v1/tasks`;
   }
 
   /** @param agentType the type of the agents that receive the tasks from now on */
   start(agentType: string): void {
-    this.#to = agentType;
-    this.#watchedAtMs = performance.now();
-    this.#timer ??= setInterval(() => this.#tick(), everyMs).unref();
+    this.to = agentType;
+    this.watchedAtMs = performance.now();
+    this.timer ??= setInterval(() => this.tick(), everyMs).unref();
   }
 
   stop(): void {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-    this.#to = '';
+    clearInterval(this.timer);
+    this.timer = undefined;
+    this.to = '';
   }
 
   report(): SenderReport {
-    this.#watchedAtMs = performance.now();
-    const total = this.#total;
-    return { to: this.#to, total, succeeded: this.#succeeded, failed: this.#failed, recent: this.#recent };
+    this.watchedAtMs = performance.now();
+    const total = this.total;
+    return { to: this.to, total, succeeded: this.succeeded, failed: this.failed, recent: this.recent };
   }
 
-  #tick(): void {
-    if (performance.now() - this.#watchedAtMs > unwatchedMs) this.stop();
-    else if (this.#total - this.#succeeded - this.#failed < maxInFlight) void this.#send();
+  private tick(): void {
+    if (performance.now() - this.watchedAtMs > unwatchedMs) this.stop();
+    else if (this.total - this.succeeded - this.failed < maxInFlight) void this.send();
   }
 
-  async #send(): Promise<void> {
-    const id = ++this.#total;
+  private async send(): Promise<void> {
+    const id = ++this.total;
     const startedMs = performance.now();
-    this.#put({ id, state: 'running', ms: 0, error: '' });
-    const error = await this.#ask();
-    if (error === '') this.#succeeded++;
-    else this.#failed++;
+    this.put({ id, state: 'running', ms: 0, error: '' });
+    const error = await this.ask();
+    if (error === '') this.succeeded++;
+    else this.failed++;
     const ms = Math.round(performance.now() - startedMs);
-    this.#put({ id, state: error === '' ? 'succeeded' : 'failed', ms, error });
+    this.put({ id, state: error === '' ? 'succeeded' : 'failed', ms, error });
   }
 
   /** Resolves with why the task failed; '' for success. */
-  async #ask(): Promise<string> {
+  private async ask(): Promise<string> {
     try {
-      const answer = await fetch(this.#url, {
+      const answer = await fetch(this.url, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ input: question, agent_type: this.#to }),
+        body: JSON.stringify({ input: question, agent_type: this.to }),
         signal: AbortSignal.timeout(taskLimitMs),
       });
       const body = (await answer.json()) as { error?: { message?: string } };
@@ -95,9 +95,9 @@ export class Sender {
     }
   }
 
-  #put(task: SentTask): void {
-    const at = this.#recent.findIndex(({ id }) => id === task.id);
-    if (at >= 0) this.#recent[at] = task;
-    else if (task.state === 'running') this.#recent = [...this.#recent, task].slice(-maxRecent);
+  private put(task: SentTask): void {
+    const at = this.recent.findIndex(({ id }) => id === task.id);
+    if (at >= 0) this.recent[at] = task;
+    else if (task.state === 'running') this.recent = [...this.recent, task].slice(-maxRecent);
   }
 }

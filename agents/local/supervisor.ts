@@ -22,14 +22,14 @@ export interface SupervisorListener {
  *   stop:   gateway → sidecars → agents and provider        so that tasks in flight can finish
  */
 export class Supervisor {
-  readonly #listener: SupervisorListener;
-  #groups: ManagedProcess[][] = [];
-  readonly #expected = new WeakSet<ManagedProcess>();
-  #started = false;
-  #stopping = false;
+  private readonly listener: SupervisorListener;
+  private groups: ManagedProcess[][] = [];
+  private readonly expected = new WeakSet<ManagedProcess>();
+  private started = false;
+  private stopping = false;
 
   constructor(listener: SupervisorListener = {}) {
-    this.#listener = listener;
+    this.listener = listener;
     // However this process ends, no process of the system stays: see also end-with-parent.ts.
     process.once('exit', () => this.kill());
   }
@@ -38,16 +38,16 @@ export class Supervisor {
   async start({ agents, sidecars, gateway }: SystemProcesses): Promise<void> {
     const limit = AbortSignal.timeout(startLimitMs);
     for (const group of [agents, sidecars, [gateway]]) {
-      const started = group.map((description) => this.#spawn(description));
-      this.#groups.push(started);
+      const started = group.map((description) => this.spawn(description));
+      this.groups.push(started);
       await Promise.all(started.map((one) => one.ready(limit)));
     }
-    this.#started = true;
+    this.started = true;
   }
 
   /** @throws Error for an unknown name */
   get(name: string): ManagedProcess {
-    const found = this.#groups.flat().find((one) => one.name === name);
+    const found = this.groups.flat().find((one) => one.name === name);
     if (found === undefined) throw new Error(`there is no process "${name}"`);
     return found;
   }
@@ -55,7 +55,7 @@ export class Supervisor {
   /** Ends a process on purpose, without a report of its end. */
   async end(name: string): Promise<void> {
     const one = this.get(name);
-    this.#expected.add(one);
+    this.expected.add(one);
     one.kill();
     await one.ended;
   }
@@ -68,8 +68,8 @@ export class Supervisor {
   async startAgain(name: string): Promise<void> {
     const old = this.get(name);
     if (old.isRunning) return;
-    const again = this.#spawn(old.description);
-    for (const group of this.#groups) {
+    const again = this.spawn(old.description);
+    for (const group of this.groups) {
       const at = group.indexOf(old);
       if (at >= 0) group[at] = again;
     }
@@ -78,9 +78,9 @@ export class Supervisor {
 
   /** Resolves with the names of the processes that had to be killed. */
   async stop(): Promise<string[]> {
-    this.#stopping = true;
+    this.stopping = true;
     const killed: string[] = [];
-    for (const group of this.#groups.toReversed()) {
+    for (const group of this.groups.toReversed()) {
       await Promise.all(
         group.map(async (one) => {
           if (!(await one.stop(stopLimitMs))) killed.push(one.name);
@@ -92,16 +92,16 @@ export class Supervisor {
 
   /** Ends everything at once. */
   kill(): void {
-    this.#stopping = true;
-    for (const one of this.#groups.flat()) if (one.isRunning) one.kill();
+    this.stopping = true;
+    for (const one of this.groups.flat()) if (one.isRunning) one.kill();
   }
 
-  #spawn(description: ProcessDescription): ManagedProcess {
-    if (this.#stopping) throw new Error('the system is stopping');
-    const started = new ManagedProcess(description, this.#listener.onLine);
+  private spawn(description: ProcessDescription): ManagedProcess {
+    if (this.stopping) throw new Error('the system is stopping');
+    const started = new ManagedProcess(description, this.listener.onLine);
     void started.ended.then((how) => {
-      if (this.#started && !this.#stopping && !this.#expected.has(started))
-        this.#listener.onEnded?.(started.name, how, started.lastWords());
+      if (this.started && !this.stopping && !this.expected.has(started))
+        this.listener.onEnded?.(started.name, how, started.lastWords());
     });
     return started;
   }

@@ -51,28 +51,27 @@ const maxRules = 1000;
 
 /** The rules in force. Of the rules that match a request, the latest one applies. */
 export class Faults {
-  #rules: { rule: Rule; left: number }[] = [];
+  private rules: { rule: Rule; left: number }[] = [];
 
   add(rule: Rule): void {
-    if (this.#rules.length >= maxRules)
-      throw new RangeError(`at most ${maxRules} rules; POST /control/reset`);
-    this.#rules.push({ rule, left: rule.times ?? Number.POSITIVE_INFINITY });
+    if (this.rules.length >= maxRules) throw new RangeError(`at most ${maxRules} rules; POST /control/reset`);
+    this.rules.push({ rule, left: rule.times ?? Number.POSITIVE_INFINITY });
   }
 
   clear(): void {
-    this.#rules = [];
+    this.rules = [];
   }
 
   list(): (Rule & { left: number | null })[] {
-    return this.#rules.map(({ rule, left }) => ({ ...rule, left: Number.isFinite(left) ? left : null }));
+    return this.rules.map(({ rule, left }) => ({ ...rule, left: Number.isFinite(left) ? left : null }));
   }
 
   /** Returns the behaviour for a request, and counts the request against the rule's `times`. */
   take(request: RequestFacts): Behaviour {
-    const entry = this.#rules.findLast(({ rule }) => fits(rule.scope ?? {}, request));
+    const entry = this.rules.findLast(({ rule }) => fits(rule.scope ?? {}, request));
     if (entry === undefined) return {};
     entry.left -= 1;
-    if (entry.left <= 0) this.#rules = this.#rules.filter((other) => other !== entry);
+    if (entry.left <= 0) this.rules = this.rules.filter((other) => other !== entry);
     return entry.rule.behaviour;
   }
 }

@@ -17,58 +17,58 @@ export interface Stats {
 const maxNames = 10_000;
 
 export class StatsCounter {
-  #requests = 0;
-  #active = 0;
-  #aborted = 0;
-  #tokens = { input: 0, output: 0 };
-  #tables = { path: new Map(), model: new Map(), task: new Map(), status: new Map() };
+  private requests = 0;
+  private active = 0;
+  private aborted = 0;
+  private tokens = { input: 0, output: 0 };
+  private tables = { path: new Map(), model: new Map(), task: new Map(), status: new Map() };
 
   /** A request has arrived. */
   begin(path: string): void {
-    this.#requests += 1;
-    this.#active += 1;
-    count(this.#tables.path, path);
+    this.requests += 1;
+    this.active += 1;
+    count(this.tables.path, path);
   }
 
   /** Its body has been read. */
   asked(model: string, task: string | undefined): void {
-    count(this.#tables.model, model);
-    if (task !== undefined) count(this.#tables.task, task);
+    count(this.tables.model, model);
+    if (task !== undefined) count(this.tables.task, task);
   }
 
   answering(inputTokens: number): void {
-    this.#tokens.input += inputTokens;
+    this.tokens.input += inputTokens;
   }
 
   sent(outputTokens: number): void {
-    this.#tokens.output += outputTokens;
+    this.tokens.output += outputTokens;
   }
 
   /** The request has ended. */
   end(status: number, aborted: boolean): void {
-    this.#active = Math.max(0, this.#active - 1);
-    if (aborted) this.#aborted += 1;
-    else count(this.#tables.status, String(status));
+    this.active = Math.max(0, this.active - 1);
+    if (aborted) this.aborted += 1;
+    else count(this.tables.status, String(status));
   }
 
   /** Resets everything except the active requests. */
   reset(): void {
-    this.#requests = 0;
-    this.#aborted = 0;
-    this.#tokens = { input: 0, output: 0 };
-    for (const table of Object.values(this.#tables)) table.clear();
+    this.requests = 0;
+    this.aborted = 0;
+    this.tokens = { input: 0, output: 0 };
+    for (const table of Object.values(this.tables)) table.clear();
   }
 
   read(): Stats {
     return {
-      requests: this.#requests,
-      active: this.#active,
-      aborted: this.#aborted,
-      by_path: Object.fromEntries(this.#tables.path),
-      by_model: Object.fromEntries(this.#tables.model),
-      by_task: Object.fromEntries(this.#tables.task),
-      by_status: Object.fromEntries(this.#tables.status),
-      tokens: { ...this.#tokens },
+      requests: this.requests,
+      active: this.active,
+      aborted: this.aborted,
+      by_path: Object.fromEntries(this.tables.path),
+      by_model: Object.fromEntries(this.tables.model),
+      by_task: Object.fromEntries(this.tables.task),
+      by_status: Object.fromEntries(this.tables.status),
+      tokens: { ...this.tokens },
     };
   }
 }

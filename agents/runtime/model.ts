@@ -9,7 +9,7 @@ import type { ModelSettings } from './settings.ts';
  * signal on. A model that continues for a disconnected caller still costs money.
  */
 export class TaskModel extends OpenAI {
-  readonly #taskSignal: AbortSignal;
+  private readonly taskSignal: AbortSignal;
 
   constructor(settings: ModelSettings, signal: AbortSignal, headers: Record<string, string>) {
     super({
@@ -18,14 +18,14 @@ export class TaskModel extends OpenAI {
       maxRetries: settings.maxRetries,
       defaultHeaders: headers,
     });
-    this.#taskSignal = signal;
+    this.taskSignal = signal;
   }
 
   protected override async prepareOptions(options: {
     signal?: AbortSignal | null | undefined;
   }): Promise<void> {
     const { signal } = options;
-    options.signal = signal ? AbortSignal.any([this.#taskSignal, signal]) : this.#taskSignal;
+    options.signal = signal ? AbortSignal.any([this.taskSignal, signal]) : this.taskSignal;
   }
 }
 

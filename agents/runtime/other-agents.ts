@@ -21,25 +21,25 @@ export interface OtherAgents {
 
 /** One channel for each called agent, all through the sidecar, which routes by authority. */
 export class AgentChannels {
-  readonly #outbound: string;
-  readonly #clients = new Map<string, AgentClient>();
+  private readonly outbound: string;
+  private readonly clients = new Map<string, AgentClient>();
 
   constructor(outbound: string) {
-    this.#outbound = outbound;
+    this.outbound = outbound;
   }
 
   to(agentName: string): AgentClient {
-    let client = this.#clients.get(agentName);
+    let client = this.clients.get(agentName);
     if (client === undefined) {
-      client = connectAgent(this.#outbound, agentName);
-      this.#clients.set(agentName, client);
+      client = connectAgent(this.outbound, agentName);
+      this.clients.set(agentName, client);
     }
     return client;
   }
 
   close(): void {
-    for (const client of this.#clients.values()) client.close();
-    this.#clients.clear();
+    for (const client of this.clients.values()) client.close();
+    this.clients.clear();
   }
 }
 

@@ -25,44 +25,44 @@ export async function inspector(): Promise<{ flag: string; open: () => Promise<P
 }
 
 export class Profiler {
-  readonly #socket: WebSocket;
-  readonly #waiting = new Map<
+  private readonly socket: WebSocket;
+  private readonly waiting = new Map<
     number,
     { resolve: (answer: Answer) => void; reject: (error: Error) => void }
   >();
-  #asked = 0;
+  private asked = 0;
 
   constructor(socket: WebSocket) {
-    this.#socket = socket;
+    this.socket = socket;
     socket.addEventListener('message', ({ data }) => {
       const answer = JSON.parse(String(data)) as Answer;
-      const waiting = this.#waiting.get(answer.id ?? 0);
-      this.#waiting.delete(answer.id ?? 0);
+      const waiting = this.waiting.get(answer.id ?? 0);
+      this.waiting.delete(answer.id ?? 0);
       if (answer.error === undefined) waiting?.resolve(answer);
       else waiting?.reject(new Error(answer.error.message));
     });
     socket.addEventListener('close', () => {
-      for (const { reject } of this.#waiting.values()) reject(new Error('the process has ended'));
+      for (const { reject } of this.waiting.values()) reject(new Error('the process has ended'));
     });
   }
 
   async start(intervalUs: number): Promise<void> {
-    await this.#ask('Profiler.enable');
-    await this.#ask('Profiler.setSamplingInterval', { interval: intervalUs });
-    await this.#ask('Profiler.start');
+    await this.ask('Profiler.enable');
+    await this.ask('Profiler.setSamplingInterval', { interval: intervalUs });
+    await this.ask('Profiler.start');
   }
 
   async stop(): Promise<CpuProfile> {
-    const { result } = await this.#ask('Profiler.stop');
-    this.#socket.close();
+    const { result } = await this.ask('Profiler.stop');
+    this.socket.close();
     return result!.profile!;
   }
 
-  #ask(method: string, params: object = {}): Promise<Answer> {
-    const id = ++this.#asked;
+  private ask(method: string, params: object = {}): Promise<Answer> {
+    const id = ++this.asked;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#socket.send(JSON.stringify({ id, method, params }));
+      this.waiting.set(id, { resolve, reject });
+      this.socket.send(JSON.stringify({ id, method, params }));
     });
   }
 }

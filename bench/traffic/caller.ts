@@ -26,20 +26,20 @@ export interface CallerEvents {
 }
 
 export class Caller implements FrameHandler {
-  readonly #frames: FrameSocket;
-  readonly #blocks: RequestBlocks;
-  readonly #message: Buffer;
-  readonly #answerBytes: number;
-  readonly #events: CallerEvents;
-  readonly #decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65_536 });
-  readonly #calls = new Map<number, Call>();
-  readonly #bodies: BodyQueue;
+  private readonly frames: FrameSocket;
+  private readonly blocks: RequestBlocks;
+  private readonly message: Buffer;
+  private readonly answerBytes: number;
+  private readonly events: CallerEvents;
+  private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65_536 });
+  private readonly calls = new Map<number, Call>();
+  private readonly bodies: BodyQueue;
   /** Used again, so that a call costs no garbage. */
-  readonly #spare: Call[] = [];
-  #nextStream = 1;
-  #ready = false;
+  private readonly spare: Call[] = [];
+  private nextStream = 1;
+  private ready = false;
   /** Trailers that said OK: a list that repeats is the same object. */
-  #goodTrailers: HeaderList | undefined;
+  private goodTrailers: HeaderList | undefined;
 
   constructor(
     socket: Socket,
@@ -48,108 +48,108 @@ export class Caller implements FrameHandler {
     blocks: BlockOptions,
     events: CallerEvents,
   ) {
-    this.#message = message;
-    this.#answerBytes = answerBytes;
-    this.#events = events;
-    this.#blocks = new RequestBlocks(blocks);
-    this.#frames = new FrameSocket(socket, this, 'client', 100);
-    this.#bodies = new BodyQueue(this.#frames);
+    this.message = message;
+    this.answerBytes = answerBytes;
+    this.events = events;
+    this.blocks = new RequestBlocks(blocks);
+    this.frames = new FrameSocket(socket, this, 'client', 100);
+    this.bodies = new BodyQueue(this.frames);
     socket.on('drain', () => {
-      this.#bodies.continue();
+      this.bodies.continue();
       this.flush();
     });
   }
 
   get open(): number {
-    return this.#calls.size;
+    return this.calls.size;
   }
 
   get maxStreams(): number {
-    return this.#frames.maxStreams;
+    return this.frames.maxStreams;
   }
 
   read(chunk: Buffer): void {
-    this.#frames.read(chunk);
+    this.frames.read(chunk);
   }
 
   flush(): void {
-    this.#frames.flush();
+    this.frames.flush();
   }
 
   /** Makes a call; `flush` sends it. */
   call(nowMs: number): void {
-    const stream = this.#nextStream;
-    this.#nextStream += 2;
-    const call = this.#spare.pop() ?? { startedMs: 0, bytes: 0 };
+    const stream = this.nextStream;
+    this.nextStream += 2;
+    const call = this.spare.pop() ?? { startedMs: 0, bytes: 0 };
     call.startedMs = nowMs;
     call.bytes = 0;
-    this.#calls.set(stream, call);
-    const length = this.#blocks.next();
-    this.#frames.headers(stream, 0, this.#blocks.block, length);
-    nextId(this.#message);
-    this.#bodies.send(stream, this.#message, Flag.END_STREAM);
+    this.calls.set(stream, call);
+    const length = this.blocks.next();
+    this.frames.headers(stream, 0, this.blocks.block, length);
+    nextId(this.message);
+    this.bodies.send(stream, this.message, Flag.END_STREAM);
   }
 
   onSettings(): void {
-    if (this.#ready) return;
-    this.#ready = true;
-    if (!this.#frames.hasTable) this.#events.onBroken('it keeps no header table, which the calls count on');
-    this.#events.onReady(this);
+    if (this.ready) return;
+    this.ready = true;
+    if (!this.frames.hasTable) this.events.onBroken('it keeps no header table, which the calls count on');
+    this.events.onReady(this);
   }
 
   onHeaders(stream: number, flags: number, buffer: Buffer, start: number, end: number): void {
-    const list = this.#decoder.decode(buffer, start, end);
+    const list = this.decoder.decode(buffer, start, end);
     if (list === undefined) {
-      this.#events.onBroken(`a header block is wrong: ${this.#decoder.error}`);
+      this.events.onBroken(`a header block is wrong: ${this.decoder.error}`);
       return;
     }
     if ((flags & Flag.END_STREAM) === 0) {
-      if (list.get(':status') !== '200') this.#end(stream, `:status ${list.get(':status')}`);
+      if (list.get(':status') !== '200') this.end(stream, `:status ${list.get(':status')}`);
       return;
     }
-    if (list === this.#goodTrailers || list.get('grpc-status') === '0') {
-      if (list.shared) this.#goodTrailers = list;
-      this.#end(stream, undefined);
+    if (list === this.goodTrailers || list.get('grpc-status') === '0') {
+      if (list.shared) this.goodTrailers = list;
+      this.end(stream, undefined);
       return;
     }
     const reason = list.get('outrigger-reason');
-    this.#end(
+    this.end(
       stream,
       `grpc-status ${list.get('grpc-status')} ${list.get('grpc-message')}${reason === undefined ? '' : ` (${reason})`}`,
     );
   }
 
   onData(stream: number, flags: number, _buffer: Buffer, start: number, end: number): void {
-    const call = this.#calls.get(stream);
+    const call = this.calls.get(stream);
     if (call === undefined) return;
-    if (call.bytes === 0) this.#events.onFirstBytes();
+    if (call.bytes === 0) this.events.onFirstBytes();
     call.bytes += end - start;
-    this.#events.onBytes(end - start);
-    if ((flags & Flag.END_STREAM) !== 0) this.#end(stream, 'ended without trailers');
+    this.events.onBytes(end - start);
+    if ((flags & Flag.END_STREAM) !== 0) this.end(stream, 'ended without trailers');
   }
 
   onWindow(stream: number, bytes: number): void {
-    this.#bodies.onWindow(stream, bytes);
+    this.bodies.onWindow(stream, bytes);
   }
 
   onReset(stream: number, errorCode: number): void {
-    this.#end(stream, `reset with ${errorCode}`);
+    this.end(stream, `reset with ${errorCode}`);
   }
 
   onGoAway(errorCode: number): void {
-    this.#events.onBroken(`GOAWAY with ${errorCode}`);
+    this.events.onBroken(`GOAWAY with ${errorCode}`);
   }
 
-  #end(stream: number, failure: string | undefined): void {
-    const call = this.#calls.get(stream);
+  private end(stream: number, failure: string | undefined): void {
+    const call = this.calls.get(stream);
     if (call === undefined) return;
-    this.#calls.delete(stream);
+    this.calls.delete(stream);
     const short =
-      failure === undefined && call.bytes !== this.#answerBytes
-        ? `${call.bytes} bytes in place of ${this.#answerBytes}`
+      failure === undefined && call.bytes !== this.answerBytes
+        ? `${call.bytes} bytes in place of ${this.answerBytes}`
         : failure;
     const { startedMs } = call;
-    this.#spare.push(call);
-    this.#events.onEnd(this, startedMs, short);
+    this.spare.push(call);
+    this.events.onEnd(this, startedMs, short);
   }
 }

@@ -53,48 +53,48 @@ interface Stream {
 }
 
 export class UpstreamConnection implements FrameHandler {
-  readonly #frames: FrameSocket;
-  readonly #bodies: BodyQueue;
-  readonly #decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65_536 });
-  readonly #requests = new Map<number, Request>();
-  #streams: Stream[] = [];
+  private readonly frames: FrameSocket;
+  private readonly bodies: BodyQueue;
+  private readonly decoder = new HpackDecoder({ maxTableBytes: 4096, maxListBytes: 65_536 });
+  private readonly requests = new Map<number, Request>();
+  private streams: Stream[] = [];
   /** Which stream's turn it is. */
-  #turn = 0;
-  #scheduled = false;
-  #sentHeaders = false;
-  #sentTrailers = false;
-  readonly #trailersAfter = (stream: number): void => this.#trailers(stream);
+  private turn = 0;
+  private scheduled = false;
+  private sentHeaders = false;
+  private sentTrailers = false;
+  private readonly trailersAfter = (stream: number): void => this.trailers(stream);
 
   constructor(socket: Socket) {
-    this.#frames = new FrameSocket(socket, this, 'server', MAX_STREAMS);
-    this.#bodies = new BodyQueue(this.#frames);
+    this.frames = new FrameSocket(socket, this, 'server', MAX_STREAMS);
+    this.bodies = new BodyQueue(this.frames);
     socket.on('data', (bytes: Buffer) => {
       try {
-        this.#frames.read(bytes);
+        this.frames.read(bytes);
       } catch (error) {
         process.stderr.write(`${(error as Error).message}\n`);
         socket.destroy();
       }
     });
     socket.on('drain', () => {
-      this.#bodies.continue();
-      this.#chunks();
-      this.#frames.flush();
+      this.bodies.continue();
+      this.chunks();
+      this.frames.flush();
     });
   }
 
   onSettings(): void {}
 
   onHeaders(stream: number, flags: number, buffer: Buffer, start: number, end: number): void {
-    const list = this.#decoder.decode(buffer, start, end);
-    if (list === undefined) throw new Error(`a header block is wrong: ${this.#decoder.error}`);
+    const list = this.decoder.decode(buffer, start, end);
+    if (list === undefined) throw new Error(`a header block is wrong: ${this.decoder.error}`);
     const path = list.get(':path') ?? '';
-    if ((flags & Flag.END_STREAM) !== 0) this.#answer(stream, path, undefined);
-    else this.#requests.set(stream, { path, body: undefined });
+    if ((flags & Flag.END_STREAM) !== 0) this.answer(stream, path, undefined);
+    else this.requests.set(stream, { path, body: undefined });
   }
 
   onData(stream: number, flags: number, buffer: Buffer, start: number, end: number): void {
-    const request = this.#requests.get(stream);
+    const request = this.requests.get(stream);
     if (request === undefined) return;
     // Only a request for a stream says how it wants to be answered.
     if (request.path === paths.stream) {
@@ -102,100 +102,96 @@ export class UpstreamConnection implements FrameHandler {
       request.body = request.body === undefined ? Buffer.from(part) : Buffer.concat([request.body, part]);
     }
     if ((flags & Flag.END_STREAM) === 0) return;
-    this.#requests.delete(stream);
-    this.#answer(stream, request.path, request.body);
+    this.requests.delete(stream);
+    this.answer(stream, request.path, request.body);
   }
 
   onWindow(stream: number, bytes: number): void {
-    this.#bodies.onWindow(stream, bytes);
+    this.bodies.onWindow(stream, bytes);
     if (stream !== 0) {
-      const found = this.#streams.find(({ id }) => id === stream);
+      const found = this.streams.find(({ id }) => id === stream);
       if (found !== undefined) found.window += bytes;
     }
-    this.#schedule();
+    this.schedule();
   }
 
   onReset(stream: number): void {
-    this.#requests.delete(stream);
-    this.#bodies.onReset(stream);
-    this.#streams = this.#streams.filter(({ id }) => id !== stream);
+    this.requests.delete(stream);
+    this.bodies.onReset(stream);
+    this.streams = this.streams.filter(({ id }) => id !== stream);
   }
 
   onGoAway(): void {}
 
-  #answer(stream: number, path: string, body: Buffer | undefined): void {
+  private answer(stream: number, path: string, body: Buffer | undefined): void {
     if (path !== paths.small && path !== paths.large && path !== paths.stream) {
-      this.#frames.headers(stream, Flag.END_STREAM, UNIMPLEMENTED, UNIMPLEMENTED.length);
+      this.frames.headers(stream, Flag.END_STREAM, UNIMPLEMENTED, UNIMPLEMENTED.length);
       return;
     }
-    const headers = this.#headers();
-    this.#sentHeaders = true;
-    this.#frames.headers(stream, 0, headers, headers.length);
+    const headers = this.headers();
+    this.sentHeaders = true;
+    this.frames.headers(stream, 0, headers, headers.length);
     if (path !== paths.stream) {
-      this.#bodies.send(stream, path === paths.large ? largeAnswer : smallAnswer, 0, this.#trailersAfter);
+      this.bodies.send(stream, path === paths.large ? largeAnswer : smallAnswer, 0, this.trailersAfter);
       return;
     }
     const chunks = body === undefined ? 0 : maxTokensOf(body);
     // One that asks for no chunks gets the first of an answer that never goes on.
-    if (chunks === 0) this.#bodies.send(stream, chunk, 0, () => {});
+    if (chunks === 0) this.bodies.send(stream, chunk, 0, () => {});
     else {
-      this.#streams.push({ id: stream, left: chunks, window: this.#frames.initialWindow });
-      this.#schedule();
+      this.streams.push({ id: stream, left: chunks, window: this.frames.initialWindow });
+      this.schedule();
     }
   }
 
-  #headers(): Buffer {
-    if (!this.#frames.hasTable) return PLAIN_HEADERS;
-    if (!this.#sentHeaders) return FIRST_HEADERS;
-    return this.#sentTrailers ? HEADERS : EARLY_HEADERS;
+  private headers(): Buffer {
+    if (!this.frames.hasTable) return PLAIN_HEADERS;
+    if (!this.sentHeaders) return FIRST_HEADERS;
+    return this.sentTrailers ? HEADERS : EARLY_HEADERS;
   }
 
-  #trailers(stream: number): void {
-    const trailers = !this.#frames.hasTable ? PLAIN_TRAILERS : this.#sentTrailers ? TRAILERS : FIRST_TRAILERS;
-    this.#sentTrailers = true;
-    this.#frames.headers(stream, Flag.END_STREAM, trailers, trailers.length);
+  private trailers(stream: number): void {
+    const trailers = !this.frames.hasTable ? PLAIN_TRAILERS : this.sentTrailers ? TRAILERS : FIRST_TRAILERS;
+    this.sentTrailers = true;
+    this.frames.headers(stream, Flag.END_STREAM, trailers, trailers.length);
   }
 
-  #schedule(): void {
-    if (this.#scheduled || this.#streams.length === 0) return;
-    this.#scheduled = true;
+  private schedule(): void {
+    if (this.scheduled || this.streams.length === 0) return;
+    this.scheduled = true;
     setImmediate(() => {
-      this.#scheduled = false;
-      this.#chunks();
-      this.#frames.flush();
+      this.scheduled = false;
+      this.chunks();
+      this.frames.flush();
     });
   }
 
   /** A chunk of each stream in turn, as tokens of many answers come. */
-  #chunks(): void {
+  private chunks(): void {
     let written = 0;
     /** Streams in a row that had nothing to send. */
     let idle = 0;
-    while (
-      this.#streams.length > 0 &&
-      idle < this.#streams.length &&
-      this.#frames.sendWindow >= chunk.length
-    ) {
+    while (this.streams.length > 0 && idle < this.streams.length && this.frames.sendWindow >= chunk.length) {
       if (written >= TURN_BYTES) {
-        if (this.#frames.waitingBytes < MAX_WAITING_BYTES) this.#schedule();
+        if (this.frames.waitingBytes < MAX_WAITING_BYTES) this.schedule();
         return;
       }
-      if (this.#turn >= this.#streams.length) this.#turn = 0;
-      const stream = this.#streams[this.#turn]!;
+      if (this.turn >= this.streams.length) this.turn = 0;
+      const stream = this.streams[this.turn]!;
       const bytes = stream.left > 0 ? chunk : lastChunk;
       if (stream.window < bytes.length) {
         idle++;
-        this.#turn++;
+        this.turn++;
         continue;
       }
       idle = 0;
-      this.#frames.data(stream.id, 0, bytes, 0, bytes.length);
+      this.frames.data(stream.id, 0, bytes, 0, bytes.length);
       stream.window -= bytes.length;
       written += bytes.length;
-      if (stream.left-- > 0) this.#turn++;
+      if (stream.left-- > 0) this.turn++;
       else {
-        this.#trailers(stream.id);
-        this.#streams.splice(this.#turn, 1);
+        this.trailers(stream.id);
+        this.streams.splice(this.turn, 1);
       }
     }
   }

@@ -12,12 +12,12 @@ export class Fleet {
   readonly world: World;
   /** Something was started since the last section. */
   isNew = true;
-  readonly #plain = new Map<string, Target>();
-  readonly #cleanup: Cleanup;
+  private readonly plainTargets = new Map<string, Target>();
+  private readonly cleanup: Cleanup;
 
   private constructor(world: World, cleanup: Cleanup) {
     this.world = world;
-    this.#cleanup = cleanup;
+    this.cleanup = cleanup;
   }
 
   static async start({ image = false } = {}): Promise<Fleet> {
@@ -32,18 +32,18 @@ export class Fleet {
 
   /** The one that runs, or a new one. */
   async plain(name: string, warmUpSeconds: number): Promise<Target> {
-    const known = this.#plain.get(name);
+    const known = this.plainTargets.get(name);
     if (known?.pids.every(isAlive)) return known;
     this.isNew = true;
     const target = await startTarget(name, this.world.setup);
     await proveItWorks(target);
     await warmUp(this.world, target, warmUpSeconds);
-    this.#plain.set(name, target);
+    this.plainTargets.set(name, target);
     return target;
   }
 
   async end(): Promise<void> {
-    await this.#cleanup.run();
+    await this.cleanup.run();
   }
 }
 

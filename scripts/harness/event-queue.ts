@@ -7,17 +7,17 @@ interface Entry {
 }
 
 export class EventQueue {
-  readonly #heap: Entry[] = [];
-  #added = 0;
+  private readonly heap: Entry[] = [];
+  private added = 0;
 
   get nextAtMs(): number {
-    return this.#heap[0]?.atMs ?? Number.POSITIVE_INFINITY;
+    return this.heap[0]?.atMs ?? Number.POSITIVE_INFINITY;
   }
 
   /** Events at the same time run in the order of insertion. */
   at(atMs: number, run: () => void): void {
-    const heap = this.#heap;
-    const entry = { atMs, order: this.#added++, run };
+    const heap = this.heap;
+    const entry = { atMs, order: this.added++, run };
     let index = heap.length;
     while (index > 0) {
       const parent = (index - 1) >> 1;
@@ -30,17 +30,17 @@ export class EventQueue {
 
   /** Removes and runs the next event; returns false when there is none. */
   runNext(): boolean {
-    const heap = this.#heap;
+    const heap = this.heap;
     const first = heap[0];
     const last = heap.pop();
     if (first === undefined || last === undefined) return false;
-    if (heap.length > 0) this.#sink(last);
+    if (heap.length > 0) this.sink(last);
     first.run();
     return true;
   }
 
-  #sink(entry: Entry): void {
-    const heap = this.#heap;
+  private sink(entry: Entry): void {
+    const heap = this.heap;
     let index = 0;
     for (;;) {
       let child = 2 * index + 1;

@@ -12,47 +12,47 @@ import { WheelDriver } from './wheel-driver.ts';
 
 class TestTimer extends Timer {
   readonly name: string;
-  readonly #then: (timer: TestTimer, nowMs: number) => void;
+  private readonly onDue: (timer: TestTimer, nowMs: number) => void;
 
   constructor(name: string, then: (timer: TestTimer, nowMs: number) => void = () => {}) {
     super();
     this.name = name;
-    this.#then = then;
+    this.onDue = then;
   }
 
   override onTimeout(nowMs: number): void {
-    this.#then(this, nowMs);
+    this.onDue(this, nowMs);
   }
 }
 
 /** A plain model of the wheel: a timer fires at the first tick that is not before its time. */
 class Model {
-  readonly #due = new Map<TestTimer, number>();
-  #tick = 0;
+  private readonly due = new Map<TestTimer, number>();
+  private tick = 0;
 
   arm(timer: TestTimer, atMs: number): void {
-    this.#due.set(timer, Math.max(Math.ceil(atMs / 10), this.#tick + 1));
+    this.due.set(timer, Math.max(Math.ceil(atMs / 10), this.tick + 1));
   }
 
   cancel(timer: TestTimer): void {
-    this.#due.delete(timer);
+    this.due.delete(timer);
   }
 
   advance(nowMs: number): string[] {
     const target = Math.floor(nowMs / 10);
-    if (target <= this.#tick) return [];
-    this.#tick = target;
-    const fired = [...this.#due].filter(([, tick]) => tick <= target);
-    for (const [timer] of fired) this.#due.delete(timer);
+    if (target <= this.tick) return [];
+    this.tick = target;
+    const fired = [...this.due].filter(([, tick]) => tick <= target);
+    for (const [timer] of fired) this.due.delete(timer);
     return fired.map(([timer]) => timer.name).sort();
   }
 
   get size(): number {
-    return this.#due.size;
+    return this.due.size;
   }
 
   get firstMs(): number | undefined {
-    return this.#due.size === 0 ? undefined : Math.min(...this.#due.values()) * 10;
+    return this.due.size === 0 ? undefined : Math.min(...this.due.values()) * 10;
   }
 }
 

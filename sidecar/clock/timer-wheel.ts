@@ -58,32 +58,28 @@ export abstract class Timer {
 export type Waker = (atMs: number) => void;
 
 export class TimerWheel {
-  readonly #tickMs: number;
-  readonly #slots: readonly TimerNode[];
-  readonly #levelSizes = [0, 0, 0, 0];
-  #size = 0;
+  readonly tickMs: number;
+  private readonly slots: readonly TimerNode[];
+  private readonly levelSizes = [0, 0, 0, 0];
+  private armed = 0;
   /** Every timer due at or before this tick has fired. */
-  #tick = 0;
+  private tick = 0;
   /** While `advance` runs, the tick that it runs to: timers that a callback arms fire after it. */
-  #targetTick = 0;
-  #advancing = false;
-  #wakeTick = Number.NEGATIVE_INFINITY;
-  #waker: Waker | undefined;
+  private targetTick = 0;
+  private advancing = false;
+  private wakeTick = Number.NEGATIVE_INFINITY;
+  private waker: Waker | undefined;
 
   constructor(options: { tickMs?: number } = {}) {
-    this.#tickMs = options.tickMs ?? 10;
-    if (!Number.isInteger(this.#tickMs) || this.#tickMs < 1) {
-      throw new RangeError(`tickMs is ${this.#tickMs}; give a whole number of milliseconds, 1 or more`);
+    this.tickMs = options.tickMs ?? 10;
+    if (!Number.isInteger(this.tickMs) || this.tickMs < 1) {
+      throw new RangeError(`tickMs is ${this.tickMs}; give a whole number of milliseconds, 1 or more`);
     }
-    this.#slots = Array.from({ length: LEVELS * SLOTS }, () => new TimerNode(undefined));
+    this.slots = Array.from({ length: LEVELS * SLOTS }, () => new TimerNode(undefined));
   }
 
   get size(): number {
-    return this.#size;
-  }
-
-  get tickMs(): number {
-    return this.#tickMs;
+    return this.armed;
   }
 
   /**
@@ -93,18 +89,18 @@ export class TimerWheel {
   arm(timer: Timer, atMs: number): void {
     if (Number.isNaN(atMs)) throw new RangeError('a timer was armed for NaN; give a time in milliseconds');
     const node = timer.timerNode;
-    if (node.level !== NOT_ARMED) this.#unlink(node);
-    const tick = Math.ceil(atMs / this.#tickMs);
+    if (node.level !== NOT_ARMED) this.unlink(node);
+    const tick = Math.ceil(atMs / this.tickMs);
     // A callback that arms itself for "now" must not keep `advance` from ending.
-    node.tick = tick > this.#targetTick ? tick : this.#targetTick + 1;
-    this.#place(node);
-    if (node.tick < this.#wakeTick) this.#waker?.(node.tick * this.#tickMs);
+    node.tick = tick > this.targetTick ? tick : this.targetTick + 1;
+    this.place(node);
+    if (node.tick < this.wakeTick) this.waker?.(node.tick * this.tickMs);
   }
 
   /** Does nothing when the timer is not armed. */
   cancel(timer: Timer): void {
     const node = timer.timerNode;
-    if (node.level !== NOT_ARMED) this.#unlink(node);
+    if (node.level !== NOT_ARMED) this.unlink(node);
   }
 
   /**
@@ -112,17 +108,17 @@ export class TimerWheel {
    * error (an AggregateError for several) after the last one. A call with an earlier time than the last does nothing.
    */
   advance(nowMs: number): void {
-    const target = Math.floor(nowMs / this.#tickMs);
-    if (this.#advancing || !(target > this.#tick)) return;
-    this.#advancing = true;
-    this.#targetTick = target;
+    const target = Math.floor(nowMs / this.tickMs);
+    if (this.advancing || !(target > this.tick)) return;
+    this.advancing = true;
+    this.targetTick = target;
     let errors: unknown[] | undefined;
-    while (this.#tick < target) {
-      this.#tick = this.#nextBusyTick(target);
-      if ((this.#tick & SLOT_MASK) === 0) this.#cascade();
-      const end = this.#slots[this.#tick & SLOT_MASK]!;
+    while (this.tick < target) {
+      this.tick = this.nextBusyTick(target);
+      if ((this.tick & SLOT_MASK) === 0) this.cascade();
+      const end = this.slots[this.tick & SLOT_MASK]!;
       for (let node = end.next!; node !== end; node = end.next!) {
-        this.#unlink(node);
+        this.unlink(node);
         try {
           node.timer!.onTimeout(nowMs);
         } catch (error) {
@@ -131,7 +127,7 @@ export class TimerWheel {
         }
       }
     }
-    this.#advancing = false;
+    this.advancing = false;
     if (errors !== undefined) {
       throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'several timers failed');
     }
@@ -142,56 +138,56 @@ export class TimerWheel {
    * than 64 ticks. Undefined when no timer is armed. Reads up to 256 slots.
    */
   nextAtMs(): number | undefined {
-    if (this.#size === 0) return undefined;
+    if (this.armed === 0) return undefined;
     let next = Number.POSITIVE_INFINITY;
     for (let level = 0; level < LEVELS; level++) {
-      if (this.#levelSizes[level] === 0) continue;
+      if (this.levelSizes[level] === 0) continue;
       const span = LEVEL_SPANS[level]!;
-      const current = Math.floor(this.#tick / span);
+      const current = Math.floor(this.tick / span);
       for (let ahead = 1; ahead <= SLOTS; ahead++) {
-        const end = this.#slots[level * SLOTS + ((current + ahead) & SLOT_MASK)]!;
+        const end = this.slots[level * SLOTS + ((current + ahead) & SLOT_MASK)]!;
         if (end.next === end) continue;
         next = Math.min(next, (current + ahead) * span);
         break;
       }
     }
-    return next * this.#tickMs;
+    return next * this.tickMs;
   }
 
   /** For the driver: from now on the wheel calls `waker` when a timer is armed for a time before `atMs`. */
   wakeBefore(atMs: number, waker: Waker | undefined): void {
-    this.#wakeTick = waker === undefined ? Number.NEGATIVE_INFINITY : Math.floor(atMs / this.#tickMs);
-    this.#waker = waker;
+    this.wakeTick = waker === undefined ? Number.NEGATIVE_INFINITY : Math.floor(atMs / this.tickMs);
+    this.waker = waker;
   }
 
   /** Returns the next tick at which a timer can fire or cascade, and skips empty stretches. */
-  #nextBusyTick(target: number): number {
-    if (this.#size === 0) return target;
-    let next = this.#tick + 1;
-    for (let level = 0; level < LEVELS - 1 && this.#levelSizes[level] === 0; level++) {
+  private nextBusyTick(target: number): number {
+    if (this.armed === 0) return target;
+    let next = this.tick + 1;
+    for (let level = 0; level < LEVELS - 1 && this.levelSizes[level] === 0; level++) {
       const span = LEVEL_SPANS[level + 1]!;
-      next = (Math.floor(this.#tick / span) + 1) * span;
+      next = (Math.floor(this.tick / span) + 1) * span;
     }
     return Math.min(next, target);
   }
 
-  #place(node: TimerNode): void {
-    const ahead = node.tick - this.#tick;
+  private place(node: TimerNode): void {
+    const ahead = node.tick - this.tick;
     let level = 0;
     while (level < LEVELS - 1 && ahead >= LEVEL_SPANS[level + 1]!) level++;
-    const reachable = ahead < WHEEL_SPAN ? node.tick : this.#tick + WHEEL_SPAN - 1;
-    const end = this.#slots[level * SLOTS + ((reachable / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
+    const reachable = ahead < WHEEL_SPAN ? node.tick : this.tick + WHEEL_SPAN - 1;
+    const end = this.slots[level * SLOTS + ((reachable / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
     const last = end.previous!;
     node.previous = last;
     node.next = end;
     last.next = node;
     end.previous = node;
     node.level = level;
-    this.#levelSizes[level]!++;
-    this.#size++;
+    this.levelSizes[level]!++;
+    this.armed++;
   }
 
-  #unlink(node: TimerNode): void {
+  private unlink(node: TimerNode): void {
     const previous = node.previous!;
     const next = node.next!;
     previous.next = next;
@@ -199,23 +195,23 @@ export class TimerWheel {
     // A finished call that still pointed at its neighbours would keep the collector from freeing them.
     node.next = undefined;
     node.previous = undefined;
-    this.#levelSizes[node.level]!--;
+    this.levelSizes[node.level]!--;
     node.level = NOT_ARMED;
-    this.#size--;
+    this.armed--;
   }
 
   /** At the start of a level's slot, moves its timers to the levels below, the highest level first. */
-  #cascade(): void {
+  private cascade(): void {
     let top = 1;
-    while (top < LEVELS - 1 && this.#tick % LEVEL_SPANS[top + 1]! === 0) top++;
+    while (top < LEVELS - 1 && this.tick % LEVEL_SPANS[top + 1]! === 0) top++;
     for (let level = top; level > 0; level--) {
-      if (this.#levelSizes[level] === 0) continue;
-      const end = this.#slots[level * SLOTS + ((this.#tick / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
+      if (this.levelSizes[level] === 0) continue;
+      const end = this.slots[level * SLOTS + ((this.tick / LEVEL_SPANS[level]!) & SLOT_MASK)]!;
       // The loop ends, because no timer can be placed in the slot that begins now: its timers are due within its span
       // and go to a level below, and those beyond the wheel's span go to the slot that has just ended.
       for (let node = end.next!; node !== end; node = end.next!) {
-        this.#unlink(node);
-        this.#place(node);
+        this.unlink(node);
+        this.place(node);
       }
     }
   }

@@ -10,23 +10,23 @@ const MAX_ITEMS = 1_000;
 
 export class Leaving<Item extends { readonly activeCalls: number }> {
   /** Item → when it last had calls, as `told` saw it. */
-  readonly #items = new Map<Item, number>();
+  private readonly items = new Map<Item, number>();
 
   /** Keeps the item if it has calls. */
   add(item: Item, nowMs: number): void {
     if (item.activeCalls === 0) return;
-    this.#items.set(item, nowMs);
-    if (this.#items.size <= MAX_ITEMS) return;
-    const [oldest] = this.#items.keys();
-    this.#items.delete(oldest!);
+    this.items.set(item, nowMs);
+    if (this.items.size <= MAX_ITEMS) return;
+    const [oldest] = this.items.keys();
+    this.items.delete(oldest!);
   }
 
   /** The items that have calls, or had some in the last two minutes. */
   *told(nowMs: number): Generator<Item> {
-    for (const [item, seenMs] of this.#items) {
-      if (item.activeCalls > 0) this.#items.set(item, nowMs);
+    for (const [item, seenMs] of this.items) {
+      if (item.activeCalls > 0) this.items.set(item, nowMs);
       else if (nowMs - seenMs >= TOLD_MS) {
-        this.#items.delete(item);
+        this.items.delete(item);
         continue;
       }
       yield item;
@@ -35,6 +35,6 @@ export class Leaving<Item extends { readonly activeCalls: number }> {
 
   /** The items that have calls. */
   *busy(): Generator<Item> {
-    for (const item of this.#items.keys()) if (item.activeCalls > 0) yield item;
+    for (const item of this.items.keys()) if (item.activeCalls > 0) yield item;
   }
 }

@@ -38,48 +38,48 @@ class Node<Value> {
  */
 export class ChurnMap<Value> {
   size = 0;
-  #heads: (Node<Value> | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  #mask = FIRST_CAPACITY - 1;
+  private heads: (Node<Value> | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private mask = FIRST_CAPACITY - 1;
 
   get(key: string, hash = hashOf(key)): Value | undefined {
-    for (let node = this.#heads[hash & this.#mask]; node !== undefined; node = node.next)
+    for (let node = this.heads[hash & this.mask]; node !== undefined; node = node.next)
       if (node.hash === hash && node.key === key) return node.value;
     return undefined;
   }
 
   set(key: string, value: Value, hash = hashOf(key)): void {
-    const at = hash & this.#mask;
-    const first = this.#heads[at];
+    const at = hash & this.mask;
+    const first = this.heads[at];
     for (let node = first; node !== undefined; node = node.next) {
       if (node.hash !== hash || node.key !== key) continue;
       node.value = value;
       return;
     }
-    this.#heads[at] = new Node(key, hash, value, first);
+    this.heads[at] = new Node(key, hash, value, first);
     this.size++;
-    if (this.size > this.#mask) this.#grow();
+    if (this.size > this.mask) this.grow();
   }
 
   /** Sets the value unless the key has one. @returns the present value, undefined where there was none */
   add(key: string, value: Value, hash = hashOf(key)): Value | undefined {
-    const at = hash & this.#mask;
-    const first = this.#heads[at];
+    const at = hash & this.mask;
+    const first = this.heads[at];
     for (let node = first; node !== undefined; node = node.next)
       if (node.hash === hash && node.key === key) return node.value;
-    this.#heads[at] = new Node(key, hash, value, first);
+    this.heads[at] = new Node(key, hash, value, first);
     this.size++;
-    if (this.size > this.#mask) this.#grow();
+    if (this.size > this.mask) this.grow();
     return undefined;
   }
 
   /** @param value delete the key only if it has this one */
   delete(key: string, hash = hashOf(key), value?: Value): boolean {
-    const at = hash & this.#mask;
+    const at = hash & this.mask;
     let before: Node<Value> | undefined;
-    for (let node = this.#heads[at]; node !== undefined; before = node, node = node.next) {
+    for (let node = this.heads[at]; node !== undefined; before = node, node = node.next) {
       if (node.hash !== hash || node.key !== key) continue;
       if (value !== undefined && node.value !== value) return false;
-      if (before === undefined) this.#heads[at] = node.next;
+      if (before === undefined) this.heads[at] = node.next;
       else before.next = node.next;
       node.next = undefined;
       node.value = undefined;
@@ -89,17 +89,17 @@ export class ChurnMap<Value> {
     return false;
   }
 
-  #grow(): void {
-    const heads: (Node<Value> | undefined)[] = new Array(2 * this.#heads.length).fill(undefined);
-    this.#mask = heads.length - 1;
-    for (let node of this.#heads) {
+  private grow(): void {
+    const heads: (Node<Value> | undefined)[] = new Array(2 * this.heads.length).fill(undefined);
+    this.mask = heads.length - 1;
+    for (let node of this.heads) {
       while (node !== undefined) {
         const { next, hash } = node;
-        node.next = heads[hash & this.#mask];
-        heads[hash & this.#mask] = node;
+        node.next = heads[hash & this.mask];
+        heads[hash & this.mask] = node;
         node = next;
       }
     }
-    this.#heads = heads;
+    this.heads = heads;
   }
 }

@@ -36,16 +36,16 @@ function idleLimits(idleTimeoutMs: number | undefined) {
 
 /** Object.freeze does not protect a Map's entries, so this Map refuses changes itself. */
 class FrozenMap<K, V> extends Map<K, V> {
-  #frozen = false;
+  private frozen = false;
 
   constructor(entries: Iterable<readonly [K, V]>) {
     super();
     for (const [key, value] of entries) super.set(key, value);
-    this.#frozen = true;
+    this.frozen = true;
   }
 
   override set(key: K, value: V): this {
-    if (this.#frozen) throw new TypeError('the configuration can not be changed; load a new one');
+    if (this.frozen) throw new TypeError('the configuration can not be changed; load a new one');
     return super.set(key, value);
   }
 

@@ -8,36 +8,36 @@ const FIRST_CAPACITY = 8;
  */
 export class StreamTable {
   size = 0;
-  #newest: (Stream | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  #mask = FIRST_CAPACITY - 1;
+  private newest: (Stream | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private mask = FIRST_CAPACITY - 1;
 
   get(id: number): Stream | undefined {
     // One side's ids are every other number.
-    let stream = this.#newest[(id >>> 1) & this.#mask];
+    let stream = this.newest[(id >>> 1) & this.mask];
     while (stream !== undefined && stream.id !== id) stream = stream.nextInTable;
     return stream;
   }
 
   /** @param stream one whose id is not here */
   add(stream: Stream): void {
-    if (this.size > this.#mask) this.#grow();
-    const at = (stream.id >>> 1) & this.#mask;
-    stream.nextInTable = this.#newest[at];
-    this.#newest[at] = stream;
+    if (this.size > this.mask) this.grow();
+    const at = (stream.id >>> 1) & this.mask;
+    stream.nextInTable = this.newest[at];
+    this.newest[at] = stream;
     this.size++;
   }
 
   /** Does nothing when it is not here. */
   delete(stream: Stream): void {
-    const at = (stream.id >>> 1) & this.#mask;
+    const at = (stream.id >>> 1) & this.mask;
     let before: Stream | undefined;
-    let found = this.#newest[at];
+    let found = this.newest[at];
     while (found !== undefined && found !== stream) {
       before = found;
       found = found.nextInTable;
     }
     if (found === undefined) return;
-    if (before === undefined) this.#newest[at] = stream.nextInTable;
+    if (before === undefined) this.newest[at] = stream.nextInTable;
     else before.nextInTable = stream.nextInTable;
     stream.nextInTable = undefined;
     this.size--;
@@ -45,22 +45,22 @@ export class StreamTable {
 
   /** In no order, and only while none comes or goes. */
   *[Symbol.iterator](): Generator<Stream> {
-    for (let stream of this.#newest) for (; stream !== undefined; stream = stream.nextInTable) yield stream;
+    for (let stream of this.newest) for (; stream !== undefined; stream = stream.nextInTable) yield stream;
   }
 
   /** All that have a higher id, in the order of their ids; streams may come and go while they are looked at. */
   all(aboveId = 0): Stream[] {
     const streams: Stream[] = [];
-    for (let stream of this.#newest) {
+    for (let stream of this.newest) {
       for (; stream !== undefined; stream = stream.nextInTable) if (stream.id > aboveId) streams.push(stream);
     }
     return streams.sort((one, other) => one.id - other.id);
   }
 
-  #grow(): void {
+  private grow(): void {
     const streams = this.all();
-    this.#newest = new Array(2 * this.#newest.length).fill(undefined);
-    this.#mask = this.#newest.length - 1;
+    this.newest = new Array(2 * this.newest.length).fill(undefined);
+    this.mask = this.newest.length - 1;
     this.size = 0;
     for (const stream of streams) this.add(stream);
   }

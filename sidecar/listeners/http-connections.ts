@@ -26,52 +26,52 @@ const MAX_EXCESS = 4;
 
 /** Chooses the connection to close. Pure. */
 export class HttpPlaces<T extends Occupant> {
-  readonly #max: number;
+  private readonly max: number;
   /** By address, the oldest first. */
-  readonly #byAddress = new Map<string, Set<T>>();
-  #size = 0;
+  private readonly byAddress = new Map<string, Set<T>>();
+  private taken = 0;
 
   constructor(max: number) {
-    this.#max = max;
+    this.max = max;
   }
 
   get size(): number {
-    return this.#size;
+    return this.taken;
   }
 
   enter(newcomer: T): void {
-    let own = this.#byAddress.get(newcomer.address);
+    let own = this.byAddress.get(newcomer.address);
     if (own === undefined) {
       own = new Set();
-      this.#byAddress.set(newcomer.address, own);
+      this.byAddress.set(newcomer.address, own);
     }
     own.add(newcomer);
-    this.#size++;
+    this.taken++;
   }
 
   leave(occupant: T): void {
-    const own = this.#byAddress.get(occupant.address);
+    const own = this.byAddress.get(occupant.address);
     if (own === undefined || !own.delete(occupant)) return;
-    this.#size--;
-    if (own.size === 0) this.#byAddress.delete(occupant.address);
+    this.taken--;
+    if (own.size === 0) this.byAddress.delete(occupant.address);
   }
 
   /** Removes and returns the connection to close when there are too many; otherwise undefined. */
   takeOne(nowMs: number): T | undefined {
-    if (this.#size <= this.#max) return undefined;
-    const leaving = this.#nextToGo();
+    if (this.taken <= this.max) return undefined;
+    const leaving = this.nextToGo();
     const isYoung = leaving !== undefined && nowMs - leaving.sinceMs < GRACE_MS;
-    if (leaving === undefined || (isYoung && this.#size <= MAX_EXCESS * this.#max)) return undefined;
+    if (leaving === undefined || (isYoung && this.taken <= MAX_EXCESS * this.max)) return undefined;
     this.leave(leaving);
     return leaving;
   }
 
-  #nextToGo(): T | undefined {
+  private nextToGo(): T | undefined {
     let most: Set<T> | undefined;
     // Of two addresses with as many connections, the map has the earlier one first.
-    for (const own of this.#byAddress.values()) if (own.size > (most?.size ?? 0)) most = own;
+    for (const own of this.byAddress.values()) if (own.size > (most?.size ?? 0)) most = own;
     // When each address has one connection, choose among all of them, idle ones first.
-    const candidates = most?.size === 1 ? this.#everybody() : (most ?? []);
+    const candidates = most?.size === 1 ? this.everybody() : (most ?? []);
     let oldest: T | undefined;
     for (const one of candidates) {
       if (one.active === 0) return one;
@@ -80,8 +80,8 @@ export class HttpPlaces<T extends Occupant> {
     return oldest;
   }
 
-  *#everybody(): Generator<T> {
-    for (const own of this.#byAddress.values()) yield* own;
+  private *everybody(): Generator<T> {
+    for (const own of this.byAddress.values()) yield* own;
   }
 }
 

@@ -38,27 +38,27 @@ const NODE_RESET_FACTOR = 4;
  * When too many open streams are not accepted by the egress, the connection with most of them is closed.
  */
 export class LlmHttp2 {
-  readonly #server: Http2Server;
-  readonly #connections = new Set<Connection>();
-  readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
+  private readonly server: Http2Server;
+  private readonly connections = new Set<Connection>();
+  private readonly bySession = new WeakMap<ServerHttp2Session, Connection>();
   /** Connections with streams that wait for a turn. */
-  #line: Connection[] = [];
-  #acceptStream: AcceptStream = () => {};
-  #idleStreams = 0;
-  #streamsOfTurn = 0;
-  #headsOfTurn = 0;
-  #isNextTurnDue = false;
-  #arriving: Socket | undefined = undefined;
-  readonly #serve: Serve;
-  readonly #http2: Http2;
+  private line: Connection[] = [];
+  private acceptStream: AcceptStream = () => {};
+  private idleStreams = 0;
+  private streamsOfTurn = 0;
+  private headsOfTurn = 0;
+  private isNextTurnDue = false;
+  private arriving: Socket | undefined = undefined;
+  private readonly serve: Serve;
+  private readonly http2: Http2;
 
   /** @param idleMs a connection without requests is closed after this time */
   constructor(http2: Http2, idleMs: number, serve: Serve) {
-    this.#http2 = http2;
-    this.#serve = serve;
+    this.http2 = http2;
+    this.serve = serve;
     const listener = (request: DownstreamRequest, response: DownstreamResponse): void =>
-      this.#begin(request, response);
-    this.#server = http2.createServer(
+      this.begin(request, response);
+    this.server = http2.createServer(
       {
         settings: { maxConcurrentStreams: MAX_STREAMS },
         maxHeaderListPairs: MAX_FIELDS,
@@ -68,29 +68,29 @@ export class LlmHttp2 {
       },
       listener,
     );
-    const server = this.#server;
+    const server = this.server;
     server.on('checkContinue', listener);
     server.on('connect', listener);
     server.on('sessionError', () => {});
-    server.on('session', (session) => this.#open(session, idleMs));
+    server.on('session', (session) => this.open(session, idleMs));
     // Streams arrive here first, and go to Node's listener when it is their turn.
-    [this.#acceptStream] = server.listeners('stream') as [AcceptStream];
+    [this.acceptStream] = server.listeners('stream') as [AcceptStream];
     server.removeAllListeners('stream');
-    server.on('stream', (stream, ...head) => this.#arrive(stream, head));
+    server.on('stream', (stream, ...head) => this.arrive(stream, head));
   }
 
   /** Accepts a connection that begins with the HTTP/2 preface. */
   accept(socket: Socket): void {
-    this.#arriving = socket;
-    this.#server.emit('connection', socket);
-    this.#arriving = undefined;
+    this.arriving = socket;
+    this.server.emit('connection', socket);
+    this.arriving = undefined;
   }
 
-  #open(session: ServerHttp2Session, idleMs: number): void {
-    const connection = new Connection(session, this.#arriving!);
-    this.#connections.add(connection);
-    this.#bySession.set(session, connection);
-    session.once('close', () => this.#forget(connection));
+  private open(session: ServerHttp2Session, idleMs: number): void {
+    const connection = new Connection(session, this.arriving!);
+    this.connections.add(connection);
+    this.bySession.set(session, connection);
+    session.once('close', () => this.forget(connection));
     session.setTimeout(idleMs, () => {
       if (connection.streams === 0) session.close();
       // All its requests were refused, and the client neither reads the answers nor ends the requests.
@@ -98,93 +98,93 @@ export class LlmHttp2 {
     });
   }
 
-  #arrive(stream: ServerHttp2Stream, head: unknown[]): void {
+  private arrive(stream: ServerHttp2Stream, head: unknown[]): void {
     // Node throws an error event that has no listener.
     stream.on('error', () => {});
-    const connection = this.#bySession.get(stream.session as ServerHttp2Session);
+    const connection = this.bySession.get(stream.session as ServerHttp2Session);
     if (connection === undefined) return;
     connection.streams++;
-    this.#changeIdle(connection, 1);
+    this.changeIdle(connection, 1);
     stream.once('close', () => {
       connection.streams--;
-      if (!this.#connections.has(connection)) return;
-      if (!connection.taken.delete(stream)) this.#changeIdle(connection, -1);
-      if (stream.aborted && !connection.mayReset()) this.#end(connection);
+      if (!this.connections.has(connection)) return;
+      if (!connection.taken.delete(stream)) this.changeIdle(connection, -1);
+      if (stream.aborted && !connection.mayReset()) this.end(connection);
     });
-    this.#expectTurn();
-    if (++this.#headsOfTurn === TURN_HEADS) for (const one of this.#connections) one.stopReading();
-    if (connection.waiting.length === 0 && this.#streamsOfTurn < TURN_STREAMS) {
-      this.#streamsOfTurn++;
-      this.#acceptStream(stream, ...head);
+    this.expectTurn();
+    if (++this.headsOfTurn === TURN_HEADS) for (const one of this.connections) one.stopReading();
+    if (connection.waiting.length === 0 && this.streamsOfTurn < TURN_STREAMS) {
+      this.streamsOfTurn++;
+      this.acceptStream(stream, ...head);
     } else {
-      if (connection.waiting.length === 0) this.#line.push(connection);
+      if (connection.waiting.length === 0) this.line.push(connection);
       connection.waiting.push([stream, head]);
       connection.stopReading();
     }
-    if (this.#idleStreams > MAX_IDLE_STREAMS) this.#endLargest();
+    if (this.idleStreams > MAX_IDLE_STREAMS) this.endLargest();
   }
 
-  #begin(request: DownstreamRequest, response: DownstreamResponse): void {
+  private begin(request: DownstreamRequest, response: DownstreamResponse): void {
     const { stream } = request as { stream?: ServerHttp2Stream };
-    const connection = this.#bySession.get(stream?.session as ServerHttp2Session);
-    if (!this.#serve(request, response) || connection === undefined || stream!.destroyed) return;
+    const connection = this.bySession.get(stream?.session as ServerHttp2Session);
+    if (!this.serve(request, response) || connection === undefined || stream!.destroyed) return;
     connection.taken.add(stream!);
-    this.#changeIdle(connection, -1);
+    this.changeIdle(connection, -1);
   }
 
-  #expectTurn(): void {
-    if (this.#isNextTurnDue) return;
-    this.#isNextTurnDue = true;
-    setImmediate(() => this.#turn());
+  private expectTurn(): void {
+    if (this.isNextTurnDue) return;
+    this.isNextTurnDue = true;
+    setImmediate(() => this.turn());
   }
 
   /** Begins one stream of each queued connection, as long as the turn has room. */
-  #turn(): void {
-    this.#isNextTurnDue = false;
-    this.#streamsOfTurn = 0;
-    this.#headsOfTurn = 0;
-    const line = this.#line;
+  private turn(): void {
+    this.isNextTurnDue = false;
+    this.streamsOfTurn = 0;
+    this.headsOfTurn = 0;
+    const line = this.line;
     let first = 0;
-    for (; first < line.length && this.#streamsOfTurn < TURN_STREAMS; first++) {
+    for (; first < line.length && this.streamsOfTurn < TURN_STREAMS; first++) {
       const connection = line[first]!;
       const next = connection.nextWaiting();
       if (next !== undefined) {
-        this.#streamsOfTurn++;
-        this.#acceptStream(next[0], ...next[1]);
+        this.streamsOfTurn++;
+        this.acceptStream(next[0], ...next[1]);
       }
       if (connection.waiting.length > 0) line.push(connection);
     }
-    this.#line = line.slice(first);
-    if (this.#line.length > 0) this.#expectTurn();
-    for (const connection of this.#connections) if (connection.waiting.length === 0) connection.readAgain();
+    this.line = line.slice(first);
+    if (this.line.length > 0) this.expectTurn();
+    for (const connection of this.connections) if (connection.waiting.length === 0) connection.readAgain();
   }
 
-  #changeIdle(connection: Connection, by: number): void {
+  private changeIdle(connection: Connection, by: number): void {
     connection.idleStreams += by;
-    this.#idleStreams += by;
+    this.idleStreams += by;
   }
 
-  #endLargest(): void {
+  private endLargest(): void {
     let largest: Connection | undefined;
-    for (const one of this.#connections)
+    for (const one of this.connections)
       if (!one.session.destroyed && one.idleStreams > (largest?.idleStreams ?? 0)) largest = one;
-    if (largest !== undefined) this.#end(largest);
+    if (largest !== undefined) this.end(largest);
   }
 
   /** Stops counting its streams at once, although Node closes them one after the other. */
-  #forget(connection: Connection): void {
-    if (this.#connections.delete(connection)) this.#changeIdle(connection, -connection.idleStreams);
-    this.#bySession.delete(connection.session);
+  private forget(connection: Connection): void {
+    if (this.connections.delete(connection)) this.changeIdle(connection, -connection.idleStreams);
+    this.bySession.delete(connection.session);
   }
 
   /** Closes the connection, even when its peer does not read and the GOAWAY can't be sent. */
-  #end(connection: Connection): void {
+  private end(connection: Connection): void {
     const { session, socket } = connection;
     connection.waiting.length = 0;
     if (session.destroyed) return;
-    this.#forget(connection);
+    this.forget(connection);
     // Two steps: `destroy` with a code would create an error for each stream.
-    session.goaway(this.#http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    session.goaway(this.http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
     session.destroy();
     setImmediate(() => socket.destroy());
   }
@@ -204,9 +204,9 @@ class Connection {
   streams = 0;
   /** The streams among them that the egress has not accepted. */
   idleStreams = 0;
-  #resetsLeft = RESET_BURST;
-  #resetAtMs = 0;
-  #stopped = false;
+  private resetsLeft = RESET_BURST;
+  private resetAtMs = 0;
+  private stopped = false;
 
   constructor(session: ServerHttp2Session, socket: Socket) {
     this.session = session;
@@ -214,18 +214,18 @@ class Connection {
   }
 
   stopReading(): void {
-    if (this.#stopped || this.session.destroyed) return;
-    this.#stopped = true;
-    this.#handle?.readStop?.();
+    if (this.stopped || this.session.destroyed) return;
+    this.stopped = true;
+    this.handle?.readStop?.();
   }
 
   readAgain(): void {
-    if (!this.#stopped || this.session.destroyed) return;
-    this.#stopped = false;
-    this.#handle?.readStart?.();
+    if (!this.stopped || this.session.destroyed) return;
+    this.stopped = false;
+    this.handle?.readStart?.();
   }
 
-  get #handle(): ReadHandle | null | undefined {
+  private get handle(): ReadHandle | null | undefined {
     return (this.socket as unknown as { _handle?: ReadHandle | null })._handle;
   }
 
@@ -239,9 +239,9 @@ class Connection {
   /** Counts a reset; returns false when the client has sent too many. */
   mayReset(): boolean {
     const nowMs = performance.now();
-    const earned = ((nowMs - this.#resetAtMs) * RESETS_PER_SECOND) / 1_000;
-    this.#resetsLeft = Math.min(RESET_BURST, this.#resetsLeft + earned) - 1;
-    this.#resetAtMs = nowMs;
-    return this.#resetsLeft >= 0;
+    const earned = ((nowMs - this.resetAtMs) * RESETS_PER_SECOND) / 1_000;
+    this.resetsLeft = Math.min(RESET_BURST, this.resetsLeft + earned) - 1;
+    this.resetAtMs = nowMs;
+    return this.resetsLeft >= 0;
   }
 }

@@ -9,12 +9,12 @@ export const TOLD_APART = 256;
 
 /** The addresses that count one by one now. */
 export class Neighbours {
-  readonly #byNetwork = new Map<string, Set<string>>();
+  private readonly byNetwork = new Map<string, Set<string>>();
 
   /** @returns the address, or its network when enough other addresses of it count one by one */
   nameOf(address: string): string {
     const network = networkOf(address);
-    const told = network === undefined ? undefined : this.#byNetwork.get(network);
+    const told = network === undefined ? undefined : this.byNetwork.get(network);
     return told === undefined || told.size < TOLD_APART || told.has(address) ? address : network!;
   }
 
@@ -22,14 +22,14 @@ export class Neighbours {
   add(name: string): void {
     const network = networkOf(name);
     if (network === undefined) return;
-    const told = this.#byNetwork.get(network) ?? new Set();
-    this.#byNetwork.set(network, told.add(name));
+    const told = this.byNetwork.get(network) ?? new Set();
+    this.byNetwork.set(network, told.add(name));
   }
 
   delete(name: string): void {
     const network = networkOf(name);
-    const told = network === undefined ? undefined : this.#byNetwork.get(network);
-    if (told?.delete(name) === true && told.size === 0) this.#byNetwork.delete(network!);
+    const told = network === undefined ? undefined : this.byNetwork.get(network);
+    if (told?.delete(name) === true && told.size === 0) this.byNetwork.delete(network!);
   }
 }
 

@@ -11,44 +11,44 @@ export const MAX_UNREAD_BYTES = 8_388_608;
 const SMALL_BYTES = 16_384;
 
 class UnreadPages {
-  readonly #maxBytes: number;
+  private readonly maxBytes: number;
   /** Page → the responses that send it, the oldest page first. Readers of one page share its bytes. */
-  readonly #readers = new Map<string | Buffer, Set<ServerResponse>>();
-  #bytes = 0;
+  private readonly readers = new Map<string | Buffer, Set<ServerResponse>>();
+  private bytes = 0;
 
   constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
+    this.maxBytes = maxBytes;
   }
 
   /** Counts a body until its reader has received it or disconnected. Call it before the answer ends. */
   hold(body: string | Buffer, response: ServerResponse): void {
     if (body.length < SMALL_BYTES) return;
-    let readers = this.#readers.get(body);
+    let readers = this.readers.get(body);
     if (readers === undefined) {
       readers = new Set();
-      this.#readers.set(body, readers);
-      this.#bytes += body.length;
+      this.readers.set(body, readers);
+      this.bytes += body.length;
     }
     readers.add(response);
-    response.once('close', () => this.#leave(body, response));
-    while (this.#bytes > this.#maxBytes && this.#readers.size > 1) this.#endOldest();
+    response.once('close', () => this.leave(body, response));
+    while (this.bytes > this.maxBytes && this.readers.size > 1) this.endOldest();
   }
 
-  #leave(body: string | Buffer, response: ServerResponse): void {
-    const readers = this.#readers.get(body);
-    if (readers?.delete(response) === true && readers.size === 0) this.#forget(body);
+  private leave(body: string | Buffer, response: ServerResponse): void {
+    const readers = this.readers.get(body);
+    if (readers?.delete(response) === true && readers.size === 0) this.forget(body);
   }
 
-  #endOldest(): void {
-    const [oldest] = this.#readers;
+  private endOldest(): void {
+    const [oldest] = this.readers;
     const [body, readers] = oldest!;
-    this.#forget(body);
+    this.forget(body);
     for (const response of readers) response.destroy();
   }
 
-  #forget(body: string | Buffer): void {
-    this.#readers.delete(body);
-    this.#bytes -= body.length;
+  private forget(body: string | Buffer): void {
+    this.readers.delete(body);
+    this.bytes -= body.length;
   }
 }
 

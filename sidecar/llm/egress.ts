@@ -41,23 +41,23 @@ const NO_ROOM_FOR_HEADS =
   'the heads of the requests that are under way hold all the memory there is for them; send fewer or shorter fields, or fewer requests at a time';
 
 export class Egress {
-  readonly #context: EgressContext;
-  readonly #budgets = new TaskBudgets();
-  readonly #memory: BodyMemory;
-  readonly #heads = new HeadMemory();
-  readonly #turn = new TurnShare();
+  private readonly context: EgressContext;
+  private readonly budgets = new TaskBudgets();
+  private readonly memory: BodyMemory;
+  private readonly heads = new HeadMemory();
+  private readonly turn = new TurnShare();
   /** Requests whose bodies are not there yet. */
-  readonly #reading = new LinkedList<Listed<BodyReader>>();
-  readonly #running = new LinkedList<Listed<Exchange>>();
-  readonly #flights = new Map<string, Flight>();
-  readonly #tunnels: Tunnels;
-  #active = 0;
-  #draining = false;
+  private readonly reading = new LinkedList<Listed<BodyReader>>();
+  private readonly running = new LinkedList<Listed<Exchange>>();
+  private readonly flights = new Map<string, Flight>();
+  private readonly tunnels: Tunnels;
+  private active = 0;
+  private draining = false;
 
   constructor(settings: LlmSettings, environment: EgressEnvironment, observer: LlmObserver | undefined) {
     const { wheel, clock } = environment;
-    this.#memory = new BodyMemory(bodyMemoryOf(settings.limits), clock);
-    this.#context = {
+    this.memory = new BodyMemory(bodyMemoryOf(settings.limits), clock);
+    this.context = {
       ...environment,
       settings,
       upstreams: inOrder(
@@ -67,45 +67,45 @@ export class Egress {
       clientRetries: new ClientRetries(),
       observer,
     };
-    this.#tunnels = new Tunnels(this.#context);
+    this.tunnels = new Tunnels(this.context);
   }
 
   get upstreams(): readonly Upstream[] {
-    return this.#context.upstreams;
+    return this.context.upstreams;
   }
 
   /** Requests that wait for the limits of a minute, until a provider may be asked (again), or for memory for their bodies. */
   get waiting(): number {
-    return this.#context.gate.waiting + awaitingOf(this.upstreams) + this.#memory.waiting;
+    return this.context.gate.waiting + awaitingOf(this.upstreams) + this.memory.waiting;
   }
 
   /** Of these, those that wait for the limits of a minute. */
   get waitingForLimits(): number {
-    return this.#context.gate.waiting;
+    return this.context.gate.waiting;
   }
 
   /** Memory of all requests' bodies, in bytes. */
   get bodyBytes(): number {
-    return this.#memory.bytes;
+    return this.memory.bytes;
   }
 
   /** Most of large bodies that was read in one turn of the event loop. */
   get mostBytesATurn(): number {
-    return this.#turn.mostBytes;
+    return this.turn.mostBytes;
   }
 
   /** Requests that have not been answered whole, and WebSockets. */
   get activeRequests(): number {
-    return this.#active + this.#tunnels.size;
+    return this.active + this.tunnels.size;
   }
 
   set observer(observer: LlmObserver | undefined) {
-    this.#context.observer = observer;
+    this.context.observer = observer;
   }
 
   /** New requests go by the new settings; an upstream that stays what it was keeps what is known of it. */
   apply(settings: LlmSettings): void {
-    const context = this.#context;
+    const context = this.context;
     const old = new Map(context.upstreams.map((upstream) => [upstream.name, upstream]));
     const breaker = JSON.stringify(settings.circuitBreaker);
     const upstreams = settings.upstreams.map((one) => {
@@ -120,7 +120,7 @@ export class Egress {
     for (const upstream of old.values()) upstream.close();
     context.settings = settings;
     context.gate.setLimits(settings.limits);
-    this.#memory.setMax(bodyMemoryOf(settings.limits));
+    this.memory.setMax(bodyMemoryOf(settings.limits));
   }
 
   /**
@@ -129,9 +129,9 @@ export class Egress {
    */
   accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
     const reply = new Reply(response);
-    const objection = this.#objectionTo(request, isLoopback);
-    if (objection === undefined) return this.#begin(request, reply, operationPath(request.url)!);
-    return this.#turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
+    const objection = this.objectionTo(request, isLoopback);
+    if (objection === undefined) return this.begin(request, reply, operationPath(request.url)!);
+    return this.turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
   }
 
   /**
@@ -140,17 +140,17 @@ export class Egress {
    * @param head what came behind the request
    */
   acceptWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
-    const objection = this.#objectionTo(request, isLoopback);
+    const objection = this.objectionTo(request, isLoopback);
     if (objection !== undefined) {
-      this.#tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
+      this.tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
       return;
     }
     const path = operationPath(request.url)!;
-    const webSocket = this.#head(request, path, this.#context.clock());
+    const webSocket = this.head(request, path, this.context.clock());
     const { headers, caller, operation, taskId } = webSocket;
-    if (requestBudget(webSocket, this.#budgets, this.#context.settings.limits.tokensPerTask) !== undefined) {
+    if (requestBudget(webSocket, this.budgets, this.context.settings.limits.tokensPerTask) !== undefined) {
       const message = "the tokens of a WebSocket can't be counted, and the task has a budget: use HTTP";
-      this.#tunnels.turnAway(socket, 'forbidden', message);
+      this.tunnels.turnAway(socket, 'forbidden', message);
       return;
     }
     const [plain = '', query] = path.split('?', 2);
@@ -165,38 +165,38 @@ export class Egress {
       headers,
       taskId,
     };
-    this.#tunnels.open({ path, headers, caller, info, socket, head });
+    this.tunnels.open({ path, headers, caller, info, socket, head });
   }
 
   /** Why a request is turned away before anything of it is looked at. */
-  #objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
-    const { limits } = this.#context.settings;
+  private objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
+    const { limits } = this.context.settings;
     const objection = objectionTo(request, isLoopback);
     if (objection?.reason === 'no_route')
-      this.#context.ownerCalls
+      this.context.ownerCalls
         ?.find(plainHeaders(request.headers))
         ?.modelEnded?.(wrongPath(request.url ?? '', objection.message));
     if (objection !== undefined) return objection;
-    if (this.#draining) return { reason: 'draining', message: 'the sidecar is shutting down' };
-    if (this.#active >= limits.maxConcurrentRequests)
+    if (this.draining) return { reason: 'draining', message: 'the sidecar is shutting down' };
+    if (this.active >= limits.maxConcurrentRequests)
       return {
         reason: 'overloaded',
-        message: `${this.#active} requests are under way already (llm.limits.max_concurrent_requests)`,
+        message: `${this.active} requests are under way already (llm.limits.max_concurrent_requests)`,
         more: AGAIN,
       };
     return undefined;
   }
 
   /** Reads the body, as soon as there is room for it. */
-  #begin(request: DownstreamRequest, reply: Reply, path: string): boolean {
-    const { settings, stats, wheel, clock } = this.#context;
+  private begin(request: DownstreamRequest, reply: Reply, path: string): boolean {
+    const { settings, stats, wheel, clock } = this.context;
     const receivedMs = clock();
-    const head = this.#head(request, path, receivedMs);
+    const head = this.head(request, path, receivedMs);
     const { operation, headers, clientAtMs, ownerCall, budget } = head;
     const hasBudget = budget !== undefined;
     if (hasBudget && !traitsOf(operation).isCounted) {
       const message = uncountable('what its path asks for is counted nowhere');
-      return this.#turnAway(request, () => refuse(reply, 'bad_request', message));
+      return this.turnAway(request, () => refuse(reply, 'bad_request', message));
     }
     let scan = requestScan(operation, hasBudget);
     const encoding = textOf(headers['content-encoding'])?.toLowerCase() ?? 'identity';
@@ -207,18 +207,18 @@ export class Egress {
       else scan = undefined;
       if (decoder === undefined && hasBudget) {
         const message = uncountable(`its content-encoding, ${encoding}, is none that can be read`);
-        return this.#turnAway(request, () => refuse(reply, 'bad_request', message));
+        return this.turnAway(request, () => refuse(reply, 'bad_request', message));
       }
     }
-    const headBytes = this.#heads.hold(request.rawHeaders);
+    const headBytes = this.heads.hold(request.rawHeaders);
     if (headBytes < 0)
-      return this.#turnAway(request, () => refuse(reply, 'overloaded', NO_ROOM_FOR_HEADS, AGAIN));
+      return this.turnAway(request, () => refuse(reply, 'overloaded', NO_ROOM_FOR_HEADS, AGAIN));
     const reader = new BodyReader(
       {
         request,
         reply,
-        memory: this.#memory,
-        turn: this.#turn,
+        memory: this.memory,
+        turn: this.turn,
         wheel,
         clock,
         caller: head.caller,
@@ -233,47 +233,47 @@ export class Egress {
         decoder,
       },
       (body) => {
-        this.#reading.remove(listed);
+        this.reading.remove(listed);
         const spending = hasBudget ? spendingOf(operation, body, scan) : NO_SPENDING;
         if ('fault' in spending) {
           stats.reject((clock() - receivedMs) / 1000);
           refuse(reply, 'bad_request', uncountable(spending.fault));
           reader.release();
         } else if (reply.gone) reader.release();
-        else this.#serve(this.#read(head, reader, body, scan, spending), reply);
+        else this.serve(this.read(head, reader, body, scan, spending), reply);
       },
     );
-    this.#active++;
-    stats.activeRequests = this.#active;
+    this.active++;
+    stats.activeRequests = this.active;
     const listed = new Listed(reader);
-    this.#reading.add(listed);
+    this.reading.add(listed);
     reply.onOver = shortLived(() => {
       reply.onOver = ignore;
-      this.#active--;
-      this.#heads.release(headBytes);
-      stats.activeRequests = this.#active;
+      this.active--;
+      this.heads.release(headBytes);
+      stats.activeRequests = this.active;
       if (!listed.listed) return;
-      this.#reading.remove(listed);
+      this.reading.remove(listed);
       reader.release();
     });
     reader.start();
     return true;
   }
 
-  #turnAway(request: DownstreamRequest, answer: () => void): false {
-    this.#context.stats.reject(0);
+  private turnAway(request: DownstreamRequest, answer: () => void): false {
+    this.context.stats.reject(0);
     request.on('error', () => {});
     request.resume();
     answer();
     return false;
   }
 
-  #head(request: DownstreamRequest, path: string, receivedMs: number): RequestHead {
-    const { ownerCalls, settings } = this.#context;
-    return readHead(request, path, receivedMs, ownerCalls, this.#budgets, settings.limits.tokensPerTask);
+  private head(request: DownstreamRequest, path: string, receivedMs: number): RequestHead {
+    const { ownerCalls, settings } = this.context;
+    return readHead(request, path, receivedMs, ownerCalls, this.budgets, settings.limits.tokensPerTask);
   }
 
-  #read(
+  private read(
     head: RequestHead,
     reader: BodyReader,
     body: Body,
@@ -282,7 +282,7 @@ export class Egress {
   ): ModelRequest {
     const { operation, ...rest } = head;
     const { retryCount, receivedMs } = head;
-    if (this.#context.settings.logBodies) this.#context.logBody('request', loggedText(body));
+    if (this.context.settings.logBodies) this.context.logBody('request', loggedText(body));
     let key: string | undefined;
     const keyOf = (): string => {
       key ??= retryKey({ ...head, body });
@@ -303,19 +303,19 @@ export class Egress {
       earlier:
         retryCount === undefined || retryCount === 0
           ? NO_EARLIER_TRIES
-          : this.#context.clientRetries.take(keyOf(), retryCount, receivedMs),
+          : this.context.clientRetries.take(keyOf(), retryCount, receivedMs),
     };
   }
 
-  #serve(request: ModelRequest, reply: Reply): void {
+  private serve(request: ModelRequest, reply: Reply): void {
     const key = flightKey(request);
     if (key === undefined) {
-      const exchange = this.#exchange(request, reply, () => {});
+      const exchange = this.exchange(request, reply, () => {});
       reply.onGone = shortLived(() => exchange.cancel());
       exchange.start();
       return;
     }
-    const running = this.#flights.get(key);
+    const running = this.flights.get(key);
     if (running !== undefined) {
       request.dropBody();
       if (running.join(reply)) return;
@@ -325,41 +325,41 @@ export class Egress {
     }
     const flight = new Flight();
     flight.join(reply);
-    const exchange = this.#exchange(request, flight, () => this.#flights.delete(key));
+    const exchange = this.exchange(request, flight, () => this.flights.delete(key));
     flight.onEmpty = shortLived(() => exchange.cancel());
-    this.#flights.set(key, flight);
+    this.flights.set(key, flight);
     exchange.start();
   }
 
-  #exchange(request: ModelRequest, to: Sink, onOver: () => void): Exchange {
-    const { settings, logBody } = this.#context;
+  private exchange(request: ModelRequest, to: Sink, onOver: () => void): Exchange {
+    const { settings, logBody } = this.context;
     const sink = settings.logBodies ? new LoggedSink(to, (body) => logBody('answer', body)) : to;
-    const exchange = new Exchange(this.#context, request, sink, () => {
-      this.#running.remove(listed);
+    const exchange = new Exchange(this.context, request, sink, () => {
+      this.running.remove(listed);
       onOver();
     });
     const listed = new Listed(exchange);
-    this.#running.add(listed);
+    this.running.add(listed);
     return exchange;
   }
 
   /** New requests are refused from now on; those under way go on. */
   drain(): void {
-    this.#draining = true;
+    this.draining = true;
   }
 
   /** The time to drain is over. */
   endRequests(): void {
-    for (const reader of takeAll(this.#reading)) reader.endForDrain();
-    for (const exchange of takeAll(this.#running)) exchange.endForDrain();
-    this.#tunnels.endForDrain();
+    for (const reader of takeAll(this.reading)) reader.endForDrain();
+    for (const exchange of takeAll(this.running)) exchange.endForDrain();
+    this.tunnels.endForDrain();
   }
 
   close(): void {
-    this.#draining = true;
+    this.draining = true;
     this.endRequests();
-    this.#tunnels.close();
-    this.#context.gate.close();
-    for (const upstream of this.#context.upstreams) upstream.close();
+    this.tunnels.close();
+    this.context.gate.close();
+    for (const upstream of this.context.upstreams) upstream.close();
   }
 }

@@ -59,33 +59,33 @@ export class Flight implements Sink {
   onDrain: () => void = ignore;
   /** Everybody has left. */
   onEmpty: () => void = ignore;
-  readonly #members = new Set<Reply>();
-  #head: { status: number; headers: HttpHeaders } | undefined = undefined;
-  #isHeadFlushed = false;
-  #kept: Buffer[] | undefined = [];
-  readonly #memory = new HeldBytes();
-  #keptBytes = 0;
+  private readonly members = new Set<Reply>();
+  private answerHead: { status: number; headers: HttpHeaders } | undefined = undefined;
+  private isHeadFlushed = false;
+  private kept: Buffer[] | undefined = [];
+  private readonly memory = new HeldBytes();
+  private keptBytes = 0;
 
   get size(): number {
-    return this.#members.size;
+    return this.members.size;
   }
 
   /** False when too much of the answer has gone by. */
   join(reply: Reply): boolean {
-    if (this.#kept === undefined) return false;
-    this.#members.add(reply);
-    reply.onGone = shortLived(() => this.#leave(reply));
+    if (this.kept === undefined) return false;
+    this.members.add(reply);
+    reply.onGone = shortLived(() => this.leave(reply));
     reply.onDrain = shortLived(() => this.onDrain());
-    if (this.#head !== undefined) reply.head(this.#head.status, this.#head.headers);
-    if (this.#isHeadFlushed) reply.flushHead();
-    for (const bytes of this.#kept) reply.write(bytes);
+    if (this.answerHead !== undefined) reply.head(this.answerHead.status, this.answerHead.headers);
+    if (this.isHeadFlushed) reply.flushHead();
+    for (const bytes of this.kept) reply.write(bytes);
     return true;
   }
 
-  #leave(reply: Reply): void {
-    if (!this.#members.delete(reply)) return;
-    if (this.#members.size === 0) {
-      this.#forget();
+  private leave(reply: Reply): void {
+    if (!this.members.delete(reply)) return;
+    if (this.members.size === 0) {
+      this.forget();
       this.onEmpty();
     }
     // The one that was waited for may have been this one.
@@ -93,28 +93,28 @@ export class Flight implements Sink {
   }
 
   head(status: number, headers: HttpHeaders): void {
-    this.#head = { status, headers };
-    for (const reply of this.#members) reply.head(status, headers);
+    this.answerHead = { status, headers };
+    for (const reply of this.members) reply.head(status, headers);
   }
 
   flushHead(): void {
-    this.#isHeadFlushed = true;
-    for (const reply of this.#members) reply.flushHead();
+    this.isHeadFlushed = true;
+    for (const reply of this.members) reply.flushHead();
   }
 
   write(bytes: Buffer): boolean {
-    if (this.#kept !== undefined) {
+    if (this.kept !== undefined) {
       const cost = bytes.length + CHUNK_COST_BYTES;
-      this.#keptBytes += cost;
-      if (this.#keptBytes <= MAX_KEPT_BYTES && this.#memory.add(cost)) this.#kept.push(bytes);
-      else this.#forget();
+      this.keptBytes += cost;
+      if (this.keptBytes <= MAX_KEPT_BYTES && this.memory.add(cost)) this.kept.push(bytes);
+      else this.forget();
     }
     let flowing = true;
-    for (const reply of [...this.#members]) {
+    for (const reply of [...this.members]) {
       if (reply.write(bytes)) continue;
-      if (this.#members.size === 1) flowing = false;
+      if (this.members.size === 1) flowing = false;
       else if (reply.unreadBytes > MAX_UNREAD_BYTES) {
-        this.#members.delete(reply);
+        this.members.delete(reply);
         reply.breakOff(undefined);
       }
     }
@@ -122,18 +122,18 @@ export class Flight implements Sink {
   }
 
   /** Nobody can join any more. */
-  #forget(): void {
-    this.#kept = undefined;
-    this.#memory.clear();
+  private forget(): void {
+    this.kept = undefined;
+    this.memory.clear();
   }
 
   end(): void {
-    this.#forget();
-    for (const reply of this.#members) reply.end();
+    this.forget();
+    for (const reply of this.members) reply.end();
   }
 
   breakOff(last: Buffer | undefined): void {
-    this.#forget();
-    for (const reply of this.#members) reply.breakOff(last);
+    this.forget();
+    for (const reply of this.members) reply.breakOff(last);
   }
 }

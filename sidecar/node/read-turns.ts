@@ -23,23 +23,23 @@ export interface Reader {
 }
 
 class ReadTurns {
-  #spentMs = 0;
-  #heavyMs = 0;
-  #reads = 0;
+  private spentMs = 0;
+  private heavyMs = 0;
+  private reads = 0;
   /** A callback for the next turn is scheduled. */
-  #isCounting = false;
-  readonly #light = new Set<Reader>();
-  readonly #heavy = new Set<Reader>();
-  readonly #later: (run: () => void) => void;
+  private isCounting = false;
+  private readonly light = new Set<Reader>();
+  private readonly heavy = new Set<Reader>();
+  private readonly later: (run: () => void) => void;
 
   /** @param later runs the given function in another turn */
   constructor(later: (run: () => void) => void = setImmediate) {
-    this.#later = later;
+    this.later = later;
   }
 
   /** Whether this turn has time for another read. */
   get hasTime(): boolean {
-    return this.#heavyMs < HEAVY_TURN_MS && this.#spentMs < TURN_MS;
+    return this.heavyMs < HEAVY_TURN_MS && this.spentMs < TURN_MS;
   }
 
   /**
@@ -48,34 +48,34 @@ class ReadTurns {
    * @param isHeavy the connection's read before took long, too: a single long read may be a garbage collection
    */
   spend(ms: number, isHeavy: boolean): void {
-    if (!this.#isCounting) {
-      if (ms < UNCOUNTED_MS && ++this.#reads < UNCOUNTED_READS) return;
-      this.#count();
+    if (!this.isCounting) {
+      if (ms < UNCOUNTED_MS && ++this.reads < UNCOUNTED_READS) return;
+      this.count();
     }
-    this.#spentMs += ms;
-    if (isHeavy) this.#heavyMs += ms;
+    this.spentMs += ms;
+    if (isHeavy) this.heavyMs += ms;
   }
 
   /** Calls the reader's `goOn`, once, in another turn. @param isLight its last read took less than {@link LIGHT_MS} */
   wait(reader: Reader, isLight: boolean): void {
-    if (isLight) this.#light.add(reader);
-    else this.#heavy.add(reader);
-    if (!this.#isCounting) this.#count();
+    if (isLight) this.light.add(reader);
+    else this.heavy.add(reader);
+    if (!this.isCounting) this.count();
   }
 
-  #count(): void {
-    this.#isCounting = true;
-    this.#reads = 0;
-    this.#later(this.#next);
+  private count(): void {
+    this.isCounting = true;
+    this.reads = 0;
+    this.later(this.next);
   }
 
-  readonly #next = (): void => {
-    this.#spentMs = 0;
-    this.#heavyMs = 0;
-    this.#isCounting = false;
-    release(this.#light, LIGHT_A_TURN);
-    release(this.#heavy, HEAVY_A_TURN);
-    if (this.#light.size + this.#heavy.size > 0 && !this.#isCounting) this.#count();
+  private readonly next = (): void => {
+    this.spentMs = 0;
+    this.heavyMs = 0;
+    this.isCounting = false;
+    release(this.light, LIGHT_A_TURN);
+    release(this.heavy, HEAVY_A_TURN);
+    if (this.light.size + this.heavy.size > 0 && !this.isCounting) this.count();
   };
 }
 

@@ -58,44 +58,44 @@ const CHANGED = 1.25;
 type Phase = 'starting' | 'following' | 'measuring';
 
 export class AdaptiveConcurrency {
-  readonly #settings: AdaptiveConcurrencySettings;
-  readonly #durationsMs = new Float64Array(MAX_WINDOW);
-  #phase: Phase = 'starting';
-  #samples = 0;
-  #mostInFlight = 0;
-  #dropped = false;
-  #limit: number;
-  #limitBefore: number;
-  #slowWindows = 0;
-  #patience = MIN_PATIENCE;
-  #unhurriedMs = 0;
-  #medianMs = 0;
+  private readonly settings: AdaptiveConcurrencySettings;
+  private readonly durationsMs = new Float64Array(MAX_WINDOW);
+  private currentPhase: Phase = 'starting';
+  private samples = 0;
+  private mostInFlight = 0;
+  private dropped = false;
+  private currentLimit: number;
+  private limitBefore: number;
+  private slowWindows = 0;
+  private patience = MIN_PATIENCE;
+  private currentUnhurriedMs = 0;
+  private currentMedianMs = 0;
 
   constructor(settings: AdaptiveConcurrencySettings) {
     const { min, max } = settings;
     if (!(min >= 1 && min <= max))
       throw new RangeError(`the limits are ${min} and ${max}; give 1 <= min <= max`);
-    this.#settings = settings;
-    this.#limit = min;
-    this.#limitBefore = min;
+    this.settings = settings;
+    this.currentLimit = min;
+    this.limitBefore = min;
   }
 
   /** The number of calls that may run at once; a whole number. */
   get limit(): number {
-    return Math.floor(this.#limit);
+    return Math.floor(this.currentLimit);
   }
 
   get phase(): Phase {
-    return this.#phase;
+    return this.currentPhase;
   }
 
   /** The median of the last window, in milliseconds; 0 while unknown. For metrics, as `unhurriedMs`. */
   get medianMs(): number {
-    return this.#medianMs;
+    return this.currentMedianMs;
   }
 
   get unhurriedMs(): number {
-    return this.#unhurriedMs;
+    return this.currentUnhurriedMs;
   }
 
   /**
@@ -104,78 +104,81 @@ export class AdaptiveConcurrency {
    */
   record(durationMs: number, inFlight: number): boolean {
     // Earlier calls still slow down the ones that end now.
-    if (this.#phase === 'measuring' && inFlight > this.#settings.min) return false;
-    this.#durationsMs[this.#samples++] = durationMs;
-    if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
-    if (this.#samples < this.#windowSize) return false;
-    const sorted = this.#durationsMs.subarray(0, this.#samples).sort();
-    this.#medianMs = sorted[(this.#samples - 1) >> 1]!;
-    this.#endWindow();
-    this.#samples = 0;
-    this.#mostInFlight = 0;
-    this.#dropped = false;
+    if (this.currentPhase === 'measuring' && inFlight > this.settings.min) return false;
+    this.durationsMs[this.samples++] = durationMs;
+    if (inFlight > this.mostInFlight) this.mostInFlight = inFlight;
+    if (this.samples < this.windowSize) return false;
+    const sorted = this.durationsMs.subarray(0, this.samples).sort();
+    this.currentMedianMs = sorted[(this.samples - 1) >> 1]!;
+    this.endWindow();
+    this.samples = 0;
+    this.mostInFlight = 0;
+    this.dropped = false;
     return true;
   }
 
   /** A call ended at its deadline, or the agent reported overload. */
   recordDrop(inFlight: number): void {
-    if (inFlight > this.#mostInFlight) this.#mostInFlight = inFlight;
-    if (this.#dropped || this.#phase === 'measuring') return;
-    this.#dropped = true;
-    this.#phase = 'following';
-    this.#limit = Math.max(this.#limit * DROP_FACTOR, this.#settings.min);
+    if (inFlight > this.mostInFlight) this.mostInFlight = inFlight;
+    if (this.dropped || this.currentPhase === 'measuring') return;
+    this.dropped = true;
+    this.currentPhase = 'following';
+    this.currentLimit = Math.max(this.currentLimit * DROP_FACTOR, this.settings.min);
   }
 
-  get #windowSize(): number {
-    if (this.#phase !== 'following') return SHORT_WINDOW;
+  private get windowSize(): number {
+    if (this.currentPhase !== 'following') return SHORT_WINDOW;
     return Math.min(Math.max(this.limit, MIN_WINDOW), MAX_WINDOW);
   }
 
-  #endWindow(): void {
-    if (this.#phase === 'measuring') {
-      this.#measured();
+  private endWindow(): void {
+    if (this.currentPhase === 'measuring') {
+      this.measured();
       return;
     }
-    const pressed = this.#mostInFlight >= this.#limit / 2;
-    this.#learn(pressed);
-    const gradient = Math.min(Math.max((TOLERANCE * this.#unhurriedMs) / this.#medianMs, MIN_GRADIENT), 1);
-    if (this.#phase === 'starting' && gradient === 1) {
-      if (pressed) this.#moveTo(this.#limit * 2);
+    const pressed = this.mostInFlight >= this.currentLimit / 2;
+    this.learn(pressed);
+    const gradient = Math.min(
+      Math.max((TOLERANCE * this.currentUnhurriedMs) / this.currentMedianMs, MIN_GRADIENT),
+      1,
+    );
+    if (this.currentPhase === 'starting' && gradient === 1) {
+      if (pressed) this.moveTo(this.currentLimit * 2);
       return;
     }
-    this.#phase = 'following';
-    const wanted = gradient * this.#limit + Math.sqrt(this.#limit);
-    const next = this.#limit + (wanted - this.#limit) * SMOOTHING;
+    this.currentPhase = 'following';
+    const wanted = gradient * this.currentLimit + Math.sqrt(this.currentLimit);
+    const next = this.currentLimit + (wanted - this.currentLimit) * SMOOTHING;
     // A limit that is not in use says nothing about a higher one.
-    if (next < this.#limit || (pressed && !this.#dropped)) this.#moveTo(next);
-    this.#slowWindows = gradient <= SLOW_GRADIENT ? this.#slowWindows + 1 : 0;
-    if (this.#slowWindows >= this.#patience) this.#measure();
+    if (next < this.currentLimit || (pressed && !this.dropped)) this.moveTo(next);
+    this.slowWindows = gradient <= SLOW_GRADIENT ? this.slowWindows + 1 : 0;
+    if (this.slowWindows >= this.patience) this.measure();
   }
 
-  #learn(pressed: boolean): void {
-    const medianMs = this.#medianMs;
-    if (this.#unhurriedMs === 0) this.#unhurriedMs = medianMs;
-    else if (medianMs < this.#unhurriedMs)
-      this.#unhurriedMs += (medianMs - this.#unhurriedMs) * QUICKER_WEIGHT;
-    else if (!pressed) this.#unhurriedMs += (medianMs - this.#unhurriedMs) * SLOWER_WEIGHT;
+  private learn(pressed: boolean): void {
+    const medianMs = this.currentMedianMs;
+    if (this.currentUnhurriedMs === 0) this.currentUnhurriedMs = medianMs;
+    else if (medianMs < this.currentUnhurriedMs)
+      this.currentUnhurriedMs += (medianMs - this.currentUnhurriedMs) * QUICKER_WEIGHT;
+    else if (!pressed) this.currentUnhurriedMs += (medianMs - this.currentUnhurriedMs) * SLOWER_WEIGHT;
   }
 
-  #measure(): void {
-    this.#phase = 'measuring';
-    this.#slowWindows = 0;
-    this.#limitBefore = this.#limit;
-    this.#limit = this.#settings.min;
+  private measure(): void {
+    this.currentPhase = 'measuring';
+    this.slowWindows = 0;
+    this.limitBefore = this.currentLimit;
+    this.currentLimit = this.settings.min;
   }
 
-  #measured(): void {
-    const changed = this.#medianMs > this.#unhurriedMs * CHANGED;
-    this.#patience = changed ? MIN_PATIENCE : Math.min(this.#patience * 2, MAX_PATIENCE);
-    if (changed) this.#unhurriedMs = this.#medianMs;
-    this.#phase = changed ? 'starting' : 'following';
-    this.#moveTo(this.#limitBefore);
+  private measured(): void {
+    const changed = this.currentMedianMs > this.currentUnhurriedMs * CHANGED;
+    this.patience = changed ? MIN_PATIENCE : Math.min(this.patience * 2, MAX_PATIENCE);
+    if (changed) this.currentUnhurriedMs = this.currentMedianMs;
+    this.currentPhase = changed ? 'starting' : 'following';
+    this.moveTo(this.limitBefore);
   }
 
-  #moveTo(limit: number): void {
-    this.#limit = Math.min(Math.max(limit, this.#settings.min), this.#settings.max);
+  private moveTo(limit: number): void {
+    this.currentLimit = Math.min(Math.max(limit, this.settings.min), this.settings.max);
   }
 }

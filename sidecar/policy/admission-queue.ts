@@ -84,59 +84,59 @@ const MAX_PUSHBACK_MS = 30_000;
 const UNKNOWN_PUSHBACK_MS = 1_000;
 
 export class AdmissionQueue<Call extends Queueable> {
-  #settings: AdmissionSettings;
-  readonly #places: FairPlaces;
-  readonly #line: FairPlaces;
+  private currentSettings: AdmissionSettings;
+  private readonly places: FairPlaces;
+  private readonly line: FairPlaces;
   /** The callers with waiting calls, in no order. */
-  readonly #waiting: CallerCalls[] = [];
-  #turns = 0;
+  private readonly waiting: CallerCalls[] = [];
+  private turns = 0;
   /** Since when calls have been waiting, ignoring gaps shorter than a call's time. */
-  #busySinceMs = 0;
-  #emptySinceMs = Number.NEGATIVE_INFINITY;
-  #meanServiceMs = 0;
-  #medianServiceMs = 0;
+  private busySinceMs = 0;
+  private emptySinceMs = Number.NEGATIVE_INFINITY;
+  private smoothedServiceMs = 0;
+  private medianServiceMs = 0;
 
   constructor(settings: AdmissionSettings) {
-    this.#settings = checked(settings);
-    this.#places = new FairPlaces(settings.limit);
-    this.#line = new FairPlaces(settings.maxQueued);
+    this.currentSettings = checked(settings);
+    this.places = new FairPlaces(settings.limit);
+    this.line = new FairPlaces(settings.maxQueued);
   }
 
   get settings(): AdmissionSettings {
-    return this.#settings;
+    return this.currentSettings;
   }
 
   /** A lower limit ends no call; after a higher one, call `next` until it returns undefined. */
   set settings(settings: AdmissionSettings) {
-    this.#settings = checked(settings);
-    this.#places.limit = settings.limit;
+    this.currentSettings = checked(settings);
+    this.places.limit = settings.limit;
   }
 
   get active(): number {
-    return this.#places.used;
+    return this.places.used;
   }
 
   get queued(): number {
-    return this.#line.used;
+    return this.line.used;
   }
 
   /** The mean time between admission and end, in milliseconds; 0 while unknown. */
   get meanServiceMs(): number {
-    return this.#meanServiceMs;
+    return this.smoothedServiceMs;
   }
 
   /** A call arrived. Pair 'admitted' with `leave`; `next`, `expired` or `overdue` returns a queued one. */
   enter(call: Call, nowMs: number): Entry {
-    const { maxQueued, maxWaitMs } = this.#settings;
+    const { maxQueued, maxWaitMs } = this.currentSettings;
     const { callerCalls: caller } = call;
-    const inTurn = this.queued === 0 || (caller.waiting.held === 0 && this.#inTurn === undefined);
-    if (inTurn && this.#places.take(caller.active)) return 'admitted';
-    this.#line.limit = this.#standing(nowMs) ? this.#standingMax : maxQueued;
-    if (!this.#line.hasRoomFor(caller.waiting)) return 'no_room';
+    const inTurn = this.queued === 0 || (caller.waiting.held === 0 && this.inTurn === undefined);
+    if (inTurn && this.places.take(caller.active)) return 'admitted';
+    this.line.limit = this.standing(nowMs) ? this.standingMax : maxQueued;
+    if (!this.line.hasRoomFor(caller.waiting)) return 'no_room';
     const waitMs = this.waitMs(call);
     if (waitMs > maxWaitMs) return 'too_long';
-    if (call.deadlineMs > 0 && nowMs + waitMs + this.#medianServiceMs > call.deadlineMs) return 'no_time';
-    this.#append(call, nowMs);
+    if (call.deadlineMs > 0 && nowMs + waitMs + this.medianServiceMs > call.deadlineMs) return 'no_time';
+    this.append(call, nowMs);
     return 'queued';
   }
 
@@ -146,16 +146,16 @@ export class AdmissionQueue<Call extends Queueable> {
       throw new Error(
         'a call left that was not in; leave once for each call that was admitted or given by next()',
       );
-    this.#places.release(callerCalls.active);
+    this.places.release(callerCalls.active);
     const service = Math.max(serviceMs, MIN_SERVICE_MS);
-    if (this.#medianServiceMs === 0) {
-      this.#meanServiceMs = service;
-      this.#medianServiceMs = service;
+    if (this.medianServiceMs === 0) {
+      this.smoothedServiceMs = service;
+      this.medianServiceMs = service;
       return;
     }
-    this.#meanServiceMs += (service - this.#meanServiceMs) * MEAN_WEIGHT;
-    if (service > this.#medianServiceMs) this.#medianServiceMs *= 1 + MEDIAN_STEP;
-    else if (service < this.#medianServiceMs) this.#medianServiceMs /= 1 + MEDIAN_STEP;
+    this.smoothedServiceMs += (service - this.smoothedServiceMs) * MEAN_WEIGHT;
+    if (service > this.medianServiceMs) this.medianServiceMs *= 1 + MEDIAN_STEP;
+    else if (service < this.medianServiceMs) this.medianServiceMs /= 1 + MEDIAN_STEP;
   }
 
   /**
@@ -163,10 +163,10 @@ export class AdmissionQueue<Call extends Queueable> {
    * call must be refused: so call `expired` before.
    */
   next(nowMs: number): Call | undefined {
-    const call = this.#inTurn;
-    if (call === undefined || this.#isLate(call, nowMs)) return undefined;
-    this.#remove(call, nowMs);
-    this.#places.take(call.callerCalls.active);
+    const call = this.inTurn;
+    if (call === undefined || this.isLate(call, nowMs)) return undefined;
+    this.remove(call, nowMs);
+    this.places.take(call.callerCalls.active);
     return call;
   }
 
@@ -175,46 +175,46 @@ export class AdmissionQueue<Call extends Queueable> {
    * leaves too little time may still try while no call waits behind it.
    */
   expired(nowMs: number): Call | undefined {
-    const call = this.#inTurn ?? this.#oldest;
-    if (call === undefined || !this.#isLate(call, nowMs)) return undefined;
-    this.#remove(call, nowMs);
+    const call = this.inTurn ?? this.oldest;
+    if (call === undefined || !this.isLate(call, nowMs)) return undefined;
+    this.remove(call, nowMs);
     return call;
   }
 
   /** Removes and returns the oldest call, if it has waited for the longest time that a call may. */
   overdue(nowMs: number): Call | undefined {
-    const call = this.#oldest;
-    if (call === undefined || nowMs < call.queuedAtMs + this.#settings.maxWaitMs) return undefined;
-    this.#remove(call, nowMs);
+    const call = this.oldest;
+    if (call === undefined || nowMs < call.queuedAtMs + this.currentSettings.maxWaitMs) return undefined;
+    this.remove(call, nowMs);
     return call;
   }
 
   /** When `overdue` will return a call, unless its turn comes first; Infinity while no call waits. For a timer. */
   get overdueAtMs(): number {
-    const call = this.#oldest;
-    return call === undefined ? Number.POSITIVE_INFINITY : call.queuedAtMs + this.#settings.maxWaitMs;
+    const call = this.oldest;
+    return call === undefined ? Number.POSITIVE_INFINITY : call.queuedAtMs + this.currentSettings.maxWaitMs;
   }
 
-  #isLate({ deadlineMs }: Call, nowMs: number): boolean {
+  private isLate({ deadlineMs }: Call, nowMs: number): boolean {
     if (deadlineMs === 0) return false;
-    return nowMs + (this.queued === 1 ? 0 : this.#medianServiceMs) >= deadlineMs;
+    return nowMs + (this.queued === 1 ? 0 : this.medianServiceMs) >= deadlineMs;
   }
 
   /** The call that arrived first, of the callers that may have another place. */
-  get #inTurn(): Call | undefined {
+  private get inTurn(): Call | undefined {
     let first: Queueable | undefined;
-    for (const caller of this.#waiting) {
+    for (const caller of this.waiting) {
       const { oldest } = caller;
       if (first !== undefined && oldest!.queueTurn > first.queueTurn) continue;
-      if (this.#places.hasRoomFor(caller.active)) first = oldest;
+      if (this.places.hasRoomFor(caller.active)) first = oldest;
     }
     return first as Call | undefined;
   }
 
   /** The call that arrived first. */
-  get #oldest(): Call | undefined {
+  private get oldest(): Call | undefined {
     let first: Queueable | undefined;
-    for (const { oldest } of this.#waiting)
+    for (const { oldest } of this.waiting)
       if (first === undefined || oldest!.queueTurn < first.queueTurn) first = oldest;
     return first as Call | undefined;
   }
@@ -222,13 +222,13 @@ export class AdmissionQueue<Call extends Queueable> {
   /** The caller of a waiting call left, or its deadline passed; returns false when the call was not waiting. */
   cancel(call: Call, nowMs: number): boolean {
     if (Number.isNaN(call.queuedAtMs)) return false;
-    this.#remove(call, nowMs);
+    this.remove(call, nowMs);
     return true;
   }
 
   /** How long a new call would wait behind all waiting calls; 0 while unknown. */
   get estimatedWaitMs(): number {
-    return this.#waitBehindMs(this.queued);
+    return this.waitBehindMs(this.queued);
   }
 
   /**
@@ -237,12 +237,12 @@ export class AdmissionQueue<Call extends Queueable> {
    */
   waitMs({ callerCalls: { waiting } }: Call): number {
     let ahead = 0;
-    for (const other of this.#waiting) ahead += Math.min(other.waiting.held, waiting.held + 1);
-    return this.#waitBehindMs(ahead);
+    for (const other of this.waiting) ahead += Math.min(other.waiting.held, waiting.held + 1);
+    return this.waitBehindMs(ahead);
   }
 
-  #waitBehindMs(calls: number): number {
-    return (this.#meanServiceMs * (calls + 1)) / Math.max(this.#settings.limit, 1);
+  private waitBehindMs(calls: number): number {
+    return (this.smoothedServiceMs * (calls + 1)) / Math.max(this.currentSettings.limit, 1);
   }
 
   /**
@@ -250,46 +250,46 @@ export class AdmissionQueue<Call extends Queueable> {
    * time, so that calls refused together do not come back together. `random` is in [0, 1).
    */
   pushbackMs(random: number): number {
-    if (this.#meanServiceMs === 0) return UNKNOWN_PUSHBACK_MS * (1 + random);
+    if (this.smoothedServiceMs === 0) return UNKNOWN_PUSHBACK_MS * (1 + random);
     const clamped = Math.min(Math.max(this.estimatedWaitMs, MIN_PUSHBACK_MS), MAX_PUSHBACK_MS / 2);
     return clamped * (1 + random);
   }
 
-  #standing(nowMs: number): boolean {
+  private standing(nowMs: number): boolean {
     // Until a call has ended, it is unknown how long a queue may be in use.
-    if (this.#medianServiceMs === 0 || this.#wasIdle(nowMs)) return false;
-    const standingMs = Math.max(this.#medianServiceMs * STANDING_SERVICES, MIN_STANDING_MS);
-    return nowMs - this.#busySinceMs > standingMs;
+    if (this.medianServiceMs === 0 || this.wasIdle(nowMs)) return false;
+    const standingMs = Math.max(this.medianServiceMs * STANDING_SERVICES, MIN_STANDING_MS);
+    return nowMs - this.busySinceMs > standingMs;
   }
 
   /** Even under the heaviest load a short queue is empty at times: that alone does not end its use. */
-  #wasIdle(nowMs: number): boolean {
-    return this.queued === 0 && nowMs - this.#emptySinceMs > this.#medianServiceMs;
+  private wasIdle(nowMs: number): boolean {
+    return this.queued === 0 && nowMs - this.emptySinceMs > this.medianServiceMs;
   }
 
-  get #standingMax(): number {
-    const { limit, maxQueued } = this.#settings;
+  private get standingMax(): number {
+    const { limit, maxQueued } = this.currentSettings;
     return Math.min(Math.max(Math.floor(limit * STANDING_SHARE), 1), maxQueued);
   }
 
-  #append(call: Call, nowMs: number): void {
+  private append(call: Call, nowMs: number): void {
     if (!Number.isNaN(call.queuedAtMs)) throw new Error('the call waits already; enter it once');
-    if (this.#wasIdle(nowMs)) this.#busySinceMs = nowMs;
+    if (this.wasIdle(nowMs)) this.busySinceMs = nowMs;
     const { callerCalls: caller } = call;
     const last = caller.newest;
     call.queuedAtMs = nowMs;
-    call.queueTurn = this.#turns++;
+    call.queueTurn = this.turns++;
     call.queueOlder = last;
     call.queueNewer = undefined;
     caller.newest = call;
     if (last === undefined) {
       caller.oldest = call;
-      caller.waitsAt = this.#waiting.push(caller) - 1;
+      caller.waitsAt = this.waiting.push(caller) - 1;
     } else last.queueNewer = call;
-    this.#line.take(caller.waiting);
+    this.line.take(caller.waiting);
   }
 
-  #remove(call: Call, nowMs: number): void {
+  private remove(call: Call, nowMs: number): void {
     const { callerCalls: caller, queueOlder: older, queueNewer: newer } = call;
     if (older === undefined) caller.oldest = newer;
     else older.queueNewer = newer;
@@ -298,15 +298,15 @@ export class AdmissionQueue<Call extends Queueable> {
     call.queueOlder = undefined;
     call.queueNewer = undefined;
     call.queuedAtMs = Number.NaN;
-    this.#line.release(caller.waiting);
-    if (caller.waiting.held === 0) this.#waitsNoMore(caller);
-    if (this.queued === 0) this.#emptySinceMs = nowMs;
+    this.line.release(caller.waiting);
+    if (caller.waiting.held === 0) this.waitsNoMore(caller);
+    if (this.queued === 0) this.emptySinceMs = nowMs;
   }
 
-  #waitsNoMore(caller: CallerCalls): void {
-    const last = this.#waiting.pop()!;
+  private waitsNoMore(caller: CallerCalls): void {
+    const last = this.waiting.pop()!;
     if (last !== caller) {
-      this.#waiting[caller.waitsAt] = last;
+      this.waiting[caller.waitsAt] = last;
       last.waitsAt = caller.waitsAt;
     }
     caller.waitsAt = -1;

@@ -40,62 +40,58 @@ export interface CallPathSettings {
 
 /** Checks the paths of calls to one agent. */
 export class CallPathGuard {
-  readonly #self: string;
-  readonly #encodedSelf: string;
-  readonly #maxDepth: number;
-  readonly #allowCycles: boolean;
-  /** The path of calls that no agent made. */
-  readonly #first: PathCheck;
-  /** The last header and its result, since callers repeat themselves. */
-  #lastHeader = '';
-  #lastCheck: PathCheck;
-
-  constructor(self: string, settings: CallPathSettings) {
-    this.#self = self;
-    this.#encodedSelf = encodeName(self);
-    this.#maxDepth = settings.maxDepth === 0 ? Number.POSITIVE_INFINITY : settings.maxDepth;
-    this.#allowCycles = settings.allowCycles;
-    this.#first = { ok: true, path: this.#encodedSelf };
-    this.#lastCheck = this.#first;
-  }
-
+  private readonly name: string;
   /** The path of a call that no agent made: the agent's own name. */
-  get self(): string {
-    return this.#encodedSelf;
+  readonly self: string;
+  private readonly maxDepth: number;
+  private readonly allowCycles: boolean;
+  /** The path of calls that no agent made. */
+  private readonly first: PathCheck;
+  /** The last header and its result, since callers repeat themselves. */
+  private lastHeader = '';
+  private lastCheck: PathCheck;
+
+  constructor(name: string, settings: CallPathSettings) {
+    this.name = name;
+    this.self = encodeName(name);
+    this.maxDepth = settings.maxDepth === 0 ? Number.POSITIVE_INFINITY : settings.maxDepth;
+    this.allowCycles = settings.allowCycles;
+    this.first = { ok: true, path: this.self };
+    this.lastCheck = this.first;
   }
 
   /** `header` is the field of the call; several are joined by commas, as HTTP defines. */
   check(header: string | undefined): PathCheck {
-    if (header === undefined || header === '') return this.#first;
-    if (header !== this.#lastHeader) {
-      this.#lastCheck = this.#checkAnew(header);
-      this.#lastHeader = header;
+    if (header === undefined || header === '') return this.first;
+    if (header !== this.lastHeader) {
+      this.lastCheck = this.checkAnew(header);
+      this.lastHeader = header;
     }
-    return this.#lastCheck;
+    return this.lastCheck;
   }
 
-  #checkAnew(header: string): PathCheck {
-    const maxDepth = Math.min(this.#maxDepth, MAX_COUNTED_DEPTH);
+  private checkAnew(header: string): PathCheck {
+    const maxDepth = Math.min(this.maxDepth, MAX_COUNTED_DEPTH);
     // No allowed path can be longer; don't parse what is.
-    if (header.length > maxDepth * (MAX_NAME_LENGTH + 2)) return this.#tooDeep(`over ${maxDepth}`);
+    if (header.length > maxDepth * (MAX_NAME_LENGTH + 2)) return this.tooDeep(`over ${maxDepth}`);
     const names: string[] = [];
     for (const part of header.split(',')) {
       const name = part.trim();
       if (name !== '') names.push(name.slice(0, MAX_NAME_LENGTH));
     }
-    const at = names.indexOf(this.#encodedSelf);
-    if (at >= 0 && !this.#allowCycles) {
-      const loop = [...names.slice(at), this.#encodedSelf].map(decodeName).join(' → ');
-      const message = `${this.#self} is in the path of this call already (${loop}): agents must not call each other in a circle`;
+    const at = names.indexOf(this.self);
+    if (at >= 0 && !this.allowCycles) {
+      const loop = [...names.slice(at), this.self].map(decodeName).join(' → ');
+      const message = `${this.name} is in the path of this call already (${loop}): agents must not call each other in a circle`;
       return { ok: false, refuse: 'cycle', message };
     }
-    if (names.length + 1 > maxDepth) return this.#tooDeep(String(names.length + 1));
-    names.push(this.#encodedSelf);
+    if (names.length + 1 > maxDepth) return this.tooDeep(String(names.length + 1));
+    names.push(this.self);
     return { ok: true, path: names.join(',') };
   }
 
-  #tooDeep(depth: string): PathCheck {
-    const message = `this call has come through ${depth} agents, ${this.#self} included; at most ${Math.min(this.#maxDepth, MAX_COUNTED_DEPTH)} are allowed`;
+  private tooDeep(depth: string): PathCheck {
+    const message = `this call has come through ${depth} agents, ${this.name} included; at most ${Math.min(this.maxDepth, MAX_COUNTED_DEPTH)} are allowed`;
     return { ok: false, refuse: 'depth', message };
   }
 }

@@ -68,68 +68,68 @@ export class CircuitBreaker {
   endpoints = 1;
   /** The number of calls rejected so far. */
   rejections = 0;
-  #settings: CircuitBreakerSettings;
-  readonly #random: () => number;
-  #state: CircuitState = 'closed';
-  #generation = 0;
-  readonly #failures = new FailureRun();
-  readonly #cuts = new FailureRun();
-  #window: ShareWindow;
-  #reasons: VerdictReason[] = [];
-  readonly #lastCrash = new LastCrash();
-  #cause: CircuitCause | undefined = undefined;
-  #openings = 0;
+  private settings: CircuitBreakerSettings;
+  private readonly random: () => number;
+  private currentState: CircuitState = 'closed';
+  private generation = 0;
+  private readonly failures = new FailureRun();
+  private readonly cuts = new FailureRun();
+  private window: ShareWindow;
+  private reasons: VerdictReason[] = [];
+  private readonly lastCrash = new LastCrash();
+  private openCause: CircuitCause | undefined = undefined;
+  private openings = 0;
   /** The planned and the real duration of the last opening: the real one is shorter when an endpoint came back. */
-  #openForMs = 0;
-  #wasOpenMs = 0;
-  #openedAtMs = Number.NEGATIVE_INFINITY;
-  readonly #reach = new CircuitReach();
-  readonly #early: EarlyProbing;
-  #changedAtMs = Number.NEGATIVE_INFINITY;
-  #lastProbe = 0;
+  private openForMs = 0;
+  private wasOpenMs = 0;
+  private openedAtMs = Number.NEGATIVE_INFINITY;
+  private readonly reach = new CircuitReach();
+  private readonly early: EarlyProbing;
+  private changedAtMs = Number.NEGATIVE_INFINITY;
+  private lastProbe = 0;
   /** Probes up to this one belong to earlier generations. */
-  #lastEarlierProbe = 0;
-  readonly #probes = new ProbeSlots();
-  #successes = 0;
+  private lastEarlierProbe = 0;
+  private readonly probes = new ProbeSlots();
+  private successes = 0;
   /** Created when the circuit opens, and returned for each rejected call. */
-  #rejection: Mutable<CircuitRejection> | undefined = undefined;
+  private rejection: Mutable<CircuitRejection> | undefined = undefined;
 
   /** @param random returns [0, 1), for the jitter */
   constructor(settings: CircuitBreakerSettings, random: () => number) {
-    this.#settings = settings;
-    this.#random = random;
-    this.#early = new EarlyProbing(random);
-    this.#window = new ShareWindow(settings.windowMs);
+    this.settings = settings;
+    this.random = random;
+    this.early = new EarlyProbing(random);
+    this.window = new ShareWindow(settings.windowMs);
   }
 
   /** The state at the last question; {@link tick} brings it up to date. */
   get state(): CircuitState {
-    return this.#state;
+    return this.currentState;
   }
 
   /** What opened the circuit last; undefined when it never opened. */
   get cause(): CircuitCause | undefined {
-    return this.#cause;
+    return this.openCause;
   }
 
   get probesInFlight(): number {
-    return this.#probes.inFlight;
+    return this.probes.inFlight;
   }
 
   /** When an open circuit admits probes; Infinity in other states. For a timer that reports the change in time. */
   get halfOpenAtMs(): number {
-    if (this.#state !== 'open') return Number.POSITIVE_INFINITY;
-    return Math.min(this.#dueAtMs, this.#early.atMs);
+    if (this.currentState !== 'open') return Number.POSITIVE_INFINITY;
+    return Math.min(this.dueAtMs, this.early.atMs);
   }
 
   /** When the recovery timeout is over. */
-  get #dueAtMs(): number {
-    return this.#openedAtMs + this.#openForMs;
+  private get dueAtMs(): number {
+    return this.openedAtMs + this.openForMs;
   }
 
   /** Whether the circuit is open because no endpoint was reachable, so that {@link endpointBack} may end it. */
   awaitsEndpoint(nowMs: number): boolean {
-    return this.#state === 'open' && this.#reach.unreachable && nowMs < this.halfOpenAtMs;
+    return this.currentState === 'open' && this.reach.unreachable && nowMs < this.halfOpenAtMs;
   }
 
   /**
@@ -138,22 +138,22 @@ export class CircuitBreaker {
    * An open circuit whose time has come becomes half-open here; call {@link tick} before to get the transition.
    */
   admit(nowMs: number): CircuitAdmission | CircuitRejection {
-    if (this.#state === 'closed') return this.#generation;
+    if (this.currentState === 'closed') return this.generation;
     this.tick(nowMs);
     if (
-      this.#state === 'half_open' &&
-      this.#probes.inFlight < this.#settings.halfOpenMax * this.#early.growth(nowMs)
+      this.currentState === 'half_open' &&
+      this.probes.inFlight < this.settings.halfOpenMax * this.early.growth(nowMs)
     ) {
-      this.#lastProbe++;
-      this.#probes.take(this.#lastProbe, nowMs);
-      return -this.#lastProbe;
+      this.lastProbe++;
+      this.probes.take(this.lastProbe, nowMs);
+      return -this.lastProbe;
     }
     this.rejections++;
-    const rejection = this.#rejection!;
+    const rejection = this.rejection!;
     const leftMs = this.halfOpenAtMs - nowMs;
-    const mayEndSooner = this.#state === 'half_open' || this.#reach.unreachable;
-    rejection.state = this.#state;
-    rejection.unreachable = this.#reach.unreachable;
+    const mayEndSooner = this.currentState === 'half_open' || this.reach.unreachable;
+    rejection.state = this.currentState;
+    rejection.unreachable = this.reach.unreachable;
     rejection.retryAfterMs = mayEndSooner ? Math.min(leftMs, SHORT_RETRY_AFTER_MS) : leftMs;
     return rejection;
   }
@@ -163,7 +163,7 @@ export class CircuitBreaker {
    * three probes would be nine attempts.
    */
   mayRetry(admission: CircuitAdmission): boolean {
-    return this.#state === 'closed' && admission === this.#generation;
+    return this.currentState === 'closed' && admission === this.generation;
   }
 
   /**
@@ -176,22 +176,22 @@ export class CircuitBreaker {
     nowMs: number,
     from: CircuitEvidence = ANY_ENDPOINT,
   ): CircuitTransition | undefined {
-    if (admission < 0) return this.#settleProbe(-admission, verdict, nowMs, from);
-    if (!this.#isCurrent(admission)) return undefined;
+    if (admission < 0) return this.settleProbe(-admission, verdict, nowMs, from);
+    if (!this.isCurrent(admission)) return undefined;
     switch (verdict.outcome) {
       case 'success':
-        this.#failures.reset();
-        this.#reach.answered();
+        this.failures.reset();
+        this.reach.answered();
         // A first message says nothing about how streams end.
-        if (verdict.reason !== 'first_message') this.#cuts.reset();
-        this.#window.add(nowMs);
+        if (verdict.reason !== 'first_message') this.cuts.reset();
+        this.window.add(nowMs);
         return undefined;
       case 'failure':
-        this.#reach.failed(from);
-        if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
-        this.#failures.add(from.endpoint);
-        this.#window.addMarked(nowMs);
-        return this.#judge(verdict, nowMs);
+        this.reach.failed(from);
+        if (this.lastCrash.explains(verdict, nowMs, from)) return undefined;
+        this.failures.add(from.endpoint);
+        this.window.addMarked(nowMs);
+        return this.judge(verdict, nowMs);
       case 'neutral':
         return undefined;
     }
@@ -207,19 +207,19 @@ export class CircuitBreaker {
     nowMs: number,
     from: CircuitEvidence = ANY_ENDPOINT,
   ): CircuitTransition | undefined {
-    if (!this.#isCurrent(admission)) return undefined;
+    if (!this.isCurrent(admission)) return undefined;
     if (verdict.outcome === 'neutral') return undefined;
-    if (admission < 0) return verdict.outcome === 'failure' ? this.#reopen(verdict, nowMs, from) : undefined;
+    if (admission < 0) return verdict.outcome === 'failure' ? this.reopen(verdict, nowMs, from) : undefined;
     if (verdict.outcome === 'success') {
-      this.#cuts.reset();
+      this.cuts.reset();
       return undefined;
     }
-    this.#reach.failed(from);
-    if (this.#lastCrash.explains(verdict, nowMs, from)) return undefined;
-    this.#cuts.add(from.endpoint);
-    if (from.firstMessageAtMs > 0) this.#window.takeBack(from.firstMessageAtMs, nowMs);
-    this.#window.addMarked(nowMs);
-    return this.#judge(verdict, nowMs);
+    this.reach.failed(from);
+    if (this.lastCrash.explains(verdict, nowMs, from)) return undefined;
+    this.cuts.add(from.endpoint);
+    if (from.firstMessageAtMs > 0) this.window.takeBack(from.firstMessageAtMs, nowMs);
+    this.window.addMarked(nowMs);
+    return this.judge(verdict, nowMs);
   }
 
   /**
@@ -227,11 +227,11 @@ export class CircuitBreaker {
    * timeout gives its place back.
    */
   tick(nowMs: number): CircuitTransition | undefined {
-    if (this.#state === 'half_open') {
-      this.#probes.expire(nowMs - this.#settings.recoveryTimeoutMs);
+    if (this.currentState === 'half_open') {
+      this.probes.expire(nowMs - this.settings.recoveryTimeoutMs);
       return undefined;
     }
-    return nowMs >= this.halfOpenAtMs ? this.#moveTo('half_open', nowMs) : undefined;
+    return nowMs >= this.halfOpenAtMs ? this.moveTo('half_open', nowMs) : undefined;
   }
 
   /**
@@ -240,14 +240,14 @@ export class CircuitBreaker {
    * opened because of answers keeps its time.
    */
   endpointBack(nowMs: number): CircuitTransition | undefined {
-    if (this.#state !== 'open' || !this.#reach.unreachable) return undefined;
-    this.#early.allow(nowMs);
+    if (this.currentState !== 'open' || !this.reach.unreachable) return undefined;
+    this.early.allow(nowMs);
     return this.tick(nowMs);
   }
 
   /** An endpoint gives no sign of life: if silence opened or will open the circuit, the endpoint was absent. */
   endpointAbsent(): void {
-    this.#reach.absent();
+    this.reach.absent();
   }
 
   /**
@@ -255,8 +255,8 @@ export class CircuitBreaker {
    * {@link endpointBack} does.
    */
   endpointsSince(sinceMs: number, nowMs: number): CircuitTransition | undefined {
-    if (this.#state !== 'open' || sinceMs < this.#openedAtMs) return undefined;
-    this.#early.allow(nowMs);
+    if (this.currentState !== 'open' || sinceMs < this.openedAtMs) return undefined;
+    this.early.allow(nowMs);
     return this.tick(nowMs);
   }
 
@@ -265,128 +265,128 @@ export class CircuitBreaker {
    * rules off close it.
    */
   update(settings: CircuitBreakerSettings, nowMs: number): CircuitTransition | undefined {
-    if (settings.windowMs !== this.#settings.windowMs) this.#window = new ShareWindow(settings.windowMs);
-    this.#settings = settings;
+    if (settings.windowMs !== this.settings.windowMs) this.window = new ShareWindow(settings.windowMs);
+    this.settings = settings;
     const off = settings.consecutiveFailures === 0 && settings.failurePercent === 0;
-    if (this.#state === 'closed') return undefined;
-    return off || this.#successes >= settings.halfOpenMax ? this.#close(nowMs) : undefined;
+    if (this.currentState === 'closed') return undefined;
+    return off || this.successes >= settings.halfOpenMax ? this.close(nowMs) : undefined;
   }
 
   /** Whether the call was admitted in this generation. */
-  #isCurrent(admission: CircuitAdmission): boolean {
-    if (admission < 0) return this.#state === 'half_open' && -admission > this.#lastEarlierProbe;
-    return this.#state === 'closed' && admission === this.#generation;
+  private isCurrent(admission: CircuitAdmission): boolean {
+    if (admission < 0) return this.currentState === 'half_open' && -admission > this.lastEarlierProbe;
+    return this.currentState === 'closed' && admission === this.generation;
   }
 
-  #settleProbe(
+  private settleProbe(
     probe: number,
     verdict: Verdict,
     nowMs: number,
     from: CircuitEvidence,
   ): CircuitTransition | undefined {
-    if (!this.#probes.release(probe) || verdict.outcome === 'neutral') return undefined;
-    if (verdict.outcome === 'failure') return this.#reopen(verdict, nowMs, from);
-    this.#successes++;
-    return this.#successes >= this.#settings.halfOpenMax ? this.#close(nowMs) : undefined;
+    if (!this.probes.release(probe) || verdict.outcome === 'neutral') return undefined;
+    if (verdict.outcome === 'failure') return this.reopen(verdict, nowMs, from);
+    this.successes++;
+    return this.successes >= this.settings.halfOpenMax ? this.close(nowMs) : undefined;
   }
 
   /** A closed circuit counted a failure: opens it if a limit is reached. */
-  #judge({ reason }: Verdict, nowMs: number): CircuitTransition | undefined {
-    const { consecutiveFailures, failurePercent, minCalls } = this.#settings;
-    this.#remember(reason);
-    if (this.#failures.reaches(consecutiveFailures, this.endpoints))
-      return this.#openAfterRun('consecutive_failures', this.#failures.count, nowMs);
-    if (this.#cuts.reaches(consecutiveFailures, this.endpoints))
-      return this.#openAfterRun('consecutive_cuts', this.#cuts.count, nowMs);
+  private judge({ reason }: Verdict, nowMs: number): CircuitTransition | undefined {
+    const { consecutiveFailures, failurePercent, minCalls } = this.settings;
+    this.remember(reason);
+    if (this.failures.reaches(consecutiveFailures, this.endpoints))
+      return this.openAfterRun('consecutive_failures', this.failures.count, nowMs);
+    if (this.cuts.reaches(consecutiveFailures, this.endpoints))
+      return this.openAfterRun('consecutive_cuts', this.cuts.count, nowMs);
     if (failurePercent === 0) return undefined;
-    const window = this.#window;
+    const window = this.window;
     window.look(nowMs, minCalls);
     if (window.total < minCalls || window.marked * 100 < failurePercent * window.total) return undefined;
-    return this.#open(
+    return this.open(
       {
         rule: 'failure_percent',
         failures: window.marked,
         calls: window.total,
         overMs: window.spanMs,
-        reasons: this.#reasons,
+        reasons: this.reasons,
       },
       nowMs,
     );
   }
 
-  #openAfterRun(rule: CircuitCause['rule'], failures: number, nowMs: number): CircuitTransition {
-    const reasons = this.#reasons.slice(-failures);
-    return this.#open({ rule, failures, calls: failures, overMs: 0, reasons }, nowMs);
+  private openAfterRun(rule: CircuitCause['rule'], failures: number, nowMs: number): CircuitTransition {
+    const reasons = this.reasons.slice(-failures);
+    return this.open({ rule, failures, calls: failures, overMs: 0, reasons }, nowMs);
   }
 
-  #reopen(verdict: Verdict, nowMs: number, from: CircuitEvidence): CircuitTransition {
-    this.#reach.failed(from);
+  private reopen(verdict: Verdict, nowMs: number, from: CircuitEvidence): CircuitTransition {
+    this.reach.failed(from);
     const cause = { rule: 'probe', failures: 1, calls: 1, overMs: 0, reasons: [verdict.reason] } as const;
-    if (nowMs < this.#early.probingSinceMs || nowMs >= this.#dueAtMs) return this.#open(cause, nowMs);
+    if (nowMs < this.early.probingSinceMs || nowMs >= this.dueAtMs) return this.open(cause, nowMs);
     // Without early probes the circuit would still be open: their failure does not extend it.
-    this.#early.failed(nowMs);
-    return this.#rejectFor(cause, nowMs);
+    this.early.failed(nowMs);
+    return this.rejectFor(cause, nowMs);
   }
 
-  #open(cause: CircuitCause, nowMs: number): CircuitTransition {
-    const { recoveryTimeoutMs, windowMs } = this.#settings;
+  private open(cause: CircuitCause, nowMs: number): CircuitTransition {
+    const { recoveryTimeoutMs, windowMs } = this.settings;
     // The cluster has recovered if the circuit was closed for longer than it had been open.
-    const heldMs = this.#state === 'closed' ? nowMs - this.#changedAtMs : 0;
-    this.#openings = heldMs > Math.max(this.#wasOpenMs, windowMs) ? 1 : this.#openings + 1;
+    const heldMs = this.currentState === 'closed' ? nowMs - this.changedAtMs : 0;
+    this.openings = heldMs > Math.max(this.wasOpenMs, windowMs) ? 1 : this.openings + 1;
     const backoff = {
       baseMs: recoveryTimeoutMs,
       multiplier: OPEN_MULTIPLIER,
       maxMs: Math.max(MAX_OPEN_MS, recoveryTimeoutMs),
     };
     // The first time it is exactly the configured time.
-    this.#openForMs =
-      this.#openings === 1 ? recoveryTimeoutMs : backoffMs(backoff, this.#openings, this.#random());
-    this.#openedAtMs = nowMs;
-    this.#early.reset();
-    return this.#rejectFor(cause, nowMs);
+    this.openForMs =
+      this.openings === 1 ? recoveryTimeoutMs : backoffMs(backoff, this.openings, this.random());
+    this.openedAtMs = nowMs;
+    this.early.reset();
+    return this.rejectFor(cause, nowMs);
   }
 
   /** Rejects calls until the recovery timeout is over, or an endpoint is back. */
-  #rejectFor(cause: CircuitCause, nowMs: number): CircuitTransition {
-    this.#cause = cause;
-    this.#rejection = { state: 'open', cause, unreachable: this.#reach.unreachable, retryAfterMs: 0 };
-    return this.#moveTo('open', nowMs);
+  private rejectFor(cause: CircuitCause, nowMs: number): CircuitTransition {
+    this.openCause = cause;
+    this.rejection = { state: 'open', cause, unreachable: this.reach.unreachable, retryAfterMs: 0 };
+    return this.moveTo('open', nowMs);
   }
 
-  #close(nowMs: number): CircuitTransition {
-    this.#failures.reset();
-    this.#cuts.reset();
-    this.#window.clear();
-    this.#reach.answered();
-    this.#wasOpenMs = Math.min(nowMs - this.#openedAtMs, this.#openForMs);
-    return this.#moveTo('closed', nowMs);
+  private close(nowMs: number): CircuitTransition {
+    this.failures.reset();
+    this.cuts.reset();
+    this.window.clear();
+    this.reach.answered();
+    this.wasOpenMs = Math.min(nowMs - this.openedAtMs, this.openForMs);
+    return this.moveTo('closed', nowMs);
   }
 
-  #moveTo(to: CircuitState, nowMs: number): CircuitTransition {
-    const from = this.#state;
-    const early = to === 'half_open' && nowMs < this.#dueAtMs;
-    this.#early.probingSinceMs = early ? nowMs : Number.POSITIVE_INFINITY;
-    this.#state = to;
-    this.#generation++;
-    this.#changedAtMs = nowMs;
-    this.#successes = 0;
-    this.#probes.clear();
-    this.#lastEarlierProbe = this.#lastProbe;
-    this.#reasons = [];
+  private moveTo(to: CircuitState, nowMs: number): CircuitTransition {
+    const from = this.currentState;
+    const early = to === 'half_open' && nowMs < this.dueAtMs;
+    this.early.probingSinceMs = early ? nowMs : Number.POSITIVE_INFINITY;
+    this.currentState = to;
+    this.generation++;
+    this.changedAtMs = nowMs;
+    this.successes = 0;
+    this.probes.clear();
+    this.lastEarlierProbe = this.lastProbe;
+    this.reasons = [];
     const opened = to === 'open';
     return {
       from,
       to,
       atMs: nowMs,
-      cause: opened ? this.#cause : undefined,
-      openForMs: opened ? this.#dueAtMs - nowMs : 0,
-      openings: this.#openings,
-      unreachable: early || (opened && this.#reach.unreachable),
+      cause: opened ? this.openCause : undefined,
+      openForMs: opened ? this.dueAtMs - nowMs : 0,
+      openings: this.openings,
+      unreachable: early || (opened && this.reach.unreachable),
     };
   }
 
-  #remember(reason: VerdictReason): void {
-    if (this.#reasons.length === REMEMBERED_REASONS) this.#reasons.shift();
-    this.#reasons.push(reason);
+  private remember(reason: VerdictReason): void {
+    if (this.reasons.length === REMEMBERED_REASONS) this.reasons.shift();
+    this.reasons.push(reason);
   }
 }

@@ -11,75 +11,75 @@ const OTHER_METHODS = '';
 type OnTransition = (method: string, transition: CircuitTransition) => void;
 
 export class CircuitBreakers {
-  #settings: CircuitBreakerSettings;
-  readonly #random: () => number;
-  readonly #byMethod = new Map<string, CircuitBreaker>();
-  #endpoints = 1;
+  private settings: CircuitBreakerSettings;
+  private readonly random: () => number;
+  private readonly byMethod = new Map<string, CircuitBreaker>();
+  private endpointCount = 1;
 
   constructor(settings: CircuitBreakerSettings, random: () => number) {
-    this.#settings = settings;
-    this.#random = random;
+    this.settings = settings;
+    this.random = random;
   }
 
   /** @param method the path, `/package.Service/Method` */
   of(method: string): CircuitBreaker {
-    return this.#byMethod.get(method) ?? this.#make(method);
+    return this.byMethod.get(method) ?? this.make(method);
   }
 
-  #make(method: string): CircuitBreaker {
-    const name = this.#byMethod.size < MAX_METHODS ? method : OTHER_METHODS;
-    let breaker = this.#byMethod.get(name);
+  private make(method: string): CircuitBreaker {
+    const name = this.byMethod.size < MAX_METHODS ? method : OTHER_METHODS;
+    let breaker = this.byMethod.get(name);
     if (breaker === undefined) {
-      breaker = new CircuitBreaker(this.#settings, this.#random);
-      breaker.endpoints = this.#endpoints;
-      this.#byMethod.set(name, breaker);
+      breaker = new CircuitBreaker(this.settings, this.random);
+      breaker.endpoints = this.endpointCount;
+      this.byMethod.set(name, breaker);
     }
     return breaker;
   }
 
   /** Each method with its circuit; `''` stands for the methods that share one. */
   entries(): IterableIterator<[string, CircuitBreaker]> {
-    return this.#byMethod.entries();
+    return this.byMethod.entries();
   }
 
   /** The number of usable endpoints of the cluster. */
   set endpoints(endpoints: number) {
-    this.#endpoints = endpoints;
-    for (const breaker of this.#byMethod.values()) breaker.endpoints = endpoints;
+    this.endpointCount = endpoints;
+    for (const breaker of this.byMethod.values()) breaker.endpoints = endpoints;
   }
 
   /** @param onTransition receives the circuits that the new settings close */
   update(settings: CircuitBreakerSettings, nowMs: number, onTransition: OnTransition): void {
-    this.#settings = settings;
-    this.#each((breaker) => breaker.update(settings, nowMs), onTransition);
+    this.settings = settings;
+    this.each((breaker) => breaker.update(settings, nowMs), onTransition);
   }
 
   /** Whether a circuit is open because no endpoint was reachable; see {@link CircuitBreaker.awaitsEndpoint}. */
   awaitsEndpoint(nowMs: number): boolean {
-    for (const breaker of this.#byMethod.values()) if (breaker.awaitsEndpoint(nowMs)) return true;
+    for (const breaker of this.byMethod.values()) if (breaker.awaitsEndpoint(nowMs)) return true;
     return false;
   }
 
   /** An endpoint became healthy; see {@link CircuitBreaker.endpointBack}. */
   endpointBack(nowMs: number, onTransition: OnTransition): void {
-    this.#each((breaker) => breaker.endpointBack(nowMs), onTransition);
+    this.each((breaker) => breaker.endpointBack(nowMs), onTransition);
   }
 
   /** An endpoint gives no sign of life; see {@link CircuitBreaker.endpointAbsent}. */
   endpointAbsent(): void {
-    for (const breaker of this.#byMethod.values()) breaker.endpointAbsent();
+    for (const breaker of this.byMethod.values()) breaker.endpointAbsent();
   }
 
   /** The oldest current endpoint was added at `sinceMs`; see {@link CircuitBreaker.endpointsSince}. */
   endpointsSince(sinceMs: number, nowMs: number, onTransition: OnTransition): void {
-    this.#each((breaker) => breaker.endpointsSince(sinceMs, nowMs), onTransition);
+    this.each((breaker) => breaker.endpointsSince(sinceMs, nowMs), onTransition);
   }
 
-  #each(
+  private each(
     change: (breaker: CircuitBreaker) => CircuitTransition | undefined,
     onTransition: OnTransition,
   ): void {
-    for (const [method, breaker] of this.#byMethod) {
+    for (const [method, breaker] of this.byMethod) {
       const transition = change(breaker);
       if (transition !== undefined) onTransition(method, transition);
     }

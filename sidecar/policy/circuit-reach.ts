@@ -6,22 +6,22 @@ import type { CircuitEvidence } from './circuit-state.ts';
 
 export class CircuitReach {
   unreachable = false;
-  #silent = false;
+  private silent = false;
 
   failed({ unreachable, silent }: CircuitEvidence): void {
     if (unreachable === undefined) return;
     this.unreachable = unreachable;
-    this.#silent = silent;
+    this.silent = silent;
   }
 
   /** An endpoint answered with success. */
   answered(): void {
     this.unreachable = false;
-    this.#silent = false;
+    this.silent = false;
   }
 
   /** An endpoint gives no sign of life. */
   absent(): void {
-    this.unreachable ||= this.#silent;
+    this.unreachable ||= this.silent;
   }
 }

@@ -24,17 +24,17 @@ export class EarlyProbing {
   probingSinceMs = Number.POSITIVE_INFINITY;
   /** When early probes may begin; Infinity while no endpoint is back. */
   atMs = Number.POSITIVE_INFINITY;
-  readonly #random: () => number;
-  #failures = 0;
-  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  private readonly random: () => number;
+  private failures = 0;
+  private notBeforeMs = Number.NEGATIVE_INFINITY;
 
   constructor(random: () => number) {
-    this.#random = random;
+    this.random = random;
   }
 
   /** An endpoint is back. */
   allow(nowMs: number): void {
-    this.atMs = Math.min(this.atMs, Math.max(nowMs, this.#notBeforeMs));
+    this.atMs = Math.min(this.atMs, Math.max(nowMs, this.notBeforeMs));
   }
 
   /** The multiple of `half_open_max` that may be in flight. */
@@ -45,15 +45,15 @@ export class EarlyProbing {
 
   /** A probe failed. */
   failed(nowMs: number): void {
-    this.#failures++;
-    this.#notBeforeMs = nowMs + backoffMs(BACKOFF, this.#failures, this.#random());
+    this.failures++;
+    this.notBeforeMs = nowMs + backoffMs(BACKOFF, this.failures, this.random());
     this.atMs = Number.POSITIVE_INFINITY;
   }
 
   /** The circuit opened anew. */
   reset(): void {
-    this.#failures = 0;
-    this.#notBeforeMs = Number.NEGATIVE_INFINITY;
+    this.failures = 0;
+    this.notBeforeMs = Number.NEGATIVE_INFINITY;
     this.atMs = Number.POSITIVE_INFINITY;
   }
 }

@@ -6,31 +6,31 @@
  * circuit covers the cluster. So a run counts when it comes from two endpoints, or when there is only one.
  */
 export class FailureRun {
-  #count = 0;
-  #endpoint: unknown = undefined;
-  #fromSeveral = false;
+  private failures = 0;
+  private endpoint: unknown = undefined;
+  private fromSeveral = false;
 
   get count(): number {
-    return this.#count;
+    return this.failures;
   }
 
   /** @param endpoint that failed; undefined when several failed the call, or when it is unknown */
   add(endpoint: unknown): void {
-    if (this.#count++ === 0) {
-      this.#endpoint = endpoint;
-      this.#fromSeveral = endpoint === undefined;
-    } else if (endpoint !== this.#endpoint) {
-      this.#fromSeveral = true;
+    if (this.failures++ === 0) {
+      this.endpoint = endpoint;
+      this.fromSeveral = endpoint === undefined;
+    } else if (endpoint !== this.endpoint) {
+      this.fromSeveral = true;
     }
   }
 
   /** @param limit of failures; 0 turns the rule off. @param endpoints number of usable endpoints */
   reaches(limit: number, endpoints: number): boolean {
-    return limit > 0 && this.#count >= limit && (this.#fromSeveral || endpoints <= 1);
+    return limit > 0 && this.failures >= limit && (this.fromSeveral || endpoints <= 1);
   }
 
   reset(): void {
-    this.#count = 0;
-    this.#endpoint = undefined;
+    this.failures = 0;
+    this.endpoint = undefined;
   }
 }

@@ -25,27 +25,27 @@ export class Holder {
 }
 
 export class FairPlaces {
-  #limit: number;
+  private currentLimit: number;
   /** The number of taken places. */
   used = 0;
 
   /** @param limit number of places; Infinity for no limit. Throws RangeError. */
   constructor(limit: number) {
-    this.#limit = checked(limit);
+    this.currentLimit = checked(limit);
   }
 
   get limit(): number {
-    return this.#limit;
+    return this.currentLimit;
   }
 
   /** A lower limit takes no place away. Throws RangeError. */
   set limit(limit: number) {
-    this.#limit = checked(limit);
+    this.currentLimit = checked(limit);
   }
 
   /** Whether a caller may take another place now. */
   hasRoomFor(holder: Holder): boolean {
-    const free = this.#limit - this.used;
+    const free = this.currentLimit - this.used;
     return free > 0 && holder.held < PLACES_PER_FREE_ONE * free;
   }
 

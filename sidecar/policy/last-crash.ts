@@ -10,16 +10,16 @@ const CRASH_MS = 1_000;
  * before it and are reported with it do not.
  */
 export class LastCrash {
-  #endpoint: unknown = undefined;
-  #atMs = Number.NEGATIVE_INFINITY;
+  private endpoint: unknown = undefined;
+  private atMs = Number.NEGATIVE_INFINITY;
 
   /** Whether this failure belongs to the latest crash. If it may be another crash, that one is the latest from now on. */
   explains({ reason }: Verdict, nowMs: number, { endpoint, startedAtMs }: CircuitEvidence): boolean {
     if (endpoint === undefined || (reason !== 'connection_lost' && reason !== 'app_cut')) return false;
-    const same = endpoint === this.#endpoint && startedAtMs <= this.#atMs;
-    if (same && nowMs - this.#atMs < CRASH_MS) return true;
-    this.#endpoint = endpoint;
-    this.#atMs = nowMs;
+    const same = endpoint === this.endpoint && startedAtMs <= this.atMs;
+    if (same && nowMs - this.atMs < CRASH_MS) return true;
+    this.endpoint = endpoint;
+    this.atMs = nowMs;
     return false;
   }
 }

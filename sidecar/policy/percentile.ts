@@ -19,15 +19,15 @@ const PERIOD_MS = 60_000;
 const MIN_ANSWERS = 20;
 
 export class LatencyPercentiles {
-  #current = new Uint32Array(BUCKETS);
-  #previous = new Uint32Array(BUCKETS);
-  #currentCount = 0;
-  #previousCount = 0;
-  #startedAtMs = Number.NEGATIVE_INFINITY;
+  private current = new Uint32Array(BUCKETS);
+  private previous = new Uint32Array(BUCKETS);
+  private currentCount = 0;
+  private previousCount = 0;
+  private startedAtMs = Number.NEGATIVE_INFINITY;
 
   /** The number of answers that the percentiles are computed from. */
   get count(): number {
-    return this.#currentCount + this.#previousCount;
+    return this.currentCount + this.previousCount;
   }
 
   /**
@@ -35,20 +35,20 @@ export class LatencyPercentiles {
    * success. Don't count immediate failures and time-outs.
    */
   record(latencyMs: number, nowMs: number): void {
-    if (nowMs - this.#startedAtMs >= PERIOD_MS && (this.#currentCount >= MIN_ANSWERS || this.count === 0))
-      this.#turnOver(nowMs);
-    this.#current[bucketOf(latencyMs)]!++;
-    this.#currentCount++;
+    if (nowMs - this.startedAtMs >= PERIOD_MS && (this.currentCount >= MIN_ANSWERS || this.count === 0))
+      this.turnOver(nowMs);
+    this.current[bucketOf(latencyMs)]!++;
+    this.currentCount++;
   }
 
-  #turnOver(nowMs: number): void {
-    const emptied = this.#previous;
+  private turnOver(nowMs: number): void {
+    const emptied = this.previous;
     emptied.fill(0);
-    this.#previous = this.#current;
-    this.#previousCount = this.#currentCount;
-    this.#current = emptied;
-    this.#currentCount = 0;
-    this.#startedAtMs = nowMs;
+    this.previous = this.current;
+    this.previousCount = this.currentCount;
+    this.current = emptied;
+    this.currentCount = 0;
+    this.startedAtMs = nowMs;
   }
 
   /**
@@ -62,7 +62,7 @@ export class LatencyPercentiles {
     if (count < MIN_ANSWERS) return 0;
     let left = Math.ceil((count * percent) / 100);
     for (let bucket = 0; bucket < BUCKETS; bucket++) {
-      left -= this.#current[bucket]! + this.#previous[bucket]!;
+      left -= this.current[bucket]! + this.previous[bucket]!;
       if (left <= 0) return upperEdgeMs(bucket);
     }
     return upperEdgeMs(BUCKETS - 1);

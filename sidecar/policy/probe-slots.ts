@@ -15,34 +15,34 @@ const MAX_OVERDUE = 1000;
 
 export class ProbeSlots {
   /** When each probe began; the oldest first. */
-  readonly #inFlight = new Map<number, number>();
-  readonly #overdue = new Set<number>();
+  private readonly probes = new Map<number, number>();
+  private readonly overdue = new Set<number>();
 
   get inFlight(): number {
-    return this.#inFlight.size;
+    return this.probes.size;
   }
 
   take(id: number, nowMs: number): void {
-    this.#inFlight.set(id, nowMs);
+    this.probes.set(id, nowMs);
   }
 
   /** The probe got its verdict. Returns false when the probe is unknown, or had its verdict already. */
   release(id: number): boolean {
-    return this.#inFlight.delete(id) || this.#overdue.delete(id);
+    return this.probes.delete(id) || this.overdue.delete(id);
   }
 
   /** Frees the places of the probes that began at `beforeMs` or earlier. */
   expire(beforeMs: number): void {
-    for (const [id, startedAtMs] of this.#inFlight) {
+    for (const [id, startedAtMs] of this.probes) {
       if (startedAtMs > beforeMs) return;
-      this.#inFlight.delete(id);
-      this.#overdue.add(id);
-      if (this.#overdue.size > MAX_OVERDUE) this.#overdue.delete(this.#overdue.values().next().value!);
+      this.probes.delete(id);
+      this.overdue.add(id);
+      if (this.overdue.size > MAX_OVERDUE) this.overdue.delete(this.overdue.values().next().value!);
     }
   }
 
   clear(): void {
-    this.#inFlight.clear();
-    this.#overdue.clear();
+    this.probes.clear();
+    this.overdue.clear();
   }
 }

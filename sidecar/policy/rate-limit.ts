@@ -38,28 +38,28 @@ class Bucket {
 }
 
 export class RateLimiter {
-  #settings: RateLimitSettings;
-  readonly #buckets = new Map<string, Bucket>();
+  private currentSettings: RateLimitSettings;
+  private readonly buckets = new Map<string, Bucket>();
   /** The bucket of callers for which there is no room. */
-  readonly #shared = new Bucket('');
-  #oldest: Bucket | undefined = undefined;
-  #newest: Bucket | undefined = undefined;
+  private readonly shared = new Bucket('');
+  private oldest: Bucket | undefined = undefined;
+  private newest: Bucket | undefined = undefined;
 
   constructor(settings: RateLimitSettings) {
-    this.#settings = checked(settings);
+    this.currentSettings = checked(settings);
   }
 
   get callers(): number {
-    return this.#buckets.size;
+    return this.buckets.size;
   }
 
   get settings(): RateLimitSettings {
-    return this.#settings;
+    return this.currentSettings;
   }
 
   /** New limits apply at once; what was used stays used. */
   set settings(settings: RateLimitSettings) {
-    this.#settings = checked(settings);
+    this.currentSettings = checked(settings);
   }
 
   /**
@@ -67,9 +67,9 @@ export class RateLimiter {
    * most a minute, there will be enough. A cost above the burst needs a full bucket.
    */
   take(caller: string, nowMs: number, cost = 1): number {
-    const { callsPerSecond, burst } = this.#settings;
+    const { callsPerSecond, burst } = this.currentSettings;
     const intervalMs = 1000 / callsPerSecond;
-    const bucket = this.#bucketOf(caller, nowMs);
+    const bucket = this.bucketOf(caller, nowMs);
     const fullAtMs = Math.max(bucket.fullAtMs, nowMs) + cost * intervalMs;
     const excessMs = fullAtMs - nowMs - Math.max(burst, cost) * intervalMs;
     // The sums of intervals may be off by a thousandth of a millisecond.
@@ -78,40 +78,40 @@ export class RateLimiter {
     return 0;
   }
 
-  #bucketOf(name: string, nowMs: number): Bucket {
+  private bucketOf(name: string, nowMs: number): Bucket {
     const caller = name.length > MAX_NAME_LENGTH ? name.slice(0, MAX_NAME_LENGTH) : name;
-    let bucket = this.#buckets.get(caller);
+    let bucket = this.buckets.get(caller);
     if (bucket !== undefined) {
-      if (bucket !== this.#newest) {
-        this.#unlink(bucket);
-        this.#append(bucket);
+      if (bucket !== this.newest) {
+        this.unlink(bucket);
+        this.append(bucket);
       }
       return bucket;
     }
-    while (this.#buckets.size >= this.#settings.maxCallers) {
-      const oldest = this.#oldest;
-      if (oldest === undefined || oldest.fullAtMs > nowMs) return this.#shared;
-      this.#buckets.delete(oldest.caller);
-      this.#unlink(oldest);
+    while (this.buckets.size >= this.currentSettings.maxCallers) {
+      const oldest = this.oldest;
+      if (oldest === undefined || oldest.fullAtMs > nowMs) return this.shared;
+      this.buckets.delete(oldest.caller);
+      this.unlink(oldest);
     }
     bucket = new Bucket(caller);
-    this.#buckets.set(caller, bucket);
-    this.#append(bucket);
+    this.buckets.set(caller, bucket);
+    this.append(bucket);
     return bucket;
   }
 
-  #append(bucket: Bucket): void {
-    bucket.older = this.#newest;
-    if (this.#newest === undefined) this.#oldest = bucket;
-    else this.#newest.newer = bucket;
-    this.#newest = bucket;
+  private append(bucket: Bucket): void {
+    bucket.older = this.newest;
+    if (this.newest === undefined) this.oldest = bucket;
+    else this.newest.newer = bucket;
+    this.newest = bucket;
   }
 
-  #unlink(bucket: Bucket): void {
+  private unlink(bucket: Bucket): void {
     const { older, newer } = bucket;
-    if (older === undefined) this.#oldest = newer;
+    if (older === undefined) this.oldest = newer;
     else older.newer = newer;
-    if (newer === undefined) this.#newest = older;
+    if (newer === undefined) this.newest = older;
     else newer.older = older;
     bucket.older = undefined;
     bucket.newer = undefined;

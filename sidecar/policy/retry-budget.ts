@@ -25,9 +25,9 @@ export class RetryBudget {
   settings: RetryBudgetSettings;
   /** The number of retries that were not allowed so far. */
   exhausted = 0;
-  #running = 0;
+  private runningRetries = 0;
   /** Counts calls and, as marked events, retries. */
-  readonly #window = new ShareWindow(WINDOW_MS);
+  private readonly window = new ShareWindow(WINDOW_MS);
 
   constructor(settings: RetryBudgetSettings) {
     this.settings = settings;
@@ -35,12 +35,12 @@ export class RetryBudget {
 
   /** The number of allowed retries that were not released yet. */
   get running(): number {
-    return this.#running;
+    return this.runningRetries;
   }
 
   /** A call began (not an attempt). */
   countCall(nowMs: number): void {
-    this.#window.add(nowMs);
+    this.window.add(nowMs);
   }
 
   /**
@@ -50,27 +50,27 @@ export class RetryBudget {
    * @param callsInFlight in the cluster, including this call
    */
   tryAcquire(nowMs: number, callsInFlight: number): boolean {
-    if (!this.#allows(nowMs, callsInFlight)) {
+    if (!this.allows(nowMs, callsInFlight)) {
       this.exhausted++;
       return false;
     }
-    this.#running++;
-    this.#window.mark(nowMs);
+    this.runningRetries++;
+    this.window.mark(nowMs);
     return true;
   }
 
-  #allows(nowMs: number, callsInFlight: number): boolean {
+  private allows(nowMs: number, callsInFlight: number): boolean {
     const { percent, minConcurrent } = this.settings;
-    if (this.#running < minConcurrent && this.#window.markedNow(nowMs) < minConcurrent) return true;
-    this.#window.look(nowMs, 0);
-    const { total, marked } = this.#window;
-    return Math.max(marked, this.#running) * 100 < percent * Math.max(total, callsInFlight);
+    if (this.runningRetries < minConcurrent && this.window.markedNow(nowMs) < minConcurrent) return true;
+    this.window.look(nowMs, 0);
+    const { total, marked } = this.window;
+    return Math.max(marked, this.runningRetries) * 100 < percent * Math.max(total, callsInFlight);
   }
 
   /** Throws when more is released than was acquired, which would raise the limit unnoticed. */
   release(): void {
-    if (this.#running === 0)
+    if (this.runningRetries === 0)
       throw new Error('a retry was released twice; release once for each tryAcquire() that was true');
-    this.#running--;
+    this.runningRetries--;
   }
 }

@@ -98,21 +98,21 @@ const BACKOFF_MULTIPLIER = 2;
 /** Immutable: create a new one for new settings, with the same budget. */
 export class RetryPolicy {
   readonly maxAttempts: number;
-  readonly #codes: number;
-  readonly #idempotent: ReadonlySet<string>;
-  readonly #backoff: Backoff;
-  readonly #budget: RetryBudget;
+  private readonly codes: number;
+  private readonly idempotent: ReadonlySet<string>;
+  private readonly backoff: Backoff;
+  private readonly budget: RetryBudget;
 
   constructor(settings: RetrySettings, budget: RetryBudget) {
     this.maxAttempts = settings.maxAttempts;
-    this.#codes = settings.on.reduce((codes, name) => codes | (1 << Status[name]), 0);
-    this.#idempotent = new Set(settings.idempotentMethods);
-    this.#backoff = { ...settings.backoff, multiplier: BACKOFF_MULTIPLIER };
-    this.#budget = budget;
+    this.codes = settings.on.reduce((codes, name) => codes | (1 << Status[name]), 0);
+    this.idempotent = new Set(settings.idempotentMethods);
+    this.backoff = { ...settings.backoff, multiplier: BACKOFF_MULTIPLIER };
+    this.budget = budget;
   }
 
   isIdempotent(method: string): boolean {
-    return this.#idempotent.has(method);
+    return this.idempotent.has(method);
   }
 
   /**
@@ -122,20 +122,20 @@ export class RetryPolicy {
    * @param random in [0, 1), for the jitter
    */
   next(end: AttemptEnd, call: RetryCall, nowMs: number, random: number): RetryDecision {
-    const refusal = this.#refusal(end, call);
+    const refusal = this.refusal(end, call);
     if (refusal !== undefined) return giveUp(refusal, end, call);
-    const target = this.#target(end, call);
+    const target = this.target(end, call);
     const pushbackMs = pushbackFor(end, call, target);
     const step = pushbackMs === undefined ? call.backoffStep + 1 : 0;
-    const afterMs = pushbackMs ?? backoffMs(this.#backoff, step, random);
+    const afterMs = pushbackMs ?? backoffMs(this.backoff, step, random);
     // Joining a run in progress takes less time than a run; how much less is unknown.
     const neededMs = target === 'same' ? 0 : call.usualLatencyMs;
     if (call.timeLeftMs <= afterMs + neededMs) return giveUp('deadline', end, call);
-    if (!this.#budget.tryAcquire(nowMs, call.callsInFlight)) return giveUp('budget_exhausted', end, call);
+    if (!this.budget.tryAcquire(nowMs, call.callsInFlight)) return giveUp('budget_exhausted', end, call);
     return { again: true, afterMs, target, backoffStep: step };
   }
 
-  #refusal(end: AttemptEnd, call: RetryCall): GiveUpReason | undefined {
+  private refusal(end: AttemptEnd, call: RetryCall): GiveUpReason | undefined {
     if (call.responseStarted) return 'committed';
     // Check this before the code, even when this hop would not try again: the hops above must be notified.
     if (end.pushbackMs === NEVER || end.notAgain !== NotAgain.NOBODY) return 'pushback';
@@ -153,32 +153,32 @@ export class RetryPolicy {
     if (end.kind === 'idle' && !end.answerOwed) return 'ended';
     if (!this.mayFollow(end)) return 'code';
     if (call.callersAttempts + call.attempts >= this.maxAttempts) return 'attempts_exhausted';
-    if (!this.#isSafe(end, call)) return 'not_safe';
+    if (!this.isSafe(end, call)) return 'not_safe';
     if (!call.requestWhole) return 'request_dropped';
     return call.circuitAllows ? undefined : 'circuit';
   }
 
   /** Whether another attempt may have a better result, regardless of the other conditions. */
   mayFollow(end: AttemptEnd): boolean {
-    if (this.#allows(end.status)) return true;
+    if (this.allows(end.status)) return true;
     // An endpoint that is silent, gives no status, or whose sidecar sends callers away is unavailable, under another
     // code.
     const silent = end.kind === 'per_try' || end.kind === 'first_chunk' || end.kind === 'no_status';
-    return this.#allows(Status.UNAVAILABLE) && (silent || turnedAwayBySidecar(end));
+    return this.allows(Status.UNAVAILABLE) && (silent || turnedAwayBySidecar(end));
   }
 
-  #allows(status: StatusCode): boolean {
-    return (this.#codes & (1 << status)) !== 0;
+  private allows(status: StatusCode): boolean {
+    return (this.codes & (1 << status)) !== 0;
   }
 
-  #isSafe(end: AttemptEnd, call: RetryCall): boolean {
+  private isSafe(end: AttemptEnd, call: RetryCall): boolean {
     if (neverReachedApp(end) && !call.unknownBefore) return true;
-    return call.deduplicated || this.#idempotent.has(call.method);
+    return call.deduplicated || this.idempotent.has(call.method);
   }
 
-  #target(end: AttemptEnd, call: RetryCall): 'same' | 'other' {
+  private target(end: AttemptEnd, call: RetryCall): 'same' | 'other' {
     if (!call.deduplicated || !call.sameReachable) return 'other';
-    const idempotent = this.#idempotent.has(call.method);
+    const idempotent = this.idempotent.has(call.method);
     if (outcomeUnknown(end)) {
       // A silent endpoint may be running the task or may have stopped: a call that may run twice goes to another
       // endpoint.

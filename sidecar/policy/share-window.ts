@@ -21,11 +21,11 @@ const BUCKETS = BUCKETS_PER_WINDOW * MAX_WINDOWS;
 
 export class ShareWindow {
   readonly windowMs: number;
-  readonly #bucketMs: number;
-  readonly #totals = new Uint32Array(BUCKETS);
-  readonly #marked = new Uint32Array(BUCKETS);
+  private readonly bucketMs: number;
+  private readonly totals = new Uint32Array(BUCKETS);
+  private readonly markedByBucket = new Uint32Array(BUCKETS);
   /** The number of the newest bucket since time 0. */
-  #newest = 0;
+  private newest = 0;
   /** The result of the last `look`. */
   total = 0;
   marked = 0;
@@ -36,72 +36,72 @@ export class ShareWindow {
     if (!(windowMs > 0))
       throw new RangeError(`the window is ${windowMs} ms long; give a number of milliseconds above 0`);
     this.windowMs = windowMs;
-    this.#bucketMs = windowMs / BUCKETS_PER_WINDOW;
+    this.bucketMs = windowMs / BUCKETS_PER_WINDOW;
   }
 
   add(nowMs: number): void {
-    this.#totals[this.#slot(nowMs)]!++;
+    this.totals[this.slot(nowMs)]!++;
   }
 
   addMarked(nowMs: number): void {
-    const slot = this.#slot(nowMs);
-    this.#totals[slot]!++;
-    this.#marked[slot]!++;
+    const slot = this.slot(nowMs);
+    this.totals[slot]!++;
+    this.markedByBucket[slot]!++;
   }
 
   /** Marks an event that was added before. */
   mark(nowMs: number): void {
-    this.#marked[this.#slot(nowMs)]!++;
+    this.markedByBucket[this.slot(nowMs)]!++;
   }
 
   /** Takes back an unmarked event that was added at `atMs`; does nothing when that is too long ago. */
   takeBack(atMs: number, nowMs: number): void {
-    this.#slot(nowMs);
-    const bucket = Math.floor(atMs / this.#bucketMs);
-    if (bucket <= this.#newest - BUCKETS || bucket > this.#newest) return;
+    this.slot(nowMs);
+    const bucket = Math.floor(atMs / this.bucketMs);
+    if (bucket <= this.newest - BUCKETS || bucket > this.newest) return;
     const slot = bucket % BUCKETS;
-    if (this.#totals[slot]! > this.#marked[slot]!) this.#totals[slot]!--;
+    if (this.totals[slot]! > this.markedByBucket[slot]!) this.totals[slot]!--;
   }
 
   /** Counts the events of one window, and of further buckets while there are fewer than `minTotal` events. */
   look(nowMs: number, minTotal: number): void {
-    this.#slot(nowMs);
+    this.slot(nowMs);
     this.total = 0;
     this.marked = 0;
     let buckets = 0;
     while (buckets < BUCKETS && (buckets < BUCKETS_PER_WINDOW || this.total < minTotal)) {
-      if (buckets > this.#newest) break;
-      const slot = (this.#newest - buckets) % BUCKETS;
-      this.total += this.#totals[slot]!;
-      this.marked += this.#marked[slot]!;
+      if (buckets > this.newest) break;
+      const slot = (this.newest - buckets) % BUCKETS;
+      this.total += this.totals[slot]!;
+      this.marked += this.markedByBucket[slot]!;
       buckets++;
     }
-    this.spanMs = buckets * this.#bucketMs;
+    this.spanMs = buckets * this.bucketMs;
   }
 
   /** The number of marked events in the current bucket, a tenth of the window or less. */
   markedNow(nowMs: number): number {
-    return this.#marked[this.#slot(nowMs)]!;
+    return this.markedByBucket[this.slot(nowMs)]!;
   }
 
   clear(): void {
-    this.#totals.fill(0);
-    this.#marked.fill(0);
+    this.totals.fill(0);
+    this.markedByBucket.fill(0);
   }
 
   /** The current slot; clears the slots of the time since the last event. */
-  #slot(nowMs: number): number {
-    const bucket = Math.floor(nowMs / this.#bucketMs);
-    const newest = this.#newest;
+  private slot(nowMs: number): number {
+    const bucket = Math.floor(nowMs / this.bucketMs);
+    const newest = this.newest;
     if (bucket > newest) {
       const passed = Math.min(bucket - newest, BUCKETS);
       for (let i = 1; i <= passed; i++) {
         const slot = (newest + i) % BUCKETS;
-        this.#totals[slot] = 0;
-        this.#marked[slot] = 0;
+        this.totals[slot] = 0;
+        this.markedByBucket[slot] = 0;
       }
-      this.#newest = bucket;
+      this.newest = bucket;
     }
-    return this.#newest % BUCKETS;
+    return this.newest % BUCKETS;
   }
 }

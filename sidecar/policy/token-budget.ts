@@ -34,8 +34,8 @@ export interface TokenSource {
 
 export class TokenBudget implements TokenSource {
   readonly total: number;
-  #spent = 0;
-  #reserved = 0;
+  private spentTokens = 0;
+  private reservedTokens = 0;
 
   /** Throws RangeError. */
   constructor(total: number) {
@@ -44,22 +44,22 @@ export class TokenBudget implements TokenSource {
   }
 
   get spent(): number {
-    return this.#spent;
+    return this.spentTokens;
   }
 
   get reserved(): number {
-    return this.#reserved;
+    return this.reservedTokens;
   }
 
   /** The number of tokens that can still be reserved. */
   get left(): number {
-    return Math.max(0, this.total - this.#spent - this.#reserved);
+    return Math.max(0, this.total - this.spentTokens - this.reservedTokens);
   }
 
   /** Undefined when fewer tokens are left. Each reservation must be settled, even when nothing was used. */
   reserve(tokens: number): Reservation | undefined {
     if (!(tokens >= 0) || tokens > this.left) return undefined;
-    this.#reserved += tokens;
+    this.reservedTokens += tokens;
     return { tokens };
   }
 
@@ -69,9 +69,9 @@ export class TokenBudget implements TokenSource {
    */
   settle(reservation: Reservation, usedTokens: number): void {
     if (reservation.tokens < 0) return;
-    this.#reserved -= reservation.tokens;
+    this.reservedTokens -= reservation.tokens;
     reservation.tokens = -1;
-    this.#spent += Math.max(0, usedTokens);
+    this.spentTokens += Math.max(0, usedTokens);
   }
 }
 
@@ -81,26 +81,26 @@ interface JointReservation extends Reservation {
 
 /** Two budgets for the same requests: that of the owner call, and the operator's budget for its task. */
 export class JointBudget implements TokenSource {
-  readonly #one: TokenBudget;
-  readonly #other: TokenBudget;
+  private readonly one: TokenBudget;
+  private readonly other: TokenBudget;
 
   constructor(one: TokenBudget, other: TokenBudget) {
-    this.#one = one;
-    this.#other = other;
+    this.one = one;
+    this.other = other;
   }
 
   get left(): number {
-    return Math.min(this.#one.left, this.#other.left);
+    return Math.min(this.one.left, this.other.left);
   }
 
   reserve(tokens: number): JointReservation | undefined {
     if (!(tokens >= 0) || tokens > this.left) return undefined;
-    return { tokens, parts: [this.#one.reserve(tokens)!, this.#other.reserve(tokens)!] };
+    return { tokens, parts: [this.one.reserve(tokens)!, this.other.reserve(tokens)!] };
   }
 
   settle(reservation: JointReservation, usedTokens: number): void {
     reservation.tokens = -1;
-    this.#one.settle(reservation.parts[0], usedTokens);
-    this.#other.settle(reservation.parts[1], usedTokens);
+    this.one.settle(reservation.parts[0], usedTokens);
+    this.other.settle(reservation.parts[1], usedTokens);
   }
 }

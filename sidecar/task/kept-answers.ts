@@ -28,29 +28,29 @@ export interface KeptAnswer {
  *
  *          dropped: the bare fact remains     kept
  *        ┌──────────────────────────────────┬───────────────────┐
- *        ▲ #first                           ▲ #firstKept        ▲ #next
+ *        ▲ first                            ▲ firstKept         ▲ next
  *
  * Answers are numbered in the order of arrival; a number is valid until its answer is forgotten.
  */
 export class KeptAnswers {
-  #capacity = FIRST_CAPACITY;
-  #first = 0;
-  #firstKept = 0;
-  #next = 0;
+  private capacity = FIRST_CAPACITY;
+  private first = 0;
+  private firstKept = 0;
+  private next = 0;
   /** A slot has no key when its answer was taken out. */
-  #keys = new KeyIndex(FIRST_CAPACITY);
-  #heads: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  #trailers: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  #blocks: (Buffer | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
-  #starts = new Uint16Array(FIRST_CAPACITY);
-  #lengths = new Uint16Array(FIRST_CAPACITY);
-  #statuses = new Int8Array(FIRST_CAPACITY);
-  #taskStatuses = new Float64Array(FIRST_CAPACITY);
-  #expiry = new Float64Array(FIRST_CAPACITY);
+  private keys = new KeyIndex(FIRST_CAPACITY);
+  private heads: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private trailers: (readonly string[] | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private blocks: (Buffer | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  private starts = new Uint16Array(FIRST_CAPACITY);
+  private lengths = new Uint16Array(FIRST_CAPACITY);
+  private statuses = new Int8Array(FIRST_CAPACITY);
+  private taskStatuses = new Float64Array(FIRST_CAPACITY);
+  private expiry = new Float64Array(FIRST_CAPACITY);
   /** The bytes of an answer with its key; of a dropped one, what remains. */
-  #sizes = new Uint32Array(FIRST_CAPACITY);
-  #block: Buffer | undefined = undefined;
-  #blockUsed = 0;
+  private sizes = new Uint32Array(FIRST_CAPACITY);
+  private block: Buffer | undefined = undefined;
+  private blockUsed = 0;
   /** The bytes of all answers, and of what remains of dropped ones. */
   bytes = 0;
   /** The number of answers, dropped ones included. */
@@ -58,15 +58,15 @@ export class KeptAnswers {
 
   /** There is no answer, not even a dropped one. */
   get empty(): boolean {
-    return this.#first === this.#next;
+    return this.first === this.next;
   }
 
   /** Returns the number of the answer with this key, or -1. */
   find(key: string, hash = hashOf(key)): number {
-    const slot = this.#keys.find(key, hash);
+    const slot = this.keys.find(key, hash);
     if (slot < 0) return -1;
-    const first = this.#first;
-    return first + ((slot - first) & (this.#capacity - 1));
+    const first = this.first;
+    return first + ((slot - first) & (this.capacity - 1));
   }
 
   /**
@@ -83,63 +83,63 @@ export class KeptAnswers {
     expiresAtMs: number,
     hash = hashOf(key),
   ): number {
-    if (this.#next - this.#first === this.#capacity) this.#grow();
-    const number = this.#next++;
-    const slot = number & (this.#capacity - 1);
+    if (this.next - this.first === this.capacity) this.grow();
+    const number = this.next++;
+    const slot = number & (this.capacity - 1);
     const { length } = log;
-    this.#keys.set(slot, key, hash);
+    this.keys.set(slot, key, hash);
     this.size++;
-    this.#heads[slot] = head;
-    this.#trailers[slot] = end.trailers;
-    this.#statuses[slot] = end.status;
-    this.#taskStatuses[slot] = end.taskStatus;
-    this.#expiry[slot] = expiresAtMs;
-    this.#lengths[slot] = length;
+    this.heads[slot] = head;
+    this.trailers[slot] = end.trailers;
+    this.statuses[slot] = end.status;
+    this.taskStatuses[slot] = end.taskStatus;
+    this.expiry[slot] = expiresAtMs;
+    this.lengths[slot] = length;
     if (length === 0) {
-      this.#blocks[slot] = undefined;
+      this.blocks[slot] = undefined;
     } else {
-      if (this.#block === undefined || this.#blockUsed + length > BLOCK_BYTES) {
-        this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-        this.#blockUsed = 0;
+      if (this.block === undefined || this.blockUsed + length > BLOCK_BYTES) {
+        this.block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+        this.blockUsed = 0;
       }
-      log.copyTo(this.#block, this.#blockUsed);
-      this.#blocks[slot] = this.#block;
-      this.#starts[slot] = this.#blockUsed;
-      this.#blockUsed += length;
+      log.copyTo(this.block, this.blockUsed);
+      this.blocks[slot] = this.block;
+      this.starts[slot] = this.blockUsed;
+      this.blockUsed += length;
     }
     const size = SLOT_BYTES + key.length + length + fieldsBytes;
-    this.#sizes[slot] = size;
+    this.sizes[slot] = size;
     this.bytes += size;
     return number;
   }
 
   expiresAtMs(number: number): number {
-    return this.#expiry[number & (this.#capacity - 1)]!;
+    return this.expiry[number & (this.capacity - 1)]!;
   }
 
   /** Returns the answer's head; undefined when it had none, or was dropped. */
   headOf(number: number): readonly string[] | undefined {
-    return this.#heads[number & (this.#capacity - 1)];
+    return this.heads[number & (this.capacity - 1)];
   }
 
   /** Whether the answer was dropped: only the fact that it was given remains. */
   dropped(number: number): boolean {
-    return number < this.#firstKept;
+    return number < this.firstKept;
   }
 
   /** Removes and returns an answer for a duplicate; it must not be a dropped one. */
   take(number: number): KeptAnswer {
-    const slot = number & (this.#capacity - 1);
-    const start = this.#starts[slot]!;
+    const slot = number & (this.capacity - 1);
+    const start = this.starts[slot]!;
     const answer = {
-      head: this.#heads[slot],
+      head: this.heads[slot],
       end: {
-        status: this.#statuses[slot] as TaskEnd['status'],
-        taskStatus: this.#taskStatuses[slot]!,
-        trailers: this.#trailers[slot]!,
+        status: this.statuses[slot] as TaskEnd['status'],
+        taskStatus: this.taskStatuses[slot]!,
+        trailers: this.trailers[slot]!,
       },
-      bytes: (this.#blocks[slot] ?? NO_BYTES).subarray(start, start + this.#lengths[slot]!),
-      expiresAtMs: this.#expiry[slot]!,
+      bytes: (this.blocks[slot] ?? NO_BYTES).subarray(start, start + this.lengths[slot]!),
+      expiresAtMs: this.expiry[slot]!,
     };
     this.forget(number);
     return answer;
@@ -147,12 +147,12 @@ export class KeptAnswers {
 
   /** Drops the oldest answer that is not dropped yet. @returns false when there is none */
   dropOldest(): boolean {
-    while (this.#firstKept < this.#next) {
-      const slot = this.#firstKept++ & (this.#capacity - 1);
-      const length = this.#keys.lengthAt(slot);
+    while (this.firstKept < this.next) {
+      const slot = this.firstKept++ & (this.capacity - 1);
+      const length = this.keys.lengthAt(slot);
       if (length === 0) continue;
-      this.#clear(slot);
-      this.#sizes[slot] = SLOT_BYTES + length;
+      this.clear(slot);
+      this.sizes[slot] = SLOT_BYTES + length;
       this.bytes += SLOT_BYTES + length;
       return true;
     }
@@ -161,47 +161,46 @@ export class KeptAnswers {
 
   /** The number of the oldest answer, if there is any. */
   get oldest(): number {
-    return this.#first;
+    return this.first;
   }
 
   get oldestDropped(): boolean {
-    return this.#first < this.#firstKept;
+    return this.first < this.firstKept;
   }
 
   /** The number of slots from the oldest to the newest answer, holes included. */
   get span(): number {
-    return this.#next - this.#first;
+    return this.next - this.first;
   }
 
   /** Forgets any answer. Slots are reused only after the oldest answers are forgotten. */
   forget(number: number): void {
-    const slot = number & (this.#capacity - 1);
-    this.#clear(slot);
-    this.#keys.delete(slot);
+    const slot = number & (this.capacity - 1);
+    this.clear(slot);
+    this.keys.delete(slot);
     this.size--;
-    this.#skipHoles();
+    this.skipHoles();
   }
 
-  #clear(slot: number): void {
-    this.bytes -= this.#sizes[slot]!;
-    this.#sizes[slot] = 0;
-    this.#heads[slot] = undefined;
-    this.#trailers[slot] = undefined;
-    this.#blocks[slot] = undefined;
+  private clear(slot: number): void {
+    this.bytes -= this.sizes[slot]!;
+    this.sizes[slot] = 0;
+    this.heads[slot] = undefined;
+    this.trailers[slot] = undefined;
+    this.blocks[slot] = undefined;
   }
 
-  #skipHoles(): void {
-    while (this.#first < this.#next && this.#keys.lengthAt(this.#first & (this.#capacity - 1)) === 0)
-      this.#first++;
-    if (this.#firstKept < this.#first) this.#firstKept = this.#first;
-    if (this.empty) this.#block = undefined;
+  private skipHoles(): void {
+    while (this.first < this.next && this.keys.lengthAt(this.first & (this.capacity - 1)) === 0) this.first++;
+    if (this.firstKept < this.first) this.firstKept = this.first;
+    if (this.empty) this.block = undefined;
   }
 
-  #grow(): void {
-    const from = this.#capacity;
+  private grow(): void {
+    const from = this.capacity;
     const to = from * 2;
     const numbers: number[] = [];
-    for (let number = this.#first; number < this.#next; number++) numbers.push(number);
+    for (let number = this.first; number < this.next; number++) numbers.push(number);
     const moveTo = <Column extends { [index: number]: unknown }>(column: Column, larger: Column): Column => {
       for (const number of numbers) larger[number & (to - 1)] = column[number & (from - 1)];
       return larger;
@@ -209,19 +208,19 @@ export class KeptAnswers {
     const keys = new KeyIndex(to);
     for (const number of numbers) {
       const slot = number & (from - 1);
-      if (this.#keys.lengthAt(slot) > 0) keys.take(this.#keys, slot, number & (to - 1));
+      if (this.keys.lengthAt(slot) > 0) keys.take(this.keys, slot, number & (to - 1));
     }
-    this.#keys = keys;
-    this.#heads = moveTo(this.#heads, new Array(to).fill(undefined));
-    this.#trailers = moveTo(this.#trailers, new Array(to).fill(undefined));
-    this.#blocks = moveTo(this.#blocks, new Array(to).fill(undefined));
-    this.#starts = moveTo(this.#starts, new Uint16Array(to));
-    this.#lengths = moveTo(this.#lengths, new Uint16Array(to));
-    this.#statuses = moveTo(this.#statuses, new Int8Array(to));
-    this.#taskStatuses = moveTo(this.#taskStatuses, new Float64Array(to));
-    this.#expiry = moveTo(this.#expiry, new Float64Array(to));
-    this.#sizes = moveTo(this.#sizes, new Uint32Array(to));
-    this.#capacity = to;
+    this.keys = keys;
+    this.heads = moveTo(this.heads, new Array(to).fill(undefined));
+    this.trailers = moveTo(this.trailers, new Array(to).fill(undefined));
+    this.blocks = moveTo(this.blocks, new Array(to).fill(undefined));
+    this.starts = moveTo(this.starts, new Uint16Array(to));
+    this.lengths = moveTo(this.lengths, new Uint16Array(to));
+    this.statuses = moveTo(this.statuses, new Int8Array(to));
+    this.taskStatuses = moveTo(this.taskStatuses, new Float64Array(to));
+    this.expiry = moveTo(this.expiry, new Float64Array(to));
+    this.sizes = moveTo(this.sizes, new Uint32Array(to));
+    this.capacity = to;
   }
 }
 

@@ -12,89 +12,89 @@ const BLOCK_BYTES = 65_536;
  * A look-up compares colliding keys one by one: if all of ten thousand collided, it would take some 20 µs.
  */
 export class KeyIndex {
-  readonly #mask: number;
+  private readonly mask: number;
   /** For each hash the slot that was set last; -1 for none. */
-  readonly #newest: Int32Array;
+  private readonly newest: Int32Array;
   /** For each slot the one of the same hash that was set before. */
-  readonly #older: Int32Array;
-  readonly #hashes: Int32Array;
-  readonly #starts: Uint16Array;
+  private readonly older: Int32Array;
+  private readonly hashes: Int32Array;
+  private readonly starts: Uint16Array;
   /** 0 for a slot without a key. */
-  readonly #lengths: Uint16Array;
-  readonly #blocks: (Buffer | undefined)[];
-  #block: Buffer | undefined = undefined;
-  #used = 0;
+  private readonly lengths: Uint16Array;
+  private readonly blocks: (Buffer | undefined)[];
+  private block: Buffer | undefined = undefined;
+  private used = 0;
 
   /** @param capacity the number of slots, a power of two */
   constructor(capacity: number) {
-    this.#mask = capacity - 1;
-    this.#newest = new Int32Array(capacity).fill(-1);
-    this.#older = new Int32Array(capacity).fill(-1);
-    this.#hashes = new Int32Array(capacity);
-    this.#starts = new Uint16Array(capacity);
-    this.#lengths = new Uint16Array(capacity);
-    this.#blocks = new Array(capacity).fill(undefined);
+    this.mask = capacity - 1;
+    this.newest = new Int32Array(capacity).fill(-1);
+    this.older = new Int32Array(capacity).fill(-1);
+    this.hashes = new Int32Array(capacity);
+    this.starts = new Uint16Array(capacity);
+    this.lengths = new Uint16Array(capacity);
+    this.blocks = new Array(capacity).fill(undefined);
   }
 
   /** Returns the length of the slot's key; 0 without one. */
   lengthAt(slot: number): number {
-    return this.#lengths[slot]!;
+    return this.lengths[slot]!;
   }
 
   /** Returns the slot of a key, or -1. */
   find(key: string, hash = hashOf(key)): number {
-    for (let slot = this.#newest[hash & this.#mask]!; slot >= 0; slot = this.#older[slot]!) {
-      if (this.#hashes[slot] === hash && this.#lengths[slot] === key.length && this.#keyAt(slot) === key)
+    for (let slot = this.newest[hash & this.mask]!; slot >= 0; slot = this.older[slot]!) {
+      if (this.hashes[slot] === hash && this.lengths[slot] === key.length && this.keyAt(slot) === key)
         return slot;
     }
     return -1;
   }
 
-  #keyAt(slot: number): string {
-    const start = this.#starts[slot]!;
-    return this.#blocks[slot]!.toString('latin1', start, start + this.#lengths[slot]!);
+  private keyAt(slot: number): string {
+    const start = this.starts[slot]!;
+    return this.blocks[slot]!.toString('latin1', start, start + this.lengths[slot]!);
   }
 
   /** @param key not empty, in Latin-1, shorter than 64 KiB, and not present yet */
   set(slot: number, key: string, hash: number): void {
     const { length } = key;
-    if (this.#block === undefined || this.#used + length > BLOCK_BYTES) {
-      this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-      this.#used = 0;
+    if (this.block === undefined || this.used + length > BLOCK_BYTES) {
+      this.block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+      this.used = 0;
     }
-    this.#block.write(key, this.#used, 'latin1');
-    this.#link(slot, hash, length, this.#block, this.#used);
-    this.#used += length;
+    this.block.write(key, this.used, 'latin1');
+    this.link(slot, hash, length, this.block, this.used);
+    this.used += length;
   }
 
-  #link(slot: number, hash: number, length: number, block: Buffer, start: number): void {
-    const first = hash & this.#mask;
-    this.#hashes[slot] = hash;
-    this.#lengths[slot] = length;
-    this.#blocks[slot] = block;
-    this.#starts[slot] = start;
-    this.#older[slot] = this.#newest[first]!;
-    this.#newest[first] = slot;
+  private link(slot: number, hash: number, length: number, block: Buffer, start: number): void {
+    const first = hash & this.mask;
+    this.hashes[slot] = hash;
+    this.lengths[slot] = length;
+    this.blocks[slot] = block;
+    this.starts[slot] = start;
+    this.older[slot] = this.newest[first]!;
+    this.newest[first] = slot;
   }
 
   delete(slot: number): void {
-    const first = this.#hashes[slot]! & this.#mask;
-    const older = this.#older[slot]!;
-    let newer = this.#newest[first]!;
+    const first = this.hashes[slot]! & this.mask;
+    const older = this.older[slot]!;
+    let newer = this.newest[first]!;
     if (newer === slot) {
-      this.#newest[first] = older;
+      this.newest[first] = older;
     } else {
-      while (this.#older[newer] !== slot) newer = this.#older[newer]!;
-      this.#older[newer] = older;
+      while (this.older[newer] !== slot) newer = this.older[newer]!;
+      this.older[newer] = older;
     }
-    this.#lengths[slot] = 0;
-    this.#blocks[slot] = undefined;
+    this.lengths[slot] = 0;
+    this.blocks[slot] = undefined;
   }
 
   /** Takes over a key from another index. Call it in the order in which the keys were set there. */
   take(from: KeyIndex, slot: number, to: number): void {
-    this.#link(to, from.#hashes[slot]!, from.#lengths[slot]!, from.#blocks[slot]!, from.#starts[slot]!);
-    this.#block = from.#block;
-    this.#used = from.#used;
+    this.link(to, from.hashes[slot]!, from.lengths[slot]!, from.blocks[slot]!, from.starts[slot]!);
+    this.block = from.block;
+    this.used = from.used;
   }
 }

@@ -26,7 +26,7 @@ interface Page {
 }
 
 export class ReplayLog {
-  #pages: Page[] = NO_PAGES;
+  private pages: Page[] = NO_PAGES;
   /** Bytes appended so far. */
   length = 0;
   /** Memory held, in bytes. */
@@ -34,20 +34,20 @@ export class ReplayLog {
 
   /** The offset of the first byte that has not been dropped. */
   get start(): number {
-    return this.#pages[0]?.startsAt ?? this.length;
+    return this.pages[0]?.startsAt ?? this.length;
   }
 
   append(buffer: Buffer, start: number, end: number): void {
     let from = start;
     // Most answers arrive in one short piece.
-    if (this.#pages.length === 0 && end - start <= SHORT_COPY_MAX_BYTES) {
+    if (this.pages.length === 0 && end - start <= SHORT_COPY_MAX_BYTES) {
       const copy = shortCopy(buffer, start, end);
-      this.#addPage({ buffer: copy, startsAt: this.length, used: copy.length });
+      this.addPage({ buffer: copy, startsAt: this.length, used: copy.length });
       this.length += copy.length;
       return;
     }
     while (from < end) {
-      const page = this.#pageFor(end - from);
+      const page = this.pageFor(end - from);
       const bytes = Math.min(end - from, page.buffer.length - page.used);
       buffer.copy(page.buffer, page.used, from, from + bytes);
       page.used += bytes;
@@ -57,30 +57,30 @@ export class ReplayLog {
   }
 
   /** Returns the last page, if it has room, or a new one. A new page holds all of `bytes` if possible; pages grow. */
-  #pageFor(bytes: number): Page {
-    const last = this.#pages.at(-1);
+  private pageFor(bytes: number): Page {
+    const last = this.pages.at(-1);
     if (last !== undefined && last.used < last.buffer.length) return last;
     const size = Math.min(Math.max(bytes, this.length, MIN_PAGE_BYTES), MAX_PAGE_BYTES);
     // Not from Node's shared pool: a page in it would keep unrelated bytes alive.
-    return this.#addPage({ buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 });
+    return this.addPage({ buffer: Buffer.allocUnsafeSlow(size), startsAt: this.length, used: 0 });
   }
 
-  #addPage(page: Page): Page {
-    if (this.#pages.length === 0) this.#pages = [page];
-    else this.#pages.push(page);
+  private addPage(page: Page): Page {
+    if (this.pages.length === 0) this.pages = [page];
+    else this.pages.push(page);
     this.heldBytes += page.buffer.length;
     return page;
   }
 
   /** Copies the whole log, of which nothing may have been dropped. */
   copyTo(target: Buffer, at: number): void {
-    for (const { buffer, used, startsAt } of this.#pages) buffer.copy(target, at + startsAt, 0, used);
+    for (const { buffer, used, startsAt } of this.pages) buffer.copy(target, at + startsAt, 0, used);
   }
 
   /** Returns the bytes from `offset` to the end of a page; undefined at the end of the log, and for dropped bytes. */
   read(offset: number): Buffer | undefined {
     if (offset < this.start || offset >= this.length) return undefined;
-    const pages = this.#pages;
+    const pages = this.pages;
     let low = 0;
     let high = pages.length - 1;
     while (low < high) {
@@ -95,16 +95,16 @@ export class ReplayLog {
   /** Drops whole pages before `offset`. */
   dropBefore(offset: number): void {
     let count = 0;
-    for (const { startsAt, used, buffer } of this.#pages) {
+    for (const { startsAt, used, buffer } of this.pages) {
       if (startsAt + used > offset || used < buffer.length) break;
       this.heldBytes -= buffer.length;
       count++;
     }
-    if (count > 0) this.#pages = this.#pages.slice(count);
+    if (count > 0) this.pages = this.pages.slice(count);
   }
 
   clear(): void {
-    this.#pages = NO_PAGES;
+    this.pages = NO_PAGES;
     this.heldBytes = 0;
   }
 }

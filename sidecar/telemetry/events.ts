@@ -26,43 +26,43 @@ const DEFAULT_MAX_READERS = 16;
 const MAX_MESSAGE_LENGTH = 500;
 
 export class EventLog {
-  readonly #capacity: number;
-  readonly #maxReaders: number;
-  readonly #now: () => number;
-  readonly #ring: SidecarEvent[] = [];
-  readonly #readers = new Set<EventReader>();
-  #lastId = 0;
+  private readonly capacity: number;
+  private readonly maxReaders: number;
+  private readonly now: () => number;
+  private readonly ring: SidecarEvent[] = [];
+  private readonly readers = new Set<EventReader>();
+  private lastId = 0;
 
   /** @param now wall time in milliseconds since 1970 */
   constructor(now: () => number, { capacity = DEFAULT_CAPACITY, maxReaders = DEFAULT_MAX_READERS } = {}) {
-    this.#now = now;
-    this.#capacity = capacity;
-    this.#maxReaders = maxReaders;
+    this.now = now;
+    this.capacity = capacity;
+    this.maxReaders = maxReaders;
   }
 
   get readerCount(): number {
-    return this.#readers.size;
+    return this.readers.size;
   }
 
   record(type: string, message: string, details: EventDetails = {}): void {
-    const at = new Date(this.#now()).toISOString();
-    const event = { id: ++this.#lastId, at, type, message: message.slice(0, MAX_MESSAGE_LENGTH), details };
+    const at = new Date(this.now()).toISOString();
+    const event = { id: ++this.lastId, at, type, message: message.slice(0, MAX_MESSAGE_LENGTH), details };
     // The ring has a few hundred entries: moving them costs less than an index that every reader would have to know.
-    if (this.#ring.push(event) > this.#capacity) this.#ring.shift();
-    for (const reader of this.#readers) {
-      if (!reader(event)) this.#readers.delete(reader);
+    if (this.ring.push(event) > this.capacity) this.ring.shift();
+    for (const reader of this.readers) {
+      if (!reader(event)) this.readers.delete(reader);
     }
   }
 
   /** The newest events after the event with this id, oldest first. */
   recent(afterId = 0): readonly SidecarEvent[] {
-    return this.#ring.filter(({ id }) => id > afterId);
+    return this.ring.filter(({ id }) => id > afterId);
   }
 
   /** Sends every new event to `reader`; returns `undefined` when there are too many readers already. */
   subscribe(reader: EventReader): (() => void) | undefined {
-    if (this.#readers.size >= this.#maxReaders) return undefined;
-    this.#readers.add(reader);
-    return () => void this.#readers.delete(reader);
+    if (this.readers.size >= this.maxReaders) return undefined;
+    this.readers.add(reader);
+    return () => void this.readers.delete(reader);
   }
 }

@@ -96,21 +96,21 @@ export class LlmStats {
   /** Open WebSockets. */
   webSockets = 0;
   readonly pairs = new Map<string, LlmPairStats>();
-  #unanswered = 0;
+  private unanswered = 0;
   /** Names of upstreams, and their pairs where a model is configured; undefined before `configure`. */
-  #upstreams: ReadonlySet<string> | undefined = undefined;
-  #configured: ReadonlySet<string> = new Set();
+  private upstreams: ReadonlySet<string> | undefined = undefined;
+  private configured: ReadonlySet<string> = new Set();
 
   /** The sidecar calls this at the start and at reloads, so that a configured model always has its name. */
   configure(upstreams: readonly { readonly name: string; readonly model?: string | undefined }[]): void {
-    this.#upstreams = new Set(upstreams.map(({ name }) => name));
-    this.#configured = new Set(upstreams.map(({ name, model = '' }) => `${name}\n${model}`));
+    this.upstreams = new Set(upstreams.map(({ name }) => name));
+    this.configured = new Set(upstreams.map(({ name, model = '' }) => `${name}\n${model}`));
   }
 
   /** Leaves out removed upstreams; their counts continue if they return. */
   *shown(): Generator<LlmPairStats> {
     for (const pair of this.pairs.values())
-      if (pair.upstream === NO_UPSTREAM || this.#upstreams?.has(pair.upstream) !== false) yield pair;
+      if (pair.upstream === NO_UPSTREAM || this.upstreams?.has(pair.upstream) !== false) yield pair;
   }
 
   /** A request was refused before any upstream was chosen. */
@@ -123,30 +123,30 @@ export class LlmStats {
     pair.outcomes.set(outcome, (pair.outcomes.get(outcome) ?? 0) + 1);
     pair.duration.record(seconds);
     if (outcome !== 'success') return;
-    if (!pair.answered && pair.model !== OTHER_MODEL) this.#unanswered--;
+    if (!pair.answered && pair.model !== OTHER_MODEL) this.unanswered--;
     pair.answered = true;
     // The model is real: it has its own name from its next request on.
     if (pair.model === OTHER_MODEL && model !== OTHER_MODEL && this.pairs.size < MAX_PAIRS)
-      this.#add(pair.upstream, model).answered = true;
+      this.add(pair.upstream, model).answered = true;
   }
 
   of(upstream: string, model: string): LlmPairStats {
     const key = `${upstream}\n${model}`;
     const known = this.pairs.get(key);
     if (known !== undefined) return known;
-    if (this.#configured.has(key)) {
-      const pair = this.#add(upstream, model);
+    if (this.configured.has(key)) {
+      const pair = this.add(upstream, model);
       pair.answered = true;
       return pair;
     }
-    if (this.pairs.size < MAX_PAIRS && this.#unanswered < MAX_UNANSWERED_PAIRS) {
-      this.#unanswered++;
-      return this.#add(upstream, model);
+    if (this.pairs.size < MAX_PAIRS && this.unanswered < MAX_UNANSWERED_PAIRS) {
+      this.unanswered++;
+      return this.add(upstream, model);
     }
-    return this.pairs.get(`${upstream}\n${OTHER_MODEL}`) ?? this.#add(upstream, OTHER_MODEL);
+    return this.pairs.get(`${upstream}\n${OTHER_MODEL}`) ?? this.add(upstream, OTHER_MODEL);
   }
 
-  #add(upstream: string, model: string): LlmPairStats {
+  private add(upstream: string, model: string): LlmPairStats {
     const pair = new LlmPairStats(upstream, model);
     this.pairs.set(`${upstream}\n${model}`, pair);
     return pair;

@@ -45,85 +45,85 @@ function endTurn(): void {
 }
 
 class Joiner implements Reader {
-  readonly #socket: Socket;
-  readonly #push: Socket['push'];
-  #joined: Buffer | undefined = undefined;
-  #length = 0;
-  #inARow = 0;
-  #rowSinceMs = 0;
+  private readonly socket: Socket;
+  private readonly pushToSocket: Socket['push'];
+  private joined: Buffer | undefined = undefined;
+  private length = 0;
+  private inARow = 0;
+  private rowSinceMs = 0;
   /** True until the connection has its turn. */
-  #joins = false;
+  private joins = false;
   /** True until the next turn of the event loop. */
-  #isStopped = false;
+  private isStopped = false;
 
   constructor(socket: Socket) {
-    this.#socket = socket;
-    this.#push = socket.push;
+    this.socket = socket;
+    this.pushToSocket = socket.push;
   }
 
   readonly push = (chunk: Buffer | null): boolean => {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (chunk === null || chunk.length > SMALL_BYTES) {
-      this.#inARow = 0;
-      this.#handOn();
-      return this.#push.call(socket, chunk);
+      this.inARow = 0;
+      this.handOn();
+      return this.pushToSocket.call(socket, chunk);
     }
     const isWaiting = socket.readableFlowing !== true || socket.readableLength > 0;
-    if (!this.#joins && !isWaiting && !this.#isRow()) return this.#push.call(socket, chunk);
-    if (!this.#joins) {
-      this.#joins = true;
+    if (!this.joins && !isWaiting && !this.isRow()) return this.pushToSocket.call(socket, chunk);
+    if (!this.joins) {
+      this.joins = true;
       readTurns.wait(this, isWaiting);
     }
-    if (this.#length + chunk.length > JOINED_BYTES) this.#handOn();
-    this.#joined ??= Buffer.allocUnsafeSlow(JOINED_BYTES);
+    if (this.length + chunk.length > JOINED_BYTES) this.handOn();
+    this.joined ??= Buffer.allocUnsafeSlow(JOINED_BYTES);
     countRecord();
-    chunk.copy(this.#joined, this.#length);
-    this.#length += chunk.length;
+    chunk.copy(this.joined, this.length);
+    this.length += chunk.length;
     // `false` makes Node stop reading until the joined bytes have been passed on and consumed.
     return false;
   };
 
   goOn(): void {
-    this.#joins = false;
-    this.#inARow = 0;
-    this.#handOn();
+    this.joins = false;
+    this.inARow = 0;
+    this.handOn();
   }
 
   stop(): void {
-    const handle = this.#handle;
+    const handle = this.handle;
     if (handle?.reading !== true || handle.readStop === undefined) return;
-    this.#isStopped = true;
+    this.isStopped = true;
     handle.reading = false;
     handle.readStop();
   }
 
   restart(): void {
-    if (!this.#isStopped) return;
-    this.#isStopped = false;
-    if (!this.#socket.destroyed) this.#socket._read(0);
+    if (!this.isStopped) return;
+    this.isStopped = false;
+    if (!this.socket.destroyed) this.socket._read(0);
   }
 
-  get #handle(): Handle | null | undefined {
-    return (this.#socket as unknown as { _handle?: Handle | null })._handle;
+  private get handle(): Handle | null | undefined {
+    return (this.socket as unknown as { _handle?: Handle | null })._handle;
   }
 
-  #isRow(): boolean {
-    if (++this.#inARow < IN_A_ROW) return false;
+  private isRow(): boolean {
+    if (++this.inARow < IN_A_ROW) return false;
     const nowMs = performance.now();
-    const isQuick = nowMs - this.#rowSinceMs < ROW_MS;
-    this.#inARow = 0;
-    this.#rowSinceMs = nowMs;
+    const isQuick = nowMs - this.rowSinceMs < ROW_MS;
+    this.inARow = 0;
+    this.rowSinceMs = nowMs;
     return isQuick;
   }
 
-  #handOn(): void {
-    const length = this.#length;
+  private handOn(): void {
+    const length = this.length;
     if (length === 0) return;
-    const joined = this.#joined!;
+    const joined = this.joined!;
     const bytes =
       2 * length < JOINED_BYTES ? Buffer.from(joined.subarray(0, length)) : joined.subarray(0, length);
-    this.#joined = undefined;
-    this.#length = 0;
-    if (!this.#socket.destroyed) this.#push.call(this.#socket, bytes);
+    this.joined = undefined;
+    this.length = 0;
+    if (!this.socket.destroyed) this.pushToSocket.call(this.socket, bytes);
   }
 }

@@ -12,48 +12,48 @@ const PROBES = 40;
 
 /** One attacker: a connection that is opened again whenever it is closed. */
 class Holder {
-  readonly #port: number;
-  readonly #from: string;
-  readonly #text: string;
-  #socket: Socket | undefined;
-  #at = 0;
-  #stopped = false;
+  private readonly port: number;
+  private readonly from: string;
+  private readonly text: string;
+  private socket: Socket | undefined;
+  private at = 0;
+  private stopped = false;
   opened = 0;
 
   constructor(port: number, from: string, text: string) {
-    this.#port = port;
-    this.#from = from;
-    this.#text = text;
-    this.#open();
+    this.port = port;
+    this.from = from;
+    this.text = text;
+    this.open();
   }
 
-  #open(): void {
-    this.#at = 0;
-    const socket = connect({ port: this.#port, host: '127.0.0.1', localAddress: this.#from });
+  private open(): void {
+    this.at = 0;
+    const socket = connect({ port: this.port, host: '127.0.0.1', localAddress: this.from });
     socket.on('connect', () => this.opened++);
     socket.on('error', () => {});
     socket.on('close', () => {
-      if (!this.#stopped) setTimeout(() => !this.#stopped && this.#open(), 20);
+      if (!this.stopped) setTimeout(() => !this.stopped && this.open(), 20);
     });
     socket.pause();
-    this.#socket = socket;
+    this.socket = socket;
   }
 
   /** One byte more, now and then. */
   trickle(): void {
-    const byte = this.#text[this.#at++];
-    if (byte !== undefined && this.#socket?.writable) this.#socket.write(byte);
+    const byte = this.text[this.at++];
+    if (byte !== undefined && this.socket?.writable) this.socket.write(byte);
   }
 
   /** All of it, without reading an answer. */
   ask(): void {
-    if (this.#at === 0 && this.#socket?.writable) this.#socket.write(this.#text);
-    this.#at = this.#text.length;
+    if (this.at === 0 && this.socket?.writable) this.socket.write(this.text);
+    this.at = this.text.length;
   }
 
   stop(): void {
-    this.#stopped = true;
-    this.#socket?.destroy();
+    this.stopped = true;
+    this.socket?.destroy();
   }
 }
 

@@ -25,23 +25,23 @@ export interface End {
 }
 
 export class Client {
-  readonly #process: TestProcess;
-  readonly #waiting = new Map<string, (line: string) => void>();
-  readonly #said = new Map<string, string>();
-  #calls = 0;
+  private readonly process: TestProcess;
+  private readonly waiting = new Map<string, (line: string) => void>();
+  private readonly said = new Map<string, string>();
+  private calls = 0;
 
   constructor(t: Pick<Test, 'teardown'>, [program, ...args]: Command, port: number) {
-    this.#process = startProcess(t, program, [...args, `${port}`], { stdin: true });
-    createInterface({ input: this.#process.child.stdout! }).on('line', (line) => this.#onLine(line));
+    this.process = startProcess(t, program, [...args, `${port}`], { stdin: true });
+    createInterface({ input: this.process.child.stdout! }).on('line', (line) => this.onLine(line));
   }
 
   /** Begins a call and gives its id. */
   begin(kind: string, options: Options = {}): string {
-    const id = `c${(this.#calls += 1)}`;
+    const id = `c${(this.calls += 1)}`;
     const words = Object.entries(options).flatMap(([name, values]) =>
       [values].flat().map((value) => `${name}=${encode(`${value}`)}`),
     );
-    this.#write([id, kind, ...words].join(' '));
+    this.write([id, kind, ...words].join(' '));
     return id;
   }
 
@@ -50,7 +50,7 @@ export class Client {
   }
 
   async end(id: string): Promise<End> {
-    const line = await this.#line(`${id} end`);
+    const line = await this.line(`${id} end`);
     const words = line.split(' ').slice(2);
     const value = (name: string): string =>
       decodeURIComponent(words.find((word) => word.startsWith(`${name}=`))?.slice(name.length + 1) ?? '');
@@ -65,41 +65,41 @@ export class Client {
   }
 
   async held(id: string): Promise<void> {
-    await this.#line(`${id} held`);
+    await this.line(`${id} held`);
   }
 
   go(id: string): void {
-    this.#write(`go ${id}`);
+    this.write(`go ${id}`);
   }
 
   async stop(): Promise<void> {
-    this.#process.kill('SIGKILL');
-    await this.#process.ended;
+    this.process.kill('SIGKILL');
+    await this.process.ended;
   }
 
-  #write(line: string): void {
-    this.#process.child.stdin?.write(`${line}\n`);
+  private write(line: string): void {
+    this.process.child.stdin?.write(`${line}\n`);
   }
 
-  #onLine(line: string): void {
+  private onLine(line: string): void {
     const [id, what] = line.split(' ');
     const key = `${id} ${what}`;
-    const waiting = this.#waiting.get(key);
-    this.#waiting.delete(key);
-    if (waiting === undefined) this.#said.set(key, line);
+    const waiting = this.waiting.get(key);
+    this.waiting.delete(key);
+    if (waiting === undefined) this.said.set(key, line);
     else waiting(line);
   }
 
-  #line(key: string): Promise<string> {
-    const said = this.#said.get(key);
+  private line(key: string): Promise<string> {
+    const said = this.said.get(key);
     if (said !== undefined) return Promise.resolve(said);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
         () =>
-          reject(new Error(`no "${key}" of the client, which said:\n${this.#process.logs().slice(-2_000)}`)),
+          reject(new Error(`no "${key}" of the client, which said:\n${this.process.logs().slice(-2_000)}`)),
         CALL_LIMIT_MS,
       );
-      this.#waiting.set(key, (line) => {
+      this.waiting.set(key, (line) => {
         clearTimeout(timer);
         resolve(line);
       });
@@ -109,20 +109,20 @@ export class Client {
 
 export class Server {
   readonly port: number;
-  readonly #t: Pick<Test, 'teardown'>;
-  readonly #command: Command;
-  #process: TestProcess | undefined;
+  private readonly t: Pick<Test, 'teardown'>;
+  private readonly command: Command;
+  private process: TestProcess | undefined;
 
   constructor(t: Pick<Test, 'teardown'>, command: Command, port: number) {
-    this.#t = t;
-    this.#command = command;
+    this.t = t;
+    this.command = command;
     this.port = port;
   }
 
   async start(): Promise<void> {
-    const [program, ...args] = this.#command;
-    const started = startProcess(this.#t, program, [...args, `${this.port}`]);
-    this.#process = started;
+    const [program, ...args] = this.command;
+    const started = startProcess(this.t, program, [...args, `${this.port}`]);
+    this.process = started;
     await waitUntil(`${program} listened`, async () => {
       if (started.child.exitCode !== null)
         throw new Error(`${program} ended:\n${started.logs().slice(-2_000)}`);
@@ -131,12 +131,12 @@ export class Server {
   }
 
   said(line: string): boolean {
-    return this.#process?.logs().split('\n').includes(line) ?? false;
+    return this.process?.logs().split('\n').includes(line) ?? false;
   }
 
   /** Waits for the process to end by itself. */
   async ended(): Promise<boolean> {
-    const { child } = this.#process!;
+    const { child } = this.process!;
     return waitUntil('the server ended', () => child.exitCode !== null, { limitMs: PATIENCE_MS }).then(
       () => true,
       () => false,
@@ -144,8 +144,8 @@ export class Server {
   }
 
   async stop(): Promise<void> {
-    this.#process?.kill('SIGKILL');
-    await this.#process?.ended;
+    this.process?.kill('SIGKILL');
+    await this.process?.ended;
   }
 }
 

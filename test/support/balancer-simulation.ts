@@ -26,8 +26,8 @@ export class Simulation {
   readonly endpoints: TestEndpoint[];
   readonly random: () => number;
   nowMs = 1000;
-  #arrivals = 0;
-  readonly #ends = new Map<number, (() => void)[]>();
+  private arrivals = 0;
+  private readonly ends = new Map<number, (() => void)[]>();
 
   constructor(kind: BalancerKind, endpoints: TestEndpoint[], seed = 1) {
     this.balancer = createBalancer(kind);
@@ -41,16 +41,16 @@ export class Simulation {
     const endMs = this.nowMs + durationMs;
     let calls = 0;
     for (; this.nowMs < endMs; this.nowMs++) {
-      for (const end of this.#ends.get(this.nowMs) ?? []) end();
-      this.#ends.delete(this.nowMs);
-      for (this.#arrivals += callsPerMs; this.#arrivals >= 1; this.#arrivals--) {
-        if (this.#call(keyOf())) calls++;
+      for (const end of this.ends.get(this.nowMs) ?? []) end();
+      this.ends.delete(this.nowMs);
+      for (this.arrivals += callsPerMs; this.arrivals >= 1; this.arrivals--) {
+        if (this.call(keyOf())) calls++;
       }
     }
     return this.endpoints.map(({ picked }) => picked / calls);
   }
 
-  #call(hash: number): boolean {
+  private call(hash: number): boolean {
     const call = { hash, avoid: undefined };
     const endpoint = this.balancer.pick(this.endpoints, call, this.random, this.nowMs) as TestEndpoint;
     if (endpoint === undefined) return false;
@@ -64,8 +64,8 @@ export class Simulation {
       observe(endpoint, this.nowMs - startMs, this.nowMs);
     };
     const atMs = startMs + Math.max(1, Math.round(endpoint.latencyMs * (0.5 + this.random())));
-    const others = this.#ends.get(atMs);
-    if (others === undefined) this.#ends.set(atMs, [end]);
+    const others = this.ends.get(atMs);
+    if (others === undefined) this.ends.set(atMs, [end]);
     else others.push(end);
     return true;
   }

@@ -61,18 +61,18 @@ export class OutlierSimulation {
   readonly detector: OutlierDetector;
   readonly members: Member[];
   readonly events: (OutlierEvent & { readonly atMs: number })[] = [];
-  readonly #balancer;
-  readonly #scenario: Scenario;
-  readonly #random: () => number;
-  readonly #queue = new EventQueue();
-  #tickAtMs = Number.POSITIVE_INFINITY;
+  private readonly balancer;
+  private readonly scenario: Scenario;
+  private readonly random: () => number;
+  private readonly queue = new EventQueue();
+  private tickAtMs = Number.POSITIVE_INFINITY;
   nowMs = 1_000;
   mostEjected = 0;
 
   constructor(scenario: Scenario) {
-    this.#scenario = scenario;
-    this.#random = seededRandom(scenario.seed ?? 1);
-    this.#balancer = createBalancer(scenario.balancer ?? 'peak_ewma');
+    this.scenario = scenario;
+    this.random = seededRandom(scenario.seed ?? 1);
+    this.balancer = createBalancer(scenario.balancer ?? 'peak_ewma');
     this.detector = new OutlierDetector({ ...DEFAULTS, ...scenario.settings });
     this.members = scenario.replicas.map((replica, i) => {
       const watched = this.detector.add(`10.0.0.${i}:50051`);
@@ -82,53 +82,53 @@ export class OutlierSimulation {
       };
       return { replica, watched, load, calls: 0, failures: 0 };
     });
-    this.#balancer.update?.(this.members.map(({ load }) => load));
-    this.#queue.at(this.nowMs + this.#gapMs(), () => this.#arrive());
+    this.balancer.update?.(this.members.map(({ load }) => load));
+    this.queue.at(this.nowMs + this.gapMs(), () => this.arrive());
   }
 
-  #gapMs(): number {
-    return (-Math.log(1 - this.#random()) * 1000) / this.#scenario.callsPerSecond;
+  private gapMs(): number {
+    return (-Math.log(1 - this.random()) * 1000) / this.scenario.callsPerSecond;
   }
 
   run(durationMs: number): this {
     const endMs = this.nowMs + durationMs;
     for (;;) {
-      const next = this.#queue.nextAtMs;
-      if (Math.min(next, this.#tickAtMs) > endMs) break;
-      if (this.#tickAtMs <= next) {
-        this.nowMs = this.#tickAtMs;
-        for (const event of this.detector.tick(this.nowMs)) this.#note(event);
-        this.#tickAtMs = this.detector.nextAtMs(this.nowMs);
+      const next = this.queue.nextAtMs;
+      if (Math.min(next, this.tickAtMs) > endMs) break;
+      if (this.tickAtMs <= next) {
+        this.nowMs = this.tickAtMs;
+        for (const event of this.detector.tick(this.nowMs)) this.note(event);
+        this.tickAtMs = this.detector.nextAtMs(this.nowMs);
       } else {
         this.nowMs = next;
-        this.#queue.runNext();
-        this.#tickAtMs = Math.min(this.#tickAtMs, this.detector.nextAtMs(this.nowMs));
+        this.queue.runNext();
+        this.tickAtMs = Math.min(this.tickAtMs, this.detector.nextAtMs(this.nowMs));
       }
     }
     this.nowMs = endMs;
     return this;
   }
 
-  #note(event: OutlierEvent | undefined): void {
+  private note(event: OutlierEvent | undefined): void {
     if (event === undefined) return;
     this.events.push({ ...event, atMs: this.nowMs });
     this.mostEjected = Math.max(this.mostEjected, this.detector.ejected);
   }
 
-  #arrive(): void {
-    this.#queue.at(this.nowMs + this.#gapMs(), () => this.#arrive());
+  private arrive(): void {
+    this.queue.at(this.nowMs + this.gapMs(), () => this.arrive());
     const loads = this.members.map(({ load }) => load);
-    const picked = this.#balancer.pick(loads, { hash: 0, avoid: undefined }, this.#random, this.nowMs);
+    const picked = this.balancer.pick(loads, { hash: 0, avoid: undefined }, this.random, this.nowMs);
     const member = this.members.find(({ load }) => load === picked);
-    if (member !== undefined) this.#call(member);
+    if (member !== undefined) this.call(member);
   }
 
-  #call(member: Member): void {
+  private call(member: Member): void {
     const { detector } = this;
     const { watched, load } = member;
     const startMs = this.nowMs;
-    const deadlineMs = this.#scenario.deadlineMs ?? 60_000;
-    const { latencyMs, fails, streamMs = 0 } = member.replica(startMs, this.#random);
+    const deadlineMs = this.scenario.deadlineMs ?? 60_000;
+    const { latencyMs, fails, streamMs = 0 } = member.replica(startMs, this.random);
     const attempt = new WatchedAttempt(watched);
     member.calls++;
     load.activeCalls++;
@@ -140,18 +140,18 @@ export class OutlierSimulation {
         member.failures++;
         observeFailure(load, this.nowMs - startMs, this.nowMs);
       }
-      this.#note(detector.end(attempt, failed ? 'failure' : 'success', this.nowMs));
+      this.note(detector.end(attempt, failed ? 'failure' : 'success', this.nowMs));
     };
     if (latencyMs > deadlineMs) {
-      this.#queue.at(startMs + deadlineMs, () => end(true));
+      this.queue.at(startMs + deadlineMs, () => end(true));
     } else if (fails && streamMs === 0) {
-      this.#queue.at(startMs + latencyMs, () => end(true));
+      this.queue.at(startMs + latencyMs, () => end(true));
     } else {
-      this.#queue.at(startMs + latencyMs, () => {
+      this.queue.at(startMs + latencyMs, () => {
         observeLatency(load, this.nowMs - startMs, this.nowMs);
-        this.#note(detector.answered(attempt, '/agent.AgentService/ProcessTask', this.nowMs));
+        this.note(detector.answered(attempt, '/agent.AgentService/ProcessTask', this.nowMs));
         if (streamMs === 0) end(false);
-        else this.#queue.at(this.nowMs + streamMs, () => end(fails));
+        else this.queue.at(this.nowMs + streamMs, () => end(fails));
       });
     }
   }

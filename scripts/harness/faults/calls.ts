@@ -33,12 +33,12 @@ export interface RunningCall {
 let tasks = 0;
 
 export class Caller {
-  readonly #client: AgentClient;
+  private readonly client: AgentClient;
 
   /** @param port the port of a proxy's outbound listener */
   constructor(owner: Owner, port: number) {
-    this.#client = connectAgent(`127.0.0.1:${port}`, NEXT_AUTHORITY);
-    owner.teardown(() => this.#client.close());
+    this.client = connectAgent(`127.0.0.1:${port}`, NEXT_AUTHORITY);
+    owner.teardown(() => this.client.close());
   }
 
   /** Never rejects: an error gives a record with its code. */
@@ -67,8 +67,8 @@ export class Caller {
     const request = { task_id: task, correlation_id: task, agent_type: 'any', input: task };
     const options = timeoutMs === 0 ? {} : { deadline: Date.now() + timeoutMs };
     const call = streaming
-      ? this.#client.StreamProcess(request, metadata, options)
-      : this.#client.ProcessTask(request, metadata, options, (_error, answer) => noteAnswer(record, answer));
+      ? this.client.StreamProcess(request, metadata, options)
+      : this.client.ProcessTask(request, metadata, options, (_error, answer) => noteAnswer(record, answer));
     call.on('error', () => {});
     if (streaming) call.on('data', ({ chunk }: TaskChunk) => noteChunk(record, chunk));
     const ended = new Promise<CallRecord>((resolve) => {

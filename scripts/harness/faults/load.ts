@@ -13,15 +13,15 @@ const TICK_MS = 5;
 
 export class Load {
   readonly records: CallRecord[] = [];
-  readonly #running: RunningCall[] = [];
-  readonly #timer: NodeJS.Timeout;
-  #longestPauseMs = 0;
+  private readonly running: RunningCall[] = [];
+  private readonly timer: NodeJS.Timeout;
+  private longestPauseMs = 0;
 
   constructor(caller: Caller, { perSecond, streamEvery, timeoutMs }: LoadOptions) {
     const startedMs = performance.now();
     let lookedMs = startedMs;
-    this.#timer = setInterval(() => {
-      this.#longestPauseMs = Math.max(this.#longestPauseMs, performance.now() - lookedMs);
+    this.timer = setInterval(() => {
+      this.longestPauseMs = Math.max(this.longestPauseMs, performance.now() - lookedMs);
       lookedMs = performance.now();
       const due = ((performance.now() - startedMs) * perSecond) / 1_000;
       // After a pause of this process, do not make up for all missed calls at once.
@@ -29,7 +29,7 @@ export class Load {
         const streaming = streamEvery > 0 && this.records.length % streamEvery === streamEvery - 1;
         const call = caller.call({ streaming, timeoutMs });
         this.records.push(call.record);
-        this.#running.push(call);
+        this.running.push(call);
       }
     }, TICK_MS);
   }
@@ -39,7 +39,7 @@ export class Load {
    * delays all others, too.
    */
   get travelMs(): number {
-    return TRAVEL_MS + this.#longestPauseMs;
+    return TRAVEL_MS + this.longestPauseMs;
   }
 
   /** Unfinished calls. */
@@ -49,8 +49,8 @@ export class Load {
 
   /** Makes no more calls, and resolves with all records when the last call has ended. */
   async stop(): Promise<CallRecord[]> {
-    clearInterval(this.#timer);
-    await Promise.all(this.#running.map(({ ended }) => ended));
+    clearInterval(this.timer);
+    await Promise.all(this.running.map(({ ended }) => ended));
     return this.records;
   }
 }

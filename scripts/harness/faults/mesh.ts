@@ -39,29 +39,29 @@ export function temporaryFolder(owner: Owner): string {
  */
 export class Fleet {
   readonly kind: ProxyKind;
-  readonly #owner: Owner;
-  readonly #folder: string;
-  readonly #pods: Pod[] = [];
+  private readonly owner: Owner;
+  private readonly folder: string;
+  private readonly pods: Pod[] = [];
 
   constructor(owner: Owner, kind: ProxyKind) {
-    this.#owner = owner;
+    this.owner = owner;
     this.kind = kind;
-    this.#folder = temporaryFolder(owner);
+    this.folder = temporaryFolder(owner);
   }
 
   /** Returns renewed pods: processes that a scenario broke are restarted. */
-  async #take(count: number, behaviour: Partial<Behaviour>): Promise<Pod[]> {
-    const missing = Array.from({ length: Math.max(0, count - this.#pods.length) }, (_, index) => index);
+  private async take(count: number, behaviour: Partial<Behaviour>): Promise<Pod[]> {
+    const missing = Array.from({ length: Math.max(0, count - this.pods.length) }, (_, index) => index);
     const started = missing.map((index) =>
-      Pod.start(this.#owner, this.kind, SETTINGS, {
-        name: `replica-${this.#pods.length + index + 1}`,
-        folder: this.#folder,
+      Pod.start(this.owner, this.kind, SETTINGS, {
+        name: `replica-${this.pods.length + index + 1}`,
+        folder: this.folder,
       }),
     );
-    const pods = this.#pods.slice(0, count);
+    const pods = this.pods.slice(0, count);
     await Promise.all(pods.map((pod) => pod.renew()));
-    this.#pods.push(...(await Promise.all(started)));
-    const taken = this.#pods.slice(0, count);
+    this.pods.push(...(await Promise.all(started)));
+    const taken = this.pods.slice(0, count);
     await Promise.all(taken.map((pod) => pod.behave(behaviour)));
     return taken;
   }
@@ -71,7 +71,7 @@ export class Fleet {
     owner: Owner,
     { pods: count = 3, settings: changes = {}, behaviour = {} }: MeshOptions = {},
   ): Promise<Mesh> {
-    const pods = await this.#take(count, behaviour);
+    const pods = await this.take(count, behaviour);
     const endpoints = pods.map(({ address }) => address);
     return callerMesh(owner, this.kind, pods, { ...SETTINGS, ...changes, name: 'caller', endpoints });
   }

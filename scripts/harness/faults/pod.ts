@@ -32,15 +32,15 @@ export class Pod {
   readonly name: string;
   /** `host:port` for other pods. */
   readonly address: string;
-  readonly #owner: Owner;
-  readonly #kind: ProxyKind;
-  readonly #settings: ProxySettings;
-  readonly #host: string;
-  readonly #appPort: number;
-  readonly #controlPort: number;
-  readonly #recordFile: string;
-  readonly #otherApp: OtherApp | undefined;
-  #behaviour: Partial<Behaviour> = {};
+  private readonly owner: Owner;
+  private readonly kind: ProxyKind;
+  private readonly settings: ProxySettings;
+  private readonly host: string;
+  private readonly appPort: number;
+  private readonly controlPort: number;
+  private readonly recordFile: string;
+  private readonly otherApp: OtherApp | undefined;
+  private behaviour: Partial<Behaviour> = {};
   app!: TestProcess;
   proxy!: RunningProxy;
 
@@ -51,17 +51,17 @@ export class Pod {
     { name, folder, host = '127.0.0.1', app }: PodOptions,
     [port, appPort, controlPort]: readonly [number, number, number],
   ) {
-    this.#owner = owner;
-    this.#kind = kind;
+    this.owner = owner;
+    this.kind = kind;
     this.name = name;
-    this.#host = host;
-    this.#otherApp = app;
+    this.host = host;
+    this.otherApp = app;
     this.address = `${host}:${port}`;
-    this.#appPort = appPort;
-    this.#controlPort = controlPort;
-    this.#recordFile = join(folder, `${name}.jsonl`);
-    writeFileSync(this.#recordFile, '');
-    this.#settings = { ...settings, name, app: this.#appAddress, inbound: this.address };
+    this.appPort = appPort;
+    this.controlPort = controlPort;
+    this.recordFile = join(folder, `${name}.jsonl`);
+    writeFileSync(this.recordFile, '');
+    this.settings = { ...settings, name, app: this.appAddress, inbound: this.address };
   }
 
   /** @param settings the settings of its proxy; the pod adds its own */
@@ -77,8 +77,8 @@ export class Pod {
     return pod;
   }
 
-  get #appAddress(): string {
-    return `${this.#host}:${this.#appPort}`;
+  private get appAddress(): string {
+    return `${this.host}:${this.appPort}`;
   }
 
   get runs(): Run[] {
@@ -86,7 +86,7 @@ export class Pod {
   }
 
   readRuns(travelMs?: number): Run[] {
-    return readRuns(this.#recordFile, this.name, travelMs);
+    return readRuns(this.recordFile, this.name, travelMs);
   }
 
   /** Starts both at the same time, like a kubelet. */
@@ -95,20 +95,20 @@ export class Pod {
   }
 
   async startApp(): Promise<void> {
-    const other = this.#otherApp;
-    const ports = [this.#appPort, this.#controlPort].map(String);
+    const other = this.otherApp;
+    const ports = [this.appPort, this.controlPort].map(String);
     const [args, env] =
       other === undefined
-        ? [[program, this.name, this.#host, ...ports, this.#recordFile], { NODE_ENV: 'test' }]
-        : [[other.program], other.env(this.#appAddress)];
-    this.app = startProcess(this.#owner, process.execPath, args, { env });
-    const port = other === undefined ? this.#controlPort : this.#appPort;
+        ? [[program, this.name, this.host, ...ports, this.recordFile], { NODE_ENV: 'test' }]
+        : [[other.program], other.env(this.appAddress)];
+    this.app = startProcess(this.owner, process.execPath, args, { env });
+    const port = other === undefined ? this.controlPort : this.appPort;
     await waitUntil(`${this.name} listened`, () => canConnect(port));
-    if (other === undefined) await this.#sendBehaviour();
+    if (other === undefined) await this.sendBehaviour();
   }
 
   async startProxy(): Promise<void> {
-    this.proxy = await this.#kind.start(this.#owner, this.#settings);
+    this.proxy = await this.kind.start(this.owner, this.settings);
   }
 
   /** Restores the initial state: both processes run, the replica behaves normally, and its record is empty. */
@@ -119,18 +119,18 @@ export class Pod {
       hasEnded(proxy.process) ? this.startProxy() : undefined,
     ]);
     await this.behave(USUAL);
-    truncateSync(this.#recordFile);
+    truncateSync(this.recordFile);
   }
 
   /** Changes the replica's behaviour; a restart keeps it. */
   async behave(behaviour: Partial<Behaviour>): Promise<void> {
-    this.#behaviour = { ...this.#behaviour, ...behaviour };
-    await this.#sendBehaviour();
+    this.behaviour = { ...this.behaviour, ...behaviour };
+    await this.sendBehaviour();
   }
 
-  async #sendBehaviour(): Promise<void> {
-    const url = `http://127.0.0.1:${this.#controlPort}/`;
-    const answer = await fetch(url, { method: 'POST', body: JSON.stringify(this.#behaviour) });
+  private async sendBehaviour(): Promise<void> {
+    const url = `http://127.0.0.1:${this.controlPort}/`;
+    const answer = await fetch(url, { method: 'POST', body: JSON.stringify(this.behaviour) });
     await answer.text();
   }
 
@@ -139,7 +139,7 @@ export class Pod {
     const atMs = Date.now();
     this.app.kill('SIGKILL');
     await this.app.ended;
-    this.#noteDeath('process_killed', atMs);
+    this.noteDeath('process_killed', atMs);
   }
 
   /** Kills agent and proxy (kill -9): no process listens there any more. */
@@ -148,19 +148,19 @@ export class Pod {
     this.proxy.process.kill('SIGKILL');
     this.app.kill('SIGKILL');
     await Promise.all([this.proxy.process.ended, this.app.ended]);
-    this.#noteDeath('process_killed', atMs);
+    this.noteDeath('process_killed', atMs);
   }
 
   /** Asks both to end at the same time, like a kubelet; both have ended when this resolves. */
   async leave(): Promise<void> {
     await Promise.all([this.proxy.leave(), this.app.stop()]);
-    this.#noteDeath('process_died', Date.now());
+    this.noteDeath('process_died', Date.now());
   }
 
   /** Records that its runs ended with it; a killed process can't. */
-  #noteDeath(event: 'process_died' | 'process_killed', atMs: number): void {
+  private noteDeath(event: 'process_died' | 'process_killed', atMs: number): void {
     const { pid } = this.app;
-    append(this.#recordFile, { atMs, pid, run: 0, task: '', event });
+    append(this.recordFile, { atMs, pid, run: 0, task: '', event });
   }
 }
 

@@ -46,8 +46,8 @@ class Execution {
   readonly streaming: boolean;
   readonly task: string;
   readonly signal: AbortSignal;
-  readonly #run = runs++;
-  #ended = false;
+  private readonly runNumber = runs++;
+  private ended = false;
 
   constructor(stream: ServerHttp2Stream, streaming: boolean, task: string) {
     this.stream = stream;
@@ -56,20 +56,20 @@ class Execution {
     const controller = new AbortController();
     this.signal = controller.signal;
     stream.on('close', () => {
-      this.#end('aborted');
+      this.end('aborted');
       controller.abort();
     });
-    this.#record('began');
+    this.record('began');
   }
 
-  #record(event: RunEvent['event']): void {
-    append(recordFile, { atMs: Date.now(), pid: process.pid, run: this.#run, task: this.task, event });
+  private record(event: RunEvent['event']): void {
+    append(recordFile, { atMs: Date.now(), pid: process.pid, run: this.runNumber, task: this.task, event });
   }
 
-  #end(event: RunEvent['event']): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#record(event);
+  private end(event: RunEvent['event']): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.record(event);
   }
 
   async run(headers: Record<string, string>): Promise<void> {
@@ -78,20 +78,20 @@ class Execution {
     if (this.signal.aborted) return;
     const fault = currentFault();
     if (fault === 'hang') return;
-    if (fault === 'trailers_only') return this.#fail(behaviour.code);
+    if (fault === 'trailers_only') return this.fail(behaviour.code);
     if (nextPort > 0) {
       // Loaded on demand: a gRPC client takes longer to load than everything else.
       const { callNext } = await import('./next-agent.ts');
       const code = await callNext(nextPort, this.task, this.streaming, headers, this.signal);
       if (this.signal.aborted) return;
-      if (code !== 0) return this.#fail(code);
+      if (code !== 0) return this.fail(code);
     }
-    if (this.streaming) await this.#stream(fault);
-    else this.#answer(fault);
+    if (this.streaming) await this.sendStream(fault);
+    else this.answer(fault);
   }
 
-  #fail(code: number): void {
-    this.#end('failed');
+  private fail(code: number): void {
+    this.end('failed');
     const status = { 'grpc-status': `${code}`, 'grpc-message': `${name} was told to fail` };
     if (this.stream.headersSent) {
       this.stream.on('wantTrailers', () => this.stream.sendTrailers(status));
@@ -99,24 +99,24 @@ class Execution {
     } else this.stream.respond({ ...GRPC, ...status }, { endStream: true });
   }
 
-  #answer(fault: Fault): void {
+  private answer(fault: Fault): void {
     const { stream } = this;
     stream.respond(GRPC, { waitForTrailers: true });
-    if (fault === 'trailers') this.#fail(behaviour.code);
-    else if (fault === 'reset') this.#reset();
-    else this.#succeed(fault);
+    if (fault === 'trailers') this.fail(behaviour.code);
+    else if (fault === 'reset') this.reset();
+    else this.succeed(fault);
   }
 
-  #succeed(fault: Fault): void {
+  private succeed(fault: Fault): void {
     const { stream } = this;
     const failed = fault === 'failed_status';
-    this.#end(failed ? 'failed' : 'ok');
+    this.end(failed ? 'failed' : 'ok');
     const status = failed ? TaskStatus.FAILED : TaskStatus.SUCCESS;
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
     stream.end(frame(stringField(1, this.task), stringField(2, name), varintField(3, status)));
   }
 
-  async #stream(fault: Fault): Promise<void> {
+  private async sendStream(fault: Fault): Promise<void> {
     const { stream } = this;
     const { chunks, chunkEveryMs, slowdown } = behaviour;
     stream.respond(GRPC, { waitForTrailers: true });
@@ -124,19 +124,19 @@ class Execution {
       if (this.signal.aborted) return;
       const isLast = number === chunks;
       stream.write(frame(stringField(1, name), varintField(2, isLast ? 1 : 0)));
-      if (fault === 'trailers') return this.#fail(behaviour.code);
+      if (fault === 'trailers') return this.fail(behaviour.code);
       // Otherwise the reset would overtake the message in this process.
-      if (fault === 'reset') return void setTimeout(() => this.#reset(), 5);
+      if (fault === 'reset') return void setTimeout(() => this.reset(), 5);
       if (!isLast) await new Promise((resolve) => setTimeout(resolve, chunkEveryMs * slowdown));
     }
     if (this.signal.aborted) return;
-    this.#end('ok');
+    this.end('ok');
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
     stream.end();
   }
 
-  #reset(): void {
-    this.#end('failed');
+  private reset(): void {
+    this.end('failed');
     this.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
   }
 }

@@ -13,30 +13,30 @@ export interface Sample {
 }
 
 export class Watch {
-  readonly #samples: Sample[] = [];
-  readonly #proxy: RunningProxy;
-  readonly #endpoint: string;
-  #stopped = false;
-  readonly #polling: Promise<void>;
+  private readonly samples: Sample[] = [];
+  private readonly proxy: RunningProxy;
+  private readonly endpoint: string;
+  private stopped = false;
+  private readonly polling: Promise<void>;
 
   private constructor(proxy: RunningProxy, endpoint: string) {
-    this.#proxy = proxy;
-    this.#endpoint = endpoint;
-    this.#polling = this.#poll();
+    this.proxy = proxy;
+    this.endpoint = endpoint;
+    this.polling = this.poll();
   }
 
   /** Resolves after its first look. */
   static async begin(proxy: RunningProxy, endpoint: string): Promise<Watch> {
     const watch = new Watch(proxy, endpoint);
-    await waitUntil('the proxy said how many calls it sent', () => watch.#samples.length > 0);
+    await waitUntil('the proxy said how many calls it sent', () => watch.samples.length > 0);
     return watch;
   }
 
-  async #poll(): Promise<void> {
-    while (!this.#stopped) {
+  private async poll(): Promise<void> {
+    while (!this.stopped) {
       const atMs = Date.now();
       try {
-        this.#samples.push({ atMs, count: await this.#proxy.sentTo(this.#endpoint) });
+        this.samples.push({ atMs, count: await this.proxy.sentTo(this.endpoint) });
       } catch {
         // A temporary failure of the admin port means nothing.
       }
@@ -45,18 +45,18 @@ export class Watch {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    await this.#polling;
+    this.stopped = true;
+    await this.polling;
   }
 
   /** The attempts that began in this time, to the accuracy of the polling. */
   sentBetween(fromMs: number, toMs: number): number {
-    return countAt(this.#samples, toMs) - countAt(this.#samples, fromMs);
+    return countAt(this.samples, toMs) - countAt(this.samples, fromMs);
   }
 
   /** `quietAfterMs` of the samples so far. */
   quietAfterMs(fromMs: number, toMs: number): number | 'never' {
-    return quietAfterMs(this.#samples, fromMs, toMs);
+    return quietAfterMs(this.samples, fromMs, toMs);
   }
 }
 

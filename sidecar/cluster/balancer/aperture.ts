@@ -14,26 +14,26 @@ const APERTURE_MIN = 32;
 const NARROWER = 1 / 16;
 
 export class Aperture {
-  #width = APERTURE_MIN;
+  private grownWidth = APERTURE_MIN;
   /** The offset as a share of all endpoints: it stays about the same when endpoints are added or removed. */
-  #from = -1;
+  private firstIndex = -1;
 
   /** Returns how many of `count` endpoints to draw from. */
   width(count: number): number {
-    return count <= APERTURE_MIN ? count : Math.min(Math.ceil(this.#width), count);
+    return count <= APERTURE_MIN ? count : Math.min(Math.ceil(this.grownWidth), count);
   }
 
   /** Returns the index of the first of them; they may wrap around to 0. */
   from(count: number, random: () => number): number {
     if (count <= APERTURE_MIN) return 0;
-    if (this.#from < 0) this.#from = random();
-    return Math.floor(this.#from * count);
+    if (this.firstIndex < 0) this.firstIndex = random();
+    return Math.floor(this.firstIndex * count);
   }
 
   /** Adjusts the width after a draw of two. `busy`: not even the better one was free. */
   chosen(busy: boolean, count: number): void {
     if (count <= APERTURE_MIN) return;
-    const width = busy ? this.#width + 1 : this.#width - NARROWER;
-    this.#width = Math.min(Math.max(width, APERTURE_MIN), count);
+    const width = busy ? this.grownWidth + 1 : this.grownWidth - NARROWER;
+    this.grownWidth = Math.min(Math.max(width, APERTURE_MIN), count);
   }
 }

@@ -12,7 +12,7 @@ import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 const MAX_DRAWS = 8;
 
 export abstract class PowerOfTwoBalancer implements Balancer {
-  readonly #aperture = new Aperture();
+  private readonly aperture = new Aperture();
 
   /** The cost of one more call at this endpoint; the balancer takes the lower one. */
   protected abstract cost(endpoint: BalancerEndpoint, nowMs: number): number;
@@ -28,7 +28,7 @@ export abstract class PowerOfTwoBalancer implements Balancer {
   ): BalancerEndpoint | undefined {
     const count = endpoints.length;
     if (count < 2) return endpoints[0]?.usable ? endpoints[0] : undefined;
-    const aperture = this.#aperture;
+    const aperture = this.aperture;
     const from = aperture.from(count, random);
     const width = aperture.width(count);
     const first = drawUsable(endpoints, from, width, call.avoid, -1, random);

@@ -26,23 +26,23 @@ const MAX_FULL_PLACES = 512;
 const SUM_LIFETIME_MS = 10;
 
 export class RingHashBalancer implements Balancer {
-  #endpoints: readonly BalancerEndpoint[] = [];
-  #count = 0;
-  #ring = new Ring([]);
+  private endpoints: readonly BalancerEndpoint[] = [];
+  private count = 0;
+  private ring = new Ring([]);
   /** How many calls in flight one unit of weight may have now. */
-  #bound = MIN_BOUND;
-  #sumAtMs = Number.NEGATIVE_INFINITY;
-  #picksUntilSum = 0;
+  private bound = MIN_BOUND;
+  private sumAtMs = Number.NEGATIVE_INFINITY;
+  private picksUntilSum = 0;
 
   /** Draws the ring anew; takes milliseconds for 1,000 endpoints. */
   update(endpoints: readonly BalancerEndpoint[]): void {
-    this.#endpoints = endpoints;
-    this.#count = endpoints.length;
-    this.#picksUntilSum = 0;
+    this.endpoints = endpoints;
+    this.count = endpoints.length;
+    this.picksUntilSum = 0;
     let wanted = 0;
     for (const { weight } of endpoints) wanted += placesOf(weight, 1);
     const scale = Math.min(1, MAX_PLACES / wanted);
-    this.#ring = new Ring(endpoints.map(({ address, weight }) => [address, placesOf(weight, scale)]));
+    this.ring = new Ring(endpoints.map(({ address, weight }) => [address, placesOf(weight, scale)]));
   }
 
   pick(
@@ -51,12 +51,12 @@ export class RingHashBalancer implements Balancer {
     random: () => number,
     nowMs: number,
   ): BalancerEndpoint | undefined {
-    if (endpoints !== this.#endpoints || endpoints.length !== this.#count) this.update(endpoints);
-    if (this.#count === 0) return undefined;
-    if (this.#picksUntilSum-- <= 0 || nowMs - this.#sumAtMs >= SUM_LIFETIME_MS) this.#sum(nowMs);
+    if (endpoints !== this.endpoints || endpoints.length !== this.count) this.update(endpoints);
+    if (this.count === 0) return undefined;
+    if (this.picksUntilSum-- <= 0 || nowMs - this.sumAtMs >= SUM_LIFETIME_MS) this.sum(nowMs);
     // Mix the key's hash once more: it may come from a function that leaves the high bits unused.
-    const { owners } = this.#ring;
-    let place = this.#ring.placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
+    const { owners } = this.ring;
+    let place = this.ring.placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
     let leastLoaded: BalancerEndpoint | undefined;
     let avoidIsUsable = false;
     for (let step = 0, full = 0; step < owners.length && full < MAX_FULL_PLACES; step++) {
@@ -67,7 +67,7 @@ export class RingHashBalancer implements Balancer {
         avoidIsUsable = true;
         continue;
       }
-      if (endpoint.activeCalls < Math.max(this.#bound * endpoint.weight, MIN_BOUND)) return endpoint;
+      if (endpoint.activeCalls < Math.max(this.bound * endpoint.weight, MIN_BOUND)) return endpoint;
       full++;
       if (leastLoaded === undefined || endpoint.activeCalls < leastLoaded.activeCalls) leastLoaded = endpoint;
     }
@@ -78,17 +78,17 @@ export class RingHashBalancer implements Balancer {
    * The fair share needs the sum over all endpoints. The balancer sums again after a sixteenth as many picks as there are
    * endpoints: that costs each pick 16 additions and lets the share be wrong by a sixteenth of a call.
    */
-  #sum(nowMs: number): void {
+  private sum(nowMs: number): void {
     let active = 0;
     let weight = 0;
-    for (const endpoint of this.#endpoints) {
+    for (const endpoint of this.endpoints) {
       if (!endpoint.usable) continue;
       active += endpoint.activeCalls;
       weight += endpoint.weight;
     }
-    this.#bound = weight > 0 ? Math.ceil((LOAD_FACTOR * (active + 1)) / weight) : MIN_BOUND;
-    this.#sumAtMs = nowMs;
-    this.#picksUntilSum = this.#count >> 4;
+    this.bound = weight > 0 ? Math.ceil((LOAD_FACTOR * (active + 1)) / weight) : MIN_BOUND;
+    this.sumAtMs = nowMs;
+    this.picksUntilSum = this.count >> 4;
   }
 }
 

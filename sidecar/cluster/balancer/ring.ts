@@ -8,21 +8,21 @@ const FNV_BASIS = 0x811c9dc5;
  * places sorts them in one pass, and gives the bucket where a look-up starts.
  */
 export class Ring {
-  readonly #places: Uint32Array;
+  private readonly places: Uint32Array;
   /** The owner of each place, as an index into the constructor's list. */
   readonly owners: Uint32Array;
   /** Index of each bucket's first place, and at the end the number of places. */
-  readonly #starts: Uint32Array;
-  readonly #shift: number;
+  private readonly starts: Uint32Array;
+  private readonly shift: number;
 
   /** Takes an address and its number of places for each owner. The same list gives the same ring everywhere. */
   constructor(shares: readonly (readonly [address: string, places: number])[]) {
     let total = 0;
     for (const [, places] of shares) total += places;
-    this.#shift = Math.min(Math.clz32(total), 31);
-    this.#places = new Uint32Array(total);
+    this.shift = Math.min(Math.clz32(total), 31);
+    this.places = new Uint32Array(total);
     this.owners = new Uint32Array(total);
-    this.#starts = new Uint32Array(2 ** (32 - this.#shift) + 1);
+    this.starts = new Uint32Array(2 ** (32 - this.shift) + 1);
     const hashes = new Uint32Array(total);
     let next = 0;
     for (const [address, places] of shares) {
@@ -32,38 +32,38 @@ export class Ring {
       for (let i = 0; i < places; i++) {
         const hash = mix(first + Math.imul(i, stride));
         hashes[next++] = hash;
-        this.#starts[(hash >>> this.#shift) + 1]!++;
+        this.starts[(hash >>> this.shift) + 1]!++;
       }
     }
-    for (let bucket = 1; bucket < this.#starts.length; bucket++) {
-      this.#starts[bucket]! += this.#starts[bucket - 1]!;
+    for (let bucket = 1; bucket < this.starts.length; bucket++) {
+      this.starts[bucket]! += this.starts[bucket - 1]!;
     }
-    const filled = new Uint32Array(this.#starts.length);
+    const filled = new Uint32Array(this.starts.length);
     next = 0;
     for (let owner = 0; owner < shares.length; owner++) {
       for (let i = 0; i < shares[owner]![1]; i++) {
         const hash = hashes[next++]!;
-        const bucket = hash >>> this.#shift;
-        this.#insert(hash, owner, this.#starts[bucket]!, filled[bucket]!++);
+        const bucket = hash >>> this.shift;
+        this.insert(hash, owner, this.starts[bucket]!, filled[bucket]!++);
       }
     }
   }
 
   /** Returns the index of the first place at or after `hash`; 0 past the end of the circle. */
   placeAfter(hash: number): number {
-    let place = this.#starts[hash >>> this.#shift]!;
-    while (place < this.#places.length && this.#places[place]! < hash) place++;
-    return place < this.#places.length ? place : 0;
+    let place = this.starts[hash >>> this.shift]!;
+    while (place < this.places.length && this.places[place]! < hash) place++;
+    return place < this.places.length ? place : 0;
   }
 
   /** Inserts into a bucket that begins at `start` with `filled` sorted places. Equal places stay in the order of owners. */
-  #insert(hash: number, owner: number, start: number, filled: number): void {
+  private insert(hash: number, owner: number, start: number, filled: number): void {
     let place = start + filled;
-    for (; place > start && this.#places[place - 1]! > hash; place--) {
-      this.#places[place] = this.#places[place - 1]!;
+    for (; place > start && this.places[place - 1]! > hash; place--) {
+      this.places[place] = this.places[place - 1]!;
       this.owners[place] = this.owners[place - 1]!;
     }
-    this.#places[place] = hash;
+    this.places[place] = hash;
     this.owners[place] = owner;
   }
 }

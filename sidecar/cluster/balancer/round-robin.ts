@@ -5,7 +5,7 @@
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 
 export class RoundRobinBalancer implements Balancer {
-  #next = -1;
+  private next = -1;
 
   pick(
     endpoints: readonly BalancerEndpoint[],
@@ -14,9 +14,9 @@ export class RoundRobinBalancer implements Balancer {
   ): BalancerEndpoint | undefined {
     const count = endpoints.length;
     if (count === 0) return undefined;
-    if (this.#next < 0) this.#next = Math.floor(random() * count);
+    if (this.next < 0) this.next = Math.floor(random() * count);
     let avoided = -1;
-    let index = this.#next < count ? this.#next : 0;
+    let index = this.next < count ? this.next : 0;
     for (let step = 0; step < count; step++) {
       const endpoint = endpoints[index]!;
       const following = index + 1 < count ? index + 1 : 0;
@@ -24,7 +24,7 @@ export class RoundRobinBalancer implements Balancer {
         if (endpoint !== call.avoid) {
           // Continue after the picked endpoint, not one further than before: else an unusable endpoint's turn would go
           // to its successor each time, which would get twice the load.
-          this.#next = following;
+          this.next = following;
           return endpoint;
         }
         avoided = index;

@@ -27,22 +27,22 @@ export class ReconnectSchedule {
   dueAtMs = Number.POSITIVE_INFINITY;
   /** When a call may try it. */
   wantedAtMs = Number.NEGATIVE_INFINITY;
-  #failures = 0;
-  #wantedFailures = 0;
+  private failures = 0;
+  private wantedFailures = 0;
 
   /** @param startedAtMs when the failed try began. @param random in [0, 1) */
   failed(startedAtMs: number, random: number): void {
-    this.#wantedFailures++;
-    this.wantedAtMs = startedAtMs + backoffMs(WANTED_BACKOFF, this.#wantedFailures, random);
-    if (this.#failures > 0 && startedAtMs < this.dueAtMs) return;
-    this.#failures++;
-    this.dueAtMs = startedAtMs + connectionBackoffMs(this.#failures, random);
+    this.wantedFailures++;
+    this.wantedAtMs = startedAtMs + backoffMs(WANTED_BACKOFF, this.wantedFailures, random);
+    if (this.failures > 0 && startedAtMs < this.dueAtMs) return;
+    this.failures++;
+    this.dueAtMs = startedAtMs + connectionBackoffMs(this.failures, random);
   }
 
   succeeded(): void {
     this.dueAtMs = Number.POSITIVE_INFINITY;
     this.wantedAtMs = Number.NEGATIVE_INFINITY;
-    this.#failures = 0;
-    this.#wantedFailures = 0;
+    this.failures = 0;
+    this.wantedFailures = 0;
   }
 }

@@ -21,7 +21,7 @@ class Dns {
   delayMs = 0;
   running = 0;
   mostRunning = 0;
-  #pending: { atMs: number; settle: () => void }[] = [];
+  private pending: { atMs: number; settle: () => void }[] = [];
 
   constructor({ address = 'agents:50051', refreshMs = 5000, random = (): number => 0.5 } = {}) {
     this.discovery = new DnsDiscovery({
@@ -30,7 +30,7 @@ class Dns {
       random,
       wheel: this.wheel,
       now: () => this.nowMs,
-      lookup: (host) => this.#lookup(host),
+      lookup: (host) => this.lookup(host),
     });
     this.wheel.advance(this.nowMs);
   }
@@ -47,15 +47,15 @@ class Dns {
     const endMs = this.nowMs + durationMs;
     while (this.nowMs < endMs) {
       this.nowMs += 10;
-      for (const { settle } of this.#pending.filter(({ atMs }) => atMs <= this.nowMs)) settle();
-      this.#pending = this.#pending.filter(({ atMs }) => atMs > this.nowMs);
+      for (const { settle } of this.pending.filter(({ atMs }) => atMs <= this.nowMs)) settle();
+      this.pending = this.pending.filter(({ atMs }) => atMs > this.nowMs);
       await settled();
       this.wheel.advance(this.nowMs);
       await settled();
     }
   }
 
-  #lookup(host: string): Promise<readonly string[]> {
+  private lookup(host: string): Promise<readonly string[]> {
     if (host !== 'agents') throw new Error(`asked for ${host}`);
     this.askedAtMs.push(this.nowMs - 50_000);
     this.mostRunning = Math.max(this.mostRunning, ++this.running);
@@ -68,7 +68,7 @@ class Dns {
       };
       if (answer === 'never') return;
       if (this.delayMs === 0) settle();
-      else this.#pending.push({ atMs: this.nowMs + this.delayMs, settle });
+      else this.pending.push({ atMs: this.nowMs + this.delayMs, settle });
     });
   }
 }

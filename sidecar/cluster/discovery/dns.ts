@@ -44,23 +44,23 @@ const MAX_UNANSWERED = 2;
 const MAX_ENDPOINTS = 4096;
 
 export class DnsDiscovery implements Discovery {
-  readonly #host: string;
-  readonly #port: number;
-  readonly #options: DnsDiscoveryOptions;
-  readonly #random: () => number;
-  readonly #lookup: Lookup;
-  readonly #timer: Timer;
-  #onEndpoints: (addresses: readonly string[]) => void = () => {};
-  #onError: (error: Error) => void = () => {};
-  #state: 'new' | 'waiting' | 'looking up' | 'stopped' = 'new';
-  #current = '';
-  #failures = 0;
-  #startedAtMs = Number.NEGATIVE_INFINITY;
-  #refreshWanted = false;
-  #unanswered = 0;
+  private readonly host: string;
+  private readonly port: number;
+  private readonly options: DnsDiscoveryOptions;
+  private readonly random: () => number;
+  private readonly lookup: Lookup;
+  private readonly timer: Timer;
+  private onEndpoints: (addresses: readonly string[]) => void = () => {};
+  private onError: (error: Error) => void = () => {};
+  private state: 'new' | 'waiting' | 'looking up' | 'stopped' = 'new';
+  private current = '';
+  private failures = 0;
+  private startedAtMs = Number.NEGATIVE_INFINITY;
+  private refreshWanted = false;
+  private unanswered = 0;
   /** Tells the newest look-up from one that timed out. */
-  #generation = 0;
-  #newestAnswer = 0;
+  private generation = 0;
+  private newestAnswer = 0;
 
   /** Throws AddressError when `address` is not `host:port`. */
   constructor(options: DnsDiscoveryOptions) {
@@ -73,144 +73,144 @@ export class DnsDiscovery implements Discovery {
     if (!(options.refreshMs > 0)) {
       throw new RangeError(`refreshMs is ${options.refreshMs}; give a number of milliseconds above 0`);
     }
-    this.#host = address.host;
-    this.#port = address.port;
-    this.#options = options;
-    this.#random = options.random ?? Math.random;
-    this.#lookup = options.lookup ?? lookupAll;
-    this.#timer = new DiscoveryTimer(() => this.#onTimeout());
+    this.host = address.host;
+    this.port = address.port;
+    this.options = options;
+    this.random = options.random ?? Math.random;
+    this.lookup = options.lookup ?? lookupAll;
+    this.timer = new DiscoveryTimer(() => this.onTimeout());
   }
 
   start(onEndpoints: (addresses: readonly string[]) => void, onError: (error: Error) => void): void {
-    if (this.#state !== 'new') throw new DiscoveryError(`${this.#host}: discovery has been started already`);
-    this.#onEndpoints = onEndpoints;
-    this.#onError = onError;
-    if (isLiteral(this.#host)) {
+    if (this.state !== 'new') throw new DiscoveryError(`${this.host}: discovery has been started already`);
+    this.onEndpoints = onEndpoints;
+    this.onError = onError;
+    if (isLiteral(this.host)) {
       // A literal never changes.
-      this.#state = 'stopped';
-      onEndpoints([formatHostPort(this.#host, this.#port)]);
+      this.state = 'stopped';
+      onEndpoints([formatHostPort(this.host, this.port)]);
     } else {
-      this.#begin();
+      this.begin();
     }
   }
 
   stop(): void {
-    this.#state = 'stopped';
-    this.#options.wheel.cancel(this.#timer);
-    this.#onEndpoints = () => {};
-    this.#onError = () => {};
+    this.state = 'stopped';
+    this.options.wheel.cancel(this.timer);
+    this.onEndpoints = () => {};
+    this.onError = () => {};
   }
 
   refresh(): void {
-    if (this.#state === 'looking up') {
+    if (this.state === 'looking up') {
       // The running look-up may have started before the change.
-      this.#refreshWanted = true;
-    } else if (this.#state === 'waiting') {
-      const earliestMs = this.#startedAtMs + MIN_INTERVAL_MS;
-      if (this.#options.now() >= earliestMs) {
-        this.#begin();
-      } else if (!this.#refreshWanted) {
-        this.#refreshWanted = true;
-        this.#options.wheel.arm(this.#timer, earliestMs);
+      this.refreshWanted = true;
+    } else if (this.state === 'waiting') {
+      const earliestMs = this.startedAtMs + MIN_INTERVAL_MS;
+      if (this.options.now() >= earliestMs) {
+        this.begin();
+      } else if (!this.refreshWanted) {
+        this.refreshWanted = true;
+        this.options.wheel.arm(this.timer, earliestMs);
       }
     }
   }
 
-  #onTimeout(): void {
-    if (this.#state === 'waiting') this.#begin();
-    else if (this.#state === 'looking up') this.#failed(`no answer within ${LOOKUP_TIMEOUT_MS / 1000} s`);
+  private onTimeout(): void {
+    if (this.state === 'waiting') this.begin();
+    else if (this.state === 'looking up') this.failed(`no answer within ${LOOKUP_TIMEOUT_MS / 1000} s`);
   }
 
-  #begin(): void {
-    this.#startedAtMs = this.#options.now();
-    this.#refreshWanted = false;
-    if (this.#unanswered >= MAX_UNANSWERED) {
-      this.#failed(`${MAX_UNANSWERED} look-ups have not been answered at all`);
+  private begin(): void {
+    this.startedAtMs = this.options.now();
+    this.refreshWanted = false;
+    if (this.unanswered >= MAX_UNANSWERED) {
+      this.failed(`${MAX_UNANSWERED} look-ups have not been answered at all`);
       return;
     }
-    this.#state = 'looking up';
-    this.#options.wheel.arm(this.#timer, this.#startedAtMs + LOOKUP_TIMEOUT_MS);
-    const generation = ++this.#generation;
-    this.#unanswered++;
-    this.#ask().then(
+    this.state = 'looking up';
+    this.options.wheel.arm(this.timer, this.startedAtMs + LOOKUP_TIMEOUT_MS);
+    const generation = ++this.generation;
+    this.unanswered++;
+    this.ask().then(
       (addresses) => {
-        this.#unanswered--;
-        if (this.#state !== 'stopped') this.#answered(generation, addresses);
+        this.unanswered--;
+        if (this.state !== 'stopped') this.answered(generation, addresses);
       },
       (error: unknown) => {
-        this.#unanswered--;
-        if (this.#isRunning(generation)) this.#failed(reasonOf(error));
+        this.unanswered--;
+        if (this.isRunning(generation)) this.failed(reasonOf(error));
       },
     );
   }
 
   /** Async, so that a resolver that throws counts like one that rejects. */
-  async #ask(): Promise<readonly string[]> {
-    return await this.#lookup(this.#host);
+  private async ask(): Promise<readonly string[]> {
+    return await this.lookup(this.host);
   }
 
-  #isRunning(generation: number): boolean {
-    return this.#state === 'looking up' && generation === this.#generation;
+  private isRunning(generation: number): boolean {
+    return this.state === 'looking up' && generation === this.generation;
   }
 
   /** Uses also the answer of a look-up that timed out, unless a newer one has answered. */
-  #answered(generation: number, found: readonly string[]): void {
+  private answered(generation: number, found: readonly string[]): void {
     if (found.length === 0) {
-      if (this.#isRunning(generation)) this.#failed('it has no addresses');
+      if (this.isRunning(generation)) this.failed('it has no addresses');
       return;
     }
-    if (generation < this.#newestAnswer) return;
-    this.#newestAnswer = generation;
-    this.#failures = 0;
-    if (generation === this.#generation) this.#wait(this.#intervalMs());
-    this.#emit([...new Set(found.map((address) => formatHostPort(address, this.#port)))].sort());
+    if (generation < this.newestAnswer) return;
+    this.newestAnswer = generation;
+    this.failures = 0;
+    if (generation === this.generation) this.wait(this.intervalMs());
+    this.emit([...new Set(found.map((address) => formatHostPort(address, this.port)))].sort());
   }
 
-  #emit(addresses: readonly string[]): void {
+  private emit(addresses: readonly string[]): void {
     const kept = addresses.slice(0, MAX_ENDPOINTS);
     const joined = kept.join();
-    if (joined === this.#current) return;
-    this.#current = joined;
+    if (joined === this.current) return;
+    this.current = joined;
     if (kept.length < addresses.length) {
-      this.#onError(this.#error(`it has ${addresses.length} addresses; the first ${MAX_ENDPOINTS} are used`));
+      this.onError(this.error(`it has ${addresses.length} addresses; the first ${MAX_ENDPOINTS} are used`));
     }
-    this.#onEndpoints(kept);
+    this.onEndpoints(kept);
   }
 
-  #failed(reason: string): void {
-    this.#failures++;
+  private failed(reason: string): void {
+    this.failures++;
     // Retry sooner than a long refresh interval: an agent may just be starting.
-    this.#wait(Math.min(this.#intervalMs(), connectionBackoffMs(this.#failures, this.#random())));
-    if (this.#failures > 1) return;
-    const kept = this.#current === '' ? '' : '; the last addresses stay in use';
-    this.#onError(this.#error(`${reason}${kept}`));
+    this.wait(Math.min(this.intervalMs(), connectionBackoffMs(this.failures, this.random())));
+    if (this.failures > 1) return;
+    const kept = this.current === '' ? '' : '; the last addresses stay in use';
+    this.onError(this.error(`${reason}${kept}`));
   }
 
-  #intervalMs(): number {
-    return this.#options.refreshMs * (1 - REFRESH_JITTER + 2 * REFRESH_JITTER * this.#random());
+  private intervalMs(): number {
+    return this.options.refreshMs * (1 - REFRESH_JITTER + 2 * REFRESH_JITTER * this.random());
   }
 
-  #wait(intervalMs: number): void {
-    this.#state = 'waiting';
-    const nextMs = this.#startedAtMs + (this.#refreshWanted ? MIN_INTERVAL_MS : intervalMs);
-    this.#options.wheel.arm(this.#timer, nextMs);
+  private wait(intervalMs: number): void {
+    this.state = 'waiting';
+    const nextMs = this.startedAtMs + (this.refreshWanted ? MIN_INTERVAL_MS : intervalMs);
+    this.options.wheel.arm(this.timer, nextMs);
   }
 
-  #error(reason: string): DiscoveryError {
-    return new DiscoveryError(`DNS look-up of "${this.#host}": ${reason}`);
+  private error(reason: string): DiscoveryError {
+    return new DiscoveryError(`DNS look-up of "${this.host}": ${reason}`);
   }
 }
 
 class DiscoveryTimer extends Timer {
-  readonly #fire: () => void;
+  private readonly fire: () => void;
 
   constructor(fire: () => void) {
     super();
-    this.#fire = fire;
+    this.fire = fire;
   }
 
   override onTimeout(): void {
-    this.#fire();
+    this.fire();
   }
 }
 

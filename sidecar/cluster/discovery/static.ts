@@ -3,16 +3,16 @@ import { formatAddress, parseAddress } from '../address.ts';
 import type { Discovery } from './discovery.ts';
 
 export class StaticDiscovery implements Discovery {
-  readonly #addresses: readonly string[];
+  private readonly addresses: readonly string[];
 
   /** Throws AddressError for an address that can't be used. */
   constructor(addresses: readonly string[]) {
     const canonical = addresses.map((address) => formatAddress(parseAddress(address)));
-    this.#addresses = [...new Set(canonical)].sort();
+    this.addresses = [...new Set(canonical)].sort();
   }
 
   start(onEndpoints: (addresses: readonly string[]) => void): void {
-    onEndpoints(this.#addresses);
+    onEndpoints(this.addresses);
   }
 
   stop(): void {}

@@ -66,35 +66,35 @@ const MAX_COOLDOWN_MS = 60_000;
 
 /** The outlier detection of one cluster. */
 export class OutlierDetector {
-  readonly #ejections: Ejections;
+  private readonly ejections: Ejections;
   /** Path → index into each endpoint's `latency`. */
-  readonly #methods = new Map<string, number>();
+  private readonly methods = new Map<string, number>();
 
   constructor(settings: OutlierSettings) {
-    this.#ejections = new Ejections(settings);
+    this.ejections = new Ejections(settings);
   }
 
   get endpoints(): readonly WatchedEndpoint[] {
-    return this.#ejections.endpoints;
+    return this.ejections.endpoints;
   }
 
   get ejected(): number {
-    return this.#ejections.count;
+    return this.ejections.count;
   }
 
   /** The most endpoints that may be ejected at a time. */
   get maxEjected(): number {
-    return this.#ejections.max;
+    return this.ejections.max;
   }
 
   /** Ejections that the limit prevented. */
   get overflows(): number {
-    return this.#ejections.overflows;
+    return this.ejections.overflows;
   }
 
   add(address: string): WatchedEndpoint {
     const endpoint = new WatchedEndpoint(address);
-    this.#ejections.endpoints = [...this.endpoints, endpoint];
+    this.ejections.endpoints = [...this.endpoints, endpoint];
     return endpoint;
   }
 
@@ -102,15 +102,15 @@ export class OutlierDetector {
   remove(endpoint: WatchedEndpoint, nowMs: number): readonly OutlierEvent[] {
     if (endpoint.removed) return NO_EVENTS;
     endpoint.removed = true;
-    if (endpoint.ejected) this.#ejections.count--;
-    this.#ejections.endpoints = this.endpoints.filter((other) => other !== endpoint);
-    return this.#ejections.keepLimit(nowMs);
+    if (endpoint.ejected) this.ejections.count--;
+    this.ejections.endpoints = this.endpoints.filter((other) => other !== endpoint);
+    return this.ejections.keepLimit(nowMs);
   }
 
   /** New settings apply from now on; present ejections keep their end. */
   update(settings: OutlierSettings, nowMs: number): readonly OutlierEvent[] {
-    this.#ejections.settings = settings;
-    return this.#ejections.keepLimit(nowMs);
+    this.ejections.settings = settings;
+    return this.ejections.keepLimit(nowMs);
   }
 
   // --- Attempts --------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ export class OutlierDetector {
    */
   awaitAnswer(attempt: WatchedAttempt, method: string, nowMs: number): void {
     const { watched } = attempt;
-    const slot = this.#methods.get(method);
+    const slot = this.methods.get(method);
     if (slot === undefined || watched.ejected || watched.removed || this.endpoints.length < 2) return;
     const track = watched.latency[slot] ?? createTrack(watched, slot);
     if (!track.take(nowMs)) return;
@@ -148,8 +148,8 @@ export class OutlierDetector {
     attempt.answered = true;
     const { watched, track } = attempt;
     stopWaiting(attempt);
-    const counts = this.#counts(attempt);
-    this.#probeEnded(attempt, counts);
+    const counts = this.counts(attempt);
+    this.probeEnded(attempt, counts);
     if (!counts) return undefined;
     if (watched.consecutive > 0) {
       watched.promising++;
@@ -157,15 +157,15 @@ export class OutlierDetector {
     }
     if (track === undefined) {
       // Remember a method at its first answer: callers may invent paths, which are never answered.
-      if (this.#methods.size < MAX_METHODS && !this.#methods.has(method))
-        this.#methods.set(method, this.#methods.size);
+      if (this.methods.size < MAX_METHODS && !this.methods.has(method))
+        this.methods.set(method, this.methods.size);
       return undefined;
     }
     const latencyMs = nowMs - attempt.waitingSinceMs;
     track.refresh(this.endpoints, watched, attempt.slot, nowMs);
     track.add(latencyMs, attempt.waitingSinceMs);
     attempt.credited += track.credit(latencyMs, attempt.waitingSinceMs, attempt.credited);
-    return this.#judgeLatency(watched, track, attempt.slot, nowMs);
+    return this.judgeLatency(watched, track, attempt.slot, nowMs);
   }
 
   /**
@@ -175,12 +175,12 @@ export class OutlierDetector {
   end(attempt: WatchedAttempt, outcome: AttemptOutcome, nowMs: number): OutlierEvent | undefined {
     const { watched, track } = attempt;
     stopWaiting(attempt);
-    const counts = this.#counts(attempt);
-    this.#probeEnded(attempt, counts && outcome === 'success');
+    const counts = this.counts(attempt);
+    this.probeEnded(attempt, counts && outcome === 'success');
     if (!counts) return undefined;
-    if (outcome === 'success') return this.#succeeded(attempt, nowMs);
+    if (outcome === 'success') return this.succeeded(attempt, nowMs);
     if (outcome === 'failure') {
-      const event = this.#failed(attempt, nowMs);
+      const event = this.failed(attempt, nowMs);
       if (event !== undefined) return event;
     }
     if (track === undefined || attempt.answered) return undefined;
@@ -190,15 +190,15 @@ export class OutlierDetector {
     if (waitedMs <= track.limitMs) return undefined;
     track.add(waitedMs, attempt.waitingSinceMs);
     attempt.credited += track.credit(waitedMs, attempt.waitingSinceMs, attempt.credited);
-    return this.#judgeLatency(watched, track, attempt.slot, nowMs);
+    return this.judgeLatency(watched, track, attempt.slot, nowMs);
   }
 
   /** Ignores attempts that began before the last change of state, and attempts at an ejected endpoint. */
-  #counts({ epoch, watched }: WatchedAttempt): boolean {
+  private counts({ epoch, watched }: WatchedAttempt): boolean {
     return epoch === watched.epoch && !watched.ejected && !watched.removed;
   }
 
-  #probeEnded(attempt: WatchedAttempt, well: boolean): void {
+  private probeEnded(attempt: WatchedAttempt, well: boolean): void {
     if (!attempt.probe) return;
     attempt.probe = false;
     const { watched } = attempt;
@@ -208,7 +208,7 @@ export class OutlierDetector {
     refreshAdmits(watched);
   }
 
-  #succeeded(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
+  private succeeded(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
     const { watched, begunAtMs } = attempt;
     watched.outcomes.push(false, nowMs);
     watched.lastSuccessBegunAtMs = Math.max(watched.lastSuccessBegunAtMs, begunAtMs);
@@ -217,10 +217,10 @@ export class OutlierDetector {
     watched.unreachable = watched.silent = false;
     if (watched.state !== 'probation') return undefined;
     watched.successes++;
-    return watched.successes < PROBATION_SUCCESSES ? undefined : this.#ejections.recover(watched, nowMs);
+    return watched.successes < PROBATION_SUCCESSES ? undefined : this.ejections.recover(watched, nowMs);
   }
 
-  #failed(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
+  private failed(attempt: WatchedAttempt, nowMs: number): OutlierEvent | undefined {
     const { watched } = attempt;
     watched.outcomes.push(true, nowMs);
     watched.lastFailureAtMs = nowMs;
@@ -234,12 +234,12 @@ export class OutlierDetector {
       }
       if (attempt.promisedInRun === watched.run) watched.promising--;
     }
-    const finding = judgeFailures(watched, this.endpoints, this.#ejections.settings, nowMs);
+    const finding = judgeFailures(watched, this.endpoints, this.ejections.settings, nowMs);
     if (finding === undefined) return undefined;
-    return this.#ejections.eject(watched, finding.reason, finding.detail, nowMs);
+    return this.ejections.eject(watched, finding.reason, finding.detail, nowMs);
   }
 
-  #judgeLatency(
+  private judgeLatency(
     watched: WatchedEndpoint,
     track: LatencyTrack,
     slot: number,
@@ -248,7 +248,7 @@ export class OutlierDetector {
     if (!track.conclusive || !track.peersWereQuick(this.endpoints, watched, slot, nowMs)) return undefined;
     const median = Math.round(track.peerMedianMs);
     const detail = `first messages take over ${Math.round(track.limitMs)} ms, and ${median} ms at its peers`;
-    return this.#ejections.eject(watched, 'latency', detail, nowMs);
+    return this.ejections.eject(watched, 'latency', detail, nowMs);
   }
 
   // --- Throttling and active health checks -----------------------------------------------------------------
@@ -287,10 +287,10 @@ export class OutlierDetector {
     watched.healthCheckFails = !healthy;
     if (!healthy) {
       watched.healthCheckFailedSince = true;
-      return watched.ejected ? undefined : this.#ejections.eject(watched, 'health_check', detail, nowMs);
+      return watched.ejected ? undefined : this.ejections.eject(watched, 'health_check', detail, nowMs);
     }
     if (!watched.ejected || !watched.healthCheckFailedSince) return undefined;
-    return this.#ejections.bringBack(watched, detail, nowMs);
+    return this.ejections.bringBack(watched, detail, nowMs);
   }
 
   /**
@@ -298,7 +298,7 @@ export class OutlierDetector {
    * its answers or its health check caused the ejection, it stays ejected.
    */
   reached(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
-    return this.#ejections.reached(watched, nowMs);
+    return this.ejections.reached(watched, nowMs);
   }
 
   // --- Time ------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ export class OutlierDetector {
   tick(nowMs: number): readonly OutlierEvent[] {
     let events: OutlierEvent[] | undefined;
     for (const endpoint of this.endpoints) {
-      const event = this.#tickEndpoint(endpoint, nowMs);
+      const event = this.tickEndpoint(endpoint, nowMs);
       if (event === undefined) continue;
       events ??= [];
       events.push(event);
@@ -315,32 +315,32 @@ export class OutlierDetector {
     return events ?? NO_EVENTS;
   }
 
-  #tickEndpoint(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+  private tickEndpoint(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     if (watched.cooling && watched.coolUntilMs <= nowMs) {
       watched.cooling = false;
       refreshAdmits(watched);
     }
     if (watched.ejected) {
       if (nowMs < watched.ejectedUntilMs) return undefined;
-      if (!watched.healthCheckFails) return this.#ejections.bringBack(watched, 'its time is over', nowMs);
+      if (!watched.healthCheckFails) return this.ejections.bringBack(watched, 'its time is over', nowMs);
       watched.ejectedUntilMs = Number.POSITIVE_INFINITY;
       return undefined;
     }
-    if (watched.healthCheckFails && this.#ejections.count < this.#ejections.max)
-      return this.#ejections.eject(watched, 'health_check', 'its health check fails', nowMs);
-    if (this.#probationEndsAtMs(watched) <= nowMs) return this.#ejections.recover(watched, nowMs);
-    return this.#tickWaiting(watched, nowMs);
+    if (watched.healthCheckFails && this.ejections.count < this.ejections.max)
+      return this.ejections.eject(watched, 'health_check', 'its health check fails', nowMs);
+    if (this.probationEndsAtMs(watched) <= nowMs) return this.ejections.recover(watched, nowMs);
+    return this.tickWaiting(watched, nowMs);
   }
 
-  #probationEndsAtMs(watched: WatchedEndpoint): number {
+  private probationEndsAtMs(watched: WatchedEndpoint): number {
     if (watched.state !== 'probation' || watched.answers < PROBATION_SUCCESSES)
       return Number.POSITIVE_INFINITY;
-    return watched.returnedAtMs + this.#ejections.settings.intervalMs;
+    return watched.returnedAtMs + this.ejections.settings.intervalMs;
   }
 
-  #tickWaiting(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
+  private tickWaiting(watched: WatchedEndpoint, nowMs: number): OutlierEvent | undefined {
     for (let attempt = watched.oldestWaiting; attempt !== undefined; attempt = attempt.younger) {
-      if (attempt.credited >= EVIDENCE_CAP || !this.#counts(attempt)) continue;
+      if (attempt.credited >= EVIDENCE_CAP || !this.counts(attempt)) continue;
       const track = attempt.track!;
       track.refresh(this.endpoints, watched, attempt.slot, nowMs);
       const waitedMs = nowMs - attempt.waitingSinceMs;
@@ -349,7 +349,7 @@ export class OutlierDetector {
     }
     for (let slot = 0; slot < watched.latency.length; slot++) {
       const track = watched.latency[slot];
-      const event = track === undefined ? undefined : this.#judgeLatency(watched, track, slot, nowMs);
+      const event = track === undefined ? undefined : this.judgeLatency(watched, track, slot, nowMs);
       if (event !== undefined) return event;
     }
     return undefined;
@@ -362,7 +362,7 @@ export class OutlierDetector {
       if (endpoint.ejected) next = Math.min(next, endpoint.ejectedUntilMs);
       else if (endpoint.oldestWaiting !== undefined) next = Math.min(next, nowMs + WAIT_CHECK_MS);
       if (endpoint.cooling) next = Math.min(next, endpoint.coolUntilMs);
-      next = Math.min(next, this.#probationEndsAtMs(endpoint));
+      next = Math.min(next, this.probationEndsAtMs(endpoint));
     }
     return next;
   }

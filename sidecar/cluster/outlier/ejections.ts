@@ -48,7 +48,7 @@ export class Ejections {
       this.overflows++;
       return undefined;
     }
-    const forMs = this.#nextDurationMs(watched, reason, nowMs);
+    const forMs = this.nextDurationMs(watched, reason, nowMs);
     this.count++;
     watched.state = 'ejected';
     watched.reason = reason;
@@ -72,7 +72,7 @@ export class Ejections {
     return { kind: 'ejected', endpoint: watched, reason, message, forMs };
   }
 
-  #nextDurationMs(watched: WatchedEndpoint, reason: EjectionReason, nowMs: number): number {
+  private nextDurationMs(watched: WatchedEndpoint, reason: EjectionReason, nowMs: number): number {
     if (reason === 'health_check') return Number.POSITIVE_INFINITY;
     const { intervalMs, baseEjectionTimeMs, maxEjectionTimeMs } = this.settings;
     const healthyIntervals = Math.max(Math.floor((nowMs - watched.healthySinceMs) / intervalMs), 0);

@@ -114,7 +114,7 @@ export class LatencyTrack {
     if (weight > 0) {
       // An attempt that began later was answered quickly: this call is long by itself, or the stall is over.
       if (startedAtMs < this.lastQuickStartMs) return 0;
-      if (credited === 0) this.#noteSlowStart(startedAtMs);
+      if (credited === 0) this.noteSlowStart(startedAtMs);
     } else {
       if (credited > 0) return 0;
       this.lastQuickStartMs = Math.max(this.lastQuickStartMs, startedAtMs);
@@ -124,7 +124,7 @@ export class LatencyTrack {
     return weight;
   }
 
-  #noteSlowStart(startedAtMs: number): void {
+  private noteSlowStart(startedAtMs: number): void {
     this.slowStartsMs.copyWithin(0, 1);
     this.slowStartsMs[SLOW_STARTS - 1] = startedAtMs;
   }

@@ -24,25 +24,25 @@ const Z = 2.576;
 
 /** The outcomes of the latest attempts at one endpoint. Allocates only in its constructor. */
 export class OutcomeWindow {
-  readonly #failed = new Uint8Array(CAPACITY);
-  readonly #atMs = new Float64Array(CAPACITY);
-  #next = 0;
+  private readonly failed = new Uint8Array(CAPACITY);
+  private readonly atMs = new Float64Array(CAPACITY);
+  private next = 0;
   calls = 0;
   failures = 0;
 
   push(failed: boolean, nowMs: number): void {
-    if (this.calls === CAPACITY) this.#dropOldest();
-    const index = this.#next;
-    this.#failed[index] = failed ? 1 : 0;
-    this.#atMs[index] = nowMs;
-    this.#next = (index + 1) % CAPACITY;
+    if (this.calls === CAPACITY) this.dropOldest();
+    const index = this.next;
+    this.failed[index] = failed ? 1 : 0;
+    this.atMs[index] = nowMs;
+    this.next = (index + 1) % CAPACITY;
     this.calls++;
     if (failed) this.failures++;
   }
 
   /** Drops outcomes older than `windowMs`. Call it before reading `calls` and `failures`. */
   trim(nowMs: number, windowMs: number): void {
-    while (this.calls > 0 && this.#atMs[this.#oldest]! <= nowMs - windowMs) this.#dropOldest();
+    while (this.calls > 0 && this.atMs[this.oldest]! <= nowMs - windowMs) this.dropOldest();
   }
 
   clear(): void {
@@ -50,12 +50,12 @@ export class OutcomeWindow {
     this.failures = 0;
   }
 
-  get #oldest(): number {
-    return (this.#next - this.calls + CAPACITY) % CAPACITY;
+  private get oldest(): number {
+    return (this.next - this.calls + CAPACITY) % CAPACITY;
   }
 
-  #dropOldest(): void {
-    this.failures -= this.#failed[this.#oldest]!;
+  private dropOldest(): void {
+    this.failures -= this.failed[this.oldest]!;
     this.calls--;
   }
 }

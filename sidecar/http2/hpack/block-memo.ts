@@ -34,22 +34,22 @@ interface Entry {
  *        └────────── the table changed ──────────────────┘
  */
 export class BlockMemo {
-  #generation = -1;
+  private generation = -1;
   /** Hash of the block that `find` looked for last, if it came to that. */
-  #hash = 0;
-  readonly #entries: (Entry | undefined)[] = [];
+  private hash = 0;
+  private readonly entries: (Entry | undefined)[] = [];
   /** The hash of the block that came last to each slot. */
-  #hashes: Int32Array | undefined;
+  private hashes: Int32Array | undefined;
   /** Slots in use, so that forgetting costs what was kept. */
-  readonly #used: number[] = [];
-  #bytes = 0;
+  private readonly used: number[] = [];
+  private bytes = 0;
 
   /** The list that bytes[start,end) stand for in this generation of the table. */
   find(bytes: Uint8Array, start: number, end: number, generation: number): HeaderList | undefined {
     const length = end - start;
-    if (generation !== this.#generation || length > MAX_BLOCK_BYTES) return undefined;
-    this.#hash = hashOf(bytes, start, end);
-    const entry = this.#entries[this.#hash >>> SLOT_SHIFT];
+    if (generation !== this.generation || length > MAX_BLOCK_BYTES) return undefined;
+    this.hash = hashOf(bytes, start, end);
+    const entry = this.entries[this.hash >>> SLOT_SHIFT];
     if (entry === undefined) return undefined;
     const kept = entry.bytes;
     if (kept.length !== length) return undefined;
@@ -62,41 +62,41 @@ export class BlockMemo {
   /** Tells what a block that `find` did not find was decoded to. */
   decoded(bytes: Uint8Array, start: number, end: number, generation: number, list: HeaderList): void {
     if (end - start > MAX_BLOCK_BYTES || list.fields.length > MAX_PARTS || list.oversize) return;
-    const hash = generation === this.#generation ? this.#hash : hashOf(bytes, start, end);
+    const hash = generation === this.generation ? this.hash : hashOf(bytes, start, end);
     const slot = hash >>> SLOT_SHIFT;
-    this.#hashes ??= new Int32Array(SLOTS);
-    if (this.#hashes[slot] !== hash) {
-      this.#hashes[slot] = hash;
+    this.hashes ??= new Int32Array(SLOTS);
+    if (this.hashes[slot] !== hash) {
+      this.hashes[slot] = hash;
       return;
     }
-    if (generation !== this.#generation) this.#begin(generation);
-    const before = this.#entries[slot];
+    if (generation !== this.generation) this.begin(generation);
+    const before = this.entries[slot];
     const memory =
       ENTRY_BYTES + end - start + list.listBytes + FIELD_OVERHEAD_BYTES * (list.fields.length >> 1);
     const more = memory - (before?.memory ?? 0);
-    if (allBytes + more > MAX_BYTES && this.#bytes + more > ALWAYS_BYTES) return;
-    this.#count(more);
-    if (before === undefined) this.#used.push(slot);
-    this.#entries[slot] = { bytes: new Uint8Array(bytes.subarray(start, end)), list, memory };
+    if (allBytes + more > MAX_BYTES && this.bytes + more > ALWAYS_BYTES) return;
+    this.count(more);
+    if (before === undefined) this.used.push(slot);
+    this.entries[slot] = { bytes: new Uint8Array(bytes.subarray(start, end)), list, memory };
   }
 
-  #count(bytes: number): void {
-    this.#bytes += bytes;
+  private count(bytes: number): void {
+    this.bytes += bytes;
     allBytes += bytes;
   }
 
   /** Old entries would keep strings alive that the table has let go. */
-  #begin(generation: number): void {
-    while (this.#entries.length < SLOTS) this.#entries.push(undefined);
+  private begin(generation: number): void {
+    while (this.entries.length < SLOTS) this.entries.push(undefined);
     this.forget();
-    this.#generation = generation;
+    this.generation = generation;
   }
 
   /** Keeps nothing of what it has seen. */
   forget(): void {
-    for (const slot of this.#used) this.#entries[slot] = undefined;
-    this.#used.length = 0;
-    this.#count(-this.#bytes);
+    for (const slot of this.used) this.entries[slot] = undefined;
+    this.used.length = 0;
+    this.count(-this.bytes);
   }
 }
 

@@ -29,33 +29,33 @@ const scratch = Buffer.allocUnsafeSlow(8192);
 export class HpackDecoder {
   /** What was wrong with the block that `decode` refused. */
   error = '';
-  readonly #maxTableBytes: number;
+  private readonly maxTableBytes: number;
   /** The size (RFC 9113 §6.5.2) above which a list that begins from now on is oversize. */
   maxListBytes: number;
-  readonly #table = new DynamicTable();
-  readonly #memo = new BlockMemo();
-  readonly #kept: ReadonlySet<string>;
+  private readonly table = new DynamicTable();
+  private readonly memo = new BlockMemo();
+  private readonly kept: ReadonlySet<string>;
   /** A string that is longer fits neither a list nor the table, and needs not be here as a whole. */
-  readonly #longestBytes: number;
+  private readonly longestBytes: number;
   // The bytes being decoded.
-  #input: Buffer = scratch;
-  #position = 0;
-  #end = 0;
+  private input: Buffer = scratch;
+  private position = 0;
+  private end = 0;
   // The block being decoded.
-  #fields = NO_FIELDS;
-  #neverIndexed: number[] | undefined = undefined;
-  #listBytes = 0;
+  private fields = NO_FIELDS;
+  private neverIndexed: number[] | undefined = undefined;
+  private listBytes = 0;
   /** Of strings whose beginning was enough. */
-  #unreadBytes = 0;
-  #keptRoom = 0;
+  private unreadBytes = 0;
+  private keptRoom = 0;
   /** More of it is to come. */
-  #open = false;
+  private open = false;
   /** Size updates may still come. */
-  #atBegin = true;
+  private atBegin = true;
   /** The part ends within a field. */
-  #short = false;
+  private short = false;
   /** Bytes to come of a string of which enough has been seen. */
-  #skip = 0;
+  private skip = 0;
 
   /**
    * @param options.maxTableBytes what our SETTINGS_HEADER_TABLE_SIZE advertises: the most a size update may ask for.
@@ -64,37 +64,37 @@ export class HpackDecoder {
    * @param options.kept names of fields that are kept of an oversize list wherever they stand, cut when they are long
    */
   constructor(options: { maxTableBytes: number; maxListBytes: number; kept?: ReadonlySet<string> }) {
-    this.#maxTableBytes = options.maxTableBytes;
+    this.maxTableBytes = options.maxTableBytes;
     this.maxListBytes = options.maxListBytes;
-    this.#kept = options.kept ?? NOTHING;
-    this.#longestBytes = Math.max(options.maxListBytes, options.maxTableBytes, DEFAULT_TABLE_BYTES);
+    this.kept = options.kept ?? NOTHING;
+    this.longestBytes = Math.max(options.maxListBytes, options.maxTableBytes, DEFAULT_TABLE_BYTES);
   }
 
   /** Bytes the dynamic table holds now; never above 4096 or what a size update within maxTableBytes allowed. */
   get tableBytes(): number {
-    return this.#table.bytes;
+    return this.table.bytes;
   }
 
   /** What is held of the list of a block that comes in parts, by what it costs: see `held-requests.ts`. */
   get openBytes(): number {
-    return Math.min(this.#listBytes, this.maxListBytes) + FIELD_OVERHEAD_BYTES * (this.#fields.length >> 1);
+    return Math.min(this.listBytes, this.maxListBytes) + FIELD_OVERHEAD_BYTES * (this.fields.length >> 1);
   }
 
   /** The connection has ended: nothing is remembered for it any more. */
   forget(): void {
-    this.#memo.forget();
+    this.memo.forget();
   }
 
   /** Decodes buffer[start,end). Returns undefined on a COMPRESSION_ERROR; `error` then says why. Never throws. */
   decode(buffer: Buffer, start: number, end: number): HeaderList | undefined {
-    const generation = this.#table.generation;
-    const known = this.#memo.find(buffer, start, end, generation);
+    const generation = this.table.generation;
+    const known = this.memo.find(buffer, start, end, generation);
     if (known !== undefined) return known;
-    this.#begin();
-    const list = this.#read(buffer, start, end) ? this.#made() : undefined;
+    this.beginBlock();
+    const list = this.read(buffer, start, end) ? this.made() : undefined;
     // A block that changed the table means something else when it comes again.
-    if (list !== undefined && this.#table.generation === generation) {
-      this.#memo.decoded(buffer, start, end, generation, list);
+    if (list !== undefined && this.table.generation === generation) {
+      this.memo.decoded(buffer, start, end, generation, list);
     }
     return list;
   }
@@ -104,8 +104,8 @@ export class HpackDecoder {
    * limit, and a field that is not whole yet.
    */
   begin(): void {
-    this.#begin();
-    this.#open = true;
+    this.beginBlock();
+    this.open = true;
   }
 
   /**
@@ -114,56 +114,56 @@ export class HpackDecoder {
    * @returns how many bytes are done with: give the others again, with what follows them. -1 on a COMPRESSION_ERROR.
    */
   more(buffer: Buffer, start: number, end: number): number {
-    const skipped = Math.min(this.#skip, end - start);
-    this.#skip -= skipped;
-    return this.#read(buffer, start + skipped, end) || this.#short ? this.#position - start : -1;
+    const skipped = Math.min(this.skip, end - start);
+    this.skip -= skipped;
+    return this.read(buffer, start + skipped, end) || this.short ? this.position - start : -1;
   }
 
   /** The list of a block whose parts were all given, of which `restBytes` were not done with; undefined on an error. */
   finish(restBytes: number): HeaderList | undefined {
-    this.#open = false;
-    if (restBytes > 0 || this.#skip > 0) return this.#refuse('the block ends within a field');
-    return this.#made();
+    this.open = false;
+    if (restBytes > 0 || this.skip > 0) return this.refuse('the block ends within a field');
+    return this.made();
   }
 
-  #begin(): void {
-    this.#fields = [];
-    this.#neverIndexed = undefined;
-    this.#listBytes = 0;
-    this.#unreadBytes = 0;
-    this.#keptRoom = KEPT_MAX_BYTES;
-    this.#open = false;
-    this.#atBegin = true;
-    this.#skip = 0;
+  private beginBlock(): void {
+    this.fields = [];
+    this.neverIndexed = undefined;
+    this.listBytes = 0;
+    this.unreadBytes = 0;
+    this.keptRoom = KEPT_MAX_BYTES;
+    this.open = false;
+    this.atBegin = true;
+    this.skip = 0;
   }
 
-  #made(): HeaderList {
-    const listBytes = this.#listBytes + this.#unreadBytes;
-    const fields = this.#fields.length > SLACK_MAX_PARTS ? this.#fields.slice() : this.#fields;
+  private made(): HeaderList {
+    const listBytes = this.listBytes + this.unreadBytes;
+    const fields = this.fields.length > SLACK_MAX_PARTS ? this.fields.slice() : this.fields;
     // Or an idle connection would hold on to its last list.
-    this.#fields = NO_FIELDS;
-    return new HeaderList(fields, this.#neverIndexed, listBytes, listBytes > this.maxListBytes);
+    this.fields = NO_FIELDS;
+    return new HeaderList(fields, this.neverIndexed, listBytes, listBytes > this.maxListBytes);
   }
 
   /** False when the bytes end within a field, or on an error; `#position` is behind the last whole field then. */
-  #read(buffer: Buffer, start: number, end: number): boolean {
-    this.#input = buffer;
-    this.#position = start;
-    this.#end = end;
-    this.#short = false;
-    const whole = (!this.#atBegin || this.#readSizeUpdates()) && this.#readFields();
-    this.#input = scratch;
+  private read(buffer: Buffer, start: number, end: number): boolean {
+    this.input = buffer;
+    this.position = start;
+    this.end = end;
+    this.short = false;
+    const whole = (!this.atBegin || this.readSizeUpdates()) && this.readFields();
+    this.input = scratch;
     return whole;
   }
 
-  #readFields(): boolean {
-    const input = this.#input;
-    const end = this.#end;
-    const table = this.#table;
+  private readFields(): boolean {
+    const input = this.input;
+    const end = this.end;
+    const table = this.table;
     const { maxListBytes } = this;
-    const fields = this.#fields;
-    let listBytes = this.#listBytes;
-    let at = this.#position;
+    const fields = this.fields;
+    let listBytes = this.listBytes;
+    let at = this.position;
     let fieldAt = at;
     for (; at < end; fieldAt = at) {
       const first = input[at++]!;
@@ -174,95 +174,95 @@ export class HpackDecoder {
         // Indexed field (§6.1)
         let index = first & 0x7f;
         if (index === 0x7f) {
-          this.#position = at;
-          index = this.#readInteger(0x7f);
-          if (index < 0) return this.#stop(fieldAt, listBytes);
-          at = this.#position;
+          this.position = at;
+          index = this.readInteger(0x7f);
+          if (index < 0) return this.stop(fieldAt, listBytes);
+          at = this.position;
         }
         if (index <= STATIC_ENTRIES) {
-          if (index === 0) return this.#fault('index 0 names no field');
+          if (index === 0) return this.fault('index 0 names no field');
           name = staticNames[index]!;
           value = staticValues[index]!;
         } else {
           const nth = index - STATIC_ENTRIES - 1;
-          if (nth >= table.length) return this.#fault(`index ${index} is beyond the tables`);
+          if (nth >= table.length) return this.fault(`index ${index} is beyond the tables`);
           name = table.nameAt(nth);
           value = table.valueAt(nth);
         }
       } else {
         // Literals: with incremental indexing (§6.2.1), without indexing (§6.2.2), never indexed (§6.2.3)
-        if ((first & 0xe0) === 0x20) return this.#fault('a table size update may only begin a block');
-        this.#position = at;
-        const literalName = this.#readName(first);
-        if (literalName === undefined) return this.#stop(fieldAt, listBytes);
+        if ((first & 0xe0) === 0x20) return this.fault('a table size update may only begin a block');
+        this.position = at;
+        const literalName = this.readName(first);
+        if (literalName === undefined) return this.stop(fieldAt, listBytes);
         name = literalName;
-        const literalValue = this.#readString(false);
-        if (literalValue === undefined) return this.#stop(fieldAt, listBytes);
+        const literalValue = this.readString(false);
+        if (literalValue === undefined) return this.stop(fieldAt, listBytes);
         value = literalValue;
-        at = this.#position;
+        at = this.position;
         if (first >= 0x40) table.insert(name, value);
         else secret = first >= 0x10;
       }
       // Past the limit the block is still decoded to its end, for the table's sake.
       listBytes += name.length + value.length + FIELD_OVERHEAD_BYTES;
       if (listBytes > maxListBytes) {
-        if (this.#kept.has(name)) this.#keep(name, value);
+        if (this.kept.has(name)) this.keep(name, value);
         continue;
       }
-      if (secret) (this.#neverIndexed ??= []).push(fields.length >> 1);
+      if (secret) (this.neverIndexed ??= []).push(fields.length >> 1);
       fields.push(name, value);
     }
-    this.#position = at;
-    this.#listBytes = listBytes;
+    this.position = at;
+    this.listBytes = listBytes;
     return true;
   }
 
   /** Of an oversize list. Each name once or twice, and not its whole value: it is the value that may be too large. */
-  #keep(name: string, value: string): void {
+  private keep(name: string, value: string): void {
     const cut = value.length > KEPT_VALUE_MAX_BYTES ? value.slice(0, KEPT_VALUE_MAX_BYTES) : value;
-    this.#keptRoom -= name.length + cut.length + FIELD_OVERHEAD_BYTES;
-    if (this.#keptRoom >= 0) this.#fields.push(name, cut);
+    this.keptRoom -= name.length + cut.length + FIELD_OVERHEAD_BYTES;
+    if (this.keptRoom >= 0) this.fields.push(name, cut);
   }
 
   /** A field could not be read: the bytes end within it, or it is wrong. */
-  #stop(fieldAt: number, listBytes: number): false {
-    this.#position = fieldAt;
-    this.#listBytes = listBytes;
+  private stop(fieldAt: number, listBytes: number): false {
+    this.position = fieldAt;
+    this.listBytes = listBytes;
     return false;
   }
 
-  #fault(error: string): false {
+  private fault(error: string): false {
     this.error = error;
     return false;
   }
 
   /** Takes the size updates a block may begin with (§4.2, §6.3). */
-  #readSizeUpdates(): boolean {
-    while (this.#position < this.#end && (this.#input[this.#position]! & 0xe0) === 0x20) {
-      const updateAt = this.#position;
-      const bits = this.#input[this.#position++]! & 0x1f;
-      const bytes = bits === 0x1f ? this.#readInteger(0x1f) : bits;
-      if (bytes < 0) return this.#stop(updateAt, 0);
-      if (bytes > this.#maxTableBytes) {
-        this.#refuse(`table size update to ${bytes} is above the ${this.#maxTableBytes} of SETTINGS`);
+  private readSizeUpdates(): boolean {
+    while (this.position < this.end && (this.input[this.position]! & 0xe0) === 0x20) {
+      const updateAt = this.position;
+      const bits = this.input[this.position++]! & 0x1f;
+      const bytes = bits === 0x1f ? this.readInteger(0x1f) : bits;
+      if (bytes < 0) return this.stop(updateAt, 0);
+      if (bytes > this.maxTableBytes) {
+        this.refuse(`table size update to ${bytes} is above the ${this.maxTableBytes} of SETTINGS`);
         return false;
       }
-      this.#table.resize(bytes);
+      this.table.resize(bytes);
     }
-    this.#atBegin = this.#position === this.#end;
+    this.atBegin = this.position === this.end;
     return true;
   }
 
   /** The rest of an integer (§5.1) whose prefix was all ones; -1 when it is cut short or too large. */
-  #readInteger(prefix: number): number {
+  private readInteger(prefix: number): number {
     let value = prefix;
     let scale = 1;
     for (let nth = 0; nth < MAX_CONTINUATION_BYTES; nth++) {
-      if (this.#position >= this.#end) {
-        this.#cutShort('the block ends within an integer');
+      if (this.position >= this.end) {
+        this.cutShort('the block ends within an integer');
         return -1;
       }
-      const byte = this.#input[this.#position++]!;
+      const byte = this.input[this.position++]!;
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) {
         if (value <= MAX_INTEGER) return value;
@@ -270,41 +270,41 @@ export class HpackDecoder {
       }
       scale *= 128;
     }
-    this.#refuse('an integer is too large');
+    this.refuse('an integer is too large');
     return -1;
   }
 
   /** The name of a literal field that begins with `first`: from a table, or spelled out. */
-  #readName(first: number): string | undefined {
+  private readName(first: number): string | undefined {
     const prefix = first >= 0x40 ? 0x3f : 0x0f;
-    const index = (first & prefix) === prefix ? this.#readInteger(prefix) : first & prefix;
+    const index = (first & prefix) === prefix ? this.readInteger(prefix) : first & prefix;
     if (index < 0) return undefined;
-    if (index === 0) return this.#readString(true);
+    if (index === 0) return this.readString(true);
     if (index <= STATIC_ENTRIES) return staticNames[index];
     const nth = index - STATIC_ENTRIES - 1;
-    if (nth < this.#table.length) return this.#table.nameAt(nth);
-    return this.#refuse(`name index ${index} is beyond the tables`);
+    if (nth < this.table.length) return this.table.nameAt(nth);
+    return this.refuse(`name index ${index} is beyond the tables`);
   }
 
   /** A string literal (§5.2). */
-  #readString(isName: boolean): string | undefined {
-    if (this.#position >= this.#end) return this.#cutShort('the block ends before a string');
-    const first = this.#input[this.#position++]!;
-    const length = (first & 0x7f) === 0x7f ? this.#readInteger(0x7f) : first & 0x7f;
+  private readString(isName: boolean): string | undefined {
+    if (this.position >= this.end) return this.cutShort('the block ends before a string');
+    const first = this.input[this.position++]!;
+    const length = (first & 0x7f) === 0x7f ? this.readInteger(0x7f) : first & 0x7f;
     if (length < 0) return undefined;
-    const start = this.#position;
-    if (length > this.#end - start) return this.#readBeginning(first >= 0x80, isName, start, length);
-    this.#position = start + length;
+    const start = this.position;
+    if (length > this.end - start) return this.readBeginning(first >= 0x80, isName, start, length);
+    this.position = start + length;
     if (first < 0x80) {
       return isName
-        ? latin1Name(this.#input, start, start + length)
-        : latin1(this.#input, start, start + length);
+        ? latin1Name(this.input, start, start + length)
+        : latin1(this.input, start, start + length);
     }
     const room = huffmanRoom(length);
     // A longer string gets a place of its own, so that one large header never stays allocated.
     const out = room <= scratch.length ? scratch : Buffer.allocUnsafeSlow(room);
-    const bytes = huffmanDecode(this.#input, start, start + length, out);
-    if (bytes < 0) return this.#refuse('a string is not valid Huffman coding');
+    const bytes = huffmanDecode(this.input, start, start + length, out);
+    if (bytes < 0) return this.refuse('a string is not valid Huffman coding');
     return isName ? latin1Name(out, 0, bytes) : latin1(out, 0, bytes);
   }
 
@@ -312,28 +312,32 @@ export class HpackDecoder {
    * The beginning of a string that is not here as a whole, when that is all that is wanted of it. Huffman coding makes
    * 30 bits of 8 at most, so that a quarter of what it stands for is surely here.
    */
-  #readBeginning(huffman: boolean, isName: boolean, start: number, length: number): string | undefined {
-    const wanted = huffman ? 4 * this.#longestBytes : this.#longestBytes;
-    if (isName && length > wanted) return this.#refuse('a field name is too long');
-    if (length <= wanted || this.#end - start < wanted)
-      return this.#cutShort('the block ends within a string');
-    this.#skip = length - (this.#end - start);
-    this.#unreadBytes += length - wanted;
-    this.#position = this.#end;
-    if (!huffman) return latin1(this.#input, start, start + wanted);
+  private readBeginning(
+    huffman: boolean,
+    isName: boolean,
+    start: number,
+    length: number,
+  ): string | undefined {
+    const wanted = huffman ? 4 * this.longestBytes : this.longestBytes;
+    if (isName && length > wanted) return this.refuse('a field name is too long');
+    if (length <= wanted || this.end - start < wanted) return this.cutShort('the block ends within a string');
+    this.skip = length - (this.end - start);
+    this.unreadBytes += length - wanted;
+    this.position = this.end;
+    if (!huffman) return latin1(this.input, start, start + wanted);
     const out = Buffer.allocUnsafeSlow(huffmanRoom(wanted));
-    const bytes = huffmanDecode(this.#input, start, start + wanted, out, false);
-    return bytes < 0 ? this.#refuse('a string is not valid Huffman coding') : latin1(out, 0, bytes);
+    const bytes = huffmanDecode(this.input, start, start + wanted, out, false);
+    return bytes < 0 ? this.refuse('a string is not valid Huffman coding') : latin1(out, 0, bytes);
   }
 
   /** The bytes end too soon: an error, unless more are to come. */
-  #cutShort(error: string): undefined {
-    if (this.#open) this.#short = true;
-    else this.#refuse(error);
+  private cutShort(error: string): undefined {
+    if (this.open) this.short = true;
+    else this.refuse(error);
     return undefined;
   }
 
-  #refuse(error: string): undefined {
+  private refuse(error: string): undefined {
     this.error = error;
     return undefined;
   }

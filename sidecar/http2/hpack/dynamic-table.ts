@@ -19,18 +19,18 @@ export class DynamicTable {
   /** Moves whenever what an index means may have changed; what was derived under another number is stale. */
   generation = 0;
   // The ring grows by doubling, so a connection that indexes nothing costs nothing; its length is a power of two.
-  #names: string[] = [];
-  #values: string[] = [];
-  #mask = -1;
+  private names: string[] = [];
+  private values: string[] = [];
+  private mask = -1;
 
   /** Name of the nth newest entry (0 = newest). The caller has checked n against `length`. */
   nameAt(n: number): string {
-    return this.#names[(this.nextSerial - 1 - n) & this.#mask]!;
+    return this.names[(this.nextSerial - 1 - n) & this.mask]!;
   }
 
   /** Value of the nth newest entry. */
   valueAt(n: number): string {
-    return this.#values[(this.nextSerial - 1 - n) & this.#mask]!;
+    return this.values[(this.nextSerial - 1 - n) & this.mask]!;
   }
 
   /** Whether the pair can be inserted without evicting. */
@@ -42,12 +42,12 @@ export class DynamicTable {
   insert(name: string, value: string): boolean {
     this.generation++;
     const bytes = name.length + value.length + FIELD_OVERHEAD_BYTES;
-    this.#evictTo(this.maxBytes - bytes);
+    this.evictTo(this.maxBytes - bytes);
     if (bytes > this.maxBytes) return false;
-    if (this.length > this.#mask) this.#grow();
-    const slot = this.nextSerial++ & this.#mask;
-    this.#names[slot] = name;
-    this.#values[slot] = value;
+    if (this.length > this.mask) this.grow();
+    const slot = this.nextSerial++ & this.mask;
+    this.names[slot] = name;
+    this.values[slot] = value;
     this.bytes += bytes;
     this.length++;
     return true;
@@ -57,36 +57,36 @@ export class DynamicTable {
   resize(maxBytes: number): void {
     this.generation++;
     this.maxBytes = maxBytes;
-    this.#evictTo(maxBytes);
+    this.evictTo(maxBytes);
   }
 
   /** Called with each entry that leaves, after it left. */
   protected evicted(_serial: number, _name: string, _value: string): void {}
 
-  #evictTo(bytes: number): void {
+  private evictTo(bytes: number): void {
     while (this.bytes > bytes && this.length > 0) {
       const serial = this.nextSerial - this.length;
-      const slot = serial & this.#mask;
-      const name = this.#names[slot]!;
-      const value = this.#values[slot]!;
-      this.#names[slot] = '';
-      this.#values[slot] = '';
+      const slot = serial & this.mask;
+      const name = this.names[slot]!;
+      const value = this.values[slot]!;
+      this.names[slot] = '';
+      this.values[slot] = '';
       this.bytes -= name.length + value.length + FIELD_OVERHEAD_BYTES;
       this.length--;
       this.evicted(serial, name, value);
     }
   }
 
-  #grow(): void {
-    const slots = Math.max(8, (this.#mask + 1) * 2);
+  private grow(): void {
+    const slots = Math.max(8, (this.mask + 1) * 2);
     const names = new Array<string>(slots).fill('');
     const values = new Array<string>(slots).fill('');
     for (let serial = this.nextSerial - this.length; serial < this.nextSerial; serial++) {
-      names[serial & (slots - 1)] = this.#names[serial & this.#mask]!;
-      values[serial & (slots - 1)] = this.#values[serial & this.#mask]!;
+      names[serial & (slots - 1)] = this.names[serial & this.mask]!;
+      values[serial & (slots - 1)] = this.values[serial & this.mask]!;
     }
-    this.#names = names;
-    this.#values = values;
-    this.#mask = slots - 1;
+    this.names = names;
+    this.values = values;
+    this.mask = slots - 1;
   }
 }

@@ -35,32 +35,32 @@ export class HpackEncoder {
   /** After encode: the block is block[0, blockEnd), until any encoder's next one. Not to be written to. */
   block: Buffer = Buffer.alloc(0);
   blockEnd = 0;
-  readonly #maxTableBytes: number;
-  readonly #table: IndexedTable;
-  readonly #recent = new RecentPairs();
-  readonly #cache = new Map<HeaderList, Buffer>();
-  #cacheGeneration = 0;
-  #scratch: Buffer = Buffer.allocUnsafeSlow(512);
+  private readonly maxTableBytes: number;
+  private readonly table: IndexedTable;
+  private readonly recent = new RecentPairs();
+  private readonly cache = new Map<HeaderList, Buffer>();
+  private cacheGeneration = 0;
+  private scratch: Buffer = Buffer.allocUnsafeSlow(512);
   /** The smallest table size since the last block, and the one to have now; -1 when nothing was set since. */
-  #smallestTableBytes = -1;
-  #nextTableBytes = DEFAULT_TABLE_BYTES;
-  #evictionCredit = MAX_EVICTION_CREDIT;
+  private smallestTableBytes = -1;
+  private nextTableBytes = DEFAULT_TABLE_BYTES;
+  private evictionCredit = MAX_EVICTION_CREDIT;
   /** Whether the cache may hold blocks with a pair that had to wait for credit. */
-  #refused = false;
+  private refused = false;
 
   /**
    * @param options.maxTableBytes most bytes of table to use, whatever the peer allows; 4096 by default
    * @param options.knownNames how fields are treated, by their names, of which it is known beforehand
    */
   constructor(options?: { maxTableBytes?: number; knownNames?: ReadonlyMap<string, KnownName> | undefined }) {
-    this.#table = new IndexedTable(options?.knownNames);
-    this.#maxTableBytes = options?.maxTableBytes ?? DEFAULT_TABLE_BYTES;
+    this.table = new IndexedTable(options?.knownNames);
+    this.maxTableBytes = options?.maxTableBytes ?? DEFAULT_TABLE_BYTES;
     this.setPeerTableBytes(DEFAULT_TABLE_BYTES);
   }
 
   /** Bytes the dynamic table holds now. */
   get tableBytes(): number {
-    return this.#table.bytes;
+    return this.table.bytes;
   }
 
   /**
@@ -69,48 +69,48 @@ export class HpackEncoder {
    * (§4.2).
    */
   setPeerTableBytes(bytes: number): void {
-    const next = Math.min(bytes, this.#maxTableBytes);
-    this.#nextTableBytes = next;
-    const smallest = this.#smallestTableBytes;
-    this.#smallestTableBytes = smallest < 0 ? next : Math.min(smallest, next);
+    const next = Math.min(bytes, this.maxTableBytes);
+    this.nextTableBytes = next;
+    const smallest = this.smallestTableBytes;
+    this.smallestTableBytes = smallest < 0 ? next : Math.min(smallest, next);
   }
 
   /** Encodes; the block is then this.block[0, this.blockEnd). */
   encode(list: HeaderList): void {
-    if (this.#evictionCredit < MAX_EVICTION_CREDIT) this.#evictionCredit++;
-    if (!list.shared || this.#smallestTableBytes >= 0) {
-      this.#encodeList(list);
+    if (this.evictionCredit < MAX_EVICTION_CREDIT) this.evictionCredit++;
+    if (!list.shared || this.smallestTableBytes >= 0) {
+      this.encodeList(list);
       return;
     }
     if (
-      this.#cacheGeneration !== this.#table.generation ||
-      (this.#refused && this.#evictionCredit >= BLOCKS_PER_EVICTION)
+      this.cacheGeneration !== this.table.generation ||
+      (this.refused && this.evictionCredit >= BLOCKS_PER_EVICTION)
     ) {
-      this.#cacheGeneration = this.#table.generation;
-      this.#refused = false;
-      this.#cache.clear();
+      this.cacheGeneration = this.table.generation;
+      this.refused = false;
+      this.cache.clear();
     }
-    const known = this.#cache.get(list);
+    const known = this.cache.get(list);
     if (known !== undefined) {
       this.block = known;
       this.blockEnd = known.length;
       return;
     }
-    this.#encodeList(list);
+    this.encodeList(list);
     // A block that inserts can't be sent twice; the next one for the list will be final.
-    if (this.#cacheGeneration !== this.#table.generation || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
+    if (this.cacheGeneration !== this.table.generation || this.blockEnd > MAX_CACHED_BLOCK_BYTES) return;
     // Full means that lists come and go: those in use are soon back.
-    if (this.#cache.size >= MAX_CACHED_BLOCKS) this.#cache.clear();
+    if (this.cache.size >= MAX_CACHED_BLOCKS) this.cache.clear();
     // Not from Buffer's pool, which a small slice would keep whole.
     const kept = Buffer.allocUnsafeSlow(this.blockEnd);
     this.block.copy(kept, 0, 0, this.blockEnd);
-    this.#cache.set(list, kept);
+    this.cache.set(list, kept);
   }
 
-  #encodeList(list: HeaderList): void {
+  private encodeList(list: HeaderList): void {
     const { fields, neverIndexed } = list;
-    const out = this.#room(fields);
-    let at = this.#smallestTableBytes >= 0 ? this.#writeSizeUpdates(out) : 0;
+    const out = this.room(fields);
+    let at = this.smallestTableBytes >= 0 ? this.writeSizeUpdates(out) : 0;
     let nextNever = 0;
     for (let i = 0; i < fields.length; i += 2) {
       let never = false;
@@ -118,14 +118,21 @@ export class HpackEncoder {
         never = true;
         nextNever++;
       }
-      at = this.#writeField(out, at, fields[i]!, fields[i + 1]!, never, list.shared);
+      at = this.writeField(out, at, fields[i]!, fields[i + 1]!, never, list.shared);
     }
     this.block = out;
     this.blockEnd = at;
   }
 
-  #writeField(out: Buffer, at: number, name: string, value: string, never: boolean, shared: boolean): number {
-    const table = this.#table;
+  private writeField(
+    out: Buffer,
+    at: number,
+    name: string,
+    value: string,
+    never: boolean,
+    shared: boolean,
+  ): number {
+    const table = this.table;
     const known = table.find(name);
     const treatment = known === undefined ? 'repeats' : known.treatment;
     if (never || treatment !== 'repeats') {
@@ -139,7 +146,7 @@ export class HpackEncoder {
       if (index !== 0) return writeInteger(out, at, INDEXED, 0x7f, index);
       nameIndex = table.indexOfName(known);
     }
-    if (!this.#admits(name, value, shared)) {
+    if (!this.admits(name, value, shared)) {
       return writeLiteralField(out, at, WITHOUT_INDEXING, 0x0f, nameIndex, name, value);
     }
     table.insert(name, value);
@@ -149,41 +156,41 @@ export class HpackEncoder {
   /**
    * Whether the pair enters the table now: when it is seen again. A shared list's pairs have all been seen before.
    */
-  #admits(name: string, value: string, shared: boolean): boolean {
-    const table = this.#table;
+  private admits(name: string, value: string, shared: boolean): boolean {
+    const table = this.table;
     if (!isWorthAnEntry(name, value, table.maxBytes)) return false;
-    if (!shared && !this.#recent.seen(name, value)) return false;
+    if (!shared && !this.recent.seen(name, value)) return false;
     if (!table.fits(name, value)) {
-      if (this.#evictionCredit < BLOCKS_PER_EVICTION) {
-        this.#refused = true;
+      if (this.evictionCredit < BLOCKS_PER_EVICTION) {
+        this.refused = true;
         return false;
       }
-      this.#evictionCredit -= BLOCKS_PER_EVICTION;
+      this.evictionCredit -= BLOCKS_PER_EVICTION;
     }
     return true;
   }
 
-  #writeSizeUpdates(out: Buffer): number {
-    const smallest = this.#smallestTableBytes;
-    const next = this.#nextTableBytes;
+  private writeSizeUpdates(out: Buffer): number {
+    const smallest = this.smallestTableBytes;
+    const next = this.nextTableBytes;
     let at = 0;
-    if (smallest < next && smallest < this.#table.maxBytes) {
+    if (smallest < next && smallest < this.table.maxBytes) {
       at = writeInteger(out, at, SIZE_UPDATE, 0x1f, smallest);
-      this.#table.resize(smallest);
+      this.table.resize(smallest);
     }
-    if (next !== this.#table.maxBytes) {
+    if (next !== this.table.maxBytes) {
       at = writeInteger(out, at, SIZE_UPDATE, 0x1f, next);
-      this.#table.resize(next);
+      this.table.resize(next);
     }
-    this.#smallestTableBytes = -1;
+    this.smallestTableBytes = -1;
     return at;
   }
 
   /** A buffer that any encoding of the fields fits: three integers a field, and two for size updates. */
-  #room(fields: readonly string[]): Buffer {
+  private room(fields: readonly string[]): Buffer {
     let bytes = 2 * MAX_INTEGER_BYTES + (fields.length >> 1) * 3 * MAX_INTEGER_BYTES;
     for (let i = 0; i < fields.length; i++) bytes += fields[i]!.length;
-    const scratch = this.#scratch;
+    const scratch = this.scratch;
     if (bytes <= scratch.length) return scratch;
     if (bytes > SHARED_SCRATCH_BYTES) return Buffer.allocUnsafeSlow(bytes);
     if (bytes > MAX_KEPT_SCRATCH_BYTES) {
@@ -193,7 +200,7 @@ export class HpackEncoder {
     const larger = Buffer.allocUnsafeSlow(
       Math.min(MAX_KEPT_SCRATCH_BYTES, Math.max(bytes, scratch.length * 2)),
     );
-    this.#scratch = larger;
+    this.scratch = larger;
     return larger;
   }
 }

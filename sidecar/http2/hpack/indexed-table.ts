@@ -21,22 +21,22 @@ export interface NameEntries {
 /** The encoder's side of the dynamic table, which can be searched; it answers for the static table too. */
 export class IndexedTable extends DynamicTable {
   /** Names in the dynamic table, and those of knownNames that were asked for: both are few. */
-  readonly #byName = new Map<string, NameEntries>();
+  private readonly byName = new Map<string, NameEntries>();
 
-  readonly #known: ReadonlyMap<string, KnownName>;
+  private readonly known: ReadonlyMap<string, KnownName>;
 
   /** @param known how names are treated of which it is known beforehand */
   constructor(known = knownNames) {
     super();
-    this.#known = known;
+    this.known = known;
   }
 
   /** What the tables know of a name; undefined when they don't. */
   find(name: string): NameEntries | undefined {
-    const entries = this.#byName.get(name);
+    const entries = this.byName.get(name);
     if (entries !== undefined) return entries;
-    const known = this.#known.get(name);
-    return known && this.#add(name, known);
+    const known = this.known.get(name);
+    return known && this.add(name, known);
   }
 
   /** The wire's index of the pair, or 0. */
@@ -49,33 +49,33 @@ export class IndexedTable extends DynamicTable {
     }
     if (entries.newest === NONE) return 0;
     const serial = entries.byValue.get(value);
-    return serial === undefined ? 0 : this.#index(serial);
+    return serial === undefined ? 0 : this.index(serial);
   }
 
   /** The wire's index of the name, or 0. Static indexes are shorter and don't move. */
   indexOfName(entries: NameEntries): number {
     if (entries.staticIndex !== 0) return entries.staticIndex;
-    return entries.newest === NONE ? 0 : this.#index(entries.newest);
+    return entries.newest === NONE ? 0 : this.index(entries.newest);
   }
 
   /** Inserts a pair that the table does not hold. */
   override insert(name: string, value: string): boolean {
     if (!super.insert(name, value)) return false;
     const serial = this.nextSerial - 1;
-    const entries = this.find(name) ?? this.#add(name, undefined);
+    const entries = this.find(name) ?? this.add(name, undefined);
     entries.newest = serial;
     entries.byValue.set(value, serial);
     return true;
   }
 
   protected override evicted(serial: number, name: string, value: string): void {
-    const entries = this.#byName.get(name)!;
+    const entries = this.byName.get(name)!;
     // The oldest leaves first: when it is also the name's newest, it was the name's last.
-    if (entries.newest === serial) this.#byName.delete(name);
+    if (entries.newest === serial) this.byName.delete(name);
     else entries.byValue.delete(value);
   }
 
-  #add(name: string, known: KnownName | undefined): NameEntries {
+  private add(name: string, known: KnownName | undefined): NameEntries {
     const values = known?.static?.values;
     const entries = {
       treatment: known?.treatment ?? 'repeats',
@@ -84,11 +84,11 @@ export class IndexedTable extends DynamicTable {
       newest: NONE,
       byValue: new Map<string, number>(),
     };
-    this.#byName.set(name, entries);
+    this.byName.set(name, entries);
     return entries;
   }
 
-  #index(serial: number): number {
+  private index(serial: number): number {
     return STATIC_ENTRIES + this.nextSerial - serial;
   }
 }

@@ -11,9 +11,9 @@ const newDecoder = () => new HpackDecoder({ maxTableBytes: 65536, maxListBytes: 
 class Wire {
   readonly encoder: HpackEncoder;
   readonly decoder = newDecoder();
-  readonly #t: Test;
+  private readonly t: Test;
   constructor(t: Test, maxTableBytes?: number) {
-    this.#t = t;
+    this.t = t;
     this.encoder = new HpackEncoder({
       knownNames: GRPC_FIELD_NAMES,
       ...(maxTableBytes === undefined ? {} : { maxTableBytes }),
@@ -26,8 +26,8 @@ class Wire {
     const got = this.decoder.decode(this.encoder.block, 0, this.encoder.blockEnd);
     const same =
       isDeepStrictEqual(got?.fields, sent.fields) && isDeepStrictEqual(got?.neverIndexed, sent.neverIndexed);
-    if (!same) this.#t.fail(`sent ${sent.fields}, got ${got?.fields ?? this.decoder.error}`);
-    if (this.decoder.tableBytes !== this.encoder.tableBytes) this.#t.fail('the two tables differ');
+    if (!same) this.t.fail(`sent ${sent.fields}, got ${got?.fields ?? this.decoder.error}`);
+    if (this.decoder.tableBytes !== this.encoder.tableBytes) this.t.fail('the two tables differ');
     return this.encoder.block.toString('hex', 0, this.encoder.blockEnd);
   }
 }

@@ -9,22 +9,22 @@ const MAX_PAIR_CHARS = 1024;
  * it stays valid. Pairs that fall into one slot forget each other: the cost is a literal more.
  */
 export class RecentPairs {
-  readonly #names: string[] = [];
-  readonly #values: string[] = [];
+  private readonly names: string[] = [];
+  private readonly values: string[] = [];
 
   /** Whether the pair was seen lately; it now was. */
   seen(name: string, value: string): boolean {
     if (name.length + value.length > MAX_PAIR_CHARS) return false;
-    if (this.#names.length === 0) {
+    if (this.names.length === 0) {
       for (let i = 0; i < RECENT_PAIRS; i++) {
-        this.#names.push('');
-        this.#values.push('');
+        this.names.push('');
+        this.values.push('');
       }
     }
     const slot = sampleHash(name, value) & (RECENT_PAIRS - 1);
-    if (this.#values[slot] === value && this.#names[slot] === name) return true;
-    this.#names[slot] = name;
-    this.#values[slot] = value;
+    if (this.values[slot] === value && this.names[slot] === name) return true;
+    this.names[slot] = name;
+    this.values[slot] = value;
     return false;
   }
 }

@@ -57,23 +57,23 @@ export class RawBody implements AnswerBody {
   readonly isError = false;
   readonly complete = false;
   signs = 0;
-  #begun = false;
+  private hasBegun = false;
 
   get begun(): boolean {
-    return this.#begun;
+    return this.hasBegun;
   }
 
   get isGood(): boolean {
-    return this.#begun;
+    return this.hasBegun;
   }
 
   get flowing(): boolean {
-    return this.#begun;
+    return this.hasBegun;
   }
 
   push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
-    this.#begun ||= chunk.length > 0;
+    this.hasBegun ||= chunk.length > 0;
     forward(chunk);
   }
 
@@ -93,167 +93,167 @@ export class JsonBody implements AnswerBody {
   isGood = false;
   isError = false;
   signs = 0;
-  readonly #memory: HeldBytes;
-  readonly #held: Buffer[] = [];
-  #heldBytes = 0;
+  private readonly memory: HeldBytes;
+  private readonly held: Buffer[] = [];
+  private heldBytes = 0;
   /** Passed on from its beginning, and still held to be read. */
-  #released = false;
+  private released = false;
   /** Too large to be held, and read in passing. */
-  #digest: JsonDigest | undefined = undefined;
+  private digest: JsonDigest | undefined = undefined;
   /** The last byte that is no white space: some providers send that while they work. */
-  #lastByte = 0;
+  private lastByte = 0;
 
   constructor(memory = heldAlone()) {
-    this.#memory = memory;
+    this.memory = memory;
   }
 
   get begun(): boolean {
-    return this.#lastByte !== 0;
+    return this.lastByte !== 0;
   }
 
   get flowing(): boolean {
-    return this.#digest !== undefined;
+    return this.digest !== undefined;
   }
 
   push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
     for (let at = chunk.length - 1; at >= 0; at--) {
       if (chunk[at]! <= 0x20) continue;
-      this.#lastByte = chunk[at]!;
+      this.lastByte = chunk[at]!;
       break;
     }
-    if (this.#digest !== undefined || this.#released) forward(chunk);
-    if (this.#digest !== undefined) {
-      this.#digest.push(chunk);
+    if (this.digest !== undefined || this.released) forward(chunk);
+    if (this.digest !== undefined) {
+      this.digest.push(chunk);
       return;
     }
-    this.#held.push(chunk);
+    this.held.push(chunk);
     const cost = chunk.length + CHUNK_COST_BYTES;
-    if (this.#heldBytes + cost <= MAX_HELD_BYTES && this.#memory.add(cost)) {
-      this.#heldBytes += cost;
+    if (this.heldBytes + cost <= MAX_HELD_BYTES && this.memory.add(cost)) {
+      this.heldBytes += cost;
       return;
     }
-    this.#memory.remove(this.#heldBytes);
-    this.#digest = new JsonDigest(this.#memory);
+    this.memory.remove(this.heldBytes);
+    this.digest = new JsonDigest(this.memory);
     this.isGood = true;
-    for (const held of this.#held) {
-      this.#digest.push(held);
-      if (!this.#released) forward(held);
+    for (const held of this.held) {
+      this.digest.push(held);
+      if (!this.released) forward(held);
     }
-    this.#held.length = 0;
+    this.held.length = 0;
   }
 
   release(forward: Forward): void {
-    if (this.#released || this.#digest !== undefined) return;
-    this.#released = true;
-    for (const held of this.#held) forward(held);
+    if (this.released || this.digest !== undefined) return;
+    this.released = true;
+    for (const held of this.held) forward(held);
   }
 
   end(forward: Forward): ProviderFailureReason | undefined {
-    if (this.#digest !== undefined) return this.#endLarge(this.#digest);
-    const whole = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held);
+    if (this.digest !== undefined) return this.endLarge(this.digest);
+    const whole = this.held.length === 1 ? this.held[0]! : Buffer.concat(this.held);
     const text = withoutMark(whole.toString('utf8'));
     const value = parsed(text);
     if (value === undefined && !isJsonLines(text)) return 'malformed_answer';
     readAnswer(value, this.facts);
     this.facts.error = errorInsteadOf(value);
-    this.isError = this.facts.error !== undefined && !this.#released;
+    this.isError = this.facts.error !== undefined && !this.released;
     this.isGood = this.facts.error === undefined;
     if (!this.isError) this.release(forward);
     return undefined;
   }
 
   drop(): void {
-    this.#memory.clear();
+    this.memory.clear();
   }
 
-  #endLarge(digest: JsonDigest): ProviderFailureReason | undefined {
+  private endLarge(digest: JsonDigest): ProviderFailureReason | undefined {
     const text = digest.text();
     if (text !== undefined) readAnswer(parsed(withoutMark(text)), this.facts);
-    return this.#lastByte === 0x7d || this.#lastByte === 0x5d ? undefined : 'answer_cut';
+    return this.lastByte === 0x7d || this.lastByte === 0x5d ? undefined : 'answer_cut';
   }
 }
 
 /** A stream of events; held until the first one with data, or until its caller can't wait any longer. */
 export class EventsBody implements AnswerBody {
   readonly isEvents = true;
-  readonly #check: StreamCheck;
-  readonly #memory: HeldBytes;
-  #held: Buffer[] | undefined = [];
-  #heldBytes = 0;
+  private readonly check: StreamCheck;
+  private readonly memory: HeldBytes;
+  private held: Buffer[] | undefined = [];
+  private heldBytes = 0;
   /** There was no room for the last of it. */
-  #isCrowded = false;
+  private isCrowded = false;
 
   constructor(options: StreamCheckOptions) {
-    this.#memory = options.memory ?? heldAlone();
-    this.#check = new StreamCheck({ ...options, memory: this.#memory });
+    this.memory = options.memory ?? heldAlone();
+    this.check = new StreamCheck({ ...options, memory: this.memory });
   }
 
   get facts(): AnswerFacts {
-    return this.#check.facts;
+    return this.check.facts;
   }
 
   get estimatedOutputTokens(): number {
-    return this.#check.estimatedOutputTokens;
+    return this.check.estimatedOutputTokens;
   }
 
   get signs(): number {
-    return this.#check.signs;
+    return this.check.signs;
   }
 
   get begun(): boolean {
-    return this.#check.events > 0;
+    return this.check.events > 0;
   }
 
   get isGood(): boolean {
-    return this.#check.events > 0 && !this.#check.beginsWithError;
+    return this.check.events > 0 && !this.check.beginsWithError;
   }
 
   get isError(): boolean {
-    return this.#check.beginsWithError && this.#held !== undefined;
+    return this.check.beginsWithError && this.held !== undefined;
   }
 
   get complete(): boolean {
-    return this.#check.complete;
+    return this.check.complete;
   }
 
   get flowing(): boolean {
-    return this.#check.events > 0;
+    return this.check.events > 0;
   }
 
   push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined {
-    if (this.#held === undefined) return this.#check.push(chunk, forward);
-    const fault = this.#check.push(chunk, (bytes) => this.#hold(bytes));
+    if (this.held === undefined) return this.check.push(chunk, forward);
+    const fault = this.check.push(chunk, (bytes) => this.hold(bytes));
     // A provider that comments for ever: the first-byte clock ends it, not our memory.
-    if (this.#heldBytes > MAX_HELD_BYTES || this.#isCrowded || (fault === undefined && this.isGood))
+    if (this.heldBytes > MAX_HELD_BYTES || this.isCrowded || (fault === undefined && this.isGood))
       this.release(forward);
     return fault;
   }
 
   release(forward: Forward): void {
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    this.#memory.remove(this.#heldBytes);
-    this.#heldBytes = 0;
+    const held = this.held ?? [];
+    this.held = undefined;
+    this.memory.remove(this.heldBytes);
+    this.heldBytes = 0;
     for (const bytes of held) forward(bytes);
   }
 
   end(forward: Forward): ProviderFailureReason | undefined {
-    if (this.#held === undefined) return this.#check.end(forward);
-    const cut = this.#check.end((bytes) => this.#hold(bytes));
+    if (this.held === undefined) return this.check.end(forward);
+    const cut = this.check.end((bytes) => this.hold(bytes));
     if (cut === undefined && !this.isError) this.release(forward);
     return cut;
   }
 
   drop(): void {
-    this.#memory.clear();
+    this.memory.clear();
   }
 
-  #hold(bytes: Buffer): void {
-    this.#held?.push(bytes);
+  private hold(bytes: Buffer): void {
+    this.held?.push(bytes);
     const cost = bytes.length + CHUNK_COST_BYTES;
-    if (this.#memory.add(cost)) this.#heldBytes += cost;
-    else this.#isCrowded = true;
+    if (this.memory.add(cost)) this.heldBytes += cost;
+    else this.isCrowded = true;
   }
 }
 

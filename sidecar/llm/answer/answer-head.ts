@@ -31,38 +31,38 @@ export class AnswerHead {
   /** 0 before it is here. */
   status = 0;
   headers: HttpHeaders = NO_HEADERS;
-  readonly #memory: HeldBytes;
-  #costBytes = 0;
-  #isCounted = false;
+  private readonly memory: HeldBytes;
+  private costBytes = 0;
+  private isCounted = false;
 
   constructor(memory: HeldBytes) {
-    this.#memory = memory;
+    this.memory = memory;
   }
 
   /** It has come. False: there is no room to hold it. */
   take(status: number, headers: HttpHeaders, costBytes: number): boolean {
     this.status = status;
     this.headers = headers;
-    this.#costBytes = costBytes;
-    this.#isCounted = this.#memory.add(costBytes);
-    return this.#isCounted;
+    this.costBytes = costBytes;
+    this.isCounted = this.memory.add(costBytes);
+    return this.isCounted;
   }
 
   /** The caller has it. */
   passOn(): void {
-    if (this.#costBytes > SMALL_BYTES) this.headers = askedOf(this.headers);
-    this.#uncount();
+    if (this.costBytes > SMALL_BYTES) this.headers = askedOf(this.headers);
+    this.uncount();
   }
 
   /** Nobody asks for anything of it any more. */
   drop(): void {
     this.headers = NO_HEADERS;
-    this.#uncount();
+    this.uncount();
   }
 
-  #uncount(): void {
-    if (this.#isCounted) this.#memory.remove(this.#costBytes);
-    this.#isCounted = false;
+  private uncount(): void {
+    if (this.isCounted) this.memory.remove(this.costBytes);
+    this.isCounted = false;
   }
 }
 

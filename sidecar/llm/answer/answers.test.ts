@@ -17,7 +17,7 @@ function whole(onEvent: EventSink['onEvent']): EventSink {
 class Parts implements EventSink {
   text = '';
   readonly fields: unknown[] = [];
-  #large: LargeEvent | undefined = undefined;
+  private large: LargeEvent | undefined = undefined;
 
   onEvent(buffer: Buffer, start: number, end: number): void {
     this.text += buffer.toString('latin1', start, end);
@@ -26,12 +26,12 @@ class Parts implements EventSink {
 
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void {
     this.text += buffer.toString('latin1', start, end);
-    this.#large ??= new LargeEvent(false);
-    this.#large.push(buffer, start, end);
+    this.large ??= new LargeEvent(false);
+    this.large.push(buffer, start, end);
     if (!isLast) return;
-    const { event, data } = this.#large.fields();
+    const { event, data } = this.large.fields();
     this.fields.push({ event, data });
-    this.#large = undefined;
+    this.large = undefined;
   }
 }
 

@@ -26,33 +26,33 @@ const LOW_CREDIT = /^Your credit balance is too low/;
 const PAYMENT_REQUIRED = 402;
 
 export class ErrorBody {
-  readonly #parts: Buffer[] = [];
-  #bytes = 0;
-  readonly #memory: HeldBytes;
-  #countedBytes = 0;
+  private readonly parts: Buffer[] = [];
+  private bytes = 0;
+  private readonly memory: HeldBytes;
+  private countedBytes = 0;
   /** When it is judged by what has come. */
   readonly untilMs: number;
 
   constructor(nowMs: number, memory: HeldBytes) {
     this.untilMs = nowMs + ERROR_BODY_MS;
-    this.#memory = memory;
+    this.memory = memory;
   }
 
   /** False when no more is held. */
   push(part: Buffer): boolean {
-    this.#parts.push(part);
-    this.#bytes += part.length;
+    this.parts.push(part);
+    this.bytes += part.length;
     const cost = part.length + CHUNK_COST_BYTES;
-    if (!this.#memory.add(cost)) return false;
-    this.#countedBytes += cost;
-    return this.#bytes < MAX_HELD_BYTES;
+    if (!this.memory.add(cost)) return false;
+    this.countedBytes += cost;
+    return this.bytes < MAX_HELD_BYTES;
   }
 
   /** What has come of it, which is not held any more. */
   take(): Buffer {
-    this.#memory.remove(this.#countedBytes);
-    this.#countedBytes = 0;
-    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts);
+    this.memory.remove(this.countedBytes);
+    this.countedBytes = 0;
+    return this.parts.length === 1 ? this.parts[0]! : Buffer.concat(this.parts);
   }
 }
 

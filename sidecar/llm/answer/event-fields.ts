@@ -68,87 +68,87 @@ const MAX_NAME_BYTES = 256;
 
 /** An event that comes in parts and is not held: its name, and its data with their long strings shortened. */
 export class LargeEvent {
-  readonly #digest: JsonDigest;
+  private readonly digest: JsonDigest;
   /** Of the line: the field's name while it is read, then the value of `event`. */
-  #text = Buffer.alloc(0);
-  #field: 'unread' | 'data' | 'event' | 'other' = 'unread';
-  #event = '';
-  #hasData = false;
-  #isFirstLine: boolean;
+  private text = Buffer.alloc(0);
+  private field: 'unread' | 'data' | 'event' | 'other' = 'unread';
+  private event = '';
+  private hasData = false;
+  private isFirstLine: boolean;
   /** One space may follow, which is no part of the value. */
-  #isAfterColon = false;
+  private isAfterColon = false;
 
   /**
    * @param isFirst of its stream: a byte order mark may stand before it
    * @param memory counts what is kept of it
    */
   constructor(isFirst: boolean, memory: HeldBytes = heldAlone()) {
-    this.#isFirstLine = isFirst;
-    this.#digest = new JsonDigest(memory);
+    this.isFirstLine = isFirst;
+    this.digest = new JsonDigest(memory);
   }
 
   push(buffer: Buffer, start: number, end: number): void {
     let at = start;
     while (at < end) {
-      if (this.#field === 'unread') {
+      if (this.field === 'unread') {
         const stop = indexOfAny(buffer, at, end, COLON, LF, CR);
-        this.#collect(buffer, at, stop);
+        this.collect(buffer, at, stop);
         at = stop;
         if (stop === end) return;
-        this.#beginValue();
-        this.#isAfterColon = buffer[stop] === COLON;
-        if (this.#isAfterColon) at++;
+        this.beginValue();
+        this.isAfterColon = buffer[stop] === COLON;
+        if (this.isAfterColon) at++;
         continue;
       }
-      if (this.#isAfterColon) {
-        this.#isAfterColon = false;
+      if (this.isAfterColon) {
+        this.isAfterColon = false;
         if (buffer[at] === SPACE && ++at === end) return;
       }
       const stop = indexOfAny(buffer, at, end, LF, CR, CR);
-      if (this.#field === 'data') this.#digest.push(buffer.subarray(at, stop));
-      else if (this.#field === 'event') this.#collect(buffer, at, stop);
+      if (this.field === 'data') this.digest.push(buffer.subarray(at, stop));
+      else if (this.field === 'event') this.collect(buffer, at, stop);
       at = stop + 1;
-      if (stop < end) this.#endLine();
+      if (stop < end) this.endLine();
     }
   }
 
   /** Nothing of it is kept any more. */
   release(): void {
-    this.#digest.release();
+    this.digest.release();
   }
 
   /** Call it at the event's end. */
   fields(): EventFields & { readonly isUnread: boolean } {
-    if (this.#field !== 'unread') this.#endLine();
-    const data = this.#hasData ? this.#digest.text() : undefined;
-    return { event: this.#event, data, isUnread: this.#hasData && data === undefined };
+    if (this.field !== 'unread') this.endLine();
+    const data = this.hasData ? this.digest.text() : undefined;
+    return { event: this.event, data, isUnread: this.hasData && data === undefined };
   }
 
-  #beginValue(): void {
-    const hasMark = this.#isFirstLine && this.#text.subarray(0, MARK.length).equals(MARK);
-    const name = hasMark ? this.#text.subarray(MARK.length) : this.#text;
-    this.#isFirstLine = false;
-    this.#text = Buffer.alloc(0);
+  private beginValue(): void {
+    const hasMark = this.isFirstLine && this.text.subarray(0, MARK.length).equals(MARK);
+    const name = hasMark ? this.text.subarray(MARK.length) : this.text;
+    this.isFirstLine = false;
+    this.text = Buffer.alloc(0);
     if (name.equals(DATA)) {
-      this.#field = 'data';
+      this.field = 'data';
       // A line's end is white space between tokens, and is not allowed within a string.
-      if (this.#hasData) this.#digest.push(LINE_END);
-      this.#hasData = true;
+      if (this.hasData) this.digest.push(LINE_END);
+      this.hasData = true;
     } else {
-      this.#field = name.equals(EVENT) ? 'event' : 'other';
+      this.field = name.equals(EVENT) ? 'event' : 'other';
     }
   }
 
-  #endLine(): void {
-    if (this.#field === 'event') this.#event = this.#text.toString('utf8');
-    this.#field = 'unread';
-    this.#text = Buffer.alloc(0);
+  private endLine(): void {
+    if (this.field === 'event') this.event = this.text.toString('utf8');
+    this.field = 'unread';
+    this.text = Buffer.alloc(0);
   }
 
-  #collect(buffer: Buffer, start: number, end: number): void {
-    const room = MAX_NAME_BYTES - this.#text.length;
+  private collect(buffer: Buffer, start: number, end: number): void {
+    const room = MAX_NAME_BYTES - this.text.length;
     if (room > 0 && end > start)
-      this.#text = Buffer.concat([this.#text, buffer.subarray(start, Math.min(end, start + room))]);
+      this.text = Buffer.concat([this.text, buffer.subarray(start, Math.min(end, start + room))]);
   }
 }
 

@@ -21,36 +21,36 @@ export interface EventSink {
 }
 
 export class EventScanner {
-  readonly #maxHeldBytes: number;
-  readonly #held: HeldBytes;
+  private readonly maxHeldBytes: number;
+  private readonly held: HeldBytes;
   /** The beginning of an event that has not ended. */
-  #tail: Buffer | undefined = undefined;
-  #tailLength = 0;
+  private tail: Buffer | undefined = undefined;
+  private tailLength = 0;
   /** The event that has not ended is handed on in parts. */
-  #inParts = false;
-  #isMidLine = false;
-  #afterCr = false;
+  private inParts = false;
+  private isMidLine = false;
+  private afterCr = false;
 
   /**
    * @param maxHeldBytes the longest event that is put together
    * @param held counts what is held of one that has not ended; without room for more it is handed on in parts
    */
   constructor(maxHeldBytes: number, held = heldAlone()) {
-    this.#maxHeldBytes = maxHeldBytes;
-    this.#held = held;
+    this.maxHeldBytes = maxHeldBytes;
+    this.held = held;
   }
 
   /** An event has begun and not ended. */
   get isMidEvent(): boolean {
-    return this.#tailLength > 0 || this.#inParts;
+    return this.tailLength > 0 || this.inParts;
   }
 
   /** The bytes of the event that has not ended, without those that were handed on. */
   takeUnfinished(): Buffer {
-    const bytes = this.#tail === undefined ? Buffer.alloc(0) : this.#tail.subarray(0, this.#tailLength);
-    this.#held.remove(this.#tail?.length ?? 0);
-    this.#tail = undefined;
-    this.#tailLength = 0;
+    const bytes = this.tail === undefined ? Buffer.alloc(0) : this.tail.subarray(0, this.tailLength);
+    this.held.remove(this.tail?.length ?? 0);
+    this.tail = undefined;
+    this.tailLength = 0;
     return bytes;
   }
 
@@ -59,37 +59,37 @@ export class EventScanner {
     let start = 0;
     let lineStart = 0;
     // The second half of a line's end that has been counted.
-    if (this.#afterCr && chunk[0] === LF) lineStart = 1;
-    this.#afterCr = false;
+    if (this.afterCr && chunk[0] === LF) lineStart = 1;
+    this.afterCr = false;
     let lf = chunk.indexOf(LF, lineStart);
     let cr = chunk.indexOf(CR);
     while (lf >= 0 || cr >= 0) {
       const at = cr < 0 || (lf >= 0 && lf < cr) ? lf : cr;
-      const isBlank = at === lineStart && !this.#isMidLine;
+      const isBlank = at === lineStart && !this.isMidLine;
       let end = at + 1;
       if (at === cr) {
-        if (end === chunk.length) this.#afterCr = true;
+        if (end === chunk.length) this.afterCr = true;
         else if (chunk[end] === LF) end++;
         cr = chunk.indexOf(CR, end);
       }
       if (lf >= 0 && lf < end) lf = chunk.indexOf(LF, end);
-      this.#isMidLine = false;
+      this.isMidLine = false;
       lineStart = end;
       if (!isBlank) continue;
-      this.#endEvent(chunk, start, end, sink);
+      this.endEvent(chunk, start, end, sink);
       start = end;
     }
-    if (lineStart < chunk.length) this.#isMidLine = true;
-    if (start < chunk.length) this.#keep(chunk, start, sink);
+    if (lineStart < chunk.length) this.isMidLine = true;
+    if (start < chunk.length) this.keep(chunk, start, sink);
   }
 
-  #endEvent(chunk: Buffer, start: number, end: number, sink: EventSink): void {
-    if (this.#inParts) {
-      this.#inParts = false;
+  private endEvent(chunk: Buffer, start: number, end: number, sink: EventSink): void {
+    if (this.inParts) {
+      this.inParts = false;
       sink.onPart(chunk, start, end, true);
       return;
     }
-    if (this.#tailLength === 0) {
+    if (this.tailLength === 0) {
       sink.onEvent(chunk, start, end);
       return;
     }
@@ -97,24 +97,24 @@ export class EventScanner {
     sink.onEvent(event, 0, event.length);
   }
 
-  #keep(chunk: Buffer, start: number, sink: EventSink): void {
-    const length = this.#tailLength + chunk.length - start;
-    const roomBytes = this.#tail?.length ?? 0;
+  private keep(chunk: Buffer, start: number, sink: EventSink): void {
+    const length = this.tailLength + chunk.length - start;
+    const roomBytes = this.tail?.length ?? 0;
     // Doubled, so that an event that comes byte by byte is not copied for each of them.
     const wantedBytes = length > roomBytes ? Math.max(FIRST_TAIL_BYTES, 2 * length) : roomBytes;
-    if (this.#inParts || length > this.#maxHeldBytes || !this.#held.add(wantedBytes - roomBytes)) {
+    if (this.inParts || length > this.maxHeldBytes || !this.held.add(wantedBytes - roomBytes)) {
       const held = this.takeUnfinished();
-      this.#inParts = true;
+      this.inParts = true;
       if (held.length > 0) sink.onPart(held, 0, held.length, false);
       sink.onPart(chunk, start, chunk.length, false);
       return;
     }
-    if (this.#tail === undefined || wantedBytes > roomBytes) {
+    if (this.tail === undefined || wantedBytes > roomBytes) {
       const larger = Buffer.allocUnsafe(wantedBytes);
-      this.#tail?.copy(larger, 0, 0, this.#tailLength);
-      this.#tail = larger;
+      this.tail?.copy(larger, 0, 0, this.tailLength);
+      this.tail = larger;
     }
-    chunk.copy(this.#tail, this.#tailLength, start);
-    this.#tailLength = length;
+    chunk.copy(this.tail, this.tailLength, start);
+    this.tailLength = length;
   }
 }

@@ -28,96 +28,96 @@ export interface FirstBytesOptions
 }
 
 export class FirstBytesBody implements AnswerBody {
-  readonly #options: FirstBytesOptions;
-  readonly #memory: HeldBytes;
-  #body: AnswerBody | undefined = undefined;
-  #held: Buffer[] = [];
-  #heldBytes = 0;
-  #signs = 0;
-  #released = false;
-  readonly #noFacts = noFacts();
+  private readonly options: FirstBytesOptions;
+  private readonly memory: HeldBytes;
+  private body: AnswerBody | undefined = undefined;
+  private held: Buffer[] = [];
+  private heldBytes = 0;
+  private seenSigns = 0;
+  private released = false;
+  private readonly noFacts = noFacts();
 
   constructor(options: FirstBytesOptions) {
-    this.#options = options;
-    this.#memory = options.memory ?? new HeldBytes();
+    this.options = options;
+    this.memory = options.memory ?? new HeldBytes();
   }
 
   get facts(): AnswerFacts {
-    return this.#body?.facts ?? this.#noFacts;
+    return this.body?.facts ?? this.noFacts;
   }
 
   get estimatedOutputTokens(): number {
-    return this.#body?.estimatedOutputTokens ?? 0;
+    return this.body?.estimatedOutputTokens ?? 0;
   }
 
   get signs(): number {
-    return this.#signs + (this.#body?.signs ?? 0);
+    return this.seenSigns + (this.body?.signs ?? 0);
   }
 
   get isEvents(): boolean {
-    return this.#body?.isEvents ?? this.#options.expectsEvents;
+    return this.body?.isEvents ?? this.options.expectsEvents;
   }
 
   get begun(): boolean {
-    return this.#body?.begun ?? false;
+    return this.body?.begun ?? false;
   }
 
   get isGood(): boolean {
-    return this.#body?.isGood ?? false;
+    return this.body?.isGood ?? false;
   }
 
   get isError(): boolean {
-    return this.#body?.isError ?? false;
+    return this.body?.isError ?? false;
   }
 
   get complete(): boolean {
-    return this.#body?.complete ?? false;
+    return this.body?.complete ?? false;
   }
 
   get flowing(): boolean {
-    return this.#body?.flowing ?? false;
+    return this.body?.flowing ?? false;
   }
 
   push(chunk: Buffer, forward: Forward): ProviderFailureReason | undefined {
-    if (this.#body !== undefined) return this.#body.push(chunk, forward);
-    this.#held.push(chunk);
-    this.#heldBytes += chunk.length;
-    const head = this.#held.length === 1 ? chunk : Buffer.concat(this.#held);
+    if (this.body !== undefined) return this.body.push(chunk, forward);
+    this.held.push(chunk);
+    this.heldBytes += chunk.length;
+    const head = this.held.length === 1 ? chunk : Buffer.concat(this.held);
     const kind = kindOf(head);
-    if (kind !== undefined) return this.#become(kind, head, forward);
+    if (kind !== undefined) return this.become(kind, head, forward);
     // White space: some send it while they work on a plain answer.
-    if (!this.isEvents) this.#signs++;
-    if (this.#heldBytes > MAX_UNDECIDED_BYTES)
-      return this.#become(this.isEvents ? 'events' : 'json', head, forward);
-    this.#held = [head];
+    if (!this.isEvents) this.seenSigns++;
+    if (this.heldBytes > MAX_UNDECIDED_BYTES)
+      return this.become(this.isEvents ? 'events' : 'json', head, forward);
+    this.held = [head];
     return undefined;
   }
 
   release(forward: Forward): void {
-    if (this.#body !== undefined) this.#body.release(forward);
-    else this.#released = true;
+    if (this.body !== undefined) this.body.release(forward);
+    else this.released = true;
   }
 
   end(forward: Forward): ProviderFailureReason | undefined {
-    if (this.#body !== undefined) return this.#body.end(forward);
+    if (this.body !== undefined) return this.body.end(forward);
     // An empty stream is none; an empty answer is one.
-    if (this.#options.expectsEvents) return 'stream_cut';
-    if (this.#heldBytes > 0) forward(Buffer.concat(this.#held));
+    if (this.options.expectsEvents) return 'stream_cut';
+    if (this.heldBytes > 0) forward(Buffer.concat(this.held));
     return undefined;
   }
 
   drop(): void {
-    this.#memory.clear();
+    this.memory.clear();
   }
 
-  #become(kind: AnswerKind, head: Buffer, forward: Forward): ProviderFailureReason | undefined {
-    const { traits, choices, stripUsage, maxOutputEvents } = this.#options;
+  private become(kind: AnswerKind, head: Buffer, forward: Forward): ProviderFailureReason | undefined {
+    const { traits, choices, stripUsage, maxOutputEvents } = this.options;
     const { events: dialect, answersJson } = traits;
-    const memory = this.#memory;
-    this.#held = [];
+    const memory = this.memory;
+    this.held = [];
     if (kind === 'events' && dialect !== undefined) {
       const maxHeldEventBytes = MAX_HELD_BYTES;
-      this.#body = new EventsBody({
+      this.body = new EventsBody({
         dialect,
         choices,
         maxHeldEventBytes,
@@ -126,9 +126,9 @@ export class FirstBytesBody implements AnswerBody {
         memory,
       });
     } else {
-      this.#body = kind === 'json' && answersJson ? new JsonBody(memory) : new RawBody();
+      this.body = kind === 'json' && answersJson ? new JsonBody(memory) : new RawBody();
     }
-    if (this.#released) this.#body.release(forward);
-    return this.#body.push(head, forward);
+    if (this.released) this.body.release(forward);
+    return this.body.push(head, forward);
   }
 }

@@ -26,32 +26,32 @@ export const answerMemory = new AnswerMemory();
 
 /** What one answer holds. */
 export class HeldBytes {
-  readonly #memory: AnswerMemory;
-  #bytes = 0;
-  #cleared = false;
+  private readonly memory: AnswerMemory;
+  private bytes = 0;
+  private cleared = false;
 
   constructor(memory = answerMemory) {
-    this.#memory = memory;
+    this.memory = memory;
   }
 
   /** So many bytes more are to be held. False: there is no room for them, and they are not counted. */
   add(bytes: number): boolean {
-    const shared = sharedOf(this.#bytes + bytes) - sharedOf(this.#bytes);
-    if (this.#cleared || (shared > 0 && this.#memory.bytes + shared > this.#memory.maxBytes)) return false;
-    this.#memory.bytes += shared;
-    this.#bytes += bytes;
+    const shared = sharedOf(this.bytes + bytes) - sharedOf(this.bytes);
+    if (this.cleared || (shared > 0 && this.memory.bytes + shared > this.memory.maxBytes)) return false;
+    this.memory.bytes += shared;
+    this.bytes += bytes;
     return true;
   }
 
   /** So many of them are not held any more. */
   remove(bytes: number): void {
-    if (!this.#cleared) this.add(-bytes);
+    if (!this.cleared) this.add(-bytes);
   }
 
   /** It holds nothing, from now on. */
   clear(): void {
-    this.remove(this.#bytes);
-    this.#cleared = true;
+    this.remove(this.bytes);
+    this.cleared = true;
   }
 }
 

@@ -53,163 +53,163 @@ export class StreamCheck implements EventSink {
   signs = 0;
   /** The first event with data is an error: there is no answer. */
   beginsWithError = false;
-  #outputEvents = 0;
-  #outputCharacters = 0;
-  readonly #options: StreamCheckOptions;
-  readonly #end: StreamEnd;
-  readonly #scanner: EventScanner;
-  readonly #memory: HeldBytes;
-  #fault: StreamFault | undefined = undefined;
-  #isFirst = true;
-  #large: LargeEvent | undefined = undefined;
+  private outputEvents = 0;
+  private outputCharacters = 0;
+  private readonly options: StreamCheckOptions;
+  private readonly streamEnd: StreamEnd;
+  private readonly scanner: EventScanner;
+  private readonly memory: HeldBytes;
+  private fault: StreamFault | undefined = undefined;
+  private isFirst = true;
+  private large: LargeEvent | undefined = undefined;
   /** Neighbouring events go on in one piece. */
-  #run: Buffer | undefined = undefined;
-  #runStart = 0;
-  #runEnd = 0;
-  #forward: (bytes: Buffer) => void = () => {};
+  private run: Buffer | undefined = undefined;
+  private runStart = 0;
+  private runEnd = 0;
+  private forward: (bytes: Buffer) => void = () => {};
 
   constructor(options: StreamCheckOptions) {
-    this.#options = options;
-    this.#end = new StreamEnd(options.dialect, options.choices);
-    this.#memory = options.memory ?? heldAlone();
-    this.#scanner = new EventScanner(options.maxHeldEventBytes, this.#memory);
+    this.options = options;
+    this.streamEnd = new StreamEnd(options.dialect, options.choices);
+    this.memory = options.memory ?? heldAlone();
+    this.scanner = new EventScanner(options.maxHeldEventBytes, this.memory);
   }
 
   /** The event that ends it has come. */
   get complete(): boolean {
-    return this.#end.isReached;
+    return this.streamEnd.isReached;
   }
 
   /** From the texts of the events, for a stream that does not tell its usage: at least a token an event. */
   get estimatedOutputTokens(): number {
-    return Math.max(this.#outputEvents, Math.ceil(this.#outputCharacters / CHARACTERS_PER_TOKEN));
+    return Math.max(this.outputEvents, Math.ceil(this.outputCharacters / CHARACTERS_PER_TOKEN));
   }
 
   /** Takes the next bytes; calls `forward` with what may go on, which is nothing of a faulty event or after it. */
   push(chunk: Buffer, forward: (bytes: Buffer) => void): StreamFault | undefined {
-    this.#forward = forward;
-    this.#scanner.push(chunk, this);
-    this.#flush();
-    return this.#fault;
+    this.forward = forward;
+    this.scanner.push(chunk, this);
+    this.flush();
+    return this.fault;
   }
 
   /** The bytes are over. A last event without its blank line counts when it ends the stream. */
   end(forward: (bytes: Buffer) => void): 'stream_cut' | undefined {
-    if (this.#fault === undefined && this.#scanner.isMidEvent) {
-      const rest = this.#scanner.takeUnfinished();
-      if (this.#large !== undefined) this.#acceptLarge(this.#large);
-      else if (!this.complete) this.#accept(fieldsOf(rest, 0, rest.length, this.#isFirst));
-      if (this.#end.mayEnd && rest.length > 0) forward(rest);
+    if (this.fault === undefined && this.scanner.isMidEvent) {
+      const rest = this.scanner.takeUnfinished();
+      if (this.large !== undefined) this.acceptLarge(this.large);
+      else if (!this.complete) this.accept(fieldsOf(rest, 0, rest.length, this.isFirst));
+      if (this.streamEnd.mayEnd && rest.length > 0) forward(rest);
     }
-    return this.#end.mayEnd ? undefined : 'stream_cut';
+    return this.streamEnd.mayEnd ? undefined : 'stream_cut';
   }
 
   onEvent(buffer: Buffer, start: number, end: number): void {
-    const fields = fieldsOf(buffer, start, end, this.#isFirst);
-    this.#isFirst = false;
-    if (this.#fault === undefined && this.#accept(fields)) this.#pass(buffer, start, end);
+    const fields = fieldsOf(buffer, start, end, this.isFirst);
+    this.isFirst = false;
+    if (this.fault === undefined && this.accept(fields)) this.pass(buffer, start, end);
   }
 
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void {
-    if (this.#fault !== undefined) return;
-    if (this.#large === undefined) {
-      this.#large = new LargeEvent(this.#isFirst, this.#memory);
-      this.#isFirst = false;
+    if (this.fault !== undefined) return;
+    if (this.large === undefined) {
+      this.large = new LargeEvent(this.isFirst, this.memory);
+      this.isFirst = false;
       this.events++;
     }
     this.signs++;
-    this.#large.push(buffer, start, end);
-    this.#pass(buffer, start, end);
-    if (isLast) this.#acceptLarge(this.#large);
+    this.large.push(buffer, start, end);
+    this.pass(buffer, start, end);
+    if (isLast) this.acceptLarge(this.large);
   }
 
-  #acceptLarge(event: LargeEvent): void {
-    this.#large = undefined;
+  private acceptLarge(event: LargeEvent): void {
+    this.large = undefined;
     const fields = event.fields();
     event.release();
     if (fields.isUnread) return;
     this.events--;
-    this.#accept(fields);
+    this.accept(fields);
   }
 
-  #pass(buffer: Buffer, start: number, end: number): void {
-    if (this.#run === buffer && this.#runEnd === start) {
-      this.#runEnd = end;
+  private pass(buffer: Buffer, start: number, end: number): void {
+    if (this.run === buffer && this.runEnd === start) {
+      this.runEnd = end;
       return;
     }
-    this.#flush();
-    this.#run = buffer;
-    this.#runStart = start;
-    this.#runEnd = end;
+    this.flush();
+    this.run = buffer;
+    this.runStart = start;
+    this.runEnd = end;
   }
 
-  #flush(): void {
-    const run = this.#run;
-    this.#run = undefined;
-    if (run !== undefined) this.#forward(run.subarray(this.#runStart, this.#runEnd));
+  private flush(): void {
+    const run = this.run;
+    this.run = undefined;
+    if (run !== undefined) this.forward(run.subarray(this.runStart, this.runEnd));
   }
 
   /** True when the event may be passed on. */
-  #accept({ event, data }: EventFields): boolean {
+  private accept({ event, data }: EventFields): boolean {
     if (data === undefined || KEEP_ALIVES.has(event)) return true;
     const text = data.trim();
     if (text === '') return true;
     if (text.startsWith(DONE)) {
-      this.#end.reach();
-      this.#count();
+      this.streamEnd.reach();
+      this.count();
       return true;
     }
     let value: unknown;
     try {
       value = JSON.parse(text);
     } catch {
-      return this.#acceptUnread(event, text);
+      return this.acceptUnread(event, text);
     }
     // A name, a number, an empty object: a heartbeat of somebody's own.
     if (typeof value !== 'object' || value === null || (event === '' && isEmpty(value))) return true;
     const type = typeOf(value) ?? (event === '' ? undefined : event);
     if (type !== undefined && KEEP_ALIVES.has(type)) return true;
     const added = readAnswer(value, this.facts);
-    this.#noteError(event === 'error' ? event : type, value);
-    this.#count();
-    this.#end.take(type, value);
-    if (added !== undefined && added !== '' && !this.#countText(added)) return false;
-    return !(this.#options.stripUsage && isUsageOnly(value));
+    this.noteError(event === 'error' ? event : type, value);
+    this.count();
+    this.streamEnd.take(type, value);
+    if (added !== undefined && added !== '' && !this.countText(added)) return false;
+    return !(this.options.stripUsage && isUsageOnly(value));
   }
 
   /** Data that are no JSON. */
-  #acceptUnread(event: string, text: string): boolean {
+  private acceptUnread(event: string, text: string): boolean {
     if (event === 'error') {
-      this.#noteError(event, undefined);
-      this.#count();
+      this.noteError(event, undefined);
+      this.count();
       return true;
     }
     const isJson = text.startsWith('{') || text.startsWith('[');
     // Chunks of choices have no name: what has one is somebody's own.
-    const isOwn = this.#options.dialect === 'choices' && event !== '' && event !== 'message';
+    const isOwn = this.options.dialect === 'choices' && event !== '' && event !== 'message';
     if (!isJson || isOwn) return true;
-    this.#fault = 'malformed_answer';
+    this.fault = 'malformed_answer';
     return false;
   }
 
-  #noteError(type: string | undefined, value: unknown): void {
+  private noteError(type: string | undefined, value: unknown): void {
     const error = errorInEvent(type, value);
     if (error === undefined) return;
     this.facts.error ??= error;
     this.beginsWithError ||= this.events === 0;
     // Nothing follows that anybody waits for.
-    this.#end.reach();
+    this.streamEnd.reach();
   }
 
-  #count(): void {
+  private count(): void {
     this.events++;
     this.signs++;
   }
 
-  #countText(text: string): boolean {
-    this.#outputCharacters += text.length;
-    if (++this.#outputEvents <= this.#options.maxOutputEvents) return true;
-    this.#fault = 'budget_exhausted';
+  private countText(text: string): boolean {
+    this.outputCharacters += text.length;
+    if (++this.outputEvents <= this.options.maxOutputEvents) return true;
+    this.fault = 'budget_exhausted';
     return false;
   }
 }

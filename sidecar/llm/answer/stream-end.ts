@@ -12,22 +12,22 @@ const RESPONSE_ENDS: ReadonlySet<string> = new Set([
 const MAX_CHOICES = 1_024;
 
 export class StreamEnd {
-  readonly #dialect: EventDialect;
-  readonly #expectedChoices: number;
-  readonly #open = new Set<number>();
-  readonly #finished = new Set<number>();
+  private readonly dialect: EventDialect;
+  private readonly expectedChoices: number;
+  private readonly open = new Set<number>();
+  private readonly finished = new Set<number>();
   /** Its last event has come; what may follow tells of it (the usage), or keeps a connection alive. */
   isReached = false;
 
   /** @param expectedChoices that the request asks for */
   constructor(dialect: EventDialect, expectedChoices: number) {
-    this.#dialect = dialect;
-    this.#expectedChoices = expectedChoices;
+    this.dialect = dialect;
+    this.expectedChoices = expectedChoices;
   }
 
   /** The bytes may end here without anything being lost. */
   get mayEnd(): boolean {
-    return this.isReached || this.#dialect === 'unmarked';
+    return this.isReached || this.dialect === 'unmarked';
   }
 
   /** `[DONE]`, or an error: whatever the dialect, nothing more is to come. */
@@ -36,25 +36,25 @@ export class StreamEnd {
   }
 
   take(type: string | undefined, value: unknown): void {
-    if (this.#dialect === 'choices') this.#takeChoices((value as { choices?: unknown } | null)?.choices);
+    if (this.dialect === 'choices') this.takeChoices((value as { choices?: unknown } | null)?.choices);
     else if (type === undefined) return;
-    else if (this.#dialect === 'responses') this.isReached ||= RESPONSE_ENDS.has(type);
-    else if (this.#dialect === 'messages') this.isReached ||= type === 'message_stop';
+    else if (this.dialect === 'responses') this.isReached ||= RESPONSE_ENDS.has(type);
+    else if (this.dialect === 'messages') this.isReached ||= type === 'message_stop';
   }
 
-  #takeChoices(choices: unknown): void {
+  private takeChoices(choices: unknown): void {
     if (!Array.isArray(choices)) return;
     for (const choice of choices as readonly ({ index?: unknown; finish_reason?: unknown } | null)[]) {
       if (typeof choice !== 'object' || choice === null) continue;
       const index = typeof choice.index === 'number' ? choice.index : 0;
       const reason = choice.finish_reason;
       if (typeof reason === 'string' && reason !== '') {
-        this.#open.delete(index);
-        if (this.#finished.size < MAX_CHOICES) this.#finished.add(index);
-      } else if (!this.#finished.has(index) && this.#open.size < MAX_CHOICES) {
-        this.#open.add(index);
+        this.open.delete(index);
+        if (this.finished.size < MAX_CHOICES) this.finished.add(index);
+      } else if (!this.finished.has(index) && this.open.size < MAX_CHOICES) {
+        this.open.add(index);
       }
     }
-    if (this.#open.size === 0 && this.#finished.size >= this.#expectedChoices) this.isReached = true;
+    if (this.open.size === 0 && this.finished.size >= this.expectedChoices) this.isReached = true;
   }
 }

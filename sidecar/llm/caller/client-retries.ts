@@ -36,22 +36,22 @@ const HASHED_BYTES = 65_536;
 
 export class ClientRetries {
   /** By what makes two requests the same, in the order of their ends. */
-  readonly #ended = new Map<string, Remembered[]>();
+  private readonly ended = new Map<string, Remembered[]>();
 
   get size(): number {
-    return this.#ended.size;
+    return this.ended.size;
   }
 
   /** A request has failed, and its client may come again. */
   remember(key: string, count: number, tries: EarlierTries, nowMs: number): void {
-    const equal = (this.#ended.get(key) ?? []).filter(({ untilMs }) => untilMs > nowMs);
+    const equal = (this.ended.get(key) ?? []).filter(({ untilMs }) => untilMs > nowMs);
     if (equal.length >= MAX_EQUAL) equal.shift();
     equal.push({ ...tries, count, untilMs: nowMs + KEPT_MS });
-    this.#ended.delete(key);
-    this.#ended.set(key, equal);
-    for (const [oldest, [first]] of this.#ended) {
-      if (this.#ended.size <= MAX_REQUESTS && first!.untilMs > nowMs) break;
-      this.#ended.delete(oldest);
+    this.ended.delete(key);
+    this.ended.set(key, equal);
+    for (const [oldest, [first]] of this.ended) {
+      if (this.ended.size <= MAX_REQUESTS && first!.untilMs > nowMs) break;
+      this.ended.delete(oldest);
     }
   }
 
@@ -62,11 +62,11 @@ export class ClientRetries {
    * @param count the client's, 1 for its first retry
    */
   take(key: string, count: number, nowMs: number): EarlierTries {
-    const equal = this.#ended.get(key) ?? [];
+    const equal = this.ended.get(key) ?? [];
     const at = equal.findIndex((one) => one.count === count - 1 && one.untilMs > nowMs);
     if (at < 0) return { attempts: count, upstreams: NO_EARLIER_TRIES.upstreams };
     const [found] = equal.splice(at, 1);
-    if (equal.length === 0) this.#ended.delete(key);
+    if (equal.length === 0) this.ended.delete(key);
     return found!;
   }
 }

@@ -11,15 +11,15 @@ const MASK = 0x2a;
  * must not tell it to the agent, which was never given it. Each byte becomes a `*`, so that no length changes.
  */
 export class KeylessSink implements Sink {
-  readonly #sink: Sink;
+  private readonly sink: Sink;
   #keys: readonly Buffer[] = [];
   /** The end of what has come, if it may be the beginning of a key. */
-  #held: Buffer = Buffer.alloc(0);
+  private held: Buffer = Buffer.alloc(0);
   /** The body is an error, whatever its status says. */
   isError = false;
 
   constructor(sink: Sink) {
-    this.#sink = sink;
+    this.sink = sink;
   }
 
   /** Of the upstream whose answer comes next, in every form in which they were sent. */
@@ -31,54 +31,54 @@ export class KeylessSink implements Sink {
   }
 
   get onDrain(): () => void {
-    return this.#sink.onDrain;
+    return this.sink.onDrain;
   }
 
   set onDrain(listener: () => void) {
-    this.#sink.onDrain = listener;
+    this.sink.onDrain = listener;
   }
 
   head(status: number, headers: HttpHeaders): void {
     if (status >= 400) this.isError = true;
-    this.#sink.head(status, this.#keys.length === 0 ? headers : this.#plainHeaders(headers));
+    this.sink.head(status, this.#keys.length === 0 ? headers : this.plainHeaders(headers));
   }
 
   flushHead(): void {
-    this.#sink.flushHead();
+    this.sink.flushHead();
   }
 
   write(bytes: Buffer): boolean {
-    if (!this.isError || this.#keys.length === 0) return this.#sink.write(bytes);
-    const text = Buffer.concat([this.#held, bytes]);
-    this.#mask(text);
-    const end = text.length - this.#heldBytes(text);
-    this.#held = text.subarray(end);
-    return end === 0 || this.#sink.write(text.subarray(0, end));
+    if (!this.isError || this.#keys.length === 0) return this.sink.write(bytes);
+    const text = Buffer.concat([this.held, bytes]);
+    this.mask(text);
+    const end = text.length - this.heldBytes(text);
+    this.held = text.subarray(end);
+    return end === 0 || this.sink.write(text.subarray(0, end));
   }
 
   end(): void {
-    this.#flush();
-    this.#sink.end();
+    this.flush();
+    this.sink.end();
   }
 
   breakOff(last: Buffer | undefined): void {
-    this.#flush();
-    this.#sink.breakOff(last);
+    this.flush();
+    this.sink.breakOff(last);
   }
 
-  #flush(): void {
-    if (this.#held.length > 0) this.#sink.write(this.#held);
-    this.#held = Buffer.alloc(0);
+  private flush(): void {
+    if (this.held.length > 0) this.sink.write(this.held);
+    this.held = Buffer.alloc(0);
   }
 
-  #mask(text: Buffer): void {
+  private mask(text: Buffer): void {
     for (const key of this.#keys)
       for (let at = text.indexOf(key); at >= 0; at = text.indexOf(key, at + key.length))
         text.fill(MASK, at, at + key.length);
   }
 
   /** How many of the last bytes a key may begin with. */
-  #heldBytes(text: Buffer): number {
+  private heldBytes(text: Buffer): number {
     let most = 0;
     for (const key of this.#keys)
       for (let length = Math.min(key.length - 1, text.length); length > most; length--)
@@ -86,16 +86,16 @@ export class KeylessSink implements Sink {
     return most;
   }
 
-  #plainHeaders(headers: HttpHeaders): HttpHeaders {
+  private plainHeaders(headers: HttpHeaders): HttpHeaders {
     const plain: HttpHeaders = {};
     for (const name in headers) {
       const value = headers[name]!;
-      plain[name] = typeof value === 'string' ? this.#plain(value) : value.map((one) => this.#plain(one));
+      plain[name] = typeof value === 'string' ? this.plain(value) : value.map((one) => this.plain(one));
     }
     return plain;
   }
 
-  #plain(value: string): string {
+  private plain(value: string): string {
     let plain = value;
     for (const key of this.#keys) plain = plain.replaceAll(String(key), '*'.repeat(key.length));
     return plain;

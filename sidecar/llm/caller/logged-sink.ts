@@ -13,57 +13,57 @@ export function loggedText(body: Body): string {
 
 /** Keeps the beginning of an answer on its way, for the log. */
 export class LoggedSink implements Sink {
-  readonly #sink: Sink;
-  readonly #log: (body: string) => void;
-  readonly #kept: Buffer[] = [];
-  #keptBytes = 0;
+  private readonly sink: Sink;
+  private readonly log: (body: string) => void;
+  private readonly kept: Buffer[] = [];
+  private keptBytes = 0;
 
   constructor(sink: Sink, log: (body: string) => void) {
-    this.#sink = sink;
-    this.#log = log;
+    this.sink = sink;
+    this.log = log;
   }
 
   get onDrain(): () => void {
-    return this.#sink.onDrain;
+    return this.sink.onDrain;
   }
 
   set onDrain(listener: () => void) {
-    this.#sink.onDrain = listener;
+    this.sink.onDrain = listener;
   }
 
   head(status: number, headers: HttpHeaders): void {
-    this.#sink.head(status, headers);
+    this.sink.head(status, headers);
   }
 
   flushHead(): void {
-    this.#sink.flushHead();
+    this.sink.flushHead();
   }
 
   write(bytes: Buffer): boolean {
-    this.#keep(bytes);
-    return this.#sink.write(bytes);
+    this.keep(bytes);
+    return this.sink.write(bytes);
   }
 
   end(): void {
-    this.#sink.end();
-    this.#write();
+    this.sink.end();
+    this.writeHeld();
   }
 
   breakOff(last: Buffer | undefined): void {
-    if (last !== undefined) this.#keep(last);
-    this.#sink.breakOff(last);
-    this.#write();
+    if (last !== undefined) this.keep(last);
+    this.sink.breakOff(last);
+    this.writeHeld();
   }
 
-  #keep(bytes: Buffer): void {
-    const room = MAX_LOGGED_BYTES - this.#keptBytes;
+  private keep(bytes: Buffer): void {
+    const room = MAX_LOGGED_BYTES - this.keptBytes;
     if (room <= 0) return;
     const part = bytes.subarray(0, room);
-    this.#keptBytes += part.length;
-    this.#kept.push(part);
+    this.keptBytes += part.length;
+    this.kept.push(part);
   }
 
-  #write(): void {
-    this.#log(Buffer.concat(this.#kept).toString('utf8'));
+  private writeHeld(): void {
+    this.log(Buffer.concat(this.kept).toString('utf8'));
   }
 }

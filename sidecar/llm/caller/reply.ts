@@ -18,7 +18,7 @@ const BAD_GATEWAY = 502;
 const MAX_LAST_BYTES_MS = 5_000;
 
 export class Reply implements Sink {
-  readonly #response: DownstreamResponse;
+  private readonly response: DownstreamResponse;
   onDrain: () => void = ignore;
   /** The caller has left before it had everything. */
   onGone: () => void = ignore;
@@ -26,89 +26,89 @@ export class Reply implements Sink {
   onOver: () => void = ignore;
   /** 0 before the head. */
   status = 0;
-  #over = false;
-  #breaking = false;
-  #keepsHead = false;
+  private over = false;
+  private breaking = false;
+  private keepsHead = false;
 
   constructor(response: DownstreamResponse) {
-    this.#response = response;
+    this.response = response;
     response.on('drain', () => this.onDrain());
     response.on('error', () => {});
     endOf(response).on('close', () => {
-      if (!this.#over && !this.#breaking) this.onGone();
+      if (!this.over && !this.breaking) this.onGone();
       this.onOver();
     });
   }
 
   get gone(): boolean {
-    return this.#response.destroyed || (!this.#over && this.#response.writableEnded);
+    return this.response.destroyed || (!this.over && this.response.writableEnded);
   }
 
   /** Written and not yet taken by the caller. */
   get unreadBytes(): number {
-    return this.#response.writableLength;
+    return this.response.writableLength;
   }
 
   /** The caller waits with its body until it is told to send it (RFC 9110, section 10.1.1). */
   continue(): void {
-    if (!this.gone) (this.#response as ServerResponse).writeContinue();
+    if (!this.gone) (this.response as ServerResponse).writeContinue();
   }
 
   head(status: number, headers: HttpHeaders): void {
     if (this.gone) return;
     // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.
-    this.status = status > MAX_STATUS && this.#isHttp2 ? BAD_GATEWAY : status;
-    (this.#response as ServerResponse).writeHead(this.status, headers);
-    this.#keepsHead = true;
+    this.status = status > MAX_STATUS && this.isHttp2 ? BAD_GATEWAY : status;
+    (this.response as ServerResponse).writeHead(this.status, headers);
+    this.keepsHead = true;
   }
 
   flushHead(): void {
-    if (this.gone || this.#over) return;
-    (this.#response as ServerResponse).flushHeaders();
-    if (this.#keepsHead) this.#forgetHead();
+    if (this.gone || this.over) return;
+    (this.response as ServerResponse).flushHeaders();
+    if (this.keepsHead) this.forgetHead();
   }
 
-  get #isHttp2(): boolean {
-    const { stream } = this.#response as Http2ServerResponse;
+  private get isHttp2(): boolean {
+    const { stream } = this.response as Http2ServerResponse;
     return stream !== undefined && stream !== null;
   }
 
   write(bytes: Buffer): boolean {
-    if (this.gone || this.#over) return true;
-    const takesMore = (this.#response as ServerResponse).write(bytes);
-    if (this.#keepsHead) this.#forgetHead();
+    if (this.gone || this.over) return true;
+    const takesMore = (this.response as ServerResponse).write(bytes);
+    if (this.keepsHead) this.forgetHead();
     return takesMore;
   }
 
-  #forgetHead(): void {
-    this.#keepsHead = false;
-    forgetSentHead(this.#response);
+  private forgetHead(): void {
+    this.keepsHead = false;
+    forgetSentHead(this.response);
   }
 
   end(): void {
-    if (this.#over) return;
-    this.#over = true;
-    if (!this.#response.destroyed) this.#response.end();
+    if (this.over) return;
+    this.over = true;
+    if (!this.response.destroyed) this.response.end();
   }
 
   breakOff(last: Buffer | undefined): void {
-    if (this.#over || this.#breaking) return;
-    this.#breaking = true;
+    if (this.over || this.breaking) return;
+    this.breaking = true;
     if (this.gone) return;
     if (last === undefined) {
-      setImmediate(() => this.#break());
+      setImmediate(() => this.break());
       return;
     }
     // Broken when the last bytes have left, or the caller would not see them; but not kept for one that doesn't read.
-    const timer = setTimeout(() => this.#break(), MAX_LAST_BYTES_MS).unref();
-    (this.#response as ServerResponse).write(last, () => {
+    const timer = setTimeout(() => this.break(), MAX_LAST_BYTES_MS).unref();
+    (this.response as ServerResponse).write(last, () => {
       clearTimeout(timer);
-      this.#break();
+      this.break();
     });
   }
 
-  #break(): void {
-    if (this.#isHttp2) (this.#response as Http2ServerResponse).stream.close(INTERNAL_ERROR);
-    else this.#response.destroy();
+  private break(): void {
+    if (this.isHttp2) (this.response as Http2ServerResponse).stream.close(INTERNAL_ERROR);
+    else this.response.destroy();
   }
 }

@@ -9,15 +9,15 @@ import type { Sink } from './sink.ts';
 export const LAST_BYTES_MS = 5_000;
 
 export class SocketSink implements Sink {
-  readonly #socket: Socket;
+  private readonly socket: Socket;
   onDrain: () => void = ignore;
 
   constructor(socket: Socket) {
-    this.#socket = socket;
+    this.socket = socket;
   }
 
   head(status: number, headers: HttpHeaders): void {
-    this.#socket.write(
+    this.socket.write(
       headText(status, STATUS_CODES[status] ?? '', { ...headers, connection: 'close' }),
       'latin1',
     );
@@ -26,15 +26,15 @@ export class SocketSink implements Sink {
   flushHead(): void {}
 
   write(bytes: Buffer): boolean {
-    return this.#socket.write(bytes);
+    return this.socket.write(bytes);
   }
 
   end(): void {
-    endSoon(this.#socket);
+    endSoon(this.socket);
   }
 
   breakOff(): void {
-    this.#socket.destroy();
+    this.socket.destroy();
   }
 }
 

@@ -58,133 +58,134 @@ export function bodyMemoryOf({ maxBodyMemoryBytes, maxRequestBytes }: LlmLimitSe
 }
 
 export class BodyMemory {
-  #maxBytes: number;
-  readonly #clock: () => number;
-  #bytes = 0;
-  #largeBytes = 0;
+  private currentMaxBytes: number;
+  private readonly clock: () => number;
+  private heldBytes = 0;
+  private largeBytes = 0;
   /** Of the larger bodies, by caller. */
-  readonly #callers = new Map<string, number>();
-  readonly #line: Claim[] = [];
-  #lineBytes = 0;
-  #holdMs = UNKNOWN_HOLD_MS;
+  private readonly callers = new Map<string, number>();
+  private readonly line: Claim[] = [];
+  private lineBytes = 0;
+  private holdMs = UNKNOWN_HOLD_MS;
 
   /** @param clock milliseconds that never go back */
   constructor(maxBytes: number, clock: () => number) {
-    this.#maxBytes = maxBytes;
-    this.#clock = clock;
+    this.currentMaxBytes = maxBytes;
+    this.clock = clock;
   }
 
   /** Bytes that are held. */
   get bytes(): number {
-    return this.#bytes;
+    return this.heldBytes;
   }
 
   /** Bodies in line. */
   get waiting(): number {
-    return this.#line.length;
+    return this.line.length;
   }
 
   get maxBytes(): number {
-    return this.#maxBytes;
+    return this.currentMaxBytes;
   }
 
   /** Bodies that were let in stay. */
   setMax(maxBytes: number): void {
-    this.#maxBytes = maxBytes;
-    this.#letIn();
+    this.currentMaxBytes = maxBytes;
+    this.letIn();
   }
 
   /** Calls its `onGranted` as soon as there is room, which may be at once, unless it leaves before. */
   enter(claim: Claim): void {
-    if (this.#fits(claim) && (isSmall(claim) || this.#line.length === 0)) {
-      this.#grant(claim);
+    if (this.fits(claim) && (isSmall(claim) || this.line.length === 0)) {
+      this.grant(claim);
       return;
     }
-    this.#line.push(claim);
-    this.#lineBytes += claim.bytes;
+    this.line.push(claim);
+    this.lineBytes += claim.bytes;
     // All bodies before it may wait for room of their own.
-    this.#letIn();
+    this.letIn();
   }
 
   /** It holds less, or has nothing left to hold. */
   shrink(claim: Claim, bytes: number): void {
     if (!claim.granted || bytes >= claim.bytes) return;
-    this.#count(claim, -1);
+    this.count(claim, -1);
     claim.bytes = bytes;
-    this.#count(claim, 1);
-    this.#letIn();
+    this.count(claim, 1);
+    this.letIn();
   }
 
   /** It is over, in line or let in. */
   release(claim: Claim): void {
-    const at = claim.granted ? -1 : this.#line.indexOf(claim);
+    const at = claim.granted ? -1 : this.line.indexOf(claim);
     if (at >= 0) {
-      this.#line.splice(at, 1);
-      this.#lineBytes -= claim.bytes;
+      this.line.splice(at, 1);
+      this.lineBytes -= claim.bytes;
     }
     if (claim.granted) {
-      this.#count(claim, -1);
+      this.count(claim, -1);
       claim.granted = false;
-      if (!isSmall(claim)) this.#holdMs += HOLD_WEIGHT * (this.#clock() - claim.sinceMs - this.#holdMs);
+      if (!isSmall(claim)) this.holdMs += HOLD_WEIGHT * (this.clock() - claim.sinceMs - this.holdMs);
     }
     claim.bytes = 0;
-    this.#letIn();
+    this.letIn();
   }
 
   /** When one that is turned away may find room, in milliseconds: after those in line. */
   againMs(): number {
-    const rounds = 1 + this.#lineBytes / Math.max(1, this.#maxBytes);
-    return Math.min(MAX_AGAIN_MS, Math.max(UNKNOWN_HOLD_MS, this.#holdMs * rounds));
+    const rounds = 1 + this.lineBytes / Math.max(1, this.currentMaxBytes);
+    return Math.min(MAX_AGAIN_MS, Math.max(UNKNOWN_HOLD_MS, this.holdMs * rounds));
   }
 
-  #letIn(): void {
-    while (this.#line.length > 0) {
+  private letIn(): void {
+    while (this.line.length > 0) {
       let best = -1;
       let least = Number.POSITIVE_INFINITY;
-      for (let at = 0; at < this.#line.length; at++) {
-        const { caller } = this.#line[at]!;
-        const held = this.#callers.get(caller) ?? 0;
-        if (held >= least || !this.#callerHasRoom(this.#line[at]!, held)) continue;
+      for (let at = 0; at < this.line.length; at++) {
+        const { caller } = this.line[at]!;
+        const held = this.callers.get(caller) ?? 0;
+        if (held >= least || !this.callerHasRoom(this.line[at]!, held)) continue;
         least = held;
         best = at;
       }
-      if (best < 0 || !this.#fits(this.#line[best]!)) return;
-      const [claim] = this.#line.splice(best, 1);
-      this.#lineBytes -= claim!.bytes;
-      this.#grant(claim!);
+      if (best < 0 || !this.fits(this.line[best]!)) return;
+      const [claim] = this.line.splice(best, 1);
+      this.lineBytes -= claim!.bytes;
+      this.grant(claim!);
     }
   }
 
-  #grant(claim: Claim): void {
+  private grant(claim: Claim): void {
     claim.granted = true;
-    claim.sinceMs = this.#clock();
-    this.#count(claim, 1);
+    claim.sinceMs = this.clock();
+    this.count(claim, 1);
     claim.onGranted();
   }
 
-  #fits(claim: Claim): boolean {
+  private fits(claim: Claim): boolean {
     // One that is larger than all there is goes alone.
-    if (this.#bytes === 0) return true;
-    if (isSmall(claim)) return this.#bytes + claim.bytes <= this.#maxBytes;
-    if (this.#largeBytes > 0 && this.#largeBytes + claim.bytes > this.#maxBytes * LARGE_SHARE) return false;
+    if (this.heldBytes === 0) return true;
+    if (isSmall(claim)) return this.heldBytes + claim.bytes <= this.currentMaxBytes;
+    if (this.largeBytes > 0 && this.largeBytes + claim.bytes > this.currentMaxBytes * LARGE_SHARE)
+      return false;
     return (
-      this.#largeBytes === 0 ||
-      (this.#bytes + claim.bytes <= this.#maxBytes &&
-        this.#callerHasRoom(claim, this.#callers.get(claim.caller) ?? 0))
+      this.largeBytes === 0 ||
+      (this.heldBytes + claim.bytes <= this.currentMaxBytes &&
+        this.callerHasRoom(claim, this.callers.get(claim.caller) ?? 0))
     );
   }
 
-  #callerHasRoom(claim: Claim, held: number): boolean {
-    return isSmall(claim) || held === 0 || held + claim.bytes <= this.#maxBytes * CALLER_SHARE;
+  private callerHasRoom(claim: Claim, held: number): boolean {
+    return isSmall(claim) || held === 0 || held + claim.bytes <= this.currentMaxBytes * CALLER_SHARE;
   }
 
-  #count(claim: Claim, sign: 1 | -1): void {
-    this.#bytes += sign * claim.bytes;
+  private count(claim: Claim, sign: 1 | -1): void {
+    this.heldBytes += sign * claim.bytes;
     if (isSmall(claim)) return;
-    this.#largeBytes += sign * claim.bytes;
-    const held = (this.#callers.get(claim.caller) ?? 0) + sign * claim.bytes;
-    if (held > 0) this.#callers.set(claim.caller, held);
-    else this.#callers.delete(claim.caller);
+    this.largeBytes += sign * claim.bytes;
+    const held = (this.callers.get(claim.caller) ?? 0) + sign * claim.bytes;
+    if (held > 0) this.callers.set(claim.caller, held);
+    else this.callers.delete(claim.caller);
   }
 }
 

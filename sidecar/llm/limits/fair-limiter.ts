@@ -33,28 +33,28 @@ const IDLE_CALLERS = 256;
 
 class Bucket {
   perMinute: number;
-  #level: number;
-  #atMs: number;
+  private levelThen: number;
+  private atMs: number;
 
   constructor(perMinute: number, nowMs: number) {
     this.perMinute = perMinute;
-    this.#level = perMinute;
-    this.#atMs = nowMs;
+    this.levelThen = perMinute;
+    this.atMs = nowMs;
   }
 
   level(nowMs: number): number {
-    if (nowMs > this.#atMs) {
-      this.#level = Math.min(
+    if (nowMs > this.atMs) {
+      this.levelThen = Math.min(
         this.perMinute,
-        this.#level + ((nowMs - this.#atMs) * this.perMinute) / MINUTE_MS,
+        this.levelThen + ((nowMs - this.atMs) * this.perMinute) / MINUTE_MS,
       );
-      this.#atMs = nowMs;
+      this.atMs = nowMs;
     }
-    return this.#level;
+    return this.levelThen;
   }
 
   take(amount: number): void {
-    this.#level -= amount;
+    this.levelThen -= amount;
   }
 
   /** A full bucket lets in what is larger than it; the debt is paid by those who come after. */
@@ -73,26 +73,26 @@ interface Caller {
 }
 
 export class FairLimiter {
-  #requests: Bucket;
-  #tokens: Bucket;
-  readonly #callers = new Map<string, Caller>();
-  #virtualNow = 0;
-  #waiting = 0;
+  private requests: Bucket;
+  private tokens: Bucket;
+  private readonly callers = new Map<string, Caller>();
+  private virtualNow = 0;
+  private waitingCount = 0;
 
   constructor(limits: FairLimits, nowMs: number) {
-    this.#requests = new Bucket(limits.requestsPerMinute, nowMs);
-    this.#tokens = new Bucket(limits.tokensPerMinute, nowMs);
+    this.requests = new Bucket(limits.requestsPerMinute, nowMs);
+    this.tokens = new Bucket(limits.tokensPerMinute, nowMs);
   }
 
   get waiting(): number {
-    return this.#waiting;
+    return this.waitingCount;
   }
 
   /** New limits hold at once; what was used stays used, as far as the new bucket is that large. */
   setLimits(limits: FairLimits, nowMs: number): void {
     for (const [bucket, perMinute] of [
-      [this.#requests, limits.requestsPerMinute],
-      [this.#tokens, limits.tokensPerMinute],
+      [this.requests, limits.requestsPerMinute],
+      [this.tokens, limits.tokensPerMinute],
     ] as const) {
       const used = bucket.perMinute - bucket.level(nowMs);
       const hadNone = bucket.perMinute === 0;
@@ -103,75 +103,75 @@ export class FairLimiter {
 
   /** Puts a request in its caller's line; `grant` lets it in, perhaps at once. */
   enter(caller: string, tokens: number): Ticket {
-    let line = this.#callers.get(caller);
+    let line = this.callers.get(caller);
     if (line === undefined) {
       line = { waiting: [], finish: 0 };
-      this.#callers.set(caller, line);
+      this.callers.set(caller, line);
     }
-    const start = Math.max(this.#virtualNow, line.finish);
+    const start = Math.max(this.virtualNow, line.finish);
     line.finish = start + Math.max(1, tokens);
     const ticket: Ticket = { caller, tokens, granted: false, start };
     line.waiting.push(ticket);
-    this.#waiting++;
+    this.waitingCount++;
     return ticket;
   }
 
   /** The request doesn't want to wait any longer. */
   leave(ticket: Ticket): void {
-    const line = this.#callers.get(ticket.caller);
+    const line = this.callers.get(ticket.caller);
     const index = line?.waiting.indexOf(ticket) ?? -1;
     if (line === undefined || index < 0) return;
     line.waiting.splice(index, 1);
-    this.#waiting--;
-    this.#forget(ticket.caller, line);
+    this.waitingCount--;
+    this.forget(ticket.caller, line);
   }
 
   /** Lets in the next request if it may go now. */
   grant(nowMs: number): Ticket | undefined {
-    const next = this.#next();
-    if (next === undefined || this.#freeAtMs(next, nowMs) > nowMs) return undefined;
-    const line = this.#callers.get(next.caller)!;
+    const next = this.next();
+    if (next === undefined || this.freeAtMs(next, nowMs) > nowMs) return undefined;
+    const line = this.callers.get(next.caller)!;
     line.waiting.shift();
-    this.#waiting--;
-    this.#virtualNow = Math.max(this.#virtualNow, next.start);
-    this.#requests.take(1);
-    this.#tokens.take(next.tokens);
+    this.waitingCount--;
+    this.virtualNow = Math.max(this.virtualNow, next.start);
+    this.requests.take(1);
+    this.tokens.take(next.tokens);
     next.granted = true;
-    this.#forget(next.caller, line);
+    this.forget(next.caller, line);
     return next;
   }
 
   /** A request that was let in has ended: what it did not use comes back. */
   settle(ticket: Ticket, usedTokens: number): void {
-    if (ticket.granted) this.#tokens.take(usedTokens - ticket.tokens);
+    if (ticket.granted) this.tokens.take(usedTokens - ticket.tokens);
     ticket.granted = false;
   }
 
   /** A request that was let in was never sent. */
   giveBack(ticket: Ticket): void {
-    if (ticket.granted) this.#requests.take(-1);
+    if (ticket.granted) this.requests.take(-1);
     this.settle(ticket, 0);
   }
 
   /** When `grant` will let the next one in; Infinity when nobody waits. */
   nextAtMs(nowMs: number): number {
-    const next = this.#next();
-    return next === undefined ? Number.POSITIVE_INFINITY : this.#freeAtMs(next, nowMs);
+    const next = this.next();
+    return next === undefined ? Number.POSITIVE_INFINITY : this.freeAtMs(next, nowMs);
   }
 
   /** How long somebody who came now would wait at least, were there nobody before it. */
   waitMs(tokens: number, nowMs: number): number {
-    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(tokens, nowMs)) - nowMs;
+    return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(tokens, nowMs)) - nowMs;
   }
 
-  #freeAtMs(ticket: Ticket, nowMs: number): number {
-    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(ticket.tokens, nowMs));
+  private freeAtMs(ticket: Ticket, nowMs: number): number {
+    return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(ticket.tokens, nowMs));
   }
 
-  #next(): Ticket | undefined {
-    if (this.#waiting === 0) return undefined;
+  private next(): Ticket | undefined {
+    if (this.waitingCount === 0) return undefined;
     let best: Ticket | undefined;
-    for (const { waiting } of this.#callers.values()) {
+    for (const { waiting } of this.callers.values()) {
       const first = waiting[0];
       if (first !== undefined && (best === undefined || first.start < best.start)) best = first;
     }
@@ -179,15 +179,15 @@ export class FairLimiter {
   }
 
   /** A caller without requests whose virtual time is over has no more claims or debts than a new one. */
-  #forget(name: string, line: Caller): void {
-    if (this.#waiting === 0) {
+  private forget(name: string, line: Caller): void {
+    if (this.waitingCount === 0) {
       // Nobody was held up: there is no turn to be fair about.
-      this.#callers.clear();
+      this.callers.clear();
       return;
     }
-    if (line.waiting.length === 0 && line.finish <= this.#virtualNow) this.#callers.delete(name);
-    if (this.#callers.size <= 2 * this.#waiting + IDLE_CALLERS) return;
-    for (const [other, { waiting, finish }] of this.#callers)
-      if (waiting.length === 0 && finish <= this.#virtualNow) this.#callers.delete(other);
+    if (line.waiting.length === 0 && line.finish <= this.virtualNow) this.callers.delete(name);
+    if (this.callers.size <= 2 * this.waitingCount + IDLE_CALLERS) return;
+    for (const [other, { waiting, finish }] of this.callers)
+      if (waiting.length === 0 && finish <= this.virtualNow) this.callers.delete(other);
   }
 }

@@ -11,7 +11,7 @@ export const USUAL_HEAD_BYTES = 8_192;
 const FIELD_COST_BYTES = 96;
 
 export class HeadMemory {
-  #bytes = 0;
+  private bytes = 0;
 
   /**
    * @param rawHeaders names and values in turn, as Node has them
@@ -21,12 +21,12 @@ export class HeadMemory {
     let cost = (rawHeaders.length / 2) * FIELD_COST_BYTES;
     for (const text of rawHeaders) cost += text.length;
     if (cost <= USUAL_HEAD_BYTES) return 0;
-    if (this.#bytes + cost > MAX_LARGE_HEADS_BYTES) return -1;
-    this.#bytes += cost;
+    if (this.bytes + cost > MAX_LARGE_HEADS_BYTES) return -1;
+    this.bytes += cost;
     return cost;
   }
 
   release(cost: number): void {
-    this.#bytes -= cost;
+    this.bytes -= cost;
   }
 }

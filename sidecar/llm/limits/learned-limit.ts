@@ -12,82 +12,82 @@ import { resetMs } from './retry-after.ts';
 const MAX_RESET_MS = 3_600_000;
 
 class Meter {
-  #limit = Number.POSITIVE_INFINITY;
-  #remaining = Number.POSITIVE_INFINITY;
-  #atMs = 0;
-  #resetMs = 0;
+  private limit = Number.POSITIVE_INFINITY;
+  private remaining = Number.POSITIVE_INFINITY;
+  private atMs = 0;
+  private resetMs = 0;
   /** Reserved by attempts that have had no answer. */
-  #inFlight = 0;
+  private inFlight = 0;
 
   get known(): boolean {
-    return this.#remaining !== Number.POSITIVE_INFINITY;
+    return this.remaining !== Number.POSITIVE_INFINITY;
   }
 
   learn(limit: number, remaining: number, resetAfterMs: number, nowMs: number): void {
-    this.#limit = Math.max(limit, remaining);
-    this.#remaining = remaining;
-    this.#atMs = nowMs;
-    this.#resetMs = Math.min(resetAfterMs, MAX_RESET_MS);
+    this.limit = Math.max(limit, remaining);
+    this.remaining = remaining;
+    this.atMs = nowMs;
+    this.resetMs = Math.min(resetAfterMs, MAX_RESET_MS);
   }
 
   begin(amount: number): void {
-    this.#inFlight += amount;
+    this.inFlight += amount;
   }
 
   end(amount: number): void {
-    this.#inFlight -= amount;
+    this.inFlight -= amount;
   }
 
   available(nowMs: number): number {
     if (!this.known) return Number.POSITIVE_INFINITY;
-    const passed = this.#resetMs === 0 ? 1 : Math.min(1, (nowMs - this.#atMs) / this.#resetMs);
-    return this.#remaining + (this.#limit - this.#remaining) * passed - this.#inFlight;
+    const passed = this.resetMs === 0 ? 1 : Math.min(1, (nowMs - this.atMs) / this.resetMs);
+    return this.remaining + (this.limit - this.remaining) * passed - this.inFlight;
   }
 
   /** When `amount` will be there: now, in the future, or once all is back when it never is. */
   freeAtMs(amount: number, nowMs: number): number {
     if (!this.known || this.available(nowMs) >= amount) return nowMs;
-    const resetAtMs = this.#atMs + this.#resetMs;
+    const resetAtMs = this.atMs + this.resetMs;
     // What is in flight will be answered, and its headers will tell.
     if (resetAtMs <= nowMs) return nowMs;
-    const rise = this.#limit - this.#remaining;
-    const missing = amount + this.#inFlight - this.#remaining;
+    const rise = this.limit - this.remaining;
+    const missing = amount + this.inFlight - this.remaining;
     if (rise <= 0 || missing >= rise) return resetAtMs;
-    return Math.min(resetAtMs, this.#atMs + (missing / rise) * this.#resetMs);
+    return Math.min(resetAtMs, this.atMs + (missing / rise) * this.resetMs);
   }
 }
 
 /** The limits of one upstream. */
 export class LearnedLimit {
-  readonly #requests = new Meter();
-  readonly #tokens = new Meter();
+  private readonly requests = new Meter();
+  private readonly tokens = new Meter();
 
   /** An attempt is sent. Must be followed by {@link end} with the same number. */
   begin(tokens: number): void {
-    this.#requests.begin(1);
-    this.#tokens.begin(tokens);
+    this.requests.begin(1);
+    this.tokens.begin(tokens);
   }
 
   /** Its answer's headers are here, or it has failed. */
   end(tokens: number): void {
-    this.#requests.end(1);
-    this.#tokens.end(tokens);
+    this.requests.end(1);
+    this.tokens.end(tokens);
   }
 
   learn(headers: Headers, nowMs: number, wallMs: number): void {
-    learnOne(this.#requests, headers, 'requests', nowMs, wallMs);
-    learnOne(this.#tokens, headers, 'tokens', nowMs, wallMs);
+    learnOne(this.requests, headers, 'requests', nowMs, wallMs);
+    learnOne(this.tokens, headers, 'tokens', nowMs, wallMs);
   }
 
   /** When a request of so many tokens is likely to get through. */
   freeAtMs(tokens: number, nowMs: number): number {
-    return Math.max(this.#requests.freeAtMs(1, nowMs), this.#tokens.freeAtMs(tokens, nowMs));
+    return Math.max(this.requests.freeAtMs(1, nowMs), this.tokens.freeAtMs(tokens, nowMs));
   }
 
   /** What is left by now, for people and for scaling; undefined while the provider has not said. */
   left(nowMs: number): { requests: number | undefined; tokens: number | undefined } {
     const of = (meter: Meter) => (meter.known ? Math.max(0, Math.floor(meter.available(nowMs))) : undefined);
-    return { requests: of(this.#requests), tokens: of(this.#tokens) };
+    return { requests: of(this.requests), tokens: of(this.tokens) };
   }
 }
 

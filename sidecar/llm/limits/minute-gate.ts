@@ -15,47 +15,47 @@ interface Waiting {
 }
 
 class Patience extends Timer {
-  readonly #onTimeout: () => void;
+  private readonly leave: () => void;
 
   constructor(onTimeout: () => void) {
     super();
-    this.#onTimeout = onTimeout;
+    this.leave = onTimeout;
   }
 
   override onTimeout(): void {
-    this.#onTimeout();
+    this.leave();
   }
 }
 
 /** Drives a {@link FairLimiter}: who can't be let in now waits, up to a limit, and is let in by a timer. */
 export class MinuteGate {
-  readonly #limiter: FairLimiter;
-  readonly #wheel: TimerWheel;
-  readonly #clock: () => number;
-  readonly #waiting = new Map<Ticket, Waiting>();
-  readonly #opener = new Patience(() => this.#open());
-  #limits: FairLimits;
+  private readonly limiter: FairLimiter;
+  private readonly wheel: TimerWheel;
+  private readonly clock: () => number;
+  private readonly waitingByTicket = new Map<Ticket, Waiting>();
+  private readonly opener = new Patience(() => this.open());
+  private currentLimits: FairLimits;
 
   constructor(limits: FairLimits, wheel: TimerWheel, clock: () => number) {
-    this.#limits = limits;
-    this.#limiter = new FairLimiter(limits, clock());
-    this.#wheel = wheel;
-    this.#clock = clock;
+    this.currentLimits = limits;
+    this.limiter = new FairLimiter(limits, clock());
+    this.wheel = wheel;
+    this.clock = clock;
   }
 
   get waiting(): number {
-    return this.#waiting.size;
+    return this.waitingByTicket.size;
   }
 
   /** Are there limits at all? */
   get limits(): boolean {
-    return this.#limits.requestsPerMinute > 0 || this.#limits.tokensPerMinute > 0;
+    return this.currentLimits.requestsPerMinute > 0 || this.currentLimits.tokensPerMinute > 0;
   }
 
   setLimits(limits: FairLimits): void {
-    this.#limits = limits;
-    this.#limiter.setLimits(limits, this.#clock());
-    this.#open();
+    this.currentLimits = limits;
+    this.limiter.setLimits(limits, this.clock());
+    this.open();
   }
 
   /**
@@ -63,55 +63,55 @@ export class MinuteGate {
    * Gives the way to leave the line; of no use once it is let in.
    */
   enter(caller: string, tokens: number, untilMs: number, entering: Entering): () => void {
-    const ticket = this.#limiter.enter(caller, tokens);
+    const ticket = this.limiter.enter(caller, tokens);
     const leave = (): void => {
-      const waiting = this.#waiting.get(ticket);
+      const waiting = this.waitingByTicket.get(ticket);
       if (waiting === undefined) return;
-      this.#wheel.cancel(waiting.timer);
-      this.#waiting.delete(ticket);
-      this.#limiter.leave(ticket);
+      this.wheel.cancel(waiting.timer);
+      this.waitingByTicket.delete(ticket);
+      this.limiter.leave(ticket);
     };
     const turnAway = (): void => {
       leave();
-      entering.onTurnedAway(this.#limiter.waitMs(tokens, this.#clock()));
+      entering.onTurnedAway(this.limiter.waitMs(tokens, this.clock()));
     };
     const timer = new Patience(turnAway);
-    this.#waiting.set(ticket, { entering, timer });
-    this.#open();
-    if (!this.#waiting.has(ticket)) return leave;
+    this.waitingByTicket.set(ticket, { entering, timer });
+    this.open();
+    if (!this.waitingByTicket.has(ticket)) return leave;
     // Alone it would get in too late: it need not wait to be told.
-    if (this.#clock() + this.#limiter.waitMs(tokens, this.#clock()) > untilMs) turnAway();
-    else this.#wheel.arm(timer, untilMs);
+    if (this.clock() + this.limiter.waitMs(tokens, this.clock()) > untilMs) turnAway();
+    else this.wheel.arm(timer, untilMs);
     return leave;
   }
 
   settle(ticket: Ticket, usedTokens: number): void {
-    this.#limiter.settle(ticket, usedTokens);
-    this.#open();
+    this.limiter.settle(ticket, usedTokens);
+    this.open();
   }
 
   giveBack(ticket: Ticket): void {
-    this.#limiter.giveBack(ticket);
-    this.#open();
+    this.limiter.giveBack(ticket);
+    this.open();
   }
 
   close(): void {
-    this.#wheel.cancel(this.#opener);
-    for (const { timer } of this.#waiting.values()) this.#wheel.cancel(timer);
-    this.#waiting.clear();
+    this.wheel.cancel(this.opener);
+    for (const { timer } of this.waitingByTicket.values()) this.wheel.cancel(timer);
+    this.waitingByTicket.clear();
   }
 
-  #open(): void {
-    const nowMs = this.#clock();
-    for (let ticket = this.#limiter.grant(nowMs); ticket !== undefined; ticket = this.#limiter.grant(nowMs)) {
-      const waiting = this.#waiting.get(ticket);
+  private open(): void {
+    const nowMs = this.clock();
+    for (let ticket = this.limiter.grant(nowMs); ticket !== undefined; ticket = this.limiter.grant(nowMs)) {
+      const waiting = this.waitingByTicket.get(ticket);
       if (waiting === undefined) continue;
-      this.#waiting.delete(ticket);
-      this.#wheel.cancel(waiting.timer);
+      this.waitingByTicket.delete(ticket);
+      this.wheel.cancel(waiting.timer);
       waiting.entering.onLetIn(ticket);
     }
-    const nextAtMs = this.#limiter.nextAtMs(nowMs);
-    if (Number.isFinite(nextAtMs)) this.#wheel.arm(this.#opener, nextAtMs);
-    else this.#wheel.cancel(this.#opener);
+    const nextAtMs = this.limiter.nextAtMs(nowMs);
+    if (Number.isFinite(nextAtMs)) this.wheel.arm(this.opener, nextAtMs);
+    else this.wheel.cancel(this.opener);
   }
 }

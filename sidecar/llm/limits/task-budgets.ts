@@ -23,10 +23,10 @@ export function taskKey(ownerCall: OwnerCall | undefined, task: string): string 
 
 export class TaskBudgets {
   /** In the order of their last use. */
-  readonly #budgets = new Map<string, TokenBudget>();
+  private readonly budgets = new Map<string, TokenBudget>();
 
   get size(): number {
-    return this.#budgets.size;
+    return this.budgets.size;
   }
 
   /**
@@ -57,18 +57,18 @@ export class TaskBudgets {
    */
   of(key: string, total: number): TokenBudget {
     if (key === '') return new TokenBudget(total);
-    const budget = this.#budgets.get(key) ?? new TokenBudget(total);
-    this.#budgets.delete(key);
-    this.#budgets.set(key, budget);
-    if (this.#budgets.size > MAX_TASKS) this.#forgetOne();
+    const budget = this.budgets.get(key) ?? new TokenBudget(total);
+    this.budgets.delete(key);
+    this.budgets.set(key, budget);
+    if (this.budgets.size > MAX_TASKS) this.forgetOne();
     return budget;
   }
 
   /** Not one that is in use: it would begin anew. */
-  #forgetOne(): void {
-    for (const [key, budget] of this.#budgets) {
+  private forgetOne(): void {
+    for (const [key, budget] of this.budgets) {
       if (budget.reserved > 0) continue;
-      this.#budgets.delete(key);
+      this.budgets.delete(key);
       return;
     }
   }

@@ -10,42 +10,42 @@ export const TURN_BYTES = 262_144;
 const PIECE_BYTES = 65_536;
 
 export class TurnShare {
-  #left = TURN_BYTES;
+  private left = TURN_BYTES;
   /** A next turn is waited for. */
-  #isCounting = false;
-  readonly #waiting = new Set<() => void>();
-  readonly #later: (run: () => void) => void;
+  private isCounting = false;
+  private readonly waiting = new Set<() => void>();
+  private readonly later: (run: () => void) => void;
   /** For measurements: the most that was read in one turn. */
   mostBytes = 0;
 
   /** @param later runs what it is given in another turn */
   constructor(later: (run: () => void) => void = setImmediate) {
-    this.#later = later;
+    this.later = later;
   }
 
   /** @returns false when the reader should stop: `goOn` is called in another turn */
   spend(bytes: number, goOn: () => void): boolean {
-    if (!this.#isCounting) {
-      this.#isCounting = true;
-      this.#later(() => this.#next());
+    if (!this.isCounting) {
+      this.isCounting = true;
+      this.later(() => this.next());
     }
-    this.#left -= bytes;
-    this.mostBytes = Math.max(this.mostBytes, TURN_BYTES - this.#left);
-    if (this.#left > 0) return true;
-    this.#waiting.add(goOn);
+    this.left -= bytes;
+    this.mostBytes = Math.max(this.mostBytes, TURN_BYTES - this.left);
+    if (this.left > 0) return true;
+    this.waiting.add(goOn);
     return false;
   }
 
-  #next(): void {
-    this.#left = TURN_BYTES;
+  private next(): void {
+    this.left = TURN_BYTES;
     // Each has a piece ready: as many go on as their pieces fit, and the others in later turns.
     let room = TURN_BYTES / PIECE_BYTES;
-    for (const goOn of this.#waiting) {
+    for (const goOn of this.waiting) {
       if (room-- <= 0) break;
-      this.#waiting.delete(goOn);
+      this.waiting.delete(goOn);
       goOn();
     }
-    this.#isCounting = this.#waiting.size > 0;
-    if (this.#isCounting) this.#later(() => this.#next());
+    this.isCounting = this.waiting.size > 0;
+    if (this.isCounting) this.later(() => this.next());
   }
 }

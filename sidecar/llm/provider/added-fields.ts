@@ -29,24 +29,24 @@ const UNKNOWN_FIELD =
 
 /** The additions to one request, for each upstream that it is sent to. */
 export class Additions {
-  readonly #request: ModelRequest;
-  readonly #settings: LlmSettings;
+  private readonly request: ModelRequest;
+  private readonly settings: LlmSettings;
   /** Refused for their values, which another request would not have. */
-  readonly #without = new Set<string>();
-  #changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
+  private readonly without = new Set<string>();
+  private changes: RequestChanges = { maxOutputTokens: 0, maxField: undefined, bounded: [], askUsage: false };
 
   constructor(request: ModelRequest, settings: LlmSettings) {
-    this.#request = request;
-    this.#settings = settings;
+    this.request = request;
+    this.settings = settings;
   }
 
   /** Changes that bound a request's tokens and make them countable. */
   changesFor(upstream: Upstream, nowMs: number): RequestChanges {
-    const { facts, budget, spending } = this.#request;
-    const { streamUsage, limits } = this.#settings;
+    const { facts, budget, spending } = this.request;
+    const { streamUsage, limits } = this.settings;
     const { maxOutputFields, asksForUsage } = traitsOf(facts.operation);
     const mayAdd = (field: AddedField): boolean =>
-      upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.#without.has(keyOf(upstream, field));
+      upstream.mayAdd(field, upstream.modelFor(facts), nowMs) && !this.without.has(keyOf(upstream, field));
     let maxOutputTokens = 0;
     let maxField: AddedField | undefined;
     let bounded: readonly string[] = [];
@@ -61,8 +61,8 @@ export class Additions {
     const limited = budget !== undefined || limits.tokensPerMinute > 0;
     const wanted = streamUsage === 'always' || (streamUsage === 'auto' && limited);
     const canAsk = wanted && asksForUsage && facts.stream && !facts.includesUsage;
-    this.#changes = { maxOutputTokens, maxField, bounded, askUsage: canAsk && mayAdd('stream_options') };
-    return this.#changes;
+    this.changes = { maxOutputTokens, maxField, bounded, askUsage: canAsk && mayAdd('stream_options') };
+    return this.changes;
   }
 
   /**
@@ -75,21 +75,20 @@ export class Additions {
     if (!REFUSED.has(status)) return false;
     const text = body.toString('utf8');
     let refused = false;
-    for (const field of this.#added()) {
+    for (const field of this.added()) {
       if (!new RegExp(`(?<![a-z_])${field}(?![a-z_])`).test(text)) continue;
       refused = true;
-      this.#without.add(keyOf(upstream, field));
-      if (UNKNOWN_FIELD.test(text))
-        upstream.refused.add(upstream.modelFor(this.#request.facts), field, nowMs);
+      this.without.add(keyOf(upstream, field));
+      if (UNKNOWN_FIELD.test(text)) upstream.refused.add(upstream.modelFor(this.request.facts), field, nowMs);
     }
     return refused;
   }
 
-  #added(): AddedField[] {
-    const { maxField, maxOutputTokens, askUsage } = this.#changes;
+  private added(): AddedField[] {
+    const { maxField, maxOutputTokens, askUsage } = this.changes;
     const added: AddedField[] = maxField !== undefined && maxOutputTokens > 0 ? [maxField] : [];
     // An object that the caller has itself is the caller's to be refused for.
-    if (askUsage && this.#request.facts.streamOptions === undefined) added.push('stream_options');
+    if (askUsage && this.request.facts.streamOptions === undefined) added.push('stream_options');
     return added;
   }
 }

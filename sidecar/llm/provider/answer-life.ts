@@ -4,20 +4,20 @@ import type { FailureContext } from './describe-failure.ts';
 import type { ProviderAttemptClocks } from './provider-attempt-clocks.ts';
 
 export class AnswerLife {
-  readonly #clocks: ProviderAttemptClocks;
-  readonly #context: FailureContext;
-  #signs = 0;
+  private readonly clocks: ProviderAttemptClocks;
+  private readonly context: FailureContext;
+  private signs = 0;
   /** From the start of the attempt; 0 while nothing has come. */
   firstByteMs = 0;
 
   constructor(clocks: ProviderAttemptClocks, context: FailureContext) {
-    this.#clocks = clocks;
-    this.#context = context;
+    this.clocks = clocks;
+    this.context = context;
   }
 
   /** More of the answer has come. True: another clock may be the next one now. */
   note({ isEvents, signs, flowing }: AnswerBody): boolean {
-    const clocks = this.#clocks;
+    const clocks = this.clocks;
     let changes = false;
     if (isEvents !== clocks.isStream) {
       clocks.isStream = isEvents;
@@ -25,10 +25,10 @@ export class AnswerLife {
       clocks.headAtMs = Number.POSITIVE_INFINITY;
       changes = true;
     }
-    if (signs === this.#signs) return changes;
-    this.#signs = signs;
-    clocks.aliveMs = this.#context.clock();
-    this.#context.life.aliveMs = clocks.aliveMs;
+    if (signs === this.signs) return changes;
+    this.signs = signs;
+    clocks.aliveMs = this.context.clock();
+    this.context.life.aliveMs = clocks.aliveMs;
     if (this.firstByteMs === 0) this.firstByteMs = clocks.aliveMs - clocks.startedMs;
     if (clocks.flowing || !flowing) return changes;
     clocks.flowing = true;

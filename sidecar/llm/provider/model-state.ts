@@ -22,7 +22,7 @@ export class ModelState {
   outOfCredit: string | undefined = undefined;
   /** Attempts under way. */
   inUse = 0;
-  #recheckAtMs = 0;
+  private recheckAtMs = 0;
 
   constructor(model: string) {
     this.model = model;
@@ -42,13 +42,13 @@ export class ModelState {
   refuseForMoney(code: string, nowMs: number): boolean {
     const isNew = this.outOfCredit === undefined;
     this.outOfCredit = code;
-    this.#recheckAtMs = nowMs + BILLING_RECHECK_MS;
+    this.recheckAtMs = nowMs + BILLING_RECHECK_MS;
     return isNew;
   }
 
   /** Others are asked first. */
   isLastResort(nowMs: number): boolean {
-    return this.outOfCredit !== undefined && nowMs < this.#recheckAtMs;
+    return this.outOfCredit !== undefined && nowMs < this.recheckAtMs;
   }
 
   /** @param tokens what a request may use */
@@ -59,42 +59,42 @@ export class ModelState {
 
 /** The models of one upstream. */
 export class ModelStates {
-  readonly #states = new Map<string, ModelState>();
+  private readonly states = new Map<string, ModelState>();
 
   get size(): number {
-    return this.#states.size;
+    return this.states.size;
   }
 
   /** Undefined while nothing is known of it. */
   get(model: string): ModelState | undefined {
-    return this.#states.get(model);
+    return this.states.get(model);
   }
 
   of(model: string, nowMs: number): ModelState {
-    let state = this.#states.get(model);
+    let state = this.states.get(model);
     if (state === undefined) {
-      if (this.#states.size >= MAX_MODELS) this.#forgetOne(nowMs);
+      if (this.states.size >= MAX_MODELS) this.forgetOne(nowMs);
       state = new ModelState(model);
-      this.#states.set(model, state);
+      this.states.set(model, state);
     }
     return state;
   }
 
   values(): Iterable<ModelState> {
-    return this.#states.values();
+    return this.states.values();
   }
 
   /** The oldest of which nothing follows; else the oldest that is not in use. */
-  #forgetOne(nowMs: number): void {
+  private forgetOne(nowMs: number): void {
     let unused: string | undefined;
-    for (const [model, state] of this.#states) {
+    for (const [model, state] of this.states) {
       if (state.inUse > 0) continue;
       if (state.restsUntilMs <= nowMs && state.outOfCredit === undefined) {
-        this.#states.delete(model);
+        this.states.delete(model);
         return;
       }
       unused ??= model;
     }
-    if (unused !== undefined) this.#states.delete(unused);
+    if (unused !== undefined) this.states.delete(unused);
   }
 }

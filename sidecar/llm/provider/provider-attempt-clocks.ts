@@ -30,7 +30,7 @@ export interface ClockLimits {
 const HELD_HEAD_MS = 1_000;
 
 export class ProviderAttemptClocks {
-  readonly #limits: ClockLimits;
+  private readonly limits: ClockLimits;
   readonly startedMs: number;
   /** The answer is, or is asked to be, a stream. */
   isStream: boolean;
@@ -48,7 +48,7 @@ export class ProviderAttemptClocks {
   atMs = Number.POSITIVE_INFINITY;
 
   constructor(limits: ClockLimits, isStream: boolean, nowMs: number) {
-    this.#limits = limits;
+    this.limits = limits;
     this.isStream = isStream;
     this.startedMs = nowMs;
     this.aliveMs = nowMs;
@@ -56,7 +56,7 @@ export class ProviderAttemptClocks {
 
   /** The clock that is over first, at {@link atMs}; undefined when none runs. */
   next(): ClockName | undefined {
-    const limits = this.#limits;
+    const limits = this.limits;
     let name: ClockName | undefined = 'call';
     let atMs = limits.callAtMs;
     if (this.flowing) {

@@ -35,7 +35,7 @@ export class ProviderRecord {
   inARow = 0;
   atMs = Number.NEGATIVE_INFINITY;
   goodAtMs = Number.NEGATIVE_INFINITY;
-  readonly #latestMs = new Float64Array(LATEST);
+  private readonly latestMs = new Float64Array(LATEST);
 
   constructor(model: string) {
     this.model = model;
@@ -49,10 +49,10 @@ export class ProviderRecord {
   answered(attempt: WaitingAttempt, nowMs: number): void {
     if (!this.waiting.delete(attempt)) return;
     const tookMs = nowMs - attempt.startedMs;
-    this.#latestMs[this.answers++ % LATEST] = tookMs;
+    this.latestMs[this.answers++ % LATEST] = tookMs;
     this.answersMs += tookMs;
     // A stream that begins may yet be cut, but who begins to answer refuses nothing.
-    if (this.kind !== 'failed') this.#isGood(nowMs);
+    if (this.kind !== 'failed') this.isGood(nowMs);
   }
 
   /**
@@ -61,10 +61,10 @@ export class ProviderRecord {
    */
   ended(attempt: WaitingAttempt, kind: ProviderAttemptKind, what: string, said: string, nowMs: number): void {
     const waited = this.waiting.delete(attempt);
-    if (kind === 'none' || (kind === 'unanswered' && !(waited && this.#isLong(nowMs - attempt.startedMs))))
+    if (kind === 'none' || (kind === 'unanswered' && !(waited && this.isLong(nowMs - attempt.startedMs))))
       return;
     if (kind === 'good') {
-      this.#isGood(nowMs);
+      this.isGood(nowMs);
       return;
     }
     this.inARow = kind === this.kind ? this.inARow + 1 : 1;
@@ -75,12 +75,12 @@ export class ProviderRecord {
   }
 
   /** Who waits for less than answers take, and leaves, says nothing. */
-  #isLong(waitedMs: number): boolean {
+  private isLong(waitedMs: number): boolean {
     const { answers, slowestMs } = this.usual;
     return answers > 0 && waitedMs > slowestMs;
   }
 
-  #isGood(nowMs: number): void {
+  private isGood(nowMs: number): void {
     this.goodAtMs = nowMs;
     this.kind = undefined;
     this.inARow = 0;
@@ -90,43 +90,43 @@ export class ProviderRecord {
   get usual(): { readonly answers: number; readonly slowestMs: number } {
     const answers = Math.min(this.answers, LATEST);
     if (answers < MIN_ANSWERS) return { answers: 0, slowestMs: 0 };
-    return { answers, slowestMs: Math.max(...this.#latestMs.subarray(0, answers)) };
+    return { answers, slowestMs: Math.max(...this.latestMs.subarray(0, answers)) };
   }
 }
 
 /** The records of one provider. */
 export class ProviderRecords {
-  readonly #records = new Map<string, ProviderRecord>();
+  private readonly records = new Map<string, ProviderRecord>();
 
   of(model: string): ProviderRecord {
-    const known = this.#records.get(model);
+    const known = this.records.get(model);
     if (known !== undefined) return known;
-    if (this.#records.size >= MAX_MODELS && model !== OTHER_MODELS && !this.#forgetOne())
+    if (this.records.size >= MAX_MODELS && model !== OTHER_MODELS && !this.forgetOne())
       return this.of(OTHER_MODELS);
     const record = new ProviderRecord(model);
-    this.#records.set(model, record);
+    this.records.set(model, record);
     return record;
   }
 
   /** The oldest that has never been answered, and that nobody waits for. */
-  #forgetOne(): boolean {
-    for (const [model, { answers, goodAtMs, waiting, awaiting }] of this.#records) {
+  private forgetOne(): boolean {
+    for (const [model, { answers, goodAtMs, waiting, awaiting }] of this.records) {
       const isUsed = answers > 0 || goodAtMs > Number.NEGATIVE_INFINITY || waiting.size > 0 || awaiting > 0;
       if (isUsed) continue;
-      this.#records.delete(model);
+      this.records.delete(model);
       return true;
     }
     return false;
   }
 
   values(): Iterable<ProviderRecord> {
-    return this.#records.values();
+    return this.records.values();
   }
 
   /** Requests that wait until any of its models may be asked. */
   get awaiting(): number {
     let awaiting = 0;
-    for (const record of this.#records.values()) awaiting += record.awaiting;
+    for (const record of this.records.values()) awaiting += record.awaiting;
     return awaiting;
   }
 }

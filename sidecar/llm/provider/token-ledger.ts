@@ -14,42 +14,42 @@ export interface Accounts {
 }
 
 export class TokenLedger {
-  readonly #facts: RequestFacts;
+  private readonly facts: RequestFacts;
   /** How the last attempt ended. */
   last: ProviderAttemptEnd | undefined = undefined;
   /** Of all attempts together. */
   usedTokens = 0;
-  #isBegun = false;
-  #input = 0;
-  #output = 0;
-  #wasted = 0;
-  #exact = true;
+  private isBegun = false;
+  private input = 0;
+  private output = 0;
+  private wasted = 0;
+  private exact = true;
 
   constructor(facts: RequestFacts) {
-    this.#facts = facts;
+    this.facts = facts;
   }
 
   /** An attempt is made. One that stands in for another that came to nothing is not the first of its request either. */
   begin(pair: LlmPairStats): void {
-    if (this.#isBegun) pair.retries++;
-    this.#isBegun = true;
+    if (this.isBegun) pair.retries++;
+    this.isBegun = true;
   }
 
   settle(end: ProviderAttemptEnd, cancelled: boolean, { budget, reservation, pair }: Accounts): void {
     this.last = end;
-    const { input, output, exact } = tokensUsed(end, this.#facts, cancelled);
+    const { input, output, exact } = tokensUsed(end, this.facts, cancelled);
     this.usedTokens += input + output;
-    this.#exact &&= exact;
+    this.exact &&= exact;
     // What can't be known counts as all that was reserved: a budget is never overspent.
     if (reservation !== undefined) budget?.settle(reservation, exact ? input + output : reservation.tokens);
     if (end.failure === undefined && !cancelled) {
       pair.tokens.input += input;
       pair.tokens.output += output;
-      this.#input += input;
-      this.#output += output;
+      this.input += input;
+      this.output += output;
     } else {
       pair.tokens.wasted += input + output;
-      this.#wasted += input + output;
+      this.wasted += input + output;
     }
     pair.countAttempt(cancelled ? 'cancelled' : reasonOf(end) || 'success');
     if (end.firstByteMs > 0 && statusOfEnd(end) < 400) pair.firstToken.record(end.firstByteMs / 1000);
@@ -71,10 +71,10 @@ export class TokenLedger {
       responseModel: facts?.model,
       responseId: facts?.id,
       finishReason: facts?.finishReason,
-      inputTokens: this.#input,
-      outputTokens: this.#output,
-      wastedTokens: this.#wasted,
-      tokensAreExact: this.#exact,
+      inputTokens: this.input,
+      outputTokens: this.output,
+      wastedTokens: this.wasted,
+      tokensAreExact: this.exact,
       firstByteMs: this.last?.firstByteMs ?? 0,
     };
   }

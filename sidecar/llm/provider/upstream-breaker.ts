@@ -32,11 +32,11 @@ export class UpstreamBreaker {
   /** When it opened, by the caller's clock. */
   openedAtMs = 0;
   rejections = 0;
-  readonly #clock: () => number;
-  readonly #onChange: (from: BreakerState, to: BreakerState) => void;
-  #circuit: CircuitBreaker<[ok: boolean], void>;
-  #epoch = 0;
-  #probing = false;
+  private readonly clock: () => number;
+  private readonly onChange: (from: BreakerState, to: BreakerState) => void;
+  private circuit: CircuitBreaker<[ok: boolean], void>;
+  private epoch = 0;
+  private probing = false;
 
   constructor(
     settings: LlmBreakerSettings,
@@ -44,19 +44,19 @@ export class UpstreamBreaker {
     onChange: (from: BreakerState, to: BreakerState) => void,
   ) {
     this.settings = settings;
-    this.#clock = clock;
-    this.#onChange = onChange;
-    this.#circuit = this.#create();
+    this.clock = clock;
+    this.onChange = onChange;
+    this.circuit = this.create();
   }
 
   /** When an open circuit lets a probe through. */
   get probeAtMs(): number {
-    return this.state === 'open' ? this.openedAtMs + this.settings.recoveryTimeoutMs : this.#clock();
+    return this.state === 'open' ? this.openedAtMs + this.settings.recoveryTimeoutMs : this.clock();
   }
 
   /** Would {@link admit} let an attempt in? */
   get admits(): boolean {
-    return this.state === 'closed' || (this.state === 'half_open' && !this.#probing);
+    return this.state === 'closed' || (this.state === 'half_open' && !this.probing);
   }
 
   /** Must be settled once. */
@@ -66,27 +66,27 @@ export class UpstreamBreaker {
       return undefined;
     }
     const probe = this.state === 'half_open';
-    if (probe) this.#probing = true;
-    return { epoch: this.#epoch, probe };
+    if (probe) this.probing = true;
+    return { epoch: this.epoch, probe };
   }
 
   settle({ epoch, probe }: UpstreamAdmission, verdict: Outcome): void {
-    if (epoch !== this.#epoch) return;
+    if (epoch !== this.epoch) return;
     if (verdict === 'neutral') {
-      if (probe) this.#probing = false;
+      if (probe) this.probing = false;
       return;
     }
     // A probe's place is taken until opossum has changed its state, some microtasks from now.
-    this.#circuit.fire(verdict === 'success').catch(() => {});
+    this.circuit.fire(verdict === 'success').catch(() => {});
   }
 
   /** Ends its timers. */
   close(): void {
-    this.#circuit.removeAllListeners();
-    this.#circuit.shutdown();
+    this.circuit.removeAllListeners();
+    this.circuit.shutdown();
   }
 
-  #create(): CircuitBreaker<[ok: boolean], void> {
+  private create(): CircuitBreaker<[ok: boolean], void> {
     const { failurePercent, minCalls, windowMs, recoveryTimeoutMs } = this.settings;
     const circuit = new CircuitBreaker(
       async (ok: boolean) => {
@@ -104,23 +104,23 @@ export class UpstreamBreaker {
         resetTimeout: recoveryTimeoutMs,
       },
     );
-    circuit.on('open', () => this.#change('open'));
-    circuit.on('halfOpen', () => this.#change('half_open'));
+    circuit.on('open', () => this.change('open'));
+    circuit.on('halfOpen', () => this.change('half_open'));
     circuit.on('close', () => {
-      this.#change('closed');
+      this.change('closed');
       // The window still has the failures it opened for: one more would open it again.
       this.close();
-      this.#circuit = this.#create();
+      this.circuit = this.create();
     });
     return circuit;
   }
 
-  #change(to: BreakerState): void {
+  private change(to: BreakerState): void {
     const from = this.state;
-    if (to === 'open') this.openedAtMs = this.#clock();
+    if (to === 'open') this.openedAtMs = this.clock();
     this.state = to;
-    this.#epoch++;
-    this.#probing = false;
-    if (from !== to) this.#onChange(from, to);
+    this.epoch++;
+    this.probing = false;
+    if (from !== to) this.onChange(from, to);
   }
 }

@@ -10,15 +10,15 @@ import { type Candidate, chooseUpstream, type NextStep } from './provider-retry.
 import type { Upstream } from './upstream.ts';
 
 export class UpstreamChoice {
-  readonly #upstreams: readonly Upstream[];
-  readonly #request: ModelRequest;
-  readonly #settings: LlmSettings;
+  private readonly upstreams: readonly Upstream[];
+  private readonly request: ModelRequest;
+  private readonly settings: LlmSettings;
   /** The request's share of a provider's limits. */
-  readonly #tokens: number;
+  private readonly tokens: number;
   /** Indexes of the upstreams that were asked, by the client's earlier tries too. */
-  readonly #tried = new Set<number>();
+  private readonly tried = new Set<number>();
   /** What the attempts have found out, for a request that names no model: it says nothing about any other request. */
-  readonly #own: Map<Upstream, ModelState> | undefined;
+  private readonly own: Map<Upstream, ModelState> | undefined;
   /** When `timeout` is over; Infinity when that is off. */
   readonly timeoutAtMs: number;
   /** The deadline of the inbound call; Infinity without one. */
@@ -32,14 +32,14 @@ export class UpstreamChoice {
   /** Another attempt would have begun, had the client's own clock left it the time. */
   clientDecides = false;
   /** Where it waits. */
-  #awaited: ProviderRecord | undefined = undefined;
+  private awaited: ProviderRecord | undefined = undefined;
 
   constructor(upstreams: readonly Upstream[], request: ModelRequest, settings: LlmSettings, tokens: number) {
     const { earlier, ownerCall, receivedMs, clientAtMs } = request;
-    this.#upstreams = upstreams;
-    this.#request = request;
-    this.#settings = settings;
-    this.#tokens = tokens;
+    this.upstreams = upstreams;
+    this.request = request;
+    this.settings = settings;
+    this.tokens = tokens;
     this.timeoutAtMs = settings.timeoutMs === 0 ? Number.POSITIVE_INFINITY : receivedMs + settings.timeoutMs;
     this.callAtMs = ownerCall?.deadlineMs ?? Number.POSITIVE_INFINITY;
     const { connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs } = settings;
@@ -53,17 +53,17 @@ export class UpstreamChoice {
       callAtMs,
     };
     this.deadlineMs = Math.min(this.timeoutAtMs, this.callAtMs, clientAtMs);
-    this.#own = request.facts.understood ? undefined : new Map();
+    this.own = request.facts.understood ? undefined : new Map();
     this.maxAttempts = Math.max(1, settings.retry.maxAttempts - earlier.attempts);
     if (earlier.upstreams.size === 0) return;
     upstreams.forEach(({ name }, index) => {
-      if (earlier.upstreams.has(name)) this.#tried.add(index);
+      if (earlier.upstreams.has(name)) this.tried.add(index);
     });
   }
 
   /** The time for another attempt is over. */
   isOver(nowMs: number): boolean {
-    this.clientDecides ||= nowMs >= this.#request.clientAtMs;
+    this.clientDecides ||= nowMs >= this.request.clientAtMs;
     return nowMs >= this.deadlineMs;
   }
 
@@ -73,72 +73,72 @@ export class UpstreamChoice {
    * @param random in [0, 1)
    */
   next(attempts: number, nowMs: number, random: number): NextStep {
-    const step = this.#choose(attempts, nowMs, random, this.deadlineMs);
-    if (!step.go && this.deadlineMs === this.#request.clientAtMs) {
+    const step = this.choose(attempts, nowMs, random, this.deadlineMs);
+    if (!step.go && this.deadlineMs === this.request.clientAtMs) {
       const withoutIt = Math.min(this.timeoutAtMs, this.callAtMs);
-      this.clientDecides = this.#choose(attempts, nowMs, random, withoutIt).go;
+      this.clientDecides = this.choose(attempts, nowMs, random, withoutIt).go;
     }
     return step;
   }
 
-  #choose(attempts: number, nowMs: number, random: number, deadlineMs: number): NextStep {
-    const candidates = this.#upstreams.map((upstream, index) => this.#candidate(upstream, index, nowMs));
-    return chooseUpstream(candidates, this.#settings.retry, { attempts, nowMs, deadlineMs, random });
+  private choose(attempts: number, nowMs: number, random: number, deadlineMs: number): NextStep {
+    const candidates = this.upstreams.map((upstream, index) => this.candidate(upstream, index, nowMs));
+    return chooseUpstream(candidates, this.settings.retry, { attempts, nowMs, deadlineMs, random });
   }
 
-  #candidate(upstream: Upstream, index: number, nowMs: number): Candidate {
+  private candidate(upstream: Upstream, index: number, nowMs: number): Candidate {
     const state =
-      this.#own === undefined
-        ? upstream.models.get(upstream.modelFor(this.#request.facts))
-        : this.#own.get(upstream);
-    return upstream.candidate(state, this.#tokens, this.#tried.has(index), nowMs);
+      this.own === undefined
+        ? upstream.models.get(upstream.modelFor(this.request.facts))
+        : this.own.get(upstream);
+    return upstream.candidate(state, this.tokens, this.tried.has(index), nowMs);
   }
 
   /** The request waits until it may be asked there; gives the index back. */
   awaitTurn(index: number): number {
     this.endWait();
-    const upstream = this.#upstreams[index]!;
-    this.#awaited = upstream.records.of(upstream.modelFor(this.#request.facts));
-    this.#awaited.awaiting++;
+    const upstream = this.upstreams[index]!;
+    this.awaited = upstream.records.of(upstream.modelFor(this.request.facts));
+    this.awaited.awaiting++;
     return index;
   }
 
   endWait(): void {
-    if (this.#awaited !== undefined) this.#awaited.awaiting--;
-    this.#awaited = undefined;
+    if (this.awaited !== undefined) this.awaited.awaiting--;
+    this.awaited = undefined;
   }
 
   /** The wait is over: may the upstream be asked right now? */
   mayBegin(index: number, nowMs: number): boolean {
     this.endWait();
-    const { closed, freeAtMs } = this.#candidate(this.#upstreams[index]!, index, nowMs);
+    const { closed, freeAtMs } = this.candidate(this.upstreams[index]!, index, nowMs);
     return closed && freeAtMs <= nowMs;
   }
 
   try(index: number): Upstream {
-    this.#tried.add(index);
-    return this.#upstreams[index]!;
+    this.tried.add(index);
+    return this.upstreams[index]!;
   }
 
   /** What is to be known of the request's model there. */
   stateOf(upstream: Upstream, nowMs: number): ModelState {
-    const model = upstream.modelFor(this.#request.facts);
-    if (this.#own === undefined) return upstream.models.of(model, nowMs);
-    const state = this.#own.get(upstream) ?? new ModelState(model);
-    this.#own.set(upstream, state);
+    const model = upstream.modelFor(this.request.facts);
+    if (this.own === undefined) return upstream.models.of(model, nowMs);
+    const state = this.own.get(upstream) ?? new ModelState(model);
+    this.own.set(upstream, state);
     return state;
   }
 
   /** Nothing was tried there: the connection had been closed before. */
   untry(upstream: Upstream): void {
-    this.#tried.delete(this.#upstreams.indexOf(upstream));
+    this.tried.delete(this.upstreams.indexOf(upstream));
   }
 
   /** Facts for the client's next try. */
   triesWith(attempts: number): EarlierTries {
-    const { earlier } = this.#request;
+    const { earlier } = this.request;
     const upstreams = new Set(earlier.upstreams);
-    for (const index of this.#tried) upstreams.add(this.#upstreams[index]!.name);
+    for (const index of this.tried) upstreams.add(this.upstreams[index]!.name);
     return { attempts: earlier.attempts + attempts, upstreams };
   }
 }

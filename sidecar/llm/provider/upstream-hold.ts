@@ -25,11 +25,11 @@ export class UpstreamHold {
   readonly reservation: Reservation | undefined;
   readonly pair: LlmPairStats;
   readonly startedMs: number;
-  readonly #record: ProviderRecord;
-  readonly #tokens: number;
-  #learned = false;
-  #judged = false;
-  #hasRested = false;
+  private readonly record: ProviderRecord;
+  private readonly tokens: number;
+  private learned = false;
+  private judged = false;
+  private hasRested = false;
 
   /** @param tokens what the request may use of the provider's limits */
   constructor(
@@ -46,10 +46,10 @@ export class UpstreamHold {
     this.admission = admission;
     this.reservation = reservation;
     this.pair = pair;
-    this.#tokens = tokens;
+    this.tokens = tokens;
     this.startedMs = nowMs;
-    this.#record = upstream.records.of(model.model);
-    this.#record.begin(this);
+    this.record = upstream.records.of(model.model);
+    this.record.begin(this);
     model.learned.begin(tokens);
     model.inUse++;
     upstream.activeRequests++;
@@ -57,21 +57,21 @@ export class UpstreamHold {
 
   /** The answer tells what is left at the provider. */
   onHeaders(status: number, headers: HttpHeaders, nowMs: number): void {
-    this.#endLearning();
+    this.endLearning();
     this.model.learned.learn(headers, nowMs, Date.now());
     if (status >= 400 && status !== 429) this.model.throttledInARow = 0;
   }
 
   /** It is known what is left at the provider, or it never will be. */
-  #endLearning(): void {
-    if (this.#learned) return;
-    this.#learned = true;
-    this.model.learned.end(this.#tokens);
+  private endLearning(): void {
+    if (this.learned) return;
+    this.learned = true;
+    this.model.learned.end(this.tokens);
   }
 
   /** The bytes so far are an answer, and no error. */
   onAnswer(nowMs: number): void {
-    this.#record.answered(this, nowMs);
+    this.record.answered(this, nowMs);
     this.model.throttledInARow = 0;
     this.model.outOfCredit = undefined;
     // A stream may go on for minutes: a probe that answers has shown enough, and others wait for its place.
@@ -80,15 +80,15 @@ export class UpstreamHold {
 
   /** The first verdict counts. */
   judge(verdict: Outcome): void {
-    if (this.#judged) return;
-    this.#judged = true;
+    if (this.judged) return;
+    this.judged = true;
     this.upstream.breaker.settle(this.admission, verdict);
   }
 
   /** What a failed answer says of the model's next requests, once. @param random in [0, 1) */
   rest(failure: ProviderFailure, retry: LlmRetrySettings, random: number, nowMs: number): void {
-    if (this.#hasRested) return;
-    this.#hasRested = true;
+    if (this.hasRested) return;
+    this.hasRested = true;
     const { upstream, model } = this;
     const { outOfCredit, status } = failure;
     if (outOfCredit !== undefined) {
@@ -104,12 +104,12 @@ export class UpstreamHold {
   /** The attempt is over. Call it once. */
   end(request: ModelRequest, end: ProviderAttemptEnd, cancelled: boolean, nowMs: number): void {
     const { upstream } = this;
-    this.#endLearning();
+    this.endLearning();
     this.model.inUse--;
     upstream.activeRequests--;
     this.judge(verdictOnUpstream(end, cancelled));
     const error = cancelled ? '' : errorOf(request, upstream, end);
-    this.#record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
+    this.record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
     if (!cancelled) upstream.lastError = error;
   }
 }

@@ -31,7 +31,7 @@ export class Upstream {
   readonly records = new ProviderRecords();
   /** Fields that it has refused. */
   readonly refused = new RefusedFields();
-  readonly #hostFields: readonly AddedField[];
+  private readonly hostFields: readonly AddedField[];
   readonly agent: Agent;
   readonly url: URL;
   /** Without the brackets of an IPv6 address. */
@@ -39,35 +39,35 @@ export class Upstream {
   readonly port: number;
   readonly protocol: 'http:' | 'https:';
   /** Stands before the operation's path; without a slash at its end. */
-  readonly #basePath: string;
+  private readonly basePath: string;
   /** Of the configured URL, without its question mark. */
-  readonly #ownQuery: string;
+  private readonly ownQuery: string;
   /** From the user and password of the configured URL; undefined without them. */
-  readonly #userCredentials: Recipient['own'];
+  private readonly userCredentials: Recipient['own'];
   /** Its password, and what is secret in its query, in the forms in which a provider may repeat them. */
-  readonly #secretsOfUrl: readonly string[];
+  private readonly secretsOfUrl: readonly string[];
   activeRequests = 0;
   /** When an answer of any of its requests last showed life. */
   aliveMs = Number.NEGATIVE_INFINITY;
   /** How the last request to it failed, for people and without keys; '' when it succeeded. */
   lastError = '';
-  readonly #environment: UpstreamEnvironment;
+  private readonly environment: UpstreamEnvironment;
 
   constructor(settings: LlmUpstreamSettings, breaker: LlmBreakerSettings, environment: UpstreamEnvironment) {
     const { events, clock } = environment;
     this.settings = settings;
-    this.#environment = environment;
+    this.environment = environment;
     // A URL is taken apart anew each time that a part of it is asked for.
     const url = new URL(settings.url);
     this.url = url;
     this.hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     this.protocol = url.protocol === 'https:' ? 'https:' : 'http:';
     this.port = Number(url.port || (this.protocol === 'https:' ? 443 : 80));
-    this.#basePath = url.pathname.replace(/\/$/, '');
-    this.#ownQuery = url.search.slice(1);
-    this.#userCredentials = userCredentials(url);
-    this.#secretsOfUrl = secretsOfUrl(url);
-    this.#hostFields = fieldsOfHost(this.url.hostname);
+    this.basePath = url.pathname.replace(/\/$/, '');
+    this.ownQuery = url.search.slice(1);
+    this.userCredentials = userCredentials(url);
+    this.secretsOfUrl = secretsOfUrl(url);
+    this.hostFields = fieldsOfHost(this.url.hostname);
     this.breaker = new UpstreamBreaker(breaker, clock, (from, to) =>
       events.onBreaker(settings.name, from, to),
     );
@@ -85,7 +85,7 @@ export class Upstream {
 
   /** Fields that may be added to its requests, the preferred ones first. */
   get addable(): readonly AddedField[] {
-    return this.settings.adds ?? this.#hostFields;
+    return this.settings.adds ?? this.hostFields;
   }
 
   /** It takes the field, as far as is known, with this model. */
@@ -96,9 +96,9 @@ export class Upstream {
   /** Its own path before the operation's; both queries. */
   pathOf(operationPath: string): string {
     const [path, query] = splitQuery(operationPath);
-    const own = this.#ownQuery;
+    const own = this.ownQuery;
     const both = query === '' || own === '' ? own + query : `${own}&${query}`;
-    return this.#basePath + path + (both === '' ? '' : `?${both}`);
+    return this.basePath + path + (both === '' ? '' : `?${both}`);
   }
 
   /**
@@ -109,9 +109,9 @@ export class Upstream {
     // A path relative to the caller's own is the same here and there.
     if (!/^(?:https?:)?\//i.test(location) || !URL.canParse(location, this.url.href)) return location;
     const target = new URL(location, this.url);
-    const base = this.#basePath;
+    const base = this.basePath;
     if (target.origin !== this.url.origin || !target.pathname.startsWith(`${base}/`)) return location;
-    const own = this.#ownQuery.split('&');
+    const own = this.ownQuery.split('&');
     const query = target.search
       .slice(1)
       .split('&')
@@ -122,22 +122,22 @@ export class Upstream {
 
   /** Whose credentials it gets. */
   get recipient(): Recipient {
-    return { isFirst: this.isFirst, own: this.#credentials() };
+    return { isFirst: this.isFirst, own: this.credentials() };
   }
 
   /** Its own credentials, in every form in which they are sent. */
   get keys(): readonly string[] {
-    const own = this.#credentials();
+    const own = this.credentials();
     return own === undefined
-      ? this.#secretsOfUrl
-      : [own.authorization.replace(/^\S+ /, ''), ...this.#secretsOfUrl];
+      ? this.secretsOfUrl
+      : [own.authorization.replace(/^\S+ /, ''), ...this.secretsOfUrl];
   }
 
-  #credentials(): Recipient['own'] {
+  private credentials(): Recipient['own'] {
     const { apiKeyEnv } = this.settings;
-    const key = apiKeyEnv === undefined ? undefined : this.#environment.variables[apiKeyEnv];
+    const key = apiKeyEnv === undefined ? undefined : this.environment.variables[apiKeyEnv];
     if (key !== undefined && key !== '') return { authorization: `Bearer ${key}`, key };
-    return this.#userCredentials;
+    return this.userCredentials;
   }
 
   /**
@@ -158,13 +158,13 @@ export class Upstream {
   /** Leaves one of its models alone. */
   rest(state: ModelState, forMs: number, because: string, nowMs: number): void {
     if (state.rest(forMs, because, nowMs))
-      this.#environment.events.onCooldown(this.name, state.model, forMs, because);
+      this.environment.events.onCooldown(this.name, state.model, forMs, because);
   }
 
   /** One of its models is served again only when it is paid for. */
   refuseForMoney(state: ModelState, code: string, nowMs: number): void {
     if (state.refuseForMoney(code, nowMs))
-      this.#environment.events.onOutOfCredit(this.name, state.model, code);
+      this.environment.events.onOutOfCredit(this.name, state.model, code);
   }
 
   /** The provider has closed connections that idle: none of them is used again. */

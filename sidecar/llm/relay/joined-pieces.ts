@@ -12,49 +12,49 @@ export interface PiecesTaker {
 }
 
 export class JoinedPieces {
-  readonly #taker: PiecesTaker;
+  private readonly taker: PiecesTaker;
   /** The first of them, while it is the only one. */
-  #first: Buffer | undefined = undefined;
-  #joined: Buffer | undefined = undefined;
-  #length = 0;
+  private first: Buffer | undefined = undefined;
+  private joined: Buffer | undefined = undefined;
+  private length = 0;
 
   constructor(taker: PiecesTaker) {
-    this.#taker = taker;
+    this.taker = taker;
   }
 
   get isEmpty(): boolean {
-    return this.#length === 0;
+    return this.length === 0;
   }
 
   push(piece: Buffer): void {
-    if (this.#length + piece.length > JOINED_BYTES) this.flush();
-    if (this.#length === 0) {
+    if (this.length + piece.length > JOINED_BYTES) this.flush();
+    if (this.length === 0) {
       if (piece.length >= JOINED_BYTES) {
-        this.#taker.takePieces(piece);
+        this.taker.takePieces(piece);
         return;
       }
-      this.#first = piece;
-      this.#length = piece.length;
+      this.first = piece;
+      this.length = piece.length;
       return;
     }
-    if (this.#first !== undefined) {
-      this.#joined = Buffer.allocUnsafeSlow(JOINED_BYTES);
-      this.#first.copy(this.#joined);
-      this.#first = undefined;
+    if (this.first !== undefined) {
+      this.joined = Buffer.allocUnsafeSlow(JOINED_BYTES);
+      this.first.copy(this.joined);
+      this.first = undefined;
     }
-    piece.copy(this.#joined!, this.#length);
-    this.#length += piece.length;
+    piece.copy(this.joined!, this.length);
+    this.length += piece.length;
   }
 
   /** Nothing comes with what is here. */
   flush(): void {
-    if (this.#length === 0) return;
-    const length = this.#length;
-    const bytes = this.#first ?? trimmed(this.#joined!, length);
-    this.#first = undefined;
-    this.#joined = undefined;
-    this.#length = 0;
-    this.#taker.takePieces(bytes);
+    if (this.length === 0) return;
+    const length = this.length;
+    const bytes = this.first ?? trimmed(this.joined!, length);
+    this.first = undefined;
+    this.joined = undefined;
+    this.length = 0;
+    this.taker.takePieces(bytes);
   }
 }
 

@@ -58,15 +58,15 @@ export function keepingAgent(protocol: string): HttpAgent {
 
 // Node's documentation has this method as one that a subclass may override; its types don't know that it says yes or no.
 class KeepingHttpAgent extends HttpAgent {
-  readonly #sweeper = new Sweeper(this);
+  private readonly sweeper = new Sweeper(this);
 
   override keepSocketAlive(socket: Duplex): boolean {
-    return this.#sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;
+    return this.sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;
   }
 }
 
 class KeepingHttpsAgent extends HttpsAgent {
-  readonly #sweeper = new Sweeper(this);
+  private readonly sweeper = new Sweeper(this);
 
   override createConnection(...given: Parameters<HttpsAgent['createConnection']>) {
     const socket = super.createConnection(...given);
@@ -75,17 +75,17 @@ class KeepingHttpsAgent extends HttpsAgent {
   }
 
   override keepSocketAlive(socket: Duplex): boolean {
-    return this.#sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;
+    return this.sweeper.keeps(socket) && (super.keepSocketAlive(socket) as unknown) === true;
   }
 }
 
 /** Looks through an agent's idle connections while it has any. */
 class Sweeper {
-  readonly #agent: HttpAgent;
-  #sweeps = false;
+  private readonly agent: HttpAgent;
+  private sweeps = false;
 
   constructor(agent: HttpAgent) {
-    this.#agent = agent;
+    this.agent = agent;
   }
 
   /** May the connection idle at all? */
@@ -93,15 +93,15 @@ class Sweeper {
     const one = idlingOf(socket);
     if (one.idleMs === 0) return false;
     one.untilMs = performance.now() + one.idleMs;
-    if (!this.#sweeps) this.#sweepSoon();
+    if (!this.sweeps) this.sweepSoon();
     return true;
   }
 
-  #sweepSoon(): void {
-    this.#sweeps = true;
+  private sweepSoon(): void {
+    this.sweeps = true;
     setTimeout(() => {
-      this.#sweeps = closeOverdue(this.#agent, performance.now());
-      if (this.#sweeps) this.#sweepSoon();
+      this.sweeps = closeOverdue(this.agent, performance.now());
+      if (this.sweeps) this.sweepSoon();
     }, SWEEP_MS).unref();
   }
 }

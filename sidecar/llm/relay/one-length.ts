@@ -21,12 +21,12 @@ export class Heads {
   /** That have come. */
   bytes = 0;
   /** The beginning of a line that may be a length, or the end of the head. */
-  #held = '';
-  #startsLine = true;
+  private held = '';
+  private startsLine = true;
   /** The status line, or what has come of it. */
-  #status = '';
-  #hasStatus = false;
-  #length: string | undefined = undefined;
+  private status = '';
+  private hasStatus = false;
+  private length: string | undefined = undefined;
 
   /** It begins with a whole head that needs no mending: the usual case. */
   isPlain(chunk: Buffer): boolean {
@@ -39,53 +39,53 @@ export class Heads {
       return chunk;
     }
     this.bytes += chunk.length;
-    const text = this.#held + chunk.toString('latin1');
-    this.#held = '';
+    const text = this.held + chunk.toString('latin1');
+    this.held = '';
     let passed = '';
     let at = 0;
     while (at < text.length && !this.isOver) {
       const newline = text.indexOf('\n', at);
       const end = newline < 0 ? text.length : newline + 1;
-      passed += this.#line(text.slice(at, end), newline >= 0);
+      passed += this.line(text.slice(at, end), newline >= 0);
       at = end;
     }
     if (!this.isOver && this.bytes > MAX_HEAD_BYTES) {
       this.isOver = true;
       this.isEndless = true;
     }
-    if (this.isOver) passed += this.#held + text.slice(at);
+    if (this.isOver) passed += this.held + text.slice(at);
     return Buffer.from(passed, 'latin1');
   }
 
   /** @param isWhole it has its end; @returns what is passed on of it */
-  #line(line: string, isWhole: boolean): string {
-    const starts = this.#startsLine;
-    if (!isWhole && starts && this.#hasStatus && (line === '\r' || mayBeLength(line))) {
-      this.#held = line;
+  private line(line: string, isWhole: boolean): string {
+    const starts = this.startsLine;
+    if (!isWhole && starts && this.hasStatus && (line === '\r' || mayBeLength(line))) {
+      this.held = line;
       return '';
     }
-    this.#startsLine = isWhole;
-    if (!this.#hasStatus) {
-      this.#status += line.slice(0, 16);
-      this.#hasStatus = isWhole;
+    this.startsLine = isWhole;
+    if (!this.hasStatus) {
+      this.status += line.slice(0, 16);
+      this.hasStatus = isWhole;
       return line;
     }
     if (!starts || !isWhole) return line;
     const text = line.trimEnd();
     if (text === '') {
       // Another head follows an interim answer's.
-      this.isOver = !/^HTTP\/1\.\d 1/.test(this.#status);
-      this.#status = '';
-      this.#hasStatus = false;
-      this.#length = undefined;
+      this.isOver = !/^HTTP\/1\.\d 1/.test(this.status);
+      this.status = '';
+      this.hasStatus = false;
+      this.length = undefined;
       return line;
     }
     const values = LENGTH.exec(text)?.[1]
       ?.split(',')
       .map((value) => value.trim());
     if (values === undefined || values.some((value) => value !== values[0])) return line;
-    const isKnown = values[0] === this.#length;
-    this.#length ??= values[0];
+    const isKnown = values[0] === this.length;
+    this.length ??= values[0];
     if (isKnown) return '';
     return values.length === 1 ? line : `${NAME}: ${values[0]}\r\n`;
   }

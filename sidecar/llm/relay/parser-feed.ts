@@ -34,14 +34,14 @@ export interface FeedHandlers {
 }
 
 export class ParserFeed implements Reader {
-  readonly #socket: Socket;
-  readonly #handlers: FeedHandlers;
-  readonly #parse: OnData;
-  #heads: Heads | undefined = new Heads();
-  #sliceBytes = MAX_READ_BYTES;
-  #isLight = true;
-  #fedBytes = 0;
-  #paused = false;
+  private readonly socket: Socket;
+  private readonly handlers: FeedHandlers;
+  private readonly parse: OnData;
+  private heads: Heads | undefined = new Heads();
+  private sliceBytes = MAX_READ_BYTES;
+  private isLight = true;
+  private fedBytes = 0;
+  private paused = false;
   /** The parser is at work, and `onFed` follows. */
   isParsing = false;
 
@@ -55,10 +55,10 @@ export class ParserFeed implements Reader {
   }
 
   private constructor(socket: Socket, parse: OnData, handlers: FeedHandlers) {
-    this.#socket = socket;
-    this.#parse = parse;
-    this.#handlers = handlers;
-    const read: Wrapper = (chunk) => this.#read(chunk);
+    this.socket = socket;
+    this.parse = parse;
+    this.handlers = handlers;
+    const read: Wrapper = (chunk) => this.read(chunk);
     read.listener = parse;
     socket.removeListener('data', parse);
     socket.on('data', read);
@@ -66,36 +66,36 @@ export class ParserFeed implements Reader {
 
   /** Nothing more is parsed, though what is being parsed comes to its end. */
   pause(): void {
-    this.#paused = true;
+    this.paused = true;
   }
 
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#socket.resume();
+    if (!this.paused) return;
+    this.paused = false;
+    this.socket.resume();
   }
 
-  #read(chunk: Buffer): void {
+  private read(chunk: Buffer): void {
     // What is left of a connection that has closed has no other time.
-    const isLast = this.#socket.destroyed;
-    if (!isLast && (this.#paused || !readTurns.hasTime)) {
-      this.#putOff(chunk);
+    const isLast = this.socket.destroyed;
+    if (!isLast && (this.paused || !readTurns.hasTime)) {
+      this.putOff(chunk);
       return;
     }
-    const isInHead = chunk.length > HEAD_SLICE_BYTES && this.#heads?.isPlain(chunk) === false;
-    const sliceBytes = isInHead ? HEAD_SLICE_BYTES : this.#sliceBytes;
-    if (isLast || chunk.length <= sliceBytes) this.#feed(chunk);
-    else this.#slice(chunk, sliceBytes);
+    const isInHead = chunk.length > HEAD_SLICE_BYTES && this.heads?.isPlain(chunk) === false;
+    const sliceBytes = isInHead ? HEAD_SLICE_BYTES : this.sliceBytes;
+    if (isLast || chunk.length <= sliceBytes) this.feed(chunk);
+    else this.slice(chunk, sliceBytes);
   }
 
-  #slice(chunk: Buffer, sliceBytes: number): void {
-    const socket = this.#socket;
+  private slice(chunk: Buffer, sliceBytes: number): void {
+    const socket = this.socket;
     for (let at = 0; at < chunk.length; at += sliceBytes) {
-      if (at > 0 && (this.#paused || !readTurns.hasTime)) {
-        this.#putOff(chunk.subarray(at));
+      if (at > 0 && (this.paused || !readTurns.hasTime)) {
+        this.putOff(chunk.subarray(at));
         return;
       }
-      this.#feed(chunk.subarray(at, at + sliceBytes));
+      this.feed(chunk.subarray(at, at + sliceBytes));
       if (socket.destroyed) return;
       // The answer is whole, and something follows it that nobody has asked for.
       if (socket.listenerCount('data') === 0) {
@@ -105,22 +105,22 @@ export class ParserFeed implements Reader {
     }
   }
 
-  #feed(chunk: Buffer): void {
+  private feed(chunk: Buffer): void {
     const startMs = performance.now();
-    const heads = this.#heads;
+    const heads = this.heads;
     let bytes = chunk;
     if (heads !== undefined) {
       bytes = heads.push(chunk);
-      if (heads.isOver) this.#heads = undefined;
+      if (heads.isOver) this.heads = undefined;
     }
     if (bytes.length > 0) {
       this.isParsing = true;
-      this.#parse.call(this.#socket, bytes);
+      this.parse.call(this.socket, bytes);
       this.isParsing = false;
     }
-    this.#handlers.onFed();
-    if (heads?.isEndless === true) this.#handlers.onEndlessHead(heads.bytes);
-    this.#fedBytes = chunk.length;
+    this.handlers.onFed();
+    if (heads?.isEndless === true) this.handlers.onEndlessHead(heads.bytes);
+    this.fedBytes = chunk.length;
     this.account(startMs);
   }
 
@@ -128,22 +128,22 @@ export class ParserFeed implements Reader {
   account(startMs: number): void {
     const ms = performance.now() - startMs;
     const isLight = ms < LIGHT_MS;
-    readTurns.spend(ms, !isLight && !this.#isLight);
-    this.#isLight = isLight;
+    readTurns.spend(ms, !isLight && !this.isLight);
+    this.isLight = isLight;
     if (ms > SLICE_MS)
-      this.#sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((this.#fedBytes * SLICE_MS) / ms));
-    else if (isLight && this.#sliceBytes < MAX_READ_BYTES)
-      this.#sliceBytes = Math.min(MAX_READ_BYTES, 2 * this.#sliceBytes);
+      this.sliceBytes = Math.max(MIN_SLICE_BYTES, Math.floor((this.fedBytes * SLICE_MS) / ms));
+    else if (isLight && this.sliceBytes < MAX_READ_BYTES)
+      this.sliceBytes = Math.min(MAX_READ_BYTES, 2 * this.sliceBytes);
   }
 
   /** It stays with the connection, before what comes behind it. */
-  #putOff(chunk: Buffer): void {
-    this.#socket.pause();
-    this.#socket.unshift(chunk);
-    if (!this.#paused) readTurns.wait(this, this.#isLight);
+  private putOff(chunk: Buffer): void {
+    this.socket.pause();
+    this.socket.unshift(chunk);
+    if (!this.paused) readTurns.wait(this, this.isLight);
   }
 
   goOn(): void {
-    if (!this.#paused) this.#socket.resume();
+    if (!this.paused) this.socket.resume();
   }
 }

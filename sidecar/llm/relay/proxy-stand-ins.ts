@@ -19,17 +19,17 @@ export class BufferedRequest extends EventEmitter {
   aborted = false;
   /** What http2-proxy sends it by. */
   sentBy: ClientRequest | undefined = undefined;
-  #parts: readonly Buffer[];
-  #next = 0;
-  #flows = false;
-  #isWhole = false;
+  private parts: readonly Buffer[];
+  private next = 0;
+  private flows = false;
+  private isWhole = false;
 
   constructor({ method, path, headers, body }: RelayRequest) {
     super();
     this.method = method;
     this.url = path;
     this.headers = headers;
-    this.#parts = body.parts;
+    this.parts = body.parts;
   }
 
   override on(name: string, listener: (...values: unknown[]) => void): this {
@@ -39,22 +39,22 @@ export class BufferedRequest extends EventEmitter {
   }
 
   pause(): void {
-    this.#flows = false;
+    this.flows = false;
   }
 
   resume(): void {
-    if (this.#flows || this.#isWhole) return;
-    this.#flows = true;
+    if (this.flows || this.isWhole) return;
+    this.flows = true;
     // Whoever asks for it may not have finished listening.
     process.nextTick(flow, this);
   }
 
   flow(): void {
-    while (this.#flows && this.#next < this.#parts.length) this.emit('data', this.#parts[this.#next++]);
-    if (!this.#flows || this.#isWhole) return;
-    this.#isWhole = true;
+    while (this.flows && this.next < this.parts.length) this.emit('data', this.parts[this.next++]);
+    if (!this.flows || this.isWhole) return;
+    this.isWhole = true;
     // What was sent is not kept for its own sake: another attempt has its own view of it.
-    this.#parts = [];
+    this.parts = [];
     this.emit('end');
     if (this.sentBy !== undefined) forgetSentHead(this.sentBy);
   }
@@ -69,15 +69,15 @@ function flow(request: BufferedRequest): void {
  * the provider's socket: so it has all that this takes, swallows it, and tells.
  */
 export class ResponseStandIn extends EventEmitter {
-  readonly #onUpgrade: () => void;
+  private readonly onUpgrade: () => void;
 
   constructor(onUpgrade: () => void) {
     super();
-    this.#onUpgrade = onUpgrade;
+    this.onUpgrade = onUpgrade;
   }
 
   write(): boolean {
-    this.#onUpgrade();
+    this.onUpgrade();
     return true;
   }
 

@@ -52,62 +52,62 @@ export const MAX_HEADER_BYTES = 65_536;
 export const MAX_INTERIM_ANSWERS = 128;
 
 export class Relay implements FeedHandlers, PiecesTaker {
-  readonly #request: RelayRequest;
-  readonly #handlers: RelayHandlers;
-  readonly #downstream: BufferedRequest;
-  readonly #over = new ResponseStandIn(() =>
-    this.#unusable('101 and another protocol, which nobody asked for'),
+  private readonly request: RelayRequest;
+  private readonly handlers: RelayHandlers;
+  private readonly downstream: BufferedRequest;
+  private readonly over = new ResponseStandIn(() =>
+    this.unusable('101 and another protocol, which nobody asked for'),
   );
-  #client: ClientRequest | undefined = undefined;
-  #response: IncomingMessage | undefined = undefined;
-  #feed: ParserFeed | undefined = undefined;
-  readonly #pieces = new JoinedPieces(this);
-  #interimAnswers = 0;
+  private client: ClientRequest | undefined = undefined;
+  private response: IncomingMessage | undefined = undefined;
+  private feed: ParserFeed | undefined = undefined;
+  private readonly pieces = new JoinedPieces(this);
+  private interimAnswers = 0;
   /** Pieces go on at the end of this tick. */
-  #flushes = false;
-  #flushesSinceMs = 0;
-  #isConnected = false;
-  #ended = false;
+  private flushes = false;
+  private flushesSinceMs = 0;
+  private isConnected = false;
+  private ended = false;
 
   constructor(request: RelayRequest, handlers: RelayHandlers) {
-    this.#request = request;
-    this.#handlers = handlers;
-    this.#downstream = new BufferedRequest(request);
+    this.request = request;
+    this.handlers = handlers;
+    this.downstream = new BufferedRequest(request);
     const options = {
-      onReq: (_request: unknown, { headers }: { headers: HttpHeaders }) => this.#send(headers),
-      onRes: (_request: unknown, _response: unknown, answer: IncomingMessage) => this.#receive(answer),
+      onReq: (_request: unknown, { headers }: { headers: HttpHeaders }) => this.send(headers),
+      onRes: (_request: unknown, _response: unknown, answer: IncomingMessage) => this.receive(answer),
     };
-    const relayed = (proxy.web as unknown as Web)(this.#downstream, this.#over, options);
+    const relayed = (proxy.web as unknown as Web)(this.downstream, this.over, options);
     relayed.then(
       () => {},
-      (error: ProxyError) => this.#fail(error),
+      (error: ProxyError) => this.fail(error),
     );
   }
 
   /** The last byte of the request has gone out on a connection that stands: the provider can work on it. */
   get sent(): boolean {
-    return this.#isConnected && this.#client?.writableFinished === true;
+    return this.isConnected && this.client?.writableFinished === true;
   }
 
   pause(): void {
-    this.#feed?.pause();
+    this.feed?.pause();
   }
 
   resume(): void {
-    this.#feed?.resume();
+    this.feed?.resume();
   }
 
   /** Closes the request to the provider at once. */
   abort(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.#downstream.aborted = true;
-    this.#over.emit('close');
-    this.#client?.destroy();
+    if (this.ended) return;
+    this.ended = true;
+    this.downstream.aborted = true;
+    this.over.emit('close');
+    this.client?.destroy();
   }
 
-  #send(headers: HttpHeaders): ClientRequest {
-    const { protocol, hostname, port, path, method, agent, body } = this.#request;
+  private send(headers: HttpHeaders): ClientRequest {
+    const { protocol, hostname, port, path, method, agent, body } = this.request;
     delete headers['forwarded'];
     if (method !== 'GET' && method !== 'HEAD') headers['content-length'] = String(body.bytes);
     const make = protocol === 'https:' ? httpsRequest : httpRequest;
@@ -127,143 +127,143 @@ export class Relay implements FeedHandlers, PiecesTaker {
       maxHeaderSize,
       insecureHTTPParser,
     });
-    this.#client = client;
-    this.#downstream.sentBy = client;
-    client.on('error', () => this.#rescue());
+    this.client = client;
+    this.downstream.sentBy = client;
+    client.on('error', () => this.rescue());
     client.on('information', () => {
-      if (++this.#interimAnswers > MAX_INTERIM_ANSWERS)
-        this.#unusable(`more than ${MAX_INTERIM_ANSWERS} interim answers`);
+      if (++this.interimAnswers > MAX_INTERIM_ANSWERS)
+        this.unusable(`more than ${MAX_INTERIM_ANSWERS} interim answers`);
     });
     client.once('socket', (socket) => {
-      this.#feed = ParserFeed.of(socket, this);
+      this.feed = ParserFeed.of(socket, this);
       // Before the end of TLS's handshake nothing of the request can have been read.
-      if (!socket.connecting) this.#connected();
-      else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.#connected());
+      if (!socket.connecting) this.connected();
+      else socket.once(protocol === 'https:' ? 'secureConnect' : 'connect', () => this.connected());
     });
     return client;
   }
 
-  #connected(): void {
-    this.#isConnected = true;
-    if (!this.#ended) this.#handlers.onConnected();
+  private connected(): void {
+    this.isConnected = true;
+    if (!this.ended) this.handlers.onConnected();
   }
 
-  #receive(answer: IncomingMessage): void {
-    if (this.#ended) return;
+  private receive(answer: IncomingMessage): void {
+    if (this.ended) return;
     const status = answer.statusCode ?? 0;
     if (status < 200) {
-      this.#unusable(`the status ${status}`);
+      this.unusable(`the status ${status}`);
       return;
     }
     // It is written to the caller later, where nothing else could be answered any more.
     const { headers, rawHeaders } = answer;
     const costBytes = costOf(rawHeaders);
     if (costBytes < 0) {
-      this.#unusable(`a head of status ${status} with characters that HTTP forbids`);
+      this.unusable(`a head of status ${status} with characters that HTTP forbids`);
       return;
     }
-    this.#response = answer;
+    this.response = answer;
     readKeepAlive(answer.socket, rawHeaders);
     if (headers['content-length'] !== undefined && isCoded(rawHeaders)) delete headers['content-length'];
     // Node keeps them for as long as the answer goes on, and nobody asks it for them.
     answer.rawHeaders = [];
     answer.headers = {};
     answer.on('data', (piece: Buffer) => {
-      if (this.#feed?.isParsing === true) this.#pieces.push(piece);
-      else this.#takeBehindHead(piece, answer.readableLength === 0);
+      if (this.feed?.isParsing === true) this.pieces.push(piece);
+      else this.takeBehindHead(piece, answer.readableLength === 0);
     });
     answer.on('end', () => {
-      this.#pieces.flush();
-      if (!this.#ended && answer.complete) this.#end();
+      this.pieces.flush();
+      if (!this.ended && answer.complete) this.end();
     });
     try {
-      this.#handlers.onHead(status, headers as HttpHeaders, costBytes);
+      this.handlers.onHead(status, headers as HttpHeaders, costBytes);
     } catch (error) {
-      this.#unusable(`a head that can't be handled (${nameOf(error)})`);
+      this.unusable(`a head that can't be handled (${nameOf(error)})`);
     }
   }
 
   takePieces(bytes: Buffer): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     try {
-      this.#handlers.onData(bytes);
+      this.handlers.onData(bytes);
     } catch (error) {
-      this.#unusable(`what can't be handled (${nameOf(error)})`);
+      this.unusable(`what can't be handled (${nameOf(error)})`);
     }
   }
 
   onFed(): void {
-    this.#pieces.flush();
+    this.pieces.flush();
   }
 
   onEndlessHead(bytes: number): void {
-    this.#unusable(`${bytes} bytes of heads and no end of them`);
+    this.unusable(`${bytes} bytes of heads and no end of them`);
   }
 
   /** What came with the head is handed out behind it: usually one piece, which waits for no others. */
-  #takeBehindHead(piece: Buffer, isLast: boolean): void {
-    if (isLast && this.#pieces.isEmpty) {
+  private takeBehindHead(piece: Buffer, isLast: boolean): void {
+    if (isLast && this.pieces.isEmpty) {
       this.takePieces(piece);
       return;
     }
-    this.#flushSoon();
-    this.#pieces.push(piece);
+    this.flushSoon();
+    this.pieces.push(piece);
   }
 
-  #flushSoon(): void {
-    if (this.#flushes) return;
-    this.#flushes = true;
-    this.#flushesSinceMs = performance.now();
+  private flushSoon(): void {
+    if (this.flushes) return;
+    this.flushes = true;
+    this.flushesSinceMs = performance.now();
     process.nextTick(flushPieces, this);
   }
 
   flushNow(): void {
-    this.#flushes = false;
-    this.#pieces.flush();
-    this.#feed?.account(this.#flushesSinceMs);
+    this.flushes = false;
+    this.pieces.flush();
+    this.feed?.account(this.flushesSinceMs);
   }
 
   /** The answer is whole, and what follows it is no HTTP: http2-proxy is about to throw away what was not read. */
-  #rescue(): void {
+  private rescue(): void {
     // What stood before that.
-    this.#pieces.flush();
-    const answer = this.#response;
-    if (answer === undefined || !answer.complete || this.#ended) return;
+    this.pieces.flush();
+    const answer = this.response;
+    if (answer === undefined || !answer.complete || this.ended) return;
     while (answer.read() !== null);
-    this.#pieces.flush();
-    if (!this.#ended) this.#end();
+    this.pieces.flush();
+    if (!this.ended) this.end();
   }
 
-  #end(): void {
-    this.#ended = true;
-    this.#over.emit('finish');
+  private end(): void {
+    this.ended = true;
+    this.over.emit('finish');
     try {
-      this.#handlers.onEnd();
+      this.handlers.onEnd();
     } catch (error) {
-      this.#handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
+      this.handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
     }
   }
 
-  #unusable(what: string): void {
-    if (this.#ended) return;
+  private unusable(what: string): void {
+    if (this.ended) return;
     this.abort();
-    this.#handlers.onUnusable(what);
+    this.handlers.onUnusable(what);
   }
 
-  #fail(error: ProxyError): void {
-    if (this.#ended) return;
+  private fail(error: ProxyError): void {
+    if (this.ended) return;
     // No HTTP at all, or more of it than is read.
-    if (error.code?.startsWith('HPE_') && this.#response === undefined) {
-      this.#unusable(`what is no HTTP/1.1 (${error.code})`);
+    if (error.code?.startsWith('HPE_') && this.response === undefined) {
+      this.unusable(`what is no HTTP/1.1 (${error.code})`);
       return;
     }
-    this.#ended = true;
-    const connected = this.#isConnected;
-    const reused = this.#client?.reusedSocket === true;
+    this.ended = true;
+    const connected = this.isConnected;
+    const reused = this.client?.reusedSocket === true;
     try {
-      this.#handlers.onError({ code: error.code ?? 'EUNKNOWN', connected, reused });
+      this.handlers.onError({ code: error.code ?? 'EUNKNOWN', connected, reused });
     } catch (error) {
-      this.#handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
+      this.handlers.onUnusable(`what can't be handled (${nameOf(error)})`);
     }
   }
 }

@@ -49,113 +49,113 @@ export class BodyReader extends Timer implements Claim {
   readonly body = new BodyParts();
   /** Of the whole body, where one was asked for. */
   digest: string | undefined = undefined;
-  readonly #reading: BodyReading;
-  readonly #onBody: (body: BodyParts) => void;
+  private readonly reading: BodyReading;
+  private readonly onBody: (body: BodyParts) => void;
   /** Of what comes behind the beginning of a body without a length. */
-  #rest: Claim | undefined = undefined;
-  #hasLength = false;
-  #over = false;
-  #whole = false;
+  private rest: Claim | undefined = undefined;
+  private hasLength = false;
+  private over = false;
+  private whole = false;
 
   /** @param onBody gets the whole body; not called when the request is refused, or its caller leaves */
   constructor(reading: BodyReading, onBody: (body: BodyParts) => void) {
     super();
-    this.#reading = reading;
-    this.#onBody = onBody;
+    this.reading = reading;
+    this.onBody = onBody;
     this.caller = reading.caller;
   }
 
   start(): void {
-    const { request, maxBytes, memory, wheel, waitUntilMs, decoder } = this.#reading;
+    const { request, maxBytes, memory, wheel, waitUntilMs, decoder } = this.reading;
     request.on('error', () => {});
     request.on('close', () => {
-      if (!this.#whole && !request.complete) this.release();
+      if (!this.whole && !request.complete) this.release();
     });
     const length = declaredLength(request);
     if (length !== undefined && length > maxBytes) {
-      this.#refuseSize();
+      this.refuseSize();
       return;
     }
-    this.#hasLength = length !== undefined && decoder === undefined;
-    this.bytes = this.#hasLength ? length! : Math.min(maxBytes, SMALL_BODY_BYTES);
+    this.hasLength = length !== undefined && decoder === undefined;
+    this.bytes = this.hasLength ? length! : Math.min(maxBytes, SMALL_BODY_BYTES);
     memory.enter(this);
-    if (!this.granted && !this.#over) wheel.arm(this, waitUntilMs);
+    if (!this.granted && !this.over) wheel.arm(this, waitUntilMs);
   }
 
   /** It waits for room, or for more of it. */
   get waits(): boolean {
-    return !this.#over && (!this.granted || this.#rest?.granted === false);
+    return !this.over && (!this.granted || this.rest?.granted === false);
   }
 
   onGranted(): void {
-    const { request, reply, wheel, clock, decoder } = this.#reading;
+    const { request, reply, wheel, clock, decoder } = this.reading;
     wheel.arm(this, clock() + BODY_TIMEOUT_MS);
     if (textOf(request.headers['expect'])?.toLowerCase() === '100-continue') reply.continue();
     if (decoder === undefined) {
-      request.on('data', (part: Buffer) => this.#take(part));
-      request.on('end', () => this.#end());
+      request.on('data', (part: Buffer) => this.take(part));
+      request.on('end', () => this.end());
       return;
     }
     let isEmpty = true;
     request.on('data', () => {
       isEmpty = false;
     });
-    decoder.on('data', (part: Buffer) => this.#take(part));
-    decoder.on('end', () => this.#end());
+    decoder.on('data', (part: Buffer) => this.take(part));
+    decoder.on('end', () => this.end());
     decoder.on('error', () => {
       // No body at all is what its sender meant, whatever is said of its encoding.
-      if (isEmpty) this.#end();
-      else this.#refuse('bad_request', 'the body of the request is not encoded as its content-encoding says');
+      if (isEmpty) this.end();
+      else this.refuse('bad_request', 'the body of the request is not encoded as its content-encoding says');
     });
     request.pipe(decoder);
   }
 
   /** Nobody needs the body any more; the same when the caller has left. */
   release(): void {
-    if (!this.#whole) this.#stop();
+    if (!this.whole) this.stop();
     this.body.drop();
-    const { memory } = this.#reading;
-    if (this.#rest !== undefined) memory.release(this.#rest);
-    this.#rest = undefined;
+    const { memory } = this.reading;
+    if (this.rest !== undefined) memory.release(this.rest);
+    this.rest = undefined;
     memory.release(this);
   }
 
   /** The sidecar ends. */
   endForDrain(): void {
-    if (!this.#over) this.#refuse('draining', 'the sidecar is shutting down', { clientDecides: true });
+    if (!this.over) this.refuse('draining', 'the sidecar is shutting down', { clientDecides: true });
   }
 
   override onTimeout(): void {
     if (!this.waits) {
       const message = `the body of the request did not come within ${BODY_TIMEOUT_MS} ms`;
-      this.#refuse('bad_request', message);
+      this.refuse('bad_request', message);
       return;
     }
-    const retryAfterMs = this.#reading.memory.againMs();
+    const retryAfterMs = this.reading.memory.againMs();
     const message =
       'the requests that are under way hold all the memory there is for them (llm.limits.max_body_memory_bytes); ask again later';
-    this.#refuse('overloaded', message, { retryAfterMs, clientDecides: true });
+    this.refuse('overloaded', message, { retryAfterMs, clientDecides: true });
   }
 
-  #take(part: Buffer): void {
-    if (this.#over) return;
-    const { maxBytes, scan, digest, turn } = this.#reading;
+  private take(part: Buffer): void {
+    if (this.over) return;
+    const { maxBytes, scan, digest, turn } = this.reading;
     const { body } = this;
     if (body.bytes + part.length > maxBytes) {
-      this.#refuseSize();
+      this.refuseSize();
       return;
     }
     body.push(part);
     scan?.push(part);
     digest?.update(part);
     if (body.bytes <= SMALL_BODY_BYTES) return;
-    if (!this.#hasLength && this.#rest === undefined) this.#claimRest();
-    if (!turn.spend(part.length, this.#goOn)) this.#pause();
+    if (!this.hasLength && this.rest === undefined) this.claimRest();
+    if (!turn.spend(part.length, this.goOn)) this.pause();
   }
 
   /** Room for the largest body that is allowed: it may be one. */
-  #claimRest(): void {
-    const { memory, maxBytes, wheel, clock } = this.#reading;
+  private claimRest(): void {
+    const { memory, maxBytes, wheel, clock } = this.reading;
     const rest: Claim = {
       caller: this.caller,
       bytes: Math.max(1, maxBytes - this.bytes),
@@ -163,58 +163,58 @@ export class BodyReader extends Timer implements Claim {
       sinceMs: 0,
       onGranted: () => {
         wheel.arm(this, clock() + BODY_TIMEOUT_MS);
-        this.#goOn();
+        this.goOn();
       },
     };
-    this.#rest = rest;
+    this.rest = rest;
     memory.enter(rest);
-    if (rest.granted || this.#over) return;
-    this.#pause();
-    wheel.arm(this, Math.max(clock(), this.#reading.waitUntilMs));
+    if (rest.granted || this.over) return;
+    this.pause();
+    wheel.arm(this, Math.max(clock(), this.reading.waitUntilMs));
   }
 
-  readonly #goOn = (): void => {
-    if (this.#over || this.waits) return;
-    const { decoder, request } = this.#reading;
+  private readonly goOn = (): void => {
+    if (this.over || this.waits) return;
+    const { decoder, request } = this.reading;
     (decoder ?? request).resume();
   };
 
-  #pause(): void {
-    const { decoder, request } = this.#reading;
+  private pause(): void {
+    const { decoder, request } = this.reading;
     (decoder ?? request).pause();
   }
 
-  #end(): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#whole = true;
-    const { digest, memory, wheel } = this.#reading;
+  private end(): void {
+    if (this.over) return;
+    this.over = true;
+    this.whole = true;
+    const { digest, memory, wheel } = this.reading;
     wheel.cancel(this);
     const { bytes } = this.body;
     this.digest = digest?.digest('base64');
-    if (this.#rest !== undefined) memory.shrink(this.#rest, Math.max(0, bytes - this.bytes));
+    if (this.rest !== undefined) memory.shrink(this.rest, Math.max(0, bytes - this.bytes));
     else memory.shrink(this, bytes);
-    this.#onBody(this.body);
+    this.onBody(this.body);
   }
 
-  #refuseSize(): void {
-    const { maxBytes } = this.#reading;
+  private refuseSize(): void {
+    const { maxBytes } = this.reading;
     const message = `the request has more than ${maxBytes} bytes (llm.limits.max_request_bytes)`;
-    this.#refuse('request_too_large', message);
+    this.refuse('request_too_large', message);
   }
 
-  #refuse(reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
-    if (this.#over) return;
-    this.#stop();
-    refuse(this.#reading.reply, reason, message, more);
+  private refuse(reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
+    if (this.over) return;
+    this.stop();
+    refuse(this.reading.reply, reason, message, more);
     this.release();
   }
 
   /** Nothing more is taken; what still comes is read and thrown away, so that the client sees its answer. */
-  #stop(): void {
-    if (this.#over) return;
-    this.#over = true;
-    const { wheel, request, decoder } = this.#reading;
+  private stop(): void {
+    if (this.over) return;
+    this.over = true;
+    const { wheel, request, decoder } = this.reading;
     wheel.cancel(this);
     if (decoder !== undefined) {
       request.unpipe(decoder);

@@ -50,20 +50,20 @@ class Level {
 export class DataParts {
   /** Files that are named, and whose content is not in the request. */
   namedFiles = 0;
-  readonly #levels = Array.from({ length: MAX_PART_DEPTH + 1 }, () => new Level());
-  #kind = PLAIN;
+  private readonly levels = Array.from({ length: MAX_PART_DEPTH + 1 }, () => new Level());
+  private kind = PLAIN;
   /** What the present string begins with; undefined where nobody asks. */
-  #prefix: string | undefined = undefined;
+  private prefix: string | undefined = undefined;
 
   /** Bytes of pictures and sounds, once the whole request has come. */
   get bytes(): number {
-    return this.#levels[0]!.bytes;
+    return this.levels[0]!.bytes;
   }
 
   /** An object or array begins. */
   open(depth: number): void {
-    this.#kind = PLAIN;
-    const level = this.#levels[depth];
+    this.kind = PLAIN;
+    const level = this.levels[depth];
     if (level === undefined) return;
     level.types = 0;
     level.isData = false;
@@ -74,9 +74,9 @@ export class DataParts {
   }
 
   close(depth: number): void {
-    this.#kind = PLAIN;
-    const level = this.#levels[depth];
-    const outer = this.#levels[depth - 1];
+    this.kind = PLAIN;
+    const level = this.levels[depth];
+    const outer = this.levels[depth - 1];
     if (level === undefined || outer === undefined) return;
     if (level.isFile) this.namedFiles += level.named;
     if (!level.isData && !level.isFile) {
@@ -91,8 +91,8 @@ export class DataParts {
   /** A key of an object at this depth. */
   key(depth: number, piece: Buffer, start: number, end: number): void {
     const kind = kindOfKey(piece, start, end);
-    this.#kind = kind;
-    const level = this.#levels[depth];
+    this.kind = kind;
+    const level = this.levels[depth];
     if (level === undefined) return;
     if (kind === TYPE) level.types++;
     else if (kind === ESCAPED) level.types += 2;
@@ -100,7 +100,7 @@ export class DataParts {
 
   /** The value of a key `type` that names a part. */
   type(depth: number, type: string): void {
-    const level = this.#levels[depth];
+    const level = this.levels[depth];
     if (level === undefined) return;
     if (DATA_TYPES.has(type)) level.isData = true;
     else level.isFile = true;
@@ -108,23 +108,23 @@ export class DataParts {
 
   /** A string begins that is a value. */
   beginString(piece: Buffer, start: number): void {
-    const asks = this.#kind === LINK || this.#kind === DATA;
-    this.#prefix = asks ? piece.toString('latin1', start, start + PREFIX_BYTES) : undefined;
+    const asks = this.kind === LINK || this.kind === DATA;
+    this.prefix = asks ? piece.toString('latin1', start, start + PREFIX_BYTES) : undefined;
   }
 
   /** The string goes on in another piece. */
   goOn(piece: Buffer): void {
-    if (this.#prefix !== undefined && this.#prefix.length < PREFIX_BYTES)
-      this.#prefix += piece.toString('latin1', 0, PREFIX_BYTES - this.#prefix.length);
+    if (this.prefix !== undefined && this.prefix.length < PREFIX_BYTES)
+      this.prefix += piece.toString('latin1', 0, PREFIX_BYTES - this.prefix.length);
   }
 
   /** The string has ended. */
   endString(depth: number, bytes: number): void {
-    const kind = this.#kind;
-    const prefix = this.#prefix ?? '';
-    this.#kind = PLAIN;
-    this.#prefix = undefined;
-    const level = this.#levels[depth];
+    const kind = this.kind;
+    const prefix = this.prefix ?? '';
+    this.kind = PLAIN;
+    this.prefix = undefined;
+    const level = this.levels[depth];
     if (level === undefined || kind === PLAIN) return;
     if (kind === NAME || (kind === LINK && WEB_URL.test(prefix))) level.named++;
     else if ((kind === LINK && DATA_URL.test(prefix)) || (kind === DATA && BASE64.test(prefix)))

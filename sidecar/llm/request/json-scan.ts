@@ -84,35 +84,35 @@ export class JsonScan {
   lookalike: string | undefined = undefined;
   /** Bytes that are certainly no text; undefined where nobody asks. */
   readonly data: DataParts | undefined;
-  readonly #wanted: ReadonlySet<string>;
-  readonly #partTypes: ReadonlySet<string>;
-  #state: number = FIRST;
+  private readonly wanted: ReadonlySet<string>;
+  private readonly partTypes: ReadonlySet<string>;
+  private state: number = FIRST;
   /** Where the present piece begins. */
-  #base = 0;
-  #depth = 0;
+  private base = 0;
+  private depth = 0;
   /** By depth: 1 for an object, 0 for an array. */
-  readonly #kinds = [...NO_LEVELS];
+  private readonly kinds = [...NO_LEVELS];
 
-  #isKey = false;
-  #isEscaped = false;
-  #stringStart = 0;
+  private isKey = false;
+  private isEscaped = false;
+  private stringStart = 0;
   /** The part of a kept string or value that has come, as latin1; undefined where none is kept. */
-  #text: string | undefined = undefined;
-  #textFrom = 0;
-  #maxText = 0;
+  private text: string | undefined = undefined;
+  private textFrom = 0;
+  private maxText = 0;
 
   /** The field whose value is being read. */
-  #field: JsonField | undefined = undefined;
-  #valueStart = 0;
-  #value: string | undefined = undefined;
-  #valueFrom = 0;
+  private field: JsonField | undefined = undefined;
+  private valueStart = 0;
+  private value: string | undefined = undefined;
+  private valueFrom = 0;
 
   /** The next value is that of a key `type`. */
-  #isType = false;
-  readonly #partCounts = [...NO_LEVELS];
-  readonly #partSums = [...NO_LEVELS];
-  readonly #longest = [...NO_LEVELS];
-  readonly #isPart = [...NO_LEVELS];
+  private isType = false;
+  private readonly partCounts = [...NO_LEVELS];
+  private readonly partSums = [...NO_LEVELS];
+  private readonly longest = [...NO_LEVELS];
+  private readonly isPart = [...NO_LEVELS];
 
   /**
    * @param wanted keys at the top level
@@ -120,168 +120,168 @@ export class JsonScan {
    */
   constructor(wanted: ReadonlySet<string>, partTypes: ReadonlySet<string> = new Set(), data?: DataParts) {
     this.data = data;
-    this.#wanted = wanted;
-    this.#partTypes = partTypes;
+    this.wanted = wanted;
+    this.partTypes = partTypes;
   }
 
   /** The text so far is a whole object. */
   get isWhole(): boolean {
-    return this.#state === END;
+    return this.state === END;
   }
 
   /** No text that goes on like this is an object. */
   get isBroken(): boolean {
-    return this.#state === BROKEN;
+    return this.state === BROKEN;
   }
 
   /** Bytes so far. */
   get bytes(): number {
-    return this.#base;
+    return this.base;
   }
 
   /** Takes the next piece; it is not kept. */
   push(piece: Buffer): void {
-    this.#textFrom = 0;
-    this.#valueFrom = 0;
+    this.textFrom = 0;
+    this.valueFrom = 0;
     this.data?.goOn(piece);
     let at = 0;
-    while (at < piece.length && this.#state !== BROKEN) {
-      if (this.#state === STRING) at = this.#string(piece, at);
-      else if (this.#state === SCALAR) at = this.#scalar(piece, at);
-      else at = this.#structure(piece, at);
+    while (at < piece.length && this.state !== BROKEN) {
+      if (this.state === STRING) at = this.string(piece, at);
+      else if (this.state === SCALAR) at = this.scalar(piece, at);
+      else at = this.structure(piece, at);
     }
-    if (this.#text !== undefined) this.#keepText(piece, piece.length);
-    if (this.#value !== undefined) this.#keepValue(piece, piece.length);
-    this.#base += piece.length;
+    if (this.text !== undefined) this.keepText(piece, piece.length);
+    if (this.value !== undefined) this.keepValue(piece, piece.length);
+    this.base += piece.length;
   }
 
   /** One byte that is in no string and no number. */
-  #structure(piece: Buffer, at: number): number {
+  private structure(piece: Buffer, at: number): number {
     const byte = piece[at]!;
     if (byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09) return at + 1;
-    switch (this.#state) {
+    switch (this.state) {
       case FIRST:
         if (byte === OPEN_OBJECT) {
-          this.openEnd = this.#base + at + 1;
-          this.#open(1);
-        } else if (this.#base + at > 2 || byte !== BYTE_ORDER_MARK[this.#base + at]) {
-          this.#state = BROKEN;
+          this.openEnd = this.base + at + 1;
+          this.open(1);
+        } else if (this.base + at > 2 || byte !== BYTE_ORDER_MARK[this.base + at]) {
+          this.state = BROKEN;
         } else {
           this.isLenient = true;
         }
         return at + 1;
       case KEY_OR_CLOSE:
       case KEY:
-        if (byte === QUOTE) this.#beginString(piece, at, true);
-        else if (byte === CLOSE_OBJECT && this.#state === KEY_OR_CLOSE) this.#close(piece, at, 1);
-        else this.#state = BROKEN;
+        if (byte === QUOTE) this.beginString(piece, at, true);
+        else if (byte === CLOSE_OBJECT && this.state === KEY_OR_CLOSE) this.close(piece, at, 1);
+        else this.state = BROKEN;
         return at + 1;
       case AFTER_KEY:
-        this.#state = byte === COLON ? VALUE : BROKEN;
+        this.state = byte === COLON ? VALUE : BROKEN;
         return at + 1;
       case AFTER_VALUE:
-        if (byte === COMMA) this.#state = this.#kinds[this.#depth] === 1 ? KEY : VALUE;
-        else this.#close(piece, at, byte === CLOSE_OBJECT ? 1 : byte === CLOSE_ARRAY ? 0 : 2);
+        if (byte === COMMA) this.state = this.kinds[this.depth] === 1 ? KEY : VALUE;
+        else this.close(piece, at, byte === CLOSE_OBJECT ? 1 : byte === CLOSE_ARRAY ? 0 : 2);
         return at + 1;
       case VALUE:
       case VALUE_OR_CLOSE:
-        return this.#begin(byte, piece, at);
+        return this.begin(byte, piece, at);
       default:
-        this.#state = BROKEN;
+        this.state = BROKEN;
         return at + 1;
     }
   }
 
-  #begin(byte: number, piece: Buffer, at: number): number {
-    if (byte === CLOSE_ARRAY && this.#state === VALUE_OR_CLOSE) {
-      this.#close(piece, at, 0);
+  private begin(byte: number, piece: Buffer, at: number): number {
+    if (byte === CLOSE_ARRAY && this.state === VALUE_OR_CLOSE) {
+      this.close(piece, at, 0);
       return at + 1;
     }
-    if (this.#field !== undefined) this.#beginField(byte, at);
+    if (this.field !== undefined) this.beginField(byte, at);
     if (byte === QUOTE) {
-      this.#beginString(piece, at, false);
+      this.beginString(piece, at, false);
       return at + 1;
     }
-    this.#isType = false;
-    if (byte === OPEN_OBJECT) this.#open(1);
-    else if (byte === OPEN_ARRAY) this.#open(0);
+    this.isType = false;
+    if (byte === OPEN_OBJECT) this.open(1);
+    else if (byte === OPEN_ARRAY) this.open(0);
     else if (IS_SCALAR[byte] === 1) {
-      this.#state = SCALAR;
+      this.state = SCALAR;
       if (BEGINS_SCALAR[byte] === 0) this.isLenient = true;
-    } else this.#state = BROKEN;
+    } else this.state = BROKEN;
     return at + 1;
   }
 
-  #beginField(byte: number, at: number): void {
-    if (this.#depth === 1) {
-      this.#valueStart = this.#base + at;
-      this.#value = '';
-      this.#valueFrom = at;
-    } else if (this.#depth === 2 && this.#kinds[2] === 0 && IS_SCALAR[byte] === 0) {
-      this.#field!.elements++;
+  private beginField(byte: number, at: number): void {
+    if (this.depth === 1) {
+      this.valueStart = this.base + at;
+      this.value = '';
+      this.valueFrom = at;
+    } else if (this.depth === 2 && this.kinds[2] === 0 && IS_SCALAR[byte] === 0) {
+      this.field!.elements++;
     }
   }
 
-  #open(kind: 0 | 1): void {
-    const depth = ++this.#depth;
+  private open(kind: 0 | 1): void {
+    const depth = ++this.depth;
     if (depth >= MAX_DEPTH) {
-      this.#state = BROKEN;
+      this.state = BROKEN;
       return;
     }
-    this.#kinds[depth] = kind;
-    this.#state = kind === 1 ? KEY_OR_CLOSE : VALUE_OR_CLOSE;
+    this.kinds[depth] = kind;
+    this.state = kind === 1 ? KEY_OR_CLOSE : VALUE_OR_CLOSE;
     this.data?.open(depth);
     if (depth > MAX_PART_DEPTH) return;
-    this.#partCounts[depth] = 0;
-    this.#partSums[depth] = 0;
-    this.#longest[depth] = 0;
-    this.#isPart[depth] = 0;
+    this.partCounts[depth] = 0;
+    this.partSums[depth] = 0;
+    this.longest[depth] = 0;
+    this.isPart[depth] = 0;
   }
 
-  #close(piece: Buffer, at: number, kind: number): void {
-    const depth = this.#depth;
-    if (this.#kinds[depth] !== kind) {
-      this.#state = BROKEN;
+  private close(piece: Buffer, at: number, kind: number): void {
+    const depth = this.depth;
+    if (this.kinds[depth] !== kind) {
+      this.state = BROKEN;
       return;
     }
-    this.#depth--;
+    this.depth--;
     this.data?.close(depth);
     if (depth === 1) {
-      this.parts = this.#partCounts[1]!;
-      this.partBytes = this.#partSums[1]!;
-      this.#state = END;
+      this.parts = this.partCounts[1]!;
+      this.partBytes = this.partSums[1]!;
+      this.state = END;
       return;
     }
     if (depth <= MAX_PART_DEPTH) {
       const outer = depth - 1;
-      const isPart = this.#isPart[depth] === 1;
-      this.#partCounts[outer]! += isPart ? 1 : this.#partCounts[depth]!;
-      this.#partSums[outer]! += isPart ? this.#longest[depth]! : this.#partSums[depth]!;
-      this.#longest[outer] = Math.max(this.#longest[outer]!, this.#longest[depth]!);
+      const isPart = this.isPart[depth] === 1;
+      this.partCounts[outer]! += isPart ? 1 : this.partCounts[depth]!;
+      this.partSums[outer]! += isPart ? this.longest[depth]! : this.partSums[depth]!;
+      this.longest[outer] = Math.max(this.longest[outer]!, this.longest[depth]!);
     }
-    this.#endValue(piece, at + 1);
+    this.endValue(piece, at + 1);
   }
 
-  #beginString(piece: Buffer, at: number, isKey: boolean): void {
-    this.#state = STRING;
-    this.#isKey = isKey;
-    this.#isEscaped = false;
-    this.#stringStart = this.#base + at + 1;
-    const depth = this.#depth;
+  private beginString(piece: Buffer, at: number, isKey: boolean): void {
+    this.state = STRING;
+    this.isKey = isKey;
+    this.isEscaped = false;
+    this.stringStart = this.base + at + 1;
+    const depth = this.depth;
     // Keys at the top, and the key `type` and its value in what may be a part.
-    this.#maxText = isKey && depth === 1 ? MAX_KEY : 32;
-    const kept = isKey ? depth <= MAX_PART_DEPTH : this.#isType;
-    this.#text = kept ? '' : undefined;
-    this.#textFrom = at + 1;
+    this.maxText = isKey && depth === 1 ? MAX_KEY : 32;
+    const kept = isKey ? depth <= MAX_PART_DEPTH : this.isType;
+    this.text = kept ? '' : undefined;
+    this.textFrom = at + 1;
     if (!isKey) this.data?.beginString(piece, at + 1);
   }
 
   /** On to the end of a string, or of the piece. */
-  #string(piece: Buffer, from: number): number {
+  private string(piece: Buffer, from: number): number {
     let at = from;
     const end = piece.length;
-    if (this.#isEscaped) {
-      this.#isEscaped = false;
+    if (this.isEscaped) {
+      this.isEscaped = false;
       at++;
     }
     while (at < end) {
@@ -289,7 +289,7 @@ export class JsonScan {
       for (; at < stepped; at++) {
         const byte = piece[at];
         if (byte === QUOTE) {
-          this.#endString(piece, at);
+          this.endString(piece, at);
           return at + 1;
         }
         if (byte === BACKSLASH) at++;
@@ -302,50 +302,50 @@ export class JsonScan {
       // An odd number of them takes the quote, or what comes first in the next piece, for a character.
       at = stop + (backslashes & 1);
     }
-    this.#isEscaped = at > end;
+    this.isEscaped = at > end;
     return end;
   }
 
-  #endString(piece: Buffer, at: number): void {
-    const depth = this.#depth;
-    if (this.#isKey && depth > 1 && this.#text === '') {
+  private endString(piece: Buffer, at: number): void {
+    const depth = this.depth;
+    if (this.isKey && depth > 1 && this.text === '') {
       // The most frequent case: nothing of it has to be made a string.
-      this.#text = undefined;
-      this.#state = AFTER_KEY;
-      this.#isType = isType(piece, this.#textFrom, at);
-      this.data?.key(depth, piece, this.#textFrom, at);
+      this.text = undefined;
+      this.state = AFTER_KEY;
+      this.isType = isType(piece, this.textFrom, at);
+      this.data?.key(depth, piece, this.textFrom, at);
       return;
     }
     let text: string | undefined;
-    if (this.#text !== undefined) {
-      this.#keepText(piece, at);
-      text = this.#text;
-      this.#text = undefined;
+    if (this.text !== undefined) {
+      this.keepText(piece, at);
+      text = this.text;
+      this.text = undefined;
     }
-    if (this.#isKey) {
-      this.#state = AFTER_KEY;
-      this.#isType = text === 'type' && depth > 1;
-      if (depth === 1) this.#nameField(text);
+    if (this.isKey) {
+      this.state = AFTER_KEY;
+      this.isType = text === 'type' && depth > 1;
+      if (depth === 1) this.nameField(text);
       else if (text !== undefined) this.data?.key(depth, Buffer.from(text, 'latin1'), 0, text.length);
       return;
     }
-    if (this.#isType && text !== undefined && this.#partTypes.has(text) && depth <= MAX_PART_DEPTH) {
-      this.#isPart[depth] = 1;
+    if (this.isType && text !== undefined && this.partTypes.has(text) && depth <= MAX_PART_DEPTH) {
+      this.isPart[depth] = 1;
       this.data?.type(depth, text);
     }
-    this.#isType = false;
+    this.isType = false;
     const holder = Math.min(depth, MAX_PART_DEPTH);
-    this.data?.endString(depth, this.#base + at - this.#stringStart);
-    this.#longest[holder] = Math.max(this.#longest[holder]!, this.#base + at - this.#stringStart);
-    this.#endValue(piece, at + 1);
+    this.data?.endString(depth, this.base + at - this.stringStart);
+    this.longest[holder] = Math.max(this.longest[holder]!, this.base + at - this.stringStart);
+    this.endValue(piece, at + 1);
   }
 
-  #nameField(text: string | undefined): void {
+  private nameField(text: string | undefined): void {
     this.isEmpty = false;
     const key = text?.includes('\\') ? unescaped(text) : text;
-    if (key === undefined || !this.#wanted.has(key)) {
-      this.#field = undefined;
-      if (this.data !== undefined && (text === undefined || this.#wanted.has(foldedKey(text))))
+    if (key === undefined || !this.wanted.has(key)) {
+      this.field = undefined;
+      if (this.data !== undefined && (text === undefined || this.wanted.has(foldedKey(text))))
         this.lookalike = key ?? 'a key of more than 256 bytes';
       return;
     }
@@ -354,38 +354,36 @@ export class JsonScan {
       field = { ranges: [], texts: [], elements: 0 };
       this.fields.set(key, field);
     }
-    this.#field = field;
-    if (field.ranges.length >= MAX_REPEATS) this.#state = BROKEN;
+    this.field = field;
+    if (field.ranges.length >= MAX_REPEATS) this.state = BROKEN;
   }
 
   /** On to the end of a number or a literal, or of the piece. */
-  #scalar(piece: Buffer, from: number): number {
+  private scalar(piece: Buffer, from: number): number {
     let at = from;
     while (at < piece.length && IS_SCALAR[piece[at]!] === 1) at++;
-    if (at < piece.length) this.#endValue(piece, at);
+    if (at < piece.length) this.endValue(piece, at);
     return at;
   }
 
-  #endValue(piece: Buffer, end: number): void {
-    this.#state = AFTER_VALUE;
-    if (this.#depth !== 1 || this.#field === undefined) return;
-    if (this.#value !== undefined) this.#keepValue(piece, end);
-    this.#field.ranges.push({ start: this.#valueStart, end: this.#base + end });
-    this.#field.texts.push(this.#value === undefined ? undefined : utf8(this.#value));
-    this.#field = undefined;
-    this.#value = undefined;
+  private endValue(piece: Buffer, end: number): void {
+    this.state = AFTER_VALUE;
+    if (this.depth !== 1 || this.field === undefined) return;
+    if (this.value !== undefined) this.keepValue(piece, end);
+    this.field.ranges.push({ start: this.valueStart, end: this.base + end });
+    this.field.texts.push(this.value === undefined ? undefined : utf8(this.value));
+    this.field = undefined;
+    this.value = undefined;
   }
 
-  #keepText(piece: Buffer, end: number): void {
-    const length = this.#text!.length + end - this.#textFrom;
-    this.#text =
-      length > this.#maxText ? undefined : this.#text + piece.toString('latin1', this.#textFrom, end);
+  private keepText(piece: Buffer, end: number): void {
+    const length = this.text!.length + end - this.textFrom;
+    this.text = length > this.maxText ? undefined : this.text + piece.toString('latin1', this.textFrom, end);
   }
 
-  #keepValue(piece: Buffer, end: number): void {
-    const length = this.#value!.length + end - this.#valueFrom;
-    this.#value =
-      length > MAX_TEXT ? undefined : this.#value + piece.toString('latin1', this.#valueFrom, end);
+  private keepValue(piece: Buffer, end: number): void {
+    const length = this.value!.length + end - this.valueFrom;
+    this.value = length > MAX_TEXT ? undefined : this.value + piece.toString('latin1', this.valueFrom, end);
   }
 }
 

@@ -37,18 +37,18 @@ const MAX_REMEMBERED = 1_000;
 
 /** What one upstream has refused, by model: of one provider's models some take what others don't. */
 export class RefusedFields {
-  readonly #untilMs = new Map<string, number>();
+  private readonly untilMs = new Map<string, number>();
 
   has(model: string, field: AddedField, nowMs: number): boolean {
-    return this.#untilMs.size > 0 && (this.#untilMs.get(`${field} ${model}`) ?? 0) > nowMs;
+    return this.untilMs.size > 0 && (this.untilMs.get(`${field} ${model}`) ?? 0) > nowMs;
   }
 
   add(model: string, field: AddedField, nowMs: number): void {
     const key = `${field} ${model}`;
-    this.#untilMs.delete(key);
-    this.#untilMs.set(key, nowMs + REMEMBERED_MS);
-    if (this.#untilMs.size <= MAX_REMEMBERED) return;
-    const [oldest] = this.#untilMs.keys();
-    this.#untilMs.delete(oldest!);
+    this.untilMs.delete(key);
+    this.untilMs.set(key, nowMs + REMEMBERED_MS);
+    if (this.untilMs.size <= MAX_REMEMBERED) return;
+    const [oldest] = this.untilMs.keys();
+    this.untilMs.delete(oldest!);
   }
 }

@@ -18,8 +18,8 @@ export class BodyParts implements Body {
   parts: Buffer[] = [];
   bytes = 0;
   /** Small pieces are copied into it; the last of the parts is a view of it. */
-  #slab: Buffer | undefined = undefined;
-  #used = 0;
+  private slab: Buffer | undefined = undefined;
+  private used = 0;
 
   push(part: Buffer): void {
     if (part.length === 0) return;
@@ -27,26 +27,26 @@ export class BodyParts implements Body {
     // The first one may be all there is.
     if (part.length >= SMALL_BYTES || this.parts.length === 0) {
       this.parts.push(part);
-      this.#slab = undefined;
+      this.slab = undefined;
       return;
     }
-    let slab = this.#slab;
-    if (slab === undefined || this.#used + part.length > slab.length) {
+    let slab = this.slab;
+    if (slab === undefined || this.used + part.length > slab.length) {
       slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-      this.#slab = slab;
-      this.#used = 0;
+      this.slab = slab;
+      this.used = 0;
     } else {
       this.parts.pop();
     }
-    part.copy(slab, this.#used);
-    this.#used += part.length;
-    this.parts.push(slab.subarray(0, this.#used));
+    part.copy(slab, this.used);
+    this.used += part.length;
+    this.parts.push(slab.subarray(0, this.used));
   }
 
   /** Nobody sends it again. */
   drop(): void {
     this.parts = [];
-    this.#slab = undefined;
+    this.slab = undefined;
   }
 }
 

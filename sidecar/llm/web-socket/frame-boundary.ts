@@ -10,14 +10,14 @@ const EIGHT_BYTES = 127;
 
 export class FrameBoundary {
   /** Of the present frame's payload. */
-  #left = 0;
+  private left = 0;
   /** Of the present frame's head: its first bytes. */
-  readonly #head = new Uint8Array(14);
-  #headBytes = 0;
+  private readonly head = new Uint8Array(14);
+  private headBytes = 0;
 
   /** Nothing of a frame has come that has not ended. */
   get isAtEnd(): boolean {
-    return this.#left === 0 && this.#headBytes === 0;
+    return this.left === 0 && this.headBytes === 0;
   }
 
   /** @returns where the last frame ends that ends in these bytes; 0 when none does */
@@ -25,25 +25,25 @@ export class FrameBoundary {
     let end = 0;
     let at = 0;
     while (at < bytes.length) {
-      if (this.#left > 0) {
-        const taken = Math.min(this.#left, bytes.length - at);
-        this.#left -= taken;
+      if (this.left > 0) {
+        const taken = Math.min(this.left, bytes.length - at);
+        this.left -= taken;
         at += taken;
-        if (this.#left === 0) end = at;
+        if (this.left === 0) end = at;
         continue;
       }
-      this.#head[this.#headBytes++] = bytes[at++]!;
-      if (this.#headBytes < 2 || this.#headBytes < headLength(this.#head[1]!)) continue;
-      this.#left = this.#payloadLength();
-      this.#headBytes = 0;
-      if (this.#left === 0) end = at;
+      this.head[this.headBytes++] = bytes[at++]!;
+      if (this.headBytes < 2 || this.headBytes < headLength(this.head[1]!)) continue;
+      this.left = this.payloadLength();
+      this.headBytes = 0;
+      if (this.left === 0) end = at;
     }
     return end;
   }
 
-  #payloadLength(): number {
-    const short = this.#head[1]! & LENGTH;
-    const view = new DataView(this.#head.buffer);
+  private payloadLength(): number {
+    const short = this.head[1]! & LENGTH;
+    const view = new DataView(this.head.buffer);
     if (short === TWO_BYTES) return view.getUint16(2);
     return short === EIGHT_BYTES ? Number(view.getBigUint64(2)) : short;
   }

@@ -39,102 +39,101 @@ export interface TunnelRequest {
 
 export class Tunnel extends Timer {
   readonly caller: string;
-  readonly #context: EgressContext;
-  readonly #request: TunnelRequest;
-  readonly #onOver: (tunnel: Tunnel) => void;
-  readonly #upstreams: readonly Upstream[];
-  readonly #observer: LlmRequestObserver | undefined;
-  readonly #startedMs: number;
-  readonly #boundary = new FrameBoundary();
-  #attempts = 0;
-  #upstream: Upstream | undefined = undefined;
-  #admission: UpstreamAdmission | undefined = undefined;
-  #client: ClientRequest | undefined = undefined;
-  #provider: Socket | undefined = undefined;
-  #status = 0;
-  #connected = false;
-  #aliveMs: number;
+  private readonly context: EgressContext;
+  private readonly request: TunnelRequest;
+  private readonly onOver: (tunnel: Tunnel) => void;
+  private readonly upstreams: readonly Upstream[];
+  private readonly observer: LlmRequestObserver | undefined;
+  private readonly startedMs: number;
+  private readonly boundary = new FrameBoundary();
+  private attempts = 0;
+  private upstream: Upstream | undefined = undefined;
+  private admission: UpstreamAdmission | undefined = undefined;
+  private client: ClientRequest | undefined = undefined;
+  private provider: Socket | undefined = undefined;
+  private status = 0;
+  private connected = false;
+  private aliveMs: number;
   /** It ends at the end of the frame that is on its way to the caller. */
-  #closing = false;
-  #over = false;
+  private closing = false;
+  private over = false;
 
   constructor(context: EgressContext, request: TunnelRequest, onOver: (tunnel: Tunnel) => void) {
     super();
     this.caller = request.caller;
-    this.#context = context;
-    this.#request = request;
-    this.#onOver = onOver;
-    this.#upstreams = [...context.upstreams];
-    this.#startedMs = context.clock();
-    this.#aliveMs = this.#startedMs;
-    this.#observer = context.observer?.begin(request.info);
+    this.context = context;
+    this.request = request;
+    this.onOver = onOver;
+    this.upstreams = [...context.upstreams];
+    this.startedMs = context.clock();
+    this.aliveMs = this.startedMs;
+    this.observer = context.observer?.begin(request.info);
   }
 
   start(): void {
-    const { socket } = this.#request;
-    socket.once('close', () => this.#end('cancelled'));
+    const { socket } = this.request;
+    socket.once('close', () => this.end('cancelled'));
     // Who has ended its side before anything has begun does not wait for it.
     socket.once('end', () => {
-      if (this.#status === 0) socket.destroy();
+      if (this.status === 0) socket.destroy();
     });
     if (socket.destroyed || socket.readableEnded) this.close();
-    else this.#tryNext('');
+    else this.tryNext('');
   }
 
   /** The sidecar ends: a close goes to the caller as soon as no frame is on its way. */
   endForDrain(): void {
-    if (this.#over || this.#closing) return;
-    if (this.#provider === undefined) {
-      this.#refuse('draining', 'the sidecar is shutting down');
+    if (this.over || this.closing) return;
+    if (this.provider === undefined) {
+      this.refuse('draining', 'the sidecar is shutting down');
       return;
     }
-    this.#closing = true;
-    if (this.#boundary.isAtEnd) this.#sayGoodbye();
-    else this.#context.wheel.arm(this, this.#context.clock() + LAST_BYTES_MS);
+    this.closing = true;
+    if (this.boundary.isAtEnd) this.sayGoodbye();
+    else this.context.wheel.arm(this, this.context.clock() + LAST_BYTES_MS);
   }
 
   close(): void {
-    this.#request.socket.destroy();
-    this.#end('cancelled');
+    this.request.socket.destroy();
+    this.end('cancelled');
   }
 
   /** @param because the last one failed; '' for the first */
-  #tryNext(because: string): void {
-    const { clock, settings, stats, wheel } = this.#context;
+  private tryNext(because: string): void {
+    const { clock, settings, stats, wheel } = this.context;
     const upstream =
-      this.#attempts < settings.retry.maxAttempts
-        ? this.#upstreams.find(({ breaker }) => breaker.admits)
+      this.attempts < settings.retry.maxAttempts
+        ? this.upstreams.find(({ breaker }) => breaker.admits)
         : undefined;
     const admission = upstream?.breaker.admit();
     if (upstream === undefined || admission === undefined) {
-      if (this.#attempts === 0)
-        this.#refuse('circuit_open', 'every upstream has failed too often; see /stats');
-      else this.#refuse('connect_failed', because);
+      if (this.attempts === 0) this.refuse('circuit_open', 'every upstream has failed too often; see /stats');
+      else this.refuse('connect_failed', because);
       return;
     }
-    (this.#upstreams as Upstream[]).splice(this.#upstreams.indexOf(upstream), 1);
-    this.#attempts++;
-    this.#upstream = upstream;
-    this.#admission = admission;
-    this.#connected = false;
-    this.#aliveMs = clock();
+    (this.upstreams as Upstream[]).splice(this.upstreams.indexOf(upstream), 1);
+    this.attempts++;
+    this.upstream = upstream;
+    this.admission = admission;
+    this.connected = false;
+    this.aliveMs = clock();
     upstream.activeRequests++;
-    if (this.#attempts > 1) stats.of(upstream.name, this.#request.info.model).retries++;
-    this.#ask(upstream);
+    if (this.attempts > 1) stats.of(upstream.name, this.request.info.model).retries++;
+    this.ask(upstream);
     const { connectTimeoutMs } = settings;
     if (connectTimeoutMs > 0) wheel.arm(this, clock() + connectTimeoutMs);
     else wheel.cancel(this);
   }
 
-  #ask(upstream: Upstream): void {
-    const { headers, path } = this.#request;
+  private ask(upstream: Upstream): void {
+    const { headers, path } = this.request;
     const sent = handshakeHeaders(headers, upstream.recipient);
-    this.#observer?.onAttempt({
+    this.observer?.onAttempt({
       upstream: upstream.name,
       serverAddress: upstream.hostname,
       serverPort: upstream.port,
-      attempt: this.#attempts,
-      model: this.#request.info.model,
+      attempt: this.attempts,
+      model: this.request.info.model,
       headers: sent,
     });
     const isSecure = upstream.protocol === 'https:';
@@ -148,88 +147,88 @@ export class Tunnel extends Timer {
       setHost: true,
       maxHeaderSize: MAX_HEADER_BYTES,
     });
-    this.#client = client;
+    this.client = client;
     boundInterimAnswers(client, (what) => {
-      if (client === this.#client && !this.#over) this.#onUnusable(`answered ${what}`);
+      if (client === this.client && !this.over) this.onUnusable(`answered ${what}`);
     });
     client.once('socket', (socket) => {
       if (isSecure) joinRecords(socket);
-      socket.once(isSecure ? 'secureConnect' : 'connect', () => this.#onConnected(client));
+      socket.once(isSecure ? 'secureConnect' : 'connect', () => this.onConnected(client));
     });
     client.once('upgrade', (answer: IncomingMessage, socket: Socket, head: Buffer) => {
       socket.on('error', () => {});
-      if (client === this.#client && !this.#over) this.#onUpgrade(answer, socket, head);
+      if (client === this.client && !this.over) this.onUpgrade(answer, socket, head);
       else socket.destroy();
     });
     client.once('response', (answer) => {
-      if (client === this.#client && !this.#over) this.#onRefusal(answer);
+      if (client === this.client && !this.over) this.onRefusal(answer);
     });
     client.on('error', (error: Error & { code?: string }) => {
-      if (client === this.#client) this.#onFailure(error.code ?? 'EUNKNOWN');
+      if (client === this.client) this.onFailure(error.code ?? 'EUNKNOWN');
     });
     client.end();
   }
 
-  #onConnected(client: ClientRequest): void {
-    if (client !== this.#client || this.#over) return;
-    const { clock, settings, wheel } = this.#context;
-    this.#connected = true;
-    this.#aliveMs = clock();
-    if (settings.firstByteTimeoutMs > 0) wheel.arm(this, this.#aliveMs + settings.firstByteTimeoutMs);
+  private onConnected(client: ClientRequest): void {
+    if (client !== this.client || this.over) return;
+    const { clock, settings, wheel } = this.context;
+    this.connected = true;
+    this.aliveMs = clock();
+    if (settings.firstByteTimeoutMs > 0) wheel.arm(this, this.aliveMs + settings.firstByteTimeoutMs);
     else wheel.cancel(this);
   }
 
-  #onFailure(code: string): void {
+  private onFailure(code: string): void {
     // Behind its head the answer ends by itself.
-    if (this.#over || this.#status > 0) return;
-    const upstream = this.#upstream!;
-    const wasConnected = this.#connected;
-    this.#settle('failure', wasConnected ? 'connection_lost' : 'connect_failed');
+    if (this.over || this.status > 0) return;
+    const upstream = this.upstream!;
+    const wasConnected = this.connected;
+    this.settle('failure', wasConnected ? 'connection_lost' : 'connect_failed');
     // No handshake costs anything: the next one can be asked whatever has come of this one.
     const what = wasConnected ? 'the connection was lost before an answer' : 'can not be connected to';
-    this.#tryNext(`${upstream.name}: ${what} (${code})`);
+    this.tryNext(`${upstream.name}: ${what} (${code})`);
   }
 
-  #onUnusable(what: string): void {
-    this.#settle('failure', 'upstream_protocol');
-    this.#refuse('upstream_protocol', `${this.#upstream!.name}: ${what}`);
+  private onUnusable(what: string): void {
+    this.settle('failure', 'upstream_protocol');
+    this.refuse('upstream_protocol', `${this.upstream!.name}: ${what}`);
   }
 
   /** Any other answer than 101 is the caller's, as it is. */
-  #onRefusal(answer: IncomingMessage): void {
+  private onRefusal(answer: IncomingMessage): void {
     const status = answer.statusCode ?? 502;
-    this.#status = status;
-    this.#settle(status >= 500 ? 'failure' : status === 429 ? 'neutral' : 'success', String(status));
-    const { socket } = this.#request;
+    this.status = status;
+    this.settle(status >= 500 ? 'failure' : status === 429 ? 'neutral' : 'success', String(status));
+    const { socket } = this.request;
     socket.write(
       headText(status, answer.statusMessage ?? '', {
-        ...withoutHops(answer.headers as HttpHeaders, this.#upstream!.recipient),
-        'outrigger-upstream': this.#upstream!.name,
+        ...withoutHops(answer.headers as HttpHeaders, this.upstream!.recipient),
+        'outrigger-upstream': this.upstream!.name,
         connection: 'close',
       }),
       'latin1',
     );
-    this.#arm();
+    this.arm();
     answer.on('error', () => socket.destroy());
     answer.on('data', () => {
-      this.#aliveMs = this.#context.clock();
+      this.aliveMs = this.context.clock();
     });
     answer.once('end', () => endSoon(socket));
     answer.pipe(socket, { end: false });
   }
 
-  #onUpgrade(answer: IncomingMessage, provider: Socket, head: Buffer): void {
-    const upstream = this.#upstream!;
+  private onUpgrade(answer: IncomingMessage, provider: Socket, head: Buffer): void {
+    const upstream = this.upstream!;
     if (answer.statusCode !== SWITCHING || answer.headers.upgrade?.toLowerCase() !== 'websocket') {
       provider.destroy();
-      this.#onUnusable(`answered ${answer.statusCode} and another protocol`);
+      this.onUnusable(`answered ${answer.statusCode} and another protocol`);
       return;
     }
-    this.#status = SWITCHING;
-    this.#provider = provider;
-    upstream.breaker.settle(this.#admission!, 'success');
-    this.#context.stats.webSockets++;
-    const { socket, head: early } = this.#request;
+    this.status = SWITCHING;
+    this.provider = provider;
+    upstream.breaker.settle(this.admission!, 'success');
+    this.context.stats.webSockets++;
+    const { socket, head: early } = this.request;
     for (const side of [socket, provider]) {
       side.setNoDelay(true);
       side.setKeepAlive(true, PEER_CHECK_MS);
@@ -244,16 +243,16 @@ export class Tunnel extends Timer {
       }),
       'latin1',
     );
-    this.#carry(provider, socket, head, (bytes) => this.#forward(bytes));
-    this.#carry(socket, provider, early, (bytes) => provider.write(bytes));
-    provider.once('close', () => this.#end(provider.errored === null ? 'success' : 'cut'));
-    this.#arm();
+    this.carry(provider, socket, head, (bytes) => this.forward(bytes));
+    this.carry(socket, provider, early, (bytes) => provider.write(bytes));
+    provider.once('close', () => this.end(provider.errored === null ? 'success' : 'cut'));
+    this.arm();
   }
 
   /** Reads no faster than the other side takes; an end is passed on, and both are closed soon after it. */
-  #carry(from: Socket, to: Socket, first: Buffer, take: (bytes: Buffer) => boolean): void {
+  private carry(from: Socket, to: Socket, first: Buffer, take: (bytes: Buffer) => boolean): void {
     const onData = (bytes: Buffer): void => {
-      this.#aliveMs = this.#context.clock();
+      this.aliveMs = this.context.clock();
       if (!take(bytes)) from.pause();
     };
     if (first.length > 0) onData(first);
@@ -261,8 +260,8 @@ export class Tunnel extends Timer {
     to.on('drain', () => from.resume());
     const onEnd = (): void => {
       to.end();
-      this.#context.wheel.arm(this, this.#context.clock() + LAST_BYTES_MS);
-      this.#closing = true;
+      this.context.wheel.arm(this, this.context.clock() + LAST_BYTES_MS);
+      this.closing = true;
     };
     if (from.readableEnded) onEnd();
     else from.on('end', onEnd);
@@ -270,102 +269,102 @@ export class Tunnel extends Timer {
   }
 
   /** To the caller: whole frames only, once it is to be closed. */
-  #forward(bytes: Buffer): boolean {
-    const { socket } = this.#request;
-    const end = this.#boundary.push(bytes);
-    if (!this.#closing) return socket.write(bytes);
+  private forward(bytes: Buffer): boolean {
+    const { socket } = this.request;
+    const end = this.boundary.push(bytes);
+    if (!this.closing) return socket.write(bytes);
     if (socket.writableEnded) return true;
     if (end === 0) return socket.write(bytes);
     socket.write(bytes.subarray(0, end));
-    this.#sayGoodbye();
+    this.sayGoodbye();
     return true;
   }
 
-  #sayGoodbye(): void {
-    this.#request.socket.end(GOING_AWAY);
-    this.#provider?.end();
-    this.#context.wheel.arm(this, this.#context.clock() + LAST_BYTES_MS);
+  private sayGoodbye(): void {
+    this.request.socket.end(GOING_AWAY);
+    this.provider?.end();
+    this.context.wheel.arm(this, this.context.clock() + LAST_BYTES_MS);
   }
 
   override onTimeout(nowMs: number): void {
-    const { settings } = this.#context;
-    if (this.#status === 0) {
-      this.#client?.destroy();
-      if (!this.#connected) {
-        this.#onFailure('ETIMEDOUT');
+    const { settings } = this.context;
+    if (this.status === 0) {
+      this.client?.destroy();
+      if (!this.connected) {
+        this.onFailure('ETIMEDOUT');
         return;
       }
-      this.#settle('neutral', 'first_byte');
+      this.settle('neutral', 'first_byte');
       const ms = settings.firstByteTimeoutMs;
-      this.#refuse('first_byte', `${this.#upstream!.name}: no answer within ${ms} ms (first_byte_timeout)`);
-    } else if (this.#closing || nowMs >= this.#aliveMs + settings.webSocketIdleTimeoutMs) {
-      this.#request.socket.destroy();
-      this.#end(this.#closing ? 'success' : 'timeout');
+      this.refuse('first_byte', `${this.upstream!.name}: no answer within ${ms} ms (first_byte_timeout)`);
+    } else if (this.closing || nowMs >= this.aliveMs + settings.webSocketIdleTimeoutMs) {
+      this.request.socket.destroy();
+      this.end(this.closing ? 'success' : 'timeout');
     } else {
-      this.#arm();
+      this.arm();
     }
   }
 
-  #arm(): void {
-    const { settings, wheel } = this.#context;
+  private arm(): void {
+    const { settings, wheel } = this.context;
     const { webSocketIdleTimeoutMs } = settings;
-    if (webSocketIdleTimeoutMs > 0) wheel.arm(this, this.#aliveMs + webSocketIdleTimeoutMs);
+    if (webSocketIdleTimeoutMs > 0) wheel.arm(this, this.aliveMs + webSocketIdleTimeoutMs);
     else wheel.cancel(this);
   }
 
   /** The handshake with the present upstream is over. */
-  #settle(verdict: 'success' | 'failure' | 'neutral', outcome: string): void {
-    const upstream = this.#upstream!;
-    upstream.breaker.settle(this.#admission!, verdict);
+  private settle(verdict: 'success' | 'failure' | 'neutral', outcome: string): void {
+    const upstream = this.upstream!;
+    upstream.breaker.settle(this.admission!, verdict);
     upstream.activeRequests--;
-    this.#admission = undefined;
-    this.#context.stats.of(upstream.name, this.#request.info.model).countAttempt(outcome);
-    this.#observer?.onAttemptEnd(undefined, this.#status);
+    this.admission = undefined;
+    this.context.stats.of(upstream.name, this.request.info.model).countAttempt(outcome);
+    this.observer?.onAttemptEnd(undefined, this.status);
   }
 
-  #refuse(reason: RefusalReason, message: string): void {
-    if (this.#over) return;
-    this.#status = statusOfRefusal(reason);
-    refuse(new SocketSink(this.#request.socket), reason, message, { clientDecides: true });
-    this.#end(reason === 'first_byte' ? 'timeout' : 'failed', reason);
+  private refuse(reason: RefusalReason, message: string): void {
+    if (this.over) return;
+    this.status = statusOfRefusal(reason);
+    refuse(new SocketSink(this.request.socket), reason, message, { clientDecides: true });
+    this.end(reason === 'first_byte' ? 'timeout' : 'failed', reason);
   }
 
-  #end(outcome: 'success' | 'cancelled' | 'cut' | 'timeout' | 'failed', reason = ''): void {
-    if (this.#over) return;
-    this.#over = true;
-    const { clock, stats, wheel } = this.#context;
+  private end(outcome: 'success' | 'cancelled' | 'cut' | 'timeout' | 'failed', reason = ''): void {
+    if (this.over) return;
+    this.over = true;
+    const { clock, stats, wheel } = this.context;
     wheel.cancel(this);
-    this.#client?.destroy();
-    this.#provider?.destroy();
-    const upstream = this.#upstream;
-    if (this.#provider !== undefined) {
+    this.client?.destroy();
+    this.provider?.destroy();
+    const upstream = this.upstream;
+    if (this.provider !== undefined) {
       stats.webSockets--;
       upstream!.activeRequests--;
-      stats.of(upstream!.name, this.#request.info.model).countAttempt('success');
-      this.#observer?.onAttemptEnd(undefined, SWITCHING);
-      endSoon(this.#request.socket);
-    } else if (this.#admission !== undefined) {
-      this.#settle('neutral', 'cancelled');
+      stats.of(upstream!.name, this.request.info.model).countAttempt('success');
+      this.observer?.onAttemptEnd(undefined, SWITCHING);
+      endSoon(this.request.socket);
+    } else if (this.admission !== undefined) {
+      this.settle('neutral', 'cancelled');
     }
-    const refused = this.#status >= 400 && reason === '';
+    const refused = this.status >= 400 && reason === '';
     // Who has its 101 and leaves has had all of it.
     const became = refused
-      ? this.#status >= 500
+      ? this.status >= 500
         ? 'failed'
         : 'refused'
-      : this.#provider !== undefined && outcome === 'cancelled'
+      : this.provider !== undefined && outcome === 'cancelled'
         ? 'success'
         : outcome;
-    const durationMs = clock() - this.#startedMs;
-    const pair = stats.of(upstream?.name ?? '', this.#request.info.model);
-    stats.ended(pair, this.#request.info.model, became, durationMs / 1000);
-    this.#observer?.onEnd({
-      info: this.#request.info,
+    const durationMs = clock() - this.startedMs;
+    const pair = stats.of(upstream?.name ?? '', this.request.info.model);
+    stats.ended(pair, this.request.info.model, became, durationMs / 1000);
+    this.observer?.onEnd({
+      info: this.request.info,
       outcome: became,
-      reason: reason === '' && refused ? String(this.#status) : reason,
-      status: this.#status,
+      reason: reason === '' && refused ? String(this.status) : reason,
+      status: this.status,
       upstream: upstream?.name ?? '',
-      attempts: this.#attempts,
+      attempts: this.attempts,
       responseModel: undefined,
       responseId: undefined,
       finishReason: undefined,
@@ -376,6 +375,6 @@ export class Tunnel extends Timer {
       firstByteMs: 0,
       durationMs,
     });
-    this.#onOver(this);
+    this.onOver(this);
   }
 }

@@ -11,51 +11,51 @@ const CALLER_SHARE = 0.75;
 const AGAIN_MS = 1_000;
 
 export class Tunnels {
-  readonly #context: EgressContext;
-  readonly #open = new Set<Tunnel>();
-  readonly #callers = new Map<string, number>();
+  private readonly context: EgressContext;
+  private readonly openTunnels = new Set<Tunnel>();
+  private readonly callers = new Map<string, number>();
 
   constructor(context: EgressContext) {
-    this.#context = context;
+    this.context = context;
   }
 
   /** WebSockets that are open, or are about to be. */
   get size(): number {
-    return this.#open.size;
+    return this.openTunnels.size;
   }
 
   open(request: TunnelRequest): void {
-    const { maxWebSockets } = this.#context.settings.limits;
+    const { maxWebSockets } = this.context.settings.limits;
     const { caller, socket } = request;
-    const ofCaller = this.#callers.get(caller) ?? 0;
-    if (this.#open.size >= maxWebSockets || ofCaller >= Math.ceil(maxWebSockets * CALLER_SHARE)) {
-      const message = `${this.#open.size} WebSockets are open already, ${ofCaller} of this caller's (llm.limits.max_web_sockets)`;
+    const ofCaller = this.callers.get(caller) ?? 0;
+    if (this.openTunnels.size >= maxWebSockets || ofCaller >= Math.ceil(maxWebSockets * CALLER_SHARE)) {
+      const message = `${this.openTunnels.size} WebSockets are open already, ${ofCaller} of this caller's (llm.limits.max_web_sockets)`;
       this.turnAway(socket, 'overloaded', message, { retryAfterMs: AGAIN_MS, clientDecides: true });
       return;
     }
-    this.#callers.set(caller, ofCaller + 1);
-    const tunnel = new Tunnel(this.#context, request, () => this.#forget(tunnel));
-    this.#open.add(tunnel);
+    this.callers.set(caller, ofCaller + 1);
+    const tunnel = new Tunnel(this.context, request, () => this.forget(tunnel));
+    this.openTunnels.add(tunnel);
     tunnel.start();
   }
 
   turnAway(socket: Socket, reason: RefusalReason, message: string, more: RefusalExtras = {}): void {
-    this.#context.stats.reject(0);
+    this.context.stats.reject(0);
     refuse(new SocketSink(socket), reason, message, more);
   }
 
   endForDrain(): void {
-    for (const tunnel of [...this.#open]) tunnel.endForDrain();
+    for (const tunnel of [...this.openTunnels]) tunnel.endForDrain();
   }
 
   close(): void {
-    for (const tunnel of [...this.#open]) tunnel.close();
+    for (const tunnel of [...this.openTunnels]) tunnel.close();
   }
 
-  #forget(tunnel: Tunnel): void {
-    if (!this.#open.delete(tunnel)) return;
-    const left = (this.#callers.get(tunnel.caller) ?? 1) - 1;
-    if (left > 0) this.#callers.set(tunnel.caller, left);
-    else this.#callers.delete(tunnel.caller);
+  private forget(tunnel: Tunnel): void {
+    if (!this.openTunnels.delete(tunnel)) return;
+    const left = (this.callers.get(tunnel.caller) ?? 1) - 1;
+    if (left > 0) this.callers.set(tunnel.caller, left);
+    else this.callers.delete(tunnel.caller);
   }
 }

@@ -14,21 +14,21 @@ const NOT_ITS_MODEL: ReadonlySet<string> = new Set(['400', '404', '422']);
  * refused yet. All others appear as `_OTHER`; `gen_ai.request.model` holds every name.
  */
 export class ModelNames {
-  readonly #answered = new Set<string>();
-  readonly #unanswered = new Set<string>();
+  private readonly answered = new Set<string>();
+  private readonly unanswered = new Set<string>();
 
   /** @param errorType '' for a successful answer */
   nameOf(requestModel: string, errorType: string): string {
-    if (requestModel === '' || this.#answered.has(requestModel)) return requestModel;
+    if (requestModel === '' || this.answered.has(requestModel)) return requestModel;
     if (requestModel.length > MAX_CHARS || NOT_ITS_MODEL.has(errorType)) return OTHER_MODEL;
-    if (errorType === '' && this.#answered.size < MAX_ANSWERED) {
-      this.#unanswered.delete(requestModel);
-      this.#answered.add(requestModel);
+    if (errorType === '' && this.answered.size < MAX_ANSWERED) {
+      this.unanswered.delete(requestModel);
+      this.answered.add(requestModel);
       return requestModel;
     }
-    if (this.#unanswered.has(requestModel)) return requestModel;
-    if (this.#unanswered.size >= MAX_UNANSWERED) return OTHER_MODEL;
-    this.#unanswered.add(requestModel);
+    if (this.unanswered.has(requestModel)) return requestModel;
+    if (this.unanswered.size >= MAX_UNANSWERED) return OTHER_MODEL;
+    this.unanswered.add(requestModel);
     return requestModel;
   }
 }

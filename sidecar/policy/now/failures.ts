@@ -25,18 +25,18 @@ interface Run {
 }
 
 export class FailureWatch {
-  readonly #recent: Recent;
-  readonly #runs = new Map<string, Run>();
+  private readonly recent: Recent;
+  private readonly runs = new Map<string, Run>();
 
   constructor(recent: Recent) {
-    this.#recent = recent;
+    this.recent = recent;
   }
 
   /** Call it once for each cluster in each look. */
   look({ name, calls, errors, behind }: EndedCalls, nowMs: number): Finding | undefined {
-    const ended = this.#recent.grown(`calls ${name}`, calls, nowMs);
-    const failed = this.#recent.grown(`errors ${name}`, errors, nowMs);
-    const run = this.#follow(name, calls, errors, nowMs);
+    const ended = this.recent.grown(`calls ${name}`, calls, nowMs);
+    const failed = this.recent.grown(`errors ${name}`, errors, nowMs);
+    const run = this.follow(name, calls, errors, nowMs);
     const cause = behind === '' ? '' : `: ${behind}`;
     const finding = {
       kind: 'calls_fail',
@@ -48,7 +48,7 @@ export class FailureWatch {
       return {
         ...finding,
         text: `Most calls to ${name} fail${cause}.`,
-        detail: `${failed} of the latest ${counted(ended, 'call')}, in ${this.#recent.seconds} s`,
+        detail: `${failed} of the latest ${counted(ended, 'call')}, in ${this.recent.seconds} s`,
         numbers: { failed_calls: failed, ended_calls: ended },
       };
     if (run.inARow < MIN_ERRORS || nowMs - run.atMs >= RUN_MS) return undefined;
@@ -60,11 +60,11 @@ export class FailureWatch {
     };
   }
 
-  #follow(name: string, calls: number, errors: number, nowMs: number): Run {
-    let run = this.#runs.get(name);
+  private follow(name: string, calls: number, errors: number, nowMs: number): Run {
+    let run = this.runs.get(name);
     if (run === undefined) {
       run = { calls: 0, errors: 0, inARow: 0, atMs: 0 };
-      this.#runs.set(name, run);
+      this.runs.set(name, run);
     }
     const failed = errors - run.errors;
     // A counter that has decreased belongs to another cluster of the same name.
@@ -79,6 +79,6 @@ export class FailureWatch {
 
   /** Removes the clusters that no longer exist. */
   keep(known: ReadonlySet<string>): void {
-    for (const name of this.#runs.keys()) if (!known.has(name)) this.#runs.delete(name);
+    for (const name of this.runs.keys()) if (!known.has(name)) this.runs.delete(name);
   }
 }

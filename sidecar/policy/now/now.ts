@@ -87,23 +87,23 @@ const TURNED_AWAY: Readonly<Record<string, string>> = {
 };
 
 export class Now {
-  readonly #since = new Map<string, number>();
-  readonly #waits = new Map<string, WaitWatch>();
-  readonly #providers = new ProviderWatch();
-  readonly #recent = new Recent();
-  readonly #failures = new FailureWatch(this.#recent);
+  private readonly since = new Map<string, number>();
+  private readonly waits = new Map<string, WaitWatch>();
+  private readonly providers = new ProviderWatch();
+  private readonly recent = new Recent();
+  private readonly failures = new FailureWatch(this.recent);
 
   look(facts: NowFacts, nowMs: number): NowReport {
-    const found = this.#find(facts, nowMs);
+    const found = this.find(facts, nowMs);
     const told: ToldFinding[] = [];
     const ids = new Set<string>();
     for (const finding of found) {
       ids.add(finding.id);
-      const sinceMs = this.#since.get(finding.id) ?? nowMs;
-      this.#since.set(finding.id, sinceMs);
+      const sinceMs = this.since.get(finding.id) ?? nowMs;
+      this.since.set(finding.id, sinceMs);
       if (nowMs - sinceMs >= (LASTS_MS[finding.kind] ?? 0)) told.push({ ...finding, sinceMs });
     }
-    for (const id of this.#since.keys()) if (!ids.has(id)) this.#since.delete(id);
+    for (const id of this.since.keys()) if (!ids.has(id)) this.since.delete(id);
     told.sort(compareFindings);
     const unknown = told.length === 0 ? unknownWaits(facts) : undefined;
     return {
@@ -116,23 +116,23 @@ export class Now {
     };
   }
 
-  #find(facts: NowFacts, nowMs: number): Finding[] {
+  private find(facts: NowFacts, nowMs: number): Finding[] {
     const found: Finding[] = [];
     for (const certificate of facts.certificates)
       found.push(...certificateFindings(certificate, facts.wallMs));
     if (facts.draining) found.push(simple('draining', 'warn', 'This sidecar is draining.'));
     else if (facts.notReadyBecause !== '')
       found.push(simple('not_ready', 'bad', `Not ready: ${facts.notReadyBecause}.`));
-    for (const cluster of facts.clusters) found.push(...this.#findIn(cluster, facts, nowMs));
-    for (const provider of facts.providers) found.push(...this.#providers.look(provider, nowMs));
+    for (const cluster of facts.clusters) found.push(...this.findIn(cluster, facts, nowMs));
+    for (const provider of facts.providers) found.push(...this.providers.look(provider, nowMs));
     for (const [listener, reasons] of facts.rejected)
-      found.push(...this.#turnedAway(listener, reasons, nowMs));
+      found.push(...this.turnedAway(listener, reasons, nowMs));
     if (facts.waitForOwnLimits > 0) found.push(ownLimits(facts.waitForOwnLimits));
-    this.#forget(facts, nowMs);
+    this.forget(facts, nowMs);
     return found;
   }
 
-  #findIn(cluster: ClusterFacts, { app, notReadyBecause }: NowFacts, nowMs: number): Finding[] {
+  private findIn(cluster: ClusterFacts, { app, notReadyBecause }: NowFacts, nowMs: number): Finding[] {
     const { name, endpoints, circuits, methods } = cluster;
     const found: Finding[] = [];
     const add = (finding: Finding | undefined): void => {
@@ -147,21 +147,21 @@ export class Now {
     }
     const isSilent = found.some(({ kind }) => kind === 'endpoint_silent' || kind === 'endpoint_unreachable');
     for (const method of methods) {
-      const finding = this.#slow(name, method, nowMs);
+      const finding = this.slow(name, method, nowMs);
       // Skip a lack of answers that a silent or unreachable endpoint explains.
       if (!isSilent || finding?.kind !== 'no_answers') add(finding);
     }
-    const failing = this.#failures.look(cluster, nowMs);
+    const failing = this.failures.look(cluster, nowMs);
     if (!found.some(({ severity }) => severity === 'bad')) add(failing);
     return found;
   }
 
-  #slow(cluster: string, { method, waits }: MethodFacts, nowMs: number): Finding | undefined {
+  private slow(cluster: string, { method, waits }: MethodFacts, nowMs: number): Finding | undefined {
     const id = `waits ${cluster} ${method}`;
-    let watch = this.#waits.get(id);
+    let watch = this.waits.get(id);
     if (watch === undefined) {
       watch = new WaitWatch(CALL_LIMITS);
-      this.#waits.set(id, watch);
+      this.waits.set(id, watch);
     }
     const slow = watch.look(waits, nowMs);
     if (slow === undefined) return undefined;
@@ -190,19 +190,23 @@ export class Now {
     };
   }
 
-  *#turnedAway(listener: string, reasons: ReadonlyMap<string, number>, nowMs: number): Generator<Finding> {
+  private *turnedAway(
+    listener: string,
+    reasons: ReadonlyMap<string, number>,
+    nowMs: number,
+  ): Generator<Finding> {
     for (const [reason, count] of reasons) {
       const isTls = reason.startsWith('tls_');
       const why = isTls ? `TLS fails (${reason})` : TURNED_AWAY[reason];
       if (why === undefined) continue;
-      const grown = this.#recent.grown(`rejected ${listener} ${reason}`, count, nowMs);
+      const grown = this.recent.grown(`rejected ${listener} ${reason}`, count, nowMs);
       if (grown < MIN_TURNED_AWAY) continue;
       yield {
         kind: 'turned_away',
         id: `turned away ${listener} ${reason}`,
         severity: 'warn',
         text: `The ${listener} listener turns ${isTls ? 'callers' : 'calls'} away: ${why}.`,
-        detail: `${grown} in ${this.#recent.seconds} s`,
+        detail: `${grown} in ${this.recent.seconds} s`,
         about: { listener, reason },
         numbers: { turned_away: grown },
       };
@@ -210,17 +214,17 @@ export class Now {
   }
 
   /** Forgets the clusters, methods and models that no longer exist. */
-  #forget({ clusters, providers }: NowFacts, nowMs: number): void {
-    this.#recent.forgetBefore(nowMs);
+  private forget({ clusters, providers }: NowFacts, nowMs: number): void {
+    this.recent.forgetBefore(nowMs);
     const models = new Set(
       providers.flatMap(({ name, models }) => models.map(({ model }) => ProviderWatch.idOf(name, model))),
     );
-    this.#providers.keep(models);
-    this.#failures.keep(new Set(clusters.map(({ name }) => name)));
+    this.providers.keep(models);
+    this.failures.keep(new Set(clusters.map(({ name }) => name)));
     const methods = new Set(
       clusters.flatMap(({ name, methods }) => methods.map(({ method }) => `waits ${name} ${method}`)),
     );
-    for (const id of this.#waits.keys()) if (!methods.has(id)) this.#waits.delete(id);
+    for (const id of this.waits.keys()) if (!methods.has(id)) this.waits.delete(id);
   }
 }
 

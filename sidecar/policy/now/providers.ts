@@ -68,7 +68,7 @@ const HINTS: Readonly<Record<string, string>> = {
 
 /** Examines providers from second to second, and remembers how long their models usually take. */
 export class ProviderWatch {
-  readonly #waits = new Map<string, WaitWatch>();
+  private readonly waits = new Map<string, WaitWatch>();
 
   *look(provider: ProviderFacts, nowMs: number): Generator<Finding> {
     const { name, circuit, lastFailure, rejections } = provider;
@@ -76,7 +76,7 @@ export class ProviderWatch {
       yield* quotaFindings(name, model);
       const streak = streakFinding(name, model, servesOther(provider.models, model));
       if (streak !== undefined) yield streak;
-      const slow = this.#slow(name, model, nowMs);
+      const slow = this.slow(name, model, nowMs);
       if (slow !== undefined) yield slow;
     }
     if (circuit === 'closed') return;
@@ -93,12 +93,12 @@ export class ProviderWatch {
     };
   }
 
-  #slow(provider: string, { model, waits }: ModelFacts, nowMs: number): Finding | undefined {
+  private slow(provider: string, { model, waits }: ModelFacts, nowMs: number): Finding | undefined {
     const id = `slow ${provider} ${model}`;
-    let watch = this.#waits.get(id);
+    let watch = this.waits.get(id);
     if (watch === undefined) {
       watch = new WaitWatch(MODEL_LIMITS);
-      this.#waits.set(id, watch);
+      this.waits.set(id, watch);
     }
     const slow = watch.look(waits, nowMs);
     if (slow === undefined) return undefined;
@@ -128,7 +128,7 @@ export class ProviderWatch {
 
   /** Removes the models that no longer exist. */
   keep(known: ReadonlySet<string>): void {
-    for (const id of this.#waits.keys()) if (!known.has(id)) this.#waits.delete(id);
+    for (const id of this.waits.keys()) if (!known.has(id)) this.waits.delete(id);
   }
 
   static idOf(provider: string, model: string): string {

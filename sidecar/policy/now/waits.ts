@@ -68,87 +68,87 @@ export interface Slowness {
 }
 
 export class WaitWatch {
-  readonly #limits: WaitLimits;
-  #usual: WaitFacts['usual'] = { answers: 0, slowestMs: 0 };
+  private readonly limits: WaitLimits;
+  private usual: WaitFacts['usual'] = { answers: 0, slowestMs: 0 };
   /** The values at the previous look; NaN before the first. */
-  #answers = Number.NaN;
-  #answersMs = 0;
+  private answers = Number.NaN;
+  private answersMs = 0;
   /** The number of answers since the previous look. */
-  #fresh = 0;
-  #answeredAtMs = Number.NEGATIVE_INFINITY;
+  private fresh = 0;
+  private answeredAtMs = Number.NEGATIVE_INFINITY;
   /** The mean duration of the latest answers. */
-  #latestMs = 0;
-  #slowInARow = 0;
+  private latestMs = 0;
+  private slowInARow = 0;
   /** NaN while nothing is slow. */
-  #slowSinceMs = Number.NaN;
-  #evidenceAtMs = 0;
+  private slowSinceMs = Number.NaN;
+  private evidenceAtMs = 0;
   /** The slow answers are among the latest until then. */
-  #learnsAtMs = Number.NEGATIVE_INFINITY;
+  private learnsAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(limits: WaitLimits) {
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /** Call it about once a second; returns undefined while nothing is unusual. */
   look(facts: WaitFacts, nowMs: number): Slowness | undefined {
-    this.#takeAnswers(facts, nowMs);
-    if (this.#isNewUsual(nowMs)) {
-      this.#becomeUsual(nowMs);
-      this.#usual = facts.usual;
+    this.takeAnswers(facts, nowMs);
+    if (this.isNewUsual(nowMs)) {
+      this.becomeUsual(nowMs);
+      this.usual = facts.usual;
     }
-    const { slowestMs } = this.#usual;
-    const manyMs = Math.max(this.#limits.manyMs, slowestMs * MANY_FACTOR);
-    const fewMs = Math.max(this.#limits.fewMs, slowestMs * FEW_FACTOR);
-    if (this.#usual.answers > 0) this.#judge(facts, manyMs, fewMs, nowMs);
-    if (!this.#isSlow) {
-      const learns = this.#slowInARow === 0 && nowMs >= this.#learnsAtMs;
-      if (learns && facts.usual.answers > 0) this.#usual = facts.usual;
+    const { slowestMs } = this.usual;
+    const manyMs = Math.max(this.limits.manyMs, slowestMs * MANY_FACTOR);
+    const fewMs = Math.max(this.limits.fewMs, slowestMs * FEW_FACTOR);
+    if (this.usual.answers > 0) this.judge(facts, manyMs, fewMs, nowMs);
+    if (!this.isSlow) {
+      const learns = this.slowInARow === 0 && nowMs >= this.learnsAtMs;
+      if (learns && facts.usual.answers > 0) this.usual = facts.usual;
       return undefined;
     }
     return {
-      unanswered: facts.waiting > 0 && nowMs - this.#answeredAtMs >= facts.longestMs - LATE_MS,
+      unanswered: facts.waiting > 0 && nowMs - this.answeredAtMs >= facts.longestMs - LATE_MS,
       waiting: facts.waiting,
       longestMs: facts.longestMs,
-      answersTakeMs: this.#latestMs > manyMs ? this.#latestMs : 0,
-      usualAnswers: this.#usual.answers,
+      answersTakeMs: this.latestMs > manyMs ? this.latestMs : 0,
+      usualAnswers: this.usual.answers,
       usualSlowestMs: slowestMs,
     };
   }
 
-  get #isSlow(): boolean {
-    return !Number.isNaN(this.#slowSinceMs);
+  private get isSlow(): boolean {
+    return !Number.isNaN(this.slowSinceMs);
   }
 
-  #takeAnswers({ answers, answersMs }: WaitFacts, nowMs: number): void {
-    this.#fresh = Number.isNaN(this.#answers) ? 0 : Math.max(answers - this.#answers, 0);
-    if (this.#fresh > 0) {
-      this.#answeredAtMs = nowMs;
-      this.#latestMs = (answersMs - this.#answersMs) / this.#fresh;
+  private takeAnswers({ answers, answersMs }: WaitFacts, nowMs: number): void {
+    this.fresh = Number.isNaN(this.answers) ? 0 : Math.max(answers - this.answers, 0);
+    if (this.fresh > 0) {
+      this.answeredAtMs = nowMs;
+      this.latestMs = (answersMs - this.answersMs) / this.fresh;
     }
-    this.#answers = answers;
-    this.#answersMs = answersMs;
+    this.answers = answers;
+    this.answersMs = answersMs;
   }
 
-  #judge({ longestMs, thirdMs }: WaitFacts, manyMs: number, fewMs: number, nowMs: number): void {
-    if (this.#fresh > 0) this.#slowInARow = this.#latestMs > manyMs ? this.#slowInARow + this.#fresh : 0;
-    if (longestMs > fewMs || thirdMs > manyMs || this.#slowInARow >= SLOW_ANSWERS) {
-      if (!this.#isSlow) this.#slowSinceMs = nowMs;
-      this.#evidenceAtMs = nowMs;
+  private judge({ longestMs, thirdMs }: WaitFacts, manyMs: number, fewMs: number, nowMs: number): void {
+    if (this.fresh > 0) this.slowInARow = this.latestMs > manyMs ? this.slowInARow + this.fresh : 0;
+    if (longestMs > fewMs || thirdMs > manyMs || this.slowInARow >= SLOW_ANSWERS) {
+      if (!this.isSlow) this.slowSinceMs = nowMs;
+      this.evidenceAtMs = nowMs;
       return;
     }
-    const answersAreUsual = this.#fresh > 0 && this.#slowInARow === 0;
-    if (this.#isSlow && (answersAreUsual || nowMs - this.#evidenceAtMs >= LEAVE_MS)) this.#becomeUsual(nowMs);
+    const answersAreUsual = this.fresh > 0 && this.slowInARow === 0;
+    if (this.isSlow && (answersAreUsual || nowMs - this.evidenceAtMs >= LEAVE_MS)) this.becomeUsual(nowMs);
   }
 
   /** The method has been slow for long, and answers arrive. */
-  #isNewUsual(nowMs: number): boolean {
-    return nowMs - this.#slowSinceMs >= ADOPT_MS && nowMs - this.#answeredAtMs < ADOPT_MS / 2;
+  private isNewUsual(nowMs: number): boolean {
+    return nowMs - this.slowSinceMs >= ADOPT_MS && nowMs - this.answeredAtMs < ADOPT_MS / 2;
   }
 
-  #becomeUsual(nowMs: number): void {
-    this.#learnsAtMs = nowMs + FORGET_MS;
-    this.#slowSinceMs = Number.NaN;
-    this.#slowInARow = 0;
+  private becomeUsual(nowMs: number): void {
+    this.learnsAtMs = nowMs + FORGET_MS;
+    this.slowSinceMs = Number.NaN;
+    this.slowInARow = 0;
   }
 }
 
