@@ -83,7 +83,7 @@ t.test('each behaviour of the egress is in the file and the method that its docu
     const source = readFileSync(file, 'utf8');
     for (const [, name = ''] of names.matchAll(/`(\S+?)`/g)) {
       const declared = new RegExp(
-        `^(?:export |  )?(?:readonly |override )?(?:function |class )?${name}\\b *[(=<{]|^export class ${name}\\b`,
+        `^(?:export |  )?(?:private |protected )?(?:readonly |override )?(?:function |class )?${name}\\b *[(=<{]|^export class ${name}\\b`,
         'm',
       );
       t.match(source, declared, `${path} has ${name}: ${behaviour}`);
