@@ -1,3 +1,4 @@
+/** Tests the adaptive limit of concurrent calls against simulated agents, on a virtual clock. */
 import fc from 'fast-check';
 import t from 'tap';
 import { EventQueue } from '../../scripts/harness/event-queue.ts';

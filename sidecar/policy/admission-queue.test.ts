@@ -1,3 +1,4 @@
+/** Tests the queue of admission: order, fairness among callers, rejections and their reasons. */
 import fc from 'fast-check';
 import t from 'tap';
 import { EventQueue } from '../../scripts/harness/event-queue.ts';

@@ -1,3 +1,4 @@
+/** Tests that paths of calls end loops and chains that are too deep. */
 import fc from 'fast-check';
 import t from 'tap';
 import { CallPathGuard, DEFAULT_MAX_DEPTH } from './call-path.ts';

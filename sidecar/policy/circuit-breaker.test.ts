@@ -1,3 +1,4 @@
+/** Tests the circuit breaker: its states, the evidence that opens it, and its probes. */
 import fc from 'fast-check';
 import t from 'tap';
 import { CircuitBreaker } from './circuit-breaker.ts';

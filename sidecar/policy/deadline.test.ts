@@ -1,3 +1,4 @@
+/** Tests how deadlines of callers and configured limits combine. */
 import t from 'tap';
 import {
   allowedMs,

@@ -1,3 +1,4 @@
+/** Tests how callers share places that are few. */
 import fc from 'fast-check';
 import t from 'tap';
 import { FairPlaces, Holder } from './fair-places.ts';

@@ -1,3 +1,4 @@
+/** Tests when a call gets a second attempt beside the first. */
 import t from 'tap';
 import { decideHedge, type HedgeCall, hedgeAfterFailureMs, hedgeDelayMs } from './hedge.ts';
 import type { HedgeSettings } from './hedge-settings.ts';

@@ -1,3 +1,4 @@
+/** Tests the token buckets of callers. */
 import fc from 'fast-check';
 import t from 'tap';
 import { RateLimiter } from './rate-limit.ts';

@@ -1,3 +1,4 @@
+/** Tests that retries stay a small share of calls, however many fail. */
 import fc from 'fast-check';
 import t from 'tap';
 import { RetryBudget } from './retry-budget.ts';

@@ -1,3 +1,4 @@
+/** Tests which failed attempts the retry policy repeats, when, and at which endpoint. */
 import t from 'tap';
 import { Status } from '../grpc/status.ts';
 import { type AttemptEnd, Progress } from './attempt-end.ts';

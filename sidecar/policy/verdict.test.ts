@@ -1,3 +1,4 @@
+/** Tests what the end of an attempt says about its endpoint and about a retry. */
 import fc from 'fast-check';
 import t from 'tap';
 import { STATUS_NAMES, Status, type StatusCode, type StatusName } from '../grpc/status.ts';

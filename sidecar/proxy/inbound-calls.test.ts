@@ -1,3 +1,4 @@
+/** Tests how an outbound call finds the inbound call that it is made for. */
 import t from 'tap';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import { NotAgain } from '../policy/pushback.ts';

@@ -1,3 +1,4 @@
+/** Tests the part of a request that is kept for another attempt, and what it costs. */
 import fc from 'fast-check';
 import t from 'tap';
 import type { Stream } from '../http2/streams.ts';

@@ -1,3 +1,4 @@
+/** Tests the facts that a request's head says. */
 import t from 'tap';
 import { headOf } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';

@@ -1,3 +1,4 @@
+/** Tests which cluster a call goes to. */
 import t from 'tap';
 import type { Cluster } from '../cluster/cluster.ts';
 import { headOf } from '../http2/head.ts';

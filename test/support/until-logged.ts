@@ -1,3 +1,4 @@
+/** Waits for a line in the log of a process. */
 import type { Test } from 'tap';
 import type { TestProcess } from '../../scripts/harness/process.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';

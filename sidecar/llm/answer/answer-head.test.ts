@@ -1,3 +1,4 @@
+/** Tests that the heads of held answers count with their bodies. */
 import t from 'tap';
 import { AnswerHead, headCost } from './answer-head.ts';
 import { AnswerMemory, HeldBytes, OWN_BYTES } from './held-answers.ts';
