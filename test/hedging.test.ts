@@ -5,7 +5,6 @@ import { oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
 import { RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import { policiesOf } from '../sidecar/proxy/cluster-policies.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import {
   type Answer,
@@ -87,7 +86,7 @@ function inOrder(...answers: readonly Answer[]): Answer[] {
 type Scene = Awaited<ReturnType<typeof startScene>>;
 
 async function expectNothingLeft(t: Test, { cluster, plane }: Scene): Promise<void> {
-  await waitUntil('the budget is free', () => policiesOf(cluster).budget.running === 0);
+  await waitUntil('the budget is free', () => cluster.policies.budget.running === 0);
   await waitUntil('no attempt runs', () => cluster.endpoints.every(({ activeCalls }) => activeCalls === 0));
   t.equal(cluster.activeCalls, 0);
   t.equal(plane.sidecar.outbound.stats.activeCalls, 0);
@@ -318,7 +317,7 @@ t.test(
       { delay: '20ms' },
       { retry: { budget: { percent: 0, min_concurrent: 1 } } },
     );
-    const { budget } = policiesOf(scene.cluster);
+    const { budget } = scene.cluster.policies;
     t.ok(budget.tryAcquire(clock.nowMs, 1), 'another call has the only place');
     const answer = scene.client.unary(request);
     await scene.arrived(1);

@@ -1,4 +1,5 @@
 // Which failed calls are tried again by policy, where, how often, and what they leave behind.
+
 import { Metadata, status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { type DataPlane, oneCluster, startDataPlane } from '../scripts/harness/data-plane.ts';
@@ -15,8 +16,7 @@ import {
 import { type RawCallOptions, RawClient, rawPaths } from '../scripts/harness/raw-grpc.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import type { Cluster } from '../sidecar/cluster/cluster.ts';
-import { policiesOf } from '../sidecar/proxy/cluster-policies.ts';
+import type { ClusterWithPolicies } from '../sidecar/proxy/cluster-policies.ts';
 import { PROCESS_TASK_PATH } from '../sidecar/task/task-message.ts';
 import {
   type Answer,
@@ -40,7 +40,7 @@ const budget = { min_concurrent: 1000 };
 
 interface Scene {
   readonly plane: DataPlane;
-  readonly cluster: Cluster;
+  readonly cluster: ClusterWithPolicies;
   readonly client: RawClient;
   /** Makes a unary call. */
   call(options?: RawCallOptions): ReturnType<RawClient['unary']>;
@@ -84,7 +84,7 @@ const attemptsAt = (replicas: readonly Replica[]): number =>
 
 /** Nothing is left of the calls: no place in the budget, no timer, no attempt. */
 async function expectNothingLeft(t: Test, { plane, cluster }: Scene, timersBefore: number): Promise<void> {
-  const { budget: places } = policiesOf(cluster);
+  const { budget: places } = cluster.policies;
   await waitUntil('the budget is free', () => places.running === 0);
   await waitUntil('no attempt runs', () => cluster.endpoints.every(({ activeCalls }) => activeCalls === 0));
   t.equal(cluster.activeCalls, 0);
@@ -200,7 +200,7 @@ t.test("a replica's pushback is waited for, and a negative one is obeyed", async
   const clock = new TestClock();
   const scene = await startScene(t, replicas, {}, {}, clock);
   const call = scene.call();
-  await waitUntil('it waits', () => policiesOf(scene.cluster).budget.running === 1);
+  await waitUntil('it waits', () => scene.cluster.policies.budget.running === 1);
   clock.advance(290);
   t.equal(attemptsAt(replicas), 1, 'not before its time');
   clock.advance(20);
@@ -259,7 +259,7 @@ t.test('a call that ends while it waits for its retry leaves nothing behind', as
   const timers = scene.plane.sidecar.wheel.size;
   const call = scene.client.serverStream(request, { path: rawPaths.unary });
   call.on('error', () => {});
-  await waitUntil('it waits', () => policiesOf(scene.cluster).budget.running === 1);
+  await waitUntil('it waits', () => scene.cluster.policies.budget.running === 1);
   call.cancel();
   await expectNothingLeft(t, scene, timers + 1);
   t.equal(attemptsAt(replicas), 2);
@@ -314,7 +314,7 @@ t.test('request trailers that come between two attempts go to the second', async
   await peer.data(1, grpcFrame('one'));
   const first = await waitUntil('the call is there', () => calls().find(({ body }) => body.length > 0));
   trailersOnly(14, { 'grpc-retry-pushback-ms': '300' })(first.stream, first);
-  await waitUntil('it waits', () => policiesOf(scene.cluster).budget.running === 1);
+  await waitUntil('it waits', () => scene.cluster.policies.budget.running === 1);
   await peer.send(
     frame(frameType.headers, flag.endHeaders | flag.endStream, 1, headerBlock([['x-end', 'yes']])),
   );

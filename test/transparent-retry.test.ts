@@ -1,4 +1,5 @@
 // What provably was not processed is sent again elsewhere, as it was; everything else is not.
+
 import { createServer, type Socket } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
@@ -19,9 +20,9 @@ import {
 import { RawClient } from '../scripts/harness/raw-grpc.ts';
 import { TestClock } from '../scripts/harness/test-clock.ts';
 import { waitUntil } from '../scripts/harness/wait-until.ts';
-import type { Cluster } from '../sidecar/cluster/cluster.ts';
 import type { Endpoint } from '../sidecar/cluster/endpoint.ts';
 import { parseTimeout } from '../sidecar/grpc/timeout.ts';
+import type { ClusterWithPolicies } from '../sidecar/proxy/cluster-policies.ts';
 import { seededRandom } from './support/seeded-random.ts';
 import { grpcFrame, startUpstream, type Upstream } from './support/upstream.ts';
 
@@ -67,7 +68,8 @@ const startRefusing = (t: Test): Promise<Misbehaving> =>
 const goaway = (lastStreamId: number): Buffer =>
   frame(frameType.goaway, 0, 0, Buffer.concat([uint32(lastStreamId), uint32(0)]));
 
-const clusterOf = (plane: DataPlane): Cluster => plane.sidecar.outbound.clusters.clusters.get('upstream')!;
+const clusterOf = (plane: DataPlane): ClusterWithPolicies =>
+  plane.sidecar.outbound.clusters.clusters.get('upstream')!;
 const endpointOf = (plane: DataPlane, address: string): Endpoint =>
   clusterOf(plane).endpoints.find((endpoint) => endpoint.address === address)!;
 const retriesOf = (plane: DataPlane): number => clusterOf(plane).retries.get('retried') ?? 0;

@@ -1,5 +1,4 @@
 /** Gathers the facts that `policy/now` judges, once a second, from counters that exist anyway. */
-import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import type { StatusCode } from '../grpc/status.ts';
@@ -14,7 +13,7 @@ import type { ClusterFacts, NowFacts } from '../policy/now/now.ts';
 import type { ModelFacts, ProviderFacts, StreakFacts } from '../policy/now/providers.ts';
 import { LongestWaits, type MethodFacts, NO_WAITS, type WaitFacts } from '../policy/now/waits.ts';
 import { isError } from '../proxy/call-accounting.ts';
-import { policiesOf } from '../proxy/cluster-policies.ts';
+import type { AnswerTimes, ClusterWithPolicies } from '../proxy/cluster-policies.ts';
 import { modelFailureBehind } from '../proxy/model-failures.ts';
 import type { CallStats } from '../telemetry/call-stats.ts';
 import { countCalls } from '../telemetry/traffic-history.ts';
@@ -54,13 +53,13 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
 
 function clusterFacts(
   name: string,
-  cluster: Cluster,
+  cluster: ClusterWithPolicies,
   stats: CallStats,
   asked: AskedAtMs | undefined,
   nowMs: number,
 ): ClusterFacts {
   const { ofEndpoint, ofMethod } = waitsOf(cluster, nowMs, asked);
-  const policies = policiesOf(cluster);
+  const policies = cluster.policies;
   const circuits: CircuitFacts[] = [];
   let behind = '';
   for (const [method, breaker] of policies.breakers.entries()) {
@@ -101,7 +100,7 @@ function inWords(failure: string): string {
 
 type Waits = Pick<LongestWaits, 'waiting' | 'longestMs' | 'thirdMs'>;
 
-export function endpointFacts(cluster: Cluster, endpoint: Endpoint, waits: Waits): EndpointFacts {
+export function endpointFacts(cluster: ClusterWithPolicies, endpoint: Endpoint, waits: Waits): EndpointFacts {
   return {
     address: endpoint.address,
     usable: endpoint.usable,
@@ -114,10 +113,7 @@ export function endpointFacts(cluster: Cluster, endpoint: Endpoint, waits: Waits
   };
 }
 
-function waitFacts(
-  { waiting, longestMs, thirdMs }: Waits,
-  times: ReturnType<ReturnType<typeof policiesOf>['latenciesOf']>,
-): WaitFacts {
+function waitFacts({ waiting, longestMs, thirdMs }: Waits, times: AnswerTimes | undefined): WaitFacts {
   const slowestMs = times?.at(100) ?? 0;
   return {
     waiting,

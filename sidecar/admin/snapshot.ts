@@ -1,6 +1,5 @@
 /** The pages `/clusters` and `/stats`: the sidecar's state as plain values. */
 import { decayedRtt } from '../cluster/balancer/rtt.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { EndpointCheck } from '../cluster/health/active-health.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
@@ -8,7 +7,7 @@ import { statusName } from '../grpc/status.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
 import { CIRCUIT_STATE_VALUE, describeCause } from '../policy/circuit-state.ts';
 import { conditionOf } from '../policy/now/endpoints.ts';
-import { policiesOf } from '../proxy/cluster-policies.ts';
+import type { ClusterWithPolicies } from '../proxy/cluster-policies.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
 import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
@@ -30,7 +29,7 @@ export function clustersSnapshot(sidecar: Sidecar) {
 /** The circuits of all clusters, for metrics. */
 export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
   for (const cluster of sidecar.outbound.clusters.clusters.values()) {
-    for (const [method, breaker] of policiesOf(cluster).breakers.entries()) {
+    for (const [method, breaker] of cluster.policies.breakers.entries()) {
       yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[breaker.state], breaker };
     }
   }
@@ -49,15 +48,15 @@ function circuitSnapshot(breaker: CircuitBreaker, nowMs: number) {
 
 export type ClusterSnapshot = ReturnType<typeof clusterSnapshot>;
 
-function clusterSnapshot(cluster: Cluster, nowMs: number) {
+function clusterSnapshot(cluster: ClusterWithPolicies, nowMs: number) {
   return {
     balancer: cluster.settings.balancer,
     active_calls: cluster.activeCalls,
     retries: Object.fromEntries(cluster.retries),
     connect_failures: Object.fromEntries(cluster.connectFailures),
-    retries_running: policiesOf(cluster).budget.running,
+    retries_running: cluster.policies.budget.running,
     circuits: Object.fromEntries(
-      Array.from(policiesOf(cluster).breakers.entries(), ([method, breaker]) => [
+      Array.from(cluster.policies.breakers.entries(), ([method, breaker]) => [
         method || '(other methods)',
         circuitSnapshot(breaker, nowMs),
       ]),
@@ -68,7 +67,7 @@ function clusterSnapshot(cluster: Cluster, nowMs: number) {
   };
 }
 
-function endpointSnapshot(cluster: Cluster, endpoint: Endpoint, nowMs: number) {
+function endpointSnapshot(cluster: ClusterWithPolicies, endpoint: Endpoint, nowMs: number) {
   const attempts: Record<string, number> = {};
   const waits = waitsAt(endpoint, nowMs);
   const { word, tone } = conditionOf(endpointFacts(cluster, endpoint, waits));

@@ -6,7 +6,7 @@ import { type ConnectionLimits, DEFAULT_LIMITS, headerLimits } from '../http2/li
 import { sharedRead } from '../http2/shared-read.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
 import { parseAddress } from './address.ts';
-import { Cluster, type ClusterListener } from './cluster.ts';
+import { Cluster, type ClusterListener, type EndpointPolicies } from './cluster.ts';
 import type { ClusterSettings } from './cluster-settings.ts';
 import type { PoolEnvironment } from './connection/pool-types.ts';
 import { TlsConnector } from './connection/tls-connector.ts';
@@ -74,25 +74,42 @@ export function openSocket(address: string): Socket {
   return socket;
 }
 
+/** Policies whose settings come from their cluster's settings. */
+interface ConfiguredPolicies<Settings> extends EndpointPolicies {
+  update(settings: Settings, nowMs: number): void;
+}
+
+type CreatePolicies<Settings, Policies> = (cluster: Cluster, settings: Settings) => Policies;
+
 /** The clusters of the outbound side. {@link ClusterSet.apply} makes them match the configuration. */
-export class ClusterSet {
-  readonly clusters = new Map<string, Cluster>();
+export class ClusterSet<
+  Settings extends DiscoveredClusterSettings,
+  Policies extends ConfiguredPolicies<Settings>,
+> {
+  readonly clusters = new Map<string, Cluster<Policies>>();
   /** Clusters that a reload removed while calls still ran in them. */
-  readonly leaving = new Leaving<Cluster>();
+  readonly leaving = new Leaving<Cluster<Policies>>();
   private readonly environment: ClusterEnvironment;
   private readonly listener: ClusterListener;
   private readonly limits: UpstreamLimits;
+  private readonly createPolicies: CreatePolicies<Settings, Policies>;
   private readonly sources = new Map<string, string>();
   private readonly connectors = new Map<string, Connector>();
 
-  constructor(environment: ClusterEnvironment, listener: ClusterListener, limits: UpstreamLimits) {
+  constructor(
+    environment: ClusterEnvironment,
+    listener: ClusterListener,
+    limits: UpstreamLimits,
+    createPolicies: CreatePolicies<Settings, Policies>,
+  ) {
     this.environment = environment;
     this.listener = listener;
     this.limits = limits;
+    this.createPolicies = createPolicies;
   }
 
   /** Creates, changes and closes clusters to match `wanted`. Calls in flight are not affected. */
-  apply(wanted: ReadonlyMap<string, DiscoveredClusterSettings>): void {
+  apply(wanted: ReadonlyMap<string, Settings>): void {
     for (const [name, cluster] of this.clusters) {
       if (wanted.has(name)) continue;
       this.clusters.delete(name);
@@ -105,16 +122,25 @@ export class ClusterSet {
     for (const [name, settings] of wanted) this.applyOne(name, settings);
   }
 
-  private applyOne(name: string, settings: DiscoveredClusterSettings): void {
+  private applyOne(name: string, settings: Settings): void {
     let cluster = this.clusters.get(name);
     if (cluster === undefined) {
       const connector = { settings: '', tls: undefined };
       this.connectors.set(name, connector);
       this.connectBy(connector, settings);
-      cluster = createCluster(settings, this.environment, this.listener, this.limits, connector);
+      const { environment, listener, limits, createPolicies } = this;
+      cluster = createCluster(
+        settings,
+        environment,
+        listener,
+        limits,
+        (cluster) => createPolicies(cluster, settings),
+        connector,
+      );
       this.clusters.set(name, cluster);
     } else {
       cluster.update(settings);
+      cluster.policies.update(settings, this.environment.clock());
       if (this.connectBy(this.connectors.get(name)!, settings)) cluster.renewConnections();
     }
     const { endpoints, dns, dnsRefreshMs, kubernetes } = settings;
@@ -138,13 +164,13 @@ export class ClusterSet {
   }
 
   /** For metrics: the configured clusters, and removed ones with calls now or recently. A name may appear twice. */
-  *told(): Generator<Cluster> {
+  *told(): Generator<Cluster<Policies>> {
     yield* this.clusters.values();
     yield* this.leaving.told(this.environment.clock());
   }
 
   /** The configured clusters, and removed ones that still have calls, each under a unique name. */
-  *serving(): Generator<readonly [name: string, cluster: Cluster]> {
+  *serving(): Generator<readonly [name: string, cluster: Cluster<Policies>]> {
     yield* this.clusters;
     let number = 0;
     for (const cluster of this.leaving.busy())
@@ -177,14 +203,15 @@ export class ClusterSet {
   }
 }
 
-export function createCluster(
+export function createCluster<Policies extends EndpointPolicies>(
   settings: ClusterSettings,
   environment: ClusterEnvironment,
   listener: ClusterListener,
   limits: UpstreamLimits,
+  createPolicies: (cluster: Cluster) => Policies,
   connector?: Connector,
-): Cluster {
+): Cluster<Policies> {
   const connect = (address: string) => connector?.tls?.connect(address) ?? openSocket(address);
   const pools: PoolEnvironment = { ...environment, limits: () => limits.current, connect };
-  return new Cluster(settings, pools, listener);
+  return new Cluster(settings, pools, listener, createPolicies);
 }

@@ -35,7 +35,7 @@ export interface ClusterListener {
   onOutlier(cluster: Cluster, event: OutlierEvent): void;
 }
 
-/** What a cluster reports to, and asks of, the policies that the layer above has for it; times in milliseconds. */
+/** The policies of a cluster, as the cluster itself uses them; times in milliseconds. The layer above implements them. */
 export interface EndpointPolicies {
   /** Whether the policies reject calls because no endpoint could be reached. */
   callsWait(nowMs: number): boolean;
@@ -51,7 +51,7 @@ export interface EndpointPolicies {
  * A named set of endpoints that serve the same methods. The cluster picks an endpoint for each attempt, and connects
  * discovery, balancer, connection pools, health checks and outlier detection.
  */
-export class Cluster {
+export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   readonly name: string;
   settings: ClusterSettings;
   activeCalls = 0;
@@ -81,13 +81,17 @@ export class Cluster {
   readonly returns: ReturnWatch;
   /** Tells absent endpoints from those that are present but silent. */
   readonly silence: SilenceWatch;
-  /** The policies of the layer above. */
-  policies: EndpointPolicies | undefined = undefined;
+  readonly policies: Policies;
   /** Discovery has reported nothing yet: a call that finds no endpoint may find one in a moment. */
   resolving = true;
   private readonly waiting: (() => void)[] = [];
 
-  constructor(settings: ClusterSettings, environment: PoolEnvironment, listener: ClusterListener) {
+  constructor(
+    settings: ClusterSettings,
+    environment: PoolEnvironment,
+    listener: ClusterListener,
+    createPolicies: (cluster: Cluster) => Policies,
+  ) {
     this.name = settings.name;
     this.settings = settings;
     this.environment = environment;
@@ -112,7 +116,7 @@ export class Cluster {
       clock,
       random,
       endpoints: () => this.endpoints,
-      callsWait: (nowMs) => this.policies?.callsWait(nowMs) === true,
+      callsWait: (nowMs) => this.policies.callsWait(nowMs),
       isAbsent: (endpoint) => this.silence.isAbsent(endpoint),
       onBack: (endpoint) => this.onBack(endpoint),
     });
@@ -123,6 +127,7 @@ export class Cluster {
       onBack: (endpoint) => this.onBack(endpoint),
       onLost: () => this.returns.wake(),
     });
+    this.policies = createPolicies(this);
   }
 
   /** The endpoint can be reached, or its health check passes: lift what its absence alone had caused. */
@@ -130,7 +135,7 @@ export class Cluster {
     const nowMs = this.environment.clock();
     this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
     this.outliers.wake(nowMs);
-    this.policies?.onEndpointBack(nowMs);
+    this.policies.onEndpointBack(nowMs);
   }
 
   /** Its calls wait: ask whether the endpoint is slow or its process is stopped. */
@@ -142,7 +147,7 @@ export class Cluster {
 
   private onAbsent({ watched }: Endpoint): void {
     foundAbsent(watched);
-    this.policies?.onEndpointAbsent();
+    this.policies.onEndpointAbsent();
     this.returns.wake();
   }
 
@@ -258,7 +263,7 @@ export class Cluster {
 
   private tellCircuits(someAreNew: boolean): void {
     const { policies, endpoints } = this;
-    if (policies === undefined || endpoints.length === 0) return;
+    if (endpoints.length === 0) return;
     const nowMs = this.environment.clock();
     const sinceMs = endpoints.reduce((oldest, { addedAtMs }) => Math.min(oldest, addedAtMs), nowMs);
     policies.onEndpointsSince(sinceMs, nowMs);

@@ -1,6 +1,6 @@
 /** Configures the inbound side: listener, app cluster, health services, task store. */
 import { NO_APP } from '../cluster/address.ts';
-import type { Cluster, ClusterListener } from '../cluster/cluster.ts';
+import type { ClusterListener } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import type { ClusterSettings } from '../cluster/cluster-settings.ts';
 import { StaticDiscovery } from '../cluster/discovery/static.ts';
@@ -12,8 +12,12 @@ import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { Admission } from '../proxy/admission.ts';
-import type { PolicyEvents } from '../proxy/cluster-policies.ts';
-import { applyPolicies, type PolicySettings } from '../proxy/cluster-policies.ts';
+import {
+  type ClusterWithPolicies,
+  createPolicies,
+  type PolicyEvents,
+  type PolicySettings,
+} from '../proxy/cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from '../proxy/context.ts';
 import { HealthServices } from '../proxy/health-service.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
@@ -36,7 +40,7 @@ export class Inbound {
   readonly stats = new ListenerStats('inbound');
   readonly tasks = new TaskStats();
   readonly taskRuns: TaskRuns;
-  readonly app: Cluster;
+  readonly app: ClusterWithPolicies;
   readonly appHealth: AppHealth;
   private readonly appServices: AppServiceHealth;
   private healthTimeoutMs = 0;
@@ -54,14 +58,15 @@ export class Inbound {
     inboundCalls: InboundCalls,
   ) {
     const { inbound } = config;
-    const { wheel, clock } = environment;
+    const { wheel, clock, random } = environment;
     this.environment = environment;
     this.appLimits = new UpstreamLimits(inbound.limits.maxHeaderBytes);
-    this.app = createCluster(appSettings(inbound), environment, clusterListener, this.appLimits);
+    this.app = createCluster(appSettings(inbound), environment, clusterListener, this.appLimits, (cluster) =>
+      createPolicies(cluster, appPolicies(inbound), { random, events: clusterListener }),
+    );
     this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
-    const { random } = environment;
     this.health = new HealthServices(this.appHealth, this.stats, config, {
       cluster: this.app,
       wheel,
@@ -72,7 +77,7 @@ export class Inbound {
       listener: 'inbound',
       wheel,
       clock,
-      random: environment.random,
+      random,
       events: clusterListener,
       admission: new Admission(inbound, environment, this.stats),
       stats: this.stats,
@@ -103,7 +108,7 @@ export class Inbound {
     const { inbound } = config;
     this.appLimits.update(inbound.limits.maxHeaderBytes);
     this.app.update(appSettings(inbound));
-    applyPolicies(this.app, appPolicies(inbound), this.context);
+    this.app.policies.update(appPolicies(inbound), this.environment.clock());
     if (inbound.app !== this.appAddress) {
       this.appAddress = inbound.app;
       this.app.discover(new StaticDiscovery(inbound.app === NO_APP ? [] : [inbound.app]));

@@ -4,15 +4,14 @@ import { ClusterSet, UpstreamLimits } from '../cluster/cluster-set.ts';
 import { nameScopeOf } from '../cluster/discovery/name-scope.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { NO_TIME_LIMITS } from '../policy/deadline.ts';
-import type { PolicyEvents } from '../proxy/cluster-policies.ts';
-import { applyPolicies } from '../proxy/cluster-policies.ts';
+import { type ClusterPolicies, createPolicies, type PolicyEvents } from '../proxy/cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from '../proxy/context.ts';
 import type { InboundCalls } from '../proxy/inbound-calls.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { RuleRouter } from '../proxy/router.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { GrpcListener, type GrpcListenerEnvironment, type GrpcListenerOptions } from './grpc-listener.ts';
-import { callPathGuard, type OutboundSettings } from './settings.ts';
+import { callPathGuard, type OutboundClusterSettings, type OutboundSettings } from './settings.ts';
 
 /** PINGs within the pod cost no network, and GOAWAY would cost the app its calls: this only stops a loop. */
 const APP_MIN_PING_INTERVAL_MS = 1_000;
@@ -23,7 +22,7 @@ const APP_CANCEL_BURST = 20_000;
 /** The outbound side: routes the calls of this pod's app to clusters. */
 export class Outbound {
   readonly stats = new ListenerStats('outbound');
-  readonly clusters: ClusterSet;
+  readonly clusters: ClusterSet<OutboundClusterSettings, ClusterPolicies>;
   readonly context: ProxyContext;
   private readonly environment: GrpcListenerEnvironment;
   private readonly upstreamLimits: UpstreamLimits;
@@ -38,7 +37,9 @@ export class Outbound {
     const { outbound } = config;
     this.environment = environment;
     this.upstreamLimits = new UpstreamLimits(outbound.limits.maxHeaderBytes);
-    this.clusters = new ClusterSet(environment, clusterListener, this.upstreamLimits);
+    this.clusters = new ClusterSet(environment, clusterListener, this.upstreamLimits, (cluster, settings) =>
+      createPolicies(cluster, settings, { random: environment.random, events: clusterListener }),
+    );
     this.context = {
       listener: 'outbound',
       wheel: environment.wheel,
@@ -74,9 +75,6 @@ export class Outbound {
     const { outbound } = config;
     this.upstreamLimits.update(outbound.limits.maxHeaderBytes);
     this.clusters.apply(outbound.clusters);
-    for (const [name, cluster] of this.clusters.clusters) {
-      applyPolicies(cluster, outbound.clusters.get(name)!, this.context);
-    }
     this.context.router = new RuleRouter(outbound.routes, this.clusters.clusters, nameScopeOf(outbound));
     this.context.settings = proxySettings(config);
     this.context.callPath = callPathGuard(config, this.environment.instance);

@@ -15,12 +15,14 @@ export interface InboundSettings {
   };
 }
 
+export type OutboundClusterSettings = DiscoveredClusterSettings & PolicySettings;
+
 export interface OutboundSettings {
   readonly name: string;
   readonly inbound: Pick<InboundKeys, 'maxMessageBytes' | 'maxCallDepth' | 'allowCallCycles'>;
   readonly outbound: OutboundKeys & {
     readonly routes: readonly RouteRule[];
-    readonly clusters: ReadonlyMap<string, DiscoveredClusterSettings & PolicySettings>;
+    readonly clusters: ReadonlyMap<string, OutboundClusterSettings>;
   };
 }
 

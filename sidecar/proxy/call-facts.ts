@@ -1,6 +1,5 @@
 /** The parts of a call that other files may read and call, as types. */
 import type { TimerWheel } from '../clock/timer-wheel.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -14,7 +13,7 @@ import type { Attempt } from './attempt.ts';
 import type { CallRequest } from './call-request.ts';
 import type { CallResponse } from './call-response.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
-import type { PolicyEvents } from './cluster-policies.ts';
+import type { ClusterWithPolicies, PolicyEvents } from './cluster-policies.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
 import type { CallObserver, CallTrace, CallTracer, ObservedCall } from './observed-call.ts';
@@ -68,7 +67,7 @@ interface CallFacts extends ObservedCall {
   readonly callersAttempts: number;
   readonly tokenBudget: number;
 
-  readonly cluster: Cluster | undefined;
+  readonly cluster: ClusterWithPolicies | undefined;
   readonly circuit: CircuitTicket | undefined;
 
   readonly deadlineMs: number;
@@ -99,7 +98,7 @@ interface CallFacts extends ObservedCall {
 
 /** The fields that a call has once it is assigned to a cluster. */
 export interface PlacedFacts {
-  readonly cluster: Cluster;
+  readonly cluster: ClusterWithPolicies;
 }
 
 /** The fields that a call also has once its circuit admitted it. Only such calls have attempts. */

@@ -1,6 +1,5 @@
 /** The state of one downstream call; `call.ts` has its behaviour. */
 import { Timer } from '../clock/timer-wheel.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -26,6 +25,7 @@ import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
+import type { ClusterWithPolicies } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
 import { IdleClock } from './idle-clock.ts';
@@ -48,7 +48,7 @@ export abstract class CallState<Driver> extends Timer {
   readonly startedAtMs: number;
   readonly request: CallRequest;
   readonly response: CallResponse;
-  cluster: Cluster | undefined = undefined;
+  cluster: ClusterWithPolicies | undefined = undefined;
   task: TaskKey | undefined = undefined;
   /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
   trace: CallTrace | null | undefined = undefined;

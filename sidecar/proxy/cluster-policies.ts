@@ -27,7 +27,6 @@ export interface PolicySettings extends TimeLimits {
 
 export interface PolicyEnvironment {
   readonly random: () => number;
-  readonly clock: () => number;
   readonly events: PolicyEvents;
 }
 
@@ -153,20 +152,14 @@ export class ClusterPolicies implements EndpointPolicies {
   }
 }
 
-/** Creates a cluster's policies, or applies new settings to the existing ones. */
-export function applyPolicies(
+/** A cluster that receives calls: the policies of the calls come with it. */
+export type ClusterWithPolicies = Cluster<ClusterPolicies>;
+
+/** Creates the policies of a new cluster. */
+export function createPolicies(
   cluster: Cluster,
   settings: PolicySettings,
-  { random, clock, events }: PolicyEnvironment,
-): void {
-  if (cluster.policies === undefined)
-    cluster.policies = new ClusterPolicies(settings, random, (method, change) =>
-      events.onCircuit(cluster, method, change),
-    );
-  else policiesOf(cluster).update(settings, clock());
-}
-
-/** Returns a cluster's policies. {@link applyPolicies} has run for every cluster that receives calls. */
-export function policiesOf(cluster: Cluster): ClusterPolicies {
-  return cluster.policies as ClusterPolicies;
+  { random, events }: PolicyEnvironment,
+): ClusterPolicies {
+  return new ClusterPolicies(settings, random, (method, change) => events.onCircuit(cluster, method, change));
 }

@@ -6,7 +6,6 @@ import { decideHedge, type HedgeDecision, hedgeAfterFailureMs, hedgeDelayMs } fr
 import type { HedgeSettings } from '../policy/hedge-settings.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallWith } from './call-facts.ts';
-import { policiesOf } from './cluster-policies.ts';
 import { type SettledCall, settleAttempt } from './settlement.ts';
 
 export type HedgedCall = SettledCall &
@@ -60,7 +59,7 @@ export class Hedging extends Timer {
     // Between two attempts the retry policy decides.
     if (this.stopped || call.tries.retryWait !== undefined) return;
     const cluster = call.cluster;
-    const policies = policiesOf(cluster);
+    const policies = cluster.policies;
     const busy = running.filter(({ endpoint }) => endpoint.usable).length;
     const decision = decideHedge(
       settings,
@@ -144,7 +143,7 @@ export class Hedging extends Timer {
 
 /** Hedges a call whose cluster and method are configured for it. */
 export function hedgingOf(call: HedgedCall): Hedging | undefined {
-  const policies = policiesOf(call.cluster);
+  const policies = call.cluster.policies;
   const { hedge } = policies.settings;
   if (hedge.delayMs === 0 && hedge.percentile === 0) return undefined;
   if (!policies.retry.isIdempotent(call.info.method)) return undefined;

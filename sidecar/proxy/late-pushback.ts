@@ -1,6 +1,5 @@
 /** Leaves out a pushback that would make a client wait past its deadline. */
 import type { CallWith } from './call-facts.ts';
-import { policiesOf } from './cluster-policies.ts';
 import type { LocalReply } from './reasons.ts';
 
 /** A call with the fields that say how much time its caller has. */
@@ -20,7 +19,7 @@ export function isLate(call: TimedCall, pushbackMs: number | undefined): boolean
   if (context.listener !== 'outbound' || pushbackMs === undefined || pushbackMs <= 0) return false;
   // Only the sidecar knows a configured limit, which starts again with another try.
   if (deadlineMs === 0 || deadlineOwner === 'configured') return false;
-  const neededMs = cluster === undefined ? 0 : policiesOf(cluster).usualLatencyMs(info.method);
+  const neededMs = cluster === undefined ? 0 : cluster.policies.usualLatencyMs(info.method);
   return pushbackMs + neededMs >= deadlineMs - context.clock();
 }
 

@@ -10,7 +10,7 @@ import { openSocket } from '../cluster/cluster-set.ts';
 import type { Discovery } from '../cluster/discovery/discovery.ts';
 import { DEFAULT_LIMITS } from '../http2/limits.ts';
 import { PROCESS_TASK_PATH } from '../task/task-message.ts';
-import { applyPolicies } from './cluster-policies.ts';
+import { createPolicies } from './cluster-policies.ts';
 import { RuleRouter } from './router.ts';
 
 class TestDiscovery implements Discovery {
@@ -46,8 +46,10 @@ async function startUnresolved(t: Test, limits: Record<string, number> = {}) {
     limits: () => DEFAULT_LIMITS,
     connect: openSocket,
   };
-  const cluster = new Cluster(outbound.clusters.get('agents')!, environment, listener);
-  applyPolicies(cluster, outbound.clusters.get('agents')!, plane.sidecar.outbound.context);
+  const settings = outbound.clusters.get('agents')!;
+  const cluster = new Cluster(settings, environment, listener, (cluster) =>
+    createPolicies(cluster, settings, plane.sidecar.outbound.context),
+  );
   t.teardown(() => cluster.close());
   const discovery = new TestDiscovery();
   cluster.discover(discovery);

@@ -1,6 +1,5 @@
 /** Leads a call through its layers and decides what follows each event. */
 import type { CallKey } from '../cluster/balancer/balancer.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { MessageHead } from '../http2/head.ts';
 import { heldRequests } from '../http2/held-requests.ts';
@@ -19,7 +18,7 @@ import { type AdmittedCall, Call, type PlacedCall } from './call.ts';
 import type { CallDriver } from './call-driver.ts';
 import { beginTrace, traceRetry } from './call-tracing.ts';
 import { CircuitTicket } from './circuit-ticket.ts';
-import { policiesOf } from './cluster-policies.ts';
+import type { ClusterWithPolicies } from './cluster-policies.ts';
 import { replyToUnreadable } from './compressed-request.ts';
 import type { ProxyContext } from './context.ts';
 import {
@@ -177,7 +176,7 @@ export class Pipeline implements CallDriver<Call> {
       call.answer(reply('overloaded', message, OVERLOADED_PUSHBACK_MS));
       return;
     }
-    call.limitTime(policiesOf(cluster).settings);
+    call.limitTime(cluster.policies.settings);
     const entry = context.admission?.enter(placed, context.clock()) ?? 'admitted';
     if (typeof entry === 'object') {
       call.answer(entry);
@@ -197,7 +196,7 @@ export class Pipeline implements CallDriver<Call> {
   /** Asks the circuit of the call's cluster and method. Undefined: it is open, and the call was answered. */
   private passCircuit(call: PlacedCall): AdmittedCall | undefined {
     const nowMs = this.context.clock();
-    const policies = policiesOf(call.cluster);
+    const policies = call.cluster.policies;
     const breaker = policies.breakers.of(call.info.method);
     if (breaker.state !== 'closed') tellCircuit(call, breaker.tick(nowMs));
     const admission = breaker.admit(nowMs);
@@ -221,7 +220,7 @@ export class Pipeline implements CallDriver<Call> {
       call.onTimeout(nowMs);
       return;
     }
-    const neededMs = policiesOf(call.cluster).hopelessBelowMs(call.info.method, leftMs);
+    const neededMs = call.cluster.policies.hopelessBelowMs(call.info.method, leftMs);
     if (neededMs > 0) {
       call.answer(tooLittleTime(call, neededMs, nowMs));
       return;
@@ -261,7 +260,7 @@ export class Pipeline implements CallDriver<Call> {
     hedge = false,
   ): void {
     const attempt = call.tries.begin(call, endpoint, nowMs);
-    const { settings } = policiesOf(call.cluster);
+    const { settings } = call.cluster.policies;
     attempt.streaming = call.info.kind !== 'unary';
     attempt.budgeted = budgeted;
     attempt.hedge = hedge;
@@ -330,7 +329,7 @@ export class Pipeline implements CallDriver<Call> {
     const { context } = this;
     const nowMs = context.clock();
     const cluster = call.cluster;
-    const policy = policiesOf(cluster).retry;
+    const policy = cluster.policies.retry;
     if (
       call.tries.hedging !== undefined &&
       policy.mayFollow(attempt) &&
@@ -364,7 +363,7 @@ export class Pipeline implements CallDriver<Call> {
     const same = sameEndpoint && !failed.endpoint.removed ? failed.endpoint : undefined;
     const endpoint = same ?? this.pick(call, failed.endpoint, nowMs) ?? this.pick(call, undefined, nowMs);
     if (endpoint === undefined) {
-      policiesOf(call.cluster).budget.release();
+      call.cluster.policies.budget.release();
       this.nobodyThere(call);
       return;
     }
@@ -377,10 +376,10 @@ export class Pipeline implements CallDriver<Call> {
 
 /** Whether an earlier attempt may be running the task. Only its own endpoint may get the call then, or it would run twice. */
 function mayRunElsewhere(call: AdmittedCall): boolean {
-  return call.tries.unknownBefore && !policiesOf(call.cluster).retry.isIdempotent(call.info.method);
+  return call.tries.unknownBefore && !call.cluster.policies.retry.isIdempotent(call.info.method);
 }
 
-function placedIn(call: Call, cluster: Cluster): PlacedCall {
+function placedIn(call: Call, cluster: ClusterWithPolicies): PlacedCall {
   call.cluster = cluster;
   return call as PlacedCall;
 }

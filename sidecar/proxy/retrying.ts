@@ -10,7 +10,6 @@ import type { RetryCall } from '../policy/retry.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import type { AdmittedFacts, CallWith } from './call-facts.ts';
-import { policiesOf } from './cluster-policies.ts';
 
 /** A call that waits for its next attempt. */
 export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'done'> {
@@ -63,7 +62,7 @@ export class RetryWait extends Timer {
   cancel(): void {
     if (!this.armed) return;
     this.wheel.cancel(this);
-    policiesOf(this.call.cluster).budget.release();
+    this.call.cluster.policies.budget.release();
   }
 }
 
@@ -79,7 +78,7 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     responseStarted: call.responseStarted,
     requestWhole: call.request.whole,
     timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
-    usualLatencyMs: policiesOf(cluster).medianLatencyMs(call.info.method),
+    usualLatencyMs: cluster.policies.medianLatencyMs(call.info.method),
     backoffStep: call.tries.backoffStep,
     deduplicated: isDeduplicated(call, attempt),
     unknownBefore: call.tries.unknownBefore,
@@ -98,12 +97,12 @@ export function holdsHead(
   { cluster, info, request }: AdmittedFacts & CallWith<'info' | 'request'>,
   attempt: Attempt,
 ): boolean {
-  return !attempt.streaming && info.grpc && request.whole && policiesOf(cluster).retry.maxAttempts > 1;
+  return !attempt.streaming && info.grpc && request.whole && cluster.policies.retry.maxAttempts > 1;
 }
 
 /** Whether the call carries a task id, and the endpoint's sidecar has announced that it runs each task once. */
 function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
-  if (!isTaskPath(call.info.method) || !policiesOf(call.cluster).settings.task.deduplicate) return false;
+  if (!isTaskPath(call.info.method) || !call.cluster.policies.settings.task.deduplicate) return false;
   const { tasksOnceMaxBytes, tasksOnceEncodings } = attempt.endpoint;
   if (call.request.bytes > tasksOnceMaxBytes) return false;
   const message = call.readTask(true);

@@ -1,14 +1,14 @@
 /** Tests which cluster a call goes to. */
 import t from 'tap';
-import type { Cluster } from '../cluster/cluster.ts';
 import { headOf } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
+import type { ClusterWithPolicies } from './cluster-policies.ts';
 import { type Route, type RouteRule, RuleRouter, SingleRouter } from './router.ts';
 
-const clusterNamed = (name: string, balancer = 'peak_ewma'): Cluster =>
-  ({ name, settings: { balancer } }) as unknown as Cluster;
+const clusterNamed = (name: string, balancer = 'peak_ewma'): ClusterWithPolicies =>
+  ({ name, settings: { balancer } }) as unknown as ClusterWithPolicies;
 const clusters = new Map(
-  ['a', 'b', 'B2', 'with:colon'].map((name): [string, Cluster] => [name, clusterNamed(name)]),
+  ['a', 'b', 'B2', 'with:colon'].map((name): [string, ClusterWithPolicies] => [name, clusterNamed(name)]),
 );
 const task = '/agent.AgentService/ProcessTask';
 

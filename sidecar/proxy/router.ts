@@ -6,21 +6,21 @@ import {
   NO_SCOPE,
   parseAuthority,
 } from '../cluster/authority.ts';
-import type { Cluster } from '../cluster/cluster.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import { AGENT_SERVICE_PREFIX } from '../task/task-message.ts';
+import type { ClusterWithPolicies } from './cluster-policies.ts';
 
 /** The cluster of a call, as far as the head decides it. */
 export class Route {
   /** The result, unless a rule of `byAgentType` matches. */
-  readonly cluster: Cluster | undefined;
+  readonly cluster: ClusterWithPolicies | undefined;
   /** Rules that need the first message, in order; `cluster` applies when none matches. */
-  readonly byAgentType: readonly { readonly agentType: string; readonly cluster: Cluster }[];
+  readonly byAgentType: readonly { readonly agentType: string; readonly cluster: ClusterWithPolicies }[];
   /** Whether the first message must be read before an endpoint can be picked. */
   readonly needsMessage: boolean;
 
-  constructor(cluster: Cluster | undefined, byAgentType: Route['byAgentType'], task: boolean) {
+  constructor(cluster: ClusterWithPolicies | undefined, byAgentType: Route['byAgentType'], task: boolean) {
     this.cluster = cluster;
     this.byAgentType = byAgentType;
     const hashes =
@@ -29,7 +29,7 @@ export class Route {
     this.needsMessage = task && (byAgentType.length > 0 || hashes);
   }
 
-  resolve(agentType: string): Cluster | undefined {
+  resolve(agentType: string): ClusterWithPolicies | undefined {
     for (const rule of this.byAgentType) if (rule.agentType === agentType) return rule.cluster;
     return this.cluster;
   }
@@ -47,7 +47,7 @@ export class SingleRouter implements Router {
   private readonly taskTarget: Route;
   readonly hint = '';
 
-  constructor(cluster: Cluster) {
+  constructor(cluster: ClusterWithPolicies) {
     this.target = new Route(cluster, [], false);
     this.taskTarget = new Route(cluster, [], true);
   }
@@ -73,7 +73,7 @@ const KNOWN_MAX = 256;
 /** A call's authority with the cluster that it names. */
 interface KnownAuthority extends Authority {
   /** The cluster with that name. */
-  readonly cluster: Cluster | undefined;
+  readonly cluster: ClusterWithPolicies | undefined;
 }
 
 /** A rule with its parsed authority. */
@@ -84,13 +84,20 @@ interface ReadRule extends RouteRule {
 /** Routes the outbound side by the first rule that matches; without rules the authority names the cluster. */
 export class RuleRouter implements Router {
   private readonly rules: readonly ReadRule[];
-  private readonly clusters: ReadonlyMap<string, Cluster>;
+  private readonly clusters: ReadonlyMap<string, ClusterWithPolicies>;
   private readonly scope: NameScope;
-  private readonly clusterNames: readonly { readonly name: Authority; readonly cluster: Cluster }[];
+  private readonly clusterNames: readonly {
+    readonly name: Authority;
+    readonly cluster: ClusterWithPolicies;
+  }[];
   private readonly known = new Map<string, KnownAuthority>();
   readonly hint: string;
 
-  constructor(rules: readonly RouteRule[], clusters: ReadonlyMap<string, Cluster>, scope = NO_SCOPE) {
+  constructor(
+    rules: readonly RouteRule[],
+    clusters: ReadonlyMap<string, ClusterWithPolicies>,
+    scope = NO_SCOPE,
+  ) {
     this.rules = rules.map((rule) => {
       const { authority } = rule.match;
       return { ...rule, authority: authority === undefined ? undefined : parseAuthority(authority, scope) };
@@ -108,7 +115,7 @@ export class RuleRouter implements Router {
     const asked = this.known.get(head.authority) ?? this.read(head.authority);
     const task = head.path.startsWith(AGENT_SERVICE_PREFIX);
     if (this.rules.length === 0) return new Route(asked.cluster, [], task);
-    const byAgentType: { agentType: string; cluster: Cluster }[] = [];
+    const byAgentType: { agentType: string; cluster: ClusterWithPolicies }[] = [];
     for (const { match, cluster: name, authority } of this.rules) {
       const cluster = this.clusters.get(name);
       if (cluster === undefined) continue;
@@ -130,7 +137,7 @@ export class RuleRouter implements Router {
   }
 
   /** Prefers the cluster of exactly that name, then one whose name has the same port, then one whose name has none. */
-  private clusterOf(text: string, asked: Authority): Cluster | undefined {
+  private clusterOf(text: string, asked: Authority): ClusterWithPolicies | undefined {
     const exact = this.clusters.get(text);
     if (exact !== undefined) return exact;
     const same = this.clusterNames.filter(({ name }) => isSameAuthority(asked, name));

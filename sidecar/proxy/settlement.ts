@@ -10,7 +10,6 @@ import { TaskStatus } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import { type AdmittedFacts, type CallWith, isAdmitted, type PlacedFacts } from './call-facts.ts';
 import { traceCircuit, traceOutlier } from './call-tracing.ts';
-import { policiesOf } from './cluster-policies.ts';
 import { countGoingAway, goesAway } from './going-away.ts';
 import type { ObservedCall } from './observed-call.ts';
 import type { ResponseInfo } from './response-info.ts';
@@ -47,7 +46,7 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   observeLatency(endpoint, latencyMs, nowMs);
   cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
   attempt.answered = true;
-  const policies = policiesOf(cluster);
+  const policies = cluster.policies;
   policies.recordLatency(call.info.method, latencyMs, nowMs);
   attempt.clock?.stop();
   if (attempt.streaming) tellCircuit(call, call.circuit.firstMessage(attempt, nowMs));
@@ -75,7 +74,7 @@ export function settleAttempt(
   attempt.clock?.stop();
   const cluster = call.cluster;
   const nowMs = call.context.clock();
-  const policies = policiesOf(cluster);
+  const policies = cluster.policies;
   attempt.kind = kind;
   attempt.status = status;
   attempt.code = code;

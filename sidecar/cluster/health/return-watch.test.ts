@@ -53,13 +53,13 @@ class Rig {
         },
       },
       silent,
+      () => ({
+        callsWait: () => this.callsWait,
+        onEndpointBack() {},
+        onEndpointAbsent() {},
+        onEndpointsSince() {},
+      }),
     );
-    this.cluster.policies = {
-      callsWait: () => this.callsWait,
-      onEndpointBack() {},
-      onEndpointAbsent() {},
-      onEndpointsSince() {},
-    };
     this.cluster.discover(
       new StaticDiscovery(Array.from({ length: endpoints }, (_, index) => `10.0.0.1:${index + 1}`)),
     );
