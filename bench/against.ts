@@ -1,5 +1,5 @@
-// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24] [--loads 4x25,750/s,chunks,large]
-// [--traced PERCENT]`: what a call costs in CPU time here, as a ratio to the checkout in DIR.
+// `npm run bench:against -- DIR [inbound] [outbound] [llm] [--within 3] [--blocks 24] [--loads NAME,NAME]
+// [--traced PERCENT]`: what a call costs in CPU time here, as a ratio to the checkout in DIR. The loads are in `against/costs.ts`.
 //
 // A block starts both sidecars anew, on one core, and measures them at the same time, some rounds of each load: what slows
 // the machine for some seconds slows both, and how V8 happened to compile one process is one value of many. Which one

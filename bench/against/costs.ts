@@ -27,12 +27,14 @@ const WARM_UP_SECONDS = 3;
 const SETTLE_SECONDS = 8;
 const PACED: Traffic = { connections: 4, streams: 100, seconds: 2, warmUpSeconds: 0.3, callsPerSecond: 750 };
 const WIDE: Traffic = { connections: 4, streams: 25, seconds: 2, warmUpSeconds: 0.3 };
-/** By their names on the command line, as the rows of `npm run bench` have them. */
+/** By their names on the command line, which are those of rows of `npm run bench`. */
 export const loads: Readonly<Record<string, Traffic>> = {
   '4x25': WIDE,
   '750/s': PACED,
   chunks: { ...WIDE, path: paths.stream, chunks: 2_000 },
   large: { ...WIDE, streams: 4, path: paths.large },
+  'unique-headers': { ...WIDE, uniqueHeaders: 'literal' },
+  'unique-headers-indexed': { ...WIDE, uniqueHeaders: 'indexed' },
 };
 
 /** Chooses the loads that measure the calls of both listeners. */
