@@ -34,7 +34,7 @@ export class NowWatch {
   look(): void {
     this.looks++;
     this.lookedAtMs = this.sidecar.clock();
-    this.report = this.now.look(nowFacts(this.sidecar, this.asked, Date.now()), this.lookedAtMs);
+    this.report = this.now.assess(nowFacts(this.sidecar, this.asked, Date.now()), this.lookedAtMs);
   }
 
   /** The findings of the latest look, as plain values. */

@@ -109,7 +109,9 @@ export class LlmListener {
     // The HTTP/1 server accepts; a connection that opens with the HTTP/2 preface goes to the HTTP/2 server.
     const [acceptHttp1] = server.listeners('connection') as ((socket: Socket) => void)[];
     server.removeAllListeners('connection');
-    server.on('connection', (socket: Socket) => this.accept(socket, () => acceptHttp1!.call(server, socket)));
+    server.on('connection', (socket: Socket) =>
+      this.awaitFirstBytes(socket, () => acceptHttp1!.call(server, socket)),
+    );
     const bound = await listenOn(server, address, 'llm.listen', (error) => this.onError(error));
     return {
       address: bound,
@@ -144,7 +146,7 @@ export class LlmListener {
     this.egress?.apply(settings);
   }
 
-  private accept(socket: Socket, acceptHttp1: () => void): void {
+  private awaitFirstBytes(socket: Socket, acceptHttp1: () => void): void {
     const listed = new Listed(socket);
     this.sockets.add(listed);
     this.listenerStats.activeConnections++;
@@ -173,7 +175,7 @@ export class LlmListener {
         if (HTTP2_PREFACE.startsWith(preface)) void this.acceptHttp2(socket);
         else {
           acceptHttp1();
-          this.sentAhead.accept(socket);
+          this.sentAhead.intercept(socket);
         }
       });
     });
@@ -206,7 +208,7 @@ export class LlmListener {
     this.listenerStats.activeCalls++;
     socket.once('close', () => this.listenerStats.activeCalls--);
     try {
-      this.egress!.acceptWebSocket(request, socket, this.sentAhead.leave(socket, head), isOnLoopback(socket));
+      this.egress!.handleWebSocket(request, socket, this.sentAhead.leave(socket, head), isOnLoopback(socket));
     } catch (error) {
       this.onError(error);
       socket.destroy();
@@ -221,7 +223,7 @@ export class LlmListener {
     if (request.httpVersionMajor === 1)
       this.sentAhead.began(request as IncomingMessage, response as ServerResponse);
     try {
-      return this.egress!.accept(request, response, isOnLoopback(request.socket));
+      return this.egress!.handleRequest(request, response, isOnLoopback(request.socket));
     } catch (error) {
       // The defect fails this request only, and no other of the egress or the gRPC listeners.
       this.onError(error);

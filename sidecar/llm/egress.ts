@@ -16,7 +16,7 @@ import { MinuteGate } from './limits/minute-gate.ts';
 import { TaskBudgets } from './limits/task-budgets.ts';
 import { TurnShare } from './limits/turn-share.ts';
 import type { EgressContext, EgressEnvironment } from './provider/egress-context.ts';
-import { wrongPath } from './provider/tell-owner.ts';
+import { wrongPath } from './provider/notify-owner.ts';
 import { awaitingOf, inOrder, Upstream } from './provider/upstream.ts';
 import { BodyReader } from './request/body-reader.ts';
 import { decoderOf, readsEncoded } from './request/content-encoding.ts';
@@ -127,9 +127,9 @@ export class Egress {
    * @param isLoopback it came to an address that only this machine has
    * @returns false when it is turned away, and no active request until its answer has been read
    */
-  accept(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
+  handleRequest(request: DownstreamRequest, response: DownstreamResponse, isLoopback: boolean): boolean {
     const reply = new Reply(response);
-    const objection = this.objectionTo(request, isLoopback);
+    const objection = this.reasonToRefuse(request, isLoopback);
     if (objection === undefined) return this.begin(request, reply, operationPath(request.url)!);
     return this.turnAway(request, () => refuse(reply, objection.reason, objection.message, objection.more));
   }
@@ -139,8 +139,8 @@ export class Egress {
    *
    * @param head what came behind the request
    */
-  acceptWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
-    const objection = this.objectionTo(request, isLoopback);
+  handleWebSocket(request: IncomingMessage, socket: Socket, head: Buffer, isLoopback: boolean): void {
+    const objection = this.reasonToRefuse(request, isLoopback);
     if (objection !== undefined) {
       this.tunnels.turnAway(socket, objection.reason, objection.message, objection.more);
       return;
@@ -169,7 +169,7 @@ export class Egress {
   }
 
   /** Why a request is turned away before anything of it is looked at. */
-  private objectionTo(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
+  private reasonToRefuse(request: DownstreamRequest, isLoopback: boolean): Objection | undefined {
     const { limits } = this.context.settings;
     const objection = objectionTo(request, isLoopback);
     if (objection?.reason === 'no_route')

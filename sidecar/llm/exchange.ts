@@ -18,11 +18,11 @@ import { Additions } from './provider/added-fields.ts';
 import { reasonOf, requestOutcomeOf, statusOfEnd } from './provider/attempt-verdict.ts';
 import type { EgressContext } from './provider/egress-context.ts';
 import { type NoStep, refusalOf } from './provider/give-up.ts';
+import { notifyOwner } from './provider/notify-owner.ts';
 import { outputBound, outputReserve } from './provider/output-tokens.ts';
 import { ProviderAttempt } from './provider/provider-attempt.ts';
 import type { ProviderAttemptEnd, ProviderAttemptOwner } from './provider/provider-attempt-owner.ts';
 import { isRetryable, type NextStep } from './provider/provider-retry.ts';
-import { tellOwner } from './provider/tell-owner.ts';
 import { TokenLedger } from './provider/token-ledger.ts';
 import { UpstreamChoice } from './provider/upstream-choice.ts';
 import { UpstreamHold } from './provider/upstream-hold.ts';
@@ -358,7 +358,7 @@ export class Exchange extends Timer implements ProviderAttemptOwner, Entering {
     this.leaveGate();
     this.leaveOwner();
     this.request.ownerCall?.spend?.(this.ledger.usedTokens);
-    tellOwner(this.request, outcome, {
+    notifyOwner(this.request, outcome, {
       reason,
       refusal: this.refusal,
       upstream: this.held?.upstream,

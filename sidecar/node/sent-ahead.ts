@@ -55,12 +55,12 @@ export class SentAhead {
   /** Bounds all connections of a server that answers `request` alone. */
   static on(server: Server | TlsServer, event: 'connection' | 'secureConnection', bound: AheadBound): void {
     const sentAhead = new SentAhead(bound);
-    server.on(event, (socket: Socket) => sentAhead.accept(socket));
+    server.on(event, (socket: Socket) => sentAhead.intercept(socket));
     server.prependListener('request', (request, response) => sentAhead.began(request, response));
   }
 
   /** Intercepts the bytes between a socket and the parser that Node has just attached to it. */
-  accept(socket: Socket): void {
+  intercept(socket: Socket): void {
     const parse = socket.listeners('data').at(-1) as ((bytes: Buffer) => void) | undefined;
     if (parse !== undefined) this.connections.set(socket, new Connection(socket, parse, this.bound));
   }
@@ -89,7 +89,8 @@ class Connection implements Reader {
   /** The piece in the parser, and the rest of the same read. */
   private piece: Buffer = EMPTY;
   private rest: Buffer = EMPTY;
-  private hasBegun = false;
+  /** The piece in the parser has begun a request. */
+  private beganRequest = false;
   /** Bytes of an incomplete head, and of requests that wait behind others. */
   private headBytes = 0;
   private aheadBytes = 0;
@@ -115,7 +116,7 @@ class Connection implements Reader {
   }
 
   began(request: IncomingMessage, response: ServerResponse): void {
-    this.hasBegun = true;
+    this.beganRequest = true;
     this.incomplete = request;
     // Subtract the piece: all of it but the head may belong to the body.
     this.bodyBytes = Number(request.headers['content-length'] ?? 0) - this.piece.length;
@@ -178,12 +179,13 @@ class Connection implements Reader {
       const length = this.bodyBytes > 0 ? this.bodyBytes : pieceLength(this.rest, this.pieceBytes);
       this.piece = this.rest.length <= length ? this.rest : this.rest.subarray(0, length);
       this.rest = this.rest.length <= length ? EMPTY : this.rest.subarray(length);
-      this.hasBegun = false;
+      this.beganRequest = false;
       const isInHead = this.bodyBytes <= 0 && this.incomplete === undefined;
       this.parse(this.piece);
-      if (isInHead && (!this.hasBegun || this.headBytes > 0 || this.unanswered.size > 1)) this.countHead();
+      if (isInHead && (!this.beganRequest || this.headBytes > 0 || this.unanswered.size > 1))
+        this.countHead();
       if (this.incomplete?.complete) this.incomplete = undefined;
-      if (this.hasBegun) this.pieceBytes = PIECE_BYTES;
+      if (this.beganRequest) this.pieceBytes = PIECE_BYTES;
       else if (this.bodyBytes > 0) this.bodyBytes -= this.piece.length;
       else if (this.incomplete !== undefined)
         this.pieceBytes = Math.min(2 * this.pieceBytes, LARGEST_PIECE_BYTES);
@@ -198,7 +200,7 @@ class Connection implements Reader {
         socket.unshift(rest);
         return;
       }
-      const isAhead = this.hasBegun && this.unanswered.size > 1;
+      const isAhead = this.beganRequest && this.unanswered.size > 1;
       if (this.isFull || isAhead || performance.now() - sinceMs > TURN_MS) {
         this.hold();
         if (!this.isFull) this.waitForTurn();
@@ -211,7 +213,7 @@ class Connection implements Reader {
   private countHead(): void {
     if (this.socket.destroyed) return;
     const { length } = this.piece;
-    if (!this.hasBegun) {
+    if (!this.beganRequest) {
       this.headBytes += length;
       waitingHeadsBytes += length;
     } else {

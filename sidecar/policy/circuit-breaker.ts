@@ -300,7 +300,7 @@ export class CircuitBreaker {
       return this.openAfterRun('consecutive_cuts', this.cuts.count, nowMs);
     if (failurePercent === 0) return undefined;
     const window = this.window;
-    window.look(nowMs, minCalls);
+    window.count(nowMs, minCalls);
     if (window.total < minCalls || window.marked * 100 < failurePercent * window.total) return undefined;
     return this.open(
       {

@@ -62,7 +62,7 @@ export class RetryBudget {
   private allows(nowMs: number, callsInFlight: number): boolean {
     const { percent, minConcurrent } = this.settings;
     if (this.runningRetries < minConcurrent && this.window.markedNow(nowMs) < minConcurrent) return true;
-    this.window.look(nowMs, 0);
+    this.window.count(nowMs, 0);
     const { total, marked } = this.window;
     return Math.max(marked, this.runningRetries) * 100 < percent * Math.max(total, callsInFlight);
   }

@@ -26,10 +26,10 @@ export class ShareWindow {
   private readonly markedByBucket = new Uint32Array(BUCKETS);
   /** The number of the newest bucket since time 0. */
   private newest = 0;
-  /** The result of the last `look`. */
+  /** The result of the last `count`. */
   total = 0;
   marked = 0;
-  /** How far back the last `look` went, in milliseconds. */
+  /** How far back the last `count` went, in milliseconds. */
   spanMs = 0;
 
   constructor(windowMs: number) {
@@ -64,7 +64,7 @@ export class ShareWindow {
   }
 
   /** Counts the events of one window, and of further buckets while there are fewer than `minTotal` events. */
-  look(nowMs: number, minTotal: number): void {
+  count(nowMs: number, minTotal: number): void {
     this.slot(nowMs);
     this.total = 0;
     this.marked = 0;

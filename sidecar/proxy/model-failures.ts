@@ -1,6 +1,6 @@
 /**
  * Passes the reason why an agent's model did not answer on to the callers: from the egress beside the agent
- * (`llm/provider/tell-owner.ts`) to the call that the request was made for, and from a called agent to the one that
+ * (`llm/provider/notify-owner.ts`) to the call that the request was made for, and from a called agent to the one that
  * called it. An open circuit reports it as well, since it keeps its callers from the agent's own answer.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';

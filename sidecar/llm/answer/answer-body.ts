@@ -57,23 +57,23 @@ export class RawBody implements AnswerBody {
   readonly isError = false;
   readonly complete = false;
   signs = 0;
-  private hasBegun = false;
+  private hasBytes = false;
 
   get begun(): boolean {
-    return this.hasBegun;
+    return this.hasBytes;
   }
 
   get isGood(): boolean {
-    return this.hasBegun;
+    return this.hasBytes;
   }
 
   get flowing(): boolean {
-    return this.hasBegun;
+    return this.hasBytes;
   }
 
   push(chunk: Buffer, forward: Forward): undefined {
     this.signs++;
-    this.hasBegun ||= chunk.length > 0;
+    this.hasBytes ||= chunk.length > 0;
     forward(chunk);
   }
 

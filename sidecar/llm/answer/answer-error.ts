@@ -46,7 +46,7 @@ export function errorInsteadOf(answer: unknown): AnswerError | undefined {
     const content = value[name];
     if (Array.isArray(content) ? content.length > 0 : typeof content === 'string') return undefined;
   }
-  return errorOf(value);
+  return objectError(value);
 }
 
 /**
@@ -56,12 +56,12 @@ export function errorInsteadOf(answer: unknown): AnswerError | undefined {
  * @param value its data; undefined when they are no JSON
  */
 export function errorInEvent(type: string | undefined, value: unknown): AnswerError | undefined {
-  const found = isObject(value) ? errorOf(value) : undefined;
+  const found = isObject(value) ? objectError(value) : undefined;
   if (found !== undefined || type !== 'error') return found;
   return isObject(value) ? read(value, {}) : UNNAMED;
 }
 
-function errorOf(value: JsonObject): AnswerError | undefined {
+function objectError(value: JsonObject): AnswerError | undefined {
   const response = value['response'];
   // Of the Responses API, plain or as the event `response.failed`.
   const failed = isObject(response) ? response : value;
@@ -78,7 +78,7 @@ function read(error: JsonObject, outer: JsonObject): AnswerError {
   const outOfCredit = billingWord(error);
   let status = numeric(error['code']) ?? numeric(error['status']) ?? numeric(error['status_code']);
   status ??= numeric(outer['code']) ?? numeric(outer['status']) ?? numeric(outer['status_code']);
-  status ??= outOfCredit === undefined ? statusOfRefusal(words) : PAYMENT_REQUIRED;
+  status ??= outOfCredit === undefined ? statusOfWords(words) : PAYMENT_REQUIRED;
   const code = words.find((word) => SHOWN_CODE.test(word)) ?? outOfCredit ?? '';
   const isBilling = outOfCredit !== undefined || status === PAYMENT_REQUIRED;
   return {
@@ -90,7 +90,7 @@ function read(error: JsonObject, outer: JsonObject): AnswerError {
 }
 
 /** An error that nobody has a word for is the server's: what a caller did wrong is named. */
-function statusOfRefusal(words: readonly string[]): number {
+function statusOfWords(words: readonly string[]): number {
   for (const [known, status] of WORDS)
     if (words.some((word) => known.test(word.toLowerCase()))) return status;
   return SERVER_ERROR;

@@ -57,7 +57,7 @@ export class ErrorBody {
 }
 
 /** Can the body be read before it is decided what becomes of the request? */
-export function isReadable(headers: Headers): boolean {
+export function isReadableError(headers: Headers): boolean {
   const encoding = textOf(headers['content-encoding']) ?? 'identity';
   return encoding === 'identity' && /\bjson\b|^text\/plain\b/i.test(textOf(headers['content-type']) ?? '');
 }

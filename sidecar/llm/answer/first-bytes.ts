@@ -33,7 +33,7 @@ export class FirstBytesBody implements AnswerBody {
   private body: AnswerBody | undefined = undefined;
   private held: Buffer[] = [];
   private heldBytes = 0;
-  private seenSigns = 0;
+  private undecidedSigns = 0;
   private released = false;
   private readonly noFacts = noFacts();
 
@@ -51,7 +51,7 @@ export class FirstBytesBody implements AnswerBody {
   }
 
   get signs(): number {
-    return this.seenSigns + (this.body?.signs ?? 0);
+    return this.undecidedSigns + (this.body?.signs ?? 0);
   }
 
   get isEvents(): boolean {
@@ -86,7 +86,7 @@ export class FirstBytesBody implements AnswerBody {
     const kind = kindOf(head);
     if (kind !== undefined) return this.become(kind, head, forward);
     // White space: some send it while they work on a plain answer.
-    if (!this.isEvents) this.seenSigns++;
+    if (!this.isEvents) this.undecidedSigns++;
     if (this.heldBytes > MAX_UNDECIDED_BYTES)
       return this.become(this.isEvents ? 'events' : 'json', head, forward);
     this.held = [head];

@@ -97,8 +97,8 @@ export class StreamCheck implements EventSink {
   end(forward: (bytes: Buffer) => void): 'stream_cut' | undefined {
     if (this.fault === undefined && this.scanner.isMidEvent) {
       const rest = this.scanner.takeUnfinished();
-      if (this.large !== undefined) this.acceptLarge(this.large);
-      else if (!this.complete) this.accept(fieldsOf(rest, 0, rest.length, this.isFirst));
+      if (this.large !== undefined) this.checkLarge(this.large);
+      else if (!this.complete) this.check(fieldsOf(rest, 0, rest.length, this.isFirst));
       if (this.streamEnd.mayEnd && rest.length > 0) forward(rest);
     }
     return this.streamEnd.mayEnd ? undefined : 'stream_cut';
@@ -107,7 +107,7 @@ export class StreamCheck implements EventSink {
   onEvent(buffer: Buffer, start: number, end: number): void {
     const fields = fieldsOf(buffer, start, end, this.isFirst);
     this.isFirst = false;
-    if (this.fault === undefined && this.accept(fields)) this.pass(buffer, start, end);
+    if (this.fault === undefined && this.check(fields)) this.pass(buffer, start, end);
   }
 
   onPart(buffer: Buffer, start: number, end: number, isLast: boolean): void {
@@ -120,16 +120,16 @@ export class StreamCheck implements EventSink {
     this.signs++;
     this.large.push(buffer, start, end);
     this.pass(buffer, start, end);
-    if (isLast) this.acceptLarge(this.large);
+    if (isLast) this.checkLarge(this.large);
   }
 
-  private acceptLarge(event: LargeEvent): void {
+  private checkLarge(event: LargeEvent): void {
     this.large = undefined;
     const fields = event.fields();
     event.release();
     if (fields.isUnread) return;
     this.events--;
-    this.accept(fields);
+    this.check(fields);
   }
 
   private pass(buffer: Buffer, start: number, end: number): void {
@@ -150,7 +150,7 @@ export class StreamCheck implements EventSink {
   }
 
   /** True when the event may be passed on. */
-  private accept({ event, data }: EventFields): boolean {
+  private check({ event, data }: EventFields): boolean {
     if (data === undefined || KEEP_ALIVES.has(event)) return true;
     const text = data.trim();
     if (text === '') return true;
@@ -163,7 +163,7 @@ export class StreamCheck implements EventSink {
     try {
       value = JSON.parse(text);
     } catch {
-      return this.acceptUnread(event, text);
+      return this.checkUnread(event, text);
     }
     // A name, a number, an empty object: a heartbeat of somebody's own.
     if (typeof value !== 'object' || value === null || (event === '' && isEmpty(value))) return true;
@@ -178,7 +178,7 @@ export class StreamCheck implements EventSink {
   }
 
   /** Data that are no JSON. */
-  private acceptUnread(event: string, text: string): boolean {
+  private checkUnread(event: string, text: string): boolean {
     if (event === 'error') {
       this.noteError(event, undefined);
       this.count();

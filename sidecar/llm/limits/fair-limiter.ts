@@ -33,28 +33,28 @@ const IDLE_CALLERS = 256;
 
 class Bucket {
   perMinute: number;
-  private levelThen: number;
+  private lastLevel: number;
   private atMs: number;
 
   constructor(perMinute: number, nowMs: number) {
     this.perMinute = perMinute;
-    this.levelThen = perMinute;
+    this.lastLevel = perMinute;
     this.atMs = nowMs;
   }
 
   level(nowMs: number): number {
     if (nowMs > this.atMs) {
-      this.levelThen = Math.min(
+      this.lastLevel = Math.min(
         this.perMinute,
-        this.levelThen + ((nowMs - this.atMs) * this.perMinute) / MINUTE_MS,
+        this.lastLevel + ((nowMs - this.atMs) * this.perMinute) / MINUTE_MS,
       );
       this.atMs = nowMs;
     }
-    return this.levelThen;
+    return this.lastLevel;
   }
 
   take(amount: number): void {
-    this.levelThen -= amount;
+    this.lastLevel -= amount;
   }
 
   /** A full bucket lets in what is larger than it; the debt is paid by those who come after. */

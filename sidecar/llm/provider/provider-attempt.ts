@@ -12,7 +12,7 @@ import { Timer } from '../../clock/timer-wheel.ts';
 import { type AnswerBody, RawBody } from '../answer/answer-body.ts';
 import { AnswerHead } from '../answer/answer-head.ts';
 import { expectationOf } from '../answer/answer-kind.ts';
-import { billingCode, ERROR_BODY_MS, ErrorBody, isReadable } from '../answer/error-body.ts';
+import { billingCode, ERROR_BODY_MS, ErrorBody, isReadableError } from '../answer/error-body.ts';
 import { FirstBytesBody } from '../answer/first-bytes.ts';
 import { HeldBytes } from '../answer/held-answers.ts';
 import { noFacts } from '../answer/usage.ts';
@@ -117,7 +117,7 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
       return;
     }
     this.options.life.aliveMs = this.options.clock();
-    if (isHeld && isReadable(headers)) {
+    if (isHeld && isReadableError(headers)) {
       this.error = new ErrorBody(this.options.life.aliveMs, this.memory);
       this.arm();
     } else {

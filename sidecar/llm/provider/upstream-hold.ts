@@ -11,10 +11,10 @@ import type { LlmRetrySettings } from '../shared/llm-settings.ts';
 import type { ProviderFailure } from '../shared/provider-failure.ts';
 import { kindOfEnd, reasonOf, verdictOnUpstream } from './attempt-verdict.ts';
 import type { ModelState } from './model-state.ts';
+import { describeAttempt } from './notify-owner.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 import type { ProviderRecord } from './provider-record.ts';
 import { isRetryable, restMs } from './provider-retry.ts';
-import { errorOf } from './tell-owner.ts';
 import type { Upstream } from './upstream.ts';
 import type { UpstreamAdmission } from './upstream-breaker.ts';
 
@@ -108,7 +108,7 @@ export class UpstreamHold {
     this.model.inUse--;
     upstream.activeRequests--;
     this.judge(verdictOnUpstream(end, cancelled));
-    const error = cancelled ? '' : errorOf(request, upstream, end);
+    const error = cancelled ? '' : describeAttempt(request, upstream, end);
     this.record.ended(this, kindOfEnd(end, cancelled, this.model.model), reasonOf(end), error, nowMs);
     if (!cancelled) upstream.lastError = error;
   }

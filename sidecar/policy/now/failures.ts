@@ -32,8 +32,8 @@ export class FailureWatch {
     this.recent = recent;
   }
 
-  /** Call it once for each cluster in each look. */
-  look({ name, calls, errors, behind }: EndedCalls, nowMs: number): Finding | undefined {
+  /** Call it once for each cluster in each pass. */
+  findingOf({ name, calls, errors, behind }: EndedCalls, nowMs: number): Finding | undefined {
     const ended = this.recent.grown(`calls ${name}`, calls, nowMs);
     const failed = this.recent.grown(`errors ${name}`, errors, nowMs);
     const run = this.follow(name, calls, errors, nowMs);

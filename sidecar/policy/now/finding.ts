@@ -62,7 +62,7 @@ export interface Finding {
 }
 
 /** A finding that is reported, with its start. */
-export interface ToldFinding extends Finding {
+export interface LastingFinding extends Finding {
   /** When it was first found, on the clock of the looks. */
   readonly sinceMs: number;
 }
@@ -70,7 +70,7 @@ export interface ToldFinding extends Finding {
 const RANKS: ReadonlyMap<FindingKind, number> = new Map(FINDING_KINDS.map((kind, rank) => [kind, rank]));
 
 /** Orders causes before consequences; within one kind, `bad` before `warn`, then the older first. */
-export function compareFindings(one: ToldFinding, other: ToldFinding): number {
+export function compareFindings(one: LastingFinding, other: LastingFinding): number {
   const bySeverity = (finding: Finding): number => (finding.severity === 'bad' ? 0 : 1);
   return (
     RANKS.get(one.kind)! - RANKS.get(other.kind)! ||

@@ -85,7 +85,7 @@ const facts = (given: Partial<NowFacts> = {}): NowFacts => ({
 function watch() {
   const now = new Now();
   let nowMs = 1_000_000;
-  const look = (given: Partial<NowFacts> = {}) => now.look(facts(given), (nowMs += 1_000));
+  const look = (given: Partial<NowFacts> = {}) => now.assess(facts(given), (nowMs += 1_000));
   return {
     look,
     /** Looks this many times and returns the kinds of the last look. */

@@ -12,7 +12,7 @@ import {
   silentCluster,
 } from './endpoints.ts';
 import { type EndedCalls, FailureWatch } from './failures.ts';
-import { compareFindings, type Finding, type FindingKind, type ToldFinding } from './finding.ts';
+import { compareFindings, type Finding, type FindingKind, type LastingFinding } from './finding.ts';
 import { type ProviderFacts, ProviderWatch } from './providers.ts';
 import { Recent } from './recent.ts';
 import { unknownWaits } from './unknown-waits.ts';
@@ -52,20 +52,20 @@ export interface NowReport {
   /** The numbers of the summary in words, when there are no findings; '' where there are none. */
   readonly detail: string;
   /** Causes before their consequences; at most `MAX_FINDINGS`. */
-  readonly findings: readonly ToldFinding[];
+  readonly findings: readonly LastingFinding[];
   /** The number of findings that are not in `findings`. */
   readonly leftOut: number;
   /** All findings, for metrics. */
-  readonly all: readonly ToldFinding[];
+  readonly all: readonly LastingFinding[];
 }
 
 const MAX_FINDINGS = 20;
 /**
- * How long a finding must last. The effects of a pause of this process or its machine end by the next look or the one
+ * How long a finding must last. The effects of a pause of this process or its machine end by the next pass or the one
  * after it.
  */
 const LASTS_MS: Partial<Record<FindingKind, number>> = {
-  // At the first look, an app that has just started has not answered yet.
+  // In the first pass, an app that has just started has not answered yet.
   not_ready: 900,
   endpoint_silent: 2_000,
   cluster_silent: 2_000,
@@ -93,26 +93,27 @@ export class Now {
   private readonly recent = new Recent();
   private readonly failures = new FailureWatch(this.recent);
 
-  look(facts: NowFacts, nowMs: number): NowReport {
+  /** Returns the problems that exist now. Call it about once a second. */
+  assess(facts: NowFacts, nowMs: number): NowReport {
     const found = this.find(facts, nowMs);
-    const told: ToldFinding[] = [];
+    const lasting: LastingFinding[] = [];
     const ids = new Set<string>();
     for (const finding of found) {
       ids.add(finding.id);
       const sinceMs = this.since.get(finding.id) ?? nowMs;
       this.since.set(finding.id, sinceMs);
-      if (nowMs - sinceMs >= (LASTS_MS[finding.kind] ?? 0)) told.push({ ...finding, sinceMs });
+      if (nowMs - sinceMs >= (LASTS_MS[finding.kind] ?? 0)) lasting.push({ ...finding, sinceMs });
     }
     for (const id of this.since.keys()) if (!ids.has(id)) this.since.delete(id);
-    told.sort(compareFindings);
-    const unknown = told.length === 0 ? unknownWaits(facts) : undefined;
+    lasting.sort(compareFindings);
+    const unknown = lasting.length === 0 ? unknownWaits(facts) : undefined;
     return {
-      well: told.length === 0 && unknown === undefined,
-      summary: told[0]?.text ?? unknown?.text ?? allIsWell(facts),
+      well: lasting.length === 0 && unknown === undefined,
+      summary: lasting[0]?.text ?? unknown?.text ?? allIsWell(facts),
       detail: unknown?.detail ?? '',
-      findings: told.slice(0, MAX_FINDINGS),
-      leftOut: Math.max(told.length - MAX_FINDINGS, 0),
-      all: told,
+      findings: lasting.slice(0, MAX_FINDINGS),
+      leftOut: Math.max(lasting.length - MAX_FINDINGS, 0),
+      all: lasting,
     };
   }
 
@@ -124,7 +125,7 @@ export class Now {
     else if (facts.notReadyBecause !== '')
       found.push(simple('not_ready', 'bad', `Not ready: ${facts.notReadyBecause}.`));
     for (const cluster of facts.clusters) found.push(...this.findIn(cluster, facts, nowMs));
-    for (const provider of facts.providers) found.push(...this.providers.look(provider, nowMs));
+    for (const provider of facts.providers) found.push(...this.providers.findingsOf(provider, nowMs));
     for (const [listener, reasons] of facts.rejected)
       found.push(...this.turnedAway(listener, reasons, nowMs));
     if (facts.waitForOwnLimits > 0) found.push(ownLimits(facts.waitForOwnLimits));
@@ -151,7 +152,7 @@ export class Now {
       // Skip a lack of answers that a silent or unreachable endpoint explains.
       if (!isSilent || finding?.kind !== 'no_answers') add(finding);
     }
-    const failing = this.failures.look(cluster, nowMs);
+    const failing = this.failures.findingOf(cluster, nowMs);
     if (!found.some(({ severity }) => severity === 'bad')) add(failing);
     return found;
   }
@@ -163,7 +164,7 @@ export class Now {
       watch = new WaitWatch(CALL_LIMITS);
       this.waits.set(id, watch);
     }
-    const slow = watch.look(waits, nowMs);
+    const slow = watch.update(waits, nowMs);
     if (slow === undefined) return undefined;
     const { unanswered, waiting, longestMs, answersTakeMs, usualAnswers, usualSlowestMs } = slow;
     const what = `${cluster} ${shortMethod(method)}`;

@@ -70,7 +70,7 @@ const HINTS: Readonly<Record<string, string>> = {
 export class ProviderWatch {
   private readonly waits = new Map<string, WaitWatch>();
 
-  *look(provider: ProviderFacts, nowMs: number): Generator<Finding> {
+  *findingsOf(provider: ProviderFacts, nowMs: number): Generator<Finding> {
     const { name, circuit, lastFailure, rejections } = provider;
     for (const model of provider.models) {
       yield* quotaFindings(name, model);
@@ -100,7 +100,7 @@ export class ProviderWatch {
       watch = new WaitWatch(MODEL_LIMITS);
       this.waits.set(id, watch);
     }
-    const slow = watch.look(waits, nowMs);
+    const slow = watch.update(waits, nowMs);
     if (slow === undefined) return undefined;
     const { waiting, longestMs, answersTakeMs, usualAnswers, usualSlowestMs } = slow;
     return {

@@ -16,12 +16,12 @@ export class Recent {
     this.windowMs = windowMs;
   }
 
-  /** How far back {@link grown} looks, in seconds. */
+  /** How far back {@link grown} goes, in seconds. */
   get seconds(): number {
     return Math.round(this.windowMs / 1000);
   }
 
-  /** Records a counter's value and returns its growth in the window. Call it once for each counter in each look. */
+  /** Records a counter's value and returns its growth in the window. Call it once for each counter in each pass. */
   grown(counter: string, value: number, nowMs: number): number {
     let samples = this.samples.get(counter);
     if (samples === undefined) {
@@ -37,7 +37,7 @@ export class Recent {
     return value - samples[0]!.value;
   }
 
-  /** Removes the counters that were not looked at since then. */
+  /** Removes the counters that no pass has recorded since then. */
   forgetBefore(atMs: number): void {
     for (const [counter, samples] of this.samples)
       if (samples.at(-1)!.atMs < atMs) this.samples.delete(counter);

@@ -53,7 +53,7 @@ const LEAVE_MS = 15_000;
 const ADOPT_MS = 600_000;
 /** Percentiles cover two minutes. */
 const FORGET_MS = 120_000;
-/** An answer is noticed at the next look. */
+/** An answer is noticed in the next pass. */
 const LATE_MS = 1_500;
 
 export interface Slowness {
@@ -70,10 +70,10 @@ export interface Slowness {
 export class WaitWatch {
   private readonly limits: WaitLimits;
   private usual: WaitFacts['usual'] = { answers: 0, slowestMs: 0 };
-  /** The values at the previous look; NaN before the first. */
+  /** The values in the previous pass; NaN before the first. */
   private answers = Number.NaN;
   private answersMs = 0;
-  /** The number of answers since the previous look. */
+  /** The number of answers since the previous pass. */
   private fresh = 0;
   private answeredAtMs = Number.NEGATIVE_INFINITY;
   /** The mean duration of the latest answers. */
@@ -90,7 +90,7 @@ export class WaitWatch {
   }
 
   /** Call it about once a second; returns undefined while nothing is unusual. */
-  look(facts: WaitFacts, nowMs: number): Slowness | undefined {
+  update(facts: WaitFacts, nowMs: number): Slowness | undefined {
     this.takeAnswers(facts, nowMs);
     if (this.isNewUsual(nowMs)) {
       this.becomeUsual(nowMs);

@@ -18,7 +18,7 @@ export interface RequestEnd {
   readonly last: ProviderAttemptEnd | undefined;
 }
 
-export function tellOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
+export function notifyOwner(request: ModelRequest, outcome: LlmOutcome, end: RequestEnd): void {
   const { ownerCall } = request;
   // One that its agent has left says nothing of the provider.
   if (ownerCall?.modelEnded === undefined || outcome === 'cancelled') return;
@@ -26,7 +26,7 @@ export function tellOwner(request: ModelRequest, outcome: LlmOutcome, end: Reque
 }
 
 /** For requests that are answered without asking it; '' for an attempt that succeeded. */
-export function errorOf(request: ModelRequest, upstream: Upstream, end: ProviderAttemptEnd): string {
+export function describeAttempt(request: ModelRequest, upstream: Upstream, end: ProviderAttemptEnd): string {
   const status = statusOfEnd(end);
   if (end.failure === undefined && status < 400) return '';
   const what = end.failure?.message ?? `${upstream.name}: answered ${status}`;
