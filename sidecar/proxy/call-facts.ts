@@ -4,12 +4,12 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
-import type { DeadlineOwner } from '../policy/deadline.ts';
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
 import type { TaskKey } from '../task/task-message.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
+import type { CallTime } from './call-clock.ts';
 import type { CallRequest } from './call-request.ts';
 import type { CallResponse } from './call-response.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
@@ -70,9 +70,7 @@ interface CallFacts extends ObservedCall {
   readonly cluster: ClusterWithPolicies | undefined;
   readonly circuit: CircuitTicket | undefined;
 
-  readonly deadlineMs: number;
-  readonly deadlineOwner: DeadlineOwner;
-  readonly allowedMs: number;
+  readonly clock: CallTime;
   readonly awaitingMessage: boolean;
 
   readonly attempt: Attempt | undefined;
@@ -120,8 +118,6 @@ interface CallActs {
   retries(attempt: Attempt): boolean;
   /** Reads the task's ids from the first message once it is complete; with `partly`, from the part that has arrived. */
   readTask(partly: boolean): FirstMessage | undefined;
-  /** Whether the caller's own deadline has passed, too. */
-  callersTimeIsUp(nowMs: number): boolean;
 }
 
 /** The view of a call for a file that reads these facts and calls these methods. */

@@ -1,18 +1,10 @@
 /** The state of one downstream call; `call.ts` has its behaviour. */
-import { Timer } from '../clock/timer-wheel.ts';
 import type { StatusCode } from '../grpc/status.ts';
 import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
-import {
-  allowedMs,
-  type DeadlineOwner,
-  deadlineOwner,
-  deadlineReached,
-  idleTimeoutMs,
-  type TimeLimits,
-} from '../policy/deadline.ts';
+import type { TimeLimits } from '../policy/deadline.ts';
 import type { ModelFailure } from '../policy/model-failure.ts';
 import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
@@ -21,6 +13,7 @@ import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import { isKnownMethod } from './call-accounting.ts';
 import { CallAttempts } from './call-attempts.ts';
+import { CallClock, type ClockedCall } from './call-clock.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
@@ -28,7 +21,6 @@ import type { CircuitTicket } from './circuit-ticket.ts';
 import type { ClusterWithPolicies } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
-import { IdleClock } from './idle-clock.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { QueuePlace } from './queue-place.ts';
@@ -37,7 +29,7 @@ import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { TaskFollower } from './task-follower.ts';
 
-export abstract class CallState<Driver> extends Timer {
+export abstract class CallState<Driver> implements ClockedCall {
   readonly context: ProxyContext;
   readonly settings: ProxySettings;
   readonly driver: Driver;
@@ -48,6 +40,7 @@ export abstract class CallState<Driver> extends Timer {
   readonly startedAtMs: number;
   readonly request: CallRequest;
   readonly response: CallResponse;
+  readonly clock: Readonly<CallClock>;
   cluster: ClusterWithPolicies | undefined = undefined;
   task: TaskKey | undefined = undefined;
   /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
@@ -79,15 +72,6 @@ export abstract class CallState<Driver> extends Timer {
   follower: TaskFollower | undefined = undefined;
   /** Set once the circuit has admitted the call. */
   circuit: CircuitTicket | undefined = undefined;
-  deadlineMs = 0;
-  deadlineOwner: DeadlineOwner = 'none';
-  /**
-   * The time from the call's start to its own deadline or the configured one, not counting its owner's; 0 means no
-   * limit.
-   */
-  allowedMs = 0;
-  /** Undefined where silence has no limit. */
-  idle: IdleClock | undefined = undefined;
   /** Routing or de-duplication needs the first message, which has not arrived. */
   awaitingMessage = false;
   place: QueuePlace | undefined = undefined;
@@ -110,7 +94,6 @@ export abstract class CallState<Driver> extends Timer {
     info: RequestInfo,
     endStream: boolean,
   ) {
-    super();
     this.context = context;
     this.settings = context.settings;
     this.driver = driver;
@@ -120,6 +103,7 @@ export abstract class CallState<Driver> extends Timer {
     this.info = info;
     this.request = new CallRequest(stream, info.grpc, endStream, context.keptRequests);
     this.startedAtMs = context.clock();
+    this.clock = new CallClock(this);
     this.response = new CallResponse(stream, info.grpc);
     this.observeTask();
     context.stats.activeCalls++;
@@ -201,32 +185,7 @@ export abstract class CallState<Driver> extends Timer {
 
   /** Starts the call's clocks; a second call moves them. */
   limitTime(limits: TimeLimits): void {
-    const { info, owner } = this;
-    const allowed = allowedMs(info.timeoutMs, limits, info.kind);
-    this.allowedMs = allowed;
-    this.deadlineMs = allowed === 0 ? 0 : this.startedAtMs + allowed;
-    this.deadlineOwner = deadlineOwner(info.timeoutMs, allowed);
-    const ownersMs = owner?.deadlineMs ?? this.ownersDeadlineMs;
-    if (ownersMs > 0 && (this.deadlineMs === 0 || ownersMs < this.deadlineMs)) {
-      this.deadlineMs = ownersMs;
-      this.deadlineOwner = 'inbound';
-    }
-    if (this.deadlineMs > 0) this.context.wheel.arm(this, this.deadlineMs);
-    else this.context.wheel.cancel(this);
-    this.limitSilence(idleTimeoutMs(limits, info.kind));
-  }
-
-  /** Removes the caller's deadline: the call runs its task for others. */
-  liftDeadline(): void {
-    this.deadlineMs = 0;
-    this.deadlineOwner = 'none';
-  }
-
-  private limitSilence(idleMs: number): void {
-    if (idleMs > 0) {
-      this.idle ??= new IdleClock(this, this.context.wheel);
-      this.idle.start(idleMs, this.context.clock());
-    } else this.idle?.stop();
+    this.clock.limit(limits, this.owner?.clock.deadlineMs ?? this.ownersDeadlineMs);
   }
 
   abstract answer(reply: LocalReply): void;
@@ -245,18 +204,9 @@ export abstract class CallState<Driver> extends Timer {
     return this.awaitingMessage || this.done;
   }
 
-  /** Neither side has sent anything for the idle timeout. */
-  abstract onIdle(): void;
+  abstract onTimeout(nowMs: number): void;
 
-  /**
-   * Whether the caller's own deadline has passed, too. A caller's deadline, and that of the inbound call that the app
-   * answers, were set a moment before ours and expire first. Only the sidecar knows a configured timeout.
-   */
-  callersTimeIsUp(nowMs: number): boolean {
-    const { deadlineMs, deadlineOwner, startedAtMs } = this;
-    if (deadlineOwner !== 'caller' && deadlineOwner !== 'inbound') return false;
-    return deadlineReached(nowMs - startedAtMs, deadlineMs - startedAtMs);
-  }
+  abstract onIdle(): void;
 
   get statusName(): string {
     return this.status === -1 ? '' : statusName(this.status);

@@ -27,14 +27,7 @@ import { type LocalReply, reply } from './reasons.ts';
 import { sendRequestHead, sendRequestTrailers } from './request-head.ts';
 import { type ResponseInfo, responseInfo } from './response-info.ts';
 import { holdsHead } from './retrying.ts';
-import {
-  awaitAnswer,
-  giveUp,
-  keepAwake,
-  settleAttempt,
-  settleCircuit,
-  settleFirstMessage,
-} from './settlement.ts';
+import { awaitAnswer, giveUp, settleAttempt, settleCircuit, settleFirstMessage } from './settlement.ts';
 import { settleTokens, usedTokens } from './task-budget.ts';
 import { callerLeft, type TaskFollower } from './task-follower.ts';
 
@@ -70,14 +63,14 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     }
     this.request.trailers = list;
     this.request.ended = true;
-    keepAwake(this);
+    this.clock.onMovement();
     if (this.awaitingMessage) this.driver.onFirstMessage(this);
     else if (this.attempt !== undefined) sendRequestTrailers(this, this.attempt);
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
     if (this.done) {
-      if (endStream && this.lingering) this.context.wheel.cancel(this);
+      if (endStream && this.lingering) this.clock.stop();
       return end - start;
     }
     const { request, settings } = this;
@@ -87,7 +80,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
       return end - start;
     }
     request.ended = endStream;
-    keepAwake(this);
+    this.clock.onMovement();
     const { attempt } = this;
     if (attempt?.stream === undefined || attempt.ended) {
       request.add(buffer, start, end);
@@ -106,9 +99,9 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   onDataSent(stream: Stream, bytes: number): void {
     if (this.follower !== undefined) this.follower.pump();
     else this.attempt?.consume(this.response.run?.owed(bytes) ?? bytes);
-    keepAwake(this);
+    this.clock.onMovement();
     if (this.done && stream.queue === undefined) {
-      this.context.wheel.cancel(this);
+      this.clock.stop();
       lingerAfterAnswer(this);
     }
   }
@@ -116,7 +109,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   /** The caller left: cancels the attempt at once, unless others wait for the task or the caller may come back for it. */
   onFailed(_stream: Stream, failure: StreamFailure): void {
     if (this.done) {
-      this.context.wheel.cancel(this);
+      this.clock.stop();
       return;
     }
     const leaving = callerLeft(this, failure);
@@ -132,7 +125,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   abandon(): void {
     if (this.done) return;
     this.endUnheard(
-      this.callersTimeIsUp(this.context.clock()) ? 'time_is_up' : 'cancelled',
+      this.clock.callersTimeIsUp(this.context.clock()) ? 'time_is_up' : 'cancelled',
       Status.CANCELLED,
     );
   }
@@ -165,7 +158,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.request.drop();
     this.limitTime(this.settings.timeLimits);
     // The call that runs the task has the clock for the app's silence.
-    this.idle?.stop();
+    this.clock.stopIdle();
   }
 
   runAgain(): void {
@@ -205,7 +198,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   onRequestBytesSent(attempt: Attempt): void {
     const bytes = this.request.credit(attempt);
     if (bytes <= 0) return;
-    keepAwake(this);
+    this.clock.onMovement();
     this.stream.connection.consume(this.stream, bytes);
   }
 
@@ -216,7 +209,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   }
 
   onResponseHead(attempt: Attempt, list: HeaderList, head: MessageHead): void {
-    keepAwake(this);
+    this.clock.onMovement();
     const { grpc } = this.info;
     if (grpc && !responseInfo(list, head).grpc) {
       notGrpc(this.admitted, attempt, list, head);
@@ -251,7 +244,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
       return 0;
     }
     if (!attempt.answered) settleFirstMessage(this.admitted, attempt, this.context.clock());
-    keepAwake(this);
+    this.clock.onMovement();
     if (attempt.heldHead !== undefined) this.commit(attempt, attempt.heldHead);
     if (framing === undefined) {
       const sent = response.sendData(buffer, start, end, endStream);
@@ -376,9 +369,9 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     const isCounted = this.status !== -1;
     if (!isCounted) this.status = status;
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
-    if (this.stream.closed || this.stream.queue === undefined) context.wheel.cancel(this);
+    if (this.stream.closed || this.stream.queue === undefined) this.clock.stop();
     this.request.drop();
-    this.idle?.stop();
+    this.clock.stopIdle();
     tries.retryWait?.cancel();
     this.follower?.leave('cancelled');
     this.response.close(status);

@@ -1,5 +1,4 @@
 /** Ends a call before its answer is complete, or its request after that: deadline, silence, shutdown. */
-import type { Timer } from '../clock/timer-wheel.ts';
 import { Status } from '../grpc/status.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallWith } from './call-facts.ts';
@@ -8,11 +7,14 @@ import { sendLocalReply } from './local-reply.ts';
 import { reply } from './reasons.ts';
 import { type GivenUpCall, giveUp } from './settlement.ts';
 
-/** The call's timer is free to be used again: its deadline no longer applies. */
-type AnsweredCall = Timer & CallWith<'stream' | 'context'> & { lingering: boolean };
+/** The call's deadline no longer applies. */
+type AnsweredCall = CallWith<'stream'> & {
+  readonly clock: { linger(ms: number): void };
+  lingering: boolean;
+};
 type EndingCall = GivenUpCall & CallWith<'follower', 'answer'>;
 type LateCall = EndingCall &
-  CallWith<'stream' | 'head' | 'response' | 'done' | 'allowedMs' | 'info'> & { readonly lingering: boolean };
+  CallWith<'stream' | 'head' | 'response' | 'done' | 'clock' | 'info'> & { readonly lingering: boolean };
 type SilentCall = EndingCall &
   CallWith<'response' | 'awaitingMessage'> & {
     onAttemptClock(attempt: Attempt, clock: 'idle'): void;
@@ -27,11 +29,11 @@ export const LINGER_MS = 1_000;
  * it. So the caller gets time to end its request; the sidecar drops what it sends in that time.
  */
 export function lingerAfterAnswer(call: AnsweredCall): void {
-  const { stream, context } = call;
+  const { stream } = call;
   // A slow reader still has its deadline, and an answer of our own ends the request by stopReceiving.
   if (stream.closed || stream.remoteEnded || stream.stopWhenEnded || stream.queue !== undefined) return;
   call.lingering = true;
-  context.wheel.arm(call, context.clock() + LINGER_MS);
+  call.clock.linger(LINGER_MS);
 }
 
 /** Ends the call because the sidecar stops. The reason "draining" would say that the app has seen nothing of the call. */

@@ -9,7 +9,7 @@ import type { CallWith, PlacedFacts } from './call-facts.ts';
 import { type LocalReply, reply, replyToCaller } from './reasons.ts';
 
 /** A failed call, with its deadline: some servers enforce it before we do. */
-type FailedCall = CallWith<'context' | 'deadlineMs'>;
+type FailedCall = CallWith<'context' | 'clock'>;
 
 /** The pushback that an overloaded listener sends. */
 export const OVERLOADED_PUSHBACK_MS = 1_000;
@@ -18,11 +18,12 @@ export function isOverflow(failure: AttemptFailure): boolean {
   return failure.kind === 'no-connection' && failure.reason === 'pending_overflow';
 }
 
-type EndedCall = CallWith<'allowedMs' | 'deadlineOwner' | 'info' | 'startedAtMs'>;
+type EndedCall = CallWith<'clock' | 'info' | 'startedAtMs'>;
 
 /** Says whose limit the call ran into, and how long it was. */
 function ranOutAfter(call: EndedCall, nowMs: number): string {
-  const { allowedMs, info } = call;
+  const { clock, info } = call;
+  const { allowedMs } = clock;
   const limit =
     info.timeoutMs > 0
       ? `max_timeout of ${allowedMs} ms, which is less than the caller's grpc-timeout,`
@@ -32,17 +33,17 @@ function ranOutAfter(call: EndedCall, nowMs: number): string {
     configured: `the configured ${limit}`,
     inbound: 'what was left of the inbound call that this one is made for',
     none: 'the time',
-  }[call.deadlineOwner];
+  }[clock.deadlineOwner];
   return `${whose} ran out after ${Math.round(nowMs - call.startedAtMs)} ms`;
 }
 
 /** The reply to a call that has no answer at its deadline. */
 export function replyToDeadline(call: EndedCall & CallWith<'attempt'>, nowMs: number): LocalReply {
-  const { attempt, deadlineOwner } = call;
+  const { attempt, clock } = call;
   const where = attempt === undefined ? '' : `, waiting for ${attempt.endpoint.address}`;
   return {
     ...reply('deadline', ranOutAfter(call, nowMs) + where),
-    byCaller: deadlineOwner === 'caller',
+    byCaller: clock.deadlineOwner === 'caller',
   };
 }
 
@@ -52,12 +53,8 @@ export function replyToUnread(call: EndedCall, nowMs: number): LocalReply {
 }
 
 /** Refuses a call at no cost, because its answer would come too late. */
-export function tooLittleTime(
-  call: CallWith<'deadlineMs' | 'info'>,
-  neededMs: number,
-  nowMs: number,
-): LocalReply {
-  const leftMs = Math.max(0, Math.round(call.deadlineMs - nowMs));
+export function tooLittleTime(call: CallWith<'clock' | 'info'>, neededMs: number, nowMs: number): LocalReply {
+  const leftMs = Math.max(0, Math.round(call.clock.deadlineMs - nowMs));
   return reply(
     'deadline',
     `${leftMs} ms are left, and even the quickest answers of ${call.info.method} take ${Math.round(neededMs)} ms; it was not sent`,
@@ -113,9 +110,9 @@ function withoutApp(call: CallWith<'context'>, address: string, why: string): st
  * moment before our own clock expires.
  */
 export function statusFor(call: FailedCall, attempt: Attempt, failure: AttemptFailure): StatusCode {
-  if (failure.kind === 'reset' && failure.code === ErrorCode.CANCEL && call.deadlineMs > 0) {
+  if (failure.kind === 'reset' && failure.code === ErrorCode.CANCEL && call.clock.deadlineMs > 0) {
     const { startedAtMs } = attempt;
-    if (deadlineReached(call.context.clock() - startedAtMs, call.deadlineMs - startedAtMs))
+    if (deadlineReached(call.context.clock() - startedAtMs, call.clock.deadlineMs - startedAtMs))
       return Status.DEADLINE_EXCEEDED;
   }
   return statusOfFailure(failure);

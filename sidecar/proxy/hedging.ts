@@ -67,7 +67,7 @@ export class Hedging extends Timer {
         extra: this.extra,
         responseStarted: call.responseStarted,
         requestWhole: call.request.whole && call.request.ended,
-        timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
+        timeLeftMs: timeLeftMs(call.clock.deadlineMs, nowMs),
         usualLatencyMs: policies.medianLatencyMs(call.info.method),
         circuitAllows: call.circuit.mayRetry,
         freeEndpoints: cluster.usableCount - busy,

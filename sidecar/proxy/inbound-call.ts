@@ -25,8 +25,8 @@ export interface InboundCall {
   /** Null when the call is not recorded. */
   readonly trace: CallTrace | null | undefined;
   readonly task: { readonly taskId: string; readonly correlationId: string } | undefined;
-  /** On the listener's clock; 0 without a deadline. */
-  readonly deadlineMs: number;
+  /** Its deadline, on the listener's clock; 0 without one. */
+  readonly clock: { readonly deadlineMs: number };
   /** The token budget that its caller set for the task; -1 without one. */
   readonly tokenBudget: number;
   /** The path of agents that the app's own calls carry. */

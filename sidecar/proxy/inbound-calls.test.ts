@@ -27,7 +27,7 @@ function callOf(
     callerScope: by,
     trace: null,
     task: task === undefined ? undefined : { taskId: task, correlationId: '' },
-    deadlineMs: 0,
+    clock: { deadlineMs: 0 },
     tokenBudget: -1,
     callPath: '',
     notAgain: NotAgain.NOBODY,
@@ -118,7 +118,7 @@ t.test('an id that calls of two callers have proves nothing', async (t) => {
     for (const turned of [false, true]) {
       const [alices, bobs] = [
         callOf(one, { tokenBudget: 10 }),
-        callOf(other, { deadlineMs: 1, tokenBudget: 1 }),
+        callOf(other, { clock: { deadlineMs: 1 }, tokenBudget: 1 }),
       ];
       const calls = turned ? running(bobs, alices) : running(alices, bobs);
       const owner = calls.ownerOf(infoOf(request), '', '');
@@ -156,14 +156,17 @@ t.test('of several calls of one caller only what is certain of each is certain',
   const of = (...more: Partial<InboundCall>[]) =>
     running(...more.map((each) => callOf(fields, each))).ownerOf(infoOf(fields), '', '');
   const paths = { callPath: 'a,b' };
-  t.strictSame(of({ ...paths, deadlineMs: 5 }, { ...paths, deadlineMs: 9, tokenBudget: 1 }), {
-    call: undefined,
-    by: 'one_of_several',
-    callerScope: 'alice',
-    callPath: 'a,b',
-    deadlineMs: 9,
-  });
-  t.match(of({ ...paths, deadlineMs: 5 }, { callPath: 'x' }), { callPath: '', deadlineMs: 0 });
+  t.strictSame(
+    of({ ...paths, clock: { deadlineMs: 5 } }, { ...paths, clock: { deadlineMs: 9 }, tokenBudget: 1 }),
+    {
+      call: undefined,
+      by: 'one_of_several',
+      callerScope: 'alice',
+      callPath: 'a,b',
+      deadlineMs: 9,
+    },
+  );
+  t.match(of({ ...paths, clock: { deadlineMs: 5 } }, { callPath: 'x' }), { callPath: '', deadlineMs: 0 });
 });
 
 t.test('calls are named once ids of two callers have met, and a name is above all ids', async (t) => {

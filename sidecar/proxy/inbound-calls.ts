@@ -206,10 +206,12 @@ export class InboundCalls {
   private oneOf(several: ReadonlySet<InboundCall>, ids: RequestIds): Owner {
     const [one] = several;
     const { callerScope } = one!;
-    let { callPath, deadlineMs } = one!;
+    let { callPath } = one!;
+    let { deadlineMs } = one!.clock;
     for (const call of several) {
       if (call.callerScope !== callerScope) return CONTESTED;
-      deadlineMs = deadlineMs === 0 || call.deadlineMs === 0 ? 0 : Math.max(deadlineMs, call.deadlineMs);
+      const othersMs = call.clock.deadlineMs;
+      deadlineMs = deadlineMs === 0 || othersMs === 0 ? 0 : Math.max(deadlineMs, othersMs);
       if (call.callPath !== callPath) callPath = '';
     }
     const isOther = (call: InboundCall): boolean => !several.has(call);
@@ -234,8 +236,8 @@ export class InboundCalls {
 }
 
 export function ownedBy(call: InboundCall, by: 'named' | 'alone'): Owner {
-  const { callerScope, callPath, deadlineMs } = call;
-  return { call, by, callerScope, callPath, deadlineMs };
+  const { callerScope, callPath, clock } = call;
+  return { call, by, callerScope, callPath, deadlineMs: clock.deadlineMs };
 }
 
 /** The trace of a recorded call may have started here. */

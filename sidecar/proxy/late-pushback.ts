@@ -3,7 +3,7 @@ import type { CallWith } from './call-facts.ts';
 import type { LocalReply } from './reasons.ts';
 
 /** A call with the fields that say how much time its caller has. */
-export type TimedCall = CallWith<'context' | 'cluster' | 'info' | 'deadlineMs' | 'deadlineOwner'>;
+export type TimedCall = CallWith<'context' | 'cluster' | 'info' | 'clock'>;
 
 /**
  * Whether a client that obeys the pushback would only wait into its deadline. gRPC's clients with a `retryPolicy` obey
@@ -15,7 +15,8 @@ export type TimedCall = CallWith<'context' | 'cluster' | 'info' | 'deadlineMs' |
  * better use of it (it does not wait, and avoids the endpoint for that time).
  */
 export function isLate(call: TimedCall, pushbackMs: number | undefined): boolean {
-  const { context, cluster, info, deadlineMs, deadlineOwner } = call;
+  const { context, cluster, info } = call;
+  const { deadlineMs, deadlineOwner } = call.clock;
   if (context.listener !== 'outbound' || pushbackMs === undefined || pushbackMs <= 0) return false;
   // Only the sidecar knows a configured limit, which starts again with another try.
   if (deadlineMs === 0 || deadlineOwner === 'configured') return false;

@@ -44,7 +44,7 @@ import { reply, replyToCaller } from './reasons.ts';
 import { requestInfo } from './request-info.ts';
 import { fillKey, RetryWait, retryCallOf } from './retrying.ts';
 import type { Route } from './router.ts';
-import { keepAwake, tellCircuit } from './settlement.ts';
+import { tellCircuit } from './settlement.ts';
 import { beginTask, needsTask, runsOnce } from './task-runs.ts';
 
 /**
@@ -215,7 +215,7 @@ export class Pipeline implements CallDriver<Call> {
   /** Picks an endpoint for the call's first attempt. */
   private firstAttempt(call: AdmittedCall): void {
     const nowMs = this.context.clock();
-    const leftMs = timeLeftMs(call.deadlineMs, nowMs);
+    const leftMs = timeLeftMs(call.clock.deadlineMs, nowMs);
     if (isTimeUp(leftMs)) {
       call.onTimeout(nowMs);
       return;
@@ -275,7 +275,7 @@ export class Pipeline implements CallDriver<Call> {
       attempt.clock = new AttemptClock(attempt, this.context.wheel);
       attempt.clock.start(perTryTimeoutMs, settings.firstChunkTimeoutMs, nowMs);
     }
-    keepAwake(call);
+    call.clock.onMovement();
     attempt.start();
   }
 
@@ -295,7 +295,7 @@ export class Pipeline implements CallDriver<Call> {
       requestWhole: call.request.whole,
       attempts: call.attempts,
       endpoints: call.cluster.endpoints.length,
-      timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
+      timeLeftMs: timeLeftMs(call.clock.deadlineMs, nowMs),
       limitLowered,
     });
   }

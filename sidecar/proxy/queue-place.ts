@@ -6,7 +6,7 @@ import type { LocalReply } from './reasons.ts';
 /** A call that asks to be admitted. */
 export interface EnteringCall {
   readonly caller: Caller;
-  readonly deadlineMs: number;
+  readonly clock: { readonly deadlineMs: number };
   /** Undefined for a call that is neither admitted nor queued. `admission.ts` writes it. */
   place: QueuePlace | undefined;
   /** The call's turn in the queue came. */
@@ -31,6 +31,6 @@ export class QueuePlace implements Queueable {
   }
 
   get deadlineMs(): number {
-    return this.call.deadlineMs;
+    return this.call.clock.deadlineMs;
   }
 }

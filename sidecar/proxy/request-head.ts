@@ -29,9 +29,7 @@ type SendingCall = GivingCall &
     | 'callersAttempts'
     | 'attempts'
     | 'transparentRetries'
-    | 'deadlineMs'
-    | 'deadlineOwner'
-    | 'allowedMs'
+    | 'clock'
     | 'callPath'
     | 'runningAt'
     | 'nonce'
@@ -58,7 +56,8 @@ function timeoutExtra(timeoutMs: number): readonly string[] {
 /** Sends a call's head upstream, with the time left as `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). */
 export function sendRequestHead(call: SendingCall, stream: Stream, endStream: boolean): void {
   heldRequests.pass(call.stream);
-  const { info, deadlineMs, deadlineOwner } = call;
+  const { clock, info } = call;
+  const { deadlineMs, deadlineOwner } = clock;
   const list = call.callPath === '' || writesPathApart(call) ? call.list : info.withPath(call.callPath);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
   const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
@@ -76,7 +75,7 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
     // No millisecond has passed: the caller's own header still states the time left.
     send(call, stream, list, undefined, endStream);
   } else if (early && deadlineOwner === 'configured') {
-    const extra = timeoutExtra(call.allowedMs);
+    const extra = timeoutExtra(clock.allowedMs);
     send(call, stream, info.withoutVarying(list), extra, endStream);
   } else {
     const left = formatTimeout(deadlineMs - nowMs);
@@ -85,8 +84,8 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
 }
 
 /** Whether to send `grpc-timeout`. A plain HTTP server gets it only if the caller sent one. */
-function saysTimeout({ deadlineMs, info }: CallWith<'deadlineMs' | 'info'>): boolean {
-  return deadlineMs > 0 && (info.grpc || info.timeoutMs > 0);
+function saysTimeout({ clock, info }: CallWith<'clock' | 'info'>): boolean {
+  return clock.deadlineMs > 0 && (info.grpc || info.timeoutMs > 0);
 }
 
 /** Whether to append the call path behind the head: a head that does not repeat is not worth a copy. */
@@ -109,7 +108,8 @@ function withPathApart(
 /** The time left, and the number of earlier attempts (gRPC proposal A6). */
 function retryExtra(call: SendingCall, previous: string): string[] {
   const extra = [PREVIOUS_ATTEMPTS, previous];
-  if (saysTimeout(call)) extra.push('grpc-timeout', formatTimeout(call.deadlineMs - call.context.clock()));
+  if (saysTimeout(call))
+    extra.push('grpc-timeout', formatTimeout(call.clock.deadlineMs - call.context.clock()));
   return extra;
 }
 

@@ -26,7 +26,7 @@ type FailedCall = CallWith<
   | 'callersAttempts'
   | 'responseStarted'
   | 'request'
-  | 'deadlineMs'
+  | 'clock'
   | 'tries'
   | 'task',
   'readTask'
@@ -77,7 +77,7 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     callersAttempts: call.callersAttempts,
     responseStarted: call.responseStarted,
     requestWhole: call.request.whole,
-    timeLeftMs: timeLeftMs(call.deadlineMs, nowMs),
+    timeLeftMs: timeLeftMs(call.clock.deadlineMs, nowMs),
     usualLatencyMs: cluster.policies.medianLatencyMs(call.info.method),
     backoffStep: call.tries.backoffStep,
     deduplicated: isDeduplicated(call, attempt),

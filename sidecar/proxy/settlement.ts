@@ -20,7 +20,7 @@ type CircuitCall = AdmittedFacts & CallWith<'context' | 'info' | 'trace'>;
 /** A call whose attempt is judged; observers may read all of it. */
 export type SettledCall = ObservedCall &
   AdmittedFacts &
-  CallWith<'context' | 'info' | 'trace' | 'request' | 'deadlineMs' | 'deadlineOwner'>;
+  CallWith<'context' | 'info' | 'trace' | 'request' | 'clock'>;
 /** A call that gives up its attempts. */
 export type GivenUpCall = Omit<SettledCall, keyof AdmittedFacts> &
   CallWith<'attempt' | 'tries' | 'cluster' | 'circuit'>;
@@ -52,13 +52,6 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   if (attempt.streaming) tellCircuit(call, call.circuit.firstMessage(attempt, nowMs));
 }
 
-/** Bytes moved in either direction: a call is not idle while its caller sends or reads. */
-export function keepAwake(
-  call: CallWith<'context'> & { readonly idle: { movedAtMs: number } | undefined },
-): void {
-  if (call.idle !== undefined) call.idle.movedAtMs = call.context.clock();
-}
-
 /** An attempt ended; `info` is set if an answer ended it. Reports the verdict to all but the circuit breaker. */
 export function settleAttempt(
   call: SettledCall,
@@ -80,8 +73,9 @@ export function settleAttempt(
   attempt.code = code;
   attempt.elapsedMs = nowMs - attempt.startedAtMs;
   attempt.answerOwed = call.request.ended || attempt.stream?.queue !== undefined;
-  attempt.deadlineOwner = call.deadlineOwner;
-  if (call.deadlineMs > 0) attempt.allowedMs = call.deadlineMs - attempt.startedAtMs;
+  attempt.deadlineOwner = call.clock.deadlineOwner;
+  const { deadlineMs } = call.clock;
+  if (deadlineMs > 0) attempt.allowedMs = deadlineMs - attempt.startedAtMs;
   if (info !== undefined) {
     readInfo(attempt, info);
   }

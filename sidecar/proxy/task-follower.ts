@@ -21,7 +21,7 @@ interface FollowedRuns {
 
 /** The call that follows. */
 export interface FollowingCall
-  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'deadlineMs' | 'done', 'answer'> {
+  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'done', 'answer'> {
   /** Undefined once the call runs the task itself. This file and `follow` write it. */
   follower: TaskFollower | undefined;
   observeTask(): void;
@@ -110,10 +110,10 @@ export class TaskFollower {
    */
   private endedForAnother({ head }: TaskReader<TaskRunner>): boolean {
     const { outOfTime } = this.runs;
-    const { context, deadlineMs, info } = this.call;
+    const { clock, context, info } = this.call;
     if (outOfTime === undefined || head !== undefined || !outOfTime.request.whole) return false;
     // The same task may have arrived in another compression, which this call's head does not name.
-    return outOfTime.info.encoding === info.encoding && timeLeftMs(deadlineMs, context.clock()) > 0;
+    return outOfTime.info.encoding === info.encoding && timeLeftMs(clock.deadlineMs, context.clock()) > 0;
   }
 
   /** The caller has its answer, or left. */
@@ -141,12 +141,9 @@ function runAgain(call: FollowingCall): void {
 }
 
 /** Whether the caller's deadline has passed, or it does not want the answer, or it may come back for it. */
-export function callerLeft(
-  call: CallWith<'context', 'callersTimeIsUp'>,
-  { kind, code }: StreamFailure,
-): Leaving {
+export function callerLeft(call: CallWith<'context' | 'clock'>, { kind, code }: StreamFailure): Leaving {
   if (kind === 'reset' && code === ATTEMPT_COMES_BACK) return 'connection_lost';
   const gone = kind === 'reset' || kind === 'connection';
-  if (gone && call.callersTimeIsUp(call.context.clock())) return 'time_is_up';
+  if (gone && call.clock.callersTimeIsUp(call.context.clock())) return 'time_is_up';
   return kind === 'connection' ? 'connection_lost' : 'cancelled';
 }

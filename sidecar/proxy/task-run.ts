@@ -17,9 +17,11 @@ export interface TaskRunner extends HeardCall {
   readonly trace: CallTrace | null | undefined;
   readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
   readonly response: { readonly started: boolean; run: TaskRun | undefined };
-  readonly deadlineMs: number;
-  /** Removes the caller's deadline, which has passed, from the call. */
-  liftDeadline(): void;
+  readonly clock: {
+    readonly deadlineMs: number;
+    /** Removes the caller's deadline, which has passed, from the call. */
+    liftDeadline(): void;
+  };
   reason: Reason | undefined;
   /** No caller waits for the task. */
   abandon(): void;
@@ -85,7 +87,7 @@ export class TaskRun {
   outlivesDeadline(late: LocalReply): boolean {
     if (!this.outlivesAnswer(late)) return false;
     this.late = true;
-    this.call.liftDeadline();
+    this.call.clock.liftDeadline();
     return true;
   }
 
@@ -128,7 +130,8 @@ export class TaskRun {
   /** Whether the app has ended the call because of the deadline, which it watches, too. */
   endsForTime(status: StatusCode, nowMs: number): boolean {
     if (this.late) return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
-    const { deadlineMs, startedAtMs } = this.call;
+    const { clock, startedAtMs } = this.call;
+    const { deadlineMs } = clock;
     if (status !== Status.DEADLINE_EXCEEDED || deadlineMs === 0) return false;
     return deadlineReached(nowMs - startedAtMs, deadlineMs - startedAtMs);
   }
