@@ -10,7 +10,7 @@ for (const part of [
   'main.ts',
   'commands/run.ts',
   'process/start.ts',
-  'telemetry/metrics.ts',
+  'admin/metrics/metrics.ts',
   'config/source.ts',
   'llm/egress.ts',
 ]) {

@@ -25,7 +25,7 @@ const allowed: Record<string, readonly string[]> = {
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['grpc', 'http2', 'collections', 'clock'],
-  // Counters and records; knows no calls. What turns a call into them stands in observers/.
+  // Counters and records; knows no calls. observers/ turns calls into them, and admin/ shows them.
   telemetry: ['task', 'grpc', 'http2', 'clock', 'node'],
   policy: ['settings', 'task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.

@@ -7,10 +7,10 @@ import { parse, parseAllDocuments } from 'yaml';
 import { dashboardFiles } from '../scripts/dashboards/files.ts';
 import { runProcess } from '../scripts/harness/process.ts';
 import { requireTool, skipWithout } from '../scripts/harness/tool.ts';
+import { createMetrics } from '../sidecar/admin/metrics/metrics.ts';
 import { WebhookMetrics } from '../sidecar/kubernetes/webhook/metrics.ts';
 import { ListenerStats } from '../sidecar/telemetry/call-stats.ts';
 import { LlmStats } from '../sidecar/telemetry/llm-stats.ts';
-import { createMetrics } from '../sidecar/telemetry/metrics.ts';
 import { TaskStats } from '../sidecar/telemetry/task-stats.ts';
 import {
   autoscalingQueries,

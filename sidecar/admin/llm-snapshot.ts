@@ -1,11 +1,8 @@
-/** The state of the LLM egress, for `/stats` and for metrics. It never holds a key, and its URLs are redacted. */
+/** The state of the LLM egress, for `/stats` and `/live`. It never holds a key, and its URLs are redacted. */
 import { redactUrl } from '../config/redact.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
-import type { LlmListener } from '../listeners/llm.ts';
 import type { ModelState } from '../llm/provider/model-state.ts';
 import type { Upstream } from '../llm/provider/upstream.ts';
-import { CIRCUIT_STATE_VALUE } from '../policy/circuit-state.ts';
-import type { MeasuredLlm } from '../telemetry/llm-metrics.ts';
 
 /** The models shown of an upstream; those that need attention come first. */
 const MAX_MODELS = 100;
@@ -51,35 +48,9 @@ export function llmSnapshot(sidecar: Sidecar) {
   };
 }
 
-export function measuredLlm(llm: LlmListener, clock: () => number): MeasuredLlm {
-  return {
-    stats: llm.stats,
-    waiting: () => llm.egress?.waiting ?? 0,
-    bodyBytes: () => llm.egress?.bodyBytes ?? 0,
-    upstreams: () => {
-      const nowMs = clock();
-      return (llm.egress?.upstreams ?? []).map((upstream) => ({
-        name: upstream.name,
-        state: CIRCUIT_STATE_VALUE[upstream.breaker.state],
-        rejections: upstream.breaker.rejections,
-        models: shown(upstream, nowMs).map((state) => {
-          const left = state.learned.left(nowMs);
-          return {
-            model: state.model,
-            coolingSeconds: inMs(state.restsUntilMs, nowMs) / 1000,
-            outOfCredit: state.outOfCredit !== undefined,
-            requestsLeft: left.requests,
-            tokensLeft: left.tokens,
-          };
-        }),
-      }));
-    },
-  };
-}
-
 /** @param longMs requests do not wait for a model that rests longer than this */
 function modelsOf(upstream: Upstream, longMs: number, nowMs: number) {
-  return shown(upstream, nowMs).map((state) => {
+  return shownModels(upstream, nowMs).map((state) => {
     const { model, outOfCredit, restsUntilMs, restsBecause } = state;
     const left = state.learned.left(nowMs);
     const rests = restsUntilMs > nowMs;
@@ -95,7 +66,7 @@ function modelsOf(upstream: Upstream, longMs: number, nowMs: number) {
   });
 }
 
-function shown(upstream: Upstream, nowMs: number): ModelState[] {
+export function shownModels(upstream: Upstream, nowMs: number): ModelState[] {
   const states = [...upstream.models.values()];
   if (states.length <= MAX_MODELS) return states;
   const needsAttention = (state: ModelState): number =>
@@ -108,6 +79,6 @@ function least(values: readonly (number | null)[]): number | null {
   return known.length === 0 ? null : Math.min(...known);
 }
 
-function inMs(atMs: number, nowMs: number): number {
+export function inMs(atMs: number, nowMs: number): number {
   return Math.max(0, Math.round(atMs - nowMs));
 }

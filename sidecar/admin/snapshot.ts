@@ -5,11 +5,10 @@ import type { EndpointCheck } from '../cluster/health/active-health.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import { statusName } from '../grpc/status.ts';
 import type { CircuitBreaker } from '../policy/circuit-breaker.ts';
-import { CIRCUIT_STATE_VALUE, describeCause } from '../policy/circuit-state.ts';
+import { describeCause } from '../policy/circuit-state.ts';
 import { conditionOf } from '../policy/now/endpoints.ts';
 import type { ClusterWithPolicies } from '../proxy/cluster-policies.ts';
 import type { CallStats, ListenerStats } from '../telemetry/call-stats.ts';
-import type { MeasuredCircuit } from '../telemetry/resilience-metrics.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
 import type { Credentials } from '../tls/credentials.ts';
 import { llmSnapshot } from './llm-snapshot.ts';
@@ -24,15 +23,6 @@ export function clustersSnapshot(sidecar: Sidecar) {
   return Object.fromEntries(
     clusters.map(([name, cluster]) => [name, clusterSnapshot(cluster, nowMs)] as const),
   );
-}
-
-/** The circuits of all clusters, for metrics. */
-export function* circuitsOf(sidecar: Sidecar): Generator<MeasuredCircuit> {
-  for (const cluster of sidecar.outbound.clusters.clusters.values()) {
-    for (const [method, breaker] of cluster.policies.breakers.entries()) {
-      yield { cluster: cluster.name, method, state: CIRCUIT_STATE_VALUE[breaker.state], breaker };
-    }
-  }
 }
 
 function circuitSnapshot(breaker: CircuitBreaker, nowMs: number) {

@@ -6,7 +6,7 @@ interface MetricsPage {
   readonly body: string | Buffer;
 }
 
-/** The source of the pages (`telemetry/metrics-pages.ts`). */
+/** The source of the pages (`admin/metrics/metrics-pages.ts`). */
 export interface MetricsSource {
   /** @param accept the request's `Accept`, which selects the text format, OpenMetrics or protobuf */
   page(accept: string | undefined): Promise<MetricsPage>;

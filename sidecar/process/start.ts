@@ -1,9 +1,8 @@
 /** Starts the process, applies new configurations, handles signals, and ends it after the drain. */
-import { knownSeries } from '../admin/known-series.ts';
-import { LazyRegistry } from '../admin/lazy-registry.ts';
 import { Live } from '../admin/live.ts';
-import { measuredLlm } from '../admin/llm-snapshot.ts';
-import { circuitsOf, clustersSnapshot, statsSnapshot } from '../admin/snapshot.ts';
+import { LazyPages } from '../admin/metrics/lazy-pages.ts';
+import { metricsSource } from '../admin/metrics/metrics-source.ts';
+import { clustersSnapshot, statsSnapshot } from '../admin/snapshot.ts';
 import type { Config } from '../config/config.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { formatProblem, type Problem } from '../config/problems.ts';
@@ -103,24 +102,15 @@ class RunningSidecar {
     outbound.context.tracer = this.tracing?.tracer;
     await sidecar.start();
     this.live.start();
-    const metrics = new LazyRegistry({
-      version: outriggerVersion(),
-      tasks: inbound.tasks,
-      taskStore: inbound.taskRuns.store,
-      tracing: this.tracing,
-      llm: measuredLlm(sidecar.llm, sidecar.clock),
-      certificates: () => sidecar.credentials(),
-      findings: () => this.live.findings,
-      circuits: () => circuitsOf(sidecar),
-      ready: () => sidecar.notReadyBecause === undefined,
-      configRefused: () => this.refusedSince !== undefined,
-      logLines: this.lines,
-      listeners: [inbound.stats, outbound.stats, sidecar.llm.listenerStats],
-      clusters: () => [inbound.app, ...outbound.clusters.told()],
-      app: inbound.app,
-      hasApp: () => inbound.appHealth.state !== 'none',
-      known: knownSeries(sidecar),
-    });
+    const metrics = new LazyPages(
+      metricsSource(sidecar, {
+        version: outriggerVersion(),
+        tracing: this.tracing,
+        findings: () => this.live.findings,
+        configRefused: () => this.refusedSince !== undefined,
+        logLines: this.lines,
+      }),
+    );
     const failed =
       (what: string) =>
       (error: unknown): void => {

@@ -1,4 +1,4 @@
-/** Counts of calls by method and status. `metrics.ts` reads them at each scrape. */
+/** Counts of calls by method and status. `admin/metrics/` reads them at each scrape. */
 import { Durations } from './durations.ts';
 
 /** The methods beyond this number share one count: a caller that invents paths must not grow our memory. */

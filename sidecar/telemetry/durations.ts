@@ -1,5 +1,5 @@
 /**
- * Durations as plain numbers: recording one costs a few additions. At each scrape, `duration-histogram.ts` turns them
+ * Durations as plain numbers: recording one costs a few additions. At each scrape, `admin/metrics/` turns them
  * into a Prometheus histogram with fixed bounds (classic) and exponential bounds (native).
  */
 

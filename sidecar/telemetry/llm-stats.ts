@@ -1,5 +1,5 @@
 /**
- * Counts of the LLM egress as plain numbers, by upstream and model; `llm-metrics.ts` shows them. Both keys are bounded
+ * Counts of the LLM egress as plain numbers, by upstream and model; `admin/metrics/` shows them. Both keys are bounded
  * here, because a caller chooses the name of the model.
  */
 import { Durations, LLM_BUCKETS } from './durations.ts';

@@ -1,5 +1,5 @@
 /**
- * Outcomes of tasks as plain numbers: by agent and outcome, with the tokens that they used. `metrics.ts` shows them as
+ * Outcomes of tasks as plain numbers: by agent and outcome, with the tokens that they used. `admin/metrics/` shows them as
  * `outrigger_tasks_total` and `outrigger_tokens_total`.
  */
 import { Status, type StatusCode } from '../grpc/status.ts';

@@ -2,9 +2,10 @@
  * Writes metrics as Prometheus' protobuf (io.prometheus.client, metrics.proto of prometheus/client_model), the format
  * that carries native histograms. A length precedes each family; fields of a message may come in any order.
  */
+
+import { NATIVE_FIRST, NATIVE_LAST, NATIVE_SCHEMA, NATIVE_ZERO_SECONDS } from '../../telemetry/durations.ts';
+import { ProtobufWriter, utf8Length, varintLength } from '../../telemetry/protobuf-writer.ts';
 import { exemplarOf } from './duration-histogram.ts';
-import { NATIVE_FIRST, NATIVE_LAST, NATIVE_SCHEMA, NATIVE_ZERO_SECONDS } from './durations.ts';
-import { ProtobufWriter, utf8Length, varintLength } from './protobuf-writer.ts';
 import type { HistogramSample, Labels, Sample, SampledMetric } from './sampled-metric.ts';
 
 /** MetricType, the type of a family. */

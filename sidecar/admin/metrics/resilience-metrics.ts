@@ -1,47 +1,12 @@
 /** Metrics of circuits and outlier detection. */
+import { CIRCUIT_STATE_VALUE } from '../../policy/circuit-state.ts';
 import { CounterMemory } from './counter-memory.ts';
 import { MAX_KNOWN_CLUSTERS, TASK_METHODS } from './known-series.ts';
-import type { Labels, Sample, SampledMetric } from './sampled-metric.ts';
-
-/** The current state of a circuit. */
-export interface MeasuredCircuit {
-  readonly cluster: string;
-  /** The path; '' for the methods that share a circuit. */
-  readonly method: string;
-  /** 0 closed, 1 half-open, 2 open. */
-  readonly state: number;
-  readonly breaker: {
-    /** All calls that it has refused. */
-    readonly rejections: number;
-  };
-}
-
-/** The current state of a cluster's outlier detection. */
-export interface MeasuredOutliers {
-  readonly name: string;
-  readonly outliers: {
-    /** All ejections, by reason. */
-    readonly ejections: ReadonlyMap<string, number>;
-    readonly detector: {
-      readonly endpoints: Iterable<{ readonly ejected: boolean; readonly reason: string | undefined }>;
-    };
-  };
-}
-
-export interface ResilienceSource {
-  readonly circuits: () => Iterable<MeasuredCircuit>;
-  readonly clusters: () => Iterable<MeasuredOutliers>;
-}
-
-type AddMetric = (
-  type: SampledMetric['type'],
-  name: string,
-  help: string,
-  read: () => Iterable<Sample>,
-) => void;
+import type { MeasuredCircuit, MeasuredCluster, MetricsSource } from './metrics-source.ts';
+import type { AddMetric, Labels } from './sampled-metric.ts';
 
 /** Stands in for a circuit that no call has needed yet. */
-const NO_BREAKER: MeasuredCircuit['breaker'] = { rejections: 0 };
+const NO_BREAKER: MeasuredCircuit['breaker'] = { state: 'closed', rejections: 0 };
 const OTHER_METHODS = '_OTHER';
 
 /** These reasons appear from the first scrape on, so that the first ejection shows as an increase. */
@@ -53,11 +18,11 @@ const EJECTION_REASONS = [
   'health_check',
 ];
 
-export function addResilience(add: AddMetric, { circuits, clusters }: ResilienceSource): void {
+export function addResilience(add: AddMetric, { circuits, clusters }: MetricsSource): void {
   add('gauge', 'outrigger_circuit_state', 'Circuits: 0 closed, 1 half-open, 2 open.', () =>
-    Array.from(circuits(), ({ cluster, method, state }) => ({
+    Array.from(circuits(), ({ cluster, method, breaker }) => ({
       labels: { cluster, method: methodName(method) },
-      value: state,
+      value: CIRCUIT_STATE_VALUE[breaker.state],
     })),
   );
   const rejections = new CounterMemory<MeasuredCircuit['breaker']>(
@@ -106,7 +71,7 @@ export function addResilience(add: AddMetric, { circuits, clusters }: Resilience
   });
 }
 
-function reasonsOf({ ejections }: MeasuredOutliers['outliers']): Iterable<string> {
+function reasonsOf({ ejections }: MeasuredCluster['outliers']): Iterable<string> {
   return new Set([...EJECTION_REASONS, ...ejections.keys()]);
 }
 

@@ -1,12 +1,12 @@
 /** Defers the cost of metrics to the first scrape. */
-import type { MetricsSource } from '../telemetry/metrics.ts';
-import type { MetricsPage, MetricsPages } from '../telemetry/metrics-pages.ts';
+import type { MetricsPage, MetricsPages } from './metrics-pages.ts';
+import type { MetricsSource } from './metrics-source.ts';
 
 /**
  * Loads and creates the metrics at the first scrape. They hold no numbers of their own, and loading them would take a
  * tenth of the time from start to ready.
  */
-export class LazyRegistry {
+export class LazyPages {
   private readonly source: MetricsSource;
   private pages: Promise<MetricsPages> | undefined = undefined;
 
@@ -23,8 +23,8 @@ export class LazyRegistry {
 
 async function load(source: MetricsSource): Promise<MetricsPages> {
   const [{ createMetrics }, { MetricsPages }] = await Promise.all([
-    import('../telemetry/metrics.ts'),
-    import('../telemetry/metrics-pages.ts'),
+    import('./metrics.ts'),
+    import('./metrics-pages.ts'),
   ]);
   return new MetricsPages(createMetrics(source));
 }

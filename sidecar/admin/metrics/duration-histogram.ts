@@ -1,8 +1,8 @@
 /** Turns call durations into Prometheus histograms, classic and native, with exemplars. */
-import { statusName } from '../grpc/status.ts';
-import { OTHER_METHOD } from './call-stats.ts';
+import { statusName } from '../../grpc/status.ts';
+import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
+import { DURATION_BUCKETS, Durations, type Exemplar } from '../../telemetry/durations.ts';
 import { CounterMemory, lineLabels, type Series } from './counter-memory.ts';
-import { DURATION_BUCKETS, Durations, type Exemplar } from './durations.ts';
 import { HistogramLayout } from './histogram-layout.ts';
 import { KNOWN_STATUS_NAMES, type KnownCalls, KnownMethods } from './known-series.ts';
 import type { HistogramSample, Labels, Sample } from './sampled-metric.ts';

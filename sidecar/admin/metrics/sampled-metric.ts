@@ -1,5 +1,5 @@
 /** A metric that reads its numbers from their owner at each scrape. */
-import type { Durations } from './durations.ts';
+import type { Durations } from '../../telemetry/durations.ts';
 import type { HistogramLayout } from './histogram-layout.ts';
 
 export type Labels = Readonly<Record<string, string | number>>;
@@ -52,3 +52,11 @@ export class SampledMetric {
     return this.source();
   }
 }
+
+/** Adds a metric to the page. */
+export type AddMetric = (
+  type: SampledMetric['type'],
+  name: string,
+  help: string,
+  read: () => Iterable<Sample>,
+) => void;

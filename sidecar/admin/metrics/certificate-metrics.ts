@@ -1,29 +1,6 @@
 /** Metrics of our own certificates: their expiry, and problems with their files. */
-import type { Sample, SampledMetric } from './sampled-metric.ts';
-
-/** One of our certificates that comes from files. */
-export interface MeasuredCertificate {
-  /** The setting: `inbound.tls`, or `outbound.clusters.NAME.tls`. */
-  readonly where: string;
-  /**
-   * The expiry in milliseconds since 1970; Infinity without a certificate. Undefined when the files have never been
-   * valid.
-   */
-  readonly material:
-    | { readonly expiresAtMs: number; readonly authorities: { readonly expiresAtMs: number } | undefined }
-    | undefined;
-  /** The setting of the certificate authorities: `inbound.tls.client_ca`, or `outbound.clusters.NAME.tls.ca`. */
-  readonly whereAuthorities: string;
-  /** Why the current files can't be used; '' when they can. */
-  readonly problem: string;
-}
-
-type AddMetric = (
-  type: SampledMetric['type'],
-  name: string,
-  help: string,
-  read: () => Iterable<Sample>,
-) => void;
+import type { MeasuredCertificate } from './metrics-source.ts';
+import type { AddMetric, Sample } from './sampled-metric.ts';
 
 export function addCertificates(add: AddMetric, certificates: () => Iterable<MeasuredCertificate>): void {
   add(

@@ -4,19 +4,20 @@ import { join } from 'node:path';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import fc from 'fast-check';
 import t from 'tap';
-import { type Exposition, parseExposition } from '../../scripts/harness/exposition.ts';
-import { waitUntil } from '../../scripts/harness/wait-until.ts';
-import { Cluster } from '../cluster/cluster.ts';
-import { Status } from '../grpc/status.ts';
+import { type Exposition, parseExposition } from '../../../scripts/harness/exposition.ts';
+import { waitUntil } from '../../../scripts/harness/wait-until.ts';
+import { Cluster } from '../../cluster/cluster.ts';
+import { Status } from '../../grpc/status.ts';
+import { CallStats, ListenerStats } from '../../telemetry/call-stats.ts';
+import { LlmStats } from '../../telemetry/llm-stats.ts';
+import { TaskStats } from '../../telemetry/task-stats.ts';
 import { acceptedFormat } from './accepted-format.ts';
-import { CallStats, ListenerStats } from './call-stats.ts';
-import { LlmStats } from './llm-stats.ts';
-import { createMetrics, type MeasuredEndpoint, type MetricsSource } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
 import { MetricsPages } from './metrics-pages.ts';
-import { TaskStats } from './task-stats.ts';
+import type { MeasuredCluster, MeasuredEndpoint, MetricsSource } from './metrics-source.ts';
 
 const agentProto = loadSync('agent_service.proto', {
-  includeDirs: [join(import.meta.dirname, '../../proto')],
+  includeDirs: [join(import.meta.dirname, '../../../proto')],
   keepCase: true,
 });
 const taskResponse = agentProto['agent.TaskResponse'] as MessageTypeDefinition<object, object>;
@@ -31,13 +32,14 @@ class FakeEndpoint implements MeasuredEndpoint {
   }
 }
 
-class FakeCluster {
+class FakeCluster implements MeasuredCluster {
   readonly name: string;
   activeCalls = 0;
   readonly retries = new Map<string, number>();
   readonly hedges = new Map<string, number>();
   readonly calls = new CallStats();
-  readonly breaker = { rejections: 0 };
+  readonly connectFailures = new Map<string, number>();
+  readonly breaker = { state: 'closed' as const, rejections: 0 };
   endpoints: FakeEndpoint[] = [];
   readonly outliers = {
     ejections: new Map<string, number>(),
@@ -47,6 +49,10 @@ class FakeCluster {
   constructor(name: string, ...addresses: string[]) {
     this.name = name;
     this.endpoints = addresses.map((address) => new FakeEndpoint(address));
+  }
+
+  toldEndpoints(): readonly FakeEndpoint[] {
+    return this.endpoints;
   }
 }
 
@@ -472,7 +478,7 @@ t.test(
     const property = fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
       const clusters: FakeCluster[] = [];
       const circuits = () =>
-        clusters.map(({ name, breaker }) => ({ cluster: name, method: '/a.B/C', state: 0, breaker }));
+        clusters.map(({ name, breaker }) => ({ cluster: name, method: '/a.B/C', breaker }));
       const pages = pagesOf(source(clusters, { circuits }));
       const highest = new Map<string, number>();
       for (const { do: what, clusterName, address } of steps) {
@@ -579,9 +585,9 @@ t.test('circuits and ejections are shown by cluster, method and reason', async (
     { ejected: false, reason: 'latency' },
   );
   const circuits = [
-    { cluster: 'writing', method: '/a.B/C', state: 2, breaker: { rejections: 7 } },
-    { cluster: 'writing', method: '', state: 0, breaker: { rejections: 0 } },
-  ];
+    { cluster: 'writing', method: '/a.B/C', breaker: { state: 'open', rejections: 7 } },
+    { cluster: 'writing', method: '', breaker: { state: 'closed', rejections: 0 } },
+  ] as const;
   const { value } = await scrape(source([cluster], { circuits: () => circuits }));
   t.equal(value('outrigger_circuit_state', { cluster: 'writing', method: 'a.B/C' }), 2);
   t.equal(value('outrigger_circuit_rejections_total', { cluster: 'writing', method: 'a.B/C' }), 7);

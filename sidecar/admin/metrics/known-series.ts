@@ -3,10 +3,10 @@
  * its first value, so the very first failures would fire no alert. We show every series that we can know from the first
  * scrape on, within bounds, because each series costs every scraper. None of this work runs for a call.
  */
-import { Status, statusName } from '../grpc/status.ts';
-import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../task/task-message.ts';
-import type { CallStats } from './call-stats.ts';
-import { OTHER_METHOD } from './call-stats.ts';
+import { Status, statusName } from '../../grpc/status.ts';
+import { PROCESS_TASK_PATH, STREAM_PROCESS_PATH } from '../../task/task-message.ts';
+import type { CallStats } from '../../telemetry/call-stats.ts';
+import { OTHER_METHOD } from '../../telemetry/call-stats.ts';
 
 /** OK, and the statuses that are failures of the system or shed load; errors of the caller are not among them. */
 export const KNOWN_STATUSES: readonly number[] = [

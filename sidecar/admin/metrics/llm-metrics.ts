@@ -1,10 +1,17 @@
 /** Metrics of the LLM egress, from its counts. */
+
+import { type Durations, LLM_BUCKETS } from '../../telemetry/durations.ts';
+import {
+  LLM_ATTEMPTS,
+  LLM_OUTCOMES,
+  LlmPairStats,
+  type LlmStats,
+  NO_UPSTREAM,
+} from '../../telemetry/llm-stats.ts';
 import { histogramSample } from './duration-histogram.ts';
-import { type Durations, LLM_BUCKETS } from './durations.ts';
 import { HistogramLayout } from './histogram-layout.ts';
 import { type KnownSeries, MAX_KNOWN_MODELS } from './known-series.ts';
-import { LLM_ATTEMPTS, LLM_OUTCOMES, LlmPairStats, type LlmStats, NO_UPSTREAM } from './llm-stats.ts';
-import type { Sample, SampledMetric } from './sampled-metric.ts';
+import type { AddMetric, Sample } from './sampled-metric.ts';
 
 /** The current state of an upstream. */
 interface MeasuredUpstream {
@@ -33,13 +40,6 @@ export interface MeasuredLlm {
   readonly waiting: () => number;
   readonly bodyBytes: () => number;
 }
-
-type AddMetric = (
-  type: SampledMetric['type'],
-  name: string,
-  help: string,
-  read: () => Iterable<Sample>,
-) => void;
 
 /** For requests refused before an upstream was chosen. */
 const NOBODY = { upstream: NO_UPSTREAM, model: '' };

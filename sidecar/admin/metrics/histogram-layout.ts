@@ -1,5 +1,5 @@
 /** The layout of a histogram's numbers in one array. */
-import { type Durations, NATIVE_FIRST, NATIVE_LAST } from './durations.ts';
+import { type Durations, NATIVE_FIRST, NATIVE_LAST } from '../../telemetry/durations.ts';
 
 /** The places of a histogram's numbers in an array: counts by bucket, their sum in seconds, and the native counts. */
 export class HistogramLayout {

@@ -1,5 +1,5 @@
 /** Remembers the counts of removed objects. */
-import type { Labels } from './sampled-metric.ts';
+import type { Labels, Sample } from './sampled-metric.ts';
 
 /** One label set, with its current numbers. */
 export interface Series<Owner> {
@@ -123,4 +123,16 @@ export class CounterMemory<Owner extends object> {
     const [oldest] = this.gone.keys();
     this.gone.delete(oldest!);
   }
+}
+
+/** Adds counts by name; the name is the value of a label. */
+export function addNamedCount(label: string) {
+  return (counts: ReadonlyMap<string, number>, totals: Float64Array, labels: Labels): void => {
+    totals[0]! += counts.get(String(labels[label])) ?? 0;
+  };
+}
+
+/** The one number of each label set. */
+export function* totals(series: Iterable<Series<unknown>>): Generator<Sample> {
+  for (const { labels, totals } of series) yield { labels, value: totals[0]! };
 }
