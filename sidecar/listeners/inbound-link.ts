@@ -41,15 +41,14 @@ export class InboundLink implements OwnerCalls {
       budget: budgetOf(call),
       onEnd: (listener) => {
         const dependent: Dependent = { onOwnerGone: listener };
-        call.dependents ??= new Set();
-        call.dependents.add(dependent);
-        return () => void call.dependents?.delete(dependent);
+        call.lineage.addDependent(dependent);
+        return () => call.lineage.removeDependent(dependent);
       },
       spend: (tokens) => {
-        call.modelTokens += tokens;
+        call.lineage.countTokens(tokens);
       },
       modelEnded: (failure) => {
-        call.modelFailure = failure;
+        call.lineage.noteModelFailure(failure);
       },
     };
   }

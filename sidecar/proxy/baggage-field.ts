@@ -13,7 +13,7 @@ import { writeHex } from '../telemetry/ids.ts';
 import type { CallWith } from './call-facts.ts';
 
 /** The fields that the name is made of. */
-type NamedCall = CallWith<'context' | 'runningAt' | 'nonce'>;
+type NamedCall = CallWith<'context' | 'lineage'>;
 
 /** `baggage` with our member alone, as a literal that may follow any header block (RFC 7541 §6.2.2). */
 const field = Buffer.allocUnsafeSlow(literalSize(BAGGAGE_HEADER, EMPTY_MEMBER));
@@ -25,18 +25,18 @@ const VALUE_AT = field.length - EMPTY_MEMBER.length;
 const ROOM_BYTES = 512;
 
 /** Whether the call has a name, and its head has room for it. */
-export function isNamed(call: CallWith<'nonce' | 'requestHeadBytes'>, maxHeaderListBytes: number): boolean {
-  return call.nonce !== 0 && call.requestHeadBytes + ROOM_BYTES <= maxHeaderListBytes;
+export function isNamed(call: CallWith<'lineage' | 'requestHeadBytes'>, maxHeaderListBytes: number): boolean {
+  return call.lineage.nonce !== 0 && call.requestHeadBytes + ROOM_BYTES <= maxHeaderListBytes;
 }
 
 /**
  * The name of an inbound call as an encoded field, for the app to pass on. Nearly all named calls use it. The next call
  * overwrites the buffer, so use it at once.
  */
-export function callNameField({ context, runningAt, nonce }: NamedCall): Buffer {
+export function callNameField({ context, lineage }: NamedCall): Buffer {
   writeHex(field, VALUE_AT + PROCESS_AT, context.inboundCalls.process);
-  writeHex(field, VALUE_AT + PLACE_AT, runningAt);
-  writeHex(field, VALUE_AT + NONCE_AT, nonce);
+  writeHex(field, VALUE_AT + PLACE_AT, lineage.place);
+  writeHex(field, VALUE_AT + NONCE_AT, lineage.nonce);
   return field;
 }
 

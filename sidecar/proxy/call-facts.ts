@@ -4,8 +4,6 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
-import type { ModelFailure } from '../policy/model-failure.ts';
-import type { NotAgain } from '../policy/pushback.ts';
 import type { TaskKey } from '../task/task-message.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
@@ -14,8 +12,8 @@ import type { CallRequest } from './call-request.ts';
 import type { CallResponse } from './call-response.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
 import type { ClusterWithPolicies, PolicyEvents } from './cluster-policies.ts';
-import type { Dependent, InboundCall } from './inbound-call.ts';
 import type { InboundCalls } from './inbound-calls.ts';
+import type { Lineage } from './lineage.ts';
 import type { CallObserver, CallTrace, CallTracer, ObservedCall } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
@@ -77,16 +75,7 @@ interface CallFacts extends ObservedCall {
   readonly tries: TriedFacts;
   readonly responseStarted: boolean;
 
-  readonly owner: InboundCall | undefined;
-  readonly ownerless: boolean;
-  readonly ownersPath: string;
-  readonly dependents: Set<Dependent> | undefined;
-  readonly callPath: string;
-  readonly runningAt: number;
-  readonly nonce: number;
-  readonly notAgain: NotAgain;
-  readonly modelFailure: ModelFailure | undefined;
-  readonly modelTokens: number;
+  readonly lineage: Readonly<Lineage>;
 
   readonly task: TaskKey | undefined;
   readonly trace: CallTrace | null | undefined;

@@ -5,10 +5,7 @@ import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
-import type { ModelFailure } from '../policy/model-failure.ts';
-import { NotAgain } from '../policy/pushback.ts';
 import type { Reason } from '../policy/reasons.ts';
-import type { Reservation } from '../policy/token-budget.ts';
 import { isTaskPath, readTaskKey, type TaskKey } from '../task/task-message.ts';
 import type { Attempt } from './attempt.ts';
 import { isKnownMethod } from './call-accounting.ts';
@@ -21,7 +18,8 @@ import type { CircuitTicket } from './circuit-ticket.ts';
 import type { ClusterWithPolicies } from './cluster-policies.ts';
 import type { ProxyContext, ProxySettings } from './context.ts';
 import { noRoom } from './failure-reply.ts';
-import type { Dependent, InboundCall } from './inbound-call.ts';
+import type { InboundCall } from './inbound-call.ts';
+import { Lineage } from './lineage.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { QueuePlace } from './queue-place.ts';
 import type { LocalReply } from './reasons.ts';
@@ -46,28 +44,7 @@ export abstract class CallState<Driver> implements ClockedCall {
   /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
   trace: CallTrace | null | undefined = undefined;
   readonly tries = new CallAttempts();
-  /** The callers that must not try again, as this hop or an outbound call of the app found. */
-  notAgain: NotAgain = NotAgain.NOBODY;
-  runningAt = -1;
-  nonce = 0;
-  /** The inbound call that the app makes this outbound call for. */
-  owner: InboundCall | undefined = undefined;
-  /** Its head names an inbound call that is over. */
-  ownerless = false;
-  /** The agents that its owner has come through; '' when the owner's path is not certain. */
-  ownersPath = '';
-  /**
-   * The latest deadline of the calls that may own this one; 0 when one of them has no deadline, or when `owner` is
-   * known.
-   */
-  ownersDeadlineMs = 0;
-  dependents: Set<Dependent> | undefined = undefined;
-  modelTokens = 0;
-  modelFailure: ModelFailure | undefined = undefined;
-  /** The tokens that the running attempt may use of its owner's budget (`task-budget.ts`). */
-  givenTokens: Reservation | undefined = undefined;
-  /** The agents that the call has come through, this one included; '' when unknown or not checked. */
-  callPath = '';
+  readonly lineage: Readonly<Lineage> = new Lineage();
   /** Receives the answer of another call that runs the same task. */
   follower: TaskFollower | undefined = undefined;
   /** Set once the circuit has admitted the call. */
@@ -122,6 +99,11 @@ export abstract class CallState<Driver> implements ClockedCall {
   /** The running attempt, or the one that ended last. */
   get attempt(): Attempt | undefined {
     return this.tries.current;
+  }
+
+  /** The inbound call that the app makes this outbound call for. */
+  get owner(): InboundCall | undefined {
+    return this.lineage.owner;
   }
 
   get attempts(): number {
@@ -185,7 +167,7 @@ export abstract class CallState<Driver> implements ClockedCall {
 
   /** Starts the call's clocks; a second call moves them. */
   limitTime(limits: TimeLimits): void {
-    this.clock.limit(limits, this.owner?.clock.deadlineMs ?? this.ownersDeadlineMs);
+    this.clock.limit(limits, this.lineage.ownersDeadlineMs);
   }
 
   abstract answer(reply: LocalReply): void;

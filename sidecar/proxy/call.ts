@@ -282,7 +282,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
       return;
     }
     settleAttempt(this.admitted, attempt, 'status', status, 0, info);
-    if (this.owner !== undefined) settleTokens(this, usedTokens(list));
+    if (this.lineage.owner !== undefined) settleTokens(this, usedTokens(list));
     if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(this, list);
     if (status !== Status.OK && !this.responseStarted && this.retries(attempt)) {
       attempt.stopSending();
@@ -383,7 +383,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     endActive(this);
     if (context.tracer !== undefined) endTrace(this);
     if (!isCounted) countCall(this, status);
-    this.response.observer?.onEnd(status, this.modelTokens, this.response.wanted);
+    this.response.observer?.onEnd(status, this.lineage.modelTokens, this.response.wanted);
     context.observer?.onCallEnd(this);
   }
 }

@@ -13,7 +13,7 @@ import { GOING_AWAY_HEADER, RETRIES_ENDED_HEADER } from './sidecar-fields.ts';
 import { usedTokensField } from './task-budget.ts';
 
 /** The parts of a call that the fields behind an answer depend on. */
-type AnsweredCall = CallWith<'context' | 'modelFailure' | 'notAgain'> & InboundCall;
+type AnsweredCall = CallWith<'context' | 'lineage'> & InboundCall;
 
 const PUSHBACK = 'grpc-retry-pushback-ms';
 const NEVER_RETRY: readonly string[] = [PUSHBACK, String(NEVER)];
@@ -51,12 +51,11 @@ export function endFields(
   const inbound = call.context.listener === 'inbound';
   let fields = inbound ? usedTokensField(call) : undefined;
   // Behind OK, too: an agent may report in its answer that the task failed.
-  if (inbound && call.modelFailure !== undefined)
-    fields = joined(fields, modelFailureField(call, call.modelFailure));
+  const { modelFailure, notAgain } = call.lineage;
+  if (inbound && modelFailure !== undefined) fields = joined(fields, modelFailureField(call, modelFailure));
   if (status === Status.OK) return fields;
-  if (info.pushbackMs === undefined && call.notAgain === NotAgain.EVERYBODY)
-    fields = joined(fields, NEVER_RETRY);
-  if (inbound && call.notAgain === NotAgain.SIDECARS) fields = joined(fields, RETRIES_ENDED);
+  if (info.pushbackMs === undefined && notAgain === NotAgain.EVERYBODY) fields = joined(fields, NEVER_RETRY);
+  if (inbound && notAgain === NotAgain.SIDECARS) fields = joined(fields, RETRIES_ENDED);
   if (inbound && attempt.verdict.reason === 'going_away') fields = joined(fields, GOING_AWAY);
   return fields;
 }

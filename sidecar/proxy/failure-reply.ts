@@ -65,8 +65,9 @@ export function tooLittleTime(call: CallWith<'clock' | 'info'>, neededMs: number
 export function lastAnswer({
   context,
   tries,
-  notAgain,
-}: CallWith<'context' | 'tries' | 'notAgain'>): LocalReply {
+  lineage,
+}: CallWith<'context' | 'tries' | 'lineage'>): LocalReply {
+  const { notAgain } = lineage;
   const answer = tries.lastFailure!;
   if (notAgain === NotAgain.EVERYBODY) return { ...answer, pushbackMs: NEVER };
   return notAgain === NotAgain.SIDECARS && context.listener === 'inbound'

@@ -1,6 +1,7 @@
 /** A running inbound call, as the app's own calls and model requests see it. */
 import type { ModelFailure } from '../policy/model-failure.ts';
 import type { NotAgain } from '../policy/pushback.ts';
+import type { TokenBudget } from '../policy/token-budget.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { RequestInfo } from './request-info.ts';
 
@@ -17,6 +18,43 @@ export interface Dependent {
   onOwnerGone(late: boolean): void;
 }
 
+/** What the app's own work reads and writes of the inbound call that it belongs to (`lineage.ts`). */
+export interface OwnerLineage {
+  /** The path of agents that the app's own calls carry. */
+  readonly path: string;
+  /** Calls that the app made for this one were retried to the end: hops above must not multiply them. */
+  forbidRetries(notAgain: NotAgain): void;
+  /** The tokens of finished model requests that were made for it. */
+  readonly modelTokens: number;
+  countTokens(tokens: number): void;
+  /**
+   * The failure of the latest model request that was made for it, here or by an agent that it called; undefined after a
+   * success.
+   */
+  readonly modelFailure: ModelFailure | undefined;
+  noteModelFailure(failure: ModelFailure | undefined): void;
+  /** The dependent ends with the call if no caller waits any more. */
+  addDependent(dependent: Dependent): void;
+  removeDependent(dependent: Dependent): void;
+  hasDependent(dependent: Dependent): boolean;
+  /** Ends the work for a call whose caller is gone. @param late its deadline passed */
+  endDependents(late: boolean): void;
+  /** The budget that requests draw on; the first one creates it, with this number of tokens. */
+  drawOn(tokenBudget: number): TokenBudget;
+  /** The tokens that requests have used or reserved. */
+  readonly drawnTokens: number;
+  /** Its place among the running calls; -1 while it is not running. Only `InboundCalls` moves it. */
+  readonly place: number;
+  startAt(place: number): void;
+  end(): void;
+  /**
+   * Distinguishes its name from that of the previous call in its place; 0 without a name. Only `InboundCalls` gives
+   * one.
+   */
+  readonly nonce: number;
+  nameBy(nonce: number): void;
+}
+
 /** An inbound call while the app works on it. */
 export interface InboundCall {
   readonly info: RequestInfo;
@@ -29,23 +67,5 @@ export interface InboundCall {
   readonly clock: { readonly deadlineMs: number };
   /** The token budget that its caller set for the task; -1 without one. */
   readonly tokenBudget: number;
-  /** The path of agents that the app's own calls carry. */
-  readonly callPath: string;
-  /** Set when calls that the app made for this one were retried to the end: hops above must not multiply them. */
-  notAgain: NotAgain;
-  dependents: Set<Dependent> | undefined;
-  /** Its place among the running calls; -1 while it is not running. Only `InboundCalls` writes it. */
-  runningAt: number;
-  /**
-   * Distinguishes its name from that of the previous call in its place; 0 without a name. Only `InboundCalls` writes
-   * it.
-   */
-  nonce: number;
-  /** The tokens of finished model requests that were made for it. */
-  modelTokens: number;
-  /**
-   * The failure of the latest model request that was made for it, here or by an agent that it called; undefined after a
-   * success.
-   */
-  modelFailure: ModelFailure | undefined;
+  readonly lineage: OwnerLineage;
 }

@@ -1,13 +1,14 @@
 /** Tests how an outbound call finds the inbound call that it is made for. */
 import t from 'tap';
 import { HeaderList } from '../http2/hpack/header-list.ts';
-import { NotAgain } from '../policy/pushback.ts';
 import { callerScope, scopeDigest } from './caller-scope.ts';
 import type { InboundCall } from './inbound-call.ts';
 import { InboundCalls } from './inbound-calls.ts';
+import { Lineage } from './lineage.ts';
 import { RequestInfo } from './request-info.ts';
 
 type Fields = Readonly<Record<string, string>>;
+type CallChanges = Partial<InboundCall> & { readonly callPath?: string };
 
 const traceOf = (digit: string): string => `00-${digit.repeat(32)}-00000000000000ff-00`;
 
@@ -20,8 +21,10 @@ function infoOf(fields: Fields): RequestInfo {
 /** A call of the caller `by` with these fields. */
 function callOf(
   { task, by = '', ...fields }: Record<string, string>,
-  more: Partial<InboundCall> = {},
+  { callPath = '', ...more }: CallChanges = {},
 ): InboundCall {
+  const lineage = new Lineage();
+  lineage.comeThrough(callPath);
   return {
     info: infoOf(fields),
     callerScope: by,
@@ -29,13 +32,7 @@ function callOf(
     task: task === undefined ? undefined : { taskId: task, correlationId: '' },
     clock: { deadlineMs: 0 },
     tokenBudget: -1,
-    callPath: '',
-    notAgain: NotAgain.NOBODY,
-    dependents: undefined,
-    runningAt: -1,
-    nonce: 0,
-    modelTokens: 0,
-    modelFailure: undefined,
+    lineage,
     ...more,
   };
 }
@@ -153,7 +150,7 @@ t.test("the id of a subtask is the agent's: alone it proves nothing where severa
 
 t.test('of several calls of one caller only what is certain of each is certain', async (t) => {
   const fields = { traceparent: traceOf('a'), by: 'alice' };
-  const of = (...more: Partial<InboundCall>[]) =>
+  const of = (...more: CallChanges[]) =>
     running(...more.map((each) => callOf(fields, each))).ownerOf(infoOf(fields), '', '');
   const paths = { callPath: 'a,b' };
   t.strictSame(
@@ -173,14 +170,14 @@ t.test('calls are named once ids of two callers have met, and a name is above al
   const calls = new InboundCalls();
   const alice = callOf({ traceparent: traceOf('a'), task: 'T', by: 'alice' });
   calls.add(alice, true);
-  t.equal(alice.nonce, 0, 'its trace tells it apart');
+  t.equal(alice.lineage.nonce, 0, 'its trace tells it apart');
   calls.delete(alice);
   calls.add(alice, true);
   const bob = callOf({ traceparent: traceOf('b'), task: 'T', by: 'bob' });
   calls.add(bob, true);
-  t.not(bob.nonce, 0);
+  t.not(bob.lineage.nonce, 0);
   const hex = (value: number): string => (value >>> 0).toString(16).padStart(8, '0');
-  const name = `outrigger-call=${hex(calls.process)}${hex(bob.runningAt)}${hex(bob.nonce)}`;
+  const name = `outrigger-call=${hex(calls.process)}${hex(bob.lineage.place)}${hex(bob.lineage.nonce)}`;
   const request = infoOf({ traceparent: traceOf('a'), 'x-task-id': 'T', baggage: name });
   t.equal(calls.ownerOf(request, '', '')?.call, bob);
   calls.delete(bob);

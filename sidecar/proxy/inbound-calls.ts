@@ -72,9 +72,10 @@ export class InboundCalls {
 
   /** @param named whether the app's own calls can carry a name back, where ids do not suffice */
   add(call: InboundCall, named: boolean): void {
-    if (call.runningAt >= 0) return;
-    call.runningAt = this.freePlaces.pop() ?? this.places.length;
-    this.places[call.runningAt] = call;
+    if (call.lineage.place >= 0) return;
+    const place = this.freePlaces.pop() ?? this.places.length;
+    call.lineage.startAt(place);
+    this.places[place] = call;
     if (this.size === 0) this.scope = call.callerScope;
     else if (call.callerScope !== this.scope) this.others++;
     this.size++;
@@ -91,7 +92,7 @@ export class InboundCalls {
       this.share(this.byTask.add(task.taskId, call), call);
       this.share(this.byCorrelation.add(task.correlationId, call), call);
     }
-    if (named && (trace === '' || this.sharesIds)) call.nonce = this.ids.nextOdd();
+    if (named && (trace === '' || this.sharesIds)) call.lineage.nameBy(this.ids.nextOdd());
   }
 
   private share(other: InboundCall | undefined, call: InboundCall): void {
@@ -99,12 +100,12 @@ export class InboundCalls {
   }
 
   delete(call: InboundCall): void {
-    const { runningAt } = call;
-    if (runningAt < 0) return;
-    this.places[runningAt] = undefined;
-    this.freePlaces.push(runningAt);
+    const { place } = call.lineage;
+    if (place < 0) return;
+    this.places[place] = undefined;
+    this.freePlaces.push(place);
     this.size--;
-    call.runningAt = -1;
+    call.lineage.end();
     this.forgetCaller(call);
     const { info, task } = call;
     const { ended } = this;
@@ -153,7 +154,7 @@ export class InboundCalls {
   private ofName({ place, nonce }: CallName): InboundCall | undefined {
     const call = this.places[place];
     // A call without a name has no nonce; 0 matches no call.
-    return nonce !== 0 && call?.nonce === nonce ? call : undefined;
+    return nonce !== 0 && call?.lineage.nonce === nonce ? call : undefined;
   }
 
   /** Whether a call with one of the head's ids passes the check. */
@@ -206,13 +207,13 @@ export class InboundCalls {
   private oneOf(several: ReadonlySet<InboundCall>, ids: RequestIds): Owner {
     const [one] = several;
     const { callerScope } = one!;
-    let { callPath } = one!;
+    let callPath = one!.lineage.path;
     let { deadlineMs } = one!.clock;
     for (const call of several) {
       if (call.callerScope !== callerScope) return CONTESTED;
       const othersMs = call.clock.deadlineMs;
       deadlineMs = deadlineMs === 0 || othersMs === 0 ? 0 : Math.max(deadlineMs, othersMs);
-      if (call.callPath !== callPath) callPath = '';
+      if (call.lineage.path !== callPath) callPath = '';
     }
     const isOther = (call: InboundCall): boolean => !several.has(call);
     if (this.someOfHead(ids, isOther)) return CONTESTED;
@@ -236,8 +237,8 @@ export class InboundCalls {
 }
 
 export function ownedBy(call: InboundCall, by: 'named' | 'alone'): Owner {
-  const { callerScope, callPath, clock } = call;
-  return { call, by, callerScope, callPath, deadlineMs: clock.deadlineMs };
+  const { callerScope, clock, lineage } = call;
+  return { call, by, callerScope, callPath: lineage.path, deadlineMs: clock.deadlineMs };
 }
 
 /** The trace of a recorded call may have started here. */
@@ -251,12 +252,4 @@ function first<Found>(ids: readonly string[], find: (id: string) => Found | unde
     if (found !== undefined) return found;
   }
   return undefined;
-}
-
-/** Ends the work for a call whose caller is gone. @param late its deadline passed */
-export function endDependents(call: InboundCall, late: boolean): void {
-  const { dependents } = call;
-  if (dependents === undefined) return;
-  call.dependents = undefined;
-  for (const dependent of dependents) dependent.onOwnerGone(late);
 }

@@ -17,7 +17,7 @@ import type { Dependent } from './inbound-call.ts';
 import type { LocalReply } from './reasons.ts';
 
 /** A call that passes the failure on to its owner. */
-type AnsweredCall = CallWith<'owner' | 'circuit' | 'context' | 'modelFailure'> & Dependent;
+type AnsweredCall = CallWith<'circuit' | 'context' | 'lineage'> & Dependent;
 
 /** The model failure of the last failed attempt in each circuit; a circuit without one has no entry. */
 const behindCircuits = new WeakMap<CircuitBreaker, string>();
@@ -34,16 +34,17 @@ export function modelFailureField(
  * Adds the failure to an answer of our own, which may replace an agent's answer that is late or lost because of its
  * model.
  */
-export function withModelFailure(call: CallWith<'context' | 'modelFailure'>, local: LocalReply): LocalReply {
-  const { modelFailure: failure } = call;
+export function withModelFailure(call: CallWith<'context' | 'lineage'>, local: LocalReply): LocalReply {
+  const { modelFailure: failure } = call.lineage;
   return failure === undefined ? local : { ...local, modelFailure: modelFailureField(call, failure)[1] };
 }
 
 /** Notes the failure of a call, and its cause if the answer reports one. */
 export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
-  const { owner, circuit, context } = call;
+  const { circuit, context, lineage } = call;
   if (context.listener === 'inbound') {
-    const value = call.modelFailure && modelFailureField(call, call.modelFailure)[1];
+    const { modelFailure } = lineage;
+    const value = modelFailure && modelFailureField(call, modelFailure)[1];
     if (circuit !== undefined) remember(circuit.breaker, value);
     return;
   }
@@ -51,7 +52,8 @@ export function noteModelFailure(call: AnsweredCall, list: HeaderList): void {
   const failure = value === undefined ? undefined : parseModelFailure(value);
   if (circuit !== undefined) remember(circuit.breaker, failure === undefined ? undefined : value);
   // The caller's call may fail for the same reason. Exclude work that only seems to belong to a call.
-  if (failure !== undefined && owner?.dependents?.has(call) === true) owner.modelFailure = failure;
+  const owner = lineage.owner?.lineage;
+  if (failure !== undefined && owner?.hasDependent(call) === true) owner.noteModelFailure(failure);
 }
 
 /** An attempt failed without an answer. */

@@ -3,7 +3,7 @@ import { NotAgain } from '../policy/pushback.ts';
 import { isTaskPath } from '../task/task-message.ts';
 import type { CallWith } from './call-facts.ts';
 import type { Dependent, InboundCall } from './inbound-call.ts';
-import { endDependents, type Owner, ownedBy } from './inbound-calls.ts';
+import { type Owner, ownedBy } from './inbound-calls.ts';
 import { reply } from './reasons.ts';
 
 /**
@@ -11,16 +11,10 @@ import { reply } from './reasons.ts';
  * who ends it, who owns its retries, and the agents it has come through.
  */
 
-/** A call whose path this file writes. */
-type PathCall = CallWith<'context' | 'info' | 'ownersPath', 'answer'> & { callPath: string };
-/** A call whose owner this file finds and writes. */
-type OwnedCall = Dependent &
-  CallWith<'context' | 'info' | 'task'> & {
-    owner: InboundCall | undefined;
-    ownerless: boolean;
-    ownersPath: string;
-    ownersDeadlineMs: number;
-  };
+/** A call whose owner this file finds. */
+type OwnedCall = Dependent & CallWith<'context' | 'info' | 'task' | 'lineage'>;
+/** A call whose path this file checks. */
+type PathCall = CallWith<'context' | 'info' | 'lineage', 'answer'>;
 
 /** Refuses a task whose path is circular or too long. Returns false when the call was answered. */
 export function checkPath(call: PathCall): boolean {
@@ -28,7 +22,7 @@ export function checkPath(call: PathCall): boolean {
   if (context.listener === 'outbound') return true;
   const check = context.callPath.check(info.callPath);
   if (check.ok) {
-    call.callPath = check.path;
+    call.lineage.comeThrough(check.path);
     return true;
   }
   call.answer(reply(check.refuse === 'cycle' ? 'call_cycle' : 'call_depth', check.message));
@@ -43,7 +37,7 @@ export function findOwner(call: OwnedCall): void {
     // The task's own ids may decide where the ids of the head don't.
     const owner = context.inboundCalls.ofHead(info);
     if (owner === undefined) return;
-    if (typeof owner === 'string') call.ownerless = true;
+    if (typeof owner === 'string') call.lineage.noteOwnerOver();
     else own(call, ownedBy(owner, 'named'));
     return;
   }
@@ -54,57 +48,46 @@ export function findOwner(call: OwnedCall): void {
 
 /** Finds the owner by the task, or because only one call is running. */
 export function findTaskOwner(call: OwnedCall): void {
-  const { context, info, task, owner } = call;
-  if (context.listener === 'inbound' || owner !== undefined || call.ownerless) return;
+  const { context, info, lineage, task } = call;
+  if (context.listener === 'inbound' || lineage.owner !== undefined || lineage.isOwnerOver) return;
   const found = context.inboundCalls.ownerOf(info, task?.taskId ?? '', task?.correlationId ?? '');
   if (found !== undefined) own(call, found);
 }
 
-function own(call: OwnedCall, { call: owner, by, callPath, deadlineMs }: Owner): void {
-  call.ownersPath = callPath;
-  if (owner === undefined) {
-    call.ownersDeadlineMs = deadlineMs;
-    return;
-  }
-  call.owner = owner;
+function own(call: OwnedCall, owner: Owner): void {
+  call.lineage.belongTo(owner);
   // Work that only seems to belong to the call must not end with it.
-  if (by !== 'named') return;
-  owner.dependents ??= new Set();
-  owner.dependents.add(call);
+  if (owner.by === 'named') owner.call?.lineage.addDependent(call);
 }
 
 /** The call is over. If it is inbound and the app has not answered it, nobody wants what the app does for it. */
 export function endOwnership(
-  call: Dependent & InboundCall & CallWith<'attempt' | 'context' | 'owner' | 'reason'>,
+  call: Dependent & InboundCall & CallWith<'attempt' | 'context' | 'lineage' | 'reason'>,
 ): void {
-  const { attempt, context, owner, reason } = call;
-  owner?.dependents?.delete(call);
+  const { attempt, context, lineage, reason } = call;
+  lineage.owner?.lineage.removeDependent(call);
   if (context.listener === 'outbound') return;
   context.inboundCalls.delete(call);
-  if (attempt?.kind !== 'status') endDependents(call, reason === 'deadline');
+  if (attempt?.kind !== 'status') lineage.endDependents(reason === 'deadline');
 }
 
 /** Adds the path of agents to an outbound task, unless the agent has passed it on itself. */
 export function nameOutboundPath(call: PathCall): void {
-  const { context, info, ownersPath } = call;
+  const { context, info, lineage } = call;
   if (context.listener === 'inbound' || info.callPath !== '') return;
-  call.callPath = ownersPath || context.callPath.self;
+  lineage.comeThrough(lineage.ownersPath || context.callPath.self);
 }
 
 /**
  * No endpoint is reachable. The app receives that status, and may wait and call again; but sidecars above must not run
  * the app again, since it would fail in the same way.
  */
-export function endOwnersRetries({ owner }: CallWith<'owner'>): void {
-  if (owner !== undefined) tell(owner, NotAgain.SIDECARS);
+export function forbidOwnersRetries({ lineage }: CallWith<'lineage'>): void {
+  lineage.owner?.lineage.forbidRetries(NotAgain.SIDECARS);
 }
 
 /** Tells the callers of this call and of its owner, in their answers, who must not try again. */
-export function endRetries(call: CallWith<'owner'> & { notAgain: NotAgain }, notAgain: NotAgain): void {
-  tell(call, notAgain);
-  if (call.owner !== undefined) tell(call.owner, notAgain);
-}
-
-function tell(call: { notAgain: NotAgain }, notAgain: NotAgain): void {
-  if (call.notAgain < notAgain) call.notAgain = notAgain;
+export function forbidRetries({ lineage }: CallWith<'lineage'>, notAgain: NotAgain): void {
+  lineage.forbidRetries(notAgain);
+  lineage.owner?.lineage.forbidRetries(notAgain);
 }

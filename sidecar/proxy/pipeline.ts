@@ -34,10 +34,10 @@ import { modelFailureBehind } from './model-failures.ts';
 import { replyToOversizeRequest } from './oversize.ts';
 import {
   checkPath,
-  endOwnersRetries,
-  endRetries,
   findOwner,
   findTaskOwner,
+  forbidOwnersRetries,
+  forbidRetries,
   nameOutboundPath,
 } from './ownership.ts';
 import { reply, replyToCaller } from './reasons.ts';
@@ -202,7 +202,7 @@ export class Pipeline implements CallDriver<Call> {
     const admission = breaker.admit(nowMs);
     if (typeof admission !== 'number') {
       const name = call.cluster.name;
-      endRetries(call, NotAgain.SIDECARS);
+      forbidRetries(call, NotAgain.SIDECARS);
       const why = `cluster ${name}: ${describeRejection(admission)}`;
       const modelFailure = modelFailureBehind(breaker);
       call.answer({ ...reply('circuit_open', why, admission.retryAfterMs), modelFailure });
@@ -234,7 +234,7 @@ export class Pipeline implements CallDriver<Call> {
   }
 
   private nobodyThere(call: AdmittedCall): void {
-    endOwnersRetries(call);
+    forbidOwnersRetries(call);
     call.answer(call.tries.lastFailure === undefined ? noEndpoint(call) : lastAnswer(call));
   }
 
@@ -340,13 +340,13 @@ export class Pipeline implements CallDriver<Call> {
     const retryCall = retryCallOf(call, attempt, nowMs);
     // No endpoint is reachable, and a wait would only cost the caller time.
     if (retryCall.otherEndpoints === 0 && !retryCall.sameReachable) {
-      endOwnersRetries(call);
+      forbidOwnersRetries(call);
       return false;
     }
     const decision = policy.next(attempt, retryCall, nowMs, context.random());
     if (call.trace) traceRetry(call, decision);
     if (!decision.again) {
-      endRetries(call, decision.notAgain);
+      forbidRetries(call, decision.notAgain);
       const outcome = COUNTED_REASONS[decision.reason];
       if (outcome !== undefined) cluster.count(cluster.retries, outcome);
       return false;

@@ -30,9 +30,7 @@ type SendingCall = GivingCall &
     | 'attempts'
     | 'transparentRetries'
     | 'clock'
-    | 'callPath'
-    | 'runningAt'
-    | 'nonce'
+    | 'lineage'
   >;
 
 /** The header fields for a whole configured timeout, made once for each timeout in use. */
@@ -58,7 +56,8 @@ export function sendRequestHead(call: SendingCall, stream: Stream, endStream: bo
   heldRequests.pass(call.stream);
   const { clock, info } = call;
   const { deadlineMs, deadlineOwner } = clock;
-  const list = call.callPath === '' || writesPathApart(call) ? call.list : info.withPath(call.callPath);
+  const { path } = call.lineage;
+  const list = path === '' || writesPathApart(call) ? call.list : info.withPath(path);
   const ownAttempts = call.attempts - 1 - call.transparentRetries;
   const previous = previousAttemptsHeader(call.callersAttempts, ownAttempts);
   if (previous !== undefined) {
@@ -89,8 +88,8 @@ function saysTimeout({ clock, info }: CallWith<'clock' | 'info'>): boolean {
 }
 
 /** Whether to append the call path behind the head: a head that does not repeat is not worth a copy. */
-function writesPathApart({ callPath, info, list }: CallWith<'callPath' | 'info' | 'list'>): boolean {
-  return callPath !== '' && info.callPath === '' && !list.shared;
+function writesPathApart({ lineage, info, list }: CallWith<'lineage' | 'info' | 'list'>): boolean {
+  return lineage.path !== '' && info.callPath === '' && !list.shared;
 }
 
 /** The last call path, which is nearly always this agent's own. */
@@ -101,7 +100,8 @@ function withPathApart(
   extra: readonly string[] | undefined,
 ): readonly string[] | undefined {
   if (!writesPathApart(call)) return extra;
-  if (pathExtra[1] !== call.callPath) pathExtra = [CALL_PATH_HEADER, call.callPath];
+  const { path } = call.lineage;
+  if (pathExtra[1] !== path) pathExtra = [CALL_PATH_HEADER, path];
   return extra === undefined ? pathExtra : extra.concat(pathExtra);
 }
 
@@ -134,8 +134,8 @@ function send(
   const { connection } = stream;
   const { tracer } = call.context;
   const trace = tracer?.fieldsFor(call, (stream.handler as Attempt).number);
-  const { info, owner } = call;
-  const tokens = owner === undefined ? undefined : giveTokens(call);
+  const { info, lineage } = call;
+  const tokens = lineage.owner === undefined ? undefined : giveTokens(call);
   const given = tokens === undefined ? extra : extra === undefined ? tokens : extra.concat(tokens);
   let more = withPathApart(call, given);
   let fields = withOwnBudget(call, list, tokens);

@@ -11,29 +11,17 @@
  * If no report arrives for an attempt, its use is unknown and counts as its whole part: the sum is never overspent.
  */
 import type { HeaderList } from '../http2/hpack/header-list.ts';
-import { type Reservation, TOKEN_BUDGET_HEADER, TokenBudget } from '../policy/token-budget.ts';
+import { TOKEN_BUDGET_HEADER, type TokenBudget } from '../policy/token-budget.ts';
 import type { CallWith } from './call-facts.ts';
 import type { InboundCall } from './inbound-call.ts';
 import { TOKENS_USED_HEADER } from './sidecar-fields.ts';
 
-/** A call that gets a part of its owner's budget. This file writes what it holds of it. */
-export interface GivingCall extends CallWith<'owner' | 'info'> {
-  givenTokens: Reservation | undefined;
-}
-
-/** Created with the first request that draws on it. */
-const budgets = new WeakMap<InboundCall, TokenBudget>();
+/** A call that gets a part of its owner's budget. */
+export type GivingCall = CallWith<'lineage' | 'info'>;
 
 /** Undefined for a call that came without a budget, or from a caller that may set none (`inbound.token_budget`). */
-export function budgetOf(call: InboundCall): TokenBudget | undefined {
-  const { tokenBudget } = call;
-  if (tokenBudget < 0) return undefined;
-  let budget = budgets.get(call);
-  if (budget === undefined) {
-    budget = new TokenBudget(tokenBudget);
-    budgets.set(call, budget);
-  }
-  return budget;
+export function budgetOf({ tokenBudget, lineage }: InboundCall): TokenBudget | undefined {
+  return tokenBudget < 0 ? undefined : lineage.drawOn(tokenBudget);
 }
 
 /**
@@ -41,7 +29,8 @@ export function budgetOf(call: InboundCall): TokenBudget | undefined {
  * budget.
  */
 export function giveTokens(call: GivingCall): readonly string[] | undefined {
-  const { owner, info } = call;
+  const { info, lineage } = call;
+  const { owner } = lineage;
   const budget = owner === undefined ? undefined : budgetOf(owner);
   if (budget === undefined) return undefined;
   // The reservation of an earlier attempt, which has not reported its use.
@@ -49,23 +38,21 @@ export function giveTokens(call: GivingCall): readonly string[] | undefined {
   // An agent that passes the whole budget on does not ask for all of it.
   const asks = info.tokenBudget >= 0 && info.tokenBudget !== owner!.tokenBudget;
   const given = Math.min(asks ? info.tokenBudget : Math.floor(budget.left / 2), budget.left);
-  call.givenTokens = budget.reserve(given);
+  lineage.take(budget, given);
   return [TOKEN_BUDGET_HEADER, String(given)];
 }
 
 /** @param used the reported number; undefined without a report */
-export function settleTokens(call: GivingCall, used: number | undefined): void {
-  const { givenTokens, owner } = call;
-  if (givenTokens === undefined) return;
-  call.givenTokens = undefined;
-  budgetOf(owner!)?.settle(givenTokens, used ?? givenTokens.tokens);
+export function settleTokens({ lineage }: GivingCall, used: number | undefined): void {
+  const { given, owner } = lineage;
+  if (given === undefined) return;
+  lineage.settleGiven();
+  budgetOf(owner!)?.settle(given, used ?? given.tokens);
 }
 
 /** The trailer that reports what an inbound call has used; requests that its agent left running count in full. */
-export function usedTokensField(call: InboundCall): readonly string[] | undefined {
-  if (call.tokenBudget < 0) return undefined;
-  const budget = budgets.get(call);
-  return [TOKENS_USED_HEADER, String(budget === undefined ? 0 : budget.spent + budget.reserved)];
+export function usedTokensField({ tokenBudget, lineage }: InboundCall): readonly string[] | undefined {
+  return tokenBudget < 0 ? undefined : [TOKENS_USED_HEADER, String(lineage.drawnTokens)];
 }
 
 /** Reads the last field: the sidecar adds its own behind one that an agent may have passed on. */

@@ -49,14 +49,9 @@ export function runsOnce({ context }: { readonly context: TaskContext }): boolea
 }
 
 /** Whether a call must wait for its task's message: to recognise the task, or to find the owner. */
-export function needsTask({
-  context,
-  owner,
-  ownerless,
-}: CallWith<'context' | 'owner' | 'ownerless'>): boolean {
-  return (
-    context.listener === 'inbound' || (owner === undefined && !ownerless && context.inboundCalls.size > 0)
-  );
+export function needsTask({ context, lineage }: CallWith<'context' | 'lineage'>): boolean {
+  if (context.listener === 'inbound') return true;
+  return lineage.owner === undefined && !lineage.isOwnerOver && context.inboundCalls.size > 0;
 }
 
 /** Returns false when the call must not run. A request that is too large, or has no id, runs each time. */
