@@ -24,7 +24,7 @@ const allowed: Record<string, readonly string[]> = {
   settings: ['tls'],
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
-  task: ['grpc', 'http2', 'collections', 'clock'],
+  task: ['settings', 'grpc', 'http2', 'collections', 'clock'],
   // Counters and records; knows no calls. observers/ turns calls into them, and admin/ shows them.
   telemetry: ['task', 'grpc', 'http2', 'clock', 'node'],
   policy: ['settings', 'task', 'grpc', 'clock'],

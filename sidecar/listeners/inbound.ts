@@ -25,7 +25,7 @@ import { KeptRequests } from '../proxy/kept-requests.ts';
 import { Pipeline } from '../proxy/pipeline.ts';
 import { SingleRouter } from '../proxy/router.ts';
 import { TASK_REQUEST_MAX_BYTES, TaskRuns } from '../proxy/task-runs.ts';
-import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from '../task/task-store.ts';
+import { taskStoreSettings } from '../task/task-store-settings.ts';
 import { ListenerStats } from '../telemetry/call-stats.ts';
 import { TaskStats } from '../telemetry/task-stats.ts';
 import { AllowList } from '../tls/identity.ts';
@@ -64,7 +64,7 @@ export class Inbound {
     this.app = createCluster(appSettings(inbound), environment, clusterListener, this.appLimits, (cluster) =>
       createPolicies(cluster, appPolicies(inbound), { random, events: clusterListener }),
     );
-    this.taskRuns = new TaskRuns(taskStoreSettings(inbound), wheel, clock);
+    this.taskRuns = new TaskRuns(taskStoreSettings(inbound.tasks), wheel, clock);
     this.appHealth = new AppHealth(this.app, wheel, clock, inbound.health);
     this.appServices = new AppServiceHealth(this.app, wheel, clock);
     this.health = new HealthServices(this.appHealth, this.stats, config, {
@@ -122,7 +122,7 @@ export class Inbound {
     const toldAnew = this.context.settings.deduplicateTasks !== inbound.tasks.deduplicate;
     this.context.settings = proxySettings(inbound);
     this.context.callPath = callPathGuard(config, this.environment.instance);
-    this.taskRuns.store.settings = taskStoreSettings(inbound);
+    this.taskRuns.store.settings = taskStoreSettings(inbound.tasks);
     heldRequests.maxBytes = maxHeldBytes(inbound);
     this.listener.update(listenerOptions(inbound));
     // SETTINGS announced to callers whether a task runs once; they rely on it until they reconnect.
@@ -242,11 +242,6 @@ function mayBudget({
   const allowed = new AllowList(allowIdentities);
   return (identity) =>
     identity !== undefined && (allowed.empty || allowed.match(identity.names) !== undefined);
-}
-
-function taskStoreSettings({ tasks }: InboundSettings['inbound']): TaskStoreSettings {
-  const { maxAgeMs, maxBytes, maxAnswerBytes: maxEntryBytes } = tasks;
-  return { ...TASK_STORE_DEFAULTS, maxAgeMs, maxBytes, maxEntryBytes };
 }
 
 function listenerOptions(inbound: InboundSettings['inbound']): GrpcListenerOptions {

@@ -1,9 +1,11 @@
 /** The settings of the inbound and the outbound listener. */
 import * as z from 'zod';
+import { queue, rateLimit } from '../policy/admission-settings.ts';
 import type { TimeLimits } from '../policy/deadline.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
-import { duration, file, flag, headerName, identity, integer, oneOf, text } from '../settings/kinds.ts';
+import { duration, file, flag, identity, integer, oneOf, text } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
+import { tasks } from '../task/task-store-settings.ts';
 
 const MANY = 1_000_000;
 
@@ -36,37 +38,13 @@ const tls = z.strictObject({
 /** The keys of `inbound`, besides addresses. */
 export const inboundKeys = {
   max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
-  queue: z
-    .strictObject({
-      max_calls: integer(0, MANY).default(0).describe('Calls that may wait for a place; 0 is no queue'),
-      max_wait: duration('positive').default('5s').describe('The longest wait that a call is let in for'),
-    })
+  queue: queue
     .prefault({})
     .describe('For calls above max_concurrent_calls; those that would not be served in time are refused'),
-  rate_limit: z
-    .strictObject({
-      calls_per_second: integer(0, MANY).default(0).describe('Calls of one caller a second; 0 is no limit'),
-      burst: integer(1, MANY).default(10).describe('Calls at once after a silence'),
-    })
+  rate_limit: rateLimit
     .prefault({})
     .describe('For each caller by itself: by its certificate, or by its address'),
-  tasks: z
-    .strictObject({
-      deduplicate: flag().default(true).describe('Run a task once, however often it is sent'),
-      max_age: duration('positive').default('5m').describe('How long an answer can be had again'),
-      max_bytes: integer(0, 1_073_741_824).default(16_777_216).describe('Memory for all answers'),
-      max_answer_bytes: integer(0, 1_073_741_824)
-        .default(1_048_576)
-        .describe('A larger answer is given once'),
-      scope_headers: z
-        .array(headerName('a header name such as x-user'))
-        .max(32)
-        .default(['x-api-key', 'cookie'])
-        .describe(
-          'Header fields whose values tell callers apart, besides certificate and authorization: no answer, and no work of the agent, is shared between two callers',
-        ),
-    })
-    .prefault({}),
+  tasks: tasks.prefault({}),
   token_budget: z
     .strictObject({
       from: oneOf(['anyone', 'identified', 'nobody'])

@@ -5,10 +5,10 @@ import { EventQueue } from '../../scripts/harness/event-queue.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import {
   AdmissionQueue,
-  type AdmissionSettings,
   CallerCalls,
   type Entry,
   type Queueable,
+  type QueueLimits,
 } from './admission-queue.ts';
 
 interface TestCall extends Queueable {
@@ -49,10 +49,10 @@ class TestQueue extends AdmissionQueue<TestCall> {
   }
 }
 
-const SETTINGS: AdmissionSettings = { limit: 2, maxQueued: 3, maxWaitMs: 5_000 };
+const SETTINGS: QueueLimits = { limit: 2, maxCalls: 3, maxWaitMs: 5_000 };
 
 /** A queue that has learned that calls take a second, with `limit` calls running. */
-function busy(settings: Partial<AdmissionSettings> = {}): TestQueue {
+function busy(settings: Partial<QueueLimits> = {}): TestQueue {
   const queue = new TestQueue({ ...SETTINGS, ...settings });
   for (let i = 0; i < queue.settings.limit; i++) {
     queue.enter(callWith(-1), 0);
@@ -95,7 +95,7 @@ t.test('so many come in, so many wait, in order; the rest is told when to come b
   queue.leaveFirst(1);
   queue.leaveFirst(1);
   t.throws(() => queue.leave(calls[0]!, 1), /leave once/);
-  t.throws(() => new AdmissionQueue({ ...SETTINGS, maxQueued: Number.NaN }), /maxQueued is NaN/);
+  t.throws(() => new AdmissionQueue({ ...SETTINGS, maxCalls: Number.NaN }), /maxCalls is NaN/);
 });
 
 t.test('a call that would be late is refused when it comes, and dropped when it has become so', async (t) => {
@@ -126,13 +126,13 @@ t.test('a call that would be late is refused when it comes, and dropped when it 
   t.equal(patient.overdue(5_100), first, 'no place became free for it, and it has no deadline');
   t.equal(patient.overdueAtMs, 5_200);
 
-  const long = busy({ maxQueued: 100, maxWaitMs: 2_000 });
+  const long = busy({ maxCalls: 100, maxWaitMs: 2_000 });
   const entries = Array.from({ length: 5 }, (_, i) => long.enter(callWith(i), 0));
   t.strictSame(entries, ['queued', 'queued', 'queued', 'queued', 'too_long']);
 });
 
 t.test('a queue that does not empty becomes short', async (t) => {
-  const queue = busy({ limit: 8, maxQueued: 100 });
+  const queue = busy({ limit: 8, maxCalls: 100 });
   for (let i = 0; i < 8; i++) t.equal(queue.enter(callWith(i), 0), 'queued');
   t.equal(queue.enter(callWith(8), 1_999), 'queued', 'a burst');
   t.equal(queue.enter(callWith(9), 2_001), 'no_room', 'standing for two service times');
@@ -164,7 +164,7 @@ t.test('limits move while calls are in', async (t) => {
   for (let i = 0; i < 3; i++) queue.enter(callWith(i), 0);
   queue.settings = { ...SETTINGS, limit: 4 };
   t.strictSame([queue.next(1)?.id, queue.next(1)?.id, queue.next(1)], [0, 1, undefined]);
-  queue.settings = { ...SETTINGS, limit: 1, maxQueued: 0 };
+  queue.settings = { ...SETTINGS, limit: 1, maxCalls: 0 };
   t.equal(queue.enter(callWith(9), 1), 'no_room');
   for (let i = 0; i < 3; i++) {
     queue.leaveFirst(1_000);
@@ -202,7 +202,7 @@ t.test('bounds and order hold, whatever happens', async (t) => {
           const [call] = waiting.splice(which % waiting.length, 1);
           if (!queue.cancel(call!, nowMs)) throw new Error('it waited');
         } else if (what === 'limit') {
-          queue.settings = { ...SETTINGS, limit: which % 5, maxQueued: which % 7 };
+          queue.settings = { ...SETTINGS, limit: which % 5, maxCalls: which % 7 };
           mostAllowed = Math.max(active, which % 5);
         }
         for (let call = queue.expired(nowMs); call !== undefined; call = queue.expired(nowMs)) {
@@ -233,7 +233,7 @@ t.test('bounds and order hold, whatever happens', async (t) => {
 interface Load {
   readonly times: number;
   readonly deadlineMs: number;
-  readonly settings: AdmissionSettings;
+  readonly settings: QueueLimits;
   /** Refused callers try again after their pushback, twice. */
   readonly again: boolean;
   /** The spread of log-normal service times; 0 makes all equal. */
@@ -305,7 +305,7 @@ function simulate({ times, deadlineMs, settings, again, sigma }: Load) {
 }
 
 t.test('at five times what the agent can do, nearly all it does is of use', async (t) => {
-  const settings = { limit: 10, maxQueued: 10, maxWaitMs: 5_000 };
+  const settings = { limit: 10, maxCalls: 10, maxWaitMs: 5_000 };
   for (const [name, load] of Object.entries({
     'steady calls, deadline 3 s': { deadlineMs: 3_000, again: false, sigma: 0 },
     'varying calls, deadline 3 s': { deadlineMs: 3_000, again: false, sigma: 0.5 },
@@ -321,14 +321,14 @@ t.test('at five times what the agent can do, nearly all it does is of use', asyn
 });
 
 t.test('at half load the queue takes the bursts', async (t) => {
-  const settings = { limit: 10, maxQueued: 10, maxWaitMs: 5_000 };
+  const settings = { limit: 10, maxCalls: 10, maxWaitMs: 5_000 };
   const half = simulate({ times: 0.5, settings, deadlineMs: 10_000, again: false, sigma: 0.5 });
   t.comment(`at half load: ${half.refused} refused, ${half.late} late`);
   t.ok(half.refused + half.late <= 3, `${half.refused + half.late} of 3,000`);
 });
 
 t.test('a caller that floods holds up no other one, neither outside nor in the queue', async (t) => {
-  const queue = new TestQueue({ limit: 16, maxQueued: 16, maxWaitMs: 5_000 });
+  const queue = new TestQueue({ limit: 16, maxCalls: 16, maxWaitMs: 5_000 });
   const [flood, modest] = [new CallerCalls(), new CallerCalls()];
   const entries = Array.from({ length: 40 }, (_, i) => queue.enter(callWith(i, 0, flood), 0));
   const count = (entry: Entry): number => entries.filter((each) => each === entry).length;

@@ -26,6 +26,7 @@
  * Callers share the places of running and of queued calls (`fair-places.ts`): among the callers that may have another
  * place, the call that arrived first is next. So a caller with more calls than its share delays no other caller.
  */
+import type { QueueSettings } from './admission-settings.ts';
 import { FairPlaces, Holder } from './fair-places.ts';
 
 /** The calls of one caller in a queue: the running ones, and the waiting ones, oldest first. Only the queue writes it. */
@@ -55,16 +56,9 @@ export interface Queueable {
 /** `no_room`: the queue is full. `no_time`: the call would not be served in time. `too_long`: the wait is too long. */
 export type Entry = 'admitted' | 'queued' | 'no_room' | 'no_time' | 'too_long';
 
-export interface AdmissionSettings {
+export interface QueueLimits extends QueueSettings {
   /** The number of calls that may run at once. */
   readonly limit: number;
-  /** The number of calls that may wait. With as many as may run, none waits for more than about one service time. */
-  readonly maxQueued: number;
-  /**
-   * The longest wait, estimated or real. 5 s: callers of agents wait for seconds anyway, and browsers for not much
-   * longer.
-   */
-  readonly maxWaitMs: number;
 }
 
 /** Weight of the newest call in the mean: the mean follows a change within some twenty calls. */
@@ -84,7 +78,7 @@ const MAX_PUSHBACK_MS = 30_000;
 const UNKNOWN_PUSHBACK_MS = 1_000;
 
 export class AdmissionQueue<Call extends Queueable> {
-  private currentSettings: AdmissionSettings;
+  private currentSettings: QueueLimits;
   private readonly places: FairPlaces;
   private readonly line: FairPlaces;
   /** The callers with waiting calls, in no order. */
@@ -96,18 +90,18 @@ export class AdmissionQueue<Call extends Queueable> {
   private smoothedServiceMs = 0;
   private medianServiceMs = 0;
 
-  constructor(settings: AdmissionSettings) {
+  constructor(settings: QueueLimits) {
     this.currentSettings = checked(settings);
     this.places = new FairPlaces(settings.limit);
-    this.line = new FairPlaces(settings.maxQueued);
+    this.line = new FairPlaces(settings.maxCalls);
   }
 
-  get settings(): AdmissionSettings {
+  get settings(): QueueLimits {
     return this.currentSettings;
   }
 
   /** A lower limit ends no call; after a higher one, call `next` until it returns undefined. */
-  set settings(settings: AdmissionSettings) {
+  set settings(settings: QueueLimits) {
     this.currentSettings = checked(settings);
     this.places.limit = settings.limit;
   }
@@ -127,11 +121,11 @@ export class AdmissionQueue<Call extends Queueable> {
 
   /** A call arrived. Pair 'admitted' with `leave`; `next`, `expired` or `overdue` returns a queued one. */
   enter(call: Call, nowMs: number): Entry {
-    const { maxQueued, maxWaitMs } = this.currentSettings;
+    const { maxCalls, maxWaitMs } = this.currentSettings;
     const { callerCalls: caller } = call;
     const inTurn = this.queued === 0 || (caller.waiting.held === 0 && this.inTurn === undefined);
     if (inTurn && this.places.take(caller.active)) return 'admitted';
-    this.line.limit = this.standing(nowMs) ? this.standingMax : maxQueued;
+    this.line.limit = this.standing(nowMs) ? this.standingMax : maxCalls;
     if (!this.line.hasRoomFor(caller.waiting)) return 'no_room';
     const waitMs = this.waitMs(call);
     if (waitMs > maxWaitMs) return 'too_long';
@@ -268,8 +262,8 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 
   private get standingMax(): number {
-    const { limit, maxQueued } = this.currentSettings;
-    return Math.min(Math.max(Math.floor(limit * STANDING_SHARE), 1), maxQueued);
+    const { limit, maxCalls } = this.currentSettings;
+    return Math.min(Math.max(Math.floor(limit * STANDING_SHARE), 1), maxCalls);
   }
 
   private append(call: Call, nowMs: number): void {
@@ -313,7 +307,7 @@ export class AdmissionQueue<Call extends Queueable> {
   }
 }
 
-function checked(settings: AdmissionSettings): AdmissionSettings {
+function checked(settings: QueueLimits): QueueLimits {
   for (const [name, value] of Object.entries(settings)) {
     if (!(value >= 0)) throw new RangeError(`${name} is ${value}; give a number, 0 or more`);
   }

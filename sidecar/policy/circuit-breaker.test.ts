@@ -1,10 +1,12 @@
 /** Tests the circuit breaker: its states, the evidence that opens it, and its probes. */
 import fc from 'fast-check';
 import t from 'tap';
+import { checkArrows } from '../../test/support/arrows.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import { CircuitBreakers } from './circuit-breakers.ts';
 import {
+  CIRCUIT_ARROWS,
   CIRCUIT_STATE_VALUE,
   type CircuitAdmission,
   type CircuitEvidence,
@@ -715,4 +717,14 @@ t.test('a silent endpoint beside one that answers does not open the circuit', as
   t.equal(share(2, false), 0, 'one that asks for two of them does not');
   t.equal(share(2, true), 0);
   t.equal(share(1, true), 0, 'nor does one that is told of the ejection');
+});
+
+t.test('a circuit takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    CIRCUIT_ARROWS,
+    `closed → open
+     open → half_open, closed
+     half_open → closed, open`,
+  );
 });

@@ -19,6 +19,8 @@
  *                                                                     └───────────┘ the others
  *                                     a neutral verdict gives the probe's place to the next call
  *
+ * New settings that turn both rules off, or ask for no more successes, close an open or a half-open circuit.
+ *
  * Every change of state begins a new generation. The circuit drops a verdict on a call of an earlier generation: it
  * describes the time before, and must neither close a circuit that opened since nor open one that closed.
  *
@@ -33,10 +35,12 @@
  */
 
 import { backoffMs } from '../clock/backoff.ts';
+import { step } from '../errors/illegal-step.ts';
 import type { CircuitBreakerSettings } from './circuit-breaker-settings.ts';
 import { CircuitReach } from './circuit-reach.ts';
 import {
   ANY_ENDPOINT,
+  CIRCUIT_ARROWS,
   type CircuitAdmission,
   type CircuitCause,
   type CircuitEvidence,
@@ -366,7 +370,7 @@ export class CircuitBreaker {
     const from = this.currentState;
     const early = to === 'half_open' && nowMs < this.dueAtMs;
     this.early.probingSinceMs = early ? nowMs : Number.POSITIVE_INFINITY;
-    this.currentState = to;
+    this.currentState = step(CIRCUIT_ARROWS, from, to);
     this.generation++;
     this.changedAtMs = nowMs;
     this.successes = 0;

@@ -1,4 +1,5 @@
 /** The input and output of a circuit breaker: evidence, state, cause of an opening, rejections. */
+import type { Arrows } from '../errors/illegal-step.ts';
 import type { VerdictReason } from './verdicts.ts';
 
 /**
@@ -34,6 +35,13 @@ export const ANY_ENDPOINT: CircuitEvidence = {
 };
 
 export type CircuitState = 'closed' | 'half_open' | 'open';
+
+/** The arrows of the drawing in `circuit-breaker.ts`. */
+export const CIRCUIT_ARROWS: Arrows<CircuitState> = {
+  closed: ['open'],
+  open: ['half_open', 'closed'],
+  half_open: ['closed', 'open'],
+};
 
 /** For the metric `outrigger_circuit_state`. */
 export const CIRCUIT_STATE_VALUE: Readonly<Record<CircuitState, number>> = {

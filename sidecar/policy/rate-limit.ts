@@ -13,11 +13,10 @@
  * or a caller could have its own bucket forgotten by inventing names; when none can be forgotten, new callers share one
  * bucket.
  */
+import type { RateLimitSettings } from './admission-settings.ts';
 
-export interface RateLimitSettings {
-  readonly callsPerSecond: number;
-  /** The number of calls at once after a silence: 1 or more. */
-  readonly burst: number;
+/** `callsPerSecond` is above 0: a listener without the limit has no limiter. */
+export interface RateLimits extends RateLimitSettings {
   /** 10,000 callers take about a megabyte and a half. */
   readonly maxCallers: number;
 }
@@ -38,14 +37,14 @@ class Bucket {
 }
 
 export class RateLimiter {
-  private currentSettings: RateLimitSettings;
+  private currentSettings: RateLimits;
   private readonly buckets = new Map<string, Bucket>();
   /** The bucket of callers for which there is no room. */
   private readonly shared = new Bucket('');
   private oldest: Bucket | undefined = undefined;
   private newest: Bucket | undefined = undefined;
 
-  constructor(settings: RateLimitSettings) {
+  constructor(settings: RateLimits) {
     this.currentSettings = checked(settings);
   }
 
@@ -53,12 +52,12 @@ export class RateLimiter {
     return this.buckets.size;
   }
 
-  get settings(): RateLimitSettings {
+  get settings(): RateLimits {
     return this.currentSettings;
   }
 
   /** New limits apply at once; what was used stays used. */
-  set settings(settings: RateLimitSettings) {
+  set settings(settings: RateLimits) {
     this.currentSettings = checked(settings);
   }
 
@@ -118,7 +117,7 @@ export class RateLimiter {
   }
 }
 
-function checked(settings: RateLimitSettings): RateLimitSettings {
+function checked(settings: RateLimits): RateLimits {
   const { callsPerSecond, burst, maxCallers } = settings;
   if (!(callsPerSecond > 0))
     throw new RangeError(`callsPerSecond is ${callsPerSecond}; give a number above 0`);

@@ -8,6 +8,7 @@ import type { LoadedConfig } from '../config/load.ts';
 import { formatProblem, type Problem } from '../config/problems.ts';
 import type { ConfigSource } from '../config/source.ts';
 import { Sidecar } from '../data-plane/sidecar.ts';
+import { reportIllegalSteps } from '../errors/illegal-step.ts';
 import { startAdmin } from '../listeners/admin.ts';
 import { startHealth } from '../listeners/health.ts';
 import type { HttpServer } from '../listeners/http-server.ts';
@@ -117,6 +118,7 @@ class RunningSidecar {
         if (error instanceof AcceptError) log.warn(error.message);
         else log.error({ err: error }, `${what} failed; this is a defect`);
       };
+    reportIllegalSteps(failed('a step of a state machine'));
     const onError = failed('an HTTP page');
     sidecar.llm.onError = failed('a request of the egress');
     const probes = {

@@ -6,6 +6,7 @@ import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import { AdaptiveConcurrency } from '../policy/adaptive-concurrency.ts';
 import { AdmissionQueue, type Entry } from '../policy/admission-queue.ts';
+import type { QueueSettings, RateLimitSettings } from '../policy/admission-settings.ts';
 import { RateLimiter } from '../policy/rate-limit.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import { type EnteringCall, QueuePlace } from './queue-place.ts';
@@ -15,9 +16,9 @@ export interface AdmissionSettings {
   /** Infinity means no limit. */
   readonly maxConcurrentCalls: number;
   readonly adaptiveConcurrency: boolean;
-  readonly queue: { readonly maxCalls: number; readonly maxWaitMs: number };
+  readonly queue: QueueSettings;
   /** `callsPerSecond` 0 means no limit. */
-  readonly rateLimit: { readonly callsPerSecond: number; readonly burst: number };
+  readonly rateLimit: RateLimitSettings;
 }
 
 export interface AdmissionEnvironment {
@@ -54,7 +55,7 @@ export class Admission extends Timer {
     this.clock = environment.clock;
     this.random = environment.random;
     this.stats = stats;
-    this.queue = new AdmissionQueue({ limit: 0, maxQueued: 0, maxWaitMs: 0 });
+    this.queue = new AdmissionQueue({ limit: 0, maxCalls: 0, maxWaitMs: 0 });
     this.update(settings);
   }
 
@@ -79,7 +80,7 @@ export class Admission extends Timer {
   private setLimit(): void {
     const { queue, maxConcurrentCalls } = this.settings;
     const limit = this.adaptive?.limit ?? maxConcurrentCalls;
-    this.queue.settings = { limit, maxQueued: queue.maxCalls, maxWaitMs: queue.maxWaitMs };
+    this.queue.settings = { ...queue, limit };
     this.show();
   }
 
@@ -115,12 +116,12 @@ export class Admission extends Timer {
   }
 
   private refusal(entry: Entry | 'waited', place: QueuePlace): LocalReply {
-    const { maxQueued, maxWaitMs } = this.queue.settings;
+    const { maxCalls, maxWaitMs } = this.queue.settings;
     const full = this.fullness(place);
     const waitMs = Math.round(this.queue.waitMs(place));
     const message =
       entry === 'no_room'
-        ? `${full}, and ${maxQueued === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
+        ? `${full}, and ${maxCalls === 0 ? 'none may wait' : `${this.queue.queued} wait`}`
         : entry === 'waited'
           ? `${full}, and its turn has not come within inbound.queue.max_wait (${maxWaitMs} ms)`
           : entry === 'no_time'

@@ -1,16 +1,32 @@
 /** One task in the store, and the readers of its answer. `task-store.ts` changes their state. */
 
 import { ListNode } from '../collections/linked-list.ts';
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { KeptAnswer } from './kept-answers.ts';
 import { ReplayLog } from './replay-log.ts';
 import type { TaskEnd } from './task-end.ts';
 
 /**
- *     running ──▶ finished          its answer is kept, and replayed
- *        │   └──▶ unreplayable      it is over, or will be, but its answer is too large, or was dropped to make room
- *        └──────▶ forgotten         it failed and a retry may succeed, or all callers left
+ *        ┌─ all callers lost their connections ─▶ ┌──────────┐
+ *     running                                     │ orphaned │
+ *        │  ◀──────────── a caller joins ──────── └──────────┘
+ *        └── either of them:
+ *              ├──▶ finished        its answer is kept, and replayed
+ *              │       ├──▶ unreplayable   its answer was dropped to make room
+ *              │       └──▶ forgotten      its answer is too old
+ *              ├──▶ unreplayable    it is over, and its answer is too large to be kept
+ *              │       └──▶ forgotten      its age is over
+ *              └──▶ forgotten       it failed and a retry may succeed, or all callers left, or a short answer moved to the ring
  */
-export type TaskState = 'running' | 'finished' | 'unreplayable' | 'forgotten';
+export type TaskState = 'running' | 'orphaned' | 'finished' | 'unreplayable' | 'forgotten';
+
+export const TASK_ARROWS: Arrows<TaskState> = {
+  running: ['orphaned', 'finished', 'unreplayable', 'forgotten'],
+  orphaned: ['running', 'finished', 'unreplayable', 'forgotten'],
+  finished: ['unreplayable', 'forgotten'],
+  unreplayable: ['forgotten'],
+  forgotten: [],
+};
 
 /** `too_large` to be kept; `dropped` to make room for others; `full`: the store can track no more tasks. */
 export type TaskRefusal = 'too_large' | 'dropped' | 'full';
@@ -42,7 +58,7 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readonly hash: number;
   /** The call that runs the task; undefined once it is over, because an answer is kept much longer than its call. */
   runner: Runner | undefined;
-  state: TaskState = 'running';
+  private currentState: TaskState = 'running';
   /** Response header fields, names and values in turn; undefined before they arrive, and for a trailers-only answer. */
   head: readonly string[] | undefined = undefined;
   end: TaskEnd | undefined = undefined;
@@ -52,7 +68,7 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   readers: Set<TaskReader<Runner>> | undefined = undefined;
   /** Why new callers can't have all of the answer; undefined while they can. */
   refusal: TaskRefusal | undefined = undefined;
-  /** How long it runs without callers: its caller's connection was lost, and the caller may retry. */
+  /** Orphaned: until when it runs without callers. Its caller's connection was lost, and the caller may retry. */
   orphanUntilMs = Number.POSITIVE_INFINITY;
   expiresAtMs = Number.POSITIVE_INFINITY;
   /** The bytes of `head` and the trailers; counted once, because each step reads the sum. */
@@ -70,13 +86,26 @@ export class TaskEntry<Runner> extends ListNode<TaskEntry<Runner>> {
   /** Makes the entry of a finished task from its kept answer. */
   static finished<Runner>(fingerprint: string, hash: number, answer: KeptAnswer): TaskEntry<Runner> {
     const entry = new TaskEntry<Runner>(fingerprint, hash, undefined);
-    entry.state = 'finished';
+    entry.become('finished');
     entry.callers = 0;
     entry.expiresAtMs = answer.expiresAtMs;
     if (answer.head !== undefined) entry.setHead(answer.head);
     entry.setEnd(answer.end);
     entry.log.append(answer.bytes, 0, answer.bytes.length);
     return entry;
+  }
+
+  get state(): TaskState {
+    return this.currentState;
+  }
+
+  /** Whether the agent still works on it, with callers or without. */
+  get isRunning(): boolean {
+    return this.currentState === 'running' || this.currentState === 'orphaned';
+  }
+
+  become(state: TaskState): void {
+    this.currentState = step(TASK_ARROWS, this.currentState, state);
   }
 
   get bytes(): number {

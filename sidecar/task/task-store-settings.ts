@@ -1,21 +1,41 @@
-/** How many answers a `TaskStore` keeps, and for how long. */
-export interface TaskStoreSettings {
-  /** 16 MiB: some thousand answers of an agent, a tenth of the sidecar's memory. */
-  readonly maxBytes: number;
-  /** 1 MiB: an hour of tokens, and a tenth of the default `max_message_bytes`. */
-  readonly maxEntryBytes: number;
-  /** 10,000: answers without bytes take at most half a kilobyte each. */
+/** The settings of the store of tasks: how many answers it keeps, and for how long. */
+import * as z from 'zod';
+import { duration, flag, headerName, integer } from '../settings/kinds.ts';
+import { type SettingsOf, settingsOf } from '../settings/settings-of.ts';
+
+/** `inbound.tasks`. */
+export const tasks = z.strictObject({
+  deduplicate: flag().default(true).describe('Run a task once, however often it is sent'),
+  // Five minutes cover all tries of a call with a timeout of 60 s, and a manual retry.
+  max_age: duration('positive').default('5m').describe('How long an answer can be had again'),
+  // Some thousand answers of an agent, a tenth of the sidecar's memory.
+  max_bytes: integer(0, 1_073_741_824).default(16_777_216).describe('Memory for all answers'),
+  // An hour of tokens, and a tenth of the default `max_message_bytes`.
+  max_answer_bytes: integer(0, 1_073_741_824).default(1_048_576).describe('A larger answer is given once'),
+  scope_headers: z
+    .array(headerName('a header name such as x-user'))
+    .max(32)
+    .default(['x-api-key', 'cookie'])
+    .describe(
+      'Header fields whose values tell callers apart, besides certificate and authorization: no answer, and no work of the agent, is shared between two callers',
+    ),
+});
+
+type TasksSettings = SettingsOf<typeof tasks>;
+
+export interface TaskStoreSettings extends Pick<TasksSettings, 'maxAgeMs' | 'maxBytes' | 'maxAnswerBytes'> {
   readonly maxEntries: number;
-  /** 5 min: covers all tries of a call with a timeout of 60 s, and a manual retry. */
-  readonly maxAgeMs: number;
-  /** 5 s: a caller detects a lost connection and its retry arrives within one or two. */
+  /** How long a task runs on after its last caller's connection was lost. */
   readonly lingerMs: number;
 }
 
-export const TASK_STORE_DEFAULTS: TaskStoreSettings = {
-  maxBytes: 16 << 20,
-  maxEntryBytes: 1 << 20,
-  maxEntries: 10_000,
-  maxAgeMs: 300_000,
-  lingerMs: 5_000,
-};
+/** Answers without bytes take at most half a kilobyte each. */
+const MAX_ENTRIES = 10_000;
+/** A caller detects a lost connection, and its retry arrives, within one or two seconds. */
+const LINGER_MS = 5_000;
+
+export function taskStoreSettings({ maxAgeMs, maxBytes, maxAnswerBytes }: TasksSettings): TaskStoreSettings {
+  return { maxAgeMs, maxBytes, maxAnswerBytes, maxEntries: MAX_ENTRIES, lingerMs: LINGER_MS };
+}
+
+export const TASK_STORE_DEFAULTS: TaskStoreSettings = taskStoreSettings(settingsOf(tasks, tasks.parse({})));

@@ -1,6 +1,7 @@
 // The task store: join, replay, refusal, bounds and callers that leave.
 import fc from 'fast-check';
 import t from 'tap';
+import { checkArrows } from '../../test/support/arrows.ts';
 import { seededRandom } from '../../test/support/seeded-random.ts';
 import { Status } from '../grpc/status.ts';
 import { KeptAnswers } from './kept-answers.ts';
@@ -10,6 +11,7 @@ import { TaskStatus } from './task-message.ts';
 import {
   type Begun,
   isReplayable,
+  TASK_ARROWS,
   TASK_STORE_DEFAULTS,
   type TaskEntry,
   type TaskReader,
@@ -152,7 +154,7 @@ t.test('age and number bound it; what runs is not forgotten', async (t) => {
 });
 
 t.test('answers that do not fit are not replayed, and tasks not run twice for it', async (t) => {
-  const { store, begin, append } = storeWith({ maxEntryBytes: 4_096 });
+  const { store, begin, append } = storeWith({ maxAnswerBytes: 4_096 });
   const large = begin('large');
   const quick = begin('large');
   const slow = begin('large');
@@ -214,7 +216,7 @@ t.test('what is being read is not dropped; what was asked for last is dropped la
 });
 
 t.test('an answer that is not kept is still read to its end', async (t) => {
-  const { store, begin, append } = storeWith({ maxBytes: 10_000, maxEntryBytes: 8_000 });
+  const { store, begin, append } = storeWith({ maxBytes: 10_000, maxAnswerBytes: 8_000 });
   const failing = begin('a');
   const slow = begin('a');
   slow.subscriber.paused = true;
@@ -227,7 +229,7 @@ t.test('an answer that is not kept is still read to its end', async (t) => {
   t.equal(store.bytes, 0);
 
   // Cut off at the end for want of room: none of its bytes remain.
-  const full = storeWith({ maxBytes: 20_000, maxEntryBytes: 8_000 });
+  const full = storeWith({ maxBytes: 20_000, maxAnswerBytes: 8_000 });
   const large = full.begin('b');
   const cut = full.begin('b');
   cut.subscriber.paused = true;
@@ -288,13 +290,13 @@ t.test('callers that leave: cancelled ends it, a lost connection waits for the r
   t.match(crowded.begin('another', 1), { decision: 'refuse', reason: 'full' }, 'those have callers');
   t.strictSame(crowded.store.tick(10_000), [], 'said once');
 
-  const unjoinable = storeWith({ maxEntryBytes: 1_024 });
+  const unjoinable = storeWith({ maxAnswerBytes: 1_024 });
   const grown = unjoinable.begin('g');
   unjoinable.append(grown.entry, 'x'.repeat(5_000));
   const left = unjoinable.store.runnersCallerLeft(grown.entry, 'connection_lost', 0);
   t.equal(left, 'abort', 'a retry could not have it');
 
-  const behind = storeWith({ maxEntryBytes: 1_024 });
+  const behind = storeWith({ maxAnswerBytes: 1_024 });
   const run = behind.begin('f');
   const laggard = behind.begin('f');
   laggard.subscriber.paused = true;
@@ -470,7 +472,7 @@ t.test('whatever happens: one runs at a time, readers get it whole, and the boun
   });
   const settings = {
     maxBytes: 20_000,
-    maxEntryBytes: 8_000,
+    maxAnswerBytes: 8_000,
     maxEntries: 6,
     maxAgeMs: 20_000,
     lingerMs: 1_000,
@@ -541,4 +543,16 @@ t.test('whatever happens: one runs at a time, readers get it whole, and the boun
     { numRuns: 500 },
   );
   t.pass();
+});
+
+t.test('a task takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    TASK_ARROWS,
+    `running → orphaned, finished, unreplayable, forgotten
+     orphaned → running, finished, unreplayable, forgotten
+     finished → unreplayable, forgotten
+     unreplayable → forgotten
+     forgotten`,
+  );
 });

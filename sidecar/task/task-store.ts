@@ -19,16 +19,16 @@
  * A short answer without followers is kept in the columns of a ring (`kept-answers.ts`), and becomes an entry again when a
  * duplicate arrives.
  *
- * Bounds: bytes of all answers, of one, number of tasks, and age. A task with waiting callers is never forgotten. A running
- * answer that exceeds its bound can't be joined any more, and later duplicates are refused until its age is over; the same
- * holds for an answer dropped to make room. A reader that lags by more than an answer's bound loses the rest.
+ * `task-table.ts` bounds the bytes of all answers, of one, the number of tasks, and their age. A task with waiting callers
+ * is never forgotten. A running answer that exceeds its bound can't be joined any more, and later duplicates are refused
+ * until its age is over; the same holds for an answer dropped to make room. A reader that lags by more than an answer's
+ * bound loses the rest.
  *
  * When all callers have cancelled, the task is cancelled at once. When the last one's connection was lost, it runs on for
  * `lingerMs`: that caller's retry is probably on its way, and would otherwise run it a second time.
  */
-import { ChurnMap, hashOf } from '../collections/churn-map.ts';
-import { LinkedList } from '../collections/linked-list.ts';
-import { KEPT_ANSWER_MAX_BYTES, KeptAnswers } from './kept-answers.ts';
+import { hashOf } from '../collections/churn-map.ts';
+import { KEPT_ANSWER_MAX_BYTES } from './kept-answers.ts';
 import { isReplayable, type TaskEnd } from './task-end.ts';
 import {
   type AnswerReader,
@@ -42,6 +42,7 @@ import {
   UNREADABLE,
 } from './task-entry.ts';
 import { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
+import { TaskTable } from './task-table.ts';
 
 export * from './task-end.ts';
 export * from './task-entry.ts';
@@ -49,34 +50,31 @@ export { fingerprintFor, taskFingerprint, taskScope } from './task-fingerprint.t
 export { TASK_STORE_DEFAULTS, type TaskStoreSettings } from './task-store-settings.ts';
 
 export class TaskStore<Runner> {
-  settings: TaskStoreSettings;
-  /** By fingerprint, which includes the id. */
-  private readonly entries = new ChurnMap<TaskEntry<Runner>>();
-  /** Short answers that no duplicate has requested; they are not in the map. */
-  private readonly kept = new KeptAnswers();
-  /** All other kept answers, the most recently requested one last. */
-  private readonly answers = new LinkedList<TaskEntry<Runner>>();
-  /** Tasks that are over and whose answer is not kept. */
-  private readonly unreplayable = new LinkedList<TaskEntry<Runner>>();
-  private readonly orphans = new Set<TaskEntry<Runner>>();
-  private heldBytes = 0;
-  private sweptAtMs = Number.NEGATIVE_INFINITY;
+  private readonly table: TaskTable<Runner>;
   joined = 0;
   replayed = 0;
   refused = 0;
 
   constructor(settings: TaskStoreSettings = TASK_STORE_DEFAULTS) {
-    this.settings = settings;
+    this.table = new TaskTable(settings);
+  }
+
+  get settings(): TaskStoreSettings {
+    return this.table.settings;
+  }
+
+  set settings(settings: TaskStoreSettings) {
+    this.table.settings = settings;
   }
 
   /** The number of tasks, running and over. */
   get size(): number {
-    return this.entries.size + this.kept.size;
+    return this.table.size;
   }
 
   /** The bytes of all entries, and of forgotten answers that still have readers. */
   get bytes(): number {
-    return this.heldBytes + this.kept.bytes;
+    return this.table.bytes;
   }
 
   /**
@@ -91,14 +89,15 @@ export class TaskStore<Runner> {
     by?: AnswerReader<Runner>,
   ): Begun<Runner> {
     const hash = hashOf(fingerprint);
-    const known = this.entries.get(fingerprint, hash);
+    const { table } = this;
+    const known = table.entries.get(fingerprint, hash);
     if (known === undefined) {
-      const number = this.kept.find(fingerprint, hash);
+      const number = table.kept.find(fingerprint, hash);
       if (number < 0) return this.run(fingerprint, hash, runner);
       return this.beginKept(number, fingerprint, hash, runner, subscriber, nowMs, by);
     }
     if (known.expiresAtMs <= nowMs) {
-      this.forget(known);
+      table.forget(known);
       return this.run(fingerprint, hash, runner);
     }
     if (known.refusal !== undefined) return this.refuse(known.refusal);
@@ -115,18 +114,14 @@ export class TaskStore<Runner> {
     nowMs: number,
     by: AnswerReader<Runner> | undefined,
   ): Begun<Runner> {
-    const kept = this.kept;
+    const { kept } = this.table;
     if (kept.expiresAtMs(number) <= nowMs) {
       kept.forget(number);
       return this.run(fingerprint, hash, runner);
     }
     if (kept.dropped(number)) return this.refuse('dropped');
     if (by?.canRead(kept.headOf(number), undefined) === false) return UNREADABLE;
-    const entry = TaskEntry.finished<Runner>(fingerprint, hash, kept.take(number));
-    this.entries.set(fingerprint, entry, hash);
-    this.answers.add(entry);
-    this.recount(entry);
-    return this.read(entry, subscriber);
+    return this.read(this.table.restore(number, fingerprint, hash), subscriber);
   }
 
   private refuse(reason: TaskRefusal): Begun<Runner> {
@@ -135,17 +130,16 @@ export class TaskStore<Runner> {
   }
 
   private run(fingerprint: string, hash: number, runner: Runner): Begun<Runner> {
+    const { table } = this;
     let abandoned: TaskEntry<Runner> | undefined;
-    if (this.size >= this.settings.maxEntries && !this.forgetOldest()) {
+    if (table.size >= table.settings.maxEntries && !table.forgetOldest()) {
       // A present caller has priority over one that may retry.
-      [abandoned] = this.orphans;
+      [abandoned] = table.orphans;
       if (abandoned === undefined) return this.refuse('full');
-      this.forget(abandoned);
+      table.forget(abandoned);
     }
     const entry = new TaskEntry(fingerprint, hash, runner);
-    this.entries.set(fingerprint, entry, hash);
-    this.recount(entry);
-    this.makeRoom(undefined);
+    table.add(entry);
     return { decision: 'run', entry, abandoned };
   }
 
@@ -154,14 +148,13 @@ export class TaskStore<Runner> {
     entry.readers ??= new Set();
     entry.readers.add(reader);
     entry.callers++;
-    this.orphans.delete(entry);
-    entry.orphanUntilMs = Number.POSITIVE_INFINITY;
-    if (entry.state === 'running') {
+    if (entry.state === 'orphaned') this.table.adopt(entry);
+    if (entry.isRunning) {
       this.joined++;
       return { decision: 'join', reader };
     }
     this.replayed++;
-    this.answers.add(entry);
+    this.table.requested(entry);
     return { decision: 'replay', reader };
   }
 
@@ -183,11 +176,11 @@ export class TaskStore<Runner> {
 
   /** The call that runs the task has ended. Readers read on; a replayable answer is kept. */
   finish(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
-    if (entry.state !== 'running') return;
+    if (!entry.isRunning) return;
+    const { table } = this;
     entry.setEnd(end);
     entry.runner = undefined;
-    entry.orphanUntilMs = Number.POSITIVE_INFINITY;
-    this.orphans.delete(entry);
+    if (entry.state === 'orphaned') table.orphans.delete(entry);
     const replayable = isReplayable(end.status, end.taskStatus);
     if (
       replayable &&
@@ -195,80 +188,34 @@ export class TaskStore<Runner> {
       !entry.readers?.size &&
       entry.log.length <= KEPT_ANSWER_MAX_BYTES
     ) {
-      this.keep(entry, end, nowMs);
+      table.keep(entry, end, nowMs);
       return;
     }
-    if (replayable) {
-      entry.state = entry.refusal === undefined ? 'finished' : 'unreplayable';
-      entry.expiresAtMs = nowMs + this.settings.maxAgeMs;
-      this.listOf(entry).add(entry);
-    } else {
-      this.forget(entry);
-    }
+    if (replayable) table.list(entry, nowMs);
+    else table.forget(entry);
     this.grown(entry);
-  }
-
-  /** Moves the answer of a finished task to the ring, and frees the entry. */
-  private keep(entry: TaskEntry<Runner>, end: TaskEnd, nowMs: number): void {
-    const { fingerprint, hash, head, log, fieldsBytes } = entry;
-    const kept = this.kept;
-    if (kept.span >= 2 * this.settings.maxEntries) this.forgetKept();
-    this.entries.delete(fingerprint, hash);
-    kept.add(fingerprint, head, end, log, fieldsBytes, nowMs + this.settings.maxAgeMs, hash);
-    entry.state = 'forgotten';
-    this.release(entry);
-    this.makeRoom(undefined);
-  }
-
-  /** Forgets the oldest answer in the ring; returns false when there is none. */
-  private forgetKept(): boolean {
-    const kept = this.kept;
-    if (kept.empty) return false;
-    kept.forget(kept.oldest);
-    return true;
   }
 
   /** An answer has grown: applies the bounds and notifies the readers. */
   private grown(entry: TaskEntry<Runner>): void {
-    if (entry.log.heldBytes > this.settings.maxEntryBytes) entry.refusal = 'too_large';
-    this.recount(entry);
-    this.makeRoom(entry);
+    this.table.grown(entry);
     if (entry.readers !== undefined) {
       for (const { subscriber } of entry.readers) subscriber.onTaskProgress();
     }
-    this.trim(entry);
+    this.table.trim(entry, this.lose);
   }
 
-  /** Of an answer that can't be joined, drops the bytes that all readers have read, and cuts off readers that lag. */
-  private trim(entry: TaskEntry<Runner>): void {
-    if (entry.refusal === undefined) return;
-    const { log, readers } = entry;
-    const allowed = this.bytes > this.settings.maxBytes ? 0 : this.settings.maxEntryBytes;
-    let first = log.length;
-    if (readers !== undefined) {
-      for (const reader of readers) {
-        if (log.length - reader.offset > allowed) this.lose(reader);
-        else first = Math.min(first, reader.offset);
-      }
-    }
-    if (first === log.length && !readers?.size) log.clear();
-    else log.dropBefore(first);
-    this.recount(entry);
-  }
-
-  private lose(reader: TaskReader<Runner>): void {
+  /** Cuts off a reader that lags. */
+  private readonly lose = (reader: TaskReader<Runner>): void => {
     const { entry } = reader;
     reader.lost = true;
     entry.readers!.delete(reader);
     entry.callers--;
-    if (entry.state === 'running' && entry.callers === 0) {
-      // No caller is left: the next tick returns the task as abandoned.
-      entry.orphanUntilMs = Number.NEGATIVE_INFINITY;
-      this.orphans.add(entry);
-    }
-    if (entry.state === 'forgotten' && entry.readers!.size === 0) this.release(entry);
+    // Without a caller, the next tick returns the task as abandoned.
+    if (entry.state === 'running' && entry.callers === 0) this.table.orphan(entry, Number.NEGATIVE_INFINITY);
+    this.table.releaseUnread(entry);
     reader.subscriber.onTaskProgress();
-  }
+  };
 
   // --- Callers that leave ----------------------------------------------------------------------------------
 
@@ -277,8 +224,8 @@ export class TaskStore<Runner> {
     const { entry } = reader;
     if (entry.readers?.delete(reader) !== true) return 'go_on';
     const remains = this.callerLeft(entry, leaving, nowMs);
-    this.trim(entry);
-    if (entry.state === 'forgotten' && entry.readers.size === 0) this.release(entry);
+    this.table.trim(entry, this.lose);
+    this.table.releaseUnread(entry);
     return remains;
   }
 
@@ -292,109 +239,31 @@ export class TaskStore<Runner> {
     if (entry.state !== 'running' || entry.callers > 0) return 'go_on';
     // A retry could not join an answer that is refused, so there is no reason to wait for one.
     if (leaving === 'connection_lost' && entry.refusal === undefined) {
-      entry.orphanUntilMs = nowMs + this.settings.lingerMs;
-      this.orphans.add(entry);
+      this.table.orphan(entry, nowMs + this.settings.lingerMs);
       return 'linger';
     }
-    this.forget(entry);
+    this.table.forget(entry);
     return 'abort';
   }
 
-  // --- Time and room ---------------------------------------------------------------------------------------
+  // --- Time ------------------------------------------------------------------------------------------------
 
   /** Forgets answers that are too old. Returns abandoned tasks, without a retry in time: cancel their runners. */
   tick(nowMs: number): readonly TaskEntry<Runner>[] {
     const abandoned: TaskEntry<Runner>[] = [];
-    for (const entry of this.orphans) {
+    for (const entry of this.table.orphans) {
       if (entry.orphanUntilMs > nowMs) continue;
-      this.forget(entry);
+      this.table.forget(entry);
       abandoned.push(entry);
     }
-    if (nowMs - this.sweptAtMs >= this.settings.maxAgeMs / 10) {
-      this.sweptAtMs = nowMs;
-      const kept = this.kept;
-      while (!kept.empty && kept.expiresAtMs(kept.oldest) <= nowMs) this.forgetKept();
-      this.sweep(this.answers, nowMs);
-      this.sweep(this.unreplayable, nowMs);
-    }
+    this.table.sweep(nowMs);
     return abandoned;
-  }
-
-  private sweep(list: LinkedList<TaskEntry<Runner>>, nowMs: number): void {
-    for (let entry = list.oldest; entry !== undefined; ) {
-      const { newer, expiresAtMs } = entry;
-      if (expiresAtMs <= nowMs) this.forget(entry);
-      entry = newer;
-    }
-  }
-
-  private listOf(entry: TaskEntry<Runner>): LinkedList<TaskEntry<Runner>> {
-    return entry.state === 'finished' ? this.answers : this.unreplayable;
   }
 
   /** Returns when to call `tick` next; Infinity when nothing is kept. */
   nextAtMs(nowMs: number): number {
-    let next =
-      this.kept.empty && this.answers.oldest === undefined && this.unreplayable.oldest === undefined
-        ? Number.POSITIVE_INFINITY
-        : this.sweptAtMs + this.settings.maxAgeMs / 10;
-    for (const { orphanUntilMs } of this.orphans) next = Math.min(next, orphanUntilMs);
+    let next = this.table.sweepAtMs;
+    for (const { orphanUntilMs } of this.table.orphans) next = Math.min(next, orphanUntilMs);
     return Math.max(next, nowMs);
-  }
-
-  private recount(entry: TaskEntry<Runner>): void {
-    if (entry.state === 'forgotten' && !entry.readers?.size) return;
-    const { bytes } = entry;
-    this.heldBytes += bytes - entry.countedBytes;
-    entry.countedBytes = bytes;
-  }
-
-  /** Drops old answers until the bytes fit. If that is not enough, `growing` can't be joined any more. */
-  private makeRoom(growing: TaskEntry<Runner> | undefined): void {
-    const { maxBytes } = this.settings;
-    while (this.bytes > maxBytes) if (!this.kept.dropOldest()) break;
-    if (this.bytes <= maxBytes) return;
-    for (let entry = this.answers.oldest; entry !== undefined; ) {
-      const { newer } = entry;
-      if (entry !== growing && !entry.readers?.size) this.drop(entry);
-      if (this.bytes <= maxBytes) return;
-      entry = newer;
-    }
-    if (growing !== undefined) growing.refusal ??= 'too_large';
-  }
-
-  /** Drops an answer; only the fact that it was given remains. */
-  private drop(entry: TaskEntry<Runner>): void {
-    this.answers.remove(entry);
-    entry.state = 'unreplayable';
-    entry.refusal = 'dropped';
-    entry.forgetAnswer();
-    this.unreplayable.add(entry);
-    this.recount(entry);
-  }
-
-  private forgetOldest(): boolean {
-    if (this.kept.oldestDropped || this.unreplayable.oldest === undefined) {
-      if (this.forgetKept()) return true;
-    }
-    const oldest = this.unreplayable.oldest ?? this.answers.oldest;
-    if (oldest !== undefined) this.forget(oldest);
-    return oldest !== undefined;
-  }
-
-  /** Removes the entry from map and lists; its bytes are freed when it has no reader. */
-  private forget(entry: TaskEntry<Runner>): void {
-    if (entry.state === 'forgotten') return;
-    this.listOf(entry).remove(entry);
-    entry.state = 'forgotten';
-    this.entries.delete(entry.fingerprint, entry.hash);
-    this.orphans.delete(entry);
-    if (!entry.readers?.size) this.release(entry);
-  }
-
-  private release(entry: TaskEntry<Runner>): void {
-    entry.log.clear();
-    this.heldBytes -= entry.countedBytes;
-    entry.countedBytes = 0;
   }
 }

@@ -1,18 +1,20 @@
-/** Knows which fields a provider takes from us: by its host, and by what it has refused before. */
+/** Knows which fields the egress may add to a provider's requests: by the provider's host, and by what it refused before. */
 
-/** In the order in which they are preferred. */
-export type AddedField = 'max_completion_tokens' | 'max_tokens' | 'max_output_tokens' | 'stream_options';
-
-/** `max_tokens` is deprecated there, and models that reason refuse it. */
-const OPENAI: readonly AddedField[] = [
+/** The fields that budgets and limits may add to a request. */
+export const ADDED_FIELDS = [
   'max_completion_tokens',
   'max_tokens',
   'max_output_tokens',
   'stream_options',
-];
-/** It tells the usage of each stream by itself, and refuses what it does not know. */
+] as const;
+
+export type AddedField = (typeof ADDED_FIELDS)[number];
+
+/** The fields in the order of preference: OpenAI has deprecated `max_tokens`, and its reasoning models refuse it. */
+const OPENAI: readonly AddedField[] = ADDED_FIELDS;
+/** Mistral sends the usage of each stream unasked, and refuses fields that it does not know. */
 const MISTRAL: readonly AddedField[] = ['max_tokens'];
-/** Nearly all that speak OpenAI's API take the older name, and many only that. */
+/** Nearly all providers with OpenAI's API take the older name, and many take only that. */
 const COMPATIBLE: readonly AddedField[] = [
   'max_tokens',
   'max_completion_tokens',
@@ -26,16 +28,16 @@ const HOSTS: readonly (readonly [host: RegExp, fields: readonly AddedField[]])[]
   [/(?:^|\.)mistral\.ai$/, MISTRAL],
 ];
 
-/** The fields that a known host takes. */
+/** Returns the fields that a provider at this host takes. */
 export function fieldsOfHost(hostname: string): readonly AddedField[] {
   return HOSTS.find(([host]) => host.test(hostname))?.[1] ?? COMPATIBLE;
 }
 
-/** Providers learn, too: after this it is tried again. */
+/** After this time the field is tried again: providers learn new fields. */
 const REMEMBERED_MS = 3_600_000;
 const MAX_REMEMBERED = 1_000;
 
-/** What one upstream has refused, by model: of one provider's models some take what others don't. */
+/** Remembers the fields that one upstream refused, for each model: one model takes a field that another refuses. */
 export class RefusedFields {
   private readonly untilMs = new Map<string, number>();
 

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { duration, entryName, flag, integer, oneOf, text, url } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
+import { ADDED_FIELDS } from './addable-fields.ts';
 
 const MANY = 1_000_000;
 
@@ -20,7 +21,7 @@ export const llmUpstream = z.strictObject({
     .default(null)
     .describe('Replaces the model of the request; null leaves it'),
   adds: z
-    .array(oneOf(['max_completion_tokens', 'max_tokens', 'max_output_tokens', 'stream_options']))
+    .array(oneOf(ADDED_FIELDS))
     .nullable()
     .default(null)
     .describe(

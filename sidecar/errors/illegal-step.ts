@@ -1,0 +1,48 @@
+/**
+ * Steps of state machines. A machine has a type that names its states, a drawing, and one table of the drawing's arrows; it
+ * changes its state by {@link step} alone.
+ *
+ * A step without an arrow is a defect. In tests it throws. The running sidecar has named a reporter
+ * ({@link reportIllegalSteps}): it logs the defect and the machine keeps its state, so that a defect never ends the process.
+ */
+import { TypedError } from './typed-error.ts';
+
+/** From each state, the states that may follow it. */
+export type Arrows<State extends string> = Readonly<Record<State, readonly State[]>>;
+
+export class IllegalStepError extends TypedError {
+  readonly source = 'ours';
+  readonly isSafeToRetry = false;
+
+  constructor(from: string, to: string) {
+    super(`a state machine must not go from ${from} to ${to}; report this as a defect, with its stack`);
+    this.name = 'IllegalStepError';
+  }
+}
+
+let report: ((error: IllegalStepError) => void) | undefined;
+/** Each wrong step is reported once: a defect in a loop must not fill the log. */
+const reported = new Set<string>();
+
+/** From now on illegal steps are reported, and no longer thrown. */
+export function reportIllegalSteps(reporter: (error: IllegalStepError) => void): void {
+  report = reporter;
+}
+
+/**
+ * Returns the state after a step.
+ *
+ * @returns `to` where the table has the arrow; otherwise `from`, after the report
+ * @throws IllegalStepError when the table lacks the arrow and the process has no reporter
+ */
+export function step<State extends string>(arrows: Arrows<State>, from: State, to: State): State {
+  if (arrows[from].includes(to)) return to;
+  const error = new IllegalStepError(from, to);
+  if (report === undefined) throw error;
+  const key = `${from} ${to}`;
+  if (!reported.has(key)) {
+    reported.add(key);
+    report(error);
+  }
+  return from;
+}

@@ -1,0 +1,30 @@
+// Holds the table of a state machine against its drawing.
+import type { Test } from 'tap';
+import { type Arrows, IllegalStepError, step } from '../../sidecar/errors/illegal-step.ts';
+
+/**
+ * Asserts that each drawn arrow is allowed, and that each other step throws.
+ *
+ * @param drawn a line for each state: `closed → open`, `open → half_open, closed`, `over` for a state without arrows
+ */
+export function checkArrows<State extends string>(t: Test, arrows: Arrows<State>, drawn: string): void {
+  const states = Object.keys(arrows) as State[];
+  const lines = drawn.trim().split('\n');
+  const drawing = new Map(
+    lines.map((line) => {
+      const [from = '', to = ''] = line.split('→').map((part) => part.trim());
+      return [from, to === '' ? [] : to.split(', ')] as const;
+    }),
+  );
+  t.strictSame(
+    [...drawing.keys()].sort(),
+    [...states].sort(),
+    'the drawing and the table have the same states',
+  );
+  for (const from of states) {
+    for (const to of states) {
+      if (drawing.get(from)?.includes(to)) t.equal(step(arrows, from, to), to, `${from} → ${to}`);
+      else t.throws(() => step(arrows, from, to), IllegalStepError, `${from} to ${to} throws`);
+    }
+  }
+}
