@@ -1,14 +1,8 @@
 /** Listens for the agent's model requests: tells HTTP/2 from HTTP/1.1 by the first bytes, and loads the egress. */
-import {
-  createServer,
-  type Server as HttpServer,
-  type IncomingMessage,
-  type ServerResponse,
-} from 'node:http';
+import { createServer, type Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
-import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/reply.ts';
-import { endOf } from '../llm/caller/response-end.ts';
+import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/downstream.ts';
 import type { Egress } from '../llm/egress.ts';
 import type { EgressEnvironment } from '../llm/provider/egress-context.ts';
 import type { LlmSettings } from '../llm/shared/llm-settings.ts';
@@ -18,7 +12,7 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
-import type { LlmHttp2 } from './llm-http2.ts';
+import { LlmHttp2, MAX_HEADER_BYTES } from './llm-http2.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
   readonly listen: string;
@@ -41,7 +35,6 @@ const REQUEST_TIMEOUT_MS = 120_000;
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** After this silence TCP keepalive checks whether the client still exists. */
 const PEER_CHECK_MS = 60_000;
-const MAX_HEADER_BYTES = 65_536;
 const MAX_CONNECTIONS = 4_096;
 /** Clients that need more at a time open connections; one that pipelines more requests does not wait for answers. */
 const MAX_SENT_AHEAD = 64;
@@ -59,7 +52,7 @@ export class LlmListener {
   /** Undefined until the first connection. */
   egress: Egress | undefined = undefined;
   private server: HttpServer | undefined = undefined;
-  private http2: LlmHttp2 | undefined = undefined;
+  private readonly http2: LlmHttp2;
   private readonly sockets = new LinkedList<Listed<Socket>>();
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
@@ -76,6 +69,9 @@ export class LlmListener {
     const logBody = (direction: 'request' | 'answer', body: string): void => this.onBody(direction, body);
     this.environment = { ...environment, variables: process.env, stats: this.stats, logBody };
     this.stats.configure(settings.upstreams);
+    this.http2 = new LlmHttp2(environment.clock, KEEP_ALIVE_TIMEOUT_MS, (request, response) =>
+      this.serve(request, response),
+    );
   }
 
   /** @returns the address it listens on. Throws ListenError. */
@@ -172,26 +168,17 @@ export class LlmListener {
         socket.removeListener('timeout', onError);
         const preface = first.toString('latin1', 0, Math.min(first.length, HTTP2_PREFACE.length));
         // No method begins with a part of the preface either, when fewer bytes arrived.
-        if (HTTP2_PREFACE.startsWith(preface)) void this.acceptHttp2(socket);
-        else {
+        if (HTTP2_PREFACE.startsWith(preface)) {
+          // Sockets of an HTTP/1 server allow half-open connections, which HTTP/1 handles itself. Over HTTP/2 the end of the
+          // client's bytes ends the connection: the client can't even acknowledge frames after it.
+          socket.allowHalfOpen = false;
+          this.http2.accept(socket);
+        } else {
           acceptHttp1();
           this.sentAhead.intercept(socket);
         }
       });
     });
-  }
-
-  private async acceptHttp2(socket: Socket): Promise<void> {
-    if (this.http2 === undefined) {
-      const [http2, { LlmHttp2 }] = await Promise.all([import('node:http2'), import('./llm-http2.ts')]);
-      this.http2 ??= new LlmHttp2(http2, KEEP_ALIVE_TIMEOUT_MS, (request, response) =>
-        this.serve(request, response),
-      );
-    }
-    // Sockets of an HTTP/1 server allow half-open connections, which HTTP/1 handles itself. For an HTTP/2 session the end of
-    // the client's bytes ends the connection: the client can't even acknowledge frames after it.
-    socket.allowHalfOpen = false;
-    if (!socket.destroyed) this.http2.accept(socket);
   }
 
   private load(): Promise<Egress> {
@@ -217,11 +204,11 @@ export class LlmListener {
 
   /** @returns false when the egress has refused the request */
   private serve(request: DownstreamRequest, response: DownstreamResponse): boolean {
-    if (this.draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
+    if (this.draining && response instanceof ServerResponse) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
-    endOf(response).once('close', () => this.listenerStats.activeCalls--);
-    if (request.httpVersionMajor === 1)
-      this.sentAhead.began(request as IncomingMessage, response as ServerResponse);
+    response.once('close', () => this.listenerStats.activeCalls--);
+    if (request instanceof IncomingMessage && response instanceof ServerResponse)
+      this.sentAhead.began(request, response);
     try {
       return this.egress!.handleRequest(request, response, isOnLoopback(request.socket));
     } catch (error) {

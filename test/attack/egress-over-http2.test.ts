@@ -1,4 +1,4 @@
-// Frames of HTTP/2 towards the LLM egress, which Node's own server reads: fields of nothing by references of one byte, answers
+// Frames of HTTP/2 towards the LLM egress: fields of nothing by references of one byte, answers
 // that nobody reads, and requests that are reset as soon as they are sent. What the agent's usual clients do stays possible.
 import { createServer } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';

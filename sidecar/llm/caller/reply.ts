@@ -1,18 +1,10 @@
 /** Writes an answer to the caller's connection, over HTTP/1.1 or HTTP/2. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { forgetSentHead } from '../shared/sent-head.ts';
 import { ignore } from '../shared/short-lived.ts';
-import { endOf } from './response-end.ts';
+import type { DownstreamResponse } from './downstream.ts';
 import type { Sink } from './sink.ts';
 
-export type DownstreamRequest = IncomingMessage | Http2ServerRequest;
-export type DownstreamResponse = ServerResponse | Http2ServerResponse;
-
-/** RFC 9113, section 7: the stream can't be completed. */
-const INTERNAL_ERROR = 0x2;
-const MAX_STATUS = 599;
 const BAD_GATEWAY = 502;
 /** For the last bytes of an answer that has broken off. */
 const MAX_LAST_BYTES_MS = 5_000;
@@ -34,7 +26,7 @@ export class Reply implements Sink {
     this.response = response;
     response.on('drain', () => this.onDrain());
     response.on('error', () => {});
-    endOf(response).on('close', () => {
+    response.on('close', () => {
       if (!this.over && !this.breaking) this.onGone();
       this.onOver();
     });
@@ -51,31 +43,26 @@ export class Reply implements Sink {
 
   /** The caller waits with its body until it is told to send it (RFC 9110, section 10.1.1). */
   continue(): void {
-    if (!this.gone) (this.response as ServerResponse).writeContinue();
+    if (!this.gone) this.response.writeContinue();
   }
 
   head(status: number, headers: HttpHeaders): void {
     if (this.gone) return;
-    // HTTP/2 has no higher ones; RFC 9110, section 15, takes them for 5xx.
-    this.status = status > MAX_STATUS && this.isHttp2 ? BAD_GATEWAY : status;
-    (this.response as ServerResponse).writeHead(this.status, headers);
+    // RFC 9110, section 15, takes higher ones for 5xx.
+    this.status = status > (this.response.maxStatus ?? Number.POSITIVE_INFINITY) ? BAD_GATEWAY : status;
+    this.response.writeHead(this.status, headers);
     this.keepsHead = true;
   }
 
   flushHead(): void {
     if (this.gone || this.over) return;
-    (this.response as ServerResponse).flushHeaders();
+    this.response.flushHeaders();
     if (this.keepsHead) this.forgetHead();
-  }
-
-  private get isHttp2(): boolean {
-    const { stream } = this.response as Http2ServerResponse;
-    return stream !== undefined && stream !== null;
   }
 
   write(bytes: Buffer): boolean {
     if (this.gone || this.over) return true;
-    const takesMore = (this.response as ServerResponse).write(bytes);
+    const takesMore = this.response.write(bytes);
     if (this.keepsHead) this.forgetHead();
     return takesMore;
   }
@@ -101,14 +88,13 @@ export class Reply implements Sink {
     }
     // Broken when the last bytes have left, or the caller would not see them; but not kept for one that doesn't read.
     const timer = setTimeout(() => this.break(), MAX_LAST_BYTES_MS).unref();
-    (this.response as ServerResponse).write(last, () => {
+    this.response.write(last, () => {
       clearTimeout(timer);
       this.break();
     });
   }
 
   private break(): void {
-    if (this.isHttp2) (this.response as Http2ServerResponse).stream.close(INTERNAL_ERROR);
-    else this.response.destroy();
+    this.response.destroy();
   }
 }

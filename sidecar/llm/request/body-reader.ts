@@ -10,8 +10,9 @@
 import type { Hash } from 'node:crypto';
 import type { Transform } from 'node:stream';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type RefusalExtras, type RefusalReason, refuse } from '../caller/refusals.ts';
-import type { DownstreamRequest, Reply } from '../caller/reply.ts';
+import type { Reply } from '../caller/reply.ts';
 import { type BodyMemory, type Claim, SMALL_BODY_BYTES } from '../limits/body-memory.ts';
 import type { TurnShare } from '../limits/turn-share.ts';
 import { BodyParts } from '../shared/body.ts';

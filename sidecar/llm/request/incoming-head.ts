@@ -1,7 +1,7 @@
 /** Reads the head of a request: its path, its trace, and whether it may be served at all. */
 
+import type { DownstreamRequest } from '../caller/downstream.ts';
 import type { RefusalExtras, RefusalReason } from '../caller/refusals.ts';
-import type { DownstreamRequest } from '../caller/reply.ts';
 import { type Headers, type HttpHeaders, textOf } from '../shared/headers.ts';
 import { decoded } from '../shared/provider-credentials.ts';
 

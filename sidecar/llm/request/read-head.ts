@@ -1,6 +1,6 @@
 /** Reads what the head of a request says: which operation it is, for which task and caller, and what it may use. */
 import { clientPatienceMs, clientRetryCount } from '../caller/client-patience.ts';
-import type { DownstreamRequest } from '../caller/reply.ts';
+import type { DownstreamRequest } from '../caller/downstream.ts';
 import { type TaskBudgets, taskKey } from '../limits/task-budgets.ts';
 import { type HttpHeaders, textOf } from '../shared/headers.ts';
 import { type Operation, operationOf, spendsUncounted, traitsOf } from '../shared/operations.ts';

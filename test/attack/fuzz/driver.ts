@@ -16,6 +16,8 @@ export interface FuzzOptions {
   readonly sliceMs: number;
   /** Only one episode, by the seed that a report names, over and over for one slice. */
   readonly episode?: number | undefined;
+  /** Only episodes of this name. */
+  readonly only?: string | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -123,7 +125,7 @@ class Slice {
     for (let index = 0; performance.now() < endAtMs && this.violations.length === 0; index++) {
       const episodeSeed = this.options.episode ?? partSeed(seed, index);
       const dice = new Dice(episodeSeed);
-      const { name, run } = episodeOf(dice);
+      const { name, run } = episodeOf(dice, this.options.only);
       this.episodes.set(name, (this.episodes.get(name) ?? 0) + 1);
       this.recent.push(`${name} ${episodeSeed}`);
       if (this.recent.length > NAMED_EPISODES) this.recent.shift();

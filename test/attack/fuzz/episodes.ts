@@ -86,7 +86,14 @@ const EPISODES: readonly (readonly [weight: number, episode: Episode])[] = [
   ],
 ];
 
-/** The first choice of an episode's dice: what it attacks. */
-export function episodeOf(dice: Dice): Episode {
-  return dice.weighted(EPISODES);
+export const EPISODE_NAMES: readonly string[] = EPISODES.map(([, { name }]) => name);
+
+/**
+ * The first choice of an episode's dice: what it attacks.
+ *
+ * @param only the name of an episode that takes the place of all others
+ */
+export function episodeOf(dice: Dice, only?: string): Episode {
+  const chosen = dice.weighted(EPISODES);
+  return EPISODES.find(([, { name }]) => name === only)?.[1] ?? chosen;
 }

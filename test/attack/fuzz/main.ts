@@ -1,20 +1,23 @@
 // `npm run fuzz -- --minutes 60 --seed N`: attacks a whole system for so long. Exit code 1 when something did not hold.
 import { parseArgs } from 'node:util';
 import { runFuzz } from './driver.ts';
+import { EPISODE_NAMES } from './episodes.ts';
 
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string' },
     episode: { type: 'string' },
+    only: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   },
 });
 
-const USAGE = `npm run fuzz -- [--minutes N] [--seed N] [--episode N]
+const USAGE = `npm run fuzz -- [--minutes N] [--seed N] [--episode N] [--only NAME]
   --minutes   how long, in slices of a minute; 1 by default
   --seed      decides what is sent; a random one by default. It is printed, and so is that of each slice
-  --episode   one conversation, over and over for a minute, by the number that a report names`;
+  --episode   one conversation, over and over for a minute, by the number that a report names
+  --only      episodes of one kind: ${EPISODE_NAMES.join(', ')}`;
 
 /** 32 bits; undefined for what is no such number. */
 function numberOf(text: string): number | undefined {
@@ -28,7 +31,8 @@ const episode = values.episode === undefined ? undefined : numberOf(values.episo
 const isWrong =
   !(minutes > 0 && minutes <= 1_440) ||
   seed === undefined ||
-  (values.episode !== undefined && episode === undefined);
+  (values.episode !== undefined && episode === undefined) ||
+  (values.only !== undefined && !EPISODE_NAMES.includes(values.only));
 
 if (values.help || isWrong) {
   console.log(USAGE);
@@ -45,6 +49,7 @@ const report = await runFuzz(ends as Parameters<typeof runFuzz>[0], {
   slices,
   sliceMs,
   episode,
+  only: values.only,
   log: (line) => console.log(`${new Date().toISOString()} ${line}`),
 });
 for (const end of endings) await end();
