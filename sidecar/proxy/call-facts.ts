@@ -18,6 +18,7 @@ import type { CallObserver, CallTrace, CallTracer, ObservedCall } from './observ
 import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
+import type { TaskRun } from './task-run.ts';
 
 /** What calls of one listener share, as others read it through a call: the lower part of `context.ts`. */
 export interface CallContext {
@@ -78,6 +79,8 @@ interface CallFacts extends ObservedCall {
   readonly lineage: Readonly<Lineage>;
 
   readonly task: TaskKey | undefined;
+  /** Its part in that task (`task-role.ts`). */
+  readonly role: { readonly follower: object | undefined; readonly run: TaskRun | undefined };
   readonly trace: CallTrace | null | undefined;
 
   readonly done: boolean;

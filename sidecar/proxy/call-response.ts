@@ -10,6 +10,12 @@ import type { LocalReply } from './reasons.ts';
 import { encodingOf } from './response-info.ts';
 import type { TaskRun } from './task-run.ts';
 
+/** The task that the call runs, if it runs one (`task-role.ts`). */
+interface RunningRole {
+  readonly run: TaskRun | undefined;
+  endRun(): void;
+}
+
 /** A caller that left needs no special case: its stream is closed and drops what it is given. */
 export class CallResponse {
   /** Something was sent downstream: no other attempt may follow. */
@@ -17,16 +23,16 @@ export class CallResponse {
   /** Message bytes, including those that wait for the caller to read. */
   sentBytes = 0;
   readonly framing: MessageFraming | undefined;
-  /** The task that this call runs for all who send it. */
-  run: TaskRun | undefined = undefined;
   /** The caller, or a follower, was still waiting when the answer was complete. */
   wanted = true;
   /** Counts the task's outcome. */
   observer: TaskObserver | undefined = undefined;
   private readonly stream: Stream;
+  private readonly role: RunningRole;
 
-  constructor(stream: Stream, grpc: boolean) {
+  constructor(stream: Stream, grpc: boolean, role: RunningRole) {
     this.stream = stream;
+    this.role = role;
     this.framing = grpc ? new MessageFraming() : undefined;
   }
 
@@ -43,7 +49,7 @@ export class CallResponse {
   sendHead(list: HeaderList): void {
     this.started = true;
     this.observer?.onResponseHead(encodingOf(list));
-    this.run?.onHead(list.fields);
+    this.role.run?.onHead(list.fields);
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
   }
 
@@ -51,7 +57,8 @@ export class CallResponse {
   sendData(buffer: Buffer, start: number, end: number, endStream: boolean): number {
     this.sentBytes += end - start;
     this.observer?.onResponseData(buffer, start, end);
-    const { run, stream } = this;
+    const { stream } = this;
+    const { run } = this.role;
     if (run === undefined) return stream.connection.sendData(stream, buffer, start, end, endStream);
     run.onData(buffer, start, end);
     return run.send(stream, buffer, start, end, endStream);
@@ -64,7 +71,7 @@ export class CallResponse {
    */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined, own = list): void {
     this.started = true;
-    if (this.run !== undefined)
+    if (this.role.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
     const { connection } = this.stream;
     // Our own fields must not push the list above the caller's limit.
@@ -75,24 +82,24 @@ export class CallResponse {
   /** Ends the call with an answer of the sidecar's own. */
   sendLocal(local: LocalReply, grpc: boolean, method: string): void {
     sendLocalReply(this.stream, local, grpc, this.started, method);
-    if (this.run !== undefined) this.endRun(local.status, replyFields(local));
+    if (this.role.run !== undefined) this.endRun(local.status, replyFields(local));
   }
 
   /** The call is over: notifies the followers of its task, unless they already have the end. */
   close(status: StatusCode): void {
-    if (this.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
+    if (this.role.run !== undefined) this.endRun(status, ['grpc-status', String(status)]);
     // Answer bytes that the caller does not read keep the call in memory.
     heldRequests.hold(this.stream);
   }
 
   private endRun(status: StatusCode, trailers: readonly string[]): void {
-    const headless = this.run!.entry.head === undefined;
+    const headless = this.role.run!.entry.head === undefined;
     this.tellJoined(status, headless ? [...TRAILERS_ONLY.fields, ...trailers] : trailers);
   }
 
   private tellJoined(status: StatusCode, trailers: readonly string[]): void {
-    const { run } = this;
-    this.run = undefined;
+    const { run } = this.role;
+    this.role.endRun();
     this.wanted = run === undefined || run.entry.callers > 0;
     run?.onEnd(status, this.observer?.taskStatus ?? -1, trailers);
   }

@@ -26,6 +26,7 @@ import type { LocalReply } from './reasons.ts';
 import type { FirstMessage } from './request-buffer.ts';
 import type { RequestInfo } from './request-info.ts';
 import type { TaskFollower } from './task-follower.ts';
+import { TaskRole } from './task-role.ts';
 
 export abstract class CallState<Driver> implements ClockedCall {
   readonly context: ProxyContext;
@@ -40,13 +41,11 @@ export abstract class CallState<Driver> implements ClockedCall {
   readonly response: CallResponse;
   readonly clock: Readonly<CallClock>;
   cluster: ClusterWithPolicies | undefined = undefined;
-  task: TaskKey | undefined = undefined;
+  readonly role: Readonly<TaskRole> = new TaskRole();
   /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
   trace: CallTrace | null | undefined = undefined;
   readonly tries = new CallAttempts();
   readonly lineage: Readonly<Lineage> = new Lineage();
-  /** Receives the answer of another call that runs the same task. */
-  follower: TaskFollower | undefined = undefined;
   /** Set once the circuit has admitted the call. */
   circuit: CircuitTicket | undefined = undefined;
   /** Routing or de-duplication needs the first message, which has not arrived. */
@@ -81,7 +80,7 @@ export abstract class CallState<Driver> implements ClockedCall {
     this.request = new CallRequest(stream, info.grpc, endStream, context.keptRequests);
     this.startedAtMs = context.clock();
     this.clock = new CallClock(this);
-    this.response = new CallResponse(stream, info.grpc);
+    this.response = new CallResponse(stream, info.grpc, this.role);
     this.observeTask();
     context.stats.activeCalls++;
     context.stats.totalCalls++;
@@ -104,6 +103,15 @@ export abstract class CallState<Driver> implements ClockedCall {
   /** The inbound call that the app makes this outbound call for. */
   get owner(): InboundCall | undefined {
     return this.lineage.owner;
+  }
+
+  /** Known once the first message was read: for routing, balancing, de-duplication, or a trace. */
+  get task(): TaskKey | undefined {
+    return this.role.key;
+  }
+
+  get follower(): TaskFollower | undefined {
+    return this.role.follower;
   }
 
   get attempts(): number {
@@ -160,8 +168,8 @@ export abstract class CallState<Driver> implements ClockedCall {
   /** Reads the task's ids from the first message once it is complete; with `partly`, from the part that has arrived. */
   readTask(partly: boolean): FirstMessage | undefined {
     const found = this.request.readFirst(this.info.encoding, partly);
-    if (found !== undefined && found.unreadable !== 'unfinished')
-      this.task ??= readTaskKey(found.buffer, found.start, found.end);
+    if (found !== undefined && found.unreadable !== 'unfinished' && this.role.key === undefined)
+      this.role.identify(readTaskKey(found.buffer, found.start, found.end));
     return found;
   }
 

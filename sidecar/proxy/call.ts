@@ -97,8 +97,9 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   }
 
   onDataSent(stream: Stream, bytes: number): void {
-    if (this.follower !== undefined) this.follower.pump();
-    else this.attempt?.consume(this.response.run?.owed(bytes) ?? bytes);
+    const { follower, run } = this.role;
+    if (follower !== undefined) follower.pump();
+    else this.attempt?.consume(run?.owed(bytes) ?? bytes);
     this.clock.onMovement();
     if (this.done && stream.queue === undefined) {
       this.clock.stop();
@@ -114,8 +115,8 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     }
     const leaving = callerLeft(this, failure);
     if (leaving === 'time_is_up') this.context.stats.reject('deadline');
-    if (this.response.run?.outlives(leaving) === true) return;
-    this.follower?.leave(leaving);
+    if (this.role.run?.outlives(leaving) === true) return;
+    this.role.follower?.leave(leaving);
     if (failure.kind === 'protocol') this.context.stats.reject('bad_request');
     if (failure.kind === 'stalled') this.context.stats.reject('overloaded');
     this.endUnheard(leaving, failure.kind === 'stalled' ? Status.RESOURCE_EXHAUSTED : Status.CANCELLED);
@@ -153,7 +154,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   /** Another call runs, or has run, this call's task. */
   follow(follower: TaskFollower): void {
-    this.follower = follower;
+    this.role.follow(follower);
     this.response.observer = undefined;
     this.request.drop();
     this.limitTime(this.settings.timeLimits);
@@ -170,7 +171,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   }
 
   onTaskProgress(): void {
-    this.follower?.pump();
+    this.role.follower?.pump();
   }
 
   /** The other call's answer was sent completely, or waits for the caller to read. */
@@ -373,7 +374,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.request.drop();
     this.clock.stopIdle();
     tries.retryWait?.cancel();
-    this.follower?.leave('cancelled');
+    this.role.follower?.leave('cancelled');
     this.response.close(status);
     endOwnership(this);
     settleTokens(this, undefined);

@@ -12,7 +12,7 @@ type AnsweredCall = CallWith<'stream'> & {
   readonly clock: { linger(ms: number): void };
   lingering: boolean;
 };
-type EndingCall = GivenUpCall & CallWith<'follower', 'answer'>;
+type EndingCall = GivenUpCall & CallWith<'role', 'answer'>;
 type LateCall = EndingCall &
   CallWith<'stream' | 'head' | 'response' | 'done' | 'clock' | 'info'> & { readonly lingering: boolean };
 type SilentCall = EndingCall &
@@ -38,7 +38,7 @@ export function lingerAfterAnswer(call: AnsweredCall): void {
 
 /** Ends the call because the sidecar stops. The reason "draining" would say that the app has seen nothing of the call. */
 export function endForShutdown(call: EndingCall): void {
-  const begun = call.attempt?.stream !== undefined || call.follower !== undefined;
+  const begun = call.attempt?.stream !== undefined || call.role.follower !== undefined;
   giveUp(call, 'shutdown', Status.UNAVAILABLE);
   const message = 'the sidecar is shutting down and the call did not end in time; retry';
   call.answer(reply(begun ? 'stream_cut' : 'draining', message));
@@ -55,17 +55,17 @@ export function endForDeadline(call: LateCall, nowMs: number): void {
     return;
   }
   const late = replyToDeadline(call, nowMs);
-  if (call.response.run?.outlivesDeadline(late) === true) return;
+  if (call.role.run?.outlivesDeadline(late) === true) return;
   giveUp(call, 'deadline', Status.DEADLINE_EXCEEDED);
   call.answer(late);
 }
 
 /** Neither side has sent anything for the call's idle timeout. */
 export function endForSilence(call: SilentCall): void {
-  const { attempt, response } = call;
+  const { attempt, response, role } = call;
   // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
   if (attempt === undefined ? !call.awaitingMessage : attempt.ended) return;
-  if (response.waits && response.run?.readsAhead !== true) return;
+  if (response.waits && role.run?.readsAhead !== true) return;
   if (attempt !== undefined && call.tries.hedging === undefined) {
     call.onAttemptClock(attempt, 'idle');
     return;

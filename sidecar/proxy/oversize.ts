@@ -16,7 +16,7 @@ import { REASON_HEADER } from './sidecar-fields.ts';
  * HTTP/2 libraries close the connection of a peer that sends header lists above their announced limit.
  */
 
-type OversizeCall = SettledCall & CallWith<'stream' | 'response', 'answer'>;
+type OversizeCall = SettledCall & CallWith<'stream' | 'role', 'answer'>;
 
 /** Trailers up to this size are sent at once, even to a peer that leaves much unread. */
 const SHORT_TRAILERS_BYTES = 4_096;
@@ -69,7 +69,7 @@ export function endsBySize(call: OversizeCall, attempt: Attempt, what: Part, lis
         ownLimit(call, list, stream!.connection.limits.maxHeaderListBytes),
       )
     : replyToOversize(call, endpoint.address, what, list);
-  if (!list.oversize && call.response.run?.outlivesAnswer(local) === true) return false;
+  if (!list.oversize && call.role.run?.outlivesAnswer(local) === true) return false;
   attempt.cancel();
   settleAttempt(call, attempt, 'own_limit', local.status, 0, undefined);
   call.answer(local);

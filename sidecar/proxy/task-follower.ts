@@ -22,8 +22,7 @@ interface FollowedRuns {
 /** The call that follows. */
 export interface FollowingCall
   extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'done', 'answer'> {
-  /** Undefined once the call runs the task itself. This file and `follow` write it. */
-  follower: TaskFollower | undefined;
+  readonly role: { stopFollowing(): void };
   observeTask(): void;
   /** The call had joined another call's task, and now runs it itself. */
   runAgain(): void;
@@ -134,7 +133,7 @@ export class TaskFollower {
 function runAgain(call: FollowingCall): void {
   queueMicrotask(() => {
     if (call.done) return;
-    call.follower = undefined;
+    call.role.stopFollowing();
     call.observeTask();
     call.runAgain();
   });

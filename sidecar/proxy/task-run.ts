@@ -16,7 +16,8 @@ export interface TaskRunner extends HeardCall {
   readonly info: HeardCall['info'];
   readonly trace: CallTrace | null | undefined;
   readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
-  readonly response: { readonly started: boolean; run: TaskRun | undefined };
+  readonly response: { readonly started: boolean };
+  readonly role: { readonly run: TaskRun | undefined };
   readonly clock: {
     readonly deadlineMs: number;
     /** Removes the caller's deadline, which has passed, from the call. */

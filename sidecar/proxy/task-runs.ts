@@ -40,6 +40,7 @@ export type TaskCall = TaskRunner &
   RecordedCall & {
     readonly context: TaskContext;
     readonly callerScope: string;
+    readonly role: { runFor(run: TaskRun): void };
     follow(follower: TaskFollower): void;
   };
 
@@ -94,16 +95,18 @@ export class TaskRuns extends Timer {
       begun = this.store.begin(fingerprintFor(fingerprint, info.acceptedEncodings), call, call, nowMs);
     switch (begun.decision) {
       case 'run':
-        call.response.run = new TaskRun(this, begun.entry, call);
+        call.role.runFor(new TaskRun(this, begun.entry, call));
         begun.abandoned?.runner?.abandon();
         return true;
       case 'join':
-      case 'replay':
+      case 'replay': {
         followTrace(call, begun.reader.entry.runner, begun.decision === 'join' ? 'joined' : 'replayed');
-        call.follow(new TaskFollower(this, call));
-        begun.reader.entry.runner?.response.run?.readAhead();
-        call.follower!.start(begun.reader, begun.decision);
+        const follower = new TaskFollower(this, call);
+        call.follow(follower);
+        begun.reader.entry.runner?.role.run?.readAhead();
+        follower.start(begun.reader, begun.decision);
         return false;
+      }
       // Can't occur: the second look-up does not ask what the caller can read.
       case 'unreadable':
         return true;
