@@ -417,9 +417,9 @@ t.test('routes become rules in their order, and the first that matches wins', as
   t.equal(of('writing-agent')[0].spec.host, 'writing-agent.tools.svc.cluster.local');
   t.match(
     comments(writeSets(sets)),
-    /agent_type code to code: it is in the message, which Istio does not read/,
+    /agent_type code to code: the agent type is in the message, which Istio does not read/,
   );
-  t.match(comments(writeSets(sets)), /Calls to writer, which no cluster is called/);
+  t.match(comments(writeSets(sets)), /Calls to writer, which is no cluster's name/);
 });
 
 t.test(
@@ -460,7 +460,7 @@ t.test(
         ],
       ],
     );
-    t.match(comments(await textOf(file)), /Calls to ::1: no host name/);
+    t.match(comments(await textOf(file)), /Calls to ::1: a VirtualService needs a host name/);
   },
 );
 
@@ -491,7 +491,7 @@ t.test('what is outside the mesh has a ServiceEntry and no policies of pods', as
   t.match(of('named')[1].spec.trafficPolicy.tls, { mode: 'SIMPLE', sni: 'agents.example.com' });
   t.match(
     comments(writeSet(sets.find(({ name }) => name === 'odd-name-1')!)),
-    /endpoints unix:\/run\/agent\.sock, example\.org:2: .*left out/,
+    /endpoints unix:\/run\/agent\.sock, example\.org:2: .*omitted/,
   );
 });
 
@@ -549,7 +549,7 @@ t.test(
     ]);
     t.match(
       comments(text),
-      /allow_identities gateway\.example, spiffe:\/\/e\/\*\/sa\/c: Istio knows callers by SPIFFE/,
+      /allow_identities gateway\.example, spiffe:\/\/e\/\*\/sa\/c: Istio identifies callers only by SPIFFE/,
     );
     t.strictSame(of('DestinationRule', 'inside').trafficPolicy.tls, { mode: 'ISTIO_MUTUAL' });
     t.strictSame(of('DestinationRule', 'outside').trafficPolicy.tls, {
@@ -684,13 +684,17 @@ function merge(base: Record<string, unknown>, over: Record<string, unknown>): Re
 
 t.test('what Istio can not say stands as a comment where one would look for it', async (t) => {
   const said: [string, object, RegExp][] = [
-    ['trailers', {}, /A status in trailers, behind a message, counts as success: so each failed stream/],
-    ['a status inside OK', {}, /OK with TaskResponse\.status FAILED or TIMEOUT is a success to Istio/],
-    ['de-duplication', {}, /task\.deduplicate: no sidecar here that knows a task by its id/],
-    ['who owns retries', {}, /three hops of three attempts are 27/],
+    [
+      'trailers',
+      {},
+      /Istio counts a status in trailers after a message as success, and so every stream that fails/,
+    ],
+    ['a status inside OK', {}, /Istio counts OK with TaskResponse\.status FAILED or TIMEOUT as success/],
+    ['de-duplication', {}, /task\.deduplicate: no sidecar recognizes a task by its id/],
+    ['who owns retries', {}, /three hops with three attempts each make 27 attempts/],
     ['ejection by latency', {}, /ejects by failure rate and by latency, for which Istio has no setting/],
     ['the circuit', {}, /circuit_breaker \(open after 5 failures in a row.*no half-open state/],
-    ['hedging', { hedge: { percentile: 95 } }, /hedge: Istio sends no second attempt/],
+    ['hedging', { hedge: { percentile: 95 } }, /hedge: Istio makes no second attempt/],
     [
       'codes',
       { ...features, retry: { ...features.retry, on: ['ABORTED', 'UNAVAILABLE'] } },
@@ -702,16 +706,20 @@ t.test('what Istio can not say stands as a comment where one would look for it',
       /max_ejection_time 10m: .*is 5m/,
     ],
     ['the longest wait', { retry: { backoff: { max: '1s' } } }, /backoff\.max 1s: .*is 250ms/],
-    ['zero that means none', { limits: { max_pending_calls: 0 } }, /max_pending_calls 0: 1 is the least/],
+    ['zero that means none', { limits: { max_pending_calls: 0 } }, /max_pending_calls 0: 1 is the minimum/],
     [
       'no ejection',
       { outlier_detection: { max_ejection_percent: 0 } },
       /max_ejection_percent 0: no outlierDetection/,
     ],
-    ['active checks', { health_check: { interval: '5s' } }, /health_check: Istio asks no pod/],
-    ['first chunk', { first_chunk_timeout: '2s' }, /first_chunk_timeout: no such clock/],
+    [
+      'active checks',
+      { health_check: { interval: '5s' } },
+      /health_check: Istio sends pods no health checks/,
+    ],
+    ['first chunk', { first_chunk_timeout: '2s' }, /first_chunk_timeout: Istio has no such timeout/],
     ['task ids', { balancer: 'ring_hash' }, /the task id is in the message/],
-    ['the provider of the model', {}, /llm \(openai\): fallback between providers/],
+    ['the provider of the model', {}, /llm \(openai\): Istio has no fallback between providers/],
   ];
   for (const [what, cluster, pattern] of said)
     t.match(comments(await textOf(withCluster(cluster))), pattern, what);

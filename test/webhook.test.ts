@@ -183,7 +183,10 @@ t.test('reviews over TLS, and requests that are none', async (t) => {
   ] as const)
     t.strictSame(JSON.parse((await ask(body)).body).response, { uid: 'an-id', allowed: true }, what);
   const clash = JSON.parse((await ask(reviewOf(pod({ initContainers: [{ name: 'outrigger' }] })))).body);
-  t.match(clash.response, { allowed: true, warnings: [/no Outrigger sidecar: a container is named/] });
+  t.match(clash.response, {
+    allowed: true,
+    warnings: [/no Outrigger sidecar: a container of the pod has the name/],
+  });
   t.equal(clash.response.patch, undefined);
 
   const refused = async (): Promise<Record<string, number>> => {
@@ -209,7 +212,7 @@ t.test('reviews over TLS, and requests that are none', async (t) => {
   t.strictSame(await refused(), { ...none, 0: 3, 400: 2 }, 'each once');
 
   t.match(await ask('no JSON'), { status: 400 });
-  t.match(await ask('{}'), { status: 400, body: /send an AdmissionReview/ });
+  t.match(await ask('{}'), { status: 400, body: /is not an AdmissionReview/ });
   t.match(await ask('[]'), { status: 400 });
   t.match(await ask(reviewOf(pod(), { uid: '' })), { status: 400, body: /uid/ });
   t.match(await ask('{}', { path: '/' }), { status: 404 });
@@ -300,7 +303,7 @@ t.test('files that change are served from the next connection on, and broken one
     });
   const before = (await shown()).fingerprint256;
   writeFileSync(join(folder, 'tls.crt'), 'broken');
-  await waitUntil('it says what is wrong', () => /is no certificate in PEM/.test(webhook.logs()));
+  await waitUntil('it says what is wrong', () => /is not a certificate in PEM/.test(webhook.logs()));
   t.equal((await shown()).fingerprint256, before, 'what was good goes on');
   writeCertificate(folder, second);
   await waitUntil('the new one is shown', async () => (await shown()).fingerprint256 !== before);

@@ -38,10 +38,10 @@ export async function inject(args: readonly string[]): Promise<number> {
     for (const { what, injection } of result.reports)
       complain(
         injection.outcome === 'untouched'
-          ? `${what}: left as it is, for ${injection.because}`
+          ? `${what}: unchanged, because ${injection.because}`
           : `${what}: injected`,
       );
-    if (result.reports.length === 0) complain('no workload found; the text is passed on as it is');
+    if (result.reports.length === 0) complain('found no workload; the output is the unchanged input');
     process.stdout.write(result.text);
     return EXIT.OK;
   } catch (error) {

@@ -3,7 +3,7 @@ import { isObject, type JsonObject, objectAt } from './json.ts';
 import { MAX_PORT_OFFSET, MIN_PORT_OFFSET } from './settings.ts';
 
 /** The settings of a pod's annotations. */
-export interface PodWishes {
+export interface PodAnnotations {
   /** `none` for a pod that serves no gRPC; undefined for the first container port. */
   readonly appPort: number | 'none' | undefined;
   /** The name of a config map. */
@@ -30,7 +30,7 @@ interface Resources {
 }
 
 const PREFIX = 'outrigger.dev/';
-/** The annotations that are settings. Other annotations with our prefix are refused, because they are misspelled. */
+/** The annotations that are settings. We refuse other annotations with our prefix, because they are misspelled. */
 const SETTINGS = [
   'app-port',
   'config',
@@ -57,18 +57,20 @@ const VOLUME_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const MAX_INTERCEPT_PORTS = 32;
 
 /** Reads the annotations of a pod, or reports every problem with them. */
-export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { problems: string[] } {
-  const annotations = objectAt(metadata, 'annotations');
+export function readAnnotations(
+  metadata: JsonObject,
+): { annotations: PodAnnotations } | { problems: string[] } {
+  const written = objectAt(metadata, 'annotations');
   const problems: string[] = [];
   const raw = (name: (typeof SETTINGS)[number]): string | undefined => {
-    const value = annotations[PREFIX + name];
+    const value = written[PREFIX + name];
     // Unquoted YAML values become numbers and booleans; Kubernetes refuses those, but inject need not.
     if (value === undefined || value === null || value === '' || Array.isArray(value) || isObject(value))
       return undefined;
     return String(value).trim();
   };
   const refuse = (name: string, takes: string): undefined => {
-    const shown = JSON.stringify(String(annotations[PREFIX + name]).slice(0, 60));
+    const shown = JSON.stringify(String(written[PREFIX + name]).slice(0, 60));
     problems.push(`the annotation ${PREFIX}${name} takes ${takes}, not ${shown}`);
     return undefined;
   };
@@ -77,11 +79,11 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
     return value === undefined || form.test(value) ? value : refuse(name, takes);
   };
 
-  for (const key of Object.keys(annotations)) {
+  for (const key of Object.keys(written)) {
     const name = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : undefined;
     if (name !== undefined && !(SETTINGS as readonly string[]).includes(name) && !OWN.includes(name))
       problems.push(
-        `the annotation ${key.slice(0, 80)} is not known; there are ${SETTINGS.map((setting) => PREFIX + setting).join(', ')}`,
+        `the annotation ${key.slice(0, 80)} is unknown; the known ones are ${SETTINGS.map((setting) => PREFIX + setting).join(', ')}`,
       );
   }
   const port = raw('app-port');
@@ -105,7 +107,7 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
     refuse('intercept-ports', `at most ${MAX_INTERCEPT_PORTS} ports with commas between them`);
   const cpu = 'an amount of CPU such as 100m';
   const memory = 'an amount of memory such as 128Mi';
-  const wishes: PodWishes = {
+  const annotations: PodAnnotations = {
     appPort,
     config: text('config', OBJECT_NAME, 'the name of a config map'),
     logLevel: level,
@@ -118,20 +120,22 @@ export function readWishes(metadata: JsonObject): { wishes: PodWishes } | { prob
     endpointSlices: flag('endpoint-slices'),
     portOffset: Number(offset),
   };
-  if (wishes.tlsSecret !== undefined && wishes.tlsVolume !== undefined)
-    problems.push(`the annotations ${PREFIX}tls-secret and ${PREFIX}tls-volume exclude each other; take one`);
-  if (wishes.intercept && wishes.portOffset > 0)
+  if (annotations.tlsSecret !== undefined && annotations.tlsVolume !== undefined)
     problems.push(
-      `the annotations ${PREFIX}intercept and ${PREFIX}port-offset exclude each other; a proxy that has the usual ports redirects the pod's connections itself`,
+      `the annotations ${PREFIX}tls-secret and ${PREFIX}tls-volume exclude each other; set only one of them`,
+    );
+  if (annotations.intercept && annotations.portOffset > 0)
+    problems.push(
+      `the annotations ${PREFIX}intercept and ${PREFIX}port-offset exclude each other: the proxy that uses the sidecar's default ports redirects the pod's connections itself; remove one of them`,
     );
   for (const resource of ['cpu', 'memory'] as const) {
-    const [request, limit] = [wishes.requests[resource], wishes.limits[resource]];
+    const [request, limit] = [annotations.requests[resource], annotations.limits[resource]];
     if (request !== undefined && limit !== undefined && quantity(request) > quantity(limit))
       problems.push(
-        `the annotation ${PREFIX}${resource}-request (${request}) is above ${PREFIX}${resource}-limit (${limit}); Kubernetes refuses that`,
+        `the annotation ${PREFIX}${resource}-request (${request}) is above ${PREFIX}${resource}-limit (${limit}), which Kubernetes refuses; lower the request`,
       );
   }
-  return problems.length > 0 ? { problems } : { wishes };
+  return problems.length > 0 ? { problems } : { annotations };
 }
 
 const UNITS: Readonly<Record<string, number>> = {

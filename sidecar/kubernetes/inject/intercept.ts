@@ -1,5 +1,5 @@
 /** Redirects a pod's gRPC connections to the sidecar by nftables rules. */
-import type { PodWishes } from './annotations.ts';
+import type { PodAnnotations } from './annotations.ts';
 import type { JsonObject } from './json.ts';
 import type { PodFacts } from './pod-facts.ts';
 import { INTERCEPT_NAME, type InjectSettings, PORTS, ROOT, SIDECAR_USER } from './settings.ts';
@@ -51,10 +51,10 @@ export const INTERCEPTING_LISTENERS: readonly JsonObject[] = [
   { name: 'OUTRIGGER_OUTBOUND_LISTEN', value: `localhost:${PORTS.outbound}` },
 ];
 
-export function interception(wishes: PodWishes, facts: PodFacts): Interception {
+export function interception(annotations: PodAnnotations, facts: PodFacts): Interception {
   return {
     inboundPort: facts.appPort,
-    outboundPorts: wishes.interceptPorts ?? [facts.appPort ?? DEFAULT_PORT],
+    outboundPorts: annotations.interceptPorts ?? [facts.appPort ?? DEFAULT_PORT],
   };
 }
 

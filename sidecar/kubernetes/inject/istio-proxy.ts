@@ -9,17 +9,17 @@ const AMBIENT_LABEL = 'istio.io/dataplane-mode';
 export function istioClash(spec: JsonObject, metadata: JsonObject): string | undefined {
   const claim = claimOf(spec, metadata);
   if (claim === undefined) return undefined;
-  return `${claim}, and has the sidecar's ports; set the pod's labels ${SIDECAR_LABEL}: "false" and ${AMBIENT_LABEL}: none, or its annotation outrigger.dev/port-offset`;
+  return `${claim}, and uses the sidecar's ports; set the pod's labels ${SIDECAR_LABEL}: "false" and ${AMBIENT_LABEL}: none, or its annotation outrigger.dev/port-offset`;
 }
 
 function claimOf(spec: JsonObject, metadata: JsonObject): string | undefined {
   const containers = [...objectsAt(spec, 'initContainers'), ...objectsAt(spec, 'containers')];
   if (containers.some((container) => stringAt(container, 'name') === CONTAINER))
-    return `Istio's proxy is in the pod (the container ${CONTAINER})`;
+    return `the pod has Istio's proxy (the container ${CONTAINER})`;
   const labels = objectAt(metadata, 'labels');
-  const asked = labels[SIDECAR_LABEL] ?? objectAt(metadata, 'annotations')[SIDECAR_LABEL];
-  if (String(asked) === 'true') return `Istio's proxy is asked for by ${SIDECAR_LABEL}`;
-  if (labels[AMBIENT_LABEL] === 'ambient') return `Istio's ambient mode is asked for by ${AMBIENT_LABEL}`;
+  const requested = labels[SIDECAR_LABEL] ?? objectAt(metadata, 'annotations')[SIDECAR_LABEL];
+  if (String(requested) === 'true') return `${SIDECAR_LABEL} requests Istio's proxy`;
+  if (labels[AMBIENT_LABEL] === 'ambient') return `${AMBIENT_LABEL} requests Istio's ambient mode`;
   return undefined;
 }
 

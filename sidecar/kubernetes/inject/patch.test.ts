@@ -45,7 +45,7 @@ const sidecarOf = (pod: Any) => pod.spec.initContainers[0];
 const envOf = (container: Any, name: string) =>
   container.env?.find((entry: Any) => entry.name === name)?.value;
 
-t.test('the sidecar is a native sidecar, restricted, in front of everything else', async (t) => {
+t.test('injection puts a restricted native sidecar before all other init containers', async (t) => {
   const pod = injected(agent({}, { initContainers: [{ name: 'migrate', image: 'm' }] }));
   const [sidecar, other] = pod.spec.initContainers;
   t.equal(other.name, 'migrate');
@@ -73,18 +73,24 @@ t.test('the sidecar is a native sidecar, restricted, in front of everything else
   t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), 'research-agent');
 });
 
-t.test('a second injection changes nothing, and so does one beside a sidecar put in by hand', async (t) => {
-  const once = injected(agent());
-  t.match(injectPod(once, context), { outcome: 'untouched', because: /already/ });
-  const byHand = agent({}, { initContainers: [{ name: 'outrigger', image: 'x', restartPolicy: 'Always' }] });
-  t.match(injectPod(byHand, context), { outcome: 'untouched' });
-  const asContainer = agent();
-  const spec = asContainer['spec'] as Any;
-  spec.containers.push({ name: 'outrigger', image: 'registry:5000/team/outrigger@sha256:00' });
-  t.match(injectPod(asContainer, context), { outcome: 'untouched' });
-});
+t.test(
+  'a second injection changes nothing, nor does one into a pod with a hand-written sidecar',
+  async (t) => {
+    const once = injected(agent());
+    t.match(injectPod(once, context), { outcome: 'untouched', because: /already/ });
+    const byHand = agent(
+      {},
+      { initContainers: [{ name: 'outrigger', image: 'x', restartPolicy: 'Always' }] },
+    );
+    t.match(injectPod(byHand, context), { outcome: 'untouched' });
+    const asContainer = agent();
+    const spec = asContainer['spec'] as Any;
+    spec.containers.push({ name: 'outrigger', image: 'registry:5000/team/outrigger@sha256:00' });
+    t.match(injectPod(asContainer, context), { outcome: 'untouched' });
+  },
+);
 
-t.test('pods that are opted out, or that no sidecar can serve, stay as they are', async (t) => {
+t.test('pods that opt out, or that no sidecar can serve, stay unchanged', async (t) => {
   for (const pod of [
     agent({}, {}, { labels: { 'outrigger.dev/inject': 'false' } }),
     agent({}, { hostNetwork: true }),
@@ -100,7 +106,7 @@ t.test('pods that are opted out, or that no sidecar can serve, stay as they are'
     t.match(injectPod(pod, context), { outcome: 'untouched', because: /\w/ });
 });
 
-t.test('annotations are the settings, and what is wrong with them is said all at once', async (t) => {
+t.test('annotations configure the sidecar, and the refusal lists every problem with them', async (t) => {
   const pod = injected(
     annotated({
       'outrigger.dev/app-port': '9000',
@@ -115,7 +121,7 @@ t.test('annotations are the settings, and what is wrong with them is said all at
   const sidecar = sidecarOf(pod);
   t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_APP'), '127.0.0.1:9000');
   t.equal(envOf(sidecar, 'OUTRIGGER_LOG_LEVEL'), 'debug');
-  t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), undefined, 'the config map says the name');
+  t.equal(envOf(sidecar, 'OUTRIGGER_NAME'), undefined, 'the config map has the name');
   t.strictSame(sidecar.args, ['run', '--config', '/etc/outrigger/outrigger.yaml']);
   t.strictSame(sidecar.resources, {
     requests: { cpu: '250m', memory: '64Mi' },
@@ -138,7 +144,7 @@ t.test('annotations are the settings, and what is wrong with them is said all at
   t.equal(wrong.problems.length, 7, wrong.problems.join('\n'));
 });
 
-t.test('resources that Kubernetes would refuse are refused before it does', async (t) => {
+t.test('injection refuses resources that Kubernetes would refuse', async (t) => {
   const of = (request: string, limit: string, resource = 'memory') =>
     injectPod(
       annotated({
@@ -162,11 +168,14 @@ t.test('resources that Kubernetes would refuse are refused before it does', asyn
   }
 });
 
-t.test('what a pod has as a whole is not shared out anew', async (t) => {
+t.test('the sidecar gets no resources of its own in a pod with spec.resources', async (t) => {
   const whole = { resources: { requests: { cpu: '50m' }, limits: { memory: '256Mi' } } };
   t.strictSame(sidecarOf(injected(agent({}, whole))).resources, { requests: {}, limits: {} });
   const asked = agent({}, whole, { annotations: { 'outrigger.dev/memory-request': '64Mi' } });
-  t.match(injectPod(asked, context), { outcome: 'refused', problems: [/memory-request .* leave it out/] });
+  t.match(injectPod(asked, context), {
+    outcome: 'refused',
+    problems: [/memory-request .* remove the annotation/],
+  });
   const cpuAlone = agent({}, { resources: { limits: { cpu: '2' } } });
   t.strictSame(sidecarOf(injected(cpuAlone)).resources, {
     requests: { memory: '128Mi' },
@@ -174,11 +183,11 @@ t.test('what a pod has as a whole is not shared out anew', async (t) => {
   });
 });
 
-t.test('names and ports that collide are refused with what to do', async (t) => {
+t.test('injection refuses conflicting names and ports, and says what to do', async (t) => {
   const refusals: [JsonObject, RegExp][] = [
     [
       agent({ ports: [{ name: 'outrigger-live', containerPort: 1 }] }),
-      /port is named outrigger-live, as one/,
+      /port has the name outrigger-live, which/,
     ],
     [agent({ ports: [{ containerPort: 15006 }] }), /containerPort 15006 .*inbound port; choose another/],
     [
@@ -187,7 +196,7 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
         { volumes: [{ name: 'outrigger-config', emptyDir: {} }] },
         { annotations: { 'outrigger.dev/config': 'outrigger' } },
       ),
-      /volume is named outrigger-config already/,
+      /volume of the pod has the name outrigger-config,/,
     ],
     [
       agent(
@@ -195,9 +204,9 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
         { volumes: [{ name: 'outrigger-tls', emptyDir: {} }] },
         { annotations: { 'outrigger.dev/tls-secret': 'writing-agent-tls' } },
       ),
-      /volume is named outrigger-tls already/,
+      /volume of the pod has the name outrigger-tls,/,
     ],
-    [annotated({ 'outrigger.dev/tls-volume': 'certs' }), /no volume certs.*add it/],
+    [annotated({ 'outrigger.dev/tls-volume': 'certs' }), /no volume certs.*add the volume/],
     [annotated({ 'outrigger.dev/tls-volume': 'a', 'outrigger.dev/tls-secret': 'b' }), /exclude each other/],
     [annotated({ 'outrigger.dev/port-offset': '14' }), /port-offset takes 0, or a number/],
     [annotated({ 'outrigger.dev/port-offset': '50515' }), /0, or a number from 100 to 50514/],
@@ -209,7 +218,10 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
       annotated({ 'outrigger.dev/app-port': '16006', 'outrigger.dev/port-offset': '1000' }),
       /app's port 16006/,
     ],
-    [agent({}, { initContainers: [{ name: 'outrigger', image: 'tool' }] }), /container is named outrigger/],
+    [
+      agent({}, { initContainers: [{ name: 'outrigger', image: 'tool' }] }),
+      /container of the pod has the name outrigger,/,
+    ],
     [annotated({ 'outrigger.dev/app-port': '15001' }), /app's port 15001/],
     [
       agent(
@@ -217,7 +229,7 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
         {},
         { annotations: { 'outrigger.dev/intercept': 'true' } },
       ),
-      /not intercepted/,
+      /rules do not redirect/,
     ],
   ];
   for (const [pod, message] of refusals) {
@@ -227,7 +239,7 @@ t.test('names and ports that collide are refused with what to do', async (t) => 
   }
 });
 
-t.test("the app's port: the first that may be gRPC, or none", async (t) => {
+t.test("the app's port is the first that may be gRPC, or none", async (t) => {
   const ports = (...list: object[]) => injected(agent({ ports: list }));
   const appOf = (pod: Any) => envOf(sidecarOf(pod), 'OUTRIGGER_INBOUND_APP');
   t.equal(appOf(ports({ name: 'http', containerPort: 8080 }, { containerPort: 7000 })), '127.0.0.1:7000');
@@ -237,17 +249,17 @@ t.test("the app's port: the first that may be gRPC, or none", async (t) => {
   t.equal(
     sidecarOf(web).readinessProbe.httpGet.path,
     '/healthz/live',
-    'nothing is served that could be unready',
+    'the app serves nothing that could be unready',
   );
   t.strictSame(web.spec.containers[0].ports, [{ name: 'http', containerPort: 8080 }]);
   const none = injected(annotated({ 'outrigger.dev/app-port': 'none' }));
   t.equal(appOf(none), 'none');
-  t.equal(appOf(web), 'none', 'only web ports: it only calls');
-  t.equal(appOf(ports()), undefined, 'no ports are declared: the default may be right');
+  t.equal(appOf(web), 'none', 'a pod with only web ports only makes calls');
+  t.equal(appOf(ports()), undefined, 'the pod declares no ports, and may serve on the default port');
   t.equal(none.spec.containers[0].ports[0].name, 'grpc');
 });
 
-t.test('a Service that asks for the port by name gets the sidecar', async (t) => {
+t.test('a Service that targets the port by name reaches the sidecar', async (t) => {
   const pod = injected(
     agent({
       readinessProbe: { tcpSocket: { port: 'grpc' } },
@@ -257,12 +269,12 @@ t.test('a Service that asks for the port by name gets the sidecar', async (t) =>
   const [app] = pod.spec.containers;
   t.match(sidecarOf(pod).ports[0], { name: 'grpc', containerPort: PORTS.inbound });
   t.strictSame(app.ports, [{ containerPort: 50051 }]);
-  t.equal(app.readinessProbe.tcpSocket.port, 50051, 'the name would lead nowhere now');
+  t.equal(app.readinessProbe.tcpSocket.port, 50051, "the name no longer refers to the app's port");
   t.equal(app.lifecycle.preStop.httpGet.port, 50051);
 });
 
 t.test(
-  'gRPC probes of the app move to the sidecar; what only the app can answer it asks the app',
+  'gRPC probes of the app move to the sidecar, which forwards those of other services to the app',
   async (t) => {
     const pod = injected(
       agent({
@@ -283,7 +295,7 @@ t.test(
 );
 
 t.test(
-  'where the sidecar may speak TLS its health port is probed for the app, by name of the service',
+  "if the sidecar may use TLS, probes of the app become HTTP probes of its health port, with the service's name",
   async (t) => {
     const probes = {
       startupProbe: { grpc: { port: 50051 }, failureThreshold: 30 },
@@ -311,7 +323,7 @@ t.test(
 );
 
 t.test(
-  'probes of the app by whatever container of the pod move, and those of other ports do not',
+  "the app's probes in every container move to the sidecar, and probes of other ports do not",
   async (t) => {
     const probe = (port: number) => ({
       startupProbe: { grpc: { port } },
@@ -330,7 +342,7 @@ t.test(
     const ports = (container: Any) => [container.startupProbe.grpc.port, container.readinessProbe.grpc.port];
     const [agentContainer, tools, watcher] = pod.spec.containers;
     t.strictSame(ports(agentContainer), [15006, 15006]);
-    t.strictSame(ports(tools), [50052, 50052], 'it serves that itself');
+    t.strictSame(ports(tools), [50052, 50052], 'this container serves its port itself');
     t.strictSame(tools.ports, [{ name: 'grpc-tools', containerPort: 50052 }]);
     t.strictSame(ports(watcher), [15006, 15006]);
     t.equal(pod.spec.initContainers[0].name, 'outrigger', 'before other native sidecars');
@@ -338,7 +350,7 @@ t.test(
   },
 );
 
-t.test('a Secret, or a volume of the pod, with certificates is mounted into the sidecar alone', async (t) => {
+t.test('only the sidecar mounts the Secret or the volume with certificates', async (t) => {
   const mount = (name: string) => ({ name, mountPath: '/run/outrigger/tls', readOnly: true });
   const pod = injected(annotated({ 'outrigger.dev/tls-secret': 'research-agent-tls' }));
   t.strictSame(pod.spec.volumes, [{ name: 'outrigger-tls', secret: { secretName: 'research-agent-tls' } }]);
@@ -350,7 +362,7 @@ t.test('a Secret, or a volume of the pod, with certificates is mounted into the 
   t.strictSame(sidecarOf(given).volumeMounts, [mount('svid')]);
 });
 
-t.test('who writes the certificates starts before the sidecar, which waits for them', async (t) => {
+t.test('the init container that writes the certificates starts before the sidecar', async (t) => {
   const metadata = { annotations: { 'outrigger.dev/tls-volume': 'svid' } };
   const volumes = [{ name: 'svid', emptyDir: { medium: 'Memory' } }];
   const mounts = { volumeMounts: [{ name: 'svid', mountPath: '/svid' }] };
@@ -363,10 +375,10 @@ t.test('who writes the certificates starts before the sidecar, which waits for t
   const later = injected(agent({}, { volumes, initContainers: [helper, reads] }, metadata));
   t.strictSame(names(later), ['spiffe-helper', 'outrigger', 'reads']);
   const never = injectPod(agent(mounts, { volumes }, metadata), context);
-  t.match(never, { outcome: 'refused', problems: [/before the sidecar starts; make their writer an init/] });
+  t.match(never, { outcome: 'refused', problems: [/before the sidecar starts; make the writer an init/] });
 });
 
-t.test('a sidecar that watches EndpointSlices has a token, and nobody else of the pod', async (t) => {
+t.test('only the sidecar gets the token with which it watches EndpointSlices', async (t) => {
   const spec = { automountServiceAccountToken: false };
   const pod = injected(agent({}, spec, { annotations: { 'outrigger.dev/endpoint-slices': 'true' } }));
   t.equal(pod.spec.automountServiceAccountToken, false);
@@ -383,7 +395,7 @@ t.test('a sidecar that watches EndpointSlices has a token, and nobody else of th
   t.equal(
     pod.spec.serviceAccountName,
     'default',
-    'Kubernetes takes no token for an account that is not named',
+    'Kubernetes grants no token without a named service account',
   );
   for (const account of [{ serviceAccountName: 'mine' }, { serviceAccount: 'mine' }]) {
     const own = agent({}, account, { annotations: { 'outrigger.dev/endpoint-slices': 'true' } });
@@ -392,72 +404,69 @@ t.test('a sidecar that watches EndpointSlices has a token, and nobody else of th
   }
 });
 
-t.test(
-  "Istio's proxy has the same ports: it is kept away, or the sidecar's are moved, or there is none",
-  async (t) => {
-    const off = { 'sidecar.istio.io/inject': 'false', 'istio.io/dataplane-mode': 'none' };
-    t.strictSame(injected(agent()).metadata.labels, off);
-    t.strictSame(injected(agent({}, {}, { labels: { app: 'a', ...off } })).metadata.labels, {
-      app: 'a',
-      ...off,
-    });
-    const proxy = { name: 'istio-proxy', image: 'proxyv2', restartPolicy: 'Always' };
-    const claims: [spec: object, metadata: object][] = [
-      [{ initContainers: [proxy] }, {}],
-      [{ containers: [{ name: 'agent' }, { name: 'istio-proxy' }] }, {}],
-      [{}, { labels: { 'sidecar.istio.io/inject': 'true' } }],
-      [{}, { annotations: { 'sidecar.istio.io/inject': 'true' } }],
-      [{}, { labels: { 'istio.io/dataplane-mode': 'ambient' } }],
-    ];
-    for (const [spec, metadata] of claims) {
-      const injection = injectPod(agent({}, spec, metadata), context);
-      t.match(injection, { outcome: 'refused', problems: [/has the sidecar's ports; set the pod's labels/] });
-      const annotations = { ...(metadata as Any).annotations, 'outrigger.dev/port-offset': '1000' };
-      const moved = injected(agent({}, spec, { ...metadata, annotations }));
-      t.strictSame(moved.metadata.labels, (metadata as Any).labels, 'Istio is not sent away');
-    }
-    const probe = { grpc: { port: 50051 } };
-    const key = { name: 'OPENAI_API_KEY', value: 'k' };
-    const pod = injected(
-      agent(
-        { readinessProbe: probe, env: [key] },
-        {},
-        { annotations: { 'outrigger.dev/port-offset': '1000' } },
-      ),
-    );
-    const sidecar = sidecarOf(pod);
-    t.strictSame(
-      sidecar.env
-        .filter(({ name }: Any) => /_LISTEN$/.test(name))
-        .map(({ name, value }: Any) => `${name} ${value}`),
-      [
-        'OUTRIGGER_ADMIN_LISTEN 127.0.0.1:16000',
-        'OUTRIGGER_OUTBOUND_LISTEN 127.0.0.1:16001',
-        'OUTRIGGER_LLM_LISTEN 127.0.0.1:16002',
-        'OUTRIGGER_INBOUND_LISTEN 0.0.0.0:16006',
-        'OUTRIGGER_METRICS_LISTEN 0.0.0.0:16020',
-        'OUTRIGGER_HEALTH_LISTEN 0.0.0.0:16021',
-      ],
-    );
-    t.strictSame(
-      sidecar.ports.map(({ containerPort }: Any) => containerPort),
-      [16006, 16020, 16021],
-    );
-    for (const name of ['startupProbe', 'readinessProbe', 'livenessProbe'])
-      t.equal(sidecar[name].httpGet.port, 16021);
-    const [app] = pod.spec.containers;
-    t.equal(app.readinessProbe.grpc.port, 16006);
-    t.equal(envOf(app, 'AGENT_OUTBOUND'), '127.0.0.1:16001');
-    t.equal(envOf(app, 'OPENAI_BASE_URL'), 'http://127.0.0.1:16002/v1');
-    t.notMatch(JSON.stringify(pod), /\b150(01|02|06|2\d)\b/, 'no usual port is left anywhere');
-  },
-);
+t.test("injection disables Istio's proxy, or moves the sidecar's ports, or refuses the pod", async (t) => {
+  const off = { 'sidecar.istio.io/inject': 'false', 'istio.io/dataplane-mode': 'none' };
+  t.strictSame(injected(agent()).metadata.labels, off);
+  t.strictSame(injected(agent({}, {}, { labels: { app: 'a', ...off } })).metadata.labels, {
+    app: 'a',
+    ...off,
+  });
+  const proxy = { name: 'istio-proxy', image: 'proxyv2', restartPolicy: 'Always' };
+  const claims: [spec: object, metadata: object][] = [
+    [{ initContainers: [proxy] }, {}],
+    [{ containers: [{ name: 'agent' }, { name: 'istio-proxy' }] }, {}],
+    [{}, { labels: { 'sidecar.istio.io/inject': 'true' } }],
+    [{}, { annotations: { 'sidecar.istio.io/inject': 'true' } }],
+    [{}, { labels: { 'istio.io/dataplane-mode': 'ambient' } }],
+  ];
+  for (const [spec, metadata] of claims) {
+    const injection = injectPod(agent({}, spec, metadata), context);
+    t.match(injection, { outcome: 'refused', problems: [/uses the sidecar's ports; set the pod's labels/] });
+    const annotations = { ...(metadata as Any).annotations, 'outrigger.dev/port-offset': '1000' };
+    const moved = injected(agent({}, spec, { ...metadata, annotations }));
+    t.strictSame(moved.metadata.labels, (metadata as Any).labels, "Istio's injection stays enabled");
+  }
+  const probe = { grpc: { port: 50051 } };
+  const key = { name: 'OPENAI_API_KEY', value: 'k' };
+  const pod = injected(
+    agent(
+      { readinessProbe: probe, env: [key] },
+      {},
+      { annotations: { 'outrigger.dev/port-offset': '1000' } },
+    ),
+  );
+  const sidecar = sidecarOf(pod);
+  t.strictSame(
+    sidecar.env
+      .filter(({ name }: Any) => /_LISTEN$/.test(name))
+      .map(({ name, value }: Any) => `${name} ${value}`),
+    [
+      'OUTRIGGER_ADMIN_LISTEN 127.0.0.1:16000',
+      'OUTRIGGER_OUTBOUND_LISTEN 127.0.0.1:16001',
+      'OUTRIGGER_LLM_LISTEN 127.0.0.1:16002',
+      'OUTRIGGER_INBOUND_LISTEN 0.0.0.0:16006',
+      'OUTRIGGER_METRICS_LISTEN 0.0.0.0:16020',
+      'OUTRIGGER_HEALTH_LISTEN 0.0.0.0:16021',
+    ],
+  );
+  t.strictSame(
+    sidecar.ports.map(({ containerPort }: Any) => containerPort),
+    [16006, 16020, 16021],
+  );
+  for (const name of ['startupProbe', 'readinessProbe', 'livenessProbe'])
+    t.equal(sidecar[name].httpGet.port, 16021);
+  const [app] = pod.spec.containers;
+  t.equal(app.readinessProbe.grpc.port, 16006);
+  t.equal(envOf(app, 'AGENT_OUTBOUND'), '127.0.0.1:16001');
+  t.equal(envOf(app, 'OPENAI_BASE_URL'), 'http://127.0.0.1:16002/v1');
+  t.notMatch(JSON.stringify(pod), /\b150(01|02|06|2\d)\b/, 'no default port remains');
+});
 
-t.test('the time that a pod has to end is shared out', async (t) => {
+t.test("delay, app and sidecar share the pod's grace period", async (t) => {
   for (const grace of [0, 1, 5, 6, 10, 30, 60, 600]) {
     const { delay, appSleep, timeout } = drainTimes(grace);
     t.ok(delay >= 0 && appSleep >= 0 && timeout > 0, `${grace} s`);
-    t.ok(appSleep < Math.max(1, grace), 'the app hears of its end before it');
+    t.ok(appSleep < Math.max(1, grace), 'the app gets SIGTERM before SIGKILL');
     if (grace > 3) t.ok(delay + timeout < grace, 'the last call is answered before SIGKILL');
   }
   const pod = injected(agent({}, { terminationGracePeriodSeconds: 90 }));
@@ -513,7 +522,7 @@ t.test('the key moves to the sidecar, and the app calls agents and the model thr
     t.notMatch(
       JSON.stringify(spec),
       /held-by-outrigger|15002/,
-      'what the sidecar can not know stays with the app',
+      "a key that injection can't see stays with the app",
     );
   }
 });
@@ -527,7 +536,7 @@ t.test('a container with another key keeps it', async (t) => {
   t.equal(envOf(other, 'OPENAI_BASE_URL'), undefined);
 });
 
-t.test('traces go where the app sends its own, or where the injector says', async (t) => {
+t.test("traces go to the app's own collector, or to the injector's", async (t) => {
   const settings = { ...context.settings, otlpEndpoint: 'http://collector:4318' };
   const from = (env: object[]) => sidecarOf(injected(agent({ env }), { settings }));
   t.equal(envOf(from([]), 'OTEL_EXPORTER_OTLP_ENDPOINT'), 'http://collector:4318');
@@ -538,21 +547,36 @@ t.test('traces go where the app sends its own, or where the injector says', asyn
   ]);
   t.equal(envOf(own, 'OTEL_EXPORTER_OTLP_ENDPOINT'), 'http://mine:4318');
   t.equal(envOf(own, 'OTEL_SERVICE_NAME'), undefined);
-  t.equal(envOf(own, 'OTEL_EXPORTER_OTLP_HEADERS'), undefined, 'refers to what the sidecar has not got');
+  t.equal(
+    envOf(own, 'OTEL_EXPORTER_OTLP_HEADERS'),
+    undefined,
+    'it refers to a variable that the sidecar lacks',
+  );
 });
 
-t.test('interception is a step behind the sidecar, with nothing but the network in its hands', async (t) => {
-  const pod = injected(
-    annotated({ 'outrigger.dev/intercept': 'true', 'outrigger.dev/intercept-ports': '50051,9000' }),
-  );
-  const [sidecar, step] = pod.spec.initContainers;
-  t.equal(envOf(sidecar, 'OUTRIGGER_INBOUND_LISTEN'), '[::]:15006', 'IPv6 comes to where it was sent');
-  t.equal(envOf(sidecar, 'OUTRIGGER_OUTBOUND_LISTEN'), 'localhost:15001', 'and to [::1]');
-  t.match(step, { name: 'outrigger-intercept', image: 'registry.example/outrigger-intercept:1' });
-  t.strictSame(step.securityContext.capabilities, { add: ['NET_ADMIN'], drop: ['ALL'] });
-  t.match(step.args[0], /tcp dport 50051 redirect to :15006/);
-  t.match(step.args[0], /meta skuid 15000 return[\s\S]*tcp dport \{ 9000, 50051 \} redirect to :15001/);
-});
+t.test(
+  'the init container for interception follows the sidecar, and may change only the network',
+  async (t) => {
+    const pod = injected(
+      annotated({ 'outrigger.dev/intercept': 'true', 'outrigger.dev/intercept-ports': '50051,9000' }),
+    );
+    const [sidecar, step] = pod.spec.initContainers;
+    t.equal(
+      envOf(sidecar, 'OUTRIGGER_INBOUND_LISTEN'),
+      '[::]:15006',
+      'a redirected IPv6 connection keeps its address',
+    );
+    t.equal(
+      envOf(sidecar, 'OUTRIGGER_OUTBOUND_LISTEN'),
+      'localhost:15001',
+      "the app's IPv6 connections end on [::1]",
+    );
+    t.match(step, { name: 'outrigger-intercept', image: 'registry.example/outrigger-intercept:1' });
+    t.strictSame(step.securityContext.capabilities, { add: ['NET_ADMIN'], drop: ['ALL'] });
+    t.match(step.args[0], /tcp dport 50051 redirect to :15006/);
+    t.match(step.args[0], /meta skuid 15000 return[\s\S]*tcp dport \{ 9000, 50051 \} redirect to :15001/);
+  },
+);
 
 /** Applies RFC 6902, as the API server does. */
 function apply(document: Json, operations: readonly PatchOperation[]): Json {
@@ -583,7 +607,7 @@ function apply(document: Json, operations: readonly PatchOperation[]): Json {
   return result;
 }
 
-t.test('a JSON patch turns the one into the other, whatever they are', async (t) => {
+t.test('a JSON patch turns any document into any other', async (t) => {
   const json = fc.jsonValue({ maxDepth: 4 }) as fc.Arbitrary<Json>;
   fc.assert(
     fc.property(json, json, (before, after) => {
@@ -702,13 +726,13 @@ const pods = maybe(
   }),
 );
 
-t.test('no pod makes it throw; what it injects it injects once, and leaves what it got alone', async (t) => {
+t.test('injectPod never throws, is idempotent, and leaves its input unchanged', async (t) => {
   let injections = 0;
   fc.assert(
     fc.property(pods, (pod) => {
       const before = JSON.stringify(pod);
       const injection = injectPod(pod, context);
-      if (JSON.stringify(pod) !== before) throw new Error('the pod that came in was changed');
+      if (JSON.stringify(pod) !== before) throw new Error('injectPod changed its input');
       if (injection.outcome !== 'injected') return;
       injections++;
       const result = injection.pod as Any;
@@ -716,16 +740,17 @@ t.test('no pod makes it throw; what it injects it injects once, and leaves what 
       const names = result.spec.initContainers.filter((entry: Any) => entry?.name === 'outrigger');
       if (names.length !== 1) throw new Error(`${names.length} sidecars`);
       const given = (pod as Any).spec;
-      if (result.spec.containers.length !== given.containers.length) throw new Error('a container was lost');
+      if (result.spec.containers.length !== given.containers.length)
+        throw new Error('the result lacks a container');
       const plain = JSON.parse(before);
       const patched = apply(plain, jsonPatch(plain, result));
       if (JSON.stringify(sorted(patched)) !== JSON.stringify(sorted(JSON.parse(JSON.stringify(result)))))
-        throw new Error('the patch does something else');
+        throw new Error('the patch has another result');
       result.spec.containers.forEach((probed: Any, index: number) => {
         const moved =
           probed?.readinessProbe?.grpc?.port !== given.containers[index]?.readinessProbe?.grpc?.port;
         if (moved && result.spec.initContainers[0].readinessProbe.httpGet.path === '/healthz/live')
-          throw new Error('a probe was moved to a sidecar without an app');
+          throw new Error('a probe moved to a sidecar without an app');
       });
     }),
     { numRuns: 5_000 },

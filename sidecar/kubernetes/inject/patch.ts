@@ -1,5 +1,5 @@
 /** The injection of a sidecar, from the facts about a pod to its changed spec. */
-import { readWishes } from './annotations.ts';
+import { readAnnotations } from './annotations.ts';
 import { holdSigterm, moveProbes, releasePortName } from './app-container.ts';
 import { appEnvironment, type LlmMove, llmMoveOf, NOTHING_MOVES, otelOf } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
@@ -40,11 +40,11 @@ export function injectPod(pod: unknown, context: InjectContext): Injection {
   if (hasSidecar(spec)) return untouched('it has the sidecar already');
   const impossible = cannotHaveSidecar(spec, metadata);
   if (impossible !== undefined) return untouched(impossible);
-  const read = readWishes(metadata);
+  const read = readAnnotations(metadata);
   if ('problems' in read) return { outcome: 'refused', problems: read.problems };
-  const facts = readFacts(spec, read.wishes);
-  const problems = clashes(spec, read.wishes, facts);
-  const istio = read.wishes.portOffset === 0 ? istioClash(spec, metadata) : undefined;
+  const facts = readFacts(spec, read.annotations);
+  const problems = clashes(spec, read.annotations, facts);
+  const istio = read.annotations.portOffset === 0 ? istioClash(spec, metadata) : undefined;
   if (istio !== undefined) problems.push(istio);
   if (problems.length > 0) return { outcome: 'refused', problems };
   return { outcome: 'injected', pod: injected({ pod, metadata, spec, ...read, facts, context }) };
@@ -54,34 +54,35 @@ interface Injectable {
   readonly pod: JsonObject;
   readonly metadata: JsonObject;
   readonly spec: JsonObject;
-  readonly wishes: Extract<ReturnType<typeof readWishes>, { wishes: unknown }>['wishes'];
+  readonly annotations: Extract<ReturnType<typeof readAnnotations>, { annotations: unknown }>['annotations'];
   readonly facts: ReturnType<typeof readFacts>;
   readonly context: InjectContext;
 }
 
-function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): JsonObject {
+function injected({ pod, metadata, spec, annotations, facts, context }: Injectable): JsonObject {
   const { settings, version } = context;
   const containers = at(spec, 'containers') as readonly Json[];
   const app = objectsAt(spec, 'containers').find(({ name }) => name === facts.appContainer);
   // Many workloads share one config map, so the pod's own name overrides the name in there.
   const name =
-    givenName(metadata) ?? (wishes.config === undefined ? nameOf(metadata, context.workloadName) : undefined);
+    givenName(metadata) ??
+    (annotations.config === undefined ? nameOf(metadata, context.workloadName) : undefined);
   const llm = firstMove(objectsAt(spec, 'containers'), app);
   const sidecar = sidecarContainer({
     settings,
-    wishes,
+    annotations,
     facts,
     name,
     llm,
     otel: app === undefined ? [] : otelOf(app),
   });
-  const redirect = wishes.intercept
-    ? [interceptContainer(settings, interceptRules(interception(wishes, facts)))]
+  const redirect = annotations.intercept
+    ? [interceptContainer(settings, interceptRules(interception(annotations, facts)))]
     : [];
   const target = {
     ports: facts.ports,
     name,
-    mayHaveTls: wishes.tlsSecret !== undefined || wishes.tlsVolume !== undefined,
+    mayHaveTls: annotations.tlsSecret !== undefined || annotations.tlsVolume !== undefined,
   };
   // Containers of a pod share its network, so each may be probed on the app's port.
   const probed = (container: JsonObject): JsonObject =>
@@ -89,19 +90,22 @@ function injected({ pod, metadata, spec, wishes, facts, context }: Injectable): 
   const inits = listAt(spec, 'initContainers').map((init) => (isObject(init) ? probed(init) : init));
   const newSpec: Record<string, Json> = {
     ...spec,
-    initContainers: inits.toSpliced(placeOfSidecar(inits, wishes), 0, sidecar, ...redirect),
+    initContainers: inits.toSpliced(placeOfSidecar(inits, annotations), 0, sidecar, ...redirect),
     containers: containers.map((container) =>
       isObject(container) ? appContainer(probed(container), container === app, facts, llm) : container,
     ),
   };
   // A token belongs to a service account; a pod without an explicit one uses this.
-  if (wishes.endpointSlices && (at(spec, 'serviceAccountName') ?? at(spec, 'serviceAccount') ?? '') === '')
+  if (
+    annotations.endpointSlices &&
+    (at(spec, 'serviceAccountName') ?? at(spec, 'serviceAccount') ?? '') === ''
+  )
     newSpec['serviceAccountName'] = 'default';
-  const volumes = sidecarVolumes(wishes).map(({ name, source }) => ({ name, ...source }));
+  const volumes = sidecarVolumes(annotations).map(({ name, source }) => ({ name, ...source }));
   if (volumes.length > 0) newSpec['volumes'] = [...listAt(spec, 'volumes'), ...volumes];
-  const annotations = { ...objectAt(metadata, 'annotations'), [STATUS_ANNOTATION]: version };
-  const labels = wishes.portOffset === 0 ? { labels: withoutIstio(objectAt(metadata, 'labels')) } : {};
-  return { ...pod, metadata: { ...metadata, ...labels, annotations }, spec: newSpec };
+  const labels = annotations.portOffset === 0 ? { labels: withoutIstio(objectAt(metadata, 'labels')) } : {};
+  const marked = { annotations: { ...objectAt(metadata, 'annotations'), [STATUS_ANNOTATION]: version } };
+  return { ...pod, metadata: { ...metadata, ...labels, ...marked }, spec: newSpec };
 }
 
 function appContainer(

@@ -1,5 +1,5 @@
 /** Examines a pod before the injection: its ports, its grace period, and what conflicts with a sidecar. */
-import type { PodWishes } from './annotations.ts';
+import type { PodAnnotations } from './annotations.ts';
 import { at, type JsonObject, numberAt, objectAt, objectsAt, stringAt } from './json.ts';
 import { INTERCEPT_NAME, PORT_NAMES, type Ports, portsAt, SIDECAR_NAME, SIDECAR_USER } from './settings.ts';
 import { lateCertificates, sidecarVolumes } from './sidecar-volumes.ts';
@@ -31,23 +31,23 @@ const NOT_GRPC = /^(https?|http2?-?web|web|metrics|prometheus|prom|udp|dns|ws|ws
 const WEB = /^(https?|web|ws|wss)(-|$)/;
 
 /**
- * A pod only makes calls if it says so, or if it declares the port of a web server and no port that may be gRPC. A pod
- * that declares no ports, or only metrics, may still serve on the default port; and we do not know here what a config
- * map says about the app.
+ * A pod only makes calls if its annotation says so, or if it declares the port of a web server and no port that may be
+ * gRPC. A pod that declares no ports, or only metrics, may still serve on the default port; and we do not know here
+ * which app a config map configures.
  */
 function isOnlyCalling(
-  wishes: PodWishes,
+  annotations: PodAnnotations,
   appPort: number | undefined,
   names: readonly (string | undefined)[],
 ) {
-  if (wishes.appPort === 'none') return true;
-  if (appPort !== undefined || wishes.config !== undefined) return false;
+  if (annotations.appPort === 'none') return true;
+  if (appPort !== undefined || annotations.config !== undefined) return false;
   return names.some((name = '') => WEB.test(name) && !/metrics|prom/.test(name));
 }
 
-export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
+export function readFacts(spec: JsonObject, annotations: PodAnnotations): PodFacts {
   const containers = objectsAt(spec, 'containers');
-  const wanted = wishes.appPort === 'none' ? undefined : wishes.appPort;
+  const wanted = annotations.appPort === 'none' ? undefined : annotations.appPort;
   const candidates = containers.flatMap((container) =>
     objectsAt(container, 'ports').map((port) => ({
       container: stringAt(container, 'name'),
@@ -57,7 +57,7 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
     })),
   );
   const found =
-    wishes.appPort === 'none'
+    annotations.appPort === 'none'
       ? undefined
       : candidates.find(
           ({ number, name, protocol }) =>
@@ -70,14 +70,14 @@ export function readFacts(spec: JsonObject, wishes: PodWishes): PodFacts {
   return {
     appPort,
     onlyCalls: isOnlyCalling(
-      wishes,
+      annotations,
       appPort,
       candidates.map(({ name }) => name),
     ),
     appContainer: found?.container ?? stringAt(containers[0], 'name'),
     appPortName: found?.name,
     graceSeconds: Math.max(0, Math.floor(grace)),
-    ports: portsAt(wishes.portOffset),
+    ports: portsAt(annotations.portOffset),
     sharedResources: new Set(
       ['requests', 'limits'].flatMap((kind) => Object.keys(objectAt(objectAt(spec, 'resources'), kind))),
     ),
@@ -110,17 +110,17 @@ function looksLikeOurs(container: JsonObject): boolean {
 }
 
 /** Every conflict between the pod and a sidecar. */
-export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): string[] {
+export function clashes(spec: JsonObject, annotations: PodAnnotations, facts: PodFacts): string[] {
   const problems: string[] = [];
   const inits = objectsAt(spec, 'initContainers');
   const containers = objectsAt(spec, 'containers');
-  const names: string[] = wishes.intercept ? [SIDECAR_NAME, INTERCEPT_NAME] : [SIDECAR_NAME];
+  const names: string[] = annotations.intercept ? [SIDECAR_NAME, INTERCEPT_NAME] : [SIDECAR_NAME];
   const ports = new Map(Object.entries(facts.ports).map(([name, port]) => [port as number, name]));
   for (const container of [...inits, ...containers]) {
     const name = stringAt(container, 'name') ?? '';
     if (names.includes(name))
       problems.push(
-        `a container is named ${name} already; give it another name, for the sidecar needs this one`,
+        `a container of the pod has the name ${name}, which the sidecar needs; rename the container`,
       );
     for (const port of objectsAt(container, 'ports')) {
       for (const key of ['containerPort', 'hostPort']) {
@@ -131,9 +131,9 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
           );
       }
     }
-    if (wishes.intercept && runsAsSidecarUser(container, spec))
+    if (annotations.intercept && runsAsSidecarUser(container, spec))
       problems.push(
-        `the container ${name} runs as user ${SIDECAR_USER}, whose traffic is not intercepted; choose another user`,
+        `the container ${name} runs as user ${SIDECAR_USER}, whose connections the rules do not redirect; choose another user`,
       );
   }
   if (facts.appPort !== undefined && ports.has(facts.appPort))
@@ -142,22 +142,23 @@ export function clashes(spec: JsonObject, wishes: PodWishes, facts: PodFacts): s
     );
   if (Object.values<string | undefined>(PORT_NAMES).includes(facts.appPortName))
     problems.push(
-      `the app's port is named ${facts.appPortName}, as one of the sidecar's is; give it another name`,
+      `the app's port has the name ${facts.appPortName}, which a port of the sidecar needs; rename the app's port`,
     );
-  for (const [kind, amounts] of Object.entries({ request: wishes.requests, limit: wishes.limits }))
+  for (const [kind, amounts] of Object.entries({ request: annotations.requests, limit: annotations.limits }))
     for (const resource of ['cpu', 'memory'] as const)
       if (amounts[resource] !== undefined && facts.sharedResources.has(resource))
         problems.push(
-          `the annotation outrigger.dev/${resource}-${kind} is for pods without resources as a whole; leave it out, for the sidecar takes its part of the ${resource} in spec.resources`,
+          `the annotation outrigger.dev/${resource}-${kind} has no effect in a pod with spec.resources, whose ${resource} the sidecar shares; remove the annotation`,
         );
   const volumes = new Set(objectsAt(spec, 'volumes').map((volume) => stringAt(volume, 'name')));
-  for (const { name } of sidecarVolumes(wishes))
-    if (volumes.has(name)) problems.push(`a volume is named ${name} already; give it another name`);
-  if (wishes.tlsVolume !== undefined && !volumes.has(wishes.tlsVolume))
+  for (const { name } of sidecarVolumes(annotations))
+    if (volumes.has(name))
+      problems.push(`a volume of the pod has the name ${name}, which the sidecar needs; rename the volume`);
+  if (annotations.tlsVolume !== undefined && !volumes.has(annotations.tlsVolume))
     problems.push(
-      `the pod has no volume ${wishes.tlsVolume}, which the annotation outrigger.dev/tls-volume names; add it, or take outrigger.dev/tls-secret`,
+      `the pod has no volume ${annotations.tlsVolume}, which the annotation outrigger.dev/tls-volume names; add the volume, or use outrigger.dev/tls-secret`,
     );
-  const late = lateCertificates(spec, wishes);
+  const late = lateCertificates(spec, annotations);
   if (late !== undefined) problems.push(late);
   return [...new Set(problems)];
 }

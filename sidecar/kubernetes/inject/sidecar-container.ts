@@ -1,5 +1,5 @@
 /** Builds the sidecar's container. */
-import { type PodWishes, quantity } from './annotations.ts';
+import { type PodAnnotations, quantity } from './annotations.ts';
 import type { LlmMove } from './app-environment.ts';
 import { drainTimes } from './drain-times.ts';
 import { INTERCEPTING_LISTENERS } from './intercept.ts';
@@ -24,7 +24,7 @@ const DEFAULTS = { cpuRequest: '100m', memoryRequest: '128Mi', memoryLimit: '512
 
 export interface SidecarSource {
   readonly settings: InjectSettings;
-  readonly wishes: PodWishes;
+  readonly annotations: PodAnnotations;
   readonly facts: PodFacts;
   /** The name in metrics, traces and HealthCheck. */
   readonly name: string | undefined;
@@ -36,16 +36,16 @@ export interface SidecarSource {
 
 /** The sidecar as a native sidecar: an init container that keeps running (Kubernetes 1.29 and later). */
 export function sidecarContainer(source: SidecarSource): JsonObject {
-  const { settings, wishes, facts } = source;
+  const { settings, annotations, facts } = source;
   const { ports } = facts;
   const serves = facts.appPort !== undefined;
-  const mounts = sidecarMounts(wishes);
+  const mounts = sidecarMounts(annotations);
   return {
     name: SIDECAR_NAME,
     image: settings.image,
     ...(settings.pullPolicy === undefined ? {} : { imagePullPolicy: settings.pullPolicy }),
     restartPolicy: 'Always',
-    args: wishes.config === undefined ? ['run'] : ['run', '--config', `${CONFIG_FOLDER}/${CONFIG_FILE}`],
+    args: annotations.config === undefined ? ['run'] : ['run', '--config', `${CONFIG_FOLDER}/${CONFIG_FILE}`],
     env: environment(source),
     ports: [
       {
@@ -84,12 +84,12 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
           command: [
             'outrigger',
             'drain',
-            ...(wishes.config === undefined ? [] : ['--config', `${CONFIG_FOLDER}/${CONFIG_FILE}`]),
+            ...(annotations.config === undefined ? [] : ['--config', `${CONFIG_FOLDER}/${CONFIG_FILE}`]),
           ],
         },
       },
     },
-    resources: resources(wishes, facts.sharedResources),
+    resources: resources(annotations, facts.sharedResources),
     securityContext: {
       allowPrivilegeEscalation: false,
       capabilities: { drop: ['ALL'] },
@@ -104,7 +104,7 @@ export function sidecarContainer(source: SidecarSource): JsonObject {
   };
 }
 
-function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource): JsonObject[] {
+function environment({ settings, annotations, facts, name, llm, otel }: SidecarSource): JsonObject[] {
   const { delay, timeout } = drainTimes(facts.graceSeconds);
   const own: JsonObject[] = [
     // First, because `$(NAME)` refers to earlier variables.
@@ -113,18 +113,19 @@ function environment({ settings, wishes, facts, name, llm, otel }: SidecarSource
     { name: 'POD_NAMESPACE', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.namespace' } } },
     // The sidecar prefers endpoints in the zone of this node's label.
     { name: 'NODE_NAME', valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath: 'spec.nodeName' } } },
-    ...(wishes.portOffset === 0 ? [] : listenAddresses(facts.ports)),
-    ...(wishes.intercept ? INTERCEPTING_LISTENERS : []),
+    ...(annotations.portOffset === 0 ? [] : listenAddresses(facts.ports)),
+    ...(annotations.intercept ? INTERCEPTING_LISTENERS : []),
   ];
-  // The config map's values stay, except those that the pod knows better: its port, its grace period, its log level.
+  // The config map's values stay, except those that the pod determines: its port, its grace period, its log level.
   if (name !== undefined) own.push({ name: 'OUTRIGGER_NAME', value: name });
   if (facts.appPort !== undefined)
     own.push({ name: 'OUTRIGGER_INBOUND_APP', value: `127.0.0.1:${facts.appPort}` });
   else if (facts.onlyCalls) own.push({ name: 'OUTRIGGER_INBOUND_APP', value: 'none' });
   own.push({ name: 'OUTRIGGER_DRAIN_DELAY', value: `${delay}s` });
   own.push({ name: 'OUTRIGGER_DRAIN_TIMEOUT', value: `${timeout}s` });
-  if (wishes.logLevel !== undefined) own.push({ name: 'OUTRIGGER_LOG_LEVEL', value: wishes.logLevel });
-  if (wishes.config === undefined && llm.upstreams !== undefined)
+  if (annotations.logLevel !== undefined)
+    own.push({ name: 'OUTRIGGER_LOG_LEVEL', value: annotations.logLevel });
+  if (annotations.config === undefined && llm.upstreams !== undefined)
     own.push({ name: 'OUTRIGGER_LLM_UPSTREAMS', value: llm.upstreams });
   const traces: JsonObject[] = [...otel];
   if (settings.otlpEndpoint !== undefined && !names(otel).has('OTEL_EXPORTER_OTLP_ENDPOINT'))
@@ -158,7 +159,7 @@ function probe(path: string, port: number): JsonObject {
  * The defaults apply to resources that the pod as a whole does not limit: a container's part may not exceed the pod's,
  * or Kubernetes refuses the pod.
  */
-function resources({ requests, limits }: PodWishes, shared: ReadonlySet<string>): JsonObject {
+function resources({ requests, limits }: PodAnnotations, shared: ReadonlySet<string>): JsonObject {
   const { cpuRequest, memoryRequest, memoryLimit } = DEFAULTS;
   const cpu = requests.cpu ?? limits.cpu ?? (shared.has('cpu') ? undefined : cpuRequest);
   const memory = requests.memory ?? limits.memory ?? (shared.has('memory') ? undefined : memoryRequest);

@@ -1,5 +1,5 @@
 /** Builds the volumes and mounts of the sidecar, and finds its place among the init containers. */
-import type { PodWishes } from './annotations.ts';
+import type { PodAnnotations } from './annotations.ts';
 import { at, isObject, type Json, type JsonObject, objectsAt, stringAt } from './json.ts';
 import {
   CONFIG_FILE,
@@ -21,7 +21,7 @@ export interface SidecarVolume {
 const TOKEN_SECONDS = 3_607;
 
 /** The volumes that the pod gets for its sidecar. No other container mounts them. */
-export function sidecarVolumes({ config, tlsSecret, endpointSlices }: PodWishes): SidecarVolume[] {
+export function sidecarVolumes({ config, tlsSecret, endpointSlices }: PodAnnotations): SidecarVolume[] {
   const volumes: SidecarVolume[] = [];
   if (config !== undefined)
     volumes.push({
@@ -48,7 +48,12 @@ const TOKEN_SOURCES: readonly JsonObject[] = [
 ];
 
 /** The mounts of these volumes in the sidecar, plus the pod's volume with certificates. */
-export function sidecarMounts({ config, tlsSecret, tlsVolume, endpointSlices }: PodWishes): JsonObject[] {
+export function sidecarMounts({
+  config,
+  tlsSecret,
+  tlsVolume,
+  endpointSlices,
+}: PodAnnotations): JsonObject[] {
   const mounts: JsonObject[] = [];
   const mount = (name: string, mountPath: string): void => {
     mounts.push({ name, mountPath, readOnly: true });
@@ -64,19 +69,19 @@ export function sidecarMounts({ config, tlsSecret, tlsVolume, endpointSlices }: 
  * The place of the sidecar among the init containers: first, but after those that write its certificates. It can't
  * start without certificates, and later init containers wait for it.
  */
-export function placeOfSidecar(initContainers: readonly Json[], { tlsVolume }: PodWishes): number {
+export function placeOfSidecar(initContainers: readonly Json[], { tlsVolume }: PodAnnotations): number {
   if (tlsVolume === undefined) return 0;
   return initContainers.findLastIndex((container) => writes(container, tlsVolume)) + 1;
 }
 
 /** Why certificates would never arrive: the init container that writes them starts after the sidecar. */
-export function lateCertificates(spec: JsonObject, { tlsVolume }: PodWishes): string | undefined {
+export function lateCertificates(spec: JsonObject, { tlsVolume }: PodAnnotations): string | undefined {
   if (tlsVolume === undefined) return undefined;
   const volume = objectsAt(spec, 'volumes').find((each) => stringAt(each, 'name') === tlsVolume);
   const isEmptyAtFirst = isObject(at(volume, 'emptyDir'));
   if (!isEmptyAtFirst || objectsAt(spec, 'initContainers').some((each) => writes(each, tlsVolume)))
     return undefined;
-  return `nothing writes certificates to the volume ${tlsVolume} before the sidecar starts; make their writer an init container with restartPolicy: Always`;
+  return `no init container writes certificates to the volume ${tlsVolume} before the sidecar starts; make the writer an init container with restartPolicy: Always`;
 }
 
 function writes(container: Json, volume: string): boolean {

@@ -6,15 +6,15 @@ import { note, notesOf, type Part } from './resource.ts';
 
 export function clientTls({ tls }: ClusterConfig, destination: Destination): Part {
   if (destination.kind === 'service') {
-    const says =
+    const text =
       tls === undefined
-        ? 'tls: none in the configuration; Istio brings mutual TLS all the same.'
-        : "tls: the sidecar's files are not used; certificates are Istio's own. server_name and allow_identities: the callee must have the service account that its pods have, as Istio finds out by itself.";
-    return { fields: { mode: 'ISTIO_MUTUAL' }, notes: [note('mode', says)] };
+        ? 'tls: the configuration has none; Istio uses mutual TLS between pods of the mesh anyway.'
+        : "tls: Istio uses its own certificates instead of the sidecar's files. server_name and allow_identities: Istio itself looks up the service account of the callee's pods, and requires it.";
+    return { fields: { mode: 'ISTIO_MUTUAL' }, notes: [note('mode', text)] };
   }
   if (tls === undefined) {
-    const says = 'tls: none in the configuration, and outside the mesh there is none by itself.';
-    return { fields: { mode: 'DISABLE' }, notes: [note('mode', says)] };
+    const text = 'tls: the configuration has none, and Istio adds none for hosts outside the mesh.';
+    return { fields: { mode: 'DISABLE' }, notes: [note('mode', text)] };
   }
   const mutual = tls.cert !== undefined;
   const patterns = tls.allowIdentities.filter((name) => name.includes('*'));
@@ -35,12 +35,12 @@ export function clientTls({ tls }: ClusterConfig, destination: Destination): Par
       (mutual || tls.ca !== undefined) &&
         note(
           'mode',
-          "The files must be in the caller's istio-proxy container: sidecar.istio.io/userVolumeMount brings them there.",
+          "The files must be in the caller's istio-proxy container: the annotation sidecar.istio.io/userVolumeMount mounts them there.",
         ),
       patterns.length > 0 &&
         note(
           'mode',
-          `tls.allow_identities ${patterns.join(', ')}: subjectAltNames takes no patterns; left out.`,
+          `tls.allow_identities ${patterns.join(', ')}: subjectAltNames takes no patterns; omitted.`,
         ),
     ),
   };

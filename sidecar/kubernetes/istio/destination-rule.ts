@@ -28,10 +28,10 @@ export function destinationRule(config: Config, cluster: ClusterConfig, destinat
     outlierDetection: ejection,
   };
   const notes = Object.entries({ ...parts, tls: security }).flatMap(([name, { notes }]) =>
-    notes.map(({ at, says }) => ({ at: ['spec', 'trafficPolicy', name, ...at.slice(1)], says })),
+    notes.map(({ at, text }) => ({ at: ['spec', 'trafficPolicy', name, ...at.slice(1)], text })),
   );
   const notEjected =
-    ejection.fields === undefined ? ejection.notes.map(({ says }) => note('trafficPolicy', says)) : [];
+    ejection.fields === undefined ? ejection.notes.map(({ text }) => note('trafficPolicy', text)) : [];
   return resource('DestinationRule', destination, spec, [
     ...notesOf(
       destination.kind === 'service' && destination.because !== '' && note('host', destination.because),
@@ -39,13 +39,13 @@ export function destinationRule(config: Config, cluster: ClusterConfig, destinat
         note(
           'host',
           cluster.kubernetes === undefined
-            ? 'dns_refresh: no names are looked up; istiod tells of pods when they come and go.'
+            ? 'dns_refresh: the proxy resolves no names; istiod sends it each change of the pods.'
             : 'kubernetes: istiod watches the EndpointSlices. kubernetes.port: the one port that the Service has.',
         ),
       cluster.healthCheck.intervalMs > 0 &&
         note(
           'trafficPolicy',
-          'health_check: Istio asks no pod for its health; readiness probes take one out of the Service.',
+          'health_check: Istio sends pods no health checks; a failed readiness probe removes a pod from the Service.',
         ),
     ),
     ...notEjected,
@@ -65,7 +65,7 @@ function loadBalancer({ balancer, kubernetes }: ClusterConfig): Part {
       balancer === 'peak_ewma' &&
         note(
           'simple',
-          'balancer peak_ewma: Istio has no balancer that knows latency. LEAST_REQUEST compares the calls in flight of two pods, so a slow pod gets fewer only while its calls pile up.',
+          'balancer peak_ewma: Istio has no balancer that considers latency. LEAST_REQUEST compares the calls in flight of two pods, so a slow pod gets fewer only while its calls pile up.',
         ),
       balancer === 'ring_hash' &&
         note(
@@ -75,11 +75,11 @@ function loadBalancer({ balancer, kubernetes }: ClusterConfig): Part {
       byZone
         ? note(
             'zoneAwareLbSetting',
-            'kubernetes.zone_preference: Istio 1.31, from six pods on, not in ambient mode, and only with ISTIO_META_ENABLE_SELF_DISCOVERY in the proxyMetadata of callers; otherwise zones play no part. kubernetes.zone: the proxy knows its own.',
+            'kubernetes.zone_preference: Istio 1.31, from six pods on, not in ambient mode, and only with ISTIO_META_ENABLE_SELF_DISCOVERY in the proxyMetadata of callers; otherwise Istio ignores zones. kubernetes.zone: the proxy detects its own.',
           )
         : note(
             'localityLbSetting',
-            'Off, or ejection would switch on failover by locality, and with it all calls of a zone would go to the one pod in it.',
+            'Off, because ejection would otherwise turn on failover by locality, which sends all calls of a zone to the only pod in it.',
           ),
     ),
   };
@@ -104,31 +104,34 @@ function connectionPool({ inbound }: Config, cluster: ClusterConfig): Part {
   const notes = notesOf(
     note(
       'tcp.connectTimeout',
-      `limits.max_connections ${limits.maxConnections}: no maxConnections. Istio counts all pods together, and calls above it fail instead of sharing a connection; Envoy keeps one HTTP/2 connection for each pod and worker.`,
+      `limits.max_connections ${limits.maxConnections}: no maxConnections. Istio counts the connections to all pods together, and calls above the limit fail instead of sharing a connection; Envoy keeps one HTTP/2 connection for each pod and worker.`,
     ),
-    note('tcp.connectTimeout', 'connect_timeout: here without the first SETTINGS.'),
+    note(
+      'tcp.connectTimeout',
+      'connect_timeout: in Istio it does not include the wait for the first SETTINGS frame.',
+    ),
     inbound.keepalive.maxConnectionAgeMs > 0 &&
       note(
         'tcp.maxConnectionDuration',
-        'inbound.keepalive.max_connection_age: here the caller lets go of the connection, not the callee.',
+        'inbound.keepalive.max_connection_age: in Istio the caller closes the connection, not the callee.',
       ),
     note(
       'http.http2MaxRequests',
-      'The port speaks HTTP/2 by its appProtocol: grpc; h2UpgradePolicy is for HTTP/1.1 and not wanted.',
+      "The Service's appProtocol: grpc selects HTTP/2; h2UpgradePolicy is for HTTP/1.1 and not needed.",
     ),
     note(
       'http.http2MaxRequests',
-      'limits: what is above them fails with UNAVAILABLE, and Istio says neither why nor when to come again.',
+      'limits: calls above them fail with UNAVAILABLE; Istio gives neither a reason nor a time to retry.',
     ),
     limits.maxPendingCalls === 0 &&
       note(
         'http.http1MaxPendingRequests',
-        'limits.max_pending_calls 0: 1 is the least; 0 means no limit to Istio.',
+        'limits.max_pending_calls 0: 1 is the minimum, because 0 means no limit in Istio.',
       ),
     keep &&
       note(
         'http.http2KeepAlive',
-        'keepalive: a PING each interval, silent or not. Istio 1.31 or newer; older ones know only tcpKeepalive, which a hung process answers.',
+        'keepalive: the proxy sends a PING each interval, also on a busy connection. Istio 1.31 or newer; older versions have only tcpKeepalive, which a hung process answers.',
       ),
     !keep && note('http', 'keepalive.time 0s: no http2KeepAlive.'),
   );
@@ -143,9 +146,12 @@ function retryBudget({ retry: { budget } }: ClusterConfig): Part {
       budgetInterval: '10s',
     },
     notes: notesOf(
-      note('', 'retry.budget: Istio 1.28 or newer. Retries of what was never sent count here, too.'),
+      note('', 'retry.budget: Istio 1.28 or newer. Retries of requests that no pod received count, too.'),
       budget.minConcurrent === 0 &&
-        note('minRetryConcurrency', 'retry.budget.min_concurrent 0: 1 is the least; Istio makes 3 of 0.'),
+        note(
+          'minRetryConcurrency',
+          'retry.budget.min_concurrent 0: 1 is the minimum; Istio replaces 0 with 3.',
+        ),
     ),
   };
 }

@@ -52,7 +52,7 @@ export function destinationOf(cluster: ClusterConfig, scope: NameScope): Destina
   );
   const hosts = targets.map((target) => (target.kind === 'unix' ? 'localhost' : target.host));
   if (hosts.every(isLoopback)) {
-    const because = `${targetsOf(cluster)} is on the machine itself; the Service is taken to be called like the cluster.`;
+    const because = `${targetsOf(cluster)} is a loopback address; we assume that the Service has the cluster's name.`;
     return service(objectName(cluster.name), namespace, because, scope);
   }
   const [only] = hosts;
@@ -91,7 +91,7 @@ function service(
 }
 
 function headless(name: string): string {
-  return `${name} is for sidecars of Outrigger's: Istio neither balances over a headless Service nor ejects its pods, so this is the Service without -headless.`;
+  return `${name} is for Outrigger's sidecars: Istio neither balances over a headless Service nor ejects its pods, so this is the Service without -headless.`;
 }
 
 function external(

@@ -6,7 +6,7 @@ export function outlierDetection(cluster: ClusterConfig): Part {
   const settings = cluster.outlierDetection;
   const { consecutiveFailures: failures, maxEjectionPercent } = settings;
   const rates =
-    'outlier_detection: the sidecar also ejects by failure rate and by latency, for which Istio has no setting: a pod that fails every other call, or is ten times slower than its peers, stays in.';
+    'outlier_detection: the sidecar also ejects by failure rate and by latency, for which Istio has no setting: a pod that fails every other call, or is ten times slower than its peers, keeps receiving calls.';
   if (failures === 0 || maxEjectionPercent === 0) {
     const which = failures === 0 ? 'consecutive_failures' : 'max_ejection_percent';
     return {
@@ -30,21 +30,24 @@ export function outlierDetection(cluster: ClusterConfig): Part {
     note('', rates),
     note(
       'consecutiveGatewayErrors',
-      'outlier_detection.consecutive_failures, for UNAVAILABLE and DEADLINE_EXCEEDED, and only where grpc-status comes without a message before it. A status in trailers, behind a message, counts as success: so each failed stream.',
+      'outlier_detection.consecutive_failures, for UNAVAILABLE and DEADLINE_EXCEEDED, and only in responses without a message. Istio counts a status in trailers after a message as success, and so every stream that fails.',
     ),
     cluster.task.statusIsVerdict &&
       note(
         'consecutiveGatewayErrors',
-        'task.status_is_verdict: OK with TaskResponse.status FAILED or TIMEOUT is a success to Istio.',
+        'task.status_is_verdict: Istio counts OK with TaskResponse.status FAILED or TIMEOUT as success.',
       ),
     note(
       'consecutive5xxErrors',
-      '0: off. It would see INTERNAL, UNKNOWN and DATA_LOSS, but UNIMPLEMENTED as well, and eject a pod that answers rightly.',
+      '0: off. It would count INTERNAL, UNKNOWN and DATA_LOSS, but also UNIMPLEMENTED, and eject a pod that answers correctly.',
     ),
-    note('consecutiveLocalOriginFailures', 'No connection, resets and timeouts, counted apart from answers.'),
+    note(
+      'consecutiveLocalOriginFailures',
+      'Failed connections, resets and timeouts, counted separately from responses.',
+    ),
     note(
       'interval',
-      'outlier_detection.interval: how often Istio looks for pods to bring back, so an ejection lasts up to that much longer. They come back with their whole share of calls, without probation.',
+      'outlier_detection.interval: how often Istio ends ejections, so an ejection may last that much longer. A pod returns with its whole share of calls, without probation.',
     ),
     settings.maxEjectionTimeMs !== longestMs &&
       note(
@@ -54,9 +57,9 @@ export function outlierDetection(cluster: ClusterConfig): Part {
     maxEjectionPercent === 100 &&
       note(
         'maxEjectionPercent',
-        'The sidecar never ejects the last pod, whatever the percentage; here all can be out, and calls then fail at once.',
+        'The sidecar never ejects the last pod, whatever the percentage; Istio can eject all of them, and calls then fail at once.',
       ),
-    note('minHealthPercent', '0: no panic mode. Ejected pods stay out even when few are left.'),
+    note('minHealthPercent', '0: no panic mode. Ejected pods receive no calls even when few others remain.'),
   );
   return { fields, notes };
 }
@@ -73,7 +76,7 @@ export function breakerNotes({ circuitBreaker: breaker }: ClusterConfig): Note[]
   return [
     note(
       'trafficPolicy',
-      `circuit_breaker (open after ${rules.join(' or ')}, ${after}): Istio has none. What it calls a circuit breaker are the limits of connectionPool; outlierDetection knows pods, not cluster and method, and no half-open state.`,
+      `circuit_breaker (open after ${rules.join(' or ')}, ${after}): Istio has none. Its "circuit breaker" is the limits of connectionPool; outlierDetection ejects pods, not a cluster's method, and has no half-open state.`,
     ),
   ];
 }

@@ -28,7 +28,7 @@ const GROUPS: Readonly<Record<Kind, string>> = {
 /** A comment above the field at `at`, or above the nearest enclosing field that is written. */
 export interface Note {
   readonly at: readonly (string | number)[];
-  readonly says: string;
+  readonly text: string;
 }
 
 export interface Resource {
@@ -61,9 +61,9 @@ export function resource(
 }
 
 /** A note on a field of `spec`; `path` has dots. */
-export function note(path: string, says: string): Note {
+export function note(path: string, text: string): Note {
   const steps = path.split('.').map((step) => (/^\d+$/.test(step) ? Number(step) : step));
-  return { at: path === '' ? ['spec'] : ['spec', ...steps], says };
+  return { at: path === '' ? ['spec'] : ['spec', ...steps], text };
 }
 
 /** The notes whose condition is true. */

@@ -60,39 +60,39 @@ export function retryNotes(cluster: ClusterConfig, path: string, idempotent: boo
     return notesOf(
       note(
         path,
-        'retry.idempotent_methods: these may run twice. Conditions see grpc-status only where it comes without a message; what fails in trailers is not sent again.',
+        "retry.idempotent_methods: these may run twice. Envoy's conditions read grpc-status only in responses without a message; Envoy does not retry a call that fails in trailers after a message.",
       ),
       unnamed.length > 0 && note(path, `retry.on ${unnamed.join(', ')}: Envoy has no condition for them.`),
       clocks &&
         note(
           `${path}.perTryTimeout`,
-          'retry.per_try_timeout, first_chunk_timeout: here to the head of the answer, not to its first message.',
+          'retry.per_try_timeout, first_chunk_timeout: in Istio the time to the response head, not to the first message.',
         ),
     );
   }
   return notesOf(
     note(
       path,
-      `retry, max_attempts ${retry.maxAttempts}: only what a pod provably never saw. Written out, because Istio's default also retries unavailable and cancelled, after which a task may have run.`,
+      `retry, max_attempts ${retry.maxAttempts}: only calls that a pod provably never received. The file states this, because Istio's default also retries unavailable and cancelled, after which a task may have run.`,
     ),
     task.deduplicate &&
       note(
         path,
-        'task.deduplicate: no sidecar here that knows a task by its id, joins it while it runs or replays its answer; so nothing else is safe, and an attempt whose outcome is unknown is not followed by another.',
+        'task.deduplicate: no sidecar recognizes a task by its id, joins its run or replays its answer. So no other retry is safe, and Istio does not retry an attempt with an unknown outcome.',
       ),
     note(
       path,
-      'Each hop retries by itself: no grpc-retry-pushback-ms is obeyed or sent, no grpc-previous-rpc-attempts, and three hops of three attempts are 27.',
+      'Each hop retries independently: Istio neither obeys nor sends grpc-retry-pushback-ms and grpc-previous-rpc-attempts, so three hops with three attempts each make 27 attempts.',
     ),
     retry.idempotentMethods.length === 0 &&
       clocks &&
       note(
         path,
-        'retry.per_try_timeout, first_chunk_timeout: would only cut calls that may not be sent again.',
+        'retry.per_try_timeout, first_chunk_timeout: omitted, because they would end calls that Istio may not retry.',
       ),
     note(
       path,
-      `retry.buffer_bytes ${retry.bufferBytes}: Istio keeps a request up to the buffer limit of its connection; no field of a route sets it.`,
+      `retry.buffer_bytes ${retry.bufferBytes}: Istio buffers a request up to the buffer limit of its connection, which no field of a route sets.`,
     ),
     maxMs !== baseMs * ENVOY_BACKOFF_FACTOR &&
       note(
@@ -100,7 +100,7 @@ export function retryNotes(cluster: ClusterConfig, path: string, idempotent: boo
         `retry.backoff.max ${spoken(maxMs)}: Istio has no setting for it; Envoy's is ${spoken(baseMs * ENVOY_BACKOFF_FACTOR)}.`,
       ),
     (hedge.delayMs > 0 || hedge.percentile > 0) &&
-      note(path, 'hedge: Istio sends no second attempt beside a slow one.'),
+      note(path, 'hedge: Istio makes no second attempt beside a slow one.'),
   );
 }
 

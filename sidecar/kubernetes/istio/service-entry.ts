@@ -19,14 +19,17 @@ export function serviceEntry(destination: ExternalDestination): Resource {
       addresses !== undefined &&
         note(
           'hosts',
-          `Callers say ${host}:${port}; it needs an address of its own, by DNS capture in Istio or an entry in your DNS.`,
+          `Callers connect to ${host}:${port}. The name needs an address: turn on Istio's DNS capture, or add an entry to your DNS.`,
         ),
       addresses === undefined &&
-        note('resolution', 'dns, dns_refresh: Envoy looks it up by itself, as long as its answers live.'),
+        note(
+          'resolution',
+          'dns, dns_refresh: Envoy resolves the name itself, again when the TTL of the answer ends.',
+        ),
       leftOut.length > 0 &&
         note(
           'hosts',
-          `endpoints ${leftOut.join(', ')}: a ServiceEntry has either one name or addresses; left out.`,
+          `endpoints ${leftOut.join(', ')}: a ServiceEntry has either one name or addresses; omitted.`,
         ),
     ),
   );

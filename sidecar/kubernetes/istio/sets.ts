@@ -104,7 +104,7 @@ function agentSet(
   );
   const resources: Resource[] = [destinationRule(config, cluster, destination)];
   if (rules.rules.length > 0)
-    resources.push(virtualService(destination, destination.host, rules.rules, rules.said));
+    resources.push(virtualService(destination, destination.host, rules.rules, rules.leftOut));
   if (destination.kind === 'external') {
     resources.unshift(serviceEntry(destination));
   } else {
@@ -118,9 +118,7 @@ function agentSet(
   }
   const unruled =
     rules.rules.length === 0
-      ? [
-          `No rule of outbound.routes sends calls for ${cluster.name} anywhere; Istio sends them to its pods all the same.`,
-        ]
+      ? [`No rule of outbound.routes routes calls for ${cluster.name}; Istio sends them to its pods anyway.`]
       : [];
   return {
     name: destination.name,
@@ -142,16 +140,21 @@ function routeSets(config: Config, scope: NameScope, targets: readonly Target[])
     if (!hosts.has(meant)) hosts.set(meant, splitAuthority(match.authority).host);
   }
   return [...hosts].flatMap(([meant, host]) => {
-    const { rules, said } = rulesOf(config, targets, (authority) => hostOf(authority) === meant, undefined);
+    const { rules, leftOut } = rulesOf(
+      config,
+      targets,
+      (authority) => hostOf(authority) === meant,
+      undefined,
+    );
     if (rules.length === 0) return [];
     if (!HOST_NAME.test(host)) {
-      const head = `Calls to ${host}: no host name, so no VirtualService can be for it. Left out.`;
+      const head = `Calls to ${host}: a VirtualService needs a host name, and this is none. Omitted.`;
       return [{ name: objectName(`route-${host}`), head: [head], resources: [] }];
     }
     // A dash is doubled, because a dot becomes a single dash.
     const at = { name: objectName(`route-${host.replaceAll('-', '--')}`), namespace: scope.namespace };
-    const head = `Calls to ${host}, which no cluster is called: callers must be able to connect to it, so it needs a Service or a ServiceEntry.`;
-    return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, said)] }];
+    const head = `Calls to ${host}, which is no cluster's name: callers can only connect to it if you add a Service or a ServiceEntry.`;
+    return [{ name: at.name, head: [head], resources: [virtualService(at, host, rules, leftOut)] }];
   });
 }
 
@@ -161,11 +164,11 @@ function rulesOf(
   targets: readonly Target[],
   isHost: (authority: string) => boolean,
   own: ClusterConfig | undefined,
-): { rules: Rule[]; said: string[]; missing: string[] } {
+): { rules: Rule[]; leftOut: string[]; missing: string[] } {
   const { routes } = config.outbound;
   const targetOf = (name: string) => targets.find(({ cluster }) => cluster.name === name);
   const rules: Rule[] = [];
-  const said: string[] = [];
+  const leftOut: string[] = [];
   const missing: string[] = [];
   const add = (match: RouteConfig['match'], name: string) => {
     const target = targetOf(name);
@@ -178,18 +181,18 @@ function rulesOf(
       add(match, cluster);
       if (matchesAll(match)) break;
     } else {
-      said.push(
-        `outbound.routes, agent_type ${match.agentType} to ${cluster}: it is in the message, which Istio does not read. Left out; such calls go on to the next rule.`,
+      leftOut.push(
+        `outbound.routes, agent_type ${match.agentType} to ${cluster}: the agent type is in the message, which Istio does not read. Omitted; such calls reach the next rule.`,
       );
     }
   }
   const last = rules.at(-1);
   if (last !== undefined && !matchesAll(last.match))
-    said.push(
-      'What no rule takes gets a 404 from Istio, which is UNIMPLEMENTED in gRPC, as from the sidecar.',
+    leftOut.push(
+      'Istio answers calls that match no rule with 404, which is UNIMPLEMENTED in gRPC, as the sidecar does.',
     );
-  if (rules.length === 0) missing.push(...said);
-  return { rules, said, missing };
+  if (rules.length === 0) missing.push(...leftOut);
+  return { rules, leftOut, missing };
 }
 
 const ANY: RouteConfig['match'] = {
@@ -201,7 +204,7 @@ const ANY: RouteConfig['match'] = {
 
 /** The set of a cluster whose endpoints another cluster already has. */
 function sameSet({ name }: ClusterConfig, first: ClusterConfig): ResourceSet {
-  const head = `${name}: the same endpoints as ${first.name}. Istio has one set of settings for a host; those are ${first.name}'s, and what is set differently here is not written.`;
+  const head = `${name}: the same endpoints as ${first.name}. Istio has one set of settings for a host, and this file uses those of ${first.name}; the different settings of ${name} are omitted.`;
   return { name: objectName(name), head: [head], resources: [] };
 }
 
@@ -215,7 +218,7 @@ function isAgent({ name, namespace }: Caller, targets: readonly Target[]): boole
 function callerSet(config: Config, caller: Caller): ResourceSet {
   return {
     name: caller.name,
-    head: [`${caller.name}: it calls agents. What holds for these calls is in the agents' files.`],
+    head: [`${caller.name}: it calls agents. The agents' files have the settings for these calls.`],
     resources: [permissiveTls(caller), telemetry(caller, config)],
   };
 }
@@ -256,8 +259,8 @@ function pathsOf({ outbound }: Config, cluster: ClusterConfig): string[] {
 
 function headOf(name: string): string[] {
   return [
-    `${name}: written by "outrigger istio" from the sidecar's configuration. Comments say what Istio can't.`,
-    'Labels and service account of the pods are taken to be app.kubernetes.io/name and the name of the Service.',
+    `${name}: written by "outrigger istio" from the sidecar's configuration. Comments say what Istio can't express.`,
+    'We assume that the pods have the label app.kubernetes.io/name with the name of the Service, and a service account of that name.',
   ];
 }
 
@@ -265,17 +268,17 @@ function headOf(name: string): string[] {
 function sidecarOnly({ drain, llm }: Config): string[] {
   const providers = llm.upstreams.map(({ name }) => name).join(', ');
   return [
-    'inbound.listen, outbound.listen: nothing listens there. Agents call each other by the names of their Services, and Istio redirects what their pods send and get.',
-    'admin, metrics, health, log.level: the proxies have their own, on 15000, 15020, 15021 and by sidecar.istio.io/logLevel. outbound.limits: none for what the agent itself sends.',
+    'inbound.listen, outbound.listen: no sidecar listens there. Agents call each other by the names of their Services, and Istio redirects the connections of their pods.',
+    "admin, metrics, health, log.level: the proxies have their own, on 15000, 15020 and 15021, and sidecar.istio.io/logLevel. outbound.limits: Istio does not limit the agent's own calls.",
     `drain (delay ${spoken(drain.delayMs)}, timeout ${spoken(drain.timeoutMs)}): Istio ends streams after terminationDrainDuration (5s), or with EXIT_ON_ZERO_ACTIVE_CONNECTIONS when none are left: proxy.istio.io/config, an annotation of the pod.`,
-    `llm (${providers}): fallback between providers, their limits, retries and breaker, and keeping the key from the agent are not Istio's.`,
+    `llm (${providers}): Istio has no fallback between providers, no limits, retries or circuit breaker for them, and does not hide the key from the agent.`,
   ];
 }
 
 function nothing(): ResourceSet {
   const head = [
-    'outbound.clusters is empty: there is no agent to write resources for.',
-    'Give the configuration that the callers of your agents have.',
+    'outbound.clusters is empty, so there are no agents to write resources for.',
+    'Use the configuration of a sidecar that calls your agents.',
   ];
   return { name: 'nothing', head, resources: [] };
 }

@@ -24,16 +24,16 @@ export interface Rule {
 
 /**
  * @param rules in the order of the configuration; the first match wins here, too
- * @param said which of the configuration's rules are missing, and why
+ * @param leftOut which of the configuration's rules are missing, and why
  */
 export function virtualService(
   at: Named,
   host: string,
   rules: readonly Rule[],
-  said: readonly string[],
+  leftOut: readonly string[],
 ): Resource {
   const http: Fields[] = [];
-  const notes: Note[] = said.map((text) => note('http', text));
+  const notes: Note[] = leftOut.map((text) => note('http', text));
   for (const rule of rules) {
     const methods = idempotentMethods(rule);
     const retries = retriesOfIdempotent(rule.cluster);
@@ -86,11 +86,11 @@ function routesOf(
     add('-without-deadline', [match], cluster.timeoutMs);
   }
   if (cluster.maxTimeoutMs > 0) {
-    const says = matches.map((match) => ({
+    const withDeadline = matches.map((match) => ({
       ...match,
       headers: { ...(match['headers'] as Fields), [DEADLINE]: {} },
     }));
-    add('-with-deadline', says, cluster.maxTimeoutMs);
+    add('-with-deadline', withDeadline, cluster.maxTimeoutMs);
   }
   add('', methods === undefined && matchOf(match) === undefined ? undefined : matches, 0);
   return routes;
@@ -126,17 +126,17 @@ function timeNotes(cluster: ClusterConfig, http: readonly Fields[], first: numbe
       name.endsWith('-without-deadline') &&
         note(
           `${path}.timeout`,
-          'timeout: of calls that are known to be unary and say no deadline. Over the whole call, retries included.',
+          'timeout: for unary calls without a deadline of the caller. It covers the whole call with its retries.',
         ),
       name.endsWith('-with-deadline') &&
         note(
           `${path}.timeout`,
-          "max_timeout: the proxy shortens a caller's longer grpc-timeout to it, and leaves a shorter one.",
+          'max_timeout: the proxy shortens a longer grpc-timeout of the caller to it, and keeps a shorter one.',
         ),
       route['timeout'] === undefined &&
         note(
           `${path}.route`,
-          `No timeout: a caller's grpc-timeout holds, and who says none may take as long as it likes${cluster.timeoutMs > 0 ? '' : '; timeout 0s'}. What is left of a deadline is not sent on to each attempt.`,
+          `No timeout: the caller's grpc-timeout applies, and a call without one has no time limit${cluster.timeoutMs > 0 ? '' : '; timeout 0s'}. Attempts receive the caller's grpc-timeout, not the remaining time.`,
         ),
     );
   });
@@ -148,12 +148,12 @@ function routeNotes(cluster: ClusterConfig, path: string): Note[] {
       cluster.idleTimeoutMs > 0 &&
         note(
           `${path}.route`,
-          'idle_timeout: no field of a route, and off in the proxies, so a stream that says nothing goes on until one side ends it. ProxyConfig.connectionSettings.httpStreamIdleTimeout (Istio 1.31) has one for all streams of a proxy, health watches among them.',
+          "idle_timeout: routes have no such field, and the proxies' own is off, so a silent stream stays open until one side ends it. ProxyConfig.connectionSettings.httpStreamIdleTimeout (Istio 1.31) is one for all streams of a proxy, health watches included.",
         ),
       cluster.firstChunkTimeoutMs > 0 &&
         note(
           `${path}.route`,
-          'first_chunk_timeout: no such clock; perTryTimeout of idempotent methods is the nearest.',
+          'first_chunk_timeout: Istio has no such timeout; perTryTimeout of idempotent methods comes closest.',
         ),
     ),
     ...retryNotes(cluster, `${path}.retries`, false),

@@ -13,10 +13,10 @@ export function strictTls(workload: Named, { inbound }: Config): Resource {
     inbound.tls === undefined &&
       note(
         'mtls',
-        'inbound.tls: none in the configuration; Istio brings its own, and plain text is refused.',
+        'inbound.tls: the configuration has none; Istio uses its own TLS, and refuses plain text.',
       ),
     inbound.tls !== undefined &&
-      note('mtls', "inbound.tls: Istio's own certificates are used instead of the files, and renewed by it."),
+      note('mtls', 'inbound.tls: Istio uses and renews its own certificates instead of the files.'),
   );
   return resource(
     'PeerAuthentication',
@@ -29,7 +29,7 @@ export function strictTls(workload: Named, { inbound }: Config): Resource {
 /** For a workload with callers outside the mesh. */
 export function permissiveTls(workload: Named): Resource {
   const why =
-    'Its own callers, browsers and ingress controllers, need not be in the mesh. STRICT once they are.';
+    'Its callers, browsers and ingress controllers, may be outside the mesh. Use STRICT when all of them are in it.';
   return resource(
     'PeerAuthentication',
     workload,
@@ -78,18 +78,18 @@ export function callersAllowed(
     notesOf(
       note(
         'rules.0.from.0.source.principals',
-        'The service accounts of the callers. Everybody else gets PERMISSION_DENIED.',
+        'The service accounts of the callers. All other callers get PERMISSION_DENIED.',
       ),
       others.length > 0 &&
         note(
           'rules.0.from.0.source.principals',
-          `inbound.tls.allow_identities ${others.join(', ')}: Istio knows callers by SPIFFE names only, with a star at the end or none.`,
+          `inbound.tls.allow_identities ${others.join(', ')}: Istio identifies callers only by SPIFFE names, which may end with a star. Omitted.`,
         ),
       note('rules.0.to.0.operation.methods', 'gRPC is POST. Reflection is not among the paths.'),
       port === undefined &&
         note(
           'rules.0.to.0.operation',
-          `inbound.app is ${inbound.app === NO_APP ? 'none' : 'a Unix socket'}, so no port is named.`,
+          `inbound.app is ${inbound.app === NO_APP ? 'none' : 'a Unix socket'}, so the rule has no port.`,
         ),
     ),
   );
@@ -109,23 +109,23 @@ export function inboundLimits(workload: Named, { inbound }: Config): Resource {
     notesOf(
       note(
         path,
-        'inbound.max_concurrent_calls: above it UNAVAILABLE, where the sidecar says RESOURCE_EXHAUSTED with the time to wait. A caller of Istio that ejects by errors counts it against the pod.',
+        "inbound.max_concurrent_calls: Istio answers calls above it with UNAVAILABLE, the sidecar with RESOURCE_EXHAUSTED and a time to wait. The outlier detection of Istio's callers counts these answers against the pod.",
       ),
-      inbound.adaptiveConcurrency && note(path, 'inbound.adaptive_concurrency: the limit stays as it is.'),
-      inbound.queue.maxCalls > 0 && note(path, 'inbound.queue: calls above the limit do not wait.'),
+      inbound.adaptiveConcurrency && note(path, "inbound.adaptive_concurrency: Istio's limit is constant."),
+      inbound.queue.maxCalls > 0 && note(path, 'inbound.queue: Istio refuses calls above the limit at once.'),
       inbound.rateLimit.callsPerSecond > 0 &&
         note(
           path,
-          'inbound.rate_limit: needs an EnvoyFilter with local rate limits, which knows no caller, or a rate limit service.',
+          'inbound.rate_limit: needs an EnvoyFilter with local rate limits, which do not distinguish callers, or a rate limit service.',
         ),
       inbound.tasks.deduplicate &&
-        note('inboundConnectionPool', 'inbound.tasks: a task that comes twice runs twice.'),
+        note('inboundConnectionPool', 'inbound.tasks: a task that arrives twice runs twice.'),
       inbound.tokenBudget.from !== 'anyone' &&
         note('inboundConnectionPool', 'inbound.token_budget: Istio counts no tokens.'),
       (inbound.maxCallDepth > 0 || !inbound.allowCallCycles) &&
         note(
           'inboundConnectionPool',
-          'inbound.max_call_depth, allow_call_cycles: agents that call each other in a circle are not stopped.',
+          'inbound.max_call_depth, allow_call_cycles: Istio does not stop agents that call each other in a circle.',
         ),
       note(
         'inboundConnectionPool',
@@ -133,19 +133,19 @@ export function inboundLimits(workload: Named, { inbound }: Config): Resource {
       ),
       note(
         'inboundConnectionPool',
-        'inbound.timeout, max_timeout, first_chunk_timeout, idle_timeout: no time limits at the callee; those in its VirtualService are kept by the proxies of its callers.',
+        "inbound.timeout, max_timeout, first_chunk_timeout, idle_timeout: Istio has no time limits at the callee; the callers' proxies apply those of its VirtualService.",
       ),
       note(
         'inboundConnectionPool',
-        'inbound.keepalive: of it, max_connection_age is in the DestinationRule; Istio sends callers no PING, and holds them to no shortest interval.',
+        'inbound.keepalive: max_connection_age is in the DestinationRule; Istio sends callers no PING, and enforces no minimum interval of theirs.',
       ),
       note(
         'inboundConnectionPool',
-        'inbound.limits: connections, streams on each and the size of headers are bounded by Envoy, by its own numbers.',
+        'inbound.limits: Envoy bounds connections, streams on each, and the size of headers by its own numbers.',
       ),
       note(
         'inboundConnectionPool',
-        'inbound.health: Istio answers no health check for the agent; the pod needs probes of its own.',
+        'inbound.health: Istio answers no health checks for the agent; the pod needs its own probes.',
       ),
     ),
   );
@@ -163,11 +163,11 @@ export function telemetry(workload: Named, { log }: Config): Resource {
     note('accessLogging', `log.access ${log.access}.`),
     note(
       'metrics',
-      'istio_requests_total has grpc_response_status, trailers included. Tasks, tokens, retries by reason and circuits have no metric.',
+      'istio_requests_total has grpc_response_status, trailers included. Istio has no metrics of tasks, tokens, retries by reason, and circuits.',
     ),
     note(
       'tracing',
-      "All calls, as OTEL_TRACES_SAMPLER's default does. Sent only where the mesh has a tracing provider. Spans end at the proxies; attempts and reasons are not in them.",
+      "All calls, as OTEL_TRACES_SAMPLER's default does. Istio exports spans only if the mesh has a tracing provider. Spans end at the proxies, and show neither attempts nor reasons.",
     ),
   ]);
 }

@@ -45,7 +45,7 @@ function writeResource({ object, notes }: Resource): string {
   return document.toString({ lineWidth: 0 });
 }
 
-function attach(document: Document, { at, says }: Note): void {
+function attach(document: Document, { at, text }: Note): void {
   let collection: Node | null = document.contents as Node | null;
   let depth = 0;
   let target: Pair | Node | undefined;
@@ -64,8 +64,8 @@ function attach(document: Document, { at, says }: Note): void {
     : target instanceof YAMLMap
       ? (target.items[0]?.key as Scalar)
       : target;
-  if (holder === undefined) throw new Error(`no field at ${at.join('.')} to put a comment at`);
-  const lines = wrap(says, WIDTH - 2 * depth).join('\n');
+  if (holder === undefined) throw new Error(`no field at ${at.join('.')} that a comment could precede`);
+  const lines = wrap(text, WIDTH - 2 * depth).join('\n');
   holder.commentBefore = holder.commentBefore ? `${holder.commentBefore}\n${lines}` : lines;
 }
 

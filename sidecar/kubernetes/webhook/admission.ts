@@ -4,7 +4,7 @@ import { at, isObject, type Json, type JsonObject, objectAt, stringAt } from '..
 import { jsonPatch } from '../inject/json-patch.ts';
 import { type InjectContext, type Injection, injectPod } from '../inject/patch.ts';
 
-/** The request is no AdmissionReview; the message says why. The server answers 400. */
+/** The request is not an AdmissionReview; the message says why. The server answers 400. */
 export class ReviewError extends TypedError {
   override readonly name = 'ReviewError';
   override readonly source = 'downstream';
@@ -36,7 +36,7 @@ export function review(body: unknown, context: InjectContext): Reviewed {
   const request = objectAt(body, 'request');
   const uid = stringAt(request, 'uid');
   if (stringAt(body, 'kind') !== 'AdmissionReview' || stringAt(body, 'apiVersion') !== API_VERSION)
-    throw new ReviewError(`send an AdmissionReview of ${API_VERSION}`);
+    throw new ReviewError(`the body is not an AdmissionReview of ${API_VERSION}; send one`);
   if (uid === undefined || uid === '' || uid.length > 128) throw new ReviewError('request.uid is missing');
   const object: Json = at(request, 'object') ?? null;
   const injection = injectionOf(request, object, context);
@@ -57,7 +57,7 @@ function injectionOf(request: JsonObject, object: Json, context: InjectContext):
   const operation = stringAt(request, 'operation');
   // A running pod accepts no new container, and a subresource is no pod.
   if (!isPod || operation !== 'CREATE' || (stringAt(request, 'subResource') ?? '') !== '')
-    return { outcome: 'untouched', because: 'it is not a pod that is being created' };
+    return { outcome: 'untouched', because: 'the request does not create a pod' };
   return injectPod(object, context);
 }
 

@@ -37,7 +37,7 @@ export class CertificateFiles {
   }
 
   get notReadyBecause(): string | undefined {
-    if (this.served === '') return `there is no certificate in ${this.certFile} yet`;
+    if (this.served === '') return `${this.certFile} has no certificate yet`;
     return this.expiresAtMs <= this.now() ? `the certificate in ${this.certFile} has expired` : undefined;
   }
 
@@ -47,7 +47,7 @@ export class CertificateFiles {
     const key = read(this.keyFile);
     if (this.served === cert + key) return;
     const parsed = parse(cert);
-    if (parsed === undefined) throw new CertificateFileError(`${this.certFile} is no certificate in PEM`);
+    if (parsed === undefined) throw new CertificateFileError(`${this.certFile} is not a certificate in PEM`);
     // The two files are written one after the other, and may not match for a moment.
     if (!belongsTo(parsed, key))
       throw new CertificateFileError(`${this.keyFile} is not the key of ${this.certFile}`);

@@ -65,7 +65,7 @@ export class CertificateKeeper {
 
   /** Why the webhook can't answer reviews; undefined when it can. */
   get notReadyBecause(): string | undefined {
-    if (this.served === undefined) return 'there is no certificate yet that API servers trust';
+    if (this.served === undefined) return 'the webhook has no certificate yet that API servers trust';
     if (this.servedUntilMs <= this.environment.now()) return 'the certificate has expired';
     return undefined;
   }

@@ -119,15 +119,16 @@ export function inspect(
   const ca = parse(certificatesIn(material.ca)[0] ?? '');
   if (cert === undefined || ca === undefined) return { unusable: 'it does not parse' };
   try {
-    if (!cert.checkPrivateKey(createPrivateKey(material.key))) return { unusable: 'the key is another one' };
-    if (!cert.verify(ca.publicKey)) return { unusable: 'another authority has signed it' };
+    if (!cert.checkPrivateKey(createPrivateKey(material.key)))
+      return { unusable: 'the key does not match the certificate' };
+    if (!cert.verify(ca.publicKey)) return { unusable: 'another authority signed it' };
   } catch (error) {
     return { unusable: (error as Error).message };
   }
   const missing = names.find(
     (name) => (isIP(name) === 0 ? cert.checkHost(name) : cert.checkIP(name)) === undefined,
   );
-  if (missing !== undefined) return { unusable: `it is not for ${missing}` };
+  if (missing !== undefined) return { unusable: `it lacks the name ${missing}` };
   return { notBeforeMs: cert.validFromDate.getTime(), notAfterMs: cert.validToDate.getTime() };
 }
 

@@ -37,7 +37,7 @@ export function secretStore(config: KubeConfig, namespace: string, name: string)
   let read: V1Secret | undefined;
   return {
     read: async () => {
-      read = await ask(`read ${what}`, api.readNamespacedSecret({ namespace, name }));
+      read = await awaitResponse(`read ${what}`, api.readNamespacedSecret({ namespace, name }));
       const text = (key: string): string => Buffer.from(read?.data?.[key] ?? '', 'base64').toString('utf8');
       const material: CertificateMaterial = {
         ca: text('ca.crt'),
@@ -56,7 +56,7 @@ export function secretStore(config: KubeConfig, namespace: string, name: string)
         data: { ...read?.data, 'ca.crt': base64(ca), 'tls.crt': base64(cert), 'tls.key': base64(key) },
       };
       try {
-        await ask(`write ${what}`, api.replaceNamespacedSecret({ namespace, name, body }));
+        await awaitResponse(`write ${what}`, api.replaceNamespacedSecret({ namespace, name, body }));
         return true;
       } catch (error) {
         if (error instanceof KubernetesError && codeOf(error.cause) === CONFLICT) return false;
@@ -73,7 +73,7 @@ export function webhookConfiguration(config: KubeConfig, name: string): TrustPub
   return {
     publish: async (ca) => {
       const caBundle = Buffer.from(ca).toString('base64');
-      const found = await ask(`read ${what}`, api.readMutatingWebhookConfiguration({ name }));
+      const found = await awaitResponse(`read ${what}`, api.readMutatingWebhookConfiguration({ name }));
       const outdated = (found.webhooks ?? []).flatMap(({ clientConfig }, index) =>
         clientConfig.caBundle === caBundle ? [] : [index],
       );
@@ -88,20 +88,20 @@ export function webhookConfiguration(config: KubeConfig, name: string): TrustPub
         })),
       ];
       const options = setHeaderOptions('Content-Type', PatchStrategy.JsonPatch);
-      await ask(`patch ${what}`, api.patchMutatingWebhookConfiguration({ name, body }, options));
+      await awaitResponse(`patch ${what}`, api.patchMutatingWebhookConfiguration({ name, body }, options));
     },
   };
 }
 
-/** Throws KubernetesError: what we tried, how it failed, what to do. */
-async function ask<T>(what: string, request: Promise<T>): Promise<T> {
+/** Awaits a request to the API. Throws KubernetesError: what we tried, how it failed, what to do. */
+async function awaitResponse<T>(action: string, response: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    const message = `can't ${what}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s; check that the API server can be reached`;
+    const message = `can't ${action}: no answer within ${REQUEST_TIMEOUT_MS / 1000} s; check that the API server can be reached`;
     timer = setTimeout(() => reject(new KubernetesError(message)), REQUEST_TIMEOUT_MS);
   });
   try {
-    return await Promise.race([request, late]);
+    return await Promise.race([response, late]);
   } catch (error) {
     if (error instanceof KubernetesError) throw error;
     const code = codeOf(error);
@@ -109,7 +109,7 @@ async function ask<T>(what: string, request: Promise<T>): Promise<T> {
       code === undefined
         ? `${(error as Error).message}; check that the API server can be reached`
         : (REMEDIES[code] ?? `the API server answered ${code}`);
-    throw new KubernetesError(`can't ${what}: ${reason}`, { cause: error });
+    throw new KubernetesError(`can't ${action}: ${reason}`, { cause: error });
   } finally {
     clearTimeout(timer);
   }
@@ -117,9 +117,9 @@ async function ask<T>(what: string, request: Promise<T>): Promise<T> {
 
 const REMEDIES: Readonly<Record<number, string>> = {
   401: 'the API server does not know this service account (401); check that its token is mounted',
-  403: 'this service account may not (403); apply the Role and ClusterRole of k8s/webhook',
-  404: 'there is none (404); apply k8s/webhook, which has it',
-  [CONFLICT]: 'somebody else has changed it meanwhile (409)',
+  403: 'this service account lacks the permission (403); apply the Role and ClusterRole of k8s/webhook',
+  404: 'it does not exist (404); apply k8s/webhook, which creates it',
+  [CONFLICT]: 'another client changed it meanwhile (409)',
 };
 
 function codeOf(error: unknown): number | undefined {

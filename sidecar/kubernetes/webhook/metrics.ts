@@ -17,27 +17,27 @@ export class WebhookMetrics {
     const registers = [this.registry];
     this.reviews = new Counter({
       name: 'outrigger_webhook_reviews_total',
-      help: 'Pods that were asked about, by what became of them.',
+      help: 'Pods that the webhook reviewed, by outcome.',
       labelNames: ['outcome'],
       registers,
     });
     for (const outcome of OUTCOMES) this.reviews.inc({ outcome }, 0);
     this.duration = new Histogram({
       name: 'outrigger_webhook_review_duration_seconds',
-      help: 'From the first byte of a review to its answer.',
+      help: 'The time from the first byte of a review to its answer.',
       buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5],
       registers,
     });
     this.refused = new Counter({
       name: 'outrigger_webhook_refused_total',
-      help: 'Requests that were no reviews, by HTTP status; 0 is a failed TLS handshake.',
+      help: 'Refused requests, by HTTP status; 0 is a failed TLS handshake.',
       labelNames: ['status'],
       registers,
     });
     for (const status of STATUSES) this.refused.inc({ status }, 0);
     new Gauge({
       name: 'outrigger_webhook_certificate_expiry_timestamp_seconds',
-      help: 'When the certificate that is served expires; 0 without one.',
+      help: 'The time at which the current certificate expires; 0 without one.',
       registers,
       collect() {
         this.set(expiresAtMs() / 1000);

@@ -151,7 +151,7 @@ export class WebhookServer {
       bytes += more;
       this.held += more;
       if (bytes > MAX_BODY_BYTES) throw new Refusal(413, TOO_LARGE);
-      if (this.held > MAX_HELD_BYTES) throw new Refusal(503, 'too many reviews at a time; try again');
+      if (this.held > MAX_HELD_BYTES) throw new Refusal(503, 'too many reviews at once; try again');
     };
     try {
       const reviewed = review(await readReview(request, hold), this.options.inject);
@@ -170,7 +170,7 @@ export class WebhookServer {
       else {
         // The configuration's failurePolicy decides about the pod.
         this.options.onError(error);
-        this.refuse(request, response, new Refusal(500, 'internal error; the log has it'));
+        this.refuse(request, response, new Refusal(500, 'internal error; the log has the details'));
       }
     } finally {
       this.answering.delete(socket);
@@ -192,7 +192,7 @@ const TOO_LARGE = `a review has at most ${MAX_BODY_BYTES >> 20} MiB`;
 /** @param hold receives the size of each part that we keep, and may refuse it */
 async function readReview(request: IncomingMessage, hold: (bytes: number) => void): Promise<unknown> {
   const path = (request.url ?? '').split('?', 1)[0];
-  if (path !== MUTATE_PATH) throw new Refusal(404, `ask for ${MUTATE_PATH}`);
+  if (path !== MUTATE_PATH) throw new Refusal(404, `unknown path; use ${MUTATE_PATH}`);
   if (request.method !== 'POST') throw new Refusal(405, 'use POST');
   const type = (request.headers['content-type'] ?? '').split(';', 1)[0]!.trim().toLowerCase();
   if (type !== 'application/json') throw new Refusal(415, 'send application/json');
@@ -206,7 +206,7 @@ async function readReview(request: IncomingMessage, hold: (bytes: number) => voi
     }
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    throw new Refusal(400, 'the request ended before its body did');
+    throw new Refusal(400, 'the client closed the request before its body was complete');
   }
   const body = Buffer.concat(chunks);
   chunks.length = 0;
@@ -214,7 +214,7 @@ async function readReview(request: IncomingMessage, hold: (bytes: number) => voi
   try {
     return JSON.parse(body.toString('utf8'));
   } catch {
-    throw new Refusal(400, 'the body is no JSON');
+    throw new Refusal(400, 'the body is not valid JSON');
   }
 }
 

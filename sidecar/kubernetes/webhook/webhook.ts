@@ -49,7 +49,7 @@ const CLOSE_LIMIT_MS = 10_000;
 export async function runWebhook(options: WebhookOptions, log: Logger): Promise<void> {
   const ended = new AbortController();
   const stop = (signal: NodeJS.Signals): void => {
-    log.info({ signal }, 'ending; the same signal again ends at once');
+    log.info({ signal }, 'shutting down; a second signal exits at once');
     if (ended.signal.aborted) process.exit(1);
     ended.abort();
   };
@@ -88,7 +88,7 @@ export async function runWebhook(options: WebhookOptions, log: Logger): Promise<
   const source = await certificateSource(options.certificate, serve);
   const metrics = new WebhookMetrics(() => source.expiresAtMs);
   const notReadyBecause = (): string | undefined => {
-    if (ended.signal.aborted) return 'ending';
+    if (ended.signal.aborted) return 'shutting down';
     return source.notReadyBecause ?? (server.address === '' ? 'not listening yet' : undefined);
   };
   const notLiveBecause = (): string | undefined =>
@@ -161,19 +161,19 @@ async function startPages(options: WebhookOptions, pages: Pages, started: HttpSe
 
 /** Maintains the certificate until the end. Logs a failure once, until it changes or ends. */
 async function keep(source: CertificateSource, log: Logger, ended: AbortSignal): Promise<void> {
-  let said = '';
+  let loggedFailure = '';
   // A tick may wait for an unresponsive API server, but the end must not.
   const end = new Promise<void>((resolve) => ended.addEventListener('abort', () => resolve()));
   while (!ended.aborted) {
     let waitMs = TICK_MS;
     try {
       await Promise.race([source.tick(), end]);
-      if (said !== '') log.info('the certificate is in order again');
-      said = '';
+      if (loggedFailure !== '') log.info('the certificate is valid again');
+      loggedFailure = '';
     } catch (error) {
       const { message } = error as Error;
-      if (message !== said) log.error({ err: error }, message);
-      said = message;
+      if (message !== loggedFailure) log.error({ err: error }, message);
+      loggedFailure = message;
       waitMs = RETRY_MS;
     }
     if (source.notReadyBecause !== undefined) waitMs = RETRY_MS;
