@@ -73,7 +73,9 @@ async function startTestAdmin(t: Test, changes: Partial<AdminSource> = {}) {
     config: () => ({ name: 'agent' }),
     stats: () => ({ calls: 1 }),
     notReadyBecause: () => undefined,
-    metrics: { page: async () => ({ contentType: 'text/plain', body: 'outrigger_test_total 3\n' }) },
+    metrics: {
+      page: async () => ({ contentType: 'text/plain', body: Buffer.from('outrigger_test_total 3\n') }),
+    },
     events,
     live: {
       instance: 'first',
@@ -472,7 +474,7 @@ t.test('metrics answers Prometheus in the format it asks for', async (t) => {
   const source = {
     page: async (accept: string | undefined) => ({
       contentType: 'text/x-test',
-      body: `asked for ${accept}\n`,
+      body: Buffer.from(`asked for ${accept}\n`),
     }),
   };
   const server = await startMetrics(LOCAL, source, (error) => t.fail(String(error)));

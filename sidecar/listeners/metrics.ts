@@ -3,7 +3,7 @@ import { type HttpRoute, type HttpServer, send, startHttpServer } from './http-s
 
 interface MetricsPage {
   readonly contentType: string;
-  readonly body: string | Buffer;
+  readonly body: Buffer;
 }
 
 /** The source of the pages (`admin/metrics/metrics-pages.ts`). */
@@ -21,20 +21,13 @@ export function startMetrics(
 }
 
 export function metricsRoute(source: MetricsSource): HttpRoute {
-  // One page may answer many requests: convert it once, so that its readers share the bytes.
-  const bytesOf = new WeakMap<MetricsPage, Buffer>();
   return {
     method: 'GET',
     path: '/metrics',
     handle: async (request, response) => {
-      const page = await source.page(request.headers.accept);
-      let bytes = bytesOf.get(page);
-      if (bytes === undefined) {
-        bytes = typeof page.body === 'string' ? Buffer.from(page.body) : page.body;
-        bytesOf.set(page, bytes);
-      }
+      const { contentType, body } = await source.page(request.headers.accept);
       response.setHeader('Vary', 'Accept');
-      send(response, 200, page.contentType, bytes);
+      send(response, 200, contentType, body);
     },
   };
 }

@@ -5,7 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { startScene } from './scene.ts';
 
-const CLUSTERS = 400;
+t.setTimeout(120_000);
+
+const CLUSTERS = 1_000;
 /** As many as the listener takes. */
 const DEAF_READERS = 120;
 /** Requests that one connection may send ahead. */

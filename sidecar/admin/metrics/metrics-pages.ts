@@ -3,12 +3,13 @@ import PromRegistry from 'prom-client/lib/registry.js';
 import { acceptedFormat, CONTENT_TYPES, type ExpositionFormat } from './accepted-format.ts';
 import { histogramLines } from './duration-histogram.ts';
 import { ProtobufPage } from './metrics-protobuf.ts';
+import { PageText } from './page-text.ts';
 import type { Sample, SampledMetric } from './sampled-metric.ts';
 
 /** The answer to one scrape. */
 export interface MetricsPage {
   readonly contentType: string;
-  readonly body: string | Buffer;
+  readonly body: Buffer;
 }
 
 const NO_LABELS = {};
@@ -35,6 +36,7 @@ export class MetricsPages {
     openmetrics: new PromRegistry(CONTENT_TYPES.openmetrics),
   };
   private last: Promise<unknown> = Promise.resolve();
+  private readonly lastBytes = { text: 0, openmetrics: 0 };
   private readonly waiting = new Map<ExpositionFormat, Promise<MetricsPage>>();
 
   constructor(metrics: readonly SampledMetric[]) {
@@ -58,14 +60,17 @@ export class MetricsPages {
   private async write(format: ExpositionFormat): Promise<MetricsPage> {
     const contentType = CONTENT_TYPES[format];
     if (format === 'protobuf') return { contentType, body: await this.writeProtobuf() };
-    const parts: string[] = [];
+    const page = new PageText(this.lastBytes[format]);
     await this.inTurns(async (metric, samples, first) => {
       const lines = await this.linesOf(metric, samples, format);
       // prom-client writes HELP and TYPE before every piece; they belong before the first only.
-      parts.push(first ? lines : lines.slice(afterTwoLines(lines)));
+      page.add(lines, first ? 0 : afterTwoLines(lines));
+      page.add('\n');
     });
-    if (format === 'openmetrics') parts.push('# EOF');
-    return { contentType, body: `${parts.join('\n')}\n` };
+    if (format === 'openmetrics') page.add('# EOF\n');
+    const body = page.bytes;
+    this.lastBytes[format] = body.length;
+    return { contentType, body };
   }
 
   private async writeProtobuf(): Promise<Buffer> {
