@@ -18,27 +18,43 @@ const allowed: Record<string, readonly string[]> = {
   collections: [],
   // Reading files that somebody else names.
   files: [],
+  // Addresses and names of servers; opens no socket.
+  net: [],
   // Certificates and who is allowed by them; knows nothing of HTTP/2.
   tls: ['files', 'clock', 'node'],
   // Kinds of values that settings have, and what a declaration of settings stands for in the code.
-  settings: ['tls'],
+  settings: ['net', 'tls'],
   http2: ['collections', 'clock'],
   grpc: ['http2', 'clock'],
   task: ['settings', 'grpc', 'http2', 'collections', 'clock'],
   // Counters and records; knows no calls. observers/ turns calls into them, and admin/ shows them.
-  telemetry: ['task', 'grpc', 'http2', 'clock', 'node'],
+  telemetry: ['settings', 'task', 'grpc', 'http2', 'clock', 'node'],
   policy: ['settings', 'task', 'grpc', 'clock'],
   // A cluster counts its calls where telemetry reads them.
-  cluster: ['settings', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
-  proxy: ['settings', 'policy', 'cluster', 'telemetry', 'task', 'grpc', 'http2', 'collections', 'clock'],
+  cluster: ['settings', 'net', 'telemetry', 'task', 'grpc', 'http2', 'tls', 'files', 'clock'],
+  proxy: [
+    'settings',
+    'net',
+    'policy',
+    'cluster',
+    'telemetry',
+    'task',
+    'grpc',
+    'http2',
+    'collections',
+    'clock',
+  ],
   // Beside the proxy: what goes to the provider of a model.
   llm: ['settings', 'policy', 'telemetry', 'task', 'tls', 'clock', 'collections', 'node'],
   config: [
     'settings',
+    'net',
     'listeners',
     'llm',
+    'proxy',
     'policy',
     'cluster',
+    'telemetry',
     'task',
     'grpc',
     'http2',
@@ -48,6 +64,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   listeners: [
     'settings',
+    'net',
     'llm',
     'proxy',
     'policy',
@@ -130,7 +147,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   // Beside the data plane: what puts a sidecar into pods, and says the same to Istio.
   'kubernetes/inject': ['settings', 'config', 'clock'],
-  'kubernetes/istio': ['settings', 'config', 'cluster', 'task', 'grpc', 'clock'],
+  'kubernetes/istio': ['settings', 'config', 'net', 'cluster', 'task', 'grpc', 'clock'],
   'kubernetes/webhook': [
     'kubernetes/inject',
     'process',
@@ -151,6 +168,7 @@ const allowed: Record<string, readonly string[]> = {
     'kubernetes/webhook',
     'settings',
     'config',
+    'net',
     'policy',
     'telemetry',
     'cluster',

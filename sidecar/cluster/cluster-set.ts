@@ -4,14 +4,15 @@ import type { TimerWheel } from '../clock/timer-wheel.ts';
 import { STATUS_FIELDS } from '../grpc/status.ts';
 import { type ConnectionLimits, DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
 import { sharedRead } from '../http2/shared-read.ts';
+import { parseAddress } from '../net/address.ts';
 import { type Credentials, type CredentialsListener, NOBODY } from '../tls/credentials.ts';
-import { parseAddress } from './address.ts';
 import { Cluster, type ClusterListener, type EndpointPolicies } from './cluster.ts';
 import type { ClusterSettings } from './cluster-settings.ts';
 import type { PoolEnvironment } from './connection/pool-types.ts';
 import { TlsConnector } from './connection/tls-connector.ts';
 import type { ClusterTlsSettings } from './connection/tls-settings.ts';
 import type { Discovery } from './discovery/discovery.ts';
+import type { DiscoverySettings } from './discovery/discovery-settings.ts';
 import { DnsDiscovery } from './discovery/dns.ts';
 import { KubernetesDiscovery } from './discovery/kubernetes.ts';
 import { KubernetesApi } from './discovery/kubernetes-api.ts';
@@ -20,14 +21,9 @@ import { StaticDiscovery } from './discovery/static.ts';
 import { Leaving } from './leaving.ts';
 
 /** A cluster's settings, and where its endpoints come from. */
-export interface DiscoveredClusterSettings extends ClusterSettings {
-  readonly endpoints: readonly string[];
-  readonly dns: string | undefined;
-  readonly dnsRefreshMs: number;
-  /** The EndpointSlices of a Service. */
-  readonly kubernetes?: KubernetesSettings | undefined;
+export interface DiscoveredClusterSettings extends ClusterSettings, DiscoverySettings {
   /** Cleartext when undefined. */
-  readonly tls?: ClusterTlsSettings | undefined;
+  readonly tls: ClusterTlsSettings | undefined;
 }
 
 export interface ClusterEnvironment {

@@ -3,7 +3,7 @@
  * sidecar.
  */
 import { request } from 'node:http';
-import { parseAddress } from '../cluster/address.ts';
+import { parseAddress } from '../net/address.ts';
 import { complain, EXIT } from './command.ts';
 import { configure } from './configure.ts';
 

@@ -1,11 +1,11 @@
 /** `outrigger webhook`: serves the mutating admission webhook until a signal ends it. */
-import { AddressError, parseAddress } from '../cluster/address.ts';
 import {
   type CertificateOptions,
   ListenError,
   runWebhook,
   type WebhookOptions,
 } from '../kubernetes/webhook/webhook.ts';
+import { AddressError, parseAddress } from '../net/address.ts';
 import { endProcessSoon } from '../process/end-process.ts';
 import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';

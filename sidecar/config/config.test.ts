@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import * as yaml from 'yaml';
 import { makeCertificate } from '../kubernetes/webhook/certificate.ts';
+import { idleTimeoutMs } from '../policy/deadline.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import type { Config } from './config.ts';
 import { jsonSchemaText } from './generate-schema.ts';
@@ -129,8 +130,8 @@ const TIME_LIMITS = {
   timeoutMs: 60_000,
   maxTimeoutMs: 0,
   firstChunkTimeoutMs: 0,
-  idleTimeoutMs: 300_000,
-  otherIdleTimeoutMs: 0,
+  // The default, which depends on the method.
+  idleTimeoutMs: undefined,
 };
 
 const CLUSTER_DEFAULTS = {
@@ -276,9 +277,9 @@ t.test('nothing given is a whole configuration', async (t) => {
 t.test('an idle timeout that is given is for all streams, as none is by default', async (t) => {
   const idleTimeouts = (text: string) => {
     const { inbound, outbound } = loadRight(t, text).config;
-    return [inbound, outbound.clusters.get('c')!].map(({ idleTimeoutMs, otherIdleTimeoutMs }) => [
-      idleTimeoutMs,
-      otherIdleTimeoutMs,
+    return [inbound, outbound.clusters.get('c')!].map((limits) => [
+      idleTimeoutMs(limits, 'task_stream'),
+      idleTimeoutMs(limits, 'unknown'),
     ]);
   };
   const both = (value: string) =>

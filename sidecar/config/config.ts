@@ -1,46 +1,25 @@
 /**
  * The configuration in the form of the code: camel case, units in the names, every value present, nothing mutable. It
- * follows from the schema (`settings/settings-of.ts`), which declares and describes each setting once; exceptions are
- * here and in `convert.ts`.
+ * follows from the schema (`settings/settings-of.ts`), which declares and describes each setting once.
  *
  * A duration of 0 means "off" wherever the schema accepts 0.
  */
-import type { TimeLimits } from '../policy/deadline.ts';
-import type { SettingsOf } from '../settings/settings-of.ts';
-import type { schema } from './schema.ts';
+import { type SettingsOf, settingsOf } from '../settings/settings-of.ts';
+import { type FileConfig, schema } from './schema.ts';
 
-type Settings = SettingsOf<typeof schema>;
-type ClusterSettings = Settings['outbound']['clusters'][string];
-type RouteSettings = Settings['outbound']['routes'][number];
+export type Config = SettingsOf<typeof schema>;
+export type ClusterConfig = NonNullable<ReturnType<Config['outbound']['clusters']['get']>>;
+export type RouteConfig = Config['outbound']['routes'][number];
+export type RouteMatchConfig = RouteConfig['match'];
+export type LlmConfig = Config['llm'];
 
-/** The setting `idle_timeout` becomes two limits. */
-type IdleLimits = Pick<TimeLimits, 'idleTimeoutMs' | 'otherIdleTimeoutMs'>;
-
-export interface Config extends Omit<Settings, 'inbound' | 'outbound'> {
-  readonly inbound: InboundConfig;
-  readonly outbound: OutboundConfig;
+/** The immutable configuration of an already validated `file`. */
+export function toConfig(file: FileConfig): Config {
+  return deepFreeze(settingsOf(schema, file));
 }
 
-interface InboundConfig extends Omit<Settings['inbound'], 'idleTimeoutMs'>, IdleLimits {}
-
-interface OutboundConfig extends Omit<Settings['outbound'], 'routes' | 'clusters'> {
-  readonly routes: readonly RouteConfig[];
-  readonly clusters: ReadonlyMap<string, ClusterConfig>;
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  for (const inner of value instanceof Map ? value.values() : Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
 }
-
-export interface RouteConfig extends Omit<RouteSettings, 'match'> {
-  readonly match: RouteMatchConfig;
-}
-
-export interface RouteMatchConfig extends Omit<RouteSettings['match'], 'headers'> {
-  /** Empty when the file has none. */
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-export interface ClusterConfig extends Omit<ClusterSettings, 'idleTimeoutMs' | 'endpoints'>, IdleLimits {
-  readonly name: string;
-  /** Empty when the file has none. */
-  readonly endpoints: readonly string[];
-}
-
-export type LlmConfig = Settings['llm'];

@@ -2,8 +2,7 @@
  * Assembles the configuration: defaults, then the file, then environment variables, then flags. Either all of it is
  * valid, or the result is every problem at once and no part of it is used.
  */
-import type { Config } from './config.ts';
-import { toConfig } from './convert.ts';
+import { type Config, toConfig } from './config.ts';
 import { type Given, lossesOf, withoutOff } from './losses.ts';
 import { applyOverrides, type Override } from './overrides.ts';
 import { type Finding, formatPath, type Path, type Problem } from './problems.ts';

@@ -2,9 +2,10 @@
  * The provider of models from the environment: `OPENAI_BASE_URL` names it where no setting does. Variables that are
  * unused or missing give a notice instead of being ignored.
  */
-import { reaches, readAddress } from './address.ts';
+import { DEFAULT_PROVIDER, LLM_LISTEN } from '../llm/shared/llm-settings.ts';
+import { readAddress } from '../net/address.ts';
+import { reaches } from '../net/reach.ts';
 import { formatPath } from './problems.ts';
-import { DEFAULT_PROVIDER, LLM_LISTEN } from './provider-defaults.ts';
 import { valueAt, withValue } from './raw-values.ts';
 import { redactUrl } from './redact.ts';
 import type { FileConfig } from './schema.ts';

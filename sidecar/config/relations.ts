@@ -1,9 +1,9 @@
 /** Checks that span several settings: contradictions, and missing files. */
 import { accessSync, constants, statSync } from 'node:fs';
-import { NO_APP } from '../cluster/address.ts';
+import { NO_APP, readAddress } from '../net/address.ts';
+import { overlaps, reaches } from '../net/reach.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { readMaterial, TlsFileError, type TlsFiles } from '../tls/material.ts';
-import { overlaps, reaches, readAddress } from './address.ts';
 import { type Finding, nearest, type Path } from './problems.ts';
 import type { FileCluster, FileConfig } from './schema.ts';
 

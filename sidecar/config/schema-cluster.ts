@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { connections, picking } from '../cluster/cluster-settings.ts';
 import { tls } from '../cluster/connection/tls-settings.ts';
-import { kubernetes } from '../cluster/discovery/kubernetes-settings.ts';
+import { discovery } from '../cluster/discovery/discovery-settings.ts';
 import { healthCheck } from '../cluster/health/health-check-settings.ts';
 import { outlierDetection } from '../cluster/outlier/outlier-settings.ts';
 import { circuitBreaker } from '../policy/circuit-breaker-settings.ts';
@@ -10,22 +10,10 @@ import { hedge } from '../policy/hedge-settings.ts';
 import { retry } from '../policy/retry-settings.ts';
 import { task } from '../policy/task-settings.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
-import { duration } from '../settings/kinds.ts';
-import { dnsTarget, target } from './address-kinds.ts';
 
 /** `outbound.clusters.NAME`. */
 export const cluster = z.strictObject({
-  endpoints: z
-    .array(target())
-    .min(1)
-    .max(4096)
-    .optional()
-    .describe('Static addresses; give these or dns, not both'),
-  dns: dnsTarget().optional().describe('A name and a port; every address of the name is an endpoint'),
-  kubernetes: kubernetes
-    .optional()
-    .describe('The EndpointSlices of a Service, asked of the Kubernetes API; in place of endpoints or dns'),
-  dns_refresh: duration('positive').default('5s').describe('How often the name is looked up'),
+  ...discovery,
   ...picking,
   ...timeLimits,
   ...connections,

@@ -7,7 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
-import { hostName, splitAuthority } from '../cluster/authority.ts';
+import { hostName, splitAuthority } from '../net/authority.ts';
 import type { EventLog } from '../telemetry/events.ts';
 import { dashboardRoutes } from './dashboard.ts';
 import { answerEvents } from './event-stream.ts';

@@ -1,7 +1,6 @@
 /** Accepts gRPC connections, over TLS or plain text, for the inbound and the outbound side. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
-import { parseAddress } from '../cluster/address.ts';
 import { GRPC_FIELD_NAMES } from '../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
 import { Keepalive } from '../grpc/keepalive.ts';
@@ -18,6 +17,7 @@ import type { ConnectionLimits } from '../http2/limits.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
 import { readShared } from '../http2/shared-read.ts';
 import type { Stream } from '../http2/streams.ts';
+import { parseAddress } from '../net/address.ts';
 import { Call } from '../proxy/call.ts';
 import { addressOf, Callers } from '../proxy/caller.ts';
 import { endForShutdown } from '../proxy/early-end.ts';

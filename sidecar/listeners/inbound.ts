@@ -1,5 +1,4 @@
 /** Configures the inbound side: listener, app cluster, health services, task store. */
-import { NO_APP } from '../cluster/address.ts';
 import type { ClusterListener } from '../cluster/cluster.ts';
 import { createCluster, UpstreamLimits } from '../cluster/cluster-set.ts';
 import type { ClusterSettings } from '../cluster/cluster-settings.ts';
@@ -10,7 +9,8 @@ import { AppServiceHealth } from '../cluster/health/app-service-health.ts';
 import { ALL_ENCODING_BITS } from '../grpc/message-encoding.ts';
 import { heldRequests, MIN_HELD_BYTES } from '../http2/held-requests.ts';
 import { DEFAULT_LIMITS, headerLimits } from '../http2/limits.ts';
-import type { TimeLimits } from '../policy/deadline.ts';
+import { NO_APP } from '../net/address.ts';
+import type { TimeLimits } from '../policy/time-limit-settings.ts';
 import { Admission } from '../proxy/admission.ts';
 import {
   type ClusterWithPolicies,
@@ -191,8 +191,8 @@ function appPolicies(inbound: InboundSettings['inbound']): PolicySettings {
 }
 
 function timeLimits(inbound: TimeLimits): TimeLimits {
-  const { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs, otherIdleTimeoutMs } = inbound;
-  return { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs, otherIdleTimeoutMs };
+  const { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs } = inbound;
+  return { timeoutMs, maxTimeoutMs, firstChunkTimeoutMs, idleTimeoutMs };
 }
 
 function appSettings(inbound: InboundSettings['inbound']): ClusterSettings {

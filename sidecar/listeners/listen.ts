@@ -1,10 +1,9 @@
 /** Binds a server to an address of the configuration. */
-
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
-import { formatHostPort, parseAddress } from '../cluster/address.ts';
 import { TypedError } from '../errors/typed-error.ts';
+import { formatHostPort, parseAddress } from '../net/address.ts';
 
 /** An address could not be opened; the message says which, why, and what to do. */
 export class ListenError extends TypedError {

@@ -1,8 +1,8 @@
 /** The settings of the inbound and the outbound listener. */
 import * as z from 'zod';
 import { queue, rateLimit } from '../policy/admission-settings.ts';
-import type { TimeLimits } from '../policy/deadline.ts';
 import { timeLimits } from '../policy/time-limit-settings.ts';
+import { appTarget, listen } from '../settings/address-kinds.ts';
 import { duration, file, flag, identity, integer, oneOf, text } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 import { tasks } from '../task/task-store-settings.ts';
@@ -35,8 +35,12 @@ const tls = z.strictObject({
     .describe('Refuse plain text; false takes both on one port while callers move to TLS'),
 });
 
-/** The keys of `inbound`, besides addresses. */
+/** The keys of `inbound`. */
 export const inboundKeys = {
+  listen: listen().default('0.0.0.0:15006').describe('Where other agents reach this one'),
+  app: appTarget()
+    .default('127.0.0.1:50051')
+    .describe('The local agent: host:port or unix:/path; none for a pod that only calls'),
   max_concurrent_calls: integer(1, MANY).default(1024).describe('Above it: RESOURCE_EXHAUSTED with pushback'),
   queue: queue
     .prefault({})
@@ -103,8 +107,9 @@ export const inboundKeys = {
   tls: tls.optional().describe('TLS for callers; cleartext when absent'),
 };
 
-/** The keys of `outbound`, besides its address, routes and clusters. */
+/** The keys of `outbound`, besides its routes and clusters. */
 export const outboundKeys = {
+  listen: listen().default('127.0.0.1:15001').describe('Where the local agent sends its calls'),
   limits: listenerLimits.prefault({}),
   namespace: text('a namespace such as agents', /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$/)
     .default('')
@@ -119,6 +124,6 @@ export const outboundKeys = {
     .describe("Behind NAME.NAMESPACE.svc; empty is resolv.conf's, or cluster.local"),
 };
 
-export type InboundKeys = Omit<SettingsOf<z.ZodObject<typeof inboundKeys>>, 'idleTimeoutMs'> & TimeLimits;
+export type InboundKeys = SettingsOf<z.ZodObject<typeof inboundKeys>>;
 export type OutboundKeys = SettingsOf<z.ZodObject<typeof outboundKeys>>;
 export type TlsAcceptorSettings = SettingsOf<typeof tls>;

@@ -2,17 +2,15 @@
 import type { DiscoveredClusterSettings } from '../cluster/cluster-set.ts';
 import { CallPathGuard } from '../policy/call-path.ts';
 import type { PolicySettings } from '../proxy/cluster-policies.ts';
-import type { RouteRule } from '../proxy/router.ts';
+import type { RouteRule } from '../proxy/route-settings.ts';
+import { UNNAMED } from '../telemetry/service-settings.ts';
 import type { InboundKeys, OutboundKeys } from './listener-settings.ts';
 
 /** The part of the configuration that the listeners read; `config/config.ts` has it all in this shape. */
 export interface InboundSettings {
   readonly name: string;
   readonly version: string;
-  readonly inbound: InboundKeys & {
-    /** `host:port` or `unix:/path` of the local agent. */
-    readonly app: string;
-  };
+  readonly inbound: InboundKeys;
 }
 
 export type OutboundClusterSettings = DiscoveredClusterSettings & PolicySettings;
@@ -25,9 +23,6 @@ export interface OutboundSettings {
     readonly clusters: ReadonlyMap<string, OutboundClusterSettings>;
   };
 }
-
-/** The default name of an agent (`config/schema.ts`), which many may have. */
-const UNNAMED = 'agent';
 
 /** @param instance identifies an agent without a name; its replicas look like different agents then */
 export function callPathGuard(

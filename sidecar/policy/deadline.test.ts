@@ -43,9 +43,12 @@ t.test("a caller's deadline stands, and whose it was is known", async (t) => {
 });
 
 t.test('silence has a limit for streams of tasks, and for others where it is given for them', async (t) => {
-  const silence = { ...limits, idleTimeoutMs: 5_000, otherIdleTimeoutMs: 7_000 };
+  const silence = { ...limits, idleTimeoutMs: 5_000 };
+  const byDefault = { ...limits, idleTimeoutMs: undefined };
   t.equal(idleTimeoutMs(silence, 'task_stream'), 5_000);
-  t.equal(idleTimeoutMs(silence, 'unknown'), 7_000);
+  t.equal(idleTimeoutMs(byDefault, 'task_stream'), 300_000);
+  t.equal(idleTimeoutMs(silence, 'unknown'), 5_000);
+  t.equal(idleTimeoutMs(byDefault, 'unknown'), 0);
   t.equal(idleTimeoutMs(silence, 'unary'), 0, 'a unary call is silent while it is worked on');
 });
 

@@ -6,25 +6,13 @@
  * waits here counts, and no two clocks need to be compared.
  */
 import { formatTimeout } from '../grpc/timeout.ts';
-import type { TimeLimitSettings } from './time-limit-settings.ts';
-
-/**
- * The time limits of one side, an inbound listener or an outbound cluster. They apply to callers without a deadline of
- * their own. A caller's deadline stands; only `maxTimeoutMs`, which is off by default, shortens it.
- */
-export interface TimeLimits extends TimeLimitSettings {
-  /** The limit of silence in both directions, for a task's stream. */
-  readonly idleTimeoutMs: number;
-  /** The same for unknown methods: a stream that sends little, such as a health `Watch`, is well. */
-  readonly otherIdleTimeoutMs: number;
-}
+import { STREAM_IDLE_MS, type TimeLimits } from './time-limit-settings.ts';
 
 export const NO_TIME_LIMITS: TimeLimits = {
   timeoutMs: 0,
   maxTimeoutMs: 0,
   firstChunkTimeoutMs: 0,
   idleTimeoutMs: 0,
-  otherIdleTimeoutMs: 0,
 };
 
 /** How a method is known to behave. `unknown` is treated as a stream. */
@@ -48,10 +36,13 @@ export function deadlineOwner(callerTimeoutMs: number, allowed: number): Deadlin
   return allowed === callerTimeoutMs ? 'caller' : 'configured';
 }
 
-/** How long both sides may be silent; 0 for no limit. A unary call is silent while the app works on it. */
+/**
+ * How long both sides may be silent; 0 for no limit. A unary call is silent while the app works on it. By default, only the
+ * stream of a task has a limit: a stream of an unknown method that sends little, such as a health `Watch`, is well.
+ */
 export function idleTimeoutMs(limits: TimeLimits, kind: MethodKind): number {
-  if (kind === 'unknown') return limits.otherIdleTimeoutMs;
-  return kind === 'task_stream' ? limits.idleTimeoutMs : 0;
+  if (kind === 'unary') return 0;
+  return limits.idleTimeoutMs ?? (kind === 'task_stream' ? STREAM_IDLE_MS : 0);
 }
 
 /** When an attempt must be over: at the call's deadline, or earlier at its own limit. */

@@ -1,10 +1,12 @@
 /** The settings of time limits. */
 import type * as z from 'zod';
+import { parseDurationMs } from '../settings/duration.ts';
 import { duration } from '../settings/kinds.ts';
 import type { SettingsOf } from '../settings/settings-of.ts';
 
 /** The default idle timeout of `StreamProcess`. */
 export const STREAM_IDLE_TIMEOUT = '5m';
+export const STREAM_IDLE_MS = parseDurationMs(STREAM_IDLE_TIMEOUT)!;
 
 /** The time limits of calls; the inbound side and each cluster have these keys. */
 export const timeLimits = {
@@ -27,5 +29,9 @@ export const timeLimits = {
     ),
 };
 
-/** `idle_timeout` stands for two limits: see `TimeLimits` of `deadline.ts`. */
-export type TimeLimitSettings = Omit<SettingsOf<z.ZodObject<typeof timeLimits>>, 'idleTimeoutMs'>;
+/**
+ * The time limits of one side, an inbound listener or an outbound cluster. They apply to callers without a deadline of
+ * their own. A caller's deadline stands; only `maxTimeoutMs`, which is off by default, shortens it. `deadline.ts` reads
+ * `idleTimeoutMs`, because its default depends on the method.
+ */
+export type TimeLimits = SettingsOf<z.ZodObject<typeof timeLimits>>;

@@ -7,8 +7,8 @@ import {
   deadlineReached,
   idleTimeoutMs,
   type MethodKind,
-  type TimeLimits,
 } from '../policy/deadline.ts';
+import type { TimeLimits } from '../policy/time-limit-settings.ts';
 import { IdleClock } from './idle-clock.ts';
 
 /** The call that a clock limits. */

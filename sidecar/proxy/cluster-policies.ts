@@ -3,13 +3,13 @@ import type { Cluster, EndpointPolicies } from '../cluster/cluster.ts';
 import type { CircuitBreakerSettings } from '../policy/circuit-breaker-settings.ts';
 import { CircuitBreakers } from '../policy/circuit-breakers.ts';
 import type { CircuitTransition } from '../policy/circuit-state.ts';
-import type { TimeLimits } from '../policy/deadline.ts';
 import type { HedgeSettings } from '../policy/hedge-settings.ts';
 import { LatencyPercentiles } from '../policy/percentile.ts';
 import { RetryPolicy } from '../policy/retry.ts';
 import { RetryBudget } from '../policy/retry-budget.ts';
 import type { AllRetrySettings, RetrySettings } from '../policy/retry-settings.ts';
 import type { TaskSettings } from '../policy/task-settings.ts';
+import type { TimeLimits } from '../policy/time-limit-settings.ts';
 
 /** Receives the decisions of policies, for `/events` and the log. */
 export interface PolicyEvents {

@@ -4,7 +4,7 @@ import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { PeerIdentity } from '../http2/peer-identity.ts';
 import type { Stream } from '../http2/streams.ts';
 import type { CallPathGuard } from '../policy/call-path.ts';
-import type { TimeLimits } from '../policy/deadline.ts';
+import type { TimeLimits } from '../policy/time-limit-settings.ts';
 import type { TaskStats } from '../telemetry/task-stats.ts';
 import type { Admission } from './admission.ts';
 import type { CallContext } from './call-facts.ts';

@@ -3,7 +3,8 @@ import t from 'tap';
 import { headOf } from '../http2/head.ts';
 import { HeaderList } from '../http2/hpack/header-list.ts';
 import type { ClusterWithPolicies } from './cluster-policies.ts';
-import { type Route, type RouteRule, RuleRouter, SingleRouter } from './router.ts';
+import type { RouteRule } from './route-settings.ts';
+import { type Route, RuleRouter, SingleRouter } from './router.ts';
 
 const clusterNamed = (name: string, balancer = 'peak_ewma'): ClusterWithPolicies =>
   ({ name, settings: { balancer } }) as unknown as ClusterWithPolicies;

@@ -1,15 +1,16 @@
 /** Finds the cluster of a call by its authority, path, header fields or agent type. */
+import type { MessageHead } from '../http2/head.ts';
+import type { HeaderList } from '../http2/hpack/header-list.ts';
 import {
   type Authority,
   isSameAuthority,
   type NameScope,
   NO_SCOPE,
   parseAuthority,
-} from '../cluster/authority.ts';
-import type { MessageHead } from '../http2/head.ts';
-import type { HeaderList } from '../http2/hpack/header-list.ts';
+} from '../net/authority.ts';
 import { AGENT_SERVICE_PREFIX } from '../task/task-message.ts';
 import type { ClusterWithPolicies } from './cluster-policies.ts';
+import type { RouteRule } from './route-settings.ts';
 
 /** The cluster of a call, as far as the head decides it. */
 export class Route {
@@ -55,16 +56,6 @@ export class SingleRouter implements Router {
   route(_list: HeaderList, head: MessageHead): Route {
     return head.path.startsWith(AGENT_SERVICE_PREFIX) ? this.taskTarget : this.target;
   }
-}
-
-export interface RouteRule {
-  readonly match: {
-    readonly authority: string | undefined;
-    readonly pathPrefix: string | undefined;
-    readonly headers: Readonly<Record<string, string>>;
-    readonly agentType: string | undefined;
-  };
-  readonly cluster: string;
 }
 
 /** The most authorities in the cache: an agent calls few, and each new header list looks its authority up. */

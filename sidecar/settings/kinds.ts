@@ -38,7 +38,7 @@ export function shared<T extends z.ZodType>(kind: string, make: () => T): T {
 const MAX_TEXT_LENGTH = 4096;
 
 /** What is wrong with a value, and what to do. */
-interface Complaint {
+export interface Complaint {
   readonly message: string;
   readonly remedy: string;
 }

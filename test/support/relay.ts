@@ -1,6 +1,6 @@
 // The sidecar's two listeners in the test's own process, for tests that look at their insides.
 import type { Test } from 'tap';
-import { toConfig } from '../../sidecar/config/convert.ts';
+import { toConfig } from '../../sidecar/config/config.ts';
 import { validate } from '../../sidecar/config/validate.ts';
 import { Sidecar } from '../../sidecar/data-plane/sidecar.ts';
 import type { ConnectionError } from '../../sidecar/http2/errors.ts';

@@ -2,7 +2,7 @@
 import { TimerWheel } from '../../../sidecar/clock/timer-wheel.ts';
 import { WheelDriver } from '../../../sidecar/clock/wheel-driver.ts';
 import type { LlmConfig } from '../../../sidecar/config/config.ts';
-import { toConfig } from '../../../sidecar/config/convert.ts';
+import { toConfig } from '../../../sidecar/config/config.ts';
 import { validate } from '../../../sidecar/config/validate.ts';
 import { LlmListener } from '../../../sidecar/listeners/llm.ts';
 import type { OwnerCalls } from '../../../sidecar/llm/shared/owner-call.ts';

@@ -1,13 +1,13 @@
 /** Opens TLS connections to endpoints and checks their certificates. */
 import { isIP, type Socket } from 'node:net';
 import { checkServerIdentity, connect, type PeerCertificate, type SecureContext } from 'node:tls';
+import { parseAddress } from '../../net/address.ts';
+import { hostName } from '../../net/authority.ts';
 import { Credentials, type CredentialsListener } from '../../tls/credentials.ts';
 import { printable, TlsError } from '../../tls/failure.ts';
 import { AllowList, identitiesOf } from '../../tls/identity.ts';
 import { joinRecords } from '../../tls/joined-records.ts';
 import { ALPN_H2, contextOf } from '../../tls/material.ts';
-import { parseAddress } from '../address.ts';
-import { hostName } from '../authority.ts';
 import type { ClusterTlsSettings } from './tls-settings.ts';
 
 /** Opens TLS sockets to the endpoints of one cluster. */

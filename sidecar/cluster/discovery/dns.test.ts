@@ -3,7 +3,7 @@ import t from 'tap';
 import { seededRandom } from '../../../test/support/seeded-random.ts';
 import { TimerWheel } from '../../clock/timer-wheel.ts';
 import { WheelDriver } from '../../clock/wheel-driver.ts';
-import { AddressError } from '../address.ts';
+import { AddressError } from '../../net/address.ts';
 import { DnsDiscovery } from './dns.ts';
 
 type Answer = readonly string[] | Error | 'never';

@@ -12,7 +12,7 @@
  */
 import { lookup as systemLookup } from 'node:dns/promises';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
-import { AddressError, formatHostPort, isLiteral, parseAddress } from '../address.ts';
+import { AddressError, formatHostPort, isLiteral, parseAddress } from '../../net/address.ts';
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
 

@@ -1,6 +1,6 @@
 /** Reads the endpoints to call from the EndpointSlices of a Service (Kubernetes API discovery.k8s.io/v1). Pure. */
 import { isIP } from 'node:net';
-import { formatHostPort } from '../address.ts';
+import { formatHostPort } from '../../net/address.ts';
 
 /** The fields of an EndpointSlice that we read. {@link readSlices} skips malformed ones. */
 export interface EndpointSlice {

@@ -1,6 +1,6 @@
 /** Finds the namespace and the cluster domain that complete short names of Services. */
 import { readRegularFile } from '../../files/regular-file.ts';
-import { DEFAULT_CLUSTER_DOMAIN, hostName, type NameScope } from '../authority.ts';
+import { DEFAULT_CLUSTER_DOMAIN, hostName, type NameScope } from '../../net/authority.ts';
 
 /** The kubelet mounts it in pods whose service account has a token. */
 const SERVICE_ACCOUNT_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';

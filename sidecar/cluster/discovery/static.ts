@@ -1,5 +1,5 @@
 /** Endpoints that the configuration lists. A host name is resolved when the pool connects to it. */
-import { formatAddress, parseAddress } from '../address.ts';
+import { formatAddress, parseAddress } from '../../net/address.ts';
 import type { Discovery } from './discovery.ts';
 
 export class StaticDiscovery implements Discovery {

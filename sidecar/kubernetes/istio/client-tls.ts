@@ -1,6 +1,6 @@
 /** TLS of a caller's proxy: the mesh's own TLS to a Service, certificate files to hosts outside. */
-import { hostName } from '../../cluster/authority.ts';
 import type { ClusterConfig } from '../../config/config.ts';
+import { hostName } from '../../net/authority.ts';
 import type { Destination } from './destination.ts';
 import { note, notesOf, type Part } from './resource.ts';
 

@@ -9,9 +9,9 @@
  *     dns: agents.example.com:443             → ServiceEntry that Istio resolves
  */
 import { isIP } from 'node:net';
-import { type Address, parseAddress } from '../../cluster/address.ts';
-import { hostName, type NameScope, parseAuthority } from '../../cluster/authority.ts';
 import type { ClusterConfig } from '../../config/config.ts';
+import { type Address, parseAddress } from '../../net/address.ts';
+import { hostName, type NameScope, parseAuthority } from '../../net/authority.ts';
 import { objectName } from './resource.ts';
 
 export type Destination = ServiceDestination | ExternalDestination;

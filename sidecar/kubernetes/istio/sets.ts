@@ -6,13 +6,13 @@
  *
  * A setting that Istio can't express becomes a comment beside the field where a reader would look for it.
  */
+import type { ClusterConfig, Config, RouteConfig } from '../../config/config.ts';
 import {
   DEFAULT_CLUSTER_DOMAIN,
   type NameScope,
   parseAuthority,
   splitAuthority,
-} from '../../cluster/authority.ts';
-import type { ClusterConfig, Config, RouteConfig } from '../../config/config.ts';
+} from '../../net/authority.ts';
 import { type Destination, destinationOf, isCalled } from './destination.ts';
 import { destinationRule } from './destination-rule.ts';
 import { objectName, type Resource, type ResourceSet, spoken } from './resource.ts';

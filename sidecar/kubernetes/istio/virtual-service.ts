@@ -1,6 +1,6 @@
 /** Builds the VirtualService of a host: which calls go to which cluster, their time limits and their retries. */
-import { splitAuthority } from '../../cluster/authority.ts';
 import type { ClusterConfig, RouteMatchConfig } from '../../config/config.ts';
+import { splitAuthority } from '../../net/authority.ts';
 import { PROCESS_TASK_PATH } from '../../task/task-message.ts';
 import type { Destination } from './destination.ts';
 import {
@@ -145,7 +145,7 @@ function timeNotes(cluster: ClusterConfig, http: readonly Fields[], first: numbe
 function routeNotes(cluster: ClusterConfig, path: string): Note[] {
   return [
     ...notesOf(
-      cluster.idleTimeoutMs > 0 &&
+      cluster.idleTimeoutMs !== 0 &&
         note(
           `${path}.route`,
           "idle_timeout: routes have no such field, and the proxies' own is off, so a silent stream stays open until one side ends it. ProxyConfig.connectionSettings.httpStreamIdleTimeout (Istio 1.31) is one for all streams of a proxy, health watches included.",

@@ -1,7 +1,6 @@
 /** Builds the resources at an agent's pods: allowed callers, TLS, limits, and telemetry. */
-
-import { NO_APP, parseAddress } from '../../cluster/address.ts';
 import type { Config } from '../../config/config.ts';
+import { NO_APP, parseAddress } from '../../net/address.ts';
 import { type Fields, type Named, note, notesOf, type Resource, resource } from './resource.ts';
 
 /** A caller in Istio: the service account of its pods. */

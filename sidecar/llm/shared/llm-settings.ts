@@ -1,13 +1,23 @@
 /** The settings of the egress: keys of the configuration's `llm`, and what it reads of them. */
 import * as z from 'zod';
+import { listen } from '../../settings/address-kinds.ts';
 import { duration, entryName, flag, integer, oneOf, text, url } from '../../settings/kinds.ts';
 import type { SettingsOf } from '../../settings/settings-of.ts';
 import { ADDED_FIELDS } from './addable-fields.ts';
 
 const MANY = 1_000_000;
 
+export const LLM_LISTEN = '127.0.0.1:15002';
+
+/** The upstream that OpenAI's client uses by default. */
+export const DEFAULT_PROVIDER = {
+  name: 'openai',
+  url: 'https://api.openai.com/v1',
+  api_key_env: 'OPENAI_API_KEY',
+} as const;
+
 /** An entry of `llm.upstreams`. Its URL may hold credentials: `redact.ts` has the form for eyes. */
-export const llmUpstream = z.strictObject({
+const llmUpstream = z.strictObject({
   name: entryName().describe('The name in metrics and logs'),
   url: url().describe('The base URL of its API'),
   api_key_env: text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]*$/)
@@ -29,8 +39,15 @@ export const llmUpstream = z.strictObject({
     ),
 });
 
-/** The other keys. */
-export const egress = {
+/** The keys of `llm`. */
+export const llmKeys = {
+  listen: listen().default(LLM_LISTEN).describe('OPENAI_BASE_URL of the agent is http://HOST:PORT/v1'),
+  upstreams: z
+    .array(llmUpstream)
+    .min(1)
+    .max(64)
+    .default([{ ...DEFAULT_PROVIDER, model: null, adds: null }])
+    .describe('Providers in order of preference; when there are none, OPENAI_BASE_URL names one'),
   connect_timeout: duration('zero').default('5s').describe('To a connection, with TLS; 0s is off'),
   first_byte_timeout: duration('zero')
     .default('2m')
@@ -124,9 +141,7 @@ export const egress = {
 };
 
 export type LlmUpstreamSettings = SettingsOf<typeof llmUpstream>;
-export type LlmSettings = SettingsOf<
-  z.ZodObject<typeof egress & { upstreams: z.ZodArray<typeof llmUpstream> }>
->;
+export type LlmSettings = Omit<SettingsOf<z.ZodObject<typeof llmKeys>>, 'listen'>;
 export type LlmRetrySettings = LlmSettings['retry'];
 export type LlmBreakerSettings = LlmSettings['circuitBreaker'];
 export type LlmLimitSettings = LlmSettings['limits'];

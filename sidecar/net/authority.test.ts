@@ -1,8 +1,8 @@
 // Comparison of server names.
 import fc from 'fast-check';
 import t from 'tap';
+import { nameScopeOf } from '../cluster/discovery/name-scope.ts';
 import { hostName, isSameAuthority, NO_SCOPE, parseAuthority, splitAuthority } from './authority.ts';
-import { nameScopeOf } from './discovery/name-scope.ts';
 
 t.test('an authority is a host and a port, whatever it looks like', async (t) => {
   const read: [text: string, host: string, port: number][] = [

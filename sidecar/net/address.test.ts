@@ -1,9 +1,9 @@
 // Parsing and formatting of addresses.
 import t from 'tap';
 import { seededRandom } from '../../test/support/seeded-random.ts';
+import { connectionBackoffMs } from '../cluster/connection/reconnect.ts';
+import { StaticDiscovery } from '../cluster/discovery/static.ts';
 import { AddressError, formatAddress, formatHostPort, isLiteral, parseAddress } from './address.ts';
-import { connectionBackoffMs } from './connection/reconnect.ts';
-import { StaticDiscovery } from './discovery/static.ts';
 
 t.test('addresses are read, and written in one canonical form', async (t) => {
   const expected: [string, object, string?][] = [

@@ -1,5 +1,4 @@
 /** Parses and formats the addresses of the configuration: `host:port`, `[ipv6]:port`, `unix:path`. */
-
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { TypedError } from '../errors/typed-error.ts';
 
@@ -48,6 +47,11 @@ export function parseAddress(text: string, { forListening = false } = {}): Addre
   if (colon < 0 || colon < bracketEnd) throw problem(text, 'the port is missing', 'write host:port');
   const host = parseHost(text, text.slice(0, colon));
   return { kind: 'tcp', host, port: parsePort(text, text.slice(colon + 1), forListening) };
+}
+
+/** Parses an address of a configuration that is already valid; accepts port 0. */
+export function readAddress(text: string): Address {
+  return parseAddress(text, { forListening: true });
 }
 
 /** Returns the canonical text, which {@link parseAddress} can parse. */

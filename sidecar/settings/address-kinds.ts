@@ -1,8 +1,8 @@
 /** The kinds of addresses in settings. The code receives each in its canonical form (`formatAddress`). */
+import { isIP } from 'node:net';
 import * as z from 'zod';
-import { formatAddress, NO_APP } from '../cluster/address.ts';
-import { checked, shared } from '../settings/kinds.ts';
-import { complaintAboutAddress, readAddress } from './address.ts';
+import { formatAddress, NO_APP, parseAddress, readAddress } from '../net/address.ts';
+import { type Complaint, checked, shared } from './kinds.ts';
 
 const read = (text: string): string => formatAddress(readAddress(text));
 
@@ -36,4 +36,20 @@ export function listen() {
   return shared('listen', () =>
     checked(z.string(), form, (value) => complaintAboutAddress(value, 'listen'), { read }),
   );
+}
+
+/** Returns what is wrong with an address and what to write instead, or `undefined` for a valid one. */
+function complaintAboutAddress(text: string, use: 'connect' | 'listen'): Complaint | undefined {
+  try {
+    const address = parseAddress(text, { forListening: use === 'listen' });
+    if (use === 'connect' || address.kind === 'unix') return undefined;
+    if (address.host === 'localhost' || isIP(address.host) !== 0) return undefined;
+    const remedy = 'write an IP address of this machine, or localhost; 0.0.0.0 or [::] is every interface';
+    return { message: 'names a host to listen on', remedy };
+  } catch (error) {
+    // Messages of address errors end with the remedy.
+    const { message } = error as Error;
+    const end = message.lastIndexOf('; ');
+    return { message: message.slice(0, end), remedy: message.slice(end + 2) };
+  }
 }

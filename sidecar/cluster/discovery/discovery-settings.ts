@@ -1,0 +1,23 @@
+/** The settings that say where a cluster's endpoints come from. */
+import * as z from 'zod';
+import { dnsTarget, target } from '../../settings/address-kinds.ts';
+import { duration } from '../../settings/kinds.ts';
+import type { SettingsOf } from '../../settings/settings-of.ts';
+import { kubernetes } from './kubernetes-settings.ts';
+
+/** Keys of a cluster: the source of its endpoints. */
+export const discovery = {
+  endpoints: z
+    .array(target())
+    .min(1)
+    .max(4096)
+    .optional()
+    .describe('Static addresses; give these or dns, not both'),
+  dns: dnsTarget().optional().describe('A name and a port; every address of the name is an endpoint'),
+  kubernetes: kubernetes
+    .optional()
+    .describe('The EndpointSlices of a Service, asked of the Kubernetes API; in place of endpoints or dns'),
+  dns_refresh: duration('positive').default('5s').describe('How often the name is looked up'),
+};
+
+export type DiscoverySettings = SettingsOf<z.ZodObject<typeof discovery>>;
