@@ -58,9 +58,9 @@ export function waitsAt(
   let left = MAX_STREAMS;
   for (const connection of endpoint.pool.connections) {
     const here = new LongestWaits();
-    for (const { handler, localEnded } of connection.streams) {
+    for (const { handler, canSend } of connection.streams) {
       if (left-- === 0) return all;
-      if (!(handler instanceof Attempt) || !localEnded || handler.answered || handler.ended) continue;
+      if (!(handler instanceof Attempt) || canSend || handler.answered || handler.ended) continue;
       const waitMs = nowMs - handler.startedAtMs;
       here.add(waitMs);
       all.add(waitMs);

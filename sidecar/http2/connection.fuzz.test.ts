@@ -17,6 +17,7 @@ import type { ConnectionError } from './errors.ts';
 import type { MessageHead } from './head.ts';
 import { HeaderList } from './hpack/header-list.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
+import { refusedSteps } from './state-machine.ts';
 import type { Stream, StreamHandler } from './streams.ts';
 
 type Role = 'server' | 'client';
@@ -208,6 +209,7 @@ async function feed(role: Role, input: Buffer, seed: number): Promise<string | u
 
 function faultOf(connection: Connection, player: Player): string | undefined {
   if (player.misuse !== undefined) return player.misuse;
+  if (refusedSteps.count > 0) return `an illegal step: ${refusedSteps.latest}`;
   const [error] = player.closed;
   if (error?.cause !== undefined && error.source === 'local') return String((error.cause as Error).stack);
   if (connection.closed) return connection.streams.size === 0 ? undefined : 'closed with streams';

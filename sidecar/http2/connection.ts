@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { ClosedStreams } from './closed-streams.ts';
+import { ConnectionLifecycle } from './connection-lifecycle.ts';
 import type { ConnectionOptions, ConnectionOwner } from './connection-owner.ts';
 import { ControlFrames } from './control-frames.ts';
 import {
@@ -20,9 +21,10 @@ import {
   errorName,
   Flag,
   FrameType,
+  MAX_STREAM_ID,
 } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
-import { beginShutdown, closeWhenDone, endBehindGoaway, endShutdown, Goaway } from './goaway.ts';
+import { beginShutdown, closeWhenDone, endBehindGoaway, endShutdown, writeGoaway } from './goaway.ts';
 import { HeaderSender } from './header-sender.ts';
 import { HeldByConnection } from './held-by-caller.ts';
 import { heldRequests } from './held-requests.ts';
@@ -45,7 +47,7 @@ import { FrameWriter } from './writer.ts';
  * negotiated h2. It holds what RFC 9113 asks of a connection and knows nothing of what is above HTTP/2: `receiver.ts`
  * acts on HEADERS and DATA that come in, `control-frames.ts` on the rest, and the methods here send.
  */
-export class Connection implements StreamConnection {
+export class Connection extends ConnectionLifecycle implements StreamConnection {
   readonly role: 'server' | 'client';
   readonly limits: ConnectionLimits;
   readonly socket: Socket;
@@ -57,7 +59,6 @@ export class Connection implements StreamConnection {
   readonly streams = new StreamTable();
   readonly closedStreams = new ClosedStreams();
   readonly waiting = new WaitingStreams();
-  readonly goaway = new Goaway();
   readonly held = new HeldByConnection(this);
   readonly headers: HeaderSender;
   readonly reader: FrameReader;
@@ -75,12 +76,11 @@ export class Connection implements StreamConnection {
   maxFrameBytes = DEFAULT_MAX_FRAME_BYTES;
   /** Highest stream id the peer has begun (servers). */
   lastPeerStreamId = 0;
+  /** Streams of the peer above this id are not served: lower than the largest id once we leave (servers). */
+  lastServedStreamId = MAX_STREAM_ID;
   nextStreamId = 1;
-  /** The peer's GOAWAY came, or ours went out: no new streams. */
-  draining = false;
   /** The code of the peer's latest GOAWAY; -1 before one. */
   peerGoawayCode = -1;
-  closed = false;
   /** How often the socket gave us bytes. */
   reads = 0;
   /** RST_STREAM frames we have sent. */
@@ -92,6 +92,7 @@ export class Connection implements StreamConnection {
   lastReadAtMs: number;
 
   constructor(socket: Socket, owner: ConnectionOwner<Connection>, options: ConnectionOptions) {
+    super();
     this.socket = socket;
     this.owner = owner;
     this.role = options.role;
@@ -113,11 +114,6 @@ export class Connection implements StreamConnection {
     socket.on('error', (error) => this.lost(lossOf(this, error), error));
     socket.on('close', () => this.lost('the connection was closed'));
     if (this.role === 'client') this.control.sendPrefaceAndSettings();
-  }
-
-  /** Whether the peer's first SETTINGS have come. */
-  get ready(): boolean {
-    return this.control.settingsReceived;
   }
 
   private onBytes(chunk: Buffer): void {
@@ -159,13 +155,7 @@ export class Connection implements StreamConnection {
 
   /** Room for another stream right now (clients)? Not while the peer leaves much of what was sent unread. */
   get hasCapacity(): boolean {
-    return (
-      this.ready &&
-      !this.draining &&
-      !this.closed &&
-      this.streams.size < this.peer.maxConcurrentStreams &&
-      !leavesMuchUnread(this)
-    );
+    return this.isOpen && this.streams.size < this.peer.maxConcurrentStreams && !leavesMuchUnread(this);
   }
 
   /** Opens a stream (clients). Ask `hasCapacity` first. */
@@ -177,7 +167,7 @@ export class Connection implements StreamConnection {
     // Also for the answers that still come when the stream has been cancelled.
     this.flood.progress();
     // Ids run out after 2^30 calls: this connection finishes what it has, and the pool makes another.
-    if (this.nextStreamId > 0x7fff_fff0) this.draining = true;
+    if (this.nextStreamId > 0x7fff_fff0) this.markLeaving();
     return stream;
   }
 
@@ -201,7 +191,7 @@ export class Connection implements StreamConnection {
     endStream: boolean,
     literals?: Buffer,
   ): void {
-    if (stream.closed || stream.localEnded) return;
+    if (!stream.canSend) return;
     const queue = stream.queue;
     if (queue !== undefined) {
       queue.trailers = list;
@@ -217,7 +207,7 @@ export class Connection implements StreamConnection {
 
   /** @returns how many bytes are on their way; the others wait, and are reported by `onDataSent` once they are too */
   sendData(stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    if (stream.closed || stream.localEnded) return end - start;
+    if (!stream.canSend) return end - start;
     const bytes = end - start;
     // Says nothing, and a flood of it would be passed on to a connection that others' calls share.
     if (bytes === 0 && !endStream) return 0;
@@ -260,8 +250,8 @@ export class Connection implements StreamConnection {
   }
 
   private endLocal(stream: Stream): void {
-    stream.localEnded = true;
-    if (stream.remoteEnded) this.closeStream(stream, false);
+    stream.markEndSent();
+    if (stream.hasEnded) this.closeStream(stream, false);
     else if (stream.stopWhenEnded) this.reset(stream, ErrorCode.NO_ERROR);
   }
 
@@ -270,9 +260,9 @@ export class Connection implements StreamConnection {
    * gone out the peer is told so with RST_STREAM NO_ERROR (RFC 9113 §8.1).
    */
   stopReceiving(stream: Stream): void {
-    if (stream.closed || stream.remoteEnded) return;
+    if (!stream.canReceive) return;
     stream.stopWhenEnded = true;
-    if (stream.localEnded) this.reset(stream, ErrorCode.NO_ERROR);
+    if (!stream.canSend) this.reset(stream, ErrorCode.NO_ERROR);
   }
 
   /** The handler has finished with bytes that `onData` left with it: the peer may send as many again. */
@@ -321,11 +311,10 @@ export class Connection implements StreamConnection {
   /** Both ends said END_STREAM, or someone reset: forget the stream and give back what it held. */
   closeStream(stream: Stream, resetByUs: boolean): void {
     if (stream.closed) return;
-    stream.closed = true;
+    stream.markClosed();
     this.streams.delete(stream);
     if (this.role === 'server') this.closedStreams.add(stream.id, resetByUs);
-    if (stream.localEnded && stream.remoteEnded && !stream.wasted && !stream.unserved)
-      this.flood.streamFinished();
+    if (stream.closedInOrder && !stream.wasted && !stream.unserved) this.flood.streamFinished();
     if (stream.held) heldRequests.pass(stream);
     this.waiting.discard(stream);
     if (stream.unconsumed !== 0) {
@@ -354,15 +343,21 @@ export class Connection implements StreamConnection {
   /** A connection error (RFC 9113 §5.4.1): GOAWAY with the code, then close. */
   fail(source: 'peer' | 'local', code: number, message: string, cause?: unknown): void {
     if (this.closed) return;
-    this.goaway.finish(this.writer, this.lastPeerStreamId, code, message);
-    this.close(new ConnectionError(source, code, `${message} (${errorName(code)})`, undefined, cause));
+    const error = new ConnectionError(source, code, `${message} (${errorName(code)})`, undefined, cause);
+    this.closeWithGoaway(code, message, error);
+  }
+
+  /** Sends GOAWAY with the code and the debug data, and closes at once. */
+  closeWithGoaway(code: number, debug: string, error: ConnectionError): void {
+    if (this.closed) return;
+    writeGoaway(this.writer, this.lastPeerStreamId, code, debug);
+    this.close(error);
   }
 
   /** Closes at once; streams fail with the error. GOAWAY, when one is due, must have been written. */
   close(error: ConnectionError): void {
     if (this.closed) return;
-    this.closed = true;
-    this.draining = true;
+    this.markClosed();
     this.reader.stopped = true;
     this.receiver.close();
     beginBatch();

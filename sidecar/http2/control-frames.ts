@@ -38,7 +38,10 @@ export interface ControlledConnection extends SpendingConnection, SendSide {
   readonly closedStreams: ClosedStreams;
   readonly lastReadAtMs: number;
   readonly nextStreamId: number;
+  readonly isOpening: boolean;
+  markOpen(): void;
   streamError(stream: Stream, code: number, message: string): void;
+  closeWithGoaway(code: number, debug: string, error: ConnectionError): void;
 }
 
 /**
@@ -46,7 +49,6 @@ export interface ControlledConnection extends SpendingConnection, SendSide {
  * (`flood-guard.ts`): none of them is work that a caller wants done.
  */
 export class ControlFrames {
-  settingsReceived = false;
   private readonly connection: ControlledConnection;
   private readonly pings: { readonly number: number; readonly onPong: () => void }[] = [];
   private pingNumber = 0;
@@ -168,8 +170,8 @@ export class ControlFrames {
     if (change !== 0 && !this.moveWindows(change)) return;
     connection.headers.encoder.setPeerTableBytes(connection.peer.headerTableBytes);
     connection.writer.beginFrame(0, FrameType.SETTINGS, Flag.ACK, 0);
-    if (!this.settingsReceived) {
-      this.settingsReceived = true;
+    if (connection.isOpening) {
+      connection.markOpen();
       connection.owner.onReady(connection);
     } else if (connection.role === 'client') connection.owner.onPeerSettings?.(connection, maxStreamsBefore);
     if (change > 0) connection.waiting.pump(connection);
@@ -213,9 +215,8 @@ export class ControlFrames {
 
   /** With its calls: who sends PINGs so often would go on. */
   private sendAway({ reason, message }: PingJudge): void {
-    const { goaway, writer, lastPeerStreamId } = this.connection;
-    goaway.finish(writer, lastPeerStreamId, ErrorCode.ENHANCE_YOUR_CALM, reason);
-    this.connection.close(new ConnectionError('peer', ErrorCode.ENHANCE_YOUR_CALM, message, reason));
+    const code = ErrorCode.ENHANCE_YOUR_CALM;
+    this.connection.closeWithGoaway(code, reason, new ConnectionError('peer', code, message, reason));
   }
 
   private onWindowUpdate(streamId: number, increment: number): void {

@@ -9,34 +9,8 @@ import type { FrameWriter } from './writer.ts';
 /** How long a peer gets to read our GOAWAY before the socket is destroyed. */
 const LINGER_MS = 1_000;
 
-/**
- * The end of a connection from our side (RFC 9113 §6.8).
- *
- *     serving ──shutdown──▶ announced ──our PING came back, or its time is up──▶ final ──last stream ended──▶ closed
- *
- * `announced` sends GOAWAY with the largest id, so that calls which the peer is sending at this moment are still
- * served; `final` names the last stream that will be. An error goes to `final` at once.
- */
-export type GoawayState = 'serving' | 'announced' | 'final';
-
-export class Goaway {
-  state: GoawayState = 'serving';
-  /** Streams above this id are not served; only meaningful in `final`. */
-  lastStreamId = MAX_STREAM_ID;
-
-  announce(writer: FrameWriter): void {
-    this.state = 'announced';
-    writeGoaway(writer, MAX_STREAM_ID, ErrorCode.NO_ERROR, '');
-  }
-
-  finish(writer: FrameWriter, lastStreamId: number, code: number, message: string): void {
-    this.state = 'final';
-    this.lastStreamId = lastStreamId;
-    writeGoaway(writer, lastStreamId, code, message);
-  }
-}
-
-function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, message: string): void {
+/** Writes a GOAWAY frame. @param message its debug data, of which at most 256 characters are sent */
+export function writeGoaway(writer: FrameWriter, lastStreamId: number, code: number, message: string): void {
   const debug = message.length > 0 ? Buffer.from(message.slice(0, 256), 'latin1') : undefined;
   const at = writer.beginFrame(8 + (debug?.length ?? 0), FrameType.GOAWAY, 0, 0);
   writeUint32(writer.buffer, writeUint32(writer.buffer, at, lastStreamId), code);
@@ -49,14 +23,17 @@ export interface LeavingConnection {
   readonly owner: ConnectionOwner<LeavingConnection>;
   readonly writer: FrameWriter;
   readonly flood: FloodGuard;
-  readonly goaway: Goaway;
   readonly reader: Pick<FrameReader, 'spend'>;
   readonly control: { ping(onPong: () => void): void };
   readonly streams: { readonly size: number };
-  readonly closed: boolean;
+  readonly isOpen: boolean;
+  readonly isAnnounced: boolean;
+  readonly isLeaving: boolean;
   readonly lastPeerStreamId: number;
-  draining: boolean;
+  lastServedStreamId: number;
   peerGoawayCode: number;
+  markAnnounced(): void;
+  markLeaving(): void;
   finishShutdown(): void;
   failStreams(failure: StreamFailure, aboveId: number): void;
   fail(source: 'peer', code: number, message: string): void;
@@ -65,47 +42,49 @@ export interface LeavingConnection {
 
 /** The first step of an orderly end; a client, which has no calls to refuse, needs no other. */
 export function beginShutdown(connection: LeavingConnection): void {
-  const { closed, goaway, role } = connection;
-  if (closed || goaway.state !== 'serving') return;
-  connection.draining = true;
-  if (role === 'server') {
-    goaway.announce(connection.writer);
+  if (!connection.isOpen) return;
+  if (connection.role === 'server') {
+    connection.markAnnounced();
+    writeGoaway(connection.writer, MAX_STREAM_ID, ErrorCode.NO_ERROR, '');
     connection.control.ping(() => connection.finishShutdown());
   } else {
-    goaway.state = 'final';
+    connection.markLeaving();
     closeWhenDone(connection);
   }
 }
 
 /** The second step: no stream that begins from now on is served; those that run go on. */
 export function endShutdown(connection: LeavingConnection): void {
-  const { closed, goaway, writer, lastPeerStreamId } = connection;
-  if (closed || goaway.state !== 'announced') return;
-  goaway.finish(writer, lastPeerStreamId, ErrorCode.NO_ERROR, '');
+  const { isAnnounced, writer, lastPeerStreamId } = connection;
+  if (!isAnnounced) return;
+  connection.markLeaving();
+  connection.lastServedStreamId = lastPeerStreamId;
+  writeGoaway(writer, lastPeerStreamId, ErrorCode.NO_ERROR, '');
   closeWhenDone(connection);
 }
 
 /** Closes the connection that is leaving, behind its last stream. */
 export function closeWhenDone(connection: LeavingConnection): void {
-  const { closed, draining, goaway, role, streams } = connection;
-  if (closed || streams.size > 0) return;
-  const done = role === 'server' ? goaway.state === 'final' : draining;
-  if (done)
-    connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
+  if (!connection.isLeaving || connection.streams.size > 0) return;
+  connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'the connection was shut down'));
 }
 
-/** The peer's GOAWAY: it takes no new streams, and none of those above this id. */
+/**
+ * The peer's GOAWAY: it takes no new streams, and none of those above this id. A client leaves. A server's peer only says that
+ * it takes no pushed streams, of which there are none.
+ */
 export function obeyGoaway(
   connection: LeavingConnection,
   lastStreamId: number,
   code: number,
   debug: string,
 ): void {
-  connection.draining = true;
+  const isClient = connection.role === 'client';
+  if (isClient) connection.markLeaving();
   connection.peerGoawayCode = code;
   connection.reader.spend(connection.streams.size);
   connection.owner.onGoaway(connection, code, debug);
-  if (connection.role === 'client') connection.failStreams(failureFromGoaway(code), lastStreamId);
+  if (isClient) connection.failStreams(failureFromGoaway(code), lastStreamId);
   closeWhenDone(connection);
 }
 
@@ -115,12 +94,12 @@ export function obeyGoaway(
  * all calls at any other code; but a loop that begins calls and cancels them in one breath has none to lose.
  */
 export function retire(connection: LeavingConnection): void {
-  const { flood, goaway, streams } = connection;
+  const { flood, isAnnounced, streams } = connection;
   if (streams.size === 0 && flood.cancelsAtOnce) {
     connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'too many reset streams; let calls finish');
     return;
   }
-  if (goaway.state === 'announced') endShutdown(connection);
+  if (isAnnounced) endShutdown(connection);
   else beginShutdown(connection);
   flood.allowCancels();
 }

@@ -56,7 +56,7 @@ export class Receiver implements FrameSink {
     }
     // A server that takes nobody in from us may say why before it closes.
     const refusal = type === FrameType.GOAWAY && connection.role === 'client';
-    if (!connection.control.settingsReceived && type !== FrameType.SETTINGS && !refusal) {
+    if (connection.isOpening && type !== FrameType.SETTINGS && !refusal) {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'the first frame must be SETTINGS');
       return;
     }
@@ -141,7 +141,7 @@ export class Receiver implements FrameSink {
       } else this.countUseless();
       return;
     }
-    if (stream.remoteEnded)
+    if (!stream.canReceive)
       connection.streamError(stream, ErrorCode.STREAM_CLOSED, 'HEADERS behind END_STREAM');
     else if (stream.headReceived) this.onTrailers(stream, list, endStream);
     else this.onResponse(stream, list, endStream);
@@ -154,7 +154,7 @@ export class Receiver implements FrameSink {
       return;
     }
     if (streamId <= connection.lastPeerStreamId) {
-      const ignored = streamId > connection.goaway.lastStreamId;
+      const ignored = streamId > connection.lastServedStreamId;
       const how = ignored ? 'ignored' : connection.closedStreams.find(streamId);
       if (how === 'ended') connection.fail('peer', ErrorCode.STREAM_CLOSED, 'HEADERS on a closed stream');
       else if (how === 'forgotten') connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'stream ids must rise');
@@ -162,7 +162,7 @@ export class Receiver implements FrameSink {
       return;
     }
     connection.lastPeerStreamId = streamId;
-    if (streamId > connection.goaway.lastStreamId) {
+    if (streamId > connection.lastServedStreamId) {
       if (!connection.flood.lateCall()) this.calmDown();
       return;
     }
@@ -182,7 +182,7 @@ export class Receiver implements FrameSink {
     const stream = connection.acceptStream(streamId);
     stream.headReceived = true;
     stream.expectedBytes = head.contentLength;
-    stream.remoteEnded = endStream;
+    if (endStream) stream.markEndReceived();
     heldRequests.begin(stream, list);
     connection.owner.onStream(stream, list, head, endStream);
     if (stream.held && heldRequests.full) heldRequests.makeRoom(stream);
@@ -237,10 +237,10 @@ export class Receiver implements FrameSink {
         this.connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'less DATA than content-length says');
         return;
       }
-      stream.remoteEnded = true;
+      stream.markEndReceived();
     }
     stream.handler.onHeaders(stream, head.passable ?? list, head, endStream);
-    if (endStream && stream.localEnded) this.connection.closeStream(stream, false);
+    if (stream.hasEnded) this.connection.closeStream(stream, false);
   }
 
   onData(
@@ -254,7 +254,7 @@ export class Receiver implements FrameSink {
   ): void {
     const connection = this.connection;
     this.cutStream = undefined;
-    if (this.block.streamId !== 0 || !connection.control.settingsReceived || streamId === 0) {
+    if (this.block.streamId !== 0 || connection.isOpening || streamId === 0) {
       connection.fail('peer', ErrorCode.PROTOCOL_ERROR, 'DATA in a place where it may not be');
       return;
     }
@@ -268,13 +268,12 @@ export class Receiver implements FrameSink {
       this.onLateData(streamId, frameBytes);
       return;
     }
-    if (stream.remoteEnded || !stream.headReceived) {
-      const code = stream.remoteEnded ? ErrorCode.STREAM_CLOSED : ErrorCode.PROTOCOL_ERROR;
-      connection.streamError(
-        stream,
-        code,
-        stream.remoteEnded ? 'DATA behind END_STREAM' : 'DATA before HEADERS',
-      );
+    if (!stream.canReceive) {
+      connection.streamError(stream, ErrorCode.STREAM_CLOSED, 'DATA behind END_STREAM');
+      return;
+    }
+    if (!stream.headReceived) {
+      connection.streamError(stream, ErrorCode.PROTOCOL_ERROR, 'DATA before HEADERS');
       return;
     }
     if (frameBytes > stream.receiveWindow) {
@@ -321,7 +320,7 @@ export class Receiver implements FrameSink {
         return;
       }
     }
-    if (endStream) stream.remoteEnded = true;
+    if (endStream) stream.markEndReceived();
     const taken = stream.handler.onData(stream, buffer, start, end, endStream);
     if (stream.held && heldRequests.full) heldRequests.makeRoom(stream);
     if (stream.closed) return;
@@ -330,7 +329,7 @@ export class Receiver implements FrameSink {
       this.window.hold(bytes - taken);
     }
     if (endStream) {
-      if (stream.localEnded) connection.closeStream(stream, false);
+      if (stream.hasEnded) connection.closeStream(stream, false);
     } else if (taken > 0) this.acknowledge(stream, taken);
   }
 
@@ -360,7 +359,7 @@ export class Receiver implements FrameSink {
   /** Gives consumed bytes back to the stream's window, half a window at a time. */
   acknowledge(stream: Stream, bytes: number): void {
     stream.unacknowledged += bytes;
-    if (stream.remoteEnded || stream.unacknowledged < this.connection.limits.streamWindowBytes >> 1) return;
+    if (!stream.canReceive || stream.unacknowledged < this.connection.limits.streamWindowBytes >> 1) return;
     this.connection.writer.uint32Frame(FrameType.WINDOW_UPDATE, stream.id, stream.unacknowledged);
     stream.receiveWindow += stream.unacknowledged;
     stream.unacknowledged = 0;

@@ -3,7 +3,6 @@ import type { ConnectionOwner } from './connection-owner.ts';
 import type { ControlFrames } from './control-frames.ts';
 import type { FloodGuard } from './flood-guard.ts';
 import type { FrameReader } from './frame-reader.ts';
-import type { Goaway } from './goaway.ts';
 import type { HeldByConnection } from './held-by-caller.ts';
 import type { WindowConnection } from './receive-window.ts';
 import type { StreamTable } from './stream-table.ts';
@@ -18,11 +17,13 @@ export interface ReceivingConnection extends WindowConnection {
   readonly held: HeldByConnection;
   readonly reader: Pick<FrameReader, 'spend'>;
   readonly control: ControlFrames;
-  readonly goaway: Goaway;
+  readonly isOpening: boolean;
   readonly streams: StreamTable;
   readonly closedStreams: ClosedStreams;
   /** Highest stream id the peer has begun (servers). */
   lastPeerStreamId: number;
+  /** Streams of the peer above this id are not served. */
+  readonly lastServedStreamId: number;
   acceptStream(id: number): Stream;
   closeStream(stream: Stream, resetByUs: boolean): void;
   streamError(stream: Stream, code: number, message: string): void;

@@ -6,7 +6,24 @@ import type { ConnectionLimits } from './limits.ts';
 import type { PeerIdentity } from './peer-identity.ts';
 import type { SendQueue } from './send-queue.ts';
 import type { PeerSettings } from './settings.ts';
+import {
+  nameOfState,
+  nextStreamState,
+  numberOfEvent,
+  numberOfState,
+  type StreamState,
+} from './stream-state.ts';
 import type { UnreadOutput } from './unread-output.ts';
+
+// Constants of this module, because V8 compiles them into the getters, and loads those of another module each time.
+const OPEN = numberOfState('open');
+const HALF_CLOSED_LOCAL = numberOfState('halfClosedLocal');
+const HALF_CLOSED_REMOTE = numberOfState('halfClosedRemote');
+const ENDED = numberOfState('ended');
+const CLOSED = numberOfState('closed');
+const END_RECEIVED = numberOfEvent('endReceived');
+const END_SENT = numberOfEvent('endSent');
+const CLOSE = numberOfEvent('close');
 
 /** What a stream tells the one who uses it. No method may throw. */
 export interface StreamHandler {
@@ -71,27 +88,13 @@ export const UNHANDLED: StreamHandler = {
   onFailed() {},
 };
 
-/**
- * One HTTP/2 stream (RFC 9113 §5.1). Two flags and an end make up the states we need; push is off on both sides.
- *
- *                     HEADERS sent or received
- *         idle ───────────────────────────────────▶ open
- *                                                  │    │
- *                          END_STREAM sent         │    │   END_STREAM received
- *              (localEnded) ◀──────────────────────┘    └───────────────▶ (remoteEnded)
- *                   │                                                          │
- *                   │ END_STREAM received,                  END_STREAM sent,   │
- *                   │ RST_STREAM either way              RST_STREAM either way │
- *                   └──────────────────────▶ closed ◀──────────────────────────┘
- */
+/** One HTTP/2 stream. {@link StreamState} draws its states. */
 export class Stream implements HeldStream {
   readonly connection: StreamConnection;
   readonly id: number;
   handler: StreamHandler;
-
-  localEnded = false;
-  remoteEnded = false;
-  closed = false;
+  /** The number of its state. */
+  private current = OPEN;
   /** The final (not 1xx) head of the peer arrived: a further HEADERS frame is trailers. */
   headReceived = false;
   /** Reset with NO_ERROR as soon as our side has ended. */
@@ -143,6 +146,48 @@ export class Stream implements HeldStream {
     this.handler = handler;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;
+  }
+
+  get state(): StreamState {
+    return nameOfState(this.current);
+  }
+
+  /** Our side has not sent END_STREAM, and nothing else has ended the stream. */
+  get canSend(): boolean {
+    return this.current === OPEN || this.current === HALF_CLOSED_REMOTE;
+  }
+
+  /** The peer has not sent END_STREAM, and nothing else has ended the stream. */
+  get canReceive(): boolean {
+    return this.current <= HALF_CLOSED_LOCAL;
+  }
+
+  /** Both sides have sent END_STREAM, and the connection has yet to remove the stream. */
+  get hasEnded(): boolean {
+    return this.current === ENDED;
+  }
+
+  /** The connection has removed the stream. */
+  get closed(): boolean {
+    return this.current >= CLOSED;
+  }
+
+  /** The connection has removed the stream, for which both sides had sent END_STREAM. */
+  get closedInOrder(): boolean {
+    return this.current === CLOSED;
+  }
+
+  markEndReceived(): void {
+    this.current = nextStreamState(this.current, END_RECEIVED);
+  }
+
+  markEndSent(): void {
+    this.current = nextStreamState(this.current, END_SENT);
+  }
+
+  /** The connection has removed the stream. */
+  markClosed(): void {
+    this.current = nextStreamState(this.current, CLOSE);
   }
 
   /** Its reader does not take what waits for it (`queued-memory.ts`). */

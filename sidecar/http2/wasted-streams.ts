@@ -11,6 +11,7 @@ import type { Stream } from './streams.ts';
 
 /** What a spoilt stream costs its connection. */
 export interface SpendingConnection extends LeavingConnection {
+  readonly closed: boolean;
   /** How often the socket gave us bytes. */
   readonly reads: number;
   closeStream(stream: Stream, resetByUs: boolean): void;
@@ -43,7 +44,7 @@ function spend(connection: SpendingConnection, stream: Stream, atOnce = false): 
   if (connection.role === 'client' || connection.closed) return;
   const within = atOnce || stream.bornInRead === connection.reads;
   // One that has ended in order has earned something.
-  const earned = stream.closed && stream.localEnded && stream.remoteEnded && !stream.unserved;
+  const earned = stream.closedInOrder && !stream.unserved;
   if (!connection.flood.cancel(within, earned ? 2 : 1)) retire(connection);
 }
 

@@ -71,8 +71,8 @@ export class Lifetime extends Timer implements IdleCandidate {
     const { connection } = this;
     const message = 'idle, and another connection needs the place';
     // GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
-    if (connection.ready)
-      connection.goaway.finish(connection.writer, connection.lastPeerStreamId, ErrorCode.NO_ERROR, message);
-    connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, message));
+    const error = new ConnectionError('local', ErrorCode.NO_ERROR, message);
+    if (connection.ready) connection.closeWithGoaway(ErrorCode.NO_ERROR, message, error);
+    else connection.close(error);
   }
 }

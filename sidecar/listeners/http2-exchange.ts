@@ -39,7 +39,7 @@ export class Http2Exchange implements StreamHandler {
     this.request = new Http2Request(stream, socket, list, head);
     this.response = new Http2Response(stream, head.method === 'HEAD');
     this.response.once('close', () => this.answered());
-    if (stream.remoteEnded) this.request.endBody();
+    if (!stream.canReceive) this.request.endBody();
   }
 
   onHeaders(_stream: Stream, _trailers: HeaderList, _head: MessageHead, endStream: boolean): void {

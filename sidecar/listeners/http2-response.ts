@@ -134,7 +134,7 @@ export class Http2Response extends Writable {
     this.chunk = NOTHING;
     this.done = undefined;
     // RFC 9113 §7: the stream can't be completed.
-    if (!stream.localEnded) stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR);
+    if (stream.canSend) stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR);
     done();
   }
 }

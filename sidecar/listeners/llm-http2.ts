@@ -68,13 +68,14 @@ export class LlmHttp2 implements ConnectionOwner<Connection> {
   }
 
   private onIdle(connection: Connection): void {
-    const { closed, goaway, lastPeerStreamId, ready, streams, writer } = connection;
+    const { closed, ready, streams } = connection;
     if (closed) return;
     if (streams.size === 0) {
       const message = 'no request for a long time';
       // GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
-      if (ready) goaway.finish(writer, lastPeerStreamId, ErrorCode.NO_ERROR, message);
-      connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, message));
+      const error = new ConnectionError('local', ErrorCode.NO_ERROR, message);
+      if (ready) connection.closeWithGoaway(ErrorCode.NO_ERROR, message, error);
+      else connection.close(error);
     } else if (streams.size === this.clients.get(connection)?.idleStreams) {
       connection.fail('peer', ErrorCode.ENHANCE_YOUR_CALM, 'answers are not read, and requests do not end');
     }

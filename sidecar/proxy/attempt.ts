@@ -227,7 +227,7 @@ export class Attempt
   /** The answer is complete, but the request may still be open: asks for no more of it. */
   stopSending(): void {
     const stream = this.stream!;
-    if (!stream.closed && !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);
+    if (stream.canSend) stream.connection.reset(stream, ErrorCode.CANCEL);
   }
 
   onClock(clock: AttemptClockName): void {

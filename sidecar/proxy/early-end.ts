@@ -31,7 +31,7 @@ export const LINGER_MS = 1_000;
 export function lingerAfterAnswer(call: AnsweredCall): void {
   const { stream } = call;
   // A slow reader still has its deadline, and an answer of our own ends the request by stopReceiving.
-  if (stream.closed || stream.remoteEnded || stream.stopWhenEnded || stream.queue !== undefined) return;
+  if (!stream.canReceive || stream.stopWhenEnded || stream.queue !== undefined) return;
   call.lingering = true;
   call.clock.linger(LINGER_MS);
 }

@@ -165,6 +165,6 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     const { stream } = this;
     if (stream === undefined) return;
     // Do not reset a stream that has ended: servers count resets.
-    if (!stream.remoteEnded || !stream.localEnded) stream.connection.reset(stream, ErrorCode.CANCEL);
+    if (stream.canSend || stream.canReceive) stream.connection.reset(stream, ErrorCode.CANCEL);
   }
 }
