@@ -1,12 +1,13 @@
 /**
- * Joins equal requests in single flight: those that are under way at the same time, and say by an idempotency key that
- * they are the same, are one request to the provider. Whoever joins late gets what has been sent so far first.
+ * Joins equal requests in single flight: requests that run at the same time, and have the same idempotency key, are one
+ * request to the provider. A caller that joins late receives first what the others have received so far.
  *
  *     first caller ──▶ flight ──▶ provider
- *     same key     ──▶   │  (joins; the answer goes to both)
- *                        └── the last caller leaves ──▶ the request is closed
+ *     same key     ──▶   │  (joins; both callers receive the answer)
+ *                        └── the last caller leaves ──▶ the exchange is cancelled
  */
 import { createHash, type Hash } from 'node:crypto';
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import { CHUNK_COST_BYTES, HeldBytes } from './answer/held-answers.ts';
 import type { Reply } from './caller/reply.ts';
 import type { Sink } from './caller/sink.ts';
@@ -15,14 +16,14 @@ import { type HttpHeaders, textOf } from './shared/headers.ts';
 import { secretsOf } from './shared/provider-credentials.ts';
 import { ignore, shortLived } from './shared/short-lived.ts';
 
-/** What is kept of an answer for those who join late; an answer that is longer can't be joined any more. */
+/** How much of an answer a flight keeps for callers that join late; no caller can join a longer answer. */
 const MAX_KEPT_BYTES = 1_048_576;
-/** A caller among several that reads so little is given up, so that the others don't wait for it. */
+/** One of several callers that leaves more than this unread loses the answer, so that the others don't wait for it. */
 const MAX_UNREAD_BYTES = 4_194_304;
-/** Longer keys are no keys of anybody's. */
+/** A longer idempotency key counts as none. */
 const MAX_KEY_LENGTH = 512;
 
-/** Takes the body of a request that may be joined; undefined for one that is alone. */
+/** Returns the hash of the body of a request that others may join; undefined for a request that must run alone. */
 export function flightDigest(
   method: string | undefined,
   headers: HttpHeaders,
@@ -31,7 +32,7 @@ export function flightDigest(
   return method === 'POST' && (always || idempotencyKey(headers) !== '') ? createHash('sha256') : undefined;
 }
 
-/** The identity of a request; undefined when it must run alone. Those made for calls of two callers are two. */
+/** Returns the identity of a request; undefined when it must run alone. Requests for calls of two callers differ. */
 export function flightKey({
   method,
   path,
@@ -48,21 +49,36 @@ export function flightKey({
 
 type FlightRequest = Pick<ModelRequest, 'method' | 'path' | 'headers' | 'bodyDigest' | 'ownerCall'>;
 
-/** '' for none. */
+/** Returns the request's key; '' without a valid one. */
 function idempotencyKey(headers: HttpHeaders): string {
   const key = textOf(headers['idempotency-key']);
   return key === undefined || key.length > MAX_KEY_LENGTH ? '' : key;
 }
 
-/** The answer of one request for everybody who asked for it. */
+/**
+ *     joinable ──too long to be kept──▶ unjoinable ──▶ over
+ *        └───────────────────────────────────────────▲
+ *                      the answer ends, breaks off, or the last caller leaves
+ */
+export type FlightState = 'joinable' | 'unjoinable' | 'over';
+
+export const FLIGHT_ARROWS: Arrows<FlightState> = {
+  joinable: ['unjoinable', 'over'],
+  unjoinable: ['over'],
+  over: [],
+};
+
+/** Gives the answer of one request to every caller that has asked for it. */
 export class Flight implements Sink {
   onDrain: () => void = ignore;
-  /** Everybody has left. */
+  /** The last caller has left. */
   onEmpty: () => void = ignore;
+  private state: FlightState = 'joinable';
   private readonly members = new Set<Reply>();
   private answerHead: { status: number; headers: HttpHeaders } | undefined = undefined;
   private isHeadFlushed = false;
-  private kept: Buffer[] | undefined = [];
+  /** What the callers have received so far, while others can join. */
+  private kept: Buffer[] = [];
   private readonly memory = new HeldBytes();
   private keptBytes = 0;
 
@@ -70,9 +86,9 @@ export class Flight implements Sink {
     return this.members.size;
   }
 
-  /** False when too much of the answer has gone by. */
+  /** Adds a caller; returns false when the flight no longer keeps the beginning of the answer. */
   join(reply: Reply): boolean {
-    if (this.kept === undefined) return false;
+    if (this.state !== 'joinable') return false;
     this.members.add(reply);
     reply.onGone = shortLived(() => this.leave(reply));
     reply.onDrain = shortLived(() => this.onDrain());
@@ -85,10 +101,10 @@ export class Flight implements Sink {
   private leave(reply: Reply): void {
     if (!this.members.delete(reply)) return;
     if (this.members.size === 0) {
-      this.forget();
+      this.become('over');
       this.onEmpty();
     }
-    // The one that was waited for may have been this one.
+    // The flight may have waited for this caller to read.
     else this.onDrain();
   }
 
@@ -103,12 +119,7 @@ export class Flight implements Sink {
   }
 
   write(bytes: Buffer): boolean {
-    if (this.kept !== undefined) {
-      const cost = bytes.length + CHUNK_COST_BYTES;
-      this.keptBytes += cost;
-      if (this.keptBytes <= MAX_KEPT_BYTES && this.memory.add(cost)) this.kept.push(bytes);
-      else this.forget();
-    }
+    if (this.state === 'joinable') this.keep(bytes);
     let flowing = true;
     for (const reply of [...this.members]) {
       if (reply.write(bytes)) continue;
@@ -121,19 +132,28 @@ export class Flight implements Sink {
     return flowing;
   }
 
-  /** Nobody can join any more. */
-  private forget(): void {
-    this.kept = undefined;
+  private keep(bytes: Buffer): void {
+    const cost = bytes.length + CHUNK_COST_BYTES;
+    this.keptBytes += cost;
+    if (this.keptBytes <= MAX_KEPT_BYTES && this.memory.add(cost)) this.kept.push(bytes);
+    else this.become('unjoinable');
+  }
+
+  /** Frees the kept bytes: no caller can join any more. */
+  private become(state: 'unjoinable' | 'over'): void {
+    if (this.state === 'over') return;
+    this.state = step(FLIGHT_ARROWS, this.state, state);
+    this.kept = [];
     this.memory.clear();
   }
 
   end(): void {
-    this.forget();
+    this.become('over');
     for (const reply of this.members) reply.end();
   }
 
   breakOff(last: Buffer | undefined): void {
-    this.forget();
+    this.become('over');
     for (const reply of this.members) reply.breakOff(last);
   }
 }

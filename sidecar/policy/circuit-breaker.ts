@@ -198,6 +198,8 @@ export class CircuitBreaker {
         return this.judge(verdict, nowMs);
       case 'neutral':
         return undefined;
+      default:
+        return verdict.outcome satisfies never;
     }
   }
 

@@ -104,6 +104,8 @@ export function describeCause({ rule, failures, calls, overMs, reasons }: Circui
       return `${failures} of ${calls} calls in ${Math.round(overMs / 100) / 10} s failed (latest: ${why})`;
     case 'probe':
       return `a probe failed (${why})`;
+    default:
+      return rule satisfies never;
   }
 }
 

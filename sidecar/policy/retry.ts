@@ -204,8 +204,17 @@ export function outcomeUnknown(end: AttemptEnd): boolean {
     case 'idle':
     case 'deadline':
       return !end.unprocessed;
-    default:
+    case 'first_message':
+    case 'status':
+    case 'no_connection':
+    case 'no_streams':
+    case 'own_limit':
+    case 'cancelled':
+    case 'superseded':
+    case 'shutdown':
       return false;
+    default:
+      return end.kind satisfies never;
   }
 }
 
@@ -233,7 +242,15 @@ function notAgain(reason: GiveUpReason, end: AttemptEnd, call: RetryCall): NotAg
     case 'budget_exhausted':
       // A sidecar above would have its agent run again and repeat this call, which this hop has ruled out.
       return NotAgain.SIDECARS;
-    default:
+    case 'committed':
+    case 'retries_off':
+    case 'ended':
+    case 'code':
+    case 'request_dropped':
+    case 'circuit':
+    case 'deadline':
       return NotAgain.NOBODY;
+    default:
+      return reason satisfies never;
   }
 }

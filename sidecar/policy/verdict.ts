@@ -122,6 +122,8 @@ function verdictAlone(end: AttemptEnd, options: VerdictOptions): Verdict {
       return VERDICTS.superseded;
     case 'shutdown':
       return VERDICTS.shutdown;
+    default:
+      return end.kind satisfies never;
   }
 }
 
@@ -206,6 +208,8 @@ function verdictOfTask(end: AttemptEnd, options: VerdictOptions): Verdict {
       return verdictOfDeadline(end, options, VERDICTS.task_timeout);
     case 'none':
       return VERDICTS.ok;
+    default:
+      return end.taskFailure satisfies never;
   }
 }
 

@@ -1,26 +1,27 @@
 /**
- * Judges how a provider attempt ended: what it proves to the breaker, what it cost in tokens, and what the request came to.
+ * Judges the end of a provider attempt: what it proves to the breaker, how many tokens it cost, and how its request ended.
  * Pure.
  */
 
 import type { Outcome } from '../../policy/verdicts.ts';
 import type { LlmOutcome } from '../../telemetry/llm-stats.ts';
 import type { RequestFacts } from '../request/request-facts.ts';
-import type { ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
+import type { ProviderFailureReason } from '../shared/provider-failure.ts';
 import type { ProviderAttemptEnd } from './provider-attempt-owner.ts';
 import type { ProviderAttemptKind } from './provider-record.ts';
 
 /**
- * What the attempt proved about the upstream. Throttling proves nothing, and neither does a caller that leaves. One
- * that is only slow has not failed: a silence counts when no other request got a sign of life either.
+ * Returns what the attempt proved about the upstream. Throttling proves nothing, and neither does a caller that leaves. An
+ * upstream that is only slow has not failed: silence counts when no other request had a sign of life either.
  */
 export function verdictOnUpstream(end: ProviderAttemptEnd, cancelled: boolean): Outcome {
   if (cancelled) return end.committed ? 'success' : 'neutral';
   if (end.stale) return 'neutral';
-  if (end.failure === undefined) return verdictOfStatus(end.status);
-  switch (end.failure.reason) {
+  if (end.failure === undefined) return statusVerdict(end.status);
+  const { reason } = end.failure;
+  switch (reason) {
     case 'status':
-      return verdictOfStatus(end.failure.status);
+      return statusVerdict(end.failure.status);
     case 'first_byte':
     case 'deadline':
       return end.failure.upstreamWasSilent ? 'failure' : 'neutral';
@@ -28,52 +29,73 @@ export function verdictOnUpstream(end: ProviderAttemptEnd, cancelled: boolean): 
     case 'answer_too_large':
     case 'budget_exhausted':
       return 'neutral';
-    default:
+    case 'connect_failed':
+    case 'connection_lost':
+    case 'upstream_protocol':
+    case 'idle':
+    case 'stream_cut':
+    case 'answer_cut':
+    case 'malformed_answer':
       return 'failure';
+    default:
+      return reason satisfies never;
   }
 }
 
-function verdictOfStatus(status: number): Outcome {
+function statusVerdict(status: number): Outcome {
   if (status === 429 || status === 409) return 'neutral';
   return status === 408 || status >= 500 ? 'failure' : 'success';
 }
 
-/** Refusals that are not for the caller's request but for whoever asks: a key, a right, a bill, a model or a path that is none. */
+/**
+ * The statuses with which a provider refuses not this request but whoever sends it: a key, a right or a payment is missing,
+ * or the model or the path does not exist.
+ */
 const REFUSALS: ReadonlySet<number> = new Set([401, 402, 403, 404, 407]);
 
-/** What the attempt says of the provider, for people (`provider-record.ts`). */
+/** Returns what the attempt says about the provider, for operators (`provider-record.ts`). */
 export function kindOfEnd(end: ProviderAttemptEnd, cancelled: boolean, model: string): ProviderAttemptKind {
   const { failure } = end;
   if (cancelled) return end.status === 0 ? 'unanswered' : 'none';
   if (end.stale) return 'none';
   if (failure === undefined || failure.reason === 'status') return kindOfStatus(statusOfEnd(end), model);
-  switch (failure.reason) {
+  const { reason } = failure;
+  switch (reason) {
     case 'draining':
     case 'answer_too_large':
     case 'budget_exhausted':
       return 'none';
     case 'deadline':
-      // The caller may have given it too little time.
+      // The caller may have left it too little time.
       return failure.clock === 'timeout' || failure.upstreamWasSilent ? 'failed' : 'none';
-    default:
+    case 'connect_failed':
+    case 'connection_lost':
+    case 'upstream_protocol':
+    case 'first_byte':
+    case 'idle':
+    case 'stream_cut':
+    case 'answer_cut':
+    case 'malformed_answer':
       return 'failed';
+    default:
+      return reason satisfies never;
   }
 }
 
 function kindOfStatus(status: number, model: string): ProviderAttemptKind {
   if (status === 429) return 'throttled';
-  // A file or a batch that is none is the caller's matter; a model, or the path to all of them, is not.
+  // The caller may ask for a file or a batch that does not exist; a missing model or base path is the operator's matter.
   if (REFUSALS.has(status)) return status === 404 && model === '' ? 'none' : 'refused';
   if (status === 408 || status >= 500) return 'failed';
   return status >= 400 ? 'none' : 'good';
 }
 
-/** The status that an attempt came to: of an error, that which it stands for. */
+/** Returns the status of the answer; for an error inside an answer, the status that the error stands for. */
 export function statusOfEnd({ failure, status }: ProviderAttemptEnd): number {
   return failure?.reason === 'status' ? failure.status : status;
 }
 
-/** Why a request was no success, for people: '' when it was one. */
+/** Returns why the request failed, for operators; '' for a success. */
 export function reasonOf(end: ProviderAttemptEnd): string {
   if (end.failure !== undefined && end.failure.reason !== 'status') return end.failure.reason;
   const status = statusOfEnd(end);
@@ -83,29 +105,29 @@ export function reasonOf(end: ProviderAttemptEnd): string {
 export interface TokensUsed {
   readonly input: number;
   readonly output: number;
-  /** The provider's own count. */
+  /** The provider has counted them. */
   readonly exact: boolean;
 }
 
 const NONE: TokensUsed = { input: 0, output: 0, exact: true };
 
-/** By the answer's usage, or as well as can be told without. */
+/** Returns the tokens by the answer's usage, or an estimate without one. */
 export function tokensUsed(end: ProviderAttemptEnd, facts: RequestFacts, cancelled: boolean): TokensUsed {
   const { usage } = end.facts;
   if (usage !== undefined) return { input: usage.inputTokens, output: usage.outputTokens, exact: true };
   const refused = end.status >= 400 || (end.failure !== undefined && !end.failure.mayHaveCost);
-  // Before the provider has answered a caller that leaves may be early enough; it is counted as if not.
+  // A caller that leaves before the answer may leave before the model has worked; the estimate assumes that it did not.
   if (refused || (end.status === 0 && end.failure === undefined && !cancelled)) return NONE;
   return { input: facts.estimatedInputTokens, output: end.estimatedOutputTokens, exact: false };
 }
 
-/** What a request has become when this was its last attempt. */
+/** Returns the outcome of a request whose last attempt this was. */
 export function requestOutcomeOf(end: ProviderAttemptEnd): LlmOutcome {
   const { failure } = end;
   if (failure === undefined) return outcomeOfStatus(end.status);
   if (failure.reason === 'status') return outcomeOfStatus(failure.status);
   if (failure.reason === 'budget_exhausted') return 'over_budget';
-  if (isTimeout(failure)) return 'timeout';
+  if (TIMEOUTS.has(failure.reason)) return 'timeout';
   return end.committed ? 'cut' : 'failed';
 }
 
@@ -120,7 +142,3 @@ const TIMEOUTS: ReadonlySet<ProviderFailureReason> = new Set<ProviderFailureReas
   'idle',
   'deadline',
 ]);
-
-function isTimeout({ reason }: ProviderFailure): boolean {
-  return TIMEOUTS.has(reason);
-}

@@ -1,48 +1,48 @@
 /**
- * Keeps the clocks of one attempt: which of them runs, and which is over first. Pure.
+ * Runs the clocks of one attempt: says which of them is over first, and what follows. Pure.
  *
  *     connecting ──▶ waiting ─────────────────────▶ flowing
  *     connect_timeout  stream: first_byte_timeout     idle_timeout
  *                      any: timeout, client
  *                         └── client or held_head is over, and the answer has a head ──▶ released: neither runs on
  *
- * An answer flows when what comes of it is passed on: a stream from its first event, a plain answer only when it is too
- * large to be held. Until then its first byte is of no use to anybody, so a plain answer has the whole `timeout`.
- * `call`, the deadline of the inbound call, runs through all of it.
+ * An answer flows when the caller receives it as it comes: a stream from its first event, a plain answer only when it is
+ * too large to be held. Until then the first byte of a plain answer is of no use to its caller, so a plain answer has the
+ * whole `timeout`. `call`, the deadline of the inbound call, runs all the time.
  */
-import type { ClockName } from '../shared/provider-failure.ts';
+import type { ClockName, ProviderFailureReason } from '../shared/provider-failure.ts';
 
 export interface ClockLimits {
-  /** In milliseconds; 0 is off. */
+  /** Timeouts in milliseconds; 0 is off. */
   readonly connectTimeoutMs: number;
   readonly firstByteTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  /** Times of the request, by the sidecar's clock; Infinity for none. */
+  /** Times by the sidecar's clock, the same for all attempts of the request; Infinity for none. */
   readonly timeoutAtMs: number;
   readonly clientAtMs: number;
   readonly callAtMs: number;
 }
 
 /**
- * How long the head of a stream is held for an event to follow it. An error comes as the first event, at once, and
- * somebody else can be asked then. A model that thinks lets its client wait for longer than many wait for a head.
+ * How long the head of a stream is held back for an event to follow it. A provider sends an error as the first event, at
+ * once, and another upstream can be asked then. A model that thinks takes longer than many clients wait for a head.
  */
 const HELD_HEAD_MS = 1_000;
 
 export class ProviderAttemptClocks {
   private readonly limits: ClockLimits;
   readonly startedMs: number;
-  /** The answer is, or is asked to be, a stream. */
+  /** The answer is a stream, or the request asks for one. */
   isStream: boolean;
   connected = false;
   flowing = false;
-  /** When the head of a stream came that is held for its first event; Infinity otherwise. */
+  /** When the held head of a stream came; Infinity while none is held. */
   headAtMs = Number.POSITIVE_INFINITY;
-  /** The client has the answer's head, and goes by its own clock from there. */
+  /** The client has received the answer's head, and waits by its own clock from there. */
   released = false;
-  /** The caller does not read: the provider can't show any life. */
+  /** The caller does not read, so the provider can't show life. */
   paused = false;
-  /** The last sign of life. */
+  /** When the last sign of life came. */
   aliveMs: number;
   /** When {@link next} is over. */
   atMs = Number.POSITIVE_INFINITY;
@@ -54,7 +54,7 @@ export class ProviderAttemptClocks {
     this.aliveMs = nowMs;
   }
 
-  /** The clock that is over first, at {@link atMs}; undefined when none runs. */
+  /** Returns the clock that is over first, at {@link atMs}; undefined when none runs. */
   next(): ClockName | undefined {
     const limits = this.limits;
     let name: ClockName | undefined = 'call';
@@ -91,5 +91,37 @@ export class ProviderAttemptClocks {
     }
     this.atMs = atMs;
     return atMs === Number.POSITIVE_INFINITY ? undefined : name;
+  }
+}
+
+/** The part of an answer that decides what follows the end of a clock. */
+interface HeldAnswer {
+  readonly complete: boolean;
+}
+
+/**
+ * Returns what follows the end of a clock: `complete` takes the answer for whole, `release` passes on what has come, and
+ * a reason fails the attempt.
+ *
+ * @param body undefined while no head of an answer is here
+ */
+export function actionOf(
+  clock: ClockName,
+  body: HeldAnswer | undefined,
+): 'complete' | 'release' | ProviderFailureReason {
+  if (clock === 'connect_timeout') return 'connect_failed';
+  if (clock === 'first_byte_timeout') return 'first_byte';
+  if (body?.complete === true) return 'complete';
+  switch (clock) {
+    case 'idle_timeout':
+      return 'idle';
+    case 'client':
+    case 'held_head':
+      return body === undefined ? 'deadline' : 'release';
+    case 'timeout':
+    case 'call':
+      return 'deadline';
+    default:
+      return clock satisfies never;
   }
 }

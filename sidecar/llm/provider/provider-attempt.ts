@@ -1,39 +1,34 @@
 /**
- * A provider attempt is one try of a request at one upstream: its clocks, and its answer's way to the caller.
+ * Makes one try of a request at one upstream: runs its clocks, and passes its answer on to the caller.
  *
- *     connecting ──▶ waiting ──first byte──▶ flowing ──▶ over
- *      connect_failed  first_byte, deadline    idle, stream_cut, …
- *
- * Of an answer that is understood nothing is given to the caller until the first byte that means something, so that
- * another upstream can be asked. From then on it is committed: what goes wrong now breaks the caller's connection, after
- * an error event where the answer is a stream of events.
+ * `attempt-state.ts` draws the states. Of an answer that the egress understands the caller gets nothing before the first
+ * byte that means something, so that another upstream can be asked. From then on the attempt is committed: a failure
+ * breaks the caller's connection, after an error event where the answer is a stream of events.
  */
 import { Timer } from '../../clock/timer-wheel.ts';
-import { type AnswerBody, RawBody } from '../answer/answer-body.ts';
-import { AnswerHead } from '../answer/answer-head.ts';
+import { step } from '../../errors/illegal-step.ts';
+import type { AnswerBody } from '../answer/answer-body.ts';
 import { expectationOf } from '../answer/answer-kind.ts';
-import { billingCode, ERROR_BODY_MS, ErrorBody, isReadableError } from '../answer/error-body.ts';
-import { FirstBytesBody } from '../answer/first-bytes.ts';
-import { HeldBytes } from '../answer/held-answers.ts';
-import { noFacts } from '../answer/usage.ts';
+import { billingCode, ERROR_BODY_MS } from '../answer/error-body.ts';
 import { errorEvent, type RefusalReason } from '../caller/refusals.ts';
 import { Relay, type RelayError, type RelayHandlers } from '../relay/relay.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
-import { traitsOf } from '../shared/operations.ts';
-import type { ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
+import type { ClockName, ProviderFailure, ProviderFailureReason } from '../shared/provider-failure.ts';
 import { ignore, shortLived } from '../shared/short-lived.ts';
 import { AnswerLife } from './answer-life.ts';
-import { describeFailure, type FailureDetails, isBrokenHead, isStale } from './describe-failure.ts';
-import { ProviderAttemptClocks } from './provider-attempt-clocks.ts';
+import { AttemptAnswer } from './attempt-answer.ts';
+import { AttemptFacts } from './attempt-facts.ts';
+import { ATTEMPT_ARROWS, type AttemptState } from './attempt-state.ts';
+import { type FailureDetails, isBrokenHead } from './describe-failure.ts';
+import { actionOf, ProviderAttemptClocks } from './provider-attempt-clocks.ts';
 import type {
   ProviderAttemptEnd,
   ProviderAttemptOptions,
   ProviderAttemptOwner,
 } from './provider-attempt-owner.ts';
 
-/** An error's body that nobody reads is read up to here, so that the connection can be used again. */
+/** The most bytes of an unwanted error that are read; a connection with a longer one is closed. */
 const MAX_SKIPPED_BYTES = 65_536;
-const NOTHING = Buffer.alloc(0);
 
 export class ProviderAttempt extends Timer implements RelayHandlers {
   private readonly options: ProviderAttemptOptions;
@@ -41,54 +36,48 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   private readonly clocks: ProviderAttemptClocks;
   private readonly life: AnswerLife;
   private readonly relay: Relay;
-  /** Of all that is held of the answer. */
-  private readonly memory = new HeldBytes();
-  private readonly head = new AnswerHead(this.memory);
-  private body: AnswerBody | undefined = undefined;
-  /** Of an answer that is an error, until it is decided what becomes of it. */
-  private error: ErrorBody | undefined = undefined;
-  private errorBody: Buffer = NOTHING;
-  /** Of the answer. */
-  private bytes = 0;
-  private isGood = false;
-  private isCommitted = false;
-  /** Of a discarded answer. */
-  private skippedBytes = -1;
-  private over = false;
+  private readonly answer: AttemptAnswer;
+  private readonly facts: AttemptFacts;
+  private state: AttemptState = 'asking';
+  /** The owner knows that the bytes so far are an answer. */
+  private isNoted = false;
+  private skippedBytes = 0;
 
   constructor(options: ProviderAttemptOptions, owner: ProviderAttemptOwner) {
     super();
     this.options = options;
     this.owner = owner;
+    this.answer = new AttemptAnswer(options);
     this.clocks = new ProviderAttemptClocks(options, options.facts.stream, options.clock());
     this.life = new AnswerLife(this.clocks, options);
     options.sink.onDrain = shortLived(() => this.resume());
     this.relay = new Relay(options.request, this);
+    this.facts = new AttemptFacts(options, this.clocks, this.life, this.answer, this.relay);
     this.arm();
   }
 
-  /** Closes the request to the provider at once; no `onEnd` follows. */
-  abort(): ProviderAttemptEnd {
-    const end = this.endWith(undefined);
-    this.close();
-    this.relay.abort();
-    return end;
+  private become(state: AttemptState): void {
+    this.state = step(ATTEMPT_ARROWS, this.state, state);
   }
 
-  /** Something of the answer has been given to the caller. */
+  /** The owner has the end of the attempt. */
+  private get isOver(): boolean {
+    return this.state === 'over' || this.state === 'skipping';
+  }
+
+  /** The caller has received something of the answer. */
   get committed(): boolean {
-    return this.isCommitted;
+    return this.state === 'committed';
   }
 
-  /** All of the answer has come that anybody waits for; undefined while it has not. */
+  /** The end of an answer of which the caller has all that it waits for; undefined before. */
   get whole(): ProviderAttemptEnd | undefined {
-    const body = this.body;
-    return this.isCommitted && body?.complete ? this.endWith(this.answerFailure(body)) : undefined;
+    const { body } = this.answer;
+    return this.committed && body?.complete ? this.facts.end(true, this.facts.failureIn(body)) : undefined;
   }
 
-  /** The provider may be working on the request: it has it whole, and nothing of an answer has come. */
   get mayBeRunning(): boolean {
-    return this.relay.sent && this.head.status < 400 && this.body?.begun !== true;
+    return this.facts.mayBeRunning;
   }
 
   /** The provider has the whole request. */
@@ -96,11 +85,21 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
     return this.relay.sent;
   }
 
-  /** What ends the answer when somebody else breaks it off; undefined where no event can stand. */
+  /** Closes the request to the provider at once; no `onEnd` follows. */
+  abort(): ProviderAttemptEnd {
+    const end = this.facts.end(this.committed, undefined);
+    this.close('over');
+    this.relay.abort();
+    return end;
+  }
+
+  /** The event with which the owner breaks a stream off; undefined where no event can stand. */
   errorEvent(reason: RefusalReason, message: string): Buffer | undefined {
-    if (this.body?.isEvents !== true) return undefined;
+    if (this.answer.body?.isEvents !== true) return undefined;
     return errorEvent(this.options.facts.operation, reason, message);
   }
+
+  // --- The answer ------------------------------------------------------------------------------------------
 
   onConnected(): void {
     this.clocks.connected = true;
@@ -108,66 +107,100 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   }
 
   onHead(status: number, headers: HttpHeaders, costBytes: number): void {
-    if (this.over) return;
-    const isHeld = this.head.take(status, headers, costBytes);
+    if (this.isOver) return;
+    const { answer } = this;
+    const isHeld = answer.head.take(status, headers, costBytes);
     this.clocks.connected = true;
     this.owner.onHeaders(status, headers);
     if (status < 400) {
       this.beginAnswer(status, headers, isHeld);
       return;
     }
+    this.become('deciding');
     this.options.life.aliveMs = this.options.clock();
-    if (isHeld && isReadableError(headers)) {
-      this.error = new ErrorBody(this.options.life.aliveMs, this.memory);
-      this.arm();
-    } else {
-      this.decide(NOTHING);
-    }
+    if (isHeld && answer.holdError(headers, this.options.life.aliveMs)) this.arm();
+    else this.decide();
   }
 
-  /** @param isHeld there is room to hold it; else it is passed on as it comes */
+  /** @param isHeld there is room to hold the answer; without room the caller gets it as it comes */
   private beginAnswer(status: number, headers: HttpHeaders, isHeld: boolean): void {
-    const { request, facts, stripUsage, maxOutputEvents, resend, clock } = this.options;
-    const clocks = this.clocks;
+    const { request, facts, resend, clock, sink } = this.options;
+    const { clocks, answer } = this;
+    this.become('holding');
     const { isUnread, isEvents } = expectationOf(request.method, facts, status, headers);
-    const changes = isEvents || clocks.isStream;
+    const otherClocks = isEvents || clocks.isStream;
     clocks.isStream = isEvents;
+    let body: AnswerBody;
     if (isUnread) {
-      // Nothing of it decides anything, so the caller has the head when it comes.
-      this.body = new RawBody();
+      // Nothing of it decides anything, so the caller gets the head at once.
+      body = answer.passRaw();
       this.commit();
-      this.options.sink.flushHead();
+      sink.flushHead();
     } else {
-      const { choices, operation } = facts;
-      const expected = { traits: traitsOf(operation), choices, expectsEvents: isEvents };
-      this.body = new FirstBytesBody({ ...expected, stripUsage, maxOutputEvents, memory: this.memory });
+      body = answer.hold(isEvents);
       if (isEvents && !resend) clocks.headAtMs = clock();
     }
-    if (!isHeld && !this.isCommitted) this.release(this.body);
-    else if (changes) this.arm();
+    if (!isHeld && this.state === 'holding') this.release(body);
+    else if (otherClocks) this.arm();
   }
 
-  /** The answer is an error: the caller gets it, or somebody else is asked. */
-  private decide(body: Buffer): void {
-    this.error = undefined;
-    this.errorBody = body;
-    const failure = this.failureOf('status', { outOfCredit: billingCode(this.head.status, body) });
+  onData(chunk: Buffer): void {
+    const { answer } = this;
+    switch (this.state) {
+      case 'skipping':
+        this.skippedBytes += chunk.length;
+        if (this.skippedBytes > MAX_SKIPPED_BYTES) this.stopSkipping();
+        return;
+      case 'deciding':
+        if (answer.error?.push(chunk) === false) this.decide();
+        return;
+      case 'holding':
+      case 'committed':
+        this.take(answer.body!, chunk);
+        return;
+      case 'asking':
+      case 'over':
+        return;
+      default:
+        this.state satisfies never;
+    }
+  }
+
+  private take(body: AnswerBody, chunk: Buffer): void {
+    const fault = this.answer.push(body, chunk, this.forward);
+    if (this.life.note(body)) this.arm();
+    if (fault !== undefined) this.fail(fault);
+    else if (body.isError) this.decideAnswer(body);
+    else if (body.isGood) this.noteAnswer();
+  }
+
+  /** Tells the owner, once, that the bytes so far are an answer. */
+  private noteAnswer(): void {
+    if (this.isNoted || this.answer.head.status >= 400) return;
+    this.isNoted = true;
+    this.owner.onAnswer();
+  }
+
+  /** Decides on an error, with what has come of its body: the caller gets it, or another attempt follows. */
+  private decide(): void {
+    const body = this.answer.takeError();
+    const outOfCredit = billingCode(this.answer.head.status, body);
+    const failure = this.facts.failure('status', { outOfCredit });
     if (this.owner.passesOn(failure, body)) {
-      this.body = new RawBody();
+      const raw = this.answer.passRaw();
       this.commit();
-      if (body.length > 0) this.onData(body);
+      if (body.length > 0) this.take(raw, body);
       return;
     }
-    this.skippedBytes = 0;
-    this.finish(failure);
-    // One that never ends it would keep the connection for ever.
+    this.finish(failure, 'skipping');
+    // A provider that never ends the error would keep the connection for ever.
     const { wheel, clock } = this.options;
     wheel.arm(this, clock() + ERROR_BODY_MS);
   }
 
-  /** An error is all there is of an answer: it is dealt with as if its status had said so. */
+  /** Decides on an answer that is nothing but an error, as if its status had said so. */
   private decideAnswer(body: AnswerBody): void {
-    const failure = this.answerFailure(body)!;
+    const failure = this.facts.failureIn(body)!;
     if (this.owner.passesOn(failure, Buffer.from(body.facts.error!.message))) {
       this.commit();
       body.release(this.forward);
@@ -177,129 +210,148 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
     this.finish(failure);
   }
 
-  private answerFailure({ facts: { error }, isGood }: AnswerBody): ProviderFailure | undefined {
-    if (error === undefined) return undefined;
-    // Behind a part of an answer it comes too late to cost nothing.
-    return this.failureOf('status', { answerError: error, outOfCredit: error.outOfCredit, paid: isGood });
+  private stopSkipping(): void {
+    this.become('over');
+    this.options.wheel.cancel(this);
+    this.relay.abort();
   }
 
-  onData(chunk: Buffer): void {
-    if (this.skippedBytes >= 0) {
-      this.skippedBytes += chunk.length;
-      if (this.skippedBytes > MAX_SKIPPED_BYTES) this.relay.abort();
-      return;
-    }
-    if (this.error !== undefined) {
-      if (!this.error.push(chunk)) this.decide(this.error.take());
-      return;
-    }
-    const body = this.body;
-    if (this.over || body === undefined) return;
-    this.bytes += chunk.length;
-    const isTooLarge = this.bytes > this.options.maxAnswerBytes;
-    const fault = isTooLarge ? 'answer_too_large' : body.push(chunk, this.forward);
-    if (this.life.note(body)) this.arm();
-    if (fault !== undefined) this.fail(fault);
-    else if (body.isError) this.decideAnswer(body);
-    else if (body.isGood) this.noteAnswer();
-  }
-
-  private noteAnswer(): void {
-    if (this.isGood || this.head.status >= 400) return;
-    this.isGood = true;
-    this.owner.onAnswer();
-  }
+  // --- Its end ---------------------------------------------------------------------------------------------
 
   onEnd(): void {
-    if (this.error !== undefined) this.decide(this.error.take());
-    if (this.over) this.options.wheel.cancel(this);
-    const body = this.body;
-    if (this.over || body === undefined) return;
+    if (this.state === 'deciding') this.decide();
+    if (this.endSkipping()) return;
+    const { body } = this.answer;
+    if (this.isOver || body === undefined) return;
     const fault = body.end(this.forward);
     if (fault !== undefined) {
       this.fail(fault);
       return;
     }
     if (body.isError) this.decideAnswer(body);
-    if (!this.over) this.complete(body);
+    if (!this.isOver) this.complete(body);
   }
 
-  /** The answer has ended, and is whole. */
+  /** All of the answer is here. */
   private complete(body: AnswerBody): void {
-    if (!this.isCommitted) this.commit();
-    const failure = this.answerFailure(body);
+    if (this.state === 'holding') this.commit();
+    const failure = this.facts.failureIn(body);
     if (failure === undefined) this.noteAnswer();
     this.options.sink.end();
     this.finish(failure);
   }
 
-  onError({ code, connected, reused }: RelayError): void {
-    if (this.error !== undefined) this.decide(this.error.take());
-    if (this.over) this.options.wheel.cancel(this);
-    if (this.over) return;
-    if (this.body?.complete) {
-      this.complete(this.body);
-      return;
-    }
-    const answering = this.head.status > 0 && (this.life.firstByteMs > 0 || this.isCommitted);
-    if (answering) {
-      this.fail(this.body?.isEvents === true ? 'stream_cut' : 'answer_cut', { code });
-    } else {
-      const sinceMs = this.relay.sent ? this.options.clock() - this.clocks.startedMs : 0;
-      const stale = reused && this.head.status === 0 && isStale(code, sinceMs);
-      this.fail(connected ? 'connection_lost' : 'connect_failed', { code, stale });
-    }
+  /** The connection of a skipped error is free again. */
+  private endSkipping(): boolean {
+    if (this.state !== 'skipping') return false;
+    this.become('over');
+    this.options.wheel.cancel(this);
+    return true;
+  }
+
+  onError(error: RelayError): void {
+    if (this.state === 'deciding') this.decide();
+    if (this.endSkipping() || this.isOver) return;
+    const { body } = this.answer;
+    if (body?.complete) this.complete(body);
+    else this.fail(...this.facts.lossOf(error, this.committed));
   }
 
   onUnusable(what: string): void {
-    if (this.over) return;
-    const paid = this.head.status > 0 || isBrokenHead(what);
-    this.error = undefined;
+    if (this.isOver) return;
+    const paid = this.answer.head.status > 0 || isBrokenHead(what);
+    this.answer.dropError();
     this.fail('upstream_protocol', { code: what, paid });
   }
 
+  private fail(reason: ProviderFailureReason, about: FailureDetails = {}): void {
+    if (this.isOver) return;
+    const { sink, facts } = this.options;
+    const { body } = this.answer;
+    const failure = this.facts.failure(reason, about);
+    const end = this.facts.end(this.committed, failure, about.stale);
+    // Close first: the break may make the sink report that the caller is gone.
+    this.close('over');
+    this.relay.abort();
+    if (end.committed) {
+      const mayTell = body?.isEvents === true && body.facts.error === undefined;
+      const name = reason === 'status' ? 'stream_cut' : reason;
+      sink.breakOff(mayTell ? errorEvent(facts.operation, name, failure.message) : undefined);
+    }
+    this.owner.onEnd(end);
+  }
+
+  private finish(failure: ProviderFailure | undefined, to: 'over' | 'skipping' = 'over'): void {
+    const end = this.facts.end(this.committed, failure);
+    this.close(to);
+    this.owner.onEnd(end);
+  }
+
+  private close(to: 'over' | 'skipping'): void {
+    if (this.state !== 'over') this.become(to);
+    this.answer.drop();
+    this.options.wheel.cancel(this);
+    this.options.sink.onDrain = ignore;
+  }
+
+  // --- Its clocks ------------------------------------------------------------------------------------------
+
   override onTimeout(nowMs: number): void {
+    if (this.state === 'skipping') {
+      this.stopSkipping();
+      return;
+    }
+    if (this.isOver) return;
+    const { error } = this.answer;
     const clock = this.clocks.next();
-    const due = clock !== undefined && nowMs >= this.clocks.atMs;
-    if (this.over) this.relay.abort();
-    else if (this.error !== undefined && (due || nowMs >= this.error.untilMs)) this.decide(this.error.take());
-    else if (!due) this.arm();
-    else if (clock === 'connect_timeout') this.fail('connect_failed', { code: 'ETIMEDOUT' });
-    else if (clock === 'first_byte_timeout') this.fail('first_byte', { clock });
-    else if (this.body?.complete === true) {
-      // Whole, though the provider does not end it.
+    const isDue = clock !== undefined && nowMs >= this.clocks.atMs;
+    if (error !== undefined && (isDue || nowMs >= error.untilMs)) this.decide();
+    else if (isDue) this.onClock(clock);
+    else this.arm();
+  }
+
+  private onClock(clock: ClockName): void {
+    const { body } = this.answer;
+    const action = actionOf(clock, body);
+    if (action === 'complete') {
+      // The answer is whole, though the provider does not end it.
       this.relay.abort();
-      this.complete(this.body);
-    } else if (clock === 'idle_timeout') this.fail('idle', { clock });
-    else if ((clock === 'client' || clock === 'held_head') && this.body !== undefined)
-      this.release(this.body);
-    else this.fail('deadline', { clock });
+      this.complete(body!);
+    } else if (action === 'release') {
+      this.release(body!);
+    } else {
+      this.fail(action, action === 'connect_failed' ? { code: 'ETIMEDOUT' } : { clock });
+    }
   }
 
   /**
-   * The client would give up, but the answer has a head: it gets what there is, and goes by its own clock. Without us it
-   * would have had the head long ago.
+   * Passes on what has come, because the client would give up otherwise: with the head it goes by its own clock. Without
+   * the egress it would have had the head long before.
    */
   private release(body: AnswerBody): void {
     this.clocks.released = true;
     body.release(this.forward);
-    if (!this.isCommitted) this.commit();
+    if (this.state === 'holding') this.commit();
     this.options.sink.flushHead();
     this.arm();
   }
 
-  /** To the next of the clocks; signs of life move them without arming anew. */
+  /** Arms the timer for the next of the clocks; a sign of life moves a clock without arming the timer anew. */
   private arm(): void {
-    if (this.over) return;
+    if (this.isOver) return;
     const { wheel } = this.options;
+    const { error } = this.answer;
     let atMs = this.clocks.next() === undefined ? Number.POSITIVE_INFINITY : this.clocks.atMs;
-    if (this.error !== undefined) atMs = Math.min(atMs, this.error.untilMs);
+    if (error !== undefined) atMs = Math.min(atMs, error.untilMs);
     if (Number.isFinite(atMs)) wheel.arm(this, atMs);
     else wheel.cancel(this);
   }
 
+  // --- The caller ------------------------------------------------------------------------------------------
+
   private readonly forward = (bytes: Buffer): void => {
-    if (!this.isCommitted) this.commit();
+    if (this.isOver) return;
+    if (this.state !== 'committed') this.commit();
     if (this.options.sink.write(bytes) || this.clocks.paused) return;
     this.clocks.paused = true;
     this.relay.pause();
@@ -308,74 +360,19 @@ export class ProviderAttempt extends Timer implements RelayHandlers {
   private resume(): void {
     if (!this.clocks.paused) return;
     this.clocks.paused = false;
-    // While the caller did not read the provider could show no life.
+    // While the caller did not read, the provider could show no life.
     this.clocks.aliveMs = this.options.clock();
     if (!this.armed) this.arm();
     this.relay.resume();
   }
 
   private commit(): void {
-    this.isCommitted = true;
-    const isEvents = this.body?.isEvents === true;
-    const { status, headers } = this.head;
-    this.options.sink.head(status, this.owner.headersFor(status, headers, isEvents));
-    this.head.passOn();
+    this.become('committed');
+    const { head, body } = this.answer;
+    const isEvents = body?.isEvents === true;
+    const { status } = head;
+    this.options.sink.head(status, this.owner.headersFor(status, head.headers, isEvents));
+    head.passOn();
     this.owner.onCommit(status);
-  }
-
-  private fail(reason: ProviderFailureReason, about: FailureDetails = {}): void {
-    if (this.over) return;
-    const { sink, facts } = this.options;
-    const failure = this.failureOf(reason, about);
-    // Taken down first: breaking off may tell us that the caller is gone.
-    const end = this.endWith(failure, about.stale);
-    this.close();
-    this.relay.abort();
-    if (this.isCommitted) {
-      const body = this.body;
-      const told = body?.isEvents === true && body.facts.error === undefined;
-      const name = reason === 'status' ? 'stream_cut' : reason;
-      sink.breakOff(told ? errorEvent(facts.operation, name, failure.message) : undefined);
-    }
-    this.owner.onEnd(end);
-  }
-
-  private finish(failure: ProviderFailure | undefined): void {
-    const end = this.endWith(failure);
-    this.close();
-    this.owner.onEnd(end);
-  }
-
-  private close(): void {
-    this.over = true;
-    this.body?.drop();
-    this.head.drop();
-    this.memory.clear();
-    this.errorBody = NOTHING;
-    this.options.wheel.cancel(this);
-    this.options.sink.onDrain = ignore;
-  }
-
-  private endWith(failure: ProviderFailure | undefined, stale = false): ProviderAttemptEnd {
-    const facts = this.body?.facts ?? noFacts();
-    return {
-      committed: this.isCommitted,
-      failure,
-      status: this.head.status,
-      errorBody: facts.error === undefined ? this.errorBody : Buffer.from(facts.error.message),
-      facts,
-      estimatedOutputTokens: this.body?.estimatedOutputTokens ?? 0,
-      firstByteMs: this.life.firstByteMs,
-      stale,
-    };
-  }
-
-  private failureOf(reason: ProviderFailureReason, details: FailureDetails): ProviderFailure {
-    return describeFailure(reason, details, this.options, this.clocks, {
-      status: this.head.status,
-      headers: this.head.headers,
-      sent: this.relay.sent,
-      mayBeRunning: this.mayBeRunning,
-    });
   }
 }

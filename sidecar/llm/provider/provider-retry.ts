@@ -1,5 +1,5 @@
 /**
- * Decides what follows an attempt that failed before anything of its answer was passed on. Pure.
+ * Decides what follows an attempt that failed before the caller had received anything of its answer. Pure.
  *
  *     attempt failed ──▶ may it be running? ──yes, and not `resend`──▶ pass it on: the caller decides
  *                            │no
@@ -15,22 +15,22 @@ import { type Backoff, backoffMs } from '../../clock/backoff.ts';
 import type { LlmRetrySettings } from '../shared/llm-settings.ts';
 import type { ProviderFailure } from '../shared/provider-failure.ts';
 
-/** What is known of an upstream when one is to be chosen. */
+/** What the choice knows about one upstream. */
 export interface Candidate {
-  /** Requests may go there, as far as its breaker says. */
+  /** The breaker admits requests. */
   readonly closed: boolean;
-  /** When the model's rest, or the wait for its learned limits, is over; the past when there is none. */
+  /** When the model's rest, or the wait for its learned limits, is over; a time in the past without either. */
   readonly freeAtMs: number;
-  /** When its breaker lets a probe through; for an open one. */
+  /** When an open breaker admits a probe. */
   readonly probeAtMs: number;
-  /** This request, or an earlier try of its client, was sent there. */
+  /** This request, or an earlier try of its client, has gone there. */
   readonly tried: boolean;
-  /** It wants to be paid first: asked only if nobody else can be. */
+  /** The provider demands payment: it is asked only if no other upstream can be. */
   readonly lastResort: boolean;
 }
 
 export interface RetryState {
-  /** Attempts made so far for this request of the client's. */
+  /** The number of attempts so far for this request of the client. */
   readonly attempts: number;
   readonly nowMs: number;
   readonly deadlineMs: number;
@@ -38,44 +38,52 @@ export interface RetryState {
   readonly random: number;
 }
 
-/** Where to go and when; or why nowhere, and when it may be worth asking again. */
+/** Where the next attempt goes, and when; or why none can be made, and when the client may try again. */
 export type NextStep =
   | { readonly go: true; readonly candidate: number; readonly atMs: number }
   | { readonly go: false; readonly because: 'circuit_open' | 'cooling'; readonly againAtMs: number };
 
-/** openai's clients retry on these, and every 5xx. */
+/** OpenAI's clients retry these statuses. */
 function isRetryableStatus(status: number): boolean {
   return status === 408 || status === 409 || status === 429 || status >= 500;
 }
 
-/** May this failure be tried again at all, by its kind? */
+/** Whether a failure of this kind may be tried again at all. */
 export function isRetryable(failure: ProviderFailure, settings: LlmRetrySettings): boolean {
-  switch (failure.reason) {
+  const { reason } = failure;
+  switch (reason) {
     case 'status':
-      // Another upstream may be paid for.
+      // The operator may have paid another upstream.
       if (failure.outOfCredit !== undefined) return true;
       return failure.shouldRetry ?? isRetryableStatus(failure.status);
     case 'connect_failed':
       return true;
     case 'upstream_protocol':
-      // Bytes that are no answer cost nothing.
+      // Bytes that are not an answer cost nothing.
       return !failure.mayHaveCost;
     case 'connection_lost':
     case 'first_byte':
       return settings.resend || !failure.mayBeRunning;
     case 'answer_cut':
     case 'malformed_answer':
-      // It has cost tokens, and would again.
+      // The answer has cost tokens, and the next one would, too.
       return settings.incompleteAnswers;
-    default:
+    case 'idle':
+    case 'deadline':
+    case 'stream_cut':
+    case 'answer_too_large':
+    case 'budget_exhausted':
+    case 'draining':
       return false;
+    default:
+      return reason satisfies never;
   }
 }
 
 /**
  * Chooses the upstream of the next attempt: the first in order that is free and untried, then the first that is free
- * after a back-off, then the one that is free soonest if the wait is within `max_retry_after` and the deadline. One that
- * wants to be paid first comes last, and once.
+ * after a back-off, then the upstream that is free soonest if the wait is within `max_retry_after` and the deadline. An
+ * upstream that demands payment comes last, and once.
  */
 export function chooseUpstream(
   candidates: readonly Candidate[],
@@ -97,10 +105,10 @@ export function chooseUpstream(
       return;
     }
     if (one.lastResort) return;
-    // A client's own retry has waited by itself.
+    // A client that retries has waited already.
     const waitMs = one.tried && attempts > 0 ? backoffMs(toBackoff(settings), attempts, random) : 0;
     let atMs = Math.max(nowMs + waitMs, one.freeAtMs);
-    // Those who wait for the same moment don't come back all at once.
+    // Requests that wait for the same moment must not all be sent at once.
     if (one.freeAtMs > nowMs + waitMs) atMs += random * Math.min(250, (one.freeAtMs - nowMs) / 4);
     if (atMs < bestAtMs) {
       best = index;
@@ -122,12 +130,12 @@ function toBackoff({ backoff }: LlmRetrySettings): Backoff {
   return { ...backoff, multiplier: 2 };
 }
 
-/** Nobody is believed who asks to be left alone for longer: quotas are by the day at most. */
+/** The longest rest that a provider's answer can cause: the longest quotas are those of a day. */
 const MAX_REST_MS = 86_400_000;
 
 /**
- * How long a model of an upstream is left alone after an answer that is tried again: as long as it says. A 429 that
- * does not say is taken for a back-off, longer each time in a row; other failures rest only if they ask for it.
+ * Returns how long a model of an upstream rests after an answer that is tried again: as long as the answer asks for. A 429
+ * that names no time causes a back-off, longer each time in a row; another failure causes a rest only if it asks for one.
  */
 export function restMs(
   { status, retryAfterMs }: ProviderFailure,

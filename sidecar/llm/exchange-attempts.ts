@@ -1,0 +1,233 @@
+/**
+ * Makes the provider attempts of one exchange, one after the other, and says after each what follows it:
+ *
+ *     begin ──▶ attempt ──▶ its answer was passed on, or broke off ─────────────▶ finished
+ *                  │
+ *                  ├── failed before its first byte, and may be tried again ────▶ again
+ *                  ├── refused for a field of ours, or lost an idle connection ─▶ again, as the same attempt
+ *                  └── failed, and nothing is left to try ──────────────────────▶ gave_up
+ */
+import type { KeylessSink } from './caller/keyless-sink.ts';
+import { SMALL_BODY_BYTES } from './limits/body-memory.ts';
+import { Additions } from './provider/added-fields.ts';
+import { attemptOptions } from './provider/attempt-options.ts';
+import { statusOfEnd } from './provider/attempt-verdict.ts';
+import type { EgressContext } from './provider/egress-context.ts';
+import { outputBound, outputReserve } from './provider/output-tokens.ts';
+import { ProviderAttempt } from './provider/provider-attempt.ts';
+import type { ProviderAttemptEnd, ProviderAttemptOwner } from './provider/provider-attempt-owner.ts';
+import { isRetryable, type NextStep } from './provider/provider-retry.ts';
+import { TokenLedger } from './provider/token-ledger.ts';
+import { UpstreamChoice } from './provider/upstream-choice.ts';
+import { UpstreamHold } from './provider/upstream-hold.ts';
+import { answerHeaders, attemptInfo, upstreamRequest } from './provider/upstream-request.ts';
+import type { ModelRequest } from './request/model-request.ts';
+import type { HttpHeaders } from './shared/headers.ts';
+import type { ProviderFailure } from './shared/provider-failure.ts';
+import type { LlmRequestObserver } from './shared/request-observer.ts';
+
+/**
+ * What follows an answer that is an error, decided once its body is here. `again`: another attempt. `without_field`: the
+ * provider refused a field that we had added, so the same attempt goes out without it.
+ */
+type AfterError = 'undecided' | 'again' | 'without_field';
+
+export type AfterAttempt = 'finished' | 'again' | 'gave_up';
+
+/** `breaker_open`: the upstream's breaker admits no attempt now. `no_tokens`: the task's budget has too few left. */
+export type Beginning = 'begun' | 'breaker_open' | 'no_tokens';
+
+/** Receives what becomes of the attempts. */
+export interface AttemptsOwner {
+  /** The caller receives an answer with this status: no other attempt follows. */
+  onCommit(status: number): void;
+  onAttemptEnd(end: ProviderAttemptEnd, after: AfterAttempt): void;
+}
+
+export class ExchangeAttempts implements ProviderAttemptOwner {
+  readonly choice: UpstreamChoice;
+  readonly ledger: TokenLedger;
+  /** The most tokens that the request may use, for the limits of a minute. */
+  readonly minuteTokens: number;
+  count = 0;
+  /** Undefined while none runs. */
+  running: ProviderAttempt | undefined = undefined;
+  /** What the running or the last attempt takes of its upstream. */
+  held: UpstreamHold | undefined = undefined;
+  lastFailure: ProviderFailure | undefined = undefined;
+  private readonly context: EgressContext;
+  private readonly settings: EgressContext['settings'];
+  private readonly request: ModelRequest;
+  private readonly sink: KeylessSink;
+  private readonly observer: LlmRequestObserver | undefined;
+  private readonly owner: AttemptsOwner;
+  private readonly additions: Additions;
+  private afterError: AfterError = 'undecided';
+  /** A kept connection was lost to the end of its idling once; the next such loss counts as an attempt. */
+  private staleTried = false;
+
+  constructor(
+    context: EgressContext,
+    request: ModelRequest,
+    sink: KeylessSink,
+    observer: LlmRequestObserver | undefined,
+    owner: AttemptsOwner,
+  ) {
+    const { settings } = context;
+    const { facts } = request;
+    this.context = context;
+    this.settings = settings;
+    this.request = request;
+    this.sink = sink;
+    this.observer = observer;
+    this.owner = owner;
+    this.minuteTokens = facts.estimatedInputTokens + outputReserve(facts, settings.limits);
+    this.additions = new Additions(request, settings);
+    this.choice = new UpstreamChoice(context.upstreams, request, settings, this.minuteTokens);
+    this.ledger = new TokenLedger(facts);
+  }
+
+  /** Says where the next attempt goes and when, or why none can be made. */
+  next(nowMs: number): NextStep {
+    return this.choice.next(this.count, nowMs, this.context.random());
+  }
+
+  /** Begins an attempt at the upstream with this index, within the task's budget. */
+  begin(index: number): Beginning {
+    const { clock, stats } = this.context;
+    const { request } = this;
+    const { facts, budget, spending } = request;
+    const upstream = this.choice.try(index);
+    const admission = upstream.breaker.admit();
+    if (admission === undefined) return 'breaker_open';
+    const changes = this.additions.changesFor(upstream, clock());
+    const mostOutput = outputBound(facts.operation, spending, changes, this.settings.limits);
+    const reservation = budget?.reserve(spending.inputTokens + mostOutput);
+    if (budget !== undefined && reservation === undefined) {
+      upstream.breaker.settle(admission, 'neutral');
+      return 'no_tokens';
+    }
+    this.count++;
+    const model = upstream.modelFor(facts);
+    const pair = stats.of(upstream.name, model);
+    this.ledger.begin(pair);
+    const state = this.choice.stateOf(upstream, clock());
+    this.held = new UpstreamHold(upstream, state, admission, reservation, pair, this.minuteTokens, clock());
+    const relayed = upstreamRequest(request, upstream, changes);
+    this.sink.keys = upstream.keys;
+    this.observer?.onAttempt(attemptInfo(upstream, this.count, model, relayed.headers));
+    const maxOutputEvents = budget === undefined ? Number.POSITIVE_INFINITY : mostOutput;
+    const parts = {
+      request: relayed,
+      sink: this.sink,
+      upstream,
+      stripUsage: changes.askUsage,
+      maxOutputEvents,
+    };
+    this.running = new ProviderAttempt(
+      attemptOptions(this.context, request, this.choice.clocks, parts),
+      this,
+    );
+    return 'begun';
+  }
+
+  /** Closes the running attempt at once, because its caller or its time is gone. */
+  abort(): void {
+    if (this.running !== undefined) this.settle(this.running.abort(), true);
+  }
+
+  /** Ends the running attempt as a success when the caller has all that it waits for. False otherwise. */
+  endIfWhole(): boolean {
+    const whole = this.running?.whole;
+    if (whole === undefined) return false;
+    this.running!.abort();
+    this.sink.end();
+    this.onEnd(whole);
+    return true;
+  }
+
+  onHeaders(status: number, headers: HttpHeaders): void {
+    this.held!.onHeaders(status, headers, this.context.clock());
+  }
+
+  onAnswer(): void {
+    this.held!.onAnswer(this.context.clock());
+  }
+
+  passesOn(failure: ProviderFailure, body: Buffer): boolean {
+    const held = this.held!;
+    const { clock, random } = this.context;
+    const nowMs = clock();
+    this.sink.isError = true;
+    if (this.additions.wereRefused(held.upstream, failure.status, body, nowMs)) {
+      this.afterError = 'without_field';
+      return false;
+    }
+    held.rest(failure, this.settings.retry, random(), nowMs);
+    if (!this.mayTryAgain(failure)) return true;
+    this.afterError = 'again';
+    return false;
+  }
+
+  private mayTryAgain(failure: ProviderFailure): boolean {
+    if (this.count >= this.choice.maxAttempts || !isRetryable(failure, this.settings.retry)) return false;
+    return this.next(this.context.clock()).go;
+  }
+
+  headersFor(status: number, headers: HttpHeaders, isEvents: boolean): HttpHeaders {
+    const { clientDecides } = this.choice;
+    return answerHeaders(status, headers, this.held!.upstream, this.count, clientDecides, isEvents);
+  }
+
+  onCommit(status: number): void {
+    this.owner.onCommit(status);
+    // No other attempt follows: a large body is not kept while its answer streams for minutes.
+    if (this.request.body.bytes > SMALL_BODY_BYTES && this.running?.sent === true) this.request.dropBody();
+  }
+
+  onEnd(end: ProviderAttemptEnd): void {
+    if (this.running === undefined) return;
+    const { afterError } = this;
+    this.afterError = 'undecided';
+    this.settle(end, false);
+    this.owner.onAttemptEnd(end, this.afterEnd(end, afterError));
+  }
+
+  private afterEnd(end: ProviderAttemptEnd, afterError: AfterError): AfterAttempt {
+    const { failure } = end;
+    if (failure === undefined || end.committed) {
+      // After a part of an answer, an error leaves nothing to decide; what it says about the model still holds.
+      if (failure?.reason === 'status') {
+        const { clock, random } = this.context;
+        this.held!.rest(failure, this.settings.retry, random(), clock());
+      }
+      return 'finished';
+    }
+    this.lastFailure = failure;
+    if (afterError === 'without_field' || (end.stale && !this.staleTried)) {
+      this.repeat(end.stale);
+      return 'again';
+    }
+    return afterError === 'again' || this.mayTryAgain(failure) ? 'again' : 'gave_up';
+  }
+
+  /** The same attempt goes out again: the provider worked on nothing, for it refused our field or had closed the connection. */
+  private repeat(isStale: boolean): void {
+    const { upstream } = this.held!;
+    if (isStale) {
+      this.staleTried = true;
+      upstream.dropIdleConnections();
+    }
+    this.choice.untry(upstream);
+    this.count--;
+  }
+
+  private settle(end: ProviderAttemptEnd, cancelled: boolean): void {
+    const held = this.held!;
+    this.running = undefined;
+    held.end(this.request, end, cancelled, this.context.clock());
+    const { reservation, pair } = held;
+    this.ledger.settle(end, cancelled, { budget: this.request.budget, reservation, pair });
+    this.observer?.onAttemptEnd(end.failure, statusOfEnd(end));
+  }
+}

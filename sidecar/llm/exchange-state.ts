@@ -1,0 +1,29 @@
+/**
+ * Names the states of an exchange:
+ *
+ *     created ──▶ in_line ──▶ choosing ──▶ waiting         over: from every state, with an answer, a refusal,
+ *        │                     ▲ │  ▲         │                   or without its caller
+ *        └──── no limits ──────┘ │  └─────────┤
+ *                                ▼            │
+ *                            attempting       │
+ *                                └────────────┘
+ *
+ * - `in_line`: it waits for the limits of a minute;
+ * - `choosing`: it looks for the upstream of its next attempt, within one call;
+ * - `waiting`: it waits until it may send the next attempt, because the upstream rests or for a back-off;
+ * - `attempting`: a provider attempt runs.
+ *
+ * A wait and an attempt both lead back to `choosing`.
+ */
+import type { Arrows } from '../errors/illegal-step.ts';
+
+export type ExchangeState = 'created' | 'in_line' | 'choosing' | 'waiting' | 'attempting' | 'over';
+
+export const EXCHANGE_ARROWS: Arrows<ExchangeState> = {
+  created: ['in_line', 'choosing', 'over'],
+  in_line: ['choosing', 'over'],
+  choosing: ['waiting', 'attempting', 'over'],
+  waiting: ['choosing', 'over'],
+  attempting: ['choosing', 'over'],
+  over: [],
+};
