@@ -2,6 +2,7 @@
 import type { ConnectionWaiter } from '../cluster/connection/pool-types.ts';
 import type { Endpoint } from '../cluster/endpoint.ts';
 import { WatchedAttempt } from '../cluster/outlier/detector.ts';
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import { tasksOnceEncodings, tasksOnceMaxBytes } from '../grpc/sidecar-settings.ts';
 import { Status, type StatusCode, statusFromHttp2Error } from '../grpc/status.ts';
 import type { Connection } from '../http2/connection.ts';
@@ -75,12 +76,25 @@ export interface AttemptOwner {
   onRequestBytesSent(attempt: Attempt): void;
 }
 
+/** `ended`: the sidecar cancelled it. `settled`: its end was judged. */
+type AttemptState = 'waiting' | 'streaming' | 'ended' | 'settled';
+
+/** The arrows of the drawing at {@link Attempt}. */
+export const ATTEMPT_ARROWS: Arrows<AttemptState> = {
+  waiting: ['streaming', 'ended', 'settled'],
+  streaming: ['ended', 'settled'],
+  ended: ['settled'],
+  settled: [],
+};
+
 /**
  * One try of a call at one endpoint.
  *
- *     waiting ──a connection has room──▶ streaming ──END_STREAM──▶ ended
- *        │                                  │
- *        └──none available──▶ failed ◀──────┘ reset, connection lost, GOAWAY
+ *     waiting ──a connection has room──▶ streaming ──END_STREAM, reset, connection lost, GOAWAY──▶ settled
+ *      │  │                                  │                                                    ▲ ▲
+ *      │  └─────cancelled──▶ ended ◀─────────┘                                                    │ │
+ *      │                       └──────────────────────────────────────────────────────────────────┘ │
+ *      └──no connection, or a clock expired─────────────────────────────────────────────────────────┘
  *
  * `failure.unprocessed` marks a stream that its peer provably never processed (REFUSED_STREAM, a GOAWAY below its id,
  * no connection at all). `pipeline.ts` decides what follows.
@@ -98,13 +112,11 @@ export class Attempt
   private streamsAllowed = 0;
   /** The number of request bytes that have gone out. */
   sentBytes = 0;
-  ended = false;
+  private state: AttemptState = 'waiting';
   /** Holds a place in the retry budget. */
   budgeted = false;
   /** Was sent beside running attempts, not after a failed one. */
   hedge = false;
-  /** Its end was judged. */
-  settled = false;
   /** How it ended, for the policies (`policy/attempt-end.ts`). `settlement.ts` writes it. */
   kind: EndKind = 'cancelled';
   status: StatusCode = Status.CANCELLED;
@@ -139,6 +151,21 @@ export class Attempt
     this.endpoint = endpoint;
     this.number = number;
     this.startedAtMs = startedAtMs;
+  }
+
+  /** It ended or was cancelled. */
+  get ended(): boolean {
+    return this.state === 'ended' || this.state === 'settled';
+  }
+
+  /** Its end was judged. */
+  get settled(): boolean {
+    return this.state === 'settled';
+  }
+
+  /** `settlement.ts` judges the attempt, which has ended. */
+  settle(): void {
+    this.state = step(ATTEMPT_ARROWS, this.state, 'settled');
   }
 
   /** How far the attempt came. */
@@ -181,6 +208,7 @@ export class Attempt
       return;
     }
     this.streamsAllowed = connection.peer.maxConcurrentStreams;
+    this.state = step(ATTEMPT_ARROWS, this.state, 'streaming');
     this.stream = connection.openStream(this);
     this.owner.onStreamOpen(this, this.stream);
   }
@@ -213,7 +241,7 @@ export class Attempt
   /** Cancels the attempt: sends RST_STREAM to the endpoint at once. */
   cancel(): void {
     if (this.ended) return;
-    this.ended = true;
+    this.state = step(ATTEMPT_ARROWS, this.state, 'ended');
     this.letGo(ErrorCode.CANCEL);
   }
 

@@ -23,10 +23,12 @@ export interface CountedCall extends PlacedCall {
   readonly trace: { readonly traceId: string } | null | undefined;
 }
 
-/** The status that the caller received, and when. This file writes them where the call outlives its caller. */
+/** A call that may outlive its caller. */
 export interface HeardCall extends CountedCall {
-  status: StatusCode | -1;
-  callerGoneAtMs: number;
+  readonly progress: {
+    readonly status: StatusCode | -1;
+    outlastCaller(status: StatusCode, nowMs: number): void;
+  };
 }
 
 /** Whether a status counts as an error of the listener. Errors that the caller made do not. */
@@ -59,9 +61,8 @@ export function countCall(call: CountedCall, status: StatusCode): void {
  * again.
  */
 export function countCallerGone(call: HeardCall, status: StatusCode): void {
-  if (call.status !== -1) return;
-  call.status = status;
-  call.callerGoneAtMs = call.context.clock();
+  if (call.progress.status !== -1) return;
+  call.progress.outlastCaller(status, call.context.clock());
   countCall(call, status);
 }
 

@@ -8,6 +8,7 @@ import type { TaskKey } from '../task/task-message.ts';
 import type { ListenerStats } from '../telemetry/call-stats.ts';
 import type { Attempt } from './attempt.ts';
 import type { CallTime } from './call-clock.ts';
+import type { CallProgress } from './call-progress.ts';
 import type { CallRequest } from './call-request.ts';
 import type { CallResponse } from './call-response.ts';
 import type { CircuitTicket } from './circuit-ticket.ts';
@@ -70,11 +71,10 @@ interface CallFacts extends ObservedCall {
   readonly circuit: CircuitTicket | undefined;
 
   readonly clock: CallTime;
-  readonly awaitingMessage: boolean;
+  readonly progress: Readonly<CallProgress>;
 
   readonly attempt: Attempt | undefined;
   readonly tries: TriedFacts;
-  readonly responseStarted: boolean;
 
   readonly lineage: Readonly<Lineage>;
 
@@ -82,8 +82,6 @@ interface CallFacts extends ObservedCall {
   /** Its part in that task (`task-role.ts`). */
   readonly role: { readonly follower: object | undefined; readonly run: TaskRun | undefined };
   readonly trace: CallTrace | null | undefined;
-
-  readonly done: boolean;
 }
 
 /** The fields that a call has once it is assigned to a cluster. */

@@ -16,10 +16,14 @@ interface RunningRole {
   endRun(): void;
 }
 
+/** Whether something was sent downstream (`call-progress.ts`). */
+interface AnsweringProgress {
+  readonly isAnswering: boolean;
+  answer(): void;
+}
+
 /** A caller that left needs no special case: its stream is closed and drops what it is given. */
 export class CallResponse {
-  /** Something was sent downstream: no other attempt may follow. */
-  started = false;
   /** Message bytes, including those that wait for the caller to read. */
   sentBytes = 0;
   readonly framing: MessageFraming | undefined;
@@ -29,10 +33,12 @@ export class CallResponse {
   observer: TaskObserver | undefined = undefined;
   private readonly stream: Stream;
   private readonly role: RunningRole;
+  private readonly progress: AnsweringProgress;
 
-  constructor(stream: Stream, grpc: boolean, role: RunningRole) {
+  constructor(stream: Stream, grpc: boolean, role: RunningRole, progress: AnsweringProgress) {
     this.stream = stream;
     this.role = role;
+    this.progress = progress;
     this.framing = grpc ? new MessageFraming() : undefined;
   }
 
@@ -47,7 +53,7 @@ export class CallResponse {
   }
 
   sendHead(list: HeaderList): void {
-    this.started = true;
+    this.progress.answer();
     this.observer?.onResponseHead(encodingOf(list));
     this.role.run?.onHead(list.fields);
     this.stream.connection.sendHeaders(this.stream, list, undefined, false);
@@ -70,7 +76,7 @@ export class CallResponse {
    * @param own the list for the caller where the full one is too large for it but not for the followers
    */
   sendEnd(list: HeaderList, status: StatusCode, extra: readonly string[] | undefined, own = list): void {
-    this.started = true;
+    this.progress.answer();
     if (this.role.run !== undefined)
       this.tellJoined(status, extra === undefined ? list.fields : list.fields.concat(extra));
     const { connection } = this.stream;
@@ -81,7 +87,7 @@ export class CallResponse {
 
   /** Ends the call with an answer of the sidecar's own. */
   sendLocal(local: LocalReply, grpc: boolean, method: string): void {
-    sendLocalReply(this.stream, local, grpc, this.started, method);
+    sendLocalReply(this.stream, local, grpc, this.progress.isAnswering, method);
     if (this.role.run !== undefined) this.endRun(local.status, replyFields(local));
   }
 

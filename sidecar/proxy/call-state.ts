@@ -1,6 +1,5 @@
 /** The state of one downstream call; `call.ts` has its behaviour. */
 import type { StatusCode } from '../grpc/status.ts';
-import { statusName } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
 import type { HeaderList } from '../http2/hpack/header-list.ts';
 import type { Stream } from '../http2/streams.ts';
@@ -11,6 +10,7 @@ import type { Attempt } from './attempt.ts';
 import { isKnownMethod } from './call-accounting.ts';
 import { CallAttempts } from './call-attempts.ts';
 import { CallClock, type ClockedCall } from './call-clock.ts';
+import { CallProgress } from './call-progress.ts';
 import { CallRequest } from './call-request.ts';
 import { CallResponse } from './call-response.ts';
 import { type Caller, callerOf } from './caller.ts';
@@ -42,24 +42,14 @@ export abstract class CallState<Driver> implements ClockedCall {
   readonly clock: Readonly<CallClock>;
   cluster: ClusterWithPolicies | undefined = undefined;
   readonly role: Readonly<TaskRole> = new TaskRole();
+  readonly progress: Readonly<CallProgress> = new CallProgress();
   /** Undefined until the tracer decides whether to record the call; null when it is not recorded. */
   trace: CallTrace | null | undefined = undefined;
   readonly tries = new CallAttempts();
   readonly lineage: Readonly<Lineage> = new Lineage();
   /** Set once the circuit has admitted the call. */
   circuit: CircuitTicket | undefined = undefined;
-  /** Routing or de-duplication needs the first message, which has not arrived. */
-  awaitingMessage = false;
   place: QueuePlace | undefined = undefined;
-  done = false;
-  /** The call is done, and its caller has a moment to end the request. */
-  lingering = false;
-  /** The status that the caller received; -1 while it waits. */
-  status: StatusCode | -1 = -1;
-  /** When the caller received that status or left, if the call continued for others who sent its task; otherwise 0. */
-  callerGoneAtMs = 0;
-  /** Set when the sidecar answered the call itself. */
-  reason: Reason | undefined = undefined;
 
   constructor(
     context: ProxyContext,
@@ -80,7 +70,7 @@ export abstract class CallState<Driver> implements ClockedCall {
     this.request = new CallRequest(stream, info.grpc, endStream, context.keptRequests);
     this.startedAtMs = context.clock();
     this.clock = new CallClock(this);
-    this.response = new CallResponse(stream, info.grpc, this.role);
+    this.response = new CallResponse(stream, info.grpc, this.role, this.progress);
     this.observeTask();
     context.stats.activeCalls++;
     context.stats.totalCalls++;
@@ -122,8 +112,20 @@ export abstract class CallState<Driver> implements ClockedCall {
     return this.tries.transparentRetries;
   }
 
-  get responseStarted(): boolean {
-    return this.response.started;
+  get status(): StatusCode | -1 {
+    return this.progress.status;
+  }
+
+  get statusName(): string {
+    return this.progress.statusName;
+  }
+
+  get callerGoneAtMs(): number {
+    return this.progress.callerGoneAtMs;
+  }
+
+  get reason(): Reason | undefined {
+    return this.progress.reason;
   }
 
   /** The caller's certificate name; undefined without a certificate. */
@@ -185,20 +187,16 @@ export abstract class CallState<Driver> implements ClockedCall {
    * over.
    */
   onNoRoom(stream: Stream): void {
-    if (this.done) stream.connection.giveUp(stream);
+    if (this.progress.isDone) stream.connection.giveUp(stream);
     else this.answer(noRoom(this));
   }
 
   /** False while the call waits for the sidecar: for its turn, for an endpoint, or for another call's answer. */
   get awaitsCaller(): boolean {
-    return this.awaitingMessage || this.done;
+    return this.progress.isAwaitingMessage || this.progress.isDone;
   }
 
   abstract onTimeout(nowMs: number): void;
 
   abstract onIdle(): void;
-
-  get statusName(): string {
-    return this.status === -1 ? '' : statusName(this.status);
-  }
 }

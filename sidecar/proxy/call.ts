@@ -56,7 +56,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   // --- The downstream stream -------------------------------------------------------------------------------
 
   onHeaders(_stream: Stream, list: HeaderList, _head: MessageHead): void {
-    if (this.done) return;
+    if (this.progress.isDone) return;
     if (list.oversize) {
       this.answer(replyToOversizeRequest(this, list, 'trailers'));
       return;
@@ -64,13 +64,13 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     this.request.trailers = list;
     this.request.ended = true;
     this.clock.onMovement();
-    if (this.awaitingMessage) this.driver.onFirstMessage(this);
+    if (this.progress.isAwaitingMessage) this.driver.onFirstMessage(this);
     else if (this.attempt !== undefined) sendRequestTrailers(this, this.attempt);
   }
 
   onData(_stream: Stream, buffer: Buffer, start: number, end: number, endStream: boolean): number {
-    if (this.done) {
-      if (endStream && this.lingering) this.clock.stop();
+    if (this.progress.isDone) {
+      if (endStream && this.progress.isLingering) this.clock.stop();
       return end - start;
     }
     const { request, settings } = this;
@@ -84,11 +84,11 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     const { attempt } = this;
     if (attempt?.stream === undefined || attempt.ended) {
       request.add(buffer, start, end);
-      if (this.awaitingMessage) this.driver.onFirstMessage(this);
+      if (this.progress.isAwaitingMessage) this.driver.onFirstMessage(this);
       // Bytes kept for a later attempt count against the stream's window: return no credit yet.
       return 0;
     }
-    if (!this.responseStarted)
+    if (!this.progress.isAnswering)
       request.keep(buffer, start, end, this.admitted.cluster.settings.retry.bufferBytes);
     if (this.trace && this.task === undefined) readTracedTask(this);
     attempt.send(buffer, start, end, endStream);
@@ -101,7 +101,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     if (follower !== undefined) follower.pump();
     else this.attempt?.consume(run?.owed(bytes) ?? bytes);
     this.clock.onMovement();
-    if (this.done && stream.queue === undefined) {
+    if (this.progress.isDone && stream.queue === undefined) {
       this.clock.stop();
       lingerAfterAnswer(this);
     }
@@ -109,7 +109,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   /** The caller left: cancels the attempt at once, unless others wait for the task or the caller may come back for it. */
   onFailed(_stream: Stream, failure: StreamFailure): void {
-    if (this.done) {
+    if (this.progress.isDone) {
       this.clock.stop();
       return;
     }
@@ -124,7 +124,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   /** No caller waits for the task that this call runs. */
   abandon(): void {
-    if (this.done) return;
+    if (this.progress.isDone) return;
     this.endUnheard(
       this.clock.callersTimeIsUp(this.context.clock()) ? 'time_is_up' : 'cancelled',
       Status.CANCELLED,
@@ -139,7 +139,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     const late = leaving === 'time_is_up';
     const status = late ? Status.DEADLINE_EXCEEDED : Status.CANCELLED;
     giveUp(this, late ? 'deadline' : 'cancelled', status);
-    if (late) this.reason = 'deadline';
+    if (late) this.progress.explain('deadline');
     this.finish(late ? status : otherwise);
   }
 
@@ -155,6 +155,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   /** Another call runs, or has run, this call's task. */
   follow(follower: TaskFollower): void {
     this.role.follow(follower);
+    this.progress.follow();
     this.response.observer = undefined;
     this.request.drop();
     this.limitTime(this.settings.timeLimits);
@@ -163,6 +164,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
   }
 
   runAgain(): void {
+    this.progress.stopFollowing();
     this.driver.onRunAgain(this);
   }
 
@@ -266,7 +268,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     const { response } = this;
     const tooLarge = isTooLarge(list, this.stream.connection);
     if (!this.info.grpc) {
-      if (tooLarge && !response.started) {
+      if (tooLarge && !this.progress.isAnswering) {
         endsBySize(this.admitted, attempt, 'initial metadata', list);
         return;
       }
@@ -285,7 +287,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     settleAttempt(this.admitted, attempt, 'status', status, 0, info);
     if (this.lineage.owner !== undefined) settleTokens(this, usedTokens(list));
     if (status !== Status.OK || attempt.taskFailure !== 'none') noteModelFailure(this, list);
-    if (status !== Status.OK && !this.responseStarted && this.retries(attempt)) {
+    if (status !== Status.OK && !this.progress.isAnswering && this.retries(attempt)) {
       attempt.stopSending();
       return;
     }
@@ -294,7 +296,7 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
     else this.tries.hedging?.choose(attempt);
     const own = ownFields(this, attempt, list, info);
     const alone = tooLarge ? statusAlone(list, status, head.kind === 'response') : own;
-    if (tooLarge) this.reason = 'headers_too_large';
+    if (tooLarge) this.progress.explain('headers_too_large');
     const extra = endFields(this, attempt, status, info);
     response.sendEnd(list.oversize ? alone : own, status, extra, alone);
     this.complete(attempt, status, info);
@@ -350,13 +352,13 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   /** Ends the call with an answer of the sidecar's own. */
   answer(reply: LocalReply): void {
-    if (this.done) return;
+    if (this.progress.isDone) return;
     const local = inTime(this, reply);
     giveUp(this, 'own_limit', local.status);
     this.stream.unserved = true;
     this.response.sendLocal(withModelFailure(this, local), this.info.grpc, this.head.method);
     if (this.status === -1) {
-      this.reason = local.reason;
+      this.progress.explain(local.reason);
       this.context.stats.reject(local.reason);
     }
     this.finish(local.status);
@@ -366,9 +368,8 @@ export class Call extends CallState<CallDriver<Call>> implements StreamHandler, 
 
   private finish(status: StatusCode): void {
     const { context, tries } = this;
-    this.done = true;
     const isCounted = this.status !== -1;
-    if (!isCounted) this.status = status;
+    this.progress.end(status);
     // Bytes that wait for a slow reader keep their deadline; see onTimeout.
     if (this.stream.closed || this.stream.queue === undefined) this.clock.stop();
     this.request.drop();

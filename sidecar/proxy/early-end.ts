@@ -10,13 +10,12 @@ import { type GivenUpCall, giveUp } from './settlement.ts';
 /** The call's deadline no longer applies. */
 type AnsweredCall = CallWith<'stream'> & {
   readonly clock: { linger(ms: number): void };
-  lingering: boolean;
+  readonly progress: { linger(): void };
 };
 type EndingCall = GivenUpCall & CallWith<'role', 'answer'>;
-type LateCall = EndingCall &
-  CallWith<'stream' | 'head' | 'response' | 'done' | 'clock' | 'info'> & { readonly lingering: boolean };
+type LateCall = EndingCall & CallWith<'stream' | 'head' | 'response' | 'progress' | 'clock' | 'info'>;
 type SilentCall = EndingCall &
-  CallWith<'response' | 'awaitingMessage'> & {
+  CallWith<'response' | 'request' | 'progress'> & {
     onAttemptClock(attempt: Attempt, clock: 'idle'): void;
   };
 
@@ -32,7 +31,7 @@ export function lingerAfterAnswer(call: AnsweredCall): void {
   const { stream } = call;
   // A slow reader still has its deadline, and an answer of our own ends the request by stopReceiving.
   if (!stream.canReceive || stream.stopWhenEnded || stream.queue !== undefined) return;
-  call.lingering = true;
+  call.progress.linger();
   call.clock.linger(LINGER_MS);
 }
 
@@ -47,8 +46,8 @@ export function endForShutdown(call: EndingCall): void {
 /** The call's deadline passed, or the time to end its request after the answer. */
 export function endForDeadline(call: LateCall, nowMs: number): void {
   const { stream } = call;
-  if (call.done) {
-    if (call.lingering) stream.connection.stopReceiving(stream);
+  if (call.progress.isDone) {
+    if (call.progress.isLingering) stream.connection.stopReceiving(stream);
     // The answer is complete but the caller does not read it: the deadline bounds that, too.
     else if (!stream.closed)
       sendLocalReply(stream, replyToUnread(call, nowMs), call.info.grpc, true, call.head.method);
@@ -64,7 +63,7 @@ export function endForDeadline(call: LateCall, nowMs: number): void {
 export function endForSilence(call: SilentCall): void {
   const { attempt, response, role } = call;
   // The sidecar is silent itself, or a caller that does not read keeps the endpoint from sending.
-  if (attempt === undefined ? !call.awaitingMessage : attempt.ended) return;
+  if (attempt === undefined ? !call.progress.isAwaitingMessage : attempt.ended) return;
   if (response.waits && role.run?.readsAhead !== true) return;
   if (attempt !== undefined && call.tries.hedging === undefined) {
     call.onAttemptClock(attempt, 'idle');

@@ -76,9 +76,11 @@ export function lastAnswer({
 }
 
 /** Refuses a call whose caller holds most of the waiting bytes. */
-export function noRoom({ awaitingMessage, stream }: CallWith<'awaitingMessage' | 'stream'>): LocalReply {
+export function noRoom({ progress, stream }: CallWith<'progress' | 'stream'>): LocalReply {
   const kib = Math.ceil(stream.connection.held.bytes / 1_024);
-  const what = awaitingMessage ? 'too many calls wait for their first message' : 'too many requests wait';
+  const what = progress.isAwaitingMessage
+    ? 'too many calls wait for their first message'
+    : 'too many requests wait';
   const message = `${what}, and most of them are this caller's: ${kib} KiB on this connection; send each message with its call, and fewer at a time`;
   return reply('overloaded', message, OVERLOADED_PUSHBACK_MS);
 }
@@ -193,11 +195,11 @@ export function replyToClock(attempt: Attempt, clock: AttemptClockName): LocalRe
 export function replyToIdle({
   attempt,
   request,
-  response,
-}: CallWith<'attempt' | 'request' | 'response'>): LocalReply {
+  progress,
+}: CallWith<'attempt' | 'request' | 'progress'>): LocalReply {
   if (attempt === undefined) return reply('idle', 'the request did not come (idle_timeout)');
   const { address } = attempt.endpoint;
   if (!request.ended)
     return reply('idle', `neither the caller nor ${address} sent anything more (idle_timeout)`);
-  return reply('idle', `${address} sent nothing${response.started ? ' more' : ''} (idle_timeout)`);
+  return reply('idle', `${address} sent nothing${progress.isAnswering ? ' more' : ''} (idle_timeout)`);
 }

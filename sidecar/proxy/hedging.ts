@@ -9,7 +9,7 @@ import type { CallWith } from './call-facts.ts';
 import { type SettledCall, settleAttempt } from './settlement.ts';
 
 export type HedgedCall = SettledCall &
-  CallWith<'request' | 'responseStarted' | 'info' | 'tries'> & {
+  CallWith<'request' | 'progress' | 'info' | 'tries'> & {
     /** Receives the attempt that continues, or that answered. */
     readonly tries: { choose(attempt: Attempt): void; goOnWith(attempt: Attempt): void };
     /** Starts an attempt beside the running ones; returns false when no other endpoint is available. */
@@ -65,7 +65,7 @@ export class Hedging extends Timer {
       settings,
       {
         extra: this.extra,
-        responseStarted: call.responseStarted,
+        responseStarted: call.progress.isAnswering,
         requestWhole: call.request.whole && call.request.ended,
         timeLeftMs: timeLeftMs(call.clock.deadlineMs, nowMs),
         usualLatencyMs: policies.medianLatencyMs(call.info.method),

@@ -99,7 +99,7 @@ export class Pipeline implements CallDriver<Call> {
     const needsMessage = route.needsMessage || (tasks && needsTask(call));
     if (needsMessage && call.info.grpc && !call.request.ended) {
       call.limitTime(call.settings.timeLimits);
-      call.awaitingMessage = true;
+      call.progress.awaitMessage();
       return;
     }
     if (tasks) findTaskOwner(call);
@@ -137,7 +137,7 @@ export class Pipeline implements CallDriver<Call> {
       call.answer(replyToUnreadable(found, call.info.encoding));
       return;
     }
-    call.awaitingMessage = false;
+    call.progress.onMessage();
     if (tasks) findTaskOwner(call);
     this.begin(call, found);
     // If the call waits here now, its wait has only just begun.
@@ -241,7 +241,7 @@ export class Pipeline implements CallDriver<Call> {
   /** Waits for the first look-up of a cluster that a start or a reload has just created. */
   private awaitEndpoints(call: AdmittedCall): void {
     const waits = call.cluster.whenResolved(() => {
-      if (!call.done) this.firstAttempt(call);
+      if (!call.progress.isDone) this.firstAttempt(call);
     });
     if (waits) return;
     const message = `enough calls wait for the endpoints of cluster ${call.cluster.name} (limits.max_pending_calls)`;
@@ -259,6 +259,7 @@ export class Pipeline implements CallDriver<Call> {
     budgeted = false,
     hedge = false,
   ): void {
+    call.progress.attempt();
     const attempt = call.tries.begin(call, endpoint, nowMs);
     const { settings } = call.cluster.policies;
     attempt.streaming = call.info.kind !== 'unary';
@@ -291,7 +292,7 @@ export class Pipeline implements CallDriver<Call> {
   private mayGoOn(call: AdmittedCall, limitLowered: boolean, nowMs: number): boolean {
     return mayRetryTransparently({
       unprocessed: !mayRunElsewhere(call),
-      responseStarted: call.responseStarted,
+      responseStarted: call.progress.isAnswering,
       requestWhole: call.request.whole,
       attempts: call.attempts,
       endpoints: call.cluster.endpoints.length,
@@ -325,7 +326,7 @@ export class Pipeline implements CallDriver<Call> {
 
   /** Asks the retry policy. A refusal is counted by its reason, and reported to the hops above when it is final. */
   retries(call: AdmittedCall, attempt: Attempt): boolean {
-    if (call.responseStarted) return false;
+    if (call.progress.isAnswering) return false;
     const { context } = this;
     const nowMs = context.clock();
     const cluster = call.cluster;

@@ -12,7 +12,7 @@ import type { Attempt } from './attempt.ts';
 import type { AdmittedFacts, CallWith } from './call-facts.ts';
 
 /** A call that waits for its next attempt. */
-export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'done'> {
+export interface WaitingCall extends AdmittedFacts, CallWith<'context' | 'progress'> {
   readonly tries: { endWait(): void };
   /** The back-off is over. */
   onRetryDue(failed: Attempt, sameEndpoint: boolean): void;
@@ -24,7 +24,7 @@ type FailedCall = CallWith<
   | 'attempts'
   | 'transparentRetries'
   | 'callersAttempts'
-  | 'responseStarted'
+  | 'progress'
   | 'request'
   | 'clock'
   | 'tries'
@@ -55,7 +55,7 @@ export class RetryWait extends Timer {
 
   override onTimeout(): void {
     this.call.tries.endWait();
-    if (!this.call.done) this.call.onRetryDue(this.failed, this.sameEndpoint);
+    if (!this.call.progress.isDone) this.call.onRetryDue(this.failed, this.sameEndpoint);
   }
 
   /** The call ended during the wait: gives its place in the budget back. */
@@ -75,7 +75,7 @@ export function retryCallOf(call: FailedCall, attempt: Attempt, nowMs: number): 
     method: call.info.method,
     attempts: call.attempts - call.transparentRetries,
     callersAttempts: call.callersAttempts,
-    responseStarted: call.responseStarted,
+    responseStarted: call.progress.isAnswering,
     requestWhole: call.request.whole,
     timeLeftMs: timeLeftMs(call.clock.deadlineMs, nowMs),
     usualLatencyMs: cluster.policies.medianLatencyMs(call.info.method),

@@ -62,8 +62,7 @@ export function settleAttempt(
   info: ResponseInfo | undefined,
 ): void {
   if (attempt.settled) return;
-  attempt.settled = true;
-  attempt.ended = true;
+  attempt.settle();
   attempt.clock?.stop();
   const cluster = call.cluster;
   const nowMs = call.context.clock();

@@ -21,7 +21,7 @@ interface FollowedRuns {
 
 /** The call that follows. */
 export interface FollowingCall
-  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'done', 'answer'> {
+  extends CallWith<'stream' | 'context' | 'info' | 'request' | 'response' | 'clock' | 'progress', 'answer'> {
   readonly role: { stopFollowing(): void };
   observeTask(): void;
   /** The call had joined another call's task, and now runs it itself. */
@@ -57,7 +57,7 @@ export class TaskFollower {
   /** Sends what has arrived, as far as the caller reads. Call it again when the stream has room. */
   pump(): void {
     const { call, reader } = this;
-    if (reader === undefined || call.done) return;
+    if (reader === undefined || call.progress.isDone) return;
     const { stream } = call;
     if (reader.lost) {
       call.answer(
@@ -80,7 +80,7 @@ export class TaskFollower {
       call.response.sendData(bytes, 0, bytes.length, false);
     }
     // Sending may have called back: more of the answer, and its end, may have gone out already.
-    if (call.done) return;
+    if (call.progress.isDone) return;
     const { end } = reader;
     if (end === undefined) return;
     if (this.endedForAnother(reader)) {
@@ -132,7 +132,7 @@ export class TaskFollower {
  */
 function runAgain(call: FollowingCall): void {
   queueMicrotask(() => {
-    if (call.done) return;
+    if (call.progress.isDone) return;
     call.role.stopFollowing();
     call.observeTask();
     call.runAgain();

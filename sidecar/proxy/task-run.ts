@@ -1,4 +1,5 @@
 /** Records the answer of a call that runs a task, for the others who have sent the same task. */
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import { Status, type StatusCode } from '../grpc/status.ts';
 import type { Stream } from '../http2/streams.ts';
 import { deadlineReached } from '../policy/deadline.ts';
@@ -9,21 +10,23 @@ import { sendLocalReply } from './local-reply.ts';
 import type { CallTrace } from './observed-call.ts';
 import type { LocalReply } from './reasons.ts';
 
-/** The call that runs a task. Once its own caller has left, this file writes the status that the caller received. */
+/** The call that runs a task. */
 export interface TaskRunner extends HeardCall {
   readonly stream: Stream;
   readonly head: { readonly method: string };
   readonly info: HeardCall['info'];
   readonly trace: CallTrace | null | undefined;
   readonly request: { readonly whole: boolean; readonly parts: readonly Buffer[] };
-  readonly response: { readonly started: boolean };
+  readonly progress: HeardCall['progress'] & {
+    readonly isAnswering: boolean;
+    explain(reason: Reason): void;
+  };
   readonly role: { readonly run: TaskRun | undefined };
   readonly clock: {
     readonly deadlineMs: number;
     /** Removes the caller's deadline, which has passed, from the call. */
     liftDeadline(): void;
   };
-  reason: Reason | undefined;
   /** No caller waits for the task. */
   abandon(): void;
 }
@@ -39,14 +42,32 @@ export interface KeptRuns {
   end(run: TaskRun, status: StatusCode, taskStatus: number, trailers: readonly string[]): void;
 }
 
+/**
+ * - `attended`: its own caller waits for the answer;
+ * - `unattended`: its own caller left, and it runs for followers;
+ * - `overtime`: the deadline of its own caller passed while followers waited.
+ */
+type RunState = 'attended' | 'unattended' | 'overtime' | 'ended';
+
+/** The arrows of the drawing at {@link TaskRun}. */
+export const RUN_ARROWS: Arrows<RunState> = {
+  attended: ['unattended', 'ended'],
+  unattended: ['overtime', 'ended'],
+  overtime: ['ended'],
+  ended: [],
+};
+
+/**
+ * The run of a task, by the call that came first:
+ *
+ *     attended ──its caller left──▶ unattended ──at the caller's deadline──▶ overtime
+ *        └──────────────────────────────┴──────────▶ ended ◀──────────────────┘
+ */
 export class TaskRun {
   readonly entry: TaskEntry<TaskRunner>;
   readonly call: TaskRunner;
   private readonly runs: KeptRuns;
-  /** The deadline of its own caller passed while followers waited. */
-  private late = false;
-  /** Its own caller left; it runs for followers. */
-  private left = false;
+  private state: RunState = 'attended';
   /** Of the bytes that wait for its own caller, those for which the app received credit already. */
   private aheadBytes = 0;
 
@@ -56,11 +77,19 @@ export class TaskRun {
     this.call = call;
   }
 
+  private get isAttended(): boolean {
+    return this.state === 'attended';
+  }
+
+  private become(to: RunState): void {
+    this.state = step(RUN_ARROWS, this.state, to);
+  }
+
   /** The caller has left. Returns true when the task continues, for others or for the caller's retry. */
   outlives(leaving: Leaving): boolean {
     if (!this.runs.runsOn(this.entry, leaving)) return false;
     countCallerGone(this.call, leaving === 'time_is_up' ? Status.DEADLINE_EXCEEDED : Status.CANCELLED);
-    this.left = true;
+    if (this.isAttended) this.become('unattended');
     this.readAhead();
     return true;
   }
@@ -71,12 +100,12 @@ export class TaskRun {
    */
   outlivesAnswer(local: LocalReply): boolean {
     const { call, entry } = this;
-    if (entry.callers <= (this.left ? 0 : 1)) return false;
-    if (this.left) return true;
-    const { head, context, response, stream } = call;
-    sendLocalReply(stream, local, true, response.started, head.method);
+    if (entry.callers <= (this.isAttended ? 1 : 0)) return false;
+    if (!this.isAttended) return true;
+    const { head, context, progress, stream } = call;
+    sendLocalReply(stream, local, true, progress.isAnswering, head.method);
     context.stats.reject(local.reason);
-    call.reason = local.reason;
+    progress.explain(local.reason);
     countCallerGone(call, local.status);
     return this.outlives('cancelled');
   }
@@ -87,7 +116,7 @@ export class TaskRun {
    */
   outlivesDeadline(late: LocalReply): boolean {
     if (!this.outlivesAnswer(late)) return false;
-    this.late = true;
+    if (this.state === 'unattended') this.become('overtime');
     this.call.clock.liftDeadline();
     return true;
   }
@@ -106,7 +135,7 @@ export class TaskRun {
     const { attempt } = this.call;
     const bytes = attempt?.stream?.unconsumed ?? 0;
     if (bytes <= 0) return;
-    if (!this.left) this.aheadBytes += bytes;
+    if (this.isAttended) this.aheadBytes += bytes;
     attempt!.consume(bytes);
   }
 
@@ -130,7 +159,7 @@ export class TaskRun {
 
   /** Whether the app has ended the call because of the deadline, which it watches, too. */
   endsForTime(status: StatusCode, nowMs: number): boolean {
-    if (this.late) return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
+    if (this.state === 'overtime') return status === Status.DEADLINE_EXCEEDED || status === Status.CANCELLED;
     const { clock, startedAtMs } = this.call;
     const { deadlineMs } = clock;
     if (status !== Status.DEADLINE_EXCEEDED || deadlineMs === 0) return false;
@@ -148,5 +177,6 @@ export class TaskRun {
   /** The first end counts. */
   onEnd(status: StatusCode, taskStatus: number, trailers: readonly string[]): void {
     this.runs.end(this, status, taskStatus, trailers);
+    this.become('ended');
   }
 }

@@ -1,0 +1,127 @@
+/** How far a call has come, and how it ended for its caller. */
+import { type Arrows, step } from '../errors/illegal-step.ts';
+import { type StatusCode, statusName } from '../grpc/status.ts';
+import type { Reason } from '../policy/reasons.ts';
+
+/**
+ * - `begun`: the sidecar routes the call, or lets it wait for its turn or for an endpoint;
+ * - `awaiting_message`: routing or de-duplication needs the first message, which has not arrived;
+ * - `following`: another call runs, or has run, its task;
+ * - `attempting`: the call has attempts, and may have another one;
+ * - `answering`: something was sent downstream, and no other attempt may follow;
+ * - `lingering`: the call is done, and its caller has a moment to end the request.
+ */
+type CallState =
+  | 'begun'
+  | 'awaiting_message'
+  | 'following'
+  | 'attempting'
+  | 'answering'
+  | 'done'
+  | 'lingering';
+
+/** The arrows of the drawing at {@link CallProgress}. */
+export const CALL_ARROWS: Arrows<CallState> = {
+  begun: ['awaiting_message', 'following', 'attempting', 'done'],
+  awaiting_message: ['begun', 'done'],
+  following: ['begun', 'answering', 'done'],
+  attempting: ['answering', 'done'],
+  answering: ['done'],
+  done: ['lingering'],
+  lingering: [],
+};
+
+/**
+ * The states of a call. The sidecar may end it in each of them with an answer of its own:
+ *
+ *     begun ─────────────▶ attempting ──response head──▶ answering ──▶ done ──▶ lingering
+ *      ▲ │                                                ▲
+ *      │ ├──▶ awaiting its first message ──▶ begun        │
+ *      │ └──▶ following ──────head of the other's answer──┘
+ *      └────────── │ the other call ended at its own deadline
+ *
+ * Other files read these fields; only these methods write them.
+ */
+export class CallProgress {
+  private state: CallState = 'begun';
+  /** The status that the caller received; -1 while it waits. */
+  status: StatusCode | -1 = -1;
+  /** When the caller received that status or left, if the call continued for others who sent its task; otherwise 0. */
+  callerGoneAtMs = 0;
+  /** Set when the sidecar answered the call itself. */
+  reason: Reason | undefined = undefined;
+
+  get isAwaitingMessage(): boolean {
+    return this.state === 'awaiting_message';
+  }
+
+  get isAnswering(): boolean {
+    return this.state === 'answering';
+  }
+
+  get isDone(): boolean {
+    return this.state === 'done' || this.state === 'lingering';
+  }
+
+  get isLingering(): boolean {
+    return this.state === 'lingering';
+  }
+
+  /** The name of the status; '' without one. */
+  get statusName(): string {
+    return this.status === -1 ? '' : statusName(this.status);
+  }
+
+  private become(to: CallState): void {
+    this.state = step(CALL_ARROWS, this.state, to);
+  }
+
+  awaitMessage(): void {
+    this.become('awaiting_message');
+  }
+
+  /** The sidecar has what it needs of the first message. */
+  onMessage(): void {
+    this.become('begun');
+  }
+
+  follow(): void {
+    this.become('following');
+  }
+
+  /** The call runs the task that it followed. */
+  stopFollowing(): void {
+    this.become('begun');
+  }
+
+  /** An attempt begins, the first one or another. */
+  attempt(): void {
+    if (this.state !== 'attempting') this.become('attempting');
+  }
+
+  /** Something goes downstream: a head, or the end of an answer. */
+  answer(): void {
+    if (this.state !== 'answering') this.become('answering');
+  }
+
+  /** The call ends with this status, unless its caller has received another one. */
+  end(status: StatusCode): void {
+    this.become('done');
+    if (this.status === -1) this.status = status;
+  }
+
+  linger(): void {
+    if (this.state !== 'lingering') this.become('lingering');
+  }
+
+  /** The caller received this status or left, and the call continues for others who sent its task. */
+  outlastCaller(status: StatusCode, nowMs: number): void {
+    this.status = status;
+    this.callerGoneAtMs = nowMs;
+  }
+
+  /** The sidecar answers the call itself, for this reason. */
+  explain(reason: Reason): void {
+    this.reason = reason;
+  }
+}

@@ -1,0 +1,53 @@
+// The states of a call, an attempt and the run of a task: each drawn arrow is a legal step, and each other step throws.
+import t from 'tap';
+import { checkArrows } from '../../test/support/arrows.ts';
+import { ATTEMPT_ARROWS } from './attempt.ts';
+import { CALL_ARROWS, CallProgress } from './call-progress.ts';
+import { RUN_ARROWS } from './task-run.ts';
+
+t.test('a call takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    CALL_ARROWS,
+    `begun → awaiting_message, following, attempting, done
+     awaiting_message → begun, done
+     following → begun, answering, done
+     attempting → answering, done
+     answering → done
+     done → lingering
+     lingering`,
+  );
+});
+
+t.test('an attempt takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    ATTEMPT_ARROWS,
+    `waiting → streaming, ended, settled
+     streaming → ended, settled
+     ended → settled
+     settled`,
+  );
+});
+
+t.test('the run of a task takes the steps of its drawing, and no others', async (t) => {
+  checkArrows(
+    t,
+    RUN_ARROWS,
+    `attended → unattended, ended
+     unattended → overtime, ended
+     overtime → ended
+     ended`,
+  );
+});
+
+t.test('a call keeps the status that its caller received, however it ends later', async (t) => {
+  const progress = new CallProgress();
+  progress.attempt();
+  progress.outlastCaller(4, 100);
+  progress.answer();
+  progress.end(0);
+  t.match(progress, { status: 4, callerGoneAtMs: 100, isDone: true, isLingering: false });
+  progress.linger();
+  t.match(progress, { isDone: true, isLingering: true, isAnswering: false });
+});
