@@ -126,7 +126,7 @@ function aTaskAndItsWay(t: Test, browser: Browser, { url }: LocalSystem) {
     await press(page, 'Send');
     await page.locator('#outcome', { hasText: /^Done in \d+ ms, task [0-9a-f-]{36}$/ }).waitFor();
     t.equal(
-      await page.locator('#way').innerText(),
+      await page.locator('#route').innerText(),
       'gateway → its sidecar → sidecar of writing-1 → writing-1: OK',
     );
     t.match(await page.locator('#answer').innerText(), /A haiku on drains <img src=x/);

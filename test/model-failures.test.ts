@@ -156,7 +156,7 @@ t.test("the gateway's answer and the page say what the provider said", async (t)
       await page.locator('#outcome').innerText(),
       /INTERNAL: the writing agent failed: the model provider local answered HTTP 401 .*: Incorrect API key provided: \[secret\]/,
     );
-    t.strictSame(await page.locator('#way li').allInnerTexts(), [
+    t.strictSame(await page.locator('#route li').allInnerTexts(), [
       'gateway → its sidecar → sidecar of writing-1 → writing-1: INTERNAL',
       `sidecar of writing-1 → local ${path} (gpt-4o-mini): HTTP 401`,
     ]);

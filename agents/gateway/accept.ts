@@ -1,5 +1,5 @@
 /**
- * Whether a request asks for its answer as server-sent events: it ranks text/event-stream above JSON and above
+ * Whether a request prefers its answer as server-sent events: it ranks text/event-stream above JSON and above
  * "anything" (RFC 9110, 12.5.1). Without an Accept header it does not.
  */
 export function wantsEventStream(accept: string | undefined): boolean {

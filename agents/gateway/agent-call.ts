@@ -72,7 +72,7 @@ const forwardedHeaders = [...traceHeaders, 'baggage', 'x-request-id'] as const;
 
 /**
  * The metadata of the call: it continues the trace of the HTTP request, in the gateway's own span if there is one.
- * Values that gRPC cannot carry are left out.
+ * It omits values that gRPC cannot carry.
  */
 export function metadataOf(request: FastifyRequest, work?: Work): Metadata {
   const metadata = new Metadata();

@@ -100,7 +100,7 @@ export function fromServiceError(error: ServiceError, agentType: string): ApiErr
     case status.UNIMPLEMENTED: {
       // A sidecar's message about an unknown name: it lists the known names.
       const why = reason === 'no_route' ? `: ${details}` : '';
-      return new ApiError(502, code, `nothing serves the ${agentType} agent${why}`, options);
+      return new ApiError(502, code, `no process serves the ${agentType} agent${why}`, options);
     }
     default:
       return new ApiError(502, code, `the ${agentType} agent failed${because}`, options);

@@ -74,7 +74,9 @@ export async function createGateway(settings: GatewaySettings, log: FastifyBaseL
   app.addHook('onClose', async () => registry.close());
 
   await app.register(swagger, {
-    openapi: { info: { title: 'Outrigger gateway', description: 'Tasks for agents.', version: '1.0.0' } },
+    openapi: {
+      info: { title: 'Outrigger gateway', description: 'Sends tasks to agents.', version: '1.0.0' },
+    },
   });
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
   await app.register(async (routes) => {

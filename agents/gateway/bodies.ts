@@ -67,7 +67,7 @@ class BodyRoom {
 }
 
 function noRoom(): ApiError {
-  const message = 'the tasks that are being sent take all the memory there is for them; try again';
+  const message = 'the bodies of other requests use all the memory for them; try again';
   return new ApiError(503, 'UNAVAILABLE', message, { reason: 'overloaded', retryAfterS });
 }
 
@@ -152,7 +152,7 @@ function readBody(
     let bytes = 0;
     let taken = 0;
     const timer = setTimeout(
-      () => fail(new ApiError(408, 'DEADLINE_EXCEEDED', 'the body of the request did not come in time')),
+      () => fail(new ApiError(408, 'DEADLINE_EXCEEDED', 'the body of the request did not arrive in time')),
       leastBodyMs + ((length ?? maxBytes) / leastBytesPerSecond) * 1000,
     );
     const end = (): void => {
@@ -193,7 +193,9 @@ function readBody(
     };
     const broken = (): void => {
       if (!payload.complete)
-        fail(new ApiError(400, 'INVALID_ARGUMENT', 'the request ended before its body did'));
+        fail(
+          new ApiError(400, 'INVALID_ARGUMENT', 'the client closed the request before its body was complete'),
+        );
     };
     // A disconnect of the client is no failure of ours.
     payload.on('error', broken);

@@ -18,7 +18,7 @@ export function errorHandler(error: FastifyError | ApiError, request: FastifyReq
 
 export function notFoundHandler(request: FastifyRequest, reply: FastifyReply) {
   const path = request.url.split('?', 1)[0];
-  return sendError(reply, request, new ApiError(404, 'NOT_FOUND', `there is no ${request.method} ${path}`));
+  return sendError(reply, request, new ApiError(404, 'NOT_FOUND', `unknown path: ${request.method} ${path}`));
 }
 
 function fromFastify(error: FastifyError): ApiError {
@@ -32,7 +32,8 @@ function fromFastify(error: FastifyError): ApiError {
     return new ApiError(422, 'INVALID_ARGUMENT', message, { field });
   }
   const httpStatus = error.statusCode ?? 500;
-  if (httpStatus >= 500) return new ApiError(500, 'INTERNAL', 'the gateway failed', { cause: error });
+  if (httpStatus >= 500)
+    return new ApiError(500, 'INTERNAL', 'internal error of the gateway', { cause: error });
   const code = httpStatus === 413 ? 'RESOURCE_EXHAUSTED' : 'INVALID_ARGUMENT';
   return new ApiError(httpStatus, code, error.message, { cause: error });
 }

@@ -93,7 +93,7 @@ async function scriptedAgent(test: Test): Promise<string> {
   return `127.0.0.1:${port}`;
 }
 
-t.test('a task is answered as JSON and as a stream', async (t) => {
+t.test('the gateway answers a task as JSON and as a stream', async (t) => {
   const seen: { task: TaskRequest; metadata: Metadata; timeLeftMs: number }[] = [];
   const { server } = await testAgent(t, {
     async processTask(task, context) {
@@ -151,7 +151,7 @@ t.test('a task is answered as JSON and as a stream', async (t) => {
   ]);
   t.equal(events.length, 4);
   const json = await post(url, { input: 'x' }, { accept: 'application/json, text/event-stream;q=0.5' });
-  t.match(json.headers.get('content-type'), /json/, 'the better liked form wins');
+  t.match(json.headers.get('content-type'), /json/, 'the form with the higher weight wins');
 });
 
 t.test('bad requests name their field and never reach an agent', async (t) => {
@@ -188,7 +188,7 @@ t.test('bad requests name their field and never reach an agent', async (t) => {
     t.match(error, { code: 'INVALID_ARGUMENT', field, task_id: /-7/ });
     t.match(error['message'], new RegExp(`^${field}`));
   }
-  t.equal((await post(url, { input: '' }, asStream)).status, 422, 'of a stream too');
+  t.equal((await post(url, { input: '' }, asStream)).status, 422, 'also for a stream');
   for (const headers of [{}, asStream]) {
     const unknown = await post(url, { input: 'x', agent_type: 'reserch' }, headers);
     t.equal(unknown.status, 404);
@@ -196,7 +196,7 @@ t.test('bad requests name their field and never reach an agent', async (t) => {
       error: {
         code: 'NOT_FOUND',
         field: 'agent_type',
-        message: 'there is no agent type "reserch"; there are research, writing, code',
+        message: 'unknown agent type "reserch"; the known ones are research, writing, code',
         task_id: /-7/,
       },
     });
@@ -210,7 +210,7 @@ t.test('bad requests name their field and never reach an agent', async (t) => {
   t.equal(runs, 0);
 });
 
-t.test('what ends a call decides the HTTP status, whole and streamed', async (t) => {
+t.test('the end of a call determines the HTTP status, whole and streamed', async (t) => {
   const { url, log } = await gateway(t, { RESEARCH_AGENT_ADDR: await scriptedAgent(t) });
   const pushback = (ms: number) => ({ 'grpc-retry-pushback-ms': ms });
   const cases: [
@@ -240,11 +240,11 @@ t.test('what ends a call decides the HTTP status, whole and streamed', async (t)
     [{ code: 'DEADLINE_EXCEEDED' }, 504, {}],
     [{ code: 'INVALID_ARGUMENT', trailers: { 'agent-error-field': 'input' } }, 422, { field: 'input' }],
     [{ code: 'FAILED_PRECONDITION' }, 409, {}],
-    [{ code: 'UNIMPLEMENTED', details: 'text' }, 502, { message: 'nothing serves the research agent' }],
+    [{ code: 'UNIMPLEMENTED', details: 'text' }, 502, { message: 'no process serves the research agent' }],
     [
       { code: 'UNIMPLEMENTED', details: 'use a or b', trailers: { 'outrigger-reason': 'no_route' } },
       502,
-      { reason: 'no_route', message: 'nothing serves the research agent: use a or b' },
+      { reason: 'no_route', message: 'no process serves the research agent: use a or b' },
     ],
     [{ code: 'INTERNAL', details: 'secret text' }, 502, { message: 'the research agent failed' }],
     [{ code: 'UNKNOWN', details: 'Exception: secret text' }, 502, { message: 'the research agent failed' }],
@@ -268,7 +268,7 @@ t.test('what ends a call decides the HTTP status, whole and streamed', async (t)
     );
 
     const late = await post(url, { input: JSON.stringify({ ...script, chunks: 2 }) }, asStream);
-    t.equal(late.status, 200, 'the status is out by then');
+    t.equal(late.status, 200, 'the head with the status has gone out');
     const events = await eventsOf(late);
     t.same(
       events.map(({ event }) => event),
@@ -276,10 +276,10 @@ t.test('what ends a call decides the HTTP status, whole and streamed', async (t)
     );
     t.match(events.at(-1)!.data, { error: { code } });
   }
-  t.match(log.join(''), /secret text/, 'the log has what the client is not told');
+  t.match(log.join(''), /secret text/, 'the log has the message that the client does not receive');
 });
 
-t.test('what a sidecar or an agent says of the model goes with every kind of failure', async (t) => {
+t.test("every kind of failure includes the model's failure that a sidecar or an agent reports", async (t) => {
   const { url } = await gateway(t, { RESEARCH_AGENT_ADDR: await scriptedAgent(t) });
   const model = {
     status: 401,
@@ -314,7 +314,11 @@ t.test('what a sidecar or an agent says of the model goes with every kind of fai
   });
   for (const text of ['x', 'null', '[]', '{"status":"x","way":5}', `{"message":"${'x'.repeat(5000)}"}`]) {
     const input = JSON.stringify({ code: 'INTERNAL', trailers: { 'outrigger-model-failure': text } });
-    t.equal((await post(url, { input })).status, 502, `nonsense does no harm: ${text.slice(0, 20)}`);
+    t.equal(
+      (await post(url, { input })).status,
+      502,
+      `the gateway ignores malformed metadata: ${text.slice(0, 20)}`,
+    );
   }
 
   const trailers = { 'outrigger-model-failure': said };
@@ -328,11 +332,11 @@ t.test('what a sidecar or an agent says of the model goes with every kind of fai
     t.equal(answered.status, 200);
     const body = (await answered.json()) as { status: string; model?: object };
     t.equal(body.status, taskStatus);
-    t.same(body.model, told, `${taskStatus}: an agent that says in its answer that it has failed`);
+    t.same(body.model, told, `${taskStatus}: an answer whose status is a failure`);
   }
 });
 
-t.test('nobody at the address is 503, too slow an agent is 504', async (t) => {
+t.test('an unreachable agent gives 503, a slow one 504', async (t) => {
   let aborted = 0;
   const slow = await testAgent(t, {
     processTask: (_, { signal }) =>
@@ -352,7 +356,7 @@ t.test('nobody at the address is 503, too slow an agent is 504', async (t) => {
   const gone = await post(url, { input: 'x' });
   t.equal(gone.status, 503);
   t.equal(gone.headers.get('retry-after'), '1');
-  t.notMatch(await gone.text(), /127\.0\.0\.1/, 'addresses stay inside');
+  t.notMatch(await gone.text(), /127\.0\.0\.1/, 'the client receives no addresses');
 
   const late = await post(url, { input: 'x', agent_type: 'code' });
   t.equal(late.status, 504);
@@ -362,7 +366,7 @@ t.test('nobody at the address is 503, too slow an agent is 504', async (t) => {
   t.match(events, [{ event: 'chunk' }, { event: 'error', data: { error: { code: 'DEADLINE_EXCEEDED' } } }]);
 });
 
-t.test('a client that leaves ends the call, and one that reads slowly slows the agent', async (t) => {
+t.test('a disconnected client ends the call, and a slow reader slows the agent', async (t) => {
   let ended = 0;
   let started = 0;
   let produced = 0;
@@ -419,7 +423,7 @@ t.test('a client that leaves ends the call, and one that reads slowly slows the 
   await until(() => ended === 3);
 });
 
-t.test('health, the API description and the page', async (t) => {
+t.test('the gateway serves health, the API description and the page', async (t) => {
   const { server } = await testAgent(t, {});
   const addresses = {
     RESEARCH_AGENT_ADDR: server.address,
@@ -482,7 +486,7 @@ t.test('health, the API description and the page', async (t) => {
     t.equal((await fetch(`${url}${file[1]}`)).status, 200, file[1]!);
 });
 
-t.test('outside of a local system there is nothing to break', async (t) => {
+t.test('the gateway breaks no agents outside of a local system', async (t) => {
   const { url } = await gateway(t, {});
   t.same(await (await fetch(`${url}/local/state`)).json(), { local: false });
   const kill = '/local/replicas/research-1/kill';
@@ -499,7 +503,7 @@ t.test('outside of a local system there is nothing to break', async (t) => {
   t.equal(elsewhere.status, 403);
 });
 
-t.test('stopping finishes running requests within the limit and ends the rest with 503', async (t) => {
+t.test('stop waits for running requests within the limit and ends the rest with 503', async (t) => {
   let finish: (() => void) | undefined;
   const { server } = await testAgent(t, {
     processTask: ({ input }) =>
@@ -557,7 +561,7 @@ t.test('pages of other sites cannot use a gateway on this machine', async (t) =>
     t.equal(await ask({ host }), 200, host);
   }
   for (const host of ['evil.example:8080', '127.0.0.1.evil.example', 'localhost.evil.example']) {
-    t.equal(await ask({ host }), 403, `a name that was made to point here: "${host}"`);
+    t.equal(await ask({ host }), 403, `DNS rebinding: "${host}"`);
   }
   const host = 'localhost';
   t.equal(await ask({ host, 'sec-fetch-site': 'same-origin' }), 200, "the gateway's own page");
@@ -567,13 +571,13 @@ t.test('pages of other sites cannot use a gateway on this machine', async (t) =>
   t.equal((await app.inject({ url: '/', headers: link })).statusCode, 200, 'a link from elsewhere');
   const open = await gateway(t, { RESEARCH_AGENT_ADDR: server.address }, { HOST: '0.0.0.0' });
   const anywhere = await open.app.inject({ url: '/api/v1/health', headers: { host: 'gateway.example' } });
-  t.equal(anywhere.statusCode, 200, 'a gateway that is open to others has their names');
+  t.equal(anywhere.statusCode, 200, 'a gateway on another address accepts any name');
 });
 
-t.test('settings that cannot be used are named', async (t) => {
+t.test('the error for an invalid setting names the variable', async (t) => {
   t.throws(() => readGatewaySettings({ PORT: 'http' }), /PORT must be a whole number/);
   t.throws(() => readGatewaySettings({ CODE_AGENT_ADDR: 'nowhere' }), /CODE_AGENT_ADDR must be host:port/);
-  t.throws(() => readGatewaySettings({ GATEWAY_TIMEOUT: '60' }), /GATEWAY_TIMEOUT must be a length of time/);
+  t.throws(() => readGatewaySettings({ GATEWAY_TIMEOUT: '60' }), /GATEWAY_TIMEOUT must be a duration/);
   t.throws(() => readGatewaySettings({ GATEWAY_LINKS: 'a=javascript:x' }), /GATEWAY_LINKS/);
   t.same([...readGatewaySettings({}).agents.values()], Array(3).fill('127.0.0.1:15001'));
 });

@@ -41,7 +41,7 @@ export function localSystemRoutes(app: FastifyInstance, socketPath: string): voi
 function refuseOtherPages({ headers }: FastifyRequest): void {
   const { origin, host } = headers;
   if (origin !== undefined && origin !== `http://${host}`)
-    throw new ApiError(403, 'PERMISSION_DENIED', 'pages of other sites may not use this gateway');
+    throw new ApiError(403, 'PERMISSION_DENIED', 'this gateway refuses requests from pages of other sites');
 }
 
 function ask(socketPath: string, method: string, path: string): Promise<Answer> {

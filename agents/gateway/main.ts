@@ -19,7 +19,7 @@ try {
   const { app, stop } = await createGateway(settings, log);
   // A failed accept, for instance without free file descriptors, would otherwise end the process with all requests.
   app.server.on('error', (error) => {
-    if (app.server.listening) log.warn({ err: error }, 'a connection can not be accepted');
+    if (app.server.listening) log.warn({ err: error }, 'the gateway could not accept a connection');
   });
   // If a later part can't start, open servers would keep the process alive.
   endOpen = () => stop(0);
@@ -31,7 +31,7 @@ try {
   const end = async (signal: NodeJS.Signals) => {
     if (signalled) endProcess(1);
     signalled = true;
-    log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running requests');
+    log.info({ signal, limitMs: settings.drainTimeoutMs }, 'shutting down; waiting for the running requests');
     endHealth?.();
     await stop(settings.drainTimeoutMs);
     await stopTracing(1_000);

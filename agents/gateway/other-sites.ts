@@ -18,13 +18,13 @@ export function otherSite(
 ): string | undefined {
   const name = (headers.host ?? '').replace(/:\d+$/, '');
   if (!loopbackName.test(name) && !names.includes(name.toLowerCase())) {
-    return `this gateway is not known as "${name.slice(0, 64)}"; GATEWAY_HOSTS can add names`;
+    return `this gateway has no name "${name.slice(0, 64)}"; GATEWAY_HOSTS adds names`;
   }
   const site = headers['sec-fetch-site'];
   // A link or a typed address may lead here from anywhere; it only shows a page.
   const isNavigation = method === 'GET' && headers['sec-fetch-mode'] === 'navigate';
   if ((site === 'cross-site' || site === 'same-site') && !isNavigation) {
-    return 'pages of other sites may not use this gateway';
+    return 'this gateway refuses requests from pages of other sites';
   }
   return undefined;
 }

@@ -24,12 +24,12 @@ export function taskRoute(app: FastifyInstance, settings: TaskRouteSettings): vo
     body: taskSchema(settings.maxInputChars),
     response: {
       200: taskAnswerSchema,
-      404: errorSchema('There is no such agent type.'),
+      404: errorSchema('Unknown agent type.'),
       422: errorSchema('A field of the task is missing or wrong; `field` says which.'),
       429: errorSchema(
-        'The model provider throttles the agent; see Retry-After. Without it: it wants to be paid.',
+        'The model provider throttles the agent; see Retry-After. Without Retry-After, the provider demands payment.',
       ),
-      502: errorSchema('The agent failed; `model` says so where its model provider refused it.'),
+      502: errorSchema('The agent failed; if its model provider refused it, `model` has the reason.'),
       503: errorSchema('The agent is not available or its circuit is open; see Retry-After.'),
       504: errorSchema('The agent did not answer in time.'),
     },
@@ -57,7 +57,7 @@ function callFor(
   const agent = registry.get(agent_type);
   if (agent === undefined) {
     const known = registry.all().map(({ type }) => type);
-    const message = `there is no agent type "${agent_type.slice(0, 64)}"; there are ${known.join(', ')}`;
+    const message = `unknown agent type "${agent_type.slice(0, 64)}"; the known ones are ${known.join(', ')}`;
     throw new ApiError(404, 'NOT_FOUND', message, { field: 'agent_type' });
   }
   // A request's id is the task's id: see app.ts.
@@ -108,7 +108,7 @@ async function streamAnswer(call: AgentCall, request: FastifyRequest, reply: Fas
     await stream.send('done', { task_id, correlation_id, latency_ms }, signal);
   } catch (error) {
     if (reply.raw.destroyed) {
-      request.log.info('the client left before the end of the stream');
+      request.log.info('the client disconnected before the end of the stream');
       return;
     }
     const told = error instanceof ApiError ? error : stoppedOrFailed(signal, error);
@@ -124,5 +124,5 @@ async function streamAnswer(call: AgentCall, request: FastifyRequest, reply: Fas
 
 function stoppedOrFailed(signal: AbortSignal, cause: unknown): ApiError {
   if (signal.reason instanceof ApiError) return signal.reason;
-  return new ApiError(500, 'INTERNAL', 'the gateway failed', { cause });
+  return new ApiError(500, 'INTERNAL', 'internal error of the gateway', { cause });
 }

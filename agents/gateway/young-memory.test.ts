@@ -6,8 +6,8 @@ import { keepYoungMemorySmall } from './young-memory.ts';
 const youngBytes = (): number =>
   getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space')!.space_size;
 
-t.test('memory for new objects stays small while many are made', async (t) => {
-  t.equal(keepYoungMemorySmall('--max-semi-space-size=4'), false, 'who sets it by an option has that');
+t.test("V8's young generation stays small under many allocations", async (t) => {
+  t.equal(keepYoungMemorySmall('--max-semi-space-size=4'), false, 'a Node option has precedence');
   t.equal(keepYoungMemorySmall(''), true);
   const before = youngBytes();
   const kept: unknown[] = [];

@@ -18,12 +18,12 @@ export type AgentType = (typeof agentTypes)[number];
 export const usage = `Runs the local system: the gateway, two research agents, a writing and a code agent, and a sidecar beside each.
 
   npm start                              until Ctrl-C
-  npm start -- --task "TEXT"             sends one task, prints the answer and its way, and stops
+  npm start -- --task "TEXT"             sends one task, prints the answer and the task's route, and stops
                [--agent ${agentTypes.join('|')}]
-               [--logs]                  shows what every process logs
+               [--logs]                  shows the log of every process
                [--no-sidecar]            lets the gateway call the agents directly
 
-With OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL) the agents ask that provider, without it a server in this
+With OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL) the agents use that provider, without it a server in this
 repository that needs no network. PORT moves the gateway from 8080.`;
 
 /** The command line is wrong. The message says what to write instead. */
@@ -36,11 +36,11 @@ export function parseArguments(argv: readonly string[]): StartArguments {
   const { task, agent, help, logs, ...others } = parse(argv);
   if (task !== undefined && task.trim() === '') throw new UsageError('--task needs a text: --task "TEXT"');
   if (task === undefined && agent !== undefined) {
-    throw new UsageError('--agent says who gets a task; give one with --task "TEXT"');
+    throw new UsageError('--agent names the agent for a task; add --task "TEXT"');
   }
   const type = agentTypes.find((known) => known === (agent ?? 'research'));
   if (type === undefined) {
-    throw new UsageError(`there is no agent "${agent}"; --agent takes ${agentTypes.join(', ')}`);
+    throw new UsageError(`unknown agent "${agent}"; --agent takes ${agentTypes.join(', ')}`);
   }
   return { task, agent: type, logs, help, withoutSidecars: others['no-sidecar'] };
 }

@@ -11,21 +11,21 @@ import { Ports } from './ports.ts';
 import { ManagedProcess } from './process.ts';
 import { describeProcesses } from './processes.ts';
 import { growth, parsePrometheus } from './prometheus-text.ts';
+import { routeOf } from './route.ts';
 import { planSystem } from './system.ts';
 import { childrenOf, isAlive, runStart, start } from './test-support.ts';
-import { wayOf } from './way.ts';
 
 // The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
 
-t.test('the command line', async (t) => {
+t.test('the command line takes tasks and agents, and rejects unknown arguments', async (t) => {
   t.match(parseArguments([]), { task: undefined, agent: 'research', withoutSidecars: false });
   t.match(parseArguments(['--task', 'x', '--agent', 'code']), { task: 'x', agent: 'code' });
   const wrong: [string[], RegExp][] = [
-    [['--task', 'x', '--agent', 'bogus'], /no agent "bogus"; --agent takes research, writing, code/],
+    [['--task', 'x', '--agent', 'bogus'], /unknown agent "bogus"; --agent takes research, writing, code/],
     [['--task', ' '], /--task needs a text/],
     [['--task'], /--task/],
-    [['--agent', 'code'], /give one with --task/],
+    [['--agent', 'code'], /add --task/],
     [['--tusk', 'x'], /--tusk.*see npm start -- --help/],
     [['stray'], /stray/],
   ];
@@ -33,10 +33,10 @@ t.test('the command line', async (t) => {
   t.ok(new UsageError('') instanceof Error);
   const run = runStart(t, ['--task', 'x', '--agent', 'bogus']);
   t.same(await run.ended, [64, null]);
-  t.match(run.output(), /^there is no agent "bogus"/);
+  t.match(run.output(), /^unknown agent "bogus"/);
 });
 
-t.test('ports: a taken one is replaced, and that is said', async (t) => {
+t.test('another port replaces a taken one, with a notice', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.teardown(() => taken.close());
@@ -45,15 +45,17 @@ t.test('ports: a taken one is replaced, and that is said', async (t) => {
   const [one, two] = [await Ports.open(1), await Ports.open(2)];
   const other = await one.preferably(port, 'the gateway', false);
   t.not(other, port);
-  t.match(one.notices, [new RegExp(`^Port ${port} is taken: the gateway is on port ${other} instead\\.$`)]);
+  t.match(one.notices, [new RegExp(`^Port ${port} is taken: the gateway uses port ${other} instead\\.$`)]);
   const usual = await two.preferably(15001, 'the sidecar', true);
   t.not(usual, 15001);
-  t.match(two.notices, [/^Port 15001 is for another local system that runs here: the sidecar is on port /]);
+  t.match(two.notices, [
+    /^Port 15001 belongs to another local system on this machine: the sidecar uses port /,
+  ]);
   const given = await Promise.all(Array.from({ length: 50 }, (_, at) => (at % 2 ? one : two).any()));
   t.equal(new Set([other, usual, ...given]).size, 52, 'each only once');
 });
 
-t.test('a process: ready, failing, stubborn', async (t) => {
+t.test('a process becomes ready, fails, or ignores SIGTERM', async (t) => {
   const folder = t.testdir({
     'works.js':
       "console.log('hello'); process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000);",
@@ -86,7 +88,7 @@ t.test('a process: ready, failing, stubborn', async (t) => {
   t.equal(await stubborn.ended, 'ended with SIGKILL');
 });
 
-t.test('the way is read from what the sidecars counted', async (t) => {
+t.test("the sidecars' counters show the route of a task", async (t) => {
   const system = await planSystem({}, await Ports.open(), true);
   const [one, two] = system.agents;
   const endpoint = `127.0.0.1:${two!.sidecar!.inbound}`;
@@ -101,20 +103,20 @@ t.test('the way is read from what the sidecars counted', async (t) => {
       [two!.name, parsePrometheus(agent)],
     ]);
   const before = snapshot(attempts(3, 'OK'), served(2));
-  const way = wayOf(system, before, snapshot(attempts(4, 'OK') + attempts(1, 'UNAVAILABLE'), served(3)));
-  t.match(way, [
+  const route = routeOf(system, before, snapshot(attempts(4, 'OK') + attempts(1, 'UNAVAILABLE'), served(3)));
+  t.match(route, [
     /cluster research, one attempt: OK$/,
     new RegExp(`sidecar of research-2 \\(${endpoint}\\), 1 served → research-2`),
     /cluster research, one attempt: UNAVAILABLE$/,
     /research-2/,
   ]);
-  t.same(wayOf(system, before, before), [], 'no growth, no way');
+  t.same(routeOf(system, before, before), [], 'no route without an increase');
   t.same(growth(parsePrometheus('a{b="c\\"d\\\\"} 1'), parsePrometheus('a{b="c\\"d\\\\"} 3')), [
     { name: 'a', labels: { b: 'c"d\\' }, value: 2 },
   ]);
 });
 
-t.test('keys and settings of the shell reach only whom they are for', async (t) => {
+t.test('keys and settings of the shell reach only the processes that need them', async (t) => {
   const environment = {
     OPENAI_API_KEY: 'k-1',
     OUTRIGGER_INBOUND_APP: 'x',
@@ -125,7 +127,7 @@ t.test('keys and settings of the shell reach only whom they are for', async (t) 
   const folder = t.testdir();
   const system = await planSystem(environment, await Ports.open(), true);
   const { agents, sidecars, gateway } = describeProcesses(system, environment, folder);
-  t.equal(agents.length, 4, 'no offline provider beside a real one');
+  t.equal(agents.length, 4, 'the offline provider does not start with a real one');
   const llmPorts = system.agents.map(({ sidecar }) => sidecar!.llm);
   t.strictSame(
     agents.map(({ env }) => env['OPENAI_BASE_URL']),
@@ -138,10 +140,10 @@ t.test('keys and settings of the shell reach only whom they are for', async (t) 
   }
   t.equal(sidecars.length, 5);
   const keys = sidecars.map(({ env }) => env['OPENAI_API_KEY']);
-  t.strictSame(keys, ['k-1', 'k-1', 'k-1', 'k-1', undefined], 'the key is with the sidecars of agents only');
+  t.strictSame(keys, ['k-1', 'k-1', 'k-1', 'k-1', undefined], 'only the sidecars of agents get the key');
   const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
   t.match(files.join(''), /https:\/\/api\.openai\.com\/v1/);
-  t.notMatch(files.join(''), /k-1/, 'and in no file');
+  t.notMatch(files.join(''), /k-1/, 'no file has the key');
   for (const { env } of [...sidecars, gateway]) {
     t.match(env, { HOME: 'h' });
     t.notOk('OUTRIGGER_INBOUND_APP' in env);
@@ -158,13 +160,13 @@ t.test('without sidecars: a task from end to end', async (t) => {
   const run = runStart(t, ['--no-sidecar', '--task', 'Sort a list of canoes', '--agent', 'code']);
   const [code] = await run.ended;
   t.equal(code, 0, run.output());
-  t.match(run.output(), /OPENAI_API_KEY is not set: an offline provider answers/);
+  t.match(run.output(), /OPENAI_API_KEY is not set: the offline provider builds answers/);
   t.match(run.output(), /```ts/);
   t.match(run.output(), /SUCCESS after \d+ ms, task [0-9a-f-]{36}/);
-  t.match(run.output(), /asked once/);
+  t.match(run.output(), /received 1 request/);
 });
 
-t.test('a provider that fails makes the task fail, with a reason', async (t) => {
+t.test('a task fails with a reason if the provider fails', async (t) => {
   const run = runStart(t, ['--no-sidecar', '--task', 'x'], {
     OPENAI_API_KEY: 'k-123',
     OPENAI_BASE_URL: 'http://127.0.0.1:1/v1',
@@ -175,7 +177,7 @@ t.test('a provider that fails makes the task fail, with a reason', async (t) => 
   t.notMatch(run.output(), /k-123/);
 });
 
-t.test('it runs until it is interrupted, then nothing is left', async (t) => {
+t.test('the system runs until an interrupt, and leaves no process behind', async (t) => {
   const run = runStart(t, ['--no-sidecar']);
   await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
   const url = /page +(http:\S+)/.exec(run.output())?.[1];
@@ -189,7 +191,7 @@ t.test('it runs until it is interrupted, then nothing is left', async (t) => {
   t.same(children.filter(isAlive), []);
 });
 
-t.test('it stops when npm has gone', async (t) => {
+t.test('the system stops when npm ends', async (t) => {
   // A shell in the place of npm: it starts the system, waits for it, and is killed.
   const folder = t.testdir();
   const output = join(folder, 'output');
@@ -203,15 +205,15 @@ t.test('it stops when npm has gone', async (t) => {
   t.equal(processes.length, 7);
   shell.kill('SIGKILL');
   await until(() => !processes.some(isAlive));
-  t.match(readFileSync(output, 'utf8'), /Stopping\./, 'in order');
+  t.match(readFileSync(output, 'utf8'), /Stopping\./, 'the starter ends them in order');
 });
 
-t.test('killing the starter takes its processes with it', async (t) => {
+t.test('the processes end when the starter is killed', async (t) => {
   const run = runStart(t, ['--no-sidecar']);
   await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
   const children = childrenOf(run.child.pid!);
   t.equal(children.length, 6);
   run.child.kill('SIGKILL');
   await until(() => !children.some(isAlive));
-  t.pass('all gone');
+  t.pass('every process has ended');
 });

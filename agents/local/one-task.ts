@@ -1,7 +1,7 @@
 /** Sends one task through the local system and reports its route. */
 import { describeModelFailure, type ModelFailure } from '../protocol/model-failure.ts';
+import { routeOf, takeSnapshot } from './route.ts';
 import { type LocalSystem, modelUrl } from './system.ts';
-import { takeSnapshot, wayOf } from './way.ts';
 
 /** The result of a task, ready to print. */
 export interface TaskReport {
@@ -12,7 +12,7 @@ export interface TaskReport {
   taskId: string;
   /** Until the gateway answered. */
   latencyMs: number;
-  way: string[];
+  route: string[];
 }
 
 /** The printed parts of the gateway's answer. */
@@ -36,15 +36,15 @@ export async function runTask(system: LocalSystem, input: string, agentType: str
   });
   const { error, ...body } = (await answered.json()) as Answer;
   const taskId = String(error?.task_id ?? body.task_id);
-  const way = wayOf(system, before, await takeSnapshot(system));
-  way.push(...(await modelStep(system, taskId, error?.model ?? body.model)));
+  const route = routeOf(system, before, await takeSnapshot(system));
+  route.push(...(await modelStep(system, taskId, error?.model ?? body.model)));
   return {
     output:
       error === undefined ? String(body.output) : `the task failed: ${describeError(error, answered.status)}`,
     status: error === undefined ? String(body.status) : 'ERROR',
     taskId,
     latencyMs: body.latency_ms ?? Math.round(performance.now() - startedMs),
-    way,
+    route,
   };
 }
 
@@ -61,13 +61,15 @@ async function modelStep(
   const url = modelUrl(system.model);
   const said = failure === undefined ? '' : `: ${describeModelFailure(failure)}`;
   if (system.model.kind !== 'offline') return failure === undefined ? [] : [`  → ${url}${said}`];
-  return [`  → the offline provider (${url}), asked ${await timesAsked(system.model.port, taskId)}${said}`];
+  return [
+    `  → the offline provider (${url}) received ${await requestCount(system.model.port, taskId)}${said}`,
+  ];
 }
 
 /** The number of requests that the offline provider received for a task. */
-async function timesAsked(port: number, taskId: string): Promise<string> {
+async function requestCount(port: number, taskId: string): Promise<string> {
   const stats = await fetch(`http://127.0.0.1:${port}/control/stats`);
   const { by_task: byTask } = (await stats.json()) as { by_task: Record<string, number> };
-  const times = byTask[taskId] ?? 0;
-  return times === 1 ? 'once' : `${times} times`;
+  const count = byTask[taskId] ?? 0;
+  return count === 1 ? '1 request' : `${count} requests`;
 }

@@ -56,8 +56,8 @@ export class Ports {
     const mayTake = this.mayTakeUsual || !isUsual;
     if (mayTake && (await this.take(wanted))) return wanted;
     const port = await this.any();
-    const why = mayTake ? 'is taken' : 'is for another local system that runs here';
-    this.notices.push(`Port ${wanted} ${why}: ${what} is on port ${port} instead.`);
+    const why = mayTake ? 'is taken' : 'belongs to another local system on this machine';
+    this.notices.push(`Port ${wanted} ${why}: ${what} uses port ${port} instead.`);
     return port;
   }
 

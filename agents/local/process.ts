@@ -76,7 +76,7 @@ export class ManagedProcess {
 
   /** Its last log lines, for an error message. */
   lastWords(): string {
-    if (this.lines.length === 0) return '    (it logged nothing)';
+    if (this.lines.length === 0) return '    (no log lines)';
     return this.lines
       .slice(-reportedLines)
       .map((line) => `    ${line}`)

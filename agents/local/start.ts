@@ -59,9 +59,9 @@ async function run(
     console.log(`\nThe local system is running. Ctrl-C stops it.\n\n${overview(system)}\n`);
     return interrupted;
   }
-  const { output, status, taskId, latencyMs, way } = await runTask(system, given.task, given.agent);
+  const { output, status, taskId, latencyMs, route } = await runTask(system, given.task, given.agent);
   const failed = ['FAILED', 'TIMEOUT', 'ERROR'].includes(status);
-  const report = `${output}\n\n${status} after ${latencyMs} ms, task ${taskId}\nIts way:\n  ${way.join('\n  ')}`;
+  const report = `${output}\n\n${status} after ${latencyMs} ms, task ${taskId}\nRoute:\n  ${route.join('\n  ')}`;
   if (failed) console.error(`\n${report}`);
   else console.log(`\n${report}`);
   return failed ? 1 : 0;

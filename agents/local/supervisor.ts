@@ -48,7 +48,7 @@ export class Supervisor {
   /** @throws Error for an unknown name */
   get(name: string): ManagedProcess {
     const found = this.groups.flat().find((one) => one.name === name);
-    if (found === undefined) throw new Error(`there is no process "${name}"`);
+    if (found === undefined) throw new Error(`unknown process "${name}"`);
     return found;
   }
 

@@ -6,19 +6,19 @@ import { childrenOf, commandOf, isAlive, runStart } from './test-support.ts';
 // The test starts processes, which takes long while other tests run on the machine.
 t.setTimeout(290_000);
 
-t.test('one task goes through both sidecars, and the way shows it', async (t) => {
+t.test('a task goes through both sidecars, and its route shows them', async (t) => {
   const run = runStart(t, ['--task', 'Why do circuit breakers matter?']);
   const [code] = await run.ended;
   const output = run.output();
   t.equal(code, 0, output);
   t.match(output, /Finding: the question "Why do circuit breakers matter\?"/);
   t.match(output, /SUCCESS after \d+ ms, task [0-9a-f-]{36}/);
-  const way =
-    /gateway → its sidecar \(127\.0\.0\.1:\d+\) → cluster research, one attempt: OK\s+→ sidecar of (research-[12]) \(127\.0\.0\.1:\d+\), 1 served → \1 \(127\.0\.0\.1:\d+\)\s+→ the offline provider \(.*\), asked once/;
-  t.match(output, way);
+  const route =
+    /gateway → its sidecar \(127\.0\.0\.1:\d+\) → cluster research, one attempt: OK\s+→ sidecar of (research-[12]) \(127\.0\.0\.1:\d+\), 1 served → \1 \(127\.0\.0\.1:\d+\)\s+→ the offline provider \(.*\), received 1 request/;
+  t.match(output, route);
 });
 
-t.test('the running system: streams, cancellation, throttling, a dead agent, the end', async (t) => {
+t.test('the running system streams, cancels, throttles, survives a dead agent, and stops', async (t) => {
   const run = runStart(t, []);
   await until(() => /Ctrl-C stops it/.test(run.output()) || run.child.exitCode !== null);
   const url = /page +(http:\S+)\//.exec(run.output())![1]!;
@@ -44,7 +44,7 @@ t.test('the running system: streams, cancellation, throttling, a dead agent, the
     writing: { healthy: true },
     code: { healthy: true },
   });
-  t.same(Object.keys(health), ['research', 'writing', 'code'], 'nothing but the agents at the top level');
+  t.same(Object.keys(health), ['research', 'writing', 'code'], 'only agents at the top level');
 
   for (const agent_type of ['research', 'writing', 'code']) {
     const whole = (await (await post({ input: 'A list of canoes', agent_type })).json()) as {
@@ -81,7 +81,7 @@ t.test('the running system: streams, cancellation, throttling, a dead agent, the
   const gone = await post({ input: 'x', agent_type: 'writing' });
   t.equal(gone.status, 503);
   t.ok(Number(gone.headers.get('retry-after')) > 0);
-  t.equal((await post({ input: 'x' })).status, 200, 'the others work on');
+  t.equal((await post({ input: 'x' })).status, 200, 'the other agents still answer');
 
   run.child.kill('SIGINT');
   t.same(await run.ended, [0, null]);

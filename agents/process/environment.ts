@@ -20,7 +20,7 @@ export function durationMs(environment: Environment, name: string, byDefault: nu
   const text = environment[name];
   if (text === undefined || text === '') return byDefault;
   const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text);
-  if (match === null) throw new SettingError(`${name} must be a length of time such as 30s, not "${text}"`);
+  if (match === null) throw new SettingError(`${name} must be a duration such as 30s, not "${text}"`);
   const value = Number(match[1]) * unitMs[match[2] as keyof typeof unitMs];
   if (value > longestMs) throw new SettingError(`${name} must be at most 24 days, not "${text}"`);
   return value;

@@ -4,8 +4,8 @@ import { stdoutWriter } from '../../sidecar/node/line-writer.ts';
 
 /**
  * Creates the log of a process: JSON lines on the standard output, from LOG_LEVEL (info) up. Neither of pino's own
- * writers works here: one blocks the process while nobody reads, the other keeps it from ending when the reader is
- * gone.
+ * writers works here: one blocks the process while no reader takes lines, the other keeps the process alive after the
+ * reader has closed the pipe.
  */
 export function createLogger(name: string): Logger {
   const level = process.env['LOG_LEVEL'] || 'info';
@@ -15,7 +15,7 @@ export function createLogger(name: string): Logger {
   lines.onDropped = (dropped) =>
     notices.warn(
       { dropped_lines: dropped },
-      'log lines are missing here: they were dropped while nobody read the log',
+      'the process dropped log lines here, because no reader took them',
     );
   return log;
 }

@@ -8,7 +8,7 @@ export function endOnUnexpectedErrors(log: Pick<Logger, 'fatal'>): void {
   endOnUncaughtErrors((error, origin) => {
     log.fatal(
       { err: loggedError(error, [process.env['OPENAI_API_KEY'] ?? '']), origin },
-      'nobody expected this error; the process ends with exit code 70, to be started anew',
+      'unexpected error; the process exits with code 70 for a restart',
     );
   });
 }

@@ -62,9 +62,9 @@ export function describeModelFailure({
   const provider = ['the model provider', upstream];
   let parts: string[];
   if (status > 0) parts = [...provider, `answered HTTP ${status}`, ...what];
-  else if (reason === '') parts = [...provider, 'gave no answer', ...what];
+  else if (reason === '') parts = [...provider, 'did not answer', ...what];
   else if (upstream === '') parts = [`the sidecar refused a request to the model [${reason}]`];
-  else parts = [...provider, 'gave no answer', ...what, `[${reason}]`];
+  else parts = [...provider, 'did not answer', ...what, `[${reason}]`];
   return parts.filter(Boolean).join(' ') + (message === '' ? '' : `: ${message}`);
 }
 

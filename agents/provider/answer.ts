@@ -62,7 +62,7 @@ function compose({ instructions, question }: Prompt): string {
   const topics = topicsOf(asked);
   const role = /\byou are (?:a|an|the) ([a-z-]+)/i.exec(instructions)?.[1]?.toLowerCase() ?? 'general';
   const shape = shapes[role] ?? general;
-  return `${shape(quote, topics)}\n\n(Offline answer to the ${role} instructions; no model was asked.)`;
+  return `${shape(quote, topics)}\n\n(Offline answer to the ${role} instructions; no model answered this.)`;
 }
 
 type Shape = (quote: string, topics: string[]) => string;

@@ -37,7 +37,7 @@ export async function control(
         stats.reset();
         return send(200, {});
       default:
-        return send(404, { error: { message: `no ${request.method} ${path} here` } });
+        return send(404, { error: { message: `unknown path: ${request.method} ${path}` } });
     }
   } catch (error) {
     const status = error instanceof RequestError ? error.status : 400;

@@ -23,7 +23,7 @@ async function provider(test: Test): Promise<{ provider: Provider; openai: OpenA
 /** The error of a promise that must reject. */
 async function failure(failing: Promise<unknown>): Promise<unknown> {
   return failing.then(
-    () => new Error('it did not fail'),
+    () => new Error('the promise did not reject'),
     (error: unknown) => error,
   );
 }
@@ -67,7 +67,7 @@ t.test('chat completions, whole and streamed, give the same text and usage', asy
     model: 'm',
     messages: [{ role: 'system', content: 'You are a code agent.' }, messages[1]!],
   });
-  t.match(other.choices[0]!.message.content, /```ts/, 'other instructions, another kind of answer');
+  t.match(other.choices[0]!.message.content, /```ts/, 'other instructions give another kind of answer');
 });
 
 t.test('responses, whole and streamed, are what the client expects', async (t) => {
@@ -126,7 +126,7 @@ t.test('limits, models and embeddings', async (t) => {
   t.ok(dot(one, other) < 0.9);
 });
 
-t.test('bad requests are refused as the API does it', async (t) => {
+t.test('the provider refuses bad requests as the API does', async (t) => {
   const { openai, provider: running } = await provider(t);
   const { completions } = openai.chat;
   t.match(await failure(completions.create({ model: 'm', messages: [] })), {
@@ -147,7 +147,7 @@ t.test('bad requests are refused as the API does it', async (t) => {
   t.match(await control.text(), /no key \\"fial\\"/);
 });
 
-t.test('it throttles, fails, cuts, stalls and garbles on demand, and counts', async (t) => {
+t.test('the provider throttles, fails, truncates, stalls and garbles on demand, and counts', async (t) => {
   const { openai, provider: running } = await provider(t);
   const ask = (model: string) => openai.chat.completions.create({ model, messages });
   const rule = async (body: object) => {
@@ -165,7 +165,7 @@ t.test('it throttles, fails, cuts, stalls and garbles on demand, and counts', as
   const throttled = (await failure(ask('busy-1'))) as InstanceType<typeof OpenAI.APIError>;
   t.equal(throttled.status, 429);
   t.equal(throttled.headers?.get('retry-after'), '7');
-  t.ok(await ask('busy-1'), 'once means once');
+  t.ok(await ask('busy-1'), 'the rule applies once');
 
   await rule({ scope: { input: 'breakers' }, times: 1, behaviour: { fail: { status: 503 } } });
   t.match(await failure(ask('m')), { status: 503 });
@@ -175,7 +175,7 @@ t.test('it throttles, fails, cuts, stalls and garbles on demand, and counts', as
   await t.rejects(ask('cut'));
 
   await rule({ scope: { model: 'neat' }, behaviour: { end_after_chunks: 3 } });
-  t.equal((await read('neat')).trim().split(/\s+/).length <= 3, true, 'ends without an error');
+  t.equal((await read('neat')).trim().split(/\s+/).length <= 3, true, 'the stream ends without an error');
 
   await rule({ scope: { model: 'garbled' }, behaviour: { malformed: true } });
   await t.rejects(read('garbled'), /malformed/);
@@ -192,7 +192,7 @@ t.test('it throttles, fails, cuts, stalls and garbles on demand, and counts', as
   });
 });
 
-t.test('a stalled stream ends when its caller leaves, and that is counted', async (t) => {
+t.test('a stalled stream ends when its caller disconnects, and the statistics count it', async (t) => {
   const { openai, provider: running } = await provider(t);
   running.faults.add({ behaviour: { stall_after_chunks: 2 } });
   const leave = new AbortController();
@@ -208,5 +208,5 @@ t.test('a stalled stream ends when its caller leaves, and that is counted', asyn
 
   await postControl(running.baseUrl, '/control/reset', {});
   t.match(running.stats.read(), { requests: 0, aborted: 0, by_task: {} });
-  t.ok(await openai.chat.completions.create({ model: 'm', messages }), 'and the rules are gone');
+  t.ok(await openai.chat.completions.create({ model: 'm', messages }), 'the reset removes the rules');
 });

@@ -17,7 +17,7 @@ export async function readJson(request: IncomingMessage): Promise<Record<string,
   try {
     value = JSON.parse(Buffer.concat(parts).toString('utf8'));
   } catch {
-    throw new RequestError(400, 'the body is no JSON');
+    throw new RequestError(400, 'the body is not valid JSON');
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     return value as Record<string, unknown>;

@@ -86,7 +86,7 @@ function promptOfTurns(turns: unknown[], param: string, given: string): Prompt {
       question = text;
     } else others.push(text);
   }
-  if (question === undefined) throw new RequestError(400, `'${param}' has no turn of the user`, param);
+  if (question === undefined) throw new RequestError(400, `'${param}' has no user message`, param);
   return promptOf(instructions.join('\n'), question, others.join('\n'));
 }
 

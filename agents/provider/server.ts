@@ -55,7 +55,7 @@ export async function startProvider(host: string, port: number): Promise<Provide
   const server = createServer((request, response) => {
     const gone = new AbortController();
     response.once('close', () => {
-      if (!response.writableFinished) gone.abort(new Error('the caller left'));
+      if (!response.writableFinished) gone.abort(new Error('the caller disconnected'));
     });
     void serve({ request, response, signal: gone.signal }, faults, stats);
   });
@@ -88,7 +88,7 @@ async function serve(exchange: Exchange, faults: Faults, stats: StatsCounter): P
     if (response.destroyed || exchange.signal.aborted) return;
     if (response.headersSent) response.destroy();
     else if (error instanceof RequestError) sendError(response, error.status, error.message, error.param);
-    else sendError(response, 500, 'the offline provider failed');
+    else sendError(response, 500, 'internal error of the offline provider');
   }
 }
 
@@ -98,10 +98,10 @@ async function route(exchange: Exchange, path: string, faults: Faults, stats: St
     const data = models.map((id) => ({ id, object: 'model', created: 0, owned_by: 'offline' }));
     return sendJson(response, { object: 'list', data }, {}, signal);
   }
-  if (request.method !== 'POST') throw new RequestError(404, `no ${request.method} ${path} here`);
+  if (request.method !== 'POST') throw new RequestError(404, `unknown path: ${request.method} ${path}`);
   const body = await readJson(request);
   if (path === '/v1/embeddings') return sendJson(response, embeddings(body), {}, signal);
-  if (!Object.hasOwn(textEndpoints, path)) throw new RequestError(404, `no POST ${path} here`);
+  if (!Object.hasOwn(textEndpoints, path)) throw new RequestError(404, `unknown path: POST ${path}`);
 
   const { read, whole, events } = textEndpoints[path as keyof typeof textEndpoints];
   const asked = read(body);
@@ -127,7 +127,7 @@ function refuse(response: ServerResponse, { fail, throttle }: Behaviour): boolea
   if (throttle) {
     if (throttle.retry_after !== undefined) response.setHeader('retry-after', throttle.retry_after);
     sendError(response, 429, 'Rate limit reached.');
-  } else if (fail) sendError(response, fail.status, `The provider was told to answer ${fail.status}.`);
+  } else if (fail) sendError(response, fail.status, `A fault rule makes the provider answer ${fail.status}.`);
   return throttle !== undefined || fail !== undefined;
 }
 

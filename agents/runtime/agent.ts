@@ -5,7 +5,7 @@ import type { TaskContext } from './task-context.ts';
 /** The result of a task. The runtime adds the task's id and its duration. */
 export interface TaskResult {
   output: string;
-  /** SUCCESS if left out. */
+  /** SUCCESS if omitted. */
   status?: TaskStatus;
   tokens_used?: number;
   tool_calls?: ToolCall[];

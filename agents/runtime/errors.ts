@@ -101,14 +101,14 @@ function classifyProvider(
   };
   if (isUnpaid(error)) {
     const how = httpStatus === undefined ? '' : ` (HTTP ${httpStatus})`;
-    return fail('RESOURCE_EXHAUSTED', `wants to be paid before it serves this agent${how}`, {
+    return fail('RESOURCE_EXHAUSTED', `demands payment from this agent${how}`, {
       retryAfterMs: -1,
     });
   }
   if (httpStatus === 429) {
     const retryAfterMs = retryAfter(error.headers);
     const more = retryAfterMs === undefined ? {} : { retryAfterMs };
-    return fail('RESOURCE_EXHAUSTED', 'is throttling this agent', more);
+    return fail('RESOURCE_EXHAUSTED', 'throttles this agent', more);
   }
   if (httpStatus === 400 || httpStatus === 413 || httpStatus === 422) {
     return fail('INVALID_ARGUMENT', 'refused the input');
@@ -119,7 +119,7 @@ function classifyProvider(
   if (error instanceof OpenAI.APIConnectionError) return fail('UNAVAILABLE', 'cannot be reached');
   return fail(
     'UNAVAILABLE',
-    httpStatus === undefined ? 'broke off its answer' : `is failing (HTTP ${httpStatus})`,
+    httpStatus === undefined ? 'broke off its answer' : `failed (HTTP ${httpStatus})`,
   );
 }
 

@@ -42,7 +42,7 @@ export function forwardedHeaders(
   return headers;
 }
 
-/** Callers choose the ids: a text that is no valid header value (RFC 9110, 5.5) or too long is left out. */
+/** Callers choose the ids: we omit a text that is too long or no valid header value (RFC 9110, 5.5). */
 function isHeaderValue(text: string): boolean {
   return /^[\x21-\x7e]{1,256}$/.test(text);
 }

@@ -31,7 +31,7 @@ function unary(client: AnyClient, method: string, request: object): Promise<unkn
   );
 }
 
-t.test('health: serving until stopped', async (t) => {
+t.test('an agent reports SERVING until it stops', async (t) => {
   const { server } = await testAgent(t, {});
   const agent = clientOf(t, agentService, server.address);
   const health = clientOf(t, healthService, server.address);
@@ -56,7 +56,7 @@ t.test('health: serving until stopped', async (t) => {
   );
   await until(() => seen.length === 1);
   const ended = once(watch, 'end');
-  t.equal(await server.stop(2000), true, 'an idle agent stops at once, watched or not');
+  t.equal(await server.stop(2000), true, 'an idle agent stops at once, also with a health watch');
   await ended;
   t.same(seen, ['SERVING', 'NOT_SERVING']);
 });
@@ -82,7 +82,7 @@ t.test('reflection lists the services and describes them', async (t) => {
   call.end();
 });
 
-t.test('stopping waits for running tasks, and ends those that outlast the limit', async (t) => {
+t.test('stop waits for running tasks, and aborts those that exceed the limit', async (t) => {
   let finish: (() => void) | undefined;
   const { server, client } = await testAgent(t, {
     processTask: () => new Promise((resolve) => (finish = () => resolve({ output: 'done' }))),
@@ -108,7 +108,7 @@ t.test('stopping waits for running tasks, and ends those that outlast the limit'
   t.match(await cut, { code: status.UNAVAILABLE, details: 'the agent is stopping' });
 });
 
-t.test('a unix socket, also one that a killed process left behind', async (t) => {
+t.test('an agent listens on a Unix socket, also one that a killed process left behind', async (t) => {
   // Not t.testdir(): a socket's path may have 107 characters at most.
   const folder = mkdtempSync(join(tmpdir(), 'agent-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
@@ -116,7 +116,7 @@ t.test('a unix socket, also one that a killed process left behind', async (t) =>
   const listen = `unix:${path}`;
   const { client, server } = await testAgent(t, {}, { listen });
   t.equal((await processTask(client, { input: 'hi' })).output, 'hi');
-  await t.rejects(testAgent(t, {}, { listen }), 'a socket in use is not taken away');
+  await t.rejects(testAgent(t, {}, { listen }), 'an agent does not remove a socket in use');
   t.equal((await processTask(client, { input: 'still there' })).output, 'still there');
   await server.stop(1000);
 
@@ -152,7 +152,7 @@ async function startProcess(test: Test, file: string, env: Record<string, string
   return { child, lines, exited };
 }
 
-t.test('the three agents run as processes, ask the model, and drain on SIGTERM', async (t) => {
+t.test('the three agents run as processes, call the model, and drain on SIGTERM', async (t) => {
   const provider = await testProvider(t);
   const agents = ['research', 'writing', 'code'];
   const env = { AGENT_LISTEN: '127.0.0.1:0', OPENAI_BASE_URL: provider.baseUrl, OPENAI_API_KEY: 'k-123456' };
@@ -177,14 +177,14 @@ t.test('the three agents run as processes, ask the model, and drain on SIGTERM',
       const last = processTask(client, { ...task, task_id: `slow-${name}` });
       await until(() => provider.stats.read().by_task[`slow-${name}`] === 1);
       child.kill('SIGTERM');
-      t.equal((await last).status, 'SUCCESS', 'a running task is finished');
+      t.equal((await last).status, 'SUCCESS', 'the agent finishes a running task');
       t.same(await exited, [0, null]);
       t.match(lines.at(-1), { msg: 'stopped', finished: true });
     }),
   );
 });
 
-t.test('an agent that cannot start says why and ends with 1', async (t) => {
+t.test('an agent that cannot start logs the reason and exits with 1', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.teardown(() => taken.close());
@@ -195,39 +195,42 @@ t.test('an agent that cannot start says why and ends with 1', async (t) => {
 
   const wrong = await startProcess(t, 'code/agent.ts', { AGENT_DRAIN_TIMEOUT: 'soon' });
   t.same(await wrong.exited, [1, null]);
-  t.match(JSON.stringify(wrong.lines), /AGENT_DRAIN_TIMEOUT must be a length of time such as 30s/);
+  t.match(JSON.stringify(wrong.lines), /AGENT_DRAIN_TIMEOUT must be a duration such as 30s/);
 });
 
-t.test('an agent whose output nobody reads any more still ends', async (t) => {
+t.test('an agent ends although no process reads its output any more', async (t) => {
   const { child, exited } = await startProcess(t, 'code/agent.ts', { AGENT_LISTEN: '127.0.0.1:0' });
   child.stdout!.destroy();
   child.kill('SIGTERM');
   t.same(await exited, [0, null]);
 });
 
-t.test('an agent whose output nobody reads works and ends, also while a thread of it hangs', async (t) => {
-  const provider = await testProvider(t);
-  const fifo = join(t.testdir({}), 'fifo');
-  execFileSync('mkfifo', [fifo]);
-  // Blocks a thread for good, like an unresponsive name server or disk.
-  const hook = `import{open}from'node:fs';open(${JSON.stringify(fifo)},'r',()=>{})`;
-  const { child, lines, exited } = await startProcess(t, 'code/agent.ts', {
-    AGENT_LISTEN: '127.0.0.1:0',
-    OPENAI_BASE_URL: provider.baseUrl,
-    OPENAI_API_KEY: 'k-123456',
-    LOG_LEVEL: 'trace',
-    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}`,
-  });
-  const client = connectAgent(String(lines[0]!['address']));
-  t.teardown(() => client.close());
-  child.stdout!.pause();
-  // The lines exceed a pipe's buffer.
-  for (let i = 0; i < 400; i++) {
-    const task = { task_id: `task-${i}-${'x'.repeat(900)}`, input: 'Sort a list of canoes by length' };
-    await processTask(client, task).catch(() => {});
-  }
-  const at = performance.now();
-  child.kill('SIGTERM');
-  t.same(await exited, [0, null]);
-  t.ok(performance.now() - at < 8_000, 'and does not wait for either');
-});
+t.test(
+  'an agent whose output no process reads works and ends, also while one of its threads hangs',
+  async (t) => {
+    const provider = await testProvider(t);
+    const fifo = join(t.testdir({}), 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    // Blocks a thread for good, like an unresponsive name server or disk.
+    const hook = `import{open}from'node:fs';open(${JSON.stringify(fifo)},'r',()=>{})`;
+    const { child, lines, exited } = await startProcess(t, 'code/agent.ts', {
+      AGENT_LISTEN: '127.0.0.1:0',
+      OPENAI_BASE_URL: provider.baseUrl,
+      OPENAI_API_KEY: 'k-123456',
+      LOG_LEVEL: 'trace',
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hook)}`,
+    });
+    const client = connectAgent(String(lines[0]!['address']));
+    t.teardown(() => client.close());
+    child.stdout!.pause();
+    // The lines exceed a pipe's buffer.
+    for (let i = 0; i < 400; i++) {
+      const task = { task_id: `task-${i}-${'x'.repeat(900)}`, input: 'Sort a list of canoes by length' };
+      await processTask(client, task).catch(() => {});
+    }
+    const at = performance.now();
+    child.kill('SIGTERM');
+    t.same(await exited, [0, null]);
+    t.ok(performance.now() - at < 8_000, 'the end waits for neither');
+  },
+);

@@ -64,5 +64,6 @@ export async function* answerText(chunks: AsyncIterable<CompletionChunk>): Async
     if (choice?.delta.content) yield choice.delta.content;
     if (choice?.finish_reason) finished = true;
   }
-  if (!finished) throw new AgentError('UNAVAILABLE', "the model's answer was cut off before its end");
+  if (!finished)
+    throw new AgentError('UNAVAILABLE', "the model's answer ended early, without a finish_reason");
 }

@@ -53,7 +53,11 @@ t.test(
     });
     t.match(first!.task.task_id, /^[0-9a-f]{8}-[0-9a-f]{4}-7/, 'a subtask has its own id');
     t.same(first!.metadata.get('traceparent'), [traceparent]);
-    t.same(first!.metadata.get('baggage'), [baggage], 'by which its sidecar knows what it is for');
+    t.same(
+      first!.metadata.get('baggage'),
+      [baggage],
+      'the sidecar relates the subtask to its task by this id',
+    );
     t.same(first!.metadata.get('authorization'), []);
     t.ok(first!.leftMs > 0 && first!.leftMs <= 5000);
 
@@ -72,7 +76,7 @@ t.test(
   },
 );
 
-t.test("another agent's failure is passed on where it concerns the caller", async (t) => {
+t.test("a caller receives another agent's failure if it concerns the caller", async (t) => {
   const callee = await testAgent(t, {
     async processTask({ input }) {
       throw new AgentError(input as 'UNAVAILABLE', 'as asked', { retryAfterMs: 3000 });
@@ -88,7 +92,7 @@ t.test("another agent's failure is passed on where it concerns the caller", asyn
   t.same(throttled.metadata.get('grpc-retry-pushback-ms'), ['3000']);
   t.equal((await failureOf(processTask(caller.client, { input: 'UNAVAILABLE' }))).code, status.UNAVAILABLE);
   const ours = await failureOf(processTask(caller.client, { input: 'INVALID_ARGUMENT' }));
-  t.equal(ours.code, status.INTERNAL, "the subtask was this agent's, so its mistake is too");
+  t.equal(ours.code, status.INTERNAL, 'this agent made the subtask, so the mistake is its own');
 
   const alone = await testAgent(
     t,
@@ -98,7 +102,7 @@ t.test("another agent's failure is passed on where it concerns the caller", asyn
   t.equal((await failureOf(processTask(alone.client, { input: 'x' }))).code, status.UNAVAILABLE);
 });
 
-t.test('a misspelt name of another agent comes back with the names there are', async (t) => {
+t.test('the error for a misspelt agent name lists the known names', async (t) => {
   const clusters = { writing: { endpoints: ['127.0.0.1:1'] } };
   const routes = [{ match: { authority: 'writing-agent' }, cluster: 'writing' }];
   const { outboundPort } = await startDataPlane(t, { outbound: { routes, clusters } });

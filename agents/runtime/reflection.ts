@@ -46,7 +46,7 @@ export function reflection(definition: PackageDefinition): UntypedServiceImpleme
       case 'file_containing_symbol':
         return symbols.has(request.file_containing_symbol ?? '') ? allFiles : notFound('symbol');
       case 'file_by_filename':
-        return notFound('file name; ask for a symbol');
+        return notFound('file name; request a symbol');
       default:
         return notFound('extension');
     }

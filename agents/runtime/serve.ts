@@ -27,7 +27,7 @@ export async function serveAgent(agent: Agent): Promise<void> {
     const stop = async (signal: NodeJS.Signals) => {
       if (signalled) endProcess(1);
       signalled = true;
-      log.info({ signal, limitMs: settings.drainTimeoutMs }, 'finishing the running tasks');
+      log.info({ signal, limitMs: settings.drainTimeoutMs }, 'shutting down; waiting for the running tasks');
       const finished = await server.stop(settings.drainTimeoutMs);
       await stopTracing(1_000);
       log.info({ finished }, 'stopped');
@@ -48,7 +48,7 @@ function listenToSlow(server: AgentServer, byMs: number, log: Logger): void {
   process.on('SIGUSR2', () => {
     slow = !slow;
     server.delayTasks(slow ? byMs : 0);
-    log.warn({ byMs }, slow ? 'slowed down by SIGUSR2' : 'at full speed again');
+    log.warn({ byMs }, slow ? 'slowed down by SIGUSR2' : 'full speed again');
   });
 }
 

@@ -63,7 +63,7 @@ export function startTask(call: IncomingCall, settings: ContextSettings): Runnin
   const controller = new AbortController();
   const { signal } = controller;
 
-  const expire = () => controller.abort(new AgentError('DEADLINE_EXCEEDED', 'the deadline has passed'));
+  const expire = () => controller.abort(new AgentError('DEADLINE_EXCEEDED', 'the deadline has expired'));
   const timer = timeLeftMs() <= longestTimerMs ? setTimeout(expire, timeLeftMs()) : undefined;
   call.on('cancelled', () => {
     if (timeLeftMs() === 0) expire();

@@ -20,7 +20,7 @@ const modelAgent: Partial<Agent> = {
   },
 };
 
-t.test('a task is answered whole and as a stream, and its ids reach the provider', async (t) => {
+t.test('an agent answers a task whole and as a stream, and its ids reach the provider', async (t) => {
   const provider = await testProvider(t);
   const { client } = await testAgent(t, modelAgent, { baseUrl: provider.baseUrl });
   const task = { task_id: 'task-1', correlation_id: 'c', input: 'What is a canoe?', temperature: 0.7 };
@@ -37,7 +37,7 @@ t.test('a task is answered whole and as a stream, and its ids reach the provider
   t.same(
     chunks.map(({ is_final }) => is_final),
     chunks.map((_, index) => index === chunks.length - 1),
-    'only the last one is final',
+    'only the last chunk is final',
   );
   t.match(provider.stats.read(), { requests: 2, by_task: { 'task-1': 2 }, by_model: { 'test-model': 2 } });
 
@@ -45,7 +45,7 @@ t.test('a task is answered whole and as a stream, and its ids reach the provider
   t.ok(short.tokens_used < answer.tokens_used, 'max_tokens reaches the model');
 });
 
-t.test('an agent that is slowed down waits before each task, and not beyond its deadline', async (t) => {
+t.test('a slowed agent delays each task, but not beyond its deadline', async (t) => {
   const { server, client } = await testAgent(t, {});
   server.delayTasks(60_000);
   const late = await failureOf(processTask(client, { input: 'x' }, { deadline: Date.now() + 200 }));
@@ -56,7 +56,7 @@ t.test('an agent that is slowed down waits before each task, and not beyond its 
   t.equal((await processTask(client, { input: 'x' })).output, 'x');
 });
 
-t.test('cancelling a call ends its model call', async (t) => {
+t.test('cancellation of a call ends its model request', async (t) => {
   const provider = await testProvider(t);
   provider.faults.add({ behaviour: { stall_after_chunks: 2 } });
   const { client } = await testAgent(t, modelAgent, { baseUrl: provider.baseUrl });
@@ -73,7 +73,7 @@ t.test('cancelling a call ends its model call', async (t) => {
   t.match(provider.stats.read(), { requests: 2, active: 0, aborted: 2 });
 });
 
-t.test('a deadline ends the model call and the task', async (t) => {
+t.test('a deadline ends the model request and the task', async (t) => {
   const provider = await testProvider(t);
   provider.faults.add({ behaviour: { latency_ms: 600_000 } });
   const left: number[] = [];
@@ -104,7 +104,7 @@ t.test('a deadline ends the model call and the task', async (t) => {
   await until(() => provider.stats.read().aborted === 2);
 });
 
-t.test('an agent that does not look at its signal does not keep the call', async (t) => {
+t.test('a call ends at its deadline although the agent ignores the signal', async (t) => {
   let deaf = 0;
   const { client } = await testAgent(t, {
     processTask: () => {
@@ -152,14 +152,14 @@ t.test("the provider's failures become statuses", async (t) => {
   provider.faults.clear();
   provider.faults.add({ behaviour: { end_after_chunks: 3 } });
   const neat = await failureOf(streamProcess(client, { input: 'x' }));
-  t.equal(neat.code, status.UNAVAILABLE, 'a stream without its end marker is no answer');
+  t.equal(neat.code, status.UNAVAILABLE, 'a stream without its end marker fails');
 
   await provider.close();
   t.equal((await failureOf(processTask(client, { input: 'x' }))).code, status.UNAVAILABLE, 'nobody there');
   t.notMatch(log.join(''), /test-key-0123/);
 });
 
-t.test("the provider's own words go with the status, without keys", async (t) => {
+t.test("the status includes the provider's own message, without keys", async (t) => {
   const ofStatus = (httpStatus: number, error: object, headers = {}) =>
     OpenAI.APIError.generate(httpStatus, { error }, undefined, new Headers(headers));
   const inStream = (error: object) => new OpenAI.APIError(undefined, error, undefined, new Headers());
@@ -179,7 +179,7 @@ t.test("the provider's own words go with the status, without keys", async (t) =>
     [
       ofStatus(429, { message: 'quota\nis gone', code: 'insufficient_quota' }),
       'RESOURCE_EXHAUSTED',
-      'the model provider wants to be paid before it serves this agent (HTTP 429): quota is gone',
+      'the model provider demands payment from this agent (HTTP 429): quota is gone',
       { status: 429 },
     ],
     [
@@ -189,7 +189,7 @@ t.test("the provider's own words go with the status, without keys", async (t) =>
         { 'outrigger-reason': 'circuit_open' },
       ),
       'UNAVAILABLE',
-      'the model provider is failing (HTTP 503): nobody is asked',
+      'the model provider failed (HTTP 503): nobody is asked',
       { reason: 'circuit_open' },
     ],
     [
@@ -201,7 +201,7 @@ t.test("the provider's own words go with the status, without keys", async (t) =>
     [
       inStream({ message: 'x'.repeat(1000), code: 'insufficient_quota' }),
       'RESOURCE_EXHAUSTED',
-      `the model provider wants to be paid before it serves this agent: ${'x'.repeat(299)}…`,
+      `the model provider demands payment from this agent: ${'x'.repeat(299)}…`,
       {},
     ],
     [
@@ -221,11 +221,15 @@ t.test("the provider's own words go with the status, without keys", async (t) =>
     t.match(failure, { code: status[code], details }, details);
     t.match(JSON.parse(String(failure.metadata.get('agent-error-model')[0])), model);
     const pushback = failure.metadata.get('grpc-retry-pushback-ms');
-    t.same(pushback, code === 'RESOURCE_EXHAUSTED' ? ['-1'] : [], 'what is unpaid is never to be retried');
+    t.same(
+      pushback,
+      code === 'RESOURCE_EXHAUSTED' ? ['-1'] : [],
+      'callers must never retry an unpaid request',
+    );
   }
 });
 
-t.test('what the agent throws reaches the caller only if it is meant to', async (t) => {
+t.test("only an AgentError's message reaches the caller", async (t) => {
   const thrown: unknown[] = [
     new AgentError('FAILED_PRECONDITION', 'no index yet', { retryAfterMs: 1500 }),
     new AgentError('INVALID_ARGUMENT', 'needs a language', { field: 'input' }),
@@ -251,7 +255,7 @@ t.test('what the agent throws reaches the caller only if it is meant to', async 
   t.notMatch(log.join(''), /sk-live|test-key-0123|abc\.def/);
 });
 
-t.test('tasks nobody can work on are refused before the agent runs', async (t) => {
+t.test('the runtime refuses invalid tasks before the agent runs', async (t) => {
   let runs = 0;
   const { client } = await testAgent(t, {
     processTask: async () => {
@@ -273,7 +277,7 @@ t.test('tasks nobody can work on are refused before the agent runs', async (t) =
   t.equal(runs, 0);
 });
 
-t.test('messages may have 10 MiB, and no more', async (t) => {
+t.test('messages may have at most 10 MiB', async (t) => {
   const { client } = await testAgent(t, {});
   const input = 'x'.repeat(maxMessageBytes - 100);
   t.equal((await processTask(client, { input })).output.length, input.length);
@@ -286,39 +290,42 @@ t.test('messages may have 10 MiB, and no more', async (t) => {
   t.equal((await failureOf(processTask(generous.client, { input: 'x' }))).code, status.RESOURCE_EXHAUSTED);
 });
 
-t.test('a stream is produced no faster than it is read, and stops when its reader leaves', async (t) => {
-  let produced = 0;
-  let closed = 0;
-  const total = 400;
-  const { client } = await testAgent(t, {
-    async *streamProcess() {
-      try {
-        for (let index = 0; index < total; index += 1) {
-          produced += 1;
-          yield 'x'.repeat(64 * 1024);
+t.test(
+  'an agent yields chunks no faster than the caller reads, and stops when the caller disconnects',
+  async (t) => {
+    let produced = 0;
+    let closed = 0;
+    const total = 400;
+    const { client } = await testAgent(t, {
+      async *streamProcess() {
+        try {
+          for (let index = 0; index < total; index += 1) {
+            produced += 1;
+            yield 'x'.repeat(64 * 1024);
+          }
+        } finally {
+          closed += 1;
         }
-      } finally {
-        closed += 1;
-      }
-    },
-  });
-  const call = client.StreamProcess({ input: 'x' }, new Metadata(), {});
-  const reader = call[Symbol.asyncIterator]();
-  await reader.next();
-  let before = -1;
-  // The agent has stopped when it produces nothing for a while.
-  while (before !== produced) {
-    before = produced;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  t.ok(produced < total / 2, `${produced} of ${total} chunks produced for a reader that took one`);
-  let read = 1;
-  while (!(await reader.next()).done) read += 1;
-  t.equal(read, total + 1, 'all of them and the final one');
+      },
+    });
+    const call = client.StreamProcess({ input: 'x' }, new Metadata(), {});
+    const reader = call[Symbol.asyncIterator]();
+    await reader.next();
+    let before = -1;
+    // The agent has stopped when it produces nothing for a while.
+    while (before !== produced) {
+      before = produced;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    t.ok(produced < total / 2, `${produced} of ${total} chunks produced for a reader that took one`);
+    let read = 1;
+    while (!(await reader.next()).done) read += 1;
+    t.equal(read, total + 1, 'every chunk and the final one');
 
-  const left = client.StreamProcess({ input: 'x' }, new Metadata(), {});
-  left.on('error', () => {});
-  left.once('data', () => left.cancel());
-  await until(() => closed === 2);
-  t.ok(produced < 2 * total);
-});
+    const left = client.StreamProcess({ input: 'x' }, new Metadata(), {});
+    left.on('error', () => {});
+    left.once('data', () => left.cancel());
+    await until(() => closed === 2);
+    t.ok(produced < 2 * total);
+  },
+);

@@ -1,5 +1,5 @@
 // The gateway's page: sends tasks and shows their answers; in a local system it also shows and breaks replicas.
-import { happened, SystemView, stepToModel, wayBetween } from './system.js';
+import { happened, routeBetween, SystemView, stepToModel } from './system.js';
 import { showSent, streamTask } from './tasks.js';
 
 const REFRESH_MS = 1000;
@@ -33,18 +33,18 @@ async function readState() {
   return response.json();
 }
 
-/** The route of a task, from the growth of the counters; unavailable while other tasks of this page run. */
-async function wayOf(before) {
+/** The route of a task, from the increase of the counters; unavailable while other tasks of this page run. */
+async function routeOf(before) {
   if (!before.local || sendingTo !== '') return [];
   const after = await readState();
-  return after.local ? wayBetween(before, after) : [];
+  return after.local ? routeBetween(before, after) : [];
 }
 
-function showWay(steps) {
+function showRoute(steps) {
   for (const step of steps) {
     const item = document.createElement('li');
     item.textContent = step;
-    at('way').append(item);
+    at('route').append(item);
   }
 }
 
@@ -53,7 +53,7 @@ form.addEventListener('submit', async (event) => {
   const leave = new AbortController();
   cancel.onclick = () => leave.abort();
   answer.textContent = '';
-  at('way').replaceChildren();
+  at('route').replaceChildren();
   outcome.textContent = 'Running';
   submit.disabled = true;
   cancel.disabled = false;
@@ -64,13 +64,13 @@ form.addEventListener('submit', async (event) => {
     const done = await streamTask(task, leave.signal, (chunk) => {
       answer.textContent += chunk;
     });
-    showWay(await wayOf(before));
+    showRoute(await routeOf(before));
     outcome.textContent = `Done in ${done.latency_ms} ms, task ${done.task_id}`;
   } catch (error) {
     if (leave.signal.aborted) {
       outcome.textContent = 'Cancelled';
     } else {
-      showWay([...(await wayOf(before).catch(() => [])), ...stepToModel(error.model)]);
+      showRoute([...(await routeOf(before).catch(() => [])), ...stepToModel(error.model)]);
       outcome.textContent = `Failed: ${error.message}`;
     }
   } finally {
@@ -83,7 +83,7 @@ keep.addEventListener('click', async () => {
   try {
     await command(`sending/${sendingTo === '' ? form.elements.agent_type.value : 'off'}`);
   } catch (error) {
-    happened(at('happened'), `Not done: ${error.message}`, 'bad');
+    happened(at('happened'), `The local system refused: ${error.message}`, 'bad');
   }
 });
 
@@ -118,8 +118,8 @@ async function showLinks() {
 function showSystem(report) {
   const { offline, url } = report.model;
   at('about').textContent = offline
-    ? 'The local system. No OPENAI_API_KEY is set: an offline provider answers from the words of the question.'
-    : `The local system. The agents ask ${url}.`;
+    ? 'The local system. No OPENAI_API_KEY is set: the offline provider builds answers from the words of the question.'
+    : `The local system. The agents send model requests to ${url}.`;
   for (const id of ['try', 'legend', 'sent-box', 'keep']) at(id).hidden = false;
   at('agents-table').hidden = true;
   showTypes([...new Set(report.replicas.map(({ type }) => type))]);

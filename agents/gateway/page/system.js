@@ -20,8 +20,8 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** The route of a task: the differences of the gateway's sidecar's counters between two looks, failures first. */
-export function wayBetween(before, after) {
+/** The route of a task: the differences of the gateway's sidecar's counters between two states, failures first. */
+export function routeBetween(before, after) {
   const steps = [];
   for (const { name, seen } of after.replicas) {
     const old = before.replicas.find((one) => one.name === name)?.seen?.attempts ?? {};
@@ -48,7 +48,7 @@ export function stepToModel(failure) {
 
 /** Describes a replica's state at the gateway's sidecar, and whether the sidecar sends calls there. */
 function describeSeen(seen) {
-  if (seen === null) return { words: 'not known', tone: 'quiet' };
+  if (seen === null) return { words: 'unknown', tone: 'quiet' };
   const { usable, service, ejected_for_ms: left } = seen;
   const because = seen.because.replace(/^(ejected|back from an ejection) \([a-z_]+\): /, '');
   if (service === 'ejected') {
@@ -58,7 +58,7 @@ function describeSeen(seen) {
   if (because.startsWith('connecting failed')) return { words: 'unreachable', why: because, tone: 'bad' };
   if (seen.condition === 'no sign of life') return { words: seen.condition, tone: 'bad' };
   if (service === 'probation')
-    return { words: 'on probation: a few calls try it', why: because, tone: 'warn' };
+    return { words: 'on probation: it gets a few calls', why: because, tone: 'warn' };
   if (!usable) return { words: 'not usable', why: because, tone: 'bad' };
   return { words: 'in service', why: because, tone: 'good' };
 }
@@ -106,7 +106,7 @@ export class SystemView {
       byAction.set(action, button);
     }
     const title = element('h3', '', name);
-    const link = element('a', '', 'its sidecar’s dashboard');
+    const link = element('a', '', 'dashboard of its sidecar');
     link.href = dashboard;
     const foot = element('p', '', ...(dashboard === '' ? [] : [link]));
     const item = element(
@@ -138,13 +138,10 @@ export class SystemView {
     if (seen !== null) {
       const { OK: ok = 0, ...others } = seen.attempts;
       const failed = Object.values(others).reduce((sum, count) => sum + count, 0);
-      const errors = failed === 0 ? '' : `, ${failed} with an error`;
-      setText(card.numbers, `${ok} answered OK${errors}, ${seen.active_calls} in flight`);
+      const errors = failed === 0 ? '' : `, ${failed} with errors`;
+      setText(card.numbers, `calls: ${ok} OK${errors}, ${seen.active_calls} in flight`);
     }
-    setText(
-      card.own,
-      notReadyBecause === '' ? 'Its own sidecar: ready' : `Its own sidecar: ${notReadyBecause}`,
-    );
+    setText(card.own, notReadyBecause === '' ? 'Own sidecar: ready' : `Own sidecar: ${notReadyBecause}`);
     for (const [action, button] of card.buttons) {
       const useless =
         action === 'restore'
@@ -173,7 +170,7 @@ export class SystemView {
     const before = this.known.get(name);
     this.known.set(name, what);
     if (before === undefined || before === what || seen === null) return;
-    this.say(`The gateway’s sidecar: ${name} is ${what}${why === '' ? '' : ` (${why})`}.`, tone);
+    this.say(`Gateway’s sidecar: ${name} is ${what}${why === '' ? '' : ` (${why})`}.`, tone);
   }
 }
 

@@ -50,7 +50,7 @@ export async function streamTask(task, signal, onChunk) {
     else if (event === 'done') return data;
     else throw new TaskError(data.error);
   }
-  throw new TaskError({ message: 'the connection broke off' });
+  throw new TaskError({ message: 'the connection closed before the end of the answer' });
 }
 
 /** The tasks that the local system sends: a square for each, and the totals. */
@@ -61,11 +61,11 @@ export function showSent(strip, summary, { total, succeeded, failed, recent }) {
     const look = state === 'succeeded' && ms > SLOW_MS ? 'slow' : state;
     if (square.className !== look) square.className = look;
     square.title =
-      state === 'running' ? 'on its way' : `${state} after ${ms} ms${error === '' ? '' : `: ${error}`}`;
+      state === 'running' ? 'running' : `${state} after ${ms} ms${error === '' ? '' : `: ${error}`}`;
   });
   const running = total - succeeded - failed;
   const parts = [`${succeeded} succeeded`, `${failed} failed`];
-  if (running > 0) parts.push(`${running} on ${running === 1 ? 'its' : 'their'} way`);
-  const text = total === 0 ? 'None yet: press Keep sending.' : `${total} sent: ${parts.join(', ')}.`;
+  if (running > 0) parts.push(`${running} running`);
+  const text = total === 0 ? 'No tasks yet. Press Keep sending.' : `${total} sent: ${parts.join(', ')}.`;
   if (summary.textContent !== text) summary.textContent = text;
 }

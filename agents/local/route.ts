@@ -34,25 +34,26 @@ async function readMetrics(port: number): Promise<Sample[]> {
  * The route of the one task that ran between two snapshots: the attempts of the gateway's sidecar, and the agents'
  * sidecars that served a call. It shows what the sidecars counted, not what was expected.
  */
-export function wayOf(system: LocalSystem, before: Snapshot, after: Snapshot): string[] {
+export function routeOf(system: LocalSystem, before: Snapshot, after: Snapshot): string[] {
   const { gateway, agents } = system;
   if (gateway.sidecar === undefined) return ['gateway → agent, without sidecars'];
-  if (!after.has('gateway')) return ["the gateway's sidecar did not say what it counted: see its /metrics"];
+  if (!after.has('gateway'))
+    return ["the gateway's sidecar did not answer a request for its counters: see its /metrics"];
   const grown = (name: string) => growth(before.get(name) ?? [], after.get(name) ?? []);
-  const way: string[] = [];
+  const route: string[] = [];
   for (const { name, labels, value } of grown('gateway')) {
     if (name !== 'outrigger_attempts_total') continue;
     const { cluster = '?', endpoint = '?', code = '?' } = labels;
     const target = agents.find(({ sidecar }) => endpoint === `127.0.0.1:${sidecar?.inbound}`);
     const served = target === undefined ? 0 : servedCalls(grown(target.name));
     const attempts = value === 1 ? 'one attempt' : `${value} attempts`;
-    way.push(
+    route.push(
       `gateway → its sidecar (127.0.0.1:${gateway.sidecar.outbound}) → cluster ${cluster}, ${attempts}: ${code}`,
       `  → ${target === undefined ? endpoint : `sidecar of ${target.name} (${endpoint}), ${served} served`}` +
         (target === undefined || served === 0 ? '' : ` → ${target.name} (127.0.0.1:${target.port})`),
     );
   }
-  return way;
+  return route;
 }
 
 /** The number of tasks that a sidecar served. */
