@@ -1,5 +1,20 @@
 import { copyWithout, type HeaderList } from './hpack/header-list.ts';
 
+declare module './hpack/header-list.ts' {
+  interface ListViews {
+    head: MessageHead;
+  }
+}
+
+/**
+ * The types of what others derive from a head, by names of their choice. Whoever fills {@link MessageHead.derived} adds its
+ * type by module augmentation, so that HTTP/2 needs no import of it.
+ *
+ * @public
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: layers above add to it.
+export interface DerivedFacts {}
+
 /** `trailers` are a response's. */
 export type HeadKind = 'request' | 'requestTrailers' | 'response' | 'trailers';
 
@@ -21,7 +36,7 @@ export class MessageHead {
   /** -1 without a content-length. */
   contentLength = -1;
   /** A slot for the layer above, for what it derives from the same list. */
-  derived: unknown = undefined;
+  derived: DerivedFacts[keyof DerivedFacts] | undefined = undefined;
 
   constructor(kind: HeadKind) {
     this.kind = kind;
@@ -31,7 +46,7 @@ export class MessageHead {
 /** The head of a list, from its `view` when the list came from the decoder's memo and was seen before. */
 export function headOf(list: HeaderList, kind: HeadKind): MessageHead {
   const known = list.view;
-  if (known instanceof MessageHead && known.kind === kind) return known;
+  if (known !== undefined && known.kind === kind) return known;
   const head = new MessageHead(kind);
   head.malformed = examine(list, head);
   list.view = head;

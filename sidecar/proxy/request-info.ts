@@ -280,6 +280,12 @@ export function isGrpcContentType(value: string): boolean {
   return next === 0x2b /* + */ || next === 0x3b /* ; */;
 }
 
+declare module '../http2/head.ts' {
+  interface DerivedFacts {
+    request: RequestInfo;
+  }
+}
+
 export function requestInfo(list: HeaderList, head: MessageHead): RequestInfo {
   if (head.derived instanceof RequestInfo) return head.derived;
   const info = new RequestInfo(list);

@@ -71,6 +71,12 @@ function hasSidecarField({ fields }: HeaderList): boolean {
   return false;
 }
 
+declare module '../http2/head.ts' {
+  interface DerivedFacts {
+    response: ResponseInfo;
+  }
+}
+
 export function responseInfo(list: HeaderList, head: MessageHead): ResponseInfo {
   if (head.derived instanceof ResponseInfo) return head.derived;
   const info = new ResponseInfo(list, head);

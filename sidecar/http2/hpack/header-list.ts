@@ -4,6 +4,15 @@ export const FIELD_OVERHEAD_BYTES = 32;
 const SPACE = 0x20;
 
 /**
+ * The types of what others derive from a list, by names of their choice. Whoever fills {@link HeaderList.view} adds its type
+ * by module augmentation, so that HPACK needs no import of it.
+ *
+ * @public
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: `head.ts` adds to it.
+export interface ListViews {}
+
+/**
  * A decoded header block, in wire order. Immutable once built. Strings are latin1, one char a byte, so that
  * bytes outside ASCII pass through a relay unchanged.
  */
@@ -22,7 +31,7 @@ export class HeaderList {
   /** Set once the decoder has answered from its memo: only then is caching by identity worth it. */
   shared = false;
   /** One slot for what the layer above derives from the fields. */
-  view: unknown = undefined;
+  view: ListViews[keyof ListViews] | undefined = undefined;
 
   constructor(
     fields: readonly string[],
