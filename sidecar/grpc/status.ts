@@ -5,6 +5,8 @@
  * document "HTTP to gRPC Status Code Mapping".
  */
 
+import { ErrorCode } from '../http2/frame.ts';
+
 export const Status = {
   OK: 0,
   CANCELLED: 1,
@@ -65,16 +67,30 @@ export function parseStatus(value: string): StatusCode {
  * NO_ERROR becomes INTERNAL: the peer ended the stream without an error, but also without an answer.
  */
 export function statusFromHttp2Error(errorCode: number): StatusCode {
-  switch (errorCode) {
-    case 0x7: // REFUSED_STREAM
+  // A code that no RFC defines, which the peer may send, too, comes to the default.
+  const known = errorCode as ErrorCode;
+  switch (known) {
+    case ErrorCode.REFUSED_STREAM:
       return Status.UNAVAILABLE;
-    case 0x8: // CANCEL
+    case ErrorCode.CANCEL:
       return Status.CANCELLED;
-    case 0xb: // ENHANCE_YOUR_CALM
+    case ErrorCode.ENHANCE_YOUR_CALM:
       return Status.RESOURCE_EXHAUSTED;
-    case 0xc: // INADEQUATE_SECURITY
+    case ErrorCode.INADEQUATE_SECURITY:
       return Status.PERMISSION_DENIED;
+    case ErrorCode.NO_ERROR:
+    case ErrorCode.PROTOCOL_ERROR:
+    case ErrorCode.INTERNAL_ERROR:
+    case ErrorCode.FLOW_CONTROL_ERROR:
+    case ErrorCode.SETTINGS_TIMEOUT:
+    case ErrorCode.STREAM_CLOSED:
+    case ErrorCode.FRAME_SIZE_ERROR:
+    case ErrorCode.COMPRESSION_ERROR:
+    case ErrorCode.CONNECT_ERROR:
+    case ErrorCode.HTTP_1_1_REQUIRED:
+      return Status.INTERNAL;
     default:
+      known satisfies never;
       return Status.INTERNAL;
   }
 }

@@ -26,6 +26,12 @@ const MAX_SETTINGS_WITHOUT_ACK = 16;
 /** So much more than another frame SETTINGS are work: calls that wait for a stream may have to be looked at. */
 const SETTINGS_WORK = 16;
 
+/** The frames that {@link ControlFrames.onFrame} receives; `receiver.ts` acts on the others. */
+type ControlFrameType = Exclude<
+  FrameType,
+  typeof FrameType.DATA | typeof FrameType.HEADERS | typeof FrameType.CONTINUATION
+>;
+
 /** What control frames act on. */
 export interface ControlledConnection extends SpendingConnection, SendSide {
   readonly owner: ConnectionOwner<ControlledConnection>;
@@ -115,7 +121,9 @@ export class ControlFrames {
       return;
     }
     const length = end - start;
-    switch (type) {
+    // A type that no RFC defines, which the peer may send, too, comes to the default.
+    const known = type as ControlFrameType;
+    switch (known) {
       case FrameType.SETTINGS:
         if (streamId !== 0) this.protocolError('SETTINGS belongs to the connection');
         else if ((flags & Flag.ACK) !== 0 ? length !== 0 : length % 6 !== 0) this.sizeError('SETTINGS');
@@ -151,7 +159,8 @@ export class ControlFrames {
         this.protocolError('push is off');
         return;
       default:
-        // RFC 9113 §4.1: frames of unknown types are ignored.
+        // RFC 9113 §4.1: we ignore frames of unknown types.
+        known satisfies never;
         return;
     }
   }

@@ -27,6 +27,8 @@ export const FrameType = {
   CONTINUATION: 9,
 } as const;
 
+export type FrameType = (typeof FrameType)[keyof typeof FrameType];
+
 export const Flag = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8, PRIORITY: 32 } as const;
 
 /** RFC 9113 §7. */
@@ -46,6 +48,8 @@ export const ErrorCode = {
   INADEQUATE_SECURITY: 12,
   HTTP_1_1_REQUIRED: 13,
 } as const;
+
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
 const ERROR_NAMES: readonly string[] = Object.keys(ErrorCode);
 
