@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, '..');
 /** Layer (a folder of sidecar/, or main.ts) → the layers it may import besides itself. */
 const allowed: Record<string, readonly string[]> = {
   errors: [],
-  // What agents/ may import, too: the end of a process, its output, its HTTP/1 connections.
+  // What agents/ may import, too: the end of a process, its output, its HTTP/1 connections, types of JSON.
   node: [],
   clock: [],
   // Kinds of lists and maps; knows nothing of what is in them.
@@ -146,7 +146,7 @@ const allowed: Record<string, readonly string[]> = {
     'node',
   ],
   // Beside the data plane: what puts a sidecar into pods, and says the same to Istio.
-  'kubernetes/inject': ['settings', 'config', 'clock'],
+  'kubernetes/inject': ['settings', 'config', 'clock', 'node'],
   'kubernetes/istio': ['settings', 'config', 'net', 'cluster', 'task', 'grpc', 'clock'],
   'kubernetes/webhook': [
     'kubernetes/inject',
@@ -202,7 +202,7 @@ const rooms: Record<string, Record<string, readonly string[]>> = {
     limits: ['shared'],
     answer: ['shared'],
     request: ['caller', 'limits', 'shared'],
-    relay: ['answer', 'shared'],
+    relay: ['shared'],
     provider: ['relay', 'request', 'answer', 'limits', 'caller', 'shared'],
     'web-socket': ['provider', 'relay', 'request', 'caller', 'shared'],
   },

@@ -1,13 +1,7 @@
-/** JSON of unknown origin, with accessors that assume nothing about it. */
-export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
+/** Accessors for JSON of unknown origin. */
+import { isObject, type Json, type JsonObject } from '../../node/json.ts';
 
-export interface JsonObject {
-  readonly [key: string]: Json;
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
+export { isObject, type Json, type JsonObject };
 
 /** The object under a key, or an empty one: an absent value, null and a value of another type all count as not given. */
 export function objectAt(value: unknown, key: string): JsonObject {

@@ -3,7 +3,7 @@
  * is nothing else. Each is taken for the status that the provider would have given it. Pure.
  */
 
-import { isObject, type JsonObject } from '../shared/json-object.ts';
+import { isObject, type JsonObject } from '../../node/json.ts';
 import { billingWord } from './error-body.ts';
 
 export interface AnswerError {

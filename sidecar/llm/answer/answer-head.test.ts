@@ -1,6 +1,7 @@
 /** Tests that the heads of held answers count with their bodies. */
 import t from 'tap';
-import { AnswerHead, headCost } from './answer-head.ts';
+import { headCost } from '../shared/head-cost.ts';
+import { AnswerHead } from './answer-head.ts';
 import { AnswerMemory, HeldBytes, OWN_BYTES } from './held-answers.ts';
 
 const LARGE = headCost(60_000, 100);

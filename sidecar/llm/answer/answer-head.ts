@@ -4,7 +4,7 @@
  */
 
 import type { HttpHeaders } from '../shared/headers.ts';
-import { CHUNK_COST_BYTES, type HeldBytes } from './held-answers.ts';
+import type { HeldBytes } from './held-answers.ts';
 
 /** A smaller one is not worth the work of taking it apart. */
 const SMALL_BYTES = 4_096;
@@ -21,11 +21,6 @@ const ASKED = [
 ] as const;
 const MAX_ASKED_LENGTH = 128;
 const NO_HEADERS: HttpHeaders = {};
-
-/** What a head takes in memory: beside its text each field has two strings and its place among the others. */
-export function headCost(textBytes: number, fields: number): number {
-  return textBytes + fields * CHUNK_COST_BYTES;
-}
 
 export class AnswerHead {
   /** 0 before it is here. */

@@ -1,6 +1,6 @@
 /** Reads the tokens, the model and the end that an answer tells of itself. Pure. */
 
-import { isObject } from '../shared/json-object.ts';
+import { isObject } from '../../node/json.ts';
 import type { AnswerError } from './answer-error.ts';
 
 interface Usage {

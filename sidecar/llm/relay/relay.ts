@@ -12,7 +12,7 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import proxy from 'http2-proxy';
-import { headCost } from '../answer/answer-head.ts';
+import { rawHeadCost } from '../shared/head-cost.ts';
 import type { HttpHeaders } from '../shared/headers.ts';
 import { JoinedPieces, type PiecesTaker } from './joined-pieces.ts';
 import { readKeepAlive } from './kept-sockets.ts';
@@ -157,12 +157,12 @@ export class Relay implements FeedHandlers, PiecesTaker {
     }
     // It is written to the caller later, where nothing else could be answered any more.
     const { headers, rawHeaders } = answer;
-    const costBytes = costOf(rawHeaders);
-    if (costBytes < 0) {
+    if (hasForbidden(rawHeaders)) {
       this.unusable(`a head of status ${status} with characters that HTTP forbids`);
       return;
     }
     this.response = answer;
+    const costBytes = rawHeadCost(rawHeaders);
     readKeepAlive(answer.socket, rawHeaders);
     if (headers['content-length'] !== undefined && isCoded(rawHeaders)) delete headers['content-length'];
     // Node keeps them for as long as the answer goes on, and nobody asks it for them.
@@ -276,16 +276,12 @@ function flushPieces(relay: Relay): void {
 const FORBIDDEN_IN_NAMES = /[^\w!#$%&'*+.^`|~-]/;
 const FORBIDDEN_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/;
 
-/** What the fields take in memory; -1 when they can't be sent on. */
-function costOf(rawHeaders: readonly string[]): number {
-  let bytes = 0;
-  for (let at = 0; at < rawHeaders.length; at += 2) {
-    const name = rawHeaders[at]!;
-    const value = rawHeaders[at + 1]!;
-    if (FORBIDDEN_IN_NAMES.test(name) || FORBIDDEN_IN_VALUES.test(value)) return -1;
-    bytes += name.length + value.length;
-  }
-  return headCost(bytes, rawHeaders.length / 2);
+/** Whether a field has characters that HTTP forbids, so that it can't be sent on. */
+function hasForbidden(rawHeaders: readonly string[]): boolean {
+  for (let at = 0; at < rawHeaders.length; at += 2)
+    if (FORBIDDEN_IN_NAMES.test(rawHeaders[at]!) || FORBIDDEN_IN_VALUES.test(rawHeaders[at + 1]!))
+      return true;
+  return false;
 }
 
 /** Has it a `transfer-encoding`, which rules out its length (RFC 9112, section 6.3)? */

@@ -1,6 +1,7 @@
 /** Reads what a request asks for: its model, whether it wants a stream, and how many tokens it may use. Pure. */
+
+import { isObject } from '../../node/json.ts';
 import type { Body } from '../shared/body.ts';
-import { isObject } from '../shared/json-object.ts';
 import { type Operation, traitsOf } from '../shared/operations.ts';
 import { DataParts } from './data-parts.ts';
 import { JsonScan } from './json-scan.ts';
