@@ -693,25 +693,25 @@ t.test('a handshake that does not end is ended, and does not keep others out', a
     });
   const halfHello = Buffer.from([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
   for (let i = 0; i < MAX_HANDSHAKES + 20; i++) await stall(i % 2 === 0 ? halfHello : Buffer.alloc(0));
-  await waitUntil('they wait', () => listener.door!.waitingCount >= MAX_HANDSHAKES - 20);
-  t.ok(listener.door!.waitingCount <= MAX_HANDSHAKES, 'no more than so many wait');
+  await waitUntil('they wait', () => listener.tlsAcceptor!.waitingCount >= MAX_HANDSHAKES - 20);
+  t.ok(listener.tlsAcceptor!.waitingCount <= MAX_HANDSHAKES, 'no more than so many wait');
   const { plane: caller } = await startOutbound(t, beside.inboundPort);
   const found = await new RawClient(t, caller.outboundPort).unary(Buffer.from('x'));
   t.equal(found.code, grpc.status.OK, 'others still come in');
-  await waitUntil('all were sent away', () => listener.door!.waitingCount === 0, {
+  await waitUntil('all were sent away', () => listener.tlsAcceptor!.waitingCount === 0, {
     limitMs: HANDSHAKE_TIMEOUT_MS + 20_000,
   });
   t.ok(rejected(beside)['tls_timeout']! >= MAX_HANDSHAKES, 'and were counted');
   t.equal(listener.connectionCount, 1);
 
   const cut = await stall(halfHello);
-  await waitUntil('it waits', () => listener.door!.waitingCount === 1);
+  await waitUntil('it waits', () => listener.tlsAcceptor!.waitingCount === 1);
   cut.destroy();
   await waitUntil('its going is noticed', () => rejected(beside)['tls_cut'] === 1);
-  t.equal(listener.door!.waitingCount, 0);
+  t.equal(listener.tlsAcceptor!.waitingCount, 0);
   const before = JSON.stringify(rejected(beside));
   t.ok(await canConnect(beside.inboundPort));
-  await waitUntil('a probe of the port leaves nothing', () => listener.door!.waitingCount === 0);
+  await waitUntil('a probe of the port leaves nothing', () => listener.tlsAcceptor!.waitingCount === 0);
   t.equal(JSON.stringify(rejected(beside)), before, 'and is no refusal');
 });
 

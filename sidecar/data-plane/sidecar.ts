@@ -5,6 +5,7 @@ import { TimerWheel } from '../clock/timer-wheel.ts';
 import { WheelDriver } from '../clock/wheel-driver.ts';
 import type { ClusterListener } from '../cluster/cluster.ts';
 import type { Config } from '../config/config.ts';
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { ConnectionError } from '../http2/errors.ts';
 import type { Move } from '../listeners/grpc-listener.ts';
 import { Inbound } from '../listeners/inbound.ts';
@@ -30,8 +31,18 @@ export interface SidecarObserver
 /**
  *     starting ──listening──▶ running ──drain()──▶ notReady ──drain.delay──▶ goaway ──last connection closed──▶ stopped
  *                                                                              └──drain.timeout──▶ ended ──▶ stopped
+ *     any ──close()──▶ stopped
  */
 export type DrainState = 'starting' | 'running' | 'notReady' | 'goaway' | 'ended' | 'stopped';
+
+export const DRAIN_ARROWS: Arrows<DrainState> = {
+  starting: ['running', 'stopped'],
+  running: ['notReady', 'stopped'],
+  notReady: ['goaway', 'stopped'],
+  goaway: ['ended', 'stopped'],
+  ended: ['stopped'],
+  stopped: [],
+};
 
 /** How often a draining sidecar checks whether its last connection has closed. */
 const DRAIN_POLL_MS = 20;
@@ -101,8 +112,8 @@ export class Sidecar {
 
   /** The certificates in use that come from files. */
   *credentials(): Generator<Credentials> {
-    const { door } = this.inbound.listener;
-    if (door !== undefined) yield door.credentials;
+    const { tlsAcceptor } = this.inbound.listener;
+    if (tlsAcceptor !== undefined) yield tlsAcceptor.credentials;
     yield* this.outbound.clusters.credentials();
   }
 
@@ -184,7 +195,7 @@ export class Sidecar {
   }
 
   private setState(state: DrainState): void {
-    this.state = state;
+    this.state = step(DRAIN_ARROWS, this.state, state);
     this.observer.onDrainState(state);
   }
 

@@ -1,6 +1,7 @@
 /** The lifetime of one downstream connection: preface timeout, maximum age, graceful GOAWAY. */
 import type { Server } from 'node:net';
 import { Timer } from '../clock/timer-wheel.ts';
+import { type Arrows, step } from '../errors/illegal-step.ts';
 import type { Keepalive } from '../grpc/keepalive.ts';
 import type { Connection } from '../http2/connection.ts';
 import { ConnectionError } from '../http2/errors.ts';
@@ -11,6 +12,23 @@ import type { ConnectionPlace, IdleCandidate } from './connection-places.ts';
 /** How long the preface and SETTINGS may take; then a silent client's connection is closed. */
 export const PREFACE_TIMEOUT_MS = 10_000;
 
+/**
+ * The states of a downstream connection:
+ *
+ *     opening ──preface and SETTINGS──▶ open ──too old, or the listener drains──▶ going_away ──second GOAWAY
+ *        └──the listener drains──▶ leaving ──preface and SETTINGS──▶ going_away
+ *
+ * A connection that is `leaving` is shut down as soon as it is ready: GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
+ */
+type LifetimeState = 'opening' | 'leaving' | 'open' | 'going_away';
+
+export const LIFETIME_ARROWS: Arrows<LifetimeState> = {
+  opening: ['open', 'leaving'],
+  leaving: ['going_away'],
+  open: ['going_away'],
+  going_away: [],
+};
+
 /** A listener's state of one downstream connection, and its timer: preface, then age, then the second GOAWAY. */
 export class Lifetime extends Timer implements IdleCandidate {
   readonly connection: Connection;
@@ -19,10 +37,8 @@ export class Lifetime extends Timer implements IdleCandidate {
   readonly server: Server;
   readonly place: ConnectionPlace;
   readonly caller: Caller;
-  /** Shut it down as soon as it is ready. */
-  leaving = false;
   private readonly onEnd: () => void;
-  private goaway = false;
+  private state: LifetimeState = 'opening';
 
   constructor(
     connection: Connection,
@@ -46,16 +62,27 @@ export class Lifetime extends Timer implements IdleCandidate {
     if (!connection.ready) {
       const message = `no HTTP/2 preface and SETTINGS within ${PREFACE_TIMEOUT_MS} ms`;
       connection.close(new ConnectionError('peer', ErrorCode.SETTINGS_TIMEOUT, message));
-    } else if (this.goaway) {
+    } else if (this.state === 'going_away') {
       connection.finishShutdown();
     } else {
-      this.goaway = true;
+      this.goAway();
       this.onEnd();
     }
   }
 
-  markGoaway(): void {
-    this.goaway = true;
+  /** The connection has sent and received its SETTINGS. @returns `leaving` if it shall be shut down at once */
+  onReady(): LifetimeState {
+    if (this.state === 'opening') this.state = step(LIFETIME_ARROWS, this.state, 'open');
+    return this.state;
+  }
+
+  leaveWhenReady(): void {
+    if (this.state === 'opening') this.state = step(LIFETIME_ARROWS, this.state, 'leaving');
+  }
+
+  /** The first GOAWAY is sent: the timer now waits for the second one. */
+  goAway(): void {
+    if (this.state !== 'going_away') this.state = step(LIFETIME_ARROWS, this.state, 'going_away');
   }
 
   get isIdle(): boolean {

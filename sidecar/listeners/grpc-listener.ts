@@ -1,6 +1,7 @@
 /** Accepts gRPC connections, over TLS or plain text, for the inbound and the outbound side. */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { TimerWheel } from '../clock/timer-wheel.ts';
+import { step } from '../errors/illegal-step.ts';
 import { GRPC_FIELD_NAMES } from '../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../grpc/foreign-peers.ts';
 import { Keepalive } from '../grpc/keepalive.ts';
@@ -29,6 +30,7 @@ import { Lifetime, PREFACE_TIMEOUT_MS } from './connection-lifetime.ts';
 import { type ConnectionPlace, ConnectionPlaces } from './connection-places.ts';
 import { listenOn, listenOnLoopback } from './listen.ts';
 import type { TlsAcceptorSettings } from './listener-settings.ts';
+import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { TlsAcceptor } from './tls-acceptor.ts';
 
 /** What a listener announces to its downstreams, and what it demands of them. */
@@ -80,11 +82,12 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   private readonly lifetimes = new Map<Connection, Lifetime>();
   private readonly places: ConnectionPlaces;
   private readonly callers = new Callers();
+  private state: ListenerState = 'starting';
   private server: Server | undefined = undefined;
   /** The second server, on [::1], of each server that listens on 127.0.0.1 for `localhost`. */
   private readonly seconds = new WeakMap<Server, Server>();
   /** Undefined when every client may connect in plain text. */
-  door: TlsAcceptor | undefined = undefined;
+  tlsAcceptor: TlsAcceptor | undefined = undefined;
   /** The address it listens on, with the port the system chose for port 0. */
   address = '';
 
@@ -118,15 +121,16 @@ export class GrpcListener implements ConnectionOwner<Connection> {
    * would refuse get a graceful GOAWAY.
    */
   secure(settings: TlsAcceptorSettings | undefined): void {
-    if (JSON.stringify(settings) === JSON.stringify(this.door?.settings)) return;
-    this.door?.close();
-    this.door =
+    if (JSON.stringify(settings) === JSON.stringify(this.tlsAcceptor?.settings)) return;
+    this.tlsAcceptor?.close();
+    this.tlsAcceptor =
       settings &&
       new TlsAcceptor(settings, this.environment.certificates ?? NOBODY, {
         onRefused: (error) => this.refused(error),
       });
     for (const connection of [...this.lifetimes.keys()])
-      if (this.door?.admits(connection.scheme, connection.identity) === false) this.shutdown(connection);
+      if (this.tlsAcceptor?.admits(connection.scheme, connection.identity) === false)
+        this.shutdown(connection);
   }
 
   private refused(error: TlsError): void {
@@ -145,6 +149,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   async listen(address: string): Promise<string> {
     const move = await this.open(address);
     move.commit();
+    this.state = step(LISTENER_ARROWS, this.state, 'listening');
     return move.address;
   }
 
@@ -213,11 +218,14 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     }
     // Release the place also when the TLS handshake fails.
     socket.once('close', () => this.places.release(place));
-    const { door } = this;
-    if (door === undefined) {
+    const { tlsAcceptor } = this;
+    if (tlsAcceptor === undefined) {
       readShared(socket);
       this.begin(socket, undefined, server, place);
-    } else door.acceptHandshake(socket, (secured, identity) => this.begin(secured, identity, server, place));
+    } else
+      tlsAcceptor.acceptHandshake(socket, (secured, identity) =>
+        this.begin(secured, identity, server, place),
+      );
   }
 
   /** Takes a place. When none is free, it may close an idle connection. */
@@ -268,7 +276,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     const lifetime = this.lifetimes.get(connection);
     if (lifetime === undefined) return;
     lifetime.keepalive.start();
-    if (lifetime.leaving) {
+    if (lifetime.onReady() === 'leaving') {
       this.shutdown(connection);
       return;
     }
@@ -317,12 +325,12 @@ export class GrpcListener implements ConnectionOwner<Connection> {
     const lifetime = this.lifetimes.get(connection);
     if (!connection.ready) {
       // GOAWAY must not come before SETTINGS (RFC 9113 §3.4).
-      if (lifetime !== undefined) lifetime.leaving = true;
+      lifetime?.leaveWhenReady();
       return;
     }
     connection.shutdown();
     if (lifetime === undefined || connection.closed) return;
-    lifetime.markGoaway();
+    lifetime.goAway();
     wheel.arm(lifetime, clock() + GOAWAY_PING_TIMEOUT_MS);
   }
 
@@ -330,6 +338,8 @@ export class GrpcListener implements ConnectionOwner<Connection> {
   stopAccepting(): void {
     this.closeServer(this.server);
     this.server = undefined;
+    if (this.state === 'starting' || this.state === 'listening')
+      this.state = step(LISTENER_ARROWS, this.state, 'draining');
   }
 
   /** Asks every downstream to reconnect; calls in flight and in transit finish. */
@@ -339,16 +349,16 @@ export class GrpcListener implements ConnectionOwner<Connection> {
 
   /** Sends GOAWAY on every connection: calls in flight and in transit finish. */
   drain(): void {
-    this.door?.sendWaitingAway();
+    this.tlsAcceptor?.sendWaitingAway();
     for (const connection of [...this.lifetimes.keys()]) {
       if (connection.ready) this.shutdown(connection);
       else connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'draining'));
     }
   }
 
-  /** True from `listen` to `stopAccepting`. */
+  /** True from `listen` to `stopAccepting`, unless the server has closed by itself. */
   get isListening(): boolean {
-    return this.server?.listening === true;
+    return this.state === 'listening' && this.server?.listening === true;
   }
 
   get connectionCount(): number {
@@ -357,7 +367,8 @@ export class GrpcListener implements ConnectionOwner<Connection> {
 
   /** The time to drain is over: ends the remaining calls with `draining`. */
   endCalls(): void {
-    this.door?.close();
+    if (this.state === 'draining') this.state = step(LISTENER_ARROWS, this.state, 'closed');
+    this.tlsAcceptor?.close();
     for (const connection of [...this.lifetimes.keys()]) {
       for (const stream of connection.streams.all()) {
         if (stream.handler instanceof Call) endForShutdown(stream.handler);

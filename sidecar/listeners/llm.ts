@@ -2,6 +2,7 @@
 import { createServer, type Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { LinkedList, Listed, takeAll } from '../collections/linked-list.ts';
+import { step } from '../errors/illegal-step.ts';
 import type { DownstreamRequest, DownstreamResponse } from '../llm/caller/downstream.ts';
 import type { Egress } from '../llm/egress.ts';
 import type { EgressEnvironment } from '../llm/provider/egress-context.ts';
@@ -12,6 +13,7 @@ import { ListenerStats } from '../telemetry/call-stats.ts';
 import { LlmStats } from '../telemetry/llm-stats.ts';
 import type { Move } from './grpc-listener.ts';
 import { listenOn } from './listen.ts';
+import { LISTENER_ARROWS, type ListenerState } from './listener-state.ts';
 import { LlmHttp2, MAX_HEADER_BYTES } from './llm-http2.ts';
 
 export interface LlmListenerSettings extends LlmSettings {
@@ -56,7 +58,7 @@ export class LlmListener {
   private readonly sockets = new LinkedList<Listed<Socket>>();
   private readonly sentAhead = new SentAhead({ maxRequests: MAX_SENT_AHEAD, above: 'end' });
   private watcher: LlmObserver | undefined = undefined;
-  private draining = false;
+  private state: ListenerState = 'starting';
   /** Called with bodies, if the configuration logs them. */
   onBody: (direction: 'request' | 'answer', body: string) => void = () => {};
   /** Called when a connection could not be accepted, or a request failed by a defect of ours. */
@@ -78,6 +80,7 @@ export class LlmListener {
   async listen(address: string): Promise<string> {
     const move = await this.open(address);
     move.commit();
+    this.state = step(LISTENER_ARROWS, this.state, 'listening');
     return move.address;
   }
 
@@ -121,9 +124,13 @@ export class LlmListener {
     };
   }
 
-  /** True from `listen` to `stopAccepting`. */
+  /** True from `listen` to `stopAccepting`, unless the server has closed by itself. */
   get isListening(): boolean {
-    return this.server?.listening === true;
+    return this.state === 'listening' && this.server?.listening === true;
+  }
+
+  private get isDraining(): boolean {
+    return this.state === 'draining' || this.state === 'closed';
   }
 
   /** Requests whose answer is not complete. */
@@ -185,7 +192,7 @@ export class LlmListener {
     this.loading ??= import('../llm/egress.ts').then(({ Egress }) => {
       const egress = new Egress(this.settings, this.environment, this.watcher);
       this.egress = egress;
-      if (this.draining) egress.drain();
+      if (this.isDraining) egress.drain();
       return egress;
     });
     return this.loading;
@@ -204,7 +211,7 @@ export class LlmListener {
 
   /** @returns false when the egress has refused the request */
   private serve(request: DownstreamRequest, response: DownstreamResponse): boolean {
-    if (this.draining && response instanceof ServerResponse) response.setHeader('connection', 'close');
+    if (this.isDraining && response instanceof ServerResponse) response.setHeader('connection', 'close');
     this.listenerStats.activeCalls++;
     response.once('close', () => this.listenerStats.activeCalls--);
     if (request instanceof IncomingMessage && response instanceof ServerResponse)
@@ -228,7 +235,7 @@ export class LlmListener {
 
   /** Refuses new requests; requests in progress finish. */
   drain(): void {
-    this.draining = true;
+    if (!this.isDraining) this.state = step(LISTENER_ARROWS, this.state, 'draining');
     this.egress?.drain();
   }
 
@@ -240,6 +247,7 @@ export class LlmListener {
   close(): void {
     this.drain();
     this.stopAccepting();
+    if (this.state === 'draining') this.state = step(LISTENER_ARROWS, this.state, 'closed');
     this.egress?.close();
     for (const socket of takeAll(this.sockets)) socket.destroy();
   }

@@ -80,7 +80,8 @@ class RunningSidecar {
   /** When the present file was refused; undefined while its configuration is in use. */
   private refusedSince: Date | undefined = undefined;
   private applying: Promise<readonly Problem[]> = Promise.resolve([]);
-  private onDrained: () => void = () => {};
+  /** Resolves when the process has nothing left to do: after the drain, or after a second signal. */
+  private readonly ended = Promise.withResolvers<void>();
 
   constructor(source: ConfigSource, sidecar: Sidecar, lines: LineWriter, log: Logger, events: EventLog) {
     this.source = source;
@@ -191,7 +192,7 @@ class RunningSidecar {
       } else {
         this.log.warn({ signal }, 'ending at once');
         this.sidecar.close();
-        this.onDrained();
+        this.ended.resolve();
       }
     };
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
@@ -200,7 +201,7 @@ class RunningSidecar {
   }
 
   private drain(): Promise<void> {
-    this.drained ??= this.sidecar.drain().then(() => this.onDrained());
+    this.drained ??= this.sidecar.drain().then(() => this.ended.resolve());
     return this.drained;
   }
 
@@ -282,10 +283,7 @@ class RunningSidecar {
   }
 
   async untilDrained(): Promise<number> {
-    await new Promise<void>((resolve) => {
-      this.onDrained = resolve;
-      if (this.sidecar.state === 'stopped') resolve();
-    });
+    await this.ended.promise;
     // A drained sidecar does not wait for a collector or a Kubernetes API that does not answer.
     endProcessSoon(EXIT_OK);
     await this.stop();

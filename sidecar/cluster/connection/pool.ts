@@ -1,6 +1,7 @@
 /** The connection pool of one endpoint; `pool-state.ts` draws its states. */
 import type { Socket } from 'node:net';
 import { Timer } from '../../clock/timer-wheel.ts';
+import { step } from '../../errors/illegal-step.ts';
 import { GRPC_FIELD_NAMES } from '../../grpc/field-names.ts';
 import { refuseForeignClient, refuseForeignServer } from '../../grpc/foreign-peers.ts';
 import { READ_SIDECAR_SETTINGS } from '../../grpc/sidecar-settings.ts';
@@ -11,7 +12,7 @@ import { ErrorCode, errorName } from '../../http2/frame.ts';
 import { printable, tlsErrorOf } from '../../tls/failure.ts';
 import { causeOf, connectTimeout } from './connect-failure.ts';
 import { PoolKeepalive } from './keepalive.ts';
-import { PoolState } from './pool-state.ts';
+import { POOL_ARROWS, PoolState } from './pool-state.ts';
 import type { ConnectionWaiter, PoolEnvironment, PoolListener, PoolOptions } from './pool-types.ts';
 import { ReconnectSchedule } from './reconnect.ts';
 import { freshCount, isReset, isSpent, isWorn } from './worn-connections.ts';
@@ -40,7 +41,6 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   private connecting: Connection | undefined = undefined;
   private connectStartedAtMs = Number.NEGATIVE_INFINITY;
   private readonly schedule = new ReconnectSchedule();
-  private closed = false;
   /** There are connections, but the peer allows no stream on any (SETTINGS_MAX_CONCURRENT_STREAMS is 0). */
   shut = false;
   state: PoolState = PoolState.idle;
@@ -57,6 +57,10 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
 
   update(options: PoolOptions): void {
     this.options = options;
+  }
+
+  private get closed(): boolean {
+    return this.state === PoolState.closed;
   }
 
   get connectionCount(): number {
@@ -370,15 +374,16 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   }
 
   private setState(state: PoolState): void {
-    if (state === this.state) return;
-    this.state = state;
+    if (state === this.state || this.closed) return;
+    this.state = step(POOL_ARROWS, this.state, state);
     this.listener.onStateChange();
   }
 
   /** Lets calls finish and closes. Waiting calls fail. */
   close(): void {
     if (this.closed) return;
-    this.closed = true;
+    // The listener learns nothing of it: the endpoint is removed already.
+    this.state = step(POOL_ARROWS, this.state, PoolState.closed);
     this.environment.wheel.cancel(this);
     this.connecting?.close(
       new ConnectionError('local', ErrorCode.NO_ERROR, 'the endpoint is no longer wanted'),

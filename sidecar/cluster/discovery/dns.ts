@@ -12,6 +12,7 @@
  */
 import { lookup as systemLookup } from 'node:dns/promises';
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { AddressError, formatHostPort, isLiteral, parseAddress } from '../../net/address.ts';
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
@@ -43,6 +44,16 @@ const MAX_UNANSWERED = 2;
 /** A larger set is a mistake; every sidecar uses the same part of it. */
 const MAX_ENDPOINTS = 4096;
 
+type LookupState = 'new' | 'waiting' | 'looking up' | 'stopped';
+
+/** The arrows of the drawing above. */
+export const LOOKUP_ARROWS: Arrows<LookupState> = {
+  new: ['looking up', 'stopped'],
+  'looking up': ['waiting', 'stopped'],
+  waiting: ['looking up', 'stopped'],
+  stopped: [],
+};
+
 export class DnsDiscovery implements Discovery {
   private readonly host: string;
   private readonly port: number;
@@ -52,7 +63,7 @@ export class DnsDiscovery implements Discovery {
   private readonly timer: Timer;
   private onEndpoints: (addresses: readonly string[]) => void = () => {};
   private onError: (error: Error) => void = () => {};
-  private state: 'new' | 'waiting' | 'looking up' | 'stopped' = 'new';
+  private state: LookupState = 'new';
   private current = '';
   private failures = 0;
   private startedAtMs = Number.NEGATIVE_INFINITY;
@@ -87,7 +98,7 @@ export class DnsDiscovery implements Discovery {
     this.onError = onError;
     if (isLiteral(this.host)) {
       // A literal never changes.
-      this.state = 'stopped';
+      this.enter('stopped');
       onEndpoints([formatHostPort(this.host, this.port)]);
     } else {
       this.begin();
@@ -95,7 +106,7 @@ export class DnsDiscovery implements Discovery {
   }
 
   stop(): void {
-    this.state = 'stopped';
+    this.enter('stopped');
     this.options.wheel.cancel(this.timer);
     this.onEndpoints = () => {};
     this.onError = () => {};
@@ -116,6 +127,10 @@ export class DnsDiscovery implements Discovery {
     }
   }
 
+  private enter(state: LookupState): void {
+    if (state !== this.state) this.state = step(LOOKUP_ARROWS, this.state, state);
+  }
+
   private onTimeout(): void {
     if (this.state === 'waiting') this.begin();
     else if (this.state === 'looking up') this.failed(`no answer within ${LOOKUP_TIMEOUT_MS / 1000} s`);
@@ -128,7 +143,7 @@ export class DnsDiscovery implements Discovery {
       this.failed(`${MAX_UNANSWERED} look-ups have not been answered at all`);
       return;
     }
-    this.state = 'looking up';
+    this.enter('looking up');
     this.options.wheel.arm(this.timer, this.startedAtMs + LOOKUP_TIMEOUT_MS);
     const generation = ++this.generation;
     this.unanswered++;
@@ -191,7 +206,7 @@ export class DnsDiscovery implements Discovery {
   }
 
   private wait(intervalMs: number): void {
-    this.state = 'waiting';
+    this.enter('waiting');
     const nextMs = this.startedAtMs + (this.refreshWanted ? MIN_INTERVAL_MS : intervalMs);
     this.options.wheel.arm(this.timer, nextMs);
   }

@@ -1,5 +1,6 @@
 /** Discovers endpoints by listing and watching the EndpointSlices of a Service. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
 import { type EndpointSlice, readSlices, type SliceQuestion } from './endpoint-slices.ts';
@@ -41,6 +42,17 @@ const LIST_TIMEOUT_MS = 15_000;
 const MIN_INTERVAL_MS = 1_000;
 const MAX_BACKOFF_MS = 30_000;
 
+type WatchState = 'new' | 'listing' | 'watching' | 'backing off' | 'stopped';
+
+/** The arrows of the drawing of {@link KubernetesDiscovery}; a watch that goes on waits for its next request, too. */
+export const WATCH_ARROWS: Arrows<WatchState> = {
+  new: ['listing', 'stopped'],
+  listing: ['watching', 'backing off', 'stopped'],
+  watching: ['backing off', 'stopped'],
+  'backing off': ['listing', 'watching', 'stopped'],
+  stopped: [],
+};
+
 /**
  * Endpoints from the EndpointSlices of a Service: lists them once, then watches them.
  *
@@ -56,7 +68,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private readonly options: KubernetesDiscoveryOptions;
   private onEndpoints: (addresses: readonly string[], near: readonly string[]) => void = () => {};
   private onError: (error: Error) => void = () => {};
-  private state: 'new' | 'listing' | 'watching' | 'backing off' | 'stopped' = 'new';
+  private state: WatchState = 'new';
   private readonly slices = new Map<string, EndpointSlice>();
   private resourceVersion = '';
   private zone: string | undefined = undefined;
@@ -99,7 +111,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   }
 
   stop(): void {
-    this.state = 'stopped';
+    this.enter('stopped');
     this.generation++;
     this.options.wheel.cancel(this);
     this.endWatch();
@@ -119,6 +131,10 @@ export class KubernetesDiscovery extends Timer implements Discovery {
     else if (this.state === 'backing off') this.resume();
   }
 
+  private enter(state: WatchState): void {
+    if (state !== this.state) this.state = step(WATCH_ARROWS, this.state, state);
+  }
+
   private resume(): void {
     if (this.resourceVersion === '') this.list();
     else this.watch();
@@ -127,7 +143,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private list(): void {
     const { wheel, now, source } = this.options;
     const generation = ++this.generation;
-    this.state = 'listing';
+    this.enter('listing');
     this.startedAtMs = now();
     wheel.arm(this, this.startedAtMs + LIST_TIMEOUT_MS);
     source.list().then(
@@ -152,7 +168,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   private watch(): void {
     const { wheel, now, source } = this.options;
     const generation = ++this.generation;
-    this.state = 'watching';
+    this.enter('watching');
     this.startedAtMs = now();
     wheel.cancel(this);
     this.endWatch = source.watch(
@@ -212,7 +228,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
 
   private waitFor(intervalMs: number): void {
     this.generation++;
-    this.state = 'backing off';
+    this.enter('backing off');
     const { wheel, now } = this.options;
     wheel.arm(this, Math.max(this.startedAtMs + intervalMs, now() + 1));
   }

@@ -31,10 +31,10 @@ export class AppHealth extends Timer {
   private probe: HealthProbe | undefined = undefined;
   /** The probe before; a stopped app gets no further probe until it sends something. */
   private lastProbe: HealthProbe | undefined = undefined;
-  private started = false;
+  /** `new` ──start()──▶ `watching` ──stop()──▶ `stopped`. */
+  private phase: 'new' | 'watching' | 'stopped' = 'new';
   /** Whether the configuration names an app at all. */
   private configured = true;
-  private stopped = false;
   /** The endpoint that `state` describes. */
   private endpoint: Endpoint | undefined = undefined;
   private connected = false;
@@ -59,19 +59,19 @@ export class AppHealth extends Timer {
   }
 
   start(): void {
-    this.started = true;
-    this.look();
+    this.phase = 'watching';
+    this.probeNow();
   }
 
   /** Applies new options. If the app is another one now, or none, it probes at once. */
   update(options: { intervalMs: number; timeoutMs: number }, configured: boolean): void {
     this.options = options;
     this.configured = configured;
-    if (this.started && this.cluster.endpoints[0] !== this.endpoint) this.lookNow();
+    if (this.phase === 'watching' && this.cluster.endpoints[0] !== this.endpoint) this.probeNextTick();
   }
 
   stop(): void {
-    this.stopped = true;
+    this.phase = 'stopped';
     this.wheel.cancel(this);
     this.probe?.cancel();
     this.listeners.clear();
@@ -90,11 +90,11 @@ export class AppHealth extends Timer {
   }
 
   override onTimeout(): void {
-    this.look();
+    this.probeNow();
   }
 
-  private look(): void {
-    if (this.stopped) return;
+  private probeNow(): void {
+    if (this.phase === 'stopped') return;
     this.wheel.cancel(this);
     this.probe?.cancel();
     this.probe = undefined;
@@ -120,7 +120,7 @@ export class AppHealth extends Timer {
   }
 
   private found(state: AppState): void {
-    if (this.stopped) return;
+    if (this.phase === 'stopped') return;
     this.probe = undefined;
     const before = this.healthy;
     this.state = state;
@@ -134,17 +134,17 @@ export class AppHealth extends Timer {
 
   /** The connection to the app opened or closed: probe now, not at the next interval. */
   private onPoolState(endpoint: Endpoint): void {
-    if (endpoint !== this.endpoint || !this.started) return;
+    if (endpoint !== this.endpoint || this.phase === 'new') return;
     const connected = endpoint.pool.state === PoolState.ready;
     if (connected === this.connected) return;
     this.connected = connected;
     // A running probe notices the change itself.
-    if (this.probe === undefined) this.lookNow();
+    if (this.probe === undefined) this.probeNextTick();
     if (connected) for (const listener of this.connectionListeners) listener();
   }
 
-  /** Probes on the next tick: the pool that reports a change has not finished it yet. */
-  private lookNow(): void {
+  /** The pool that reports a change has not finished it yet, so the probe waits for the next tick. */
+  private probeNextTick(): void {
     this.wheel.arm(this, this.clock());
   }
 }

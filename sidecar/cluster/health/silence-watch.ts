@@ -1,5 +1,6 @@
 /** Detects that an endpoint is absent, by signs of life on its connection. */
 import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
+import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { isSidecar } from '../../grpc/sidecar-settings.ts';
 import type { StreamConnection } from '../../http2/streams.ts';
 import type { Endpoint } from '../endpoint.ts';
@@ -84,16 +85,24 @@ export class SilenceWatch {
   }
 }
 
+/** The states of one request for a sign of life; an endpoint that is back has ended its request. */
+type SignState = 'asked' | 'absent' | 'ended';
+
+export const SIGN_ARROWS: Arrows<SignState> = {
+  asked: ['absent', 'ended'],
+  absent: ['ended'],
+  ended: [],
+};
+
 class SignQuestion extends Timer {
   readonly connection: StreamConnection;
-  absent = false;
+  private state: SignState = 'asked';
   private readonly environment: SilenceEnvironment;
   private readonly questions: Map<Endpoint, SignQuestion>;
   private readonly endpoint: Endpoint;
   private readonly waiting: ((alive: boolean) => void)[] = [];
   private askedAtMs = 0;
   private looks = 0;
-  private ended = false;
   /** Its own HTTP/2 has answered: from then on a sidecar is asked for its app. */
   private signed = false;
   private probe: HealthProbe | undefined = undefined;
@@ -111,6 +120,10 @@ class SignQuestion extends Timer {
     this.connection = connection;
   }
 
+  get absent(): boolean {
+    return this.state === 'absent';
+  }
+
   start(): void {
     const { wheel, clock } = this.environment;
     this.askedAtMs = clock();
@@ -124,7 +137,7 @@ class SignQuestion extends Timer {
   }
 
   private onSign(): void {
-    if (this.ended || this.signed) return;
+    if (this.state === 'ended' || this.signed) return;
     this.signed = true;
     if (isSidecar(this.connection.peer)) this.askSidecar();
     else this.heard();
@@ -138,7 +151,7 @@ class SignQuestion extends Timer {
       this.probe = undefined;
       if (result === 'not_serving' || result === 'unreachable') this.becomeAbsent();
       else if (result !== 'turned_away') this.heard();
-      if (!this.ended) wheel.arm(this, clock() + ABSENT_LOOK_MS);
+      if (this.state !== 'ended') wheel.arm(this, clock() + ABSENT_LOOK_MS);
     });
     this.probe.start(clock());
   }
@@ -160,8 +173,8 @@ class SignQuestion extends Timer {
   }
 
   private becomeAbsent(): void {
-    if (this.absent) return;
-    this.absent = true;
+    if (this.state !== 'asked') return;
+    this.state = step(SIGN_ARROWS, this.state, 'absent');
     this.tell(false);
     this.environment.onAbsent(this.endpoint);
   }
@@ -177,7 +190,7 @@ class SignQuestion extends Timer {
   }
 
   private finish(alive: boolean): void {
-    this.ended = true;
+    if (this.state !== 'ended') this.state = step(SIGN_ARROWS, this.state, 'ended');
     this.environment.wheel.cancel(this);
     this.probe?.cancel();
     if (this.questions.get(this.endpoint) === this) this.questions.delete(this.endpoint);

@@ -1,4 +1,5 @@
 /** Judges the results of health checks. Pure. */
+import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { Status, type StatusCode } from '../../grpc/status.ts';
 import type { HealthThresholds } from './health-check-settings.ts';
 import type { ProbeResult } from './probe.ts';
@@ -44,6 +45,13 @@ export function findingOf(result: ProbeResult, status: StatusCode | undefined): 
 
 export type HealthState = 'unknown' | 'healthy' | 'unhealthy';
 
+/** The arrows of the drawing of {@link HealthThreshold}. */
+export const HEALTH_ARROWS: Arrows<HealthState> = {
+  unknown: ['healthy', 'unhealthy'],
+  healthy: ['unhealthy'],
+  unhealthy: ['healthy'],
+};
+
 /**
  * The health of one endpoint, by its latest checks:
  *
@@ -67,14 +75,14 @@ export class HealthThreshold {
       return;
     }
     if (passes && this.state === 'unknown') {
-      this.state = 'healthy';
+      this.state = step(HEALTH_ARROWS, this.state, 'healthy');
       this.inRow = 0;
       return;
     }
     this.inRow++;
     const enough = passes ? healthyThreshold : finding === 'refuses' ? 1 : unhealthyThreshold;
     if (this.inRow < enough) return;
-    this.state = passes ? 'healthy' : 'unhealthy';
+    this.state = step(HEALTH_ARROWS, this.state, passes ? 'healthy' : 'unhealthy');
     this.inRow = 0;
   }
 }

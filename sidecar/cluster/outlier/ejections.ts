@@ -1,8 +1,13 @@
 /** Decides which endpoints are ejected, for how long, and how many may be. `detector.ts` draws the states. */
-
+import { step } from '../../errors/illegal-step.ts';
 import { EVIDENCE_BOUND, EVIDENCE_CAP } from './latency.ts';
 import type { OutlierSettings } from './outlier-settings.ts';
-import { type EjectionReason, refreshAdmits, type WatchedEndpoint } from './watched-endpoint.ts';
+import {
+  type EjectionReason,
+  ENDPOINT_ARROWS,
+  refreshAdmits,
+  type WatchedEndpoint,
+} from './watched-endpoint.ts';
 
 export interface OutlierEvent {
   readonly kind: 'ejected' | 'returned' | 'recovered';
@@ -50,7 +55,7 @@ export class Ejections {
     }
     const forMs = this.nextDurationMs(watched, reason, nowMs);
     this.count++;
-    watched.state = 'ejected';
+    watched.state = step(ENDPOINT_ARROWS, watched.state, 'ejected');
     watched.reason = reason;
     watched.detail = detail;
     watched.ejections++;
@@ -97,7 +102,7 @@ export class Ejections {
   /** Lets an ejected endpoint back on probation. */
   bringBack(watched: WatchedEndpoint, because: string, nowMs: number): OutlierEvent {
     this.count--;
-    watched.state = 'probation';
+    watched.state = step(ENDPOINT_ARROWS, watched.state, 'probation');
     watched.epoch++;
     watched.returnedAtMs = nowMs;
     watched.probing = 0;
@@ -110,7 +115,7 @@ export class Ejections {
 
   /** Ends a probation. The latency evidence from it stays, up to EVIDENCE_CAP. */
   recover(watched: WatchedEndpoint, nowMs: number): OutlierEvent {
-    watched.state = 'in_service';
+    watched.state = step(ENDPOINT_ARROWS, watched.state, 'in_service');
     watched.healthySinceMs = nowMs;
     for (const track of watched.latency) {
       if (track !== undefined) track.evidence = Math.min(track.evidence, EVIDENCE_CAP);

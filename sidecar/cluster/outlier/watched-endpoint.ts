@@ -1,4 +1,5 @@
 /** The state that outlier detection keeps of an endpoint and of an attempt. `detector.ts` changes it. */
+import type { Arrows } from '../../errors/illegal-step.ts';
 import type { LatencyTrack } from './latency.ts';
 import { OutcomeWindow } from './rates.ts';
 
@@ -10,6 +11,13 @@ export type EjectionReason =
   | 'health_check';
 
 export type EndpointState = 'in_service' | 'ejected' | 'probation';
+
+/** The arrows of the drawing in `detector.ts`. */
+export const ENDPOINT_ARROWS: Arrows<EndpointState> = {
+  in_service: ['ejected'],
+  ejected: ['probation'],
+  probation: ['in_service', 'ejected'],
+};
 
 /** On probation: answers after which any number of calls may wait, and successes that end the probation. */
 export const PROBATION_SUCCESSES = 3;
