@@ -309,7 +309,7 @@ t.test('an agent that hangs keeps its circuit open: its HTTP/2 is well all the w
     clock.advance(1_010);
     t.same(await Promise.all(held), Array(5).fill(status.DEADLINE_EXCEEDED));
     t.match(caller.circuits, [{ to: 'open', unreachable: false }]);
-    await waitUntil('its sign has come', () => !silence.asking, patient);
+    await waitUntil('its sign has come', () => !silence.isPending, patient);
     for (let count = 0; count < 20; count++) {
       t.equal(await caller.hold(), status.UNAVAILABLE);
       clock.advance(1_010);

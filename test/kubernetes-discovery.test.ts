@@ -193,7 +193,7 @@ t.test('endpoints of our zone get the calls while they are well; a retry goes be
   };
   t.strictSame([...(await ask(40))].sort(), ['here-1', 'here-2']);
   const cluster = plane.sidecar.outbound.clusters.clusters.get('upstream')!;
-  t.equal(cluster.near.active, true);
+  t.equal(cluster.zoneEndpoints.active, true);
   fails.add('here-1').add('here-2');
   const retried = await ask(10);
   t.ok(
@@ -205,7 +205,7 @@ t.test('endpoints of our zone get the calls while they are well; a retry goes be
   upstreams[1]!.stop();
   await waitUntil('both are known to be gone', async () => {
     await ask(1);
-    return !cluster.near.active;
+    return !cluster.zoneEndpoints.active;
   });
   t.ok(
     [...(await ask(10))].every((name) => name.startsWith('there')),
@@ -214,7 +214,7 @@ t.test('endpoints of our zone get the calls while they are well; a retry goes be
   api.remove('s0');
   api.remove('s1');
   await waitUntil('they are gone', () => addresses().length === 2);
-  t.equal(cluster.near.active, false);
+  t.equal(cluster.zoneEndpoints.active, false);
 });
 
 t.test('our zone is that of our node', async (t) => {
@@ -231,7 +231,7 @@ t.test('our zone is that of our node', async (t) => {
   };
   const { plane } = await start(t, prepare);
   const near = ({ sidecar }: DataPlane): boolean =>
-    sidecar.outbound.clusters.clusters.get('upstream')!.near.active;
+    sidecar.outbound.clusters.clusters.get('upstream')!.zoneEndpoints.active;
   await waitUntil('it prefers', () => near(plane));
   const off = await start(t, prepare, { zone_preference: false });
   await waitUntil('it is known', () => off.addresses().length === 2);
@@ -293,12 +293,12 @@ t.test('slices', async (t) => {
         ),
       ],
       { port: 'grpc', zone: 'a' },
-    ).near.length;
+    ).inZone.length;
   t.equal(spread(2, 2), 2);
   t.equal(spread(1, 3), 1, 'half of an even share is enough');
   t.equal(spread(1, 4), 0, 'less would be too much for them');
   t.equal(spread(3, 0), 0, 'one zone alone needs no preference');
-  t.equal(readSlices([slice([at('10.0.0.1', { zone: 'b' })])], { port: 'grpc', zone: 'a' }).near.length, 0);
+  t.equal(readSlices([slice([at('10.0.0.1', { zone: 'b' })])], { port: 'grpc', zone: 'a' }).inZone.length, 0);
   const many = Array.from({ length: 5_000 }, (_, i) => at(`10.0.${i >> 8}.${i & 255}`));
   t.equal(addressesOf([slice(many)]).length, 4_096, 'bounded');
 });

@@ -119,7 +119,7 @@ export class Live implements LiveSource {
 
   private sample(): void {
     this.history.sample(this.sources(), this.sidecar.clock());
-    this.now.look();
+    this.now.update();
   }
 
   private *sources(): Generator<TrafficSource> {

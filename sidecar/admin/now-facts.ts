@@ -18,15 +18,15 @@ import { modelFailureBehind } from '../proxy/model-failures.ts';
 import type { CallStats } from '../telemetry/call-stats.ts';
 import { countCalls } from '../telemetry/traffic-history.ts';
 import type { Credentials } from '../tls/credentials.ts';
-import { type AskedAtMs, waitsOf } from './waits.ts';
+import { type SignRequests, waitsOf } from './waits.ts';
 
 /** The endpoints examined of a cluster; the others belong to a very large Service and count as healthy. */
 const MAX_ENDPOINTS = 1_000;
 /** The requests of one model whose waits we examine, oldest first. */
 const MAX_REQUESTS = 1_000;
 
-/** @param asked when we sent each connection a sign-of-life request; the caller keeps it from one look to the next */
-export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): NowFacts {
+/** @param signRequests when we sent each connection a sign-of-life request; the caller keeps it from one look to the next */
+export function nowFacts(sidecar: Sidecar, signRequests: SignRequests, wallMs: number): NowFacts {
   const { inbound, outbound, llm, state } = sidecar;
   const nowMs = sidecar.clock();
   const { app } = inbound;
@@ -38,7 +38,7 @@ export function nowFacts(sidecar: Sidecar, asked: AskedAtMs, wallMs: number): No
       // The app's own health tells whether it is there.
       clusterFacts(app.name, app, inbound.stats.calls, undefined, nowMs),
       ...Array.from(outbound.clusters.serving(), ([name, cluster]) =>
-        clusterFacts(name, cluster, cluster.calls, name === cluster.name ? asked : undefined, nowMs),
+        clusterFacts(name, cluster, cluster.calls, name === cluster.name ? signRequests : undefined, nowMs),
       ),
     ],
     providers: (llm.egress?.upstreams ?? []).map((upstream) =>
@@ -55,10 +55,10 @@ function clusterFacts(
   name: string,
   cluster: ClusterWithPolicies,
   stats: CallStats,
-  asked: AskedAtMs | undefined,
+  signRequests: SignRequests | undefined,
   nowMs: number,
 ): ClusterFacts {
-  const { ofEndpoint, ofMethod } = waitsOf(cluster, nowMs, asked);
+  const { ofEndpoint, ofMethod } = waitsOf(cluster, nowMs, signRequests);
   const policies = cluster.policies;
   const circuits: CircuitFacts[] = [];
   let behind = '';

@@ -3,12 +3,12 @@
 import type { Sidecar } from '../data-plane/sidecar.ts';
 import { Now, type NowReport } from '../policy/now/now.ts';
 import { nowFacts } from './now-facts.ts';
-import type { AskedAtMs } from './waits.ts';
+import type { SignRequests } from './waits.ts';
 
 export class NowWatch {
   private readonly sidecar: Sidecar;
   private readonly now = new Now();
-  private readonly asked: AskedAtMs = new WeakMap();
+  private readonly signRequests: SignRequests = new WeakMap();
   private looks = 0;
   private lookedAtMs = 0;
   /** The difference between the monotonic clock of the looks and the time of day. */
@@ -31,10 +31,10 @@ export class NowWatch {
     return this.report.all;
   }
 
-  look(): void {
+  update(): void {
     this.looks++;
     this.lookedAtMs = this.sidecar.clock();
-    this.report = this.now.assess(nowFacts(this.sidecar, this.asked, Date.now()), this.lookedAtMs);
+    this.report = this.now.assess(nowFacts(this.sidecar, this.signRequests, Date.now()), this.lookedAtMs);
   }
 
   /** The findings of the latest look, as plain values. */

@@ -12,9 +12,9 @@ import { Attempt } from '../proxy/attempt.ts';
 const MAX_STREAMS = 2_000;
 const MAX_METHODS = 256;
 /** We ask for a sign of life after a call has waited this long on a connection that was silent for as long. */
-const ASK_AFTER_MS = 2_000;
+const REQUEST_AFTER_MS = 2_000;
 /** How often we ask a connection again while calls still wait there. */
-const ASK_AGAIN_MS = 5_000;
+const REQUEST_AGAIN_MS = 5_000;
 
 export interface ClusterWaits {
   readonly ofEndpoint: ReadonlyMap<Endpoint, LongestWaits>;
@@ -22,14 +22,18 @@ export interface ClusterWaits {
   readonly ofMethod: ReadonlyMap<string, LongestWaits>;
 }
 
-/** When we asked each connection for a sign of life. */
-export type AskedAtMs = WeakMap<Connection, number>;
+/** When we last requested a sign of life on each connection. */
+export type SignRequests = WeakMap<Connection, number>;
 
 /**
- * @param asked given for a cluster whose endpoints we ask for a sign of life when calls wait in silence. A stopped
+ * @param signRequests given for a cluster whose endpoints we ask for a sign of life when calls wait in silence. A stopped
  * process and one that works on a long task look the same; only the second one answers
  */
-export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | undefined): ClusterWaits {
+export function waitsOf(
+  cluster: Cluster,
+  nowMs: number,
+  signRequests: SignRequests | undefined,
+): ClusterWaits {
   const ofEndpoint = new Map<Endpoint, LongestWaits>();
   const ofMethod = new Map<string, LongestWaits>();
   for (const endpoint of cluster.servingEndpoints()) {
@@ -38,7 +42,8 @@ export function waitsOf(cluster: Cluster, nowMs: number, asked: AskedAtMs | unde
       endpoint,
       nowMs,
       (connection, { longestMs }) => {
-        if (asked !== undefined) askInSilence(cluster, endpoint, connection, longestMs, asked, nowMs);
+        if (signRequests !== undefined)
+          requestSignInSilence(cluster, endpoint, connection, longestMs, signRequests, nowMs);
       },
       ofMethod,
     );
@@ -80,16 +85,16 @@ function waitsOfMethod(ofMethod: Map<string, LongestWaits>, path: string): Longe
   return waits;
 }
 
-function askInSilence(
+function requestSignInSilence(
   cluster: Cluster,
   endpoint: Endpoint,
   connection: Connection,
   longestMs: number,
-  asked: AskedAtMs,
+  signRequests: SignRequests,
   nowMs: number,
 ): void {
-  if (longestMs < ASK_AFTER_MS || nowMs - connection.lastReadAtMs < ASK_AFTER_MS) return;
-  if (nowMs - (asked.get(connection) ?? Number.NEGATIVE_INFINITY) < ASK_AGAIN_MS) return;
-  asked.set(connection, nowMs);
-  cluster.silence.ask(endpoint, connection);
+  if (longestMs < REQUEST_AFTER_MS || nowMs - connection.lastReadAtMs < REQUEST_AFTER_MS) return;
+  if (nowMs - (signRequests.get(connection) ?? Number.NEGATIVE_INFINITY) < REQUEST_AGAIN_MS) return;
+  signRequests.set(connection, nowMs);
+  cluster.silence.requestSign(endpoint, connection);
 }

@@ -160,9 +160,9 @@ export class ClusterSet<
   }
 
   /** For metrics: the configured clusters, and removed ones with calls now or recently. A name may appear twice. */
-  *told(): Generator<Cluster<Policies>> {
+  *reported(): Generator<Cluster<Policies>> {
     yield* this.clusters.values();
-    yield* this.leaving.told(this.environment.clock());
+    yield* this.leaving.reported(this.environment.clock());
   }
 
   /** The configured clusters, and removed ones that still have calls, each under a unique name. */

@@ -69,7 +69,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   private discovery: Discovery | undefined = undefined;
   private balancer: Balancer;
   /** The endpoints in our own zone. */
-  readonly near: ZoneEndpoints;
+  readonly zoneEndpoints: ZoneEndpoints;
   /** Called whenever the first connection to an endpoint opened or the last one closed. */
   onPoolState: ((endpoint: Endpoint) => void) | undefined = undefined;
   endpoints: readonly Endpoint[] = [];
@@ -97,7 +97,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     this.environment = environment;
     this.listener = listener;
     this.balancer = createBalancer(settings.balancer);
-    this.near = new ZoneEndpoints(settings.balancer);
+    this.zoneEndpoints = new ZoneEndpoints(settings.balancer);
     this.outliers = new OutlierWatch(
       settings.outlierDetection,
       environment.wheel,
@@ -133,16 +133,16 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   /** The endpoint can be reached, or its health check passes: lift what its absence alone had caused. */
   private onBack(endpoint: Endpoint): void {
     const nowMs = this.environment.clock();
-    this.outliers.tell(this.outliers.detector.reached(endpoint.watched, nowMs));
+    this.outliers.report(this.outliers.detector.reached(endpoint.watched, nowMs));
     this.outliers.wake(nowMs);
     this.policies.onEndpointBack(nowMs);
   }
 
   /** Its calls wait: ask whether the endpoint is slow or its process is stopped. */
-  private askSlow(endpoint: Endpoint): void {
+  private checkSlow(endpoint: Endpoint): void {
     noteSlow(endpoint.watched, this.silence.isAbsent(endpoint));
     const [connection] = endpoint.pool.connections;
-    if (connection !== undefined) this.silence.ask(endpoint, connection);
+    if (connection !== undefined) this.silence.requestSign(endpoint, connection);
   }
 
   private onAbsent({ watched }: Endpoint): void {
@@ -159,19 +159,19 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     const healthy = check.state !== 'unhealthy';
     // Report every failed check, not only the first: there may be room to eject it by now.
     if (healthy ? changed : endpoint.pool.state !== PoolState.backingOff)
-      this.tellHealth(endpoint, healthy, check.detail);
+      this.applyHealth(endpoint, healthy, check.detail);
     if (healthy && check.passes) this.onBack(endpoint);
     if (changed) this.listener.onHealthChange?.(this, endpoint, check);
   }
 
-  private tellHealth(endpoint: Endpoint, healthy: boolean, detail: string): void {
+  private applyHealth(endpoint: Endpoint, healthy: boolean, detail: string): void {
     const { detector } = this.outliers;
-    this.outliers.tell(detector.healthChecked(endpoint.watched, healthy, detail, this.environment.clock()));
+    this.outliers.report(detector.healthChecked(endpoint.watched, healthy, detail, this.environment.clock()));
   }
 
   private updateHealth(): void {
     for (const endpoint of this.health.update(this.settings.healthCheck, this.endpoints)) {
-      if (!endpoint.removed) this.tellHealth(endpoint, true, 'its health is no longer checked');
+      if (!endpoint.removed) this.applyHealth(endpoint, true, 'its health is no longer checked');
     }
   }
 
@@ -180,7 +180,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     // Forget the latency estimate: with the slow one it would get no calls to prove itself with.
     if (event.kind === 'returned' && endpoint !== undefined) Object.assign(endpoint, UNSEEN);
     if (event.kind === 'ejected') {
-      if (event.reason === 'latency' && endpoint !== undefined) this.askSlow(endpoint);
+      if (event.reason === 'latency' && endpoint !== undefined) this.checkSlow(endpoint);
       if (event.endpoint.unreachable) this.returns.wake();
     }
     this.listener.onOutlier(this, event);
@@ -198,8 +198,8 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     this.discovery?.stop();
     this.discovery = discovery;
     discovery.start(
-      (addresses, near = []) => {
-        this.setEndpoints(addresses, near);
+      (addresses, inZone = []) => {
+        this.setEndpoints(addresses, inZone);
         this.resolved();
       },
       (error) => {
@@ -231,10 +231,10 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     if (!balancerChanged) return;
     this.balancer = createBalancer(settings.balancer);
     this.balancer.update?.(this.endpoints);
-    this.near.use(settings.balancer);
+    this.zoneEndpoints.use(settings.balancer);
   }
 
-  private setEndpoints(addresses: readonly string[], near: readonly string[]): void {
+  private setEndpoints(addresses: readonly string[], inZone: readonly string[]): void {
     const wanted = new Set(addresses);
     const added: string[] = [];
     const removed: string[] = [];
@@ -250,18 +250,18 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
       added.push(address);
     }
     if (added.length === 0 && removed.length === 0) {
-      this.near.set(this.endpoints, new Set(near));
+      this.zoneEndpoints.set(this.endpoints, new Set(inZone));
       return;
     }
     this.endpoints = [...this.byAddress.values()];
-    this.near.set(this.endpoints, new Set(near));
+    this.zoneEndpoints.set(this.endpoints, new Set(inZone));
     this.updateHealth();
     this.balancer.update?.(this.endpoints);
     this.listener.onEndpoints(this, added, removed);
-    this.tellCircuits(added.length > 0);
+    this.notifyPolicies(added.length > 0);
   }
 
-  private tellCircuits(someAreNew: boolean): void {
+  private notifyPolicies(someAreNew: boolean): void {
     const { policies, endpoints } = this;
     if (endpoints.length === 0) return;
     const nowMs = this.environment.clock();
@@ -276,13 +276,13 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
     const endpoint = new Endpoint(address, this.outliers.detector.add(address), addedAtMs);
     endpoint.watched.onAdmitsChange = () => {
       endpoint.refreshUsable();
-      this.near.recount();
+      this.zoneEndpoints.recount();
     };
     endpoint.pool = new ConnectionPool(address, poolOptions(this.settings), this.environment, {
       onStateChange: () => {
         const before = endpoint.usable;
         endpoint.refreshUsable();
-        this.near.recount();
+        this.zoneEndpoints.recount();
         if (endpoint.pool.state === PoolState.ready) this.returns.onConnected(endpoint);
         if (endpoint.usable !== before) this.listener.onEndpointUsable(this, endpoint, endpoint.usable);
         this.onPoolState?.(endpoint);
@@ -301,7 +301,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   private retire(endpoint: Endpoint): void {
     endpoint.removed = true;
     for (const event of this.outliers.detector.remove(endpoint.watched, this.environment.clock())) {
-      this.outliers.tell(event);
+      this.outliers.report(event);
     }
     endpoint.refreshUsable();
     this.leaving.add(endpoint, this.environment.clock());
@@ -309,9 +309,9 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   }
 
   /** For metrics: the present endpoints, and removed ones with calls now or recently. */
-  *toldEndpoints(): Generator<Endpoint> {
+  *reportedEndpoints(): Generator<Endpoint> {
     yield* this.endpoints;
-    yield* this.leaving.told(this.environment.clock());
+    yield* this.leaving.reported(this.environment.clock());
   }
 
   /** The present endpoints, and removed ones that still have calls, unless another one has their address by now. */
@@ -323,7 +323,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   /** Returns the endpoint for the next attempt; undefined when there is none. */
   pick(key: CallKey, nowMs: number): Endpoint | undefined {
     const { random } = this.environment;
-    const picked = (this.near.pick(key, random, nowMs) ??
+    const picked = (this.zoneEndpoints.pick(key, random, nowMs) ??
       this.balancer.pick(this.endpoints, key, random, nowMs)) as Endpoint | undefined;
     if (picked === undefined) {
       // A call needs an endpoint that discovery has not found: it may exist by now.

@@ -4,12 +4,12 @@
  */
 
 /** Scrapes are less than a minute apart, as a rule. */
-const TOLD_MS = 120_000;
+const REPORTED_MS = 120_000;
 /** Beyond this many, the items removed first are dropped. */
 const MAX_ITEMS = 1_000;
 
 export class Leaving<Item extends { readonly activeCalls: number }> {
-  /** Item → when it last had calls, as `told` saw it. */
+  /** Item → when it last had calls, as `reported` saw it. */
   private readonly items = new Map<Item, number>();
 
   /** Keeps the item if it has calls. */
@@ -22,10 +22,10 @@ export class Leaving<Item extends { readonly activeCalls: number }> {
   }
 
   /** The items that have calls, or had some in the last two minutes. */
-  *told(nowMs: number): Generator<Item> {
+  *reported(nowMs: number): Generator<Item> {
     for (const [item, seenMs] of this.items) {
       if (item.activeCalls > 0) this.items.set(item, nowMs);
-      else if (nowMs - seenMs >= TOLD_MS) {
+      else if (nowMs - seenMs >= REPORTED_MS) {
         this.items.delete(item);
         continue;
       }

@@ -3,7 +3,7 @@
  * perhaps not as intended, go to standard error.
  */
 import { STREAM_IDLE_TIMEOUT } from '../policy/time-limit-settings.ts';
-import { complain, EXIT, print } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
 
 export async function check(args: readonly string[]): Promise<number> {
@@ -20,6 +20,6 @@ export async function check(args: readonly string[]): Promise<number> {
   });
   print(document.toString());
   for (const { level, message } of configured.source.notices)
-    complain(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
+    printError(`${level === 'warn' ? 'warning' : 'note'}: ${message}`);
   return EXIT.OK;
 }

@@ -31,7 +31,7 @@ export function print(text: string): void {
 }
 
 /** Writes to standard error. */
-export function complain(text: string): void {
+export function printError(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 

@@ -2,7 +2,7 @@
 import { type Override, overridesFromFlags } from '../config/overrides.ts';
 import { formatProblem, type Problem } from '../config/problems.ts';
 import { type ConfigSource, openConfigSource } from '../config/source.ts';
-import { complain, EXIT, print } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 
 /**
  * Opens the configuration that `args` name, or reports the problems and returns the exit code.
@@ -26,8 +26,8 @@ export async function configure(
 }
 
 function refuse(problems: readonly Problem[]): { exitCode: number } {
-  complain(problems.map(formatProblem).join('\n'));
-  complain(problems.length === 1 ? '1 problem' : `${problems.length} problems`);
+  printError(problems.map(formatProblem).join('\n'));
+  printError(problems.length === 1 ? '1 problem' : `${problems.length} problems`);
   return { exitCode: EXIT.USAGE };
 }
 

@@ -2,7 +2,7 @@
 import { nearest } from '../config/problems.ts';
 import { deferSignals } from '../process/deferred-signals.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { type Command, complain, EXIT, print } from './command.ts';
+import { type Command, EXIT, print, printError } from './command.ts';
 
 const COMMANDS: readonly Command[] = [
   {
@@ -50,7 +50,7 @@ const COMMANDS: readonly Command[] = [
 export async function dispatch(args: readonly string[]): Promise<number | undefined> {
   const [first, ...rest] = args;
   if (first === undefined) {
-    complain(usage());
+    printError(usage());
     return EXIT.USAGE;
   }
   if (first === '--help' || first === '-h' || first === 'help') {
@@ -67,7 +67,9 @@ export async function dispatch(args: readonly string[]): Promise<number | undefi
     const main = await command.load();
     return await main(rest);
   } catch (error) {
-    complain(`outrigger ${command.name}: ${error instanceof Error ? (error.stack ?? error.message) : error}`);
+    printError(
+      `outrigger ${command.name}: ${error instanceof Error ? (error.stack ?? error.message) : error}`,
+    );
     return EXIT.SOFTWARE;
   }
 }
@@ -76,7 +78,7 @@ function unknownCommand(word: string): number {
   const names = COMMANDS.map(({ name }) => name);
   const close = nearest(word, names);
   const remedy = close === undefined ? `the commands are ${names.join(', ')}` : `did you mean ${close}?`;
-  complain(`outrigger: ${JSON.stringify(word.slice(0, 60))} is not a command\n    ${remedy}`);
+  printError(`outrigger: ${JSON.stringify(word.slice(0, 60))} is not a command\n    ${remedy}`);
   return EXIT.USAGE;
 }
 

@@ -4,7 +4,7 @@
  */
 import { request } from 'node:http';
 import { parseAddress } from '../net/address.ts';
-import { complain, EXIT } from './command.ts';
+import { EXIT, printError } from './command.ts';
 import { configure } from './configure.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -25,9 +25,9 @@ export async function drain(args: readonly string[]): Promise<number> {
   try {
     const status = await post({ ...target, path: '/drain/inbound' });
     if (status === 202) return EXIT.OK;
-    complain(`outrigger drain: ${listen} answered ${status}; is that the sidecar's admin.listen?`);
+    printError(`outrigger drain: ${listen} answered ${status}; is that the sidecar's admin.listen?`);
   } catch (error) {
-    complain(`outrigger drain: ${listen} can't be asked (${(error as Error).message}); check admin.listen`);
+    printError(`outrigger drain: ${listen} can't be asked (${(error as Error).message}); check admin.listen`);
   }
   return EXIT.UNAVAILABLE;
 }

@@ -5,7 +5,7 @@ import { TypedError } from '../errors/typed-error.ts';
 import { injectManifests, ManifestError } from '../kubernetes/inject/manifests.ts';
 import type { WorkloadReport } from '../kubernetes/inject/workloads.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { complain, EXIT, print } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
@@ -36,12 +36,12 @@ export async function inject(args: readonly string[]): Promise<number> {
     const problems = result.reports.flatMap(problemsOf);
     if (problems.length > 0) return refuse(problems);
     for (const { what, injection } of result.reports)
-      complain(
+      printError(
         injection.outcome === 'untouched'
           ? `${what}: unchanged, because ${injection.because}`
           : `${what}: injected`,
       );
-    if (result.reports.length === 0) complain('found no workload; the output is the unchanged input');
+    if (result.reports.length === 0) printError('found no workload; the output is the unchanged input');
     process.stdout.write(result.text);
     return EXIT.OK;
   } catch (error) {
@@ -57,7 +57,7 @@ function problemsOf({ what, injection }: WorkloadReport): string[] {
 }
 
 function refuse(problems: readonly string[]): number {
-  complain(problems.map((problem) => `outrigger inject: ${problem}`).join('\n'));
+  printError(problems.map((problem) => `outrigger inject: ${problem}`).join('\n'));
   return EXIT.USAGE;
 }
 
@@ -81,7 +81,7 @@ async function readText(file: string): Promise<string> {
 }
 
 async function readStandardInput(): Promise<string> {
-  if (process.stdin.isTTY) complain('outrigger inject: reading YAML from the terminal; end with Ctrl-D');
+  if (process.stdin.isTTY) printError('outrigger inject: reading YAML from the terminal; end with Ctrl-D');
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of process.stdin as AsyncIterable<Buffer>) {

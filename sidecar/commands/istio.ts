@@ -1,7 +1,7 @@
 /** `outrigger istio`: writes the configuration as Istio's resources. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { complain, EXIT, print } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 import { configure } from './configure.ts';
 import { type FlagDescription, flagsHelp, readFlags } from './flags.ts';
 
@@ -64,7 +64,7 @@ export async function istio(args: readonly string[]): Promise<number> {
     const { code, path } = error as NodeJS.ErrnoException;
     return refuse([`${path ?? directory} can't be written (${code}); check --directory`]);
   }
-  complain(files.map(([name]) => join(directory, name)).join('\n'));
+  printError(files.map(([name]) => join(directory, name)).join('\n'));
   return EXIT.OK;
 }
 
@@ -83,7 +83,7 @@ function split(args: readonly string[]): { own: string[]; rest: string[] } {
 }
 
 function refuse(problems: readonly string[]): number {
-  complain(problems.map((problem) => `outrigger istio: ${problem}`).join('\n'));
+  printError(problems.map((problem) => `outrigger istio: ${problem}`).join('\n'));
   return EXIT.USAGE;
 }
 

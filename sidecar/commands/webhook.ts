@@ -11,7 +11,7 @@ import { endOnUnexpectedErrors } from '../process/unexpected.ts';
 import { parseDurationMs } from '../settings/duration.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { outriggerVersion } from '../telemetry/version.ts';
-import { complain, EXIT, print } from './command.ts';
+import { EXIT, print, printError } from './command.ts';
 import { type FlagDescription, type Flags, flagsHelp, readFlags } from './flags.ts';
 import { INJECT_FLAGS, readInjectSettings } from './inject-settings.ts';
 
@@ -55,7 +55,7 @@ export async function webhook(args: readonly string[]): Promise<number> {
   const read = readFlags(args, FLAGS, process.env);
   const options = 'flags' in read ? readOptions(read.flags) : read;
   if ('problems' in options) {
-    complain(options.problems.map((problem) => `outrigger webhook: ${problem}`).join('\n'));
+    printError(options.problems.map((problem) => `outrigger webhook: ${problem}`).join('\n'));
     return EXIT.USAGE;
   }
   const log = createLogger({ level: options.level, base: { name: 'outrigger-webhook' } });

@@ -231,11 +231,11 @@ export class Sidecar {
    * its time is over, with the time at which the drain ends.
    */
   drainInbound(): Promise<number> {
-    this.inboundDrain ??= this.sendCallersAway();
+    this.inboundDrain ??= this.drainCallers();
     return this.inboundDrain;
   }
 
-  private async sendCallersAway(): Promise<number> {
+  private async drainCallers(): Promise<number> {
     const { delayMs, timeoutMs } = this.config.drain;
     const { inbound } = this;
     this.setState('notReady');

@@ -349,7 +349,7 @@ export class GrpcListener implements ConnectionOwner<Connection> {
 
   /** Sends GOAWAY on every connection: calls in flight and in transit finish. */
   drain(): void {
-    this.tlsAcceptor?.sendWaitingAway();
+    this.tlsAcceptor?.closeAllWaiting();
     for (const connection of [...this.lifetimes.keys()]) {
       if (connection.ready) this.shutdown(connection);
       else connection.close(new ConnectionError('local', ErrorCode.NO_ERROR, 'draining'));

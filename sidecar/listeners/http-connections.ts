@@ -98,7 +98,7 @@ class Connection implements Occupant {
 }
 
 /** How often connections are closed while there are too many. */
-const LOOK_EVERY_MS = 250;
+const CHECK_EVERY_MS = 250;
 
 /** Bounds the connections of an HTTP or HTTPS server. */
 export function boundConnections(server: Server, max: number): void {
@@ -109,7 +109,7 @@ export function boundConnections(server: Server, max: number): void {
     for (let one = places.takeOne(nowMs); one !== undefined; one = places.takeOne(nowMs))
       one.socket.destroy();
     clearTimeout(timer);
-    timer = places.size > max ? setTimeout(takeSome, LOOK_EVERY_MS).unref() : undefined;
+    timer = places.size > max ? setTimeout(takeSome, CHECK_EVERY_MS).unref() : undefined;
   };
   const connections = new Map<string | Socket, Connection>();
   server.on('connection', (socket: Socket) => {

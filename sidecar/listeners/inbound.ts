@@ -137,7 +137,7 @@ export class Inbound {
   async appBecause(service: string): Promise<string | undefined> {
     if (this.appHealth.state === 'none') return 'there is no app here (inbound.app is none)';
     const ours = this.health.answersFor(service);
-    const state = ours ? this.appHealth.state : await this.appServices.ask(service, this.healthTimeoutMs);
+    const state = ours ? this.appHealth.state : await this.appServices.check(service, this.healthTimeoutMs);
     if (ours ? this.appHealth.healthy : state === 'serving' || state === 'busy') return undefined;
     return `the app at ${this.appAddress} is ${state}${ours ? '' : ', asked for that service'}`;
   }

@@ -1,6 +1,6 @@
 // Which IPv6 addresses count as one caller.
 import t from 'tap';
-import { Neighbours, networkOf, TOLD_APART } from './neighbours.ts';
+import { MAX_SINGLE, Neighbours, networkOf } from './neighbours.ts';
 
 t.test('a network is the first half of an address, however that is written', async (t) => {
   const network = '2001:db8:0:7::/64';
@@ -16,11 +16,11 @@ t.test('some hundred addresses of a network are told apart, and no more', async 
   const neighbours = new Neighbours();
   const address = (n: number): string => `2001:db8::${n.toString(16)}`;
   const network = networkOf(address(1))!;
-  for (let n = 0; n < TOLD_APART; n++) {
+  for (let n = 0; n < MAX_SINGLE; n++) {
     t.equal(neighbours.nameOf(address(n)), address(n));
     neighbours.add(address(n));
   }
-  t.equal(neighbours.nameOf(address(TOLD_APART)), network);
+  t.equal(neighbours.nameOf(address(MAX_SINGLE)), network);
   neighbours.add(network);
   t.equal(neighbours.nameOf(address(3)), address(3), 'those who were there keep their names');
   t.equal(neighbours.nameOf('2001:db8:1::1'), '2001:db8:1::1', 'another network');
@@ -28,5 +28,5 @@ t.test('some hundred addresses of a network are told apart, and no more', async 
     t.equal(neighbours.nameOf(`10.0.${n >> 8}.${n & 255}`), `10.0.${n >> 8}.${n & 255}`);
   neighbours.delete(network);
   neighbours.delete(address(3));
-  t.equal(neighbours.nameOf(address(TOLD_APART)), address(TOLD_APART), 'when one of them has gone');
+  t.equal(neighbours.nameOf(address(MAX_SINGLE)), address(MAX_SINGLE), 'when one of them has gone');
 });

@@ -1,11 +1,11 @@
 /**
  * Decides which IPv6 addresses count as one caller. A host with one IPv6 address usually has its whole /64 network, 2^64
  * addresses, and could pose as as many callers. But the pods of a Kubernetes node share such a network, too. So up to
- * `TOLD_APART` addresses of a network count one by one, and all further ones count as one caller, named by the network.
+ * `MAX_SINGLE` addresses of a network count one by one, and all further ones count as one caller, named by the network.
  */
 
 /** More than a node has pods. */
-export const TOLD_APART = 256;
+export const MAX_SINGLE = 256;
 
 /** The addresses that count one by one now. */
 export class Neighbours {
@@ -14,22 +14,22 @@ export class Neighbours {
   /** @returns the address, or its network when enough other addresses of it count one by one */
   nameOf(address: string): string {
     const network = networkOf(address);
-    const told = network === undefined ? undefined : this.byNetwork.get(network);
-    return told === undefined || told.size < TOLD_APART || told.has(address) ? address : network!;
+    const single = network === undefined ? undefined : this.byNetwork.get(network);
+    return single === undefined || single.size < MAX_SINGLE || single.has(address) ? address : network!;
   }
 
   /** @param name from `nameOf` */
   add(name: string): void {
     const network = networkOf(name);
     if (network === undefined) return;
-    const told = this.byNetwork.get(network) ?? new Set();
-    this.byNetwork.set(network, told.add(name));
+    const single = this.byNetwork.get(network) ?? new Set();
+    this.byNetwork.set(network, single.add(name));
   }
 
   delete(name: string): void {
     const network = networkOf(name);
-    const told = network === undefined ? undefined : this.byNetwork.get(network);
-    if (told?.delete(name) === true && told.size === 0) this.byNetwork.delete(network!);
+    const single = network === undefined ? undefined : this.byNetwork.get(network);
+    if (single?.delete(name) === true && single.size === 0) this.byNetwork.delete(network!);
   }
 }
 

@@ -78,7 +78,7 @@ export class TlsAcceptor {
       ...PROTOCOL,
       ALPNProtocols: [ALPN_H2],
       requestCert: settings.clientCa !== undefined,
-      // Verified in `judge`, so that the refusal can give the reason.
+      // `verify` checks it, so that the refusal can give the reason.
       rejectUnauthorized: false,
       secureOptions: constants.SSL_OP_NO_TICKET,
       // Our own timeout is shorter, and counts the refusal.
@@ -119,8 +119,8 @@ export class TlsAcceptor {
 
   acceptHandshake(socket: Socket, admit: Admit): void {
     const key = keyOf(socket);
-    if (this.waiting.size >= MAX_HANDSHAKES) this.sendAway(this.oneTooMany());
-    const timer = setTimeout(() => this.sendAway(key), HANDSHAKE_TIMEOUT_MS);
+    if (this.waiting.size >= MAX_HANDSHAKES) this.closeWaiting(this.oldestOfLargest());
+    const timer = setTimeout(() => this.closeWaiting(key), HANDSHAKE_TIMEOUT_MS);
     this.waiting.set(key, { socket, timer, admit });
     let bytes = 0;
     socket.on('error', ignore);
@@ -149,7 +149,7 @@ export class TlsAcceptor {
   }
 
   /** Returns the oldest of the address that has most, so that an address with hundreds displaces only its own. */
-  private oneTooMany(): string {
+  private oldestOfLargest(): string {
     const byAddress = new Map<string | undefined, { count: number; oldest: string }>();
     let most = { count: 0, oldest: '' };
     for (const [key, { socket }] of this.waiting) {
@@ -198,7 +198,7 @@ export class TlsAcceptor {
     // The handshake timed out or was displaced before.
     if (admit === undefined || !this.leave(key)) return void socket.destroy();
     joinRecords(socket);
-    const verdict = this.judge(socket);
+    const verdict = this.verify(socket);
     if (verdict instanceof TlsError) {
       this.listener.onRefused(ofCaller(verdict));
       end(socket, tlsRefusal(verdict.reason, verdict.message));
@@ -207,7 +207,7 @@ export class TlsAcceptor {
     }
   }
 
-  private judge(socket: TLSSocket): PeerIdentity | undefined | TlsError {
+  private verify(socket: TLSSocket): PeerIdentity | undefined | TlsError {
     if (socket.alpnProtocol !== ALPN_H2)
       return new TlsError('tls_no_alpn', 'the caller does not offer HTTP/2 (ALPN h2); gRPC needs it');
     if (this.settings.clientCa === undefined) return undefined;
@@ -242,7 +242,7 @@ export class TlsAcceptor {
   }
 
   /** Closes a connection whose time is over, or that another one displaces. */
-  private sendAway(key: string): void {
+  private closeWaiting(key: string): void {
     const waiting = this.waiting.get(key);
     if (waiting === undefined) return;
     this.leave(key);
@@ -266,11 +266,11 @@ export class TlsAcceptor {
 
   close(): void {
     this.credentials.stop();
-    this.sendWaitingAway();
+    this.closeAllWaiting();
   }
 
   /** Closes the connections that are not admitted yet. */
-  sendWaitingAway(): void {
+  closeAllWaiting(): void {
     for (const [key, { socket }] of [...this.waiting]) {
       this.leave(key);
       socket.destroy();

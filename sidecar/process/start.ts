@@ -98,7 +98,7 @@ class RunningSidecar {
     const { config } = sidecar;
     const { inbound, outbound } = sidecar;
     this.tracing = await startTracingIfAsked(config, log);
-    this.logCalls(config);
+    this.observeCalls(config);
     sidecar.llm.onBody = (direction, body) => log.info({ listener: 'llm', direction, body }, 'LLM body');
     inbound.context.tracer = this.tracing?.tracer;
     outbound.context.tracer = this.tracing?.tracer;
@@ -159,14 +159,14 @@ class RunningSidecar {
       },
       'listening',
     );
-    this.tellNotices();
+    this.logNotices();
     if (source.refused.length > 0) this.refuse(source.refused, STARTED_WITH_LAST_GOOD);
     else this.keepConfig();
     this.stopWatching = source.watch(
       (loaded) => void this.applyNext(loaded),
       (problems) => this.refuse(problems),
     );
-    this.listenToSignals();
+    this.handleSignals();
     trimMemoryWhenIdle(
       () => inbound.stats.activeCalls + outbound.stats.activeCalls + sidecar.llm.activeRequests,
     );
@@ -183,7 +183,7 @@ class RunningSidecar {
    * SIGTERM and SIGINT start a drain, and a second one ends the process at once; SIGHUP reloads. The first one never ends
    * the process, even during a drain: the kubelet sends SIGTERM after a `preStop` hook that starts the drain over HTTP.
    */
-  private listenToSignals(): void {
+  private handleSignals(): void {
     let signals = 0;
     const onSignal = (signal: NodeJS.Signals): void => {
       if (++signals === 1) {
@@ -237,9 +237,9 @@ class RunningSidecar {
     source.adopt(loaded);
     this.refusedSince = undefined;
     this.keepConfig();
-    this.tellNotices();
+    this.logNotices();
     log.level = config.log.level;
-    this.logCalls(config);
+    this.observeCalls(config);
     for (const section of ['admin', 'metrics', 'health'] as const) {
       if (config[section].listen !== before[section].listen) {
         log.warn(`${section}.listen changed; restart the sidecar for it to take effect`);
@@ -256,11 +256,11 @@ class RunningSidecar {
     if (problem !== undefined) this.log.warn(`the configuration is not kept: ${problem}`);
   }
 
-  private tellNotices(): void {
+  private logNotices(): void {
     for (const { level, message } of this.source.notices) this.log[level](message);
   }
 
-  private logCalls(config: Config): void {
+  private observeCalls(config: Config): void {
     const { failedCalls, accessLog } = this;
     accessLog.headers = config.log.accessHeaders;
     const observer = config.log.access ? new CallObservers(failedCalls, accessLog) : failedCalls;

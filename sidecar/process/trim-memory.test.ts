@@ -6,13 +6,13 @@ const MB = 1_000_000;
 
 t.test('a process that has grown is collected once it has little to do', async (t) => {
   const watch = new GrowthWatch(80 * MB);
-  t.notOk(watch.look(120 * MB, 0), 'not grown by much');
-  t.notOk(watch.look(300 * MB, 0.5), 'busy');
-  t.ok(watch.look(300 * MB, 0.01));
-  t.notOk(watch.look(90 * MB, 0.01), 'all of it went back');
-  t.ok(watch.look(200 * MB, 0.01), 'it has grown anew');
-  t.notOk(watch.look(150 * MB, 0.01), 'a part went back: another look later');
-  t.ok(watch.look(150 * MB, 0.01));
+  t.notOk(watch.shouldCollect(120 * MB, 0), 'not grown by much');
+  t.notOk(watch.shouldCollect(300 * MB, 0.5), 'busy');
+  t.ok(watch.shouldCollect(300 * MB, 0.01));
+  t.notOk(watch.shouldCollect(90 * MB, 0.01), 'all of it went back');
+  t.ok(watch.shouldCollect(200 * MB, 0.01), 'it has grown anew');
+  t.notOk(watch.shouldCollect(150 * MB, 0.01), 'a part went back: another look later');
+  t.ok(watch.shouldCollect(150 * MB, 0.01));
 });
 
 t.test('what is in use is not collected again and again', async (t) => {
@@ -20,7 +20,7 @@ t.test('what is in use is not collected again and again', async (t) => {
   let collections = 0;
   const looks = (count: number, bytes: number): number => {
     collections = 0;
-    for (let i = 0; i < count; i++) if (watch.look(bytes, 0.01)) collections++;
+    for (let i = 0; i < count; i++) if (watch.shouldCollect(bytes, 0.01)) collections++;
     return collections;
   };
   t.ok(looks(720, 300 * MB) <= 12, `${collections} in an hour`);

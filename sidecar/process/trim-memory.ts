@@ -4,14 +4,14 @@ import { flushCompileCache } from 'node:module';
 /** How long after the start the first collection runs, when no call is active. */
 const TRIM_AFTER_MS = 2_000;
 /** How often {@link watchGrowth} checks memory and processor time. */
-const LOOK_MS = 5_000;
+const CHECK_MS = 5_000;
 /** Resident memory has to grow by this much since the start for a collection. */
 const GROWN_BYTES = 50_331_648;
 /** A share of one core. Above it calls would wait for the collection, and V8 collects by itself anyway. */
 const QUIET_SHARE = 0.1;
 /** A collection that frees less was in vain: the next one comes after twice the time, an hour at most. */
 const WORTH_BYTES = 16_777_216;
-const MAX_LOOKS = 720;
+const MAX_CHECKS = 720;
 
 /**
  * Runs the garbage collector while the sidecar idles. The start leaves 15 to 20 MB of garbage: the configuration's schema,
@@ -58,10 +58,10 @@ function watchGrowth(): void {
     const used = process.cpuUsage(cpu);
     const share = (used.user + used.system) / 1_000 / (nowMs - atMs);
     atMs = nowMs;
-    if (watch.look(process.memoryUsage.rss(), share)) collect();
+    if (watch.shouldCollect(process.memoryUsage.rss(), share)) collect();
     // The collection's own processor time does not count as work.
     cpu = process.cpuUsage();
-  }, LOOK_MS).unref();
+  }, CHECK_MS).unref();
 }
 
 /** Decides when to collect a process that has grown. Pure: memory and processor time come in as arguments. */
@@ -71,8 +71,8 @@ export class GrowthWatch {
   private collectedBytes = 0;
   /** Resident memory after the last collection. */
   private leftBytes = Number.POSITIVE_INFINITY;
-  private looksToNext = 0;
-  private pauseLooks = 1;
+  private checksToNext = 0;
+  private pauseChecks = 1;
 
   /** @param afterStartBytes resident memory of the process just after its start */
   constructor(afterStartBytes: number) {
@@ -86,14 +86,14 @@ export class GrowthWatch {
    * @param share the share of one core that the process has used since the last call
    * @returns whether to collect now
    */
-  look(residentBytes: number, share: number): boolean {
+  shouldCollect(residentBytes: number, share: number): boolean {
     if (residentBytes < this.afterStartBytes + GROWN_BYTES) {
       this.begin(Number.POSITIVE_INFINITY);
       return false;
     }
     if (residentBytes > this.leftBytes + WORTH_BYTES) this.begin(residentBytes);
     else if (this.collectedBytes > 0) this.judge(residentBytes);
-    if (this.looksToNext-- > 0 || share > QUIET_SHARE) return false;
+    if (this.checksToNext-- > 0 || share > QUIET_SHARE) return false;
     this.collectedBytes = residentBytes;
     return true;
   }
@@ -101,15 +101,15 @@ export class GrowthWatch {
   private begin(leftBytes: number): void {
     this.leftBytes = leftBytes;
     this.collectedBytes = 0;
-    this.looksToNext = 0;
-    this.pauseLooks = 1;
+    this.checksToNext = 0;
+    this.pauseChecks = 1;
   }
 
   /** Judges, one interval later, how much the last collection has freed. */
   private judge(residentBytes: number): void {
     const inVain = residentBytes > this.collectedBytes - WORTH_BYTES;
-    this.pauseLooks = inVain ? Math.min(2 * this.pauseLooks, MAX_LOOKS) : 1;
-    this.looksToNext = this.pauseLooks;
+    this.pauseChecks = inVain ? Math.min(2 * this.pauseChecks, MAX_CHECKS) : 1;
+    this.checksToNext = this.pauseChecks;
     this.leftBytes = residentBytes;
     this.collectedBytes = 0;
   }

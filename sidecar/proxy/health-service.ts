@@ -1,6 +1,6 @@
 /** Answers health requests on the inbound side, for the agent itself or by asking the app. */
 import type { AppHealth } from '../cluster/health/app-health.ts';
-import { SIGN_OF_LIFE_SERVICE } from '../cluster/health/question.ts';
+import { SIGN_OF_LIFE_SERVICE } from '../cluster/health/health-request.ts';
 import { READABLE_ENCODINGS } from '../grpc/message-encoding.ts';
 import { Status } from '../grpc/status.ts';
 import type { MessageHead } from '../http2/head.ts';
@@ -200,7 +200,7 @@ export class HealthServices implements LocalServices {
       this.absent(call, 'there is no connection to it');
       return;
     }
-    cluster.silence.ask(app!, connection, (alive) => {
+    cluster.silence.requestSign(app!, connection, (alive) => {
       call.sendMessage(writeServingStatus(alive ? ServingStatus.SERVING : ServingStatus.NOT_SERVING));
       call.end(Status.OK);
     });

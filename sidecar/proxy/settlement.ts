@@ -44,7 +44,7 @@ export function settleFirstMessage(call: CircuitCall, attempt: Attempt, nowMs: n
   const cluster = call.cluster;
   const latencyMs = nowMs - attempt.startedAtMs;
   observeLatency(endpoint, latencyMs, nowMs);
-  cluster.outliers.tell(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
+  cluster.outliers.report(cluster.outliers.detector.answered(attempt, call.info.method, nowMs));
   attempt.answered = true;
   const policies = cluster.policies;
   policies.recordLatency(call.info.method, latencyMs, nowMs);
@@ -103,7 +103,7 @@ export function settleAttempt(
   attempt.circuitVerdict = verdictForCircuit(verdict, attempt.startedAtMs, ejectedAtMs(attempt));
   const { outliers } = cluster;
   const outlier = outliers.detector.end(attempt, verdict.outcome, nowMs);
-  outliers.tell(outlier);
+  outliers.report(outlier);
   if (verdict.cooldown) {
     outliers.detector.coolDown(attempt.watched, attempt.pushbackMs, nowMs);
     outliers.wake(nowMs);

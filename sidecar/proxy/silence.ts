@@ -21,5 +21,5 @@ export function judgeReach(call: PlacedFacts & CallWith<'context'>, attempt: Att
   attempt.unreachable = silence.isAbsent(endpoint);
   attempt.silent = true;
   // The local app has no circuit, and is never ejected.
-  if (call.context.listener === 'outbound') silence.ask(endpoint, connection);
+  if (call.context.listener === 'outbound') silence.requestSign(endpoint, connection);
 }

@@ -59,12 +59,12 @@ export function createLogger(options: LogOptions): Logger {
   logger.child = function (this: Logger, fields: object, childOptions?: object) {
     return child.call(this, withoutSecrets(fields, 0) as Record<string, unknown>, childOptions);
   } as Logger['child'];
-  if (stream instanceof LineWriter) tellDropped(logger, stream);
+  if (stream instanceof LineWriter) reportDropped(logger, stream);
   return logger;
 }
 
 /** Reports at every level, because lines of the access log may be among the missing ones. */
-function tellDropped(logger: Logger, lines: LineWriter): void {
+function reportDropped(logger: Logger, lines: LineWriter): void {
   const notices = logger.child({}, { level: 'warn' });
   lines.onDropped = (dropped) =>
     notices.warn(

@@ -14,7 +14,7 @@ export function addAttempts(add: AddMetric, { clusters }: MetricsSource): void {
   add('counter', 'outrigger_attempts_total', 'Attempts that ended, by endpoint and gRPC status.', () => {
     const series = attempts.collect((found) => {
       for (const cluster of clusters())
-        for (const { address, attemptsByStatus } of cluster.toldEndpoints())
+        for (const { address, attemptsByStatus } of cluster.reportedEndpoints())
           found(attemptsByStatus, cluster.name, address);
     });
     return codes(series);

@@ -107,7 +107,7 @@ export function addActive(add: AddMetric, { listeners, clusters }: MetricsSource
 
 function connectionsOf(cluster: MeasuredCluster): number {
   let connections = 0;
-  for (const { pool } of cluster.toldEndpoints()) connections += pool.connectionCount;
+  for (const { pool } of cluster.reportedEndpoints()) connections += pool.connectionCount;
   return connections;
 }
 

@@ -9,13 +9,13 @@ export function addCertificates(add: AddMetric, certificates: () => Iterable<Mea
     'Seconds until the certificate in use, or the last of the authorities, expires; below 0 once it has.',
     () => {
       const samples: Sample[] = [];
-      const tell = (setting: string, expiresAtMs = Number.POSITIVE_INFINITY): void => {
+      const addSample = (setting: string, expiresAtMs = Number.POSITIVE_INFINITY): void => {
         if (expiresAtMs === Number.POSITIVE_INFINITY) return;
         samples.push({ labels: { setting }, value: Math.round((expiresAtMs - Date.now()) / 1000) });
       };
       for (const { where, whereAuthorities, material } of certificates()) {
-        tell(where, material?.expiresAtMs);
-        tell(whereAuthorities, material?.authorities?.expiresAtMs);
+        addSample(where, material?.expiresAtMs);
+        addSample(whereAuthorities, material?.authorities?.expiresAtMs);
       }
       return samples;
     },

@@ -50,7 +50,7 @@ export function addLlm(
   { stats, upstreams, waiting, bodyBytes }: MeasuredLlm,
   models: KnownSeries['models'] = () => [],
 ): void {
-  const unasked = new Map<string, LlmPairStats>();
+  const unused = new Map<string, LlmPairStats>();
   /** First the pairs that the configuration names, then those that requests have named. */
   const pairsOf = (): LlmPairStats[] => {
     const pairs = new Set<LlmPairStats>();
@@ -58,8 +58,8 @@ export function addLlm(
     for (const { upstream, model } of known.length === 0 ? [] : [...known, NOBODY]) {
       if (pairs.size >= MAX_KNOWN_MODELS) break;
       const key = `${upstream}\n${model}`;
-      let pair = stats.pairs.get(key) ?? unasked.get(key);
-      if (pair === undefined) unasked.set(key, (pair = new LlmPairStats(upstream, model)));
+      let pair = stats.pairs.get(key) ?? unused.get(key);
+      if (pair === undefined) unused.set(key, (pair = new LlmPairStats(upstream, model)));
       pairs.add(pair);
     }
     for (const pair of stats.shown()) pairs.add(pair);

@@ -29,7 +29,7 @@ export type MeasuredCluster = Pick<
     };
   };
   /** The present endpoints, and removed ones with calls now or recently. */
-  toldEndpoints(): Iterable<MeasuredEndpoint>;
+  reportedEndpoints(): Iterable<MeasuredEndpoint>;
 };
 
 /** The circuit of one cluster and method. */
@@ -87,7 +87,7 @@ export function metricsSource(sidecar: Sidecar, ofProcess: ProcessSource): Metri
     ...ofProcess,
     ready: () => sidecar.notReadyBecause === undefined,
     listeners: [inbound.stats, outbound.stats, llm.listenerStats],
-    clusters: () => [inbound.app, ...outbound.clusters.told()],
+    clusters: () => [inbound.app, ...outbound.clusters.reported()],
     circuits: () => circuitsOf(sidecar),
     app: inbound.app,
     hasApp: () => inbound.appHealth.state !== 'none',

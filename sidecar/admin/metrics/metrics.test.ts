@@ -51,7 +51,7 @@ class FakeCluster implements MeasuredCluster {
     this.endpoints = addresses.map((address) => new FakeEndpoint(address));
   }
 
-  toldEndpoints(): readonly FakeEndpoint[] {
+  reportedEndpoints(): readonly FakeEndpoint[] {
     return this.endpoints;
   }
 }

@@ -25,8 +25,8 @@ export class ZoneEndpoints {
     this.balancer.update?.(this.endpoints);
   }
 
-  set(all: readonly Endpoint[], near: ReadonlySet<string>): void {
-    this.endpoints = all.filter(({ address }) => near.has(address));
+  set(all: readonly Endpoint[], inZone: ReadonlySet<string>): void {
+    this.endpoints = all.filter(({ address }) => inZone.has(address));
     this.balancer.update?.(this.endpoints);
     this.recount();
   }

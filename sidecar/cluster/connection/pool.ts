@@ -229,7 +229,7 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
   onReady(connection: Connection): void {
     if (connection !== this.connecting) return;
     if (connection.peer.maxConcurrentStreams === 0) {
-      this.lookWhetherShut();
+      this.updateShut();
       return;
     }
     this.connecting = undefined;
@@ -256,12 +256,12 @@ export class ConnectionPool extends Timer implements ConnectionOwner<Connection>
     else if (now >= before) this.onCapacity(connection);
     else {
       if (this.waiters.size > 0) this.connectForMore();
-      this.lookWhetherShut();
+      this.updateShut();
     }
   }
 
   /** The peer allows fewer streams, or none. Waiting calls move to other endpoints that have room. */
-  private lookWhetherShut(): void {
+  private updateShut(): void {
     this.shut = !this.takesStreams && (this.ready.length > 0 || this.connecting?.ready === true);
     if (!this.full) return;
     const message = this.shut

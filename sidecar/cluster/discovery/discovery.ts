@@ -7,10 +7,10 @@ export interface Discovery {
    * when it is known and then whenever it changes. `onError` receives the first failure of a streak; the set stays as it
    * was.
    *
-   * `near` are the addresses in our zone if they can take all calls; otherwise it is empty.
+   * `inZone` are the addresses in our zone if they can take all calls; otherwise it is empty.
    */
   start(
-    onEndpoints: (addresses: readonly string[], near?: readonly string[]) => void,
+    onEndpoints: (addresses: readonly string[], inZone?: readonly string[]) => void,
     onError: (error: Error) => void,
   ): void;
   /** Stops for good: neither callback is called after it. */

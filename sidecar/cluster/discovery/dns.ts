@@ -147,7 +147,7 @@ export class DnsDiscovery implements Discovery {
     this.options.wheel.arm(this.timer, this.startedAtMs + LOOKUP_TIMEOUT_MS);
     const generation = ++this.generation;
     this.unanswered++;
-    this.ask().then(
+    this.lookUp().then(
       (addresses) => {
         this.unanswered--;
         if (this.state !== 'stopped') this.answered(generation, addresses);
@@ -160,7 +160,7 @@ export class DnsDiscovery implements Discovery {
   }
 
   /** Async, so that a resolver that throws counts like one that rejects. */
-  private async ask(): Promise<readonly string[]> {
+  private async lookUp(): Promise<readonly string[]> {
     return await this.lookup(this.host);
   }
 

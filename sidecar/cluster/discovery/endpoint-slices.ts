@@ -21,18 +21,18 @@ interface SliceEndpoint {
   readonly targetRef?: { readonly uid?: string | null } | null;
 }
 
-export interface SliceQuestion {
+export interface SliceSelection {
   /** The name of a port of the Service, or the number of a port of the pods, which need not be in the Service. */
   readonly port: string | number;
   /** Our own zone; undefined when zones don't matter. */
   readonly zone: string | undefined;
 }
 
-export interface SliceAnswer {
+export interface SliceEndpoints {
   /** Canonical, sorted, without repeats. */
   readonly addresses: readonly string[];
   /** The addresses in our zone if they are enough to take all its calls; otherwise none. */
-  readonly near: readonly string[];
+  readonly inZone: readonly string[];
 }
 
 /** A larger set is a mistake; every sidecar uses the same part of it. */
@@ -44,12 +44,12 @@ const MIN_SHARE_OF_ZONE = 0.5;
  * Returns the endpoints that are ready and not terminating. An endpoint without conditions is ready, as the API defines it.
  * A pod with addresses of both families is one endpoint, with its IPv4 address.
  */
-export function readSlices(slices: Iterable<EndpointSlice>, question: SliceQuestion): SliceAnswer {
+export function readSlices(slices: Iterable<EndpointSlice>, selection: SliceSelection): SliceEndpoints {
   const zoneOf = new Map<string, string>();
   const podsByV4 = new Set<string>();
   const inOrder = [...slices].sort((a, b) => (a.addressType ?? '').localeCompare(b.addressType ?? ''));
   for (const { addressType, endpoints, ports } of inOrder) {
-    const port = portOf(question.port, ports ?? []);
+    const port = portOf(selection.port, ports ?? []);
     if (port === undefined || (addressType !== 'IPv4' && addressType !== 'IPv6')) continue;
     for (const { addresses, conditions, zone, targetRef } of endpoints ?? []) {
       if (conditions?.ready === false || conditions?.terminating === true) continue;
@@ -62,19 +62,19 @@ export function readSlices(slices: Iterable<EndpointSlice>, question: SliceQuest
     }
   }
   const addresses = [...zoneOf.keys()].sort().slice(0, MAX_ENDPOINTS);
-  return { addresses, near: nearOf(addresses, zoneOf, question.zone) };
+  return { addresses, inZone: inZoneOf(addresses, zoneOf, selection.zone) };
 }
 
-function nearOf(
+function inZoneOf(
   addresses: readonly string[],
   zoneOf: ReadonlyMap<string, string>,
   zone: string | undefined,
 ): readonly string[] {
   if (zone === undefined || zone === '') return [];
-  const near = addresses.filter((address) => zoneOf.get(address) === zone);
+  const inZone = addresses.filter((address) => zoneOf.get(address) === zone);
   const zones = new Set(addresses.map((address) => zoneOf.get(address)));
   const evenShare = addresses.length / zones.size;
-  return zones.size > 1 && near.length >= evenShare * MIN_SHARE_OF_ZONE ? near : [];
+  return zones.size > 1 && inZone.length >= evenShare * MIN_SHARE_OF_ZONE ? inZone : [];
 }
 
 function portOf(wanted: string | number, ports: NonNullable<EndpointSlice['ports']>): number | undefined {

@@ -3,7 +3,7 @@ import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { connectionBackoffMs } from '../connection/reconnect.ts';
 import { type Discovery, DiscoveryError } from './discovery.ts';
-import { type EndpointSlice, readSlices, type SliceQuestion } from './endpoint-slices.ts';
+import { type EndpointSlice, readSlices, type SliceSelection } from './endpoint-slices.ts';
 
 /** One event of a watch. */
 export interface SliceEvent {
@@ -66,7 +66,7 @@ export const WATCH_ARROWS: Arrows<WatchState> = {
  */
 export class KubernetesDiscovery extends Timer implements Discovery {
   private readonly options: KubernetesDiscoveryOptions;
-  private onEndpoints: (addresses: readonly string[], near: readonly string[]) => void = () => {};
+  private onEndpoints: (addresses: readonly string[], inZone: readonly string[]) => void = () => {};
   private onError: (error: Error) => void = () => {};
   private state: WatchState = 'new';
   private readonly slices = new Map<string, EndpointSlice>();
@@ -86,7 +86,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   }
 
   start(
-    onEndpoints: (addresses: readonly string[], near?: readonly string[]) => void,
+    onEndpoints: (addresses: readonly string[], inZone?: readonly string[]) => void,
     onError: (error: Error) => void,
   ): void {
     this.onEndpoints = onEndpoints;
@@ -99,13 +99,13 @@ export class KubernetesDiscovery extends Timer implements Discovery {
       // Calls go to all zones then. Reported after the first list: an error before it would mean that the list failed.
       (error: Error) => {
         this.zoneError = new DiscoveryError(error.message);
-        if (this.emitted !== undefined) this.tellZoneError();
+        if (this.emitted !== undefined) this.reportZoneError();
       },
     );
     this.list();
   }
 
-  private tellZoneError(): void {
+  private reportZoneError(): void {
     if (this.zoneError !== undefined) this.onError(this.zoneError);
     this.zoneError = undefined;
   }
@@ -156,7 +156,7 @@ export class KubernetesDiscovery extends Timer implements Discovery {
         if (slices.length === 0)
           this.onError(this.error('has no EndpointSlices; check the names of Service and namespace'));
         this.emit();
-        this.tellZoneError();
+        this.reportZoneError();
         this.watch();
       },
       (error: Error) => {
@@ -202,12 +202,12 @@ export class KubernetesDiscovery extends Timer implements Discovery {
   }
 
   private emit(): void {
-    const question: SliceQuestion = { port: this.options.port, zone: this.zone };
-    const { addresses, near } = readSlices(this.slices.values(), question);
-    const joined = `${addresses.join()};${near.join()}`;
+    const selection: SliceSelection = { port: this.options.port, zone: this.zone };
+    const { addresses, inZone } = readSlices(this.slices.values(), selection);
+    const joined = `${addresses.join()};${inZone.join()}`;
     if (joined === this.emitted) return;
     this.emitted = joined;
-    this.onEndpoints(addresses, near);
+    this.onEndpoints(addresses, inZone);
   }
 
   /** Starts again with a list: the resource version is no longer valid. */

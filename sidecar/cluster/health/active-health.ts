@@ -3,8 +3,8 @@ import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import { Status, type StatusCode, statusName } from '../../grpc/status.ts';
 import type { Endpoint } from '../endpoint.ts';
 import type { HealthCheckSettings } from './health-check-settings.ts';
+import { AGENT_HEALTH, grpcHealth, type HealthRequest } from './health-request.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
-import { AGENT_HEALTH, grpcHealth, type HealthQuestion } from './question.ts';
 import { findingOf, type HealthState, HealthThreshold } from './threshold.ts';
 
 export const HEALTH_CHECK_OFF: HealthCheckSettings = {
@@ -69,7 +69,7 @@ export class EndpointCheck extends Timer {
 export class ActiveHealth {
   private readonly environment: ActiveHealthEnvironment;
   private settings: HealthCheckSettings = HEALTH_CHECK_OFF;
-  private question: HealthQuestion = AGENT_HEALTH;
+  private request: HealthRequest = AGENT_HEALTH;
   private readonly checks = new Map<Endpoint, EndpointCheck>();
   private readonly running = new Set<EndpointCheck>();
   /** Checks that are due while as many as may are running, in the order in which they became due. */
@@ -93,7 +93,7 @@ export class ActiveHealth {
   update(settings: HealthCheckSettings, endpoints: readonly Endpoint[]): readonly Endpoint[] {
     const { intervalMs: intervalBefore } = this.settings;
     this.settings = settings;
-    this.question = settings.protocol === 'agent' ? AGENT_HEALTH : grpcHealth(settings.service);
+    this.request = settings.protocol === 'agent' ? AGENT_HEALTH : grpcHealth(settings.service);
     const wanted = new Set(settings.intervalMs === 0 ? [] : endpoints);
     const gone: Endpoint[] = [];
     for (const [endpoint, check] of this.checks) {
@@ -158,7 +158,7 @@ export class ActiveHealth {
       return;
     }
     const { timeoutMs } = this.settings;
-    const probe = new HealthProbe(endpoint, wheel, timeoutMs, this.question, (result, status) =>
+    const probe = new HealthProbe(endpoint, wheel, timeoutMs, this.request, (result, status) =>
       this.finish(check, result, status),
     );
     check.probe = probe;

@@ -3,12 +3,12 @@ import { Timer, type TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster.ts';
 import { PoolState } from '../connection/pool-state.ts';
 import type { Endpoint } from '../endpoint.ts';
+import { grpcHealth } from './health-request.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
-import { grpcHealth } from './question.ts';
 
 export type AppState = Exclude<ProbeResult, 'turned_away'> | 'unknown' | 'none';
 
-const QUESTION = grpcHealth('');
+const REQUEST = grpcHealth('');
 /** How often we try to reach an absent app: it may be starting. */
 const ABSENT_INTERVAL_MS = 250;
 
@@ -111,7 +111,7 @@ export class AppHealth extends Timer {
     }
     this.connected = endpoint.pool.state === PoolState.ready;
     endpoint.pool.warm();
-    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, QUESTION, (result) =>
+    const probe = new HealthProbe(endpoint, this.wheel, this.options.timeoutMs, REQUEST, (result) =>
       this.found(result === 'turned_away' ? 'unreachable' : result),
     );
     this.probe = probe;

@@ -1,11 +1,11 @@
 /** Checks single gRPC services of the local app on request. */
 import type { TimerWheel } from '../../clock/timer-wheel.ts';
 import type { Cluster } from '../cluster.ts';
+import { grpcHealth } from './health-request.ts';
 import { HealthProbe, type ProbeResult } from './probe.ts';
-import { grpcHealth } from './question.ts';
 
 /** The most services probed at a time: a kubelet probe names one, and every client that reaches the pod may send some. */
-const MAX_QUESTIONS = 16;
+const MAX_CHECKS = 16;
 
 /**
  * Asks the local app for the health of one of its own services (`grpc.health.v1`) on request. Requests for a service whose
@@ -24,12 +24,12 @@ export class AppServiceHealth {
   }
 
   /** @returns the result of one probe, within twice `timeoutMs`: once for the answer, once for a sign of life */
-  ask(service: string, timeoutMs: number): Promise<ProbeResult> {
+  check(service: string, timeoutMs: number): Promise<ProbeResult> {
     const same = this.running.get(service);
     if (same !== undefined) return same.answer;
     const endpoint = this.cluster.endpoints[0];
     if (endpoint === undefined) return Promise.resolve('unreachable');
-    if (this.running.size >= MAX_QUESTIONS) return Promise.resolve('turned_away');
+    if (this.running.size >= MAX_CHECKS) return Promise.resolve('turned_away');
     const { promise, resolve } = Promise.withResolvers<ProbeResult>();
     const probe = new HealthProbe(endpoint, this.wheel, timeoutMs, grpcHealth(service), (result) => {
       this.running.delete(service);

@@ -10,7 +10,7 @@ import { HeaderList } from '../../http2/hpack/header-list.ts';
 import type { Stream, StreamHandler } from '../../http2/streams.ts';
 import type { ConnectionWaiter } from '../connection/pool-types.ts';
 import type { Endpoint } from '../endpoint.ts';
-import type { HealthQuestion } from './question.ts';
+import type { HealthRequest } from './health-request.ts';
 
 /**
  * The result of one probe.
@@ -38,29 +38,29 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
   private readonly endpoint: Endpoint;
   private readonly wheel: TimerWheel;
   private readonly timeoutMs: number;
-  private readonly question: HealthQuestion;
+  private readonly request: HealthRequest;
   private readonly onResult: (result: ProbeResult, status: StatusCode | undefined) => void;
   private stream: Stream | undefined = undefined;
   private connection: Connection | undefined = undefined;
   private body: Buffer = Buffer.alloc(0);
   /** The `grpc-encoding` of the answer: we announce none, but some servers compress anyway. */
   private encoding = '';
-  private asked = false;
-  private askedAtMs = 0;
+  private signRequested = false;
+  private signRequestedAtMs = 0;
   private done = false;
 
   constructor(
     endpoint: Endpoint,
     wheel: TimerWheel,
     timeoutMs: number,
-    question: HealthQuestion,
+    request: HealthRequest,
     onResult: (result: ProbeResult, status: StatusCode | undefined) => void,
   ) {
     super();
     this.endpoint = endpoint;
     this.wheel = wheel;
     this.timeoutMs = timeoutMs;
-    this.question = question;
+    this.request = request;
     this.onResult = onResult;
   }
 
@@ -78,19 +78,19 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     this.connection = connection;
     const stream = connection.openStream(this);
     this.stream = stream;
-    const fields = [':method', 'POST', ':scheme', connection.scheme, ':path', this.question.path];
+    const fields = [':method', 'POST', ':scheme', connection.scheme, ':path', this.request.path];
     // The path of a Unix socket is not a valid authority.
     const authority = this.endpoint.address.startsWith('unix:') ? 'localhost' : this.endpoint.address;
     fields.push(':authority', authority, 'content-type', 'application/grpc', 'te', 'trailers');
     connection.sendHeaders(stream, new HeaderList(fields), undefined, false);
-    const { request } = this.question;
+    const { request } = this.request;
     connection.sendData(stream, request, 0, request.length, true);
   }
 
   /** The endpoint has not sent a byte since the sign of life was requested: another probe would be useless. */
   get stillSilent(): boolean {
     const { connection } = this;
-    return this.asked && !connection!.closed && connection!.lastReadAtMs < this.askedAtMs;
+    return this.signRequested && !connection!.closed && connection!.lastReadAtMs < this.signRequestedAtMs;
   }
 
   /** Closes a silent connection that has no streams, so that the next probe tries a new one. @returns whether it did */
@@ -110,12 +110,12 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     // All streams may be in use: the connection can give a sign of life anyway.
     this.connection ??= this.endpoint.pool.connections.find(({ peer }) => peer.maxConcurrentStreams > 0);
     const { connection } = this;
-    if (connection === undefined || connection.closed || this.asked) {
+    if (connection === undefined || connection.closed || this.signRequested) {
       this.finish('unreachable');
       return;
     }
-    this.asked = true;
-    this.askedAtMs = nowMs;
+    this.signRequested = true;
+    this.signRequestedAtMs = nowMs;
     connection.control.askForSign(() => this.finish('busy'));
     this.wheel.arm(this, nowMs + this.timeoutMs);
   }
@@ -135,7 +135,7 @@ export class HealthProbe extends Timer implements StreamHandler, ConnectionWaite
     if (status === Status.OK) {
       const message = readOnlyMessage(this.body, this.encoding, MAX_ANSWER_BYTES);
       if (typeof message === 'string') return 'no_health_service';
-      return this.question.serves(message, 0, message.length) ? 'serving' : 'not_serving';
+      return this.request.serves(message, 0, message.length) ? 'serving' : 'not_serving';
     }
     return status === Status.UNAVAILABLE ? 'not_serving' : 'no_health_service';
   }

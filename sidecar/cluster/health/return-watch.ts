@@ -5,8 +5,8 @@ import { isSidecar } from '../../grpc/sidecar-settings.ts';
 import { PoolState } from '../connection/pool-state.ts';
 import { WANTED_BACKOFF } from '../connection/reconnect.ts';
 import type { Endpoint } from '../endpoint.ts';
+import { grpcHealth } from './health-request.ts';
 import { HealthProbe } from './probe.ts';
-import { grpcHealth } from './question.ts';
 
 export interface ReturnEnvironment {
   readonly wheel: TimerWheel;
@@ -25,9 +25,9 @@ export interface ReturnEnvironment {
 /** The back-off while other endpoints serve the calls. */
 const UNHURRIED_BACKOFF: Backoff = { baseMs: 100, multiplier: 1.6, maxMs: 5_000 };
 /** The most endpoints tried in one round; the next round continues after them. */
-const MAX_LOOKED_AT = 16;
+const MAX_TRIED = 16;
 const PROBE_TIMEOUT_MS = 1_000;
-const QUESTION = grpcHealth('');
+const REQUEST = grpcHealth('');
 
 /**
  * Tries to reach endpoints whose absence keeps calls from a cluster: the endpoint was ejected because it could not be
@@ -42,7 +42,7 @@ const QUESTION = grpcHealth('');
 export class ReturnWatch extends Timer {
   private readonly environment: ReturnEnvironment;
   private readonly probes = new Map<Endpoint, HealthProbe>();
-  private looks = 0;
+  private tries = 0;
   /** The endpoint that the next round begins with. */
   private next = 0;
   private closed = false;
@@ -55,14 +55,14 @@ export class ReturnWatch extends Timer {
   /** Call it when an endpoint is missed, or a new one was added: it tries soon, and often at first. */
   wake(): void {
     if (this.closed) return;
-    this.looks = 0;
+    this.tries = 0;
     this.wait(WANTED_BACKOFF);
   }
 
   private wait(backoff: Backoff): void {
     const { wheel, clock, random } = this.environment;
-    this.looks++;
-    wheel.arm(this, clock() + backoffMs(backoff, this.looks, random()));
+    this.tries++;
+    wheel.arm(this, clock() + backoffMs(backoff, this.tries, random()));
   }
 
   override onTimeout(nowMs: number): void {
@@ -72,9 +72,9 @@ export class ReturnWatch extends Timer {
     if (missed.length === 0) return;
     // Arm first: a successful try can end the absence at once.
     this.wait(callsWait ? WANTED_BACKOFF : UNHURRIED_BACKOFF);
-    for (let count = Math.min(missed.length, MAX_LOOKED_AT); count > 0; count--) {
+    for (let count = Math.min(missed.length, MAX_TRIED); count > 0; count--) {
       this.next = (this.next + 1) % missed.length;
-      this.look(missed[this.next]!, nowMs);
+      this.tryEndpoint(missed[this.next]!, nowMs);
     }
   }
 
@@ -82,21 +82,21 @@ export class ReturnWatch extends Timer {
   onConnected(endpoint: Endpoint): void {
     const { clock } = this.environment;
     const nowMs = clock();
-    if (isMissed(endpoint) || this.environment.callsWait(nowMs)) this.look(endpoint, nowMs);
+    if (isMissed(endpoint) || this.environment.callsWait(nowMs)) this.tryEndpoint(endpoint, nowMs);
   }
 
-  private look(endpoint: Endpoint, nowMs: number): void {
+  private tryEndpoint(endpoint: Endpoint, nowMs: number): void {
     const { pool } = endpoint;
     if (pool.state !== PoolState.ready) pool.warm();
     else if (this.environment.isAbsent(endpoint)) return;
-    else if (isSidecar(pool.connections[0]!.peer)) this.ask(endpoint, nowMs);
+    else if (isSidecar(pool.connections[0]!.peer)) this.probeApp(endpoint, nowMs);
     else this.environment.onBack(endpoint);
   }
 
-  private ask(endpoint: Endpoint, nowMs: number): void {
+  private probeApp(endpoint: Endpoint, nowMs: number): void {
     const { probes, environment } = this;
     if (probes.has(endpoint)) return;
-    const probe = new HealthProbe(endpoint, environment.wheel, PROBE_TIMEOUT_MS, QUESTION, (result) => {
+    const probe = new HealthProbe(endpoint, environment.wheel, PROBE_TIMEOUT_MS, REQUEST, (result) => {
       probes.delete(endpoint);
       if ((result === 'serving' || result === 'no_health_service') && !endpoint.removed)
         environment.onBack(endpoint);

@@ -4,8 +4,8 @@ import { type Arrows, step } from '../../errors/illegal-step.ts';
 import { isSidecar } from '../../grpc/sidecar-settings.ts';
 import type { StreamConnection } from '../../http2/streams.ts';
 import type { Endpoint } from '../endpoint.ts';
+import { SIGN_OF_LIFE } from './health-request.ts';
 import { HealthProbe } from './probe.ts';
-import { SIGN_OF_LIFE } from './question.ts';
 
 export interface SilenceEnvironment {
   readonly wheel: TimerWheel;
@@ -22,10 +22,10 @@ export interface SilenceEnvironment {
  * An endpoint without a sign of life at two checks is absent: after 250 ms. It takes two, because the first one may be late
  * while a sign is still unread: this process may have been busy or stopped itself.
  */
-const LOOK_MS = 125;
-const LOOKS_UNTIL_ABSENT = 2;
+const CHECK_MS = 125;
+const CHECKS_UNTIL_ABSENT = 2;
 /** How often we check an absent endpoint. A sidecar is asked again; any other endpoint still owes its first sign. */
-const ABSENT_LOOK_MS = 500;
+const ABSENT_CHECK_MS = 500;
 /** How long its sidecar's answer may take, and again as long for a sign of life of the sidecar itself. */
 const SIDECAR_TIMEOUT_MS = 1_000;
 
@@ -41,7 +41,7 @@ const SIDECAR_TIMEOUT_MS = 1_000;
  */
 export class SilenceWatch {
   private readonly environment: SilenceEnvironment;
-  private readonly questions = new Map<Endpoint, SignQuestion>();
+  private readonly requests = new Map<Endpoint, SignRequest>();
   private closed = false;
 
   constructor(environment: SilenceEnvironment) {
@@ -53,35 +53,35 @@ export class SilenceWatch {
    *
    * @param onAnswer called once with whether the endpoint is present
    */
-  ask(endpoint: Endpoint, connection: StreamConnection, onAnswer?: (alive: boolean) => void): void {
-    let question = this.questions.get(endpoint);
-    if (question === undefined || question.connection.closed) {
+  requestSign(endpoint: Endpoint, connection: StreamConnection, onAnswer?: (alive: boolean) => void): void {
+    let request = this.requests.get(endpoint);
+    if (request === undefined || request.connection.closed) {
       if (this.closed || connection.closed) {
         onAnswer?.(false);
         return;
       }
-      question?.end();
-      question = new SignQuestion(this.environment, this.questions, endpoint, connection);
-      this.questions.set(endpoint, question);
-      question.start();
+      request?.end();
+      request = new SignRequest(this.environment, this.requests, endpoint, connection);
+      this.requests.set(endpoint, request);
+      request.start();
     }
-    if (onAnswer !== undefined) question.answer(onAnswer);
+    if (onAnswer !== undefined) request.whenKnown(onAnswer);
   }
 
   /** Whether the endpoint was asked and has given no sign of life since. */
   isAbsent(endpoint: Endpoint): boolean {
-    const question = this.questions.get(endpoint);
-    return question?.absent === true && !question.connection.closed;
+    const request = this.requests.get(endpoint);
+    return request?.absent === true && !request.connection.closed;
   }
 
   /** Whether any request for a sign of life is pending. */
-  get asking(): boolean {
-    return this.questions.size > 0;
+  get isPending(): boolean {
+    return this.requests.size > 0;
   }
 
   close(): void {
     this.closed = true;
-    for (const question of [...this.questions.values()]) question.end();
+    for (const request of [...this.requests.values()]) request.end();
   }
 }
 
@@ -94,28 +94,28 @@ export const SIGN_ARROWS: Arrows<SignState> = {
   ended: [],
 };
 
-class SignQuestion extends Timer {
+class SignRequest extends Timer {
   readonly connection: StreamConnection;
   private state: SignState = 'asked';
   private readonly environment: SilenceEnvironment;
-  private readonly questions: Map<Endpoint, SignQuestion>;
+  private readonly requests: Map<Endpoint, SignRequest>;
   private readonly endpoint: Endpoint;
   private readonly waiting: ((alive: boolean) => void)[] = [];
-  private askedAtMs = 0;
-  private looks = 0;
+  private requestedAtMs = 0;
+  private checks = 0;
   /** Its own HTTP/2 has answered: from then on a sidecar is asked for its app. */
   private signed = false;
   private probe: HealthProbe | undefined = undefined;
 
   constructor(
     environment: SilenceEnvironment,
-    questions: Map<Endpoint, SignQuestion>,
+    requests: Map<Endpoint, SignRequest>,
     endpoint: Endpoint,
     connection: StreamConnection,
   ) {
     super();
     this.environment = environment;
-    this.questions = questions;
+    this.requests = requests;
     this.endpoint = endpoint;
     this.connection = connection;
   }
@@ -126,12 +126,12 @@ class SignQuestion extends Timer {
 
   start(): void {
     const { wheel, clock } = this.environment;
-    this.askedAtMs = clock();
-    wheel.arm(this, this.askedAtMs + LOOK_MS);
+    this.requestedAtMs = clock();
+    wheel.arm(this, this.requestedAtMs + CHECK_MS);
     this.connection.control.askForSign(() => this.onSign());
   }
 
-  answer(onAnswer: (alive: boolean) => void): void {
+  whenKnown(onAnswer: (alive: boolean) => void): void {
     if (this.absent) onAnswer(false);
     else this.waiting.push(onAnswer);
   }
@@ -139,19 +139,19 @@ class SignQuestion extends Timer {
   private onSign(): void {
     if (this.state === 'ended' || this.signed) return;
     this.signed = true;
-    if (isSidecar(this.connection.peer)) this.askSidecar();
-    else this.heard();
+    if (isSidecar(this.connection.peer)) this.probeSidecar();
+    else this.becomePresent();
   }
 
   /** The app may be absent while its sidecar is present. */
-  private askSidecar(): void {
+  private probeSidecar(): void {
     const { wheel, clock } = this.environment;
     wheel.cancel(this);
     this.probe = new HealthProbe(this.endpoint, wheel, SIDECAR_TIMEOUT_MS, SIGN_OF_LIFE, (result) => {
       this.probe = undefined;
       if (result === 'not_serving' || result === 'unreachable') this.becomeAbsent();
-      else if (result !== 'turned_away') this.heard();
-      if (this.state !== 'ended') wheel.arm(this, clock() + ABSENT_LOOK_MS);
+      else if (result !== 'turned_away') this.becomePresent();
+      if (this.state !== 'ended') wheel.arm(this, clock() + ABSENT_CHECK_MS);
     });
     this.probe.start(clock());
   }
@@ -162,24 +162,24 @@ class SignQuestion extends Timer {
       const { absent } = this;
       this.end();
       if (absent) environment.onLost(this.endpoint);
-    } else if (this.signed) this.askSidecar();
+    } else if (this.signed) this.probeSidecar();
     // Any byte is a sign of life: `askForSign` sends nothing to a peer that owes many signs.
-    else if (connection.lastReadAtMs > this.askedAtMs) this.onSign();
+    else if (connection.lastReadAtMs > this.requestedAtMs) this.onSign();
     else {
-      this.looks++;
-      if (this.looks >= LOOKS_UNTIL_ABSENT) this.becomeAbsent();
-      environment.wheel.arm(this, nowMs + (this.absent ? ABSENT_LOOK_MS : LOOK_MS));
+      this.checks++;
+      if (this.checks >= CHECKS_UNTIL_ABSENT) this.becomeAbsent();
+      environment.wheel.arm(this, nowMs + (this.absent ? ABSENT_CHECK_MS : CHECK_MS));
     }
   }
 
   private becomeAbsent(): void {
     if (this.state !== 'asked') return;
     this.state = step(SIGN_ARROWS, this.state, 'absent');
-    this.tell(false);
+    this.notify(false);
     this.environment.onAbsent(this.endpoint);
   }
 
-  private heard(): void {
+  private becomePresent(): void {
     const { absent, endpoint } = this;
     this.finish(true);
     if (absent && !endpoint.removed) this.environment.onBack(endpoint);
@@ -193,11 +193,11 @@ class SignQuestion extends Timer {
     if (this.state !== 'ended') this.state = step(SIGN_ARROWS, this.state, 'ended');
     this.environment.wheel.cancel(this);
     this.probe?.cancel();
-    if (this.questions.get(this.endpoint) === this) this.questions.delete(this.endpoint);
-    this.tell(alive);
+    if (this.requests.get(this.endpoint) === this) this.requests.delete(this.endpoint);
+    this.notify(alive);
   }
 
-  private tell(alive: boolean): void {
+  private notify(alive: boolean): void {
     for (const onAnswer of this.waiting.splice(0)) onAnswer(alive);
   }
 }

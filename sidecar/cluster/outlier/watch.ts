@@ -35,11 +35,11 @@ export class OutlierWatch extends Timer {
   }
 
   override onTimeout(nowMs: number): void {
-    for (const event of this.detector.tick(nowMs)) this.tell(event);
+    for (const event of this.detector.tick(nowMs)) this.report(event);
     if (this.detector.nextAtMs(nowMs) !== Number.POSITIVE_INFINITY) this.wake(nowMs);
   }
 
-  tell(event: OutlierEvent | undefined): void {
+  report(event: OutlierEvent | undefined): void {
     if (event === undefined) return;
     if (event.kind === 'ejected') {
       this.ejections.set(event.reason, (this.ejections.get(event.reason) ?? 0) + 1);
@@ -49,7 +49,7 @@ export class OutlierWatch extends Timer {
   }
 
   update(settings: OutlierSettings): void {
-    for (const event of this.detector.update(settings, this.clock())) this.tell(event);
+    for (const event of this.detector.update(settings, this.clock())) this.report(event);
   }
 
   close(): void {

@@ -8,7 +8,7 @@ import {
 } from '../../task/health-message.ts';
 
 /** A request for an endpoint's health, and how to read the answer. */
-export interface HealthQuestion {
+export interface HealthRequest {
   readonly path: string;
   /** The message with its gRPC prefix. */
   readonly request: Buffer;
@@ -17,7 +17,7 @@ export interface HealthQuestion {
 }
 
 /** Uses `grpc.health.v1`; '' means the server as a whole. */
-export function grpcHealth(service: string): HealthQuestion {
+export function grpcHealth(service: string): HealthRequest {
   return {
     path: '/grpc.health.v1.Health/Check',
     request: writeHealthRequest(service),
@@ -26,7 +26,7 @@ export function grpcHealth(service: string): HealthQuestion {
 }
 
 /** Uses the agents' own HealthCheck. */
-export const AGENT_HEALTH: HealthQuestion = {
+export const AGENT_HEALTH: HealthRequest = {
   path: '/agent.AgentService/HealthCheck',
   request: frameMessage(Buffer.alloc(0)),
   serves: readAgentHealthy,
