@@ -32,7 +32,7 @@ const all = new Cleanup();
 try {
   const fleets = kinds.map((kind) => new Fleet(all, kind));
   const wanted = ({ name }: { name: string }): boolean => name.includes(values.only);
-  // One fault through both before the next: what else the machine does then disturbs both alike.
+  // Both proxies get one fault before the next, so that other work on the machine disturbs both alike.
   for (const scenario of scenarios.filter(wanted)) {
     for (const fleet of fleets) {
       const row = await attempt(fleet, scenario.name, (cleanup) => measure(scenario, fleet, cleanup));
@@ -62,7 +62,7 @@ writeFileSync(join(folder, `${name}.md`), text);
 console.log(`written to bench/results/${name}.json and .md`);
 process.exit(report.failed.length === 0 ? 0 : 1);
 
-/** A scenario that breaks off is said to have, and does not take the others with it. */
+/** The report names a scenario that fails, and the other scenarios go on. */
 async function attempt<T extends Partial<Row> | { found: string }>(
   fleet: Fleet,
   what: string,

@@ -1,4 +1,4 @@
-// `npm run bench:micro -- [hpack] [framing] [breaker] [balancer] [calls]`: what single parts of the data path cost, in nanoseconds.
+// `npm run bench:micro -- [hpack] [framing] [breaker] [balancer] [calls]`: measures the time of single parts of the data path, in nanoseconds.
 //
 // Each figure is the best of many short rounds in one process: it tells two versions of a part apart, and is no figure of
 // the whole, where caches are shared with everything else.

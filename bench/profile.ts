@@ -22,9 +22,9 @@ const HELP = `npm run bench:profile -- [options]
   --load NAME      wide (4 x 25, the default), many (64 x 1), thousand (10 x 100), literal and indexed (new header values),
                    headers (30 more), chunks, large (1 MiB answers), uploads (1 MiB requests), paced (1,500/s);
                    for outrigger llm: plain (the default), streamed
-  --seconds N      how long (5), after a warm-up that is not in the profile
+  --seconds N      the profile's length (5), after a warm-up
   --interval N     microseconds between samples (200)
-  --checkout DIR   of another checkout, installed, for outrigger llm
+  --checkout DIR   another checkout, installed, for outrigger llm
 `;
 const loads: Readonly<Record<string, Traffic>> = {
   wide: { connections: 4, streams: 25 },
@@ -76,7 +76,7 @@ async function profileCalls(load: Traffic): Promise<void> {
     const { world } = fleet;
     const { flag, open } = await inspector();
     const target = await startTarget(values.target, { ...world.setup, nodeArgs: [flag] });
-    // Code that is not compiled yet would be most of what is seen.
+    // Otherwise most samples would show code that V8 has not compiled yet.
     await warmUp(world, target, 3);
     const profiler = await open();
     await profiler.start(interval);

@@ -64,8 +64,7 @@ const seconds = positive('seconds', values.seconds, quick ? 0.8 : 2);
 const only = list(values.only);
 const wanted = list(values.rows);
 for (const name of wanted)
-  if (!sections.some((section) => section.name === name))
-    fail(`--rows ${name}: there is no such section\n\n${HELP}`);
+  if (!sections.some((section) => section.name === name)) fail(`--rows ${name}: unknown section\n\n${HELP}`);
 const chosen =
   wanted.length > 0 ? sections.filter(({ name }) => wanted.includes(name)) : quick ? quickSections : sections;
 
@@ -78,7 +77,7 @@ const folder = quick || only.length > 0 ? quickFolder : resultsFolder;
 if (values.soak) {
   const durationMs = parseDuration(values.duration);
   if (durationMs === undefined || durationMs < 10_000)
-    fail(`--duration ${values.duration}: give 10s or more`);
+    fail(`--duration ${values.duration}: the minimum is 10s`);
   const callsPerSecond = positive('rate', values.rate, 1_000);
   const result = await soak({ seconds: durationMs / 1_000, callsPerSecond, image, log });
   // Only one of the length that the documents cite is kept with them.
@@ -95,7 +94,7 @@ const { commit } = describeMachine('');
 const shared = quick ? await Fleet.start({ image }) : undefined;
 for (const section of chosen) {
   if (quick && wanted.length === 0 && performance.now() - startedMs > QUICK_LIMIT_MS) {
-    log(`${section.name}: left out, the time of a quick run is over`);
+    log(`${section.name}: omitted, because the time of a quick run is over`);
     continue;
   }
   if (values.missing && readResult(section.name, folder)?.commit === commit) {
@@ -116,7 +115,7 @@ if (measured.length > 0) log(`\n${barsTable(measured)}\n`);
 if (made.size > 0 && folder === resultsFolder) log(`written: ${writeDocument()}`);
 log(`${Math.round((performance.now() - startedMs) / 1_000)} s`);
 if (failures > 0) {
-  console.error(`${failures} measurements failed; they are named above`);
+  console.error(`${failures} measurements failed; the report above names them`);
   process.exitCode = 1;
 }
 
@@ -131,7 +130,7 @@ function positive(option: string, text: string | undefined, otherwise: number): 
   if (text === undefined) return otherwise;
   const value = Number(text);
   if (!(value > 0) || (option === 'rounds' && !Number.isInteger(value)))
-    fail(`--${option} ${text}: give a number above 0`);
+    fail(`--${option} ${text}: write a number above 0`);
   return value;
 }
 

@@ -51,7 +51,7 @@ const LLM_TURNS = 4;
 /** Measures all checkouts' sidecars side by side: the costs of each, in the order of the checkouts. */
 export type Round = () => Promise<Cost[][]>;
 
-/** Starts each checkout's sidecar on one core, where what slows one of them slows the others. */
+/** Starts each checkout's sidecar on one core, where other work on the machine slows all of them alike. */
 export async function startSide(
   side: Side,
   cleanup: Cleanup,

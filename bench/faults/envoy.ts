@@ -41,8 +41,8 @@ export const envoy: ProxyKind = {
     ] as [string, ...string[]];
     const started = startProcess(owner, program, args);
     const admin = `http://127.0.0.1:${adminPort}`;
-    await waitUntil('Envoy was ready', async () => (await fetch(`${admin}/ready`)).ok).catch((error) => {
-      throw new Error(`${error.message}; it said: ${started.logs().slice(-2_000)}`, { cause: error });
+    await waitUntil('Envoy is ready', async () => (await fetch(`${admin}/ready`)).ok).catch((error) => {
+      throw new Error(`${error.message}; its log: ${started.logs().slice(-2_000)}`, { cause: error });
     });
     const drain = async (): Promise<void> => {
       await fetch(`${admin}/drain_listeners?graceful&inboundonly`, { method: 'POST' });
@@ -68,7 +68,7 @@ export const envoy: ProxyKind = {
           const text = await (await fetch(`${admin}/stats?filter=inbound.downstream_rq_active`)).text();
           return /rq_active: 0/.test(text);
         };
-        await waitUntil('its calls had ended', active, { limitMs: DRAIN_LIMIT_MS }).catch(() => {});
+        await waitUntil('its calls have ended', active, { limitMs: DRAIN_LIMIT_MS }).catch(() => {});
         await started.stop(2_000);
       },
     };

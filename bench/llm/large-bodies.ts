@@ -1,4 +1,4 @@
-// Large requests through one process: what they take of its memory, and how long everybody else waits for them.
+// Measures large requests through one process: the memory that they take, and how long small requests wait for them.
 
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -102,7 +102,7 @@ function ask(baseUrl: string, body: Buffer): Promise<Answered> {
   });
 }
 
-/** How long the small ones are watched when there are no large ones: what the machine itself adds. */
+/** How long we measure the small requests without large ones: the time that the machine itself adds. */
 const ALONE_MS = 3_000;
 
 /** From /proc: this is for Linux. */

@@ -1,4 +1,4 @@
-// The time to the first byte of an answer with and without something in between, asked in turns on warm connections.
+// The time to the first byte of an answer directly, through the egress, and through other proxies, in turns on warm connections.
 import { Agent, request as httpRequest } from 'node:http';
 import { summarize } from '../measuring/statistics.ts';
 import { API_KEYS, type System } from './systems.ts';

@@ -1,4 +1,4 @@
-// A thread that asks for something small all the time, so that a busy client does not wait for itself.
+// A thread that sends small requests continuously, so that a busy client does not delay itself.
 import { Agent, request as httpRequest } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';

@@ -1,4 +1,4 @@
-// Many streams at once through one process on one core: does any stall, and what memory and CPU time do they take?
+// Measures many simultaneous streams through one process on one core: stalls, memory and CPU time.
 import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
 import type { System } from './systems.ts';

@@ -1,4 +1,4 @@
-// What is compared: nothing in between, the egress, and LiteLLM's proxy where it installs.
+// The systems under comparison: no proxy, the egress, and LiteLLM's proxy if it can be installed.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ function pinned(core: number): string[] {
 export async function startProvider(cleanup: Cleanup, core: number): Promise<string> {
   const [program, ...args] = [...pinned(core), process.execPath, join(import.meta.dirname, 'provider.ts')];
   const started = startProcess(cleanup, program!, args);
-  return waitUntil('the provider listened', () => /http:\S+/.exec(started.logs())?.[0]);
+  return waitUntil('the provider listens', () => /http:\S+/.exec(started.logs())?.[0]);
 }
 
 export async function startOutrigger(
@@ -64,7 +64,7 @@ export async function startLiteLlm(
     const tools = (await import(`${'../../scripts/tools/python.mjs'}`)) as { createVenv: CreateVenv };
     await tools.createVenv('venv-litellm', [LITELLM]);
   } catch (error) {
-    console.log(`LiteLLM's proxy is left out: ${(error as Error).message}`);
+    console.log(`The run omits LiteLLM's proxy: ${(error as Error).message}`);
     return undefined;
   }
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-bench-'));
@@ -108,12 +108,12 @@ export async function startLiteLlm(
   const started: TestProcess = startProcess(cleanup, command!, args, { env, cwd: folder });
   try {
     await waitUntil(
-      "LiteLLM's proxy was alive",
+      "LiteLLM's proxy is alive",
       async () => (await fetch(`http://127.0.0.1:${port}/health/liveliness`)).ok,
       { limitMs: 240_000, everyMs: 500 },
     );
   } catch (error) {
-    console.log(`LiteLLM's proxy is left out: ${(error as Error).message}; ${started.logs().slice(-500)}`);
+    console.log(`The run omits LiteLLM's proxy: ${(error as Error).message}; ${started.logs().slice(-500)}`);
     return undefined;
   }
   return { name: 'litellm', baseUrl: `http://127.0.0.1:${port}/v1`, pid: started.pid };

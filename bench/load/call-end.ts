@@ -1,6 +1,6 @@
-// What became of a call.
+// The end of a call.
 
-/** How a call ended: `OK`, a gRPC status, or an answer that says OK and is none. */
+/** How a call ended: `OK`, a gRPC status, or OK with an answer that is invalid. */
 export interface CallEnd {
   /**
    * `OK`; the name of the gRPC status; `task FAILED` and `task TIMEOUT` for an answer with status OK whose task did

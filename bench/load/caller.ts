@@ -78,7 +78,7 @@ export class Caller {
     return without === undefined ? undefined : this.problemOf(without);
   }
 
-  /** Of a client that has no connection; only a call is told the reason. */
+  /** The connection error of a client; grpc-js reports the reason only to a call. */
   private problemOf(client: Client): Promise<string> {
     return new Promise((resolve) =>
       client.makeUnaryRequest(
@@ -88,12 +88,12 @@ export class Caller {
         Buffer.alloc(0),
         new Metadata(),
         { deadline: Date.now() + 1000 },
-        (error) => resolve(error?.details ?? 'it came too late'),
+        (error) => resolve(error?.details ?? 'the answer arrived after the end of the run'),
       ),
     );
   }
 
-  /** Makes a call. `onEnd` is told once; `onChunk` of each chunk of a stream before that. */
+  /** Makes a call. It calls `onChunk` for each chunk of a stream, then `onEnd` once. */
   call(onEnd: (end: CallEnd) => void, onChunk: () => void): RunningCall {
     const number = this.nextTask++;
     const client = this.clients[number % this.clients.length]!;
@@ -190,7 +190,7 @@ export class Caller {
     };
   }
 
-  /** Targets may say what they were sent. */
+  /** A target may quote metadata of the request. */
   private withoutMetadata(text: string): string {
     let result = text;
     for (const [, value] of this.options.metadata) if (value !== '') result = result.replaceAll(value, '***');
@@ -217,7 +217,7 @@ function channelOptionsOf({ authority, tls }: CallerOptions): ChannelOptions {
     }),
     'grpc.service_config_disable_resolution': 1,
     'grpc.enable_http_proxy': 0,
-    // What a target does when it is back is to be seen, not how long gRPC waits to look.
+    // The run shall show a restarted target at once, and not gRPC's reconnect back-off.
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.max_reconnect_backoff_ms': 2000,
     ...(authority === undefined ? {} : { 'grpc.default_authority': authority }),
@@ -233,7 +233,7 @@ function credentialsOf(tls: TlsFiles | undefined): ChannelCredentials {
       return readFileSync(fromWhereCalled(path));
     } catch (error) {
       throw new UsageError(
-        `--${option} ${path} can't be read (${(error as NodeJS.ErrnoException).code}): give a PEM file`,
+        `--${option} ${path} can't be read (${(error as NodeJS.ErrnoException).code}): use a PEM file`,
       );
     }
   };
@@ -242,12 +242,12 @@ function credentialsOf(tls: TlsFiles | undefined): ChannelCredentials {
     return credentials.createSsl(ca, key, cert);
   } catch (error) {
     throw new UsageError(
-      `--ca, --cert or --key is not usable (${(error as Error).message}): give PEM files that belong together`,
+      `--ca, --cert or --key is not usable (${(error as Error).message}): use PEM files that belong together`,
     );
   }
 }
 
-/** npm runs scripts in the folder of the package and says where it was called. */
+/** npm runs scripts in the folder of the package; INIT_CWD has the folder of the call. */
 export function fromWhereCalled(path: string): string {
   return resolve(process.env['INIT_CWD'] ?? '.', path);
 }

@@ -63,7 +63,7 @@ export class Generator {
     });
   }
 
-  /** Makes no more calls and waits a little for those that are open; a second time, not even that. */
+  /** Makes no more calls and waits shortly for open ones; a second call does not wait. */
   end(): void {
     if (this.sendingEndedMs === undefined) this.endSending();
     if (this.wait !== undefined) this.abandon();

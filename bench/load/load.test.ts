@@ -25,7 +25,7 @@ import type { LoadReport } from './report.ts';
 t.setTimeout(290_000);
 
 const program = join(import.meta.dirname, 'main.ts');
-/** On a machine that others load: what is tested is not how late the generator is. */
+/** The machine may be busy, and these tests do not check the generator's lag. */
 const anyLag = ['--max-lag', '1h'];
 const chunkEveryMs = 40;
 
@@ -120,42 +120,53 @@ async function load(t: Test, ...args: string[]): Promise<Ended> {
   try {
     return { code, output, ...read() };
   } catch (error) {
-    throw new Error(`load ended with ${code} and said: ${output}`, { cause: error });
+    throw new Error(`load exited with ${code}: ${output}`, { cause: error });
   }
 }
 
-t.test('calls arrive at their rate, each a task of its own, and the warm-up is not counted', async (t) => {
-  const { agent, target } = await startBoth(t);
-  const { code, output, report, page } = await load(
-    t,
-    ...['--target', target, '--rate', '40', '--duration', '2s', '--warmup', '500ms'],
-    ...['--task-type', 'writing', '--input-bytes', '333', '--metadata', 'authorization=Bearer 42', ...anyLag],
-    ...['--max-p99', '1m', '--max-errors', '0%'],
-  );
-  t.equal(code, 0, output);
-  t.match(report.calls, { due: 80, sent: 80, ok: 80, failed: 0, unfinished: 0, errorShare: 0 });
-  t.equal(report.verdict, 'passed');
-  t.equal(agent.tasks.length, 100, 'with the warm-up');
-  t.equal(new Set(agent.tasks.map(({ task_id }) => task_id)).size, 100);
-  t.equal(report.errors.deduplicated, 0);
-  t.ok(agent.tasks.every(({ agent_type, input }) => agent_type === 'writing' && input.length === 333));
-  t.strictSame([...agent.authorizations], ['Bearer 42']);
-  t.strictSame(report.settings.metadataKeys, ['authorization']);
-  t.equal(report.latency.corrected.count, 80);
-  t.ok(report.latency.corrected.p50! <= report.latency.corrected['p99.9']!);
-  t.ok(report.latency.serviceTime.mean! <= report.latency.corrected.mean!);
-  t.equal(
-    report.overTime.reduce((sum, { ok }) => sum + ok, 0),
-    80,
-  );
-  t.ok(report.generator.cpuMicrosecondsPerCall > 0);
-  t.match(output, /latency, from due .* ms/);
-  t.match(output, /held {5}--max-errors: 0 % ≤ 0 %/);
-  t.match(page, /<svg role="img" aria-label="Latency by percentile"/);
-  t.notMatch(page, /<script|NaN|undefined|Infinity/);
-});
+t.test(
+  'calls arrive at the configured rate, each with its own task, and the report excludes the warm-up',
+  async (t) => {
+    const { agent, target } = await startBoth(t);
+    const { code, output, report, page } = await load(
+      t,
+      ...['--target', target, '--rate', '40', '--duration', '2s', '--warmup', '500ms'],
+      ...[
+        '--task-type',
+        'writing',
+        '--input-bytes',
+        '333',
+        '--metadata',
+        'authorization=Bearer 42',
+        ...anyLag,
+      ],
+      ...['--max-p99', '1m', '--max-errors', '0%'],
+    );
+    t.equal(code, 0, output);
+    t.match(report.calls, { due: 80, sent: 80, ok: 80, failed: 0, unfinished: 0, errorShare: 0 });
+    t.equal(report.verdict, 'passed');
+    t.equal(agent.tasks.length, 100, 'with the warm-up');
+    t.equal(new Set(agent.tasks.map(({ task_id }) => task_id)).size, 100);
+    t.equal(report.errors.deduplicated, 0);
+    t.ok(agent.tasks.every(({ agent_type, input }) => agent_type === 'writing' && input.length === 333));
+    t.strictSame([...agent.authorizations], ['Bearer 42']);
+    t.strictSame(report.settings.metadataKeys, ['authorization']);
+    t.equal(report.latency.corrected.count, 80);
+    t.ok(report.latency.corrected.p50! <= report.latency.corrected['p99.9']!);
+    t.ok(report.latency.serviceTime.mean! <= report.latency.corrected.mean!);
+    t.equal(
+      report.overTime.reduce((sum, { ok }) => sum + ok, 0),
+      80,
+    );
+    t.ok(report.generator.cpuMicrosecondsPerCall > 0);
+    t.match(output, /latency, from due .* ms/);
+    t.match(output, /held {5}--max-errors: 0 % ≤ 0 %/);
+    t.match(page, /<svg role="img" aria-label="Latency by percentile"/);
+    t.notMatch(page, /<script|NaN|undefined|Infinity/);
+  },
+);
 
-t.test('calls go on arriving while the target stalls, and the stall is in the percentiles', async (t) => {
+t.test('calls continue while the target stalls, and the percentiles include the stall', async (t) => {
   const { agent, target } = await startBoth(t);
   const stall = { fromMs: 0, toMs: 0 };
   agent.onTask = (count) => {
@@ -173,7 +184,7 @@ t.test('calls go on arriving while the target stalls, and the stall is in the pe
     ...['--target', target, '--rate', '50', '--duration', '4s', '--warmup', '0s', ...anyLag],
     ...['--max-p90', '200ms'],
   );
-  t.match(report.calls, { due: 200, sent: 200, ok: 200 }, 'none was left out');
+  t.match(report.calls, { due: 200, sent: 200, ok: 200 }, 'every call was sent');
   const meanwhile = agent.arrivedMs.filter((at) => at > stall.fromMs && at < stall.toMs).length;
   t.ok(meanwhile >= 20, `${meanwhile} calls of about 50 arrived during the stall`);
   // A quarter of all waited; one caller that waits for its answer would have seen one slow call of many.
@@ -184,7 +195,7 @@ t.test('calls go on arriving while the target stalls, and the stall is in the pe
   t.match(output, /exceeded --max-p90: [\d.]+ m?s > 200 ms/);
 });
 
-t.test('a generator that was itself held up says so, and charges the wait to the latency', async (t) => {
+t.test('a late generator reports its lag, and adds it to the latency', async (t) => {
   const { agent, target } = await startBoth(t);
   const { all, read } = prepare(t, [
     ...['--target', target, '--rate', '50', '--duration', '4s', '--warmup', '0s', '--max-errors', '100%'],
@@ -196,53 +207,59 @@ t.test('a generator that was itself held up says so, and charges the wait to the
   t.equal(await running.ended, 3, running.logs());
   const { report } = read();
   t.equal(report.verdict, 'generator late');
-  t.match(running.logs(), /warning: the generator itself was late/);
+  t.match(running.logs(), /warning: the generator was late/);
   t.equal(report.calls.due, 200);
   t.ok(report.generator.scheduleLag.max! > 1000);
-  t.ok(report.latency.corrected.max! > 1000, 'of calls that were due meanwhile');
+  t.ok(report.latency.corrected.max! > 1000, 'for calls that were due meanwhile');
   t.ok(report.latency.corrected.mean! > report.latency.serviceTime.mean!);
 });
 
-t.test('failures are counted by status, by reason of a sidecar, and with their pushback', async (t) => {
-  const { agent, target } = await startBoth(t, { max_concurrent_calls: 2 });
-  const { code, output, report, page } = await load(
-    t,
-    ...['--target', target, '--rate', '30', '--duration', '2s', '--warmup', '0s', ...anyLag],
-    ...['--input', 'never', '--deadline', '700ms', '--max-errors', '1%'],
-  );
-  t.equal(code, 1);
-  t.equal(report.calls.ok, 0);
-  t.equal(report.calls.failed, 60);
-  const count = (wanted: string): number =>
-    report.errors.byOutcome.find(({ outcome }) => outcome === wanted)?.count ?? 0;
-  t.ok(count('DEADLINE_EXCEEDED') >= 2, output);
-  t.ok(count('RESOURCE_EXHAUSTED') > 10, output);
-  t.equal(count('DEADLINE_EXCEEDED') + count('RESOURCE_EXHAUSTED'), 60);
-  const overloaded = report.errors.byReason.find(({ reason }) => reason === 'overloaded')?.count;
-  t.equal(overloaded, count('RESOURCE_EXHAUSTED'));
-  t.equal(report.errors.pushbacks, count('RESOURCE_EXHAUSTED'));
-  t.match(output, /outrigger-reason overloaded/);
-  t.match(output, /no call succeeded/);
-  t.match(page, /<td>overloaded<\/td>/);
-  t.ok(agent.tasks.length < 60);
-});
+t.test(
+  "the report counts failures by status, by the sidecar's reason, and with their pushback",
+  async (t) => {
+    const { agent, target } = await startBoth(t, { max_concurrent_calls: 2 });
+    const { code, output, report, page } = await load(
+      t,
+      ...['--target', target, '--rate', '30', '--duration', '2s', '--warmup', '0s', ...anyLag],
+      ...['--input', 'never', '--deadline', '700ms', '--max-errors', '1%'],
+    );
+    t.equal(code, 1);
+    t.equal(report.calls.ok, 0);
+    t.equal(report.calls.failed, 60);
+    const count = (wanted: string): number =>
+      report.errors.byOutcome.find(({ outcome }) => outcome === wanted)?.count ?? 0;
+    t.ok(count('DEADLINE_EXCEEDED') >= 2, output);
+    t.ok(count('RESOURCE_EXHAUSTED') > 10, output);
+    t.equal(count('DEADLINE_EXCEEDED') + count('RESOURCE_EXHAUSTED'), 60);
+    const overloaded = report.errors.byReason.find(({ reason }) => reason === 'overloaded')?.count;
+    t.equal(overloaded, count('RESOURCE_EXHAUSTED'));
+    t.equal(report.errors.pushbacks, count('RESOURCE_EXHAUSTED'));
+    t.match(output, /outrigger-reason overloaded/);
+    t.match(output, /no call succeeded/);
+    t.match(page, /<td>overloaded<\/td>/);
+    t.ok(agent.tasks.length < 60);
+  },
+);
 
-t.test('a task that fails with status OK is a failure; values of metadata are nowhere', async (t) => {
-  const { agent, target } = await startBoth(t);
-  const common = ['--target', target, '--rate', '20', '--duration', '1s', '--warmup', '0s', ...anyLag];
-  const failed = await load(t, ...common, '--input', 'fail');
-  t.equal(failed.code, 1, 'no call succeeded, without any threshold');
-  t.match(failed.report.errors.byOutcome, [{ outcome: 'task FAILED', count: 20 }]);
+t.test(
+  'a failed task with status OK is a failure, and the report contains no values of metadata',
+  async (t) => {
+    const { agent, target } = await startBoth(t);
+    const common = ['--target', target, '--rate', '20', '--duration', '1s', '--warmup', '0s', ...anyLag];
+    const failed = await load(t, ...common, '--input', 'fail');
+    t.equal(failed.code, 1, 'no call succeeded, and the run has no threshold');
+    t.match(failed.report.errors.byOutcome, [{ outcome: 'task FAILED', count: 20 }]);
 
-  const refused = await load(t, ...common, '--input', 'refuse', '--metadata', 'authorization=s3cret-<b>');
-  t.match(refused.report.errors.byOutcome, [
-    { outcome: 'PERMISSION_DENIED', count: 20, example: 'no right with ***' },
-  ]);
-  t.ok(agent.authorizations.has('s3cret-<b>'));
-  for (const text of [refused.output, refused.json, refused.page]) t.notMatch(text, /s3cret/);
-});
+    const refused = await load(t, ...common, '--input', 'refuse', '--metadata', 'authorization=s3cret-<b>');
+    t.match(refused.report.errors.byOutcome, [
+      { outcome: 'PERMISSION_DENIED', count: 20, example: 'no right with ***' },
+    ]);
+    t.ok(agent.authorizations.has('s3cret-<b>'));
+    for (const text of [refused.output, refused.json, refused.page]) t.notMatch(text, /s3cret/);
+  },
+);
 
-t.test('calls beyond the bound of open ones are not made, and counted as such', async (t) => {
+t.test('the generator makes no calls above --max-in-flight, and counts them as not made', async (t) => {
   const { agent, target } = await startBoth(t);
   const { code, report, output } = await load(
     t,
@@ -252,10 +269,10 @@ t.test('calls beyond the bound of open ones are not made, and counted as such', 
   t.equal(code, 1);
   t.match(report.calls, { due: 100, sent: 10, ok: 0, failed: 10, notSent: { inFlightBound: 90 } });
   t.equal(agent.tasks.length, 10);
-  t.match(output, /warning: 90 calls were not made, for 10 were open/);
+  t.match(output, /warning: 90 calls were not made, because 10 were open/);
 });
 
-t.test('streams: time to the first chunk, gaps, and an end that is none', async (t) => {
+t.test('for streams, the report has the time to the first chunk, gaps, and missing ends', async (t) => {
   const { target } = await startBoth(t);
   const common = ['--target', target, '--stream', '--rate', '20', '--duration', '2s', '--warmup', '0s'];
   const good = await load(t, ...common, ...anyLag, '--max-first-chunk-p99', '1ms', '--max-errors', '0%');
@@ -275,7 +292,7 @@ t.test('streams: time to the first chunk, gaps, and an end that is none', async 
   t.match(cut.report.errors.byOutcome, [{ outcome: 'no final chunk', count: 40 }]);
 });
 
-t.test('an interrupt ends the run early, with its report', async (t) => {
+t.test('an interrupt ends the run early, with a report', async (t) => {
   const { agent, target } = await startBoth(t);
   const start = async (...args: string[]): Promise<[TestProcess, () => LoadReport]> => {
     const before = agent.tasks.length;
@@ -299,11 +316,11 @@ t.test('an interrupt ends the run early, with its report', async (t) => {
   const [stuck, found] = await start();
   stuck.kill('SIGINT');
   t.equal(await stuck.ended, 1, stuck.logs());
-  t.ok(found().calls.unfinished >= 30, 'open calls are no failures of the target');
+  t.ok(found().calls.unfinished >= 30, 'open calls are not failures of the target');
   t.equal(found().calls.failed, 0);
 });
 
-t.test('a target that goes down in the middle is counted, and found again', async (t) => {
+t.test('the run counts the failures of a stopped target, and reconnects after its restart', async (t) => {
   const agent = await startAgent(t);
   const config = { inbound: { app: `127.0.0.1:${agent.port}`, listen: `127.0.0.1:${await freePort()}` } };
   const first = await startSidecar(t, config);
@@ -322,13 +339,13 @@ t.test('a target that goes down in the middle is counted, and found again', asyn
   running.kill('SIGINT');
   t.equal(await running.ended, 0, running.logs());
   const { report } = read();
-  // Of those that had arrived some were open when it was killed.
+  // Some of the arrived calls were open when the target was killed.
   t.ok(report.calls.ok >= 25, `${report.calls.ok} succeeded`);
   t.match(report.errors.byOutcome[0], { outcome: 'UNAVAILABLE' });
   t.ok(report.calls.failed >= 5, `${report.calls.failed} failed meanwhile`);
 });
 
-t.test('what can not be carried out is said with its remedy, before any call', async (t) => {
+t.test('an invalid option fails with a remedy, before any call', async (t) => {
   const run = (...args: string[]) => runProcess(t, process.execPath, [program, ...args]);
   const folder = mkdtempSync(join(tmpdir(), 'outrigger-load-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
@@ -337,17 +354,17 @@ t.test('what can not be carried out is said with its remedy, before any call', a
   const target = `127.0.0.1:${await freePort()}`;
   const both = ['--target', target, '--rate', '5'];
   const wrong: [string[], RegExp][] = [
-    [[], /--target is missing: give the address/],
-    [['--target', `http://${target}`, '--rate', '5'], /no HOST:PORT: write it without a scheme/],
+    [[], /--target is missing: set the address/],
+    [['--target', `http://${target}`, '--rate', '5'], /not HOST:PORT: write it without a scheme/],
     [[...both, '--rate', 'x'], /--rate x must be a number above 0/],
-    [['--target', target], /--rate is missing: say --rate 100/],
-    [[...both, '--duration', '30'], /--duration 30 is no duration: write a number and its unit/],
-    [[...both, '--max-errors', '2'], /--max-errors 2 is no share: write 0% to 100%/],
+    [['--target', target], /--rate is missing: for example --rate 100/],
+    [[...both, '--duration', '30'], /--duration 30 is not a duration: write a number and its unit/],
+    [[...both, '--max-errors', '2'], /--max-errors 2 is not a share: write 0% to 100%/],
     [[...both, '--metadata', 's3cret'], /must be KEY=VALUE/],
-    [[...both, '--max-chunk-gap-p99', '5ms'], /measured of streams: add --stream/],
+    [[...both, '--max-chunk-gap-p99', '5ms'], /applies to streams only: add --stream/],
     [[...both, '--tls', '--cert', file], /--cert and --key go together/],
-    [[...both, '--ca', join(folder, 'none')], /--ca .* can't be read \(ENOENT\): give a PEM file/],
-    [[...both, '--cert', file, '--key', file], /not usable .*: give PEM files that belong together/],
+    [[...both, '--ca', join(folder, 'none')], /--ca .* can't be read \(ENOENT\): use a PEM file/],
+    [[...both, '--cert', file, '--key', file], /not usable .*: use PEM files that belong together/],
     [[...both, '--speed', '5'], /Unknown option '--speed'; --help lists/],
   ];
   for (const [args, message] of wrong) {
@@ -358,16 +375,16 @@ t.test('what can not be carried out is said with its remedy, before any call', a
     );
   }
   const secret = await run(...both, '--metadata', 'authorization=Bearer', 's3cret');
-  t.match(secret, { code: 64, output: /^load: an argument .* put values that have spaces in quotes\n$/ });
+  t.match(secret, { code: 64, output: /^load: an argument .* quote values that contain spaces\n$/ });
   const nowhere = await run(...both, '--out', join(file, 'x', 'report'));
-  t.match(nowhere, { code: 64, output: /^load: .* can't be written .*: give another path\n$/ });
+  t.match(nowhere, { code: 64, output: /^load: .* can't be written .*: choose another path\n$/ });
   const down = await run(...both, '--out', join(folder, 'report'));
-  t.equal(down.code, 69, 'nobody listens there');
+  t.equal(down.code, 69, 'no process listens there');
   t.match(down.output, /no connection to .*ECONNREFUSED.*: check that it runs/);
   t.match(await run('--help'), { code: 0, output: /--max-p99 50ms/ });
 });
 
-t.test('mutual TLS', async (t) => {
+t.test('the load tool uses mutual TLS', async (t) => {
   const authority = await TestAuthority.make();
   const server = await authority.issue({ names: ['localhost', 'agent.test'] });
   const client = await authority.issue();

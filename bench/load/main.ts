@@ -1,4 +1,4 @@
-// `npm run load -- --target HOST:PORT --rate N`: loads a deployment and says how it took it. `--help` lists the rest.
+// `npm run load -- --target HOST:PORT --rate N`: loads a deployment and reports latency and errors. `--help` lists the options.
 import { accessSync, constants, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { Caller, fromWhereCalled } from './caller.ts';
@@ -50,11 +50,11 @@ async function connect(caller: Caller, { target, tls }: LoadOptions): Promise<st
   if (problem === undefined) return undefined;
   const advice =
     tls === undefined
-      ? 'if it wants TLS, add --tls, and --ca, --cert and --key as it asks for them'
-      : 'that it speaks TLS, and --ca, --server-name, --cert and --key are what it wants';
+      ? 'if it uses TLS, add --tls, and --ca, --cert and --key as it requires'
+      : 'that it uses TLS, and that --ca, --server-name, --cert and --key match it';
   return (
     `no connection to ${target} within ${CONNECT_LIMIT_MS / 1000} s (${problem}): check that it runs, that the port ` +
-    `is its gRPC port (a sidecar's inbound listener has 15006, its outbound one 15001), and ${advice}`
+    `is its gRPC port (15006 for a sidecar's inbound listener, 15001 for its outbound one), and ${advice}`
   );
 }
 
@@ -113,7 +113,7 @@ function prepare(path: string): void {
     mkdirSync(dirname(path), { recursive: true });
     accessSync(dirname(path), constants.W_OK);
   } catch (error) {
-    throw new UsageError(`--out ${path} can't be written (${(error as Error).message}): give another path`);
+    throw new UsageError(`--out ${path} can't be written (${(error as Error).message}): choose another path`);
   }
 }
 

@@ -1,4 +1,4 @@
-// Reads the command line of `npm run load`; what is wrong is said with what to write instead.
+// Reads the command line of `npm run load`; errors say what to write instead.
 import { parseArgs } from 'node:util';
 import { parseDuration } from '../../scripts/reports/units.ts';
 import { parseLimit, THRESHOLDS, type Threshold } from './thresholds.ts';
@@ -70,21 +70,21 @@ const plain = {
 export const USAGE = `npm run load -- --target HOST:PORT --rate N [options]
 
   --target HOST:PORT     a sidecar's inbound or outbound listener, or an agent
-  --rate N               calls a second; each is made when it is due, whatever became of those before it
+  --rate N               calls a second; each starts when it is due, whether or not earlier ones have ended
   --duration 30s         the measured time, at most 24h
-  --warmup 2s            before it, at the same rate, not counted; 0s is none
+  --warmup 2s            the time before it, at the same rate, not counted; 0s for none
   --stream               StreamProcess in place of ProcessTask
   --task-type research   TaskRequest.agent_type
   --input TEXT           TaskRequest.input, or
   --input-bytes 100      words up to that length
-  --metadata KEY=VALUE   metadata of each call, may be repeated; values are never printed or written
-  --authority NAME       who is meant, for an outbound listener
-  --deadline 60s         of each call, from when it is made
-  --connections 4        calls go to each in turn
-  --max-in-flight 5000   calls beyond are not made, and counted as such
+  --metadata KEY=VALUE   metadata of each call, repeatable; no report contains the values
+  --authority NAME       the called agent, for an outbound listener
+  --deadline 60s         of each call, from its start
+  --connections 4        calls use them in turn
+  --max-in-flight 5000   the most open calls; further ones count as not made
   --tls                  and --ca, --cert, --key FILE, --server-name NAME; each of them implies it
   --out PATH             the report: PATH.json and PATH.html (bench/results/load)
-  --max-lag 20ms         99th percentile of the generator's own lag, above which the run proves nothing
+  --max-lag 20ms         the 99th percentile of the generator's lag above which the run is invalid
 
 It fails when a threshold is exceeded:
 
@@ -97,7 +97,7 @@ arguments · 69 no connection to the target
 `;
 
 /**
- * @returns undefined when only help was asked for
+ * @returns undefined for --help
  * @throws UsageError whose message says what to write
  */
 export function readOptions(argv: readonly string[]): LoadOptions | undefined {
@@ -125,7 +125,7 @@ export function readOptions(argv: readonly string[]): LoadOptions | undefined {
     ...(out === undefined ? {} : { out }),
   };
   if ((options.durationMs * options.ratePerSecond) / 1000 < 1)
-    throw new UsageError('--rate and --duration make not even one call: raise one of them');
+    throw new UsageError('--rate and --duration allow not even one call: raise one of them');
   if (input !== undefined && input.trim() === '')
     throw new UsageError('--input must not be empty: no agent takes an empty task');
   return options;
@@ -141,19 +141,21 @@ function parsed(argv: readonly string[]) {
     const { code, message } = error as NodeJS.ErrnoException;
     // It would print the argument, which may be the rest of a secret that was not quoted.
     if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL')
-      throw new UsageError('an argument belongs to no option: put values that have spaces in quotes');
-    throw new UsageError(`${message.split(/[.\n]/)[0]!}; --help lists what there is`);
+      throw new UsageError('an argument belongs to no option: quote values that contain spaces');
+    throw new UsageError(`${message.split(/[.\n]/)[0]!}; --help lists the options`);
   }
 }
 
 function target(text: string | undefined): string {
   if (text === undefined)
-    throw new UsageError('--target is missing: give the address of a sidecar or agent, say 127.0.0.1:15006');
+    throw new UsageError(
+      '--target is missing: set the address of a sidecar or agent, such as 127.0.0.1:15006',
+    );
   const match = /^(?:\[[0-9a-fA-F:.]+\]|[^:/[\]\s]+):(\d{1,5})$/.exec(text);
   const port = Number(match?.[1] ?? 0);
   if (port < 1 || port > 65_535)
     throw new UsageError(
-      `--target ${text} is no HOST:PORT: write it without a scheme or path, say 127.0.0.1:15006 or [::1]:15006`,
+      `--target ${text} is not HOST:PORT: write it without a scheme or path, such as 127.0.0.1:15006 or [::1]:15006`,
     );
   return text;
 }
@@ -163,11 +165,11 @@ function numberIn(
   text: string | undefined,
   { above, most, example }: { above: number; most: number; example: string },
 ): number {
-  if (text === undefined) throw new UsageError(`--${name} is missing: say --${name} ${example}`);
+  if (text === undefined) throw new UsageError(`--${name} is missing: for example --${name} ${example}`);
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (!(value > above && value <= most))
     throw new UsageError(
-      `--${name} ${text} must be a number above ${above} and at most ${most}, say ${example}`,
+      `--${name} ${text} must be a number above ${above} and at most ${most}, such as ${example}`,
     );
   return value;
 }
@@ -182,7 +184,9 @@ function whole(name: string, text: string, { least, most }: { least: number; mos
 function duration(name: string, text: string, { least, most }: { least: number; most: number }): number {
   const ms = parseDuration(text);
   if (ms === undefined)
-    throw new UsageError(`--${name} ${text} is no duration: write a number and its unit, say 30s or 250ms`);
+    throw new UsageError(
+      `--${name} ${text} is not a duration: write a number and its unit, such as 30s or 250ms`,
+    );
   if (ms < least || ms > most) throw new UsageError(`--${name} ${text} must be from ${least}ms to 24h`);
   return ms;
 }
@@ -194,11 +198,11 @@ function keyAndValue(text: string): readonly [string, string] {
   if (!/^[0-9a-z_.-]+$/.test(key))
     throw new UsageError('--metadata must be KEY=VALUE, its key of letters, digits, "-", "_" and "."');
   if (key.startsWith('grpc-'))
-    throw new UsageError(`--metadata ${key}: keys that begin with grpc- are gRPC's own; choose another`);
+    throw new UsageError(`--metadata ${key}: gRPC reserves keys that begin with grpc-; choose another`);
   const value = text.slice(at + 1);
   if (!key.endsWith('-bin') && !/^[\x20-\x7e]*$/.test(value))
     throw new UsageError(
-      `--metadata ${key}: its value has characters that are not ASCII; name the key ${key}-bin and give base64`,
+      `--metadata ${key}: its value has characters that are not ASCII; use the key ${key}-bin and a base64 value`,
     );
   return [key, value];
 }
@@ -208,7 +212,7 @@ type Values = ReturnType<typeof parsed>;
 function tlsOf(values: Values): TlsFiles | undefined {
   const { ca, cert, key, 'server-name': serverName } = values;
   if ((cert === undefined) !== (key === undefined))
-    throw new UsageError('--cert and --key go together: give the certificate and its private key');
+    throw new UsageError('--cert and --key go together: set the certificate and its private key');
   const given = ca !== undefined || cert !== undefined || serverName !== undefined;
   if (!values.tls && !given) return undefined;
   return {
@@ -229,10 +233,10 @@ function thresholdsOf(values: Values, stream: boolean): Threshold[] {
     if (limit === undefined)
       throw new UsageError(
         unit === 'percent'
-          ? `--${name} ${text} is no share: write 0% to 100%, say 1%`
-          : `--${name} ${text} is no duration: write a number and its unit, say 50ms`,
+          ? `--${name} ${text} is not a share: write 0% to 100%, such as 1%`
+          : `--${name} ${text} is not a duration: write a number and its unit, such as 50ms`,
       );
-    if (streamOnly && !stream) throw new UsageError(`--${name} is measured of streams: add --stream`);
+    if (streamOnly && !stream) throw new UsageError(`--${name} applies to streams only: add --stream`);
     thresholds.push({ name, limit });
   }
   return thresholds;

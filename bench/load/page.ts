@@ -74,7 +74,7 @@ function summaryOf({ startedAt, settings, calls, endedEarly, measuredMs }: LoadR
     `constant rate for ${formatDuration(measuredMs)}${endedEarly ? ' (ended early)' : ''} after ` +
     `${formatDuration(settings.warmupMs)} of warm-up, over ${settings.connections} connections` +
     `${settings.tls ? ' with TLS' : ''}. ${formatCount(calls.due)} calls were due, ${formatCount(calls.ok)} succeeded, ` +
-    `${formatCount(calls.failed)} failed, ${formatCount(inFlightBound + generatorLate)} could not be made` +
+    `${formatCount(calls.failed)} failed, ${formatCount(inFlightBound + generatorLate)} were not made` +
     `${calls.unfinished > 0 ? `, ${formatCount(calls.unfinished)} were unfinished` : ''}: ` +
     `${formatPercent(calls.errorShare)} errors.`
   );
@@ -131,20 +131,20 @@ function charts({ latency, overTime }: LoadReport): string[] {
   if (lastPercent !== undefined)
     parts.push(
       '<h2>Latency over time</h2>',
-      '<p>Of the calls that were due in each interval.</p>',
+      '<p>For the calls that were due in each interval.</p>',
       key(series),
       lineChart('Latency over time', time, msAxis(series), series),
     );
   const most = Math.max(...overTime.map(({ due, seconds }) => due / seconds));
   parts.push(
-    '<h2>Calls a second, by what became of them</h2>',
+    '<h2>Calls a second, by outcome</h2>',
     key([
       { name: 'succeeded', style: 'ok' },
       { name: 'failed', style: 'failed' },
-      { name: 'could not be made', style: 'unsent' },
+      { name: 'not made', style: 'unsent' },
     ]),
     barChart(
-      'Calls a second by what became of them',
+      'Calls a second by outcome',
       time,
       linearAxis(most, (value) => formatCountOrPart(value)),
       overTime.map(({ atSeconds, seconds, ok, failed, notSent }) => ({
@@ -167,12 +167,12 @@ function errorTables({ errors, calls }: LoadReport): string[] {
   if (inFlightBound > 0) rows.push(['not made: too many in flight', formatCount(inFlightBound), '']);
   if (generatorLate > 0) rows.push(['not made: generator late', formatCount(generatorLate), '']);
   if (errors.pushbacks > 0)
-    rows.push(['of these, with grpc-retry-pushback-ms', formatCount(errors.pushbacks), '']);
+    rows.push(['of the failed calls, with grpc-retry-pushback-ms', formatCount(errors.pushbacks), '']);
   if (rows.length === 0) return [];
-  const parts = ['<h2>Errors</h2>', table(['', 'calls', 'such as'], rows, true)];
+  const parts = ['<h2>Errors</h2>', table(['', 'calls', 'example'], rows, true)];
   if (errors.byReason.length > 0)
     parts.push(
-      '<h2>Answers of a sidecar’s own</h2>',
+      '<h2>Errors from a sidecar</h2>',
       table(
         ['outrigger-reason', 'calls'],
         errors.byReason.map(({ reason, count }) => [reason, formatCount(count)]),

@@ -14,7 +14,7 @@ import { progressBar, progressLine } from './progress.ts';
 import { Recorder } from './recorder.ts';
 import { callsDue, dueMs, totalCalls } from './schedule.ts';
 
-t.test('percentiles are never less than the true ones, and at most 0.8 % more', async (t) => {
+t.test('percentiles are never below the true ones, and at most 0.8 % above', async (t) => {
   const times = fc.array(
     fc.oneof(fc.double({ min: 0, max: 5, noNaN: true }), fc.double({ min: 0, max: 4e6, noNaN: true })),
     { minLength: 1, maxLength: 300 },
@@ -36,10 +36,10 @@ t.test('percentiles are never less than the true ones, and at most 0.8 % more', 
   t.strictSame(empty.curve(), []);
   empty.record(-1);
   empty.record(1e12);
-  t.match(empty.summary(), { count: 2, min: 0, max: 1e12 }, 'what no clock says does no harm');
+  t.match(empty.summary(), { count: 2, min: 0, max: 1e12 }, 'the histogram ignores invalid values');
 });
 
-t.test('the percentile curve rises, and claims nothing that no call stands for', async (t) => {
+t.test('the percentile curve rises, and ends where no call stands for a point', async (t) => {
   const histogram = new Histogram();
   for (let i = 1; i <= 1000; i++) histogram.record(i);
   const curve = histogram.curve();
@@ -51,7 +51,7 @@ t.test('the percentile curve rises, and claims nothing that no call stands for',
   }
 });
 
-t.test('each call is due at its own time, none twice and none left out', async (t) => {
+t.test('each call is due at its own time, and exactly once', async (t) => {
   const schedules = fc.record({
     ratePerSecond: fc.double({ min: 0.1, max: 5000, noNaN: true }),
     warmupMs: fc.integer({ min: 0, max: 3000 }),
@@ -73,28 +73,31 @@ t.test('each call is due at its own time, none twice and none left out', async (
   t.equal(callsDue(schedule, -1), 0);
 });
 
-t.test('memory is bounded: by length of the run, by names that a target chooses', async (t) => {
-  const day = new Recorder({ ratePerSecond: 1, warmupMs: 0, durationMs: 24 * 3_600_000 });
-  t.equal(day.intervals.length, 300);
-  t.equal(day.intervalMs, 288_000);
-  for (let i = 0; i < 1000; i++)
-    day.onEnd({ dueMs: i, sentMs: i }, i + 1, {
-      outcome: 'UNAVAILABLE',
-      reason: `${i}${'x'.repeat(5000)}`,
-      message: '\u001b[2Jx'.repeat(5000),
-    });
-  t.ok(day.reasons.size <= 41);
-  t.equal(
-    [...day.reasons.values()].reduce((sum, count) => sum + count),
-    1000,
-  );
-  t.ok([...day.reasons.keys()].every((name) => name.length <= 64));
-  const { example } = day.outcomes.get('UNAVAILABLE')!;
-  t.ok(example.length <= 200);
-  t.notMatch(example, /\p{Cc}/u);
-});
+t.test(
+  'neither the length of a run nor names that a target chooses grow the memory without bound',
+  async (t) => {
+    const day = new Recorder({ ratePerSecond: 1, warmupMs: 0, durationMs: 24 * 3_600_000 });
+    t.equal(day.intervals.length, 300);
+    t.equal(day.intervalMs, 288_000);
+    for (let i = 0; i < 1000; i++)
+      day.onEnd({ dueMs: i, sentMs: i }, i + 1, {
+        outcome: 'UNAVAILABLE',
+        reason: `${i}${'x'.repeat(5000)}`,
+        message: '\u001b[2Jx'.repeat(5000),
+      });
+    t.ok(day.reasons.size <= 41);
+    t.equal(
+      [...day.reasons.values()].reduce((sum, count) => sum + count),
+      1000,
+    );
+    t.ok([...day.reasons.keys()].every((name) => name.length <= 64));
+    const { example } = day.outcomes.get('UNAVAILABLE')!;
+    t.ok(example.length <= 200);
+    t.notMatch(example, /\p{Cc}/u);
+  },
+);
 
-t.test('a bar fits its terminal, and says what is going on', async (t) => {
+t.test('the progress bar fits its terminal, and shows the counts', async (t) => {
   const schedule = { ratePerSecond: 10, warmupMs: 2000, durationMs: 30_000 };
   const progress = { elapsedMs: 17_000, schedule, inFlight: 3, ok: 1500, failed: 2, p50: 1.234, p99: 45.6 };
   t.equal(
@@ -128,7 +131,7 @@ t.test('axes hold all values and have few ticks', async (t) => {
   );
 });
 
-t.test('units are read and written', async (t) => {
+t.test('units parse and format', async (t) => {
   t.strictSame(
     ['30s', '1.5m', '250ms', '200us', '1h', '0s'].map(parseDuration),
     [30_000, 90_000, 250, 0.2, 3_600_000, 0],

@@ -1,4 +1,4 @@
-// Counts what became of each call, in a fixed amount of memory.
+// Counts the outcome of each call, in a fixed amount of memory.
 import type { CallEnd, CallTimes } from './call-end.ts';
 import { Histogram } from './histogram.ts';
 import type { Schedule } from './schedule.ts';
@@ -6,7 +6,7 @@ import type { Schedule } from './schedule.ts';
 /** Points over time; a longer run has longer ones. */
 const MOST_INTERVALS = 300;
 const LEAST_INTERVAL_MS = 1000;
-/** What the target may choose the words of. */
+/** The counts under names that the target chooses. */
 const MOST_NAMES = 40;
 const LONGEST_NAME = 64;
 const LONGEST_MESSAGE = 200;
@@ -28,7 +28,7 @@ export class Recorder {
   readonly intervalMs: number;
   readonly intervals: Interval[];
 
-  /** From when the call was due to its successful end: what waited behind slow ones is not hidden. */
+  /** From when the call was due to its successful end, so that the wait behind slow calls shows. */
   readonly latency = new Histogram();
   /** From when it was made to its successful end. */
   readonly serviceTime = new Histogram();

@@ -1,4 +1,4 @@
-// What a run found, as it is written to the JSON file.
+// The result of a run, in the form of the JSON file.
 import { cpus } from 'node:os';
 import { formatCount, formatMs, formatPercent } from '../../scripts/reports/units.ts';
 import type { Generator } from './generator.ts';
@@ -224,24 +224,24 @@ function warningsOf({ calls, generator, settings, errors }: Omit<LoadReport, 'wa
   if (late) {
     const unsent = calls.notSent.generatorLate;
     warnings.push(
-      `the generator itself was late (lag p99 ${formatMs(scheduleLag.p99)}, allowed ${formatMs(maxLagMs)}` +
-        `${unsent > 0 ? `; ${formatCount(unsent)} calls never made` : ''}): the figures are this machine's, not the ` +
-        'target’s. Lower --rate, run it elsewhere or several at once, or allow more by --max-lag',
+      `the generator was late (lag p99 ${formatMs(scheduleLag.p99)}, allowed ${formatMs(maxLagMs)}` +
+        `${unsent > 0 ? `; ${formatCount(unsent)} calls not made` : ''}): the figures show this machine, not the ` +
+        'target’s. Lower --rate, use another machine or several, or raise --max-lag',
     );
   }
   if (cpuShare > 0.8)
     warnings.push(
       `the generator took ${formatPercent(cpuShare)} of a core at ${cpuMicrosecondsPerCall} µs a call: beyond about ` +
-        `${formatCount(1_000_000 / Math.max(1, cpuMicrosecondsPerCall))} calls/s it is what is measured. Run several`,
+        `${formatCount(1_000_000 / Math.max(1, cpuMicrosecondsPerCall))} calls/s the generator is the bottleneck. Run several`,
     );
   if (calls.notSent.inFlightBound > 0)
     warnings.push(
-      `${formatCount(calls.notSent.inFlightBound)} calls were not made, for ${formatCount(settings.maxInFlight)} were ` +
-        'open: they count as errors. The target answers more slowly than it is asked; --max-in-flight is the bound',
+      `${formatCount(calls.notSent.inFlightBound)} calls were not made, because ${formatCount(settings.maxInFlight)} were ` +
+        'open: they count as errors. The target answers fewer calls than arrive; --max-in-flight is the limit',
     );
   if (errors.deduplicated > 0)
     warnings.push(
-      `${formatCount(errors.deduplicated)} answers were those of an earlier run of the same task (a retry on the way)`,
+      `${formatCount(errors.deduplicated)} answers came from an earlier run of the same task (after a retry on the way)`,
     );
   return warnings;
 }

@@ -51,7 +51,7 @@ export function textOf(report: LoadReport): string {
   if (warnings.length > 0) lines.push('', ...warnings.map((warning) => `warning: ${warning}`));
   lines.push('', ...thresholds.map(({ held, text }) => `${held ? 'held    ' : 'exceeded'} ${text}`));
   if (calls.ok === 0) lines.push('no call succeeded');
-  lines.push(verdict === 'passed' && thresholds.length === 0 ? 'passed (no threshold was given)' : verdict);
+  lines.push(verdict === 'passed' && thresholds.length === 0 ? 'passed (without thresholds)' : verdict);
   return `${lines.join('\n')}\n`;
 }
 

@@ -1,9 +1,9 @@
-// What a run must hold to pass: --max-p99 50ms, --max-errors 1% and their like.
+// The thresholds that a run must meet: --max-p99 50ms, --max-errors 1% and similar ones.
 
 import { formatMs, formatPercent, parseDuration, parsePercent } from '../../scripts/reports/units.ts';
 import type { Percentiles } from './histogram.ts';
 
-/** What thresholds are held against. */
+/** The measured values that thresholds apply to. */
 export interface Measured {
   readonly latency: Percentiles;
   readonly firstChunk: Percentiles;
@@ -16,7 +16,7 @@ interface Kind {
   readonly unit: 'duration' | 'percent';
   readonly streamOnly?: true;
   readonly help: string;
-  /** Undefined when nothing was measured, which holds no threshold. */
+  /** Undefined when no call was measured, which holds no threshold. */
   readonly found: (measured: Measured) => number | undefined;
 }
 
@@ -29,14 +29,14 @@ const latency = (name: 'p50' | 'p90' | 'p95' | 'p99' | 'p99.9' | 'max', help: st
 /** By the name of their option. */
 export const THRESHOLDS: Readonly<Record<string, Kind>> = {
   'max-p50': latency('p50', 'the median latency of successful calls'),
-  'max-p90': latency('p90', 'their 90th percentile'),
-  'max-p95': latency('p95', 'their 95th percentile'),
-  'max-p99': latency('p99', 'their 99th percentile'),
-  'max-p99.9': latency('p99.9', 'their 99.9th percentile'),
-  'max-latency': latency('max', 'the slowest of them'),
+  'max-p90': latency('p90', 'the 90th percentile'),
+  'max-p95': latency('p95', 'the 95th percentile'),
+  'max-p99': latency('p99', 'the 99th percentile'),
+  'max-p99.9': latency('p99.9', 'the 99.9th percentile'),
+  'max-latency': latency('max', 'the slowest successful call'),
   'max-errors': {
     unit: 'percent',
-    help: 'calls that failed or could not be made, of all',
+    help: 'the share of calls that failed or were not made',
     found: ({ errorShare }) => errorShare,
   },
   'max-first-chunk-p99': {
@@ -78,7 +78,7 @@ export function judge(thresholds: readonly Threshold[], measured: Measured): Ver
     const found = kind.found(measured);
     const held = found !== undefined && found <= limit;
     const format = kind.unit === 'percent' ? formatPercent : formatMs;
-    const what = found === undefined ? 'nothing was measured' : `${format(found)} ${held ? '≤' : '>'}`;
+    const what = found === undefined ? 'no call was measured' : `${format(found)} ${held ? '≤' : '>'}`;
     return { name, limit, found, held, text: `--${name}: ${what} ${format(limit)}` };
   });
 }

@@ -8,7 +8,7 @@ import type { SectionResult } from './results.ts';
 export function checkMachine(): void {
   if (process.platform !== 'linux' || cpus().length < 2)
     throw new Error(
-      'the bench pins processes to cores and reads /proc: it needs Linux with two cores or more',
+      'the bench needs Linux with two cores or more, because it pins processes to cores and reads /proc',
     );
   const lacking = skipWithout('taskset');
   if (lacking !== false) throw new Error(lacking);

@@ -17,7 +17,7 @@ export interface MeasureSpec {
   readonly digits?: number;
   /** A figure about the measurement itself, which is not compared with the peers'. */
   readonly aside?: true;
-  /** What matters is how much it is above that of `direct`. */
+  /** The report shows the difference to `direct`. */
   readonly added?: true;
 }
 
@@ -25,7 +25,7 @@ export interface Section {
   /** Of the option --rows and of the file of results. */
   readonly name: string;
   readonly title: string;
-  /** What is done, for the reader of the report. */
+  /** The procedure, for the reader of the report. */
   readonly about: string;
   /** Names of targets, in the order of the table. */
   readonly targets: readonly string[];
@@ -113,7 +113,7 @@ export async function measureSection(
         if (missing !== false) row.missing = missing;
         result.rows.push(row);
         if (missing === false) running.push({ row, target: undefined });
-        else log(`${label(row)}: left out (${missing})`);
+        else log(`${label(row)}: omitted (${missing})`);
       }
     }
     if (section.fresh !== true) {
@@ -176,7 +176,7 @@ async function begin(section: Section, fleet: Fleet, entry: Running, quick: bool
   if (section.fresh !== true) await warmUp(world, entry.target, warmUpSeconds);
 }
 
-/** What one target does not do is no reason to lose what the others did: it is kept with its row, and said. */
+/** If one target fails, the figures of the others remain; its row keeps the failure, and the report shows it. */
 async function attempt(
   row: SectionRow,
   log: (line: string) => void,

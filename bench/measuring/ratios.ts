@@ -1,8 +1,8 @@
-// Comparisons of what was measured in the same round: what disturbed one has disturbed the other, too.
+// Comparisons within one round, in which other work on the machine disturbs all targets alike.
 import { rowOf, type SectionResult, type SectionRow } from './results.ts';
 import { type Summary, summarize } from './statistics.ts';
 
-/** Ratios of what was measured in the same round; of the medians when rounds are missing. */
+/** Ratios within each round; of the medians if rounds are missing. */
 export function ratioOfRounds(
   row: SectionRow | undefined,
   base: SectionRow | undefined,
@@ -14,7 +14,7 @@ export function ratioOfRounds(
   return summarize([summarize(ours).median / summarize(theirs).median]);
 }
 
-/** What a proxy adds to the time of a call without one. */
+/** The time that a proxy adds to a direct call. */
 export function addedOfRounds(
   result: SectionResult | undefined,
   target: string,

@@ -1,17 +1,17 @@
-// What was measured, a file for each section, so that sections can be measured again alone.
+// The results: a file for each section, so that a run can repeat one section.
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Summary, summarize } from './statistics.ts';
 
 export interface SectionRow {
   target: string;
-  /** What was different about it in this row; empty where a section has no such thing. */
+  /** The variant of this row; empty if the section has none. */
   variant: string;
   /** Of each measure the values of all rounds, in their order. */
   values: Record<string, number[]>;
   /** Why it was not measured. */
   missing?: string;
-  /** What went wrong while it was. */
+  /** The failures of its measurement. */
   failures?: string[];
 }
 
@@ -23,7 +23,7 @@ export interface SectionResult {
   cores: number;
   kernel: string;
   node: string;
-  /** What of the sidecar was measured: its sources, or the bundle as the image runs it. */
+  /** The build of the sidecar: its sources, or the bundle as the image runs it. */
   build: 'sources' | 'image';
   /** Load average of the machine: well above 0 before it began, and the figures are somebody else's, too. */
   loadBefore: number;
@@ -45,7 +45,7 @@ export function readResult(section: string, folder = resultsFolder): SectionResu
 export function writeResult(result: SectionResult, folder = resultsFolder): string {
   mkdirSync(folder, { recursive: true });
   const path = join(folder, `${result.section}.json`);
-  // Renamed into place, so that a run that is ended leaves what was there.
+  // We write a new file and rename it, so that an interrupted run keeps the old file.
   writeFileSync(`${path}.tmp`, `${JSON.stringify(result, null, 1)}\n`);
   renameSync(`${path}.tmp`, path);
   return path;

@@ -8,7 +8,7 @@ export interface Summary {
 }
 
 export function summarize(values: readonly number[]): Summary {
-  if (values.length === 0) throw new Error('nothing was measured');
+  if (values.length === 0) throw new Error('a summary needs a value');
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;

@@ -1,4 +1,4 @@
-// What choosing an endpoint costs, over kinds of balancers and numbers of endpoints.
+// Measures the choice of an endpoint, by kind of balancer and number of endpoints.
 import type { BalancerEndpoint, BalancerKind } from '../../sidecar/cluster/balancer/balancer.ts';
 import { createBalancer } from '../../sidecar/cluster/balancer/create-balancer.ts';
 import { observeLatency, UNSEEN } from '../../sidecar/cluster/balancer/rtt.ts';
@@ -28,7 +28,7 @@ for (const kind of KINDS) {
         hash = Math.imul(hash, 48_271) >>> 0 || 1;
         call.hash = hash;
         const picked = balancer.pick(endpoints, call, Math.random, nowMs);
-        if (picked === undefined) throw new Error('nothing was picked');
+        if (picked === undefined) throw new Error('the balancer picked no endpoint');
         observeLatency(picked, 5 + (i & 3), nowMs);
         nowMs += 0.02;
       }

@@ -1,4 +1,4 @@
-// What the circuit breaker costs a call: asking it, and telling it how the call went.
+// Measures the circuit breaker's time for a call: admission and verdict.
 import { CircuitBreaker } from '../../sidecar/policy/circuit-breaker.ts';
 import { VERDICTS, type Verdict } from '../../sidecar/policy/verdicts.ts';
 import { measure } from './measure.ts';
@@ -19,7 +19,7 @@ function calls(name: string, verdictOf: (call: number) => Verdict): void {
   measure(name, () => {
     for (let call = 0; call < CALLS; call++) {
       const admission = breaker.admit(nowMs);
-      if (typeof admission !== 'number') throw new Error('the circuit has opened');
+      if (typeof admission !== 'number') throw new Error('the circuit opened');
       breaker.settle(admission, verdictOf(call), nowMs);
       nowMs += MS_A_CALL;
     }
@@ -32,7 +32,7 @@ calls('breaker: admit and settle, one in ten fails', (call) => (call % 10 === 0 
 
 const open = new CircuitBreaker(settings, Math.random);
 while (open.state === 'closed') open.settle(open.admit(nowMs) as number, unavailable, nowMs);
-measure('breaker: turn a call away', () => {
+measure('breaker: refuse a call', () => {
   for (let call = 0; call < CALLS; call++)
     if (typeof open.admit(nowMs) === 'number') throw new Error('the circuit is not open');
   return CALLS;

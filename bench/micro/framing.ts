@@ -1,4 +1,4 @@
-// What a frame costs to read and to write, without sockets.
+// Measures reading and writing of a frame, without sockets.
 import { Socket } from 'node:net';
 import { FRAME_HEADER_BYTES, FrameType, writeFrameHeader } from '../../sidecar/http2/frame.ts';
 import { FrameReader, type FrameSink } from '../../sidecar/http2/frame-reader.ts';
@@ -38,7 +38,7 @@ for (const payloadBytes of [40, 130, 1_024, 16_384]) {
     return whole;
   });
 }
-if (seen === 0) throw new Error('no frame was read');
+if (seen === 0) throw new Error('the reader found no frame');
 
 /** A socket that takes everything and keeps nothing. */
 class Sink extends Socket {

@@ -1,5 +1,5 @@
 /**
- * What a header block costs. The blocks are those of a gRPC call through a relay: a
+ * Measures coding of header blocks. The blocks are those of a gRPC call through a relay: a
  * request of nine fields that repeat and, in most rows, one that is new in each call.
  */
 import { GRPC_FIELD_NAMES } from '../../sidecar/grpc/field-names.ts';
@@ -121,7 +121,7 @@ const decoded = Buffer.alloc(64);
 measure(`Huffman decoding of ${coded.length} bytes`, () => {
   for (let i = 0; i < BLOCKS; i++) {
     if (huffmanDecode(coded, 0, 6, decoded) + huffmanDecode(coded, 6, coded.length, decoded) !== 31) {
-      throw new Error('the string is not what it was');
+      throw new Error('the decoded string differs');
     }
   }
   return BLOCKS;

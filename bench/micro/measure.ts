@@ -3,7 +3,7 @@
 const ROUNDS = 30;
 const ROUND_MS = 15;
 
-/** Prints the best of many rounds: what else the machine does is not our subject. `batch` answers how much it did. */
+/** Prints the best of many rounds, which other work on the machine disturbed least. `batch` answers how much it did. */
 export function measure(name: string, batch: () => number): void {
   // Compiled first.
   for (const endMs = performance.now() + 3 * ROUND_MS; performance.now() < endMs; ) batch();

@@ -6,7 +6,7 @@ import type { Frame } from './cpu-profile.ts';
 const WIDTH = 1_400;
 const ROW_HEIGHT = 18;
 const CHARACTER_WIDTH = 6.6;
-/** What would be narrower is left out. */
+/** We omit narrower rectangles. */
 const MIN_SHARE = 0.0004;
 
 export function flameGraph(title: string, root: Frame): string {

@@ -1,4 +1,4 @@
-// V8's profiler in another process, over the inspector's protocol: it samples only while it is asked to.
+// V8's profiler in another process, over the inspector's protocol: it samples only between start and stop.
 import { freePort } from '../../scripts/harness/free-port.ts';
 import { waitUntil } from '../../scripts/harness/wait-until.ts';
 import type { CpuProfile } from './cpu-profile.ts';
@@ -18,7 +18,7 @@ export async function inspector(): Promise<{ flag: string; open: () => Promise<P
       const list = await fetch(`http://127.0.0.1:${port}/json/list`);
       const [{ webSocketDebuggerUrl }] = (await list.json()) as [{ webSocketDebuggerUrl: string }];
       const socket = new WebSocket(webSocketDebuggerUrl);
-      await waitUntil('the inspector answered', () => socket.readyState === WebSocket.OPEN);
+      await waitUntil('the inspector answers', () => socket.readyState === WebSocket.OPEN);
       return new Profiler(socket);
     },
   };

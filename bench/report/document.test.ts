@@ -1,4 +1,4 @@
-// docs/performance.md says what was measured, and nothing else.
+// Builds docs/performance.md from the results alone.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';

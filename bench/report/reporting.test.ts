@@ -38,14 +38,14 @@ const calls = resultOf('calls', [
   row('outrigger outbound', { wide: [30_000, 36_000, 24_000], many: [20, 20, 20] }),
 ]);
 
-t.test('summarizes by median and extremes, and knows how far a slope is known', async (t) => {
+t.test('a summary has median and extremes, and a slope has its interval', async (t) => {
   t.match(summarize([3, 1, 2]), { median: 2, min: 1, max: 3 });
   t.match(summarize([4, 1, 2, 3]), { median: 2.5, min: 1, max: 4 });
-  t.throws(() => summarize([]), /nothing was measured/);
+  t.throws(() => summarize([]), /a summary needs a value/);
   const exact = lineThrough([0, 1, 2, 3].map((x) => [x, 5 + 2 * x] as const));
   t.ok(Math.abs(exact.slope - 2) < 1e-9 && exact.interval < 1e-9);
   const noisy = lineThrough([0, 1, 2, 3, 4, 5].map((x) => [x, x % 2] as const));
-  t.ok(Math.abs(noisy.slope) < noisy.interval, 'a line through noise may as well be level');
+  t.ok(Math.abs(noisy.slope) < noisy.interval, 'the slope of noise is not different from 0');
   const rising = slopeOf(
     Array.from({ length: 160 }, (_, i) => 100 + i * 0.1 + (i % 3)),
     1 / 60,
@@ -62,14 +62,14 @@ t.test('a section becomes tables with ratios to each peer', async (t) => {
   failing.failures = ['no call ended'];
   const text = sectionReport(section, { ...calls, rows: [...calls.rows, failing] });
   t.match(text, /\| outrigger inbound +\| 48,000 \(40,000–50,000\)/);
-  t.match(text, /Times Envoy in the same run:/);
-  t.match(text, /Times HAProxy in the same run:/);
+  t.match(text, /Ratios to Envoy in the same run:/);
+  t.match(text, /Ratios to HAProxy in the same run:/);
   t.match(text, /\*\*nginx failed\*\*: no call ended/);
-  const ratios = text.slice(text.indexOf('Times Envoy'));
-  t.notMatch(ratios, /\| direct/, 'the upstream is no proxy');
+  const ratios = text.slice(text.indexOf('Ratios to Envoy'));
+  t.notMatch(ratios, /\| direct/, 'the table has no ratio to the upstream');
 });
 
-t.test('bars are held against ratios of the same round', async (t) => {
+t.test('targets compare ratios of the same round', async (t) => {
   t.equal(ratioOfRounds(calls.rows[3], calls.rows[1], 'wide')!.median, 5);
   const findings = new Map(
     bars((section) => (section === 'calls' ? calls : undefined)).map((bar) => [
@@ -82,10 +82,14 @@ t.test('bars are held against ratios of the same round', async (t) => {
     { of: 'outrigger outbound', text: '3.00 (3.00–3.00) times', holds: false },
   ]);
   t.match(findings.get('calls a second, 64 x 1 ≥ 2.5 times Envoy'), [{ holds: true }, { holds: false }]);
-  t.strictSame(findings.get('chunks a second ≥ 3 times Envoy'), [], 'not measured is neither');
+  t.strictSame(
+    findings.get('chunks a second ≥ 3 times Envoy'),
+    [],
+    'a missing result neither holds nor fails',
+  );
 });
 
-t.test('latency, memory, readiness, endpoints and the slope have bars of their own', async (t) => {
+t.test('latency, memory, readiness, endpoints and the slope have their own targets', async (t) => {
   const results: Record<string, SectionResult> = {
     rates: resultOf('rates', [
       row('direct', { p50at1000: [1, 2, 1], p99at1000: [2, 2, 2] }),
@@ -114,7 +118,7 @@ t.test('latency, memory, readiness, endpoints and the slope have bars of their o
     { text: '0.500 ± 0.200 MiB a minute', holds: false },
   ]);
   const { markdown, pictures } = renderDocument((section) => results[section]);
-  t.match(markdown, /Added to the figures of `direct`/);
+  t.match(markdown, /Difference to `direct`/);
   t.match(markdown, /Not measured yet: `npm run bench -- --rows tls`/);
   t.ok(pictures.has('performance-soak.svg') && pictures.has('performance-endpoints.svg'));
   for (const [name, svg] of pictures) t.ok(svg.startsWith('<svg xmlns=') && svg.endsWith('</svg>\n'), name);
@@ -136,7 +140,7 @@ t.test('a CPU profile becomes a tree, a list and a page', async (t) => {
     samples: [2, 3, 4, 4],
     timeDeltas: [1_000, 100, 100, 200],
   });
-  t.equal(root.totalUs, 400, 'waiting is no work');
+  t.equal(root.totalUs, 400, 'idle time is not work');
   t.match(hottest(root)[0], { name: '<write>', share: 0.75 });
   t.equal(root.children[0]!.place, 'http2/reader.ts:10');
   const page = flameGraph('a & b', root);
@@ -144,20 +148,20 @@ t.test('a CPU profile becomes a tree, a list and a page', async (t) => {
   t.match(page, /&lt;write&gt; node:net:10: 75.00 %/);
 });
 
-t.test("the image's flags are the Dockerfile's", async (t) => {
+t.test("the bench runs the image with the Dockerfile's flags", async (t) => {
   const { nodeArgs, env } = imageLaunch();
   t.ok(nodeArgs.every((flag) => flag.startsWith('--')));
   t.equal(env['NODE_ENV'], 'production');
 });
 
-t.test('a mean ratio has the interval of its values', async (t) => {
+t.test('the interval of a mean ratio follows from its values', async (t) => {
   const same = meanRatio([1.02, 1.02, 1.02]);
   for (const value of Object.values(same)) t.ok(Math.abs(value - 1.02) < 1e-9, 'equal ratios have no spread');
   const { ratio, low, high } = meanRatio([0.5, 2]);
   t.ok(Math.abs(ratio - 1) < 1e-9, 'a half and a double cancel out');
   t.ok(Math.abs(low * high - 1) < 1e-9, 'the interval is symmetric in the logarithm');
-  t.ok(high > 1_000, 'two values say very little');
+  t.ok(high > 1_000, 'two values give a wide interval');
   const many = meanRatio(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? 0.99 : 1.01)));
-  t.ok(many.low > 0.99 && many.high < 1.01, 'many say more');
+  t.ok(many.low > 0.99 && many.high < 1.01, 'many values give a narrow interval');
   t.throws(() => meanRatio([1]), /two ratios/);
 });

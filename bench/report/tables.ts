@@ -5,7 +5,7 @@ import { rowOf, type SectionResult, type SectionRow, summaryOf } from '../measur
 
 /** Peers that others are compared with. */
 const BASES = ['envoy', 'haproxy'] as const;
-/** Of what load and upstream can do: above it they are what is measured, too. */
+/** The share of `direct` above which load and upstream limit the figure, too. */
 const LIMITED_SHARE = 0.8;
 
 export function sectionReport(section: Section, result: SectionResult): string {
@@ -22,7 +22,7 @@ export function sectionReport(section: Section, result: SectionResult): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What was not measured, and what limits what was. */
+/** The rows without results, and the limits of the others. */
 export function remarks(section: Section, result: SectionResult): string[] {
   const lines: string[] = [];
   for (const row of result.rows) {
@@ -34,7 +34,7 @@ export function remarks(section: Section, result: SectionResult): string[] {
       if (better === 'less' || aside === true || share < LIMITED_SHARE) continue;
       lines.push(
         '',
-        `${nameOf(row)} comes to ${Math.round(100 * share)} % of \`direct\` (${title}): load and upstream are a part of what limits it.`,
+        `${nameOf(row)} reaches ${Math.round(100 * share)} % of \`direct\` (${title}), so load and upstream limit it, too.`,
       );
     }
   }
@@ -46,7 +46,7 @@ export function machineLine(result: SectionResult): string {
   return (
     `Measured ${at.slice(0, 16).replace('T', ' ')} UTC${commit === undefined ? '' : ` at ${commit}`} on ${cores} cores of ` +
     `${processor}, Node ${node}, the sidecar ${build === 'image' ? 'as in its image' : 'from its sources'}; ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${seconds} s a measurement, ` +
-    `load average before ${loadBefore.toFixed(2)}. Medians, with the least and the most of the rounds in parentheses.`
+    `load average before ${loadBefore.toFixed(2)}. Medians, with the minimum and maximum of the rounds in parentheses.`
   );
 }
 
@@ -67,7 +67,7 @@ export function figures(section: Section, result: SectionResult): string[] {
     );
     const compared = names.filter((name) => section.measures[name]!.aside !== true);
     if (rows.length === 0 || compared.length === 0 || !measured.some((row) => row.target === base)) continue;
-    lines.push('', `Times ${nameOfPeer(base)} in the same run:`, '');
+    lines.push('', `Ratios to ${nameOfPeer(base)} in the same run:`, '');
     lines.push(
       ...table(
         ['', ...compared.map((name) => section.measures[name]!.title)],
@@ -81,7 +81,7 @@ export function figures(section: Section, result: SectionResult): string[] {
   return lines;
 }
 
-/** What each proxy adds to the latency of a call without one. */
+/** The latency that each proxy adds to a direct call. */
 function addedTable(section: Section, result: SectionResult): string[] {
   const names = Object.keys(section.measures).filter((name) => section.measures[name]!.added === true);
   if (names.length === 0) return [];
@@ -98,7 +98,7 @@ function addedTable(section: Section, result: SectionResult): string[] {
     ]);
   if (rows.length === 0) return [];
   const titles = names.map((name) => section.measures[name]!.title);
-  return ['', 'Added to the figures of `direct` in the same round:', '', ...table(['', ...titles], rows)];
+  return ['', 'Difference to `direct` in the same round:', '', ...table(['', ...titles], rows)];
 }
 
 function nameOf({ target, variant }: SectionRow): string {

@@ -1,4 +1,4 @@
-// All sections of the bench, in the order in which they are measured and reported: what matters most comes first.
+// All sections of the bench, in the order in which they are measured and reported: the most important one first.
 import type { Section } from '../measuring/procedure.ts';
 import { calls, chunks, large, uniqueHeaders } from './calls.ts';
 import { endpoints, headers, streams } from './growth.ts';

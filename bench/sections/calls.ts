@@ -95,7 +95,7 @@ export const chunks: Section = {
   name: 'chunks',
   title: 'Chunks of streams',
   about:
-    '100 streams, 25 on each of 4 connections, whose chunks come as fast as they are taken: a message of ' +
+    '100 streams, 25 on each of 4 connections, whose chunks arrive as fast as the load reads them: a message of ' +
     `${chunk.length} bytes in a DATA frame of its own, as tokens come, of each stream in turn.`,
   targets: everyone,
   quickTargets: main,

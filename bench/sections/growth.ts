@@ -1,4 +1,4 @@
-// How figures grow with what there is more of: endpoints, streams, headers.
+// How the figures grow with the number of endpoints, streams and headers.
 import type { Section } from '../measuring/procedure.ts';
 import { startTarget } from '../world/targets.ts';
 
@@ -20,7 +20,7 @@ export const endpoints: Section = {
   title: 'More endpoints',
   about:
     'One cluster of 1 to 1,000 endpoints, which are addresses of 127/8 with one upstream process behind all of them, so ' +
-    'that each has a connection of its own. CPU time is of calls that come evenly at 1,500/s.',
+    'that each has its own connection. CPU time is measured at a constant 1,500 calls/s.',
   targets: ['envoy', 'haproxy', 'outrigger outbound'],
   quickTargets: ['outrigger outbound'],
   variants: ENDPOINTS.map((count) => `${count}`),

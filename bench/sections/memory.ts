@@ -26,9 +26,9 @@ export const memory: Section = {
   name: 'memory',
   title: 'Resident memory',
   about:
-    'Of processes that were just started, one after the other: some seconds after their start; with 10,000 streams over ' +
-    '100 connections that have each had their first chunk and then wait; and, in another process, the most while calls go through at 4 x 25. ' +
-    'The bytes of an idle stream are what 10,000 take beyond 100, its share of its connection included.',
+    'For one freshly started process after the other: some seconds after its start; with 10,000 streams over ' +
+    '100 connections, each silent after its first chunk; and, in another process, the maximum under calls at 4 x 25. ' +
+    'The bytes of an idle stream are the memory of 10,000 streams beyond that of 100, so they include its share of the connection.',
   targets: processes,
   quickTargets: processes.filter((name) => name !== 'nginx' && name !== 'haproxy'),
   rounds: 3,

@@ -1,4 +1,4 @@
-// What the policies cost: the relay with all of them on, beside the same relay with all of them off.
+// The cost of the policies: the relay with all of them on, beside the same relay with all of them off.
 import type { Section } from '../measuring/procedure.ts';
 import { startTarget } from '../world/targets.ts';
 
@@ -14,7 +14,7 @@ export const policies: Section = {
   name: 'policies',
   title: 'Policies on and off',
   about:
-    'The sidecar with its defaults, and without circuit breaker, outlier detection, retries, idle timeout, verdicts of tasks ' +
+    'The sidecar with its defaults, compared with one without circuit breaker, outlier detection, retries, idle timeout, verdicts of tasks ' +
     '(outbound) and without de-duplication (inbound).',
   targets: ['outrigger inbound', 'outrigger outbound'],
   variants: ['on', 'off'],

@@ -1,4 +1,4 @@
-// Calls that come evenly: what a call costs and what the proxy adds to its time when it is not busy.
+// Calls at a constant rate: CPU time a call, and the latency that a proxy adds when it is not busy.
 import type { Section } from '../measuring/procedure.ts';
 
 const RATES = [200, 1_000, 1_500] as const;

@@ -34,8 +34,8 @@ export const soakSection: Section = {
   name: 'soak',
   title: 'A long run',
   about:
-    'Tasks with new header values at a steady rate, and streams beside them, through an outbound and an inbound sidecar, whose ' +
-    'metrics are scraped every 15 s. Resident memory is sampled over the whole run; its slope is that of the last two ' +
+    'Tasks with new header values at a steady rate, and streams beside them, through an outbound and an inbound sidecar. The bench scrapes their ' +
+    'metrics every 15 s and samples resident memory over the whole run. The slope is that of the last two ' +
     'thirds, with the 95 % interval of a line through the means of ten blocks.',
   targets: ['outrigger outbound', 'outrigger inbound'],
   measures: {

@@ -12,7 +12,7 @@ export const tls: Section = {
   name: 'tls',
   title: 'Mutual TLS',
   about:
-    'TLS 1.3, ECDSA P-256, certificates asked for on both sides: `out` from the proxy to the upstream, `in` from the ' +
+    'TLS 1.3, ECDSA P-256, certificates on both sides: `out` from the proxy to the upstream, `in` from the ' +
     'load to the proxy, `pair` between two proxies on the one core, as between two pods.',
   targets: ['direct', 'envoy', 'haproxy', 'outrigger'],
   quickTargets: ['envoy', 'outrigger'],

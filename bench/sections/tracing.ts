@@ -8,8 +8,8 @@ export const tracing: Section = {
   name: 'tracing',
   title: 'Tracing',
   about:
-    'Spans go over OTLP to a collector on the load’s core that reads them and says OK. Envoy has its OpenTelemetry tracer, ' +
-    'with a span of the call and one of the attempt. Calls come without a traceparent, so the proxy decides.',
+    'The proxies send spans over OTLP to a collector on the load’s core, which reads and acknowledges them. Envoy uses its OpenTelemetry tracer, ' +
+    'with one span for the call and one for the attempt. Calls have no traceparent, so the proxy decides about sampling.',
   targets: ['envoy', 'outrigger inbound', 'outrigger outbound'],
   quickTargets: ['envoy', 'outrigger outbound'],
   variants: PERCENTS,

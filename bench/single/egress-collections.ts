@@ -33,7 +33,7 @@ try {
     await ask(WARM_UP_REQUESTS, stream);
     const from = sidecar.logs().length;
     await ask(REQUESTS, stream);
-    await waitUntil('a collection was written down', () => sidecar.logs().slice(from).includes(' ms '));
+    await waitUntil('the trace reports a collection', () => sidecar.logs().slice(from).includes(' ms '));
     const seen = [...sidecar.logs().slice(from).matchAll(COLLECTION)];
     const of = (kind: string) => seen.filter(([, name]) => name === kind);
     const ms = seen.reduce((sum, [, , , , spent]) => sum + Number(spent), 0);

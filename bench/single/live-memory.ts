@@ -1,4 +1,4 @@
-// `node bench/single/live-memory.ts [outrigger inbound | outrigger outbound]`: what calls leave behind. After each part of a
+// `node bench/single/live-memory.ts [outrigger inbound | outrigger outbound]`: measures the memory that calls leave behind. After each part of a
 // load as fast as it is answered, V8 is made to collect all that is dead; what stays is alive, or leaks.
 import { inspectable, liveBytes } from '../../scripts/harness/live-memory.ts';
 import { residentBytes } from '../../scripts/harness/memory.ts';

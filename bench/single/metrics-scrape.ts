@@ -1,7 +1,7 @@
-// `node bench/single/metrics-scrape.ts`: how long `/metrics` takes with 1,000 endpoints, and what that costs the calls.
+// `node bench/single/metrics-scrape.ts`: measures the time of `/metrics` with 1,000 endpoints, and its effect on calls.
 //
 // A real sidecar with 1,000 endpoints in 10 clusters, each of which has answered with two codes. Calls come evenly,
-// by turns without and with a scrape four times a second, sixty times as often as Prometheus usually asks.
+// by turns without and with a scrape four times a second, sixty times as often as Prometheus usually scrapes.
 
 import { once } from 'node:events';
 import { connect, createServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
@@ -38,7 +38,7 @@ async function main(): Promise<void> {
     const page = parseExposition(await scrape(sidecar.metricsPort));
     const attempts = page.all('outrigger_attempts_total').length;
     if (attempts < 2 * CLUSTERS * ENDPOINTS_A_CLUSTER)
-      throw new Error(`only ${attempts} lines of attempts: not every endpoint was called`);
+      throw new Error(`only ${attempts} lines of attempts: some endpoint got no call`);
     const rounds = { without: [] as Round[], with: [] as Round[] };
     for (let i = 0; i < ROUNDS; i++) {
       rounds.without.push(await measure(sidecar, call, false));
@@ -112,7 +112,7 @@ async function scrape(metricsPort: number): Promise<string> {
   return response.text();
 }
 
-/** In a thread of its own: what the scraper does with the page must not hold up who makes the calls. */
+/** In a thread of its own: the scraper's work with the page must not delay the calls. */
 async function scrapeUntilEnd(): Promise<void> {
   const metricsPort = workerData as number;
   let ended = false;
@@ -134,7 +134,7 @@ async function measure(sidecar: Sidecar, call: Caller, scrapes: boolean): Promis
   const scraper = scrapes
     ? new Worker(new URL(import.meta.url), { workerData: sidecar.metricsPort })
     : undefined;
-  // The thread's own start is not what is measured.
+  // The measurement excludes the start of the thread.
   if (scraper !== undefined) await once(scraper, 'message');
   const callsMs: number[] = [];
   const running: Promise<void>[] = [];

@@ -20,7 +20,7 @@ const bundle = join(root, 'dist', 'outrigger.mjs');
 const rounds = Number(process.argv[2] ?? 10);
 const port = 19_501;
 const limitMs = 30_000;
-/** The sidecar collects what its start has left behind two seconds after it. */
+/** The sidecar collects the garbage of its start two seconds later. */
 const idleMs = 4_000;
 
 interface Variant {

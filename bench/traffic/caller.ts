@@ -16,7 +16,7 @@ interface Call {
 
 export interface CallerEvents {
   onReady(caller: Caller): void;
-  /** A call has ended; `failure` says what was wrong with its answer. */
+  /** A call has ended; `failure` describes the fault of its answer. */
   onEnd(caller: Caller, startedMs: number, failure: string | undefined): void;
   /** A call's first bytes have come. */
   onFirstBytes(): void;
@@ -93,14 +93,15 @@ export class Caller implements FrameHandler {
   onSettings(): void {
     if (this.ready) return;
     this.ready = true;
-    if (!this.frames.hasTable) this.events.onBroken('it keeps no header table, which the calls count on');
+    if (!this.frames.hasTable)
+      this.events.onBroken('the peer has no HPACK dynamic table, which these calls use');
     this.events.onReady(this);
   }
 
   onHeaders(stream: number, flags: number, buffer: Buffer, start: number, end: number): void {
     const list = this.decoder.decode(buffer, start, end);
     if (list === undefined) {
-      this.events.onBroken(`a header block is wrong: ${this.decoder.error}`);
+      this.events.onBroken(`invalid header block: ${this.decoder.error}`);
       return;
     }
     if ((flags & Flag.END_STREAM) === 0) {
@@ -146,7 +147,7 @@ export class Caller implements FrameHandler {
     this.calls.delete(stream);
     const short =
       failure === undefined && call.bytes !== this.answerBytes
-        ? `${call.bytes} bytes in place of ${this.answerBytes}`
+        ? `${call.bytes} bytes instead of ${this.answerBytes}`
         : failure;
     const { startedMs } = call;
     this.spare.push(call);

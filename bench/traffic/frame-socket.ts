@@ -1,6 +1,5 @@
 // Frames on a socket, for both ends of the bench: read in place, written into a slab and sent once a turn. It answers
-// SETTINGS and PING, gives connection windows back, and hands everything else on. It trusts its peer: what is not as
-// expected ends the run, so that nothing wrong is measured.
+// SETTINGS and PING, gives connection windows back, and hands everything else on. It trusts its peer: an unexpected frame ends the run.
 import type { Socket } from 'node:net';
 import {
   DEFAULT_MAX_FRAME_BYTES,
@@ -36,9 +35,9 @@ export interface FrameHandler {
 }
 
 export class FrameSocket {
-  /** What may still be sent on the connection. */
+  /** The connection's send window. */
   sendWindow = DEFAULT_WINDOW_BYTES;
-  /** What may be sent on a new stream. */
+  /** The send window of a new stream. */
   initialWindow = DEFAULT_WINDOW_BYTES;
   maxStreams = Number.POSITIVE_INFINITY;
   /** The peer keeps a header table of the usual size; nginx keeps none for its upstream's answers. */
@@ -46,7 +45,7 @@ export class FrameSocket {
   private readonly socket: Socket;
   private readonly handler: FrameHandler;
   private slab = Buffer.allocUnsafe(SLAB_BYTES);
-  /** What of the slab is not sent yet: [from, end). */
+  /** The unsent part of the slab: [from, end). */
   private from = 0;
   private end = 0;
   /** A frame's beginning that came without its end. */
@@ -71,7 +70,7 @@ export class FrameSocket {
     this.flush();
   }
 
-  /** What the kernel has not taken yet. */
+  /** The bytes that the kernel has not accepted yet. */
   get waitingBytes(): number {
     return this.socket.writableLength;
   }
@@ -128,7 +127,7 @@ export class FrameSocket {
         this.dataLeft = size;
         this.dataFlags = chunk[at + 4]!;
         this.dataStream = chunk.readUInt32BE(at + 5);
-        if ((this.dataFlags & Flag.PADDED) !== 0) throw new Error('padded DATA is not expected here');
+        if ((this.dataFlags & Flag.PADDED) !== 0) throw new Error('unexpected padded DATA');
         at = this.dataPart(chunk, start, length);
         continue;
       }
@@ -136,7 +135,7 @@ export class FrameSocket {
       this.onFrame(type, chunk[at + 4]!, chunk.readUInt32BE(at + 5), chunk, start, start + size);
       at = start + size;
     }
-    // The buffer is used again for what comes next.
+    // The next read reuses the buffer.
     if (at < length) this.partial = Buffer.from(chunk.subarray(at));
     this.flush();
   }
@@ -162,7 +161,7 @@ export class FrameSocket {
     end: number,
   ): void {
     if (type === FrameType.HEADERS) {
-      if ((flags & Flag.END_HEADERS) === 0) throw new Error('CONTINUATION is not expected here');
+      if ((flags & Flag.END_HEADERS) === 0) throw new Error('unexpected CONTINUATION');
       const padding = (flags & Flag.PADDED) === 0 ? 0 : buffer[start]!;
       const from = start + ((flags & Flag.PADDED) === 0 ? 0 : 1) + ((flags & Flag.PRIORITY) === 0 ? 0 : 5);
       this.handler.onHeaders(stream, flags, buffer, from, end - padding);
@@ -204,7 +203,7 @@ export class FrameSocket {
 
   /** Writes a frame's header and makes room for its payload, which has at most 16 KiB. */
   private frame(length: number, type: number, flags: number, stream: number): void {
-    if (length > DEFAULT_MAX_FRAME_BYTES) throw new Error(`a frame of ${length} bytes was to be sent`);
+    if (length > DEFAULT_MAX_FRAME_BYTES) throw new Error(`a frame of ${length} bytes exceeds the slab`);
     if (this.slab.length - this.end < SLAB_RESERVE_BYTES) {
       this.flush();
       this.slab = Buffer.allocUnsafe(SLAB_BYTES);

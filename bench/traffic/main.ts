@@ -33,7 +33,7 @@ const lagsMs: number[] = [];
 const events: CallerEvents = {
   onReady(caller) {
     if (caller.maxStreams < streams) {
-      fail(`it allows ${caller.maxStreams} streams, ${streams} are wanted`);
+      fail(`the target allows ${caller.maxStreams} streams, but the load needs ${streams}`);
       return;
     }
     callers.push(caller);
@@ -62,7 +62,7 @@ const events: CallerEvents = {
 };
 
 const connecting = setTimeout(
-  () => fail(`${callers.length} of ${connections} connections came`),
+  () => fail(`${callers.length} of ${connections} connections opened`),
   CONNECT_LIMIT_MS,
 );
 for (let i = 0; i < connections; i++) open();
@@ -95,7 +95,7 @@ function open(): void {
         });
   socket.setNoDelay(true);
   socket.on('error', (error) => fail(error.message));
-  socket.on('close', () => fail('a connection was closed'));
+  socket.on('close', () => fail('the target closed a connection'));
   caller = new Caller(socket, message, options.answerBytes, options, events);
 }
 
@@ -132,7 +132,7 @@ function count(): void {
   }, seconds * 1_000);
 }
 
-/** Sends what is due at each tick, evenly over the connections, and never waits for an answer. */
+/** Sends the due calls at each tick, evenly over the connections, and never waits for an answer. */
 function openLoop(rate: number): void {
   const startedMs = performance.now();
   let sent = 0;
@@ -143,7 +143,7 @@ function openLoop(rate: number): void {
       const caller = callers[sent % callers.length]!;
       if (caller.open >= caller.maxStreams) {
         failed++;
-        firstFailure ??= `${caller.open} calls were open on a connection: it does not keep up with ${rate}/s`;
+        firstFailure ??= `${caller.open} calls were open on a connection: the target does not keep up with ${rate}/s`;
         continue;
       }
       if (counting) lagsMs.push(nowMs - startedMs - (sent * 1_000) / rate);

@@ -1,4 +1,4 @@
-// What the traffic generator is asked for and what it answers, as JSON.
+// The traffic generator's options and output lines, as JSON.
 
 export interface TrafficOptions {
   /** Of the target, on 127.0.0.1. */
@@ -15,7 +15,7 @@ export interface TrafficOptions {
   path: string;
   /** Characters of the task's input. */
   inputBytes: number;
-  /** What the DATA frames of an answer must carry together; every answer is held to it. */
+  /** The bytes of all DATA frames of an answer; the generator checks every answer. */
   answerBytes: number;
   /** `max_tokens` of the task, which the bench's own upstream takes for the number of chunks. */
   chunks?: number;
@@ -51,6 +51,6 @@ export interface TrafficResult {
   latencyMs?: { mean: number; p50: number; p90: number; p99: number; max: number };
   /** How late an open loop sent its calls, 99th percentile. A timer is about a millisecond late. */
   lagP99Ms?: number;
-  /** What the generator had of its core meanwhile, from 0 to 1. */
+  /** The generator's share of its core meanwhile, from 0 to 1. */
   cpuShare: number;
 }

@@ -1,4 +1,4 @@
-// Runs the generator on the load's core and reads what it says, with the CPU time of the target meanwhile.
+// Runs the generator on the load's core and reads its output, and the CPU time of the target meanwhile.
 import { join } from 'node:path';
 import type { TestProcess } from '../../scripts/harness/process.ts';
 import { cpuMicroseconds } from '../measuring/cpu.ts';
@@ -14,13 +14,13 @@ const HOLD_LIMIT_MS = 60_000;
 export interface Measured extends TrafficResult {
   /** User and system time of the target's processes while calls were counted, in microseconds; 0 without processes. */
   cpuMicroseconds: number;
-  /** What they had of a core meanwhile: below 1 at saturation, something else had the rest, or the load did not suffice. */
+  /** Their share of a core meanwhile. Below 1 at saturation, other work used the rest, or the load was too small. */
   cpuShare: number;
-  /** What the generator had of its core. */
+  /** The generator's share of its core. */
   loadCpuShare: number;
 }
 
-/** What is asked for beyond `ordinary` calls. */
+/** The differences from ordinary calls. */
 export type Traffic = Pick<TrafficOptions, 'connections' | 'streams'> & Partial<TrafficOptions>;
 
 /** Small tasks with small answers, in plain text, without unusual headers, unless said otherwise. */
@@ -44,7 +44,7 @@ export function trafficOptions(port: number, traffic: Traffic): TrafficOptions {
   };
 }
 
-/** Throws when a call failed, or when an answer was not as long as it is: what is fast for that must not be measured. */
+/** Throws when a call failed or an answer had the wrong length: a proxy that refuses calls quickly is not fast. */
 export async function runTraffic(
   cleanup: Cleanup,
   { port, pids }: { port: number; pids: readonly number[] },
@@ -107,7 +107,9 @@ export async function holdStreams(
   if (!held) {
     load.kill('SIGKILL');
     const wanted = traffic.connections * traffic.streams;
-    throw new Error(`${wanted} streams could not be held open: ${load.logs().slice(-300) || `exit ${exit}`}`);
+    throw new Error(
+      `the target did not hold ${wanted} streams open: ${load.logs().slice(-300) || `exit ${exit}`}`,
+    );
   }
   return {
     end: async () => {

@@ -27,7 +27,7 @@ function decoded(blocks: RequestBlocks, count: number): Map<string, string>[] {
   });
 }
 
-t.test('header blocks say the same to a decoder, however often and with however many fields', async (t) => {
+t.test('a decoder reads every header block of a connection, with any number of fields', async (t) => {
   for (const extraHeaders of [0, 10, 60]) {
     for (const uniqueHeaders of ['none', 'literal', 'indexed'] as const) {
       const all = decoded(new RequestBlocks({ path: paths.small, extraHeaders, uniqueHeaders }), CALLS);
@@ -59,7 +59,7 @@ t.test('header blocks say the same to a decoder, however often and with however 
   }
 });
 
-t.test('each task has an id of its own and is what the protocol says', async (t) => {
+t.test('each task has its own id and follows the protocol', async (t) => {
   const definition = loadSync(join(import.meta.dirname, '..', '..', 'proto', 'agent_service.proto'), {
     keepCase: true,
   });
@@ -130,7 +130,7 @@ async function startUpstream(t: Test): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-t.test('calls of every kind end well, and with all their bytes', async (t) => {
+t.test('calls of every kind succeed, with all their bytes', async (t) => {
   const none = (count: number): undefined[] => Array.from({ length: count }, () => undefined);
   const small = { answerBytes: smallAnswer.length };
   t.strictSame(await call(t, small, 500), none(500));
@@ -142,14 +142,14 @@ t.test('calls of every kind end well, and with all their bytes', async (t) => {
   t.strictSame(await call(t, stream, 20), none(20), 'streams');
 });
 
-t.test('an answer of another length, or of another status, is a failure', async (t) => {
+t.test('an answer with another length or status is a failure', async (t) => {
   const outcomes = await call(t, { answerBytes: smallAnswer.length + 1 }, 10);
-  t.ok(outcomes.every((failure) => failure?.includes(`${smallAnswer.length} bytes in place of`)));
+  t.ok(outcomes.every((failure) => failure?.includes(`${smallAnswer.length} bytes instead of`)));
   const refused = await call(t, { path: '/agent.AgentService/Unknown', answerBytes: 0 }, 10);
   t.ok(refused.every((failure) => failure?.startsWith('grpc-status 12')));
 });
 
-t.test('grpc-js and the upstream understand each other', async (t) => {
+t.test('grpc-js can call the upstream', async (t) => {
   const client = new RawClient(t, await startUpstream(t));
   const request = taskMessage(100).subarray(5);
   for (const [path, answer] of [

@@ -87,7 +87,7 @@ export class UpstreamConnection implements FrameHandler {
 
   onHeaders(stream: number, flags: number, buffer: Buffer, start: number, end: number): void {
     const list = this.decoder.decode(buffer, start, end);
-    if (list === undefined) throw new Error(`a header block is wrong: ${this.decoder.error}`);
+    if (list === undefined) throw new Error(`invalid header block: ${this.decoder.error}`);
     const path = list.get(':path') ?? '';
     if ((flags & Flag.END_STREAM) !== 0) this.answer(stream, path, undefined);
     else this.requests.set(stream, { path, body: undefined });

@@ -74,7 +74,7 @@ async function proveItWorks({ name, port }: Target): Promise<void> {
     ] as const) {
       const outcome = await client.unary(request, { path, deadline: Date.now() + 10_000 });
       if (outcome.code !== 0 || outcome.response?.equals(answer.subarray(5)) !== true)
-        throw new Error(`${name} answers ${path} with ${outcome.code} ${outcome.details}`);
+        throw new Error(`${name} answered ${path} with ${outcome.code} ${outcome.details}`);
     }
   } finally {
     await own.run();

@@ -33,14 +33,14 @@ export async function ready(
     exit = code;
   });
   const explain = (why: string): Error =>
-    new Error(`${name}: ${why}; it said: ${started.logs().slice(-1_000)}`);
-  await waitUntil(`${name} was ready`, () => exit !== undefined || check(), {
+    new Error(`${name}: ${why}; its log: ${started.logs().slice(-1_000)}`);
+  await waitUntil(`${name} is ready`, () => exit !== undefined || check(), {
     limitMs: START_LIMIT_MS,
     everyMs: POLL_MS,
   }).catch((error) => {
     throw explain((error as Error).message);
   });
-  if (exit !== undefined) throw explain(`it ended with ${exit}`);
+  if (exit !== undefined) throw explain(`it exited with ${exit}`);
 }
 
 /** Whether an HTTP server says 200. */

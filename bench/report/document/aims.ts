@@ -10,7 +10,7 @@ export function barsTable(all: readonly Bar[]): string {
       : findings.map(({ of, text, holds }) => [name, limit, of, text, holds ? 'holds' : '**does not hold**']),
   );
   const lines = [
-    '## What was aimed at',
+    '## Targets',
     '',
     'Ratios are medians of the ratios within each round, with the minimum and the maximum.',
     '',

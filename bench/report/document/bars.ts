@@ -1,4 +1,4 @@
-// What was promised of the sidecar's speed, held against what was measured.
+// The sidecar's performance targets, compared with the results.
 import { addedOfRounds, ratioOfRounds } from '../../measuring/ratios.ts';
 import {
   readResult,
@@ -89,7 +89,7 @@ interface Pair {
   readonly peerVariant?: string;
 }
 
-/** What a user runs is the image; the sources stand in where it was not measured. */
+/** Users run the image; if a run did not measure it, the figure is that of the sources. */
 function asImage(result: SectionResult | undefined): Pair[] {
   return SIDES.map((side) => {
     const image = Object.keys(rowOf(result, side, 'image')?.values ?? {}).length > 0;

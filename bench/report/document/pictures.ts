@@ -32,7 +32,7 @@ text{font:13px system-ui,sans-serif;fill:#24292f}.grid{stroke:#8886;stroke-width
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}}
 </style>`;
 
-/** File name → its content. What was not measured has no picture. */
+/** File name → its content. A section without results has no picture. */
 export function pictures(results: (section: string) => SectionResult | undefined): Map<string, string> {
   const files = new Map<string, string>();
   const add = (name: string, content: string | undefined): void => {

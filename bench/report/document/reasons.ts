@@ -1,4 +1,4 @@
-// Why a bar is not reached, by its name: what the profile shows and what was tried. Printed beside bars that do not hold.
+// Why the sidecar misses a target, by the target's name: what the profile shows and what we tried.
 const FEW_CALLS =
   'at this rate hardly two calls arrive together, so each needs its own two reads, two writes and some two calls of ' +
   'epoll, as in HAProxy (`strace -c`), which take half of its time (`perf`). The path from libuv to JavaScript and back, ' +
