@@ -1,7 +1,6 @@
 /** The data of the dashboard, gathered once a second while a page is open; the history is gathered always. */
 import { randomUUID } from 'node:crypto';
 import type { Sidecar } from '../data-plane/sidecar.ts';
-import type { StatusCode } from '../grpc/status.ts';
 import type { LiveSource } from '../listeners/live-stream.ts';
 import type { FailedCalls } from '../observers/failed-calls.ts';
 import { isError } from '../proxy/call-accounting.ts';
@@ -134,7 +133,7 @@ export class Live implements LiveSource {
       yield { name: LISTENER + name, calls, errors, durations: of };
     }
     for (const { name, calls } of clusters) {
-      const counts = countCalls(calls, (status) => isError(status as StatusCode));
+      const counts = countCalls(calls, isError);
       yield { name: CLUSTER + name, ...counts, durations: [calls] };
     }
   }

@@ -1,7 +1,6 @@
 /** Gathers the facts that `policy/now` judges, once a second, from counters that exist anyway. */
 import type { Endpoint } from '../cluster/endpoint.ts';
 import type { Sidecar } from '../data-plane/sidecar.ts';
-import type { StatusCode } from '../grpc/status.ts';
 import type { ModelState } from '../llm/provider/model-state.ts';
 import type { ProviderRecord } from '../llm/provider/provider-record.ts';
 import type { Upstream } from '../llm/provider/upstream.ts';
@@ -88,7 +87,7 @@ function clusterFacts(
       .map((endpoint) => endpointFacts(cluster, endpoint, ofEndpoint.get(endpoint) ?? NO_WAITS)),
     circuits,
     methods,
-    ...countCalls(stats, (status) => isError(status as StatusCode)),
+    ...countCalls(stats, isError),
     behind,
   };
 }

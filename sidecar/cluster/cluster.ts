@@ -67,7 +67,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   private readonly listener: ClusterListener;
   private readonly byAddress = new Map<string, Endpoint>();
   private discovery: Discovery | undefined = undefined;
-  private balancer: Balancer;
+  private balancer: Balancer<Endpoint>;
   /** The endpoints in our own zone. */
   readonly zoneEndpoints: ZoneEndpoints;
   /** Called whenever the first connection to an endpoint opened or the last one closed. */
@@ -321,10 +321,10 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   }
 
   /** Returns the endpoint for the next attempt; undefined when there is none. */
-  pick(key: CallKey, nowMs: number): Endpoint | undefined {
+  pick(key: CallKey<Endpoint>, nowMs: number): Endpoint | undefined {
     const { random } = this.environment;
-    const picked = (this.zoneEndpoints.pick(key, random, nowMs) ??
-      this.balancer.pick(this.endpoints, key, random, nowMs)) as Endpoint | undefined;
+    const picked =
+      this.zoneEndpoints.pick(key, random, nowMs) ?? this.balancer.pick(this.endpoints, key, random, nowMs);
     if (picked === undefined) {
       // A call needs an endpoint that discovery has not found: it may exist by now.
       if (this.endpoints.length === 0 && !this.resolving) this.discovery?.refresh();
@@ -336,7 +336,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
   }
 
   /** Returns the least busy usable endpoint that has a free stream, or may have one soon. */
-  roomyBeside(full: Endpoint, avoid: CallKey['avoid']): Endpoint | undefined {
+  roomyBeside(full: Endpoint, avoid: Endpoint | undefined): Endpoint | undefined {
     let best: Endpoint | undefined;
     for (const endpoint of this.endpoints) {
       if (endpoint === full || endpoint === avoid || !endpoint.usable || endpoint.pool.full) continue;
@@ -349,7 +349,7 @@ export class Cluster<Policies extends EndpointPolicies = EndpointPolicies> {
    * The balancer can pick none: all are ejected, cooling down or in back-off. A call that may fail is better than one that
    * surely does, so it goes to the endpoint that returns first, except one that has just refused a connection.
    */
-  private fallback(key: CallKey, nowMs: number): Endpoint | undefined {
+  private fallback(key: CallKey<Endpoint>, nowMs: number): Endpoint | undefined {
     let best: Endpoint | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
     for (const endpoint of this.endpoints) {

@@ -150,12 +150,26 @@ function parseValue(path: Path, text: string | undefined, yaml: Yaml | undefined
     return { message: 'has no value', remedy: `give ${form} after it` };
   }
   if ('nullable' in place && place.nullable && text === 'null') return { value: null };
-  if (place.kind === 'text') return { value: text };
-  if (place.kind === 'boolean') return { value: text === 'true' ? true : text === 'false' ? false : text };
-  if (place.kind === 'number') return { value: /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : text };
-  const parsed = parseYaml(yaml!, text, '');
+  switch (place.kind) {
+    case 'text':
+      return { value: text };
+    case 'boolean':
+      return { value: text === 'true' ? true : text === 'false' ? false : text };
+    case 'number':
+      return { value: /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : text };
+    case 'list':
+      return parseYamlValue(yaml!, text, '[a, b]');
+    case 'section':
+    case 'map':
+      return parseYamlValue(yaml!, text, '{key: value}');
+    default:
+      return place satisfies never;
+  }
+}
+
+function parseYamlValue(yaml: Yaml, text: string, example: string): Parsed {
+  const parsed = parseYaml(yaml, text, '');
   if ('value' in parsed) return { value: parsed.value };
-  const example = place.kind === 'list' ? '[a, b]' : '{key: value}';
   return { message: parsed.problems[0]!.message, remedy: `write YAML in one line: ${example}` };
 }
 

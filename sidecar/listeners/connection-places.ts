@@ -15,14 +15,10 @@ class AddressHolder extends Holder {
 /** A connection's place, from accept to close. */
 export interface ConnectionPlace {
   /** Counts the places of its address. */
-  readonly holder: Holder;
+  readonly holder: AddressHolder;
   /** The address or network that it counts for. */
   readonly name: string;
-}
-
-/** The place of an open connection. */
-interface Taken extends ConnectionPlace {
-  readonly holder: AddressHolder;
+  /** False once it is released or belongs to another connection. */
   isOpen: boolean;
 }
 
@@ -57,20 +53,18 @@ export class ConnectionPlaces {
 
   /** Gives the place of a connection that is being closed to another address. */
   takeOver(old: ConnectionPlace, address: string): ConnectionPlace {
-    const taken = old as Taken;
     const holder = this.holderOf(address);
-    taken.isOpen = false;
-    this.fair.move(taken.holder, holder);
-    this.forget(taken.holder);
+    old.isOpen = false;
+    this.fair.move(old.holder, holder);
+    this.forget(old.holder);
     return this.given(holder);
   }
 
   release(place: ConnectionPlace): void {
-    const taken = place as Taken;
-    if (!taken.isOpen) return;
-    taken.isOpen = false;
-    this.fair.release(taken.holder);
-    this.forget(taken.holder);
+    if (!place.isOpen) return;
+    place.isOpen = false;
+    this.fair.release(place.holder);
+    this.forget(place.holder);
   }
 
   /**
@@ -86,7 +80,7 @@ export class ConnectionPlaces {
     const own = this.holders.get(name)?.held ?? 0;
     let chosen: Candidate | undefined;
     for (const candidate of candidates) {
-      const { holder } = candidate.place as Taken;
+      const { holder } = candidate.place;
       if (!candidate.isIdle || (holder.name !== name && holder.held <= own + 1)) continue;
       if (chosen === undefined || comesBefore(candidate, chosen)) chosen = candidate;
     }
@@ -98,7 +92,7 @@ export class ConnectionPlaces {
     return this.holders.get(name) ?? new AddressHolder(name);
   }
 
-  private given(holder: AddressHolder): Taken {
+  private given(holder: AddressHolder): ConnectionPlace {
     const { name } = holder;
     this.holders.set(name, holder);
     this.neighbours.add(name);

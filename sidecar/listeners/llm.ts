@@ -163,7 +163,7 @@ export class LlmListener {
     socket.on('end', () => socket.setTimeout(LAST_BYTES_TIMEOUT_MS, onError));
     socket.setTimeout(FIRST_BYTES_TIMEOUT_MS, onError);
     socket.once('readable', () => {
-      const first = socket.read() as Buffer | null;
+      const first: Buffer | null = socket.read();
       if (first === null) {
         socket.destroy();
         return;

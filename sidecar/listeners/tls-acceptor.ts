@@ -130,7 +130,7 @@ export class TlsAcceptor {
         this.refused('tls_cut', 'the caller went away during the handshake; does it refuse our certificate?');
     });
     const onReadable = (): void => {
-      const chunk = socket.read() as Buffer | null;
+      const chunk: Buffer | null = socket.read();
       if (chunk === null) return;
       bytes += chunk.length;
       socket.off('readable', onReadable);

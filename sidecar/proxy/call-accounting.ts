@@ -32,7 +32,7 @@ export interface HeardCall extends CountedCall {
 }
 
 /** Whether a status counts as an error of the listener. Errors that the caller made do not. */
-export function isError(status: StatusCode): boolean {
+export function isError(status: number): boolean {
   switch (status) {
     case Status.UNAVAILABLE:
     case Status.INTERNAL:

@@ -59,7 +59,7 @@ import { beginTask, needsTask, runsOnce } from './task-runs.ts';
  */
 export class Pipeline implements CallDriver<Call> {
   private readonly context: ProxyContext;
-  private readonly key: CallKey = { hash: 0, avoid: undefined };
+  private readonly key: CallKey<Endpoint> = { hash: 0, avoid: undefined };
 
   constructor(context: ProxyContext) {
     this.context = context;

@@ -3,6 +3,7 @@ import { Timer, type TimerWheel } from '../clock/timer-wheel.ts';
 import type { CallKey } from '../cluster/balancer/balancer.ts';
 import { hashKey } from '../cluster/balancer/ring.ts';
 import { PoolState } from '../cluster/connection/pool-state.ts';
+import type { Endpoint } from '../cluster/endpoint.ts';
 import { encodingBit } from '../grpc/message-encoding.ts';
 import { PREFIX_BYTES } from '../grpc/message-framing.ts';
 import { timeLeftMs } from '../policy/deadline.ts';
@@ -113,7 +114,11 @@ function isDeduplicated(call: FailedCall, attempt: Attempt): boolean {
 }
 
 /** Fills in what the balancer picks by: the task's id, and the endpoint that has just failed. */
-export function fillKey(key: CallKey, call: CallWith<'task'>, avoid: CallKey['avoid']): CallKey {
+export function fillKey(
+  key: CallKey<Endpoint>,
+  call: CallWith<'task'>,
+  avoid: Endpoint | undefined,
+): CallKey<Endpoint> {
   key.hash = call.task === undefined || call.task.taskId === '' ? 0 : hashKey(call.task.taskId);
   key.avoid = avoid;
   return key;

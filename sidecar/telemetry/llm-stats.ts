@@ -34,17 +34,17 @@ export type LlmOutcome =
   | 'rejected';
 
 /** All outcomes, shown from the first scrape on. */
-export const LLM_OUTCOMES: readonly LlmOutcome[] = [
-  'success',
-  'refused',
-  'throttled',
-  'failed',
-  'cut',
-  'timeout',
-  'cancelled',
-  'over_budget',
-  'rejected',
-];
+export const LLM_OUTCOMES: readonly string[] = Object.keys({
+  success: true,
+  refused: true,
+  throttled: true,
+  failed: true,
+  cut: true,
+  timeout: true,
+  cancelled: true,
+  over_budget: true,
+  rejected: true,
+} satisfies Record<LlmOutcome, true>);
 /** The usual outcomes of attempts, shown from the first scrape on; other reasons and statuses appear after their first. */
 export const LLM_ATTEMPTS: readonly string[] = [
   'success',

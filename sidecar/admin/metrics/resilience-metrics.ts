@@ -1,4 +1,5 @@
 /** Metrics of circuits and outlier detection. */
+import type { EjectionReason } from '../../cluster/outlier/watched-endpoint.ts';
 import { CIRCUIT_STATE_VALUE } from '../../policy/circuit-state.ts';
 import { CounterMemory } from './counter-memory.ts';
 import { MAX_KNOWN_CLUSTERS, TASK_METHODS } from './known-series.ts';
@@ -10,13 +11,13 @@ const NO_BREAKER: MeasuredCircuit['breaker'] = { state: 'closed', rejections: 0 
 const OTHER_METHODS = '_OTHER';
 
 /** These reasons appear from the first scrape on, so that the first ejection shows as an increase. */
-const EJECTION_REASONS = [
-  'consecutive_failures',
-  'failure_percentage',
-  'success_rate',
-  'latency',
-  'health_check',
-];
+const EJECTION_REASONS = Object.keys({
+  consecutive_failures: true,
+  failure_percentage: true,
+  success_rate: true,
+  latency: true,
+  health_check: true,
+} satisfies Record<EjectionReason, true>);
 
 export function addResilience(add: AddMetric, { circuits, clusters }: MetricsSource): void {
   add('gauge', 'outrigger_circuit_state', 'Circuits: 0 closed, 1 half-open, 2 open.', () =>

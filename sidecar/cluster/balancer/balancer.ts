@@ -18,24 +18,19 @@ export interface BalancerEndpoint extends RttState {
 }
 
 /** The part of a call that balancers see. */
-export interface CallKey {
+export interface CallKey<E extends BalancerEndpoint = BalancerEndpoint> {
   /** 32-bit hash of what the call should stick to (its task id, see `hashKey`); 0 for nothing. */
   hash: number;
   /** The endpoint of the attempt before. */
-  avoid: BalancerEndpoint | undefined;
+  avoid: E | undefined;
 }
 
-export interface Balancer {
+export interface Balancer<E extends BalancerEndpoint = BalancerEndpoint> {
   /** The endpoint for this attempt; undefined when none is usable. `random` gives [0, 1). */
-  pick(
-    endpoints: readonly BalancerEndpoint[],
-    call: CallKey,
-    random: () => number,
-    nowMs: number,
-  ): BalancerEndpoint | undefined;
+  pick(endpoints: readonly E[], call: CallKey<E>, random: () => number, nowMs: number): E | undefined;
 
   /** Call it when endpoints were added or removed, or changed their weight. */
-  update?(endpoints: readonly BalancerEndpoint[]): void;
+  update?(endpoints: readonly E[]): void;
 }
 
 export type BalancerKind = 'peak_ewma' | 'least_request' | 'round_robin' | 'ring_hash';

@@ -1,12 +1,12 @@
 /** Makes the balancer that a cluster's settings name. */
-import type { Balancer, BalancerKind } from './balancer.ts';
+import type { Balancer, BalancerEndpoint, BalancerKind } from './balancer.ts';
 import { LeastRequestBalancer } from './least-request.ts';
 import { PeakEwmaBalancer } from './peak-ewma.ts';
 import { RingHashBalancer } from './ring-hash.ts';
 import { RoundRobinBalancer } from './round-robin.ts';
 
 /** A balancer has state (a position, a ring): create one for each cluster. */
-export function createBalancer(kind: BalancerKind): Balancer {
+export function createBalancer<E extends BalancerEndpoint>(kind: BalancerKind): Balancer<E> {
   switch (kind) {
     case 'peak_ewma':
       return new PeakEwmaBalancer();
@@ -16,5 +16,7 @@ export function createBalancer(kind: BalancerKind): Balancer {
       return new RoundRobinBalancer();
     case 'ring_hash':
       return new RingHashBalancer();
+    default:
+      return kind satisfies never;
   }
 }

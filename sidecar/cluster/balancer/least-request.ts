@@ -5,7 +5,9 @@
 import type { BalancerEndpoint } from './balancer.ts';
 import { PowerOfTwoBalancer } from './power-of-two.ts';
 
-export class LeastRequestBalancer extends PowerOfTwoBalancer {
+export class LeastRequestBalancer<
+  E extends BalancerEndpoint = BalancerEndpoint,
+> extends PowerOfTwoBalancer<E> {
   protected override cost(endpoint: BalancerEndpoint): number {
     return (endpoint.activeCalls + 1) / endpoint.weight;
   }

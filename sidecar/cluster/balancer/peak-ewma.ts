@@ -12,7 +12,7 @@ import type { BalancerEndpoint } from './balancer.ts';
 import { PowerOfTwoBalancer } from './power-of-two.ts';
 import { ageMs, DECAY_MS, decayedRtt } from './rtt.ts';
 
-export class PeakEwmaBalancer extends PowerOfTwoBalancer {
+export class PeakEwmaBalancer<E extends BalancerEndpoint = BalancerEndpoint> extends PowerOfTwoBalancer<E> {
   protected override cost(endpoint: BalancerEndpoint, nowMs: number): number {
     return (decayedRtt(endpoint, nowMs) * (endpoint.activeCalls + 1)) / endpoint.weight;
   }

@@ -11,7 +11,9 @@ import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 /** With half of the endpoints ejected, 8 draws all miss once in 256; then a scan finds a usable one. */
 const MAX_DRAWS = 8;
 
-export abstract class PowerOfTwoBalancer implements Balancer {
+export abstract class PowerOfTwoBalancer<E extends BalancerEndpoint = BalancerEndpoint>
+  implements Balancer<E>
+{
   private readonly aperture = new Aperture();
 
   /** The cost of one more call at this endpoint; the balancer takes the lower one. */
@@ -20,12 +22,7 @@ export abstract class PowerOfTwoBalancer implements Balancer {
   /** Called with the chosen endpoint when there was a choice. */
   protected chosen(_endpoint: BalancerEndpoint, _nowMs: number): void {}
 
-  pick(
-    endpoints: readonly BalancerEndpoint[],
-    call: CallKey,
-    random: () => number,
-    nowMs: number,
-  ): BalancerEndpoint | undefined {
+  pick(endpoints: readonly E[], call: CallKey<E>, random: () => number, nowMs: number): E | undefined {
     const count = endpoints.length;
     if (count < 2) return endpoints[0]?.usable ? endpoints[0] : undefined;
     const aperture = this.aperture;

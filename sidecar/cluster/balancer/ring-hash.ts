@@ -25,8 +25,8 @@ const MIN_BOUND = 4;
 const MAX_FULL_PLACES = 512;
 const SUM_LIFETIME_MS = 10;
 
-export class RingHashBalancer implements Balancer {
-  private endpoints: readonly BalancerEndpoint[] = [];
+export class RingHashBalancer<E extends BalancerEndpoint = BalancerEndpoint> implements Balancer<E> {
+  private endpoints: readonly E[] = [];
   private count = 0;
   private ring = new Ring([]);
   /** How many calls in flight one unit of weight may have now. */
@@ -35,7 +35,7 @@ export class RingHashBalancer implements Balancer {
   private picksUntilSum = 0;
 
   /** Draws the ring anew; takes milliseconds for 1,000 endpoints. */
-  update(endpoints: readonly BalancerEndpoint[]): void {
+  update(endpoints: readonly E[]): void {
     this.endpoints = endpoints;
     this.count = endpoints.length;
     this.picksUntilSum = 0;
@@ -45,19 +45,14 @@ export class RingHashBalancer implements Balancer {
     this.ring = new Ring(endpoints.map(({ address, weight }) => [address, placesOf(weight, scale)]));
   }
 
-  pick(
-    endpoints: readonly BalancerEndpoint[],
-    call: CallKey,
-    random: () => number,
-    nowMs: number,
-  ): BalancerEndpoint | undefined {
+  pick(endpoints: readonly E[], call: CallKey<E>, random: () => number, nowMs: number): E | undefined {
     if (endpoints !== this.endpoints || endpoints.length !== this.count) this.update(endpoints);
     if (this.count === 0) return undefined;
     if (this.picksUntilSum-- <= 0 || nowMs - this.sumAtMs >= SUM_LIFETIME_MS) this.sum(nowMs);
     // Mix the key's hash once more: it may come from a function that leaves the high bits unused.
     const { owners } = this.ring;
     let place = this.ring.placeAfter(call.hash === 0 ? Math.floor(random() * 2 ** 32) : mix(call.hash));
-    let leastLoaded: BalancerEndpoint | undefined;
+    let leastLoaded: E | undefined;
     let avoidIsUsable = false;
     for (let step = 0, full = 0; step < owners.length && full < MAX_FULL_PLACES; step++) {
       const endpoint = endpoints[owners[place]!]!;

@@ -4,14 +4,10 @@
  */
 import type { Balancer, BalancerEndpoint, CallKey } from './balancer.ts';
 
-export class RoundRobinBalancer implements Balancer {
+export class RoundRobinBalancer<E extends BalancerEndpoint = BalancerEndpoint> implements Balancer<E> {
   private next = -1;
 
-  pick(
-    endpoints: readonly BalancerEndpoint[],
-    call: CallKey,
-    random: () => number,
-  ): BalancerEndpoint | undefined {
+  pick(endpoints: readonly E[], call: CallKey<E>, random: () => number): E | undefined {
     const count = endpoints.length;
     if (count === 0) return undefined;
     if (this.next < 0) this.next = Math.floor(random() * count);

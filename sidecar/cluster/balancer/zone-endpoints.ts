@@ -12,7 +12,7 @@ const MIN_USABLE_SHARE = 0.5;
  */
 export class ZoneEndpoints {
   private endpoints: readonly Endpoint[] = [];
-  private balancer: Balancer;
+  private balancer: Balancer<Endpoint>;
   /** Whether they get the calls now. */
   active = false;
 
@@ -43,8 +43,8 @@ export class ZoneEndpoints {
     this.active = usable > 0 && usable >= endpoints.length * MIN_USABLE_SHARE;
   }
 
-  pick(key: CallKey, random: () => number, nowMs: number): Endpoint | undefined {
+  pick(key: CallKey<Endpoint>, random: () => number, nowMs: number): Endpoint | undefined {
     if (!this.active || key.avoid !== undefined) return undefined;
-    return this.balancer.pick(this.endpoints, key, random, nowMs) as Endpoint | undefined;
+    return this.balancer.pick(this.endpoints, key, random, nowMs);
   }
 }

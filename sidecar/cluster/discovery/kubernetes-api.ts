@@ -53,7 +53,7 @@ export class KubernetesApi implements SliceSource {
     const labelSelector = `${SERVICE_LABEL}=${this.settings.service}`;
     try {
       const { items, metadata } = await api.listNamespacedEndpointSlice({ namespace, labelSelector });
-      return { slices: items as readonly EndpointSlice[], resourceVersion: metadata?.resourceVersion ?? '' };
+      return { slices: items, resourceVersion: metadata?.resourceVersion ?? '' };
     } catch (error) {
       throw explained(error, 'list');
     }

@@ -202,8 +202,11 @@ function describe(result: ProbeResult, status: StatusCode | undefined): string {
       return 'it had no room for a health check';
     case 'unreachable':
       return 'its health check gets no answer';
-    default:
+    case 'not_serving':
+    case 'no_health_service':
       break;
+    default:
+      return result satisfies never;
   }
   if (status === undefined) return 'its health check gets an answer that is not gRPC';
   if (result === 'not_serving' && status === Status.OK) return 'its health check says that it does not serve';

@@ -25,8 +25,11 @@ export function findingOf(result: ProbeResult, status: StatusCode | undefined): 
       return 'nothing';
     case 'unreachable':
       return 'fails';
-    default:
+    case 'not_serving':
+    case 'no_health_service':
       break;
+    default:
+      return result satisfies never;
   }
   switch (status) {
     case Status.OK:

@@ -120,6 +120,8 @@ export function contextFields(
           `${traceId}:${spanId}:0:0${Number(sampled) | (debug ? JAEGER_DEBUG : 0)}`,
         );
         break;
+      default:
+        propagator satisfies never;
     }
   }
   return fields;
